@@ -1,0 +1,55 @@
+# make demo   sets everything up by itself, then shows a WebSocket through Caddy, server, tunnel and agent
+# make test   sets everything up by itself, then runs all tests
+# make check  format, lint, types, layers and the unit tests: under a minute, for every commit
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.PHONY: demo test check unit component browser fuzz compliance lock clean format bench
+
+demo: $(VENV)/demo.stamp
+	@$(BIN)/python -m demo
+
+test: $(VENV)/test.stamp
+	@tests/run.sh
+
+check: $(VENV)/test.stamp
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/unit tests/test_house.py -n 2
+
+format: $(VENV)/test.stamp
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/test.stamp
+	$(BIN)/python -m bench
+
+# The installer comes first, by hash; then all that is locked, by hash; then this checkout itself.
+$(BIN)/uv: requirements/bootstrap.txt
+	@$(PYTHON) -c 'import sys; sys.exit("0Trust needs Python 3.11 or newer, found %d.%d: make PYTHON=python3.11 …" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -m venv $(VENV) || { echo "cannot create the virtual environment $(VENV): install Python's venv (Debian: apt-get install python3-venv) or choose a writable folder: make VENV=/path …" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
+	@touch $@
+
+$(VENV)/demo.stamp: $(BIN)/uv requirements/demo.txt pyproject.toml
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/demo.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/test.stamp: $(BIN)/uv requirements/test.txt pyproject.toml
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/test.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+lock: $(BIN)/uv
+	$(LOCK) -o requirements/bootstrap.txt requirements/bootstrap.in
+	$(LOCK) -o requirements/test.txt pyproject.toml requirements/test.in
+	$(LOCK) -c requirements/test.txt -o requirements/demo.txt pyproject.toml requirements/demo.in
+
+clean:
+	rm -rf $(VENV) .demo build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

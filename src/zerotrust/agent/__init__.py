@@ -1,0 +1,1 @@
+"""The agent: dials the server and forwards each request to a backend."""

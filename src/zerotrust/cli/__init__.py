@@ -1,0 +1,1 @@
+"""The commands `0trust …`: thin faces over the components."""

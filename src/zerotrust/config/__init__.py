@@ -1,0 +1,1 @@
+"""Configuration files: YAML text to checked models, with every problem's line and column."""

@@ -1,0 +1,162 @@
+"""The one tree of exceptions.
+
+    ZeroTrustError
+    ├── ConfigError             a file or flag that cannot be used; carries every problem found
+    ├── SetupError              the machine is not as we need it: a busy port, a missing file or tool
+    │   ├── PkiError            keys and certificates
+    │   └── CaddyError          the edge: not found, not started, refuses its configuration
+    ├── ProtocolError           the tunnel's rules were broken
+    │   ├── LocalProtocolError  by the caller on this end: a bug of ours
+    │   └── RemoteProtocolError by the other end: it ends the link
+    ├── HttpError               a message that is not acceptable HTTP/1.1
+    └── ForwardError            a request that could not be carried to its end; one class per hop and cause
+        ├── UnknownHost, NoAgent, UpgradeRefused        decided by the server
+        ├── AgentLost, ServiceGone, Overloaded          the tunnel
+        └── UpstreamUnreachable, UpstreamTimeout,
+            UpstreamFailed                              reported by the agent
+
+Each class says what it means on each border that it crosses: `status` towards an HTTP client, `code` in the
+`X-0Trust-Error` field and in logs, `hop` for the text that a person reads, and `retryable` where the same request
+may succeed if it is sent again.
+"""
+
+from typing import ClassVar
+
+
+class ZeroTrustError(Exception):
+    """Base of everything that 0Trust raises on purpose; the message is one line for a person."""
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+    hop: ClassVar[str] = "server"
+    retryable: ClassVar[bool] = False
+
+
+class ConfigError(ZeroTrustError):
+    """A configuration that cannot be used. The message holds one line per problem."""
+
+    code = "config"
+
+
+class SetupError(ZeroTrustError):
+    """The machine is not as we need it; the message names the fix."""
+
+    code = "setup"
+
+
+class PkiError(SetupError):
+    """A key, certificate or authority that is missing, unreadable or does not fit."""
+
+    code = "pki"
+
+
+class CaddyError(SetupError):
+    """Caddy is missing, does not start, or refuses its configuration."""
+
+    code = "caddy"
+
+
+class ProtocolError(ZeroTrustError):
+    """The rules of docs/spec/tunnel-v1.md were broken; `wire` is the error code of that document."""
+
+    code = "protocol"
+
+    def __init__(self, message: str, wire: int = 1) -> None:
+        super().__init__(message)
+        self.wire = wire
+
+
+class LocalProtocolError(ProtocolError):
+    """The caller asked for something that the protocol does not allow: a bug on this end."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The other end broke the protocol; the link ends."""
+
+
+class HttpError(ZeroTrustError):
+    """A message that is not acceptable HTTP/1.1 (RFC 9112); `status` is what the client is told."""
+
+    code = "bad_request"
+    hop = "client"
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.reply = status
+
+
+class ForwardError(ZeroTrustError):
+    """A request that could not be carried to its end."""
+
+
+class UnknownHost(ForwardError):
+    """No service is published under this host name."""
+
+    code = "unknown_host"
+    status = 404
+
+
+class UpgradeRefused(ForwardError):
+    """The service does not allow upgrades (`websocket: false`)."""
+
+    code = "upgrade_refused"
+    status = 403
+
+
+class NoAgent(ForwardError):
+    """The service is known but no agent that serves it is connected."""
+
+    code = "no_agent"
+    status = 503
+    retryable = True
+
+
+class AgentLost(ForwardError):
+    """The tunnel ended while the request was under way."""
+
+    code = "agent_lost"
+    status = 502
+    hop = "tunnel"
+
+
+class ServiceGone(ForwardError):
+    """The agent does not (or no longer) serve the service that the server asked for."""
+
+    code = "service_gone"
+    status = 503
+    hop = "agent"
+    retryable = True
+
+
+class Overloaded(ForwardError):
+    """A limit on streams or memory was reached."""
+
+    code = "overloaded"
+    status = 503
+    hop = "tunnel"
+    retryable = True
+
+
+class UpstreamUnreachable(ForwardError):
+    """The backend refused the connection, has no address, or its TLS could not be trusted."""
+
+    code = "upstream_unreachable"
+    status = 502
+    hop = "backend"
+    retryable = True
+
+
+class UpstreamTimeout(ForwardError):
+    """The backend did not accept the connection, or did not answer, in time."""
+
+    code = "upstream_timeout"
+    status = 504
+    hop = "backend"
+
+
+class UpstreamFailed(ForwardError):
+    """The backend closed the connection or answered with something that is not HTTP."""
+
+    code = "upstream_failed"
+    status = 502
+    hop = "backend"

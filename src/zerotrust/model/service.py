@@ -1,0 +1,202 @@
+"""A service: host names that the world may ask for and the backends that answer them.
+
+The keys are those of `docs/reference` and of the files that users of the original program already have; a key whose
+effect comes with a later release is read and checked here all the same, and `0trust config check` says so.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from zerotrust.model.base import Duration, HostName, Model, split_address
+
+_SCHEMES = {"http": "http", "ws": "http", "https": "https", "wss": "https"}
+
+
+def _upstream(value: str) -> str:
+    scheme, separator, rest = value.partition("://")
+    if separator and scheme.lower() not in _SCHEMES:
+        raise ValueError(f'"{value}": the scheme of a backend is http, https, ws or wss')
+    address = rest if separator else value
+    if "/" in address.rstrip("/") or address.rstrip("/") != address and not separator:
+        raise ValueError(f'"{value}": a backend is host:port without a path')
+    default_port = {"http": 80, "https": 443}[_SCHEMES[scheme.lower()]] if separator else None
+    host, port = split_address(address.rstrip("/"), default_port=default_port)
+    if not host or not port:
+        raise ValueError(f'"{value}": a backend is host:port, for example 192.168.1.100:80')
+    return value.rstrip("/")
+
+
+UpstreamAddress = Annotated[str, AfterValidator(_upstream)]
+
+
+class HealthCheck(Model):
+    """How an upstream is asked whether it is well."""
+
+    path: str = "/"
+    method: str = "GET"
+    interval: Duration = 30.0
+    timeout: Duration = 5.0
+    headers: dict[str, str] = {}
+    unhealthy_threshold: int = Field(default=3, ge=1)
+    healthy_threshold: int = Field(default=2, ge=1)
+
+
+class Upstream(Model):
+    """One backend of a service: `host:port`, or with a scheme."""
+
+    address: UpstreamAddress
+    weight: int = Field(default=100, ge=0, le=1_000_000)
+    max_connections: int | None = Field(default=None, ge=1)
+    health_check: HealthCheck | None = None
+
+
+class LoadBalancing(Model):
+    """How requests are spread over the upstreams."""
+
+    policy: Literal["round_robin", "weighted_round_robin", "least_conn", "ip_hash"] = "round_robin"
+    health_check_required: bool = False
+    session_affinity: bool = False
+    affinity_duration: Duration = 3600.0
+    max_connections: int | None = Field(default=None, ge=1)
+    timeout: Duration | None = None
+    keep_alive_timeout: Duration | None = None
+
+
+def _many(value: object) -> object:
+    """`k: v` where `k: [v]` is meant."""
+    if not isinstance(value, dict):
+        return value
+    return {key: item if isinstance(item, list) else [item] for key, item in value.items()}
+
+
+class RouteMatch(Model):
+    """Which requests a route is for."""
+
+    path: str = "/*"
+    method: str | list[str] | None = None
+    headers: Annotated[dict[str, list[str]], BeforeValidator(_many)] = {}
+    query: dict[str, str] = {}
+
+
+class RouteHandler(Model):
+    """One step in the handling of a request."""
+
+    type: str
+    config: dict[str, Any] = {}
+
+
+class Route(Model):
+    """A match and what is done with the requests that it takes."""
+
+    match: RouteMatch = RouteMatch()
+    handle: list[RouteHandler] = []
+
+
+class ServiceTls(Model):
+    """TLS towards the backends and, as the original had it, towards the clients."""
+
+    cert_file: str | None = None
+    key_file: str | None = None
+    ca_file: str | None = None
+    min_version: str | None = None
+    ciphers: list[str] = []
+    client_auth: str | None = None
+    client_ca_file: str | None = None
+
+
+class Cors(Model):
+    """Cross-origin rules."""
+
+    origins: list[str] = []
+    methods: list[str] = []
+    headers: list[str] = []
+
+
+class Auth(Model):
+    """Who may use the service."""
+
+    type: str
+    config: dict[str, Any] = {}
+
+
+class ServiceSecurity(Model):
+    """The service's security section."""
+
+    cors: Cors | None = None
+    auth: Auth | None = None
+
+
+class Monitoring(Model):
+    """What is logged and counted about the service."""
+
+    metrics_enabled: bool = True
+    logging_format: str | None = None
+    logging_fields: list[str] = []
+
+
+class TrafficShaping(Model):
+    """Limits of rate, written "10MB/s"."""
+
+    upload_limit: str | None = None
+    download_limit: str | None = None
+    per_ip_limit: str | None = None
+
+
+class Service(Model):
+    """One published service.
+
+    Two forms are read: the full one (`upstreams`) and the simple one (`hostname`, `backend`, `protocol`).
+    """
+
+    id: str = Field(default="", max_length=128, pattern=r"^[\x21-\x7e]*$")
+    name: str = ""
+    hostname: HostName | None = None
+    hosts: list[HostName] = []
+    backend: UpstreamAddress | None = None
+    protocol: Literal["http", "https", "ws", "wss"] = "http"
+    websocket: bool = True
+    http_redirect: bool | None = None
+    listen_on: Literal["http", "https", "both"] | None = None
+    timeout: Duration = 0.0
+    upstreams: list[Upstream] = []
+    load_balancing: LoadBalancing = LoadBalancing()
+    routes: list[Route] = []
+    tls: ServiceTls | None = None
+    security: ServiceSecurity | None = None
+    monitoring: Monitoring | None = None
+    traffic_shaping: TrafficShaping | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Service":
+        if not self.hostname and not self.hosts:
+            raise ValueError("a service needs a host name: add hostname: app.example.com")
+        if not self.upstreams and not self.backend:
+            raise ValueError(
+                "a service needs a backend: add upstreams: [{address: host:port}] or backend: host:port"
+            )
+        if self.upstreams and self.backend:
+            raise ValueError("a service has either backend or upstreams, not both")
+        return self
+
+    @property
+    def service_id(self) -> str:
+        """The id; in the simple form, the first host name."""
+        return self.id or self.host_names[0]
+
+    @property
+    def host_names(self) -> tuple[str, ...]:
+        """All host names, `hostname` first, each once."""
+        names = ([self.hostname] if self.hostname else []) + self.hosts
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def first_upstream(self) -> tuple[str, int, bool]:
+        """Host, port and whether to speak TLS to it."""
+        written = self.upstreams[0].address if self.upstreams else self.backend or ""
+        scheme, separator, rest = written.partition("://")
+        kind = _SCHEMES[scheme.lower() if separator else self.protocol]
+        host, port = split_address(
+            rest if separator else written, default_port=443 if kind == "https" else 80
+        )
+        return host, port, kind == "https"

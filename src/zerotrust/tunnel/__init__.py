@@ -1,0 +1,1 @@
+"""The tunnel protocol, sans-I/O: the same classes on both ends (docs/spec/tunnel-v1.md)."""
