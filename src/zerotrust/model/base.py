@@ -70,9 +70,7 @@ def normalise_host(host: str) -> str:
 
 def _service_host(value: str) -> str:
     if "://" in value or "/" in value:
-        raise ValueError(
-            f'"{value}" is a URL; write only the host name, for example app.example.com'
-        )
+        raise ValueError(f'"{value}" is a URL; write only the host name, for example app.example.com')
     if "*" in value:
         raise ValueError(f'"{value}": wildcards are not supported, name each host')
     return normalise_host(value)
@@ -82,9 +80,7 @@ HostName = Annotated[str, AfterValidator(_service_host)]
 """A host name in the form in which it is compared (see `normalise_host`)."""
 
 
-def split_address(
-    value: str, *, default_host: str = "", default_port: int | None = None
-) -> tuple[str, int]:
+def split_address(value: str, *, default_host: str = "", default_port: int | None = None) -> tuple[str, int]:
     """Host and port from "host:port", ":port", "[::1]:port", or "host" where there is a default port.
 
     Raises:
@@ -102,9 +98,7 @@ def split_address(
     if not port_text and default_port is not None:
         return host or default_host, default_port
     if not (port_text.isascii() and port_text.isdigit()) or int(port_text) > 65535:
-        raise ValueError(
-            f'"{value}" has no valid port; write host:port, for example 127.0.0.1:8443'
-        )
+        raise ValueError(f'"{value}" has no valid port; write host:port, for example 127.0.0.1:8443')
     return host or default_host, int(port_text)
 
 

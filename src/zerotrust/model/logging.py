@@ -11,9 +11,7 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
-Level = Annotated[
-    Literal["debug", "info", "warn", "warning", "error", "fatal"], BeforeValidator(_lower)
-]
+Level = Annotated[Literal["debug", "info", "warn", "warning", "error", "fatal"], BeforeValidator(_lower)]
 
 
 class Logging(Model):

@@ -18,7 +18,7 @@ def _upstream(value: str) -> str:
     if separator and scheme.lower() not in _SCHEMES:
         raise ValueError(f'"{value}": the scheme of a backend is http, https, ws or wss')
     address = rest if separator else value
-    if "/" in address.rstrip("/") or address.rstrip("/") != address and not separator:
+    if "/" in address.rstrip("/") or (address.rstrip("/") != address and not separator):
         raise ValueError(f'"{value}": a backend is host:port without a path')
     default_port = {"http": 80, "https": 443}[_SCHEMES[scheme.lower()]] if separator else None
     host, port = split_address(address.rstrip("/"), default_port=default_port)
