@@ -1,0 +1,67 @@
+"""The tables of docs/spec/tunnel-v1.md: frame types, flags, codes. A test compares the two."""
+
+from enum import IntEnum
+from typing import Final
+
+ALPN: Final = "0trust/1"
+VERSION: Final = 1
+
+
+class FrameType(IntEnum):
+    """The first byte of a frame (section 2)."""
+
+    HELLO = 0x01
+    WELCOME = 0x02
+    PING = 0x03
+    PONG = 0x04
+    ACK = 0x05
+    CLOSE = 0x06
+    REGISTER = 0x10
+    UNREGISTER = 0x11
+    REGISTERED = 0x12
+    READY = 0x13
+    GOAWAY = 0x14
+    OPEN = 0x20
+    HEAD = 0x21
+    DATA = 0x22
+    TRAILERS = 0x23
+    WINDOW = 0x24
+    RESET = 0x25
+
+
+class Code(IntEnum):
+    """Why a stream or a link ended (section 2, Codes)."""
+
+    NO_ERROR = 0
+    PROTOCOL_ERROR = 1
+    FLOW_CONTROL = 2
+    CANCELLED = 3
+    REFUSED = 4
+    UNKNOWN_SERVICE = 5
+    UPSTREAM_UNREACHABLE = 6
+    UPSTREAM_TIMEOUT = 7
+    UPSTREAM_FAILED = 8
+    OVERLOADED = 9
+    GOING_AWAY = 10
+    INTERNAL = 11
+    VERSION = 12
+    SUPERSEDED = 13
+    SILENCE = 14
+    NOT_ALLOWED = 15
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Code":
+        return cls.INTERNAL
+
+
+END: Final = 0x01
+INTERIM: Final = 0x02
+
+KIND_NONE: Final = 0
+KIND_LENGTH: Final = 1
+KIND_CHUNKED: Final = 2
+KIND_TUNNEL: Final = 4
+
+FLAG_UPGRADE: Final = 0x01
+FLAG_TRAILERS: Final = 0x02
+FLAG_ANNOUNCE: Final = 0x04
