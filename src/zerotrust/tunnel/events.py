@@ -1,0 +1,59 @@
+"""What a session tells its owner.
+
+Events are calls, not objects: one plain call per frame is what the data path can afford. A sink may call back into the
+session from within an event; it must not raise.
+"""
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from zerotrust.tunnel.codes import Code
+    from zerotrust.tunnel.messages import Hello, Register, Registered, Welcome
+    from zerotrust.tunnel.stream import Stream
+
+
+class StreamSink(Protocol):
+    """The owner of one stream."""
+
+    def head(self, payload: bytes, *, end: bool, interim: bool) -> None:
+        """The answer's head (HEAD)."""
+
+    def data(self, payload: bytes, *, end: bool) -> None:
+        """Bytes of the body; `Session.consumed` must be called once they have been handed on."""
+
+    def trailers(self, payload: bytes) -> None:
+        """Trailer fields; the direction has ended."""
+
+    def reset(self, code: "Code", reason: str) -> None:
+        """The stream is over: the peer's RESET, a broken rule, or the end of the session. The last event."""
+
+    def writable(self) -> None:
+        """The queue of a stream for which `Session.send_data` returned False has drained."""
+
+
+class SessionSink(Protocol):
+    """The owner of a session."""
+
+    def established(self, peer: "Hello | Welcome") -> None:
+        """The handshake is complete."""
+
+    def opened(self, stream: "Stream", payload: bytes, *, end: bool) -> StreamSink | None:
+        """The peer opened a stream; the result owns it. None where the owner has already reset it."""
+
+    def register(self, message: "Register") -> None:
+        """The agent offers a service."""
+
+    def unregister(self, service: str) -> None:
+        """The agent takes a service back."""
+
+    def registered(self, message: "Registered") -> None:
+        """The server's answer to a registration."""
+
+    def ready(self) -> None:
+        """The agent has registered all that it has."""
+
+    def going_away(self, code: "Code", reason: str) -> None:
+        """The peer accepts no new streams."""
+
+    def closed(self, code: "Code", reason: str) -> None:
+        """The session is over, all streams have been reset; the link is to be closed after the last output."""

@@ -1,0 +1,54 @@
+"""The frame header and the incremental reader (docs/spec/tunnel-v1.md, section 2)."""
+
+import struct
+from collections.abc import Iterator
+from typing import Final
+
+HEADER: Final = struct.Struct(">BBHI")
+HEADER_BYTES: Final = HEADER.size
+MAX_PAYLOAD: Final = 0xFFFF
+MAX_STREAM_ID: Final = 0x7FFF_FFFF
+
+Frame = tuple[int, int, int, bytes]
+"""Type, flags, stream, payload: a plain tuple, because this is the hottest object of the product."""
+
+
+def encode(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """One whole frame. The payload is at most `MAX_PAYLOAD` bytes."""
+    return HEADER.pack(kind, flags, len(payload), stream) + payload
+
+
+class FrameReader:
+    """Cuts the bytes of a link into frames, however they arrive.
+
+    What it holds is bounded by the header's own 16-bit length: never more than one incomplete frame and the last read.
+    """
+
+    __slots__ = ("_needed", "_partial")
+
+    def __init__(self) -> None:
+        self._partial = bytearray()
+        self._needed = 0
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """The frames that `data` completes. The iterator must be run to its end."""
+        if self._partial:
+            self._partial += data
+            if len(self._partial) < self._needed:
+                return
+            data = bytes(self._partial)
+            self._partial.clear()
+        unpack = HEADER.unpack_from
+        at = 0
+        end = len(data)
+        while end - at >= HEADER_BYTES:
+            kind, flags, length, stream = unpack(data, at)
+            after = at + HEADER_BYTES + length
+            if after > end:
+                break
+            yield kind, flags, stream, data[at + HEADER_BYTES : after]
+            at = after
+        if at < end:
+            self._partial += data[at:]
+            held = end - at
+            self._needed = HEADER_BYTES if held < HEADER_BYTES else HEADER_BYTES + unpack(data, at)[2]

@@ -1,0 +1,76 @@
+"""Which stream sends next when not all can: deficit round robin with a preferred list for those that send little.
+
+The scheme is that of FQ-CoDel (RFC 8290 s4.1) without the CoDel part. A stream that gets something to send, and has not
+used up its quantum since its queue was last empty, waits in `fresh`, which is always served first: a WebSocket's
+message, an answer's first bytes. Who uses up the quantum goes to `bulk`, where each gets one quantum a turn. So
+small messages overtake a download, and downloads share evenly.
+"""
+
+from collections import deque
+from typing import Final
+
+from zerotrust.tunnel.codes import END, FrameType
+from zerotrust.tunnel.frames import HEADER
+from zerotrust.tunnel.stream import QUANTUM, Chunk, Stream
+
+_DATA: Final = int(FrameType.DATA)
+
+
+class Schedule:
+    """The streams that have something to send and credit to send it."""
+
+    __slots__ = ("_bulk", "_fresh")
+
+    def __init__(self) -> None:
+        self._fresh: deque[Stream] = deque()
+        self._bulk: deque[Stream] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._fresh or self._bulk)
+
+    def add(self, stream: Stream) -> None:
+        """Put a stream that is ready into its list; one that is in a list already stays where it is."""
+        if stream.scheduled:
+            return
+        stream.scheduled = True
+        (self._fresh if stream.deficit > 0 else self._bulk).append(stream)
+
+    def fill(self, out: list[Chunk], budget: int) -> list[Stream]:
+        """Append frames for about `budget` bytes to `out`; the streams that were taken from."""
+        served: list[Stream] = []
+        while budget > 0 and (self._fresh or self._bulk):
+            waiting = self._fresh or self._bulk
+            stream = waiting.popleft()
+            stream.scheduled = False
+            if not stream.ready:
+                continue
+            if stream.deficit <= 0:
+                stream.deficit += QUANTUM
+            budget -= _send_one(stream, out)
+            served.append(stream)
+            if stream.ready:
+                stream.scheduled = True
+                (self._fresh if stream.deficit > 0 else self._bulk).append(stream)
+            elif not stream.queued:
+                stream.deficit = QUANTUM
+        return served
+
+
+def _send_one(stream: Stream, out: list[Chunk]) -> int:
+    """One frame of a stream that is ready; the bytes it took."""
+    if not stream.queued:
+        assert stream.tail is not None
+        kind, payload = stream.tail
+        stream.tail = None
+        out.append(HEADER.pack(kind, END, len(payload), stream.id))
+        out.append(payload)
+        return len(payload) + HEADER.size
+    piece = stream.take()
+    flags = 0
+    if not stream.queued and stream.tail is not None and stream.tail[0] == _DATA:
+        stream.tail = None
+        flags = END
+    out.append(HEADER.pack(_DATA, flags, len(piece), stream.id))
+    out.append(piece)
+    stream.deficit -= len(piece)
+    return len(piece) + HEADER.size

@@ -1,0 +1,537 @@
+"""The session: one class for both ends, sans-I/O (docs/spec/tunnel-v1.md).
+
+The owner feeds `receive_data` and `tick`, and sends what `data_to_send` returns whenever `wake` was called and the
+connection takes more. What is sent while the connection is congested waits in the streams' queues, where small
+messages overtake bulk (`schedule`); only heads, credit and pings go straight out.
+
+Memory is bounded: what waits to be sent by `HIGH_WATER` a stream (the owner stops when `send_data` says so), what was
+received and not yet handed on by the stream's window and by `MAX_HELD_BYTES` for the session.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+from zerotrust.errors import LocalProtocolError, RemoteProtocolError
+from zerotrust.tunnel.codes import END, INTERIM, VERSION, Code, FrameType
+from zerotrust.tunnel.events import SessionSink, StreamSink
+from zerotrust.tunnel.frames import HEADER, MAX_STREAM_ID, FrameReader, encode
+from zerotrust.tunnel.keepalive import DEAD_AFTER, HANDSHAKE_TIMEOUT, Keepalive
+from zerotrust.tunnel.messages import (
+    MAX_HEAD_BYTES,
+    MAX_HELLO_BYTES,
+    Hello,
+    Register,
+    Registered,
+    Unregister,
+    Welcome,
+    decode,
+    pack_reason,
+    unpack_reason,
+)
+from zerotrust.tunnel.schedule import Schedule
+from zerotrust.tunnel.stream import QUANTUM, Chunk, State, Stream
+from zerotrust.tunnel.window import DEFAULT_WINDOW, MAX_CREDIT, GrowthBudget, ReceiveWindow
+
+HIGH_WATER: Final = 128 * 1024
+LOW_WATER: Final = 32 * 1024
+DIRECT_BYTES: Final = 64 * 1024
+MAX_HELD_BYTES: Final = 128 * 1024 * 1024
+MAX_GROWTH_BYTES: Final = 64 * 1024 * 1024
+
+_DATA: Final = int(FrameType.DATA)
+_WINDOW: Final = int(FrameType.WINDOW)
+_OPEN: Final = int(FrameType.OPEN)
+_HEAD: Final = int(FrameType.HEAD)
+_TRAILERS: Final = int(FrameType.TRAILERS)
+_RESET: Final = int(FrameType.RESET)
+_BODY, _DONE = State.BODY, State.DONE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What this end says of itself."""
+
+    software: str = ""
+    window: int = DEFAULT_WINDOW
+    max_streams: int = 16384
+    max_held_bytes: int = MAX_HELD_BYTES
+
+
+class Phase(IntEnum):
+    """Where a session is in its life."""
+
+    HANDSHAKE = 0
+    OPEN = 1
+    CLOSED = 2
+
+
+class Session:
+    """Frames in, events out. Owned by one link; `sink` is the component that the session serves.
+
+    Args:
+        dialer: this end opened the connection (the agent).
+        session_id: 32 hexadecimal digits, from the acceptor; the dialer passes an empty string.
+        wake: called when there is something to send, once until the next `data_to_send`.
+    """
+
+    def __init__(
+        self,
+        *,
+        dialer: bool,
+        sink: SessionSink,
+        wake: Callable[[], None],
+        now: float,
+        options: Options | None = None,
+        session_id: str = "",
+    ) -> None:
+        self.id = session_id
+        self.phase = Phase.HANDSHAKE
+        self.keepalive = Keepalive(now)
+        self.streams: dict[int, Stream] = {}
+        self.going_away = False
+        self.held = 0
+        self._options = options or Options()
+        self._dialer = dialer
+        self._sink = sink
+        self._wake = wake
+        self._awake = False
+        self._reader = FrameReader()
+        self._out: list[Chunk] = []
+        self._direct = 0
+        self._schedule = Schedule()
+        self._growth = GrowthBudget(MAX_GROWTH_BYTES)
+        self._next_id = 1 if dialer else 2
+        self._last_peer_id = 0
+        self._own_streams = 0
+        self._peer_window = 0
+        self._peer_max_streams = 0
+        self._handshake_by = now + HANDSHAKE_TIMEOUT
+        if dialer:
+            hello = Hello(
+                versions=[VERSION],
+                software=self._options.software,
+                window=self._options.window,
+                max_streams=self._options.max_streams,
+            )
+            self._emit(FrameType.HELLO, 0, hello.encode())
+
+    # ---- what the owner asks for
+
+    @property
+    def can_open(self) -> bool:
+        """A stream may be opened now."""
+        return (
+            self.phase is Phase.OPEN
+            and not self.going_away
+            and self._own_streams < self._peer_max_streams
+            and self._next_id <= MAX_STREAM_ID
+        )
+
+    def open_stream(self, payload: bytes, sink: StreamSink, *, end: bool, now: float) -> Stream:
+        """Send a request's head (`messages.pack_open`).
+
+        Raises:
+            LocalProtocolError: `can_open` is False, or the head is too large.
+        """
+        if not self.can_open:
+            raise LocalProtocolError("no stream can be opened now")
+        if len(payload) > MAX_HEAD_BYTES:
+            raise LocalProtocolError(f"a head of {len(payload)} bytes, at most {MAX_HEAD_BYTES} allowed")
+        stream = self._new_stream(self._next_id, opener=True, ended=end, now=now)
+        stream.sink = sink
+        self._next_id += 2
+        self._own_streams += 1
+        self._emit(_OPEN, stream.id, payload, END if end else 0)
+        return stream
+
+    def send_head(self, stream: Stream, payload: bytes, *, end: bool = False, interim: bool = False) -> None:
+        """Send an answer's head (`messages.pack_head`).
+
+        Raises:
+            LocalProtocolError: a final head was sent before, or the head is too large.
+        """
+        if stream.sending is not State.HEAD:
+            raise LocalProtocolError(f"stream {stream.id}: a second head")
+        if len(payload) > MAX_HEAD_BYTES:
+            raise LocalProtocolError(f"a head of {len(payload)} bytes, at most {MAX_HEAD_BYTES} allowed")
+        if not interim:
+            stream.sending = _DONE if end else _BODY
+        self._emit(_HEAD, stream.id, payload, (END if end else 0) | (INTERIM if interim else 0))
+        if end:
+            self._settle(stream)
+
+    def send_data(self, stream: Stream, data: bytes, *, end: bool = False) -> bool:
+        """Send bytes of a body, or queue them.
+
+        Returns:
+            False where the queue is full enough: send no more until the sink's `writable`.
+
+        Raises:
+            LocalProtocolError: the direction is not open.
+        """
+        if stream.sending is not _BODY:
+            raise LocalProtocolError(f"stream {stream.id}: data in state {stream.sending.name}")
+        size = len(data)
+        if (
+            not stream.queued
+            and size <= stream.credit
+            and size <= QUANTUM
+            and not self._schedule
+            and self._direct < DIRECT_BYTES
+        ):
+            stream.credit -= size
+            self._direct += size
+            self._out.append(HEADER.pack(_DATA, 1 if end else 0, size, stream.id))
+            if size:
+                self._out.append(data)
+            if not self._awake:
+                self._awake = True
+                self._wake()
+            if end:
+                stream.sending = _DONE
+                self._settle(stream)
+            return True
+        if size:
+            stream.enqueue(data)
+        if end:
+            stream.sending = _DONE
+            stream.tail = (_DATA, b"")
+        self._plan(stream)
+        stream.blocked = stream.queued > HIGH_WATER
+        return not stream.blocked
+
+    def send_trailers(self, stream: Stream, payload: bytes) -> None:
+        """End the direction with trailer fields.
+
+        Raises:
+            LocalProtocolError: the direction is not open.
+        """
+        if stream.sending is not _BODY:
+            raise LocalProtocolError(f"stream {stream.id}: trailers in state {stream.sending.name}")
+        stream.sending = _DONE
+        stream.tail = (_TRAILERS, payload)
+        self._plan(stream)
+
+    def consumed(self, stream: Stream, count: int, now: float) -> None:
+        """Bytes that `StreamSink.data` delivered have been handed on: the peer may send as many again."""
+        window = stream.window
+        if not window.held:
+            return
+        self.held -= count
+        grant = window.consumed(count, now, self.keepalive.round_trip)
+        if grant and stream.receiving is not _DONE:
+            self._emit(_WINDOW, stream.id, grant.to_bytes(4, "big"))
+
+    def reset(self, stream: Stream, code: Code, reason: str = "") -> None:
+        """End a stream in both directions, at once. The sink hears nothing more."""
+        if self.streams.get(stream.id) is stream:
+            self._forget(stream)
+            self._emit(_RESET, stream.id, pack_reason(code, reason))
+
+    def register(self, message: Register) -> None:
+        """Offer a service (agents)."""
+        self._emit(FrameType.REGISTER, 0, message.encode())
+
+    def unregister(self, service: str) -> None:
+        """Take a service back (agents)."""
+        self._emit(FrameType.UNREGISTER, 0, Unregister(id=service).encode())
+
+    def registered(self, message: Registered) -> None:
+        """Answer a registration (servers)."""
+        self._emit(FrameType.REGISTERED, 0, message.encode())
+
+    def ready(self) -> None:
+        """All services have been registered (agents)."""
+        self._emit(FrameType.READY, 0, b"")
+
+    def go_away(self, code: Code, reason: str = "") -> None:
+        """Take no new streams; those that are open go on."""
+        self._emit(FrameType.GOAWAY, 0, pack_reason(code, reason))
+
+    def close(self, code: Code, reason: str = "") -> None:
+        """End the session: CLOSE is the last frame, all streams are reset."""
+        if self.phase is not Phase.CLOSED:
+            self._emit(FrameType.CLOSE, 0, pack_reason(code, reason))
+            self._end(code, reason)
+
+    # ---- what arrives
+
+    def receive_data(self, data: bytes, now: float) -> None:
+        """Take bytes from the link; the sinks hear what they mean. A broken rule closes the session."""
+        self.keepalive.heard(now)
+        streams = self.streams
+        try:
+            for kind, flags, stream_id, payload in self._reader.feed(data):
+                if kind == _DATA and self.phase is Phase.OPEN:
+                    stream = streams.get(stream_id)
+                    if stream is None:
+                        self._check_known(stream_id)
+                    else:
+                        self._receive_data(stream, flags, payload)
+                elif self.phase is not Phase.CLOSED:
+                    self._receive_other(kind, flags, stream_id, payload, now)
+        except RemoteProtocolError as error:
+            self.close(Code(error.wire), str(error))
+
+    def tick(self, now: float) -> None:
+        """Look at the clock: ping, or give up. To be called at `deadline`, or more often."""
+        if self.phase is Phase.CLOSED:
+            return
+        if self.phase is Phase.HANDSHAKE:
+            if now >= self._handshake_by:
+                self.close(Code.SILENCE, f"no handshake within {HANDSHAKE_TIMEOUT:g} s")
+            return
+        if self.keepalive.dead(now):
+            self.close(Code.SILENCE, f"nothing heard for {DEAD_AFTER:g} s")
+            return
+        nonce = self.keepalive.ping(now)
+        if nonce is not None:
+            self._emit(FrameType.PING, 0, nonce)
+
+    def deadline(self) -> float:
+        """When `tick` has something to do."""
+        return self._handshake_by if self.phase is Phase.HANDSHAKE else self.keepalive.deadline()
+
+    def lost(self, reason: str) -> None:
+        """The connection has ended without CLOSE."""
+        if self.phase is not Phase.CLOSED:
+            self._end(Code.GOING_AWAY, reason)
+
+    # ---- what leaves
+
+    @property
+    def has_output(self) -> bool:
+        """`data_to_send` would return something."""
+        return bool(self._out or self._schedule)
+
+    def data_to_send(self, budget: int) -> list[Chunk]:
+        """What is to be sent now: all that goes straight out, then about `budget` bytes of what is queued."""
+        out, self._out = self._out, []
+        direct, self._direct = self._direct, 0
+        self._awake = False
+        if self._schedule and budget > direct:
+            for stream in self._schedule.fill(out, budget - direct):
+                if stream.blocked and stream.queued <= LOW_WATER:
+                    stream.blocked = False
+                    if stream.sink is not None:
+                        stream.sink.writable()
+                if stream.done:
+                    self._settle(stream)
+        return out
+
+    # ---- inside
+
+    def _emit(self, kind: int, stream_id: int, payload: bytes, flags: int = 0) -> None:
+        if self.phase is Phase.CLOSED:
+            return
+        self._out.append(encode(kind, flags, stream_id, payload))
+        if not self._awake:
+            self._awake = True
+            self._wake()
+
+    def _plan(self, stream: Stream) -> None:
+        if stream.ready:
+            self._schedule.add(stream)
+            if not self._awake:
+                self._awake = True
+                self._wake()
+
+    def _new_stream(self, stream_id: int, *, opener: bool, ended: bool, now: float) -> Stream:
+        window = ReceiveWindow(self._options.window, self._growth, now)
+        stream = Stream(stream_id, opener=opener, ended=ended, credit=self._peer_window, window=window)
+        self.streams[stream_id] = stream
+        return stream
+
+    def _settle(self, stream: Stream) -> None:
+        """Forget a stream of which both directions have ended."""
+        if stream.done and self.streams.get(stream.id) is stream:
+            self._forget(stream)
+
+    def _forget(self, stream: Stream) -> None:
+        del self.streams[stream.id]
+        if self._is_own(stream.id):
+            self._own_streams -= 1
+        self.held -= stream.window.close()
+        stream.queue.clear()
+        stream.queued = 0
+        stream.tail = None
+        stream.sending = stream.receiving = _DONE
+
+    def _is_own(self, stream_id: int) -> bool:
+        return bool(stream_id & 1) is self._dialer
+
+    def _check_known(self, stream_id: int) -> None:
+        """A frame for a stream that has ended is late; one for a stream that never was breaks the protocol."""
+        limit = self._next_id - 2 if self._is_own(stream_id) else self._last_peer_id
+        if not 0 < stream_id <= limit:
+            raise RemoteProtocolError(f"a frame for stream {stream_id}, which was never opened")
+
+    def _fail_stream(self, stream: Stream, error: RemoteProtocolError) -> None:
+        code = Code(error.wire)
+        self.reset(stream, code, str(error))
+        if stream.sink is not None:
+            stream.sink.reset(code, str(error))
+
+    def _receive_data(self, stream: Stream, flags: int, payload: bytes) -> None:
+        end = bool(flags & END)
+        size = len(payload)
+        try:
+            if stream.receiving is not _BODY or flags & INTERIM:
+                stream.receive(_DATA, flags)
+            stream.window.received(size)
+            self.held += size
+            if self.held > self._options.max_held_bytes:
+                raise RemoteProtocolError(
+                    f"this session holds {self.held} bytes, which is too much", wire=Code.OVERLOADED
+                )
+        except RemoteProtocolError as error:
+            self._fail_stream(stream, error)
+            return
+        if end:
+            stream.receiving = _DONE
+        if stream.sink is not None:
+            stream.sink.data(payload, end=end)
+        if end:
+            self._settle(stream)
+
+    def _receive_other(self, kind: int, flags: int, stream_id: int, payload: bytes, now: float) -> None:
+        if self.phase is Phase.HANDSHAKE:
+            self._receive_handshake(kind, payload, now)
+        elif kind >= _OPEN:
+            self._receive_stream(kind, flags, stream_id, payload, now)
+        else:
+            self._receive_control(kind, payload, now)
+
+    def _receive_handshake(self, kind: int, payload: bytes, now: float) -> None:
+        if kind == FrameType.CLOSE:
+            self._end(*unpack_reason(payload))
+            return
+        expected = FrameType.WELCOME if self._dialer else FrameType.HELLO
+        if kind != expected:
+            raise RemoteProtocolError(f"the first frame is of type {kind:#04x}, {expected.name} expected")
+        if len(payload) > MAX_HELLO_BYTES:
+            raise RemoteProtocolError(f"{expected.name} of {len(payload)} bytes, at most {MAX_HELLO_BYTES} allowed")
+        peer: Hello | Welcome
+        if self._dialer:
+            peer = decode(Welcome, payload)
+            if peer.version != VERSION:
+                raise RemoteProtocolError(f"the server chose version {peer.version}", wire=Code.VERSION)
+            self.id = peer.session
+        else:
+            peer = decode(Hello, payload)
+            if VERSION not in peer.versions:
+                raise RemoteProtocolError(
+                    f"the agent speaks versions {peer.versions}, this server {VERSION}", wire=Code.VERSION
+                )
+            welcome = Welcome(
+                version=VERSION,
+                session=self.id,
+                software=self._options.software,
+                window=self._options.window,
+                max_streams=self._options.max_streams,
+            )
+            self._emit(FrameType.WELCOME, 0, welcome.encode())
+        self._peer_window = peer.window
+        self._peer_max_streams = peer.max_streams
+        self.phase = Phase.OPEN
+        self.tick(now)
+        self._sink.established(peer)
+
+    def _receive_control(self, kind: int, payload: bytes, now: float) -> None:
+        match kind:
+            case FrameType.PING:
+                if len(payload) != 8:
+                    raise RemoteProtocolError("PING needs 8 bytes")
+                self._emit(FrameType.PONG, 0, payload)
+            case FrameType.PONG:
+                self.keepalive.pong(payload, now)
+            case FrameType.REGISTER if not self._dialer:
+                self._sink.register(decode(Register, payload))
+            case FrameType.UNREGISTER if not self._dialer:
+                self._sink.unregister(decode(Unregister, payload).id)
+            case FrameType.READY if not self._dialer:
+                self._sink.ready()
+            case FrameType.REGISTERED if self._dialer:
+                self._sink.registered(decode(Registered, payload))
+            case FrameType.GOAWAY:
+                self.going_away = True
+                self._sink.going_away(*unpack_reason(payload))
+            case FrameType.CLOSE:
+                self._end(*unpack_reason(payload))
+            case _:
+                raise RemoteProtocolError(f"a frame of type {kind:#04x} is not expected here")
+
+    def _receive_stream(self, kind: int, flags: int, stream_id: int, payload: bytes, now: float) -> None:
+        if kind == _OPEN:
+            self._receive_open(flags, stream_id, payload, now)
+            return
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            self._check_known(stream_id)
+            return
+        try:
+            if kind == _WINDOW:
+                self._receive_window(stream, payload)
+            elif kind == _HEAD:
+                self._receive_head(stream, flags, payload)
+            elif kind == _TRAILERS:
+                stream.receive(kind, flags)
+                if stream.sink is not None:
+                    stream.sink.trailers(payload)
+                self._settle(stream)
+            elif kind == _RESET:
+                code, reason = unpack_reason(payload)
+                self._forget(stream)
+                if stream.sink is not None:
+                    stream.sink.reset(code, reason)
+            else:
+                self.close(Code.PROTOCOL_ERROR, f"a frame of unknown type {kind:#04x}")
+        except RemoteProtocolError as error:
+            self._fail_stream(stream, error)
+
+    def _receive_open(self, flags: int, stream_id: int, payload: bytes, now: float) -> None:
+        if self._is_own(stream_id) or not self._last_peer_id < stream_id <= MAX_STREAM_ID:
+            raise RemoteProtocolError(f"OPEN with stream {stream_id} after {self._last_peer_id}")
+        self._last_peer_id = stream_id
+        end = bool(flags & END)
+        stream = self._new_stream(stream_id, opener=False, ended=end, now=now)
+        if len(self.streams) - self._own_streams > self._options.max_streams:
+            self.reset(stream, Code.REFUSED, f"more than {self._options.max_streams} streams")
+        elif len(payload) > MAX_HEAD_BYTES:
+            self.reset(stream, Code.PROTOCOL_ERROR, f"OPEN of {len(payload)} bytes")
+        else:
+            sink = self._sink.opened(stream, payload, end=end)
+            if sink is not None:
+                stream.sink = sink
+
+    def _receive_window(self, stream: Stream, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise RemoteProtocolError("WINDOW needs 4 bytes")
+        credit = stream.credit + int.from_bytes(payload, "big")
+        if credit > MAX_CREDIT:
+            raise RemoteProtocolError(f"stream {stream.id}: window of {credit} bytes", wire=Code.FLOW_CONTROL)
+        stream.credit = credit
+        self._plan(stream)
+
+    def _receive_head(self, stream: Stream, flags: int, payload: bytes) -> None:
+        if len(payload) > MAX_HEAD_BYTES:
+            raise RemoteProtocolError(f"HEAD of {len(payload)} bytes")
+        stream.receive(_HEAD, flags)
+        interim = bool(flags & INTERIM)
+        if interim:
+            stream.count_interim()
+        if stream.sink is not None:
+            stream.sink.head(payload, end=bool(flags & END), interim=interim)
+        self._settle(stream)
+
+    def _end(self, code: Code, reason: str) -> None:
+        self.phase = Phase.CLOSED
+        streams = list(self.streams.values())
+        for stream in streams:
+            self._forget(stream)
+        for stream in streams:
+            if stream.sink is not None:
+                stream.sink.reset(Code.GOING_AWAY, reason or code.name)
+        self._sink.closed(code, reason)

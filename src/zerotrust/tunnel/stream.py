@@ -1,0 +1,129 @@
+"""One stream: what may be sent and received when, and the queue of what waits for credit (section 5).
+
+The state of each direction moves by `TRANSITIONS`, which is the table of the specification; what is not in it is an
+error. A stream knows nothing of its session: it neither sends nor receives.
+"""
+
+from collections import deque
+from enum import IntEnum
+from typing import Final
+
+from zerotrust.errors import RemoteProtocolError
+from zerotrust.tunnel.codes import END, INTERIM, FrameType
+from zerotrust.tunnel.events import StreamSink
+from zerotrust.tunnel.window import ReceiveWindow
+
+MAX_INTERIM_HEADS: Final = 32
+QUANTUM: Final = 32 * 1024
+"""What a stream sends before another one's turn, and the largest DATA that we send."""
+
+Chunk = bytes | memoryview
+"""Bytes on their way out. A memoryview is always one of bytes: the transport keeps it without a copy."""
+
+
+class State(IntEnum):
+    """What one direction of a stream waits for."""
+
+    HEAD = 0
+    BODY = 1
+    DONE = 2
+
+
+_HEAD, _DATA, _TRAILERS = int(FrameType.HEAD), int(FrameType.DATA), int(FrameType.TRAILERS)
+
+TRANSITIONS: Final[dict[tuple[State, int, int], State]] = {
+    (State.HEAD, _HEAD, INTERIM): State.HEAD,
+    (State.HEAD, _HEAD, 0): State.BODY,
+    (State.HEAD, _HEAD, END): State.DONE,
+    (State.BODY, _DATA, 0): State.BODY,
+    (State.BODY, _DATA, END): State.DONE,
+    (State.BODY, _TRAILERS, END): State.DONE,
+}
+"""(state, frame, flags) to the next state."""
+
+
+class Stream:
+    """One request. Owned by its session; the fields are the session's and the scheduler's to change."""
+
+    __slots__ = (
+        "blocked",
+        "credit",
+        "deficit",
+        "id",
+        "interim_heads",
+        "queue",
+        "queued",
+        "receiving",
+        "scheduled",
+        "sending",
+        "sink",
+        "tail",
+        "window",
+    )
+
+    def __init__(self, stream_id: int, *, opener: bool, ended: bool, credit: int, window: ReceiveWindow) -> None:
+        request = State.DONE if ended else State.BODY
+        self.id = stream_id
+        self.sending = request if opener else State.HEAD
+        self.receiving = State.HEAD if opener else request
+        self.credit = credit
+        self.window = window
+        self.sink: StreamSink | None = None
+        self.queue: deque[Chunk] = deque()
+        self.queued = 0
+        self.tail: tuple[int, bytes] | None = None
+        self.deficit = QUANTUM
+        self.scheduled = False
+        self.blocked = False
+        self.interim_heads = 0
+
+    @property
+    def done(self) -> bool:
+        """Both directions have ended and nothing waits to be sent."""
+        return self.sending is State.DONE and self.receiving is State.DONE and self.tail is None and not self.queue
+
+    @property
+    def ready(self) -> bool:
+        """Something could be sent now."""
+        return (self.credit > 0 and self.queued > 0) or (self.tail is not None and not self.queued)
+
+    def receive(self, kind: int, flags: int) -> None:
+        """Move the receiving direction.
+
+        Raises:
+            RemoteProtocolError: the frame may not come now.
+        """
+        state = TRANSITIONS.get((self.receiving, kind, flags & (END | INTERIM)))
+        if state is None:
+            raise RemoteProtocolError(
+                f"stream {self.id}: {FrameType(kind).name} with flags {flags} in state {self.receiving.name}"
+            )
+        self.receiving = state
+
+    def count_interim(self) -> None:
+        """Bound the number of interim heads.
+
+        Raises:
+            RemoteProtocolError: too many.
+        """
+        self.interim_heads += 1
+        if self.interim_heads > MAX_INTERIM_HEADS:
+            raise RemoteProtocolError(f"stream {self.id}: more than {MAX_INTERIM_HEADS} interim heads")
+
+    def enqueue(self, data: bytes) -> None:
+        """Keep bytes until there is credit and a turn."""
+        self.queue.append(memoryview(data) if len(data) > QUANTUM else data)
+        self.queued += len(data)
+
+    def take(self) -> Chunk:
+        """At most a quantum from the queue, bounded by the credit, which it uses."""
+        limit = min(QUANTUM, self.credit)
+        first = self.queue[0]
+        if len(first) > limit:
+            piece = first[:limit]
+            self.queue[0] = first[limit:]
+        else:
+            piece = self.queue.popleft()
+        self.queued -= len(piece)
+        self.credit -= len(piece)
+        return piece

@@ -1,0 +1,78 @@
+"""Credit for one direction of one stream, as its receiver keeps it (docs/spec/tunnel-v1.md, section 6).
+
+1.  Bytes that arrive use credit; more than there is breaks the protocol.
+2.  Bytes that have been handed on are given back when they make up half of the window.
+3.  A window of which half was handed on in less than two round-trip times was waited for: it doubles, up to
+    `MAX_WINDOW`, out of the session's budget. A stream that is limited by its reader or its source never grows one.
+    With W the window and R the rate, half a window takes W/2R; it doubles until that is two round trips, so until
+    W = 4 R RTT: twice what the pipe holds, with the other half as reserve for the grant's own way back.
+"""
+
+from typing import Final
+
+from zerotrust.errors import RemoteProtocolError
+from zerotrust.tunnel.codes import Code
+
+MIN_WINDOW: Final = 16 * 1024
+DEFAULT_WINDOW: Final = 64 * 1024
+MAX_WINDOW: Final = 8 * 1024 * 1024
+MAX_CREDIT: Final = 2**31 - 1
+
+
+class GrowthBudget:
+    """By how much the windows of one session may grow together, in bytes."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, total: int) -> None:
+        self.left = total
+
+
+class ReceiveWindow:
+    """What the peer may still send on a stream."""
+
+    __slots__ = ("_budget", "_consumed", "_credit", "_granted_at", "held", "initial", "size")
+
+    def __init__(self, size: int, budget: GrowthBudget, now: float) -> None:
+        self.initial = size
+        self.size = size
+        self.held = 0
+        self._credit = size
+        self._consumed = 0
+        self._granted_at = now
+        self._budget = budget
+
+    def received(self, count: int) -> None:
+        """Note bytes that arrived.
+
+        Raises:
+            RemoteProtocolError: more than the credit, code FLOW_CONTROL.
+        """
+        if count > self._credit:
+            raise RemoteProtocolError(f"window exceeded by {count - self._credit} bytes", wire=Code.FLOW_CONTROL)
+        self._credit -= count
+        self.held += count
+
+    def consumed(self, count: int, now: float, round_trip: float | None) -> int:
+        """Note bytes that have been handed on; the credit to grant now, 0 for none yet."""
+        self.held -= count
+        self._consumed += count
+        if self._consumed * 2 < self.size:
+            return 0
+        grant = self._consumed
+        self._consumed = 0
+        if round_trip is not None and now - self._granted_at < 2 * round_trip:
+            grown = min(self.size, MAX_WINDOW - self.size, self._budget.left)
+            self._budget.left -= grown
+            self.size += grown
+            grant += grown
+        self._granted_at = now
+        self._credit += grant
+        return grant
+
+    def close(self) -> int:
+        """Give the growth back to the session; the bytes that were still held."""
+        self._budget.left += self.size - self.initial
+        self.size = self.initial
+        held, self.held = self.held, 0
+        return held
