@@ -1,0 +1,114 @@
+"""What travels through the tunnel in place of a head, and the framing that each end puts behind it.
+
+A *block* is a start line and canonical field lines. It has no framing, no hop-by-hop fields and no final empty line:
+those belong to a hop, and each hop writes its own. A block that passes its check can be written to a connection as
+it is: it holds one start line, no line that could end the head early, and no field that says where a body ends.
+
+The two sides do not trust each other here. An agent that is hostile must not desync the connection that Caddy shares
+between clients, so the server checks each response block; the agent checks each request block.
+"""
+
+import re
+from typing import Final
+
+from zerotrust.errors import LocalProtocolError
+from zerotrust.http import grammar
+from zerotrust.http.body import Kind
+from zerotrust.http.head import RequestHead, ResponseHead
+from zerotrust.http.headers import FORBIDDEN_TRAILERS, OWN_PREFIX
+
+# The shape first, then a search for names that may not be there: as a lookahead in front of each line the names would
+# cost half as much again.
+_REQUEST_BLOCK: Final = re.compile(
+    rb"%b (?:/[\x21\x22\x24-\x7e]*+|\*) HTTP/1\.1\r\nHost: %b(\r\n)%b" % (grammar.TOKEN, grammar.HOST, grammar.LINES)
+)
+_RESPONSE_BLOCK: Final = re.compile(rb"HTTP/1\.1 ([1-9][0-9][0-9]) %b\r\n%b" % (grammar.TEXT, grammar.LINES))
+_REQUEST_TEMPLATE: Final = (
+    b"%b %b HTTP/1.1\r\nHost: %b\r\n%b"
+    b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\nX-Real-IP: %b\r\n%b%b%b"
+)
+_TRAILERS: Final = re.compile(grammar.LINES)
+_HOP = rb"[Cc](?i:onnection|ontent-length)|[Tt](?i:ransfer-encoding)|[Kk](?i:eep-alive)|[Pp](?i:roxy-connection)"
+_NOT_IN_REQUEST: Final = re.compile(rb"\n(?:%b|[Hh](?i:ost)):" % _HOP)
+_NOT_IN_RESPONSE: Final = re.compile(rb"\n(?:%b):" % _HOP)
+
+
+def request_block(head: RequestHead, *, client: bytes, proto: bytes) -> bytes:
+    """The block of a request that came from the address `client` by way of `proto` (http or https)."""
+    return _REQUEST_TEMPLATE % (
+        head.method,
+        head.target,
+        head.host_field,
+        b"".join(head.lines),
+        client,
+        proto,
+        head.host_field,
+        client,
+        b"Upgrade: %b\r\n" % head.upgrade if head.upgrade else b"",
+        b"Expect: 100-continue\r\n" if head.expect_continue else b"",
+        b"TE: trailers\r\n" if head.te_trailers else b"",
+    )
+
+
+def response_block(head: ResponseHead) -> bytes:
+    """The block of a response."""
+    upgrade = b"Upgrade: %b\r\n" % head.upgrade if head.status == 101 and head.upgrade else b""
+    return b"HTTP/1.1 %d %b\r\n%b%b" % (head.status, head.reason, b"".join(head.lines), upgrade)
+
+
+def check_request_block(block: bytes) -> bool:
+    """True where the block is one request head without framing."""
+    match = _REQUEST_BLOCK.fullmatch(block)
+    return match is not None and _NOT_IN_REQUEST.search(block, match.start(1)) is None
+
+
+def check_response_block(block: bytes) -> int:
+    """The status of the block; 0 where it is not one response head without framing."""
+    match = _RESPONSE_BLOCK.fullmatch(block)
+    if match is None or _NOT_IN_RESPONSE.search(block) is not None:
+        return 0
+    return int(match[1])
+
+
+def check_trailers(block: bytes) -> bool:
+    """True where the block is canonical lines of fields that may travel behind a body."""
+    return _TRAILERS.fullmatch(block) is not None and not any(
+        (name := line.partition(b":")[0].lower()) in FORBIDDEN_TRAILERS or name.startswith(OWN_PREFIX)
+        for line in block.splitlines()
+    )
+
+
+def request_framing_lines(kind: Kind, length: int, *, upgrade: bool, te: bool) -> bytes:
+    """The end of a request's head: framing, Connection and the empty line.
+
+    Content-Length: 0 is said where the client said it: a backend may refuse a POST without it (RFC 9110 s8.6).
+    """
+    if kind in (Kind.CLOSE, Kind.TUNNEL):
+        raise LocalProtocolError("a request does not end with its connection")
+    if upgrade and te:
+        return b"Connection: Upgrade, TE\r\n" + _framing_lines(kind, length)
+    if upgrade:
+        return b"Connection: Upgrade\r\n" + _framing_lines(kind, length)
+    if te:
+        return b"Connection: TE\r\n" + _framing_lines(kind, length)
+    return _framing_lines(kind, length)
+
+
+def response_framing_lines(kind: Kind, length: int, *, close: bool, upgrade: bool) -> bytes:
+    """The end of a response's head: framing, Connection and the empty line.
+
+    The length of a body that HEAD or a 304 leaves out is said with `Kind.LENGTH`, although no body follows.
+    """
+    if upgrade:
+        return b"Connection: Upgrade\r\n" + _framing_lines(kind, length)
+    if close or kind == Kind.CLOSE:
+        return b"Connection: close\r\n" + _framing_lines(kind, length)
+    return _framing_lines(kind, length)
+
+
+def _framing_lines(kind: Kind, length: int) -> bytes:
+    if kind == Kind.LENGTH:
+        return b"Content-Length: %d\r\n\r\n" % length
+    if kind == Kind.CHUNKED:
+        return b"Transfer-Encoding: chunked\r\n\r\n"
+    return b"\r\n"

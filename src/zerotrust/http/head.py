@@ -1,0 +1,330 @@
+"""Message heads, parsed once and strictly (RFC 9112 s2 to s6), ready to be forwarded.
+
+Two grammars have to agree. The first is ours, one regular expression over the whole head: it is what holds, because
+it is stricter than RFC 9112 asks (s2.2 lets a recipient take a bare LF or an empty first line; nobody who means well
+sends them). The second is llhttp's, by way of httptools: an opinion that was written by other people and that the
+servers behind us share. llhttp alone would not do. It silently takes empty lines before the request line, runs of
+spaces in it, a fragment in the target, HTTP/0.9 and HTTP/2.0, `gzip, chunked`, and any number of Host fields.
+
+llhttp knows a fixed list of methods. RFC 9110 s9.1 does not, so a method that it cannot know is shown to it as GET.
+
+Where the RFC leaves a choice:
+
+* Host is needed in HTTP/1.0 too: without it there is no service to send the request to.
+* Upgrade is ignored (s7.8 allows it) in a request that has a body, where the two would overlap, and for `h2c`, which
+  would carry requests through that no policy has seen.
+* Connection may not name Host or the framing fields: no honest sender does.
+* A Content-Length is one number once, even where s8.6 would let equal repetitions pass.
+"""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+import httptools
+
+from zerotrust.errors import HttpError
+from zerotrust.http import grammar
+from zerotrust.http.headers import OWN_PREFIX, REQUEST_SPECIAL, RESPONSE_SPECIAL, tokens
+from zerotrust.model.base import normalise_host
+
+MAX_HEAD_BYTES: Final = 32 * 1024
+"""Caddy lets a head of 20 KiB through and refuses one of 24 KiB; what it adds to it fits into the rest."""
+
+MAX_FIELDS: Final = 256
+"""More fields than any client sends; each costs a little time, so their number is a lever (Apache: 100, h11: none)."""
+
+_REQUEST: Final = re.compile(rb"(%b) (%b) HTTP/1\.([01])\r\n(%b)\r\n" % (grammar.TOKEN, grammar.TARGET, grammar.LINES))
+_RESPONSE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9]) (%b)\r\n(%b)\r\n" % (grammar.TEXT, grammar.LINES))
+_LOOSE_LINES: Final = re.compile(grammar.LOOSE_LINES)
+_VERSION: Final = re.compile(rb"[^ ]+ [^ ]+ HTTP/[0-9]\.[0-9]")
+_ABSOLUTE: Final = re.compile(rb"(?i:https?)://(%b)((?:[/?]%b)?+|/)" % (grammar.HOST, grammar.TARGET))
+_HOST: Final = re.compile(grammar.HOST)
+_PROTOCOLS: Final = re.compile(grammar.PROTOCOLS)
+_OWN: Final = re.compile(rb"\n[Xx]-0[Tt]")
+_FIRST: Final = re.compile(grammar.TOKEN)
+_BARE_LF: Final = re.compile(rb"(?:^|[^\r])\n")
+
+_KNOWN_METHODS: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH"))
+_SINGLE: Final = frozenset((b"host", b"content-length"))
+_NEVER_NOMINATED: Final = frozenset((b"host", b"content-length", b"transfer-encoding"))
+_NOT_FIELDS: Final = frozenset((b"close", b"keep-alive", b"upgrade", b"te"))
+_MAX_LENGTH_DIGITS: Final = 19
+
+
+@dataclass(slots=True)
+class RequestHead:
+    """A request as its client meant it. `lines` is what is forwarded as it is; the rest is for the two hops."""
+
+    method: bytes
+    target: bytes
+    minor: int
+    lines: list[bytes]
+    host: str
+    host_field: bytes
+    content_length: int | None
+    chunked: bool
+    keep_alive: bool
+    upgrade: bytes | None
+    expect_continue: bool
+    te_trailers: bool
+    real_ip: bytes | None
+    forwarded_for: bytes | None
+    forwarded_proto: bytes | None
+
+
+@dataclass(slots=True)
+class ResponseHead:
+    """A response as its backend meant it. `lines` is what is forwarded as it is; the rest is for the two hops."""
+
+    status: int
+    reason: bytes
+    minor: int
+    lines: list[bytes]
+    content_length: int | None
+    chunked: bool
+    keep_alive: bool
+    upgrade: bytes | None
+
+
+def find_head_end(buffer: bytes | bytearray, searched: int) -> int:
+    """The index behind the empty line that ends a head, or -1; `searched` bytes were looked at before.
+
+    Raises:
+        HttpError: the head is too long, or what is there will never be one: a TLS hello, lines that end in a bare LF.
+    """
+    end = buffer.find(b"\r\n\r\n", max(0, searched - 3)) + 4
+    if end > MAX_HEAD_BYTES or (end == 3 and len(buffer) >= MAX_HEAD_BYTES):
+        raise HttpError(f"the head is longer than {MAX_HEAD_BYTES} bytes", 431)
+    if end > 3:
+        return end
+    if buffer and not _FIRST.match(buffer):
+        raise HttpError("this is not HTTP/1.1")
+    if _BARE_LF.search(buffer, max(0, searched - 1)):
+        raise HttpError("a line ends in LF without CR")
+    return -1
+
+
+def parse_request(head: bytes) -> RequestHead:
+    """The request whose head is exactly `head`, final empty line included.
+
+    Raises:
+        HttpError: it is not acceptable; `reply` is the status to answer.
+    """
+    match = _REQUEST.fullmatch(head) or _REQUEST.fullmatch(_canonical(head))
+    if match is None:
+        raise _request_fault(head)
+    method, target, version, fields = match.groups()
+    minor = 1 if version == b"1" else 0
+    lines, found = _sort(fields, REQUEST_SPECIAL)
+    if _OWN.search(head):
+        lines = [line for line in lines if not line.lower().startswith(OWN_PREFIX)]
+    host_field = found.get(b"host")
+    if host_field is None:
+        raise HttpError("there is no Host")
+    if target[0] != 0x2F:
+        target, host_field = _other_form(method, target, host_field)
+    length, chunked = _framing(found, minor)
+    keep_alive, upgrade = minor == 1, None
+    if (connection := found.get(b"connection")) is not None:
+        options = _options(connection)
+        if options & _NEVER_NOMINATED:
+            raise HttpError("Connection names a field that is not for this hop alone")
+        lines = _without(lines, options)
+        keep_alive = _keeps_alive(options, minor)
+        if b"upgrade" in options and minor and not (chunked or length):
+            upgrade = _upgrade(found)
+    if method not in _KNOWN_METHODS:
+        if method == b"CONNECT":
+            raise HttpError("CONNECT is for proxies", 501)
+        head = b"GET" + head[len(method) :]
+    _second_opinion(httptools.HttpRequestParser(None), head)
+    return RequestHead(
+        method,
+        target,
+        minor,
+        lines,
+        _host(host_field),
+        host_field,
+        length,
+        chunked,
+        keep_alive,
+        upgrade,
+        b"expect" in found and _expects(found[b"expect"]) and minor == 1 and (chunked or bool(length)),
+        b"te" in found and b"trailers" in tokens(found[b"te"]),
+        found.get(b"x-real-ip"),
+        found.get(b"x-forwarded-for"),
+        found.get(b"x-forwarded-proto"),
+    )
+
+
+def parse_response(head: bytes) -> ResponseHead:
+    """The response whose head is exactly `head`, final empty line included.
+
+    Raises:
+        HttpError: it is not acceptable; `reply` is 502.
+    """
+    try:
+        return _parse_response(head)
+    except HttpError as error:
+        error.reply = 502
+        raise
+
+
+def _parse_response(head: bytes) -> ResponseHead:
+    match = _RESPONSE.fullmatch(head) or _RESPONSE.fullmatch(_canonical(head))
+    if match is None:
+        raise HttpError("this is not the head of an HTTP/1.1 response")
+    version, code, reason, fields = match.groups()
+    minor, status = 1 if version == b"1" else 0, int(code)
+    lines, found = _sort(fields, RESPONSE_SPECIAL)
+    length, chunked = _framing(found, minor)
+    keep_alive = minor == 1
+    if (connection := found.get(b"connection")) is not None:
+        options = _options(connection)
+        lines = _without(lines, options)
+        keep_alive = _keeps_alive(options, minor)
+    if status < 200 or status == 204:  # RFC 9110 s8.6: they have no length, whatever they say
+        length = None
+    _second_opinion(httptools.HttpResponseParser(None), head)
+    return ResponseHead(status, reason, minor, lines, length, chunked, keep_alive, _upgrade(found))
+
+
+def _sort(fields: bytes, special: Collection[bytes]) -> tuple[list[bytes], dict[bytes, bytes]]:
+    """The lines to forward, and the values of the special fields by lower-case name, repetitions joined."""
+    lines = []
+    found: dict[bytes, bytes] = {}
+    rows = fields.splitlines(True)
+    if len(rows) > MAX_FIELDS:
+        raise HttpError(f"there are more than {MAX_FIELDS} fields", 431)
+    for row in rows:
+        name = row.partition(b":")[0].lower()
+        if name not in special:
+            lines.append(row)
+        elif name not in found:
+            found[name] = row[len(name) + 2 : -2]
+        elif name in _SINGLE:
+            raise HttpError(f"{name.decode()} is there more than once")
+        else:
+            found[name] += b", " + row[len(name) + 2 : -2]
+    return lines, found
+
+
+def _framing(found: dict[bytes, bytes], minor: int) -> tuple[int | None, bool]:
+    """Content-Length, and whether the body is chunked (RFC 9112 s6.1 and s6.2)."""
+    coding = found.get(b"transfer-encoding")
+    value = found.get(b"content-length")
+    if coding is not None:
+        if value is not None:
+            raise HttpError("there are both Transfer-Encoding and Content-Length")
+        if not minor:
+            raise HttpError("there is no Transfer-Encoding in HTTP/1.0")
+        if coding.lower() != b"chunked":
+            raise HttpError("the only transfer coding is chunked", 501)
+        return None, True
+    if value is None:
+        return None, False
+    if not value.isdigit() or len(value) > _MAX_LENGTH_DIGITS or int(value) >= 2**63:
+        raise HttpError("Content-Length is not one number")
+    return int(value), False
+
+
+def _other_form(method: bytes, target: bytes, host_field: bytes) -> tuple[bytes, bytes]:
+    """Target and host of a request that is not in origin-form (RFC 9112 s3.2.2 and s3.2.4)."""
+    if method == b"CONNECT":
+        raise HttpError("CONNECT is for proxies", 501)
+    if target == b"*" and method == b"OPTIONS":
+        return target, host_field
+    match = _ABSOLUTE.fullmatch(target)
+    if match is None:
+        raise HttpError("the target is neither a path nor an http URL")
+    _host(host_field)  # s3.2.2 ignores its value; s3.2 still wants a valid one
+    authority, path = match.groups()
+    if not path and method == b"OPTIONS":
+        return b"*", authority
+    return (path if path.startswith(b"/") else b"/" + path), authority
+
+
+@lru_cache(maxsize=1024)
+def _host(field: bytes) -> str:
+    if _HOST.fullmatch(field):
+        try:
+            return normalise_host(field.decode("ascii"))
+        except ValueError:
+            pass
+    raise HttpError("Host is not a host name")
+
+
+@lru_cache(maxsize=256)
+def _options(connection: bytes) -> frozenset[bytes]:
+    return frozenset(tokens(connection))
+
+
+def _keeps_alive(options: frozenset[bytes], minor: int) -> bool:
+    """RFC 9112 s9.3."""
+    return b"close" not in options and (minor == 1 or b"keep-alive" in options)
+
+
+def _without(lines: list[bytes], options: frozenset[bytes]) -> list[bytes]:
+    """The lines whose name Connection does not nominate."""
+    nominated = options - _NOT_FIELDS
+    if not nominated:
+        return lines
+    return [line for line in lines if line.partition(b":")[0].lower() not in nominated]
+
+
+def _upgrade(found: dict[bytes, bytes]) -> bytes | None:
+    """The protocols of Upgrade that may be asked for; None where there are none."""
+    value = found.get(b"upgrade")
+    if not value or b"h2c" in tokens(value):
+        return None
+    if not _PROTOCOLS.fullmatch(value):
+        raise HttpError("Upgrade is not a list of protocols")
+    return value
+
+
+def _expects(value: bytes) -> bool:
+    """RFC 9110 s10.1.1: the one expectation there is."""
+    expectations = set(tokens(value))
+    if expectations - {b"100-continue"}:
+        raise HttpError("the only expectation is 100-continue", 417)
+    return bool(expectations)
+
+
+def _second_opinion(parser: "httptools.HttpRequestParser | httptools.HttpResponseParser", head: bytes) -> None:
+    try:
+        parser.feed_data(head)
+    except httptools.HttpParserUpgrade:
+        pass
+    except httptools.HttpParserError as error:
+        raise HttpError(f"llhttp: {error}") from None
+
+
+def _canonical(head: bytes) -> bytes:
+    """The head with its field lines written canonically, or nothing where they are not field lines.
+
+    A response without a reason may lack the space in front of it too (s4 wants it, old servers forget it).
+    """
+    start, newline, fields = head.partition(b"\r\n")
+    if not fields.endswith(b"\r\n") or not _LOOSE_LINES.fullmatch(fields, 0, len(fields) - 2):
+        return b""
+    if start.startswith(b"HTTP/1.") and start.count(b" ") == 1:
+        start += b" "
+    parts = [start, newline]
+    for row in fields[:-2].splitlines():
+        name, _, value = row.partition(b":")
+        parts.append(b"%b: %b\r\n" % (name, value.strip(b" \t")))
+    parts.append(b"\r\n")
+    return b"".join(parts)
+
+
+def _request_fault(head: bytes) -> HttpError:
+    """What is wrong with a head that is not a request."""
+    start = head.partition(b"\r\n")[0]
+    if _VERSION.fullmatch(start) and not start.endswith((b" HTTP/1.0", b" HTTP/1.1")):
+        return HttpError("the only versions are HTTP/1.0 and HTTP/1.1", 505)
+    if not re.fullmatch(rb"%b %b HTTP/1\.[01]" % (grammar.TOKEN, grammar.TARGET), start):
+        return HttpError("the request line is not `METHOD target HTTP/1.1`")
+    return HttpError("a field line is not `Name: value`")
