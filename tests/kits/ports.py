@@ -1,0 +1,35 @@
+"""Free ports on loopback, below those that the system gives to outgoing connections."""
+
+import os
+import random
+import socket
+
+_FIRST, _END = 20000, 32000
+_given: set[int] = set()
+
+
+def _is_free(port: int) -> bool:
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(socket.AF_INET, kind) as probe:
+            if kind == socket.SOCK_STREAM:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                return False
+    return True
+
+
+def free_port() -> int:
+    """A port that nobody listens on; each is given once in this process, and other test workers get others."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw") or 0)
+    while True:
+        port = random.randrange(_FIRST, _END)
+        if port % 4 == worker % 4 and port not in _given and _is_free(port):
+            _given.add(port)
+            return port
+
+
+def closed_port() -> int:
+    """A port at which connections are refused."""
+    return free_port()
