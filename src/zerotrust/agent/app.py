@@ -1,0 +1,133 @@
+"""The agent, put together: dial, serve, dial again; and read the file again on SIGHUP."""
+
+import asyncio
+import random
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+import structlog
+
+from zerotrust import __version__
+from zerotrust.agent.dispatch import Dispatch
+from zerotrust.agent.services import Services
+from zerotrust.errors import ZeroTrustError
+from zerotrust.model.agent import AgentConfig
+from zerotrust.model.base import split_address
+from zerotrust.net.channel import describe
+from zerotrust.net.flush import Flusher
+from zerotrust.net.tasks import Tasks
+from zerotrust.net.tls import tunnel_client
+from zerotrust.tunnel.codes import Code
+from zerotrust.tunnel.session import Options
+
+_log = structlog.get_logger("agent")
+
+CONNECT_TIMEOUT: Final = 10.0
+BACK_OFF_FIRST: Final = 0.2
+BACK_OFF_MOST: Final = 15.0
+SWEEP: Final = 1.0
+GRACE: Final = 2.0
+
+Reload = Callable[[], AgentConfig]
+
+
+async def serve(config: AgentConfig, reload: Reload | None = None) -> None:
+    """Run the agent until it is cancelled.
+
+    Args:
+        reload: reads the configuration again; called on SIGHUP, what has changed of the services is then applied.
+
+    Raises:
+        SetupError: a certificate can't be used, or it is not of the agent that the file names.
+    """
+    tasks = Tasks()
+    agent = Agent(config, tasks)
+    if reload is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, agent.reload, reload)
+    try:
+        await agent.run()
+    finally:
+        await agent.close()
+        await tasks.close()
+
+
+class Agent:
+    """Keeps one session with the server."""
+
+    def __init__(self, config: AgentConfig, tasks: Tasks) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._address = split_address(config.server.address, default_port=8443)
+        self._server_name = config.server.server_name or self._address[0]
+        self._flusher = Flusher(self._loop)
+        self._options = Options(software=f"0trust/{__version__}")
+        self._services = Services(flusher=self._flusher, tasks=tasks)
+        self._services.replace(config.services)
+        self._tls = tunnel_client(
+            certificate=config.server.cert, key=config.server.key, authority=config.server.ca_cert
+        )
+        self._dispatch: Dispatch | None = None
+        tasks.spawn(self._sweep(), "sweep")
+
+    async def run(self) -> None:
+        """Dial the server, again and again."""
+        delay = BACK_OFF_FIRST
+        while True:
+            if await self._session():
+                delay = BACK_OFF_FIRST
+            # Full jitter: a thousand agents must not come back in step after a restart of their server.
+            await asyncio.sleep(random.uniform(0, delay))  # noqa: S311
+            delay = min(delay * 2, BACK_OFF_MOST)
+
+    def reload(self, read: Reload) -> None:
+        """Apply what has changed of the services; a file that can't be used changes nothing."""
+        try:
+            changed, gone = self._services.replace(read().services)
+        except ZeroTrustError as error:
+            _log.error("configuration not reloaded, the last good one stays", reason=str(error))
+            return
+        _log.info("configuration reloaded", changed=len(changed), removed=len(gone))
+        if self._dispatch is None or not self._dispatch.was_established:
+            return
+        session = self._dispatch.link.session
+        for live in changed:
+            session.register(live.announcement())
+        for service_id in gone:
+            session.unregister(service_id)
+
+    async def close(self) -> None:
+        """Tell the server, and end."""
+        dispatch = self._dispatch
+        if dispatch is not None:
+            dispatch.link.close_session(Code.GOING_AWAY, "the agent is shutting down")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(dispatch.link.closed), GRACE)
+        self._services.close()
+
+    async def _session(self) -> bool:
+        """One connection from dial to end; whether the session was established."""
+        host, port = self._address
+        dispatch = Dispatch(self._services, flusher=self._flusher, options=self._options)
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await self._loop.create_connection(
+                    lambda: dispatch.link, host, port, ssl=self._tls, server_hostname=self._server_name
+                )
+        except (OSError, TimeoutError) as error:
+            _log.warning("cannot connect", server=f"{host}:{port}", reason=describe(error))
+            return False
+        self._dispatch = dispatch
+        await dispatch.link.closed
+        self._dispatch = None
+        code, reason = dispatch.ended or (Code.INTERNAL, "")
+        _log.warning("disconnected", server=f"{host}:{port}", code=code.name, reason=reason)
+        return dispatch.was_established
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP)
+            now = self._loop.time()
+            self._services.sweep(now)
+            if self._dispatch is not None:
+                self._dispatch.sweep(now)

@@ -1,0 +1,114 @@
+"""The agent's end of a session: each stream that the server opens becomes an exchange with a backend."""
+
+import asyncio
+
+import structlog
+
+from zerotrust.agent.exchange import Context, Exchange
+from zerotrust.agent.services import Services
+from zerotrust.errors import RemoteProtocolError
+from zerotrust.http.body import Kind
+from zerotrust.http.forward import check_request_block
+from zerotrust.net.flush import Flusher
+from zerotrust.net.tunnel import TunnelLink
+from zerotrust.tunnel.codes import FLAG_UPGRADE, Code
+from zerotrust.tunnel.events import StreamSink
+from zerotrust.tunnel.messages import Hello, Register, Registered, RequestOpen, Welcome, unpack_open
+from zerotrust.tunnel.session import Options
+from zerotrust.tunnel.stream import Stream
+
+_log = structlog.get_logger("tunnel")
+
+_REQUEST_KINDS = frozenset({int(Kind.NONE), int(Kind.LENGTH), int(Kind.CHUNKED)})
+
+
+class Dispatch:
+    """One session with the server (tunnel.events.SessionSink)."""
+
+    def __init__(self, services: Services, *, flusher: Flusher, options: Options) -> None:
+        self._services = services
+        self._loop = asyncio.get_running_loop()
+        self._running: set[Exchange] = set()
+        self.link = TunnelLink(flusher, dialer=True, sink=self, options=options)
+        self._context = Context(self.link.session, self._loop, self._running)
+        self.was_established = False
+        self.ended: tuple[Code, str] | None = None
+
+    def sweep(self, now: float) -> None:
+        """Give up on backends that do not answer in time."""
+        for exchange in list(self._running):
+            exchange.expire(now)
+
+    # ---- tunnel.events.SessionSink
+
+    def established(self, peer: Hello | Welcome) -> None:
+        self.was_established = True
+        _log.info("connected", session=self.link.session.id[:8], software=peer.software)
+        for live in self._services.all:
+            self.link.session.register(live.announcement())
+        self.link.session.ready()
+
+    def opened(self, stream: Stream, payload: bytes, *, end: bool) -> StreamSink | None:
+        try:
+            request = _read(payload, end=end)
+        except RemoteProtocolError as error:
+            _log.warning("request refused", reason=str(error))
+            self.link.session.reset(stream, Code.PROTOCOL_ERROR, str(error))
+            return None
+        live = self._services.get(request.service)
+        if live is None:
+            self.link.session.reset(stream, Code.UNKNOWN_SERVICE, request.service)
+            return None
+        if request.flags & FLAG_UPGRADE:
+            _log_upgrade(request)
+        exchange = Exchange(self._context, stream, request, live)
+        stream.sink = exchange
+        exchange.start()
+        return exchange
+
+    def register(self, message: Register) -> None:
+        """Only servers are told."""
+
+    def unregister(self, service: str) -> None:
+        """Only servers are told."""
+
+    def registered(self, message: Registered) -> None:
+        _log.info("service registered", service=message.id, hosts=message.accepted)
+        for host, reason in message.refused.items():
+            _log.warning("host name refused", service=message.id, host=host, reason=reason)
+
+    def ready(self) -> None:
+        """Only servers are told."""
+
+    def going_away(self, code: Code, reason: str) -> None:
+        _log.info("server going away", code=code.name, reason=reason)
+
+    def closed(self, code: Code, reason: str) -> None:
+        self.ended = (code, reason)
+
+
+def _read(payload: bytes, *, end: bool) -> RequestOpen:
+    """The request of an OPEN.
+
+    Raises:
+        RemoteProtocolError: it could make the backend see something else than one request.
+    """
+    request = unpack_open(payload)
+    if not check_request_block(request.block):
+        raise RemoteProtocolError("a request's head that is not acceptable")
+    upgrade = bool(request.flags & FLAG_UPGRADE)
+    if request.kind not in _REQUEST_KINDS or (end or upgrade) != (request.kind == Kind.NONE) or (end and upgrade):
+        raise RemoteProtocolError(f"a request of kind {request.kind} with end={end} upgrade={upgrade}")
+    return request
+
+
+def _log_upgrade(request: RequestOpen) -> None:
+    fields = {
+        name.lower(): value.strip().decode("latin-1")
+        for name, _, value in (line.partition(b":") for line in request.block.split(b"\r\n")[1:])
+    }
+    if "websocket" in fields.get(b"upgrade", "").lower():
+        event = "Detected WebSocket upgrade request for host: %s - forwarding as regular HTTP"
+    else:
+        event = "Detected upgrade request for host: %s - forwarding as regular HTTP"
+    _log.debug(event, fields.get(b"host", ""), request=request.request_id)

@@ -1,0 +1,281 @@
+"""One request on the agent: between a stream of the tunnel and a connection to the backend."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from zerotrust.agent.services import LiveService
+from zerotrust.errors import ForwardError, LocalProtocolError, UpstreamFailed, UpstreamTimeout
+from zerotrust.http.body import Kind, Writer, writer_for
+from zerotrust.http.forward import request_framing_lines, response_block
+from zerotrust.http.head import ResponseHead
+from zerotrust.net.http_client import BackendConnection
+from zerotrust.tunnel.codes import FLAG_ANNOUNCE, FLAG_TRAILERS, FLAG_UPGRADE, KIND_CHUNKED, KIND_NONE, Code
+from zerotrust.tunnel.messages import MAX_HEAD_BYTES, RequestOpen, pack_head
+from zerotrust.tunnel.outcome import code_for
+from zerotrust.tunnel.session import Session
+from zerotrust.tunnel.stream import State, Stream
+
+_log = structlog.get_logger("exchange")
+
+SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
+"""Methods that may be sent again when a kept connection turns out to be closed (RFC 9110 s9.2.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What all exchanges of a session share."""
+
+    session: Session
+    loop: asyncio.AbstractEventLoop
+    running: "set[Exchange]"
+
+
+class Exchange:
+    """Carries a request to the backend and its answer back.
+
+    Lives from OPEN until both directions of the stream have ended, or either side breaks off.
+    """
+
+    __slots__ = (
+        "_answered",
+        "_connection",
+        "_context",
+        "_deadline",
+        "_held",
+        "_held_trailers",
+        "_left",
+        "_method",
+        "_owed",
+        "_request",
+        "_response_ended",
+        "_retried",
+        "_service",
+        "_stream",
+        "_tunnelled",
+        "_writer",
+    )
+
+    def __init__(self, context: Context, stream: Stream, request: RequestOpen, service: LiveService) -> None:
+        self._context = context
+        self._stream = stream
+        self._request = request
+        self._service = service
+        self._method = request.block[: request.block.index(b" ")]
+        self._connection: BackendConnection | None = None
+        self._writer: Writer | None = None
+        self._held: list[tuple[bytes, bool]] = []
+        self._held_trailers: bytes | None = None
+        self._left = False
+        self._owed = 0
+        self._answered = False
+        self._response_ended = False
+        self._tunnelled = False
+        self._retried = False
+        self._deadline = context.loop.time() + service.response_timeout
+        context.running.add(self)
+
+    def start(self) -> None:
+        """Send the request on a kept connection, or on a new one."""
+        connection = None if self._retried else self._service.pool.take()
+        if connection is None:
+            self._service.pool.dial(self._dialled, self._unreachable)
+        else:
+            self._begin(connection)
+
+    def expire(self, now: float) -> None:
+        """Give up on a backend that has not begun to answer in time; called about every second."""
+        if now >= self._deadline and not self._answered:
+            self._fail(UpstreamTimeout(f"no answer from the backend within {self._service.response_timeout:g} s"))
+
+    # ---- from the server (tunnel.events.StreamSink)
+
+    def head(self, payload: bytes, *, end: bool, interim: bool) -> None:
+        """Never called: the session lets only the answering end send heads."""
+
+    def data(self, payload: bytes, *, end: bool) -> None:
+        connection = self._connection
+        if connection is None or (self._writer is None and not self._tunnelled):
+            self._held.append((payload, end))
+        else:
+            self._send_body(connection, payload, end=end)
+
+    def trailers(self, payload: bytes) -> None:
+        self._held_trailers = payload
+        if self._connection is not None:
+            self._send_held(self._connection)
+
+    def reset(self, code: Code, reason: str) -> None:
+        _log.debug("stream reset", request=self._request.request_id, code=code.name, reason=reason)
+        self._leave()
+
+    def writable(self) -> None:
+        if self._connection is not None:
+            self._connection.resume_reading()
+
+    # ---- from the backend (net.http_client.ResponseSink)
+
+    def response_interim(self, head: ResponseHead) -> None:
+        self._context.session.send_head(self._stream, pack_head(KIND_NONE, 0, 0, response_block(head)), interim=True)
+
+    def response(self, head: ResponseHead, framing: tuple[Kind, int]) -> None:
+        kind, length = framing
+        if kind is Kind.TUNNEL and not self._request.flags & FLAG_UPGRADE:
+            self._fail(UpstreamFailed("the backend switched protocols without being asked"))
+            return
+        self._answered = True
+        announced = kind is Kind.NONE and head.content_length is not None and head.status != 204
+        payload = pack_head(
+            KIND_CHUNKED if kind is Kind.CLOSE else kind,
+            FLAG_ANNOUNCE if announced else 0,
+            (head.content_length or 0) if announced else length,
+            response_block(head),
+        )
+        if len(payload) > MAX_HEAD_BYTES:
+            self._fail(UpstreamFailed(f"the backend's head of {len(payload)} bytes is too large"))
+            return
+        self._context.session.send_head(self._stream, payload, end=kind is Kind.NONE)
+        if kind is Kind.TUNNEL:
+            self._tunnelled = True
+            if self._connection is not None:
+                self._send_held(self._connection)
+        elif kind is Kind.NONE:
+            self._complete()
+
+    def body(self, data: bytes, *, end: bool) -> None:
+        if not self._context.session.send_data(self._stream, data, end=end) and self._connection is not None:
+            self._connection.pause_reading()
+        if end:
+            if self._tunnelled:
+                self._response_ended = True
+                self._finish_tunnel()
+            else:
+                self._complete()
+
+    def body_trailers(self, fields: bytes) -> None:
+        self._context.session.send_trailers(self._stream, fields)
+        self._complete()
+
+    def failed(self, error: ForwardError, *, untouched: bool) -> None:
+        self._connection = None
+        if untouched and not self._retried and self._request.kind == KIND_NONE and self._method in SAFE:
+            self._retried = True
+            self._writer = None
+            self.start()
+        else:
+            self._fail(error)
+
+    def drained(self) -> None:
+        owed, self._owed = self._owed, 0
+        if owed:
+            self._context.session.consumed(self._stream, owed, self._context.loop.time())
+
+    # ---- inside
+
+    def _dialled(self, connection: BackendConnection) -> None:
+        if self._left:
+            connection.close()
+        else:
+            self._begin(connection)
+
+    def _unreachable(self, error: ForwardError) -> None:
+        if not self._left:
+            self._fail(error)
+
+    def _begin(self, connection: BackendConnection) -> None:
+        request = self._request
+        upgrade = bool(request.flags & FLAG_UPGRADE)
+        self._connection = connection
+        connection.begin(self, self._method)
+        kind = Kind(request.kind)
+        connection.send(
+            request.block
+            + request_framing_lines(kind, request.length, upgrade=upgrade, te=bool(request.flags & FLAG_TRAILERS))
+        )
+        if not upgrade:
+            self._writer = writer_for(kind, request.length)
+            self._send_held(connection)
+
+    def _send_held(self, connection: BackendConnection) -> None:
+        held, self._held = self._held, []
+        for payload, end in held:
+            self._send_body(connection, payload, end=end)
+        if self._held_trailers is not None and self._writer is not None:
+            fields, self._held_trailers = self._held_trailers, None
+            self._write(connection, b"", end=True, trailers=fields)
+
+    def _send_body(self, connection: BackendConnection, payload: bytes, *, end: bool) -> None:
+        if self._tunnelled:
+            if payload:
+                connection.send(payload)
+            if end:
+                connection.send_eof()
+                self._finish_tunnel()
+        elif payload or (end and self._request.kind != KIND_NONE):
+            self._write(connection, payload, end=end)
+        if payload and not self._left:
+            if connection.congested:
+                self._owed += len(payload)
+            else:
+                self._context.session.consumed(self._stream, len(payload), self._context.loop.time())
+
+    def _write(self, connection: BackendConnection, payload: bytes, *, end: bool, trailers: bytes = b"") -> None:
+        writer = self._writer
+        assert writer is not None
+        try:
+            if payload:
+                for piece in writer.write(payload):
+                    connection.send(piece)
+            if end:
+                for piece in writer.end(trailers):
+                    connection.send(piece)
+        except LocalProtocolError as error:
+            self._context.session.reset(self._stream, Code.PROTOCOL_ERROR, str(error))
+            self._leave()
+
+    def _complete(self) -> None:
+        """The answer has ended: the connection goes back, unless the backend still waits for the request's rest."""
+        connection, self._connection = self._connection, None
+        # Without a writer it was an upgrade that the backend refused: nothing followed the head.
+        whole = self._writer is None or self._writer.complete
+        self._retire()
+        if connection is None:
+            return
+        if whole:
+            connection.release()
+        else:
+            connection.detach()
+            self._context.session.reset(self._stream, Code.NO_ERROR, "the answer is complete")
+
+    def _finish_tunnel(self) -> None:
+        """Close the connection when both directions have ended."""
+        if self._response_ended and self._stream.receiving is State.DONE and self._connection is not None:
+            connection, self._connection = self._connection, None
+            self._retire()
+            connection.finish()
+
+    def _fail(self, error: ForwardError) -> None:
+        log = _log.debug if self._tunnelled else _log.warning
+        log(
+            "request failed",
+            service=self._service.id,
+            request=self._request.request_id,
+            code=error.code,
+            reason=str(error),
+        )
+        self._context.session.reset(self._stream, code_for(error), str(error))
+        self._leave()
+
+    def _leave(self) -> None:
+        """Nothing more is to be done for this request; its connection can't be used again."""
+        connection, self._connection = self._connection, None
+        self._retire()
+        if connection is not None:
+            connection.detach()
+
+    def _retire(self) -> None:
+        self._left = True
+        self._held.clear()
+        self._context.running.discard(self)

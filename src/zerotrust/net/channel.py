@@ -1,0 +1,117 @@
+"""One connection's transport: gathered writes, back-pressure, and the one place that knows how a transport dies."""
+
+import asyncio
+import ssl
+from typing import Any, cast
+
+from zerotrust.net.flush import Flusher
+
+Chunk = bytes | memoryview
+
+
+def describe(error: BaseException | None) -> str:
+    """Why a connection ended, in words for a log or an error page; never an address of ours or a secret."""
+    match error:
+        case None:
+            return "closed by the other end"
+        case ssl.SSLCertVerificationError():
+            return f"certificate not trusted: {error.verify_message}"
+        case ssl.SSLError():
+            return f"TLS: {(error.reason or str(error)).replace('_', ' ').lower()}"
+        case ConnectionResetError() | BrokenPipeError() | ConnectionAbortedError():
+            return "connection reset"
+        case ConnectionRefusedError():
+            return "connection refused"
+        case TimeoutError():
+            return "timed out"
+        case OSError() if error.strerror:
+            return error.strerror.lower()
+    return str(error) or type(error).__name__
+
+
+class Channel(asyncio.Protocol):
+    """A connection whose writes leave together at the end of the loop's turn.
+
+    Subclasses implement `data_received`, `ended` and, where they write much, `drained`.
+    """
+
+    __slots__ = ("_closing", "_flusher", "_out", "congested", "transport")
+
+    def __init__(self, flusher: Flusher) -> None:
+        self._flusher = flusher
+        self._out: list[Chunk] = []
+        self._closing = False
+        self.congested = False
+        self.transport: asyncio.Transport | None = None
+
+    def send(self, data: Chunk) -> None:
+        """Write at the end of this turn; nothing happens once the connection is closing."""
+        if self._closing:
+            return
+        if not self._out:
+            self._flusher.mark(self)
+        self._out.append(data)
+
+    def flush(self) -> None:
+        """Hand what has gathered to the transport."""
+        out, self._out = self._out, []
+        if out and self.transport is not None:
+            if len(out) == 1:
+                self.transport.write(out[0])
+            else:
+                self.transport.writelines(out)
+
+    def close(self) -> None:
+        """Send what has gathered, then close."""
+        if not self._closing:
+            self.flush()
+            self._closing = True
+            if self.transport is not None:
+                self.transport.close()
+
+    def abort(self) -> None:
+        """Close at once; what was not sent is lost, and the other end sees a reset."""
+        self._closing = True
+        self._out = []
+        if self.transport is not None:
+            self.transport.abort()
+
+    def send_eof(self) -> None:
+        """Half-close: nothing more will be sent."""
+        if not self._closing and self.transport is not None:
+            self.flush()
+            self.transport.write_eof()
+
+    def peer(self) -> Any:
+        """The other end's socket address."""
+        return self.transport.get_extra_info("peername") if self.transport is not None else None
+
+    # ---- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport."""
+        self.transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Drop the transport and say so once."""
+        self._closing = True
+        self._out = []
+        self.transport = None
+        self.ended(exc)
+
+    def pause_writing(self) -> None:
+        """The transport holds enough."""
+        self.congested = True
+
+    def resume_writing(self) -> None:
+        """The transport takes more."""
+        self.congested = False
+        self.drained()
+
+    # ---- for subclasses
+
+    def ended(self, error: Exception | None) -> None:
+        """The connection is gone."""
+
+    def drained(self) -> None:
+        """`congested` has become False."""

@@ -1,0 +1,36 @@
+"""What is written during one turn of the loop leaves at its end, with one system call per connection.
+
+A tunnel's frames of many streams, or the head and the body of an answer, come from different callbacks of the same
+turn. Each connection keeps what it is told to send and marks itself here; one callback for all of them then flushes.
+"""
+
+import asyncio
+from typing import Protocol
+
+
+class Flushable(Protocol):
+    """Something that marked itself."""
+
+    def flush(self) -> None:
+        """Hand what has gathered to the transport."""
+
+
+class Flusher:
+    """One for each event loop."""
+
+    __slots__ = ("_loop", "_marked")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._marked: list[Flushable] = []
+
+    def mark(self, connection: Flushable) -> None:
+        """Have `connection.flush` called at the end of this turn; to be called once until then."""
+        if not self._marked:
+            self._loop.call_soon(self._run)
+        self._marked.append(connection)
+
+    def _run(self) -> None:
+        marked, self._marked = self._marked, []
+        for connection in marked:
+            connection.flush()

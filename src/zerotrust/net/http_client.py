@@ -1,0 +1,317 @@
+"""HTTP/1.1 connections to one backend, kept alive and reused; after a 101, byte relays.
+
+A connection is IDLE in its pool, then waits for the HEAD of an answer, reads its BODY, and is IDLE again; or it becomes
+a TUNNEL. It is used for one request at a time.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Final, Protocol
+
+from zerotrust.errors import ForwardError, HttpError, UpstreamFailed, UpstreamTimeout, UpstreamUnreachable
+from zerotrust.http.body import Kind, Reader, reader_for, response_framing
+from zerotrust.http.head import ResponseHead, find_head_end, parse_response
+from zerotrust.net.channel import Channel, describe
+from zerotrust.net.flush import Flusher
+from zerotrust.net.tasks import Tasks
+
+CONNECT_TIMEOUT: Final = 5.0
+IDLE_TIMEOUT: Final = 4.0
+"""Below the shortest keep-alive of common servers (Node: 5 s), so that we rarely use a connection that is closing."""
+MAX_IDLE: Final = 128
+
+
+class State(IntEnum):
+    """What the connection is doing."""
+
+    IDLE = 0
+    HEAD = 1
+    BODY = 2
+    TUNNEL = 3
+
+
+class ResponseSink(Protocol):
+    """The owner of one request on a backend connection."""
+
+    def response_interim(self, head: ResponseHead) -> None:
+        """A 1xx but 101."""
+
+    def response(self, head: ResponseHead, framing: tuple[Kind, int]) -> None:
+        """The final head."""
+
+    def body(self, data: bytes, *, end: bool) -> None:
+        """Bytes of the body, or of the new protocol after a 101."""
+
+    def body_trailers(self, fields: bytes) -> None:
+        """The answer has ended with trailer fields."""
+
+    def failed(self, error: ForwardError, *, untouched: bool) -> None:
+        """The connection is of no more use. `untouched`: it was reused and not one byte of an answer came."""
+
+    def drained(self) -> None:
+        """The backend takes more: `congested` has become False."""
+
+
+class BackendConnection(Channel):
+    """One connection to a backend."""
+
+    __slots__ = (
+        "_buffer",
+        "_input_ended",
+        "_method",
+        "_pool",
+        "_reader",
+        "_searched",
+        "_sink",
+        "idle_since",
+        "keep",
+        "reused",
+        "state",
+    )
+
+    def __init__(self, flusher: Flusher, pool: "BackendPool") -> None:
+        super().__init__(flusher)
+        self._pool = pool
+        self._sink: ResponseSink | None = None
+        self._method = b""
+        self._reader: Reader | None = None
+        self._buffer = bytearray()
+        self._searched = 0
+        self._input_ended = False
+        self.state = State.IDLE
+        self.keep = True
+        self.reused = False
+        self.idle_since = 0.0
+
+    @property
+    def usable(self) -> bool:
+        """A request can be sent on it."""
+        return not self._closing and self.transport is not None and self.state is State.IDLE
+
+    def begin(self, sink: ResponseSink, method: bytes) -> None:
+        """The sink is about to send a request with `send`."""
+        self._sink = sink
+        self._method = method
+        self.state = State.HEAD
+
+    def release(self) -> None:
+        """The request and its answer are complete; into the pool, if the connection may be used again."""
+        self._sink = None
+        self._pool.put(self)
+
+    def detach(self) -> None:
+        """The sink wants no more events; the connection ends at once."""
+        self._sink = None
+        self.abort()
+
+    def finish(self) -> None:
+        """Both directions of a tunnelled connection have ended."""
+        self._sink = None
+        self.close()
+
+    def pause_reading(self) -> None:
+        """The sink takes no more for now."""
+        if self.transport is not None:
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """The sink takes more."""
+        if self.transport is not None:
+            self.transport.resume_reading()
+
+    # ---- asyncio.Protocol
+
+    def data_received(self, data: bytes) -> None:
+        state = self.state
+        sink = self._sink
+        if sink is None:
+            # An idle backend that speaks, or one whose request was given up.
+            self.abort()
+        elif state is State.TUNNEL:
+            sink.body(data, end=False)
+        elif state is State.BODY:
+            self._read_body(data, sink)
+        else:
+            self._buffer += data
+            self._read_head(sink)
+
+    def eof_received(self) -> bool:
+        self._input_ended = True
+        sink = self._sink
+        if sink is None:
+            return False
+        if self.state is State.TUNNEL:
+            sink.body(b"", end=True)
+            return True
+        if self.state is State.BODY and self._reader is not None:
+            try:
+                self._reader.eof()
+            except HttpError:
+                self._fail(UpstreamFailed("the backend closed the connection before the end of its answer"))
+            else:
+                self.state = State.IDLE
+                sink.body(b"", end=True)
+        return False
+
+    def ended(self, error: Exception | None) -> None:
+        self._pool.discard(self)
+        if self._sink is not None:
+            untouched = self.reused and self.state is State.HEAD and not self._buffer
+            self._fail(UpstreamFailed(f"the backend broke off: {describe(error)}"), untouched=untouched)
+
+    def drained(self) -> None:
+        if self._sink is not None:
+            self._sink.drained()
+
+    # ---- inside
+
+    def _read_head(self, sink: ResponseSink) -> None:
+        buffer = self._buffer
+        while buffer and self._sink is sink:
+            try:
+                end = find_head_end(buffer, self._searched)
+                if end < 0:
+                    self._searched = len(buffer)
+                    return
+                head = parse_response(bytes(buffer[:end]))
+                framing = response_framing(self._method, head)
+            except HttpError as error:
+                self._fail(UpstreamFailed(f"the backend's answer is not acceptable HTTP: {error}"))
+                return
+            del buffer[:end]
+            self._searched = 0
+            if 100 <= head.status < 200 and head.status != 101:
+                sink.response_interim(head)
+                continue
+            rest = bytes(buffer)
+            buffer.clear()
+            self._begin_body(head, framing, rest, sink)
+            return
+
+    def _begin_body(self, head: ResponseHead, framing: tuple[Kind, int], rest: bytes, sink: ResponseSink) -> None:
+        kind, length = framing
+        if not head.keep_alive or (rest and kind is Kind.NONE):
+            self.keep = False
+        if kind is Kind.TUNNEL:
+            self.state = State.TUNNEL
+            self.keep = False
+            sink.response(head, framing)
+            if rest and self._sink is sink:
+                sink.body(rest, end=False)
+        elif kind is Kind.NONE:
+            self.state = State.IDLE
+            sink.response(head, framing)
+        else:
+            self.state = State.BODY
+            self._reader = reader_for(kind, length)
+            sink.response(head, framing)
+            if self._sink is sink:
+                self._read_body(rest, sink)
+
+    def _read_body(self, data: bytes, sink: ResponseSink) -> None:
+        reader = self._reader
+        assert reader is not None
+        try:
+            body, rest = reader.feed(data)
+        except HttpError as error:
+            self._fail(UpstreamFailed(f"the backend's answer is not acceptable HTTP: {error}"))
+            return
+        if rest is None:
+            if body:
+                sink.body(body, end=False)
+            return
+        self.state = State.IDLE
+        self._reader = None
+        if rest:
+            self.keep = False
+        if reader.trailers:
+            if body:
+                sink.body(body, end=False)
+            sink.body_trailers(reader.trailers)
+        else:
+            sink.body(body, end=True)
+
+    def _fail(self, error: ForwardError, *, untouched: bool = False) -> None:
+        sink, self._sink = self._sink, None
+        self.abort()
+        if sink is not None:
+            sink.failed(error, untouched=untouched)
+
+
+class BackendPool:
+    """The connections to one backend. The last one used is used next, so that those not needed time out."""
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None,
+        flusher: Flusher,
+        tasks: Tasks,
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._tls = tls
+        self._flusher = flusher
+        self._tasks = tasks
+        self._loop = asyncio.get_running_loop()
+        self._idle: list[BackendConnection] = []
+
+    def take(self) -> BackendConnection | None:
+        """An idle connection, ready for `begin`."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.usable:
+                connection.reused = True
+                return connection
+        return None
+
+    def dial(self, ready: Callable[[BackendConnection], None], failed: Callable[[ForwardError], None]) -> None:
+        """Open a connection; one of the two is called, later."""
+        self._tasks.spawn(self._dial(ready, failed), f"dial {self._host}:{self._port}")
+
+    def put(self, connection: BackendConnection) -> None:
+        """Take a connection back."""
+        if not connection.keep or not connection.usable or len(self._idle) >= MAX_IDLE:
+            connection.close()
+            return
+        connection.idle_since = self._loop.time()
+        self._idle.append(connection)
+
+    def discard(self, connection: BackendConnection) -> None:
+        """The connection is gone."""
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def sweep(self, now: float) -> None:
+        """Close what has been idle for too long."""
+        expired = [connection for connection in self._idle if now - connection.idle_since > IDLE_TIMEOUT]
+        for connection in expired:
+            self._idle.remove(connection)
+            connection.close()
+
+    def close(self) -> None:
+        """Close what is idle; connections in use end with their requests."""
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    async def _dial(self, ready: Callable[[BackendConnection], None], failed: Callable[[ForwardError], None]) -> None:
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                _, connection = await self._loop.create_connection(
+                    lambda: BackendConnection(self._flusher, self),
+                    self._host,
+                    self._port,
+                    ssl=self._tls,
+                    server_hostname=self._host if self._tls else None,
+                )
+        except TimeoutError:
+            failed(UpstreamTimeout(f"the backend did not accept a connection within {CONNECT_TIMEOUT:g} s"))
+        except OSError as error:
+            failed(UpstreamUnreachable(f"the backend cannot be reached: {describe(error)}"))
+        else:
+            ready(connection)

@@ -1,0 +1,414 @@
+"""HTTP/1.1 connections from Caddy: one request at a time, each handed to a `RequestHandler`.
+
+A connection is in one of five states:
+
+    HEAD    the next request's head is awaited       -> BODY, WAIT, TUNNEL (never directly), DRAIN
+    BODY    the request's body is coming             -> WAIT when it is complete
+    WAIT    the request is complete, the answer not  -> HEAD when the answer is
+    TUNNEL  after a 101: bytes both ways             -> closed when both directions have ended
+    DRAIN   the last answer was sent while the client still sends; what comes is thrown away until the client has
+            read the answer and closes (RFC 9112 s9.6), so that no reset destroys it on its way
+
+Bytes that arrive in WAIT are the next request, or, after an upgrade request, the first bytes of the new protocol: they
+are kept, bounded by `MAX_AHEAD_BYTES`.
+"""
+
+import asyncio
+from enum import IntEnum
+from typing import Final, Protocol
+
+from zerotrust.errors import HttpError, LocalProtocolError
+from zerotrust.http.body import Kind, Reader, Writer, reader_for, request_framing, writer_for
+from zerotrust.http.forward import response_framing_lines
+from zerotrust.http.head import RequestHead, find_head_end, parse_request
+from zerotrust.http.replies import error_reply
+from zerotrust.net.channel import Channel
+from zerotrust.net.flush import Flusher
+
+MAX_AHEAD_BYTES: Final = 64 * 1024
+MAX_DRAIN_BYTES: Final = 16 * 1024 * 1024
+HEAD_TIMEOUT: Final = 60.0
+IDLE_TIMEOUT: Final = 600.0
+"""Longer than the two minutes for which Caddy keeps an idle connection, so that it is never the server that closes."""
+DRAIN_TIMEOUT: Final = 5.0
+SWEEP: Final = 5.0
+
+
+class State(IntEnum):
+    """What the connection waits for."""
+
+    HEAD = 0
+    BODY = 1
+    WAIT = 2
+    TUNNEL = 3
+    DRAIN = 4
+
+
+class RequestSink(Protocol):
+    """The owner of one request, and of the tunnelled connection that it may become."""
+
+    def body(self, data: bytes, *, end: bool) -> None:
+        """Bytes of the request's body, or of the new protocol after a 101."""
+
+    def body_trailers(self, fields: bytes) -> None:
+        """The request has ended with trailer fields."""
+
+    def aborted(self) -> None:
+        """The client is gone before the answer was complete. The last event."""
+
+    def drained(self) -> None:
+        """The client takes more: `HttpServerConnection.congested` has become False."""
+
+
+class RequestHandler(Protocol):
+    """Decides about requests."""
+
+    def request(
+        self, connection: "HttpServerConnection", head: RequestHead, framing: tuple[Kind, int]
+    ) -> RequestSink | None:
+        """Take a request; None where it has been answered already."""
+
+
+class HttpServerConnection(Channel):
+    """One client connection. The sink answers with `respond`, `respond_data` and `respond_end`, or `refuse`."""
+
+    __slots__ = (
+        "_buffer",
+        "_drained",
+        "_handler",
+        "_head",
+        "_input_ended",
+        "_loop",
+        "_output_ended",
+        "_paused_for_sink",
+        "_reader",
+        "_responded",
+        "_searched",
+        "_siblings",
+        "_since",
+        "_sink",
+        "_state",
+        "_writer",
+        "peer_host",
+    )
+
+    def __init__(self, flusher: Flusher, handler: RequestHandler, siblings: "set[HttpServerConnection]") -> None:
+        super().__init__(flusher)
+        self._loop = asyncio.get_running_loop()
+        self._handler = handler
+        self._siblings = siblings
+        self.peer_host: str | None = None
+        self._state = State.HEAD
+        self._buffer = bytearray()
+        self._searched = 0
+        self._drained = 0
+        self._since = self._loop.time()
+        self._head: RequestHead | None = None
+        self._reader: Reader | None = None
+        self._writer: Writer | None = None
+        self._sink: RequestSink | None = None
+        self._responded = False
+        self._input_ended = False
+        self._output_ended = False
+        self._paused_for_sink = False
+
+    # ---- what the handler and the sink call
+
+    def respond_interim(self, block: bytes) -> None:
+        """Send a 1xx; clients that speak HTTP/1.0 do not know it (RFC 9110 s15.2)."""
+        if self._head is not None and self._head.minor == 1:
+            self.send(block)
+            self.send(b"\r\n")
+
+    def respond(self, block: bytes, kind: Kind, length: int, *, announce: bool) -> None:
+        """Send the final head; with `Kind.TUNNEL` the connection becomes a byte relay.
+
+        Args:
+            announce: `length` is to be named although no body follows.
+        """
+        head = self._head
+        assert head is not None
+        self._responded = True
+        if kind is Kind.TUNNEL:
+            self.send(block + response_framing_lines(kind, 0, close=False, upgrade=True))
+            self._state = State.TUNNEL
+            self._writer = None
+            ahead, self._buffer = bytes(self._buffer), bytearray()
+            self.resume_reading()
+            if ahead and self._sink is not None:
+                self._sink.body(ahead, end=False)
+            if self._input_ended and self._sink is not None:
+                self._sink.body(b"", end=True)
+            return
+        if kind is Kind.CHUNKED and head.minor == 0:
+            kind = Kind.CLOSE
+            head.keep_alive = False
+        close = not self.reusable()
+        framing = Kind.LENGTH if announce else kind
+        self.send(block + response_framing_lines(framing, length, close=close, upgrade=False))
+        self._writer = writer_for(kind, length)
+
+    def respond_data(self, data: bytes, *, end: bool = False) -> None:
+        """Send bytes of the body. One that is longer or shorter than announced ends the connection.
+
+        Raises:
+            LocalProtocolError: the body does not have the announced length; the connection has been aborted.
+        """
+        if self._state is State.TUNNEL:
+            if data:
+                self.send(data)
+            if end:
+                self._end_output()
+            return
+        writer = self._writer
+        if writer is None:
+            return
+        try:
+            if data:
+                for piece in writer.write(data):
+                    self.send(piece)
+            if end:
+                self._respond_end(writer, b"")
+        except LocalProtocolError:
+            self.abort()
+            raise
+
+    def respond_trailers(self, fields: bytes) -> None:
+        """End the body with trailer fields; they are dropped where the framing has no place for them."""
+        if self._writer is not None:
+            self._respond_end(self._writer, fields)
+
+    def refuse(self, reply: bytes, *, close: bool) -> None:
+        """Answer with a whole response of our own, made by `replies.error_reply`."""
+        self._responded = True
+        self.send(reply)
+        if close and self._head is not None:
+            self._head.keep_alive = False
+        self._finish()
+
+    def break_off(self) -> None:
+        """End the connection inside an answer, so that the client sees that it is not whole."""
+        self._sink = None
+        self.abort()
+
+    @property
+    def tunnelled(self) -> bool:
+        """The connection has become a byte relay."""
+        return self._state is State.TUNNEL
+
+    @property
+    def responded(self) -> bool:
+        """The final head has been sent: an error can only be shown by breaking off."""
+        return self._responded
+
+    def pause_reading(self) -> None:
+        """The sink takes no more for now."""
+        self._paused_for_sink = True
+        if self.transport is not None:
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """The sink takes more."""
+        self._paused_for_sink = False
+        if self.transport is not None:
+            self.transport.resume_reading()
+
+    def sweep(self, now: float) -> None:
+        """End what has waited too long; to be called every `SWEEP` seconds."""
+        waited = now - self._since
+        if self._state is State.HEAD:
+            if self._buffer and waited > HEAD_TIMEOUT:
+                self._fail(HttpError(f"no complete request within {HEAD_TIMEOUT:g} s", 408))
+            elif waited > IDLE_TIMEOUT:
+                self.close()
+        elif self._state is State.DRAIN and waited > DRAIN_TIMEOUT:
+            self.abort()
+
+    # ---- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        peer = self.peer()
+        self.peer_host = peer[0] if isinstance(peer, tuple) else None
+        self._siblings.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        state = self._state
+        if state is State.TUNNEL:
+            if self._sink is not None:
+                self._sink.body(data, end=False)
+        elif state is State.BODY:
+            self._read_body(data)
+        elif state is State.HEAD:
+            self._buffer += data
+            self._read_head()
+        elif state is State.WAIT:
+            self._buffer += data
+            if len(self._buffer) > MAX_AHEAD_BYTES and self.transport is not None:
+                self.transport.pause_reading()
+        else:
+            self._drained += len(data)
+            if self._drained > MAX_DRAIN_BYTES:
+                self.abort()
+
+    def eof_received(self) -> bool:
+        self._input_ended = True
+        if self._state is State.TUNNEL:
+            if self._sink is not None:
+                self._sink.body(b"", end=True)
+            return True
+        # In HTTP a client that half-closes is one that went away: Caddy does so when its own client aborts.
+        return self._head is not None and self._head.upgrade is not None and not self._responded
+
+    def ended(self, error: Exception | None) -> None:
+        self._siblings.discard(self)
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            sink.aborted()
+
+    def drained(self) -> None:
+        if self._sink is not None:
+            self._sink.drained()
+
+    # ---- inside
+
+    def _read_head(self) -> None:
+        buffer = self._buffer
+        try:
+            end = find_head_end(buffer, self._searched)
+            if end < 0:
+                if not self._searched:
+                    self._since = self._loop.time()
+                self._searched = len(buffer)
+                return
+            head = parse_request(bytes(buffer[:end]))
+            framing = request_framing(head)
+        except HttpError as error:
+            self._fail(error)
+            return
+        rest = bytes(buffer[end:])
+        buffer.clear()
+        self._searched = 0
+        if framing[0] is not Kind.NONE:
+            # RFC 9110 s7.8 lets a server ignore Upgrade; with a body the two could be confused.
+            head.upgrade = None
+        self._head = head
+        self._responded = False
+        self._state = State.WAIT if framing[0] is Kind.NONE else State.BODY
+        self._sink = None
+        sink = self._handler.request(self, head, framing)
+        if sink is None or self._closing:
+            return
+        self._sink = sink
+        if framing[0] is Kind.NONE:
+            buffer += rest
+            return
+        self._reader = reader_for(*framing)
+        self._read_body(rest)
+
+    def _read_body(self, data: bytes) -> None:
+        reader = self._reader
+        assert reader is not None
+        try:
+            body, rest = reader.feed(data)
+        except HttpError as error:
+            self._broken_request(error)
+            return
+        sink = self._sink
+        if rest is None:
+            if body and sink is not None:
+                sink.body(body, end=False)
+            return
+        self._state = State.WAIT
+        self._reader = None
+        self._buffer += rest
+        if sink is None:
+            return
+        if reader.trailers:
+            if body:
+                sink.body(body, end=False)
+            sink.body_trailers(reader.trailers)
+        else:
+            sink.body(body, end=True)
+
+    def _broken_request(self, error: HttpError) -> None:
+        """The body is not what its framing says: the backend must not see it end well."""
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            sink.aborted()
+        if self._responded:
+            self.abort()
+        else:
+            self._fail(error)
+
+    def _fail(self, error: HttpError) -> None:
+        self._responded = True
+        self._reader = None
+        self.send(
+            error_reply(
+                error.reply,
+                code=error.code,
+                hop=error.hop,
+                message=str(error),
+                request_id="-",
+                close=True,
+                head_only=False,
+                retry_after=None,
+            )
+        )
+        self._drain()
+
+    def reusable(self) -> bool:
+        """The connection goes on after this request."""
+        head = self._head
+        if head is None or not head.keep_alive or self._state is not State.WAIT:
+            return False
+        # After a refused upgrade, what was sent ahead is of a protocol that never began: not a next request.
+        return head.upgrade is None or not self._buffer
+
+    def _respond_end(self, writer: Writer, fields: bytes) -> None:
+        for piece in writer.end(fields):
+            self.send(piece)
+        self._writer = None
+        self._finish()
+
+    def _finish(self) -> None:
+        """The answer is complete: on to the next request, or the end of the connection."""
+        self._sink = None
+        if not self.reusable():
+            self._drain()
+            return
+        self._head = None
+        self._state = State.HEAD
+        self._since = self._loop.time()
+        self._paused_for_sink = False
+        if self.transport is not None and not self.transport.is_reading():
+            self.transport.resume_reading()
+        if self._buffer:
+            # Not at once: a client's pipelined requests must not become our recursion.
+            self._loop.call_soon(self._next_request)
+
+    def _next_request(self) -> None:
+        if self._state is State.HEAD and self._buffer and not self._closing:
+            self._read_head()
+
+    def _drain(self) -> None:
+        """Close, after the client has had the time to read the answer."""
+        if self._state is State.WAIT and not self._buffer:
+            self.close()
+            return
+        self._state = State.DRAIN
+        self._drained = 0
+        self._buffer.clear()
+        self._since = self._loop.time()
+        self.send_eof()
+        if self.transport is not None and not self.transport.is_reading():
+            self.transport.resume_reading()
+
+    def _end_output(self) -> None:
+        self._output_ended = True
+        if self._input_ended:
+            self._sink = None
+            self.close()
+        else:
+            self.send_eof()

@@ -1,0 +1,25 @@
+"""The event loop: uvloop with aiofastnet's transports, chosen in this one place."""
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
+
+import aiofastnet
+import uvloop
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run a component until it returns, or until SIGINT or SIGTERM cancels it."""
+    with asyncio.Runner(loop_factory=aiofastnet.loop_factory(uvloop.new_event_loop)) as runner:
+        runner.run(_until_signal(main))
+
+
+async def _until_signal(main: Coroutine[Any, Any, None]) -> None:
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(main, name="main")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
+    with suppress(asyncio.CancelledError):
+        await task

@@ -1,0 +1,64 @@
+"""TLS contexts of the tunnel and towards backends (docs/spec/tunnel-v1.md, section 1)."""
+
+import ssl
+from pathlib import Path
+
+from zerotrust.errors import PkiError
+from zerotrust.tunnel.codes import ALPN
+
+
+def tunnel_server(*, certificate: str, key: str, authority: str) -> ssl.SSLContext:
+    """The server's side: only TLS 1.3, only clients with a certificate of our authority.
+
+    Raises:
+        PkiError: a file is missing, unreadable or does not fit the others.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.verify_mode = ssl.CERT_REQUIRED
+    # A session ticket would let a revoked certificate come back; the tunnel reconnects too rarely to miss them.
+    context.num_tickets = 0
+    return _tunnel(context, certificate, key, authority)
+
+
+def tunnel_client(*, certificate: str, key: str, authority: str) -> ssl.SSLContext:
+    """The agent's side: the server's name is checked.
+
+    Raises:
+        PkiError: a file is missing, unreadable or does not fit the others.
+    """
+    return _tunnel(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), certificate, key, authority)
+
+
+def backend(*, authority: str | None) -> ssl.SSLContext:
+    """Towards a backend with https: verified against the system's authorities, or the given one.
+
+    Raises:
+        PkiError: the file is missing or holds no certificate.
+    """
+    try:
+        return ssl.create_default_context(cafile=authority)
+    except (OSError, ssl.SSLError) as error:
+        raise PkiError(f"{authority}: cannot be used as the backend's authority: {_reason(error)}") from error
+
+
+def _tunnel(context: ssl.SSLContext, certificate: str, key: str, authority: str) -> ssl.SSLContext:
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.set_alpn_protocols([ALPN])
+    for path in (certificate, key, authority):
+        if not Path(path).is_file():
+            raise PkiError(f'{path}: no such file; "0trust ca issue" makes certificates, the configuration names them')
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise PkiError(f"{certificate} and {key} cannot be used together: {_reason(error)}") from error
+    try:
+        context.load_verify_locations(authority)
+    except (OSError, ssl.SSLError) as error:
+        raise PkiError(f"{authority} cannot be used as the authority: {_reason(error)}") from error
+    return context
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return error.reason.replace("_", " ").lower()
+    return error.strerror or str(error)

@@ -1,0 +1,133 @@
+"""Agents: who connects, what they offer, and when their sessions end."""
+
+import asyncio
+import secrets
+
+import structlog
+
+from zerotrust import __version__
+from zerotrust.model.server import AgentListener
+from zerotrust.net.flush import Flusher
+from zerotrust.net.listen import TlsListener
+from zerotrust.net.tasks import Tasks
+from zerotrust.net.tls import tunnel_server
+from zerotrust.net.tunnel import TunnelLink
+from zerotrust.server.registry import Claim, Member, Registry
+from zerotrust.tunnel.codes import Code
+from zerotrust.tunnel.events import StreamSink
+from zerotrust.tunnel.messages import Hello, Register, Registered, Welcome
+from zerotrust.tunnel.session import Options
+from zerotrust.tunnel.stream import Stream
+
+_log = structlog.get_logger("agents")
+
+
+class AgentSession:
+    """One agent's session on the server (tunnel.events.SessionSink).
+
+    The agent is who its certificate says; nothing that it sends changes that.
+    """
+
+    def __init__(self, registry: Registry, flusher: Flusher, options: Options) -> None:
+        self._registry = registry
+        self._member: Member | None = None
+        self.link = TunnelLink(flusher, dialer=False, sink=self, options=options, session_id=secrets.token_hex(16))
+
+    def established(self, peer: Hello | Welcome) -> None:
+        agent = self.link.peer_name
+        if not agent:
+            self.link.close_session(Code.NOT_ALLOWED, "the certificate has no common name")
+            return
+        self._member = self._registry.join(agent, self.link)
+        _log.info(
+            "agent connected",
+            agent=agent,
+            session=self.link.session.id[:8],
+            generation=self._member.generation,
+            software=peer.software,
+        )
+
+    def opened(self, stream: Stream, payload: bytes, *, end: bool) -> StreamSink | None:
+        self.link.session.reset(stream, Code.NOT_ALLOWED, "agents open no streams")
+        return None
+
+    def register(self, message: Register) -> None:
+        member = self._member
+        if member is None:
+            return
+        claim = Claim(member, message.id, message.id.encode(), tuple(message.hosts), message.websocket)
+        waiting = self._registry.register(member, claim)
+        accepted = [host for host in message.hosts if host not in waiting]
+        self.link.session.registered(Registered(id=message.id, accepted=accepted, refused=waiting))
+        _log.info("service registered", agent=member.agent, service=message.id, hosts=accepted, waiting=waiting or None)
+
+    def unregister(self, service: str) -> None:
+        if self._member is not None and self._registry.unregister(self._member, service):
+            _log.info("service removed", agent=self._member.agent, service=service)
+
+    def registered(self, message: Registered) -> None:
+        """Only agents are told."""
+
+    def ready(self) -> None:
+        if self._member is None:
+            return
+        for older in self._registry.older(self._member):
+            _log.info("session superseded", agent=older.agent, generation=older.generation)
+            older.link.close_session(Code.SUPERSEDED, "a newer session of this agent took over")
+
+    def going_away(self, code: Code, reason: str) -> None:
+        if self._member is not None:
+            _log.info("agent going away", agent=self._member.agent, code=code.name, reason=reason)
+
+    def closed(self, code: Code, reason: str) -> None:
+        member, self._member = self._member, None
+        if member is not None:
+            self._registry.leave(member)
+            _log.info(
+                "agent disconnected",
+                agent=member.agent,
+                generation=member.generation,
+                code=code.name,
+                reason=reason,
+            )
+        else:
+            _log.warning("agent refused", reason=reason or code.name)
+
+
+class AgentDoor:
+    """The listener for agents."""
+
+    def __init__(self, registry: Registry, *, flusher: Flusher, tasks: Tasks, settings: AgentListener) -> None:
+        self._registry = registry
+        self._flusher = flusher
+        self._address = settings.listen_addr
+        self._options = Options(software=f"0trust/{__version__}")
+        self._listener = TlsListener(
+            context=tunnel_server(certificate=settings.cert_file, key=settings.key_file, authority=settings.ca_file),
+            factory=self._link,
+            refused=self._refused,
+            tasks=tasks,
+        )
+
+    async def open(self) -> None:
+        """Listen.
+
+        Raises:
+            SetupError: the address can't be used.
+        """
+        await self._listener.start(self._address, key="server.listen_addr")
+
+    async def close(self) -> None:
+        """Accept no more agents, and end the sessions there are."""
+        await self._listener.close()
+        links = [member.link for member in self._registry.members]
+        for link in links:
+            link.close_session(Code.GOING_AWAY, "the server is shutting down")
+        if links:
+            await asyncio.wait([link.closed for link in links], timeout=2.0)
+
+    def _link(self) -> TunnelLink:
+        return AgentSession(self._registry, self._flusher, self._options).link
+
+    def _refused(self, peer: str, reason: str) -> None:
+        _log.warning("agent refused", peer=peer, reason=reason)

@@ -1,0 +1,136 @@
+"""Who serves which host name now: claims of connected agents, by generation.
+
+Every session gets a generation, larger than all before. For each host name there is a list of claims. Among claims of
+one agent the newest session's wins and replaces the older one, so the end of an old session can't remove what a newer
+one registered. A host name that another agent claims too stays with the first; the others stand by and take over when
+the first is gone. A host name whose last agent was lost is remembered (503), one that was taken back is not (404).
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from zerotrust.net.tunnel import TunnelLink
+
+MAX_SERVICES: Final = 10_000
+"""Of one session: a server's memory is not the agent's to use."""
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """One authenticated session of an agent."""
+
+    agent: str
+    generation: int
+    link: TunnelLink
+    services: dict[str, "Claim"] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class Claim:
+    """A service of a member."""
+
+    member: Member
+    service: str
+    wire_id: bytes
+    hosts: tuple[str, ...]
+    websocket: bool
+
+
+class Registry:
+    """All claims of this server."""
+
+    def __init__(self) -> None:
+        self._claims: dict[str, list[Claim]] = {}
+        self._members: dict[str, list[Member]] = {}
+        self._generation = 0
+
+    def join(self, agent: str, link: TunnelLink) -> Member:
+        """A new session of an agent."""
+        self._generation += 1
+        member = Member(agent, self._generation, link)
+        self._members.setdefault(agent, []).append(member)
+        return member
+
+    def lookup(self, host: str) -> Claim | None:
+        """Who serves the host name; None where it is known but nobody is connected.
+
+        Raises:
+            KeyError: nobody ever served it, or it was taken back.
+        """
+        claims = self._claims[host]
+        return claims[0] if claims else None
+
+    def serves(self, host: str) -> bool:
+        """The host name is served now."""
+        return bool(self._claims.get(host))
+
+    def register(self, member: Member, claim: Claim) -> dict[str, str]:
+        """Add or replace a service; the host names for which the agent only stands by, with the reason."""
+        if claim.service not in member.services and len(member.services) >= MAX_SERVICES:
+            return dict.fromkeys(claim.hosts, f"more than {MAX_SERVICES} services")
+        before = member.services.get(claim.service)
+        member.services[claim.service] = claim
+        waiting = {}
+        for host in claim.hosts:
+            holder = self._claim(host, claim)
+            if holder is not claim:
+                waiting[host] = f"served by {_owner(holder, claim)}; this one stands by"
+        if before is not None:
+            for host in set(before.hosts) - set(claim.hosts):
+                self._release(host, before, remember=False)
+        return waiting
+
+    def unregister(self, member: Member, service: str) -> bool:
+        """Take a service back; False where there was none."""
+        claim = member.services.pop(service, None)
+        if claim is None:
+            return False
+        for host in claim.hosts:
+            self._release(host, claim, remember=False)
+        return True
+
+    def older(self, member: Member) -> list[Member]:
+        """Sessions of the same agent that a newer one replaces."""
+        return [other for other in self._members.get(member.agent, ()) if other.generation < member.generation]
+
+    def leave(self, member: Member) -> None:
+        """A session is over."""
+        members = self._members.get(member.agent, [])
+        if member in members:
+            members.remove(member)
+        if not members:
+            self._members.pop(member.agent, None)
+        services, member.services = member.services, {}
+        for claim in services.values():
+            for host in claim.hosts:
+                self._release(host, claim, remember=True)
+
+    @property
+    def members(self) -> list[Member]:
+        """All sessions."""
+        return [member for members in self._members.values() for member in members]
+
+    def _claim(self, host: str, claim: Claim) -> Claim:
+        """Put a claim into its place; who holds the host name then."""
+        claims = self._claims.setdefault(host, [])
+        for index, other in enumerate(claims):
+            same_agent = other.member.agent == claim.member.agent
+            if same_agent and (other.member is not claim.member or other.service == claim.service):
+                claims[index] = claim
+                return claims[0]
+        claims.append(claim)
+        return claims[0]
+
+    def _release(self, host: str, claim: Claim, *, remember: bool) -> None:
+        claims = self._claims.get(host)
+        if claims is None or claim not in claims:
+            return
+        claims.remove(claim)
+        if not claims and not remember:
+            del self._claims[host]
+
+
+def _owner(holder: Claim, claim: Claim) -> str:
+    if holder.member.agent == claim.member.agent:
+        return f"service {holder.service} of the same agent"
+    return "another agent"

@@ -1,0 +1,218 @@
+"""One request on the server: between Caddy's connection and a stream of the agent's tunnel."""
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from zerotrust.errors import ForwardError, LocalProtocolError, RemoteProtocolError, UpstreamFailed
+from zerotrust.http.body import Kind
+from zerotrust.http.forward import check_response_block, check_trailers
+from zerotrust.http.replies import error_reply
+from zerotrust.net.http_server import HttpServerConnection
+from zerotrust.tunnel.codes import FLAG_ANNOUNCE, KIND_NONE, KIND_TUNNEL, Code
+from zerotrust.tunnel.messages import unpack_head
+from zerotrust.tunnel.outcome import error_for
+from zerotrust.tunnel.session import Session
+from zerotrust.tunnel.stream import State, Stream
+
+_log = structlog.get_logger("relay")
+
+RETRY_AFTER: Final = 5
+
+_FINAL_KINDS: Final = {int(kind): kind for kind in (Kind.NONE, Kind.LENGTH, Kind.CHUNKED)}
+
+
+class Relay:
+    """Hands the request's body to the stream and the stream's answer to the connection.
+
+    Owns neither: it lives from the request's head until the answer is complete, the client is gone, or the stream is
+    reset. What the agent sends is checked before it reaches Caddy's connection, which other services share.
+    """
+
+    __slots__ = (
+        "_asked_upgrade",
+        "_connection",
+        "_head_only",
+        "_host",
+        "_loop",
+        "_owed",
+        "_request_id",
+        "_session",
+        "stream",
+    )
+
+    def __init__(
+        self,
+        connection: HttpServerConnection,
+        session: Session,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        host: str,
+        request_id: str,
+        head_only: bool,
+        asked_upgrade: bool,
+    ) -> None:
+        self._connection: HttpServerConnection | None = connection
+        self._session = session
+        self._loop = loop
+        self._host = host
+        self._request_id = request_id
+        self._head_only = head_only
+        self._asked_upgrade = asked_upgrade
+        self._owed = 0
+        self.stream: Stream
+
+    # ---- from the client (net.http_server.RequestSink)
+
+    def body(self, data: bytes, *, end: bool) -> None:
+        if not self._session.send_data(self.stream, data, end=end) and self._connection is not None:
+            self._connection.pause_reading()
+
+    def body_trailers(self, fields: bytes) -> None:
+        self._session.send_trailers(self.stream, fields)
+
+    def aborted(self) -> None:
+        self._connection = None
+        self._session.reset(self.stream, Code.CANCELLED, "the client went away")
+
+    def drained(self) -> None:
+        owed, self._owed = self._owed, 0
+        if owed:
+            self._session.consumed(self.stream, owed, self._loop.time())
+
+    # ---- from the agent (tunnel.events.StreamSink)
+
+    def head(self, payload: bytes, *, end: bool, interim: bool) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            kind, flags, length, block = unpack_head(payload)
+            status = check_response_block(block)
+            self._check_head(kind, status, end=end, interim=interim)
+        except RemoteProtocolError as error:
+            self._break_off(error)
+            return
+        if interim:
+            connection.respond_interim(block)
+        elif status == 101:
+            connection.respond(block, Kind.TUNNEL, 0, announce=False)
+        else:
+            if self._asked_upgrade:
+                self._session.send_data(self.stream, b"", end=True)
+            connection.respond(block, _FINAL_KINDS[kind], length, announce=bool(flags & FLAG_ANNOUNCE))
+            if end:
+                self._answer(connection, b"", end=True)
+
+    def data(self, payload: bytes, *, end: bool) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        self._answer(connection, payload, end=end)
+        if not end:
+            if connection.congested:
+                self._owed += len(payload)
+            else:
+                self._session.consumed(self.stream, len(payload), self._loop.time())
+
+    def trailers(self, payload: bytes) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        if not check_trailers(payload):
+            self._break_off(RemoteProtocolError("trailers that are not field lines"))
+            return
+        self._connection = None
+        connection.respond_trailers(payload)
+        self._stop_request()
+
+    def reset(self, code: Code, reason: str) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._fail(connection, error_for(code, reason))
+
+    def writable(self) -> None:
+        if self._connection is not None:
+            self._connection.resume_reading()
+
+    # ---- inside
+
+    def _check_head(self, kind: int, status: int, *, end: bool, interim: bool) -> None:
+        if not status:
+            raise RemoteProtocolError("an answer's head that is not acceptable")
+        if interim != (100 <= status < 200 and status != 101):
+            raise RemoteProtocolError(f"status {status} with interim={interim}")
+        if (status == 101) != (kind == KIND_TUNNEL) or (status == 101 and not self._asked_upgrade):
+            raise RemoteProtocolError(f"status {status} with kind {kind}")
+        if not interim and status != 101 and (kind not in _FINAL_KINDS or end != (kind == KIND_NONE)):
+            raise RemoteProtocolError(f"an answer of kind {kind} with end={end}")
+
+    def _answer(self, connection: HttpServerConnection, payload: bytes, *, end: bool) -> None:
+        tunnelled = connection.tunnelled
+        if end and not tunnelled:
+            self._connection = None
+        try:
+            connection.respond_data(payload, end=end)
+        except LocalProtocolError as error:
+            _log.warning("answer broken off", host=self._host, request=self._request_id, reason=str(error))
+            self._connection = None
+            self._session.reset(self.stream, Code.PROTOCOL_ERROR, str(error))
+            return
+        if end and not tunnelled:
+            self._stop_request()
+
+    def _stop_request(self) -> None:
+        """The answer is complete: what the client may still be sending is of no use to anyone."""
+        if self.stream.sending is not State.DONE:
+            self._session.reset(self.stream, Code.NO_ERROR, "the answer is complete")
+
+    def _break_off(self, error: RemoteProtocolError) -> None:
+        self._session.reset(self.stream, Code.PROTOCOL_ERROR, str(error))
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._fail(connection, UpstreamFailed(str(error)))
+
+    def _fail(self, connection: HttpServerConnection, error: ForwardError) -> None:
+        _log.info(
+            "request failed",
+            host=self._host,
+            request=self._request_id,
+            code=error.code,
+            hop=error.hop,
+            reason=str(error),
+        )
+        if connection.responded:
+            connection.break_off()
+        else:
+            refuse(connection, error, request_id=self._request_id, head_only=self._head_only)
+
+
+def refuse(connection: HttpServerConnection, error: ForwardError, *, request_id: str, head_only: bool) -> None:
+    """Answer a request that can't be forwarded; the page names the hop and the request, and nothing else of ours."""
+    close = not connection.reusable()
+    reply = error_reply(
+        error.status,
+        code=error.code,
+        hop=error.hop,
+        message=_SAID[error.code],
+        request_id=request_id,
+        close=close,
+        head_only=head_only,
+        retry_after=RETRY_AFTER if error.retryable and error.status == 503 else None,
+    )
+    connection.refuse(reply, close=close)
+
+
+_SAID: Final = {
+    "unknown_host": "No service is published under this host name.",
+    "upgrade_refused": "This service does not allow connection upgrades.",
+    "no_agent": "The agent of this service is not connected.",
+    "agent_lost": "The connection to the agent was lost while the request was under way.",
+    "service_gone": "The agent does not serve this service.",
+    "overloaded": "A limit was reached; try again in a moment.",
+    "upstream_unreachable": "The backend cannot be reached.",
+    "upstream_timeout": "The backend did not answer in time.",
+    "upstream_failed": "The backend broke off or gave an answer that is not acceptable.",
+}
+"""What a client is told: the cause with its details is in the log, under the request's id."""
