@@ -90,7 +90,9 @@ def split_address(value: str, *, default_host: str = "", default_port: int | Non
     if text.startswith("["):
         host, _, rest = text[1:].partition("]")
         ipaddress.IPv6Address(host)
-        port_text = rest.removeprefix(":") if rest else ""
+        if rest and not rest.startswith(":"):
+            raise ValueError(f'"{value}": after the bracket comes the port, for example [::1]:8443')
+        port_text = rest.removeprefix(":")
     elif text.count(":") > 1:
         raise ValueError(f'"{value}": write an IPv6 address in brackets, for example [::1]:8443')
     else:

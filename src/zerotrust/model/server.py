@@ -3,7 +3,7 @@
 import ipaddress
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from zerotrust.model.base import Listen, Model, is_loopback
 from zerotrust.model.logging import HotReload, Logging
@@ -44,11 +44,18 @@ class ProxyApi(Model):
         return self
 
 
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+CaddyLevel = Annotated[Literal["DEBUG", "INFO", "WARN", "WARNING", "ERROR", "PANIC", "FATAL"], BeforeValidator(_upper)]
+
+
 class CaddyLogging(Model):
     """Caddy's own log, as the original program configured it."""
 
     enabled: bool = True
-    level: str = "INFO"
+    level: CaddyLevel = "INFO"
     format: Literal["json", "console", "single_field", "filter"] = "json"
     output: str = "stdout"
     include: list[str] = []

@@ -10,6 +10,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from zerotrust.model.base import Duration, HostName, Model, split_address
 
+NO_HOST = "a service needs a host name: add hostname: app.example.com"
+NO_BACKEND = "a service needs a backend: add upstreams: [{address: host:port}] or backend: host:port"
+TWO_BACKENDS = "a service has either backend or upstreams, not both"
+
 _SCHEMES = {"http": "http", "ws": "http", "https": "https", "wss": "https"}
 
 
@@ -170,13 +174,11 @@ class Service(Model):
     @model_validator(mode="after")
     def _complete(self) -> "Service":
         if not self.hostname and not self.hosts:
-            raise ValueError("a service needs a host name: add hostname: app.example.com")
+            raise ValueError(NO_HOST)
         if not self.upstreams and not self.backend:
-            raise ValueError(
-                "a service needs a backend: add upstreams: [{address: host:port}] or backend: host:port"
-            )
+            raise ValueError(NO_BACKEND)
         if self.upstreams and self.backend:
-            raise ValueError("a service has either backend or upstreams, not both")
+            raise ValueError(TWO_BACKENDS)
         return self
 
     @property
@@ -196,7 +198,5 @@ class Service(Model):
         written = self.upstreams[0].address if self.upstreams else self.backend or ""
         scheme, separator, rest = written.partition("://")
         kind = _SCHEMES[scheme.lower() if separator else self.protocol]
-        host, port = split_address(
-            rest if separator else written, default_port=443 if kind == "https" else 80
-        )
+        host, port = split_address(rest if separator else written, default_port=443 if kind == "https" else 80)
         return host, port, kind == "https"

@@ -1,0 +1,154 @@
+"""Keys that are read and checked but that this release does not act on.
+
+What would keep somebody out is refused: a service that is published without the protection that its file asks for is
+worse than one that is not published. The rest is said in a warning, only where the file asks for something else than
+what happens anyway.
+
+The checks read the plain data, not the models, so that they speak even where another key of the file is wrong.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from zerotrust.config.problems import KeyPath, Severity, suggestion
+from zerotrust.config.unknown import PROTECTIONS, is_protection, not_enforced
+
+Effect = tuple[KeyPath, Severity, str]
+
+NO_EFFECT: Final = "read and checked, has no effect in this release"
+_HARMLESS: Final = ("cache", "compress", "encode", "gzip", "headers", "logging", "redirect", "reverse_proxy", "rewrite")
+_NO_CLIENT_AUTH: Final = ("", "none", "no", "off", "false", "no_client_cert", "noclientcert")
+_EVERYTHING: Final = ("", "*", "/*")
+
+
+def agent_effects(data: dict[str, Any]) -> Iterator[Effect]:
+    """What an agent's file asks for in vain."""
+    for index, service in enumerate(items(data.get("services"))):
+        if isinstance(service, dict):
+            yield from _service(service, ("services", index))
+    handlers = items(data.get("global_middleware"))
+    yield from _protections(handlers, ("global_middleware",))
+    if handlers and not any(is_protection(_type(handler)) for handler in handlers):
+        yield ("global_middleware",), "warning", NO_EFFECT
+    if data.get("health_checks"):
+        yield ("health_checks",), "warning", NO_EFFECT
+    yield from _hot_reload(data)
+
+
+def server_effects(data: dict[str, Any]) -> Iterator[Effect]:
+    """What a server's file asks for in vain."""
+    yield from _hot_reload(data)
+    caddy = section(data, "caddy")
+    if caddy.get("admin_api") and caddy.get("mode", "managed") == "managed":
+        message = "has no effect with mode managed: the server's own Caddy has a socket in config_dir"
+        yield ("caddy", "admin_api"), "warning", message
+
+
+def _hot_reload(data: dict[str, Any]) -> Iterator[Effect]:
+    asked = section(data, "hot_reload")
+    if asked and str(asked.get("enabled", True)).lower() not in ("false", "no", "off", "0"):
+        yield ("hot_reload",), "warning", f"{NO_EFFECT}; restart after a change"
+
+
+def _service(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
+    yield from _refused(service, path)
+    yield from _tls(service, path)
+    yield from _upstreams(service, path)
+    yield from _load_balancing(service, path)
+    yield from _routes(service, path)
+    for key in ("timeout", "monitoring"):
+        if service.get(key) and service[key] not in ("0", "0s"):
+            yield (*path, key), "warning", NO_EFFECT
+    if service.get("listen_on") == "http":
+        yield (*path, "listen_on"), "warning", f"{NO_EFFECT}; the service is served over https"
+    if service.get("http_redirect") is False:
+        yield (*path, "http_redirect"), "warning", f"{NO_EFFECT}; http is redirected to https"
+
+
+def _refused(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
+    security = section(service, "security")
+    for key in ("auth", "cors"):
+        if security.get(key) is not None:
+            yield (*path, "security", key), "error", not_enforced(key)
+    if service.get("traffic_shaping"):
+        yield (*path, "traffic_shaping"), "error", not_enforced("traffic_shaping")
+    client_auth = section(service, "tls").get("client_auth")
+    if client_auth is not None and str(client_auth).strip().lower() not in _NO_CLIENT_AUTH:
+        yield (*path, "tls", "client_auth"), "error", not_enforced("client_auth")
+
+
+def _tls(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
+    # What protects the way to a backend (ca_file, min_version, ciphers) is not a lock on the public door: it warns.
+    if any(value for key, value in section(service, "tls").items() if key != "client_auth"):
+        yield (*path, "tls"), "warning", NO_EFFECT
+
+
+def _upstreams(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
+    upstreams = items(service.get("upstreams"))
+    if len(upstreams) > 1:
+        yield (*path, "upstreams"), "warning", "only the first upstream is used in this release"
+    for index, upstream in enumerate(upstreams):
+        for key in ("health_check", "max_connections"):
+            if isinstance(upstream, dict) and upstream.get(key):
+                yield (*path, "upstreams", index, key), "warning", NO_EFFECT
+
+
+def _load_balancing(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
+    asked, upstreams = section(service, "load_balancing"), items(service.get("upstreams"))
+    several = len(upstreams) > 1
+    checked = any(isinstance(upstream, dict) and upstream.get("health_check") for upstream in upstreams)
+    in_vain = {
+        "policy": several,
+        "health_check_required": checked,
+        "session_affinity": several,
+        "max_connections": True,
+        "timeout": True,
+        "keep_alive_timeout": True,
+    }
+    for key, vain in in_vain.items():
+        if vain and asked.get(key):
+            yield (*path, "load_balancing", key), "warning", NO_EFFECT
+
+
+def _routes(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
+    routes = items(service.get("routes"))
+    for index, route in enumerate(routes):
+        if isinstance(route, dict):
+            yield from _route(route, (*path, "routes", index))
+
+
+def _route(route: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
+    match = section(route, "match")
+    if match.get("path", "*") not in _EVERYTHING or any(match.get(key) for key in ("method", "headers", "query")):
+        yield (*path, "match"), "warning", f"{NO_EFFECT}; every request of the host is forwarded"
+    handlers = items(route.get("handle"))
+    yield from _protections(handlers, (*path, "handle"))
+    for index, handler in enumerate(handlers):
+        if _type(handler) in _HARMLESS and _type(handler) != "reverse_proxy":
+            yield (*path, "handle", index), "warning", NO_EFFECT
+
+
+def _protections(handlers: list[Any], path: KeyPath) -> Iterator[Effect]:
+    for index, handler in enumerate(handlers):
+        kind, here = _type(handler), (*path, index, "type")
+        if is_protection(kind):
+            yield here, "error", not_enforced(kind)
+        elif kind and kind not in _HARMLESS:
+            near = suggestion(kind, [*_HARMLESS, *sorted(PROTECTIONS)])
+            yield here, "error", f'"{kind[:60]}" is not a kind of handler{near or "; remove it"}'
+
+
+def _type(handler: Any) -> str:
+    kind = handler.get("type") if isinstance(handler, dict) else None
+    return kind.strip().lower().replace("-", "_") if isinstance(kind, str) else ""
+
+
+def section(data: dict[str, Any], key: str) -> dict[str, Any]:
+    """The mapping under `key`; an empty one where there is none."""
+    found = data.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def items(value: Any) -> list[Any]:
+    """The list that `value` is; an empty one where it is none."""
+    return value if isinstance(value, list) else []

@@ -1,0 +1,47 @@
+"""File names in a configuration: a relative one is relative to the folder of the configuration file.
+
+So a folder with a file and its certificates works wherever it is put and from wherever the program is started.
+"""
+
+from pathlib import Path
+from typing import Any, Final
+
+# "*" stands for each item of a list.
+_FILES: Final = (
+    "server.cert_file",
+    "server.key_file",
+    "server.ca_file",
+    "server.ca_cert",
+    "server.cert",
+    "server.key",
+    "caddy.config_dir",
+    "caddy.storage_dir",
+    "caddy.binary",
+    "caddy.logging.output",
+    "logging.output",
+    "services.*.tls.cert_file",
+    "services.*.tls.key_file",
+    "services.*.tls.ca_file",
+    "services.*.tls.client_ca_file",
+)
+_NOT_FILES: Final = ("", "stdout", "stderr", "discard")
+
+
+def resolve(data: dict[str, Any], folder: Path) -> None:
+    """Make every file name in `data` absolute, in place."""
+    for name in _FILES:
+        *way, key = name.split(".")
+        for section in _sections(data, way):
+            value = section.get(key)
+            # A program's name without a folder is looked for where the system keeps programs.
+            if isinstance(value, str) and value not in _NOT_FILES and (key != "binary" or "/" in value):
+                section[key] = str(folder / value)
+
+
+def _sections(data: Any, way: list[str]) -> list[dict[str, Any]]:
+    if not way:
+        return [data] if isinstance(data, dict) else []
+    step, rest = way[0], way[1:]
+    if step == "*":
+        return [found for item in data for found in _sections(item, rest)] if isinstance(data, list) else []
+    return _sections(data.get(step), rest) if isinstance(data, dict) else []

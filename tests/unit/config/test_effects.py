@@ -1,0 +1,103 @@
+"""Tests of zerotrust.config.effects."""
+
+from typing import Any
+
+import pytest
+
+from zerotrust.config.effects import agent_effects, server_effects
+from zerotrust.config.problems import dotted
+
+
+def said(**service: Any) -> list[tuple[str, str]]:
+    found = agent_effects({"services": [{"hostname": "a", **service}]})
+    return [(severity, dotted(path).removeprefix("services[0].")) for path, severity, _ in found]
+
+
+@pytest.mark.parametrize(
+    "service",
+    [
+        {},
+        {"routes": [{"match": {"path": "*"}, "handle": [{"type": "reverse_proxy"}]}]},
+        {"routes": [{"match": {"path": "/*"}}]},
+        {"routes": [{"handle": [{"type": "reverse_proxy"}]}]},
+        {"upstreams": [{"address": "x:1", "weight": 5}], "load_balancing": {"policy": "ip_hash"}},
+        {"load_balancing": {"policy": "round_robin", "health_check_required": True, "session_affinity": True}},
+        {"upstreams": [{"address": "x:1", "health_check": None}]},
+        {"timeout": "0s"},
+        {"timeout": 0},
+        {"listen_on": "both", "http_redirect": True},
+        {"listen_on": "https"},
+        {"tls": {"client_auth": "none"}},
+        {"tls": {"client_auth": False}},
+        {"security": {}, "tls": None, "monitoring": {}, "traffic_shaping": {}},
+        {"security": {"auth": None, "cors": None}},
+        {"upstreams": "text", "load_balancing": 5, "routes": [7, {"match": 1, "handle": ["x", {"type": 5}]}]},
+    ],
+)
+def test_what_happens_anyway_needs_no_word(service: dict[str, Any]) -> None:
+    assert said(**service) == []
+
+
+@pytest.mark.parametrize(
+    ("service", "key"),
+    [
+        ({"upstreams": [{"address": "x:1", "health_check": {"path": "/"}}]}, "upstreams[0].health_check"),
+        ({"upstreams": [{"address": "x:1", "max_connections": 5}]}, "upstreams[0].max_connections"),
+        ({"upstreams": [{"address": "x:1"}, {"address": "y:1"}]}, "upstreams"),
+        ({"load_balancing": {"timeout": "5s"}}, "load_balancing.timeout"),
+        ({"load_balancing": {"max_connections": 5}}, "load_balancing.max_connections"),
+        ({"load_balancing": {"keep_alive_timeout": "5s"}}, "load_balancing.keep_alive_timeout"),
+        ({"timeout": "90s"}, "timeout"),
+        ({"listen_on": "http"}, "listen_on"),
+        ({"http_redirect": False}, "http_redirect"),
+        ({"monitoring": {"metrics_enabled": True}}, "monitoring"),
+        ({"tls": {"ca_file": "x"}}, "tls"),
+        ({"routes": [{"match": {"path": "/api"}}]}, "routes[0].match"),
+        ({"routes": [{"match": {"method": "GET"}}]}, "routes[0].match"),
+        ({"routes": [{"handle": [{"type": "headers"}]}]}, "routes[0].handle[0]"),
+    ],
+)
+def test_what_is_asked_for_in_vain_is_said_once(service: dict[str, Any], key: str) -> None:
+    assert said(**service) == [("warning", key)]
+
+
+@pytest.mark.parametrize(
+    ("service", "key"),
+    [
+        ({"security": {"auth": {}}}, "security.auth"),
+        ({"security": {"cors": {"origins": []}}}, "security.cors"),
+        ({"tls": {"client_auth": "require_and_verify"}}, "tls.client_auth"),
+        ({"traffic_shaping": {"upload_limit": "1MB/s"}}, "traffic_shaping"),
+        ({"traffic_shaping": "1MB/s"}, "traffic_shaping"),
+        ({"routes": [{"handle": [{"type": "Rate-Limit "}]}]}, "routes[0].handle[0].type"),
+        ({"routes": [{"handle": [{"type": "surprise"}]}]}, "routes[0].handle[0].type"),
+    ],
+)
+def test_protection_that_is_not_given_is_refused(service: dict[str, Any], key: str) -> None:
+    assert said(**service) == [("error", key)]
+
+
+def test_the_whole_file() -> None:
+    data = {
+        "global_middleware": [{"type": "headers"}],
+        "health_checks": {"endpoints": []},
+        "hot_reload": {"debounce_delay": "1s"},
+    }
+    assert [dotted(path) for path, _, _ in agent_effects(data)] == [
+        "global_middleware",
+        "health_checks",
+        "hot_reload",
+    ]
+    jwt = {"global_middleware": [{"type": "jwt"}], "hot_reload": {"enabled": "no"}, "services": "x"}
+    assert [(dotted(path), severity) for path, severity, _ in agent_effects(jwt)] == [
+        ("global_middleware[0].type", "error")
+    ]
+
+
+def test_the_server() -> None:
+    admin = {"admin_api": "http://localhost:2019"}
+    assert [dotted(path) for path, _, _ in server_effects({"caddy": admin, "hot_reload": {"enabled": True}})] == [
+        "hot_reload",
+        "caddy.admin_api",
+    ]
+    assert list(server_effects({"caddy": {"mode": "external", **admin}, "hot_reload": {"enabled": False}})) == []

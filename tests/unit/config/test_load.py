@@ -1,0 +1,255 @@
+"""Tests of zerotrust.config.load: the files in tests/config, and text of every kind."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from zerotrust.config.load import LARGEST, Loaded, check, load_agent, load_server
+from zerotrust.errors import ConfigError
+from zerotrust.model.agent import AgentConfig
+
+FOLDER = Path(__file__).parents[2] / "config"
+
+
+def expected(path: Path) -> list[str]:
+    sibling = path.with_suffix(".txt")
+    return sibling.read_text().splitlines() if sibling.exists() else []
+
+
+def names(kind: str) -> list[str]:
+    return sorted(path.name for path in (FOLDER / kind).glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", names("invalid"))
+def test_invalid_files_say_all_that_is_wrong(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(FOLDER / "invalid")
+    problems = check(Path(name))
+    assert [f"{problem.severity}: {problem}" for problem in problems] == expected(Path(name))
+    errors = [str(problem) for problem in problems if problem.severity == "error"]
+    assert errors
+    with pytest.raises(ConfigError) as caught:
+        load_server(Path(name)) if name.startswith("server") else load_agent(Path(name))
+    assert str(caught.value) == "\n".join(errors)
+
+
+@pytest.mark.parametrize("name", names("valid"))
+def test_valid_files_load_with_the_expected_warnings(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(FOLDER / "valid")
+    problems = check(Path(name))
+    assert [f"{problem.severity}: {problem}" for problem in problems] == expected(Path(name))
+    loaded = load_server(Path(name)) if name.startswith("server") else load_agent(Path(name))
+    assert list(loaded.warnings) == problems
+
+
+def agent(tmp_path: Path, text: str, **overrides: str) -> Loaded[AgentConfig]:
+    path = tmp_path / "agent.yaml"
+    path.write_text(text)
+    return load_agent(path, overrides={key.replace("__", "."): value for key, value in overrides.items()})
+
+
+def test_numbers_stay_as_they_were_spelled_where_text_is_meant() -> None:
+    config = load_agent(FOLDER / "valid" / "agent-full.yaml").config
+    assert config.agent.id == "007"
+    assert config.agent.tags == ["prod", "1"]
+    health = config.services[0].upstreams[0].health_check
+    assert health is not None
+    assert health.headers == {"X-Probe": "1"}
+    assert health.path == "/health"
+    assert config.services[0].routes[0].match.headers == {"Accept": ["json"]}
+    assert config.services[1].host_names == ("xn--tda.example.com",)
+    assert config.services[1].tls is None
+    assert config.logging.level == "debug"
+
+
+def test_file_names_are_relative_to_the_file() -> None:
+    folder = FOLDER / "valid"
+    config = load_agent(folder / "agent-full.yaml").config
+    assert config.server.ca_cert == str(folder / "certs/ca.crt")
+    assert config.server.key == "/etc/keys/agent.key"
+    server = load_server(folder / "server-small.yaml").config
+    assert server.server.cert_file == str(folder / "certs/server.crt")
+    assert server.caddy.config_dir == "/config/caddy"
+
+
+def test_file_names_are_absolute_even_for_a_relative_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(FOLDER / "valid")
+    assert load_agent(Path("agent-full.yaml")).config.server.cert == str(Path.cwd() / "certs/agent.crt")
+
+
+def test_logging_level_wins_over_log_level(tmp_path: Path) -> None:
+    assert agent(tmp_path, "services: []\nlog_level: debug\nlogging: {level: error}").config.logging.level == "error"
+    assert agent(tmp_path, "services: []\nlog_level: debug\nlogging:").config.logging.level == "debug"
+
+
+def test_an_agent_without_services_is_warned_about(tmp_path: Path) -> None:
+    loaded = agent(tmp_path, "agent_id: a")
+    assert [str(warning) for warning in loaded.warnings] == [
+        f"{tmp_path}/agent.yaml:1:1: services: no services: this agent publishes nothing"
+    ]
+
+
+def test_the_command_line_wins_and_is_checked(tmp_path: Path) -> None:
+    config = agent(tmp_path, "agent_id: a", server__address="x:1", agent__id="b", logging__level="WARN").config
+    assert (config.server.address, config.declared_id, config.logging.level) == ("x:1", "b", "warn")
+    with pytest.raises(ConfigError) as caught:
+        agent(tmp_path, "agent_id: a\nlogging: {level: silent}", logging__level="loud")
+    assert str(caught.value) == (
+        'command line: logging.level: expected one of debug, info, warn, warning, error, fatal; found "loud"'
+    )
+    with pytest.raises(ConfigError, match="server: expected keys and values"):
+        agent(tmp_path, "agent_id: a\nserver: 5", server__address="x:1")
+
+
+def test_a_file_of_the_other_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="this is the configuration of a server, not of an agent"):
+        load_agent(FOLDER / "valid" / "server-era-a.yaml")
+    with pytest.raises(ConfigError, match="this is the configuration of an agent, not of a server"):
+        load_server(FOLDER / "valid" / "agent-simple.yaml")
+
+
+def test_the_kind_shows_in_the_server_section_alone(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("server: {listen_addr: ':8443'}")
+    assert check(path) == []
+    path.write_text("server: {address: 'x:8443'}")
+    assert [problem.severity for problem in check(path)] == ["warning"]
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    def said(path: Path) -> str:
+        with pytest.raises(ConfigError) as caught:
+            load_agent(path)
+        assert [str(problem) for problem in check(path)] == [str(caught.value)]
+        return str(caught.value).removeprefix(f"{path}: ")
+
+    assert said(tmp_path / "no.yaml") == "no such file; name the configuration with --config FILE"
+    assert said(tmp_path) == "is a folder; name the file in it"
+    (tmp_path / "file").write_text("")
+    assert said(tmp_path / "file" / "x") == "cannot be read: Not a directory; correct path or permissions"
+    assert said(tmp_path / "a\0b") == "cannot be read: embedded null byte; correct path or permissions"
+    (tmp_path / "large").write_bytes(b"#" * (LARGEST + 1))
+    assert said(tmp_path / "large") == "larger than 4 MiB; is this a configuration file?"
+
+
+def test_a_file_of_neither_kind(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("logging: {level: info}")
+    assert [str(problem) for problem in check(path)] == [
+        f"{path}: neither a server's file (server, api, caddy) nor an agent's (agent_id, services)"
+    ]
+
+
+def test_a_byte_order_mark_is_no_key(tmp_path: Path) -> None:
+    path = tmp_path / "agent.yaml"
+    path.write_bytes(b"\xef\xbb\xbfagent_id: a\n")
+    assert load_agent(path).config.declared_id == "a"
+
+
+KEYS = st.sampled_from(
+    [
+        "agent_id",
+        "services",
+        "server",
+        "api",
+        "caddy",
+        "logging",
+        "log_level",
+        "hot_reload",
+        "global_middleware",
+        "health_checks",
+        "id",
+        "hostname",
+        "hosts",
+        "backend",
+        "upstreams",
+        "address",
+        "routes",
+        "match",
+        "handle",
+        "type",
+        "config",
+        "security",
+        "tls",
+        "load_balancing",
+        "policy",
+        "listen_on",
+        "level",
+        "client_auth",
+        "traffic_shaping",
+        "health_check",
+        "weight",
+        "timeout",
+        "http_redirect",
+        "<<",
+        "nonsense",
+    ]
+)
+SCALARS = st.sampled_from(
+    [
+        "~",
+        "true",
+        "no",
+        "1",
+        "-1",
+        ".nan",
+        "1e999",
+        "0x1F",
+        "007",
+        "a.example.com",
+        "10.0.0.1:80",
+        "[::1]:80",
+        "http",
+        "''",
+        "30s",
+        "*",
+        "/x",
+        "jwt",
+        "debug",
+        "[]",
+        "{}",
+        "*x",
+        "&x",
+        "!!str",
+    ]
+) | st.text(max_size=8)
+TREES = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3).map(lambda items: "[" + ", ".join(items) + "]")
+        | st.dictionaries(KEYS, inner, max_size=4).map(
+            lambda pairs: "{" + ", ".join(f"{key}: {value}" for key, value in pairs.items()) + "}"
+        )
+    ),
+    max_leaves=12,
+)
+ROOTS = st.dictionaries(KEYS, TREES, max_size=5).map(
+    lambda pairs: "\n".join(f"{key}: {value}" for key, value in pairs.items())
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
+@given(text=ROOTS | st.text(max_size=60) | st.text("-:{}[]&*!|>'\"%@`# \n\tab1<", max_size=40))
+def test_any_text_either_loads_or_is_refused_in_words(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "any.yaml"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    for load in (load_agent, load_server):
+        try:
+            load(path)
+        except ConfigError as error:
+            assert str(error)
+            assert all(line.startswith(str(path)) for line in str(error).splitlines())
+    for problem in check(path):
+        assert "\n" not in str(problem)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(data=st.binary(max_size=60))
+def test_any_bytes_either_load_or_are_refused_in_words(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "any.yaml"
+    path.write_bytes(data)
+    try:
+        load_agent(path)
+    except ConfigError as error:
+        assert str(error)
