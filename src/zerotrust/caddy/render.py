@@ -246,10 +246,9 @@ def _dial(key: str, listen: str) -> str:
 
 def _log(logging: CaddyLogging, *, merged: bool) -> Json:
     """Caddy's default log; `merged` sends what would go to the terminal to us, as JSON, to become lines of ours."""
-    level = {"WARNING": "WARN"}.get(logging.level.upper(), logging.level.upper())
     streams = logging.output in ("stdout", "stderr")
     log: Json = {
-        "level": level,
+        "level": "WARN" if logging.level == "WARNING" else logging.level,
         "writer": _log_writer(logging, merged=merged and streams),
         "encoder": _log_encoder(logging, "json" if merged and streams else logging.format),
     }

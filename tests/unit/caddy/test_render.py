@@ -111,7 +111,7 @@ def test_no_regular_expression_that_caddy_reads_as_a_placeholder() -> None:
 
 
 def test_permission_over_a_unix_socket_is_not_possible() -> None:
-    with pytest.raises(ConfigError, match="caddy.permission_addr.*unix socket.*127.0.0.1:PORT"):
+    with pytest.raises(ConfigError, match=r"caddy\.permission_addr.*unix socket.*127.0.0.1:PORT"):
         render(caddy(permission_addr="unix:/run/p.sock"))
 
 
@@ -121,14 +121,14 @@ def test_one_port_for_both() -> None:
 
 
 def test_a_port_that_caddy_cannot_know() -> None:
-    with pytest.raises(ConfigError, match='api.listen_addr "127.0.0.1:0"'):
+    with pytest.raises(ConfigError, match=r'api\.listen_addr "127\.0\.0\.1:0"'):
         render(ServerConfig.model_validate({"api": {"listen_addr": "127.0.0.1:0"}}))
 
 
 def test_the_admin_socket_must_fit() -> None:
     fits = "/" + "d" * (107 - len("//admin.sock"))
     render(caddy(config_dir=fits))
-    with pytest.raises(ConfigError, match="config_dir is too long.* 108 bytes"):
+    with pytest.raises(ConfigError, match=r"config_dir is too long.* 108 bytes"):
         render(caddy(config_dir=fits + "d"))
 
 

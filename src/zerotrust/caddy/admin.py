@@ -1,0 +1,100 @@
+"""Caddy's admin API, over TCP or a unix socket.
+
+Caddy restarts the listener of this API with each change and drops connections that wait in its queue, so changes go
+one at a time, each on a connection of its own. It accepts `{}` and `null` as a configuration and then stops all that
+it does: `load` refuses to send them.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Final, Self
+
+import httpx
+
+from zerotrust.errors import CaddyError
+
+_TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
+
+
+class AdminApi:
+    """A client of one Caddy; use as an async context manager."""
+
+    def __init__(self, address: str) -> None:
+        """`address` is a URL, a host:port, or a unix socket in Caddy's form (`unix//run/caddy/admin.sock|0600`)."""
+        self.address = address
+        self._changes = asyncio.Lock()
+        socket = socket_path(address)
+        base = "http://localhost" if socket else f"http://{address.removeprefix('http://').rstrip('/')}"
+        self._client = httpx.AsyncClient(
+            base_url=base,
+            transport=httpx.AsyncHTTPTransport(uds=socket, limits=httpx.Limits(max_keepalive_connections=0)),
+            timeout=_TIMEOUT,
+            trust_env=False,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._client.aclose()
+
+    async def ready(self) -> bool:
+        """True as soon as Caddy runs a configuration: it answers only after the one being loaded has started."""
+        try:
+            return bool(await self.config())
+        except CaddyError:
+            return False
+
+    async def config(self) -> dict[str, Any] | None:
+        """The configuration that runs; None where there is none."""
+        response = await self._request("GET", "/config/")
+        document = response.json()
+        return document if isinstance(document, dict) else None
+
+    async def load(self, document: Mapping[str, Any]) -> None:
+        """Replace the whole configuration; the old one keeps running where the new one is refused.
+
+        Raises:
+            CaddyError: refused, with Caddy's reason, or not reached.
+        """
+        if not document.get("apps"):
+            raise CaddyError("a configuration without apps was not sent to Caddy: it would stop all that it does")
+        async with self._changes:
+            await self._request("POST", "/load", dict(document))
+
+    async def stop(self) -> None:
+        """Ask Caddy to end."""
+        async with self._changes:
+            await self._request("POST", "/stop")
+
+    async def _request(self, method: str, path: str, body: object = None) -> httpx.Response:
+        try:
+            response = await self._client.request(method, path, json=body)
+        except httpx.TransportError as error:
+            raise CaddyError(
+                f"the admin API of Caddy at {self.address} does not answer ({str(error) or type(error).__name__}); "
+                "is Caddy running, and is caddy.admin_api its address?"
+            ) from error
+        except httpx.InvalidURL as error:
+            raise CaddyError(f"caddy.admin_api: {self.address} is not an address ({error})") from error
+        if response.is_error:
+            raise CaddyError(f"Caddy refused {method} {path}: {_reason(response)}")
+        return response
+
+
+def socket_path(address: str) -> str | None:
+    """The path of a unix socket in `unix//path|mode` or `unix:/path`; None for TCP."""
+    if not address.startswith(("unix/", "unix:")):
+        return None
+    path = address[5:].partition("|")[0]
+    return path[1:] if path.startswith("//") else path
+
+
+def _reason(response: httpx.Response) -> str:
+    try:
+        return str(response.json()["error"])
+    except (ValueError, KeyError, TypeError):
+        return f"status {response.status_code} {response.text[:200]}".strip()

@@ -1,0 +1,92 @@
+"""Are the edge's ports free?
+
+Caddy listens with SO_REUSEPORT: a second one on the same ports starts without a word and gets half of the connections.
+So each port is tried, without that option, before ours starts.
+"""
+
+import asyncio
+import errno
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from zerotrust.caddy.render import listen_hosts
+from zerotrust.errors import CaddyError
+from zerotrust.model.server import Caddy
+
+_NO_SUCH_ADDRESS: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+_NO_IPV6: Final = "::"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One address to listen on, and the key of the configuration that says so."""
+
+    host: str
+    port: int
+    key: str
+    udp: bool = False
+
+
+def endpoints(caddy: Caddy) -> list[Endpoint]:
+    """Everything that Caddy will listen on; UDP is for HTTP/3."""
+    found: list[Endpoint] = []
+    for host in listen_hosts(caddy):
+        found.append(Endpoint(host, caddy.https_port, "caddy.https_port"))
+        found.append(Endpoint(host, caddy.https_port, "caddy.https_port", udp=True))
+        if caddy.http_port:
+            found.append(Endpoint(host, caddy.http_port, "caddy.http_port"))
+    return found
+
+
+async def check_free(wanted: Iterable[Endpoint]) -> None:
+    """Return when nobody listens on any of the endpoints.
+
+    Raises:
+        CaddyError: one is in use, needs a right that we do not have, or is not an address of this machine.
+    """
+    for endpoint in wanted:
+        for host in [endpoint.host] if endpoint.host else ["0.0.0.0", _NO_IPV6]:  # noqa: S104
+            try:
+                await (_try_udp if endpoint.udp else _try_tcp)(host, endpoint.port)
+            except OSError as error:
+                if host == _NO_IPV6 and not endpoint.host and error.errno in _NO_SUCH_ADDRESS:
+                    continue
+                raise CaddyError(_explain(endpoint, error)) from error
+
+
+async def _try_tcp(host: str, port: int) -> None:
+    server = await asyncio.start_server(lambda _reader, writer: writer.close(), host, port, reuse_port=False)
+    server.close()
+    await server.wait_closed()
+
+
+class _Closing(asyncio.DatagramProtocol):
+    """Tells when its socket is closed."""
+
+    def __init__(self) -> None:
+        self.closed = asyncio.get_running_loop().create_future()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed.set_result(None)
+
+
+async def _try_udp(host: str, port: int) -> None:
+    transport, protocol = await asyncio.get_running_loop().create_datagram_endpoint(_Closing, local_addr=(host, port))
+    transport.close()
+    await protocol.closed
+
+
+def _explain(endpoint: Endpoint, error: OSError) -> str:
+    what = f"{'UDP' if endpoint.udp else 'TCP'} port {endpoint.port}"
+    where = f"on {endpoint.host}" if endpoint.host else "on all interfaces"
+    if error.errno == errno.EADDRINUSE:
+        return f"{what} {where} is in use by another program; stop it, or choose another {endpoint.key}"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return (
+            f"{what} {where} needs a right that this user does not have; grant CAP_NET_BIND_SERVICE to the service, "
+            f"or choose a port above 1023 for {endpoint.key}"
+        )
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f'caddy.bind "{endpoint.host}" is not an address of this machine'
+    return f"{what} {where} cannot be listened on ({error.strerror or error}); check {endpoint.key} and caddy.bind"

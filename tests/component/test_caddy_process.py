@@ -1,0 +1,566 @@
+"""The edge with the real Caddy: a small upstream stands for the server, a small endpoint for its permission."""
+
+import asyncio
+import base64
+import json
+import os
+import re
+import signal
+import ssl
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import h2.config
+import h2.connection
+import h2.events
+import h2.settings
+import pytest
+from cryptography import x509
+from structlog.testing import capture_logs
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
+
+from tests.kits.ports import free_port
+from tests.kits.waiting import eventually
+from tests.kits.way import Way, trusting
+from zerotrust.caddy.admin import AdminApi
+from zerotrust.caddy.binary import locate
+from zerotrust.caddy.edge import Edge
+from zerotrust.caddy.render import render
+from zerotrust.errors import CaddyError
+from zerotrust.model.server import ServerConfig
+
+pytestmark = [pytest.mark.component, pytest.mark.anyio, pytest.mark.timeout(90)]
+
+CONTRADICTION = {"include": ["http", "tls"], "exclude": ["http.log"]}
+"""What our model lets pass and Caddy does not."""
+
+
+class Setting:
+    """What stands around the edge: the upstream, the permission endpoint, and where all of them are."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.api_port, self.permission_port = free_port(), free_port()
+        self.http_port, self.https_port = free_port(), free_port()
+        self.asked: list[str] = []
+        self.refused: set[str] = set()
+
+    def config(self, **caddy: Any) -> ServerConfig:
+        keys: dict[str, Any] = {
+            "config_dir": str(self.folder / "caddy"),
+            "bind": ["127.0.0.1"],
+            "http_port": self.http_port,
+            "https_port": self.https_port,
+            "permission_addr": f"127.0.0.1:{self.permission_port}",
+            "acme": {"ca_url": "http://127.0.0.1:9/directory"},
+        }
+        return ServerConfig.model_validate(
+            {"api": {"listen_addr": f"127.0.0.1:{self.api_port}"}, "caddy": {**keys, **caddy}}
+        )
+
+    def way(self, edge: Edge, port: int | None = None) -> Way:
+        return Way(port or self.https_port, root=edge.root_certificate)
+
+    @asynccontextmanager
+    async def surroundings(self) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(upstream(self.api_port))
+            await stack.enter_async_context(
+                await asyncio.start_server(self._permission, "127.0.0.1", self.permission_port)
+            )
+            yield
+
+    async def _permission(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        target = (await read_head(reader))[0].split(" ")[1]
+        name = parse_qs(urlsplit(target).query)["domain"][0]
+        assert urlsplit(target).path == "/.0trust/tls-permission"
+        self.asked.append(name)
+        status = "403 Forbidden" if name in self.refused else "200 OK"
+        writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+        writer.close()
+
+
+async def read_head(reader: asyncio.StreamReader) -> list[str]:
+    return (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
+
+
+def answer_with_head(_: ServerConnection, request: Request) -> Response | None:
+    """A plain request is answered with itself; a WebSocket goes on to the echo."""
+    if "Upgrade" in request.headers:
+        return None
+    body = json.dumps({"path": request.path, "fields": list(request.headers.raw_items())}).encode()
+    return Response(200, "OK", Headers({"Content-Length": str(len(body))}), body)
+
+
+def upstream(port: int) -> serve:
+    async def echo(connection: ServerConnection) -> None:
+        async for message in connection:
+            await connection.send(message)
+
+    return serve(echo, "127.0.0.1", port, process_request=answer_with_head, ping_interval=None)
+
+
+@pytest.fixture
+async def setting(tmp_path: Path) -> AsyncIterator[Setting]:
+    setting = Setting(tmp_path)
+    async with setting.surroundings():
+        yield setting
+
+
+def alive(pid: int) -> bool:
+    """A zombie that nobody has waited for is gone, too."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
+
+
+async def issuer(way: Way, name: str) -> str:
+    """Who signed the certificate that a client gets for the name; verified against Caddy's root."""
+    async with await way.open(name) as client:
+        raw = client.writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    return x509.load_der_x509_certificate(raw).issuer.rfc4514_string()
+
+
+async def test_serves_when_entered_and_leaves_nothing(setting: Setting) -> None:
+    async with Edge(setting.config()) as edge:
+        pid = edge.pid
+        assert pid and alive(pid)
+        response = await setting.way(edge).get("app.localhost", "/a%2Fb?c=%20d&")
+        assert response.status == 200
+        assert response.json()["path"] == "/a%2Fb?c=%20d&"
+        assert edge.root_certificate == setting.folder / "caddy" / "storage/pki/authorities/local/root.crt"
+        assert (setting.folder / "caddy" / "admin.sock").stat().st_mode & 0o777 == 0o600
+        assert (setting.folder / "caddy").stat().st_mode & 0o777 == 0o700
+    assert not alive(pid)
+    assert edge.pid is None
+
+
+async def test_serves_on_all_interfaces(setting: Setting) -> None:
+    async with Edge(setting.config(bind=[])) as edge:
+        assert (await setting.way(edge).get("app.localhost", "/")).status == 200
+
+
+async def test_upstream_behind_a_unix_socket(setting: Setting) -> None:
+    path = setting.folder / "api.sock"
+
+    async def hello(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")
+        writer.close()
+
+    config = setting.config().model_copy(
+        update={"api": ServerConfig.model_validate({"api": {"listen_addr": f"unix:{path}"}}).api}
+    )
+    async with await asyncio.start_unix_server(hello, path), Edge(config) as edge:
+        assert (await setting.way(edge).get("app.localhost", "/")).body == b"hello"
+
+
+@pytest.mark.parametrize("name", ["a.test", "a.b.test", "a.b.c.localhost", "h.g.f.e.d.c.b.a.internal", "a.home.arpa"])
+async def test_private_names_get_an_internal_certificate(setting: Setting, name: str) -> None:
+    async with Edge(setting.config()) as edge:
+        assert "Caddy Local Authority" in await issuer(setting.way(edge), name)
+        assert (await setting.way(edge).get(name, "/")).status == 200
+    assert setting.asked == [name]
+
+
+class Authority:
+    """An ACME authority that tries HTTP-01 and then always says that it failed; keeps what it saw."""
+
+    def __init__(self, http_port: int) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.visits: list[str] = []
+        self.challenged: asyncio.Future[tuple[str, str]] = asyncio.get_running_loop().create_future()
+        self._http_port = http_port
+        self._state = "pending"
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        lines = await read_head(reader)
+        length = next((int(line[15:]) for line in lines if line.lower().startswith("content-length:")), 0)
+        jws = json.loads(await reader.readexactly(length) or "{}")
+        payload = base64.urlsafe_b64decode(jws.get("payload", "") + "===")
+        path = lines[0].split(" ")[1]
+        self.visits.append(path)
+        status, document = await self._answer(path, json.loads(payload or "{}"))
+        body = json.dumps(document).encode()
+        writer.write(
+            f"HTTP/1.1 {status} X\r\nReplay-Nonce: {base64.urlsafe_b64encode(os.urandom(9)).decode()}\r\n"
+            f"Location: {self.url}/{'account/1' if path == '/account' else 'order/1'}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
+            + (b"" if lines[0].startswith("HEAD") else body)
+        )
+        writer.close()
+
+    async def _answer(self, path: str, payload: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        challenge = {"type": "http-01", "url": f"{self.url}/challenge", "token": "tok-en", "status": self._state}
+        if path == "/directory":
+            return 200, {key: f"{self.url}/{key[3:].lower()}" for key in ("newNonce", "newAccount", "newOrder")}
+        if path == "/account":
+            return 201, {"status": "valid"}
+        if path == "/challenge":
+            await self._fetch_token()
+            return 200, {**challenge, "status": self._state}
+        if path == "/authorization":
+            identifier = {"type": "dns", "value": "public.example.com"}
+            return 200, {"status": self._state, "identifier": identifier, "challenges": [challenge]}
+        order = {
+            "status": self._state,
+            "identifiers": payload.get("identifiers", []),
+            "authorizations": [f"{self.url}/authorization"],
+            "finalize": f"{self.url}/finalize",
+        }
+        return (201 if path == "/order" else 200), order
+
+    async def _fetch_token(self) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._http_port)
+        writer.write(
+            b"GET /.well-known/acme-challenge/tok-en HTTP/1.1\r\nHost: public.example.com\r\nConnection: close\r\n\r\n"
+        )
+        head, _, body = (await reader.read()).decode().partition("\r\n\r\n")
+        writer.close()
+        self._state = "invalid"
+        if not self.challenged.done():
+            self.challenged.set_result((head, body))
+
+
+async def test_public_names_go_to_acme_and_its_challenge_is_answered_beside_the_redirect(setting: Setting) -> None:
+    authority = Authority(setting.http_port)
+    config = setting.config(acme={"ca_url": f"{authority.url}/directory", "email": "admin@example.com"})
+    async with await asyncio.start_server(authority.serve, "127.0.0.1", authority.port), Edge(config) as edge:
+        handshake = asyncio.create_task(issuer(setting.way(edge), "public.example.com"))
+        async with asyncio.timeout(20):
+            head, body = await authority.challenged
+        assert head.startswith("HTTP/1.1 200 ")
+        assert re.fullmatch(r"tok-en\.[\w-]{43}", body)
+        handshake.cancel()
+        await asyncio.wait([handshake])
+
+
+async def test_private_names_of_any_depth_never_reach_a_public_authority(setting: Setting) -> None:
+    authority = Authority(setting.http_port)
+    config = setting.config(acme={"ca_url": f"{authority.url}/directory"})
+    async with await asyncio.start_server(authority.serve, "127.0.0.1", authority.port), Edge(config) as edge:
+        for name in ("single", "x.local", "i.h.g.f.e.d.c.b.a.test", "a." * 40 + "TEST", "a." * 12 + "home.arpa"):
+            try:
+                found = await issuer(setting.way(edge), name)
+            except OSError:
+                assert name.count(".") > 8
+            else:
+                assert "Caddy Local Authority" in found
+        assert authority.visits == []
+    assert setting.asked == ["single", "x.local"]
+
+
+async def test_a_refused_name_gets_no_certificate(setting: Setting) -> None:
+    setting.refused.add("stranger.test")
+    async with Edge(setting.config()) as edge:
+        with pytest.raises(ssl.SSLError, match="internal error"):
+            await setting.way(edge).get("stranger.test", "/")
+        assert (await setting.way(edge).get("friend.test", "/")).status == 200
+    assert "stranger.test" in setting.asked
+
+
+async def test_what_a_client_says_about_itself_is_not_passed_on(setting: Setting) -> None:
+    async with Edge(setting.config()) as edge:
+        response = await setting.way(edge).get(
+            "app.test",
+            "/",
+            ("Forwarded", "for=6.6.6.6"),
+            ("X-Real-IP", "6.6.6.6"),
+            ("x-real-ip", "7.7.7.7"),
+            ("X-Forwarded-For", "6.6.6.6"),
+            ("X-Forwarded-Proto", "http"),
+            ("X-Forwarded-Host", "evil.test"),
+            ("X-0Trust-Identity", "root"),
+            ("x-0trust-anything", "root"),
+            ("X_0Trust_Identity", "root"),
+            ("X-Custom", "stays"),
+            ("Connection", "X-Real-IP, X-Forwarded-For, X-Forwarded-Proto"),
+        )
+    fields = [(name.lower(), value) for name, value in response.json()["fields"]]
+    for name, value in {
+        "x-real-ip": "127.0.0.1",
+        "x-forwarded-for": "127.0.0.1",
+        "x-forwarded-proto": "https",
+        "x-forwarded-host": f"app.test:{setting.https_port}" if (":" in dict(fields)["host"]) else "app.test",
+        "x-custom": "stays",
+    }.items():
+        assert [v for n, v in fields if n == name] == [value]
+    assert not [n for n, _ in fields if "0trust" in n or n == "forwarded"]
+
+
+async def test_websocket_over_http1(setting: Setting) -> None:
+    async with Edge(setting.config()) as edge, setting.way(edge).websocket("ws.test") as socket:
+        assert socket.response and socket.response.status_code == 101
+        for message in ("text", b"\x00\xff" * 300_000):
+            await socket.send(message)
+            assert await socket.recv() == message
+
+
+class Http2:
+    """One HTTP/2 connection with at most one stream."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self.connection = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+        self.connection.initiate_connection()
+
+    async def until(self, kind: type[h2.events.Event]) -> Any:
+        """The next event of the kind; what comes before it is dropped."""
+        while True:
+            self._writer.write(self.connection.data_to_send())
+            data = await self._reader.read(65536)
+            assert data, f"the connection ended before {kind.__name__}"
+            for event in self.connection.receive_data(data):
+                if isinstance(event, kind):
+                    return event
+
+
+async def test_websocket_over_http2(setting: Setting) -> None:
+    async with Edge(setting.config()) as edge, asyncio.timeout(20):
+        assert edge.root_certificate
+        tls = trusting(edge.root_certificate, "h2")
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", setting.https_port, ssl=tls, server_hostname="ws.test"
+        )
+        client = Http2(reader, writer)
+        settings = await client.until(h2.events.RemoteSettingsChanged)
+        code = h2.settings.SettingCodes.ENABLE_CONNECT_PROTOCOL
+        assert settings.changed_settings[code].new_value == 1
+        client.connection.send_headers(
+            1,
+            [
+                (":method", "CONNECT"),
+                (":protocol", "websocket"),
+                (":scheme", "https"),
+                (":path", "/"),
+                (":authority", "ws.test"),
+                ("sec-websocket-version", "13"),
+            ],
+        )
+        response = await client.until(h2.events.ResponseReceived)
+        assert dict(response.headers)[":status"] == "200"
+        client.connection.send_data(1, b"\x82\x85\x00\x00\x00\x00hello")
+        assert (await client.until(h2.events.DataReceived)).data == b"\x82\x05hello"
+        writer.close()
+
+
+@pytest.mark.parametrize("target", ["/a%2Fb/%7Ec//d?x=%20y&z&&", "/?", "//other.test/..%2f", "/"])
+async def test_http_goes_to_https_at_our_port(setting: Setting, target: str) -> None:
+    async with Edge(setting.config()):
+        response = await Way(setting.http_port).get("app.test", target, ("Host", f"app.test:{setting.http_port}"))
+    assert response.status == 308
+    assert response.get("location") == f"https://app.test:{setting.https_port}{target}"
+
+
+@pytest.mark.parametrize("key", ["https_port", "http_port"])
+async def test_a_busy_port_is_one_clear_line(setting: Setting, key: str) -> None:
+    port = getattr(setting, key)
+    with capture_logs() as lines:
+        async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", port):
+            with pytest.raises(CaddyError) as caught:
+                await Edge(setting.config()).__aenter__()
+    assert str(caught.value) == (
+        f"TCP port {port} on 127.0.0.1 is in use by another program; stop it, or choose another caddy.{key}"
+    )
+    assert not [line for line in lines if line["event"] == "caddy started"]
+
+
+async def test_a_second_edge_on_the_same_ports_does_not_split_the_traffic(setting: Setting) -> None:
+    async with Edge(setting.config()) as first:
+        other = setting.config(config_dir=str(setting.folder / "other"))
+        with pytest.raises(CaddyError, match=r"in use.*caddy\.https_port"):
+            await Edge(other).__aenter__()
+        with pytest.raises(CaddyError, match=r"another server.*caddy\.config_dir"):
+            await Edge(setting.config(https_port=free_port(), http_port=0)).__aenter__()
+        assert (await setting.way(first).get("app.test", "/")).status == 200
+
+
+async def test_a_configuration_that_caddy_refuses_is_told_at_the_start(setting: Setting) -> None:
+    with pytest.raises(CaddyError, match=r"Caddy did not start: .*superspace"):
+        await Edge(setting.config(logging=CONTRADICTION)).__aenter__()
+
+
+async def test_a_killed_caddy_is_started_again(setting: Setting) -> None:
+    async with Edge(setting.config()) as edge:
+        way = setting.way(edge)
+        assert (await way.get("app.test", "/")).status == 200
+        first = edge.pid
+        assert first
+        for _ in range(2):
+            before = edge.pid
+            assert before
+            os.kill(before, signal.SIGKILL)
+            await eventually(lambda before=before: edge.pid not in (None, before), "another Caddy runs", 20)  # type: ignore[misc]
+            await edge.apply(setting.config(acme={"email": f"after-{before}@example.com"}))
+            assert (await way.get("app.test", "/")).status == 200
+            assert not alive(before)
+        last = edge.pid
+    assert last and not alive(last)
+
+
+async def test_the_same_configuration_is_not_sent(setting: Setting) -> None:
+    with capture_logs() as lines:
+        async with Edge(setting.config()) as edge:
+            before = len(lines)
+            await edge.apply(setting.config())
+            assert not [line for line in lines[before:] if line.get("uri") == "/load"]
+            async with AdminApi(f"unix/{setting.folder}/caddy/admin.sock|0600") as admin:
+                await admin.load(render(setting.config()))
+            await eventually(lambda: [line for line in lines if line["event"] == "config is unchanged"], "unchanged")
+
+
+async def test_a_change_drops_no_websocket(setting: Setting) -> None:
+    async with AsyncExitStack() as stack:
+        edge = await stack.enter_async_context(Edge(setting.config()))
+        way = setting.way(edge)
+        sockets = [await stack.enter_async_context(way.websocket(f"ws{number}.test")) for number in range(5)]
+        pid, port = edge.pid, free_port()
+        for change in (
+            {"acme": {"email": "someone@example.com"}},
+            {"logging": {"level": "debug"}},
+            {"https_port": port, "http_port": 0},
+            {},
+        ):
+            await edge.apply(setting.config(**change))
+            for socket in sockets:
+                await socket.send(str(change))
+                assert await asyncio.wait_for(socket.recv(), 10) == str(change)
+            current = setting.way(edge, change.get("https_port"))  # type: ignore[arg-type]
+            assert (await current.get("app.test", "/")).status == 200
+        assert edge.pid == pid
+
+
+async def test_a_refused_change_leaves_the_old_configuration(setting: Setting) -> None:
+    async with Edge(setting.config()) as edge:
+        with pytest.raises(CaddyError, match=r"Caddy refused POST /load: .*superspace"):
+            await edge.apply(setting.config(logging=CONTRADICTION))
+        async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0) as other:
+            busy = other.sockets[0].getsockname()[1]
+            with pytest.raises(CaddyError, match=rf"TCP port {busy} .*caddy\.https_port"):
+                await edge.apply(setting.config(https_port=busy))
+        with pytest.raises(CaddyError, match=r"caddy\.config_dir changes only"):
+            await edge.apply(setting.config(config_dir=str(setting.folder / "other")))
+        assert (await setting.way(edge).get("app.test", "/")).status == 200
+
+
+async def test_a_leftover_socket_does_not_matter(setting: Setting) -> None:
+    folder = setting.folder / "caddy"
+    folder.mkdir()
+    (await asyncio.start_unix_server(lambda _, writer: writer.close(), folder / "admin.sock")).close()
+    assert (folder / "admin.sock").exists()
+    async with Edge(setting.config()) as edge:
+        assert (await setting.way(edge).get("app.test", "/")).status == 200
+
+
+async def test_requests_wait_for_a_server_that_restarts(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    async with await asyncio.start_server(setting._permission, "127.0.0.1", setting.permission_port):
+        async with Edge(setting.config()) as edge:
+            way = setting.way(edge)
+            async with await way.open("app.test") as client:
+                await client.send_head("GET", "/waited")
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(client.reader.read(1), 0.5)
+                async with upstream(setting.api_port):
+                    assert (await client.read_head()).status == 200
+
+
+CHILD = """
+import asyncio, sys
+from zerotrust.caddy.edge import Edge
+from zerotrust.model.server import ServerConfig
+
+async def main():
+    async with Edge(ServerConfig.model_validate_json(sys.stdin.readline())) as edge:
+        print("pid", edge.pid, flush=True)
+        await asyncio.Event().wait()
+
+if sys.argv[1] == "uvloop":
+    import uvloop
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_a_killed_server_leaves_no_caddy(setting: Setting, loop: str) -> None:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", CHILD, loop, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert child.stdin and child.stdout
+    child.stdin.write(setting.config().model_dump_json().encode() + b"\n")
+    try:
+        line = b""
+        async with asyncio.timeout(40):
+            while not line.startswith(b"pid "):
+                line = await child.stdout.readline()
+                assert line, "the child ended"
+        pid = int(line.split()[1])
+        assert alive(pid)
+    finally:
+        child.kill()
+        await child.wait()
+    await eventually(lambda: not alive(pid), "Caddy is gone")
+    async with Edge(setting.config()) as edge:
+        assert (await setting.way(edge).get("app.test", "/")).status == 200
+
+
+@asynccontextmanager
+async def somebody_elses_caddy(folder: Path, document: dict[str, Any]) -> AsyncIterator[None]:
+    folder.mkdir()
+    file = folder / "caddy.json"
+    file.write_text(json.dumps(document))
+    environment = {**os.environ, **dict.fromkeys(("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"), str(folder))}
+    child = await asyncio.create_subprocess_exec(
+        locate(), "run", "--config", file, stderr=asyncio.subprocess.DEVNULL, env=environment
+    )
+    try:
+        yield
+    finally:
+        child.kill()
+        await child.wait()
+
+
+async def test_an_external_caddy_is_replaced_only_when_that_is_wanted(setting: Setting) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    foreign = {
+        "admin": {"listen": address, "config": {"persist": False}},
+        "storage": {"module": "file_system", "root": str(setting.folder / "foreign" / "storage")},
+        "apps": {"http": {"servers": {"blog": {"listen": [f"127.0.0.1:{free_port()}"]}}}},
+    }
+    config = setting.config(mode="external", admin_api=f"http://{address}")
+    async with somebody_elses_caddy(setting.folder / "foreign", foreign), AdminApi(address) as admin:
+        await eventually(admin.ready, "the foreign Caddy runs")
+        with pytest.raises(CaddyError, match=r"not 0Trust's.*replace_existing_config: true"):
+            await Edge(config).__aenter__()
+        assert await admin.config() == foreign
+        allowed = setting.config(mode="external", admin_api=f"http://{address}", replace_existing_config=True)
+        async with Edge(allowed):
+            document = await admin.config()
+            assert document
+            assert document["admin"] == foreign["admin"]
+            assert document["storage"] == foreign["storage"]
+        root = setting.folder / "foreign/storage/pki/authorities/local/root.crt"
+        assert (await Way(setting.https_port, root=root).get("app.test", "/")).status == 200
+        async with Edge(config) as edge:  # ours by now: no permission needed
+            assert await admin.config() == document
+            await edge.apply(setting.config(mode="external", admin_api=f"http://{address}", http_port=0))
+            assert await admin.config() != document
+
+
+async def test_no_edge(setting: Setting) -> None:
+    async with Edge(setting.config(mode="none")) as edge:
+        await edge.apply(setting.config(mode="none", http_port=0))
+        assert edge.pid is None
+        assert edge.root_certificate is None
+    assert not (setting.folder / "caddy").exists()
