@@ -16,8 +16,8 @@ class Backend(Process):
 
     module = ""
 
-    def __init__(self, folder: Path, *options: str) -> None:
-        self.port = free_port()
+    def __init__(self, folder: Path, *options: str, port: int | None = None) -> None:
+        self.port = port or free_port()
         command = [sys.executable, "-m", self.module, "--port", str(self.port), *options]
         name = self.module.rpartition(".")[2]
         super().__init__(name, command, log=folder / f"{name}-{self.port}.log")

@@ -1,0 +1,1 @@
+"""Tests with real processes: Caddy, server, agents, backends. Named by the pain that they prevent."""

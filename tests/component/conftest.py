@@ -1,0 +1,73 @@
+"""One stack per test worker, shared by all modules that change nothing about it."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.kits.backends import Clogged, Origin, WsEcho
+from tests.kits.ports import closed_port
+from tests.kits.stack import Authority, Stack, service
+from tests.kits.way import Way
+
+APP = "app.localhost"
+WS = "ws.localhost"
+PLAIN = "plain.localhost"
+DOWN = "down.localhost"
+HURRIED = "hurried.localhost"
+CLOGGED = "clogged.localhost"
+MORTAL = "mortal.localhost"
+
+
+@dataclass
+class Parts:
+    """The shared stack and its backends."""
+
+    stack: Stack
+    origin: Origin
+    ws: WsEcho
+    mortal_port: int
+    """MORTAL's backend is not running; a test starts it here, and ends it."""
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+async def parts(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> AsyncIterator[Parts]:
+    """The shared stack, with a service for every kind of backend."""
+    folder: Path = tmp_path_factory.mktemp("shared")
+    clogged, mortal_port = Clogged(), closed_port()
+    async with Origin(folder) as origin, WsEcho(folder) as ws:
+        services = [
+            service(APP, origin.port),
+            service(WS, ws.port, websocket=True),
+            service(PLAIN, origin.port, websocket=False),
+            service(DOWN, closed_port()),
+            service(HURRIED, origin.port, timeout="1s"),
+            service(CLOGGED, clogged.port, timeout="1s"),
+            service(MORTAL, mortal_port),
+        ]
+        async with Stack(folder, authority, agents={"agent-1": services}, level="debug") as stack:
+            yield Parts(stack, origin, ws, mortal_port)
+    clogged.close()
+
+
+@pytest.fixture
+def stack(parts: Parts) -> Stack:
+    return parts.stack
+
+
+@pytest.fixture
+def origin(parts: Parts) -> Origin:
+    return parts.origin
+
+
+@pytest.fixture(params=["caddy", "api"])
+def way(request: pytest.FixtureRequest, stack: Stack) -> Way:
+    """Every hop, and then without Caddy."""
+    found: Way = getattr(stack, request.param)
+    return found
