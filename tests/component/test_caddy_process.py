@@ -31,6 +31,8 @@ from tests.kits.way import Way, trusting
 from zerotrust.caddy.admin import AdminApi
 from zerotrust.caddy.binary import locate
 from zerotrust.caddy.edge import Edge
+from zerotrust.caddy.external import ExternalCaddy
+from zerotrust.caddy.process import STOP_TIMEOUT
 from zerotrust.caddy.render import render
 from zerotrust.errors import CaddyError
 from zerotrust.model.server import ServerConfig
@@ -556,6 +558,40 @@ async def test_an_external_caddy_is_replaced_only_when_that_is_wanted(setting: S
             assert await admin.config() == document
             await edge.apply(setting.config(mode="external", admin_api=f"http://{address}", http_port=0))
             assert await admin.config() != document
+
+
+async def test_an_external_caddy_that_forgot_is_told_again(setting: Setting) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    blank = {"admin": {"listen": address, "config": {"persist": False}}}
+    config = setting.config(mode="external", admin_api=address, storage_dir=str(setting.folder / "storage"))
+    async with AdminApi(address) as admin:
+        async with somebody_elses_caddy(setting.folder / "first", blank):
+            await eventually(admin.ready, "Caddy runs")
+            edge = await ExternalCaddy(config, watch_interval=0.1).__aenter__()
+        try:
+            async with somebody_elses_caddy(setting.folder / "second", blank):
+                root = setting.folder / "storage/pki/authorities/local/root.crt"
+                way = Way(setting.https_port, root=root)
+                await eventually(lambda: responds(way), "our configuration is back")
+        finally:
+            await edge.__aexit__(None, None, None)
+
+
+async def responds(way: Way) -> bool:
+    try:
+        return (await way.get("app.test", "/")).status == 200
+    except OSError:
+        return False
+
+
+async def test_the_end_does_not_wait_for_open_streams(setting: Setting) -> None:
+    async with AsyncExitStack() as stack:
+        edge = await stack.enter_async_context(Edge(setting.config()))
+        pid = edge.pid
+        await stack.enter_async_context(setting.way(edge).websocket("ws.test"))
+        async with asyncio.timeout(STOP_TIMEOUT + 3):
+            await edge.__aexit__(None, None, None)
+        assert pid and not alive(pid)
 
 
 async def test_no_edge(setting: Setting) -> None:

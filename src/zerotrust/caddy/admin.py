@@ -51,7 +51,10 @@ class AdminApi:
     async def config(self) -> dict[str, Any] | None:
         """The configuration that runs; None where there is none."""
         response = await self._request("GET", "/config/")
-        document = response.json()
+        try:
+            document = response.json()
+        except ValueError as error:
+            raise CaddyError(f"what answers at {self.address} is not Caddy's admin API") from error
         return document if isinstance(document, dict) else None
 
     async def load(self, document: Mapping[str, Any]) -> None:
@@ -90,7 +93,7 @@ def socket_path(address: str) -> str | None:
     if not address.startswith(("unix/", "unix:")):
         return None
     path = address[5:].partition("|")[0]
-    return path[1:] if path.startswith("//") else path
+    return "/" + path.lstrip("/") if path.startswith("/") else path
 
 
 def _reason(response: httpx.Response) -> str:

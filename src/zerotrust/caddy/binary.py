@@ -101,6 +101,10 @@ async def _ask_version(path: Path) -> str:
         if child.returncode is None:
             child.kill()
             await child.wait()
+    if child.returncode:
+        raise CaddyError(
+            f"{path} cannot be run (`version` ends with code {child.returncode}); name another one in caddy.binary"
+        )
     return output.decode(errors="replace")
 
 

@@ -1,0 +1,120 @@
+"""The admin API's client against a Caddy that answers what the test says."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zerotrust.caddy.admin import AdminApi, socket_path
+from zerotrust.errors import CaddyError
+
+pytestmark = pytest.mark.anyio
+
+
+class Answers:
+    """One canned answer a request; keeps the heads, and how many were open at once."""
+
+    def __init__(self, status: int = 200, body: str = "") -> None:
+        self.status, self.body = status, body
+        self.heads: list[str] = []
+        self.open = self.most_open = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open += 1
+        self.most_open = max(self.open, self.most_open)
+        self.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        await asyncio.sleep(0)
+        writer.write(f"HTTP/1.1 {self.status} X\r\nContent-Length: {len(self.body)}\r\n\r\n{self.body}".encode())
+        self.open -= 1
+        writer.close()
+
+
+@asynccontextmanager
+async def caddy(folder: Path, status: int = 200, body: str = "") -> AsyncIterator[tuple[AdminApi, Answers]]:
+    answers = Answers(status, body)
+    path = folder / "a.sock"
+    async with await asyncio.start_unix_server(answers.serve, path), AdminApi(f"unix/{path}|0600") as admin:
+        yield admin, answers
+
+
+@pytest.mark.parametrize("document", [{}, {"apps": {}}, {"apps": None}, {"admin": {"listen": "x"}}])
+async def test_an_empty_configuration_is_never_sent(tmp_path: Path, document: dict[str, Any]) -> None:
+    async with caddy(tmp_path) as (admin, answers):
+        with pytest.raises(CaddyError, match="without apps"):
+            await admin.load(document)
+        assert answers.heads == []
+
+
+async def test_caddys_reason_is_told(tmp_path: Path) -> None:
+    async with caddy(tmp_path, 400, '{"error":"loading config: no"}') as (admin, _):
+        with pytest.raises(CaddyError, match="Caddy refused POST /load: loading config: no"):
+            await admin.load({"apps": {"http": {}}})
+
+
+@pytest.mark.parametrize("body", ["<html>", "[]", "{}"])
+async def test_an_answer_without_a_reason(tmp_path: Path, body: str) -> None:
+    async with caddy(tmp_path, 502, body) as (admin, _):
+        with pytest.raises(CaddyError, match="status 502"):
+            await admin.config()
+
+
+async def test_what_is_not_an_admin_api(tmp_path: Path) -> None:
+    async with caddy(tmp_path, 200, "<html>") as (admin, _):
+        with pytest.raises(CaddyError, match="is not Caddy's admin API"):
+            await admin.config()
+        assert not await admin.ready()
+
+
+@pytest.mark.parametrize(("body", "ready"), [("null", False), ("{}", False), ('{"apps":{}}', True)])
+async def test_ready_when_a_configuration_runs(tmp_path: Path, body: str, ready: bool) -> None:
+    async with caddy(tmp_path, 200, body) as (admin, _):
+        assert await admin.ready() is ready
+
+
+async def test_one_change_at_a_time(tmp_path: Path) -> None:
+    async with caddy(tmp_path) as (admin, answers):
+        await asyncio.gather(*(admin.load({"apps": {"n": n}}) for n in range(8)))
+        assert (len(answers.heads), answers.most_open) == (8, 1)
+
+
+async def test_stop(tmp_path: Path) -> None:
+    async with caddy(tmp_path) as (admin, answers):
+        await admin.stop()
+        assert answers.heads[0].startswith("POST /stop HTTP/1.1\r\nHost: localhost\r\n")
+
+
+async def test_nobody_there(tmp_path: Path) -> None:
+    async with AdminApi(f"unix/{tmp_path}/none.sock") as admin:
+        assert not await admin.ready()
+        with pytest.raises(CaddyError, match="does not answer"):
+            await admin.stop()
+
+
+async def test_over_tcp() -> None:
+    answers = Answers(200, '{"apps":{}}')
+    server = await asyncio.start_server(answers.serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    write: Callable[[str], AdminApi] = AdminApi
+    async with server:
+        for address in (f"127.0.0.1:{port}", f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port}/"):
+            async with write(address) as admin:
+                assert await admin.ready()
+
+
+@pytest.mark.parametrize(
+    ("address", "path"),
+    [
+        ("unix//run/a.sock|0600", "/run/a.sock"),
+        ("unix//run/a.sock", "/run/a.sock"),
+        ("unix:/run/a.sock", "/run/a.sock"),
+        ("unix:///run/a.sock", "/run/a.sock"),
+        ("unix/relative/a.sock", "relative/a.sock"),
+        ("localhost:2019", None),
+        ("http://localhost:2019", None),
+    ],
+)
+async def test_addresses(address: str, path: str | None) -> None:
+    assert socket_path(address) == path

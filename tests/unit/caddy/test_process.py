@@ -1,0 +1,36 @@
+"""What the child is given; its life is in tests/component/test_caddy_process.py."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from zerotrust.caddy.process import die_with_parent, environment, make_directory
+from zerotrust.errors import CaddyError
+
+
+def test_environment() -> None:
+    given = environment({"PATH": "/bin", "HOME": "/root", "CADDY_ADMIN": "x"}, Path("/c"), "unix//c/admin.sock|0600")
+    assert given == {
+        "PATH": "/bin",
+        "HOME": "/c",
+        "GODEBUG": "http2xconnect=1",
+        "CADDY_ADMIN": "unix//c/admin.sock|0600",
+        "XDG_DATA_HOME": "/c/data",
+        "XDG_CONFIG_HOME": "/c/config",
+    }
+
+
+def test_an_existing_godebug_is_kept() -> None:
+    assert environment({"GODEBUG": "madvdontneed=1"}, Path("/c"), "a")["GODEBUG"] == "madvdontneed=1,http2xconnect=1"
+
+
+def test_a_directory_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CaddyError, match=r"caddy\.config_dir .*file/caddy cannot be created"):
+        make_directory(tmp_path / "file" / "caddy")
+
+
+def test_elsewhere_than_on_linux_nothing_is_promised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert die_with_parent() is None
