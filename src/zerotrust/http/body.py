@@ -65,15 +65,9 @@ def request_framing(head: RequestHead) -> Framing:
 
 
 def response_framing(method: bytes, head: ResponseHead) -> Framing:
-    """RFC 9112 s6.3 for the response to a request with `method`.
-
-    Raises:
-        HttpError: a 101 that does not say to what.
-    """
+    """RFC 9112 s6.3 for the response to a request with `method`."""
     # 1. HEAD, 1xx, 204 and 304 end with the head, whatever Content-Length says of another response
     if head.status == 101:
-        if head.upgrade is None:
-            raise HttpError("the response switches protocols without Upgrade", 502)
         return Kind.TUNNEL, 0
     if method == b"HEAD" or head.status < 200 or head.status in (204, 304):
         return NO_BODY

@@ -14,6 +14,7 @@ Where the RFC leaves a choice:
 * Upgrade is ignored (s7.8 allows it) in a request that has a body, where the two would overlap, and for `h2c`, which
   would carry requests through that no policy has seen.
 * Connection may not name Host or the framing fields: no honest sender does.
+* A 101 has to name its protocol in Upgrade and Upgrade in Connection (s7.8); llhttp would not take it otherwise.
 * A Content-Length is one number once, even where s8.6 would let equal repetitions pass.
 """
 
@@ -181,15 +182,19 @@ def _parse_response(head: bytes) -> ResponseHead:
     minor, status = 1 if version == b"1" else 0, int(code)
     lines, found = _sort(fields, RESPONSE_SPECIAL)
     length, chunked = _framing(found, minor)
-    keep_alive = minor == 1
+    keep_alive, upgrade = minor == 1, None
     if (connection := found.get(b"connection")) is not None:
         options = _options(connection)
         lines = _without(lines, options)
         keep_alive = _keeps_alive(options, minor)
+        if b"upgrade" in options:
+            upgrade = _upgrade(found)
+    if status == 101 and not (upgrade and minor):
+        raise HttpError("a response switches protocols without Upgrade in both places")
     if status < 200 or status == 204:  # RFC 9110 s8.6: they have no length, whatever they say
         length = None
     _second_opinion(httptools.HttpResponseParser(None), head)
-    return ResponseHead(status, reason, minor, lines, length, chunked, keep_alive, _upgrade(found))
+    return ResponseHead(status, reason, minor, lines, length, chunked, keep_alive, upgrade)
 
 
 def _sort(fields: bytes, special: Collection[bytes]) -> tuple[list[bytes], dict[bytes, bytes]]:

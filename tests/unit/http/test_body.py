@@ -1,0 +1,169 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.http.reading import cut
+from zerotrust.errors import HttpError, LocalProtocolError
+from zerotrust.http.body import (
+    NO_BODY,
+    CloseReader,
+    Kind,
+    LengthReader,
+    reader_for,
+    request_framing,
+    response_framing,
+    writer_for,
+)
+from zerotrust.http.head import parse_request, parse_response
+
+
+@pytest.mark.parametrize(
+    ("lines", "framing"),
+    [
+        (b"", NO_BODY),
+        (b"Content-Length: 0\r\n", (Kind.LENGTH, 0)),
+        (b"Content-Length: 5\r\n", (Kind.LENGTH, 5)),
+        (b"Transfer-Encoding: chunked\r\n", (Kind.CHUNKED, 0)),
+    ],
+)
+@pytest.mark.parametrize("method", [b"GET", b"POST", b"HEAD", b"DELETE"])
+def test_the_body_of_a_request(method: bytes, lines: bytes, framing: tuple[Kind, int]) -> None:
+    head = parse_request(method + b" / HTTP/1.1\r\nHost: a.example\r\n" + lines + b"\r\n")
+    assert request_framing(head) == framing
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "lines", "framing"),
+    [
+        (b"GET", 200, b"Content-Length: 5\r\n", (Kind.LENGTH, 5)),
+        (b"GET", 200, b"Content-Length: 0\r\n", (Kind.LENGTH, 0)),
+        (b"GET", 200, b"Transfer-Encoding: chunked\r\n", (Kind.CHUNKED, 0)),
+        (b"GET", 200, b"", (Kind.CLOSE, 0)),
+        (b"GET", 404, b"", (Kind.CLOSE, 0)),
+        (b"HEAD", 200, b"Content-Length: 5\r\n", NO_BODY),
+        (b"HEAD", 200, b"Transfer-Encoding: chunked\r\n", NO_BODY),
+        (b"HEAD", 200, b"", NO_BODY),
+        (b"GET", 304, b"Content-Length: 5\r\n", NO_BODY),
+        (b"GET", 204, b"Content-Length: 5\r\n", NO_BODY),
+        (b"GET", 204, b"Transfer-Encoding: chunked\r\n", NO_BODY),
+        (b"GET", 100, b"", NO_BODY),
+        (b"GET", 103, b"Content-Length: 5\r\n", NO_BODY),
+        (b"GET", 101, b"Connection: Upgrade\r\nUpgrade: websocket\r\n", (Kind.TUNNEL, 0)),
+    ],
+)
+def test_the_body_of_a_response(method: bytes, status: int, lines: bytes, framing: tuple[Kind, int]) -> None:
+    head = parse_response(b"HTTP/1.1 %d X\r\n%b\r\n" % (status, lines))
+    assert response_framing(method, head) == framing
+
+
+def test_the_length_that_head_and_304_promise_is_kept() -> None:
+    assert parse_response(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n").content_length == 5
+    assert parse_response(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n").content_length == 5
+
+
+def test_what_is_all_body_is_handed_on_itself() -> None:
+    data = bytes(1000)
+    reader = LengthReader(2000)
+    assert reader.feed(data)[0] is data
+    found, rest = reader.feed(data)
+    assert found is data
+    assert rest == b""
+
+
+def test_a_length_ends_inside_what_came() -> None:
+    reader = LengthReader(5)
+    assert reader.feed(b"hel") == (b"hel", None)
+    with pytest.raises(HttpError):
+        reader.eof()
+    assert reader.feed(b"loGET") == (b"lo", b"GET")
+    reader.eof()
+
+
+def test_no_body_leaves_everything() -> None:
+    for kind, length in ((Kind.NONE, 7), (Kind.LENGTH, 0)):
+        assert reader_for(kind, length).feed(b"GET") == (b"", b"GET")
+        assert reader_for(kind, length).feed(b"") == (b"", b"")
+        reader_for(kind, length).eof()
+
+
+@pytest.mark.parametrize("kind", [Kind.CLOSE, Kind.TUNNEL])
+def test_until_the_connection_ends(kind: Kind) -> None:
+    reader = reader_for(kind, 0)
+    assert isinstance(reader, CloseReader)
+    assert reader.feed(b"0\r\n\r\n") == (b"0\r\n\r\n", None)
+    reader.eof()
+    assert reader.trailers == b""
+
+
+def test_a_length_is_kept_to() -> None:
+    writer = writer_for(Kind.LENGTH, 5)
+    assert writer.write(b"hel") == [b"hel"]
+    assert writer.write(b"") == []
+    assert not writer.complete
+    with pytest.raises(LocalProtocolError):
+        writer.write(b"loo")
+    with pytest.raises(LocalProtocolError):
+        writer.end()
+    assert writer.write(b"lo") == [b"lo"]
+    assert writer.complete
+    assert writer.end(b"a: b\r\n") == []
+
+
+def test_no_body_takes_none() -> None:
+    writer = writer_for(Kind.NONE, 5)
+    assert writer.complete
+    assert writer.end() == []
+    with pytest.raises(LocalProtocolError):
+        writer.write(b"x")
+
+
+def test_nothing_is_no_chunk() -> None:
+    writer = writer_for(Kind.CHUNKED, 0)
+    assert writer.write(b"") == []
+    assert writer.write(bytes(26)) == [b"1a\r\n", bytes(26), b"\r\n"]
+    assert not writer.complete
+    assert writer.end(b"a: b\r\n") == [b"0\r\na: b\r\n\r\n"]
+    assert writer.complete
+
+
+@pytest.mark.parametrize("kind", [Kind.CLOSE, Kind.TUNNEL])
+def test_bytes_as_they_come(kind: Kind) -> None:
+    writer = writer_for(kind, 0)
+    assert writer.write(b"x") == [b"x"]
+    assert writer.write(b"") == []
+    assert not writer.complete
+    assert writer.end(b"a: b\r\n") == []
+    assert writer.complete
+
+
+@pytest.mark.parametrize("kind", [Kind.CHUNKED, Kind.CLOSE])
+def test_nothing_is_written_after_the_end(kind: Kind) -> None:
+    writer = writer_for(kind, 0)
+    writer.end()
+    with pytest.raises(LocalProtocolError):
+        writer.write(b"x")
+
+
+def test_chunks_end_once() -> None:
+    writer = writer_for(Kind.CHUNKED, 0)
+    writer.end()
+    with pytest.raises(LocalProtocolError):
+        writer.end()
+
+
+@given(
+    st.sampled_from([Kind.LENGTH, Kind.CHUNKED, Kind.CLOSE, Kind.TUNNEL]),
+    st.lists(st.binary(max_size=40)),
+    st.lists(st.integers(0, 1000), max_size=5),
+)
+def test_a_reader_undoes_its_writer(kind: Kind, parts: list[bytes], places: list[int]) -> None:
+    length = sum(map(len, parts))
+    writer, reader = writer_for(kind, length), reader_for(kind, length)
+    raw = b"".join(piece for part in parts for piece in writer.write(part)) + b"".join(writer.end())
+    body, rest = b"", None
+    for piece in cut(raw, places) or [b""]:
+        found, rest = reader.feed(piece)
+        body += found
+    assert body == b"".join(parts)
+    assert rest == (b"" if kind in (Kind.LENGTH, Kind.CHUNKED) else None)
+    assert writer.complete
