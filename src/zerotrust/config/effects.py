@@ -32,22 +32,22 @@ def agent_effects(data: dict[str, Any]) -> Iterator[Effect]:
         yield ("global_middleware",), "warning", NO_EFFECT
     if data.get("health_checks"):
         yield ("health_checks",), "warning", NO_EFFECT
-    yield from _hot_reload(data)
+    yield from _hot_reload(data, "send the agent SIGHUP after a change of its services")
 
 
 def server_effects(data: dict[str, Any]) -> Iterator[Effect]:
     """What a server's file asks for in vain."""
-    yield from _hot_reload(data)
+    yield from _hot_reload(data, "restart after a change")
     caddy = section(data, "caddy")
     if caddy.get("admin_api") and caddy.get("mode", "managed") == "managed":
         message = "has no effect with mode managed: the server's own Caddy has a socket in config_dir"
         yield ("caddy", "admin_api"), "warning", message
 
 
-def _hot_reload(data: dict[str, Any]) -> Iterator[Effect]:
+def _hot_reload(data: dict[str, Any], instead: str) -> Iterator[Effect]:
     asked = section(data, "hot_reload")
     if asked and str(asked.get("enabled", True)).lower() not in ("false", "no", "off", "0"):
-        yield ("hot_reload",), "warning", f"{NO_EFFECT}; restart after a change"
+        yield ("hot_reload",), "warning", f"{NO_EFFECT}; {instead}"
 
 
 def _service(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
@@ -56,9 +56,8 @@ def _service(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
     yield from _upstreams(service, path)
     yield from _load_balancing(service, path)
     yield from _routes(service, path)
-    for key in ("timeout", "monitoring"):
-        if service.get(key) and service[key] not in ("0", "0s"):
-            yield (*path, key), "warning", NO_EFFECT
+    if service.get("monitoring"):
+        yield (*path, "monitoring"), "warning", NO_EFFECT
     if service.get("listen_on") == "http":
         yield (*path, "listen_on"), "warning", f"{NO_EFFECT}; the service is served over https"
     if service.get("http_redirect") is False:
@@ -78,9 +77,10 @@ def _refused(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
 
 
 def _tls(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
-    # What protects the way to a backend (ca_file, min_version, ciphers) is not a lock on the public door: it warns.
-    if any(value for key, value in section(service, "tls").items() if key != "client_auth"):
-        yield (*path, "tls"), "warning", NO_EFFECT
+    # `ca_file` says whom to believe on the way to the backend, and is obeyed; `client_auth` is refused above.
+    for key, value in section(service, "tls").items():
+        if value and key in ("cert_file", "key_file", "min_version", "ciphers", "client_ca_file"):
+            yield (*path, "tls", key), "warning", NO_EFFECT
 
 
 def _upstreams(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:

@@ -64,10 +64,18 @@ _SINK: Final = _Sink()
 _LOGGERS: Final[dict[str, Any]] = {}
 
 
+class _Writer(structlog.WriteLogger):
+    """Writes to the sink, and knows the name that the module gave itself."""
+
+    def __init__(self, name: str = "") -> None:
+        super().__init__(_SINK)  # type: ignore[arg-type]
+        self.name = name
+
+
 def logger(name: str) -> structlog.typing.FilteringBoundLogger:
     """The logger of a module. The same name gives the same logger."""
     if name not in _LOGGERS:
-        _LOGGERS[name] = structlog.get_logger(logger_name=name)
+        _LOGGERS[name] = structlog.get_logger(name)
     found: structlog.typing.FilteringBoundLogger = _LOGGERS[name]
     return found
 
@@ -91,7 +99,7 @@ def configure(settings: Logging) -> None:
     structlog.configure(
         processors=[*shared, *renderers],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=_SINK),  # type: ignore[arg-type]
+        logger_factory=_Writer,
         cache_logger_on_first_use=True,
     )
     for proxy in _LOGGERS.values():
@@ -128,10 +136,10 @@ def _renderers(form: str, *, colors: bool) -> list[Processor]:
     ]
 
 
-def _named(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """`logger` as the field's name; structlog takes that word for an argument of its own."""
-    if "logger_name" in event:
-        event["logger"] = event.pop("logger_name")
+def _named(logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Say who speaks: a module of ours or a logger of the standard library."""
+    if name := getattr(logger, "name", ""):
+        event["logger"] = name
     return event
 
 

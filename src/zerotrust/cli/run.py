@@ -1,0 +1,119 @@
+"""`0trust server run` and `0trust agent run`: read the file, set up the logs, start the loop.
+
+The options beside `--config` are those of the original program; each wins over the file.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from zerotrust.config.problems import Problem
+    from zerotrust.model.logging import Logging
+
+server = typer.Typer(no_args_is_help=True, help="The public end: Caddy's upstream.")
+agent = typer.Typer(no_args_is_help=True, help="The private end: dials out, forwards to the backends.")
+
+Level = Annotated[str | None, typer.Option("--log-level", help="debug, info, warn, error or fatal.")]
+Cert = Annotated[Path | None, typer.Option("--cert", help="Own certificate.")]
+Key = Annotated[Path | None, typer.Option("--key", help="Own private key.")]
+Authority = Annotated[Path | None, typer.Option("--ca", help="Certificate of the authority.")]
+
+
+@server.callback()
+def server_group() -> None:
+    """The public end: Caddy's upstream."""
+
+
+@agent.callback()
+def agent_group() -> None:
+    """The private end: dials out, forwards to the backends."""
+
+
+@server.command("run")
+def run_server(
+    *,
+    config: Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")] = Path(
+        "/config/server.yaml"
+    ),
+    listen: Annotated[str | None, typer.Option("--listen", help="Where agents connect.")] = None,
+    api: Annotated[str | None, typer.Option("--api", help="Where Caddy hands requests over.")] = None,
+    cert: Cert = None,
+    key: Key = None,
+    ca: Authority = None,
+    log_level: Level = None,
+) -> None:
+    """Run the server."""
+    from zerotrust.config.load import load_server
+    from zerotrust.net.loop import run
+    from zerotrust.server.app import serve
+
+    overrides = _given(
+        {
+            "server.listen_addr": listen,
+            "api.listen_addr": api,
+            "server.cert_file": cert,
+            "server.key_file": key,
+            "server.ca_file": ca,
+            "logging.level": log_level,
+        }
+    )
+    loaded = load_server(config, overrides=overrides)
+    _prepare(loaded.config.logging, loaded.warnings)
+    run(serve(loaded.config))
+
+
+@agent.command("run")
+def run_agent(
+    *,
+    config: Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")] = Path(
+        "/config/agent.yaml"
+    ),
+    agent_id: Annotated[str | None, typer.Option("--id", help="The agent's id.")] = None,
+    address: Annotated[str | None, typer.Option("--server", help="Where the server is, host:port.")] = None,
+    cert: Cert = None,
+    key: Key = None,
+    ca: Authority = None,
+    log_level: Level = None,
+) -> None:
+    """Run the agent; SIGHUP makes it read its services again."""
+    from zerotrust.agent.app import serve
+    from zerotrust.config.load import load_agent
+    from zerotrust.net.loop import run
+
+    overrides = _given(
+        {
+            "agent.id": agent_id,
+            "server.address": address,
+            "server.cert": cert,
+            "server.key": key,
+            "server.ca_cert": ca,
+            "logging.level": log_level,
+        }
+    )
+    loaded = load_agent(config, overrides=overrides)
+    _prepare(loaded.config.logging, loaded.warnings)
+    run(serve(loaded.config, lambda: load_agent(config, overrides=overrides).config))
+
+
+def _given(options: dict[str, str | Path | None]) -> dict[str, str]:
+    """The options that were used; file names relative to here, not to the configuration file."""
+    return {
+        key: str(value.absolute()) if isinstance(value, Path) else value
+        for key, value in options.items()
+        if value is not None
+    }
+
+
+def _prepare(logging: "Logging", warnings: Iterable["Problem"]) -> None:
+    from zerotrust.telemetry import logs
+
+    level = os.environ.get("LOG_LEVEL", "").lower()
+    if "level" not in logging.model_fields_set and level in logs.LEVELS:
+        logging = logging.model_copy(update={"level": level})
+    for warning in warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    logs.configure(logging)

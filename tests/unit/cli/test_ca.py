@@ -1,0 +1,52 @@
+"""Tests of zerotrust.cli.ca."""
+
+from pathlib import Path
+
+import pytest
+
+from zerotrust.cli.main import status
+
+
+def test_from_nothing_to_certificates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = ["--dir", str(tmp_path / "certs")]
+    assert status(["ca", "init", *folder, "--name", "Home CA"]) == 0
+    assert status(["ca", "issue", "agent", "pihole", *folder, "--days", "30"]) == 0
+    server = ["ca", "issue", "server", "tunnel.example.com", "--dns", "localhost", "--ip", "127.0.0.1"]
+    assert status([*server, *folder]) == 0
+    made = capsys.readouterr().out
+    assert f"{tmp_path}/certs/pihole.key: its key" in made
+    assert status(["ca", "show", *folder]) == 0
+    shown = capsys.readouterr().out
+    assert "authority Home CA" in shown
+    assert "for          tunnel.example.com, localhost, 127.0.0.1" in shown
+    assert "(29 days left)" in shown
+
+
+def test_what_exists_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = ["--dir", str(tmp_path)]
+    assert status(["ca", "init", *folder]) == 0
+    assert status(["ca", "init", *folder]) == 1
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path}/ca.key: exists already and is not overwritten; move it away first\n"
+    )
+    assert status(["ca", "issue", "agent", "a", *folder]) == 0
+    assert status(["ca", "issue", "agent", "a", *folder]) == 1
+    assert status(["ca", "issue", "agent", "a", "--force", *folder]) == 0
+
+
+def test_no_authority(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status(["ca", "issue", "agent", "a", "--dir", str(tmp_path)]) == 1
+    assert "no authority here; create one with: 0trust ca init" in capsys.readouterr().err
+
+
+def test_an_ended_certificate_is_shown_as_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import datetime
+
+    from zerotrust.pki import ca
+
+    past = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=20)
+    (tmp_path / "ca.crt").write_bytes(ca.create_authority("Old CA", days=10, now=past).certificate_pem)
+    assert status(["ca", "show", "--dir", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "(ENDED)" in shown
+    assert "private key  elsewhere" in shown

@@ -1,0 +1,120 @@
+"""Tests of zerotrust.cli.main."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from zerotrust import __version__
+from zerotrust.cli import main as cli
+from zerotrust.errors import ConfigError, SetupError
+
+HEAVY = {"pydantic", "cryptography", "httpx", "uvloop", "aiofastnet", "structlog", "ruamel", "httptools"}
+
+
+def test_help_is_light() -> None:
+    code = f"""
+import sys
+from zerotrust.cli.main import status
+assert status(["--help"]) == 0
+heavy = {HEAVY!r} & {{name.partition(".")[0] for name in sys.modules}}
+sys.exit(f"imported: {{sorted(heavy)}}" if heavy else 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Commands:" in done.stdout
+
+
+@pytest.mark.parametrize("command", [["-m", "zerotrust"], ["-m", "zerotrust.cli.main"]])
+def test_as_a_module(command: list[str]) -> None:
+    if command[1] == "zerotrust.cli.main":
+        command = ["-c", "from zerotrust.cli.main import main; main()"]
+    done = subprocess.run([sys.executable, *command, "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"0trust {__version__}\n")
+
+
+def test_main_exits_with_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["0trust", "--version"])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 0
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["nonsense"])
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["nonsense"], "No such command 'nonsense'"),
+        (["config", "check"], "Missing argument 'FILE'"),
+        (["ca", "issue", "agent", "x", "--days", "many"], "--days"),
+        (["agent", "run", "--what"], "No such option"),
+        ([], "Commands:"),
+        (["caddy"], "render"),
+    ],
+)
+def test_a_wrong_command_line_is_status_2(args: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.status(args) == 2
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert "Traceback" not in captured.err
+
+
+def fails(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
+    def raise_it(**_options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", raise_it)
+    return cli.status([])
+
+
+def test_an_error_of_ours_is_a_line_per_problem(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fails(monkeypatch, ConfigError("a.yaml:1:1: x\na.yaml:2:1: y")) == 1
+    assert capsys.readouterr().err == "error: a.yaml:1:1: x\nerror: a.yaml:2:1: y\n"
+    group = ExceptionGroup("tasks", [SetupError("one"), ExceptionGroup("inner", [SetupError("two")])])
+    assert fails(monkeypatch, group) == 1
+    assert capsys.readouterr().err == "error: one\nerror: two\n"
+
+
+def test_a_fault_of_ours_is_a_line_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delenv(cli.TRACEBACK, raising=False)
+    assert fails(monkeypatch, RuntimeError("a\nb")) == 70
+    assert capsys.readouterr().err == (
+        "0trust: internal error: RuntimeError: a b; run with ZEROTRUST_TRACEBACK=1 for the details\n"
+    )
+    monkeypatch.setenv(cli.TRACEBACK, "1")
+    assert fails(monkeypatch, RuntimeError()) == 70
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_interrupt_is_quiet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fails(monkeypatch, KeyboardInterrupt()) == 130
+    assert fails(monkeypatch, cli.Abort()) == 130
+    assert capsys.readouterr().err == ""
+
+
+def test_other_usage_errors_are_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fails(monkeypatch, cli.TyperException("odd")) == 1
+    assert capsys.readouterr().err == "error: odd\n"
+
+
+def test_caddy_render(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "server.yaml"
+    path.write_text("caddy: {mode: none}\n")
+    assert cli.status(["caddy", "render", "--config", str(path)]) == 0
+    assert capsys.readouterr().out.startswith("{")
+
+
+def test_a_closed_pipe_is_no_internal_error() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    code = "from zerotrust.cli.main import main; main(['--help'])"
+    done = subprocess.run([sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert "Traceback" not in done.stderr
+    assert "internal error" not in done.stderr

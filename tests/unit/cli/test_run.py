@@ -1,0 +1,91 @@
+"""Tests of zerotrust.cli.run: what the two components are given. Their own work is tested elsewhere."""
+
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zerotrust.cli.main import status
+from zerotrust.telemetry import logs
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Any, ...]]]:
+    calls: list[tuple[Any, ...]] = []
+
+    async def serve(*args: Any) -> None:
+        calls.append(args)
+
+    def run(main: Coroutine[Any, Any, None]) -> None:
+        with pytest.raises(StopIteration):
+            main.send(None)
+
+    monkeypatch.setattr("zerotrust.server.app.serve", serve)
+    monkeypatch.setattr("zerotrust.agent.app.serve", serve)
+    monkeypatch.setattr("zerotrust.net.loop.run", run)
+    monkeypatch.setattr(logs, "configure", lambda logging: calls.append(("logs", logging)))
+    monkeypatch.delenv("LOG_LEVEL", raising=False)
+    yield calls
+
+
+def test_the_server_with_every_option(
+    served: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("server.yaml").write_text("server: {listen_addr: ':1', cert_file: x.crt}\ncaddy: {mode: none}\n")
+    files = ["--cert", "a", "--key", "b", "--ca", "/c"]
+    options = ["--listen", ":2", "--api", "127.0.0.1:3", "--log-level", "DEBUG"]
+    assert status(["server", "run", "--config", "server.yaml", *files, *options]) == 0
+    (_, logging), (config,) = served
+    assert logging.level == "debug"
+    assert config.server.listen_addr == ":2"
+    assert config.api.listen_addr == "127.0.0.1:3"
+    found = (config.server.cert_file, config.server.key_file, config.server.ca_file)
+    assert found == (f"{tmp_path}/a", f"{tmp_path}/b", "/c")
+
+
+def test_the_agent_with_every_option_and_its_reload(
+    served: list[tuple[Any, ...]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "agent.yaml"
+    path.write_text("agent_id: a\n")
+    options = ["--id", "b", "--server", "x:1", "--cert", "/a", "--key", "/b", "--ca", "/c"]
+    assert status(["agent", "run", "-c", str(path), *options]) == 0
+    assert capsys.readouterr().err == (f"warning: {path}:1:1: services: no services: this agent publishes nothing\n")
+    _, (config, reload) = served
+    assert config.declared_id == "b"
+    assert (config.server.address, config.server.cert, config.server.key) == ("x:1", "/a", "/b")
+    path.write_text("services: [{hostname: a.example.com, backend: 'x:1'}]\n")
+    again = reload()
+    assert again.declared_id == "b"
+    assert len(again.services) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "environment", "level"),
+    [("", "debug", "debug"), ("log_level: error", "debug", "error"), ("", "nonsense", "info"), ("", "", "info")],
+)
+def test_the_environments_level_counts_where_the_file_has_none(
+    served: list[tuple[Any, ...]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    environment: str,
+    level: str,
+) -> None:
+    path = tmp_path / "agent.yaml"
+    path.write_text(f"agent_id: a\n{text}\n")
+    monkeypatch.setenv("LOG_LEVEL", environment)
+    assert status(["agent", "run", "--config", str(path)]) == 0
+    assert served[0][1].level == level
+
+
+def test_a_wrong_option_is_named(
+    served: list[tuple[Any, ...]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "agent.yaml"
+    path.write_text("agent_id: a\n")
+    assert status(["agent", "run", "--config", str(path), "--log-level", "loud"]) == 1
+    assert capsys.readouterr().err.startswith("error: command line: logging.level: expected one of debug")
+    assert served == []
