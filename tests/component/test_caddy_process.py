@@ -600,3 +600,20 @@ async def test_no_edge(setting: Setting) -> None:
         assert edge.pid is None
         assert edge.root_certificate is None
     assert not (setting.folder / "caddy").exists()
+
+
+async def test_an_error_in_the_body_comes_out_as_it_is(setting: Setting) -> None:
+    with pytest.raises(LookupError, match="mine"):
+        async with Edge(setting.config()) as edge:
+            pid = edge.pid
+            raise LookupError("mine")
+    assert pid and not alive(pid)
+
+
+@pytest.mark.parametrize("patience", [0.05, 0.2, 0.35])
+async def test_a_start_that_is_given_up_leaves_nothing(setting: Setting, patience: float) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(patience), Edge(setting.config()):
+            await asyncio.Event().wait()
+    async with Edge(setting.config()) as edge:  # its ports and its socket are free
+        assert (await setting.way(edge).get("app.test", "/")).status == 200
