@@ -1,0 +1,1 @@
+"""Measurements of the whole path, as ratios against a baseline of the same run."""
