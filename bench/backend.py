@@ -1,4 +1,4 @@
-"""The backend that is measured against: `python -m bench.backend PORT`. A WebSocket echo, and 1 KiB at any other path."""
+"""The backend that is measured against: `python -m bench.backend PORT`. WebSocket echo; 1 KiB at PORT + 1."""
 
 import asyncio
 import sys

@@ -1,4 +1,4 @@
-"""A load generator, run as a process of its own: `python -m bench.load get|echo HOST PORT NAME CONNECTIONS SECONDS BYTES`.
+"""A load generator, run as its own process: `python -m bench.load get|echo HOST PORT NAME CONNECTIONS SECONDS BYTES`.
 
 Prints one JSON object: operations per second and the latency's 50th and 99th percentile in milliseconds.
 """
