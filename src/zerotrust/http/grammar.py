@@ -7,7 +7,8 @@ Every repetition is possessive: whatever a peer sends, each byte is looked at on
 from typing import Final
 
 # RFC 9110 s5.6.2: token = 1*tchar
-TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+TCHAR: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+TOKEN: Final = TCHAR + rb"++"
 # RFC 9110 s5.5: VCHAR, obs-text, and SP and HTAB between them; no other control byte, so no CR, LF or NUL
 TEXT: Final = rb"[\t\x20-\x7e\x80-\xff]*+"
 VALUE: Final = rb"(?:[\x21-\x7e\x80-\xff]" + TEXT + rb"(?<![\t ]))?+"

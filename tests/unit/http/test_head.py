@@ -96,6 +96,12 @@ def test_what_a_client_says_in_our_name_is_not_forwarded() -> None:
     assert head.real_ip == head.forwarded_for == head.forwarded_proto == b"evil"
 
 
+def test_a_long_connection_field_is_read_like_a_short_one() -> None:
+    head = request(b"Connection: " + b"x, " * 100 + b"y, close", b"X: 1", b"Y: 1", b"Z: 1")
+    assert head.lines == [b"Z: 1\r\n"]
+    assert not head.keep_alive
+
+
 def test_repetitions_of_a_forwarding_field_cannot_hide_each_other() -> None:
     assert request(b"X-Real-IP: 1.1.1.1", b"X-Real-IP: 2.2.2.2").real_ip == b"1.1.1.1, 2.2.2.2"
 

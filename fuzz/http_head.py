@@ -1,0 +1,84 @@
+"""Heads: whatever comes in is parsed or refused, and what is forwarded is one head that passes its check.
+
+Run: python fuzz/http_head.py -max_total_time=60
+"""
+
+import sys
+
+import atheris
+
+with atheris.instrument_imports(include=["zerotrust.http"]):
+    from zerotrust.errors import HttpError
+    from zerotrust.http.body import Kind
+    from zerotrust.http.forward import (
+        check_request_block,
+        check_response_block,
+        check_trailers,
+        request_block,
+        request_framing_lines,
+        response_block,
+        response_framing_lines,
+    )
+    from zerotrust.http.head import MAX_HEAD_BYTES, find_head_end, parse_request, parse_response
+
+
+def one_request(data: bytes) -> None:
+    try:
+        head = parse_request(data)
+    except HttpError:
+        return
+    assert data.endswith(b"\r\n\r\n")
+    assert data.index(b"\r\n\r\n") == len(data) - 4
+    block = request_block(head, client=b"::1", proto=b"https")
+    assert check_request_block(block), block
+    again = parse_request(block + request_framing_lines(Kind.NONE, 0, upgrade=bool(head.upgrade), te=head.te_trailers))
+    assert (again.method, again.target, again.host, again.lines, again.upgrade) == (
+        head.method,
+        head.target,
+        head.host,
+        head.lines,
+        head.upgrade,
+    )
+
+
+def one_response(data: bytes) -> None:
+    try:
+        head = parse_response(data)
+    except HttpError as error:
+        assert error.reply == 502
+        return
+    block = response_block(head)
+    assert check_response_block(block) == head.status, block
+    again = parse_response(block + response_framing_lines(Kind.NONE, 0, close=False, upgrade=head.status == 101))
+    assert (again.status, again.reason, again.lines) == (head.status, head.reason, head.lines)
+
+
+def one_block(data: bytes) -> None:
+    """What passes a check is one head: nothing in it ends the head early or says where a body ends."""
+    if check_request_block(data) or check_response_block(data) or check_trailers(data):
+        assert b"\r\n\r\n" not in data
+        assert data.count(b"\n") == data.count(b"\r") == data.count(b"\r\n")
+        names = {line.partition(b":")[0].lower() for line in data.split(b"\r\n")[1:]}
+        assert not names & {b"connection", b"content-length", b"transfer-encoding", b"keep-alive"}
+
+
+def one_end(data: bytes) -> None:
+    try:
+        end = find_head_end(data, 0)
+    except HttpError:
+        return
+    assert end == -1 or (data[end - 4 : end] == b"\r\n\r\n" and end <= MAX_HEAD_BYTES)
+
+
+def test_one_input(data: bytes) -> None:
+    one_request(data)
+    one_request(b"GET / HTTP/1.1\r\nHost: a\r\n" + data + b"\r\n\r\n")
+    one_response(data)
+    one_response(b"HTTP/1.1 200 OK\r\n" + data + b"\r\n\r\n")
+    one_block(data)
+    one_end(data)
+
+
+if __name__ == "__main__":
+    atheris.Setup(sys.argv, test_one_input)
+    atheris.Fuzz()
