@@ -5,6 +5,7 @@ import random
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -12,13 +13,14 @@ import structlog
 from zerotrust import __version__
 from zerotrust.agent.dispatch import Dispatch
 from zerotrust.agent.services import Services
-from zerotrust.errors import ZeroTrustError
+from zerotrust.errors import PkiError, ZeroTrustError
 from zerotrust.model.agent import AgentConfig
 from zerotrust.model.base import split_address
 from zerotrust.net.channel import describe
 from zerotrust.net.flush import Flusher
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tls import tunnel_client
+from zerotrust.pki.files import describe_file
 from zerotrust.tunnel.codes import Code
 from zerotrust.tunnel.session import Options
 
@@ -62,6 +64,7 @@ class Agent:
         self._server_name = config.server.server_name or self._address[0]
         self._flusher = Flusher(self._loop)
         self._options = Options(software=f"0trust/{__version__}")
+        _check_identity(config)
         self._services = Services(flusher=self._flusher, tasks=tasks)
         self._services.replace(config.services)
         self._tls = tunnel_client(
@@ -131,3 +134,18 @@ class Agent:
             self._services.sweep(now)
             if self._dispatch is not None:
                 self._dispatch.sweep(now)
+
+
+def _check_identity(config: AgentConfig) -> None:
+    """The server goes by the certificate; a file that says otherwise is a mistake to be told now.
+
+    Raises:
+        PkiError: the certificate can't be read, or names another agent.
+    """
+    named = describe_file(Path(config.server.cert)).name
+    declared = config.declared_id
+    if declared is not None and declared != named:
+        raise PkiError(
+            f'{config.server.cert} is the certificate of "{named}", but the configuration says agent.id "{declared}"; '
+            f"make them the same (0trust ca issue agent {declared})"
+        )

@@ -289,9 +289,6 @@ class HttpServerConnection(Channel):
         rest = bytes(buffer[end:])
         buffer.clear()
         self._searched = 0
-        if framing[0] is not Kind.NONE:
-            # RFC 9110 s7.8 lets a server ignore Upgrade; with a body the two could be confused.
-            head.upgrade = None
         self._head = head
         self._responded = False
         self._state = State.WAIT if framing[0] is Kind.NONE else State.BODY

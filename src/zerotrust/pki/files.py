@@ -154,10 +154,15 @@ def describe(folder: Path) -> list[Description]:
     if not folder.is_dir():
         raise PkiError(f"{folder}: no such folder; create an authority with: 0trust ca init --dir {folder}")
     paths = sorted(folder.glob("*.crt"), key=lambda path: (path.stem != AUTHORITY, path.name))
-    return [_describe(path) for path in paths]
+    return [describe_file(path) for path in paths]
 
 
-def _describe(path: Path) -> Description:
+def describe_file(path: Path) -> Description:
+    """What one certificate file says.
+
+    Raises:
+        PkiError: it cannot be read.
+    """
     certificate = load_certificate(path)
     return Description(
         path=path,

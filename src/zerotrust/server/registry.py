@@ -1,9 +1,8 @@
 """Who serves which host name now: claims of connected agents, by generation.
 
-Every session gets a generation, larger than all before. For each host name there is a list of claims. Among claims of
-one agent the newest session's wins and replaces the older one, so the end of an old session can't remove what a newer
-one registered. A host name that another agent claims too stays with the first; the others stand by and take over when
-the first is gone. A host name whose last agent was lost is remembered (503), one that was taken back is not (404).
+Every session gets a generation, larger than all before. For each host name there is a list of claims, the holder first.
+Among claims of one agent the newest session's wins, and the end of an old session takes only its own away. A host name
+that another agent claims too stays with the first; the others stand by and take over when the first is gone. A host name whose last agent was lost is remembered (503), one that was taken back is not (404).
 """
 
 from dataclasses import dataclass, field
@@ -72,7 +71,7 @@ class Registry:
         member.services[claim.service] = claim
         waiting = {}
         for host in claim.hosts:
-            holder = self._claim(host, claim)
+            holder = self._claim(host, claim, before)
             if holder is not claim:
                 waiting[host] = f"served by {_owner(holder, claim)}; this one stands by"
         if before is not None:
@@ -110,15 +109,23 @@ class Registry:
         """All sessions."""
         return [member for members in self._members.values() for member in members]
 
-    def _claim(self, host: str, claim: Claim) -> Claim:
-        """Put a claim into its place; who holds the host name then."""
+    def _claim(self, host: str, claim: Claim, before: Claim | None) -> Claim:
+        """Put a claim into its place; who holds the host name then.
+
+        The first is the holder. Claims of one agent stand together, those of its newest session first.
+        """
         claims = self._claims.setdefault(host, [])
+        if before in claims:
+            claims[claims.index(before)] = claim
+            return claims[0]
+        place = len(claims)
         for index, other in enumerate(claims):
-            same_agent = other.member.agent == claim.member.agent
-            if same_agent and (other.member is not claim.member or other.service == claim.service):
-                claims[index] = claim
-                return claims[0]
-        claims.append(claim)
+            if other.member.agent == claim.member.agent:
+                place = index
+                if other.member.generation < claim.member.generation:
+                    break
+                place += 1
+        claims.insert(place, claim)
         return claims[0]
 
     def _release(self, host: str, claim: Claim, *, remember: bool) -> None:

@@ -1,0 +1,167 @@
+"""The registry: the newest session of an agent wins, and the end of an old one takes nothing away."""
+
+from typing import Any, cast
+
+import pytest
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from zerotrust.net.tunnel import TunnelLink
+from zerotrust.server.registry import MAX_SERVICES, Claim, Member, Registry
+
+PHASES = (
+    Phase.explicit,
+    Phase.reuse,
+    Phase.generate,
+    Phase.shrink,
+)  # not explain: it traces, which takes longer than the test
+LINK = cast("TunnelLink", None)
+
+
+def claim(member: Member, *hosts: str, service: str = "web") -> Claim:
+    return Claim(member, service, service.encode(), hosts, True)
+
+
+def test_a_host_is_unknown_until_it_is_registered() -> None:
+    registry = Registry()
+    with pytest.raises(KeyError):
+        registry.lookup("a.example")
+    member = registry.join("home", LINK)
+    mine = claim(member, "a.example")
+    assert registry.register(member, mine) == {}
+    assert registry.lookup("a.example") is mine
+    assert registry.serves("a.example")
+
+
+def test_a_lost_agent_is_remembered_a_removed_service_is_not() -> None:
+    registry = Registry()
+    member = registry.join("home", LINK)
+    registry.register(member, claim(member, "lost.example"))
+    registry.register(member, claim(member, "gone.example", service="other"))
+    assert registry.unregister(member, "other")
+    with pytest.raises(KeyError):
+        registry.lookup("gone.example")
+    registry.leave(member)
+    assert registry.lookup("lost.example") is None
+    assert not registry.serves("lost.example")
+
+
+def test_the_end_of_an_old_session_removes_nothing_of_the_new_one() -> None:
+    registry = Registry()
+    old = registry.join("home", LINK)
+    registry.register(old, claim(old, "a.example"))
+    new = registry.join("home", LINK)
+    fresh = claim(new, "a.example")
+    registry.register(new, fresh)
+    assert registry.older(new) == [old]
+    registry.leave(old)
+    assert registry.lookup("a.example") is fresh
+
+
+def test_the_old_session_serves_until_the_new_one_has_registered() -> None:
+    registry = Registry()
+    old = registry.join("home", LINK)
+    before = claim(old, "a.example")
+    registry.register(old, before)
+    registry.join("home", LINK)
+    assert registry.lookup("a.example") is before
+
+
+def test_another_agent_stands_by_and_takes_over() -> None:
+    registry = Registry()
+    first, second = registry.join("first", LINK), registry.join("second", LINK)
+    registry.register(first, claim(first, "a.example"))
+    spare = claim(second, "a.example")
+    assert registry.register(second, spare) == {"a.example": "served by another agent; this one stands by"}
+    registry.leave(first)
+    assert registry.lookup("a.example") is spare
+
+
+def test_a_service_registered_again_replaces_itself() -> None:
+    registry = Registry()
+    member = registry.join("home", LINK)
+    registry.register(member, claim(member, "a.example", "b.example"))
+    again = claim(member, "b.example", "c.example")
+    registry.register(member, again)
+    with pytest.raises(KeyError):
+        registry.lookup("a.example")
+    assert registry.lookup("b.example") is again
+    assert registry.lookup("c.example") is again
+
+
+def test_two_services_of_one_agent_do_not_share_a_host() -> None:
+    registry = Registry()
+    member = registry.join("home", LINK)
+    first = claim(member, "a.example")
+    registry.register(member, first)
+    waiting = registry.register(member, claim(member, "a.example", service="other"))
+    assert waiting == {"a.example": "served by service web of the same agent; this one stands by"}
+    assert registry.lookup("a.example") is first
+
+
+def test_the_number_of_services_is_bounded() -> None:
+    registry = Registry()
+    member = registry.join("home", LINK)
+    for number in range(MAX_SERVICES):
+        assert not registry.register(member, claim(member, f"h{number}.example", service=str(number)))
+    refused = registry.register(member, claim(member, "more.example", service="more"))
+    assert "more.example" in refused
+    with pytest.raises(KeyError):
+        registry.lookup("more.example")
+
+
+class Schedules(RuleBasedStateMachine):
+    """Any order of joins, registrations and ends: a lookup never yields a session that has left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.registry = Registry()
+        self.live: list[Member] = []
+
+    agents = st.sampled_from(["one", "two"])
+    hosts = st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, unique=True)
+    services = st.sampled_from(["web", "api"])
+
+    @rule(agent=agents)
+    def join(self, agent: str) -> None:
+        self.live.append(self.registry.join(agent, LINK))
+
+    @rule(data=st.data(), hosts=hosts, service=services)
+    def register(self, data: Any, hosts: list[str], service: str) -> None:
+        if self.live:
+            member = data.draw(st.sampled_from(self.live))
+            self.registry.register(member, claim(member, *hosts, service=service))
+
+    @rule(data=st.data(), service=services)
+    def unregister(self, data: Any, service: str) -> None:
+        if self.live:
+            self.registry.unregister(data.draw(st.sampled_from(self.live)), service)
+
+    @rule(data=st.data())
+    def leave(self, data: Any) -> None:
+        if self.live:
+            member = data.draw(st.sampled_from(self.live))
+            self.live.remove(member)
+            self.registry.leave(member)
+
+    @invariant()
+    def lookups_are_live(self) -> None:
+        for host in "abc":
+            holders = [m for m in self.live for c in m.services.values() if host in c.hosts]
+            try:
+                found = self.registry.lookup(host)
+            except KeyError:
+                assert not holders
+                continue
+            if found is None:
+                assert not holders
+            else:
+                assert found.member in self.live
+                assert found in found.member.services.values()
+                assert host in found.hosts
+                assert found.member.generation == max(m.generation for m in holders if m.agent == found.member.agent)
+
+
+Schedules.TestCase.settings = settings(max_examples=60, stateful_step_count=20, deadline=None, phases=PHASES)
+TestSchedules = Schedules.TestCase
