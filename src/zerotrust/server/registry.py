@@ -2,7 +2,8 @@
 
 Every session gets a generation, larger than all before. For each host name there is a list of claims, the holder first.
 Among claims of one agent the newest session's wins, and the end of an old session takes only its own away. A host name
-that another agent claims too stays with the first; the others stand by and take over when the first is gone. A host name whose last agent was lost is remembered (503), one that was taken back is not (404).
+that another agent claims too stays with the first; the others stand by and take over when the first is gone. A host
+name whose last agent was lost is remembered (503), one that was taken back is not (404).
 """
 
 from dataclasses import dataclass, field
