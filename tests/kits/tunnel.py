@@ -143,6 +143,12 @@ class Owner:
         return [(FrameType(kind), stream) for kind, _, stream, _ in self.sent() if kind != FrameType.PING]
 
 
+def reason_of(owner: Owner) -> tuple[Code, str]:
+    """Why the session ended; it must have."""
+    assert owner.over is not None
+    return owner.over
+
+
 def frames_of(chunks: list[Chunk]) -> list[Frame]:
     """Whole frames out of what `data_to_send` returned."""
     data = b"".join(chunks)

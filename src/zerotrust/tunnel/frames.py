@@ -33,10 +33,10 @@ class FrameReader:
     def feed(self, data: bytes) -> Iterator[Frame]:
         """The frames that `data` completes. The iterator must be run to its end."""
         if self._partial:
-            self._partial += data
-            if len(self._partial) < self._needed:
+            if len(self._partial) + len(data) < self._needed:
+                self._partial += data
                 return
-            data = bytes(self._partial)
+            data = b"".join((self._partial, data))
             self._partial.clear()
         unpack = HEADER.unpack_from
         at = 0

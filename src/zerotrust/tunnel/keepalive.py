@@ -28,7 +28,7 @@ class Keepalive:
 
     def dead(self, now: float) -> bool:
         """Nothing was heard for too long."""
-        return now - self._heard_at >= DEAD_AFTER
+        return now >= self._heard_at + DEAD_AFTER
 
     def ping(self, now: float) -> bytes | None:
         """The payload of the PING that is due now, if one is."""

@@ -28,6 +28,11 @@ class Message(BaseModel):
         return self.model_dump_json(exclude_none=True).encode()
 
 
+def printable(text: str) -> str:
+    """Without control characters: what a peer says goes into logs and onto terminals."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
 MessageT = TypeVar("MessageT", bound=Message)
 
 
@@ -42,20 +47,22 @@ def decode(kind: type[MessageT], payload: bytes) -> MessageT:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise RemoteProtocolError(f"{kind.__name__.upper()} {where}: {first['msg']}") from None
+        said = printable(f"{where}: {first['msg']}")
+        raise RemoteProtocolError(f"{kind.__name__.upper()} {said[:MAX_REASON_BYTES]}") from None
 
 
-Text = Annotated[str, Field(max_length=128)]
+Text = Annotated[str, Field(max_length=128), AfterValidator(printable)]
 Window = Annotated[int, Field(ge=16384, le=16777216)]
 MaxStreams = Annotated[int, Field(ge=1, le=1048576)]
 ServiceId = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")]
-Host = Annotated[str, Field(max_length=255), AfterValidator(normalise_host)]
+Host = Annotated[str, Field(max_length=255, pattern=r"^[^%\s]+$"), AfterValidator(normalise_host)]
+"""Without the zone of an IPv6 address, which may hold anything (RFC 6874)."""
 
 
 class Hello(Message):
     """The dialer's first frame."""
 
-    versions: list[int] = Field(max_length=16)
+    versions: list[Annotated[int, Field(ge=0, le=65535)]] = Field(max_length=16)
     capabilities: list[Text] = Field(default=[], max_length=64)
     software: Text = ""
     window: Window
@@ -116,21 +123,21 @@ def unpack_open(payload: bytes) -> RequestOpen:
     """The fields of OPEN.
 
     Raises:
-        RemoteProtocolError: shorter than its own lengths say, or not ASCII where it must be.
+        RemoteProtocolError: shorter than its own lengths say, or not visible ASCII where it must be.
     """
     if len(payload) < _OPEN.size:
         raise RemoteProtocolError(f"OPEN of {len(payload)} bytes, at least {_OPEN.size} expected")
     kind, flags, service_bytes, length, id_bytes, _ = _OPEN.unpack_from(payload)
-    service_end = _OPEN.size + service_bytes
-    id_end = service_end + id_bytes
+    id_end = _OPEN.size + service_bytes + id_bytes
     if id_end > len(payload):
         raise RemoteProtocolError("OPEN is shorter than its own lengths say")
     try:
-        service = payload[_OPEN.size : service_end].decode("ascii")
-        request_id = payload[service_end:id_end].decode("ascii")
+        names = payload[_OPEN.size : id_end].decode("ascii")
     except UnicodeDecodeError:
-        raise RemoteProtocolError("OPEN: service and request id must be ASCII") from None
-    return RequestOpen(kind, flags, length, service, request_id, payload[id_end:])
+        names = "\0"
+    if not names.isprintable():
+        raise RemoteProtocolError("OPEN: service and request id must be visible ASCII")
+    return RequestOpen(kind, flags, length, names[:service_bytes], names[service_bytes:], payload[id_end:])
 
 
 def pack_head(kind: int, flags: int, length: int, block: bytes) -> bytes:
@@ -151,8 +158,9 @@ def unpack_head(payload: bytes) -> tuple[int, int, int, bytes]:
 
 
 def pack_reason(code: int, reason: str) -> bytes:
-    """The payload of CLOSE, GOAWAY and RESET."""
-    return _REASON.pack(code) + reason.encode()[:MAX_REASON_BYTES]
+    """The payload of CLOSE, GOAWAY and RESET; a reason that is too long ends with a whole character."""
+    text = reason.encode(errors="replace")[:MAX_REASON_BYTES]
+    return _REASON.pack(code) + text.decode(errors="ignore").encode()
 
 
 def unpack_reason(payload: bytes) -> tuple[Code, str]:
@@ -164,4 +172,4 @@ def unpack_reason(payload: bytes) -> tuple[Code, str]:
     if len(payload) < _REASON.size:
         raise RemoteProtocolError("a code needs two bytes")
     text = payload[_REASON.size : _REASON.size + MAX_REASON_BYTES].decode(errors="replace")
-    return Code(_REASON.unpack_from(payload)[0]), "".join(c if c.isprintable() else "?" for c in text)
+    return Code(_REASON.unpack_from(payload)[0]), printable(text)

@@ -5,23 +5,24 @@ connection takes more. What is sent while the connection is congested waits in t
 messages overtake bulk (`schedule`); only heads, credit and pings go straight out.
 
 Memory is bounded: what waits to be sent by `HIGH_WATER` a stream (the owner stops when `send_data` says so), what was
-received and not yet handed on by the stream's window and by `MAX_HELD_BYTES` for the session.
+received and not yet handed on by the stream's window and by `MAX_HELD_BYTES` for the session, what the peer makes us
+answer by `MAX_ANSWER_BYTES`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
 from zerotrust.errors import LocalProtocolError, RemoteProtocolError
-from zerotrust.tunnel.codes import END, INTERIM, VERSION, Code, FrameType
+from zerotrust.tunnel.codes import END, INTERIM, Code, FrameType
 from zerotrust.tunnel.events import SessionSink, StreamSink
-from zerotrust.tunnel.frames import HEADER, MAX_STREAM_ID, FrameReader, encode
+from zerotrust.tunnel.frames import HEADER, MAX_PAYLOAD, MAX_STREAM_ID, FrameReader, encode
+from zerotrust.tunnel.handshake import Options, hello, read_hello, read_welcome, welcome
 from zerotrust.tunnel.keepalive import DEAD_AFTER, HANDSHAKE_TIMEOUT, Keepalive
 from zerotrust.tunnel.messages import (
     MAX_HEAD_BYTES,
-    MAX_HELLO_BYTES,
     Hello,
+    Message,
     Register,
     Registered,
     Unregister,
@@ -32,13 +33,16 @@ from zerotrust.tunnel.messages import (
 )
 from zerotrust.tunnel.schedule import Schedule
 from zerotrust.tunnel.stream import QUANTUM, Chunk, State, Stream
-from zerotrust.tunnel.window import DEFAULT_WINDOW, MAX_CREDIT, GrowthBudget, ReceiveWindow
+from zerotrust.tunnel.window import MAX_CREDIT, MAX_GROWTH_BYTES, GrowthBudget, ReceiveWindow
+
+__all__ = ["HIGH_WATER", "LOW_WATER", "Options", "Phase", "Session"]
 
 HIGH_WATER: Final = 128 * 1024
 LOW_WATER: Final = 32 * 1024
 DIRECT_BYTES: Final = 64 * 1024
-MAX_HELD_BYTES: Final = 128 * 1024 * 1024
-MAX_GROWTH_BYTES: Final = 64 * 1024 * 1024
+MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
+"""What a peer that does not read can make us answer: twice what refusing 16384 streams takes."""
+_FRAME_OVERHEAD: Final = 64
 
 _DATA: Final = int(FrameType.DATA)
 _WINDOW: Final = int(FrameType.WINDOW)
@@ -49,22 +53,15 @@ _RESET: Final = int(FrameType.RESET)
 _BODY, _DONE = State.BODY, State.DONE
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What this end says of itself."""
-
-    software: str = ""
-    window: int = DEFAULT_WINDOW
-    max_streams: int = 16384
-    max_held_bytes: int = MAX_HELD_BYTES
-
-
 class Phase(IntEnum):
     """Where a session is in its life."""
 
     HANDSHAKE = 0
     OPEN = 1
     CLOSED = 2
+
+
+_PHASE_OPEN = Phase.OPEN
 
 
 class Session:
@@ -100,6 +97,8 @@ class Session:
         self._reader = FrameReader()
         self._out: list[Chunk] = []
         self._direct = 0
+        self._answered = 0
+        self._pong: bytes | None = None
         self._schedule = Schedule()
         self._growth = GrowthBudget(MAX_GROWTH_BYTES)
         self._next_id = 1 if dialer else 2
@@ -109,13 +108,7 @@ class Session:
         self._peer_max_streams = 0
         self._handshake_by = now + HANDSHAKE_TIMEOUT
         if dialer:
-            hello = Hello(
-                versions=[VERSION],
-                software=self._options.software,
-                window=self._options.window,
-                max_streams=self._options.max_streams,
-            )
-            self._emit(FrameType.HELLO, 0, hello.encode())
+            self._emit(FrameType.HELLO, 0, hello(self._options))
 
     # ---- what the owner asks for
 
@@ -206,10 +199,12 @@ class Session:
         """End the direction with trailer fields.
 
         Raises:
-            LocalProtocolError: the direction is not open.
+            LocalProtocolError: the direction is not open, or the fields are too large.
         """
         if stream.sending is not _BODY:
             raise LocalProtocolError(f"stream {stream.id}: trailers in state {stream.sending.name}")
+        if len(payload) > MAX_PAYLOAD:
+            raise LocalProtocolError(f"trailers of {len(payload)} bytes, at most {MAX_PAYLOAD} allowed")
         stream.sending = _DONE
         stream.tail = (_TRAILERS, payload)
         self._plan(stream)
@@ -220,19 +215,35 @@ class Session:
         if not window.held:
             return
         self.held -= count
+        if stream.receiving is _DONE:
+            window.held -= count
+            return
         grant = window.consumed(count, now, self.keepalive.round_trip)
-        if grant and stream.receiving is not _DONE:
+        if grant:
             self._emit(_WINDOW, stream.id, grant.to_bytes(4, "big"))
 
     def reset(self, stream: Stream, code: Code, reason: str = "") -> None:
-        """End a stream in both directions, at once. The sink hears nothing more."""
-        if self.streams.get(stream.id) is stream:
-            self._forget(stream)
-            self._emit(_RESET, stream.id, pack_reason(code, reason))
+        """End a stream in both directions, at once. The sink hears nothing more.
+
+        NO_ERROR after the end of what we send says that the rest of the other direction is not wanted: it waits for
+        what is queued.
+        """
+        if self.streams.get(stream.id) is not stream:
+            return
+        if code is Code.NO_ERROR and stream.sending is _DONE and not stream.sent:
+            stream.leaving = reason
+            stream.sink = None
+            return
+        self._forget(stream)
+        payload = pack_reason(code, reason)
+        if self._is_own(stream.id):
+            self._emit(_RESET, stream.id, payload)
+        else:
+            self._answer(_RESET, stream.id, payload)
 
     def register(self, message: Register) -> None:
         """Offer a service (agents)."""
-        self._emit(FrameType.REGISTER, 0, message.encode())
+        self._emit(FrameType.REGISTER, 0, self._fitting(message))
 
     def unregister(self, service: str) -> None:
         """Take a service back (agents)."""
@@ -240,7 +251,7 @@ class Session:
 
     def registered(self, message: Registered) -> None:
         """Answer a registration (servers)."""
-        self._emit(FrameType.REGISTERED, 0, message.encode())
+        self._answer(FrameType.REGISTERED, 0, self._fitting(message))
 
     def ready(self) -> None:
         """All services have been registered (agents)."""
@@ -264,7 +275,7 @@ class Session:
         streams = self.streams
         try:
             for kind, flags, stream_id, payload in self._reader.feed(data):
-                if kind == _DATA and self.phase is Phase.OPEN:
+                if kind == _DATA and self.phase is _PHASE_OPEN:
                     stream = streams.get(stream_id)
                     if stream is None:
                         self._check_known(stream_id)
@@ -304,13 +315,17 @@ class Session:
     @property
     def has_output(self) -> bool:
         """`data_to_send` would return something."""
-        return bool(self._out or self._schedule)
+        return bool(self._out or self._schedule or self._pong)
 
     def data_to_send(self, budget: int) -> list[Chunk]:
         """What is to be sent now: all that goes straight out, then about `budget` bytes of what is queued."""
         out, self._out = self._out, []
         direct, self._direct = self._direct, 0
+        self._answered = 0
         self._awake = False
+        if self._pong is not None:
+            out.insert(0, encode(FrameType.PONG, 0, 0, self._pong))
+            self._pong = None
         if self._schedule and budget > direct:
             for stream in self._schedule.fill(out, budget - direct):
                 if stream.blocked and stream.queued <= LOW_WATER:
@@ -319,6 +334,8 @@ class Session:
                         stream.sink.writable()
                 if stream.done:
                     self._settle(stream)
+                elif stream.leaving is not None and stream.sent:
+                    self.reset(stream, Code.NO_ERROR, stream.leaving)
         return out
 
     # ---- inside
@@ -327,16 +344,31 @@ class Session:
         if self.phase is Phase.CLOSED:
             return
         self._out.append(encode(kind, flags, stream_id, payload))
-        if not self._awake:
-            self._awake = True
-            self._wake()
+        self._rouse()
+
+    def _answer(self, kind: int, stream_id: int, payload: bytes) -> None:
+        """Emit what the peer has made us say."""
+        self._answered += len(payload) + _FRAME_OVERHEAD
+        if self._answered > MAX_ANSWER_BYTES:
+            self.close(Code.OVERLOADED, "the other end asks and does not read the answers")
+        self._emit(kind, stream_id, payload)
+
+    def _fitting(self, message: Message) -> bytes:
+        """The payload of a message. One that fits into no frame ends the session: it can't be left unsaid."""
+        payload = message.encode()
+        if len(payload) > MAX_PAYLOAD:
+            self.close(Code.INTERNAL, f"{type(message).__name__.upper()} of {len(payload)} bytes fits into no frame")
+        return payload
 
     def _plan(self, stream: Stream) -> None:
         if stream.ready:
             self._schedule.add(stream)
-            if not self._awake:
-                self._awake = True
-                self._wake()
+            self._rouse()
+
+    def _rouse(self) -> None:
+        if not self._awake:
+            self._awake = True
+            self._wake()
 
     def _new_stream(self, stream_id: int, *, opener: bool, ended: bool, now: float) -> Stream:
         window = ReceiveWindow(self._options.window, self._growth, now)
@@ -357,6 +389,7 @@ class Session:
         stream.queue.clear()
         stream.queued = 0
         stream.tail = None
+        stream.blocked = False
         stream.sending = stream.receiving = _DONE
 
     def _is_own(self, stream_id: int) -> bool:
@@ -391,7 +424,7 @@ class Session:
             return
         if end:
             stream.receiving = _DONE
-        if stream.sink is not None:
+        if stream.sink is not None and (size or end):
             stream.sink.data(payload, end=end)
         if end:
             self._settle(stream)
@@ -408,31 +441,13 @@ class Session:
         if kind == FrameType.CLOSE:
             self._end(*unpack_reason(payload))
             return
-        expected = FrameType.WELCOME if self._dialer else FrameType.HELLO
-        if kind != expected:
-            raise RemoteProtocolError(f"the first frame is of type {kind:#04x}, {expected.name} expected")
-        if len(payload) > MAX_HELLO_BYTES:
-            raise RemoteProtocolError(f"{expected.name} of {len(payload)} bytes, at most {MAX_HELLO_BYTES} allowed")
         peer: Hello | Welcome
         if self._dialer:
-            peer = decode(Welcome, payload)
-            if peer.version != VERSION:
-                raise RemoteProtocolError(f"the server chose version {peer.version}", wire=Code.VERSION)
+            peer = read_welcome(kind, payload)
             self.id = peer.session
         else:
-            peer = decode(Hello, payload)
-            if VERSION not in peer.versions:
-                raise RemoteProtocolError(
-                    f"the agent speaks versions {peer.versions}, this server {VERSION}", wire=Code.VERSION
-                )
-            welcome = Welcome(
-                version=VERSION,
-                session=self.id,
-                software=self._options.software,
-                window=self._options.window,
-                max_streams=self._options.max_streams,
-            )
-            self._emit(FrameType.WELCOME, 0, welcome.encode())
+            peer = read_hello(kind, payload)
+            self._emit(FrameType.WELCOME, 0, welcome(self._options, self.id))
         self._peer_window = peer.window
         self._peer_max_streams = peer.max_streams
         self.phase = Phase.OPEN
@@ -444,7 +459,8 @@ class Session:
             case FrameType.PING:
                 if len(payload) != 8:
                     raise RemoteProtocolError("PING needs 8 bytes")
-                self._emit(FrameType.PONG, 0, payload)
+                self._pong = payload  # an earlier one that still waits is of no use to anyone (section 8)
+                self._rouse()
             case FrameType.PONG:
                 self.keepalive.pong(payload, now)
             case FrameType.REGISTER if not self._dialer:
@@ -467,6 +483,8 @@ class Session:
         if kind == _OPEN:
             self._receive_open(flags, stream_id, payload, now)
             return
+        if kind > _RESET:
+            raise RemoteProtocolError(f"a frame of unknown type {kind:#04x}")
         stream = self.streams.get(stream_id)
         if stream is None:
             self._check_known(stream_id)
@@ -481,13 +499,11 @@ class Session:
                 if stream.sink is not None:
                     stream.sink.trailers(payload)
                 self._settle(stream)
-            elif kind == _RESET:
+            else:
                 code, reason = unpack_reason(payload)
                 self._forget(stream)
                 if stream.sink is not None:
                     stream.sink.reset(code, reason)
-            else:
-                self.close(Code.PROTOCOL_ERROR, f"a frame of unknown type {kind:#04x}")
         except RemoteProtocolError as error:
             self._fail_stream(stream, error)
 

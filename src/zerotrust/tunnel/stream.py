@@ -51,9 +51,11 @@ class Stream:
         "deficit",
         "id",
         "interim_heads",
+        "leaving",
         "queue",
         "queued",
         "receiving",
+        "round",
         "scheduled",
         "sending",
         "sink",
@@ -73,14 +75,21 @@ class Stream:
         self.queued = 0
         self.tail: tuple[int, bytes] | None = None
         self.deficit = QUANTUM
+        self.round = 0
         self.scheduled = False
         self.blocked = False
         self.interim_heads = 0
+        self.leaving: str | None = None
+
+    @property
+    def sent(self) -> bool:
+        """The sending direction has ended and nothing of it waits."""
+        return self.sending is State.DONE and self.tail is None and not self.queue
 
     @property
     def done(self) -> bool:
         """Both directions have ended and nothing waits to be sent."""
-        return self.sending is State.DONE and self.receiving is State.DONE and self.tail is None and not self.queue
+        return self.receiving is State.DONE and self.sent
 
     @property
     def ready(self) -> bool:
@@ -116,14 +125,21 @@ class Stream:
         self.queued += len(data)
 
     def take(self) -> Chunk:
-        """At most a quantum from the queue, bounded by the credit, which it uses."""
+        """At most a quantum from the queue, bounded by the credit, which it uses; small pieces leave together."""
         limit = min(QUANTUM, self.credit)
-        first = self.queue[0]
-        if len(first) > limit:
-            piece = first[:limit]
-            self.queue[0] = first[limit:]
-        else:
-            piece = self.queue.popleft()
-        self.queued -= len(piece)
-        self.credit -= len(piece)
+        queue = self.queue
+        piece = queue.popleft()
+        size = len(piece)
+        if size > limit:
+            queue.appendleft(piece[limit:])
+            piece = piece[:limit]
+            size = limit
+        elif queue and size + len(queue[0]) <= limit:
+            pieces = [piece]
+            while queue and size + len(queue[0]) <= limit:
+                pieces.append(queue.popleft())
+                size += len(pieces[-1])
+            piece = b"".join(pieces)
+        self.queued -= size
+        self.credit -= size
         return piece

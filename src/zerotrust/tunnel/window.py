@@ -2,10 +2,11 @@
 
 1.  Bytes that arrive use credit; more than there is breaks the protocol.
 2.  Bytes that have been handed on are given back when they make up half of the window.
-3.  A window of which half was handed on in less than two round-trip times was waited for: it doubles, up to
+3.  A window of which both halves were handed on in less than four round-trip times was waited for: it doubles, up to
     `MAX_WINDOW`, out of the session's budget. A stream that is limited by its reader or its source never grows one.
-    With W the window and R the rate, half a window takes W/2R; it doubles until that is two round trips, so until
-    W = 4 R RTT: twice what the pipe holds, with the other half as reserve for the grant's own way back.
+    With W the window and R the rate, a window takes W/R; it doubles until that is four round trips, so until
+    W = 4 R RTT: twice what the pipe holds, with the other half as reserve for the grant's own way back. One half
+    alone says nothing: a slow reader who empties its buffer in one go takes two halves at the same moment.
 """
 
 from typing import Final
@@ -17,6 +18,8 @@ MIN_WINDOW: Final = 16 * 1024
 DEFAULT_WINDOW: Final = 64 * 1024
 MAX_WINDOW: Final = 8 * 1024 * 1024
 MAX_CREDIT: Final = 2**31 - 1
+MAX_HELD_BYTES: Final = 128 * 1024 * 1024
+MAX_GROWTH_BYTES: Final = 64 * 1024 * 1024
 
 
 class GrowthBudget:
@@ -31,7 +34,7 @@ class GrowthBudget:
 class ReceiveWindow:
     """What the peer may still send on a stream."""
 
-    __slots__ = ("_budget", "_consumed", "_credit", "_granted_at", "held", "initial", "size")
+    __slots__ = ("_budget", "_consumed", "_credit", "_granted_at", "_granted_before", "held", "initial", "size")
 
     def __init__(self, size: int, budget: GrowthBudget, now: float) -> None:
         self.initial = size
@@ -39,7 +42,7 @@ class ReceiveWindow:
         self.held = 0
         self._credit = size
         self._consumed = 0
-        self._granted_at = now
+        self._granted_at = self._granted_before = now
         self._budget = budget
 
     def received(self, count: int) -> None:
@@ -61,12 +64,12 @@ class ReceiveWindow:
             return 0
         grant = self._consumed
         self._consumed = 0
-        if round_trip is not None and now - self._granted_at < 2 * round_trip:
-            grown = min(self.size, MAX_WINDOW - self.size, self._budget.left)
+        if round_trip is not None and now - self._granted_before < 4 * round_trip:
+            grown = max(0, min(self.size, MAX_WINDOW - self.size, self._budget.left))
             self._budget.left -= grown
             self.size += grown
             grant += grown
-        self._granted_at = now
+        self._granted_before, self._granted_at = self._granted_at, now
         self._credit += grant
         return grant
 

@@ -1,0 +1,71 @@
+"""What the two ends tell each other first, and whether it fits (docs/spec/tunnel-v1.md, section 3)."""
+
+from dataclasses import dataclass
+
+from zerotrust.errors import RemoteProtocolError
+from zerotrust.tunnel.codes import VERSION, Code, FrameType
+from zerotrust.tunnel.messages import MAX_HELLO_BYTES, Hello, Welcome, decode
+from zerotrust.tunnel.window import DEFAULT_WINDOW, MAX_HELD_BYTES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What this end says of itself."""
+
+    software: str = ""
+    window: int = DEFAULT_WINDOW
+    max_streams: int = 16384
+    max_held_bytes: int = MAX_HELD_BYTES
+
+
+def hello(options: Options) -> bytes:
+    """The dialer's first payload."""
+    return Hello(
+        versions=[VERSION], software=options.software, window=options.window, max_streams=options.max_streams
+    ).encode()
+
+
+def welcome(options: Options, session: str) -> bytes:
+    """The acceptor's first payload."""
+    return Welcome(
+        version=VERSION,
+        session=session,
+        software=options.software,
+        window=options.window,
+        max_streams=options.max_streams,
+    ).encode()
+
+
+def read_hello(kind: int, payload: bytes) -> Hello:
+    """The dialer's first frame.
+
+    Raises:
+        RemoteProtocolError: not HELLO, or there is no version in common.
+    """
+    _check(kind, FrameType.HELLO, payload)
+    peer = decode(Hello, payload)
+    if VERSION not in peer.versions:
+        raise RemoteProtocolError(
+            f"the agent speaks versions {peer.versions}, this server {VERSION}", wire=Code.VERSION
+        )
+    return peer
+
+
+def read_welcome(kind: int, payload: bytes) -> Welcome:
+    """The acceptor's first frame.
+
+    Raises:
+        RemoteProtocolError: not WELCOME, or it chose a version that was not offered.
+    """
+    _check(kind, FrameType.WELCOME, payload)
+    peer = decode(Welcome, payload)
+    if peer.version != VERSION:
+        raise RemoteProtocolError(f"the server chose version {peer.version}", wire=Code.VERSION)
+    return peer
+
+
+def _check(kind: int, expected: FrameType, payload: bytes) -> None:
+    if kind != expected:
+        raise RemoteProtocolError(f"the first frame is of type {kind:#04x}, {expected.name} expected")
+    if len(payload) > MAX_HELLO_BYTES:
+        raise RemoteProtocolError(f"{expected.name} of {len(payload)} bytes, at most {MAX_HELLO_BYTES} allowed")

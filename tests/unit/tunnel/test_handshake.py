@@ -1,0 +1,98 @@
+from collections.abc import Callable
+
+import pytest
+
+from tests.kits.tunnel import HELLO, SESSION_ID, WELCOME, Owner, agent, joined, message, reason_of, server
+from zerotrust.tunnel.codes import Code, FrameType
+from zerotrust.tunnel.frames import encode
+from zerotrust.tunnel.messages import Hello, pack_reason
+from zerotrust.tunnel.session import Options, Phase
+
+T = FrameType
+PING = encode(T.PING, 0, 0, b"12345678")
+
+
+def test_both_ends_learn_of_each_other() -> None:
+    pair = joined(
+        server_options=Options(software="s", window=99_999), agent_options=Options(software="a", max_streams=7)
+    )
+    assert pair.server.peer is not None and pair.agent.peer is not None
+    assert (pair.server.peer.software, pair.server.peer.max_streams) == ("a", 7)
+    assert (pair.agent.peer.software, pair.agent.peer.window) == ("s", 99_999)
+    assert pair.agent.session.id == SESSION_ID
+    assert pair.server.session.keepalive.round_trip == pair.agent.session.keepalive.round_trip == 0.0
+
+
+FIRST_FRAMES = [kind for kind in T if kind not in (T.HELLO, T.WELCOME, T.CLOSE)]
+
+
+@pytest.mark.parametrize("kind", [*FIRST_FRAMES, 0x00, 0x07, 0x15, 0x26, 0xFF])
+@pytest.mark.parametrize("dialer", [True, False])
+def test_nothing_may_come_before_the_handshake(kind: int, dialer: bool) -> None:
+    owner = Owner(dialer=dialer)
+    owner.sent()
+    owner.feed(encode(kind, 0, 2, bytes(8)))
+    assert reason_of(owner)[0] is Code.PROTOCOL_ERROR
+    assert owner.said() == [(T.CLOSE, 0)]
+
+
+@pytest.mark.parametrize("dialer", [True, False])
+def test_the_wrong_side_of_the_handshake(dialer: bool) -> None:
+    owner = Owner(dialer=dialer)
+    owner.feed(message(T.HELLO, HELLO) if dialer else message(T.WELCOME, WELCOME))
+    assert reason_of(owner)[0] is Code.PROTOCOL_ERROR
+
+
+def test_no_version_in_common() -> None:
+    owner = Owner(dialer=False)
+    owner.feed(message(T.HELLO, HELLO.model_copy(update={"versions": [2, 3]})))
+    assert reason_of(owner)[0] is Code.VERSION
+    dialer = Owner(dialer=True)
+    dialer.feed(message(T.WELCOME, WELCOME.model_copy(update={"version": 2})))
+    assert reason_of(dialer)[0] is Code.VERSION
+
+
+def test_a_hello_that_is_too_large() -> None:
+    owner = Owner(dialer=False)
+    owner.feed(encode(T.HELLO, 0, 0, HELLO.encode() + b" " * 4096))
+    assert reason_of(owner)[0] is Code.PROTOCOL_ERROR
+
+
+@pytest.mark.parametrize("payload", [b"", b"{", b"[]", b"null", b"\xff", b"{" * 4000])
+def test_a_hello_that_says_nothing(payload: bytes) -> None:
+    owner = Owner(dialer=False)
+    owner.feed(encode(T.HELLO, 0, 0, payload))
+    assert reason_of(owner)[0] is Code.PROTOCOL_ERROR
+
+
+def test_the_peer_may_refuse_the_handshake() -> None:
+    owner = Owner(dialer=True)
+    owner.feed(encode(T.CLOSE, 0, 0, pack_reason(Code.VERSION, "too old")))
+    assert owner.over == (Code.VERSION, "too old")
+
+
+def test_a_handshake_that_does_not_come() -> None:
+    owner = Owner(dialer=False, now=5.0)
+    assert owner.session.deadline() == 15.0
+    owner.session.tick(14.9)
+    assert owner.over is None
+    owner.session.tick(15.0)
+    assert reason_of(owner)[0] is Code.SILENCE
+
+
+@pytest.mark.parametrize("owner", [server, agent])
+def test_closing_while_the_session_is_being_opened(owner: Callable[[], Owner]) -> None:
+    made = Owner(dialer=owner is agent)
+    made.established = lambda peer: made.session.close(Code.NOT_ALLOWED, "no")  # type: ignore[method-assign]
+    made.feed(message(T.WELCOME, WELCOME) if owner is agent else message(T.HELLO, HELLO), PING)
+    assert reason_of(made) == (Code.NOT_ALLOWED, "no")
+    assert made.sent()[-1][0] == T.CLOSE
+
+
+def test_phase() -> None:
+    owner = Owner(dialer=False)
+    assert owner.session.phase is Phase.HANDSHAKE
+    owner.feed(message(T.HELLO, Hello(versions=[1, 2], window=16384, max_streams=1)))
+    assert owner.session.phase is Phase.OPEN
+    owner.session.close(Code.NO_ERROR)
+    assert owner.session.phase is Phase.CLOSED

@@ -1,0 +1,641 @@
+import struct
+from collections.abc import Callable
+
+import pytest
+
+from tests.kits.tunnel import (
+    HELLO,
+    REQUEST,
+    WELCOME,
+    Ear,
+    Owner,
+    agent,
+    frames_of,
+    joined,
+    message,
+    reason_of,
+    server,
+)
+from zerotrust.errors import LocalProtocolError
+from zerotrust.tunnel.codes import END, INTERIM, Code, FrameType
+from zerotrust.tunnel.frames import MAX_PAYLOAD, MAX_STREAM_ID, encode
+from zerotrust.tunnel.messages import MAX_HEAD_BYTES, Register, Registered, Unregister, pack_head, pack_reason
+from zerotrust.tunnel.session import HIGH_WATER, LOW_WATER, Options
+from zerotrust.tunnel.stream import QUANTUM, State, Stream
+from zerotrust.tunnel.window import DEFAULT_WINDOW
+
+T = FrameType
+ANSWER = pack_head(2, 0, 0, b"HTTP/1.1 200 OK\r\n")
+PING = encode(T.PING, 0, 0, b"12345678")
+RESET = encode(T.RESET, 0, 2, pack_reason(Code.CANCELLED, "gone"))
+
+
+def window(stream: int, credit: int) -> bytes:
+    return encode(T.WINDOW, 0, stream, struct.pack(">I", credit))
+
+
+def serve(owner: Owner, stream: int = 2, *, end: bool = False) -> tuple[Stream, Ear]:
+    """A stream that the hostile or honest peer of an agent opened."""
+    owner.feed(encode(T.OPEN, END if end else 0, stream, REQUEST))
+    return owner.session.streams[stream], owner.ears[stream]
+
+
+# ---- services
+
+
+def test_services_are_registered_and_answered() -> None:
+    pair = joined()
+    pair.agent.session.register(Register(id="web", hosts=["a.example"]))
+    pair.agent.session.ready()
+    pair.pump()
+    assert [m.id for m in pair.server.registers] == ["web"] and pair.server.readies == 1
+    pair.server.session.registered(Registered(id="web", accepted=["a.example"], refused={"b": "taken"}))
+    pair.agent.session.unregister("web")
+    pair.pump()
+    assert pair.agent.answers[0].refused == {"b": "taken"}
+    assert pair.server.unregisters == ["web"]
+
+
+def test_an_answer_that_fits_into_no_frame_ends_the_session_and_raises_nothing() -> None:
+    """A hostile agent can register so many long names that the answer is longer than the question."""
+    owner = server()
+    owner.session.registered(
+        Registered(id="web", refused={f"{n}." + "x" * 250: "taken by another" for n in range(256)})
+    )
+    assert reason_of(owner)[0] is Code.INTERNAL
+
+
+def test_going_away_stops_new_streams_only() -> None:
+    pair = joined()
+    stream, _ = pair.server.open()
+    pair.agent.session.go_away(Code.GOING_AWAY, "restart")
+    pair.pump()
+    assert pair.server.goaway == (Code.GOING_AWAY, "restart")
+    assert not pair.server.session.can_open
+    with pytest.raises(LocalProtocolError):
+        pair.server.open()
+    pair.server.session.send_data(stream, b"x", end=True)
+    pair.pump()
+    assert bytes(pair.agent.ears[stream.id].body) == b"x"
+
+
+# ---- a hostile peer, after the handshake
+
+BREAKS_THE_LINK: dict[str, bytes] = {
+    "HELLO twice": message(T.HELLO, HELLO),
+    "WELCOME twice": message(T.WELCOME, WELCOME),
+    "ACK without resumption": encode(T.ACK, 0, 0, bytes(8)),
+    "type 0": encode(0, 0, 0),
+    "type 0x15": encode(0x15, 0, 0),
+    "type 0x26": encode(0x26, 0, 2),
+    "type 0xff on an ended stream": RESET + encode(0xFF, 0, 2),
+    "PING of 7": encode(T.PING, 0, 0, bytes(7)),
+    "PING of 9": encode(T.PING, 0, 0, bytes(9)),
+    "PING of nothing": encode(T.PING, 0, 0),
+    "CLOSE of 1": encode(T.CLOSE, 0, 0, b"\0"),
+    "GOAWAY of 0": encode(T.GOAWAY, 0, 0),
+    "DATA on stream 0": encode(T.DATA, 0, 0, b"x"),
+    "WINDOW on stream 0": window(0, 1),
+    "DATA on a stream never opened": encode(T.DATA, 0, 44, b"x"),
+    "DATA on one of the agent's, never opened": encode(T.DATA, 0, 1, b"x"),
+    "RESET on a stream never opened": encode(T.RESET, 0, 8, bytes(2)),
+    "WINDOW on a stream beyond all": window(0xFFFFFFFF, 1),
+}
+FROM_AN_AGENT: dict[str, bytes] = {
+    "OPEN with an even id": encode(T.OPEN, 0, 4, REQUEST),
+    "OPEN with id 0": encode(T.OPEN, 0, 0, REQUEST),
+    "OPEN with an id out of range": encode(T.OPEN, 0, 0x80000001, REQUEST),
+    "OPEN twice": encode(T.OPEN, 0, 3, REQUEST) * 2,
+    "OPEN with a decreasing id": encode(T.OPEN, 0, 5, REQUEST) + encode(T.OPEN, 0, 3, REQUEST),
+    "REGISTERED": message(T.REGISTERED, Registered(id="a")),
+    "REGISTER of nothing": encode(T.REGISTER, 0, 0),
+    "REGISTER too deep": encode(T.REGISTER, 0, 0, b'{"x":' * 13_000),
+    "UNREGISTER of something else": encode(T.UNREGISTER, 0, 0, b"[]"),
+}
+FROM_A_SERVER: dict[str, bytes] = {
+    "REGISTER": message(T.REGISTER, Register(id="a", hosts=["a"])),
+    "UNREGISTER": message(T.UNREGISTER, Unregister(id="a")),
+    "READY": encode(T.READY, 0, 0),
+    "OPEN with an odd id": encode(T.OPEN, 0, 5, REQUEST),
+    "REGISTERED of something else": encode(T.REGISTERED, 0, 0, b"0"),
+}
+
+
+def check_broken(owner: Owner, ears: list[Ear], attack: bytes) -> None:
+    owner.feed(attack)
+    assert reason_of(owner)[1]
+    frames = owner.sent()
+    assert (frames[-1][0], [f[0] for f in frames].count(T.CLOSE)) in ((T.CLOSE, 1), (T.CLOSE, 0))
+    assert all(ear.over is not None for ear in ears)
+    assert not owner.session.streams and owner.session.held == 0
+    owner.feed(attack, PING, window(2, 1), encode(T.DATA, 0, 2, b"late"), b"\x22")
+    owner.session.tick(1000.0)
+    owner.session.close(Code.INTERNAL)
+    owner.session.lost("again")
+    owner.session.go_away(Code.GOING_AWAY)
+    assert owner.sent() == [] and not owner.session.has_output
+
+
+@pytest.mark.parametrize("attack", [*BREAKS_THE_LINK, *FROM_AN_AGENT])
+def test_an_agent_that_breaks_the_rules(attack: str) -> None:
+    owner = server()
+    ears = [owner.open()[1] for _ in range(3)]
+    owner.sent()
+    check_broken(owner, ears, {**BREAKS_THE_LINK, **FROM_AN_AGENT}[attack])
+    assert reason_of(owner)[0] is Code.PROTOCOL_ERROR
+
+
+@pytest.mark.parametrize("attack", [*BREAKS_THE_LINK, *FROM_A_SERVER])
+def test_a_server_that_breaks_the_rules(attack: str) -> None:
+    owner = agent()
+    ears = [serve(owner, stream)[1] for stream in (2, 4, 6)]
+    check_broken(owner, ears, {**BREAKS_THE_LINK, **FROM_A_SERVER}[attack])
+    assert reason_of(owner)[0] is Code.PROTOCOL_ERROR
+
+
+BREAKS_THE_STREAM: dict[str, tuple[bytes, Code]] = {
+    "DATA before HEAD": (encode(T.DATA, 0, 2, b"x"), Code.PROTOCOL_ERROR),
+    "TRAILERS before HEAD": (encode(T.TRAILERS, END, 2, b""), Code.PROTOCOL_ERROR),
+    "HEAD twice": (encode(T.HEAD, 0, 2, ANSWER) * 2, Code.PROTOCOL_ERROR),
+    "INTERIM and END": (encode(T.HEAD, INTERIM | END, 2, ANSWER), Code.PROTOCOL_ERROR),
+    "INTERIM after HEAD": (encode(T.HEAD, 0, 2, ANSWER) + encode(T.HEAD, INTERIM, 2, ANSWER), Code.PROTOCOL_ERROR),
+    "33 INTERIM": (encode(T.HEAD, INTERIM, 2, ANSWER) * 33, Code.PROTOCOL_ERROR),
+    "HEAD too large": (encode(T.HEAD, 0, 2, bytes(MAX_HEAD_BYTES + 1)), Code.PROTOCOL_ERROR),
+    "TRAILERS without END": (encode(T.HEAD, 0, 2, ANSWER) + encode(T.TRAILERS, 0, 2, b""), Code.PROTOCOL_ERROR),
+    "DATA with INTERIM": (encode(T.HEAD, 0, 2, ANSWER) + encode(T.DATA, INTERIM, 2, b"x"), Code.PROTOCOL_ERROR),
+    "DATA after END": (encode(T.HEAD, END, 2, ANSWER) + encode(T.DATA, 0, 2, b"x"), Code.PROTOCOL_ERROR),
+    "DATA beyond credit": (
+        encode(T.HEAD, 0, 2, ANSWER) + encode(T.DATA, 0, 2, bytes(DEFAULT_WINDOW - 1)) + encode(T.DATA, 0, 2, b"xy"),
+        Code.FLOW_CONTROL,
+    ),
+    "WINDOW beyond 2^31 - 1": (window(2, 2**31 - DEFAULT_WINDOW), Code.FLOW_CONTROL),
+    "WINDOW of 3 bytes": (encode(T.WINDOW, 0, 2, bytes(3)), Code.PROTOCOL_ERROR),
+    "RESET of 1 byte": (encode(T.RESET, 0, 2, b"\0"), Code.PROTOCOL_ERROR),
+}
+
+
+@pytest.mark.parametrize("attack", BREAKS_THE_STREAM)
+def test_a_broken_stream_is_reset_and_the_others_go_on(attack: str) -> None:
+    frames, code = BREAKS_THE_STREAM[attack]
+    owner = server()
+    (_, bad), (other, good) = owner.open(), owner.open()
+    owner.sent()
+    owner.feed(frames, frames)
+    assert owner.over is None
+    assert bad.over is not None and bad.over[0] is code
+    assert owner.said() == [(T.RESET, 2)]
+    assert list(owner.session.streams) == [other.id] and owner.session.held == 0
+    owner.feed(encode(T.HEAD, 0, other.id, ANSWER), encode(T.DATA, END, other.id, b"fine"))
+    assert bytes(good.body) == b"fine" and good.ended and good.over is None
+
+
+@pytest.mark.parametrize("attack", BREAKS_THE_STREAM)
+def test_a_stream_is_reset_even_where_nobody_listens(attack: str) -> None:
+    owner = agent()
+    owner.accept = lambda stream, payload, end: None
+    owner.feed(encode(T.OPEN, 0, 2, REQUEST), BREAKS_THE_STREAM[attack][0] * 2, encode(T.HEAD, 0, 2, ANSWER))
+    assert owner.over is None and owner.said() == [(T.RESET, 2)]
+
+
+HARMLESS: dict[str, bytes] = {
+    "PONG unsolicited": encode(T.PONG, 0, 0, bytes(8)) + encode(T.PONG, 0, 0) + encode(T.PONG, 0, 0, bytes(100)),
+    "WINDOW 0": window(2, 0),
+    "WINDOW up to 2^31 - 1": window(2, 2**31 - 1 - DEFAULT_WINDOW),
+    "32 INTERIM": encode(T.HEAD, INTERIM, 2, ANSWER) * 32,
+    "unknown flags": encode(T.HEAD, 0xF0, 2, ANSWER) + encode(T.DATA, 0xF0, 2, b"x"),
+    "frames of a control type with a stream": encode(T.PING, 0, 2, bytes(8)),
+}
+
+
+@pytest.mark.parametrize("frames", HARMLESS)
+def test_what_is_odd_and_allowed(frames: str) -> None:
+    owner = server()
+    _, ear = owner.open()
+    owner.feed(HARMLESS[frames])
+    assert owner.over is None and ear.over is None and 2 in owner.session.streams
+
+
+@pytest.mark.parametrize("kind", [T.HEAD, T.DATA, T.TRAILERS, T.WINDOW, T.RESET])
+def test_a_late_frame_for_an_ended_stream_is_ignored(kind: FrameType) -> None:
+    owner = server()
+    stream, ear = owner.open()
+    owner.session.reset(stream, Code.CANCELLED)
+    ear.silenced = True
+    owner.sent()
+    owner.feed(encode(kind, END, 2, bytes(4)))
+    assert owner.over is None and owner.said() == []
+
+
+def test_end_on_a_reset_is_a_reset() -> None:
+    owner = server()
+    _, ear = owner.open()
+    owner.feed(encode(T.RESET, END, 2, pack_reason(99, "a\x1b[31m\nb")))
+    assert ear.over == (Code.INTERNAL, "a?[31m?b")
+    assert not owner.session.streams
+
+
+def test_reasons_of_the_peer_are_printable() -> None:
+    owner = server()
+    owner.feed(encode(T.GOAWAY, 0, 0, b"\0\x0a\x07\r\n\xff"), encode(T.CLOSE, 0, 0, b"\0\x0a\x00" + b"x" * 400))
+    assert owner.goaway == (Code.GOING_AWAY, "???\ufffd")
+    assert reason_of(owner) == (Code.GOING_AWAY, "?" + "x" * 255)
+
+
+def test_empty_data_is_not_an_event() -> None:
+    """It costs no credit, and as a chunk of an HTTP body it would end it."""
+    owner = server()
+    _, ear = owner.open()
+    owner.feed(encode(T.HEAD, 0, 2, ANSWER), encode(T.DATA, 0, 2) * 100, encode(T.DATA, END, 2))
+    assert ear.ended
+
+
+def test_streams_beyond_the_limit_are_refused() -> None:
+    owner = agent(Options(max_streams=2))
+    for stream in (2, 4, 6, 8):
+        owner.feed(encode(T.OPEN, 0, stream, REQUEST))
+    assert list(owner.ears) == [2, 4]
+    frames = owner.sent()
+    assert [(f[2], f[3][:2]) for f in frames if f[0] == T.RESET] == [(6, b"\0\x04"), (8, b"\0\x04")]
+    owner.feed(encode(T.RESET, 0, 2, bytes(2)), encode(T.OPEN, 0, 10, REQUEST))
+    assert 10 in owner.ears
+
+
+def test_a_peer_that_makes_us_answer_and_does_not_read_is_cut_off() -> None:
+    """What waits for a peer that does not read is bounded, whatever it sends."""
+    pinged = server()
+    for _ in range(100):
+        pinged.feed(PING * 1000)
+    assert pinged.said() == [(T.PONG, 0)]
+
+    flooded = agent(Options(max_streams=1))
+    for stream in range(2, 2_000_000, 2):
+        flooded.feed(encode(T.OPEN, 0, stream, b""))
+        if flooded.over:
+            break
+    assert reason_of(flooded)[0] is Code.OVERLOADED
+
+    asked = server()
+    for _ in range(100_000):
+        asked.session.registered(Registered(id="a" * 100, accepted=["a"]))
+        if asked.over:
+            break
+    assert reason_of(asked)[0] is Code.OVERLOADED
+
+
+def test_a_pong_goes_before_everything_else() -> None:
+    owner = server()
+    stream, _ = owner.open()
+    owner.session.send_data(stream, bytes(1000))
+    owner.feed(PING)
+    assert owner.said() == [(T.PONG, 0), (T.OPEN, 2), (T.DATA, 2)]
+
+
+def test_what_is_held_is_bounded_for_the_session() -> None:
+    owner = server(Options(max_held_bytes=100_000))
+    ears = [owner.open()[1] for _ in range(3)]
+    owner.feed(*(encode(T.HEAD, 0, stream, ANSWER) for stream in (2, 4, 6)))
+    owner.feed(*(encode(T.DATA, 0, stream, bytes(40_000)) for stream in (2, 4, 6)))
+    assert [ear.over and ear.over[0] for ear in ears] == [None, None, Code.OVERLOADED]
+    assert owner.session.held == 80_000
+    owner.session.consumed(owner.session.streams[2], 40_000, 0.0)
+    owner.feed(encode(T.DATA, 0, 4, bytes(25_000)))
+    assert ears[1].over is None and owner.session.held == 65_000
+
+
+# ---- what the owner does
+
+
+def test_open_and_reset_in_one_turn_leave_in_order() -> None:
+    owner = server()
+    stream, _ = owner.open()
+    owner.session.send_data(stream, b"x")
+    owner.session.send_data(stream, bytes(QUANTUM + 1))
+    owner.session.reset(stream, Code.CANCELLED)
+    assert owner.said() == [(T.OPEN, 2), (T.DATA, 2), (T.RESET, 2)]
+    assert not owner.session.has_output
+
+
+def test_reset_twice_is_once() -> None:
+    owner = server()
+    stream, _ = owner.open()
+    owner.session.reset(stream, Code.CANCELLED)
+    owner.session.reset(stream, Code.CANCELLED)
+    owner.session.consumed(stream, 5, 0.0)
+    assert owner.said() == [(T.OPEN, 2), (T.RESET, 2)]
+
+
+def test_no_error_waits_for_the_answer_that_is_queued() -> None:
+    """RESET NO_ERROR says that END was sent (section 2): the answer must not be cut short by it."""
+    pair = joined()
+    stream, ear = pair.server.open()
+    pair.pump()
+    answering = pair.agent.session.streams[stream.id]
+    pair.agent.ears[stream.id].silenced = True
+    pair.agent.session.send_head(answering, ANSWER)
+    pair.agent.session.send_data(answering, bytes(3 * DEFAULT_WINDOW), end=True)
+    pair.agent.session.reset(answering, Code.NO_ERROR, "the answer is complete")
+    pair.server.session.send_data(stream, b"still coming")
+    while not ear.over:
+        pair.pump()
+        seen = pair.server.session.streams[stream.id].window.held if stream.id in pair.server.session.streams else 0
+        pair.server.session.consumed(stream, seen, pair.now)
+    assert len(ear.body) == 3 * DEFAULT_WINDOW and ear.ended
+    assert ear.over[0] is Code.NO_ERROR
+    assert not pair.agent.session.streams and pair.agent.session.held == 0
+
+
+def test_no_error_with_trailers_queued() -> None:
+    owner = agent()
+    stream, ear = serve(owner)
+    owner.session.send_head(stream, ANSWER)
+    owner.session.send_trailers(stream, b"a: b\r\n")
+    owner.session.reset(stream, Code.NO_ERROR)
+    ear.silenced = True
+    owner.session.reset(stream, Code.NO_ERROR)
+    assert owner.said() == [(T.HEAD, 2), (T.TRAILERS, 2)]
+    assert owner.said() == [(T.RESET, 2)]
+
+
+def test_no_error_before_the_end_drops_what_is_queued() -> None:
+    """The opener whose answer is complete has no use for the rest of its request."""
+    owner = server()
+    stream, _ = owner.open()
+    owner.session.send_data(stream, bytes(QUANTUM + 1))
+    owner.session.reset(stream, Code.NO_ERROR)
+    assert owner.said() == [(T.OPEN, 2), (T.RESET, 2)]
+
+
+def test_another_reset_does_not_wait_after_no_error() -> None:
+    owner = agent()
+    stream, _ = serve(owner)
+    owner.session.send_head(stream, ANSWER)
+    owner.session.send_data(stream, bytes(2 * QUANTUM), end=True)
+    owner.session.reset(stream, Code.NO_ERROR)
+    owner.session.reset(stream, Code.INTERNAL)
+    assert owner.said() == [(T.HEAD, 2), (T.RESET, 2)]
+
+
+MISUSE: dict[str, Callable[[Owner, Stream], object]] = {
+    "data before head": lambda o, s: o.session.send_data(s, b""),
+    "trailers before head": lambda o, s: o.session.send_trailers(s, b""),
+    "a head too large": lambda o, s: o.session.send_head(s, bytes(MAX_HEAD_BYTES + 1)),
+    "a second head": lambda o, s: (o.session.send_head(s, ANSWER), o.session.send_head(s, ANSWER)),
+    "data after end": lambda o, s: (o.session.send_head(s, ANSWER, end=True), o.session.send_data(s, b"x")),
+    "trailers too large": lambda o, s: (
+        o.session.send_head(s, ANSWER),
+        o.session.send_trailers(s, bytes(MAX_PAYLOAD + 1)),
+    ),
+    "data after reset": lambda o, s: (o.session.reset(s, Code.INTERNAL), o.session.send_data(s, b"x")),
+    "a request too large": lambda o, s: o.open(bytes(MAX_HEAD_BYTES + 1)),
+}
+
+
+@pytest.mark.parametrize("misuse", MISUSE)
+def test_our_own_mistakes_are_told_at_once(misuse: str) -> None:
+    owner = agent()
+    stream, _ = serve(owner)
+    with pytest.raises(LocalProtocolError):
+        MISUSE[misuse](owner, stream)
+    assert all(kind in (T.HEAD, T.RESET) for kind, _ in owner.said())
+
+
+def test_nothing_can_be_opened_before_or_after_the_session() -> None:
+    owner = Owner(dialer=True)
+    assert not owner.session.can_open
+    owner.session.lost("no luck")
+    assert owner.over == (Code.GOING_AWAY, "no luck") and not owner.session.can_open
+
+
+def test_stream_ids_end() -> None:
+    owner = server()
+    owner.session._next_id = MAX_STREAM_ID - 1
+    stream, _ = owner.open()
+    assert stream.id == MAX_STREAM_ID - 1
+    assert not owner.session.can_open
+
+
+def test_the_peers_limit_on_streams_is_kept() -> None:
+    pair = joined(agent_options=Options(max_streams=2))
+    pair.server.open()
+    stream, _ = pair.server.open()
+    assert not pair.server.session.can_open
+    pair.server.session.reset(stream, Code.CANCELLED)
+    assert pair.server.session.can_open
+
+
+def test_writable_comes_once_after_a_full_queue_has_drained() -> None:
+    owner = server()
+    stream, ear = owner.open()
+    owner.feed(window(2, 10 << 20))
+    assert owner.session.send_data(stream, bytes(HIGH_WATER))
+    assert not owner.session.send_data(stream, b"x")
+    while stream.queued > LOW_WATER:
+        assert ear.drained == 0
+        owner.session.data_to_send(QUANTUM)
+    assert ear.drained == 1
+    owner.sent()
+    assert ear.drained == 1
+
+
+def test_wake_is_called_once_until_the_next_output() -> None:
+    owner = server()
+    owner.woken = 0
+    stream, _ = owner.open()
+    owner.session.send_data(stream, b"x")
+    owner.session.send_data(stream, bytes(QUANTUM + 1))
+    assert owner.woken == 1
+    owner.sent()
+    owner.session.send_data(stream, b"x")
+    assert owner.woken == 2
+
+
+def test_queued_data_wakes_when_credit_arrives() -> None:
+    owner = server()
+    stream, _ = owner.open()
+    owner.session.send_data(stream, bytes(DEFAULT_WINDOW + 1))
+    owner.sent()
+    assert not owner.session.has_output
+    owner.woken = 0
+    owner.feed(window(2, 1))
+    assert owner.woken == 1 and owner.said() == [(T.DATA, 2)]
+
+
+def test_pings_and_silence() -> None:
+    owner = server()
+    owner.feed(b"", now=100.0)
+    owner.session.tick(100.0)
+    assert [frame[0] for frame in owner.sent()] == [T.PING]
+    owner.session.tick(111.9)
+    assert owner.over is None
+    assert owner.session.deadline() <= 112.0
+    owner.session.tick(112.0)
+    assert reason_of(owner)[0] is Code.SILENCE
+
+
+def test_small_answers_overtake_a_download() -> None:
+    owner = agent()
+    slow, _ = serve(owner, 2)
+    quick, _ = serve(owner, 4)
+    owner.feed(window(2, 100 << 20))
+    owner.session.send_head(slow, ANSWER)
+    owner.session.send_data(slow, bytes(10 << 20))
+    frames_of(owner.session.data_to_send(4 * QUANTUM))
+    owner.session.send_head(quick, ANSWER)
+    owner.session.send_data(quick, b"hello", end=True)
+    assert [kind_stream for kind_stream in owner.said() if kind_stream[1]][:2] == [(T.HEAD, 4), (T.DATA, 4)]
+
+
+def test_bytes_that_are_never_handed_on_get_no_credit() -> None:
+    owner = server()
+    stream, _ = owner.open()
+    owner.sent()
+    owner.feed(encode(T.HEAD, 0, 2, ANSWER), encode(T.DATA, 0, 2, bytes(DEFAULT_WINDOW - 1)))
+    assert owner.said() == []
+    owner.session.consumed(stream, DEFAULT_WINDOW - 1, 0.0)
+    assert owner.said() == [(T.WINDOW, 2)]
+
+
+def test_after_the_end_there_is_no_credit_and_no_growth() -> None:
+    owner = server()
+    stream, _ = owner.open()
+    owner.session.keepalive.round_trip = 10.0
+    owner.sent()
+    owner.feed(encode(T.HEAD, 0, 2, ANSWER), encode(T.DATA, END, 2, bytes(50_000)))
+    owner.session.consumed(stream, 50_000, 0.1)
+    assert owner.said() == [] and stream.window.size == DEFAULT_WINDOW and owner.session.held == 0
+
+
+# ---- sinks that act from within events
+
+
+class Actor(Ear):
+    """Does something of its own in each event."""
+
+    def __init__(self, act: Callable[[str], None]) -> None:
+        super().__init__()
+        self.act = act
+
+    def head(self, payload: bytes, *, end: bool, interim: bool) -> None:
+        super().head(payload, end=end, interim=interim)
+        self.act("head")
+
+    def data(self, payload: bytes, *, end: bool) -> None:
+        super().data(payload, end=end)
+        self.act("data")
+
+    def trailers(self, payload: bytes) -> None:
+        super().trailers(payload)
+        self.act("trailers")
+
+    def reset(self, code: Code, reason: str) -> None:
+        super().reset(code, reason)
+        self.act("reset")
+
+    def writable(self) -> None:
+        super().writable()
+        self.act("writable")
+
+
+EVENTS: dict[str, bytes] = {
+    "head": encode(T.HEAD, 0, 2, ANSWER),
+    "data": encode(T.HEAD, 0, 2, ANSWER) + encode(T.DATA, END, 2, b"x"),
+    "trailers": encode(T.HEAD, 0, 2, ANSWER) + encode(T.TRAILERS, END, 2, b"a: b\r\n"),
+    "reset": RESET,
+}
+
+
+@pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.parametrize("deed", ["close", "lost", "reset", "reset others", "end", "open"])
+def test_a_sink_may_do_anything_within_an_event(event: str, deed: str) -> None:
+    owner = server()
+
+    def act(heard: str) -> None:
+        if heard != event:
+            return
+        session = owner.session
+        if deed == "close":
+            session.close(Code.INTERNAL, "enough")
+        elif deed == "lost":
+            session.lost("enough")
+        elif deed == "reset":
+            session.reset(stream, Code.CANCELLED)
+            actor.silenced = True
+        elif deed == "reset others":
+            session.reset(other, Code.CANCELLED)
+            bystander.silenced = True
+        elif deed == "end" and stream.sending is State.BODY:
+            session.send_data(stream, bytes(QUANTUM * 3), end=True)
+        elif deed == "open":
+            owner.open(end=True)
+
+    actor = Actor(act)
+    stream = owner.session.open_stream(REQUEST, actor, end=False, now=0.0)
+    other, bystander = owner.open()
+    owner.feed(EVENTS[event], encode(T.HEAD, 0, 4, ANSWER), EVENTS[event])
+    closing = deed in ("close", "lost")
+    assert (owner.over is not None) == closing
+    if closing:
+        assert actor.over and bystander.over and not owner.session.streams
+    frames = owner.sent()
+    assert (frames[-1][0] == T.CLOSE) == (deed == "close")
+
+
+def test_nothing_is_writable_after_a_neighbour_has_reset_it() -> None:
+    """Both queues drain in one turn; the first to hear of it resets the other."""
+    owner = server()
+    actors: list[Actor] = []
+    streams: list[Stream] = []
+
+    def act(heard: str) -> None:
+        if heard == "writable":
+            for actor, stream in zip(actors, streams, strict=True):
+                if not actor.drained:
+                    owner.session.reset(stream, Code.CANCELLED)
+                    actor.silenced = True
+
+    for _ in range(2):
+        actors.append(Actor(act))
+        streams.append(owner.session.open_stream(REQUEST, actors[-1], end=False, now=0.0))
+        owner.feed(window(streams[-1].id, 10 << 20))
+        assert not owner.session.send_data(streams[-1], bytes(HIGH_WATER + 1))
+    owner.sent()
+    assert sorted(actor.drained for actor in actors) == [0, 1]
+
+
+@pytest.mark.parametrize("deed", ["close", "end", "reset"])
+def test_writable_may_do_anything(deed: str) -> None:
+    owner = server()
+
+    def act(heard: str) -> None:
+        if heard == "writable" and deed == "close":
+            owner.session.close(Code.INTERNAL)
+        elif heard == "writable" and deed == "end":
+            owner.session.send_data(stream, b"last", end=True)
+        elif heard == "writable":
+            owner.session.reset(stream, Code.CANCELLED)
+            actor.silenced = True
+
+    actor = Actor(act)
+    stream = owner.session.open_stream(REQUEST, actor, end=False, now=0.0)
+    owner.feed(window(2, 10 << 20))
+    owner.session.send_data(stream, bytes(HIGH_WATER + 1))
+    frames = owner.sent() + owner.sent()
+    assert frames[-1][0] == {"close": T.CLOSE, "end": T.DATA, "reset": T.RESET}[deed]
+    assert actor.drained == 1 and not owner.session.has_output
+
+
+@pytest.mark.parametrize("deed", ["close", "answer"])
+def test_an_owner_may_act_while_a_stream_is_opened(deed: str) -> None:
+    owner = agent()
+
+    def accept(stream: Stream, payload: bytes, end: bool) -> Ear:
+        if deed == "close":
+            owner.session.close(Code.INTERNAL)
+        else:
+            owner.session.send_head(stream, ANSWER, end=True)
+        return Ear()
+
+    owner.accept = accept
+    owner.feed(encode(T.OPEN, END, 2, REQUEST), PING)
+    assert not owner.session.streams
+    assert (owner.over is not None) == (deed == "close")
