@@ -1,58 +1,20 @@
-"""The command `0trust`. What each command needs is imported when it runs: `--help` stays light.
+"""The command `0trust`: where it begins and where all errors end.
 
-Here all errors end: one line each for a person, never a traceback. Exit status 1 for what the user can correct, 2 for a
+An error is one line for a person, never a traceback, and that holds for Ctrl-C while the commands are still being
+imported: so this module imports next to nothing itself. Exit status 1 for what the user can correct, 2 for a
 wrong command line, 70 for a fault of ours, 130 after Ctrl-C.
 """
 
 import os
 import sys
-import traceback
 from collections.abc import Sequence
-from typing import Annotated
 
-import typer
-from typer.exceptions import Abort, TyperException
-
-from zerotrust import __version__
-from zerotrust.cli import ca, caddy, config, run
 from zerotrust.errors import ZeroTrustError
 
 FAILED = 1
 INTERNAL = 70
 INTERRUPTED = 130
 TRACEBACK = "ZEROTRUST_TRACEBACK"
-
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    help="Publish private services through one outbound mTLS tunnel, with Caddy at the edge.",
-)
-app.add_typer(run.server, name="server")
-app.add_typer(run.agent, name="agent")
-app.add_typer(ca.app, name="ca")
-app.add_typer(config.app, name="config")
-
-edge = typer.Typer(no_args_is_help=True, help="The edge: what Caddy is told.")
-edge.callback()(lambda: None)
-edge.command("render")(caddy.render)
-app.add_typer(edge, name="caddy")
-
-
-def _version(asked: bool) -> None:
-    if asked:
-        typer.echo(f"0trust {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def root(
-    _version_asked: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
-    ] = False,
-) -> None:
-    """Publish private services through one outbound mTLS tunnel, with Caddy at the edge."""
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -63,19 +25,36 @@ def main(args: Sequence[str] | None = None) -> None:
 def status(args: list[str]) -> int:
     """Run the command line; its exit status."""
     try:
+        from zerotrust.cli.commands import app
+
         code = app(args=args, prog_name="0trust", standalone_mode=False)
-    except TyperException as error:
-        _show_usage(error)
-        return error.exit_code
-    except (KeyboardInterrupt, Abort):
+    except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the last place where it can become a sentence
-        return _explain(error)
+        return _usage(error) or _explain(error)
     return code if isinstance(code, int) else 0
+
+
+def _usage(error: Exception) -> int | None:
+    """The status of a wrong command line, said; None for any other error."""
+    from typer.exceptions import Abort, TyperException
+
+    if isinstance(error, Abort):
+        return INTERRUPTED
+    if not isinstance(error, TyperException):
+        return None
+    show = getattr(error, "show", None)
+    if show is not None:
+        show()
+    else:
+        _say(f"error: {error.format_message()}")
+    return error.exit_code
 
 
 def _explain(error: Exception) -> int:
     if os.environ.get(TRACEBACK):
+        import traceback
+
         traceback.print_exception(error)
     causes = _causes(error)
     if all(isinstance(cause, ZeroTrustError) for cause in causes):
@@ -96,13 +75,5 @@ def _causes(error: BaseException) -> list[BaseException]:
     return [error]
 
 
-def _show_usage(error: TyperException) -> None:
-    show = getattr(error, "show", None)
-    if show is not None:
-        show()
-    else:
-        _say(f"error: {error.format_message()}")
-
-
 def _say(line: str) -> None:
-    typer.echo(line, err=True)
+    sys.stderr.write(f"{line}\n")

@@ -4,6 +4,7 @@ The options beside `--config` are those of the original program; each wins over 
 """
 
 import os
+import signal
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -80,6 +81,8 @@ def run_agent(
     log_level: Level = None,
 ) -> None:
     """Run the agent; SIGHUP makes it read its services again."""
+    # Until the agent listens for it, "read the file again" must not mean "die": the file is about to be read anyway.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     from zerotrust.agent.app import serve
     from zerotrust.config.load import load_agent
     from zerotrust.net.loop import run

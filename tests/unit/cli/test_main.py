@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.exceptions import Abort, TyperException
 
 from zerotrust import __version__
 from zerotrust.cli import main as cli
@@ -33,6 +34,21 @@ def test_as_a_module(command: list[str]) -> None:
         command = ["-c", "from zerotrust.cli.main import main; main()"]
     done = subprocess.run([sys.executable, *command, "--version"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, f"0trust {__version__}\n")
+
+
+def test_an_interrupt_during_start_up_is_quiet_too() -> None:
+    code = """
+import sys
+class Interrupt:
+    def find_spec(self, name, path, target=None):
+        if name == "typer":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupt())
+from zerotrust.cli.main import main
+main(["--version"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 def test_main_exits_with_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +83,7 @@ def fails(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
     def raise_it(**_options: object) -> None:
         raise error
 
-    monkeypatch.setattr(cli, "app", raise_it)
+    monkeypatch.setattr("zerotrust.cli.commands.app", raise_it)
     return cli.status([])
 
 
@@ -94,12 +110,12 @@ def test_a_fault_of_ours_is_a_line_too(monkeypatch: pytest.MonkeyPatch, capsys: 
 
 def test_an_interrupt_is_quiet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert fails(monkeypatch, KeyboardInterrupt()) == 130
-    assert fails(monkeypatch, cli.Abort()) == 130
+    assert fails(monkeypatch, Abort()) == 130
     assert capsys.readouterr().err == ""
 
 
 def test_other_usage_errors_are_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert fails(monkeypatch, cli.TyperException("odd")) == 1
+    assert fails(monkeypatch, TyperException("odd")) == 1
     assert capsys.readouterr().err == "error: odd\n"
 
 

@@ -1,5 +1,6 @@
 """Tests of zerotrust.cli.run: what the two components are given. Their own work is tested elsewhere."""
 
+import signal
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,9 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Any, ...]]]:
     monkeypatch.setattr("zerotrust.net.loop.run", run)
     monkeypatch.setattr(logs, "configure", lambda logging: calls.append(("logs", logging)))
     monkeypatch.delenv("LOG_LEVEL", raising=False)
+    before = signal.getsignal(signal.SIGHUP)
     yield calls
+    signal.signal(signal.SIGHUP, before)
 
 
 def test_the_server_with_every_option(
