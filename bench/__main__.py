@@ -1,6 +1,6 @@
 """`python -m bench`: 0Trust behind Caddy against Caddy straight to the same backend, in turns, in one run.
 
-    python -m bench [--rounds 5] [--seconds 4]
+    python -m bench [--rounds 5] [--seconds 4] [--only GET]
 
 Prints each workload's rates and their ratio (median, and the range over the rounds).
 """
@@ -13,8 +13,6 @@ import sys
 import tempfile
 from contextlib import AsyncExitStack
 from pathlib import Path
-
-import aiofastnet  # noqa: F401  fails early where the environment is not set up
 
 from tests.kits.bare_caddy import BareCaddy
 from tests.kits.ports import free_port
@@ -44,7 +42,7 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / 100
 
 
-async def main(rounds: int, seconds: float) -> None:
+async def main(rounds: int, seconds: float, only: str) -> None:
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="0trust-bench-")))
         port = free_port()
@@ -61,6 +59,8 @@ async def main(rounds: int, seconds: float) -> None:
             await ours.wait_published(host)
         pids = {"server": ours.server.pid, "agent": ours.agents["bench"].process.pid}
         for title, (what, name, connections, size) in WORKLOADS.items():
+            if only not in title:
+                continue
             ratios = []
             ourselves = []
             straight = []
@@ -90,5 +90,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m bench")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--only", default="", help="workloads whose title has this in it")
     options = parser.parse_args()
-    asyncio.run(main(options.rounds, options.seconds))
+    asyncio.run(main(options.rounds, options.seconds, options.only))
