@@ -9,6 +9,7 @@ from zerotrust.agent.services import Services
 from zerotrust.errors import RemoteProtocolError
 from zerotrust.http.body import Kind
 from zerotrust.http.forward import check_request_block
+from zerotrust.model.base import normalise_host
 from zerotrust.net.flush import Flusher
 from zerotrust.net.tunnel import TunnelLink
 from zerotrust.tunnel.codes import FLAG_UPGRADE, Code
@@ -107,8 +108,10 @@ def _log_upgrade(request: RequestOpen) -> None:
         name.lower(): value.strip().decode("latin-1")
         for name, _, value in (line.partition(b":") for line in request.block.split(b"\r\n")[1:])
     }
-    if "websocket" in fields.get(b"upgrade", "").lower():
-        event = "Detected WebSocket upgrade request for host: %s - forwarding as regular HTTP"
-    else:
-        event = "Detected upgrade request for host: %s - forwarding as regular HTTP"
-    _log.debug(event, fields.get(b"host", ""), request=request.request_id)
+    protocol = "WebSocket upgrade" if "websocket" in fields.get(b"upgrade", "").lower() else "upgrade"
+    _log.debug(
+        "Detected %s request for host: %s - forwarding as regular HTTP",
+        protocol,
+        normalise_host(fields.get(b"host", "")),
+        request=request.request_id,
+    )

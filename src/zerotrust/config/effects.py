@@ -19,6 +19,7 @@ NO_EFFECT: Final = "read and checked, has no effect in this release"
 _HARMLESS: Final = ("cache", "compress", "encode", "gzip", "headers", "logging", "redirect", "reverse_proxy", "rewrite")
 _NO_CLIENT_AUTH: Final = ("", "none", "no", "off", "false", "no_client_cert", "noclientcert")
 _EVERYTHING: Final = ("", "*", "/*")
+_WHOLE_HOST: Final = 'is not enforced by this release: add a route with path "*" if the whole host may be published'
 
 
 def agent_effects(data: dict[str, Any]) -> Iterator[Effect]:
@@ -112,15 +113,24 @@ def _load_balancing(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
 
 def _routes(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
     routes = items(service.get("routes"))
+    narrow = [_narrows(route) for route in routes if isinstance(route, dict)]
+    if narrow and all(narrow):
+        # Whoever names only some paths keeps the others private: to publish them all would be to skip a protection.
+        yield (*path, "routes"), "error", f"the service is limited to some requests, which {_WHOLE_HOST}"
     for index, route in enumerate(routes):
         if isinstance(route, dict):
-            yield from _route(route, (*path, "routes", index))
+            here = (*path, "routes", index)
+            if _narrows(route) and not all(narrow):
+                yield (*here, "match"), "warning", NO_EFFECT
+            yield from _handlers(route, here)
 
 
-def _route(route: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
+def _narrows(route: dict[str, Any]) -> bool:
     match = section(route, "match")
-    if match.get("path", "*") not in _EVERYTHING or any(match.get(key) for key in ("method", "headers", "query")):
-        yield (*path, "match"), "warning", f"{NO_EFFECT}; every request of the host is forwarded"
+    return match.get("path", "*") not in _EVERYTHING or any(match.get(key) for key in ("method", "headers", "query"))
+
+
+def _handlers(route: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
     handlers = items(route.get("handle"))
     yield from _protections(handlers, (*path, "handle"))
     for index, handler in enumerate(handlers):
