@@ -80,6 +80,7 @@ async def echoes(socket: ClientConnection, message: str) -> bool:
 
 
 async def test_agent_killed_and_returned(stack: Stack, agent: Agent) -> None:
+    assert (await stack.caddy.get(APP, "/bytes/1")).status == 200  # Caddy has its certificate now
     waiting = await stack.api.open(APP)
     await waiting.send_head("GET", "/never")
     async with stack.caddy.websocket(WS) as socket:

@@ -230,13 +230,19 @@ async def test_client_that_waits_for_100_can_be_refused(stack: Stack, status: in
 
 
 async def test_answer_before_the_body_is_there(way: Way) -> None:
-    """A backend that refuses an upload of 50 MB is heard, though the client is still sending."""
+    """A backend that refuses an upload of 50 MB is heard while the client is still sending.
+
+    The client goes on, but not faster than it listens: Caddy gives the answer out when it has read one piece more, and
+    resets clients that pour.
+    """
     async with await way.open(APP) as client:
         await client.send_head("POST", "/refuse/413", [("Content-Length", "50000000")])
 
         async def send() -> None:
-            with contextlib.suppress(ConnectionError, TimeoutError):
-                await client.send_pieces(pattern(50_000_000))
+            with contextlib.suppress(ConnectionError):
+                for piece in pattern(50_000_000, piece=65_536):
+                    await client.send(bytes(piece))
+                    await asyncio.sleep(0.02)
 
         sending = asyncio.create_task(send())
         response = await client.read_response()
@@ -244,14 +250,14 @@ async def test_answer_before_the_body_is_there(way: Way) -> None:
     assert (response.status, response.body) == (413, b"not this body")
 
 
-async def test_early_answer_leaves_the_connection_usable(stack: Stack) -> None:
+async def test_early_answer_is_whole_though_the_client_goes_on_sending(stack: Stack) -> None:
     async with await stack.api.open(APP) as client:
-        for _ in range(3):
-            await client.send_head("POST", "/early", [("Content-Length", "300000")])
-            await client.send(pattern_bytes(100_000))
-            assert (await client.read_response()).body == b"early"
+        await client.send_head("POST", "/early", [("Content-Length", "300000")])
+        await client.send(pattern_bytes(100_000))
+        assert (await client.read_response()).body == b"early"
+        with contextlib.suppress(ConnectionError):  # the server may take the rest, or close
             await client.send(pattern_bytes(200_000))
-        assert (await client.get("/bytes/5")).body == pattern_bytes(5)
+    assert (await stack.api.get(APP, "/bytes/5")).body == pattern_bytes(5)
 
 
 async def latenesses(way: Way, n: int = 20) -> list[float]:
