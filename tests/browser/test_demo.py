@@ -1,0 +1,111 @@
+"""A person opens the demo's page: `python -m demo` and a real browser, over Caddy's HTTPS."""
+
+import asyncio
+import re
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Error, Page, expect
+
+from tests.kits.browser import BUILD, Complaints, chromium, verified_key
+from tests.kits.ports import free_port
+from tests.kits.processes import Process
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.anyio,
+    pytest.mark.timeout(120),
+    pytest.mark.xdist_group("demo"),
+]
+
+HOST = "demo.localhost"
+
+
+@dataclass
+class Demo:
+    """The running demo."""
+
+    port: int
+    root: Path
+
+    @property
+    def url(self) -> str:
+        return f"https://{HOST}:{self.port}/"
+
+
+@pytest.fixture(scope="module")
+async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demo]:
+    port = free_port()
+    log = tmp_path_factory.mktemp("demo") / "demo.log"
+    env = {"ZEROTRUST_DEMO_PORT": str(port)}
+    async with Process("demo", [sys.executable, "-m", "demo"], log=log, env=env) as process:
+        said = await process.wait_line(r"root certificate: (\S+)", timeout=60)
+        yield Demo(port, Path(said[1]))
+        assert await process.stop() == 0, process.text()
+
+
+@pytest.fixture(scope="module")
+async def key(demo: Demo) -> str:
+    return await asyncio.to_thread(verified_key, HOST, demo.port, demo.root)
+
+
+async def messages(page: Page) -> int:
+    return int((await page.inner_text("#messages")).replace(",", ""))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_page_is_live(demo: Demo, key: str, scheme: str) -> None:
+    complaints = Complaints()
+    async with chromium(key, scheme=scheme) as browser:
+        page = await browser.new_page()
+        complaints.watch(page)
+        await page.goto(demo.url)
+        await expect(page.locator("#state")).to_have_text("Live")
+        await page.wait_for_function("() => Number(document.getElementById('messages').textContent) >= 10")
+        before, drawn = await messages(page), await page.evaluate("() => chart.toDataURL()")
+        await page.wait_for_function(f"() => Number(document.getElementById('messages').textContent) >= {before + 20}")
+        assert await page.evaluate("() => chart.toDataURL()") != drawn
+        await expect(page.locator("#latency")).to_have_text(re.compile(r"\d+\.\d ms"))
+        await expect(page.locator("#reconnects")).to_have_text("0")
+        BUILD.mkdir(exist_ok=True)
+        await page.screenshot(path=BUILD / f"demo-{scheme}.png")
+    assert complaints.errors == []
+    assert sorted(complaints.sockets) == [f"wss://{HOST}:{demo.port}/echo", f"wss://{HOST}:{demo.port}/live"]
+
+
+async def test_page_fits_a_small_screen_and_has_names_for_all(demo: Demo, key: str) -> None:
+    async with chromium(key) as browser:
+        page = await browser.new_page()
+        await page.set_viewport_size({"width": 360, "height": 640})
+        await page.goto(demo.url)
+        await expect(page.get_by_role("heading", level=1)).to_have_text("0Trust demo")
+        await expect(page.get_by_role("img", name=re.compile("Line chart"))).to_be_visible()
+        await expect(page.get_by_role("status")).to_have_text("Live")
+        assert await page.evaluate("() => document.documentElement.scrollWidth") <= 360
+
+
+async def test_page_comes_back_after_the_connection_was_lost(demo: Demo, key: str) -> None:
+    async with chromium(key) as browser:
+        page = await browser.new_page()
+        await page.add_init_script(
+            "const Real = WebSocket; window.all = [];"
+            "window.WebSocket = class extends Real { constructor(...a) { super(...a); all.push(this); } };"
+        )
+        await page.goto(demo.url)
+        await expect(page.locator("#state")).to_have_text("Live")
+        await page.evaluate("() => all.forEach((socket) => socket.close())")
+        await expect(page.locator("#reconnects")).to_have_text("1")
+        before = await messages(page)
+        await expect(page.locator("#state")).to_have_text("Live", timeout=10_000)
+        await page.wait_for_function(f"() => Number(document.getElementById('messages').textContent) > {before}")
+
+
+async def test_browser_that_does_not_know_the_root_refuses(demo: Demo) -> None:
+    """So that the tests above prove something."""
+    async with chromium() as browser:
+        page = await browser.new_page()
+        with pytest.raises(Error, match="ERR_CERT_AUTHORITY_INVALID"):
+            await page.goto(demo.url)

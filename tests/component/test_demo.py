@@ -1,0 +1,151 @@
+"""`python -m demo`: what it prints works as it is printed, it leaves nothing behind, and it fails in one line."""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from demo.children import MARK
+from tests.kits.ports import free_port
+from tests.kits.processes import Process
+from tests.kits.waiting import eventually
+
+pytestmark = [
+    pytest.mark.component,
+    pytest.mark.anyio,
+    pytest.mark.timeout(90),
+    pytest.mark.xdist_group("demo"),
+]
+
+
+class Demo(Process):
+    """The demo on a port of its own; entered, it is ready."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.port = free_port()
+        env = {"ZEROTRUST_DEMO_PORT": str(self.port), "TMPDIR": str(tmp_path)}
+        super().__init__("demo", [sys.executable, "-m", "demo"], log=tmp_path / "demo.log", env=env)
+
+    async def __aenter__(self) -> "Demo":
+        self.start()
+        await self.wait_line(r"Ctrl-C stops everything", timeout=60)
+        self.folder = Path((await self.wait_line(r"Configuration and logs: +(\S+)"))[1])
+        return self
+
+    def family(self) -> dict[int, str]:
+        """Every process that belongs to it, by its mark, with its command line."""
+        mark = f"{MARK}={self.folder}".encode()
+        found = {}
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                    found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue
+        return found
+
+    def member(self, words: str) -> int:
+        return next(pid for pid, command in self.family().items() if words in command)
+
+    async def check_gone(self) -> None:
+        await eventually(lambda: not self.family(), "all of its processes have ended", 5)
+        assert not self.folder.exists()
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", self.port)) != 0
+
+
+@pytest.fixture
+async def demo(tmp_path: Path) -> AsyncIterator[Demo]:
+    async with Demo(tmp_path) as demo:
+        yield demo
+
+
+async def shell(command: str) -> subprocess.CompletedProcess[str]:
+    return await asyncio.to_thread(
+        subprocess.run, ["/bin/sh", "-c", command], capture_output=True, text=True, check=False, timeout=30
+    )
+
+
+def printed_commands(text: str) -> list[str]:
+    """The curl commands, with their continuation lines."""
+    joined = text.replace("\\\n", " ")
+    return [line.strip() for line in joined.splitlines() if line.strip().startswith("curl ")]
+
+
+async def test_printed_commands_work_as_printed_and_ctrl_c_leaves_nothing(demo: Demo) -> None:
+    page, upgrade = printed_commands(demo.text())
+    shown = await shell(page)
+    assert "<title>0Trust demo" in shown.stdout, shown.stderr
+    assert "101 Switching Protocols" in (await shell(upgrade)).stderr
+    assert len(demo.family()) >= 4, "backend, server, Caddy, agent"
+    demo.send_signal(signal.SIGINT)
+    assert await demo.wait_exit() == 0
+    assert "Traceback" not in demo.text()
+    await demo.check_gone()
+
+
+async def test_sigterm_leaves_nothing(demo: Demo) -> None:
+    demo.send_signal(signal.SIGTERM)
+    assert await demo.wait_exit() == 0
+    await demo.check_gone()
+
+
+@pytest.mark.parametrize(("words", "name"), [("demo.backend", "demo backend"), ("server run", "server")])
+async def test_part_that_dies_ends_all_with_a_line(demo: Demo, words: str, name: str) -> None:
+    os.kill(demo.member(words), signal.SIGKILL)
+    assert await demo.wait_exit() == 1
+    assert re.search(rf"^demo: the {name} was ended by SIGKILL", demo.text(), re.MULTILINE), demo.text()
+    assert "Traceback" not in demo.text()
+    await demo.check_gone()
+
+
+async def test_stopped_while_it_starts(tmp_path: Path) -> None:
+    demo = Demo(tmp_path)
+    demo.start()
+    await eventually(lambda: list(tmp_path.glob("0trust-demo-*")), "its folder is there")
+    demo.folder = next(tmp_path.glob("0trust-demo-*"))
+    await eventually(demo.family, "it has started something")
+    demo.send_signal(signal.SIGTERM)
+    assert await demo.wait_exit() == 0
+    await demo.check_gone()
+
+
+@pytest.mark.parametrize("wish", ["busy", "many", "70000", "-1"])
+async def test_port_that_cannot_be_used_is_one_line(tmp_path: Path, wish: str) -> None:
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = str(busy.getsockname()[1]) if wish == "busy" else wish
+        env = {**os.environ, "ZEROTRUST_DEMO_PORT": port, "TMPDIR": str(tmp_path)}
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-m", "demo"],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("demo: ")
+    assert port in line
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    """No place for temporary files at all: Python tries TMPDIR, the system's folders and the working directory."""
+    code = "import tempfile; tempfile._candidate_tempdir_list = lambda: ['/proc']; import demo.__main__ as d; d.main()"
+    done = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("demo: cannot make a temporary folder")

@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# All tests, in the order in which they fail fastest. `make test` calls this; the virtual environment exists then.
+#
+#   FUZZ_SECONDS=60   how long each fuzz target runs
+#   JOBS=2            test processes at a time
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+BIN=${VENV:-.venv}/bin
+JOBS=${JOBS:-2}
+FUZZ_SECONDS=${FUZZ_SECONDS:-60}
+mkdir -p build
+
+summary=()
+stage="setting up"
+began=$SECONDS
+
+finish() {
+    local status=$?
+    echo
+    echo "── summary ─────────────────────────────────────"
+    printf '%s\n' ${summary[@]+"${summary[@]}"}
+    if [ "$status" -eq 0 ]; then
+        echo "all passed in $((SECONDS - began)) s"
+    else
+        echo "FAILED: $stage, after $((SECONDS - began)) s"
+    fi
+}
+trap finish EXIT
+
+run() { # run NAME COMMAND…
+    stage=$1
+    shift
+    echo
+    echo "── $stage ──"
+    local from=$SECONDS
+    "$@"
+    summary+=("$(printf 'passed  %4d s  %s' $((SECONDS - from)) "$stage")")
+}
+
+# What the tests need from the machine itself: a browser, and curl, which the documents use.
+
+need() { # need PACKAGE COMMAND…: installs Debian's PACKAGE unless one of the commands is there
+    local package=$1
+    shift
+    for name in "$@"; do
+        if command -v "$name" >/dev/null; then return; fi
+    done
+    local root=()
+    if [ "$(id -u)" -ne 0 ]; then root=(sudo -n); fi
+    echo "installing $package, which the tests need …"
+    if ! command -v apt-get >/dev/null ||
+        ! { "${root[@]}" apt-get update -qq && "${root[@]}" apt-get install -y -qq --no-install-recommends "$package"; } \
+            >build/apt.log 2>&1; then
+        echo "cannot install $package; install it by hand and run again (details: build/apt.log)" >&2
+        return 1
+    fi
+}
+
+machine() {
+    need curl curl
+    need chromium chromium chromium-browser google-chrome
+}
+
+static() {
+    "$BIN/ruff" format --check .
+    "$BIN/ruff" check .
+    "$BIN/mypy"
+    "$BIN/lint-imports"
+}
+
+tests() {
+    "$BIN/python" -m pytest -q -n "$JOBS" --dist loadgroup "$@"
+}
+
+fuzz_one() { # one target; its output is shown only if it finds something
+    local log
+    log=build/fuzz-$(basename "$1" .py).log
+    if "$BIN/python" "$1" -max_total_time="$FUZZ_SECONDS" -artifact_prefix=build/ >"$log" 2>&1; then
+        echo "$1: nothing found in $FUZZ_SECONDS s"
+    else
+        echo "$1: FOUND SOMETHING, see $log"
+        tail -n 40 "$log"
+        return 1
+    fi
+}
+
+fuzz() {
+    export -f fuzz_one
+    export BIN FUZZ_SECONDS
+    find fuzz -maxdepth 1 -name '[!_]*.py' -print0 | sort -z | xargs -0 -n 1 -P "$JOBS" bash -c 'fuzz_one "$1"' fuzz
+}
+
+run "the machine" machine
+run "format, lint, types, layers" static
+run "unit tests" tests tests/unit tests/test_house.py
+run "component tests" tests tests/component
+run "browser tests" tests tests/browser
+if compgen -G 'fuzz/[!_]*.py' >/dev/null; then run "fuzzing" fuzz; fi
+if [ -f compliance/autobahn/run.py ]; then
+    run "Autobahn's WebSocket suite" "$BIN/python" compliance/autobahn/run.py
+fi
+stage=""
