@@ -13,10 +13,10 @@ _NONCE: Final = struct.Struct(">Q")
 class Keepalive:
     """The clock of one link. All times are the caller's monotonic seconds."""
 
-    __slots__ = ("_heard_at", "_nonce", "_ping_at", "_pinged_at", "round_trip")
+    __slots__ = ("_nonce", "_ping_at", "_pinged_at", "heard_at", "round_trip")
 
     def __init__(self, now: float) -> None:
-        self._heard_at = now
+        self.heard_at = now
         self._ping_at = now
         self._pinged_at: float | None = None
         self._nonce = 0
@@ -24,11 +24,11 @@ class Keepalive:
 
     def heard(self, now: float) -> None:
         """Bytes of any kind have arrived."""
-        self._heard_at = now
+        self.heard_at = now
 
     def dead(self, now: float) -> bool:
         """Nothing was heard for too long."""
-        return now >= self._heard_at + DEAD_AFTER
+        return now >= self.heard_at + DEAD_AFTER
 
     def ping(self, now: float) -> bytes | None:
         """The payload of the PING that is due now, if one is."""
@@ -49,4 +49,4 @@ class Keepalive:
 
     def deadline(self) -> float:
         """When to look again."""
-        return min(self._ping_at, self._heard_at + DEAD_AFTER)
+        return min(self._ping_at, self.heard_at + DEAD_AFTER)

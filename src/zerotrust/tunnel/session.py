@@ -226,7 +226,7 @@ class Session:
         """End a stream in both directions, at once. The sink hears nothing more.
 
         NO_ERROR after the end of what we send says that the rest of the other direction is not wanted: it waits for
-        what is queued.
+        what is queued, and what comes meanwhile is dropped.
         """
         if self.streams.get(stream.id) is not stream:
             return
@@ -334,7 +334,7 @@ class Session:
                         stream.sink.writable()
                 if stream.done:
                     self._settle(stream)
-                elif stream.leaving is not None and stream.sent:
+                elif stream.leaving is not None:
                     self.reset(stream, Code.NO_ERROR, stream.leaving)
         return out
 
@@ -424,7 +424,9 @@ class Session:
             return
         if end:
             stream.receiving = _DONE
-        if stream.sink is not None and (size or end):
+        if stream.leaving is not None:
+            self.consumed(stream, size, self.keepalive.heard_at)
+        elif stream.sink is not None and (size or end):
             stream.sink.data(payload, end=end)
         if end:
             self._settle(stream)

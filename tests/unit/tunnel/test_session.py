@@ -344,6 +344,22 @@ def test_no_error_waits_for_the_answer_that_is_queued() -> None:
     assert not pair.agent.session.streams and pair.agent.session.held == 0
 
 
+def test_both_ends_may_leave_while_they_wait_for_credit() -> None:
+    """What comes for one who has left is dropped and its credit given back: else each would wait for the other."""
+    pair = joined()
+    stream, _ = pair.server.open()
+    pair.pump()
+    answering = pair.agent.session.streams[stream.id]
+    pair.agent.session.send_head(answering, ANSWER)
+    for owner, half in ((pair.server, stream), (pair.agent, answering)):
+        owner.session.send_data(half, bytes(5 * DEFAULT_WINDOW), end=True)
+        owner.session.reset(half, Code.NO_ERROR)
+        owner.ears[stream.id].silenced = True
+    pair.pump()
+    assert not pair.server.session.streams and not pair.agent.session.streams
+    assert pair.server.session.held == pair.agent.session.held == 0
+
+
 def test_no_error_with_trailers_queued() -> None:
     owner = agent()
     stream, ear = serve(owner)
@@ -447,6 +463,40 @@ def test_wake_is_called_once_until_the_next_output() -> None:
     owner.sent()
     owner.session.send_data(stream, b"x")
     assert owner.woken == 2
+
+
+def test_the_end_does_not_overtake_data_that_waits_for_credit() -> None:
+    owner = server()
+    stream, _ = owner.open()
+    owner.session.send_data(stream, bytes(DEFAULT_WINDOW))
+    owner.session.send_data(stream, b"x")
+    owner.sent()
+    assert stream.credit == 0
+    owner.session.send_data(stream, b"", end=True)
+    assert owner.sent() == []
+    owner.feed(window(2, 1))
+    assert [(kind, flags, payload) for kind, flags, _, payload in owner.sent()] == [(T.DATA, END, b"x")]
+
+
+def test_a_stream_lives_until_what_it_has_queued_is_sent() -> None:
+    owner = server()
+    stream, _ = owner.open()
+    owner.session.send_data(stream, bytes(DEFAULT_WINDOW + 1), end=True)
+    owner.sent()
+    owner.feed(encode(T.HEAD, END, 2, ANSWER))
+    assert 2 in owner.session.streams
+    owner.feed(window(2, 1))
+    assert owner.said() == [(T.DATA, 2)] and not owner.session.streams
+
+
+def test_nothing_goes_straight_out_while_others_wait_their_turn() -> None:
+    owner = server()
+    bulk, _ = owner.open()
+    other, _ = owner.open()
+    owner.sent()
+    owner.session.send_data(bulk, bytes(2 * QUANTUM))
+    owner.session.send_data(other, bytes(QUANTUM))
+    assert owner.sent(budget=1)[0][2] == bulk.id
 
 
 def test_queued_data_wakes_when_credit_arrives() -> None:

@@ -1,9 +1,15 @@
+from collections import deque
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.kits.tunnel import REQUEST, Ear, Owner, joined
 from zerotrust.errors import RemoteProtocolError
 from zerotrust.tunnel.codes import Code
+from zerotrust.tunnel.messages import pack_head
+from zerotrust.tunnel.session import HIGH_WATER, LOW_WATER
+from zerotrust.tunnel.stream import QUANTUM, Stream
 from zerotrust.tunnel.window import DEFAULT_WINDOW, MAX_WINDOW, MIN_WINDOW, GrowthBudget, ReceiveWindow
 
 
@@ -108,3 +114,85 @@ def test_credit_arithmetic(initial: int, total: int, steps: list[tuple[int, int,
         assert window.held or credit * 2 > window.size, "all was handed on and yet the sender may not go on"
     window.close()
     assert budget.left == total and window.held == 0
+
+
+RATE = 20_000_000
+ONE_WAY = 0.05
+STEP = 0.001
+PIECE = bytes(64 * 1024)
+
+
+class Download(Ear):
+    """Hands all on at once, or only every now and then, or never; the sizes are noted."""
+
+    def __init__(self, every: float | None) -> None:
+        super().__init__()
+        self.every = every
+        self.read_at = 0.0
+        self.waiting = 0
+        self.total = 0
+
+    def data(self, payload: bytes, *, end: bool) -> None:
+        self.waiting += len(payload)
+        self.total += len(payload)
+
+
+def download(every: float | None, seconds: float) -> tuple[Download, Stream, dict[int, int]]:
+    """An endless answer over 20 MB/s and a round trip of 100 ms; how much had arrived by each tenth of a second."""
+    pair = joined()
+    session = pair.server.session
+    ear = Download(every)
+    stream = session.open_stream(REQUEST, ear, end=True, now=0.0)
+    pair.pump()
+    pair.now = 0.0
+    for owner in (pair.server, pair.agent):
+        owner.session.keepalive.round_trip = 2 * ONE_WAY
+    sending = pair.agent.session.streams[stream.id]
+    source = pair.agent.session
+    source.send_head(sending, pack_head(2, 0, 0, b"HTTP/1.1 200 OK\r\n"))
+    pipes: dict[Owner, deque[tuple[float, bytes]]] = {pair.server: deque(), pair.agent: deque()}
+    arrived: dict[int, int] = {}
+    allowance = 0.0
+    for step in range(round(seconds / STEP)):
+        now = step * STEP
+        for owner, pipe in pipes.items():
+            while pipe and pipe[0][0] <= now:
+                owner.session.receive_data(pipe.popleft()[1], now)
+            owner.session.tick(now)
+        while sending.queued < LOW_WATER:
+            source.send_data(sending, PIECE)
+        allowance = min(allowance + RATE * STEP, 4 * QUANTUM)
+        if allowance > 0 and (out := b"".join(source.data_to_send(int(allowance)))):
+            allowance -= len(out)
+            pipes[pair.server].append((now + ONE_WAY, out))
+        if ear.waiting and ear.every is not None and now >= ear.read_at:
+            count, ear.waiting = ear.waiting, 0
+            for _ in range(4):
+                session.consumed(stream, count // 4, now)
+            session.consumed(stream, count % 4, now)
+            ear.read_at = now + ear.every
+        if out := b"".join(session.data_to_send(1 << 20)):
+            pipes[pair.agent].append((now + ONE_WAY, out))
+        arrived[round(now * 10)] = ear.total
+        assert session.held == stream.window.held <= stream.window.size <= MAX_WINDOW
+        assert sending.queued <= HIGH_WATER + len(PIECE)
+    assert pair.server.over is None and pair.agent.over is None
+    return ear, stream, arrived
+
+
+def test_a_long_fat_pipe_is_full_after_a_second() -> None:
+    _, stream, arrived = download(0.0, 2.5)
+    rate = (arrived[24] - arrived[10]) / 1.4
+    assert rate > 0.97 * RATE
+    assert stream.window.size <= 8 * RATE * 2 * ONE_WAY, "and it takes no more memory than that needs"
+
+
+def test_a_reader_that_stalls_keeps_the_window_small() -> None:
+    ear, stream, _ = download(None, 1.0)
+    assert stream.window.size == DEFAULT_WINDOW and ear.total == DEFAULT_WINDOW
+
+
+def test_a_reader_that_reads_now_and_then_keeps_the_window_small() -> None:
+    """The first burst of all looks like a fast reader; what follows does not."""
+    _, stream, _ = download(0.5, 10.0)
+    assert stream.window.size <= 2 * DEFAULT_WINDOW
