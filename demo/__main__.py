@@ -23,6 +23,7 @@ from demo.children import Child, Children, DemoError
 HOST: Final = "demo.localhost"
 PREFERRED_PORT: Final = 8443
 READY_TIMEOUT: Final = 60.0
+FOLDER_BYTES: Final = 85  # Caddy's socket lies below the folder, and the system allows 107 bytes for its path
 COMMAND: Final = Path(sys.executable).with_name("0trust")
 
 SERVER_YAML: Final = """\
@@ -204,6 +205,10 @@ async def serve(plan: Plan, children: Children) -> None:
 
 async def run(folder: Path) -> None:
     """Serves until a signal says stop."""
+    if len(os.fsencode(folder)) > FOLDER_BYTES:
+        raise DemoError(
+            f"the path of the temporary folder is too long for a socket ({folder}); set TMPDIR to a shorter one"
+        )
     stop = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)

@@ -97,7 +97,7 @@ run "unit tests" tests tests/unit tests/test_house.py
 run "component tests" tests tests/component
 run "browser tests" tests tests/browser
 if compgen -G 'fuzz/[!_]*.py' >/dev/null; then run "fuzzing" fuzz; fi
-if [ -f compliance/autobahn/run.py ]; then
-    run "Autobahn's WebSocket suite" "$BIN/python" compliance/autobahn/run.py
+if [ -f compliance/autobahn/__main__.py ]; then
+    run "Autobahn's WebSocket suite" "$BIN/python" -m compliance.autobahn
 fi
 stage=""

@@ -18,6 +18,7 @@ DOWN = "down.localhost"
 HURRIED = "hurried.localhost"
 CLOGGED = "clogged.localhost"
 MORTAL = "mortal.localhost"
+RECORDED = "myapp.localhost"
 
 
 @dataclass
@@ -27,6 +28,8 @@ class Parts:
     stack: Stack
     origin: Origin
     ws: WsEcho
+    recorder: Origin
+    """RECORDED's backend: it keeps every request as it came in."""
     mortal_port: int
     """MORTAL's backend is not running; a test starts it here, and ends it."""
 
@@ -41,7 +44,7 @@ async def parts(tmp_path_factory: pytest.TempPathFactory, authority: Authority) 
     """The shared stack, with a service for every kind of backend."""
     folder: Path = tmp_path_factory.mktemp("shared")
     clogged, mortal_port = Clogged(), closed_port()
-    async with Origin(folder) as origin, WsEcho(folder) as ws:
+    async with Origin(folder) as origin, Origin(folder, "--record") as recorder, WsEcho(folder) as ws:
         services = [
             service(APP, origin.port),
             service(WS, ws.port, websocket=True),
@@ -50,9 +53,10 @@ async def parts(tmp_path_factory: pytest.TempPathFactory, authority: Authority) 
             service(HURRIED, origin.port, timeout="1s"),
             service(CLOGGED, clogged.port, timeout="1s"),
             service(MORTAL, mortal_port),
+            service(RECORDED, recorder.port),
         ]
         async with Stack(folder, authority, agents={"agent-1": services}, level="debug") as stack:
-            yield Parts(stack, origin, ws, mortal_port)
+            yield Parts(stack, origin, ws, recorder, mortal_port)
     clogged.close()
 
 

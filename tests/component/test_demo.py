@@ -7,7 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,13 +26,20 @@ pytestmark = [
 ]
 
 
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A short path: Caddy's socket is deep below it."""
+    with tempfile.TemporaryDirectory(prefix="t-") as name:
+        yield Path(name)
+
+
 class Demo(Process):
     """The demo on a port of its own; entered, it is ready."""
 
-    def __init__(self, tmp_path: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         self.port = free_port()
-        env = {"ZEROTRUST_DEMO_PORT": str(self.port), "TMPDIR": str(tmp_path)}
-        super().__init__("demo", [sys.executable, "-m", "demo"], log=tmp_path / "demo.log", env=env)
+        env = {"ZEROTRUST_DEMO_PORT": str(self.port), "TMPDIR": str(folder)}
+        super().__init__("demo", [sys.executable, "-m", "demo"], log=folder / "demo.log", env=env)
 
     async def __aenter__(self) -> "Demo":
         self.start()
@@ -62,8 +70,8 @@ class Demo(Process):
 
 
 @pytest.fixture
-async def demo(tmp_path: Path) -> AsyncIterator[Demo]:
-    async with Demo(tmp_path) as demo:
+async def demo(folder: Path) -> AsyncIterator[Demo]:
+    async with Demo(folder) as demo:
         yield demo
 
 
@@ -106,11 +114,11 @@ async def test_part_that_dies_ends_all_with_a_line(demo: Demo, words: str, name:
     await demo.check_gone()
 
 
-async def test_stopped_while_it_starts(tmp_path: Path) -> None:
-    demo = Demo(tmp_path)
+async def test_stopped_while_it_starts(folder: Path) -> None:
+    demo = Demo(folder)
     demo.start()
-    await eventually(lambda: list(tmp_path.glob("0trust-demo-*")), "its folder is there")
-    demo.folder = next(tmp_path.glob("0trust-demo-*"))
+    await eventually(lambda: list(folder.glob("0trust-demo-*")), "its folder is there")
+    demo.folder = next(folder.glob("0trust-demo-*"))
     await eventually(demo.family, "it has started something")
     demo.send_signal(signal.SIGTERM)
     assert await demo.wait_exit() == 0
@@ -140,7 +148,20 @@ async def test_port_that_cannot_be_used_is_one_line(tmp_path: Path, wish: str) -
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+async def test_folder_that_is_too_deep_is_one_line(folder: Path) -> None:
+    deep = folder / ("x" * 90)
+    deep.mkdir()
+    env = {**os.environ, "TMPDIR": str(deep)}
+    done = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-m", "demo"], env=env, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "set TMPDIR to a shorter one" in line
+    assert list(deep.iterdir()) == []
+
+
+async def test_folder_that_cannot_be_written_is_one_line() -> None:
     """No place for temporary files at all: Python tries TMPDIR, the system's folders and the working directory."""
     code = "import tempfile; tempfile._candidate_tempdir_list = lambda: ['/proc']; import demo.__main__ as d; d.main()"
     done = await asyncio.to_thread(

@@ -46,6 +46,11 @@ class Request:
         return self.target.partition("?")[0]
 
     @property
+    def route(self) -> str:
+        """The first part of the path."""
+        return [*self.path.split("/"), ""][1]
+
+    @property
     def query(self) -> dict[str, str]:
         return {name: values[0] for name, values in parse_qs(self.target.partition("?")[2]).items()}
 
@@ -81,6 +86,7 @@ class Exchange:
         self.stats = stats
         self.reusable = request.get("connection").lower() != "close"
         self.body_is_read = False
+        self.body_is_complete = False
         self.trailers: list[tuple[str, str]] = []
 
     async def body(self) -> AsyncIterator[bytes]:
@@ -97,6 +103,7 @@ class Exchange:
             while (line := await self.wire.read_until(b"\r\n")) != b"\r\n":
                 name, _, value = line.decode("latin-1").partition(":")
                 self.trailers.append((name, value.strip()))
+            self.body_is_complete = True
             return
         left = int(self.request.get("content-length", "0"))
         while left:
@@ -105,6 +112,7 @@ class Exchange:
                 raise Gone
             left -= len(piece)
             yield piece
+        self.body_is_complete = True
 
     async def skip_body(self) -> None:
         async for _ in self.body():

@@ -26,8 +26,6 @@ class Origin:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def accepted(self, wire: Wire) -> None:
-        if self._record:
-            wire.recorder = bytearray()
         task = asyncio.create_task(self.serve(wire))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -46,32 +44,30 @@ class Origin:
         except Gone:
             pass
         finally:
-            if self._record and wire.recorder:
-                raw = base64.b64encode(wire.recorder).decode()
-                self.log.append({"connection": connection, "all": raw, "rest": len(wire.buffer)})
+            if self._record and wire.buffer:
+                self.log.append({"connection": connection, "rest": base64.b64encode(wire.buffer).decode()})
             wire.close()
             self.stats.open -= 1
 
     async def answer(self, exchange: "Exchange", connection: int) -> bool:
         """Answers one request; True if the connection can be used again."""
         request = exchange.request
-        name = request.path.split("/")[1]
+        name = request.route
         if name in ("stats", "log"):
             await self.tell(exchange, name)
             return False
         self.stats.requests += 1
         self.stats.served[name] = self.stats.served.get(name, 0) + 1
+        entry: dict[str, object] = {
+            "connection": connection,
+            "raw": base64.b64encode(request.raw).decode(),
+            "method": request.method,
+            "target": request.target,
+            "fields": request.fields,
+            "doubts": request.doubts(),
+        }
         if self._record:
-            self.log.append(
-                {
-                    "connection": connection,
-                    "raw": base64.b64encode(request.raw).decode(),
-                    "method": request.method,
-                    "target": request.target,
-                    "fields": request.fields,
-                    "doubts": request.doubts(),
-                }
-            )
+            self.log.append(entry)
         try:
             await ROUTES.get(name, echo)(exchange)
             if exchange.reusable and not exchange.body_is_read:
@@ -79,6 +75,8 @@ class Origin:
         except Gone:
             self.stats.aborted += 1
             raise
+        finally:
+            entry["complete"] = exchange.body_is_complete
         return exchange.reusable
 
     async def tell(self, exchange: Exchange, name: str) -> None:

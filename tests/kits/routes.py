@@ -217,7 +217,7 @@ async def websocket_greeting(x: Exchange) -> None:
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n\x81\x0bhello first"
     )
-    await linger(x)
+    await x.wire.read()  # the client's close; ours is the end of the connection
 
 
 async def upgrade_refused(x: Exchange) -> None:

@@ -30,7 +30,6 @@ class Wire(asyncio.Protocol):
         self._changed = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
-        self.recorder: bytearray | None = None
 
     # asyncio's side
 
@@ -40,8 +39,6 @@ class Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
-        if self.recorder is not None:
-            self.recorder += data
         if len(self.buffer) > LIMIT:
             self.transport.pause_reading()
         self._changed.set()
