@@ -233,6 +233,7 @@ class Session:
         if code is Code.NO_ERROR and stream.sending is _DONE and not stream.sent:
             stream.leaving = reason
             stream.sink = None
+            self.consumed(stream, stream.window.held, self.keepalive.heard_at)
             return
         self._forget(stream)
         payload = pack_reason(code, reason)

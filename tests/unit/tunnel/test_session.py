@@ -344,15 +344,20 @@ def test_no_error_waits_for_the_answer_that_is_queued() -> None:
     assert not pair.agent.session.streams and pair.agent.session.held == 0
 
 
-def test_both_ends_may_leave_while_they_wait_for_credit() -> None:
+@pytest.mark.parametrize("late", [False, True])
+def test_both_ends_may_leave_while_they_wait_for_credit(late: bool) -> None:
     """What comes for one who has left is dropped and its credit given back: else each would wait for the other."""
     pair = joined()
     stream, _ = pair.server.open()
     pair.pump()
     answering = pair.agent.session.streams[stream.id]
     pair.agent.session.send_head(answering, ANSWER)
-    for owner, half in ((pair.server, stream), (pair.agent, answering)):
+    halves = ((pair.server, stream), (pair.agent, answering))
+    for owner, half in halves:
         owner.session.send_data(half, bytes(5 * DEFAULT_WINDOW), end=True)
+    if late:
+        pair.pump()
+    for owner, half in halves:
         owner.session.reset(half, Code.NO_ERROR)
         owner.ears[stream.id].silenced = True
     pair.pump()
