@@ -69,6 +69,8 @@ async def jupyter_port(tmp_path: Path) -> AsyncIterator[int]:
 async def ran(page: Page) -> bool:
     """Runs the cell; JupyterLab forgets a run that comes while it is still connecting, then a person runs it again."""
     cell = page.locator(".jp-CodeCell").first
+    if await page.locator(".jp-Dialog").count():
+        raise AssertionError(f"JupyterLab asks: {await page.locator('.jp-Dialog').inner_text()}")
     await cell.locator(".cm-content").first.click()
     await page.keyboard.press("Control+Enter")
     try:

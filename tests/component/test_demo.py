@@ -126,12 +126,12 @@ async def test_stopped_while_it_starts(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("wish", ["busy", "many", "70000", "-1"])
-async def test_port_that_cannot_be_used_is_one_line(tmp_path: Path, wish: str) -> None:
+async def test_port_that_cannot_be_used_is_one_line(folder: Path, wish: str) -> None:
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
         busy.listen()
         port = str(busy.getsockname()[1]) if wish == "busy" else wish
-        env = {**os.environ, "ZEROTRUST_DEMO_PORT": port, "TMPDIR": str(tmp_path)}
+        env = {**os.environ, "ZEROTRUST_DEMO_PORT": port, "TMPDIR": str(folder)}
         done = await asyncio.to_thread(
             subprocess.run,
             [sys.executable, "-m", "demo"],
@@ -145,7 +145,7 @@ async def test_port_that_cannot_be_used_is_one_line(tmp_path: Path, wish: str) -
     (line,) = done.stderr.splitlines()
     assert line.startswith("demo: ")
     assert port in line
-    assert list(tmp_path.iterdir()) == []
+    assert list(folder.iterdir()) == []
 
 
 async def test_folder_that_is_too_deep_is_one_line(folder: Path) -> None:

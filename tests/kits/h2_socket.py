@@ -19,6 +19,7 @@ from h2.events import (
     StreamReset,
     WindowUpdated,
 )
+from h2.exceptions import StreamClosedError
 from h2.settings import SettingCodes
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import Protocol, Side
@@ -116,7 +117,8 @@ class H2:
             case ResponseReceived(stream_id=int(number), headers=list(headers)):
                 self.sockets[number].answer({str(name): str(value) for name, value in headers})
             case DataReceived(stream_id=int(number), data=bytes(data), flow_controlled_length=int(length)):
-                self.machine.acknowledge_received_data(length, number)
+                with contextlib.suppress(StreamClosedError):
+                    self.machine.acknowledge_received_data(length, number)
                 self.sockets[number].receive(data)
             case StreamEnded(stream_id=int(number)) | StreamReset(stream_id=int(number)):
                 self.sockets[number].end()
@@ -147,6 +149,8 @@ class H2Socket:
         self.answered.set()
 
     def receive(self, data: bytes) -> None:
+        if self.status != 200:  # the body of a refusal
+            return
         self._protocol.receive_data(data)
         for event in self._protocol.events_received():
             assert isinstance(event, Frame)
