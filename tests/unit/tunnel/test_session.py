@@ -260,6 +260,12 @@ def test_streams_beyond_the_limit_are_refused() -> None:
     assert 10 in owner.ears
 
 
+def test_a_request_whose_head_is_too_large_is_reset() -> None:
+    owner = agent()
+    owner.feed(encode(T.OPEN, 0, 2, bytes(MAX_HEAD_BYTES + 1)))
+    assert owner.said() == [(T.RESET, 2)] and not owner.ears and owner.over is None
+
+
 def test_a_peer_that_makes_us_answer_and_does_not_read_is_cut_off() -> None:
     """What waits for a peer that does not read is bounded, whatever it sends."""
     pinged = server()
