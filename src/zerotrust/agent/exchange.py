@@ -9,7 +9,7 @@ import structlog
 from zerotrust.agent.services import LiveService
 from zerotrust.errors import ForwardError, LocalProtocolError, UpstreamFailed, UpstreamTimeout
 from zerotrust.http.body import Kind, Writer, writer_for
-from zerotrust.http.forward import request_framing_lines, response_block
+from zerotrust.http.forward import check_trailers, request_framing_lines, response_block
 from zerotrust.http.head import ResponseHead
 from zerotrust.net.http_client import BackendConnection
 from zerotrust.tunnel.codes import FLAG_ANNOUNCE, FLAG_TRAILERS, FLAG_UPGRADE, KIND_CHUNKED, KIND_NONE, Code
@@ -103,6 +103,10 @@ class Exchange:
             self._send_body(connection, payload, end=end)
 
     def trailers(self, payload: bytes) -> None:
+        if not check_trailers(payload) or self._request.flags & FLAG_UPGRADE:
+            self._context.session.reset(self._stream, Code.PROTOCOL_ERROR, "trailers that are not acceptable")
+            self._leave()
+            return
         self._held_trailers = payload
         if self._connection is not None:
             self._send_held(self._connection)
@@ -164,13 +168,17 @@ class Exchange:
             self._retried = True
             self._writer = None
             self.start()
+        elif self._response_ended:
+            # All that the backend said is on its way. That it takes no more does not undo it.
+            self._context.session.reset(self._stream, Code.NO_ERROR, str(error))
+            self._retire()
         else:
             self._fail(error)
 
     def drained(self) -> None:
         owed, self._owed = self._owed, 0
         if owed:
-            self._context.session.consumed(self._stream, owed, self._context.loop.time())
+            self._consumed(owed)
 
     # ---- inside
 
@@ -219,7 +227,13 @@ class Exchange:
             if connection.congested:
                 self._owed += len(payload)
             else:
-                self._context.session.consumed(self._stream, len(payload), self._context.loop.time())
+                self._consumed(len(payload))
+
+    def _consumed(self, count: int) -> None:
+        """The backend takes the request: its time to answer begins again."""
+        now = self._context.loop.time()
+        self._deadline = now + self._service.response_timeout
+        self._context.session.consumed(self._stream, count, now)
 
     def _write(self, connection: BackendConnection, payload: bytes, *, end: bool, trailers: bytes = b"") -> None:
         writer = self._writer

@@ -1,12 +1,16 @@
 """One connection's transport: gathered writes, back-pressure, and the one place that knows how a transport dies."""
 
 import asyncio
+import socket
 import ssl
-from typing import Any, cast
+import struct
+from typing import Any, Final, cast
 
 from zerotrust.net.flush import Flusher
 
 Chunk = bytes | memoryview
+
+_AT_ONCE: Final = struct.pack("ii", 1, 0)
 
 
 def describe(error: BaseException | None) -> str:
@@ -70,17 +74,27 @@ class Channel(asyncio.Protocol):
                 self.transport.close()
 
     def abort(self) -> None:
-        """Close at once; what was not sent is lost, and the other end sees a reset."""
+        """Close at once; what was not sent is lost."""
         self._closing = True
         self._out = []
         if self.transport is not None:
             self.transport.abort()
 
+    def reset_on_close(self) -> None:
+        """Let the other end see a reset when the connection is closed, where an end of file would be taken for good."""
+        raw = self.transport.get_extra_info("socket") if self.transport is not None else None
+        if raw is not None:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+
     def send_eof(self) -> None:
-        """Half-close: nothing more will be sent."""
-        if not self._closing and self.transport is not None:
+        """Half-close: nothing more will be sent. TLS has no half-close here and is closed as a whole."""
+        if self._closing or self.transport is None:
+            return
+        if self.transport.can_write_eof():
             self.flush()
             self.transport.write_eof()
+        else:
+            self.close()
 
     def peer(self) -> Any:
         """The other end's socket address."""

@@ -8,6 +8,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from enum import IntEnum
+from functools import partial
 from typing import Final, Protocol
 
 from zerotrust.errors import ForwardError, HttpError, UpstreamFailed, UpstreamTimeout, UpstreamUnreachable
@@ -88,7 +89,7 @@ class BackendConnection(Channel):
     @property
     def usable(self) -> bool:
         """A request can be sent on it."""
-        return not self._closing and self.transport is not None and self.state is State.IDLE
+        return not (self._closing or self._input_ended or self.transport is None) and self.state is State.IDLE
 
     def begin(self, sink: ResponseSink, method: bytes) -> None:
         """The sink is about to send a request with `send`."""
@@ -99,6 +100,7 @@ class BackendConnection(Channel):
     def release(self) -> None:
         """The request and its answer are complete; into the pool, if the connection may be used again."""
         self._sink = None
+        self.resume_reading()
         self._pool.put(self)
 
     def detach(self) -> None:
@@ -144,7 +146,7 @@ class BackendConnection(Channel):
             return False
         if self.state is State.TUNNEL:
             sink.body(b"", end=True)
-            return True
+            return self.transport is not None and self.transport.can_write_eof()
         if self.state is State.BODY and self._reader is not None:
             try:
                 self._reader.eof()
@@ -157,6 +159,9 @@ class BackendConnection(Channel):
 
     def ended(self, error: Exception | None) -> None:
         self._pool.discard(self)
+        if self.state is State.TUNNEL and error is None and not self._input_ended:
+            # TLS has no half-close: the end of the connection is the end of what the backend says.
+            self.eof_received()
         if self._sink is not None:
             untouched = self.reused and self.state is State.HEAD and not self._buffer
             self._fail(UpstreamFailed(f"the backend broke off: {describe(error)}"), untouched=untouched)
@@ -259,6 +264,7 @@ class BackendPool:
         self._tasks = tasks
         self._loop = asyncio.get_running_loop()
         self._idle: list[BackendConnection] = []
+        self._closed = False
 
     def take(self) -> BackendConnection | None:
         """An idle connection, ready for `begin`."""
@@ -275,7 +281,7 @@ class BackendPool:
 
     def put(self, connection: BackendConnection) -> None:
         """Take a connection back."""
-        if not connection.keep or not connection.usable or len(self._idle) >= MAX_IDLE:
+        if self._closed or not connection.keep or not connection.usable or len(self._idle) >= MAX_IDLE:
             connection.close()
             return
         connection.idle_since = self._loop.time()
@@ -295,14 +301,18 @@ class BackendPool:
 
     def close(self) -> None:
         """Close what is idle; connections in use end with their requests."""
+        self._closed = True
         idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
 
     async def _dial(self, ready: Callable[[BackendConnection], None], failed: Callable[[ForwardError], None]) -> None:
+        # The loop's own TLS, not the faster one that net.loop puts over it: aiofastnet 1.2.0 forgets what it holds when
+        # reading is paused, until the backend sends more.
+        connect = partial(type(self._loop).create_connection, self._loop) if self._tls else self._loop.create_connection
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                _, connection = await self._loop.create_connection(
+                _, connection = await connect(
                     lambda: BackendConnection(self._flusher, self),
                     self._host,
                     self._port,
@@ -314,4 +324,7 @@ class BackendPool:
         except OSError as error:
             failed(UpstreamUnreachable(f"the backend cannot be reached: {describe(error)}"))
         else:
-            ready(connection)
+            if connection.usable:
+                ready(connection)
+            else:
+                failed(UpstreamFailed("the backend closed the connection at once"))

@@ -18,7 +18,7 @@ from enum import IntEnum
 from typing import Final, Protocol
 
 from zerotrust.errors import HttpError, LocalProtocolError
-from zerotrust.http.body import Kind, Reader, Writer, reader_for, request_framing, writer_for
+from zerotrust.http.body import NO_BODY, CloseWriter, Kind, Reader, Writer, reader_for, request_framing, writer_for
 from zerotrust.http.forward import response_framing_lines
 from zerotrust.http.head import RequestHead, find_head_end, parse_request
 from zerotrust.http.replies import error_reply
@@ -80,7 +80,6 @@ class HttpServerConnection(Channel):
         "_input_ended",
         "_loop",
         "_output_ended",
-        "_paused_for_sink",
         "_reader",
         "_responded",
         "_searched",
@@ -110,7 +109,6 @@ class HttpServerConnection(Channel):
         self._responded = False
         self._input_ended = False
         self._output_ended = False
-        self._paused_for_sink = False
 
     # ---- what the handler and the sink call
 
@@ -143,7 +141,8 @@ class HttpServerConnection(Channel):
         if kind is Kind.CHUNKED and head.minor == 0:
             kind = Kind.CLOSE
             head.keep_alive = False
-        close = not self.reusable()
+        head.keep_alive = self.reusable()
+        close = not head.keep_alive
         framing = Kind.LENGTH if announce else kind
         self.send(block + response_framing_lines(framing, length, close=close, upgrade=False))
         self._writer = writer_for(kind, length)
@@ -189,7 +188,15 @@ class HttpServerConnection(Channel):
     def break_off(self) -> None:
         """End the connection inside an answer, so that the client sees that it is not whole."""
         self._sink = None
+        self.flush()
+        if isinstance(self._writer, CloseWriter):
+            self.reset_on_close()
         self.abort()
+
+    def finish(self) -> None:
+        """End a byte relay: what the backend said last arrives, what the client still says does not matter."""
+        self._sink = None
+        self.close()
 
     @property
     def tunnelled(self) -> bool:
@@ -203,13 +210,11 @@ class HttpServerConnection(Channel):
 
     def pause_reading(self) -> None:
         """The sink takes no more for now."""
-        self._paused_for_sink = True
         if self.transport is not None:
             self.transport.pause_reading()
 
     def resume_reading(self) -> None:
         """The sink takes more."""
-        self._paused_for_sink = False
         if self.transport is not None:
             self.transport.resume_reading()
 
@@ -254,9 +259,12 @@ class HttpServerConnection(Channel):
     def eof_received(self) -> bool:
         self._input_ended = True
         if self._state is State.TUNNEL:
-            if self._sink is not None:
-                self._sink.body(b"", end=True)
-            return True
+            sink = self._sink
+            if self._output_ended:
+                self._sink = None
+            if sink is not None:
+                sink.body(b"", end=True)
+            return not self._output_ended
         # In HTTP a client that half-closes is one that went away: Caddy does so when its own client aborts.
         return self._head is not None and self._head.upgrade is not None and not self._responded
 
@@ -282,12 +290,13 @@ class HttpServerConnection(Channel):
                 self._searched = len(buffer)
                 return
             head = parse_request(bytes(buffer[:end]))
-            framing = request_framing(head)
         except HttpError as error:
             self._fail(error)
             return
-        rest = bytes(buffer[end:])
-        buffer.clear()
+        # A head that asks for an upgrade has no body, or one of length 0.
+        framing = request_framing(head) if head.upgrade is None else NO_BODY
+        # What follows stays in the buffer: a handler that answers at once goes on to it.
+        del buffer[:end]
         self._searched = 0
         self._head = head
         self._responded = False
@@ -297,11 +306,11 @@ class HttpServerConnection(Channel):
         if sink is None or self._closing:
             return
         self._sink = sink
-        if framing[0] is Kind.NONE:
-            buffer += rest
-            return
-        self._reader = reader_for(*framing)
-        self._read_body(rest)
+        if framing[0] is not Kind.NONE:
+            self._reader = reader_for(*framing)
+            rest = bytes(buffer)
+            buffer.clear()
+            self._read_body(rest)
 
     def _read_body(self, data: bytes) -> None:
         reader = self._reader
@@ -358,7 +367,7 @@ class HttpServerConnection(Channel):
     def reusable(self) -> bool:
         """The connection goes on after this request."""
         head = self._head
-        if head is None or not head.keep_alive or self._state is not State.WAIT:
+        if head is None or not head.keep_alive or self._state is not State.WAIT or self._input_ended:
             return False
         # After a refused upgrade, what was sent ahead is of a protocol that never began: not a next request.
         return head.upgrade is None or not self._buffer
@@ -378,7 +387,6 @@ class HttpServerConnection(Channel):
         self._head = None
         self._state = State.HEAD
         self._since = self._loop.time()
-        self._paused_for_sink = False
         if self.transport is not None and not self.transport.is_reading():
             self.transport.resume_reading()
         if self._buffer:

@@ -120,7 +120,9 @@ class TunnelLink(Channel):
             self.session.keepalive.heard(now)
         self._ticked_at = now
         self.session.tick(now)
-        if self.session.phase is Phase.CLOSED and self.congested:
+        if self.session.phase is not Phase.CLOSED:
+            self._timer = self._loop.call_later(TICK, self._tick)
+        elif self.congested:
             self.abort()
         else:
-            self._timer = self._loop.call_later(TICK, self._tick)
+            self.flush()

@@ -120,16 +120,24 @@ class Relay:
         connection = self._connection
         if connection is None:
             return
-        if not check_trailers(payload):
-            self._break_off(RemoteProtocolError("trailers that are not field lines"))
+        if not check_trailers(payload) or connection.tunnelled:
+            self._break_off(RemoteProtocolError("trailers that are not acceptable"))
+            return
+        try:
+            connection.respond_trailers(payload)
+        except LocalProtocolError as error:
+            self._break_off(RemoteProtocolError(str(error)))
             return
         self._connection = None
-        connection.respond_trailers(payload)
         self._stop_request()
 
     def reset(self, code: Code, reason: str) -> None:
         connection, self._connection = self._connection, None
-        if connection is not None:
+        if connection is None:
+            return
+        if code is Code.NO_ERROR and connection.tunnelled:
+            connection.finish()
+        else:
             self._fail(connection, error_for(code, reason))
 
     def writable(self) -> None:

@@ -1,0 +1,66 @@
+"""A transport without a network: what was written to it, and what was asked of it."""
+
+import asyncio
+import socket
+from collections.abc import Iterable
+from typing import Any
+
+
+class FakeTransport(asyncio.Transport):
+    """Takes everything at once. `tls` stands for one that has no half-close."""
+
+    def __init__(self, protocol: asyncio.Protocol, *, tls: bool = False) -> None:
+        super().__init__({"socket": self})
+        self._protocol = protocol
+        self._tls = tls
+        self._closing = False
+        self._reading = True
+        self.output = b""
+        self.has_eof = self.is_aborted = self.resets = False
+        protocol.connection_made(self)
+
+    async def written(self) -> bytes:
+        """What was written since the last time, after the loop has had its turns."""
+        for _ in range(10):
+            await asyncio.sleep(0)
+        output, self.output = self.output, b""
+        return output
+
+    def setsockopt(self, level: int, name: int, value: Any) -> None:
+        self.resets |= (level, name) == (socket.SOL_SOCKET, socket.SO_LINGER)
+
+    def write(self, data: Any) -> None:
+        assert not self.has_eof and not self._closing
+        self.output += data
+
+    def writelines(self, list_of_data: Iterable[Any]) -> None:
+        self.write(b"".join(list_of_data))
+
+    def can_write_eof(self) -> bool:
+        return not self._tls
+
+    def write_eof(self) -> None:
+        if self._tls:
+            raise NotImplementedError
+        self.has_eof = True
+
+    def close(self) -> None:
+        if not self._closing:
+            self._closing = True
+            asyncio.get_running_loop().call_soon(self._protocol.connection_lost, None)
+
+    def abort(self) -> None:
+        self.is_aborted = True
+        self.close()
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def is_reading(self) -> bool:
+        return self._reading and not self._closing
+
+    def pause_reading(self) -> None:
+        self._reading = False
+
+    def resume_reading(self) -> None:
+        self._reading = True

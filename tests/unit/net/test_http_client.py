@@ -1,0 +1,127 @@
+"""A backend's connection without a network: when it is used again, and what its end means."""
+
+import asyncio
+
+import pytest
+
+from tests.kits.transport import FakeTransport
+from zerotrust.errors import ForwardError
+from zerotrust.http.body import Kind
+from zerotrust.http.head import ResponseHead
+from zerotrust.net.flush import Flusher
+from zerotrust.net.http_client import BackendConnection, BackendPool
+from zerotrust.net.tasks import Tasks
+
+pytestmark = pytest.mark.anyio
+
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: chat/1\r\n\r\n"
+
+
+class Owner:
+    """Sends one request after the other; takes nothing more than it has after each piece of a body."""
+
+    def __init__(self, *, tls: bool = False) -> None:
+        flusher = Flusher(asyncio.get_running_loop())
+        self.pool = BackendPool(host="a", port=1, tls=None, flusher=flusher, tasks=Tasks())
+        self.connection = BackendConnection(flusher, self.pool)
+        self.transport = FakeTransport(self.connection, tls=tls)
+        self.said = b""
+        self.ends = 0
+        self.error: ForwardError | None = None
+
+    def ask(self) -> None:
+        self.connection.begin(self, b"GET")
+        self.connection.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+
+    def response_interim(self, head: ResponseHead) -> None: ...
+
+    def response(self, head: ResponseHead, framing: tuple[Kind, int]) -> None:
+        self.tunnelled = framing[0] is Kind.TUNNEL
+
+    def body(self, data: bytes, *, end: bool) -> None:
+        self.said += data
+        self.connection.pause_reading()
+        self.ends += end
+        if end and not self.tunnelled:
+            self.connection.release()
+
+    def body_trailers(self, fields: bytes) -> None:
+        self.ends += 1
+        self.connection.release()
+
+    def failed(self, error: ForwardError, *, untouched: bool) -> None:
+        self.error = error
+
+    def drained(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nA: b\r\n\r\n",
+    ],
+)
+async def test_connection_is_read_again_when_it_is_used_again(answer: bytes) -> None:
+    owner = Owner()
+    owner.ask()
+    owner.connection.data_received(answer)
+    assert owner.pool.take() is owner.connection
+    assert owner.transport.is_reading()
+
+
+async def test_body_until_the_end_of_the_connection_is_the_last() -> None:
+    owner = Owner()
+    owner.ask()
+    owner.connection.data_received(b"HTTP/1.1 200 OK\r\n\r\nok")
+    owner.connection.eof_received()
+    assert (owner.said, owner.ends) == (b"ok", 1)
+    assert owner.pool.take() is None
+
+
+async def test_idle_connection_that_has_ended_is_not_used_again() -> None:
+    owner = Owner()
+    owner.ask()
+    owner.connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    owner.connection.eof_received()
+    assert owner.pool.take() is None
+
+
+async def test_connection_of_a_service_that_was_replaced_is_closed_after_its_request() -> None:
+    owner = Owner()
+    owner.ask()
+    owner.pool.close()
+    owner.connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    assert owner.transport.is_closing()
+
+
+async def test_half_close_of_a_relay_over_tcp() -> None:
+    owner = Owner()
+    owner.ask()
+    owner.connection.data_received(SWITCH)
+    owner.connection.send(b"last")
+    owner.connection.send_eof()
+    assert owner.transport.output.endswith(b"last") and owner.transport.has_eof
+    owner.connection.data_received(b"answer")
+    assert owner.connection.eof_received(), "the other direction goes on"
+    assert (owner.said, owner.ends, owner.error) == (b"answer", 1, None)
+
+
+async def test_half_close_of_a_relay_over_tls_ends_both_directions() -> None:
+    """There is no such thing over TLS here."""
+    owner = Owner(tls=True)
+    owner.ask()
+    owner.connection.data_received(SWITCH)
+    owner.connection.send(b"last")
+    owner.connection.send_eof()
+    assert (await owner.transport.written()).endswith(b"last")
+    assert owner.transport.is_closing()
+    assert owner.ends == 1
+
+
+async def test_relay_over_tls_that_ends_without_a_word_has_ended() -> None:
+    owner = Owner(tls=True)
+    owner.ask()
+    owner.connection.data_received(SWITCH + b"bye")
+    owner.connection.connection_lost(None)
+    assert (owner.said, owner.ends) == (b"bye", 1)

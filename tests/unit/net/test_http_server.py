@@ -1,0 +1,131 @@
+"""A client's connection without a network: what is answered, what is kept, and how it ends."""
+
+import asyncio
+
+import pytest
+
+from tests.kits.transport import FakeTransport
+from zerotrust.http.body import Kind
+from zerotrust.http.head import RequestHead
+from zerotrust.net.flush import Flusher
+from zerotrust.net.http_server import HttpServerConnection, RequestSink
+
+pytestmark = pytest.mark.anyio
+
+NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\n"
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: chat/1\r\n"
+GET = b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n"
+UPGRADE = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: chat/1\r\n%b\r\n"
+
+
+class Owner:
+    """Takes requests: answers 404 to /no at once, and keeps the rest to be answered by the test."""
+
+    def __init__(self) -> None:
+        self.connection = HttpServerConnection(Flusher(asyncio.get_running_loop()), self, set())
+        self.transport = FakeTransport(self.connection)
+        self.targets: list[bytes] = []
+        self.framing: tuple[Kind, int] | None = None
+        self.said = b""
+        self.ended = self.is_aborted = False
+
+    def request(
+        self, connection: HttpServerConnection, head: RequestHead, framing: tuple[Kind, int]
+    ) -> RequestSink | None:
+        self.targets.append(head.target)
+        self.framing = framing
+        if head.target == b"/no":
+            connection.refuse(NOT_FOUND, close=not connection.reusable())
+            return None
+        return self
+
+    def body(self, data: bytes, *, end: bool) -> None:
+        assert not self.ended
+        self.said += data
+        self.ended = end
+
+    def body_trailers(self, fields: bytes) -> None:
+        self.ended = True
+
+    def aborted(self) -> None:
+        self.is_aborted = True
+
+    def drained(self) -> None:
+        pass
+
+    async def hear(self, data: bytes) -> bytes:
+        """What is answered to these bytes."""
+        self.connection.data_received(data)
+        return await self.transport.written()
+
+
+async def test_pipelined_request_after_one_that_was_refused() -> None:
+    owner = Owner()
+    assert await owner.hear(GET % b"no" + GET % b"no" + GET % b"yes") == NOT_FOUND * 2
+    assert owner.targets == [b"/no", b"/no", b"/yes"]
+
+
+async def test_close_that_was_announced_is_kept() -> None:
+    """The answer begins while the request's body is coming, so it says close; then both end well."""
+    owner = Owner()
+    await owner.hear(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab")
+    owner.connection.respond(OK, Kind.LENGTH, 2, announce=False)
+    assert b"Connection: close\r\n" in await owner.hear(b"cd")
+    owner.connection.respond_data(b"ok", end=True)
+    assert owner.transport.is_closing()
+
+
+async def test_upgrade_with_a_length_of_0() -> None:
+    owner = Owner()
+    await owner.hear(UPGRADE % b"Content-Length: 0\r\n")
+    assert owner.framing == (Kind.NONE, 0)
+
+
+async def test_upgrade_is_not_granted_to_a_client_that_has_half_closed() -> None:
+    owner = Owner()
+    await owner.hear(UPGRADE % b"")
+    assert owner.connection.eof_received()
+    owner.connection.respond(OK, Kind.LENGTH, 2, announce=False)
+    owner.connection.respond_data(b"ok", end=True)
+    assert (await owner.transport.written()).endswith(b"Connection: close\r\nContent-Length: 2\r\n\r\nok")
+    assert owner.transport.is_closing()
+
+
+@pytest.mark.parametrize("first", ["client", "backend"])
+async def test_relay_ends_when_both_directions_have(first: str) -> None:
+    owner = Owner()
+    await owner.hear(UPGRADE % b"" + b"ahead")
+    owner.connection.respond(SWITCH, Kind.TUNNEL, 0, announce=False)
+    await owner.hear(b" and behind")
+    if first == "client":
+        assert owner.connection.eof_received()
+        owner.connection.respond_data(b"bye", end=True)
+        assert owner.transport.is_closing()
+    else:
+        owner.connection.respond_data(b"bye", end=True)
+        assert not owner.transport.is_closing()
+        assert not owner.connection.eof_received(), "the transport has to close"
+    assert (await owner.transport.written()).endswith(b"bye")
+    owner.connection.connection_lost(None)
+    assert owner.said == b"ahead and behind"
+    assert owner.ended and not owner.is_aborted
+
+
+async def test_last_words_before_a_relay_breaks_arrive() -> None:
+    owner = Owner()
+    await owner.hear(UPGRADE % b"")
+    owner.connection.respond(SWITCH, Kind.TUNNEL, 0, announce=False)
+    owner.connection.respond_data(b"bye")
+    owner.connection.break_off()
+    assert owner.transport.output.endswith(b"bye")
+    assert owner.transport.is_aborted
+
+
+async def test_body_that_ends_with_the_connection_breaks_off_with_a_reset() -> None:
+    owner = Owner()
+    await owner.hear(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
+    owner.connection.respond(OK, Kind.CHUNKED, 0, announce=False)
+    owner.connection.respond_data(b"half")
+    owner.connection.break_off()
+    assert owner.transport.resets
