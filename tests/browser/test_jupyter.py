@@ -69,8 +69,10 @@ async def jupyter_port(tmp_path: Path) -> AsyncIterator[int]:
 async def ran(page: Page) -> bool:
     """Runs the cell; JupyterLab forgets a run that comes while it is still connecting, then a person runs it again."""
     cell = page.locator(".jp-CodeCell").first
-    if await page.locator(".jp-Dialog").count():
-        raise AssertionError(f"JupyterLab asks: {await page.locator('.jp-Dialog').inner_text()}")
+    dialog = page.locator(".jp-Dialog")
+    if await dialog.count():  # now and then it asks for the kernel although the notebook names it
+        await dialog.locator("select").select_option(label="Python 3 (ipykernel)")
+        await dialog.locator(".jp-mod-accept").click()
     await cell.locator(".cm-content").first.click()
     await page.keyboard.press("Control+Enter")
     try:
