@@ -1,8 +1,27 @@
-"""Fixtures of all tests: asynchronous ones run on one uvloop per worker (anyio's plugin)."""
+"""Fixtures of all tests: asynchronous ones run on one uvloop per worker (anyio's plugin); what is measured is shown."""
+
+from collections.abc import Callable
 
 import pytest
+
+Measured = Callable[[str], None]
 
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> tuple[str, dict[str, bool]]:
     return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture
+def measured(record_property: Callable[[str, object], None]) -> Measured:
+    """Takes a sentence with a figure; the run's summary shows it, also when the test passes."""
+    return lambda sentence: record_property("measured", sentence)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, [])]
+    sentences = [str(value) for report in reports for name, value in report.user_properties if name == "measured"]
+    if sentences:
+        terminalreporter.section("measured")
+        for sentence in sentences:
+            terminalreporter.line(sentence)

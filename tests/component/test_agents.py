@@ -13,6 +13,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
+from tests.conftest import Measured
 from tests.kits.backends import Origin, WsEcho
 from tests.kits.client import Response
 from tests.kits.ports import free_port
@@ -296,7 +297,7 @@ async def keep_talking(socket: ClientConnection, stop: asyncio.Event) -> int:
 
 @pytest.mark.timeout(150)
 async def test_hundred_services_come_and_go_beside_two_hundred_sockets(
-    stack: Stack, agent: Agent, origin: Origin
+    stack: Stack, agent: Agent, origin: Origin, measured: Measured
 ) -> None:
     base = agent.services
     extra = [service(f"extra-{number}.localhost", origin.port) for number in range(100)]
@@ -315,7 +316,7 @@ async def test_hundred_services_come_and_go_beside_two_hundred_sockets(
     stop.set()
     counts = await asyncio.gather(*talks)
     assert len(counts) == 200
-    print(f"100 services added and removed; 200 WebSockets through Caddy: none dropped, {sum(counts)} echoes")
+    measured(f"100 services added and removed; 200 WebSockets through Caddy: none dropped, {sum(counts)} echoes")
     for one in sockets:
         await one.close()
 

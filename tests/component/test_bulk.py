@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.conftest import Measured
 from tests.kits.backends import Origin, WsEcho
 from tests.kits.client import Client
 from tests.kits.pattern import pattern, pattern_bytes, pattern_digest
@@ -48,8 +49,9 @@ def expected_digest() -> str:
 class Memory:
     """How far the processes grow between entering and leaving; leaving fails where one grew beyond ROOM."""
 
-    def __init__(self, stack: Stack, what: str) -> None:
+    def __init__(self, stack: Stack, what: str, measured: Measured) -> None:
         self._what = what
+        self._measured = measured
         self._processes: list[Process] = [stack.server, *(agent.process for agent in stack.agents.values())]
         self._before: list[int] = []
         self._begun_at = 0.0
@@ -70,15 +72,15 @@ class Memory:
             f"{process.name} {before / MIB:.0f} → {peak / MIB:.0f} MiB"
             for process, before, peak in zip(self._processes, self._before, peaks, strict=True)
         )
-        print(f"{self._what}: {took:.1f} s; resident memory before and at most: {report}")
+        self._measured(f"{self._what}: {took:.1f} s; resident memory before and at most: {report}")
         for before, peak in zip(self._before, peaks, strict=True):
             assert peak - before < ROOM, report
 
 
 @pytest.mark.timeout(240)
-async def test_two_gibibytes_down(stack: Stack, expected_digest: str) -> None:
+async def test_two_gibibytes_down(stack: Stack, expected_digest: str, measured: Measured) -> None:
     digest = hashlib.sha256()
-    with Memory(stack, "2 GiB download"):
+    with Memory(stack, "2 GiB download", measured):
         async with await stack.caddy.open(APP, patience=30) as client:
             await client.send_head("GET", f"/bytes/{SIZE}")
             response = await client.read_head()
@@ -88,8 +90,8 @@ async def test_two_gibibytes_down(stack: Stack, expected_digest: str) -> None:
 
 
 @pytest.mark.timeout(240)
-async def test_two_gibibytes_up(stack: Stack, expected_digest: str) -> None:
-    with Memory(stack, "2 GiB upload"):
+async def test_two_gibibytes_up(stack: Stack, expected_digest: str, measured: Measured) -> None:
+    with Memory(stack, "2 GiB upload", measured):
         async with await stack.caddy.open(APP, patience=30) as client:
             await client.send_head("POST", "/upload", [("Content-Length", str(SIZE))])
             await client.send_pieces(pattern(SIZE))
@@ -116,13 +118,13 @@ async def converse(stack: Stack, waits: list[float]) -> None:
 
 
 @pytest.mark.timeout(120)
-async def test_slow_readers_beside_live_sockets(stack: Stack) -> None:
+async def test_slow_readers_beside_live_sockets(stack: Stack, measured: Measured) -> None:
     """Ten clients ask for 2 GiB each and read nothing; fifty WebSockets go on as if they were alone."""
-    with Memory(stack, "10 readers that do not read, 50 live WebSockets"):
+    with Memory(stack, "10 readers that do not read, 50 live WebSockets", measured):
         readers = [await begin_and_stop_reading(stack) for _ in range(10)]
         waits: list[float] = []
         await asyncio.gather(*(converse(stack, waits) for _ in range(50)))
-    print(f"round trip: median {statistics.median(waits) * 1000:.1f} ms, worst {max(waits) * 1000:.1f} ms")
+    measured(f"round trip: median {statistics.median(waits) * 1000:.1f} ms, worst {max(waits) * 1000:.1f} ms")
     assert len(waits) == 2500
     assert statistics.median(waits) < 0.1
     assert max(waits) < 2
@@ -136,7 +138,7 @@ async def test_slow_readers_beside_live_sockets(stack: Stack) -> None:
 
 
 @pytest.mark.timeout(120)
-async def test_slow_writer_beside_live_sockets(stack: Stack) -> None:
+async def test_slow_writer_beside_live_sockets(stack: Stack, measured: Measured) -> None:
     """A bulk upload at full speed does not hold up small messages of the same tunnel."""
 
     async def upload() -> None:
@@ -148,5 +150,5 @@ async def test_slow_writer_beside_live_sockets(stack: Stack) -> None:
     waits: list[float] = []
     await asyncio.gather(*(converse(stack, waits) for _ in range(10)))
     uploading.cancel()
-    print(f"beside a bulk upload: median {statistics.median(waits) * 1000:.1f} ms, worst {max(waits) * 1000:.1f} ms")
+    measured(f"beside a bulk upload: median {statistics.median(waits) * 1000:.1f} ms, worst {max(waits) * 1000:.1f} ms")
     assert statistics.median(waits) < 0.25

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from tests.component.conftest import APP, CLOGGED, DOWN, HURRIED
+from tests.conftest import Measured
 from tests.kits.backends import Origin
 from tests.kits.client import Response
 from tests.kits.pattern import pattern, pattern_bytes, pattern_digest
@@ -273,10 +274,10 @@ async def latenesses(way: Way, n: int = 20) -> list[float]:
     return late
 
 
-async def test_events_arrive_when_they_are_sent(way: Way) -> None:
+async def test_events_arrive_when_they_are_sent(way: Way, measured: Measured) -> None:
     """20 events, one every 50 ms, none later than 100 ms. What holds them back does so each time; load does not."""
     worst = [max(await latenesses(way)) for _ in range(3)]
-    print(f"lateness of server-sent events, worst of 20, three times: {[f'{w * 1000:.1f} ms' for w in worst]}")
+    measured(f"lateness of server-sent events, worst of 20, three times: {[f'{w * 1000:.1f} ms' for w in worst]}")
     assert min(worst) < 0.1
 
 

@@ -15,6 +15,7 @@ from websockets.frames import Frame, Opcode
 from websockets.typing import Subprotocol
 
 from tests.component.conftest import APP, MORTAL, PLAIN, WS, Parts
+from tests.conftest import Measured
 from tests.kits.backends import Origin, WsEcho
 from tests.kits.h2_socket import H2
 from tests.kits.half_close import say_and_listen
@@ -401,10 +402,10 @@ async def converse(way: Way, number: int, end_at: float) -> int:
 
 
 @pytest.mark.timeout(150)
-async def test_two_hundred_for_a_minute_lose_nothing(stack: Stack) -> None:
+async def test_two_hundred_for_a_minute_lose_nothing(stack: Stack, measured: Measured) -> None:
     end_at = time.monotonic() + 60
     counts = await asyncio.gather(*(converse(stack.caddy, number, end_at) for number in range(200)))
-    print(f"200 WebSockets, one minute: {sum(counts)} messages each way, none lost, none out of order")
+    measured(f"200 WebSockets, one minute: {sum(counts)} messages each way, none lost, none out of order")
     assert min(counts) > 20
 
 
