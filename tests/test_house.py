@@ -11,9 +11,7 @@ DOORLESS = {"utils", "util", "helpers", "helper", "common", "core", "misc", "man
 
 
 def modules(top: Path) -> set[Path]:
-    return {
-        path.relative_to(top) for path in top.rglob("*.py") if path.name not in ("__init__.py", "conftest.py")
-    }
+    return {path.relative_to(top) for path in top.rglob("*.py") if path.name not in ("__init__.py", "conftest.py")}
 
 
 def test_every_unit_test_file_mirrors_a_source_file() -> None:
@@ -54,6 +52,4 @@ def test_every_module_says_what_it_is() -> None:
 def test_package_files_only_hand_on_names() -> None:
     for path in SOURCE.rglob("__init__.py"):
         body = ast.parse(path.read_text()).body
-        assert all(isinstance(node, (ast.Expr, ast.Assign, ast.Import, ast.ImportFrom)) for node in body), (
-            path
-        )
+        assert all(isinstance(node, (ast.Expr, ast.Assign, ast.Import, ast.ImportFrom)) for node in body), path

@@ -29,6 +29,7 @@ _log = structlog.get_logger("agent")
 CONNECT_TIMEOUT: Final = 10.0
 BACK_OFF_FIRST: Final = 0.2
 BACK_OFF_MOST: Final = 15.0
+SUPERSEDED_PAUSE: Final = 60.0
 SWEEP: Final = 1.0
 GRACE: Final = 2.0
 
@@ -77,7 +78,15 @@ class Agent:
         """Dial the server, again and again."""
         delay = BACK_OFF_FIRST
         while True:
-            if await self._session():
+            ended = await self._session()
+            if ended is Code.SUPERSEDED:
+                _log.error(
+                    "another process uses this agent's certificate: stop it, or give each agent its own",
+                    retry_seconds=SUPERSEDED_PAUSE,
+                )
+                # Two processes that both come back at once would take the host names from each other for ever.
+                await asyncio.sleep(SUPERSEDED_PAUSE)
+            if ended is not None:
                 delay = BACK_OFF_FIRST
             # Full jitter: a thousand agents must not come back in step after a restart of their server.
             await asyncio.sleep(random.uniform(0, delay))  # noqa: S311
@@ -108,8 +117,8 @@ class Agent:
                 await asyncio.wait_for(asyncio.shield(dispatch.link.closed), GRACE)
         self._services.close()
 
-    async def _session(self) -> bool:
-        """One connection from dial to end; whether the session was established."""
+    async def _session(self) -> Code | None:
+        """One connection from dial to end; why the session ended, None where it was never established."""
         host, port = self._address
         dispatch = Dispatch(self._services, flusher=self._flusher, options=self._options)
         try:
@@ -119,13 +128,22 @@ class Agent:
                 )
         except (OSError, TimeoutError) as error:
             _log.warning("cannot connect", server=f"{host}:{port}", reason=describe(error))
-            return False
+            return None
         self._dispatch = dispatch
         await dispatch.link.closed
         self._dispatch = None
         code, reason = dispatch.ended or (Code.INTERNAL, "")
+        if not dispatch.was_established:
+            # In TLS 1.3 a client hears that its certificate is refused after its own handshake, or not at all.
+            _log.warning(
+                "refused: the server may not accept this agent's certificate; its log says why",
+                server=f"{host}:{port}",
+                code=code.name,
+                reason=reason,
+            )
+            return None
         _log.warning("disconnected", server=f"{host}:{port}", code=code.name, reason=reason)
-        return dispatch.was_established
+        return code
 
     async def _sweep(self) -> None:
         while True:
