@@ -51,7 +51,7 @@ def normalise_host(host: str) -> str:
     name = host.strip().lower()
     if name.startswith("["):
         literal, bracket, port = name[1:].partition("]")
-        if not bracket or not (port == "" or (port[0] == ":" and port[1:].isdigit())):
+        if not bracket or "%" in literal or not (port == "" or (port[0] == ":" and port[1:].isdigit())):
             raise ValueError(f'"{host}" is not a host name')
         return f"[{ipaddress.IPv6Address(literal)}]"
     name, colon, port = name.partition(":")

@@ -48,7 +48,8 @@ def test_host_names_have_one_form(host: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["", ".", "a..b", "-a", "a-", "a b", "a:b", "[::1", "[::1]x", "[x]", "x" * 64, "a/b", "\ud800"]
+    "host",
+    ["[::1%eth0]", "", ".", "a..b", "-a", "a-", "a b", "a:b", "[::1", "[::1]x", "[x]", "x" * 64, "a/b", "\ud800"],
 )
 def test_what_is_no_host_name(host: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
