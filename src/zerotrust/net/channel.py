@@ -96,6 +96,16 @@ class Channel(asyncio.Protocol):
         else:
             self.close()
 
+    def pause_reading(self) -> None:
+        """Whoever takes what arrives takes no more for now."""
+        if self.transport is not None:
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """It takes more."""
+        if self.transport is not None:
+            self.transport.resume_reading()
+
     def peer(self) -> Any:
         """The other end's socket address."""
         return self.transport.get_extra_info("peername") if self.transport is not None else None

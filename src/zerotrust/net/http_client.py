@@ -113,16 +113,6 @@ class BackendConnection(Channel):
         self._sink = None
         self.close()
 
-    def pause_reading(self) -> None:
-        """The sink takes no more for now."""
-        if self.transport is not None:
-            self.transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        """The sink takes more."""
-        if self.transport is not None:
-            self.transport.resume_reading()
-
     # ---- asyncio.Protocol
 
     def data_received(self, data: bytes) -> None:

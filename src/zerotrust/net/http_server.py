@@ -208,16 +208,6 @@ class HttpServerConnection(Channel):
         """The final head has been sent: an error can only be shown by breaking off."""
         return self._responded
 
-    def pause_reading(self) -> None:
-        """The sink takes no more for now."""
-        if self.transport is not None:
-            self.transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        """The sink takes more."""
-        if self.transport is not None:
-            self.transport.resume_reading()
-
     def sweep(self, now: float) -> None:
         """End what has waited too long; to be called every `SWEEP` seconds."""
         waited = now - self._since
