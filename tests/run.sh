@@ -2,6 +2,7 @@
 # All tests, in the order in which they fail fastest. `make test` calls this; the virtual environment exists then.
 #
 #   FUZZ_SECONDS=60   how long each fuzz target runs
+#   FUZZ_SEED=1       where it starts; 0 is another place each time, to look for more
 #   JOBS=2            test processes at a time
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -9,6 +10,7 @@ cd "$(dirname "$0")/.."
 BIN=${VENV:-.venv}/bin
 JOBS=${JOBS:-2}
 FUZZ_SECONDS=${FUZZ_SECONDS:-60}
+FUZZ_SEED=${FUZZ_SEED:-1}
 mkdir -p build
 
 summary=()
@@ -76,7 +78,7 @@ tests() {
 fuzz_one() { # one target; its output is shown only if it finds something
     local log
     log=build/fuzz-$(basename "$1" .py).log
-    if "$BIN/python" "$1" -max_total_time="$FUZZ_SECONDS" -artifact_prefix=build/ >"$log" 2>&1; then
+    if "$BIN/python" "$1" -seed="$FUZZ_SEED" -max_total_time="$FUZZ_SECONDS" -artifact_prefix=build/ >"$log" 2>&1; then
         echo "$1: nothing found in $FUZZ_SECONDS s"
     else
         echo "$1: FOUND SOMETHING, see $log"
@@ -87,7 +89,7 @@ fuzz_one() { # one target; its output is shown only if it finds something
 
 fuzz() {
     export -f fuzz_one
-    export BIN FUZZ_SECONDS
+    export BIN FUZZ_SECONDS FUZZ_SEED
     find fuzz -maxdepth 1 -name '[!_]*.py' -print0 | sort -z | xargs -0 -n 1 -P "$JOBS" bash -c 'fuzz_one "$1"' fuzz
 }
 
