@@ -31,6 +31,11 @@ class Flusher:
         self._marked.append(connection)
 
     def _run(self) -> None:
-        marked, self._marked = self._marked, []
-        for connection in marked:
-            connection.flush()
+        waiting, self._marked = iter(self._marked), []
+        try:
+            for connection in waiting:
+                connection.flush()
+        finally:
+            # Only after one has raised, which the loop reports: the others would never mark themselves again.
+            for connection in waiting:
+                self.mark(connection)
