@@ -192,7 +192,7 @@ class Session:
             stream.sending = _DONE
             stream.tail = (_DATA, b"")
         self._plan(stream)
-        stream.blocked = stream.queued > HIGH_WATER
+        stream.blocked = stream.blocked or stream.queued > HIGH_WATER
         return not stream.blocked
 
     def send_trailers(self, stream: Stream, payload: bytes) -> None:

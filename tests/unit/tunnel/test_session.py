@@ -464,6 +464,19 @@ def test_writable_comes_once_after_a_full_queue_has_drained() -> None:
     assert ear.drained == 1
 
 
+def test_writable_comes_also_where_more_was_sent_while_the_queue_drained() -> None:
+    """The owner has stopped its source: who clears the mark between the two limits leaves it stopped for ever."""
+    owner = server()
+    stream, ear = owner.open()
+    owner.feed(window(2, 10 << 20))
+    assert not owner.session.send_data(stream, bytes(HIGH_WATER + 1))
+    while stream.queued > (HIGH_WATER + LOW_WATER) // 2:
+        owner.session.data_to_send(QUANTUM)
+    assert not owner.session.send_data(stream, b"late")
+    owner.sent()
+    assert ear.drained == 1
+
+
 def test_wake_is_called_once_until_the_next_output() -> None:
     owner = server()
     owner.woken = 0
