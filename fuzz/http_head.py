@@ -33,13 +33,15 @@ def one_request(data: bytes) -> None:
     assert check_request_block(block), block
     if block.count(b"\r\n") > MAX_FIELDS:
         return  # with the fields that we add there are more than a client may send; backends have limits of their own
-    again = parse_request(block + request_framing_lines(Kind.NONE, 0, upgrade=bool(head.upgrade), te=head.te_trailers))
-    assert (again.method, again.target, again.host, again.lines, again.upgrade) == (
+    again = parse_request(
+        block + request_framing_lines(Kind.NONE, 0, upgrade=bool(head.fields.upgrade), te=head.fields.te_trailers)
+    )
+    assert (again.method, again.target, again.fields.host, again.fields.lines, again.fields.upgrade) == (
         head.method,
         head.target,
-        head.host,
-        head.lines,
-        head.upgrade,
+        head.fields.host,
+        head.fields.lines,
+        head.fields.upgrade,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from zerotrust.errors import HttpError, LocalProtocolError
 from zerotrust.http.chunked import ChunkedReader
-from zerotrust.http.head import RequestHead, ResponseHead
+from zerotrust.http.head import RequestFields, ResponseHead
 
 
 class Kind(IntEnum):
@@ -55,12 +55,12 @@ class Writer(Protocol):
     def end(self, trailers: bytes = b"") -> list[bytes]: ...
 
 
-def request_framing(head: RequestHead) -> Framing:
+def request_framing(fields: RequestFields) -> Framing:
     """RFC 9112 s6.3 for requests: steps 4, 6 and 7; the faults of steps 3 to 5 were refused with the head."""
-    if head.chunked:
+    if fields.chunked:
         return Kind.CHUNKED, 0
-    if head.content_length is not None:
-        return Kind.LENGTH, head.content_length
+    if fields.content_length is not None:
+        return Kind.LENGTH, fields.content_length
     return NO_BODY
 
 

@@ -16,12 +16,12 @@ from zerotrust.http import grammar
 from zerotrust.http.body import Kind
 from zerotrust.http.head import RequestHead, ResponseHead
 from zerotrust.http.headers import FORBIDDEN_TRAILERS, OWN_PREFIX
+from zerotrust.http.recent import recent
 
 # The shape first, then a search for names that may not be there: as a lookahead in front of each line the names would
 # cost half as much again.
-_REQUEST_BLOCK: Final = re.compile(
-    rb"%b (?:/[\x21\x22\x24-\x7e]*+|\*) HTTP/1\.1\r\nHost: %b(\r\n)%b" % (grammar.TOKEN, grammar.HOST, grammar.LINES)
-)
+_REQUEST_LINE: Final = re.compile(rb"%b (?:/[\x21\x22\x24-\x7e]*+|\*) HTTP/1\.1" % grammar.TOKEN)
+_REQUEST_LINES: Final = re.compile(rb"Host: %b(\r\n)%b" % (grammar.HOST, grammar.LINES))
 _RESPONSE_BLOCK: Final = re.compile(rb"HTTP/1\.1 ([1-9][0-9][0-9]) %b\r\n%b" % (grammar.TEXT, grammar.LINES))
 _REQUEST_TEMPLATE: Final = (
     b"%b %b HTTP/1.1\r\nHost: %b\r\n%b"
@@ -35,33 +35,41 @@ _NOT_IN_RESPONSE: Final = re.compile(rb"\n(?:%b):" % _HOP)
 
 def request_block(head: RequestHead, *, client: bytes, proto: bytes) -> bytes:
     """The block of a request that came from the address `client` by way of `proto` (http or https)."""
+    fields = head.fields
     return _REQUEST_TEMPLATE % (
         head.method,
         head.target,
-        head.host_field,
-        b"".join(head.lines),
+        fields.host_field,
+        fields.lines,
         client,
         proto,
-        head.host_field,
+        fields.host_field,
         client,
-        b"Upgrade: %b\r\n" % head.upgrade if head.upgrade else b"",
-        b"Expect: 100-continue\r\n" if head.expect_continue else b"",
-        b"TE: trailers\r\n" if head.te_trailers else b"",
+        b"Upgrade: %b\r\n" % fields.upgrade if fields.upgrade else b"",
+        b"Expect: 100-continue\r\n" if fields.expect_continue else b"",
+        b"TE: trailers\r\n" if fields.te_trailers else b"",
     )
 
 
 def response_block(head: ResponseHead) -> bytes:
     """The block of a response."""
     upgrade = b"Upgrade: %b\r\n" % head.upgrade if head.status == 101 and head.upgrade else b""
-    return b"HTTP/1.1 %d %b\r\n%b%b" % (head.status, head.reason, b"".join(head.lines), upgrade)
+    return b"HTTP/1.1 %d %b\r\n%b%b" % (head.status, head.reason, head.lines, upgrade)
 
 
 def check_request_block(block: bytes) -> bool:
     """True where the block is one request head without framing."""
-    match = _REQUEST_BLOCK.fullmatch(block)
-    return match is not None and _NOT_IN_REQUEST.search(block, match.start(1)) is None
+    start, _, rest = block.partition(b"\r\n")
+    return _REQUEST_LINE.fullmatch(start) is not None and _check_request_lines(rest)
 
 
+@recent
+def _check_request_lines(rest: bytes) -> bool:
+    match = _REQUEST_LINES.fullmatch(rest)
+    return match is not None and _NOT_IN_REQUEST.search(rest, match.start(1)) is None
+
+
+@recent
 def check_response_block(block: bytes) -> int:
     """The status of the block; 0 where it is not one response head without framing."""
     match = _RESPONSE_BLOCK.fullmatch(block)

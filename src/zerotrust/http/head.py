@@ -1,13 +1,13 @@
 """Message heads, parsed once and strictly (RFC 9112 s2 to s6), ready to be forwarded.
 
-Two grammars have to agree. The first is ours, one regular expression over the whole head: it is what holds, because
-it is stricter than RFC 9112 asks (s2.2 lets a recipient take a bare LF or an empty first line; nobody who means well
-sends them). The second is llhttp's, by way of httptools: an opinion that was written by other people and that the
-servers behind us share. llhttp alone would not do. It silently takes empty lines before the request line, runs of
-spaces in it, a fragment in the target, HTTP/0.9 and HTTP/2.0, `gzip, chunked`, and any number of Host fields. Of
-the 9 µs that a head of eleven fields takes, ours costs 2 and llhttp's 1.
+Two grammars have to agree on the fields. The first is ours, one regular expression over all lines: it is what holds,
+because it is stricter than RFC 9112 asks (s2.2 lets a recipient take a bare LF or an empty first line; nobody who means
+well sends them). The second is llhttp's, by way of httptools: an opinion that was written by other people and that the
+servers behind us share. llhttp alone would not do. It silently takes `gzip, chunked` and any number of Host fields, and
+of the start line empty lines before it, runs of spaces in it, a fragment in the target, HTTP/0.9 and HTTP/2.0, but only
+the methods that it knows, where RFC 9110 s9.1 has no list: the start line is ours alone.
 
-llhttp knows a fixed list of methods. RFC 9110 s9.1 does not, so a method that it cannot know is shown to it as GET.
+What fields mean is remembered for the next head that has the same (`recent`).
 
 Where the RFC leaves a choice:
 
@@ -21,15 +21,16 @@ Where the RFC leaves a choice:
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 import httptools
 
 from zerotrust.errors import HttpError
 from zerotrust.http import grammar
 from zerotrust.http.headers import OWN_PREFIX, REQUEST_SPECIAL, RESPONSE_SPECIAL, tokens
+from zerotrust.http.recent import recent
 from zerotrust.model.base import normalise_host
 
 MAX_HEAD_BYTES: Final = 32 * 1024
@@ -38,9 +39,10 @@ MAX_HEAD_BYTES: Final = 32 * 1024
 MAX_FIELDS: Final = 256
 """More fields than any client sends; each costs a little time, so their number is a lever (Apache: 100, h11: none)."""
 
-_REQUEST: Final = re.compile(rb"(%b) (%b) HTTP/1\.([01])\r\n(%b)\r\n" % (grammar.TOKEN, grammar.TARGET, grammar.LINES))
-_RESPONSE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9]) (%b)\r\n(%b)\r\n" % (grammar.TEXT, grammar.LINES))
-_LOOSE_LINES: Final = re.compile(grammar.LOOSE_LINES)
+_REQUEST_LINE: Final = re.compile(rb"(%b) (%b) HTTP/1\.([01])" % (grammar.TOKEN, grammar.TARGET))
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: (%b))?+" % grammar.TEXT)
+_LINES: Final = re.compile(grammar.LINES + rb"\r\n")
+_LOOSE_LINES: Final = re.compile(grammar.LOOSE_LINES + rb"\r\n")
 _VERSION: Final = re.compile(rb"[^ ]+ [^ ]+ HTTP/[0-9]\.[0-9]")
 _ABSOLUTE: Final = re.compile(rb"(?i:https?)://(%b)((?:[/?]%b)?+|/)" % (grammar.HOST, grammar.TARGET))
 _HOST: Final = re.compile(grammar.HOST)
@@ -48,22 +50,17 @@ _PROTOCOLS: Final = re.compile(grammar.PROTOCOLS)
 _FIRST: Final = re.compile(grammar.TCHAR)
 _BARE_LF: Final = re.compile(rb"(?:^|[^\r])\n")
 
-_KNOWN_METHODS: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH"))
 _SINGLE: Final = frozenset((b"host", b"content-length"))
 _NEVER_NOMINATED: Final = frozenset((b"host", b"content-length", b"transfer-encoding"))
 _NOT_FIELDS: Final = frozenset((b"close", b"keep-alive", b"upgrade", b"te"))
 _MAX_LENGTH_DIGITS: Final = 19
-_MAX_CACHED_OPTIONS: Final = 64
 
 
-@dataclass(slots=True)
-class RequestHead:
-    """A request as its client meant it. `lines` is what is forwarded as it is; the rest is for the two hops."""
+@dataclass(frozen=True, slots=True, eq=False)
+class RequestFields:
+    """What the field lines of a request mean. `lines` is what is forwarded as it is; the rest is for the two hops."""
 
-    method: bytes
-    target: bytes
-    minor: int
-    lines: list[bytes]
+    lines: bytes
     host: str
     host_field: bytes
     content_length: int | None
@@ -77,14 +74,23 @@ class RequestHead:
     forwarded_proto: bytes | None
 
 
-@dataclass(slots=True)
+class RequestHead(NamedTuple):
+    """A request as its client meant it."""
+
+    method: bytes
+    target: bytes
+    minor: int
+    fields: RequestFields
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ResponseHead:
     """A response as its backend meant it. `lines` is what is forwarded as it is; the rest is for the two hops."""
 
     status: int
     reason: bytes
     minor: int
-    lines: list[bytes]
+    lines: bytes
     content_length: int | None
     chunked: bool
     keep_alive: bool
@@ -115,39 +121,44 @@ def parse_request(head: bytes) -> RequestHead:
     Raises:
         HttpError: it is not acceptable; `reply` is the status to answer.
     """
-    match = _REQUEST.fullmatch(head) or _REQUEST.fullmatch(_canonical(head))
+    start, _, rest = head.partition(b"\r\n")
+    match = _REQUEST_LINE.fullmatch(start)
     if match is None:
-        raise _request_fault(head)
-    method, target, version, fields = match.groups()
+        raise _start_fault(start)
+    method, target, version = match.groups()
     minor = 1 if version == b"1" else 0
-    lines, found = _sort(fields, REQUEST_SPECIAL)
-    if b"-0t" in head or b"-0T" in head:
+    fields = _request_fields(rest, minor)
+    if target[0] != 0x2F:
+        target, host_field = _other_form(method, target, fields.host_field)
+        if host_field != fields.host_field:
+            fields = replace(fields, host=_host(host_field), host_field=host_field)
+    elif method == b"CONNECT":
+        raise HttpError("CONNECT is for proxies", 501)
+    return RequestHead(method, target, minor, fields)
+
+
+@recent
+def _request_fields(rest: bytes, minor: int) -> RequestFields:
+    """The field lines of a request, and the empty line behind them."""
+    lines, found = _sort(_canonical(rest)[:-2], REQUEST_SPECIAL)
+    if b"-0t" in rest or b"-0T" in rest:
         lines = [line for line in lines if not line.lower().startswith(OWN_PREFIX)]
     host_field = found.get(b"host")
     if host_field is None:
         raise HttpError("there is no Host")
-    if target[0] != 0x2F:
-        target, host_field = _other_form(method, target, host_field)
     length, chunked = _framing(found, minor)
     keep_alive, upgrade = minor == 1, None
     if (connection := found.get(b"connection")) is not None:
-        options = _options(connection)
+        options = frozenset(tokens(connection))
         if options & _NEVER_NOMINATED:
             raise HttpError("Connection names a field that is not for this hop alone")
         lines = _without(lines, options)
         keep_alive = _keeps_alive(options, minor)
         if b"upgrade" in options and minor and not (chunked or length):
             upgrade = _upgrade(found)
-    if method not in _KNOWN_METHODS:
-        if method == b"CONNECT":
-            raise HttpError("CONNECT is for proxies", 501)
-        head = b"GET" + head[len(method) :]
-    _second_opinion(httptools.HttpRequestParser(None), head)
-    return RequestHead(
-        method,
-        target,
-        minor,
-        lines,
+    _second_opinion(httptools.HttpRequestParser(None), b"GET / HTTP/1.%d\r\n%b" % (minor, rest))
+    return RequestFields(
+        b"".join(lines),
         _host(host_field),
         host_field,
         length,
@@ -175,17 +186,19 @@ def parse_response(head: bytes) -> ResponseHead:
         raise
 
 
+@recent
 def _parse_response(head: bytes) -> ResponseHead:
-    match = _RESPONSE.fullmatch(head) or _RESPONSE.fullmatch(_canonical(head))
+    start, _, rest = head.partition(b"\r\n")
+    match = _STATUS_LINE.fullmatch(start)
     if match is None:
         raise HttpError("this is not the head of an HTTP/1.1 response")
-    version, code, reason, fields = match.groups()
+    version, code, reason = match.groups()
     minor, status = 1 if version == b"1" else 0, int(code)
-    lines, found = _sort(fields, RESPONSE_SPECIAL)
+    lines, found = _sort(_canonical(rest)[:-2], RESPONSE_SPECIAL)
     length, chunked = _framing(found, minor)
     keep_alive, upgrade = minor == 1, None
     if (connection := found.get(b"connection")) is not None:
-        options = _options(connection)
+        options = frozenset(tokens(connection))
         lines = _without(lines, options)
         keep_alive = _keeps_alive(options, minor)
         if b"upgrade" in options:
@@ -194,8 +207,9 @@ def _parse_response(head: bytes) -> ResponseHead:
         raise HttpError("a response switches protocols without Upgrade in both places")
     if status < 200 or status == 204:  # RFC 9110 s8.6: they have no length, whatever they say
         length = None
-    _second_opinion(httptools.HttpResponseParser(None), head)
-    return ResponseHead(status, reason, minor, lines, length, chunked, keep_alive, upgrade)
+    # llhttp wants the space in front of the reason that s4 asks for and old servers forget.
+    _second_opinion(httptools.HttpResponseParser(None), b"HTTP/1.%b %b %b\r\n%b" % (version, code, reason or b"", rest))
+    return ResponseHead(status, reason or b"", minor, b"".join(lines), length, chunked, keep_alive, upgrade)
 
 
 def _sort(fields: bytes, special: Collection[bytes]) -> tuple[list[bytes], dict[bytes, bytes]]:
@@ -263,17 +277,6 @@ def _host(field: bytes) -> str:
     raise HttpError("Host is not a host name")
 
 
-def _options(connection: bytes) -> frozenset[bytes]:
-    if len(connection) > _MAX_CACHED_OPTIONS:  # what strangers write must not stay in memory
-        return frozenset(tokens(connection))
-    return _cached_options(connection)
-
-
-@lru_cache(maxsize=256)
-def _cached_options(connection: bytes) -> frozenset[bytes]:
-    return frozenset(tokens(connection))
-
-
 def _keeps_alive(options: frozenset[bytes], minor: int) -> bool:
     """RFC 9112 s9.3."""
     return b"close" not in options and (minor == 1 or b"keep-alive" in options)
@@ -314,29 +317,22 @@ def _second_opinion(parser: "httptools.HttpRequestParser | httptools.HttpRespons
         raise HttpError(f"llhttp: {error}") from None
 
 
-def _canonical(head: bytes) -> bytes:
-    """The head with its field lines written canonically, or nothing where they are not field lines.
-
-    A response without a reason may lack the space in front of it too (s4 wants it, old servers forget it).
-    """
-    start, newline, fields = head.partition(b"\r\n")
-    if not fields.endswith(b"\r\n") or not _LOOSE_LINES.fullmatch(fields, 0, len(fields) - 2):
-        return b""
-    if start.startswith(b"HTTP/1.") and start.count(b" ") == 1:
-        start += b" "
-    parts = [start, newline]
-    for row in fields[:-2].splitlines():
+def _canonical(rest: bytes) -> bytes:
+    """Field lines and the final empty line, written canonically."""
+    if _LINES.fullmatch(rest):
+        return rest
+    if not _LOOSE_LINES.fullmatch(rest):
+        raise HttpError("a field line is not `Name: value`")
+    parts = []
+    for row in rest[:-2].splitlines():
         name, _, value = row.partition(b":")
         parts.append(b"%b: %b\r\n" % (name, value.strip(b" \t")))
     parts.append(b"\r\n")
     return b"".join(parts)
 
 
-def _request_fault(head: bytes) -> HttpError:
-    """What is wrong with a head that is not a request."""
-    start = head.partition(b"\r\n")[0]
+def _start_fault(start: bytes) -> HttpError:
+    """What is wrong with a request line."""
     if _VERSION.fullmatch(start) and not start.endswith((b" HTTP/1.0", b" HTTP/1.1")):
         return HttpError("the only versions are HTTP/1.0 and HTTP/1.1", 505)
-    if not re.fullmatch(rb"%b %b HTTP/1\.[01]" % (grammar.TOKEN, grammar.TARGET), start):
-        return HttpError("the request line is not `METHOD target HTTP/1.1`")
-    return HttpError("a field line is not `Name: value`")
+    return HttpError("the request line is not `METHOD target HTTP/1.1`")

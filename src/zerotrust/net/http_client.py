@@ -78,7 +78,7 @@ class BackendConnection(Channel):
         self._sink: ResponseSink | None = None
         self._method = b""
         self._reader: Reader | None = None
-        self._buffer = bytearray()
+        self._buffer = b""
         self._searched = 0
         self._input_ended = False
         self.state = State.IDLE
@@ -163,25 +163,23 @@ class BackendConnection(Channel):
     # ---- inside
 
     def _read_head(self, sink: ResponseSink) -> None:
-        buffer = self._buffer
-        while buffer and self._sink is sink:
+        while (buffer := self._buffer) and self._sink is sink:
             try:
                 end = find_head_end(buffer, self._searched)
                 if end < 0:
                     self._searched = len(buffer)
                     return
-                head = parse_response(bytes(buffer[:end]))
+                head = parse_response(buffer[:end])
                 framing = response_framing(self._method, head)
             except HttpError as error:
                 self._fail(UpstreamFailed(f"the backend's answer is not acceptable HTTP: {error}"))
                 return
-            del buffer[:end]
+            self._buffer = buffer[end:]
             self._searched = 0
             if 100 <= head.status < 200 and head.status != 101:
                 sink.response_interim(head)
                 continue
-            rest = bytes(buffer)
-            buffer.clear()
+            rest, self._buffer = self._buffer, b""
             self._begin_body(head, framing, rest, sink)
             return
 

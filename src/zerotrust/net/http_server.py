@@ -78,6 +78,7 @@ class HttpServerConnection(Channel):
         "_handler",
         "_head",
         "_input_ended",
+        "_keep_alive",
         "_loop",
         "_output_ended",
         "_reader",
@@ -98,11 +99,12 @@ class HttpServerConnection(Channel):
         self._siblings = siblings
         self.peer_host: str | None = None
         self._state = State.HEAD
-        self._buffer = bytearray()
+        self._buffer = b""
         self._searched = 0
         self._drained = 0
         self._since = self._loop.time()
         self._head: RequestHead | None = None
+        self._keep_alive = False
         self._reader: Reader | None = None
         self._writer: Writer | None = None
         self._sink: RequestSink | None = None
@@ -131,7 +133,7 @@ class HttpServerConnection(Channel):
             self.send(block + response_framing_lines(kind, 0, close=False, upgrade=True))
             self._state = State.TUNNEL
             self._writer = None
-            ahead, self._buffer = bytes(self._buffer), bytearray()
+            ahead, self._buffer = self._buffer, b""
             self.resume_reading()
             if ahead and self._sink is not None:
                 self._sink.body(ahead, end=False)
@@ -140,11 +142,10 @@ class HttpServerConnection(Channel):
             return
         if kind is Kind.CHUNKED and head.minor == 0:
             kind = Kind.CLOSE
-            head.keep_alive = False
-        head.keep_alive = self.reusable()
-        close = not head.keep_alive
+            self._keep_alive = False
+        self._keep_alive = self.reusable()
         framing = Kind.LENGTH if announce else kind
-        self.send(block + response_framing_lines(framing, length, close=close, upgrade=False))
+        self.send(block + response_framing_lines(framing, length, close=not self._keep_alive, upgrade=False))
         self._writer = writer_for(kind, length)
 
     def respond_data(self, data: bytes, *, end: bool = False) -> None:
@@ -181,8 +182,8 @@ class HttpServerConnection(Channel):
         """Answer with a whole response of our own, made by `replies.error_reply`."""
         self._responded = True
         self.send(reply)
-        if close and self._head is not None:
-            self._head.keep_alive = False
+        if close:
+            self._keep_alive = False
         self._finish()
 
     def break_off(self) -> None:
@@ -256,7 +257,7 @@ class HttpServerConnection(Channel):
                 sink.body(b"", end=True)
             return not self._output_ended
         # In HTTP a client that half-closes is one that went away: Caddy does so when its own client aborts.
-        return self._head is not None and self._head.upgrade is not None and not self._responded
+        return self._head is not None and self._head.fields.upgrade is not None and not self._responded
 
     def ended(self, error: Exception | None) -> None:
         self._siblings.discard(self)
@@ -279,16 +280,17 @@ class HttpServerConnection(Channel):
                     self._since = self._loop.time()
                 self._searched = len(buffer)
                 return
-            head = parse_request(bytes(buffer[:end]))
+            head = parse_request(buffer[:end])
         except HttpError as error:
             self._fail(error)
             return
         # A head that asks for an upgrade has no body, or one of length 0.
-        framing = request_framing(head) if head.upgrade is None else NO_BODY
+        framing = request_framing(head.fields) if head.fields.upgrade is None else NO_BODY
         # What follows stays in the buffer: a handler that answers at once goes on to it.
-        del buffer[:end]
+        self._buffer = buffer[end:]
         self._searched = 0
         self._head = head
+        self._keep_alive = head.fields.keep_alive
         self._responded = False
         self._state = State.WAIT if framing[0] is Kind.NONE else State.BODY
         self._sink = None
@@ -298,8 +300,7 @@ class HttpServerConnection(Channel):
         self._sink = sink
         if framing[0] is not Kind.NONE:
             self._reader = reader_for(*framing)
-            rest = bytes(buffer)
-            buffer.clear()
+            rest, self._buffer = self._buffer, b""
             self._read_body(rest)
 
     def _read_body(self, data: bytes) -> None:
@@ -357,10 +358,10 @@ class HttpServerConnection(Channel):
     def reusable(self) -> bool:
         """The connection goes on after this request."""
         head = self._head
-        if head is None or not head.keep_alive or self._state is not State.WAIT or self._input_ended:
+        if head is None or not self._keep_alive or self._state is not State.WAIT or self._input_ended:
             return False
         # After a refused upgrade, what was sent ahead is of a protocol that never began: not a next request.
-        return head.upgrade is None or not self._buffer
+        return head.fields.upgrade is None or not self._buffer
 
     def _respond_end(self, writer: Writer, fields: bytes) -> None:
         for piece in writer.end(fields):
@@ -394,7 +395,7 @@ class HttpServerConnection(Channel):
             return
         self._state = State.DRAIN
         self._drained = 0
-        self._buffer.clear()
+        self._buffer = b""
         self._since = self._loop.time()
         self.send_eof()
         if self.transport is not None and not self.transport.is_reading():

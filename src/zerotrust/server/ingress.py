@@ -12,7 +12,7 @@ import structlog
 from zerotrust.errors import ForwardError, NoAgent, Overloaded, UnknownHost, UpgradeRefused
 from zerotrust.http.body import Kind
 from zerotrust.http.forward import request_block
-from zerotrust.http.head import RequestHead
+from zerotrust.http.head import RequestFields, RequestHead
 from zerotrust.net.http_server import HttpServerConnection, RequestSink
 from zerotrust.server.registry import Claim, Registry
 from zerotrust.server.relay import Relay, refuse
@@ -44,19 +44,20 @@ class Ingress:
             claim = self._route(head)
             return self._forward(connection, head, framing, claim, request_id)
         except ForwardError as error:
-            _log.info("request refused", host=head.host, request=request_id, code=error.code)
+            _log.info("request refused", host=head.fields.host, request=request_id, code=error.code)
             refuse(connection, error, request_id=request_id, head_only=head.method == b"HEAD")
             return None
 
     def _route(self, head: RequestHead) -> Claim:
+        host = head.fields.host
         try:
-            claim = self._registry.lookup(head.host)
+            claim = self._registry.lookup(host)
         except KeyError:
-            raise UnknownHost(head.host) from None
+            raise UnknownHost(host) from None
         if claim is None:
-            raise NoAgent(head.host)
-        if head.upgrade is not None and not claim.websocket:
-            raise UpgradeRefused(head.host)
+            raise NoAgent(host)
+        if head.fields.upgrade is not None and not claim.websocket:
+            raise UpgradeRefused(host)
         return claim
 
     def _forward(
@@ -68,12 +69,12 @@ class Ingress:
         request_id: str,
     ) -> Relay:
         kind, length = framing
-        client, proto = self._client(connection, head)
-        upgrade = head.upgrade is not None
+        client, proto = self._client(connection, head.fields)
+        upgrade = head.fields.upgrade is not None
         payload = pack_open(
             kind,
             length,
-            flags=(FLAG_UPGRADE if upgrade else 0) | (FLAG_TRAILERS if head.te_trailers else 0),
+            flags=(FLAG_UPGRADE if upgrade else 0) | (FLAG_TRAILERS if head.fields.te_trailers else 0),
             service=claim.wire_id,
             request_id=request_id.encode(),
             block=request_block(head, client=client, proto=proto),
@@ -85,7 +86,7 @@ class Ingress:
             connection,
             session,
             loop=self._loop,
-            host=head.host,
+            host=head.fields.host,
             request_id=request_id,
             head_only=head.method == b"HEAD",
             asked_upgrade=upgrade,
@@ -94,14 +95,14 @@ class Ingress:
         relay.stream = session.open_stream(payload, relay, end=end, now=self._loop.time())
         return relay
 
-    def _client(self, connection: HttpServerConnection, head: RequestHead) -> tuple[bytes, bytes]:
+    def _client(self, connection: HttpServerConnection, fields: RequestFields) -> tuple[bytes, bytes]:
         """The client's address and scheme: what a trusted proxy says of it, else what we see ourselves."""
         peer = connection.peer_host
         if peer and not self._is_trusted(peer):
             return peer.encode(), b"http"
-        said = head.real_ip or (head.forwarded_for or b"").rpartition(b",")[2]
+        said = fields.real_ip or (fields.forwarded_for or b"").rpartition(b",")[2]
         client = _address(said) or (peer or "127.0.0.1").encode()
-        return client, b"http" if head.forwarded_proto == b"http" else b"https"
+        return client, b"http" if fields.forwarded_proto == b"http" else b"https"
 
     def _trusts(self, peer: str) -> bool:
         address = ipaddress.ip_address(peer)

@@ -27,7 +27,7 @@ def read_request(pieces: Iterable[bytes]) -> tuple[RequestHead, bytes, bytes, by
             if end < 0:
                 continue
             head = parse_request(buffer[:end])
-            reader = reader_for(*request_framing(head))
+            reader = reader_for(*request_framing(head.fields))
             piece = buffer[end:]
         found, rest = reader.feed(piece)
         body += found

@@ -208,9 +208,11 @@ def test_what_is_parsed_passes_the_check(fields: bytes, method: bytes, target: b
         return
     block = request_block(head, client=b"::1", proto=b"https")
     assert check_request_block(block)
-    again = parse_request(block + request_framing_lines(Kind.NONE, 0, upgrade=bool(head.upgrade), te=head.te_trailers))
-    assert (again.method, again.target, again.lines) == (head.method, head.target, head.lines)
-    assert (again.upgrade, again.te_trailers) == (head.upgrade, head.te_trailers)
+    again = parse_request(
+        block + request_framing_lines(Kind.NONE, 0, upgrade=bool(head.fields.upgrade), te=head.fields.te_trailers)
+    )
+    assert (again.method, again.target, again.fields.lines) == (head.method, head.target, head.fields.lines)
+    assert (again.fields.upgrade, again.fields.te_trailers) == (head.fields.upgrade, head.fields.te_trailers)
 
 
 @given(HEADS, st.sampled_from([b"200 OK", b"204", b"304 \xe9", b"101 Switching Protocols"]))
@@ -229,7 +231,7 @@ def test_what_a_backend_says_passes_the_check(fields: bytes, status: bytes) -> N
 def test_a_block_that_passes_is_one_head(noise: bytes, start: bytes) -> None:
     block = start + noise
     if check_request_block(block):
-        assert parse_request(block + b"\r\n").content_length is None
+        assert parse_request(block + b"\r\n").fields.content_length is None
     if check_response_block(block):
         assert parse_response(block + b"\r\n").content_length is None
 

@@ -61,7 +61,7 @@ class Door:
     def ask(self, *fields: str, peer: str | None = "127.0.0.1", host: str = "app.example.com") -> Connection:
         head = parse_request("\r\n".join(["GET /a%2Fb//?x HTTP/1.1", f"Host: {host}", *fields, "", ""]).encode())
         connection = Connection(peer)
-        self.ingress.request(cast("HttpServerConnection", connection), head, request_framing(head))
+        self.ingress.request(cast("HttpServerConnection", connection), head, request_framing(head.fields))
         return connection
 
     def fields(self, *fields: str, peer: str | None = "127.0.0.1") -> dict[str, list[str]]:
