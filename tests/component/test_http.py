@@ -213,6 +213,18 @@ async def test_early_hints_come_early(way: Way) -> None:
     assert time.monotonic() - hinted_at > 0.3
 
 
+async def test_a_body_of_known_length_is_shown_as_it_comes(way: Way) -> None:
+    """A proxy may wait for more to send at once, but not until there is no more."""
+    async with await way.open(APP) as client:
+        await client.send_head("GET", "/halves?wait=3")
+        head = await client.read_head()
+        first = await client.read_exactly(5)
+        shown_at = time.monotonic()
+        rest = await client.read_exactly(5)
+    assert (head.get("content-length"), first, rest) == ("10", b"first", b"later")
+    assert time.monotonic() - shown_at > 2
+
+
 async def test_client_that_waits_for_100_is_told_to_go_on(way: Way) -> None:
     async with await way.open(APP) as client:
         await client.send_head("POST", "/upload", [("Expect", "100-continue"), ("Content-Length", "50000")])

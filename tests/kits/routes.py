@@ -61,6 +61,14 @@ async def early_hints(x: Exchange) -> None:
     await x.reply(200, b"after the hints")
 
 
+async def halves(x: Exchange) -> None:
+    """/halves?wait=SECONDS: a length is named, and the second half comes later"""
+    await x.head(200, ("Content-Length", "10"))
+    await x.wire.send(b"first")
+    await x.wire.pause(float(x.request.query["wait"]))
+    await x.wire.send(b"later")
+
+
 async def upload(x: Exchange) -> None:
     """Reads all; says 100 first where the client waits for it"""
     if x.request.get("expect").lower() == "100-continue":
@@ -264,6 +272,7 @@ ROUTES: dict[str, Callable[[Exchange], Awaitable[None]]] = {
     "chunked": chunked,
     "until-close": until_close,
     "early-hints": early_hints,
+    "halves": halves,
     "upload": upload,
     "refuse": refuse,
     "early": early,
