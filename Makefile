@@ -1,12 +1,13 @@
 # make demo   sets everything up by itself, then shows a WebSocket through Caddy, server, tunnel and agent
 # make test   sets everything up by itself, then runs all tests
+# make bench  the whole benchmark; bench-quick: a few of it, under a minute; bench-check: those against bench/baseline.json
 # make check  format, lint, types, layers and the unit tests: under a minute, for every commit
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check unit component browser fuzz compliance lock clean format bench
+.PHONY: demo test check unit component browser fuzz compliance lock clean format bench bench-quick bench-check
 
 demo: $(VENV)/demo.stamp
 	@$(BIN)/python -m demo
@@ -26,7 +27,13 @@ format: $(VENV)/test.stamp
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/test.stamp
-	$(BIN)/python -m bench
+	@$(BIN)/0trust bench
+
+bench-quick: $(VENV)/test.stamp
+	@$(BIN)/0trust bench --quick
+
+bench-check: $(VENV)/test.stamp
+	@$(BIN)/0trust bench --quick --check bench/baseline.json
 
 # The installer comes first, by hash; then all that is locked, by hash; then this checkout itself.
 $(BIN)/uv: requirements/bootstrap.txt
@@ -48,7 +55,7 @@ $(VENV)/test.stamp: $(BIN)/uv requirements/test.txt pyproject.toml
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 lock: $(BIN)/uv
 	$(LOCK) -o requirements/bootstrap.txt requirements/bootstrap.in
-	$(LOCK) -o requirements/test.txt pyproject.toml requirements/test.in
+	$(LOCK) --extra bench -o requirements/test.txt pyproject.toml requirements/test.in
 	$(LOCK) -c requirements/test.txt -o requirements/demo.txt pyproject.toml requirements/demo.in
 
 clean:

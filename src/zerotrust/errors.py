@@ -5,6 +5,7 @@
     ├── SetupError              the machine is not as we need it: a busy port, a missing file or tool
     │   ├── PkiError            keys and certificates
     │   └── CaddyError          the edge: not found, not started, refuses its configuration
+    ├── BenchError              a measurement that did not come about
     ├── ProtocolError           the tunnel's rules were broken
     │   ├── LocalProtocolError  by the caller on this end: a bug of ours
     │   └── RemoteProtocolError by the other end: it ends the link
@@ -54,6 +55,12 @@ class CaddyError(SetupError):
     """Caddy is missing, does not start, or refuses its configuration."""
 
     code = "caddy"
+
+
+class BenchError(ZeroTrustError):
+    """Something could not be measured; the message says what and why."""
+
+    code = "bench"
 
 
 class ProtocolError(ZeroTrustError):

@@ -1,1 +1,0 @@
-"""Measurements of the whole path, as ratios against a baseline of the same run."""

@@ -1,0 +1,111 @@
+"""What was measured, as numbers: the spread over the rounds, ratios of the same round, and targets."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """Median, least and most over the rounds."""
+
+    median: float
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Self:
+        """The spread of at least one value."""
+        return cls(median=statistics.median(values), least=min(values), most=max(values))
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a ratio or, where there is nothing to compare with, a figure of ours should be."""
+
+    sense: Literal["≥", "≤"]
+    bound: float
+
+    def is_met(self, value: float) -> bool:
+        """True where `value` is good enough."""
+        return value >= self.bound if self.sense == "≥" else value <= self.bound
+
+    def __str__(self) -> str:
+        return f"{self.sense} {self.bound:g}"
+
+
+def at_least(bound: float) -> Target:
+    """No less than this."""
+    return Target("≥", bound)
+
+
+def at_most(bound: float) -> Target:
+    """No more than this."""
+    return Target("≤", bound)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One measure of one workload.
+
+    Attributes:
+        ratio: ours / baseline, of each round; None where there is no baseline.
+        others: medians of the other ways that did the same work.
+    """
+
+    workload: str
+    measure: str
+    unit: str
+    ours: Spread
+    baseline: Spread | None = None
+    ratio: Spread | None = None
+    higher_is_better: bool = True
+    others: dict[str, float] = field(default_factory=dict)
+    target: Target | None = None
+
+    @property
+    def judged(self) -> float:
+        """What the target is about: the ratio, else our figure."""
+        return self.ratio.median if self.ratio is not None else self.ours.median
+
+    @property
+    def is_met(self) -> bool | None:
+        """Whether the target is met; None without a target."""
+        return None if self.target is None else self.target.is_met(self.judged)
+
+
+def ratios(ours: Sequence[float], baseline: Sequence[float]) -> list[float]:
+    """Ours / baseline, round by round. A baseline of nothing has no ratio: that round is left out."""
+    return [mine / base for mine, base in zip(ours, baseline, strict=True) if base]
+
+
+def compare(
+    workload: str,
+    measure: str,
+    unit: str,
+    *,
+    ours: Sequence[float],
+    baseline: Sequence[float],
+    higher_is_better: bool = True,
+    others: Mapping[str, Sequence[float]] | None = None,
+) -> Figure:
+    """A figure with a baseline, from the values of the same rounds."""
+    found = ratios(ours, baseline)
+    return Figure(
+        workload=workload,
+        measure=measure,
+        unit=unit,
+        ours=Spread.of(ours),
+        baseline=Spread.of(baseline),
+        ratio=Spread.of(found) if found else None,
+        higher_is_better=higher_is_better,
+        others={name: statistics.median(values) for name, values in (others or {}).items()},
+    )
+
+
+def alone(workload: str, measure: str, unit: str, values: Sequence[float], *, higher_is_better: bool = False) -> Figure:
+    """A figure without a baseline."""
+    return Figure(
+        workload=workload, measure=measure, unit=unit, ours=Spread.of(values), higher_is_better=higher_is_better
+    )

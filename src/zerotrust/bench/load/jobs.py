@@ -1,0 +1,82 @@
+"""What the generator is asked for and what it answers: one JSON object a line, each way."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Literal, Self
+
+Kind = Literal["get", "fresh", "echo", "handshake", "download", "upload", "events", "probe", "hold", "stall", "flood"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """Where a service is reached: the address that is connected to and the name that is asked for.
+
+    `root` is the authority that the certificate is checked against; without one it is not checked, which is for
+    peers: whose certificates they have is not ours to judge, and it costs the same.
+    """
+
+    host: str
+    port: int
+    address: str = "127.0.0.1"
+    tls: bool = False
+    root: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One piece of work for the generator.
+
+    Attributes:
+        connections: how many at the same time.
+        seconds: how long is measured, after `warm_up` seconds that are not.
+        rate: operations a second, each due at its time (open loop); None is as fast as it goes (closed loop).
+        size: bytes of a message, of an answer's body, or of a whole transfer.
+        hosts: names asked for in turn in place of the endpoint's own; the connection is the endpoint's.
+        watch: processes whose CPU time is taken at both ends of what is measured, by name.
+    """
+
+    kind: Kind
+    endpoint: Endpoint
+    connections: int = 1
+    seconds: float = 1.0
+    warm_up: float = 0.2
+    rate: float | None = None
+    size: int = 0
+    path: str = "/"
+    hosts: tuple[str, ...] = ()
+    watch: dict[str, int] = field(default_factory=dict)
+
+    def encode(self) -> bytes:
+        """One line."""
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+    @classmethod
+    def decode(cls, line: bytes) -> Self:
+        """The job of a line."""
+        fields = json.loads(line)
+        fields["endpoint"] = Endpoint(**fields["endpoint"])
+        fields["hosts"] = tuple(fields["hosts"])
+        return cls(**fields)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of a job.
+
+    Attributes:
+        rate: operations (of a transfer: bytes) a second.
+        p50, p99, worst: latencies in milliseconds; 0 where none were taken.
+        cpu: seconds of CPU that each watched process spent on one operation.
+        took: seconds from the job's begin to its end.
+    """
+
+    rate: float = 0.0
+    p50: float = 0.0
+    p99: float = 0.0
+    worst: float = 0.0
+    cpu: dict[str, float] = field(default_factory=dict)
+    took: float = 0.0
+
+    def encode(self) -> bytes:
+        """One line."""
+        return json.dumps(asdict(self)).encode() + b"\n"

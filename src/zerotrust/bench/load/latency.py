@@ -1,0 +1,33 @@
+"""Latencies, kept in a HdrHistogram: three digits of every percentile, from a microsecond to a minute."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from hdrh.histogram import HdrHistogram
+
+_LEAST_US: Final = 1
+_MOST_US: Final = 60_000_000
+_DIGITS: Final = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Percentiles:
+    """Milliseconds."""
+
+    p50: float = 0.0
+    p99: float = 0.0
+    worst: float = 0.0
+
+
+def percentiles(seconds: list[float]) -> Percentiles:
+    """The percentiles of latencies. They are put into the histogram here, after the measurement: it is not cheap."""
+    if not seconds:
+        return Percentiles()
+    histogram = HdrHistogram(_LEAST_US, _MOST_US, _DIGITS)
+    for taken in seconds:
+        histogram.record_value(min(max(_LEAST_US, round(taken * 1e6)), _MOST_US))
+    return Percentiles(
+        p50=histogram.get_value_at_percentile(50) / 1e3,
+        p99=histogram.get_value_at_percentile(99) / 1e3,
+        worst=histogram.get_max_value() / 1e3,
+    )

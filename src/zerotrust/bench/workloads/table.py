@@ -1,0 +1,66 @@
+"""All workloads: their names, which belong to a quick run, and what is expected of them."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from zerotrust.bench.figures import Figure, Target, at_least, at_most
+from zerotrust.bench.rig import Rig
+from zerotrust.bench.workloads import bulk, requests, sockets
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One workload.
+
+    Attributes:
+        targets: by measure.
+        is_growth: measured only where it was asked for with `--growth`.
+    """
+
+    name: str
+    run: Callable[[Rig, str], Awaitable[list[Figure]]]
+    targets: Mapping[str, Target] = field(default_factory=dict)
+    is_quick: bool = False
+    is_growth: bool = False
+
+
+WORKLOADS: Final = (
+    Workload(
+        "1 KiB GET, keep-alive, 32 connections",
+        requests.kept,
+        {
+            "requests/s": at_least(0.70),
+            "CPU of the server": at_most(40),
+            "CPU of the agent": at_most(40),
+            "requests/s without Caddy, to backend alone": at_least(0.30),
+        },
+        is_quick=True,
+    ),
+    Workload("1 KiB GET, a new connection each, 32 clients", requests.fresh),
+    Workload(
+        "64 B WebSocket echo, 64 connections",
+        sockets.small_echo,
+        {"messages/s": at_least(0.50), "p99": at_most(2.2)},
+        is_quick=True,
+    ),
+    Workload(
+        "16 KiB WebSocket echo, 64 connections",
+        sockets.large_echo,
+        {"messages/s": at_least(0.50)},
+    ),
+    Workload("WebSocket handshakes", sockets.handshakes, {"handshakes/s": at_least(0.50)}, is_quick=True),
+    Workload("Download", bulk.download, {"MB/s": at_least(0.60)}, is_quick=True),
+    Workload("Upload", bulk.upload, {"MB/s": at_least(0.60)}),
+)
+
+
+def chosen(*, only: str, quick: bool, growth: bool) -> list[Workload]:
+    """The workloads of a run. A name that was asked for is measured also where a quick run would leave it out."""
+    return [
+        workload
+        for workload in WORKLOADS
+        if only.lower() in workload.name.lower()
+        and (workload.is_quick or not quick or only)
+        and (growth or not workload.is_growth)
+    ]
