@@ -15,7 +15,8 @@ import atheris
 with atheris.instrument_imports(include=["zerotrust.tunnel"]):
     from zerotrust.tunnel.codes import Code, FrameType
     from zerotrust.tunnel.frames import FrameReader, encode
-    from zerotrust.tunnel.messages import Hello, Register, Registered, Welcome, pack_head, pack_open
+    from zerotrust.tunnel.messages import Hello, Register, Registered, Welcome
+    from zerotrust.tunnel.payloads import pack_head, pack_open
     from zerotrust.tunnel.session import HIGH_WATER, Options, Phase, Session
     from zerotrust.tunnel.stream import State, Stream
     from zerotrust.tunnel.window import MAX_GROWTH_BYTES, MAX_WINDOW, MIN_WINDOW

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from zerotrust.tunnel.codes import Code, FrameType
 from zerotrust.tunnel.frames import Frame, FrameReader, encode
-from zerotrust.tunnel.messages import Hello, Message, Register, Registered, Welcome, pack_open
+from zerotrust.tunnel.messages import Hello, Message, Register, Registered, Welcome
+from zerotrust.tunnel.payloads import pack_open
 from zerotrust.tunnel.session import Options, Session
 from zerotrust.tunnel.stream import Chunk, Stream
 from zerotrust.tunnel.window import DEFAULT_WINDOW

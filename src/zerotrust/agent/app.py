@@ -124,7 +124,7 @@ class Agent:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await self._loop.create_connection(
-                    lambda: dispatch.link, host, port, ssl=self._tls, server_hostname=self._server_name
+                    dispatch.link.as_protocol, host, port, ssl=self._tls, server_hostname=self._server_name
                 )
         except (OSError, TimeoutError) as error:
             _log.warning("cannot connect", server=f"{host}:{port}", reason=describe(error))

@@ -14,7 +14,8 @@ from zerotrust.net.flush import Flusher
 from zerotrust.net.tunnel import TunnelLink
 from zerotrust.tunnel.codes import FLAG_UPGRADE, Code
 from zerotrust.tunnel.events import StreamSink
-from zerotrust.tunnel.messages import Hello, Register, Registered, RequestOpen, Welcome, unpack_open
+from zerotrust.tunnel.messages import Hello, Register, Registered, Welcome
+from zerotrust.tunnel.payloads import RequestOpen, unpack_open
 from zerotrust.tunnel.session import Options
 from zerotrust.tunnel.stream import Stream
 

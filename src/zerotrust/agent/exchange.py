@@ -13,8 +13,8 @@ from zerotrust.http.forward import check_trailers, request_framing_lines, respon
 from zerotrust.http.head import ResponseHead
 from zerotrust.net.http_client import BackendConnection
 from zerotrust.tunnel.codes import FLAG_ANNOUNCE, FLAG_TRAILERS, FLAG_UPGRADE, KIND_CHUNKED, KIND_NONE, Code
-from zerotrust.tunnel.messages import MAX_HEAD_BYTES, RequestOpen, pack_head
 from zerotrust.tunnel.outcome import code_for
+from zerotrust.tunnel.payloads import MAX_HEAD_BYTES, RequestOpen, pack_head
 from zerotrust.tunnel.session import Session
 from zerotrust.tunnel.stream import State, Stream
 

@@ -33,8 +33,10 @@ def describe(error: BaseException | None) -> str:
     return str(error) or type(error).__name__
 
 
-class Channel(asyncio.Protocol):
-    """A connection whose writes leave together at the end of the loop's turn.
+class Channel:
+    """A connection whose writes leave together at the end of the loop's turn: an `asyncio.Protocol` in all but name.
+
+    Not by name, because a compiled class has no base that is not compiled (docs/architecture.md).
 
     Subclasses implement `data_received`, `ended` and, where they write much, `drained`.
     """
@@ -105,6 +107,10 @@ class Channel(asyncio.Protocol):
         """It takes more."""
         if self.transport is not None:
             self.transport.resume_reading()
+
+    def as_protocol(self) -> asyncio.Protocol:
+        """The channel by the type that the loop's functions ask for."""
+        return cast("asyncio.Protocol", self)
 
     def peer(self) -> Any:
         """The other end's socket address."""

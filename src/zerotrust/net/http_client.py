@@ -298,10 +298,11 @@ class BackendPool:
         # The loop's own TLS, not the faster one that net.loop puts over it: aiofastnet 1.2.0 forgets what it holds when
         # reading is paused, until the backend sends more.
         connect = partial(type(self._loop).create_connection, self._loop) if self._tls else self._loop.create_connection
+        connection = BackendConnection(self._flusher, self)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                _, connection = await connect(
-                    lambda: BackendConnection(self._flusher, self),
+                await connect(
+                    connection.as_protocol,
                     self._host,
                     self._port,
                     ssl=self._tls,

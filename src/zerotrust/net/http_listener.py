@@ -36,8 +36,8 @@ class HttpListener:
             for connection in list(self._connections):
                 connection.abort()
 
-    def _connection(self) -> HttpServerConnection:
-        return HttpServerConnection(self._flusher, self._handler, self._connections)
+    def _connection(self) -> asyncio.Protocol:
+        return HttpServerConnection(self._flusher, self._handler, self._connections).as_protocol()
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()

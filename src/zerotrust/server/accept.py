@@ -126,8 +126,8 @@ class AgentDoor:
         if links:
             await asyncio.wait([link.closed for link in links], timeout=2.0)
 
-    def _link(self) -> TunnelLink:
-        return AgentSession(self._registry, self._flusher, self._options).link
+    def _link(self) -> asyncio.Protocol:
+        return AgentSession(self._registry, self._flusher, self._options).link.as_protocol()
 
     def _refused(self, peer: str, reason: str) -> None:
         _log.warning("agent refused", peer=peer, reason=reason)

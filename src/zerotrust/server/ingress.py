@@ -17,7 +17,7 @@ from zerotrust.net.http_server import HttpServerConnection, RequestSink
 from zerotrust.server.registry import Claim, Registry
 from zerotrust.server.relay import Relay, refuse
 from zerotrust.tunnel.codes import FLAG_TRAILERS, FLAG_UPGRADE
-from zerotrust.tunnel.messages import MAX_HEAD_BYTES, pack_open
+from zerotrust.tunnel.payloads import MAX_HEAD_BYTES, pack_open
 
 _log = structlog.get_logger("ingress")
 

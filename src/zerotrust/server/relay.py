@@ -11,8 +11,8 @@ from zerotrust.http.forward import check_response_block, check_trailers
 from zerotrust.http.replies import error_reply
 from zerotrust.net.http_server import HttpServerConnection
 from zerotrust.tunnel.codes import FLAG_ANNOUNCE, KIND_NONE, KIND_TUNNEL, Code
-from zerotrust.tunnel.messages import unpack_head
 from zerotrust.tunnel.outcome import error_for
+from zerotrust.tunnel.payloads import unpack_head
 from zerotrust.tunnel.session import Session
 from zerotrust.tunnel.stream import State, Stream
 

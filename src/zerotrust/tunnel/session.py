@@ -19,18 +19,8 @@ from zerotrust.tunnel.events import SessionSink, StreamSink
 from zerotrust.tunnel.frames import HEADER, MAX_PAYLOAD, MAX_STREAM_ID, FrameReader, encode
 from zerotrust.tunnel.handshake import Options, hello, read_hello, read_welcome, welcome
 from zerotrust.tunnel.keepalive import DEAD_AFTER, HANDSHAKE_TIMEOUT, Keepalive
-from zerotrust.tunnel.messages import (
-    MAX_HEAD_BYTES,
-    Hello,
-    Message,
-    Register,
-    Registered,
-    Unregister,
-    Welcome,
-    decode,
-    pack_reason,
-    unpack_reason,
-)
+from zerotrust.tunnel.messages import Hello, Message, Register, Registered, Unregister, Welcome, decode
+from zerotrust.tunnel.payloads import MAX_HEAD_BYTES, pack_reason, unpack_reason
 from zerotrust.tunnel.schedule import Schedule
 from zerotrust.tunnel.stream import QUANTUM, Chunk, State, Stream
 from zerotrust.tunnel.window import MAX_CREDIT, MAX_GROWTH_BYTES, GrowthBudget, ReceiveWindow

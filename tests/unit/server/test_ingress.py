@@ -13,7 +13,7 @@ from zerotrust.net.tunnel import TunnelLink
 from zerotrust.server.ingress import Ingress
 from zerotrust.server.registry import Claim, Registry
 from zerotrust.tunnel.codes import FLAG_UPGRADE
-from zerotrust.tunnel.messages import RequestOpen, unpack_open
+from zerotrust.tunnel.payloads import RequestOpen, unpack_open
 
 
 class Session:

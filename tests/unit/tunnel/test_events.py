@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tests.kits.tunnel import REQUEST, Ear, Owner, joined
 from zerotrust.tunnel.codes import Code
-from zerotrust.tunnel.messages import pack_head
+from zerotrust.tunnel.payloads import pack_head
 from zerotrust.tunnel.session import HIGH_WATER, Options
 from zerotrust.tunnel.stream import Stream
 from zerotrust.tunnel.window import MAX_GROWTH_BYTES, MAX_WINDOW, MIN_WINDOW

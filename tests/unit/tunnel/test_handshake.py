@@ -5,7 +5,8 @@ import pytest
 from tests.kits.tunnel import HELLO, SESSION_ID, WELCOME, Owner, agent, joined, message, reason_of, server
 from zerotrust.tunnel.codes import Code, FrameType
 from zerotrust.tunnel.frames import encode
-from zerotrust.tunnel.messages import Hello, pack_reason
+from zerotrust.tunnel.messages import Hello
+from zerotrust.tunnel.payloads import pack_reason
 from zerotrust.tunnel.session import Options, Phase
 
 T = FrameType

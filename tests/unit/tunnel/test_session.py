@@ -19,7 +19,8 @@ from tests.kits.tunnel import (
 from zerotrust.errors import LocalProtocolError
 from zerotrust.tunnel.codes import END, INTERIM, Code, FrameType
 from zerotrust.tunnel.frames import MAX_PAYLOAD, MAX_STREAM_ID, encode
-from zerotrust.tunnel.messages import MAX_HEAD_BYTES, Register, Registered, Unregister, pack_head, pack_reason
+from zerotrust.tunnel.messages import Register, Registered, Unregister
+from zerotrust.tunnel.payloads import MAX_HEAD_BYTES, pack_head, pack_reason
 from zerotrust.tunnel.session import HIGH_WATER, LOW_WATER, Options
 from zerotrust.tunnel.stream import QUANTUM, State, Stream
 from zerotrust.tunnel.window import DEFAULT_WINDOW
