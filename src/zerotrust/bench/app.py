@@ -69,7 +69,7 @@ class _Run:
             self._failures.append(f"{workload.name}: not measured: {error}")
             self._note(self._failures[-1])
             return
-        self._figures += [replace(figure, target=workload.targets.get(figure.measure)) for figure in found]
+        self._figures += [replace(figure, target=workload.target(figure.measure)) for figure in found]
 
     def _report(self, backend: str) -> int:
         options = self._options

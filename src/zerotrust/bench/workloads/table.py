@@ -6,7 +6,7 @@ from typing import Final
 
 from zerotrust.bench.figures import Figure, Target, at_least, at_most
 from zerotrust.bench.rig import Rig
-from zerotrust.bench.workloads import bulk, requests, sockets
+from zerotrust.bench.workloads import bulk, fairness, memory, requests, sockets, starting
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Workload:
     """One workload.
 
     Attributes:
-        targets: by measure.
+        targets: by the measure's name, or by how it begins.
         is_growth: measured only where it was asked for with `--growth`.
     """
 
@@ -23,6 +23,13 @@ class Workload:
     targets: Mapping[str, Target] = field(default_factory=dict)
     is_quick: bool = False
     is_growth: bool = False
+
+    def target(self, measure: str) -> Target | None:
+        """What is expected of a measure."""
+        found = self.targets.get(measure)
+        if found is None:
+            found = next((target for begin, target in self.targets.items() if measure.startswith(f"{begin} of")), None)
+        return found
 
 
 WORKLOADS: Final = (
@@ -52,6 +59,14 @@ WORKLOADS: Final = (
     Workload("WebSocket handshakes", sockets.handshakes, {"handshakes/s": at_least(0.50)}, is_quick=True),
     Workload("Download", bulk.download, {"MB/s": at_least(0.60)}, is_quick=True),
     Workload("Upload", bulk.upload, {"MB/s": at_least(0.60)}),
+    Workload("64 B echo beside 4 downloads, against echo alone", fairness.beside_downloads, {"p99": at_most(4)}),
+    Workload(
+        "49 echo streams beside a stalled reader, against the 49 alone",
+        fairness.beside_a_stalled_reader,
+        {"p99": at_most(1.2)},
+    ),
+    Workload("Idle WebSockets", memory.idle, {"memory": at_most(12)}, is_quick=True),
+    Workload("From `0trust agent run` to the first 200", starting.first_answer),
 )
 
 
