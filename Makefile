@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check unit component browser fuzz compliance lock clean format bench bench-quick bench-check
+.PHONY: demo test check compiled unit component browser fuzz compliance lock clean format bench bench-quick bench-check
 
 demo: $(VENV)/demo.stamp
 	@$(BIN)/python -m demo
@@ -34,6 +34,15 @@ bench-quick: $(VENV)/test.stamp
 
 bench-check: $(VENV)/test.stamp
 	@$(BIN)/0trust bench --quick --check bench/baseline.json
+
+compiled: build/compiled.stamp
+
+# The package as `pip install` makes it where there is a C compiler: what users run, so what is tested and measured.
+build/compiled.stamp: $(VENV)/test.stamp hatch_build.py pyproject.toml $(shell find src/zerotrust -name '*.py')
+	@rm -rf build/compiled build/wheel
+	@ZEROTRUST_COMPILE=1 $(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir build/wheel .
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --target build/compiled build/wheel/*.whl
+	@touch $@
 
 # The installer comes first, by hash; then all that is locked, by hash; then this checkout itself.
 $(BIN)/uv: requirements/bootstrap.txt

@@ -40,7 +40,7 @@ run() { # run NAME COMMAND…
     summary+=("$(printf 'passed  %4d s  %s' $((SECONDS - from)) "$stage")")
 }
 
-# What the tests need from the machine itself: a browser, and curl, which the documents use.
+# What the tests need from the machine itself: a browser, curl, which the documents use, and a C compiler.
 
 need() { # need PACKAGE COMMAND…: installs Debian's PACKAGE unless one of the commands is there
     local package=$1
@@ -48,6 +48,11 @@ need() { # need PACKAGE COMMAND…: installs Debian's PACKAGE unless one of the 
     for name in "$@"; do
         if command -v "$name" >/dev/null; then return; fi
     done
+    fetch "$package"
+}
+
+fetch() { # fetch PACKAGE: installs it from Debian
+    local package=$1
     local root=()
     if [ "$(id -u)" -ne 0 ]; then root=(sudo -n); fi
     echo "installing $package, which the tests need …"
@@ -62,6 +67,18 @@ need() { # need PACKAGE COMMAND…: installs Debian's PACKAGE unless one of the 
 machine() {
     need curl curl
     need chromium chromium chromium-browser google-chrome
+    if ! "$BIN/python" -c 'import pathlib, sysconfig; pathlib.Path(sysconfig.get_path("include"), "Python.h").stat()' \
+        2>/dev/null; then
+        fetch python3-dev
+    fi
+    need gcc gcc
+}
+
+compile() { # from here on the tests run what users run
+    make --no-print-directory VENV="${VENV:-.venv}" compiled
+    PYTHONPATH=$PWD/build/compiled
+    export PYTHONPATH
+    "$BIN/python" -c 'from zerotrust.tunnel import session; assert session.__file__.endswith(".so"), session.__file__'
 }
 
 static() {
@@ -75,10 +92,10 @@ tests() {
     "$BIN/python" -m pytest -q -n "$JOBS" --dist loadgroup "$@"
 }
 
-fuzz_one() { # one target; its output is shown only if it finds something
+fuzz_one() { # one target, of the sources, whose paths it can follow; its output is shown only if it finds something
     local log
     log=build/fuzz-$(basename "$1" .py).log
-    if "$BIN/python" "$1" -seed="$FUZZ_SEED" -max_total_time="$FUZZ_SECONDS" -artifact_prefix=build/ >"$log" 2>&1; then
+    if env -u PYTHONPATH "$BIN/python" "$1" -seed="$FUZZ_SEED" -max_total_time="$FUZZ_SECONDS" -artifact_prefix=build/ >"$log" 2>&1; then
         echo "$1: nothing found in $FUZZ_SECONDS s"
     else
         echo "$1: FOUND SOMETHING, see $log"
@@ -96,6 +113,8 @@ fuzz() {
 run "the machine" machine
 run "format, lint, types, layers" static
 run "unit tests" tests tests/unit tests/test_house.py
+run "compiling the data path" compile
+run "unit tests, compiled" tests tests/unit/tunnel tests/unit/http tests/unit/net
 run "component tests" tests tests/component
 run "browser tests" tests tests/browser
 if compgen -G 'fuzz/[!_]*.py' >/dev/null; then run "fuzzing" fuzz; fi

@@ -1,0 +1,94 @@
+"""Compiles the data path when a wheel is built: the modules that each request and each chunk goes through.
+
+mypyc translates them to C as they are: they are typed throughout, and stay the one source. Where there is no C compiler
+the wheel is built without: everything works, at about a third of the speed (docs/performance.md). An editable install
+runs the sources.
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+COMPILED = (
+    "tunnel/*.py",
+    "http/*.py",
+    "net/channel.py",
+    "net/flush.py",
+    "net/http_client.py",
+    "net/http_server.py",
+    "net/tunnel.py",
+    "server/ingress.py",
+    "server/relay.py",
+    "agent/dispatch.py",
+    "agent/exchange.py",
+)
+INTERPRETED = {
+    "__init__.py",
+    "messages.py",  # pydantic makes its classes at run time
+    "handshake.py",
+}
+
+
+class DataPath(BuildHookInterface[Any]):
+    """The hook that hatchling calls for each wheel."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Add the compiled modules to the wheel.
+
+        ZEROTRUST_COMPILE=0 leaves them out; =1 makes a missing compiler an error instead of a warning.
+        """
+        wanted = os.environ.get("ZEROTRUST_COMPILE", "")
+        if version == "editable" or wanted == "0":
+            return
+        self._folder = Path(tempfile.mkdtemp(prefix="0trust-build-"))
+        try:
+            libraries = compile_data_path(Path(self.root), self._folder)
+        except Exception as error:
+            if wanted == "1":
+                raise
+            self.app.display_warning(f"the data path is not compiled, which costs speed: {error}")
+            return
+        build_data["pure_python"] = False
+        build_data["infer_tag"] = True
+        build_data["force_include"].update({str(path): str(path.relative_to(self._folder)) for path in libraries})
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """Remove what was built."""
+        if hasattr(self, "_folder"):
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def compile_data_path(root: Path, folder: Path) -> list[Path]:
+    """The libraries, in `folder` by their places in the package."""
+    from mypyc.build import mypycify
+    from setuptools import Distribution
+    from setuptools.command.build_ext import build_ext
+
+    source = root / "src"
+    names = sorted(
+        str(path.relative_to(source))
+        for pattern in COMPILED
+        for path in (source / "zerotrust").glob(pattern)
+        if path.name not in INTERPRETED
+    )
+    before = Path.cwd()
+    os.chdir(source)
+    try:
+        extensions = mypycify(
+            ["--ignore-missing-imports", "--config-file=", f"--cache-dir={folder / 'mypy'}", *names],
+            group_name="zerotrust",
+            target_dir=str(folder / "c"),
+            opt_level="2",
+            debug_level="0",
+        )
+        command = build_ext(Distribution({"ext_modules": extensions}))
+        command.build_lib, command.build_temp = str(folder), str(folder / "o")
+        command.ensure_finalized()
+        command.run()
+        return [Path(name) for name in command.get_outputs()]
+    finally:
+        os.chdir(before)
