@@ -91,14 +91,16 @@ class Rig:
         finally:
             await generator.stop()
 
-    async def wait_ready(self, what: str, endpoint: Endpoint, *, hosts: tuple[str, ...] = ()) -> float:
+    async def wait_ready(
+        self, what: str, endpoint: Endpoint, *, hosts: tuple[str, ...] = (), seconds: float = READY_TIMEOUT
+    ) -> float:
         """Return when the hosts answer: seconds.
 
         Raises:
             BenchError: they do not.
         """
         size = 0 if endpoint.host == SOCKET else KIB
-        job = Job(kind="probe", endpoint=endpoint, size=size, path="/1k", hosts=hosts, seconds=READY_TIMEOUT)
+        job = Job(kind="probe", endpoint=endpoint, size=size, path="/1k", hosts=hosts, seconds=seconds)
         return (await self.run(what, job)).took
 
     async def new_stack(self, name: str, *, with_caddy: bool = True) -> Stack:

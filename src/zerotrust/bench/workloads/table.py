@@ -6,7 +6,7 @@ from typing import Final
 
 from zerotrust.bench.figures import Figure, Target, at_least, at_most
 from zerotrust.bench.rig import Rig
-from zerotrust.bench.workloads import bulk, fairness, memory, requests, sockets, starting
+from zerotrust.bench.workloads import bulk, events, fairness, growth, memory, requests, scale, sockets, starting
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ WORKLOADS: Final = (
     Workload("WebSocket handshakes", sockets.handshakes, {"handshakes/s": at_least(0.50)}, is_quick=True),
     Workload("Download", bulk.download, {"MB/s": at_least(0.60)}, is_quick=True),
     Workload("Upload", bulk.upload, {"MB/s": at_least(0.60)}),
+    Workload("1,000 streams of server-sent events, one a second each", events.lateness),
     Workload("64 B echo beside 4 downloads, against echo alone", fairness.beside_downloads, {"p99": at_most(4)}),
     Workload(
         "49 echo streams beside a stalled reader, against the 49 alone",
@@ -67,6 +68,10 @@ WORKLOADS: Final = (
     ),
     Workload("Idle WebSockets", memory.idle, {"memory": at_most(12)}, is_quick=True),
     Workload("From `0trust agent run` to the first 200", starting.first_answer),
+    Workload("10,000 services, against 1 service", scale.services, {"requests/s": at_least(0.95)}),
+    Workload("500 agents, against 1 agent", scale.agents),
+    Workload("Growth with the connections, 1 KiB GET", growth.connections, is_growth=True),
+    Workload("An idle server and agent", growth.idle_cpu, is_growth=True),
 )
 
 

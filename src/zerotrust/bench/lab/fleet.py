@@ -1,0 +1,52 @@
+"""Many light agents in one process: `python -m zerotrust.bench.lab.fleet FILE…`, each file an agent's configuration.
+
+They are the product's own agents: what they dial with, how long they wait before they dial again, is what users have.
+"""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+from zerotrust.agent.app import Agent
+from zerotrust.bench.lab.stack import Stack
+from zerotrust.model.agent import AgentConfig
+from zerotrust.net.loop import run
+from zerotrust.net.tasks import Tasks
+from zerotrust.pki import files, keys
+from zerotrust.telemetry import logs
+
+
+def prepare(stack: Stack, count: int, port: int) -> dict[str, Path]:
+    """Issue certificates for so many agents and write their files: the file of the agent of each host name."""
+    authority = files.load_authority(stack.authority)
+    found = {}
+    for number in range(count):
+        name = f"agent-{number}"
+        host = f"{name}.localhost"
+        credential = authority.issue_agent(name)
+        issued = files.Files(certificate=stack.folder / f"{name}.crt", key=stack.folder / f"{name}.key")
+        # Not by pki.files, which waits for the disk after each: these are thrown away.
+        issued.certificate.write_bytes(credential.certificate_pem)
+        issued.key.write_bytes(keys.to_pem(credential.key))
+        found[host] = stack.folder / f"{name}.json"
+        found[host].write_text(json.dumps(stack.agent_config(name, {host: port}, issued)))
+    return found
+
+
+async def serve(paths: list[Path]) -> None:
+    """Run the agents until cancelled."""
+    tasks = Tasks()
+    try:
+        configs = [AgentConfig.model_validate_json(path.read_text()) for path in paths]
+        logs.configure(configs[0].logging)
+        agents = [Agent(config, tasks) for config in configs]
+        for agent in agents:
+            tasks.spawn(agent.run(), "agent")
+        await asyncio.Event().wait()
+    finally:
+        await tasks.close()
+
+
+if __name__ == "__main__":
+    run(serve([Path(name) for name in sys.argv[1:]]))
