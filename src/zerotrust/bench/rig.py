@@ -11,14 +11,15 @@ from typing import Final, Self
 
 from zerotrust.bench import machine
 from zerotrust.bench.generator import Generator
-from zerotrust.bench.lab import nginx
+from zerotrust.bench.lab import nginx, openssh
 from zerotrust.bench.lab.bare_caddy import BareCaddy
 from zerotrust.bench.lab.loopback import free_port, wait_port
 from zerotrust.bench.lab.processes import Child, Processes, python
 from zerotrust.bench.lab.stack import AGENT, Stack
 from zerotrust.bench.load.jobs import Endpoint, Job, Outcome
 from zerotrust.bench.options import Options
-from zerotrust.bench.ways import ALONE, BASELINE, OURS, SOCKET, STREAM, WEB, WITHOUT_CADDY, Way
+from zerotrust.bench.ways import ALONE, BASELINE, OURS, SOCKET, SSH, STREAM, WEB, WITHOUT_CADDY, Way
+from zerotrust.errors import BenchError
 
 KIB: Final = 1024
 READY_TIMEOUT: Final = 30.0
@@ -128,6 +129,8 @@ class Rig:
             (ALONE, self._alone),
         ):
             self.ways[name] = Way(name=name, web=endpoint(WEB), stream=endpoint(STREAM), socket=endpoint(SOCKET))
+        if not self.options.quick:
+            await self._start_ssh()
         for peer in self.options.peers:
             self.ways[peer.name] = Way(name=peer.name, web=peer.web, socket=peer.socket)
         await self._wait_ways()
@@ -147,6 +150,19 @@ class Rig:
             child = await self.processes.start("nginx", [program, "-c", config, "-p", self.folder])
             await wait_port(web, child)
         self.backends = Backends(web=web, socket=socket, stream=stream)
+
+    async def _start_ssh(self) -> None:
+        """OpenSSH is a machine's own, so nothing depends on it."""
+        try:
+            ports = await openssh.start(self.processes, self.backends.hosts)
+        except BenchError as error:
+            self.note(f"{SSH}: left out: {error}")
+            return
+        caddy = BareCaddy("caddy before ssh", self.folder, ports)
+        await caddy.start(self.processes)
+        self.ways[SSH] = Way(
+            name=SSH, web=caddy.endpoint(WEB), stream=caddy.endpoint(STREAM), socket=caddy.endpoint(SOCKET)
+        )
 
     async def _wait_ways(self) -> None:
         """Everything answers, and Caddy has its certificates."""
