@@ -11,7 +11,7 @@ from zerotrust.errors import BenchError
 ROUNDS: Final = 5
 SECONDS: Final = 3.0
 QUICK_ROUNDS: Final = 3
-QUICK_SECONDS: Final = 0.6
+QUICK_SECONDS: Final = 0.5
 
 _PORTS: Final = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 _BACKEND_PORTS: Final = 3

@@ -14,6 +14,7 @@ from zerotrust.bench.figures import Figure, Spread
 from zerotrust.errors import BenchError
 
 LATEST: Final = "latest.json"
+CHART: Final = "ratios.svg"
 _PIPE_WIDTH: Final = 130
 """A pipe has no width of its own, and this table is none in the 80 columns that are taken instead."""
 

@@ -13,7 +13,7 @@ from zerotrust.bench import machine
 from zerotrust.bench.generator import Generator
 from zerotrust.bench.lab import nginx, openssh
 from zerotrust.bench.lab.bare_caddy import BareCaddy
-from zerotrust.bench.lab.loopback import free_port, wait_port
+from zerotrust.bench.lab.loopback import claim, free_port, wait_port
 from zerotrust.bench.lab.processes import Child, Processes, python
 from zerotrust.bench.lab.stack import AGENT, Stack
 from zerotrust.bench.load.jobs import Endpoint, Job, Outcome
@@ -93,16 +93,21 @@ class Rig:
             await generator.stop()
 
     async def wait_ready(
-        self, what: str, endpoint: Endpoint, *, hosts: tuple[str, ...] = (), seconds: float = READY_TIMEOUT
-    ) -> float:
-        """Return when the hosts answer: seconds.
+        self,
+        what: str,
+        endpoint: Endpoint,
+        *,
+        hosts: tuple[str, ...] = (),
+        seconds: float = READY_TIMEOUT,
+        is_socket: bool = False,
+    ) -> None:
+        """Return when each of the hosts answers a request or, of a WebSocket's endpoint, an upgrade.
 
         Raises:
-            BenchError: they do not.
+            BenchError: they do not, for so many seconds.
         """
-        size = 0 if endpoint.host == SOCKET else KIB
-        job = Job(kind="probe", endpoint=endpoint, size=size, path="/1k", hosts=hosts, seconds=seconds)
-        return (await self.run(what, job)).took
+        size = 0 if is_socket else KIB
+        await self.run(what, Job(kind="probe", endpoint=endpoint, size=size, path="/1k", hosts=hosts, seconds=seconds))
 
     async def new_stack(self, name: str, *, with_caddy: bool = True) -> Stack:
         """A further server, prepared and not started."""
@@ -137,7 +142,7 @@ class Rig:
 
     async def _start_backends(self) -> None:
         first = self.options.backend
-        ports = [free_port() for _ in range(3)] if first is None else [first, first + 1, first + 2]
+        ports = [free_port() if first is None else claim(first + number) for number in range(3)]
         web, socket, stream = ports
         program = nginx.locate()
         own = [socket, stream] if program else [socket, stream, web]
@@ -167,9 +172,11 @@ class Rig:
     async def _wait_ways(self) -> None:
         """Everything answers, and Caddy has its certificates."""
         for way in self.ways.values():
-            for endpoint in (way.web, way.stream, way.socket):
+            for endpoint in (way.web, way.stream):
                 if endpoint is not None:
                     await self.wait_ready(way.name, endpoint)
+            if way.socket is not None:
+                await self.wait_ready(way.name, way.socket, is_socket=True)
 
     def _alone(self, host: str) -> Endpoint:
         return Endpoint(host=host, port=self.backends.hosts[host])

@@ -15,7 +15,7 @@ def bench(  # noqa: PLR0913 - one parameter is one option
     only: Annotated[str, typer.Option("--only", metavar="TEXT", help="Workloads whose name has this in it.")] = "",
     rounds: Annotated[int | None, typer.Option("--rounds", min=1, help="How many rounds [5; quick: 3].")] = None,
     seconds: Annotated[
-        float | None, typer.Option("--seconds", min=0.1, help="How long one measurement lasts [3; quick: 0.6].")
+        float | None, typer.Option("--seconds", min=0.1, help="How long one measurement lasts [3; quick: 0.5].")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A representative few, in less than a minute.")] = False,
     growth: Annotated[bool, typer.Option("--growth", help="Also how cost grows with the connections.")] = False,

@@ -31,6 +31,17 @@ def free_port() -> int:
     raise BenchError(f"no free port between {_FROM} and {_TO} on {ADDRESS}")
 
 
+def claim(port: int) -> int:
+    """The port, if nobody listens on it.
+
+    Raises:
+        BenchError: somebody does.
+    """
+    if not _is_free(port, socket.SOCK_STREAM):
+        raise BenchError(f"port {port} on {ADDRESS} is busy or not allowed; choose another")
+    return port
+
+
 async def wait_port(port: int, child: Child) -> None:
     """Return when somebody listens on the port.
 
@@ -52,6 +63,8 @@ async def wait_port(port: int, child: Child) -> None:
 
 def _is_free(port: int, kind: socket.SocketKind) -> bool:
     with socket.socket(socket.AF_INET, kind) as probe:
+        if kind is socket.SOCK_STREAM:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have ended are no matter
         try:
             probe.bind((ADDRESS, port))
         except OSError:

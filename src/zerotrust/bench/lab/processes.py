@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 from zerotrust.errors import BenchError
 
 PATIENCE: Final = 10.0
-_TAIL: Final = 8
+_TAIL: Final = 2
 _LINE_BYTES: Final = 1 << 20
 _PR_SET_PDEATHSIG: Final = 1
 

@@ -55,7 +55,7 @@ async def _grow(rig: Rig, title: str, counts: list[int], number: int) -> dict[in
     parts = {"server": server.pid, "agent": agent.pid}
     endpoint = stack.through_caddy(SOCKET)
     try:
-        await rig.wait_ready(title, endpoint)
+        await rig.wait_ready(title, endpoint, is_socket=True)
         async with rig.another_generator() as generator:
             await generator.run(_hold(endpoint, _FIRST), title)
         found = {0: await _memory(parts)}
