@@ -23,7 +23,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
 import httptools
 
@@ -74,7 +74,8 @@ class RequestFields:
     forwarded_proto: bytes | None
 
 
-class RequestHead(NamedTuple):
+@dataclass(slots=True)
+class RequestHead:
     """A request as its client meant it."""
 
     method: bytes

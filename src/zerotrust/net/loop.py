@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import signal
 from collections.abc import Coroutine
 from contextlib import suppress
@@ -15,8 +16,21 @@ GC_ALLOCATIONS: Final = 50_000
 
 def run(main: Coroutine[Any, Any, None]) -> None:
     """Run a component until it returns, or until SIGINT or SIGTERM cancels it."""
+    give_way()
     with asyncio.Runner(loop_factory=aiofastnet.loop_factory(uvloop.new_event_loop)) as runner:
         runner.run(_until_signal(main))
+
+
+def give_way() -> None:
+    """Let who is running finish, also when we are woken: for this process and all that it starts (Caddy). Linux only.
+
+    Caddy, server and agent wake one another for each request. A process that is pushed off its CPU by the one that it
+    has just woken has written one answer where it could have written three: on a machine with few CPUs the pushing
+    costs a fifth of all CPU time. `SCHED_BATCH` is for just that (sched(7)); on an idle CPU it changes nothing.
+    """
+    if hasattr(os, "SCHED_BATCH"):
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 async def _until_signal(main: Coroutine[Any, Any, None]) -> None:

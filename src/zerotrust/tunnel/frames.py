@@ -1,7 +1,6 @@
 """The frame header and the incremental reader (docs/spec/tunnel-v1.md, section 2)."""
 
 import struct
-from collections.abc import Iterator
 from typing import Final
 
 HEADER: Final = struct.Struct(">BBHI")
@@ -30,12 +29,13 @@ class FrameReader:
         self._partial = bytearray()
         self._needed = 0
 
-    def feed(self, data: bytes) -> Iterator[Frame]:
-        """The frames that `data` completes. The iterator must be run to its end."""
+    def feed(self, data: bytes) -> list[Frame]:
+        """The frames that `data` completes."""
+        frames: list[Frame] = []
         if self._partial:
             if len(self._partial) + len(data) < self._needed:
                 self._partial += data
-                return
+                return frames
             data = b"".join((self._partial, data))
             self._partial.clear()
         unpack = HEADER.unpack_from
@@ -46,9 +46,10 @@ class FrameReader:
             after = at + HEADER_BYTES + length
             if after > end:
                 break
-            yield kind, flags, stream, data[at + HEADER_BYTES : after]
+            frames.append((kind, flags, stream, data[at + HEADER_BYTES : after]))
             at = after
         if at < end:
             self._partial += data[at:]
             held = end - at
             self._needed = HEADER_BYTES if held < HEADER_BYTES else HEADER_BYTES + unpack(data, at)[2]
+        return frames

@@ -1,7 +1,8 @@
 """The payloads of OPEN, HEAD and RESET, which are on every request's way: structs (docs/spec/tunnel-v1.md)."""
 
 import struct
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from zerotrust.errors import RemoteProtocolError
 from zerotrust.tunnel.codes import Code
@@ -19,7 +20,8 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
-class RequestOpen(NamedTuple):
+@dataclass(slots=True)
+class RequestOpen:
     """The fields of an OPEN payload."""
 
     kind: int

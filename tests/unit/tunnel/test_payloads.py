@@ -6,6 +6,7 @@ from zerotrust.errors import RemoteProtocolError
 from zerotrust.tunnel.codes import Code
 from zerotrust.tunnel.payloads import (
     MAX_REASON_BYTES,
+    RequestOpen,
     pack_head,
     pack_open,
     pack_reason,
@@ -23,7 +24,7 @@ def test_open_comes_back(kind: int, flags: int, length: int, service: str, reque
     payload = pack_open(
         kind, length, flags=flags, service=service.encode(), request_id=request_id.encode(), block=block
     )
-    assert unpack_open(payload) == (kind, flags, length, service, request_id, block)
+    assert unpack_open(payload) == RequestOpen(kind, flags, length, service, request_id, block)
 
 
 @given(st.binary(max_size=200))

@@ -1,0 +1,25 @@
+"""The loop that a component runs on."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import os, subprocess, sys
+from zerotrust.net.loop import run
+
+async def main():
+    print(os.sched_getscheduler(0))
+    subprocess.run([sys.executable, "-c", "import os; print(os.sched_getscheduler(0))"], check=True)
+
+sys.stdout.reconfigure(line_buffering=True)
+run(main())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="a scheduling policy of Linux")
+def test_a_component_and_what_it_starts_push_nobody_off_the_cpu() -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=15, check=True)
+    assert done.stdout.split() == [str(os.SCHED_BATCH)] * 2
