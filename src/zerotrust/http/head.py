@@ -74,14 +74,16 @@ class RequestFields:
     forwarded_proto: bytes | None
 
 
-@dataclass(slots=True)
 class RequestHead:
-    """A request as its client meant it."""
+    """A request as its client meant it. Plain: compiled, a dataclass would still be made by interpreted code."""
 
-    method: bytes
-    target: bytes
-    minor: int
-    fields: RequestFields
+    __slots__ = ("fields", "method", "minor", "target")
+
+    def __init__(self, method: bytes, target: bytes, minor: int, fields: RequestFields) -> None:
+        self.method = method
+        self.target = target
+        self.minor = minor
+        self.fields = fields
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,7 +1,6 @@
 """The payloads of OPEN, HEAD and RESET, which are on every request's way: structs (docs/spec/tunnel-v1.md)."""
 
 import struct
-from dataclasses import dataclass
 from typing import Final
 
 from zerotrust.errors import RemoteProtocolError
@@ -20,16 +19,17 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
-@dataclass(slots=True)
 class RequestOpen:
     """The fields of an OPEN payload."""
 
-    kind: int
-    flags: int
-    length: int
-    service: str
-    request_id: str
-    block: bytes
+    __slots__ = ("block", "flags", "kind", "length", "request_id", "service")
+
+    def __init__(self, kind: int, flags: int, length: int, names: tuple[str, str], block: bytes) -> None:
+        self.kind = kind
+        self.flags = flags
+        self.length = length
+        self.service, self.request_id = names
+        self.block = block
 
 
 def pack_open(kind: int, length: int, *, flags: int, service: bytes, request_id: bytes, block: bytes) -> bytes:
@@ -55,7 +55,7 @@ def unpack_open(payload: bytes) -> RequestOpen:
         names = "\0"
     if not names.isprintable():
         raise RemoteProtocolError("OPEN: service and request id must be visible ASCII")
-    return RequestOpen(kind, flags, length, names[:service_bytes], names[service_bytes:], payload[id_end:])
+    return RequestOpen(kind, flags, length, (names[:service_bytes], names[service_bytes:]), payload[id_end:])
 
 
 def pack_head(kind: int, flags: int, length: int, block: bytes) -> bytes:

@@ -372,16 +372,19 @@ class Session:
         if stream.done and self.streams.get(stream.id) is stream:
             self._forget(stream)
 
-    def _forget(self, stream: Stream) -> None:
+    def _forget(self, stream: Stream) -> StreamSink | None:
+        """The sink, which the stream no longer knows: two that know each other would wait for the garbage collector."""
+        sink, stream.sink = stream.sink, None
         del self.streams[stream.id]
         if self._is_own(stream.id):
             self._own_streams -= 1
         self.held -= stream.window.close()
-        stream.queue.clear()
+        stream.queue = None
         stream.queued = 0
         stream.tail = None
         stream.blocked = False
         stream.sending = stream.receiving = _DONE
+        return sink
 
     def _is_own(self, stream_id: int) -> bool:
         return bool(stream_id & 1) is self._dialer
@@ -393,10 +396,10 @@ class Session:
             raise RemoteProtocolError(f"a frame for stream {stream_id}, which was never opened")
 
     def _fail_stream(self, stream: Stream, error: RemoteProtocolError) -> None:
-        code = Code(error.wire)
+        code, sink = Code(error.wire), stream.sink
         self.reset(stream, code, str(error))
-        if stream.sink is not None:
-            stream.sink.reset(code, str(error))
+        if sink is not None:
+            sink.reset(code, str(error))
 
     def _receive_data(self, stream: Stream, flags: int, payload: bytes) -> None:
         end = bool(flags & END)
@@ -494,9 +497,9 @@ class Session:
                 self._settle(stream)
             else:
                 code, reason = unpack_reason(payload)
-                self._forget(stream)
-                if stream.sink is not None:
-                    stream.sink.reset(code, reason)
+                sink = self._forget(stream)
+                if sink is not None:
+                    sink.reset(code, reason)
         except RemoteProtocolError as error:
             self._fail_stream(stream, error)
 
@@ -512,7 +515,7 @@ class Session:
             self.reset(stream, Code.PROTOCOL_ERROR, f"OPEN of {len(payload)} bytes")
         else:
             sink = self._sink.opened(stream, payload, end=end)
-            if sink is not None:
+            if sink is not None and self.streams.get(stream_id) is stream:
                 stream.sink = sink
 
     def _receive_window(self, stream: Stream, payload: bytes) -> None:
@@ -537,10 +540,7 @@ class Session:
 
     def _end(self, code: Code, reason: str) -> None:
         self.phase = Phase.CLOSED
-        streams = list(self.streams.values())
-        for stream in streams:
-            self._forget(stream)
-        for stream in streams:
-            if stream.sink is not None:
-                stream.sink.reset(Code.GOING_AWAY, reason or code.name)
+        for sink in [self._forget(stream) for stream in list(self.streams.values())]:
+            if sink is not None:
+                sink.reset(Code.GOING_AWAY, reason or code.name)
         self._sink.closed(code, reason)

@@ -71,7 +71,7 @@ class Stream:
         self.credit = credit
         self.window = window
         self.sink: StreamSink | None = None
-        self.queue: deque[Chunk] = deque()
+        self.queue: deque[Chunk] | None = None
         self.queued = 0
         self.tail: tuple[int, bytes] | None = None
         self.deficit = QUANTUM
@@ -84,7 +84,7 @@ class Stream:
     @property
     def sent(self) -> bool:
         """The sending direction has ended and nothing of it waits."""
-        return self.sending is State.DONE and self.tail is None and not self.queue
+        return self.sending is State.DONE and self.tail is None and not self.queued
 
     @property
     def done(self) -> bool:
@@ -121,6 +121,8 @@ class Stream:
 
     def enqueue(self, data: bytes) -> None:
         """Keep bytes until there is credit and a turn."""
+        if self.queue is None:
+            self.queue = deque()
         self.queue.append(memoryview(data) if len(data) > QUANTUM else data)
         self.queued += len(data)
 
@@ -128,6 +130,7 @@ class Stream:
         """At most a quantum from the queue, bounded by the credit, which it uses; small pieces leave together."""
         limit = min(QUANTUM, self.credit)
         queue = self.queue
+        assert queue is not None
         piece = queue.popleft()
         size = len(piece)
         if size > limit:

@@ -1,3 +1,5 @@
+from dataclasses import asdict
+
 import httptools
 import pytest
 from hypothesis import given
@@ -398,9 +400,10 @@ def test_noise_is_parsed_or_refused(noise: bytes) -> None:
 def test_no_cutting_changes_what_is_read(case: Case, places: list[int]) -> None:
     def outcome(pieces: list[bytes]) -> object:
         try:
-            return read_request(pieces)
+            read = read_request(pieces)
         except HttpError:
             return "refused"
+        return read and (read[0].method, read[0].target, read[0].minor, asdict(read[0].fields), *read[1:])
 
     assert outcome(cut(case.raw, places)) == outcome([case.raw])
 

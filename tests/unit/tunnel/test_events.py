@@ -222,7 +222,7 @@ class TwoSessions(RuleBasedStateMachine):
             for stream in session.streams.values():
                 assert stream.queued <= HIGH_WATER + LARGEST
                 assert 0 <= stream.window.held <= stream.window.size <= MAX_WINDOW
-                assert stream.queued == sum(map(len, stream.queue))
+                assert stream.queued == sum(map(len, stream.queue or ()))
                 other = self.pair.other(owner).session.streams.get(stream.id)
                 assert stream.credit >= 0
                 assert other is None or stream.credit <= other.window.size

@@ -1,4 +1,6 @@
+import gc
 import struct
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -78,6 +80,33 @@ def test_going_away_stops_new_streams_only() -> None:
     pair.server.session.send_data(stream, b"x", end=True)
     pair.pump()
     assert bytes(pair.agent.ears[stream.id].body) == b"x"
+
+
+class Knowing(Ear):
+    """A sink that knows its stream, as those of the product do."""
+
+    stream: Stream
+
+
+@pytest.mark.parametrize("by_reset", [False, True])
+def test_a_stream_and_its_sink_end_without_the_garbage_collector(by_reset: bool) -> None:
+    pair = joined()
+    sink = Knowing()
+    sink.stream = stream = pair.server.session.open_stream(REQUEST, sink, end=True, now=0.0)
+    pair.pump()
+    if by_reset:
+        pair.server.session.reset(stream, Code.CANCELLED)
+    else:
+        pair.agent.session.send_head(pair.agent.session.streams[stream.id], ANSWER, end=True)
+    pair.pump()
+    assert not pair.server.session.streams
+    alive = weakref.ref(sink)
+    gc.disable()
+    try:
+        del sink, stream
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 # ---- a hostile peer, after the handshake
