@@ -2,19 +2,25 @@
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Severity = Literal["error", "warning"]
 KeyPath = tuple[str | int, ...]
 """Where a value is in the file: ("services", 0, "upstreams", 1, "address")."""
 
+DOES_NOTHING = "no effect"
+"""Words of each warning about a key that is known and does nothing."""
+
 _LONGEST = 80
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing to correct. Line and column count from 1; line 0 stands for the file as a whole."""
+    """One thing to correct. Line and column count from 1; line 0 stands for the file as a whole.
+
+    `path` is `key` for programs; the two say the same.
+    """
 
     file: str
     line: int
@@ -22,6 +28,7 @@ class Problem:
     key: str
     message: str
     severity: Severity = "error"
+    path: KeyPath = field(default=(), compare=False, repr=False)
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file

@@ -53,7 +53,7 @@ def unknown_keys(model: type[BaseModel], data: Any, path: KeyPath = ()) -> Itera
         if key not in model.model_fields:
             yield here, *_judge(model, key, path)
             continue
-        inner = _model_in(model.model_fields[key].annotation)
+        inner = model_in(model.model_fields[key].annotation)
         if inner is None:
             continue
         yield from unknown_keys(inner, value, here)
@@ -70,8 +70,8 @@ def _judge(model: type[BaseModel], key: str, path: KeyPath) -> tuple[Severity, s
     return "warning", f"unknown key{near or ', it is ignored'}"
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
+def model_in(annotation: Any) -> type[BaseModel] | None:
     """The model in `Model`, `Model | None` or `list[Model]`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
+    return next((found for part in get_args(annotation) if (found := model_in(part))), None)

@@ -49,11 +49,15 @@ class Place:
 
 @dataclass
 class Document:
-    """What a text holds. `faults` are things wrong with the text itself: (line, column), key, message."""
+    """What a text holds. `faults` are things wrong with the text itself: (line, column), key, message.
+
+    `unresolved` are the values among them that are not what the file means (see `environment`).
+    """
 
     data: Any = None
     places: dict[KeyPath, Place] = field(default_factory=dict)
     faults: list[tuple[tuple[int, int], KeyPath, str]] = field(default_factory=list)
+    unresolved: set[KeyPath] = field(default_factory=set)
 
     def place(self, path: KeyPath) -> Place:
         """The place of `path`, or of the nearest thing around it that is in the file."""
@@ -78,7 +82,8 @@ def parse(text: str) -> Document:
         if node is not None:
             document.data = _Reader(document).value(node, (), _at(node))
     except MarkedYAMLError as error:
-        document.faults.append((_mark(error), (), f"not valid YAML: {_said(error)}"))
+        at = _mark(error)
+        document.faults.append((at, (), f"not valid YAML: {_said(error)}{_unquoted_reference(text, at[0])}"))
     except ReaderError as error:
         at = _position(text, error.position)
         document.faults.append((at, (), "not valid YAML: a control character; remove it"))
@@ -224,6 +229,13 @@ def _said(error: MarkedYAMLError) -> str:
     if error.problem and error.problem.startswith("but found another document"):
         return "a second document (---); keep one"
     return printable(" ".join(" ".join(parts).replace("'<stream end>'", "the end of the file").split()))
+
+
+def _unquoted_reference(text: str, line: int) -> str:
+    """YAML reads the brace of ${NAME} inside [ ] or { } as its own."""
+    lines = text.splitlines()
+    here = lines[line - 1] if line <= len(lines) else ""
+    return "; put ${NAME} in quotes here" if "${" in here and ("[" in here or "{" in here.replace("${", "")) else ""
 
 
 def _position(text: str, offset: object) -> tuple[int, int]:

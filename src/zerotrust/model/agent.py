@@ -10,67 +10,118 @@ from zerotrust.model.service import Service
 
 
 class AgentIdentity(Model):
-    """Who the agent is. The server goes by the certificate's subject; `id` must equal it."""
+    """Who the agent is. The server goes by the certificate's subject."""
 
     id: str | None = None
+    """The name in the agent's certificate. Where it is another one, the agent does not start."""
+
     name: str = ""
+    """For people."""
+
     region: str = ""
+    """For people."""
+
     tags: list[str] = []
+    """For people."""
 
 
 class ServerAddress(Model):
-    """Where the server is, and how agent and server prove themselves to each other."""
+    """Where the server is, and how agent and server prove themselves to each other.
+
+    What is changed here holds from the next connection on.
+    """
 
     address: str = "localhost:8443"
+    """`host:port`; the port is 8443 where none is said."""
+
     server_name: str | None = None
+    """The name that the server's certificate must have, where it is another one than in `address`."""
+
     ca_cert: str = "/config/certs/ca.crt"
+    """Certificate of the authority of agents and servers."""
+
     cert: str = "/config/certs/agent.crt"
+    """The agent's certificate."""
+
     key: str = "/config/certs/agent.key"
+    """The private key of `cert`."""
 
 
 class GlobalHealthSettings(Model):
-    """Defaults of the services' health checks."""
+    """What the services' health checks take where they say nothing themselves."""
 
     check_interval: Duration = 30.0
+    """Time from one check of an upstream to the next."""
+
     timeout: Duration = 5.0
+    """How long an upstream has to answer a check."""
+
     unhealthy_threshold: int = Field(default=3, ge=1)
+    """So many failed checks in a row, and an upstream counts as down."""
+
     healthy_threshold: int = Field(default=2, ge=1)
+    """So many good checks in a row, and it counts as up again."""
 
 
 class HealthEndpoint(Model):
-    """A path at which the agent itself answers."""
+    """A path at which the original's agent itself answered, on a port that nobody knew."""
 
     path: str
+    """The path."""
+
     response: Any = None
+    """What was answered."""
 
 
 class HealthChecks(Model):
     """The agent's health section."""
 
     global_settings: GlobalHealthSettings = GlobalHealthSettings()
+    """Defaults of the services' health checks."""
+
     endpoints: list[HealthEndpoint] = []
+    """Read and checked; the agent listens at no port."""
 
 
 class Middleware(Model):
     """One step applied to all services."""
 
     type: str
+    """The kind of handler, as in a route's `handle`."""
+
     config: dict[str, Any] = {}
+    """The settings of that kind."""
 
 
 class AgentConfig(Model):
-    """The whole file. `agent_id` at the root is the reference document's form of `agent.id`."""
+    """The agent's file."""
 
     version: str | float | None = None
+    """Version of the language; `"1.0"`. Says nothing yet."""
+
     agent_id: str | None = None
+    """The short form of `agent.id`, which wins where both are given."""
+
     agent: AgentIdentity = AgentIdentity()
+    """Who the agent is."""
+
     server: ServerAddress = ServerAddress()
+    """Where the server is."""
+
     logging: Logging = Logging()
-    log_level: str | None = None
+    """The agent's log."""
+
     services: list[Service] = []
+    """What is published. A change disturbs nothing but the services that it is about."""
+
     global_middleware: list[Middleware] = []
+    """Handlers for all services, before their own."""
+
     health_checks: HealthChecks = HealthChecks()
+    """What holds for all health checks."""
+
     hot_reload: HotReload = HotReload()
+    """When this file is read again."""
 
     @property
     def declared_id(self) -> str | None:

@@ -4,7 +4,7 @@ import ipaddress
 import re
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr
 
 _LABEL: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)\Z")
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -38,6 +38,10 @@ def _not_negative(value: float) -> float:
 
 Duration = Annotated[float, BeforeValidator(parse_duration), AfterValidator(_not_negative)]
 """Seconds as a float; written "30s", "5m", "1h30m", "500ms"."""
+
+
+Secret = SecretStr
+"""Text that no log, error or representation shows; `get_secret_value()` is the text itself."""
 
 
 def normalise_host(host: str) -> str:

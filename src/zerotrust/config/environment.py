@@ -1,0 +1,73 @@
+"""`${NAME}` and `${NAME:-default}` in values: settings and secrets that come from the environment.
+
+    ${NAME}           the variable; an error where it is not set
+    ${NAME:-default}  the variable, or the text after ":-" (up to the next brace) where it is not set or empty
+    $${               a literal "${"
+
+Only values are looked at, never keys, and what is put in is text, as if it stood in quotes: it can't bring keys, lists
+or comments into the file, and it is not looked at again. Numbers and true or false are read from text as well.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from zerotrust.config.problems import KeyPath, printable
+from zerotrust.config.yaml_text import Document
+
+_REFERENCE: Final = re.compile(
+    r"\$\$\{ | \$\{ (?: (?P<name>[A-Za-z_][A-Za-z0-9_]*) (?P<default>:-[^}]*)? \} )?", re.VERBOSE
+)
+
+
+class UnresolvedError(ValueError):
+    """A reference that can't be replaced; the message names the fix."""
+
+
+def expand(text: str, environment: Mapping[str, str]) -> str:
+    """`text` with each reference replaced.
+
+    Raises:
+        UnresolvedError: a variable without default is not set, or the reference is malformed.
+    """
+
+    def value(found: re.Match[str]) -> str:
+        name, default = found["name"], found["default"]
+        if found[0] == "$${":
+            return "${"
+        if name is None:
+            raise UnresolvedError('"${" begins no ${NAME} or ${NAME:-default}; to mean the two characters, write $${')
+        if default is not None:
+            return environment.get(name) or str(default).removeprefix(":-")
+        if name not in environment:
+            shown = printable(name)
+            raise UnresolvedError(
+                f"the environment variable {shown} is not set; set it, or give a default: ${{{shown}:-default}}"
+            )
+        return environment[name]
+
+    return _REFERENCE.sub(value, text)
+
+
+def substitute(document: Document, environment: Mapping[str, str]) -> None:
+    """Expand all values of `document`, in place; what can't be is added to its `faults` and stays as it is written."""
+    document.data = _walk(document, document.data, (), environment)
+
+
+def _walk(document: Document, value: Any, path: KeyPath, environment: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _walk(document, item, (*path, key), environment) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_walk(document, item, (*path, index), environment) for index, item in enumerate(value)]
+    if not isinstance(value, str) or "${" not in value:
+        return value
+    place = document.place(path)
+    try:
+        value = expand(value, environment)
+    except UnresolvedError as problem:
+        document.faults.append((place.value, path, str(problem)))
+        document.unresolved.add(path)
+    else:
+        document.places[path] = replace(place, text=value)
+    return value

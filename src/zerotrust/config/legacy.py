@@ -1,0 +1,165 @@
+"""Keys of earlier configurations that have another name now, or no counterpart.
+
+The original program's server was configured in three ways. Its first (`server`, `api`, `caddy`) is ours; its last
+(`listen`, `tls`, `agents`, `router`, `metrics`) is translated here. Its second was a Caddyfile, which is not YAML.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from zerotrust.config import wording
+from zerotrust.config.problems import KeyPath, suggestion
+from zerotrust.config.source import Source
+from zerotrust.model.base import parse_duration, split_address
+
+LEVEL: Final = "log_level"
+
+SERVER_NAMES: Final[Mapping[str, str]] = {
+    "agents.listen": "server.listen_addr",
+    "agents.cert_file": "server.cert_file",
+    "agents.key_file": "server.key_file",
+    "agents.ca_file": "server.ca_file",
+    "agents.check_addr": "caddy.permission_addr",
+    "listen.http": "caddy.http_port",
+    "listen.https": "caddy.https_port",
+    "tls.acme.storage_dir": "caddy.storage_dir",
+    "tls.acme.email": "caddy.acme.email",
+    "tls.acme.ca_url": "caddy.acme.ca_url",
+}
+"""Keys of the original's last server, and what they are called here."""
+
+SERVER_WITHOUT_EFFECT: Final[Mapping[str, str]] = {
+    "agents.tcp_port_max": "raw TCP is not carried",
+    "agents.tcp_port_min": "raw TCP is not carried",
+    "listen.http3": "Caddy offers HTTP/3 at caddy.https_port",
+    "listen.http_redirect": "http is redirected unless a service says http_redirect: false",
+    "logging.access_log": "Caddy writes the access log: see caddy.logging",
+    "metrics.addr": "there are no metrics in this release",
+    "router.request_timeout": "a service's timeout holds, two minutes where it has none",
+    "tls.mode": "Caddy gets certificates by ACME",
+}
+"""Keys of the original's last server without counterpart, and why."""
+
+SECTIONS: Final = frozenset({"listen", "tls", "agents", "router", "metrics"})
+"""The sections that only the original's last server had."""
+
+_FILES_OF_CERTIFICATES: Final = (
+    "public certificates from files are not served by this release; "
+    "write tls.mode: acme, or run your own Caddy with them (caddy.mode: external)"
+)
+_LOOPBACK: Final = "127.0.0.1"
+
+
+def rename_level(source: Source) -> None:
+    """`log_level` at the root is the older form of `logging.level`, which wins."""
+    level = source.data.pop(LEVEL, None)
+    if level is None:
+        return
+    if source.data.get("logging") is None:
+        source.data["logging"] = {}
+    logging = source.data["logging"]
+    if not isinstance(logging, dict):
+        return
+    if "level" in logging:
+        source.idle[(LEVEL,)] = "logging.level is given as well and wins"
+        return
+    _move(source, (LEVEL,), ("logging", "level"), level)
+
+
+def translate_server(source: Source) -> None:
+    """Make the original's last form of the server's file into ours, in place."""
+    data = source.data
+    found = {name: data.pop(name) for name in SECTIONS & set(data)}
+    log = data.get("logging")
+    if isinstance(log, dict) and log.get("access_log") is not None:
+        _without_effect(source, "logging.access_log", log.pop("access_log"))
+    for name, section in found.items():
+        if section is not None and not isinstance(section, dict):
+            source.say((name,), "error", f"expected keys and values, found {wording.describe(section)}")
+    for path, value in sorted(_leaves(found), key=lambda leaf: leaf[0]):
+        name = ".".join(path)
+        if value is None:
+            continue
+        if path[:2] in (("tls", "manual"), ("tls", "sni")):
+            source.say(path, "error", _FILES_OF_CERTIFICATES, at_key=True)
+        elif name in SERVER_NAMES:
+            _rename(source, path, tuple(SERVER_NAMES[name].split(".")), value)
+        elif name in SERVER_WITHOUT_EFFECT:
+            _without_effect(source, name, value)
+        else:
+            known = [key.rpartition(".")[2] for key in (*SERVER_NAMES, *SERVER_WITHOUT_EFFECT)]
+            near = suggestion(path[-1], known) or ", it is ignored"
+            source.say(path, "warning", f"unknown key{near}", at_key=True, idle=True)
+
+
+def _leaves(data: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for key, value in data.items():
+        here = (*path, key)
+        if isinstance(value, dict) and here[:2] not in (("tls", "manual"), ("tls", "sni")):
+            yield from _leaves(value, here)
+        elif len(here) > 1:
+            yield here, value
+
+
+def _rename(source: Source, old: tuple[str, ...], new: tuple[str, ...], value: Any) -> None:
+    section: Any = source.data
+    for step in new[:-1]:
+        if section.get(step) is None:
+            section[step] = {}
+        section = section[step]
+        if not isinstance(section, dict):
+            return  # the model says what is wrong with it
+    if new[-1] in section:
+        name = ".".join(new)
+        source.say(old, "error", f"is the older name of {name}, which is given as well; remove one", at_key=True)
+        return
+    if old[0] == "listen":
+        value = _port(source, old, value)
+    elif old == ("agents", "check_addr") and isinstance(value, str) and value.startswith(":"):
+        # All interfaces, in the original. Only Caddy asks, and it runs on this machine.
+        value = _LOOPBACK + value
+    _move(source, old, new, value)
+
+
+def _move(source: Source, old: KeyPath, new: KeyPath, value: Any) -> None:
+    section = source.data
+    for step in new[:-1]:
+        section = section[step]
+    section[new[-1]] = value
+    source.renamed[new] = old
+    source.document.places[new] = source.document.place(old)
+
+
+def _port(source: Source, old: tuple[str, ...], value: Any) -> Any:
+    """The port of ":443" or "192.0.2.1:443", where the address goes to `caddy.bind`; no port for ""."""
+    if value == "" and old == ("listen", "http"):
+        return 0
+    try:
+        host, port = split_address(str(value))
+    except ValueError as error:
+        source.say(old, "error", str(error))
+        return 1
+    bind = source.data["caddy"].setdefault("bind", [])
+    if host and isinstance(bind, list) and host not in bind:
+        bind.append(host)
+    return port
+
+
+def _without_effect(source: Source, name: str, value: Any) -> None:
+    path, reason = tuple(name.split(".")), SERVER_WITHOUT_EFFECT[name]
+    if name == "tls.mode" and str(value).lower() in ("manual", "sni"):
+        source.say(path, "error", _FILES_OF_CERTIFICATES)
+    elif _as_happens_anyway(name, value):
+        source.idle[path] = reason
+    else:
+        source.say(path, "warning", f"has no effect: {reason}", idle=True)
+
+
+def _as_happens_anyway(name: str, value: Any) -> bool:
+    if name == "router.request_timeout":
+        try:
+            return parse_duration(value) == 120
+        except ValueError:
+            return False
+    usual = {"listen.http_redirect": "true", "logging.access_log": "false", "metrics.addr": "", "tls.mode": "acme"}
+    return name in usual and str(value).lower() == usual[name]
