@@ -214,7 +214,7 @@ def check(owner: Owner) -> None:
     for stream in streams:
         assert 0 <= stream.window.held <= stream.window.size <= MAX_WINDOW
         assert 0 <= stream.credit < 2**31
-        assert stream.queued == sum(map(len, stream.queue)) <= HIGH_WATER + (1 << 18)
+        assert stream.queued == sum(map(len, stream.queue or ())) <= HIGH_WATER + (1 << 18)
     assert owner.over == (session.phase is Phase.CLOSED)
     if owner.over:
         assert not session.streams and session.held == 0
