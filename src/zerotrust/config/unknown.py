@@ -10,6 +10,7 @@ from typing import Any, Final, get_args
 from pydantic import BaseModel
 
 from zerotrust.config.problems import KeyPath, Severity, suggestion
+from zerotrust.model.strict import Strict
 
 PROTECTIONS: Final = frozenset(
     [
@@ -54,8 +55,8 @@ def unknown_keys(model: type[BaseModel], data: Any, path: KeyPath = ()) -> Itera
             yield here, *_judge(model, key, path)
             continue
         inner = model_in(model.model_fields[key].annotation)
-        if inner is None:
-            continue
+        if inner is None or issubclass(inner, Strict):
+            continue  # these models object themselves
         yield from unknown_keys(inner, value, here)
         for index, item in enumerate(value if isinstance(value, list) else []):
             yield from unknown_keys(inner, item, (*here, index))
@@ -71,7 +72,8 @@ def _judge(model: type[BaseModel], key: str, path: KeyPath) -> tuple[Severity, s
 
 
 def model_in(annotation: Any) -> type[BaseModel] | None:
-    """The model in `Model`, `Model | None` or `list[Model]`."""
+    """The model in `Model`, `Model | None` or `list[Model]`; None where it may be one of several."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((found for part in get_args(annotation) if (found := model_in(part))), None)
+    found = {inner for part in get_args(annotation) if (inner := model_in(part))}
+    return found.pop() if len(found) == 1 else None

@@ -4,11 +4,16 @@ The keys are those of `docs/reference` and of the files that users of the origin
 effect comes with a later release is read and checked here all the same, and `0trust config check` says so.
 """
 
-from typing import Annotated, Any, Literal
+from itertools import pairwise
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from zerotrust.model.base import Duration, HostName, Model, split_address
+from zerotrust.model.fields import refuse_condition
+from zerotrust.model.handlers import FINAL, Authentication, CorsConfig, Handler, ReverseProxy
+from zerotrust.model.handlers import Cors as CorsHandler
+from zerotrust.model.rates import ByteRate
 
 NO_HOST = "a service needs a host name: add hostname: app.example.com"
 NO_BACKEND = "a service needs a backend: add upstreams: [{address: host:port}] or backend: host:port"
@@ -82,19 +87,44 @@ class RouteMatch(Model):
     headers: Annotated[dict[str, list[str]], BeforeValidator(_many)] = {}
     query: dict[str, str] = {}
 
+    @field_validator("path")
+    @classmethod
+    def _decided_on(cls, value: str) -> str:
+        if value and value[0] not in "/*":
+            raise ValueError(f'"{value}" matches nothing: a path begins with /, as in /{value}')
+        if any(sign in value for sign in "?#;\\") or "%2f" in value.lower():
+            raise ValueError(
+                f'"{value}": write the path alone, with / between its parts; conditions on the query are in query'
+            )
+        if "//" in value or {".", ".."} & set(value.split("/")):
+            raise ValueError(f'"{value}" matches nothing: paths are compared without //, . and ..')
+        return value
 
-class RouteHandler(Model):
-    """One step in the handling of a request."""
-
-    type: str
-    config: dict[str, Any] = {}
+    @field_validator("headers")
+    @classmethod
+    def _seen_here(cls, value: dict[str, list[str]]) -> dict[str, list[str]]:
+        for name in value:
+            refuse_condition(name)
+        return value
 
 
 class Route(Model):
     """A match and what is done with the requests that it takes."""
 
     match: RouteMatch = RouteMatch()
-    handle: list[RouteHandler] = []
+    handle: list[Handler] = []
+
+    @model_validator(mode="after")
+    def _all_reached(self) -> "Route":
+        acting = [handler for handler in self.handle if not isinstance(handler, ReverseProxy)]
+        for handler, behind in pairwise(acting):
+            if isinstance(handler, FINAL):
+                raise ValueError(f"{handler.type} answers every request: put {behind.type} before it, or remove it")
+        methods = [self.match.method] if isinstance(self.match.method, str) else self.match.method or []
+        cors = any(isinstance(handler, CorsHandler) for handler in acting)
+        if cors and methods and "OPTIONS" not in map(str.upper, methods):
+            raise ValueError("cors answers OPTIONS requests: add OPTIONS to method, or write cors below security")
+        return self
 
 
 class ServiceTls(Model):
@@ -109,26 +139,11 @@ class ServiceTls(Model):
     client_ca_file: str | None = None
 
 
-class Cors(Model):
-    """Cross-origin rules."""
-
-    origins: list[str] = []
-    methods: list[str] = []
-    headers: list[str] = []
-
-
-class Auth(Model):
-    """Who may use the service."""
-
-    type: str
-    config: dict[str, Any] = {}
-
-
 class ServiceSecurity(Model):
-    """The service's security section."""
+    """What stands in front of all routes of the service: cross-origin rules, then who may use it."""
 
-    cors: Cors | None = None
-    auth: Auth | None = None
+    cors: CorsConfig | None = None
+    auth: Authentication | None = None
 
 
 class Monitoring(Model):
@@ -142,9 +157,9 @@ class Monitoring(Model):
 class TrafficShaping(Model):
     """Limits of rate, written "10MB/s"."""
 
-    upload_limit: str | None = None
-    download_limit: str | None = None
-    per_ip_limit: str | None = None
+    upload_limit: ByteRate | None = None
+    download_limit: ByteRate | None = None
+    per_ip_limit: ByteRate | None = None
 
 
 class Service(Model):

@@ -39,6 +39,8 @@ def test_a_wish_for_protection_is_refused_wherever_it_stands(key: str) -> None:
     assert [severity for _, severity, _ in unknown_keys(ServerConfig, {"api": {key: 1}})] == ["error"]
 
 
-def test_free_sections_are_free() -> None:
+def test_handlers_object_themselves() -> None:
     assert found({"services": [{"routes": [{"handle": [{"type": "headers", "config": {"jwt": 1}}]}]}]}) == []
+    security = {"cors": {"orgins": []}, "auth": {"type": "jwt", "config": {"secret": "x"}}}
+    assert found({"services": [{"security": security}]}) == []
     assert found("text") == []

@@ -7,6 +7,8 @@ from pydantic import ValidationError
 
 from zerotrust.model.service import NO_BACKEND, NO_HOST, TWO_BACKENDS, Service
 
+JWT = {"algorithm": "HS256", "secret": "s" * 32}
+
 
 def service(**keys: Any) -> Service:
     return Service.model_validate({"hostname": "App.Example.com", "backend": "10.0.0.1:80", **keys})
@@ -77,3 +79,41 @@ def test_one_value_stands_for_a_list_of_one() -> None:
 def test_ids_are_short_and_ascii(name: str) -> None:
     with pytest.raises(ValidationError):
         service(id=name)
+
+
+@pytest.mark.parametrize(
+    ("route", "message"),
+    [
+        ({"handle": [{"type": "respond", "config": {}}, {"type": "jwt", "config": JWT}]}, "put jwt before it"),
+        ({"match": {"method": "GET"}, "handle": [{"type": "cors", "config": {"origins": ["*"]}}]}, "add OPTIONS"),
+        ({"match": {"path": "admin"}}, "as in /admin"),
+        ({"match": {"path": "/a?b"}}, "conditions on the query"),
+        ({"match": {"path": "/a/./b"}}, "matches nothing"),
+        ({"match": {"headers": {"Connection": "x"}}}, "not seen by routes"),
+        ({"handle": [{"type": "rate_limit"}]}, "config"),
+    ],
+)
+def test_routes_that_would_not_do_what_they_say(route: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        service(routes=[route])
+    assert message in str(caught.value)
+
+
+def test_handlers_behind_the_reverse_proxy_hold_too() -> None:
+    handle = [{"type": "reverse_proxy"}, {"type": "ip_allow", "config": {"allowed_ips": ["10.0.0.0/8"]}}]
+    cors = {"type": "cors", "config": {"origins": ["*"]}}
+    found = service(routes=[{"handle": handle}, {"match": {"method": ["get", "options"]}, "handle": [cors]}])
+    assert [handler.type for handler in found.routes[0].handle] == ["reverse_proxy", "ip_allow"]
+
+
+def test_the_security_section_is_read_as_handlers() -> None:
+    found = service(security={"cors": {"origins": ["https://a"]}, "auth": {"type": "jwt", "config": JWT}})
+    assert found.security is not None and found.security.auth is not None and found.security.cors is not None
+    assert found.security.auth.type == "jwt"
+    assert found.security.cors.origins == ["https://a"]
+
+
+def test_rates_of_traffic() -> None:
+    assert service(traffic_shaping={"upload_limit": "10MB/s"}).traffic_shaping is not None
+    with pytest.raises(ValidationError, match="is not a rate"):
+        service(traffic_shaping={"per_ip_limit": "fast"})

@@ -1,0 +1,221 @@
+"""How clients prove who they are: the settings of `basic_auth` and `jwt`.
+
+What stands in files (`users_file`, `key_file`, …) is read by whoever loads the configuration: `files` names them,
+`with_files` puts their contents in.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+
+from zerotrust.model.base import Duration
+from zerotrust.model.fields import FieldName
+from zerotrust.model.strict import Strict
+
+_BCRYPT: Final = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}")
+_ARGON2: Final = re.compile(
+    r"\$argon2(?:id|i|d)\$v=\d+\$m=(\d+),t=(\d+),p=(\d+)\$[A-Za-z0-9+/]{8,}\$[A-Za-z0-9+/]{16,}"
+)
+_HOW_TO_HASH: Final = "write an argon2 or bcrypt hash (caddy hash-password, htpasswd -nB NAME)"
+
+# What one guess may cost: about a second, and a quarter of a GiB.
+_MOST_BCRYPT: Final = 14
+_MOST_ARGON2: Final = (262_144, 10, 16)
+
+
+def _hash(value: str) -> str:
+    if match := _BCRYPT.fullmatch(value):
+        if not 4 <= int(match[1]) <= _MOST_BCRYPT:
+            raise ValueError(f"this bcrypt hash asks for 2^{match[1]} rounds; 4 to {_MOST_BCRYPT} are taken")
+        return value
+    if match := _ARGON2.fullmatch(value):
+        if any(int(cost) > most for cost, most in zip(match.groups(), _MOST_ARGON2, strict=True)):
+            memory, time, lanes = _MOST_ARGON2
+            raise ValueError(f"this argon2 hash asks for too much; at most m={memory},t={time},p={lanes} is taken")
+        return value
+    raise ValueError(f"a password in the clear, or a hash of a kind that is not taken; {_HOW_TO_HASH}")
+
+
+def _user(value: str) -> str:
+    if not value or ":" in value or not value.isprintable() or len(value) > 256:
+        raise ValueError("the name of a user is printable, without colon, and has at most 256 characters")
+    return value
+
+
+def parse_users(text: str) -> dict[str, str]:
+    """Users and hashes from lines of `name:hash`, as htpasswd writes them; # begins a comment.
+
+    Raises:
+        ValueError: a line is something else, or a name is there twice.
+    """
+    users: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, colon, hashed = line.strip().partition(":")
+        if not colon:
+            raise ValueError(f"line {number} is not name:hash")
+        if name in users:
+            raise ValueError(f'line {number}: "{name[:60]}" is there twice')
+        users[name] = hashed
+    return users
+
+
+def _users(value: object) -> object:
+    """Users as lines of `name:hash`, where they are not keys and values."""
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return parse_users("\n".join(value))
+    return value
+
+
+UserName = Annotated[str, AfterValidator(_user)]
+PasswordHash = Annotated[str, AfterValidator(_hash)]
+
+
+class _WithFiles(Strict):
+    FILES: ClassVar[Mapping[str, str]]
+    """Keys that name a file, and the keys that its contents belong to."""
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The key and the name of each file whose contents are wanted."""
+        return {key: name for key in self.FILES if (name := getattr(self, key))}
+
+    def with_files(self, contents: Mapping[str, bytes]) -> Self:
+        """The same with what stands in the files; `contents` is by file name.
+
+        Raises:
+            ValueError: what stands in a file cannot be used; the message begins with the key and the file.
+        """
+        data = self.model_dump(exclude_unset=True)
+        for key, name in self.files.items():
+            try:
+                data[self.FILES[key]] = self._read(key, contents[name].decode())
+                del data[key]
+            except ValueError as error:
+                raise ValueError(f"{key} {name}: {error}") from None
+        try:
+            return self.model_validate(data)
+        except ValidationError as error:
+            said = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+            raise ValueError(f"{', '.join(self.files)}: {said}") from None
+
+    def _read(self, key: str, text: str) -> object:
+        raise NotImplementedError
+
+
+class BasicAuthConfig(_WithFiles):
+    """Who may pass, by name and password.
+
+    A password that was right is not computed again for `remember`. The backend sees the credentials only with
+    `forward_credentials`.
+    """
+
+    FILES = {"users_file": "users"}
+
+    users: Annotated[dict[UserName, PasswordHash], BeforeValidator(_users)] = Field(default={}, repr=False)
+    users_file: str | None = None
+    realm: str = Field(default="restricted", pattern=r"^[ !#-\[\]-~]{1,100}$")
+    remember: Duration = 300.0
+    forward_credentials: bool = False
+
+    @model_validator(mode="after")
+    def _somebody(self) -> Self:
+        if bool(self.users) == (self.users_file is not None):
+            raise ValueError("basic_auth needs either users: {name: hash} or users_file; " + _HOW_TO_HASH)
+        return self
+
+    def _read(self, key: str, text: str) -> object:
+        return parse_users(text)
+
+
+Algorithm = Literal[
+    "HS256",
+    "HS384",
+    "HS512",
+    "RS256",
+    "RS384",
+    "RS512",
+    "PS256",
+    "PS384",
+    "PS512",
+    "ES256",
+    "ES384",
+    "ES512",
+    "EdDSA",
+    "Ed25519",
+]
+_SECRET_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
+
+
+def _algorithm(value: object) -> object:
+    if isinstance(value, str) and value.strip().lower() == "none":
+        raise ValueError('"none" would take tokens that nobody signed; write RS256, ES256, EdDSA or HS256')
+    return value
+
+
+def _claims(value: object) -> object:
+    """`[sub, email]` asks that they be there."""
+    return dict.fromkeys(value) if isinstance(value, list) and all(isinstance(name, str) for name in value) else value
+
+
+def _strings(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+class JwtConfig(_WithFiles):
+    """Which tokens are good: signed by this key with this algorithm, of this issuer, for this audience, at this time.
+
+    One of `secret` (HS…), `key` (PEM), `jwks` and `jwks_url`; the first three also from a file. `required_claims` is a
+    list of names, or names with the value (or the list of values, one of which is enough) that each must have. The
+    token is in `Authorization: Bearer`, else in the cookie or the query parameter that is named here.
+    """
+
+    FILES = {"secret_file": "secret", "key_file": "key", "jwks_file": "jwks"}
+
+    algorithm: Annotated[Algorithm, BeforeValidator(_algorithm)]
+    secret: str | None = Field(default=None, repr=False)
+    secret_file: str | None = None
+    key: str | None = None
+    key_file: str | None = None
+    jwks: dict[str, Any] | None = Field(default=None, repr=False)
+    jwks_file: str | None = None
+    jwks_url: str | None = Field(default=None, pattern=r"^https?://[!-~]+$")
+    issuer: str | None = None
+    audience: Annotated[list[str], BeforeValidator(_strings)] = []
+    required_claims: Annotated[dict[str, Any], BeforeValidator(_claims)] = {}
+    require_exp: bool = True
+    leeway: Duration = Field(default=30.0, le=300.0)
+    cookie: FieldName | None = None
+    query: str | None = Field(default=None, min_length=1)
+    realm: str = Field(default="restricted", pattern=r"^[ !#-\[\]-~]{1,100}$")
+
+    @model_validator(mode="after")
+    def _one_key(self) -> Self:
+        sources = ("secret", "secret_file", "key", "key_file", "jwks", "jwks_file", "jwks_url")
+        given = [name for name in sources if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"jwt needs one of {', '.join(sources)}; found {', '.join(given) or 'none'}")
+        symmetric = self.algorithm.startswith("HS")
+        if symmetric != given[0].startswith("secret"):
+            kind = "a secret" if symmetric else "a public key: key, jwks or jwks_url"
+            raise ValueError(f"{self.algorithm} is checked with {kind}; {given[0]} does not fit it")
+        if self.secret is not None:
+            self._check_secret(self.secret)
+        return self
+
+    def _check_secret(self, secret: str) -> None:
+        # RFC 8725 s2.1: a public key taken for a secret lets everybody sign.
+        if "-----BEGIN" in secret or '"kty"' in secret:
+            raise ValueError("secret holds a key; write it as key or jwks, with an algorithm such as RS256")
+        least = _SECRET_BYTES[self.algorithm]
+        if len(secret.encode()) < least:  # RFC 7518 s3.2
+            raise ValueError(f"the secret of {self.algorithm} has at least {least} bytes: openssl rand -hex {least}")
+
+    def _read(self, key: str, text: str) -> object:
+        if key == "jwks_file":
+            return json.loads(text)
+        return text.strip() if key == "secret_file" else text

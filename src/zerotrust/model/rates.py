@@ -1,0 +1,69 @@
+"""Rates as they are written: requests ("1000/minute") and bytes ("10MB/s")."""
+
+import re
+from typing import Annotated, Final
+
+from pydantic import AfterValidator
+
+_SECONDS: Final = {
+    name: seconds
+    for names, seconds in (
+        ("s sec second", 1),
+        ("m min minute", 60),
+        ("h hour", 3600),
+        ("d day", 86400),
+    )
+    for name in names.split()
+}
+_REQUESTS: Final = re.compile(r"(\d{1,9})\s*(?:/|per)\s*([a-z]+)", re.IGNORECASE | re.ASCII)
+_BYTES: Final = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)\s*([kmgt]?)(i?)(b|bits?)(?:/s|/sec|/second|ps)", re.ASCII)
+_POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
+
+def parse_rate(text: str) -> tuple[int, int]:
+    """Requests and seconds of "1000/minute", "10/s" or "5 per hour".
+
+    Raises:
+        ValueError: not a rate, or one of no requests.
+    """
+    match = _REQUESTS.fullmatch(text.strip())
+    if match is not None:
+        count, unit = int(match[1]), match[2].lower()
+        seconds = _SECONDS.get(unit) or _SECONDS.get(unit.removesuffix("s"))
+        if count and seconds:
+            return count, seconds
+    raise ValueError(f'"{text[:60]}" is not a rate; write "1000/minute", "10/s" or "100/hour"')
+
+
+def parse_byte_rate(text: str) -> float:
+    """Bytes in a second of "10MB/s", "512KiB/s" or "100Mbit/s" (k is 1000, Ki 1024, a bit an eighth of a byte).
+
+    Raises:
+        ValueError: not a rate, or one of less than a KiB.
+    """
+    match = _BYTES.fullmatch(text.strip().lower())
+    if match is None:
+        raise ValueError(f'"{text[:60]}" is not a rate; write "10MB/s", "512KiB/s" or "100Mbit/s"')
+    number, power, binary, unit = match.groups()
+    factor: int = (1024 if binary else 1000) ** _POWERS[power]
+    rate = float(number) * factor / (1 if unit == "b" else 8)
+    if rate < 1024:
+        raise ValueError(f'"{text[:60]}" is less than 1 KiB/s, at which nothing works')
+    return rate
+
+
+def _rate(value: str) -> str:
+    parse_rate(value)
+    return value
+
+
+def _byte_rate(value: str) -> str:
+    parse_byte_rate(value)
+    return value
+
+
+Rate = Annotated[str, AfterValidator(_rate)]
+"""Requests in a time, as written; `parse_rate` reads it."""
+
+ByteRate = Annotated[str, AfterValidator(_byte_rate)]
+"""Bytes in a second, as written; `parse_byte_rate` reads it."""

@@ -1,0 +1,129 @@
+"""Tests of zerotrust.model.authentication."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from zerotrust.model.authentication import BasicAuthConfig, JwtConfig, parse_users
+
+BCRYPT = "$2y$10$" + "a" * 53
+ARGON2 = "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHRzb21l$" + "a" * 43
+
+
+def said(model: type[BasicAuthConfig] | type[JwtConfig], keys: dict[str, Any]) -> str:
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate(keys)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("users", [{"a": BCRYPT, "b": ARGON2}, [f"a:{BCRYPT}", f"b:{ARGON2}"]])
+def test_users(users: Any) -> None:
+    config = BasicAuthConfig.model_validate({"users": users})
+    assert config.users == {"a": BCRYPT, "b": ARGON2}
+    assert BCRYPT not in repr(config)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({}, "either users"),
+        ({"users": {}}, "either users"),
+        ({"users": {"a": BCRYPT}, "users_file": "x"}, "either users"),
+        ({"users": {"a": "secret"}}, "a password in the clear"),
+        ({"users": {"a": "$1$abc$def"}}, "of a kind that is not taken"),
+        ({"users": {"a": "$2y$31$" + "a" * 53}}, "asks for 2^31 rounds"),
+        ({"users": {"a": ARGON2.replace("65536", "9999999")}}, "asks for too much"),
+        ({"users": {"a": ARGON2.replace("t=3", "t=99")}}, "asks for too much"),
+        ({"users": {"a:b": BCRYPT}}, "without colon"),
+        ({"users": {"": BCRYPT}}, "the name of a user"),
+        ({"users": {"a\n": BCRYPT}}, "the name of a user"),
+        ({"users": ["a"]}, "line 1 is not name:hash"),
+        ({"users": [f"a:{BCRYPT}", f"a:{BCRYPT}"]}, "is there twice"),
+        ({"users": {"a": BCRYPT}, "realm": 'a"b'}, "realm"),
+    ],
+)
+def test_what_is_wrong_with_users(keys: dict[str, Any], message: str) -> None:
+    assert message in said(BasicAuthConfig, keys)
+
+
+def test_users_from_a_file() -> None:
+    config = BasicAuthConfig.model_validate({"users_file": "users", "realm": "home"})
+    assert config.files == {"users_file": "users"}
+    filled = config.with_files({"users": f"# people\n\nann:{BCRYPT}\r\n".encode()})
+    assert filled.users == {"ann": BCRYPT}
+    assert filled.realm == "home"
+    assert filled.files == {}
+
+
+@pytest.mark.parametrize("content", [b"", b"ann", b"ann:secret", b"\xff", b"a:b\na:b", b"# only"])
+def test_a_file_that_cannot_be_used_is_named(content: bytes) -> None:
+    config = BasicAuthConfig.model_validate({"users_file": "users"})
+    with pytest.raises(ValueError, match="users_file"):
+        config.with_files({"users": content})
+
+
+@given(st.text())
+def test_any_text_is_users_or_refused(text: str) -> None:
+    try:
+        assert all(":" not in name for name in parse_users(text))
+    except ValueError:
+        return
+
+
+JWKS: dict[str, Any] = {"keys": []}
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"algorithm": "HS256", "secret": "s" * 32},
+        {"algorithm": "HS512", "secret": "s" * 64, "audience": "app", "required_claims": ["sub"]},
+        {"algorithm": "RS256", "key": "pem"},
+        {"algorithm": "ES256", "jwks": JWKS},
+        {"algorithm": "EdDSA", "jwks_url": "https://issuer.example/jwks"},
+        {"algorithm": "HS256", "secret_file": "x"},
+    ],
+)
+def test_one_key_that_fits(keys: dict[str, Any]) -> None:
+    config = JwtConfig.model_validate(keys)
+    assert "ssss" not in repr(config)
+    assert JwtConfig.model_validate_json(config.model_dump_json()) == config
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"secret": "s" * 32}, "algorithm"),
+        ({"algorithm": "none", "secret": "s" * 32}, "tokens that nobody signed"),
+        ({"algorithm": "None", "secret": "s" * 32}, "tokens that nobody signed"),
+        ({"algorithm": "HS256"}, "found none"),
+        ({"algorithm": "HS256", "secret": "s" * 32, "jwks_url": "https://x/"}, "found secret, jwks_url"),
+        ({"algorithm": "HS256", "key": "pem"}, "key does not fit it"),
+        ({"algorithm": "HS256", "jwks": JWKS}, "jwks does not fit it"),
+        ({"algorithm": "RS256", "secret": "s" * 32}, "secret does not fit it"),
+        ({"algorithm": "HS256", "secret": "-----BEGIN PUBLIC KEY-----" + "s" * 32}, "secret holds a key"),
+        ({"algorithm": "HS256", "secret": "short"}, "at least 32 bytes"),
+        ({"algorithm": "HS384", "secret": "s" * 47}, "at least 48 bytes"),
+        ({"algorithm": "RS256", "jwks_url": "file:///etc/passwd"}, "jwks_url"),
+        ({"algorithm": "RS256", "key": "x", "leeway": "1h"}, "leeway"),
+        ({"algorithm": "RS256", "key": "x", "alogrithm": "none"}, 'did you mean "algorithm"?'),
+    ],
+)
+def test_what_is_wrong_with_a_key(keys: dict[str, Any], message: str) -> None:
+    text = said(JwtConfig, keys)
+    assert message in text
+
+
+def test_keys_from_files() -> None:
+    secret = JwtConfig.model_validate({"algorithm": "HS256", "secret_file": "s"})
+    assert secret.with_files({"s": b"s" * 32 + b"\n"}).secret == "s" * 32
+    keys = JwtConfig.model_validate({"algorithm": "RS256", "jwks_file": "j"})
+    assert keys.with_files({"j": json.dumps(JWKS).encode()}).jwks == JWKS
+    with pytest.raises(ValueError, match=r"secret_file.*at least 32 bytes"):
+        secret.with_files({"s": b"short"})
+    with pytest.raises(ValueError, match="jwks_file j"):
+        keys.with_files({"j": b"{"})

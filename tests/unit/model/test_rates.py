@@ -1,0 +1,65 @@
+"""Tests of zerotrust.model.rates."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zerotrust.model.rates import parse_byte_rate, parse_rate
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("1000/minute", (1000, 60)),
+        ("10/s", (10, 1)),
+        ("5 per hour", (5, 3600)),
+        (" 7 / days ", (7, 86400)),
+        ("1/MIN", (1, 60)),
+        ("3/seconds", (3, 1)),
+    ],
+)
+def test_requests(text: str, rate: tuple[int, int]) -> None:
+    assert parse_rate(text) == rate
+
+
+@pytest.mark.parametrize(
+    "text", ["", "10", "/s", "0/s", "-1/s", "1.5/s", "10/fortnight", "10/", "٣/s", "1" * 10 + "/s"]
+)
+def test_what_is_no_rate(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a rate"):
+        parse_rate(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("10MB/s", 10_000_000),
+        ("512KiB/s", 524_288),
+        ("100Mbit/s", 12_500_000),
+        ("8mbps", 8_000_000),
+        ("1.5 GB/sec", 1_500_000_000),
+        ("2048b/s", 2048),
+    ],
+)
+def test_bytes(text: str, rate: float) -> None:
+    assert parse_byte_rate(text) == rate
+
+
+@pytest.mark.parametrize("text", ["", "10", "10MB", "MB/s", "-1MB/s", "1PB/s", "10 apples/s"])
+def test_what_is_no_rate_of_bytes(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a rate"):
+        parse_byte_rate(text)
+
+
+def test_a_rate_at_which_nothing_works() -> None:
+    with pytest.raises(ValueError, match="less than 1 KiB/s"):
+        parse_byte_rate("1023B/s")
+
+
+@given(st.text(max_size=20))
+def test_any_text_is_a_rate_or_refused(text: str) -> None:
+    for parse in (parse_rate, parse_byte_rate):
+        try:
+            assert parse(text)
+        except ValueError:
+            continue
