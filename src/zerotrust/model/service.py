@@ -4,6 +4,7 @@ The keys are those of `docs/reference` and of the files that users of the origin
 effect comes with a later release is read and checked here all the same, and `0trust config check` says so.
 """
 
+import re
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -38,15 +39,44 @@ def _upstream(value: str) -> str:
 
 UpstreamAddress = Annotated[str, AfterValidator(_upstream)]
 
+_STATUS = re.compile(r"([1-5])xx|([1-5]\d\d)(?:\s*-\s*([1-5]\d\d))?", re.IGNORECASE | re.ASCII)
+
+
+def _status_range(value: object) -> tuple[int, int]:
+    match = _STATUS.fullmatch(str(value).strip())
+    if match is None:
+        raise ValueError(f'"{value}" is not a status; write 200, "2xx", "200-399" or a list of these')
+    hundred, first, last = match.groups()
+    low, high = (int(hundred) * 100, int(hundred) * 100 + 99) if hundred else (int(first), int(last or first))
+    if low > high:
+        raise ValueError(f'"{value}": the lower status comes first')
+    return low, high
+
+
+def _status_ranges(value: object) -> object:
+    """The ranges in 200, "2xx", "200-399", "200, 204" or a list of these."""
+    parts: list[object] = []
+    for item in value if isinstance(value, (list, tuple)) else [value]:
+        parts += item.split(",") if isinstance(item, str) else [item]
+    if not parts:
+        raise ValueError('an empty list of statuses: write 200, "2xx", "200-399" or a list of these')
+    return tuple(_status_range(part) for part in parts)
+
+
+StatusRanges = Annotated[tuple[tuple[int, int], ...], BeforeValidator(_status_ranges)]
+"""Status codes as ranges, both ends included; written 200, "2xx", "200-399" or a list of these."""
+
 
 class HealthCheck(Model):
-    """How an upstream is asked whether it is well."""
+    """How an upstream is asked whether it is well: by a request, or (`type: tcp`) by a connection alone."""
 
+    type: Literal["http", "tcp"] = "http"
     path: str = "/"
     method: str = "GET"
     interval: Duration = 30.0
     timeout: Duration = 5.0
     headers: dict[str, str] = {}
+    expected_status: StatusRanges = ((200, 299),)
     unhealthy_threshold: int = Field(default=3, ge=1)
     healthy_threshold: int = Field(default=2, ge=1)
 
@@ -60,14 +90,38 @@ class Upstream(Model):
     health_check: HealthCheck | None = None
 
 
-class LoadBalancing(Model):
-    """How requests are spread over the upstreams."""
+Policy = Literal["round_robin", "weighted_round_robin", "least_conn", "ip_hash", "random_two", "first"]
 
-    policy: Literal["round_robin", "weighted_round_robin", "least_conn", "ip_hash"] = "round_robin"
+
+class OutlierDetection(Model):
+    """When an upstream whose requests fail is left out for a while.
+
+    A run of 0 is never reached. `consecutive_failures` counts connections that fail or break; `consecutive_5xx` counts
+    these and answers of 500 and above. At most `max_ejection_percent` of the upstreams (rounded up) are out at a time.
+    """
+
+    consecutive_failures: int = Field(default=3, ge=0)
+    consecutive_5xx: int = Field(default=5, ge=0)
+    base_ejection_time: Duration = 10.0
+    max_ejection_time: Duration = 300.0
+    max_ejection_percent: int = Field(default=50, ge=0, le=100)
+
+
+class LoadBalancing(Model):
+    """How requests are spread over the upstreams.
+
+    `queue` requests wait, for `queue_timeout` at most, where all connections of `max_connections` are taken.
+    """
+
+    policy: Policy = "round_robin"
     health_check_required: bool = False
+    outlier_detection: OutlierDetection = OutlierDetection()
+    slow_start: Duration = 0.0
     session_affinity: bool = False
     affinity_duration: Duration = 3600.0
     max_connections: int | None = Field(default=None, ge=1)
+    queue: int = Field(default=100, ge=0, le=100_000)
+    queue_timeout: Duration = 10.0
     timeout: Duration | None = None
     keep_alive_timeout: Duration | None = None
 
