@@ -1,9 +1,16 @@
-"""`0trust config …`: is this file good?"""
+"""`0trust config …`: is this file good, and what becomes of each of its keys?"""
 
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from zerotrust.config.problems import Problem
+    from zerotrust.config.report import Key
 
 app = typer.Typer(no_args_is_help=True, help="Look at configuration files.")
 
@@ -14,11 +21,30 @@ def group() -> None:
 
 
 @app.command()
-def check(file: Annotated[Path, typer.Argument(metavar="FILE")]) -> None:
+def check(
+    *,
+    file: Annotated[Path, typer.Argument(metavar="FILE")],
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say what becomes of each key.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Say it all as one JSON object.")] = False,
+) -> None:
     """Print every problem of a server's or agent's FILE. Exit status 1 if it cannot be used."""
-    from zerotrust.config.load import inspect
+    from zerotrust.config.load import examine
+    from zerotrust.config.problems import in_order
+    from zerotrust.config.report import keys
 
-    kind, problems = inspect(file)
+    kind, source = examine(file)
+    problems = in_order(source.problems)
+    if as_json:
+        typer.echo(json.dumps(_record(file, kind, problems, keys(source)), ensure_ascii=False, indent=2))
+    else:
+        if verbose:
+            _table(keys(source))
+        _summary(file, kind, problems)
+    if source.errors:
+        raise typer.Exit(1)
+
+
+def _summary(file: Path, kind: str | None, problems: Sequence["Problem"]) -> None:
     for problem in problems:
         typer.echo(f"{problem.severity}: {problem}")
     errors = sum(problem.severity == "error" for problem in problems)
@@ -26,8 +52,28 @@ def check(file: Annotated[Path, typer.Argument(metavar="FILE")]) -> None:
     counted = ", ".join(_count(n, what) for n, what in ((errors, "error"), (warnings, "warning")) if n)
     if errors:
         typer.echo(f"{file}: {counted}")
-        raise typer.Exit(1)
-    typer.echo(f"{file}: ok, {kind} configuration, {counted or 'no warnings'}")
+    else:
+        typer.echo(f"{file}: ok, {kind} configuration, {counted or 'no warnings'}")
+
+
+def _table(keys: Sequence["Key"]) -> None:
+    """Line, key, what becomes of it, and why: in columns, for eyes and for grep."""
+    width = max((len(key.key) for key in keys), default=0)
+    for key in keys:
+        typer.echo(f"{key.line:>5}  {key.key:<{width}}  {key.state:<14}  {key.note}".rstrip())
+    if keys:
+        typer.echo("")
+
+
+def _record(file: Path, kind: str | None, problems: Sequence["Problem"], keys: Sequence["Key"]) -> dict[str, Any]:
+    told = ("severity", "file", "line", "column", "key", "message")
+    return {
+        "file": str(file),
+        "kind": kind,
+        "usable": not any(problem.severity == "error" for problem in problems),
+        "problems": [{name: getattr(problem, name) for name in told} for problem in problems],
+        "keys": [asdict(key) for key in keys],
+    }
 
 
 def _count(number: int, what: str) -> str:

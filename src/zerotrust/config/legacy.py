@@ -78,7 +78,7 @@ def translate_server(source: Source) -> None:
             source.say((name,), "error", f"expected keys and values, found {wording.describe(section)}")
     for path, value in sorted(_leaves(found), key=lambda leaf: leaf[0]):
         name = ".".join(path)
-        if value is None:
+        if value is None or (value == "" and path[0] == "tls"):
             continue
         if path[:2] in (("tls", "manual"), ("tls", "sni")):
             source.say(path, "error", _FILES_OF_CERTIFICATES, at_key=True)
@@ -149,9 +149,7 @@ def _without_effect(source: Source, name: str, value: Any) -> None:
     path, reason = tuple(name.split(".")), SERVER_WITHOUT_EFFECT[name]
     if name == "tls.mode" and str(value).lower() in ("manual", "sni"):
         source.say(path, "error", _FILES_OF_CERTIFICATES)
-    elif _as_happens_anyway(name, value):
-        source.idle[path] = reason
-    else:
+    elif not _as_happens_anyway(name, value):
         source.say(path, "warning", f"has no effect: {reason}", idle=True)
 
 

@@ -1,5 +1,6 @@
 """Tests of zerotrust.cli.config."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,46 @@ def test_a_bad_file(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
 def test_no_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert status(["config", "check", str(tmp_path / "x")]) == 1
     assert "no such file" in capsys.readouterr().out
+
+
+def test_what_becomes_of_each_key(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(FOLDER / "valid")
+    assert status(["config", "check", "-v", "server-era-c.yaml"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "    3  listen.http             renamed         now caddy.http_port"
+    assert lines[1:].index("") == 19
+    assert lines[-1] == "server-era-c.yaml: ok, server configuration, 5 warnings"
+
+
+def test_json_is_for_programs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(FOLDER)
+    assert status(["config", "check", "--json", "valid/agent-simple.yaml"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["usable"] is True
+    assert found["kind"] == "agent"
+    assert found["problems"] == []
+    assert found["keys"][0] == {
+        "key": "services[0].hostname",
+        "line": 2,
+        "column": 5,
+        "state": "applied",
+        "note": "",
+    }
+    assert status(["config", "check", "--json", "invalid/empty.yaml"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found == {
+        "file": "invalid/empty.yaml",
+        "kind": None,
+        "usable": False,
+        "problems": [
+            {
+                "severity": "error",
+                "file": "invalid/empty.yaml",
+                "line": 0,
+                "column": 0,
+                "key": "",
+                "message": "is empty",
+            }
+        ],
+        "keys": [],
+    }

@@ -1,0 +1,137 @@
+"""Reads a configuration again, when it changes or when asked, and keeps the last good one.
+
+    the file changes ─┐
+    SIGHUP ───────────┴─> read, check ─> what is different? ─> apply ─> one line in the log
+                               └── cannot be used: nothing changes, one line says why
+
+One reload runs at a time, apart from the loop's thread while it reads; what is asked for meanwhile leads to another.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import structlog
+
+from zerotrust.config import diff, watch
+from zerotrust.config.diff import Changes
+from zerotrust.config.load import Loaded
+from zerotrust.errors import ZeroTrustError
+from zerotrust.model.agent import AgentConfig
+from zerotrust.model.logging import HotReload
+from zerotrust.model.server import ServerConfig
+from zerotrust.net.tasks import Tasks
+
+_log = structlog.get_logger("config")
+
+Config = TypeVar("Config", AgentConfig, ServerConfig)
+Read = Callable[[Config], Loaded[Config]]
+"""Reads the configuration; is given the last good one, and called in a thread."""
+Apply = Callable[[Config, Changes], Sequence[str]]
+"""Applies what is different; says what of it needs a restart. Raises ZeroTrustError before anything has changed."""
+
+
+class Reloader(Generic[Config]):
+    """Owns the last good configuration. `run` watches and reloads until it is cancelled; `ask` is for signals."""
+
+    def __init__(self, loaded: Loaded[Config], *, read: Read[Config], apply: Apply[Config], tasks: Tasks) -> None:
+        self.config: Config = loaded.config
+        self._tasks = tasks
+        self._sources: tuple[Path, ...] = loaded.files
+        self._read: Read[Config] = read
+        self._apply: Apply[Config] = apply
+        self._asked = asyncio.Event()
+        self._digests = _digests(certificates(loaded.config))
+
+    def ask(self) -> None:
+        """Reload soon."""
+        self._asked.set()
+
+    async def run(self) -> None:
+        """Reload whenever asked, or when a file changes, for ever."""
+        while True:
+            watched = self._watched()
+            watching = self._tasks.spawn(self._watch(*watched), "watch files")
+            while self._watched() == watched:
+                await self._asked.wait()
+                self._asked.clear()
+                await self.reload()
+            watching.cancel()
+
+    async def reload(self) -> Changes | None:
+        """Read the file and apply what is different; None where it was refused."""
+        last = self.config
+        try:
+            loaded = await asyncio.to_thread(self._read, last)
+            digests = await asyncio.to_thread(_digests, certificates(loaded.config))
+        except ZeroTrustError as error:
+            _refused(error)
+            return None
+        renewed = [name for name, digest in digests.items() if self._digests.get(name, digest) != digest]
+        changes = diff.between(last, loaded.config, files=renewed)
+        try:
+            later = self._apply(loaded.config, changes) if changes else ()
+        except ZeroTrustError as error:
+            _refused(error)
+            return None
+        self.config, self._digests, self._sources = loaded.config, digests, loaded.files
+        self._say(loaded, changes, later)
+        return changes
+
+    def _say(self, loaded: Loaded[Config], changes: Changes, later: Sequence[str]) -> None:
+        refusal = _one_line(map(str, loaded.refused))
+        if refusal:
+            _log.error("services with errors keep their last good version", reason=refusal)
+        if changes:
+            _log.info("configuration reloaded", changes=str(changes), needs_restart=list(later) or None)
+        elif not refusal:
+            _log.info("configuration reloaded", changes="nothing")
+
+    def _watched(self) -> tuple[tuple[Path, ...], float]:
+        """The files to watch, and the delay."""
+        settings: HotReload = self.config.hot_reload
+        files: tuple[Path, ...] = self._sources if settings.enabled and settings.watch_config else ()
+        if settings.enabled and settings.watch_certs:
+            files = (*files, *certificates(self.config))
+        return files, settings.debounce_delay
+
+    async def _watch(self, files: tuple[Path, ...], delay: float) -> None:
+        if not files:
+            return
+        try:
+            async with aclosing(watch.changes(files, delay=delay)) as changes:
+                async for _ in changes:
+                    self.ask()
+        except OSError as error:
+            _log.warning("files are not watched; send SIGHUP after a change", reason=error.strerror or str(error))
+
+
+def certificates(config: AgentConfig | ServerConfig) -> tuple[Path, ...]:
+    """The files with which the two ends of the tunnel prove themselves."""
+    if isinstance(config, AgentConfig):
+        names = (config.server.cert, config.server.key, config.server.ca_cert)
+    else:
+        names = (config.server.cert_file, config.server.key_file, config.server.ca_file)
+    return tuple(Path(name) for name in names)
+
+
+def _digests(files: Iterable[Path]) -> dict[str, bytes]:
+    """What stands in the files; nothing for one that can't be read."""
+    found = {}
+    for file in files:
+        try:
+            found[str(file)] = hashlib.sha256(file.read_bytes()).digest()
+        except OSError:
+            found[str(file)] = b""
+    return found
+
+
+def _refused(error: ZeroTrustError) -> None:
+    _log.error("configuration not reloaded, the last good one stays", reason=_one_line(str(error).splitlines()))
+
+
+def _one_line(lines: Iterable[str]) -> str:
+    return " | ".join(lines)
