@@ -1,0 +1,113 @@
+"""`basic_auth`: a name and a password (RFC 7617), against hashes that are meant to be slow.
+
+A hash costs a good part of a second, so it is computed in a thread (`Verification`), once for all requests that wait
+for the same credentials, and what was right is remembered for a while: not the password, but a digest of it, with a key
+that only this process has. Few verifications run at a time; who comes while all are taken is told to come again.
+
+A name that nobody has is checked against somebody's hash: the time says nothing about who exists.
+"""
+
+import base64
+import binascii
+import hashlib
+from functools import partial
+from typing import Final
+
+import argon2
+import bcrypt
+
+from zerotrust.handlers.edits import delete_field
+from zerotrust.handlers.protocol import Answer, Pending, Request, Verification
+from zerotrust.handlers.recency import Recency
+from zerotrust.model.authentication import BasicAuthConfig
+from zerotrust.route.match import values_of
+
+MAX_REMEMBERED: Final = 4096
+MAX_VERIFYING: Final = 16
+MAX_CREDENTIALS_BYTES: Final = 2048
+"""Of the field's value; a name and a password of any person fit."""
+
+_BUSY: Final = Answer(503, b"Retry-After: 1\r\n", code="auth_busy", message="too many logins at the same time")
+_WITHOUT: Final = delete_field("Authorization")
+
+
+class BasicAuth:
+    """Lets pass who says a name and its password.
+
+    Args:
+        secret: 16 to 64 random bytes, for the digests.
+    """
+
+    __slots__ = ("_forward", "_hashes", "_refusal", "_remember", "_remembered", "_secret", "_users", "_verifying")
+
+    def __init__(self, config: BasicAuthConfig, *, secret: bytes) -> None:
+        if not config.users:
+            raise ValueError("the users of basic_auth were not read from their file")
+        self._users = {name.encode(): hashed.encode() for name, hashed in config.users.items()}
+        self._hashes = tuple(self._users.values())
+        self._secret = secret
+        self._remember = config.remember
+        self._forward = config.forward_credentials
+        self._remembered: Recency[bool] = Recency(MAX_REMEMBERED)
+        self._verifying: dict[bytes, Verification] = {}
+        challenge = b'WWW-Authenticate: Basic realm="%b", charset="UTF-8"\r\n' % config.realm.encode()
+        self._refusal = Answer(401, challenge, code="unauthorized", message="name and password are needed")
+
+    def request(self, request: Request, now: float) -> Answer | Pending | None:
+        values = values_of(b"authorization", request.fields)
+        credentials = _credentials(values[0]) if len(values) == 1 else None
+        if credentials is None:
+            return self._refusal
+        digest = hashlib.blake2b(b":".join(credentials), key=self._secret, digest_size=32).digest()
+        if self._remembered.get(digest, now):
+            self._pass(request)
+            return None
+        verification = self._verifying.get(digest)
+        if verification is None:
+            if len(self._verifying) >= MAX_VERIFYING:
+                return _BUSY
+            verification = Verification(digest, self._question(*credentials, digest))
+            self._verifying[digest] = verification
+        return Pending(self, verification)
+
+    def verified(self, verification: Verification, result: bool, request: Request, now: float) -> Answer | None:
+        self._verifying.pop(verification.digest, None)
+        if not result:
+            return self._refusal
+        self._remembered.put(verification.digest, True, until=now + self._remember)
+        self._pass(request)
+        return None
+
+    def _pass(self, request: Request) -> None:
+        if not self._forward:
+            request.edits.append(_WITHOUT)
+
+    def _question(self, name: bytes, password: bytes, digest: bytes) -> "partial[bool]":
+        known = self._users.get(name)
+        # Always the same one for the same credentials: chosen anew, it would show by its cost that it is nobody's.
+        stand_in = self._hashes[digest[0] % len(self._hashes)]
+        return partial(_verify, known or stand_in, password, known is not None)
+
+
+def _credentials(value: bytes) -> tuple[bytes, bytes] | None:
+    """Name and password of an Authorization field; None where it has none."""
+    scheme, _, encoded = value.partition(b" ")
+    if scheme.lower() != b"basic" or len(encoded) > MAX_CREDENTIALS_BYTES:
+        return None
+    try:
+        name, colon, password = base64.b64decode(encoded.strip(b" "), validate=True).partition(b":")
+    except binascii.Error:
+        return None
+    return (name, password) if colon else None
+
+
+def _verify(hashed: bytes, password: bytes, known: bool) -> bool:
+    try:
+        if hashed.startswith(b"$2"):
+            right = bcrypt.checkpw(password, hashed)
+        else:
+            right = argon2.PasswordHasher().verify(hashed, password)
+    except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError, ValueError):
+        # bcrypt raises on passwords of more than 72 bytes, of which it would see only these.
+        right = False
+    return right and known

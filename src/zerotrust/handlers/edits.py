@@ -1,0 +1,58 @@
+"""Changes to the fields of a head.
+
+Names are compared as gateways to other programs compare them (RFC 3875 s4.1.18): without case, `_` like `-`. Else a
+client could say `X_User` where a configuration sets `X-User`, and a backend would not see the difference.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+
+class Edit(NamedTuple):
+    """One change: the fields of this name go away (`replaces`), then `lines` are added."""
+
+    name: bytes
+    lines: bytes
+    replaces: bool
+
+
+def set_field(name: str, values: Sequence[str]) -> Edit:
+    """The field has these values and no others."""
+    return Edit(_folded(name.encode()), _lines(name, values), True)
+
+
+def add_field(name: str, values: Sequence[str]) -> Edit:
+    """The field has these values too."""
+    return Edit(_folded(name.encode()), _lines(name, values), False)
+
+
+def delete_field(name: str) -> Edit:
+    """There is no such field."""
+    return Edit(_folded(name.encode()), b"", True)
+
+
+def edit_lines(lines: bytes, edits: Iterable[Edit]) -> bytes:
+    """Canonical field lines after the changes, which are made in order."""
+    rows = lines.splitlines(True)
+    for name, added, replaces in edits:
+        if replaces:
+            rows = [row for row in rows if _folded(row.partition(b":")[0]) != name]
+        if added:
+            rows += added.splitlines(True)
+    return b"".join(rows)
+
+
+def edit_block(block: bytes, edits: Sequence[Edit]) -> bytes:
+    """A block (`zerotrust.http.forward`) after the changes of its fields."""
+    if not edits:
+        return block
+    start, _, lines = block.partition(b"\r\n")
+    return start + b"\r\n" + edit_lines(lines, edits)
+
+
+def _lines(name: str, values: Sequence[str]) -> bytes:
+    return b"".join(b"%b: %b\r\n" % (name.encode(), value.encode()) for value in values)
+
+
+def _folded(name: bytes) -> bytes:
+    return name.lower().replace(b"_", b"-")

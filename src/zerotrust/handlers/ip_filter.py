@@ -1,0 +1,41 @@
+"""`ip_allow` (also `ip_whitelist`) and `ip_deny`: who passes, by the address of the client.
+
+An IPv6 address that stands for an IPv4 one (RFC 4291 s2.5.5.2) is that IPv4 address. Who has no readable address does
+not pass either way.
+"""
+
+import ipaddress
+from collections.abc import Sequence
+from functools import lru_cache
+
+from zerotrust.handlers.protocol import Answer, Request
+
+_REFUSAL = Answer(403, code="ip_refused", message="this address may not use the service")
+
+
+class IpFilter:
+    """Lets pass whose address is listed (`allow`), or whose is not."""
+
+    __slots__ = ("_allow", "_networks", "_passes")
+
+    def __init__(self, networks: Sequence[str], *, allow: bool) -> None:
+        self._allow = allow
+        self._networks: dict[int, list[tuple[int, int]]] = {4: [], 6: []}
+        for text in networks:
+            network = ipaddress.ip_network(text)
+            self._networks[network.version].append((int(network.netmask), int(network.network_address)))
+        self._passes = lru_cache(maxsize=4096)(self._decide)
+
+    def request(self, request: Request, now: float) -> Answer | None:
+        return None if self._passes(request.client) else _REFUSAL
+
+    def _decide(self, client: bytes) -> bool:
+        try:
+            address: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(client.decode("ascii"))
+        except ValueError:
+            return False
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        number = int(address)
+        listed = any(number & mask == network for mask, network in self._networks[address.version])
+        return listed is self._allow

@@ -1,0 +1,216 @@
+"""`jwt`: a signed token (RFC 7519), with the precautions of RFC 8725.
+
+The algorithm is the configuration's, never the token's (s3.1), and only keys of its type are taken, so no public key is
+ever used as a secret. A token that was good is not computed again until it ends, five minutes at most.
+"""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Iterable
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from joserfc import jwt
+from joserfc.errors import JoseError, UnsupportedAlgorithmError
+from joserfc.jwk import ECKey, KeySet, OctKey, OKPKey, RSAKey
+from joserfc.jws import JWSRegistry
+
+from zerotrust.handlers.protocol import Answer, Request
+from zerotrust.handlers.recency import Recency
+from zerotrust.model.authentication import JwtConfig
+from zerotrust.route.match import values_of
+
+MAX_REMEMBERED: Final = 4096
+MAX_TOKEN_BYTES: Final = 8192
+_LONGEST_REMEMBERED: Final = 300.0
+_LEAST_RSA_BITS: Final = 2048  # RFC 7518 s3.3
+
+_KEY_TYPES: Final[dict[str, type[RSAKey | ECKey | OKPKey]]] = {"R": RSAKey, "P": RSAKey, "ES": ECKey, "Ed": OKPKey}
+_NOT_ACCEPTABLE: Final = (JoseError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
+"""What a token that strangers made up may cause joserfc to raise."""
+
+_NO_KEYS: Final = Answer(503, b"Retry-After: 5\r\n", code="keys_missing", message="the issuer's keys are not known yet")
+
+
+class _Pinned(JWSRegistry):
+    """The one algorithm, whatever joserfc recommends. Unknown fields of the header are ignored (RFC 7515 s4)."""
+
+    max_header_length = 2048  # x5c and its like
+
+    def __init__(self, algorithm: str) -> None:
+        super().__init__(algorithms=[algorithm], strict_check_header=False)
+        self._algorithm = algorithm
+
+    def get_alg(self, name: str) -> Any:
+        if name != self._algorithm:
+            raise UnsupportedAlgorithmError(name)
+        return self.algorithms[name]
+
+
+class Jwt:
+    """Lets pass who has a good token.
+
+    With `jwks_url` there are no keys, and nobody passes, until the caller has fetched them (`use_keys`).
+
+    Raises:
+        ValueError: the key cannot be used; the message says why.
+    """
+
+    __slots__ = (
+        "_config",
+        "_key",
+        "_missing",
+        "_options",
+        "_refusal",
+        "_registry",
+        "_remembered",
+        "_secret",
+        "jwks_url",
+    )
+
+    def __init__(self, config: JwtConfig, *, secret: bytes) -> None:
+        if config.files:
+            raise ValueError(f"the {next(iter(config.files))} of jwt was not read")
+        self._config = config
+        self._secret = secret
+        self._registry = _Pinned(config.algorithm)
+        self._options = _claims_options(config)
+        self._remembered: Recency[bool] = Recency(MAX_REMEMBERED)
+        self._key: OctKey | RSAKey | ECKey | OKPKey | KeySet | None = None
+        self.jwks_url = config.jwks_url
+        if config.secret is not None:
+            self._key = OctKey.import_key(config.secret)
+        elif config.key is not None:
+            self._key = _public_key(config.key, config.algorithm)
+        elif config.jwks is not None:
+            self._key = _key_set(config.jwks, config.algorithm)
+        challenge = b'WWW-Authenticate: Bearer realm="%b"' % config.realm.encode()
+        self._missing = Answer(401, challenge + b"\r\n", code="unauthorized", message="a token is needed")
+        challenge += b', error="invalid_token"'
+        self._refusal = Answer(401, challenge + b"\r\n", code="unauthorized", message="the token is not acceptable")
+
+    def use_keys(self, document: bytes) -> None:
+        """Take the keys of a JWKS document (RFC 7517 s5) in the place of those before.
+
+        Raises:
+            ValueError: it is none, or holds no key for the algorithm; the keys before stay.
+        """
+        try:
+            parsed = json.loads(document)
+        except RecursionError:
+            raise ValueError("this is not a JWKS document") from None
+        self._key = _key_set(parsed, self._config.algorithm)
+        self._remembered.clear()
+
+    def request(self, request: Request, now: float) -> Answer | None:
+        if self._key is None:
+            return _NO_KEYS
+        token = self._token(request)
+        if not token:
+            return self._missing
+        digest = hashlib.blake2b(token, key=self._secret, digest_size=32).digest()
+        if self._remembered.get(digest, now):
+            return None
+        lasts = self._check(token, request.unix_time) if len(token) <= MAX_TOKEN_BYTES else None
+        if lasts is None:
+            return self._refusal
+        self._remembered.put(digest, True, until=now + min(lasts, _LONGEST_REMEMBERED))
+        return None
+
+    def _token(self, request: Request) -> bytes:
+        values = values_of(b"authorization", request.fields)
+        if len(values) == 1:
+            scheme, _, token = values[0].partition(b" ")
+            if scheme.lower() == b"bearer":
+                return token.strip(b" ")
+        found: set[bytes] = set()
+        if self._config.cookie is not None:
+            found = _cookies(values_of(b"cookie", request.fields), self._config.cookie.encode())
+        if not found and self._config.query is not None:
+            query = request.target.partition(b"?")[2].decode("ascii", "replace")
+            found = {value.encode() for name, value in parse_qsl(query) if name == self._config.query}
+        # Of two that differ nobody knows which one the backend would read.
+        return found.pop() if len(found) == 1 else b""
+
+    def _check(self, token: bytes, unix_time: float) -> float | None:
+        """Seconds for which the token is good; None where it is not."""
+        assert self._key is not None
+        try:
+            claims = jwt.decode(token, self._key, registry=self._registry).claims
+            registry = jwt.JWTClaimsRegistry(now=int(unix_time), leeway=int(self._config.leeway))
+            registry.options = self._options
+            registry.validate(claims)
+            lasts = float(claims.get("exp", unix_time + _LONGEST_REMEMBERED)) + self._config.leeway - unix_time
+        except _NOT_ACCEPTABLE:
+            return None
+        return lasts if lasts > 0 else None  # JSON as Python reads it has NaN
+
+
+def _claims_options(config: JwtConfig) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for name, value in config.required_claims.items():
+        options[name] = {"essential": True}
+        if value is not None:
+            options[name]["values" if isinstance(value, list) else "value"] = value
+    if config.require_exp:
+        options.setdefault("exp", {"essential": True})
+    if config.issuer is not None:
+        options["iss"] = {"essential": True, "value": config.issuer}
+    if config.audience:
+        options["aud"] = {"essential": True, "values": config.audience}
+    return options
+
+
+def _cookies(fields: Iterable[bytes], name: bytes) -> set[bytes]:
+    """The values that the cookie has (RFC 6265 s4.2.1)."""
+    pairs = (pair.strip(b" \t").partition(b"=") for field in fields for pair in field.split(b";"))
+    return {value.strip(b'"') for found, _, value in pairs if found == name}
+
+
+def _key_type(algorithm: str) -> type[RSAKey | ECKey | OKPKey]:
+    return _KEY_TYPES.get(algorithm[:2]) or _KEY_TYPES[algorithm[:1]]
+
+
+def _public_key(pem: str, algorithm: str) -> RSAKey | ECKey | OKPKey:
+    kind = _key_type(algorithm)
+    try:
+        key = _imported(kind, pem)
+    except _NOT_ACCEPTABLE as error:
+        raise ValueError(f"key is not a PEM key for {algorithm}: {error}") from None
+    if not _strong(key):
+        raise ValueError(f"key has fewer than {_LEAST_RSA_BITS} bits")
+    return key
+
+
+def _key_set(document: object, algorithm: str) -> KeySet:
+    """The keys of a JWKS document that this algorithm can use; the others are skipped (RFC 7517 s5)."""
+    entries = document.get("keys") if isinstance(document, dict) else None
+    if not isinstance(entries, list):
+        raise ValueError('a JWKS document is {"keys": [...]}')
+    kind = _key_type(algorithm)
+    keys: list[OctKey | RSAKey | ECKey | OKPKey] = []
+    for entry in entries:
+        if not isinstance(entry, dict) or entry.get("use", "sig") != "sig" or entry.get("kty") != kind.key_type:
+            continue
+        if entry.get("alg", algorithm) != algorithm:
+            continue
+        try:
+            key = _imported(kind, entry)
+        except _NOT_ACCEPTABLE:
+            continue
+        if _strong(key):
+            keys.append(key)
+    if not keys:
+        raise ValueError(f"the JWKS document has no key for {algorithm}")
+    return KeySet(keys)
+
+
+def _imported(kind: type[RSAKey | ECKey | OKPKey], value: Any) -> RSAKey | ECKey | OKPKey:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of keys that are too short, which are refused here
+        return kind.import_key(value)
+
+
+def _strong(key: RSAKey | ECKey | OKPKey) -> bool:
+    return not isinstance(key, RSAKey) or key.public_key.key_size >= _LEAST_RSA_BITS

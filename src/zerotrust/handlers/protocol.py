@@ -1,0 +1,83 @@
+"""What a handler is given, and what it may say.
+
+Every handler judges the request as its client sent it: the changes of handlers before it are kept aside (`Request`)
+and made when all have let it pass. So no header that one of them sets for the backend can be mistaken for the client's
+by the next. The one exception is the target, which each `rewrite` reads as the one before it left it.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from zerotrust.handlers.edits import Edit
+from zerotrust.http.head import RequestHead
+
+
+class Request:
+    """A request under examination, and the changes that are to be made to it and to its response.
+
+    Args:
+        client: the address of the client as the server knows it, never what a field of the client claims.
+        unix_time: seconds since 1970, for tokens that say until when they are good.
+    """
+
+    __slots__ = ("client", "edits", "fields", "method", "response_edits", "target", "unix_time")
+
+    def __init__(self, head: RequestHead, *, client: bytes, unix_time: float) -> None:
+        self.method = head.method
+        self.target = head.target
+        self.fields = head.fields
+        self.client = client
+        self.unix_time = unix_time
+        self.edits: list[Edit] = []
+        self.response_edits: list[Edit] = []
+
+
+class Answer(NamedTuple):
+    """The end of a request at the server.
+
+    `code` is empty where the answer is what was asked for (a redirect, a preflight); else it is what logs and
+    `X-0Trust-Error` say, and `message` tells a person. `lines` are canonical field lines without framing.
+    """
+
+    status: int
+    lines: bytes = b""
+    body: bytes = b""
+    code: str = ""
+    message: str = ""
+
+
+class Verification:
+    """A costly question of yes or no. `run` may be called in a thread: it shares nothing with the loop.
+
+    Several requests may wait for one verification; it is run once.
+    """
+
+    __slots__ = ("digest", "run")
+
+    def __init__(self, digest: bytes, run: Callable[[], bool]) -> None:
+        self.digest = digest
+        self.run = run
+
+
+class Verifier(Protocol):
+    """A handler that asks for verifications."""
+
+    def verified(self, verification: Verification, result: bool, request: Request, now: float) -> Answer | None:
+        """What the result means for a request that waited for it."""
+        ...
+
+
+class Pending(NamedTuple):
+    """The request waits: run `verification` and hand its result to `Chain.resume`, whatever became of the client."""
+
+    verifier: Verifier
+    verification: Verification
+    position: int = 0
+
+
+class Handler(Protocol):
+    """One step. It is built once and sees every request, one at a time."""
+
+    def request(self, request: Request, now: float) -> Answer | Pending | None:
+        """None lets the request pass; changes go into `request`. `now` is monotonic, in seconds."""
+        ...

@@ -1,0 +1,29 @@
+"""`redirect`: the client is sent elsewhere."""
+
+import re
+from typing import Final
+
+from zerotrust.handlers.protocol import Answer, Request
+from zerotrust.model.handlers import RedirectConfig
+
+_PLACEHOLDER: Final = re.compile(rb"(\{(?:host|uri|path)\})")
+
+
+class Redirect:
+    """Fills in where to go.
+
+    A path is put in with one slash at its beginning: `//evil.example` would name a host (RFC 3986 s4.2), and browsers
+    take `/\\` for the same.
+    """
+
+    __slots__ = ("_parts", "_status")
+
+    def __init__(self, config: RedirectConfig) -> None:
+        self._status = int(config.status)
+        self._parts = _PLACEHOLDER.split(config.location.encode())
+
+    def request(self, request: Request, now: float) -> Answer:
+        uri = b"/" + request.target.lstrip(b"/\\*")
+        values = {b"{host}": request.fields.host.encode(), b"{uri}": uri, b"{path}": uri.partition(b"?")[0]}
+        location = b"".join([values.get(part, part) for part in self._parts])
+        return Answer(self._status, b"Location: %b\r\n" % location)

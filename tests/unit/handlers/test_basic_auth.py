@@ -1,0 +1,164 @@
+"""Tests of zerotrust.handlers.basic_auth."""
+
+import base64
+from typing import Any
+
+import argon2
+import bcrypt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.handlers.asking import SECRET, forwarded, policy, request, run
+from zerotrust.handlers.basic_auth import MAX_VERIFYING, BasicAuth
+from zerotrust.handlers.policy import Policy
+from zerotrust.handlers.protocol import Answer, Pending, Request
+from zerotrust.model.authentication import BasicAuthConfig
+
+ANN = bcrypt.hashpw(b"right", bcrypt.gensalt(4)).decode()
+BOB = argon2.PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash("p:ä")
+USERS = {"ann": ANN, "bob": BOB, "old": ANN.replace("$2b$", "$2y$")}
+
+
+def said(credentials: str | bytes, scheme: str = "Basic") -> str:
+    raw = credentials.encode() if isinstance(credentials, str) else credentials
+    return f"Authorization: {scheme} {base64.b64encode(raw).decode()}"
+
+
+def guarded(**config: Any) -> Policy:
+    return policy(("basic_auth", {"users": USERS, **config}))
+
+
+def waiting(found: Policy, asked: Request, now: float = 0.0) -> Pending:
+    said = found.table.otherwise.run(asked, now)
+    assert isinstance(said, Pending)
+    return said
+
+
+@pytest.mark.parametrize("credentials", ["ann:right", "bob:p:ä", "old:right"])
+@pytest.mark.parametrize("scheme", ["Basic", "basic", "BASIC"])
+def test_who_knows_the_password_passes(credentials: str, scheme: str) -> None:
+    assert run(guarded(), request(said(credentials, scheme))) is None
+
+
+WRONG = ["ann:wrong", "ann:", "ann:right ", "bob:right", "nobody:right", ":right", "ANN:right", "ann:" + "x" * 200]
+WRONG += ["bob:p:ä\0", "ann:right\0", "ann:\0"]
+
+
+@pytest.mark.parametrize("credentials", WRONG)
+def test_who_does_not_is_refused(credentials: str) -> None:
+    answer = run(guarded(realm="home"), request(said(credentials)))
+    assert answer is not None
+    assert (answer.status, answer.code) == (401, "unauthorized")
+    assert answer.lines == b'WWW-Authenticate: Basic realm="home", charset="UTF-8"\r\n'
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [],
+        ["Authorization: Basic"],
+        ["Authorization: Basic %%%"],
+        ["Authorization: Bearer YTpi"],
+        ["Authorization: Basic YW5u"],
+        ["Authorization: ann:right"],
+        ["Authorization: Basic " + "A" * 20_000],
+        [said("ann:right"), said("ann:right")],
+        ["Authorization: Basic YW5uOnJpZ2h0\xff"],
+    ],
+)
+def test_what_is_no_credentials_costs_nothing(lines: list[str]) -> None:
+    answer = guarded().table.otherwise.run(request(*lines), 0)
+    assert isinstance(answer, Answer)
+    assert answer.status == 401
+
+
+def test_what_was_right_is_remembered_for_a_while() -> None:
+    found = guarded(remember="1m")
+    assert run(found, request(said("ann:right")), now=0) is None
+    chain = found.table.otherwise
+    assert chain.run(request(said("ann:right")), 59.9) is None
+    assert isinstance(chain.run(request(said("ann:wrong")), 59.9), Pending)
+    assert isinstance(chain.run(request(said("ann:right")), 60), Pending)
+
+
+def test_what_was_wrong_is_not_remembered_as_right() -> None:
+    found = guarded()
+    for _ in range(2):
+        assert run(found, request(said("ann:wrong"))) is not None
+
+
+def test_requests_with_the_same_credentials_wait_for_one_verification() -> None:
+    found = guarded()
+    first, second = request(said("ann:right")), request(said("ann:right"))
+    one, two = waiting(found, first), waiting(found, second)
+    assert one.verification is two.verification
+    chain = found.table.otherwise
+    assert chain.resume(one, True, first, 0) is None
+    assert chain.resume(two, True, second, 0) is None
+    assert chain.run(request(said("ann:right")), 1) is None
+
+
+def test_few_verifications_at_a_time() -> None:
+    found = guarded()
+    asked = [request(said(f"ann:{number}")) for number in range(MAX_VERIFYING)]
+    pending = [waiting(found, each) for each in asked]
+    busy = found.table.otherwise.run(request(said("ann:right")), 0)
+    assert isinstance(busy, Answer)
+    assert (busy.status, busy.code, busy.lines) == (503, "auth_busy", b"Retry-After: 1\r\n")
+    refusal = found.table.otherwise.resume(pending[0], False, asked[0], 0)
+    assert isinstance(refusal, Answer) and refusal.status == 401
+    assert run(found, request(said("ann:right"))) is None
+
+
+def test_nobody_costs_as_much_as_somebody(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[bytes] = []
+
+    def check(password: bytes, hashed: bytes) -> bool:
+        checked.append(hashed)
+        return True
+
+    monkeypatch.setattr("bcrypt.checkpw", check)
+    found = policy(("basic_auth", {"users": {"ann": ANN}}))
+    answer = run(found, request(said("nobody:right")))
+    assert answer is not None and answer.status == 401
+    assert checked == [ANN.encode()]
+
+
+def test_the_same_nobody_is_always_checked_against_the_same_hash() -> None:
+    config = BasicAuthConfig.model_validate({"users": USERS})
+    questions = set()
+    for _ in range(5):
+        pending = BasicAuth(config, secret=SECRET).request(request(said("nobody:x")), 0)
+        assert isinstance(pending, Pending)
+        questions.add(pending.verification.run.args[0])  # type: ignore[attr-defined]
+    assert len(questions) == 1
+
+
+def test_the_backend_does_not_see_the_password() -> None:
+    asked = request(said("ann:right"), "A: b")
+    assert run(guarded(), asked) is None
+    assert forwarded(asked) == b"A: b\r\n"
+    asked = request(said("ann:right"))
+    assert run(guarded(forward_credentials=True), asked) is None
+    assert forwarded(asked).startswith(b"Authorization: Basic ")
+
+
+def test_the_password_is_not_kept() -> None:
+    found = guarded()
+    assert run(found, request(said("ann:right"))) is None
+    ((_, handler),) = found.made
+    assert isinstance(handler, BasicAuth)
+    assert all(b"right" not in key for key in handler._remembered._entries)
+
+
+def test_users_whose_file_was_not_read() -> None:
+    with pytest.raises(ValueError, match="not read"):
+        BasicAuth(BasicAuthConfig(users_file="x"), secret=SECRET)
+
+
+@settings(max_examples=50)
+@given(st.binary(max_size=60))
+def test_only_the_right_credentials_pass(raw: bytes) -> None:
+    answer = run(policy(("basic_auth", {"users": {"ann": ANN}})), request(said(raw)))
+    assert (answer is None) is (raw == b"ann:right")
