@@ -120,6 +120,14 @@ def test_those_that_fail_their_probes_count_as_out() -> None:
     assert used(group) == {1}
 
 
+def test_one_that_fails_its_probes_and_its_requests_is_the_worst() -> None:
+    group = make(2)
+    group.probed(group.members[0], False, 0.0)
+    break_down(group, 0)
+    group.probed(group.members[1], False, 0.0)
+    assert used(group) == {1}
+
+
 def test_room_for_an_ejection_that_comes_later_is_used_by_the_next_failure() -> None:
     group = make(2)
     break_down(group, 0)
