@@ -11,7 +11,7 @@ from typing import Final
 
 from zerotrust.handlers.edits import Edit
 from zerotrust.handlers.protocol import Answer, Request
-from zerotrust.model.handlers import CorsConfig
+from zerotrust.model.handler_settings import CorsConfig
 from zerotrust.route.match import values_of
 
 _SAFELISTED: Final = ("GET", "HEAD", "POST")

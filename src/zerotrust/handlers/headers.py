@@ -2,7 +2,7 @@
 
 from zerotrust.handlers.edits import Edit, add_field, delete_field, set_field
 from zerotrust.handlers.protocol import Request
-from zerotrust.model.handlers import HeaderEdits, HeadersConfig
+from zerotrust.model.handler_settings import HeaderEdits, HeadersConfig
 
 
 class Headers:

@@ -16,7 +16,7 @@ from typing import Final
 from zerotrust.handlers.edits import Edit
 from zerotrust.handlers.protocol import Answer, Request
 from zerotrust.handlers.recency import Recency
-from zerotrust.model.handlers import RateLimitConfig
+from zerotrust.model.handler_settings import RateLimitConfig
 from zerotrust.model.rates import parse_rate
 from zerotrust.route.match import values_of
 

@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 from zerotrust.handlers.protocol import Answer, Request
-from zerotrust.model.handlers import RedirectConfig
+from zerotrust.model.handler_settings import RedirectConfig
 
 _PLACEHOLDER: Final = re.compile(rb"(\{(?:host|uri|path)\})")
 

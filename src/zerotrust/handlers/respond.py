@@ -2,7 +2,7 @@
 
 from zerotrust.handlers.edits import edit_lines, set_field
 from zerotrust.handlers.protocol import Answer, Request
-from zerotrust.model.handlers import RespondConfig
+from zerotrust.model.handler_settings import RespondConfig
 
 
 class Respond:

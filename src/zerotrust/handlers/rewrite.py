@@ -7,7 +7,7 @@ percent-encoded, and what stands behind it stays byte for byte.
 import re
 
 from zerotrust.handlers.protocol import Request
-from zerotrust.model.handlers import RewriteConfig
+from zerotrust.model.handler_settings import RewriteConfig
 
 
 class Rewrite:

@@ -117,10 +117,19 @@ class BasicAuthConfig(_WithFiles):
     FILES = {"users_file": "users"}
 
     users: Annotated[dict[UserName, PasswordHash], BeforeValidator(_users)] = Field(default={}, repr=False)
+    """Names and hashes of their passwords (argon2 or bcrypt); also as a list of `name:hash`."""
+
     users_file: str | None = None
+    """A file with lines of `name:hash`, as htpasswd writes them."""
+
     realm: str = Field(default="restricted", pattern=r"^[ !#-\[\]-~]{1,100}$")
+    """What the browser calls the place that the password is for."""
+
     remember: Duration = 300.0
+    """How long a password that was right is not computed again."""
+
     forward_credentials: bool = False
+    """Whether the backend sees the Authorization field."""
 
     @model_validator(mode="after")
     def _somebody(self) -> Self:
@@ -177,21 +186,52 @@ class JwtConfig(_WithFiles):
     FILES = {"secret_file": "secret", "key_file": "key", "jwks_file": "jwks"}
 
     algorithm: Annotated[Algorithm, BeforeValidator(_algorithm)]
+    """The one algorithm that tokens are signed with."""
+
     secret: str | None = Field(default=None, repr=False)
+    """The secret of HS256, HS384 and HS512: at least 32, 48 and 64 bytes."""
+
     secret_file: str | None = None
+    """A file with the secret."""
+
     key: str | None = None
+    """The issuer's public key, PEM."""
+
     key_file: str | None = None
+    """A file with the public key."""
+
     jwks: dict[str, Any] | None = Field(default=None, repr=False)
+    """The issuer's public keys, a JWKS document."""
+
     jwks_file: str | None = None
+    """A file with the document."""
+
     jwks_url: str | None = Field(default=None, pattern=r"^https?://[!-~]+$")
+    """Where the issuer publishes the document."""
+
     issuer: str | None = None
+    """What `iss` must be."""
+
     audience: Annotated[list[str], BeforeValidator(_strings)] = []
+    """What `aud` must name, one of several."""
+
     required_claims: Annotated[dict[str, Any], BeforeValidator(_claims)] = {}
+    """Claims that must be there, or must have a value."""
+
     require_exp: bool = True
+    """Whether a token must say when it ends."""
+
     leeway: Duration = Field(default=30.0, le=300.0)
+    """By how much the clocks may differ."""
+
     cookie: FieldName | None = None
+    """A cookie that may hold the token."""
+
     query: str | None = Field(default=None, min_length=1)
+    """A query parameter that may hold the token."""
+
     realm: str = Field(default="restricted", pattern=r"^[ !#-\[\]-~]{1,100}$")
+    """What the client is told that the token is for."""
 
     @model_validator(mode="after")
     def _one_key(self) -> Self:

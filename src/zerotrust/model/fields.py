@@ -109,5 +109,3 @@ FieldValue = Annotated[str, BeforeValidator(_spelled), AfterValidator(_value)]
 _Values = Annotated[list[FieldValue], BeforeValidator(_as_list), Field(min_length=1, max_length=64)]
 SetFields = Annotated[dict[FieldName, _Values], Field(max_length=64), AfterValidator(_once)]
 """`Name: value` or `Name: [value, value]`."""
-
-AddedFields = SetFields

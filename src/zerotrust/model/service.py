@@ -12,7 +12,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 
 from zerotrust.model.base import Duration, HostName, Model, split_address
 from zerotrust.model.fields import refuse_condition
-from zerotrust.model.handlers import FINAL, Authentication, CorsConfig, Handler, ReverseProxy
+from zerotrust.model.handler_settings import CorsConfig
+from zerotrust.model.handlers import FINAL, Authentication, Handler, ReverseProxy
 from zerotrust.model.handlers import Cors as CorsHandler
 from zerotrust.model.rates import ByteRate
 
@@ -134,12 +135,19 @@ def _many(value: object) -> object:
 
 
 class RouteMatch(Model):
-    """Which requests a route is for."""
+    """Which requests a route is for. All conditions hold at once."""
 
     path: str = "/*"
+    """`/x` is that path, `/admin/*` `/admin` and all below it; `*` stands for any characters."""
+
     method: str | list[str] | None = None
+    """One method or several."""
+
     headers: Annotated[dict[str, list[str]], BeforeValidator(_many)] = {}
+    """Fields and their values, one of which must be there: `v` is that value, `v*` one that begins so, `*` any."""
+
     query: dict[str, str] = {}
+    """Parameters and their values, written as in `headers`."""
 
     @field_validator("path")
     @classmethod
@@ -166,7 +174,10 @@ class Route(Model):
     """A match and what is done with the requests that it takes."""
 
     match: RouteMatch = RouteMatch()
+    """Which requests the route is for; of several routes that fit, the first."""
+
     handle: list[Handler] = []
+    """What is done with them, in order, before they go on to a backend."""
 
     @model_validator(mode="after")
     def _all_reached(self) -> "Route":
@@ -197,7 +208,10 @@ class ServiceSecurity(Model):
     """What stands in front of all routes of the service: cross-origin rules, then who may use it."""
 
     cors: CorsConfig | None = None
+    """Cross-origin rules."""
+
     auth: Authentication | None = None
+    """Who may use the service: `basic_auth` or `jwt`."""
 
 
 class Monitoring(Model):
@@ -212,8 +226,13 @@ class TrafficShaping(Model):
     """Limits of rate, written "10MB/s"."""
 
     upload_limit: ByteRate | None = None
+    """What all clients together send."""
+
     download_limit: ByteRate | None = None
+    """What all clients together get."""
+
     per_ip_limit: ByteRate | None = None
+    """What one client sends, and what one client gets."""
 
 
 class Service(Model):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.unit.handlers.asking import policy, request, returned, run
 from zerotrust.handlers.policy import Policy
 from zerotrust.handlers.rate_limit import MAX_KEYS, RateLimit, network_of
-from zerotrust.model.handlers import RateLimitConfig
+from zerotrust.model.handler_settings import RateLimitConfig
 
 
 def limit(rate: str = "10/s", **keys: Any) -> Policy:

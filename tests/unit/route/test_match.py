@@ -99,6 +99,7 @@ def test_a_common_path_has_one_reading(path: str) -> None:
         ("/admin;x=1/y", ("/admin;x=1/y", "/admin/y")),
         ("/admin%3bx", ("/admin;x", "/admin")),
         ("/%2561dmin", ("/%61dmin", "/admin")),
+        ("/%252541", ("/%2541", "/A")),
         ("/100%", ("/100%",)),
         ("/%zz", ("/%zz",)),
         ("/%C3%BC", ("/ü",)),
