@@ -157,7 +157,7 @@ def test_users_whose_file_was_not_read() -> None:
         BasicAuth(BasicAuthConfig(users_file="x"), secret=SECRET)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=60))
 def test_only_the_right_credentials_pass(raw: bytes) -> None:
     answer = run(policy(("basic_auth", {"users": {"ann": ANN}})), request(said(raw)))
