@@ -1,9 +1,8 @@
-"""The agent, put together: dial, serve, dial again; and read the file again on SIGHUP."""
+"""The agent, put together: dial, serve, dial again; and read the file again when it changes."""
 
 import asyncio
 import random
-import signal
-from collections.abc import Callable
+import ssl
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -13,7 +12,10 @@ import structlog
 from zerotrust import __version__
 from zerotrust.agent.dispatch import Dispatch
 from zerotrust.agent.services import Services
-from zerotrust.errors import PkiError, ZeroTrustError
+from zerotrust.config.diff import Changes
+from zerotrust.config.load import Loaded
+from zerotrust.config.reload import Read, Reloader
+from zerotrust.errors import PkiError
 from zerotrust.model.agent import AgentConfig
 from zerotrust.model.base import split_address
 from zerotrust.net.channel import describe
@@ -21,6 +23,7 @@ from zerotrust.net.flush import Flusher
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tls import tunnel_client
 from zerotrust.pki.files import describe_file
+from zerotrust.telemetry import logs
 from zerotrust.tunnel.codes import Code
 from zerotrust.tunnel.session import Options
 
@@ -33,22 +36,19 @@ SUPERSEDED_PAUSE: Final = 60.0
 SWEEP: Final = 1.0
 GRACE: Final = 2.0
 
-Reload = Callable[[], AgentConfig]
 
-
-async def serve(config: AgentConfig, reload: Reload | None = None) -> None:
+async def serve(loaded: Loaded[AgentConfig], read: Read[AgentConfig]) -> None:
     """Run the agent until it is cancelled.
 
     Args:
-        reload: reads the configuration again; called on SIGHUP, what has changed of the services is then applied.
+        read: reads the configuration again, when it changes or on SIGHUP; what is different is then applied.
 
     Raises:
         SetupError: a certificate can't be used, or it is not of the agent that the file names.
     """
     tasks = Tasks()
-    agent = Agent(config, tasks)
-    if reload is not None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, agent.reload, reload)
+    agent = Agent(loaded.config, tasks)
+    tasks.spawn(Reloader(loaded, read=read, apply=agent.apply, tasks=tasks).run(), "reload")
     try:
         await agent.run()
     finally:
@@ -61,16 +61,13 @@ class Agent:
 
     def __init__(self, config: AgentConfig, tasks: Tasks) -> None:
         self._loop = asyncio.get_running_loop()
-        self._address = split_address(config.server.address, default_port=8443)
-        self._server_name = config.server.server_name or self._address[0]
         self._flusher = Flusher(self._loop)
         self._options = Options(software=f"0trust/{__version__}")
         _check_identity(config)
         self._services = Services(flusher=self._flusher, tasks=tasks)
         self._services.replace(config.services)
-        self._tls = tunnel_client(
-            certificate=config.server.cert, key=config.server.key, authority=config.server.ca_cert
-        )
+        self._server = config.server
+        self._tls = _context(config)
         self._dispatch: Dispatch | None = None
         tasks.spawn(self._sweep(), "sweep")
 
@@ -92,21 +89,26 @@ class Agent:
             await asyncio.sleep(random.uniform(0, delay))  # noqa: S311
             delay = min(delay * 2, BACK_OFF_MOST)
 
-    def reload(self, read: Reload) -> None:
-        """Apply what has changed of the services; a file that can't be used changes nothing."""
-        try:
-            changed, gone = self._services.replace(read().services)
-        except ZeroTrustError as error:
-            _log.error("configuration not reloaded, the last good one stays", reason=str(error))
-            return
-        _log.info("configuration reloaded", changed=len(changed), removed=len(gone))
-        if self._dispatch is None or not self._dispatch.was_established:
-            return
-        session = self._dispatch.link.session
-        for live in changed:
-            session.register(live.announcement())
-        for service_id in gone:
-            session.unregister(service_id)
+    def apply(self, config: AgentConfig, changes: Changes) -> list[str]:
+        """Go on with this configuration; what of it waits, and for what.
+
+        Raises:
+            SetupError: a certificate or the log can't be used; the services are as before.
+        """
+        _check_identity(config)
+        tls = _context(config)
+        if "logging" in changes.sections:
+            logs.configure(config.logging)
+        changed, gone = self._services.replace(config.services)
+        self._server, self._tls = config.server, tls
+        if self._dispatch is not None and self._dispatch.was_established:
+            session = self._dispatch.link.session
+            for live in changed:
+                session.register(live.announcement())
+            for service_id in gone:
+                session.unregister(service_id)
+        waiting = [key for key in changes.keys if key.startswith("server")] + list(changes.files)
+        return [f"{key}: for the next connection" for key in waiting]
 
     async def close(self) -> None:
         """Tell the server, and end."""
@@ -119,12 +121,16 @@ class Agent:
 
     async def _session(self) -> Code | None:
         """One connection from dial to end; why the session ended, None where it was never established."""
-        host, port = self._address
+        host, port = split_address(self._server.address, default_port=8443)
         dispatch = Dispatch(self._services, flusher=self._flusher, options=self._options)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await self._loop.create_connection(
-                    dispatch.link.as_protocol, host, port, ssl=self._tls, server_hostname=self._server_name
+                    dispatch.link.as_protocol,
+                    host,
+                    port,
+                    ssl=self._tls,
+                    server_hostname=self._server.server_name or host,
                 )
         except (OSError, TimeoutError) as error:
             _log.warning("cannot connect", server=f"{host}:{port}", reason=describe(error))
@@ -152,6 +158,11 @@ class Agent:
             self._services.sweep(now)
             if self._dispatch is not None:
                 self._dispatch.sweep(now)
+
+
+def _context(config: AgentConfig) -> ssl.SSLContext:
+    server = config.server
+    return tunnel_client(certificate=server.cert, key=server.key, authority=server.ca_cert)
 
 
 def _check_identity(config: AgentConfig) -> None:

@@ -3,7 +3,6 @@
 The options beside `--config` are those of the original program; each wins over the file.
 """
 
-import os
 import signal
 from collections.abc import Iterable
 from pathlib import Path
@@ -47,7 +46,8 @@ def run_server(
     ca: Authority = None,
     log_level: Level = None,
 ) -> None:
-    """Run the server."""
+    """Run the server; SIGHUP makes it read its file again."""
+    _wait_with_reloading()
     from zerotrust.config.load import load_server
     from zerotrust.net.loop import run
     from zerotrust.server.app import serve
@@ -64,7 +64,7 @@ def run_server(
     )
     loaded = load_server(config, overrides=overrides)
     _prepare(loaded.config.logging, loaded.warnings)
-    run(serve(loaded.config))
+    run(serve(loaded, lambda _last: load_server(config, overrides=overrides)))
 
 
 @agent.command("run")
@@ -80,11 +80,10 @@ def run_agent(
     ca: Authority = None,
     log_level: Level = None,
 ) -> None:
-    """Run the agent; SIGHUP makes it read its services again."""
-    # Until the agent listens for it, "read the file again" must not mean "die": the file is about to be read anyway.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    """Run the agent; SIGHUP makes it read its file again."""
+    _wait_with_reloading()
     from zerotrust.agent.app import serve
-    from zerotrust.config.load import load_agent
+    from zerotrust.config.load import load_agent, reload_agent
     from zerotrust.net.loop import run
 
     overrides = _given(
@@ -99,7 +98,12 @@ def run_agent(
     )
     loaded = load_agent(config, overrides=overrides)
     _prepare(loaded.config.logging, loaded.warnings)
-    run(serve(loaded.config, lambda: load_agent(config, overrides=overrides).config))
+    run(serve(loaded, lambda last: reload_agent(config, last, overrides=overrides)))
+
+
+def _wait_with_reloading() -> None:
+    # Until somebody listens for it, "read the file again" must not mean "die": the file is about to be read anyway.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _given(options: dict[str, str | Path | None]) -> dict[str, str]:
@@ -114,9 +118,6 @@ def _given(options: dict[str, str | Path | None]) -> dict[str, str]:
 def _prepare(logging: "Logging", warnings: Iterable["Problem"]) -> None:
     from zerotrust.telemetry import logs
 
-    level = os.environ.get("LOG_LEVEL", "").lower()
-    if "level" not in logging.model_fields_set and level in logs.LEVELS:
-        logging = logging.model_copy(update={"level": level})
     for warning in warnings:
         typer.echo(f"warning: {warning}", err=True)
     logs.configure(logging)

@@ -33,22 +33,22 @@ def agent_effects(data: dict[str, Any]) -> Iterator[Effect]:
         yield ("global_middleware",), "warning", NO_EFFECT
     if data.get("health_checks"):
         yield ("health_checks",), "warning", NO_EFFECT
-    yield from _hot_reload(data, "send the agent SIGHUP after a change of its services")
+    yield from _hot_reload(data)
 
 
 def server_effects(data: dict[str, Any]) -> Iterator[Effect]:
     """What a server's file asks for in vain."""
-    yield from _hot_reload(data, "restart after a change")
+    yield from _hot_reload(data)
     caddy = section(data, "caddy")
     if caddy.get("admin_api") and caddy.get("mode", "managed") == "managed":
         message = "has no effect with mode managed: the server's own Caddy has a socket in config_dir"
         yield ("caddy", "admin_api"), "warning", message
 
 
-def _hot_reload(data: dict[str, Any], instead: str) -> Iterator[Effect]:
-    asked = section(data, "hot_reload")
-    if asked and str(asked.get("enabled", True)).lower() not in ("false", "no", "off", "0"):
-        yield ("hot_reload",), "warning", f"{NO_EFFECT}; {instead}"
+def _hot_reload(data: dict[str, Any]) -> Iterator[Effect]:
+    if section(data, "hot_reload").get("graceful_timeout"):
+        message = "has no effect: what is under way when a service is removed goes on until it ends by itself"
+        yield ("hot_reload", "graceful_timeout"), "warning", message
 
 
 def _service(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:

@@ -9,6 +9,7 @@ One reload runs at a time, apart from the loop's thread while it reads; what is 
 
 import asyncio
 import hashlib
+import signal
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -31,7 +32,7 @@ Config = TypeVar("Config", AgentConfig, ServerConfig)
 Read = Callable[[Config], Loaded[Config]]
 """Reads the configuration; is given the last good one, and called in a thread."""
 Apply = Callable[[Config, Changes], Sequence[str]]
-"""Applies what is different; says what of it needs a restart. Raises ZeroTrustError before anything has changed."""
+"""Applies what is different; says what of it waits, and for what. Raises ZeroTrustError where it can't be applied."""
 
 
 class Reloader(Generic[Config]):
@@ -53,13 +54,15 @@ class Reloader(Generic[Config]):
     async def run(self) -> None:
         """Reload whenever asked, or when a file changes, for ever."""
         while True:
-            watched = self._watched()
+            watched, signals = self._watched(), self._signals()
+            self._listen(signals)
             watching = self._tasks.spawn(self._watch(*watched), "watch files")
-            while self._watched() == watched:
+            while (self._watched(), self._signals()) == (watched, signals):
                 await self._asked.wait()
                 self._asked.clear()
                 await self.reload()
             watching.cancel()
+            self._ignore(signals - self._signals())
 
     async def reload(self) -> Changes | None:
         """Read the file and apply what is different; None where it was refused."""
@@ -73,20 +76,20 @@ class Reloader(Generic[Config]):
         renewed = [name for name, digest in digests.items() if self._digests.get(name, digest) != digest]
         changes = diff.between(last, loaded.config, files=renewed)
         try:
-            later = self._apply(loaded.config, changes) if changes else ()
+            waiting = self._apply(loaded.config, changes) if changes else ()
         except ZeroTrustError as error:
             _refused(error)
             return None
         self.config, self._digests, self._sources = loaded.config, digests, loaded.files
-        self._say(loaded, changes, later)
+        self._say(loaded, changes, waiting)
         return changes
 
-    def _say(self, loaded: Loaded[Config], changes: Changes, later: Sequence[str]) -> None:
+    def _say(self, loaded: Loaded[Config], changes: Changes, waiting: Sequence[str]) -> None:
         refusal = _one_line(map(str, loaded.refused))
         if refusal:
             _log.error("services with errors keep their last good version", reason=refusal)
         if changes:
-            _log.info("configuration reloaded", changes=str(changes), needs_restart=list(later) or None)
+            _log.info("configuration reloaded", changes=str(changes), waiting=list(waiting) or None)
         elif not refusal:
             _log.info("configuration reloaded", changes="nothing")
 
@@ -97,6 +100,19 @@ class Reloader(Generic[Config]):
         if settings.enabled and settings.watch_certs:
             files = (*files, *certificates(self.config))
         return files, settings.debounce_delay
+
+    def _signals(self) -> frozenset[str]:
+        return frozenset({"SIGHUP", self.config.hot_reload.reload_signal} - {""})
+
+    def _listen(self, signals: frozenset[str]) -> None:
+        for name in signals:
+            asyncio.get_running_loop().add_signal_handler(signal.Signals[name], self.ask)
+
+    def _ignore(self, signals: frozenset[str]) -> None:
+        # A signal that ended the process before would be a surprise to those who still send it.
+        for name in signals:
+            asyncio.get_running_loop().remove_signal_handler(signal.Signals[name])
+            signal.signal(signal.Signals[name], signal.SIG_IGN)
 
     async def _watch(self, files: tuple[Path, ...], delay: float) -> None:
         if not files:

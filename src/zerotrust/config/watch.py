@@ -5,6 +5,7 @@ exchanged by turning a link, so what carried the name is gone and its watch with
 says little; whether one of our files is another one now is seen from its status.
 """
 
+import logging
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,9 @@ LOOK_AGAIN: Final = 5.0
 some file systems tell nothing."""
 PATIENCE: Final = 10
 """A file that is written without end is read after so many times the delay."""
+
+# It logs each event in a watched folder, and a log file in that folder would make an event of each line.
+logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 Status = tuple[int, int, int, int] | None
 

@@ -51,7 +51,7 @@ class HotReload(Model):
     """A signal that asks for the same, beside SIGHUP, which always does."""
 
     graceful_timeout: Duration = 30.0
-    """How long what a removed service has under way may go on. At least this long."""
+    """Without effect: what a removed service has under way goes on until it ends by itself."""
 
     debounce_delay: Duration = 0.5
     """How long files must be left alone before they are read, because many programs write in several steps."""

@@ -6,6 +6,9 @@ from contextlib import AsyncExitStack
 import structlog
 
 from zerotrust.caddy.edge import Edge
+from zerotrust.config.diff import Changes
+from zerotrust.config.load import Loaded
+from zerotrust.config.reload import Read, Reloader
 from zerotrust.model.server import ServerConfig
 from zerotrust.net.flush import Flusher
 from zerotrust.net.http_listener import HttpListener
@@ -14,16 +17,21 @@ from zerotrust.server.accept import AgentDoor
 from zerotrust.server.ingress import Ingress
 from zerotrust.server.permission import Permission
 from zerotrust.server.registry import Registry
+from zerotrust.telemetry import logs
 
 _log = structlog.get_logger("server")
 
 
-async def serve(config: ServerConfig) -> None:
+async def serve(loaded: Loaded[ServerConfig], read: Read[ServerConfig]) -> None:
     """Run the server until it is cancelled.
+
+    Args:
+        read: reads the configuration again, when it changes or on SIGHUP; what is different is then applied.
 
     Raises:
         SetupError: an address, certificate or Caddy can't be used.
     """
+    config = loaded.config
     flusher = Flusher(asyncio.get_running_loop())
     registry = Registry()
     async with AsyncExitStack() as stack:
@@ -41,5 +49,18 @@ async def serve(config: ServerConfig) -> None:
                 permission.listen(config.caddy.permission_addr, key="caddy.permission_addr")
             )
         await stack.enter_async_context(Edge(config))
+        tasks.spawn(Reloader(loaded, read=read, apply=_apply, tasks=tasks).run(), "reload")
         _log.info("server ready", agents=config.server.listen_addr, api=config.api.listen_addr)
         await asyncio.Event().wait()
+
+
+def _apply(config: ServerConfig, changes: Changes) -> list[str]:
+    """Go on with this configuration; what of it waits, and for what.
+
+    Raises:
+        SetupError: the log file can't be opened.
+    """
+    if "logging" in changes.sections:
+        logs.configure(config.logging)
+    waiting = [key for key in changes.keys if key.partition(".")[0] not in ("logging", "hot_reload")]
+    return [f"{key}: for a restart" for key in (*waiting, *changes.files)]

@@ -40,7 +40,9 @@ def test_the_server_with_every_option(
     files = ["--cert", "a", "--key", "b", "--ca", "/c"]
     options = ["--listen", ":2", "--api", "127.0.0.1:3", "--log-level", "DEBUG"]
     assert status(["server", "run", "--config", "server.yaml", *files, *options]) == 0
-    (_, logging), (config,) = served
+    (_, logging), (loaded, read) = served
+    config = loaded.config
+    assert read(config).config == config
     assert logging.level == "debug"
     assert config.server.listen_addr == ":2"
     assert config.api.listen_addr == "127.0.0.1:3"
@@ -56,11 +58,12 @@ def test_the_agent_with_every_option_and_its_reload(
     options = ["--id", "b", "--server", "x:1", "--cert", "/a", "--key", "/b", "--ca", "/c"]
     assert status(["agent", "run", "-c", str(path), *options]) == 0
     assert capsys.readouterr().err == (f"warning: {path}:1:1: services: no services: this agent publishes nothing\n")
-    _, (config, reload) = served
+    _, (loaded, read) = served
+    config = loaded.config
     assert config.declared_id == "b"
     assert (config.server.address, config.server.cert, config.server.key) == ("x:1", "/a", "/b")
     path.write_text("services: [{hostname: a.example.com, backend: 'x:1'}]\n")
-    again = reload()
+    again = read(config).config
     assert again.declared_id == "b"
     assert len(again.services) == 1
 

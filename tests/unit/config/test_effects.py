@@ -82,12 +82,12 @@ def test_the_whole_file() -> None:
     data = {
         "global_middleware": [{"type": "headers"}],
         "health_checks": {"endpoints": []},
-        "hot_reload": {"debounce_delay": "1s"},
+        "hot_reload": {"debounce_delay": "1s", "graceful_timeout": "1s"},
     }
     assert [dotted(path) for path, _, _ in agent_effects(data)] == [
         "global_middleware",
         "health_checks",
-        "hot_reload",
+        "hot_reload.graceful_timeout",
     ]
     jwt = {"global_middleware": [{"type": "jwt"}], "hot_reload": {"enabled": "no"}, "services": "x"}
     assert [(dotted(path), severity) for path, severity, _ in agent_effects(jwt)] == [
@@ -97,8 +97,8 @@ def test_the_whole_file() -> None:
 
 def test_the_server() -> None:
     admin = {"admin_api": "http://localhost:2019"}
-    assert [dotted(path) for path, _, _ in server_effects({"caddy": admin, "hot_reload": {"enabled": True}})] == [
-        "hot_reload",
+    assert [dotted(path) for path, _, _ in server_effects({"caddy": admin, "hot_reload": {"graceful_timeout": 1}})] == [
+        "hot_reload.graceful_timeout",
         "caddy.admin_api",
     ]
     assert list(server_effects({"caddy": {"mode": "external", **admin}, "hot_reload": {"enabled": False}})) == []

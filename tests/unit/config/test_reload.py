@@ -1,6 +1,8 @@
 """Tests of zerotrust.config.reload."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -50,7 +52,7 @@ class Component:
             raise PkiError(self.refuse)
         self.applied.append(changes)
         self.told.set()
-        return ["agent_id"] if "agent_id" in changes.keys else []
+        return ["agent_id: for a restart"] if "agent_id" in changes.keys else []
 
     def write(self, old: str, new: str) -> None:
         assert old in TEXT
@@ -82,12 +84,12 @@ def test_what_changed_is_applied_and_said_in_one_line(tmp_path: Path) -> None:
             "event": "configuration reloaded",
             "log_level": "info",
             "changes": "changed two",
-            "needs_restart": None,
+            "waiting": None,
         }
         it.write("agent_id: a", "agent_id: b")
         [line] = await it.reload()
         assert line["changes"] == "changed two; settings agent_id"
-        assert line["needs_restart"] == ["agent_id"]
+        assert line["waiting"] == ["agent_id: for a restart"]
 
     run(tmp_path, scene)
 
@@ -213,6 +215,32 @@ def test_what_is_watched_follows_the_configuration(tmp_path: Path, monkeypatch: 
 
     run(tmp_path, scene)
     assert watched == [(everything, 0.01), (["agent.yaml"], 0.5), (everything[1:], 0.5), (everything, 2.0)]
+
+
+def test_signals(tmp_path: Path) -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGUSR1)}
+
+    async def scene(it: Component) -> None:
+        it.tasks.spawn(it.reloader.run(), "reload")
+        await asyncio.sleep(0)
+        quiet = TEXT.replace("debounce_delay: 10ms", "enabled: false, reload_signal: sigusr1")
+        for number, backend in ((signal.SIGHUP, "x:1"), (signal.SIGUSR1, "y:1"), (signal.SIGHUP, "z:1")):
+            it.path.write_text(quiet.replace("x:1", backend))
+            os.kill(os.getpid(), number)
+            await applied(it)
+            await asyncio.sleep(0)  # it listens to the signals that are named now
+        assert [(changes.changed, changes.keys) for changes in it.applied[1:]] == [(("one",), ()), (("one",), ())]
+        it.path.write_text(TEXT)
+        it.reloader.ask()
+        await applied(it)
+        await asyncio.sleep(0)
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
+
+    try:
+        run(tmp_path, scene)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_where_nothing_can_be_watched_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
