@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from zerotrust.model.base import Duration, Model
+from zerotrust.model.handlers import Handler
 from zerotrust.model.logging import HotReload, Logging
 from zerotrust.model.service import Service
 
@@ -83,16 +84,6 @@ class HealthChecks(Model):
     """Read and checked; the agent listens at no port."""
 
 
-class Middleware(Model):
-    """One step applied to all services."""
-
-    type: str
-    """The kind of handler, as in a route's `handle`."""
-
-    config: dict[str, Any] = {}
-    """The settings of that kind."""
-
-
 class AgentConfig(Model):
     """The agent's file."""
 
@@ -114,7 +105,7 @@ class AgentConfig(Model):
     services: list[Service] = []
     """What is published. A change disturbs nothing but the services that it is about."""
 
-    global_middleware: list[Middleware] = []
+    global_middleware: list[Handler] = []
     """Handlers for all services, before their own."""
 
     health_checks: HealthChecks = HealthChecks()
