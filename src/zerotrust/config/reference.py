@@ -46,8 +46,8 @@ _INTRODUCTION: Final = """\
 Durations are written `30s`, `5m`, `1h30m` or `500ms`. File names are relative to the folder of this file.
 
 In values, `${{NAME}}` is the environment variable of this name, and `${{NAME:-default}}` has a default; `$${{` is a
-literal `${{`. What comes from a variable is text, never YAML; numbers and true or false are read from it. Inside `[ ]` and
-`{{ }}` put it in quotes.
+literal `${{`. What comes from a variable is text, never YAML; numbers and true or false are read from it. Inside `[ ]`
+and `{{ }}` put it in quotes.
 
 `0trust config check --verbose FILE` says what becomes of each key of a file.
 """

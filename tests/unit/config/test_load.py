@@ -367,3 +367,22 @@ services:
         f"{path}:7:51: services[0].upstreams[0].weight: the environment variable W is not set; set it, "
         "or give a default: ${W:-default}",
     ]
+
+
+ROOT = Path(__file__).parents[3]
+EXAMPLES = sorted(path for path in (ROOT / "examples").iterdir() if path.is_dir())
+
+
+def test_there_are_five_examples() -> None:
+    assert len(EXAMPLES) == 5
+
+
+@pytest.mark.parametrize("folder", EXAMPLES, ids=lambda folder: folder.name)
+def test_the_examples_load_and_have_a_page(folder: Path) -> None:
+    config = load_agent(folder / "agent.yaml").config
+    assert Path(config.server.cert).name == f"{config.declared_id}.crt"
+    assert load_server(folder / "server.yaml").warnings == ()
+    page = (ROOT / "docs" / "howto" / f"{folder.name}.md").read_text()
+    assert f"examples/{folder.name}" in page
+    assert f"`{config.declared_id}`" in page
+    assert f"({folder.name}.md)" in (ROOT / "docs" / "howto" / "README.md").read_text()
