@@ -27,6 +27,7 @@ FOLDER: Final = Path("docs/reference")
 _WORDS: Final = {
     "Any": "anything",
     "ByteRate": 'rate, such as `"10MB/s"`',
+    "ByteSize": 'size, such as `"10MB"`',
     "Duration": "duration",
     "HostName": "host name",
     "Listen": "address to listen at",

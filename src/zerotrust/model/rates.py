@@ -1,4 +1,4 @@
-"""Rates as they are written: requests ("1000/minute") and bytes ("10MB/s")."""
+"""Rates and sizes as they are written: requests ("1000/minute"), bytes in a second ("10MB/s"), bytes ("10MB")."""
 
 import re
 from typing import Annotated, Final
@@ -17,6 +17,7 @@ _SECONDS: Final = {
 }
 _REQUESTS: Final = re.compile(r"(\d{1,9})\s*(?:/|per)\s*([a-z]+)", re.IGNORECASE | re.ASCII)
 _BYTES: Final = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)\s*([kmgt]?)(i?)(b|bits?)(?:/s|/sec|/second|ps)", re.ASCII)
+_SIZE: Final = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)\s*([kmgt]?)(i?)b?", re.ASCII)
 _POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
@@ -52,6 +53,20 @@ def parse_byte_rate(text: str) -> float:
     return rate
 
 
+def parse_byte_size(text: str) -> int:
+    """Bytes of "10MB", "512KiB" or "4096" (k is 1000, Ki 1024).
+
+    Raises:
+        ValueError: not a size.
+    """
+    match = _SIZE.fullmatch(text.strip().lower())
+    if match is None or (match[3] and not match[2]):
+        raise ValueError(f'"{text[:60]}" is not a size; write "10MB", "512KiB" or a number of bytes')
+    number, power, binary = match.groups()
+    factor: int = (1024 if binary else 1000) ** _POWERS[power]
+    return int(float(number) * factor)
+
+
 def _rate(value: str) -> str:
     parse_rate(value)
     return value
@@ -62,8 +77,16 @@ def _byte_rate(value: str) -> str:
     return value
 
 
+def _byte_size(value: str) -> str:
+    parse_byte_size(value)
+    return value
+
+
 Rate = Annotated[str, AfterValidator(_rate)]
 """Requests in a time, as written; `parse_rate` reads it."""
 
 ByteRate = Annotated[str, AfterValidator(_byte_rate)]
 """Bytes in a second, as written; `parse_byte_rate` reads it."""
+
+ByteSize = Annotated[str, AfterValidator(_byte_size)]
+"""Bytes, as written; `parse_byte_size` reads it."""

@@ -15,7 +15,7 @@ from zerotrust.model.fields import refuse_condition
 from zerotrust.model.handler_settings import CorsConfig
 from zerotrust.model.handlers import FINAL, Authentication, Handler, ReverseProxy
 from zerotrust.model.handlers import Cors as CorsHandler
-from zerotrust.model.rates import ByteRate
+from zerotrust.model.rates import ByteRate, ByteSize
 
 NO_HOST = "a service needs a host name: add hostname: app.example.com"
 NO_BACKEND = "a service needs a backend: add upstreams: [{address: host:port}] or backend: host:port"
@@ -248,6 +248,15 @@ class Service(Model):
     backend: UpstreamAddress | None = None
     protocol: Literal["http", "https", "ws", "wss"] = "http"
     websocket: bool = True
+    max_websockets: int | None = Field(default=None, ge=1, le=1_000_000)
+    """So many upgraded connections are open at the same time; the next one gets a 503."""
+
+    max_websockets_per_client: int | None = Field(default=None, ge=1, le=1_000_000)
+    """So many of one client, by its address (of IPv6 the /64); the next one gets a 429."""
+
+    max_request_body: ByteSize | None = None
+    """The largest body of a request, "10MB"; a larger one gets a 413."""
+
     http_redirect: bool | None = None
     listen_on: Literal["http", "https", "both"] | None = None
     timeout: Duration = 0.0

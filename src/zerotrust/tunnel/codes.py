@@ -6,6 +6,10 @@ from typing import Final
 ALPN: Final = "0trust/1"
 VERSION: Final = 1
 
+POLICY: Final = "policy"
+CAPABILITIES: Final = (POLICY,)
+"""What this implementation has beyond the first revision (section 3)."""
+
 
 class FrameType(IntEnum):
     """The first byte of a frame (section 2)."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from zerotrust.errors import RemoteProtocolError
-from zerotrust.tunnel.codes import VERSION, Code, FrameType
+from zerotrust.tunnel.codes import CAPABILITIES, VERSION, Code, FrameType
 from zerotrust.tunnel.messages import MAX_HELLO_BYTES, Hello, Welcome, decode
 from zerotrust.tunnel.window import DEFAULT_WINDOW, MAX_HELD_BYTES
 
@@ -21,19 +21,29 @@ class Options:
 def hello(options: Options) -> bytes:
     """The dialer's first payload."""
     return Hello(
-        versions=[VERSION], software=options.software, window=options.window, max_streams=options.max_streams
+        versions=[VERSION],
+        capabilities=list(CAPABILITIES),
+        software=options.software,
+        window=options.window,
+        max_streams=options.max_streams,
     ).encode()
 
 
-def welcome(options: Options, session: str) -> bytes:
-    """The acceptor's first payload."""
+def welcome(options: Options, session: str, peer: Hello) -> bytes:
+    """The acceptor's first payload, in answer to `peer`."""
     return Welcome(
         version=VERSION,
+        capabilities=sorted(common(peer)),
         session=session,
         software=options.software,
         window=options.window,
         max_streams=options.max_streams,
     ).encode()
+
+
+def common(peer: Hello | Welcome) -> frozenset[str]:
+    """The capabilities in force."""
+    return frozenset(CAPABILITIES) & frozenset(peer.capabilities)
 
 
 def read_hello(kind: int, payload: bytes) -> Hello:

@@ -1,6 +1,6 @@
 """Control messages: JSON, because they are rare (docs/spec/tunnel-v1.md)."""
 
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -75,6 +75,8 @@ class Register(Message):
     hosts: list[Host] = Field(min_length=1, max_length=256)
     websocket: bool = True
     name: Text = ""
+    policy: dict[str, Any] | None = None
+    """What the server enforces (`zerotrust.model.policy`): read apart, as one that is wrong costs its service only."""
 
 
 class Registered(Message):

@@ -17,7 +17,7 @@ from zerotrust.errors import LocalProtocolError, RemoteProtocolError
 from zerotrust.tunnel.codes import END, INTERIM, Code, FrameType
 from zerotrust.tunnel.events import SessionSink, StreamSink
 from zerotrust.tunnel.frames import HEADER, MAX_PAYLOAD, MAX_STREAM_ID, FrameReader, encode
-from zerotrust.tunnel.handshake import Options, hello, read_hello, read_welcome, welcome
+from zerotrust.tunnel.handshake import Options, common, hello, read_hello, read_welcome, welcome
 from zerotrust.tunnel.keepalive import DEAD_AFTER, HANDSHAKE_TIMEOUT, Keepalive
 from zerotrust.tunnel.messages import Hello, Message, Register, Registered, Unregister, Welcome, decode
 from zerotrust.tunnel.payloads import MAX_HEAD_BYTES, pack_reason, unpack_reason
@@ -78,6 +78,7 @@ class Session:
         self.keepalive = Keepalive(now)
         self.streams: dict[int, Stream] = {}
         self.going_away = False
+        self.capabilities: frozenset[str] = frozenset()
         self.held = 0
         self._options = options or Options()
         self._dialer = dialer
@@ -443,7 +444,8 @@ class Session:
             self.id = peer.session
         else:
             peer = read_hello(kind, payload)
-            self._emit(FrameType.WELCOME, 0, welcome(self._options, self.id))
+            self._emit(FrameType.WELCOME, 0, welcome(self._options, self.id, peer))
+        self.capabilities = common(peer)
         self._peer_window = peer.window
         self._peer_max_streams = peer.max_streams
         self.phase = Phase.OPEN

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zerotrust.model.rates import parse_byte_rate, parse_rate
+from zerotrust.model.rates import parse_byte_rate, parse_byte_size, parse_rate
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,17 @@ def test_any_text_is_a_rate_or_refused(text: str) -> None:
             assert parse(text)
         except ValueError:
             continue
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("10MB", 10_000_000), ("512 KiB", 524_288), ("4096", 4096), ("1.5g", 1_500_000_000), (" 7b ", 7), ("0", 0)],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert parse_byte_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "MB", "-1", "1iB", "10MB/s", "10 Mbit", "٣", "1e9", "1" * 13])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a size"):
+        parse_byte_size(text)

@@ -5,7 +5,7 @@ import pytest
 from tests.kits.tunnel import HELLO, SESSION_ID, WELCOME, Owner, agent, joined, message, reason_of, server
 from zerotrust.tunnel.codes import Code, FrameType
 from zerotrust.tunnel.frames import encode
-from zerotrust.tunnel.messages import Hello
+from zerotrust.tunnel.messages import Hello, Welcome, decode
 from zerotrust.tunnel.payloads import pack_reason
 from zerotrust.tunnel.session import Options, Phase
 
@@ -22,6 +22,20 @@ def test_both_ends_learn_of_each_other() -> None:
     assert (pair.agent.peer.software, pair.agent.peer.window) == ("s", 99_999)
     assert pair.agent.session.id == SESSION_ID
     assert pair.server.session.keepalive.round_trip == pair.agent.session.keepalive.round_trip == 0.0
+
+
+@pytest.mark.parametrize("dialer", [True, False])
+@pytest.mark.parametrize(("said", "held"), [([], set()), (["policy", "later"], {"policy"}), (["Policy"], set())])
+def test_a_capability_is_in_force_where_both_have_it(dialer: bool, said: list[str], held: set[str]) -> None:
+    owner = Owner(dialer=dialer)
+    assert not owner.session.capabilities
+    peer = (WELCOME if dialer else HELLO).model_copy(update={"capabilities": said})
+    owner.feed(message(T.WELCOME if dialer else T.HELLO, peer))
+    assert owner.session.capabilities == held
+    kind, _, _, payload = owner.sent()[0]
+    assert kind == (T.HELLO if dialer else T.WELCOME)
+    told = decode(Hello if dialer else Welcome, bytes(payload))
+    assert set(told.capabilities) == ({"policy"} if dialer else held)
 
 
 FIRST_FRAMES = [kind for kind in T if kind not in (T.HELLO, T.WELCOME, T.CLOSE)]

@@ -79,6 +79,14 @@ def test_register_comes_back(service: str, name: str, websocket: bool) -> None:
     assert decode(Register, message.encode()) == message
 
 
+def test_a_policy_travels_as_it_is() -> None:
+    policy = {"routes": [{"match": {}, "x": None}], "later": 1.5}
+    message = Register(id="a", hosts=["a"], policy=policy)
+    assert decode(Register, message.encode()).policy == policy
+    assert b"policy" not in Register(id="a", hosts=["a"]).encode()
+    assert refused(Register, {"id": "a", "hosts": ["a"], "policy": []}).startswith("REGISTER policy")
+
+
 def test_unknown_members_are_ignored() -> None:
     assert decode(Hello, json.dumps({**HELLO, "resume": {"session": "x"}, "later": [1]}).encode()).window == 65536
 

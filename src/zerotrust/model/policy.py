@@ -1,0 +1,92 @@
+"""What a server does with the requests of a service before they enter the tunnel, as an agent tells it.
+
+The server takes all of it or nothing. A key that it does not know may be a protection that a newer agent relies on, so
+it refuses the whole service instead of publishing it with less than its owner asked for.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
+
+from pydantic import BaseModel, Field, ValidationError
+
+from zerotrust.errors import ConfigError
+from zerotrust.model.handlers import Handler
+from zerotrust.model.rates import ByteSize
+from zerotrust.model.service import Route, Service, ServiceSecurity
+from zerotrust.model.strict import Strict
+
+
+class ServicePolicy(Strict):
+    """The part of a service's configuration that the server enforces."""
+
+    global_middleware: list[Handler] = Field(default=[], max_length=256)
+    """Handlers of the agent's file for all its services."""
+
+    security: ServiceSecurity | None = None
+    """What stands in front of all routes."""
+
+    routes: list[Route] = Field(default=[], max_length=1024)
+    """Requests that no route takes get a 404; without routes, all go through."""
+
+    max_request_body: ByteSize | None = None
+    """As in `Service`, like the two below."""
+
+    max_websockets: int | None = Field(default=None, ge=1)
+    max_websockets_per_client: int | None = Field(default=None, ge=1)
+
+    @classmethod
+    def of(cls, service: Service, global_middleware: Sequence[Handler]) -> Self | None:
+        """The policy of a service; None where it asks for nothing."""
+        policy = cls(
+            global_middleware=list(global_middleware),
+            security=service.security,
+            routes=service.routes,
+            max_request_body=service.max_request_body,
+            max_websockets=service.max_websockets,
+            max_websockets_per_client=service.max_websockets_per_client,
+        )
+        return policy if policy != cls() else None
+
+    def told(self) -> dict[str, Any]:
+        """The policy as JSON values, without what the file left out or nobody knows."""
+        told: dict[str, Any] = _told(self)
+        return told
+
+    @classmethod
+    def read(cls, told: dict[str, Any]) -> Self:
+        """The policy that an agent tells, which may be anything.
+
+        Raises:
+            ConfigError: it is none, or has a key that is not known; the message begins with the place.
+        """
+        try:
+            policy = cls.model_validate(told)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(step) for step in first["loc"])
+            raise ConfigError(f"{where}: {first['msg']}") from None
+        for where in _unknown(policy, ""):
+            raise ConfigError(f"{where}: not known to this server, which may be older than the agent")
+        return policy
+
+
+def _told(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        known = type(value).model_fields
+        said = ((name, getattr(value, name)) for name in known if name in value.model_fields_set)
+        return {name: _told(item) for name, item in said if item is not None}
+    if isinstance(value, (list, tuple)):
+        return [_told(item) for item in value]
+    return {key: _told(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def _unknown(value: Any, where: str) -> Iterator[str]:
+    """The places of keys that no model knows."""
+    if isinstance(value, BaseModel):
+        for name in value.model_extra or ():
+            yield f"{where}{name}"
+        for name in value.model_fields_set & set(type(value).model_fields):
+            yield from _unknown(getattr(value, name), f"{where}{name}.")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _unknown(item, f"{where}{index}.")

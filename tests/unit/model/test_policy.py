@@ -1,0 +1,94 @@
+"""Tests of zerotrust.model.policy."""
+
+from typing import Any
+
+import pytest
+
+from zerotrust.errors import ConfigError
+from zerotrust.model.agent import AgentConfig
+from zerotrust.model.policy import ServicePolicy
+from zerotrust.model.service import Service
+
+SECRET = "s" * 32
+LIMIT: dict[str, Any] = {"type": "rate_limit", "config": {"rate": "10/s"}}
+JWT: dict[str, Any] = {
+    "type": "jwt",
+    "config": {"algorithm": "HS256", "secret": SECRET, "required_claims": ["sub"], "leeway": "1m"},
+}
+
+
+def policy(*, middleware: list[Any] | None = None, **keys: Any) -> ServicePolicy | None:
+    config = AgentConfig.model_validate(
+        {"services": [{"hostname": "a.example", "backend": "x:1", **keys}], "global_middleware": middleware or []}
+    )
+    return ServicePolicy.of(config.services[0], config.global_middleware)
+
+
+@pytest.mark.parametrize("keys", [{}, {"websocket": False, "timeout": "5s"}])
+def test_who_asks_for_nothing_has_none(keys: dict[str, Any]) -> None:
+    assert policy(**keys) is None
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"middleware": [LIMIT]},
+        {"security": {"auth": JWT, "cors": {"origins": ["https://x.example"], "max_age": "1h"}}},
+        {"routes": [{"match": {"path": "/a/*", "method": ["GET"], "headers": {"X": "y"}}, "handle": [LIMIT]}]},
+        {"routes": [{"handle": [{"type": "headers", "config": {"request": {"set": {"X-A": 3}, "delete": ["B"]}}}]}]},
+        {"routes": [{"handle": [{"type": "IP-Whitelist", "config": {"allowed_ips": ["10.0.0.1/8"]}}]}]},
+        {"max_request_body": "10MB"},
+        {"max_websockets": 5, "max_websockets_per_client": 2},
+    ],
+)
+def test_what_is_told_is_what_is_read(keys: dict[str, Any]) -> None:
+    asked = policy(**keys)
+    assert asked is not None
+    told = asked.told()
+    assert ServicePolicy.read(told).told() == told
+    again = ServicePolicy.read(told)
+    for name in ("routes", "security", "global_middleware", "max_request_body", "max_websockets"):
+        assert getattr(again, name) == getattr(asked, name)
+
+
+def test_what_nobody_knows_is_not_told() -> None:
+    asked = policy(routes=[{"match": {"path": "/a", "pahh": "x"}, "note": "mine"}])
+    assert asked is not None
+    assert asked.told()["routes"] == [{"match": {"path": "/a"}}]
+
+
+@pytest.mark.parametrize(
+    ("told", "place"),
+    [
+        ({"quota": 1}, '"quota"'),
+        ({"routes": [{"match": {"country": "x"}}]}, "routes.0.match.country"),
+        ({"routes": [{}, {"guard": 1}]}, "routes.1.guard"),
+        ({"security": {"mtls": True}}, "security.mtls"),
+        ({"security": {"auth": {**JWT, "config": {**JWT["config"], "nonce": True}}}}, '"nonce"'),
+        ({"global_middleware": [{"type": "waf", "config": {}}]}, '"waf"'),
+        ({"global_middleware": [LIMIT] * 257}, "global_middleware"),
+        ({"routes": [{}] * 1025}, "routes"),
+        ({"routes": {}}, "routes"),
+        ({"routes": None}, "routes"),
+        ({"max_websockets": 0}, "max_websockets"),
+        ({"max_request_body": "-1"}, "max_request_body"),
+    ],
+)
+def test_all_of_it_or_nothing(told: dict[str, Any], place: str) -> None:
+    with pytest.raises(ConfigError, match=place.replace(".", r"\.")):
+        ServicePolicy.read(told)
+
+
+def test_a_refusal_says_nothing_secret() -> None:
+    with pytest.raises(ConfigError) as caught:
+        ServicePolicy.read({"security": {"auth": {"type": "jwt", "config": {"secret": SECRET, "algorithm": "none"}}}})
+    assert SECRET not in str(caught.value)
+
+
+def test_a_service_is_not_changed_by_being_told() -> None:
+    service = Service.model_validate({"hostname": "a", "backend": "x:1", "routes": [{"handle": [LIMIT]}]})
+    before = service.model_copy(deep=True)
+    asked = ServicePolicy.of(service, [])
+    assert asked is not None
+    asked.told()["routes"].clear()
+    assert service == before
