@@ -10,7 +10,10 @@ from zerotrust.model.logging import HotReload, Logging
 
 
 def _network(value: str) -> str:
-    return str(ipaddress.ip_network(value, strict=False))
+    try:
+        return str(ipaddress.ip_network(value.strip(), strict=False))
+    except ValueError:
+        raise ValueError(f'"{value}" is not an address or network; write 10.0.0.0/8, 192.0.2.7 or ::1') from None
 
 
 class AgentListener(Model):

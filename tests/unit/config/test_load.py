@@ -1,15 +1,21 @@
 """Tests of zerotrust.config.load: the files in tests/config, and text of every kind."""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_args, get_origin
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from zerotrust.config.load import Loaded, check, load_agent, load_server, reload_agent
 from zerotrust.config.source import LARGEST
 from zerotrust.errors import ConfigError
 from zerotrust.model.agent import AgentConfig
+from zerotrust.model.server import ServerConfig
+from zerotrust.model.strict import Strict
 
 FOLDER = Path(__file__).parents[2] / "config"
 
@@ -33,6 +39,35 @@ def test_invalid_files_say_all_that_is_wrong(name: str, monkeypatch: pytest.Monk
     with pytest.raises(ConfigError) as caught:
         load_server(Path(name)) if name.startswith("server") else load_agent(Path(name))
     assert str(caught.value) == "\n".join(errors)
+
+
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in models_in(part)]
+
+
+def keys_of(model: type[BaseModel], path: str = "") -> Iterator[str]:
+    """Every key of a file, as in "services[].upstreams[].weight"; what belongs to a kind of handler is tested there."""
+    for name, field in model.model_fields.items():
+        if field.annotation is Any:
+            continue
+        here = f"{path}.{name}".removeprefix(".")
+        yield here
+        inner = [m for m in models_in(field.annotation) if not issubclass(m, Strict)]
+        if len(inner) == 1:
+            many = "[]" if get_origin(field.annotation) is list else ""
+            yield from keys_of(inner[0], here + many)
+
+
+@pytest.mark.parametrize(("model", "pattern"), [(AgentConfig, "[!s]*.txt"), (ServerConfig, "server*.txt")])
+def test_each_key_has_a_wrong_value_and_its_message(model: type[BaseModel], pattern: str) -> None:
+    lines = "".join(path.read_text() for path in (FOLDER / "invalid").glob(pattern))
+    if model is AgentConfig:
+        lines += (FOLDER / "invalid" / "service-keys.txt").read_text()
+    refused = {re.sub(r"\[\d+\]", "[]", key) for key in re.findall(r"^error: \S+: ([\w.\[\]]+): ", lines, re.MULTILINE)}
+    refused |= {key.removesuffix("[]") for key in refused}
+    assert [key for key in keys_of(model) if key not in refused] == []
 
 
 @pytest.mark.parametrize("name", names("valid"))
