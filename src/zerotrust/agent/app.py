@@ -65,7 +65,7 @@ class Agent:
         self._options = Options(software=f"0trust/{__version__}")
         _check_identity(config)
         self._services = Services(flusher=self._flusher, tasks=tasks)
-        self._services.replace(config.services)
+        self._services.replace(config.services, config.global_middleware)
         self._server = config.server
         self._tls = _context(config)
         self._dispatch: Dispatch | None = None
@@ -99,14 +99,13 @@ class Agent:
         tls = _context(config)
         if "logging" in changes.sections:
             logs.configure(config.logging)
-        changed, gone = self._services.replace(config.services)
+        changed, gone = self._services.replace(config.services, config.global_middleware)
         self._server, self._tls = config.server, tls
         if self._dispatch is not None and self._dispatch.was_established:
-            session = self._dispatch.link.session
             for live in changed:
-                session.register(live.announcement())
+                self._dispatch.announce(live)
             for service_id in gone:
-                session.unregister(service_id)
+                self._dispatch.link.session.unregister(service_id)
         waiting = [key for key in changes.keys if key.startswith("server")] + list(changes.files)
         return [f"{key}: for the next connection" for key in waiting]
 

@@ -5,15 +5,16 @@ import asyncio
 import structlog
 
 from zerotrust.agent.exchange import Context, Exchange
-from zerotrust.agent.services import Services
+from zerotrust.agent.services import LiveService, Services
 from zerotrust.errors import RemoteProtocolError
 from zerotrust.http.body import Kind
 from zerotrust.http.forward import check_request_block
 from zerotrust.model.base import normalise_host
 from zerotrust.net.flush import Flusher
 from zerotrust.net.tunnel import TunnelLink
-from zerotrust.tunnel.codes import FLAG_UPGRADE, Code
+from zerotrust.tunnel.codes import FLAG_UPGRADE, POLICY, Code
 from zerotrust.tunnel.events import StreamSink
+from zerotrust.tunnel.frames import MAX_PAYLOAD
 from zerotrust.tunnel.messages import Hello, Register, Registered, Welcome
 from zerotrust.tunnel.payloads import RequestOpen, unpack_open
 from zerotrust.tunnel.session import Options
@@ -41,13 +42,28 @@ class Dispatch:
         for exchange in list(self._running):
             exchange.expire(now)
 
+    def announce(self, live: LiveService) -> None:
+        """Offer a service; one that the server would publish without its protection is taken back instead."""
+        session = self.link.session
+        message = live.announcement()
+        size = len(message.encode())
+        if message.policy is not None and POLICY not in session.capabilities:
+            reason = "this server does not enforce policies; update it first"
+        elif size > MAX_PAYLOAD:
+            reason = f"host names and policy take {size} bytes, at most {MAX_PAYLOAD} can be told"
+        else:
+            session.register(message)
+            return
+        _log.error("service not published", service=live.id, reason=reason)
+        session.unregister(live.id)
+
     # ---- tunnel.events.SessionSink
 
     def established(self, peer: Hello | Welcome) -> None:
         self.was_established = True
         _log.info("connected", session=self.link.session.id[:8], software=peer.software)
         for live in self._services.all:
-            self.link.session.register(live.announcement())
+            self.announce(live)
         self.link.session.ready()
 
     def opened(self, stream: Stream, payload: bytes, *, end: bool) -> StreamSink | None:
@@ -75,7 +91,8 @@ class Dispatch:
         """Only servers are told."""
 
     def registered(self, message: Registered) -> None:
-        _log.info("service registered", service=message.id, hosts=message.accepted)
+        if message.accepted:
+            _log.info("service registered", service=message.id, hosts=message.accepted)
         for host, reason in message.refused.items():
             _log.warning("host name refused", service=message.id, host=host, reason=reason)
 

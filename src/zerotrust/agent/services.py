@@ -1,9 +1,12 @@
 """The services of this agent as they are served now, and what changes when the file does."""
 
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from zerotrust.model.handlers import Handler
+from zerotrust.model.policy import ServicePolicy
 from zerotrust.model.service import Service
 from zerotrust.net.flush import Flusher
 from zerotrust.net.http_client import BackendPool
@@ -21,6 +24,7 @@ class LiveService:
 
     id: str
     service: Service
+    policy: ServicePolicy | None
     pool: BackendPool
     response_timeout: float
 
@@ -31,6 +35,7 @@ class LiveService:
             hosts=list(self.service.host_names),
             websocket=self.service.websocket,
             name=self.service.name[:128],
+            policy=self.policy.told() if self.policy is not None else None,
         )
 
 
@@ -51,7 +56,9 @@ class Services:
         """All services."""
         return list(self._live.values())
 
-    def replace(self, services: list[Service]) -> tuple[list[LiveService], list[str]]:
+    def replace(
+        self, services: Sequence[Service], global_middleware: Sequence[Handler] = ()
+    ) -> tuple[list[LiveService], list[str]]:
         """Serve these from now on: the new and changed ones, and the ids that are gone.
 
         Requests that are under way end where they began.
@@ -61,9 +68,10 @@ class Services:
         """
         wanted = {service.service_id: service for service in services}
         changed = [
-            self._provision(service)
+            self._provision(service, policy)
             for service_id, service in wanted.items()
-            if (live := self._live.get(service_id)) is None or live.service != service
+            for policy in [ServicePolicy.of(service, global_middleware)]
+            if (live := self._live.get(service_id)) is None or (live.service, live.policy) != (service, policy)
         ]
         gone = [service_id for service_id in self._live if service_id not in wanted]
         for service_id in gone:
@@ -84,10 +92,10 @@ class Services:
         for live in self._live.values():
             live.pool.close()
 
-    def _provision(self, service: Service) -> LiveService:
+    def _provision(self, service: Service, policy: ServicePolicy | None) -> LiveService:
         host, port, secured = service.first_upstream
         context: ssl.SSLContext | None = None
         if secured:
             context = backend(authority=service.tls.ca_file if service.tls else None)
         pool = BackendPool(host=host, port=port, tls=context, flusher=self._flusher, tasks=self._tasks)
-        return LiveService(service.service_id, service, pool, service.timeout or RESPONSE_TIMEOUT)
+        return LiveService(service.service_id, service, policy, pool, service.timeout or RESPONSE_TIMEOUT)

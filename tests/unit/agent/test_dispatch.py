@@ -1,0 +1,125 @@
+"""What the agent tells the server of its services."""
+
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.kits.tunnel import WELCOME, message
+from zerotrust.agent.dispatch import Dispatch
+from zerotrust.agent.services import LiveService, Services
+from zerotrust.model.agent import AgentConfig
+from zerotrust.model.policy import ServicePolicy
+from zerotrust.net.flush import Flusher
+from zerotrust.net.http_client import BackendPool
+from zerotrust.tunnel.codes import FrameType
+from zerotrust.tunnel.frames import FrameReader
+from zerotrust.tunnel.messages import Register, Registered, Unregister, decode
+from zerotrust.tunnel.session import Options
+
+LIMIT = {"type": "rate_limit", "config": {"rate": "10/s"}}
+NETWORKS = {"type": "ip_deny", "config": {"denied_ips": [f"2001:db8:{n:x}::/48" for n in range(4000)]}}
+PLAIN: dict[str, Any] = {"hostname": "plain.example", "backend": "x:1"}
+LIMITED: dict[str, Any] = {"hostname": "limited.example", "backend": "x:1", "routes": [{"handle": [LIMIT]}]}
+HUGE: dict[str, Any] = {"hostname": "huge.example", "backend": "x:1", "routes": [{"handle": [NETWORKS]}]}
+
+
+def live(service: dict[str, Any], *middleware: dict[str, Any]) -> LiveService:
+    config = AgentConfig.model_validate({"services": [service], "global_middleware": list(middleware)})
+    (found,) = config.services
+    policy = ServicePolicy.of(found, config.global_middleware)
+    return LiveService(found.service_id, found, policy, cast("BackendPool", None), 1.0)
+
+
+class Agent:
+    """A session with a server that has these capabilities."""
+
+    def __init__(self, *services: LiveService, capabilities: tuple[str, ...] = ("policy",)) -> None:
+        flusher = Flusher(asyncio.get_running_loop())
+        known = cast("Services", SimpleNamespace(all=list(services)))
+        self.dispatch = Dispatch(known, flusher=flusher, options=Options())
+        self.session = self.dispatch.link.session
+        self.session.data_to_send(1 << 20)
+        welcome = WELCOME.model_copy(update={"capabilities": list(capabilities)})
+        self.session.receive_data(message(FrameType.WELCOME, welcome), 1.0)
+
+    def said(self) -> list[Any]:
+        """Since the last look: what was registered, and the ids that were taken back."""
+        found: list[Any] = []
+        for kind, _, _, payload in FrameReader().feed(b"".join(map(bytes, self.session.data_to_send(1 << 20)))):
+            if kind == FrameType.REGISTER:
+                found.append(decode(Register, bytes(payload)))
+            elif kind == FrameType.UNREGISTER:
+                found.append(decode(Unregister, bytes(payload)).id)
+        return found
+
+
+def run(check: Callable[[], None]) -> None:
+    async def inside() -> None:
+        check()
+
+    asyncio.run(inside())
+
+
+def test_a_policy_goes_to_a_server_that_enforces_it() -> None:
+    def check() -> None:
+        plain, limited = Agent(live(PLAIN), live(LIMITED)).said()
+        assert plain.policy is None
+        assert ServicePolicy.read(limited.policy).routes == AgentConfig(services=[LIMITED]).services[0].routes
+        (everywhere,) = Agent(live(PLAIN, LIMIT)).said()
+        assert everywhere.policy["global_middleware"] == [LIMIT]
+
+    run(check)
+
+
+def test_an_older_server_is_told_of_what_it_can_serve() -> None:
+    def check() -> None:
+        with capture_logs() as logs:
+            agent = Agent(live(PLAIN), live(LIMITED), capabilities=("later",))
+        registered, taken_back = agent.said()
+        assert registered.id == "plain.example"
+        assert taken_back == "limited.example"
+        (entry,) = [entry for entry in logs if entry["log_level"] == "error"]
+        assert entry["service"] == "limited.example"
+        assert "does not enforce" in entry["reason"]
+
+    run(check)
+
+
+@pytest.mark.parametrize("change", [LIMITED, HUGE])
+def test_a_service_that_gets_a_policy_is_not_left_without(change: dict[str, Any]) -> None:
+    """It was registered before, and must not stay as it was."""
+
+    def check() -> None:
+        agent = Agent(capabilities=("policy",) if change is HUGE else ())
+        agent.dispatch.announce(live({**PLAIN, "id": "app"}))
+        assert [said.id for said in agent.said()] == ["app"]
+        agent.dispatch.announce(live({**change, "id": "app"}))
+        assert agent.said() == ["app"]
+
+    run(check)
+
+
+def test_what_does_not_fit_costs_one_service_not_the_session() -> None:
+    def check() -> None:
+        with capture_logs() as logs:
+            agent = Agent(live(HUGE), live(PLAIN))
+        assert [getattr(said, "id", said) for said in agent.said()] == ["huge.example", "plain.example"]
+        assert "bytes" in next(entry["reason"] for entry in logs if entry["log_level"] == "error")
+
+    run(check)
+
+
+def test_a_refusal_is_in_the_log() -> None:
+    def check() -> None:
+        agent = Agent()
+        with capture_logs() as logs:
+            agent.dispatch.registered(Registered(id="app", refused={"a.example": "policy: routes.0.x: not known"}))
+        assert [(entry["log_level"], entry["host"], entry["reason"]) for entry in logs] == [
+            ("warning", "a.example", "policy: routes.0.x: not known")
+        ]
+
+    run(check)
