@@ -218,6 +218,10 @@ KEYS = st.sampled_from(
         "weight",
         "timeout",
         "http_redirect",
+        "agents",
+        "listen",
+        "acme",
+        "check_addr",
         "<<",
         "nonsense",
     ]
@@ -248,6 +252,9 @@ SCALARS = st.sampled_from(
         "*x",
         "&x",
         "!!str",
+        "${NO}",
+        "'${NO:-1}'",
+        "'${'",
     ]
 ) | st.text(max_size=8)
 TREES = st.recursive(
