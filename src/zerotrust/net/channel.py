@@ -129,6 +129,10 @@ class Channel:
         self.transport = None
         self.ended(exc)
 
+    def eof_received(self) -> bool:
+        """The other end sends no more; whoever can't go on with one direction closes."""
+        return False
+
     def pause_writing(self) -> None:
         """The transport holds enough."""
         self.congested = True
