@@ -11,8 +11,10 @@
     │   └── RemoteProtocolError by the other end: it ends the link
     ├── HttpError               a message that is not acceptable HTTP/1.1
     └── ForwardError            a request that could not be carried to its end; one class per hop and cause
-        ├── UnknownHost, NoAgent, UpgradeRefused        decided by the server
+        ├── UnknownHost, NoAgent, UpgradeRefused,
+        │   BodyTooLarge                                decided by the server
         ├── AgentLost, ServiceGone, Overloaded          the tunnel
+        ├── UpstreamsDown, UpstreamsBusy                decided by the agent
         └── UpstreamUnreachable, UpstreamTimeout,
             UpstreamFailed                              reported by the agent
 
@@ -93,7 +95,14 @@ class HttpError(ZeroTrustError):
 
 
 class ForwardError(ZeroTrustError):
-    """A request that could not be carried to its end."""
+    """A request that could not be carried to its end.
+
+    `retry_after`: in so many whole seconds it may be tried again; None where nobody knows.
+    """
+
+    def __init__(self, message: str, *, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class UnknownHost(ForwardError):
@@ -108,6 +117,14 @@ class UpgradeRefused(ForwardError):
 
     code = "upgrade_refused"
     status = 403
+
+
+class BodyTooLarge(ForwardError):
+    """The body is larger than the service takes (`max_request_body`)."""
+
+    code = "body_too_large"
+    status = 413
+    hop = "client"
 
 
 class NoAgent(ForwardError):
@@ -141,6 +158,24 @@ class Overloaded(ForwardError):
     code = "overloaded"
     status = 503
     hop = "tunnel"
+    retryable = True
+
+
+class UpstreamsDown(ForwardError):
+    """None of the service's upstreams is well, and its file asks for one that is (`health_check_required`)."""
+
+    code = "upstreams_down"
+    status = 503
+    hop = "agent"
+    retryable = True
+
+
+class UpstreamsBusy(ForwardError):
+    """All connections of `max_connections` are taken; the request found no place in the queue or waited in vain."""
+
+    code = "upstreams_busy"
+    status = 503
+    hop = "agent"
     retryable = True
 
 

@@ -23,6 +23,8 @@ _FILES: Final = (
     "services.*.tls.key_file",
     "services.*.tls.ca_file",
     "services.*.tls.client_ca_file",
+    "services.*.tls.client_cert_file",
+    "services.*.tls.client_key_file",
 )
 _NOT_FILES: Final = ("", "stdout", "stderr", "discard")
 

@@ -6,7 +6,7 @@ effect comes with a later release is read and checked here all the same, and `0t
 
 import re
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
@@ -24,7 +24,30 @@ TWO_BACKENDS = "a service has either backend or upstreams, not both"
 _SCHEMES = {"http": "http", "ws": "http", "https": "https", "wss": "https"}
 
 
+_UNIX: Final = "unix:"
+_HOST_FIELD: Final = re.compile(r"[\[\]:%!$&'()*+,;=._~0-9A-Za-z-]{1,255}")
+
+
+class Endpoint(NamedTuple):
+    """Where an upstream listens: a path of a unix socket, or else host and port; and whether it speaks TLS."""
+
+    host: str
+    port: int
+    secured: bool
+    path: str = ""
+
+    @property
+    def authority(self) -> str:
+        """Host and, where it is not the scheme's own, port: what a client writes into Host (RFC 9110 s7.2)."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.secured else 80) else f"{host}:{self.port}"
+
+
 def _upstream(value: str) -> str:
+    if value.startswith(_UNIX):
+        if not value.startswith("unix:/") or "\0" in value:
+            raise ValueError(f'"{value}": after unix: comes the path of a socket, for example unix:/run/app.sock')
+        return value
     scheme, separator, rest = value.partition("://")
     if separator and scheme.lower() not in _SCHEMES:
         raise ValueError(f'"{value}": the scheme of a backend is http, https, ws or wss')
@@ -83,12 +106,19 @@ class HealthCheck(Model):
 
 
 class Upstream(Model):
-    """One backend of a service: `host:port`, or with a scheme."""
+    """One backend of a service."""
 
     address: UpstreamAddress
+    """`host:port`, with a scheme where it differs from the service's `protocol`, or `unix:/path`."""
+
     weight: int = Field(default=100, ge=0, le=1_000_000)
+    """Its share of the requests, relative to the others; 0 is a reserve for when no other has room."""
+
     max_connections: int | None = Field(default=None, ge=1)
+    """So many requests at the same time; what comes beyond goes to others or waits."""
+
     health_check: HealthCheck | None = None
+    """How it is asked whether it is well; without, only its requests tell."""
 
 
 Policy = Literal["round_robin", "weighted_round_robin", "least_conn", "ip_hash", "random_two", "first"]
@@ -124,7 +154,10 @@ class LoadBalancing(Model):
     queue: int = Field(default=100, ge=0, le=100_000)
     queue_timeout: Duration = 10.0
     timeout: Duration | None = None
+    """What the service's `timeout` is where that is not given."""
+
     keep_alive_timeout: Duration | None = None
+    """How long a connection to an upstream is kept for the next request; 4s. Stay below what the upstream keeps it."""
 
 
 def _many(value: object) -> object:
@@ -192,16 +225,55 @@ class Route(Model):
         return self
 
 
+def _tls_version(value: object) -> object:
+    """`1.2` or `1.3`, however it is written: 1.3, "TLS1.3", "TLSv1.3", "tls13"."""
+    if not isinstance(value, (str, float)):
+        return value
+    text = str(value).strip().lower().removeprefix("tls").lstrip(" v_")
+    known = {"1.2": "1.2", "12": "1.2", "1.3": "1.3", "13": "1.3"}
+    if text not in known:
+        raise ValueError(f'"{value}" is not a version of TLS; write "1.2" or "1.3"')
+    return known[text]
+
+
 class ServiceTls(Model):
     """TLS towards the backends and, as the original had it, towards the clients."""
 
     cert_file: str | None = None
+    """The original's certificate towards clients: Caddy gets one by itself."""
+
     key_file: str | None = None
+    """The private key of `cert_file`."""
+
     ca_file: str | None = None
-    min_version: str | None = None
+    """The authority of the backends' certificates, in place of those that the system trusts."""
+
+    server_name: str | None = None
+    """The name in the backends' certificates, where it is another one than in their addresses."""
+
+    client_cert_file: str | None = None
+    """The certificate by which the backends know the agent."""
+
+    client_key_file: str | None = None
+    """The private key of `client_cert_file`, where it is not in the same file."""
+
+    insecure_skip_verify: bool = False
+    """Take any certificate: whoever is on the way can read and change everything. Warned about at each start."""
+
+    min_version: Annotated[Literal["1.2", "1.3"] | None, BeforeValidator(_tls_version)] = None
+    """The oldest TLS towards the backends: 1.2 or 1.3."""
+
     ciphers: list[str] = []
     client_auth: str | None = None
     client_ca_file: str | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ServiceTls":
+        if self.client_key_file and not self.client_cert_file:
+            raise ValueError("client_key_file is the key of client_cert_file: add it")
+        if self.insecure_skip_verify and (self.ca_file or self.server_name):
+            raise ValueError("insecure_skip_verify verifies nothing: remove it, or ca_file and server_name")
+        return self
 
 
 class ServiceSecurity(Model):
@@ -260,6 +332,29 @@ class Service(Model):
     http_redirect: bool | None = None
     listen_on: Literal["http", "https", "both"] | None = None
     timeout: Duration = 0.0
+    """How long a backend may take to begin to answer, once it has the request; 0 is `load_balancing.timeout`, or 2m."""
+
+    connect_timeout: Duration = Field(default=5.0, gt=0)
+    """How long a backend may take to accept a connection, TLS included."""
+
+    idle_timeout: Duration = 0.0
+    """How long nothing of a request or its answer may move; 0 is for ever. Not for upgraded connections."""
+
+    total_timeout: Duration = 0.0
+    """How long a request may take from beginning to end; 0 is for ever. Not for upgraded connections."""
+
+    websocket_idle_timeout: Duration = 0.0
+    """How long nothing may move on an upgraded connection; 0 is for ever. Pings count."""
+
+    websocket_max_duration: Duration = 0.0
+    """How long an upgraded connection may last; 0 is for ever."""
+
+    host_header: str = "preserve"
+    """The Host that backends see: the client's (`preserve`), that of their address (`upstream`), or a name."""
+
+    origin: Literal["preserve", "upstream"] = "preserve"
+    """`upstream`: where Origin is the service's own, backends see their own address. A foreign one is never changed."""
+
     upstreams: list[Upstream] = []
     load_balancing: LoadBalancing = LoadBalancing()
     routes: list[Route] = []
@@ -267,6 +362,15 @@ class Service(Model):
     security: ServiceSecurity | None = None
     monitoring: Monitoring | None = None
     traffic_shaping: TrafficShaping | None = None
+
+    @field_validator("host_header")
+    @classmethod
+    def _fits_a_field(cls, value: str) -> str:
+        if not _HOST_FIELD.fullmatch(value):
+            raise ValueError(
+                f'"{value[:60]}" cannot be a Host; write preserve, upstream, or for example app.internal:8080'
+            )
+        return value
 
     @model_validator(mode="after")
     def _complete(self) -> "Service":
@@ -290,10 +394,22 @@ class Service(Model):
         return tuple(dict.fromkeys(names))
 
     @property
-    def first_upstream(self) -> tuple[str, int, bool]:
-        """Host, port and whether to speak TLS to it."""
-        written = self.upstreams[0].address if self.upstreams else self.backend or ""
+    def backends(self) -> tuple[Upstream, ...]:
+        """The upstreams, in either form of the file."""
+        return tuple(self.upstreams) or (Upstream(address=self.backend or ""),)
+
+    def endpoint(self, upstream: Upstream) -> Endpoint:
+        """Where one of the upstreams listens."""
+        written = upstream.address
+        if written.startswith(_UNIX):
+            return Endpoint("localhost", 80, secured=False, path=written.removeprefix(_UNIX))
         scheme, separator, rest = written.partition("://")
         kind = _SCHEMES[scheme.lower() if separator else self.protocol]
         host, port = split_address(rest if separator else written, default_port=443 if kind == "https" else 80)
-        return host, port, kind == "https"
+        return Endpoint(host, port, secured=kind == "https")
+
+    @property
+    def first_upstream(self) -> tuple[str, int, bool]:
+        """Host, port and whether to speak TLS to it."""
+        host, port, secured, _ = self.endpoint(self.backends[0])
+        return host, port, secured

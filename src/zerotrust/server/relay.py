@@ -207,7 +207,7 @@ def refuse(connection: HttpServerConnection, error: ForwardError, *, request_id:
         request_id=request_id,
         close=close,
         head_only=head_only,
-        retry_after=RETRY_AFTER if error.retryable and error.status == 503 else None,
+        retry_after=error.retry_after or (RETRY_AFTER if error.retryable and error.status == 503 else None),
     )
     connection.refuse(reply, close=close)
 
@@ -219,6 +219,8 @@ _SAID: Final = {
     "agent_lost": "The connection to the agent was lost while the request was under way.",
     "service_gone": "The agent does not serve this service.",
     "overloaded": "A limit was reached; try again in a moment.",
+    "upstreams_down": "None of the service's backends is well.",
+    "upstreams_busy": "All backends of the service are busy; try again in a moment.",
     "upstream_unreachable": "The backend cannot be reached.",
     "upstream_timeout": "The backend did not answer in time.",
     "upstream_failed": "The backend broke off or gave an answer that is not acceptable.",

@@ -52,6 +52,8 @@ class Code(IntEnum):
     SUPERSEDED = 13
     SILENCE = 14
     NOT_ALLOWED = 15
+    UPSTREAMS_DOWN = 16
+    UPSTREAMS_BUSY = 17
 
     @classmethod
     def _missing_(cls, value: object) -> "Code":

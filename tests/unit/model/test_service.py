@@ -18,7 +18,7 @@ def test_the_simple_form() -> None:
     found = service()
     assert found.service_id == "app.example.com"
     assert found.host_names == ("app.example.com",)
-    assert found.first_upstream == ("10.0.0.1", 80, False)
+    assert [found.endpoint(upstream) for upstream in found.backends] == [("10.0.0.1", 80, False, "")]
     assert found.websocket
 
 
@@ -38,16 +38,53 @@ def test_host_names_once_hostname_first() -> None:
         ("WSS://a:9", "http", ("a", 9, True)),
         ("ws://[::1]", "http", ("::1", 80, False)),
         ("[::1]:9", "http", ("::1", 9, False)),
+        ("unix:/run/a b.sock", "https", ("localhost", 80, False)),
     ],
 )
 def test_where_the_backend_is(address: str, protocol: str, upstream: tuple[str, int, bool]) -> None:
-    assert service(backend=address, protocol=protocol).first_upstream == upstream
+    simple = service(backend=address, protocol=protocol)
     listed = service(backend=None, upstreams=[{"address": address}], protocol=protocol)
-    assert listed.first_upstream == upstream
+    for found in (simple, listed):
+        endpoint = found.endpoint(found.backends[0])
+        assert endpoint[:3] == upstream
+        assert endpoint.path == address.removeprefix("unix:") * address.startswith("unix:")
 
 
 @pytest.mark.parametrize(
-    "address", ["a", ":80", "a:0", "a:80/", "a:80/x", "http://a/x", "ftp://a", "a:99999", "http://"]
+    ("address", "authority"),
+    [("a:80", "a"), ("a:443", "a:443"), ("https://a", "a"), ("https://[::1]:80", "[::1]:80"), ("unix:/a", "localhost")],
+)
+def test_what_a_client_calls_the_backend(address: str, authority: str) -> None:
+    found = service(backend=address)
+    assert found.endpoint(found.backends[0]).authority == authority
+
+
+@pytest.mark.parametrize("written", [1.3, "1.3", "TLS1.3", "TLSv1.3", "tls13", "TLS 1.3"])
+def test_tls_versions(written: object) -> None:
+    found = service(tls={"min_version": written}).tls
+    assert found is not None and found.min_version == "1.3"
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"tls": {"min_version": "1.1"}},
+        {"tls": {"client_key_file": "a"}},
+        {"tls": {"insecure_skip_verify": True, "ca_file": "a"}},
+        {"host_header": "a\r\nb: c"},
+        {"host_header": "a b"},
+        {"host_header": ""},
+        {"origin": "https://other"},
+        {"connect_timeout": 0},
+    ],
+)
+def test_what_backends_cannot_be_given(keys: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        service(**keys)
+
+
+@pytest.mark.parametrize(
+    "address", ["a", ":80", "a:0", "a:80/", "a:80/x", "http://a/x", "ftp://a", "a:99999", "http://", "unix:", "unix:a"]
 )
 def test_what_is_no_backend(address: str) -> None:
     with pytest.raises(ValidationError):
