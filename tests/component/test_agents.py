@@ -321,13 +321,25 @@ async def test_hundred_services_come_and_go_beside_two_hundred_sockets(
         await one.close()
 
 
+async def test_service_with_a_wrong_part_keeps_its_last_good_version(stack: Stack, agent: Agent) -> None:
+    services = agent.services
+    since = agent.process.position()
+    agent.set_services([{**services[0], "upstreams": 7}, *services[1:]])
+    try:
+        await agent.process.wait_line(r"keep their last good version.*upstreams", since=since)
+        assert (await stack.api.get(APP, "/bytes/1")).status == 200
+    finally:
+        agent.set_services(services)
+    await stack.wait_agent(agent)
+
+
 async def test_file_that_cannot_be_read_changes_nothing(stack: Stack, agent: Agent) -> None:
     good = agent.path.read_text()
     since = agent.process.position()
     agent.path.write_text("services: [{hostname: app.localhost, upstreams: 7}]\n")
     agent.process.send_signal(signal.SIGHUP)
     try:
-        await agent.process.wait_line(r"(?i)upstreams", since=since)
+        await agent.process.wait_line(r"not reloaded, the last good one stays", since=since)
         assert agent.process.is_alive
         assert (await stack.api.get(APP, "/bytes/1")).status == 200
     finally:
