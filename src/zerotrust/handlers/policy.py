@@ -51,12 +51,14 @@ def compile_policy(
     secret: bytes,
     global_middleware: Sequence[model.Handler] = (),
     security: ServiceSecurity | None = None,
+    limits: Sequence[Handler] = (),
     before: Policy | None = None,
 ) -> Policy:
     """The policy of a service. Without routes, all requests go through.
 
     Args:
         secret: 16 to 64 random bytes that only this process has (see `basic_auth`).
+        limits: handlers behind all others, for requests that go to a backend.
         before: the policy that this one takes the place of. Handlers whose configuration is the same are kept, with the
             counts and logins that they remember.
 
@@ -72,8 +74,8 @@ def compile_policy(
     rows = []
     for i, route in enumerate(routes):
         own = [workshop.make(handler, f"routes[{i}].handle[{j}]") for j, handler in enumerate(route.handle)]
-        rows.append((Match(route.match), _chain([*front, *own])))
-    otherwise = _chain([*front, no_route()] if routes else front)
+        rows.append((Match(route.match), _chain([*front, *own, *limits])))
+    otherwise = _chain([*front, no_route()] if routes else [*front, *limits])
     return Policy(Table(rows, otherwise=otherwise), tuple(workshop.made))
 
 

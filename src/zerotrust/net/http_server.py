@@ -186,6 +186,10 @@ class HttpServerConnection(Channel):
             self._keep_alive = False
         self._finish()
 
+    def hand_over(self, sink: RequestSink) -> None:
+        """The request goes on with another owner."""
+        self._sink = sink
+
     def break_off(self) -> None:
         """End the connection inside an answer, so that the client sees that it is not whole."""
         self._sink = None

@@ -2,24 +2,31 @@
 
 import asyncio
 import secrets
+from typing import Final
 
 import structlog
 
 from zerotrust import __version__
+from zerotrust.errors import ConfigError
 from zerotrust.model.server import AgentListener
 from zerotrust.net.flush import Flusher
 from zerotrust.net.listen import TlsListener
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tls import tunnel_server
 from zerotrust.net.tunnel import TunnelLink
+from zerotrust.server.guard import compile_guard
 from zerotrust.server.registry import Claim, Member, Registry
 from zerotrust.tunnel.codes import Code
 from zerotrust.tunnel.events import StreamSink
 from zerotrust.tunnel.messages import Hello, Register, Registered, Welcome
+from zerotrust.tunnel.payloads import MAX_REASON_BYTES, printable
 from zerotrust.tunnel.session import Options
 from zerotrust.tunnel.stream import Stream
 
 _log = structlog.get_logger("agents")
+
+MAX_REASONS_BYTES: Final = 32 * 1024
+"""Of one REGISTERED, which repeats its reason for each host name and has to fit into a frame."""
 
 
 class AgentSession:
@@ -28,8 +35,9 @@ class AgentSession:
     The agent is who its certificate says; nothing that it sends changes that.
     """
 
-    def __init__(self, registry: Registry, flusher: Flusher, options: Options) -> None:
+    def __init__(self, registry: Registry, flusher: Flusher, options: Options, secret: bytes) -> None:
         self._registry = registry
+        self._secret = secret
         self._member: Member | None = None
         self.link = TunnelLink(flusher, dialer=False, sink=self, options=options, session_id=secrets.token_hex(16))
 
@@ -55,11 +63,24 @@ class AgentSession:
         member = self._member
         if member is None:
             return
-        claim = Claim(member, message.id, message.id.encode(), tuple(message.hosts), message.websocket)
+        before = self._registry.former(member, message.id)
+        try:
+            guard = compile_guard(message.policy, secret=self._secret, before=before.guard if before else None)
+        except ConfigError as error:
+            self._refuse(member, message, f"its policy cannot be enforced: {error}")
+            return
+        claim = Claim(member, message.id, message.id.encode(), tuple(message.hosts), message.websocket, guard)
         waiting = self._registry.register(member, claim)
         accepted = [host for host in message.hosts if host not in waiting]
         self.link.session.registered(Registered(id=message.id, accepted=accepted, refused=waiting))
         _log.info("service registered", agent=member.agent, service=message.id, hosts=accepted, waiting=waiting or None)
+
+    def _refuse(self, member: Member, message: Register, reason: str) -> None:
+        # What was registered before goes too: its owner wants it protected in a way that we can't.
+        self._registry.unregister(member, message.id)
+        said = printable(reason)[: min(MAX_REASON_BYTES, MAX_REASONS_BYTES // len(message.hosts))]
+        self.link.session.registered(Registered(id=message.id, refused=dict.fromkeys(message.hosts, said)))
+        _log.warning("service refused", agent=member.agent, service=message.id, reason=said)
 
     def unregister(self, service: str) -> None:
         if self._member is not None and self._registry.unregister(self._member, service):
@@ -101,6 +122,7 @@ class AgentDoor:
         self._registry = registry
         self._flusher = flusher
         self._address = settings.listen_addr
+        self._secret = secrets.token_bytes(32)
         self._options = Options(software=f"0trust/{__version__}")
         self._listener = TlsListener(
             context=tunnel_server(certificate=settings.cert_file, key=settings.key_file, authority=settings.ca_file),
@@ -127,7 +149,7 @@ class AgentDoor:
             await asyncio.wait([link.closed for link in links], timeout=2.0)
 
     def _link(self) -> asyncio.Protocol:
-        return AgentSession(self._registry, self._flusher, self._options).link.as_protocol()
+        return AgentSession(self._registry, self._flusher, self._options, self._secret).link.as_protocol()
 
     def _refused(self, peer: str, reason: str) -> None:
         _log.warning("agent refused", peer=peer, reason=reason)

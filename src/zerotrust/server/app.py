@@ -17,6 +17,7 @@ from zerotrust.server.accept import AgentDoor
 from zerotrust.server.ingress import Ingress
 from zerotrust.server.permission import Permission
 from zerotrust.server.registry import Registry
+from zerotrust.server.verifications import Verifications
 from zerotrust.telemetry import logs
 
 _log = structlog.get_logger("server")
@@ -40,7 +41,7 @@ async def serve(loaded: Loaded[ServerConfig], read: Read[ServerConfig]) -> None:
         door = AgentDoor(registry, flusher=flusher, tasks=tasks, settings=config.server)
         await door.open()
         stack.push_async_callback(door.close)
-        ingress = Ingress(registry, trusted_proxies=config.api.trusted_proxies)
+        ingress = Ingress(registry, trusted_proxies=config.api.trusted_proxies, verifications=Verifications(tasks))
         api = HttpListener(flusher, ingress, tasks)
         await stack.enter_async_context(api.listen(config.api.listen_addr, key="api.listen_addr"))
         if config.caddy.mode != "none":

@@ -5,17 +5,23 @@ import ipaddress
 import itertools
 import secrets
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
+from time import time
 
 import structlog
 
 from zerotrust.errors import ForwardError, NoAgent, Overloaded, UnknownHost, UpgradeRefused
+from zerotrust.handlers.chain import Chain
+from zerotrust.handlers.protocol import Answer, Pending, Request
+from zerotrust.handlers.replies import answer_reply
 from zerotrust.http.body import Kind
 from zerotrust.http.forward import request_block
 from zerotrust.http.head import RequestFields, RequestHead
 from zerotrust.net.http_server import HttpServerConnection, RequestSink
+from zerotrust.server.guard import Guard, passed_head
 from zerotrust.server.registry import Claim, Registry
 from zerotrust.server.relay import Relay, refuse
+from zerotrust.server.verifications import Verifications
 from zerotrust.tunnel.codes import FLAG_TRAILERS, FLAG_UPGRADE
 from zerotrust.tunnel.payloads import MAX_HEAD_BYTES, pack_open
 
@@ -24,11 +30,84 @@ _log = structlog.get_logger("ingress")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
+class Visit:
+    """A request in front of a guard: what is known of it until it is let pass or answered."""
+
+    __slots__ = ("asked", "chain", "claim", "connection", "framing", "guard", "head", "request_id", "waiting")
+
+    def __init__(
+        self,
+        connection: HttpServerConnection,
+        head: RequestHead,
+        framing: tuple[Kind, int],
+        claim: Claim,
+        *,
+        guard: Guard,
+        request_id: str,
+    ) -> None:
+        self.connection = connection
+        self.head = head
+        self.framing = framing
+        self.claim = claim
+        self.guard = guard
+        self.request_id = request_id
+        self.chain: Chain
+        self.asked: Request
+        self.waiting: Waiting | None = None
+
+
+class Waiting:
+    """Owns a request until a thread has answered: keeps what comes of its body, which is one read."""
+
+    __slots__ = ("_connection", "_data", "_ended", "_paused", "_trailers")
+
+    def __init__(self, connection: HttpServerConnection) -> None:
+        self._connection: HttpServerConnection | None = connection
+        self._data = b""
+        self._ended = False
+        self._paused = False
+        self._trailers = b""
+
+    @property
+    def alone(self) -> bool:
+        """The client is gone."""
+        return self._connection is None
+
+    def body(self, data: bytes, *, end: bool) -> None:
+        self._data += data
+        self._ended = end
+        if not end and self._connection is not None:
+            self._paused = True
+            self._connection.pause_reading()
+
+    def body_trailers(self, fields: bytes) -> None:
+        self._trailers = fields
+
+    def aborted(self) -> None:
+        self._connection = None
+
+    def drained(self) -> None:
+        """Nothing was written."""
+
+    def hand_over(self, sink: RequestSink) -> None:
+        """The request goes on with `sink`."""
+        connection = self._connection
+        assert connection is not None
+        connection.hand_over(sink)
+        if self._paused:
+            connection.resume_reading()
+        if self._data or self._ended:
+            sink.body(self._data, end=self._ended)
+        if self._trailers:
+            sink.body_trailers(self._trailers)
+
+
 class Ingress:
     """Takes each request of the proxy API (net.http_server.RequestHandler)."""
 
-    def __init__(self, registry: Registry, *, trusted_proxies: Sequence[str]) -> None:
+    def __init__(self, registry: Registry, *, trusted_proxies: Sequence[str], verifications: Verifications) -> None:
         self._registry = registry
+        self._verifications = verifications
         self._trusted = [ipaddress.ip_network(network) for network in trusted_proxies]
         self._loop = asyncio.get_running_loop()
         # A restart must not repeat ids that are in somebody's log.
@@ -42,11 +121,21 @@ class Ingress:
         request_id = f"{self._run}-{next(self._numbers):x}"
         try:
             claim = self._route(head)
-            return self._forward(connection, head, framing, claim, request_id)
+            guard = claim.guard
+            if guard is None:
+                client, proto = self._client(connection, head.fields)
+                block = request_block(head, client=client, proto=proto)
+                return self._forward(connection, head, framing, claim, request_id=request_id, block=block)
+            return self._stop(Visit(connection, head, framing, claim, guard=guard, request_id=request_id))
         except ForwardError as error:
-            _log.info("request refused", host=head.fields.host, request=request_id, code=error.code)
-            refuse(connection, error, request_id=request_id, head_only=head.method == b"HEAD")
+            self._refuse(connection, head, request_id, error)
             return None
+
+    def _refuse(
+        self, connection: HttpServerConnection, head: RequestHead, request_id: str, error: ForwardError
+    ) -> None:
+        _log.info("request refused", host=head.fields.host, request=request_id, code=error.code)
+        refuse(connection, error, request_id=request_id, head_only=head.method == b"HEAD")
 
     def _route(self, head: RequestHead) -> Claim:
         host = head.fields.host
@@ -66,10 +155,11 @@ class Ingress:
         head: RequestHead,
         framing: tuple[Kind, int],
         claim: Claim,
+        *,
         request_id: str,
+        block: bytes,
     ) -> Relay:
         kind, length = framing
-        client, proto = self._client(connection, head.fields)
         upgrade = head.fields.upgrade is not None
         payload = pack_open(
             kind,
@@ -77,7 +167,7 @@ class Ingress:
             flags=(FLAG_UPGRADE if upgrade else 0) | (FLAG_TRAILERS if head.fields.te_trailers else 0),
             service=claim.wire_id,
             request_id=request_id.encode(),
-            block=request_block(head, client=client, proto=proto),
+            block=block,
         )
         session = claim.member.link.session
         if not session.can_open or len(payload) > MAX_HEAD_BYTES:
@@ -94,6 +184,66 @@ class Ingress:
         end = kind is Kind.NONE and not upgrade
         relay.stream = session.open_stream(payload, relay, end=end, now=self._loop.time())
         return relay
+
+    # ---- services with a guard
+
+    def _stop(self, visit: Visit) -> RequestSink | None:
+        head = visit.head
+        client, _ = self._client(visit.connection, head.fields)
+        visit.chain = visit.guard.chain(head)
+        visit.asked = Request(head, client=client, unix_time=time())
+        return self._go_on(visit, visit.chain.run(visit.asked, self._loop.time()))
+
+    def _go_on(self, visit: Visit, said: Answer | Pending | None) -> RequestSink | None:
+        """What the handlers said is done; the request's owner from now on, None where it was answered."""
+        if isinstance(said, Pending):
+            if visit.waiting is None:
+                visit.waiting = Waiting(visit.connection)
+            self._verifications.ask(said.verification, partial(self._verified, visit, said))
+            return visit.waiting
+        if isinstance(said, Answer):
+            self._answer(visit, said)
+            return None
+        return self._pass(visit)
+
+    def _verified(self, visit: Visit, pending: Pending, result: bool) -> None:
+        """A request that waited goes on. The handlers are told even where its client is gone."""
+        said = visit.chain.resume(pending, result, visit.asked, self._loop.time())
+        waiting = visit.waiting
+        assert waiting is not None
+        if waiting.alone and not isinstance(said, Pending):
+            return
+        try:
+            sink = self._go_on(visit, said)
+        except ForwardError as error:
+            self._refuse(visit.connection, visit.head, visit.request_id, error)
+            return
+        if sink is not None and sink is not waiting:
+            waiting.hand_over(sink)
+
+    def _answer(self, visit: Visit, answer: Answer) -> None:
+        connection, head = visit.connection, visit.head
+        if answer.code:
+            _log.info("request refused", host=head.fields.host, request=visit.request_id, code=answer.code)
+        close = not connection.reusable()
+        head_only = head.method == b"HEAD"
+        reply = answer_reply(answer, request_id=visit.request_id, close=close, head_only=head_only)
+        connection.refuse(reply, close=close)
+
+    def _pass(self, visit: Visit) -> Relay:
+        connection, asked, guard = visit.connection, visit.asked, visit.guard
+        head = passed_head(visit.head, asked)
+        client, proto = self._client(connection, head.fields)
+        block = request_block(head, client=client, proto=proto)
+        relay = self._forward(connection, head, visit.framing, visit.claim, request_id=visit.request_id, block=block)
+        relay.response_edits = asked.response_edits
+        if head.fields.upgrade is None:
+            relay.body_left = guard.max_body
+        elif guard.upgrades is not None:
+            guard.upgrades.opened(client, relay.stream)
+        return relay
+
+    # ---- who asks
 
     def _client(self, connection: HttpServerConnection, fields: RequestFields) -> tuple[bytes, bytes]:
         """The client's address and scheme: what a trusted proxy says of it, else what we see ourselves."""

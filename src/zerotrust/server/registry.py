@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from zerotrust.net.tunnel import TunnelLink
+from zerotrust.server.guard import Guard
 
 MAX_SERVICES: Final = 10_000
 """Of one session: a server's memory is not the agent's to use."""
@@ -34,6 +35,8 @@ class Claim:
     wire_id: bytes
     hosts: tuple[str, ...]
     websocket: bool
+    guard: Guard | None = None
+    """None where every request passes."""
 
 
 class Registry:
@@ -79,6 +82,11 @@ class Registry:
             for host in set(before.hosts) - set(claim.hosts):
                 self._release(host, before, remember=False)
         return waiting
+
+    def former(self, member: Member, service: str) -> Claim | None:
+        """What a registration of this service takes the place of: in this session, else in an older one."""
+        sessions = reversed(self._members.get(member.agent, ()))
+        return next((session.services[service] for session in sessions if service in session.services), None)
 
     def unregister(self, member: Member, service: str) -> bool:
         """Take a service back; False where there was none."""

@@ -1,15 +1,18 @@
 """One request on the server: between Caddy's connection and a stream of the agent's tunnel."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 import structlog
 
-from zerotrust.errors import ForwardError, LocalProtocolError, RemoteProtocolError, UpstreamFailed
+from zerotrust.errors import BodyTooLarge, ForwardError, LocalProtocolError, RemoteProtocolError, UpstreamFailed
+from zerotrust.handlers.edits import Edit, edit_block
 from zerotrust.http.body import Kind
 from zerotrust.http.forward import check_response_block, check_trailers
 from zerotrust.http.replies import error_reply
 from zerotrust.net.http_server import HttpServerConnection
+from zerotrust.server.guard import UNLIMITED
 from zerotrust.tunnel.codes import FLAG_ANNOUNCE, KIND_NONE, KIND_TUNNEL, Code
 from zerotrust.tunnel.outcome import error_for
 from zerotrust.tunnel.payloads import unpack_head
@@ -28,6 +31,10 @@ class Relay:
 
     Owns neither: it lives from the request's head until the answer is complete, the client is gone, or the stream is
     reset. What the agent sends is checked before it reaches Caddy's connection, which other services share.
+
+    Attributes:
+        body_left: bytes that the request may still bring; negative where they are not counted.
+        response_edits: what the service's handlers change in the answer's head.
     """
 
     __slots__ = (
@@ -39,6 +46,8 @@ class Relay:
         "_owed",
         "_request_id",
         "_session",
+        "body_left",
+        "response_edits",
         "stream",
     )
 
@@ -61,11 +70,18 @@ class Relay:
         self._head_only = head_only
         self._asked_upgrade = asked_upgrade
         self._owed = 0
+        self.body_left = UNLIMITED
+        self.response_edits: Sequence[Edit] = ()
         self.stream: Stream
 
     # ---- from the client (net.http_server.RequestSink)
 
     def body(self, data: bytes, *, end: bool) -> None:
+        if self.body_left >= 0:
+            self.body_left -= len(data)
+            if self.body_left < 0:
+                self._end_early(Code.CANCELLED, BodyTooLarge("the body is larger than the service takes"))
+                return
         if not self._session.send_data(self.stream, data, end=end) and self._connection is not None:
             self._connection.pause_reading()
 
@@ -96,7 +112,10 @@ class Relay:
             return
         if interim:
             connection.respond_interim(block)
-        elif status == 101:
+            return
+        if self.response_edits:
+            block = edit_block(block, self.response_edits)
+        if status == 101:
             connection.respond(block, Kind.TUNNEL, 0, announce=False)
         else:
             if self._asked_upgrade:
@@ -176,10 +195,13 @@ class Relay:
             self._session.reset(self.stream, Code.NO_ERROR, "the answer is complete")
 
     def _break_off(self, error: RemoteProtocolError) -> None:
-        self._session.reset(self.stream, Code.PROTOCOL_ERROR, str(error))
+        self._end_early(Code.PROTOCOL_ERROR, UpstreamFailed(str(error)))
+
+    def _end_early(self, code: Code, error: ForwardError) -> None:
+        self._session.reset(self.stream, code, str(error))
         connection, self._connection = self._connection, None
         if connection is not None:
-            self._fail(connection, UpstreamFailed(str(error)))
+            self._fail(connection, error)
 
     def _fail(self, connection: HttpServerConnection, error: ForwardError) -> None:
         _log.info(
@@ -215,6 +237,8 @@ def refuse(connection: HttpServerConnection, error: ForwardError, *, request_id:
 _SAID: Final = {
     "unknown_host": "No service is published under this host name.",
     "upgrade_refused": "This service does not allow connection upgrades.",
+    "ambiguous_path": "The path means different things to different servers; ask for it in its plain form.",
+    "body_too_large": "The request is larger than this service takes.",
     "no_agent": "The agent of this service is not connected.",
     "agent_lost": "The connection to the agent was lost while the request was under way.",
     "service_gone": "The agent does not serve this service.",

@@ -1,18 +1,24 @@
 """What the server says of a client, and whom it believes about it."""
 
 import asyncio
+import base64
+import threading
 from types import SimpleNamespace
 from typing import Any, cast
 
+import bcrypt
 import pytest
 
+from tests.unit.server.front import Front
 from zerotrust.http.body import request_framing
 from zerotrust.http.head import parse_request
 from zerotrust.net.http_server import HttpServerConnection
+from zerotrust.net.tasks import Tasks
 from zerotrust.net.tunnel import TunnelLink
 from zerotrust.server.ingress import Ingress
 from zerotrust.server.registry import Claim, Registry
-from zerotrust.tunnel.codes import FLAG_UPGRADE
+from zerotrust.server.verifications import Verifications
+from zerotrust.tunnel.codes import FLAG_UPGRADE, Code
 from zerotrust.tunnel.payloads import RequestOpen, unpack_open
 
 
@@ -56,7 +62,9 @@ class Door:
         member = self.registry.join("home", cast("TunnelLink", SimpleNamespace(session=self.session)))
         self.registry.register(member, Claim(member, "app", b"app", ("app.example.com",), websocket))
         self.member = member
-        self.ingress = Ingress(self.registry, trusted_proxies=["127.0.0.0/8", "10.1.0.0/16"])
+        self.ingress = Ingress(
+            self.registry, trusted_proxies=["127.0.0.0/8", "10.1.0.0/16"], verifications=Verifications(Tasks())
+        )
 
     def ask(self, *fields: str, peer: str | None = "127.0.0.1", host: str = "app.example.com") -> Connection:
         head = parse_request("\r\n".join(["GET /a%2Fb//?x HTTP/1.1", f"Host: {host}", *fields, "", ""]).encode())
@@ -154,3 +162,236 @@ def test_each_reason_has_its_status() -> None:
         assert b"X-0Trust-Error: no_agent" in lost
 
     run(check)
+
+
+# Services with a policy
+
+ADMIN = {"match": {"path": "/admin/*"}, "handle": [{"type": "ip_allow", "config": {"allowed_ips": ["192.0.2.0/24"]}}]}
+USERS = {"ann": bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()}
+LOGIN = {"security": {"auth": {"type": "basic_auth", "config": {"users": USERS}}}}
+SOCKET = ("Connection: Upgrade", "Upgrade: websocket")
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Passwords are not computed before the test sets this."""
+    may, check = threading.Event(), bcrypt.checkpw
+
+    def checked(password: bytes, hashed: bytes) -> bool:
+        assert may.wait(10)
+        return check(password, hashed)
+
+    monkeypatch.setattr(bcrypt, "checkpw", checked)
+    return may
+
+
+def authorization(password: str) -> str:
+    return "Authorization: Basic " + base64.b64encode(f"ann:{password}".encode()).decode()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("target", "client", "code"),
+    [
+        ("/", "203.0.113.7", None),
+        ("/admin/x", "192.0.2.9", None),
+        ("/administration", "203.0.113.7", None),
+        ("/admin/x?y", "203.0.113.7", "ip_refused"),
+        ("/%61dmin", "203.0.113.7", "ip_refused"),
+        ("//admin", "203.0.113.7", "ambiguous_path"),
+        ("/x/../admin", "203.0.113.7", "ambiguous_path"),
+        ("/%2561dmin/", "203.0.113.7", "ambiguous_path"),
+        ("/;x/admin", "203.0.113.7", "ambiguous_path"),
+        ("http://app.example.com/admin", "203.0.113.7", "ip_refused"),
+    ],
+)
+@pytest.mark.parametrize("fields", [(), SOCKET])
+async def test_a_request_is_judged_by_path_and_client(
+    target: str, client: str, code: str | None, fields: tuple[str, ...]
+) -> None:
+    front = Front({"routes": [ADMIN, {}]})
+    said = await front.ask(f"GET {target}", "X-Forwarded-For: 192.0.2.1", *fields, client=client)
+    if code is None:
+        assert (said, len(front.opened)) == (b"", 1)
+    else:
+        assert f"X-0Trust-Error: {code}\r\n".encode() in said
+        assert f"request id: {front.ingress._run}-1\n".encode() in said
+        assert not front.opened
+
+
+@pytest.mark.anyio
+async def test_the_client_is_who_the_trusted_proxy_says() -> None:
+    """Here the peer is nobody's proxy: what it says of itself counts for nothing."""
+    front = Front({"routes": [ADMIN, {}]})
+    front.connection.peer_host = "203.0.113.7"
+    assert b"ip_refused" in await front.ask("GET /admin", client="192.0.2.1")
+    front.connection.peer_host = "192.0.2.1"
+    assert await front.ask("GET /admin", client="203.0.113.7") == b""
+
+
+@pytest.mark.anyio
+async def test_a_connection_goes_on_after_an_answer() -> None:
+    front = Front({"routes": [ADMIN, {}]})
+    said = await front.ask("GET /admin")
+    assert said.startswith(b"HTTP/1.1 403 ") and b"Connection" not in said
+    assert b"HTTP/1.1 403 " in await front.ask("HEAD /admin")
+    assert await front.ask("GET /") == b""
+
+
+@pytest.mark.anyio
+async def test_what_handlers_change_reaches_the_agent() -> None:
+    edits = {"set": {"X-User": "me"}, "delete": ["Cookie"]}
+    handlers = [
+        {"type": "headers", "config": {"request": edits}},
+        {"type": "rewrite", "config": {"strip_prefix": "/api"}},
+    ]
+    front = Front({"routes": [{"handle": handlers}]})
+    await front.ask("GET /api/x%2Fy?z", "Cookie: c", "x_user: forged", "Accept: a")
+    assert front.opened[0].block == (
+        b"GET /x%2Fy?z HTTP/1.1\r\nHost: app.example.com\r\nAccept: a\r\nX-User: me\r\n"
+        b"X-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: app.example.com\r\n"
+        b"X-Real-IP: 203.0.113.7\r\n"
+    )
+
+
+@pytest.mark.anyio
+async def test_an_answer_that_was_asked_for_is_no_error() -> None:
+    front = Front({"routes": [{"handle": [{"type": "respond", "config": {"body": "hello"}}]}]})
+    said = await front.ask("GET /")
+    assert said.startswith(b"HTTP/1.1 200 OK\r\n") and said.endswith(b"\r\nContent-Length: 5\r\n\r\nhello")
+    assert b"X-0Trust-Error" not in said
+
+
+@pytest.mark.anyio
+async def test_a_login_is_waited_for_and_remembered(slow: threading.Event) -> None:
+    front = Front(LOGIN)
+    assert b"HTTP/1.1 401 " in await front.ask("GET /")
+    assert await front.ask("GET /", authorization("secret")) == b""
+    assert not front.opened
+    slow.set()
+    await front.settled()
+    assert b"Authorization" not in front.opened[0].block
+    assert b"200 OK" in await front.answer(b"HTTP/1.1 200 OK\r\n", kind=1, body=b"x")
+    await front.ask("GET /", authorization("secret"))
+    assert not front.tasks._running, "what was right is not computed again"
+    assert len(front.opened) == 2
+
+
+@pytest.mark.anyio
+async def test_a_wrong_password(slow: threading.Event) -> None:
+    front = Front(LOGIN)
+    await front.ask("GET /", authorization("wrong"))
+    slow.set()
+    assert b"HTTP/1.1 401 " in await front.settled()
+    assert not front.opened
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("framing", ["Content-Length: 300000", "Transfer-Encoding: chunked"])
+async def test_a_body_that_comes_before_the_login_is_decided(slow: threading.Event, framing: str) -> None:
+    """It is not lost, and while nothing is decided no more of it is read."""
+    front = Front(LOGIN)
+    chunked = "chunked" in framing
+    first = b"493e0\r\n" * chunked + b"a" * 100_000
+    await front.ask("POST /", authorization("secret"), framing, body=first)
+    assert not front.transport.is_reading()
+    slow.set()
+    await front.settled()
+    assert front.transport.is_reading()
+    front.connection.data_received(b"b" * 200_000 + b"\r\n0\r\n\r\n" * chunked)
+    stream, ear = front.last
+    for _ in range(20):
+        front.pair.pump()
+        front.agent.session.consumed(stream, stream.window.held, 1.0)
+    assert ear.body == b"a" * 100_000 + b"b" * 200_000
+    assert ear.ended
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("trailers", [b"", b"X-Sum: 1\r\n"])
+async def test_a_whole_request_that_waits(slow: threading.Event, trailers: bytes) -> None:
+    front = Front(LOGIN)
+    body = b"2\r\nhi\r\n0\r\n" + trailers + b"\r\n"
+    await front.ask("POST /", authorization("secret"), "Transfer-Encoding: chunked", body=body)
+    slow.set()
+    await front.settled()
+    _, ear = front.last
+    assert (ear.body, ear.ended, ear.trailer or b"") == (b"hi", True, trailers)
+
+
+@pytest.mark.anyio
+async def test_a_body_behind_a_wrong_password(slow: threading.Event) -> None:
+    front = Front(LOGIN)
+    await front.ask("POST /", authorization("wrong"), "Content-Length: 10", body=b"12345")
+    slow.set()
+    said = await front.settled()
+    assert b"HTTP/1.1 401 " in said and b"Connection: close\r\n" in said
+    assert front.transport.is_reading(), "what still comes is thrown away"
+
+
+@pytest.mark.anyio
+async def test_a_client_that_does_not_wait(slow: threading.Event) -> None:
+    """Nothing is asked of the backend for it; the next one with the same password need not wait."""
+    front = Front(LOGIN)
+    await front.ask("GET /", authorization("secret"))
+    front.transport.abort()
+    await front.hear()
+    slow.set()
+    await front.settled()
+    assert not front.opened
+    front.connect()
+    await front.ask("GET /", authorization("secret"))
+    assert not front.tasks._running
+    assert len(front.opened) == 1
+
+
+@pytest.mark.anyio
+async def test_a_client_that_leaves_between_two_logins(slow: threading.Event) -> None:
+    """The second question is still answered: else its place among those under way would be taken for ever."""
+    first = {"type": "basic_auth", "config": {"users": USERS, "realm": "first"}}
+    front = Front({**LOGIN, "global_middleware": [first]})
+    await front.ask("GET /", authorization("secret"))
+    front.transport.abort()
+    await front.hear()
+    slow.set()
+    await front.settled()
+    front.connect()
+    await front.ask("GET /", authorization("secret"))
+    assert not front.tasks._running, "both were answered"
+    assert len(front.opened) == 1
+
+
+@pytest.mark.anyio
+async def test_an_agent_that_leaves_while_a_login_is_computed(slow: threading.Event) -> None:
+    front = Front(LOGIN)
+    await front.ask("GET /", authorization("secret"))
+    front.pair.server.session.lost("gone")
+    slow.set()
+    assert b"X-0Trust-Error: overloaded\r\n" in await front.settled()
+
+
+@pytest.mark.anyio
+async def test_sockets_are_counted_until_they_end() -> None:
+    front = Front({"max_websockets_per_client": 1})
+    await front.ask("GET /", *SOCKET)
+    front.connect()
+    assert b"HTTP/1.1 429 " in await front.ask("GET /", *SOCKET)
+    assert b"X-0Trust-Error: websocket_limit\r\n" in await front.ask("GET /", *SOCKET)
+    assert await front.ask("GET /", *SOCKET, client="203.0.113.8") == b""
+    first = min(front.agent.ears)
+    front.agent.session.reset(front.agent.session.streams[first], Code.CANCELLED)
+    front.pair.pump()
+    front.connect()
+    assert await front.ask("GET /", *SOCKET) == b""
+
+
+@pytest.mark.anyio
+async def test_a_policy_holds_from_the_next_request_on() -> None:
+    front = Front({"routes": [{}]})
+    await front.ask("GET /", *SOCKET)
+    front.register({"global_middleware": [{"type": "ip_deny", "config": {"denied_ips": ["0.0.0.0/0"]}}]})
+    front.connect()
+    assert b"ip_refused" in await front.ask("GET /")
+    assert front.last[1].over is None, "what is open goes on"
+    front.register(None)
+    assert await front.ask("GET /") == b""

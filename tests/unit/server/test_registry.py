@@ -111,6 +111,20 @@ def test_the_number_of_services_is_bounded() -> None:
         registry.lookup("more.example")
 
 
+def test_what_a_registration_takes_the_place_of() -> None:
+    registry = Registry()
+    old, other = registry.join("home", LINK), registry.join("other", LINK)
+    before = claim(old, "a.example")
+    registry.register(old, before)
+    new = registry.join("home", LINK)
+    assert registry.former(new, "web") is before
+    assert registry.former(new, "api") is None
+    assert registry.former(other, "web") is None, "another agent's counts are its own"
+    fresh = claim(new, "a.example")
+    registry.register(new, fresh)
+    assert registry.former(new, "web") is fresh
+
+
 class Schedules(RuleBasedStateMachine):
     """Any order of joins, registrations and ends: a lookup never yields a session that has left."""
 

@@ -1,0 +1,86 @@
+"""What stands in front of a service: its policy, compiled, as requests meet it.
+
+An agent may be hostile, so its policy is read as strictly as a configuration file; and a policy of which anything
+cannot be enforced is refused whole. A guard takes the place of the one before with the counts and logins that it
+remembers, so registering again forgives nobody.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from zerotrust.errors import ConfigError
+from zerotrust.handlers.chain import Chain
+from zerotrust.handlers.edits import edit_lines
+from zerotrust.handlers.limits import BodyLimit, Upgrades
+from zerotrust.handlers.policy import Policy, compile_policy
+from zerotrust.handlers.protocol import Handler, Request
+from zerotrust.http.head import RequestHead
+from zerotrust.model.policy import ServicePolicy
+from zerotrust.model.rates import parse_byte_size
+
+UNLIMITED: Final = -1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Guard:
+    """The policy of one service.
+
+    Attributes:
+        max_body: bytes that a request may have; `UNLIMITED` where that is not said.
+        upgrades: counts what is upgraded, where that is limited.
+    """
+
+    policy: Policy
+    max_body: int
+    upgrades: Upgrades | None
+
+    def chain(self, head: RequestHead) -> Chain:
+        """The handlers that a request has to pass.
+
+        Raises:
+            AmbiguousPath: which ones these are depends on how a backend would read its path.
+        """
+        return self.policy.table.lookup(head.method, head.target, head.fields)
+
+
+def compile_guard(told: dict[str, Any] | None, *, secret: bytes, before: Guard | None) -> Guard | None:
+    """The guard of a service, from the policy that its agent tells; None where every request passes as it is.
+
+    Args:
+        secret: random bytes that only this process has (see `compile_policy`).
+        before: the guard that this one takes the place of.
+
+    Raises:
+        ConfigError: it cannot be enforced; the message begins with the place.
+    """
+    if told is None:
+        return None
+    asked = ServicePolicy.read(told)
+    limits: list[Handler] = []
+    max_body, upgrades = UNLIMITED, None
+    if asked.max_request_body is not None:
+        max_body = parse_byte_size(asked.max_request_body)
+        limits.append(BodyLimit(max_body))
+    if asked.max_websockets is not None or asked.max_websockets_per_client is not None:
+        former = before.upgrades if before is not None else None
+        upgrades = Upgrades(asked.max_websockets, asked.max_websockets_per_client, former)
+        limits.append(upgrades)
+    policy = compile_policy(
+        asked.routes,
+        secret=secret,
+        global_middleware=asked.global_middleware,
+        security=asked.security,
+        limits=limits,
+        before=before.policy if before is not None else None,
+    )
+    if policy.wanting_keys:
+        raise ConfigError("jwks_url: a server opens no addresses that agents name; the agent has to send the keys")
+    return Guard(policy, max_body, upgrades) if any(chain.handlers for chain in policy.table.choices) else None
+
+
+def passed_head(head: RequestHead, passed: Request) -> RequestHead:
+    """The request as its handlers want the backend to see it."""
+    fields = head.fields
+    if passed.edits:
+        fields = replace(fields, lines=edit_lines(fields.lines, passed.edits))
+    return RequestHead(head.method, passed.target, head.minor, fields)

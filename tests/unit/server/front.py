@@ -1,0 +1,86 @@
+"""A client's connection, the ingress and an agent's session, without a network."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+from tests.kits.transport import FakeTransport
+from tests.kits.tunnel import Ear, Owner, Pair
+from tests.unit.handlers.asking import SECRET
+from zerotrust.net.flush import Flusher
+from zerotrust.net.http_server import HttpServerConnection
+from zerotrust.net.tasks import Tasks
+from zerotrust.net.tunnel import TunnelLink
+from zerotrust.server.guard import compile_guard
+from zerotrust.server.ingress import Ingress
+from zerotrust.server.registry import Claim, Registry
+from zerotrust.server.verifications import Verifications
+from zerotrust.tunnel.payloads import RequestOpen, pack_head, unpack_open
+from zerotrust.tunnel.stream import Stream
+
+
+class Front:
+    """One client in front of `app.example.com`, which has this policy."""
+
+    def __init__(self, policy: dict[str, Any]) -> None:
+        self.pair = Pair()
+        self.pair.pump()
+        self.tasks = Tasks()
+        self.registry = Registry()
+        link = cast("TunnelLink", SimpleNamespace(session=self.pair.server.session))
+        self.member = self.registry.join("home", link)
+        self.register(policy)
+        verifications = Verifications(self.tasks)
+        self.ingress = Ingress(self.registry, trusted_proxies=["127.0.0.0/8"], verifications=verifications)
+        self.connect()
+
+    def connect(self) -> None:
+        """A new connection of the client."""
+        self.connection = HttpServerConnection(Flusher(asyncio.get_running_loop()), self.ingress, set())
+        self.transport = FakeTransport(self.connection.as_protocol())
+
+    def register(self, policy: dict[str, Any] | None) -> None:
+        before = self.registry.former(self.member, "app")
+        guard = compile_guard(policy, secret=SECRET, before=before.guard if before else None)
+        self.registry.register(self.member, Claim(self.member, "app", b"app", ("app.example.com",), True, guard))
+
+    async def ask(self, start: str, *fields: str, body: bytes = b"", client: str = "203.0.113.7") -> bytes:
+        """What is written in answer, at once."""
+        lines = [f"{start} HTTP/1.1", "Host: app.example.com", f"X-Real-IP: {client}", *fields, "", ""]
+        self.connection.data_received("\r\n".join(lines).encode("latin-1") + body)
+        return await self.hear()
+
+    async def hear(self) -> bytes:
+        self.pair.pump()
+        return await self.transport.written()
+
+    @property
+    def agent(self) -> Owner:
+        return self.pair.agent
+
+    @property
+    def opened(self) -> list[RequestOpen]:
+        """The requests that reached the agent."""
+        return [unpack_open(payload) for payload in self.agent.payloads.values()]
+
+    @property
+    def last(self) -> tuple[Stream, Ear]:
+        """The stream of the last of them, as the agent has it."""
+        number = max(self.agent.ears)
+        return self.agent.session.streams[number], self.agent.ears[number]
+
+    async def answer(self, block: bytes, *, kind: int = 0, body: bytes | None = None, interim: bool = False) -> bytes:
+        """What the client gets when the agent answers the last request."""
+        stream, _ = self.last
+        end = kind == 0 and not interim
+        self.agent.session.send_head(stream, pack_head(kind, 0, len(body or b""), block), end=end, interim=interim)
+        if body is not None:
+            self.agent.session.send_data(stream, body, end=kind == 1)
+        return await self.hear()
+
+    async def settled(self) -> bytes:
+        """What the client gets when all threads are done."""
+        async with asyncio.timeout(10):
+            while self.tasks._running:
+                await asyncio.sleep(0.005)
+        return await self.hear()

@@ -1,0 +1,108 @@
+"""What the server makes of a registration."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.kits.tunnel import message
+from tests.unit.handlers.asking import SECRET
+from zerotrust.net.flush import Flusher
+from zerotrust.server.accept import AgentSession
+from zerotrust.server.registry import Claim, Registry
+from zerotrust.tunnel.codes import FrameType
+from zerotrust.tunnel.frames import FrameReader
+from zerotrust.tunnel.messages import Register, Registered, decode
+from zerotrust.tunnel.session import Options, Phase
+
+LIMIT = {"global_middleware": [{"type": "rate_limit", "config": {"rate": "1/hour"}}]}
+BROKEN: dict[str, Any] = {"routes": [{"match": {"moon": "full"}}]}
+
+
+class Agent:
+    """A session of the agent "home" on the server."""
+
+    def __init__(self, registry: Registry) -> None:
+        session = AgentSession(registry, Flusher(asyncio.get_running_loop()), Options(), SECRET)
+        self.link = session.link
+        self.link.session.phase = Phase.OPEN
+        session._member = registry.join("home", self.link)
+
+    def register(self, policy: dict[str, Any] | None, *, hosts: tuple[str, ...] = ("app.example",)) -> Registered:
+        content = Register(id="app", hosts=list(hosts), policy=policy)
+        self.link.session.receive_data(message(FrameType.REGISTER, content), 1.0)
+        (frame,) = FrameReader().feed(b"".join(map(bytes, self.link.session.data_to_send(1 << 20))))
+        return decode(Registered, bytes(frame[3]))
+
+
+def run(check: Callable[[Registry], None]) -> None:
+    async def inside() -> None:
+        check(Registry())
+
+    asyncio.run(inside())
+
+
+def claimed(registry: Registry) -> Claim:
+    claim = registry.lookup("app.example")
+    assert claim is not None
+    return claim
+
+
+def test_a_service_and_its_guard_come_in_one_step() -> None:
+    def check(registry: Registry) -> None:
+        agent = Agent(registry)
+        assert agent.register(None).accepted == ["app.example"]
+        assert claimed(registry).guard is None
+        agent.register(LIMIT)
+        guard = claimed(registry).guard
+        assert guard is not None
+        agent.register({**LIMIT, "routes": [{}]})
+        after = claimed(registry).guard
+        assert after is not None and after is not guard
+        assert after.policy.made[0][1] is guard.policy.made[0][1], "what it counted is kept"
+
+    run(check)
+
+
+@pytest.mark.parametrize("before", [None, LIMIT])
+def test_a_policy_that_cannot_be_enforced_publishes_nothing(before: dict[str, Any] | None) -> None:
+    def check(registry: Registry) -> None:
+        agent = Agent(registry)
+        agent.register(before)
+        with capture_logs() as logs:
+            answer = agent.register(BROKEN)
+        assert answer.accepted == []
+        assert "routes.0.match.moon" in answer.refused["app.example"]
+        assert "routes.0.match.moon" in logs[0]["reason"]
+        with pytest.raises(KeyError):
+            registry.lookup("app.example")
+        assert agent.link.session.phase is Phase.OPEN
+        assert agent.register(LIMIT).accepted == ["app.example"]
+
+    run(check)
+
+
+def test_a_session_that_takes_over_forgives_nobody() -> None:
+    def check(registry: Registry) -> None:
+        Agent(registry).register(LIMIT)
+        before = claimed(registry).guard
+        Agent(registry).register(LIMIT)
+        after = claimed(registry).guard
+        assert before is not None and after is not None
+        assert after.policy.made[0][1] is before.policy.made[0][1]
+
+    run(check)
+
+
+def test_a_refusal_of_many_host_names_fits_into_a_frame() -> None:
+    def check(registry: Registry) -> None:
+        agent = Agent(registry)
+        hosts = tuple(f"{'h' * 60}.{n}.example" for n in range(256))
+        answer = agent.register({"routes": [{"m\x1b[31m" + "x" * 1000: 1}]}, hosts=hosts)
+        assert len(answer.refused) == 256
+        assert all(reason.isprintable() for reason in answer.refused.values())
+        assert agent.link.session.phase is Phase.OPEN
+
+    run(check)
