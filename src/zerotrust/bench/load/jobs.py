@@ -11,8 +11,8 @@ Kind = Literal["get", "fresh", "echo", "handshake", "download", "upload", "event
 class Endpoint:
     """Where a service is reached: the address that is connected to and the name that is asked for.
 
-    `root` is the authority that the certificate is checked against; without one it is not checked, which is for
-    peers: whose certificates they have is not ours to judge, and it costs the same.
+    `root` is the authority that the certificate is checked against. Without one it is not checked: a peer's, whose
+    authority we do not know, and where each operation is a handshake (see load.work).
     """
 
     host: str
