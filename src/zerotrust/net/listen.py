@@ -75,6 +75,10 @@ class TlsListener:
         for listening in self._sockets:
             self._tasks.spawn(self._accept(listening), "accept agents")
 
+    def use(self, context: ssl.SSLContext) -> None:
+        """Handshakes from now on are with this context; connections that there are stay."""
+        self._context = context
+
     async def close(self) -> None:
         """Accept no more."""
         for listening in self._sockets:

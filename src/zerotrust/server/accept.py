@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import ssl
 from typing import Final
 
 import structlog
@@ -125,7 +126,7 @@ class AgentDoor:
         self._secret = secrets.token_bytes(32)
         self._options = Options(software=f"0trust/{__version__}")
         self._listener = TlsListener(
-            context=tunnel_server(certificate=settings.cert_file, key=settings.key_file, authority=settings.ca_file),
+            context=_context(settings),
             factory=self._link,
             refused=self._refused,
             tasks=tasks,
@@ -138,6 +139,14 @@ class AgentDoor:
             SetupError: the address can't be used.
         """
         await self._listener.start(self._address, key="server.listen_addr")
+
+    def renew(self, settings: AgentListener) -> None:
+        """Use the certificates of the files as they are now, for agents that connect from now on.
+
+        Raises:
+            PkiError: one can't be used; those before stay in use.
+        """
+        self._listener.use(_context(settings))
 
     async def close(self) -> None:
         """Accept no more agents, and end the sessions there are."""
@@ -153,3 +162,7 @@ class AgentDoor:
 
     def _refused(self, peer: str, reason: str) -> None:
         _log.warning("agent refused", peer=peer, reason=reason)
+
+
+def _context(settings: AgentListener) -> ssl.SSLContext:
+    return tunnel_server(certificate=settings.cert_file, key=settings.key_file, authority=settings.ca_file)

@@ -2,6 +2,8 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from functools import partial
+from typing import Final
 
 import structlog
 
@@ -21,6 +23,8 @@ from zerotrust.server.verifications import Verifications
 from zerotrust.telemetry import logs
 
 _log = structlog.get_logger("server")
+
+_CERTIFICATES: Final = frozenset({"server.cert_file", "server.key_file", "server.ca_file"})
 
 
 async def serve(loaded: Loaded[ServerConfig], read: Read[ServerConfig]) -> None:
@@ -50,18 +54,21 @@ async def serve(loaded: Loaded[ServerConfig], read: Read[ServerConfig]) -> None:
                 permission.listen(config.caddy.permission_addr, key="caddy.permission_addr")
             )
         await stack.enter_async_context(Edge(config))
-        tasks.spawn(Reloader(loaded, read=read, apply=_apply, tasks=tasks).run(), "reload")
+        tasks.spawn(Reloader(loaded, read=read, apply=partial(_apply, door), tasks=tasks).run(), "reload")
         _log.info("server ready", agents=config.server.listen_addr, api=config.api.listen_addr)
         await asyncio.Event().wait()
 
 
-def _apply(config: ServerConfig, changes: Changes) -> list[str]:
+def _apply(door: AgentDoor, config: ServerConfig, changes: Changes) -> list[str]:
     """Go on with this configuration; what of it waits, and for what.
 
     Raises:
         SetupError: the log file can't be opened.
+        PkiError: a certificate can't be used.
     """
+    if changes.files or _CERTIFICATES & set(changes.keys):
+        door.renew(config.server)
     if "logging" in changes.sections:
         logs.configure(config.logging)
-    waiting = [key for key in changes.keys if key.partition(".")[0] not in ("logging", "hot_reload")]
-    return [f"{key}: for a restart" for key in (*waiting, *changes.files)]
+    at_once = {key for key in changes.keys if key.partition(".")[0] in ("logging", "hot_reload")} | _CERTIFICATES
+    return [f"{key}: for a restart" for key in changes.keys if key not in at_once]
