@@ -10,16 +10,15 @@ The checks read the plain data, not the models, so that they speak even where an
 from collections.abc import Iterator
 from typing import Any, Final
 
-from zerotrust.config.problems import KeyPath, Severity, suggestion
-from zerotrust.config.unknown import PROTECTIONS, is_protection, not_enforced
+from zerotrust.config.problems import KeyPath, Severity
+from zerotrust.config.unknown import not_enforced
 
 Effect = tuple[KeyPath, Severity, str]
 
 NO_EFFECT: Final = "read and checked, has no effect in this release"
-_HARMLESS: Final = ("cache", "compress", "encode", "gzip", "headers", "logging", "redirect", "reverse_proxy", "rewrite")
+_UNNEEDED: Final = ("compress", "encode", "gzip", "logging")
 _NO_CLIENT_AUTH: Final = ("", "none", "no", "off", "false", "no_client_cert", "noclientcert")
-_EVERYTHING: Final = ("", "*", "/*")
-_WHOLE_HOST: Final = 'is not enforced by this release: add a route with path "*" if the whole host may be published'
+_NO_FETCHING: Final = "keys are not fetched by this release; download the document and name it in jwks_file"
 
 
 def agent_effects(data: dict[str, Any]) -> Iterator[Effect]:
@@ -27,10 +26,7 @@ def agent_effects(data: dict[str, Any]) -> Iterator[Effect]:
     for index, service in enumerate(items(data.get("services"))):
         if isinstance(service, dict):
             yield from _service(service, ("services", index))
-    handlers = items(data.get("global_middleware"))
-    yield from _protections(handlers, ("global_middleware",))
-    if handlers and not any(is_protection(_type(handler)) for handler in handlers):
-        yield ("global_middleware",), "warning", NO_EFFECT
+    yield from _handlers(items(data.get("global_middleware")), ("global_middleware",))
     if data.get("health_checks"):
         yield ("health_checks",), "warning", NO_EFFECT
     yield from _hot_reload(data)
@@ -66,10 +62,8 @@ def _service(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
 
 
 def _refused(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
-    security = section(service, "security")
-    for key in ("auth", "cors"):
-        if security.get(key) is not None:
-            yield (*path, "security", key), "error", not_enforced(key)
+    if _wants_keys(section(section(service, "security"), "auth")):
+        yield (*path, "security", "auth", "config", "jwks_url"), "error", _NO_FETCHING
     if service.get("traffic_shaping"):
         yield (*path, "traffic_shaping"), "error", not_enforced("traffic_shaping")
     client_auth = section(service, "tls").get("client_auth")
@@ -112,40 +106,22 @@ def _load_balancing(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
 
 
 def _routes(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
-    routes = items(service.get("routes"))
-    narrow = [_narrows(route) for route in routes if isinstance(route, dict)]
-    if narrow and all(narrow):
-        # Whoever names only some paths keeps the others private: to publish them all would be to skip a protection.
-        yield (*path, "routes"), "error", f"the service is limited to some requests, which {_WHOLE_HOST}"
-    for index, route in enumerate(routes):
+    for index, route in enumerate(items(service.get("routes"))):
         if isinstance(route, dict):
-            here = (*path, "routes", index)
-            if _narrows(route) and not all(narrow):
-                yield (*here, "match"), "warning", NO_EFFECT
-            yield from _handlers(route, here)
+            yield from _handlers(items(route.get("handle")), (*path, "routes", index, "handle"))
 
 
-def _narrows(route: dict[str, Any]) -> bool:
-    match = section(route, "match")
-    return match.get("path", "*") not in _EVERYTHING or any(match.get(key) for key in ("method", "headers", "query"))
-
-
-def _handlers(route: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
-    handlers = items(route.get("handle"))
-    yield from _protections(handlers, (*path, "handle"))
+def _handlers(handlers: list[Any], path: KeyPath) -> Iterator[Effect]:
+    # What is no kind of handler, the models say.
     for index, handler in enumerate(handlers):
-        if _type(handler) in _HARMLESS and _type(handler) != "reverse_proxy":
-            yield (*path, "handle", index), "warning", NO_EFFECT
+        if _type(handler) in _UNNEEDED:
+            yield (*path, index), "warning", NO_EFFECT
+        elif isinstance(handler, dict) and _wants_keys(handler):
+            yield (*path, index, "config", "jwks_url"), "error", _NO_FETCHING
 
 
-def _protections(handlers: list[Any], path: KeyPath) -> Iterator[Effect]:
-    for index, handler in enumerate(handlers):
-        kind, here = _type(handler), (*path, index, "type")
-        if is_protection(kind):
-            yield here, "error", not_enforced(kind)
-        elif kind and kind not in _HARMLESS:
-            near = suggestion(kind, [*_HARMLESS, *sorted(PROTECTIONS)])
-            yield here, "error", f'"{kind[:60]}" is not a kind of handler{near or "; remove it"}'
+def _wants_keys(handler: dict[str, Any]) -> bool:
+    return _type(handler) == "jwt" and bool(section(handler, "config").get("jwks_url"))
 
 
 def _type(handler: Any) -> str:
