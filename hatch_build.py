@@ -16,6 +16,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 COMPILED = (
     "tunnel/*.py",
     "http/*.py",
+    "route/*.py",
     "net/channel.py",
     "net/flush.py",
     "net/http_client.py",
@@ -23,8 +24,10 @@ COMPILED = (
     "net/tunnel.py",
     "server/ingress.py",
     "server/relay.py",
+    "agent/block.py",
     "agent/dispatch.py",
     "agent/exchange.py",
+    "agent/upstreams.py",
 )
 INTERPRETED = {
     "__init__.py",

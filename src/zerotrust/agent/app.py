@@ -11,7 +11,7 @@ import structlog
 
 from zerotrust import __version__
 from zerotrust.agent.dispatch import Dispatch
-from zerotrust.agent.services import Services
+from zerotrust.agent.services import LiveService, Services
 from zerotrust.config.diff import Changes
 from zerotrust.config.load import Loaded
 from zerotrust.config.reload import Read, Reloader
@@ -23,6 +23,7 @@ from zerotrust.net.flush import Flusher
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tls import tunnel_client
 from zerotrust.pki.files import describe_file
+from zerotrust.pki.secrets import derive
 from zerotrust.telemetry import logs
 from zerotrust.tunnel.codes import Code
 from zerotrust.tunnel.session import Options
@@ -65,7 +66,7 @@ class Agent:
         self._options = Options(software=f"0trust/{__version__}")
         _check_identity(config)
         self._services = Services(flusher=self._flusher, tasks=tasks)
-        self._services.replace(config.services, config.global_middleware)
+        self._replace_services(config)
         self._server = config.server
         self._tls = _context(config)
         self._dispatch: Dispatch | None = None
@@ -99,7 +100,7 @@ class Agent:
         tls = _context(config)
         if "logging" in changes.sections:
             logs.configure(config.logging)
-        changed, gone = self._services.replace(config.services, config.global_middleware)
+        changed, gone = self._replace_services(config)
         self._server, self._tls = config.server, tls
         if self._dispatch is not None and self._dispatch.was_established:
             for live in changed:
@@ -108,6 +109,15 @@ class Agent:
                 self._dispatch.link.session.unregister(service_id)
         waiting = [key for key in changes.keys if key.startswith("server")] + list(changes.files)
         return [f"{key}: for the next connection" for key in waiting]
+
+    def _replace_services(self, config: AgentConfig) -> tuple[list[LiveService], list[str]]:
+        needed = any(service.load_balancing.session_affinity for service in config.services)
+        return self._services.replace(
+            config.services,
+            config.global_middleware,
+            health=config.health_checks.global_settings,
+            secret=derive(Path(config.server.key), "session affinity") if needed else b"",
+        )
 
     async def close(self) -> None:
         """Tell the server, and end."""

@@ -1,27 +1,30 @@
 """One request on the agent: between a stream of the tunnel and a connection to the backend."""
 
 import asyncio
+import math
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
 from zerotrust.agent.services import LiveService
+from zerotrust.agent.upstreams import Backend, Placement
 from zerotrust.errors import ForwardError, LocalProtocolError, UpstreamFailed, UpstreamTimeout
 from zerotrust.http.body import Kind, Writer, writer_for
 from zerotrust.http.forward import check_trailers, request_framing_lines, response_block
 from zerotrust.http.head import ResponseHead
 from zerotrust.net.http_client import BackendConnection
+from zerotrust.route.outlier import Failure
 from zerotrust.tunnel.codes import FLAG_ANNOUNCE, FLAG_TRAILERS, FLAG_UPGRADE, KIND_CHUNKED, KIND_NONE, Code
-from zerotrust.tunnel.outcome import code_for
+from zerotrust.tunnel.outcome import code_for, reason_for
 from zerotrust.tunnel.payloads import MAX_HEAD_BYTES, RequestOpen, pack_head
 from zerotrust.tunnel.session import Session
 from zerotrust.tunnel.stream import State, Stream
 
 _log = structlog.get_logger("exchange")
 
-SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
-"""Methods that may be sent again when a kept connection turns out to be closed (RFC 9110 s9.2.1)."""
+IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
+"""Methods that may be sent again where the first time came to nothing (RFC 9110 s9.2.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +44,23 @@ class Exchange:
 
     __slots__ = (
         "_answered",
+        "_backend",
+        "_began_at",
         "_connection",
         "_context",
         "_deadline",
+        "_fresh",
         "_held",
         "_held_trailers",
         "_left",
         "_method",
+        "_moved",
+        "_moved_at",
         "_owed",
+        "_placement",
+        "_repeatable",
         "_request",
         "_response_ended",
-        "_retried",
         "_service",
         "_stream",
         "_tunnelled",
@@ -73,22 +82,61 @@ class Exchange:
         self._answered = False
         self._response_ended = False
         self._tunnelled = False
-        self._retried = False
-        self._deadline = context.loop.time() + service.response_timeout
+        self._fresh = False
+        self._repeatable = request.kind == KIND_NONE and self._method in IDEMPOTENT
+        self._backend: Backend | None = None
+        self._placement: Placement | None = None
+        now = context.loop.time()
+        self._began_at = self._moved_at = now
+        self._moved = False
+        self._deadline = now + service.limits.response
         context.running.add(self)
 
     def start(self) -> None:
-        """Send the request on a kept connection, or on a new one."""
-        connection = None if self._retried else self._service.pool.take()
-        if connection is None:
-            self._service.pool.dial(self._dialled, self._unreachable)
+        """Send the request to an upstream, now or when one has room."""
+        upstreams = self._service.upstreams
+        backend = upstreams.only
+        if backend is None:
+            placement = self._placement = Placement(upstreams, self._request.block)
+            try:
+                backend = upstreams.admit(self, placement, self._began_at)
+            except ForwardError as error:
+                self._fail(error)
+                return
+        if backend is None:
+            self._deadline = math.inf
         else:
-            self._begin(connection)
+            self._connect(backend, self._began_at)
 
     def expire(self, now: float) -> None:
-        """Give up on a backend that has not begun to answer in time; called about every second."""
+        """Give up on what takes too long; called about every second."""
+        limits = self._service.limits
         if now >= self._deadline and not self._answered:
-            self._fail(UpstreamTimeout(f"no answer from the backend within {self._service.response_timeout:g} s"))
+            if self._placement is not None:
+                self._placement.failed(Failure.SERVER_ERROR, now)
+            self._fail(UpstreamTimeout(f"no answer from the backend within {limits.response:g} s"))
+        elif now - self._began_at >= (limits.tunnel_total if self._tunnelled else limits.total):
+            self._fail(UpstreamTimeout("it took longer than the service allows in total"))
+        elif self._moved:
+            self._moved = False
+            self._moved_at = now
+        elif now - self._moved_at >= (limits.tunnel_idle if self._tunnelled else limits.idle):
+            self._fail(UpstreamTimeout("nothing moved for longer than the service allows"))
+
+    # ---- while all upstreams are busy (agent.upstreams.Waiter)
+
+    def resume(self) -> None:
+        """There is room."""
+        placement, now = self._placement, self._context.loop.time()
+        backend = placement.take(now) if placement is not None else None
+        if backend is None:
+            self._fail(self._service.upstreams.busy("the upstream that became free is taken again"))
+        else:
+            self._connect(backend, now)
+
+    def refused(self, error: ForwardError) -> None:
+        """It has waited for too long."""
+        self._fail(error)
 
     # ---- from the server (tunnel.events.StreamSink)
 
@@ -96,6 +144,7 @@ class Exchange:
         """Never called: the session lets only the answering end send heads."""
 
     def data(self, payload: bytes, *, end: bool) -> None:
+        self._moved = True
         connection = self._connection
         if connection is None or (self._writer is None and not self._tunnelled):
             self._held.append((payload, end))
@@ -129,13 +178,16 @@ class Exchange:
         if kind is Kind.TUNNEL and not self._request.flags & FLAG_UPGRADE:
             self._fail(UpstreamFailed("the backend switched protocols without being asked"))
             return
+        block = response_block(head)
+        if self._placement is not None:
+            block += self._placement.answered(head.status, self._context.loop.time())
         self._answered = True
         announced = kind is Kind.NONE and head.content_length is not None and head.status != 204
         payload = pack_head(
             KIND_CHUNKED if kind is Kind.CLOSE else kind,
             FLAG_ANNOUNCE if announced else 0,
             (head.content_length or 0) if announced else length,
-            response_block(head),
+            block,
         )
         if len(payload) > MAX_HEAD_BYTES:
             self._fail(UpstreamFailed(f"the backend's head of {len(payload)} bytes is too large"))
@@ -143,12 +195,14 @@ class Exchange:
         self._context.session.send_head(self._stream, payload, end=kind is Kind.NONE)
         if kind is Kind.TUNNEL:
             self._tunnelled = True
+            self._began_at = self._moved_at = self._context.loop.time()
             if self._connection is not None:
                 self._send_held(self._connection)
         elif kind is Kind.NONE:
             self._complete()
 
     def body(self, data: bytes, *, end: bool) -> None:
+        self._moved = True
         if not self._context.session.send_data(self._stream, data, end=end) and self._connection is not None:
             self._connection.pause_reading()
         if end:
@@ -163,24 +217,64 @@ class Exchange:
         self._complete()
 
     def failed(self, error: ForwardError, *, untouched: bool) -> None:
-        self._connection = None
-        if untouched and not self._retried and self._request.kind == KIND_NONE and self._method in SAFE:
-            self._retried = True
-            self._writer = None
-            self.start()
+        connection, self._connection = self._connection, None
+        backend = self._backend
+        closed_idle = untouched and connection is not None and connection.reused
+        if closed_idle and self._repeatable and backend is not None:
+            self._fresh = True
+            self._connect(backend, self._context.loop.time())
         elif self._response_ended:
             # All that the backend said is on its way. That it takes no more does not undo it.
             self._context.session.reset(self._stream, Code.NO_ERROR, str(error))
             self._retire()
-        else:
+            self._end_placement()
+        elif self._answered or closed_idle:
+            # What became of an idle connection says nothing about the upstream.
+            self._fail(error)
+        elif not (untouched and self._repeatable):
+            if self._placement is not None:
+                self._placement.failed(Failure.RESET, self._context.loop.time())
+            self._fail(error)
+        elif not self._move(Failure.RESET, error):
             self._fail(error)
 
     def drained(self) -> None:
+        self._moved = True
         owed, self._owed = self._owed, 0
         if owed:
             self._consumed(owed)
 
     # ---- inside
+
+    def _connect(self, backend: Backend, now: float) -> None:
+        """Send the request on a kept connection, or on a new one."""
+        self._backend = backend
+        self._deadline = now + self._service.limits.response
+        connection = None if self._fresh else backend.pool.take(now, careful=not self._repeatable)
+        if connection is None:
+            backend.pool.dial(self._dialled, self._unreachable)
+        else:
+            self._begin(connection)
+
+    def _move(self, failure: Failure, error: ForwardError) -> bool:
+        """Try another upstream, after one that failed before it could have done anything; False where none is left."""
+        placement, before = self._placement, self._backend
+        if placement is None or before is None:
+            return False
+        now = self._context.loop.time()
+        backend = placement.move(failure, now)
+        if backend is None:
+            return False
+        _log.info(
+            "another upstream is tried",
+            service=self._service.id,
+            request=self._request.request_id,
+            upstream=before.address,
+            reason=str(error),
+        )
+        self._fresh = False
+        self._connect(backend, now)
+        return True
 
     def _dialled(self, connection: BackendConnection) -> None:
         if self._left:
@@ -189,7 +283,7 @@ class Exchange:
             self._begin(connection)
 
     def _unreachable(self, error: ForwardError) -> None:
-        if not self._left:
+        if not self._left and not self._move(Failure.CONNECT, error):
             self._fail(error)
 
     def _begin(self, connection: BackendConnection) -> None:
@@ -198,8 +292,9 @@ class Exchange:
         self._connection = connection
         connection.begin(self, self._method)
         kind = Kind(request.kind)
+        edits = self._backend.edits if self._backend is not None else None
         connection.send(
-            request.block
+            (request.block if edits is None else edits.apply(request.block))
             + request_framing_lines(kind, request.length, upgrade=upgrade, te=bool(request.flags & FLAG_TRAILERS))
         )
         if not upgrade:
@@ -232,7 +327,7 @@ class Exchange:
     def _consumed(self, count: int) -> None:
         """The backend takes the request: its time to answer begins again."""
         now = self._context.loop.time()
-        self._deadline = now + self._service.response_timeout
+        self._deadline = now + self._service.limits.response
         self._context.session.consumed(self._stream, count, now)
 
     def _write(self, connection: BackendConnection, payload: bytes, *, end: bool, trailers: bytes = b"") -> None:
@@ -262,6 +357,7 @@ class Exchange:
         else:
             connection.detach()
             self._context.session.reset(self._stream, Code.NO_ERROR, "the answer is complete")
+        self._end_placement()
 
     def _finish_tunnel(self) -> None:
         """Close the connection when both directions have ended."""
@@ -269,17 +365,19 @@ class Exchange:
             connection, self._connection = self._connection, None
             self._retire()
             connection.finish()
+            self._end_placement()
 
     def _fail(self, error: ForwardError) -> None:
         log = _log.debug if self._tunnelled else _log.warning
         log(
             "request failed",
             service=self._service.id,
+            upstream=self._backend.address if self._backend is not None else None,
             request=self._request.request_id,
             code=error.code,
             reason=str(error),
         )
-        self._context.session.reset(self._stream, code_for(error), str(error))
+        self._context.session.reset(self._stream, code_for(error), reason_for(error))
         self._leave()
 
     def _leave(self) -> None:
@@ -288,6 +386,14 @@ class Exchange:
         self._retire()
         if connection is not None:
             connection.detach()
+        self._end_placement()
+
+    def _end_placement(self) -> None:
+        """Make room for the next request: when the connection of this one is back in its pool, or closed."""
+        placement = self._placement
+        if placement is not None:
+            self._placement = None
+            placement.end(self, self._context.loop.time())
 
     def _retire(self) -> None:
         self._left = True

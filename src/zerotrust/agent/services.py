@@ -1,32 +1,70 @@
 """The services of this agent as they are served now, and what changes when the file does."""
 
+import asyncio
+import math
+import random
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
+
+from zerotrust.agent.probe import Probe
+from zerotrust.agent.upstreams import Backend, Upstreams
+from zerotrust.model.agent import GlobalHealthSettings
 from zerotrust.model.handlers import Handler
 from zerotrust.model.policy import ServicePolicy
-from zerotrust.model.service import Service
+from zerotrust.model.service import Service, ServiceTls, Upstream
 from zerotrust.net.flush import Flusher
-from zerotrust.net.http_client import BackendPool
+from zerotrust.net.http_client import IDLE_TIMEOUT, BackendPool, Reach
 from zerotrust.net.tasks import Tasks
-from zerotrust.net.tls import backend
+from zerotrust.net.tls import backend as backend_tls
 from zerotrust.tunnel.messages import Register
+
+_log = structlog.get_logger("services")
 
 RESPONSE_TIMEOUT: Final = 120.0
 """For the first byte of an answer where the service names no `timeout`: what the original program waited."""
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long the parts of a request may take, in seconds; infinity is no limit.
+
+    Attributes:
+        response: until a backend that has the request begins to answer.
+        idle: without any progress; `tunnel_idle` after an upgrade.
+        total: from the beginning to the end; `tunnel_total` from the upgrade on.
+    """
+
+    response: float = RESPONSE_TIMEOUT
+    idle: float = math.inf
+    total: float = math.inf
+    tunnel_idle: float = math.inf
+    tunnel_total: float = math.inf
+
+    @classmethod
+    def of(cls, service: Service) -> "Limits":
+        """What the service's file asks for."""
+        return cls(
+            response=service.timeout or service.load_balancing.timeout or RESPONSE_TIMEOUT,
+            idle=service.idle_timeout or math.inf,
+            total=service.total_timeout or math.inf,
+            tunnel_idle=service.websocket_idle_timeout or math.inf,
+            tunnel_total=service.websocket_max_duration or math.inf,
+        )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class LiveService:
-    """A service and the pool of connections to its backend."""
+    """A service and its upstreams."""
 
     id: str
     service: Service
     policy: ServicePolicy | None
-    pool: BackendPool
-    response_timeout: float
+    upstreams: Upstreams
+    limits: Limits
 
     def announcement(self) -> Register:
         """What the server is told: never the backend's address."""
@@ -46,6 +84,7 @@ class Services:
         self._flusher = flusher
         self._tasks = tasks
         self._live: dict[str, LiveService] = {}
+        self._replaced: list[Upstreams] = []
 
     def get(self, service_id: str) -> LiveService | None:
         """The service of this id."""
@@ -57,45 +96,115 @@ class Services:
         return list(self._live.values())
 
     def replace(
-        self, services: Sequence[Service], global_middleware: Sequence[Handler] = ()
+        self,
+        services: Sequence[Service],
+        global_middleware: Sequence[Handler] = (),
+        *,
+        health: GlobalHealthSettings | None = None,
+        secret: bytes = b"",
     ) -> tuple[list[LiveService], list[str]]:
         """Serve these from now on: the new and changed ones, and the ids that are gone.
 
-        Requests that are under way end where they began.
+        Requests that are under way end where they began. A service that is the same keeps its connections, and what is
+        known of the health of its upstreams.
+
+        Args:
+            health: what health checks take where they say nothing themselves.
+            secret: for the cookies of session affinity; 32 random bytes that a restart does not change.
 
         Raises:
-            PkiError: a backend's authority can't be read; nothing has changed then.
+            PkiError: a certificate for a backend can't be used; nothing has changed then.
         """
-        wanted = {service.service_id: service for service in services}
+        wanted = {service.service_id: _with_defaults(service, health or GlobalHealthSettings()) for service in services}
         changed = [
-            self._provision(service, policy)
+            self._provision(service, policy, secret)
             for service_id, service in wanted.items()
             for policy in [ServicePolicy.of(service, global_middleware)]
             if (live := self._live.get(service_id)) is None or (live.service, live.policy) != (service, policy)
         ]
         gone = [service_id for service_id in self._live if service_id not in wanted]
         for service_id in gone:
-            self._live.pop(service_id).pool.close()
+            self._replace(self._live.pop(service_id).upstreams)
         for live in changed:
             if (before := self._live.get(live.id)) is not None:
-                before.pool.close()
+                self._replace(before.upstreams)
             self._live[live.id] = live
         return changed, gone
 
     def sweep(self, now: float) -> None:
-        """Close backend connections that have been idle for too long."""
+        """What is due about every second: idle connections, waiting requests, upstreams to probe or to bring back."""
+        self._replaced = [upstreams for upstreams in self._replaced if upstreams.awaited]
+        for upstreams in (*(live.upstreams for live in self._live.values()), *self._replaced):
+            upstreams.sweep(now)
         for live in self._live.values():
-            live.pool.sweep(now)
+            for backend in live.upstreams.due(now):
+                self._probe(live, backend)
 
     def close(self) -> None:
         """Close all idle backend connections."""
         for live in self._live.values():
-            live.pool.close()
+            live.upstreams.close()
 
-    def _provision(self, service: Service, policy: ServicePolicy | None) -> LiveService:
-        host, port, secured = service.first_upstream
-        context: ssl.SSLContext | None = None
-        if secured:
-            context = backend(authority=service.tls.ca_file if service.tls else None)
-        pool = BackendPool(host=host, port=port, tls=context, flusher=self._flusher, tasks=self._tasks)
-        return LiveService(service.service_id, service, policy, pool, service.timeout or RESPONSE_TIMEOUT)
+    def _probe(self, live: LiveService, backend: Backend) -> None:
+        def report(failure: str) -> None:
+            live.upstreams.probed(backend, failure, loop.time())
+
+        loop = asyncio.get_running_loop()
+        if backend.check is not None:
+            Probe(backend, backend.check, host=backend.host, report=report)
+
+    def _replace(self, upstreams: Upstreams) -> None:
+        upstreams.close()
+        self._replaced.append(upstreams)
+
+    def _provision(self, service: Service, policy: ServicePolicy | None, secret: bytes) -> LiveService:
+        upstreams = Upstreams(
+            service,
+            [BackendPool(reach, flusher=self._flusher, tasks=self._tasks) for reach in _reaches(service)],
+            secret=secret,
+            rng=random.Random(),  # noqa: S311 - for jitter and for shares, not for secrets
+            now=asyncio.get_running_loop().time(),
+        )
+        return LiveService(service.service_id, service, policy, upstreams, Limits.of(service))
+
+
+def _reaches(service: Service) -> list[Reach]:
+    endpoints = [service.endpoint(upstream) for upstream in service.backends]
+    asked = service.tls or ServiceTls()
+    context: ssl.SSLContext | None = None
+    if any(endpoint.secured for endpoint in endpoints):
+        context = backend_tls(asked)
+        if asked.insecure_skip_verify:
+            _log.warning("backends are not verified: whoever is on the way can be one", service=service.service_id)
+    kept = service.load_balancing.keep_alive_timeout
+    return [
+        Reach(
+            endpoint,
+            tls=context if endpoint.secured else None,
+            server_name=asked.server_name,
+            connect_timeout=service.connect_timeout,
+            idle_timeout=IDLE_TIMEOUT if kept is None else kept,
+        )
+        for endpoint in endpoints
+    ]
+
+
+def _with_defaults(service: Service, health: GlobalHealthSettings) -> Service:
+    """The service with `health_checks.global_settings` wherever its checks say nothing."""
+    if not any(upstream.health_check for upstream in service.upstreams):
+        return service
+    return service.model_copy(update={"upstreams": [_with_default(upstream, health) for upstream in service.upstreams]})
+
+
+def _with_default(upstream: Upstream, health: GlobalHealthSettings) -> Upstream:
+    check = upstream.health_check
+    if check is None:
+        return upstream
+    defaults = {
+        "interval": health.check_interval,
+        "timeout": health.timeout,
+        "unhealthy_threshold": health.unhealthy_threshold,
+        "healthy_threshold": health.healthy_threshold,
+    }
+    missing = {key: value for key, value in defaults.items() if key not in check.model_fields_set}
+    return upstream.model_copy(update={"health_check": check.model_copy(update=missing)})

@@ -27,8 +27,8 @@ def agent_effects(data: dict[str, Any]) -> Iterator[Effect]:
         if isinstance(service, dict):
             yield from _service(service, ("services", index))
     yield from _handlers(items(data.get("global_middleware")), ("global_middleware",))
-    if data.get("health_checks"):
-        yield ("health_checks",), "warning", NO_EFFECT
+    if section(data, "health_checks").get("endpoints"):
+        yield ("health_checks", "endpoints"), "warning", "has no effect: the agent listens at no port"
     yield from _hot_reload(data)
 
 
@@ -50,8 +50,6 @@ def _hot_reload(data: dict[str, Any]) -> Iterator[Effect]:
 def _service(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
     yield from _refused(service, path)
     yield from _tls(service, path)
-    yield from _upstreams(service, path)
-    yield from _load_balancing(service, path)
     yield from _routes(service, path)
     if service.get("monitoring"):
         yield (*path, "monitoring"), "warning", NO_EFFECT
@@ -72,37 +70,10 @@ def _refused(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
 
 
 def _tls(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
-    # `ca_file` says whom to believe on the way to the backend, and is obeyed; `client_auth` is refused above.
+    # What is about the way to the backends is obeyed; `client_auth` is refused above.
     for key, value in section(service, "tls").items():
-        if value and key in ("cert_file", "key_file", "min_version", "ciphers", "client_ca_file"):
+        if value and key in ("cert_file", "key_file", "ciphers", "client_ca_file"):
             yield (*path, "tls", key), "warning", NO_EFFECT
-
-
-def _upstreams(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
-    upstreams = items(service.get("upstreams"))
-    if len(upstreams) > 1:
-        yield (*path, "upstreams"), "warning", "only the first upstream is used in this release"
-    for index, upstream in enumerate(upstreams):
-        for key in ("health_check", "max_connections"):
-            if isinstance(upstream, dict) and upstream.get(key):
-                yield (*path, "upstreams", index, key), "warning", NO_EFFECT
-
-
-def _load_balancing(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
-    asked, upstreams = section(service, "load_balancing"), items(service.get("upstreams"))
-    several = len(upstreams) > 1
-    checked = any(isinstance(upstream, dict) and upstream.get("health_check") for upstream in upstreams)
-    in_vain = {
-        "policy": several,
-        "health_check_required": checked,
-        "session_affinity": several,
-        "max_connections": True,
-        "timeout": True,
-        "keep_alive_timeout": True,
-    }
-    for key, vain in in_vain.items():
-        if vain and asked.get(key):
-            yield (*path, "load_balancing", key), "warning", NO_EFFECT
 
 
 def _routes(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:

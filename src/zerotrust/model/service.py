@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal, NamedTuple
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from zerotrust.model.base import Duration, HostName, Model, split_address
-from zerotrust.model.fields import refuse_condition
+from zerotrust.model.fields import FieldName, FieldValue, refuse_condition
 from zerotrust.model.handler_settings import CorsConfig
 from zerotrust.model.handlers import FINAL, Authentication, Handler, ReverseProxy
 from zerotrust.model.handlers import Cors as CorsHandler
@@ -25,6 +25,7 @@ _SCHEMES = {"http": "http", "ws": "http", "https": "https", "wss": "https"}
 
 
 _UNIX: Final = "unix:"
+_TARGET: Final = re.compile(r"/[\x21\x22\x24-\x7e]*")
 _HOST_FIELD: Final = re.compile(r"[\[\]:%!$&'()*+,;=._~0-9A-Za-z-]{1,255}")
 
 
@@ -95,14 +96,38 @@ class HealthCheck(Model):
     """How an upstream is asked whether it is well: by a request, or (`type: tcp`) by a connection alone."""
 
     type: Literal["http", "tcp"] = "http"
+    """A request, or a connection alone."""
+
     path: str = "/"
-    method: str = "GET"
+    """What is asked for, with its query."""
+
+    method: FieldName = "GET"
+    """The method of the request."""
+
     interval: Duration = 30.0
+    """Time from one check to the next, give or take a tenth."""
+
     timeout: Duration = 5.0
-    headers: dict[str, str] = {}
+    """How long the upstream has for an answer."""
+
+    headers: dict[FieldName, FieldValue] = {}
+    """Fields of the request. Host is the one that the service's requests have, unless it stands here."""
+
     expected_status: StatusRanges = ((200, 299),)
+    """The answers that are good: 200, "2xx", "200-399" or a list of these. Redirects are not followed."""
+
     unhealthy_threshold: int = Field(default=3, ge=1)
+    """So many failed checks in a row, and the upstream counts as down."""
+
     healthy_threshold: int = Field(default=2, ge=1)
+    """So many good checks in a row, and it counts as up again."""
+
+    @field_validator("path")
+    @classmethod
+    def _a_target(cls, value: str) -> str:
+        if not _TARGET.fullmatch(value):
+            raise ValueError(f'"{value[:60]}" is not a path; write for example /health')
+        return value
 
 
 class Upstream(Model):
@@ -408,8 +433,8 @@ class Service(Model):
         host, port = split_address(rest if separator else written, default_port=443 if kind == "https" else 80)
         return Endpoint(host, port, secured=kind == "https")
 
-    @property
-    def first_upstream(self) -> tuple[str, int, bool]:
-        """Host, port and whether to speak TLS to it."""
-        host, port, secured, _ = self.endpoint(self.backends[0])
-        return host, port, secured
+    def host_for(self, endpoint: Endpoint) -> str:
+        """The Host that requests to an upstream have; where it is the client's, the first of the service's names."""
+        if self.host_header == "upstream":
+            return endpoint.authority
+        return self.host_names[0] if self.host_header == "preserve" else self.host_header

@@ -5,8 +5,10 @@ a TUNNEL. It is used for one request at a time.
 """
 
 import asyncio
+import select
 import ssl
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
 from typing import Final, Protocol
@@ -14,6 +16,7 @@ from typing import Final, Protocol
 from zerotrust.errors import ForwardError, HttpError, UpstreamFailed, UpstreamTimeout, UpstreamUnreachable
 from zerotrust.http.body import Kind, Reader, reader_for, response_framing
 from zerotrust.http.head import ResponseHead, find_head_end, parse_response
+from zerotrust.model.service import Endpoint
 from zerotrust.net.channel import Channel, describe
 from zerotrust.net.flush import Flusher
 from zerotrust.net.tasks import Tasks
@@ -49,7 +52,7 @@ class ResponseSink(Protocol):
         """The answer has ended with trailer fields."""
 
     def failed(self, error: ForwardError, *, untouched: bool) -> None:
-        """The connection is of no more use. `untouched`: it was reused and not one byte of an answer came."""
+        """The connection is of no more use. `untouched`: not one byte of an answer came."""
 
     def drained(self) -> None:
         """The backend takes more: `congested` has become False."""
@@ -60,6 +63,7 @@ class BackendConnection(Channel):
 
     __slots__ = (
         "_buffer",
+        "_heard",
         "_input_ended",
         "_method",
         "_pool",
@@ -80,6 +84,7 @@ class BackendConnection(Channel):
         self._reader: Reader | None = None
         self._buffer = b""
         self._searched = 0
+        self._heard = False
         self._input_ended = False
         self.state = State.IDLE
         self.keep = True
@@ -95,7 +100,17 @@ class BackendConnection(Channel):
         """The sink is about to send a request with `send`."""
         self._sink = sink
         self._method = method
+        self._heard = False
         self.state = State.HEAD
+
+    def has_unread(self) -> bool:
+        """Something arrived that the loop has not handed over yet; while the connection is idle, that is its end."""
+        raw = self.transport.get_extra_info("socket") if self.transport is not None else None
+        if raw is None:
+            return False
+        poll = select.poll()
+        poll.register(raw.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     def release(self) -> None:
         """The request and its answer are complete; into the pool, if the connection may be used again."""
@@ -153,7 +168,7 @@ class BackendConnection(Channel):
             # TLS has no half-close: the end of the connection is the end of what the backend says.
             self.eof_received()
         if self._sink is not None:
-            untouched = self.reused and self.state is State.HEAD and not self._buffer
+            untouched = self.state is State.HEAD and not self._buffer and not self._heard
             self._fail(UpstreamFailed(f"the backend broke off: {describe(error)}"), untouched=untouched)
 
     def drained(self) -> None:
@@ -177,6 +192,7 @@ class BackendConnection(Channel):
             self._buffer = buffer[end:]
             self._searched = 0
             if 100 <= head.status < 200 and head.status != 101:
+                self._heard = True
                 sink.response_interim(head)
                 continue
             rest, self._buffer = self._buffer, b""
@@ -233,39 +249,57 @@ class BackendConnection(Channel):
             sink.failed(error, untouched=untouched)
 
 
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How a backend is reached: where it listens, what TLS it must speak, and for how long it is tried and kept.
+
+    Attributes:
+        server_name: what its certificate must name, where that is not the endpoint's host.
+        connect_timeout: seconds to connect in, TLS included.
+        idle_timeout: seconds that a connection is kept for the next request.
+    """
+
+    endpoint: Endpoint
+    tls: ssl.SSLContext | None = None
+    server_name: str | None = None
+    connect_timeout: float = CONNECT_TIMEOUT
+    idle_timeout: float = IDLE_TIMEOUT
+
+
 class BackendPool:
     """The connections to one backend. The last one used is used next, so that those not needed time out."""
 
-    def __init__(
-        self,
-        *,
-        host: str,
-        port: int,
-        tls: ssl.SSLContext | None,
-        flusher: Flusher,
-        tasks: Tasks,
-    ) -> None:
-        self._host = host
-        self._port = port
-        self._tls = tls
+    def __init__(self, reach: Reach, *, flusher: Flusher, tasks: Tasks) -> None:
+        self._reach = reach
+        self._idle_timeout = reach.idle_timeout
         self._flusher = flusher
         self._tasks = tasks
         self._loop = asyncio.get_running_loop()
         self._idle: list[BackendConnection] = []
         self._closed = False
 
-    def take(self) -> BackendConnection | None:
-        """An idle connection, ready for `begin`."""
+    def take(self, now: float, *, careful: bool) -> BackendConnection | None:
+        """An idle connection, ready for `begin`.
+
+        Args:
+            careful: what is to be sent can't be sent again. A backend closes an idle connection when it likes, and what
+                crosses that on its way is lost: look whether its end has arrived, though the loop has not said so yet.
+        """
         while self._idle:
             connection = self._idle.pop()
-            if connection.usable:
+            if (
+                connection.usable
+                and now - connection.idle_since < self._idle_timeout
+                and not (careful and connection.has_unread())
+            ):
                 connection.reused = True
                 return connection
+            connection.close()
         return None
 
     def dial(self, ready: Callable[[BackendConnection], None], failed: Callable[[ForwardError], None]) -> None:
         """Open a connection; one of the two is called, later."""
-        self._tasks.spawn(self._dial(ready, failed), f"dial {self._host}:{self._port}")
+        self._tasks.spawn(self._dial(ready, failed), "dial a backend")
 
     def put(self, connection: BackendConnection) -> None:
         """Take a connection back."""
@@ -282,7 +316,7 @@ class BackendPool:
 
     def sweep(self, now: float) -> None:
         """Close what has been idle for too long."""
-        expired = [connection for connection in self._idle if now - connection.idle_since > IDLE_TIMEOUT]
+        expired = [connection for connection in self._idle if now - connection.idle_since >= self._idle_timeout]
         for connection in expired:
             self._idle.remove(connection)
             connection.close()
@@ -295,21 +329,13 @@ class BackendPool:
             connection.close()
 
     async def _dial(self, ready: Callable[[BackendConnection], None], failed: Callable[[ForwardError], None]) -> None:
-        # The loop's own TLS, not the faster one that net.loop puts over it: aiofastnet 1.2.0 forgets what it holds when
-        # reading is paused, until the backend sends more.
-        connect = partial(type(self._loop).create_connection, self._loop) if self._tls else self._loop.create_connection
         connection = BackendConnection(self._flusher, self)
+        seconds = self._reach.connect_timeout
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                await connect(
-                    connection.as_protocol,
-                    self._host,
-                    self._port,
-                    ssl=self._tls,
-                    server_hostname=self._host if self._tls else None,
-                )
+            async with asyncio.timeout(seconds):
+                await self._connect(connection)
         except TimeoutError:
-            failed(UpstreamTimeout(f"the backend did not accept a connection within {CONNECT_TIMEOUT:g} s"))
+            failed(UpstreamTimeout(f"the backend did not accept a connection within {seconds:g} s"))
         except OSError as error:
             failed(UpstreamUnreachable(f"the backend cannot be reached: {describe(error)}"))
         else:
@@ -317,3 +343,19 @@ class BackendPool:
                 ready(connection)
             else:
                 failed(UpstreamFailed("the backend closed the connection at once"))
+
+    async def _connect(self, connection: BackendConnection) -> None:
+        endpoint, tls = self._reach.endpoint, self._reach.tls
+        if endpoint.path:
+            await self._loop.create_unix_connection(connection.as_protocol, endpoint.path)
+            return
+        # The loop's own TLS, not the faster one that net.loop puts over it: aiofastnet 1.2.0 forgets what it holds when
+        # reading is paused, until the backend sends more.
+        connect = partial(type(self._loop).create_connection, self._loop) if tls else self._loop.create_connection
+        await connect(
+            connection.as_protocol,
+            endpoint.host,
+            endpoint.port,
+            ssl=tls,
+            server_hostname=(self._reach.server_name or endpoint.host) if tls else None,
+        )

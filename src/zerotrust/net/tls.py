@@ -2,9 +2,13 @@
 
 import ssl
 from pathlib import Path
+from typing import Final
 
 from zerotrust.errors import PkiError
+from zerotrust.model.service import ServiceTls
 from zerotrust.tunnel.codes import ALPN
+
+_VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
 def tunnel_server(*, certificate: str, key: str, authority: str) -> ssl.SSLContext:
@@ -29,16 +33,30 @@ def tunnel_client(*, certificate: str, key: str, authority: str) -> ssl.SSLConte
     return _tunnel(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), certificate, key, authority)
 
 
-def backend(*, authority: str | None) -> ssl.SSLContext:
+def backend(asked: ServiceTls) -> ssl.SSLContext:
     """Towards a backend with https: verified against the system's authorities, or the given one.
 
     Raises:
-        PkiError: the file is missing or holds no certificate.
+        PkiError: a file is missing, or holds no certificate or key that can be used.
     """
     try:
-        return ssl.create_default_context(cafile=authority)
+        context = ssl.create_default_context(cafile=asked.ca_file)
     except (OSError, ssl.SSLError) as error:
-        raise PkiError(f"{authority}: cannot be used as the backend's authority: {_reason(error)}") from error
+        raise PkiError(f"{asked.ca_file}: cannot be used as the backend's authority: {_reason(error)}") from error
+    if asked.insecure_skip_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if asked.min_version is not None:
+        context.minimum_version = _VERSIONS[asked.min_version]
+    if asked.client_cert_file is not None:
+        try:
+            # Without a password of its own OpenSSL would ask for one at the terminal.
+            context.load_cert_chain(asked.client_cert_file, asked.client_key_file, password="")
+        except (OSError, ssl.SSLError) as error:
+            raise PkiError(
+                f"{asked.client_cert_file} cannot be used as the agent's certificate for a backend: {_reason(error)}"
+            ) from error
+    return context
 
 
 def _tunnel(context: ssl.SSLContext, certificate: str, key: str, authority: str) -> ssl.SSLContext:

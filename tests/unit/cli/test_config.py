@@ -14,10 +14,10 @@ def test_a_good_file(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
     monkeypatch.chdir(FOLDER / "valid")
     assert status(["config", "check", "agent-simple.yaml"]) == 0
     assert capsys.readouterr().out == "agent-simple.yaml: ok, agent configuration, no warnings\n"
-    assert status(["config", "check", "agent-pihole.yaml"]) == 0
+    assert status(["config", "check", "server-era-a.yaml"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("warning: agent-pihole.yaml:12:9: ")
-    assert lines[1] == "agent-pihole.yaml: ok, agent configuration, 1 warning"
+    assert lines[0].startswith("warning: server-era-a.yaml:17:21: ")
+    assert lines[-1] == "server-era-a.yaml: ok, server configuration, 2 warnings"
 
 
 def test_a_bad_file(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,9 @@ def said(**service: Any) -> list[tuple[str, str]]:
         {"load_balancing": {"policy": "round_robin", "health_check_required": True, "session_affinity": True}},
         {"upstreams": [{"address": "x:1", "health_check": None}]},
         {"timeout": "90s"},
-        {"tls": {"ca_file": "x"}},
+        {"tls": {"ca_file": "x", "min_version": "1.3", "server_name": "y"}},
+        {"upstreams": [{"address": "x:1", "health_check": {"path": "/"}, "max_connections": 5}, {"address": "y:1"}]},
+        {"load_balancing": {"timeout": "5s", "max_connections": 5, "keep_alive_timeout": "5s"}},
         {"listen_on": "both", "http_redirect": True},
         {"listen_on": "https"},
         {"tls": {"client_auth": "none"}},
@@ -44,16 +46,11 @@ def test_what_happens_anyway_needs_no_word(service: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("service", "key"),
     [
-        ({"upstreams": [{"address": "x:1", "health_check": {"path": "/"}}]}, "upstreams[0].health_check"),
-        ({"upstreams": [{"address": "x:1", "max_connections": 5}]}, "upstreams[0].max_connections"),
-        ({"upstreams": [{"address": "x:1"}, {"address": "y:1"}]}, "upstreams"),
-        ({"load_balancing": {"timeout": "5s"}}, "load_balancing.timeout"),
-        ({"load_balancing": {"max_connections": 5}}, "load_balancing.max_connections"),
-        ({"load_balancing": {"keep_alive_timeout": "5s"}}, "load_balancing.keep_alive_timeout"),
         ({"listen_on": "http"}, "listen_on"),
         ({"http_redirect": False}, "http_redirect"),
         ({"monitoring": {"metrics_enabled": True}}, "monitoring"),
-        ({"tls": {"ca_file": "x", "min_version": "1.3"}}, "tls.min_version"),
+        ({"tls": {"ca_file": "x", "ciphers": ["A"]}}, "tls.ciphers"),
+        ({"tls": {"cert_file": "x"}}, "tls.cert_file"),
         ({"routes": [{"handle": [{"type": "headers"}, {"type": "GZIP"}]}]}, "routes[0].handle[1]"),
     ],
 )
@@ -84,12 +81,12 @@ def test_protection_that_is_not_given_is_refused(service: dict[str, Any], key: s
 def test_the_whole_file() -> None:
     data = {
         "global_middleware": [{"type": "headers"}, {"type": "logging"}],
-        "health_checks": {"endpoints": []},
+        "health_checks": {"global_settings": {"timeout": "1s"}, "endpoints": [{"path": "/"}]},
         "hot_reload": {"debounce_delay": "1s", "graceful_timeout": "1s"},
     }
     assert [dotted(path) for path, _, _ in agent_effects(data)] == [
         "global_middleware[1]",
-        "health_checks",
+        "health_checks.endpoints",
         "hot_reload.graceful_timeout",
     ]
     jwt = {

@@ -1,6 +1,7 @@
 """A backend's connection without a network: when it is used again, and what its end means."""
 
 import asyncio
+import socket
 
 import pytest
 
@@ -8,8 +9,9 @@ from tests.kits.transport import FakeTransport
 from zerotrust.errors import ForwardError
 from zerotrust.http.body import Kind
 from zerotrust.http.head import ResponseHead
+from zerotrust.model.service import Endpoint
 from zerotrust.net.flush import Flusher
-from zerotrust.net.http_client import BackendConnection, BackendPool
+from zerotrust.net.http_client import IDLE_TIMEOUT, BackendConnection, BackendPool, Reach
 from zerotrust.net.tasks import Tasks
 
 pytestmark = pytest.mark.anyio
@@ -22,7 +24,7 @@ class Owner:
 
     def __init__(self, *, tls: bool = False) -> None:
         flusher = Flusher(asyncio.get_running_loop())
-        self.pool = BackendPool(host="a", port=1, tls=None, flusher=flusher, tasks=Tasks())
+        self.pool = BackendPool(Reach(Endpoint("a", 1, False)), flusher=flusher, tasks=Tasks())
         self.connection = BackendConnection(flusher, self.pool)
         self.transport = FakeTransport(self.connection, tls=tls)
         self.said = b""
@@ -32,6 +34,9 @@ class Owner:
     def ask(self) -> None:
         self.connection.begin(self, b"GET")
         self.connection.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+
+    def take(self, after: float = 0.0) -> BackendConnection | None:
+        return self.pool.take(asyncio.get_running_loop().time() + after, careful=False)
 
     def response_interim(self, head: ResponseHead) -> None: ...
 
@@ -51,6 +56,7 @@ class Owner:
 
     def failed(self, error: ForwardError, *, untouched: bool) -> None:
         self.error = error
+        self.untouched = untouched
 
     def drained(self) -> None: ...
 
@@ -66,7 +72,7 @@ async def test_connection_is_read_again_when_it_is_used_again(answer: bytes) -> 
     owner = Owner()
     owner.ask()
     owner.connection.data_received(answer)
-    assert owner.pool.take() is owner.connection
+    assert owner.take() is owner.connection
     assert owner.transport.is_reading()
 
 
@@ -76,7 +82,7 @@ async def test_body_until_the_end_of_the_connection_is_the_last() -> None:
     owner.connection.data_received(b"HTTP/1.1 200 OK\r\n\r\nok")
     owner.connection.eof_received()
     assert (owner.said, owner.ends) == (b"ok", 1)
-    assert owner.pool.take() is None
+    assert owner.take() is None
 
 
 async def test_idle_connection_that_has_ended_is_not_used_again() -> None:
@@ -84,7 +90,7 @@ async def test_idle_connection_that_has_ended_is_not_used_again() -> None:
     owner.ask()
     owner.connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
     owner.connection.eof_received()
-    assert owner.pool.take() is None
+    assert owner.take() is None
 
 
 async def test_connection_of_a_service_that_was_replaced_is_closed_after_its_request() -> None:
@@ -125,3 +131,57 @@ async def test_relay_over_tls_that_ends_without_a_word_has_ended() -> None:
     owner.connection.data_received(SWITCH + b"bye")
     owner.connection.connection_lost(None)
     assert (owner.said, owner.ends) == (b"bye", 1)
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+async def test_connection_that_was_idle_for_long_is_closed_not_used() -> None:
+    """A backend that keeps connections for five seconds is about to close it."""
+    owner = Owner()
+    owner.ask()
+    owner.connection.data_received(OK)
+    assert owner.take(IDLE_TIMEOUT) is None
+    assert owner.transport.is_closing()
+
+
+@pytest.mark.parametrize(
+    ("before", "untouched"), [(b"", True), (b"H", False), (b"HTTP/1.1 103 Early Hints\r\n\r\n", False)]
+)
+async def test_whether_a_byte_of_an_answer_came(before: bytes, untouched: bool) -> None:
+    owner = Owner()
+    owner.ask()
+    if before:
+        owner.connection.data_received(before)
+    owner.connection.connection_lost(ConnectionResetError())
+    assert owner.error is not None
+    assert owner.untouched is untouched
+
+
+async def test_whether_a_byte_came_is_asked_for_each_request() -> None:
+    owner = Owner()
+    owner.ask()
+    owner.connection.data_received(b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK)
+    assert owner.take() is owner.connection
+    owner.ask()
+    owner.connection.connection_lost(None)
+    assert owner.untouched and owner.connection.reused
+
+
+async def test_end_that_the_loop_has_not_told_of_yet_is_seen_by_who_is_careful() -> None:
+    loop, flusher = asyncio.get_running_loop(), Flusher(asyncio.get_running_loop())
+    listener = socket.create_server(("127.0.0.1", 0))
+    reach = Reach(Endpoint("127.0.0.1", listener.getsockname()[1], secured=False))
+    pool = BackendPool(reach, flusher=flusher, tasks=Tasks())
+    dialled: asyncio.Future[BackendConnection] = loop.create_future()
+    pool.dial(dialled.set_result, dialled.set_exception)
+    connection = await dialled
+    backend, _ = listener.accept()
+    pool.put(connection)
+    assert pool.take(loop.time(), careful=True) is connection
+    pool.put(connection)
+    backend.close()
+    assert pool.take(loop.time(), careful=True) is None
+    listener.close()
+    while connection.transport is not None:
+        await asyncio.sleep(0)

@@ -1,0 +1,256 @@
+"""The upstreams of one service: which of them a request goes to, who waits for one, and what becomes of their health.
+
+A service with one upstream of which nothing is asked has nothing to decide: `Upstreams.only`.
+"""
+
+import random
+import time
+from typing import Final, Protocol
+
+import structlog
+
+from zerotrust.agent.block import Edits, client_of, cookies_of, is_secure
+from zerotrust.errors import ForwardError, UpstreamsBusy, UpstreamsDown
+from zerotrust.model.service import Endpoint, Service, Upstream
+from zerotrust.net.http_client import BackendPool
+from zerotrust.route.affinity import Affinity
+from zerotrust.route.group import Group, Member
+from zerotrust.route.health import Change, State
+from zerotrust.route.outlier import Failure
+from zerotrust.route.queue import Queue
+
+_log = structlog.get_logger("upstreams")
+
+MAX_ATTEMPTS: Final = 3
+"""Upstreams that one request is sent to at most."""
+
+
+class Waiter(Protocol):
+    """A request that waits for an upstream."""
+
+    def resume(self) -> None:
+        """There is room: take it."""
+
+    def refused(self, error: ForwardError) -> None:
+        """It has waited for too long."""
+
+
+class Backend:
+    """One upstream with the connections to it.
+
+    Attributes:
+        edits: what it sees differently; None where that is nothing.
+        check: how it is probed; None where it is not.
+        host: the Host of its probes.
+    """
+
+    __slots__ = ("check", "edits", "host", "member", "pool")
+
+    def __init__(self, member: Member, pool: BackendPool, service: Service, upstream: Upstream) -> None:
+        endpoint = service.endpoint(upstream)
+        self.member = member
+        self.pool = pool
+        self.edits = _edits(service, endpoint)
+        self.check = upstream.health_check
+        self.host = service.host_for(endpoint)
+
+    @property
+    def address(self) -> str:
+        """Its address as the file has it."""
+        return self.member.key
+
+
+class Upstreams:
+    """All upstreams of a service. Whoever replaces the service calls `close`; requests under way end where they are.
+
+    Args:
+        service: its health checks with all defaults applied.
+        pools: the connections to each of `service.backends`.
+        secret: for the cookies of session affinity; 32 random bytes that a restart does not change.
+        now: the loop's time, as in all methods.
+    """
+
+    __slots__ = ("_affinity", "_by_address", "_group", "_of", "_queue", "_service", "all", "only")
+
+    def __init__(
+        self, service: Service, pools: list[BackendPool], *, secret: bytes, rng: random.Random, now: float
+    ) -> None:
+        options = service.load_balancing
+        self._service = service.service_id
+        self._group = Group(service.backends, options, rng=rng, now=now)
+        self._queue: Queue[Waiter] = Queue(limit=options.queue, timeout=options.queue_timeout)
+        self._by_address = options.policy == "ip_hash"
+        self._affinity: Affinity | None = None
+        if options.session_affinity and len(self._group.members) > 1:
+            self._affinity = Affinity(
+                secret=secret,
+                service=self._service,
+                upstreams=[member.key for member in self._group.members],
+                duration=options.affinity_duration,
+            )
+        self.all = [
+            Backend(member, pool, service, upstream)
+            for member, pool, upstream in zip(self._group.members, pools, service.backends, strict=True)
+        ]
+        self._of = {backend.member: backend for backend in self.all}
+        first = service.backends[0]
+        decides = first.max_connections or first.health_check or options.max_connections
+        alone = len(self.all) == 1 and not decides and not options.health_check_required
+        self.only = self.all[0] if alone else None
+
+    # ---- requests
+
+    def admit(self, waiter: Waiter, placement: "Placement", now: float) -> Backend | None:
+        """The upstream for a new request; None where it waits, and is resumed or refused later.
+
+        Raises:
+            ForwardError: no upstream is in use, or the queue is full.
+        """
+        if not len(self._queue) and (backend := placement.take(now)) is not None:
+            return backend
+        if not self._group.up(now):
+            raise UpstreamsDown("no upstream of the service is well", retry_after=self._group.retry_after(now))
+        if not self._queue.enter(waiter, now):
+            raise self.busy("all connections are taken and the queue is full")
+        return None
+
+    def busy(self, reason: str) -> UpstreamsBusy:
+        """The error of a request that finds no place or waits in vain."""
+        return UpstreamsBusy(reason, retry_after=self._queue.retry_after)
+
+    def leave(self, waiter: Waiter) -> None:
+        """The request waits no more."""
+        self._queue.leave(waiter)
+
+    def release(self, now: float) -> None:
+        """Go on with those that wait, as far as there is room."""
+        while len(self._queue) and self._group.has_room(now):
+            waiter = self._queue.release()
+            if waiter is not None:
+                waiter.resume()
+
+    # ---- health
+
+    def due(self, now: float) -> list[Backend]:
+        """The upstreams to probe now; `probed` must follow for each."""
+        return [self._of[member] for member in self._group.probes_due(now)]
+
+    def probed(self, backend: Backend, failure: str, now: float) -> None:
+        """Take the result of a probe; `failure` is empty where it went well."""
+        change = self._group.probed(backend.member, not failure, now)
+        if change is not None:
+            self.note(backend.member, change, failure)
+            self.release(now)
+
+    def sweep(self, now: float) -> None:
+        """Close what has been idle, refuse who has waited, bring back who has been left out; about every second."""
+        for backend in self.all:
+            backend.pool.sweep(now)
+        for member, change in self._group.sweep(now):
+            self.note(member, change)
+        if len(self._queue):
+            for waiter in self._queue.expired(now):
+                waiter.refused(self.busy("all connections are taken, and none became free in time"))
+            self.release(now)
+
+    def note(self, member: Member, change: Change, detail: str = "") -> None:
+        """Log a change of health."""
+        log = _log.info if change.after is State.HEALTHY else _log.warning
+        log(
+            "upstream changed",
+            service=self._service,
+            upstream=member.key,
+            before=change.before.value,
+            after=change.after.value,
+            reason=f"{change.reason}: {detail}" if detail else change.reason,
+        )
+
+    # ---- the end
+
+    @property
+    def awaited(self) -> bool:
+        """Requests wait: `sweep` is still needed."""
+        return len(self._queue) > 0
+
+    def close(self) -> None:
+        """Close idle connections; those in use end with their requests."""
+        for backend in self.all:
+            backend.pool.close()
+
+
+class Placement:
+    """Where one request goes, from the first upstream that it is sent to until its end."""
+
+    __slots__ = ("_client", "_group", "_preferred", "_secure", "_tried", "_upstreams", "backend")
+
+    def __init__(self, upstreams: Upstreams, block: bytes) -> None:
+        self._upstreams = upstreams
+        self._group = upstreams._group
+        self._client = client_of(block) if upstreams._by_address else b""
+        self._preferred: str | None = None
+        self._secure = False
+        affinity = upstreams._affinity
+        if affinity is not None:
+            self._preferred = affinity.read(cookies_of(block), time.time())
+            self._secure = is_secure(block)
+        self._tried: list[Member] = []
+        self.backend: Backend | None = None
+
+    def take(self, now: float) -> Backend | None:
+        """The upstream to send it to; None where none of those that are left has room."""
+        member = self._group.take(self._client, now, preferred=self._preferred, tried=self._tried)
+        if member is not None:
+            self.backend = self._upstreams._of[member]
+        return self.backend
+
+    def move(self, failure: Failure, now: float) -> Backend | None:
+        """The upstream failed and nothing of the request is spent: another one, or None where there is no more."""
+        self.failed(failure, now)
+        backend, self.backend = self.backend, None
+        if backend is not None:
+            self._tried.append(backend.member)
+            self._group.give_back(backend.member)
+        moved = self.take(now) if len(self._tried) < MAX_ATTEMPTS else None
+        self._upstreams.release(now)
+        return moved
+
+    def answered(self, status: int, now: float) -> bytes:
+        """The upstream answers; the lines that the head of its answer gets from us."""
+        backend = self.backend
+        if backend is None:
+            return b""
+        if status >= 500:
+            self.failed(Failure.SERVER_ERROR, now)
+        else:
+            self._group.succeeded(backend.member)
+        affinity = self._upstreams._affinity
+        if affinity is None or backend.address == self._preferred:
+            return b""
+        return affinity.issue(backend.address, time.time(), secure=self._secure)
+
+    def failed(self, failure: Failure, now: float) -> None:
+        """The upstream failed the request."""
+        if self.backend is not None:
+            change = self._group.failed(self.backend.member, failure, now)
+            if change is not None:
+                self._upstreams.note(self.backend.member, change)
+
+    def end(self, waiter: Waiter, now: float) -> None:
+        """The request has ended: the next one may begin."""
+        backend, self.backend = self.backend, None
+        if backend is None:
+            self._upstreams.leave(waiter)
+        else:
+            self._group.give_back(backend.member)
+            self._upstreams.release(now)
+
+
+def _edits(service: Service, endpoint: Endpoint) -> Edits | None:
+    cookie = service.load_balancing.session_affinity and len(service.backends) > 1
+    host: bytes | None = None
+    origin: bytes | None = None
+    if service.host_header != "preserve":
+        host = service.host_for(endpoint).encode()
+    if service.origin == "upstream":
+        origin = f"{'https' if endpoint.secured else 'http'}://{endpoint.authority}".encode()
+    return Edits(host=host, origin=origin, cookie=cookie) if host or origin or cookie else None

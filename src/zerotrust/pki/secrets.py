@@ -1,0 +1,32 @@
+"""Secrets that are derived from a private key: the same after a restart, and nothing more to keep (RFC 5869)."""
+
+from pathlib import Path
+from typing import Final
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from zerotrust.errors import PkiError
+from zerotrust.pki.keys import read
+
+SECRET_BYTES: Final = 32
+
+
+def derive(key: Path, purpose: str) -> bytes:
+    """32 bytes that only who has the key can know; for each purpose others.
+
+    Args:
+        key: a private key of any kind, in PEM form and without a password.
+
+    Raises:
+        PkiError: the key can't be read.
+    """
+    try:
+        private = serialization.load_pem_private_key(read(key, what="private key"), password=None)
+    except (TypeError, ValueError, UnsupportedAlgorithm) as error:
+        raise PkiError(f"{key}: not a private key in PEM form without a password") from error
+    material = private.private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return HKDF(hashes.SHA256(), SECRET_BYTES, salt=None, info=f"0trust {purpose}".encode()).derive(material)

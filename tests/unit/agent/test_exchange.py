@@ -1,0 +1,396 @@
+"""One request at the agent: where it is sent, when it is sent again, and what ends it."""
+
+import asyncio
+import math
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.kits.transport import FakeTransport
+from zerotrust.agent.exchange import Context, Exchange
+from zerotrust.agent.services import Limits
+from zerotrust.agent.upstreams import Upstreams
+from zerotrust.errors import ForwardError, UpstreamUnreachable
+from zerotrust.model.service import Service
+from zerotrust.net.flush import Flusher
+from zerotrust.net.http_client import BackendConnection
+from zerotrust.tunnel.codes import FLAG_UPGRADE, KIND_CHUNKED, KIND_NONE, Code
+from zerotrust.tunnel.payloads import RequestOpen, unpack_head
+from zerotrust.tunnel.stream import State
+
+pytestmark = pytest.mark.anyio
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+FAILED = b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: chat/1\r\n\r\n"
+OURS = b"X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: a\r\nX-Real-IP: 192.0.2.7\r\n"
+
+
+class Loop:
+    """The clock."""
+
+    now = 1000.0
+
+    def time(self) -> float:
+        return self.now
+
+
+class Pool:
+    """Connections to nowhere. `down` refuses new ones."""
+
+    def __init__(self) -> None:
+        self.idle: list[BackendConnection] = []
+        self.made: list[tuple[BackendConnection, FakeTransport]] = []
+        self.down = False
+
+    def take(self, now: float, *, careful: bool) -> BackendConnection | None:
+        if not self.idle:
+            return None
+        connection = self.idle.pop()
+        connection.reused = True
+        return connection
+
+    def dial(self, ready: Callable[[BackendConnection], None], failed: Callable[[ForwardError], None]) -> None:
+        if self.down:
+            failed(UpstreamUnreachable("connection refused"))
+            return
+        ready(self.make())
+
+    def make(self) -> BackendConnection:
+        connection = BackendConnection(Flusher(asyncio.get_running_loop()), self)  # type: ignore[arg-type]
+        self.made.append((connection, FakeTransport(connection.as_protocol())))
+        return connection
+
+    def put(self, connection: BackendConnection) -> None:
+        self.idle.append(connection)
+
+    def discard(self, connection: BackendConnection) -> None: ...
+
+    def sweep(self, now: float) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Tunnel:
+    """A session that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.heads: list[bytes] = []
+        self.body = b""
+        self.resets: list[tuple[Code, str]] = []
+
+    def send_head(self, stream: Any, payload: bytes, *, end: bool = False, interim: bool = False) -> None:
+        self.heads.append(unpack_head(payload)[3])
+
+    def send_data(self, stream: Any, data: bytes, *, end: bool) -> bool:
+        self.body += data
+        return True
+
+    def send_trailers(self, stream: Any, fields: bytes) -> None: ...
+
+    def consumed(self, stream: Any, count: int, now: float) -> None: ...
+
+    def reset(self, stream: Any, code: Code, reason: str) -> None:
+        self.resets.append((code, reason))
+
+
+class Bench:
+    """A service with its upstreams, and the requests of its clients."""
+
+    def __init__(self, upstreams: int = 1, *, limits: Limits | None = None, **keys: Any) -> None:
+        config = {"hostname": "a", "upstreams": [{"address": f"10.0.0.{n}:80"} for n in range(upstreams)], **keys}
+        self.service = Service.model_validate(config)
+        self.loop = Loop()
+        self.pools = [Pool() for _ in self.service.backends]
+        rng: Any = SimpleNamespace(random=lambda: 0.5, uniform=lambda a, b: a)
+        made: Any = self.pools
+        self.upstreams = Upstreams(self.service, made, secret=b"s" * 32, rng=rng, now=self.loop.now)
+        live: Any = SimpleNamespace(id="a", upstreams=self.upstreams, limits=limits or Limits.of(self.service))
+        self.live = live
+        self.running: set[Exchange] = set()
+
+    def ask(self, method: bytes = b"GET", kind: int = KIND_NONE, *, flags: int = 0, fields: bytes = b"") -> "Asked":
+        return Asked(
+            self, RequestOpen(kind, flags, 0, ("a", "r"), method + b" / HTTP/1.1\r\nHost: a\r\n" + fields + OURS)
+        )
+
+    def connections(self) -> list[int]:
+        return [len(pool.made) for pool in self.pools]
+
+    def active(self) -> list[int]:
+        return [backend.member.active for backend in self.upstreams.all]
+
+
+class Asked:
+    """A request that was sent."""
+
+    def __init__(self, bench: Bench, request: RequestOpen) -> None:
+        self.bench = bench
+        self.tunnel = Tunnel()
+        stream: Any = SimpleNamespace(receiving=State.DONE)
+        context: Any = (self.tunnel, bench.loop, bench.running)
+        self.exchange = Exchange(Context(*context), stream, request, bench.live)
+        self.exchange.start()
+
+    @property
+    def connection(self) -> BackendConnection:
+        found = self.exchange._connection
+        assert found is not None
+        return found
+
+    @property
+    def at(self) -> int | None:
+        """The upstream that has it."""
+        for index, pool in enumerate(self.bench.pools):
+            if any(connection is self.exchange._connection for connection, _ in pool.made):
+                return index
+        return None
+
+    @property
+    def code(self) -> Code | None:
+        return self.tunnel.resets[-1][0] if self.tunnel.resets else None
+
+    def answer(self, data: bytes = OK) -> None:
+        self.connection.data_received(data)
+
+    def break_off(self) -> None:
+        self.connection.connection_lost(ConnectionResetError())
+
+
+async def test_a_connection_is_used_again() -> None:
+    bench = Bench()
+    for _ in range(3):
+        asked = bench.ask()
+        asked.answer()
+        assert asked.tunnel.body == b"ok"
+    assert bench.connections() == [1]
+    assert not bench.running
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS"])
+@pytest.mark.parametrize("upstreams", [1, 2])
+async def test_request_that_crossed_the_end_of_an_idle_connection_is_sent_again(method: bytes, upstreams: int) -> None:
+    bench = Bench(upstreams, load_balancing={"policy": "first"})
+    bench.ask().answer()
+    asked = bench.ask(method)
+    assert asked.connection.reused
+    asked.break_off()
+    assert not asked.connection.reused
+    asked.answer(FAILED)
+    assert asked.tunnel.heads and asked.code is None
+    assert bench.connections() == [2, 0][:upstreams]
+
+
+@pytest.mark.parametrize(("method", "kind"), [(b"POST", KIND_NONE), (b"PATCH", KIND_NONE), (b"PUT", KIND_CHUNKED)])
+@pytest.mark.parametrize("reused", [True, False])
+async def test_what_may_have_been_done_is_not_done_twice(method: bytes, kind: int, reused: bool) -> None:
+    bench = Bench(2, load_balancing={"policy": "first"})
+    if reused:
+        bench.ask().answer()
+    asked = bench.ask(method, kind)
+    asked.break_off()
+    assert asked.code is Code.UPSTREAM_FAILED
+    assert bench.connections() == [1, 0]
+    assert bench.active() == [0, 0]
+
+
+async def test_what_was_never_sent_goes_elsewhere_with_its_body() -> None:
+    bench = Bench(3, load_balancing={"policy": "first"})
+    bench.pools[0].down = bench.pools[1].down = True
+    asked = bench.ask(b"POST", KIND_CHUNKED)
+    assert asked.at == 2
+    asked.exchange.data(b"body", end=True)
+    asked.answer()
+    assert asked.tunnel.body == b"ok"
+    assert b"body" in await bench.pools[2].made[0][1].written()
+    assert bench.active() == [0, 0, 0]
+
+
+async def test_request_that_found_a_reset_goes_elsewhere() -> None:
+    bench = Bench(2, load_balancing={"policy": "first"})
+    asked = bench.ask()
+    asked.break_off()
+    assert (asked.at, bench.active()) == (1, [0, 1])
+    asked.answer()
+    assert asked.tunnel.body == b"ok"
+
+
+@pytest.mark.parametrize(
+    "said", [b"H", b"HTTP/1.1 103 Early Hints\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nh"]
+)
+async def test_request_that_was_answered_in_part_is_not_sent_again(said: bytes) -> None:
+    bench = Bench(2)
+    asked = bench.ask()
+    asked.answer(said)
+    asked.break_off()
+    assert asked.code is Code.UPSTREAM_FAILED
+    assert sum(bench.connections()) == 1
+
+
+async def test_three_upstreams_are_tried_at_most() -> None:
+    bench = Bench(5)
+    asked = bench.ask()
+    for _ in range(3):
+        assert asked.code is None
+        asked.break_off()
+    assert asked.code is Code.UPSTREAM_FAILED
+    assert sorted(bench.connections()) == [0, 0, 1, 1, 1]
+
+
+async def test_upstream_that_fails_is_left_out_and_comes_back() -> None:
+    bench = Bench(2, load_balancing={"policy": "first"})
+    bench.pools[0].down = True
+    for _ in range(3):
+        bench.ask().answer()
+    bench.pools[0].down = False
+    asked = bench.ask()
+    assert asked.at == 1
+    bench.loop.now += 11
+    bench.upstreams.sweep(bench.loop.now)
+    assert bench.ask().at == 0
+
+
+async def test_answers_of_5xx_are_passed_on_and_counted() -> None:
+    bench = Bench(2, load_balancing={"policy": "first"})
+    for _ in range(5):
+        asked = bench.ask()
+        asked.answer(FAILED)
+        assert asked.tunnel.heads[0].startswith(b"HTTP/1.1 500")
+    assert bench.ask().at == 1
+
+
+async def test_none_is_well_where_that_is_required() -> None:
+    bench = Bench(2, load_balancing={"health_check_required": True})
+    for pool in bench.pools:
+        pool.down = True
+    for _ in range(4):
+        bench.ask()
+    asked = bench.ask()
+    assert asked.code is Code.UPSTREAMS_DOWN
+    assert asked.tunnel.resets[0][1].startswith("10 ")
+
+
+async def test_requests_wait_in_order_for_a_free_connection() -> None:
+    bench = Bench(1, load_balancing={"max_connections": 1, "queue": 2, "queue_timeout": "5s"})
+    first, second, third, fourth = (bench.ask() for _ in range(4))
+    assert (fourth.code, fourth.tunnel.resets[0][1][:2]) == (Code.UPSTREAMS_BUSY, "5 ")
+    assert (first.at, second.at, third.at) == (0, None, None)
+    first.answer()
+    assert (second.at, third.at) == (0, None)
+    assert bench.connections() == [1], "the connection was back in its pool before the next request began"
+    bench.loop.now += 6
+    bench.upstreams.sweep(bench.loop.now)
+    assert third.code is Code.UPSTREAMS_BUSY
+    second.answer()
+    assert bench.active() == [0]
+
+
+async def test_request_whose_client_has_gone_waits_no_more() -> None:
+    bench = Bench(1, load_balancing={"max_connections": 1})
+    first, second, third = (bench.ask() for _ in range(3))
+    second.exchange.reset(Code.CANCELLED, "gone")
+    first.exchange.reset(Code.CANCELLED, "gone")
+    assert (third.at, bench.active()) == (0, [1])
+
+
+async def test_time_in_the_queue_is_not_time_to_answer() -> None:
+    bench = Bench(1, timeout="3s", load_balancing={"max_connections": 1, "queue_timeout": "1m"})
+    first, second = bench.ask(), bench.ask()
+    bench.loop.now += 2
+    first.answer()
+    bench.loop.now += 2
+    second.exchange.expire(bench.loop.now)
+    assert second.code is None
+    bench.loop.now += 2
+    second.exchange.expire(bench.loop.now)
+    assert second.code is Code.UPSTREAM_TIMEOUT
+
+
+async def test_cookie_keeps_a_client_with_its_upstream() -> None:
+    bench = Bench(3, load_balancing={"session_affinity": True})
+    asked = bench.ask()
+    home = asked.at
+    asked.answer()
+    line = next(line for line in asked.tunnel.heads[0].split(b"\r\n") if line.startswith(b"Set-Cookie: "))
+    assert line.endswith(b"; Secure")
+    cookie = b"Cookie: a=1; %b; b=2\r\n" % line.removeprefix(b"Set-Cookie: ").partition(b";")[0]
+    for _ in range(4):
+        again = bench.ask(fields=cookie)
+        assert again.at == home is not None
+        assert b"Cookie: a=1; b=2\r\n" in await bench.pools[home].made[-1][1].written()
+        again.answer()
+        assert b"Set-Cookie" not in again.tunnel.heads[0]
+    assert home is not None
+    bench.pools[home].down = True
+    bench.pools[home].idle.clear()
+    moved = bench.ask(fields=cookie)
+    assert moved.at != home
+    moved.answer()
+    assert b"Set-Cookie" in moved.tunnel.heads[0]
+
+
+async def test_same_address_same_upstream() -> None:
+    bench = Bench(4, load_balancing={"policy": "ip_hash"})
+    places = set()
+    for _ in range(5):
+        asked = bench.ask()
+        places.add(asked.at)
+        asked.answer()
+    assert len(places) == 1
+
+
+async def test_host_of_each_upstream_that_is_tried() -> None:
+    bench = Bench(2, host_header="upstream", load_balancing={"policy": "first"})
+    asked = bench.ask()
+    assert b"\r\nHost: 10.0.0.0\r\n" in await bench.pools[0].made[0][1].written()
+    asked.break_off()
+    assert b"\r\nHost: 10.0.0.1\r\n" in await bench.pools[1].made[0][1].written()
+
+
+@pytest.mark.parametrize(
+    ("limits", "seconds"),
+    [(Limits(response=5), 5), (Limits(idle=7), 7), (Limits(total=9), 9), (Limits(response=math.inf), math.inf)],
+)
+async def test_limits_of_time(limits: Limits, seconds: float) -> None:
+    bench = Bench(limits=limits)
+    asked = bench.ask()
+    for _ in range(20):
+        asked.exchange.expire(bench.loop.now)
+        if asked.code is not None:
+            break
+        bench.loop.now += 1
+    assert bench.loop.now - 1000 == min(seconds, 20)
+    assert asked.code is (Code.UPSTREAM_TIMEOUT if seconds < 20 else None)
+
+
+async def test_what_moves_is_not_idle_but_is_counted_in_total() -> None:
+    bench = Bench(limits=Limits(response=2, idle=3, total=10))
+    asked = bench.ask()
+    asked.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n")
+    while asked.code is None:
+        asked.answer(b"x")
+        bench.loop.now += 1
+        asked.exchange.expire(bench.loop.now)
+    assert bench.loop.now == 1010
+
+
+@pytest.mark.parametrize(("limits", "seconds"), [(Limits(tunnel_idle=7), 7), (Limits(tunnel_total=9), 9)])
+async def test_upgraded_connections_have_limits_of_their_own(limits: Limits, seconds: int) -> None:
+    bench = Bench(limits=Limits(1, 2, 3, limits.tunnel_idle, limits.tunnel_total))
+    asked = bench.ask(flags=FLAG_UPGRADE)
+    asked.answer(SWITCH)
+    while asked.code is None:
+        bench.loop.now += 1
+        asked.exchange.expire(bench.loop.now)
+    assert bench.loop.now == 1000 + seconds
+
+
+async def test_upgrade_without_limits_lasts() -> None:
+    bench = Bench(limits=Limits(1, 2, 3))
+    asked = bench.ask(flags=FLAG_UPGRADE)
+    asked.answer(SWITCH)
+    bench.loop.now += 1e6
+    asked.exchange.expire(bench.loop.now)
+    assert asked.code is None
