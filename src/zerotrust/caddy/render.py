@@ -161,8 +161,8 @@ def _proxy(config: ServerConfig) -> Json:
         "handler": "reverse_proxy",
         "upstreams": [{"dial": _dial("api.listen_addr", config.api.listen_addr)}],
         "headers": {"request": {"set": {"X-Real-IP": ["{http.vars.client_ip}"]}}},
-        # Caddy flushes what has no length, and server-sent events, at once whatever this says; -1 would make two writes of
-        # every small answer, its head and its body, for the sake of a body of known length that comes in pieces
+        # what has no length, and server-sent events, Caddy flushes at once whatever this says; -1 would make two writes
+        # of every small answer, its head and its body, for the sake of a body of known length that comes in pieces
         "flush_interval": "50ms",
         "stream_close_delay": "24h",
         # a request waits for a server that restarts; one that was sent is never sent again
