@@ -5,6 +5,7 @@ a TUNNEL. It is used for one request at a time.
 """
 
 import asyncio
+import math
 import select
 import ssl
 from collections.abc import Callable
@@ -25,6 +26,8 @@ CONNECT_TIMEOUT: Final = 5.0
 IDLE_TIMEOUT: Final = 4.0
 """Below the shortest keep-alive of common servers (Node: 5 s), so that we rarely use a connection that is closing."""
 MAX_IDLE: Final = 128
+HASTY: Final = 60.0
+"""For so long a backend that closed an idle connection before we did is expected to do it again."""
 
 
 class State(IntEnum):
@@ -277,23 +280,26 @@ class BackendPool:
         self._loop = asyncio.get_running_loop()
         self._idle: list[BackendConnection] = []
         self._closed = False
+        self._hasty_until = -math.inf
 
     def take(self, now: float, *, careful: bool) -> BackendConnection | None:
         """An idle connection, ready for `begin`.
 
         Args:
             careful: what is to be sent can't be sent again. A backend closes an idle connection when it likes, and what
-                crosses that on its way is lost: look whether its end has arrived, though the loop has not said so yet.
+                crosses that on its way is lost. So it gets none of a backend that was seen to do that lately, and none
+                whose end has arrived though the loop has not said so yet.
         """
+        if careful and now < self._hasty_until:
+            return None
         while self._idle:
             connection = self._idle.pop()
-            if (
-                connection.usable
-                and now - connection.idle_since < self._idle_timeout
-                and not (careful and connection.has_unread())
-            ):
+            old = now - connection.idle_since >= self._idle_timeout
+            if not old and connection.usable and not (careful and connection.has_unread()):
                 connection.reused = True
                 return connection
+            if not old:
+                self._hasty_until = now + HASTY
             connection.close()
         return None
 
@@ -313,6 +319,7 @@ class BackendPool:
         """The connection is gone."""
         if connection in self._idle:
             self._idle.remove(connection)
+            self._hasty_until = self._loop.time() + HASTY
 
     def sweep(self, now: float) -> None:
         """Close what has been idle for too long."""

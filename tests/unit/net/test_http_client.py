@@ -11,7 +11,7 @@ from zerotrust.http.body import Kind
 from zerotrust.http.head import ResponseHead
 from zerotrust.model.service import Endpoint
 from zerotrust.net.flush import Flusher
-from zerotrust.net.http_client import IDLE_TIMEOUT, BackendConnection, BackendPool, Reach
+from zerotrust.net.http_client import HASTY, IDLE_TIMEOUT, BackendConnection, BackendPool, Reach
 from zerotrust.net.tasks import Tasks
 
 pytestmark = pytest.mark.anyio
@@ -185,3 +185,24 @@ async def test_end_that_the_loop_has_not_told_of_yet_is_seen_by_who_is_careful()
     listener.close()
     while connection.transport is not None:
         await asyncio.sleep(0)
+
+
+async def test_backend_that_closes_idle_connections_gets_new_ones_for_what_cannot_be_sent_twice() -> None:
+    owner, now = Owner(), asyncio.get_running_loop().time()
+    kept = [BackendConnection(owner.connection._flusher, owner.pool) for _ in range(2)]
+    for connection in kept:
+        FakeTransport(connection.as_protocol())
+        owner.pool.put(connection)
+    kept[0].connection_lost(None)
+    assert owner.pool.take(now + HASTY - 1, careful=True) is None
+    assert owner.take() is kept[1], "what can be sent again takes the risk"
+
+
+async def test_connections_that_we_close_say_nothing_about_the_backend() -> None:
+    owner, now = Owner(), asyncio.get_running_loop().time()
+    FakeTransport(owner.connection.as_protocol())
+    owner.pool.put(owner.connection)
+    owner.pool.sweep(now + IDLE_TIMEOUT + 1)
+    await asyncio.sleep(0)
+    assert owner.connection.transport is None
+    assert owner.pool._hasty_until < now

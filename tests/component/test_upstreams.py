@@ -1,0 +1,365 @@
+"""Several upstreams through the whole chain: who gets what, who is left out, and what is never done twice."""
+
+import asyncio
+import itertools
+import re
+import ssl
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.kits.client import Response
+from tests.kits.small import Small
+from tests.kits.stack import Authority, Service, Stack, service
+from tests.kits.waiting import eventually
+
+pytestmark = [
+    pytest.mark.component,
+    pytest.mark.anyio,
+    pytest.mark.timeout(90),
+    pytest.mark.xdist_group("upstreams"),
+]
+
+
+_numbers = itertools.count()
+
+
+class Chain:
+    """One agent; each test publishes its service and its backends."""
+
+    def __init__(self, stack: Stack, folder: Path, authority: Authority) -> None:
+        self.stack = stack
+        self.folder = folder
+        self.authority = authority
+        self.agent = stack.agents["balanced"]
+        self._backends: list[Small] = []
+
+    async def backends(self, count: int) -> list[Small]:
+        made = [await Small(f"b{n}").start() for n in range(count)]
+        self._backends += made
+        return made
+
+    async def backend(self, small: Small) -> Small:
+        self._backends.append(await small.start())
+        return small
+
+    async def publish(self, backends: list[Small], upstreams: list[Service] | None = None, **keys: object) -> str:
+        """Publishes a service beside those that are there; its host name."""
+        host = f"s{next(_numbers)}.localhost"
+        addresses = [f"unix:{b.path}" if b.path else f"127.0.0.1:{b.port}" for b in backends]
+        more = upstreams or [{} for _ in backends]
+        listed = [{"address": address, **each} for address, each in zip(addresses, more, strict=True)]
+        self.agent.set_services([*self.agent.services, service(host, 1, **{"upstreams": listed, **keys})])
+        await self.stack.wait_published(host, process=self.agent.process)
+        for backend in backends:
+            backend.heads.clear()
+            backend.bodies.clear()
+        return host
+
+    async def get(self, host: str, *fields: tuple[str, str]) -> Response:
+        return await self.stack.api.get(host, "/", *fields)
+
+    async def names(self, host: str, count: int) -> Counter[str]:
+        async with await self.stack.api.open(host) as client:
+            return Counter([(await client.get("/")).body.decode() for _ in range(count)])
+
+    async def close(self) -> None:
+        for backend in self._backends:
+            await backend.stop()
+
+
+@pytest.fixture(scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> AsyncIterator[Stack]:
+    folder = tmp_path_factory.mktemp("upstreams")
+    async with Stack(
+        folder, authority, agents={"balanced": [service("first.localhost", 1)]}, with_caddy=False
+    ) as stack:
+        yield stack
+
+
+@pytest.fixture
+async def chain(shared: Stack, tmp_path: Path, authority: Authority) -> AsyncIterator[Chain]:
+    chain = Chain(shared, tmp_path, authority)
+    chain.agent.set_services([service("first.localhost", 1)])
+    yield chain
+    await chain.close()
+
+
+# Balancing
+
+
+async def test_weights_hold(chain: Chain) -> None:
+    backends = await chain.backends(2)
+    host = await chain.publish(
+        backends, [{"weight": 3}, {"weight": 1}], load_balancing={"policy": "weighted_round_robin"}
+    )
+    assert await chain.names(host, 100) == {"b0": 75, "b1": 25}
+
+
+async def test_the_less_busy_one_gets_more(chain: Chain) -> None:
+    slow, fast = backends = await chain.backends(2)
+    slow.delay, fast.delay = 0.5, 0.01
+    host = await chain.publish(backends, load_balancing={"policy": "least_conn"})
+
+    async def client() -> None:
+        await chain.names(host, 10)
+
+    await asyncio.gather(*(client() for _ in range(8)))
+    assert fast.requests > 2 * slow.requests
+
+
+async def test_clients_stay_by_cookie_and_move_when_they_must(chain: Chain) -> None:
+    backends = await chain.backends(3)
+    host = await chain.publish(backends, load_balancing={"session_affinity": True})
+    first = await chain.get(host)
+    cookie = ("Cookie", (first.get("set-cookie") or "").partition(";")[0])
+    for _ in range(6):
+        again = await chain.get(host, cookie)
+        assert (again.body, again.get("set-cookie")) == (first.body, None)
+    home = next(backend for backend in backends if backend.name.encode() == first.body)
+    assert not any(b"0trust_affinity" in head for head in home.heads)
+    await home.stop()
+    moved = await chain.get(host, cookie)
+    assert moved.status == 200
+    assert moved.body != first.body
+    assert moved.get("set-cookie")
+    forged = ("Cookie", cookie[1][:-2] + "xx")
+    assert (await chain.get(host, forged)).get("set-cookie")
+
+
+# Failures
+
+
+async def test_nobody_notices_that_an_upstream_dies(chain: Chain) -> None:
+    backends = await chain.backends(3)
+    for backend in backends:
+        backend.delay = 0.005
+    host = await chain.publish(backends)
+    failed: list[Response] = []
+    done = asyncio.Event()
+
+    async def client() -> None:
+        async with await chain.stack.api.open(host) as client:
+            while not done.is_set():
+                response = await client.get("/")
+                if response.status != 200:
+                    failed.append(response)
+
+    clients = [asyncio.create_task(client()) for _ in range(8)]
+    await asyncio.sleep(0.5)
+    await backends[0].stop()
+    await asyncio.sleep(1)
+    done.set()
+    await asyncio.gather(*clients)
+    assert not failed
+    assert sum(backend.requests for backend in backends) > 200
+
+
+async def test_who_fails_is_left_out_and_comes_back(chain: Chain) -> None:
+    ill, _ = backends = await chain.backends(2)
+    ill.status = 500
+    since = chain.agent.process.position()
+    host = await chain.publish(
+        backends, load_balancing={"outlier_detection": {"consecutive_5xx": 3, "base_ejection_time": "2s"}}
+    )
+    await chain.names(host, 8)
+    assert await chain.names(host, 6) == {"b1": 6}
+    await chain.agent.process.wait_line(r"upstream changed.*after=ejected", since=since)
+    ill.status = 200
+    await chain.agent.process.wait_line(r"upstream changed.*after=healthy", since=since)
+    assert await chain.names(host, 6) == {"b0": 3, "b1": 3}
+    assert len(re.findall("upstream changed", chain.agent.process.text(since))) == 2
+
+
+@pytest.mark.parametrize("kind", ["http", "tcp"])
+async def test_checks_change_where_requests_go(chain: Chain, kind: str) -> None:
+    ill, well = backends = await chain.backends(2)
+    check = {"type": kind, "interval": "200ms", "timeout": "1s", "unhealthy_threshold": 1, "healthy_threshold": 1}
+    since = chain.agent.process.position()
+    host = await chain.publish(
+        backends,
+        [{"health_check": check}, {"health_check": check}],
+        load_balancing={"health_check_required": True},
+    )
+    if kind == "http":
+        ill.status = 302
+    else:
+        await ill.stop()
+    line = await chain.agent.process.wait_line("upstream changed.*after=unhealthy.*", since=since)
+    assert ("answered 302" if kind == "http" else "connection refused") in line[0]
+    assert await chain.names(host, 6) == {"b1": 6}
+    await well.stop()
+    await eventually(lambda: len(re.findall("after=unhealthy", chain.agent.process.text(since))) == 2, "both are down")
+    down = await chain.get(host)
+    assert (down.status, down.error_code) == (503, "upstreams_down")
+    assert 1 <= int(down.get("retry-after") or 0) <= 60
+    ill.status = 200
+    if kind == "tcp":
+        await ill.start()
+    await chain.agent.process.wait_line("upstream changed.*after=healthy", since=since)
+    assert await chain.names(host, 3) == {"b0": 3}
+
+
+async def test_the_least_bad_one_where_none_is_well(chain: Chain) -> None:
+    (ill,) = backends = await chain.backends(1)
+    ill.status = 503
+    check = {"interval": "200ms", "unhealthy_threshold": 1}
+    since = chain.agent.process.position()
+    host = await chain.publish(backends, [{"health_check": check}])
+    await chain.agent.process.wait_line("upstream changed.*after=unhealthy", since=since)
+    answer = await chain.get(host)
+    assert (answer.status, answer.body) == (503, b"b0")
+
+
+# What is never done twice
+
+
+@pytest.mark.parametrize("answers", [1, 3])
+async def test_backend_that_closes_when_it_likes(chain: Chain, answers: int) -> None:
+    """The race of keep-alive, provoked: a connection ends right after an answer, while the next request is sent."""
+    backends = await chain.backends(1)
+    backends[0].close_after = answers
+    host = await chain.publish(backends)
+    lost: list[int] = []
+
+    async def client(number: int) -> None:
+        async with await chain.stack.api.open(host) as client:
+            for turn in range(40):
+                response = await client.get("/")
+                assert response.status == 200
+                posted = await client.request("POST", "/", (), b"%d-%d" % (number, turn))
+                if posted.status != 200:
+                    lost.append(posted.status)
+
+    await asyncio.gather(*(client(number) for number in range(6)))
+    bodies = {body: count for body, count in backends[0].bodies.items() if body}
+    assert max(bodies.values()) == 1
+    assert not lost
+
+
+async def test_post_that_was_sent_is_not_sent_again(chain: Chain) -> None:
+    backends = await chain.backends(2)
+    host = await chain.publish(backends)
+    for backend in backends:
+        backend.delay = 30
+    asked = asyncio.create_task(chain.stack.api.request(host, "POST", "/", (), b"once"))
+    await eventually(lambda: sum(b.bodies[b"once"] for b in backends), "one of them has it")
+    for backend in backends:
+        if backend.bodies[b"once"]:
+            await backend.stop()
+    response = await asked
+    assert (response.status, response.error_code) == (502, "upstream_failed")
+    assert sum(backend.bodies[b"once"] for backend in backends) == 1
+
+
+# Limits
+
+
+async def test_requests_wait_for_a_connection_or_are_refused(chain: Chain) -> None:
+    (backend,) = backends = await chain.backends(1)
+    host = await chain.publish(backends, [{"max_connections": 2}], load_balancing={"queue": 3, "queue_timeout": "20s"})
+    backend.delay = 0.5
+    answers = await asyncio.gather(*(chain.get(host) for _ in range(8)))
+    assert Counter(answer.status for answer in answers) == {200: 5, 503: 3}
+    refused = next(answer for answer in answers if answer.status == 503)
+    assert (refused.error_code, refused.get("retry-after")) == ("upstreams_busy", "20")
+    assert backend.most_active == 2
+
+
+async def test_waiting_has_an_end(chain: Chain) -> None:
+    (backend,) = backends = await chain.backends(1)
+    host = await chain.publish(backends, load_balancing={"max_connections": 1, "queue_timeout": "1s"})
+    backend.delay = 5
+    first = asyncio.create_task(chain.get(host))
+    await eventually(lambda: backend.active == 1, "the first one has it")
+    second = await chain.get(host)
+    assert (second.status, second.error_code) == (503, "upstreams_busy")
+    assert (await first).status == 200
+
+
+async def test_total_time(chain: Chain) -> None:
+    (backend,) = backends = await chain.backends(1)
+    host = await chain.publish(backends, total_timeout="1s")
+    backend.delay = 10
+    answer = await chain.get(host)
+    assert (answer.status, answer.error_code) == (504, "upstream_timeout")
+
+
+# Kinds of upstreams
+
+
+async def test_unix_socket(chain: Chain) -> None:
+    backend = await chain.backend(Small("on a socket", path=chain.folder / "app.sock"))
+    host = await chain.publish([backend])
+    assert (await chain.get(host)).body == b"on a socket"
+
+
+def tls_of(authority: Authority) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authority.root)
+    context.load_cert_chain(*authority.server("backend"))
+    return context
+
+
+async def test_https_with_an_authority_of_ones_own(chain: Chain, tmp_path: Path) -> None:
+    context = tls_of(chain.authority)
+    context.verify_mode = ssl.CERT_REQUIRED
+    backend = await chain.backend(Small("secret", tls=context))
+    certificate, key = chain.authority.agent("client")
+    known = {"ca_file": str(chain.authority.root), "min_version": "1.3"}
+    host = await chain.publish(
+        [backend], protocol="https", tls={**known, "client_cert_file": str(certificate), "client_key_file": str(key)}
+    )
+    assert (await chain.get(host)).body == b"secret"
+    without = await chain.publish([backend], protocol="https", tls=known)
+    assert (await chain.get(without)).status == 502
+
+
+async def test_https_that_cannot_be_trusted(chain: Chain, tmp_path: Path) -> None:
+    backend = await chain.backend(Small("secret", tls=tls_of(chain.authority)))
+    foreign = Authority(tmp_path / "foreign")
+    since = chain.agent.process.position()
+    host = await chain.publish([backend], protocol="https", tls={"ca_file": str(foreign.root)})
+    answer = await chain.get(host)
+    assert (answer.status, answer.error_code) == (502, "upstream_unreachable")
+    line = await chain.agent.process.wait_line("request failed.*", since=since)
+    assert f"127.0.0.1:{backend.port}" in line[0]
+    assert "certificate not trusted" in line[0]
+    assert backend.requests == 0
+    named = await chain.publish(
+        [backend], protocol="https", tls={"ca_file": str(chain.authority.root), "server_name": "other.example"}
+    )
+    assert (await chain.get(named)).status == 502
+    open_to_all = await chain.publish([backend], protocol="https", tls={"insecure_skip_verify": True})
+    assert (await chain.get(open_to_all)).status == 200
+    await chain.agent.process.wait_line("backends are not verified", since=since)
+
+
+async def test_host_and_origin_of_backends_that_check_them(chain: Chain) -> None:
+    (backend,) = backends = await chain.backends(1)
+    host = await chain.publish(backends, host_header="upstream", origin="upstream")
+    await chain.stack.api.get(host, "/", ("Origin", f"http://{host}:{chain.stack.api.port}"))
+    await chain.get(host, ("Origin", "https://evil.example"))
+    own, foreign = backend.heads
+    address = b"127.0.0.1:%d" % backend.port
+    assert b"\r\nHost: " + address in own
+    assert b"\r\nOrigin: https://evil.example\r\n" in foreign
+
+
+# Reload
+
+
+async def test_reload_leaves_alone_what_is_the_same(chain: Chain) -> None:
+    kept, changed = await chain.backends(2)
+    kept_host = await chain.publish([kept])
+    changed_host = await chain.publish([changed])
+    changed.delay = kept.delay = 1.5
+    under_way = [asyncio.create_task(chain.get(host)) for host in (kept_host, changed_host)]
+    await eventually(lambda: kept.active == changed.active == 1, "both are under way")
+    services = [dict(each) for each in chain.agent.services]
+    services[-1]["load_balancing"] = {"policy": "least_conn"}
+    since = chain.agent.process.position()
+    chain.agent.set_services(services)
+    await chain.agent.process.wait_line("(?i)reload|changed", since=since)
+    assert [(await each).status for each in under_way] == [200, 200]

@@ -1,0 +1,107 @@
+"""Active checks: what is asked, what is a good answer, and that each has one result."""
+
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.kits.transport import FakeTransport
+from zerotrust.agent.probe import Probe
+from zerotrust.errors import ForwardError, UpstreamUnreachable
+from zerotrust.model.service import HealthCheck
+from zerotrust.net.flush import Flusher
+from zerotrust.net.http_client import BackendConnection
+
+pytestmark = pytest.mark.anyio
+
+
+class Pool:
+    """One connection, whenever the test says so."""
+
+    def __init__(self) -> None:
+        self.connection = BackendConnection(Flusher(asyncio.get_running_loop()), self)  # type: ignore[arg-type]
+        self.transport = FakeTransport(self.connection.as_protocol())
+
+    def dial(self, ready: Callable[[BackendConnection], None], failed: Callable[[ForwardError], None]) -> None:
+        self.ready, self.failed = ready, failed
+
+    def discard(self, connection: BackendConnection) -> None: ...
+
+
+class Asked:
+    """A probe and its results."""
+
+    def __init__(self, **check: Any) -> None:
+        self.pool = Pool()
+        self.results: list[str] = []
+        backend: Any = SimpleNamespace(pool=self.pool)
+        Probe(backend, HealthCheck.model_validate(check), host="app.example.com", report=self.results.append)
+
+    async def connected(self) -> bytes:
+        self.pool.ready(self.pool.connection)
+        return await self.pool.transport.written()
+
+
+async def test_request() -> None:
+    asked = Asked(path="/health?a=b", method="HEAD", headers={"X-Key": "1", "host": "other"})
+    lines = (await asked.connected()).split(b"\r\n")
+    assert lines[0] == b"HEAD /health?a=b HTTP/1.1"
+    assert set(lines[1:]) >= {b"X-Key: 1", b"host: other", b"Connection: close"}
+    assert b"Host: app.example.com" not in lines
+    assert lines[-2:] == [b"", b""]
+    assert b"Host: app.example.com" in (await Asked().connected()).split(b"\r\n")
+
+
+@pytest.mark.parametrize(
+    ("status", "expected", "failure"),
+    [
+        (204, None, ""),
+        (302, None, "answered 302"),
+        (302, "200-399", ""),
+        (503, None, "answered 503"),
+        (401, [200, 401], ""),
+    ],
+)
+async def test_status(status: int, expected: Any, failure: str) -> None:
+    asked = Asked(**({} if expected is None else {"expected_status": expected}))
+    await asked.connected()
+    asked.pool.connection.data_received(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+    assert asked.results == []
+    asked.pool.connection.data_received(b"HTTP/1.1 %d X\r\nLocation: /\r\nContent-Length: 9\r\n\r\npart" % status)
+    assert asked.results == [failure]
+    assert asked.pool.transport.is_closing()
+
+
+async def test_what_goes_wrong_is_said_once() -> None:
+    refused = Asked()
+    refused.pool.failed(UpstreamUnreachable("connection refused"))
+    assert refused.results == ["connection refused"]
+    broken = Asked()
+    await broken.connected()
+    broken.pool.connection.connection_lost(ConnectionResetError())
+    assert broken.results == ["the backend broke off: connection reset"]
+    garbage = Asked()
+    await garbage.connected()
+    garbage.pool.connection.data_received(b"SSH-2.0\r\n\r\n")
+    assert len(garbage.results) == 1 and "not acceptable HTTP" in garbage.results[0]
+
+
+async def test_time_is_up() -> None:
+    silent, late = Asked(timeout="10ms"), Asked(timeout="10ms")
+    await silent.connected()
+    while not (silent.results and late.results):
+        await asyncio.sleep(0)
+    assert silent.results == late.results == ["no answer within 0.01 s"]
+    assert silent.pool.transport.is_aborted
+    await late.connected()
+    assert late.pool.transport.is_closing()
+    assert len(late.results) == 1
+
+
+async def test_tcp_asks_for_a_connection_alone() -> None:
+    asked = Asked(type="tcp")
+    assert await asked.connected() == b""
+    assert asked.results == [""]
+    assert asked.pool.transport.is_closing()
