@@ -114,7 +114,7 @@ run "the machine" machine
 run "format, lint, types, layers" static
 run "unit tests" tests tests/unit tests/test_house.py
 run "compiling the data path" compile
-run "unit tests, compiled" tests tests/unit/tunnel tests/unit/http tests/unit/net
+run "unit tests, compiled" tests tests/unit/tunnel tests/unit/http tests/unit/route tests/unit/net
 run "component tests" tests tests/component
 run "browser tests" tests tests/browser
 if compgen -G 'fuzz/[!_]*.py' >/dev/null; then run "fuzzing" fuzz; fi

@@ -180,11 +180,11 @@ def _path_pattern(text: bytes) -> "re.Pattern[bytes]":
     return re.compile(first + middle + last + tail, re.DOTALL)
 
 
-def _value_pattern(text: bytes) -> Callable[[bytes], bool]:
+def _value_pattern(text: bytes) -> Callable[[bytes], object]:
     if text == b"*":
         return _present
     if text.endswith(b"*"):
-        return re.compile(re.escape(text[:-1]) + rb".*", re.DOTALL).fullmatch  # type: ignore[return-value]
+        return re.compile(re.escape(text[:-1]) + rb".*", re.DOTALL).fullmatch
     return text.__eq__
 
 
