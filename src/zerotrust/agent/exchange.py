@@ -79,10 +79,7 @@ class Exchange:
         self._held_trailers: bytes | None = None
         self._left = False
         self._owed = 0
-        self._answered = False
-        self._response_ended = False
-        self._tunnelled = False
-        self._fresh = False
+        self._answered = self._response_ended = self._tunnelled = self._fresh = False
         self._repeatable = request.kind == KIND_NONE and self._method in IDEMPOTENT
         self._backend: Backend | None = None
         self._placement: Placement | None = None

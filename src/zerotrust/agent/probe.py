@@ -10,7 +10,7 @@ from zerotrust.agent.upstreams import Backend
 from zerotrust.errors import ForwardError
 from zerotrust.http.body import Kind
 from zerotrust.http.head import ResponseHead
-from zerotrust.model.service import HealthCheck
+from zerotrust.model.upstream import HealthCheck
 from zerotrust.net.http_client import BackendConnection
 from zerotrust.route.probes import is_expected
 

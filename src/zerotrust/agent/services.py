@@ -15,7 +15,8 @@ from zerotrust.agent.upstreams import Backend, Upstreams
 from zerotrust.model.agent import GlobalHealthSettings
 from zerotrust.model.handlers import Handler
 from zerotrust.model.policy import ServicePolicy
-from zerotrust.model.service import Service, ServiceTls, Upstream
+from zerotrust.model.service import Service, ServiceTls
+from zerotrust.model.upstream import Upstream
 from zerotrust.net.flush import Flusher
 from zerotrust.net.http_client import IDLE_TIMEOUT, BackendPool, Reach
 from zerotrust.net.tasks import Tasks

@@ -11,7 +11,8 @@ import structlog
 
 from zerotrust.agent.block import Edits, client_of, cookies_of, is_secure
 from zerotrust.errors import ForwardError, UpstreamsBusy, UpstreamsDown
-from zerotrust.model.service import Endpoint, Service, Upstream
+from zerotrust.model.service import Service
+from zerotrust.model.upstream import Endpoint, Upstream
 from zerotrust.net.http_client import BackendPool
 from zerotrust.route.affinity import Affinity
 from zerotrust.route.group import Group, Member

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 from zerotrust.errors import ForwardError, HttpError, UpstreamFailed, UpstreamTimeout, UpstreamUnreachable
 from zerotrust.http.body import Kind, Reader, reader_for, response_framing
 from zerotrust.http.head import ResponseHead, find_head_end, parse_response
-from zerotrust.model.service import Endpoint
+from zerotrust.model.upstream import Endpoint
 from zerotrust.net.channel import Channel, describe
 from zerotrust.net.flush import Flusher
 from zerotrust.net.tasks import Tasks

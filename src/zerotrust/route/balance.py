@@ -22,7 +22,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, TypeVar
 
-from zerotrust.model.service import Policy
+from zerotrust.model.upstream import Policy
 
 _RECENT_DRAWS: Final = 4096
 

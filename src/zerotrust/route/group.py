@@ -14,7 +14,7 @@ import sys
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from zerotrust.model.service import LoadBalancing, Upstream
+from zerotrust.model.upstream import LoadBalancing, Upstream
 from zerotrust.route.balance import Candidate, make_balancer
 from zerotrust.route.health import Change, UpstreamHealth
 from zerotrust.route.outlier import Failure

@@ -12,7 +12,7 @@ import random
 from enum import Enum
 from typing import Final, NamedTuple
 
-from zerotrust.model.service import HealthCheck, OutlierDetection
+from zerotrust.model.upstream import HealthCheck, OutlierDetection
 from zerotrust.route.outlier import Failure, Outlier
 from zerotrust.route.probes import Probes
 

@@ -9,7 +9,7 @@ import math
 from enum import Enum
 from typing import Final
 
-from zerotrust.model.service import OutlierDetection
+from zerotrust.model.upstream import OutlierDetection
 
 _MAX_DOUBLINGS: Final = 40
 

@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterable
 from typing import Final
 
-from zerotrust.model.service import HealthCheck
+from zerotrust.model.upstream import HealthCheck
 
 JITTER: Final = 0.1
 """Each interval is up to this part shorter or longer, so that the probes of many services do not stay in step."""

@@ -10,7 +10,7 @@ import pytest
 from tests.kits.transport import FakeTransport
 from zerotrust.agent.probe import Probe
 from zerotrust.errors import ForwardError, UpstreamUnreachable
-from zerotrust.model.service import HealthCheck
+from zerotrust.model.upstream import HealthCheck
 from zerotrust.net.flush import Flusher
 from zerotrust.net.http_client import BackendConnection
 

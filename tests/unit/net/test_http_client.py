@@ -9,7 +9,7 @@ from tests.kits.transport import FakeTransport
 from zerotrust.errors import ForwardError
 from zerotrust.http.body import Kind
 from zerotrust.http.head import ResponseHead
-from zerotrust.model.service import Endpoint
+from zerotrust.model.upstream import Endpoint
 from zerotrust.net.flush import Flusher
 from zerotrust.net.http_client import HASTY, IDLE_TIMEOUT, BackendConnection, BackendPool, Reach
 from zerotrust.net.tasks import Tasks

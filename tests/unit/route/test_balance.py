@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from zerotrust.model.service import Policy
+from zerotrust.model.upstream import Policy
 from zerotrust.route.balance import Balancer, Candidate, make_balancer
 
 POLICIES: tuple[Policy, ...] = get_args(Policy)

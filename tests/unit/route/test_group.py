@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zerotrust.model.service import HealthCheck, LoadBalancing, Policy, Upstream
+from zerotrust.model.upstream import HealthCheck, LoadBalancing, Policy, Upstream
 from zerotrust.route.group import MAX_RETRY_AFTER, Group, Member
 from zerotrust.route.health import State
 from zerotrust.route.outlier import Failure

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zerotrust.model.service import HealthCheck, OutlierDetection
+from zerotrust.model.upstream import HealthCheck, OutlierDetection
 from zerotrust.route.health import COLDEST, State, UpstreamHealth
 from zerotrust.route.outlier import Failure
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zerotrust.model.service import OutlierDetection
+from zerotrust.model.upstream import OutlierDetection
 from zerotrust.route.outlier import Failure, Outlier
 
 CONNECT, RESET, ERROR = Failure.CONNECT, Failure.RESET, Failure.SERVER_ERROR

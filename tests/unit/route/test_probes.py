@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zerotrust.model.service import HealthCheck
+from zerotrust.model.upstream import HealthCheck
 from zerotrust.route.probes import FIRST_WITHIN, JITTER, MIN_INTERVAL, Probes, is_expected
 
 

@@ -1,0 +1,53 @@
+"""Tests of zerotrust.model.upstream."""
+
+import pytest
+from pydantic import ValidationError
+
+from zerotrust.model.upstream import HealthCheck, endpoint_of
+
+
+def test_the_scheme_of_the_address_wins() -> None:
+    assert endpoint_of("a:1", protocol="wss").secured
+    assert not endpoint_of("ws://a:1", protocol="https").secured
+    assert not endpoint_of("unix:/a", protocol="https").secured
+
+
+@pytest.mark.parametrize("path", ["", "health", "/a b", "/a\r\nX: y", "/a#b", "/\u00fc", "http://a/"])
+def test_what_is_no_path_of_a_check(path: str) -> None:
+    with pytest.raises(ValidationError, match="is not a path"):
+        HealthCheck(path=path)
+
+
+@pytest.mark.parametrize("keys", [{"method": "A B"}, {"headers": {"A": "b\r\nc: d"}}, {"headers": {"A b": "c"}}])
+def test_what_cannot_stand_in_the_request_of_a_check(keys: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        HealthCheck.model_validate(keys)
+
+
+@pytest.mark.parametrize(
+    ("written", "ranges"),
+    [
+        (200, ((200, 200),)),
+        ("2xx", ((200, 299),)),
+        ("5XX", ((500, 599),)),
+        ("200 - 399", ((200, 399),)),
+        ("204,3xx", ((204, 204), (300, 399))),
+        ([200, "401", "3xx, 403"], ((200, 200), (401, 401), (300, 399), (403, 403))),
+    ],
+)
+def test_how_statuses_are_written(written: object, ranges: tuple[tuple[int, int], ...]) -> None:
+    assert HealthCheck.model_validate({"expected_status": written}).expected_status == ranges
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["", "2x", "xx", "99", "600", "399-200", "200-", "-1", True, None, 200.5, [], [[]], [""], {}, "٢xx", "٢٠٠"],
+)
+def test_what_is_no_status(written: object) -> None:
+    with pytest.raises(ValidationError):
+        HealthCheck.model_validate({"expected_status": written})
+
+
+def test_a_health_check_expects_success() -> None:
+    assert HealthCheck().expected_status == ((200, 299),)
+    assert HealthCheck().type == "http"
