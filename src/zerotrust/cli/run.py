@@ -46,7 +46,7 @@ def run_server(
     ca: Authority = None,
     log_level: Level = None,
 ) -> None:
-    """Run the server; SIGHUP makes it read its file again."""
+    """Run the server; it reads its file again when that changes, and on SIGHUP."""
     _wait_with_reloading()
     from zerotrust.config.load import load_server
     from zerotrust.net.loop import run
@@ -80,7 +80,7 @@ def run_agent(
     ca: Authority = None,
     log_level: Level = None,
 ) -> None:
-    """Run the agent; SIGHUP makes it read its file again."""
+    """Run the agent; it reads its file again when that changes, and on SIGHUP."""
     _wait_with_reloading()
     from zerotrust.agent.app import serve
     from zerotrust.config.load import load_agent, reload_agent
