@@ -66,7 +66,7 @@ class AgentSession:
             return
         before = self._registry.former(member, message.id)
         try:
-            guard = compile_guard(message.policy, secret=self._secret, before=before.guard if before else None)
+            guard = compile_guard(message.policy, secret=self._secret, before=before)
         except ConfigError as error:
             self._refuse(member, message, f"its policy cannot be enforced: {error}")
             return

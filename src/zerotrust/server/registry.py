@@ -6,10 +6,13 @@ that another agent claims too stays with the first; the others stand by and take
 name whose last agent was lost is remembered (503), one that was taken back is not (404).
 """
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 from zerotrust.net.tunnel import TunnelLink
+from zerotrust.server.former import FormerGuards
 from zerotrust.server.guard import Guard
 
 MAX_SERVICES: Final = 10_000
@@ -40,9 +43,15 @@ class Claim:
 
 
 class Registry:
-    """All claims of this server."""
+    """All claims of this server.
 
-    def __init__(self) -> None:
+    Args:
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._former = FormerGuards()
         self._claims: dict[str, list[Claim]] = {}
         self._members: dict[str, list[Member]] = {}
         self._generation = 0
@@ -83,10 +92,12 @@ class Registry:
                 self._release(host, before, remember=False)
         return waiting
 
-    def former(self, member: Member, service: str) -> Claim | None:
-        """What a registration of this service takes the place of: in this session, else in an older one."""
-        sessions = reversed(self._members.get(member.agent, ()))
-        return next((session.services[service] for session in sessions if service in session.services), None)
+    def former(self, member: Member, service: str) -> Guard | None:
+        """What the guard of this service takes the place of: in this session, an older one, or one that is over."""
+        for session in reversed(self._members.get(member.agent, ())):
+            if service in session.services:
+                return session.services[service].guard
+        return self._former.get(member.agent, service, self._clock())
 
     def unregister(self, member: Member, service: str) -> bool:
         """Take a service back; False where there was none."""
@@ -106,9 +117,11 @@ class Registry:
         members = self._members.get(member.agent, [])
         if member in members:
             members.remove(member)
+        services, member.services = member.services, {}
         if not members:
             self._members.pop(member.agent, None)
-        services, member.services = member.services, {}
+            guards = {claim.service: claim.guard for claim in services.values() if claim.guard is not None}
+            self._former.keep(member.agent, guards, self._clock())
         for claim in services.values():
             for host in claim.hosts:
                 self._release(host, claim, remember=True)

@@ -41,7 +41,7 @@ class Front:
 
     def register(self, policy: dict[str, Any] | None) -> None:
         before = self.registry.former(self.member, "app")
-        guard = compile_guard(policy, secret=SECRET, before=before.guard if before else None)
+        guard = compile_guard(policy, secret=SECRET, before=before)
         self.registry.register(self.member, Claim(self.member, "app", b"app", ("app.example.com",), True, guard))
 
     async def ask(self, start: str, *fields: str, body: bytes = b"", client: str = "203.0.113.7") -> bytes:

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from zerotrust.net.tunnel import TunnelLink
+from zerotrust.server.former import KEPT_FOR
+from zerotrust.server.guard import Guard, compile_guard
 from zerotrust.server.registry import MAX_SERVICES, Claim, Member, Registry
 
 PHASES = (
@@ -19,8 +21,14 @@ PHASES = (
 LINK = cast("TunnelLink", None)
 
 
-def claim(member: Member, *hosts: str, service: str = "web") -> Claim:
-    return Claim(member, service, service.encode(), hosts, True)
+def claim(member: Member, *hosts: str, service: str = "web", guard: Guard | None = None) -> Claim:
+    return Claim(member, service, service.encode(), hosts, True, guard)
+
+
+def new_guard() -> Guard:
+    found = compile_guard({"max_websockets": 1}, secret=b"s" * 32, before=None)
+    assert found is not None
+    return found
 
 
 def test_a_host_is_unknown_until_it_is_registered() -> None:
@@ -111,18 +119,35 @@ def test_the_number_of_services_is_bounded() -> None:
         registry.lookup("more.example")
 
 
-def test_what_a_registration_takes_the_place_of() -> None:
+def test_what_a_guard_takes_the_place_of() -> None:
     registry = Registry()
     old, other = registry.join("home", LINK), registry.join("other", LINK)
-    before = claim(old, "a.example")
-    registry.register(old, before)
+    before = new_guard()
+    registry.register(old, claim(old, "a.example", guard=before))
     new = registry.join("home", LINK)
     assert registry.former(new, "web") is before
     assert registry.former(new, "api") is None
     assert registry.former(other, "web") is None, "another agent's counts are its own"
-    fresh = claim(new, "a.example")
-    registry.register(new, fresh)
+    fresh = new_guard()
+    registry.register(new, claim(new, "a.example", guard=fresh))
     assert registry.former(new, "web") is fresh
+    registry.leave(new)
+    assert registry.former(old, "web") is before, "the older session still has it"
+
+
+def test_a_guard_outlives_the_last_session_for_a_while() -> None:
+    now = 100.0
+    registry = Registry(clock=lambda: now)
+    member = registry.join("home", LINK)
+    guard = new_guard()
+    registry.register(member, claim(member, "a.example", guard=guard))
+    registry.leave(member)
+    again = registry.join("home", LINK)
+    now += KEPT_FOR - 1
+    assert registry.former(again, "web") is guard
+    assert registry.former(registry.join("other", LINK), "web") is None
+    now += 1
+    assert registry.former(again, "web") is None
 
 
 class Schedules(RuleBasedStateMachine):
