@@ -28,6 +28,8 @@ _log = structlog.get_logger("agents")
 
 MAX_REASONS_BYTES: Final = 32 * 1024
 """Of one REGISTERED, which repeats its reason for each host name and has to fit into a frame."""
+MAX_RETIRED: Final = 16
+"""Sessions of one agent that only end what they have begun; of more, the oldest is closed."""
 
 
 class AgentSession:
@@ -64,6 +66,9 @@ class AgentSession:
         member = self._member
         if member is None:
             return
+        if member.retired:
+            self._refuse(member, message, "this session is going away")
+            return
         before = self._registry.former(member, message.id)
         try:
             guard = compile_guard(message.policy, secret=self._secret, before=before)
@@ -98,8 +103,15 @@ class AgentSession:
             older.link.close_session(Code.SUPERSEDED, "a newer session of this agent took over")
 
     def going_away(self, code: Code, reason: str) -> None:
-        if self._member is not None:
-            _log.info("agent going away", agent=self._member.agent, code=code.name, reason=reason)
+        member = self._member
+        if member is None or member.retired:
+            return
+        _log.info("agent going away", agent=member.agent, generation=member.generation, code=code.name, reason=reason)
+        retired = self._registry.retire(member)
+        # So the agent knows that what it has now is all that it gets here.
+        self.link.session.go_away(Code.GOING_AWAY, "no more requests on this session")
+        for oldest in retired[:-MAX_RETIRED]:
+            oldest.link.close_session(Code.GOING_AWAY, f"more than {MAX_RETIRED} sessions of this agent are going away")
 
     def closed(self, code: Code, reason: str) -> None:
         member, self._member = self._member, None

@@ -3,7 +3,8 @@
 Every session gets a generation, larger than all before. For each host name there is a list of claims, the holder first.
 Among claims of one agent the newest session's wins, and the end of an old session takes only its own away. A host name
 that another agent claims too stays with the first; the others stand by and take over when the first is gone. A host
-name whose last agent was lost is remembered (503), one that was taken back is not (404).
+name whose last agent was lost is remembered (503), one that was taken back is not (404). A session that retires gives
+its claims up and lives on for what it has begun.
 """
 
 import time
@@ -27,6 +28,8 @@ class Member:
     generation: int
     link: TunnelLink
     services: dict[str, "Claim"] = field(default_factory=dict)
+    retired: bool = False
+    """It gets no more requests; those that it has go on."""
 
 
 @dataclass(slots=True, eq=False)
@@ -110,7 +113,19 @@ class Registry:
 
     def older(self, member: Member) -> list[Member]:
         """Sessions of the same agent that a newer one replaces."""
-        return [other for other in self._members.get(member.agent, ()) if other.generation < member.generation]
+        return [
+            other
+            for other in self._members.get(member.agent, ())
+            if other.generation < member.generation and not other.retired
+        ]
+
+    def retire(self, member: Member) -> list[Member]:
+        """Give a session no more requests; all sessions of its agent that are retired, the oldest first."""
+        member.retired = True
+        for claim in member.services.values():
+            for host in claim.hosts:
+                self._release(host, claim, remember=True)
+        return [other for other in self._members.get(member.agent, ()) if other.retired]
 
     def leave(self, member: Member) -> None:
         """A session is over."""

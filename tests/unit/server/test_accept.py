@@ -10,11 +10,12 @@ from structlog.testing import capture_logs
 from tests.kits.tunnel import message
 from tests.unit.handlers.asking import SECRET
 from zerotrust.net.flush import Flusher
-from zerotrust.server.accept import AgentSession
+from zerotrust.server.accept import MAX_RETIRED, AgentSession
 from zerotrust.server.registry import Claim, Registry
-from zerotrust.tunnel.codes import FrameType
-from zerotrust.tunnel.frames import FrameReader
+from zerotrust.tunnel.codes import Code, FrameType
+from zerotrust.tunnel.frames import FrameReader, encode
 from zerotrust.tunnel.messages import Register, Registered, decode
+from zerotrust.tunnel.payloads import pack_reason
 from zerotrust.tunnel.session import Options, Phase
 
 LIMIT = {"global_middleware": [{"type": "rate_limit", "config": {"rate": "1/hour"}}]}
@@ -35,6 +36,11 @@ class Agent:
         self.link.session.receive_data(message(FrameType.REGISTER, content), 1.0)
         (frame,) = FrameReader().feed(b"".join(map(bytes, self.link.session.data_to_send(1 << 20))))
         return decode(Registered, bytes(frame[3]))
+
+    def go_away(self) -> list[int]:
+        """What is said to it then."""
+        self.link.session.receive_data(encode(FrameType.GOAWAY, 0, 0, pack_reason(Code.GOING_AWAY, "moved")), 1.0)
+        return [kind for kind, *_ in FrameReader().feed(b"".join(map(bytes, self.link.session.data_to_send(1 << 20))))]
 
 
 def run(check: Callable[[Registry], None]) -> None:
@@ -92,6 +98,41 @@ def test_a_session_that_takes_over_forgives_nobody() -> None:
         after = claimed(registry).guard
         assert before is not None and after is not None
         assert after.policy.made[0][1] is before.policy.made[0][1]
+
+    run(check)
+
+
+def test_an_agent_that_goes_away_is_told_that_it_gets_nothing_more() -> None:
+    def check(registry: Registry) -> None:
+        agent = Agent(registry)
+        agent.register(None)
+        assert agent.go_away() == [FrameType.GOAWAY]
+        assert registry.lookup("app.example") is None
+        assert agent.go_away() == []
+        assert agent.register(None).refused == {"app.example": "this session is going away"}
+        assert agent.link.session.phase is Phase.OPEN
+        Agent(registry).link.session.receive_data(encode(FrameType.READY, 0, 0, b""), 1.0)
+        assert agent.link.session.phase is Phase.OPEN, "it ends what it has begun"
+
+    run(check)
+
+
+def test_a_session_that_is_not_going_away_is_superseded() -> None:
+    def check(registry: Registry) -> None:
+        agent = Agent(registry)
+        Agent(registry).link.session.receive_data(encode(FrameType.READY, 0, 0, b""), 1.0)
+        assert agent.link.session.phase is Phase.CLOSED
+
+    run(check)
+
+
+def test_sessions_that_go_away_are_bounded() -> None:
+    def check(registry: Registry) -> None:
+        agents = [Agent(registry) for _ in range(MAX_RETIRED + 1)]
+        for agent in agents:
+            agent.go_away()
+        phases = [agent.link.session.phase for agent in agents]
+        assert phases == [Phase.CLOSED] + [Phase.OPEN] * MAX_RETIRED
 
     run(check)
 

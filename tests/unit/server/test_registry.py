@@ -76,6 +76,25 @@ def test_the_old_session_serves_until_the_new_one_has_registered() -> None:
     assert registry.lookup("a.example") is before
 
 
+def test_a_session_that_retires_gives_its_names_up_and_is_not_superseded() -> None:
+    registry = Registry()
+    old, other = registry.join("home", LINK), registry.join("other", LINK)
+    guard = new_guard()
+    registry.register(old, claim(old, "a.example", "b.example", guard=guard))
+    spare = claim(other, "b.example")
+    registry.register(other, spare)
+    assert registry.retire(old) == [old]
+    assert registry.lookup("a.example") is None, "the name is remembered"
+    assert registry.lookup("b.example") is spare
+    new = registry.join("home", LINK)
+    assert registry.older(new) == []
+    assert registry.former(new, "web") is guard
+    fresh = claim(new, "a.example")
+    registry.register(new, fresh)
+    registry.leave(old)
+    assert registry.lookup("a.example") is fresh
+
+
 def test_another_agent_stands_by_and_takes_over() -> None:
     registry = Registry()
     first, second = registry.join("first", LINK), registry.join("second", LINK)
@@ -170,12 +189,18 @@ class Schedules(RuleBasedStateMachine):
     def register(self, data: Any, hosts: list[str], service: str) -> None:
         if self.live:
             member = data.draw(st.sampled_from(self.live))
-            self.registry.register(member, claim(member, *hosts, service=service))
+            if not member.retired:
+                self.registry.register(member, claim(member, *hosts, service=service))
 
     @rule(data=st.data(), service=services)
     def unregister(self, data: Any, service: str) -> None:
         if self.live:
             self.registry.unregister(data.draw(st.sampled_from(self.live)), service)
+
+    @rule(data=st.data())
+    def retire(self, data: Any) -> None:
+        if self.live:
+            self.registry.retire(data.draw(st.sampled_from(self.live)))
 
     @rule(data=st.data())
     def leave(self, data: Any) -> None:
@@ -187,7 +212,8 @@ class Schedules(RuleBasedStateMachine):
     @invariant()
     def lookups_are_live(self) -> None:
         for host in "abc":
-            holders = [m for m in self.live for c in m.services.values() if host in c.hosts]
+            working = [m for m in self.live if not m.retired]
+            holders = [m for m in working for c in m.services.values() if host in c.hosts]
             try:
                 found = self.registry.lookup(host)
             except KeyError:
@@ -196,7 +222,7 @@ class Schedules(RuleBasedStateMachine):
             if found is None:
                 assert not holders
             else:
-                assert found.member in self.live
+                assert found.member in working
                 assert found in found.member.services.values()
                 assert host in found.hosts
                 assert found.member.generation == max(m.generation for m in holders if m.agent == found.member.agent)
