@@ -1,0 +1,83 @@
+"""Which agent may serve which host name.
+
+A grant is an agent and a pattern: a host name, or `*.` and a name where the star stands for exactly one label (RFC 6125
+s6.4.3): `*.lab.example.com` is for `a.lab.example.com`, not for `lab.example.com` and not for `a.b.lab.example.com`. So
+a lookup is two questions to a dictionary, however many grants there are.
+
+Patterns and host names are compared in the form that `model.base.normalise_host` gives them.
+"""
+
+from collections.abc import Iterable
+
+from zerotrust.model.base import normalise_host
+
+_NOBODY: frozenset[str] = frozenset()
+
+
+def parse_pattern(text: str) -> str:
+    """A pattern in the form in which it is compared.
+
+    Raises:
+        ValueError: neither a host name nor `*.` and a name.
+    """
+    written = text.strip()
+    if "/" in written:
+        raise ValueError(f'"{text}" is a URL; write only the host name, for example app.example.com')
+    name = written.removeprefix("*.")
+    if "*" in name:
+        raise ValueError(f'"{text}": a wildcard is the whole first label, for example *.lab.example.com')
+    if ":" in name and not (name.startswith("[") and name.endswith("]")):
+        raise ValueError(f'"{text}" has a port; a grant is for the host name on every port')
+    host = normalise_host(name)
+    if name == written:
+        return host
+    if host.startswith("[") or host.rpartition(".")[2].isdigit():
+        raise ValueError(f'"{text}": an IP address has no wildcard')
+    return f"*.{host}"
+
+
+def wildcard_of(host: str) -> str:
+    """The one wildcard that stands for a host name."""
+    return f"*.{host.partition('.')[2]}"
+
+
+def matches(pattern: str, host: str) -> bool:
+    """The pattern stands for the host name."""
+    return pattern in (host, wildcard_of(host))
+
+
+class GrantTable:
+    """All grants, whatever they come from: the server's file, the database."""
+
+    def __init__(self) -> None:
+        self._sources: dict[str, frozenset[tuple[str, str]]] = {}
+        self._agents: dict[str, frozenset[str]] = {}
+
+    def replace(self, source: str, grants: Iterable[tuple[str, str]]) -> None:
+        """Put other grants in the place of all that came from this source.
+
+        Args:
+            source: what names it, for example "file" or "database".
+            grants: agent and pattern, the pattern as `parse_pattern` returns it.
+        """
+        self._sources[source] = frozenset(grants)
+        agents: dict[str, set[str]] = {}
+        for agent, pattern in frozenset[tuple[str, str]]().union(*self._sources.values()):
+            agents.setdefault(pattern, set()).add(agent)
+        self._agents = {pattern: frozenset(names) for pattern, names in agents.items()}
+
+    def may_serve(self, agent: str, host: str) -> bool:
+        """The host name is granted to the agent."""
+        return agent in self._agents.get(host, _NOBODY) or agent in self._agents.get(wildcard_of(host), _NOBODY)
+
+    def is_granted(self, host: str) -> bool:
+        """The host name is granted to anybody."""
+        return host in self._agents or wildcard_of(host) in self._agents
+
+    def agents_of(self, host: str) -> frozenset[str]:
+        """Whom the host name is granted to."""
+        return self._agents.get(host, _NOBODY) | self._agents.get(wildcard_of(host), _NOBODY)
+
+    def patterns_of(self, agent: str) -> tuple[str, ...]:
+        """All that is granted to an agent, in order."""
+        return tuple(sorted(pattern for pattern, agents in self._agents.items() if agent in agents))
