@@ -11,6 +11,8 @@ from zerotrust.net.flush import Flusher
 Chunk = bytes | memoryview
 
 _AT_ONCE: Final = struct.pack("ii", 1, 0)
+_CREDENTIALS: Final = struct.Struct("3i")
+"""Process, user and group, as SO_PEERCRED gives them (unix(7))."""
 
 
 def describe(error: BaseException | None) -> str:
@@ -115,6 +117,14 @@ class Channel:
     def peer(self) -> Any:
         """The other end's socket address."""
         return self.transport.get_extra_info("peername") if self.transport is not None else None
+
+    def peer_uid(self) -> int | None:
+        """The user of the process at the other end of a unix socket; None where the system does not say."""
+        raw = self.transport.get_extra_info("socket") if self.transport is not None else None
+        if raw is None or raw.family != socket.AF_UNIX or not hasattr(socket, "SO_PEERCRED"):
+            return None
+        _, uid, _ = _CREDENTIALS.unpack(raw.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+        return int(uid)
 
     # ---- asyncio.Protocol
 

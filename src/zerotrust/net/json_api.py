@@ -1,0 +1,184 @@
+"""An interface for programs: HTTP/1.1 with JSON, each call answered by a coroutine. Not on the way of any request."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
+
+import structlog
+
+from zerotrust.errors import ZeroTrustError
+from zerotrust.http.body import Kind
+from zerotrust.http.head import RequestHead
+from zerotrust.net.http_server import HttpServerConnection, RequestSink
+from zerotrust.net.tasks import Tasks
+
+MAX_BODY: Final = 64 * 1024
+BODY_TIMEOUT: Final = 10.0
+JSON: Final = "application/json"
+
+_log = structlog.get_logger("api")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What is asked.
+
+    Attributes:
+        peer: the asker's IP address; empty over a unix socket.
+        uid: the asker's user over a unix socket; None where the system does not say.
+        body: the JSON object that was sent; empty where there was none.
+    """
+
+    peer: str = ""
+    uid: int | None = None
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What is answered: `body` as JSON, or the bytes as they are with their `media_type`."""
+
+    body: object = None
+    status: int = 200
+    media_type: str = JSON
+
+
+class CallError(ZeroTrustError):
+    """A call that can't be answered; `status` is what the asker is told."""
+
+    code = "bad_call"
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.reply = status
+
+
+Endpoint = Callable[[Call], Awaitable[Reply]]
+
+
+class JsonApi:
+    """Answers calls (net.http_server.RequestHandler): one endpoint for each method and path.
+
+    Errors of ours are answered with their message and code, `{"error": MESSAGE, "code": CODE}`; any other is a fault,
+    of which the asker hears nothing but that.
+    """
+
+    def __init__(self, endpoints: Mapping[tuple[str, str], Endpoint], tasks: Tasks) -> None:
+        self._endpoints = endpoints
+        self._tasks = tasks
+
+    def request(
+        self, connection: HttpServerConnection, head: RequestHead, framing: tuple[Kind, int]
+    ) -> RequestSink | None:
+        url = urlsplit(head.target.decode("ascii"))
+        method = head.method.decode("ascii")
+        endpoint = self._endpoints.get((method, url.path))
+        if endpoint is None:
+            known = any(path == url.path for _, path in self._endpoints)
+            _say(connection, _error(CallError(f"no {method} {url.path} here", 405 if known else 404)), close=True)
+            return None
+        asked = _Asked(self, connection, endpoint, dict(parse_qsl(url.query)))
+        if framing[0] is Kind.NONE:
+            asked.start()
+        return asked
+
+    def spawn(self, asked: "_Asked") -> None:
+        """Answer what has been asked completely."""
+        self._tasks.spawn(asked.answer(), "api call")
+
+
+class _Asked:
+    """One call from its head to its answer (net.http_server.RequestSink)."""
+
+    __slots__ = ("_api", "_body", "_connection", "_endpoint", "_query", "_timer")
+
+    def __init__(
+        self, api: JsonApi, connection: HttpServerConnection, endpoint: Endpoint, query: dict[str, str]
+    ) -> None:
+        self._api = api
+        self._connection: HttpServerConnection | None = connection
+        self._endpoint = endpoint
+        self._query = query
+        self._body = b""
+        self._timer = asyncio.get_running_loop().call_later(BODY_TIMEOUT, self._refuse, "the body does not come", 408)
+
+    def start(self) -> None:
+        """All of it is here."""
+        self._timer.cancel()
+        self._api.spawn(self)
+
+    def body(self, data: bytes, *, end: bool) -> None:
+        if self._connection is None:
+            return
+        self._body += data
+        if len(self._body) > MAX_BODY:
+            self._refuse(f"more than {MAX_BODY} bytes", 413)
+        elif end:
+            self.start()
+
+    def body_trailers(self, fields: bytes) -> None:
+        self.body(b"", end=True)
+
+    def aborted(self) -> None:
+        self._timer.cancel()
+        self._connection = None
+
+    def drained(self) -> None:
+        """Answers are small."""
+
+    async def answer(self) -> None:
+        """Call the endpoint. An asker that leaves meanwhile takes nothing back: what was asked for is done."""
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            call = Call(
+                peer=connection.peer_host or "", uid=connection.peer_uid(), query=self._query, body=_object(self._body)
+            )
+            reply = await self._endpoint(call)
+        except ZeroTrustError as error:
+            reply = _error(error)
+        except Exception:  # noqa: BLE001 - the last place where it can become an answer
+            _log.error("a fault while a call was answered", exc_info=True)
+            reply = Reply({"error": "internal error; the server's log says more", "code": "internal"}, 500)
+        if self._connection is not None:
+            _say(self._connection, reply, close=not self._connection.reusable())
+
+    def _refuse(self, reason: str, status: int) -> None:
+        connection, self._connection = self._connection, None
+        self._timer.cancel()
+        if connection is not None:
+            _say(connection, _error(CallError(reason, status)), close=True)
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    if not body:
+        return {}
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        raise CallError("the body is not JSON") from None
+    if not isinstance(value, dict):
+        raise CallError("the body is not a JSON object")
+    return value
+
+
+def _error(error: ZeroTrustError) -> Reply:
+    status = error.reply if isinstance(error, CallError) else error.status if error.status != 500 else 400
+    return Reply({"error": str(error), "code": error.code}, status)
+
+
+def _say(connection: HttpServerConnection, reply: Reply, *, close: bool) -> None:
+    body = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body, separators=(",", ":")).encode()
+    head = (
+        f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}\r\nContent-Type: {reply.media_type}\r\n"
+        f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\n"
+    )
+    if close:
+        head += "Connection: close\r\n"
+    connection.refuse(f"{head}\r\n".encode() + body, close=close)

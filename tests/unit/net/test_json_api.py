@@ -1,0 +1,125 @@
+"""Calls over a real unix socket: who asks, what is answered, and what is refused."""
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from zerotrust.errors import NoAgent, PkiError
+from zerotrust.net import json_api
+from zerotrust.net.flush import Flusher
+from zerotrust.net.http_listener import HttpListener
+from zerotrust.net.json_api import MAX_BODY, Call, CallError, JsonApi, Reply
+from zerotrust.net.tasks import Tasks
+
+pytestmark = pytest.mark.anyio
+
+
+async def echo(call: Call) -> Reply:
+    return Reply({"query": dict(call.query), "body": dict(call.body), "uid": call.uid, "peer": call.peer})
+
+
+async def plain(_call: Call) -> Reply:
+    return Reply(b"-----BEGIN\n", media_type="application/x-pem-file")
+
+
+async def refuse(call: Call) -> Reply:
+    raise {"pki": PkiError, "call": lambda text: CallError(text, 409), "down": NoAgent}[call.query["how"]](
+        "no such luck"
+    )
+
+
+async def fault(_call: Call) -> Reply:
+    raise RuntimeError("secret detail")
+
+
+ENDPOINTS = {("POST", "/echo"): echo, ("GET", "/plain"): plain, ("GET", "/refuse"): refuse, ("GET", "/fault"): fault}
+
+
+@asynccontextmanager
+async def api(folder: Path) -> AsyncIterator[httpx.AsyncClient]:
+    tasks = Tasks()
+    listener = HttpListener(Flusher(asyncio.get_running_loop()), JsonApi(ENDPOINTS, tasks), tasks)
+    path = str(folder / "s")
+    async with listener.listen(f"unix:{path}", key="test"):
+        async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=path), base_url="http://api") as client:
+            yield client
+    await tasks.close()
+
+
+async def test_answers_what_is_asked_and_knows_who_asks(tmp_path: Path) -> None:
+    async with api(tmp_path) as client:
+        for number in range(3):
+            said = (await client.post("/echo", params={"n": number}, json={"a": [1]})).json()
+            uid = os.getuid() if sys.platform == "linux" else None
+            assert said == {"query": {"n": str(number)}, "body": {"a": [1]}, "uid": uid, "peer": ""}
+        answer = await client.get("/plain")
+        assert (answer.content, answer.headers["content-type"]) == (b"-----BEGIN\n", "application/x-pem-file")
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "code"), [("pki", 400, "pki"), ("call", 409, "bad_call"), ("down", 503, "no_agent")]
+)
+async def test_errors_of_ours_are_answered_in_words(tmp_path: Path, how: str, status: int, code: str) -> None:
+    async with api(tmp_path) as client:
+        answer = await client.get("/refuse", params={"how": how})
+    assert (answer.status_code, answer.json()) == (status, {"error": "no such luck", "code": code})
+
+
+async def test_a_fault_tells_nothing(tmp_path: Path) -> None:
+    async with api(tmp_path) as client:
+        answer = await client.get("/fault")
+    assert answer.status_code == 500
+    assert "secret" not in answer.text
+
+
+@pytest.mark.parametrize("body", [b"{", b"[1]", b"\xff", b"[" * 50_000])
+async def test_refuses_what_is_no_json_object(tmp_path: Path, body: bytes) -> None:
+    async with api(tmp_path) as client:
+        answer = await client.post("/echo", content=body)
+    assert answer.status_code == 400
+    assert answer.json()["code"] == "bad_call"
+
+
+async def test_refuses_what_is_too_much_and_what_is_not_there(tmp_path: Path) -> None:
+    async with api(tmp_path) as client:
+        assert (await client.post("/echo", content=b" " * (MAX_BODY + 1))).status_code == 413
+        assert (await client.get("/echo")).status_code == 405
+        assert (await client.get("/other")).status_code == 404
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_api, "BODY_TIMEOUT", 0.05)
+    async with api(tmp_path):
+        reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
+        writer.write(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n{")
+        async with asyncio.timeout(5):
+            said = await reader.read()
+        writer.close()
+    assert said.startswith(b"HTTP/1.1 408 ")
+
+
+async def test_an_asker_that_leaves_takes_nothing_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, done = asyncio.Event(), asyncio.Event()
+    gone = asyncio.Event()
+
+    async def slow(_call: Call) -> Reply:
+        asked.set()
+        await gone.wait()
+        done.set()
+        return Reply({})
+
+    monkeypatch.setitem(ENDPOINTS, ("GET", "/slow"), slow)
+    async with api(tmp_path):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(tmp_path / "s"))
+            client.sendall(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+            await asyncio.wait_for(asked.wait(), 5)
+        gone.set()
+        await asyncio.wait_for(done.wait(), 5)
