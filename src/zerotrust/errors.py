@@ -12,7 +12,7 @@
     ├── HttpError               a message that is not acceptable HTTP/1.1
     └── ForwardError            a request that could not be carried to its end; one class per hop and cause
         ├── UnknownHost, NoAgent, UpgradeRefused,
-        │   BodyTooLarge                                decided by the server
+        │   WrongScheme, BodyTooLarge                   decided by the server
         ├── AgentLost, ServiceGone, Overloaded          the tunnel
         ├── UpstreamsDown, UpstreamsBusy                decided by the agent
         └── UpstreamUnreachable, UpstreamTimeout,
@@ -117,6 +117,13 @@ class UpgradeRefused(ForwardError):
 
     code = "upgrade_refused"
     status = 403
+
+
+class WrongScheme(ForwardError):
+    """The service is not offered over http, or not over https (`listen_on`)."""
+
+    code = "wrong_scheme"
+    status = 404
 
 
 class BodyTooLarge(ForwardError):

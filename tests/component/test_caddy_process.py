@@ -356,11 +356,20 @@ async def test_websocket_over_http2(setting: Setting) -> None:
 
 
 @pytest.mark.parametrize("target", ["/a%2Fb/%7Ec//d?x=%20y&z&&", "/?", "//other.test/..%2f", "/"])
-async def test_http_goes_to_https_at_our_port(setting: Setting, target: str) -> None:
+async def test_http_is_handed_over_and_said_to_be_http(setting: Setting, target: str) -> None:
+    pretended = [("X-Forwarded-Proto", "https"), ("X-Forwarded-Scheme", "https"), ("X-Real-IP", "6.6.6.6")]
     async with Edge(setting.config()):
-        response = await Way(setting.http_port).get("app.test", target, ("Host", f"app.test:{setting.http_port}"))
-    assert response.status == 308
-    assert response.get("location") == f"https://app.test:{setting.https_port}{target}"
+        response = await Way(setting.http_port).get("app.test", target, *pretended, ("Connection", "X-Forwarded-Proto"))
+    assert (response.status, response.json()["path"]) == (200, target)
+    fields = [(name.lower(), value) for name, value in response.json()["fields"]]
+    assert [value for name, value in fields if name == "x-forwarded-proto"] == ["http"]
+    assert [value for name, value in fields if name == "x-real-ip"] == ["127.0.0.1"]
+
+
+async def test_websocket_over_plain_http(setting: Setting) -> None:
+    async with Edge(setting.config()), Way(setting.http_port).websocket("ws.test") as socket:
+        await socket.send("text")
+        assert await socket.recv() == "text"
 
 
 @pytest.mark.parametrize("key", ["https_port", "http_port"])

@@ -112,6 +112,8 @@ class Stack:
         self.authority = authority
         self.tunnel_port = free_port()
         self.api = Way(free_port())
+        self.plain = Way(free_port())
+        """Through Caddy, by HTTP."""
         self._https_port = free_port()
         self._with_caddy = with_caddy
         self._level = level
@@ -218,7 +220,7 @@ class Stack:
                 "mode": "managed",
                 "config_dir": str(self.folder / "caddy"),
                 "bind": ["127.0.0.1"],
-                "http_port": 0,
+                "http_port": self.plain.port,
                 "https_port": self._https_port,
                 "permission_addr": f"127.0.0.1:{free_port()}",
             }

@@ -12,7 +12,7 @@ from zerotrust.http.forward import check_request_block
 from zerotrust.model.base import normalise_host
 from zerotrust.net.flush import Flusher
 from zerotrust.net.tunnel import TunnelLink
-from zerotrust.tunnel.codes import FLAG_UPGRADE, POLICY, Code
+from zerotrust.tunnel.codes import FLAG_UPGRADE, LISTEN_ON, POLICY, Code
 from zerotrust.tunnel.events import StreamSink
 from zerotrust.tunnel.frames import MAX_PAYLOAD
 from zerotrust.tunnel.messages import Hello, Register, Registered, Welcome
@@ -52,6 +52,8 @@ class Dispatch:
         elif size > MAX_PAYLOAD:
             reason = f"host names and policy take {size} bytes, at most {MAX_PAYLOAD} can be told"
         else:
+            if LISTEN_ON not in session.capabilities and not _usual(message):
+                _log.warning("served over https, with a redirect: this server is older", service=live.id)
             session.register(message)
             return
         _log.error("service not published", service=live.id, reason=reason)
@@ -104,6 +106,11 @@ class Dispatch:
 
     def closed(self, code: Code, reason: str) -> None:
         self.ended = (code, reason)
+
+
+def _usual(message: Register) -> bool:
+    """Offered as servers offer every service that do not know `listen_on`."""
+    return message.listen_on == "both" and message.http_redirect
 
 
 def _read(payload: bytes, *, end: bool) -> RequestOpen:

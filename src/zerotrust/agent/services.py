@@ -73,6 +73,8 @@ class LiveService:
             id=self.id,
             hosts=list(self.service.host_names),
             websocket=self.service.websocket,
+            listen_on=self.service.listen_on,
+            http_redirect=self.service.redirects,
             name=self.service.name[:128],
             policy=self.policy.told() if self.policy is not None else None,
         )

@@ -1,8 +1,8 @@
 """The server's configuration as Caddy JSON: a pure function.
 
-One static catch-all route leads to the server's proxy API, whatever the number of services: the server looks the host
-up itself, so that a service that comes or goes changes nothing here, and no open WebSocket is cut by a reload.
-`stream_close_delay` keeps them open through the rare change that is real.
+One static catch-all route of each port leads to the server's proxy API, whatever the number of services: the server
+looks the host up itself, and redirects http or not, so that a service that comes, goes or changes changes nothing here,
+and no open WebSocket is cut by a reload. `stream_close_delay` keeps them open through the rare change that is real.
 
 There is no `handle_response`: it runs before Caddy completes an upgrade and swallows the `101`.
 
@@ -32,7 +32,6 @@ PRIVATE_SUFFIXES: Final = ("localhost", "internal", "home.arpa", "test", "local"
 PRIVATE_DEPTH: Final = 8
 
 _SOCKET_PATH_BYTES: Final = 107  # sun_path of Linux holds 108, one of them the final zero
-_DEFAULT_HTTPS_PORT: Final = 443
 _UNTRUSTED_FIELDS: Final = ["Forwarded", "X-Real-IP", "X-0Trust-*"]
 
 Json = dict[str, Any]
@@ -51,7 +50,7 @@ def render(config: ServerConfig) -> Json:
     http: Json = {"https_port": caddy.https_port, "servers": servers}
     if caddy.http_port:
         http["http_port"] = caddy.http_port
-        servers[HTTP_SERVER] = _http_server(caddy)
+        servers[HTTP_SERVER] = _http_server(config)
     document: Json = {
         "admin": {"listen": admin_address(caddy), "config": {"persist": False}},
         "logging": {"logs": {"default": _log(caddy.logging, merged=caddy.mode == "managed")}},
@@ -111,43 +110,25 @@ def _https_server(config: ServerConfig) -> Json:
             {"match": {"sni_regexp": {"pattern": _deep_private_names()}}, "drop": True},
             {},
         ],
-        "routes": [
-            {
-                "@id": ROUTE_ID,
-                "handle": [
-                    # of its own and first: within one set of operations Caddy deletes after it has set
-                    {"handler": "headers", "request": {"delete": _UNTRUSTED_FIELDS}},
-                    _proxy(config),
-                ],
-            }
-        ],
+        "routes": [{"@id": ROUTE_ID, "handle": _handlers({"@id": PROXY_ID, **_proxy(config)})}],
     }
 
 
-def _http_server(caddy: Caddy) -> Json:
-    """Sends everyone to HTTPS; Caddy answers ACME's HTTP-01 challenges before it looks at routes.
-
-    Its own redirects forget a port that is not 443.
-    """
-    port = "" if caddy.https_port == _DEFAULT_HTTPS_PORT else f":{caddy.https_port}"
-    location = f"https://{{http.request.host}}{port}{{http.request.uri}}"
+def _http_server(config: ServerConfig) -> Json:
+    """Caddy answers ACME's HTTP-01 challenges before it looks at routes; the server sees to redirects."""
+    caddy = config.caddy
     return {
         "listen": _listen(caddy, caddy.http_port),
         "protocols": ["h1"],
         **_patience(),
         "automatic_https": {"disable": True},
-        "routes": [
-            {
-                "handle": [
-                    {
-                        "handler": "static_response",
-                        "status_code": 308,
-                        "headers": {"Location": [location]},
-                    }
-                ]
-            }
-        ],
+        "routes": [{"handle": _handlers(_proxy(config))}],
     }
+
+
+def _handlers(proxy: Json) -> list[Json]:
+    # of its own and first: within one set of operations Caddy deletes after it has set
+    return [{"handler": "headers", "request": {"delete": _UNTRUSTED_FIELDS}}, proxy]
 
 
 def _patience() -> Json:
@@ -156,8 +137,8 @@ def _patience() -> Json:
 
 
 def _proxy(config: ServerConfig) -> Json:
+    """What goes to the server. Caddy sets `X-Forwarded-Proto` to the scheme that it saw, whatever a client says."""
     return {
-        "@id": PROXY_ID,
         "handler": "reverse_proxy",
         "upstreams": [{"dial": _dial("api.listen_addr", config.api.listen_addr)}],
         "headers": {"request": {"set": {"X-Real-IP": ["{http.vars.client_ip}"]}}},

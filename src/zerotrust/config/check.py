@@ -1,13 +1,15 @@
 """What no single key shows: services that get into each other's way, and options that exclude each other."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from zerotrust.config.effects import items
 from zerotrust.config.problems import KeyPath, Severity, printable
 from zerotrust.config.yaml_text import Document
 from zerotrust.model import service as model
 from zerotrust.model.base import normalise_host
+
+_TRUE: Final = ("true", "t", "yes", "y", "on", "1", "1.0")
 
 
 def crossings(document: Document) -> Iterator[tuple[KeyPath, Severity, str]]:
@@ -42,7 +44,7 @@ def _incomplete(service: dict[str, Any], path: KeyPath) -> Iterator[tuple[KeyPat
 
 
 def _redirect_to_nowhere(service: dict[str, Any], path: KeyPath) -> Iterator[tuple[KeyPath, Severity, str]]:
-    if service.get("listen_on") == "http" and str(service.get("http_redirect")).lower() in ("true", "yes", "on"):
+    if service.get("listen_on") == "http" and str(service.get("http_redirect")).lower() in _TRUE:
         message = "true with listen_on: http leaves nothing to redirect to; set it to false, or listen_on to both"
         yield (*path, "http_redirect"), "error", message
 

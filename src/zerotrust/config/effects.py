@@ -53,10 +53,6 @@ def _service(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
     yield from _routes(service, path)
     if service.get("monitoring"):
         yield (*path, "monitoring"), "warning", NO_EFFECT
-    if service.get("listen_on") == "http":
-        yield (*path, "listen_on"), "warning", f"{NO_EFFECT}; the service is served over https"
-    if service.get("http_redirect") is False:
-        yield (*path, "http_redirect"), "warning", f"{NO_EFFECT}; http is redirected to https"
 
 
 def _refused(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:

@@ -32,7 +32,7 @@ SERVER_WITHOUT_EFFECT: Final[Mapping[str, str]] = {
     "agents.tcp_port_max": "raw TCP is not carried",
     "agents.tcp_port_min": "raw TCP is not carried",
     "listen.http3": "Caddy offers HTTP/3 at caddy.https_port",
-    "listen.http_redirect": "http is redirected unless a service says http_redirect: false",
+    "listen.http_redirect": "each service says it: http_redirect: false in the agent's file",
     "logging.access_log": "Caddy writes the access log: see caddy.logging",
     "metrics.addr": "there are no metrics in this release",
     "router.request_timeout": "a service's timeout holds, two minutes where it has none",

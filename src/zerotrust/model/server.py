@@ -46,7 +46,7 @@ class ProxyApi(Model):
     """Takes the risk of an address that others can reach."""
 
     trusted_proxies: list[Annotated[str, AfterValidator(_network)]] = ["127.0.0.0/8", "::1/128"]
-    """Networks whose `X-Real-IP` is believed."""
+    """Networks whose `X-Real-IP` and `X-Forwarded-Proto` are believed; all others are clients that came over http."""
 
     @model_validator(mode="after")
     def _loopback(self) -> "ProxyApi":
@@ -137,7 +137,7 @@ class Caddy(Model):
     """Addresses to listen at; all where none is said."""
 
     http_port: int = Field(default=80, ge=0, le=65535)
-    """Where plain HTTP is answered, with a redirect; 0 for nowhere."""
+    """Where plain HTTP is answered: with a redirect, unless a service says `listen_on` otherwise; 0 for nowhere."""
 
     https_port: int = Field(default=443, ge=1, le=65535)
     """Where the public connects, with HTTP/1.1, HTTP/2 and HTTP/3."""

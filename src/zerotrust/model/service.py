@@ -195,7 +195,11 @@ class Service(Model):
     """The largest body of a request, "10MB"; a larger one gets a 413."""
 
     http_redirect: bool | None = None
-    listen_on: Literal["http", "https", "both"] | None = None
+    """Send http to https: 301 for GET and HEAD, 308 for others. Where it is not said: yes with `both`, else no."""
+
+    listen_on: Literal["http", "https", "both"] = "both"
+    """Where clients find the service; over the other one they get a 404. A service over `http` has no certificate."""
+
     timeout: Duration = 0.0
     """How long a backend may take to begin to answer, once it has the request; 0 is `load_balancing.timeout`, or 2m."""
 
@@ -257,6 +261,11 @@ class Service(Model):
         """All host names, `hostname` first, each once."""
         names = ([self.hostname] if self.hostname else []) + self.hosts
         return tuple(dict.fromkeys(names))
+
+    @property
+    def redirects(self) -> bool:
+        """Clients that ask over http are sent to https."""
+        return self.listen_on == "both" if self.http_redirect is None else self.http_redirect
 
     @property
     def backends(self) -> tuple[Upstream, ...]:

@@ -15,6 +15,7 @@ from zerotrust.net.listen import TlsListener
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tls import tunnel_server
 from zerotrust.net.tunnel import TunnelLink
+from zerotrust.server.binding import Binding
 from zerotrust.server.guard import compile_guard
 from zerotrust.server.registry import Claim, Member, Registry
 from zerotrust.tunnel.codes import Code
@@ -38,8 +39,11 @@ class AgentSession:
     The agent is who its certificate says; nothing that it sends changes that.
     """
 
-    def __init__(self, registry: Registry, flusher: Flusher, options: Options, secret: bytes) -> None:
+    def __init__(
+        self, registry: Registry, flusher: Flusher, options: Options, secret: bytes, *, offers_http: bool = True
+    ) -> None:
         self._registry = registry
+        self._offers_http = offers_http
         self._secret = secret
         self._member: Member | None = None
         self.link = TunnelLink(flusher, dialer=False, sink=self, options=options, session_id=secrets.token_hex(16))
@@ -69,13 +73,25 @@ class AgentSession:
         if member.retired:
             self._refuse(member, message, "this session is going away")
             return
+        binding = Binding.of(message)
+        if not binding.https and not self._offers_http:
+            self._refuse(member, message, "it listens on http alone, which this server does not offer: caddy.http_port")
+            return
         before = self._registry.former(member, message.id)
         try:
             guard = compile_guard(message.policy, secret=self._secret, before=before)
         except ConfigError as error:
             self._refuse(member, message, f"its policy cannot be enforced: {error}")
             return
-        claim = Claim(member, message.id, message.id.encode(), tuple(message.hosts), message.websocket, guard)
+        claim = Claim(
+            member,
+            message.id,
+            message.id.encode(),
+            tuple(message.hosts),
+            message.websocket,
+            guard,
+            binding,
+        )
         waiting = self._registry.register(member, claim)
         accepted = [host for host in message.hosts if host not in waiting]
         self.link.session.registered(Registered(id=message.id, accepted=accepted, refused=waiting))
@@ -131,8 +147,17 @@ class AgentSession:
 class AgentDoor:
     """The listener for agents."""
 
-    def __init__(self, registry: Registry, *, flusher: Flusher, tasks: Tasks, settings: AgentListener) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        flusher: Flusher,
+        tasks: Tasks,
+        settings: AgentListener,
+        offers_http: bool,
+    ) -> None:
         self._registry = registry
+        self._offers_http = offers_http
         self._flusher = flusher
         self._address = settings.listen_addr
         self._secret = secrets.token_bytes(32)
@@ -170,7 +195,10 @@ class AgentDoor:
             await asyncio.wait([link.closed for link in links], timeout=2.0)
 
     def _link(self) -> asyncio.Protocol:
-        return AgentSession(self._registry, self._flusher, self._options, self._secret).link.as_protocol()
+        session = AgentSession(
+            self._registry, self._flusher, self._options, self._secret, offers_http=self._offers_http
+        )
+        return session.link.as_protocol()
 
     def _refused(self, peer: str, reason: str) -> None:
         _log.warning("agent refused", peer=peer, reason=reason)

@@ -42,10 +42,21 @@ async def serve(loaded: Loaded[ServerConfig], read: Read[ServerConfig]) -> None:
     async with AsyncExitStack() as stack:
         tasks = Tasks()
         stack.push_async_callback(tasks.close)
-        door = AgentDoor(registry, flusher=flusher, tasks=tasks, settings=config.server)
+        door = AgentDoor(
+            registry,
+            flusher=flusher,
+            tasks=tasks,
+            settings=config.server,
+            offers_http=config.caddy.mode == "none" or bool(config.caddy.http_port),
+        )
         await door.open()
         stack.push_async_callback(door.close)
-        ingress = Ingress(registry, trusted_proxies=config.api.trusted_proxies, verifications=Verifications(tasks))
+        ingress = Ingress(
+            registry,
+            trusted_proxies=config.api.trusted_proxies,
+            verifications=Verifications(tasks),
+            https_port=config.caddy.https_port,
+        )
         api = HttpListener(flusher, ingress, tasks)
         await stack.enter_async_context(api.listen(config.api.listen_addr, key="api.listen_addr"))
         if config.caddy.mode != "none":

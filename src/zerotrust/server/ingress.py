@@ -10,7 +10,7 @@ from time import time
 
 import structlog
 
-from zerotrust.errors import ForwardError, NoAgent, Overloaded, UnknownHost, UpgradeRefused
+from zerotrust.errors import ForwardError, NoAgent, Overloaded, UnknownHost, UpgradeRefused, WrongScheme
 from zerotrust.handlers.chain import Chain
 from zerotrust.handlers.protocol import Answer, Pending, Request
 from zerotrust.handlers.replies import answer_reply
@@ -18,6 +18,7 @@ from zerotrust.http.body import Kind
 from zerotrust.http.forward import request_block
 from zerotrust.http.head import RequestFields, RequestHead
 from zerotrust.net.http_server import HttpServerConnection, RequestSink
+from zerotrust.server.binding import to_https
 from zerotrust.server.guard import Guard, passed_head
 from zerotrust.server.registry import Claim, Registry
 from zerotrust.server.relay import Relay, refuse
@@ -33,7 +34,19 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 class Visit:
     """A request in front of a guard: what is known of it until it is let pass or answered."""
 
-    __slots__ = ("asked", "chain", "claim", "connection", "framing", "guard", "head", "request_id", "waiting")
+    __slots__ = (
+        "asked",
+        "chain",
+        "claim",
+        "client",
+        "connection",
+        "framing",
+        "guard",
+        "head",
+        "proto",
+        "request_id",
+        "waiting",
+    )
 
     def __init__(
         self,
@@ -44,6 +57,7 @@ class Visit:
         *,
         guard: Guard,
         request_id: str,
+        sender: tuple[bytes, bytes],
     ) -> None:
         self.connection = connection
         self.head = head
@@ -51,6 +65,7 @@ class Visit:
         self.claim = claim
         self.guard = guard
         self.request_id = request_id
+        self.client, self.proto = sender
         self.chain: Chain
         self.asked: Request
         self.waiting: Waiting | None = None
@@ -105,8 +120,16 @@ class Waiting:
 class Ingress:
     """Takes each request of the proxy API (net.http_server.RequestHandler)."""
 
-    def __init__(self, registry: Registry, *, trusted_proxies: Sequence[str], verifications: Verifications) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        trusted_proxies: Sequence[str],
+        verifications: Verifications,
+        https_port: int = 443,
+    ) -> None:
         self._registry = registry
+        self._https_port = https_port
         self._verifications = verifications
         self._trusted = [ipaddress.ip_network(network) for network in trusted_proxies]
         self._loop = asyncio.get_running_loop()
@@ -121,12 +144,21 @@ class Ingress:
         request_id = f"{self._run}-{next(self._numbers):x}"
         try:
             claim = self._route(head)
+            client, proto = self._client(connection, head.fields)
+            binding = claim.binding
+            if not (binding.http if proto == b"http" else binding.https):
+                if proto != b"http" or not binding.redirect:
+                    raise WrongScheme(f"{head.fields.host} over {proto.decode()}")
+                self._answer(connection, head, request_id, to_https(head, self._https_port))
+                return None
             guard = claim.guard
             if guard is None:
-                client, proto = self._client(connection, head.fields)
                 block = request_block(head, client=client, proto=proto)
                 return self._forward(connection, head, framing, claim, request_id=request_id, block=block)
-            return self._stop(Visit(connection, head, framing, claim, guard=guard, request_id=request_id))
+            sender = (client, proto)
+            return self._stop(
+                Visit(connection, head, framing, claim, guard=guard, request_id=request_id, sender=sender)
+            )
         except ForwardError as error:
             self._refuse(connection, head, request_id, error)
             return None
@@ -189,9 +221,8 @@ class Ingress:
 
     def _stop(self, visit: Visit) -> RequestSink | None:
         head = visit.head
-        client, _ = self._client(visit.connection, head.fields)
         visit.chain = visit.guard.chain(head)
-        visit.asked = Request(head, client=client, unix_time=time())
+        visit.asked = Request(head, client=visit.client, unix_time=time())
         return self._go_on(visit, visit.chain.run(visit.asked, self._loop.time()))
 
     def _go_on(self, visit: Visit, said: Answer | Pending | None) -> RequestSink | None:
@@ -202,7 +233,7 @@ class Ingress:
             self._verifications.ask(said.verification, partial(self._verified, visit, said))
             return visit.waiting
         if isinstance(said, Answer):
-            self._answer(visit, said)
+            self._answer(visit.connection, visit.head, visit.request_id, said)
             return None
         return self._pass(visit)
 
@@ -221,26 +252,24 @@ class Ingress:
         if sink is not None and sink is not waiting:
             waiting.hand_over(sink)
 
-    def _answer(self, visit: Visit, answer: Answer) -> None:
-        connection, head = visit.connection, visit.head
+    def _answer(self, connection: HttpServerConnection, head: RequestHead, request_id: str, answer: Answer) -> None:
         if answer.code:
-            _log.info("request refused", host=head.fields.host, request=visit.request_id, code=answer.code)
+            _log.info("request refused", host=head.fields.host, request=request_id, code=answer.code)
         close = not connection.reusable()
         head_only = head.method == b"HEAD"
-        reply = answer_reply(answer, request_id=visit.request_id, close=close, head_only=head_only)
+        reply = answer_reply(answer, request_id=request_id, close=close, head_only=head_only)
         connection.refuse(reply, close=close)
 
     def _pass(self, visit: Visit) -> Relay:
         connection, asked, guard = visit.connection, visit.asked, visit.guard
         head = passed_head(visit.head, asked)
-        client, proto = self._client(connection, head.fields)
-        block = request_block(head, client=client, proto=proto)
+        block = request_block(head, client=visit.client, proto=visit.proto)
         relay = self._forward(connection, head, visit.framing, visit.claim, request_id=visit.request_id, block=block)
         relay.response_edits = asked.response_edits
         if head.fields.upgrade is None:
             relay.body_left = guard.max_body
         elif guard.upgrades is not None:
-            guard.upgrades.opened(client, relay.stream)
+            guard.upgrades.opened(visit.client, relay.stream)
         return relay
 
     # ---- who asks

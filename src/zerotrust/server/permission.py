@@ -1,4 +1,4 @@
-"""Caddy's question before it gets a certificate: is this host name served now?
+"""Caddy's question before it gets a certificate: is this host name served now, over https?
 
 Without it anybody could make us ask for certificates of any name. Caddy asks `GET /.0trust/tls-permission?domain=NAME`
 and goes on with status 200 only.
@@ -36,6 +36,6 @@ class Permission:
         if head.method != b"GET" or url.path != PATH or len(names) != 1:
             return False
         try:
-            return self._registry.serves(normalise_host(names[0]))
+            return self._registry.offers_https(normalise_host(names[0]))
         except ValueError:
             return False

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from zerotrust.net.tunnel import TunnelLink
+from zerotrust.server.binding import USUAL, Binding
 from zerotrust.server.former import FormerGuards
 from zerotrust.server.guard import Guard
 
@@ -43,6 +44,7 @@ class Claim:
     websocket: bool
     guard: Guard | None = None
     """None where every request passes."""
+    binding: Binding = USUAL
 
 
 class Registry:
@@ -75,9 +77,10 @@ class Registry:
         claims = self._claims[host]
         return claims[0] if claims else None
 
-    def serves(self, host: str) -> bool:
-        """The host name is served now."""
-        return bool(self._claims.get(host))
+    def offers_https(self, host: str) -> bool:
+        """The host name is served now, and not over http alone."""
+        claims = self._claims.get(host, ())
+        return any(claim.binding.https for claim in claims[:1])
 
     def register(self, member: Member, claim: Claim) -> dict[str, str]:
         """Add or replace a service; the host names for which the agent only stands by, with the reason."""

@@ -237,6 +237,7 @@ def refuse(connection: HttpServerConnection, error: ForwardError, *, request_id:
 _SAID: Final = {
     "unknown_host": "No service is published under this host name.",
     "upgrade_refused": "This service does not allow connection upgrades.",
+    "wrong_scheme": "This service is offered over the other of http and https only.",
     "ambiguous_path": "The path means different things to different servers; ask for it in its plain form.",
     "body_too_large": "The request is larger than this service takes.",
     "no_agent": "The agent of this service is not connected.",

@@ -7,7 +7,8 @@ ALPN: Final = "0trust/1"
 VERSION: Final = 1
 
 POLICY: Final = "policy"
-CAPABILITIES: Final = (POLICY,)
+LISTEN_ON: Final = "listen_on"
+CAPABILITIES: Final = (POLICY, LISTEN_ON)
 """What this implementation has beyond the first revision (section 3)."""
 
 

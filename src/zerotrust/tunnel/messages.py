@@ -1,6 +1,6 @@
 """Control messages: JSON, because they are rare (docs/spec/tunnel-v1.md)."""
 
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -74,6 +74,9 @@ class Register(Message):
     id: ServiceId
     hosts: list[Host] = Field(min_length=1, max_length=256)
     websocket: bool = True
+    listen_on: Literal["http", "https", "both"] = "both"
+    http_redirect: bool = True
+    """Over http, clients are sent to https; without meaning where `listen_on` is `http`."""
     name: Text = ""
     policy: dict[str, Any] | None = None
     """What the server enforces (`zerotrust.model.policy`): read apart, as one that is wrong costs its service only."""

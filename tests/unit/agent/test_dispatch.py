@@ -37,7 +37,7 @@ def live(service: dict[str, Any], *middleware: dict[str, Any]) -> LiveService:
 class Agent:
     """A session with a server that has these capabilities."""
 
-    def __init__(self, *services: LiveService, capabilities: tuple[str, ...] = ("policy",)) -> None:
+    def __init__(self, *services: LiveService, capabilities: tuple[str, ...] = ("policy", "listen_on")) -> None:
         flusher = Flusher(asyncio.get_running_loop())
         known = cast("Services", SimpleNamespace(all=list(services)))
         self.dispatch = Dispatch(known, flusher=flusher, options=Options())
@@ -85,6 +85,29 @@ def test_an_older_server_is_told_of_what_it_can_serve() -> None:
         (entry,) = [entry for entry in logs if entry["log_level"] == "error"]
         assert entry["service"] == "limited.example"
         assert "does not enforce" in entry["reason"]
+
+    run(check)
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({}, ("both", True)),
+        ({"listen_on": "both"}, ("both", True)),
+        ({"http_redirect": False}, ("both", False)),
+        ({"listen_on": "https"}, ("https", False)),
+        ({"listen_on": "https", "http_redirect": True}, ("https", True)),
+        ({"listen_on": "http"}, ("http", False)),
+    ],
+)
+@pytest.mark.parametrize("capabilities", [("listen_on",), ()])
+def test_where_a_service_listens(keys: dict[str, Any], told: tuple[str, bool], capabilities: tuple[str, ...]) -> None:
+    def check() -> None:
+        with capture_logs() as logs:
+            (registered,) = Agent(live({**PLAIN, **keys}), capabilities=capabilities).said()
+        assert (registered.listen_on, registered.http_redirect) == told
+        warned = any("older" in entry["event"] for entry in logs)
+        assert warned == (not capabilities and told != ("both", True))
 
     run(check)
 

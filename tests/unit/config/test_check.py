@@ -1,6 +1,11 @@
 """Tests of zerotrust.config.check."""
 
+from pathlib import Path
+
+import pytest
+
 from zerotrust.config.check import crossings
+from zerotrust.config.load import check
 from zerotrust.config.problems import dotted
 from zerotrust.config.yaml_text import parse
 
@@ -46,3 +51,14 @@ def test_what_has_the_wrong_shape_is_left_to_the_models() -> None:
 def test_a_service_lacks_what_it_needs() -> None:
     assert len(said("services: [{}]")) == 2
     assert said("services: []") == ["services: no services: this agent publishes nothing"]
+
+
+@pytest.mark.parametrize("redirect", ["true", "True", "yes", "on", "1", "y", '"true"', "1.0"])
+@pytest.mark.parametrize("listen_on", ["http", "https", "both"])
+def test_a_redirect_needs_somewhere_to_go(tmp_path: Path, redirect: str, listen_on: str) -> None:
+    path = tmp_path / "agent.yaml"
+    path.write_text(
+        f"services:\n  - {{hostname: a.test, backend: 'x:1', listen_on: {listen_on}, http_redirect: {redirect}}}\n"
+    )
+    said = [(problem.key, problem.severity) for problem in check(path)]
+    assert said == ([("services[0].http_redirect", "error")] if listen_on == "http" else [])

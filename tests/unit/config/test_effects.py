@@ -29,6 +29,8 @@ def said(**service: Any) -> list[tuple[str, str]]:
         {"load_balancing": {"timeout": "5s", "max_connections": 5, "keep_alive_timeout": "5s"}},
         {"listen_on": "both", "http_redirect": True},
         {"listen_on": "https"},
+        {"listen_on": "http"},
+        {"http_redirect": False},
         {"tls": {"client_auth": "none"}},
         {"tls": {"client_auth": False}},
         {"security": {}, "tls": None, "monitoring": {}, "traffic_shaping": {}},
@@ -46,8 +48,6 @@ def test_what_happens_anyway_needs_no_word(service: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("service", "key"),
     [
-        ({"listen_on": "http"}, "listen_on"),
-        ({"http_redirect": False}, "http_redirect"),
         ({"monitoring": {"metrics_enabled": True}}, "monitoring"),
         ({"tls": {"ca_file": "x", "ciphers": ["A"]}}, "tls.ciphers"),
         ({"tls": {"cert_file": "x"}}, "tls.cert_file"),

@@ -56,7 +56,7 @@ tls: {mode: acme, acme: {storage_dir: s, email: e, ca_url: u}}
         ("listen: {https: 443}", 'error: listen.https: "443" has no valid port'),
         ("listen: {https: ''}", 'error: listen.https: "" has no valid port'),
         ("listen: {http3: ':443'}", "warning: listen.http3: has no effect: Caddy offers HTTP/3"),
-        ("listen: {http_redirect: false}", "warning: listen.http_redirect: has no effect: http is redirected unless"),
+        ("listen: {http_redirect: false}", "warning: listen.http_redirect: has no effect: each service says it"),
         ("router: {request_timeout: 30s}", "warning: router.request_timeout: has no effect"),
         ("router: {request_timeout: soon}", "warning: router.request_timeout: has no effect"),
         ("metrics: {addr: ':9090'}", "warning: metrics.addr: has no effect"),

@@ -11,6 +11,7 @@ from zerotrust.net.flush import Flusher
 from zerotrust.net.http_server import HttpServerConnection
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tunnel import TunnelLink
+from zerotrust.server.binding import USUAL, Binding
 from zerotrust.server.guard import compile_guard
 from zerotrust.server.ingress import Ingress
 from zerotrust.server.registry import Claim, Registry
@@ -22,7 +23,8 @@ from zerotrust.tunnel.stream import Stream
 class Front:
     """One client in front of `app.example.com`, which has this policy."""
 
-    def __init__(self, policy: dict[str, Any]) -> None:
+    def __init__(self, policy: dict[str, Any], *, binding: Binding = USUAL) -> None:
+        self.binding = binding
         self.pair = Pair()
         self.pair.pump()
         self.tasks = Tasks()
@@ -42,7 +44,8 @@ class Front:
     def register(self, policy: dict[str, Any] | None) -> None:
         before = self.registry.former(self.member, "app")
         guard = compile_guard(policy, secret=SECRET, before=before)
-        self.registry.register(self.member, Claim(self.member, "app", b"app", ("app.example.com",), True, guard))
+        claim = Claim(self.member, "app", b"app", ("app.example.com",), True, guard, self.binding)
+        self.registry.register(self.member, claim)
 
     async def ask(self, start: str, *fields: str, body: bytes = b"", client: str = "203.0.113.7") -> bytes:
         """What is written in answer, at once."""

@@ -25,14 +25,17 @@ BROKEN: dict[str, Any] = {"routes": [{"match": {"moon": "full"}}]}
 class Agent:
     """A session of the agent "home" on the server."""
 
-    def __init__(self, registry: Registry) -> None:
-        session = AgentSession(registry, Flusher(asyncio.get_running_loop()), Options(), SECRET)
+    def __init__(self, registry: Registry, *, offers_http: bool = True) -> None:
+        flusher = Flusher(asyncio.get_running_loop())
+        session = AgentSession(registry, flusher, Options(), SECRET, offers_http=offers_http)
         self.link = session.link
         self.link.session.phase = Phase.OPEN
         session._member = registry.join("home", self.link)
 
-    def register(self, policy: dict[str, Any] | None, *, hosts: tuple[str, ...] = ("app.example",)) -> Registered:
-        content = Register(id="app", hosts=list(hosts), policy=policy)
+    def register(
+        self, policy: dict[str, Any] | None, *, hosts: tuple[str, ...] = ("app.example",), **keys: Any
+    ) -> Registered:
+        content = Register(id="app", hosts=list(hosts), policy=policy, **keys)
         self.link.session.receive_data(message(FrameType.REGISTER, content), 1.0)
         (frame,) = FrameReader().feed(b"".join(map(bytes, self.link.session.data_to_send(1 << 20))))
         return decode(Registered, bytes(frame[3]))
@@ -145,5 +148,23 @@ def test_a_refusal_of_many_host_names_fits_into_a_frame() -> None:
         assert len(answer.refused) == 256
         assert all(reason.isprintable() for reason in answer.refused.values())
         assert agent.link.session.phase is Phase.OPEN
+
+    run(check)
+
+
+@pytest.mark.parametrize("listen_on", ["http", "https", "both"])
+@pytest.mark.parametrize("offers_http", [True, False])
+def test_a_service_that_nobody_could_reach_is_refused(listen_on: str, offers_http: bool) -> None:
+    def check(registry: Registry) -> None:
+        agent = Agent(registry, offers_http=offers_http)
+        answer = agent.register(None, listen_on=listen_on, http_redirect=False)
+        if listen_on == "http" and not offers_http:
+            assert "caddy.http_port" in answer.refused["app.example"]
+            with pytest.raises(KeyError):
+                registry.lookup("app.example")
+        else:
+            assert answer.accepted == ["app.example"]
+            binding = claimed(registry).binding
+            assert (binding.http, binding.https) == (listen_on != "https", listen_on != "http")
 
     run(check)

@@ -15,11 +15,14 @@ from zerotrust.http.head import parse_request
 from zerotrust.net.http_server import HttpServerConnection
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tunnel import TunnelLink
+from zerotrust.server.binding import USUAL, Binding
 from zerotrust.server.ingress import Ingress
 from zerotrust.server.registry import Claim, Registry
 from zerotrust.server.verifications import Verifications
 from zerotrust.tunnel.codes import FLAG_UPGRADE, Code
 from zerotrust.tunnel.payloads import RequestOpen, unpack_open
+
+EITHER = Binding(http=True, https=True, redirect=False)
 
 
 class Session:
@@ -56,14 +59,18 @@ class Connection:
 class Door:
     """An ingress with one service, `app.example.com`."""
 
-    def __init__(self, *, websocket: bool = True) -> None:
+    def __init__(self, *, websocket: bool = True, binding: Binding = EITHER) -> None:
         self.registry = Registry()
         self.session = Session()
         member = self.registry.join("home", cast("TunnelLink", SimpleNamespace(session=self.session)))
-        self.registry.register(member, Claim(member, "app", b"app", ("app.example.com",), websocket))
+        claim = Claim(member, "app", b"app", ("app.example.com",), websocket, binding=binding)
+        self.registry.register(member, claim)
         self.member = member
         self.ingress = Ingress(
-            self.registry, trusted_proxies=["127.0.0.0/8", "10.1.0.0/16"], verifications=Verifications(Tasks())
+            self.registry,
+            trusted_proxies=["127.0.0.0/8", "10.1.0.0/16"],
+            verifications=Verifications(Tasks()),
+            https_port=444,
         )
 
     def ask(self, *fields: str, peer: str | None = "127.0.0.1", host: str = "app.example.com") -> Connection:
@@ -113,6 +120,42 @@ def test_only_a_trusted_proxy_is_believed(peer: str | None, said: list[str], cli
         assert not {"forwarded", "x-0trust-identity"} & set(fields)
 
     run(check)
+
+
+HTTP, HTTPS = "X-Forwarded-Proto: http", "X-Forwarded-Proto: https"
+
+
+@pytest.mark.parametrize(
+    ("binding", "said", "peer", "answer"),
+    [
+        (USUAL, HTTPS, "127.0.0.1", None),
+        (USUAL, "X-Forwarded-Proto: HTTPS", "127.0.0.1", None),
+        (USUAL, HTTP, "127.0.0.1", "301 Moved Permanently\r\nLocation: https://app.example.com:444/a%2Fb//?x\r\n"),
+        (USUAL, HTTPS, "192.0.2.1", "301 Moved Permanently\r\nLocation: https://app.example.com:444/a%2Fb//?x\r\n"),
+        (Binding(http=False, https=True, redirect=False), HTTPS, "127.0.0.1", None),
+        (Binding(http=False, https=True, redirect=False), HTTP, "127.0.0.1", "wrong_scheme"),
+        (Binding(http=False, https=True, redirect=False), HTTPS, "192.0.2.1", "wrong_scheme"),
+        (Binding(http=True, https=False, redirect=False), HTTP, "127.0.0.1", None),
+        (Binding(http=True, https=False, redirect=False), HTTPS, "127.0.0.1", "wrong_scheme"),
+        (Binding(http=True, https=False, redirect=False), "X-A: no word of it", "127.0.0.1", "wrong_scheme"),
+    ],
+)
+def test_a_service_is_found_where_it_listens(binding: Binding, said: str, peer: str, answer: str | None) -> None:
+    def check() -> None:
+        door = Door(binding=binding)
+        replies = door.ask(said, peer=peer).replies
+        assert len(door.session.opened) == (answer is None)
+        assert [answer.encode() in reply for reply in replies] == [True] if answer else not replies
+
+    run(check)
+
+
+@pytest.mark.anyio
+async def test_http_is_sent_to_https_before_a_policy_is_asked() -> None:
+    front = Front({"routes": [ADMIN, {}]})
+    said = await front.ask("POST /admin", HTTP, "Content-Length: 4", body=b"abcd")
+    assert said.startswith(b"HTTP/1.1 308 Permanent Redirect\r\nLocation: https://app.example.com/admin\r\n")
+    assert front.opened == []
 
 
 def test_the_target_is_forwarded_as_it_came() -> None:
@@ -222,7 +265,7 @@ async def test_a_request_is_judged_by_path_and_client(
 @pytest.mark.anyio
 async def test_the_client_is_who_the_trusted_proxy_says() -> None:
     """Here the peer is nobody's proxy: what it says of itself counts for nothing."""
-    front = Front({"routes": [ADMIN, {}]})
+    front = Front({"routes": [ADMIN, {}]}, binding=EITHER)
     front.connection.peer_host = "203.0.113.7"
     assert b"ip_refused" in await front.ask("GET /admin", client="192.0.2.1")
     front.connection.peer_host = "192.0.2.1"

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from zerotrust.net.tunnel import TunnelLink
+from zerotrust.server.binding import Binding
 from zerotrust.server.former import KEPT_FOR
 from zerotrust.server.guard import Guard, compile_guard
 from zerotrust.server.registry import MAX_SERVICES, Claim, Member, Registry
@@ -39,7 +40,7 @@ def test_a_host_is_unknown_until_it_is_registered() -> None:
     mine = claim(member, "a.example")
     assert registry.register(member, mine) == {}
     assert registry.lookup("a.example") is mine
-    assert registry.serves("a.example")
+    assert registry.offers_https("a.example")
 
 
 def test_a_lost_agent_is_remembered_a_removed_service_is_not() -> None:
@@ -52,7 +53,19 @@ def test_a_lost_agent_is_remembered_a_removed_service_is_not() -> None:
         registry.lookup("gone.example")
     registry.leave(member)
     assert registry.lookup("lost.example") is None
-    assert not registry.serves("lost.example")
+    assert not registry.offers_https("lost.example")
+
+
+def test_https_is_offered_where_the_holder_does() -> None:
+    registry = Registry()
+    assert not registry.offers_https("a.example")
+    member, second = registry.join("home", LINK), registry.join("office", LINK)
+    plain = Claim(member, "web", b"web", ("a.example",), True, binding=Binding(http=True, https=False, redirect=False))
+    registry.register(member, plain)
+    registry.register(second, claim(second, "a.example"))
+    assert not registry.offers_https("a.example")
+    registry.leave(member)
+    assert registry.offers_https("a.example")
 
 
 def test_the_end_of_an_old_session_removes_nothing_of_the_new_one() -> None:
