@@ -1,0 +1,86 @@
+"""Frame boundaries, against frames made by this test and cut anywhere."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zerotrust.http.websocket import POLICY_VIOLATION, FrameBoundary, close_frame
+
+
+def frame(opcode: int, payload: bytes, *, masked: bool = False, widest: bool = False) -> bytes:
+    """A frame; `widest` uses the longest form of the length, which a sender should not."""
+    mask = 0x80 if masked else 0
+    size = len(payload)
+    if widest or size > 0xFFFF:
+        head = bytes((opcode, mask | 127)) + size.to_bytes(8, "big")
+    elif size > 125:
+        head = bytes((opcode, mask | 126)) + size.to_bytes(2, "big")
+    else:
+        head = bytes((opcode, mask | size))
+    return head + (b"mask" if masked else b"") + payload
+
+
+frames = st.lists(
+    st.builds(
+        frame,
+        st.sampled_from([0x81, 0x82, 0x01, 0x80, 0x89, 0x8A, 0xC1]),
+        st.integers(0, 70_000).map(bytes) | st.binary(max_size=130),
+        masked=st.booleans(),
+        widest=st.booleans(),
+    ),
+    max_size=6,
+)
+
+
+@given(frames, st.integers())
+def test_knows_each_boundary_however_the_bytes_come(sent: list[bytes], seed: int) -> None:
+    choose = random.Random(seed)
+    ends = {0}
+    for one in sent:
+        ends.add(max(ends) + len(one))
+    data = b"".join(sent)
+    boundary, at = FrameBoundary(), 0
+    assert boundary.between
+    while at < len(data):
+        step = choose.choice([1, 2, 3, 9, 14, 100, 5000, 70_000])
+        boundary.feed(data[at : at + step])
+        at = min(at + step, len(data))
+        assert boundary.between == (at in ends)
+    assert not boundary.closed
+
+
+@given(st.binary(max_size=200), st.integers(1, 9))
+def test_a_close_frame_is_noticed(before: bytes, step: int) -> None:
+    data = frame(0x82, before) + close_frame(POLICY_VIOLATION, "revoked")
+    boundary = FrameBoundary()
+    for at in range(0, len(data), step):
+        boundary.feed(data[at : at + step])
+    assert boundary.closed
+    assert boundary.between
+
+
+@given(st.lists(st.binary(max_size=40)))
+def test_takes_anything(chunks: list[bytes]) -> None:
+    boundary = FrameBoundary()
+    for chunk in chunks:
+        boundary.feed(chunk)
+
+
+def test_an_empty_chunk_changes_nothing() -> None:
+    boundary = FrameBoundary()
+    boundary.feed(b"\x81\x05he")
+    boundary.feed(b"")
+    assert not boundary.between
+    boundary.feed(b"llo")
+    assert boundary.between
+
+
+@pytest.mark.parametrize("reason", ["", "service restart", "x" * 500, "naïve"])
+def test_a_close_frame_is_a_small_control_frame(reason: str) -> None:
+    made = close_frame(1012, reason)
+    assert made[0] == 0x88
+    assert made[1] == len(made) - 2 <= 125
+    assert int.from_bytes(made[2:4], "big") == 1012
+    made[4:].decode("ascii")
