@@ -203,6 +203,18 @@ class HttpServerConnection(Channel):
         self._sink = None
         self.close()
 
+    def leave(self, last: bytes) -> None:
+        """End a byte relay with words of our own, and leave the client the time to read them."""
+        self._sink = None
+        self.send(last)
+        self._drain()
+
+    @property
+    def is_websocket(self) -> bool:
+        """The request asked for a WebSocket (RFC 6455 s4.1), and for nothing else."""
+        asked = self._head.fields.upgrade if self._head is not None else None
+        return asked is not None and asked.lower() == b"websocket"
+
     @property
     def tunnelled(self) -> bool:
         """The connection has become a byte relay."""

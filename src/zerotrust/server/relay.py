@@ -11,6 +11,7 @@ from zerotrust.handlers.edits import Edit, edit_block
 from zerotrust.http.body import Kind
 from zerotrust.http.forward import check_response_block, check_trailers
 from zerotrust.http.replies import error_reply
+from zerotrust.http.websocket import GOING_AWAY, POLICY_VIOLATION, SERVICE_RESTART, FrameBoundary, close_frame
 from zerotrust.net.http_server import HttpServerConnection
 from zerotrust.server.guard import UNLIMITED
 from zerotrust.tunnel.codes import FLAG_ANNOUNCE, KIND_NONE, KIND_TUNNEL, Code
@@ -40,6 +41,7 @@ class Relay:
     __slots__ = (
         "_asked_upgrade",
         "_connection",
+        "_frames",
         "_head_only",
         "_host",
         "_loop",
@@ -70,6 +72,7 @@ class Relay:
         self._head_only = head_only
         self._asked_upgrade = asked_upgrade
         self._owed = 0
+        self._frames: FrameBoundary | None = None
         self.body_left = UNLIMITED
         self.response_edits: Sequence[Edit] = ()
         self.stream: Stream
@@ -116,6 +119,8 @@ class Relay:
         if self.response_edits:
             block = edit_block(block, self.response_edits)
         if status == 101:
+            if connection.is_websocket:
+                self._frames = FrameBoundary()
             connection.respond(block, Kind.TUNNEL, 0, announce=False)
         else:
             if self._asked_upgrade:
@@ -128,6 +133,8 @@ class Relay:
         connection = self._connection
         if connection is None:
             return
+        if self._frames is not None:
+            self._frames.feed(payload)
         self._answer(connection, payload, end=end)
         if not end:
             if connection.congested:
@@ -154,8 +161,11 @@ class Relay:
         connection, self._connection = self._connection, None
         if connection is None:
             return
+        frames = self._frames
         if code is Code.NO_ERROR and connection.tunnelled:
             connection.finish()
+        elif frames is not None and code in _CLOSE_CODES and frames.between and not frames.closed:
+            connection.leave(close_frame(_CLOSE_CODES[code]))
         else:
             self._fail(connection, error_for(code, reason))
 
@@ -216,6 +226,16 @@ class Relay:
             connection.break_off()
         else:
             refuse(connection, error, request_id=self._request_id, head_only=self._head_only)
+
+
+_CLOSE_CODES: Final = {
+    Code.GOING_AWAY: SERVICE_RESTART,
+    Code.SUPERSEDED: SERVICE_RESTART,
+    Code.SILENCE: SERVICE_RESTART,
+    Code.UNKNOWN_SERVICE: GOING_AWAY,
+    Code.NOT_ALLOWED: POLICY_VIOLATION,
+}
+"""What a WebSocket's client is told where it is us who end it: whether to come back at once, or not."""
 
 
 def refuse(connection: HttpServerConnection, error: ForwardError, *, request_id: str, head_only: bool) -> None:

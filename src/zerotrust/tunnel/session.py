@@ -542,7 +542,9 @@ class Session:
 
     def _end(self, code: Code, reason: str) -> None:
         self.phase = Phase.CLOSED
+        # Why a session ends is not why each request of it does, but for one that was not to be.
+        told = code if code is Code.NOT_ALLOWED else Code.GOING_AWAY
         for sink in [self._forget(stream) for stream in list(self.streams.values())]:
             if sink is not None:
-                sink.reset(Code.GOING_AWAY, reason or code.name)
+                sink.reset(told, reason or code.name)
         self._sink.closed(code, reason)

@@ -83,3 +83,51 @@ async def test_what_is_said_after_an_upgrade_is_no_body() -> None:
     await front.hear()
     assert len(front.last[1].body) == 1000
     assert KIND_LENGTH == 1
+
+
+SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+
+
+async def websocket(sent: bytes, *, protocol: str = "websocket") -> Front:
+    """A WebSocket through which the backend has sent these bytes."""
+    front = Front({})
+    await front.ask("GET /", "Connection: Upgrade", f"Upgrade: {protocol}")
+    await front.answer(SWITCHED.replace(b"websocket", protocol.encode()), kind=KIND_TUNNEL)
+    front.agent.session.send_data(front.last[0], sent)
+    assert await front.hear() == sent
+    return front
+
+
+@pytest.mark.parametrize(
+    ("code", "told"), [(Code.GOING_AWAY, 1012), (Code.NOT_ALLOWED, 1008), (Code.UNKNOWN_SERVICE, 1001)]
+)
+async def test_a_websocket_is_told_why_we_end_it(code: Code, told: int) -> None:
+    front = await websocket(b"\x81\x02hi")
+    front.agent.session.reset(front.last[0], code, "so it is")
+    assert await front.hear() == b"\x88\x02" + told.to_bytes(2, "big")
+    assert front.transport.has_eof
+    front.connection.data_received(b"\x88\x82maskxx")
+    assert not front.connection.eof_received()
+
+
+async def test_a_session_that_ends_ends_its_websockets() -> None:
+    front = await websocket(b"")
+    front.pair.server.session.close(Code.NOT_ALLOWED, "revoked")
+    assert await front.hear() == b"\x88\x02\x03\xf0"
+
+
+@pytest.mark.parametrize(
+    ("sent", "protocol", "code"),
+    [
+        (b"\x81\x03hi", "websocket", Code.GOING_AWAY),
+        (b"\x88\x00", "websocket", Code.GOING_AWAY),
+        (b"\x81\x02hi", "websocket", Code.UPSTREAM_FAILED),
+        (b"\x81\x02hi", "chat", Code.GOING_AWAY),
+    ],
+    ids=["inside a frame", "after a close", "the backend broke off", "not a websocket"],
+)
+async def test_where_no_reason_can_be_told_the_connection_ends(sent: bytes, protocol: str, code: Code) -> None:
+    front = await websocket(sent, protocol=protocol)
+    front.agent.session.reset(front.last[0], code, "so it is")
+    assert await front.hear() == b""
+    assert front.transport.is_aborted
