@@ -4,6 +4,7 @@
     ├── ConfigError             a file or flag that cannot be used; carries every problem found
     ├── SetupError              the machine is not as we need it: a busy port, a missing file or tool
     │   ├── PkiError            keys and certificates
+    │   │   └── CsrError        a request for a certificate that nobody should sign
     │   └── CaddyError          the edge: not found, not started, refuses its configuration
     ├── BenchError              a measurement that did not come about
     ├── ProtocolError           the tunnel's rules were broken
@@ -51,6 +52,12 @@ class PkiError(SetupError):
     """A key, certificate or authority that is missing, unreadable or does not fit."""
 
     code = "pki"
+
+
+class CsrError(PkiError):
+    """A certificate signing request that will not do; the message is for who sent it."""
+
+    code = "bad_csr"
 
 
 class CaddyError(SetupError):

@@ -22,7 +22,8 @@ from zerotrust.net.channel import describe
 from zerotrust.net.flush import Flusher
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tls import tunnel_client
-from zerotrust.pki.files import describe_file
+from zerotrust.pki.files import load_certificate
+from zerotrust.pki.identity import agent_id_of
 from zerotrust.pki.secrets import derive
 from zerotrust.telemetry import logs
 from zerotrust.tunnel.codes import Code
@@ -180,7 +181,11 @@ def _check_identity(config: AgentConfig) -> None:
     Raises:
         PkiError: the certificate can't be read, or names another agent.
     """
-    named = describe_file(Path(config.server.cert)).name
+    certificate = load_certificate(Path(config.server.cert))
+    try:
+        named = agent_id_of(certificate)
+    except PkiError as error:
+        raise PkiError(f"{config.server.cert}: {error}") from error
     declared = config.declared_id
     if declared is not None and declared != named:
         raise PkiError(

@@ -8,19 +8,25 @@ from zerotrust.errors import PkiError
 from zerotrust.model.service import ServiceTls
 from zerotrust.tunnel.codes import ALPN
 
+HTTP: Final = "http/1.1"
 _VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
-def tunnel_server(*, certificate: str, key: str, authority: str) -> ssl.SSLContext:
+def tunnel_server(*, certificate: str, key: str, authority: str, enrolment: bool = False) -> ssl.SSLContext:
     """The server's side: only TLS 1.3, only clients with a certificate of our authority.
+
+    Args:
+        enrolment: clients without a certificate pass the handshake too, to ask for one by HTTP/1.1. Whoever accepts
+            the connection must look whether there is one; a certificate of somebody else is refused here as ever.
 
     Raises:
         PkiError: a file is missing, unreadable or does not fit the others.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_mode = ssl.CERT_OPTIONAL if enrolment else ssl.CERT_REQUIRED
     # A session ticket would let a revoked certificate come back; the tunnel reconnects too rarely to miss them.
     context.num_tickets = 0
+    context.set_alpn_protocols([ALPN, HTTP] if enrolment else [ALPN])
     return _tunnel(context, certificate, key, authority)
 
 
@@ -30,7 +36,27 @@ def tunnel_client(*, certificate: str, key: str, authority: str) -> ssl.SSLConte
     Raises:
         PkiError: a file is missing, unreadable or does not fit the others.
     """
-    return _tunnel(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), certificate, key, authority)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.set_alpn_protocols([ALPN])
+    return _tunnel(context, certificate, key, authority)
+
+
+def enrolment_client(authority: str | None) -> ssl.SSLContext:
+    """The side of who has no certificate yet (docs/spec/tunnel-v1.md, section 8).
+
+    Args:
+        authority: the root in PEM form, by which the server is verified; None believes anybody, which is good for
+            nothing but asking for a root that is then compared with a known fingerprint.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.hostname_checks_common_name = False
+    if authority is None:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    else:
+        context.load_verify_locations(cadata=authority)
+    return context
 
 
 def backend(asked: ServiceTls) -> ssl.SSLContext:
@@ -61,12 +87,14 @@ def backend(asked: ServiceTls) -> ssl.SSLContext:
 
 def _tunnel(context: ssl.SSLContext, certificate: str, key: str, authority: str) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.set_alpn_protocols([ALPN])
+    # An agent's common name is no host name: OpenSSL would hold it against the name constraints of its issuer.
+    context.hostname_checks_common_name = False
     for path in (certificate, key, authority):
         if not Path(path).is_file():
             raise PkiError(f'{path}: no such file; "0trust ca issue" makes certificates, the configuration names them')
     try:
-        context.load_cert_chain(certificate, key)
+        # Without a password of its own OpenSSL would ask for one at the terminal.
+        context.load_cert_chain(certificate, key, password="")
     except (OSError, ssl.SSLError) as error:
         raise PkiError(f"{certificate} and {key} cannot be used together: {_reason(error)}") from error
     try:

@@ -21,9 +21,24 @@ SUSPENDED: Final = 3 * TICK
 
 
 class TunnelLink(Channel):
-    """One connection and its session, which begins when TLS is done."""
+    """One connection and its session, which begins when TLS is done and both ends have shown their certificates.
 
-    __slots__ = ("_dialer", "_loop", "_options", "_session_id", "_sink", "_ticked_at", "_timer", "closed", "session")
+    Attributes:
+        peer_certificate: the other end's, DER; it has been verified. Empty until the connection is made.
+    """
+
+    __slots__ = (
+        "_dialer",
+        "_loop",
+        "_options",
+        "_session_id",
+        "_sink",
+        "_ticked_at",
+        "_timer",
+        "closed",
+        "peer_certificate",
+        "session",
+    )
 
     def __init__(
         self, flusher: Flusher, *, dialer: bool, sink: SessionSink, options: Options, session_id: str = ""
@@ -36,6 +51,7 @@ class TunnelLink(Channel):
         self._session_id = session_id
         self._timer: asyncio.TimerHandle | None = None
         self._ticked_at = 0.0
+        self.peer_certificate = b""
         self.closed: asyncio.Future[None] = self._loop.create_future()
         self.session = Session(
             dialer=dialer,
@@ -55,9 +71,13 @@ class TunnelLink(Channel):
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
         tls = transport.get_extra_info("ssl_object")
         if tls is None or tls.selected_alpn_protocol() != ALPN:
-            self.session.lost(f"the other end does not speak {ALPN}")
-            self.abort()
+            self._refuse(f"the other end does not speak {ALPN}")
             return
+        certificate = tls.getpeercert(True)
+        if not certificate:
+            self._refuse("the other end has no certificate")
+            return
+        self.peer_certificate = certificate
         self._tick()
         if self.session.has_output:
             self._flusher.mark(self)
@@ -99,15 +119,9 @@ class TunnelLink(Channel):
         else:
             self.flush()
 
-    @property
-    def peer_name(self) -> str:
-        """The common name of the other end's certificate; empty where it has none."""
-        certificate = self.transport.get_extra_info("peercert") if self.transport is not None else None
-        for part in (certificate or {}).get("subject", ()):
-            for name, value in part:
-                if name == "commonName":
-                    return str(value)
-        return ""
+    def _refuse(self, reason: str) -> None:
+        self.session.lost(reason)
+        self.abort()
 
     def _wake(self) -> None:
         if self.transport is not None and not self.congested:

@@ -1,24 +1,30 @@
-"""The folder of an authority: ca.crt, ca.key, and NAME.crt with NAME.key for each certificate issued.
+"""The folder of an authority.
+
+    ca.crt ca.key           the root; its key can be taken away until the next `ca rotate`
+    issuer.crt issuer.key   who issues; in folders that were made before there was one, the root does
+    NAME.crt NAME.key       for each certificate issued: it and its issuer's, as its owner sends them
 
 Keys are readable by their owner alone, certificates by all. Nothing that exists is overwritten unless asked.
 """
 
 import datetime
 import ipaddress
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from zerotrust.errors import PkiError
-from zerotrust.pki import ca, keys
+from zerotrust.pki import ca, keys, profile, request
+from zerotrust.pki.identity import check_id, common_name, is_authority, serial_of
+from zerotrust.pki.issuer import Issuer, ServerNames
 
 AUTHORITY: Final = "ca"
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+ISSUER: Final = "issuer"
+END_DAYS: Final = 365
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,51 +56,117 @@ def check_name(name: str) -> str:
     Raises:
         PkiError: it is not.
     """
-    if not _NAME.match(name):
-        raise PkiError(
-            f'"{name}" cannot be used as a name; use 1 to 64 letters, digits, ".", "_" and "-", '
-            "and begin with a letter or a digit"
-        )
-    if name.lower() == AUTHORITY:
+    check_id(name)
+    if name.lower() in (AUTHORITY, ISSUER):
         raise PkiError(f'"{name}" is the authority\'s own name; choose another')
     return name
 
 
-def create_authority(folder: Path, *, name: str = "0Trust CA") -> Files:
-    """A new authority in `folder`, which is created if need be.
+def create_authority(
+    folder: Path,
+    *,
+    name: str = "0Trust CA",
+    permitted: list[x509.GeneralName] | None = None,
+    root_passphrase: bytes | None = None,
+    passphrase: bytes | None = None,
+) -> tuple[Files, Files]:
+    """A new root and its first issuing certificate in `folder`, which is created if need be.
+
+    Args:
+        permitted: the only names for which servers get certificates; any if empty.
+        passphrase: encrypts the key of the issuing certificate; the root's is encrypted with `root_passphrase`.
 
     Raises:
         PkiError: there is one already, or the folder cannot be written.
     """
-    files = _files(folder, AUTHORITY)
+    root, issuing = _files(folder, AUTHORITY), _files(folder, ISSUER)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise PkiError(f"{folder}: cannot create the folder: {error.strerror}; choose another") from error
-    _refuse_existing(files)
-    _store(files, ca.create_authority(name), force=False)
-    return files
+    _refuse_existing(root)
+    _refuse_existing(issuing)
+    made = ca.create_root(name)
+    below = ca.create_issuer(made, permitted=permitted)
+    _store(issuing, keys.to_pem(below.key, passphrase), below.certificate_pem, force=False)
+    _store(root, keys.to_pem(made.key, root_passphrase), made.certificate_pem, force=False)
+    return root, issuing
 
 
-def load_authority(folder: Path) -> ca.Authority:
-    """The authority in `folder`.
+def rotate_issuer(
+    folder: Path,
+    *,
+    root: Path | None = None,
+    permitted: list[x509.GeneralName] | None = None,
+    days: int = ca.ISSUER_DAYS,
+    root_passphrase: bytes | None = None,
+    passphrase: bytes | None = None,
+) -> tuple[Files, Path | None]:
+    """A new issuing certificate in place of the one in `folder`; what that one has issued stays good.
+
+    Args:
+        root: the folder with ca.crt and ca.key, where it is another one.
+        permitted: as for `create_authority`; None takes over what held for the old one.
+
+    Returns:
+        the new files, and where the old certificate (without its key, which is replaced) is kept.
+
+    Raises:
+        PkiError: the root's key is not there, or the root can have no issuing certificates below it.
+    """
+    authority = _load_root(root or folder, root_passphrase)
+    files = _files(folder, ISSUER)
+    old = load_certificate(files.certificate) if files.certificate.exists() else None
+    if old is not None and not is_authority(old):
+        raise PkiError(f"{files.certificate}: not the certificate of an authority; move it away first")
+    if passphrase is None and files.key.exists() and b"ENCRYPTED" in keys.read(files.key, what="private key"):
+        raise PkiError(f"{files.key}: is encrypted, and the new one would not be; give a file with a passphrase")
+    if permitted is None:
+        permitted = profile.permitted_names(old) if old is not None else []
+    made = ca.create_issuer(authority, days=days, permitted=permitted)
+    kept = None
+    if old is not None:
+        kept = folder / f"{ISSUER}-{old.not_valid_before_utc:%Y%m%dT%H%M%SZ}.crt"
+        keys.write(kept, old.public_bytes(serialization.Encoding.PEM), mode=keys.PUBLIC, replace=True)
+    _store(files, keys.to_pem(made.key, passphrase), made.certificate_pem, force=True)
+    return files, kept
+
+
+def load_authority(folder: Path, passphrase_file: Path | None = None) -> Issuer:
+    """Who issues in `folder`: its issuing certificate, or, in folders that were made before there was one, its root.
 
     Raises:
         PkiError: missing, unreadable, or key and certificate do not fit.
     """
-    files = _files(folder, AUTHORITY)
-    if not files.certificate.exists() and not files.key.exists():
-        raise PkiError(f"{folder}: no authority here; create one with: 0trust ca init --dir {folder}")
-    certificate = load_certificate(files.certificate)
-    key = keys.read_key(files.key)
-    if certificate.public_key() != key.public_key():
-        raise PkiError(f"{files.key}: does not belong to {files.certificate}; restore the pair from one backup")
-    if not _is_authority(certificate):
-        raise PkiError(f"{files.certificate}: not the certificate of an authority; create one with 0trust ca init")
-    return ca.Authority(certificate=certificate, key=key)
+    files = _files(folder, ISSUER)
+    # In an older folder this may be an agent that is called like that.
+    if not files.certificate.exists() or not is_authority(load_certificate(files.certificate)):
+        files = _files(folder, AUTHORITY)
+        if not files.certificate.exists() and not files.key.exists():
+            raise PkiError(f"{folder}: no authority here; create one with: 0trust ca init --dir {folder}")
+    return load_issuer(files.certificate, files.key, passphrase_file)
 
 
-def issue_agent(folder: Path, agent_id: str, *, days: int = ca.END_DAYS, force: bool = False) -> Files:
+def load_issuer(certificate: Path, key: Path, passphrase_file: Path | None = None) -> Issuer:
+    """An issuer from its files; behind its own certificate may stand those between it and the root.
+
+    Raises:
+        PkiError: missing, unreadable, or they do not fit.
+    """
+    own, *above = load_certificates(certificate)
+    private = keys.read_key(key, None if passphrase_file is None else keys.read_passphrase(passphrase_file))
+    _check_pair(own, private, Files(certificate=certificate, key=key))
+    return Issuer(certificate=own, key=private, above=tuple(c for c in above if c.subject != c.issuer))
+
+
+def issue_agent(
+    folder: Path,
+    agent_id: str,
+    *,
+    days: int = END_DAYS,
+    passphrase_file: Path | None = None,
+    force: bool = False,
+) -> Files:
     """Issue and store an agent's certificate and key.
 
     Raises:
@@ -103,17 +175,19 @@ def issue_agent(folder: Path, agent_id: str, *, days: int = ca.END_DAYS, force: 
     files = _files(folder, check_name(agent_id))
     if not force:
         _refuse_existing(files)
-    _store(files, load_authority(folder).issue_agent(agent_id, days=days), force=force)
+    issuer, made = load_authority(folder, passphrase_file), request.create()
+    issued = issuer.issue_agent(agent_id, made.pem, profile.days(days), _now())
+    _store(files, keys.to_pem(made.key), issued.chain_pem, force=force)
     return files
 
 
 def issue_server(
     folder: Path,
     name: str,
+    names: ServerNames,
     *,
-    dns: list[str],
-    ip: list[str],
-    days: int = ca.END_DAYS,
+    days: int = END_DAYS,
+    passphrase_file: Path | None = None,
     force: bool = False,
 ) -> Files:
     """Issue and store a server's certificate and key; `name` itself is one of its addresses.
@@ -125,10 +199,12 @@ def issue_server(
     if not force:
         _refuse_existing(files)
     try:
-        ip = [str(ipaddress.ip_address(name)), *ip]
+        names = ServerNames(dns=names.dns, ip=[str(ipaddress.ip_address(name)), *names.ip])
     except ValueError:
-        dns = [name, *dns]
-    _store(files, load_authority(folder).issue_server(name, dns=dns, ip=ip, days=days), force=force)
+        names = ServerNames(dns=[name, *names.dns], ip=names.ip)
+    issuer, made = load_authority(folder, passphrase_file), request.create()
+    issued = issuer.issue_server(made.pem, names, profile.days(days), _now())
+    _store(files, keys.to_pem(made.key), issued.chain_pem, force=force)
     return files
 
 
@@ -138,9 +214,18 @@ def load_certificate(path: Path) -> x509.Certificate:
     Raises:
         PkiError: missing, unreadable or no certificate.
     """
+    return load_certificates(path)[0]
+
+
+def load_certificates(path: Path) -> list[x509.Certificate]:
+    """The certificates in a PEM file, at least one.
+
+    Raises:
+        PkiError: missing, unreadable or no certificate.
+    """
     data = keys.read(path, what="certificate")
     try:
-        return x509.load_pem_x509_certificate(data)
+        return x509.load_pem_x509_certificates(data)
     except ValueError as error:
         raise PkiError(f"{path}: not a certificate in PEM form; restore it or issue it again") from error
 
@@ -153,7 +238,7 @@ def describe(folder: Path) -> list[Description]:
     """
     if not folder.is_dir():
         raise PkiError(f"{folder}: no such folder; create an authority with: 0trust ca init --dir {folder}")
-    paths = sorted(folder.glob("*.crt"), key=lambda path: (path.stem != AUTHORITY, path.name))
+    paths = sorted(folder.glob("*.crt"), key=lambda path: (path.stem != AUTHORITY, path.stem != ISSUER, path.name))
     return [describe_file(path) for path in paths]
 
 
@@ -169,7 +254,7 @@ def describe_file(path: Path) -> Description:
         name=common_name(certificate),
         role=_role(certificate),
         names=_alternative_names(certificate),
-        serial=f"{certificate.serial_number:x}",
+        serial=serial_of(certificate),
         fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
@@ -177,15 +262,9 @@ def describe_file(path: Path) -> Description:
     )
 
 
-def common_name(certificate: x509.Certificate) -> str:
-    """The subject's common name, or nothing."""
-    found = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-    return str(found[0].value) if found else ""
-
-
 def _role(certificate: x509.Certificate) -> str:
-    if _is_authority(certificate):
-        return "authority"
+    if is_authority(certificate):
+        return "authority" if certificate.subject == certificate.issuer else "issuer"
     try:
         uses = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound:
@@ -193,13 +272,6 @@ def _role(certificate: x509.Certificate) -> str:
     if ExtendedKeyUsageOID.CLIENT_AUTH in uses:
         return "agent"
     return "server" if ExtendedKeyUsageOID.SERVER_AUTH in uses else "other"
-
-
-def _is_authority(certificate: x509.Certificate) -> bool:
-    try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except x509.ExtensionNotFound:
-        return False
 
 
 def _alternative_names(certificate: x509.Certificate) -> tuple[str, ...]:
@@ -218,10 +290,35 @@ def _refuse_existing(files: Files) -> None:
     """Before any key is made: the pair is written in two steps, and half a pair helps nobody."""
     for path in (files.key, files.certificate):
         if path.exists():
-            fix = "move it away first" if path.stem == AUTHORITY else "choose another name, or use --force"
+            own = path.stem in (AUTHORITY, ISSUER)
+            fix = "move it away first" if own else "choose another name, or use --force"
             raise PkiError(f"{path}: exists already and is not overwritten; {fix}")
 
 
-def _store(files: Files, credential: ca.Credential, *, force: bool) -> None:
-    keys.write(files.key, keys.to_pem(credential.key), mode=keys.PRIVATE, replace=force)
-    keys.write(files.certificate, credential.certificate_pem, mode=keys.PUBLIC, replace=force)
+def _load_root(folder: Path, passphrase: bytes | None) -> ca.Credential:
+    files = _files(folder, AUTHORITY)
+    certificate = load_certificate(files.certificate)
+    if not files.key.exists():
+        raise PkiError(
+            f"{files.key}: the root's key is not here; name the folder that has it with --root, "
+            "or rotate where it is kept and bring issuer.crt and issuer.key"
+        )
+    key = keys.read_key(files.key, passphrase)
+    _check_pair(certificate, key, files)
+    return ca.Credential(certificate=certificate, key=key)
+
+
+def _check_pair(certificate: x509.Certificate, key: keys.Key, files: Files) -> None:
+    if certificate.public_key() != key.public_key():
+        raise PkiError(f"{files.key}: does not belong to {files.certificate}; restore the pair from one backup")
+    if not is_authority(certificate):
+        raise PkiError(f"{files.certificate}: not the certificate of an authority; create one with 0trust ca init")
+
+
+def _store(files: Files, key_pem: bytes, certificate_pem: bytes, *, force: bool) -> None:
+    keys.write(files.key, key_pem, mode=keys.PRIVATE, replace=force)
+    keys.write(files.certificate, certificate_pem, mode=keys.PUBLIC, replace=force)
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)

@@ -1,6 +1,7 @@
 """Private keys: made, written so that only their owner can read them, and read back.
 
-ECDSA P-256: every TLS stack has it, a signature takes tens of microseconds, and a key is 121 bytes.
+Ours are ECDSA P-256: every TLS stack has it, a signature takes tens of microseconds, and a key is 121 bytes. Those of
+others may be P-384, Ed25519, or RSA with at least 2048 bits too.
 
 A file is written under a temporary name in the same folder, flushed to the disk and then given its name, so that a
 crash or a full disk leaves either the old file or the new one and never half of one.
@@ -13,45 +14,92 @@ from pathlib import Path
 from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from zerotrust.errors import PkiError
 
-Key = ec.EllipticCurvePrivateKey
+Key = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
+PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
 
 PRIVATE: Final = 0o600
 PUBLIC: Final = 0o644
+PASSPHRASE_BYTES: Final = 16
+"""At least. PKCS #8 as OpenSSL and we write it spends 2048 rounds of PBKDF2 on a guess: a word would be found."""
+RSA_BITS: Final = range(2048, 8193)
+RSA_EXPONENT: Final = 65537
+STRONG: Final = "P-256, P-384, Ed25519, or RSA with 2048 bits"
 
 
-def generate() -> Key:
+def generate() -> ec.EllipticCurvePrivateKey:
     """A new private key."""
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def to_pem(key: Key) -> bytes:
-    """PKCS #8 without a password: the file's mode protects it, a service has nobody to ask."""
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+def to_pem(key: Key, passphrase: bytes | None = None) -> bytes:
+    """PKCS #8; without a passphrase the file's mode protects it, as a service has nobody to ask."""
+    encryption: serialization.KeySerializationEncryption = (
+        serialization.NoEncryption() if passphrase is None else serialization.BestAvailableEncryption(passphrase)
     )
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
 
 
-def read_key(path: Path) -> Key:
+def signing_hash(key: Key) -> hashes.SHA256 | None:
+    """What `key` signs with; Ed25519 has its own."""
+    return None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+
+
+def strong(key: object) -> PublicKey | None:
+    """`key`, where it is a public key that we put our name to; `STRONG` says which are."""
+    match key:
+        case ed25519.Ed25519PublicKey():
+            return key
+        case ec.EllipticCurvePublicKey() if isinstance(key.curve, (ec.SECP256R1, ec.SECP384R1)):
+            return key
+        case rsa.RSAPublicKey() if key.key_size in RSA_BITS and key.public_numbers().e == RSA_EXPONENT:
+            return key
+    return None
+
+
+def read_key(path: Path, passphrase: bytes | None = None) -> Key:
     """The private key in a PEM file.
 
     Raises:
-        PkiError: missing, unreadable, or not an ECDSA key without a password.
+        PkiError: missing, unreadable, weak, encrypted with another passphrase, or not encrypted where one is given.
     """
     data = read(path, what="private key")
     try:
-        key = serialization.load_pem_private_key(data, password=None)
+        key = serialization.load_pem_private_key(data, password=passphrase)
     except TypeError as error:
-        raise PkiError(f"{path}: the key has a password; store it without: openssl pkey -in {path}") from error
+        raise PkiError(
+            f"{path}: the key is encrypted; give the file with its passphrase"
+            if passphrase is None
+            else f"{path}: a passphrase is given, but the key is not encrypted; encrypt it, or give no passphrase"
+        ) from error
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise PkiError(f"{path}: not a private key in PEM form; restore it or issue it again") from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise PkiError(f"{path}: not an ECDSA key; issue it again with 0trust ca")
+        otherwise = "" if passphrase is None else ", or encrypted with another passphrase"
+        raise PkiError(f"{path}: not a private key in PEM form{otherwise}; restore it or issue it again") from error
+    if not isinstance(key, Key) or strong(key.public_key()) is None:
+        raise PkiError(f"{path}: the key is of a kind that is not used here or too weak; use {STRONG}")
     return key
+
+
+def read_passphrase(path: Path) -> bytes:
+    """The passphrase in a file: its first line.
+
+    Raises:
+        PkiError: unreadable, or too short to protect anything.
+    """
+    try:
+        passphrase = path.read_bytes().partition(b"\n")[0].removesuffix(b"\r")
+    except (OSError, ValueError) as error:
+        raise PkiError(f"{path}: cannot read the passphrase: {_reason(error)}; correct path or permissions") from error
+    if len(passphrase) < PASSPHRASE_BYTES:
+        raise PkiError(
+            f"{path}: the passphrase has fewer than {PASSPHRASE_BYTES} characters; "
+            f"make a good one: openssl rand -base64 32 > {path}"
+        )
+    return passphrase
 
 
 def read(path: Path, *, what: str) -> bytes:

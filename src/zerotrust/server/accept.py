@@ -8,13 +8,14 @@ from typing import Final
 import structlog
 
 from zerotrust import __version__
-from zerotrust.errors import ConfigError
+from zerotrust.errors import ConfigError, PkiError
 from zerotrust.model.server import AgentListener
 from zerotrust.net.flush import Flusher
 from zerotrust.net.listen import TlsListener
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tls import tunnel_server
 from zerotrust.net.tunnel import TunnelLink
+from zerotrust.pki.identity import identity
 from zerotrust.server.binding import Binding
 from zerotrust.server.guard import compile_guard
 from zerotrust.server.registry import Claim, Member, Registry
@@ -49,9 +50,10 @@ class AgentSession:
         self.link = TunnelLink(flusher, dialer=False, sink=self, options=options, session_id=secrets.token_hex(16))
 
     def established(self, peer: Hello | Welcome) -> None:
-        agent = self.link.peer_name
-        if not agent:
-            self.link.close_session(Code.NOT_ALLOWED, "the certificate has no common name")
+        try:
+            agent = identity(self.link.peer_certificate).agent_id
+        except PkiError as error:
+            self.link.close_session(Code.NOT_ALLOWED, str(error))
             return
         self._member = self._registry.join(agent, self.link)
         _log.info(

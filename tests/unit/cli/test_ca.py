@@ -45,8 +45,37 @@ def test_an_ended_certificate_is_shown_as_ended(tmp_path: Path, capsys: pytest.C
     from zerotrust.pki import ca
 
     past = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=20)
-    (tmp_path / "ca.crt").write_bytes(ca.create_authority("Old CA", days=10, now=past).certificate_pem)
+    (tmp_path / "ca.crt").write_bytes(ca.create_root("Old CA", days=10, now=past).certificate_pem)
     assert status(["ca", "show", "--dir", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     assert "(ENDED)" in shown
     assert "private key  elsewhere" in shown
+
+
+def test_rotation_and_passphrases(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, secret = ["--dir", str(tmp_path / "certs")], tmp_path / "pass"
+    secret.write_text("correct horse battery\n")
+    secret.chmod(0o600)
+    locked = ["--passphrase-file", str(secret)]
+    assert status(["ca", "init", *folder, *locked, "--permit-dns", "tunnel.example.com"]) == 0
+    assert "ENCRYPTED" in (tmp_path / "certs" / "issuer.key").read_text()
+    assert "ENCRYPTED" in (tmp_path / "certs" / "ca.key").read_text()
+    assert status(["ca", "issue", "server", "tunnel.example.com", *folder]) == 1
+    assert "the key is encrypted; give the file with its passphrase" in capsys.readouterr().err
+    assert status(["ca", "issue", "server", "tunnel.example.com", *folder, *locked]) == 0
+    assert status(["ca", "rotate", *folder, *locked, "--days", "100"]) == 0
+    assert status(["ca", "issue", "agent", "pihole", *folder, *locked]) == 0
+    said = capsys.readouterr()
+    assert "what it has issued stays good until it ends" in said.out
+    assert not said.err
+    assert "correct horse" not in said.out
+    assert status(["ca", "show", *folder]) == 0
+    assert "(99 days left)" in capsys.readouterr().out
+
+
+def test_a_passphrase_that_everybody_can_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    secret = tmp_path / "pass"
+    secret.write_text("correct horse battery\n")
+    secret.chmod(0o644)
+    assert status(["ca", "init", "--dir", str(tmp_path), "--passphrase-file", str(secret)]) == 0
+    assert f"warning: everybody on this machine can read {secret}" in capsys.readouterr().err

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, x25519
 
 from zerotrust.errors import PkiError
 from zerotrust.pki import keys
@@ -21,7 +21,7 @@ def test_a_key_survives_its_file_and_only_the_owner_reads_it(tmp_path: Path) -> 
     finally:
         os.umask(old)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert keys.read_key(path).private_numbers() == key.private_numbers()
+    assert keys.read_key(path).public_key() == key.public_key()
     assert isinstance(key.curve, ec.SECP256R1)
     assert list(tmp_path.iterdir()) == [path]
 
@@ -73,19 +73,59 @@ def test_what_is_not_a_usable_key_is_named(tmp_path: Path) -> None:
     path.write_text("nonsense")
     with pytest.raises(PkiError, match="not a private key in PEM form"):
         keys.read_key(path)
-    locked = keys.generate().private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.BestAvailableEncryption(b"secret"),
-    )
-    path.write_bytes(locked)
-    with pytest.raises(PkiError, match="the key has a password"):
+    path.write_bytes(keys.to_pem(rsa.generate_private_key(public_exponent=65537, key_size=1024)))
+    with pytest.raises(PkiError, match="too weak; use P-256"):
         keys.read_key(path)
-    other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     path.write_bytes(
-        other.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        x25519.X25519PrivateKey.generate().private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
     )
-    with pytest.raises(PkiError, match="not an ECDSA key"):
+    with pytest.raises(PkiError, match="of a kind that is not used here"):
         keys.read_key(path)
     with pytest.raises(PkiError, match="cannot read the private key: Is a directory"):
         keys.read_key(tmp_path)
+
+
+def test_a_key_with_a_passphrase(tmp_path: Path) -> None:
+    key, path = keys.generate(), tmp_path / "a.key"
+    path.write_bytes(keys.to_pem(key, b"correct horse battery"))
+    assert b"BEGIN ENCRYPTED PRIVATE KEY" in path.read_bytes()
+    assert keys.read_key(path, b"correct horse battery").public_key() == key.public_key()
+    with pytest.raises(PkiError, match="the key is encrypted; give the file with its passphrase"):
+        keys.read_key(path)
+    with pytest.raises(PkiError, match="or encrypted with another passphrase") as refused:
+        keys.read_key(path, b"another horse battery")
+    assert "horse" not in str(refused.value)
+    path.write_bytes(keys.to_pem(key))
+    with pytest.raises(PkiError, match="a passphrase is given, but the key is not encrypted"):
+        keys.read_key(path, b"correct horse battery")
+
+
+def test_the_passphrase_is_the_first_line(tmp_path: Path) -> None:
+    path = tmp_path / "pass"
+    for text in (b"correct horse battery", b"correct horse battery\n", b"correct horse battery\r\nand notes\n"):
+        path.write_bytes(text)
+        assert keys.read_passphrase(path) == b"correct horse battery"
+    path.write_bytes(b"short\nand a long second line")
+    with pytest.raises(PkiError, match="fewer than 16 characters; make a good one: openssl rand"):
+        keys.read_passphrase(path)
+    with pytest.raises(PkiError, match="cannot read the passphrase: No such file"):
+        keys.read_passphrase(tmp_path / "no")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        keys.generate(),
+        ec.generate_private_key(ec.SECP384R1()),
+        ed25519.Ed25519PrivateKey.generate(),
+        rsa.generate_private_key(65537, 2048),
+    ],
+    ids=lambda key: type(key).__name__,
+)
+def test_strong_keys_of_all_kinds(key: keys.Key, tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(keys.to_pem(key))
+    assert keys.read_key(path).public_key() == keys.strong(key.public_key()) == key.public_key()
+    assert (keys.signing_hash(key) is None) is isinstance(key, ed25519.Ed25519PrivateKey)

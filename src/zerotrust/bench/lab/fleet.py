@@ -4,6 +4,7 @@ They are the product's own agents: what they dial with, how long they wait befor
 """
 
 import asyncio
+import datetime
 import json
 import sys
 from pathlib import Path
@@ -13,22 +14,23 @@ from zerotrust.bench.lab.stack import Stack
 from zerotrust.model.agent import AgentConfig
 from zerotrust.net.loop import run
 from zerotrust.net.tasks import Tasks
-from zerotrust.pki import files, keys
+from zerotrust.pki import files, keys, request
 from zerotrust.telemetry import logs
 
 
 def prepare(stack: Stack, count: int, port: int) -> dict[str, Path]:
     """Issue certificates for so many agents and write their files: the file of the agent of each host name."""
-    authority = files.load_authority(stack.authority)
+    authority, now = files.load_authority(stack.authority), datetime.datetime.now(datetime.UTC)
     found = {}
     for number in range(count):
         name = f"agent-{number}"
         host = f"{name}.localhost"
-        credential = authority.issue_agent(name)
+        asked = request.create()
+        credential = authority.issue_agent(name, asked.pem, datetime.timedelta(days=1), now)
         issued = files.Files(certificate=stack.folder / f"{name}.crt", key=stack.folder / f"{name}.key")
         # Not by pki.files, which waits for the disk after each: these are thrown away.
-        issued.certificate.write_bytes(credential.certificate_pem)
-        issued.key.write_bytes(keys.to_pem(credential.key))
+        issued.certificate.write_bytes(credential.chain_pem)
+        issued.key.write_bytes(keys.to_pem(asked.key))
         found[host] = stack.folder / f"{name}.json"
         found[host].write_text(json.dumps(stack.agent_config(name, {host: port}, issued)))
     return found

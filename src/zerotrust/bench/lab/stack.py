@@ -8,6 +8,7 @@ from zerotrust.bench.lab.loopback import ADDRESS, free_port, wait_port
 from zerotrust.bench.lab.processes import Child, Processes, python
 from zerotrust.bench.load.jobs import Endpoint
 from zerotrust.pki import files
+from zerotrust.pki.issuer import ServerNames
 
 AGENT = "bench"
 
@@ -31,7 +32,7 @@ class Stack:
         """
         self.folder.mkdir()
         files.create_authority(self._certificates)
-        issued = files.issue_server(self._certificates, "server", dns=["localhost"], ip=[ADDRESS])
+        issued = files.issue_server(self._certificates, "server", ServerNames(dns=["localhost"], ip=[ADDRESS]))
         edge: dict[str, object] = {"mode": "none"}
         if self._with_caddy:
             edge = {

@@ -1,0 +1,102 @@
+"""The issuer: gives agents and servers their certificates, for keys that it never sees."""
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.x509.oid import ObjectIdentifier
+
+from zerotrust.errors import PkiError
+from zerotrust.pki import keys, profile, request
+from zerotrust.pki.identity import AGENT_URN, check_id, serial_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Issued:
+    """A new certificate.
+
+    `chain_pem` is what its owner sends: the certificate first, then those between it and the root, without the root.
+    """
+
+    chain_pem: bytes
+    serial: str
+    not_after: datetime.datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerNames:
+    """What agents dial; a certificate of a server is for exactly these."""
+
+    dns: Sequence[str] = ()
+    ip: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Issuer:
+    """An authority's certificate and key, in memory. Whoever has the key can admit agents.
+
+    `above` are the certificates between it and the root, which is not among them.
+    """
+
+    certificate: x509.Certificate
+    key: keys.Key = field(repr=False)
+    above: tuple[x509.Certificate, ...] = ()
+
+    @property
+    def not_after(self) -> datetime.datetime:
+        """From then on nothing that it has issued is good any more."""
+        return self.certificate.not_valid_after_utc
+
+    def issue_agent(
+        self, agent_id: str, csr_pem: bytes, lifetime: datetime.timedelta, now: datetime.datetime
+    ) -> Issued:
+        """A certificate that names an agent, for TLS clients. Of the request only the public key counts.
+
+        Raises:
+            CsrError: the request does not prove possession of a good key.
+            PkiError: the id or the life does not do, or the issuing certificate has ended.
+        """
+        names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(AGENT_URN + check_id(agent_id))]
+        return self._issue(agent_id, csr_pem, profile.CLIENT, names, self._life(lifetime, now))
+
+    def issue_server(
+        self, csr_pem: bytes, names: ServerNames, lifetime: datetime.timedelta, now: datetime.datetime
+    ) -> Issued:
+        """A certificate for the addresses at which agents reach the server, for TLS servers.
+
+        Raises:
+            CsrError, PkiError: as for `issue_agent`; an address that is none.
+        """
+        alternatives = profile.alternative_names(dns=list(names.dns), ip=list(names.ip))
+        if not alternatives:
+            raise PkiError("the certificate of a server needs a DNS name or an IP address")
+        # Only for people: who dials looks at the alternative names, which may be longer than a common name.
+        shown = [*names.dns, *names.ip][0][:64]
+        return self._issue(shown, csr_pem, profile.SERVER, alternatives, self._life(lifetime, now))
+
+    def _life(self, lifetime: datetime.timedelta, now: datetime.datetime) -> profile.Life:
+        return profile.life(now, lifetime, within=self.certificate)
+
+    def _issue(
+        self,
+        name: str,
+        csr_pem: bytes,
+        usage: ObjectIdentifier,
+        names: list[x509.GeneralName],
+        lasts: profile.Life,
+    ) -> Issued:
+        public = request.public_key(csr_pem)
+        builder = profile.leaf(name, public, lasts, parent=self.certificate, usage=usage, names=names)
+        made = builder.sign(self.key, keys.signing_hash(self.key))
+        sent = [made, *self.above] if self._is_root else [made, self.certificate, *self.above]
+        return Issued(
+            chain_pem=b"".join(certificate.public_bytes(serialization.Encoding.PEM) for certificate in sent),
+            serial=serial_of(made),
+            not_after=lasts.end,
+        )
+
+    @property
+    def _is_root(self) -> bool:
+        return self.certificate.subject == self.certificate.issuer
