@@ -72,6 +72,32 @@ def normalise_host(host: str) -> str:
     return name
 
 
+def parse_pattern(text: str) -> str:
+    """A pattern in the form in which it is compared.
+
+    Raises:
+        ValueError: neither a host name nor `*.` and a name.
+    """
+    written = text.strip()
+    if "/" in written:
+        raise ValueError(f'"{text}" is a URL; write only the host name, for example app.example.com')
+    name = written.removeprefix("*.")
+    if "*" in name:
+        raise ValueError(f'"{text}": a wildcard is the whole first label, for example *.lab.example.com')
+    if ":" in name and not (name.startswith("[") and name.endswith("]")):
+        raise ValueError(f'"{text}" has a port; a grant is for the host name on every port')
+    host = normalise_host(name)
+    if name == written:
+        return host
+    if host.startswith("[") or host.rpartition(".")[2].isdigit():
+        raise ValueError(f'"{text}": an IP address has no wildcard')
+    return f"*.{host}"
+
+
+HostPattern = Annotated[str, AfterValidator(parse_pattern)]
+"""A host name, or `*.` and a name, where the star stands for exactly one label."""
+
+
 def _service_host(value: str) -> str:
     if "://" in value or "/" in value:
         raise ValueError(f'"{value}" is a URL; write only the host name, for example app.example.com')

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from zerotrust.model.base import Listen, Model, is_loopback
+from zerotrust.model.base import HostPattern, Listen, Model, is_loopback
+from zerotrust.model.identity import Admin, IssuingAuthority, State
 from zerotrust.model.logging import HotReload, Logging
 
 
@@ -21,6 +22,9 @@ class AgentListener(Model):
 
     listen_addr: Listen = ":8443"
     """Where agents connect; without a host, on all interfaces."""
+
+    public_addr: str | None = None
+    """Where agents reach this server from outside, `host:port`: what the lines say with which agents join."""
 
     cert_file: str = "/config/certs/server.crt"
     """The server's certificate; agents check its name."""
@@ -168,6 +172,23 @@ class ServerConfig(Model):
 
     caddy: Caddy = Caddy()
     """The edge."""
+
+    grants: dict[str, list[HostPattern]] = {}
+    """Which host names each agent may serve, by its id: `home: [pihole.example.com, "*.lab.example.com"]`. Those that
+    `0trust grant add` makes come on top."""
+
+    unsafe_agents_may_claim_any_host: bool = False
+    """Lets every agent with a certificate of ours serve any host name that is free: a stolen one can take over what its
+    owner does not serve at that moment."""
+
+    state: State = State()
+    """What is made at run time."""
+
+    authority: IssuingAuthority = IssuingAuthority()
+    """What certificates are signed with."""
+
+    admin: Admin = Admin()
+    """Where commands reach the server."""
 
     logging: Logging = Logging()
     """The server's log."""

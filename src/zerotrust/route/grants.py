@@ -4,36 +4,16 @@ A grant is an agent and a pattern: a host name, or `*.` and a name where the sta
 s6.4.3): `*.lab.example.com` is for `a.lab.example.com`, not for `lab.example.com` and not for `a.b.lab.example.com`. So
 a lookup is two questions to a dictionary, however many grants there are.
 
-Patterns and host names are compared in the form that `model.base.normalise_host` gives them.
+Patterns and host names are compared in the form that `model.base.parse_pattern` and `normalise_host` give them.
 """
 
 from collections.abc import Iterable
 
-from zerotrust.model.base import normalise_host
+from zerotrust.model.base import parse_pattern
+
+__all__ = ["GrantTable", "matches", "parse_pattern", "wildcard_of"]
 
 _NOBODY: frozenset[str] = frozenset()
-
-
-def parse_pattern(text: str) -> str:
-    """A pattern in the form in which it is compared.
-
-    Raises:
-        ValueError: neither a host name nor `*.` and a name.
-    """
-    written = text.strip()
-    if "/" in written:
-        raise ValueError(f'"{text}" is a URL; write only the host name, for example app.example.com')
-    name = written.removeprefix("*.")
-    if "*" in name:
-        raise ValueError(f'"{text}": a wildcard is the whole first label, for example *.lab.example.com')
-    if ":" in name and not (name.startswith("[") and name.endswith("]")):
-        raise ValueError(f'"{text}" has a port; a grant is for the host name on every port')
-    host = normalise_host(name)
-    if name == written:
-        return host
-    if host.startswith("[") or host.rpartition(".")[2].isdigit():
-        raise ValueError(f'"{text}": an IP address has no wildcard')
-    return f"*.{host}"
 
 
 def wildcard_of(host: str) -> str:
