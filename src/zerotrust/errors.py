@@ -4,9 +4,15 @@
     ├── ConfigError             a file or flag that cannot be used; carries every problem found
     ├── SetupError              the machine is not as we need it: a busy port, a missing file or tool
     │   ├── PkiError            keys and certificates
-    │   │   └── CsrError        a request for a certificate that nobody should sign
+    │   ├── StateError          the database
     │   └── CaddyError          the edge: not found, not started, refuses its configuration
     ├── BenchError              a measurement that did not come about
+    ├── EnrolmentError          about identities and grants: what was asked for can't be done
+    │   ├── NotFound            there is no such agent, grant, token or revocation
+    │   └── EnrolmentRefused    somebody asked to be let in and is not; what it says may be told to them
+    │       ├── TokenUnknown, TokenUsed, TokenExpired
+    │       ├── AgentRevoked, CsrRefused
+    │       └── TooManyAttempts
     ├── ProtocolError           the tunnel's rules were broken
     │   ├── LocalProtocolError  by the caller on this end: a bug of ours
     │   └── RemoteProtocolError by the other end: it ends the link
@@ -54,10 +60,10 @@ class PkiError(SetupError):
     code = "pki"
 
 
-class CsrError(PkiError):
-    """A certificate signing request that will not do; the message is for who sent it."""
+class StateError(SetupError):
+    """The database can't be opened, read or written, or is newer than this program."""
 
-    code = "bad_csr"
+    code = "state"
 
 
 class CaddyError(SetupError):
@@ -70,6 +76,75 @@ class BenchError(ZeroTrustError):
     """Something could not be measured; the message says what and why."""
 
     code = "bench"
+
+
+class EnrolmentError(ZeroTrustError):
+    """What an administrator asked for about agents, grants or tokens can't be done as it was asked."""
+
+    code = "enrolment"
+    status = 400
+
+
+class NotFound(EnrolmentError):
+    """There is no such agent, grant, token or revocation."""
+
+    code = "not_found"
+    status = 404
+
+
+class EnrolmentRefused(EnrolmentError):
+    """A decision against somebody who asked to be let in: it is recorded, so a transaction keeps its record.
+
+    The message may be told to the other side: it names no agent, no path and nothing that only we know.
+    """
+
+    code = "refused"
+    status = 403
+
+
+class TokenUnknown(EnrolmentRefused):
+    """No token like this was made here, or it was cancelled."""
+
+    code = "token_unknown"
+
+
+class TokenUsed(EnrolmentRefused):
+    """The token has let somebody in already."""
+
+    code = "token_used"
+    status = 410
+
+
+class TokenExpired(EnrolmentRefused):
+    """The token's time is over."""
+
+    code = "token_expired"
+    status = 410
+
+
+class AgentRevoked(EnrolmentRefused):
+    """The agent, or the certificate that it came with, was revoked."""
+
+    code = "agent_revoked"
+
+
+class CsrRefused(EnrolmentRefused):
+    """The certificate signing request can't be read, is not signed by its own key, or its key is too weak."""
+
+    code = "csr_refused"
+    status = 400
+
+
+class TooManyAttempts(EnrolmentRefused):
+    """Asked too often; `retry_after`: in so many whole seconds it may be tried again."""
+
+    code = "too_many_attempts"
+    status = 429
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class ProtocolError(ZeroTrustError):

@@ -226,7 +226,7 @@ def load_certificates(path: Path) -> list[x509.Certificate]:
     data = keys.read(path, what="certificate")
     try:
         return x509.load_pem_x509_certificates(data)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise PkiError(f"{path}: not a certificate in PEM form; restore it or issue it again") from error
 
 

@@ -56,7 +56,7 @@ def identity(der: bytes) -> Identity:
             serial=serial_of(certificate),
             not_after=certificate.not_valid_after_utc,
         )
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise PkiError("the certificate cannot be read") from error
 
 
@@ -70,7 +70,7 @@ def agent_id_of(certificate: x509.Certificate) -> str:
         if is_authority(certificate):
             raise PkiError("the certificate is an authority's, not an agent's")
         named = _uris(certificate) or _common_names(certificate)
-    except (ValueError, x509.DuplicateExtension) as error:
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
         raise PkiError("the certificate cannot be read") from error
     if len(named) != 1:
         raise PkiError(f"the certificate names {'no agent' if not named else 'more than one agent'}")

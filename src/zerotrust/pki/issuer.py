@@ -55,7 +55,7 @@ class Issuer:
         """A certificate that names an agent, for TLS clients. Of the request only the public key counts.
 
         Raises:
-            CsrError: the request does not prove possession of a good key.
+            CsrRefused: the request does not prove possession of a good key.
             PkiError: the id or the life does not do, or the issuing certificate has ended.
         """
         names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(AGENT_URN + check_id(agent_id))]
@@ -67,7 +67,7 @@ class Issuer:
         """A certificate for the addresses at which agents reach the server, for TLS servers.
 
         Raises:
-            CsrError, PkiError: as for `issue_agent`; an address that is none.
+            CsrRefused, PkiError: as for `issue_agent`; an address that is none.
         """
         alternatives = profile.alternative_names(dns=list(names.dns), ip=list(names.ip))
         if not alternatives:

@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 
-from zerotrust.errors import CsrError
+from zerotrust.errors import CsrRefused
 from zerotrust.pki import keys
 
 MAX_BYTES: Final = 8192
@@ -38,21 +38,23 @@ def public_key(pem: bytes) -> keys.PublicKey:
     """The public key of a request whose sender has shown that it has the private one.
 
     Raises:
-        CsrError: too long, not a request, of a weak key, or signed by another key or with a weak hash.
+        CsrRefused: too long, not a request, of a weak key, or signed by another key or with a weak hash.
     """
     if len(pem) > MAX_BYTES:
-        raise CsrError(f"the certificate signing request is longer than {MAX_BYTES} bytes")
+        raise CsrRefused(f"the certificate signing request is longer than {MAX_BYTES} bytes")
     try:
         request = x509.load_pem_x509_csr(pem)
         # Before the signature is looked at: only keys of bounded size are worth the arithmetic.
         key = keys.strong(request.public_key())
         proven = key is not None and _hash_is_good(request) and request.is_signature_valid
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise CsrError("this is not a certificate signing request in PEM form, or of a kind not known here") from error
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
+        raise CsrRefused(
+            "this is not a certificate signing request in PEM form, or of a kind not known here"
+        ) from error
     if key is None:
-        raise CsrError(f"the key of the certificate signing request will not do; use {keys.STRONG}")
+        raise CsrRefused(f"the key of the certificate signing request will not do; use {keys.STRONG}")
     if not proven:
-        raise CsrError("the certificate signing request is not signed by its own key, or with a weak hash")
+        raise CsrRefused("the certificate signing request is not signed by its own key, or with a weak hash")
     return key
 
 

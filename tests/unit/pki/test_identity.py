@@ -52,7 +52,13 @@ def test_what_names_nobody(made: Foreign, said: str) -> None:
         identity(made.der)
 
 
-@pytest.mark.parametrize("der", [b"", b"nonsense", ROOT.issue("home").der[:-1]])
+def of_version(number: int) -> bytes:
+    der = ROOT.issue("home").der
+    version = bytes.fromhex("a003020102")
+    return der.replace(version, version[:-1] + bytes([number]), 1)
+
+
+@pytest.mark.parametrize("der", [b"", b"nonsense", ROOT.issue("home").der[:-1], of_version(7)])
 def test_what_is_no_certificate(der: bytes) -> None:
     with pytest.raises(PkiError, match="cannot be read"):
         identity(der)

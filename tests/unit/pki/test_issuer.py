@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tests.kits.authorities import Foreign
-from zerotrust.errors import CsrError, PkiError
+from zerotrust.errors import CsrRefused, PkiError
 from zerotrust.pki import ca, keys, request
 from zerotrust.pki.identity import agent_id_of, serial_of
 from zerotrust.pki.issuer import Issued, Issuer, ServerNames
@@ -96,7 +96,7 @@ def test_of_a_request_only_the_key_counts(issuer: Issuer) -> None:
 
 def test_bad_requests_ids_and_lives(issuer: Issuer) -> None:
     asked = request.create().pem
-    with pytest.raises(CsrError):
+    with pytest.raises(CsrRefused):
         issuer.issue_agent("home", b"nonsense", WEEK, NOW)
     for agent_id in ("", "../x", "a b", "home\n", "x" * 65, "ü"):
         with pytest.raises(PkiError, match="cannot be used as a name"):
