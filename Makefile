@@ -67,7 +67,7 @@ $(VENV)/test.stamp: $(BIN)/uv requirements/test.txt pyproject.toml
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 lock: $(BIN)/uv
 	$(LOCK) -o requirements/bootstrap.txt requirements/bootstrap.in
-	$(LOCK) --extra bench -o requirements/test.txt pyproject.toml requirements/test.in
+	$(LOCK) --extra bench --extra postgresql -o requirements/test.txt pyproject.toml requirements/test.in
 	$(LOCK) -c requirements/test.txt -o requirements/demo.txt pyproject.toml requirements/demo.in
 
 clean:

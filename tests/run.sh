@@ -40,7 +40,7 @@ run() { # run NAME COMMAND…
     summary+=("$(printf 'passed  %4d s  %s' $((SECONDS - from)) "$stage")")
 }
 
-# What the tests need from the machine itself: a browser, curl, which the documents use, and a C compiler.
+# What the tests need from the machine itself: a browser, curl, which the documents use, PostgreSQL, and a C compiler.
 
 need() { # need PACKAGE COMMAND…: installs Debian's PACKAGE unless one of the commands is there
     local package=$1
@@ -72,6 +72,7 @@ machine() {
         fetch python3-dev
     fi
     need gcc gcc
+    if ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then need postgresql initdb; fi
 }
 
 compile() { # from here on the tests run what users run

@@ -1,0 +1,1 @@
+"""Who is let in: invitations, joining, renewal, grants and revocation, each decision with its record."""

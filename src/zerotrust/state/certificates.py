@@ -1,0 +1,35 @@
+"""Rows of `certificates`."""
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from zerotrust.state.changes import changed
+from zerotrust.state.tables import Certificate
+
+
+def add(session: Session, agent_id: str, serial: str, *, not_after: int, now: int) -> Certificate:
+    """Remember a certificate that was issued now."""
+    certificate = Certificate(serial=serial, agent_id=agent_id, issued_at=now, not_after=not_after)
+    session.add(certificate)
+    session.flush()
+    return certificate
+
+
+def living(session: Session, *, now: int, agent_id: str | None = None) -> list[Certificate]:
+    """Those that have not ended, of all agents or of one; the newest first."""
+    query = (
+        select(Certificate)
+        .where(Certificate.not_after > now)
+        .order_by(Certificate.issued_at.desc(), Certificate.not_after.desc(), Certificate.serial)
+    )
+    return list(session.scalars(query if agent_id is None else query.where(Certificate.agent_id == agent_id)))
+
+
+def find(session: Session, serial: str) -> Certificate | None:
+    """The certificate, where we issued it and it did not end long ago."""
+    return session.get(Certificate, serial)
+
+
+def forget(session: Session, *, ended_before: int) -> int:
+    """Remove those that ended before; how many. That they were issued stays in the audit."""
+    return changed(session, delete(Certificate).where(Certificate.not_after < ended_before))

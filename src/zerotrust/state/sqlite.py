@@ -1,0 +1,108 @@
+"""SQLite: one file, readable by its owner only.
+
+Write-ahead log with `synchronous=FULL`: what was committed is on the disk, also after a power cut. Every transaction
+begins IMMEDIATE, which is the right to write: there is one at a time, so that each sees all before it.
+"""
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+
+from zerotrust.errors import StateError
+
+PRIVATE: Final = 0o600
+BUSY_SECONDS: Final = 10.0
+_SETTINGS: Final = (
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=FULL",
+    "PRAGMA foreign_keys=ON",
+    "PRAGMA trusted_schema=OFF",
+)
+
+
+def connect(path: Path) -> Engine:
+    """An engine for the file, which is created where there is none.
+
+    Raises:
+        StateError: the file can't be created, or its mode can't be set.
+    """
+    _make_private(path)
+    engine = create_engine(
+        URL.create("sqlite", database=str(path)), connect_args={"isolation_level": None, "timeout": BUSY_SECONDS}
+    )
+    event.listen(engine, "connect", _prepare)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def back_up(path: Path, revision: str) -> Path:
+    """A copy beside the file, whole or not at all.
+
+    Raises:
+        StateError: it can't be written.
+    """
+    backup = path.with_name(f"{path.name}.backup-{revision}")
+    temporary = path.with_name(f".{backup.name}.tmp")
+    try:
+        temporary.unlink(missing_ok=True)
+        temporary.touch(PRIVATE, exist_ok=False)
+        _copy(path, temporary)
+        _flush(temporary)
+        temporary.replace(backup)
+        _flush(path.parent)
+    except (OSError, sqlite3.Error) as error:
+        temporary.unlink(missing_ok=True)
+        raise StateError(f"{backup}: no backup, so nothing is migrated: {_reason(error)}") from error
+    return backup
+
+
+def _copy(path: Path, copy: Path) -> None:
+    source, target = sqlite3.connect(path), sqlite3.connect(copy)
+    try:
+        source.backup(target)
+    finally:
+        target.close()
+        source.close()
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _make_private(path: Path) -> None:
+    """Before SQLite opens it: the log beside it gets the mode of the file."""
+    try:
+        path.touch(PRIVATE)
+        for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+            if file.exists():
+                file.chmod(PRIVATE)
+    except FileNotFoundError as error:
+        raise StateError(f"{path}: there is no folder {path.parent}; create it, or correct the path") from error
+    except OSError as error:
+        raise StateError(f"{path}: {_reason(error)}; correct path or permissions") from error
+
+
+def _prepare(connection: sqlite3.Connection, record: object) -> None:
+    connection.text_factory = _text
+    for setting in _SETTINGS:
+        connection.execute(setting)
+
+
+def _text(raw: bytes) -> str:
+    """What somebody damaged is read too, so that the audit can name the record."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -1,0 +1,102 @@
+"""An empty database of each kind: a SQLite file, and one in a PostgreSQL that the tests start for themselves."""
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+
+KINDS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.xdist_group("postgresql"))]
+
+
+class Cluster:
+    """A PostgreSQL on a unix socket in a temporary folder, without passwords and without fsync; ends with the tests."""
+
+    def __init__(self) -> None:
+        programs = _programs()
+        self._folder = Path(tempfile.mkdtemp(prefix="0trust-pg-", dir="/tmp"))
+        self._names = count(1)
+        become = ["setpriv", "--pdeathsig=INT"]
+        if os.geteuid() == 0:
+            user = _unprivileged()
+            os.chown(self._folder, user.pw_uid, user.pw_gid)
+            become += [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+        data = ["-D", str(self._folder / "data")]
+        subprocess.run(
+            [*become, programs / "initdb", *data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"],
+            check=True,
+            capture_output=True,
+            cwd=self._folder,
+        )
+        with (self._folder / "log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [*become, programs / "postgres", *data, "-k", self._folder, "-c", "listen_addresses=", "-F"],
+                cwd=self._folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        end_at = time.monotonic() + 15
+        while not self._answers():
+            assert time.monotonic() < end_at, (self._folder / "log").read_text()
+            time.sleep(0.05)
+
+    def url(self, database: str) -> str:
+        return f"postgresql://postgres@/{database}?host={self._folder}"
+
+    def new(self) -> str:
+        """The address of an empty database."""
+        name = f"test_{next(self._names)}"
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        return self.url(name)
+
+    def close(self) -> None:
+        self._process.send_signal(signal.SIGINT)  # "fast": whoever is connected is not waited for
+        self._process.wait(10)
+        shutil.rmtree(self._folder)
+
+    def _answers(self) -> bool:
+        assert self._process.poll() is None, (self._folder / "log").read_text()
+        with contextlib.suppress(psycopg.OperationalError), psycopg.connect(self.url("postgres")):
+            return True
+        return False
+
+
+def _programs() -> Path:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    program = found[-1] if found else shutil.which("initdb")
+    assert program, "the tests need PostgreSQL: apt-get install postgresql"
+    return Path(program).parent
+
+
+def _unprivileged() -> pwd.struct_passwd:
+    """Whom to run it as: it refuses to be root."""
+    with contextlib.suppress(KeyError):
+        return pwd.getpwnam("postgres")
+    return pwd.getpwnam("nobody")
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Cluster]:
+    cluster = Cluster()
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture(params=KINDS)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/state.db"
+    cluster: Cluster = request.getfixturevalue("postgresql")
+    return cluster.new()

@@ -1,0 +1,171 @@
+"""Tests of zerotrust.state.migrate: with a second step, as the next version will have."""
+
+import contextlib
+import shutil
+import sqlite3
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import text
+
+from zerotrust.errors import StateError
+from zerotrust.state import agents, audit, migrate
+from zerotrust.state.database import Database
+from zerotrust.state.migrate import SCRIPTS, VERSION_TABLE
+from zerotrust.state.tables import Base
+
+ROOT = Path(__file__).resolve().parents[3]
+
+NEXT = '''"""A step of the next version."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    """Make it so."""
+    op.add_column("agents", sa.Column("note", sa.Text(), nullable=True))
+    op.execute(sa.text("UPDATE agents SET note = 'was ' || id"))
+'''
+
+
+@contextlib.contextmanager
+def next_version(folder: Path, step: str = NEXT) -> Iterator[None]:
+    """The program as it will be after another step."""
+    scripts = folder / "migrations 100%"
+    shutil.copytree(SCRIPTS, scripts, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+    (scripts / "versions" / "v0002_next.py").write_text(step)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(migrate, "SCRIPTS", scripts)
+        yield
+
+
+def fill(url: str) -> None:
+    database = Database.open(url)
+    with database.transaction() as session:
+        agents.ensure(session, "home", now=7)
+        audit.append(session, at=7, actor="test", action="made", agent="home")
+    database.close()
+
+
+def test_the_migrations_make_the_tables_of_the_models(database: Database) -> None:
+    with database.transaction() as session:
+        context = MigrationContext.configure(
+            session.connection(), opts={"version_table": VERSION_TABLE, "compare_type": True}
+        )
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_an_older_database_is_migrated_and_keeps_its_rows(url: str, tmp_path: Path) -> None:
+    fill(url)
+    with next_version(tmp_path):
+        database = Database.open(url)
+    assert str(database.migration).startswith("database migrated from schema 0001 to 0002; ")
+    with database.transaction() as session:
+        assert session.scalar(text("SELECT note FROM agents")) == "was home"
+        assert audit.verify(session).records == 1
+    database.close()
+
+
+def test_sqlite_is_copied_before_it_is_migrated(tmp_path: Path) -> None:
+    file = tmp_path / "state.db"
+    fill(f"sqlite:///{file}")
+    backup = tmp_path / "state.db.backup-0001"
+    backup.write_text("an older backup")
+    with next_version(tmp_path):
+        database = Database.open(f"sqlite:///{file}")
+        assert database.migration is not None
+        assert database.migration.backup == backup
+        assert str(backup) in str(database.migration)
+        database.close()
+        assert Database.open(f"sqlite:///{file}").migration is None
+    assert backup.stat().st_mode & 0o777 == 0o600
+    assert not list(tmp_path.glob(".*"))
+    shutil.copy(backup, file)
+    restored = Database.open(f"sqlite:///{file}")
+    with restored.transaction() as session:
+        assert [agent.id for agent in agents.everyone(session)] == ["home"]
+    restored.close()
+
+
+def test_no_backup_no_migration(tmp_path: Path) -> None:
+    file = tmp_path / "state.db"
+    fill(f"sqlite:///{file}")
+    (tmp_path / "state.db.backup-0001").mkdir()
+    with next_version(tmp_path), pytest.raises(StateError, match="backup-0001: no backup, so nothing is migrated"):
+        Database.open(f"sqlite:///{file}")
+    assert not list(tmp_path.glob(".*"))
+    assert Database.open(f"sqlite:///{file}").migration is None
+
+
+def test_postgresql_says_that_no_backup_was_made(url: str, tmp_path: Path) -> None:
+    if url.startswith("sqlite"):
+        return
+    fill(url)
+    with next_version(tmp_path):
+        database = Database.open(url)
+    assert str(database.migration).endswith("; no backup was made")
+    database.close()
+
+
+def test_a_step_that_fails_changes_nothing(url: str, tmp_path: Path) -> None:
+    fill(url)
+    broken = NEXT + '    op.execute(sa.text("INSERT INTO nowhere VALUES (1)"))\n'
+    with next_version(tmp_path, broken), pytest.raises(StateError, match="nowhere"):
+        Database.open(url)
+    database = Database.open(url)
+    assert database.migration is None
+    with database.transaction() as session:
+        assert [agent.id for agent in agents.everyone(session)] == ["home"]
+    database.close()
+
+
+def test_a_newer_database_is_refused_and_left_alone(url: str, tmp_path: Path) -> None:
+    fill(url)
+    with next_version(tmp_path):
+        Database.open(url).close()
+    with pytest.raises(
+        StateError, match=r"written by a newer 0Trust \(schema 0002, this one knows up to 0001\)"
+    ) as caught:
+        Database.open(url)
+    assert "\n" not in str(caught.value)
+    with next_version(tmp_path):
+        database = Database.open(url)
+        assert database.migration is None
+        database.close()
+
+
+def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "state.db"
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        connection.execute("CREATE TABLE agents (name TEXT)")
+    with pytest.raises(StateError, match=r"tables of another program \(agents\)"):
+        Database.open(f"sqlite:///{file}")
+
+
+@pytest.mark.timeout(60)
+def test_the_wheel_brings_the_migrations(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(
+        build, cwd=ROOT, env={"ZEROTRUST_COMPILE": "0", "PATH": "/usr/bin:/bin"}, check=True, capture_output=True
+    )
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        wheel.extractall(tmp_path / "package")
+    program = "from zerotrust.state.database import Database; import sys; print(Database.open(sys.argv[1]).migration)"
+    opened = subprocess.run(
+        [sys.executable, "-c", program, f"sqlite:///{tmp_path}/state.db"],
+        env={"PYTHONPATH": str(tmp_path / "package")},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert opened.stdout == "database created, schema 0001\n"
