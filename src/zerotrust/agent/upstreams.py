@@ -182,17 +182,19 @@ class Upstreams:
 class Placement:
     """Where one request goes, from the first upstream that it is sent to until its end."""
 
-    __slots__ = ("_client", "_group", "_preferred", "_secure", "_tried", "_upstreams", "backend")
+    __slots__ = ("_client", "_group", "_preferred", "_renew", "_secure", "_tried", "_upstreams", "backend")
 
     def __init__(self, upstreams: Upstreams, block: bytes) -> None:
         self._upstreams = upstreams
         self._group = upstreams._group
         self._client = client_of(block) if upstreams._by_address else b""
         self._preferred: str | None = None
-        self._secure = False
+        self._renew = self._secure = False
         affinity = upstreams._affinity
         if affinity is not None:
-            self._preferred = affinity.read(cookies_of(block), time.time())
+            bond = affinity.read(cookies_of(block), time.time())
+            if bond is not None:
+                self._preferred, self._renew = bond
             self._secure = is_secure(block)
         self._tried: list[Member] = []
         self.backend: Backend | None = None
@@ -225,7 +227,7 @@ class Placement:
         else:
             self._group.succeeded(backend.member)
         affinity = self._upstreams._affinity
-        if affinity is None or backend.address == self._preferred:
+        if affinity is None or (backend.address == self._preferred and not self._renew):
             return b""
         return affinity.issue(backend.address, time.time(), secure=self._secure)
 

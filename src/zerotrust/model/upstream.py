@@ -172,6 +172,8 @@ class LoadBalancing(Model):
     slow_start: Duration = 0.0
     session_affinity: bool = False
     affinity_duration: Duration = 3600.0
+    """How long the cookie of `session_affinity` holds; it is renewed when more than half of that is over."""
+
     max_connections: int | None = Field(default=None, ge=1)
     queue: int = Field(default=100, ge=0, le=100_000)
     queue_timeout: Duration = 10.0

@@ -7,7 +7,8 @@ The value is 64 characters of base64url (RFC 4648 s5):
     32 bytes   HMAC-SHA256 (RFC 2104) of these, with a key of the service's own
 
 Whoever can forge it could choose their upstream, no more; the signature is there so that nobody can tell the agent what
-to do at all. What does not hold is as if it were not there, and the answer brings a new one.
+to do at all. What does not hold is as if it were not there, and the answer brings a new one; so does the answer to one
+that is past the middle of its life, so that who keeps coming stays.
 """
 
 import hmac
@@ -16,7 +17,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable
 from itertools import islice
 from struct import Struct
-from typing import Final
+from typing import Final, NamedTuple
 
 COOKIE: Final = b"0trust_affinity"
 
@@ -24,6 +25,13 @@ _VALUE: Final = re.compile(rb"(?:\A|;)[\t ]*+%b=([0-9A-Za-z_-]{64})[\t ]*+(?=;|\
 _CLAIM: Final = Struct(">8sQ")
 _MAX_TRIED: Final = 4
 """Cookies of our name that are looked at: a browser sends one, and one more where a parent domain planted it."""
+
+
+class Bond(NamedTuple):
+    """What a cookie says: the upstream, and whether it is to be renewed (less than half of its time is left)."""
+
+    upstream: str
+    renew: bool
 
 
 class Affinity:
@@ -46,8 +54,8 @@ class Affinity:
         self._ids = {address: _mac(self._key, b"upstream " + address.encode())[:8] for address in upstreams}
         self._addresses = {opaque: address for address, opaque in self._ids.items()}
 
-    def read(self, cookies: bytes, now: float) -> str | None:
-        """The upstream that the Cookie field names; None where nothing in it holds.
+    def read(self, cookies: bytes, now: float) -> Bond | None:
+        """What our cookie in the Cookie field says; None where nothing in it holds.
 
         Args:
             cookies: the value of the field (RFC 6265 s4.2), as the client sent it.
@@ -58,7 +66,7 @@ class Affinity:
             if hmac.compare_digest(signature, self._sign(claim)):
                 opaque, expires_at = _CLAIM.unpack(claim)
                 if now < expires_at and opaque in self._addresses:
-                    return self._addresses[opaque]
+                    return Bond(self._addresses[opaque], expires_at - now < self._duration / 2)
         return None
 
     def issue(self, upstream: str, now: float, *, secure: bool) -> bytes:

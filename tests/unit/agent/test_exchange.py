@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -329,6 +330,37 @@ async def test_cookie_keeps_a_client_with_its_upstream() -> None:
     assert moved.at != home
     moved.answer()
     assert b"Set-Cookie" in moved.tunnel.heads[0]
+
+
+async def test_a_cookie_that_is_used_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(3, load_balancing={"session_affinity": True, "affinity_duration": "1h"})
+    asked = bench.ask()
+    home = asked.at
+    asked.answer()
+    began_at = time.time()
+
+    def renewed(fields: bytes, age: float) -> bytes | None:
+        monkeypatch.setattr(time, "time", lambda: began_at + age)
+        again = bench.ask(fields=fields)
+        assert again.at == home is not None
+        again.answer()
+        return cookie_of(again.tunnel.heads[0])
+
+    first = cookie_of(asked.tunnel.heads[0])
+    assert first is not None
+    assert renewed(first, 1790) is None
+    second = renewed(first, 1810)
+    assert second not in (None, first)
+    assert second is not None
+    assert renewed(second, 3700) is not None
+
+
+def cookie_of(head: bytes) -> bytes | None:
+    """The Cookie line that a browser sends after this answer."""
+    for line in head.split(b"\r\n"):
+        if line.startswith(b"Set-Cookie: "):
+            return b"Cookie: %b\r\n" % line.removeprefix(b"Set-Cookie: ").partition(b";")[0]
+    return None
 
 
 async def test_same_address_same_upstream() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from zerotrust.route.affinity import COOKIE, Affinity, strip
+from zerotrust.route.affinity import COOKIE, Affinity, Bond, strip
 
 SECRET = bytes(range(32))
 ADDRESSES = ["10.0.0.1:80", "10.0.0.2:80", "http://[::1]:8080"]
@@ -27,20 +27,35 @@ def cookie(affinity: Affinity, upstream: str = ADDRESSES[1], now: float = NOW) -
     return line.removeprefix(b"Set-Cookie: ").partition(b";")[0]
 
 
+def named(affinity: Affinity, cookies: bytes, now: float = NOW) -> str | None:
+    bond = affinity.read(cookies, now)
+    return bond.upstream if bond is not None else None
+
+
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_what_is_issued_is_read(address: str) -> None:
     affinity = make()
     issued = cookie(affinity, address)
-    assert affinity.read(issued, NOW) == address
-    assert affinity.read(b"a=b; " + issued + b"; c=d", NOW + 3599) == address
-    assert make().read(b"a=b;" + issued + b" ;c=d", NOW) == address  # another process
+    assert named(affinity, issued) == address
+    assert named(affinity, b"a=b; " + issued + b"; c=d", NOW + 3599) == address
+    assert named(make(), b"a=b;" + issued + b" ;c=d") == address  # another process
 
 
 def test_it_expires() -> None:
     affinity = make(duration=60)
     issued = cookie(affinity)
-    assert affinity.read(issued, NOW + 59.9) == ADDRESSES[1]
+    assert named(affinity, issued, NOW + 59.9) == ADDRESSES[1]
     assert affinity.read(issued, NOW + 60) is None
+
+
+@pytest.mark.parametrize(("age", "renew"), [(0, False), (29.9, False), (30, False), (30.1, True), (59.9, True)])
+def test_it_is_renewed_in_the_second_half_of_its_life(age: float, renew: bool) -> None:
+    affinity = make(duration=60)
+    assert affinity.read(cookie(affinity), NOW + age) == Bond(ADDRESSES[1], renew)
+
+
+def test_one_that_a_longer_configuration_issued_is_left_alone() -> None:
+    assert make(duration=60).read(cookie(make(duration=3600)), NOW) == Bond(ADDRESSES[1], renew=False)
 
 
 def test_an_upstream_that_is_gone_is_unknown() -> None:
@@ -81,7 +96,7 @@ def test_only_a_cookie_of_just_this_form_counts(form: bytes) -> None:
 
 def test_a_planted_cookie_does_not_hide_the_true_one_and_many_cost_little() -> None:
     planted, true = COOKIE + b"=" + b"A" * 64, cookie(make())
-    assert make().read(planted + b"; " + true, NOW) == ADDRESSES[1]
+    assert named(make(), planted + b"; " + true) == ADDRESSES[1]
     assert make().read(b"; ".join([*[planted] * 4, true]), NOW) is None
 
 
