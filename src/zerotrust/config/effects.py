@@ -58,8 +58,6 @@ def _service(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
 def _refused(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
     if _wants_keys(section(section(service, "security"), "auth")):
         yield (*path, "security", "auth", "config", "jwks_url"), "error", _NO_FETCHING
-    if service.get("traffic_shaping"):
-        yield (*path, "traffic_shaping"), "error", not_enforced("traffic_shaping")
     client_auth = section(service, "tls").get("client_auth")
     if client_auth is not None and str(client_auth).strip().lower() not in _NO_CLIENT_AUTH:
         yield (*path, "tls", "client_auth"), "error", not_enforced("client_auth")

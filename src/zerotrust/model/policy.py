@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 from zerotrust.errors import ConfigError
 from zerotrust.model.handlers import Handler
 from zerotrust.model.rates import ByteSize
-from zerotrust.model.service import Route, Service, ServiceSecurity
+from zerotrust.model.service import Route, Service, ServiceSecurity, TrafficShaping
 from zerotrust.model.strict import Strict
 
 
@@ -29,10 +29,11 @@ class ServicePolicy(Strict):
     """Requests that no route takes get a 404; without routes, all go through."""
 
     max_request_body: ByteSize | None = None
-    """As in `Service`, like the two below."""
+    """As in `Service`, like those below."""
 
     max_websockets: int | None = Field(default=None, ge=1)
     max_websockets_per_client: int | None = Field(default=None, ge=1)
+    traffic_shaping: TrafficShaping | None = None
 
     @classmethod
     def of(cls, service: Service, global_middleware: Sequence[Handler]) -> Self | None:
@@ -44,6 +45,7 @@ class ServicePolicy(Strict):
             max_request_body=service.max_request_body,
             max_websockets=service.max_websockets,
             max_websockets_per_client=service.max_websockets_per_client,
+            traffic_shaping=service.traffic_shaping,
         )
         return policy if policy != cls() else None
 

@@ -16,7 +16,9 @@ _SECONDS: Final = {
     for name in names.split()
 }
 _REQUESTS: Final = re.compile(r"(\d{1,9})\s*(?:/|per)\s*([a-z]+)", re.IGNORECASE | re.ASCII)
-_BYTES: Final = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)\s*([kmgt]?)(i?)(b|bits?)(?:/s|/sec|/second|ps)", re.ASCII)
+_BYTES: Final = re.compile(
+    r"(\d{1,12}(?:\.\d{1,6})?)\s*([kmgt]?)(i?)(b|bits?)(?:/s|/sec|/second|ps)", re.ASCII | re.IGNORECASE
+)
 _SIZE: Final = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)\s*([kmgt]?)(i?)b?", re.ASCII)
 _POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
@@ -37,17 +39,23 @@ def parse_rate(text: str) -> tuple[int, int]:
 
 
 def parse_byte_rate(text: str) -> float:
-    """Bytes in a second of "10MB/s", "512KiB/s" or "100Mbit/s" (k is 1000, Ki 1024, a bit an eighth of a byte).
+    """Bytes in a second of "10MB/s", "512KiB/s" or "100Mbit/s".
+
+    MB is 10^6 bytes, MiB 2^20, Mbit 10^6 bits, an eighth of a byte each. A small b ("10Mb/s", "10mbps") is refused: it
+    means bits to some and bytes to others.
 
     Raises:
         ValueError: not a rate, or one of less than a KiB.
     """
-    match = _BYTES.fullmatch(text.strip().lower())
+    match = _BYTES.fullmatch(text.strip())
     if match is None:
         raise ValueError(f'"{text[:60]}" is not a rate; write "10MB/s", "512KiB/s" or "100Mbit/s"')
     number, power, binary, unit = match.groups()
-    factor: int = (1024 if binary else 1000) ** _POWERS[power]
-    rate = float(number) * factor / (1 if unit == "b" else 8)
+    if unit == "b":
+        prefix = f"{number}{power.upper()}{binary}"
+        raise ValueError(f'"{text[:60]}" may mean bits or bytes; write "{prefix}bit/s" or "{prefix}B/s"')
+    factor: int = (1024 if binary else 1000) ** _POWERS[power.lower()]
+    rate = float(number) * factor / (1 if unit == "B" else 8)
     if rate < 1024:
         raise ValueError(f'"{text[:60]}" is less than 1 KiB/s, at which nothing works')
     return rate

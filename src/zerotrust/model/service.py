@@ -160,7 +160,11 @@ class Monitoring(Model):
 
 
 class TrafficShaping(Model):
-    """Limits of rate, written "10MB/s"."""
+    """How fast the bytes of bodies and of upgraded connections may pass, both ways, written "10MB/s".
+
+    MB is 10^6 bytes, MiB 2^20, Mbit 10^6 bits. Streams share a limit evenly. A fifth of a second's worth, 16 KiB at
+    least, may pass at once after a rest. A change holds for what begins after it.
+    """
 
     upload_limit: ByteRate | None = None
     """What all clients together send."""
@@ -169,7 +173,7 @@ class TrafficShaping(Model):
     """What all clients together get."""
 
     per_ip_limit: ByteRate | None = None
-    """What one client sends, and what one client gets."""
+    """What one client sends, and what one client gets: by its address, of IPv6 the /64."""
 
 
 class Service(Model):

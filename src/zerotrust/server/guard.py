@@ -6,7 +6,7 @@ remembers, so registering again forgives nobody.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 from zerotrust.errors import ConfigError
 from zerotrust.handlers.chain import Chain
@@ -17,8 +17,8 @@ from zerotrust.handlers.protocol import Handler, Request
 from zerotrust.http.head import RequestHead
 from zerotrust.model.policy import ServicePolicy
 from zerotrust.model.rates import parse_byte_size
-
-UNLIMITED: Final = -1
+from zerotrust.server.pacing import Shaping
+from zerotrust.server.relay import UNLIMITED
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,11 +28,13 @@ class Guard:
     Attributes:
         max_body: bytes that a request may have; `UNLIMITED` where that is not said.
         upgrades: counts what is upgraded, where that is limited.
+        shaping: how fast bytes may pass, where that is limited.
     """
 
     policy: Policy
     max_body: int
     upgrades: Upgrades | None
+    shaping: Shaping | None = None
 
     def chain(self, head: RequestHead) -> Chain:
         """The handlers that a request has to pass.
@@ -75,7 +77,10 @@ def compile_guard(told: dict[str, Any] | None, *, secret: bytes, before: Guard |
     )
     if policy.wanting_keys:
         raise ConfigError("jwks_url: a server opens no addresses that agents name; the agent has to send the keys")
-    return Guard(policy, max_body, upgrades) if any(chain.handlers for chain in policy.table.choices) else None
+    shaping = Shaping.of(asked.traffic_shaping, before.shaping if before is not None else None)
+    if shaping is None and not any(chain.handlers for chain in policy.table.choices):
+        return None
+    return Guard(policy, max_body, upgrades, shaping)
 
 
 def passed_head(head: RequestHead, passed: Request) -> RequestHead:

@@ -20,6 +20,7 @@ from zerotrust.http.head import RequestFields, RequestHead
 from zerotrust.net.http_server import HttpServerConnection, RequestSink
 from zerotrust.server.binding import to_https
 from zerotrust.server.guard import Guard, passed_head
+from zerotrust.server.pacing import Paced
 from zerotrust.server.registry import Claim, Registry
 from zerotrust.server.relay import Relay, refuse
 from zerotrust.server.verifications import Verifications
@@ -260,7 +261,7 @@ class Ingress:
         reply = answer_reply(answer, request_id=request_id, close=close, head_only=head_only)
         connection.refuse(reply, close=close)
 
-    def _pass(self, visit: Visit) -> Relay:
+    def _pass(self, visit: Visit) -> RequestSink:
         connection, asked, guard = visit.connection, visit.asked, visit.guard
         head = passed_head(visit.head, asked)
         block = request_block(head, client=visit.client, proto=visit.proto)
@@ -270,6 +271,8 @@ class Ingress:
             relay.body_left = guard.max_body
         elif guard.upgrades is not None:
             guard.upgrades.opened(visit.client, relay.stream)
+        if guard.shaping is not None:
+            return Paced(relay, connection, guard.shaping, client=visit.client, loop=self._loop)
         return relay
 
     # ---- who asks

@@ -13,7 +13,6 @@ from zerotrust.http.forward import check_response_block, check_trailers
 from zerotrust.http.replies import error_reply
 from zerotrust.http.websocket import GOING_AWAY, POLICY_VIOLATION, SERVICE_RESTART, FrameBoundary, close_frame
 from zerotrust.net.http_server import HttpServerConnection
-from zerotrust.server.guard import UNLIMITED
 from zerotrust.tunnel.codes import FLAG_ANNOUNCE, KIND_NONE, KIND_TUNNEL, Code
 from zerotrust.tunnel.outcome import error_for
 from zerotrust.tunnel.payloads import unpack_head
@@ -23,6 +22,7 @@ from zerotrust.tunnel.stream import State, Stream
 _log = structlog.get_logger("relay")
 
 RETRY_AFTER: Final = 5
+UNLIMITED: Final = -1
 
 _FINAL_KINDS: Final = {int(kind): kind for kind in (Kind.NONE, Kind.LENGTH, Kind.CHUNKED)}
 
@@ -76,6 +76,16 @@ class Relay:
         self.body_left = UNLIMITED
         self.response_edits: Sequence[Edit] = ()
         self.stream: Stream
+
+    @property
+    def over(self) -> bool:
+        """The connection is no longer ours, or soon isn't."""
+        return self._connection is None
+
+    @property
+    def takes_more(self) -> bool:
+        """The stream still takes bytes of the request."""
+        return self.stream.sending is not State.DONE
 
     # ---- from the client (net.http_server.RequestSink)
 
@@ -201,7 +211,7 @@ class Relay:
 
     def _stop_request(self) -> None:
         """The answer is complete: what the client may still be sending is of no use to anyone."""
-        if self.stream.sending is not State.DONE:
+        if self.takes_more:
             self._session.reset(self.stream, Code.NO_ERROR, "the answer is complete")
 
     def _break_off(self, error: RemoteProtocolError) -> None:

@@ -36,9 +36,11 @@ def test_what_is_no_rate(text: str) -> None:
         ("10MB/s", 10_000_000),
         ("512KiB/s", 524_288),
         ("100Mbit/s", 12_500_000),
-        ("8mbps", 8_000_000),
+        ("8MBps", 8_000_000),
+        ("8 mbit/s", 1_000_000),
+        ("1MIB/S", 1_048_576),
         ("1.5 GB/sec", 1_500_000_000),
-        ("2048b/s", 2048),
+        ("2048B/s", 2048),
     ],
 )
 def test_bytes(text: str, rate: float) -> None:
@@ -48,6 +50,12 @@ def test_bytes(text: str, rate: float) -> None:
 @pytest.mark.parametrize("text", ["", "10", "10MB", "MB/s", "-1MB/s", "1PB/s", "10 apples/s"])
 def test_what_is_no_rate_of_bytes(text: str) -> None:
     with pytest.raises(ValueError, match="is not a rate"):
+        parse_byte_rate(text)
+
+
+@pytest.mark.parametrize(("text", "hint"), [("8mbps", "8Mbit/s"), ("10kib/s", "10Kibit/s"), ("2048b/s", "2048bit/s")])
+def test_a_small_b_is_refused(text: str, hint: str) -> None:
+    with pytest.raises(ValueError, match=f'may mean bits or bytes; write "{hint}" or "'):
         parse_byte_rate(text)
 
 

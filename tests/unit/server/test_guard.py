@@ -9,7 +9,8 @@ from zerotrust.errors import ConfigError
 from zerotrust.handlers.edits import delete_field, set_field
 from zerotrust.handlers.protocol import Answer
 from zerotrust.http.head import parse_request
-from zerotrust.server.guard import UNLIMITED, Guard, compile_guard, passed_head
+from zerotrust.server.guard import Guard, compile_guard, passed_head
+from zerotrust.server.relay import UNLIMITED
 
 LIMIT = {"type": "rate_limit", "config": {"rate": "1/hour"}}
 
