@@ -247,8 +247,8 @@ class Paced:
         if self._up is not None:
             self._up.drop()
         down = self._down
-        if down is not None and (code is Code.NO_ERROR or down.ends):
-            # The answer is whole, only not yet with the client.
+        if down is not None and (code is Code.NO_ERROR or down.ends or self._connection.tunnelled):
+            # An answer is whole, only not yet with the client; of a WebSocket, whole messages may wait.
             down.then(partial(self._relay.reset, code, reason))
             return
         if down is not None:

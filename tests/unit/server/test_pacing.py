@@ -378,6 +378,19 @@ async def test_what_the_backend_said_last_arrives() -> None:
     assert not front.transport.is_aborted
 
 
+async def test_a_websocket_is_ended_behind_what_waits() -> None:
+    front = down()
+    await front.ask("GET /", "Connection: Upgrade", "Upgrade: websocket")
+    await front.answer(SWITCH.replace(b"chat", b"websocket"), kind=KIND_TUNNEL)
+    message = b"\x82\x7e\x9c\x40" + bytes(40_000)
+    said = await front.say(message)
+    front.pair.server.session.lost("pulled the plug")
+    front.connection.data_received(b"\x81\x80mask")
+    said += await front.wait(3)
+    assert said[: len(message)] == message
+    assert said[len(message) :][:1] == b"\x88", "a close frame"
+
+
 # Reload
 
 
