@@ -34,6 +34,8 @@ server:
   ca_file: "{folder}/certs/ca.crt"
 api:
   listen_addr: "127.0.0.1:{api}"
+grants:
+  demo-agent: ["{host}"]
 caddy:
   mode: managed
   config_dir: "{folder}/caddy"

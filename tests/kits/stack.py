@@ -232,6 +232,8 @@ class Stack:
                 "ca_file": str(self.authority.root),
             },
             "api": {"listen_addr": f"127.0.0.1:{self.api.port}"},
+            "state": {"dir": str(self.folder / "state")},
+            "unsafe_agents_may_claim_any_host": True,
             "caddy": edge,
             "logging": {"level": self._level},
         }

@@ -23,6 +23,7 @@ from zerotrust.config.source import Source
 from zerotrust.errors import ConfigError
 from zerotrust.model.agent import AgentConfig
 from zerotrust.model.base import Model
+from zerotrust.model.identity import State
 from zerotrust.model.logging import LEVELS
 from zerotrust.model.server import ServerConfig
 from zerotrust.model.service import Service
@@ -173,6 +174,8 @@ def _examine(source: Source, kind: Kind, model: type[Config]) -> tuple[Config, l
         source.say(path, severity, message, idle=severity == "warning" and DOES_NOTHING in message)
     usable = _without_nothing(data)
     _level_of_the_environment(usable)
+    if kind == "server" and isinstance(state := usable.setdefault("state", {}), dict):
+        state.setdefault("dir", State().dir)
     paths.resolve(usable, source.path.absolute().parent)
     config = _validate(source, usable, model)
     return attached.attach(source, config) if config is not None else None

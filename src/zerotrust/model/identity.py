@@ -13,8 +13,8 @@ _DAY: Final = 86400.0
 class State(Model):
     """What is made at run time: agents, grants, tokens, revocations and the audit."""
 
-    dir: str = "/config/state"
-    """Folder of the database and of the admin socket; the server's own, nobody else can read it."""
+    dir: str = "state"
+    """Folder of the database and of the admin socket, beside this file; the server's own, nobody else can read it."""
 
     url: SecretStr | None = None
     """PostgreSQL, `postgresql://user@host/database`, for several servers; without it, SQLite in `dir`."""

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import ssl
+import time
 from typing import Final
 
 import structlog
@@ -16,20 +17,20 @@ from zerotrust.net.tasks import Tasks
 from zerotrust.net.tls import tunnel_server
 from zerotrust.net.tunnel import TunnelLink
 from zerotrust.pki.identity import identity
+from zerotrust.server.admission import Admission
 from zerotrust.server.binding import Binding
 from zerotrust.server.guard import compile_guard
 from zerotrust.server.registry import Claim, Member, Registry
+from zerotrust.server.sessions import answer, shortened
 from zerotrust.tunnel.codes import Code
 from zerotrust.tunnel.events import StreamSink
 from zerotrust.tunnel.messages import Hello, Register, Registered, Welcome
-from zerotrust.tunnel.payloads import MAX_REASON_BYTES, printable
+from zerotrust.tunnel.payloads import printable
 from zerotrust.tunnel.session import Options
 from zerotrust.tunnel.stream import Stream
 
 _log = structlog.get_logger("agents")
 
-MAX_REASONS_BYTES: Final = 32 * 1024
-"""Of one REGISTERED, which repeats its reason for each host name and has to fit into a frame."""
 MAX_RETIRED: Final = 16
 """Sessions of one agent that only end what they have begun; of more, the oldest is closed."""
 
@@ -41,9 +42,17 @@ class AgentSession:
     """
 
     def __init__(
-        self, registry: Registry, flusher: Flusher, options: Options, secret: bytes, *, offers_http: bool = True
+        self,
+        registry: Registry,
+        admission: Admission,
+        flusher: Flusher,
+        options: Options,
+        secret: bytes,
+        *,
+        offers_http: bool = True,
     ) -> None:
         self._registry = registry
+        self._admission = admission
         self._offers_http = offers_http
         self._secret = secret
         self._member: Member | None = None
@@ -51,14 +60,22 @@ class AgentSession:
 
     def established(self, peer: Hello | Welcome) -> None:
         try:
-            agent = identity(self.link.peer_certificate).agent_id
+            who = identity(self.link.peer_certificate)
         except PkiError as error:
             self.link.close_session(Code.NOT_ALLOWED, str(error))
             return
-        self._member = self._registry.join(agent, self.link)
+        if refusal := self._admission.refusal(who.agent_id, who.serial):
+            self.link.close_session(Code.NOT_ALLOWED, refusal)
+            return
+        self._member = self._registry.join(who.agent_id, self.link)
+        self._member.serial = who.serial
+        self._member.since = time.time()
+        self._member.ends = who.not_after.timestamp()
+        self._member.peer = str((self.link.peer() or ("",))[0])
+        self._member.software = peer.software
         _log.info(
             "agent connected",
-            agent=agent,
+            agent=who.agent_id,
             session=self.link.session.id[:8],
             generation=self._member.generation,
             software=peer.software,
@@ -85,26 +102,25 @@ class AgentSession:
         except ConfigError as error:
             self._refuse(member, message, f"its policy cannot be enforced: {error}")
             return
+        granted, refused = self._admission.judge(member.agent, message.hosts)
         claim = Claim(
             member,
             message.id,
             message.id.encode(),
-            tuple(message.hosts),
+            tuple(granted),
             message.websocket,
             guard,
             binding,
+            tuple(message.hosts),
         )
-        waiting = self._registry.register(member, claim)
-        accepted = [host for host in message.hosts if host not in waiting]
-        self.link.session.registered(Registered(id=message.id, accepted=accepted, refused=waiting))
-        _log.info("service registered", agent=member.agent, service=message.id, hosts=accepted, waiting=waiting or None)
+        answer(member, claim, self._registry.register(member, claim), refused)
 
     def _refuse(self, member: Member, message: Register, reason: str) -> None:
         # What was registered before goes too: its owner wants it protected in a way that we can't.
         self._registry.unregister(member, message.id)
-        said = printable(reason)[: min(MAX_REASON_BYTES, MAX_REASONS_BYTES // len(message.hosts))]
-        self.link.session.registered(Registered(id=message.id, refused=dict.fromkeys(message.hosts, said)))
-        _log.warning("service refused", agent=member.agent, service=message.id, reason=said)
+        said = shortened(dict.fromkeys(message.hosts, reason))
+        self.link.session.registered(Registered(id=message.id, refused=said))
+        _log.warning("service refused", agent=member.agent, service=message.id, reason=printable(reason))
 
     def unregister(self, service: str) -> None:
         if self._member is not None and self._registry.unregister(self._member, service):
@@ -152,6 +168,7 @@ class AgentDoor:
     def __init__(
         self,
         registry: Registry,
+        admission: Admission,
         *,
         flusher: Flusher,
         tasks: Tasks,
@@ -159,6 +176,7 @@ class AgentDoor:
         offers_http: bool,
     ) -> None:
         self._registry = registry
+        self._admission = admission
         self._offers_http = offers_http
         self._flusher = flusher
         self._address = settings.listen_addr
@@ -198,7 +216,12 @@ class AgentDoor:
 
     def _link(self) -> asyncio.Protocol:
         session = AgentSession(
-            self._registry, self._flusher, self._options, self._secret, offers_http=self._offers_http
+            self._registry,
+            self._admission,
+            self._flusher,
+            self._options,
+            self._secret,
+            offers_http=self._offers_http,
         )
         return session.link.as_protocol()
 

@@ -16,6 +16,7 @@ from zerotrust.net.flush import Flusher
 from zerotrust.net.http_listener import HttpListener
 from zerotrust.net.tasks import Tasks
 from zerotrust.server.accept import AgentDoor
+from zerotrust.server.admission import Admission
 from zerotrust.server.ingress import Ingress
 from zerotrust.server.permission import Permission
 from zerotrust.server.registry import Registry
@@ -42,8 +43,11 @@ async def serve(loaded: Loaded[ServerConfig], read: Read[ServerConfig]) -> None:
     async with AsyncExitStack() as stack:
         tasks = Tasks()
         stack.push_async_callback(tasks.close)
+        admission = Admission(any_host=config.unsafe_agents_may_claim_any_host)
+        admission.grants.replace("file", _grants(config))
         door = AgentDoor(
             registry,
+            admission,
             flusher=flusher,
             tasks=tasks,
             settings=config.server,
@@ -68,6 +72,10 @@ async def serve(loaded: Loaded[ServerConfig], read: Read[ServerConfig]) -> None:
         tasks.spawn(Reloader(loaded, read=read, apply=partial(_apply, door), tasks=tasks).run(), "reload")
         _log.info("server ready", agents=config.server.listen_addr, api=config.api.listen_addr)
         await asyncio.Event().wait()
+
+
+def _grants(config: ServerConfig) -> list[tuple[str, str]]:
+    return [(agent, pattern) for agent, patterns in config.grants.items() for pattern in patterns]
 
 
 def _apply(door: AgentDoor, config: ServerConfig, changes: Changes) -> list[str]:

@@ -7,9 +7,10 @@ name whose last agent was lost is remembered (503), one that was taken back is n
 its claims up and lives on for what it has begun.
 """
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from zerotrust.net.tunnel import TunnelLink
@@ -23,11 +24,21 @@ MAX_SERVICES: Final = 10_000
 
 @dataclass(slots=True, eq=False)
 class Member:
-    """One authenticated session of an agent."""
+    """One authenticated session of an agent.
+
+    Attributes:
+        serial: of the agent's certificate, as `pki.identity` writes it.
+        since: when it began, in seconds since the epoch; `ends`: when its certificate is no longer good.
+    """
 
     agent: str
     generation: int
     link: TunnelLink
+    serial: str = ""
+    since: float = 0.0
+    ends: float = math.inf
+    peer: str = ""
+    software: str = ""
     services: dict[str, "Claim"] = field(default_factory=dict)
     retired: bool = False
     """It gets no more requests; those that it has go on."""
@@ -35,7 +46,11 @@ class Member:
 
 @dataclass(slots=True, eq=False)
 class Claim:
-    """A service of a member."""
+    """A service of a member.
+
+    Attributes:
+        hosts: the host names that it may serve, of those that it wants to.
+    """
 
     member: Member
     service: str
@@ -45,6 +60,11 @@ class Claim:
     guard: Guard | None = None
     """None where every request passes."""
     binding: Binding = USUAL
+    wanted: tuple[str, ...] = ()
+
+    def with_hosts(self, hosts: tuple[str, ...]) -> "Claim":
+        """The same service with other host names."""
+        return replace(self, hosts=hosts)
 
 
 class Registry:

@@ -43,12 +43,12 @@ class Relay:
         "_connection",
         "_frames",
         "_head_only",
-        "_host",
         "_loop",
         "_owed",
         "_request_id",
         "_session",
         "body_left",
+        "host",
         "response_edits",
         "stream",
     )
@@ -67,7 +67,7 @@ class Relay:
         self._connection: HttpServerConnection | None = connection
         self._session = session
         self._loop = loop
-        self._host = host
+        self.host = host
         self._request_id = request_id
         self._head_only = head_only
         self._asked_upgrade = asked_upgrade
@@ -109,6 +109,11 @@ class Relay:
         owed, self._owed = self._owed, 0
         if owed:
             self._session.consumed(self.stream, owed, self._loop.time())
+
+    def cut(self, reason: str) -> None:
+        """End the request at once: it is not to be served any longer."""
+        self._session.reset(self.stream, Code.NOT_ALLOWED, reason)
+        self.reset(Code.NOT_ALLOWED, reason)
 
     # ---- from the agent (tunnel.events.StreamSink)
 
@@ -202,7 +207,7 @@ class Relay:
         try:
             connection.respond_data(payload, end=end)
         except LocalProtocolError as error:
-            _log.warning("answer broken off", host=self._host, request=self._request_id, reason=str(error))
+            _log.warning("answer broken off", host=self.host, request=self._request_id, reason=str(error))
             self._connection = None
             self._session.reset(self.stream, Code.PROTOCOL_ERROR, str(error))
             return
@@ -226,7 +231,7 @@ class Relay:
     def _fail(self, connection: HttpServerConnection, error: ForwardError) -> None:
         _log.info(
             "request failed",
-            host=self._host,
+            host=self.host,
             request=self._request_id,
             code=error.code,
             hop=error.hop,

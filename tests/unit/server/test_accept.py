@@ -11,6 +11,7 @@ from tests.kits.tunnel import message
 from tests.unit.handlers.asking import SECRET
 from zerotrust.net.flush import Flusher
 from zerotrust.server.accept import MAX_RETIRED, AgentSession
+from zerotrust.server.admission import Admission
 from zerotrust.server.registry import Claim, Registry
 from zerotrust.tunnel.codes import Code, FrameType
 from zerotrust.tunnel.frames import FrameReader, encode
@@ -27,7 +28,7 @@ class Agent:
 
     def __init__(self, registry: Registry, *, offers_http: bool = True) -> None:
         flusher = Flusher(asyncio.get_running_loop())
-        session = AgentSession(registry, flusher, Options(), SECRET, offers_http=offers_http)
+        session = AgentSession(registry, Admission(any_host=True), flusher, Options(), SECRET, offers_http=offers_http)
         self.link = session.link
         self.link.session.phase = Phase.OPEN
         session._member = registry.join("home", self.link)

@@ -50,6 +50,8 @@ class Stack:
                 "ca_file": str(self._root),
             },
             "api": {"listen_addr": f"{ADDRESS}:{self.api_port}"},
+            "state": {"dir": str(self.folder / "state")},
+            "unsafe_agents_may_claim_any_host": True,
             "caddy": edge,
         }
         (self.folder / "server.yaml").write_text(json.dumps(config))  # JSON is YAML

@@ -1,0 +1,121 @@
+"""The sessions that there are, as those who govern them see them: judged anew, cut off, listed."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from zerotrust.server.admission import Admission
+from zerotrust.server.registry import Claim, Member, Registry
+from zerotrust.server.relay import Relay
+from zerotrust.tunnel.codes import Code
+from zerotrust.tunnel.messages import Registered
+from zerotrust.tunnel.payloads import MAX_REASON_BYTES, printable
+
+MAX_REASONS_BYTES: Final = 32 * 1024
+"""Of one REGISTERED, which has a reason for each host name and has to fit into a frame."""
+
+_log = structlog.get_logger("agents")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """What ended at once."""
+
+    sessions: int = 0
+    streams: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connected:
+    """A session: since when and until when in seconds since the epoch."""
+
+    agent: str
+    generation: int
+    since: float
+    peer: str
+    streams: int
+    services: int
+    software: str
+    serial: str
+    certificate_ends: int
+
+
+class Sessions:
+    """All sessions of agents with this server."""
+
+    def __init__(self, registry: Registry, admission: Admission) -> None:
+        self._registry = registry
+        self._admission = admission
+
+    def rejudge(self) -> None:
+        """Grants have changed: give host names, or take them, as they say now. Requests of those that are taken end."""
+        for member in self._registry.members:
+            if not member.retired:
+                for claim in list(member.services.values()):
+                    self._judge(member, claim)
+            self._end_streams(member)
+
+    def cut(self, agent: str, serial: str | None, reason: str) -> Cut:
+        """End the sessions of an agent, or those with one certificate, and all their requests, at once."""
+        sessions = streams = 0
+        for member in self._registry.members:
+            if member.agent == agent and serial in (None, member.serial):
+                sessions += 1
+                streams += len(member.link.session.streams)
+                member.link.close_session(Code.NOT_ALLOWED, reason)
+        return Cut(sessions=sessions, streams=streams)
+
+    def expire(self, now: float) -> None:
+        """End the sessions whose certificate is no longer good, `now` being seconds since the epoch."""
+        for member in self._registry.members:
+            if member.ends <= now:
+                _log.warning("certificate expired", agent=member.agent, generation=member.generation)
+                member.link.close_session(Code.NOT_ALLOWED, "the certificate has expired and was not renewed")
+
+    def connected(self) -> list[Connected]:
+        """All sessions, by agent and age."""
+        return [
+            Connected(
+                agent=member.agent,
+                generation=member.generation,
+                since=member.since,
+                peer=member.peer,
+                streams=len(member.link.session.streams),
+                services=len(member.services),
+                software=member.software,
+                serial=member.serial,
+                certificate_ends=int(member.ends),
+            )
+            for member in sorted(self._registry.members, key=lambda member: (member.agent, member.generation))
+        ]
+
+    def _judge(self, member: Member, claim: Claim) -> None:
+        granted, refused = self._admission.judge(member.agent, claim.wanted)
+        if tuple(granted) == claim.hosts:
+            return
+        judged = claim.with_hosts(tuple(granted))
+        waiting = self._registry.register(member, judged)
+        answer(member, judged, waiting, refused)
+
+    def _end_streams(self, member: Member) -> None:
+        for stream in list(member.link.session.streams.values()):
+            relay = stream.sink
+            if isinstance(relay, Relay) and self._admission.judge(member.agent, (relay.host,))[1]:
+                relay.cut("the host name is no longer granted to the agent")
+
+
+def answer(member: Member, claim: Claim, waiting: dict[str, str], refused: dict[str, str]) -> None:
+    """Tell the agent, and the log, which host names of a service it serves now."""
+    accepted = [host for host in claim.hosts if host not in waiting]
+    said = shortened({**refused, **waiting})
+    member.link.session.registered(Registered(id=claim.service, accepted=accepted, refused=said))
+    _log.info("service registered", agent=member.agent, service=claim.service, hosts=accepted, waiting=waiting or None)
+    for host, reason in refused.items():
+        _log.warning("host name refused", agent=member.agent, service=claim.service, host=host, reason=reason)
+
+
+def shortened(reasons: dict[str, str]) -> dict[str, str]:
+    """The reasons, so short that all fit into one message."""
+    most = min(MAX_REASON_BYTES, MAX_REASONS_BYTES // max(len(reasons), 1))
+    return {host: printable(reason)[:most] for host, reason in reasons.items()}

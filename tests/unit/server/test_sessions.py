@@ -1,0 +1,113 @@
+"""Sessions of agents, judged anew while requests run, cut off, and listed."""
+
+import pytest
+
+from tests.unit.server.front import Front
+from zerotrust.server.admission import Admission
+from zerotrust.server.sessions import MAX_REASONS_BYTES, Cut, Sessions, answer, shortened
+from zerotrust.tunnel.codes import KIND_TUNNEL
+from zerotrust.tunnel.payloads import MAX_REASON_BYTES
+from zerotrust.tunnel.session import Phase
+
+pytestmark = pytest.mark.anyio
+
+HOST = "app.example.com"
+
+
+class Governed(Front):
+    """The front with an agent "home" whose names are granted one by one."""
+
+    def __init__(self, *granted: str) -> None:
+        super().__init__({})
+        self.admission = Admission()
+        self.sessions = Sessions(self.registry, self.admission)
+        claim = self.member.services["app"]
+        claim.wanted = (HOST, "b.example.com")
+        self.grant(*granted)
+
+    def grant(self, *hosts: str) -> None:
+        self.admission.grants.replace("file", [("home", host) for host in hosts])
+        self.sessions.rejudge()
+        self.pair.pump()
+
+    @property
+    def told(self) -> tuple[list[str], list[str]]:
+        """What the agent heard last of the service: accepted and refused names."""
+        message = self.agent.answers[-1]
+        return message.accepted, list(message.refused)
+
+
+async def test_names_come_and_go_with_their_grants() -> None:
+    front = Governed()
+    assert front.told == ([], [HOST, "b.example.com"])
+    front.grant(HOST, "b.example.com")
+    assert front.told == ([HOST, "b.example.com"], [])
+    assert front.registry.lookup("b.example.com") is front.member.services["app"]
+    front.grant("b.example.com")
+    assert front.told == (["b.example.com"], [HOST])
+    with pytest.raises(KeyError):
+        front.registry.lookup(HOST)
+
+
+async def test_what_is_the_same_is_not_said_again() -> None:
+    front = Governed(HOST)
+    said = len(front.agent.answers)
+    front.grant(HOST)
+    assert len(front.agent.answers) == said
+
+
+async def test_a_name_that_is_taken_ends_its_requests() -> None:
+    front = Governed(HOST)
+    assert await front.ask("GET /") == b""
+    front.grant()
+    assert (await front.hear()).startswith(b"HTTP/1.1 502 ")
+    assert not front.pair.server.session.streams
+    assert not front.agent.session.streams
+
+
+async def test_a_name_that_stays_keeps_its_requests() -> None:
+    front = Governed(HOST, "b.example.com")
+    await front.ask("GET /")
+    front.grant(HOST)
+    assert await front.answer(b"HTTP/1.1 204 No Content\r\n") == b"HTTP/1.1 204 No Content\r\n\r\n"
+
+
+async def test_cutting_an_agent_tells_its_websockets_why() -> None:
+    front = Governed(HOST)
+    front.member.link.close_session = front.pair.server.session.close  # type: ignore[method-assign]
+    await front.ask("GET /", "Connection: Upgrade", "Upgrade: websocket")
+    await front.answer(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n", kind=KIND_TUNNEL)
+    assert front.sessions.cut("work", None, "revoked") == Cut()
+    assert front.sessions.cut("home", "ff", "revoked") == Cut()
+    assert front.sessions.cut("home", None, "revoked") == Cut(sessions=1, streams=1)
+    assert await front.hear() == b"\x88\x02\x03\xf0"
+    assert front.pair.server.session.phase is Phase.CLOSED
+
+
+async def test_a_session_ends_with_its_certificate() -> None:
+    front = Governed(HOST)
+    front.member.link.close_session = front.pair.server.session.close  # type: ignore[method-assign]
+    front.member.ends = 1000.0
+    front.sessions.expire(999.9)
+    assert front.pair.server.session.phase is Phase.OPEN
+    front.sessions.expire(1000.0)
+    assert front.pair.server.session.phase is Phase.CLOSED
+
+
+async def test_sessions_are_listed_by_agent() -> None:
+    front = Governed(HOST)
+    front.member.serial, front.member.ends = "1f", 2000.5
+    (listed,) = front.sessions.connected()
+    assert (listed.agent, listed.services, listed.serial, listed.certificate_ends) == ("home", 1, "1f", 2000)
+
+
+async def test_many_reasons_fit_into_one_message() -> None:
+    reasons = {f"{number}.{'x' * 60}.example.com": "r" * 500 for number in range(256)}
+    said = shortened(reasons)
+    assert sum(map(len, said.values())) <= MAX_REASONS_BYTES
+    assert len(shortened({"a": "r" * 500})["a"]) == MAX_REASON_BYTES
+    front = Governed(HOST)
+    answer(front.member, front.member.services["app"], {}, reasons)
+    front.pair.pump()
+    assert front.pair.server.session.phase is Phase.OPEN
+    assert len(front.told[1]) == 256
