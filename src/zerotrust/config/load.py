@@ -3,9 +3,9 @@
 Every problem of a file is found in one go. Errors raise one `ConfigError` with a line for each; warnings travel with
 the configuration, for the face to show.
 
-The stations: text (`yaml_text`), variables (`environment`), older keys (`legacy`), unknown keys (`unknown`), keys
-without effect (`effects`), contradictions (`check`), models (`wording` puts their objections into words), and the
-contents of files (`attached`).
+The stations: text (`yaml_text`, or `caddy_modules`), variables (`environment`), older keys (`caddy_json`, `legacy`),
+unknown keys (`unknown`), keys without effect (`effects`), contradictions (`check`), models (`wording` puts their
+objections into words), and the contents of files (`attached`).
 """
 
 import os
@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, Literal, TypeVar
 
 from pydantic import ValidationError
 
-from zerotrust.config import attached, effects, legacy, paths, unknown, wording
+from zerotrust.config import attached, caddy_json, effects, legacy, paths, unknown, wording
 from zerotrust.config import check as checks
 from zerotrust.config.problems import DOES_NOTHING, KeyPath, Problem, Severity, in_order
 from zerotrust.config.source import Source
@@ -34,7 +34,7 @@ Finding = tuple[KeyPath, Severity, str]
 
 MODELS: Final[Mapping[Kind, type[Model]]] = {"server": ServerConfig, "agent": AgentConfig}
 
-_SERVER_KEYS: Final = {"api", "caddy", *legacy.SECTIONS}
+_SERVER_KEYS: Final = {"api", "caddy", "apps", *legacy.SECTIONS}
 _AGENT_KEYS: Final = {"agent", "agent_id", "services", "global_middleware", "health_checks"}
 _SERVER_SECTION: Final = {"listen_addr", "cert_file", "key_file", "ca_file"}
 _AGENT_SECTION: Final = {"address", "server_name", "ca_cert", "cert", "key"}
@@ -165,6 +165,8 @@ def _kind(data: Any) -> Kind | None:
 
 def _examine(source: Source, kind: Kind, model: type[Config]) -> tuple[Config, list[Path]] | None:
     data = source.data
+    if kind == "server":
+        caddy_json.translate(source)
     legacy.rename_level(source)
     if kind == "server":
         legacy.translate_server(source)

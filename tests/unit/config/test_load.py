@@ -21,12 +21,12 @@ FOLDER = Path(__file__).parents[2] / "config"
 
 
 def expected(path: Path) -> list[str]:
-    sibling = path.with_suffix(".txt")
+    sibling = path.with_suffix(".txt" if path.suffix == ".yaml" else f"{path.suffix}.txt")
     return sibling.read_text().splitlines() if sibling.exists() else []
 
 
 def names(kind: str) -> list[str]:
-    return sorted(path.name for path in (FOLDER / kind).glob("*.yaml"))
+    return sorted(path.name for path in (FOLDER / kind).iterdir() if path.suffix in (".yaml", ".caddyfile", ".json"))
 
 
 @pytest.mark.parametrize("name", names("invalid"))
