@@ -26,6 +26,8 @@ CONNECT_TIMEOUT: Final = 5.0
 IDLE_TIMEOUT: Final = 4.0
 """Below the shortest keep-alive of common servers (Node: 5 s), so that we rarely use a connection that is closing."""
 MAX_IDLE: Final = 128
+CAREFUL_IDLE: Final = 0.5
+"""What can't be sent again gets a connection that was used within this time: servers keep theirs for whole seconds."""
 HASTY: Final = 60.0
 """For so long a backend that closed an idle connection before we did is expected to do it again."""
 
@@ -287,14 +289,18 @@ class BackendPool:
 
         Args:
             careful: what is to be sent can't be sent again. A backend closes an idle connection when it likes, and what
-                crosses that on its way is lost. So it gets none of a backend that was seen to do that lately, and none
-                whose end has arrived though the loop has not said so yet.
+                crosses that on its way is lost. So it gets only one that was used a moment ago, none of a backend that
+                was seen to be hasty lately, and none whose end has arrived though the loop has not said so yet.
         """
         if careful and now < self._hasty_until:
             return None
         while self._idle:
-            connection = self._idle.pop()
-            old = now - connection.idle_since >= self._idle_timeout
+            connection = self._idle[-1]
+            idle = now - connection.idle_since
+            old = idle >= self._idle_timeout
+            if careful and not old and idle >= CAREFUL_IDLE:
+                return None
+            self._idle.pop()
             if not old and connection.usable and not (careful and connection.has_unread()):
                 connection.reused = True
                 return connection
@@ -319,7 +325,9 @@ class BackendPool:
         """The connection is gone."""
         if connection in self._idle:
             self._idle.remove(connection)
-            self._hasty_until = self._loop.time() + HASTY
+            now = self._loop.time()
+            if now - connection.idle_since < self._idle_timeout:
+                self._hasty_until = now + HASTY
 
     def sweep(self, now: float) -> None:
         """Close what has been idle for too long."""

@@ -11,7 +11,7 @@ from zerotrust.http.body import Kind
 from zerotrust.http.head import ResponseHead
 from zerotrust.model.upstream import Endpoint
 from zerotrust.net.flush import Flusher
-from zerotrust.net.http_client import HASTY, IDLE_TIMEOUT, BackendConnection, BackendPool, Reach
+from zerotrust.net.http_client import CAREFUL_IDLE, HASTY, IDLE_TIMEOUT, BackendConnection, BackendPool, Reach
 from zerotrust.net.tasks import Tasks
 
 pytestmark = pytest.mark.anyio
@@ -206,3 +206,22 @@ async def test_connections_that_we_close_say_nothing_about_the_backend() -> None
     await asyncio.sleep(0)
     assert owner.connection.transport is None
     assert owner.pool._hasty_until < now
+
+
+async def test_what_cannot_be_sent_twice_gets_only_a_connection_that_was_just_used() -> None:
+    """The first time that a backend closes an idle connection nobody was warned."""
+    owner, now = Owner(), asyncio.get_running_loop().time()
+    FakeTransport(owner.connection.as_protocol())
+    owner.pool.put(owner.connection)
+    assert owner.pool.take(now + CAREFUL_IDLE + 0.1, careful=True) is None
+    assert owner.take(CAREFUL_IDLE + 0.1) is owner.connection, "it stays for what can be sent again"
+
+
+async def test_backend_that_closes_what_we_were_about_to_close_is_not_hasty() -> None:
+    """We look once a second: a backend that waits for five seconds is sometimes faster."""
+    owner, loop = Owner(), asyncio.get_running_loop()
+    FakeTransport(owner.connection.as_protocol())
+    owner.pool.put(owner.connection)
+    owner.connection.idle_since = loop.time() - IDLE_TIMEOUT - 0.9
+    owner.connection.connection_lost(None)
+    assert owner.pool._hasty_until < loop.time()
