@@ -15,6 +15,7 @@ from websockets.exceptions import InvalidStatus
 
 from tests.kits.backends import Origin, WsEcho
 from tests.kits.client import Response
+from tests.kits.ports import closed_port
 from tests.kits.stack import Authority, Stack, service
 from tests.kits.waiting import eventually
 from tests.kits.way import Way
@@ -62,6 +63,7 @@ def policies(port: int, ws_port: int) -> list[dict[str, Any]]:
         service("login.localhost", port, security={"auth": users}),
         service("token.localhost", port, security={"auth": token}),
         service("cors.localhost", port, security={"cors": cors, "auth": token}),
+        service("broken.localhost", closed_port(), security={"cors": cors}),
         service("edited.localhost", port, routes=[route(edits)]),
         service(
             "elsewhere.localhost",
@@ -299,6 +301,20 @@ async def test_so_many_websockets_of_one_client(stack: Stack) -> None:
             return False
 
     await eventually(again, "another one may come")
+
+
+# Refusals, as a browser's script sees them
+
+
+async def test_a_script_sees_why_nothing_came(way: Way) -> None:
+    broken = await way.get("broken.localhost", "/", ("Origin", ORIGIN))
+    assert refusal(broken) == (502, "upstream_unreachable")
+    assert broken.all("access-control-allow-origin") == [ORIGIN]
+    unauthorized = await way.get("cors.localhost", "/", ("Origin", ORIGIN))
+    assert refusal(unauthorized) == (401, "unauthorized")
+    assert unauthorized.all("access-control-allow-origin") == [ORIGIN]
+    foreign = await way.get("broken.localhost", "/", ("Origin", "https://evil.example"))
+    assert (foreign.status, foreign.get("access-control-allow-origin")) == (502, None)
 
 
 # Reload

@@ -2,23 +2,26 @@
 
 from collections.abc import Sequence
 
-from zerotrust.handlers.edits import edit_lines
+from zerotrust.handlers.cors import Cors
+from zerotrust.handlers.edits import edit_lines, refusal_edits
 from zerotrust.handlers.protocol import Answer, Handler, Pending, Request
 
 
 class Chain:
     """Runs handlers. A chain without handlers lets everything pass; the caller need not ask it (`handlers`)."""
 
-    __slots__ = ("handlers",)
+    __slots__ = ("_cors", "handlers")
 
     def __init__(self, handlers: Sequence[Handler]) -> None:
         self.handlers = tuple(handlers)
+        self._cors = [(place, handler) for place, handler in enumerate(handlers) if isinstance(handler, Cors)]
 
     def run(self, request: Request, now: float) -> Answer | Pending | None:
         """An answer that ends the request here, something to wait for, or None: the request passes.
 
         A request that passes goes on with `request.target` and with `edit_lines(request.fields.lines, request.edits)`;
-        its response is changed by `request.response_edits`. An answer has these changes already.
+        its response is changed by `request.response_edits`. An answer has these changes already, and says which origins
+        may read it wherever in the chain it was given: a script that may not sees a failure without a status.
         """
         return self._run_from(0, request, now)
 
@@ -26,21 +29,28 @@ class Chain:
         """Go on where `run` said `pending`, with the result of its verification."""
         answer = pending.verifier.verified(pending.verification, result, request, now)
         if answer is not None:
-            return _decorated(answer, request)
+            return self._decorated(answer, pending.position, request)
         return self._run_from(pending.position + 1, request, now)
+
+    def admit_origin(self, request: Request, *, behind: int = -1) -> None:
+        """Have the answer to a request say which origins may read it, as the rules behind a place in the chain want."""
+        for place, cors in self._cors:
+            if place > behind:
+                cors.admit(request)
 
     def _run_from(self, first: int, request: Request, now: float) -> Answer | Pending | None:
         for position in range(first, len(self.handlers)):
             said = self.handlers[position].request(request, now)
             if isinstance(said, Answer):
-                return _decorated(said, request)
+                return self._decorated(said, position, request)
             if said is not None:
                 return said._replace(position=position)
         return None
 
-
-def _decorated(answer: Answer, request: Request) -> Answer:
-    # A refusal, too, is read by scripts of other origins, and counts for a rate limit before it.
-    if not request.response_edits:
-        return answer
-    return answer._replace(lines=edit_lines(answer.lines, request.response_edits))
+    def _decorated(self, answer: Answer, position: int, request: Request) -> Answer:
+        if not isinstance(self.handlers[position], Cors):
+            self.admit_origin(request, behind=position)
+        edits = request.response_edits
+        if not edits:
+            return answer
+        return answer._replace(lines=edit_lines(answer.lines, refusal_edits(edits) if answer.code else edits))

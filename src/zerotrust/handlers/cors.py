@@ -46,20 +46,24 @@ class Cors:
             self._extras.append(Edit(b"access-control-expose-headers", line, False))
 
     def request(self, request: Request, now: float) -> Answer | None:
-        origin = _one(values_of(b"origin", request.fields))
-        allowed = origin is not None and self._allows(origin)
-        if request.method == b"OPTIONS" and origin is not None:
+        if request.method == b"OPTIONS":
+            origin = _one(values_of(b"origin", request.fields))
             method = _one(values_of(b"access-control-request-method", request.fields))
-            if method is not None:
-                return self._preflight(request, origin, method) if allowed else self._refusal()
+            if origin is not None and method is not None:
+                return self._preflight(request, origin, method) if self._allows(origin) else self._refusal()
+        self.admit(request)
+        return None
+
+    def admit(self, request: Request) -> None:
+        """Have the response say whether the origin of the request may read it."""
+        origin = _one(values_of(b"origin", request.fields))
         request.response_edits += _NONE
-        if allowed:
-            line = b"Access-Control-Allow-Origin: %b\r\n" % self._named(origin or b"")
+        if origin is not None and self._allows(origin):
+            line = b"Access-Control-Allow-Origin: %b\r\n" % self._named(origin)
             request.response_edits.append(Edit(b"access-control-allow-origin", line, False))
             request.response_edits += self._extras
         if not self._all:
             request.response_edits.append(_VARY)
-        return None
 
     def _allows(self, origin: bytes) -> bool:
         return self._all or origin in self._exact or any(fits.fullmatch(origin) for fits in self._patterns)

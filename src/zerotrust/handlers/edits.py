@@ -5,7 +5,26 @@ client could say `X_User` where a configuration sets `X-User`, and a backend wou
 """
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+_OF_THE_CONTENT: Final = frozenset(
+    (
+        b"cache-control",
+        b"expires",
+        b"pragma",
+        b"age",
+        b"etag",
+        b"last-modified",
+        b"content-type",
+        b"content-encoding",
+        b"content-language",
+        b"content-location",
+        b"content-disposition",
+        b"accept-ranges",
+        b"retry-after",
+    )
+)
+"""Fields that say what a content is and for how long: those of a backend's are not true of a page that says why not."""
 
 
 class Edit(NamedTuple):
@@ -40,6 +59,19 @@ def edit_lines(lines: bytes, edits: Iterable[Edit]) -> bytes:
         if added:
             rows += added.splitlines(True)
     return b"".join(rows)
+
+
+def refusal_edits(edits: Iterable[Edit]) -> list[Edit]:
+    """Those of a response's changes that hold for a refusal of our own too: all that are not about its content."""
+    return [edit for edit in edits if edit.name not in _OF_THE_CONTENT]
+
+
+def edit_refusal(page: bytes, edits: Sequence[Edit]) -> bytes:
+    """A page of our own (`zerotrust.http.replies`) with the changes that hold for it."""
+    if not edits:
+        return page
+    head, _, body = page.partition(b"\r\n\r\n")
+    return edit_block(head + b"\r\n", refusal_edits(edits)) + b"\r\n" + body
 
 
 def edit_block(block: bytes, edits: Sequence[Edit]) -> bytes:

@@ -10,13 +10,14 @@ from typing import Any
 
 from zerotrust.errors import ConfigError
 from zerotrust.handlers.chain import Chain
-from zerotrust.handlers.edits import edit_lines
+from zerotrust.handlers.edits import Edit, edit_lines
 from zerotrust.handlers.limits import BodyLimit, Upgrades
 from zerotrust.handlers.policy import Policy, compile_policy
 from zerotrust.handlers.protocol import Handler, Request
 from zerotrust.http.head import RequestHead
 from zerotrust.model.policy import ServicePolicy
 from zerotrust.model.rates import parse_byte_size
+from zerotrust.route.match import AmbiguousPath
 from zerotrust.server.pacing import Shaping
 from zerotrust.server.relay import UNLIMITED
 
@@ -43,6 +44,16 @@ class Guard:
             AmbiguousPath: which ones these are depends on how a backend would read its path.
         """
         return self.policy.table.lookup(head.method, head.target, head.fields)
+
+    def refusal_edits(self, head: RequestHead) -> list[Edit]:
+        """What holds for a refusal that comes before the handlers are asked: which origins may read it."""
+        asked = Request(head, client=b"", unix_time=0.0)
+        try:
+            chain = self.chain(head)
+        except AmbiguousPath:
+            chain = self.policy.table.otherwise
+        chain.admit_origin(asked)
+        return asked.response_edits
 
 
 def compile_guard(told: dict[str, Any] | None, *, secret: bytes, before: Guard | None) -> Guard | None:

@@ -12,6 +12,7 @@ import structlog
 
 from zerotrust.errors import ForwardError, NoAgent, Overloaded, UnknownHost, UpgradeRefused, WrongScheme
 from zerotrust.handlers.chain import Chain
+from zerotrust.handlers.edits import Edit
 from zerotrust.handlers.protocol import Answer, Pending, Request
 from zerotrust.handlers.replies import answer_reply
 from zerotrust.http.body import Kind
@@ -161,14 +162,22 @@ class Ingress:
                 Visit(connection, head, framing, claim, guard=guard, request_id=request_id, sender=sender)
             )
         except ForwardError as error:
-            self._refuse(connection, head, request_id, error)
+            before = self._registry.guard_of(head.fields.host)
+            edits = before.refusal_edits(head) if before is not None else ()
+            self._refuse(connection, head, request_id, error, edits=edits)
             return None
 
     def _refuse(
-        self, connection: HttpServerConnection, head: RequestHead, request_id: str, error: ForwardError
+        self,
+        connection: HttpServerConnection,
+        head: RequestHead,
+        request_id: str,
+        error: ForwardError,
+        *,
+        edits: Sequence[Edit],
     ) -> None:
         _log.info("request refused", host=head.fields.host, request=request_id, code=error.code)
-        refuse(connection, error, request_id=request_id, head_only=head.method == b"HEAD")
+        refuse(connection, error, request_id=request_id, head_only=head.method == b"HEAD", edits=edits)
 
     def _route(self, head: RequestHead) -> Claim:
         host = head.fields.host
@@ -236,7 +245,11 @@ class Ingress:
         if isinstance(said, Answer):
             self._answer(visit.connection, visit.head, visit.request_id, said)
             return None
-        return self._pass(visit)
+        try:
+            return self._pass(visit)
+        except ForwardError as error:
+            self._refuse(visit.connection, visit.head, visit.request_id, error, edits=visit.asked.response_edits)
+            return None
 
     def _verified(self, visit: Visit, pending: Pending, result: bool) -> None:
         """A request that waited goes on. The handlers are told even where its client is gone."""
@@ -245,11 +258,7 @@ class Ingress:
         assert waiting is not None
         if waiting.alone and not isinstance(said, Pending):
             return
-        try:
-            sink = self._go_on(visit, said)
-        except ForwardError as error:
-            self._refuse(visit.connection, visit.head, visit.request_id, error)
-            return
+        sink = self._go_on(visit, said)
         if sink is not None and sink is not waiting:
             waiting.hand_over(sink)
 

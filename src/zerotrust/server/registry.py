@@ -78,6 +78,7 @@ class Registry:
         self._clock = clock
         self._former = FormerGuards()
         self._claims: dict[str, list[Claim]] = {}
+        self._lost: dict[str, tuple[str, str]] = {}
         self._members: dict[str, list[Member]] = {}
         self._generation = 0
 
@@ -101,6 +102,14 @@ class Registry:
         """The host name is served now, and not over http alone."""
         claims = self._claims.get(host, ())
         return any(claim.binding.https for claim in claims[:1])
+
+    def guard_of(self, host: str) -> Guard | None:
+        """The guard in front of a host name; for a while also that of one whose agent was lost."""
+        claims = self._claims.get(host)
+        if claims:
+            return claims[0].guard
+        agent, service = self._lost.get(host, ("", ""))
+        return self._former.get(agent, service, self._clock())
 
     def register(self, member: Member, claim: Claim) -> dict[str, str]:
         """Add or replace a service; the host names for which the agent only stands by, with the reason."""
@@ -193,7 +202,12 @@ class Registry:
         if claims is None or claim not in claims:
             return
         claims.remove(claim)
-        if not claims and not remember:
+        if claims:
+            return
+        if remember:
+            self._lost[host] = (claim.member.agent, claim.service)
+        else:
+            self._lost.pop(host, None)
             del self._claims[host]
 
 

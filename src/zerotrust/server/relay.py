@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from zerotrust.errors import BodyTooLarge, ForwardError, LocalProtocolError, RemoteProtocolError, UpstreamFailed
-from zerotrust.handlers.edits import Edit, edit_block
+from zerotrust.handlers.edits import Edit, edit_block, edit_refusal
 from zerotrust.http.body import Kind
 from zerotrust.http.forward import check_response_block, check_trailers
 from zerotrust.http.replies import error_reply
@@ -240,7 +240,13 @@ class Relay:
         if connection.responded:
             connection.break_off()
         else:
-            refuse(connection, error, request_id=self._request_id, head_only=self._head_only)
+            refuse(
+                connection,
+                error,
+                request_id=self._request_id,
+                head_only=self._head_only,
+                edits=self.response_edits,
+            )
 
 
 _CLOSE_CODES: Final = {
@@ -253,8 +259,19 @@ _CLOSE_CODES: Final = {
 """What a WebSocket's client is told where it is us who end it: whether to come back at once, or not."""
 
 
-def refuse(connection: HttpServerConnection, error: ForwardError, *, request_id: str, head_only: bool) -> None:
-    """Answer a request that can't be forwarded; the page names the hop and the request, and nothing else of ours."""
+def refuse(
+    connection: HttpServerConnection,
+    error: ForwardError,
+    *,
+    request_id: str,
+    head_only: bool,
+    edits: Sequence[Edit] = (),
+) -> None:
+    """Answer a request that can't be forwarded; the page names the hop and the request, and nothing else of ours.
+
+    Args:
+        edits: the changes that the service makes to its responses; those that are not about content hold here too.
+    """
     close = not connection.reusable()
     reply = error_reply(
         error.status,
@@ -266,7 +283,7 @@ def refuse(connection: HttpServerConnection, error: ForwardError, *, request_id:
         head_only=head_only,
         retry_after=error.retry_after or (RETRY_AFTER if error.retryable and error.status == 503 else None),
     )
-    connection.refuse(reply, close=close)
+    connection.refuse(edit_refusal(reply, edits), close=close)
 
 
 _SAID: Final = {

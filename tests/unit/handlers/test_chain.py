@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.handlers.asking import request
 from zerotrust.handlers.chain import Chain
+from zerotrust.handlers.cors import Cors
 from zerotrust.handlers.edits import set_field
 from zerotrust.handlers.protocol import Answer, Handler, Pending, Request, Verification
+from zerotrust.model.handler_settings import CorsConfig
 
 
 class Scripted:
@@ -59,6 +62,45 @@ def test_in_order_up_to_the_first_answer(words: list[str]) -> None:
     else:
         marked = "mark" in words[:end]
         assert said.lines == (b"A: b\r\nX-Mark: 1\r\n" if marked else b"A: b\r\n")
+
+
+CORS = CorsConfig(origins=["https://app.example"])
+ALLOWED = b"Access-Control-Allow-Origin: https://app.example\r\nVary: Origin\r\n"
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_refusal_can_be_read_by_whom_the_rules_allow(place: int) -> None:
+    """Also where it comes before the rules: a script would see no status else."""
+    handlers: list[Handler] = [Scripted("refuse", [])]
+    handlers.insert(place, Cors(CORS))
+    found = Chain(handlers)
+    assert found.run(request("Origin: https://app.example"), 0) == Answer(403, b"A: b\r\n" + ALLOWED)
+    assert found.run(request("Origin: https://evil.example"), 0) == Answer(403, b"A: b\r\nVary: Origin\r\n")
+
+
+def test_the_answer_to_a_preflight_is_whole() -> None:
+    other = CorsConfig(origins=["https://other.example"])
+    asked = request("Origin: https://app.example", "Access-Control-Request-Method: PUT", method="OPTIONS")
+    said = Chain([Cors(CORS), Cors(other)]).run(asked, 0)
+    assert isinstance(said, Answer)
+    assert (said.status, said.lines) == (204, Chain([Cors(CORS)]).run(asked, 0).lines)  # type: ignore[union-attr]
+
+
+def test_a_refusal_keeps_what_is_said_of_its_content() -> None:
+    class Edits:
+        def request(self, request: Request, now: float) -> None:
+            request.response_edits += [set_field("Cache-Control", ["public"]), set_field("X-Frame-Options", ["DENY"])]
+
+    for code, lines in (
+        ("no", b"X-Frame-Options: DENY\r\n"),
+        ("", b"Cache-Control: public\r\nX-Frame-Options: DENY\r\n"),
+    ):
+
+        class Says:
+            def request(self, request: Request, now: float) -> Answer:
+                return Answer(403, code=code)  # noqa: B023 - asked at once
+
+        assert Chain([Edits(), Says()]).run(request(), 0) == Answer(403, lines, code=code)
 
 
 def test_a_verification_that_fails_ends_it() -> None:

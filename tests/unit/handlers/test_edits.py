@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zerotrust.handlers.edits import Edit, add_field, delete_field, edit_block, edit_lines, set_field
+from zerotrust.handlers.edits import Edit, add_field, delete_field, edit_block, edit_lines, edit_refusal, set_field
 from zerotrust.http import grammar
 
 LINES = b"A: 1\r\nX_User: evil\r\na: 2\r\nB:\r\n"
@@ -33,6 +33,21 @@ def test_a_block_keeps_its_start_line() -> None:
     assert edit_block(block, []) is block
     assert edit_block(block, [delete_field("a"), delete_field("x-user")]) == b"HTTP/1.1 200 OK\r\nB:\r\n"
     assert edit_block(b"HTTP/1.1 204 \r\n", [set_field("A", ["b"])]) == b"HTTP/1.1 204 \r\nA: b\r\n"
+
+
+def test_a_refusal_obeys_what_is_not_about_content() -> None:
+    page = (
+        b"HTTP/1.1 502 Bad Gateway\r\nCache-Control: no-store\r\nContent-Type: text/plain\r\nX: 1\r\n\r\nbody\r\n\r\nx"
+    )
+    about_content = [
+        set_field("Cache_Control", ["public, max-age=3600"]),
+        add_field("content-type", ["text/html"]),
+        delete_field("Retry-After"),
+    ]
+    assert edit_refusal(page, []) is page
+    assert edit_refusal(page, about_content) == page
+    said = edit_refusal(page, [*about_content, set_field("X-Frame-Options", ["DENY"]), delete_field("x")])
+    assert said == page.replace(b"X: 1", b"X-Frame-Options: DENY")
 
 
 NAMES = st.sampled_from(["A", "a", "B", "X-User", "x_user", "X_USER"])

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import threading
+from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -438,3 +439,101 @@ async def test_a_policy_holds_from_the_next_request_on() -> None:
     assert front.last[1].over is None, "what is open goes on"
     front.register(None)
     assert await front.ask("GET /") == b""
+
+
+# Refusals, as a browser's script sees them
+
+ORIGIN = "https://app.example"
+READABLE = {
+    "security": {"cors": {"origins": [ORIGIN], "allow_credentials": True}},
+    "routes": [
+        {"match": {"path": "/admin/*"}},
+        {"handle": [{"type": "headers", "config": {"response": {"set": {"X-Frame-Options": "DENY", "Expires": "0"}}}}]},
+    ],
+}
+
+
+def readable(said: bytes) -> bool:
+    lines = said.partition(b"\r\n\r\n")[0].split(b"\r\n")
+    allowed = lines.count(b"Access-Control-Allow-Origin: https://app.example")
+    assert allowed == lines.count(b"Access-Control-Allow-Credentials: true") <= 1
+    assert lines.count(b"Vary: Origin") == 1
+    return bool(allowed)
+
+
+async def lost(front: Front) -> bytes:
+    front.registry.leave(front.member)
+    return await front.ask("GET /", f"Origin: {ORIGIN}")
+
+
+async def overloaded(front: Front) -> bytes:
+    front.pair.server.session.going_away = True
+    return await front.ask("GET /", f"Origin: {ORIGIN}")
+
+
+async def ambiguous(front: Front) -> bytes:
+    return await front.ask("GET /x/..%2fadmin/", f"Origin: {ORIGIN}")
+
+
+async def failed(front: Front) -> bytes:
+    await front.ask("GET /", f"Origin: {ORIGIN}")
+    front.agent.session.reset(front.last[0], Code.UPSTREAM_UNREACHABLE, "connection refused")
+    return await front.hear()
+
+
+async def too_large(front: Front) -> bytes:
+    return await front.ask("POST /", f"Origin: {ORIGIN}", "Content-Length: 2000")
+
+
+async def too_often(front: Front) -> bytes:
+    limit = {"type": "rate_limit", "config": {"rate": "1/hour"}}
+    front.register({**READABLE, "global_middleware": [limit]})
+    await front.ask("GET /")
+    await front.answer(b"HTTP/1.1 204 No Content\r\n")
+    return await front.ask("GET /", f"Origin: {ORIGIN}")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("fail", "status"),
+    [
+        (lost, b"503"),
+        (overloaded, b"503"),
+        (ambiguous, b"400"),
+        (failed, b"502"),
+        (too_large, b"413"),
+        (too_often, b"429"),
+    ],
+)
+async def test_a_refusal_says_who_may_read_it(fail: Callable[[Front], Awaitable[bytes]], status: bytes) -> None:
+    said = await fail(Front({**READABLE, "max_request_body": "1kB"}))
+    assert said.startswith(b"HTTP/1.1 " + status)
+    assert readable(said)
+    assert b"X-0Trust-Error: " in said
+    assert b"Cache-Control: no-store\r\n" in said
+
+
+@pytest.mark.anyio
+async def test_a_refusal_says_so_to_nobody_else() -> None:
+    front = Front(READABLE)
+    await front.ask("GET /", "Origin: https://evil.example")
+    front.agent.session.reset(front.last[0], Code.UPSTREAM_TIMEOUT, "")
+    said = await front.hear()
+    assert said.startswith(b"HTTP/1.1 504 ")
+    assert not readable(said)
+
+
+@pytest.mark.anyio
+async def test_a_refusal_has_the_fields_that_the_service_sets_but_those_of_content() -> None:
+    said = await failed(Front(READABLE))
+    assert b"X-Frame-Options: DENY\r\n" in said
+    assert b"Expires" not in said
+
+
+@pytest.mark.anyio
+async def test_what_a_service_without_rules_says_is_left_alone() -> None:
+    front = Front({"max_request_body": "1MB"})
+    for fail in (failed, lost):
+        said = await fail(front)
+        assert b"Access-Control" not in said
+        assert b"Vary" not in said
