@@ -1,9 +1,13 @@
-"""The agent, put together: dial, serve, dial again; and read the file again when it changes."""
+"""The agent, put together: dial, serve, dial again; and read the file again when it changes.
+
+Another server or certificate needs another connection. It is made before the old one goes: the new session has all
+services when the old one says that it goes away, and the old one ends with the last of its requests, WebSockets
+included, however long that takes (docs/spec/tunnel-v1.md, section 9).
+"""
 
 import asyncio
 import random
-import ssl
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
@@ -11,19 +15,16 @@ import structlog
 
 from zerotrust import __version__
 from zerotrust.agent.dispatch import Dispatch
-from zerotrust.agent.services import LiveService, Services
+from zerotrust.agent.services import Plan, Services
+from zerotrust.agent.target import Target
 from zerotrust.config.diff import Changes
 from zerotrust.config.load import Loaded
 from zerotrust.config.reload import Read, Reloader
-from zerotrust.errors import PkiError
+from zerotrust.errors import SetupError
 from zerotrust.model.agent import AgentConfig
-from zerotrust.model.base import split_address
 from zerotrust.net.channel import describe
 from zerotrust.net.flush import Flusher
 from zerotrust.net.tasks import Tasks
-from zerotrust.net.tls import tunnel_client
-from zerotrust.pki.files import load_certificate
-from zerotrust.pki.identity import agent_id_of
 from zerotrust.pki.secrets import derive
 from zerotrust.telemetry import logs
 from zerotrust.tunnel.codes import Code
@@ -37,6 +38,10 @@ BACK_OFF_MOST: Final = 15.0
 SUPERSEDED_PAUSE: Final = 60.0
 SWEEP: Final = 1.0
 GRACE: Final = 2.0
+PUBLISH_TIMEOUT: Final = 30.0
+"""For a server to answer for each service: one that has many policies to compile takes a while."""
+RELEASE_TIMEOUT: Final = 10.0
+"""For a server to answer that a session goes away."""
 
 
 async def serve(loaded: Loaded[AgentConfig], read: Read[AgentConfig]) -> None:
@@ -59,24 +64,26 @@ async def serve(loaded: Loaded[AgentConfig], read: Read[AgentConfig]) -> None:
 
 
 class Agent:
-    """Keeps one session with the server."""
+    """Keeps one session with the server, and those that it replaced until their requests have ended."""
 
     def __init__(self, config: AgentConfig, tasks: Tasks) -> None:
         self._loop = asyncio.get_running_loop()
         self._flusher = Flusher(self._loop)
         self._options = Options(software=f"0trust/{__version__}")
-        _check_identity(config)
+        self._target = Target.of(config)
         self._services = Services(flusher=self._flusher, tasks=tasks)
-        self._replace_services(config)
-        self._server = config.server
-        self._tls = _context(config)
-        self._dispatch: Dispatch | None = None
+        self._services.adopt(self._plan(config, Changes()), drain_timeout=0)
+        self._current: Dispatch | None = None
+        self._leaving: list[Dispatch] = []
+        self._disturbed = asyncio.Event()
+        """Set when `run` is to look again at what it waits for."""
         tasks.spawn(self._sweep(), "sweep")
 
     async def run(self) -> None:
         """Dial the server, again and again."""
         delay = BACK_OFF_FIRST
         while True:
+            self._disturbed.clear()
             ended = await self._session()
             if ended is Code.SUPERSEDED:
                 _log.error(
@@ -84,111 +91,155 @@ class Agent:
                     retry_seconds=SUPERSEDED_PAUSE,
                 )
                 # Two processes that both come back at once would take the host names from each other for ever.
-                await asyncio.sleep(SUPERSEDED_PAUSE)
+                await self._pause(SUPERSEDED_PAUSE)
             if ended is not None:
                 delay = BACK_OFF_FIRST
             # Full jitter: a thousand agents must not come back in step after a restart of their server.
-            await asyncio.sleep(random.uniform(0, delay))  # noqa: S311
+            await self._pause(random.uniform(0, delay))  # noqa: S311
             delay = min(delay * 2, BACK_OFF_MOST)
 
-    def apply(self, config: AgentConfig, changes: Changes) -> list[str]:
+    async def apply(self, config: AgentConfig, changes: Changes) -> list[str]:
         """Go on with this configuration; what of it waits, and for what.
 
         Raises:
-            SetupError: a certificate or the log can't be used; the services are as before.
+            SetupError: a certificate, the log or the server can't be used; all is as before.
         """
-        _check_identity(config)
-        tls = _context(config)
-        if "logging" in changes.sections:
-            logs.configure(config.logging)
-        changed, gone = self._replace_services(config)
-        self._server, self._tls = config.server, tls
-        if self._dispatch is not None and self._dispatch.was_established:
-            for live in changed:
-                self._dispatch.announce(live)
-            for service_id in gone:
-                self._dispatch.link.session.unregister(service_id)
-        waiting = [key for key in changes.keys if key.startswith("server")] + list(changes.files)
-        return [f"{key}: for the next connection" for key in waiting]
-
-    def _replace_services(self, config: AgentConfig) -> tuple[list[LiveService], list[str]]:
-        needed = any(service.load_balancing.session_affinity for service in config.services)
-        return self._services.replace(
-            config.services,
-            config.global_middleware,
-            health=config.health_checks.global_settings,
-            secret=derive(Path(config.server.key), "session affinity") if needed else b"",
-        )
+        target, plan = Target.of(config), self._plan(config, changes)
+        before, fresh = self._current, None
+        moved = _needs_connection(config, changes)
+        with ExitStack() as undo:
+            if moved and before is not None and before.was_established:
+                fresh = await self._successor(target)
+                undo.callback(fresh.link.close_session, Code.GOING_AWAY, "the configuration was refused")
+            if "logging" in changes.sections:
+                logs.configure(config.logging)
+            undo.pop_all()
+        self._services.adopt(plan, drain_timeout=config.hot_reload.drains_for)
+        for dispatch in (self._current, fresh):
+            if dispatch is not None and dispatch.was_established:
+                dispatch.update(plan)
+        if moved:
+            self._target = target
+            if fresh is not None and before is not None and before is self._current:
+                await self._hand_over(before, fresh)
+            else:
+                self._dial_again(fresh)
+        return []
 
     async def close(self) -> None:
         """Tell the server, and end."""
-        dispatch = self._dispatch
-        if dispatch is not None:
-            dispatch.link.close_session(Code.GOING_AWAY, "the agent is shutting down")
-            with suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(dispatch.link.closed), GRACE)
+        links = [dispatch.link for dispatch in (self._current, *self._leaving) if dispatch is not None]
+        for link in links:
+            link.close_session(Code.GOING_AWAY, "the agent is shutting down")
+        if links:
+            await asyncio.wait([link.closed for link in links], timeout=GRACE)
         self._services.close()
 
+    # ---- one session
+
     async def _session(self) -> Code | None:
-        """One connection from dial to end; why the session ended, None where it was never established."""
-        host, port = split_address(self._server.address, default_port=8443)
-        dispatch = Dispatch(self._services, flusher=self._flusher, options=self._options)
+        """From dial to end, also of the sessions that take over; why the last ended, None where it was none."""
+        target, dispatch = self._target, self._dispatch()
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                await self._loop.create_connection(
-                    dispatch.link.as_protocol,
-                    host,
-                    port,
-                    ssl=self._tls,
-                    server_hostname=self._server.server_name or host,
-                )
+                await target.connect(dispatch)
         except (OSError, TimeoutError) as error:
-            _log.warning("cannot connect", server=f"{host}:{port}", reason=describe(error))
+            _log.warning("cannot connect", server=str(target), reason=describe(error))
             return None
-        self._dispatch = dispatch
-        await dispatch.link.closed
-        self._dispatch = None
-        code, reason = dispatch.ended or (Code.INTERNAL, "")
-        if not dispatch.was_established:
-            # In TLS 1.3 a client hears that its certificate is refused after its own handshake, or not at all.
-            _log.warning(
-                "refused: the server may not accept this agent's certificate; its log says why",
-                server=f"{host}:{port}",
-                code=code.name,
-                reason=reason,
-            )
+        if target is not self._target:
+            dispatch.link.abort()
             return None
-        _log.warning("disconnected", server=f"{host}:{port}", code=code.name, reason=reason)
-        return code
+        self._current = dispatch
+        while not dispatch.link.closed.done():
+            self._disturbed.clear()
+            dispatch.link.closed.add_done_callback(lambda _: self._disturbed.set())
+            await self._disturbed.wait()
+            dispatch = self._current
+        self._current = None
+        return _end_of(dispatch, self._target)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, unless there is another server to dial."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._disturbed.wait()
+
+    # ---- from one session to the next
+
+    async def _successor(self, target: Target) -> Dispatch:
+        """A session that has all services, and is not ready yet.
+
+        Raises:
+            SetupError: there is none to be had.
+        """
+        dispatch = self._dispatch(takes_over=True)
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await target.connect(dispatch)
+        except (OSError, TimeoutError) as error:
+            raise SetupError(f"server.address: cannot connect to {target}: {describe(error)}") from error
+        await asyncio.wait([dispatch.published], timeout=PUBLISH_TIMEOUT)
+        if dispatch.published.done() and dispatch.published.result():
+            return dispatch
+        _, reason = dispatch.ended or (Code.SILENCE, f"it did not answer for all services in {PUBLISH_TIMEOUT:g} s")
+        dispatch.link.abort()
+        raise SetupError(f"server.address: {target} refused: {reason or 'it closed the connection'}; its log says why")
+
+    async def _hand_over(self, before: Dispatch, fresh: Dispatch) -> None:
+        before.link.session.go_away(Code.GOING_AWAY, "a newer session takes over")
+        self._leaving.append(before)
+        self._current = fresh
+        self._disturbed.set()
+        await asyncio.wait([before.released], timeout=RELEASE_TIMEOUT)
+        # Not earlier: it ends all sessions that have not said yet that they go away.
+        fresh.link.session.ready()
+
+    def _dial_again(self, unused: Dispatch | None) -> None:
+        for dispatch in (unused, self._current):
+            if dispatch is not None:
+                dispatch.link.close_session(Code.GOING_AWAY, "the agent connects anew")
+        self._disturbed.set()
+
+    # ---- inside
+
+    def _dispatch(self, *, takes_over: bool = False) -> Dispatch:
+        return Dispatch(self._services, flusher=self._flusher, options=self._options, takes_over=takes_over)
+
+    def _plan(self, config: AgentConfig, changes: Changes) -> Plan:
+        needed = any(service.load_balancing.session_affinity for service in config.services)
+        secret = derive(Path(config.server.key), "session affinity") if needed else b""
+        return self._services.plan(config, secret=secret, renewed=changes.files)
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP)
             now = self._loop.time()
             self._services.sweep(now)
-            if self._dispatch is not None:
-                self._dispatch.sweep(now)
+            if self._current is not None:
+                self._current.sweep(now)
+            for dispatch in self._leaving:
+                dispatch.sweep(now)
+                if dispatch.released.done() and not dispatch.link.session.streams:
+                    dispatch.link.close_session(Code.GOING_AWAY, "a newer session took over")
+            self._leaving = [dispatch for dispatch in self._leaving if not dispatch.link.closed.done()]
 
 
-def _context(config: AgentConfig) -> ssl.SSLContext:
-    server = config.server
-    return tunnel_client(certificate=server.cert, key=server.key, authority=server.ca_cert)
+def _needs_connection(config: AgentConfig, changes: Changes) -> bool:
+    own = {config.server.cert, config.server.key, config.server.ca_cert}
+    return "server" in changes.sections or not own.isdisjoint(changes.files)
 
 
-def _check_identity(config: AgentConfig) -> None:
-    """The server goes by the certificate; a file that says otherwise is a mistake to be told now.
-
-    Raises:
-        PkiError: the certificate can't be read, or names another agent.
-    """
-    certificate = load_certificate(Path(config.server.cert))
-    try:
-        named = agent_id_of(certificate)
-    except PkiError as error:
-        raise PkiError(f"{config.server.cert}: {error}") from error
-    declared = config.declared_id
-    if declared is not None and declared != named:
-        raise PkiError(
-            f'{config.server.cert} is the certificate of "{named}", but the configuration says agent.id "{declared}"; '
-            f"make them the same (0trust ca issue agent {declared})"
+def _end_of(dispatch: Dispatch, target: Target) -> Code | None:
+    """Say how a session ended; None where it was never established."""
+    code, reason = dispatch.ended or (Code.INTERNAL, "")
+    if not dispatch.was_established:
+        # In TLS 1.3 a client hears that its certificate is refused after its own handshake, or not at all.
+        _log.warning(
+            "refused: the server may not accept this agent's certificate; its log says why",
+            server=str(target),
+            code=code.name,
+            reason=reason,
         )
+        return None
+    _log.warning("disconnected", server=str(target), code=code.name, reason=reason)
+    return code

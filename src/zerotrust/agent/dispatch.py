@@ -5,7 +5,7 @@ import asyncio
 import structlog
 
 from zerotrust.agent.exchange import Context, Exchange
-from zerotrust.agent.services import LiveService, Services
+from zerotrust.agent.services import LiveService, Plan, Services
 from zerotrust.errors import RemoteProtocolError
 from zerotrust.http.body import Kind
 from zerotrust.http.forward import check_request_block
@@ -26,12 +26,24 @@ _REQUEST_KINDS = frozenset({int(Kind.NONE), int(Kind.LENGTH), int(Kind.CHUNKED)}
 
 
 class Dispatch:
-    """One session with the server (tunnel.events.SessionSink)."""
+    """One session with the server (tunnel.events.SessionSink).
 
-    def __init__(self, services: Services, *, flusher: Flusher, options: Options) -> None:
+    Args:
+        takes_over: this session is to be made ready by whoever owns the one before, and not as soon as it can be.
+
+    Attributes:
+        published: done when the server has answered for each service; False where the session ended before.
+        released: done when the server opens no more streams here.
+    """
+
+    def __init__(self, services: Services, *, flusher: Flusher, options: Options, takes_over: bool = False) -> None:
         self._services = services
         self._loop = asyncio.get_running_loop()
         self._running: set[Exchange] = set()
+        self._takes_over = takes_over
+        self._unanswered: set[str] = set()
+        self.published: asyncio.Future[bool] = self._loop.create_future()
+        self.released: asyncio.Future[None] = self._loop.create_future()
         self.link = TunnelLink(flusher, dialer=True, sink=self, options=options)
         self._context = Context(self.link.session, self._loop, self._running)
         self.was_established = False
@@ -54,10 +66,18 @@ class Dispatch:
         else:
             if LISTEN_ON not in session.capabilities and not _usual(message):
                 _log.warning("served over https, with a redirect: this server is older", service=live.id)
+            self._unanswered.add(live.id)
             session.register(message)
             return
         _log.error("service not published", service=live.id, reason=reason)
         session.unregister(live.id)
+
+    def update(self, plan: Plan) -> None:
+        """Tell the server of what is offered otherwise from now on."""
+        for live in plan.changed:
+            self.announce(live)
+        for service_id in plan.gone:
+            self.link.session.unregister(service_id)
 
     # ---- tunnel.events.SessionSink
 
@@ -66,7 +86,9 @@ class Dispatch:
         _log.info("connected", session=self.link.session.id[:8], software=peer.software)
         for live in self._services.all:
             self.announce(live)
-        self.link.session.ready()
+        if not self._takes_over:
+            self.link.session.ready()
+        self._note_published()
 
     def opened(self, stream: Stream, payload: bytes, *, end: bool) -> StreamSink | None:
         try:
@@ -97,15 +119,31 @@ class Dispatch:
             _log.info("service registered", service=message.id, hosts=message.accepted)
         for host, reason in message.refused.items():
             _log.warning("host name refused", service=message.id, host=host, reason=reason)
+        self._unanswered.discard(message.id)
+        self._note_published()
 
     def ready(self) -> None:
         """Only servers are told."""
 
     def going_away(self, code: Code, reason: str) -> None:
         _log.info("server going away", code=code.name, reason=reason)
+        self._note_released()
 
     def closed(self, code: Code, reason: str) -> None:
         self.ended = (code, reason)
+        self._note_released()
+        if not self.published.done():
+            self.published.set_result(False)
+
+    # ---- inside
+
+    def _note_published(self) -> None:
+        if not self._unanswered and not self.published.done():
+            self.published.set_result(True)
+
+    def _note_released(self) -> None:
+        if not self.released.done():
+            self.released.set_result(None)
 
 
 def _usual(message: Register) -> bool:

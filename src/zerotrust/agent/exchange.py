@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from zerotrust.agent.services import LiveService
-from zerotrust.agent.upstreams import Backend, Placement
+from zerotrust.agent.upstreams import Backend, Placement, gone
 from zerotrust.errors import ForwardError, LocalProtocolError, UpstreamFailed, UpstreamTimeout
 from zerotrust.http.body import Kind, Writer, writer_for
 from zerotrust.http.forward import check_trailers, request_framing_lines, response_block
@@ -114,6 +114,8 @@ class Exchange:
             self._fail(UpstreamTimeout(f"no answer from the backend within {limits.response:g} s"))
         elif now - self._began_at >= (limits.tunnel_total if self._tunnelled else limits.total):
             self._fail(UpstreamTimeout("it took longer than the service allows in total"))
+        elif self._backend is not None and now >= self._backend.ends_at:
+            self._fail(gone())
         elif self._moved:
             self._moved = False
             self._moved_at = now

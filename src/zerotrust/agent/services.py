@@ -4,7 +4,8 @@ import asyncio
 import math
 import random
 import ssl
-from collections.abc import Sequence
+import weakref
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,8 +13,7 @@ import structlog
 
 from zerotrust.agent.probe import Probe
 from zerotrust.agent.upstreams import Backend, Upstreams
-from zerotrust.model.agent import GlobalHealthSettings
-from zerotrust.model.handlers import Handler
+from zerotrust.model.agent import AgentConfig, GlobalHealthSettings
 from zerotrust.model.policy import ServicePolicy
 from zerotrust.model.service import Service, ServiceTls
 from zerotrust.model.upstream import Upstream
@@ -57,7 +57,7 @@ class Limits:
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class LiveService:
     """A service and its upstreams."""
 
@@ -80,65 +80,83 @@ class LiveService:
         )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """What a configuration changes, made but not in use yet: services that are new or other, and ids that are gone."""
+
+    changed: list[LiveService]
+    gone: list[str]
+
+
 class Services:
-    """All services, by id."""
+    """All services, by id.
+
+    What is replaced goes on until its requests end (which then let go of their `LiveService`). Where the new version no
+    longer has the upstream that a request is at, or there is none, it gets `drain_timeout` to end.
+    """
 
     def __init__(self, *, flusher: Flusher, tasks: Tasks) -> None:
         self._flusher = flusher
         self._tasks = tasks
         self._live: dict[str, LiveService] = {}
-        self._replaced: list[Upstreams] = []
+        self._replaced: weakref.WeakSet[LiveService] = weakref.WeakSet()
+        self._removed: dict[str, tuple[LiveService, float]] = {}
 
     def get(self, service_id: str) -> LiveService | None:
-        """The service of this id."""
-        return self._live.get(service_id)
+        """The service of this id; also one just removed, for requests that were on their way."""
+        live = self._live.get(service_id)
+        return live if live is not None or service_id not in self._removed else self._removed[service_id][0]
 
     @property
     def all(self) -> list[LiveService]:
         """All services."""
         return list(self._live.values())
 
-    def replace(
-        self,
-        services: Sequence[Service],
-        global_middleware: Sequence[Handler] = (),
-        *,
-        health: GlobalHealthSettings | None = None,
-        secret: bytes = b"",
-    ) -> tuple[list[LiveService], list[str]]:
-        """Serve these from now on: the new and changed ones, and the ids that are gone.
-
-        Requests that are under way end where they began. A service that is the same keeps its connections, and what is
-        known of the health of its upstreams.
+    def plan(self, config: AgentConfig, *, secret: bytes = b"", renewed: Collection[str] = ()) -> Plan:
+        """Make what `adopt` needs to serve this configuration; nothing is served otherwise yet.
 
         Args:
-            health: what health checks take where they say nothing themselves.
             secret: for the cookies of session affinity; 32 random bytes that a restart does not change.
+            renewed: files that hold something else than before; services that name one count as changed.
 
         Raises:
-            PkiError: a certificate for a backend can't be used; nothing has changed then.
+            PkiError: a certificate for a backend can't be used.
         """
-        wanted = {service.service_id: _with_defaults(service, health or GlobalHealthSettings()) for service in services}
-        changed = [
-            self._provision(service, policy, secret)
-            for service_id, service in wanted.items()
-            for policy in [ServicePolicy.of(service, global_middleware)]
-            if (live := self._live.get(service_id)) is None or (live.service, live.policy) != (service, policy)
-        ]
-        gone = [service_id for service_id in self._live if service_id not in wanted]
-        for service_id in gone:
-            self._replace(self._live.pop(service_id).upstreams)
-        for live in changed:
-            if (before := self._live.get(live.id)) is not None:
-                self._replace(before.upstreams)
+        health = config.health_checks.global_settings
+        wanted = {service.service_id: _with_defaults(service, health) for service in config.services}
+        changed = []
+        for service_id, service in wanted.items():
+            policy = ServicePolicy.of(service, config.global_middleware)
+            live = self._live.get(service_id)
+            same = live is not None and (live.service, live.policy) == (service, policy)
+            if not same or not set(service.tls_files).isdisjoint(renewed):
+                changed.append(self._provision(service, policy, secret))
+        return Plan(changed, [service_id for service_id in self._live if service_id not in wanted])
+
+    def adopt(self, plan: Plan, *, drain_timeout: float) -> None:
+        """Serve what was planned. A service that is the same keeps its connections, and what is known of its health."""
+        ends_at = asyncio.get_running_loop().time() + drain_timeout
+        for service_id in plan.gone:
+            removed = self._replace(service_id)
+            if removed is not None:
+                self._removed[service_id] = (removed, ends_at)
+        for live in plan.changed:
+            self._replace(live.id)
             self._live[live.id] = live
-        return changed, gone
+            self._removed.pop(live.id, None)
+        for former in self._replaced:
+            after = self._live.get(former.id)
+            staying = (
+                frozenset(backend.endpoint for backend in after.upstreams.all) if after is not None else frozenset()
+            )
+            former.upstreams.drain(staying, ends_at)
 
     def sweep(self, now: float) -> None:
         """What is due about every second: idle connections, waiting requests, upstreams to probe or to bring back."""
-        self._replaced = [upstreams for upstreams in self._replaced if upstreams.awaited]
-        for upstreams in (*(live.upstreams for live in self._live.values()), *self._replaced):
-            upstreams.sweep(now)
+        for service_id in [name for name, (_, ends_at) in self._removed.items() if now >= ends_at]:
+            del self._removed[service_id]
+        for live in (*self._live.values(), *self._replaced):
+            live.upstreams.sweep(now)
         for live in self._live.values():
             for backend in live.upstreams.due(now):
                 self._probe(live, backend)
@@ -156,9 +174,13 @@ class Services:
         if backend.check is not None:
             Probe(backend, backend.check, host=backend.host, report=report)
 
-    def _replace(self, upstreams: Upstreams) -> None:
-        upstreams.close()
-        self._replaced.append(upstreams)
+    def _replace(self, service_id: str) -> LiveService | None:
+        """Take a service away, if there is one: its requests go on."""
+        live = self._live.pop(service_id, None)
+        if live is not None:
+            live.upstreams.close()
+            self._replaced.add(live)
+        return live
 
     def _provision(self, service: Service, policy: ServicePolicy | None, secret: bytes) -> LiveService:
         upstreams = Upstreams(

@@ -3,14 +3,16 @@
 A service with one upstream of which nothing is asked has nothing to decide: `Upstreams.only`.
 """
 
+import math
 import random
 import time
+from collections.abc import Set as AbstractSet
 from typing import Final, Protocol
 
 import structlog
 
 from zerotrust.agent.block import Edits, client_of, cookies_of, is_secure
-from zerotrust.errors import ForwardError, UpstreamsBusy, UpstreamsDown
+from zerotrust.errors import ForwardError, ServiceGone, UpstreamsBusy, UpstreamsDown
 from zerotrust.model.service import Service
 from zerotrust.model.upstream import Endpoint, Upstream
 from zerotrust.net.http_client import BackendPool
@@ -42,15 +44,18 @@ class Backend:
     Attributes:
         edits: what it sees differently; None where that is nothing.
         check: how it is probed; None where it is not.
+        ends_at: when what it still has to do is ended; infinity while the agent's file has it.
         host: the Host of its probes.
     """
 
-    __slots__ = ("check", "edits", "host", "member", "pool")
+    __slots__ = ("check", "edits", "endpoint", "ends_at", "host", "member", "pool")
 
     def __init__(self, member: Member, pool: BackendPool, service: Service, upstream: Upstream) -> None:
         endpoint = service.endpoint(upstream)
         self.member = member
         self.pool = pool
+        self.endpoint = endpoint
+        self.ends_at = math.inf
         self.edits = _edits(service, endpoint)
         self.check = upstream.health_check
         self.host = service.host_for(endpoint)
@@ -150,6 +155,9 @@ class Upstreams:
         for member, change in self._group.sweep(now):
             self.note(member, change)
         if len(self._queue):
+            if all(now >= backend.ends_at for backend in self.all):
+                for waiter in self._queue.expired(math.inf):
+                    waiter.refused(gone())
             for waiter in self._queue.expired(now):
                 waiter.refused(self.busy("all connections are taken, and none became free in time"))
             self.release(now)
@@ -168,10 +176,10 @@ class Upstreams:
 
     # ---- the end
 
-    @property
-    def awaited(self) -> bool:
-        """Requests wait: `sweep` is still needed."""
-        return len(self._queue) > 0
+    def drain(self, staying: AbstractSet[Endpoint], ends_at: float) -> None:
+        """End at `ends_at`, or when asked for before, what runs at upstreams that are not `staying`; no more at others."""
+        for backend in self.all:
+            backend.ends_at = math.inf if backend.endpoint in staying else min(backend.ends_at, ends_at)
 
     def close(self) -> None:
         """Close idle connections; those in use end with their requests."""
@@ -246,6 +254,11 @@ class Placement:
         else:
             self._group.give_back(backend.member)
             self._upstreams.release(now)
+
+
+def gone() -> ServiceGone:
+    """The error of a request whose service or upstream has been taken away, and its time to end is over."""
+    return ServiceGone("it was taken out of the configuration, and drain_timeout is over")
 
 
 def _edits(service: Service, endpoint: Endpoint) -> Edits | None:

@@ -29,22 +29,17 @@ def agent_effects(data: dict[str, Any]) -> Iterator[Effect]:
     yield from _handlers(items(data.get("global_middleware")), ("global_middleware",))
     if section(data, "health_checks").get("endpoints"):
         yield ("health_checks", "endpoints"), "warning", "has no effect: the agent listens at no port"
-    yield from _hot_reload(data)
 
 
 def server_effects(data: dict[str, Any]) -> Iterator[Effect]:
     """What a server's file asks for in vain."""
-    yield from _hot_reload(data)
+    for key in ("drain_timeout", "graceful_timeout"):
+        if section(data, "hot_reload").get(key):
+            yield ("hot_reload", key), "warning", "has no effect in a server's file: services end at their agent"
     caddy = section(data, "caddy")
     if caddy.get("admin_api") and caddy.get("mode", "managed") == "managed":
         message = "has no effect with mode managed: the server's own Caddy has a socket in config_dir"
         yield ("caddy", "admin_api"), "warning", message
-
-
-def _hot_reload(data: dict[str, Any]) -> Iterator[Effect]:
-    if section(data, "hot_reload").get("graceful_timeout"):
-        message = "has no effect: what is under way when a service is removed goes on until it ends by itself"
-        yield ("hot_reload", "graceful_timeout"), "warning", message
 
 
 def _service(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:

@@ -126,12 +126,13 @@ class Reloader(Generic[Config]):
 
 
 def certificates(config: AgentConfig | ServerConfig) -> tuple[Path, ...]:
-    """The files with which the two ends of the tunnel prove themselves."""
+    """The files with which the two ends of the tunnel prove themselves, and an agent and its backends."""
     if isinstance(config, AgentConfig):
-        names = (config.server.cert, config.server.key, config.server.ca_cert)
+        own = (config.server.cert, config.server.key, config.server.ca_cert)
+        names = (*own, *(name for service in config.services for name in service.tls_files))
     else:
         names = (config.server.cert_file, config.server.key_file, config.server.ca_file)
-    return tuple(Path(name) for name in names)
+    return tuple(Path(name) for name in dict.fromkeys(names))
 
 
 def _digests(files: Iterable[Path]) -> dict[str, bytes]:

@@ -50,8 +50,18 @@ class HotReload(Model):
     reload_signal: ReloadSignal = ""
     """A signal that asks for the same, beside SIGHUP, which always does."""
 
-    graceful_timeout: Duration = 30.0
-    """Without effect: what a removed service has under way goes on until it ends by itself."""
+    drain_timeout: Duration = 30.0
+    """How long requests and WebSockets may go on whose service or upstream is no longer in the agent's file."""
+
+    graceful_timeout: Duration | None = None
+    """The original's name of `drain_timeout`, which counts where both are given."""
 
     debounce_delay: Duration = 0.5
     """How long files must be left alone before they are read, because many programs write in several steps."""
+
+    @property
+    def drains_for(self) -> float:
+        """`drain_timeout`, by either name."""
+        if self.graceful_timeout is None or "drain_timeout" in self.model_fields_set:
+            return self.drain_timeout
+        return self.graceful_timeout

@@ -276,6 +276,12 @@ class Service(Model):
         """The upstreams, in either form of the file."""
         return tuple(self.upstreams) or (Upstream(address=self.backend or ""),)
 
+    @property
+    def tls_files(self) -> tuple[str, ...]:
+        """The files by which the agent knows the backends, and proves itself to them."""
+        tls = self.tls or ServiceTls()
+        return tuple(name for name in (tls.ca_file, tls.client_cert_file, tls.client_key_file) if name)
+
     def endpoint(self, upstream: Upstream) -> Endpoint:
         """Where one of the upstreams listens."""
         return endpoint_of(upstream.address, protocol=self.protocol)

@@ -1,40 +1,38 @@
-"""A listening address for HTTP/1.1, and the connections that it has accepted."""
+"""Listening addresses for HTTP/1.1, and the connections that were accepted there."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from zerotrust.net.flush import Flusher
 from zerotrust.net.http_server import SWEEP, HttpServerConnection, RequestHandler
-from zerotrust.net.listen import listen_plain
+from zerotrust.net.listen import Listening, PlainListening, listen_plain
 from zerotrust.net.tasks import Tasks
 
 
 class HttpListener:
-    """Accepts connections and hands their requests to one handler."""
+    """Accepts connections and hands their requests to one handler.
+
+    An address can take the place of another one: connections are the listener's, not the address's.
+    """
 
     def __init__(self, flusher: Flusher, handler: RequestHandler, tasks: Tasks) -> None:
         self._flusher = flusher
         self._handler = handler
-        self._tasks = tasks
         self._connections: set[HttpServerConnection] = set()
+        self._sweeping = tasks.spawn(self._sweep(), "sweep connections")
 
-    @asynccontextmanager
-    async def listen(self, address: str, *, key: str) -> AsyncIterator[asyncio.Server]:
-        """Accept connections while the context lasts.
+    async def listen(self, address: str, *, key: str, beside: Listening | None = None) -> PlainListening:
+        """Accept connections at an address, as `listen_plain`.
 
         Raises:
             SetupError: the address can't be used; `key` names it in the configuration.
         """
-        server = await listen_plain(address, self._connection, key=key)
-        sweeping = self._tasks.spawn(self._sweep(), f"sweep {key}")
-        try:
-            yield server
-        finally:
-            sweeping.cancel()
-            server.close()
-            for connection in list(self._connections):
-                connection.abort()
+        return await listen_plain(address, self._connection, key=key, beside=beside)
+
+    def close(self) -> None:
+        """End all connections."""
+        self._sweeping.cancel()
+        for connection in list(self._connections):
+            connection.abort()
 
     def _connection(self) -> asyncio.Protocol:
         return HttpServerConnection(self._flusher, self._handler, self._connections).as_protocol()

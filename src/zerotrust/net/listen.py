@@ -1,12 +1,13 @@
 """Listening sockets: plain ones for Caddy, TLS ones for agents."""
 
 import asyncio
+import errno
 import os
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import aiofastnet
 
@@ -23,26 +24,53 @@ ACCEPT_PAUSE: Final = 0.5
 MAX_HANDSHAKES: Final = 256
 """At the same time: a handshake costs a millisecond of CPU, and strangers can ask for many."""
 
+_UNIX: Final = "unix:"
+_NO_SUCH_FAMILY: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+
 Factory = Callable[[], asyncio.Protocol]
 
 
-async def listen_plain(address: str, factory: Factory, *, key: str) -> asyncio.Server:
+class Listening(Protocol):
+    """An address at which connections are accepted."""
+
+    @property
+    def sockets(self) -> Sequence[socket.socket]:
+        """The sockets that listen there."""
+
+    async def close(self) -> None:
+        """Accept no more; connections that there are stay."""
+
+
+class PlainListening:
+    """Where plain connections are accepted."""
+
+    def __init__(self, sockets: list[socket.socket], servers: list[asyncio.Server]) -> None:
+        self.sockets = sockets
+        self._servers = servers
+
+    async def close(self) -> None:
+        """Accept no more; connections that there are stay."""
+        for listening in self.sockets:
+            _remove_path(listening)
+        for server in self._servers:
+            server.close()
+
+
+async def listen_plain(address: str, factory: Factory, *, key: str, beside: Listening | None = None) -> PlainListening:
     """Accept plain connections at "host:port" or "unix:path" (mode 0600).
 
     Args:
         key: the configuration key of the address, for the error.
+        beside: what is to be closed when this one listens; both may have the same port.
 
     Raises:
         SetupError: the address can't be used.
     """
     loop = asyncio.get_running_loop()
-    try:
-        if address.startswith("unix:"):
-            return await loop.create_unix_server(factory, sock=_bind_unix(address.removeprefix("unix:")))
-        host, port = split_address(address)
-        return await loop.create_server(factory, host or None, port, backlog=BACKLOG)
-    except OSError as error:
-        raise SetupError(f"{key}: cannot listen on {address}: {describe(error)}") from error
+    sockets = _bind_all(address, key=key, beside=beside)
+    if address.startswith(_UNIX):
+        return PlainListening(sockets, [await loop.create_unix_server(factory, sock=one) for one in sockets])
+    return PlainListening(sockets, [await loop.create_server(factory, sock=one, backlog=BACKLOG) for one in sockets])
 
 
 class TlsListener:
@@ -59,30 +87,19 @@ class TlsListener:
         self._refused = refused
         self._tasks = tasks
         self._handshakes = asyncio.Semaphore(MAX_HANDSHAKES)
-        self._sockets: list[socket.socket] = []
 
-    async def start(self, address: str, *, key: str) -> None:
-        """Listen at "host:port"; without a host, on all interfaces of both families.
+    def listen(self, address: str, *, key: str, beside: Listening | None = None) -> "TlsListening":
+        """Listen at "host:port"; without a host, on all interfaces of both families. Else as `listen_plain`.
 
         Raises:
             SetupError: the address can't be used.
         """
-        host, port = split_address(address)
-        try:
-            self._sockets = [_bind(family, where, port) for family, where in _families(host)]
-        except OSError as error:
-            raise SetupError(f"{key}: cannot listen on {address}: {describe(error)}") from error
-        for listening in self._sockets:
-            self._tasks.spawn(self._accept(listening), "accept agents")
+        sockets = _bind_all(address, key=key, beside=beside)
+        return TlsListening(sockets, [self._tasks.spawn(self._accept(one), "accept agents") for one in sockets])
 
     def use(self, context: ssl.SSLContext) -> None:
         """Handshakes from now on are with this context; connections that there are stay."""
         self._context = context
-
-    async def close(self) -> None:
-        """Accept no more."""
-        for listening in self._sockets:
-            listening.close()
 
     async def _accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -111,6 +128,43 @@ class TlsListener:
             self._refused(peer, describe(error))
 
 
+class TlsListening:
+    """Where a `TlsListener` accepts connections."""
+
+    def __init__(self, sockets: list[socket.socket], accepting: list[asyncio.Task[None]]) -> None:
+        self.sockets = sockets
+        self._accepting = accepting
+
+    async def close(self) -> None:
+        """Accept no more; connections that there are stay."""
+        for task in self._accepting:
+            task.cancel()
+        # The loop must have let go of a socket before it is closed, or it takes the next one of that number for it.
+        await asyncio.gather(*self._accepting, return_exceptions=True)
+        for listening in self.sockets:
+            listening.close()
+
+
+def _bind_all(address: str, *, key: str, beside: Listening | None) -> list[socket.socket]:
+    former = beside.sockets if beside is not None else ()
+    made: list[socket.socket] = []
+    try:
+        if address.startswith(_UNIX):
+            return [_bind_unix(address.removeprefix(_UNIX))]
+        host, port = split_address(address)
+        for family, where in _families(host):
+            try:
+                made.append(_bind(family, where, port, former))
+            except OSError as error:
+                if not made or error.errno not in _NO_SUCH_FAMILY:
+                    raise
+    except OSError as error:
+        for one in made:
+            one.close()
+        raise SetupError(f"{key}: cannot listen on {address}: {describe(error)}") from error
+    return made
+
+
 def _bind_unix(name: str) -> socket.socket:
     """A socket at a path that only we may open; what an earlier run left there is taken away."""
     path = Path(name)
@@ -130,18 +184,25 @@ def _bind_unix(name: str) -> socket.socket:
     return listening
 
 
+def _remove_path(listening: socket.socket) -> None:
+    """Take away the path of a unix socket that is about to be closed."""
+    if listening.family == socket.AF_UNIX:
+        Path(listening.getsockname()).unlink(missing_ok=True)
+
+
 def _families(host: str) -> list[tuple[int, str]]:
     if not host:
         return [(socket.AF_INET, ""), (socket.AF_INET6, "::")] if socket.has_ipv6 else [(socket.AF_INET, "")]
     return [(socket.AF_INET6 if ":" in host else socket.AF_INET, host)]
 
 
-def _bind(family: int, host: str, port: int) -> socket.socket:
+def _bind(family: int, host: str, port: int, former: Sequence[socket.socket]) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        _share(former, listening, port)
         listening.bind((host, port))
         listening.listen(BACKLOG)
         listening.setblocking(False)
@@ -149,3 +210,10 @@ def _bind(family: int, host: str, port: int) -> socket.socket:
         listening.close()
         raise
     return listening
+
+
+def _share(former: Sequence[socket.socket], listening: socket.socket, port: int) -> None:
+    """Let an address take the place of one that overlaps it: "127.0.0.1:8443" that of ":8443"."""
+    same = [one for one in former if one.family == listening.family and one.getsockname()[1] == port]
+    for one in (*same, listening) if same else ():
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

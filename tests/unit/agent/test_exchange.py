@@ -426,3 +426,30 @@ async def test_upgrade_without_limits_lasts() -> None:
     bench.loop.now += 1e6
     asked.exchange.expire(bench.loop.now)
     assert asked.code is None
+
+
+@pytest.mark.parametrize("upgraded", [False, True])
+async def test_what_runs_at_an_upstream_that_is_gone_ends_in_time(upgraded: bool) -> None:
+    bench = Bench(2, limits=Limits(1000), load_balancing={"policy": "first"})
+    asked = [bench.ask(flags=FLAG_UPGRADE if upgraded else 0) for _ in range(2)]
+    if upgraded:
+        asked[0].answer(SWITCH)
+    _, other = bench.upstreams.all
+    bench.upstreams.drain({other.endpoint}, bench.loop.now + 30)
+    asked[1].break_off()
+    for seconds in (29, 1):
+        assert [one.code for one in asked] == [None, None]
+        bench.loop.now += seconds
+        for one in asked:
+            one.exchange.expire(bench.loop.now)
+    assert [one.code for one in asked] == [Code.UNKNOWN_SERVICE, None], "the other has moved to the one that stays"
+
+
+async def test_what_waits_for_a_service_that_is_gone_ends_with_it() -> None:
+    bench = Bench(1, load_balancing={"max_connections": 1, "queue_timeout": "1h"})
+    running, waiting = bench.ask(), bench.ask()
+    bench.upstreams.drain(set(), bench.loop.now + 30)
+    bench.upstreams.sweep(bench.loop.now + 29)
+    assert waiting.code is None
+    bench.upstreams.sweep(bench.loop.now + 30)
+    assert (running.code, waiting.code) == (None, Code.UNKNOWN_SERVICE)

@@ -1,14 +1,15 @@
 """What is served now, and what a new file changes about it."""
 
 import asyncio
+import gc
 import math
 from typing import Any
 
 import pytest
 
-from zerotrust.agent.services import RESPONSE_TIMEOUT, Limits, Services
+from zerotrust.agent.services import RESPONSE_TIMEOUT, Limits, LiveService, Services
 from zerotrust.errors import PkiError
-from zerotrust.model.agent import GlobalHealthSettings
+from zerotrust.model.agent import AgentConfig, GlobalHealthSettings, HealthChecks
 from zerotrust.model.service import Service
 from zerotrust.net.flush import Flusher
 from zerotrust.net.tasks import Tasks
@@ -24,16 +25,45 @@ def service(name: str = "a", **keys: Any) -> Service:
     return Service.model_validate({"id": name, "hostname": f"{name}.example.com", "backend": "10.0.0.1:80", **keys})
 
 
+def replace(
+    services: Services,
+    wanted: list[Service],
+    *,
+    health: GlobalHealthSettings | None = None,
+    renewed: tuple[str, ...] = (),
+    drain: float = 30.0,
+) -> tuple[list[str], list[str]]:
+    """The ids of what is served anew, and of what is gone."""
+    checks = HealthChecks(global_settings=health or GlobalHealthSettings())
+    plan = services.plan(AgentConfig(services=wanted, health_checks=checks), renewed=renewed)
+    services.adopt(plan, drain_timeout=drain)
+    return [live.id for live in plan.changed], plan.gone
+
+
+def got(services: Services, name: str = "a") -> LiveService:
+    live = services.get(name)
+    assert live is not None
+    return live
+
+
 async def test_a_service_that_is_the_same_keeps_its_upstreams() -> None:
     services = made()
-    services.replace([service("a"), service("b"), service("c")])
+    replace(services, [service("a"), service("b"), service("c")])
     before = {live.id: live.upstreams for live in services.all}
-    changed, gone = services.replace([service("a"), service("b", timeout="5s")])
-    assert ([live.id for live in changed], gone) == (["b"], ["c"])
+    assert replace(services, [service("a"), service("b", timeout="5s")]) == (["b"], ["c"])
     after = {live.id: live.upstreams for live in services.all}
+    assert list(after) == ["a", "b"]
     assert after["a"] is before["a"]
     assert after["b"] is not before["b"]
-    assert services.get("c") is None
+
+
+async def test_what_is_planned_is_not_served_yet() -> None:
+    services = made()
+    replace(services, [service("a")])
+    before = got(services)
+    plan = services.plan(AgentConfig(services=[service("a", timeout="5s"), service("b")]))
+    assert ([live.id for live in plan.changed], plan.gone) == (["a", "b"], [])
+    assert services.all == [before]
 
 
 async def test_defaults_of_all_health_checks() -> None:
@@ -41,24 +71,104 @@ async def test_defaults_of_all_health_checks() -> None:
     upstreams = [{"address": "x:1", "health_check": {"timeout": "1s"}}, {"address": "y:1"}]
     given = [service("a", backend=None, upstreams=upstreams), service("b")]
     health = GlobalHealthSettings(check_interval=7.0, timeout=3.0, healthy_threshold=9)
-    services.replace(given, health=health)
-    live = services.get("a")
-    assert live is not None
-    first, second = live.upstreams.all
+    replace(services, given, health=health)
+    first, second = got(services).upstreams.all
     assert first.check is not None
     assert (first.check.interval, first.check.timeout, first.check.healthy_threshold) == (7, 1, 9)
     assert second.check is None
-    assert services.replace(given, health=health) == ([], [])
-    changed, _ = services.replace(given, health=GlobalHealthSettings(check_interval=8.0))
-    assert [live.id for live in changed] == ["a"], "what is not probed is not touched"
+    assert replace(services, given, health=health) == ([], [])
+    changed, _ = replace(services, given, health=GlobalHealthSettings(check_interval=8.0))
+    assert changed == ["a"], "what is not probed is not touched"
 
 
 async def test_certificate_that_cannot_be_used_changes_nothing() -> None:
     services = made()
-    services.replace([service("a")])
+    replace(services, [service("a")])
     with pytest.raises(PkiError, match="authority"):
-        services.replace([service("b"), service("c", protocol="https", tls={"ca_file": "/nowhere"})])
+        replace(services, [service("b"), service("c", protocol="https", tls={"ca_file": "/nowhere"})])
     assert [live.id for live in services.all] == ["a"]
+
+
+async def test_a_renewed_file_changes_the_services_that_name_it() -> None:
+    services = made()
+    tls = [{"ca_file": "/ca"}, {"client_cert_file": "/c", "client_key_file": "/k"}, None]
+    given = [service(name, tls=keys) for name, keys in zip("abc", tls, strict=True)]
+    replace(services, given)
+    assert replace(services, given, renewed=("/ca", "/other"))[0] == ["a"]
+    assert replace(services, given, renewed=("/k",))[0] == ["b"]
+    assert replace(services, given, renewed=("/other",))[0] == []
+
+
+# What is taken away
+
+
+def ends(live: LiveService) -> list[float]:
+    return [backend.ends_at for backend in live.upstreams.all]
+
+
+async def test_a_removed_service_has_its_time_to_end() -> None:
+    now = asyncio.get_running_loop().time()
+    services = made()
+    replace(services, [service("a")])
+    before = got(services)
+    assert ends(before) == [math.inf]
+    replace(services, [])
+    (ends_at,) = ends(before)
+    assert 30 <= ends_at - now < 40
+    assert services.all == []
+    assert services.get("a") is before, "for requests that were on their way"
+    services.sweep(ends_at - 0.1)
+    assert services.get("a") is before
+    services.sweep(ends_at)
+    assert services.get("a") is None
+
+
+async def test_other_changes_do_not_give_it_more_time() -> None:
+    services = made()
+    replace(services, [service("a")])
+    before = got(services)
+    replace(services, [], drain=5)
+    first = ends(before)
+    replace(services, [service("b")], drain=50)
+    assert ends(before) == first
+    replace(services, [], drain=0)
+    assert ends(before) < first
+
+
+async def test_a_service_that_comes_back_ends_nothing() -> None:
+    services = made()
+    replace(services, [service("a")])
+    before = got(services)
+    replace(services, [])
+    replace(services, [service("a")])
+    assert ends(before) == [math.inf]
+    assert got(services) is not before
+    replace(services, [service("a", backend="10.0.0.2:80")])
+    assert math.isfinite(ends(before)[0]), "and has its time again when the upstream goes"
+
+
+async def test_only_upstreams_that_go_end() -> None:
+    services = made()
+    addresses = [{"address": f"10.0.0.{number}:80"} for number in range(3)]
+    replace(services, [service(backend=None, upstreams=addresses)])
+    before = got(services)
+    replace(services, [service(backend=None, upstreams=addresses[1:], timeout="5s")])
+    first, *others = ends(before)
+    assert math.isfinite(first)
+    assert others == [math.inf, math.inf]
+    replace(services, [service(backend=None, upstreams=addresses[1:], protocol="https")])
+    assert all(math.isfinite(one) for one in ends(before)), "another protocol is another upstream"
+
+
+async def test_what_was_replaced_is_swept_until_its_last_request_ends() -> None:
+    services = made()
+    replace(services, [service("a")])
+    request = got(services)
+    replace(services, [service("a", timeout="5s")])
+    assert list(services._replaced) == [request]
+    del request
+    gc.collect()
+    assert not services._replaced
 
 
 @pytest.mark.parametrize(
@@ -91,5 +201,5 @@ def test_limits(keys: dict[str, Any], limits: Limits) -> None:
 )
 async def test_one_upstream_of_which_nothing_is_asked_costs_nothing(keys: dict[str, Any], alone: bool) -> None:
     services = made()
-    services.replace([service(**keys)])
+    replace(services, [service(**keys)])
     assert (services.all[0].upstreams.only is not None) is alone

@@ -85,7 +85,6 @@ def test_the_whole_file() -> None:
     assert [dotted(path) for path, _, _ in agent_effects(data)] == [
         "global_middleware[1]",
         "health_checks.endpoints",
-        "hot_reload.graceful_timeout",
     ]
     jwt = {
         "global_middleware": [{"type": "jwt", "config": {"jwks_url": "https://x"}}],
@@ -99,7 +98,9 @@ def test_the_whole_file() -> None:
 
 def test_the_server() -> None:
     admin = {"admin_api": "http://localhost:2019"}
-    assert [dotted(path) for path, _, _ in server_effects({"caddy": admin, "hot_reload": {"graceful_timeout": 1}})] == [
+    timeouts = {"drain_timeout": 1, "graceful_timeout": 1}
+    assert [dotted(path) for path, _, _ in server_effects({"caddy": admin, "hot_reload": timeouts})] == [
+        "hot_reload.drain_timeout",
         "hot_reload.graceful_timeout",
         "caddy.admin_api",
     ]

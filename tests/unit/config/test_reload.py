@@ -265,3 +265,8 @@ def test_where_nothing_can_be_watched_it_is_said(tmp_path: Path, monkeypatch: py
 def test_certificates_of_both_ends() -> None:
     assert [path.name for path in certificates(AgentConfig())] == ["agent.crt", "agent.key", "ca.crt"]
     assert [path.name for path in certificates(ServerConfig())] == ["server.crt", "server.key", "ca.crt"]
+    services = [
+        {"hostname": name, "backend": "x:1", "tls": {"ca_file": "/ca", "client_cert_file": f"/{name}"}} for name in "bc"
+    ]
+    own = AgentConfig.model_validate({"services": services})
+    assert [path.name for path in certificates(own)][3:] == ["ca", "b", "c"]

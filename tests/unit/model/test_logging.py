@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from zerotrust.model.logging import Logging
+from zerotrust.model.logging import HotReload, Logging
 
 
 def test_levels_are_read_in_any_case() -> None:
@@ -11,3 +11,16 @@ def test_levels_are_read_in_any_case() -> None:
     for level in ("loud", 5):
         with pytest.raises(ValidationError):
             Logging.model_validate({"level": level})
+
+
+@pytest.mark.parametrize(
+    ("keys", "seconds"),
+    [
+        ({}, 30.0),
+        ({"graceful_timeout": "5s"}, 5.0),
+        ({"drain_timeout": 0}, 0.0),
+        ({"graceful_timeout": "5s", "drain_timeout": "30s"}, 30.0),
+    ],
+)
+def test_both_names_of_the_time_to_drain(keys: dict[str, object], seconds: float) -> None:
+    assert HotReload.model_validate(keys).drains_for == seconds
