@@ -75,15 +75,15 @@ class Agent:
         self._services.adopt(self._plan(config, Changes()), drain_timeout=0)
         self._current: Dispatch | None = None
         self._leaving: list[Dispatch] = []
-        self._disturbed = asyncio.Event()
-        """Set when `run` is to look again at what it waits for."""
+        self._handed_over: asyncio.Future[None] = self._loop.create_future()
+        self._dial_now = asyncio.Event()
         tasks.spawn(self._sweep(), "sweep")
 
     async def run(self) -> None:
         """Dial the server, again and again."""
         delay = BACK_OFF_FIRST
         while True:
-            self._disturbed.clear()
+            self._dial_now.clear()
             ended = await self._session()
             if ended is Code.SUPERSEDED:
                 _log.error(
@@ -151,9 +151,8 @@ class Agent:
             return None
         self._current = dispatch
         while not dispatch.link.closed.done():
-            self._disturbed.clear()
-            dispatch.link.closed.add_done_callback(lambda _: self._disturbed.set())
-            await self._disturbed.wait()
+            self._handed_over = self._loop.create_future()
+            await asyncio.wait([dispatch.link.closed, self._handed_over], return_when=asyncio.FIRST_COMPLETED)
             dispatch = self._current
         self._current = None
         return _end_of(dispatch, self._target)
@@ -162,7 +161,7 @@ class Agent:
         """Wait, unless there is another server to dial."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._disturbed.wait()
+                await self._dial_now.wait()
 
     # ---- from one session to the next
 
@@ -189,7 +188,7 @@ class Agent:
         before.link.session.go_away(Code.GOING_AWAY, "a newer session takes over")
         self._leaving.append(before)
         self._current = fresh
-        self._disturbed.set()
+        self._handed_over.set_result(None)
         await asyncio.wait([before.released], timeout=RELEASE_TIMEOUT)
         # Not earlier: it ends all sessions that have not said yet that they go away.
         fresh.link.session.ready()
@@ -198,7 +197,7 @@ class Agent:
         for dispatch in (unused, self._current):
             if dispatch is not None:
                 dispatch.link.close_session(Code.GOING_AWAY, "the agent connects anew")
-        self._disturbed.set()
+        self._dial_now.set()
 
     # ---- inside
 

@@ -177,7 +177,7 @@ class Upstreams:
     # ---- the end
 
     def drain(self, staying: AbstractSet[Endpoint], ends_at: float) -> None:
-        """End at `ends_at`, or when asked for before, what runs at upstreams that are not `staying`; no more at others."""
+        """End what runs at upstreams that are not `staying` at `ends_at`, if not earlier; let the others be."""
         for backend in self.all:
             backend.ends_at = math.inf if backend.endpoint in staying else min(backend.ends_at, ends_at)
 

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from zerotrust.caddy.external import ExternalCaddy
 from zerotrust.caddy.process import CaddyProcess
 from zerotrust.errors import CaddyError
 from zerotrust.model.server import ServerConfig
+
+_FIXED: Final = {"managed": ("mode", "binary", "config_dir"), "external": ("mode", "admin_api"), "none": ("mode",)}
+"""What changes only when the server is started again."""
 
 
 class Edge:
@@ -43,6 +46,16 @@ class Edge:
         """Caddy's own authority, which signs private names; None where it is not on this machine."""
         path = Path(self._config.caddy.storage) / "pki" / "authorities" / "local" / "root.crt"
         return path if self._caddy and path.is_file() else None
+
+    def settle(self, config: ServerConfig) -> tuple[ServerConfig, list[str]]:
+        """The part of a configuration that needs no restart: the rest as it is now; and the keys that wait for one."""
+        now, new = self._config.caddy, config.caddy
+        waiting = [key for key in _FIXED[now.mode] if getattr(now, key) != getattr(new, key)]
+        if not waiting:
+            return config, []
+        # What was written for another mode says nothing about this one.
+        caddy = now if "mode" in waiting else new.model_copy(update={key: getattr(now, key) for key in waiting})
+        return config.model_copy(update={"caddy": caddy}), [f"caddy.{key}" for key in waiting]
 
     async def apply(self, config: ServerConfig) -> None:
         """Bring the edge to another configuration; nothing is sent where nothing differs.

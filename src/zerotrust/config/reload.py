@@ -10,7 +10,7 @@ One reload runs at a time, apart from the loop's thread while it reads; what is 
 import asyncio
 import hashlib
 import signal
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -31,8 +31,10 @@ _log = structlog.get_logger("config")
 Config = TypeVar("Config", AgentConfig, ServerConfig)
 Read = Callable[[Config], Loaded[Config]]
 """Reads the configuration; is given the last good one, and called in a thread."""
-Apply = Callable[[Config, Changes], Sequence[str]]
-"""Applies what is different; says what of it waits, and for what. Raises ZeroTrustError where it can't be applied."""
+Apply = Callable[[Config, Changes], Awaitable[Sequence[str]]]
+"""Applies what is different, all of it or nothing; says what of it waits, and for what.
+
+Raises ZeroTrustError where it can't be applied; all is as before then."""
 
 
 class Reloader(Generic[Config]):
@@ -76,7 +78,7 @@ class Reloader(Generic[Config]):
         renewed = [name for name, digest in digests.items() if self._digests.get(name, digest) != digest]
         changes = diff.between(last, loaded.config, files=renewed)
         try:
-            waiting = self._apply(loaded.config, changes) if changes else ()
+            waiting = await self._apply(loaded.config, changes) if changes else ()
         except ZeroTrustError as error:
             _refused(error)
             return None

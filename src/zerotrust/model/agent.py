@@ -29,7 +29,7 @@ class AgentIdentity(Model):
 class ServerAddress(Model):
     """Where the server is, and how agent and server prove themselves to each other.
 
-    What is changed here holds from the next connection on.
+    A change makes another connection; what the former one has begun goes on there.
     """
 
     address: str = "localhost:8443"

@@ -47,11 +47,14 @@ class PlainListening:
     def __init__(self, sockets: list[socket.socket], servers: list[asyncio.Server]) -> None:
         self.sockets = sockets
         self._servers = servers
+        self._paths = {path: path.stat().st_ino for path in map(_path_of, sockets) if path is not None}
 
     async def close(self) -> None:
         """Accept no more; connections that there are stay."""
-        for listening in self.sockets:
-            _remove_path(listening)
+        for path, inode in self._paths.items():
+            # Another process may have put its own in that place.
+            if path.exists() and path.stat().st_ino == inode:
+                path.unlink()
         for server in self._servers:
             server.close()
 
@@ -184,10 +187,8 @@ def _bind_unix(name: str) -> socket.socket:
     return listening
 
 
-def _remove_path(listening: socket.socket) -> None:
-    """Take away the path of a unix socket that is about to be closed."""
-    if listening.family == socket.AF_UNIX:
-        Path(listening.getsockname()).unlink(missing_ok=True)
+def _path_of(listening: socket.socket) -> Path | None:
+    return Path(listening.getsockname()) if listening.family == socket.AF_UNIX else None
 
 
 def _families(host: str) -> list[tuple[int, str]]:

@@ -10,11 +10,9 @@ import structlog
 
 from zerotrust import __version__
 from zerotrust.errors import ConfigError, PkiError
-from zerotrust.model.server import AgentListener
 from zerotrust.net.flush import Flusher
-from zerotrust.net.listen import TlsListener
+from zerotrust.net.listen import Listening, TlsListener, TlsListening
 from zerotrust.net.tasks import Tasks
-from zerotrust.net.tls import tunnel_server
 from zerotrust.net.tunnel import TunnelLink
 from zerotrust.pki.identity import identity
 from zerotrust.server.admission import Admission
@@ -172,42 +170,37 @@ class AgentDoor:
         *,
         flusher: Flusher,
         tasks: Tasks,
-        settings: AgentListener,
+        context: ssl.SSLContext,
         offers_http: bool,
     ) -> None:
         self._registry = registry
         self._admission = admission
         self._offers_http = offers_http
         self._flusher = flusher
-        self._address = settings.listen_addr
         self._secret = secrets.token_bytes(32)
         self._options = Options(software=f"0trust/{__version__}")
         self._listener = TlsListener(
-            context=_context(settings),
+            context=context,
             factory=self._link,
             refused=self._refused,
             tasks=tasks,
         )
 
-    async def open(self) -> None:
-        """Listen.
+    def listen(self, address: str, *, beside: Listening | None = None) -> TlsListening:
+        """Accept agents at an address, as `net.listen.TlsListener`.
 
         Raises:
             SetupError: the address can't be used.
         """
-        await self._listener.start(self._address, key="server.listen_addr")
+        return self._listener.listen(address, key="server.listen_addr", beside=beside)
 
-    def renew(self, settings: AgentListener) -> None:
-        """Use the certificates of the files as they are now, for agents that connect from now on.
-
-        Raises:
-            PkiError: one can't be used; those before stay in use.
-        """
-        self._listener.use(_context(settings))
+    def use(self, context: ssl.SSLContext, *, offers_http: bool) -> None:
+        """Go by these with agents that connect from now on."""
+        self._listener.use(context)
+        self._offers_http = offers_http
 
     async def close(self) -> None:
-        """Accept no more agents, and end the sessions there are."""
-        await self._listener.close()
+        """End all sessions."""
         links = [member.link for member in self._registry.members]
         for link in links:
             link.close_session(Code.GOING_AWAY, "the server is shutting down")
@@ -227,7 +220,3 @@ class AgentDoor:
 
     def _refused(self, peer: str, reason: str) -> None:
         _log.warning("agent refused", peer=peer, reason=reason)
-
-
-def _context(settings: AgentListener) -> ssl.SSLContext:
-    return tunnel_server(certificate=settings.cert_file, key=settings.key_file, authority=settings.ca_file)

@@ -1,6 +1,12 @@
-"""The server, put together: agents' door, proxy API, permission endpoint, Caddy."""
+"""The server, put together: agents' door, proxy API, permission endpoint, Caddy; and put together otherwise.
+
+A new configuration applies as a whole or not at all. What can fail comes first, and can be undone: new listeners beside
+the old ones, the log, Caddy. Then the old listeners close; connections that they accepted live on.
+"""
 
 import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Final
@@ -14,18 +20,27 @@ from zerotrust.config.reload import Read, Reloader
 from zerotrust.model.server import ServerConfig
 from zerotrust.net.flush import Flusher
 from zerotrust.net.http_listener import HttpListener
+from zerotrust.net.listen import Listening
 from zerotrust.net.tasks import Tasks
+from zerotrust.net.tls import tunnel_server
 from zerotrust.server.accept import AgentDoor
 from zerotrust.server.admission import Admission
 from zerotrust.server.ingress import Ingress
 from zerotrust.server.permission import Permission
 from zerotrust.server.registry import Registry
+from zerotrust.server.sessions import Sessions
 from zerotrust.server.verifications import Verifications
 from zerotrust.telemetry import logs
 
 _log = structlog.get_logger("server")
 
-_CERTIFICATES: Final = frozenset({"server.cert_file", "server.key_file", "server.ca_file"})
+_APPLIED: Final = frozenset(
+    {"server", "api", "caddy", "logging", "hot_reload", "grants", "unsafe_agents_may_claim_any_host"}
+)
+"""Sections of the file that apply without a restart, but for what `caddy.edge` says."""
+
+Listen = Callable[[str, Listening | None], Awaitable[Listening]]
+"""Listens at an address, beside what is to be closed then."""
 
 
 async def serve(loaded: Loaded[ServerConfig], read: Read[ServerConfig]) -> None:
@@ -38,56 +53,148 @@ async def serve(loaded: Loaded[ServerConfig], read: Read[ServerConfig]) -> None:
         SetupError: an address, certificate or Caddy can't be used.
     """
     config = loaded.config
-    flusher = Flusher(asyncio.get_running_loop())
-    registry = Registry()
     async with AsyncExitStack() as stack:
         tasks = Tasks()
         stack.push_async_callback(tasks.close)
-        admission = Admission(any_host=config.unsafe_agents_may_claim_any_host)
-        admission.grants.replace("file", _grants(config))
-        door = AgentDoor(
+        server = Server(config, tasks)
+        stack.push_async_callback(server.close)
+        await server.start()
+        tasks.spawn(Reloader(loaded, read=read, apply=server.apply, tasks=tasks).run(), "reload")
+        _log.info("server ready", agents=config.server.listen_addr, api=config.api.listen_addr)
+        await asyncio.Event().wait()
+
+
+class Server:
+    """Owns the listeners and the edge. Once started, it can be given other configurations; `close` ends everything.
+
+    Raises:
+        PkiError: a certificate can't be used.
+    """
+
+    def __init__(self, config: ServerConfig, tasks: Tasks) -> None:
+        flusher = Flusher(asyncio.get_running_loop())
+        registry = Registry()
+        self._config = config
+        self._admission = Admission(any_host=config.unsafe_agents_may_claim_any_host)
+        self._admission.grants.replace("file", _grants(config))
+        self._sessions = Sessions(registry, self._admission)
+        self._door = AgentDoor(
             registry,
-            admission,
+            self._admission,
             flusher=flusher,
             tasks=tasks,
-            settings=config.server,
-            offers_http=config.caddy.mode == "none" or bool(config.caddy.http_port),
+            context=_context(config),
+            offers_http=_offers_http(config),
         )
-        await door.open()
-        stack.push_async_callback(door.close)
-        ingress = Ingress(
+        self._ingress = Ingress(
             registry,
             trusted_proxies=config.api.trusted_proxies,
             verifications=Verifications(tasks),
             https_port=config.caddy.https_port,
         )
-        api = HttpListener(flusher, ingress, tasks)
-        await stack.enter_async_context(api.listen(config.api.listen_addr, key="api.listen_addr"))
-        if config.caddy.mode != "none":
-            permission = HttpListener(flusher, Permission(registry), tasks)
-            await stack.enter_async_context(
-                permission.listen(config.caddy.permission_addr, key="caddy.permission_addr")
-            )
-        await stack.enter_async_context(Edge(config))
-        tasks.spawn(Reloader(loaded, read=read, apply=partial(_apply, door), tasks=tasks).run(), "reload")
-        _log.info("server ready", agents=config.server.listen_addr, api=config.api.listen_addr)
-        await asyncio.Event().wait()
+        self._api = HttpListener(flusher, self._ingress, tasks)
+        self._permission = HttpListener(flusher, Permission(registry), tasks)
+        self._edge = Edge(config)
+        self._listen: dict[str, Listen] = {
+            "server.listen_addr": self._listen_for_agents,
+            "api.listen_addr": partial(_listen_plain, self._api, "api.listen_addr"),
+            "caddy.permission_addr": partial(_listen_plain, self._permission, "caddy.permission_addr"),
+        }
+        self._listening: dict[str, Listening] = {}
+
+    async def start(self) -> None:
+        """Listen everywhere, and have the edge serve.
+
+        Raises:
+            SetupError: an address or Caddy can't be used.
+        """
+        for key, address in _addresses(self._config).items():
+            self._listening[key] = await self._listen[key](address, None)
+        await self._edge.__aenter__()
+
+    async def apply(self, config: ServerConfig, changes: Changes) -> list[str]:
+        """Go on with this configuration; what of it waits, and for what.
+
+        Raises:
+            SetupError: an address, a certificate, the log or Caddy can't be used; all is as before.
+            ConfigError: it asks for something that Caddy cannot do.
+        """
+        config, restart = self._edge.settle(config)
+        context = _context(config)
+        async with AsyncExitStack() as undo:
+            listening = await self._listen_anew(config, undo)
+            if "logging" in changes.sections:
+                logs.configure(config.logging)
+                undo.callback(logs.configure, self._config.logging)
+            await self._edge.apply(config)
+            undo.pop_all()
+        self._ingress.use(trusted_proxies=config.api.trusted_proxies, https_port=config.caddy.https_port)
+        self._door.use(context, offers_http=_offers_http(config))
+        former, self._listening = self._listening, {**self._listening, **listening}
+        for key in listening:
+            await former[key].close()
+        self._judge_by(config)
+        waiting = [f"{key}: for a restart" for key in (*restart, *_unknown(changes))]
+        if _offers_http(config) != _offers_http(self._config):
+            waiting.append("caddy.http_port: services that listen on http alone, for their agents' next connection")
+        self._config = config
+        return waiting
+
+    async def close(self) -> None:
+        """End it all: Caddy first, so that it gets answers to what it asks."""
+        await self._edge.__aexit__(None, None, None)
+        for listening in self._listening.values():
+            await listening.close()
+        self._permission.close()
+        self._api.close()
+        await self._door.close()
+
+    async def _listen_anew(self, config: ServerConfig, undo: AsyncExitStack) -> dict[str, Listening]:
+        """Listen at the addresses that are other ones than before."""
+        before = _addresses(self._config)
+        found: dict[str, Listening] = {}
+        for key, address in _addresses(config).items():
+            if address != before[key]:
+                found[key] = await self._listen[key](address, self._listening[key])
+                undo.push_async_callback(found[key].close)
+        return found
+
+    def _judge_by(self, config: ServerConfig) -> None:
+        before, any_host = self._config, config.unsafe_agents_may_claim_any_host
+        if config.grants != before.grants or any_host != before.unsafe_agents_may_claim_any_host:
+            self._admission.any_host = any_host
+            self._admission.grants.replace("file", _grants(config))
+            self._sessions.rejudge()
+
+    async def _listen_for_agents(self, address: str, beside: Listening | None) -> Listening:
+        return self._door.listen(address, beside=beside)
+
+
+async def _listen_plain(listener: HttpListener, key: str, address: str, beside: Listening | None) -> Listening:
+    return await listener.listen(address, key=key, beside=beside)
 
 
 def _grants(config: ServerConfig) -> list[tuple[str, str]]:
     return [(agent, pattern) for agent, patterns in config.grants.items() for pattern in patterns]
 
 
-def _apply(door: AgentDoor, config: ServerConfig, changes: Changes) -> list[str]:
-    """Go on with this configuration; what of it waits, and for what.
+def _unknown(changes: Changes) -> list[str]:
+    """What changed that `Server.apply` does nothing about."""
+    return [key for key in changes.keys if key.partition(".")[0] not in _APPLIED]
 
-    Raises:
-        SetupError: the log file can't be opened.
-        PkiError: a certificate can't be used.
-    """
-    if changes.files or _CERTIFICATES & set(changes.keys):
-        door.renew(config.server)
-    if "logging" in changes.sections:
-        logs.configure(config.logging)
-    at_once = {key for key in changes.keys if key.partition(".")[0] in ("logging", "hot_reload")} | _CERTIFICATES
-    return [f"{key}: for a restart" for key in changes.keys if key not in at_once]
+
+def _addresses(config: ServerConfig) -> dict[str, str]:
+    """Where to listen, by the keys that say so."""
+    found = {"server.listen_addr": config.server.listen_addr, "api.listen_addr": config.api.listen_addr}
+    if config.caddy.mode != "none":
+        found["caddy.permission_addr"] = config.caddy.permission_addr
+    return found
+
+
+def _offers_http(config: ServerConfig) -> bool:
+    return config.caddy.mode == "none" or bool(config.caddy.http_port)
+
+
+def _context(config: ServerConfig) -> ssl.SSLContext:
+    server = config.server
+    return tunnel_server(certificate=server.cert_file, key=server.key_file, authority=server.ca_file)

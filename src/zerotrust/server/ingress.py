@@ -131,13 +131,17 @@ class Ingress:
         https_port: int = 443,
     ) -> None:
         self._registry = registry
-        self._https_port = https_port
         self._verifications = verifications
-        self._trusted = [ipaddress.ip_network(network) for network in trusted_proxies]
+        self.use(trusted_proxies=trusted_proxies, https_port=https_port)
         self._loop = asyncio.get_running_loop()
         # A restart must not repeat ids that are in somebody's log.
         self._run = secrets.token_hex(4)
         self._numbers = itertools.count(1)
+
+    def use(self, *, trusted_proxies: Sequence[str], https_port: int) -> None:
+        """Go by these from the next request on."""
+        self._https_port = https_port
+        self._trusted = [ipaddress.ip_network(network) for network in trusted_proxies]
         self._is_trusted = lru_cache(maxsize=1024)(self._trusts)
 
     def request(

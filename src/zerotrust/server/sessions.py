@@ -67,9 +67,13 @@ class Sessions:
         return Cut(sessions=sessions, streams=streams)
 
     def expire(self, now: float) -> None:
-        """End the sessions whose certificate is no longer good, `now` being seconds since the epoch."""
+        """End the sessions whose certificate is no longer good, `now` being seconds since the epoch.
+
+        One that goes away because its agent has renewed the certificate may end what it has begun.
+        """
+        renewed = {member.agent for member in self._registry.members if member.ends > now}
         for member in self._registry.members:
-            if member.ends <= now:
+            if member.ends <= now and not (member.retired and member.agent in renewed):
                 _log.warning("certificate expired", agent=member.agent, generation=member.generation)
                 member.link.close_session(Code.NOT_ALLOWED, "the certificate has expired and was not renewed")
 

@@ -47,7 +47,7 @@ class Component:
             tasks=self.tasks,
         )
 
-    def apply(self, config: AgentConfig, changes: Changes) -> Sequence[str]:
+    async def apply(self, config: AgentConfig, changes: Changes) -> Sequence[str]:
         if self.refuse is not None:
             raise PkiError(self.refuse)
         self.applied.append(changes)

@@ -1,37 +1,35 @@
-"""Tests of zerotrust.server.app: what of a new configuration applies at once. Serving is tested with processes."""
+"""Tests of zerotrust.server.app: a new configuration applies as a whole, or not at all, and disturbs nobody."""
 
-from typing import cast
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
-from zerotrust.config.diff import Changes, between
-from zerotrust.errors import PkiError, SetupError
+from tests.kits.ports import free_port
+from tests.kits.site import Backend, RunningServer, Site, dialling, serving
+from tests.kits.waiting import eventually
+from zerotrust.caddy.edge import Edge
+from zerotrust.errors import CaddyError, PkiError, SetupError
 from zerotrust.model.logging import Logging
-from zerotrust.model.server import AgentListener, ServerConfig
-from zerotrust.server.accept import AgentDoor
-from zerotrust.server.app import _apply
+from zerotrust.model.server import ServerConfig
 from zerotrust.telemetry import logs
 
+pytestmark = pytest.mark.anyio
 
-class Door:
-    """Counts renewals; refuses them where it is told to."""
-
-    def __init__(self, refusal: PkiError | None = None) -> None:
-        self.renewed: list[AgentListener] = []
-        self._refusal = refusal
-
-    def renew(self, settings: AgentListener) -> None:
-        if self._refusal is not None:
-            raise self._refusal
-        self.renewed.append(settings)
+APP = "app.example.com"
 
 
-def applied(new: ServerConfig, changes: Changes, door: Door | None = None) -> list[str]:
-    return _apply(cast("AgentDoor", door or Door()), new, changes)
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    return Site(tmp_path_factory.mktemp("site"))
 
 
-def config(**data: object) -> ServerConfig:
-    return ServerConfig.model_validate(data)
+@pytest.fixture
+async def running(site: Site) -> AsyncIterator[RunningServer]:
+    async with serving(site) as running:
+        yield running
 
 
 @pytest.fixture
@@ -41,38 +39,173 @@ def configured(monkeypatch: pytest.MonkeyPatch) -> list[Logging]:
     return calls
 
 
-def test_the_log_changes_at_once(configured: list[Logging]) -> None:
-    new = config(logging={"level": "debug"}, hot_reload={"enabled": False})
-    door = Door()
-    assert applied(new, between(config(), new), door) == []
-    assert not door.renewed
+def accepts(port: int, host: str = "127.0.0.1") -> bool:
+    try:
+        socket.create_connection((host, port), timeout=5).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+async def test_the_log_changes(running: RunningServer, site: Site, configured: list[Logging]) -> None:
+    new = site.server(logging={"level": "debug"})
+    assert await running.change(new) == []
+    await running.change(site.server(logging={"level": "debug"}, hot_reload={"enabled": False}))
     assert configured == [new.logging]
 
 
-def test_what_waits_is_named(configured: list[Logging]) -> None:
-    new = config(server={"listen_addr": ":1"}, caddy={"http_port": 0})
-    assert applied(new, between(config(), new)) == [
-        "server.listen_addr: for a restart",
-        "caddy.http_port: for a restart",
-    ]
+async def test_the_api_moves_and_its_connections_stay(running: RunningServer, site: Site) -> None:
+    port = free_port()
+    async with await running.open(APP) as client:
+        assert (await client.get("/")).status == 404
+        assert await running.change(site.server(api={"listen_addr": f"127.0.0.1:{port}"})) == []
+        assert await running.status(APP, port) == 404
+        assert not accepts(site.api_port)
+        assert (await client.get("/")).status == 404, "the connection of before"
+
+
+async def test_the_api_moves_to_a_unix_socket_and_back(running: RunningServer, site: Site, tmp_path: Path) -> None:
+    path = tmp_path / "api.sock"
+    await running.change(site.server(api={"listen_addr": f"unix:{path}"}))
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n")
+    assert (await reader.readline()).startswith(b"HTTP/1.1 404")
+    assert path.stat().st_mode & 0o777 == 0o600
+    await running.change(site.server())
+    assert not path.exists()
+    assert await running.status(APP) == 404
+    writer.close()
+
+
+async def test_the_agents_door_moves_and_agents_stay(running: RunningServer, site: Site) -> None:
+    port = free_port()
+    async with (
+        Backend("b").listening() as backend,
+        dialling(site.agent({"hostname": APP, "backend": f"127.0.0.1:{backend.port}"})),
+    ):
+        await eventually(lambda: is_served(running), "the service is published")
+        await running.change(site.server(server={"listen_addr": f"127.0.0.1:{port}"}))
+        assert not accepts(site.tunnel_port)
+        assert accepts(port)
+        assert await running.status(APP) == 200
+
+
+async def is_served(running: RunningServer) -> bool:
+    return await running.status(APP) == 200
+
+
+@pytest.mark.parametrize("before", ["127.0.0.1:{}", ":{}"])
+async def test_an_address_takes_the_place_of_one_that_overlaps_it(site: Site, before: str) -> None:
+    port, api = free_port(), free_port()
+    after = {"127.0.0.1:{}": ":{}", ":{}": "127.0.0.1:{}"}[before]
+    risk = {"expose_to_network_without_authentication": True}
+
+    def config(form: str) -> ServerConfig:
+        listen = {"listen_addr": form.format(api), **risk}
+        return site.server(server={"listen_addr": form.format(port)}, api=listen)
+
+    async with serving(site, config(before)) as running:
+        await running.change(config(after))
+        assert accepts(port)
+        assert await running.status(APP, api) == 404
+        await running.change(config(before))
+        assert accepts(port)
+        assert await running.status(APP, api) == 404
+    assert not accepts(port)
+
+
+@pytest.mark.parametrize("section", ["server", "api"])
+async def test_an_address_that_is_taken_changes_nothing(
+    running: RunningServer, site: Site, configured: list[Logging], section: str
+) -> None:
+    other = free_port()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        addresses = {"server": f"127.0.0.1:{other}", "api": f"127.0.0.1:{other}"}
+        addresses[section] = f"127.0.0.1:{taken.getsockname()[1]}"
+        wanted = site.server(logging={"level": "debug"}, **{key: {"listen_addr": at} for key, at in addresses.items()})
+        with pytest.raises(SetupError, match=rf"{section}\.listen_addr: cannot listen on .*in use"):
+            await running.change(wanted)
+    assert not accepts(other)
+    assert accepts(site.tunnel_port)
+    assert await running.status(APP) == 404
     assert configured == []
 
 
-@pytest.mark.parametrize("data", [{}, {"server": {"cert_file": "other.crt"}}])
-def test_certificates_are_renewed_at_once(configured: list[Logging], data: dict[str, object]) -> None:
-    new, door = config(**data), Door()
-    assert applied(new, between(config(), new, files=[] if data else ["server.crt"]), door) == []
-    assert door.renewed == [new.server]
+async def test_an_edge_that_refuses_changes_nothing(
+    running: RunningServer, site: Site, configured: list[Logging], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(edge: Edge, config: ServerConfig) -> None:
+        raise CaddyError("no")
+
+    monkeypatch.setattr(Edge, "apply", refuse)
+    port = free_port()
+    with pytest.raises(CaddyError):
+        await running.change(site.server(api={"listen_addr": f"127.0.0.1:{port}"}, logging={"level": "debug"}))
+    assert [one.level for one in configured] == ["debug", "info"], "the log is as before"
+    assert not accepts(port)
+    assert await running.status(APP) == 404
 
 
-def test_a_certificate_that_cannot_be_used_is_refused_before_anything_changes(configured: list[Logging]) -> None:
-    new = config(logging={"level": "debug"})
-    with pytest.raises(PkiError, match="not of this key"):
-        applied(new, between(config(), new, files=["server.crt"]), Door(PkiError("not of this key")))
-    assert configured == []
-
-
-def test_a_log_that_cannot_be_opened_is_refused() -> None:
-    new = config(logging={"output": "/dev/null/x"})
+async def test_a_log_that_cannot_be_opened_changes_nothing(running: RunningServer, site: Site) -> None:
+    port = free_port()
     with pytest.raises(SetupError, match="cannot open the log file"):
-        applied(new, between(config(), new))
+        await running.change(
+            site.server(logging={"output": "/dev/null/x"}, server={"listen_addr": f"127.0.0.1:{port}"})
+        )
+    assert not accepts(port)
+    assert accepts(site.tunnel_port)
+
+
+async def test_a_certificate_that_cannot_be_used_changes_nothing(
+    running: RunningServer, site: Site, configured: list[Logging]
+) -> None:
+    with pytest.raises(PkiError, match="cannot be used together"):
+        await running.change(
+            site.server(server={"key_file": str(site.folder / "home.key")}, logging={"level": "debug"})
+        )
+    assert configured == []
+
+
+async def test_certificates_are_renewed_at_once(running: RunningServer, site: Site) -> None:
+    before = (site.folder / "server.crt").read_bytes()
+    site.issue()
+    assert before != (site.folder / "server.crt").read_bytes()
+    assert await running.change(site.server(), str(site.folder / "server.crt")) == []
+    async with dialling(site.agent({"hostname": APP, "backend": "127.0.0.1:9"})):
+        await eventually(lambda: is_known(running), "an agent connects")
+
+
+async def is_known(running: RunningServer) -> bool:
+    return await running.status(APP) == 502
+
+
+async def test_whom_the_api_believes(running: RunningServer, site: Site) -> None:
+    """A proxy that is not believed speaks http, so its client is sent to https."""
+    forwarded = [("X-Forwarded-Proto", "https")]
+    async with (
+        dialling(site.agent({"hostname": APP, "backend": "127.0.0.1:9"})),
+        await running.open(APP) as client,
+    ):
+        await eventually(lambda: is_known(running), "the service is published")
+        await running.change(site.server(api={"trusted_proxies": ["192.0.2.1"]}, caddy={"https_port": 8843}))
+        answer = await client.get("/", *forwarded)
+        assert (answer.status, answer.get("location")) == (301, f"https://{APP}:8843/")
+        await running.change(site.server())
+        assert (await client.get("/", *forwarded)).status == 502
+
+
+async def test_grants_change(running: RunningServer, site: Site) -> None:
+    async with dialling(site.agent({"hostname": APP, "backend": "127.0.0.1:9"})):
+        await eventually(lambda: is_known(running), "the service is published")
+        assert await running.change(site.server(grants={"home": ["other.example.com"]})) == []
+        assert await running.status(APP) == 404
+        await running.change(site.server(grants={}, unsafe_agents_may_claim_any_host=True))
+        assert await running.status(APP) == 502
+
+
+async def test_what_needs_a_restart_is_said_and_the_rest_applies(
+    running: RunningServer, site: Site, configured: list[Logging]
+) -> None:
+    new = site.server(caddy={"mode": "managed", "http_port": 0}, logging={"level": "debug"}, state={"dir": "/x"})
+    assert await running.change(new) == ["caddy.mode: for a restart", "state.dir: for a restart"]
+    assert configured == [new.logging]

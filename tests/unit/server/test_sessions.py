@@ -94,6 +94,20 @@ async def test_a_session_ends_with_its_certificate() -> None:
     assert front.pair.server.session.phase is Phase.CLOSED
 
 
+async def test_a_session_that_goes_away_may_end_what_it_has_begun_where_there_is_a_newer_certificate() -> None:
+    front = Governed(HOST)
+    front.member.link.close_session = front.pair.server.session.close  # type: ignore[method-assign]
+    front.member.ends = 1000.0
+    front.registry.retire(front.member)
+    newer = front.registry.join("home", front.member.link)
+    newer.ends = 2000.0
+    front.sessions.expire(1000.0)
+    assert front.pair.server.session.phase is Phase.OPEN
+    front.registry.leave(newer)
+    front.sessions.expire(1000.0)
+    assert front.pair.server.session.phase is Phase.CLOSED
+
+
 async def test_sessions_are_listed_by_agent() -> None:
     front = Governed(HOST)
     front.member.serial, front.member.ends = "1f", 2000.5

@@ -1,0 +1,304 @@
+"""Tests of zerotrust.agent.app: what a new configuration changes, against a real server in the same process."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tests.kits.client import Client
+from tests.kits.ports import closed_port, free_port
+from tests.kits.site import Backend, RunningAgent, RunningServer, Site, dialling, serving
+from tests.kits.waiting import eventually
+from zerotrust.agent import app
+from zerotrust.errors import PkiError, SetupError
+from zerotrust.model.agent import AgentConfig
+from zerotrust.model.logging import Logging
+from zerotrust.pki.files import create_authority, issue_agent
+from zerotrust.server.registry import Registry
+from zerotrust.telemetry import logs
+from zerotrust.tunnel.session import Session
+
+pytestmark = pytest.mark.anyio
+
+ONE, TWO = "one.example.com", "two.example.com"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    return Site(tmp_path_factory.mktemp("site"))
+
+
+class Scene:
+    """A server, an agent that publishes ONE and TWO, and a backend for each."""
+
+    running: RunningAgent
+
+    def __init__(self, site: Site, server: RunningServer, first: Backend, second: Backend) -> None:
+        self.site = site
+        self.server = server
+        self.first = first
+        self.second = second
+
+    def config(self, *hosts: str, **sections: Any) -> AgentConfig:
+        return self.site.agent(*(self.service(host) for host in hosts), **sections)
+
+    def service(self, host: str, backend: Backend | None = None, **keys: Any) -> dict[str, Any]:
+        backend = backend or (self.first if host == ONE else self.second)
+        return {
+            "hostname": host,
+            "listen_on": "both",
+            "http_redirect": False,
+            "backend": f"127.0.0.1:{backend.port}",
+            **keys,
+        }
+
+    async def change(self, config: AgentConfig, *files: str) -> list[str]:
+        return await self.running.change(config, *files)
+
+    async def body(self, host: str) -> str:
+        async with await self.server.open(host) as client:
+            response = await client.get("/")
+            return response.body.decode() if response.status == 200 else str(response.error_code)
+
+    async def waiting(self, host: str = ONE) -> Client:
+        """A client whose request is at the backend, which waits for `go`."""
+        client = await self.server.open(host)
+        before = self.first.waiting
+        await client.send_head("GET", "/wait")
+        await eventually(lambda: self.first.waiting > before, "the request is under way")
+        return client
+
+    async def upgraded(self, host: str = ONE) -> Client:
+        client = await self.server.open(host)
+        assert (await client.upgrade("/")).status == 101
+        assert await echoes(client)
+        return client
+
+    @property
+    def registry(self) -> Registry:
+        return self.server.server._door._registry
+
+    def sessions(self) -> list[Session]:
+        return [member.link.session for member in self.registry.members]
+
+
+async def echoes(client: Client) -> bool:
+    await client.send(b"hello")
+    return await client.read_exactly(5) == b"hello"
+
+
+@pytest.fixture
+async def scene(site: Site) -> AsyncIterator[Scene]:
+    async with Backend("first").listening() as first, Backend("second").listening() as second, serving(site) as server:
+        made = Scene(site, server, first, second)
+        async with dialling(made.config(ONE, TWO)) as agent:
+            made.running = agent
+
+            async def published() -> bool:
+                return [await made.body(host) for host in (ONE, TWO)] == ["first", "second"]
+
+            await eventually(published, "both services are published")
+            yield made
+
+
+# Services
+
+
+async def test_services_come_change_and_go(scene: Scene) -> None:
+    assert await scene.change(scene.config(TWO)) == []
+    await eventually(lambda: is_body(scene, ONE, "unknown_host"), "it is taken back", 2)
+    await scene.change(scene.site.agent(scene.service(ONE, scene.second), scene.service(TWO)))
+    await eventually(lambda: is_body(scene, ONE, "second"), "it is back, with another backend", 2)
+
+
+async def is_body(scene: Scene, host: str, body: str) -> bool:
+    return await scene.body(host) == body
+
+
+async def test_what_a_removed_service_has_begun_ends_well(scene: Scene) -> None:
+    waiting, other = await scene.waiting(), await scene.upgraded(TWO)
+    await scene.change(scene.config(TWO))
+    await eventually(lambda: is_body(scene, ONE, "unknown_host"), "new requests are refused", 2)
+    scene.first.go.set()
+    assert (await waiting.read_response()).body == b"first"
+    assert await echoes(other)
+    for client in (waiting, other):
+        client.abort()
+
+
+async def test_what_does_not_end_in_time_is_ended(scene: Scene) -> None:
+    waiting, socket, other = await scene.waiting(), await scene.upgraded(), await scene.upgraded(TWO)
+    begun_at = asyncio.get_running_loop().time()
+    await scene.change(scene.config(TWO, hot_reload={"drain_timeout": "2s"}))
+    assert await echoes(socket)
+    assert (await waiting.read_response()).error_code == "service_gone"
+    assert 2 <= asyncio.get_running_loop().time() - begun_at < 4
+    await socket.wait_end()
+    assert await echoes(other), "that of another service goes on"
+    for client in (waiting, socket, other):
+        client.abort()
+
+
+async def test_the_time_by_its_original_name(scene: Scene) -> None:
+    socket = await scene.upgraded()
+    await scene.change(scene.config(TWO, hot_reload={"graceful_timeout": 0}))
+    assert await socket.wait_end() < 3
+    socket.abort()
+
+
+async def test_a_change_that_keeps_the_upstream_ends_nothing(scene: Scene) -> None:
+    socket, moved = await scene.upgraded(), await scene.upgraded(TWO)
+    changed = scene.service(ONE, timeout="7s")
+    await scene.change(
+        scene.site.agent(changed, scene.service(TWO, scene.first), hot_reload={"drain_timeout": 0}),
+    )
+    await moved.wait_end()
+    assert await echoes(socket)
+    for client in (socket, moved):
+        client.abort()
+
+
+# Connections
+
+
+async def test_new_certificates_take_effect_beside_what_runs(scene: Scene) -> None:
+    waiting, socket = await scene.waiting(), await scene.upgraded()
+    (before,) = scene.sessions()
+    scene.site.issue()
+    assert await scene.change(scene.config(ONE, TWO), str(scene.site.folder / "home.crt")) == []
+    old, new = scene.sessions()
+    assert old is before
+    assert len(old.streams) == 2
+    assert await scene.body(ONE) == "first"
+    assert len(old.streams) == 2 and not new.streams, "it went over the new one"
+    scene.first.go.set()
+    assert (await waiting.read_response()).body == b"first"
+    assert await echoes(socket)
+    socket.abort()
+    await eventually(lambda: scene.sessions() == [new], "the old session ends with its last stream", 5)
+    assert await scene.body(ONE) == "first"
+    waiting.abort()
+
+
+async def test_no_request_fails_while_sessions_change(scene: Scene) -> None:
+    bodies: list[str] = []
+    done = asyncio.Event()
+
+    async def ask() -> None:
+        async with await scene.server.open(ONE) as client:
+            while not done.is_set():
+                bodies.append((await client.get("/")).body.decode())
+
+    asking = [asyncio.create_task(ask()) for _ in range(4)]
+    for _ in range(10):
+        await scene.change(scene.config(ONE, TWO), str(scene.site.folder / "home.crt"))
+    done.set()
+    await asyncio.gather(*asking)
+    assert set(bodies) == {"first"}
+    await eventually(lambda: len(scene.sessions()) == 1, "one session is left", 5)
+
+
+async def test_another_address(scene: Scene) -> None:
+    port = free_port()
+    socket = await scene.upgraded()
+    await scene.server.change(scene.site.server(server={"listen_addr": f"127.0.0.1:{port}"}))
+    await scene.change(scene.config(ONE, TWO, server={"address": f"127.0.0.1:{port}"}))
+    assert len(scene.sessions()) == 2
+    assert await scene.body(ONE) == "first"
+    assert await echoes(socket)
+    socket.abort()
+
+
+async def test_a_server_that_cannot_be_reached_changes_nothing(scene: Scene) -> None:
+    with pytest.raises(SetupError, match=r"server\.address: cannot connect to 127\.0\.0\.1:\d+: connection refused"):
+        await scene.change(scene.config(TWO, server={"address": f"127.0.0.1:{closed_port()}"}))
+    assert await scene.body(ONE) == "first"
+    assert len(scene.sessions()) == 1
+
+
+async def test_a_server_that_refuses_changes_nothing(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> None:
+    foreign = tmp_path_factory.mktemp("foreign")
+    create_authority(foreign)
+    issue_agent(foreign, "home")
+    own = {"cert": str(foreign / "home.crt"), "key": str(foreign / "home.key")}
+    with pytest.raises(SetupError, match=r"server\.address: 127\.0\.0\.1:\d+ refused: .*; its log says why"):
+        await scene.change(scene.config(TWO, server=own))
+    assert await scene.body(ONE) == "first"
+
+
+async def test_a_server_that_does_not_answer_changes_nothing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "PUBLISH_TIMEOUT", 0.0)
+    with pytest.raises(SetupError, match="it did not answer for all services in 0 s"):
+        await scene.change(scene.config(TWO), str(scene.site.folder / "ca.crt"))
+    assert await scene.body(ONE) == "first"
+    await eventually(lambda: len(scene.sessions()) == 1, "what was begun is given up", 5)
+
+
+async def test_a_log_that_cannot_be_opened_changes_nothing(scene: Scene) -> None:
+    config = scene.config(TWO, logging={"output": "/dev/null/x"})
+    with pytest.raises(SetupError, match="cannot open the log file"):
+        await scene.change(config, str(scene.site.folder / "home.crt"))
+    await eventually(lambda: len(scene.sessions()) == 1, "the new session is given up", 5)
+    assert await scene.body(ONE) == "first"
+
+
+async def test_the_certificate_of_another_changes_nothing(scene: Scene) -> None:
+    with pytest.raises(PkiError, match=r'is the certificate of "home", but the configuration says agent\.id "away"'):
+        await scene.change(scene.config(TWO, agent={"id": "away"}))
+    assert await scene.body(ONE) == "first"
+
+
+async def test_the_log_changes(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Logging] = []
+    monkeypatch.setattr(logs, "configure", calls.append)
+    assert await scene.change(scene.config(ONE, TWO, logging={"level": "error"})) == []
+    assert [one.level for one in calls] == ["error"]
+    assert len(scene.sessions()) == 1, "no new connection for that"
+
+
+async def test_who_is_not_connected_dials_the_new_address_at_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "BACK_OFF_FIRST", 1e6)
+    monkeypatch.setattr(app, "BACK_OFF_MOST", 1e6)
+    async with Backend("first").listening() as first, serving(site) as server:
+        service = {"hostname": ONE, "backend": f"127.0.0.1:{first.port}", "http_redirect": False}
+        async with dialling(site.agent(service, server={"address": f"127.0.0.1:{closed_port()}"})) as agent:
+            scene = Scene(site, server, first, first)
+            scene.running = agent
+            await asyncio.sleep(0.1)
+            assert not scene.sessions()
+            await scene.change(site.agent(service))
+            await eventually(lambda: len(scene.sessions()) == 1, "it has connected", 5)
+
+
+async def test_who_was_superseded_stays_away(scene: Scene) -> None:
+    async with dialling(scene.config(ONE)):
+        (before,) = scene.sessions()
+
+        async def newer() -> bool:
+            return len(found := scene.sessions()) == 1 and found[0] is not before
+
+        await eventually(newer, "the second process took over", 5)
+        (newest,) = scene.sessions()
+        for _ in range(10):
+            await asyncio.sleep(0.1)
+            assert scene.sessions() == [newest]
+
+
+# What is counted
+
+
+async def test_a_restart_forgives_nobody(scene: Scene) -> None:
+    limited = scene.service(ONE, routes=[{"handle": [{"type": "rate_limit", "config": {"rate": "2/hour"}}]}])
+    await scene.change(scene.site.agent(limited))
+    async with await scene.server.open(ONE) as client:
+        assert [(await client.get("/")).status for _ in range(3)] == [200, 200, 429]
+        await scene.running.agent.close()
+        await eventually(lambda: not scene.sessions(), "the agent has gone")
+        async with dialling(scene.site.agent(limited)):
+
+            async def served() -> int:
+                status = (await client.get("/")).status
+                return status if status != 503 else 0
+
+            assert await eventually(served, "it is back") == 429
