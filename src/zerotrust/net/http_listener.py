@@ -1,6 +1,8 @@
 """Listening addresses for HTTP/1.1, and the connections that were accepted there."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from zerotrust.net.flush import Flusher
 from zerotrust.net.http_server import SWEEP, HttpServerConnection, RequestHandler
@@ -20,8 +22,22 @@ class HttpListener:
         self._connections: set[HttpServerConnection] = set()
         self._sweeping = tasks.spawn(self._sweep(), "sweep connections")
 
-    async def listen(self, address: str, *, key: str, beside: Listening | None = None) -> PlainListening:
-        """Accept connections at an address, as `listen_plain`.
+    @asynccontextmanager
+    async def listen(self, address: str, *, key: str) -> AsyncIterator[Listening]:
+        """Accept connections at an address that stays while the context lasts, which then ends them.
+
+        Raises:
+            SetupError: the address can't be used; `key` names it in the configuration.
+        """
+        listening = await self.bind(address, key=key)
+        try:
+            yield listening
+        finally:
+            await listening.close()
+            self.close()
+
+    async def bind(self, address: str, *, key: str, beside: Listening | None = None) -> PlainListening:
+        """Accept connections at an address, as `listen_plain`, until that is closed; `close` is still needed then.
 
         Raises:
             SetupError: the address can't be used; `key` names it in the configuration.

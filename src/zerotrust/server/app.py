@@ -171,7 +171,7 @@ class Server:
 
 
 async def _listen_plain(listener: HttpListener, key: str, address: str, beside: Listening | None) -> Listening:
-    return await listener.listen(address, key=key, beside=beside)
+    return await listener.bind(address, key=key, beside=beside)
 
 
 def _grants(config: ServerConfig) -> list[tuple[str, str]]:
