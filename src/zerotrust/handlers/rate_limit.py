@@ -1,57 +1,41 @@
 """`rate_limit`: who asks too often is told to wait.
 
-The generic cell rate algorithm (ITU-T I.371): for each key one time is kept, at which the next request would be on time
-if requests came at the rate. A request may come early by as much as a burst allows. It says the same as a token bucket
-and needs no refilling. The fields of the response are those of draft-ietf-httpapi-ratelimit-headers-10.
-
-A key that is forgotten, because 65,536 others were seen since, begins anew.
+The fields of the response are those of draft-ietf-httpapi-ratelimit-headers-10.
 """
 
 import hashlib
 import ipaddress
 import math
 from functools import lru_cache
-from typing import Final
 
+from zerotrust.handlers.cell_rate import CellRate
 from zerotrust.handlers.edits import Edit
 from zerotrust.handlers.protocol import Answer, Request
-from zerotrust.handlers.recency import Recency
 from zerotrust.model.handler_settings import RateLimitConfig
 from zerotrust.model.rates import parse_rate
 from zerotrust.route.match import values_of
-
-MAX_KEYS: Final = 65536
-_TOLERANCE: Final = 1e-9
 
 
 class RateLimit:
     """Counts requests by key."""
 
-    __slots__ = ("_expected", "_field", "_interval", "_of_service", "_policy", "_tolerance")
+    __slots__ = ("_field", "_of_service", "_policy", "_rate")
 
     def __init__(self, config: RateLimitConfig) -> None:
         count, seconds = parse_rate(config.rate)
-        burst = config.burst or count
-        self._interval = seconds / count
-        self._tolerance = self._interval * burst
+        self._rate = CellRate(count, seconds, config.burst)
         self._policy = b'RateLimit-Policy: "default";q=%d;w=%d\r\n' % (count, seconds)
         self._of_service = config.key == "service"
         self._field = config.key.removeprefix("header:").lower().encode() if ":" in config.key else None
-        self._expected: Recency[float] = Recency(MAX_KEYS)
 
     def request(self, request: Request, now: float) -> Answer | None:
-        key = self._key(request)
-        expected = self._expected.get(key, now) or now
-        following = expected + self._interval
-        early = following - now
-        if early > self._tolerance + _TOLERANCE:
-            wait = max(1, math.ceil(early - self._tolerance))
+        early = self._rate.take(self._key(request), now)
+        wait = self._rate.wait(early)
+        if wait:
             lines = b"Retry-After: %d\r\n%b%b" % (wait, self._policy, _state(0, wait))
             return Answer(429, lines, code="rate_limited", message=f"too many requests; try again in {wait} s")
-        self._expected.put(key, following, until=following)
-        left = int((self._tolerance - early + _TOLERANCE) / self._interval)
         request.response_edits.append(Edit(b"ratelimit-policy", self._policy, True))
-        request.response_edits.append(Edit(b"ratelimit", _state(left, math.ceil(early)), True))
+        request.response_edits.append(Edit(b"ratelimit", _state(self._rate.left(early), math.ceil(early)), True))
         return None
 
     def _key(self, request: Request) -> bytes:

@@ -30,6 +30,7 @@ def find(session: Session, serial: str) -> Certificate | None:
     return session.get(Certificate, serial)
 
 
-def forget(session: Session, *, ended_before: int) -> int:
-    """Remove those that ended before; how many. That they were issued stays in the audit."""
-    return changed(session, delete(Certificate).where(Certificate.not_after < ended_before))
+def forget(session: Session, agent_id: str, *, ended_before: int) -> int:
+    """Remove those of an agent that ended before; how many. That they were issued stays in the audit."""
+    statement = delete(Certificate).where(Certificate.agent_id == agent_id, Certificate.not_after < ended_before)
+    return changed(session, statement)

@@ -1,9 +1,8 @@
 """Rows of `grants`: patterns as `route.grants.parse_pattern` returns them."""
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from zerotrust.state.changes import changed
 from zerotrust.state.tables import Grant
 
 
@@ -16,9 +15,15 @@ def add(session: Session, agent_id: str, pattern: str, *, now: int) -> bool:
     return True
 
 
-def remove(session: Session, agent_id: str, pattern: str) -> bool:
-    """Take a grant back; False where there was none."""
-    return changed(session, delete(Grant).where(Grant.agent_id == agent_id, Grant.pattern == pattern)) == 1
+def find(session: Session, agent_id: str, pattern: str) -> Grant | None:
+    """The grant, where there is one."""
+    return session.get(Grant, (agent_id, pattern))
+
+
+def remove(session: Session, grant: Grant) -> None:
+    """Take a grant back."""
+    session.delete(grant)
+    session.flush()
 
 
 def listed(session: Session, agent_id: str | None = None) -> list[Grant]:

@@ -50,15 +50,19 @@ def listed(session: Session, agent_id: str | None = None) -> list[Revocation]:
     return list(session.scalars(query if agent_id is None else query.where(Revocation.agent_id == agent_id)))
 
 
-def load(session: Session, *, now: int) -> Revoked:
-    """What to hold handshakes against from now on; certificates that have ended need no revocation."""
-    rows = list(session.scalars(select(Revocation).where(or_(Revocation.until.is_(None), Revocation.until > now))))
+def load(session: Session, *, now: int, agent_id: str | None = None) -> Revoked:
+    """What to hold handshakes against from now on, of all agents or of one.
+
+    Certificates that have ended need no revocation.
+    """
+    query = select(Revocation).where(or_(Revocation.until.is_(None), Revocation.until > now))
+    rows = list(session.scalars(query if agent_id is None else query.where(Revocation.agent_id == agent_id)))
     return Revoked(
         agents=frozenset(row.agent_id for row in rows if row.serial == WHOLE_AGENT),
         serials=frozenset((row.agent_id, row.serial) for row in rows if row.serial != WHOLE_AGENT),
     )
 
 
-def forget(session: Session, *, ended_before: int) -> int:
-    """Remove those of certificates that ended before; how many."""
-    return changed(session, delete(Revocation).where(Revocation.until < ended_before))
+def forget(session: Session, agent_id: str, *, ended_before: int) -> int:
+    """Remove those of an agent's certificates that ended before; how many."""
+    return changed(session, delete(Revocation).where(Revocation.agent_id == agent_id, Revocation.until < ended_before))

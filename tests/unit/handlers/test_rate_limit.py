@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.handlers.asking import policy, request, returned, run
+from zerotrust.handlers.cell_rate import MAX_KEYS
 from zerotrust.handlers.policy import Policy
-from zerotrust.handlers.rate_limit import MAX_KEYS, RateLimit, network_of
+from zerotrust.handlers.rate_limit import RateLimit, network_of
 from zerotrust.model.handler_settings import RateLimitConfig
 
 
@@ -124,10 +125,10 @@ def test_memory_is_bounded_whatever_the_keys() -> None:
     assert handler.request(request(f"k: {giant}"), 0) is None
     answer = handler.request(request(f"k: {giant}"), 0)
     assert answer is not None and answer.status == 429
-    assert all(len(key) <= 17 for key in handler._expected._entries)
+    assert all(len(key) <= 17 for key in handler._rate._expected._entries)
     for number in range(MAX_KEYS + 10):
-        handler._expected.put(b"%d" % number, 1.0, until=1.0)
-    assert len(handler._expected) == MAX_KEYS
+        handler._rate._expected.put(b"%d" % number, 1.0, until=1.0)
+    assert len(handler._rate._expected) == MAX_KEYS
 
 
 @pytest.mark.parametrize("client", [b"", b"\xff", b"203.0.113.9:80", b"unix"])

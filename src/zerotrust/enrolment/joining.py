@@ -1,0 +1,158 @@
+"""How a machine becomes an agent, and stays one: a certificate for a token, and a new one for the one that it has."""
+
+import datetime
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from sqlalchemy.orm import Session
+
+from zerotrust.enrolment.records import KEPT, agent_name, refuse, seconds
+from zerotrust.enrolment.tokens import digest_of
+from zerotrust.errors import AgentRevoked, EnrolmentRefused, TokenExpired, TokenUnknown, TokenUsed
+from zerotrust.pki.issuer import Issued
+from zerotrust.state import agents, audit, certificates, grants, revocations, tokens
+from zerotrust.state.tables import JoinToken
+
+_REVOKED: Final = "this agent was revoked; ask whoever runs the server"
+
+
+class Issuer(Protocol):
+    """Whoever signs (pki.issuer.Issuer)."""
+
+    def issue_agent(
+        self, agent_id: str, csr_pem: bytes, lifetime: datetime.timedelta, now: datetime.datetime
+    ) -> Issued:
+        """A certificate that names the agent, for the key of the request.
+
+        Raises:
+            CsrRefused: the request will not do.
+            PkiError: the issuer can't.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Joined:
+    """A certificate for an agent, and what it may serve."""
+
+    agent_id: str
+    chain_pem: bytes
+    serial: str
+    not_after: datetime.datetime
+    patterns: list[str]
+
+
+def join(  # noqa: PLR0913 - what a stranger brings, and what we add
+    session: Session,
+    issuer: Issuer,
+    *,
+    token: str,
+    csr_pem: bytes,
+    lifetime: datetime.timedelta,
+    client: str,
+    now: datetime.datetime,
+    record_unknown: bool = True,
+) -> Joined:
+    """Use a token up, and issue the certificate of its agent. Of two that join with one token, one does.
+
+    Who holds a real token is told what became of it: that tells nobody anything who does not.
+
+    Args:
+        client: the address of whoever asks, for the audit.
+        record_unknown: false where strangers have filled the audit enough (`attempts.Attempts.admit`).
+
+    Raises:
+        TokenUnknown, TokenUsed, TokenExpired, AgentRevoked, CsrRefused: refused, and recorded.
+        PkiError: the issuer can't sign; the token stays good.
+    """
+    row = tokens.by_digest(session, digest_of(token))
+    if row is None:
+        unknown = TokenUnknown("this token is not known here; check that the line is whole, and for this server")
+        if not record_unknown:
+            raise unknown
+        refuse(session, unknown, action="join.refused", actor=client, now=now)
+    name, about = row.agent_id, {"token": row.number}
+    try:
+        _spend(session, row, now)
+        issued = issuer.issue_agent(name, csr_pem, lifetime, now)
+    except EnrolmentRefused as error:
+        refuse(session, error, action="join.refused", actor=client, agent=name, details=about, now=now)
+    _remember(session, name, issued, now)
+    agents.ensure(session, name, now=seconds(now)).joined_at = seconds(now)
+    for pattern in row.patterns:
+        grants.add(session, name, pattern, now=seconds(now))
+    details: audit.Details = {**about, **_said(issued), "hosts": row.patterns}
+    audit.append(session, at=seconds(now), actor=client, action="agent.joined", agent=name, details=details)
+    return _joined(session, name, issued)
+
+
+def renew(
+    session: Session,
+    issuer: Issuer,
+    *,
+    agent_id: str,
+    serial: str,
+    csr_pem: bytes,
+    lifetime: datetime.timedelta,
+    now: datetime.datetime,
+) -> Joined:
+    """A new certificate for an agent that has shown the one it has; that one stays good until its end.
+
+    Args:
+        agent_id, serial: of the certificate that the session was authenticated with.
+
+    Raises:
+        AgentRevoked, CsrRefused: refused, and recorded.
+        PkiError: the issuer can't sign.
+    """
+    name, actor = agent_name(agent_id), f"agent {agent_id}"
+    agents.ensure(session, name, now=seconds(now))
+    try:
+        if revocations.load(session, agent_id=name, now=seconds(now)).refuses(name, serial):
+            raise AgentRevoked(_REVOKED)
+        issued = issuer.issue_agent(name, csr_pem, lifetime, now)
+    except EnrolmentRefused as error:
+        about = {"serial": serial}
+        refuse(session, error, action="renewal.refused", actor=actor, agent=name, details=about, now=now)
+    _remember(session, name, issued, now)
+    details = {"before": serial, **_said(issued)}
+    audit.append(session, at=seconds(now), actor=actor, action="certificate.renewed", agent=name, details=details)
+    return _joined(session, name, issued)
+
+
+def _spend(session: Session, token: JoinToken, now: datetime.datetime) -> None:
+    """Use the token up, or raise why not. The update alone decides: whoever else sees the token, it is used once."""
+    spent = tokens.spend(session, token.number, now=seconds(now))
+    if spent and revocations.find(session, token.agent_id) is None:
+        return
+    if spent:
+        raise AgentRevoked(_REVOKED)
+    if token.cancelled_at is not None:
+        raise TokenUnknown("this token was cancelled; ask for a new one")
+    if token.used_at is None:
+        raise TokenExpired("this token's time is over; ask for a new one")
+    used = datetime.datetime.fromtimestamp(token.used_at, datetime.UTC)
+    raise TokenUsed(
+        f"this token was used already, on {used:%Y-%m-%d at %H:%M:%S} UTC; if that was not you, have the agent revoked "
+        "and ask for a new token"
+    )
+
+
+def _remember(session: Session, agent_id: str, issued: Issued, now: datetime.datetime) -> None:
+    long_ago = seconds(now - KEPT)
+    certificates.forget(session, agent_id, ended_before=long_ago)
+    revocations.forget(session, agent_id, ended_before=long_ago)
+    certificates.add(session, agent_id, issued.serial, not_after=seconds(issued.not_after), now=seconds(now))
+
+
+def _said(issued: Issued) -> dict[str, str | int]:
+    return {"serial": issued.serial, "not_after": seconds(issued.not_after)}
+
+
+def _joined(session: Session, agent_id: str, issued: Issued) -> Joined:
+    return Joined(
+        agent_id=agent_id,
+        chain_pem=issued.chain_pem,
+        serial=issued.serial,
+        not_after=issued.not_after,
+        patterns=[grant.pattern for grant in grants.listed(session, agent_id)],
+    )

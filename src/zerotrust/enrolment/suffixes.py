@@ -1,0 +1,26 @@
+"""A warning for wildcards that are wider than anybody's own domain: `*.co.uk`, `*.github.io`.
+
+By the public suffix list (publicsuffix.org), as the library carries it: nothing is fetched. Names below a top-level
+domain that nobody has registered, such as `*.lan`, are their owner's affair.
+"""
+
+from functools import cache
+from typing import Final
+
+from publicsuffixlist import PublicSuffixList
+
+_OWN: Final = "home.arpa"
+"""Listed, but every home has its own (RFC 8375)."""
+
+
+def warning(pattern: str) -> str | None:
+    """What is to be thought about before this pattern is granted; None where nothing is."""
+    name = pattern.removeprefix("*.")
+    if name in (pattern, _OWN) or _suffixes().publicsuffix(name) != name:
+        return None
+    return f'"{pattern}" is for the domains of everybody under the public suffix "{name}"; grant *.YOUR-DOMAIN.{name}'
+
+
+@cache
+def _suffixes() -> PublicSuffixList:
+    return PublicSuffixList(accept_unknown=False)
