@@ -1,8 +1,15 @@
 """Sessions of agents, judged anew while requests run, cut off, and listed."""
 
+import asyncio
+import logging
+from collections.abc import Iterator
+
 import pytest
+import structlog
 
 from tests.unit.server.front import Front
+from tests.unit.server.schedules import World
+from zerotrust.net.flush import Flusher
 from zerotrust.server.admission import Admission
 from zerotrust.server.sessions import MAX_REASONS_BYTES, Cut, Sessions, answer, shortened
 from zerotrust.tunnel.codes import KIND_TUNNEL
@@ -12,6 +19,7 @@ from zerotrust.tunnel.session import Phase
 pytestmark = pytest.mark.anyio
 
 HOST = "app.example.com"
+SCHEDULES = 10_000
 
 
 class Governed(Front):
@@ -125,3 +133,22 @@ async def test_many_reasons_fit_into_one_message() -> None:
     front.pair.pump()
     assert front.pair.server.session.phase is Phase.OPEN
     assert len(front.told[1]) == 256
+
+
+@pytest.fixture
+def silent() -> Iterator[None]:
+    """A third of the time would go to the log's lines."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.usefixtures("silent")
+async def test_whom_a_lookup_finds_may_be_found() -> None:
+    flusher = Flusher(asyncio.get_running_loop())
+    for seed in range(SCHEDULES):
+        try:
+            World(seed, flusher).run()
+        except AssertionError as error:
+            raise AssertionError(f"schedule {seed}: {error}") from error
