@@ -7,6 +7,8 @@ client could say `X_User` where a configuration sets `X-User`, and a backend wou
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
+from zerotrust.route.match import folded
+
 _OF_THE_CONTENT: Final = frozenset(
     (
         b"cache-control",
@@ -37,17 +39,17 @@ class Edit(NamedTuple):
 
 def set_field(name: str, values: Sequence[str]) -> Edit:
     """The field has these values and no others."""
-    return Edit(_folded(name.encode()), _lines(name, values), True)
+    return Edit(folded(name.encode()), _lines(name, values), True)
 
 
 def add_field(name: str, values: Sequence[str]) -> Edit:
     """The field has these values too."""
-    return Edit(_folded(name.encode()), _lines(name, values), False)
+    return Edit(folded(name.encode()), _lines(name, values), False)
 
 
 def delete_field(name: str) -> Edit:
     """There is no such field."""
-    return Edit(_folded(name.encode()), b"", True)
+    return Edit(folded(name.encode()), b"", True)
 
 
 def edit_lines(lines: bytes, edits: Iterable[Edit]) -> bytes:
@@ -55,7 +57,7 @@ def edit_lines(lines: bytes, edits: Iterable[Edit]) -> bytes:
     rows = lines.splitlines(True)
     for name, added, replaces in edits:
         if replaces:
-            rows = [row for row in rows if _folded(row.partition(b":")[0]) != name]
+            rows = [row for row in rows if folded(row.partition(b":")[0]) != name]
         if added:
             rows += added.splitlines(True)
     return b"".join(rows)
@@ -84,7 +86,3 @@ def edit_block(block: bytes, edits: Sequence[Edit]) -> bytes:
 
 def _lines(name: str, values: Sequence[str]) -> bytes:
     return b"".join(b"%b: %b\r\n" % (name.encode(), value.encode()) for value in values)
-
-
-def _folded(name: bytes) -> bytes:
-    return name.lower().replace(b"_", b"-")

@@ -13,7 +13,7 @@ from zerotrust.handlers.edits import Edit
 from zerotrust.handlers.protocol import Answer, Request
 from zerotrust.model.handler_settings import RateLimitConfig
 from zerotrust.model.rates import parse_rate
-from zerotrust.route.match import values_of
+from zerotrust.route.match import folded, values_of
 
 
 class RateLimit:
@@ -26,7 +26,7 @@ class RateLimit:
         self._rate = CellRate(count, seconds, config.burst)
         self._policy = b'RateLimit-Policy: "default";q=%d;w=%d\r\n' % (count, seconds)
         self._of_service = config.key == "service"
-        self._field = config.key.removeprefix("header:").lower().encode() if ":" in config.key else None
+        self._field = folded(config.key.removeprefix("header:").encode()) if ":" in config.key else None
 
     def request(self, request: Request, now: float) -> Answer | None:
         early = self._rate.take(self._key(request), now)

@@ -116,7 +116,7 @@ class ChunkedReader:
             raise HttpError("a trailer is not `Name: value`")
         for row in data[:end].splitlines():
             name, _, value = row.partition(b":")
-            lower = name.lower()
-            if lower not in FORBIDDEN_TRAILERS and not lower.startswith(OWN_PREFIX):
+            folded = name.lower().replace(b"_", b"-")
+            if folded not in FORBIDDEN_TRAILERS and not folded.startswith(OWN_PREFIX):
                 self.trailers += b"%b: %b\r\n" % (name, value.strip(b" \t"))
         return data[end + 2 :]

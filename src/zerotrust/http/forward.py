@@ -81,7 +81,8 @@ def check_response_block(block: bytes) -> int:
 def check_trailers(block: bytes) -> bool:
     """True where the block is canonical lines of fields that may travel behind a body."""
     return _TRAILERS.fullmatch(block) is not None and not any(
-        (name := line.partition(b":")[0].lower()) in FORBIDDEN_TRAILERS or name.startswith(OWN_PREFIX)
+        (name := line.partition(b":")[0].lower().replace(b"_", b"-")) in FORBIDDEN_TRAILERS
+        or name.startswith(OWN_PREFIX)
         for line in block.splitlines()
     )
 

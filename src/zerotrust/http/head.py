@@ -29,7 +29,7 @@ import httptools
 
 from zerotrust.errors import HttpError
 from zerotrust.http import grammar
-from zerotrust.http.headers import OWN_PREFIX, REQUEST_SPECIAL, RESPONSE_SPECIAL, tokens
+from zerotrust.http.headers import FORWARDING, OWN_PREFIX, REQUEST_SPECIAL, RESPONSE_SPECIAL, tokens
 from zerotrust.http.recent import recent
 from zerotrust.model.base import normalise_host
 
@@ -144,8 +144,8 @@ def parse_request(head: bytes) -> RequestHead:
 def _request_fields(rest: bytes, minor: int) -> RequestFields:
     """The field lines of a request, and the empty line behind them."""
     lines, found = _sort(_canonical(rest)[:-2], REQUEST_SPECIAL)
-    if b"-0t" in rest or b"-0T" in rest:
-        lines = [line for line in lines if not line.lower().startswith(OWN_PREFIX)]
+    if b"_" in rest or b"-0t" in rest or b"-0T" in rest:
+        lines = [line for line in lines if not _speaks_for_us(line)]
     host_field = found.get(b"host")
     if host_field is None:
         raise HttpError("there is no Host")
@@ -291,6 +291,12 @@ def _without(lines: list[bytes], options: frozenset[bytes]) -> list[bytes]:
     if not nominated:
         return lines
     return [line for line in lines if line.partition(b":")[0].lower() not in nominated]
+
+
+def _speaks_for_us(line: bytes) -> bool:
+    """A name of ours, also as backends may take it for one: with `_` like `-` (RFC 3875 s4.1.18)."""
+    name = line.partition(b":")[0].lower().replace(b"_", b"-")
+    return name in FORWARDING or name.startswith(OWN_PREFIX)
 
 
 def _upgrade(found: dict[bytes, bytes]) -> bytes | None:

@@ -8,8 +8,11 @@ whose readings lead to different routes is refused (`route.table`). They are:
   (s2.2); segments as they are.
 * the liberal one, of every backend that tidies up: decoded until nothing changes (some decode twice), `\\` taken for
   `/`, parameters of segments (`;v=1`, s3.3) cut off, empty segments merged.
+* those of backends that cut parameters off earlier: before they decode (Tomcat: an encoded slash in a parameter goes
+  with it), or between two decodings.
+* that of backends that make a target of the decoded path again: it ends at `?` or `#`.
 
-Between them lie the readings of real servers. Most paths have only one. Further decisions:
+Most paths have only one. Further decisions:
 
 * Dot segments, in any encoding, are refused: every browser and HTTP library resolves them before it sends, and with
   them a path may lead anywhere in one reading and nowhere in the other. So is a path with a control character, and one
@@ -20,6 +23,7 @@ Between them lie the readings of real servers. Most paths have only one. Further
   `/admin/`.
 * A `*` stands for any characters, `/` among them, and for none.
 * Methods are compared in capitals: `get` must not slip past a route for GET to a backend that takes it for one.
+* Names of fields are compared as CGI and WSGI do, `X_Debug` like `X-Debug`: who means one must not miss the other.
 * A field or query parameter that is there several times matches if one of its values does.
 """
 
@@ -39,6 +43,7 @@ _ODD: Final = re.compile(rb"[%;\\]|//|/\.")
 _CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]")
 _SLASH: Final = re.compile(rb"%2[Ff]")
 _PARAMETERS: Final = re.compile(rb";[^/]*")
+_END: Final = re.compile(rb"[?#].*", re.DOTALL)
 _SLASHES: Final = re.compile(rb"/{2,}")
 _DOTS: Final = re.compile(rb"/\.\.?(?:/|\Z)")
 
@@ -54,33 +59,40 @@ class AmbiguousPath(ForwardError):  # noqa: N818 - as in zerotrust.errors
 
 
 def readings(path: bytes) -> tuple[bytes, ...]:
-    """The path (without query) as backends may understand it: one reading, or the literal and the liberal one.
+    """The path (without query) as backends may understand it: one reading, or the literal one and others.
 
     Raises:
         AmbiguousPath: it has dot segments, control characters, or is encoded too often.
     """
     if _ODD.search(path) is None:
         return (path,)
-    literal = unquote_to_bytes(_SLASH.sub(b"%252F", path))
-    liberal = _decoded(path).replace(b"\\", b"/")
-    if _CONTROL.search(liberal) is not None:
+    stages = _decodings(path)
+    whole = stages[-1]
+    if _CONTROL.search(whole) is not None:
         raise AmbiguousPath("the path holds a control character")
-    liberal = _SLASHES.sub(b"/", _PARAMETERS.sub(b"", liberal))
-    # Of these two, one is refused for what a backend might cut off first, the other for what it might not.
-    if _DOTS.search(liberal) is not None or _DOTS.search(literal) is not None:
+    found = [unquote_to_bytes(_SLASH.sub(b"%252F", path)), _tidied(whole)]
+    if b";" in whole:
+        found += [_tidied(_decodings(_PARAMETERS.sub(b"", stage))[-1]) for stage in stages]
+    if _END.search(whole) is not None:
+        found.append(_tidied(_END.sub(b"", whole)))
+    # Of these, one is refused for what a backend might cut off first, another for what it might not.
+    if any(_DOTS.search(reading) for reading in found):
         raise AmbiguousPath("the path has . or .. as a segment; the client should have resolved it")
-    return (literal,) if liberal == literal else (literal, liberal)
+    return tuple(dict.fromkeys(found))
 
 
-def _decoded(path: bytes) -> bytes:
-    for _ in range(_ROUNDS):
-        decoded = unquote_to_bytes(path)
-        if decoded == path:
-            return path
-        path = decoded
-    if unquote_to_bytes(path) != path:
-        raise AmbiguousPath("the path is percent-encoded again and again")
-    return path
+def _tidied(path: bytes) -> bytes:
+    return _SLASHES.sub(b"/", _PARAMETERS.sub(b"", path.replace(b"\\", b"/")))
+
+
+def _decodings(path: bytes) -> list[bytes]:
+    """The path as it is, decoded once, and so on until nothing changes."""
+    stages = [path]
+    while (decoded := unquote_to_bytes(stages[-1])) != stages[-1]:
+        if len(stages) > _ROUNDS:
+            raise AmbiguousPath("the path is percent-encoded again and again")
+        stages.append(decoded)
+    return stages
 
 
 class Fields(Protocol):
@@ -99,11 +111,16 @@ class Fields(Protocol):
         """The value of Upgrade, where it is asked for."""
 
 
+def folded(name: bytes) -> bytes:
+    """The name of a field as gateways to other programs compare it (RFC 3875 s4.1.18): without case, `_` like `-`."""
+    return name.lower().replace(b"_", b"-")
+
+
 def _values(lines: bytes) -> dict[bytes, list[bytes]]:
     values: dict[bytes, list[bytes]] = {}
     for line in lines.splitlines():
         name, _, value = line.partition(b": ")
-        values.setdefault(name.lower(), []).append(value)
+        values.setdefault(folded(name), []).append(value)
     return values
 
 
@@ -112,7 +129,7 @@ _recent_values = lru_cache(maxsize=256)(_values)
 
 
 def values_of(name: bytes, fields: Fields) -> Sequence[bytes]:
-    """The values of the field `name` (in small letters) as the client sent them, Host and Upgrade included."""
+    """The values of the field `name` (`folded`) as the client sent them, Host and Upgrade included."""
     if name == b"host":
         return [fields.host_field]
     if name == b"upgrade":
@@ -132,7 +149,7 @@ class Match:
         self._methods = frozenset(method.upper().encode() for method in methods)
         self._path = None if model.path in _EVERYTHING else _path_pattern(model.path.encode())
         self._fields = [
-            (name.lower().encode(), [_value_pattern(value.encode()) for value in values])
+            (folded(name.encode()), [_value_pattern(value.encode()) for value in values])
             for name, values in model.headers.items()
         ]
         self._query = [(name, _value_pattern(value.encode())) for name, value in model.query.items()]

@@ -145,6 +145,7 @@ def test_good_trailers(block: bytes) -> None:
         b"Content-Length: 5\r\n",
         b"a: b\r\nHOST: x\r\n",
         b"x-0trust-user: x\r\n",
+        b"X_Real_IP: 192.0.2.66\r\n",
         b"transfer-encoding: chunked\r\n",
     ],
 )

@@ -104,6 +104,16 @@ def test_a_long_connection_field_is_read_like_a_short_one() -> None:
     assert not head.fields.keep_alive
 
 
+@pytest.mark.parametrize(
+    "name", [b"X_Forwarded_For", b"x-forwarded_proto", b"X_Real_IP", b"X_0Trust-User", b"X-0TRUST_A"]
+)
+def test_nor_what_a_backend_may_take_for_it(name: bytes) -> None:
+    """CGI and WSGI make the same variable of X_Real_IP and X-Real-IP (RFC 3875 s4.1.18)."""
+    head = request(name + b": 192.0.2.66", b"X_Kept: 1")
+    assert head.fields.lines == b"X_Kept: 1\r\n"
+    assert (head.fields.real_ip, head.fields.forwarded_for, head.fields.forwarded_proto) == (None, None, None)
+
+
 def test_repetitions_of_a_forwarding_field_cannot_hide_each_other() -> None:
     assert request(b"X-Real-IP: 1.1.1.1", b"X-Real-IP: 2.2.2.2").fields.real_ip == b"1.1.1.1, 2.2.2.2"
 

@@ -103,6 +103,13 @@ def test_a_common_path_has_one_reading(path: str) -> None:
         ("/100%", ("/100%",)),
         ("/%zz", ("/%zz",)),
         ("/%C3%BC", ("/ü",)),
+        # Some cut parameters off before they decode, some behind the first of two decodings, some keep a backslash.
+        ("/admin;x%2Fy", ("/admin;x%2Fy", "/admin/y", "/admin")),
+        ("/admin;x\\y", ("/admin;x\\y", "/admin/y", "/admin")),
+        ("/admin%3Bx%252Fy", ("/admin;x%2Fy", "/admin/y", "/admin")),
+        # A decoded path that is made into a target again ends at its question mark.
+        ("/admin%3Fx", ("/admin?x", "/admin")),
+        ("/admin%2523x", ("/admin%23x", "/admin#x", "/admin")),
     ],
 )
 def test_what_a_path_may_mean(path: str, expected: tuple[str, ...]) -> None:
@@ -221,3 +228,12 @@ def test_patterns_that_would_match_nothing_are_refused(path: str) -> None:
 def test_fields_that_no_route_sees_are_refused(name: str) -> None:
     with pytest.raises(ValidationError):
         match(headers={name: "x"})
+
+
+def test_names_of_fields_are_compared_as_gateways_to_other_programs_do() -> None:
+    """CGI and WSGI take X_Debug for X-Debug (RFC 3875 s4.1.18)."""
+    for written in ("X-Debug", "x_debug"):
+        condition = match(headers={written: ["*"]})
+        assert condition.rest_fits(b"GET", b"", fields("X_Debug: 1"))
+        assert condition.rest_fits(b"GET", b"", fields("x-DEBUG: 1"))
+    assert values_of(b"x-debug", fields("X_Debug: 1", "X-Debug: 2")) == [b"1", b"2"]
