@@ -26,6 +26,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from tests.kits.ports import free_port
+from tests.kits.stack import Authority as TunnelAuthority
 from tests.kits.waiting import eventually
 from tests.kits.way import Way, trusting
 from zerotrust.caddy.admin import AdminApi
@@ -268,6 +269,22 @@ async def test_a_refused_name_gets_no_certificate(setting: Setting) -> None:
             await setting.way(edge).get("stranger.test", "/")
         assert (await setting.way(edge).get("friend.test", "/")).status == 200
     assert "stranger.test" in setting.asked
+
+
+async def test_certificates_of_ones_own(setting: Setting, authority: TunnelAuthority) -> None:
+    certificate, key = authority.server()
+    own = {"cert_file": str(certificate), "key_file": str(key)}
+    async with Edge(setting.config(certificates=[own])) as edge:
+        response = await Way(setting.https_port, root=authority.root).get("localhost", "/")
+        assert response.status == 200
+        assert setting.asked == []
+        assert "Caddy Local Authority" in await issuer(setting.way(edge), "other.test")
+
+
+async def test_a_certificate_that_is_not_there_is_named(setting: Setting) -> None:
+    own = {"cert_file": str(setting.folder / "no.crt"), "key_file": str(setting.folder / "no.key")}
+    with pytest.raises(CaddyError, match=r"no\.crt"):
+        await Edge(setting.config(certificates=[own])).__aenter__()
 
 
 async def test_what_a_client_says_about_itself_is_not_passed_on(setting: Setting) -> None:

@@ -162,14 +162,16 @@ def _proxy(config: ServerConfig) -> Json:
 
 
 def _tls(caddy: Caddy) -> Json:
+    files = [{"certificate": own.cert_file, "key": own.key_file} for own in caddy.certificates]
     return {
+        **({"certificates": {"load_files": files}} if files else {}),
         "automation": {
             "on_demand": {"permission": {"module": "http", "endpoint": _permission_url(caddy)}},
             "policies": [
                 {"subjects": _private_names(), "on_demand": True, "issuers": [{"module": "internal"}]},
                 {"on_demand": True, "issuers": [_acme(caddy)]},
             ],
-        }
+        },
     }
 
 

@@ -50,9 +50,6 @@ _FOREIGN: Final = (
     "a site without zerotrust_router, which has no effect here: keep it in a Caddy of your own (caddy.mode: none)"
 )
 OVER_HTTP: Final = "counts only for services that say http_redirect: false or listen_on: http in the agent's file"
-_CERTIFICATES: Final = (
-    "certificates from files are not served: remove them, or keep a Caddy of your own (caddy.mode: none)"
-)
 _IMPORT: Final = "is not followed; write here what stands there"
 _PRESENTATION: Final = ("encode", "log", "log_skip", "log_append", "log_name", "header", "metrics", "tracing")
 _AROUND: Final = ("route", "handle")
@@ -185,7 +182,7 @@ class _Translation:
     def _tls(self, directive: Directive, path: KeyPath) -> None:
         arguments = directive.arguments
         if len(arguments) > 1:
-            self._say(path, "error", _CERTIFICATES)
+            self._certificate(path, arguments)
         elif arguments == ["internal"]:
             self._say(path, "warning", NOT_TAKEN)
         elif arguments:
@@ -198,6 +195,13 @@ class _Translation:
                 self._say(inner, "error", NOT_KEPT)
             elif key.name != "on_demand":
                 self._say(inner, "warning", NOT_TAKEN)
+
+    def _certificate(self, path: KeyPath, files: list[str]) -> None:
+        own = self._document.data["caddy"].setdefault("certificates", [])
+        new: KeyPath = ("caddy", "certificates", len(own))
+        own.append(dict(zip(("cert_file", "key_file"), files, strict=False)))
+        self._document.renamed[new] = path
+        self._document.places[new] = self._document.places[path]
 
     def _ports(self, site: Directive, path: KeyPath, *, served: bool = False) -> None:
         secured = any(_names(site.block or [], "tls"))

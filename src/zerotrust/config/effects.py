@@ -11,13 +11,27 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from zerotrust.config.problems import KeyPath, Severity
-from zerotrust.config.unknown import not_enforced
+from zerotrust.model.service import tls_version
 
 Effect = tuple[KeyPath, Severity, str]
 
 NO_EFFECT: Final = "read and checked, has no effect in this release"
 _UNNEEDED: Final = ("compress", "encode", "gzip", "logging")
 _NO_CLIENT_AUTH: Final = ("", "none", "no", "off", "false", "no_client_cert", "noclientcert")
+_OF_CADDY: Final = "remove it; one of your own is named on the server, in caddy.certificates"
+_NO_QUESTION: Final = (
+    "clients are not asked for certificates: protect the service by security.auth or ip_allow, and remove it"
+)
+_TOWARDS_CLIENTS: Final = {
+    "cert_file": f"clients get the certificate that Caddy has: {_OF_CADDY}",
+    "key_file": f"a private key stays where it is, and clients get the certificate that Caddy has: {_OF_CADDY}",
+    "ciphers": "clients have the ciphers of Caddy, all with forward secrecy and authenticated encryption: remove it",
+    "client_auth": _NO_QUESTION,
+    "client_ca_file": _NO_QUESTION,
+}
+"""Keys of `tls` that were about clients, and why they are refused."""
+_TOWARDS_BACKENDS: Final = ("ca_file", "server_name", "client_cert_file", "client_key_file", "min_version")
+_NO_TLS: Final = "it is about TLS to the backends, and none has any: write https:// before an address, or remove it"
 _NO_FETCHING: Final = "keys are not fetched by this release; download the document and name it in jwks_file"
 
 
@@ -46,6 +60,10 @@ def _service(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
     yield from _refused(service, path)
     yield from _tls(service, path)
     yield from _routes(service, path)
+    if service.get("tcp_port"):
+        yield (*path, "tcp_port"), "warning", "has no effect: raw TCP is not carried"
+    if service.get("tls_offload") is False:
+        yield (*path, "tls_offload"), "warning", "has no effect: Caddy ends the clients' TLS"
     if service.get("monitoring"):
         yield (*path, "monitoring"), "warning", NO_EFFECT
 
@@ -53,16 +71,47 @@ def _service(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
 def _refused(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
     if _wants_keys(section(section(service, "security"), "auth")):
         yield (*path, "security", "auth", "config", "jwks_url"), "error", _NO_FETCHING
-    client_auth = section(service, "tls").get("client_auth")
-    if client_auth is not None and str(client_auth).strip().lower() not in _NO_CLIENT_AUTH:
-        yield (*path, "tls", "client_auth"), "error", not_enforced("client_auth")
 
 
 def _tls(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
-    # What is about the way to the backends is obeyed; `client_auth` is refused above.
-    for key, value in section(service, "tls").items():
-        if value and key in ("cert_file", "key_file", "ciphers", "client_ca_file"):
-            yield (*path, "tls", key), "warning", NO_EFFECT
+    tls = section(service, "tls")
+    anonymous = str(tls.get("client_auth", "")).strip().lower() in _NO_CLIENT_AUTH
+    for key, value in tls.items():
+        here = (*path, "tls", key)
+        if not value:
+            continue
+        if key in _TOWARDS_CLIENTS and (key, anonymous) != ("client_auth", True):
+            if key == "client_ca_file" and anonymous and "client_auth" in tls:
+                yield here, "warning", f"has no effect: client_auth is {tls['client_auth']}"
+            else:
+                yield here, "error", _TOWARDS_CLIENTS[key]
+        elif key in _TOWARDS_BACKENDS and not _secured(service) and not _as_happens_anyway(key, value):
+            yield here, "error", _NO_TLS
+        elif key == "insecure_skip_verify" and not _secured(service):
+            yield here, "warning", f"has no effect: {_NO_TLS}"
+
+
+def _as_happens_anyway(key: str, value: Any) -> bool:
+    """Said of clients, as in the original, it is so."""
+    try:
+        return key == "min_version" and tls_version(value) == "1.2"
+    except ValueError:
+        return True  # the model says what is wrong with it
+
+
+def _secured(service: dict[str, Any]) -> bool:
+    """TLS is spoken with one of the backends."""
+    addresses = [item.get("address") for item in items(service.get("upstreams")) if isinstance(item, dict)]
+    addresses.append(service.get("backend"))
+    written = [address for address in addresses if isinstance(address, str)]
+    return any(_scheme(address, service) in ("https", "wss") for address in written)
+
+
+def _scheme(address: str, service: dict[str, Any]) -> str:
+    if address.startswith("unix:"):
+        return "http"
+    scheme, separator, _ = address.partition("://")
+    return scheme.lower() if separator else str(service.get("protocol"))
 
 
 def _routes(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:

@@ -50,6 +50,13 @@ def expand(text: str, environment: Mapping[str, str]) -> str:
     return _REFERENCE.sub(value, text)
 
 
+def server_address(variables: Mapping[str, str]) -> str | None:
+    """Where the server of an agent is whose file does not say it, as the original program took it."""
+    port = variables.get("SERVER_PORT")
+    named = variables.get("ZERO_TRUST_SERVER") or variables.get("SERVER_ADDRESS")
+    return named or (f"localhost:{port}" if port else None)
+
+
 def substitute(document: Document, environment: Mapping[str, str]) -> None:
     """Expand all values of `document`, in place; what can't be is added to its `faults` and stays as it is written."""
     document.data = _walk(document, document.data, (), environment)

@@ -36,17 +36,13 @@ SERVER_WITHOUT_EFFECT: Final[Mapping[str, str]] = {
     "logging.access_log": "Caddy writes the access log: see caddy.logging",
     "metrics.addr": "there are no metrics in this release",
     "router.request_timeout": "a service's timeout holds, two minutes where it has none",
-    "tls.mode": "Caddy gets certificates by ACME",
+    "tls.mode": "Caddy gets certificates by ACME, for names that none of caddy.certificates covers",
 }
 """Keys of the original's last server without counterpart, and why."""
 
 SECTIONS: Final = frozenset({"listen", "tls", "agents", "router", "metrics"})
 """The sections that only the original's last server had."""
 
-_FILES_OF_CERTIFICATES: Final = (
-    "public certificates from files are not served by this release; "
-    "write tls.mode: acme, or run your own Caddy with them (caddy.mode: external)"
-)
 _LOOPBACK: Final = "127.0.0.1"
 
 
@@ -80,8 +76,10 @@ def translate_server(source: Source) -> None:
         name = ".".join(path)
         if value is None or (value == "" and path[0] == "tls"):
             continue
-        if path[:2] in (("tls", "manual"), ("tls", "sni")):
-            source.say(path, "error", _FILES_OF_CERTIFICATES, at_key=True)
+        if path == ("tls", "manual"):
+            _certificate(source, path, value)
+        elif path == ("tls", "sni"):
+            _certificates(source, path, value)
         elif name in SERVER_NAMES:
             _rename(source, path, tuple(SERVER_NAMES[name].split(".")), value)
         elif name in SERVER_WITHOUT_EFFECT:
@@ -121,6 +119,26 @@ def _rename(source: Source, old: tuple[str, ...], new: tuple[str, ...], value: A
     _move(source, old, new, value)
 
 
+def _certificates(source: Source, path: KeyPath, value: Any) -> None:
+    if not isinstance(value, dict):
+        source.say(path, "error", f"expected a host name for each certificate, found {wording.describe(value)}")
+        return
+    for host, pair in value.items():
+        _certificate(source, (*path, host), pair)
+
+
+def _certificate(source: Source, path: KeyPath, pair: Any) -> None:
+    caddy = source.data.setdefault("caddy", {})
+    own = caddy.setdefault("certificates", []) if isinstance(caddy, dict) else None
+    if not isinstance(own, list):
+        return  # the model says what is wrong with it
+    new: KeyPath = ("caddy", "certificates", len(own))
+    own.append(pair)
+    for key in ((), *((key,) for key in pair)) if isinstance(pair, dict) else ((),):
+        source.renamed[new + key] = path + key
+        source.document.places[new + key] = source.document.place(path + key)
+
+
 def _move(source: Source, old: KeyPath, new: KeyPath, value: Any) -> None:
     section = source.data
     for step in new[:-1]:
@@ -147,9 +165,7 @@ def _port(source: Source, old: tuple[str, ...], value: Any) -> Any:
 
 def _without_effect(source: Source, name: str, value: Any) -> None:
     path, reason = tuple(name.split(".")), SERVER_WITHOUT_EFFECT[name]
-    if name == "tls.mode" and str(value).lower() in ("manual", "sni"):
-        source.say(path, "error", _FILES_OF_CERTIFICATES)
-    elif not _as_happens_anyway(name, value):
+    if not _as_happens_anyway(name, value):
         source.say(path, "warning", f"has no effect: {reason}", idle=True)
 
 

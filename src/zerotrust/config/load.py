@@ -16,10 +16,10 @@ from typing import Any, Final, Generic, Literal, TypeVar
 
 from pydantic import ValidationError
 
-from zerotrust.config import attached, caddy_json, effects, legacy, paths, unknown, wording
+from zerotrust.config import attached, caddy_json, effects, environment, legacy, paths, unknown, wording
 from zerotrust.config import check as checks
 from zerotrust.config.problems import DOES_NOTHING, KeyPath, Problem, Severity, in_order
-from zerotrust.config.source import Source
+from zerotrust.config.source import ENVIRONMENT, Source
 from zerotrust.errors import ConfigError
 from zerotrust.model.agent import AgentConfig
 from zerotrust.model.base import Model
@@ -174,6 +174,8 @@ def _examine(source: Source, kind: Kind, model: type[Config]) -> tuple[Config, l
         source.say(path, severity, message, at_key=True, idle=severity == "warning")
     for path, severity, message in _beyond_models(source, kind):
         source.say(path, severity, message, idle=severity == "warning" and DOES_NOTHING in message)
+    if kind == "agent":
+        _server_of_the_environment(source)
     usable = _without_nothing(data)
     _level_of_the_environment(usable)
     if kind == "server" and isinstance(state := usable.setdefault("state", {}), dict):
@@ -196,6 +198,13 @@ def _without_nothing(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_nothing(item) for key, item in value.items() if item is not None}
     return [_without_nothing(item) for item in value] if isinstance(value, list) else value
+
+
+def _server_of_the_environment(source: Source) -> None:
+    address = environment.server_address(os.environ)
+    server = source.data.get("server") or {}
+    if address is not None and isinstance(server, dict) and server.get("address") is None:
+        source.override("server.address", address, by=ENVIRONMENT)
 
 
 def _level_of_the_environment(data: dict[str, Any]) -> None:

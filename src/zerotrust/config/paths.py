@@ -22,6 +22,8 @@ _FILES: Final = (
     "caddy.config_dir",
     "caddy.storage_dir",
     "caddy.binary",
+    "caddy.certificates.*.cert_file",
+    "caddy.certificates.*.key_file",
     "caddy.logging.output",
     "logging.output",
     "services.*.tls.cert_file",

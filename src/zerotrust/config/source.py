@@ -9,6 +9,7 @@ from zerotrust.config.problems import DOES_NOTHING, KeyPath, Problem, Severity, 
 
 LARGEST: Final = 4 * 1024 * 1024
 COMMAND_LINE: Final = "command line"
+ENVIRONMENT: Final = "environment"
 
 
 class Source:
@@ -28,7 +29,7 @@ class Source:
         self.renamed: dict[KeyPath, KeyPath] = {}
         self.idle: dict[KeyPath, str] = {}
         self.document = yaml_text.Document()
-        self._overridden: set[KeyPath] = set()
+        self._overridden: dict[KeyPath, str] = {}
         text = self._read()
         if text is None:
             return
@@ -44,8 +45,8 @@ class Source:
             self._refuse_shapeless(text)
         for key, severity, message in self.document.remarks:
             self.say(key, severity, message, at_key=True, idle=DOES_NOTHING in message)
-        if self.usable:
-            self._override(overrides)
+        for name, value in overrides.items():
+            self.override(name, value, by=COMMAND_LINE)
 
     @property
     def data(self) -> Any:
@@ -65,7 +66,7 @@ class Source:
     def say(self, path: KeyPath, severity: Severity, message: str, *, at_key: bool = False, idle: bool = False) -> None:
         """Add a problem at the place of `path`; `idle` says that the key does nothing."""
         if path in self._overridden:
-            self.problems.append(Problem(COMMAND_LINE, 0, 0, dotted(path), message, severity, path))
+            self.problems.append(Problem(self._overridden[path], 0, 0, dotted(path), message, severity, path))
             return
         path = self.as_written(path)
         if path in self.document.unresolved:
@@ -92,6 +93,21 @@ class Source:
             if (former := self.renamed.get(path[:length])) is not None:
                 return former + path[length:]
         return path
+
+    def override(self, name: str, value: str, *, by: str) -> None:
+        """Set a key ("api.listen_addr") that something else decides than the file; it is then what is complained of."""
+        *way, key = name.split(".")
+        section = self.document.data
+        if not isinstance(section, dict):
+            return
+        for step in way:
+            if section.get(step) is None:
+                section[step] = {}
+            section = section[step]
+            if not isinstance(section, dict):
+                return  # the model says what is wrong with it
+        section[key] = value
+        self._overridden[tuple(name.split("."))] = by
 
     def _read(self) -> str | None:
         try:
@@ -121,17 +137,3 @@ class Source:
 
     def _whole(self, message: str) -> None:
         self.problems.append(Problem(str(self.path), 0, 0, "", message))
-
-    def _override(self, overrides: Mapping[str, str]) -> None:
-        for name, value in overrides.items():
-            *way, key = name.split(".")
-            section = self.document.data
-            for step in way:
-                if section.get(step) is None:
-                    section[step] = {}
-                section = section[step]
-                if not isinstance(section, dict):
-                    break  # the model says what is wrong with it
-            else:
-                section[key] = value
-                self._overridden.add(tuple(name.split(".")))

@@ -1,10 +1,10 @@
 """The agent's configuration file."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from zerotrust.model.base import Duration, Model
+from zerotrust.model.base import Duration, Model, split_address
 from zerotrust.model.handlers import Handler
 from zerotrust.model.logging import HotReload, Logging
 from zerotrust.model.service import Service
@@ -26,14 +26,25 @@ class AgentIdentity(Model):
     """For people."""
 
 
+def _reachable(value: str) -> str:
+    host, port = split_address(value, default_port=8443)
+    if not host or not port:
+        raise ValueError(f'"{value}" is nowhere to connect to; write host:port, for example tunnel.example.com:8443')
+    return value
+
+
+Address = Annotated[str, AfterValidator(_reachable)]
+
+
 class ServerAddress(Model):
     """Where the server is, and how agent and server prove themselves to each other.
 
     A change makes another connection; what the former one has begun goes on there.
     """
 
-    address: str = "localhost:8443"
-    """`host:port`; the port is 8443 where none is said."""
+    address: Address = "localhost:8443"
+    """`host:port`; the port is 8443 where none is said. Where the file has none, `ZERO_TRUST_SERVER` of the environment
+    counts, then `SERVER_ADDRESS`, then `SERVER_PORT` at localhost."""
 
     server_name: str | None = None
     """The name that the server's certificate must have, where it is another one than in `address`."""

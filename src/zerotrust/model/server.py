@@ -111,6 +111,16 @@ class Acme(Model):
     """Directory of the ACME authority, where it is another one than Caddy's own choice."""
 
 
+class PublicCertificate(Model):
+    """A certificate that clients get for the names in it, in place of one that Caddy gets by itself."""
+
+    cert_file: str
+    """The certificate, and those that vouch for it."""
+
+    key_file: str
+    """Its private key."""
+
+
 class Caddy(Model):
     """The edge.
 
@@ -151,6 +161,9 @@ class Caddy(Model):
 
     acme: Acme = Acme()
     """Public certificates."""
+
+    certificates: list[PublicCertificate] = []
+    """Certificates of your own. Names that none of them covers get theirs by ACME; a new file needs a restart."""
 
     logging: CaddyLogging = CaddyLogging()
     """Caddy's log."""

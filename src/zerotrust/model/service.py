@@ -90,8 +90,12 @@ class Route(Model):
         return self
 
 
-def _tls_version(value: object) -> object:
-    """`1.2` or `1.3`, however it is written: 1.3, "TLS1.3", "TLSv1.3", "tls13"."""
+def tls_version(value: object) -> object:
+    """`1.2` or `1.3`, however it is written: 1.3, "TLS1.3", "TLSv1.3", "tls13".
+
+    Raises:
+        ValueError: another version, or none.
+    """
     if not isinstance(value, (str, float)):
         return value
     text = str(value).strip().lower().removeprefix("tls").lstrip(" v_")
@@ -102,13 +106,13 @@ def _tls_version(value: object) -> object:
 
 
 class ServiceTls(Model):
-    """TLS towards the backends and, as the original had it, towards the clients."""
+    """TLS towards the backends. What the original's files say of TLS towards clients is refused: that is Caddy's."""
 
     cert_file: str | None = None
-    """The original's certificate towards clients: Caddy gets one by itself."""
+    """Refused: clients get the certificate that Caddy has, by itself or of the server's `caddy.certificates`."""
 
     key_file: str | None = None
-    """The private key of `cert_file`."""
+    """Refused: the private key of `cert_file`."""
 
     ca_file: str | None = None
     """The authority of the backends' certificates, in place of those that the system trusts."""
@@ -125,12 +129,17 @@ class ServiceTls(Model):
     insecure_skip_verify: bool = False
     """Take any certificate: whoever is on the way can read and change everything. Warned about at each start."""
 
-    min_version: Annotated[Literal["1.2", "1.3"] | None, BeforeValidator(_tls_version)] = None
-    """The oldest TLS towards the backends: 1.2 or 1.3."""
+    min_version: Annotated[Literal["1.2", "1.3"] | None, BeforeValidator(tls_version)] = None
+    """The oldest TLS towards the backends: 1.2 or 1.3. Clients have 1.2 or newer in any case."""
 
     ciphers: list[str] = []
+    """Refused: clients have those of Caddy, all with forward secrecy and authenticated encryption."""
+
     client_auth: str | None = None
+    """Refused, except for `none`: clients are not asked for certificates."""
+
     client_ca_file: str | None = None
+    """Refused: the authority of the clients' certificates."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "ServiceTls":
@@ -176,6 +185,15 @@ class TrafficShaping(Model):
     """What one client sends, and what one client gets: by its address, of IPv6 the /64."""
 
 
+def _carried(value: object) -> object:
+    if value in ("tcp", "udp"):
+        raise ValueError(f"{value} is not carried: 0Trust publishes what speaks HTTP; for the rest take a VPN")
+    return value
+
+
+Protocol = Annotated[Literal["http", "https", "ws", "wss"], BeforeValidator(_carried)]
+
+
 class Service(Model):
     """One published service.
 
@@ -187,7 +205,9 @@ class Service(Model):
     hostname: HostName | None = None
     hosts: list[HostName] = []
     backend: UpstreamAddress | None = None
-    protocol: Literal["http", "https", "ws", "wss"] = "http"
+    protocol: Protocol = "http"
+    """How backends are spoken to whose address names no scheme."""
+
     websocket: bool = True
     max_websockets: int | None = Field(default=None, ge=1, le=1_000_000)
     """So many upgraded connections are open at the same time; the next one gets a 503."""
@@ -203,6 +223,12 @@ class Service(Model):
 
     listen_on: Literal["http", "https", "both"] = "both"
     """Where clients find the service; over the other one they get a 404. A service over `http` has no certificate."""
+
+    tcp_port: int | None = Field(default=None, ge=0, le=65535)
+    """Without effect: raw TCP is not carried."""
+
+    tls_offload: bool = True
+    """Without effect: Caddy ends the clients' TLS."""
 
     timeout: Duration = 0.0
     """How long a backend may take to begin to answer, once it has the request; 0 is `load_balancing.timeout`, or 2m."""

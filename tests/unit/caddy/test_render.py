@@ -113,6 +113,13 @@ def test_no_regular_expression_that_caddy_reads_as_a_placeholder() -> None:
     assert not set("{}") & set(deep_names(ServerConfig()).pattern)
 
 
+def test_certificates_of_ones_own() -> None:
+    rendered = render(caddy(certificates=[{"cert_file": "/a.crt", "key_file": "/a.key"}]))["apps"]["tls"]
+    assert rendered["certificates"] == {"load_files": [{"certificate": "/a.crt", "key": "/a.key"}]}
+    assert "certificates" not in render(caddy())["apps"]["tls"]
+    assert rendered["automation"] == render(caddy())["apps"]["tls"]["automation"]
+
+
 def test_permission_over_a_unix_socket_is_not_possible() -> None:
     with pytest.raises(ConfigError, match=r"caddy\.permission_addr.*unix socket.*127.0.0.1:PORT"):
         render(caddy(permission_addr="unix:/run/p.sock"))

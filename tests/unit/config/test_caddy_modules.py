@@ -116,7 +116,6 @@ def test_ports_of_the_site(tmp_path: Path, address: str, tls: str, ports: tuple[
         "rate_limit 5",
         "tls {\n\tclient_auth {\n\t\tmode require\n\t}\n}",
         "tls {\n\tprotocols tls1.3\n}",
-        "tls cert.pem key.pem",
         "request_body {\n\tmax_size 1MB\n}",
         "redir /old /new",
         "no_such_directive",
@@ -126,6 +125,12 @@ def test_what_could_keep_somebody_out_is_never_dropped(tmp_path: Path, directive
     for nested in (directive, f"route {{\n{directive}\n}}"):
         with pytest.raises(ConfigError):
             load_server(written(tmp_path, SMALL % (":443", nested)))
+
+
+def test_certificates_from_files(tmp_path: Path) -> None:
+    config = load_server(written(tmp_path, SMALL % (":443", "tls cert.pem /etc/key.pem"))).config
+    (own,) = config.caddy.certificates
+    assert (own.cert_file, own.key_file) == (str(tmp_path / "cert.pem"), "/etc/key.pem")
 
 
 def test_a_permission_endpoint_of_somebody_else_is_said(tmp_path: Path) -> None:

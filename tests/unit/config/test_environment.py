@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zerotrust.config.environment import UnresolvedError, expand, substitute
+from zerotrust.config.environment import UnresolvedError, expand, server_address, substitute
 from zerotrust.config.yaml_text import Document, parse
 
 SET = {"HOST": "10.0.0.1", "EMPTY": "", "TRICK": "a: [1]\n# ${HOST}", "_x9": "u"}
@@ -91,3 +91,17 @@ def test_what_is_not_set_has_a_place() -> None:
 def test_anchors_and_merges_are_expanded_where_they_end_up() -> None:
     document = substituted("a: &a {x: '${HOST}'}\nb: {<<: *a}\nc: *a\n")
     assert document.data == {"a": {"x": "10.0.0.1"}, "b": {"x": "10.0.0.1"}, "c": {"x": "10.0.0.1"}}
+
+
+@pytest.mark.parametrize(
+    ("variables", "address"),
+    [
+        ({}, None),
+        ({"SERVER_PORT": "9000"}, "localhost:9000"),
+        ({"SERVER_ADDRESS": "b:1", "SERVER_PORT": "9000"}, "b:1"),
+        ({"ZERO_TRUST_SERVER": "a:1", "SERVER_ADDRESS": "b:1"}, "a:1"),
+        ({"ZERO_TRUST_SERVER": "", "SERVER_ADDRESS": "", "SERVER_PORT": ""}, None),
+    ],
+)
+def test_the_server_of_an_agent(variables: dict[str, str], address: str | None) -> None:
+    assert server_address(variables) == address

@@ -65,10 +65,9 @@ tls: {mode: acme, acme: {storage_dir: s, email: e, ca_url: u}}
         ("agents: {certfile: x}", 'warning: agents.certfile: unknown key, did you mean "cert_file"?'),
         ("agents: {zzz: x}", "warning: agents.zzz: unknown key, it is ignored"),
         ("tls: {mode: none}", "warning: tls.mode: has no effect: Caddy gets certificates by ACME"),
-        ("tls: {mode: manual}", "error: tls.mode: public certificates from files are not served"),
-        ("tls: {mode: SNI}", "error: tls.mode: public certificates from files are not served"),
-        ("tls: {manual: {cert_file: x}}", "error: tls.manual: public certificates from files are not served"),
-        ("tls: {sni: {a.example.com: {cert_file: x}}}", "error: tls.sni: public certificates from files"),
+        ("tls: {mode: manual}", "warning: tls.mode: has no effect: Caddy gets certificates by ACME, for names that"),
+        ("tls: {mode: SNI}", "warning: tls.mode: has no effect: Caddy gets certificates by ACME, for names that"),
+        ("tls: {sni: x}", 'error: tls.sni: expected a host name for each certificate, found "x"'),
         ("agents: 5", "error: agents: expected keys and values, found 5"),
         ("agents: {listen: ':1'}\nserver: {listen_addr: ':2'}", "error: agents.listen: is the older name of server."),
     ],
@@ -91,6 +90,25 @@ agents: {listen: }
     data, said = translated(tmp_path, text)
     assert said == []
     assert data == {"logging": {}}
+
+
+def test_public_certificates(tmp_path: Path) -> None:
+    text = """
+tls:
+  manual: {cert_file: a.crt, key_file: a.key}
+  sni:
+    b.example.com: {cert_file: b.crt, key_file: b.key}
+    c.example.com: 5
+"""
+    found = source(tmp_path, text)
+    translate_server(found)
+    assert found.problems == []
+    a, b = ({"cert_file": f"{name}.crt", "key_file": f"{name}.key"} for name in "ab")
+    assert found.data == {"caddy": {"certificates": [a, b, 5]}}
+    assert found.as_written(("caddy", "certificates", 1, "key_file")) == ("tls", "sni", "b.example.com", "key_file")
+    assert found.document.place(("caddy", "certificates", 1, "key_file")).value == (5, 49)
+    for kept in ("caddy: 5", "caddy: {certificates: 5}"):
+        assert translated(tmp_path, f"tls: {{manual: {{cert_file: x}}}}\n{kept}")[1] == []
 
 
 def test_no_plain_http(tmp_path: Path) -> None:

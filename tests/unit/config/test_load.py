@@ -428,3 +428,48 @@ def test_the_examples_load_and_have_a_page(folder: Path) -> None:
     assert f"examples/{folder.name}" in page
     assert f"`{config.declared_id}`" in page
     assert f"({folder.name}.md)" in (ROOT / "docs" / "howto" / "README.md").read_text()
+
+
+VARIABLES = ("ZERO_TRUST_SERVER", "SERVER_ADDRESS", "SERVER_PORT")
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("", "env.example:1"),
+        ("server:", "env.example:1"),
+        ("server: {address: }", "env.example:1"),
+        ("server: {ca_cert: ca.crt}", "env.example:1"),
+        ("server: {address: file.example}", "file.example"),
+    ],
+)
+def test_the_environments_server_counts_where_the_file_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, address: str
+) -> None:
+    monkeypatch.setenv("ZERO_TRUST_SERVER", "env.example:1")
+    config = agent(tmp_path, f"agent_id: a\nservices: []\n{text}\n").config
+    assert config.server.address == address
+    assert agent(tmp_path, f"agent_id: a\n{text}\n", server__address="line:2").config.server.address == "line:2"
+
+
+def test_a_wrong_variable_is_named_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVER_PORT", "many")
+    with pytest.raises(ConfigError, match=r'^environment: server\.address: "localhost:many" has no valid port'):
+        agent(tmp_path, "agent_id: a\n")
+    with pytest.raises(ConfigError, match=r"agent\.yaml:2:9: server: expected keys and values"):
+        agent(tmp_path, "agent_id: a\nserver: 5\n")
+
+
+def test_a_server_has_nothing_of_the_agents_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES:
+        monkeypatch.setenv(name, "nowhere:x")
+    path = tmp_path / "server.yaml"
+    path.write_text("api:\n")
+    assert load_server(path).warnings == ()
+
+
+def test_a_missing_file_is_not_made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZERO_TRUST_SERVER", "env.example:1")
+    with pytest.raises(ConfigError, match="no such file; name the configuration with --config FILE"):
+        load_agent(tmp_path / "agent.yaml")
+    assert not (tmp_path / "agent.yaml").exists()
