@@ -6,6 +6,7 @@ sorted keys, without spaces and in ASCII. Whoever changes, inserts or removes a 
 whoever noted a hash at some time finds that out. That the last records are missing shows against such a note only.
 """
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -98,12 +99,13 @@ def verify(session: Session, start: Chain = Chain(), *, limit: int | None = None
     """
     count, head = start.records, start.head
     query = select(AuditRecord).order_by(AuditRecord.number).limit(limit).execution_options(yield_per=1000)
-    for record in session.scalars(query.where(AuditRecord.number > count) if count else query):
-        reason = _fault(record, count + 1, head)
-        if reason:
-            return Chain(count, head, broken=min(record.number, count + 1), reason=reason)
-        count, head = count + 1, record.hash
-        session.expunge(record)
+    with contextlib.closing(session.scalars(query.where(AuditRecord.number > count) if count else query)) as found:
+        for record in found:
+            reason = _fault(record, count + 1, head)
+            if reason:
+                return Chain(count, head, broken=min(record.number, count + 1), reason=reason)
+            count, head = count + 1, record.hash
+            session.expunge(record)
     return Chain(count, head)
 
 
