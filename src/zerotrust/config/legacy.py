@@ -13,6 +13,7 @@ from zerotrust.config.source import Source
 from zerotrust.model.base import parse_duration, split_address
 
 LEVEL: Final = "log_level"
+EXPOSE: Final = "expose_to_network_without_authentication"
 
 SERVER_NAMES: Final[Mapping[str, str]] = {
     "agents.listen": "server.listen_addr",
@@ -60,6 +61,19 @@ def rename_level(source: Source) -> None:
         source.idle[(LEVEL,)] = "logging.level is given as well and wins"
         return
     _move(source, (LEVEL,), ("logging", "level"), level)
+
+
+def narrow_api(source: Source) -> None:
+    """`:9443`, all interfaces in the original, is loopback here: only Caddy asks, and it runs on this machine."""
+    api = source.data.get("api")
+    address = api.get("listen_addr") if isinstance(api, dict) else None
+    if not (isinstance(address, str) and address.startswith(":")) or api.get(EXPOSE):
+        return
+    api["listen_addr"] = _LOOPBACK + address
+    message = (
+        f'"{address}" is {_LOOPBACK}{address} here, as whoever reaches it is let in; {EXPOSE}: true opens it to all'
+    )
+    source.say(("api", "listen_addr"), "warning", message)
 
 
 def translate_server(source: Source) -> None:

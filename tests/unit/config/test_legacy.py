@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from zerotrust.config.legacy import SERVER_NAMES, rename_level, translate_server
+from zerotrust.config.legacy import EXPOSE, SERVER_NAMES, narrow_api, rename_level, translate_server
 from zerotrust.config.source import Source
 from zerotrust.model.server import ServerConfig
 
@@ -134,3 +134,30 @@ def test_the_older_form_of_the_level(tmp_path: Path) -> None:
         assert found.renamed == {}
         assert "log_level" not in found.data
     assert found.idle == {("log_level",): "logging.level is given as well and wins"}
+
+
+@pytest.mark.parametrize(
+    ("api", "address"),
+    [
+        ('{listen_addr: ":9443"}', "127.0.0.1:9443"),
+        (f'{{listen_addr: ":9443", {EXPOSE}: false}}', "127.0.0.1:9443"),
+        (f'{{listen_addr: ":9443", {EXPOSE}: true}}', ":9443"),
+        ('{listen_addr: "0.0.0.0:9443"}', "0.0.0.0:9443"),
+        ('{listen_addr: "unix:/x"}', "unix:/x"),
+        ("{listen_addr: 5}", 5),
+    ],
+)
+def test_the_api_of_all_interfaces_is_loopback(tmp_path: Path, api: str, address: object) -> None:
+    found = source(tmp_path, f"api: {api}\n")
+    narrow_api(found)
+    assert found.data["api"]["listen_addr"] == address
+    assert [(p.severity, p.key) for p in found.problems] == (
+        [("warning", "api.listen_addr")] if address == "127.0.0.1:9443" else []
+    )
+
+
+@pytest.mark.parametrize("text", ["api: 5", "api:", "server: {}"])
+def test_no_api_at_all(tmp_path: Path, text: str) -> None:
+    found = source(tmp_path, text)
+    narrow_api(found)
+    assert found.problems == []

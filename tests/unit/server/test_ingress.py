@@ -159,6 +159,14 @@ async def test_http_is_sent_to_https_before_a_policy_is_asked() -> None:
     assert front.opened == []
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize(("said", "proto"), [(HTTP, b"http"), (HTTPS, b"https")])
+async def test_a_guarded_service_is_told_the_scheme(said: str, proto: bytes) -> None:
+    front = Front({"routes": [ADMIN, {}]}, binding=EITHER)
+    assert await front.ask("GET /", said) == b""
+    assert b"\r\nX-Forwarded-Proto: %b\r\n" % proto in front.opened[-1].block
+
+
 def test_the_target_is_forwarded_as_it_came() -> None:
     def check() -> None:
         door = Door()
