@@ -1,0 +1,331 @@
+"""Files change under load: what they are not about is not disturbed, and each change is told in one line."""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import random
+import shutil
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+
+from tests.conftest import Measured
+from tests.kits.backends import Origin, WsEcho
+from tests.kits.config_file import PARTLY, REFUSED, RELOADED, ConfigFile
+from tests.kits.ports import free_port
+from tests.kits.processes import Process
+from tests.kits.stack import Authority, Stack, service
+from tests.kits.waiting import eventually
+from tests.kits.way import Way
+from zerotrust.pki.files import issue_agent, issue_server
+from zerotrust.pki.issuer import ServerNames
+
+pytestmark = [
+    pytest.mark.component,
+    pytest.mark.anyio,
+    pytest.mark.timeout(90),
+    pytest.mark.xdist_group("reload"),
+]
+
+APP, WS, SECURE = "app.localhost", "ws.localhost", "secure.localhost"
+
+
+class Scene:
+    """A stack of its own, with both files in hand."""
+
+    def __init__(self, stack: Stack, origin: Origin, ws: WsEcho) -> None:
+        self.stack = stack
+        self.origin = origin
+        self.ws = ws
+        agent = stack.agents["agent-1"]
+        self.agent = ConfigFile(agent.process, agent.path, agent.config)
+        path = stack.folder / "server.yaml"
+        self.server = ConfigFile(stack.server, path, json.loads(path.read_text()))
+        self.backend_ca = stack.folder / "backend-ca.crt"
+        shutil.copy(stack.authority.root, self.backend_ca)
+
+
+@pytest.fixture(scope="module")
+async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
+    folder = tmp_path_factory.mktemp("reload")
+    authority = Authority(folder / "pki")
+    async with Origin(folder) as origin, WsEcho(folder) as ws:
+        secure = service(
+            SECURE, origin.port, protocol="https", tls={"ca_file": str(folder / "stack" / "backend-ca.crt")}
+        )
+        services = [service(APP, origin.port), service(WS, ws.port), secure]
+        stack = Stack(folder / "stack", authority, agents={"agent-1": services})
+        made = Scene(stack, origin, ws)
+        async with stack:
+            yield made
+
+
+class Load:
+    """Clients of APP and WS; whatever fails ends in `failures`."""
+
+    def __init__(self, way: Way) -> None:
+        self.way = way
+        self.requests = self.messages = 0
+        self.failures: list[str] = []
+        self._stop = asyncio.Event()
+        self._sockets: list[ClientConnection] = []
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator["Load"]:
+        self._sockets = [await self.way.websocket(WS, "/hash") for _ in range(20)]
+        clients = [self._watched(self._get(), "GET") for _ in range(4)]
+        clients += [self._watched(self._post(), "POST") for _ in range(2)]
+        clients += [self._watched(self._talk(one), "WebSocket") for one in self._sockets]
+        tasks = [asyncio.create_task(one) for one in clients]
+        try:
+            yield self
+        finally:
+            self._stop.set()
+            await asyncio.gather(*tasks)
+            for one in self._sockets:
+                await one.close()
+
+    async def _watched(self, work: Any, name: str) -> None:
+        try:
+            await work
+        except (AssertionError, OSError, EOFError, TimeoutError, ConnectionClosed) as error:
+            self.failures.append(f"{name}: {error!r}")
+
+    async def _get(self) -> None:
+        """One connection, kept alive."""
+        async with await self.way.open(APP) as client:
+            while not self._stop.is_set():
+                response = await client.get("/bytes/2000")
+                assert response.status == 200 and len(response.body) == 2000, response
+                self.requests += 1
+                await asyncio.sleep(0.01)
+
+    async def _post(self) -> None:
+        """Bodies of all sizes; the backend says what it got."""
+        async with await self.way.open(APP) as client:
+            while not self._stop.is_set():
+                body = random.randbytes(random.choice((1, 1000, 100_000)))
+                response = await client.request("POST", "/upload", body=body)
+                assert response.status == 200, response
+                assert response.json()["sha256"] == hashlib.sha256(body).hexdigest()
+                self.requests += 1
+                await asyncio.sleep(0.01)
+
+    async def _talk(self, socket: ClientConnection) -> None:
+        """Messages, and in the end the same hash on both sides."""
+        digest, count = hashlib.sha256(), 0
+        while not self._stop.is_set():
+            message = random.randbytes(random.choice((1, 200, 5000)))
+            async with asyncio.timeout(15):
+                await socket.send(message)
+                assert await socket.recv() == message
+            digest.update(message)
+            count += 1
+            self.messages += 1
+            await asyncio.sleep(0.05)
+        async with asyncio.timeout(15):
+            await socket.send("!digest")
+            assert await socket.recv() == f"{count} {digest.hexdigest()}"
+
+
+def half(file: ConfigFile) -> Callable[[], None]:
+    return lambda: file.overwrite(file.text()[: len(file.text()) // 2])
+
+
+async def broken_and_mended(file: ConfigFile) -> None:
+    """What cannot be used is refused with its reason, and what was there before comes back without a change."""
+    await file.tell(half(file), f'"event": "{REFUSED}"')
+    assert "not valid YAML" in file.told[-1]["reason"]
+    await file.tell(file.overwrite, '"changes": "nothing"')
+    await file.tell(lambda: file.by_backup(""), "is empty")
+    await file.tell(file.by_backup, '"changes": "nothing"')
+    file.config["hot_reload"]["debounce_delay"] = "soon"
+    await file.tell(file.replace, 'hot_reload.debounce_delay: \\"soon\\" is not a duration')
+    file.config["hot_reload"]["debounce_delay"] = "30ms"
+    await file.tell(file.replace, '"changes": "nothing"')
+
+
+async def change_level(file: ConfigFile) -> None:
+    logging = file.config["logging"]
+    logging["level"] = "debug" if logging["level"] == "info" else "info"
+    await file.tell(file.replace, "settings logging.level")
+
+
+async def agent_cycle(scene: Scene, number: int) -> None:
+    file = scene.agent
+    services: list[dict[str, Any]] = file.config["services"]
+    host = f"extra-{number}.localhost"
+    await file.tell(lambda: (services.append(service(host, scene.origin.port)), file.replace()), f"added {host}")
+    services[-1]["timeout"] = "7s"
+    await file.tell(file.overwrite, f"changed {host}")
+    services[-1]["upstreams"] = [{"address": f"127.0.0.1:{scene.ws.port}"}]
+    await file.tell(file.by_backup, f"changed {host}")
+    services[-1]["upstreams"] = 7
+    await file.tell(file.replace, f'"event": "{PARTLY}"', '"changes": "nothing"') if False else None
+    await wrong_service(file, host)
+    services.pop()
+    await file.tell(file.replace, f"removed {host}")
+    await change_level(file)
+    await file.tell(file.hang_up, '"changes": "nothing"')
+    await file.tell(lambda: renew(scene.backend_ca), f"files {scene.backend_ca}")
+    await broken_and_mended(file)
+
+
+async def wrong_service(file: ConfigFile, host: str) -> None:
+    """The file is otherwise as before: one line says why the service stays as it was."""
+    await file.tell(file.replace, f'"event": "{PARTLY}"')
+    assert "upstreams" in file.told[-1]["reason"]
+
+
+def renew(path: Path) -> None:
+    """The same certificate with another comment, in the place of the old one."""
+    fresh = path.with_suffix(".fresh")
+    fresh.write_text(f"{path.read_text()}# renewed {time.monotonic()}\n")
+    fresh.replace(path)
+
+
+async def server_cycle(scene: Scene, number: int) -> None:
+    file = scene.server
+    await change_level(file)
+    file.config["api"]["trusted_proxies"] = ["127.0.0.0/8", f"192.0.2.{number}"]
+    await file.tell(file.overwrite, "settings api.trusted_proxies")
+    file.config["grants"] = {"other": [f"{number}.example.com"]}
+    await file.tell(file.by_backup, "settings grants")
+    await file.tell(file.hang_up, '"changes": "nothing"')
+    file.config["server"]["listen_addr"] = f"127.0.0.1:{free_port()}"
+    await file.tell(file.replace, "settings server.listen_addr")
+    file.config["server"]["listen_addr"] = f"127.0.0.1:{scene.stack.tunnel_port}"
+    await file.tell(file.replace, "settings server.listen_addr")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        file.config["server"]["listen_addr"] = f"127.0.0.1:{taken.getsockname()[1]}"
+        await file.tell(file.replace, "server.listen_addr: cannot listen on 127.0.0.1:")
+    file.config["server"]["listen_addr"] = f"127.0.0.1:{scene.stack.tunnel_port}"
+    await file.tell(file.replace, '"changes": "nothing"')
+    await broken_and_mended(file)
+
+
+async def renew_both(scene: Scene) -> None:
+    """Both ends' certificates. Certificate and key are two files: one reload may see them not belong together."""
+    folder = scene.stack.authority.folder
+    names = ServerNames(dns=["localhost"], ip=["127.0.0.1"])
+    for file, issue in (
+        (scene.server, lambda: issue_server(folder, "server", names, force=True)),
+        (scene.agent, lambda: issue_agent(folder, "agent-1", force=True)),
+    ):
+        since = file.process.position()
+        await asyncio.to_thread(issue)
+        await file.process.wait_line(r'"changes": "files ', since=since)
+
+
+async def has_let_go(program: Process, before: int) -> None:
+    """An older session of the agent is kept by the WebSockets that began there; connections to backends vary."""
+    await eventually(lambda: program.open_files() <= before + 8, f"{program.name} has let go of what it opened", 10)
+
+
+async def test_two_hundred_reloads_under_load(scene: Scene, measured: Measured) -> None:
+    begun_at = time.monotonic()
+    programs = (scene.agent.process, scene.stack.server)
+    assert (await scene.stack.caddy.get(APP, "/bytes/1")).status == 200
+    async with Load(scene.stack.caddy).running() as load:
+        await asyncio.gather(agent_cycle(scene, 0), server_cycle(scene, 0))
+        files = [program.open_files() for program in programs]
+        for number in range(1, 8):
+            await asyncio.gather(agent_cycle(scene, number), server_cycle(scene, number))
+            if number % 2:
+                await renew_both(scene)
+        for program, before in zip(programs, files, strict=True):
+            await has_let_go(program, before)
+    assert load.failures == []
+    reloads = 0
+    for file in (scene.agent, scene.server):
+        lines = file.reloads()
+        reloads += len(lines)
+        others = [line for line in lines if line not in file.told]
+        assert all(str(scene.stack.authority.folder) in str(line) for line in others), others
+        assert all(line.get("reason") or line["event"] == RELOADED for line in lines)
+        assert "Traceback" not in file.process.text()
+    assert reloads >= 200
+    measured(
+        f"{reloads} reloads in {time.monotonic() - begun_at:.0f} s beside {load.requests} requests and "
+        f"{load.messages} messages on 20 WebSockets: none failed, none closed"
+    )
+
+
+async def test_a_websocket_of_a_removed_service_is_told(scene: Scene) -> None:
+    """It has its time, then a Close frame; others go on."""
+    services = scene.agent.config["services"]
+    services.append(service("leaving.localhost", scene.ws.port))
+    await scene.agent.tell(scene.agent.replace, "added leaving.localhost")
+    way = scene.stack.caddy
+    async with way.websocket("leaving.localhost") as leaving, way.websocket(WS) as staying:
+        services.pop()
+        await scene.agent.tell(scene.agent.replace, "removed leaving.localhost")
+        await leaving.send("still here")
+        assert await leaving.recv() == "still here"
+        assert (await scene.stack.api.get("leaving.localhost", "/")).error_code == "unknown_host"
+        async with asyncio.timeout(10):
+            with pytest.raises(ConnectionClosed) as closed:
+                await leaving.recv()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1001
+        await staying.send("hello")
+        assert await staying.recv() == "hello"
+
+
+async def test_everything_listens_elsewhere(scene: Scene) -> None:
+    """Caddy, proxy API, permission endpoint and agents' door move at once; WebSockets stay where they are."""
+    before, way = dict(scene.server.config), scene.stack.caddy
+    ports = [free_port() for _ in range(4)]
+    async with way.websocket(WS) as old:
+        scene.server.config |= {
+            "server": {**before["server"], "listen_addr": f"127.0.0.1:{ports[0]}"},
+            "api": {**before["api"], "listen_addr": f"127.0.0.1:{ports[1]}"},
+            "caddy": {**before["caddy"], "permission_addr": f"127.0.0.1:{ports[2]}", "https_port": ports[3]},
+        }
+        keys = "server.listen_addr, api.listen_addr, caddy.https_port, caddy.permission_addr"
+        await scene.server.tell(scene.server.replace, f"settings {keys}")
+        assert scene.server.told[-1]["waiting"] is None
+        scene.agent.config["server"]["address"] = f"127.0.0.1:{ports[0]}"
+        await scene.agent.tell(scene.agent.replace, "settings server.address")
+        moved = Way(ports[3], root=scene.stack.caddy_root)
+        assert (await moved.get(APP, "/bytes/1")).status == 200
+        async with moved.websocket(WS) as new:
+            for one in (old, new):
+                await one.send("hello")
+                assert await one.recv() == "hello"
+        with pytest.raises(ConnectionRefusedError):
+            await way.get(APP, "/bytes/1")
+    scene.server.config.update(before)
+    await scene.server.tell(scene.server.replace, f"settings {keys}")
+    scene.agent.config["server"]["address"] = before["server"]["listen_addr"]
+    await scene.agent.tell(scene.agent.replace, "settings server.address")
+    assert (await way.get(APP, "/bytes/1")).status == 200
+
+
+async def test_what_cannot_be_listened_on_changes_nothing(scene: Scene) -> None:
+    before = scene.server.config["caddy"], scene.server.config["api"]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        scene.server.config["caddy"] = {**before[0], "https_port": taken.getsockname()[1]}
+        scene.server.config["api"] = {**before[1], "listen_addr": f"127.0.0.1:{free_port()}"}
+        await scene.server.tell(scene.server.replace, "is in use by another program")
+    assert (await scene.stack.caddy.get(APP, "/bytes/1")).status == 200
+    scene.server.config["caddy"], scene.server.config["api"] = before
+    await scene.server.tell(scene.server.replace, '"changes": "nothing"')
+
+
+async def test_what_needs_a_restart_is_said(scene: Scene) -> None:
+    caddy = scene.server.config["caddy"]
+    caddy["binary"] = "/nowhere/caddy"
+    (line,) = await scene.server.tell(scene.server.replace, "settings caddy.binary")
+    assert line["waiting"] == ["caddy.binary: for a restart"]
+    del caddy["binary"]
+    (line,) = await scene.server.tell(scene.server.replace, "settings caddy.binary")
+    assert line["waiting"] is None
+    assert (await scene.stack.caddy.get(APP, "/bytes/1")).status == 200
