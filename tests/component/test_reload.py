@@ -258,6 +258,13 @@ async def test_two_hundred_reloads_under_load(scene: Scene, measured: Measured) 
     )
 
 
+async def test_a_file_of_a_backend_that_cannot_be_used_changes_nothing(scene: Scene) -> None:
+    good = scene.backend_ca.read_text()
+    await scene.agent.tell(lambda: scene.backend_ca.write_text("half"), f"{scene.backend_ca}: cannot be used")
+    assert scene.agent.told[-1]["event"] == REFUSED
+    await scene.agent.tell(lambda: scene.backend_ca.write_text(good), '"changes": "nothing"')
+
+
 async def test_a_websocket_of_a_removed_service_is_told(scene: Scene) -> None:
     """It has its time, then a Close frame; others go on."""
     services = scene.agent.config["services"]

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -197,6 +198,27 @@ async def test_no_request_fails_while_sessions_change(scene: Scene) -> None:
     await asyncio.gather(*asking)
     assert set(bodies) == {"first"}
     await eventually(lambda: len(scene.sessions()) == 1, "one session is left", 5)
+
+
+def held() -> tuple[int, int]:
+    """How many tasks and descriptors there are."""
+    return len(asyncio.all_tasks()), len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_many_changes_leave_nothing_behind(scene: Scene) -> None:
+    before, nowhere = held(), closed_port()
+    for number in range(20):
+        extra = scene.service(f"extra-{number}.example.com", scene.first)
+        await scene.change(scene.site.agent(scene.service(ONE), extra), str(scene.site.folder / "home.crt"))
+        await scene.server.change(scene.site.server(api={"trusted_proxies": [f"192.0.2.{number}"]}))
+        with pytest.raises(SetupError):
+            await scene.server.change(scene.site.server(server={"listen_addr": f"127.0.0.1:{scene.first.port}"}))
+        with pytest.raises(SetupError):
+            await scene.change(scene.config(TWO, server={"address": f"127.0.0.1:{nowhere}"}))
+    await scene.change(scene.config(ONE, TWO))
+    await eventually(lambda: len(scene.sessions()) == 1, "one session is left", 5)
+    await eventually(lambda: not scene.running.agent._leaving, "also at the agent", 5)
+    await eventually(lambda: all(now <= then for now, then in zip(held(), before, strict=True)), "all is let go", 5)
 
 
 async def test_another_address(scene: Scene) -> None:
