@@ -1,4 +1,4 @@
-"""The whole of 0Trust as processes: certificates by its own commands, server with Caddy, agents.
+"""The whole of 0Trust as processes: certificates, server with Caddy, agents.
 
 async with Stack(folder, authority, agents={"agent-1": [service("app.localhost", origin.port)]}) as stack:
     response = await stack.caddy.get("app.localhost", "/echo")
@@ -7,7 +7,6 @@ async with Stack(folder, authority, agents={"agent-1": [service("app.localhost",
 import contextlib
 import json
 import signal
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +15,8 @@ from tests.kits.ports import free_port
 from tests.kits.processes import PRODUCT, Process, wait_port
 from tests.kits.waiting import eventually
 from tests.kits.way import Way
+from zerotrust.pki import files
+from zerotrust.pki.issuer import ServerNames
 
 Service = dict[str, Any]
 
@@ -32,11 +33,11 @@ def service(hostname: str, port: int, **keys: Any) -> Service:
 
 
 class Authority:
-    """A certificate authority, made by the product's command, and what it issues; each certificate is issued once."""
+    """A certificate authority and what it issues; each certificate is issued once."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._run("init")
+        files.create_authority(folder)
 
     @property
     def root(self) -> Path:
@@ -44,27 +45,17 @@ class Authority:
 
     def agent(self, name: str) -> tuple[Path, Path]:
         """Certificate and key of an agent."""
-        return self._issue("agent", name)
+        certificate, key = self.folder / f"{name}.crt", self.folder / f"{name}.key"
+        if not certificate.exists():
+            files.issue_agent(self.folder, name)
+        return certificate, key
 
     def server(self, name: str = "server") -> tuple[Path, Path]:
         """Certificate and key of a server at localhost."""
-        return self._issue("server", name, "--dns", "localhost", "--ip", "127.0.0.1")
-
-    def _issue(self, kind: str, name: str, *options: str) -> tuple[Path, Path]:
         certificate, key = self.folder / f"{name}.crt", self.folder / f"{name}.key"
         if not certificate.exists():
-            self._run("issue", kind, name, *options)
+            files.issue_server(self.folder, name, ServerNames(dns=["localhost"], ip=["127.0.0.1"]))
         return certificate, key
-
-    def _run(self, *words: str) -> None:
-        done = subprocess.run(
-            [PRODUCT, "ca", *words, "--dir", self.folder],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-        assert done.returncode == 0, f"ca {' '.join(words)}: {done.stdout}{done.stderr}"
 
 
 class Agent:

@@ -1,0 +1,216 @@
+"""The examples are what they say: each is started from its own files, with all four hops, and asked."""
+
+import asyncio
+import json
+import shutil
+import ssl
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from tests.kits.example import TUNNEL, Example
+from tests.kits.processes import ROOT
+from tests.kits.stack import Authority
+from tests.kits.waiting import eventually
+from tests.kits.way import Way
+from tests.kits.witness import Witness
+
+pytestmark = [
+    pytest.mark.component,
+    pytest.mark.anyio,
+    pytest.mark.timeout(120),
+    pytest.mark.xdist_group("examples"),
+]
+
+UPGRADE = [
+    ("Connection", "Upgrade"),
+    ("Upgrade", "websocket"),
+    ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ("Sec-WebSocket-Version", "13"),
+]
+
+
+@dataclass
+class Running:
+    """An example with its backends, by name."""
+
+    example: Example
+    backends: dict[str, Witness]
+
+    @property
+    def caddy(self) -> Way:
+        return self.example.caddy
+
+
+def tls_by(authority: Authority) -> ssl.SSLContext:
+    """A backend's, with a certificate for localhost."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*authority.server("backend"))
+    return context
+
+
+def make(
+    folder: Path, authority: Authority, name: str, texts: tuple[str, str], backends: dict[str, Witness]
+) -> Running:
+    """An example that is not started. `backends` are given by the address, or the variable, that leads there."""
+    host = "localhost" if any(backend.tls for backend in backends.values()) else "127.0.0.1"
+    to = {place: f"{host}:{backend.port}" for place, backend in backends.items()}
+    example = Example(
+        folder,
+        authority,
+        agent=texts[0],
+        server=texts[1],
+        name=name,
+        addresses={place: address for place, address in to.items() if ":" in place},
+        environment={place: address for place, address in to.items() if ":" not in place},
+    )
+    return Running(example, {backend.name: backend for backend in backends.values()})
+
+
+def written(folder: str) -> tuple[str, str]:
+    """Both files of an example."""
+    source = ROOT / "examples" / folder
+    return (source / "agent.yaml").read_text(), (source / "server.yaml").read_text()
+
+
+def reference(file: str, name: str) -> tuple[str, str]:
+    """A file of the document, which names no server, with the server of the Pi-hole example."""
+    connection = {
+        "address": f"{TUNNEL}:8443",
+        "ca_cert": "certs/ca.crt",
+        "cert": f"certs/{name}.crt",
+        "key": f"certs/{name}.key",
+    }
+    agent = (ROOT / "tests" / "config" / "valid" / file).read_text()
+    _, server = written("pihole")
+    return f"{agent}\nserver: {json.dumps(connection)}\n", server.replace("pihole-agent:", f"{name}:")
+
+
+REFERENCE = {"agent-reference.yaml": "agent-1", "agent-pihole.yaml": "pihole-agent", "agent-simple.yaml": "simple"}
+"""The files of the document that 0Trust was born from, and the agents that use them."""
+
+
+@pytest.fixture(scope="module")
+async def examples(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> AsyncIterator[dict[str, Running]]:
+    """All of them, started at the same time."""
+    folder = tmp_path_factory.mktemp("examples")
+    internal = Authority(folder / "internal")
+    rack = {"20:3000": "grafana", "21:8080": "wiki", "22:80": "files"}
+    asked: list[tuple[str, str, dict[str, Witness]]] = [
+        ("pihole", "pihole-agent", {"PIHOLE": Witness("pihole")}),
+        ("home-assistant", "home", {"HOME_ASSISTANT": Witness("home")}),
+        ("several-services", "rack", {f"192.168.1.{end}": Witness(each) for end, each in rack.items()}),
+        ("weighted-canary", "api", {"10.0.0.10:8080": Witness("known"), "10.0.0.11:8080": Witness("canary")}),
+        ("https-upstreams-own-ca", "vault", {"vault.internal.example:8200": Witness("vault", tls=tls_by(internal))}),
+    ]
+    running = {
+        title: make(folder / title, authority, name, written(title), backends) for title, name, backends in asked
+    }
+    for file, name in REFERENCE.items():
+        backends = {"192.168.1.100:80": Witness("pihole")}
+        running[file] = make(folder / file, authority, name, reference(file, name), backends)
+    shutil.copy(internal.root, folder / "https-upstreams-own-ca" / "certs" / "internal-ca.crt")
+    started = list(running.values())
+    try:
+        await asyncio.gather(*(backend.start() for each in started for backend in each.backends.values()))
+        await asyncio.gather(*(each.example.start() for each in started))
+        yield running
+    finally:
+        await asyncio.gather(*(each.example.stop() for each in started))
+        await asyncio.gather(*(backend.stop() for each in started for backend in each.backends.values()))
+
+
+async def echoes(way: Way, host: str, path: str = "/") -> None:
+    async with way.websocket(host, path) as socket:
+        await socket.send("hello")
+        assert await socket.recv() == "hello"
+
+
+async def test_pihole(examples: dict[str, Running]) -> None:
+    pihole = examples["pihole"]
+    backend = pihole.backends["pihole"]
+    assert (await pihole.caddy.get("pihole.localhost", "/admin/")).body == b"pihole"
+    await echoes(pihole.caddy, "pihole.localhost")
+    checks = [each for each in backend.requests if each.headers.get("User-Agent") == "0trust-health-check"]
+    await eventually(lambda: "/admin/" in backend.paths, "its health is asked for")
+    assert {each.path for each in checks} <= {"/admin/"}
+
+
+async def test_home_assistant(examples: dict[str, Running]) -> None:
+    home = examples["home-assistant"]
+    async with home.caddy.websocket("home.localhost", "/api/websocket") as socket:
+        assert (await home.caddy.get("home.localhost", "/api/")).body == b"home"
+        await socket.send("still here")
+        assert await socket.recv() == "still here"
+    upgrade = next(each for each in home.backends["home"].requests if each.path == "/api/websocket")
+    assert upgrade.headers["Host"] == f"home.localhost:{home.caddy.port}"
+    assert (upgrade.headers["X-Forwarded-Proto"], upgrade.headers["X-Forwarded-For"]) == ("https", "127.0.0.1")
+
+
+async def test_several_services(examples: dict[str, Running]) -> None:
+    rack = examples["several-services"]
+    leads_to = {"grafana": "grafana", "wiki": "wiki", "docs": "wiki", "files": "files"}
+    await rack.example.published(*(f"{name}.localhost" for name in leads_to))
+    for name, backend in leads_to.items():
+        assert (await rack.caddy.get(f"{name}.localhost", "/")).body == backend.encode()
+    with pytest.raises(InvalidStatus) as refused:
+        await echoes(rack.caddy, "files.localhost")
+    assert refused.value.response.status_code == 403
+    assert "/socket" not in rack.backends["files"].paths
+    rack.backends["another wiki"] = another = Witness("another wiki")
+    await another.start()
+    async with rack.caddy.websocket("grafana.localhost") as socket:
+        file = rack.example.agent_file
+        file.write_text(
+            file.read_text().replace(f"127.0.0.1:{rack.backends['wiki'].port}", f"127.0.0.1:{another.port}")
+        )
+
+        async def moved() -> bool:
+            return (await rack.caddy.get("wiki.localhost", "/")).body == b"another wiki"
+
+        await eventually(moved, "the change of the file is applied")
+        await socket.send("undisturbed")
+        assert await socket.recv() == "undisturbed"
+
+
+async def test_weighted_canary(examples: dict[str, Running]) -> None:
+    api = examples["weighted-canary"]
+
+    async def ask(count: int) -> Counter[str]:
+        async with await api.caddy.open("api.localhost") as client:
+            return Counter([(await client.get("/v")).body.decode() for _ in range(count)])
+
+    assert await ask(100) == {"known": 95, "canary": 5}
+    for backend in api.backends.values():
+        await eventually(lambda b=backend: "/healthz" in b.paths, "its health is asked for")
+    await api.backends["known"].stop()
+    assert await ask(10) == {"canary": 10}, "who is asked when the other is down, without an error in between"
+
+
+async def test_https_upstreams_with_an_authority_of_ones_own(examples: dict[str, Running], tmp_path: Path) -> None:
+    vault = examples["https-upstreams-own-ca"]
+    backend = vault.backends["vault"]
+    assert (await vault.caddy.get("vault.localhost", "/")).body == b"vault"
+    await echoes(vault.caddy, "vault.localhost")
+    await backend.stop()
+    backend.tls = tls_by(Authority(tmp_path / "foreign"))
+    await backend.start()
+    asked = len(backend.requests)
+    refused = await vault.caddy.get("vault.localhost", "/")
+    assert (refused.status, refused.error_code) == (502, "upstream_unreachable")
+    assert len(backend.requests) == asked
+
+
+@pytest.mark.parametrize("file", REFERENCE)
+async def test_files_of_the_reference_document(examples: dict[str, Running], file: str) -> None:
+    """And the line that it checks the upgrade with."""
+    way = examples[file].caddy
+    assert (await way.get("pihole.localhost", "/admin/")).body == b"pihole"
+    async with await way.open("pihole.localhost") as client:
+        answer = await client.request("GET", "/", UPGRADE)
+        assert (answer.status, answer.get("sec-websocket-accept")) == (101, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
+    await echoes(way, "pihole.localhost")
