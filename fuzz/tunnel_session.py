@@ -15,7 +15,7 @@ import atheris
 with atheris.instrument_imports(include=["zerotrust.tunnel"]):
     from zerotrust.tunnel.codes import Code, FrameType
     from zerotrust.tunnel.frames import FrameReader, encode
-    from zerotrust.tunnel.messages import Hello, Register, Registered, Welcome
+    from zerotrust.tunnel.messages import Hello, Register, Registered, Renew, Renewed, Welcome
     from zerotrust.tunnel.payloads import pack_head, pack_open
     from zerotrust.tunnel.session import HIGH_WATER, Options, Phase, Session
     from zerotrust.tunnel.stream import State, Stream
@@ -44,6 +44,8 @@ PAYLOADS = (
     WELCOME.encode(),
     Register(id="a", hosts=["a"]).encode(),
     Registered(id="a", accepted=["a"]).encode(),
+    Renew(csr="-").encode(),
+    Renewed(reason="no").encode(),
     b'{"id":"a","hosts":[' + b'"a",' * 9000 + b'"a"]}',
 )
 
@@ -180,6 +182,12 @@ class Owner:
         self.act()
 
     def ready(self) -> None:
+        self.act()
+
+    def renew(self, message: Renew) -> None:
+        self.session.renewed(Renewed(reason="no"))
+
+    def renewed(self, message: Renewed) -> None:
         self.act()
 
     def going_away(self, code: Code, reason: str) -> None:

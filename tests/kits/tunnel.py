@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from zerotrust.tunnel.codes import Code, FrameType
 from zerotrust.tunnel.frames import Frame, FrameReader, encode
-from zerotrust.tunnel.messages import Hello, Message, Register, Registered, Welcome
+from zerotrust.tunnel.messages import Hello, Message, Register, Registered, Renew, Renewed, Welcome
 from zerotrust.tunnel.payloads import pack_open
 from zerotrust.tunnel.session import Options, Session
 from zerotrust.tunnel.stream import Chunk, Stream
@@ -73,6 +73,7 @@ class Owner:
         self.registers: list[Register] = []
         self.unregisters: list[str] = []
         self.answers: list[Registered] = []
+        self.renewals: list[Renew | Renewed] = []
         self.readies = 0
         self.goaway: tuple[Code, str] | None = None
         self.over: tuple[Code, str] | None = None
@@ -115,6 +116,12 @@ class Owner:
 
     def ready(self) -> None:
         self.readies += 1
+
+    def renew(self, message: Renew) -> None:
+        self.renewals.append(message)
+
+    def renewed(self, message: Renewed) -> None:
+        self.renewals.append(message)
 
     def going_away(self, code: Code, reason: str) -> None:
         self.goaway = (code, reason)

@@ -7,6 +7,7 @@ included, however long that takes (docs/spec/tunnel-v1.md, section 9).
 
 import asyncio
 import random
+import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ import structlog
 
 from zerotrust import __version__
 from zerotrust.agent.dispatch import Dispatch
+from zerotrust.agent.renewal import Outcome, Renewal
 from zerotrust.agent.services import Plan, Services
 from zerotrust.agent.target import Target
 from zerotrust.config.diff import Changes
@@ -27,7 +29,8 @@ from zerotrust.net.flush import Flusher
 from zerotrust.net.tasks import Tasks
 from zerotrust.pki.secrets import derive
 from zerotrust.telemetry import logs
-from zerotrust.tunnel.codes import Code
+from zerotrust.tunnel.codes import RENEWAL, Code
+from zerotrust.tunnel.messages import Renewed
 from zerotrust.tunnel.session import Options
 
 _log = structlog.get_logger("agent")
@@ -70,7 +73,9 @@ class Agent:
         self._loop = asyncio.get_running_loop()
         self._flusher = Flusher(self._loop)
         self._options = Options(software=f"0trust/{__version__}")
+        self._config = config
         self._target = Target.of(config)
+        self._renewal = _renewal(config)
         self._services = Services(flusher=self._flusher, tasks=tasks)
         self._services.adopt(self._plan(config, Changes()), drain_timeout=0)
         self._current: Dispatch | None = None
@@ -106,7 +111,9 @@ class Agent:
         """
         target, plan = Target.of(config), self._plan(config, changes)
         before, fresh = self._current, None
-        moved = _needs_connection(config, changes)
+        moved = "server" in changes.sections or any(
+            path in _credentials(config) and not self._renewal.wrote(path) for path in changes.files
+        )
         with ExitStack() as undo:
             if moved and before is not None and before.was_established:
                 fresh = await self._successor(target)
@@ -118,8 +125,9 @@ class Agent:
         for dispatch in (self._current, fresh):
             if dispatch is not None and dispatch.was_established:
                 dispatch.update(plan)
+        self._config = config
         if moved:
-            self._target = target
+            self._target, self._renewal = target, _renewal(config)
             if fresh is not None and before is not None and before is self._current:
                 await self._hand_over(before, fresh)
             else:
@@ -202,7 +210,33 @@ class Agent:
     # ---- inside
 
     def _dispatch(self, *, takes_over: bool = False) -> Dispatch:
-        return Dispatch(self._services, flusher=self._flusher, options=self._options, takes_over=takes_over)
+        return Dispatch(
+            self._services,
+            flusher=self._flusher,
+            options=self._options,
+            renewed=self._renewed,
+            takes_over=takes_over,
+        )
+
+    def _ask_for_renewal(self) -> None:
+        current = self._current
+        if current is not None and current.was_established and RENEWAL in current.link.session.capabilities:
+            now = time.time()
+            if self._renewal.due(now):
+                current.link.session.renew(self._renewal.ask(now))
+
+    def _renewed(self, message: Renewed) -> None:
+        """The server's answer. The session stays as it is; the next one begins with the new certificate."""
+        try:
+            outcome = self._renewal.take(message, time.time())
+            if not outcome.refusal:
+                self._target = Target.of(self._config)
+        except SetupError as error:
+            outcome = Outcome(refusal=str(error))
+        if outcome.refusal:
+            _log.warning("certificate not renewed", reason=outcome.refusal)
+        else:
+            _log.info("certificate renewed", until=outcome.until)
 
     def _plan(self, config: AgentConfig, changes: Changes) -> Plan:
         needed = any(service.load_balancing.session_affinity for service in config.services)
@@ -214,6 +248,7 @@ class Agent:
             await asyncio.sleep(SWEEP)
             now = self._loop.time()
             self._services.sweep(now)
+            self._ask_for_renewal()
             if self._current is not None:
                 self._current.sweep(now)
             for dispatch in self._leaving:
@@ -223,9 +258,13 @@ class Agent:
             self._leaving = [dispatch for dispatch in self._leaving if not dispatch.link.closed.done()]
 
 
-def _needs_connection(config: AgentConfig, changes: Changes) -> bool:
-    own = {config.server.cert, config.server.key, config.server.ca_cert}
-    return "server" in changes.sections or not own.isdisjoint(changes.files)
+def _credentials(config: AgentConfig) -> frozenset[str]:
+    """The files with which the agent proves itself, and knows the server."""
+    return frozenset({config.server.cert, config.server.key, config.server.ca_cert})
+
+
+def _renewal(config: AgentConfig) -> Renewal:
+    return Renewal(Path(config.server.cert), Path(config.server.key))
 
 
 def _end_of(dispatch: Dispatch, target: Target) -> Code | None:

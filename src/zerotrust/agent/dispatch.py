@@ -1,6 +1,7 @@
 """The agent's end of a session: each stream that the server opens becomes an exchange with a backend."""
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
@@ -15,7 +16,7 @@ from zerotrust.net.tunnel import TunnelLink
 from zerotrust.tunnel.codes import FLAG_UPGRADE, LISTEN_ON, POLICY, Code
 from zerotrust.tunnel.events import StreamSink
 from zerotrust.tunnel.frames import MAX_PAYLOAD
-from zerotrust.tunnel.messages import Hello, Register, Registered, Welcome
+from zerotrust.tunnel.messages import Hello, Register, Registered, Renew, Renewed, Welcome
 from zerotrust.tunnel.payloads import RequestOpen, unpack_open
 from zerotrust.tunnel.session import Options
 from zerotrust.tunnel.stream import Stream
@@ -29,6 +30,7 @@ class Dispatch:
     """One session with the server (tunnel.events.SessionSink).
 
     Args:
+        renewed: called with the server's answer to a request for a certificate.
         takes_over: this session is to be made ready by whoever owns the one before, and not as soon as it can be.
 
     Attributes:
@@ -36,10 +38,19 @@ class Dispatch:
         released: done when the server opens no more streams here.
     """
 
-    def __init__(self, services: Services, *, flusher: Flusher, options: Options, takes_over: bool = False) -> None:
+    def __init__(
+        self,
+        services: Services,
+        *,
+        flusher: Flusher,
+        options: Options,
+        renewed: Callable[[Renewed], None],
+        takes_over: bool = False,
+    ) -> None:
         self._services = services
         self._loop = asyncio.get_running_loop()
         self._running: set[Exchange] = set()
+        self._renewed = renewed
         self._takes_over = takes_over
         self._unanswered: set[str] = set()
         self.published: asyncio.Future[bool] = self._loop.create_future()
@@ -124,6 +135,12 @@ class Dispatch:
 
     def ready(self) -> None:
         """Only servers are told."""
+
+    def renew(self, message: Renew) -> None:
+        """Only servers are told."""
+
+    def renewed(self, message: Renewed) -> None:
+        self._renewed(message)
 
     def going_away(self, code: Code, reason: str) -> None:
         _log.info("server going away", code=code.name, reason=reason)

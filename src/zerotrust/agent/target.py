@@ -11,6 +11,7 @@ from zerotrust.errors import PkiError
 from zerotrust.model.agent import AgentConfig
 from zerotrust.model.base import split_address
 from zerotrust.net.tls import tunnel_client
+from zerotrust.pki import pair
 from zerotrust.pki.files import load_certificate
 from zerotrust.pki.identity import agent_id_of
 
@@ -33,8 +34,9 @@ class Target:
         Raises:
             PkiError: a certificate can't be used, or is another agent's.
         """
-        _check_identity(config)
         server = config.server
+        pair.complete(Path(server.cert), Path(server.key))
+        _check_identity(config)
         host, port = split_address(server.address, default_port=_DEFAULT_PORT)
         tls = tunnel_client(certificate=server.cert, key=server.key, authority=server.ca_cert)
         return cls(host, port, server.server_name or host, tls)

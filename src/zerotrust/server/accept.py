@@ -1,15 +1,18 @@
 """Agents: who connects, what they offer, and when their sessions end."""
 
 import asyncio
+import datetime
 import secrets
 import ssl
 import time
-from typing import Final
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
 
 import structlog
 
 from zerotrust import __version__
-from zerotrust.errors import ConfigError, PkiError
+from zerotrust.errors import ConfigError, PkiError, ZeroTrustError
 from zerotrust.net.flush import Flusher
 from zerotrust.net.listen import Listening, TlsListener, TlsListening
 from zerotrust.net.tasks import Tasks
@@ -20,9 +23,9 @@ from zerotrust.server.binding import Binding
 from zerotrust.server.guard import compile_guard
 from zerotrust.server.registry import Claim, Member, Registry
 from zerotrust.server.sessions import answer, shortened
-from zerotrust.tunnel.codes import Code
+from zerotrust.tunnel.codes import CAPABILITIES, RENEWAL, Code
 from zerotrust.tunnel.events import StreamSink
-from zerotrust.tunnel.messages import Hello, Register, Registered, Welcome
+from zerotrust.tunnel.messages import Hello, Register, Registered, Renew, Renewed, Welcome
 from zerotrust.tunnel.payloads import printable
 from zerotrust.tunnel.session import Options
 from zerotrust.tunnel.stream import Stream
@@ -33,28 +36,64 @@ MAX_RETIRED: Final = 16
 """Sessions of one agent that only end what they have begun; of more, the oldest is closed."""
 
 
+class Certified(Protocol):
+    """A certificate that was issued (enrolment.joining)."""
+
+    @property
+    def chain_pem(self) -> bytes:
+        """The certificate and those between it and the root."""
+
+    @property
+    def serial(self) -> str:
+        """Its number, as `pki.identity` writes it."""
+
+    @property
+    def not_after(self) -> datetime.datetime:
+        """How long it is good; aware."""
+
+
+Renewal = Callable[[str, str, bytes], Awaitable[Certified]]
+"""Issues the next certificate: of which agent, in place of which serial, for which request (PEM)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What all sessions of a server go by.
+
+    Attributes:
+        secret: of the server; policies derive theirs from it.
+        renewal: None where certificates are issued by hand.
+    """
+
+    registry: Registry
+    admission: Admission
+    flusher: Flusher
+    tasks: Tasks
+    secret: bytes
+    renewal: Renewal | None = None
+    offers_http: bool = True
+
+    @property
+    def options(self) -> Options:
+        """What the server says of itself."""
+        offered = tuple(name for name in CAPABILITIES if name != RENEWAL or self.renewal is not None)
+        return Options(software=f"0trust/{__version__}", capabilities=offered)
+
+
 class AgentSession:
     """One agent's session on the server (tunnel.events.SessionSink).
 
     The agent is who its certificate says; nothing that it sends changes that.
     """
 
-    def __init__(
-        self,
-        registry: Registry,
-        admission: Admission,
-        flusher: Flusher,
-        options: Options,
-        secret: bytes,
-        *,
-        offers_http: bool = True,
-    ) -> None:
-        self._registry = registry
-        self._admission = admission
-        self._offers_http = offers_http
-        self._secret = secret
+    def __init__(self, terms: Terms) -> None:
+        self._terms = terms
+        self._registry = terms.registry
         self._member: Member | None = None
-        self.link = TunnelLink(flusher, dialer=False, sink=self, options=options, session_id=secrets.token_hex(16))
+        self._renews = False
+        self.link = TunnelLink(
+            terms.flusher, dialer=False, sink=self, options=terms.options, session_id=secrets.token_hex(16)
+        )
 
     def established(self, peer: Hello | Welcome) -> None:
         try:
@@ -62,7 +101,7 @@ class AgentSession:
         except PkiError as error:
             self.link.close_session(Code.NOT_ALLOWED, str(error))
             return
-        if refusal := self._admission.refusal(who.agent_id, who.serial):
+        if refusal := self._terms.admission.refusal(who.agent_id, who.serial):
             self.link.close_session(Code.NOT_ALLOWED, refusal)
             return
         self._member = self._registry.join(who.agent_id, self.link)
@@ -91,16 +130,16 @@ class AgentSession:
             self._refuse(member, message, "this session is going away")
             return
         binding = Binding.of(message)
-        if not binding.https and not self._offers_http:
+        if not binding.https and not self._terms.offers_http:
             self._refuse(member, message, "it listens on http alone, which this server does not offer: caddy.http_port")
             return
         before = self._registry.former(member, message.id)
         try:
-            guard = compile_guard(message.policy, secret=self._secret, before=before)
+            guard = compile_guard(message.policy, secret=self._terms.secret, before=before)
         except ConfigError as error:
             self._refuse(member, message, f"its policy cannot be enforced: {error}")
             return
-        granted, refused = self._admission.judge(member.agent, message.hosts)
+        granted, refused = self._terms.admission.judge(member.agent, message.hosts)
         claim = Claim(
             member,
             message.id,
@@ -125,6 +164,30 @@ class AgentSession:
             _log.info("service removed", agent=self._member.agent, service=service)
 
     def registered(self, message: Registered) -> None:
+        """Only agents are told."""
+
+    def renew(self, message: Renew) -> None:
+        member, issue = self._member, self._terms.renewal
+        if member is None or issue is None or self._renews:
+            self.link.session.renewed(Renewed(reason="one request at a time"))
+            return
+        self._renews = True
+        self._terms.tasks.spawn(self._renew(member, issue, message.csr.encode()), "renewal")
+
+    async def _renew(self, member: Member, issue: Renewal, csr: bytes) -> None:
+        try:
+            issued = await issue(member.agent, member.serial, csr)
+        except ZeroTrustError as error:
+            _log.warning("certificate not renewed", agent=member.agent, reason=str(error))
+            self.link.session.renewed(Renewed(reason=printable(str(error))[:128]))
+        else:
+            self._registry.renewed(member, issued.serial, issued.not_after.timestamp())
+            _log.info("certificate renewed", agent=member.agent, serial=issued.serial, until=str(issued.not_after))
+            self.link.session.renewed(Renewed(chain=issued.chain_pem.decode()))
+        finally:
+            self._renews = False
+
+    def renewed(self, message: Renewed) -> None:
         """Only agents are told."""
 
     def ready(self) -> None:
@@ -163,27 +226,13 @@ class AgentSession:
 class AgentDoor:
     """The listener for agents."""
 
-    def __init__(
-        self,
-        registry: Registry,
-        admission: Admission,
-        *,
-        flusher: Flusher,
-        tasks: Tasks,
-        context: ssl.SSLContext,
-        offers_http: bool,
-    ) -> None:
-        self._registry = registry
-        self._admission = admission
-        self._offers_http = offers_http
-        self._flusher = flusher
-        self._secret = secrets.token_bytes(32)
-        self._options = Options(software=f"0trust/{__version__}")
+    def __init__(self, terms: Terms, *, context: ssl.SSLContext) -> None:
+        self._terms = terms
         self._listener = TlsListener(
             context=context,
             factory=self._link,
             refused=self._refused,
-            tasks=tasks,
+            tasks=terms.tasks,
         )
 
     def listen(self, address: str, *, beside: Listening | None = None) -> TlsListening:
@@ -194,29 +243,21 @@ class AgentDoor:
         """
         return self._listener.listen(address, key="server.listen_addr", beside=beside)
 
-    def use(self, context: ssl.SSLContext, *, offers_http: bool) -> None:
+    def use(self, context: ssl.SSLContext, *, offers_http: bool, renewal: Renewal | None = None) -> None:
         """Go by these with agents that connect from now on."""
         self._listener.use(context)
-        self._offers_http = offers_http
+        self._terms = replace(self._terms, offers_http=offers_http, renewal=renewal)
 
     async def close(self) -> None:
         """End all sessions."""
-        links = [member.link for member in self._registry.members]
+        links = [member.link for member in self._terms.registry.members]
         for link in links:
             link.close_session(Code.GOING_AWAY, "the server is shutting down")
         if links:
             await asyncio.wait([link.closed for link in links], timeout=2.0)
 
     def _link(self) -> asyncio.Protocol:
-        session = AgentSession(
-            self._registry,
-            self._admission,
-            self._flusher,
-            self._options,
-            self._secret,
-            offers_http=self._offers_http,
-        )
-        return session.link.as_protocol()
+        return AgentSession(self._terms).link.as_protocol()
 
     def _refused(self, peer: str, reason: str) -> None:
         _log.warning("agent refused", peer=peer, reason=reason)

@@ -5,6 +5,7 @@ the old ones, the log, Caddy. Then the old listeners close; connections that the
 """
 
 import asyncio
+import secrets
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -23,7 +24,7 @@ from zerotrust.net.http_listener import HttpListener
 from zerotrust.net.listen import Listening
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tls import tunnel_server
-from zerotrust.server.accept import AgentDoor
+from zerotrust.server.accept import AgentDoor, Terms
 from zerotrust.server.admission import Admission
 from zerotrust.server.ingress import Ingress
 from zerotrust.server.permission import Permission
@@ -78,14 +79,15 @@ class Server:
         self._admission = Admission(any_host=config.unsafe_agents_may_claim_any_host)
         self._admission.grants.replace("file", _grants(config))
         self._sessions = Sessions(registry, self._admission)
-        self._door = AgentDoor(
-            registry,
-            self._admission,
+        terms = Terms(
+            registry=registry,
+            admission=self._admission,
             flusher=flusher,
             tasks=tasks,
-            context=_context(config),
+            secret=secrets.token_bytes(32),
             offers_http=_offers_http(config),
         )
+        self._door = AgentDoor(terms, context=_context(config))
         self._ingress = Ingress(
             registry,
             trusted_proxies=config.api.trusted_proxies,

@@ -27,7 +27,8 @@ class Member:
     """One authenticated session of an agent.
 
     Attributes:
-        serial: of the agent's certificate, as `pki.identity` writes it.
+        serial: of the agent's newest certificate, as `pki.identity` writes it.
+        former: those of the certificates that it had before in this session.
         since: when it began, in seconds since the epoch; `ends`: when its certificate is no longer good.
     """
 
@@ -35,6 +36,7 @@ class Member:
     generation: int
     link: TunnelLink
     serial: str = ""
+    former: set[str] = field(default_factory=set)
     since: float = 0.0
     ends: float = math.inf
     peer: str = ""
@@ -158,6 +160,15 @@ class Registry:
             for host in claim.hosts:
                 self._release(host, claim, remember=True)
         return [other for other in self._members.get(member.agent, ()) if other.retired]
+
+    def renewed(self, member: Member, serial: str, ends: float) -> None:
+        """The agent has a new certificate, good until `ends` (seconds since the epoch): so are all its sessions."""
+        before = member.serial
+        for other in self._members.get(member.agent, ()):
+            other.ends = max(other.ends, ends)
+            if other.serial == before:
+                other.former.add(before)
+                other.serial = serial
 
     def leave(self, member: Member) -> None:
         """A session is over."""

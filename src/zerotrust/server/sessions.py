@@ -60,7 +60,7 @@ class Sessions:
         """End the sessions of an agent, or those with one certificate, and all their requests, at once."""
         sessions = streams = 0
         for member in self._registry.members:
-            if member.agent == agent and serial in (None, member.serial):
+            if member.agent == agent and (serial in (None, member.serial) or serial in member.former):
                 sessions += 1
                 streams += len(member.link.session.streams)
                 member.link.close_session(Code.NOT_ALLOWED, reason)

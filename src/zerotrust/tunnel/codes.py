@@ -8,7 +8,8 @@ VERSION: Final = 1
 
 POLICY: Final = "policy"
 LISTEN_ON: Final = "listen_on"
-CAPABILITIES: Final = (POLICY, LISTEN_ON)
+RENEWAL: Final = "renewal"
+CAPABILITIES: Final = (POLICY, LISTEN_ON, RENEWAL)
 """What this implementation has beyond the first revision (section 3)."""
 
 
@@ -26,6 +27,8 @@ class FrameType(IntEnum):
     REGISTERED = 0x12
     READY = 0x13
     GOAWAY = 0x14
+    RENEW = 0x15
+    RENEWED = 0x16
     OPEN = 0x20
     HEAD = 0x21
     DATA = 0x22

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from zerotrust.tunnel.codes import Code
-    from zerotrust.tunnel.messages import Hello, Register, Registered, Welcome
+    from zerotrust.tunnel.messages import Hello, Register, Registered, Renew, Renewed, Welcome
     from zerotrust.tunnel.stream import Stream
 
 
@@ -51,6 +51,12 @@ class SessionSink(Protocol):
 
     def ready(self) -> None:
         """The agent has registered all that it has."""
+
+    def renew(self, message: "Renew") -> None:
+        """The agent asks for its next certificate."""
+
+    def renewed(self, message: "Renewed") -> None:
+        """The server's answer to that."""
 
     def going_away(self, code: "Code", reason: str) -> None:
         """The peer accepts no new streams."""

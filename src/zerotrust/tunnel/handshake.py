@@ -16,13 +16,14 @@ class Options:
     window: int = DEFAULT_WINDOW
     max_streams: int = 16384
     max_held_bytes: int = MAX_HELD_BYTES
+    capabilities: tuple[str, ...] = CAPABILITIES
 
 
 def hello(options: Options) -> bytes:
     """The dialer's first payload."""
     return Hello(
         versions=[VERSION],
-        capabilities=list(CAPABILITIES),
+        capabilities=list(options.capabilities),
         software=options.software,
         window=options.window,
         max_streams=options.max_streams,
@@ -33,7 +34,7 @@ def welcome(options: Options, session: str, peer: Hello) -> bytes:
     """The acceptor's first payload, in answer to `peer`."""
     return Welcome(
         version=VERSION,
-        capabilities=sorted(common(peer)),
+        capabilities=sorted(common(options, peer)),
         session=session,
         software=options.software,
         window=options.window,
@@ -41,9 +42,9 @@ def welcome(options: Options, session: str, peer: Hello) -> bytes:
     ).encode()
 
 
-def common(peer: Hello | Welcome) -> frozenset[str]:
+def common(options: Options, peer: Hello | Welcome) -> frozenset[str]:
     """The capabilities in force."""
-    return frozenset(CAPABILITIES) & frozenset(peer.capabilities)
+    return frozenset(options.capabilities) & frozenset(peer.capabilities)
 
 
 def read_hello(kind: int, payload: bytes) -> Hello:

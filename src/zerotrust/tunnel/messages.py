@@ -90,6 +90,21 @@ class Registered(Message):
     refused: dict[str, str] = {}
 
 
+class Renew(Message):
+    """The agent asks for its next certificate."""
+
+    csr: str = Field(max_length=8192)
+    """A certificate signing request with a new key (RFC 2986), PEM."""
+
+
+class Renewed(Message):
+    """The agent's next certificate, or why there is none."""
+
+    chain: str = Field(default="", max_length=32768)
+    """The certificate and those between it and the root, PEM; empty where there is none."""
+    reason: Text = ""
+
+
 class Unregister(Message):
     """A service that the agent no longer offers."""
 

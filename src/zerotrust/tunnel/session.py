@@ -14,12 +14,12 @@ from enum import IntEnum
 from typing import Final
 
 from zerotrust.errors import LocalProtocolError, RemoteProtocolError
-from zerotrust.tunnel.codes import END, INTERIM, Code, FrameType
+from zerotrust.tunnel.codes import END, INTERIM, RENEWAL, Code, FrameType
 from zerotrust.tunnel.events import SessionSink, StreamSink
 from zerotrust.tunnel.frames import HEADER, MAX_PAYLOAD, MAX_STREAM_ID, FrameReader, encode
 from zerotrust.tunnel.handshake import Options, common, hello, read_hello, read_welcome, welcome
 from zerotrust.tunnel.keepalive import DEAD_AFTER, HANDSHAKE_TIMEOUT, Keepalive
-from zerotrust.tunnel.messages import Hello, Message, Register, Registered, Unregister, Welcome, decode
+from zerotrust.tunnel.messages import Hello, Message, Register, Registered, Renew, Renewed, Unregister, Welcome, decode
 from zerotrust.tunnel.payloads import MAX_HEAD_BYTES, pack_reason, unpack_reason
 from zerotrust.tunnel.schedule import Schedule
 from zerotrust.tunnel.stream import QUANTUM, Chunk, State, Stream
@@ -249,6 +249,14 @@ class Session:
         """All services have been registered (agents)."""
         self._emit(FrameType.READY, 0, b"")
 
+    def renew(self, message: Renew) -> None:
+        """Ask for the next certificate (agents, where the capability is in force)."""
+        self._emit(FrameType.RENEW, 0, self._fitting(message))
+
+    def renewed(self, message: Renewed) -> None:
+        """Answer that (servers)."""
+        self._answer(FrameType.RENEWED, 0, self._fitting(message))
+
     def go_away(self, code: Code, reason: str = "") -> None:
         """Take no new streams; those that are open go on."""
         self._emit(FrameType.GOAWAY, 0, pack_reason(code, reason))
@@ -445,7 +453,7 @@ class Session:
         else:
             peer = read_hello(kind, payload)
             self._emit(FrameType.WELCOME, 0, welcome(self._options, self.id, peer))
-        self.capabilities = common(peer)
+        self.capabilities = common(self._options, peer)
         self._peer_window = peer.window
         self._peer_max_streams = peer.max_streams
         self.phase = Phase.OPEN
@@ -461,21 +469,40 @@ class Session:
                 self._rouse()
             case FrameType.PONG:
                 self.keepalive.pong(payload, now)
-            case FrameType.REGISTER if not self._dialer:
-                self._sink.register(decode(Register, payload))
-            case FrameType.UNREGISTER if not self._dialer:
-                self._sink.unregister(decode(Unregister, payload).id)
-            case FrameType.READY if not self._dialer:
-                self._sink.ready()
-            case FrameType.REGISTERED if self._dialer:
-                self._sink.registered(decode(Registered, payload))
             case FrameType.GOAWAY:
                 self.going_away = True
                 self._sink.going_away(*unpack_reason(payload))
             case FrameType.CLOSE:
                 self._end(*unpack_reason(payload))
             case _:
-                raise RemoteProtocolError(f"a frame of type {kind:#04x} is not expected here")
+                if not (self._receive_answer(kind, payload) if self._dialer else self._receive_wish(kind, payload)):
+                    raise RemoteProtocolError(f"a frame of type {kind:#04x} is not expected here")
+
+    def _receive_wish(self, kind: int, payload: bytes) -> bool:
+        """What agents say; False where it is not that."""
+        match kind:
+            case FrameType.REGISTER:
+                self._sink.register(decode(Register, payload))
+            case FrameType.UNREGISTER:
+                self._sink.unregister(decode(Unregister, payload).id)
+            case FrameType.READY:
+                self._sink.ready()
+            case FrameType.RENEW if RENEWAL in self.capabilities:
+                self._sink.renew(decode(Renew, payload))
+            case _:
+                return False
+        return True
+
+    def _receive_answer(self, kind: int, payload: bytes) -> bool:
+        """What servers say; False where it is not that."""
+        match kind:
+            case FrameType.REGISTERED:
+                self._sink.registered(decode(Registered, payload))
+            case FrameType.RENEWED if RENEWAL in self.capabilities:
+                self._sink.renewed(decode(Renewed, payload))
+            case _:
+                return False
+        return True
 
     def _receive_stream(self, kind: int, flags: int, stream_id: int, payload: bytes, now: float) -> None:
         if kind == _OPEN:

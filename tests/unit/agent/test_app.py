@@ -78,7 +78,7 @@ class Scene:
 
     @property
     def registry(self) -> Registry:
-        return self.server.server._door._registry
+        return self.server.server._door._terms.registry
 
     def sessions(self) -> list[Session]:
         return [member.link.session for member in self.registry.members]

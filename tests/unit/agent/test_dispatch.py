@@ -17,7 +17,7 @@ from zerotrust.net.flush import Flusher
 from zerotrust.net.http_client import BackendPool
 from zerotrust.tunnel.codes import FrameType
 from zerotrust.tunnel.frames import FrameReader
-from zerotrust.tunnel.messages import Register, Registered, Unregister, decode
+from zerotrust.tunnel.messages import Register, Registered, Renewed, Unregister, decode
 from zerotrust.tunnel.session import Options
 
 LIMIT = {"type": "rate_limit", "config": {"rate": "10/s"}}
@@ -40,7 +40,8 @@ class Agent:
     def __init__(self, *services: LiveService, capabilities: tuple[str, ...] = ("policy", "listen_on")) -> None:
         flusher = Flusher(asyncio.get_running_loop())
         known = cast("Services", SimpleNamespace(all=list(services)))
-        self.dispatch = Dispatch(known, flusher=flusher, options=Options())
+        self.renewals: list[Renewed] = []
+        self.dispatch = Dispatch(known, flusher=flusher, options=Options(), renewed=self.renewals.append)
         self.session = self.dispatch.link.session
         self.session.data_to_send(1 << 20)
         welcome = WELCOME.model_copy(update={"capabilities": list(capabilities)})
@@ -144,5 +145,14 @@ def test_a_refusal_is_in_the_log() -> None:
         assert [(entry["log_level"], entry["host"], entry["reason"]) for entry in logs] == [
             ("warning", "a.example", "policy: routes.0.x: not known")
         ]
+
+    run(check)
+
+
+def test_the_answer_to_a_request_for_a_certificate_goes_to_who_asked() -> None:
+    def check() -> None:
+        agent = Agent(capabilities=("renewal",))
+        agent.session.receive_data(message(FrameType.RENEWED, Renewed(reason="not now")), 2.0)
+        assert agent.renewals == [Renewed(reason="not now")]
 
     run(check)

@@ -14,8 +14,9 @@ from tests.kits.authorities import Foreign
 from tests.kits.tunnel import message
 from tests.unit.handlers.asking import SECRET
 from zerotrust.net.flush import Flusher
+from zerotrust.net.tasks import Tasks
 from zerotrust.pki.identity import identity
-from zerotrust.server.accept import AgentSession
+from zerotrust.server.accept import AgentSession, Terms
 from zerotrust.server.admission import Admission
 from zerotrust.server.registry import Registry
 from zerotrust.server.sessions import Sessions
@@ -23,7 +24,7 @@ from zerotrust.tunnel.codes import Code, FrameType
 from zerotrust.tunnel.frames import encode
 from zerotrust.tunnel.messages import Hello, Register, Unregister
 from zerotrust.tunnel.payloads import pack_reason
-from zerotrust.tunnel.session import Options, Phase
+from zerotrust.tunnel.session import Phase
 from zerotrust.tunnel.window import DEFAULT_WINDOW
 
 STEPS = 24
@@ -60,7 +61,7 @@ class Peer:
     def __init__(self, world: "World", agent: str, number: int) -> None:
         self.agent = agent
         self.serial = identity(certificate(agent, number)).serial
-        self.session = AgentSession(world.registry, world.admission, world.flusher, Options(), SECRET)
+        self.session = AgentSession(world.terms)
         self.link = self.session.link
         self.link.peer_certificate = certificate(agent, number)
         self.order = world.next_order()
@@ -82,10 +83,12 @@ class World:
 
     def __init__(self, seed: int, flusher: Flusher) -> None:
         self.random = random.Random(seed)
-        self.flusher = flusher
         self.registry = Registry(clock=lambda: 0.0)
         self.admission = Admission()
         self.revoked = self.admission.revoked = Revoked()
+        self.terms = Terms(
+            registry=self.registry, admission=self.admission, flusher=flusher, tasks=Tasks(), secret=SECRET
+        )
         self.sessions = Sessions(self.registry, self.admission)
         self.grants: set[tuple[str, str]] = {("home", "a.example"), ("work", "a.example"), ("home", "*.lab.example")}
         self.peers: list[Peer] = []

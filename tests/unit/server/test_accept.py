@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -9,15 +11,17 @@ from structlog.testing import capture_logs
 
 from tests.kits.tunnel import message
 from tests.unit.handlers.asking import SECRET
+from zerotrust.errors import PkiError
 from zerotrust.net.flush import Flusher
-from zerotrust.server.accept import MAX_RETIRED, AgentSession
+from zerotrust.net.tasks import Tasks
+from zerotrust.server.accept import MAX_RETIRED, AgentSession, Renewal, Terms
 from zerotrust.server.admission import Admission
 from zerotrust.server.registry import Claim, Registry
-from zerotrust.tunnel.codes import Code, FrameType
+from zerotrust.tunnel.codes import RENEWAL, Code, FrameType
 from zerotrust.tunnel.frames import FrameReader, encode
-from zerotrust.tunnel.messages import Register, Registered, decode
+from zerotrust.tunnel.messages import Register, Registered, Renew, Renewed, decode
 from zerotrust.tunnel.payloads import pack_reason
-from zerotrust.tunnel.session import Options, Phase
+from zerotrust.tunnel.session import Phase
 
 LIMIT = {"global_middleware": [{"type": "rate_limit", "config": {"rate": "1/hour"}}]}
 BROKEN: dict[str, Any] = {"routes": [{"match": {"moon": "full"}}]}
@@ -26,9 +30,26 @@ BROKEN: dict[str, Any] = {"routes": [{"match": {"moon": "full"}}]}
 class Agent:
     """A session of the agent "home" on the server."""
 
-    def __init__(self, registry: Registry, *, offers_http: bool = True) -> None:
-        flusher = Flusher(asyncio.get_running_loop())
-        session = AgentSession(registry, Admission(any_host=True), flusher, Options(), SECRET, offers_http=offers_http)
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        offers_http: bool = True,
+        renewal: Renewal | None = None,
+        tasks: Tasks | None = None,
+    ) -> None:
+        session = AgentSession(
+            Terms(
+                registry=registry,
+                admission=Admission(any_host=True),
+                flusher=Flusher(asyncio.get_running_loop()),
+                tasks=tasks or Tasks(),
+                secret=SECRET,
+                renewal=renewal,
+                offers_http=offers_http,
+            )
+        )
+        self.session = session
         self.link = session.link
         self.link.session.phase = Phase.OPEN
         session._member = registry.join("home", self.link)
@@ -169,3 +190,86 @@ def test_a_service_that_nobody_could_reach_is_refused(listen_on: str, offers_htt
             assert (binding.http, binding.https) == (listen_on != "https", listen_on != "http")
 
     run(check)
+
+
+@dataclass(frozen=True)
+class Issued:
+    chain_pem: bytes = b"-----BEGIN"
+    serial: str = "2b"
+    not_after: datetime = datetime(2026, 7, 8, tzinfo=UTC)
+
+
+class Issuing:
+    """Issues certificates when it is told to, or refuses."""
+
+    def __init__(self, refusal: str = "") -> None:
+        self.refusal = refusal
+        self.asked: list[tuple[str, str, bytes]] = []
+        self.may = asyncio.Event()
+
+    async def __call__(self, agent: str, serial: str, csr: bytes) -> Issued:
+        self.asked.append((agent, serial, csr))
+        await self.may.wait()
+        if self.refusal:
+            raise PkiError(self.refusal)
+        return Issued()
+
+
+def asks(agent: Agent, csr: str = "csr") -> None:
+    agent.link.session.capabilities = frozenset({RENEWAL})
+    agent.link.session.receive_data(message(FrameType.RENEW, Renew(csr=csr)), 1.0)
+
+
+def told(agent: Agent) -> list[Renewed]:
+    frames = FrameReader().feed(b"".join(map(bytes, agent.link.session.data_to_send(1 << 20))))
+    return [decode(Renewed, bytes(frame[3])) for frame in frames if frame[0] == FrameType.RENEWED]
+
+
+@pytest.mark.anyio
+async def test_a_renewal_reaches_all_sessions_of_its_agent() -> None:
+    registry, tasks, issuing = Registry(), Tasks(), Issuing()
+    agent = Agent(registry, renewal=issuing, tasks=tasks)
+    older, newer = registry.join("home", agent.link), agent.session._member
+    assert newer is not None
+    older.serial, older.ends, newer.serial, newer.ends = "1a", 10.0, "2a", 20.0
+    asks(agent)
+    await asyncio.sleep(0)
+    assert issuing.asked == [("home", "2a", b"csr")]
+    asks(agent)
+    assert told(agent) == [Renewed(reason="one request at a time")]
+    issuing.may.set()
+    await asyncio.gather(*tasks._running)
+    assert told(agent) == [Renewed(chain="-----BEGIN")]
+    ends = Issued.not_after.timestamp()
+    assert (newer.serial, newer.former, newer.ends) == ("2b", {"2a"}, ends)
+    assert (older.serial, older.former, older.ends) == ("1a", set(), ends)
+
+
+@pytest.mark.anyio
+async def test_a_renewal_that_is_refused_says_why() -> None:
+    tasks, issuing = Tasks(), Issuing("the agent was revoked " + "x" * 200)
+    agent = Agent(Registry(), renewal=issuing, tasks=tasks)
+    issuing.may.set()
+    for _ in range(2):
+        asks(agent)
+        await asyncio.gather(*tasks._running)
+        (answer,) = told(agent)
+        assert answer.chain == ""
+        assert answer.reason.startswith("the agent was revoked")
+        assert len(answer.reason) == 128
+
+
+@pytest.mark.anyio
+async def test_where_nobody_issues_certificates_renewal_is_not_offered() -> None:
+    terms = Terms(
+        registry=Registry(),
+        admission=Admission(),
+        flusher=Flusher(asyncio.get_running_loop()),
+        tasks=Tasks(),
+        secret=SECRET,
+    )
+    assert RENEWAL not in terms.options.capabilities
+    assert RENEWAL in replace(terms, renewal=Issuing()).options.capabilities
+    agent = Agent(Registry())
+    agent.link.session.receive_data(message(FrameType.RENEW, Renew(csr="csr")), 1.0)
+    assert agent.link.session.phase is Phase.CLOSED

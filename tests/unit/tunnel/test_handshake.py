@@ -35,13 +35,13 @@ def test_a_capability_is_in_force_where_both_have_it(dialer: bool, said: list[st
     kind, _, _, payload = owner.sent()[0]
     assert kind == (T.HELLO if dialer else T.WELCOME)
     told = decode(Hello if dialer else Welcome, bytes(payload))
-    assert set(told.capabilities) == ({"policy", "listen_on"} if dialer else held)
+    assert set(told.capabilities) == ({"policy", "listen_on", "renewal"} if dialer else held)
 
 
 FIRST_FRAMES = [kind for kind in T if kind not in (T.HELLO, T.WELCOME, T.CLOSE)]
 
 
-@pytest.mark.parametrize("kind", [*FIRST_FRAMES, 0x00, 0x07, 0x15, 0x26, 0xFF])
+@pytest.mark.parametrize("kind", [*FIRST_FRAMES, 0x00, 0x07, 0x17, 0x26, 0xFF])
 @pytest.mark.parametrize("dialer", [True, False])
 def test_nothing_may_come_before_the_handshake(kind: int, dialer: bool) -> None:
     owner = Owner(dialer=dialer)

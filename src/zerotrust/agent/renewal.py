@@ -1,0 +1,110 @@
+"""The agent's next certificate: when to ask for it, and what comes of the answer.
+
+Asked for after about two thirds of its life, with a new key that never leaves this machine. Where there is none, it is
+asked for again and again, less often the more time is left.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+
+from zerotrust.errors import PkiError
+from zerotrust.pki import keys, pair
+from zerotrust.pki.files import load_certificate
+from zerotrust.pki.identity import agent_id_of
+from zerotrust.pki.profile import BACKDATE
+from zerotrust.pki.request import Request, create
+from zerotrust.tunnel.messages import Renew, Renewed
+
+EARLIEST: Final = 0.6
+LATEST: Final = 0.72
+"""Of the life of a certificate: about two thirds, so that not all agents ask at once."""
+AGAIN_LEAST: Final = 10.0
+AGAIN_MOST: Final = 3600.0
+"""Seconds between two requests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of an answer: until when the new certificate is good, or why there is none."""
+
+    until: str = ""
+    refusal: str = ""
+
+
+class Renewal:
+    """The certificate and key in two files, and what has been asked for. `now` is in seconds since the epoch.
+
+    Raises:
+        PkiError: the certificate can't be read.
+    """
+
+    def __init__(
+        self, certificate: Path, key: Path, *, spread: Callable[[float, float], float] = random.uniform
+    ) -> None:
+        self._certificate = certificate
+        self._key = key
+        self._spread = spread
+        self._asked: Request | None = None
+        self._stored: dict[str, bytes] = {}
+        self._plan(load_certificate(certificate))
+
+    def due(self, now: float) -> bool:
+        """It is time to ask."""
+        return now >= self._next
+
+    def ask(self, now: float) -> Renew:
+        """The request, with a new key."""
+        self._asked = create()
+        self._next = now + self._again(now)
+        return Renew(csr=self._asked.pem.decode())
+
+    def take(self, message: Renewed, now: float) -> Outcome:
+        """Put the new certificate and its key in the place of the old ones.
+
+        Raises:
+            PkiError: they can't be written, or what came is not what was asked for; it will be asked for again.
+        """
+        asked, self._asked = self._asked, None
+        if asked is None:
+            return Outcome(refusal="nothing was asked for")
+        if not message.chain:
+            return Outcome(refusal=message.reason or "no reason was given")
+        chain, key_pem = message.chain.encode(), keys.to_pem(asked.key)
+        certificate = self._checked(chain, asked, now)
+        pair.replace(self._certificate, self._key, chain=chain, key_pem=key_pem)
+        self._stored = {str(self._certificate): chain, str(self._key): key_pem}
+        self._plan(certificate)
+        return Outcome(until=f"{certificate.not_valid_after_utc:%Y-%m-%d %H:%M:%S} UTC")
+
+    def wrote(self, path: str) -> bool:
+        """What stands in a file was put there by `take`."""
+        expected = self._stored.get(path)
+        try:
+            return expected is not None and Path(path).read_bytes() == expected
+        except OSError:
+            return False
+
+    def _plan(self, certificate: x509.Certificate) -> None:
+        self._agent = agent_id_of(certificate)
+        begins = (certificate.not_valid_before_utc + BACKDATE).timestamp()
+        self._ends = certificate.not_valid_after_utc.timestamp()
+        self._next = begins + max(0.0, self._ends - begins) * self._spread(EARLIEST, LATEST)
+
+    def _again(self, now: float) -> float:
+        return min(max((self._ends - now) / 10, AGAIN_LEAST), AGAIN_MOST)
+
+    def _checked(self, chain: bytes, asked: Request, now: float) -> x509.Certificate:
+        try:
+            certificate = x509.load_pem_x509_certificates(chain)[0]
+        except ValueError as error:
+            raise PkiError("what the server sent is not a certificate") from error
+        if certificate.public_key() != asked.key.public_key() or agent_id_of(certificate) != self._agent:
+            raise PkiError("the server sent a certificate that is not for this agent and its new key")
+        if certificate.not_valid_after_utc.timestamp() <= now:
+            raise PkiError("the server sent a certificate that has expired by this machine's clock; compare the clocks")
+        return certificate
