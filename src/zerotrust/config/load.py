@@ -226,6 +226,9 @@ def _validate(source: Source, data: dict[str, Any], model: type[Config]) -> Conf
         if last or not any(respelled):
             break
     for path, kind, message in objections:
+        written = source.as_written(path)
+        if kind == "value_error" and any(at[: len(written)] == written for at in source.document.unresolved):
+            continue  # it judges a text that nobody meant
         source.say(path, "error", message, at_key=kind == "extra_forbidden")
     return None
 

@@ -473,3 +473,18 @@ def test_a_missing_file_is_not_made_up(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(ConfigError, match="no such file; name the configuration with --config FILE"):
         load_agent(tmp_path / "agent.yaml")
     assert not (tmp_path / "agent.yaml").exists()
+
+
+def test_what_stands_around_a_variable_that_is_not_set_is_not_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "agent_id: a\nservices:\n  - hostname: a.test\n    backend: a:1\n    security:\n      auth:\n"
+    text += '        type: jwt\n        config: {algorithm: HS256, secret: "${TOO_SECRET}"}\n'
+    monkeypatch.delenv("TOO_SECRET", raising=False)
+    with pytest.raises(ConfigError) as caught:
+        agent(tmp_path, text)
+    assert str(caught.value).count("\n") == 0
+    assert "TOO_SECRET is not set" in str(caught.value)
+    monkeypatch.setenv("TOO_SECRET", "short")
+    with pytest.raises(ConfigError, match="at least 32 bytes"):
+        agent(tmp_path, text)
