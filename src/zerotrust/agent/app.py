@@ -24,6 +24,7 @@ from zerotrust.config.load import Loaded
 from zerotrust.config.reload import Read, Reloader
 from zerotrust.errors import SetupError
 from zerotrust.model.agent import AgentConfig
+from zerotrust.model.authentication import KeySource
 from zerotrust.net.channel import describe
 from zerotrust.net.flush import Flusher
 from zerotrust.net.tasks import Tasks
@@ -77,8 +78,10 @@ class Agent:
         self._target = Target.of(config)
         self._renewal = _renewal(config)
         self._services = Services(flusher=self._flusher, tasks=tasks)
+        self._services.keys.changed = self._keys_changed
         self._services.adopt(self._plan(config, Changes()), drain_timeout=0)
         self._current: Dispatch | None = None
+        self._fresh: Dispatch | None = None
         self._leaving: list[Dispatch] = []
         self._handed_over: asyncio.Future[None] = self._loop.create_future()
         self._dial_now = asyncio.Event()
@@ -179,7 +182,7 @@ class Agent:
         Raises:
             SetupError: there is none to be had.
         """
-        dispatch = self._dispatch(takes_over=True)
+        dispatch = self._fresh = self._dispatch(takes_over=True)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await target.connect(dispatch)
@@ -208,6 +211,13 @@ class Agent:
         self._dial_now.set()
 
     # ---- inside
+
+    def _keys_changed(self, source: KeySource) -> None:
+        """The issuer of tokens has other keys: the services that go by them are announced anew."""
+        plan = Plan([live for live in self._services.all if source in live.key_sources], [])
+        for dispatch in {self._current, self._fresh}:
+            if dispatch is not None and dispatch.was_established:
+                dispatch.update(plan)
 
     def _dispatch(self, *, takes_over: bool = False) -> Dispatch:
         return Dispatch(

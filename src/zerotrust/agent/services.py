@@ -5,15 +5,17 @@ import math
 import random
 import ssl
 import weakref
-from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import structlog
 
+from zerotrust.agent.keys import Keys
 from zerotrust.agent.probe import Probe
 from zerotrust.agent.upstreams import Backend, Upstreams
 from zerotrust.model.agent import AgentConfig, GlobalHealthSettings
+from zerotrust.model.authentication import KeySource
 from zerotrust.model.policy import ServicePolicy
 from zerotrust.model.service import Service, ServiceTls
 from zerotrust.model.upstream import Upstream
@@ -66,6 +68,13 @@ class LiveService:
     policy: ServicePolicy | None
     upstreams: Upstreams
     limits: Limits
+    keys: Mapping[KeySource, Mapping[str, Any]] = field(default_factory=dict)
+    """The keys of token issuers, as they are when the service is announced."""
+
+    @property
+    def key_sources(self) -> frozenset[KeySource]:
+        """Where keys for its policy come from."""
+        return self.policy.key_sources if self.policy is not None else frozenset()
 
     def announcement(self) -> Register:
         """What the server is told: never the backend's address."""
@@ -76,7 +85,7 @@ class LiveService:
             listen_on=self.service.listen_on,
             http_redirect=self.service.redirects,
             name=self.service.name[:128],
-            policy=self.policy.told() if self.policy is not None else None,
+            policy=self.policy.told(self.keys) if self.policy is not None else None,
         )
 
 
@@ -101,6 +110,7 @@ class Services:
         self._live: dict[str, LiveService] = {}
         self._replaced: weakref.WeakSet[LiveService] = weakref.WeakSet()
         self._removed: dict[str, tuple[LiveService, float]] = {}
+        self.keys = Keys(tasks)
 
     def get(self, service_id: str) -> LiveService | None:
         """The service of this id; also one just removed, for requests that were on their way."""
@@ -150,6 +160,7 @@ class Services:
                 frozenset(backend.endpoint for backend in after.upstreams.all) if after is not None else frozenset()
             )
             former.upstreams.drain(staying, ends_at)
+        self.keys.want({source for live in self._live.values() for source in live.key_sources})
 
     def sweep(self, now: float) -> None:
         """What is due about every second: idle connections, waiting requests, upstreams to probe or to bring back."""
@@ -190,7 +201,7 @@ class Services:
             rng=random.Random(),  # noqa: S311 - for jitter and for shares, not for secrets
             now=asyncio.get_running_loop().time(),
         )
-        return LiveService(service.service_id, service, policy, upstreams, Limits.of(service))
+        return LiveService(service.service_id, service, policy, upstreams, Limits.of(service), self.keys.documents)
 
 
 def _reaches(service: Service) -> list[Reach]:

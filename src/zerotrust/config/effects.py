@@ -32,7 +32,6 @@ _TOWARDS_CLIENTS: Final = {
 """Keys of `tls` that were about clients, and why they are refused."""
 _TOWARDS_BACKENDS: Final = ("ca_file", "server_name", "client_cert_file", "client_key_file", "min_version")
 _NO_TLS: Final = "it is about TLS to the backends, and none has any: write https:// before an address, or remove it"
-_NO_FETCHING: Final = "keys are not fetched by this release; download the document and name it in jwks_file"
 
 
 def agent_effects(data: dict[str, Any]) -> Iterator[Effect]:
@@ -57,7 +56,6 @@ def server_effects(data: dict[str, Any]) -> Iterator[Effect]:
 
 
 def _service(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
-    yield from _refused(service, path)
     yield from _tls(service, path)
     yield from _routes(service, path)
     if service.get("tcp_port"):
@@ -66,11 +64,6 @@ def _service(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
         yield (*path, "tls_offload"), "warning", "has no effect: Caddy ends the clients' TLS"
     if service.get("monitoring"):
         yield (*path, "monitoring"), "warning", NO_EFFECT
-
-
-def _refused(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
-    if _wants_keys(section(section(service, "security"), "auth")):
-        yield (*path, "security", "auth", "config", "jwks_url"), "error", _NO_FETCHING
 
 
 def _tls(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
@@ -125,12 +118,6 @@ def _handlers(handlers: list[Any], path: KeyPath) -> Iterator[Effect]:
     for index, handler in enumerate(handlers):
         if _type(handler) in _UNNEEDED:
             yield (*path, index), "warning", NO_EFFECT
-        elif isinstance(handler, dict) and _wants_keys(handler):
-            yield (*path, index, "config", "jwks_url"), "error", _NO_FETCHING
-
-
-def _wants_keys(handler: dict[str, Any]) -> bool:
-    return _type(handler) == "jwt" and bool(section(handler, "config").get("jwks_url"))
 
 
 def _type(handler: Any) -> str:

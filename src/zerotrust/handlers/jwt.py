@@ -30,6 +30,8 @@ _KEY_TYPES: Final[dict[str, type[RSAKey | ECKey | OKPKey]]] = {"R": RSAKey, "P":
 _NOT_ACCEPTABLE: Final = (JoseError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
 """What a token that strangers made up may cause joserfc to raise."""
 
+_PUBLIC_MEMBERS: Final = frozenset(("kty", "kid", "use", "alg", "n", "e", "crv", "x", "y"))
+
 _NO_KEYS: Final = Answer(503, b"Retry-After: 5\r\n", code="keys_missing", message="the issuer's keys are not known yet")
 
 
@@ -51,7 +53,7 @@ class _Pinned(JWSRegistry):
 class Jwt:
     """Lets pass who has a good token.
 
-    With `jwks_url` there are no keys, and nobody passes, until the caller has fetched them (`use_keys`).
+    With `jwks_url` there are no keys, and nobody passes: who fetches them puts them in its place (`usable_keys`).
 
     Raises:
         ValueError: the key cannot be used; the message says why.
@@ -66,7 +68,6 @@ class Jwt:
         "_registry",
         "_remembered",
         "_secret",
-        "jwks_url",
     )
 
     def __init__(self, config: JwtConfig, *, secret: bytes) -> None:
@@ -78,7 +79,6 @@ class Jwt:
         self._options = _claims_options(config)
         self._remembered: Recency[bool] = Recency(MAX_REMEMBERED)
         self._key: OctKey | RSAKey | ECKey | OKPKey | KeySet | None = None
-        self.jwks_url = config.jwks_url
         if config.secret is not None:
             self._key = OctKey.import_key(config.secret)
         elif config.key is not None:
@@ -89,19 +89,6 @@ class Jwt:
         self._missing = Answer(401, challenge + b"\r\n", code="unauthorized", message="a token is needed")
         challenge += b', error="invalid_token"'
         self._refusal = Answer(401, challenge + b"\r\n", code="unauthorized", message="the token is not acceptable")
-
-    def use_keys(self, document: bytes) -> None:
-        """Take the keys of a JWKS document (RFC 7517 s5) in the place of those before.
-
-        Raises:
-            ValueError: it is none, or holds no key for the algorithm; the keys before stay.
-        """
-        try:
-            parsed = json.loads(document)
-        except RecursionError:
-            raise ValueError("this is not a JWKS document") from None
-        self._key = _key_set(parsed, self._config.algorithm)
-        self._remembered.clear()
 
     def request(self, request: Request, now: float) -> Answer | None:
         if self._key is None:
@@ -183,27 +170,60 @@ def _public_key(pem: str, algorithm: str) -> RSAKey | ECKey | OKPKey:
     return key
 
 
+def usable_keys(document: bytes, algorithm: str) -> dict[str, Any]:
+    """A JWKS document (RFC 7517 s5) of the keys that the algorithm can use, without what verifying does not need.
+
+    The same keys give the same document, in whatever order they come.
+
+    Raises:
+        ValueError: it is none, or holds no such key.
+    """
+    try:
+        parsed = json.loads(document)
+    except RecursionError:
+        raise ValueError("this is not a JWKS document") from None
+    entries = [
+        {member: value for member, value in entry.items() if member in _PUBLIC_MEMBERS and isinstance(value, str)}
+        for entry, _ in _usable(parsed, algorithm)
+    ]
+    return {"keys": sorted(entries, key=lambda entry: sorted(entry.items()))}
+
+
 def _key_set(document: object, algorithm: str) -> KeySet:
+    keys: list[OctKey | RSAKey | ECKey | OKPKey] = [key for _, key in _usable(document, algorithm)]
+    return KeySet(keys)
+
+
+def _usable(document: object, algorithm: str) -> list[tuple[dict[str, Any], RSAKey | ECKey | OKPKey]]:
     """The keys of a JWKS document that this algorithm can use; the others are skipped (RFC 7517 s5)."""
     entries = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(entries, list):
         raise ValueError('a JWKS document is {"keys": [...]}')
     kind = _key_type(algorithm)
-    keys: list[OctKey | RSAKey | ECKey | OKPKey] = []
+    found = []
     for entry in entries:
-        if not isinstance(entry, dict) or entry.get("use", "sig") != "sig" or entry.get("kty") != kind.key_type:
-            continue
-        if entry.get("alg", algorithm) != algorithm:
+        if not isinstance(entry, dict) or entry.get("kty") != kind.key_type or not _verifies(entry, algorithm):
             continue
         try:
             key = _imported(kind, entry)
         except _NOT_ACCEPTABLE:
             continue
         if _strong(key):
-            keys.append(key)
-    if not keys:
+            found.append((entry, key))
+    if not found:
         raise ValueError(f"the JWKS document has no key for {algorithm}")
-    return KeySet(keys)
+    return found
+
+
+def _verifies(entry: dict[str, Any], algorithm: str) -> bool:
+    """What is said of the key allows this use of it (RFC 7517 s4.2 to s4.4)."""
+    operations = entry.get("key_ops", ["verify"])
+    return (
+        entry.get("use", "sig") == "sig"
+        and entry.get("alg", algorithm) == algorithm
+        and isinstance(operations, list)
+        and "verify" in operations
+    )
 
 
 def _imported(kind: type[RSAKey | ECKey | OKPKey], value: Any) -> RSAKey | ECKey | OKPKey:

@@ -39,11 +39,6 @@ class Policy:
     table: Table[Chain]
     made: tuple[tuple[model.Handler, Handler], ...]
 
-    @property
-    def wanting_keys(self) -> tuple[Jwt, ...]:
-        """Handlers whose keys the caller fetches, now and then again (`Jwt.jwks_url`, `Jwt.use_keys`)."""
-        return tuple(handler for _, handler in self.made if isinstance(handler, Jwt) and handler.jwks_url)
-
 
 def compile_policy(
     routes: Sequence[Route],

@@ -7,7 +7,8 @@ What stands in files (`users_file`, `key_file`, …) is read by whoever loads th
 import json
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
@@ -157,6 +158,8 @@ Algorithm = Literal[
     "EdDSA",
     "Ed25519",
 ]
+_URL: Final = re.compile(r"https?://[!-~]+", re.IGNORECASE)
+_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _SECRET_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
 
 
@@ -175,12 +178,42 @@ def _strings(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _issuer_url(value: str) -> str:
+    try:
+        url = urlsplit(value)
+        valid = _URL.fullmatch(value) is not None and bool(url.hostname) and url.port != 0
+    except ValueError:
+        valid = False
+    if not valid or url.scheme not in ("https", "http"):
+        raise ValueError(f'"{value[:80]}" is not a URL; write for example https://issuer.example/.well-known/jwks.json')
+    if "@" in url.netloc:
+        raise ValueError("a URL with a name or password in it; keys that verify need none")
+    if url.scheme == "http" and url.hostname not in _LOOPBACK:
+        raise ValueError("keys that come over http may be anybody's; write https:// (http is for this machine only)")
+    return value
+
+
+IssuerUrl = Annotated[str, Field(max_length=2048), AfterValidator(_issuer_url)]
+
+
+class KeySource(NamedTuple):
+    """Where keys come from, and what for."""
+
+    url: str
+    algorithm: str
+
+
 class JwtConfig(_WithFiles):
     """Which tokens are good: signed by this key with this algorithm, of this issuer, for this audience, at this time.
 
     One of `secret` (HS…), `key` (PEM), `jwks` and `jwks_url`; the first three also from a file. `required_claims` is a
     list of names, or names with the value (or the list of values, one of which is enough) that each must have. The
     token is in `Authorization: Bearer`, else in the cookie or the query parameter that is named here.
+
+    The agent fetches `jwks_url`, each minute, and sends the keys to the server, which opens no addresses that agents
+    name. The issuer's certificate is verified against the authorities that the agent's system trusts, or those in the
+    file that SSL_CERT_FILE names. While the issuer does not answer, its last keys hold for a day; without any, requests
+    get a 503.
     """
 
     FILES = {"secret_file": "secret", "key_file": "key", "jwks_file": "jwks"}
@@ -206,8 +239,8 @@ class JwtConfig(_WithFiles):
     jwks_file: str | None = None
     """A file with the document."""
 
-    jwks_url: str | None = Field(default=None, pattern=r"^https?://[!-~]+$")
-    """Where the issuer publishes the document."""
+    jwks_url: IssuerUrl | None = None
+    """Where the issuer publishes the document: `https://…`; `http://` of this machine only."""
 
     issuer: str | None = None
     """What `iss` must be."""
@@ -246,6 +279,11 @@ class JwtConfig(_WithFiles):
         if self.secret is not None:
             self._check_secret(self.secret)
         return self
+
+    @property
+    def key_source(self) -> KeySource | None:
+        """Where its keys are to be fetched."""
+        return KeySource(self.jwks_url, self.algorithm) if self.jwks_url is not None else None
 
     def _check_secret(self, secret: str) -> None:
         # RFC 8725 s2.1: a public key taken for a secret lets everybody sign.

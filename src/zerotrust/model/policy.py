@@ -4,16 +4,20 @@ The server takes all of it or nothing. A key that it does not know may be a prot
 it refuses the whole service instead of publishing it with less than its owner asked for.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, Self
 
 from pydantic import BaseModel, Field, ValidationError
 
 from zerotrust.errors import ConfigError
+from zerotrust.model.authentication import JwtConfig, KeySource
 from zerotrust.model.handlers import Handler
 from zerotrust.model.rates import ByteSize
 from zerotrust.model.service import Route, Service, ServiceSecurity, TrafficShaping
 from zerotrust.model.strict import Strict
+
+_NO_KEYS: Final[Mapping[KeySource, Mapping[str, Any]]] = MappingProxyType({})
 
 
 class ServicePolicy(Strict):
@@ -49,9 +53,18 @@ class ServicePolicy(Strict):
         )
         return policy if policy != cls() else None
 
-    def told(self) -> dict[str, Any]:
-        """The policy as JSON values, without what the file left out or nobody knows."""
-        told: dict[str, Any] = _told(self)
+    @property
+    def key_sources(self) -> frozenset[KeySource]:
+        """Where keys for it are to be fetched."""
+        return frozenset(_key_sources(self))
+
+    def told(self, keys: Mapping[KeySource, Mapping[str, Any]] = _NO_KEYS) -> dict[str, Any]:
+        """The policy as JSON values, without what the file left out or nobody knows.
+
+        Args:
+            keys: JWKS documents that were fetched; they are told instead of where they are from.
+        """
+        told: dict[str, Any] = _told(self, keys)
         return told
 
     @classmethod
@@ -72,14 +85,27 @@ class ServicePolicy(Strict):
         return policy
 
 
-def _told(value: Any) -> Any:
+def _told(value: Any, keys: Mapping[KeySource, Mapping[str, Any]]) -> Any:
+    if isinstance(value, JwtConfig) and value.key_source is not None and value.key_source in keys:
+        value = value.model_copy(update={"jwks": keys[value.key_source], "jwks_url": None})
     if isinstance(value, BaseModel):
         known = type(value).model_fields
         said = ((name, getattr(value, name)) for name in known if name in value.model_fields_set)
-        return {name: _told(item) for name, item in said if item is not None}
+        return {name: _told(item, keys) for name, item in said if item is not None}
     if isinstance(value, (list, tuple)):
-        return [_told(item) for item in value]
-    return {key: _told(item) for key, item in value.items()} if isinstance(value, dict) else value
+        return [_told(item, keys) for item in value]
+    return {key: _told(item, keys) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def _key_sources(value: Any) -> Iterator[KeySource]:
+    if isinstance(value, JwtConfig) and value.key_source is not None:
+        yield value.key_source
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _key_sources(getattr(value, name))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _key_sources(item)
 
 
 def _unknown(value: Any, where: str) -> Iterator[str]:

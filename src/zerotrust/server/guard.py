@@ -8,7 +8,6 @@ remembers, so registering again forgives nobody.
 from dataclasses import dataclass, replace
 from typing import Any
 
-from zerotrust.errors import ConfigError
 from zerotrust.handlers.chain import Chain
 from zerotrust.handlers.edits import Edit, edit_lines
 from zerotrust.handlers.limits import BodyLimit, Upgrades
@@ -86,8 +85,6 @@ def compile_guard(told: dict[str, Any] | None, *, secret: bytes, before: Guard |
         limits=limits,
         before=before.policy if before is not None else None,
     )
-    if policy.wanting_keys:
-        raise ConfigError("jwks_url: a server opens no addresses that agents name; the agent has to send the keys")
     shaping = Shaping.of(asked.traffic_shaping, before.shaping if before is not None else None)
     if shaping is None and not any(chain.handlers for chain in policy.table.choices):
         return None

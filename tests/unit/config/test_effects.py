@@ -73,14 +73,6 @@ def test_what_is_asked_for_in_vain_is_said_once(service: dict[str, Any], key: st
 @pytest.mark.parametrize(
     ("service", "key"),
     [
-        (
-            {"security": {"auth": {"type": "jwt", "config": {"jwks_url": "https://x"}}}},
-            "security.auth.config.jwks_url",
-        ),
-        (
-            {"routes": [{"handle": [{"type": "jwt", "config": {"jwks_url": "https://x"}}]}]},
-            "routes[0].handle[0].config.jwks_url",
-        ),
         ({"tls": {"client_auth": "require_and_verify"}}, "tls.client_auth"),
         ({"tls": {"client_auth": True}}, "tls.client_auth"),
         ({"tls": {"client_ca_file": "x"}}, "tls.client_ca_file"),
@@ -111,14 +103,6 @@ def test_the_whole_file() -> None:
     assert [dotted(path) for path, _, _ in agent_effects(data)] == [
         "global_middleware[1]",
         "health_checks.endpoints",
-    ]
-    jwt = {
-        "global_middleware": [{"type": "jwt", "config": {"jwks_url": "https://x"}}],
-        "hot_reload": {"enabled": "no"},
-        "services": "x",
-    }
-    assert [(dotted(path), severity) for path, severity, _ in agent_effects(jwt)] == [
-        ("global_middleware[0].config.jwks_url", "error")
     ]
 
 

@@ -13,7 +13,7 @@ from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 
 from tests.unit.handlers.asking import SECRET, policy, request, run
-from zerotrust.handlers.jwt import Jwt
+from zerotrust.handlers.jwt import Jwt, usable_keys
 from zerotrust.handlers.policy import Policy
 from zerotrust.model.authentication import JwtConfig
 
@@ -262,18 +262,11 @@ def test_no_signed_claims_break_it(claims: dict[str, Any]) -> None:
         assert claims["iss"] == "i" and "exp" in claims
 
 
-def test_keys_come_later() -> None:
+def test_without_keys_nobody_passes() -> None:
     found = policy(("jwt", {"algorithm": "RS256", "jwks_url": "https://i/jwks"}))
-    (handler,) = found.wanting_keys
-    assert handler.jwks_url == "https://i/jwks"
-    good = token(OPEN, RSA, "RS256", kid="1")
-    answer = run(found, request(f"Authorization: Bearer {good}", unix_time=NOW))
-    assert answer is not None and (answer.status, answer.code) == (503, "keys_missing")
-    handler.use_keys(json.dumps({"keys": [{**RSA.as_dict(private=False), "kid": "1"}]}).encode())
-    assert passes(found, good)
-    other = RSAKey.generate_key(2048).as_dict(private=False)
-    handler.use_keys(json.dumps({"keys": [{**other, "kid": "1"}]}).encode())
-    assert not passes(found, good)
+    for fields in ([], [f"Authorization: Bearer {token(OPEN, RSA, 'RS256', kid='1')}"]):
+        answer = run(found, request(*fields, unix_time=NOW))
+        assert answer is not None and (answer.status, answer.code) == (503, "keys_missing")
 
 
 def test_the_key_is_chosen_by_its_id_among_those_that_fit() -> None:
@@ -300,11 +293,32 @@ with warnings.catch_warnings():
         *(json.dumps({"keys": [key.as_dict(private=False)]}).encode() for key in (EC, SMALL)),
     ],
 )
-def test_a_document_without_usable_keys_changes_nothing(document: bytes) -> None:
-    handler = Jwt(JwtConfig(algorithm="RS256", jwks={"keys": [RSA.as_dict(private=False)]}), secret=SECRET)
+def test_a_document_without_usable_keys(document: bytes) -> None:
     with pytest.raises(ValueError, match=r"JWKS|Expecting"):
-        handler.use_keys(document)
-    assert handler.request(request(f"Authorization: Bearer {token(OPEN, RSA, 'RS256')}", unix_time=NOW), 0) is None
+        usable_keys(document, "RS256")
+
+
+def test_of_a_document_the_keys_that_verify() -> None:
+    good = {**RSA.as_dict(private=False), "kid": "1", "use": "sig", "key_ops": ["verify"]}
+    other = {**RSAKey.generate_key(2048).as_dict(private=True), "kid": "2", "x5c": ["A" * 1000], "n2": 5}
+    signs = {**good, "kid": "3", "key_ops": ["sign"]}
+    odd = {**good, "kid": "4", "key_ops": "verify"}
+    document = {"keys": [good, other, signs, odd, EC.as_dict(private=False), 7], "more": 1}
+    found = usable_keys(json.dumps(document).encode(), "RS256")
+    assert {key["kid"] for key in found["keys"]} == {"1", "2"}
+    assert all(set(key) <= {"kty", "kid", "use", "n", "e"} for key in found["keys"]), "no private part goes anywhere"
+    turned = {"keys": document["keys"][::-1]}
+    assert usable_keys(json.dumps(turned).encode(), "RS256") == found
+    told = policy(("jwt", {"algorithm": "RS256", "jwks": found}))
+    assert passes(told, token(OPEN, RSA, "RS256", kid="1"))
+    assert not passes(told, token(OPEN, RSA, "RS256", kid="3"))
+
+
+@given(JSON)
+def test_any_document_has_keys_or_is_refused(document: Any) -> None:
+    for said in (document, {"keys": document}, {"keys": [document]}):
+        with pytest.raises(ValueError):
+            usable_keys(json.dumps(said).encode(), "RS256")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import pytest
 from tests.unit.handlers.asking import HANDLER, SECRET, forwarded, request, run
 from zerotrust.errors import ConfigError
 from zerotrust.handlers.policy import Policy, compile_policy
-from zerotrust.model import handlers as model
 from zerotrust.model.service import Route, ServiceSecurity
 
 LIMIT = {"type": "rate_limit", "config": {"rate": "1/minute"}}
@@ -126,12 +125,3 @@ def test_the_place_of_a_route() -> None:
     handler = {"type": "jwt", "config": {"algorithm": "RS256", "jwks": {}}}
     with pytest.raises(ConfigError, match=r"^routes\[1\]\.handle\[1\]: a JWKS"):
         compiled({"match": {"path": "/a"}}, {"handle": [LIMIT, handler]})
-
-
-def test_who_wants_keys() -> None:
-    fetched = {"type": "jwt", "config": {"algorithm": "RS256", "jwks_url": "https://i/"}}
-    found = compiled(everywhere=[fetched, JWT])
-    assert [handler.jwks_url for handler in found.wanting_keys] == ["https://i/"]
-    again = compiled(everywhere=[fetched], before=found)
-    assert again.wanting_keys == found.wanting_keys
-    assert isinstance(found.made[0][0], model.Jwt)

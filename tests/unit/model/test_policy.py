@@ -6,6 +6,7 @@ import pytest
 
 from zerotrust.errors import ConfigError
 from zerotrust.model.agent import AgentConfig
+from zerotrust.model.authentication import KeySource
 from zerotrust.model.policy import ServicePolicy
 from zerotrust.model.service import Service
 
@@ -22,6 +23,27 @@ def policy(*, middleware: list[Any] | None = None, **keys: Any) -> ServicePolicy
         {"services": [{"hostname": "a.example", "backend": "x:1", **keys}], "global_middleware": middleware or []}
     )
     return ServicePolicy.of(config.services[0], config.global_middleware)
+
+
+FETCHED: dict[str, Any] = {
+    "type": "jwt",
+    "config": {"algorithm": "RS256", "jwks_url": "https://issuer.example/keys", "issuer": "us"},
+}
+SOURCE = KeySource("https://issuer.example/keys", "RS256")
+
+
+def test_keys_that_were_fetched_are_told_instead_of_their_place() -> None:
+    other = {**FETCHED, "config": {**FETCHED["config"], "algorithm": "ES256"}}
+    asked = policy(middleware=[JWT, FETCHED], security={"auth": other}, routes=[{"handle": [FETCHED]}])
+    assert asked is not None
+    assert asked.key_sources == {SOURCE, KeySource("https://issuer.example/keys", "ES256")}
+    document = {"keys": [{"kty": "RSA"}]}
+    told = asked.told({SOURCE: document})
+    known = {"algorithm": "RS256", "jwks": document, "issuer": "us"}
+    assert told["global_middleware"][1]["config"] == told["routes"][0]["handle"][0]["config"] == known
+    assert told["security"]["auth"]["config"] == other["config"]
+    assert asked.told()["routes"][0]["handle"][0]["config"] == FETCHED["config"]
+    assert ServicePolicy.read(told).told() == told
 
 
 @pytest.mark.parametrize("keys", [{}, {"websocket": False, "timeout": "5s"}])

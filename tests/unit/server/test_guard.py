@@ -62,10 +62,6 @@ def test_a_route_for_some_paths_is_a_guard() -> None:
         ({"security": {"auth": {"type": "basic_auth", "config": {"users_file": "/etc/passwd"}}}}, "not read"),
         ({"security": {"auth": {"type": "jwt", "config": {"algorithm": "HS256", "secret_file": "x"}}}}, "not read"),
         ({"global_middleware": [{"type": "jwt", "config": {"algorithm": "RS256", "key": "no"}}]}, "PEM"),
-        (
-            {"security": {"auth": {"type": "jwt", "config": {"algorithm": "RS256", "jwks_url": "http://10.0.0.1/"}}}},
-            "jwks_url",
-        ),
     ],
 )
 def test_what_cannot_be_enforced_is_refused(told: dict[str, Any], said: str) -> None:
