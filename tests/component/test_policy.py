@@ -10,11 +10,12 @@ from typing import Any
 import bcrypt
 import pytest
 from joserfc import jwt
-from joserfc.jwk import OctKey
+from joserfc.jwk import OctKey, RSAKey
 from websockets.exceptions import InvalidStatus
 
 from tests.kits.backends import Origin, WsEcho
 from tests.kits.client import Response
+from tests.kits.issuer import Issuer, reply
 from tests.kits.ports import closed_port
 from tests.kits.stack import Authority, Stack, service
 from tests.kits.waiting import eventually
@@ -29,6 +30,7 @@ pytestmark = [
 
 ELSEWHERE = ["203.0.113.0/24", "2001:db8::/32"]
 SECRET = "a secret of at least thirty-two bytes"
+STRANGER = RSAKey.generate_key(2048)
 ORIGIN = "https://app.example"
 USERS = {"ann": bcrypt.hashpw(b"secret", bcrypt.gensalt(12)).decode()}
 
@@ -347,12 +349,49 @@ async def test_a_protection_that_is_added_disturbs_nobody_else(stack: Stack) -> 
         assert await socket.recv() == "still"
 
 
+async def test_keys_that_their_issuer_publishes(stack: Stack) -> None:
+    agent = stack.agents["agent-1"]
+    before = list(agent.services)
+    async with Issuer() as issuer:
+        issuer.add_key("1")
+        issuer.answer, good = (lambda _: reply(503, b"")), issuer.answer
+        auth = {"type": "jwt", "config": {"algorithm": "RS256", "jwks_url": issuer.url, "issuer": "us"}}
+        asked = [{**one, "security": {"auth": auth}} if one["hostname"] == "token.localhost" else one for one in before]
+        agent.set_services(asked)
+        bearer = ("Authorization", f"Bearer {issuer.token('1', iss='us')}")
+
+        async def code() -> str:
+            return (await stack.caddy.get("token.localhost", "/bytes/1", bearer)).error_code or ""
+
+        async def is_without_keys() -> bool:
+            return await code() == "keys_missing"
+
+        await eventually(is_without_keys, "without keys nobody passes")
+        assert refusal(await stack.caddy.get("token.localhost", "/bytes/1")) == (503, "keys_missing")
+        issuer.answer = good
+
+        async def is_good() -> bool:
+            return (await stack.caddy.get("token.localhost", "/bytes/1", bearer)).status == 200
+
+        await eventually(is_good, "the keys have come", 20)
+        refused = {
+            "another's": jwt.encode({"alg": "RS256", "kid": "1"}, {"iss": "us", "exp": time.time() + 60}, STRANGER),
+            "of another issuer": issuer.token("1", iss="them"),
+            "too old": issuer.token("1", iss="us", exp=1),
+        }
+        for what, token in refused.items():
+            said = await stack.caddy.get("token.localhost", "/bytes/1", ("Authorization", f"Bearer {token}"))
+            assert refusal(said) == (401, "unauthorized"), what
+    agent.set_services(before)
+
+
 async def test_a_file_that_asks_for_what_cannot_be_given_changes_nothing(stack: Stack) -> None:
     agent = stack.agents["agent-1"]
     before = list(agent.services)
-    auth = {"type": "jwt", "config": {"algorithm": "RS256", "jwks_url": "https://issuer.example/keys"}}
-    asked = [{**one, "security": {"auth": auth}} if one["hostname"] == "login.localhost" else one for one in before]
+    asked = [
+        {**one, "tls": {"client_auth": "require"}} if one["hostname"] == "login.localhost" else one for one in before
+    ]
     agent.set_services(asked)
-    await eventually(lambda: "keys are not fetched" in agent.process.text(), "the agent's log names the key")
+    await eventually(lambda: "client_auth is not enforced" in agent.process.text(), "the agent's log names the key")
     assert refusal(await stack.caddy.get("login.localhost", "/bytes/1")) == (401, "unauthorized")
     agent.set_services(before)

@@ -202,7 +202,7 @@ async def _fetch(client: "httpx.AsyncClient", url: str, etag: str) -> tuple[byte
 
 
 def _check(response: "httpx.Response") -> None:
-    if response.is_redirect:
+    if response.has_redirect_location:
         raise FetchError(f"status {response.status_code}: redirects are not followed; name the place itself")
     if response.status_code != 200:
         raise FetchError(f"status {response.status_code}")

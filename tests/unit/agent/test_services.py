@@ -10,6 +10,7 @@ import pytest
 from zerotrust.agent.services import RESPONSE_TIMEOUT, Limits, LiveService, Services
 from zerotrust.errors import PkiError
 from zerotrust.model.agent import AgentConfig, GlobalHealthSettings, HealthChecks
+from zerotrust.model.authentication import KeySource
 from zerotrust.model.service import Service
 from zerotrust.net.flush import Flusher
 from zerotrust.net.tasks import Tasks
@@ -64,6 +65,32 @@ async def test_what_is_planned_is_not_served_yet() -> None:
     plan = services.plan(AgentConfig(services=[service("a", timeout="5s"), service("b")]))
     assert ([live.id for live in plan.changed], plan.gone) == (["a", "b"], [])
     assert services.all == [before]
+
+
+async def test_keys_of_issuers_are_announced_with_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    services = made()
+    wanted: list[set[KeySource]] = []
+    monkeypatch.setattr(services.keys, "want", wanted.append)
+    auth = {"type": "jwt", "config": {"algorithm": "RS256", "jwks_url": "https://issuer.example/keys"}}
+    source = KeySource("https://issuer.example/keys", "RS256")
+    replace(services, [service("a", security={"auth": auth}), service("b")])
+    assert wanted == [{source}]
+    live = got(services)
+    assert (live.key_sources, got(services, "b").key_sources) == ({source}, frozenset())
+
+    def told() -> dict[str, Any]:
+        policy = live.announcement().policy
+        assert policy is not None
+        config: dict[str, Any] = policy["security"]["auth"]["config"]
+        return config
+
+    assert told() == auth["config"]
+    services.keys.documents[source] = {"keys": [{"kid": "1"}]}
+    assert told() == {"algorithm": "RS256", "jwks": {"keys": [{"kid": "1"}]}}
+    services.keys.documents.clear()
+    assert told() == auth["config"]
+    replace(services, [service("b")])
+    assert wanted == [{source}, set()]
 
 
 async def test_defaults_of_all_health_checks() -> None:

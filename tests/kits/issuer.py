@@ -1,0 +1,80 @@
+"""A token issuer: publishes its keys as a JWKS document over HTTP or HTTPS, well or badly, and signs tokens."""
+
+import asyncio
+import json
+import ssl
+import time
+from collections.abc import Callable
+from typing import Any, Self
+
+from joserfc import jwt
+from joserfc.jwk import RSAKey
+
+KEYS = "/keys"
+
+
+class Issuer:
+    """Owns the listener; entered, it answers. `answer` says how, and may be exchanged."""
+
+    def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
+        self._signing: dict[str, RSAKey] = {}
+        self.asked: list[dict[str, str]] = []
+        """The fields of each request, their names in small letters."""
+        self.answer: Callable[[dict[str, str]], bytes] = self.publish
+        self.extra: list[dict[str, Any]] = []
+        """Entries of the document beside the keys that sign."""
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
+        self.port: int = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self._tls else 'http'}://localhost:{self.port}{KEYS}"
+
+    def add_key(self, kid: str) -> None:
+        self._signing[kid] = RSAKey.generate_key(2048)
+
+    def remove_key(self, kid: str) -> None:
+        del self._signing[kid]
+
+    def token(self, kid: str, **claims: Any) -> str:
+        """A token that is good for a minute, where nothing else is said."""
+        header = {"alg": "RS256", "kid": kid}
+        return jwt.encode(header, {"exp": int(time.time()) + 60, **claims}, self._signing[kid], algorithms=["RS256"])
+
+    def document(self) -> bytes:
+        public = [{**key.as_dict(private=False), "kid": kid} for kid, key in self._signing.items()]
+        return json.dumps({"keys": [*self.extra, *public]}).encode()
+
+    def publish(self, fields: dict[str, str]) -> bytes:
+        """The document; 304 to who has it."""
+        body = self.document()
+        etag = f'"{hash(body):x}"'
+        if fields.get("if-none-match") == etag:
+            return reply(304, b"", f"ETag: {etag}")
+        return reply(200, body, f"ETag: {etag}", "Content-Type: application/jwk-set+json")
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            lines = [line.partition(":") for line in head.split("\r\n")[1:] if line]
+            fields = {name.lower(): value.strip() for name, _, value in lines}
+            self.asked.append(fields)
+            writer.write(self.answer(fields))
+            await writer.drain()
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+
+def reply(status: int, body: bytes, *fields: str) -> bytes:
+    """A whole response."""
+    lines = [f"HTTP/1.1 {status} x", *fields, f"Content-Length: {len(body)}", "Connection: close", "", ""]
+    return "\r\n".join(lines).encode() + body
