@@ -4,8 +4,6 @@ Asked for after about two thirds of its life, with a new key that never leaves t
 asked for again and again, less often the more time is left.
 """
 
-import random
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,16 +11,12 @@ from typing import Final
 from cryptography import x509
 
 from zerotrust.errors import PkiError
-from zerotrust.pki import keys, pair
+from zerotrust.pki import keys, lifetime, pair
 from zerotrust.pki.files import load_certificate
 from zerotrust.pki.identity import agent_id_of
-from zerotrust.pki.profile import BACKDATE
 from zerotrust.pki.request import Request, create
 from zerotrust.tunnel.messages import Renew, Renewed
 
-EARLIEST: Final = 0.6
-LATEST: Final = 0.72
-"""Of the life of a certificate: about two thirds, so that not all agents ask at once."""
 AGAIN_LEAST: Final = 10.0
 AGAIN_MOST: Final = 3600.0
 """Seconds between two requests."""
@@ -43,12 +37,9 @@ class Renewal:
         PkiError: the certificate can't be read.
     """
 
-    def __init__(
-        self, certificate: Path, key: Path, *, spread: Callable[[float, float], float] = random.uniform
-    ) -> None:
+    def __init__(self, certificate: Path, key: Path) -> None:
         self._certificate = certificate
         self._key = key
-        self._spread = spread
         self._asked: Request | None = None
         self._stored: dict[str, bytes] = {}
         self._plan(load_certificate(certificate))
@@ -91,9 +82,8 @@ class Renewal:
 
     def _plan(self, certificate: x509.Certificate) -> None:
         self._agent = agent_id_of(certificate)
-        begins = (certificate.not_valid_before_utc + BACKDATE).timestamp()
         self._ends = certificate.not_valid_after_utc.timestamp()
-        self._next = begins + max(0.0, self._ends - begins) * self._spread(EARLIEST, LATEST)
+        self._next = lifetime.renew_at(certificate, lifetime.share())
 
     def _again(self, now: float) -> float:
         return min(max((self._ends - now) / 10, AGAIN_LEAST), AGAIN_MOST)

@@ -7,12 +7,13 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.kits.authorities import Foreign
-from zerotrust.agent.renewal import AGAIN_LEAST, AGAIN_MOST, EARLIEST, LATEST, Renewal
+from zerotrust.agent.renewal import AGAIN_LEAST, AGAIN_MOST, Renewal
 from zerotrust.errors import PkiError
 from zerotrust.pki import keys
 from zerotrust.pki.ca import create_root
 from zerotrust.pki.files import load_certificate
 from zerotrust.pki.issuer import Issuer
+from zerotrust.pki.lifetime import EARLIEST, LATEST
 from zerotrust.pki.profile import BACKDATE
 from zerotrust.tunnel.messages import Renew, Renewed
 

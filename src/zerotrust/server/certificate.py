@@ -1,0 +1,64 @@
+"""The server's own certificate, which it renews itself where its authority issued it."""
+
+import datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+
+from zerotrust.pki import keys, lifetime, pair, request
+from zerotrust.pki.files import load_certificates
+from zerotrust.pki.issuer import Issuer, ServerNames
+
+
+class OwnCertificate:
+    """A certificate and its key in two files. Certificates of others' authorities are left to their owners."""
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        self._certificate = certificate
+        self._key = key
+        self._part = lifetime.share()
+
+    def renew(
+        self, issuer: Issuer, root: x509.Certificate, length: datetime.timedelta, now: datetime.datetime
+    ) -> str | None:
+        """Put a new one, for the same names, in the place of the old, if it is time.
+
+        Returns:
+            Until when it is good, for people; None where it was not time, or it is not ours to renew.
+
+        Raises:
+            PkiError: the files can't be read or written, or the issuer has ended.
+        """
+        chain = load_certificates(self._certificate)
+        if now.timestamp() < lifetime.renew_at(chain[0], self._part) or not _is_ours(chain, issuer, root):
+            return None
+        new = request.create()
+        issued = issuer.issue_server(new.pem, _names(chain[0]), length, now)
+        pair.replace(self._certificate, self._key, chain=issued.chain_pem, key_pem=keys.to_pem(new.key))
+        return f"{issued.not_after:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _is_ours(chain: list[x509.Certificate], issuer: Issuer, root: x509.Certificate) -> bool:
+    """Signed by our issuer, or by an earlier one of the same root."""
+    above = [issuer.certificate, root, *(one for one in chain[1:] if _signed(one, root))]
+    return any(_signed(chain[0], one) for one in above)
+
+
+def _signed(certificate: x509.Certificate, by: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(by)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _names(certificate: x509.Certificate) -> ServerNames:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ServerNames()
+    return ServerNames(
+        dns=names.get_values_for_type(x509.DNSName),
+        ip=[str(address) for address in names.get_values_for_type(x509.IPAddress)],
+    )
