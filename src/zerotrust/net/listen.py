@@ -6,6 +6,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -52,9 +53,10 @@ class PlainListening:
     async def close(self) -> None:
         """Accept no more; connections that there are stay."""
         for path, inode in self._paths.items():
-            # Another process may have put its own in that place.
-            if path.exists() and path.stat().st_ino == inode:
-                path.unlink()
+            with suppress(OSError):
+                # Another process may have put its own in that place.
+                if path.stat().st_ino == inode:
+                    path.unlink()
         for server in self._servers:
             server.close()
 

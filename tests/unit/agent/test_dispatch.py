@@ -15,7 +15,7 @@ from zerotrust.model.agent import AgentConfig
 from zerotrust.model.policy import ServicePolicy
 from zerotrust.net.flush import Flusher
 from zerotrust.net.http_client import BackendPool
-from zerotrust.tunnel.codes import FrameType
+from zerotrust.tunnel.codes import Code, FrameType
 from zerotrust.tunnel.frames import FrameReader
 from zerotrust.tunnel.messages import Register, Registered, Renewed, Unregister, decode
 from zerotrust.tunnel.session import Options
@@ -37,15 +37,26 @@ def live(service: dict[str, Any], *middleware: dict[str, Any]) -> LiveService:
 class Agent:
     """A session with a server that has these capabilities."""
 
-    def __init__(self, *services: LiveService, capabilities: tuple[str, ...] = ("policy", "listen_on")) -> None:
+    def __init__(
+        self,
+        *services: LiveService,
+        capabilities: tuple[str, ...] = ("policy", "listen_on"),
+        takes_over: bool = False,
+    ) -> None:
         flusher = Flusher(asyncio.get_running_loop())
         known = cast("Services", SimpleNamespace(all=list(services)))
         self.renewals: list[Renewed] = []
-        self.dispatch = Dispatch(known, flusher=flusher, options=Options(), renewed=self.renewals.append)
+        self.dispatch = Dispatch(
+            known, flusher=flusher, options=Options(), renewed=self.renewals.append, takes_over=takes_over
+        )
         self.session = self.dispatch.link.session
         self.session.data_to_send(1 << 20)
         welcome = WELCOME.model_copy(update={"capabilities": list(capabilities)})
         self.session.receive_data(message(FrameType.WELCOME, welcome), 1.0)
+
+    def frames(self) -> list[int]:
+        """The types of the frames that were sent since the last look."""
+        return [kind for kind, *_ in FrameReader().feed(b"".join(map(bytes, self.session.data_to_send(1 << 20))))]
 
     def said(self) -> list[Any]:
         """Since the last look: what was registered, and the ids that were taken back."""
@@ -154,5 +165,34 @@ def test_the_answer_to_a_request_for_a_certificate_goes_to_who_asked() -> None:
         agent = Agent(capabilities=("renewal",))
         agent.session.receive_data(message(FrameType.RENEWED, Renewed(reason="not now")), 2.0)
         assert agent.renewals == [Renewed(reason="not now")]
+
+    run(check)
+
+
+def test_a_session_that_takes_over_says_when_it_has_everything_and_is_not_ready_by_itself() -> None:
+    def check() -> None:
+        agent = Agent(live(PLAIN), live(LIMITED), takes_over=True)
+        assert FrameType.READY not in agent.frames()
+        assert not agent.dispatch.published.done()
+        agent.dispatch.registered(Registered(id="limited.example", refused={"limited.example": "no"}))
+        assert not agent.dispatch.published.done()
+        agent.dispatch.registered(Registered(id="plain.example", accepted=["plain.example"]))
+        assert agent.dispatch.published.result() is True
+        assert FrameType.READY in Agent(live(PLAIN)).frames()
+        assert Agent(takes_over=True).dispatch.published.result() is True, "there is nothing to wait for"
+
+    run(check)
+
+
+def test_a_session_is_released_when_the_server_opens_no_more_or_it_ends() -> None:
+    def check() -> None:
+        agent, other = Agent(live(PLAIN)), Agent(live(PLAIN))
+        assert not agent.dispatch.released.done()
+        agent.dispatch.going_away(Code.GOING_AWAY, "")
+        assert agent.dispatch.released.done()
+        for one in (agent, other):
+            one.session.close(Code.GOING_AWAY)
+            assert one.dispatch.released.done()
+            assert one.dispatch.published.result() is False
 
     run(check)

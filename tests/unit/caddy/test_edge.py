@@ -1,5 +1,7 @@
 """What the edge says without a Caddy."""
 
+from typing import Any
+
 import pytest
 
 from zerotrust.caddy.edge import Edge
@@ -22,6 +24,31 @@ async def test_the_mode_needs_a_restart() -> None:
     async with Edge(NONE) as edge:
         with pytest.raises(CaddyError, match=r"caddy\.mode changes only"):
             await edge.apply(ServerConfig())
+
+
+@pytest.mark.parametrize(
+    ("caddy", "changed", "waiting", "left"),
+    [
+        ({}, {"https_port": 8443, "binary": "/b"}, ["caddy.binary"], {"https_port": 8443, "binary": None}),
+        ({}, {"config_dir": "/d", "http_port": 0}, ["caddy.config_dir"], {"config_dir": "/c", "http_port": 0}),
+        ({}, {"admin_api": "http://x"}, [], {"admin_api": "http://x"}),
+        ({}, {"mode": "none", "https_port": 8443}, ["caddy.mode"], {"mode": "managed", "https_port": 443}),
+        ({"mode": "external"}, {"admin_api": "http://x"}, ["caddy.admin_api"], {"admin_api": None}),
+        ({"mode": "external"}, {"binary": "/b", "config_dir": "/d"}, [], {"binary": "/b", "config_dir": "/d"}),
+        ({"mode": "none"}, {"https_port": 8443}, [], {"https_port": 8443}),
+        ({"mode": "none"}, {"mode": "external"}, ["caddy.mode"], {"mode": "none"}),
+    ],
+)
+def test_what_waits_for_a_restart_stays_as_it_is(
+    caddy: dict[str, Any], changed: dict[str, Any], waiting: list[str], left: dict[str, Any]
+) -> None:
+    before = {"config_dir": "/c", **caddy}
+    edge = Edge(ServerConfig.model_validate({"caddy": before}))
+    wanted = ServerConfig.model_validate({"caddy": {**before, **changed}, "api": {"listen_addr": "127.0.0.1:1"}})
+    settled, said = edge.settle(wanted)
+    assert said == waiting
+    assert {key: getattr(settled.caddy, key) for key in left} == left
+    assert settled.api == wanted.api
 
 
 async def test_an_external_caddy_that_is_not_there() -> None:
