@@ -30,6 +30,9 @@ _EXPECTED: Final = {
     "model_attributes_type": "keys and values",
 }
 
+_SECRET: Final = frozenset(("users", "secret", "auth", "config", "headers", "request", "response", "set", "add"))
+"""Keys behind which a password may stand where the file is not what it should be: errors end up in logs."""
+
 _BOUNDS: Final[Mapping[str, Callable[[dict[str, Any]], str]]] = {
     "greater_than_equal": lambda c: f"must be at least {c['ge']:,}",
     "greater_than": lambda c: f"must be more than {c['gt']:,}",
@@ -47,7 +50,7 @@ def objections(error: ValidationError, data: Any) -> list[tuple[KeyPath, str, st
     for details in error.errors(include_url=False):
         path = _in_file(details["loc"], data, missing=details["type"] == "missing")
         # A value that may be one of several types is refused once per type: the first refusal speaks for all.
-        found.setdefault(path, (path, details["type"], _message(details)))
+        found.setdefault(path, (path, details["type"], _message(details, secret=bool(_SECRET.intersection(path[-1:])))))
     return list(found.values())
 
 
@@ -66,14 +69,15 @@ def _has(data: Any, step: str | int) -> bool:
     return isinstance(data, list) and isinstance(step, int) and step < len(data)
 
 
-def _message(details: ErrorDetails) -> str:
+def _message(details: ErrorDetails, *, secret: bool) -> str:
     kind, context, value = details["type"], details.get("ctx", {}), details["input"]
     if kind == "value_error":
         return printable_sentence(str(context["error"]))
     if kind == "missing":
         return "is missing"
     if kind in _EXPECTED:
-        return f"expected {_EXPECTED[kind]}, found {describe(value)}"
+        shown = "text" if secret and isinstance(value, str) else describe(value)
+        return f"expected {_EXPECTED[kind]}, found {shown}"
     if kind == "literal_error":
         known = [word.strip("'") for word in str(context["expected"]).replace(" or ", ", ").split(", ")]
         shown = ", ".join(word for word in known if word)

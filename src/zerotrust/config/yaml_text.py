@@ -22,6 +22,7 @@ from zerotrust.config.problems import KeyPath, Severity, printable
 
 MOST_VALUES: Final = 100_000
 DEEPEST: Final = 50
+_TOO_MANY: Final = f"more than {MOST_VALUES:,} values; are aliases nested?"
 
 _CORE: Final = "tag:yaml.org,2002:"
 _TAGS: Final = ("null", "bool", "int", "float", "str", "seq", "map", "merge", "timestamp", "value")
@@ -119,7 +120,7 @@ class _Reader:
         self._count += 1
         at = _at(node)
         if self._count > MOST_VALUES:
-            raise _Unfolds(at, f"more than {MOST_VALUES:,} values; are aliases nested?")
+            raise _Unfolds(at, _TOO_MANY)
         if len(self._around) > DEEPEST:
             raise _Unfolds(at, f"nested deeper than {DEEPEST} levels")
         if id(node) in self._around:
@@ -171,6 +172,8 @@ class _Reader:
             nested: list[Node] = []
             for key, value in source.value:
                 self._count += 1
+                if self._count > MOST_VALUES:
+                    raise _Unfolds(_at(source), _TOO_MANY)
                 if isinstance(key, ScalarNode) and not (key.value == "<<" and key.style is None):
                     yield key, value
                 elif isinstance(key, ScalarNode):

@@ -107,10 +107,11 @@ class Jwt:
 
     def _token(self, request: Request) -> bytes:
         values = values_of(b"authorization", request.fields)
-        if len(values) == 1:
-            scheme, _, token = values[0].partition(b" ")
-            if scheme.lower() == b"bearer":
-                return token.strip(b" ")
+        if len(values) > 1:
+            return b""
+        words = values[0].split(None, 1) if values else []
+        if words and words[0].lower() == b"bearer":
+            return words[1] if len(words) > 1 else b""
         found: set[bytes] = set()
         if self._config.cookie is not None:
             found = _cookies(values_of(b"cookie", request.fields), self._config.cookie.encode())

@@ -48,6 +48,22 @@ def test_a_kind_of_objection_without_words_of_ours_is_still_a_sentence() -> None
     assert message[0].islower()
 
 
+def test_what_may_be_a_password_is_not_repeated() -> None:
+    class Login(BaseModel):
+        users: dict[str, str] = {}
+        secret: int = 0
+        config: Inner = Inner()
+
+    data = {"users": "ann:hunter2", "secret": "hunter2", "config": "secret=hunter2"}
+    with pytest.raises(ValidationError) as caught:
+        Login.model_validate(data)
+    assert [message for _, _, message in objections(caught.value, data)] == [
+        "expected keys and values, found text",
+        "expected a whole number, found text",
+        "expected keys and values, found text",
+    ]
+
+
 def test_values_in_a_word() -> None:
     values = (None, True, False, "a\n", 1, 2.5, [1], {}, object())
     assert [describe(value) for value in values] == [

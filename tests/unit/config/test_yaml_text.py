@@ -2,6 +2,7 @@
 
 import io
 import math
+import time
 from typing import Any
 
 import pytest
@@ -130,6 +131,14 @@ def test_aliases_of_aliases_do_not_unfold_without_end() -> None:
     merges = ["a0: &a0 {x: 1}"]
     merges += [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}" for n in range(1, 12)]
     assert faults("\n".join(merges))[-1:] == [] or "more than" in faults("\n".join(merges))[-1]
+
+
+def test_merges_are_counted_before_they_are_gathered() -> None:
+    base = ", ".join(f"k{n}: 1" for n in range(1000))
+    began = time.perf_counter()
+    [message] = faults(f"a: &a {{{base}}}\nb: {{<<: [{', '.join(['*a'] * 3000)}]}}")
+    assert message.endswith(f"more than {MOST_VALUES:,} values; are aliases nested?")
+    assert time.perf_counter() - began < 2, "three million pairs"
 
 
 def test_half_a_character_is_refused() -> None:

@@ -180,6 +180,7 @@ def test_where_the_token_is() -> None:
     for lines, target in (
         ([f"Authorization: bearer  {good}"], "/"),
         ([f"Cookie: a=b; session={good}; c=d"], "/"),
+        (["Authorization:", f"Cookie: session={good}"], "/"),
         (["Cookie: a=b", f'Cookie: session="{good}"'], "/"),
         ([], f"/?a=b&token={good}"),
         (["Authorization: Basic YTpi", f"Cookie: session={good}"], f"/?token={good}"),
@@ -196,6 +197,8 @@ def test_where_it_is_not() -> None:
         (["Authorization: Bearer bad", f"Cookie: session={good}"], "/"),
         ([f"Authorization: {good}"], "/"),
         ([f"Authorization: Bearer {good}", f"Authorization: Bearer {good}"], "/"),
+        (["Authorization: Bearer bad", "Authorization: Basic YTpi", f"Cookie: session={good}"], "/"),
+        (["Authorization: Bearer\tbad", f"Cookie: session={good}"], "/"),
         ([f"Cookie: session={good}; session=other"], "/"),
         ([f"Cookie: xsession={good}"], "/"),
         ([], f"/?token={good}&token=other"),
