@@ -392,6 +392,8 @@ async def test_a_file_that_asks_for_what_cannot_be_given_changes_nothing(stack: 
         {**one, "tls": {"client_auth": "require"}} if one["hostname"] == "login.localhost" else one for one in before
     ]
     agent.set_services(asked)
-    await eventually(lambda: "client_auth is not enforced" in agent.process.text(), "the agent's log names the key")
+    await eventually(
+        lambda: "clients are not asked for certificates" in agent.process.text(), "the agent's log names the key"
+    )
     assert refusal(await stack.caddy.get("login.localhost", "/bytes/1")) == (401, "unauthorized")
     agent.set_services(before)
