@@ -32,11 +32,16 @@ class Chain:
             return self._decorated(answer, pending.position, request)
         return self._run_from(pending.position + 1, request, now)
 
-    def admit_origin(self, request: Request, *, behind: int = -1) -> None:
-        """Have the answer to a request say which origins may read it, as the rules behind a place in the chain want."""
-        for place, cors in self._cors:
-            if place > behind:
-                cors.admit(request)
+    def ask_origin(self, request: Request) -> Answer | None:
+        """What the cross-origin rules say, without the other handlers: the answer to a preflight.
+
+        Else None: a refusal then has `request.response_edits` to say which origins may read it.
+        """
+        for _, cors in self._cors:
+            answer = cors.request(request, 0.0)
+            if answer is not None:
+                return answer
+        return None
 
     def _run_from(self, first: int, request: Request, now: float) -> Answer | Pending | None:
         for position in range(first, len(self.handlers)):
@@ -49,7 +54,9 @@ class Chain:
 
     def _decorated(self, answer: Answer, position: int, request: Request) -> Answer:
         if not isinstance(self.handlers[position], Cors):
-            self.admit_origin(request, behind=position)
+            for place, cors in self._cors:
+                if place > position:
+                    cors.admit(request)
         edits = request.response_edits
         if not edits:
             return answer

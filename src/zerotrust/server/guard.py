@@ -12,7 +12,7 @@ from zerotrust.handlers.chain import Chain
 from zerotrust.handlers.edits import Edit, edit_lines
 from zerotrust.handlers.limits import BodyLimit, Upgrades
 from zerotrust.handlers.policy import Policy, compile_policy
-from zerotrust.handlers.protocol import Handler, Request
+from zerotrust.handlers.protocol import Answer, Handler, Request
 from zerotrust.http.head import RequestHead
 from zerotrust.model.policy import ServicePolicy
 from zerotrust.model.rates import parse_byte_size
@@ -44,15 +44,17 @@ class Guard:
         """
         return self.policy.table.lookup(head.method, head.target, head.fields)
 
-    def refusal_edits(self, head: RequestHead) -> list[Edit]:
-        """What holds for a refusal that comes before the handlers are asked: which origins may read it."""
+    def ask_origin(self, head: RequestHead) -> Answer | list[Edit]:
+        """Where a request is refused before the handlers are asked: which origins may read that.
+
+        A preflight is answered all the same: after its failure a browser would not ask for what is refused.
+        """
         asked = Request(head, client=b"", unix_time=0.0)
         try:
             chain = self.chain(head)
         except AmbiguousPath:
             chain = self.policy.table.otherwise
-        chain.admit_origin(asked)
-        return asked.response_edits
+        return chain.ask_origin(asked) or asked.response_edits
 
 
 def compile_guard(told: dict[str, Any] | None, *, secret: bytes, before: Guard | None) -> Guard | None:

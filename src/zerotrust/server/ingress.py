@@ -167,8 +167,11 @@ class Ingress:
             )
         except ForwardError as error:
             before = self._registry.guard_of(head.fields.host)
-            edits = before.refusal_edits(head) if before is not None else ()
-            self._refuse(connection, head, request_id, error, edits=edits)
+            said = before.ask_origin(head) if before is not None else ()
+            if isinstance(said, Answer):
+                self._answer(connection, head, request_id, said)
+            else:
+                self._refuse(connection, head, request_id, error, edits=said)
             return None
 
     def _refuse(

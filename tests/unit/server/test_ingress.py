@@ -522,6 +522,19 @@ async def test_a_refusal_says_who_may_read_it(fail: Callable[[Front], Awaitable[
 
 
 @pytest.mark.anyio
+async def test_a_preflight_does_not_need_the_agent() -> None:
+    front = Front(READABLE)
+    front.registry.leave(front.member)
+    asked = ("Access-Control-Request-Method: POST", "Access-Control-Request-Headers: x-token")
+    said = await front.ask("OPTIONS /", f"Origin: {ORIGIN}", *asked)
+    assert said.startswith(b"HTTP/1.1 204 ")
+    assert b"Access-Control-Allow-Origin: https://app.example\r\n" in said
+    foreign = await front.ask("OPTIONS /", "Origin: https://evil.example", *asked)
+    assert foreign.startswith(b"HTTP/1.1 403 ")
+    assert (await front.ask("POST /", f"Origin: {ORIGIN}")).startswith(b"HTTP/1.1 503 ")
+
+
+@pytest.mark.anyio
 async def test_a_refusal_says_so_to_nobody_else() -> None:
     front = Front(READABLE)
     await front.ask("GET /", "Origin: https://evil.example")
