@@ -76,12 +76,16 @@ class Database:
     async def run(self, work: Callable[[Session], T]) -> T:
         """Do the work in a transaction, in the one thread for that; returns when it is committed.
 
-        Who is cancelled while waiting does not stop the work.
+        Who is cancelled while waiting does not stop work that has begun.
 
         Raises:
-            StateError: as `transaction`.
+            StateError: as `transaction`; or the database was closed.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._worker, self._run, work)
+        try:
+            done = self._worker.submit(self._run, work)
+        except RuntimeError as error:
+            raise StateError(f"{self.name}: closed, the server is stopping") from error
+        return await asyncio.wrap_future(done)
 
     def close(self) -> None:
         """Finish what was begun, and let go of the database."""

@@ -30,7 +30,7 @@ LEVELS: Final = {
 }
 
 # They log each request or each selector at info and debug: noise that buries our own events.
-_CHATTY: Final = ("asyncio", "httpx", "httpcore")
+_CHATTY: Final = ("alembic", "asyncio", "httpx", "httpcore")
 
 
 class _Sink:

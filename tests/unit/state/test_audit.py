@@ -3,8 +3,9 @@
 import contextlib
 import hashlib
 import json
-import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -200,14 +201,14 @@ def test_missing_last_records_show_against_a_head_that_was_noted(url: str, datab
 
 
 @pytest.fixture(scope="module")
-def sealed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     """A SQLite audit without its triggers."""
-    file = tmp_path_factory.mktemp("audit") / "state.db"
-    database = Database.open(f"sqlite:///{file}")
+    url = f"sqlite:///{tmp_path_factory.mktemp('audit')}/state.db"
+    database = Database.open(url)
     fill(database)
+    break_in(url, "SELECT 1")
+    yield database
     database.close()
-    break_in(f"sqlite:///{file}", "SELECT 1")
-    yield file
 
 
 @settings(max_examples=300, deadline=None)
@@ -218,28 +219,35 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     flip=st.integers(1, 255),
 )
 def test_one_flipped_byte_anywhere_is_found_and_its_record_named(
-    sealed: Path, number: int, column: str, place: int, flip: int
+    sealed: Database, number: int, column: str, place: int, flip: int
 ) -> None:
-    copy = sealed.with_name("copy.db")
-    shutil.copy(sealed, copy)
-    with contextlib.closing(sqlite3.connect(copy)) as file, file:
-        file.text_factory = bytes
-        value = file.execute(f"SELECT {column} FROM audit WHERE number = ?", (number,)).fetchone()[0]
-        changed: object
-        if isinstance(value, int):
-            changed = value ^ (flip << 8 * (place % 7))
-        else:
-            raw = bytearray(value)
-            raw[place % len(raw)] ^= flip
-            changed = bytes(raw)
-        cast = "?" if isinstance(value, int) else "CAST(? AS TEXT)"
-        try:
-            file.execute(f"UPDATE audit SET {column} = {cast} WHERE number = ?", (changed, number))
-        except sqlite3.IntegrityError:
-            return  # two records of one number: the table itself refuses
-    database = Database.open(f"sqlite:///{copy}")
-    try:
-        found = verify(database)
-    finally:
-        database.close()
-    assert found.broken == (min(number, changed) if column == "number" and isinstance(changed, int) else number)
+    with sealed.transaction() as session:
+        run = session.connection().exec_driver_sql
+        found = run(f"SELECT CAST({column} AS BLOB), typeof({column}) FROM audit WHERE number = ?", (number,)).one()
+        raw = bytearray(found[0])
+        raw[place % len(raw)] ^= flip
+        kind = "TEXT" if found[1] == "text" else "INTEGER"
+        changed = run(f"SELECT CAST(CAST(? AS TEXT) AS {kind})", (bytes(raw),)).scalar_one()
+        if column == "number" and changed in range(1, RECORDS + 1):
+            return  # itself, or a number that the table takes once only
+        statement = f"UPDATE audit SET {column} = CAST(CAST(? AS TEXT) AS {kind}) WHERE number = ?"
+        run(statement, (bytes(raw), number))
+        chain = audit.verify(session)
+        session.rollback()
+    assert chain.broken == (min(number, changed) if column == "number" else number)
+
+
+def test_the_document_verifies_an_export_without_us(database: Database) -> None:
+    document = Path(__file__).resolve().parents[3] / "docs" / "state.md"
+    program = document.read_text().partition("```python\n")[2].partition("```")[0]
+    fill(database)
+    with database.transaction() as session:
+        lines = [audit.as_json(record) for record in audit.records(session)]
+
+    def run(text: str) -> str:
+        done = subprocess.run([sys.executable, "-c", program], check=False, input=text, capture_output=True, text=True)
+        return (done.stdout + done.stderr).strip()
+
+    assert run("\n".join(lines)) == f"{RECORDS} records, head {verify(database).head}"
+    assert run("\n".join(lines).replace("uid 3", "uid 0")) == "record 3 is broken"
+    assert run("\n".join(lines[:1] + lines[2:])) == "record 2 is broken"

@@ -101,6 +101,13 @@ async def test_work_goes_on_where_its_caller_is_cancelled(database: Database) ->
     assert noted(database) == ["done"]
 
 
+async def test_work_for_a_closed_database_is_refused_in_one_line(tmp_path: Path) -> None:
+    database = Database.open(f"sqlite:///{tmp_path}/state.db")
+    database.close()
+    with pytest.raises(StateError, match="closed, the server is stopping"):
+        await database.run(lambda session: None)
+
+
 def test_transactions_are_one_after_the_other(url: str, database: Database) -> None:
     """Two servers, four threads each: whoever reads and then writes is never overtaken."""
     other = Database.open(url)
