@@ -225,7 +225,7 @@ def test_a_database_that_another_keeps_locked(tmp_path: Path, monkeypatch: pytes
 
 def test_a_lost_connection_is_said_and_the_next_transaction_has_a_new_one(postgresql: Cluster) -> None:
     database = Database.open(postgresql.new())
-    with pytest.raises(StateError, match=r"postgres@/test_\d+.*: .*(terminat|closed|lost)") as caught:
+    with pytest.raises(StateError, match=r"postgres@/postgres.*: .*(terminat|closed|lost)") as caught:
         with database.transaction() as session:
             note(session, "lost")
             session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
