@@ -74,6 +74,11 @@ class Agent:
         services: list[Service] = self.config["services"]
         return services
 
+    def set_up(self, **sections: Any) -> None:
+        """Other sections of the file, before it is read."""
+        self.config.update(sections)
+        self._write()
+
     def set_services(self, services: Sequence[Service]) -> None:
         """Changes the file and tells the agent to read it again."""
         self.config["services"] = list(services)

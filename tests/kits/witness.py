@@ -1,10 +1,12 @@
 """A backend that says its name, echoes WebSockets, and knows what it was asked; in the test's own loop."""
 
+import contextlib
 import ssl
 from http import HTTPStatus
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from tests.kits.ports import free_port
@@ -31,7 +33,7 @@ class Witness:
 
     async def start(self) -> None:
         self._server = await serve(
-            self._converse, "127.0.0.1", self.port, process_request=self._answer, ssl=self.tls, ping_interval=None
+            self.converse, "127.0.0.1", self.port, process_request=self._answer, ssl=self.tls, ping_interval=None
         )
 
     async def stop(self) -> None:
@@ -49,6 +51,8 @@ class Witness:
         headers = Headers([("Content-Length", str(len(body))), ("Connection", "close")])
         return Response(HTTPStatus.OK.value, HTTPStatus.OK.phrase, headers, body)
 
-    async def _converse(self, socket: ServerConnection) -> None:
-        async for message in socket:
-            await socket.send(message)
+    async def converse(self, socket: ServerConnection) -> None:
+        """Echo, until the other end is gone."""
+        with contextlib.suppress(ConnectionClosed):
+            async for message in socket:
+                await socket.send(message)

@@ -1,0 +1,305 @@
+"""What a service's file says about its upstreams, its time and its routes, under real requests: one stack for all."""
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from tests.kits.backends import Clogged
+from tests.kits.client import Response
+from tests.kits.old_backend import OldBackend
+from tests.kits.small import Small
+from tests.kits.stack import Authority, Service, Stack, service
+from tests.kits.waiting import eventually
+from tests.kits.witness import Witness
+
+pytestmark = [
+    pytest.mark.component,
+    pytest.mark.anyio,
+    pytest.mark.timeout(90),
+    pytest.mark.xdist_group("services"),
+]
+
+OUTLIERS = {"consecutive_failures": 1, "consecutive_5xx": 2, "base_ejection_time": "1s"}
+
+
+def balanced(host: str, backends: list[Small], weights: list[int] | None = None, **options: Any) -> Service:
+    upstreams = [
+        {"address": f"127.0.0.1:{backend.port}", "weight": weight}
+        for backend, weight in zip(backends, weights or [100] * len(backends), strict=True)
+    ]
+    return service(f"{host}.localhost", 1, upstreams=upstreams, load_balancing=options)
+
+
+def route(kind: str | None = None, match: dict[str, Any] | None = None, **config: Any) -> dict[str, Any]:
+    return {"match": match or {}, "handle": [{"type": kind, "config": config}] if kind else []}
+
+
+class Site:
+    """The stack and the backends of each service."""
+
+    def __init__(self) -> None:
+        self.backends = {
+            name: [Small(f"b{n}") for n in range(count)]
+            for name, count in {
+                "turns": 3, "hashed": 4, "first": 2, "two": 3, "reserve": 2, "slow": 2, "one": 1, "routed": 2, "odd": 1
+            }.items()
+        }  # fmt: skip
+        self.old = OldBackend()
+        self.sockets = Witness("sockets")
+        self.clogged = Clogged()
+        self.stack: Stack
+
+    def services(self) -> list[Service]:
+        of = self.backends
+        odd, plain = of["odd"][0].port, of["one"][0].port
+        socket = self.sockets.port
+        return [
+            balanced("turns", of["turns"]),
+            balanced("hashed", of["hashed"], policy="ip_hash", outlier_detection=OUTLIERS),
+            balanced("first", of["first"], policy="first", outlier_detection=OUTLIERS),
+            balanced("two", of["two"], policy="random_two"),
+            balanced("reserve", of["reserve"], [100, 0], outlier_detection=OUTLIERS),
+            balanced("slow", of["slow"], slow_start="60s", outlier_detection=OUTLIERS),
+            balanced("one", of["one"], max_connections=1, queue=30, queue_timeout="20s"),
+            service("old.localhost", self.old.port),
+            service("quiet.localhost", socket, websocket_idle_timeout="1s"),
+            service("brief.localhost", socket, websocket_max_duration="2s"),
+            service("stalled.localhost", self.old.port, idle_timeout="1s"),
+            service("clogged.localhost", self.clogged.port, connect_timeout="1s"),
+            service(
+                "routed.localhost",
+                odd,
+                routes=[
+                    route("respond", {"method": ["PUT", "DELETE"]}, body="by method"),
+                    route("respond", {"headers": {"X-Canary": ["yes", "always"]}}, body="by field"),
+                    route("respond", {"query": {"v": "2*"}}, body="by query"),
+                    route("respond", {"path": "/all/*", "method": "POST", "query": {"a": "1"}}, body="all at once"),
+                    route(None, {"path": "/*"}),
+                ],
+            ),
+            service("keyed.localhost", plain, routes=[route("rate_limit", rate="2/hour", key="header:X-Key")]),
+            service("shared.localhost", plain, routes=[route("rate_limit", rate="2/hour", key="service")]),
+            service("burst.localhost", plain, routes=[route("rate_limit", rate="1/hour", burst=3)]),
+        ]
+
+    async def get(self, host: str, target: str = "/", *fields: tuple[str, str]) -> Response:
+        return await self.stack.api.get(f"{host}.localhost", target, *fields)
+
+    async def names(self, host: str, count: int) -> list[str]:
+        async with await self.stack.api.open(f"{host}.localhost") as client:
+            return [(await client.get("/")).body.decode() for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+async def site(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> AsyncIterator[Site]:
+    site, folder = Site(), tmp_path_factory.mktemp("services")
+    every = [backend for backends in site.backends.values() for backend in backends]
+    for backend in (*every, site.old, site.sockets):
+        await backend.start()
+    guarded = [service("guarded.localhost", site.backends["odd"][0].port)]
+    stack = Stack(folder, authority, agents={"plain": site.services(), "global": guarded}, with_caddy=False)
+    stack.agents["global"].set_up(
+        global_middleware=[
+            {"type": "ip_deny", "config": {"denied_ips": ["192.0.2.66"]}},
+            {"type": "headers", "config": {"response": {"set": {"X-Frame-Options": "DENY"}}}},
+        ]
+    )
+    async with stack:
+        site.stack = stack
+        yield site
+    for backend in (*every, site.old, site.sockets):
+        await backend.stop()
+    site.clogged.close()
+
+
+# Balancing
+
+
+async def test_round_robin(site: Site) -> None:
+    names = await site.names("turns", 9)
+    assert names == names[:3] * 3
+    assert sorted(names[:3]) == ["b0", "b1", "b2"]
+
+
+async def test_ip_hash_goes_by_the_client_and_moves_only_who_must(site: Site) -> None:
+    clients = [f"198.51.100.{n}" for n in range(40)] + [f"2001:db8::{n:x}" for n in range(20)]
+
+    async def homes() -> dict[str, str]:
+        answers = {client: await site.get("hashed", "/", ("X-Real-IP", client)) for client in clients}
+        assert {answer.status for answer in answers.values()} == {200}
+        return {client: answer.body.decode() for client, answer in answers.items()}
+
+    before = await homes()
+    assert await homes() == before
+    assert min(Counter(before.values()).values()) >= 4, "each of four has some of sixty"
+    await site.backends["hashed"][0].stop()
+    after = await homes()
+    assert {client for client in clients if after[client] != before[client]} == {
+        client for client in clients if before[client] == "b0"
+    }
+    await site.backends["hashed"][0].start()
+
+    async def as_before() -> bool:
+        return await homes() == before
+
+    await eventually(as_before, "everyone is back home", interval=0.3)
+
+
+async def test_first_is_failover_and_back(site: Site) -> None:
+    assert set(await site.names("first", 5)) == {"b0"}
+    await site.backends["first"][0].stop()
+    assert set(await site.names("first", 5)) == {"b1"}
+    await site.backends["first"][0].start()
+
+    async def back() -> bool:
+        return await site.names("first", 1) == ["b0"]
+
+    await eventually(back, "the first one is first again", interval=0.2)
+
+
+async def test_random_two_prefers_the_less_busy_one(site: Site) -> None:
+    site.backends["two"][0].delay = 0.4
+    await asyncio.gather(*(site.names("two", 15) for _ in range(6)))
+    slow, *others = (backend.requests for backend in site.backends["two"])
+    assert 0 < slow < min(others)
+
+
+async def test_weight_0_is_a_reserve(site: Site) -> None:
+    assert set(await site.names("reserve", 10)) == {"b0"}
+    await site.backends["reserve"][0].stop()
+    assert set(await site.names("reserve", 10)) == {"b1"}
+
+
+async def test_who_comes_back_starts_slowly(site: Site) -> None:
+    ill = site.backends["slow"][0]
+    ill.status = 500
+    since = site.stack.agents["plain"].process.position()
+    await site.names("slow", 6)
+    await site.stack.agents["plain"].process.wait_line("upstream changed.*after=ejected", since=since)
+    ill.status = 200
+    await site.stack.agents["plain"].process.wait_line("upstream changed.*after=healthy", since=since)
+    share = Counter(await site.names("slow", 60))
+    assert 1 <= share["b0"] <= 15, "a tenth of a share at first"
+
+
+async def test_requests_that_are_given_up_leave_no_trace(site: Site) -> None:
+    """Thirty clients go away, one while it is answered and the others in the queue; the place is free then."""
+    (backend,) = site.backends["one"]
+    backend.delay = 3600
+    async with contextlib.AsyncExitStack() as clients:
+        for _ in range(30):
+            client = await clients.enter_async_context(await site.stack.api.open("one.localhost"))
+            await client.send_head("GET", "/")
+        await eventually(lambda: backend.active == 1, "one is answered")
+    backend.delay = 0
+    await site.get("one")
+    assert await asyncio.wait_for(site.names("one", 5), 5) == ["b0"] * 5
+    assert backend.most_active == 2, "one at a time, and the first one, which knows nothing of its client's end"
+
+
+# Old backends
+
+
+@pytest.mark.parametrize("kind", ["until-close", "length", "keep-alive"])
+async def test_http_1_0(site: Site, kind: str) -> None:
+    async with await site.stack.api.open("old.localhost") as client:
+        for method in ("GET", "POST", "GET"):
+            answer = await client.request(method, f"/{kind}", (), b"hello" if method == "POST" else b"")
+            assert (answer.status, answer.body) == (200, f"{method} {kind}".encode() * 100)
+        assert (await client.request("HEAD", f"/{kind}")).status == 200
+        assert (await client.get(f"/{kind}")).status == 200
+
+
+# Time
+
+
+async def test_websocket_that_is_silent_for_too_long(site: Site) -> None:
+    async with site.stack.api.websocket("quiet.localhost") as socket:
+        for _ in range(6):
+            await socket.send("still here")
+            assert await socket.recv() == "still here"
+            await asyncio.sleep(0.4)
+        began = time.monotonic()
+        with pytest.raises(ConnectionClosed):
+            await asyncio.wait_for(socket.recv(), 10)
+        assert 0.5 < time.monotonic() - began < 4
+
+
+async def test_websocket_that_lasts_for_too_long(site: Site) -> None:
+    began = time.monotonic()
+    async with site.stack.api.websocket("brief.localhost") as socket:
+        with pytest.raises(ConnectionClosed):
+            async with asyncio.timeout(10):
+                while True:
+                    await socket.send("talk")
+                    await socket.recv()
+                    await asyncio.sleep(0.05)
+    assert 1.9 < time.monotonic() - began < 5
+
+
+async def test_answer_that_stops_in_the_middle(site: Site) -> None:
+    began = time.monotonic()
+    async with await site.stack.api.open("stalled.localhost") as client:
+        await client.send_head("GET", "/stall")
+        assert (await client.read_head()).status == 200
+        assert await client.read(4) == b"half"
+        await client.wait_end()
+    assert 0.9 < time.monotonic() - began < 5
+
+
+async def test_backend_that_does_not_accept(site: Site) -> None:
+    began = time.monotonic()
+    answer = await site.get("clogged")
+    assert (answer.status, answer.error_code) == (504, "upstream_timeout")
+    assert 0.9 < time.monotonic() - began < 4
+
+
+# Routes
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "fields", "said"),
+    [
+        ("PUT", "/", (), b"by method"),
+        ("put", "/", (), b"by method"),
+        ("GET", "/", (("x-canary", "always"),), b"by field"),
+        ("GET", "/", (("X_Canary", "yes"),), b"by field"),
+        ("GET", "/", (("X-Canary", "no"), ("X-Canary", "yes")), b"by field"),
+        ("GET", "/", (("X-Canary", "no"),), b"b0"),
+        ("GET", "/?v=2.1", (), b"by query"),
+        ("GET", "/?x=1&%76=2", (), b"by query"),
+        ("GET", "/?v=1", (), b"b0"),
+        ("POST", "/all/x?a=1", (), b"all at once"),
+        ("POST", "/all", (), b"b0"),
+        ("GET", "/all/x?a=1", (), b"b0"),
+    ],
+)
+async def test_routes(site: Site, method: str, target: str, fields: tuple[tuple[str, str], ...], said: bytes) -> None:
+    answer = await site.stack.api.request("routed.localhost", method, target, fields)
+    assert (answer.status, answer.body) == (200, said)
+
+
+async def test_rate_limits_by_other_keys(site: Site) -> None:
+    async def statuses(host: str, *fields: tuple[str, str]) -> list[int]:
+        return [(await site.get(host, "/", *fields)).status for _ in range(3)]
+
+    for key in ("one", "two"):
+        assert await statuses("keyed", ("X-Key", key)) == [200, 200, 429]
+    assert await statuses("keyed", ("X_Key", "one")) == [429] * 3
+    assert await statuses("shared", ("X-Real-IP", "192.0.2.1")) == [200, 200, 429]
+    assert await statuses("shared", ("X-Real-IP", "192.0.2.2")) == [429] * 3
+    assert await statuses("burst", ("X-Real-IP", "2001:db8:1:1::1")) == [200] * 3
+    assert await statuses("burst", ("X-Real-IP", "2001:db8:1:1::2")) == [429] * 3, "the /64 is one client"
+
+
+async def test_global_middleware(site: Site) -> None:
+    answer = await site.get("guarded")
+    assert (answer.status, answer.get("x-frame-options")) == (200, "DENY")
+    denied = await site.get("guarded", "/", ("X-Real-IP", "::ffff:192.0.2.66"))
+    assert (denied.status, denied.error_code) == (403, "ip_refused")

@@ -1,0 +1,163 @@
+"""What docs/troubleshooting.md says is seen is seen: by curl, through the whole chain."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+from websockets.asyncio.server import serve
+from websockets.exceptions import ConnectionClosed
+
+from tests.kits.ports import closed_port
+from tests.kits.processes import ROOT
+from tests.kits.small import Small
+from tests.kits.stack import Authority, Stack, service
+from tests.kits.witness import Witness
+
+pytestmark = [
+    pytest.mark.component,
+    pytest.mark.anyio,
+    pytest.mark.timeout(90),
+    pytest.mark.xdist_group("troubleshooting"),
+]
+
+PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
+
+
+@dataclass
+class Chain:
+    stack: Stack
+    sockets: Witness
+
+    async def curl(self, host: str, *options: str, url: str | None = None) -> str:
+        """The line of the page, with another URL; what curl prints."""
+        line = PAGE[PAGE.index("curl -sv") : PAGE.index(" https://pihole")]
+        words = [
+            word.strip('"') for word in re.findall(r'"[^"]*"|[^\s\\]+', line.replace("--max-time 3", "--max-time 1"))
+        ]
+        way = self.stack.caddy
+        trust = ["--cacert", str(way.root), "--resolve", f"{host}:{way.port}:127.0.0.1"]
+        command = [*words, *trust, *options, url or way.url(host)]
+        process = await asyncio.create_subprocess_exec(
+            *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        said, _ = await process.communicate()
+        return said.decode(errors="replace")
+
+
+@pytest.fixture(scope="module")
+async def chain(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> AsyncIterator[Chain]:
+    sockets, plain, slow = Witness("sockets"), Small("plain"), Small("slow")
+    slow.delay = 60
+    for backend in (sockets, plain, slow):
+        await backend.start()
+    own = f"127.0.0.1:{closed_port()}"
+    async with serve(sockets.converse, "127.0.0.1", int(own[10:]), origins=[f"http://{own}"]):
+        strict = [{"address": own}]
+        edits = {"type": "headers", "config": {"request": {"set": {"X-Missing": "here"}}}}
+        denied = {"type": "ip_deny", "config": {"denied_ips": ["127.0.0.1"]}}
+        check = {"interval": "100ms", "unhealthy_threshold": 1}
+        services = [
+            service("ws.localhost", sockets.port),
+            service("plain.localhost", plain.port),
+            service("none.localhost", sockets.port, websocket=False),
+            service("denied.localhost", sockets.port, routes=[{"handle": [denied]}]),
+            service("strict.localhost", 1, upstreams=strict),
+            service("eased.localhost", 1, upstreams=strict, origin="upstream", host_header="upstream"),
+            service("few.localhost", sockets.port, max_websockets_per_client=1),
+            service("gone.localhost", closed_port()),
+            service("slow.localhost", slow.port, timeout="1s"),
+            service("quiet.localhost", sockets.port, websocket_idle_timeout="1s"),
+            service("edited.localhost", sockets.port, routes=[{"handle": [edits]}]),
+            service(
+                "ill.localhost",
+                1,
+                upstreams=[{"address": f"127.0.0.1:{closed_port()}", "health_check": check}],
+                load_balancing={"health_check_required": True},
+            ),
+        ]
+        folder = tmp_path_factory.mktemp("troubleshooting")
+        async with Stack(folder, authority, agents={"agent": services}, level="debug") as stack:
+            yield Chain(stack, sockets)
+    for backend in (sockets, plain, slow):
+        await backend.stop()
+
+
+async def test_the_line_that_shows_an_upgrade(chain: Chain) -> None:
+    assert "< HTTP/1.1 101 Switching Protocols" in await chain.curl("ws.localhost")
+    assert "< HTTP/1.1 101" in await chain.curl("ws.localhost", url=f"http://127.0.0.1:{chain.sockets.port}/")
+    await chain.stack.agents["agent"].process.wait_line(
+        "Detected WebSocket upgrade request for host: ws.localhost - forwarding as regular HTTP"
+    )
+    over_http2 = await chain.curl("ws.localhost", "--http2")
+    assert "< HTTP/2 200" in over_http2
+
+
+@pytest.mark.parametrize(
+    ("host", "status", "code"),
+    [
+        ("plain", 200, None),
+        ("none", 403, "upgrade_refused"),
+        ("denied", 403, "ip_refused"),
+        ("gone", 502, "upstream_unreachable"),
+        ("slow", 504, "upstream_timeout"),
+        ("ill", 503, "upstreams_down"),
+    ],
+)
+async def test_other_answers(chain: Chain, host: str, status: int, code: str | None) -> None:
+    since = chain.stack.agents["agent"].process.position()
+    said = await chain.curl(f"{host}.localhost", "--max-time", "6")
+    assert f"< HTTP/1.1 {status} " in said
+    found = re.search(r"(?i)< x-0trust-error: (\S+)", said)
+    assert (found[1] if found else None) == code
+    if code is None:
+        return
+    assert f"`{status} {code}`" in PAGE
+    if host == "gone":
+        request = re.search(r"request id: (\S+)", said)
+        assert request is not None
+        line = await chain.stack.agents["agent"].process.wait_line(f"request failed.*{request[1]}.*", since=since)
+        assert "connection refused" in line[0]
+
+
+async def test_backends_that_check_where_a_page_is_from(chain: Chain) -> None:
+    port = chain.stack.caddy.port
+
+    async def status(host: str, origin: str) -> str:
+        said = await chain.curl(host, "-H", f"Origin: {origin}")
+        assert "X-0trust-Error" not in said
+        return re.findall(r"< HTTP/1.1 (\d+)", said)[0]
+
+    assert await status("strict.localhost", f"https://strict.localhost:{port}") == "403"
+    assert await status("eased.localhost", f"https://eased.localhost:{port}") == "101"
+    assert await status("eased.localhost", "https://evil.example") == "403"
+
+
+async def test_no_certificate_for_a_name_that_nobody_serves(chain: Chain) -> None:
+    assert "tlsv1 alert internal error" in await chain.curl("nobody.localhost")
+
+
+async def test_limits_of_websockets(chain: Chain) -> None:
+    async with chain.stack.caddy.websocket("few.localhost"):
+        assert "X-0trust-Error: websocket_limit" in await chain.curl("few.localhost")
+    since = chain.stack.agents["agent"].process.position()
+    async with chain.stack.caddy.websocket("quiet.localhost") as socket:
+        with pytest.raises(ConnectionClosed):
+            await asyncio.wait_for(socket.recv(), 10)
+    await chain.stack.agents["agent"].process.wait_line("nothing moved", since=since)
+
+
+async def test_fields_that_a_backend_misses(chain: Chain) -> None:
+    options = {"subprotocols": ["chat"], "additional_headers": {"Cookie": "a=b", "X-Real-IP": "192.0.2.66"}}
+    async with chain.stack.caddy.websocket("edited.localhost", **options):
+        pass
+    seen = chain.sockets.requests[-1].headers
+    assert (seen["Sec-WebSocket-Protocol"], seen["Cookie"], seen["X-Missing"]) == ("chat", "a=b", "here")
+    assert seen["X-Real-IP"] == "127.0.0.1"
+
+
+async def test_an_agent_that_is_not_connected(chain: Chain) -> None:
+    """The last one: it takes the agent away."""
+    await chain.stack.agents["agent"].process.stop()
+    assert "X-0trust-Error: no_agent" in await chain.curl("ws.localhost")
