@@ -5,6 +5,7 @@
     ├── SetupError              the machine is not as we need it: a busy port, a missing file or tool
     │   ├── PkiError            keys and certificates
     │   ├── StateError          the database
+    │   ├── JoinError           an agent that does not get its first certificate
     │   └── CaddyError          the edge: not found, not started, refuses its configuration
     ├── BenchError              a measurement that did not come about
     ├── EnrolmentError          about identities and grants: what was asked for can't be done
@@ -64,6 +65,12 @@ class StateError(SetupError):
     """The database can't be opened, read or written, or is newer than this program."""
 
     code = "state"
+
+
+class JoinError(SetupError):
+    """An agent could not join: the server is not reached, is not the one that the line names, or says no."""
+
+    code = "join"
 
 
 class CaddyError(SetupError):

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from zerotrust import __version__
-from zerotrust.cli import bench, ca, caddy, config, run
+from zerotrust.cli import bench, ca, caddy, config, join, run
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -14,6 +14,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Publish private services through one outbound mTLS tunnel, with Caddy at the edge.",
 )
+run.agent.command("join")(join.join)
 app.add_typer(run.server, name="server")
 app.add_typer(run.agent, name="agent")
 app.add_typer(ca.app, name="ca")

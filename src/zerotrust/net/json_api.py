@@ -4,9 +4,10 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 import structlog
 
@@ -75,14 +76,15 @@ class JsonApi:
     def request(
         self, connection: HttpServerConnection, head: RequestHead, framing: tuple[Kind, int]
     ) -> RequestSink | None:
-        url = urlsplit(head.target.decode("ascii"))
+        # Not by urllib's urlsplit, to which "//[" is a broken address: a target begins with its path.
+        path, _, query = head.target.decode("ascii").partition("?")
         method = head.method.decode("ascii")
-        endpoint = self._endpoints.get((method, url.path))
+        endpoint = self._endpoints.get((method, path))
         if endpoint is None:
-            known = any(path == url.path for _, path in self._endpoints)
-            _say(connection, _error(CallError(f"no {method} {url.path} here", 405 if known else 404)), close=True)
+            known = any(path == other for _, other in self._endpoints)
+            _say(connection, _error(CallError(f"no {method} {path} here", 405 if known else 404)), close=True)
             return None
-        asked = _Asked(self, connection, endpoint, dict(parse_qsl(url.query)))
+        asked = _Asked(self, connection, endpoint, dict(parse_qsl(query)))
         if framing[0] is Kind.NONE:
             asked.start()
         return asked
@@ -177,7 +179,7 @@ def _say(connection: HttpServerConnection, reply: Reply, *, close: bool) -> None
     body = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body, separators=(",", ":")).encode()
     head = (
         f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}\r\nContent-Type: {reply.media_type}\r\n"
-        f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\n"
+        f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\nDate: {formatdate(usegmt=True)}\r\n"
     )
     if close:
         head += "Connection: close\r\n"

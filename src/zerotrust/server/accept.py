@@ -20,6 +20,7 @@ from zerotrust.net.tunnel import TunnelLink
 from zerotrust.pki.identity import identity
 from zerotrust.server.admission import Admission
 from zerotrust.server.binding import Binding
+from zerotrust.server.enrol import Enrolment, EnrolmentDesk, Reception
 from zerotrust.server.guard import compile_guard
 from zerotrust.server.registry import Claim, Member, Registry
 from zerotrust.server.sessions import answer, shortened
@@ -63,6 +64,7 @@ class Terms:
     Attributes:
         secret: of the server; policies derive theirs from it.
         renewal: None where certificates are issued by hand.
+        enrolment: lets in who has no certificate yet; None where nobody is.
     """
 
     registry: Registry
@@ -71,6 +73,7 @@ class Terms:
     tasks: Tasks
     secret: bytes
     renewal: Renewal | None = None
+    enrolment: Enrolment | None = None
     offers_http: bool = True
 
     @property
@@ -228,9 +231,10 @@ class AgentDoor:
 
     def __init__(self, terms: Terms, *, context: ssl.SSLContext) -> None:
         self._terms = terms
+        self._desk = EnrolmentDesk(terms.enrolment, flusher=terms.flusher, tasks=terms.tasks)
         self._listener = TlsListener(
             context=context,
-            factory=self._link,
+            factory=self._reception,
             refused=self._refused,
             tasks=terms.tasks,
         )
@@ -243,13 +247,22 @@ class AgentDoor:
         """
         return self._listener.listen(address, key="server.listen_addr", beside=beside)
 
-    def use(self, context: ssl.SSLContext, *, offers_http: bool, renewal: Renewal | None = None) -> None:
+    def use(
+        self,
+        context: ssl.SSLContext,
+        *,
+        offers_http: bool,
+        renewal: Renewal | None = None,
+        enrolment: Enrolment | None = None,
+    ) -> None:
         """Go by these with agents that connect from now on."""
         self._listener.use(context)
-        self._terms = replace(self._terms, offers_http=offers_http, renewal=renewal)
+        self._desk.use(enrolment)
+        self._terms = replace(self._terms, offers_http=offers_http, renewal=renewal, enrolment=enrolment)
 
     async def close(self) -> None:
         """End all sessions."""
+        self._desk.close()
         links = [member.link for member in self._terms.registry.members]
         for link in links:
             link.close_session(Code.GOING_AWAY, "the server is shutting down")
@@ -258,6 +271,9 @@ class AgentDoor:
 
     def _link(self) -> asyncio.Protocol:
         return AgentSession(self._terms).link.as_protocol()
+
+    def _reception(self) -> asyncio.Protocol:
+        return Reception(agents=self._link, desk=self._desk, refused=self._refused)
 
     def _refused(self, peer: str, reason: str) -> None:
         _log.warning("agent refused", peer=peer, reason=reason)

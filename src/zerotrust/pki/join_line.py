@@ -1,0 +1,86 @@
+"""The line with which an agent joins: where the server is, the secret that lets it in, and whom to believe.
+
+    0trust-join-1.BASE64URL({"server": "tunnel.example.com:8443", "token": …, "fingerprint": …})
+
+The fingerprint is the SHA-256 of the root's certificate (DER): who has the line knows the authority before anything is
+sent, so that nobody in between can pose as the server and take the token.
+"""
+
+import base64
+import binascii
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+
+from zerotrust.errors import PkiError
+from zerotrust.model.base import split_address
+
+PREFIX: Final = "0trust-join-1."
+MAX_CHARACTERS: Final = 4096
+DEFAULT_PORT: Final = 8443
+_OTHER_VERSION: Final = re.compile(r"0trust-join-\d+\.")
+_FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}\Z")
+_TOKEN: Final = re.compile(r"[!-~]{1,512}\Z")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinLine:
+    """What the line says. `server` is "host:port", `fingerprint` is lower-case hexadecimal."""
+
+    server: str
+    token: str = field(repr=False)
+    fingerprint: str
+
+    def __str__(self) -> str:
+        said = {"server": self.server, "token": self.token, "fingerprint": self.fingerprint}
+        text = json.dumps(said, separators=(",", ":")).encode()
+        return PREFIX + base64.urlsafe_b64encode(text).rstrip(b"=").decode()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of the server."""
+        return split_address(self.server, default_port=DEFAULT_PORT)
+
+
+def parse(text: str) -> JoinLine:
+    """The line in `text`; white space in it, as terminals and mail programs put it there, does not matter.
+
+    Raises:
+        PkiError: it is none, or not whole. What it says is not repeated, because it is secret.
+    """
+    if len(text) > MAX_CHARACTERS:
+        raise PkiError(f"this is not a join line: it has more than {MAX_CHARACTERS} characters")
+    line = "".join(text.split())
+    if not line.startswith(PREFIX):
+        if _OTHER_VERSION.match(line):
+            raise PkiError("this join line is for another version of 0trust; update this machine or the server")
+        raise PkiError(f"this is not a join line: it begins with {PREFIX}; 0trust token create prints one")
+    try:
+        return _checked(line.removeprefix(PREFIX))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        # Not as its cause: an error of json shows the text that it could not read.
+        raise PkiError("the join line is not whole; copy all of it, or make another one") from None
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """SHA-256 of the certificate, as join lines have it."""
+    return certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def _checked(payload: str) -> JoinLine:
+    try:
+        text = base64.b64decode(payload + "=" * (-len(payload) % 4), altchars=b"-_", validate=True)
+    except binascii.Error as error:
+        raise ValueError("not base64url") from error
+    said = json.loads(text)
+    line = JoinLine(server=said["server"], token=said["token"], fingerprint=said["fingerprint"])
+    host, port = line.address
+    if not (host and port and _FINGERPRINT.match(line.fingerprint) and _TOKEN.match(line.token)):
+        raise ValueError("something is missing")
+    if any(character.isspace() or not character.isprintable() or character in "/@?#\\" for character in host):
+        raise ValueError("the address is none")
+    return line
