@@ -30,7 +30,10 @@ from zerotrust.pki.request import Request
 AUTHORITY: Final = "/.well-known/0trust/authority"
 JOIN: Final = "/.well-known/0trust/join"
 MAX_ANSWER: Final = 64 * 1024
+STEP: Final = 10.0
+"""Seconds for connecting, for TLS, for each read."""
 DEADLINE: Final = 30.0
+"""Seconds for all of it."""
 SKEW: Final = datetime.timedelta(minutes=2)
 """Clocks that differ by less make no difference: certificates begin five minutes in the past."""
 
@@ -98,7 +101,7 @@ class _Asking:
     async def _call(
         self, method: str, path: str, *, authority: str | None, body: Mapping[str, str] | None = None
     ) -> bytes:
-        client = httpx.AsyncClient(verify=enrolment_client(authority), trust_env=False, timeout=DEADLINE)
+        client = httpx.AsyncClient(verify=enrolment_client(authority), trust_env=False, timeout=STEP)
         async with client, client.stream(method, f"https://{self._where}{path}", json=body) as response:
             self._compare_clocks(response)
             answer = b""
@@ -131,20 +134,20 @@ class _Asking:
         """Errors of TLS and sockets as sentences."""
         try:
             yield
-        except TimeoutError:
+        except (TimeoutError, httpx.TimeoutException):
             raise JoinError(f"{self._where} does not answer; is the address right, and the port open?") from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise JoinError(self._meaning(error)) from error
 
     def _meaning(self, error: Exception) -> str:
-        causes = list(_causes(error))
+        causes = _causes(error)
         for cause in causes:
             if isinstance(cause, ssl.SSLCertVerificationError):
                 return self._distrust(cause)
-        if isinstance(error, (httpx.ConnectError, httpx.TimeoutException)) and not any(
-            isinstance(cause, ssl.SSLError) for cause in causes
-        ):
-            reason = next((describe(cause) for cause in causes if isinstance(cause, OSError)), "it does not answer")
+        # The innermost says it best: those around it only know that nothing worked.
+        reasons = [describe(cause) for cause in causes if isinstance(cause, OSError)]
+        if isinstance(error, httpx.ConnectError) and not any(isinstance(cause, ssl.SSLError) for cause in causes):
+            reason = reasons[-1] if reasons else "no connection"
             return f"cannot reach {self._where}: {reason}; is the address right, and the port open?"
         return (
             f"{self._where} lets nobody in who has no certificate yet; "
@@ -229,7 +232,12 @@ def _one_line(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text[:300]).strip()
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+def _causes(error: BaseException) -> list[BaseException]:
+    """What led to it, the innermost last; causes can go round in circles."""
+    found: list[BaseException] = []
+    following: BaseException | None = error
+    while following is not None and following not in found:
+        found.append(following)
+        inside = following.exceptions[0] if isinstance(following, BaseExceptionGroup) else None
+        following = inside or following.__cause__ or following.__context__
+    return found

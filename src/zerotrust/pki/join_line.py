@@ -77,7 +77,10 @@ def _checked(payload: str) -> JoinLine:
     except binascii.Error as error:
         raise ValueError("not base64url") from error
     said = json.loads(text)
-    line = JoinLine(server=said["server"], token=said["token"], fingerprint=said["fingerprint"])
+    server, token, print_of_root = values = said["server"], said["token"], said["fingerprint"]
+    if not all(isinstance(value, str) for value in values):
+        raise ValueError("not text")
+    line = JoinLine(server=server, token=token, fingerprint=print_of_root)
     host, port = line.address
     if not (host and port and _FINGERPRINT.match(line.fingerprint) and _TOKEN.match(line.token)):
         raise ValueError("something is missing")

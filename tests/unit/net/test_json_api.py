@@ -94,6 +94,16 @@ async def test_refuses_what_is_too_much_and_what_is_not_there(tmp_path: Path) ->
         assert (await client.get("/other")).status_code == 404
 
 
+async def test_targets_that_look_like_broken_addresses(tmp_path: Path) -> None:
+    async with api(tmp_path):
+        for target in (b"//[", b"//[::1", b"//a]/echo"):
+            reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
+            writer.write(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % target)
+            async with asyncio.timeout(5):
+                assert (await reader.read()).startswith(b"HTTP/1.1 404 ")
+            writer.close()
+
+
 async def test_a_body_that_does_not_come_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_api, "BODY_TIMEOUT", 0.05)
     async with api(tmp_path):

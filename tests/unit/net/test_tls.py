@@ -1,13 +1,16 @@
-"""TLS towards backends: whom we believe, who we are, and what is too old."""
+"""TLS towards backends and of those that join: whom we believe, who we are, and what is too old."""
 
 import ssl
 from pathlib import Path
 
 import pytest
 
+from tests.kits.authorities import Foreign
 from zerotrust.errors import PkiError
 from zerotrust.model.service import ServiceTls
-from zerotrust.net.tls import backend
+from zerotrust.net.tls import backend, enrolment_client, tunnel_client, tunnel_server
+from zerotrust.pki import files
+from zerotrust.pki.issuer import ServerNames
 from zerotrust.pki.keys import generate, to_pem
 
 
@@ -35,3 +38,22 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     ):
         with pytest.raises(PkiError, match=str(tmp_path)):
             backend(asked)
+
+
+def test_only_an_enrolment_lets_clients_without_certificate_in(tmp_path: Path) -> None:
+    files.create_authority(tmp_path)
+    made = files.issue_server(tmp_path, "localhost", ServerNames())
+    names = {"certificate": str(made.certificate), "key": str(made.key), "authority": str(tmp_path / "ca.crt")}
+    assert tunnel_server(**names).verify_mode is ssl.CERT_REQUIRED
+    assert tunnel_server(**names, enrolment=True).verify_mode is ssl.CERT_OPTIONAL
+    with pytest.raises(PkiError, match=r"localhost\.key cannot be used together"):
+        made.key.write_bytes(to_pem(generate(), b"a long passphrase"))
+        tunnel_client(**names)
+
+
+def test_whom_a_joining_agent_believes() -> None:
+    assert enrolment_client(None).verify_mode is ssl.CERT_NONE
+    context = enrolment_client(Foreign.root("Our CA").pem.decode())
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_3
+    assert [ca["subject"] for ca in context.get_ca_certs()] == [((("commonName", "Our CA"),),)]

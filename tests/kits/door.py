@@ -1,0 +1,129 @@
+"""The server's door for agents inside a test's own loop, with an enrolment that knows one token."""
+
+import asyncio
+import datetime
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from cryptography import x509
+
+from tests.kits.ports import free_port
+from zerotrust.errors import TokenUnknown, TokenUsed
+from zerotrust.model.server import AgentListener
+from zerotrust.net.flush import Flusher
+from zerotrust.net.tasks import Tasks
+from zerotrust.pki import files
+from zerotrust.pki.issuer import ServerNames
+from zerotrust.pki.join_line import JoinLine, fingerprint
+from zerotrust.server.accept import AgentDoor
+from zerotrust.server.admission import Admission
+from zerotrust.server.enrol import Joined
+from zerotrust.server.registry import Registry
+
+TOKEN = "a-token-that-nobody-guesses"
+
+
+class OneToken:
+    """Lets in who has the token, once (server.enrol.Enrolment)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.issuer = files.load_authority(folder)
+        self.root = (folder / "ca.crt").read_bytes()
+        self.hosts = ["pihole.example.com", "*.lab.example.com"]
+        self.agent_id = "home"
+        self.asked: list[tuple[str, str]] = []
+        self.used = False
+        self.failure: Exception | None = None
+
+    def root_pem(self) -> bytes:
+        return self.root
+
+    async def join(self, token: str, csr_pem: bytes, peer: str) -> Joined:
+        self.asked.append((token, peer))
+        if self.failure is not None:
+            raise self.failure
+        if token != TOKEN:
+            raise TokenUnknown("the server knows no such token")
+        if self.used:
+            raise TokenUsed("the token has been used already")
+        life, now = datetime.timedelta(days=7), datetime.datetime.now(datetime.UTC)
+        issued = self.issuer.issue_agent(self.agent_id, csr_pem, life, now)
+        self.used = True
+        return Joined(agent_id=self.agent_id, chain_pem=issued.chain_pem, hosts=self.hosts)
+
+
+class Door:
+    """A door that is open, and how to knock."""
+
+    def __init__(self, folder: Path, *, enrolment: bool = True, names: ServerNames | None = None) -> None:
+        self.folder = folder
+        files.create_authority(folder)
+        names = names or ServerNames(ip=["127.0.0.1"])
+        made = files.issue_server(folder, "localhost", names)
+        self.port = free_port()
+        self.enrolment = OneToken(folder) if enrolment else None
+        self.registry = Registry()
+        self.tasks = Tasks()
+        self.settings = AgentListener(
+            listen_addr=f"127.0.0.1:{self.port}",
+            cert_file=str(made.certificate),
+            key_file=str(made.key),
+            ca_file=str(folder / "ca.crt"),
+        )
+        self.door = AgentDoor(
+            self.registry,
+            Admission(any_host=True),
+            flusher=Flusher(asyncio.get_running_loop()),
+            tasks=self.tasks,
+            settings=self.settings,
+            offers_http=True,
+            enrolment=self.enrolment,
+        )
+
+    @property
+    def one_token(self) -> OneToken:
+        assert self.enrolment is not None
+        return self.enrolment
+
+    @property
+    def line(self) -> JoinLine:
+        root = x509.load_pem_x509_certificate((self.folder / "ca.crt").read_bytes())
+        return JoinLine(server=f"127.0.0.1:{self.port}", token=TOKEN, fingerprint=fingerprint(root))
+
+    def client(self, *alpn: str, credentials: tuple[Path, Path] | None = None) -> ssl.SSLContext:
+        """A context of a client that believes this server, with a certificate or without."""
+        context = ssl.create_default_context(cafile=str(self.folder / "ca.crt"))
+        if alpn:
+            context.set_alpn_protocols(list(alpn))
+        if credentials is not None:
+            context.load_cert_chain(*credentials)
+        return context
+
+    async def says(self, context: ssl.SSLContext, data: bytes = b"") -> bytes:
+        """What the server answers until it closes; nothing where it breaks the connection off."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=context)
+        answer = b""
+        try:
+            writer.write(data)
+            async with asyncio.timeout(10):
+                while piece := await reader.read(65536):
+                    answer += piece
+        except (ConnectionError, ssl.SSLError):
+            pass
+        finally:
+            writer.close()
+        return answer
+
+
+@asynccontextmanager
+async def open_door(folder: Path, *, enrolment: bool = True, names: ServerNames | None = None) -> AsyncIterator[Door]:
+    """The door, listening."""
+    door = Door(folder, enrolment=enrolment, names=names)
+    await door.door.open()
+    try:
+        yield door
+    finally:
+        await door.door.close()
+        await door.tasks.close()

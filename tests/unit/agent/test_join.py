@@ -1,0 +1,260 @@
+"""Tests of zerotrust.agent.join: against a real door, a liar in between, and what else may answer."""
+
+import asyncio
+import datetime
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from tests.kits.authorities import Foreign, now
+from tests.kits.door import TOKEN, open_door
+from tests.kits.ports import closed_port, free_port
+from zerotrust.agent import join as joining
+from zerotrust.agent.join import Joined, join
+from zerotrust.errors import JoinError, PkiError
+from zerotrust.pki import request
+from zerotrust.pki.issuer import ServerNames
+from zerotrust.pki.join_line import JoinLine, fingerprint
+
+pytestmark = pytest.mark.anyio
+
+
+async def joined(line: JoinLine, asked: request.Request | None = None) -> Joined:
+    return await asyncio.to_thread(join, line, asked or request.create())
+
+
+async def refused(line: JoinLine) -> str:
+    with pytest.raises(JoinError) as found:
+        await joined(line)
+    assert TOKEN not in str(found.value)
+    assert "\n" not in str(found.value)
+    return str(found.value)
+
+
+class Liar:
+    """Speaks TLS with a certificate of its own, and answers what it is told to."""
+
+    def __init__(self, root: Foreign, answer: Callable[[bytes], bytes], *, stays: bool) -> None:
+        self._stays = stays
+        self.heard = b""
+        self.port = free_port()
+        self.root = root
+        self._answer = answer
+
+    @property
+    def line(self) -> JoinLine:
+        return JoinLine(server=f"localhost:{self.port}", token=TOKEN, fingerprint=fingerprint(self.root.certificate))
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        self.heard += head
+        for line in head.lower().splitlines():
+            if line.startswith(b"content-length:"):
+                self.heard += await reader.readexactly(int(line.partition(b":")[2]))
+        writer.write(self._answer(head))
+        if self._stays:
+            await reader.read()
+        writer.close()
+
+
+@asynccontextmanager
+async def liar(
+    folder: Path,
+    answer: Callable[[bytes], bytes],
+    *,
+    root: Foreign | None = None,
+    leaf: Foreign | None = None,
+    stays: bool = False,
+) -> AsyncIterator[Liar]:
+    root = root or Foreign.root()
+    leaf = leaf or root.issue("localhost", dns=("localhost",))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*leaf.store(folder, "liar"))
+    speaks = Liar(root, answer, stays=stays)
+    server = await asyncio.start_server(speaks.serve, "127.0.0.1", speaks.port, ssl=context)
+    yield speaks
+    server.close()
+    await server.wait_closed()
+
+
+def ok(body: bytes, *, fields: bytes = b"") -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n%b\r\n" % (len(body), fields) + body
+
+
+@pytest.mark.parametrize("names", [ServerNames(ip=["127.0.0.1"]), ServerNames(dns=["localhost"])])
+async def test_a_key_that_stays_and_a_certificate_for_it(tmp_path: Path, names: ServerNames) -> None:
+    async with open_door(tmp_path, names=names) as door:
+        host = "localhost" if names.dns else "127.0.0.1"
+        asked = request.create()
+        found = await joined(replace(door.line, server=f"{host}:{door.port}"), asked)
+        assert (found.agent_id, found.hosts) == ("home", ("pihole.example.com", "*.lab.example.com"))
+        leaf, issuer = x509.load_pem_x509_certificates(found.chain_pem)
+        assert leaf.public_key() == asked.key.public_key()
+        assert issuer == door.one_token.issuer.certificate
+        assert found.root_pem == (tmp_path / "ca.crt").read_bytes()
+        assert found.not_after == leaf.not_valid_after_utc
+        assert found.skew is None
+
+
+async def test_a_used_and_a_wrong_token(tmp_path: Path) -> None:
+    async with open_door(tmp_path) as door:
+        assert (await refused(replace(door.line, token="wrong"))).endswith("refuses: the server knows no such token")
+        await joined(door.line)
+        assert (await refused(door.line)).endswith("refuses: the token has been used already")
+        door.one_token.failure = PkiError("/secret/path")
+        assert "cannot issue certificates at the moment" in await refused(door.line)
+
+
+async def test_of_several_roots_the_one_that_is_named(tmp_path: Path) -> None:
+    async with open_door(tmp_path) as door:
+        own = door.one_token.root
+        door.one_token.root = Foreign.root("Another CA").pem + own
+        assert (await joined(door.line)).root_pem == own
+
+
+async def test_another_authority_does_not_get_the_token(tmp_path: Path) -> None:
+    async with open_door(tmp_path) as door:
+        said = await refused(replace(door.line, fingerprint="0" * 64))
+        assert "has another authority" in said and "the token was not sent" in said
+        assert not door.one_token.asked
+
+
+async def test_somebody_in_between_who_shows_the_true_root(tmp_path: Path) -> None:
+    """The root is public: what counts is who has a certificate of it."""
+    own = Foreign.root()
+    async with liar(
+        tmp_path, lambda _head: ok(own.pem), leaf=Foreign.root("Liar").issue("x", dns=("localhost",))
+    ) as speaks:
+        said = await refused(replace(speaks.line, fingerprint=fingerprint(own.certificate)))
+        assert "somebody may be in between" in said
+        assert TOKEN.encode() not in speaks.heard
+        assert b"POST" not in speaks.heard
+
+
+async def test_an_address_that_the_certificate_is_not_for(tmp_path: Path) -> None:
+    async with open_door(tmp_path) as door:
+        door.one_token.used = True
+        said = await refused(replace(door.line, server=f"127.0.0.2:{door.port}"))
+        assert "cannot reach 127.0.0.2" in said
+    other = tmp_path / "other"
+    async with open_door(other, names=ServerNames(dns=["tunnel.example.com"])) as door:
+        line = replace(door.line, server=f"127.0.0.1:{door.port}")
+        assert 'is not for "127.0.0.1"; use an address that it is for' in await refused(line)
+        assert not door.one_token.asked
+
+
+@pytest.mark.parametrize("what", ["ended", "begins in the future"])
+async def test_the_servers_certificate_and_the_time(tmp_path: Path, what: str) -> None:
+    root, hour = Foreign.root(), datetime.timedelta(hours=1)
+    life = {"end": now() - hour / 2} if what == "ended" else {"start": now() + hour}
+    leaf = root.issue("x", dns=("localhost",), **life)
+    async with liar(tmp_path, lambda _head: ok(root.pem), root=root, leaf=leaf) as speaks:
+        assert what in await refused(speaks.line)
+    date = b"Date: Tue, 01 Jan 2030 00:00:00 GMT\r\n"
+    async with liar(tmp_path, lambda _head: ok(root.pem, fields=date), root=root, leaf=leaf) as speaks:
+        assert "this machine's clock is" in await refused(speaks.line)
+
+
+async def test_clocks_that_differ_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_door(tmp_path) as door:
+        monkeypatch.setattr(joining, "SKEW", datetime.timedelta(days=-1))
+        found = await joined(door.line)
+    assert found.skew is not None
+    minute = datetime.timedelta(minutes=1)
+    assert joining.clocks(5 * minute) == "this machine's clock is 0:05:00 behind the server's; set it"
+    assert joining.clocks(-7 * minute) == "this machine's clock is 0:07:00 ahead of the server's; set it"
+
+
+async def test_nobody_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = JoinLine(server=f"127.0.0.1:{closed_port()}", token=TOKEN, fingerprint="0" * 64)
+    assert f"cannot reach {line.server}: connection refused; is the address right" in await refused(line)
+    said = await refused(replace(line, server="does-not-exist.invalid:8443"))
+    assert "cannot reach does-not-exist.invalid:8443: " in said
+    monkeypatch.setattr(joining, "STEP", 0.2)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        said = await refused(replace(line, server=f"127.0.0.1:{silent.getsockname()[1]}"))
+    assert "does not answer; is the address right, and the port open?" in said
+
+
+async def test_a_server_that_never_comes_to_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joining, "DEADLINE", 0.2)
+    async with liar(tmp_path, lambda _head: b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", stays=True) as speaks:
+        assert "does not answer; is the address right" in await refused(speaks.line)
+
+
+async def test_a_server_without_enrolment(tmp_path: Path) -> None:
+    async with open_door(tmp_path, enrolment=False) as door:
+        assert "lets nobody in who has no certificate yet" in await refused(door.line)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (ok(b"hello"), "something that is no certificate"),
+        (ok(b""), "something that is no certificate"),
+        (ok(b"x" * 70_000), "answers more than a 0trust server does"),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "answers with status 404: is it a 0trust server"),
+        (b"HTTP/1.1 302 Found\r\nLocation: https://a/\r\nContent-Length: 0\r\n\r\n", "status 302"),
+        (b'HTTP/1.1 403 No\r\nContent-Length: 26\r\n\r\n{"error": "send me money!"}', "answers with status 403"),
+        (b"SSH-2.0-OpenSSH\r\n", "lets nobody in"),
+        (b"", "lets nobody in"),
+    ],
+)
+async def test_what_is_no_server_of_ours(tmp_path: Path, answer: bytes, said: str) -> None:
+    async with liar(tmp_path, lambda _head: answer) as speaks:
+        assert said in await refused(speaks.line)
+
+
+async def test_plain_http_at_the_port(tmp_path: Path) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", free_port())
+    port = server.sockets[0].getsockname()[1]
+    line = JoinLine(server=f"127.0.0.1:{port}", token=TOKEN, fingerprint="0" * 64)
+    assert "is it a 0trust server" in await refused(line)
+    server.close()
+
+
+@pytest.mark.parametrize("what", ["another key", "another agent", "no certificate", "nonsense", "hosts", "a list"])
+async def test_an_answer_that_does_not_fit(tmp_path: Path, what: str) -> None:
+    import json
+
+    root = Foreign.root()
+    asked = request.create()
+    own = root.issue("home")
+    body: object = {"agent": "home", "certificate": own.pem.decode(), "hosts": []}
+    assert isinstance(body, dict)
+    if what == "another agent":
+        asked = replace(asked, key=own.key)
+        body["agent"] = "away"
+    elif what == "no certificate":
+        body["certificate"] = "x"
+    elif what == "hosts":
+        asked = replace(asked, key=own.key)
+        body["hosts"] = ["a\nb: c"]
+    elif what == "a list":
+        body = []
+    answer = b"{" if what == "nonsense" else json.dumps(body).encode()
+    async with liar(tmp_path, lambda head: ok(root.pem if head.startswith(b"GET") else answer), root=root) as speaks:
+        with pytest.raises(JoinError, match="the server's answer cannot be used"):
+            await joined(speaks.line, asked)
+
+
+async def test_what_the_server_says_cannot_play_with_the_terminal(tmp_path: Path) -> None:
+    root = Foreign.root()
+    body = b'{"error": "no\\u001b[31m\\nreally\\u202e' + b"x" * 1000 + b'"}'
+    no = b"HTTP/1.1 403 No\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    async with liar(tmp_path, lambda head: ok(root.pem) if head.startswith(b"GET") else no, root=root) as speaks:
+        said = await refused(speaks.line)
+    assert said.isprintable() and len(said) < 400
+    assert "refuses: no [31m really" in said

@@ -1,0 +1,122 @@
+"""Tests of zerotrust.cli.join. The way over the network is tested with agent.join and with processes."""
+
+import datetime
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.kits.authorities import Foreign
+from zerotrust.agent import join, systemd
+from zerotrust.agent.join import Joined
+from zerotrust.cli.main import status
+from zerotrust.errors import JoinError
+from zerotrust.pki.join_line import JoinLine
+from zerotrust.pki.request import Request
+
+LINE = JoinLine(server="tunnel.example.com:8443", token="s3cret", fingerprint="0" * 64)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[JoinLine]:
+    """The lines that a server is asked with, which says yes."""
+    lines: list[JoinLine] = []
+
+    def answer(line: JoinLine, request: Request) -> Joined:
+        lines.append(line)
+        return Joined(
+            agent_id="home",
+            chain_pem=b"chain",
+            root_pem=Foreign.root().pem,
+            hosts=("pihole.example.com",),
+            not_after=datetime.datetime(2030, 1, 1, 12, tzinfo=datetime.UTC),
+            skew=datetime.timedelta(minutes=9),
+        )
+
+    monkeypatch.setattr(join, "join", answer)
+    return lines
+
+
+@pytest.mark.parametrize("how", ["argument", "file", "stdin"])
+def test_from_a_line_to_files(
+    how: str,
+    asked: list[JoinLine],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "line").write_text(f"{LINE}\n")
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{LINE}\n"))
+    words = {"argument": [str(LINE)], "file": ["--token-file", str(tmp_path / "line")], "stdin": ["-"]}[how]
+    folder = tmp_path / "agent"
+    assert status(["agent", "join", *words, "--dir", str(folder)]) == 0
+    assert asked == [LINE]
+    said = capsys.readouterr()
+    assert f"{folder}/agent.crt: certificate of the agent home, until 2030-01-01 12:00 UTC" in said.out
+    assert f"Then: 0trust agent run --config {folder}/agent.yaml" in said.out
+    assert "for pihole.example.com" in said.out
+    assert said.err == "warning: this machine's clock is 0:09:00 behind the server's; set it\n"
+    assert "s3cret" not in said.out
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{LINE}\n"))
+    assert status(["agent", "join", *words, "--dir", str(folder)]) == 1
+    assert "exists already" in capsys.readouterr().err
+    assert len(asked) == 1
+
+
+def test_a_configuration_is_kept(asked: list[JoinLine], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "agent.yaml").write_text("mine")
+    assert status(["agent", "join", str(LINE), "--dir", str(tmp_path), "--force"]) == 0
+    assert "agent.yaml: kept as it was" in capsys.readouterr().out
+    assert (tmp_path / "agent.yaml").read_text() == "mine"
+
+
+def test_a_refusal_is_one_line_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(line: JoinLine, request: Request) -> Joined:
+        raise JoinError("tunnel.example.com:8443 refuses: the token has expired")
+
+    monkeypatch.setattr(join, "join", refuse)
+    assert status(["agent", "join", str(LINE), "--dir", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == "error: tunnel.example.com:8443 refuses: the token has expired\n"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("words", [[], [str(LINE), "--token-file", "x"], [str(LINE), "--install", "--dir", "x"]])
+def test_wrong_command_lines(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert status(["agent", "join", *words]) == 2
+    assert capsys.readouterr().err
+
+
+def test_lines_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    binary = tmp_path / "binary"
+    binary.write_bytes(b"\xff\xfe")
+    for words, said in (
+        (["--token-file", str(tmp_path / "no")], "cannot read the join line: No such file or directory"),
+        (["--token-file", str(binary)], "cannot read the join line: it is not text"),
+        (["nonsense"], "this is not a join line"),
+        ([f"{LINE}"[:-5]], "the join line is not whole"),
+    ):
+        assert status(["agent", "join", *words]) == 1
+        found = capsys.readouterr().err
+        assert said in found and found.count("\n") == 1
+
+
+def test_the_service(
+    asked: list[JoinLine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    installed: list[str] = []
+    monkeypatch.setattr(systemd, "FOLDER", tmp_path / "state")
+    monkeypatch.setattr(systemd, "check", lambda: "unit")
+    monkeypatch.setattr(systemd, "install", installed.append)
+    assert status(["agent", "join", str(LINE), "--install"]) == 0
+    assert installed == ["unit"]
+    assert (tmp_path / "state" / "agent.key").exists()
+    said = capsys.readouterr().out
+    assert "journalctl -u 0trust-agent" in said and "Then:" not in said
+
+
+def test_the_unit_is_shown_without_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status(["agent", "join", "--print-unit"]) == 0
+    assert capsys.readouterr().out == systemd.unit(Path(sys.executable))
