@@ -5,24 +5,31 @@ import datetime
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
 
 from tests.kits.ports import free_port
 from zerotrust.errors import TokenUnknown, TokenUsed
-from zerotrust.model.server import AgentListener
 from zerotrust.net.flush import Flusher
 from zerotrust.net.tasks import Tasks
+from zerotrust.net.tls import tunnel_server
 from zerotrust.pki import files
 from zerotrust.pki.issuer import ServerNames
 from zerotrust.pki.join_line import JoinLine, fingerprint
-from zerotrust.server.accept import AgentDoor
+from zerotrust.server.accept import AgentDoor, Terms
 from zerotrust.server.admission import Admission
-from zerotrust.server.enrol import Joined
 from zerotrust.server.registry import Registry
 
 TOKEN = "a-token-that-nobody-guesses"
+
+
+@dataclass(frozen=True)
+class Joined:
+    agent_id: str
+    chain_pem: bytes
+    patterns: list[str]
 
 
 class OneToken:
@@ -51,7 +58,7 @@ class OneToken:
         life, now = datetime.timedelta(days=7), datetime.datetime.now(datetime.UTC)
         issued = self.issuer.issue_agent(self.agent_id, csr_pem, life, now)
         self.used = True
-        return Joined(agent_id=self.agent_id, chain_pem=issued.chain_pem, hosts=self.hosts)
+        return Joined(agent_id=self.agent_id, chain_pem=issued.chain_pem, patterns=self.hosts)
 
 
 class Door:
@@ -66,20 +73,24 @@ class Door:
         self.enrolment = OneToken(folder) if enrolment else None
         self.registry = Registry()
         self.tasks = Tasks()
-        self.settings = AgentListener(
-            listen_addr=f"127.0.0.1:{self.port}",
-            cert_file=str(made.certificate),
-            key_file=str(made.key),
-            ca_file=str(folder / "ca.crt"),
-        )
-        self.door = AgentDoor(
-            self.registry,
-            Admission(any_host=True),
+        self._server = made
+        terms = Terms(
+            registry=self.registry,
+            admission=Admission(any_host=True),
             flusher=Flusher(asyncio.get_running_loop()),
             tasks=self.tasks,
-            settings=self.settings,
-            offers_http=True,
+            secret=b"secret",
             enrolment=self.enrolment,
+        )
+        self.door = AgentDoor(terms, context=self.context())
+
+    def context(self) -> ssl.SSLContext:
+        """The server's, from its files as they are now."""
+        return tunnel_server(
+            certificate=str(self._server.certificate),
+            key=str(self._server.key),
+            authority=str(self.folder / "ca.crt"),
+            enrolment=self.enrolment is not None,
         )
 
     @property
@@ -121,9 +132,10 @@ class Door:
 async def open_door(folder: Path, *, enrolment: bool = True, names: ServerNames | None = None) -> AsyncIterator[Door]:
     """The door, listening."""
     door = Door(folder, enrolment=enrolment, names=names)
-    await door.door.open()
+    listening = door.door.listen(f"127.0.0.1:{door.port}")
     try:
         yield door
     finally:
+        await listening.close()
         await door.door.close()
         await door.tasks.close()

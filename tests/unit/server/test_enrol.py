@@ -254,9 +254,9 @@ async def test_connections_of_one_network_and_in_total(tmp_path: Path, monkeypat
             await eventually(lambda: logs, "the refusal is logged")
         assert "too many connections" in logs[0]["reason"]
         # Others are not shut out by one network, until the desk is full.
-        assert desk.receive("192.0.2.7") is not None
+        assert not isinstance(desk.receive("192.0.2.7"), str)
         monkeypatch.setattr(enrol, "MAX_CONNECTIONS", 3)
-        assert desk.receive("192.0.2.7") is None
+        assert desk.receive("192.0.2.7") == "too many connections of those that have no certificate"
         monkeypatch.undo()
         held.pop()[1].close()
         await eventually(lambda: len(desk._open) == 2, "one has gone")
@@ -284,9 +284,28 @@ async def test_who_says_nothing_is_sent_away(tmp_path: Path, monkeypatch: pytest
 async def test_the_certificates_can_be_renewed(tmp_path: Path) -> None:
     async with open_door(tmp_path) as door:
         files.issue_server(tmp_path, "localhost", files.ServerNames(ip=["127.0.0.1"]), force=True)
-        door.door.renew(door.settings)
+        door.door.use(door.context(), offers_http=True, enrolment=door.enrolment)
         assert await door.says(door.client(HTTP), get(enrol.AUTHORITY))
         assert await door.says(door.client(ALPN), GREETING) == b""
+
+
+async def test_an_authority_can_come_and_go(tmp_path: Path) -> None:
+    async with open_door(tmp_path) as door:
+        reader, writer = await asyncio.open_connection("127.0.0.1", door.port, ssl=door.client(HTTP))
+        writer.write(get(enrol.AUTHORITY).replace(b"Connection: close\r\n", b""))
+        assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200 ")
+        # The handshake may still be with the context from before.
+        door.door.use(door.context(), offers_http=True, enrolment=None)
+        with capture_logs() as logs:
+            assert await door.says(door.client(HTTP), get(enrol.AUTHORITY)) == b""
+            await eventually(lambda: logs, "the refusal is logged")
+        assert logs[0]["reason"] == "no certificate, and nobody can join here"
+        writer.write(post({"token": TOKEN, "csr": "x"}))
+        async with asyncio.timeout(10):
+            assert b"HTTP/1.1 503 " in await reader.read()
+        writer.close()
+        door.door.use(door.context(), offers_http=True, enrolment=door.enrolment)
+        assert await door.says(door.client(HTTP), get(enrol.AUTHORITY))
 
 
 def test_only_one_place_lets_clients_without_certificate_through_the_handshake() -> None:
