@@ -4,7 +4,7 @@ Without it anybody could make us ask for certificates of any name. Caddy asks `G
 and goes on with status 200 only.
 """
 
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from zerotrust.http.body import Kind
 from zerotrust.http.head import RequestHead
@@ -31,9 +31,9 @@ class Permission:
         return None
 
     def _permits(self, head: RequestHead) -> bool:
-        url = urlsplit(head.target.decode("ascii"))
-        names = parse_qs(url.query).get("domain", [])
-        if head.method != b"GET" or url.path != PATH or len(names) != 1:
+        path, _, query = head.target.decode("ascii").partition("?")
+        names = parse_qs(query).get("domain", [])
+        if head.method != b"GET" or path != PATH or len(names) != 1:
             return False
         try:
             return self._registry.offers_https(normalise_host(names[0]))

@@ -197,6 +197,7 @@ class Registry:
         claims = self._claims.setdefault(host, [])
         if before in claims:
             claims[claims.index(before)] = claim
+        if claim in claims:  # also where the agent names the host twice
             return claims[0]
         place = len(claims)
         for index, other in enumerate(claims):

@@ -120,7 +120,7 @@ class World:
 
     def register(self) -> None:
         if (peer := self._any()) is not None:
-            hosts = tuple(self.random.sample(HOSTS, self.random.randint(1, 3)))
+            hosts = tuple(self.random.choices(HOSTS, k=self.random.randint(1, 3)))  # an agent may say one twice
             service = self.random.choice(("one", "two"))
             peer.say(message(FrameType.REGISTER, Register(id=service, hosts=list(hosts))))
             if not peer.away:

@@ -51,6 +51,9 @@ class Caddy:
         (f"GET {PATH}", 403),
         ("GET /?domain=secure.example", 403),
         (f"POST {PATH}?domain=secure.example", 403),
+        (f"GET {PATH}?domain=//[", 403),
+        ("GET //[", 403),
+        ("GET //[::1?domain=secure.example", 403),
     ],
 )
 def test_only_names_that_are_served_over_https(start: str, status: int) -> None:
