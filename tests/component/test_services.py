@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -47,7 +48,7 @@ class Site:
         self.backends = {
             name: [Small(f"b{n}") for n in range(count)]
             for name, count in {
-                "turns": 3, "hashed": 4, "first": 2, "two": 3, "reserve": 2, "slow": 2, "one": 1, "routed": 2, "odd": 1
+                "turns": 3, "hashed": 4, "first": 2, "two": 3, "reserve": 2, "slow": 2, "one": 1, "odd": 1, "stormy": 3
             }.items()
         }  # fmt: skip
         self.old = OldBackend()
@@ -67,6 +68,19 @@ class Site:
             balanced("reserve", of["reserve"], [100, 0], outlier_detection=OUTLIERS),
             balanced("slow", of["slow"], slow_start="60s", outlier_detection=OUTLIERS),
             balanced("one", of["one"], max_connections=1, queue=30, queue_timeout="20s"),
+            service(
+                "stormy.localhost",
+                1,
+                upstreams=[{"address": f"127.0.0.1:{each.port}", "max_connections": 2} for each in of["stormy"]],
+                load_balancing={
+                    "policy": "least_conn",
+                    "session_affinity": True,
+                    "max_connections": 5,
+                    "queue": 20,
+                    "queue_timeout": "1s",
+                    "outlier_detection": {"consecutive_failures": 0, "consecutive_5xx": 0},
+                },
+            ),
             service("old.localhost", self.old.port),
             service("quiet.localhost", socket, websocket_idle_timeout="1s"),
             service("brief.localhost", socket, websocket_max_duration="2s"),
@@ -201,6 +215,49 @@ async def test_requests_that_are_given_up_leave_no_trace(site: Site) -> None:
     await site.get("one")
     assert await asyncio.wait_for(site.names("one", 5), 5) == ["b0"] * 5
     assert backend.most_active == 2, "one at a time, and the first one, which knows nothing of its client's end"
+
+
+async def test_storm_leaves_every_place_free(site: Site) -> None:
+    """Clients that leave at any moment, backends that close, break and come back; then there are five places again."""
+    rng, backends = random.Random(4), site.backends["stormy"]
+    statuses: Counter[int] = Counter()
+
+    async def client() -> None:
+        for _ in range(40):
+            async with await site.stack.api.open("stormy.localhost", patience=20) as client:
+                method = rng.choice(["GET", "POST"])
+                asked = asyncio.create_task(client.request(method, "/", (), b"body" if method == "POST" else b""))
+                done, _ = await asyncio.wait([asked], timeout=rng.choice([0, 0.002, 0.01, 0.03, 20]))
+                if done:
+                    statuses[asked.result().status] += 1
+                else:
+                    asked.cancel()
+
+    async def weather() -> None:
+        while True:
+            backend = rng.choice(backends)
+            backend.delay, backend.close_after = rng.choice([0, 0.005, 0.05]), rng.choice([None, 1, 3])
+            if rng.random() < 0.3:
+                await backend.stop()
+                await asyncio.sleep(0.01)
+                await backend.start()
+            await asyncio.sleep(0.02)
+
+    storm = asyncio.create_task(weather())
+    await asyncio.gather(*(client() for _ in range(20)))
+    storm.cancel()
+    assert set(statuses) <= {200, 502, 503}
+    assert statuses[200] > 100, statuses
+    for backend in backends:
+        await backend.stop()
+        await backend.start()
+        backend.delay, backend.close_after = 0.0, None
+    await eventually(lambda: not any(backend.active for backend in backends), "the backends are idle")
+    for backend in backends:
+        backend.delay = 1.0
+    calm = [asyncio.create_task(site.get("stormy")) for _ in range(5)]
+    await eventually(lambda: sum(backend.active for backend in backends) == 5, "five are served at once", 5)
+    assert [(await each).status for each in calm] == [200] * 5
 
 
 # Old backends
