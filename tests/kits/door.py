@@ -15,7 +15,7 @@ from zerotrust.errors import TokenUnknown, TokenUsed
 from zerotrust.net.flush import Flusher
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tls import tunnel_server
-from zerotrust.pki import files
+from zerotrust.pki import files, profile
 from zerotrust.pki.issuer import ServerNames
 from zerotrust.pki.join_line import JoinLine, fingerprint
 from zerotrust.server.accept import AgentDoor, Terms
@@ -64,9 +64,12 @@ class OneToken:
 class Door:
     """A door that is open, and how to knock."""
 
-    def __init__(self, folder: Path, *, enrolment: bool = True, names: ServerNames | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, enrolment: bool = True, names: ServerNames | None = None, limited: bool = False
+    ) -> None:
         self.folder = folder
-        files.create_authority(folder)
+        permitted = profile.alternative_names(dns=["localhost"], ip=["127.0.0.1"]) if limited else []
+        files.create_authority(folder, permitted=permitted)
         names = names or ServerNames(ip=["127.0.0.1"])
         made = files.issue_server(folder, "localhost", names)
         self.port = free_port()
@@ -129,9 +132,11 @@ class Door:
 
 
 @asynccontextmanager
-async def open_door(folder: Path, *, enrolment: bool = True, names: ServerNames | None = None) -> AsyncIterator[Door]:
-    """The door, listening."""
-    door = Door(folder, enrolment=enrolment, names=names)
+async def open_door(
+    folder: Path, *, enrolment: bool = True, names: ServerNames | None = None, limited: bool = False
+) -> AsyncIterator[Door]:
+    """The door, listening; `limited` is its authority, to servers of these names."""
+    door = Door(folder, enrolment=enrolment, names=names, limited=limited)
     listening = door.door.listen(f"127.0.0.1:{door.port}")
     try:
         yield door

@@ -87,7 +87,8 @@ def backend(asked: ServiceTls) -> ssl.SSLContext:
 
 def _tunnel(context: ssl.SSLContext, certificate: str, key: str, authority: str) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    # An agent's common name is no host name: OpenSSL would hold it against the name constraints of its issuer.
+    # An agent's common name is no host name, though it may look like one: OpenSSL would hold it against the names that
+    # its issuer is limited to.
     context.hostname_checks_common_name = False
     for path in (certificate, key, authority):
         if not Path(path).is_file():

@@ -108,9 +108,9 @@ def test_a_stranger_of_the_same_name_is_refused(tmp_path: Path) -> None:
     "limits", [{"permit_dns": [HOST]}, {"permit_dns": ["example.com"], "permit_ip": ["192.0.2.7"]}]
 )
 def test_constraints_let_agents_and_the_named_server_through(tmp_path: Path, limits: dict[str, list[str]]) -> None:
-    """An agent's common name looks like a host name to OpenSSL, which must not hold it against the constraints."""
+    """An agent called pi.hole.lan has a host name in OpenSSL's eyes, which must not hold it against the constraints."""
     chain = Chain(tmp_path, **limits)
-    handshake(tunnel_client(**chain.agent("pihole")), tunnel_server(**chain.server()))
+    handshake(tunnel_client(**chain.agent("pi.hole.lan")), tunnel_server(**chain.server()))
 
 
 @pytest.mark.parametrize(

@@ -115,16 +115,17 @@ async def test_a_link_that_finds_no_certificate_makes_no_session() -> None:
         link.connection_lost(None)
 
 
-@pytest.mark.parametrize("enrolment", [True, False])
-async def test_an_agent_with_a_certificate_gets_its_session(tmp_path: Path, enrolment: bool) -> None:
-    async with open_door(tmp_path, enrolment=enrolment) as door:
+@pytest.mark.parametrize(("enrolment", "limited"), [(True, False), (False, False), (True, True)])
+async def test_an_agent_with_a_certificate_gets_its_session(tmp_path: Path, enrolment: bool, limited: bool) -> None:
+    """Also where the issuing certificate is limited to the names of servers: an agent's id is not one of them."""
+    async with open_door(tmp_path, enrolment=enrolment, limited=limited) as door:
         reader, writer = await asyncio.open_connection(
-            "127.0.0.1", door.port, ssl=door.client(ALPN, credentials=agent_of(door))
+            "127.0.0.1", door.port, ssl=door.client(ALPN, credentials=agent_of(door, "pi.hole.lan"))
         )
         writer.write(GREETING)
         async with asyncio.timeout(10):
             assert (await reader.readexactly(1))[0] == FrameType.WELCOME
-        assert [member.agent for member in door.registry.members] == ["home"]
+        assert [member.agent for member in door.registry.members] == ["pi.hole.lan"]
         writer.close()
 
 
