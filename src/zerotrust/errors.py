@@ -12,7 +12,7 @@
     │   ├── NotFound            there is no such agent, grant, token or revocation
     │   └── EnrolmentRefused    somebody asked to be let in and is not; what it says may be told to them
     │       ├── TokenUnknown, TokenUsed, TokenExpired
-    │       ├── AgentRevoked, CsrRefused
+    │       ├── AgentRevoked, CsrRefused, CertificateRefused
     │       └── TooManyAttempts
     ├── ProtocolError           the tunnel's rules were broken
     │   ├── LocalProtocolError  by the caller on this end: a bug of ours
@@ -140,6 +140,12 @@ class CsrRefused(EnrolmentRefused):
 
     code = "csr_refused"
     status = 400
+
+
+class CertificateRefused(EnrolmentRefused):
+    """A certificate that has ended is not one that another is given for."""
+
+    code = "certificate_refused"
 
 
 class TooManyAttempts(EnrolmentRefused):

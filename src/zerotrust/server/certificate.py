@@ -4,11 +4,11 @@ import datetime
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 
 from zerotrust.pki import keys, lifetime, pair, request
 from zerotrust.pki.files import load_certificates
 from zerotrust.pki.issuer import Issuer, ServerNames
+from zerotrust.pki.lineage import is_ours
 
 
 class OwnCertificate:
@@ -31,26 +31,12 @@ class OwnCertificate:
             PkiError: the files can't be read or written, or the issuer has ended.
         """
         chain = load_certificates(self._certificate)
-        if now.timestamp() < lifetime.renew_at(chain[0], self._part) or not _is_ours(chain, issuer, root):
+        if now.timestamp() < lifetime.renew_at(chain[0], self._part) or not is_ours(chain, issuer, root):
             return None
         new = request.create()
         issued = issuer.issue_server(new.pem, _names(chain[0]), length, now)
         pair.replace(self._certificate, self._key, chain=issued.chain_pem, key_pem=keys.to_pem(new.key))
         return f"{issued.not_after:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _is_ours(chain: list[x509.Certificate], issuer: Issuer, root: x509.Certificate) -> bool:
-    """Signed by our issuer, or by an earlier one of the same root."""
-    above = [issuer.certificate, root, *(one for one in chain[1:] if _signed(one, root))]
-    return any(_signed(chain[0], one) for one in above)
-
-
-def _signed(certificate: x509.Certificate, by: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(by)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
 
 
 def _names(certificate: x509.Certificate) -> ServerNames:

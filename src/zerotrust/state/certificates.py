@@ -25,6 +25,11 @@ def living(session: Session, *, now: int, agent_id: str | None = None) -> list[C
     return list(session.scalars(query if agent_id is None else query.where(Certificate.agent_id == agent_id)))
 
 
+def of(session: Session, agent_id: str) -> list[Certificate]:
+    """All of an agent that are remembered."""
+    return list(session.scalars(select(Certificate).where(Certificate.agent_id == agent_id)))
+
+
 def find(session: Session, serial: str) -> Certificate | None:
     """The certificate, where we issued it and it did not end long ago."""
     return session.get(Certificate, serial)
