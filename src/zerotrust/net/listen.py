@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import ipaddress
 import os
 import socket
 import ssl
@@ -13,8 +14,10 @@ from typing import Final, Protocol
 import aiofastnet
 
 from zerotrust.errors import SetupError
+from zerotrust.handlers.rate_limit import network_of
 from zerotrust.model.base import split_address
 from zerotrust.net.channel import describe
+from zerotrust.net.handshakes import Handshakes
 from zerotrust.net.tasks import Tasks
 
 BACKLOG: Final = 1024
@@ -22,8 +25,8 @@ HANDSHAKE_TIMEOUT: Final = 10.0
 SHUTDOWN_TIMEOUT: Final = 2.0
 ACCEPT_PAUSE: Final = 0.5
 """After an accept that failed: no descriptors are left, and asking again at once would not help."""
-MAX_HANDSHAKES: Final = 256
-"""At the same time: a handshake costs a millisecond of CPU, and strangers can ask for many."""
+TOLD_EACH: Final = 10.0
+"""Seconds between two words about connections that got no handshake."""
 
 _UNIX: Final = "unix:"
 _NO_SUCH_FAMILY: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
@@ -91,7 +94,8 @@ class TlsListener:
         self._factory = factory
         self._refused = refused
         self._tasks = tasks
-        self._handshakes = asyncio.Semaphore(MAX_HANDSHAKES)
+        self._handshakes = Handshakes()
+        self._telling = False
 
     def listen(self, address: str, *, key: str, beside: Listening | None = None) -> "TlsListening":
         """Listen at "host:port"; without a host, on all interfaces of both families. Else as `listen_plain`.
@@ -115,22 +119,52 @@ class TlsListener:
                 self._refused("-", describe(error))
                 await asyncio.sleep(ACCEPT_PAUSE)
                 continue
-            self._tasks.spawn(self._handshake(connection, f"{address[0]}:{address[1]}"), "tls handshake")
+            self._tasks.spawn(self._handshake(connection, address[0], address[1]), "tls handshake")
+            # One in a turn: what comes through the connections that there are does not wait for a thousand new ones.
+            await asyncio.sleep(0)
 
-    async def _handshake(self, connection: socket.socket, peer: str) -> None:
+    async def _handshake(self, connection: socket.socket, host: str, port: int) -> None:
         loop = asyncio.get_running_loop()
+        network = network_of(host.encode())
+        patience = asyncio.timeout(HANDSHAKE_TIMEOUT)
+
+        def give_up() -> None:
+            if not patience.expired():
+                patience.reschedule(0.0)
+
+        if not self._handshakes.begin(network, give_up, loop.time()):
+            connection.close()
+            self._tell_of_others()
+            return
         try:
-            async with self._handshakes:
+            async with patience:
                 await aiofastnet.connect_accepted_socket(
-                    loop,
-                    self._factory,
-                    connection,
-                    ssl=self._context,
-                    ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
-                    ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
+                    loop, self._factory, connection, ssl=self._context, ssl_shutdown_timeout=SHUTDOWN_TIMEOUT
                 )
         except OSError as error:
-            self._refused(peer, describe(error))
+            gave_up = patience.when() == 0.0
+            self._refused(f"{host}:{port}", "too many handshakes of its network" if gave_up else describe(error))
+            # It knows the transport, which knows it: until the collector comes each would cost 70 KiB.
+            error.__traceback__ = None
+        finally:
+            self._handshakes.end(network, give_up)
+
+    def _tell_of_others(self) -> None:
+        """Who gets no handshake gets no line of its own: that would cost more than the handshake."""
+        if not self._telling:
+            self._telling = True
+            asyncio.get_running_loop().call_later(TOLD_EACH, self._tell)
+
+    def _tell(self) -> None:
+        self._telling = False
+        for network, count in self._handshakes.turned_away().items():
+            self._refused(_readable(network), f"{count} connections without a handshake: too many of its network")
+
+
+def _readable(network: bytes) -> str:
+    return (
+        str(ipaddress.ip_address(network)) if len(network) == 4 else f"{ipaddress.IPv6Address(network + bytes(8))}/64"
+    )
 
 
 class TlsListening:
