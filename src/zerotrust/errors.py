@@ -8,6 +8,7 @@
     │   ├── JoinError           an agent that does not get its first certificate
     │   └── CaddyError          the edge: not found, not started, refuses its configuration
     ├── BenchError              a measurement that did not come about
+    ├── CommandError            a command that the running server did not do
     ├── EnrolmentError          about identities and grants: what was asked for can't be done
     │   ├── NotFound            there is no such agent, grant, token or revocation
     │   └── EnrolmentRefused    somebody asked to be let in and is not; what it says may be told to them
@@ -83,6 +84,12 @@ class BenchError(ZeroTrustError):
     """Something could not be measured; the message says what and why."""
 
     code = "bench"
+
+
+class CommandError(ZeroTrustError):
+    """The running server could not be asked, or did not do what was asked for."""
+
+    code = "command"
 
 
 class EnrolmentError(ZeroTrustError):

@@ -44,6 +44,7 @@ class Site:
                 "api": {"listen_addr": f"127.0.0.1:{self.api_port}", **api},
                 "caddy": {"mode": "none", **caddy},
                 "grants": {"home": ["*.example.com"]},
+                "state": {"dir": str(self.folder / "state")},
                 **sections,
             }
         )

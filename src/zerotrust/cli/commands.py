@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from zerotrust import __version__
-from zerotrust.cli import bench, ca, caddy, config, join, run
+from zerotrust.cli import agents, audit, bench, ca, caddy, config, grants, join, run, tokens
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -16,7 +16,10 @@ app = typer.Typer(
 )
 run.agent.command("join")(join.join)
 app.add_typer(run.server, name="server")
-app.add_typer(run.agent, name="agent")
+app.add_typer(agents.app, name="agent")
+app.add_typer(tokens.app, name="token")
+app.add_typer(grants.app, name="grant")
+app.add_typer(audit.app, name="audit")
 app.add_typer(ca.app, name="ca")
 app.add_typer(config.app, name="config")
 

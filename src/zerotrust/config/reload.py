@@ -133,7 +133,8 @@ def certificates(config: AgentConfig | ServerConfig) -> tuple[Path, ...]:
         own = (config.server.cert, config.server.key, config.server.ca_cert)
         names = (*own, *(name for service in config.services for name in service.tls_files))
     else:
-        names = (config.server.cert_file, config.server.key_file, config.server.ca_file)
+        issuer = (config.authority.cert_file, config.authority.key_file)
+        names = (config.server.cert_file, config.server.key_file, config.server.ca_file, *filter(None, issuer))
     return tuple(Path(name) for name in dict.fromkeys(names))
 
 

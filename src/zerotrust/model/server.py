@@ -208,3 +208,8 @@ class ServerConfig(Model):
 
     hot_reload: HotReload = HotReload()
     """When files are read again."""
+
+    @property
+    def admin_socket(self) -> str:
+        """The file of the admin socket: `admin.socket`, else in `state.dir`."""
+        return self.admin.socket or f"{self.state.dir}/admin.sock"

@@ -1,6 +1,6 @@
-"""Whether a certificate is of our authority, whatever its dates say."""
+"""Whether a certificate is of our authority, and of which root, whatever its dates say."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -12,6 +12,11 @@ def is_ours(chain: Sequence[x509.Certificate], issuer: Issuer, root: x509.Certif
     """The first of the chain is signed by our issuer, by an earlier one of the same root, or by the root itself."""
     above = [issuer.certificate, root, *(one for one in chain[1:] if _signed(one, root))]
     return any(_signed(chain[0], one) for one in above)
+
+
+def anchor(chain: Sequence[x509.Certificate], roots: Iterable[x509.Certificate]) -> x509.Certificate | None:
+    """The first of these roots that is in the chain, or has signed one in it."""
+    return next((root for root in roots if any(one == root or _signed(one, root) for one in chain)), None)
 
 
 def _signed(certificate: x509.Certificate, by: x509.Certificate) -> bool:

@@ -46,6 +46,10 @@ class GrantTable:
             agents.setdefault(pattern, set()).add(agent)
         self._agents = {pattern: frozenset(names) for pattern, names in agents.items()}
 
+    def of(self, source: str) -> frozenset[tuple[str, str]]:
+        """Agent and pattern of all grants that come from this source."""
+        return self._sources.get(source, frozenset())
+
     def may_serve(self, agent: str, host: str) -> bool:
         """The host name is granted to the agent."""
         return agent in self._agents.get(host, _NOBODY) or agent in self._agents.get(wildcard_of(host), _NOBODY)

@@ -1,4 +1,5 @@
-"""The server, put together: agents' door, proxy API, permission endpoint, Caddy; and put together otherwise.
+"""The server, put together: database, agents' door, proxy API, admin channel, permission endpoint, Caddy; and put
+together otherwise.
 
 A new configuration applies as a whole or not at all. What can fail comes first, and can be undone: new listeners beside
 the old ones, the log, Caddy. Then the old listeners close; connections that they accepted live on.
@@ -10,6 +11,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -18,25 +20,35 @@ from zerotrust.caddy.edge import Edge
 from zerotrust.config.diff import Changes
 from zerotrust.config.load import Loaded
 from zerotrust.config.reload import Read, Reloader
+from zerotrust.errors import StateError
+from zerotrust.model.identity import State
 from zerotrust.model.server import ServerConfig
+from zerotrust.net.channel import describe
 from zerotrust.net.flush import Flusher
 from zerotrust.net.http_listener import HttpListener
 from zerotrust.net.listen import Listening
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tls import tunnel_server
-from zerotrust.server.accept import AgentDoor, Terms
+from zerotrust.server.accept import AgentDoor, Renewal, Terms
+from zerotrust.server.admin import AdminChannel
 from zerotrust.server.admission import Admission
+from zerotrust.server.authority import Authority, load_authority
+from zerotrust.server.enrol import Enrolment
+from zerotrust.server.identities import FILE, Identities
 from zerotrust.server.ingress import Ingress
+from zerotrust.server.invitations import Invitations
 from zerotrust.server.permission import Permission
 from zerotrust.server.registry import Registry
 from zerotrust.server.sessions import Sessions
 from zerotrust.server.verifications import Verifications
+from zerotrust.state.database import Database
 from zerotrust.telemetry import logs
 
 _log = structlog.get_logger("server")
 
 _APPLIED: Final = frozenset(
-    {"server", "api", "caddy", "logging", "hot_reload", "grants", "unsafe_agents_may_claim_any_host"}
+    {"server", "api", "admin", "authority", "caddy", "logging", "hot_reload"}
+    | {"grants", "unsafe_agents_may_claim_any_host"}
 )
 """Sections of the file that apply without a restart, but for what `caddy.edge` says."""
 
@@ -66,28 +78,38 @@ async def serve(loaded: Loaded[ServerConfig], read: Read[ServerConfig]) -> None:
 
 
 class Server:
-    """Owns the listeners and the edge. Once started, it can be given other configurations; `close` ends everything.
+    """Owns database, listeners and edge. Once started, it can be given other configurations; `close` ends everything.
 
     Raises:
         PkiError: a certificate can't be used.
+        StateError: the database can't.
     """
 
     def __init__(self, config: ServerConfig, tasks: Tasks) -> None:
         flusher = Flusher(asyncio.get_running_loop())
         registry = Registry()
+        authority = load_authority(config)
+        context = _context(config, authority)
         self._config = config
+        self._database = _open(config.state)
         self._admission = Admission(any_host=config.unsafe_agents_may_claim_any_host)
-        self._admission.grants.replace("file", _grants(config))
+        self._admission.grants.replace(FILE, _grants(config))
         self._sessions = Sessions(registry, self._admission)
+        self._identities = Identities(
+            self._database, admission=self._admission, sessions=self._sessions, authority=authority
+        )
+        self._invitations = Invitations(config.server)
         terms = Terms(
             registry=registry,
             admission=self._admission,
             flusher=flusher,
             tasks=tasks,
             secret=secrets.token_bytes(32),
+            renewal=self._renewal(authority),
+            enrolment=self._enrolment(authority),
             offers_http=_offers_http(config),
         )
-        self._door = AgentDoor(terms, context=_context(config))
+        self._door = AgentDoor(terms, context=context)
         self._ingress = Ingress(
             registry,
             trusted_proxies=config.api.trusted_proxies,
@@ -96,11 +118,13 @@ class Server:
         )
         self._api = HttpListener(flusher, self._ingress, tasks)
         self._permission = HttpListener(flusher, Permission(registry), tasks)
+        self._admin = HttpListener(flusher, AdminChannel(self._identities, self._invitations, tasks).api, tasks)
         self._edge = Edge(config)
         self._listen: dict[str, Listen] = {
             "server.listen_addr": self._listen_for_agents,
             "api.listen_addr": partial(_listen_plain, self._api, "api.listen_addr"),
             "caddy.permission_addr": partial(_listen_plain, self._permission, "caddy.permission_addr"),
+            "admin.socket": partial(_listen_plain, self._admin, "admin.socket"),
         }
         self._listening: dict[str, Listening] = {}
 
@@ -108,8 +132,9 @@ class Server:
         """Listen everywhere, and have the edge serve.
 
         Raises:
-            SetupError: an address or Caddy can't be used.
+            SetupError: an address, the database or Caddy can't be used.
         """
+        await self._identities.load()
         for key, address in _addresses(self._config).items():
             self._listening[key] = await self._listen[key](address, None)
         await self._edge.__aenter__()
@@ -122,7 +147,10 @@ class Server:
             ConfigError: it asks for something that Caddy cannot do.
         """
         config, restart = self._edge.settle(config)
-        context = _context(config)
+        # The database stays, and so does the socket beside it.
+        config = config.model_copy(update={"state": self._config.state})
+        authority = await self._authority(config, changes)
+        context = _context(config, authority)
         async with AsyncExitStack() as undo:
             listening = await self._listen_anew(config, undo)
             if "logging" in changes.sections:
@@ -131,7 +159,14 @@ class Server:
             await self._edge.apply(config)
             undo.pop_all()
         self._ingress.use(trusted_proxies=config.api.trusted_proxies, https_port=config.caddy.https_port)
-        self._door.use(context, offers_http=_offers_http(config))
+        self._door.use(
+            context,
+            offers_http=_offers_http(config),
+            renewal=self._renewal(authority),
+            enrolment=self._enrolment(authority),
+        )
+        self._identities.use(authority)
+        self._invitations.use(config.server)
         former, self._listening = self._listening, {**self._listening, **listening}
         for key in listening:
             await former[key].close()
@@ -140,6 +175,7 @@ class Server:
         if _offers_http(config) != _offers_http(self._config):
             waiting.append("caddy.http_port: services that listen on http alone, for their agents' next connection")
         self._config = config
+        await self._identities.note("configuration.applied", {"settings": changes.keys, "files": changes.files})
         return waiting
 
     async def close(self) -> None:
@@ -147,9 +183,22 @@ class Server:
         await self._edge.__aexit__(None, None, None)
         for listening in self._listening.values():
             await listening.close()
-        self._permission.close()
-        self._api.close()
+        for listener in (self._admin, self._permission, self._api):
+            listener.close()
         await self._door.close()
+        self._database.close()
+
+    async def _authority(self, config: ServerConfig, changes: Changes) -> Authority | None:
+        """Raises PkiError. In a thread, because opening a key with a passphrase takes its time."""
+        if changes.files or changes.sections & {"server", "authority"}:
+            return await asyncio.to_thread(load_authority, config)
+        return self._identities.authority
+
+    def _renewal(self, authority: Authority | None) -> Renewal | None:
+        return None if authority is None else self._identities.renew
+
+    def _enrolment(self, authority: Authority | None) -> Enrolment | None:
+        return None if authority is None else self._identities
 
     async def _listen_anew(self, config: ServerConfig, undo: AsyncExitStack) -> dict[str, Listening]:
         """Listen at the addresses that are other ones than before."""
@@ -165,7 +214,7 @@ class Server:
         before, any_host = self._config, config.unsafe_agents_may_claim_any_host
         if config.grants != before.grants or any_host != before.unsafe_agents_may_claim_any_host:
             self._admission.any_host = any_host
-            self._admission.grants.replace("file", _grants(config))
+            self._admission.grants.replace(FILE, _grants(config))
             self._sessions.rejudge()
 
     async def _listen_for_agents(self, address: str, beside: Listening | None) -> Listening:
@@ -185,11 +234,26 @@ def _unknown(changes: Changes) -> list[str]:
     return [key for key in changes.keys if key.partition(".")[0] not in _APPLIED]
 
 
+def _open(state: State) -> Database:
+    """Raises StateError."""
+    try:
+        Path(state.dir).mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StateError(
+            f"state.dir: cannot create {state.dir}: {describe(error)}; correct the path, or make the folder"
+        ) from error
+    database = Database.open(state.database)
+    if database.migration is not None:
+        _log.info(str(database.migration), database=database.name)
+    return database
+
+
 def _addresses(config: ServerConfig) -> dict[str, str]:
-    """Where to listen, by the keys that say so."""
+    """Where to listen, by the keys that say so; first what nobody else can have at the same time."""
     found = {"server.listen_addr": config.server.listen_addr, "api.listen_addr": config.api.listen_addr}
     if config.caddy.mode != "none":
         found["caddy.permission_addr"] = config.caddy.permission_addr
+    found["admin.socket"] = f"unix:{config.admin_socket}"
     return found
 
 
@@ -197,6 +261,8 @@ def _offers_http(config: ServerConfig) -> bool:
     return config.caddy.mode == "none" or bool(config.caddy.http_port)
 
 
-def _context(config: ServerConfig) -> ssl.SSLContext:
+def _context(config: ServerConfig, authority: Authority | None) -> ssl.SSLContext:
     server = config.server
-    return tunnel_server(certificate=server.cert_file, key=server.key_file, authority=server.ca_file)
+    return tunnel_server(
+        certificate=server.cert_file, key=server.key_file, authority=server.ca_file, enrolment=authority is not None
+    )

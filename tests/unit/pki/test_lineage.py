@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.kits.authorities import Foreign
 from zerotrust.pki import files, request
 from zerotrust.pki.files import load_authority, load_certificate, load_certificates
-from zerotrust.pki.lineage import is_ours
+from zerotrust.pki.lineage import anchor, is_ours
 
 
 def test_our_issuer_an_earlier_one_and_the_root_itself(tmp_path: Path) -> None:
@@ -36,3 +36,12 @@ def test_the_names_of_ours_are_not_enough(tmp_path: Path) -> None:
     name = issuer.certificate.subject.rfc4514_string().removeprefix("CN=")
     thief = Foreign.root(name)
     assert not is_ours([thief.issue("home").certificate, thief.certificate], issuer, root)
+
+
+def test_a_root_of_the_same_name_is_not_the_root(tmp_path: Path) -> None:
+    files.create_authority(tmp_path)
+    files.create_authority(tmp_path / "other")
+    issuer = files.load_certificate(tmp_path / "issuer.crt")
+    roots = [files.load_certificate(tmp_path / name / "ca.crt") for name in ("other", "")]
+    assert anchor([issuer], roots) == roots[1]
+    assert anchor([issuer], roots[:1]) is None

@@ -1,0 +1,365 @@
+"""What is decided about agents, grants and tokens: first kept by the database, then at once true of the running server.
+
+Each decision is one transaction, which also reads what holds after it. So what the server goes by is replaced whole, in
+the order of the transactions, and a decision that was not kept changes nothing. All of it runs in the loop's thread;
+the transactions in the database's own. Callers are not cancelled while they wait: what was kept must be made true.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TypeVar
+
+import structlog
+from sqlalchemy.orm import Session
+
+from zerotrust.enrolment import granting, joining, listing, revoking, tokens
+from zerotrust.enrolment.attempts import Attempts
+from zerotrust.enrolment.granting import Granted
+from zerotrust.enrolment.joining import Joined
+from zerotrust.enrolment.listing import AgentDetails, AgentSummary
+from zerotrust.enrolment.tokens import NewToken
+from zerotrust.errors import EnrolmentError, NotFound, StateError
+from zerotrust.route.grants import parse_pattern
+from zerotrust.server.admission import Admission
+from zerotrust.server.authority import Authority
+from zerotrust.server.sessions import Connected, Cut, Sessions
+from zerotrust.state import audit, grants, revocations
+from zerotrust.state.audit import Chain, Details
+from zerotrust.state.database import Database
+from zerotrust.state.tables import AuditRecord, Grant, JoinToken, Revocation
+
+DATABASE = "database"
+FILE = "file"
+"""Where grants come from, in the table of all grants."""
+VERIFIED_AT_ONCE = 2000
+"""Records of the audit in one transaction: no revocation has to wait longer than that takes."""
+
+T = TypeVar("T")
+
+_log = structlog.get_logger("identities")
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """A revocation, and what it has ended."""
+
+    revocation: Revocation
+    cut: Cut
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Identities:
+    """Decides by the database, and makes it hold.
+
+    `load` comes before the first agent may connect.
+
+    Args:
+        authority: None where certificates are made by hand; then nobody joins or renews.
+        clock: aware, UTC.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        admission: Admission,
+        sessions: Sessions,
+        authority: Authority | None,
+        clock: Callable[[], datetime] = _now,
+    ) -> None:
+        self._database = database
+        self._admission = admission
+        self._sessions = sessions
+        self._authority = authority
+        self._clock = clock
+        self._attempts = Attempts()
+
+    @property
+    def database(self) -> str:
+        """The database's name, for people."""
+        return self._database.name
+
+    @property
+    def authority(self) -> Authority | None:
+        """What certificates are made with at the moment."""
+        return self._authority
+
+    def use(self, authority: Authority | None) -> None:
+        """Make certificates with this from now on."""
+        self._authority = authority
+
+    async def load(self) -> None:
+        """Go by what the database holds.
+
+        Raises:
+            StateError: it can't be read.
+        """
+        now = self._seconds()
+        pairs, revoked = await self._database.run(
+            lambda session: (grants.pairs(session), revocations.load(session, now=now))
+        )
+        self._admission.revoked = revoked
+        self._granted(pairs)
+
+    # ---- certificates
+
+    async def join(self, token: str, csr_pem: bytes, peer: str) -> Joined:
+        """Let in who has a token, and give it its first certificate (server.enrol.Enrolment).
+
+        Raises:
+            EnrolmentRefused: and why, in words for the asker.
+            PkiError, StateError: a fault of ours.
+        """
+        authority, now = self._issuing(), self._clock()
+        worth_a_record = self._attempts.admit(peer, time.monotonic())
+
+        def work(session: Session) -> tuple[Joined, list[tuple[str, str]]]:
+            joined = joining.join(
+                session,
+                authority.issuer,
+                token=token,
+                csr_pem=csr_pem,
+                lifetime=authority.agent_lifetime,
+                client=peer,
+                now=now,
+                record_unknown=worth_a_record,
+            )
+            return joined, grants.pairs(session)
+
+        joined, pairs = await self._database.run(work)
+        self._granted(pairs)
+        return joined
+
+    def root_pem(self) -> bytes:
+        """The certificate that agents trust (server.enrol.Enrolment).
+
+        Raises:
+            EnrolmentError: there is no authority here.
+        """
+        return self._issuing().root_pem
+
+    async def renew(self, agent_id: str, serial: str, csr_pem: bytes) -> Joined:
+        """A new certificate for an agent that is connected with the one of this serial.
+
+        Raises:
+            EnrolmentRefused: and why, in words for the agent.
+            PkiError, StateError: a fault of ours.
+        """
+        authority, now = self._issuing(), self._clock()
+        self._attempts.renewal(agent_id, time.monotonic())
+        return await self._database.run(
+            lambda session: joining.renew(
+                session,
+                authority.issuer,
+                agent_id=agent_id,
+                serial=serial,
+                csr_pem=csr_pem,
+                lifetime=authority.agent_lifetime,
+                now=now,
+            )
+        )
+
+    # ---- tokens
+
+    async def create_token(self, agent: str, hosts: list[str], *, lifetime: timedelta, actor: str) -> NewToken:
+        """Invite an agent, and grant it these host names when it joins.
+
+        Raises:
+            EnrolmentError: a name or time that does not do, or nobody can join here.
+        """
+        self._issuing()
+        now = self._clock()
+        return await self._database.run(
+            lambda session: tokens.create_token(
+                session, agent_id=agent, patterns=hosts, lifetime=lifetime, actor=actor, now=now
+            )
+        )
+
+    async def cancel_token(self, number: int, *, actor: str) -> JoinToken:
+        """Take an invitation back.
+
+        Raises:
+            EnrolmentError: there is none that could be taken back.
+        """
+        now = self._clock()
+        return await self._database.run(lambda session: tokens.cancel_token(session, number, actor=actor, now=now))
+
+    async def tokens(self) -> list[JoinToken]:
+        """All that are remembered, the newest first."""
+        return await self._database.run(tokens.list_tokens)
+
+    # ---- grants
+
+    async def add_grant(self, agent: str, host: str, *, actor: str) -> Granted:
+        """Let an agent serve a host name, or one label below it; it holds for services that wait for it already.
+
+        Raises:
+            EnrolmentError: the id or the name does not do.
+        """
+        now = self._clock()
+
+        def work(session: Session) -> tuple[Granted, list[tuple[str, str]]]:
+            granted = granting.add_grant(session, agent_id=agent, pattern=host, actor=actor, now=now)
+            return granted, grants.pairs(session)
+
+        granted, pairs = await self._database.run(work)
+        self._granted(pairs)
+        return granted
+
+    async def remove_grant(self, agent: str, host: str, *, actor: str) -> bool:
+        """Take a grant back; True where the server's file still says the same.
+
+        Raises:
+            EnrolmentError: there is no such grant, or only in the server's file.
+        """
+        now = self._clock()
+
+        def work(session: Session) -> list[tuple[str, str]]:
+            granting.remove_grant(session, agent_id=agent, pattern=host, actor=actor, now=now)
+            return grants.pairs(session)
+
+        try:
+            pairs = await self._database.run(work)
+        except NotFound:
+            if not self._in_file(agent, host):
+                raise
+            raise EnrolmentError("this grant stands in the server's file, under grants; take it out there") from None
+        self._granted(pairs)
+        return self._in_file(agent, host)
+
+    async def grants(self, agent: str | None) -> tuple[list[Grant], list[tuple[str, str]]]:
+        """Those of the database, and those of the file as agent and pattern."""
+        kept = await self._database.run(lambda session: granting.list_grants(session, agent))
+        filed = self._admission.grants.of(FILE)
+        return kept, sorted(pair for pair in filed if agent in (None, pair[0]))
+
+    def hosts_granted(self) -> Counter[str]:
+        """How many host names and wildcards each agent has been granted, by file and database together."""
+        both = self._admission.grants.of(FILE) | self._admission.grants.of(DATABASE)
+        return Counter(agent for agent, _ in both)
+
+    # ---- agents
+
+    async def agents(self) -> list[AgentSummary]:
+        """All that the database knows."""
+        now = self._clock()
+        return await self._database.run(lambda session: listing.list_agents(session, now))
+
+    async def agent(self, agent: str) -> AgentDetails:
+        """All that the database knows about one.
+
+        Raises:
+            NotFound: nothing.
+        """
+        now = self._clock()
+        return await self._database.run(lambda session: listing.show_agent(session, agent, now))
+
+    def connected(self) -> list[Connected]:
+        """The sessions that there are."""
+        return self._sessions.connected()
+
+    async def revoke(self, agent: str, serial: str | None, *, reason: str, actor: str) -> Revoked:
+        """Refuse an agent, or one certificate of it, from now on, and end what it has.
+
+        Raises:
+            NotFound: nobody has heard of it.
+        """
+        now = self._clock()
+        connected = any(session.agent == agent for session in self._sessions.connected())
+
+        def work(session: Session) -> tuple[Revocation, revocations.Revoked]:
+            revocation = revoking.revoke(
+                session, agent_id=agent, serial=serial, reason=reason, connected=connected, actor=actor, now=now
+            )
+            return revocation, revocations.load(session, now=int(now.timestamp()))
+
+        revocation, self._admission.revoked = await self._database.run(work)
+        serial = revocation.serial or None  # as it is compared, however it was written
+        cut = self._sessions.cut(agent, serial, "revoked")
+        _log.warning(
+            "agent revoked", agent=agent, serial=serial, actor=actor, sessions=cut.sessions, streams=cut.streams
+        )
+        return Revoked(revocation, cut)
+
+    async def restore(self, agent: str, serial: str | None, *, reissue: bool, actor: str) -> None:
+        """Take a revocation back.
+
+        Raises:
+            NotFound: there is none.
+        """
+        now = self._clock()
+
+        def work(session: Session) -> revocations.Revoked:
+            revoking.restore(session, agent_id=agent, serial=serial, reissue=reissue, actor=actor, now=now)
+            return revocations.load(session, now=int(now.timestamp()))
+
+        self._admission.revoked = await self._database.run(work)
+        _log.info("agent restored", agent=agent, serial=serial, actor=actor)
+
+    # ---- the audit
+
+    async def record(
+        self, action: str, *, actor: str, agent: str | None = None, details: Details | None = None
+    ) -> None:
+        """Add a decision that was made elsewhere to the audit."""
+        at = self._seconds()
+        await self._database.run(
+            lambda session: audit.append(session, at=at, actor=actor, action=action, agent=agent, details=details)
+        )
+
+    async def note(self, action: str, details: Details) -> None:
+        """Add what the server has done by itself to the audit. Where that can't be, it goes on."""
+        try:
+            await self.record(action, actor="server", details=details)
+        except StateError as error:
+            _log.error("the audit lacks a record", action=action, reason=str(error))
+
+    async def records(
+        self, after: int | None, limit: int, *, agent: str | None = None, action: str | None = None
+    ) -> list[AuditRecord]:
+        """The oldest records after a number, or the newest of all; in order."""
+
+        def work(session: Session) -> list[AuditRecord]:
+            if after is None:
+                return audit.newest(session, limit=limit, agent=agent, action=action)
+            return audit.records(session, after=after, limit=limit, agent=agent, action=action)
+
+        return await self._database.run(work)
+
+    async def verify(self) -> Chain:
+        """Hold the whole audit against its hashes, letting others have the database in between."""
+        chain, before = Chain(), -1
+        while chain.broken is None and chain.records > before:
+            before = chain.records
+            chain = await self._database.run(partial(audit.verify, start=chain, limit=VERIFIED_AT_ONCE))
+        return chain
+
+    # ----
+
+    def _issuing(self) -> Authority:
+        if self._authority is None:
+            raise EnrolmentError(
+                "this server issues no certificates: set authority.cert_file and authority.key_file in its file to "
+                "the issuer.crt and issuer.key that `0trust ca init` makes"
+            )
+        return self._authority
+
+    def _granted(self, pairs: list[tuple[str, str]]) -> None:
+        self._admission.grants.replace(DATABASE, pairs)
+        self._sessions.rejudge()
+
+    def _in_file(self, agent: str, host: str) -> bool:
+        try:
+            return (agent, parse_pattern(host)) in self._admission.grants.of(FILE)
+        except ValueError:
+            return False
+
+    def _seconds(self) -> int:
+        return int(self._clock().timestamp())

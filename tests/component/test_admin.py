@@ -1,0 +1,239 @@
+"""Commands to a running server: grants and revocations hold at once, only for whom they are, and are never lost."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from tests.kits.backends import Origin, WsEcho
+from tests.kits.commands import NOBODY, Commands
+from tests.kits.processes import PRODUCT, Process
+from tests.kits.stack import Authority, Stack, service
+from tests.kits.waiting import eventually
+from zerotrust.pki import join_line
+
+pytestmark = [pytest.mark.anyio, pytest.mark.component, pytest.mark.timeout(90)]
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+
+
+class Place:
+    """A server that goes by grants, and commands to it."""
+
+    def __init__(self, folder: Path, authority: Authority, **agents: list[dict[str, object]]) -> None:
+        issuer = {"cert_file": str(authority.folder / "issuer.crt"), "key_file": str(authority.folder / "issuer.key")}
+        self.stack = Stack(
+            folder,
+            authority,
+            agents=agents,
+            with_caddy=False,
+            sections={"unsafe_agents_may_claim_any_host": False, "authority": issuer},
+        )
+        self.socket = folder / "state" / "admin.sock"
+        self.command = Commands(self.socket)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator["Place"]:
+        async with self.stack.server:
+            await self.listening()
+            yield self
+
+    async def listening(self) -> None:
+        await self.stack.wait_server()
+        await self.stack.server.wait_line("server ready")
+
+    async def status(self, host: str) -> int:
+        return (await self.stack.api.get(host, "/")).status
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that other users can enter."""
+    folder = Path(tempfile.mkdtemp(prefix="0trust-admin-", dir="/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+async def test_a_grant_holds_at_once_and_a_revocation_ends_everything(tmp_path: Path, authority: Authority) -> None:
+    async with Origin(tmp_path) as origin, WsEcho(tmp_path) as echo:
+        services = [service("a.example", origin.port), service("ws.example", echo.port)]
+        place = Place(tmp_path / "s", authority, home=services)
+        async with place.running():
+            agent = place.stack.agents["home"].process
+            async with agent:
+                await place.stack.server.wait_line("host name refused.*a.example")
+                assert await place.status("a.example") == 404
+                assert (await place.command("grant", "add", "home", "a.example", "ws.example")).code == 0
+                await eventually(lambda: _is(place.status("a.example"), 200), "the service that was granted")
+                async with place.stack.api.websocket("ws.example") as first:
+                    async with place.stack.api.websocket("ws.example") as second:
+                        for each in (first, second):
+                            await each.send("here")
+                            assert await each.recv() == "here"
+                        (shown,) = (await place.command("agent", "list", "--json")).json()["agents"]
+                        assert (shown["id"], shown["state"], shown["hosts"]) == ("home", "connected", 2)
+                        assert shown["sessions"][0]["streams"] == 2
+                        done = await place.command("agent", "revoke", "home", "--reason", "test")
+                        assert done.out == "home is revoked; 1 session and 2 streams were cut\n"
+                        began = time.monotonic()
+                        for each in (first, second):
+                            with pytest.raises(ConnectionClosed):
+                                await asyncio.wait_for(each.recv(), 5)
+                        assert time.monotonic() - began < 1
+                assert await place.status("a.example") == 503
+                await place.stack.server.wait_line("agent refused.*was revoked|was revoked.*agent refused")
+                assert (await place.command("agent", "show", "home", "--json")).json()["agent"]["state"] == "revoked"
+                assert (await place.command("agent", "restore", "home")).code == 0
+                await eventually(lambda: _is(place.status("a.example"), 200), "the agent is back", 60)
+                assert (await place.command("grant", "remove", "home", "a.example")).code == 0
+                assert await place.status("a.example") == 404
+        actions = [one["action"] for one in await _records(place)]
+        assert actions == ["grant.added"] * 2 + ["agent.revoked", "agent.restored", "grant.removed"]
+
+
+async def _is(asked: object, wanted: int) -> bool:
+    return await asked == wanted  # type: ignore[misc]
+
+
+async def _records(place: Place) -> list[dict[str, object]]:
+    """Of the audit of a server that is started again for that."""
+    async with place.running():
+        assert (await place.command("audit", "verify")).code == 0
+        records: list[dict[str, object]] = (await place.command("audit", "list", "--json")).json()["records"]
+        return records
+
+
+async def test_an_invitation_and_no_secret_in_the_log(tmp_path: Path, authority: Authority) -> None:
+    place = Place(tmp_path / "s", authority)
+    async with place.running():
+        made = await place.command("token", "create", "--agent", "home", "--host", "a.example", "--expires", "10m")
+        assert made.out.startswith("0trust-join-1.")
+        (token,) = (await place.command("token", "list", "--json")).json()["tokens"]
+        assert (token["state"], token["hosts"]) == ("open", ["a.example"])
+        assert (await place.command("token", "cancel", 1)).code == 0
+        assert (await place.command("token", "cancel", 1)).code == 1
+        assert made.out.strip() not in place.stack.server.text()
+        kept = b"".join(file.read_bytes() for file in (tmp_path / "s" / "state").iterdir() if file.is_file())
+        assert join_line.parse(made.out).token.encode() not in kept
+        assert stat.S_IMODE(place.socket.stat().st_mode) == 0o600
+        assert stat.S_IMODE(place.socket.parent.stat().st_mode) == 0o700
+
+
+async def test_a_machine_joins_and_serves_what_it_was_invited_for(tmp_path: Path, authority: Authority) -> None:
+    place = Place(tmp_path / "s", authority)
+    async with Origin(tmp_path) as origin, place.running():
+        where = f"localhost:{place.stack.tunnel_port}"
+        made = await place.command("token", "create", "--agent", "new", "--host", "n.example", "--server", where)
+        line = tmp_path / "line"
+        line.write_text(made.out)
+        join = [PRODUCT, "agent", "join", "--token-file", line, "--dir", tmp_path / "new"]
+        joined = await asyncio.to_thread(subprocess.run, join, capture_output=True, text=True, timeout=30, check=False)
+        assert joined.returncode == 0, joined.stderr
+        again = await asyncio.to_thread(
+            subprocess.run, [*join[:-1], tmp_path / "other"], capture_output=True, text=True, timeout=30, check=False
+        )
+        assert (again.returncode, "used already" in again.stderr) == (1, True)
+        file = tmp_path / "new" / "agent.yaml"
+        services = f"services: [{{hostname: n.example, protocol: http, backend: '127.0.0.1:{origin.port}'}}]"
+        file.write_text(file.read_text().replace("services: []", services))
+        async with Process("new", [PRODUCT, "agent", "run", "--config", file], log=tmp_path / "new.log"):
+            await eventually(lambda: _is(place.status("n.example"), 200), "the service of the new agent")
+            shown = (await place.command("agent", "show", "new", "--json")).json()
+            assert shown["agent"]["state"] == "connected"
+            (certificate,) = shown["certificates"]
+            assert shown["agent"]["sessions"][0]["serial"] == certificate["serial"]
+            done = await place.command("agent", "revoke", "new", "--serial", certificate["serial"])
+            assert "1 session and 0 streams were cut" in done.out
+            await eventually(lambda: _is(place.status("n.example"), 503), "it is gone")
+        actions = [one["action"] for one in (await place.command("audit", "list", "--json")).json()["records"]]
+        assert actions == ["token.created", "agent.joined", "join.refused", "certificate.revoked"]
+
+
+@as_root
+async def test_another_user_commands_nothing(open_folder: Path, authority: Authority) -> None:
+    place = Place(open_folder / "s", authority)
+    async with place.running():
+        closed = await place.command("grant", "add", "home", "a.example", uid=NOBODY)
+        assert (closed.code, "try it with sudo" in closed.err) == (1, True)
+        # Somebody has opened it: the system's word about who asks still counts.
+        place.socket.parent.chmod(0o711)
+        place.socket.chmod(0o666)
+        for words in (("grant", "add", "home", "a.example"), ("audit", "list"), ("token", "create", "--agent", "home")):
+            refused = await place.command(*words, uid=NOBODY)
+            assert (refused.code, refused.out) == (1, "")
+            assert refused.err == "error: only root and the user that the server runs as may command it\n"
+        assert (await place.command("grant", "list", "--json")).json() == {"grants": []}
+        (record,) = (await place.command("audit", "list", "--json")).json()["records"]
+        assert (record["actor"], record["action"]) == (f"uid {NOBODY}", "command.refused")
+        assert place.stack.server.text().count("command refused") == 1
+
+
+@as_root
+async def test_the_servers_own_user_and_root_command_it(open_folder: Path) -> None:
+    authority = Authority(open_folder / "authority")
+    place = Place(open_folder / "s", authority)
+    authority.server()
+    for path in (open_folder, *open_folder.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    become = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    server = Process("server", [*become, *place.stack.server.argv], log=open_folder / "server.log")
+    async with server:
+        await server.wait_line("server ready")
+        assert (await place.command("grant", "add", "home", "a.example", uid=NOBODY)).code == 0
+        assert (await place.command("grant", "add", "home", "b.example")).code == 0
+        actors = [one["actor"] for one in (await place.command("audit", "list", "--json")).json()["records"]]
+        assert actors == [f"uid {NOBODY}", "uid 0"]
+
+
+async def test_a_server_that_does_not_run(tmp_path: Path, authority: Authority) -> None:
+    place = Place(tmp_path / "s", authority)
+    before = await place.command("grant", "list")
+    async with place.running():
+        assert (await place.command("grant", "list")).out == "no grants\n"
+        place.stack.server.kill()
+        killed = await place.command("grant", "list")
+    for done in (before, killed):
+        assert (done.code, done.out) == (1, "")
+        assert done.err.startswith(f"error: no server runs here: nobody answers at {place.socket}; start it with `")
+        assert done.err.count("\n") == 1
+
+
+async def test_a_killed_server_has_lost_nothing_that_it_acknowledged(tmp_path: Path, authority: Authority) -> None:
+    place = Place(tmp_path / "s", authority)
+    acknowledged: list[str] = []
+
+    async def grant(worker: int) -> None:
+        for number in range(1000):
+            host = f"h{number}.w{worker}.example"
+            done = await place.command("grant", "add", "home", host)
+            if done.code != 0:
+                return
+            acknowledged.append(host)
+
+    async with place.running():
+        workers = [asyncio.ensure_future(grant(worker)) for worker in range(2)]
+        await eventually(lambda: len(acknowledged) >= 4, "some grants", 30)
+        place.stack.server.kill()
+        await asyncio.gather(*workers)
+    async with place.running():
+        found = (await place.command("grant", "list", "--json")).json()["grants"]
+        assert {one["host"] for one in found} >= set(acknowledged)
+        assert len((await place.command("audit", "export")).out.splitlines()) == len(found)
+        assert (await place.command("audit", "verify")).code == 0
+
+
+def test_commands_explain_themselves() -> None:
+    for words in (["token", "create"], ["grant", "add"], ["agent", "revoke"], ["audit", "verify"]):
+        done = subprocess.run([PRODUCT, *words, "--help"], capture_output=True, text=True, check=False)
+        assert done.returncode == 0
+        assert "--socket" in done.stdout

@@ -1,0 +1,44 @@
+"""Grants, from the command line to the running server and back."""
+
+import json
+
+from tests.kits.identities import Office
+from tests.unit.cli.conftest import Ask
+from zerotrust.server.identities import FILE
+
+
+def test_a_grant_for_an_agent_that_is_not_there_yet(ask: Ask, place: Office) -> None:
+    code, out, err = ask("grant", "add", "home", "A.example", "*.lab.example")
+    assert (code, err) == (0, "")
+    assert out == "a.example is granted to home\n*.lab.example is granted to home\n"
+    assert place.admission.grants.may_serve("home", "x.lab.example")
+    assert ask("grant", "add", "home", "a.example")[1] == "a.example is granted to home already\n"
+    assert ask("grant", "remove", "home", "a.example")[1] == "the grant of a.example to home is gone\n"
+    assert not place.admission.grants.is_granted("a.example")
+    code, _, err = ask("grant", "remove", "home", "a.example")
+    assert (code, err.startswith("error: a.example is not granted to home")) == (1, True)
+
+
+def test_what_was_done_before_an_error_stays_and_was_said(ask: Ask, place: Office) -> None:
+    code, out, err = ask("grant", "add", "home", "a.example", "a:1", "b.example")
+    assert (code, out) == (1, "a.example is granted to home\n")
+    assert "has a port" in err
+    assert place.admission.grants.patterns_of("home") == ("a.example",)
+
+
+def test_warnings(ask: Ask, place: Office) -> None:
+    assert "warning: " in ask("grant", "add", "home", "*.co.uk")[2]
+    place.admission.grants.replace(FILE, [("home", "*.co.uk")])
+    code, _, err = ask("grant", "remove", "home", "*.co.uk")
+    assert (code, err) == (0, "warning: it stays granted by the server's file, under grants\n")
+
+
+def test_grants_are_listed(ask: Ask, place: Office) -> None:
+    assert ask("grant", "list")[1] == "no grants\n"
+    ask("grant", "add", "home", "a.example")
+    place.admission.grants.replace(FILE, [("work", "b.example")])
+    out = ask("grant", "list")[1]
+    rows = [line.split()[:3] for line in out.splitlines()[-2:]]
+    assert rows == [["home", "a.example", "database"], ["work", "b.example", "file"]]
+    found = json.loads(ask("grant", "list", "--agent", "work", "--json")[1])
+    assert found == {"grants": [{"agent": "work", "host": "b.example", "source": "file", "created_at": None}]}

@@ -1,0 +1,257 @@
+"""What is decided is kept, and holds at once: with a real database and sessions that the tests make up."""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from tests.kits.identities import HOME, Office, csr, office
+from zerotrust.errors import (
+    AgentRevoked,
+    EnrolmentError,
+    NotFound,
+    StateError,
+    TokenUnknown,
+    TokenUsed,
+    TooManyAttempts,
+)
+from zerotrust.pki.identity import identity
+from zerotrust.server import identities as module
+from zerotrust.server.identities import FILE, Identities
+from zerotrust.server.sessions import Sessions
+from zerotrust.state import audit
+
+pytestmark = pytest.mark.anyio
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Office]:
+    with office(tmp_path) as made:
+        yield made
+
+
+async def joined(place: Office, agent: str = "home", hosts: list[str] | None = None) -> str:
+    """The serial of an agent that has joined."""
+    token = await place.identities.create_token(agent, hosts or [], lifetime=HOUR, actor="uid 0")
+    await place.identities.join(token.secret, csr(), "203.0.113.7")
+    return (await place.identities.agent(agent)).certificates[0].serial
+
+
+def actions(place: Office) -> list[str]:
+    with place.database.transaction() as session:
+        return [record.action for record in audit.records(session)]
+
+
+async def test_who_joins_has_its_grants_at_once_and_after_a_restart(place: Office) -> None:
+    token = await place.identities.create_token("home", ["a.example", "*.lab.example"], lifetime=HOUR, actor="uid 0")
+    assert not place.admission.grants.is_granted("a.example")
+    told = await place.identities.join(token.secret, csr(), "203.0.113.7")
+    assert (told.agent_id, told.patterns) == ("home", ["*.lab.example", "a.example"])
+    assert b"BEGIN CERTIFICATE" in told.chain_pem
+    assert place.live.judged == 1
+    again = place.again()
+    assert not again.admission.grants.is_granted("a.example")
+    await again.identities.load()
+    for admission in (place.admission, again.admission):
+        assert admission.grants.may_serve("home", "a.example")
+        assert admission.grants.may_serve("home", "x.lab.example")
+    assert actions(place) == ["token.created", "agent.joined"]
+
+
+async def test_of_two_that_join_with_one_token_one_does(place: Office) -> None:
+    token = await place.identities.create_token("home", [], lifetime=HOUR, actor="uid 0")
+    attempts = [place.identities.join(token.secret, csr(), f"203.0.113.{n}") for n in range(5)]
+    results = await asyncio.gather(*attempts, return_exceptions=True)
+    assert sum(isinstance(result, TokenUsed) for result in results) == 4
+    assert len((await place.identities.agent("home")).certificates) == 1
+
+
+async def test_strangers_are_slowed_down_and_fill_no_audit(place: Office) -> None:
+    refused = []
+    for _ in range(30):
+        try:
+            await place.identities.join("guessed", csr(), "203.0.113.7")
+        except (TokenUnknown, TooManyAttempts) as error:
+            refused.append(type(error))
+    assert TokenUnknown in refused
+    assert refused[-1] is TooManyAttempts
+    assert actions(place).count("join.refused") == refused.count(TokenUnknown)
+    with pytest.raises(TokenUnknown):
+        await place.identities.join("guessed", csr(), "198.51.100.1")
+
+
+async def test_a_renewal_is_for_who_is_not_revoked(place: Office) -> None:
+    serial = await joined(place)
+    renewed = await place.identities.renew("home", serial, csr())
+    assert renewed.serial != serial
+    assert identity(der(renewed.chain_pem)).agent_id == "home"
+    await place.identities.revoke("home", serial, reason="", actor="uid 0")
+    with pytest.raises(AgentRevoked):
+        await place.identities.renew("home", serial, csr())
+    await place.identities.renew("home", renewed.serial, csr())
+
+
+def der(chain: bytes) -> bytes:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    return x509.load_pem_x509_certificates(chain)[0].public_bytes(Encoding.DER)
+
+
+async def test_without_an_issuer_nobody_joins(place: Office) -> None:
+    token = await place.identities.create_token("home", [], lifetime=HOUR, actor="uid 0")
+    place.identities.use(None)
+    for attempt in (
+        place.identities.create_token("home", [], lifetime=HOUR, actor="uid 0"),
+        place.identities.join(token.secret, csr(), "203.0.113.7"),
+        place.identities.renew("home", "1", csr()),
+    ):
+        with pytest.raises(EnrolmentError, match="ca init"):
+            await attempt
+    with pytest.raises(EnrolmentError):
+        place.identities.root_pem()
+
+
+async def test_a_grant_holds_at_once_and_so_does_its_end(place: Office) -> None:
+    granted = await place.identities.add_grant("home", "A.Example.", actor="uid 0")
+    assert (granted.pattern, granted.added) == ("a.example", True)
+    assert place.admission.grants.may_serve("home", "a.example")
+    assert not (await place.identities.add_grant("home", "a.example", actor="uid 0")).added
+    assert not await place.identities.remove_grant("home", "a.example", actor="uid 0")
+    assert not place.admission.grants.is_granted("a.example")
+    assert place.live.judged == 3
+    with pytest.raises(NotFound):
+        await place.identities.remove_grant("home", "a.example", actor="uid 0")
+    with pytest.raises(EnrolmentError):
+        await place.identities.remove_grant("home", "no host", actor="uid 0")
+    assert actions(place) == ["grant.added", "grant.removed"]
+
+
+async def test_what_the_file_grants_is_shown_and_not_taken_away(place: Office) -> None:
+    place.admission.grants.replace(FILE, [("home", "a.example"), ("work", "b.example")])
+    with pytest.raises(EnrolmentError, match="server's file"):
+        await place.identities.remove_grant("home", "A.example", actor="uid 0")
+    await place.identities.add_grant("home", "a.example", actor="uid 0")
+    await place.identities.add_grant("home", "c.example", actor="uid 0")
+    assert await place.identities.remove_grant("home", "a.example", actor="uid 0")
+    assert place.admission.grants.may_serve("home", "a.example")
+    kept, filed = await place.identities.grants("home")
+    assert ([grant.pattern for grant in kept], filed) == (["c.example"], [("home", "a.example")])
+    assert len((await place.identities.grants(None))[1]) == 2
+    assert place.identities.hosts_granted() == {"home": 2, "work": 1}
+
+
+async def test_who_is_revoked_is_refused_and_cut_off_and_comes_back(place: Office) -> None:
+    serial = await joined(place)
+    place.live.sessions = [HOME]
+    done = await place.identities.revoke("home", None, reason="stolen", actor="uid 0")
+    assert (done.cut.sessions, done.cut.streams, done.revocation.reason) == (1, 4, "stolen")
+    assert place.admission.refusal("home", serial) is not None
+    again = place.again()
+    await again.identities.load()
+    assert again.admission.refusal("home", serial) is not None
+    await place.identities.restore("home", None, reissue=False, actor="uid 0")
+    assert place.admission.refusal("home", serial) is None
+    await place.identities.revoke("home", None, reason="", actor="uid 0")
+    await place.identities.restore("home", None, reissue=True, actor="uid 0")
+    assert place.admission.refusal("home", serial) is not None
+    assert place.admission.refusal("home", "1") is None
+    with pytest.raises(NotFound):
+        await place.identities.restore("home", None, reissue=False, actor="uid 0")
+
+
+async def test_one_certificate_is_revoked_however_its_serial_is_written(place: Office) -> None:
+    place.live.sessions = [HOME]
+    done = await place.identities.revoke("home", "0A:BC", reason="", actor="uid 0")
+    assert place.live.cuts == [("home", "abc")]
+    assert done.cut.sessions == 1
+    assert place.admission.refusal("home", "abc") is not None
+    assert place.admission.refusal("home", "def") is None
+
+
+async def test_who_is_connected_with_a_certificate_made_by_hand_can_be_revoked(place: Office) -> None:
+    with pytest.raises(NotFound):
+        await place.identities.revoke("home", None, reason="", actor="uid 0")
+    assert place.live.cuts == []
+    place.live.sessions = [HOME]
+    assert (await place.identities.revoke("home", None, reason="", actor="uid 0")).cut.streams == 4
+
+
+async def test_what_was_not_kept_changes_nothing(place: Office) -> None:
+    serial = await joined(place, hosts=["a.example"])
+    judged = place.live.judged
+    with place.database.transaction() as session:
+        session.connection().exec_driver_sql(
+            "CREATE TRIGGER no BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'x'); END"
+        )
+    for change in (
+        place.identities.revoke("home", None, reason="", actor="uid 0"),
+        place.identities.add_grant("home", "b.example", actor="uid 0"),
+        place.identities.remove_grant("home", "a.example", actor="uid 0"),
+        place.identities.create_token("home", [], lifetime=HOUR, actor="uid 0"),
+    ):
+        with pytest.raises(StateError):
+            await change
+    assert place.admission.refusal("home", serial) is None
+    assert place.admission.grants.may_serve("home", "a.example")
+    assert not place.admission.grants.is_granted("b.example")
+    assert (place.live.judged, place.live.cuts) == (judged, [])
+
+
+async def test_decisions_hold_in_the_order_in_which_they_were_kept(place: Office) -> None:
+    changes = []
+    for n in range(40):
+        changes.append(place.identities.add_grant("home", f"h{n % 4}.example", actor="uid 0"))
+        if n % 3 == 2:
+            changes.append(place.identities.remove_grant("home", f"h{n % 4}.example", actor="uid 0"))
+    await asyncio.gather(*changes, return_exceptions=True)
+    kept, _ = await place.identities.grants("home")
+    assert {grant.pattern for grant in kept} == set(place.admission.grants.patterns_of("home"))
+
+
+async def test_tokens_are_listed_and_taken_back(place: Office) -> None:
+    made = await place.identities.create_token("home", ["a.example"], lifetime=HOUR, actor="uid 7")
+    cancelled = await place.identities.cancel_token(made.number, actor="uid 7")
+    assert cancelled.cancelled_at == int(place.clock.now.timestamp())
+    assert [token.number for token in await place.identities.tokens()] == [made.number]
+    with pytest.raises(NotFound):
+        await place.identities.cancel_token(made.number, actor="uid 7")
+    with pytest.raises(TokenUnknown):
+        await place.identities.join(made.secret, csr(), "203.0.113.7")
+
+
+async def test_the_audit_in_pages_and_verified_in_steps(place: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "VERIFIED_AT_ONCE", 3)
+    for n in range(7):
+        await place.identities.record("configuration.applied", actor="server", details={"keys": [f"k{n}"]})
+    await place.identities.record("other", actor="uid 0", agent="home")
+    assert [record.number for record in await place.identities.records(None, 2)] == [7, 8]
+    assert [record.number for record in await place.identities.records(2, 2)] == [3, 4]
+    assert [record.number for record in await place.identities.records(None, 9, agent="home")] == [8]
+    assert len(await place.identities.records(0, 9, action="configuration.applied")) == 7
+    whole = await place.identities.verify()
+    assert (whole.records, whole.broken) == (8, None)
+    with place.database.transaction() as session:
+        connection = session.connection()
+        for (name,) in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type='trigger'").fetchall():
+            connection.exec_driver_sql(f"DROP TRIGGER {name}")
+        connection.exec_driver_sql("""UPDATE audit SET details = replace(details, 'k4', 'k5') WHERE number = 5""")
+    broken = await place.identities.verify()
+    assert (broken.records, broken.broken) == (4, 5)
+
+
+async def test_an_empty_audit_is_whole(place: Office) -> None:
+    assert (await place.identities.verify()).records == 0
+
+
+async def test_it_says_where_it_keeps_things(place: Office, tmp_path: Path) -> None:
+    assert place.identities.database == str(tmp_path / "state.db")
+    ours = Identities(place.database, admission=place.admission, sessions=cast("Sessions", place.live), authority=None)
+    assert (await ours.add_grant("home", "a.example", actor="uid 0")).added
+    assert ours.connected() == []
+    assert [agent.id for agent in await ours.agents()] == ["home"]
