@@ -25,7 +25,7 @@ def test_a_bad_file(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
     assert status(["config", "check", "server.yaml"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[:-1] == Path("server.txt").read_text().splitlines()
-    assert lines[-1] == "server.yaml: 7 errors, 1 warning"
+    assert lines[-1] == "server.yaml: 7 errors, 2 warnings"
 
 
 def test_no_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
