@@ -100,7 +100,8 @@ class Agent:
                 )
                 # Two processes that both come back at once would take the host names from each other for ever.
                 await self._pause(SUPERSEDED_PAUSE)
-            if ended is not None:
+            # Who is not let in is connected for a moment each time.
+            if ended not in (None, Code.NOT_ALLOWED):
                 delay = BACK_OFF_FIRST
             # Full jitter: a thousand agents must not come back in step after a restart of their server.
             await self._pause(random.uniform(0, delay))  # noqa: S311

@@ -25,6 +25,7 @@ class TunnelLink(Channel):
 
     Attributes:
         peer_certificate: the other end's, DER; it has been verified. Empty until the connection is made.
+        peer_name: the other end's address and port; for logs.
     """
 
     __slots__ = (
@@ -37,6 +38,7 @@ class TunnelLink(Channel):
         "_timer",
         "closed",
         "peer_certificate",
+        "peer_name",
         "session",
     )
 
@@ -52,6 +54,7 @@ class TunnelLink(Channel):
         self._timer: asyncio.TimerHandle | None = None
         self._ticked_at = 0.0
         self.peer_certificate = b""
+        self.peer_name = ""
         self.closed: asyncio.Future[None] = self._loop.create_future()
         self.session = Session(
             dialer=dialer,
@@ -66,6 +69,8 @@ class TunnelLink(Channel):
         super().connection_made(transport)
         assert self.transport is not None
         self.transport.set_write_buffer_limits(high=WRITE_HIGH, low=WRITE_LOW)
+        host, port, *_ = self.peer() or ("-", "-")
+        self.peer_name = f"{host}:{port}"
         raw = transport.get_extra_info("socket")
         if raw is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)

@@ -6,7 +6,7 @@ import secrets
 import ssl
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 import structlog
@@ -24,6 +24,7 @@ from zerotrust.server.enrol import Enrolment, EnrolmentDesk, Reception
 from zerotrust.server.guard import compile_guard
 from zerotrust.server.registry import Claim, Member, Registry
 from zerotrust.server.sessions import answer, shortened
+from zerotrust.server.toll import Toll
 from zerotrust.tunnel.codes import CAPABILITIES, RENEWAL, Code
 from zerotrust.tunnel.events import StreamSink
 from zerotrust.tunnel.messages import Hello, Register, Registered, Renew, Renewed, Welcome
@@ -33,6 +34,11 @@ from zerotrust.tunnel.stream import Stream
 
 _log = structlog.get_logger("agents")
 
+MAX_SESSIONS: Final = 8
+"""Of one agent, beside the newest, that do not go away: two where it changes from one to the next. Of more, the oldest
+is closed."""
+RENEWAL_EACH: Final = 5.0
+"""Seconds between two requests for a certificate in one session; agents are asked to leave ten."""
 MAX_RETIRED: Final = 16
 """Sessions of one agent that only end what they have begun; of more, the oldest is closed."""
 
@@ -72,6 +78,7 @@ class Terms:
     flusher: Flusher
     tasks: Tasks
     secret: bytes
+    toll: Toll = field(default_factory=Toll)
     renewal: Renewal | None = None
     enrolment: Enrolment | None = None
     offers_http: bool = True
@@ -94,6 +101,8 @@ class AgentSession:
         self._registry = terms.registry
         self._member: Member | None = None
         self._renews = False
+        self._renew_from = 0.0
+        self._resume: asyncio.TimerHandle | None = None
         self.link = TunnelLink(
             terms.flusher, dialer=False, sink=self, options=terms.options, session_id=secrets.token_hex(16)
         )
@@ -118,23 +127,41 @@ class AgentSession:
             agent=who.agent_id,
             session=self.link.session.id[:8],
             generation=self._member.generation,
+            peer=self.link.peer_name,
             software=peer.software,
         )
+        for other in self._registry.older(self._member)[:-MAX_SESSIONS]:
+            other.link.close_session(Code.SUPERSEDED, f"more than {MAX_SESSIONS} sessions of this agent")
 
     def opened(self, stream: Stream, payload: bytes, *, end: bool) -> StreamSink | None:
         self.link.session.reset(stream, Code.NOT_ALLOWED, "agents open no streams")
         return None
 
     def register(self, message: Register) -> None:
-        member = self._member
-        if member is None:
+        if (member := self._member) is None:
             return
+        loop = asyncio.get_running_loop()
+        begun_at = loop.time()
+        self._register(member, message)
+        now = loop.time()
+        if wait := self._terms.toll.pay(member.agent, now - begun_at, now):
+            if self._resume is not None:
+                self._resume.cancel()
+            self.link.pause_reading()
+            self._resume = loop.call_later(wait, self.link.resume_reading)
+
+    def _register(self, member: Member, message: Register) -> None:
         if member.retired:
             self._refuse(member, message, "this session is going away")
             return
         binding = Binding.of(message)
         if not binding.https and not self._terms.offers_http:
             self._refuse(member, message, "it listens on http alone, which this server does not offer: caddy.http_port")
+            return
+        # Policies travel as JSON; what is compiled of them takes twenty times as much.
+        policy_bytes = len(message.encode()) if message.policy is not None else 0
+        if reason := self._registry.too_much(member, message.id, len(message.hosts), policy_bytes):
+            self._refuse(member, message, reason)
             return
         before = self._registry.former(member, message.id)
         try:
@@ -152,6 +179,7 @@ class AgentSession:
             guard,
             binding,
             tuple(message.hosts),
+            policy_bytes,
         )
         answer(member, claim, self._registry.register(member, claim), refused)
 
@@ -170,11 +198,12 @@ class AgentSession:
         """Only agents are told."""
 
     def renew(self, message: Renew) -> None:
-        member, issue = self._member, self._terms.renewal
-        if member is None or issue is None or self._renews:
-            self.link.session.renewed(Renewed(reason="one request at a time"))
+        member, issue, now = self._member, self._terms.renewal, asyncio.get_running_loop().time()
+        if member is None or issue is None or self._renews or now < self._renew_from:
+            self.link.session.renewed(Renewed(reason=f"one request at a time, and in {RENEWAL_EACH:g} s"))
             return
         self._renews = True
+        self._renew_from = now + RENEWAL_EACH
         self._terms.tasks.spawn(self._renew(member, issue, message.csr.encode()), "renewal")
 
     async def _renew(self, member: Member, issue: Renewal, csr: bytes) -> None:
@@ -223,7 +252,7 @@ class AgentSession:
                 reason=reason,
             )
         else:
-            _log.warning("agent refused", reason=reason or code.name)
+            _log.warning("agent refused", peer=self.link.peer_name, reason=reason or code.name)
 
 
 class AgentDoor:

@@ -1,7 +1,8 @@
-"""Guards of agents that are not connected, kept for a while: a reconnect must not forgive anybody's count or login.
+"""What is remembered of agents that are not connected: their host names, and for a while the guards of their services,
+because a reconnect must not forgive anybody's count or login.
 
-They are kept by agent, so that one which comes and goes can push out nobody else's but where all together are too many:
-then those of the agent that has been away longest go first.
+Both are kept by agent, so that one which comes and goes can push out nobody else's, but where all guards together are
+too many: then those of the agent that has been away longest go first.
 """
 
 from collections.abc import Mapping
@@ -13,6 +14,9 @@ KEPT_FOR: Final = 300.0
 """Seconds. An agent that is started again, moved or updated is back sooner."""
 MAX_KEPT: Final = 10_000
 """Guards of all agents together: as many as one session may have services."""
+
+MAX_LOST: Final = 20_000
+"""Host names of one agent: as many as one session may have."""
 
 
 class FormerGuards:
@@ -37,3 +41,36 @@ class FormerGuards:
         """The guard that a service of the agent had."""
         left_at, guards = self._left.get(agent, (0.0, {}))
         return guards.get(service) if now - left_at < KEPT_FOR else None
+
+
+class LostNames:
+    """Host names whose last agent was lost: agent and service that had them. Of each agent the newest `MAX_LOST`."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, tuple[str, str]] = {}
+        self._of_agent: dict[str, dict[str, None]] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._by_name
+
+    def get(self, name: str) -> tuple[str, str]:
+        """Agent and service; both empty where it is nobody's."""
+        return self._by_name.get(name, ("", ""))
+
+    def add(self, name: str, agent: str, service: str) -> None:
+        """The name's last agent was lost."""
+        self.discard(name)
+        names = self._of_agent.setdefault(agent, {})
+        if len(names) >= MAX_LOST:
+            self.discard(next(iter(names)))
+        self._of_agent.setdefault(agent, names)[name] = None
+        self._by_name[name] = (agent, service)
+
+    def discard(self, name: str) -> None:
+        """The name is served again, or was taken back."""
+        agent, _ = self._by_name.pop(name, ("", ""))
+        names = self._of_agent.get(agent)
+        if names is not None:
+            del names[name]
+            if not names:
+                del self._of_agent[agent]

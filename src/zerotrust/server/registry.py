@@ -15,11 +15,15 @@ from typing import Final
 
 from zerotrust.net.tunnel import TunnelLink
 from zerotrust.server.binding import USUAL, Binding
-from zerotrust.server.former import FormerGuards
+from zerotrust.server.former import MAX_LOST, FormerGuards, LostNames
 from zerotrust.server.guard import Guard
 
 MAX_SERVICES: Final = 10_000
 """Of one session: a server's memory is not the agent's to use."""
+MAX_NAMES: Final = MAX_LOST
+"""Of one session: host names of all its services, granted or not."""
+MAX_POLICY_BYTES: Final = 16 * 1024 * 1024
+"""Of all sessions of an agent, as JSON."""
 
 
 @dataclass(slots=True, eq=False)
@@ -42,6 +46,9 @@ class Member:
     peer: str = ""
     software: str = ""
     services: dict[str, "Claim"] = field(default_factory=dict)
+    names: int = 0
+    """How many host names its services want; `policy_bytes` is the sum of theirs."""
+    policy_bytes: int = 0
     retired: bool = False
     """It gets no more requests; those that it has go on."""
 
@@ -52,6 +59,7 @@ class Claim:
 
     Attributes:
         hosts: the host names that it may serve, of those that it wants to.
+        policy_bytes: what its policy takes as JSON.
     """
 
     member: Member
@@ -63,6 +71,7 @@ class Claim:
     """None where every request passes."""
     binding: Binding = USUAL
     wanted: tuple[str, ...] = ()
+    policy_bytes: int = 0
 
     def with_hosts(self, hosts: tuple[str, ...]) -> "Claim":
         """The same service with other host names."""
@@ -80,7 +89,7 @@ class Registry:
         self._clock = clock
         self._former = FormerGuards()
         self._claims: dict[str, list[Claim]] = {}
-        self._lost: dict[str, tuple[str, str]] = {}
+        self._lost = LostNames()
         self._members: dict[str, list[Member]] = {}
         self._generation = 0
 
@@ -97,8 +106,12 @@ class Registry:
         Raises:
             KeyError: nobody ever served it, or it was taken back.
         """
-        claims = self._claims[host]
-        return claims[0] if claims else None
+        claims = self._claims.get(host)
+        if claims is not None:
+            return claims[0]
+        if host not in self._lost:
+            raise KeyError(host)
+        return None
 
     def offers_https(self, host: str) -> bool:
         """The host name is served now, and not over http alone."""
@@ -110,15 +123,14 @@ class Registry:
         claims = self._claims.get(host)
         if claims:
             return claims[0].guard
-        agent, service = self._lost.get(host, ("", ""))
+        agent, service = self._lost.get(host)
         return self._former.get(agent, service, self._clock())
 
     def register(self, member: Member, claim: Claim) -> dict[str, str]:
         """Add or replace a service; the host names for which the agent only stands by, with the reason."""
-        if claim.service not in member.services and len(member.services) >= MAX_SERVICES:
-            return dict.fromkeys(claim.hosts, f"more than {MAX_SERVICES} services")
         before = member.services.get(claim.service)
         member.services[claim.service] = claim
+        _count(member, claim, before)
         waiting = {}
         for host in claim.hosts:
             holder = self._claim(host, claim, before)
@@ -128,6 +140,19 @@ class Registry:
             for host in set(before.hosts) - set(claim.hosts):
                 self._release(host, before, remember=False)
         return waiting
+
+    def too_much(self, member: Member, service: str, names: int, policy_bytes: int) -> str | None:
+        """Why a session may not have this service as well, or in place of the one that it has; None where it may."""
+        before = member.services.get(service)
+        if before is None and len(member.services) >= MAX_SERVICES:
+            return f"more than {MAX_SERVICES} services"
+        if member.names + names - (len(before.wanted) if before is not None else 0) > MAX_NAMES:
+            return f"more than {MAX_NAMES} host names in one session"
+        if policy_bytes:
+            held = sum(other.policy_bytes for other in self._members.get(member.agent, ()))
+            if held + policy_bytes - (before.policy_bytes if before is not None else 0) > MAX_POLICY_BYTES:
+                return f"more than {MAX_POLICY_BYTES} bytes of policies in all sessions of this agent"
+        return None
 
     def former(self, member: Member, service: str) -> Guard | None:
         """What the guard of this service takes the place of: in this session, an older one, or one that is over."""
@@ -141,6 +166,7 @@ class Registry:
         claim = member.services.pop(service, None)
         if claim is None:
             return False
+        _count(member, None, claim)
         for host in claim.hosts:
             self._release(host, claim, remember=False)
         return True
@@ -194,6 +220,7 @@ class Registry:
 
         The first is the holder. Claims of one agent stand together, those of its newest session first.
         """
+        self._lost.discard(host)
         claims = self._claims.setdefault(host, [])
         if before in claims:
             claims[claims.index(before)] = claim
@@ -216,11 +243,16 @@ class Registry:
         claims.remove(claim)
         if claims:
             return
+        del self._claims[host]
         if remember:
-            self._lost[host] = (claim.member.agent, claim.service)
+            self._lost.add(host, claim.member.agent, claim.service)
         else:
-            self._lost.pop(host, None)
-            del self._claims[host]
+            self._lost.discard(host)
+
+
+def _count(member: Member, claim: Claim | None, before: Claim | None) -> None:
+    member.names += len(claim.wanted if claim else ()) - len(before.wanted if before else ())
+    member.policy_bytes += (claim.policy_bytes if claim else 0) - (before.policy_bytes if before else 0)
 
 
 def _owner(holder: Claim, claim: Claim) -> str:

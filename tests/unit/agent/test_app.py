@@ -16,6 +16,7 @@ from zerotrust.errors import PkiError, SetupError
 from zerotrust.model.agent import AgentConfig
 from zerotrust.model.logging import Logging
 from zerotrust.pki.files import create_authority, issue_agent
+from zerotrust.server.admission import Nobody
 from zerotrust.server.registry import Registry
 from zerotrust.telemetry import logs
 from zerotrust.tunnel.session import Session
@@ -305,6 +306,28 @@ async def test_who_was_superseded_stays_away(scene: Scene) -> None:
         for _ in range(10):
             await asyncio.sleep(0.1)
             assert scene.sessions() == [newest]
+
+
+class Everybody:
+    """All are revoked; counts how often that is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def refuses(self, agent: str, serial: str) -> bool:
+        self.asked += 1
+        return True
+
+
+async def test_who_is_not_let_in_asks_less_and_less(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "BACK_OFF_FIRST", 0.001)
+    scene.server.server._admission.revoked = everybody = Everybody()
+    scene.server.server._sessions.cut("home", None, "revoked")
+    await eventually(lambda: everybody.asked > 2, "it comes again")
+    await asyncio.sleep(1)
+    assert everybody.asked < 30
+    scene.server.server._admission.revoked = Nobody()
+    await eventually(scene.sessions, "it is let in again", 10)
 
 
 # What is counted

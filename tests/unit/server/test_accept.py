@@ -5,15 +5,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
+from unittest.mock import Mock, call
 
 import pytest
 from structlog.testing import capture_logs
 
 from tests.kits.tunnel import message
+from tests.kits.waiting import eventually
 from tests.unit.handlers.asking import SECRET
 from zerotrust.errors import PkiError
 from zerotrust.net.flush import Flusher
 from zerotrust.net.tasks import Tasks
+from zerotrust.server import accept, registry, toll
 from zerotrust.server.accept import MAX_RETIRED, AgentSession, Renewal, Terms
 from zerotrust.server.admission import Admission
 from zerotrust.server.registry import Claim, Registry
@@ -236,7 +239,7 @@ async def test_a_renewal_reaches_all_sessions_of_its_agent() -> None:
     await asyncio.sleep(0)
     assert issuing.asked == [("home", "2a", b"csr")]
     asks(agent)
-    assert told(agent) == [Renewed(reason="one request at a time")]
+    assert told(agent) == [Renewed(reason="one request at a time, and in 5 s")]
     issuing.may.set()
     await asyncio.gather(*tasks._running)
     assert told(agent) == [Renewed(chain="-----BEGIN")]
@@ -246,7 +249,8 @@ async def test_a_renewal_reaches_all_sessions_of_its_agent() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_renewal_that_is_refused_says_why() -> None:
+async def test_a_renewal_that_is_refused_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accept, "RENEWAL_EACH", 0.0)
     tasks, issuing = Tasks(), Issuing("the agent was revoked " + "x" * 200)
     agent = Agent(Registry(), renewal=issuing, tasks=tasks)
     issuing.may.set()
@@ -257,6 +261,52 @@ async def test_a_renewal_that_is_refused_says_why() -> None:
         assert answer.chain == ""
         assert answer.reason.startswith("the agent was revoked")
         assert len(answer.reason) == 128
+
+
+@pytest.mark.anyio
+async def test_who_asks_again_and_again_is_told_so_and_nobody_else() -> None:
+    tasks, issuing = Tasks(), Issuing("no")
+    agent = Agent(Registry(), renewal=issuing, tasks=tasks)
+    issuing.may.set()
+    with capture_logs() as logs:
+        for _ in range(50):
+            asks(agent)
+            await asyncio.gather(*tasks._running)
+    assert len(told(agent)) == 50
+    assert len(issuing.asked) == len(logs) == 1
+
+
+@pytest.mark.anyio
+async def test_who_keeps_the_loop_busy_is_not_read_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toll, "MOST", 0.1)
+    agent, transport = Agent(Registry()), Mock()
+    reading = transport.method_calls
+    agent.link.transport = transport
+    agent.link.congested = True  # what it says is read from its session, not written
+    agent.register(LIMIT)
+    assert not reading
+    now = asyncio.get_running_loop().time()
+    agent.session._terms.toll.pay("home", 2 * toll.BURST, now)
+    agent.register(LIMIT)
+    agent.register(LIMIT)
+    assert reading == [call.pause_reading()] * 2
+    await eventually(lambda: reading[2:] == [call.resume_reading()], "it is read again, once")
+
+
+@pytest.mark.anyio
+async def test_a_service_that_is_too_much_is_refused_before_anything_is_compiled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    agent = Agent(Registry())
+    monkeypatch.setattr(registry, "MAX_POLICY_BYTES", 300)
+    assert agent.register(LIMIT).accepted == ["app.example"]
+    (reason,) = agent.register({**BROKEN, "xxx": "x" * 300}).refused.values()
+    assert "bytes of policies" in reason
+    with pytest.raises(KeyError):
+        agent.session._registry.lookup("app.example")
+    monkeypatch.setattr(registry, "MAX_NAMES", 2)
+    assert agent.register(None, hosts=("a.example", "b.example")).accepted
+    assert agent.register(None, hosts=("a.example", "b.example", "c.example")).refused
 
 
 @pytest.mark.anyio

@@ -2,7 +2,12 @@
 
 from typing import cast
 
-from zerotrust.server.former import KEPT_FOR, MAX_KEPT, FormerGuards
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zerotrust.server import former as module
+from zerotrust.server.former import KEPT_FOR, MAX_KEPT, FormerGuards, LostNames
 from zerotrust.server.guard import Guard
 
 GUARD, OTHER = cast("Guard", object()), cast("Guard", object())
@@ -40,3 +45,23 @@ def test_where_there_are_too_many_those_of_the_agent_that_is_away_longest_go() -
     former.keep("big", {str(number): GUARD for number in range(MAX_KEPT - 1)}, 2.0)
     assert [former.get(name, "web", 3.0) for name in ("first", "second")] == [None, GUARD]
     assert former.get("big", "0", 3.0) is GUARD
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from(["home", "office", ""])), max_size=40))
+def test_names_are_bounded_for_each_agent(steps: list[tuple[str, str]]) -> None:
+    names, expected = LostNames(), dict[str, str]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "MAX_LOST", 2)
+        for name, agent in steps:
+            expected.pop(name, None)
+            if not agent:
+                names.discard(name)
+                continue
+            names.add(name, agent, "web")
+            expected[name] = agent
+            mine = [other for other, whose in expected.items() if whose == agent]
+            for other in mine[:-2]:
+                del expected[other]
+    assert {name: names.get(name) for name in "abcdef" if name in names} == {
+        name: (agent, "web") for name, agent in expected.items()
+    }

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from zerotrust.net.tunnel import TunnelLink
+from zerotrust.server import former
 from zerotrust.server.binding import Binding
 from zerotrust.server.former import KEPT_FOR
 from zerotrust.server.guard import Guard, compile_guard
-from zerotrust.server.registry import MAX_SERVICES, Claim, Member, Registry
+from zerotrust.server.registry import MAX_NAMES, MAX_POLICY_BYTES, MAX_SERVICES, Claim, Member, Registry
 
 PHASES = (
     Phase.explicit,
@@ -24,6 +25,10 @@ LINK = cast("TunnelLink", None)
 
 def claim(member: Member, *hosts: str, service: str = "web", guard: Guard | None = None) -> Claim:
     return Claim(member, service, service.encode(), hosts, True, guard)
+
+
+def wanting(member: Member, *hosts: str, service: str = "web", policy_bytes: int = 0) -> Claim:
+    return Claim(member, service, service.encode(), hosts, True, wanted=hosts, policy_bytes=policy_bytes)
 
 
 def new_guard() -> Guard:
@@ -154,15 +159,48 @@ def test_two_services_of_one_agent_do_not_share_a_host() -> None:
     assert registry.lookup("a.example") is first
 
 
-def test_the_number_of_services_is_bounded() -> None:
+def test_what_one_session_may_have_is_bounded() -> None:
     registry = Registry()
     member = registry.join("home", LINK)
     for number in range(MAX_SERVICES):
-        assert not registry.register(member, claim(member, f"h{number}.example", service=str(number)))
-    refused = registry.register(member, claim(member, "more.example", service="more"))
-    assert "more.example" in refused
+        assert registry.too_much(member, str(number), 1, 0) is None
+        registry.register(member, wanting(member, f"{number}.example", service=str(number)))
+    assert registry.too_much(member, "one more", 1, 0) == f"more than {MAX_SERVICES} services"
+    assert registry.too_much(member, "7", 1, 0) is None
+    assert registry.too_much(member, "7", MAX_NAMES - MAX_SERVICES + 1, 0) is None
+    assert registry.too_much(member, "7", MAX_NAMES - MAX_SERVICES + 2, 0)
+    registry.unregister(member, "8")
+    assert registry.too_much(member, "7", MAX_NAMES - MAX_SERVICES + 2, 0) is None
+
+
+def test_policies_are_counted_over_all_sessions_of_an_agent() -> None:
+    registry = Registry()
+    old, new, other = registry.join("home", LINK), registry.join("home", LINK), registry.join("office", LINK)
+    registry.register(old, wanting(old, "a.example", policy_bytes=MAX_POLICY_BYTES - 10))
+    assert registry.too_much(new, "web", 1, 10) is None
+    assert registry.too_much(new, "web", 1, 11)
+    assert registry.too_much(new, "web", 1, 0) is None
+    assert registry.too_much(old, "web", 1, MAX_POLICY_BYTES) is None, "it takes the place of its own"
+    assert registry.too_much(other, "web", 1, MAX_POLICY_BYTES) is None
+    registry.leave(old)
+    assert registry.too_much(new, "web", 1, MAX_POLICY_BYTES) is None
+
+
+def test_an_agent_that_comes_and_goes_with_other_names_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(former, "MAX_LOST", 3)
+    registry = Registry()
+    bystander = registry.join("office", LINK)
+    registry.register(bystander, claim(bystander, "office.example"))
+    registry.leave(bystander)
+    for number in range(10):
+        member = registry.join("home", LINK)
+        registry.register(member, claim(member, f"{number}.example"))
+        registry.leave(member)
+    assert [registry.lookup(f"{number}.example") for number in (7, 8, 9)] == [None] * 3
+    assert registry.lookup("office.example") is None
     with pytest.raises(KeyError):
-        registry.lookup("more.example")
+        registry.lookup("6.example")
+    assert not registry._claims
 
 
 def test_what_a_guard_takes_the_place_of() -> None:
