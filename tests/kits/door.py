@@ -11,13 +11,16 @@ from pathlib import Path
 from cryptography import x509
 
 from tests.kits.ports import free_port
-from zerotrust.errors import TokenUnknown, TokenUsed
+from zerotrust.errors import CertificateRefused, TokenUnknown, TokenUsed
 from zerotrust.net.flush import Flusher
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tls import tunnel_server
 from zerotrust.pki import files, profile
+from zerotrust.pki.identity import agent_id_of
 from zerotrust.pki.issuer import ServerNames
 from zerotrust.pki.join_line import JoinLine, fingerprint
+from zerotrust.pki.lineage import is_ours
+from zerotrust.pki.proof import proves
 from zerotrust.server.accept import AgentDoor, Terms
 from zerotrust.server.admission import Admission
 from zerotrust.server.registry import Registry
@@ -58,6 +61,19 @@ class OneToken:
         life, now = datetime.timedelta(days=7), datetime.datetime.now(datetime.UTC)
         issued = self.issuer.issue_agent(self.agent_id, csr_pem, life, now)
         self.used = True
+        return Joined(agent_id=self.agent_id, chain_pem=issued.chain_pem, patterns=self.hosts)
+
+    async def come_back(self, chain_pem: bytes, csr_pem: bytes, proof: bytes, peer: str) -> Joined:
+        """Whose certificate is of our authority, and who has its key."""
+        chain = x509.load_pem_x509_certificates(chain_pem)
+        self.asked.append((agent_id_of(chain[0]), peer))
+        if self.failure is not None:
+            raise self.failure
+        root = x509.load_pem_x509_certificate(self.root)
+        if not is_ours(chain, self.issuer, root) or not proves(chain[0].public_key(), csr_pem, proof):
+            raise CertificateRefused("the key of the certificate did not sign this")
+        life, now = datetime.timedelta(days=7), datetime.datetime.now(datetime.UTC)
+        issued = self.issuer.issue_agent(self.agent_id, csr_pem, life, now)
         return Joined(agent_id=self.agent_id, chain_pem=issued.chain_pem, patterns=self.hosts)
 
 

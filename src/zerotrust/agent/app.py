@@ -17,12 +17,13 @@ import structlog
 from zerotrust import __version__
 from zerotrust.agent.dispatch import Dispatch
 from zerotrust.agent.renewal import Outcome, Renewal
+from zerotrust.agent.returning import come_back
 from zerotrust.agent.services import Plan, Services
 from zerotrust.agent.target import Target
 from zerotrust.config.diff import Changes
 from zerotrust.config.load import Loaded
 from zerotrust.config.reload import Read, Reloader
-from zerotrust.errors import SetupError
+from zerotrust.errors import SetupError, ZeroTrustError
 from zerotrust.model.agent import AgentConfig
 from zerotrust.model.authentication import KeySource
 from zerotrust.net.channel import describe
@@ -151,6 +152,8 @@ class Agent:
 
     async def _session(self) -> Code | None:
         """From dial to end, also of the sessions that take over; why the last ended, None where it was none."""
+        if self._renewal.ended(time.time()):
+            await self._come_back()
         target, dispatch = self._target, self._dispatch()
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
@@ -228,6 +231,18 @@ class Agent:
             renewed=self._renewed,
             takes_over=takes_over,
         )
+
+    async def _come_back(self) -> None:
+        """Get a certificate in place of the one that has ended; dialling without one tells the server's log."""
+        now = time.time()
+        if not self._renewal.due(now):
+            return
+        try:
+            answer = await come_back(self._config.server, self._renewal.ask(now))
+        except ZeroTrustError as error:
+            _log.warning("the certificate has ended, and there is no other", reason=str(error))
+        else:
+            self._renewed(answer)
 
     def _ask_for_renewal(self) -> None:
         current = self._current

@@ -48,6 +48,10 @@ class Renewal:
         """It is time to ask."""
         return now >= self._next
 
+    def ended(self, now: float) -> bool:
+        """The certificate is no longer good: TLS would refuse it."""
+        return now >= self._ends
+
     def ask(self, now: float) -> Renew:
         """The request, with a new key."""
         self._asked = create()

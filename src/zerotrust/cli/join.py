@@ -29,7 +29,7 @@ def join(
     if print_unit:
         typer.echo(systemd.unit(Path(sys.executable)), nl=False)
         return
-    from zerotrust.agent.join import clocks
+    from zerotrust.agent.asking import clocks
     from zerotrust.agent.join import join as ask
     from zerotrust.agent.starter import Starter
     from zerotrust.pki.join_line import parse

@@ -285,9 +285,13 @@ class AgentDoor:
         enrolment: Enrolment | None = None,
     ) -> None:
         """Go by these with agents that connect from now on."""
-        self._listener.use(context)
+        self.use_context(context)
         self._desk.use(enrolment)
         self._terms = replace(self._terms, offers_http=offers_http, renewal=renewal, enrolment=enrolment)
+
+    def use_context(self, context: ssl.SSLContext) -> None:
+        """Show another certificate to agents that connect from now on."""
+        self._listener.use(context)
 
     async def close(self) -> None:
         """End all sessions."""

@@ -6,6 +6,7 @@ the old ones, the log, Caddy. Then the old listeners close; connections that the
 """
 
 import asyncio
+import datetime
 import secrets
 import ssl
 from collections.abc import Awaitable, Callable
@@ -40,6 +41,7 @@ from zerotrust.server.invitations import Invitations
 from zerotrust.server.permission import Permission
 from zerotrust.server.registry import Registry
 from zerotrust.server.sessions import Sessions
+from zerotrust.server.upkeep import TICK, Upkeep
 from zerotrust.server.verifications import Verifications
 from zerotrust.state.database import Database
 from zerotrust.telemetry import logs
@@ -127,6 +129,8 @@ class Server:
             "admin.socket": partial(_listen_plain, self._admin, "admin.socket"),
         }
         self._listening: dict[str, Listening] = {}
+        self._upkeep = Upkeep(self._sessions, renewed=self._use_certificates)
+        tasks.spawn(self._keep_up(), "upkeep of certificates")
 
     async def start(self) -> None:
         """Listen everywhere, and have the edge serve.
@@ -187,6 +191,14 @@ class Server:
             listener.close()
         await self._door.close()
         self._database.close()
+
+    async def _keep_up(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            self._upkeep.tick(datetime.datetime.now(datetime.UTC), self._config, self._identities.authority)
+
+    def _use_certificates(self) -> None:
+        self._door.use_context(_context(self._config, self._identities.authority))
 
     async def _authority(self, config: ServerConfig, changes: Changes) -> Authority | None:
         """Raises PkiError. In a thread, because opening a key with a passphrase takes its time."""

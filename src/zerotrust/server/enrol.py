@@ -1,6 +1,7 @@
 """How an agent gets its first certificate: HTTP/1.1 on the tunnel's port, for who has none (tunnel-v1.md, section 11).
 
     GET  /.well-known/0trust/authority   the root's certificate, PEM
+    POST /.well-known/0trust/return      {"certificate", "csr", "proof"} -> {"agent", "certificate"}
     POST /.well-known/0trust/join        {"token", "csr"} -> {"agent", "certificate", "authority", "hosts"}
 
 Whoever connects without a certificate ends here or nowhere: a session is only ever made for one with a certificate.
@@ -8,6 +9,7 @@ Strangers can be many, so everything here is bounded: connections, their time, a
 """
 
 import asyncio
+import base64
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol, cast
 
@@ -24,6 +26,7 @@ from zerotrust.pki.request import MAX_BYTES
 
 AUTHORITY: Final = "/.well-known/0trust/authority"
 JOIN: Final = "/.well-known/0trust/join"
+RETURN: Final = "/.well-known/0trust/return"
 PEM: Final = "application/x-pem-file"
 MAX_CONNECTIONS: Final = 64
 """At the same time, of all who have no certificate."""
@@ -32,6 +35,8 @@ MAX_OF_NETWORK: Final = 8
 LIFE: Final = 15.0
 """Seconds. A connection lasts so long at least and twice that at most: joining takes one."""
 MAX_TOKEN: Final = 512
+MAX_CHAIN: Final = 32768
+MAX_PROOF: Final = 2048
 
 _log = structlog.get_logger("enrolment")
 
@@ -72,6 +77,18 @@ class Enrolment(Protocol):
             EnrolmentRefused: and why, in words for the asker.
         """
 
+    async def come_back(self, chain_pem: bytes, csr_pem: bytes, proof: bytes, peer: str) -> Joined:
+        """Give an agent a new certificate for one that has ended; committed when it returns.
+
+        Args:
+            chain_pem: the certificate that has ended, and those between it and the root.
+            proof: made by its key (pki.proof).
+            peer: the asker's IP address.
+
+        Raises:
+            EnrolmentRefused: and why, in words for the asker.
+        """
+
 
 class EnrolmentDesk:
     """Serves those without a certificate; nobody where there is no enrolment."""
@@ -79,7 +96,8 @@ class EnrolmentDesk:
     def __init__(self, enrolment: Enrolment | None, *, flusher: Flusher, tasks: Tasks) -> None:
         self._enrolment = enrolment
         self._flusher = flusher
-        self._api = JsonApi({("GET", AUTHORITY): self._authority, ("POST", JOIN): self._join}, tasks)
+        endpoints = {("GET", AUTHORITY): self._authority, ("POST", JOIN): self._join, ("POST", RETURN): self._return}
+        self._api = JsonApi(endpoints, tasks)
         self._open: set[HttpServerConnection] = set()
         tasks.spawn(self._sweep(), "sweep enrolments")
 
@@ -128,6 +146,23 @@ class EnrolmentDesk:
                 "hosts": list(joined.patterns),
             }
         )
+
+    async def _return(self, call: Call) -> Reply:
+        chain, csr = _text(call, "certificate", MAX_CHAIN), _text(call, "csr", MAX_BYTES)
+        try:
+            proof = base64.b64decode(_text(call, "proof", MAX_PROOF), validate=True)
+        except ValueError:
+            raise CallError('"proof" is not base64') from None
+        try:
+            back = await self._decider().come_back(chain.encode("ascii"), csr.encode("ascii"), proof, call.peer)
+        except EnrolmentRefused as error:
+            _log.warning("return refused", peer=call.peer, reason=str(error))
+            raise
+        except ZeroTrustError as error:
+            _log.error("no agent can come back", peer=call.peer, reason=str(error))
+            raise CallError("the server cannot issue certificates at the moment; its log says why", 503) from error
+        _log.info("agent came back", agent=back.agent_id, peer=call.peer)
+        return Reply({"agent": back.agent_id, "certificate": back.chain_pem.decode("ascii")})
 
     def _decider(self) -> Enrolment:
         if self._enrolment is None:

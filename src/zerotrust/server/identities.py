@@ -14,15 +14,19 @@ from functools import partial
 from typing import TypeVar
 
 import structlog
+from cryptography import x509
 from sqlalchemy.orm import Session
 
-from zerotrust.enrolment import granting, joining, listing, revoking, tokens
+from zerotrust.enrolment import granting, joining, listing, returning, revoking, tokens
 from zerotrust.enrolment.attempts import Attempts
 from zerotrust.enrolment.granting import Granted
 from zerotrust.enrolment.joining import Joined
 from zerotrust.enrolment.listing import AgentDetails, AgentSummary
 from zerotrust.enrolment.tokens import NewToken
-from zerotrust.errors import EnrolmentError, NotFound, StateError
+from zerotrust.errors import CertificateRefused, EnrolmentError, NotFound, PkiError, StateError
+from zerotrust.pki.identity import agent_id_of
+from zerotrust.pki.lineage import is_ours
+from zerotrust.pki.proof import proves
 from zerotrust.route.grants import parse_pattern
 from zerotrust.server.admission import Admission
 from zerotrust.server.authority import Authority
@@ -37,6 +41,9 @@ FILE = "file"
 """Where grants come from, in the table of all grants."""
 VERIFIED_AT_ONCE = 2000
 """Records of the audit in one transaction: no revocation has to wait longer than that takes."""
+
+LONGEST_CHAIN = 4
+"""Certificates of a chain whose signatures we are willing to check for a stranger."""
 
 T = TypeVar("T")
 
@@ -162,6 +169,28 @@ class Identities:
                 serial=serial,
                 csr_pem=csr_pem,
                 lifetime=authority.agent_lifetime,
+                now=now,
+            )
+        )
+
+    async def come_back(self, chain_pem: bytes, csr_pem: bytes, proof: bytes, peer: str) -> Joined:
+        """A new certificate for an agent whose old one has ended (server.enrol.Enrolment).
+
+        Raises:
+            EnrolmentRefused: and why, in words for the asker.
+            PkiError, StateError: a fault of ours.
+        """
+        authority, now = self._issuing(), self._clock()
+        self._attempts.admit(peer, time.monotonic())
+        certificate = _shown(chain_pem, csr_pem, proof, authority)
+        return await self._database.run(
+            lambda session: returning.come_back(
+                session,
+                authority.issuer,
+                certificate=certificate,
+                csr_pem=csr_pem,
+                lifetime=authority.agent_lifetime,
+                client=peer,
                 now=now,
             )
         )
@@ -363,3 +392,22 @@ class Identities:
 
     def _seconds(self) -> int:
         return int(self._clock().timestamp())
+
+
+def _shown(chain_pem: bytes, csr_pem: bytes, proof: bytes, authority: Authority) -> x509.Certificate:
+    """The certificate of an agent that has shown that it has its key.
+
+    Raises:
+        CertificateRefused: it is not of our authority, names no agent, or its key did not sign this.
+    """
+    try:
+        chain = x509.load_pem_x509_certificates(chain_pem)
+        roots = x509.load_pem_x509_certificates(authority.root_pem)
+        agent_id_of(chain[0])
+    except (ValueError, x509.InvalidVersion, PkiError):
+        raise CertificateRefused("this is not the certificate of an agent") from None
+    if len(chain) > LONGEST_CHAIN or not any(is_ours(chain, authority.issuer, root) for root in roots):
+        raise CertificateRefused("this certificate was not issued here; ask for a token and join")
+    if not proves(chain[0].public_key(), csr_pem, proof):
+        raise CertificateRefused("the key of the certificate did not sign this")
+    return chain[0]

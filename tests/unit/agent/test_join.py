@@ -15,6 +15,7 @@ from cryptography import x509
 from tests.kits.authorities import Foreign, now
 from tests.kits.door import TOKEN, open_door
 from tests.kits.ports import closed_port, free_port
+from zerotrust.agent import asking
 from zerotrust.agent import join as joining
 from zerotrust.agent.join import Joined, join
 from zerotrust.errors import JoinError, PkiError
@@ -163,12 +164,12 @@ async def test_the_servers_certificate_and_the_time(tmp_path: Path, what: str) -
 
 async def test_clocks_that_differ_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with open_door(tmp_path) as door:
-        monkeypatch.setattr(joining, "SKEW", datetime.timedelta(days=-1))
+        monkeypatch.setattr(asking, "SKEW", datetime.timedelta(days=-1))
         found = await joined(door.line)
     assert found.skew is not None
     minute = datetime.timedelta(minutes=1)
-    assert joining.clocks(5 * minute) == "this machine's clock is 0:05:00 behind the server's; set it"
-    assert joining.clocks(-7 * minute) == "this machine's clock is 0:07:00 ahead of the server's; set it"
+    assert asking.clocks(5 * minute) == "this machine's clock is 0:05:00 behind the server's; set it"
+    assert asking.clocks(-7 * minute) == "this machine's clock is 0:07:00 ahead of the server's; set it"
 
 
 async def test_nobody_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +177,7 @@ async def test_nobody_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"cannot reach {line.server}: connection refused; is the address right" in await refused(line)
     said = await refused(replace(line, server="does-not-exist.invalid:8443"))
     assert "cannot reach does-not-exist.invalid:8443: " in said
-    monkeypatch.setattr(joining, "STEP", 0.2)
+    monkeypatch.setattr(asking, "STEP", 0.2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()

@@ -8,9 +8,11 @@ from typing import cast
 
 import pytest
 
+from tests.kits.authorities import Foreign
 from tests.kits.identities import HOME, Office, csr, office
 from zerotrust.errors import (
     AgentRevoked,
+    CertificateRefused,
     EnrolmentError,
     NotFound,
     StateError,
@@ -18,7 +20,9 @@ from zerotrust.errors import (
     TokenUsed,
     TooManyAttempts,
 )
+from zerotrust.pki import keys, request
 from zerotrust.pki.identity import identity
+from zerotrust.pki.proof import prove
 from zerotrust.server import identities as module
 from zerotrust.server.identities import FILE, Identities
 from zerotrust.server.sessions import Sessions
@@ -255,3 +259,36 @@ async def test_it_says_where_it_keeps_things(place: Office, tmp_path: Path) -> N
     assert (await ours.add_grant("home", "a.example", actor="uid 0")).added
     assert ours.connected() == []
     assert [agent.id for agent in await ours.agents()] == ["home"]
+
+
+async def shown(place: Office, csr_pem: bytes, *, signs: keys.Key | None = None) -> tuple[bytes, bytes]:
+    """The chain of an agent that has joined, and a proof for a request."""
+    made = request.create()
+    token = await place.identities.create_token("home", [], lifetime=HOUR, actor="uid 0")
+    joined_now = await place.identities.join(token.secret, made.pem, "203.0.113.7")
+    return joined_now.chain_pem, prove(signs or made.key, csr_pem)
+
+
+async def test_an_ended_certificate_and_its_key_are_worth_a_new_one(place: Office) -> None:
+    asked = csr()
+    chain, proof = await shown(place, asked)
+    place.clock.forward(days=20)
+    back = await place.identities.come_back(chain, asked, proof, "203.0.113.7")
+    assert back.agent_id == "home"
+    assert actions(place)[-1] == "certificate.renewed"
+
+
+async def test_a_chain_without_its_key_is_worth_nothing(place: Office) -> None:
+    asked = csr()
+    chain, proof = await shown(place, asked, signs=keys.generate())
+    with pytest.raises(CertificateRefused, match="did not sign this"):
+        await place.identities.come_back(chain, asked, proof, "203.0.113.7")
+    chain, proof = await shown(place, asked)
+    with pytest.raises(CertificateRefused, match="did not sign this"):
+        await place.identities.come_back(chain, csr(), proof, "203.0.113.7")
+    foreign = Foreign.root().issue("home")
+    with pytest.raises(CertificateRefused, match="not issued here"):
+        await place.identities.come_back(foreign.pem, asked, prove(foreign.key, asked), "203.0.113.7")
+    for nonsense in (b"", b"-----BEGIN CERTIFICATE-----", chain * 5):
+        with pytest.raises(CertificateRefused):
+            await place.identities.come_back(nonsense, asked, proof, "203.0.113.8")

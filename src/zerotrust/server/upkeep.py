@@ -1,0 +1,87 @@
+"""What time does to certificates: a session ends with its agent's, and the server's own is renewed before it ends."""
+
+import datetime
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import structlog
+from cryptography import x509
+
+from zerotrust.errors import PkiError
+from zerotrust.model.server import ServerConfig
+from zerotrust.pki.lineage import anchor
+from zerotrust.server.authority import Authority
+from zerotrust.server.certificate import OwnCertificate
+from zerotrust.server.sessions import Sessions
+
+_log = structlog.get_logger("certificates")
+
+TICK: Final = 1.0
+"""Seconds between two looks at the sessions."""
+LOOK_MOST: Final = 60.0
+"""Seconds, at most, between two looks at our own certificate."""
+WARN: Final = datetime.timedelta(days=30)
+"""So long before the issuing certificate ends, its owner is told, once a day."""
+
+
+class Upkeep:
+    """Looks at the clock.
+
+    Args:
+        renewed: called when the files of our certificate have changed.
+    """
+
+    def __init__(self, sessions: Sessions, *, renewed: Callable[[], None]) -> None:
+        self._sessions = sessions
+        self._renewed = renewed
+        self._own: tuple[str, OwnCertificate] | None = None
+        self._look_at = 0.0
+        self._warn_at = 0.0
+
+    def tick(self, now: datetime.datetime, config: ServerConfig, authority: Authority | None) -> None:
+        """Do what is due."""
+        at = now.timestamp()
+        self._sessions.expire(at)
+        if authority is None or at < self._look_at:
+            return
+        self._look_at = at + min(LOOK_MOST, config.authority.server_lifetime / 20)
+        try:
+            until = self._certificate(config).renew(
+                authority.issuer,
+                _root(authority),
+                datetime.timedelta(seconds=config.authority.server_lifetime),
+                now,
+            )
+        except PkiError as error:
+            _log.error("the server's certificate is not renewed", reason=str(error))
+            return
+        if until is not None:
+            _log.info("the server's certificate is renewed", until=until)
+            self._renewed()
+        self._warn(now, authority)
+
+    def _certificate(self, config: ServerConfig) -> OwnCertificate:
+        path = config.server.cert_file
+        if self._own is None or self._own[0] != path:
+            self._own = (path, OwnCertificate(Path(path), Path(config.server.key_file)))
+        return self._own[1]
+
+    def _warn(self, now: datetime.datetime, authority: Authority) -> None:
+        left = authority.issuer.not_after - now
+        if left <= WARN and now.timestamp() >= self._warn_at:
+            self._warn_at = now.timestamp() + 86400.0
+            _log.warning("the issuing certificate ends soon: 0trust ca rotate", days=left.days)
+
+
+def _root(authority: Authority) -> x509.Certificate:
+    """The root that our issuer is below.
+
+    Raises:
+        PkiError: none of those that are believed.
+    """
+    issuer = authority.issuer
+    found = anchor([issuer.certificate, *issuer.above], x509.load_pem_x509_certificates(authority.root_pem))
+    if found is None:
+        raise PkiError("the issuing certificate is below no root that the server believes (server.ca_file)")
+    return found

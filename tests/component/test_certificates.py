@@ -1,0 +1,185 @@
+"""Certificates that live for seconds: what is renewed disturbs nobody, what has ended comes back, or says why not."""
+
+import asyncio
+import contextlib
+import datetime
+import itertools
+import os
+from collections.abc import AsyncIterator
+from datetime import UTC, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Measured
+from tests.kits.backends import Origin, WsEcho
+from tests.kits.commands import Commands
+from tests.kits.stack import Authority, Stack, service
+from tests.kits.waiting import eventually
+from zerotrust.pki import files, keys, request
+from zerotrust.pki.identity import serial_of
+from zerotrust.state import agents, certificates
+from zerotrust.state.database import Database
+
+pytestmark = [
+    pytest.mark.component,
+    pytest.mark.anyio,
+    pytest.mark.timeout(900),
+    pytest.mark.xdist_group("certificates"),
+]
+
+LIFE = int(os.environ.get("CERTIFICATE_SECONDS", "10"))
+"""Of a certificate in these tests; 60 for a run that takes its time."""
+ROTATIONS = int(os.environ.get("CERTIFICATE_ROTATIONS", "3"))
+"""Of each of the agents and of the server."""
+AGENTS = ("agent-a", "agent-b", "agent-c")
+SOCKETS = 6
+"""Of each agent."""
+
+
+class Place:
+    """A server with an authority, whose certificates live for seconds."""
+
+    def __init__(self, folder: Path, origin: Origin, echo: WsEcho, *names: str) -> None:
+        self.authority = Authority(folder / "pki")
+        issuer = {
+            "cert_file": str(self.authority.folder / "issuer.crt"),
+            "key_file": str(self.authority.folder / "issuer.key"),
+            "agent_lifetime": f"{LIFE}s",
+            "server_lifetime": f"{LIFE}s",
+        }
+        self.issue_server()
+        for name in names:
+            self.issue(name, life=timedelta(seconds=LIFE))
+        self.stack = Stack(
+            folder,
+            self.authority,
+            agents={
+                name: [service(f"{name}.localhost", origin.port), service(f"ws-{name}.localhost", echo.port)]
+                for name in names
+            },
+            with_caddy=False,
+            sections={"authority": issuer},
+        )
+        self.command = Commands(folder / "state" / "admin.sock")
+
+    def issue(self, name: str, *, life: timedelta, ago: timedelta = timedelta(0)) -> str:
+        """The serial of a certificate that the agent's files hold then."""
+        made, folder = request.create(), self.authority.folder
+        moment = datetime.datetime.now(UTC) - ago
+        issued = files.load_authority(folder).issue_agent(name, made.pem, life, moment)
+        keys.write(folder / f"{name}.crt", issued.chain_pem, mode=keys.PUBLIC, replace=True)
+        keys.write(folder / f"{name}.key", keys.to_pem(made.key), mode=keys.PRIVATE, replace=True)
+        return issued.serial
+
+    def issue_server(self) -> None:
+        made, folder = request.create(), self.authority.folder
+        names = files.ServerNames(dns=["localhost"], ip=["127.0.0.1"])
+        life = timedelta(seconds=LIFE)
+        issued = files.load_authority(folder).issue_server(made.pem, names, life, datetime.datetime.now(UTC))
+        keys.write(folder / "server.crt", issued.chain_pem, mode=keys.PUBLIC, replace=True)
+        keys.write(folder / "server.key", keys.to_pem(made.key), mode=keys.PRIVATE, replace=True)
+
+    def serial(self, name: str) -> str:
+        """Of the certificate that is in the files now."""
+        return serial_of(files.load_certificate(self.authority.folder / f"{name}.crt"))
+
+
+@pytest.fixture
+async def backends(tmp_path: Path) -> AsyncIterator[tuple[Origin, WsEcho]]:
+    async with Origin(tmp_path) as origin, WsEcho(tmp_path) as echo:
+        yield origin, echo
+
+
+async def rotations(place: Place, name: str, count: int) -> set[str]:
+    """The serials that the files of a name hold, one after the other."""
+    seen = {place.serial(name)}
+    async with asyncio.timeout(LIFE * (count + 3)):
+        while len(seen) <= count:
+            await asyncio.sleep(0.1)
+            with contextlib.suppress(Exception):
+                seen.add(place.serial(name))
+    return seen
+
+
+async def test_rotations_under_load_disturb_nobody(
+    tmp_path: Path, backends: tuple[Origin, WsEcho], measured: Measured
+) -> None:
+    place = Place(tmp_path / "s", *backends, *AGENTS)
+    stop = asyncio.Event()
+    requests = messages = 0
+
+    async def ask(name: str) -> None:
+        nonlocal requests
+        async with await place.stack.api.open(f"{name}.localhost") as client:
+            while not stop.is_set():
+                assert (await client.request("GET", "/echo")).status == 200
+                requests += 1
+
+    async def talk(name: str) -> None:
+        nonlocal messages
+        async with place.stack.api.websocket(f"ws-{name}.localhost") as socket:
+            for number in itertools.count():
+                if stop.is_set():
+                    return
+                await socket.send(text := f"message {number}")
+                assert await socket.recv() == text
+                messages += 1
+                await asyncio.sleep(0.05)
+
+    async with place.stack:
+        sessions = (await place.command("agent", "list", "--json")).json()["agents"]
+        async with asyncio.TaskGroup() as group:
+            for name in AGENTS:
+                group.create_task(ask(name))
+                for _ in range(SOCKETS):
+                    group.create_task(talk(name))
+            names = [*AGENTS, "server"]
+            seen = await asyncio.gather(*(rotations(place, name, ROTATIONS) for name in names))
+            stop.set()
+        after = (await place.command("agent", "list", "--json")).json()["agents"]
+    generations = [[session["generation"] for session in agent["sessions"]] for agent in sessions]
+    assert [[session["generation"] for session in agent["sessions"]] for agent in after] == generations
+    total = sum(len(serials) - 1 for serials in seen)
+    assert all(len(serials) > ROTATIONS for serials in seen)
+    measured(
+        f"{total} rotations of certificates of {LIFE} s beside {requests} requests and {messages} messages on "
+        f"{SOCKETS * len(AGENTS)} WebSockets: none failed, none closed, no new session"
+    )
+
+
+async def test_an_agent_whose_certificate_has_ended_comes_back(tmp_path: Path, backends: tuple[Origin, WsEcho]) -> None:
+    """As after a month in which the server was off."""
+    place = Place(tmp_path / "s", *backends, "away", "revoked", "unknown")
+    known = {}
+    for name in ("away", "revoked", "unknown"):
+        known[name] = place.issue(name, life=timedelta(seconds=1), ago=timedelta(minutes=1))
+    (place.stack.folder / "state").mkdir(mode=0o700)
+    database = Database.open(f"sqlite:///{place.stack.folder}/state/state.db")
+    with database.transaction() as session:
+        for name in ("away", "revoked"):
+            agents.ensure(session, name, now=1)
+            now = int(datetime.datetime.now(UTC).timestamp())
+            certificates.add(session, name, known[name], not_after=now - 59, now=now - 60)
+    database.close()
+    server, clients = place.stack.server, {name: agent.process for name, agent in place.stack.agents.items()}
+    async with server:
+        await place.stack.wait_server()
+        await server.wait_line("server ready")
+        assert (await place.command("agent", "revoke", "revoked", "--reason", "test")).code == 0
+        async with clients["away"], clients["revoked"], clients["unknown"]:
+            await eventually(lambda: _serves(place, "away.localhost"), "the agent is back")
+            await server.wait_line("agent came back.*away")
+            assert place.serial("away") != known["away"]
+            await clients["revoked"].wait_line("certificate has ended.*revoked; ask whoever runs the server")
+            await clients["unknown"].wait_line("certificate has ended.*not issued here")
+            await server.wait_line("return refused.*not issued here")
+            for name in ("revoked", "unknown"):
+                assert not await _serves(place, f"{name}.localhost")
+                assert place.serial(name) == known[name]
+    for process in (server, *clients.values()):
+        assert "Traceback" not in process.text()
+
+
+async def _serves(place: Place, host: str) -> bool:
+    return (await place.stack.api.get(host, "/echo")).status == 200
