@@ -8,6 +8,7 @@ included, however long that takes (docs/spec/tunnel-v1.md, section 9).
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ from typing import Final
 import structlog
 
 from zerotrust import __version__
+from zerotrust.agent.control import Control, control_path
 from zerotrust.agent.dispatch import Dispatch
 from zerotrust.agent.renewal import Outcome, Renewal
 from zerotrust.agent.returning import come_back
@@ -33,7 +35,7 @@ from zerotrust.pki.secrets import derive
 from zerotrust.telemetry import logs
 from zerotrust.tunnel.codes import RENEWAL, Code
 from zerotrust.tunnel.messages import Renewed
-from zerotrust.tunnel.session import Options
+from zerotrust.tunnel.session import Options, Phase
 
 _log = structlog.get_logger("agent")
 
@@ -45,12 +47,15 @@ SWEEP: Final = 1.0
 GRACE: Final = 2.0
 PUBLISH_TIMEOUT: Final = 30.0
 """For a server to answer for each service: one that has many policies to compile takes a while."""
+FAREWELL: Final = 3.0
+"""For WebSockets to come to the end of a frame, and for their clients to be told."""
+DRAIN_STEP: Final = 0.02
 RELEASE_TIMEOUT: Final = 10.0
 """For a server to answer that a session goes away."""
 
 
 async def serve(loaded: Loaded[AgentConfig], read: Read[AgentConfig]) -> None:
-    """Run the agent until it is cancelled.
+    """Run the agent until it is cancelled: then it drains, unless it is cancelled again.
 
     Args:
         read: reads the configuration again, when it changes or on SIGHUP; what is different is then applied.
@@ -60,12 +65,23 @@ async def serve(loaded: Loaded[AgentConfig], read: Read[AgentConfig]) -> None:
     """
     tasks = Tasks()
     agent = Agent(loaded.config, tasks)
-    tasks.spawn(Reloader(loaded, read=read, apply=agent.apply, tasks=tasks).run(), "reload")
+    this = asyncio.current_task()
+    assert this is not None
+    control = Control(this.cancel)
+    reloading = tasks.spawn(Reloader(loaded, read=read, apply=agent.apply, tasks=tasks).run(), "reload")
     try:
+        if loaded.files:
+            await control.listen(control_path(loaded.files[0]))
         await agent.run()
     finally:
-        await agent.close()
-        await tasks.close()
+        control.draining()
+        reloading.cancel()
+        try:
+            await agent.drain()
+        finally:
+            await agent.close()
+            await control.close()
+            await tasks.close()
 
 
 class Agent:
@@ -139,9 +155,27 @@ class Agent:
                 self._dial_again(fresh)
         return []
 
+    async def drain(self) -> None:
+        """Have the server send requests elsewhere, and end what runs; to be called when `run` has ended.
+
+        Requests get `drain_timeout`. Then WebSockets are ended, by the server, which sees where their frames end.
+        """
+        timeout = self._config.hot_reload.drains_for
+        current, sessions = self._current, self._sessions()
+        if not sessions:
+            return
+        _log.info("draining", drain_timeout=timeout)
+        if current in sessions:
+            current.link.session.go_away(Code.GOING_AWAY, "the agent is shutting down")
+        await self._until(lambda: not any(dispatch.busy for dispatch in sessions), timeout)
+        for dispatch in sessions:
+            dispatch.link.session.go_away(Code.GOING_AWAY, "its WebSockets are to come back")
+        links = [dispatch.link for dispatch in sessions]
+        await self._until(lambda: not any(link.session.streams or link.congested for link in links), FAREWELL)
+
     async def close(self) -> None:
         """Tell the server, and end."""
-        links = [dispatch.link for dispatch in (self._current, *self._leaving) if dispatch is not None]
+        links = [dispatch.link for dispatch in self._sessions()]
         for link in links:
             link.close_session(Code.GOING_AWAY, "the agent is shutting down")
         if links:
@@ -215,6 +249,16 @@ class Agent:
         self._dial_now.set()
 
     # ---- inside
+
+    def _sessions(self) -> list[Dispatch]:
+        sessions = (self._current, *self._leaving)
+        return [one for one in sessions if one is not None and one.link.session.phase is Phase.OPEN]
+
+    async def _until(self, reached: Callable[[], bool], seconds: float) -> None:
+        ends_at = self._loop.time() + seconds
+        # Looked for, so that no request has to tell when it ends.
+        while not reached() and self._loop.time() < ends_at:  # noqa: ASYNC110
+            await asyncio.sleep(DRAIN_STEP)
 
     def _keys_changed(self, source: KeySource) -> None:
         """The issuer of tokens has other keys: the services that go by them are announced anew."""

@@ -65,6 +65,12 @@ class Dispatch:
         for exchange in list(self._running):
             exchange.expire(now)
 
+    @property
+    def busy(self) -> bool:
+        """Requests may come or are under way, or their answers are; what was upgraded does not count."""
+        upgraded = sum(exchange.tunnelled for exchange in self._running)
+        return not self.released.done() or len(self.link.session.streams) > upgraded
+
     def announce(self, live: LiveService) -> None:
         """Offer a service; one that the server would publish without its protection is taken back instead."""
         session = self.link.session

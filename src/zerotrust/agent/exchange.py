@@ -39,7 +39,7 @@ class Context:
 class Exchange:
     """Carries a request to the backend and its answer back.
 
-    Lives from OPEN until both directions of the stream have ended, or either side breaks off.
+    Lives from OPEN until both directions of the stream have ended, or either side breaks off; `tunnelled` after a 101.
     """
 
     __slots__ = (
@@ -63,8 +63,8 @@ class Exchange:
         "_response_ended",
         "_service",
         "_stream",
-        "_tunnelled",
         "_writer",
+        "tunnelled",
     )
 
     def __init__(self, context: Context, stream: Stream, request: RequestOpen, service: LiveService) -> None:
@@ -79,7 +79,7 @@ class Exchange:
         self._held_trailers: bytes | None = None
         self._left = False
         self._owed = 0
-        self._answered = self._response_ended = self._tunnelled = self._fresh = False
+        self._answered = self._response_ended = self.tunnelled = self._fresh = False
         self._repeatable = request.kind == KIND_NONE and self._method in IDEMPOTENT
         self._backend: Backend | None = None
         self._placement: Placement | None = None
@@ -112,14 +112,14 @@ class Exchange:
             if self._placement is not None:
                 self._placement.failed(Failure.SERVER_ERROR, now)
             self._fail(UpstreamTimeout(f"no answer from the backend within {limits.response:g} s"))
-        elif now - self._began_at >= (limits.tunnel_total if self._tunnelled else limits.total):
+        elif now - self._began_at >= (limits.tunnel_total if self.tunnelled else limits.total):
             self._fail(UpstreamTimeout("it took longer than the service allows in total"))
         elif self._backend is not None and now >= self._backend.ends_at:
             self._fail(gone())
         elif self._moved:
             self._moved = False
             self._moved_at = now
-        elif now - self._moved_at >= (limits.tunnel_idle if self._tunnelled else limits.idle):
+        elif now - self._moved_at >= (limits.tunnel_idle if self.tunnelled else limits.idle):
             self._fail(UpstreamTimeout("nothing moved for longer than the service allows"))
 
     # ---- while all upstreams are busy (agent.upstreams.Waiter)
@@ -145,7 +145,7 @@ class Exchange:
     def data(self, payload: bytes, *, end: bool) -> None:
         self._moved = True
         connection = self._connection
-        if connection is None or (self._writer is None and not self._tunnelled):
+        if connection is None or (self._writer is None and not self.tunnelled):
             self._held.append((payload, end))
         else:
             self._send_body(connection, payload, end=end)
@@ -193,7 +193,7 @@ class Exchange:
             return
         self._context.session.send_head(self._stream, payload, end=kind is Kind.NONE)
         if kind is Kind.TUNNEL:
-            self._tunnelled = True
+            self.tunnelled = True
             self._began_at = self._moved_at = self._context.loop.time()
             if self._connection is not None:
                 self._send_held(self._connection)
@@ -205,7 +205,7 @@ class Exchange:
         if not self._context.session.send_data(self._stream, data, end=end) and self._connection is not None:
             self._connection.pause_reading()
         if end:
-            if self._tunnelled:
+            if self.tunnelled:
                 self._response_ended = True
                 self._finish_tunnel()
             else:
@@ -309,7 +309,7 @@ class Exchange:
             self._write(connection, b"", end=True, trailers=fields)
 
     def _send_body(self, connection: BackendConnection, payload: bytes, *, end: bool) -> None:
-        if self._tunnelled:
+        if self.tunnelled:
             if payload:
                 connection.send(payload)
             if end:
@@ -367,7 +367,7 @@ class Exchange:
             self._end_placement()
 
     def _fail(self, error: ForwardError) -> None:
-        log = _log.debug if self._tunnelled else _log.warning
+        log = _log.debug if self.tunnelled else _log.warning
         log(
             "request failed",
             service=self._service.id,

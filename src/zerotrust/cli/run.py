@@ -101,6 +101,22 @@ def run_agent(
     run(serve(loaded, lambda last: reload_agent(config, last, overrides=overrides)))
 
 
+@agent.command("drain")
+def drain_agent(
+    *,
+    config: Annotated[Path, typer.Option("--config", "-c", help="The configuration file of the running agent.")] = Path(
+        "/config/agent.yaml"
+    ),
+) -> None:
+    """End the agent that runs with this file, without a failed request; returns when it has ended."""
+    import asyncio
+
+    from zerotrust.agent.control import control_path, request_drain
+
+    asyncio.run(request_drain(control_path(config)))
+    typer.echo("the agent has drained and ended")
+
+
 def _wait_with_reloading() -> None:
     # Until somebody listens for it, "read the file again" must not mean "die": the file is about to be read anyway.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

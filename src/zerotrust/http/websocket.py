@@ -34,6 +34,14 @@ class FrameBoundary:
         """The last byte was the last of a frame, or there was none."""
         return not self._left and not self._header
 
+    def until_end(self, data: bytes) -> int:
+        """How many of the bytes that come next belong to the frame that has begun; at least all where it goes on."""
+        if not self._header:
+            return self._left
+        whole = self._header + data
+        size = _header_size(whole, 0, len(whole))
+        return (size + _payload_size(whole, 0) if size else len(whole)) - len(self._header)
+
     def feed(self, data: bytes) -> None:
         """Bytes that pass."""
         at = 0

@@ -16,6 +16,9 @@ WRITE_HIGH: Final = 64 * 1024
 WRITE_LOW: Final = 16 * 1024
 NOTSENT_LOWAT: Final = 128 * 1024
 """What the kernel may hold unsent: nothing can overtake it there."""
+UNACKNOWLEDGED: Final = 4.0
+"""Seconds that sent bytes may wait for a sign of the peer's TCP (RFC 5482). An acknowledgement of any of them begins
+anew, so a link is slow as long as it moves at all, and dead when nothing of it arrives."""
 TICK: Final = 1.0
 SUSPENDED: Final = 3 * TICK
 
@@ -74,6 +77,8 @@ class TunnelLink(Channel):
         raw = transport.get_extra_info("socket")
         if raw is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
+        if raw is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNACKNOWLEDGED * 1000))
         tls = transport.get_extra_info("ssl_object")
         if tls is None or tls.selected_alpn_protocol() != ALPN:
             self._refuse(f"the other end does not speak {ALPN}")

@@ -23,7 +23,7 @@ from zerotrust.server.binding import Binding
 from zerotrust.server.enrol import Enrolment, EnrolmentDesk, Reception
 from zerotrust.server.guard import compile_guard
 from zerotrust.server.registry import Claim, Member, Registry
-from zerotrust.server.sessions import answer, shortened
+from zerotrust.server.sessions import answer, depart, shortened
 from zerotrust.server.toll import Toll
 from zerotrust.tunnel.codes import CAPABILITIES, RENEWAL, Code
 from zerotrust.tunnel.events import StreamSink
@@ -231,7 +231,10 @@ class AgentSession:
 
     def going_away(self, code: Code, reason: str) -> None:
         member = self._member
-        if member is None or member.retired:
+        if member is None:
+            return
+        if member.retired:
+            depart(member)
             return
         _log.info("agent going away", agent=member.agent, generation=member.generation, code=code.name, reason=reason)
         retired = self._registry.retire(member)

@@ -178,9 +178,13 @@ class Down(Held):
 
 
 class Paced:
-    """A relay's two ends, as they see it (net.http_server.RequestSink, tunnel.events.StreamSink)."""
+    """A relay's two ends, as they see it (net.http_server.RequestSink, tunnel.events.StreamSink).
 
-    __slots__ = ("_connection", "_down", "_relay", "_up")
+    Attributes:
+        relay: what stands behind it.
+    """
+
+    __slots__ = ("_connection", "_down", "_up", "relay")
 
     def __init__(
         self,
@@ -191,7 +195,7 @@ class Paced:
         client: bytes,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self._relay = relay
+        self.relay = relay
         self._connection = connection
         self._up = Up(relay, shaping.up, client, loop) if shaping.up is not None else None
         self._down = Down(relay, shaping.down, client, loop) if shaping.down is not None else None
@@ -201,10 +205,10 @@ class Paced:
 
     def body(self, data: bytes, *, end: bool) -> None:
         up = self._up
-        if not self._relay.takes_more:
+        if not self.relay.takes_more:
             self._connection.pause_reading()
         elif up is None:
-            self._relay.body(data, end=end)
+            self.relay.body(data, end=end)
         else:
             up.put(data, end=end)
             if up:
@@ -221,27 +225,27 @@ class Paced:
         for held in (self._up, self._down):
             if held is not None:
                 held.drop()
-        self._relay.aborted()
+        self.relay.aborted()
 
     def drained(self) -> None:
-        self._relay.drained()
+        self.relay.drained()
 
     # ---- from the agent
 
     def head(self, payload: bytes, *, end: bool, interim: bool) -> None:
-        self._relay.head(payload, end=end, interim=interim)
+        self.relay.head(payload, end=end, interim=interim)
 
     def data(self, payload: bytes, *, end: bool) -> None:
         if self._down is None:
-            self._relay.data(payload, end=end)
+            self.relay.data(payload, end=end)
         else:
             self._down.put(payload, end=end)
 
     def trailers(self, payload: bytes) -> None:
         if self._down is None:
-            self._relay.trailers(payload)
+            self.relay.trailers(payload)
         else:
-            self._down.then(partial(self._relay.trailers, payload))
+            self._down.then(partial(self.relay.trailers, payload))
 
     def reset(self, code: Code, reason: str) -> None:
         if self._up is not None:
@@ -249,22 +253,22 @@ class Paced:
         down = self._down
         if down is not None and (code is Code.NO_ERROR or down.ends or self._connection.tunnelled):
             # An answer is whole, only not yet with the client; of a WebSocket, whole messages may wait.
-            down.then(partial(self._relay.reset, code, reason))
+            down.then(partial(self.relay.reset, code, reason))
             return
         if down is not None:
             down.drop()
-        self._relay.reset(code, reason)
+        self.relay.reset(code, reason)
 
     def writable(self) -> None:
         if not self._up:
-            self._relay.writable()
+            self.relay.writable()
 
     # ---- inside
 
     def _send_trailers(self, fields: bytes) -> None:
-        if self._relay.takes_more:
-            self._relay.body_trailers(fields)
+        if self.relay.takes_more:
+            self.relay.body_trailers(fields)
 
     def _go_on_reading(self) -> None:
-        if not self._relay.over and not self._relay.stream.blocked:
+        if not self.relay.over and not self.relay.stream.blocked:
             self._connection.resume_reading()

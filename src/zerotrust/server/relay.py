@@ -43,6 +43,7 @@ class Relay:
         "_connection",
         "_frames",
         "_head_only",
+        "_leaving",
         "_loop",
         "_owed",
         "_request_id",
@@ -73,6 +74,7 @@ class Relay:
         self._asked_upgrade = asked_upgrade
         self._owed = 0
         self._frames: FrameBoundary | None = None
+        self._leaving = False
         self.body_left = UNLIMITED
         self.response_edits: Sequence[Edit] = ()
         self.stream: Stream
@@ -115,6 +117,20 @@ class Relay:
         self._session.reset(self.stream, Code.NOT_ALLOWED, reason)
         self.reset(Code.NOT_ALLOWED, reason)
 
+    def depart(self) -> None:
+        """End an upgraded connection where its protocol allows it: a WebSocket at the end of the frame that passes.
+
+        Its client is told to come back at once. A request is not touched, nor is a WebSocket that closes by itself.
+        """
+        connection, frames = self._connection, self._frames
+        if connection is None or not connection.tunnelled or (frames is not None and frames.closed):
+            return
+        if frames is not None and not frames.between:
+            self._leaving = True
+            return
+        self._session.reset(self.stream, Code.GOING_AWAY, _RESTART)
+        self.reset(Code.GOING_AWAY, _RESTART)
+
     # ---- from the agent (tunnel.events.StreamSink)
 
     def head(self, payload: bytes, *, end: bool, interim: bool) -> None:
@@ -148,9 +164,15 @@ class Relay:
         connection = self._connection
         if connection is None:
             return
-        if self._frames is not None:
-            self._frames.feed(payload)
+        frames = self._frames
+        if frames is not None:
+            if self._leaving:
+                payload = payload[: frames.until_end(payload)]
+            frames.feed(payload)
         self._answer(connection, payload, end=end)
+        if self._leaving and frames is not None and frames.between:
+            self.depart()
+            return
         if not end:
             if connection.congested:
                 self._owed += len(payload)
@@ -248,6 +270,8 @@ class Relay:
                 edits=self.response_edits,
             )
 
+
+_RESTART: Final = "a restart: come back at once"
 
 _CLOSE_CODES: Final = {
     Code.GOING_AWAY: SERVICE_RESTART,

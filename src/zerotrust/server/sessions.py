@@ -1,11 +1,13 @@
 """The sessions that there are, as those who govern them see them: judged anew, cut off, listed."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
 from zerotrust.server.admission import Admission
+from zerotrust.server.pacing import Paced
 from zerotrust.server.registry import Claim, Member, Registry
 from zerotrust.server.relay import Relay
 from zerotrust.tunnel.codes import Code
@@ -103,10 +105,22 @@ class Sessions:
         answer(member, judged, waiting, refused)
 
     def _end_streams(self, member: Member) -> None:
-        for stream in list(member.link.session.streams.values()):
-            relay = stream.sink
-            if isinstance(relay, Relay) and self._admission.judge(member.agent, (relay.host,))[1]:
+        for relay in _relays(member):
+            if self._admission.judge(member.agent, (relay.host,))[1]:
                 relay.cut("the host name is no longer granted to the agent")
+
+
+def depart(member: Member) -> None:
+    """End the WebSockets of a session, and what else was upgraded, so that their clients come back at once."""
+    for relay in _relays(member):
+        relay.depart()
+
+
+def _relays(member: Member) -> Iterator[Relay]:
+    for stream in list(member.link.session.streams.values()):
+        sink = stream.sink.relay if isinstance(stream.sink, Paced) else stream.sink
+        if isinstance(sink, Relay):
+            yield sink
 
 
 def answer(member: Member, claim: Claim, waiting: dict[str, str], refused: dict[str, str]) -> None:

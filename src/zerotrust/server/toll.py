@@ -9,8 +9,8 @@ from typing import Final
 SHARE: Final = 0.1
 BURST: Final = 3.0
 """Seconds of work at once: an agent with thousands of services has come back."""
-MOST: Final = 5.0
-"""Seconds of one wait: an agent that is not read for longer would be taken for dead."""
+MOST: Final = 3.0
+"""Seconds of one wait: the TCP of an agent that is not read for longer gives up (net.tunnel.UNACKNOWLEDGED)."""
 
 
 class Toll:

@@ -15,6 +15,7 @@ from zerotrust.agent import app
 from zerotrust.errors import PkiError, SetupError
 from zerotrust.model.agent import AgentConfig
 from zerotrust.model.logging import Logging
+from zerotrust.net.tasks import Tasks
 from zerotrust.pki.files import create_authority, issue_agent
 from zerotrust.server.admission import Nobody
 from zerotrust.server.registry import Registry
@@ -347,3 +348,35 @@ async def test_a_restart_forgives_nobody(scene: Scene) -> None:
                 return status if status != 503 else 0
 
             assert await eventually(served, "it is back") == 429
+
+
+# The end
+
+
+async def test_what_runs_ends_well_and_new_requests_go_elsewhere(scene: Scene) -> None:
+    waiting, socket = await scene.waiting(), await scene.upgraded(TWO)
+    draining = asyncio.create_task(scene.running.agent.drain())
+    await eventually(lambda: is_body(scene, ONE, "no_agent"), "new requests do not get there", 2)
+    assert await echoes(socket), "as long as requests run"
+    scene.first.go.set()
+    assert (await waiting.read_response()).body == b"first"
+    await socket.wait_end()
+    await asyncio.wait_for(draining, 2)
+    for client in (waiting, socket):
+        client.abort()
+
+
+async def test_what_does_not_end_by_itself_is_not_waited_for_without_limit(scene: Scene) -> None:
+    await scene.change(scene.config(ONE, TWO, hot_reload={"drain_timeout": "1s"}))
+    waiting = await scene.waiting()
+    loop = asyncio.get_running_loop()
+    begun_at = loop.time()
+    await scene.running.agent.drain()
+    assert 1 <= loop.time() - begun_at < 1 + app.FAREWELL + 1
+    await scene.running.agent.close()
+    assert (await waiting.read_response()).error_code == "agent_lost"
+    waiting.abort()
+
+
+async def test_an_agent_without_a_session_ends_at_once(scene: Scene) -> None:
+    await asyncio.wait_for(app.Agent(scene.config(ONE), Tasks()).drain(), 1)

@@ -95,3 +95,22 @@ def test_a_wrong_option_is_named(
     assert status(["agent", "run", "--config", str(path), "--log-level", "loud"]) == 1
     assert capsys.readouterr().err.startswith("error: command line: logging.level: expected one of debug")
     assert served == []
+
+
+def test_an_agent_that_does_not_run_cannot_be_drained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status(["agent", "drain", "--config", str(tmp_path / "agent.yaml")]) == 1
+    assert f"{tmp_path}/agent.sock: no agent with this configuration runs here" in capsys.readouterr().err
+
+
+def test_draining_returns_when_the_agent_has_ended(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[Path] = []
+
+    async def request_drain(path: Path) -> None:
+        asked.append(path)
+
+    monkeypatch.setattr("zerotrust.agent.control.request_drain", request_drain)
+    assert status(["agent", "drain", "-c", str(tmp_path / "home.yaml")]) == 0
+    assert asked == [tmp_path / "home.sock"]
+    assert capsys.readouterr().out == "the agent has drained and ended\n"

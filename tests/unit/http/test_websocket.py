@@ -84,3 +84,21 @@ def test_a_close_frame_is_a_small_control_frame(reason: str) -> None:
     assert made[1] == len(made) - 2 <= 125
     assert int.from_bytes(made[2:4], "big") == 1012
     made[4:].decode("ascii")
+
+
+@given(frames.filter(bool), st.data())
+def test_where_the_frame_that_has_begun_ends(sent: list[bytes], data: st.DataObject) -> None:
+    stream = b"".join(sent)
+    ends = [sum(map(len, sent[:count])) for count in range(len(sent) + 1)]
+    at = data.draw(st.integers(0, len(stream)))
+    boundary = FrameBoundary()
+    boundary.feed(stream[:at])
+    for size in (1, 3, 10, len(stream)):
+        piece = stream[at : at + size]
+        passes = piece[: boundary.until_end(piece)]
+        boundary.feed(passes)
+        at += len(passes)
+        if boundary.between:
+            break
+    assert at in ends
+    assert boundary.until_end(b"more") == 0

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.unit.server.front import Front
+from zerotrust.server.relay import Relay
 from zerotrust.tunnel.codes import KIND_LENGTH, KIND_TUNNEL, Code
 
 pytestmark = pytest.mark.anyio
@@ -131,3 +132,68 @@ async def test_where_no_reason_can_be_told_the_connection_ends(sent: bytes, prot
     front.agent.session.reset(front.last[0], code, "so it is")
     assert await front.hear() == b""
     assert front.transport.is_aborted
+
+
+RESTART = b"\x88\x02" + (1012).to_bytes(2, "big")
+
+
+async def departing(sent: bytes, protocol: str = "websocket") -> Front:
+    front = await websocket(sent, protocol=protocol)
+    (stream,) = front.pair.server.session.streams.values()
+    relay = stream.sink
+    assert isinstance(relay, Relay)
+    relay.depart()
+    return front
+
+
+async def test_a_websocket_departs_between_two_frames() -> None:
+    front = await departing(b"\x81\x02hi")
+    assert await front.hear() == RESTART
+    (ear,) = front.agent.ears.values()
+    assert ear.over is not None
+    assert ear.over[0] is Code.GOING_AWAY
+    assert not front.pair.server.session.streams
+
+
+@pytest.mark.parametrize("pieces", [[b"llo\x81\x02yo"], [b"l", b"l", b"o"], [b"llo\x81"]])
+async def test_a_websocket_departs_at_the_end_of_its_frame(pieces: list[bytes]) -> None:
+    front = await departing(b"\x81\x05he")
+    heard = await front.hear()
+    for piece in pieces:
+        front.agent.session.send_data(front.last[0], piece)
+        heard += await front.hear()
+    assert heard == b"llo" + RESTART
+    assert not front.pair.server.session.streams
+
+
+async def test_a_websocket_departs_though_only_half_a_header_came() -> None:
+    front = await departing(b"\x82\x7e\x00")
+    front.agent.session.send_data(front.last[0], b"\x02hi\x82\x01x")
+    assert await front.hear() == b"\x02hi" + RESTART
+
+
+async def test_one_that_closes_by_itself_is_left_to_it() -> None:
+    front = await departing(b"\x88\x02\x03\xe8")
+    assert front.pair.server.session.streams
+    front.agent.session.send_data(front.last[0], b"", end=True)
+    assert await front.hear() == b""
+    assert front.transport.has_eof
+
+
+async def test_what_is_no_websocket_departs_without_words() -> None:
+    front = await departing(b"hi", "chat")
+    await front.hear()
+    assert front.transport.is_aborted
+    assert not front.pair.server.session.streams
+
+
+async def test_a_request_does_not_depart() -> None:
+    front = Front({})
+    await front.ask("GET /")
+    (stream,) = front.pair.server.session.streams.values()
+    relay = stream.sink
+    assert isinstance(relay, Relay)
+    relay.depart()
+    assert b"200 OK" in await front.answer(b"HTTP/1.1 200 OK\r\n", kind=2, body=b"part")
+    relay.depart()
+    assert stream in front.pair.server.session.streams.values()

@@ -73,6 +73,15 @@ async def test_a_name_that_is_taken_ends_its_requests() -> None:
     assert not front.agent.session.streams
 
 
+async def test_a_name_that_is_taken_ends_its_requests_also_where_they_are_shaped() -> None:
+    front = Governed(HOST)
+    front.register({"traffic_shaping": {"download_limit": "10kB/s"}})
+    assert await front.ask("GET /") == b""
+    front.grant()
+    assert (await front.hear()).startswith(b"HTTP/1.1 ")
+    assert not front.pair.server.session.streams
+
+
 async def test_a_name_that_stays_keeps_its_requests() -> None:
     front = Governed(HOST, "b.example.com")
     await front.ask("GET /")

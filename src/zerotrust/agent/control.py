@@ -1,0 +1,99 @@
+"""How `0trust agent drain` reaches the agent: a unix socket beside its configuration, agent.yaml's being agent.sock.
+
+Only the agent's own user and root can open it (mode 0600). It takes one word, and stays open until the agent has ended:
+so whoever asked knows when that is. A process id in a file would say neither whose it is by now, nor reach into a
+container that shares no more than the folder. Where two agents run with one file, the newer one has the socket.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from zerotrust.errors import SetupError
+from zerotrust.net.channel import describe
+from zerotrust.net.listen import Listening, listen_plain
+
+DRAIN: Final = b"drain\n"
+
+_log = structlog.get_logger("agent")
+
+
+def control_path(config: Path) -> Path:
+    """The socket of the agent that runs with this configuration file."""
+    return config.absolute().with_suffix(".sock")
+
+
+async def request_drain(path: Path) -> None:
+    """Have the agent end, and wait until it has: `drain_timeout` and a few seconds at most.
+
+    Raises:
+        SetupError: no agent listens there, or it may not be asked by this user.
+    """
+    try:
+        reader, writer = await asyncio.open_unix_connection(path)
+        with closing(writer):
+            writer.write(DRAIN)
+            # It says nothing: the end of the connection is the end of the process.
+            await reader.read()
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise SetupError(f"{path}: no agent with this configuration runs here") from None
+    except OSError as error:
+        raise SetupError(f"{path}: cannot ask the agent: {describe(error)}") from error
+
+
+class Control:
+    """Owns the socket.
+
+    Args:
+        drain: called at the first request to drain; not again, because a second time would mean "at once".
+    """
+
+    def __init__(self, drain: Callable[[], object]) -> None:
+        self._drain: Callable[[], object] | None = drain
+        self._listening: Listening | None = None
+
+    async def listen(self, path: Path) -> None:
+        """Take requests; an agent whose folder cannot be written to works without."""
+        try:
+            self._listening = await listen_plain(f"unix:{path}", self._connection, key="0trust agent drain")
+        except SetupError as error:
+            _log.info("0trust agent drain cannot reach this agent, SIGTERM can", reason=str(error))
+
+    def draining(self) -> None:
+        """It has begun; who asks from now on waits for the same end."""
+        self._drain = None
+
+    async def close(self) -> None:
+        """Take no more requests."""
+        if self._listening is not None:
+            await self._listening.close()
+
+    def _connection(self) -> asyncio.Protocol:
+        return _Asked(self._asked)
+
+    def _asked(self) -> None:
+        drain, self._drain = self._drain, None
+        if drain is not None:
+            drain()
+
+
+class _Asked(asyncio.Protocol):
+    """One connection."""
+
+    def __init__(self, drain: Callable[[], None]) -> None:
+        self._asked = drain
+        self._heard = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._heard += data
+        if self._heard == DRAIN:
+            self._asked()
+        elif not DRAIN.startswith(self._heard):
+            self._transport.close()

@@ -1,0 +1,143 @@
+"""Restarts that nobody notices: of agents one after the other, and of the server behind a Caddy that goes on."""
+
+import asyncio
+import contextlib
+import hashlib
+import random
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+
+from tests.kits.backends import Origin, WsEcho
+from tests.kits.processes import PRODUCT, Process
+from tests.kits.stack import Agent, Authority, Stack, service
+from tests.kits.way import Way
+
+pytestmark = [
+    pytest.mark.component,
+    pytest.mark.anyio,
+    pytest.mark.timeout(120),
+    pytest.mark.xdist_group("drain"),
+]
+
+APP, WS = "app.localhost", "ws.localhost"
+RATE = 200
+
+
+class Load:
+    """RATE requests a second over kept-alive connections, one in four with a body; whatever fails is in `failures`."""
+
+    CLIENTS = 20
+
+    def __init__(self, way: Way) -> None:
+        self.way = way
+        self.answered = 0
+        self.failures: list[str] = []
+        self._stop = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator["Load"]:
+        tasks = [asyncio.create_task(self._visit(number)) for number in range(self.CLIENTS)]
+        try:
+            yield self
+        finally:
+            self._stop.set()
+            await asyncio.gather(*tasks)
+
+    async def _visit(self, number: int) -> None:
+        loop = asyncio.get_running_loop()
+        pause = self.CLIENTS / RATE
+        due = loop.time() + pause * number / self.CLIENTS
+        while not self._stop.is_set():
+            try:
+                async with await self.way.open(APP, patience=30) as client:
+                    while not self._stop.is_set():
+                        await asyncio.sleep(due - loop.time())
+                        due = max(due + pause, loop.time())
+                        await self._ask(client, with_body=number % 4 == 0)
+                        self.answered += 1
+            except (AssertionError, OSError, EOFError, TimeoutError) as error:
+                self.failures.append(repr(error)[:300])
+
+    async def _ask(self, client: Any, *, with_body: bool) -> None:
+        if with_body:
+            body = random.randbytes(2000)
+            response = await client.request("POST", "/upload", body=body)
+            assert response.status == 200, response
+            assert response.json()["sha256"] == hashlib.sha256(body).hexdigest()
+        else:
+            response = await client.get("/bytes/500")
+            assert response.status == 200, response
+            assert len(response.body) == 500
+
+
+async def closed_with(socket: ClientConnection) -> int | None:
+    """The code with which the other end closes."""
+    async with asyncio.timeout(20):
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                await socket.recv()
+    return socket.close_code
+
+
+async def again(agent: Agent) -> None:
+    """Starts an agent that has ended, until the server knows its services."""
+    since = agent.process.position()
+    agent.process.start()
+    await agent.process.wait_line(f"(accepted|registered|refused).*{APP}", since=since)
+
+
+@contextlib.asynccontextmanager
+async def stack_of(folder: Path, *agents: str) -> AsyncIterator[Stack]:
+    async with Origin(folder) as origin, WsEcho(folder) as ws:
+        services = [service(APP, origin.port), service(WS, ws.port)]
+        stack = Stack(folder / "stack", Authority(folder / "pki"), agents=dict.fromkeys(agents, services))
+        async with stack:
+            yield stack
+
+
+async def test_a_rolling_restart_of_two_agents(tmp_path: Path) -> None:
+    async with stack_of(tmp_path, "agent-1", "agent-2") as stack, Load(stack.caddy).running() as load:
+        for agent in stack.agents.values():
+            await agent.process.wait_line("registered|refused")
+        for agent in (*stack.agents.values(), *stack.agents.values()):
+            before = load.answered
+            agent.process.send_signal(signal.SIGTERM)
+            assert await agent.process.wait_exit() == 0
+            await again(agent)
+            assert load.answered > before
+        assert load.failures == []
+
+
+async def test_agent_drain_ends_websockets_so_that_they_come_back(tmp_path: Path) -> None:
+    async with stack_of(tmp_path, "agent-1") as stack:
+        agent = stack.agents["agent-1"]
+        sockets = [await stack.caddy.websocket(WS, path) for path in ("/", "/", "/firehose", "/firehose")]
+        ends = [asyncio.create_task(closed_with(one)) for one in sockets]
+        command: list[str | Path] = [PRODUCT, "agent", "drain", "--config", agent.path]
+        async with Process("drain", command, log=tmp_path / "drain.log") as drain:
+            assert await drain.wait_exit() == 0, drain.text()
+        assert not agent.process.is_alive, "it returns when the agent has ended"
+        assert await agent.process.wait_exit() == 0
+        assert await asyncio.gather(*ends) == [1012] * 4
+        async with Process("drain again", command, log=tmp_path / "again.log") as drain:
+            assert await drain.wait_exit() == 1
+        assert "no agent with this configuration runs here" in drain.text()
+
+
+async def test_a_second_signal_ends_an_agent_at_once(tmp_path: Path) -> None:
+    async with stack_of(tmp_path, "agent-1") as stack:
+        process = stack.agents["agent-1"].process
+        async with await stack.api.open(APP) as client:
+            await client.send_head("GET", "/halves?wait=30", [("X-Forwarded-Proto", "https")])
+            assert await client.read_exactly(12) == b"HTTP/1.1 200"
+            process.send_signal(signal.SIGTERM)
+            await process.wait_line("draining")
+            process.send_signal(signal.SIGINT)
+            assert await process.wait_exit(4) == 0
+            await client.wait_end()

@@ -1,0 +1,161 @@
+"""A link that swallows everything without a word is noticed, by both ends; one that is slow is not taken for it."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kits.black_hole import swallow
+from tests.kits.site import Backend, RunningAgent, RunningServer, Site, dialling, serving
+from tests.kits.waiting import eventually
+from zerotrust.net.tunnel import TunnelLink
+
+pytestmark = [
+    pytest.mark.component,
+    pytest.mark.anyio,
+    pytest.mark.timeout(90),
+    pytest.mark.xdist_group("half_open"),
+]
+
+APP = "app.example.com"
+
+
+class Scene:
+    """Both ends of a link, in this process."""
+
+    def __init__(self, server: RunningServer, agent: RunningAgent, backend: Backend) -> None:
+        self.server = server
+        self.agent = agent
+        self.backend = backend
+        self.ends = [self.link_of_server, self.link_of_agent]
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def link_of_server(self) -> TunnelLink:
+        (member,) = self.server.server._door._terms.registry.members
+        return member.link
+
+    @property
+    def link_of_agent(self) -> TunnelLink:
+        current = self.agent.agent._current
+        assert current is not None
+        return current.link
+
+    def swallow(self) -> float:
+        """From now on nothing arrives anywhere."""
+        for link in self.ends:
+            assert link.transport is not None
+            swallow(link.transport.get_extra_info("socket"))
+        return self._loop.time()
+
+    async def noticed(self, link: TunnelLink, since: float) -> float:
+        """Seconds until this end gives up."""
+        async with asyncio.timeout(20):
+            await link.closed
+        return self._loop.time() - since
+
+
+@contextlib.asynccontextmanager
+async def scene_of(folder: Path, **server: Any) -> AsyncIterator[Scene]:
+    site = Site(folder)
+    async with Backend("b").listening() as backend, serving(site) as running:
+        config = site.agent({"hostname": APP, "backend": f"127.0.0.1:{backend.port}"}, server=server)
+        async with dialling(config) as agent:
+
+            async def published() -> bool:
+                return await running.status(APP) == 200
+
+            await eventually(published, "the service is published")
+            yield Scene(running, agent, backend)
+
+
+async def test_silence_is_noticed_by_both_ends_while_idle(tmp_path: Path) -> None:
+    async with scene_of(tmp_path) as scene:
+        since = scene.swallow()
+        times = await asyncio.gather(*(scene.noticed(link, since) for link in scene.ends))
+        assert max(times) < 15
+
+
+async def test_silence_is_noticed_sooner_by_an_end_with_output(tmp_path: Path) -> None:
+    async with scene_of(tmp_path) as scene, await scene.server.open(APP) as client:
+        since = scene.swallow()
+        await client.send_head("GET", "/")
+        assert await scene.noticed(scene.ends[0], since) < 5
+        response = await client.read_response()
+        assert (response.status, response.error_code) == (502, "agent_lost")
+
+
+async def test_the_agent_notices_too(tmp_path: Path) -> None:
+    async with scene_of(tmp_path) as scene, await scene.server.open(APP) as client:
+        await client.send_head("GET", "/wait")
+        await eventually(lambda: scene.backend.waiting, "the request is at the backend")
+        since = scene.swallow()
+        scene.backend.go.set()
+        assert await scene.noticed(scene.ends[1], since) < 5
+        client.abort()
+
+
+class SlowProxy:
+    """Passes on `rate` bytes a second in each direction, with little room for more: a queue before a slow link."""
+
+    def __init__(self, port: int, rate: int) -> None:
+        self._port = port
+        self._rate = rate
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @contextlib.asynccontextmanager
+    async def listening(self) -> AsyncIterator[int]:
+        server = await asyncio.start_server(self._accepted, "127.0.0.1", 0, limit=4096)
+        try:
+            yield server.sockets[0].getsockname()[1]
+        finally:
+            server.close()
+            for task in list(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        on, to = await asyncio.open_connection("127.0.0.1", self._port, limit=4096)
+        for pair in ((reader, to), (on, writer)):
+            task = asyncio.create_task(self._carry(*pair))
+            self._tasks.add(task)
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(self._rate // 20):
+                await asyncio.sleep(len(data) / self._rate)
+                writer.write(data)
+        writer.transport.abort()
+
+
+async def test_a_slow_link_with_a_full_queue_is_not_taken_for_a_dead_one(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    async with (
+        Backend("b").listening() as backend,
+        serving(site) as running,
+        SlowProxy(site.tunnel_port, 40_000).listening() as port,
+    ):
+        address = {"address": f"127.0.0.1:{port}"}
+        config = site.agent({"hostname": APP, "backend": f"127.0.0.1:{backend.port}"}, server=address)
+        async with dialling(config) as agent:
+
+            async def published() -> bool:
+                return await running.status(APP) == 200
+
+            await eventually(published, "the service is published", 20)
+            scene = Scene(running, agent, backend)
+            client = await running.open(APP)
+            assert (await client.upgrade("/")).status == 101
+            # Far more than passes in that time, in both directions: the backend echoes.
+            sending = asyncio.create_task(client.send(bytes(4_000_000)))
+            got = 0
+            ends_at = asyncio.get_running_loop().time() + 20
+            while asyncio.get_running_loop().time() < ends_at:
+                got += len(await client.read_exactly(1000))
+            assert got > 40_000
+            assert not any(link.closed.done() for link in scene.ends)
+            sending.cancel()
+            client.abort()

@@ -1,0 +1,93 @@
+"""Tests of zerotrust.agent.control: who asks an agent to drain waits for its end."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.kits.waiting import eventually
+from zerotrust.agent.control import DRAIN, Control, control_path, request_drain
+from zerotrust.errors import SetupError
+
+pytestmark = pytest.mark.anyio
+
+
+class Asked:
+    def __init__(self) -> None:
+        self.times = 0
+        self.control = Control(self.drain)
+
+    def drain(self) -> None:
+        self.times += 1
+
+
+@pytest.fixture
+async def asked(tmp_path: Path) -> AsyncIterator[Asked]:
+    made = Asked()
+    await made.control.listen(tmp_path / "agent.sock")
+    yield made
+    await made.control.close()
+
+
+async def test_whoever_asks_waits_and_the_agent_is_told_once(asked: Asked, tmp_path: Path) -> None:
+    first, second = (asyncio.create_task(request_drain(tmp_path / "agent.sock")) for _ in range(2))
+    await eventually(lambda: asked.times, "it is told")
+    _, writer = await asyncio.open_unix_connection(tmp_path / "agent.sock")
+    writer.write(DRAIN)
+    await writer.drain()
+    assert not first.done()
+    assert not second.done()
+    assert asked.times == 1
+    writer.close()
+    for task in (first, second):
+        task.cancel()
+    await asyncio.gather(first, second, return_exceptions=True)
+
+
+async def test_one_that_drains_already_is_not_told(asked: Asked, tmp_path: Path) -> None:
+    asked.control.draining()
+    reader, writer = await asyncio.open_unix_connection(tmp_path / "agent.sock")
+    writer.write(DRAIN[:3])
+    await writer.drain()
+    writer.write(DRAIN[3:] + b"!")
+    assert await reader.read() == b"", "what follows is not understood"
+    assert not asked.times
+    writer.close()
+
+
+@pytest.mark.parametrize("said", [b"x", b"drain now\n", bytes(100_000)])
+async def test_what_is_not_understood_ends_the_connection(asked: Asked, tmp_path: Path, said: bytes) -> None:
+    reader, writer = await asyncio.open_unix_connection(tmp_path / "agent.sock")
+    writer.write(said)
+    with contextlib.suppress(ConnectionError):  # it did not read it all
+        assert await reader.read() == b""
+    assert not asked.times
+    writer.close()
+
+
+async def test_it_belongs_to_its_owner_and_goes_with_the_agent(asked: Asked, tmp_path: Path) -> None:
+    path = tmp_path / "agent.sock"
+    assert path.stat().st_mode & 0o777 == 0o600
+    await asked.control.close()
+    assert not path.exists()
+
+
+async def test_nobody_there(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="no agent with this configuration runs here"):
+        await request_drain(tmp_path / "agent.sock")
+    (tmp_path / "agent.sock").mkdir()
+    with pytest.raises(SetupError, match=r"agent\.sock: "):
+        await request_drain(tmp_path / "agent.sock")
+
+
+async def test_an_agent_without_a_place_for_it_works(tmp_path: Path) -> None:
+    control = Control(lambda: None)
+    await control.listen(tmp_path / "none" / "agent.sock")
+    await control.close()
+
+
+def test_the_place() -> None:
+    assert control_path(Path("/config/agent.yaml")) == Path("/config/agent.sock")
+    assert control_path(Path("home.yml")).is_absolute()
