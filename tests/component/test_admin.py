@@ -98,7 +98,8 @@ async def test_a_grant_holds_at_once_and_a_revocation_ends_everything(tmp_path: 
                 assert (await place.command("grant", "remove", "home", "a.example")).code == 0
                 assert await place.status("a.example") == 404
         actions = [one["action"] for one in await _records(place)]
-        assert actions == ["grant.added"] * 2 + ["agent.revoked", "agent.restored", "grant.removed"]
+        decided = ["grant.added", "grant.added", "agent.revoked", "agent.refused", "agent.restored", "grant.removed"]
+        assert actions == ["server.started", *decided, "server.started"]
 
 
 async def _is(asked: object, wanted: int) -> bool:
@@ -156,7 +157,9 @@ async def test_a_machine_joins_and_serves_what_it_was_invited_for(tmp_path: Path
             assert "1 session and 0 streams were cut" in done.out
             await eventually(lambda: _is(place.status("n.example"), 503), "it is gone")
         actions = [one["action"] for one in (await place.command("audit", "list", "--json")).json()["records"]]
-        assert actions == ["token.created", "agent.joined", "join.refused", "certificate.revoked"]
+        # Whether it has knocked again by now is a matter of time.
+        decided = [action for action in actions if action not in ("server.started", "agent.refused")]
+        assert decided == ["token.created", "agent.joined", "join.refused", "certificate.revoked"]
 
 
 @as_root
@@ -173,7 +176,7 @@ async def test_another_user_commands_nothing(open_folder: Path, authority: Autho
             assert (refused.code, refused.out) == (1, "")
             assert refused.err == "error: only root and the user that the server runs as may command it\n"
         assert (await place.command("grant", "list", "--json")).json() == {"grants": []}
-        (record,) = (await place.command("audit", "list", "--json")).json()["records"]
+        _, record = (await place.command("audit", "list", "--json")).json()["records"]
         assert (record["actor"], record["action"]) == (f"uid {NOBODY}", "command.refused")
         assert place.stack.server.text().count("command refused") == 1
 
@@ -192,7 +195,7 @@ async def test_the_servers_own_user_and_root_command_it(open_folder: Path) -> No
         assert (await place.command("grant", "add", "home", "a.example", uid=NOBODY)).code == 0
         assert (await place.command("grant", "add", "home", "b.example")).code == 0
         actors = [one["actor"] for one in (await place.command("audit", "list", "--json")).json()["records"]]
-        assert actors == [f"uid {NOBODY}", "uid 0"]
+        assert actors == ["server", f"uid {NOBODY}", "uid 0"]
 
 
 async def test_a_server_that_does_not_run(tmp_path: Path, authority: Authority) -> None:
@@ -228,7 +231,8 @@ async def test_a_killed_server_has_lost_nothing_that_it_acknowledged(tmp_path: P
     async with place.running():
         found = (await place.command("grant", "list", "--json")).json()["grants"]
         assert {one["host"] for one in found} >= set(acknowledged)
-        assert len((await place.command("audit", "export")).out.splitlines()) == len(found)
+        lines = (await place.command("audit", "export")).out.splitlines()
+        assert sum('"grant.added"' in line for line in lines) == len(found)
         assert (await place.command("audit", "verify")).code == 0
 
 

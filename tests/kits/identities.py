@@ -17,6 +17,7 @@ from zerotrust.pki import files, request
 from zerotrust.pki.issuer import ServerNames
 from zerotrust.server.admin import AdminChannel
 from zerotrust.server.admission import Admission
+from zerotrust.server.audit import Audit
 from zerotrust.server.authority import Authority
 from zerotrust.server.identities import Identities
 from zerotrust.server.invitations import Invitations
@@ -128,7 +129,7 @@ def office(folder: Path) -> Iterator[Office]:
 async def listening(place: Office) -> AsyncIterator[AdminChannel]:
     """The admin channel at its socket, in this loop."""
     tasks = Tasks()
-    channel = AdminChannel(place.identities, Invitations(place.settings), tasks)
+    channel = AdminChannel(place.identities, Audit(place.database), Invitations(place.settings), tasks)
     listener = HttpListener(Flusher(asyncio.get_running_loop()), channel.api, tasks)
     async with listener.listen(f"unix:{place.socket}", key="admin.socket"):
         yield channel

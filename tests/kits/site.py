@@ -17,7 +17,7 @@ from zerotrust.model.server import ServerConfig
 from zerotrust.net.tasks import Tasks
 from zerotrust.pki.files import create_authority, issue_agent, issue_server
 from zerotrust.pki.issuer import ServerNames
-from zerotrust.server.app import Server
+from zerotrust.server.app import Server, open_database
 
 
 class Site:
@@ -130,14 +130,16 @@ class RunningServer:
 @contextlib.asynccontextmanager
 async def serving(site: Site, config: ServerConfig | None = None) -> AsyncIterator[RunningServer]:
     """A server, started."""
-    tasks = Tasks()
-    server = Server(config or site.server(), tasks)
+    config = config or site.server()
+    database, tasks = open_database(config.state), Tasks()
+    server = Server(config, database, tasks)
     try:
         await server.start()
-        yield RunningServer(site, server, config or site.server(), site.api_port)
+        yield RunningServer(site, server, config, site.api_port)
     finally:
         await server.close()
         await tasks.close()
+        database.close()
 
 
 @dataclass

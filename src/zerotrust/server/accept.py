@@ -5,9 +5,9 @@ import datetime
 import secrets
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -71,6 +71,7 @@ class Terms:
         secret: of the server; policies derive theirs from it.
         renewal: None where certificates are issued by hand.
         enrolment: lets in who has no certificate yet; None where nobody is.
+        turned_away: hears of who is refused with a good certificate: which agent, with which serial, and why.
     """
 
     registry: Registry
@@ -81,6 +82,7 @@ class Terms:
     toll: Toll = field(default_factory=Toll)
     renewal: Renewal | None = None
     enrolment: Enrolment | None = None
+    turned_away: Callable[[str, str, str], Coroutine[Any, Any, None]] | None = None
     offers_http: bool = True
 
     @property
@@ -115,6 +117,9 @@ class AgentSession:
             return
         if refusal := self._terms.admission.refusal(who.agent_id, who.serial):
             self.link.close_session(Code.NOT_ALLOWED, refusal)
+            if self._terms.turned_away is not None:
+                told = self._terms.turned_away(who.agent_id, who.serial, refusal)
+                self._terms.tasks.spawn(told, "record a refusal")
             return
         self._member = self._registry.join(who.agent_id, self.link)
         self._member.serial = who.serial

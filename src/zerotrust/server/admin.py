@@ -21,9 +21,10 @@ from zerotrust.model import admin
 from zerotrust.net.json_api import Call, CallError, Endpoint, JsonApi, Reply
 from zerotrust.net.tasks import Tasks
 from zerotrust.server import answers
+from zerotrust.server.audit import Audit
 from zerotrust.server.identities import Identities
 from zerotrust.server.invitations import Invitations
-from zerotrust.state import audit
+from zerotrust.state.audit import as_json
 
 NDJSON: Final = "application/x-ndjson"
 STRANGERS_EACH: Final = 60.0
@@ -47,8 +48,9 @@ class NotAllowedError(CallError):
 class AdminChannel:
     """Answers commands; `api` is for a listener."""
 
-    def __init__(self, identities: Identities, invitations: Invitations, tasks: Tasks) -> None:
+    def __init__(self, identities: Identities, audit: Audit, invitations: Invitations, tasks: Tasks) -> None:
         self._identities = identities
+        self._audit = audit
         self._invitations = invitations
         self._started_at = int(time.time())
         self._allowed = {0, os.geteuid()}
@@ -91,7 +93,7 @@ class AdminChannel:
         if now >= self._strangers.get(uid, 0.0):
             self._strangers[uid] = now + STRANGERS_EACH
             _log.warning("command refused", uid=uid, asked=asked)
-            await self._identities.record("command.refused", actor=f"uid {uid}", details={"asked": asked})
+            await self._audit.record("command.refused", actor=f"uid {uid}", details={"asked": asked})
         raise NotAllowedError
 
     # ---- tokens
@@ -186,15 +188,15 @@ class AdminChannel:
     # ---- the audit
 
     async def _records(self, asked: admin.RecordsAsked, _actor: str) -> admin.AuditRecords:
-        found = await self._identities.records(asked.after, asked.limit, agent=asked.agent, action=asked.action)
+        found = await self._audit.records(asked.after, asked.limit, agent=asked.agent, action=asked.action)
         return admin.AuditRecords(records=[answers.record(record) for record in found])
 
     async def _export(self, asked: admin.RecordsAsked, _actor: str) -> Reply:
-        found = await self._identities.records(asked.after or 0, asked.limit, agent=asked.agent, action=asked.action)
-        return Reply("".join(f"{audit.as_json(record)}\n" for record in found).encode(), media_type=NDJSON)
+        found = await self._audit.records(asked.after or 0, asked.limit, agent=asked.agent, action=asked.action)
+        return Reply("".join(f"{as_json(record)}\n" for record in found).encode(), media_type=NDJSON)
 
     async def _verify(self, _asked: admin.Nothing, _actor: str) -> admin.AuditChain:
-        chain = await self._identities.verify()
+        chain = await self._audit.verify()
         return admin.AuditChain(records=chain.records, head=chain.head, broken=chain.broken, reason=chain.reason)
 
     # ----

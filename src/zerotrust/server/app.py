@@ -17,6 +17,7 @@ from typing import Final
 
 import structlog
 
+from zerotrust import __version__
 from zerotrust.caddy.edge import Edge
 from zerotrust.config.diff import Changes
 from zerotrust.config.load import Loaded
@@ -30,9 +31,11 @@ from zerotrust.net.http_listener import HttpListener
 from zerotrust.net.listen import Listening
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tls import tunnel_server
+from zerotrust.pki.identity import serial_of
 from zerotrust.server.accept import AgentDoor, Renewal, Terms
 from zerotrust.server.admin import AdminChannel
 from zerotrust.server.admission import Admission
+from zerotrust.server.audit import Audit
 from zerotrust.server.authority import Authority, load_authority
 from zerotrust.server.enrol import Enrolment
 from zerotrust.server.identities import FILE, Identities
@@ -65,13 +68,15 @@ async def serve(loaded: Loaded[ServerConfig], read: Read[ServerConfig]) -> None:
         read: reads the configuration again, when it changes or on SIGHUP; what is different is then applied.
 
     Raises:
-        SetupError: an address, certificate or Caddy can't be used.
+        SetupError: the database, an address, certificate or Caddy can't be used.
     """
     config = loaded.config
     async with AsyncExitStack() as stack:
+        database = open_database(config.state)
+        stack.callback(database.close)
         tasks = Tasks()
         stack.push_async_callback(tasks.close)
-        server = Server(config, tasks)
+        server = Server(config, database, tasks)
         stack.push_async_callback(server.close)
         await server.start()
         tasks.spawn(Reloader(loaded, read=read, apply=server.apply, tasks=tasks).run(), "reload")
@@ -80,26 +85,23 @@ async def serve(loaded: Loaded[ServerConfig], read: Read[ServerConfig]) -> None:
 
 
 class Server:
-    """Owns database, listeners and edge. Once started, it can be given other configurations; `close` ends everything.
+    """Owns the listeners and the edge. Once started, it can be given other configurations; `close` ends everything.
 
     Raises:
         PkiError: a certificate can't be used.
-        StateError: the database can't.
     """
 
-    def __init__(self, config: ServerConfig, tasks: Tasks) -> None:
+    def __init__(self, config: ServerConfig, database: Database, tasks: Tasks) -> None:
         flusher = Flusher(asyncio.get_running_loop())
         registry = Registry()
         authority = load_authority(config)
         context = _context(config, authority)
         self._config = config
-        self._database = _open(config.state)
         self._admission = Admission(any_host=config.unsafe_agents_may_claim_any_host)
         self._admission.grants.replace(FILE, _grants(config))
         self._sessions = Sessions(registry, self._admission)
-        self._identities = Identities(
-            self._database, admission=self._admission, sessions=self._sessions, authority=authority
-        )
+        self._identities = Identities(database, admission=self._admission, sessions=self._sessions, authority=authority)
+        self._audit = Audit(database)
         self._invitations = Invitations(config.server)
         terms = Terms(
             registry=registry,
@@ -109,6 +111,7 @@ class Server:
             secret=secrets.token_bytes(32),
             renewal=self._renewal(authority),
             enrolment=self._enrolment(authority),
+            turned_away=self._audit.turned_away,
             offers_http=_offers_http(config),
         )
         self._door = AgentDoor(terms, context=context)
@@ -120,7 +123,8 @@ class Server:
         )
         self._api = HttpListener(flusher, self._ingress, tasks)
         self._permission = HttpListener(flusher, Permission(registry), tasks)
-        self._admin = HttpListener(flusher, AdminChannel(self._identities, self._invitations, tasks).api, tasks)
+        channel = AdminChannel(self._identities, self._audit, self._invitations, tasks)
+        self._admin = HttpListener(flusher, channel.api, tasks)
         self._edge = Edge(config)
         self._listen: dict[str, Listen] = {
             "server.listen_addr": self._listen_for_agents,
@@ -142,6 +146,7 @@ class Server:
         for key, address in _addresses(self._config).items():
             self._listening[key] = await self._listen[key](address, None)
         await self._edge.__aenter__()
+        await self._audit.note("server.started", {"version": __version__})
 
     async def apply(self, config: ServerConfig, changes: Changes) -> list[str]:
         """Go on with this configuration; what of it waits, and for what.
@@ -169,6 +174,7 @@ class Server:
             renewal=self._renewal(authority),
             enrolment=self._enrolment(authority),
         )
+        rotated = _serial(authority) != _serial(self._identities.authority)
         self._identities.use(authority)
         self._invitations.use(config.server)
         former, self._listening = self._listening, {**self._listening, **listening}
@@ -179,7 +185,9 @@ class Server:
         if _offers_http(config) != _offers_http(self._config):
             waiting.append("caddy.http_port: services that listen on http alone, for their agents' next connection")
         self._config = config
-        await self._identities.note("configuration.applied", {"settings": changes.keys, "files": changes.files})
+        if rotated:
+            await self._audit.note("authority.changed", {"issuer": _serial(authority)})
+        await self._audit.note("configuration.applied", {"settings": changes.keys, "files": changes.files})
         return waiting
 
     async def close(self) -> None:
@@ -190,7 +198,6 @@ class Server:
         for listener in (self._admin, self._permission, self._api):
             listener.close()
         await self._door.close()
-        self._database.close()
 
     async def _keep_up(self) -> None:
         while True:
@@ -246,8 +253,12 @@ def _unknown(changes: Changes) -> list[str]:
     return [key for key in changes.keys if key.partition(".")[0] not in _APPLIED]
 
 
-def _open(state: State) -> Database:
-    """Raises StateError."""
+def open_database(state: State) -> Database:
+    """The server's database, brought up to date; its folder is made where there is none.
+
+    Raises:
+        StateError: it can't be used, or is of a newer program.
+    """
     try:
         Path(state.dir).mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -271,6 +282,11 @@ def _addresses(config: ServerConfig) -> dict[str, str]:
 
 def _offers_http(config: ServerConfig) -> bool:
     return config.caddy.mode == "none" or bool(config.caddy.http_port)
+
+
+def _serial(authority: Authority | None) -> str | None:
+    """Of the issuing certificate."""
+    return None if authority is None else serial_of(authority.issuer.certificate)
 
 
 def _context(config: ServerConfig, authority: Authority | None) -> ssl.SSLContext:

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -23,7 +22,7 @@ from zerotrust.enrolment.granting import Granted
 from zerotrust.enrolment.joining import Joined
 from zerotrust.enrolment.listing import AgentDetails, AgentSummary
 from zerotrust.enrolment.tokens import NewToken
-from zerotrust.errors import CertificateRefused, EnrolmentError, NotFound, PkiError, StateError
+from zerotrust.errors import CertificateRefused, EnrolmentError, NotFound, PkiError
 from zerotrust.pki.identity import agent_id_of
 from zerotrust.pki.lineage import is_ours
 from zerotrust.pki.proof import proves
@@ -31,16 +30,13 @@ from zerotrust.route.grants import parse_pattern
 from zerotrust.server.admission import Admission
 from zerotrust.server.authority import Authority
 from zerotrust.server.sessions import Connected, Cut, Sessions
-from zerotrust.state import audit, grants, revocations
-from zerotrust.state.audit import Chain, Details
+from zerotrust.state import grants, revocations
 from zerotrust.state.database import Database
-from zerotrust.state.tables import AuditRecord, Grant, JoinToken, Revocation
+from zerotrust.state.tables import Grant, JoinToken, Revocation
 
 DATABASE = "database"
 FILE = "file"
 """Where grants come from, in the table of all grants."""
-VERIFIED_AT_ONCE = 2000
-"""Records of the audit in one transaction: no revocation has to wait longer than that takes."""
 
 LONGEST_CHAIN = 4
 """Certificates of a chain whose signatures we are willing to check for a stranger."""
@@ -331,44 +327,6 @@ class Identities:
 
         self._admission.revoked = await self._database.run(work)
         _log.info("agent restored", agent=agent, serial=serial, actor=actor)
-
-    # ---- the audit
-
-    async def record(
-        self, action: str, *, actor: str, agent: str | None = None, details: Details | None = None
-    ) -> None:
-        """Add a decision that was made elsewhere to the audit."""
-        at = self._seconds()
-        await self._database.run(
-            lambda session: audit.append(session, at=at, actor=actor, action=action, agent=agent, details=details)
-        )
-
-    async def note(self, action: str, details: Details) -> None:
-        """Add what the server has done by itself to the audit. Where that can't be, it goes on."""
-        try:
-            await self.record(action, actor="server", details=details)
-        except StateError as error:
-            _log.error("the audit lacks a record", action=action, reason=str(error))
-
-    async def records(
-        self, after: int | None, limit: int, *, agent: str | None = None, action: str | None = None
-    ) -> list[AuditRecord]:
-        """The oldest records after a number, or the newest of all; in order."""
-
-        def work(session: Session) -> list[AuditRecord]:
-            if after is None:
-                return audit.newest(session, limit=limit, agent=agent, action=action)
-            return audit.records(session, after=after, limit=limit, agent=agent, action=action)
-
-        return await self._database.run(work)
-
-    async def verify(self) -> Chain:
-        """Hold the whole audit against its hashes, letting others have the database in between."""
-        chain, before = Chain(), -1
-        while chain.broken is None and chain.records > before:
-            before = chain.records
-            chain = await self._database.run(partial(audit.verify, start=chain, limit=VERIFIED_AT_ONCE))
-        return chain
 
     # ----
 

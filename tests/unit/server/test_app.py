@@ -4,16 +4,21 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from tests.kits.ports import free_port
 from tests.kits.site import Backend, RunningServer, Site, dialling, serving
 from tests.kits.waiting import eventually
 from zerotrust.caddy.edge import Edge
-from zerotrust.errors import CaddyError, PkiError, SetupError
+from zerotrust.errors import CaddyError, PkiError, SetupError, StateError
+from zerotrust.model.identity import State
 from zerotrust.model.logging import Logging
 from zerotrust.model.server import ServerConfig
+from zerotrust.pki.files import rotate_issuer
+from zerotrust.server.app import open_database
 from zerotrust.telemetry import logs
 
 pytestmark = pytest.mark.anyio
@@ -209,3 +214,54 @@ async def test_what_needs_a_restart_is_said_and_the_rest_applies(
     new = site.server(caddy={"mode": "managed", "http_port": 0}, logging={"level": "debug"}, state={"dir": "/x"})
     assert await running.change(new) == ["caddy.mode: for a restart", "state.dir: for a restart"]
     assert configured == [new.logging]
+
+
+async def asked(socket: Path, path: str) -> Any:
+    """What the admin channel answers."""
+    transport = httpx.AsyncHTTPTransport(uds=str(socket))
+    async with httpx.AsyncClient(transport=transport, base_url="http://admin") as client:
+        return (await client.get(path)).json()
+
+
+async def test_an_authority_comes_and_goes_and_the_audit_knows(running: RunningServer, site: Site) -> None:
+    socket = site.folder / "state" / "admin.sock"
+    start = (await asked(socket, "/v1/audit"))["records"][-1]["number"]
+    assert (await asked(socket, "/v1/status"))["issuer_ends_at"] is None
+    named = {"cert_file": str(site.folder / "issuer.crt"), "key_file": str(site.folder / "issuer.key")}
+    assert await running.change(site.server(authority=named)) == []
+    assert (await asked(socket, "/v1/status"))["issuer_ends_at"] > 0
+    with pytest.raises(PkiError, match="belong together"):
+        await running.change(site.server(authority={"cert_file": named["cert_file"]}))
+    assert (await asked(socket, "/v1/status"))["issuer_ends_at"] > 0
+    rotate_issuer(site.folder)
+    await running.change(site.server(authority=named), named["cert_file"])
+    await running.change(site.server(authority=named, logging={"level": "warn"}))
+    await running.change(site.server())
+    assert (await asked(socket, "/v1/status"))["issuer_ends_at"] is None
+    records = (await asked(socket, f"/v1/audit?after={start}"))["records"]
+    assert [one["action"] for one in records] == [
+        *["authority.changed", "configuration.applied"] * 2,
+        "configuration.applied",
+        *["authority.changed", "configuration.applied"],
+    ]
+    issuers = [one["details"]["issuer"] for one in records if one["action"] == "authority.changed"]
+    assert issuers[2] is None
+    assert issuers[0] != issuers[1]
+    assert records[4]["details"]["settings"][-1].startswith("logging")
+
+
+async def test_the_admin_socket_moves(running: RunningServer, site: Site, tmp_path: Path) -> None:
+    before, after = site.folder / "state" / "admin.sock", tmp_path / "a.sock"
+    assert await running.change(site.server(admin={"socket": str(after)})) == []
+    assert not before.exists()
+    assert (await asked(after, "/v1/status"))["agents"] == 0
+    assert after.stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_folder_for_the_state_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StateError, match=r"state\.dir: cannot create .*: not a directory; correct the path"):
+        open_database(State(dir=str(tmp_path / "file" / "state")))
+    folder = tmp_path / "new" / "state"
+    open_database(State(dir=str(folder))).close()
+    assert folder.stat().st_mode & 0o777 == 0o700

@@ -23,7 +23,6 @@ from zerotrust.errors import (
 from zerotrust.pki import keys, request
 from zerotrust.pki.identity import identity
 from zerotrust.pki.proof import prove
-from zerotrust.server import identities as module
 from zerotrust.server.identities import FILE, Identities
 from zerotrust.server.sessions import Sessions
 from zerotrust.state import audit
@@ -227,30 +226,6 @@ async def test_tokens_are_listed_and_taken_back(place: Office) -> None:
         await place.identities.cancel_token(made.number, actor="uid 7")
     with pytest.raises(TokenUnknown):
         await place.identities.join(made.secret, csr(), "203.0.113.7")
-
-
-async def test_the_audit_in_pages_and_verified_in_steps(place: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "VERIFIED_AT_ONCE", 3)
-    for n in range(7):
-        await place.identities.record("configuration.applied", actor="server", details={"keys": [f"k{n}"]})
-    await place.identities.record("other", actor="uid 0", agent="home")
-    assert [record.number for record in await place.identities.records(None, 2)] == [7, 8]
-    assert [record.number for record in await place.identities.records(2, 2)] == [3, 4]
-    assert [record.number for record in await place.identities.records(None, 9, agent="home")] == [8]
-    assert len(await place.identities.records(0, 9, action="configuration.applied")) == 7
-    whole = await place.identities.verify()
-    assert (whole.records, whole.broken) == (8, None)
-    with place.database.transaction() as session:
-        connection = session.connection()
-        for (name,) in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type='trigger'").fetchall():
-            connection.exec_driver_sql(f"DROP TRIGGER {name}")
-        connection.exec_driver_sql("""UPDATE audit SET details = replace(details, 'k4', 'k5') WHERE number = 5""")
-    broken = await place.identities.verify()
-    assert (broken.records, broken.broken) == (4, 5)
-
-
-async def test_an_empty_audit_is_whole(place: Office) -> None:
-    assert (await place.identities.verify()).records == 0
 
 
 async def test_it_says_where_it_keeps_things(place: Office, tmp_path: Path) -> None:

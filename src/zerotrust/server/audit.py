@@ -1,0 +1,77 @@
+"""The audit as the running server keeps it: what it writes there by itself, and what is read from it."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+import structlog
+from sqlalchemy.orm import Session
+
+from zerotrust.errors import StateError
+from zerotrust.handlers.cell_rate import CellRate
+from zerotrust.state import audit
+from zerotrust.state.audit import Chain, Details
+from zerotrust.state.database import Database
+from zerotrust.state.tables import AuditRecord
+
+KNOCKS_EACH: Final = 3600.0
+"""Seconds in which an agent that is refused gets one record."""
+VERIFIED_AT_ONCE: Final = 2000
+"""Records in one transaction: no revocation has to wait longer than that takes."""
+
+_log = structlog.get_logger("audit")
+
+
+class Audit:
+    """Adds records of what is decided outside of `server.identities`, and reads them all.
+
+    Args:
+        clock: seconds since 1970.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._clock = clock
+        self._knocks = CellRate(1, KNOCKS_EACH)
+
+    async def record(
+        self, action: str, *, actor: str, agent: str | None = None, details: Details | None = None
+    ) -> None:
+        """Add a decision that was made elsewhere to the audit."""
+        at = int(self._clock())
+        await self._database.run(
+            lambda session: audit.append(session, at=at, actor=actor, action=action, agent=agent, details=details)
+        )
+
+    async def note(self, action: str, details: Details, *, agent: str | None = None) -> None:
+        """Add what the server has done by itself to the audit. Where that can't be, it goes on."""
+        try:
+            await self.record(action, actor="server", agent=agent, details=details)
+        except StateError as error:
+            _log.error("the audit lacks a record", action=action, reason=str(error))
+
+    async def turned_away(self, agent: str, serial: str, reason: str) -> None:
+        """Add to the audit that an agent was refused with a good certificate: once an hour, as it keeps trying."""
+        if not self._knocks.wait(self._knocks.take(f"{agent} {serial}".encode(), time.monotonic())):
+            await self.note("agent.refused", {"serial": serial, "reason": reason}, agent=agent)
+
+    async def records(
+        self, after: int | None, limit: int, *, agent: str | None = None, action: str | None = None
+    ) -> list[AuditRecord]:
+        """The oldest records after a number, or the newest of all; in order."""
+
+        def work(session: Session) -> list[AuditRecord]:
+            if after is None:
+                return audit.newest(session, limit=limit, agent=agent, action=action)
+            return audit.records(session, after=after, limit=limit, agent=agent, action=action)
+
+        return await self._database.run(work)
+
+    async def verify(self) -> Chain:
+        """Hold the whole audit against its hashes, letting others have the database in between."""
+        chain, before = Chain(), -1
+        while chain.broken is None and chain.records > before:
+            before = chain.records
+            chain = await self._database.run(partial(audit.verify, start=chain, limit=VERIFIED_AT_ONCE))
+        return chain
