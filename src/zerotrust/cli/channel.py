@@ -8,6 +8,7 @@ import httpx
 import typer
 from pydantic import BaseModel, ValidationError
 
+from zerotrust.cli.options import SERVER_FILE
 from zerotrust.config.load import load_server
 from zerotrust.config.wording import objections
 from zerotrust.errors import CommandError, ConfigError
@@ -103,10 +104,14 @@ class Channel:
 def connect(config: Path, path: Path | None) -> Channel:
     """The way to the server of this configuration file, or to the one at this socket.
 
+    Where no file is named and there is none at the usual place, it is the `server.yaml` of the current folder.
+
     Raises:
         ConfigError: the file can't be used, so nobody knows where the socket is.
         CommandError: nobody answers there, or not to this user.
     """
+    if config == SERVER_FILE and not config.exists() and Path(SERVER_FILE.name).is_file():
+        config = Path(SERVER_FILE.name)
     start = f"0trust server run --config {config}"
     if path is not None:
         return Channel(path, start=start)

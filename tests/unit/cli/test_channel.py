@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.kits.identities import Office
+from zerotrust.cli import channel
 from zerotrust.cli.channel import Channel
 from zerotrust.cli.main import status
 from zerotrust.errors import CommandError
@@ -32,6 +33,21 @@ def test_the_socket_is_found_by_the_servers_file(
     assert json.loads(capsys.readouterr().out) == {"grants": []}
     file.write_text("server: {cert_file: c.crt}\nstate: {dir: .}\n")
     assert status(["grant", "list", "-c", str(file)]) == 0
+
+
+def test_the_file_of_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(channel, "SERVER_FILE", tmp_path / "usual" / "server.yaml")
+    Path("server.yaml").write_text("server: {cert_file: c.crt}\n")
+    found = channel_of(tmp_path / "usual" / "server.yaml")
+    assert str(tmp_path / "state" / "admin.sock") in found
+
+
+def channel_of(config: Path) -> str:
+    """Where nobody answers, in the words of the error."""
+    with pytest.raises(CommandError) as caught:
+        channel.connect(config, None)
+    return str(caught.value)
 
 
 def test_no_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
