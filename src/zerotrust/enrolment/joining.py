@@ -107,7 +107,9 @@ def renew(
     name, actor = agent_name(agent_id), f"agent {agent_id}"
     agents.ensure(session, name, now=seconds(now))
     try:
-        if revocations.load(session, agent_id=name, now=seconds(now)).refuses(name, serial):
+        # Not as handshakes are judged, for which a certificate that has ended needs no revocation: with one of these an
+        # agent may come back.
+        if revocations.find(session, name) or revocations.find(session, name, serial):
             raise AgentRevoked(_REVOKED)
         issued = issuer.issue_agent(name, csr_pem, lifetime, now)
     except EnrolmentRefused as error:

@@ -84,7 +84,9 @@ def restore(
         audit.append(session, at=at, actor=actor, action="certificate.restored", agent=name, details={"serial": number})
         return
     refused = []
-    for certificate in certificates.living(session, agent_id=name, now=at) if reissue else ():
+    for certificate in (
+        certificates.of(session, name) if reissue else ()
+    ):  # also with one that has ended it could return
         if revocations.find(session, name, certificate.serial) is None:
             until = certificate.not_after
             revocations.add(session, name, certificate.serial, reason="restored to join again", until=until, now=at)

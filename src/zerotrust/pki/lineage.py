@@ -3,14 +3,16 @@
 from collections.abc import Iterable, Sequence
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
+from zerotrust.pki.identity import is_authority
 from zerotrust.pki.issuer import Issuer
 
 
 def is_ours(chain: Sequence[x509.Certificate], issuer: Issuer, root: x509.Certificate) -> bool:
     """The first of the chain is signed by our issuer, by an earlier one of the same root, or by the root itself."""
-    above = [issuer.certificate, root, *(one for one in chain[1:] if _signed(one, root))]
+    # What a root has signed may also be an end's certificate, which vouches for nobody.
+    above = [issuer.certificate, root, *(one for one in chain[1:] if _signed(one, root) and is_authority(one))]
     return any(_signed(chain[0], one) for one in above)
 
 
@@ -22,6 +24,6 @@ def anchor(chain: Sequence[x509.Certificate], roots: Iterable[x509.Certificate])
 def _signed(certificate: x509.Certificate, by: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(by)
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True

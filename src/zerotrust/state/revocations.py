@@ -50,13 +50,13 @@ def listed(session: Session, agent_id: str | None = None) -> list[Revocation]:
     return list(session.scalars(query if agent_id is None else query.where(Revocation.agent_id == agent_id)))
 
 
-def load(session: Session, *, now: int, agent_id: str | None = None) -> Revoked:
-    """What to hold handshakes against from now on, of all agents or of one.
+def load(session: Session, *, now: int) -> Revoked:
+    """What to hold handshakes against from now on.
 
     Certificates that have ended need no revocation.
     """
     query = select(Revocation).where(or_(Revocation.until.is_(None), Revocation.until > now))
-    rows = list(session.scalars(query if agent_id is None else query.where(Revocation.agent_id == agent_id)))
+    rows = list(session.scalars(query))
     return Revoked(
         agents=frozenset(row.agent_id for row in rows if row.serial == WHOLE_AGENT),
         serials=frozenset((row.agent_id, row.serial) for row in rows if row.serial != WHOLE_AGENT),

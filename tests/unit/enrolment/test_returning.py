@@ -9,7 +9,7 @@ from tests.unit.enrolment.telling import ADMIN, CSR, NOW, WEEK, do, told
 from zerotrust.enrolment.joining import Joined, renew
 from zerotrust.enrolment.records import KEPT
 from zerotrust.enrolment.returning import come_back
-from zerotrust.enrolment.revoking import revoke
+from zerotrust.enrolment.revoking import restore, revoke
 from zerotrust.errors import AgentRevoked, CertificateRefused
 from zerotrust.pki.issuer import Issuer
 from zerotrust.state import certificates
@@ -85,3 +85,24 @@ def test_a_revoked_agent_does_not_come_back(database: Database, issuer: Issuer) 
     do(database, lambda s: revoke(s, agent_id="home", reason="lost", actor=ADMIN, now=NOW))
     with pytest.raises(AgentRevoked):
         back(database, issuer, certificate, NOW + WEEK + SECOND)
+
+
+def test_a_revoked_certificate_does_not_come_back_when_it_has_ended(database: Database, issuer: Issuer) -> None:
+    certificate = issued(database, issuer)
+    serial = f"{certificate.serial_number:x}"
+    do(database, lambda s: revoke(s, agent_id="home", serial=serial, reason="stolen", actor=ADMIN, now=NOW))
+    for late in (WEEK + SECOND, WEEK + KEPT - SECOND, WEEK + KEPT):
+        with pytest.raises(AgentRevoked):
+            back(database, issuer, certificate, NOW + late)
+
+
+@pytest.mark.parametrize("restored_after", [SECOND, WEEK + SECOND, WEEK + KEPT - SECOND])
+def test_who_has_to_join_again_does_not_come_back(
+    database: Database, issuer: Issuer, restored_after: datetime.timedelta
+) -> None:
+    certificate = issued(database, issuer)
+    do(database, lambda s: revoke(s, agent_id="home", reason="stolen", actor=ADMIN, now=NOW))
+    restored_at = NOW + restored_after
+    do(database, lambda s: restore(s, agent_id="home", reissue=True, actor=ADMIN, now=restored_at))
+    with pytest.raises(AgentRevoked):
+        back(database, issuer, certificate, max(restored_at, NOW + WEEK) + SECOND)

@@ -4,9 +4,14 @@ import datetime
 from datetime import UTC, timedelta
 from pathlib import Path
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
 from tests.kits.authorities import Foreign
-from zerotrust.pki import files, request
+from zerotrust.pki import files, keys, request
 from zerotrust.pki.files import load_authority, load_certificate, load_certificates
+from zerotrust.pki.issuer import Issuer
 from zerotrust.pki.lineage import anchor, is_ours
 
 
@@ -45,3 +50,38 @@ def test_a_root_of_the_same_name_is_not_the_root(tmp_path: Path) -> None:
     roots = [files.load_certificate(tmp_path / name / "ca.crt") for name in ("other", "")]
     assert anchor([issuer], roots) == roots[1]
     assert anchor([issuer], roots[:1]) is None
+
+
+def test_who_was_issued_a_certificate_by_the_root_is_no_authority(tmp_path: Path) -> None:
+    """As in folders that have no issuing certificate: an agent must not vouch for another one."""
+    files.create_authority(tmp_path)
+    root, key = load_certificate(tmp_path / "ca.crt"), keys.read_key(tmp_path / "ca.key")
+    issuer, asked = Issuer(certificate=root, key=key), request.create()
+    mine = x509.load_pem_x509_certificate(
+        issuer.issue_agent("home", asked.pem, timedelta(days=7), datetime.datetime.now(UTC)).chain_pem
+    )
+    assert is_ours([mine], issuer, root)
+    thief = Issuer(certificate=mine, key=asked.key)
+    forged = thief.issue_agent("office", request.create().pem, timedelta(days=7), datetime.datetime.now(UTC))
+    chain = [x509.load_pem_x509_certificate(forged.chain_pem), mine]
+    assert not is_ours(chain, issuer, root)
+
+
+def test_what_nobody_can_verify_is_not_ours() -> None:
+    """Strangers show it: by an authority with an RSA key, and with signatures of every kind that it might have."""
+    key = rsa.generate_private_key(65537, 2048)
+    root = Foreign.root(key=key).certificate
+    sha256 = bytes.fromhex("608648016503040201")
+    der = _signed_with_pss(root, key).public_bytes(serialization.Encoding.DER)
+    issuer = Issuer(certificate=root, key=key)
+    assert is_ours([x509.load_der_x509_certificate(der)], issuer, root)
+    for last in set(range(128)) - {sha256[-1]}:
+        odd = x509.load_der_x509_certificate(der.replace(sha256, sha256[:-1] + bytes([last])))
+        assert not is_ours([odd], issuer, root)
+
+
+def _signed_with_pss(root: x509.Certificate, key: rsa.RSAPrivateKey) -> x509.Certificate:
+    now = datetime.datetime.now(UTC)
+    builder = x509.CertificateBuilder(root.subject, x509.Name([]), key.public_key(), 5, now, now + timedelta(days=1))
+    padded = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=32)
+    return builder.sign(key, hashes.SHA256(), rsa_padding=padded)

@@ -20,7 +20,6 @@ def test_an_agent_and_a_certificate_are_two_things(database: Database) -> None:
             False,
         ]
         assert revocations.load(session, now=50) == Revoked(frozenset({"home"}))
-        assert revocations.load(session, now=1, agent_id="work") == Revoked(serials=frozenset({("work", "a1")}))
         assert [row.agent_id for row in revocations.listed(session)] == ["home", "work"]
 
 
