@@ -93,7 +93,7 @@ class AdminChannel:
         if now >= self._strangers.get(uid, 0.0):
             self._strangers[uid] = now + STRANGERS_EACH
             _log.warning("command refused", uid=uid, asked=asked)
-            await self._audit.record("command.refused", actor=f"uid {uid}", details={"asked": asked})
+            await self._audit.note("command.refused", {"asked": asked}, actor=f"uid {uid}")
         raise NotAllowedError
 
     # ---- tokens

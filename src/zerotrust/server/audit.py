@@ -44,10 +44,10 @@ class Audit:
             lambda session: audit.append(session, at=at, actor=actor, action=action, agent=agent, details=details)
         )
 
-    async def note(self, action: str, details: Details, *, agent: str | None = None) -> None:
-        """Add what the server has done by itself to the audit. Where that can't be, it goes on."""
+    async def note(self, action: str, details: Details, *, actor: str = "server", agent: str | None = None) -> None:
+        """Add what the server has done, or refused, by itself to the audit. Where that can't be, it goes on."""
         try:
-            await self.record(action, actor="server", agent=agent, details=details)
+            await self.record(action, actor=actor, agent=agent, details=details)
         except StateError as error:
             _log.error("the audit lacks a record", action=action, reason=str(error))
 

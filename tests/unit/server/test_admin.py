@@ -268,6 +268,13 @@ async def test_who_is_somebody_else_is_refused_and_recorded_once(
             await asyncio.gather(*(asker.get("/v1/status", 403) for _ in range(10)))
         assert [one["event"] for one in logs] == ["command refused"]
         assert kept(asker.place) == [(f"uid {os.getuid()}", "command.refused")]
+        with asker.place.database.transaction() as session:
+            trigger = "CREATE TRIGGER no BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'x'); END"
+            session.connection().exec_driver_sql(trigger)
+        asker.channel._strangers.clear()
+        assert (await asker.get("/v1/status", 403))["code"] == "not_allowed", "also where it can't be recorded"
+        with asker.place.database.transaction() as session:
+            session.connection().exec_driver_sql("DROP TRIGGER no")
         monkeypatch.setattr(admin, "STRANGERS_EACH", 0.0)
         asker.channel._strangers.clear()
         await asker.get("/v1/status", 403)
