@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+import json
 import random
 import signal
 from collections.abc import AsyncIterator
@@ -14,8 +15,10 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from tests.kits.backends import Origin, WsEcho
-from tests.kits.processes import PRODUCT, Process
+from tests.kits.ports import free_port
+from tests.kits.processes import PRODUCT, Process, wait_port
 from tests.kits.stack import Agent, Authority, Stack, service
+from tests.kits.waiting import eventually
 from tests.kits.way import Way
 
 pytestmark = [
@@ -141,3 +144,72 @@ async def test_a_second_signal_ends_an_agent_at_once(tmp_path: Path) -> None:
             process.send_signal(signal.SIGINT)
             assert await process.wait_exit(4) == 0
             await client.wait_end()
+
+
+@contextlib.asynccontextmanager
+async def behind_external_caddy(folder: Path) -> AsyncIterator[Stack]:
+    """A server whose Caddy is somebody else's and goes on without it."""
+    admin = free_port()
+    config = folder / "caddy.json"
+    config.write_text(json.dumps({"admin": {"listen": f"127.0.0.1:{admin}", "config": {"persist": False}}}))
+    environment = {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
+    command: list[str | Path] = [PRODUCT.with_name("caddy"), "run", "--config", config]
+    async with (
+        Origin(folder) as origin,
+        WsEcho(folder) as ws,
+        Process("caddy", command, log=folder / "caddy.log", env=environment) as caddy,
+    ):
+        await wait_port(admin, process=caddy)
+        services = [service(APP, origin.port), service(WS, ws.port)]
+        stack = Stack(folder / "stack", Authority(folder / "pki"), agents={"agent-1": services})
+        path = stack.folder / "server.yaml"
+        server = json.loads(path.read_text())
+        server["caddy"] |= {
+            "mode": "external",
+            "admin_api": f"http://127.0.0.1:{admin}",
+            "storage_dir": str(stack.caddy_root.parents[3]),
+        }
+        path.write_text(json.dumps(server))
+        async with stack:
+            yield stack
+
+
+async def test_a_restart_of_the_server_behind_a_caddy_that_goes_on(tmp_path: Path) -> None:
+    async with behind_external_caddy(tmp_path) as stack, Load(stack.caddy).running() as load:
+        for _ in range(3):
+            sockets = [await stack.caddy.websocket(WS, path) for path in ("/", "/firehose")]
+            ends = [asyncio.create_task(closed_with(one)) for one in sockets]
+            stack.server.send_signal(signal.SIGTERM)
+            assert await stack.server.wait_exit() == 0
+            assert await asyncio.gather(*ends) == [1012] * 2
+            before = load.answered
+            stack.server.start()
+            await eventually(lambda: load.answered > before + RATE, "requests are answered again", 20)  # noqa: B023
+        assert load.failures == []
+
+
+async def test_what_runs_when_the_server_ends_ends_well(tmp_path: Path) -> None:
+    async with behind_external_caddy(tmp_path) as stack, await stack.caddy.open(APP) as client:
+        await client.send_head("GET", "/halves?wait=2")
+        head = await client.reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200")
+        stack.server.send_signal(signal.SIGTERM)
+        await stack.server.wait_line("draining")
+        later = asyncio.create_task(stack.caddy.request(APP, "POST", "/upload", body=b"in the gap"))
+        assert await client.read_exactly(10) == b"firstlater"
+        assert await stack.server.wait_exit() == 0
+        gap = asyncio.create_task(stack.caddy.request(APP, "POST", "/upload", body=b"in the gap"))
+        stack.server.start()
+        for response in await asyncio.gather(later, gap):
+            assert (response.status, response.json()["length"]) == (200, 10)
+
+
+async def test_a_second_signal_ends_a_server_at_once(tmp_path: Path) -> None:
+    async with stack_of(tmp_path, "agent-1") as stack, await stack.api.open(APP) as client:
+        await client.send_head("GET", "/halves?wait=30", [("X-Forwarded-Proto", "https")])
+        assert await client.read_exactly(12) == b"HTTP/1.1 200"
+        stack.server.send_signal(signal.SIGTERM)
+        await stack.server.wait_line("draining")
+        stack.server.send_signal(signal.SIGTERM)
+        assert await stack.server.wait_exit(8) == 0
+        await client.wait_end()

@@ -42,6 +42,9 @@ _log = structlog.get_logger("agent")
 CONNECT_TIMEOUT: Final = 10.0
 BACK_OFF_FIRST: Final = 0.2
 BACK_OFF_MOST: Final = 15.0
+SOON: Final = 30.0
+SOON_MOST: Final = 1.0
+"""The longest pause in the first SOON seconds after a session: a server that restarts has requests waiting."""
 SUPERSEDED_PAUSE: Final = 60.0
 SWEEP: Final = 1.0
 GRACE: Final = 2.0
@@ -106,7 +109,7 @@ class Agent:
 
     async def run(self) -> None:
         """Dial the server, again and again."""
-        delay = BACK_OFF_FIRST
+        delay, soon_until = BACK_OFF_FIRST, 0.0
         while True:
             self._dial_now.clear()
             ended = await self._session()
@@ -119,10 +122,10 @@ class Agent:
                 await self._pause(SUPERSEDED_PAUSE)
             # Who is not let in is connected for a moment each time.
             if ended not in (None, Code.NOT_ALLOWED):
-                delay = BACK_OFF_FIRST
+                delay, soon_until = BACK_OFF_FIRST, self._loop.time() + SOON
             # Full jitter: a thousand agents must not come back in step after a restart of their server.
             await self._pause(random.uniform(0, delay))  # noqa: S311
-            delay = min(delay * 2, BACK_OFF_MOST)
+            delay = min(delay * 2, SOON_MOST if self._loop.time() < soon_until else BACK_OFF_MOST)
 
     async def apply(self, config: AgentConfig, changes: Changes) -> list[str]:
         """Go on with this configuration; what of it waits, and for what.

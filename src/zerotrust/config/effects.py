@@ -46,9 +46,6 @@ def agent_effects(data: dict[str, Any]) -> Iterator[Effect]:
 
 def server_effects(data: dict[str, Any]) -> Iterator[Effect]:
     """What a server's file asks for in vain."""
-    for key in ("drain_timeout", "graceful_timeout"):
-        if section(data, "hot_reload").get(key):
-            yield ("hot_reload", key), "warning", "has no effect in a server's file: services end at their agent"
     caddy = section(data, "caddy")
     if caddy.get("admin_api") and caddy.get("mode", "managed") == "managed":
         message = "has no effect with mode managed: the server's own Caddy has a socket in config_dir"

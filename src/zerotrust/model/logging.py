@@ -51,8 +51,8 @@ class HotReload(Model):
     """A signal that asks for the same, beside SIGHUP, which always does."""
 
     drain_timeout: Duration = 30.0
-    """How long requests and WebSockets may go on whose service or upstream is no longer in the agent's file; and how
-    long requests may when the agent ends (WebSockets are told to come back when the last of them has ended)."""
+    """How long requests may go on when agent or server end (WebSockets are told to come back when the last of them has
+    ended); in an agent's file also requests and WebSockets whose service or upstream is no longer there."""
 
     graceful_timeout: Duration | None = None
     """The original's name of `drain_timeout`, which counts where both are given."""

@@ -3,11 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 from zerotrust.net.flush import Flusher
 from zerotrust.net.http_server import SWEEP, HttpServerConnection, RequestHandler
 from zerotrust.net.listen import Listening, PlainListening, listen_plain
 from zerotrust.net.tasks import Tasks
+
+DRAIN_STEP: Final = 0.02
 
 
 class HttpListener:
@@ -20,6 +23,7 @@ class HttpListener:
         self._flusher = flusher
         self._handler = handler
         self._connections: set[HttpServerConnection] = set()
+        self._draining = False
         self._sweeping = tasks.spawn(self._sweep(), "sweep connections")
 
     @asynccontextmanager
@@ -44,6 +48,30 @@ class HttpListener:
         """
         return await listen_plain(address, self._connection, key=key, beside=beside)
 
+    async def drain(self, seconds: float) -> None:
+        """Have requests end that run, or still come on kept connections; to be called when no address is listened at.
+
+        Each is the last of its connection. What was upgraded stays. Returns after `seconds` at the latest.
+        """
+        self._draining = True
+        for connection in self._connections:
+            connection.end_keep_alive()
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + seconds
+        while (now := loop.time()) < ends_at:
+            under_way = [connection for connection in list(self._connections) if connection.settle(now)]
+            if not under_way:
+                return
+            await asyncio.sleep(DRAIN_STEP)
+
+    async def ended(self, seconds: float) -> None:
+        """Wait until all connections have ended; `seconds` at the most."""
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + seconds
+        # Looked for, so that no connection has to tell when it ends.
+        while self._connections and loop.time() < ends_at:  # noqa: ASYNC110
+            await asyncio.sleep(DRAIN_STEP)
+
     def close(self) -> None:
         """End all connections."""
         self._sweeping.cancel()
@@ -51,7 +79,10 @@ class HttpListener:
             connection.abort()
 
     def _connection(self) -> asyncio.Protocol:
-        return HttpServerConnection(self._flusher, self._handler, self._connections).as_protocol()
+        connection = HttpServerConnection(self._flusher, self._handler, self._connections)
+        if self._draining:
+            connection.end_keep_alive()
+        return connection.as_protocol()
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()

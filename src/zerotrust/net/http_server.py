@@ -32,6 +32,9 @@ IDLE_TIMEOUT: Final = 600.0
 """Longer than the two minutes for which Caddy keeps an idle connection, so that it is never the server that closes."""
 DRAIN_TIMEOUT: Final = 5.0
 SWEEP: Final = 5.0
+QUIET: Final = 0.3
+"""Seconds after which a kept connection on which nothing comes is closed when the server ends: if it were closed just
+when Caddy uses it again, a request with a body would be lost."""
 
 
 class State(IntEnum):
@@ -79,6 +82,7 @@ class HttpServerConnection(Channel):
         "_head",
         "_input_ended",
         "_keep_alive",
+        "_last",
         "_loop",
         "_output_ended",
         "_reader",
@@ -105,6 +109,7 @@ class HttpServerConnection(Channel):
         self._since = self._loop.time()
         self._head: RequestHead | None = None
         self._keep_alive = False
+        self._last = False
         self._reader: Reader | None = None
         self._writer: Writer | None = None
         self._sink: RequestSink | None = None
@@ -225,6 +230,21 @@ class HttpServerConnection(Channel):
         """The final head has been sent: an error can only be shown by breaking off."""
         return self._responded
 
+    def end_keep_alive(self) -> None:
+        """The request that runs is the last of this connection, else the next; what was announced is kept to."""
+        self._last = True
+        if not self._responded:
+            self._keep_alive = False
+
+    def settle(self, now: float) -> bool:
+        """Close where nothing came for QUIET; True where a request is under way, or may be. Upgrades do not count."""
+        if self._state is State.HEAD:
+            if self._buffer or now - self._since < QUIET:
+                return True
+            self.close()
+            return False
+        return self._state is State.BODY or self._state is State.WAIT
+
     def sweep(self, now: float) -> None:
         """End what has waited too long; to be called every `SWEEP` seconds."""
         waited = now - self._since
@@ -306,7 +326,7 @@ class HttpServerConnection(Channel):
         self._buffer = buffer[end:]
         self._searched = 0
         self._head = head
-        self._keep_alive = head.fields.keep_alive
+        self._keep_alive = head.fields.keep_alive and not self._last
         self._responded = False
         self._state = State.WAIT if framing[0] is Kind.NONE else State.BODY
         self._sink = None

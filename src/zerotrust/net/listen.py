@@ -6,7 +6,7 @@ import ipaddress
 import os
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
@@ -48,9 +48,10 @@ class Listening(Protocol):
 class PlainListening:
     """Where plain connections are accepted."""
 
-    def __init__(self, sockets: list[socket.socket], servers: list[asyncio.Server]) -> None:
+    def __init__(self, sockets: list[socket.socket], servers: list[asyncio.Server], factory: Factory) -> None:
         self.sockets = sockets
         self._servers = servers
+        self._factory = factory
         self._paths = {path: path.stat().st_ino for path in map(_path_of, sockets) if path is not None}
 
     async def close(self) -> None:
@@ -60,8 +61,13 @@ class PlainListening:
                 # Another process may have put its own in that place.
                 if path.stat().st_ino == inode:
                     path.unlink()
-        for server in self._servers:
+        loop = asyncio.get_running_loop()
+        for listening, server in zip(self.sockets, self._servers, strict=True):
+            # Whoever waits there has been told that it is connected: closing would reset it, with its request.
+            late = list(_waiting(listening))
             server.close()
+            for connection in late:
+                await loop.connect_accepted_socket(self._factory, connection)
 
 
 async def listen_plain(address: str, factory: Factory, *, key: str, beside: Listening | None = None) -> PlainListening:
@@ -77,8 +83,9 @@ async def listen_plain(address: str, factory: Factory, *, key: str, beside: List
     loop = asyncio.get_running_loop()
     sockets = _bind_all(address, key=key, beside=beside)
     if address.startswith(_UNIX):
-        return PlainListening(sockets, [await loop.create_unix_server(factory, sock=one) for one in sockets])
-    return PlainListening(sockets, [await loop.create_server(factory, sock=one, backlog=BACKLOG) for one in sockets])
+        return PlainListening(sockets, [await loop.create_unix_server(factory, sock=one) for one in sockets], factory)
+    servers = [await loop.create_server(factory, sock=one, backlog=BACKLOG) for one in sockets]
+    return PlainListening(sockets, servers, factory)
 
 
 class TlsListener:
@@ -221,6 +228,15 @@ def _bind_unix(name: str) -> socket.socket:
         listening.close()
         raise
     return listening
+
+
+def _waiting(listening: socket.socket) -> Iterator[socket.socket]:
+    """Connections that were made and are not accepted yet."""
+    with suppress(OSError):
+        while True:
+            connection, _ = listening.accept()
+            connection.setblocking(False)
+            yield connection
 
 
 def _path_of(listening: socket.socket) -> Path | None:

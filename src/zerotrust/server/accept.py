@@ -301,6 +301,12 @@ class AgentDoor:
         """Show another certificate to agents that connect from now on."""
         self._listener.use(context)
 
+    def depart(self) -> None:
+        """Tell agents that no more requests come, and end WebSockets so that their clients come back."""
+        for member in self._terms.registry.members:
+            member.link.session.go_away(Code.GOING_AWAY, "the server is shutting down")
+            depart(member)
+
     async def close(self) -> None:
         """End all sessions."""
         self._desk.close()

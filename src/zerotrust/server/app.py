@@ -43,6 +43,7 @@ from zerotrust.server.ingress import Ingress
 from zerotrust.server.invitations import Invitations
 from zerotrust.server.permission import Permission
 from zerotrust.server.registry import Registry
+from zerotrust.server.served import Served
 from zerotrust.server.sessions import Sessions
 from zerotrust.server.upkeep import TICK, Upkeep
 from zerotrust.server.verifications import Verifications
@@ -57,12 +58,15 @@ _APPLIED: Final = frozenset(
 )
 """Sections of the file that apply without a restart, but for what `caddy.edge` says."""
 
+FAREWELL: Final = 3.0
+"""For WebSockets to come to the end of a frame, and for Caddy to take the last words."""
+
 Listen = Callable[[str, Listening | None], Awaitable[Listening]]
 """Listens at an address, beside what is to be closed then."""
 
 
 async def serve(loaded: Loaded[ServerConfig], read: Read[ServerConfig]) -> None:
-    """Run the server until it is cancelled.
+    """Run the server until it is cancelled: then it drains, unless it is cancelled again.
 
     Args:
         read: reads the configuration again, when it changes or on SIGHUP; what is different is then applied.
@@ -79,9 +83,13 @@ async def serve(loaded: Loaded[ServerConfig], read: Read[ServerConfig]) -> None:
         server = Server(config, database, tasks)
         stack.push_async_callback(server.close)
         await server.start()
-        tasks.spawn(Reloader(loaded, read=read, apply=server.apply, tasks=tasks).run(), "reload")
+        reloading = tasks.spawn(Reloader(loaded, read=read, apply=server.apply, tasks=tasks).run(), "reload")
         _log.info("server ready", agents=config.server.listen_addr, api=config.api.listen_addr)
-        await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            reloading.cancel()
+            await server.drain()
 
 
 class Server:
@@ -133,6 +141,7 @@ class Server:
             "admin.socket": partial(_listen_plain, self._admin, "admin.socket"),
         }
         self._listening: dict[str, Listening] = {}
+        self._served = Served(registry, Path(config.state.dir) / "served")
         self._upkeep = Upkeep(self._sessions, renewed=self._use_certificates)
         tasks.spawn(self._keep_up(), "upkeep of certificates")
 
@@ -144,6 +153,8 @@ class Server:
         """
         await self._identities.load()
         for key, address in _addresses(self._config).items():
+            if key == "api.listen_addr":
+                await self._served.wait()
             self._listening[key] = await self._listen[key](address, None)
         await self._edge.__aenter__()
         await self._audit.note("server.started", {"version": __version__})
@@ -189,6 +200,20 @@ class Server:
             await self._audit.note("authority.changed", {"issuer": _serial(authority)})
         await self._audit.note("configuration.applied", {"settings": changes.keys, "files": changes.files})
         return waiting
+
+    async def drain(self) -> None:
+        """Take nothing new, and end what runs: requests within `drain_timeout`, then WebSockets.
+
+        What comes from now on waits in Caddy for the next process (`caddy.render`), which is told whose agents it had.
+        """
+        timeout = self._config.hot_reload.drains_for
+        _log.info("draining", drain_timeout=timeout)
+        self._served.note()
+        for key in ("api.listen_addr", "server.listen_addr"):
+            await self._listening.pop(key).close()
+        await self._api.drain(timeout)
+        self._door.depart()
+        await self._api.ended(FAREWELL)
 
     async def close(self) -> None:
         """End it all: Caddy first, so that it gets answers to what it asks."""

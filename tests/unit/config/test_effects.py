@@ -108,10 +108,8 @@ def test_the_whole_file() -> None:
 
 def test_the_server() -> None:
     admin = {"admin_api": "http://localhost:2019"}
-    timeouts = {"drain_timeout": 1, "graceful_timeout": 1}
+    timeouts = {"drain_timeout": 1, "graceful_timeout": 1}  # of the server's own end
     assert [dotted(path) for path, _, _ in server_effects({"caddy": admin, "hot_reload": timeouts})] == [
-        "hot_reload.drain_timeout",
-        "hot_reload.graceful_timeout",
         "caddy.admin_api",
     ]
     assert list(server_effects({"caddy": {"mode": "external", **admin}, "hot_reload": {"enabled": False}})) == []

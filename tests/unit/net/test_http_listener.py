@@ -1,0 +1,170 @@
+"""Tests of zerotrust.net.http_listener: draining, seen by clients over real connections."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.kits.client import Client
+from tests.kits.ports import free_port
+from tests.kits.waiting import eventually
+from zerotrust.http.body import Kind
+from zerotrust.http.head import RequestHead
+from zerotrust.net.flush import Flusher
+from zerotrust.net.http_listener import HttpListener
+from zerotrust.net.http_server import QUIET, HttpServerConnection
+from zerotrust.net.listen import PlainListening
+from zerotrust.net.tasks import Tasks
+
+pytestmark = pytest.mark.anyio
+
+
+class Answers:
+    """Takes each request and answers when told (net.http_server.RequestHandler, RequestSink)."""
+
+    def __init__(self) -> None:
+        self.waiting: list[HttpServerConnection] = []
+
+    def request(self, connection: HttpServerConnection, head: RequestHead, framing: tuple[Kind, int]) -> "Answers":
+        self.waiting.append(connection)
+        return self
+
+    def answer(self) -> None:
+        connection = self.waiting.pop(0)
+        connection.respond(b"HTTP/1.1 200 OK\r\n", Kind.LENGTH, 2, announce=False)
+        connection.respond_data(b"hi", end=True)
+
+    def body(self, data: bytes, *, end: bool) -> None:
+        pass
+
+    def body_trailers(self, fields: bytes) -> None:
+        pass
+
+    def aborted(self) -> None:
+        pass
+
+    def drained(self) -> None:
+        pass
+
+
+class Scene:
+    listening: PlainListening
+
+    def __init__(self) -> None:
+        self.answers = Answers()
+        self.port = free_port()
+        self.tasks = Tasks()
+        self.listener = HttpListener(Flusher(asyncio.get_running_loop()), self.answers, self.tasks)
+
+    async def open(self) -> Client:
+        return await Client.open(self.port, host="a")
+
+    async def ask(self, client: Client) -> None:
+        before = len(self.answers.waiting)
+        await client.send_head("GET", "/")
+        await eventually(lambda: len(self.answers.waiting) > before, "the request is there")
+
+    async def drain(self, seconds: float = 10) -> "asyncio.Task[None]":
+        await self.listening.close()
+        return asyncio.create_task(self.listener.drain(seconds))
+
+
+@pytest.fixture
+async def scene() -> AsyncIterator[Scene]:
+    made = Scene()
+    made.listening = await made.listener.bind(f"127.0.0.1:{made.port}", key="x")
+    yield made
+    await made.listening.close()
+    made.listener.close()
+    await made.tasks.close()
+
+
+async def test_what_runs_is_answered_and_is_the_last_of_its_connection(scene: Scene) -> None:
+    client = await scene.open()
+    await scene.ask(client)
+    draining = await scene.drain()
+    await asyncio.wait([draining], timeout=2 * QUIET)
+    assert not draining.done()
+    scene.answers.answer()
+    response = await client.read_response()
+    assert response.get("connection") == "close"
+    await client.wait_end()
+    await asyncio.wait_for(draining, 2)
+    client.abort()
+
+
+async def test_a_request_on_a_kept_connection_is_still_served(scene: Scene) -> None:
+    client = await scene.open()
+    await scene.ask(client)
+    scene.answers.answer()
+    assert (await client.read_response()).get("connection") != "close"
+    draining = await scene.drain()
+    await scene.ask(client)
+    scene.answers.answer()
+    assert (await client.read_response()).get("connection") == "close"
+    await asyncio.wait_for(draining, 2)
+    client.abort()
+
+
+async def test_what_was_announced_is_kept_to(scene: Scene) -> None:
+    client = await scene.open()
+    await scene.ask(client)
+    connection = scene.answers.waiting[0]
+    connection.respond(b"HTTP/1.1 200 OK\r\n", Kind.LENGTH, 2, announce=False)
+    draining = await scene.drain()
+    await asyncio.sleep(0)
+    connection.respond_data(b"hi", end=True)
+    assert (await client.read_response()).get("connection") != "close"
+    scene.answers.waiting.clear()
+    await scene.ask(client)
+    scene.answers.answer()
+    assert (await client.read_response()).get("connection") == "close"
+    await asyncio.wait_for(draining, 2)
+    client.abort()
+
+
+async def test_connections_on_which_nothing_comes_are_closed(scene: Scene) -> None:
+    clients = [await scene.open() for _ in range(3)]
+    draining = await scene.drain()
+    await asyncio.wait_for(draining, 2)
+    for client in clients:
+        assert await client.wait_end() < 2
+        client.abort()
+    await asyncio.wait_for(scene.listener.ended(5), 2)
+
+
+async def test_it_does_not_wait_for_ever(scene: Scene) -> None:
+    client = await scene.open()
+    await scene.ask(client)
+    await asyncio.wait_for(await scene.drain(0.1), 2)
+    await asyncio.wait_for(scene.listener.ended(0.1), 2)
+    client.abort()
+
+
+async def test_upgraded_connections_are_left_alone(scene: Scene) -> None:
+    client = await scene.open()
+    await client.send_head("GET", "/", [("Connection", "Upgrade"), ("Upgrade", "x")])
+    await eventually(lambda: scene.answers.waiting, "the request is there")
+    connection = scene.answers.waiting[0]
+    connection.respond(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n", Kind.TUNNEL, 0, announce=False)
+    await asyncio.wait_for(await scene.drain(), 2)
+    connection.respond_data(b"goes on", end=False)
+    assert (await client.read_response()).status == 101
+    assert await client.read_exactly(7) == b"goes on"
+    client.abort()
+
+
+async def test_whoever_is_connected_and_not_accepted_yet_is_served(scene: Scene) -> None:
+    """No turn of the loop passes between their connecting and the closing of the address."""
+    late = [socket.create_connection(("127.0.0.1", scene.port)) for _ in range(20)]
+    for one in late:
+        one.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    draining = await scene.drain()
+    await eventually(lambda: len(scene.answers.waiting) == 20, "all are there")
+    for _ in late:
+        scene.answers.answer()
+    await asyncio.wait_for(draining, 2)
+    for one in late:
+        assert one.recv(1000).startswith(b"HTTP/1.1 200 OK\r\n")
+        one.close()
