@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.kits.backends import Origin, WsEcho
 from tests.kits.ports import free_port
-from tests.kits.processes import PRODUCT, Process, wait_port
+from tests.kits.processes import PRODUCT, ROOT, Process, wait_port
 from tests.kits.stack import Agent, Authority, Stack, service
 from tests.kits.waiting import eventually
 from tests.kits.way import Way
@@ -213,3 +213,13 @@ async def test_a_second_signal_ends_a_server_at_once(tmp_path: Path) -> None:
         stack.server.send_signal(signal.SIGTERM)
         assert await stack.server.wait_exit(8) == 0
         await client.wait_end()
+
+
+def test_the_table_names_tests_that_there_are() -> None:
+    rows = [
+        line.split("|") for line in (ROOT / "docs/reliability.md").read_text().splitlines() if line.startswith("| ")
+    ]
+    named = [cells[4].strip().strip("`").split("::") for cells in rows[2:]]
+    assert len(named) >= 10
+    for file, name in named:
+        assert f"async def {name}(" in (ROOT / "tests/component" / file).read_text(), name

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.kits.black_hole import swallow
+from tests.kits.client import Client
 from tests.kits.site import Backend, RunningAgent, RunningServer, Site, dialling, serving
 from tests.kits.waiting import eventually
 from zerotrust.net.tunnel import TunnelLink
@@ -21,6 +22,8 @@ pytestmark = [
 ]
 
 APP = "app.example.com"
+RESTART = b"\x88\x02" + (1012).to_bytes(2, "big")
+"""A Close frame."""
 
 
 class Scene:
@@ -72,20 +75,34 @@ async def scene_of(folder: Path, **server: Any) -> AsyncIterator[Scene]:
             yield Scene(running, agent, backend)
 
 
+async def upgraded(client: Client) -> None:
+    """Makes it a WebSocket."""
+    await client.send_head("GET", "/", [("Connection", "Upgrade"), ("Upgrade", "websocket")])
+    assert (await client.read_response()).status == 101
+
+
 async def test_silence_is_noticed_by_both_ends_while_idle(tmp_path: Path) -> None:
-    async with scene_of(tmp_path) as scene:
+    async with scene_of(tmp_path) as scene, await scene.server.open(APP) as client:
+        await upgraded(client)
         since = scene.swallow()
         times = await asyncio.gather(*(scene.noticed(link, since) for link in scene.ends))
         assert max(times) < 15
+        assert await client.read_exactly(4) == RESTART
 
 
 async def test_silence_is_noticed_sooner_by_an_end_with_output(tmp_path: Path) -> None:
-    async with scene_of(tmp_path) as scene, await scene.server.open(APP) as client:
+    async with (
+        scene_of(tmp_path) as scene,
+        await scene.server.open(APP) as client,
+        await scene.server.open(APP) as other,
+    ):
+        await upgraded(other)
         since = scene.swallow()
         await client.send_head("GET", "/")
         assert await scene.noticed(scene.ends[0], since) < 5
         response = await client.read_response()
         assert (response.status, response.error_code) == (502, "agent_lost")
+        assert await other.read_exactly(4) == RESTART
 
 
 async def test_the_agent_notices_too(tmp_path: Path) -> None:
