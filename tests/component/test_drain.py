@@ -204,6 +204,15 @@ async def test_what_runs_when_the_server_ends_ends_well(tmp_path: Path) -> None:
             assert (response.status, response.json()["length"]) == (200, 10)
 
 
+async def test_a_server_with_a_caddy_of_its_own_ends_websockets_first(tmp_path: Path) -> None:
+    async with stack_of(tmp_path, "agent-1") as stack:
+        sockets = [await stack.caddy.websocket(WS, path) for path in ("/", "/firehose")]
+        ends = [asyncio.create_task(closed_with(one)) for one in sockets]
+        stack.server.send_signal(signal.SIGTERM)
+        assert await stack.server.wait_exit() == 0
+        assert await asyncio.gather(*ends) == [1012] * 2
+
+
 async def test_a_second_signal_ends_a_server_at_once(tmp_path: Path) -> None:
     async with stack_of(tmp_path, "agent-1") as stack, await stack.api.open(APP) as client:
         await client.send_head("GET", "/halves?wait=30", [("X-Forwarded-Proto", "https")])
