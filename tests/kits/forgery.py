@@ -11,8 +11,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from tests.kits.raw_agent import client_context
-from zerotrust.pki import files
+from zerotrust.pki import files, keys
 from zerotrust.pki.identity import AGENT_URN, serial_of
+from zerotrust.pki.issuer import Issuer
 
 CLIENT, SERVER = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH
 
@@ -49,6 +50,11 @@ class Forger:
         self.root = root
         out.mkdir(parents=True, exist_ok=True)
 
+    def sign_with(self, credentials: Credentials) -> None:
+        """Sign with the key of an agent from now on, which is no authority."""
+        certificate, *above = files.load_certificates(credentials.chain)
+        self.issuer = Issuer(certificate=certificate, key=keys.read_key(credentials.key), above=tuple(above))
+
     def certificate(
         self,
         file: str,
@@ -78,7 +84,7 @@ class Forger:
             names = [x509.UniformResourceIdentifier(AGENT_URN + one) for one in ids]
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         made = builder.sign(self.issuer.key, hashes.SHA256())
-        return self._write(file, [made, self.issuer.certificate], key)
+        return self._write(file, [made, self.issuer.certificate, *self.issuer.above], key)
 
     def _write(self, file: str, chain: list[x509.Certificate], key: ec.EllipticCurvePrivateKey) -> Credentials:
         pem = serialization.Encoding.PEM

@@ -113,6 +113,8 @@ class Stack:
         self.plain = Way(free_port())
         """Through Caddy, by HTTP."""
         self._https_port = free_port()
+        self.permission_port = free_port()
+        """Where Caddy asks which names may have a certificate."""
         self._with_caddy = with_caddy
         self._level = level
         self._stack = contextlib.AsyncExitStack()
@@ -220,7 +222,7 @@ class Stack:
                 "bind": ["127.0.0.1"],
                 "http_port": self.plain.port,
                 "https_port": self._https_port,
-                "permission_addr": f"127.0.0.1:{free_port()}",
+                "permission_addr": f"127.0.0.1:{self.permission_port}",
             }
         return {
             "server": {

@@ -7,6 +7,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final, Protocol
 
 import structlog
@@ -25,6 +26,7 @@ from zerotrust.server.guard import compile_guard
 from zerotrust.server.registry import Claim, Member, Registry
 from zerotrust.server.sessions import answer, depart, shortened
 from zerotrust.server.toll import Toll
+from zerotrust.server.wishes import Wishes
 from zerotrust.tunnel.codes import CAPABILITIES, RENEWAL, Code
 from zerotrust.tunnel.events import StreamSink
 from zerotrust.tunnel.messages import Hello, Register, Registered, Renew, Renewed, Welcome
@@ -104,10 +106,10 @@ class AgentSession:
         self._member: Member | None = None
         self._renews = False
         self._renew_from = 0.0
-        self._resume: asyncio.TimerHandle | None = None
         self.link = TunnelLink(
             terms.flusher, dialer=False, sink=self, options=terms.options, session_id=secrets.token_hex(16)
         )
+        self._wishes = Wishes(self.link, terms.toll)
 
     def established(self, peer: Hello | Welcome) -> None:
         try:
@@ -143,17 +145,11 @@ class AgentSession:
         return None
 
     def register(self, message: Register) -> None:
-        if (member := self._member) is None:
-            return
-        loop = asyncio.get_running_loop()
-        begun_at = loop.time()
-        self._register(member, message)
-        now = loop.time()
-        if wait := self._terms.toll.pay(member.agent, now - begun_at, now):
-            if self._resume is not None:
-                self._resume.cancel()
-            self.link.pause_reading()
-            self._resume = loop.call_later(wait, self.link.resume_reading)
+        self._wish(partial(self._register, message=message))
+
+    def _wish(self, wish: Callable[[Member], None]) -> None:
+        if (member := self._member) is not None:
+            self._wishes.do(member.agent, partial(wish, member))
 
     def _register(self, member: Member, message: Register) -> None:
         if member.retired:
@@ -196,8 +192,11 @@ class AgentSession:
         _log.warning("service refused", agent=member.agent, service=message.id, reason=printable(reason))
 
     def unregister(self, service: str) -> None:
-        if self._member is not None and self._registry.unregister(self._member, service):
-            _log.info("service removed", agent=self._member.agent, service=service)
+        self._wish(partial(self._unregister, service=service))
+
+    def _unregister(self, member: Member, service: str) -> None:
+        if self._registry.unregister(member, service):
+            _log.info("service removed", agent=member.agent, service=service)
 
     def registered(self, message: Registered) -> None:
         """Only agents are told."""
@@ -228,16 +227,17 @@ class AgentSession:
         """Only agents are told."""
 
     def ready(self) -> None:
-        if self._member is None:
-            return
-        for older in self._registry.older(self._member):
+        self._wish(self._supersede)
+
+    def _supersede(self, member: Member) -> None:
+        for older in self._registry.older(member):
             _log.info("session superseded", agent=older.agent, generation=older.generation)
             older.link.close_session(Code.SUPERSEDED, "a newer session of this agent took over")
 
     def going_away(self, code: Code, reason: str) -> None:
-        member = self._member
-        if member is None:
-            return
+        self._wish(partial(self._retire, code=code, reason=reason))
+
+    def _retire(self, member: Member, code: Code, reason: str) -> None:
         if member.retired:
             depart(member)
             return
@@ -250,6 +250,7 @@ class AgentSession:
 
     def closed(self, code: Code, reason: str) -> None:
         member, self._member = self._member, None
+        self._wishes.forget()
         if member is not None:
             self._registry.leave(member)
             _log.info(

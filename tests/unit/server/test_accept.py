@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
-from unittest.mock import Mock, call
 
 import pytest
 from structlog.testing import capture_logs
@@ -16,13 +15,13 @@ from tests.unit.handlers.asking import SECRET
 from zerotrust.errors import PkiError
 from zerotrust.net.flush import Flusher
 from zerotrust.net.tasks import Tasks
-from zerotrust.server import accept, registry, toll
+from zerotrust.server import accept, registry, wishes
 from zerotrust.server.accept import MAX_RETIRED, AgentSession, Renewal, Terms
 from zerotrust.server.admission import Admission
 from zerotrust.server.registry import Claim, Registry
 from zerotrust.tunnel.codes import RENEWAL, Code, FrameType
 from zerotrust.tunnel.frames import FrameReader, encode
-from zerotrust.tunnel.messages import Register, Registered, Renew, Renewed, decode
+from zerotrust.tunnel.messages import Register, Registered, Renew, Renewed, Unregister, decode
 from zerotrust.tunnel.payloads import pack_reason
 from zerotrust.tunnel.session import Phase
 
@@ -277,20 +276,32 @@ async def test_who_asks_again_and_again_is_told_so_and_nobody_else() -> None:
 
 
 @pytest.mark.anyio
-async def test_who_keeps_the_loop_busy_is_not_read_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(toll, "MOST", 0.1)
-    agent, transport = Agent(Registry()), Mock()
-    reading = transport.method_calls
-    agent.link.transport = transport
-    agent.link.congested = True  # what it says is read from its session, not written
-    agent.register(LIMIT)
-    assert not reading
-    now = asyncio.get_running_loop().time()
-    agent.session._terms.toll.pay("home", 2 * toll.BURST, now)
-    agent.register(LIMIT)
-    agent.register(LIMIT)
-    assert reading == [call.pause_reading()] * 2
-    await eventually(lambda: reading[2:] == [call.resume_reading()], "it is read again, once")
+async def test_what_waits_keeps_its_order_and_is_forgotten_with_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = Registry()
+    older, agent, third = (Agent(registry) for _ in range(3))
+    session = agent.link.session
+    assert agent.register(None).accepted == ["app.example"]
+    monkeypatch.setattr(wishes, "SLICE", 0.0)
+    frames = [
+        message(FrameType.REGISTER, Register(id="app", hosts=["b.example"])),
+        message(FrameType.UNREGISTER, Unregister(id="app")),
+        encode(FrameType.READY, 0, 0, b""),
+        encode(FrameType.GOAWAY, 0, 0, pack_reason(Code.GOING_AWAY, "moved")),
+        message(FrameType.REGISTER, Register(id="app", hosts=["c.example"])),
+    ]
+    session.receive_data(b"".join(frames), 1.0)
+    assert claimed(registry).hosts == ("app.example",), "all wait: something was done in this turn already"
+    assert older.link.session.phase is Phase.OPEN
+    await eventually(lambda: older.link.session.phase is Phase.CLOSED, "it was superseded")
+    await eventually(lambda: agent.session._member and agent.session._member.retired, "it has gone away")
+    await asyncio.sleep(0.01)
+    kinds = [frame[0] for frame in FrameReader().feed(b"".join(map(bytes, session.data_to_send(1 << 20))))]
+    assert kinds == [FrameType.REGISTERED, FrameType.GOAWAY, FrameType.REGISTERED]
+    assert not registry._claims
+    third.link.session.receive_data(frames[0] * 3, 1.0)
+    third.link.session.lost("the end")
+    await asyncio.sleep(0.01)
+    assert not registry._claims
 
 
 @pytest.mark.anyio

@@ -1,0 +1,155 @@
+"""A server under attack: a good agent whose requests must be answered all the while, and what the attackers have."""
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+
+from tests.kits.backends import Origin
+from tests.kits.forgery import Credentials, Forger
+from tests.kits.raw_agent import RawAgent, client_context, session
+from tests.kits.stack import Authority, Stack, service
+from tests.kits.waiting import eventually
+from zerotrust.pki.identity import AGENT_URN
+
+APP = "app.example"
+MINE, WILD = "m.example", "*.mallory.example"
+STRANGER = "127.0.0.2"
+"""Another address than the good agent's: places at the door are shared by networks."""
+
+
+@dataclass
+class Traffic:
+    """How the requests of the good agent's clients fared."""
+
+    seconds: list[float] = field(default_factory=list)
+    statuses: set[int] = field(default_factory=set)
+
+    @property
+    def p99(self) -> float:
+        return sorted(self.seconds)[len(self.seconds) * 99 // 100]
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.seconds)} good requests, p99 {self.p99 * 1000:.1f} ms, most {max(self.seconds) * 1000:.1f} ms"
+        )
+
+
+class Fortress:
+    """The server, the agent "good" that serves APP, and the attacker "mallory", who may serve MINE and WILD."""
+
+    def __init__(self, folder: Path, origin: Origin) -> None:
+        self.authority = Authority(folder / "authority")
+        issuer = {
+            f"{key}_file": str(self.authority.folder / f"issuer.{file}")
+            for key, file in (("cert", "crt"), ("key", "key"))
+        }
+        self.stack = Stack(
+            folder / "stack",
+            self.authority,
+            agents={"good": [service(APP, origin.port)]},
+            with_caddy=False,
+            sections={
+                "unsafe_agents_may_claim_any_host": False,
+                "authority": issuer,
+                "grants": {"good": [APP], "mallory": [MINE, WILD]},
+            },
+        )
+        self.forger = Forger(self.authority.folder, folder / "forged", root=self.authority.root)
+        self.mallory = self.credentials("mallory")
+        self.nobody = client_context(str(self.authority.root))
+
+    def credentials(self, agent: str) -> Credentials:
+        chain, key = self.authority.agent(agent)
+        return Credentials(chain=chain, key=key, root=self.authority.root)
+
+    @property
+    def server(self) -> Any:
+        return self.stack.server
+
+    @property
+    def port(self) -> int:
+        return self.stack.tunnel_port
+
+    async def open(self, credentials: Credentials | None = None) -> RawAgent:
+        return await RawAgent.open(self.port, (credentials or self.mallory).client())
+
+    def session(self, credentials: Credentials | None = None) -> contextlib.AbstractAsyncContextManager[RawAgent]:
+        return session(self.port, (credentials or self.mallory).client())
+
+    async def command(self, path: str, **said: object) -> dict[str, Any]:
+        """Asks over the admin socket, without the time that a process takes to start."""
+        transport = httpx.AsyncHTTPTransport(uds=str(self.stack.folder / "state" / "admin.sock"))
+        async with httpx.AsyncClient(transport=transport, base_url="http://0trust", timeout=10) as client:
+            response = await (client.post(path, json=said) if said else client.get(path))
+        assert response.status_code == 200, response.text
+        found: dict[str, Any] = response.json()
+        return found
+
+    async def status(self, host: str) -> int:
+        return (await self.stack.api.get(host, "/bytes/1")).status
+
+    def refusals(self, since: int) -> list[str]:
+        """Lines of the log since then that say that somebody was refused."""
+        return re.findall(r".*agent refused.*", self.server.text(since))
+
+    @contextlib.asynccontextmanager
+    async def traffic(self) -> AsyncIterator[Traffic]:
+        """Requests, one after another, for as long as the block takes."""
+        found, over = Traffic(), asyncio.Event()
+
+        async def ask() -> None:
+            async with await self.stack.api.open(APP) as client:
+                while not over.is_set():
+                    begun_at = time.perf_counter()
+                    found.statuses.add((await client.get("/bytes/100")).status)
+                    found.seconds.append(time.perf_counter() - begun_at)
+                    await asyncio.sleep(0.002)
+
+        asking = asyncio.create_task(ask())
+        try:
+            yield found
+        finally:
+            over.set()
+            await asking
+        assert found.statuses == {200}
+
+    async def settled(self) -> None:
+        """Only the good agent is connected, and its requests are answered."""
+        assert await self.status(APP) == 200
+
+        async def alone() -> bool:
+            agents = (await self.command("/v1/agents"))["agents"]
+            return [(one["id"], len(one["sessions"])) for one in agents if one["sessions"]] == [("good", 1)]
+
+        await eventually(alone, "only the good agent is connected")
+        assert "Traceback" not in self.server.text()
+
+
+@contextlib.asynccontextmanager
+async def besieged(folder: Path) -> AsyncIterator[Fortress]:
+    """A fortress that runs."""
+    async with Origin(folder) as origin:
+        fortress = Fortress(folder, origin)
+        async with fortress.stack:
+            await fortress.server.wait_line("server ready")
+            yield fortress
+
+
+def csr(key: Any, *, ca: bool = False, name: str = "good") -> str:
+    """A request for a certificate that asks for more than it may have."""
+    builder = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]))
+        .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(AGENT_URN + name)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+    )
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()

@@ -1,0 +1,523 @@
+"""Agents and strangers that keep to no rule: each is refused with one line that says why, and nobody else notices."""
+
+import asyncio
+import contextlib
+import datetime
+import random
+import re
+import ssl
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from tests.component.hostile import APP, MINE, Fortress, besieged, csr
+from tests.conftest import Measured
+from tests.kits.forgery import SERVER, Credentials, Forger
+from tests.kits.processes import ROOT
+from tests.kits.raw_agent import HELLO, RawAgent, Refused
+from tests.kits.stack import Authority
+from tests.kits.waiting import eventually
+from zerotrust.pki.identity import agent_id_of, is_authority
+from zerotrust.server.accept import MAX_SESSIONS
+from zerotrust.server.registry import MAX_NAMES
+from zerotrust.tunnel.codes import Code, FrameType
+from zerotrust.tunnel.frames import encode
+from zerotrust.tunnel.messages import Register, Registered, Renewed, decode
+
+pytestmark = [
+    pytest.mark.component,
+    pytest.mark.anyio,
+    pytest.mark.timeout(60),
+    pytest.mark.xdist_group("hostile"),
+]
+
+HOUR, MINUTE = datetime.timedelta(hours=1), datetime.timedelta(minutes=1)
+GROWTH = 48 * 1024 * 1024
+"""That a flood may add to the server's memory: places for handshakes, buffers, what the allocator keeps."""
+
+
+@pytest.fixture(scope="module")
+async def fortress(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fortress]:
+    async with besieged(tmp_path_factory.mktemp("hostile")) as fortress:
+        await fortress.settled()
+        files = fortress.server.open_files()
+        yield fortress
+        await fortress.settled()
+        await eventually(lambda: fortress.server.open_files() <= files + 2, "all descriptors are closed", 20)
+
+
+@pytest.fixture(autouse=True)
+async def unharmed(fortress: Fortress) -> AsyncIterator[None]:
+    """Whatever a test does: the good agent stays connected, its requests are answered, nothing is a fault of ours."""
+    yield
+    await fortress.settled()
+
+
+# Who is not let in
+
+
+Forgery = Callable[[Fortress, Path], Credentials]
+
+
+def foreign(fortress: Fortress, folder: Path) -> Credentials:
+    other = Authority(folder / "other")
+    return Forger(other.folder, folder / "forged", root=fortress.authority.root).certificate("foreign", ids=("good",))
+
+
+def expired(fortress: Fortress, _: Path) -> Credentials:
+    return fortress.forger.certificate("expired", ids=("good",), begins=-2 * HOUR, ends=-HOUR)
+
+
+def not_yet(fortress: Fortress, _: Path) -> Credentials:
+    return fortress.forger.certificate("early", ids=("good",), begins=HOUR, ends=2 * HOUR)
+
+
+def of_a_server(fortress: Fortress, _: Path) -> Credentials:
+    chain, key = fortress.authority.server()
+    return Credentials(chain=chain, key=key, root=fortress.authority.root)
+
+
+def of_a_server_that_says_it_is_an_agent(fortress: Fortress, _: Path) -> Credentials:
+    return fortress.forger.certificate("posing", ids=("good",), usage=SERVER)
+
+
+def of_the_issuer(fortress: Fortress, _: Path) -> Credentials:
+    folder = fortress.authority.folder
+    return Credentials(chain=folder / "issuer.crt", key=folder / "issuer.key", root=fortress.authority.root)
+
+
+def below_an_agent(fortress: Fortress, folder: Path) -> Credentials:
+    """Signed by an agent's key, with the agent's certificate in the chain."""
+    forger = Forger(fortress.authority.folder, folder / "forged", root=fortress.authority.root)
+    forger.sign_with(fortress.mallory)
+    return forger.certificate("below", ids=("good",))
+
+
+@pytest.mark.parametrize(
+    ("forge", "reason"),
+    [
+        (foreign, "certificate not trusted|unable to get"),
+        (expired, "certificate has expired"),
+        (not_yet, "certificate is not yet valid"),
+        (of_a_server, "unsuitable certificate purpose|unsupported certificate purpose"),
+        (of_a_server_that_says_it_is_an_agent, "unsuitable certificate purpose|unsupported certificate purpose"),
+        (of_the_issuer, "unsuitable certificate purpose|an authority's, not an agent's"),
+        (below_an_agent, "invalid CA certificate|certificate not trusted"),
+    ],
+)
+async def test_the_wrong_certificate(fortress: Fortress, tmp_path: Path, forge: Forgery, reason: str) -> None:
+    credentials, since = forge(fortress, tmp_path), fortress.server.position()
+    await refused(fortress, credentials)
+    await fortress.server.wait_line("agent refused", since=since)
+    (line,) = fortress.refusals(since)
+    assert re.search(reason, line), line
+    assert "peer=127.0.0.1:" in line
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        ({}, "names no agent"),
+        ({"ids": ("mallory", "good")}, "more than one agent"),
+        ({"ids": ("",)}, "cannot be used as a name"),
+        ({"ids": ("good/../mallory",)}, "cannot be used as a name"),
+        ({"name": "good\nroot"}, "cannot be used as a name"),
+        ({"ids": ("mallory",), "authority": True}, "an authority's, not an agent's"),
+    ],
+)
+async def test_the_right_authority_and_the_wrong_name(fortress: Fortress, names: dict[str, Any], reason: str) -> None:
+    since = fortress.server.position()
+    refusal = await refused(fortress, fortress.forger.certificate("named", **names))
+    assert refusal.code is Code.NOT_ALLOWED
+    assert reason in refusal.reason
+    (line,) = fortress.refusals(since)
+    assert reason in line and "peer=127.0.0.1:" in line
+
+
+async def refused(fortress: Fortress, credentials: Credentials) -> Refused:
+    """How a session ends that must not begin."""
+    try:
+        async with await RawAgent.open(fortress.port, credentials.client()) as agent:
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
+                await agent.say(FrameType.HELLO, HELLO)
+                await agent.say(FrameType.REGISTER, {"id": "web", "hosts": [APP]})
+            return await agent.end()
+    except OSError as error:
+        return Refused(None, str(error))
+
+
+async def test_who_has_no_certificate_and_speaks_the_tunnels_protocol(fortress: Fortress) -> None:
+    since = fortress.server.position()
+    for _ in range(20):
+        async with await RawAgent.open(fortress.port, fortress.nobody) as agent:
+            with contextlib.suppress(OSError):
+                await agent.say(FrameType.HELLO, HELLO)
+            assert (await agent.end()).code is None
+    lines = await eventually(lambda: len(found := fortress.refusals(since)) >= 20 and found, "20 lines")
+    assert len(lines) == 20
+    assert all("no certificate; an agent gets one with 0trust agent join" in line for line in lines)
+
+
+async def test_who_has_a_certificate_and_speaks_another_protocol(fortress: Fortress) -> None:
+    since = fortress.server.position()
+    async with await RawAgent.open(fortress.port, fortress.mallory.client("http/1.1")) as agent:
+        with contextlib.suppress(OSError):
+            await agent.send(b"GET /.well-known/0trust/authority HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (await agent.end()).code is None
+    (line,) = fortress.refusals(since)
+    assert "does not speak 0trust/1" in line
+
+
+async def test_the_revoked(fortress: Fortress) -> None:
+    """By agent, and by certificate: the session ends, and no other begins; then as if nothing had been."""
+    spare = fortress.forger.certificate("spare", ids=("mallory",))
+    for serial in (None, fortress.mallory.serial):
+        async with fortress.session() as agent, fortress.session(spare) as other:
+            assert (await agent.register("web", MINE)).accepted == [MINE]
+            revoked_at = time.monotonic()
+            done = await fortress.command("/v1/agents/revoke", agent="mallory", serial=serial, reason="test")
+            refusal = await agent.end()
+            assert time.monotonic() - revoked_at < 1
+            assert refusal.code is Code.NOT_ALLOWED
+            assert done["sessions"] == (2 if serial is None else 1)
+            if serial is not None:
+                assert await other.is_heard()
+        since = fortress.server.position()
+        assert "was revoked" in (await refused(fortress, fortress.mallory)).reason
+        (line,) = fortress.refusals(since)
+        assert "was revoked" in line and "mallory" in line
+        if serial is None:
+            assert "was revoked" in (await refused(fortress, spare)).reason
+        await fortress.command("/v1/agents/restore", agent="mallory", serial=serial)
+    async with fortress.session() as agent:
+        assert await agent.is_heard()
+
+
+# What an agent may not have
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        APP,
+        "APP.Example",
+        "app.example.",
+        "app.example:443",
+        "app.example:",
+        "\uff41\uff50\uff50.example",
+        "app\u3002example",
+    ],
+)
+async def test_the_host_name_of_another(fortress: Fortress, spelling: str) -> None:
+    since = fortress.server.position()
+    async with fortress.session() as agent:
+        await agent.say(FrameType.REGISTER, {"id": "web", "hosts": [spelling]})
+        assert decode(Registered, await agent.expect(FrameType.REGISTERED)).refused == {
+            APP: f"not granted to mallory; on the server: 0trust grant add mallory {APP}"
+        }
+        assert (await agent.register("web", MINE)).accepted == [MINE]
+        await agent.say(FrameType.REGISTER, {"id": "web", "hosts": [MINE, spelling]})
+        changed = decode(Registered, await agent.expect(FrameType.REGISTERED))
+        assert (changed.accepted, list(changed.refused)) == ([MINE], [APP])
+        assert await fortress.status(APP) == 200
+    assert len(re.findall("host name refused", fortress.server.text(since))) == 2
+
+
+@pytest.mark.parametrize(
+    "host", ["a.b.mallory.example", "mallory.example", "xmallory.example", "good.localhost", "[::1]"]
+)
+async def test_what_a_wildcard_is_not_for(fortress: Fortress, host: str) -> None:
+    async with fortress.session() as agent:
+        assert (await agent.register("web", "a.mallory.example")).accepted == ["a.mallory.example"]
+        assert (await agent.register("web", host)).accepted == []
+        assert await fortress.status("a.mallory.example") == 404
+
+
+@pytest.mark.parametrize(
+    "host", ["*.mallory.example", "", ".", "a..b", "a/b", "a b", "-", "a" * 256, "[::1%a]", "\x00", "é" * 200]
+)
+async def test_what_is_no_host_name(fortress: Fortress, host: str) -> None:
+    async with fortress.session() as agent:
+        await agent.say(FrameType.REGISTER, {"id": "web", "hosts": [host]})
+        refusal = await agent.end()
+    assert refusal.code is Code.PROTOCOL_ERROR
+    assert refusal.reason.startswith("REGISTER hosts.0")
+
+
+async def test_a_registration_replayed(fortress: Fortress) -> None:
+    async with fortress.session() as first, fortress.session() as second:
+        frame = encode(FrameType.REGISTER, 0, 0, Register(id="web", hosts=[MINE, MINE]).encode())
+        for agent in (first, second, first):
+            await agent.send(frame * 20)
+            for _ in range(20):
+                assert decode(Registered, await agent.expect(FrameType.REGISTERED)).refused in (
+                    {},
+                    {MINE: "served by service web of the same agent; this one stands by"},
+                )
+        for agent in (first, second):
+            await agent.say(FrameType.UNREGISTER, {"id": "web"})
+            assert await agent.is_heard()
+        assert await fortress.status(MINE) == 404
+
+
+async def test_a_name_that_is_taken_back_is_gone_however_it_was_claimed(fortress: Fortress) -> None:
+    await fortress.command("/v1/grants/add", agent="mallory", host="t.example")
+    async with fortress.session() as agent:
+        assert (await agent.register("web", "t.example", "t.example")).accepted
+        await fortress.command("/v1/grants/remove", agent="mallory", host="t.example")
+        assert await fortress.status("t.example") == 404
+        assert list(decode(Registered, await agent.expect(FrameType.REGISTERED)).refused) == ["t.example"]
+
+
+async def test_a_registration_after_going_away(fortress: Fortress) -> None:
+    async with fortress.session() as agent:
+        await agent.say(FrameType.GOAWAY, b"\x00\x00bye")
+        await agent.expect(FrameType.GOAWAY)
+        assert (await agent.register("web", MINE)).refused == {MINE: "this session is going away"}
+        assert await fortress.status(MINE) == 404
+
+
+async def test_more_than_an_agent_may_have(fortress: Fortress) -> None:
+    """Host names of one session, and sessions; the good agent's requests are answered meanwhile."""
+    async with fortress.traffic(), fortress.session() as agent:
+        for number in range(MAX_NAMES // 250):
+            hosts = [f"h{one}.x{number}.example" for one in range(250)]
+            await agent.say(FrameType.REGISTER, {"id": str(number), "hosts": hosts})
+            reasons = set(decode(Registered, await agent.expect(FrameType.REGISTERED)).refused.values())
+            assert "host names" not in str(reasons)
+            if number == 3:
+                break
+    sessions = [await fortress.open() for _ in range(3 * MAX_SESSIONS)]
+    for agent in sessions:
+        await agent.hello()
+    ended = [await agent.end() for agent in sessions[: -MAX_SESSIONS - 1]]
+    assert {refusal.code for refusal in ended} == {Code.SUPERSEDED}
+    assert all([await agent.is_heard() for agent in sessions[-MAX_SESSIONS - 1 :]])
+    for agent in sessions:
+        agent.abort()
+
+
+# Certificates
+
+
+def not_signed_by_its_key() -> str:
+    made = x509.load_pem_x509_csr(csr(ec.generate_private_key(ec.SECP256R1())).encode())
+    der = bytearray(made.public_bytes(serialization.Encoding.DER))
+    der[-3] ^= 1
+    return x509.load_der_x509_csr(bytes(der)).public_bytes(serialization.Encoding.PEM).decode()
+
+
+async def test_a_request_for_a_certificate_of_another(fortress: Fortress) -> None:
+    """Only the key counts: the certificate is the agent's, for clients, and no authority."""
+    async with fortress.session() as agent:
+        answer = await agent.renew(csr(ec.generate_private_key(ec.SECP256R1()), ca=True))
+    certificate = x509.load_pem_x509_certificate(answer.chain.encode())
+    assert (agent_id_of(certificate), is_authority(certificate)) == ("mallory", False)
+    lasts = certificate.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
+    assert lasts <= datetime.timedelta(days=7)
+
+
+@pytest.mark.parametrize(
+    ("request_pem", "reason"),
+    [
+        (lambda: csr(rsa.generate_private_key(65537, 1024)), "the key"),
+        (lambda: csr(ec.generate_private_key(ec.SECP224R1())), "the key"),
+        (lambda: csr(ec.generate_private_key(ec.SECP521R1())), "the key"),
+        (not_signed_by_its_key, "not signed by its own key"),
+        (lambda: "x" * 8192, "not a certificate signing request"),
+        (lambda: "", "not a certificate signing request"),
+        (lambda: "é" * 4000, "not a certificate signing request"),
+    ],
+)
+async def test_a_request_that_nobody_should_sign(
+    fortress: Fortress, request_pem: Callable[[], str], reason: str
+) -> None:
+    since = fortress.server.position()
+    async with fortress.session() as agent:
+        answer = await agent.renew(request_pem())
+        assert answer.chain == ""
+        assert reason in answer.reason
+        assert await agent.is_heard(), "its session goes on"
+    assert len(re.findall("certificate not renewed", fortress.server.text(since))) == 1
+
+
+async def test_a_request_that_is_huge_or_not_expected(fortress: Fortress) -> None:
+    async with fortress.session() as agent:
+        await agent.say(FrameType.RENEW, {"csr": "x" * 8193})
+        assert (await agent.end()).code is Code.PROTOCOL_ERROR
+    async with await fortress.open() as agent:
+        await agent.hello(capabilities=[])
+        await agent.say(FrameType.RENEW, {"csr": "x"})
+        assert (await agent.end()).code is Code.PROTOCOL_ERROR
+
+
+async def test_a_flood_of_requests(fortress: Fortress, measured: Measured) -> None:
+    since = fortress.server.position()
+    async with fortress.traffic() as traffic, fortress.session() as agent:
+        await agent.send(encode(FrameType.RENEW, 0, 0, b'{"csr":"x"}') * 2000)
+        answers = [decode(Renewed, await agent.expect(FrameType.RENEWED)) for _ in range(2000)]
+    assert sum("one request at a time" not in answer.reason for answer in answers) == 1
+    assert len(re.findall("certificate not renewed", fortress.server.text(since))) == 1
+    measured(f"2,000 requests for a certificate at once: {traffic}")
+
+
+# Frames
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".ljust(22_000),
+        b"\x00" * 64,
+        b"\xff" * 70000,
+        encode(FrameType.WELCOME, 0, 0, b"{}"),
+        encode(FrameType.REGISTER, 0, 0, b'{"id":"a","hosts":["m.example"]}'),
+        encode(FrameType.READY, 0, 0),
+        encode(FrameType.HELLO, 0, 0, b"x" * 65535),
+        encode(FrameType.HELLO, 0, 0, b"{}"),
+        encode(FrameType.HELLO, 0, 0, b"[" * 4000),
+        encode(FrameType.HELLO, 0, 0, b'{"versions":[2],"window":65536,"max_streams":1}'),
+        encode(FrameType.HELLO, 0, 0, b'{"versions":[1],"window":1e99,"max_streams":1}'),
+        encode(FrameType.HELLO, 0, 0, b'{"versions":[1],"window":65536,"max_streams":-1}'),
+    ],
+)
+async def test_what_does_not_begin_a_session(fortress: Fortress, sent: bytes) -> None:
+    since = fortress.server.position()
+    async with await fortress.open() as agent:
+        await agent.send(sent)
+        assert (await agent.end()).code in (Code.PROTOCOL_ERROR, Code.VERSION)
+    (line,) = fortress.refusals(since)
+    assert "reason=" in line and len(line) < 600
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "stream"),
+    [
+        (0x7F, b"", 0),
+        (0xFF, b"x" * 65535, 0xFFFFFFFF),
+        (FrameType.HELLO, b"{}", 0),
+        (FrameType.WELCOME, b"{}", 0),
+        (FrameType.REGISTERED, b'{"id":"a"}', 0),
+        (FrameType.RENEWED, b'{"chain":""}', 0),
+        (FrameType.PING, b"1234567", 0),
+        (FrameType.GOAWAY, b"1", 0),
+        (FrameType.HEAD, b"", 2),
+        (FrameType.DATA, b"x", 2),
+        (FrameType.TRAILERS, b"", 0),
+        (FrameType.WINDOW, b"\xff\xff\xff\xff", 7),
+        (FrameType.RESET, b"", 3),
+        (FrameType.OPEN, b"", 2),
+        (FrameType.OPEN, b"", 0xFFFFFFFF),
+        (FrameType.REGISTER, b"", 0),
+        (FrameType.REGISTER, b"{" * 65535, 0),
+        (FrameType.REGISTER, b'{"id":"a","hosts":[' + b'"m.example",' * 300 + b'"m.example"]}', 0),
+        (FrameType.REGISTER, b'{"id":"\\u0000","hosts":["m.example"]}', 0),
+        (
+            FrameType.REGISTER,
+            b'{"id":"a","hosts":["m.example"],"policy":' + b'{"x":' * 5000 + b"1" + b"}" * 5000 + b"}",
+            0,
+        ),
+        (FrameType.UNREGISTER, b'{"id":""}', 0),
+    ],
+)
+async def test_a_frame_that_may_not_be(fortress: Fortress, kind: int, payload: bytes, stream: int) -> None:
+    since = fortress.server.position()
+    async with fortress.session() as agent:
+        await agent.say(kind, payload, stream=stream)
+        assert (await agent.end()).code is Code.PROTOCOL_ERROR
+    (line,) = re.findall(r".*agent disconnected.*", fortress.server.text(since))
+    assert "PROTOCOL_ERROR" in line and len(line) < 600
+
+
+async def test_a_policy_that_is_nonsense_costs_its_service_only(fortress: Fortress) -> None:
+    async with fortress.session() as agent:
+        for policy in ({"x": 1}, {"routes": [{}] * 2000}, {"routes": [{"match": {"path": "/*a" * 3000}}]}):
+            answer = await agent.register("web", MINE, policy=policy)
+            assert answer.accepted == [] or policy.get("routes")
+        assert await agent.is_heard()
+
+
+async def test_streams_of_an_agents_own(fortress: Fortress) -> None:
+    async with fortress.session() as agent:
+        await agent.send(b"".join(encode(FrameType.OPEN, 0, stream, b"x") for stream in range(1, 2001, 2)))
+        for _ in range(1000):
+            assert (await agent.frame())[0] == FrameType.RESET
+        assert await agent.is_heard()
+
+
+async def test_noise(fortress: Fortress) -> None:
+    """Frames with random bytes, from a seed, by sessions that have begun well."""
+    dice = random.Random(5)
+    kinds = [int(kind) for kind in FrameType if kind not in (FrameType.CLOSE, FrameType.GOAWAY)]
+    for _ in range(60):
+        async with fortress.session() as agent:
+            frames = [
+                encode(
+                    dice.choice(kinds),
+                    dice.randrange(4),
+                    dice.choice((0, 1, 2, 3, 2**31)),
+                    dice.randbytes(dice.randrange(40)),
+                )
+                for _ in range(20)
+            ]
+            with contextlib.suppress(OSError):
+                await agent.send(b"".join(frames))
+            await agent.end()
+
+
+FLOOD = """
+import asyncio, json, sys, time, uvloop
+from tests.kits.raw_agent import client_context, session
+from zerotrust.tunnel.frames import encode
+kind, port, root, chain, key = sys.argv[1:]
+context = client_context(root)
+context.load_cert_chain(chain, key)
+policy = {"routes": [{"match": {"path": f"/a{number}*b*c*"}} for number in range(900)]}
+register = encode(16, 0, 0, json.dumps({"id": "web", "hosts": ["m.example"], "policy": policy}).encode())
+frames = encode(3, 0, 0, b"12345678") * 5000 if kind == "ping" else register * 5
+
+async def main():
+    async with session(int(port), context) as agent:
+        until = time.monotonic() + 2
+        drop = asyncio.create_task(discard(agent))
+        while time.monotonic() < until:
+            agent.writer.write(frames)
+            try:
+                async with asyncio.timeout_at(asyncio.get_running_loop().time() + 0.5):
+                    await agent.writer.drain()
+            except TimeoutError:
+                pass
+        drop.cancel()
+
+async def discard(agent):
+    while await agent.reader.read(1 << 20):
+        pass
+
+uvloop.run(main())
+"""
+
+
+async def test_frames_as_fast_as_they_go(fortress: Fortress, measured: Measured) -> None:
+    """PINGs and registrations without a pause, from a process of its own."""
+    async with fortress.traffic() as before:
+        await asyncio.sleep(0.3)
+    arguments = (str(fortress.port), *map(str, (fortress.mallory.root, fortress.mallory.chain, fortress.mallory.key)))
+    for kind in ("ping", "register"):
+        flood = await asyncio.create_subprocess_exec(sys.executable, "-c", FLOOD, kind, *arguments, cwd=ROOT)
+        async with fortress.traffic() as during:
+            assert await flood.wait() == 0
+        measured(f"{kind.upper()} without a pause: {during}; before: {before}")
+        assert during.p99 < 0.5
+
+
+async def test_memory_at_the_end(fortress: Fortress, measured: Measured) -> None:
+    """The last of this file: what all of it has left behind."""
+    measured(f"the server's memory after all hostile agents: {fortress.server.rss_bytes() / 2**20:.0f} MiB")
+    assert fortress.server.rss_bytes() < 250 * 2**20

@@ -1,0 +1,228 @@
+"""Strangers at the tunnel's port, and at the endpoint for those who have no certificate yet: nobody else notices."""
+
+import asyncio
+import contextlib
+import random
+import re
+import ssl
+import sys
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.component.hostile import STRANGER, Fortress, besieged, csr
+from tests.conftest import Measured
+from tests.kits.client import Client
+from tests.kits.processes import ROOT
+from tests.kits.raw_agent import RawAgent, client_context
+from tests.kits.stack import Stack
+from tests.kits.way import Way
+
+pytestmark = [
+    pytest.mark.component,
+    pytest.mark.anyio,
+    pytest.mark.timeout(60),
+    pytest.mark.xdist_group("strangers"),
+]
+
+GROWTH = 48 * 1024 * 1024
+"""That a flood may add to the server's memory: places for handshakes, buffers, what the allocator keeps."""
+
+
+@pytest.fixture(scope="module")
+async def fortress(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fortress]:
+    async with besieged(tmp_path_factory.mktemp("strangers")) as fortress:
+        yield fortress
+
+
+@pytest.fixture(autouse=True)
+async def unharmed(fortress: Fortress) -> AsyncIterator[None]:
+    """Whatever a test does: the good agent stays connected, its requests are answered, nothing is a fault of ours."""
+    yield
+    await fortress.settled()
+
+
+# At the door
+
+
+async def test_who_is_slow_is_let_go(fortress: Fortress, measured: Measured) -> None:
+    """Half a handshake, a session without HELLO, a body that does not come; all at the same time."""
+    with contextlib.ExitStack() as ended:
+
+        async def says_nothing() -> asyncio.StreamReader:
+            reader, writer = await asyncio.open_connection("127.0.0.1", fortress.port, local_addr=(STRANGER, 0))
+            ended.callback(_abort, writer)
+            return reader
+
+        silent = [await says_nothing() for _ in range(700)]
+        begun_at = time.monotonic()
+        async with fortress.session() as agent:
+            joined = time.monotonic() - begun_at
+            assert await agent.is_heard()
+        assert joined < 2, "those who say nothing keep nobody out"
+        async with await fortress.open() as mute, await http(fortress, "127.0.0.7") as slow:
+            await slow.send(POST + b"Content-Length: 100\r\n\r\n{")
+            assert (await slow.read_response()).status == 408
+            assert (await mute.end()).reason.startswith("no handshake within")
+        async with asyncio.timeout(15):
+            for reader in silent:
+                with contextlib.suppress(ConnectionError):
+                    assert await reader.read() == b""
+    measured(f"an agent connects beside 700 half-open handshakes in {joined * 1000:.0f} ms")
+
+
+def _abort(writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+
+
+JOIN = "/.well-known/0trust/join"
+POST = f"POST {JOIN} HTTP/1.1\r\nHost: a\r\n".encode()
+
+
+async def http(fortress: Fortress, source: str = STRANGER) -> Client:
+    context = client_context(str(fortress.authority.root), "http/1.1")
+    agent = await RawAgent.open(fortress.port, context, source=source)
+    return Client(agent.reader, agent.writer, host="localhost", patience=15)
+
+
+async def test_wrong_tokens_again_and_again(fortress: Fortress) -> None:
+    since = fortress.server.position()
+    answers = []
+    request_pem = csr(ec.generate_private_key(ec.SECP256R1()))
+    for _ in range(15):
+        async with await http(fortress, "127.0.0.3") as client:
+            body = f'{{"token": "wrong", "csr": {request_pem!r}}}'.replace("'", '"').encode()
+            answers.append(await client.request("POST", JOIN, body=body))
+    assert [answer.status for answer in answers[10:]] == [429] * 5
+    assert {answer.status for answer in answers[:10]} <= {403}
+    assert {answer.json()["code"] for answer in answers} == {"token_unknown", "too_many_attempts"}
+    assert len(re.findall("join refused", fortress.server.text(since))) == 15
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        POST + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        POST + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}GET / HTTP/1.1\r\n\r\n",
+        b"GET " + JOIN.encode() + b" HTTP/1.1\r\nHost: a\r\n folded: x\r\n\r\n",
+        b"GET / HTTP/1.1\nHost: a\n\n",
+        b"GET //[ HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET http://[x/ HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        b"GET /" + b"a" * 100_000,
+        POST + b"Content-Length: 999999999\r\n\r\n" + b"x" * 70_000,
+        POST + b'Content-Length: 9\r\n\r\n{"token":',
+        POST + b"Content-Length: 4\r\n\r\n[[[[",
+        b"\x00" * 100,
+    ],
+)
+async def test_http_that_is_none(fortress: Fortress, sent: bytes) -> None:
+    async with await http(fortress, "127.0.0.4") as client:
+        with contextlib.suppress(OSError):
+            await client.send(sent)
+        response = await client.read_response()
+        assert 400 <= response.status < 500 or response.status in (501, 505)
+        client.abort()
+
+
+async def test_many_without_a_certificate(fortress: Fortress) -> None:
+    """Eight of one network are served; the others are told nothing, and other networks notice nothing."""
+    since = fortress.server.position()
+    held = [await http(fortress, "127.0.0.5") for _ in range(8)]
+    more = await http(fortress, "127.0.0.5")
+    with contextlib.suppress(ConnectionError, ssl.SSLError):
+        assert await more.read_to_end() == b""
+    async with await http(fortress, "127.0.0.6") as client:
+        assert (await client.get("/.well-known/0trust/authority")).status == 200
+    for client in held:
+        client.abort()
+    (line,) = fortress.refusals(since)
+    assert "too many connections of those that have no certificate" in line
+
+
+FLOOD = """
+import asyncio, ssl, sys, uvloop
+from tests.kits.raw_agent import client_context
+root, port, count, rate = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+context, inward, outward = client_context(root), ssl.MemoryBIO(), ssl.MemoryBIO()
+try:
+    context.wrap_bio(inward, outward, server_hostname="localhost").do_handshake()
+except ssl.SSLWantReadError:
+    hello = outward.read()
+ended = {"finished": 0, "answered": 0, "refused": 0}
+
+async def one(number):
+    # What costs the server most is its answer to the first flight: that is had by who only repeats one.
+    finishes = number % 10 == 0
+    try:
+        async with asyncio.timeout(10):
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", port, local_addr=(f"127.0.{number % 50}.2", 0),
+                ssl=context if finishes else None, server_hostname="localhost" if finishes else None,
+            )
+            if not finishes:
+                writer.write(hello)
+                ended["answered" if await reader.read(5) else "refused"] += 1
+        writer.transport.abort()
+        ended["finished"] += finishes
+    except OSError:
+        ended["refused"] += 1
+
+async def main():
+    loop = asyncio.get_running_loop()
+    begun_at, tasks = loop.time(), []
+    for number in range(count):
+        await asyncio.sleep(begun_at + number / rate - loop.time())
+        tasks.append(loop.create_task(one(number)))
+    await asyncio.gather(*tasks)
+    print(f"{sum(ended.values())} {loop.time() - begun_at:.2f} {ended}")
+
+uvloop.run(main())
+"""
+
+
+async def test_a_thousand_handshakes_a_second(fortress: Fortress, measured: Measured) -> None:
+    """From strangers at fifty addresses, none of which is too fast by itself, while real traffic goes on."""
+    async with fortress.traffic() as before:
+        await asyncio.sleep(0.5)
+    memory, since = fortress.server.rss_bytes(), fortress.server.position()
+    words = ("-c", FLOOD, str(fortress.authority.root), str(fortress.port), "3000", "1000")
+    flood = await asyncio.create_subprocess_exec(sys.executable, *words, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
+    async with fortress.traffic() as during:
+        said, _ = await flood.communicate()
+    count, seconds, ended = said.decode().strip().split(" ", 2)
+    grown = fortress.server.rss_bytes() - memory
+    assert int(count) == 3000
+    assert during.p99 < 0.5
+    assert grown < GROWTH
+    lines = fortress.refusals(since)
+    assert len(lines) <= 3000
+    assert all("reason=" in line for line in lines)
+    measured(
+        f"{count} handshakes of strangers in {seconds} s {ended}: {during}; before: {before}; "
+        f"memory {grown / 2**20:+.1f} MiB; {len(lines)} lines"
+    )
+
+
+# Names
+
+
+async def test_a_thousand_random_names_get_no_certificate(stack: Stack, measured: Measured) -> None:
+    """At the endpoint that Caddy asks; it answers for names that are served."""
+    way = Way(stack.permission_port)
+    dice, statuses = random.Random(7), []
+    begun_at = time.monotonic()
+    async with await way.open("localhost") as client:
+        for _ in range(1000):
+            name = ".".join(
+                "".join(dice.choices("abcdefghijklmnopqrstuvwxyz0123456789-", k=dice.randint(1, 12))) for _ in range(3)
+            )
+            statuses.append((await client.get(f"/.0trust/tls-permission?domain={name}")).status)
+        seconds = time.monotonic() - begun_at
+        assert statuses == [403] * 1000
+        assert (await client.get("/.0trust/tls-permission?domain=app.localhost")).status == 200
+    measured(f"1,000 random names: 1,000 times 403 in {seconds:.2f} s")
