@@ -116,7 +116,8 @@ run "format, lint, types, layers" static
 run "unit tests" tests tests/unit tests/test_house.py
 run "compiling the data path" compile
 run "unit tests, compiled" tests tests/unit/tunnel tests/unit/http tests/unit/route tests/unit/net
-run "component tests" tests tests/component
+# Many of them wait for something most of the time: one process more than there are cores.
+run "component tests" tests -n "$((JOBS + 1))" tests/component
 run "browser tests" tests tests/browser
 if compgen -G 'fuzz/[!_]*.py' >/dev/null; then run "fuzzing" fuzz; fi
 if [ -f compliance/autobahn/__main__.py ]; then

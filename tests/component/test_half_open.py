@@ -99,7 +99,7 @@ async def test_silence_is_noticed_sooner_by_an_end_with_output(tmp_path: Path) -
         await upgraded(other)
         since = scene.swallow()
         await client.send_head("GET", "/")
-        assert await scene.noticed(scene.ends[0], since) < 5
+        assert await scene.noticed(scene.ends[0], since) < 11.5
         response = await client.read_response()
         assert (response.status, response.error_code) == (502, "agent_lost")
         assert await other.read_exactly(4) == RESTART
@@ -111,7 +111,7 @@ async def test_the_agent_notices_too(tmp_path: Path) -> None:
         await eventually(lambda: scene.backend.waiting, "the request is at the backend")
         since = scene.swallow()
         scene.backend.go.set()
-        assert await scene.noticed(scene.ends[1], since) < 5
+        assert await scene.noticed(scene.ends[1], since) < 11.5
         client.abort()
 
 

@@ -16,9 +16,11 @@ WRITE_HIGH: Final = 64 * 1024
 WRITE_LOW: Final = 16 * 1024
 NOTSENT_LOWAT: Final = 128 * 1024
 """What the kernel may hold unsent: nothing can overtake it there."""
-UNACKNOWLEDGED: Final = 4.0
+UNACKNOWLEDGED: Final = 10.0
 """Seconds that sent bytes may wait for a sign of the peer's TCP (RFC 5482). An acknowledgement of any of them begins
-anew, so a link is slow as long as it moves at all, and dead when nothing of it arrives."""
+anew, so a link is slow as long as it moves at all, and dead when nothing of it arrives.
+
+As long as a session ends with its link, a network that is back after some seconds must not cost all WebSockets."""
 TICK: Final = 1.0
 SUSPENDED: Final = 3 * TICK
 
