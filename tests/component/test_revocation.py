@@ -1,0 +1,109 @@
+"""Revocation, measured: of a thousand WebSockets over two agents, the 500 of one end at once, and only they."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+
+import pytest
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+
+from tests.conftest import Measured
+from tests.kits.backends import WsEcho
+from tests.kits.commands import Commands
+from tests.kits.stack import Authority, Stack, service
+from tests.kits.waiting import eventually
+
+pytestmark = [
+    pytest.mark.component,
+    pytest.mark.anyio,
+    pytest.mark.timeout(90),
+    pytest.mark.xdist_group("revocation"),
+]
+
+EACH = 500
+HOSTS = {"stolen": "stolen.example", "other": "other.example"}
+
+
+@dataclass
+class Talk:
+    """A WebSocket that says numbers and hears each of them again, in order, until it ends."""
+
+    socket: ClientConnection
+    said: int = 0
+    heard: int = 0
+    ended_at: float = 0.0
+    code: int | None = None
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def go_on(self) -> None:
+        try:
+            while not self.over.is_set():
+                await self.socket.send(str(self.said))
+                self.said += 1
+                assert await self.socket.recv() == str(self.heard)
+                self.heard += 1
+                await asyncio.sleep(0.5)
+        except ConnectionClosed as error:
+            self.ended_at = time.monotonic()
+            self.code = error.rcvd.code if error.rcvd is not None else None
+
+
+@pytest.fixture
+async def stack(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> AsyncIterator[Stack]:
+    folder = tmp_path_factory.mktemp("revocation")
+    async with WsEcho(folder) as echo:
+        agents = {agent: [service(host, echo.port)] for agent, host in HOSTS.items()}
+        sections = {
+            "unsafe_agents_may_claim_any_host": False,
+            "grants": {agent: [host] for agent, host in HOSTS.items()},
+        }
+        async with Stack(folder / "s", authority, agents=agents, with_caddy=False, sections=sections) as stack:
+            yield stack
+
+
+async def talks(stack: Stack, host: str, stack_of: AsyncExitStack) -> list[Talk]:
+    """So many WebSockets, fifty opened at a time."""
+    found: list[Talk] = []
+    for _ in range(EACH // 50):
+        opened = [stack_of.enter_async_context(stack.api.websocket(host, close_timeout=1)) for _ in range(50)]
+        found += [Talk(socket) for socket in await asyncio.gather(*opened)]
+    return found
+
+
+async def test_revoking_one_agent_of_two(stack: Stack, measured: Measured) -> None:
+    command = Commands(stack.folder / "state" / "admin.sock")
+    async with AsyncExitStack() as sockets:
+        stolen = await talks(stack, HOSTS["stolen"], sockets)
+        other = await talks(stack, HOSTS["other"], sockets)
+        going = [asyncio.create_task(talk.go_on()) for talk in (*stolen, *other)]
+        await eventually(lambda: all(talk.heard for talk in (*stolen, *other)), "all of them talk", 30)
+
+        since = stack.server.position()
+        done = await command("agent", "revoke", "stolen", "--reason", "the machine was stolen")
+        returned_at = time.monotonic()
+        assert done.out == f"stolen is revoked; 1 session and {EACH} streams were cut\n"
+        await eventually(lambda: all(talk.ended_at for talk in stolen), "those of the revoked agent end", 5)
+        late = max(talk.ended_at for talk in stolen) - returned_at
+        codes = {code: sum(talk.code == code for talk in stolen) for code in {talk.code for talk in stolen}}
+        spread = max(talk.ended_at for talk in stolen) - min(talk.ended_at for talk in stolen)
+        assert late < 1
+        assert spread < 1
+        assert codes == {1008: EACH}
+
+        await stack.server.wait_line("agent refused.*was revoked", since=since)
+        heard = [talk.heard for talk in other]
+        await eventually(lambda: all(a.heard > b for a, b in zip(other, heard, strict=True)), "the others go on", 10)
+        for talk in other:
+            talk.over.set()
+        await asyncio.gather(*going)
+        assert all(talk.said == talk.heard and not talk.ended_at for talk in other)
+        assert (await stack.api.get(HOSTS["stolen"], "/")).status == 503
+        assert stack.server.text(since).count("agent connected") == 0
+    messages = sum(talk.heard for talk in other)
+    measured(
+        f"{EACH} of {2 * EACH} WebSockets revoked: all ended {late * 1000:+.0f} ms after the command had, within "
+        f"{spread * 1000:.0f} ms of each other, codes {codes}; the other {EACH} lost none of {messages} messages"
+    )
