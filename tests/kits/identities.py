@@ -43,7 +43,11 @@ class Live:
     def __init__(self) -> None:
         self.sessions: list[Connected] = []
         self.judged = 0
+        self.checked = 0
         self.cuts: list[tuple[str, str | None]] = []
+
+    def recheck(self) -> None:
+        self.checked += 1
 
     def rejudge(self) -> None:
         self.judged += 1

@@ -144,6 +144,8 @@ class Server:
         self._served = Served(registry, Path(config.state.dir) / "served")
         self._upkeep = Upkeep(self._sessions, renewed=self._use_certificates)
         tasks.spawn(self._keep_up(), "upkeep of certificates")
+        if database.shared:
+            tasks.spawn(self._identities.follow(), "follow other servers")
 
     async def start(self) -> None:
         """Listen everywhere, and have the edge serve.

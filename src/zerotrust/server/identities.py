@@ -5,12 +5,13 @@ the order of the transactions, and a decision that was not kept changes nothing.
 the transactions in the database's own. Callers are not cancelled while they wait: what was kept must be made true.
 """
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import structlog
 from cryptography import x509
@@ -22,7 +23,7 @@ from zerotrust.enrolment.granting import Granted
 from zerotrust.enrolment.joining import Joined
 from zerotrust.enrolment.listing import AgentDetails, AgentSummary
 from zerotrust.enrolment.tokens import NewToken
-from zerotrust.errors import CertificateRefused, EnrolmentError, NotFound, PkiError
+from zerotrust.errors import CertificateRefused, EnrolmentError, NotFound, PkiError, StateError
 from zerotrust.pki.identity import agent_id_of
 from zerotrust.pki.lineage import is_ours
 from zerotrust.pki.proof import proves
@@ -40,6 +41,9 @@ FILE = "file"
 
 LONGEST_CHAIN = 4
 """Certificates of a chain whose signatures we are willing to check for a stranger."""
+
+FOLLOW_EACH: Final = 0.5
+"""Seconds between two looks at what other servers have decided: an agent that is revoked there is gone in a second."""
 
 T = TypeVar("T")
 
@@ -109,7 +113,22 @@ class Identities:
             lambda session: (grants.pairs(session), revocations.load(session, now=now))
         )
         self._admission.revoked = revoked
-        self._granted(pairs)
+        self._sessions.recheck()
+        if frozenset(pairs) != self._admission.grants.of(DATABASE):
+            self._granted(pairs)
+
+    async def follow(self) -> None:
+        """Go by what other servers of the same database decide, until cancelled; what was known holds meanwhile."""
+        lost = False
+        while True:
+            await asyncio.sleep(FOLLOW_EACH)
+            try:
+                await self.load()
+                lost = False
+            except StateError as error:
+                if not lost:
+                    _log.error("what other servers decide is not heard of", reason=str(error))
+                lost = True
 
     # ---- certificates
 

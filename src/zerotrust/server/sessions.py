@@ -68,6 +68,15 @@ class Sessions:
                 member.link.close_session(Code.NOT_ALLOWED, reason)
         return Cut(sessions=sessions, streams=streams)
 
+    def recheck(self) -> None:
+        """End the sessions of all who are refused now, whoever decided that."""
+        for member in self._registry.members:
+            for serial in (member.serial, *member.former):
+                if reason := self._admission.refusal(member.agent, serial):
+                    _log.warning("session ended", agent=member.agent, generation=member.generation, reason=reason)
+                    member.link.close_session(Code.NOT_ALLOWED, reason)
+                    break
+
     def expire(self, now: float) -> None:
         """End the sessions whose certificate is no longer good, `now` being seconds since the epoch.
 

@@ -22,13 +22,15 @@ T = TypeVar("T")
 class Database:
     """Owns the connections and the thread in which the server's transactions run."""
 
-    def __init__(self, engine: Engine, name: str, migration: Migration | None) -> None:
+    def __init__(self, engine: Engine, name: str, migration: Migration | None, *, shared: bool) -> None:
         self._engine = engine
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="state")
         self.name = name
         """For people: the file, or the address without its password."""
         self.migration = migration
         """What opening it changed, if anything."""
+        self.shared = shared
+        """Other servers may use it at the same time."""
 
     @classmethod
     def open(cls, url: str) -> "Database":
@@ -54,7 +56,7 @@ class Database:
         except BaseException:
             engine.dispose()
             raise
-        return cls(engine, name, migration)
+        return cls(engine, name, migration, shared=file is None)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Session]:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.kits.authorities import Foreign
 from tests.kits.identities import HOME, Office, csr, office
+from tests.kits.waiting import eventually
 from zerotrust.errors import (
     AgentRevoked,
     CertificateRefused,
@@ -23,6 +25,7 @@ from zerotrust.errors import (
 from zerotrust.pki import keys, request
 from zerotrust.pki.identity import identity
 from zerotrust.pki.proof import prove
+from zerotrust.server import identities as module
 from zerotrust.server.identities import FILE, Identities
 from zerotrust.server.sessions import Sessions
 from zerotrust.state import audit
@@ -267,3 +270,51 @@ async def test_a_chain_without_its_key_is_worth_nothing(place: Office) -> None:
     for nonsense in (b"", b"-----BEGIN CERTIFICATE-----", chain * 5):
         with pytest.raises(CertificateRefused):
             await place.identities.come_back(nonsense, asked, proof, "203.0.113.8")
+
+
+async def test_what_another_server_decides_holds_here_soon(place: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FOLLOW_EACH", 0.01)
+    other = place.again()
+    await place.identities.load()
+    before = place.live.judged
+    following = asyncio.create_task(place.identities.follow())
+    try:
+        await other.identities.add_grant("home", "a.example", actor="uid 0")
+        await eventually(lambda: place.admission.grants.may_serve("home", "a.example"), "the grant is known")
+        assert place.live.judged == before + 1
+        checked = place.live.checked
+        await other.identities.revoke("home", None, reason="", actor="uid 0")
+        await eventually(
+            lambda: place.admission.refusal("home", "1") and place.live.checked > checked, "and who is out"
+        )
+        assert place.live.judged == before + 1, "for what is the same nobody is judged anew"
+        await other.identities.restore("home", None, reissue=False, actor="uid 0")
+        await eventually(lambda: place.admission.refusal("home", "1") is None, "and who is in again")
+    finally:
+        following.cancel()
+
+
+async def test_a_database_that_is_lost_is_told_of_once_and_changes_nothing(
+    place: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FOLLOW_EACH", 0.01)
+    await place.identities.add_grant("home", "a.example", actor="uid 0")
+    run, failed = place.database.run, 0
+
+    async def fails(_work: object) -> None:
+        nonlocal failed
+        failed += 1
+        raise StateError("the connection was lost")
+
+    following = asyncio.create_task(place.identities.follow())
+    try:
+        with capture_logs() as logs:
+            monkeypatch.setattr(place.database, "run", fails)
+            await eventually(lambda: failed > 3, "it is asked again and again")
+        assert [one["reason"] for one in logs] == ["the connection was lost"]
+        assert place.admission.grants.may_serve("home", "a.example")
+        monkeypatch.setattr(place.database, "run", run)
+        await place.again().identities.add_grant("home", "b.example", actor="uid 0")
+        await eventually(lambda: place.admission.grants.may_serve("home", "b.example"), "it is heard of again")
+    finally:
+        following.cancel()

@@ -14,6 +14,7 @@ from zerotrust.net.flush import Flusher
 from zerotrust.server import toll, wishes
 from zerotrust.server.admission import Admission
 from zerotrust.server.sessions import MAX_REASONS_BYTES, Cut, Sessions, answer, shortened
+from zerotrust.state.revocations import Revoked
 from zerotrust.tunnel.codes import KIND_TUNNEL
 from zerotrust.tunnel.payloads import MAX_REASON_BYTES
 from zerotrust.tunnel.session import Phase
@@ -101,6 +102,25 @@ async def test_cutting_an_agent_tells_its_websockets_why() -> None:
     assert front.sessions.cut("home", None, "revoked") == Cut(sessions=1, streams=1)
     assert await front.hear() == b"\x88\x02\x03\xf0"
     assert front.pair.server.session.phase is Phase.CLOSED
+
+
+@pytest.mark.parametrize(
+    ("revoked", "ends"),
+    [
+        (Revoked(), False),
+        (Revoked(frozenset({"work"}), frozenset({("home", "c3"), ("work", "a1")})), False),
+        (Revoked(frozenset({"home"})), True),
+        (Revoked(serials=frozenset({("home", "b2")})), True),
+        (Revoked(serials=frozenset({("home", "a1")})), True),
+    ],
+)
+async def test_who_is_refused_now_is_sent_away(revoked: Revoked, ends: bool) -> None:
+    front = Governed(HOST)
+    front.member.link.close_session = front.pair.server.session.close  # type: ignore[method-assign]
+    front.member.serial, front.member.former = "b2", {"a1"}
+    front.admission.revoked = revoked
+    front.sessions.recheck()
+    assert front.pair.server.session.phase is (Phase.CLOSED if ends else Phase.OPEN)
 
 
 async def test_a_session_ends_with_its_certificate() -> None:

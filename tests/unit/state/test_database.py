@@ -46,6 +46,10 @@ def test_what_is_committed_is_there_after_opening_again(url: str) -> None:
     second.close()
 
 
+def test_other_servers_may_share_what_is_no_file(url: str, database: Database) -> None:
+    assert database.shared is url.startswith("postgresql")
+
+
 def test_a_row_can_be_read_after_its_transaction(database: Database) -> None:
     with database.transaction() as session:
         agent = agents.ensure(session, "home", now=7)
