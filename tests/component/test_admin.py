@@ -46,6 +46,8 @@ class Place:
         async with self.stack.server:
             await self.listening()
             yield self
+        said = self.stack.server.text()
+        assert "Traceback" not in said, said
 
     async def listening(self) -> None:
         await self.stack.wait_server()
@@ -209,6 +211,20 @@ async def test_a_server_that_does_not_run(tmp_path: Path, authority: Authority) 
         assert (done.code, done.out) == (1, "")
         assert done.err.startswith(f"error: no server runs here: nobody answers at {place.socket}; start it with `")
         assert done.err.count("\n") == 1
+
+
+async def test_a_server_that_is_stopped_while_it_is_asked(tmp_path: Path, authority: Authority) -> None:
+    place = Place(tmp_path / "s", authority)
+    async with place.running():
+        asked = [asyncio.ensure_future(place.command("grant", "add", "home", f"h{n}.example")) for n in range(4)]
+        await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        assert await place.stack.server.stop() in (0, -15)
+        done = await asyncio.gather(*asked)
+    said = sorted(one.out for one in done if one.code == 0)
+    assert all(one.code == 0 or one.err.count("\n") == 1 for one in done)
+    async with place.running():
+        found = (await place.command("grant", "list", "--json")).json()["grants"]
+        assert {f"{one['host']} is granted to home\n" for one in found} >= set(said)
 
 
 async def test_a_killed_server_has_lost_nothing_that_it_acknowledged(tmp_path: Path, authority: Authority) -> None:
