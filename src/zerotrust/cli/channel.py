@@ -1,5 +1,6 @@
 """The way from a command to the running server: questions and answers over its admin socket (model.admin)."""
 
+import os
 import socket
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -110,7 +111,7 @@ def connect(config: Path, path: Path | None) -> Channel:
         ConfigError: the file can't be used, so nobody knows where the socket is.
         CommandError: nobody answers there, or not to this user.
     """
-    if config == SERVER_FILE and not config.exists() and Path(SERVER_FILE.name).is_file():
+    if config == SERVER_FILE and not os.access(config, os.F_OK) and os.access(SERVER_FILE.name, os.F_OK):
         config = Path(SERVER_FILE.name)
     start = f"0trust server run --config {config}"
     if path is not None:

@@ -12,9 +12,11 @@ import pytest
 
 from tests.kits.identities import Office
 from zerotrust.cli import channel
-from zerotrust.cli.channel import Channel
+from zerotrust.cli.channel import Channel, connect
 from zerotrust.cli.main import status
+from zerotrust.cli.options import SERVER_FILE
 from zerotrust.errors import CommandError
+from zerotrust.model import admin
 
 
 def said_by(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -69,6 +71,14 @@ def test_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = said_by(["agent", "list", "--config", str(tmp_path / "none.yaml")], capsys)
     assert "no such file" in said
     assert said.endswith("error: say where the server's file is with --config, or its admin socket with --socket\n")
+
+
+def test_a_folder_that_is_closed_to_this_user(monkeypatch: pytest.MonkeyPatch, place: Office) -> None:
+    def deny(self: Path, **_: object) -> os.stat_result:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "stat", deny)
+    assert connect(SERVER_FILE, place.socket).get("/v1/grants", admin.Grants).grants == []
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may open every socket")
