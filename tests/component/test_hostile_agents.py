@@ -485,7 +485,7 @@ frames = encode(3, 0, 0, b"12345678") * 5000 if kind == "ping" else register * 5
 
 async def main():
     async with session(int(port), context) as agent:
-        until = time.monotonic() + 2
+        until = time.monotonic() + 1.3
         drop = asyncio.create_task(discard(agent))
         while time.monotonic() < until:
             agent.writer.write(frames)

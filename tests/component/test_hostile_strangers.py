@@ -1,13 +1,16 @@
 """Strangers at the tunnel's port, and at the endpoint for those who have no certificate yet: nobody else notices."""
 
 import asyncio
+import base64
 import contextlib
+import json
 import random
 import re
 import ssl
 import sys
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -15,10 +18,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.component.hostile import STRANGER, Fortress, besieged, csr
 from tests.conftest import Measured
 from tests.kits.client import Client
+from tests.kits.forgery import Credentials
 from tests.kits.processes import ROOT
-from tests.kits.raw_agent import RawAgent, client_context
+from tests.kits.raw_agent import HELLO, RawAgent, client_context
 from tests.kits.stack import Stack
 from tests.kits.way import Way
+from zerotrust.pki import join_line
+from zerotrust.pki.proof import prove
+from zerotrust.tunnel.codes import Code, FrameType
 
 pytestmark = [
     pytest.mark.component,
@@ -77,7 +84,7 @@ def _abort(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
-JOIN = "/.well-known/0trust/join"
+JOIN, RETURN = "/.well-known/0trust/join", "/.well-known/0trust/return"
 POST = f"POST {JOIN} HTTP/1.1\r\nHost: a\r\n".encode()
 
 
@@ -142,6 +149,41 @@ async def test_many_without_a_certificate(fortress: Fortress) -> None:
         client.abort()
     (line,) = fortress.refusals(since)
     assert "too many connections of those that have no certificate" in line
+
+
+async def test_a_stolen_key_and_the_way_back(fortress: Fortress, tmp_path: Path) -> None:
+    """As docs/security.md has it: the thief is out for good, whatever it shows, and the agent has a new key."""
+    await fortress.command("/v1/grants/add", agent="victim", host="v.example")
+
+    async def joins(file: str, key: ec.EllipticCurvePrivateKey) -> Credentials:
+        made = await fortress.command("/v1/tokens/create", agent="victim", server="localhost:1")
+        said = {"token": join_line.parse(made["line"]).token, "csr": csr(key)}
+        async with await http(fortress, "127.0.0.8") as client:
+            answer = await client.request("POST", JOIN, body=json.dumps(said).encode())
+        assert answer.status == 200, answer.body
+        return fortress.forger.write(file, answer.json()["certificate"].encode(), key)
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    stolen = await joins("stolen", key)
+    async with fortress.session(stolen) as owner, fortress.session(stolen) as thief:
+        assert (await owner.register("web", "v.example")).accepted
+        assert (await thief.register("web", "v.example")).accepted, "the newest session of an agent has its names"
+        await fortress.command("/v1/agents/revoke", agent="victim", reason="stolen")
+        for agent in (owner, thief):
+            assert (await agent.end()).code is Code.NOT_ALLOWED
+    await fortress.command("/v1/agents/restore", agent="victim", reissue=True)
+    async with await fortress.open(stolen) as thief:
+        await thief.say(FrameType.HELLO, HELLO)
+        assert "was revoked" in (await thief.end()).reason
+    request_pem = csr(key).encode()
+    proof = base64.b64encode(prove(key, request_pem)).decode()
+    shown = {"certificate": stolen.chain.read_text(), "csr": request_pem.decode(), "proof": proof}
+    async with await http(fortress, "127.0.0.8") as client:
+        answer = await client.request("POST", RETURN, body=json.dumps(shown).encode())
+    assert (answer.status, answer.json()["code"]) == (403, "agent_revoked")
+    again = await joins("again", ec.generate_private_key(ec.SECP256R1()))
+    async with fortress.session(again) as owner:
+        assert (await owner.register("web", "v.example")).accepted == ["v.example"]
 
 
 FLOOD = """

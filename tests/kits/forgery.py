@@ -84,11 +84,14 @@ class Forger:
             names = [x509.UniformResourceIdentifier(AGENT_URN + one) for one in ids]
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         made = builder.sign(self.issuer.key, hashes.SHA256())
-        return self._write(file, [made, self.issuer.certificate, *self.issuer.above], key)
+        pem = serialization.Encoding.PEM
+        chain = [made, self.issuer.certificate, *self.issuer.above]
+        return self.write(file, b"".join(one.public_bytes(pem) for one in chain), key)
 
-    def _write(self, file: str, chain: list[x509.Certificate], key: ec.EllipticCurvePrivateKey) -> Credentials:
+    def write(self, file: str, chain_pem: bytes, key: ec.EllipticCurvePrivateKey) -> Credentials:
+        """Put a certificate with its chain, and its key, into files."""
         pem = serialization.Encoding.PEM
         found = Credentials(chain=self.out / f"{file}.crt", key=self.out / f"{file}.key", root=self.root)
-        found.chain.write_bytes(b"".join(one.public_bytes(pem) for one in chain))
+        found.chain.write_bytes(chain_pem)
         found.key.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
         return found
