@@ -67,11 +67,15 @@ class JsonApi:
 
     Errors of ours are answered with their message and code, `{"error": MESSAGE, "code": CODE}`; any other is a fault,
     of which the asker hears nothing but that.
+
+    Args:
+        one_call: of each connection; strangers are limited by how many connections they can make.
     """
 
-    def __init__(self, endpoints: Mapping[tuple[str, str], Endpoint], tasks: Tasks) -> None:
+    def __init__(self, endpoints: Mapping[tuple[str, str], Endpoint], tasks: Tasks, *, one_call: bool = False) -> None:
         self._endpoints = endpoints
         self._tasks = tasks
+        self.one_call = one_call
 
     def request(
         self, connection: HttpServerConnection, head: RequestHead, framing: tuple[Kind, int]
@@ -149,7 +153,7 @@ class _Asked:
             _log.error("a fault while a call was answered", exc_info=True)
             reply = Reply({"error": "internal error; the server's log says more", "code": "internal"}, 500)
         if self._connection is not None:
-            _say(self._connection, reply, close=not self._connection.reusable())
+            _say(self._connection, reply, close=self._api.one_call or not self._connection.reusable())
 
     def _refuse(self, reason: str, status: int) -> None:
         connection, self._connection = self._connection, None

@@ -97,7 +97,7 @@ class EnrolmentDesk:
         self._enrolment = enrolment
         self._flusher = flusher
         endpoints = {("GET", AUTHORITY): self._authority, ("POST", JOIN): self._join, ("POST", RETURN): self._return}
-        self._api = JsonApi(endpoints, tasks)
+        self._api = JsonApi(endpoints, tasks, one_call=True)
         self._open: set[HttpServerConnection] = set()
         tasks.spawn(self._sweep(), "sweep enrolments")
 

@@ -243,6 +243,15 @@ async def test_there_is_nothing_else(tmp_path: Path, target: str) -> None:
         assert status == (405 if target == enrol.JOIN else 404)
 
 
+async def test_one_question_a_connection(tmp_path: Path) -> None:
+    """Else a stranger would do one handshake, and keep the loop busy for as long as the connection lasts."""
+    async with open_door(tmp_path) as door:
+        asked = get(enrol.AUTHORITY).replace(b"Connection: close\r\n", b"")
+        said = await door.says(door.client(HTTP), asked * 1000)
+        assert said.count(b"HTTP/1.1 200 OK") == 1
+        assert b"Connection: close" in said
+
+
 async def test_connections_of_one_network_and_in_total(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(enrol, "MAX_OF_NETWORK", 3)
     async with open_door(tmp_path) as door:
@@ -293,8 +302,7 @@ async def test_the_certificates_can_be_renewed(tmp_path: Path) -> None:
 async def test_an_authority_can_come_and_go(tmp_path: Path) -> None:
     async with open_door(tmp_path) as door:
         reader, writer = await asyncio.open_connection("127.0.0.1", door.port, ssl=door.client(HTTP))
-        writer.write(get(enrol.AUTHORITY).replace(b"Connection: close\r\n", b""))
-        assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200 ")
+        await eventually(lambda: door.door._desk._open, "somebody is at the desk")
         # The handshake may still be with the context from before.
         door.door.use(door.context(), offers_http=True, enrolment=None)
         with capture_logs() as logs:
