@@ -16,8 +16,8 @@ def test_a_good_file(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
     assert capsys.readouterr().out == "agent-simple.yaml: ok, agent configuration, no warnings\n"
     assert status(["config", "check", "server-era-a.yaml"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("warning: server-era-a.yaml:17:21: ")
-    assert lines[-1] == "server-era-a.yaml: ok, server configuration, 2 warnings"
+    assert lines[0].startswith("warning: server-era-a.yaml:19:14: ")
+    assert lines[-1] == "server-era-a.yaml: ok, server configuration, 1 warning"
 
 
 def test_a_bad_file(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
