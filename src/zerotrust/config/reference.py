@@ -31,6 +31,7 @@ _WORDS: Final = {
     "Duration": "duration",
     "HostName": "host name",
     "Listen": "address to listen at",
+    "Realm": "text",
     "Secret": "text (secret)",
     "UpstreamAddress": "address of a backend",
     "bool": "true or false",

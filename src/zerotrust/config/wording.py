@@ -34,14 +34,25 @@ _SECRET: Final = frozenset(("users", "secret", "auth", "config", "headers", "req
 """Keys behind which a password may stand where the file is not what it should be: errors end up in logs."""
 
 _BOUNDS: Final[Mapping[str, Callable[[dict[str, Any]], str]]] = {
-    "greater_than_equal": lambda c: f"must be at least {c['ge']:,}",
-    "greater_than": lambda c: f"must be more than {c['gt']:,}",
-    "less_than_equal": lambda c: f"must be at most {c['le']:,}",
-    "less_than": lambda c: f"must be less than {c['lt']:,}",
+    "greater_than_equal": lambda c: f"must be at least {_bound(c['ge'])}",
+    "greater_than": lambda c: f"must be more than {_bound(c['gt'])}",
+    "less_than_equal": lambda c: f"must be at most {_bound(c['le'])}",
+    "less_than": lambda c: f"must be less than {_bound(c['lt'])}",
     "string_too_long": lambda c: f"is longer than {c['max_length']} characters",
-    "string_too_short": lambda c: f"is shorter than {c['min_length']} characters",
+    "string_too_short": lambda c: _short(c["min_length"], "characters"),
+    "too_short": lambda c: _short(c["min_length"], "entries"),
+    "too_long": lambda c: f"has more than {c['max_length']:,} entries",
     "string_pattern_mismatch": lambda _c: "has a character that is not allowed here; use ASCII without spaces",
 }
+
+
+def _bound(bound: float) -> str:
+    """Durations are floats, in seconds."""
+    return f"{bound:,} s".replace(".0 s", " s") if isinstance(bound, float) else f"{bound:,}"
+
+
+def _short(least: int, unit: str) -> str:
+    return "is empty" if least == 1 else f"has fewer than {least} {unit}"
 
 
 def objections(error: ValidationError, data: Any) -> list[tuple[KeyPath, str, str]]:

@@ -20,6 +20,7 @@ _BCRYPT: Final = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}")
 _ARGON2: Final = re.compile(
     r"\$argon2(?:id|i|d)\$v=\d+\$m=(\d+),t=(\d+),p=(\d+)\$[A-Za-z0-9+/]{8,}\$[A-Za-z0-9+/]{16,}"
 )
+_REALM: Final = re.compile(r"[ !#-\[\]-~]{1,100}")
 _HOW_TO_HASH: Final = "write an argon2 or bcrypt hash (caddy hash-password, htpasswd -nB NAME)"
 
 # What one guess may cost: about a second, and a quarter of a GiB.
@@ -72,6 +73,13 @@ def _users(value: object) -> object:
     return value
 
 
+def _realm(value: str) -> str:
+    if not _REALM.fullmatch(value):
+        raise ValueError("realm is 1 to 100 characters of ASCII, without quotes and backslashes")
+    return value
+
+
+Realm = Annotated[str, AfterValidator(_realm)]
 UserName = Annotated[str, AfterValidator(_user)]
 PasswordHash = Annotated[str, AfterValidator(_hash)]
 
@@ -123,7 +131,7 @@ class BasicAuthConfig(_WithFiles):
     users_file: str | None = None
     """A file with lines of `name:hash`, as htpasswd writes them."""
 
-    realm: str = Field(default="restricted", pattern=r"^[ !#-\[\]-~]{1,100}$")
+    realm: Realm = "restricted"
     """What the browser calls the place that the password is for."""
 
     remember: Duration = 300.0
@@ -263,7 +271,7 @@ class JwtConfig(_WithFiles):
     query: str | None = Field(default=None, min_length=1)
     """A query parameter that may hold the token."""
 
-    realm: str = Field(default="restricted", pattern=r"^[ !#-\[\]-~]{1,100}$")
+    realm: Realm = "restricted"
     """What the client is told that the token is for."""
 
     @model_validator(mode="after")

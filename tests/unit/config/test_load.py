@@ -1,11 +1,13 @@
 """Tests of zerotrust.config.load: the files in tests/config, and text of every kind."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
@@ -14,6 +16,7 @@ from zerotrust.config.load import Loaded, check, load_agent, load_server, reload
 from zerotrust.config.source import LARGEST
 from zerotrust.errors import ConfigError
 from zerotrust.model.agent import AgentConfig
+from zerotrust.model.handlers import Handler
 from zerotrust.model.server import ServerConfig
 from zerotrust.model.strict import Strict
 
@@ -47,17 +50,17 @@ def models_in(annotation: Any) -> list[type[BaseModel]]:
     return [model for part in get_args(annotation) for model in models_in(part)]
 
 
-def keys_of(model: type[BaseModel], path: str = "") -> Iterator[str]:
-    """Every key of a file, as in "services[].upstreams[].weight"; what belongs to a kind of handler is tested there."""
+def keys_of(model: type[BaseModel], path: str = "", *, strict: bool = False) -> Iterator[str]:
+    """Every key of a file, as in "services[].upstreams[].weight"; `strict`: of a handler."""
     for name, field in model.model_fields.items():
         if field.annotation is Any:
             continue
         here = f"{path}.{name}".removeprefix(".")
         yield here
-        inner = [m for m in models_in(field.annotation) if not issubclass(m, Strict)]
+        inner = [m for m in models_in(field.annotation) if strict or not issubclass(m, Strict)]
         if len(inner) == 1:
             many = "[]" if get_origin(field.annotation) is list else ""
-            yield from keys_of(inner[0], here + many)
+            yield from keys_of(inner[0], here + many, strict=strict)
 
 
 @pytest.mark.parametrize(("model", "pattern"), [(AgentConfig, "[!s]*.txt"), (ServerConfig, "server*.txt")])
@@ -68,6 +71,19 @@ def test_each_key_has_a_wrong_value_and_its_message(model: type[BaseModel], patt
     refused = {re.sub(r"\[\d+\]", "[]", key) for key in re.findall(r"^error: \S+: ([\w.\[\]]+): ", lines, re.MULTILINE)}
     refused |= {key.removesuffix("[]") for key in refused}
     assert [key for key in keys_of(model) if key not in refused] == []
+
+
+def test_each_key_of_a_handler_has_a_wrong_value_and_its_message() -> None:
+    lines = (FOLDER / "invalid" / "handlers.txt").read_text()
+    file = yaml.safe_load((FOLDER / "invalid" / "handlers.yaml").read_text())
+    handlers = file["services"][0]["routes"][0]["handle"]
+    refused: defaultdict[str, set[str]] = defaultdict(set)
+    for index, key in re.findall(r"handle\[(\d+)\]\.config\.([\w.]+)", lines):
+        refused[handlers[int(index)]["type"]] |= {key, key.split(".")[0], ".".join(key.split(".")[:2])}
+    for kind in models_in(Handler):
+        for options in models_in(kind.model_fields["config"].annotation):
+            (name, *_) = get_args(kind.model_fields["type"].annotation)
+            assert [key for key in keys_of(options, strict=True) if key not in refused[name]] == [], name
 
 
 @pytest.mark.parametrize("name", names("valid"))

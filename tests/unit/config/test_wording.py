@@ -28,7 +28,7 @@ def test_messages_are_plain_words_at_the_path_of_the_file() -> None:
     data = {"inner": [{"size": 0, "name": "", "ratio": "x"}, {"size": 10, "name": "long"}, 5], "either": {"a": 1}}
     assert said(data) == [
         "('inner', 0, 'size') must be more than 0",
-        "('inner', 0, 'name') is shorter than 1 characters",
+        "('inner', 0, 'name') is empty",
         "('inner', 0, 'ratio') expected a number, found \"x\"",
         "('inner', 1, 'size') must be less than 10",
         "('inner', 1, 'name') is longer than 3 characters",
