@@ -50,7 +50,8 @@ class Place:
         }
         self.issue_server()
         for name in names:
-            self.issue(name, life=timedelta(seconds=LIFE))
+            # The first one is to be good still when all processes have started, on a busy machine too.
+            self.issue(name, life=timedelta(seconds=2 * LIFE))
         self.stack = Stack(
             folder,
             self.authority,
@@ -75,7 +76,7 @@ class Place:
     def issue_server(self) -> None:
         made, folder = request.create(), self.authority.folder
         names = files.ServerNames(dns=["localhost"], ip=["127.0.0.1"])
-        life = timedelta(seconds=LIFE)
+        life = timedelta(seconds=2 * LIFE)
         issued = files.load_authority(folder).issue_server(made.pem, names, life, datetime.datetime.now(UTC))
         keys.write(folder / "server.crt", issued.chain_pem, mode=keys.PUBLIC, replace=True)
         keys.write(folder / "server.key", keys.to_pem(made.key), mode=keys.PRIVATE, replace=True)
@@ -94,7 +95,7 @@ async def backends(tmp_path: Path) -> AsyncIterator[tuple[Origin, WsEcho]]:
 async def rotations(place: Place, name: str, count: int) -> set[str]:
     """The serials that the files of a name hold, one after the other."""
     seen = {place.serial(name)}
-    async with asyncio.timeout(LIFE * (count + 3)):
+    async with asyncio.timeout(LIFE * (count + 4)):
         while len(seen) <= count:
             await asyncio.sleep(0.1)
             with contextlib.suppress(Exception):

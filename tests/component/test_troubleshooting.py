@@ -79,6 +79,7 @@ async def chain(tmp_path_factory: pytest.TempPathFactory, authority: Authority) 
         ]
         folder = tmp_path_factory.mktemp("troubleshooting")
         async with Stack(folder, authority, agents={"agent": services}, level="debug") as stack:
+            await stack.agents["agent"].process.wait_line("upstream changed.*after=unhealthy.*ill.localhost")
             yield Chain(stack, sockets)
     for backend in (sockets, plain, slow):
         await backend.stop()
@@ -159,5 +160,6 @@ async def test_fields_that_a_backend_misses(chain: Chain) -> None:
 
 async def test_an_agent_that_is_not_connected(chain: Chain) -> None:
     """The last one: it takes the agent away."""
+    assert "< HTTP/1.1 101" in await chain.curl("ws.localhost"), "its certificate is there from now on"
     await chain.stack.agents["agent"].process.stop()
     assert "X-0trust-Error: no_agent" in await chain.curl("ws.localhost")

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.kits.client import Response
+from tests.kits.processes import PRODUCT, Process
 from tests.kits.small import Small
 from tests.kits.stack import Authority, Service, Stack, service
 from tests.kits.waiting import eventually
+from zerotrust.model.status import AgentStatus
 
 pytestmark = [
     pytest.mark.component,
@@ -44,6 +46,17 @@ class Chain:
     async def backend(self, small: Small) -> Small:
         self._backends.append(await small.start())
         return small
+
+    async def states(self, service_id: str) -> list[str]:
+        """What `0trust agent status` says of the upstreams of a service."""
+        log = self.folder / "status.log"
+        command: list[str | Path] = [PRODUCT, "agent", "status", "--config", self.agent.path, "--json"]
+        async with Process("status", command, log=log) as asked:
+            assert await asked.wait_exit() == 0, asked.text()
+            status = AgentStatus.model_validate_json(asked.text())
+        assert [session.server for session in status.sessions] == [self.agent.config["server"]["address"]]
+        [upstreams] = [one.upstreams for one in status.services if service_id in one.hosts]
+        return [upstream.state for upstream in upstreams]
 
     async def publish(self, backends: list[Small], upstreams: list[Service] | None = None, **keys: object) -> str:
         """Publishes a service beside those that are there; its host name."""
@@ -162,11 +175,12 @@ async def test_who_fails_is_left_out_and_comes_back(chain: Chain) -> None:
     ill.status = 500
     since = chain.agent.process.position()
     host = await chain.publish(
-        backends, load_balancing={"outlier_detection": {"consecutive_5xx": 3, "base_ejection_time": "2s"}}
+        backends, load_balancing={"outlier_detection": {"consecutive_5xx": 3, "base_ejection_time": "5s"}}
     )
     await chain.names(host, 8)
     assert await chain.names(host, 6) == {"b1": 6}
     await chain.agent.process.wait_line(r"upstream changed.*after=ejected", since=since)
+    assert await chain.states(host) == ["ejected", "healthy"]
     ill.status = 200
     await chain.agent.process.wait_line(r"upstream changed.*after=healthy", since=since)
     assert await chain.names(host, 6) == {"b0": 3, "b1": 3}

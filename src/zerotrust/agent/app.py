@@ -21,6 +21,7 @@ from zerotrust.agent.dispatch import Dispatch
 from zerotrust.agent.renewal import Outcome, Renewal
 from zerotrust.agent.returning import come_back
 from zerotrust.agent.services import Plan, Services
+from zerotrust.agent.status import services_status
 from zerotrust.agent.target import Target
 from zerotrust.config.diff import Changes
 from zerotrust.config.load import Loaded
@@ -28,6 +29,7 @@ from zerotrust.config.reload import Read, Reloader
 from zerotrust.errors import SetupError, ZeroTrustError
 from zerotrust.model.agent import AgentConfig
 from zerotrust.model.authentication import KeySource
+from zerotrust.model.status import AgentStatus, SessionStatus
 from zerotrust.net.channel import describe
 from zerotrust.net.flush import Flusher
 from zerotrust.net.tasks import Tasks
@@ -70,7 +72,7 @@ async def serve(loaded: Loaded[AgentConfig], read: Read[AgentConfig]) -> None:
     agent = Agent(loaded.config, tasks)
     this = asyncio.current_task()
     assert this is not None
-    control = Control(this.cancel)
+    control = Control(this.cancel, agent.status)
     reloading = tasks.spawn(Reloader(loaded, read=read, apply=agent.apply, tasks=tasks).run(), "reload")
     try:
         if loaded.files:
@@ -157,6 +159,22 @@ class Agent:
             else:
                 self._dial_again(fresh)
         return []
+
+    def status(self) -> AgentStatus:
+        """What it is and does now."""
+        return AgentStatus(
+            agent=self._config.agent.id,
+            software=__version__,
+            sessions=[
+                SessionStatus(
+                    id=dispatch.link.session.id[:8],
+                    server=dispatch.link.peer_name,
+                    streams=len(dispatch.link.session.streams),
+                )
+                for dispatch in self._sessions()
+            ],
+            services=services_status(self._services.all),
+        )
 
     async def drain(self) -> None:
         """Have the server send requests elsewhere, and end what runs; to be called when `run` has ended.

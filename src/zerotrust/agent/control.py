@@ -1,23 +1,28 @@
-"""How `0trust agent drain` reaches the agent: a unix socket beside its configuration, agent.yaml's being agent.sock.
+"""How `0trust agent drain` and `0trust agent status` reach the agent: a unix socket beside its configuration.
 
-Only the agent's own user and root can open it (mode 0600). It takes one word, and stays open until the agent has ended:
-so whoever asked knows when that is. A process id in a file would say neither whose it is by now, nor reach into a
-container that shares no more than the folder. Where two agents run with one file, the newer one has the socket.
+That of agent.yaml is agent.sock. Only the agent's own user and root can open it (mode 0600). It takes one word:
+`status` is answered, in JSON; after `drain` it stays open until the agent has ended, so whoever asked knows when that
+is. A process id in a file would say neither whose it is by now, nor reach into a container that shares no more than the
+folder. Where two agents run with one file, the newer one has the socket.
 """
 
 import asyncio
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import structlog
+from pydantic import ValidationError
 
 from zerotrust.errors import SetupError
+from zerotrust.model.status import AgentStatus
 from zerotrust.net.channel import describe
 from zerotrust.net.listen import Listening, listen_plain
 
 DRAIN: Final = b"drain\n"
+STATUS: Final = b"status\n"
+ANSWER_TIMEOUT: Final = 10.0
 
 _log = structlog.get_logger("agent")
 
@@ -33,12 +38,31 @@ async def request_drain(path: Path) -> None:
     Raises:
         SetupError: no agent listens there, or it may not be asked by this user.
     """
+    # It says nothing: the end of the connection is the end of the process.
+    await _ask(path, DRAIN)
+
+
+async def request_status(path: Path) -> AgentStatus:
+    """What the agent does now.
+
+    Raises:
+        SetupError: no agent listens there, it may not be asked by this user, or it does not answer.
+    """
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT):
+            return AgentStatus.model_validate_json(await _ask(path, STATUS))
+    except TimeoutError:
+        raise SetupError(f"{path}: the agent has not answered for {ANSWER_TIMEOUT:g} s") from None
+    except ValidationError:
+        raise SetupError(f"{path}: the agent that runs here is of another version: restart it") from None
+
+
+async def _ask(path: Path, word: bytes) -> bytes:
     try:
         reader, writer = await asyncio.open_unix_connection(path)
         with closing(writer):
-            writer.write(DRAIN)
-            # It says nothing: the end of the connection is the end of the process.
-            await reader.read()
+            writer.write(word)
+            return await reader.read()
     except (FileNotFoundError, ConnectionRefusedError):
         raise SetupError(f"{path}: no agent with this configuration runs here") from None
     except OSError as error:
@@ -50,10 +74,12 @@ class Control:
 
     Args:
         drain: called at the first request to drain; not again, because a second time would mean "at once".
+        status: asked for each request for it.
     """
 
-    def __init__(self, drain: Callable[[], object]) -> None:
+    def __init__(self, drain: Callable[[], object], status: Callable[[], AgentStatus]) -> None:
         self._drain: Callable[[], object] | None = drain
+        self._status = status
         self._listening: Listening | None = None
 
     async def listen(self, path: Path) -> None:
@@ -61,7 +87,7 @@ class Control:
         try:
             self._listening = await listen_plain(f"unix:{path}", self._connection, key="0trust agent drain")
         except SetupError as error:
-            _log.info("0trust agent drain cannot reach this agent, SIGTERM can", reason=str(error))
+            _log.info("0trust agent drain and status cannot reach this agent, SIGTERM can", reason=str(error))
 
     def draining(self) -> None:
         """It has begun; who asks from now on waits for the same end."""
@@ -73,7 +99,7 @@ class Control:
             await self._listening.close()
 
     def _connection(self) -> asyncio.Protocol:
-        return _Asked(self._asked)
+        return _Asked(drain=self._asked, status=self._status)
 
     def _asked(self) -> None:
         drain, self._drain = self._drain, None
@@ -84,16 +110,20 @@ class Control:
 class _Asked(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self, drain: Callable[[], None]) -> None:
-        self._asked = drain
+    def __init__(self, *, drain: Callable[[], None], status: Callable[[], AgentStatus]) -> None:
+        self._drain = drain
+        self._status = status
         self._heard = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         self._heard += data
         if self._heard == DRAIN:
-            self._asked()
-        elif not DRAIN.startswith(self._heard):
+            self._drain()
+        elif self._heard == STATUS:
+            self._transport.write(self._status().model_dump_json().encode())
+            self._transport.close()
+        elif not any(word.startswith(self._heard) for word in (DRAIN, STATUS)):
             self._transport.close()

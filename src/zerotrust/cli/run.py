@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zerotrust.cli.options import AsJson
+
 if TYPE_CHECKING:
     from zerotrust.config.problems import Problem
     from zerotrust.model.logging import Logging
@@ -101,13 +103,42 @@ def run_agent(
     run(serve(loaded, lambda last: reload_agent(config, last, overrides=overrides)))
 
 
+RunningAgent = Annotated[Path, typer.Option("--config", "-c", help="The configuration file of the running agent.")]
+
+
+@agent.command("status")
+def agent_status(*, config: RunningAgent = Path("/config/agent.yaml"), as_json: AsJson = False) -> None:
+    """Show what the agent that runs with this file does: sessions, services, backends; status 1 without a session."""
+    import asyncio
+
+    from zerotrust.agent.control import control_path, request_status
+    from zerotrust.cli.tables import show, show_json
+
+    found = asyncio.run(request_status(control_path(config)))
+    if as_json:
+        show_json(found)
+    else:
+        typer.echo(f"{found.agent}: {'connected' if found.sessions else 'not connected'}, version {found.software}")
+        sessions = ((session.id, session.server, session.streams) for session in found.sessions)
+        show(("SESSION", "SERVER", "STREAMS"), sessions, none="no session with the server")
+        rows = (
+            (
+                service.id,
+                ", ".join(service.hosts),
+                one.address,
+                one.state,
+                "-" if one.requests is None else one.requests,
+            )
+            for service in found.services
+            for one in service.upstreams
+        )
+        show(("SERVICE", "HOSTS", "BACKEND", "STATE", "REQUESTS"), rows, none="no services")
+    if not found.sessions:
+        raise typer.Exit(1)
+
+
 @agent.command("drain")
-def drain_agent(
-    *,
-    config: Annotated[Path, typer.Option("--config", "-c", help="The configuration file of the running agent.")] = Path(
-        "/config/agent.yaml"
-    ),
-) -> None:
+def drain_agent(*, config: RunningAgent = Path("/config/agent.yaml")) -> None:
     """End the agent that runs with this file, without a failed request; returns when it has ended."""
     import asyncio
 

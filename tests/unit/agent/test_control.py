@@ -8,16 +8,30 @@ from pathlib import Path
 import pytest
 
 from tests.kits.waiting import eventually
-from zerotrust.agent.control import DRAIN, Control, control_path, request_drain
+from zerotrust.agent.control import DRAIN, Control, control_path, request_drain, request_status
 from zerotrust.errors import SetupError
+from zerotrust.model.status import AgentStatus, ServiceStatus, SessionStatus, UpstreamStatus
 
 pytestmark = pytest.mark.anyio
+
+STATUS = AgentStatus(
+    agent="home",
+    software="1",
+    sessions=[SessionStatus(id="0123abcd", server="192.0.2.7:8443", streams=3)],
+    services=[
+        ServiceStatus(
+            id="web",
+            hosts=["a.example"],
+            upstreams=[UpstreamStatus(address="10.0.0.1:80", state="ejected", requests=2)],
+        )
+    ],
+)
 
 
 class Asked:
     def __init__(self) -> None:
         self.times = 0
-        self.control = Control(self.drain)
+        self.control = Control(self.drain, lambda: STATUS)
 
     def drain(self) -> None:
         self.times += 1
@@ -57,6 +71,37 @@ async def test_one_that_drains_already_is_not_told(asked: Asked, tmp_path: Path)
     writer.close()
 
 
+async def test_the_status_is_told_to_each_who_asks(asked: Asked, tmp_path: Path) -> None:
+    assert await request_status(tmp_path / "agent.sock") == STATUS
+    assert await request_status(tmp_path / "agent.sock") == STATUS
+    assert not asked.times
+
+
+@pytest.mark.parametrize("said", [b"", b'{"agent": 7}', b"not json"])
+async def test_an_agent_that_answers_otherwise(tmp_path: Path, said: bytes) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(said)
+        writer.close()
+
+    other = await asyncio.start_unix_server(answer, tmp_path / "agent.sock")
+    with pytest.raises(SetupError, match="of another version"):
+        await request_status(tmp_path / "agent.sock")
+    other.close()
+
+
+async def test_an_agent_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    monkeypatch.setattr("zerotrust.agent.control.ANSWER_TIMEOUT", 0.05)
+    silent = await asyncio.start_unix_server(nothing, tmp_path / "agent.sock")
+    with pytest.raises(SetupError, match="has not answered"):
+        await request_status(tmp_path / "agent.sock")
+    silent.close()
+
+
 @pytest.mark.parametrize("said", [b"x", b"drain now\n", bytes(100_000)])
 async def test_what_is_not_understood_ends_the_connection(asked: Asked, tmp_path: Path, said: bytes) -> None:
     reader, writer = await asyncio.open_unix_connection(tmp_path / "agent.sock")
@@ -83,7 +128,7 @@ async def test_nobody_there(tmp_path: Path) -> None:
 
 
 async def test_an_agent_without_a_place_for_it_works(tmp_path: Path) -> None:
-    control = Control(lambda: None)
+    control = Control(lambda: None, lambda: STATUS)
     await control.listen(tmp_path / "none" / "agent.sock")
     await control.close()
 

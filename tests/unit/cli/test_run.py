@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from zerotrust.cli.main import status
+from zerotrust.model.status import AgentStatus, ServiceStatus, SessionStatus, UpstreamStatus
 from zerotrust.telemetry import logs
 
 
@@ -114,3 +115,36 @@ def test_draining_returns_when_the_agent_has_ended(
     assert status(["agent", "drain", "-c", str(tmp_path / "home.yaml")]) == 0
     assert asked == [tmp_path / "home.sock"]
     assert capsys.readouterr().out == "the agent has drained and ended\n"
+
+
+def test_status_of_an_agent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    upstreams = [UpstreamStatus(address="10.0.0.1:80", state="unhealthy", requests=0)]
+    found = AgentStatus(
+        agent="home",
+        software="9",
+        sessions=[SessionStatus(id="0123abcd", server="192.0.2.7:8443", streams=3)],
+        services=[ServiceStatus(id="web", hosts=["a.example", "b.example"], upstreams=upstreams)],
+    )
+
+    async def request_status(path: Path) -> AgentStatus:
+        assert path == tmp_path / "home.sock"
+        return found
+
+    monkeypatch.setattr("zerotrust.agent.control.request_status", request_status)
+    command = ["agent", "status", "-c", str(tmp_path / "home.yaml")]
+    assert status(command) == 0
+    said = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert said == [
+        "home: connected, version 9",
+        "SESSION SERVER STREAMS",
+        "0123abcd 192.0.2.7:8443 3",
+        "SERVICE HOSTS BACKEND STATE REQUESTS",
+        "web a.example, b.example 10.0.0.1:80 unhealthy 0",
+    ]
+    found = found.model_copy(update={"sessions": []})
+    assert status(command) == 1, "so that it serves as a health check"
+    assert capsys.readouterr().out.startswith("home: not connected")
+    assert status([*command, "--json"]) == 1
+    assert AgentStatus.model_validate_json(capsys.readouterr().out) == found

@@ -1,0 +1,26 @@
+"""What the agent is and does now, for `0trust agent status`."""
+
+from collections.abc import Iterable
+
+from zerotrust.agent.services import LiveService
+from zerotrust.agent.upstreams import Backend
+from zerotrust.model.status import ServiceStatus, UpstreamStatus
+
+
+def services_status(services: Iterable[LiveService]) -> list[ServiceStatus]:
+    """Each service with the health of its backends."""
+    return [
+        ServiceStatus(
+            id=live.id,
+            hosts=list(live.service.host_names),
+            upstreams=[_upstream(backend, counted=live.upstreams.only is None) for backend in live.upstreams.all],
+        )
+        for live in services
+    ]
+
+
+def _upstream(backend: Backend, *, counted: bool) -> UpstreamStatus:
+    if not counted:
+        return UpstreamStatus(address=backend.address, state="unchecked")
+    member = backend.member
+    return UpstreamStatus(address=backend.address, state=member.health.state.value, requests=member.active)
