@@ -7,6 +7,9 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
+# Each process of the tests would compile all that it imports, for seconds: what is compiled once stays.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test check compiled unit component browser fuzz compliance lock clean format bench bench-quick bench-check
 
 demo: $(VENV)/demo.stamp
@@ -44,7 +47,7 @@ compiled: build/compiled.stamp
 build/compiled.stamp: $(VENV)/test.stamp hatch_build.py pyproject.toml $(shell find src/zerotrust -name '*.py')
 	@rm -rf build/compiled build/wheel
 	@ZEROTRUST_COMPILE=1 $(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir build/wheel .
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --target build/compiled build/wheel/*.whl
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps --target build/compiled build/wheel/*.whl
 	@touch $@
 
 # The installer comes first, by hash; then all that is locked, by hash; then this checkout itself.
@@ -55,12 +58,12 @@ $(BIN)/uv: requirements/bootstrap.txt
 	@touch $@
 
 $(VENV)/demo.stamp: $(BIN)/uv requirements/demo.txt pyproject.toml
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/demo.txt
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/demo.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/test.stamp: $(BIN)/uv requirements/test.txt pyproject.toml
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/test.txt
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/test.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
