@@ -141,11 +141,14 @@ class SlowProxy:
             self._tasks.add(task)
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
-            while data := await reader.read(self._rate // 20):
-                await asyncio.sleep(len(data) / self._rate)
-                writer.write(data)
-        writer.transport.abort()
+        try:
+            with contextlib.suppress(ConnectionError):
+                while data := await reader.read(self._rate // 20):
+                    await asyncio.sleep(len(data) / self._rate)
+                    writer.write(data)
+        finally:
+            # A loop that is closed while a connection is open waits for it, for ever.
+            writer.transport.abort()
 
 
 async def test_a_slow_link_with_a_full_queue_is_not_taken_for_a_dead_one(tmp_path: Path) -> None:
