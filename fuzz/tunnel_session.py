@@ -250,11 +250,11 @@ def test_one_input(data: bytes) -> None:
         owner.session.receive_data(sent[at : at + max(cut, len(sent) // 64)], at * 0.001)
         check(owner)
         owner.act()
-        for kind, _, _, _ in reader.feed(b"".join(owner.session.data_to_send(cut * 50))):
+        for kind, _, _, _ in reader.feed(owner.session.data_to_send(cut * 50)):
             assert last != FrameType.CLOSE, "something after CLOSE"
             last = kind
         check(owner)
-    owner.session.lost("the end")
+    owner.session.lost("the end", 0.0)
     check(owner)
     assert not owner.session.streams
 

@@ -4,13 +4,14 @@ from collections.abc import Callable
 
 from zerotrust.tunnel.codes import Code, FrameType
 from zerotrust.tunnel.frames import Frame, FrameReader, encode
-from zerotrust.tunnel.messages import Hello, Message, Register, Registered, Renew, Renewed, Welcome
+from zerotrust.tunnel.messages import Hello, Message, Register, Registered, Renew, Renewed, Resume, Welcome
 from zerotrust.tunnel.payloads import pack_open
 from zerotrust.tunnel.session import Options, Session
-from zerotrust.tunnel.stream import Chunk, Stream
+from zerotrust.tunnel.stream import Stream
 from zerotrust.tunnel.window import DEFAULT_WINDOW
 
 SESSION_ID = "0123456789abcdef" * 2
+SECRET = "fedcba9876543210" * 4
 REQUEST = pack_open(2, 0, flags=0, service=b"web", request_id=b"r1", block=b"GET / HTTP/1.1\r\nHost: a\r\n")
 HELLO = Hello(versions=[1], window=DEFAULT_WINDOW, max_streams=16384)
 WELCOME = Welcome(version=1, session=SESSION_ID, window=DEFAULT_WINDOW, max_streams=16384)
@@ -77,6 +78,9 @@ class Owner:
         self.readies = 0
         self.goaway: tuple[Code, str] | None = None
         self.over: tuple[Code, str] | None = None
+        self.wanted: Resume | None = None
+        self.links: list[str] = []
+        """Why a link was lost, and "back" where the session has another one."""
         self.woken = 0
         self.accept: Callable[[Stream, bytes, bool], Ear | None] = lambda stream, payload, end: Ear()
         self.session = Session(
@@ -86,6 +90,7 @@ class Owner:
             now=now,
             options=options,
             session_id="" if dialer else SESSION_ID,
+            secret="" if dialer else SECRET,
         )
         self._reader = FrameReader()
 
@@ -126,6 +131,17 @@ class Owner:
     def going_away(self, code: Code, reason: str) -> None:
         self.goaway = (code, reason)
 
+    def resume(self, wanted: Resume) -> None:
+        self.wanted = wanted
+
+    def detached(self, reason: str) -> None:
+        assert self.over is None
+        self.links.append(reason)
+
+    def reattached(self) -> None:
+        assert self.over is None
+        self.links.append("back")
+
     def closed(self, code: Code, reason: str) -> None:
         assert self.over is None, "closed twice"
         assert reason.isprintable()
@@ -157,9 +173,8 @@ def reason_of(owner: Owner) -> tuple[Code, str]:
     return owner.over
 
 
-def frames_of(chunks: list[Chunk]) -> list[Frame]:
+def frames_of(data: bytes) -> list[Frame]:
     """Whole frames out of what `data_to_send` returned."""
-    data = b"".join(chunks)
     reader = FrameReader()
     found = list(reader.feed(data))
     assert sum(8 + len(frame[3]) for frame in found) == len(data), "a frame that is cut short"
@@ -202,7 +217,7 @@ class Pair:
 
     def send(self, owner: Owner, budget: int = 1 << 30) -> bool:
         """Put what an end has to send onto the wire; whether there was something."""
-        data = b"".join(owner.session.data_to_send(budget))
+        data = owner.session.data_to_send(budget)
         self.wires[self.other(owner)] += data
         return bool(data)
 

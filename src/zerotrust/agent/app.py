@@ -18,6 +18,7 @@ import structlog
 from zerotrust import __version__
 from zerotrust.agent.control import Control, control_path
 from zerotrust.agent.dispatch import Dispatch
+from zerotrust.agent.redial import CONNECT_TIMEOUT, Redial
 from zerotrust.agent.renewal import Outcome, Renewal
 from zerotrust.agent.returning import come_back
 from zerotrust.agent.services import Plan, Services
@@ -41,7 +42,6 @@ from zerotrust.tunnel.session import Options, Phase
 
 _log = structlog.get_logger("agent")
 
-CONNECT_TIMEOUT: Final = 10.0
 BACK_OFF_FIRST: Final = 0.2
 BACK_OFF_MOST: Final = 15.0
 SOON: Final = 30.0
@@ -99,6 +99,7 @@ class Agent:
         self._config = config
         self._target = Target.of(config)
         self._renewal = _renewal(config)
+        self._tasks = tasks
         self._services = Services(flusher=self._flusher, tasks=tasks)
         self._services.keys.changed = self._keys_changed
         self._services.adopt(self._plan(config, Changes()), drain_timeout=0)
@@ -182,7 +183,8 @@ class Agent:
         Requests get `drain_timeout`. Then WebSockets are ended, by the server, which sees where their frames end.
         """
         timeout = self._config.hot_reload.drains_for
-        current, sessions = self._current, self._sessions()
+        current = self._current
+        sessions = [dispatch for dispatch in self._sessions() if dispatch.link.session.attached]
         if not sessions:
             return
         _log.info("draining", drain_timeout=timeout)
@@ -212,12 +214,12 @@ class Agent:
         target, dispatch = self._target, self._dispatch()
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                await target.connect(dispatch)
+                await target.connect(dispatch.link.as_protocol)
         except (OSError, TimeoutError) as error:
             _log.warning("cannot connect", server=str(target), reason=describe(error))
             return None
         if target is not self._target:
-            dispatch.link.abort()
+            dispatch.link.close_session(Code.GOING_AWAY, "the agent has another server")
             return None
         self._current = dispatch
         while not dispatch.link.closed.done():
@@ -244,14 +246,14 @@ class Agent:
         dispatch = self._fresh = self._dispatch(takes_over=True)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                await target.connect(dispatch)
+                await target.connect(dispatch.link.as_protocol)
         except (OSError, TimeoutError) as error:
             raise SetupError(f"server.address: cannot connect to {target}: {describe(error)}") from error
         await asyncio.wait([dispatch.published], timeout=PUBLISH_TIMEOUT)
         if dispatch.published.done() and dispatch.published.result():
             return dispatch
         _, reason = dispatch.ended or (Code.SILENCE, f"it did not answer for all services in {PUBLISH_TIMEOUT:g} s")
-        dispatch.link.abort()
+        dispatch.link.close_session(Code.GOING_AWAY, "it is not needed")
         raise SetupError(f"server.address: {target} refused: {reason or 'it closed the connection'}; its log says why")
 
     async def _hand_over(self, before: Dispatch, fresh: Dispatch) -> None:
@@ -294,8 +296,20 @@ class Agent:
             flusher=self._flusher,
             options=self._options,
             renewed=self._renewed,
+            lost=self._lost,
             takes_over=takes_over,
         )
+
+    def _lost(self, dispatch: Dispatch) -> None:
+        """A session is without a link: it gets another one, to the server that it was with."""
+        if dispatch.redial is None:
+            target = self._target
+
+            def now() -> Target:
+                return self._target if self._target.same_place(target) else target
+
+            dispatch.redial = Redial(dispatch.link, now, self._tasks)
+        dispatch.redial.begin()
 
     async def _come_back(self) -> None:
         """Get a certificate in place of the one that has ended; dialling without one tells the server's log."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import structlog
 
 from zerotrust.agent.exchange import Context, Exchange
+from zerotrust.agent.redial import Redial
 from zerotrust.agent.services import LiveService, Plan, Services
 from zerotrust.errors import RemoteProtocolError
 from zerotrust.http.body import Kind
@@ -16,7 +17,7 @@ from zerotrust.net.tunnel import TunnelLink
 from zerotrust.tunnel.codes import FLAG_UPGRADE, LISTEN_ON, POLICY, Code
 from zerotrust.tunnel.events import StreamSink
 from zerotrust.tunnel.frames import MAX_PAYLOAD
-from zerotrust.tunnel.messages import Hello, Register, Registered, Renew, Renewed, Welcome
+from zerotrust.tunnel.messages import Hello, Register, Registered, Renew, Renewed, Resume, Welcome
 from zerotrust.tunnel.payloads import RequestOpen, unpack_open
 from zerotrust.tunnel.session import Options
 from zerotrust.tunnel.stream import Stream
@@ -31,9 +32,11 @@ class Dispatch:
 
     Args:
         renewed: called with the server's answer to a request for a certificate.
+        lost: called when the link is gone and the session waits for another one.
         takes_over: this session is to be made ready by whoever owns the one before, and not as soon as it can be.
 
     Attributes:
+        redial: gets the session another link; set by who dials.
         published: done when the server has answered for each service; False where the session ended before.
         released: done when the server opens no more streams here.
     """
@@ -45,12 +48,14 @@ class Dispatch:
         flusher: Flusher,
         options: Options,
         renewed: Callable[[Renewed], None],
+        lost: Callable[["Dispatch"], None],
         takes_over: bool = False,
     ) -> None:
         self._services = services
         self._loop = asyncio.get_running_loop()
         self._running: set[Exchange] = set()
         self._renewed = renewed
+        self._lost = lost
         self._takes_over = takes_over
         self._unanswered: set[str] = set()
         self.published: asyncio.Future[bool] = self._loop.create_future()
@@ -58,6 +63,7 @@ class Dispatch:
         self.link = TunnelLink(flusher, dialer=True, sink=self, options=options)
         self._context = Context(self.link.session, self._loop, self._running)
         self.was_established = False
+        self.redial: Redial | None = None
         self.ended: tuple[Code, str] | None = None
 
     def sweep(self, now: float) -> None:
@@ -151,6 +157,18 @@ class Dispatch:
     def going_away(self, code: Code, reason: str) -> None:
         _log.info("server going away", code=code.name, reason=reason)
         self._note_released()
+
+    def resume(self, wanted: Resume) -> None:
+        """Only servers are asked."""
+
+    def detached(self, reason: str) -> None:
+        _log.warning("connection lost, the session waits", session=self.link.session.id[:8], reason=reason)
+        self._lost(self)
+
+    def reattached(self) -> None:
+        _log.info("connection restored", session=self.link.session.id[:8])
+        if self.redial is not None:
+            self.redial.attached()
 
     def closed(self, code: Code, reason: str) -> None:
         self.ended = (code, reason)

@@ -2,14 +2,15 @@
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from zerotrust.agent.dispatch import Dispatch
 from zerotrust.errors import PkiError
 from zerotrust.model.agent import AgentConfig
 from zerotrust.model.base import split_address
+from zerotrust.net.dial import dial
 from zerotrust.net.tls import tunnel_client
 from zerotrust.pki import pair
 from zerotrust.pki.files import load_certificate
@@ -44,15 +45,17 @@ class Target:
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
 
-    async def connect(self, dispatch: Dispatch) -> None:
-        """Give `dispatch` a connection.
+    def same_place(self, other: "Target") -> bool:
+        """Both lead to the same server."""
+        return (self.host, self.port) == (other.host, other.port)
+
+    async def connect(self, protocol: Callable[[], asyncio.Protocol]) -> None:
+        """Give a new protocol a connection.
 
         Raises:
             OSError: there is none to be had.
         """
-        await asyncio.get_running_loop().create_connection(
-            dispatch.link.as_protocol, self.host, self.port, ssl=self.tls, server_hostname=self.server_name
-        )
+        await dial(protocol, self.host, self.port, tls=self.tls, server_name=self.server_name)
 
 
 def _check_identity(config: AgentConfig) -> None:

@@ -1,13 +1,15 @@
-"""The tunnel's link: drives one `tunnel.Session` over one TLS connection."""
+"""The tunnel's link: drives one `tunnel.Session` over one TLS connection, and over the next where that one breaks."""
 
 import asyncio
 import socket
+import struct
 from typing import Final
 
 from zerotrust.net.channel import Channel, describe
 from zerotrust.net.flush import Flusher
-from zerotrust.tunnel.codes import ALPN, Code
+from zerotrust.tunnel.codes import ALPN, RESUME, Code
 from zerotrust.tunnel.events import SessionSink
+from zerotrust.tunnel.messages import Resume
 from zerotrust.tunnel.session import Options, Phase, Session
 
 FLUSH_BYTES: Final = 128 * 1024
@@ -18,17 +20,24 @@ NOTSENT_LOWAT: Final = 128 * 1024
 """What the kernel may hold unsent: nothing can overtake it there."""
 UNACKNOWLEDGED: Final = 10.0
 """Seconds that sent bytes may wait for a sign of the peer's TCP (RFC 5482). An acknowledgement of any of them begins
-anew, so a link is slow as long as it moves at all, and dead when nothing of it arrives.
-
-As long as a session ends with its link, a network that is back after some seconds must not cost all WebSockets."""
+anew, so a link is slow as long as it moves at all, and dead when nothing of it arrives."""
+SILENT: Final = 3.5
+"""Seconds without any acknowledgement while some are due, then a session that can be resumed looks for another link.
+Looked at each second, so this takes 5 at the most."""
 TICK: Final = 1.0
 SUSPENDED: Final = 3 * TICK
+_TCP_INFO: Final = struct.Struct("=24xI28xI")
+"""Of `struct tcp_info` (tcp(7)): packets that are not acknowledged, and milliseconds since the last acknowledgement."""
 
 
 class TunnelLink(Channel):
-    """One connection and its session, which begins when TLS is done and both ends have shown their certificates.
+    """A session and its connection, of which both ends have verified the other's certificate.
+
+    The session begins with the first one. Where it outlives that (tunnel.session), the next one is given to `redial` by
+    the agent, which made it, and to `take_over` by the server, where it came in.
 
     Attributes:
+        closed: done when the session is over.
         peer_certificate: the other end's, DER; it has been verified. Empty until the connection is made.
         peer_name: the other end's address and port; for logs.
     """
@@ -36,11 +45,10 @@ class TunnelLink(Channel):
     __slots__ = (
         "_dialer",
         "_loop",
-        "_options",
-        "_session_id",
-        "_sink",
+        "_reading",
         "_ticked_at",
         "_timer",
+        "_waiting_since",
         "closed",
         "peer_certificate",
         "peer_name",
@@ -48,14 +56,20 @@ class TunnelLink(Channel):
     )
 
     def __init__(
-        self, flusher: Flusher, *, dialer: bool, sink: SessionSink, options: Options, session_id: str = ""
+        self,
+        flusher: Flusher,
+        *,
+        dialer: bool,
+        sink: SessionSink,
+        options: Options,
+        session_id: str = "",
+        secret: str = "",
     ) -> None:
         super().__init__(flusher)
         self._loop = asyncio.get_running_loop()
         self._dialer = dialer
-        self._sink = sink
-        self._options = options
-        self._session_id = session_id
+        self._reading = True
+        self._waiting_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._ticked_at = 0.0
         self.peer_certificate = b""
@@ -68,11 +82,51 @@ class TunnelLink(Channel):
             now=self._loop.time(),
             options=options,
             session_id=session_id,
+            secret=secret,
         )
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if self._attach(transport):
+            self._tick()
+            if self.session.has_output:
+                self._flusher.mark(self)
+
+    def redial(self, transport: asyncio.Transport) -> None:
+        """Ask for the session over a new connection, whose protocol this becomes (agents)."""
+        self._drop()
+        transport.set_protocol(self.as_protocol())
+        if self._attach(transport):
+            self.session.redial(self._loop.time())
+
+    def take_over(self, other: "TunnelLink", wanted: Resume) -> None:
+        """Go on over the connection on which the agent has asked for this session (servers)."""
+        transport = other.transport
+        assert transport is not None
+        other.transport = None
+        other.session.supersede()
+        other._over()
+        now = self._loop.time()
+        # Its end is no news: the session goes on elsewhere.
+        self._drop()
+        transport.set_protocol(self.as_protocol())
+        if self._attach(transport):
+            self.session.reattach(wanted, now)
+
+    def _drop(self) -> None:
+        """Part from the connection, if there is one."""
+        if self.transport is not None:
+            self.transport.set_protocol(asyncio.Protocol())
+            self.transport.abort()
+            self.transport = None
+
+    def _attach(self, transport: asyncio.BaseTransport) -> bool:
+        """Take a connection; False where it is none for a session."""
         super().connection_made(transport)
         assert self.transport is not None
+        self._closing = self.congested = False
+        self._waiting_since = 0.0
+        if not self._reading:
+            self.transport.pause_reading()
         self.transport.set_write_buffer_limits(high=WRITE_HIGH, low=WRITE_LOW)
         host, port, *_ = self.peer() or ("-", "-")
         self.peer_name = f"{host}:{port}"
@@ -84,15 +138,13 @@ class TunnelLink(Channel):
         tls = transport.get_extra_info("ssl_object")
         if tls is None or tls.selected_alpn_protocol() != ALPN:
             self._refuse(f"the other end does not speak {ALPN}")
-            return
+            return False
         certificate = tls.getpeercert(True)
         if not certificate:
             self._refuse("the other end has no certificate")
-            return
+            return False
         self.peer_certificate = certificate
-        self._tick()
-        if self.session.has_output:
-            self._flusher.mark(self)
+        return True
 
     def data_received(self, data: bytes) -> None:
         self.session.receive_data(data, self._loop.time())
@@ -101,9 +153,8 @@ class TunnelLink(Channel):
         if self.transport is None or self.congested:
             return
         session = self.session
-        if chunks := session.data_to_send(FLUSH_BYTES):
-            # One write is one TLS record for small frames: joining costs less than a record each.
-            self.transport.write(b"".join(chunks))
+        if data := session.data_to_send(FLUSH_BYTES):
+            self.transport.write(data)
         if session.phase is Phase.CLOSED:
             self._closing = True
             self.transport.close()
@@ -114,10 +165,24 @@ class TunnelLink(Channel):
         if self.session.has_output:
             self.flush()
 
+    def pause_reading(self) -> None:
+        """Whoever takes what arrives takes no more for now, also of the next connection."""
+        self._reading = False
+        super().pause_reading()
+
+    def resume_reading(self) -> None:
+        """It takes more."""
+        self._reading = True
+        super().resume_reading()
+
     def ended(self, error: Exception | None) -> None:
+        self.session.lost(describe(error), self._loop.time())
+        if self.session.phase is Phase.CLOSED:
+            self._over()
+
+    def _over(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self.session.lost(describe(error))
         if not self.closed.done():
             self.closed.set_result(None)
 
@@ -125,6 +190,7 @@ class TunnelLink(Channel):
         """Send CLOSE and end the connection; at once where the other end takes nothing."""
         self.session.close(code, reason)
         if self.transport is None:
+            self._over()
             return
         if self.congested:
             self.abort()
@@ -132,7 +198,7 @@ class TunnelLink(Channel):
             self.flush()
 
     def _refuse(self, reason: str) -> None:
-        self.session.lost(reason)
+        self.session.lost(reason, self._loop.time())
         self.abort()
 
     def _wake(self) -> None:
@@ -141,14 +207,39 @@ class TunnelLink(Channel):
 
     def _tick(self) -> None:
         now = self._loop.time()
+        session = self.session
         if self._ticked_at and now - self._ticked_at > SUSPENDED:
             # We were stopped, not the peer: what it sent meanwhile is still to be read.
-            self.session.keepalive.heard(now)
+            session.keepalive.heard(now)
+            self._waiting_since = 0.0
         self._ticked_at = now
-        self.session.tick(now)
-        if self.session.phase is not Phase.CLOSED:
+        was_attached = session.attached
+        if was_attached and RESUME in session.capabilities and self._silent(now):
+            session.lost(f"nothing acknowledged for {SILENT:g} s", now)
+        session.tick(now)
+        if session.phase is not Phase.CLOSED:
             self._timer = self._loop.call_later(TICK, self._tick)
+            if was_attached and not session.attached:
+                self._drop()
+        elif self.transport is None:
+            self._over()
         elif self.congested:
             self.abort()
         else:
             self.flush()
+
+    def _silent(self, now: float) -> bool:
+        """The peer's TCP has acknowledged nothing for SILENT seconds, although something is due. Linux only."""
+        raw = self.transport.get_extra_info("socket") if self.transport is not None else None
+        if raw is None or not hasattr(socket, "TCP_INFO"):
+            return False
+        info = raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+        if len(info) < _TCP_INFO.size:
+            return False
+        unacknowledged, last_heard = _TCP_INFO.unpack(info)
+        if not unacknowledged:
+            self._waiting_since = 0.0
+            return False
+        if not self._waiting_since:
+            self._waiting_since = now
+        return bool(min(now - self._waiting_since, last_heard / 1000) > SILENT)

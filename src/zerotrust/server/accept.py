@@ -18,7 +18,7 @@ from zerotrust.net.flush import Flusher
 from zerotrust.net.listen import Listening, TlsListener, TlsListening
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tunnel import TunnelLink
-from zerotrust.pki.identity import identity
+from zerotrust.pki.identity import Identity, identity
 from zerotrust.server.admission import Admission
 from zerotrust.server.binding import Binding
 from zerotrust.server.enrol import Enrolment, EnrolmentDesk, Reception
@@ -29,7 +29,7 @@ from zerotrust.server.toll import Toll
 from zerotrust.server.wishes import Wishes
 from zerotrust.tunnel.codes import CAPABILITIES, RENEWAL, Code
 from zerotrust.tunnel.events import StreamSink
-from zerotrust.tunnel.messages import Hello, Register, Registered, Renew, Renewed, Welcome
+from zerotrust.tunnel.messages import Hello, Register, Registered, Renew, Renewed, Resume, Welcome
 from zerotrust.tunnel.payloads import printable
 from zerotrust.tunnel.session import Options
 from zerotrust.tunnel.stream import Stream
@@ -107,21 +107,33 @@ class AgentSession:
         self._renews = False
         self._renew_from = 0.0
         self.link = TunnelLink(
-            terms.flusher, dialer=False, sink=self, options=terms.options, session_id=secrets.token_hex(16)
+            terms.flusher,
+            dialer=False,
+            sink=self,
+            options=terms.options,
+            session_id=secrets.token_hex(16),
+            secret=secrets.token_hex(32),
         )
         self._wishes = Wishes(self.link, terms.toll)
 
-    def established(self, peer: Hello | Welcome) -> None:
+    def _admit(self) -> Identity | None:
+        """Who is at the other end; None where it may not be, and the session has ended."""
         try:
             who = identity(self.link.peer_certificate)
         except PkiError as error:
             self.link.close_session(Code.NOT_ALLOWED, str(error))
-            return
+            return None
         if refusal := self._terms.admission.refusal(who.agent_id, who.serial):
             self.link.close_session(Code.NOT_ALLOWED, refusal)
             if self._terms.turned_away is not None:
                 told = self._terms.turned_away(who.agent_id, who.serial, refusal)
                 self._terms.tasks.spawn(told, "record a refusal")
+            return None
+        return who
+
+    def established(self, peer: Hello | Welcome) -> None:
+        who = self._admit()
+        if who is None:
             return
         self._member = self._registry.join(who.agent_id, self.link)
         self._member.serial = who.serial
@@ -247,6 +259,33 @@ class AgentSession:
         self.link.session.go_away(Code.GOING_AWAY, "no more requests on this session")
         for oldest in retired[:-MAX_RETIRED]:
             oldest.link.close_session(Code.GOING_AWAY, f"more than {MAX_RETIRED} sessions of this agent are going away")
+
+    def resume(self, wanted: Resume) -> None:
+        who = self._admit()
+        if who is None:
+            return
+        member = self._registry.find(who.agent_id, wanted.session)
+        refusal = "no such session" if member is None else member.link.session.refusal(wanted)
+        if member is None or refusal is not None:
+            _log.info("session not resumed", agent=who.agent_id, session=wanted.session[:8], reason=refusal)
+            self.link.close_session(Code.NOT_RESUMED, refusal or "")
+            return
+        if who.serial != member.serial:
+            self._registry.renewed(member, who.serial, who.not_after.timestamp())
+        member.link.take_over(self.link, wanted)
+
+    def detached(self, reason: str) -> None:
+        if (member := self._member) is not None:
+            self._registry.detached(member)
+            _log.warning(
+                "agent lost, its session waits", agent=member.agent, generation=member.generation, reason=reason
+            )
+
+    def reattached(self) -> None:
+        if (member := self._member) is not None:
+            member.peer = str((self.link.peer() or ("",))[0])
+            self._registry.reattached(member)
+            _log.info("agent back", agent=member.agent, generation=member.generation, peer=self.link.peer_name)
 
     def closed(self, code: Code, reason: str) -> None:
         member, self._member = self._member, None

@@ -100,6 +100,28 @@ class Registry:
         self._members.setdefault(agent, []).append(member)
         return member
 
+    def find(self, agent: str, session: str) -> Member | None:
+        """A session of an agent by the id that the tunnel knows it by."""
+        for member in self._members.get(agent, ()):
+            if member.link.session.id == session:
+                return member
+        return None
+
+    def detached(self, member: Member) -> None:
+        """A session is without a link: who else has its host names takes requests before it."""
+        self._sort(member)
+
+    def reattached(self, member: Member) -> None:
+        """It has one again."""
+        self._sort(member)
+
+    def _sort(self, member: Member) -> None:
+        for claim in member.services.values():
+            for host in claim.hosts:
+                claims = self._claims.get(host, [])
+                if len(claims) > 1:
+                    claims.sort(key=_is_detached)
+
     def lookup(self, host: str) -> Claim | None:
         """Who serves the host name; None where it is known but nobody is connected.
 
@@ -248,6 +270,10 @@ class Registry:
             self._lost.add(host, claim.member.agent, claim.service)
         else:
             self._lost.discard(host)
+
+
+def _is_detached(claim: Claim) -> bool:
+    return not claim.member.link.session.attached
 
 
 def _count(member: Member, claim: Claim | None, before: Claim | None) -> None:

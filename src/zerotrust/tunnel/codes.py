@@ -9,7 +9,8 @@ VERSION: Final = 1
 POLICY: Final = "policy"
 LISTEN_ON: Final = "listen_on"
 RENEWAL: Final = "renewal"
-CAPABILITIES: Final = (POLICY, LISTEN_ON, RENEWAL)
+RESUME: Final = "resume"
+CAPABILITIES: Final = (POLICY, LISTEN_ON, RENEWAL, RESUME)
 """What this implementation has beyond the first revision (section 3)."""
 
 
@@ -37,6 +38,10 @@ class FrameType(IntEnum):
     RESET = 0x25
 
 
+COUNTED: Final = 0x10
+"""Frames of this type and above are numbered, and sent again after a broken link (section 7)."""
+
+
 class Code(IntEnum):
     """Why a stream or a link ended (section 2, Codes)."""
 
@@ -58,6 +63,7 @@ class Code(IntEnum):
     NOT_ALLOWED = 15
     UPSTREAMS_DOWN = 16
     UPSTREAMS_BUSY = 17
+    NOT_RESUMED = 18
 
     @classmethod
     def _missing_(cls, value: object) -> "Code":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from zerotrust.tunnel.codes import Code
-    from zerotrust.tunnel.messages import Hello, Register, Registered, Renew, Renewed, Welcome
+    from zerotrust.tunnel.messages import Hello, Register, Registered, Renew, Renewed, Resume, Welcome
     from zerotrust.tunnel.stream import Stream
 
 
@@ -60,6 +60,15 @@ class SessionSink(Protocol):
 
     def going_away(self, code: "Code", reason: str) -> None:
         """The peer accepts no new streams."""
+
+    def resume(self, wanted: "Resume") -> None:
+        """A dialer wants an older session back (acceptors): who has it takes this connection, or closes the session."""
+
+    def detached(self, reason: str) -> None:
+        """The link is gone; the session waits for another one."""
+
+    def reattached(self) -> None:
+        """The session goes on over another link."""
 
     def closed(self, code: "Code", reason: str) -> None:
         """The session is over, all streams have been reset; the link is to be closed after the last output."""

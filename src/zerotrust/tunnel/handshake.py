@@ -3,42 +3,58 @@
 from dataclasses import dataclass
 
 from zerotrust.errors import RemoteProtocolError
-from zerotrust.tunnel.codes import CAPABILITIES, VERSION, Code, FrameType
-from zerotrust.tunnel.messages import MAX_HELLO_BYTES, Hello, Welcome, decode
+from zerotrust.tunnel.codes import CAPABILITIES, RESUME, VERSION, Code, FrameType
+from zerotrust.tunnel.messages import MAX_HELLO_BYTES, Hello, Resume, Welcome, decode
+from zerotrust.tunnel.resume import REPLAY_BYTES
 from zerotrust.tunnel.window import DEFAULT_WINDOW, MAX_HELD_BYTES
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What this end says of itself."""
+    """What this end says of itself.
+
+    Attributes:
+        resume_timeout: seconds for which a session is kept without a link; acceptors say it.
+        replay_bytes: kept of what the other end has not acknowledged.
+    """
 
     software: str = ""
     window: int = DEFAULT_WINDOW
     max_streams: int = 16384
     max_held_bytes: int = MAX_HELD_BYTES
     capabilities: tuple[str, ...] = CAPABILITIES
+    resume_timeout: float = 60.0
+    replay_bytes: int = REPLAY_BYTES
 
 
-def hello(options: Options) -> bytes:
-    """The dialer's first payload."""
+def hello(options: Options, resume: Resume | None = None) -> bytes:
+    """The dialer's first payload; with `resume` it wants an older session back."""
     return Hello(
         versions=[VERSION],
         capabilities=list(options.capabilities),
         software=options.software,
         window=options.window,
         max_streams=options.max_streams,
+        resume=resume,
     ).encode()
 
 
-def welcome(options: Options, session: str, peer: Hello) -> bytes:
-    """The acceptor's first payload, in answer to `peer`."""
+def welcome(
+    options: Options, session: str, capabilities: frozenset[str], *, secret: str, received: int | None = None
+) -> bytes:
+    """The acceptor's first payload; `received` where it goes on with an older session."""
+    resumable = RESUME in capabilities
     return Welcome(
         version=VERSION,
-        capabilities=sorted(common(options, peer)),
+        capabilities=sorted(capabilities),
         session=session,
         software=options.software,
         window=options.window,
         max_streams=options.max_streams,
+        secret=secret if resumable else None,
+        resume_timeout=options.resume_timeout if resumable else 0.0,
+        resumed=received is not None,
+        received=received or 0,
     ).encode()
 
 
@@ -72,6 +88,8 @@ def read_welcome(kind: int, payload: bytes) -> Welcome:
     peer = decode(Welcome, payload)
     if peer.version != VERSION:
         raise RemoteProtocolError(f"the server chose version {peer.version}", wire=Code.VERSION)
+    if RESUME in peer.capabilities and peer.secret is None:
+        raise RemoteProtocolError("WELCOME offers to resume, and has no secret for it")
     return peer
 
 

@@ -47,6 +47,22 @@ Host = Annotated[str, Field(max_length=255, pattern=r"^[^%\s]+$"), AfterValidato
 """Without the zone of an IPv6 address, which may hold anything (RFC 6874)."""
 
 
+SessionId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+Secret = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0, lt=2**64)]
+
+
+class Resume(Message):
+    """Which session the dialer wants back, and how far it has come."""
+
+    session: SessionId
+    secret: Secret = Field(repr=False)
+    received: Count
+    """Counted frames that the dialer has."""
+    attempt: Count
+    """Larger each time: of two connections that ask, the later one is meant."""
+
+
 class Hello(Message):
     """The dialer's first frame."""
 
@@ -55,6 +71,7 @@ class Hello(Message):
     software: Text = ""
     window: Window
     max_streams: MaxStreams
+    resume: Resume | None = None
 
 
 class Welcome(Message):
@@ -62,10 +79,17 @@ class Welcome(Message):
 
     version: int
     capabilities: list[Text] = Field(default=[], max_length=64)
-    session: str = Field(pattern=r"^[0-9a-f]{32}$")
+    session: SessionId
     software: Text = ""
     window: Window
     max_streams: MaxStreams
+    secret: Secret | None = Field(default=None, repr=False)
+    """Proves later that it is this dialer that wants the session back."""
+    resume_timeout: float = Field(default=0.0, ge=0, le=3600)
+    """Seconds for which both ends keep the session without a link."""
+    resumed: bool = False
+    received: Count = 0
+    """Counted frames that the acceptor has, where the session was resumed."""
 
 
 class Register(Message):

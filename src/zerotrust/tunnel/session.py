@@ -6,21 +6,38 @@ messages overtake bulk (`schedule`); only heads, credit and pings go straight ou
 
 Memory is bounded: what waits to be sent by `HIGH_WATER` a stream (the owner stops when `send_data` says so), what was
 received and not yet handed on by the stream's window and by `MAX_HELD_BYTES` for the session, what the peer makes us
-answer by `MAX_ANSWER_BYTES`.
+answer by `MAX_ANSWER_BYTES`, what it has not acknowledged by `resume.REPLAY_BYTES`.
+
+A session outlives its link where both ends offer that (section 7): it is then *detached*, its streams stay as they are,
+and whoever has another connection for it calls `redial` (dialer) or `reattach` (acceptor).
 """
 
+import math
 from collections.abc import Callable
 from enum import IntEnum
+from hmac import compare_digest
 from typing import Final
 
 from zerotrust.errors import LocalProtocolError, RemoteProtocolError
-from zerotrust.tunnel.codes import END, INTERIM, RENEWAL, Code, FrameType
+from zerotrust.tunnel.codes import COUNTED, END, INTERIM, RENEWAL, RESUME, Code, FrameType
 from zerotrust.tunnel.events import SessionSink, StreamSink
-from zerotrust.tunnel.frames import HEADER, MAX_PAYLOAD, MAX_STREAM_ID, FrameReader, encode
+from zerotrust.tunnel.frames import HEADER, MAX_PAYLOAD, MAX_STREAM_ID, Frame, FrameReader, encode
 from zerotrust.tunnel.handshake import Options, common, hello, read_hello, read_welcome, welcome
 from zerotrust.tunnel.keepalive import DEAD_AFTER, HANDSHAKE_TIMEOUT, Keepalive
-from zerotrust.tunnel.messages import Hello, Message, Register, Registered, Renew, Renewed, Unregister, Welcome, decode
+from zerotrust.tunnel.messages import (
+    Hello,
+    Message,
+    Register,
+    Registered,
+    Renew,
+    Renewed,
+    Resume,
+    Unregister,
+    Welcome,
+    decode,
+)
 from zerotrust.tunnel.payloads import MAX_HEAD_BYTES, pack_reason, unpack_reason
+from zerotrust.tunnel.resume import Resumption, read_count
 from zerotrust.tunnel.schedule import Schedule
 from zerotrust.tunnel.stream import QUANTUM, Chunk, State, Stream
 from zerotrust.tunnel.window import MAX_CREDIT, MAX_GROWTH_BYTES, GrowthBudget, ReceiveWindow
@@ -30,6 +47,8 @@ __all__ = ["HIGH_WATER", "LOW_WATER", "Options", "Phase", "Session"]
 HIGH_WATER: Final = 128 * 1024
 LOW_WATER: Final = 32 * 1024
 DIRECT_BYTES: Final = 64 * 1024
+ACK_ALONG: Final = 16
+"""Frames of which an acknowledgement goes along with what is sent anyway."""
 MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
 """What a peer that does not read can make us answer: twice what refusing 16384 streams takes."""
 _FRAME_OVERHEAD: Final = 64
@@ -60,7 +79,11 @@ class Session:
     Args:
         dialer: this end opened the connection (the agent).
         session_id: 32 hexadecimal digits, from the acceptor; the dialer passes an empty string.
+        secret: 64 hexadecimal digits, likewise; whoever shows it later may have the session back.
         wake: called when there is something to send, once until the next `data_to_send`.
+
+    Attributes:
+        attached: there is a link, and the other end has agreed that the session goes on over it.
     """
 
     def __init__(
@@ -72,9 +95,12 @@ class Session:
         now: float,
         options: Options | None = None,
         session_id: str = "",
+        secret: str = "",
     ) -> None:
         self.id = session_id
+        self.secret = secret
         self.phase = Phase.HANDSHAKE
+        self.attached = True
         self.keepalive = Keepalive(now)
         self.streams: dict[int, Stream] = {}
         self.going_away = False
@@ -87,6 +113,14 @@ class Session:
         self._awake = False
         self._reader = FrameReader()
         self._out: list[Chunk] = []
+        self._counted = 0
+        self._first = b""
+        self._resumption: Resumption | None = None
+        self._resume_timeout = 0.0
+        self._expires_at = math.inf
+        self._attempt = 0
+        self._room = True
+        self._ack_due = False
         self._direct = 0
         self._answered = 0
         self._pong: bytes | None = None
@@ -108,6 +142,7 @@ class Session:
         """A stream may be opened now."""
         return (
             self.phase is Phase.OPEN
+            and self.attached
             and not self.going_away
             and self._own_streams < self._peer_max_streams
             and self._next_id <= MAX_STREAM_ID
@@ -164,9 +199,11 @@ class Session:
             and size <= QUANTUM
             and not self._schedule
             and self._direct < DIRECT_BYTES
+            and self._room
         ):
             stream.credit -= size
             self._direct += size
+            self._counted += 1
             self._out.append(HEADER.pack(_DATA, 1 if end else 0, size, stream.id))
             if size:
                 self._out.append(data)
@@ -273,8 +310,14 @@ class Session:
         """Take bytes from the link; the sinks hear what they mean. A broken rule closes the session."""
         self.keepalive.heard(now)
         streams = self.streams
+        counted = 0
         try:
-            for kind, flags, stream_id, payload in self._reader.feed(data):
+            frames = self._reader.feed(data)
+            if not self.attached:
+                frames = self._receive_resumed(frames, now)
+            for kind, flags, stream_id, payload in frames:
+                if kind >= COUNTED:
+                    counted += 1
                 if kind == _DATA and self.phase is _PHASE_OPEN:
                     stream = streams.get(stream_id)
                     if stream is None:
@@ -285,49 +328,114 @@ class Session:
                     self._receive_other(kind, flags, stream_id, payload, now)
         except RemoteProtocolError as error:
             self.close(Code(error.wire), str(error))
+        if counted and self._resumption is not None and self._resumption.arrived(counted, len(data)):
+            self._ack_due = True
+            self._rouse()
 
     def tick(self, now: float) -> None:
         """Look at the clock: ping, or give up. To be called at `deadline`, or more often."""
         if self.phase is Phase.CLOSED:
             return
-        if self.phase is Phase.HANDSHAKE:
+        if not self.attached:
+            if now >= self._expires_at:
+                self._end(Code.SILENCE, f"no link for {self._resume_timeout:g} s")
+        elif self.phase is Phase.HANDSHAKE:
             if now >= self._handshake_by:
                 self.close(Code.SILENCE, f"no handshake within {HANDSHAKE_TIMEOUT:g} s")
-            return
-        if self.keepalive.dead(now):
-            self.close(Code.SILENCE, f"nothing heard for {DEAD_AFTER:g} s")
-            return
-        nonce = self.keepalive.ping(now)
-        if nonce is not None:
-            self._emit(FrameType.PING, 0, nonce)
+        elif self.keepalive.dead(now):
+            reason = f"nothing heard for {DEAD_AFTER:g} s"
+            if self._resumption is None:
+                self.close(Code.SILENCE, reason)
+            else:
+                self.lost(reason, now)
+        else:
+            self._speak(now)
 
     def deadline(self) -> float:
         """When `tick` has something to do."""
+        if not self.attached:
+            return self._expires_at
         return self._handshake_by if self.phase is Phase.HANDSHAKE else self.keepalive.deadline()
 
-    def lost(self, reason: str) -> None:
-        """The connection has ended without CLOSE."""
-        if self.phase is not Phase.CLOSED:
+    def lost(self, reason: str, now: float) -> None:
+        """The connection has ended without CLOSE: the session waits for another one, or ends."""
+        if self.phase is Phase.CLOSED:
+            return
+        if self._resumption is None:
             self._end(Code.GOING_AWAY, reason)
+            return
+        self._reader = FrameReader()
+        self._first = b""
+        self._pong = None
+        if self.attached:
+            self.attached = False
+            self._expires_at = now + self._resume_timeout
+            self._sink.detached(reason)
+
+    # ---- from one link to the next
+
+    def redial(self, now: float) -> None:
+        """Ask the acceptor for the session over a new connection (dialers, when detached)."""
+        resumption = self._resumption
+        assert resumption is not None and not self.attached
+        self.keepalive = Keepalive(now)
+        self._attempt += 1
+        wanted = Resume(session=self.id, secret=self.secret, received=resumption.received, attempt=self._attempt)
+        self._first = encode(FrameType.HELLO, 0, 0, hello(self._options, wanted))
+        self._rouse()
+
+    def refusal(self, wanted: Resume) -> str | None:
+        """Why a dialer may not have this session back; None where it may (acceptors)."""
+        resumption = self._resumption
+        if self.phase is not Phase.OPEN or resumption is None or not compare_digest(wanted.secret, self.secret):
+            return "no such session"
+        if wanted.attempt <= self._attempt:
+            return "a later connection has asked already"
+        if not resumption.acknowledged <= wanted.received <= resumption.sent:
+            return f"{wanted.received} frames received, which cannot be"
+        return None
+
+    def reattach(self, wanted: Resume, now: float) -> None:
+        """Go on over the connection that a dialer has asked on; to be called where there is no `refusal`."""
+        resumption = self._resumption
+        assert resumption is not None
+        if self.attached:  # we have not noticed yet what the dialer has
+            self.lost("the agent has another connection", now)
+        self._attempt = wanted.attempt
+        answer = welcome(self._options, self.id, self.capabilities, secret=self.secret, received=resumption.received)
+        self._go_on(encode(FrameType.WELCOME, 0, 0, answer), wanted.received, now)
+
+    def supersede(self) -> None:
+        """Another session has taken this one's connection: it is over, without a word to anyone (acceptors)."""
+        self.phase = Phase.CLOSED
 
     # ---- what leaves
 
     @property
     def has_output(self) -> bool:
         """`data_to_send` would return something."""
-        return bool(self._out or self._schedule or self._pong)
+        if not self.attached:
+            return bool(self._first)
+        return bool(self._out or (self._schedule and self._room) or self._pong or self._ack_due or self._first)
 
-    def data_to_send(self, budget: int) -> list[Chunk]:
+    def data_to_send(self, budget: int) -> bytes:
         """What is to be sent now: all that goes straight out, then about `budget` bytes of what is queued."""
+        self._awake = False
+        first, self._first = self._first, b""
+        if not self.attached:
+            return first
         out, self._out = self._out, []
+        counted, self._counted = self._counted, 0
         direct, self._direct = self._direct, 0
         self._answered = 0
-        self._awake = False
         if self._pong is not None:
             out.insert(0, encode(FrameType.PONG, 0, 0, self._pong))
             self._pong = None
-        if self._schedule and budget > direct:
-            for stream in self._schedule.fill(out, budget - direct):
+        if self._schedule and budget > direct and self._room:
+            allowed = budget - direct if self._resumption is None else min(budget - direct, self._resumption.left)
+            served = self._schedule.fill(out, allowed)
+            counted += len(served)
+            for stream in served:
                 if stream.blocked and stream.queued <= LOW_WATER:
                     stream.blocked = False
                     if stream.sink is not None:
@@ -336,13 +444,57 @@ class Session:
                     self._settle(stream)
                 elif stream.leaving is not None:
                     self.reset(stream, Code.NO_ERROR, stream.leaving)
-        return out
+        # One write is one TLS record for small frames: joining costs less than a record each.
+        if self._resumption is None:
+            return b"".join(out)
+        return first + self._keep(self._resumption, out, counted)
 
     # ---- inside
+
+    def _speak(self, now: float) -> None:
+        """Say what is due although nothing else is said."""
+        resumption = self._resumption
+        if resumption is not None:
+            if resumption.hopeless:
+                self.close(Code.OVERLOADED, "the other end acknowledges nothing")
+                return
+            if resumption.untold:
+                self._ack_due = True
+                self._rouse()
+        nonce = self.keepalive.ping(now)
+        if nonce is not None:
+            self._emit(FrameType.PING, 0, nonce)
+
+    def _keep(self, resumption: Resumption, out: list[Chunk], counted: int) -> bytes:
+        if self._ack_due or resumption.untold >= ACK_ALONG:
+            self._ack_due = False
+            out.append(resumption.acknowledgement())
+        written = b"".join(out)
+        if counted:
+            resumption.keep(written, counted)
+            self._room = resumption.left > 0
+        return written
+
+    def _go_on(self, first: bytes, received: int, now: float) -> None:
+        """The other end, which has so many frames, hears `first`, then what it lacks."""
+        resumption = self._resumption
+        assert resumption is not None
+        resumption.acknowledge(received)
+        resumption.tell()
+        self._room = resumption.left > 0
+        self._first = first + resumption.again()
+        self.keepalive = Keepalive(now)
+        self.attached = True
+        self._expires_at = math.inf
+        self._ack_due = False
+        self._rouse()
+        self._sink.reattached()
 
     def _emit(self, kind: int, stream_id: int, payload: bytes, flags: int = 0) -> None:
         if self.phase is Phase.CLOSED:
             return
+        if kind >= COUNTED:
+            self._counted += 1
         self._out.append(encode(kind, flags, stream_id, payload))
         self._rouse()
 
@@ -449,16 +601,43 @@ class Session:
         peer: Hello | Welcome
         if self._dialer:
             peer = read_welcome(kind, payload)
+            self.capabilities = common(self._options, peer)
             self.id = peer.session
+            self.secret = peer.secret or ""
+            self._resume_timeout = peer.resume_timeout
         else:
             peer = read_hello(kind, payload)
-            self._emit(FrameType.WELCOME, 0, welcome(self._options, self.id, peer))
-        self.capabilities = common(self._options, peer)
+            self.capabilities = common(self._options, peer)
+            if peer.resume is not None and RESUME in self.capabilities:
+                self._sink.resume(peer.resume)
+                return
+            self._resume_timeout = self._options.resume_timeout
+            self._emit(FrameType.WELCOME, 0, welcome(self._options, self.id, self.capabilities, secret=self.secret))
+        if RESUME in self.capabilities:
+            self._resumption = Resumption(self._options.replay_bytes)
         self._peer_window = peer.window
         self._peer_max_streams = peer.max_streams
         self.phase = Phase.OPEN
         self.tick(now)
         self._sink.established(peer)
+
+    def _receive_resumed(self, frames: list[Frame], now: float) -> list[Frame]:
+        """The acceptor's answer to `redial`; the frames behind it. Acceptors hear nothing when detached."""
+        if not frames or not self._dialer:
+            return []
+        kind, _, _, payload = frames[0]
+        if kind == FrameType.CLOSE:
+            self._end(*unpack_reason(payload))
+            return []
+        peer = read_welcome(kind, payload)
+        if not peer.resumed or peer.session != self.id:
+            raise RemoteProtocolError("WELCOME of another session")
+        resumption = self._resumption
+        assert resumption is not None
+        if peer.received < resumption.acknowledged:
+            raise RemoteProtocolError(f"{peer.received} frames received, {resumption.acknowledged} were before")
+        self._go_on(b"", peer.received, now)
+        return frames[1:]
 
     def _receive_control(self, kind: int, payload: bytes, now: float) -> None:
         match kind:
@@ -469,6 +648,11 @@ class Session:
                 self._rouse()
             case FrameType.PONG:
                 self.keepalive.pong(payload, now)
+            case FrameType.ACK if self._resumption is not None:
+                self._resumption.acknowledge(read_count(payload))
+                if not self._room and self._resumption.left > 0:
+                    self._room = True
+                    self._rouse()
             case FrameType.GOAWAY:
                 self.going_away = True
                 self._sink.going_away(*unpack_reason(payload))

@@ -46,8 +46,14 @@ class Agent:
         flusher = Flusher(asyncio.get_running_loop())
         known = cast("Services", SimpleNamespace(all=list(services)))
         self.renewals: list[Renewed] = []
+        self.lost: list[Dispatch] = []
         self.dispatch = Dispatch(
-            known, flusher=flusher, options=Options(), renewed=self.renewals.append, takes_over=takes_over
+            known,
+            flusher=flusher,
+            options=Options(),
+            renewed=self.renewals.append,
+            lost=self.lost.append,
+            takes_over=takes_over,
         )
         self.session = self.dispatch.link.session
         self.session.data_to_send(1 << 20)
@@ -56,12 +62,12 @@ class Agent:
 
     def frames(self) -> list[int]:
         """The types of the frames that were sent since the last look."""
-        return [kind for kind, *_ in FrameReader().feed(b"".join(map(bytes, self.session.data_to_send(1 << 20))))]
+        return [kind for kind, *_ in FrameReader().feed(self.session.data_to_send(1 << 20))]
 
     def said(self) -> list[Any]:
         """Since the last look: what was registered, and the ids that were taken back."""
         found: list[Any] = []
-        for kind, _, _, payload in FrameReader().feed(b"".join(map(bytes, self.session.data_to_send(1 << 20)))):
+        for kind, _, _, payload in FrameReader().feed(self.session.data_to_send(1 << 20)):
             if kind == FrameType.REGISTER:
                 found.append(decode(Register, bytes(payload)))
             elif kind == FrameType.UNREGISTER:

@@ -138,7 +138,7 @@ class World:
     def silence(self) -> None:
         """A link that nobody has heard of for long."""
         if (peer := self._any()) is not None:
-            peer.link.session.lost("silence")
+            peer.link.session.lost("silence", 0.0)
 
     def word(self) -> None:
         if (peer := self._any()) is not None:

@@ -61,13 +61,13 @@ class Agent:
     ) -> Registered:
         content = Register(id="app", hosts=list(hosts), policy=policy, **keys)
         self.link.session.receive_data(message(FrameType.REGISTER, content), 1.0)
-        (frame,) = FrameReader().feed(b"".join(map(bytes, self.link.session.data_to_send(1 << 20))))
+        (frame,) = FrameReader().feed(self.link.session.data_to_send(1 << 20))
         return decode(Registered, bytes(frame[3]))
 
     def go_away(self) -> list[int]:
         """What is said to it then."""
         self.link.session.receive_data(encode(FrameType.GOAWAY, 0, 0, pack_reason(Code.GOING_AWAY, "moved")), 1.0)
-        return [kind for kind, *_ in FrameReader().feed(b"".join(map(bytes, self.link.session.data_to_send(1 << 20))))]
+        return [kind for kind, *_ in FrameReader().feed(self.link.session.data_to_send(1 << 20))]
 
 
 def run(check: Callable[[Registry], None]) -> None:
@@ -223,7 +223,7 @@ def asks(agent: Agent, csr: str = "csr") -> None:
 
 
 def told(agent: Agent) -> list[Renewed]:
-    frames = FrameReader().feed(b"".join(map(bytes, agent.link.session.data_to_send(1 << 20))))
+    frames = FrameReader().feed(agent.link.session.data_to_send(1 << 20))
     return [decode(Renewed, bytes(frame[3])) for frame in frames if frame[0] == FrameType.RENEWED]
 
 
@@ -295,11 +295,11 @@ async def test_what_waits_keeps_its_order_and_is_forgotten_with_the_session(monk
     await eventually(lambda: older.link.session.phase is Phase.CLOSED, "it was superseded")
     await eventually(lambda: agent.session._member and agent.session._member.retired, "it has gone away")
     await asyncio.sleep(0.01)
-    kinds = [frame[0] for frame in FrameReader().feed(b"".join(map(bytes, session.data_to_send(1 << 20))))]
+    kinds = [frame[0] for frame in FrameReader().feed(session.data_to_send(1 << 20))]
     assert kinds == [FrameType.REGISTERED, FrameType.GOAWAY, FrameType.REGISTERED]
     assert not registry._claims
     third.link.session.receive_data(frames[0] * 3, 1.0)
-    third.link.session.lost("the end")
+    third.link.session.lost("the end", 0.0)
     await asyncio.sleep(0.01)
     assert not registry._claims
 

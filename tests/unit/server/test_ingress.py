@@ -417,7 +417,7 @@ async def test_a_client_that_leaves_between_two_logins(slow: threading.Event) ->
 async def test_an_agent_that_leaves_while_a_login_is_computed(slow: threading.Event) -> None:
     front = Front(LOGIN)
     await front.ask("GET /", authorization("secret"))
-    front.pair.server.session.lost("gone")
+    front.pair.server.session.close(Code.GOING_AWAY, "gone")
     slow.set()
     assert b"X-0Trust-Error: overloaded\r\n" in await front.settled()
 

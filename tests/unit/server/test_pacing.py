@@ -171,7 +171,7 @@ async def test_a_whole_answer_survives_the_tunnel() -> None:
     front = down()
     await front.ask("POST /", "Transfer-Encoding: chunked")
     said = await front.answer(OK, kind=KIND_LENGTH, body=numbers(30_000))
-    front.pair.server.session.lost("pulled the plug")
+    front.pair.server.session.close(Code.GOING_AWAY, "pulled the plug")
     said += await front.wait(3)
     assert body_of(said) == numbers(30_000)
 
@@ -384,7 +384,7 @@ async def test_a_websocket_is_ended_behind_what_waits() -> None:
     await front.answer(SWITCH.replace(b"chat", b"websocket"), kind=KIND_TUNNEL)
     message = b"\x82\x7e\x9c\x40" + bytes(40_000)
     said = await front.say(message)
-    front.pair.server.session.lost("pulled the plug")
+    front.pair.server.session.close(Code.GOING_AWAY, "pulled the plug")
     front.connection.data_received(b"\x81\x80mask")
     said += await front.wait(3)
     assert said[: len(message)] == message

@@ -35,7 +35,7 @@ def test_a_capability_is_in_force_where_both_have_it(dialer: bool, said: list[st
     kind, _, _, payload = owner.sent()[0]
     assert kind == (T.HELLO if dialer else T.WELCOME)
     told = decode(Hello if dialer else Welcome, bytes(payload))
-    assert set(told.capabilities) == ({"policy", "listen_on", "renewal"} if dialer else held)
+    assert set(told.capabilities) == ({"policy", "listen_on", "renewal", "resume"} if dialer else held)
 
 
 FIRST_FRAMES = [kind for kind in T if kind not in (T.HELLO, T.WELCOME, T.CLOSE)]

@@ -161,7 +161,7 @@ def check_broken(owner: Owner, ears: list[Ear], attack: bytes) -> None:
     owner.feed(attack, PING, window(2, 1), encode(T.DATA, 0, 2, b"late"), b"\x22")
     owner.session.tick(1000.0)
     owner.session.close(Code.INTERNAL)
-    owner.session.lost("again")
+    owner.session.lost("again", 0.0)
     owner.session.go_away(Code.GOING_AWAY)
     assert owner.sent() == [] and not owner.session.has_output
 
@@ -459,7 +459,7 @@ def test_our_own_mistakes_are_told_at_once(misuse: str) -> None:
 def test_nothing_can_be_opened_before_or_after_the_session() -> None:
     owner = Owner(dialer=True)
     assert not owner.session.can_open
-    owner.session.lost("no luck")
+    owner.session.lost("no luck", 0.0)
     assert owner.over == (Code.GOING_AWAY, "no luck") and not owner.session.can_open
 
 
@@ -660,7 +660,7 @@ def test_a_sink_may_do_anything_within_an_event(event: str, deed: str) -> None:
         if deed == "close":
             session.close(Code.INTERNAL, "enough")
         elif deed == "lost":
-            session.lost("enough")
+            session.lost("enough", 0.0)
         elif deed == "reset":
             session.reset(stream, Code.CANCELLED)
             actor.silenced = True

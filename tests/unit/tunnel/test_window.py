@@ -162,7 +162,7 @@ def download(every: float | None, seconds: float) -> tuple[Download, Stream, dic
         while sending.queued < LOW_WATER:
             source.send_data(sending, PIECE)
         allowance = min(allowance + RATE * STEP, 4 * QUANTUM)
-        if allowance > 0 and (out := b"".join(source.data_to_send(int(allowance)))):
+        if allowance > 0 and (out := source.data_to_send(int(allowance))):
             allowance -= len(out)
             pipes[pair.server].append((now + ONE_WAY, out))
         if ear.waiting and ear.every is not None and now >= ear.read_at:
@@ -171,7 +171,7 @@ def download(every: float | None, seconds: float) -> tuple[Download, Stream, dic
                 session.consumed(stream, count // 4, now)
             session.consumed(stream, count % 4, now)
             ear.read_at = now + ear.every
-        if out := b"".join(session.data_to_send(1 << 20)):
+        if out := session.data_to_send(1 << 20):
             pipes[pair.agent].append((now + ONE_WAY, out))
         arrived[round(now * 10)] = ear.total
         assert session.held == stream.window.held <= stream.window.size <= MAX_WINDOW

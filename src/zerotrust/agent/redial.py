@@ -1,0 +1,108 @@
+"""Brings a session back whose link is gone: asks for it over one new connection after the other.
+
+The first is tried at once. While a session waits its WebSockets do, so the next ones follow within a second each,
+beside those that are still under way: a connection that was begun while the network was away may take seconds to notice
+that it is back. After a minute they become rare.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Final, cast
+
+import structlog
+
+from zerotrust.agent.target import Target
+from zerotrust.net.channel import describe
+from zerotrust.net.tasks import Tasks
+from zerotrust.net.tunnel import TunnelLink
+
+CONNECT_TIMEOUT: Final = 10.0
+PAUSE_LEAST: Final = 0.2
+PAUSE_SOON: Final = 1.0
+"""The longest pause in the first SOON seconds; then PAUSE_MOST is."""
+SOON: Final = 60.0
+PAUSE_MOST: Final = 15.0
+PATIENCE: Final = 3.0
+"""Seconds that the server has for its answer before another connection is asked on."""
+
+_log = structlog.get_logger("agent")
+
+
+class Redial:
+    """Of one link. `begin` whenever it is detached; `attached` when it no longer is.
+
+    Args:
+        target: where to dial now: a certificate may have been renewed since the last time.
+    """
+
+    def __init__(self, link: TunnelLink, target: Callable[[], Target], tasks: Tasks) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._link = link
+        self._target = target
+        self._tasks = tasks
+        self._changed = asyncio.Event()
+        link.closed.add_done_callback(lambda _: self._changed.set())
+        self._task: asyncio.Task[None] | None = None
+        self._attempts: set[asyncio.Task[None]] = set()
+        self._asked_at = 0.0
+
+    def begin(self) -> None:
+        """Ask until the session is attached or over."""
+        if self._task is None or self._task.done():
+            self._task = self._tasks.spawn(self._run(), "redial")
+
+    def attached(self) -> None:
+        """The session goes on; look at once."""
+        self._changed.set()
+
+    def got(self, transport: asyncio.Transport) -> None:
+        """A connection to the server is there."""
+        link, now = self._link, self._loop.time()
+        asking = link.transport is not None and now - self._asked_at < PATIENCE
+        if asking or link.session.attached or link.closed.done():
+            transport.abort()
+        else:
+            self._asked_at = now
+            link.redial(transport)
+
+    async def _run(self) -> None:
+        link = self._link
+        soon_until = self._loop.time() + SOON
+        try:
+            while not (link.session.attached or link.closed.done()):
+                attempt = self._tasks.spawn(self._attempt(), "connect")
+                self._attempts.add(attempt)
+                attempt.add_done_callback(self._attempts.discard)
+                await self._pause(PAUSE_SOON if self._loop.time() < soon_until else PAUSE_MOST)
+        finally:
+            for attempt in self._attempts:
+                attempt.cancel()
+
+    async def _attempt(self) -> None:
+        target = self._target()
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await target.connect(partial(_Connected, self))
+        except (OSError, TimeoutError) as error:
+            _log.debug("cannot connect", server=str(target), reason=describe(error))
+
+    async def _pause(self, most: float) -> None:
+        # Full jitter: a thousand agents must not come back in step.
+        seconds = random.uniform(PAUSE_LEAST, most)  # noqa: S311
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        self._changed.clear()
+
+
+class _Connected(asyncio.Protocol):
+    """A connection until it is known whether it is needed."""
+
+    def __init__(self, redial: Redial) -> None:
+        self._redial = redial
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._redial.got(cast("asyncio.Transport", transport))
