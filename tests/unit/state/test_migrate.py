@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
 from zerotrust.errors import StateError
@@ -63,6 +64,21 @@ def test_the_migrations_make_the_tables_of_the_models(database: Database) -> Non
             session.connection(), opts={"version_table": VERSION_TABLE, "compare_type": True}
         )
         assert compare_metadata(context, Base.metadata) == []
+
+
+def test_each_step_is_named_after_the_schema_that_it_makes() -> None:
+    newest_first = list(ScriptDirectory(str(SCRIPTS)).walk_revisions())
+    revisions = [step.revision for step in newest_first]
+    assert [Path(step.path).name[:6] for step in newest_first] == [f"v{revision}_" for revision in revisions]
+    assert revisions == sorted(revisions, reverse=True)
+
+
+def test_a_database_that_is_up_to_date_is_opened_without_alembic(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/state.db"
+    fill(url)
+    code = "import sys; from zerotrust.state.database import Database; Database.open(sys.argv[1]); print(*sys.modules)"
+    opened = subprocess.run([sys.executable, "-c", code, url], check=True, capture_output=True, text=True)
+    assert "alembic" not in opened.stdout.split()
 
 
 def test_an_older_database_is_migrated_and_keeps_its_rows(url: str, tmp_path: Path) -> None:
