@@ -28,6 +28,32 @@ sys.exit(f"imported: {{sorted(heavy)}}" if heavy else 0)
     assert "Commands:" in done.stdout
 
 
+def test_the_collector_lets_imports_pass() -> None:
+    code = """
+import atexit, gc, sys
+found = []
+gc.callbacks.append(lambda phase, info: found.append(info["generation"]))
+atexit.register(lambda: print(sorted(set(found)), file=sys.stderr))
+from zerotrust.cli.main import main
+found.clear()
+main(["config", "check", "/nowhere/agent.yaml"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] in ("[]", "[0]")  # at its default pace it comes to the oldest, too
+
+
+def test_nobody_elses_package_is_looked_into(tmp_path: Path) -> None:
+    (tmp_path / "plugin-1.dist-info").mkdir()
+    (tmp_path / "plugin-1.dist-info" / "entry_points.txt").write_text("[pydantic]\nplugin = plugin:plugin\n")
+    (tmp_path / "plugin.py").write_text("raise SystemExit('a plugin of pydantic was loaded')")
+    code = f"import sys; sys.path.append({str(tmp_path)!r}); from zerotrust.cli.main import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", code, "config", "check", "/nowhere/agent.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "plugin" not in done.stderr
+    assert done.returncode == 1
+
+
 @pytest.mark.parametrize("command", [["-m", "zerotrust"], ["-m", "zerotrust.cli.main"]])
 def test_as_a_module(command: list[str]) -> None:
     if command[1] == "zerotrust.cli.main":
