@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from zerotrust.model.base import HostPattern, Listen, Model, is_loopback
+from zerotrust.model.base import Duration, HostPattern, Listen, Model, is_loopback
 from zerotrust.model.identity import Admin, IssuingAuthority, State
 from zerotrust.model.logging import HotReload, Logging
 
@@ -35,6 +35,9 @@ class AgentListener(Model):
     ca_file: str = "/config/certs/ca.crt"
     """Certificate of the authority: agents must have a certificate that it signed."""
 
+    resume_timeout: Annotated[Duration, Field(le=3600)] = 60.0
+    """How long the session of an agent whose connection broke is kept for it, with its WebSockets; 0 keeps none."""
+
 
 class ProxyApi(Model):
     """Where Caddy hands requests over.
@@ -48,6 +51,9 @@ class ProxyApi(Model):
 
     expose_to_network_without_authentication: bool = False
     """Takes the risk of an address that others can reach."""
+
+    hold_timeout: Duration = 10.0
+    """How long a request waits for an agent that was just lost and may be back in a moment; 0 answers 503 at once."""
 
     trusted_proxies: list[Annotated[str, AfterValidator(_network)]] = ["127.0.0.0/8", "::1/128"]
     """Networks whose `X-Real-IP` and `X-Forwarded-Proto` are believed; all others are clients that came over http."""

@@ -21,9 +21,9 @@ NOTSENT_LOWAT: Final = 128 * 1024
 UNACKNOWLEDGED: Final = 10.0
 """Seconds that sent bytes may wait for a sign of the peer's TCP (RFC 5482). An acknowledgement of any of them begins
 anew, so a link is slow as long as it moves at all, and dead when nothing of it arrives."""
-SILENT: Final = 3.5
+SILENT: Final = 3.0
 """Seconds without any acknowledgement while some are due, then a session that can be resumed looks for another link.
-Looked at each second, so this takes 5 at the most."""
+Looked at each second, so this takes 4 at the most."""
 TICK: Final = 1.0
 SUSPENDED: Final = 3 * TICK
 _TCP_INFO: Final = struct.Struct("=24xI28xI")
@@ -242,4 +242,4 @@ class TunnelLink(Channel):
             return False
         if not self._waiting_since:
             self._waiting_since = now
-        return bool(min(now - self._waiting_since, last_heard / 1000) > SILENT)
+        return bool(min(now - self._waiting_since, last_heard / 1000) >= SILENT)

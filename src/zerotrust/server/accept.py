@@ -27,7 +27,7 @@ from zerotrust.server.registry import Claim, Member, Registry
 from zerotrust.server.sessions import answer, depart, shortened
 from zerotrust.server.toll import Toll
 from zerotrust.server.wishes import Wishes
-from zerotrust.tunnel.codes import CAPABILITIES, RENEWAL, Code
+from zerotrust.tunnel.codes import CAPABILITIES, RENEWAL, RESUME, Code
 from zerotrust.tunnel.events import StreamSink
 from zerotrust.tunnel.messages import Hello, Register, Registered, Renew, Renewed, Resume, Welcome
 from zerotrust.tunnel.payloads import printable
@@ -86,12 +86,19 @@ class Terms:
     enrolment: Enrolment | None = None
     turned_away: Callable[[str, str, str], Coroutine[Any, Any, None]] | None = None
     offers_http: bool = True
+    resume_timeout: float = 60.0
 
     @property
     def options(self) -> Options:
         """What the server says of itself."""
-        offered = tuple(name for name in CAPABILITIES if name != RENEWAL or self.renewal is not None)
-        return Options(software=f"0trust/{__version__}", capabilities=offered)
+        left_out = {RENEWAL} if self.renewal is None else set()
+        if not self.resume_timeout:
+            left_out.add(RESUME)
+        return Options(
+            software=f"0trust/{__version__}",
+            capabilities=tuple(name for name in CAPABILITIES if name not in left_out),
+            resume_timeout=self.resume_timeout,
+        )
 
 
 class AgentSession:
@@ -329,13 +336,20 @@ class AgentDoor:
         context: ssl.SSLContext,
         *,
         offers_http: bool,
+        resume_timeout: float,
         renewal: Renewal | None = None,
         enrolment: Enrolment | None = None,
     ) -> None:
         """Go by these with agents that connect from now on."""
         self.use_context(context)
         self._desk.use(enrolment)
-        self._terms = replace(self._terms, offers_http=offers_http, renewal=renewal, enrolment=enrolment)
+        self._terms = replace(
+            self._terms,
+            offers_http=offers_http,
+            resume_timeout=resume_timeout,
+            renewal=renewal,
+            enrolment=enrolment,
+        )
 
     def use_context(self, context: ssl.SSLContext) -> None:
         """Show another certificate to agents that connect from now on."""

@@ -121,6 +121,7 @@ class Server:
             enrolment=self._enrolment(authority),
             turned_away=self._audit.turned_away,
             offers_http=_offers_http(config),
+            resume_timeout=config.server.resume_timeout,
         )
         self._door = AgentDoor(terms, context=context)
         self._ingress = Ingress(
@@ -128,6 +129,7 @@ class Server:
             trusted_proxies=config.api.trusted_proxies,
             verifications=Verifications(tasks),
             https_port=config.caddy.https_port,
+            hold_timeout=config.api.hold_timeout,
         )
         self._api = HttpListener(flusher, self._ingress, tasks)
         self._permission = HttpListener(flusher, Permission(registry), tasks)
@@ -180,10 +182,15 @@ class Server:
                 undo.callback(logs.configure, self._config.logging)
             await self._edge.apply(config)
             undo.pop_all()
-        self._ingress.use(trusted_proxies=config.api.trusted_proxies, https_port=config.caddy.https_port)
+        self._ingress.use(
+            trusted_proxies=config.api.trusted_proxies,
+            https_port=config.caddy.https_port,
+            hold_timeout=config.api.hold_timeout,
+        )
         self._door.use(
             context,
             offers_http=_offers_http(config),
+            resume_timeout=config.server.resume_timeout,
             renewal=self._renewal(authority),
             enrolment=self._enrolment(authority),
         )

@@ -47,7 +47,7 @@ class LostNames:
     """Host names whose last agent was lost: agent and service that had them. Of each agent the newest `MAX_LOST`."""
 
     def __init__(self) -> None:
-        self._by_name: dict[str, tuple[str, str]] = {}
+        self._by_name: dict[str, tuple[str, str, float]] = {}
         self._of_agent: dict[str, dict[str, None]] = {}
 
     def __contains__(self, name: str) -> bool:
@@ -55,20 +55,24 @@ class LostNames:
 
     def get(self, name: str) -> tuple[str, str]:
         """Agent and service; both empty where it is nobody's."""
-        return self._by_name.get(name, ("", ""))
+        return self._by_name.get(name, ("", "", 0.0))[:2]
 
-    def add(self, name: str, agent: str, service: str) -> None:
-        """The name's last agent was lost."""
+    def lost_at(self, name: str) -> float | None:
+        """When that was; None where it is nobody's."""
+        return self._by_name[name][2] if name in self._by_name else None
+
+    def add(self, name: str, agent: str, service: str, now: float) -> None:
+        """The name's last agent was lost; `now` is monotonic and in seconds."""
         self.discard(name)
         names = self._of_agent.setdefault(agent, {})
         if len(names) >= MAX_LOST:
             self.discard(next(iter(names)))
         self._of_agent.setdefault(agent, names)[name] = None
-        self._by_name[name] = (agent, service)
+        self._by_name[name] = (agent, service, now)
 
     def discard(self, name: str) -> None:
         """The name is served again, or was taken back."""
-        agent, _ = self._by_name.pop(name, ("", ""))
+        agent, *_ = self._by_name.pop(name, ("", "", 0.0))
         names = self._of_agent.get(agent)
         if names is not None:
             del names[name]

@@ -21,6 +21,7 @@ from zerotrust.http.head import RequestFields, RequestHead
 from zerotrust.net.http_server import HttpServerConnection, RequestSink
 from zerotrust.server.binding import to_https
 from zerotrust.server.guard import Guard, passed_head
+from zerotrust.server.hold import Hold
 from zerotrust.server.pacing import Paced
 from zerotrust.server.registry import Claim, Registry
 from zerotrust.server.relay import Relay, refuse
@@ -31,6 +32,8 @@ from zerotrust.tunnel.payloads import MAX_HEAD_BYTES, pack_open
 _log = structlog.get_logger("ingress")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Asked = tuple[HttpServerConnection, RequestHead, tuple[Kind, int], str]
+"""A request: whose, its head, its framing, its id."""
 
 
 class Visit:
@@ -45,6 +48,7 @@ class Visit:
         "framing",
         "guard",
         "head",
+        "patient",
         "proto",
         "request_id",
         "waiting",
@@ -61,6 +65,7 @@ class Visit:
         request_id: str,
         sender: tuple[bytes, bytes],
     ) -> None:
+        self.patient = True
         self.connection = connection
         self.head = head
         self.framing = framing
@@ -129,17 +134,20 @@ class Ingress:
         trusted_proxies: Sequence[str],
         verifications: Verifications,
         https_port: int = 443,
+        hold_timeout: float = 0.0,
     ) -> None:
         self._registry = registry
         self._verifications = verifications
-        self.use(trusted_proxies=trusted_proxies, https_port=https_port)
+        self._hold = Hold(registry, timeout=hold_timeout)
+        self.use(trusted_proxies=trusted_proxies, https_port=https_port, hold_timeout=hold_timeout)
         self._loop = asyncio.get_running_loop()
         # A restart must not repeat ids that are in somebody's log.
         self._run = secrets.token_hex(4)
         self._numbers = itertools.count(1)
 
-    def use(self, *, trusted_proxies: Sequence[str], https_port: int) -> None:
+    def use(self, *, trusted_proxies: Sequence[str], https_port: int, hold_timeout: float) -> None:
         """Go by these from the next request on."""
+        self._hold.timeout = hold_timeout
         self._https_port = https_port
         self._trusted = [ipaddress.ip_network(network) for network in trusted_proxies]
         self._is_trusted = lru_cache(maxsize=1024)(self._trusts)
@@ -147,7 +155,18 @@ class Ingress:
     def request(
         self, connection: HttpServerConnection, head: RequestHead, framing: tuple[Kind, int]
     ) -> RequestSink | None:
-        request_id = f"{self._run}-{next(self._numbers):x}"
+        return self._take(connection, head, framing, f"{self._run}-{next(self._numbers):x}")
+
+    def _take(
+        self,
+        connection: HttpServerConnection,
+        head: RequestHead,
+        framing: tuple[Kind, int],
+        request_id: str,
+        *,
+        patient: bool = True,
+    ) -> RequestSink | None:
+        """Decide about a request; one that is `patient` waits for an agent that may be back in a moment."""
         try:
             claim = self._route(head)
             client, proto = self._client(connection, head.fields)
@@ -162,10 +181,14 @@ class Ingress:
                 block = request_block(head, client=client, proto=proto)
                 return self._forward(connection, head, framing, claim, request_id=request_id, block=block)
             sender = (client, proto)
-            return self._stop(
-                Visit(connection, head, framing, claim, guard=guard, request_id=request_id, sender=sender)
-            )
+            visit = Visit(connection, head, framing, claim, guard=guard, request_id=request_id, sender=sender)
+            visit.patient = patient
+            return self._stop(visit)
         except ForwardError as error:
+            if patient and isinstance(error, NoAgent):
+                held = self._held((connection, head, framing, request_id))
+                if held is not None:
+                    return held
             before = self._registry.guard_of(head.fields.host)
             said = before.ask_origin(head) if before is not None else ()
             if isinstance(said, Answer):
@@ -219,6 +242,8 @@ class Ingress:
             block=block,
         )
         session = claim.member.link.session
+        if not session.attached:
+            raise NoAgent(head.fields.host)
         if not session.can_open or len(payload) > MAX_HEAD_BYTES:
             raise Overloaded(f"{len(session.streams)} streams are open")
         relay = Relay(
@@ -233,6 +258,21 @@ class Ingress:
         end = kind is Kind.NONE and not upgrade
         relay.stream = session.open_stream(payload, relay, end=end, now=self._loop.time())
         return relay
+
+    # ---- those whose agent is away for a moment
+
+    def _held(self, asked: Asked, waiting: Waiting | None = None) -> Waiting | None:
+        """The request's owner until its agent is back, or until it is told that it is not; None where none is to be."""
+        connection, head, _, _ = asked
+        waiting = waiting or Waiting(connection)
+        return waiting if self._hold.wait(head.fields.host, partial(self._return, asked, waiting)) else None
+
+    def _return(self, asked: Asked, waiting: Waiting, served: bool) -> None:
+        # Judged anew: rules and grants may have changed meanwhile.
+        if not waiting.alone:
+            sink = self._take(*asked, patient=served)
+            if sink is not None:
+                waiting.hand_over(sink)
 
     # ---- services with a guard
 
@@ -255,6 +295,10 @@ class Ingress:
         try:
             return self._pass(visit)
         except ForwardError as error:
+            if visit.patient and isinstance(error, NoAgent):
+                held = self._held((visit.connection, visit.head, visit.framing, visit.request_id), visit.waiting)
+                if held is not None:
+                    return held
             self._refuse(visit.connection, visit.head, visit.request_id, error, edits=visit.asked.response_edits)
             return None
 

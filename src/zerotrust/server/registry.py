@@ -83,6 +83,9 @@ class Registry:
 
     Args:
         clock: monotonic seconds.
+
+    Attributes:
+        served: called with a host name that an agent serves now, and did not before.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -92,6 +95,7 @@ class Registry:
         self._lost = LostNames()
         self._members: dict[str, list[Member]] = {}
         self._generation = 0
+        self.served: Callable[[str], None] = lambda host: None
 
     def join(self, agent: str, link: TunnelLink) -> Member:
         """A new session of an agent."""
@@ -114,6 +118,19 @@ class Registry:
     def reattached(self, member: Member) -> None:
         """It has one again."""
         self._sort(member)
+        for claim in member.services.values():
+            for host in claim.hosts:
+                self.served(host)
+
+    def away_until(self, host: str, timeout: float) -> float:
+        """For how many seconds more nobody knows whether an agent comes back to a host name: `timeout` in all.
+
+        0 where there is none that could.
+        """
+        if host in self._claims:
+            return timeout
+        lost_at = self._lost.lost_at(host)
+        return 0.0 if lost_at is None else max(0.0, lost_at + timeout - self._clock())
 
     def _sort(self, member: Member) -> None:
         for claim in member.services.values():
@@ -256,6 +273,7 @@ class Registry:
                     break
                 place += 1
         claims.insert(place, claim)
+        self.served(host)
         return claims[0]
 
     def _release(self, host: str, claim: Claim, *, remember: bool) -> None:
@@ -267,7 +285,7 @@ class Registry:
             return
         del self._claims[host]
         if remember:
-            self._lost.add(host, claim.member.agent, claim.service)
+            self._lost.add(host, claim.member.agent, claim.service, self._clock())
         else:
             self._lost.discard(host)
 

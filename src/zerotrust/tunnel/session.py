@@ -382,7 +382,7 @@ class Session:
         self._attempt += 1
         wanted = Resume(session=self.id, secret=self.secret, received=resumption.received, attempt=self._attempt)
         self._first = encode(FrameType.HELLO, 0, 0, hello(self._options, wanted))
-        self._rouse()
+        self._begin()
 
     def refusal(self, wanted: Resume) -> str | None:
         """Why a dialer may not have this session back; None where it may (acceptors)."""
@@ -487,8 +487,13 @@ class Session:
         self.attached = True
         self._expires_at = math.inf
         self._ack_due = False
-        self._rouse()
+        self._begin()
         self._sink.reattached()
+
+    def _begin(self) -> None:
+        """Speak on a new link: whoever was woken before could send nothing."""
+        self._awake = True
+        self._wake()
 
     def _emit(self, kind: int, stream_id: int, payload: bytes, flags: int = 0) -> None:
         if self.phase is Phase.CLOSED:

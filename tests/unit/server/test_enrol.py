@@ -294,7 +294,7 @@ async def test_who_says_nothing_is_sent_away(tmp_path: Path, monkeypatch: pytest
 async def test_the_certificates_can_be_renewed(tmp_path: Path) -> None:
     async with open_door(tmp_path) as door:
         files.issue_server(tmp_path, "localhost", files.ServerNames(ip=["127.0.0.1"]), force=True)
-        door.door.use(door.context(), offers_http=True, enrolment=door.enrolment)
+        door.door.use(door.context(), offers_http=True, resume_timeout=60, enrolment=door.enrolment)
         assert await door.says(door.client(HTTP), get(enrol.AUTHORITY))
         assert await door.says(door.client(ALPN), GREETING) == b""
 
@@ -304,7 +304,7 @@ async def test_an_authority_can_come_and_go(tmp_path: Path) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", door.port, ssl=door.client(HTTP))
         await eventually(lambda: door.door._desk._open, "somebody is at the desk")
         # The handshake may still be with the context from before.
-        door.door.use(door.context(), offers_http=True, enrolment=None)
+        door.door.use(door.context(), offers_http=True, resume_timeout=60, enrolment=None)
         with capture_logs() as logs:
             assert await door.says(door.client(HTTP), get(enrol.AUTHORITY)) == b""
             await eventually(lambda: logs, "the refusal is logged")
@@ -313,7 +313,7 @@ async def test_an_authority_can_come_and_go(tmp_path: Path) -> None:
         async with asyncio.timeout(10):
             assert b"HTTP/1.1 503 " in await reader.read()
         writer.close()
-        door.door.use(door.context(), offers_http=True, enrolment=door.enrolment)
+        door.door.use(door.context(), offers_http=True, resume_timeout=60, enrolment=door.enrolment)
         assert await door.says(door.client(HTTP), get(enrol.AUTHORITY))
 
 

@@ -57,7 +57,7 @@ def test_names_are_bounded_for_each_agent(steps: list[tuple[str, str]]) -> None:
             if not agent:
                 names.discard(name)
                 continue
-            names.add(name, agent, "web")
+            names.add(name, agent, "web", 0.0)
             expected[name] = agent
             mine = [other for other, whose in expected.items() if whose == agent]
             for other in mine[:-2]:

@@ -30,6 +30,7 @@ class Session:
     """Keeps what is opened."""
 
     can_open = True
+    attached = True
 
     def __init__(self) -> None:
         self.opened: list[tuple[RequestOpen, bool]] = []

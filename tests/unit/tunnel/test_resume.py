@@ -132,6 +132,20 @@ def test_the_acceptor_need_not_have_noticed() -> None:
     assert pair.server.links == ["the agent has another connection", "back"]
 
 
+def test_who_was_woken_without_a_link_is_woken_again() -> None:
+    pair = joined()
+    _, _, far, _ = opened(pair)
+    pair.agent.session.lost("cut", pair.now)
+    pair.agent.session.send_head(far, ANSWER)
+    for owner in (pair.agent, pair.server):
+        owner.woken = 0
+    restore(pair)
+    assert (pair.agent.woken, pair.server.woken) == (1, 1)
+    pair.agent.woken = 0
+    pair.pump()
+    assert pair.agent.woken > 0, "what waited is to be sent"
+
+
 def test_no_stream_is_opened_without_a_link() -> None:
     pair = joined()
     cut(pair)

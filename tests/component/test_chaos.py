@@ -1,0 +1,237 @@
+"""What a broken network, a frozen agent and killed processes cost: nothing but time where a link is at fault.
+
+`CHAOS=full` (make chaos) takes the long forms.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import random
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+
+from tests.conftest import Measured
+from tests.kits.backends import Origin, WsEcho
+from tests.kits.network import Network
+from tests.kits.stack import Agent, Authority, Stack, service
+from tests.kits.waiting import eventually
+
+pytestmark = [
+    pytest.mark.component,
+    pytest.mark.anyio,
+    pytest.mark.timeout(180),
+    pytest.mark.xdist_group("chaos"),
+]
+
+FULL = os.environ.get("CHAOS") == "full"
+APP, WS = "app.localhost", "ws.localhost"
+SOCKETS = 200
+UPLOADS = 4
+UPLOAD = 4_000_000
+PACE = 0.5
+"""Seconds between two messages of a WebSocket."""
+RECOVERY = 2.0
+"""Seconds within which 99 of 100 WebSockets have their echo when the network is back."""
+
+
+class Talk:
+    """One WebSocket that says numbers and wants them back, all and in order."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+        self.heard = 0
+        self.heard_at = 0.0
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(random.uniform(0, PACE))
+        while True:
+            await self.socket.send(str(self.heard))
+            said = await self.socket.recv()
+            assert said == str(self.heard), f"{said!r} after {self.heard}"
+            self.heard += 1
+            self.heard_at = loop.time()
+            await asyncio.sleep(PACE)
+
+
+class Load:
+    """WebSockets and uploads; what goes wrong is in `failures`, the code of a WebSocket that was closed in `codes`."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.talks: list[Talk] = []
+        self.failures: list[str] = []
+        self.codes: list[int | None] = []
+        self.uploads = 0
+        self._loop = asyncio.get_running_loop()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator["Load"]:
+        async with contextlib.AsyncExitStack() as sockets:
+            for _ in range(SOCKETS):
+                socket = await sockets.enter_async_context(self.stack.api.websocket(WS, close_timeout=0.1))
+                self.talks.append(Talk(socket))
+            tasks = [asyncio.create_task(self._watch(talk)) for talk in self.talks]
+            tasks += [asyncio.create_task(self._upload()) for _ in range(UPLOADS)]
+            try:
+                await self.all_heard(self._loop.time(), 20)
+                yield self
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def all_heard(self, since: float, timeout: float = 30.0) -> float:
+        """Waits until each WebSocket has had an echo; how long 99 of 100 took."""
+        await eventually(lambda: all(talk.heard_at > since for talk in self.talks), "every echo", timeout)
+        waited = sorted(talk.heard_at - since for talk in self.talks)
+        return waited[int(len(waited) * 0.99) - 1]
+
+    async def _watch(self, talk: Talk) -> None:
+        try:
+            await talk.run()
+        except ConnectionClosed:
+            self.codes.append(talk.socket.close_code)
+        except (AssertionError, OSError) as error:
+            self.failures.append(repr(error))
+
+    async def _upload(self) -> None:
+        while True:
+            body = random.randbytes(UPLOAD)
+            try:
+                response = await self.stack.api.request(APP, "POST", "/upload", [("X-Forwarded-Proto", "https")], body)
+                if response.status == 200:
+                    assert response.json()["sha256"] == hashlib.sha256(body).hexdigest(), "another body"
+                    self.uploads += 1
+                else:
+                    self.failures.append(f"upload: {response.status} {response.error_code}")
+                    await asyncio.sleep(0.2)
+            except (AssertionError, OSError, EOFError) as error:
+                self.failures.append(f"upload: {error!r}")
+                await asyncio.sleep(0.2)
+
+    def untouched(self) -> None:
+        """Nothing was lost."""
+        assert (self.failures, self.codes) == ([], [])
+
+
+class Scene:
+    """All of it, with a network in the tunnel's way."""
+
+    def __init__(self, stack: Stack, network: Network, load: Load) -> None:
+        self.stack = stack
+        self.network = network
+        self.load = load
+        self.agent: Agent = stack.agents["agent-1"]
+
+
+@contextlib.asynccontextmanager
+async def scene_of(folder: Path, **sections: Any) -> AsyncIterator[Scene]:
+    async with Origin(folder) as origin, WsEcho(folder) as ws:
+        services = [service(APP, origin.port), service(WS, ws.port)]
+        authority = Authority(folder / "pki")
+        stack = Stack(folder / "stack", authority, agents={"agent-1": services}, with_caddy=False, sections=sections)
+        async with Network(stack.tunnel_port) as network:
+            agent = stack.agents["agent-1"]
+            agent.set_up(server={**agent.config["server"], "address": f"127.0.0.1:{network.port}"})
+            async with stack, Load(stack).running() as load:
+                yield Scene(stack, network, load)
+
+
+async def test_resets(tmp_path: Path, measured: Measured) -> None:
+    async with scene_of(tmp_path) as scene:
+        slowest = 0.0
+        for _ in range(20):
+            before = scene.network.connections
+            since = asyncio.get_running_loop().time()
+            scene.network.reset()
+            slowest = max(slowest, await scene.load.all_heard(since))
+            assert scene.network.connections > before
+        measured(f"20 resets: recovery p99 of the slowest {slowest:.2f} s, {scene.load.uploads} uploads")
+        scene.load.untouched()
+        assert slowest < RECOVERY
+        await eventually(lambda: scene.load.uploads > UPLOADS, "uploads go on")
+
+
+@pytest.mark.parametrize("seconds", [2, 5, 30] if FULL else [2, 5])
+async def test_a_black_hole(tmp_path: Path, measured: Measured, seconds: int) -> None:
+    async with scene_of(tmp_path) as scene:
+        scene.network.swallow()
+        await asyncio.sleep(seconds)
+        since = asyncio.get_running_loop().time()
+        scene.network.give_back()
+        p99 = await scene.load.all_heard(since)
+        measured(f"a black hole of {seconds} s: recovery p99 {p99:.2f} s")
+        scene.load.untouched()
+        assert p99 < RECOVERY
+
+
+async def test_a_long_way(tmp_path: Path, measured: Measured) -> None:
+    async with scene_of(tmp_path) as scene:
+        scene.network.delay, scene.network.jitter = 0.2, 0.05
+        loop = asyncio.get_running_loop()
+        p99 = await scene.load.all_heard(loop.time() + 2)
+        scene.network.reset()
+        await scene.load.all_heard(loop.time())
+        measured(f"200 ms each way with jitter: echo within {p99:.2f} s; a reset on top of it costs nothing")
+        scene.load.untouched()
+
+
+async def test_little_bandwidth(tmp_path: Path, measured: Measured) -> None:
+    async with scene_of(tmp_path) as scene:
+        scene.network.rate = 200_000
+        before = scene.network.connections
+        since = asyncio.get_running_loop().time()
+        await scene.load.all_heard(since + (20 if FULL else 8), 60)
+        measured(f"200 kB/s: {scene.network.connections - before} links lost")
+        scene.load.untouched()
+        assert scene.network.connections == before, "slow is not dead"
+
+
+async def test_corruption(tmp_path: Path) -> None:
+    async with scene_of(tmp_path) as scene:
+        for _ in range(3):
+            before = scene.network.connections
+            scene.network.corrupt()
+            await eventually(lambda: scene.network.connections > before, "TLS has noticed")  # noqa: B023
+            await scene.load.all_heard(asyncio.get_running_loop().time())
+        scene.load.untouched()
+
+
+async def test_an_agent_that_is_frozen(tmp_path: Path, measured: Measured) -> None:
+    seconds = 20 if FULL else 6
+    async with scene_of(tmp_path) as scene:
+        scene.agent.process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(seconds)
+        since = asyncio.get_running_loop().time()
+        scene.agent.process.send_signal(signal.SIGCONT)
+        p99 = await scene.load.all_heard(since)
+        measured(f"an agent frozen for {seconds} s: recovery p99 {p99:.2f} s")
+        scene.load.untouched()
+        assert p99 < RECOVERY + 1
+
+
+async def test_an_agent_that_is_killed(tmp_path: Path) -> None:
+    async with scene_of(tmp_path) as scene:
+        scene.agent.process.kill()
+        scene.agent.process.start()
+        await eventually(lambda: len(scene.load.codes) == SOCKETS, "all are told", 15)
+        assert set(scene.load.codes) == {1012}
+        assert (await scene.stack.api.get(APP, "/bytes/5", ("X-Forwarded-Proto", "https"))).status == 200
+
+
+async def test_a_server_that_is_killed(tmp_path: Path) -> None:
+    async with scene_of(tmp_path) as scene:
+        scene.stack.server.kill()
+        scene.stack.server.start()
+        await scene.stack.wait_server()
+        await scene.stack.wait_published(APP)
+        await eventually(lambda: len(scene.load.codes) == SOCKETS, "all have ended", 5)
+        assert (await scene.stack.api.get(APP, "/bytes/5", ("X-Forwarded-Proto", "https"))).status == 200
