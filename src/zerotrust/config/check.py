@@ -3,11 +3,15 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-from zerotrust.config.effects import items
+from pydantic import ValidationError
+
+from zerotrust.config.effects import items, kind_of, without_nothing
 from zerotrust.config.problems import KeyPath, Severity, printable
 from zerotrust.config.yaml_text import Document
 from zerotrust.model import service as model
 from zerotrust.model.base import normalise_host
+from zerotrust.model.service import Route, RouteMatch
+from zerotrust.route.match import Match
 
 _TRUE: Final = ("true", "t", "yes", "y", "on", "1", "1.0")
 
@@ -25,6 +29,7 @@ def crossings(document: Document) -> Iterator[tuple[KeyPath, Severity, str]]:
         path: KeyPath = ("services", index)
         yield from _incomplete(service, path)
         yield from _redirect_to_nowhere(service, path)
+        yield from _never_reached(document, items(service.get("routes")), (*path, "routes"))
         named = list(_hosts(service, path))
         yield from _same_id(document, ids, _identity(service, path, named))
         for name, where in named:
@@ -47,6 +52,33 @@ def _redirect_to_nowhere(service: dict[str, Any], path: KeyPath) -> Iterator[tup
     if service.get("listen_on") == "http" and str(service.get("http_redirect")).lower() in _TRUE:
         message = "true with listen_on: http leaves nothing to redirect to; set it to false, or listen_on to both"
         yield (*path, "http_redirect"), "error", message
+
+
+def _never_reached(document: Document, routes: list[Any], path: KeyPath) -> Iterator[tuple[KeyPath, Severity, str]]:
+    """Routes behind one that leaves them no request: whom they keep out comes in by that one."""
+    before: list[tuple[RouteMatch, int]] = []
+    for index, route in enumerate(routes):
+        try:
+            match = RouteMatch.model_validate(without_nothing(route).get("match", {}))
+        except (AttributeError, ValidationError):
+            continue  # the model says what is wrong with it
+        if match.model_extra or not Route.model_fields.keys() >= route.keys():
+            continue  # it may be for other requests when its unknown keys are corrected
+        first = next((other for known, other in before if Match(known).everything or known == match), None)
+        before.append((match, index))
+        if first is not None:
+            line = document.place((*path, first)).value[0]
+            severity: Severity = "error" if _acts(route) else "warning"
+            yield (
+                (*path, index),
+                severity,
+                f"is never reached: the route on line {line} takes its requests; put this one before it",
+            )
+
+
+def _acts(route: dict[str, Any]) -> bool:
+    """It does more with its requests than to send them to the backend."""
+    return any(kind_of(handler) != "reverse_proxy" for handler in items(route.get("handle")))
 
 
 def _same_id(

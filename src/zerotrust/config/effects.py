@@ -113,13 +113,8 @@ def _routes(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
 def _handlers(handlers: list[Any], path: KeyPath) -> Iterator[Effect]:
     # What is no kind of handler, the models say.
     for index, handler in enumerate(handlers):
-        if _type(handler) in _UNNEEDED:
+        if kind_of(handler) in _UNNEEDED:
             yield (*path, index), "warning", NO_EFFECT
-
-
-def _type(handler: Any) -> str:
-    kind = handler.get("type") if isinstance(handler, dict) else None
-    return kind.strip().lower().replace("-", "_") if isinstance(kind, str) else ""
 
 
 def section(data: dict[str, Any], key: str) -> dict[str, Any]:
@@ -128,6 +123,19 @@ def section(data: dict[str, Any], key: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def kind_of(handler: Any) -> str:
+    """The kind of a handler, as the models read it; empty where it has none."""
+    kind = handler.get("type") if isinstance(handler, dict) else None
+    return kind.strip().lower().replace("-", "_") if isinstance(kind, str) else ""
+
+
 def items(value: Any) -> list[Any]:
     """The list that `value` is; an empty one where it is none."""
     return value if isinstance(value, list) else []
+
+
+def without_nothing(value: Any) -> Any:
+    """`value` without keys that have no value: `logging:` alone on its line means the defaults."""
+    if isinstance(value, dict):
+        return {key: without_nothing(item) for key, item in value.items() if item is not None}
+    return [without_nothing(item) for item in value] if isinstance(value, list) else value

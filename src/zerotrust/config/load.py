@@ -177,7 +177,7 @@ def _examine(source: Source, kind: Kind, model: type[Config]) -> tuple[Config, l
         source.say(path, severity, message, idle=severity == "warning" and DOES_NOTHING in message)
     if kind == "agent":
         _server_of_the_environment(source)
-    usable = _without_nothing(data)
+    usable = effects.without_nothing(data)
     _level_of_the_environment(usable)
     if kind == "server" and isinstance(state := usable.setdefault("state", {}), dict):
         state.setdefault("dir", State().dir)
@@ -192,13 +192,6 @@ def _beyond_models(source: Source, kind: Kind) -> Iterator[Finding]:
     else:
         yield from effects.agent_effects(source.data)
         yield from checks.crossings(source.document)
-
-
-def _without_nothing(value: Any) -> Any:
-    """`value` without keys that have no value: `logging:` alone on its line means the defaults."""
-    if isinstance(value, dict):
-        return {key: _without_nothing(item) for key, item in value.items() if item is not None}
-    return [_without_nothing(item) for item in value] if isinstance(value, list) else value
 
 
 def _server_of_the_environment(source: Source) -> None:

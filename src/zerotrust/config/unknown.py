@@ -10,6 +10,7 @@ from typing import Any, Final, get_args
 from pydantic import BaseModel
 
 from zerotrust.config.problems import KeyPath, Severity, suggestion
+from zerotrust.model.service import Route, RouteMatch
 from zerotrust.model.strict import Strict
 
 PROTECTIONS: Final = frozenset(
@@ -33,6 +34,9 @@ PROTECTIONS: Final = frozenset(
     ]
 )
 """Names, of keys and of route handlers, that ask for protection which this release does not give."""
+
+_GUARDS: Final = ("global_middleware", "handle", "match", "routes", "security")
+"""Keys that hold protections: whoever misspells one means it."""
 
 
 def is_protection(name: str) -> bool:
@@ -68,6 +72,10 @@ def _judge(model: type[BaseModel], key: str, path: KeyPath) -> tuple[Severity, s
         return "error", not_enforced(key)
     if path[-1:] == ("security",):
         return "error", f"unknown key{near or ', remove it'}: what is asked for below security is never skipped"
+    if model in (Route, RouteMatch):
+        return "error", f"unknown key{near or ', remove it'}: what a route says is never skipped"
+    if any(f'"{guard}"' in near for guard in _GUARDS):
+        return "error", f"unknown key{near}: what keeps somebody out is never skipped"
     return "warning", f"unknown key{near or ', it is ignored'}"
 
 

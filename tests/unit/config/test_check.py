@@ -62,3 +62,33 @@ def test_a_redirect_needs_somewhere_to_go(tmp_path: Path, redirect: str, listen_
     )
     said = [(problem.key, problem.severity) for problem in check(path)]
     assert said == ([("services[0].http_redirect", "error")] if listen_on == "http" else [])
+
+
+REACHED_BEFORE = [
+    "{}",
+    "{match: {path: }}",
+    "{match: {path: '*', headers: {X-Debug: }}}",
+    "{match: {method: []}, handle: [{type: headers, config: {}}]}",
+]
+
+
+@pytest.mark.parametrize("first", REACHED_BEFORE)
+@pytest.mark.parametrize(
+    ("behind", "severity"),
+    [
+        ("{match: {path: /a}, handle: [{type: ip_deny}]}", "error"),
+        ("{match: {path: /a}, handle: [{type: Reverse-Proxy}]}", "warning"),
+        ("{match: {path: /a}}", "warning"),
+    ],
+)
+def test_a_route_behind_one_that_takes_everything_is_never_reached(first: str, behind: str, severity: str) -> None:
+    text = f'services: [{{hostname: a.b, backend: "x:1", routes: [{{match: {{path: /x}}}}, {first}, {behind}]}}]'
+    message = "is never reached: the route on line 1 takes its requests; put this one before it"
+    assert list(crossings(parse(text))) == [(("services", 0, "routes", 2), severity, message)]
+
+
+def test_routes_that_are_reached_or_wrong_in_another_way() -> None:
+    routes = (
+        "5, {match: 5}, {match: {path: x}}, {match: {pth: /}}, {mtch: 1}, {match: {path: /a}}, {match: {method: GET}}"
+    )
+    assert said(f'services: [{{hostname: a.b, backend: "x:1", routes: [{routes}, {{}}]}}]') == []

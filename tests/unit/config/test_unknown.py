@@ -39,6 +39,25 @@ def test_a_wish_for_protection_is_refused_wherever_it_stands(key: str) -> None:
     assert [severity for _, severity, _ in unknown_keys(ServerConfig, {"api": {key: 1}})] == ["error"]
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"global_middlewares": []},
+        {"services": [{"route": []}]},
+        {"services": [{"securty": {}}]},
+        {"services": [{"routes": [{"handlers": []}]}]},
+        {"services": [{"routes": [{"priority": 1}]}]},
+        {"services": [{"routes": [{"match": {"paths": "/public/*"}}]}]},
+        {"services": [{"routes": [{"match": {"host": "a.test"}}]}]},
+    ],
+)
+def test_what_decides_who_gets_in_is_never_skipped(data: Any) -> None:
+    """A route whose condition is misspelt would take every request, and a protection behind it none."""
+    ((_, severity, message),) = found(data)
+    assert severity == "error"
+    assert message.endswith("is never skipped")
+
+
 def test_handlers_object_themselves() -> None:
     assert found({"services": [{"routes": [{"handle": [{"type": "headers", "config": {"jwt": 1}}]}]}]}) == []
     security = {"cors": {"orgins": []}, "auth": {"type": "jwt", "config": {"secret": "x"}}}
