@@ -26,6 +26,9 @@ _log = structlog.get_logger("exchange")
 IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 """Methods that may be sent again where the first time came to nothing (RFC 9110 s9.2.2)."""
 
+_EXPECT: Final = b"\r\nExpect: 100-continue\r\n"
+"""It is the backend's turn before the body (RFC 9110 s10.1.1)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Context:
@@ -40,6 +43,9 @@ class Exchange:
     """Carries a request to the backend and its answer back.
 
     Lives from OPEN until both directions of the stream have ended, or either side breaks off; `tunnelled` after a 101.
+
+    The backend's time to answer (`_deadline`) runs while it is the backend's turn: it has the whole request, or takes
+    no more of it. A client that stalls in its upload says nothing about the backend.
     """
 
     __slots__ = (
@@ -114,7 +120,9 @@ class Exchange:
             self._fail(UpstreamTimeout(f"no answer from the backend within {limits.response:g} s"))
         elif now - self._began_at >= (limits.tunnel_total if self.tunnelled else limits.total):
             self._fail(UpstreamTimeout("it took longer than the service allows in total"))
-        elif self._backend is not None and now >= self._backend.ends_at:
+        elif self._backend is None:
+            pass  # it waits in the queue, which has a limit of its own
+        elif now >= self._backend.ends_at:
             self._fail(gone())
         elif self._moved:
             self._moved = False
@@ -131,6 +139,7 @@ class Exchange:
         if backend is None:
             self._fail(self._service.upstreams.busy("the upstream that became free is taken again"))
         else:
+            self._moved_at = now
             self._connect(backend, now)
 
     def refused(self, error: ForwardError) -> None:
@@ -170,6 +179,8 @@ class Exchange:
     # ---- from the backend (net.http_client.ResponseSink)
 
     def response_interim(self, head: ResponseHead) -> None:
+        if head.status == 100 and self._writer is not None and not self._writer.complete:
+            self._deadline = math.inf
         self._context.session.send_head(self._stream, pack_head(KIND_NONE, 0, 0, response_block(head)), interim=True)
 
     def response(self, head: ResponseHead, framing: tuple[Kind, int]) -> None:
@@ -227,10 +238,10 @@ class Exchange:
             self._context.session.reset(self._stream, Code.NO_ERROR, str(error))
             self._retire()
             self._end_placement()
-        elif self._answered or closed_idle:
-            # What became of an idle connection says nothing about the upstream.
+        elif self.tunnelled or closed_idle:
+            # How an upgraded connection ends is its protocol's affair; what became of an idle one says nothing at all.
             self._fail(error)
-        elif not (untouched and self._repeatable):
+        elif self._answered or not (untouched and self._repeatable):
             if self._placement is not None:
                 self._placement.failed(Failure.RESET, self._context.loop.time())
             self._fail(error)
@@ -297,7 +308,9 @@ class Exchange:
             + request_framing_lines(kind, request.length, upgrade=upgrade, te=bool(request.flags & FLAG_TRAILERS))
         )
         if not upgrade:
-            self._writer = writer_for(kind, request.length)
+            writer = self._writer = writer_for(kind, request.length)
+            if not writer.complete and _EXPECT not in request.block:
+                self._deadline = math.inf
             self._send_held(connection)
 
     def _send_held(self, connection: BackendConnection) -> None:
@@ -320,13 +333,16 @@ class Exchange:
         if payload and not self._left:
             if connection.congested:
                 self._owed += len(payload)
+                if self._deadline == math.inf:
+                    self._deadline = self._context.loop.time() + self._service.limits.response
             else:
                 self._consumed(len(payload))
 
     def _consumed(self, count: int) -> None:
-        """The backend takes the request: its time to answer begins again."""
+        """The backend has taken what there was: its time to answer runs from now, or not until the client sends on."""
         now = self._context.loop.time()
-        self._deadline = now + self._service.limits.response
+        whole = self._writer is None or self._writer.complete
+        self._deadline = now + self._service.limits.response if whole else math.inf
         self._context.session.consumed(self._stream, count, now)
 
     def _write(self, connection: BackendConnection, payload: bytes, *, end: bool, trailers: bytes = b"") -> None:
@@ -339,6 +355,7 @@ class Exchange:
             if end:
                 for piece in writer.end(trailers):
                     connection.send(piece)
+                self._deadline = self._context.loop.time() + self._service.limits.response
         except LocalProtocolError as error:
             self._context.session.reset(self._stream, Code.PROTOCOL_ERROR, str(error))
             self._leave()

@@ -115,7 +115,7 @@ class Upstreams:
         if not len(self._queue) and (backend := placement.take(now)) is not None:
             return backend
         if not self._group.up(now):
-            raise UpstreamsDown("no upstream of the service is well", retry_after=self._group.retry_after(now))
+            raise self._down(now)
         if not self._queue.enter(waiter, now):
             raise self.busy("all connections are taken and the queue is full")
         return None
@@ -123,6 +123,15 @@ class Upstreams:
     def busy(self, reason: str) -> UpstreamsBusy:
         """The error of a request that finds no place or waits in vain."""
         return UpstreamsBusy(reason, retry_after=self._queue.retry_after)
+
+    def _down(self, now: float) -> UpstreamsDown:
+        return UpstreamsDown("no upstream of the service is well", retry_after=self._group.retry_after(now))
+
+    def refuse_if_down(self, now: float) -> None:
+        """Where no upstream is in use any more, there is nothing to wait for."""
+        if len(self._queue) and not self._group.up(now):
+            for waiter in self._queue.expired(math.inf):
+                waiter.refused(self._down(now))
 
     def leave(self, waiter: Waiter) -> None:
         """The request waits no more."""
@@ -146,6 +155,7 @@ class Upstreams:
         change = self._group.probed(backend.member, not failure, now)
         if change is not None:
             self.note(backend.member, change, failure)
+            self.refuse_if_down(now)
             self.release(now)
 
     def sweep(self, now: float) -> None:
@@ -158,6 +168,7 @@ class Upstreams:
             if all(now >= backend.ends_at for backend in self.all):
                 for waiter in self._queue.expired(math.inf):
                     waiter.refused(gone())
+            self.refuse_if_down(now)
             for waiter in self._queue.expired(now):
                 waiter.refused(self.busy("all connections are taken, and none became free in time"))
             self.release(now)
@@ -190,7 +201,7 @@ class Upstreams:
 class Placement:
     """Where one request goes, from the first upstream that it is sent to until its end."""
 
-    __slots__ = ("_client", "_group", "_preferred", "_renew", "_secure", "_tried", "_upstreams", "backend")
+    __slots__ = ("_client", "_group", "_preferred", "_renew", "_secure", "_tried", "_upstreams", "_well", "backend")
 
     def __init__(self, upstreams: Upstreams, block: bytes) -> None:
         self._upstreams = upstreams
@@ -205,6 +216,7 @@ class Placement:
                 self._preferred, self._renew = bond
             self._secure = is_secure(block)
         self._tried: list[Member] = []
+        self._well = False
         self.backend: Backend | None = None
 
     def take(self, now: float) -> Backend | None:
@@ -226,14 +238,20 @@ class Placement:
         return moved
 
     def answered(self, status: int, now: float) -> bytes:
-        """The upstream answers; the lines that the head of its answer gets from us."""
+        """The upstream answers; the lines that the head of its answer gets from us.
+
+        It has succeeded when the answer has ended, for it may still break off; an upgraded connection, which may last
+        for days, with its head.
+        """
         backend = self.backend
         if backend is None:
             return b""
         if status >= 500:
             self.failed(Failure.SERVER_ERROR, now)
-        else:
+        elif status == 101:
             self._group.succeeded(backend.member)
+        else:
+            self._well = True
         affinity = self._upstreams._affinity
         if affinity is None or (backend.address == self._preferred and not self._renew):
             return b""
@@ -241,10 +259,12 @@ class Placement:
 
     def failed(self, failure: Failure, now: float) -> None:
         """The upstream failed the request."""
+        self._well = False
         if self.backend is not None:
             change = self._group.failed(self.backend.member, failure, now)
             if change is not None:
                 self._upstreams.note(self.backend.member, change)
+                self._upstreams.refuse_if_down(now)
 
     def end(self, waiter: Waiter, now: float) -> None:
         """The request has ended: the next one may begin."""
@@ -252,6 +272,8 @@ class Placement:
         if backend is None:
             self._upstreams.leave(waiter)
         else:
+            if self._well:
+                self._group.succeeded(backend.member)
             self._group.give_back(backend.member)
             self._upstreams.release(now)
 

@@ -100,7 +100,7 @@ class Tunnel:
 class Bench:
     """A service with its upstreams, and the requests of its clients."""
 
-    def __init__(self, upstreams: int = 1, *, limits: Limits | None = None, **keys: Any) -> None:
+    def __init__(self, upstreams: int = 1, /, *, limits: Limits | None = None, **keys: Any) -> None:
         config = {"hostname": "a", "upstreams": [{"address": f"10.0.0.{n}:80"} for n in range(upstreams)], **keys}
         self.service = Service.model_validate(config)
         self.loop = Loop()
@@ -453,3 +453,141 @@ async def test_what_waits_for_a_service_that_is_gone_ends_with_it() -> None:
     assert waiting.code is None
     bench.upstreams.sweep(bench.loop.now + 30)
     assert (running.code, waiting.code) == (None, Code.UNKNOWN_SERVICE)
+
+
+async def test_a_client_that_stalls_in_its_upload_is_not_the_backends_fault() -> None:
+    bench = Bench(2, limits=Limits(response=5), load_balancing={"policy": "first"})
+    for _ in range(6):
+        asked = bench.ask(b"POST", KIND_CHUNKED)
+        asked.exchange.data(b"some of it", end=False)
+        bench.loop.now += 100
+        asked.exchange.expire(bench.loop.now)
+        assert asked.code is None
+    assert bench.ask().at == 0, "it is not left out"
+    asked.exchange.data(b"the rest", end=True)
+    bench.loop.now += 4
+    asked.exchange.expire(bench.loop.now)
+    assert asked.code is None
+    bench.loop.now += 1
+    asked.exchange.expire(bench.loop.now)
+    assert asked.code is Code.UPSTREAM_TIMEOUT
+
+
+async def test_trailers_and_an_empty_end_complete_a_request() -> None:
+    bench = Bench(limits=Limits(response=5))
+    for end in ("data", "trailers"):
+        asked = bench.ask(b"POST", KIND_CHUNKED)
+        bench.loop.now += 100
+        if end == "data":
+            asked.exchange.data(b"", end=True)
+        else:
+            asked.exchange.trailers(b"X-Sum: 1\r\n")
+        asked.exchange.expire(bench.loop.now + 4)
+        assert asked.code is None
+        asked.exchange.expire(bench.loop.now + 5)
+        assert asked.code is Code.UPSTREAM_TIMEOUT
+
+
+async def test_a_backend_that_takes_no_more_of_a_request_has_its_time() -> None:
+    bench = Bench(limits=Limits(response=5))
+    asked = bench.ask(b"POST", KIND_CHUNKED)
+    asked.connection.pause_writing()
+    for _ in range(5):
+        asked.exchange.expire(bench.loop.now)
+        assert asked.code is None
+        asked.exchange.data(b"more", end=False)
+        bench.loop.now += 1
+    asked.exchange.expire(bench.loop.now)
+    assert asked.code is Code.UPSTREAM_TIMEOUT
+    asked = bench.ask(b"POST", KIND_CHUNKED)
+    asked.connection.pause_writing()
+    asked.exchange.data(b"more", end=False)
+    asked.connection.resume_writing()
+    asked.exchange.expire(bench.loop.now + 100)
+    assert asked.code is None, "it has taken what there was"
+
+
+async def test_who_is_asked_for_100_continue_has_the_turn() -> None:
+    bench = Bench(limits=Limits(response=5))
+    asked = bench.ask(b"PUT", KIND_CHUNKED, fields=b"Expect: 100-continue\r\n")
+    asked.exchange.expire(bench.loop.now + 5)
+    assert asked.code is Code.UPSTREAM_TIMEOUT
+    asked = bench.ask(b"PUT", KIND_CHUNKED, fields=b"Expect: 100-continue\r\n")
+    asked.answer(b"HTTP/1.1 100 Continue\r\n\r\n")
+    asked.exchange.expire(bench.loop.now + 100)
+    assert asked.code is None
+
+
+async def test_answers_that_break_off_are_counted() -> None:
+    bench = Bench(2, load_balancing={"policy": "first"})
+    for _ in range(3):
+        asked = bench.ask(b"POST")
+        assert asked.at == 0
+        asked.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nh")
+        asked.break_off()
+        assert asked.code is Code.UPSTREAM_FAILED
+    assert bench.ask().at == 1
+
+
+async def test_an_answer_that_ends_breaks_the_run_and_so_does_one_that_its_client_leaves() -> None:
+    begun = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nh"
+    for well in ("ended", "left", "upgraded"):
+        bench = Bench(2, load_balancing={"policy": "first"})
+        for number in range(5):
+            asked = bench.ask(b"POST")
+            asked.answer(begun)
+            asked.break_off()
+            if number % 2:
+                good = bench.ask(flags=FLAG_UPGRADE if well == "upgraded" else 0)
+                good.answer({"ended": OK, "left": begun, "upgraded": SWITCH}[well])
+                if well == "left":
+                    good.exchange.reset(Code.CANCELLED, "gone")
+        assert bench.ask().at == 0
+
+
+async def test_how_an_upgraded_connection_ends_is_not_counted() -> None:
+    bench = Bench(2, load_balancing={"policy": "first"})
+    for _ in range(6):
+        asked = bench.ask(flags=FLAG_UPGRADE)
+        asked.answer(SWITCH)
+        asked.break_off()
+    assert bench.ask().at == 0
+
+
+async def test_idle_time_does_not_run_in_the_queue() -> None:
+    bench = Bench(1, limits=Limits(idle=3), load_balancing={"max_connections": 1, "queue_timeout": "1m"})
+    first, second = bench.ask(), bench.ask()
+    bench.loop.now += 10
+    second.exchange.expire(bench.loop.now)
+    assert second.code is None
+    first.answer()
+    assert second.at == 0
+    bench.loop.now += 2
+    second.exchange.expire(bench.loop.now)
+    assert second.code is None
+    bench.loop.now += 1
+    second.exchange.expire(bench.loop.now)
+    assert second.code is Code.UPSTREAM_TIMEOUT
+
+
+REQUIRED = {"health_check_required": True, "max_connections": 2, "queue_timeout": "1h"}
+
+
+async def test_what_waits_is_refused_when_the_last_upstream_is_ejected() -> None:
+    bench = Bench(1, load_balancing={**REQUIRED, "outlier_detection": {"consecutive_failures": 2}})
+    first, second, third, fourth = (bench.ask(b"POST") for _ in range(4))
+    first.break_off()
+    assert (first.code, third.code) == (Code.UPSTREAM_FAILED, None)
+    second.break_off()
+    assert fourth.code is Code.UPSTREAMS_DOWN
+    assert fourth.tunnel.resets[0][1].startswith("10 ")
+
+
+async def test_what_waits_is_refused_when_the_last_probe_fails() -> None:
+    check = {"unhealthy_threshold": 1}
+    bench = Bench(1, upstreams=[{"address": "10.0.0.0:80", "health_check": check}], load_balancing=REQUIRED)
+    asked = [bench.ask() for _ in range(4)]
+    (backend,) = bench.upstreams.due(bench.loop.now + 3)
+    bench.upstreams.probed(backend, "no answer", bench.loop.now)
+    assert [one.code for one in asked] == [None, None, Code.UPSTREAMS_DOWN, Code.UPSTREAMS_DOWN]
+    assert bench.active() == [2]
