@@ -287,20 +287,24 @@ async def test_websocket_that_is_silent_for_too_long(site: Site) -> None:
             assert await socket.recv() == "still here"
             await asyncio.sleep(0.4)
         began = time.monotonic()
-        with pytest.raises(ConnectionClosed):
+        with pytest.raises(ConnectionClosed) as closed:
             await asyncio.wait_for(socket.recv(), 10)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1001
         assert 0.5 < time.monotonic() - began < 4
 
 
 async def test_websocket_that_lasts_for_too_long(site: Site) -> None:
     began = time.monotonic()
     async with site.stack.api.websocket("brief.localhost") as socket:
-        with pytest.raises(ConnectionClosed):
+        with pytest.raises(ConnectionClosed) as closed:
             async with asyncio.timeout(10):
                 while True:
                     await socket.send("talk")
                     await socket.recv()
                     await asyncio.sleep(0.05)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1001
     assert 1.9 < time.monotonic() - began < 5
 
 

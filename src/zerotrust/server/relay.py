@@ -278,6 +278,7 @@ _CLOSE_CODES: Final = {
     Code.SUPERSEDED: SERVICE_RESTART,
     Code.SILENCE: SERVICE_RESTART,
     Code.UNKNOWN_SERVICE: GOING_AWAY,
+    Code.UPSTREAM_TIMEOUT: GOING_AWAY,
     Code.NOT_ALLOWED: POLICY_VIOLATION,
 }
 """What a WebSocket's client is told where it is us who end it: whether to come back at once, or not."""

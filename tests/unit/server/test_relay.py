@@ -100,7 +100,13 @@ async def websocket(sent: bytes, *, protocol: str = "websocket") -> Front:
 
 
 @pytest.mark.parametrize(
-    ("code", "told"), [(Code.GOING_AWAY, 1012), (Code.NOT_ALLOWED, 1008), (Code.UNKNOWN_SERVICE, 1001)]
+    ("code", "told"),
+    [
+        (Code.GOING_AWAY, 1012),
+        (Code.NOT_ALLOWED, 1008),
+        (Code.UNKNOWN_SERVICE, 1001),
+        (Code.UPSTREAM_TIMEOUT, 1001),
+    ],
 )
 async def test_a_websocket_is_told_why_we_end_it(code: Code, told: int) -> None:
     front = await websocket(b"\x81\x02hi")
