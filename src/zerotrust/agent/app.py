@@ -16,6 +16,7 @@ from typing import Final
 import structlog
 
 from zerotrust import __version__
+from zerotrust.agent.affinity import cookie_secret
 from zerotrust.agent.control import Control, control_path
 from zerotrust.agent.dispatch import Dispatch
 from zerotrust.agent.redial import CONNECT_TIMEOUT, Redial
@@ -34,7 +35,6 @@ from zerotrust.model.status import AgentStatus, SessionStatus
 from zerotrust.net.channel import describe
 from zerotrust.net.flush import Flusher
 from zerotrust.net.tasks import Tasks
-from zerotrust.pki.secrets import derive
 from zerotrust.telemetry import logs
 from zerotrust.tunnel.codes import RENEWAL, Code
 from zerotrust.tunnel.messages import Renewed
@@ -344,9 +344,7 @@ class Agent:
             _log.info("certificate renewed", until=outcome.until)
 
     def _plan(self, config: AgentConfig, changes: Changes) -> Plan:
-        needed = any(service.load_balancing.session_affinity for service in config.services)
-        secret = derive(Path(config.server.key), "session affinity") if needed else b""
-        return self._services.plan(config, secret=secret, renewed=changes.files)
+        return self._services.plan(config, secret=cookie_secret(config), renewed=changes.files)
 
     async def _sweep(self) -> None:
         while True:
