@@ -11,6 +11,7 @@ from zerotrust.config.yaml_text import Document
 from zerotrust.model import service as model
 from zerotrust.model.base import normalise_host
 from zerotrust.model.service import Route, RouteMatch
+from zerotrust.model.upstream import Endpoint, Upstream, endpoint_of
 from zerotrust.route.match import Match
 
 _TRUE: Final = ("true", "t", "yes", "y", "on", "1", "1.0")
@@ -29,6 +30,7 @@ def crossings(document: Document) -> Iterator[tuple[KeyPath, Severity, str]]:
         path: KeyPath = ("services", index)
         yield from _incomplete(service, path)
         yield from _redirect_to_nowhere(service, path)
+        yield from _upstreams(document, service, path)
         yield from _never_reached(document, items(service.get("routes")), (*path, "routes"))
         named = list(_hosts(service, path))
         yield from _same_id(document, ids, _identity(service, path, named))
@@ -52,6 +54,30 @@ def _redirect_to_nowhere(service: dict[str, Any], path: KeyPath) -> Iterator[tup
     if service.get("listen_on") == "http" and str(service.get("http_redirect")).lower() in _TRUE:
         message = "true with listen_on: http leaves nothing to redirect to; set it to false, or listen_on to both"
         yield (*path, "http_redirect"), "error", message
+
+
+def _upstreams(document: Document, service: dict[str, Any], path: KeyPath) -> Iterator[tuple[KeyPath, Severity, str]]:
+    seen: dict[Endpoint, KeyPath] = {}
+    for index, upstream in enumerate(items(service.get("upstreams"))):
+        if not isinstance(upstream, dict):
+            continue
+        here = (*path, "upstreams", index)
+        if str(upstream.get("weight")) == "0":
+            yield (
+                (*here, "weight"),
+                "warning",
+                "0 is a reserve here, for when no other has room; the original took 0 for 100",
+            )
+        try:
+            address = Upstream.model_validate({"address": upstream.get("address")}).address
+            endpoint = endpoint_of(address, protocol=str(service.get("protocol", "http")))
+        except (KeyError, ValidationError):
+            continue  # the model says what is wrong with it
+        first = seen.setdefault(endpoint, here)
+        if first != here:
+            line = document.place((*first, "address")).value[0]
+            message = f"is the same backend as on line {line}; name each once, and give it a weight"
+            yield (*here, "address"), "error", message
 
 
 def _never_reached(document: Document, routes: list[Any], path: KeyPath) -> Iterator[tuple[KeyPath, Severity, str]]:

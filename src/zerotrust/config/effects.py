@@ -31,6 +31,9 @@ _TOWARDS_CLIENTS: Final = {
 }
 """Keys of `tls` that were about clients, and why they are refused."""
 _TOWARDS_BACKENDS: Final = ("ca_file", "server_name", "client_cert_file", "client_key_file", "min_version")
+_UNVERIFIED: Final = (
+    "whoever is on the way to the backends can read and change everything; name their authority in ca_file instead"
+)
 _NO_TLS: Final = "it is about TLS to the backends, and none has any: write https:// before an address, or remove it"
 
 
@@ -77,8 +80,8 @@ def _tls(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
                 yield here, "error", _TOWARDS_CLIENTS[key]
         elif key in _TOWARDS_BACKENDS and not _secured(service) and not _as_happens_anyway(key, value):
             yield here, "error", _NO_TLS
-        elif key == "insecure_skip_verify" and not _secured(service):
-            yield here, "warning", f"has no effect: {_NO_TLS}"
+        elif key == "insecure_skip_verify":
+            yield here, "warning", _UNVERIFIED if _secured(service) else f"has no effect: {_NO_TLS}"
 
 
 def _as_happens_anyway(key: str, value: Any) -> bool:

@@ -65,7 +65,7 @@ class GlobalHealthSettings(Model):
     check_interval: Duration = 30.0
     """Time from one check of an upstream to the next."""
 
-    timeout: Duration = 5.0
+    timeout: Duration = Field(default=5.0, gt=0)
     """How long an upstream has to answer a check."""
 
     unhealthy_threshold: int = Field(default=3, ge=1)

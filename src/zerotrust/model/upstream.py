@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Final, Literal, NamedTuple
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from zerotrust.model.base import Duration, Model, split_address
 from zerotrust.model.fields import FieldName, FieldValue
@@ -104,7 +104,7 @@ class HealthCheck(Model):
     interval: Duration = 30.0
     """Time from one check to the next, give or take a tenth."""
 
-    timeout: Duration = 5.0
+    timeout: Duration = Field(default=5.0, gt=0)
     """How long the upstream has for an answer."""
 
     headers: dict[FieldName, FieldValue] = {}
@@ -134,7 +134,8 @@ class Upstream(Model):
     """`host:port`, with a scheme where it differs from the service's `protocol`, or `unix:/path`."""
 
     weight: int = Field(default=100, ge=0, le=1_000_000)
-    """Its share of the requests, relative to the others; 0 is a reserve for when no other has room."""
+    """Its share of the requests, relative to the others; 0 is a reserve for when no other is well or has room (the
+    original took 0 for 100)."""
 
     max_connections: int | None = Field(default=None, ge=1)
     """So many requests at the same time; what comes beyond goes to others or waits."""
@@ -159,6 +160,14 @@ class OutlierDetection(Model):
     max_ejection_time: Duration = 300.0
     max_ejection_percent: int = Field(default=50, ge=0, le=100)
 
+    @model_validator(mode="after")
+    def _grows(self) -> "OutlierDetection":
+        if self.max_ejection_time < self.base_ejection_time:
+            raise ValueError(
+                f"max_ejection_time ({self.max_ejection_time:g} s) is shorter than base_ejection_time; make it longer"
+            )
+        return self
+
 
 class LoadBalancing(Model):
     """How requests are spread over the upstreams.
@@ -171,7 +180,7 @@ class LoadBalancing(Model):
     outlier_detection: OutlierDetection = OutlierDetection()
     slow_start: Duration = 0.0
     session_affinity: bool = False
-    affinity_duration: Duration = 3600.0
+    affinity_duration: Duration = Field(default=3600.0, gt=0)
     """How long the cookie of `session_affinity` holds; it is renewed when more than half of that is over."""
 
     max_connections: int | None = Field(default=None, ge=1)

@@ -92,3 +92,31 @@ def test_routes_that_are_reached_or_wrong_in_another_way() -> None:
         "5, {match: 5}, {match: {path: x}}, {match: {pth: /}}, {mtch: 1}, {match: {path: /a}}, {match: {method: GET}}"
     )
     assert said(f'services: [{{hostname: a.b, backend: "x:1", routes: [{routes}, {{}}]}}]') == []
+
+
+@pytest.mark.parametrize(("weight", "said_of"), [("0", 1), ('"0"', 1), ("1", 0), ("[0]", 0)])
+def test_a_weight_of_0_is_not_what_the_original_took_it_for(weight: str, said_of: int) -> None:
+    text = f'services: [{{hostname: a.b, upstreams: [{{address: "x:1", weight: {weight}}}, {{address: "y:1"}}, 5]}}]'
+    reserve = "0 is a reserve here, for when no other has room; the original took 0 for 100"
+    found = [(("services", 0, "upstreams", 0, "weight"), "warning", reserve)] * said_of
+    assert list(crossings(parse(text))) == found
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("x:80", "http://x", True),
+        ("x:80", "wss://x:80", False),
+        ("unix:/a", "unix:/a", True),
+        ("unix:/a", "unix:/b", False),
+        ("x", "x", False),
+    ],
+)
+def test_a_backend_is_named_once(one: str, other: str, same: bool) -> None:
+    text = f'services: [{{hostname: a.b, upstreams: [{{address: "{one}"}}, {{address: "{other}"}}]}}]'
+    message = "is the same backend as on line 1; name each once, and give it a weight"
+    assert said(text) == ([f"services[0].upstreams[1].address: {message}"] if same else [])
+
+
+def test_a_protocol_that_there_is_not_is_left_to_the_models() -> None:
+    assert said('services: [{hostname: a.b, protocol: smtp, upstreams: [{address: "x:1"}, {address: "x:1"}]}]') == []

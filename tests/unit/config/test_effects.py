@@ -26,7 +26,6 @@ def said(**service: Any) -> list[tuple[str, str]]:
         {"timeout": "90s"},
         {"backend": "x", "protocol": "https", "tls": {"ca_file": "x", "min_version": "1.3", "server_name": "y"}},
         {"upstreams": [{"address": "x:1"}, {"address": "WSS://y:1"}], "tls": {"client_cert_file": "x", "ca_file": "y"}},
-        {"protocol": "http", "backend": "https://x", "tls": {"insecure_skip_verify": True}},
         {"tls": {"min_version": "1.2"}},
         {"tls": {"min_version": "TLSv1.2", "ca_file": "", "ciphers": []}},
         {"tls": {"min_version": "1.0"}},
@@ -49,6 +48,15 @@ def said(**service: Any) -> list[tuple[str, str]]:
 )
 def test_what_happens_anyway_needs_no_word(service: dict[str, Any]) -> None:
     assert said(**service) == []
+
+
+def test_backends_that_are_not_verified_are_warned_about() -> None:
+    data = {"services": [{"backend": "https://x", "tls": {"insecure_skip_verify": True}}]}
+    ((path, severity, message),) = agent_effects(data)
+    assert (path[2:], severity) == (("tls", "insecure_skip_verify"), "warning")
+    assert message == (
+        "whoever is on the way to the backends can read and change everything; name their authority in ca_file instead"
+    )
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_a_very_long_life_overflows_nothing() -> None:
     assert now < 2000 * 3000 * 86400
 
 
-@pytest.mark.parametrize("options", [{"base_ejection_time": 0}, {"max_ejection_time": 0}])
+@pytest.mark.parametrize("options", [{"base_ejection_time": 0}, {"base_ejection_time": 0, "max_ejection_time": 0}])
 def test_no_time_is_no_ejection(options: dict[str, Any]) -> None:
     outlier = make(**options)
     outlier.eject(5.0)
