@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from zerotrust.config import wording
+from zerotrust.config.effects import items
 from zerotrust.config.problems import KeyPath, suggestion
 from zerotrust.config.source import Source
 from zerotrust.model.base import parse_duration, split_address
@@ -41,6 +42,16 @@ SERVER_WITHOUT_EFFECT: Final[Mapping[str, str]] = {
 }
 """Keys of the original's last server without counterpart, and why."""
 
+WEBSOCKET_NAMES: Final[Mapping[str, str]] = {
+    "idle_timeout": "websocket_idle_timeout",
+    "max_duration": "websocket_max_duration",
+    "enabled": "websocket",
+}
+"""Keys of a service's `websocket`, where it is written as a section, and what they are called else.
+
+The one that takes the section's own place is moved last: from then on that is the place of `websocket`.
+"""
+
 SECTIONS: Final = frozenset({"listen", "tls", "agents", "router", "metrics"})
 """The sections that only the original's last server had."""
 
@@ -61,6 +72,28 @@ def rename_level(source: Source) -> None:
         source.idle[(LEVEL,)] = "logging.level is given as well and wins"
         return
     _move(source, (LEVEL,), ("logging", "level"), level)
+
+
+def flatten_websocket(source: Source) -> None:
+    """A service's `websocket: {enabled: true, idle_timeout: 30s}` becomes the keys that say so each for itself."""
+    for index, service in enumerate(items(source.data.get("services"))):
+        asked = service.get("websocket") if isinstance(service, dict) else None
+        if not isinstance(asked, dict):
+            continue
+        path: KeyPath = ("services", index)
+        here = source.as_written((*path, "websocket"))
+        for key in asked.keys() - WEBSOCKET_NAMES.keys():
+            near = suggestion(key, WEBSOCKET_NAMES) or ", it is ignored"
+            source.say((*here, key), "warning", f"unknown key{near}", at_key=True, idle=True)
+        del service["websocket"]
+        for key, name in WEBSOCKET_NAMES.items():
+            if asked.get(key) is None:
+                continue
+            if name in service:
+                message = f"is another name of {name}, which is given as well; remove one"
+                source.say((*here, key), "error", message, at_key=True)
+            else:
+                _move(source, (*here, key), (*path, name), asked[key])
 
 
 def narrow_api(source: Source) -> None:

@@ -171,6 +171,8 @@ def _examine(source: Source, kind: Kind, model: type[Config]) -> tuple[Config, l
     if kind == "server":
         legacy.translate_server(source)
         legacy.narrow_api(source)
+    else:
+        legacy.flatten_websocket(source)
     for path, severity, message in unknown.unknown_keys(model, data):
         source.say(path, severity, message, at_key=True, idle=severity == "warning")
     for path, severity, message in _beyond_models(source, kind):

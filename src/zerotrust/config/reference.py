@@ -64,8 +64,10 @@ _HANDLERS: Final = "[handlers](#handlers)"
 
 def agent_page() -> str:
     """The reference of the agent's file."""
+    names = {f"services[].websocket.{old}": f"services[].{new}" for old, new in legacy.WEBSOCKET_NAMES.items()}
+    names[legacy.LEVEL] = "logging.level"
     parts = [_INTRODUCTION.format(title="The agent's file"), *_sections(AgentConfig, "")]
-    parts += ["## Handlers", *_handlers(), "## Older keys", _older({legacy.LEVEL: "logging.level"})]
+    parts += ["## Handlers", *_handlers(), "## Older keys", _older(names)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 

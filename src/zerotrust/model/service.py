@@ -209,6 +209,9 @@ class Service(Model):
     """How backends are spoken to whose address names no scheme."""
 
     websocket: bool = True
+    """Whether upgrades of connections are forwarded; where not, they get a 403. As a section it is
+    `websocket: {enabled: true, idle_timeout: 30s, max_duration: 8h}`."""
+
     max_websockets: int | None = Field(default=None, ge=1, le=1_000_000)
     """So many upgraded connections are open at the same time; the next one gets a 503."""
 

@@ -323,11 +323,14 @@ services:
 """
 
 
-def reloaded(tmp_path: Path, change: tuple[str, str]) -> Loaded[AgentConfig]:
+def reloaded(tmp_path: Path, *changes: tuple[str, str]) -> Loaded[AgentConfig]:
     path = tmp_path / "agent.yaml"
     path.write_text(GOOD)
     last = load_agent(path).config
-    path.write_text(GOOD.replace(*change))
+    text = GOOD
+    for change in changes:
+        text = text.replace(*change)
+    path.write_text(text)
     return reload_agent(path, last)
 
 
@@ -339,6 +342,15 @@ def test_a_service_that_is_wrong_keeps_its_last_good_version(tmp_path: Path) -> 
     loaded = reloaded(tmp_path, ('two.example.com, backend: "x:2"', 'two.example.com, backend: "x", websocket: maybe'))
     assert backends(loaded.config) == {"one": "x:1", "three": "x:3", "two": "x:2"}
     assert [problem.key for problem in loaded.refused] == ["services[1].backend", "services[1].websocket"]
+
+
+def test_a_section_of_websocket_behind_a_wrong_service_is_read(tmp_path: Path) -> None:
+    section = 'backend: "x:3", websocket: {enabled: no, idle_timeout: 30s, max_duraton: 1h}'
+    loaded = reloaded(tmp_path, ('backend: "x:1"', 'backend: "x"'), ('backend: "x:3"', section))
+    three = next(service for service in loaded.config.services if service.service_id == "three")
+    assert (three.websocket, three.websocket_idle_timeout, three.websocket_max_duration) == (False, 30.0, 0.0)
+    assert [problem.key for problem in loaded.warnings] == ["services[2].websocket.max_duraton"]
+    assert all(problem.line == 6 for problem in loaded.warnings)
 
 
 def test_what_is_good_is_applied_beside_what_is_wrong(tmp_path: Path) -> None:

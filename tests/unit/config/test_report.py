@@ -46,6 +46,18 @@ def test_the_nearest_reason_counts(tmp_path: Path) -> None:
     }
 
 
+def test_a_section_of_websocket_goes_by_other_names(tmp_path: Path) -> None:
+    path = tmp_path / "agent.yaml"
+    websocket = "{enabled: true, max_duration: 8h, idle: 1s}"
+    path.write_text(f"agent_id: a\nservices: [{{hostname: a.test, backend: 'x:1', websocket: {websocket}}}]\n")
+    found = told(path)
+    assert {key: found[key] for key in found if "websocket" in key} == {
+        "services[0].websocket.enabled": ("renamed", "now services[0].websocket"),
+        "services[0].websocket.max_duration": ("renamed", "now services[0].websocket_max_duration"),
+        "services[0].websocket.idle": ("without effect", "unknown key, it is ignored"),
+    }
+
+
 def test_they_come_in_the_order_of_the_file() -> None:
     for path in [*(FOLDER / "valid").glob("*.yaml"), *(FOLDER / "invalid").glob("*.yaml")]:
         places = [(key.line, key.column) for key in keys(examine(path)[1])]
