@@ -15,6 +15,7 @@ from zerotrust.model.service import tls_version
 
 Effect = tuple[KeyPath, Severity, str]
 
+FOR_PEOPLE: Final = "it is for people who read the file"
 NO_EFFECT: Final = "read and checked, has no effect in this release"
 _UNNEEDED: Final = ("compress", "encode", "gzip", "logging")
 _NO_CLIENT_AUTH: Final = ("", "none", "no", "off", "false", "no_client_cert", "noclientcert")
@@ -45,6 +46,12 @@ def agent_effects(data: dict[str, Any]) -> Iterator[Effect]:
     yield from _handlers(items(data.get("global_middleware")), ("global_middleware",))
     if section(data, "health_checks").get("endpoints"):
         yield ("health_checks", "endpoints"), "warning", "has no effect: the agent listens at no port"
+
+
+def for_people(data: dict[str, Any]) -> Iterator[KeyPath]:
+    """Keys that nothing goes by: they tell people what they look at, so that is no reason for a warning."""
+    yield from (("agent", key) for key in ("name", "region", "tags"))
+    yield from (("services", index, "name") for index in range(len(items(data.get("services")))))
 
 
 def server_effects(data: dict[str, Any]) -> Iterator[Effect]:

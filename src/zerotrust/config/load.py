@@ -173,6 +173,7 @@ def _examine(source: Source, kind: Kind, model: type[Config]) -> tuple[Config, l
         legacy.narrow_api(source)
     else:
         legacy.flatten_websocket(source)
+        source.idle.update((source.as_written(path), effects.FOR_PEOPLE) for path in effects.for_people(data))
     for path, severity, message in unknown.unknown_keys(model, data):
         source.say(path, severity, message, at_key=True, idle=severity == "warning")
     for path, severity, message in _beyond_models(source, kind):

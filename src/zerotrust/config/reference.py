@@ -7,7 +7,7 @@ from its annotation, in words of YAML rather than of Python.
 import ast
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 
 from zerotrust.config import caddy_modules, legacy
 from zerotrust.model.agent import AgentConfig
-from zerotrust.model.handlers import Handler
+from zerotrust.model.handlers import Handler, ReverseProxy, Unneeded
 from zerotrust.model.server import ServerConfig
 
 FOLDER: Final = Path("docs/reference")
@@ -105,9 +105,9 @@ def _sections(model: type[BaseModel], path: str) -> Iterator[str]:
 
 def _handlers() -> Iterator[str]:
     yield "Each is written `{type: KIND, config: {…}}`."
+    yield _where_they_run()
     for kind in _models(Handler):
-        names = get_args(kind.model_fields["type"].annotation)
-        yield f"### {', '.join(f'`{name}`' for name in names)}"
+        yield f"### {_listed(_names(kind))}"
         yield _docstring(kind)
         for settings in _models(kind.model_fields["config"].annotation):
             yield _docstring(settings)
@@ -116,6 +116,25 @@ def _handlers() -> Iterator[str]:
                 for inner in _models(field.annotation):
                     yield f"`{name}`: {_docstring(inner)}"
                     yield _table(inner)
+
+
+def _where_they_run() -> str:
+    agents = _names(ReverseProxy)
+    idle = _names(Unneeded)
+    others = [name for kind in _models(Handler) for name in _names(kind) if name not in (*agents, *idle)]
+    return (
+        f"At the server, before the tunnel, run {_listed(others)}: who is refused costs the private network nothing. "
+        f"At the agent runs {_listed(agents)}, and with it what depends on the upstream (`load_balancing`, health "
+        f"checks, `host_header`, `origin`, limits of time). Nowhere run {_listed(idle)}: they are read, and do nothing."
+    )
+
+
+def _names(kind: type[BaseModel]) -> tuple[str, ...]:
+    return get_args(kind.model_fields["type"].annotation)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _table(model: type[BaseModel]) -> str:

@@ -17,13 +17,13 @@ class AgentIdentity(Model):
     """The name in the agent's certificate. Where it is another one, the agent does not start."""
 
     name: str = ""
-    """For people."""
+    """For people who read this file."""
 
     region: str = ""
-    """For people."""
+    """For people who read this file."""
 
     tags: list[str] = []
-    """For people."""
+    """For people who read this file."""
 
 
 def _reachable(value: str) -> str:

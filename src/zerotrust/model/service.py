@@ -164,8 +164,13 @@ class Monitoring(Model):
     """What is logged and counted about the service."""
 
     metrics_enabled: bool = True
+    """Without effect: there are no metrics in this release."""
+
     logging_format: str | None = None
+    """Without effect: the log has the form that `logging.format` says."""
+
     logging_fields: list[str] = []
+    """Without effect: entries have the fields that belong to them."""
 
 
 class TrafficShaping(Model):
@@ -201,10 +206,21 @@ class Service(Model):
     """
 
     id: str = Field(default="", max_length=128, pattern=r"^[\x21-\x7e]*$")
+    """Its name in logs and commands, at most 128 characters of ASCII without spaces; else its first host name. Each
+    service has its own."""
+
     name: str = ""
+    """For people who read this file."""
+
     hostname: HostName | None = None
+    """The host name by which clients find the service, no wildcard. Each one needs a grant at the server."""
+
     hosts: list[HostName] = []
+    """Further host names, or all of them."""
+
     backend: UpstreamAddress | None = None
+    """The simple form of `upstreams`: the address of the only one."""
+
     protocol: Protocol = "http"
     """How backends are spoken to whose address names no scheme."""
 
@@ -258,12 +274,25 @@ class Service(Model):
     """`upstream`: where Origin is the service's own, backends see their own address. A foreign one is never changed."""
 
     upstreams: list[Upstream] = []
+    """The backends; one at least, here or in `backend`."""
+
     load_balancing: LoadBalancing = LoadBalancing()
+    """How requests are spread over them."""
+
     routes: list[Route] = []
+    """What is done with which requests. Without any, all go on; with some, one that none of them takes gets a 404."""
+
     tls: ServiceTls | None = None
+    """TLS towards the backends."""
+
     security: ServiceSecurity | None = None
+    """Who may use the service."""
+
     monitoring: Monitoring | None = None
+    """What is logged and counted; without effect yet."""
+
     traffic_shaping: TrafficShaping | None = None
+    """How fast bytes may pass."""
 
     @field_validator("host_header")
     @classmethod

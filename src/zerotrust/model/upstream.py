@@ -155,10 +155,19 @@ class OutlierDetection(Model):
     """
 
     consecutive_failures: int = Field(default=3, ge=0)
+    """So many connections in a row that fail, or break before the end of an answer, and it is left out."""
+
     consecutive_5xx: int = Field(default=5, ge=0)
+    """So many of these or answers of 500 and above in a row, and it is left out."""
+
     base_ejection_time: Duration = 10.0
+    """How long it is left out the first time; each further time twice as long."""
+
     max_ejection_time: Duration = 300.0
+    """How long it is left out at most; not below `base_ejection_time`."""
+
     max_ejection_percent: int = Field(default=50, ge=0, le=100)
+    """The part of the upstreams that may be left out at the same time."""
 
     @model_validator(mode="after")
     def _grows(self) -> "OutlierDetection":
@@ -176,16 +185,34 @@ class LoadBalancing(Model):
     """
 
     policy: Policy = "round_robin"
+    """In turn; in turn by weight; the fewest requests for its weight; by the client's address; the less busy of two
+    that are drawn; the first one that is well."""
+
     health_check_required: bool = False
+    """Where no upstream is well: true answers 503 at once, false takes the least bad one."""
+
     outlier_detection: OutlierDetection = OutlierDetection()
+    """When an upstream is left out for a while because its requests fail."""
+
     slow_start: Duration = 0.0
+    """How long one that has come back takes to get its whole share, from a tenth on; 0 is at once."""
+
     session_affinity: bool = False
+    """Keep a browser with its upstream, by a signed cookie. Its secret is in a file beside the agent's `server.key`
+    that ends in `.affinity`."""
+
     affinity_duration: Duration = Field(default=3600.0, gt=0)
     """How long the cookie of `session_affinity` holds; it is renewed when more than half of that is over."""
 
     max_connections: int | None = Field(default=None, ge=1)
+    """So many requests at the same time in the whole service; what comes beyond waits."""
+
     queue: int = Field(default=100, ge=0, le=100_000)
+    """So many requests wait; the next one gets a 503 with `Retry-After`. 0: none waits."""
+
     queue_timeout: Duration = 10.0
+    """How long a request waits at most; then it gets the same."""
+
     timeout: Duration | None = None
     """What the service's `timeout` is where that is not given."""
 

@@ -8,6 +8,7 @@ from pydantic import Field
 from zerotrust.config.reference import PAGES, _table, write
 from zerotrust.model.agent import AgentConfig
 from zerotrust.model.base import Duration, HostName, Model
+from zerotrust.model.handlers import KINDS
 from zerotrust.model.server import ServerConfig
 
 FOLDER = Path(__file__).parents[3] / "docs" / "reference"
@@ -50,6 +51,17 @@ def test_each_key_of_a_root_is_there() -> None:
     for model, page in ((AgentConfig, PAGES["agent.md"]()), (ServerConfig, PAGES["server.md"]())):
         for name in model.model_fields:
             assert f"| `{name}` |" in page
+
+
+@pytest.mark.parametrize("name", sorted(PAGES))
+def test_each_key_has_a_meaning(name: str) -> None:
+    assert [row for row in PAGES[name]().splitlines() if row.startswith("| `") and row.endswith("|  |")] == []
+
+
+def test_each_handler_runs_somewhere() -> None:
+    _, _, handlers = PAGES["agent.md"]().partition("## Handlers")
+    (line,) = [line for line in handlers.splitlines() if line.startswith("At the server, before the tunnel, run")]
+    assert [kind for kind in KINDS if f"`{kind}`" not in line] == []
 
 
 def test_they_are_written(tmp_path: Path) -> None:

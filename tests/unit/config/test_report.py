@@ -74,9 +74,9 @@ AGENT = """
 log_level: DEBUG                                    # renamed: now logging.level
 agent:
   id: a                                             # applied
-  name: A                                           # applied
-  region: eu                                        # applied
-  tags: [x]                                         # applied
+  name: A                                           # without effect: it is for people
+  region: eu                                        # without effect: it is for people
+  tags: [x]                                         # without effect: it is for people
 server:
   address: tunnel.example.com:8443                  # applied
   ca_cert: ca.crt                                   # applied
@@ -107,7 +107,7 @@ health_checks:
       response: ok                                  # without effect
 services:
   - id: web                                         # applied
-    name: Web                                       # applied
+    name: Web                                       # without effect: it is for people
     hostname: web.example.com                       # applied
     hosts: [www.example.com]                        # applied
     protocol: https                                 # applied
