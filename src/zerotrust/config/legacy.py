@@ -55,6 +55,10 @@ The one that takes the section's own place is moved last: from then on that is t
 SECTIONS: Final = frozenset({"listen", "tls", "agents", "router", "metrics"})
 """The sections that only the original's last server had."""
 
+_HTTP_ALONE: Final = (
+    'http alone is not offered: write a port for https, such as ":443"; '
+    "a service that is found over http only says listen_on: http in the agent's file"
+)
 _LOOPBACK: Final = "127.0.0.1"
 
 
@@ -196,9 +200,12 @@ def _move(source: Source, old: KeyPath, new: KeyPath, value: Any) -> None:
 
 
 def _port(source: Source, old: tuple[str, ...], value: Any) -> Any:
-    """The port of ":443" or "192.0.2.1:443", where the address goes to `caddy.bind`; no port for ""."""
+    """The port of ":443" or "192.0.2.1:443", where the address goes to `caddy.bind`; no port for "", but for https."""
     if value == "" and old == ("listen", "http"):
         return 0
+    if value == "":
+        source.say(old, "error", _HTTP_ALONE)
+        return 1
     try:
         host, port = split_address(str(value))
     except ValueError as error:

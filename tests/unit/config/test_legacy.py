@@ -54,7 +54,7 @@ tls: {mode: acme, acme: {storage_dir: s, email: e, ca_url: u}}
     ("text", "message"),
     [
         ("listen: {https: 443}", 'error: listen.https: "443" has no valid port'),
-        ("listen: {https: ''}", 'error: listen.https: "" has no valid port'),
+        ("listen: {https: ''}", "error: listen.https: http alone is not offered: write a port for https"),
         ("listen: {http3: ':443'}", "warning: listen.http3: has no effect: Caddy offers HTTP/3"),
         ("listen: {http_redirect: false}", "warning: listen.http_redirect: has no effect: each service says it"),
         ("router: {request_timeout: 30s}", "warning: router.request_timeout: has no effect"),
