@@ -100,8 +100,8 @@ class Plan:
 class Services:
     """All services, by id.
 
-    What is replaced goes on until its requests end (which then let go of their `LiveService`). Where the new version no
-    longer has the upstream that a request is at, or there is none, it gets `drain_timeout` to end.
+    What is replaced goes on until its requests end (which then let go of their `LiveService`); its successor counts
+    them. Where that no longer has the upstream that a request is at, or there is none, it gets `drain_timeout` to end.
     """
 
     def __init__(self, *, flusher: Flusher, tasks: Tasks) -> None:
@@ -151,9 +151,11 @@ class Services:
             if removed is not None:
                 self._removed[service_id] = (removed, ends_at)
         for live in plan.changed:
-            self._replace(live.id)
+            removed, _ = self._removed.pop(live.id, (None, 0.0))
+            former = self._replace(live.id) or removed
+            if former is not None:
+                live.upstreams.inherit(former.upstreams, same_tls=live.service.tls == former.service.tls)
             self._live[live.id] = live
-            self._removed.pop(live.id, None)
         for former in self._replaced:
             after = self._live.get(former.id)
             staying = (

@@ -187,6 +187,16 @@ class Upstreams:
 
     # ---- the end
 
+    def inherit(self, former: "Upstreams", *, same_tls: bool) -> None:
+        """Take the place of the service's former upstreams: with what runs there, and what is known of their health.
+
+        Args:
+            same_tls: they are spoken to as before; else what is known of them may be out of date.
+        """
+        before = {backend.endpoint: backend.member for backend in former.all}
+        same = [(backend.member, before[backend.endpoint]) for backend in self.all if backend.endpoint in before]
+        self._group.inherit(former._group, same, health=same_tls)
+
     def drain(self, staying: AbstractSet[Endpoint], ends_at: float) -> None:
         """End what runs at upstreams that are not `staying` at `ends_at`, if not earlier; let the others be."""
         for backend in self.all:

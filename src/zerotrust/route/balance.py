@@ -27,10 +27,19 @@ from zerotrust.model.upstream import Policy
 _RECENT_DRAWS: Final = 4096
 
 
+class Load:
+    """How many requests run: a count that several may share."""
+
+    __slots__ = ("active",)
+
+    def __init__(self) -> None:
+        self.active = 0
+
+
 class Candidate:
     """An upstream as a balancer sees it.
 
-    The owner counts `active` up and down, once for each request that was placed here.
+    The owner counts `load.active` up and down, once for each request that was placed here.
 
     Args:
         key: names the upstream for `ip_hash`: with the same key it gets the same clients, after a restart too.
@@ -38,16 +47,21 @@ class Candidate:
         max_connections: it takes no more requests than these at a time; None is no bound.
     """
 
-    __slots__ = ("active", "credit", "factor", "key", "max_connections", "seed", "share", "weight")
+    __slots__ = ("credit", "factor", "key", "load", "max_connections", "seed", "share", "weight")
 
     def __init__(self, key: str, *, weight: int = 1, max_connections: int | None = None) -> None:
         self.key = key
         self.weight = weight
         self.max_connections = sys.maxsize if max_connections is None else max_connections
-        self.active = 0
+        self.load = Load()
         self.credit = 0.0
         self.seed = blake2b(key.encode(), digest_size=16).digest()
         self.scale(1.0)
+
+    @property
+    def active(self) -> int:
+        """How many requests it has now."""
+        return self.load.active
 
     def scale(self, factor: float) -> None:
         """Count with this part (above 0, at most 1) of the weight from now on: slow start."""
@@ -69,9 +83,9 @@ class Balancer:
             candidates: the upstreams that may be used now, in the order of the file.
             client: the client's address, as text.
         """
-        free = [c for c in candidates if c.weight and c.active < c.max_connections]
+        free = [c for c in candidates if c.weight and c.load.active < c.max_connections]
         if not free:
-            free = [c for c in candidates if c.active < c.max_connections]
+            free = [c for c in candidates if c.load.active < c.max_connections]
         if len(free) < 2:
             return free[0] if free else None
         return self._choose(free, client)
@@ -92,7 +106,7 @@ class _WeightedRoundRobin(Balancer):
 
 class _LeastConn(Balancer):
     def _choose(self, candidates: list[C], client: bytes) -> C:
-        loads = [c.active / c.share for c in candidates]
+        loads = [c.load.active / c.share for c in candidates]
         least = min(loads)
         tied = [c for c, load in zip(candidates, loads, strict=True) if load == least]
         return tied[0] if len(tied) == 1 else _next_in_turn(tied, [c.share for c in tied])
@@ -110,7 +124,7 @@ class _RandomTwo(Balancer):
     def _choose(self, candidates: list[C], client: bytes) -> C:
         one = self._draw(candidates)
         other = self._draw([c for c in candidates if c is not one])
-        return other if other.active / other.share < one.active / one.share else one
+        return other if other.load.active / other.share < one.load.active / one.share else one
 
     def _draw(self, candidates: list[C]) -> C:
         point = self._rng.random() * sum([c.share for c in candidates])

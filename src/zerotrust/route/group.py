@@ -11,11 +11,11 @@ health is required, no answer is better than a bad one, and connections that fai
 import math
 import random
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from zerotrust.model.upstream import LoadBalancing, Upstream
-from zerotrust.route.balance import Candidate, make_balancer
+from zerotrust.route.balance import Candidate, Load, make_balancer
 from zerotrust.route.health import Change, UpstreamHealth
 from zerotrust.route.outlier import Failure
 
@@ -58,13 +58,27 @@ class Group:
             )
             for upstream in upstreams
         )
-        self.active = 0
+        self._load = Load()
         self._balancer = make_balancer(options.policy, rng)
         self._required = options.health_check_required
         self._max_connections = options.max_connections or sys.maxsize
         percent = options.outlier_detection.max_ejection_percent
         self._max_out = min(math.ceil(len(self.members) * percent / 100), len(self.members) - 1)
         self._used: list[Member] = []
+        self._used_until = -math.inf
+
+    def inherit(self, former: "Group", members: Iterable[tuple[Member, Member]], *, health: bool) -> None:
+        """Take the place of another group, whose requests go on: they count here too, and end there.
+
+        Args:
+            members: of this group, each with the one that is the same backend in `former`.
+            health: what is known of these holds on, where it is found out in the same way.
+        """
+        self._load = former._load
+        for member, before in members:
+            member.load = before.load
+            if health and member.health.found_out_like(before.health):
+                member.health = before.health
         self._used_until = -math.inf
 
     # ---- requests
@@ -80,7 +94,7 @@ class Group:
                 clients where its weight is 0, and loses them where it is not used now or full.
             tried: members that have failed this request already.
         """
-        if self.active >= self._max_connections:
+        if self._load.active >= self._max_connections:
             return None
         used = self._in_use(now)
         if tried:
@@ -89,14 +103,14 @@ class Group:
         if chosen is None:
             chosen = self._balancer.pick(used, client)
         if chosen is not None:
-            chosen.active += 1
-            self.active += 1
+            chosen.load.active += 1
+            self._load.active += 1
         return chosen
 
     def give_back(self, member: Member) -> None:
         """A request that was placed has ended; the next one may be taken from the queue."""
-        member.active -= 1
-        self.active -= 1
+        member.load.active -= 1
+        self._load.active -= 1
 
     def succeeded(self, member: Member) -> None:
         """The upstream answered below 500."""
@@ -115,8 +129,8 @@ class Group:
 
     def has_room(self, now: float) -> bool:
         """A request can be placed now."""
-        return self.active < self._max_connections and any(
-            member.active < member.max_connections for member in self._in_use(now)
+        return self._load.active < self._max_connections and any(
+            member.load.active < member.max_connections for member in self._in_use(now)
         )
 
     def retry_after(self, now: float) -> int:
@@ -128,6 +142,8 @@ class Group:
 
     def sweep(self, now: float) -> list[tuple[Member, Change]]:
         """The changes that time has brought."""
+        # What is known of a member may have been told to the group that was here before.
+        self._used_until = -math.inf
         changes = [(member, member.health.settle(now)) for member in self.members]
         return [(member, change) for member, change in changes if change is not None]
 
@@ -167,7 +183,7 @@ class Group:
 
     def _preferred(self, used: Sequence[Member], address: str) -> Member | None:
         for member in used:
-            if member.key == address and member.active < member.max_connections:
+            if member.key == address and member.load.active < member.max_connections:
                 return member
         return None
 

@@ -45,7 +45,7 @@ class UpstreamHealth:
         rng: for the jitter of the probes.
     """
 
-    __slots__ = ("_outlier", "_probes", "_recovered_at", "_slow_start", "state")
+    __slots__ = ("_made_from", "_outlier", "_probes", "_recovered_at", "_slow_start", "state")
 
     def __init__(
         self,
@@ -56,11 +56,16 @@ class UpstreamHealth:
         rng: random.Random,
         now: float,
     ) -> None:
+        self._made_from = (check, outlier, slow_start)
         self._probes = Probes(check, rng, now) if check is not None else None
         self._outlier = Outlier(outlier)
         self._slow_start = slow_start
         self._recovered_at = -math.inf
         self.state = State.HEALTHY
+
+    def found_out_like(self, other: "UpstreamHealth") -> bool:
+        """The same is asked of both."""
+        return self._made_from == other._made_from
 
     def usable(self, now: float) -> bool:
         """Nothing speaks against it."""

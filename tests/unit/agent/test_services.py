@@ -8,14 +8,18 @@ from typing import Any
 import pytest
 
 from zerotrust.agent.services import RESPONSE_TIMEOUT, Limits, LiveService, Services
+from zerotrust.agent.upstreams import Placement
 from zerotrust.errors import PkiError
 from zerotrust.model.agent import AgentConfig, GlobalHealthSettings, HealthChecks
 from zerotrust.model.authentication import KeySource
 from zerotrust.model.service import Service
 from zerotrust.net.flush import Flusher
 from zerotrust.net.tasks import Tasks
+from zerotrust.route.health import State
 
 pytestmark = pytest.mark.anyio
+
+CHECK = {"unhealthy_threshold": 1}
 
 
 def made() -> Services:
@@ -230,3 +234,45 @@ async def test_one_upstream_of_which_nothing_is_asked_costs_nothing(keys: dict[s
     services = made()
     replace(services, [service(**keys)])
     assert (services.all[0].upstreams.only is not None) is alone
+
+
+LIMITED = {"load_balancing": {"max_connections": 1}}
+
+
+@pytest.mark.parametrize("gone", [False, True])
+async def test_a_service_that_changes_counts_what_still_runs(gone: bool) -> None:
+    services = made()
+    replace(services, [service(**LIMITED)])
+    before = got(services)
+    request = Placement(before.upstreams, b"")
+    assert request.take(0.0) is not None
+    if gone:
+        replace(services, [])
+    replace(services, [service(**LIMITED, timeout="5s")])
+    after = got(services).upstreams
+    assert Placement(after, b"").take(0.0) is None
+    waiter: Any = None
+    request.end(waiter, 0.0)
+    assert Placement(after, b"").take(0.0) is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "state"),
+    [
+        ({"timeout": "5s"}, State.UNHEALTHY),
+        ({"backend": None, "upstreams": [{"address": "http://10.0.0.1", "health_check": CHECK}]}, State.UNHEALTHY),
+        ({"protocol": "https"}, State.HEALTHY),
+        ({"upstreams": [{"address": "10.0.0.2:80", "health_check": CHECK}]}, State.HEALTHY),
+        ({"upstreams": [{"address": "10.0.0.1:80", "health_check": {**CHECK, "path": "/x"}}]}, State.HEALTHY),
+        ({"tls": {"min_version": "1.2"}}, State.HEALTHY),
+    ],
+)
+async def test_a_backend_is_as_well_as_it_was_where_it_is_asked_the_same(change: dict[str, Any], state: State) -> None:
+    services = made()
+    keys = {"backend": None, "upstreams": [{"address": "10.0.0.1:80", "health_check": CHECK}]}
+    replace(services, [service(**keys)])
+    upstreams = got(services).upstreams
+    upstreams.probed(upstreams.all[0], "no answer", 1.0)
+    replace(services, [service(**{**keys, **change})])
+    (backend,) = got(services).upstreams.all
+    assert backend.member.health.state is state

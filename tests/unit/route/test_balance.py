@@ -45,7 +45,7 @@ def test_only_one_with_room_is_picked_and_one_is_where_there_is_room(policy: Pol
     for index in range(data.draw(st.integers(0, 5))):
         bound = data.draw(st.none() | st.integers(1, 3))
         candidate = Candidate(str(index), weight=data.draw(st.integers(0, 3)), max_connections=bound)
-        candidate.active = data.draw(st.integers(0, 4))
+        candidate.load.active = data.draw(st.integers(0, 4))
         candidates.append(candidate)
     balancer = make(policy, data.draw(st.integers(0, 9)))
     room = [c for c in candidates if c.active < c.max_connections]
@@ -60,7 +60,7 @@ def test_those_without_weight_share_what_nobody_else_takes(policy: Policy) -> No
     standby, main = upstreams([0, 0]), Candidate("main", max_connections=1)
     balancer = make(policy)
     assert balancer.pick([*standby, main], b"c") is main
-    main.active = 1
+    main.load.active = 1
     found = {balancer.pick([*standby, main], client) for client in CLIENTS}
     assert found == ({standby[0]} if policy == "first" else set(standby))
 
@@ -77,7 +77,7 @@ def test_the_first_in_order_until_it_is_full() -> None:
     for _ in range(3):
         chosen = balancer.pick([one, two], b"c")
         assert chosen is not None
-        chosen.active += 1
+        chosen.load.active += 1
         found.append(chosen.key)
     assert found == ["z", "z", "a"]
 
@@ -145,7 +145,7 @@ def test_comings_and_goings_leave_no_lasting_debt(present: list[set[int]]) -> No
 def test_nobody_has_less_for_its_weight_than_the_one_picked(loads: list[tuple[int, int]]) -> None:
     candidates = upstreams([weight for weight, _ in loads])
     for candidate, (_, active) in zip(candidates, loads, strict=True):
-        candidate.active = active
+        candidate.load.active = active
     chosen = make("least_conn").pick(candidates, b"c")
     assert chosen is not None
     assert all(chosen.active * c.weight <= c.active * chosen.weight for c in candidates)
@@ -165,7 +165,7 @@ def test_what_stays_is_spread_by_weight(weights: list[int]) -> None:
     for _ in range(sum(weights)):
         chosen = balancer.pick(candidates, b"c")
         assert chosen is not None
-        chosen.active += 1
+        chosen.load.active += 1
     assert [c.active for c in candidates] == weights
 
 
@@ -214,7 +214,7 @@ def test_clients_come_in_proportion_to_the_weights() -> None:
 def test_a_full_one_lends_its_clients_and_nobody_else_moves() -> None:
     candidates = [Candidate(str(i), max_connections=1) for i in range(4)]
     before = places(candidates)
-    candidates[2].active = 1
+    candidates[2].load.active = 1
     for client, place in places(candidates).items():
         assert place is before[client] or before[client] is candidates[2]
 
@@ -226,7 +226,7 @@ def test_a_full_one_lends_its_clients_and_nobody_else_moves() -> None:
 def test_the_better_of_two_is_never_the_worst(loads: list[tuple[int, int]], seed: int) -> None:
     candidates = upstreams([weight for weight, _ in loads])
     for candidate, (_, active) in zip(candidates, loads, strict=True):
-        candidate.active = active
+        candidate.load.active = active
     ranked = sorted(candidates, key=lambda c: c.active / c.share)
     assume(ranked[-1].active / ranked[-1].share > ranked[-2].active / ranked[-2].share)
     balancer = make("random_two", seed)
@@ -266,7 +266,7 @@ def test_the_two_are_drawn_by_weight_and_compared_by_load(
 ) -> None:
     candidates = upstreams([1, 2, 3])
     for candidate, count in zip(candidates, active, strict=True):
-        candidate.active = count
+        candidate.load.active = count
     assert make_balancer("random_two", Script(*draws)).pick(candidates, b"c") is candidates[chosen]
 
 

@@ -176,7 +176,7 @@ def test_the_limits_of_the_upstreams() -> None:
     assert Counter(member and member.key for member in taken) == {"a:1": 1, "b:1": 2, None: 1}
     assert group.up(0.0)
     assert not group.has_room(0.0)
-    assert group.active == 3
+    assert group._load.active == 3
 
 
 # ---- preferred and tried
@@ -316,5 +316,52 @@ def test_whatever_happens(
         elif event == "sweep":
             group.sweep(now)
             assert all((m.health.state is State.HEALTHY) is (badness[m] == 0) for m in group.members)
-        assert group.active == sum(m.active for m in group.members) == len(taken)
+        assert group._load.active == sum(m.active for m in group.members) == len(taken)
         assert 1 <= group.retry_after(now) <= MAX_RETRY_AFTER
+
+
+# ---- a group that takes the place of another
+
+
+def inherited(before: Group, *, health: bool = True, **options: Any) -> Group:
+    after = make(2, **options)
+    after.inherit(before, [(after.members[0], before.members[1])], health=health)
+    return after
+
+
+def test_what_still_runs_counts_in_the_group_that_takes_over() -> None:
+    before = make(max_connections=2)
+    running = [before.take(b"", 0.0), before.take(b"", 0.0)]
+    after = inherited(before, max_connections=2)
+    assert [member.active for member in after.members] == [1, 0]
+    assert after.take(b"", 1.0) is None
+    assert running[0] is not None
+    before.give_back(running[0])
+    assert after.has_room(1.0)
+    assert after.take(b"", 1.0) is not None
+    assert before.take(b"", 1.0) is None, "who waited for the former one competes for the same places"
+
+
+def test_what_is_known_of_a_member_outlives_its_group() -> None:
+    before = make(policy="first", outlier={"base_ejection_time": 5})
+    before.probed(before.members[1], False, 0.0)
+    after = inherited(before, outlier={"base_ejection_time": 5})
+    assert used(after, 1.0) == {1}
+    before.probed(before.members[1], True, 1.0)
+    after.sweep(2.0)
+    assert used(after, 2.0) == {0, 1}, "a probe that was under way told the former group"
+
+
+@pytest.mark.parametrize("changed", ["health", "check", "outlier", "slow_start"])
+def test_what_is_judged_otherwise_begins_anew(changed: str) -> None:
+    before = make(
+        outlier={} if changed == "outlier" else {"base_ejection_time": 5}, slow_start=float(changed == "slow_start")
+    )
+    before.probed(before.members[1], False, 0.0)
+    after = make(2, outlier={"base_ejection_time": 5})
+    if changed == "check":
+        upstreams = [Upstream(address=f"10.0.0.{i}:80", health_check=HealthCheck(path="/x")) for i in range(2)]
+        options = LoadBalancing(outlier_detection={"base_ejection_time": 5})
+        after = Group(upstreams, options, rng=random.Random(0), now=0.0)
+    after.inherit(before, [(after.members[0], before.members[1])], health=changed != "health")
+    assert used(after, 1.0) == {0, 1}
