@@ -85,12 +85,12 @@ def reference(file: str, name: str) -> tuple[str, str]:
         "cert": f"certs/{name}.crt",
         "key": f"certs/{name}.key",
     }
-    agent = (ROOT / "tests" / "config" / "valid" / file).read_text()
+    agent = (ROOT / "examples" / "reference" / file).read_text()
     _, server = written("pihole")
     return f"{agent}\nserver: {json.dumps(connection)}\n", server.replace("pihole-agent:", f"{name}:")
 
 
-REFERENCE = {"agent-reference.yaml": "agent-1", "agent-pihole.yaml": "pihole-agent", "agent-simple.yaml": "simple"}
+REFERENCE = {"full.yaml": "agent-1", "pihole.yaml": "pihole-agent", "simple.yaml": "simple"}
 """The files of the document that 0Trust was born from, and the agents that use them."""
 
 

@@ -8,12 +8,14 @@ import pytest
 from zerotrust.cli.main import status
 
 FOLDER = Path(__file__).parents[2] / "config"
+SIMPLE = Path(__file__).parents[3] / "examples" / "reference" / "simple.yaml"
 
 
 def test_a_good_file(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(SIMPLE.parent)
+    assert status(["config", "check", "simple.yaml"]) == 0
+    assert capsys.readouterr().out == "simple.yaml: ok, agent configuration, no warnings\n"
     monkeypatch.chdir(FOLDER / "valid")
-    assert status(["config", "check", "agent-simple.yaml"]) == 0
-    assert capsys.readouterr().out == "agent-simple.yaml: ok, agent configuration, no warnings\n"
     assert status(["config", "check", "server-era-a.yaml"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("warning: server-era-a.yaml:19:14: ")
@@ -44,7 +46,7 @@ def test_what_becomes_of_each_key(capsys: pytest.CaptureFixture[str], monkeypatc
 
 def test_json_is_for_programs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(FOLDER)
-    assert status(["config", "check", "--json", "valid/agent-simple.yaml"]) == 0
+    assert status(["config", "check", "--json", str(SIMPLE)]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["usable"] is True
     assert found["kind"] == "agent"

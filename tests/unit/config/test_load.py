@@ -158,7 +158,7 @@ def test_a_file_of_the_other_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="this is the configuration of a server, not of an agent"):
         load_agent(FOLDER / "valid" / "server-era-a.yaml")
     with pytest.raises(ConfigError, match="this is the configuration of an agent, not of a server"):
-        load_server(FOLDER / "valid" / "agent-simple.yaml")
+        load_server(REFERENCE / "simple.yaml")
 
 
 def test_the_kind_shows_in_the_server_section_alone(tmp_path: Path) -> None:
@@ -440,11 +440,19 @@ services:
 
 
 ROOT = Path(__file__).parents[3]
-EXAMPLES = sorted(path for path in (ROOT / "examples").iterdir() if path.is_dir())
+REFERENCE = ROOT / "examples" / "reference"
+EXAMPLES = sorted(path for path in (ROOT / "examples").iterdir() if path.is_dir() and path != REFERENCE)
 
 
 def test_there_are_five_examples() -> None:
     assert len(EXAMPLES) == 5
+
+
+@pytest.mark.parametrize("name", ["full.yaml", "pihole.yaml", "simple.yaml"])
+def test_the_files_of_the_reference_document_load_without_a_warning(name: str) -> None:
+    assert check(REFERENCE / name) == []
+    assert load_agent(REFERENCE / name).config.services[0].host_names == ("pihole.example.com",)
+    assert "(../../examples/reference)" in (ROOT / "docs" / "howto" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("folder", EXAMPLES, ids=lambda folder: folder.name)
