@@ -6,14 +6,13 @@ stay with their upstreams all the same: so what was derived first is kept beside
 
 from pathlib import Path
 
-import structlog
-
 from zerotrust.errors import PkiError
 from zerotrust.model.agent import AgentConfig
 from zerotrust.pki import keys
 from zerotrust.pki.secrets import SECRET_BYTES, derive
+from zerotrust.telemetry import logs
 
-_log = structlog.get_logger("affinity")
+_log = logs.logger("affinity")
 
 
 def cookie_secret(config: AgentConfig) -> bytes:

@@ -13,8 +13,6 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from zerotrust import __version__
 from zerotrust.agent.affinity import cookie_secret
 from zerotrust.agent.control import Control, control_path
@@ -40,7 +38,7 @@ from zerotrust.tunnel.codes import RENEWAL, Code
 from zerotrust.tunnel.messages import Renewed
 from zerotrust.tunnel.session import Options, Phase
 
-_log = structlog.get_logger("agent")
+_log = logs.logger("agent")
 
 BACK_OFF_FIRST: Final = 0.2
 BACK_OFF_MOST: Final = 15.0

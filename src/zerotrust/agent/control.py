@@ -12,19 +12,19 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final, cast
 
-import structlog
 from pydantic import ValidationError
 
 from zerotrust.errors import SetupError
 from zerotrust.model.status import AgentStatus
 from zerotrust.net.channel import describe
 from zerotrust.net.listen import Listening, listen_plain
+from zerotrust.telemetry import logs
 
 DRAIN: Final = b"drain\n"
 STATUS: Final = b"status\n"
 ANSWER_TIMEOUT: Final = 10.0
 
-_log = structlog.get_logger("agent")
+_log = logs.logger("agent")
 
 
 def control_path(config: Path) -> Path:

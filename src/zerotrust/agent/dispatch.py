@@ -3,8 +3,6 @@
 import asyncio
 from collections.abc import Callable
 
-import structlog
-
 from zerotrust.agent.exchange import Context, Exchange
 from zerotrust.agent.redial import Redial
 from zerotrust.agent.services import LiveService, Plan, Services
@@ -14,6 +12,7 @@ from zerotrust.http.forward import check_request_block
 from zerotrust.model.base import normalise_host
 from zerotrust.net.flush import Flusher
 from zerotrust.net.tunnel import TunnelLink
+from zerotrust.telemetry import logs
 from zerotrust.tunnel.codes import FLAG_UPGRADE, LISTEN_ON, POLICY, Code
 from zerotrust.tunnel.events import StreamSink
 from zerotrust.tunnel.frames import MAX_PAYLOAD
@@ -22,7 +21,7 @@ from zerotrust.tunnel.payloads import RequestOpen, unpack_open
 from zerotrust.tunnel.session import Options
 from zerotrust.tunnel.stream import Stream
 
-_log = structlog.get_logger("tunnel")
+_log = logs.logger("tunnel")
 
 _REQUEST_KINDS = frozenset({int(Kind.NONE), int(Kind.LENGTH), int(Kind.CHUNKED)})
 

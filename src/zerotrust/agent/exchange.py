@@ -5,8 +5,6 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
-
 from zerotrust.agent.services import LiveService
 from zerotrust.agent.upstreams import Backend, Placement, gone
 from zerotrust.errors import ForwardError, LocalProtocolError, UpstreamFailed, UpstreamTimeout
@@ -15,13 +13,14 @@ from zerotrust.http.forward import check_trailers, request_framing_lines, respon
 from zerotrust.http.head import ResponseHead
 from zerotrust.net.http_client import BackendConnection
 from zerotrust.route.outlier import Failure
+from zerotrust.telemetry import logs
 from zerotrust.tunnel.codes import FLAG_ANNOUNCE, FLAG_TRAILERS, FLAG_UPGRADE, KIND_CHUNKED, KIND_NONE, Code
 from zerotrust.tunnel.outcome import code_for, reason_for
 from zerotrust.tunnel.payloads import MAX_HEAD_BYTES, RequestOpen, pack_head
 from zerotrust.tunnel.session import Session
 from zerotrust.tunnel.stream import State, Stream
 
-_log = structlog.get_logger("exchange")
+_log = logs.logger("exchange")
 
 IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 """Methods that may be sent again where the first time came to nothing (RFC 9110 s9.2.2)."""

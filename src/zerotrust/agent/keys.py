@@ -13,16 +13,15 @@ import ssl
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, Final
 
-import structlog
-
 from zerotrust.handlers.jwt import usable_keys
 from zerotrust.model.authentication import KeySource
 from zerotrust.net.tasks import Tasks
+from zerotrust.telemetry import logs
 
 if TYPE_CHECKING:
     import httpx
 
-_log = structlog.get_logger("keys")
+_log = logs.logger("keys")
 
 REFRESH: Final = 60.0
 RETRY_FIRST: Final = 1.0

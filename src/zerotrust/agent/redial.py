@@ -12,12 +12,11 @@ from contextlib import suppress
 from functools import partial
 from typing import Final, cast
 
-import structlog
-
 from zerotrust.agent.target import Target
 from zerotrust.net.channel import describe
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tunnel import TunnelLink
+from zerotrust.telemetry import logs
 
 CONNECT_TIMEOUT: Final = 10.0
 PAUSE_LEAST: Final = 0.2
@@ -28,7 +27,7 @@ PAUSE_MOST: Final = 15.0
 PATIENCE: Final = 3.0
 """Seconds that the server has for its answer before another connection is asked on."""
 
-_log = structlog.get_logger("agent")
+_log = logs.logger("agent")
 
 
 class Redial:

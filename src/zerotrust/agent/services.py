@@ -9,8 +9,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import structlog
-
 from zerotrust.agent.keys import Keys
 from zerotrust.agent.probe import Probe
 from zerotrust.agent.upstreams import Backend, Upstreams
@@ -23,9 +21,10 @@ from zerotrust.net.flush import Flusher
 from zerotrust.net.http_client import IDLE_TIMEOUT, BackendPool, Reach
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tls import backend as backend_tls
+from zerotrust.telemetry import logs
 from zerotrust.tunnel.messages import Register
 
-_log = structlog.get_logger("services")
+_log = logs.logger("services")
 
 RESPONSE_TIMEOUT: Final = 120.0
 """For the first byte of an answer where the service names no `timeout`: what the original program waited."""

@@ -9,8 +9,6 @@ import time
 from collections.abc import Set as AbstractSet
 from typing import Final, Protocol
 
-import structlog
-
 from zerotrust.agent.block import Edits, client_of, cookies_of, is_secure
 from zerotrust.errors import ForwardError, ServiceGone, UpstreamsBusy, UpstreamsDown
 from zerotrust.model.service import Service
@@ -21,8 +19,9 @@ from zerotrust.route.group import Group, Member
 from zerotrust.route.health import Change, State
 from zerotrust.route.outlier import Failure
 from zerotrust.route.queue import Queue
+from zerotrust.telemetry import logs
 
-_log = structlog.get_logger("upstreams")
+_log = logs.logger("upstreams")
 
 MAX_ATTEMPTS: Final = 3
 """Upstreams that one request is sent to at most."""

@@ -7,16 +7,15 @@ import asyncio
 from types import TracebackType
 from typing import Any, Final, Self
 
-import structlog
-
 from zerotrust.caddy.admin import AdminApi
 from zerotrust.caddy.render import admin_address, is_ours, render
 from zerotrust.errors import CaddyError
 from zerotrust.model.server import Caddy, ServerConfig
+from zerotrust.telemetry import logs
 
 WATCH_INTERVAL: Final = 10.0
 
-_log: Final = structlog.get_logger("caddy")
+_log: Final = logs.logger("caddy")
 
 
 class ExternalCaddy:

@@ -3,7 +3,7 @@
 import json
 from typing import Any, Final
 
-import structlog
+from zerotrust.telemetry import logs
 
 _LEVELS: Final = {"info": "debug", "warn": "warning", "error": "error"}
 _SEVERE: Final = frozenset({"dpanic", "panic", "fatal"})
@@ -22,7 +22,7 @@ def merge(line: str) -> None:
 
     Its daily business (info) is detail to us (debug). What is not JSON comes from a crash or a refused start.
     """
-    log = structlog.get_logger("caddy")
+    log = logs.logger("caddy")
     entry = _parse(line)
     if entry is None:
         log.warning("caddy says", text=line)

@@ -21,14 +21,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-import structlog
-
 from zerotrust.caddy import binary, log_lines
 from zerotrust.caddy.admin import AdminApi, socket_path
 from zerotrust.caddy.ports import check_free, endpoints
 from zerotrust.caddy.render import admin_address, render
 from zerotrust.errors import CaddyError
 from zerotrust.model.server import ServerConfig
+from zerotrust.telemetry import logs
 
 START_TIMEOUT: Final = 30.0
 STOP_TIMEOUT: Final = 5.0
@@ -41,7 +40,7 @@ _LINE_BYTES: Final = 1 << 20
 _PR_SET_PDEATHSIG: Final = 1
 _HTTP2_WEBSOCKETS: Final = "http2xconnect=1"  # RFC 8441, which Go does not offer by default
 
-_log: Final = structlog.get_logger("caddy")
+_log: Final = logs.logger("caddy")
 
 
 class CaddyProcess:

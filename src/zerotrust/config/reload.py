@@ -15,8 +15,6 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Generic, TypeVar
 
-import structlog
-
 from zerotrust.config import diff, watch
 from zerotrust.config.diff import Changes
 from zerotrust.config.load import Loaded
@@ -25,8 +23,9 @@ from zerotrust.model.agent import AgentConfig
 from zerotrust.model.logging import HotReload
 from zerotrust.model.server import ServerConfig
 from zerotrust.net.tasks import Tasks
+from zerotrust.telemetry import logs
 
-_log = structlog.get_logger("config")
+_log = logs.logger("config")
 
 Config = TypeVar("Config", AgentConfig, ServerConfig)
 Read = Callable[[Config], Loaded[Config]]

@@ -9,19 +9,18 @@ from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-import structlog
-
 from zerotrust.errors import ZeroTrustError
 from zerotrust.http.body import Kind
 from zerotrust.http.head import RequestHead
 from zerotrust.net.http_server import HttpServerConnection, RequestSink
 from zerotrust.net.tasks import Tasks
+from zerotrust.telemetry import logs
 
 MAX_BODY: Final = 64 * 1024
 BODY_TIMEOUT: Final = 10.0
 JSON: Final = "application/json"
 
-_log = structlog.get_logger("api")
+_log = logs.logger("api")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

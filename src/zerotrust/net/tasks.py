@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-import structlog
+from zerotrust.telemetry import logs
 
-_log = structlog.get_logger("tasks")
+_log = logs.logger("tasks")
 
 
 class Tasks:

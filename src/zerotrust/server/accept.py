@@ -10,8 +10,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, Protocol
 
-import structlog
-
 from zerotrust import __version__
 from zerotrust.errors import ConfigError, PkiError, ZeroTrustError
 from zerotrust.net.flush import Flusher
@@ -27,6 +25,7 @@ from zerotrust.server.registry import Claim, Member, Registry
 from zerotrust.server.sessions import answer, depart, shortened
 from zerotrust.server.toll import Toll
 from zerotrust.server.wishes import Wishes
+from zerotrust.telemetry import logs
 from zerotrust.tunnel.codes import CAPABILITIES, RENEWAL, RESUME, Code
 from zerotrust.tunnel.events import StreamSink
 from zerotrust.tunnel.messages import Hello, Register, Registered, Renew, Renewed, Resume, Welcome
@@ -34,7 +33,7 @@ from zerotrust.tunnel.payloads import printable
 from zerotrust.tunnel.session import Options
 from zerotrust.tunnel.stream import Stream
 
-_log = structlog.get_logger("agents")
+_log = logs.logger("agents")
 
 MAX_SESSIONS: Final = 8
 """Of one agent, beside the newest, that do not go away: two where it changes from one to the next. Of more, the oldest

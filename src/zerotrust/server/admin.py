@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
-import structlog
 from pydantic import BaseModel, ValidationError
 
 from zerotrust import __version__
@@ -25,6 +24,7 @@ from zerotrust.server.audit import Audit
 from zerotrust.server.identities import Identities
 from zerotrust.server.invitations import Invitations
 from zerotrust.state.audit import as_json
+from zerotrust.telemetry import logs
 
 NDJSON: Final = "application/x-ndjson"
 STRANGERS_EACH: Final = 60.0
@@ -33,7 +33,7 @@ STRANGERS_EACH: Final = 60.0
 Asked = TypeVar("Asked", bound=BaseModel)
 Answer = Callable[[Any, str], Awaitable[BaseModel | Reply]]
 
-_log = structlog.get_logger("admin")
+_log = logs.logger("admin")
 
 
 class NotAllowedError(CallError):

@@ -15,8 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from zerotrust import __version__
 from zerotrust.caddy.edge import Edge
 from zerotrust.config.diff import Changes
@@ -50,7 +48,7 @@ from zerotrust.server.verifications import Verifications
 from zerotrust.state.database import Database
 from zerotrust.telemetry import logs
 
-_log = structlog.get_logger("server")
+_log = logs.logger("server")
 
 _APPLIED: Final = frozenset(
     {"server", "api", "admin", "authority", "caddy", "logging", "hot_reload"}

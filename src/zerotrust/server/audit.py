@@ -5,7 +5,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-import structlog
 from sqlalchemy.orm import Session
 
 from zerotrust.errors import StateError
@@ -14,13 +13,14 @@ from zerotrust.state import audit
 from zerotrust.state.audit import Chain, Details
 from zerotrust.state.database import Database
 from zerotrust.state.tables import AuditRecord
+from zerotrust.telemetry import logs
 
 KNOCKS_EACH: Final = 3600.0
 """Seconds in which an agent that is refused gets one record."""
 VERIFIED_AT_ONCE: Final = 2000
 """Records in one transaction: no revocation has to wait longer than that takes."""
 
-_log = structlog.get_logger("audit")
+_log = logs.logger("audit")
 
 
 class Audit:

@@ -13,8 +13,6 @@ import base64
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol, cast
 
-import structlog
-
 from zerotrust.errors import EnrolmentRefused, ZeroTrustError
 from zerotrust.handlers.rate_limit import network_of
 from zerotrust.net.flush import Flusher
@@ -23,6 +21,7 @@ from zerotrust.net.json_api import Call, CallError, JsonApi, Reply
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tls import HTTP
 from zerotrust.pki.request import MAX_BYTES
+from zerotrust.telemetry import logs
 
 AUTHORITY: Final = "/.well-known/0trust/authority"
 JOIN: Final = "/.well-known/0trust/join"
@@ -38,7 +37,7 @@ MAX_TOKEN: Final = 512
 MAX_CHAIN: Final = 32768
 MAX_PROOF: Final = 2048
 
-_log = structlog.get_logger("enrolment")
+_log = logs.logger("enrolment")
 
 
 class Joined(Protocol):

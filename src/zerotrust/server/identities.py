@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
-import structlog
 from cryptography import x509
 from sqlalchemy.orm import Session
 
@@ -34,6 +33,7 @@ from zerotrust.server.sessions import Connected, Cut, Sessions
 from zerotrust.state import grants, revocations
 from zerotrust.state.database import Database
 from zerotrust.state.tables import Grant, JoinToken, Revocation
+from zerotrust.telemetry import logs
 
 DATABASE = "database"
 FILE = "file"
@@ -47,7 +47,7 @@ FOLLOW_EACH: Final = 0.5
 
 T = TypeVar("T")
 
-_log = structlog.get_logger("identities")
+_log = logs.logger("identities")
 
 
 @dataclass(frozen=True, slots=True)

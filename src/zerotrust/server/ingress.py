@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from functools import lru_cache, partial
 from time import time
 
-import structlog
-
 from zerotrust.errors import ForwardError, NoAgent, Overloaded, UnknownHost, UpgradeRefused, WrongScheme
 from zerotrust.handlers.chain import Chain
 from zerotrust.handlers.edits import Edit
@@ -26,10 +24,11 @@ from zerotrust.server.pacing import Paced
 from zerotrust.server.registry import Claim, Registry
 from zerotrust.server.relay import Relay, refuse
 from zerotrust.server.verifications import Verifications
+from zerotrust.telemetry import logs
 from zerotrust.tunnel.codes import FLAG_TRAILERS, FLAG_UPGRADE
 from zerotrust.tunnel.payloads import MAX_HEAD_BYTES, pack_open
 
-_log = structlog.get_logger("ingress")
+_log = logs.logger("ingress")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Asked = tuple[HttpServerConnection, RequestHead, tuple[Kind, int], str]

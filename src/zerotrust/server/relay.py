@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-import structlog
-
 from zerotrust.errors import BodyTooLarge, ForwardError, LocalProtocolError, RemoteProtocolError, UpstreamFailed
 from zerotrust.handlers.edits import Edit, edit_block, edit_refusal
 from zerotrust.http.body import Kind
@@ -13,13 +11,14 @@ from zerotrust.http.forward import check_response_block, check_trailers
 from zerotrust.http.replies import error_reply
 from zerotrust.http.websocket import GOING_AWAY, POLICY_VIOLATION, SERVICE_RESTART, FrameBoundary, close_frame
 from zerotrust.net.http_server import HttpServerConnection
+from zerotrust.telemetry import logs
 from zerotrust.tunnel.codes import FLAG_ANNOUNCE, KIND_NONE, KIND_TUNNEL, Code
 from zerotrust.tunnel.outcome import error_for
 from zerotrust.tunnel.payloads import unpack_head
 from zerotrust.tunnel.session import Session
 from zerotrust.tunnel.stream import State, Stream
 
-_log = structlog.get_logger("relay")
+_log = logs.logger("relay")
 
 RETRY_AFTER: Final = 5
 UNLIMITED: Final = -1

@@ -9,17 +9,16 @@ import json
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from zerotrust.net.channel import describe
 from zerotrust.server.registry import Registry
+from zerotrust.telemetry import logs
 
 RETURN_TIMEOUT: Final = 5.0
 """For all of them: longer than most agents need, shorter than Caddy holds requests back (caddy.render)."""
 STEP: Final = 0.02
 MAX_BYTES: Final = 16 * 1024 * 1024
 
-_log = structlog.get_logger("server")
+_log = logs.logger("server")
 
 
 class Served:

@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
-
 from zerotrust.server.admission import Admission
 from zerotrust.server.pacing import Paced
 from zerotrust.server.registry import Claim, Member, Registry
 from zerotrust.server.relay import Relay
+from zerotrust.telemetry import logs
 from zerotrust.tunnel.codes import Code
 from zerotrust.tunnel.messages import Registered
 from zerotrust.tunnel.payloads import MAX_REASON_BYTES, printable
@@ -17,7 +16,7 @@ from zerotrust.tunnel.payloads import MAX_REASON_BYTES, printable
 MAX_REASONS_BYTES: Final = 32 * 1024
 """Of one REGISTERED, which has a reason for each host name and has to fit into a frame."""
 
-_log = structlog.get_logger("agents")
+_log = logs.logger("agents")
 
 
 @dataclass(frozen=True, kw_only=True)

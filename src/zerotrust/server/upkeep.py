@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-import structlog
 from cryptography import x509
 
 from zerotrust.errors import PkiError
@@ -14,8 +13,9 @@ from zerotrust.pki.lineage import anchor
 from zerotrust.server.authority import Authority
 from zerotrust.server.certificate import OwnCertificate
 from zerotrust.server.sessions import Sessions
+from zerotrust.telemetry import logs
 
-_log = structlog.get_logger("certificates")
+_log = logs.logger("certificates")
 
 TICK: Final = 1.0
 """Seconds between two looks at the sessions."""

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-import structlog
-
 from zerotrust.handlers.protocol import Verification
 from zerotrust.net.tasks import Tasks
+from zerotrust.telemetry import logs
 
-_log = structlog.get_logger("policy")
+_log = logs.logger("policy")
 
 THREADS: Final = min(4, os.cpu_count() or 1)
 """A hash may take a quarter of a GiB and all of a processor: few at a time, and the loop's own turns go on."""

@@ -75,7 +75,7 @@ class _Writer(structlog.WriteLogger):
 def logger(name: str) -> structlog.typing.FilteringBoundLogger:
     """The logger of a module. The same name gives the same logger."""
     if name not in _LOGGERS:
-        _LOGGERS[name] = structlog.get_logger(name)
+        _LOGGERS[name] = structlog.get_logger(name)  # noqa: TID251 - all others come here
     found: structlog.typing.FilteringBoundLogger = _LOGGERS[name]
     return found
 
