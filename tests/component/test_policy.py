@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import argon2
 import bcrypt
 import pytest
 from joserfc import jwt
@@ -32,7 +33,10 @@ ELSEWHERE = ["203.0.113.0/24", "2001:db8::/32"]
 SECRET = "a secret of at least thirty-two bytes"
 STRANGER = RSAKey.generate_key(2048)
 ORIGIN = "https://app.example"
-USERS = {"ann": bcrypt.hashpw(b"secret", bcrypt.gensalt(12)).decode()}
+USERS = {
+    "ann": bcrypt.hashpw(b"secret", bcrypt.gensalt(12)).decode(),
+    "ben": argon2.PasswordHasher().hash("secret"),
+}
 
 
 def handler(kind: str, **config: Any) -> dict[str, Any]:
@@ -79,6 +83,7 @@ def policies(port: int, ws_port: int) -> list[dict[str, Any]]:
         ),
         service("small.localhost", port, max_request_body="1KB"),
         service("few.localhost", ws_port, max_websockets_per_client=1),
+        service("scarce.localhost", ws_port, max_websockets=1),
         service("ws.localhost", ws_port),
     ]
 
@@ -190,8 +195,8 @@ async def test_who_asks_too_often_is_told_to_wait(stack: Stack) -> None:
 # Who
 
 
-def basic(password: str) -> tuple[str, str]:
-    return "Authorization", "Basic " + base64.b64encode(f"ann:{password}".encode()).decode()
+def basic(password: str, user: str = "ann") -> tuple[str, str]:
+    return "Authorization", "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 async def test_a_password(way: Way) -> None:
@@ -206,6 +211,11 @@ async def test_a_password(way: Way) -> None:
             assert (await client.request("GET", "/bytes/1", [basic("secret")])).status == 200
         assert time.monotonic() - begun_at < 2, "the hash was computed again: it takes a quarter of a second"
         assert "authorization" not in dict(echoed(await client.request("GET", "/echo", [basic("secret")])))
+
+
+async def test_a_password_by_argon2(way: Way) -> None:
+    answers = [await way.get("login.localhost", "/bytes/1", basic(word, "ben")) for word in ("secret", "wrong")]
+    assert [answer.status for answer in answers] == [200, 401]
 
 
 async def test_an_upload_that_comes_with_its_password(way: Way) -> None:
@@ -286,18 +296,20 @@ async def test_a_body_that_is_too_large(way: Way) -> None:
     assert refusal(await way.request("small.localhost", "POST", "/echo", body=bytes(1001))) == (413, "body_too_large")
 
 
-async def test_so_many_websockets_of_one_client(stack: Stack) -> None:
-    async with stack.caddy.websocket("few.localhost") as first:
+@pytest.mark.parametrize(("host", "status"), [("few.localhost", 429), ("scarce.localhost", 503)])
+async def test_so_many_websockets_of_one_client_or_of_the_service(stack: Stack, host: str, status: int) -> None:
+    async with stack.caddy.websocket(host) as first:
         with pytest.raises(InvalidStatus) as refused:
-            async with stack.caddy.websocket("few.localhost"):
+            async with stack.caddy.websocket(host):
                 pass
-        assert refused.value.response.status_code == 429
+        assert refused.value.response.status_code == status
+        assert refused.value.response.headers["Retry-After"]
         await first.send("still here")
         assert await first.recv() == "still here"
 
     async def again() -> bool:
         try:
-            async with stack.caddy.websocket("few.localhost"):
+            async with stack.caddy.websocket(host):
                 return True
         except InvalidStatus:
             return False

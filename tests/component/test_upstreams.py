@@ -353,11 +353,12 @@ async def test_https_that_cannot_be_trusted(chain: Chain, tmp_path: Path) -> Non
 async def test_host_and_origin_of_backends_that_check_them(chain: Chain) -> None:
     (backend,) = backends = await chain.backends(1)
     host = await chain.publish(backends, host_header="upstream", origin="upstream")
-    await chain.stack.api.get(host, "/", ("Origin", f"http://{host}:{chain.stack.api.port}"))
+    await chain.stack.api.get(host, "/", ("Origin", f"https://{host}"))
     await chain.get(host, ("Origin", "https://evil.example"))
     own, foreign = backend.heads
     address = b"127.0.0.1:%d" % backend.port
     assert b"\r\nHost: " + address in own
+    assert b"\r\nOrigin: http://" + address + b"\r\n" in own
     assert b"\r\nOrigin: https://evil.example\r\n" in foreign
 
 
