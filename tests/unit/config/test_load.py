@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from zerotrust.config.load import Loaded, check, load_agent, load_server, reload_agent
+from zerotrust.config.load import Loaded, check, examine, load_agent, load_server, reload_agent
+from zerotrust.config.report import keys
 from zerotrust.config.source import LARGEST
 from zerotrust.errors import ConfigError
 from zerotrust.model.agent import AgentConfig
@@ -93,6 +94,22 @@ def test_valid_files_load_with_the_expected_warnings(name: str, monkeypatch: pyt
     assert [f"{problem.severity}: {problem}" for problem in problems] == expected(Path(name))
     loaded = load_server(Path(name)) if name.startswith("server") else load_agent(Path(name))
     assert list(loaded.warnings) == problems
+
+
+ORIGINALS = sorted(path for path in (FOLDER / "original").iterdir() if path.suffix != ".md")
+
+
+@pytest.mark.parametrize("path", ORIGINALS, ids=lambda path: path.name)
+def test_the_files_of_the_original_load_and_all_their_keys_are_known(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JWT_SECRET", "a secret of at least thirty-two bytes")
+    kind, source = examine(path)
+    assert source.errors == []
+    assert isinstance(load_server(path) if kind == "server" else load_agent(path), Loaded)
+    fates = {(key.state, key.note.partition(",")[0]) for key in keys(source)}
+    assert {state for state, _ in fates} <= {"applied", "renamed", "without effect"}
+    assert not [note for _, note in fates if note.startswith("unknown key")]
 
 
 def agent(tmp_path: Path, text: str, **overrides: str) -> Loaded[AgentConfig]:
