@@ -153,7 +153,7 @@ class Services:
             removed, _ = self._removed.pop(live.id, (None, 0.0))
             former = self._replace(live.id) or removed
             if former is not None:
-                live.upstreams.inherit(former.upstreams, same_tls=live.service.tls == former.service.tls)
+                live.upstreams.inherit(former.upstreams, same_tls=_same_tls(live, former))
             self._live[live.id] = live
         for former in self._replaced:
             after = self._live.get(former.id)
@@ -203,6 +203,12 @@ class Services:
             now=asyncio.get_running_loop().time(),
         )
         return LiveService(service.service_id, service, policy, upstreams, Limits.of(service), self.keys.documents)
+
+
+def _same_tls(live: LiveService, former: LiveService) -> bool:
+    """Backends are spoken to as before. Where nothing differs, a file of its TLS was renewed."""
+    renewed = (live.service, live.policy) == (former.service, former.policy)
+    return live.service.tls == former.service.tls and not renewed
 
 
 def _reaches(service: Service) -> list[Reach]:

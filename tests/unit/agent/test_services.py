@@ -276,3 +276,16 @@ async def test_a_backend_is_as_well_as_it_was_where_it_is_asked_the_same(change:
     replace(services, [service(**{**keys, **change})])
     (backend,) = got(services).upstreams.all
     assert backend.member.health.state is state
+
+
+async def test_a_backend_is_judged_anew_when_a_file_of_its_tls_is_renewed() -> None:
+    """It may have been down for a certificate that is good now."""
+    services = made()
+    keys = {"backend": None, "upstreams": [{"address": "10.0.0.1:80", "health_check": CHECK}]}
+    given = [service(**keys, tls={"ca_file": "/ca"})]
+    replace(services, given)
+    upstreams = got(services).upstreams
+    upstreams.probed(upstreams.all[0], "no answer", 1.0)
+    replace(services, given, renewed=("/ca",))
+    (backend,) = got(services).upstreams.all
+    assert backend.member.health.state is State.HEALTHY
