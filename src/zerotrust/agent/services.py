@@ -6,7 +6,7 @@ import random
 import ssl
 import weakref
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from zerotrust.agent.keys import Keys
@@ -69,6 +69,8 @@ class LiveService:
     limits: Limits
     keys: Mapping[KeySource, Mapping[str, Any]] = field(default_factory=dict)
     """The keys of token issuers, as they are when the service is announced."""
+    weight: int = 100
+    """The agent's, beside others that have the same host names."""
 
     @property
     def key_sources(self) -> frozenset[KeySource]:
@@ -84,6 +86,8 @@ class LiveService:
             listen_on=self.service.listen_on,
             http_redirect=self.service.redirects,
             name=self.service.name[:128],
+            weight=self.weight,
+            sticky=self.service.load_balancing.keeps_clients,
             policy=self.policy.told(self.keys) if self.policy is not None else None,
         )
 
@@ -137,9 +141,10 @@ class Services:
         for service_id, service in wanted.items():
             policy = ServicePolicy.of(service, config.global_middleware)
             live = self._live.get(service_id)
-            same = live is not None and (live.service, live.policy) == (service, policy)
+            weight = config.agent.weight
+            same = live is not None and (live.service, live.policy, live.weight) == (service, policy, weight)
             if not same or not set(service.tls_files).isdisjoint(renewed):
-                changed.append(self._provision(service, policy, secret))
+                changed.append(replace(self._provision(service, policy, secret), weight=weight))
         return Plan(changed, [service_id for service_id in self._live if service_id not in wanted])
 
     def adopt(self, plan: Plan, *, drain_timeout: float) -> None:

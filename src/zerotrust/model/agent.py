@@ -22,6 +22,9 @@ class AgentIdentity(Model):
     region: str = ""
     """For people who read this file."""
 
+    weight: int = Field(default=100, ge=1, le=1000)
+    """This agent's share of the requests, compared with the weights of other agents that have the same host names."""
+
     tags: list[str] = []
     """For people who read this file."""
 

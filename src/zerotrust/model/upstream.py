@@ -218,3 +218,8 @@ class LoadBalancing(Model):
 
     keep_alive_timeout: Duration | None = None
     """How long a connection to an upstream is kept for the next request; 4s. Stay below what the upstream keeps it."""
+
+    @property
+    def keeps_clients(self) -> bool:
+        """A client is to stay where it was."""
+        return self.session_affinity or self.policy == "ip_hash"

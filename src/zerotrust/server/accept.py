@@ -199,6 +199,8 @@ class AgentSession:
             binding,
             tuple(message.hosts),
             policy_bytes,
+            message.weight,
+            message.sticky,
         )
         answer(member, claim, self._registry.register(member, claim), refused)
 

@@ -167,8 +167,8 @@ class Ingress:
     ) -> RequestSink | None:
         """Decide about a request; one that is `patient` waits for an agent that may be back in a moment."""
         try:
-            claim = self._route(head)
             client, proto = self._client(connection, head.fields)
+            claim = self._route(head, client)
             binding = claim.binding
             if not (binding.http if proto == b"http" else binding.https):
                 if proto != b"http" or not binding.redirect:
@@ -208,10 +208,10 @@ class Ingress:
         _log.info("request refused", host=head.fields.host, request=request_id, code=error.code)
         refuse(connection, error, request_id=request_id, head_only=head.method == b"HEAD", edits=edits)
 
-    def _route(self, head: RequestHead) -> Claim:
+    def _route(self, head: RequestHead, client: bytes) -> Claim:
         host = head.fields.host
         try:
-            claim = self._registry.lookup(host)
+            claim = self._registry.lookup(host, client)
         except KeyError:
             raise UnknownHost(host) from None
         if claim is None:

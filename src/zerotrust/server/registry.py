@@ -1,10 +1,11 @@
 """Who serves which host name now: claims of connected agents, by generation.
 
-Every session gets a generation, larger than all before. For each host name there is a list of claims, the holder first.
-Among claims of one agent the newest session's wins, and the end of an old session takes only its own away. A host name
-that another agent claims too stays with the first; the others stand by and take over when the first is gone. A host
-name whose last agent was lost is remembered (503), one that was taken back is not (404). A session that retires gives
-its claims up and lives on for what it has begun.
+Every session gets a generation, larger than all before. For each host name there is a list of claims. Among claims of
+one agent the newest session's wins, and the end of an old session takes only its own away. Agents that claim the same
+host name share its requests: each goes to the one that has the least to do for its weight or, where clients are to
+stay, to the same as before. One whose link is gone gets none while another has one. A host name whose last agent was
+lost is remembered (503), one that was taken back is not (404). A session that retires gives its claims up and lives on
+for what it has begun.
 """
 
 import math
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
+from zlib import crc32
 
 from zerotrust.net.tunnel import TunnelLink
 from zerotrust.server.binding import USUAL, Binding
@@ -72,6 +74,11 @@ class Claim:
     binding: Binding = USUAL
     wanted: tuple[str, ...] = ()
     policy_bytes: int = 0
+    weight: int = 100
+    """The agent's share, and whether a client is to stay with one of the agents (`sticky`)."""
+    sticky: bool = False
+    turn: int = 0
+    """When it was chosen last, beside others."""
 
     def with_hosts(self, hosts: tuple[str, ...]) -> "Claim":
         """The same service with other host names."""
@@ -95,6 +102,7 @@ class Registry:
         self._lost = LostNames()
         self._members: dict[str, list[Member]] = {}
         self._generation = 0
+        self._turn = 0
         self.served: Callable[[str], None] = lambda host: None
 
     def join(self, agent: str, link: TunnelLink) -> Member:
@@ -139,18 +147,36 @@ class Registry:
                 if len(claims) > 1:
                     claims.sort(key=_is_detached)
 
-    def lookup(self, host: str) -> Claim | None:
-        """Who serves the host name; None where it is known but nobody is connected.
+    def lookup(self, host: str, client: bytes = b"") -> Claim | None:
+        """Who serves the host name for a client; None where it is known but nobody is connected.
 
         Raises:
             KeyError: nobody ever served it, or it was taken back.
         """
         claims = self._claims.get(host)
         if claims is not None:
-            return claims[0]
+            return claims[0] if len(claims) == 1 else self._choose(claims, client)
         if host not in self._lost:
             raise KeyError(host)
         return None
+
+    def _choose(self, claims: list[Claim], client: bytes) -> Claim:
+        """One of those that serve a host name; of each agent only the first counts."""
+        candidates = [claims[0]]
+        for claim in claims[1:]:
+            if _is_detached(claim):
+                break
+            if claim.member.agent != candidates[-1].member.agent:
+                candidates.append(claim)
+        if len(candidates) == 1:
+            return candidates[0]
+        if any(claim.sticky for claim in candidates):
+            # Rendezvous hashing (Thaler and Ravishankar, 1998): who leaves takes only its own clients along.
+            return max(candidates, key=lambda claim: crc32(claim.member.agent.encode() + b" " + client))
+        chosen = min(candidates, key=_load)
+        self._turn += 1
+        chosen.turn = self._turn
+        return chosen
 
     def offers_https(self, host: str) -> bool:
         """The host name is served now, and not over http alone."""
@@ -174,7 +200,7 @@ class Registry:
         for host in claim.hosts:
             holder = self._claim(host, claim, before)
             if holder is not claim:
-                waiting[host] = f"served by {_owner(holder, claim)}; this one stands by"
+                waiting[host] = f"served by service {holder.service} of the same agent; this one stands by"
         if before is not None:
             for host in set(before.hosts) - set(claim.hosts):
                 self._release(host, before, remember=False)
@@ -255,16 +281,16 @@ class Registry:
         return [member for members in self._members.values() for member in members]
 
     def _claim(self, host: str, claim: Claim, before: Claim | None) -> Claim:
-        """Put a claim into its place; who holds the host name then.
+        """Put a claim into its place; which one of its agent has the host name then.
 
-        The first is the holder. Claims of one agent stand together, those of its newest session first.
+        Claims of one agent stand together, those of its newest session first; those without a link stand behind.
         """
         self._lost.discard(host)
         claims = self._claims.setdefault(host, [])
         if before in claims:
             claims[claims.index(before)] = claim
         if claim in claims:  # also where the agent names the host twice
-            return claims[0]
+            return _first_of(claim.member.agent, claims)
         place = len(claims)
         for index, other in enumerate(claims):
             if other.member.agent == claim.member.agent:
@@ -273,8 +299,10 @@ class Registry:
                     break
                 place += 1
         claims.insert(place, claim)
+        if place:
+            claims.sort(key=_is_detached)
         self.served(host)
-        return claims[0]
+        return _first_of(claim.member.agent, claims)
 
     def _release(self, host: str, claim: Claim, *, remember: bool) -> None:
         claims = self._claims.get(host)
@@ -294,12 +322,15 @@ def _is_detached(claim: Claim) -> bool:
     return not claim.member.link.session.attached
 
 
+def _first_of(agent: str, claims: list[Claim]) -> Claim:
+    return next(claim for claim in claims if claim.member.agent == agent)
+
+
+def _load(claim: Claim) -> tuple[float, int]:
+    """How much its agent has to do for its weight; who was chosen longest ago comes first."""
+    return len(claim.member.link.session.streams) / claim.weight, claim.turn
+
+
 def _count(member: Member, claim: Claim | None, before: Claim | None) -> None:
     member.names += len(claim.wanted if claim else ()) - len(before.wanted if before else ())
     member.policy_bytes += (claim.policy_bytes if claim else 0) - (before.policy_bytes if before else 0)
-
-
-def _owner(holder: Claim, claim: Claim) -> str:
-    if holder.member.agent == claim.member.agent:
-        return f"service {holder.service} of the same agent"
-    return "another agent"

@@ -102,6 +102,10 @@ class Register(Message):
     http_redirect: bool = True
     """Over http, clients are sent to https; without meaning where `listen_on` is `http`."""
     name: Text = ""
+    weight: int = Field(default=100, ge=1, le=1000)
+    """The agent's share of the requests, where others have the host name too."""
+    sticky: bool = False
+    """A client stays with one of several agents."""
     policy: dict[str, Any] | None = None
     """What the server enforces (`zerotrust.model.policy`): read apart, as one that is wrong costs its service only."""
 

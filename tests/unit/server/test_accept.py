@@ -29,6 +29,12 @@ LIMIT = {"global_middleware": [{"type": "rate_limit", "config": {"rate": "1/hour
 BROKEN: dict[str, Any] = {"routes": [{"match": {"moon": "full"}}]}
 
 
+@pytest.fixture(autouse=True)
+def _no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine what one agent wants may take longer than its slice of a turn: here it is done at once."""
+    monkeypatch.setattr(wishes, "SLICE", 60.0)
+
+
 class Agent:
     """A session of the agent "home" on the server."""
 

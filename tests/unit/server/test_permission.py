@@ -1,5 +1,6 @@
 """Tests of zerotrust.server.permission: for which names Caddy may get a certificate."""
 
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -19,7 +20,7 @@ class Caddy:
     def __init__(self) -> None:
         registry = Registry()
         self.said: list[tuple[bytes, bool]] = []
-        member = registry.join("home", cast("TunnelLink", None))
+        member = registry.join("home", cast("TunnelLink", SimpleNamespace(session=SimpleNamespace(attached=True))))
         for name, https in (("secure", True), ("plain", False)):
             binding = Binding(http=True, https=https, redirect=False)
             claim = Claim(member, name, name.encode(), (f"{name}.example",), True, binding=binding)

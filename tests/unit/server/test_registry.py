@@ -1,5 +1,7 @@
 """The registry: the newest session of an agent wins, and the end of an old one takes nothing away."""
 
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -20,7 +22,14 @@ PHASES = (
     Phase.generate,
     Phase.shrink,
 )  # not explain: it traces, which takes longer than the test
-LINK = cast("TunnelLink", None)
+
+
+def link() -> TunnelLink:
+    """What the registry asks of one."""
+    return cast("TunnelLink", SimpleNamespace(session=SimpleNamespace(attached=True, streams={}, id="")))
+
+
+LINK = link()
 
 
 def claim(member: Member, *hosts: str, service: str = "web", guard: Guard | None = None) -> Claim:
@@ -113,14 +122,69 @@ def test_a_session_that_retires_gives_its_names_up_and_is_not_superseded() -> No
     assert registry.lookup("a.example") is fresh
 
 
-def test_another_agent_stands_by_and_takes_over() -> None:
+def shared(*weights: int, sticky: bool = False) -> tuple[Registry, list[Member]]:
+    """A host name of several agents."""
     registry = Registry()
-    first, second = registry.join("first", LINK), registry.join("second", LINK)
-    registry.register(first, claim(first, "a.example"))
-    spare = claim(second, "a.example")
-    assert registry.register(second, spare) == {"a.example": "served by another agent; this one stands by"}
-    registry.leave(first)
-    assert registry.lookup("a.example") is spare
+    members = [registry.join(f"agent-{number}", link()) for number in range(len(weights))]
+    for member, weight in zip(members, weights, strict=True):
+        own = replace(claim(member, "a.example"), weight=weight, sticky=sticky)
+        assert registry.register(member, own) == {}
+    return registry, members
+
+
+def agent_for(registry: Registry, client: bytes = b"") -> str:
+    found = registry.lookup("a.example", client)
+    assert found is not None
+    return found.member.agent
+
+
+def test_agents_share_a_host_name_and_one_that_leaves_takes_nothing_along() -> None:
+    registry, members = shared(100, 100)
+    assert [agent_for(registry) for _ in range(4)] == ["agent-0", "agent-1"] * 2
+    registry.leave(members[0])
+    assert {agent_for(registry) for _ in range(3)} == {"agent-1"}
+
+
+def test_the_agent_with_the_least_to_do_for_its_weight() -> None:
+    registry, members = shared(100, 300)
+    for number in range(400):
+        found = registry.lookup("a.example")
+        assert found is not None
+        found.member.link.session.streams[number] = None  # type: ignore[assignment]
+    assert [len(member.link.session.streams) for member in members] == [100, 300]
+
+
+def test_an_agent_without_a_link_gets_nothing_while_another_has_one() -> None:
+    registry, members = shared(100, 100)
+    for first, second in (members, members[::-1]):
+        first.link.session.attached = False
+        registry.detached(first)
+        assert {agent_for(registry) for _ in range(3)} == {second.agent}
+        first.link.session.attached = True
+        registry.reattached(first)
+    assert {agent_for(registry) for _ in range(4)} == {"agent-0", "agent-1"}
+
+
+def test_clients_stay_where_they_were_and_only_those_of_a_lost_agent_move() -> None:
+    registry, members = shared(100, 100, 100, sticky=True)
+    clients = [f"203.0.113.{number}".encode() for number in range(250)]
+    before = {client: agent_for(registry, client) for client in clients}
+    assert before == {client: agent_for(registry, client) for client in clients}
+    assert all(40 < list(before.values()).count(member.agent) < 130 for member in members)
+    registry.leave(members[1])
+    for client, agent in before.items():
+        assert agent == "agent-1" or agent_for(registry, client) == agent
+
+
+def test_who_waits_for_a_host_name_is_told() -> None:
+    registry, told = Registry(), []
+    registry.served = told.append
+    member = registry.join("home", link())
+    registry.register(member, claim(member, "a.example", "b.example"))
+    assert told == ["a.example", "b.example"]
+    registry.detached(member)
+    registry.reattached(member)
+    assert told == ["a.example", "b.example"] * 2
 
 
 def test_a_service_registered_again_replaces_itself() -> None:
@@ -248,7 +312,7 @@ class Schedules(RuleBasedStateMachine):
 
     @rule(agent=agents)
     def join(self, agent: str) -> None:
-        self.live.append(self.registry.join(agent, LINK))
+        self.live.append(self.registry.join(agent, link()))
 
     @rule(data=st.data(), hosts=hosts, service=services)
     def register(self, data: Any, hosts: list[str], service: str) -> None:
@@ -266,6 +330,13 @@ class Schedules(RuleBasedStateMachine):
     def retire(self, data: Any) -> None:
         if self.live:
             self.registry.retire(data.draw(st.sampled_from(self.live)))
+
+    @rule(data=st.data(), attached=st.booleans())
+    def change_link(self, data: Any, attached: bool) -> None:
+        if self.live:
+            member = data.draw(st.sampled_from(self.live))
+            member.link.session.attached = attached
+            (self.registry.reattached if attached else self.registry.detached)(member)
 
     @rule(data=st.data())
     def leave(self, data: Any) -> None:
@@ -290,7 +361,10 @@ class Schedules(RuleBasedStateMachine):
                 assert found.member in working
                 assert found in found.member.services.values()
                 assert host in found.hosts
-                assert found.member.generation == max(m.generation for m in holders if m.agent == found.member.agent)
+                attached = found.member.link.session.attached
+                assert attached or not any(m.link.session.attached for m in holders)
+                rivals = [m for m in holders if m.agent == found.member.agent and m.link.session.attached == attached]
+                assert found.member.generation == max(m.generation for m in rivals)
 
 
 Schedules.TestCase.settings = settings(max_examples=60, stateful_step_count=20, deadline=None, phases=PHASES)
