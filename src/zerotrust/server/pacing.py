@@ -251,8 +251,10 @@ class Paced:
         if self._up is not None:
             self._up.drop()
         down = self._down
-        if down is not None and (code is Code.NO_ERROR or down.ends or self._connection.tunnelled):
-            # An answer is whole, only not yet with the client; of a WebSocket, whole messages may wait.
+        waits = down is not None and (code is Code.NO_ERROR or down.ends or self._connection.tunnelled)
+        if down is not None and waits and code is not Code.NOT_ALLOWED:
+            # An answer is whole, only not yet with the client; of a WebSocket, whole messages may wait. But who is not
+            # allowed to serve any longer, because it was revoked, says nothing more, however slowly it may.
             down.then(partial(self.relay.reset, code, reason))
             return
         if down is not None:

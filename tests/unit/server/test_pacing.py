@@ -391,6 +391,37 @@ async def test_a_websocket_is_ended_behind_what_waits() -> None:
     assert said[len(message) :][:1] == b"\x88", "a close frame"
 
 
+@pytest.mark.parametrize("first", [BURST, BURST + 100])
+async def test_a_revoked_agent_sends_nothing_more(first: int) -> None:
+    """Of what it sent before, no message waits: at the end of a frame the client is told, inside one it breaks off."""
+    front = shaped(upload_limit="20kB/s", download_limit="20kB/s")
+    await front.ask("GET /", "Connection: Upgrade", "Upgrade: websocket")
+    await front.answer(SWITCH.replace(b"chat", b"websocket"), kind=KIND_TUNNEL)
+    message = b"\x82\x7e" + (first - 4).to_bytes(2, "big") + bytes(first - 4)
+    said = await front.say(message)
+    said += await front.say(message)
+    assert len(said) == BURST
+    front.connection.data_received(b"\x82\xfe\x9c\x40mask" + bytes(40_000))
+    front.pair.server.session.close(Code.NOT_ALLOWED, "revoked")
+    said = await front.hear()
+    if first == BURST:
+        assert (said[:1], said[2:4]) == (b"\x88", (1008).to_bytes(2, "big"))
+    else:
+        assert said == b""
+        assert front.transport.is_aborted
+    assert await front.wait(60) == b""
+
+
+async def test_the_whole_answer_of_a_revoked_agent_breaks_off() -> None:
+    front = down()
+    await front.ask("POST /", "Transfer-Encoding: chunked")
+    assert len(body_of(await front.answer(OK, kind=KIND_LENGTH, body=numbers(30_000)))) < 30_000
+    front.pair.server.session.close(Code.NOT_ALLOWED, "revoked")
+    await front.hear()
+    assert front.transport.is_aborted
+    assert await front.wait(60) == b""
+
+
 # Reload
 
 
