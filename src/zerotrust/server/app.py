@@ -29,6 +29,7 @@ from zerotrust.net.http_listener import HttpListener
 from zerotrust.net.listen import Listening
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tls import tunnel_server
+from zerotrust.pki import pair
 from zerotrust.pki.identity import serial_of
 from zerotrust.server.accept import AgentDoor, Renewal, Terms
 from zerotrust.server.admin import AdminChannel
@@ -234,7 +235,10 @@ class Server:
     async def _keep_up(self) -> None:
         while True:
             await asyncio.sleep(TICK)
-            self._upkeep.tick(datetime.datetime.now(datetime.UTC), self._config, self._identities.authority)
+            try:
+                self._upkeep.tick(datetime.datetime.now(datetime.UTC), self._config, self._identities.authority)
+            except Exception as error:  # noqa: BLE001 - sessions have to end with their certificates, whatever it was
+                _log.error("upkeep of certificates failed, and goes on", error=repr(error), exc_info=error)
 
     def _use_certificates(self) -> None:
         self._door.use_context(_context(self._config, self._identities.authority))
@@ -322,7 +326,10 @@ def _serial(authority: Authority | None) -> str | None:
 
 
 def _context(config: ServerConfig, authority: Authority | None) -> ssl.SSLContext:
+    """Raises PkiError."""
     server = config.server
+    # Who was killed while its certificate was renewed has a key here that does not fit.
+    pair.complete(Path(server.cert_file), Path(server.key_file))
     return tunnel_server(
         certificate=server.cert_file, key=server.key_file, authority=server.ca_file, enrolment=authority is not None
     )

@@ -29,13 +29,14 @@ class Upkeep:
     """Looks at the clock.
 
     Args:
-        renewed: called when the files of our certificate have changed.
+        renewed: called when the files of our certificate have changed; again, later, where it raises PkiError.
     """
 
     def __init__(self, sessions: Sessions, *, renewed: Callable[[], None]) -> None:
         self._sessions = sessions
         self._renewed = renewed
         self._own: tuple[str, OwnCertificate] | None = None
+        self._unused = False
         self._look_at = 0.0
         self._warn_at = 0.0
 
@@ -46,20 +47,21 @@ class Upkeep:
         if authority is None or at < self._look_at:
             return
         self._look_at = at + min(LOOK_MOST, config.authority.server_lifetime / 20)
+        self._warn(now, authority)
         try:
-            until = self._certificate(config).renew(
-                authority.issuer,
-                _root(authority),
-                datetime.timedelta(seconds=config.authority.server_lifetime),
-                now,
-            )
+            self._renew(now, config, authority)
         except PkiError as error:
             _log.error("the server's certificate is not renewed", reason=str(error))
-            return
+
+    def _renew(self, now: datetime.datetime, config: ServerConfig, authority: Authority) -> None:
+        length = datetime.timedelta(seconds=config.authority.server_lifetime)
+        until = self._certificate(config).renew(authority.issuer, _root(authority), length, now)
         if until is not None:
             _log.info("the server's certificate is renewed", until=until)
+            self._unused = True
+        if self._unused:
             self._renewed()
-        self._warn(now, authority)
+            self._unused = False
 
     def _certificate(self, config: ServerConfig) -> OwnCertificate:
         path = config.server.cert_file

@@ -18,7 +18,9 @@ from zerotrust.model.identity import State
 from zerotrust.model.logging import Logging
 from zerotrust.model.server import ServerConfig
 from zerotrust.pki.files import rotate_issuer
+from zerotrust.server import app
 from zerotrust.server.app import open_database
+from zerotrust.server.upkeep import Upkeep
 from zerotrust.telemetry import logs
 
 pytestmark = pytest.mark.anyio
@@ -178,6 +180,39 @@ async def test_certificates_are_renewed_at_once(running: RunningServer, site: Si
     assert await running.change(site.server(), str(site.folder / "server.crt")) == []
     async with dialling(site.agent({"hostname": APP, "backend": "127.0.0.1:9"})):
         await eventually(lambda: is_known(running), "an agent connects")
+
+
+async def test_who_was_killed_while_its_certificate_was_renewed_starts_again(site: Site) -> None:
+    """The certificate is the new one, its key still waits beside the old."""
+    key = site.folder / "server.key"
+    before = key.read_bytes()
+    site.issue()
+    key.rename(site.folder / "server.key.next")
+    key.write_bytes(before)
+    async with serving(site) as running, dialling(site.agent({"hostname": APP, "backend": "127.0.0.1:9"})):
+        await eventually(lambda: is_known(running), "an agent connects")
+        site.issue()
+        renewed = key.rename(site.folder / "server.key.next")
+        key.write_bytes(before)
+        assert await running.change(site.server(), str(site.folder / "server.crt")) == []
+        assert not renewed.exists()
+
+
+async def test_upkeep_goes_on_after_a_fault(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = 0
+    twice = asyncio.Event()
+
+    def fail(*_: object) -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            twice.set()
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(Upkeep, "tick", fail)
+    monkeypatch.setattr(app, "TICK", 0.001)
+    async with serving(site), asyncio.timeout(10):
+        await twice.wait()
 
 
 async def is_known(running: RunningServer) -> bool:

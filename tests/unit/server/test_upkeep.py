@@ -8,6 +8,7 @@ from typing import cast
 import pytest
 from structlog.testing import capture_logs
 
+from zerotrust.errors import PkiError
 from zerotrust.model.server import ServerConfig
 from zerotrust.pki import files
 from zerotrust.pki.issuer import ServerNames
@@ -46,7 +47,11 @@ class Kept:
         self.upkeep = Upkeep(cast("Sessions", self.sessions), renewed=self._count)
         self.certificate = folder / "localhost.crt"
 
+        self.fault: PkiError | None = None
+
     def _count(self) -> None:
+        if self.fault is not None:
+            raise self.fault
         self.renewed += 1
 
     def tick(self, at: datetime.datetime) -> None:
@@ -92,6 +97,17 @@ def test_what_cannot_be_renewed_is_said_and_tried_again(kept: Kept) -> None:
         kept.tick(now() + timedelta(minutes=2))
     assert [line["log_level"] for line in logs] == ["error", "error"]
     assert "not a certificate" in logs[0]["reason"]
+
+
+def test_a_certificate_that_is_renewed_and_not_in_use_yet_is_tried_again(kept: Kept) -> None:
+    kept.fault = PkiError("no")
+    late = now() + timedelta(days=25)
+    kept.tick(late)
+    kept.tick(late + timedelta(minutes=2))
+    kept.fault = None
+    kept.tick(late + timedelta(minutes=4))
+    kept.tick(late + timedelta(minutes=6))
+    assert kept.renewed == 1
 
 
 def test_an_issuing_certificate_that_ends_soon_is_warned_about_once_a_day(kept: Kept) -> None:
