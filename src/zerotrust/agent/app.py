@@ -26,7 +26,7 @@ from zerotrust.agent.target import Target
 from zerotrust.config.diff import Changes
 from zerotrust.config.load import Loaded
 from zerotrust.config.reload import Read, Reloader
-from zerotrust.errors import SetupError, ZeroTrustError
+from zerotrust.errors import PkiError, SetupError, ZeroTrustError
 from zerotrust.model.agent import AgentConfig
 from zerotrust.model.authentication import KeySource
 from zerotrust.model.status import AgentStatus, SessionStatus
@@ -326,7 +326,10 @@ class Agent:
         if current is not None and current.was_established and RENEWAL in current.link.session.capabilities:
             now = time.time()
             if self._renewal.due(now):
-                current.link.session.renew(self._renewal.ask(now))
+                try:
+                    current.link.session.renew(self._renewal.ask(now))
+                except PkiError as error:
+                    _log.warning("certificate not renewed", reason=str(error))
 
     def _renewed(self, message: Renewed) -> None:
         """The server's answer. The session stays as it is; the next one begins with the new certificate."""

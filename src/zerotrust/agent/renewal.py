@@ -53,10 +53,17 @@ class Renewal:
         return now >= self._ends
 
     def ask(self, now: float) -> Renew:
-        """The request, with a new key."""
-        self._asked = create()
+        """The request, with a new key, which is in its place already.
+
+        Raises:
+            PkiError: the answer couldn't be kept; so nobody is asked, as each certificate that is issued brings nearer
+                the one with which the agent can't come back.
+        """
         self._next = now + self._again(now)
-        return Renew(csr=self._asked.pem.decode())
+        asked = create()
+        pair.prepare(self._certificate, self._key, keys.to_pem(asked.key))
+        self._asked = asked
+        return Renew(csr=asked.pem.decode())
 
     def take(self, message: Renewed, now: float) -> Outcome:
         """Put the new certificate and its key in the place of the old ones.

@@ -4,6 +4,8 @@ The new key is written beside the old one first, then the certificate takes its 
 between the two renames finds a certificate that fits the key that waits, and `complete` does the second rename.
 """
 
+import contextlib
+import os
 from pathlib import Path
 
 from cryptography import x509
@@ -11,6 +13,17 @@ from cryptography import x509
 from zerotrust.errors import PkiError
 from zerotrust.pki import keys
 from zerotrust.pki.files import load_certificate
+
+
+def prepare(certificate: Path, key: Path, key_pem: bytes) -> None:
+    """Let a new key wait for its certificate, before anybody is asked to issue that.
+
+    Raises:
+        PkiError: it can't be written, or the certificate couldn't be.
+    """
+    keys.write(_waiting(key), key_pem, mode=keys.PRIVATE, replace=True)
+    if not os.access(certificate.parent, os.W_OK):
+        raise PkiError(f"{certificate}: cannot be replaced; let the program write to its folder")
 
 
 def replace(certificate: Path, key: Path, *, chain: bytes, key_pem: bytes) -> None:
@@ -37,7 +50,8 @@ def complete(certificate: Path, key: Path) -> None:
     if _fit(load_certificate(certificate), waiting):
         _give_place(waiting, key)
     else:
-        waiting.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # of no use, and no harm where nothing can be written
+            waiting.unlink(missing_ok=True)
 
 
 def _waiting(key: Path) -> Path:

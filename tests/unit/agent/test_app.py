@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.kits.client import Client
 from tests.kits.ports import closed_port, free_port
@@ -380,3 +381,33 @@ async def test_what_does_not_end_by_itself_is_not_waited_for_without_limit(scene
 
 async def test_an_agent_without_a_session_ends_at_once(scene: Scene) -> None:
     await asyncio.wait_for(app.Agent(scene.config(ONE), Tasks()).drain(), 1)
+
+
+async def test_a_certificate_that_could_not_be_kept_is_not_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site(tmp_path)
+    issuer = {"cert_file": str(tmp_path / "issuer.crt"), "key_file": str(tmp_path / "issuer.key")}
+    before = (tmp_path / "home.crt").read_bytes()
+    waiting = tmp_path / "home.key.next"
+    waiting.mkdir()
+    monkeypatch.setattr(app, "SWEEP", 0.01)
+    async with serving(site, site.server(authority=issuer)), dialling(site.agent()) as running:
+        with capture_logs() as said:
+
+            async def heard(event: str) -> bool:
+                return any(line["event"] == event and "serial" not in line for line in said)
+
+            await eventually(lambda: is_open(running), "the agent is connected")
+            running.agent._renewal._next = 0.0
+            await eventually(lambda: heard("certificate not renewed"), "the agent finds that it can't write")
+            waiting.rmdir()
+            assert (tmp_path / "home.crt").read_bytes() == before
+            running.agent._renewal._next = 0.0
+            await eventually(lambda: heard("certificate renewed"), "it goes on, and can")
+    assert not [line for line in said if "one request at a time" in line.get("reason", "")]
+    assert (tmp_path / "home.crt").read_bytes() != before
+
+
+async def is_open(running: RunningAgent) -> bool:
+    return bool(running.agent._sessions())

@@ -1,5 +1,6 @@
 """When a certificate is asked for, and what becomes of the answer."""
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -81,6 +82,24 @@ def test_what_was_refused_is_asked_for_again_sooner_the_less_time_is_left(
     assert renewal.take(Renewed(reason="not now"), now).refusal == "not now"
     assert not renewal.due(now + pause - 0.1)
     assert renewal.due(now + pause)
+
+
+def test_who_cannot_keep_a_certificate_asks_for_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate, key = files(tmp_path)
+    renewal = Renewal(certificate, key)
+    waiting = tmp_path / "home.key.next"
+    waiting.mkdir()
+    with pytest.raises(PkiError, match=r"home\.key\.next: cannot write"):
+        renewal.ask(AT + WEEK)
+    assert not renewal.due(AT + WEEK + AGAIN_LEAST - 1), "not in each turn"
+    assert renewal.due(AT + WEEK + AGAIN_LEAST)
+    waiting.rmdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda path, mode: path != tmp_path)
+        with pytest.raises(PkiError, match=r"home\.crt: cannot be replaced"):
+            renewal.ask(AT + WEEK)
+    renewal.ask(AT)
+    assert waiting.stat().st_mode & 0o777 == 0o600
 
 
 def test_an_answer_that_was_not_asked_for_changes_nothing(tmp_path: Path) -> None:

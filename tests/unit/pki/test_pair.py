@@ -79,6 +79,21 @@ def test_a_key_that_waits_and_fits_nothing_is_thrown_away(tmp_path: Path) -> Non
     assert not (tmp_path / "a.key.next").exists()
 
 
+def test_what_fits_nothing_and_cannot_be_removed_is_left(tmp_path: Path) -> None:
+    certificate, key = made(tmp_path)
+    (tmp_path / "a.key.next").mkdir()
+    pair.complete(certificate, key)
+    assert fits(certificate, key)
+
+
+def test_a_key_that_is_prepared_fits_nothing_yet(tmp_path: Path) -> None:
+    certificate, key = made(tmp_path)
+    pair.prepare(certificate, key, new()[1])
+    pair.complete(certificate, key)
+    assert fits(certificate, key)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.crt", "a.key"]
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     certificate, key = made(tmp_path)
     chain, key_pem = new()
