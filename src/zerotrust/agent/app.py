@@ -162,7 +162,7 @@ class Agent:
     def status(self) -> AgentStatus:
         """What it is and does now."""
         return AgentStatus(
-            agent=self._config.agent.id,
+            agent=self._renewal.agent,
             software=__version__,
             sessions=[
                 SessionStatus(

@@ -33,6 +33,9 @@ class Outcome:
 class Renewal:
     """The certificate and key in two files, and what has been asked for. `now` is in seconds since the epoch.
 
+    Attributes:
+        agent: whom the certificate names.
+
     Raises:
         PkiError: the certificate can't be read.
     """
@@ -92,7 +95,7 @@ class Renewal:
             return False
 
     def _plan(self, certificate: x509.Certificate) -> None:
-        self._agent = agent_id_of(certificate)
+        self.agent = agent_id_of(certificate)
         self._ends = certificate.not_valid_after_utc.timestamp()
         self._next = lifetime.renew_at(certificate, lifetime.share())
 
@@ -104,7 +107,7 @@ class Renewal:
             certificate = x509.load_pem_x509_certificates(chain)[0]
         except ValueError as error:
             raise PkiError("what the server sent is not a certificate") from error
-        if certificate.public_key() != asked.key.public_key() or agent_id_of(certificate) != self._agent:
+        if certificate.public_key() != asked.key.public_key() or agent_id_of(certificate) != self.agent:
             raise PkiError("the server sent a certificate that is not for this agent and its new key")
         if certificate.not_valid_after_utc.timestamp() <= now:
             raise PkiError("the server sent a certificate that has expired by this machine's clock; compare the clocks")

@@ -399,6 +399,7 @@ async def test_a_certificate_that_could_not_be_kept_is_not_asked_for(
                 return any(line["event"] == event and "serial" not in line for line in said)
 
             await eventually(lambda: is_open(running), "the agent is connected")
+            assert running.agent.status().agent == "home", "its certificate says so, if its file does not"
             running.agent._renewal._next = 0.0
             await eventually(lambda: heard("certificate not renewed"), "the agent finds that it can't write")
             waiting.rmdir()
@@ -410,4 +411,4 @@ async def test_a_certificate_that_could_not_be_kept_is_not_asked_for(
 
 
 async def is_open(running: RunningAgent) -> bool:
-    return bool(running.agent._sessions())
+    return bool(running.agent.status().sessions)
