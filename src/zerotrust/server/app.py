@@ -301,9 +301,10 @@ def open_database(state: State) -> Database:
         raise StateError(
             f"state.dir: cannot create {state.dir}: {describe(error)}; correct the path, or make the folder"
         ) from error
-    database = Database.open(state.database)
+    database = Database.open(state.database, folder=Path(state.dir))
     if database.migration is not None:
-        _log.info(str(database.migration), database=database.name)
+        say = _log.warning if database.migration.risky else _log.info
+        say(str(database.migration), database=database.name)
     return database
 
 

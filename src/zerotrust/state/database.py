@@ -33,12 +33,13 @@ class Database:
         """Other servers may use it at the same time."""
 
     @classmethod
-    def open(cls, url: str) -> "Database":
+    def open(cls, url: str, *, folder: Path = Path()) -> "Database":
         """Connect, create or migrate what is there; may take seconds.
 
         Args:
             url: `sqlite:////var/lib/0trust/state.db` (a fourth slash for an absolute path) or
                 `postgresql://user@host/name`.
+            folder: for the backup of what is no file, before it is migrated.
 
         Raises:
             StateError: not such an address, can't be opened, or written by a newer program.
@@ -49,10 +50,16 @@ class Database:
             name, engine = str(file), sqlite.connect(file)
         else:
             file = None
-            name, engine = parsed.render_as_string(hide_password=True), postgresql.connect(parsed)
+            name, engine = postgresql.shown(parsed), postgresql.connect(parsed)
+
+        def back_up(schema: str) -> Path | None:
+            if file is not None:
+                return sqlite.back_up(file, schema)
+            return postgresql.back_up(connection, parsed, folder, schema)
+
         try:
             with explained(name), engine.begin() as connection:
-                migration = migrate(connection, lambda schema: file and sqlite.back_up(file, schema), where=name)
+                migration = migrate(connection, back_up, where=name)
         except BaseException:
             engine.dispose()
             raise

@@ -14,6 +14,7 @@ _MEANT: Final = {
     "disk I/O error": "the disk refuses to write or read; nothing of this change was kept, look at the system's log",
     "is locked": "another process keeps it locked; end that one and try again",
     "lock timeout": "another process keeps it locked; end that one and try again",
+    "statement timeout": "it takes too long; look at what else it does, and try again",
     "readonly database": "it can't be written; correct the permissions of the file and of its folder",
     "unable to open database file": "it can't be opened; correct path or permissions",
     "not a database": "it is not a database; correct the path, or restore a backup",

@@ -30,10 +30,15 @@ class Migration:
     backup: Path | None
     """The database as it was before, where a copy was made."""
 
+    @property
+    def risky(self) -> bool:
+        """Nobody could go back."""
+        return self.before is not None and self.backup is None
+
     def __str__(self) -> str:
         if self.before is None:
             return f"database created, schema {self.after}"
-        kept = "no backup was made" if self.backup is None else f"as it was before: {self.backup}"
+        kept = "no backup was made: there is no pg_dump" if self.backup is None else f"as it was before: {self.backup}"
         return f"database migrated from schema {self.before} to {self.after}; {kept}"
 
 

@@ -2,9 +2,17 @@
 
 Every transaction begins with one advisory lock, as in SQLite with the right to write: there is one at a time, so that
 each sees all before it, the migration included. These are decisions about identity, a few in a second at the most.
+
+So one that hangs would stop all. A database that is silent is given up after some ten seconds, by TCP; one that works
+on a statement for longer, or hears nothing more of a server in the middle of a transaction, ends that by itself.
 """
 
 import importlib.util
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
 from typing import Final
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
@@ -12,7 +20,25 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from zerotrust.errors import StateError
 
 _LOCK: Final = 0x307472757374  # "0trust"
-_BEGIN: Final = f"SET LOCAL lock_timeout = '10s'; SELECT pg_advisory_xact_lock({_LOCK})"
+_BEGIN: Final = (
+    "SET LOCAL lock_timeout = '10s'; SET LOCAL statement_timeout = '15s'; "
+    f"SET LOCAL idle_in_transaction_session_timeout = '30s'; SELECT pg_advisory_xact_lock({_LOCK})"
+)
+_PATIENCE: Final = "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"
+_CONNECTION: Final = {
+    "application_name": "0trust",
+    "connect_timeout": 10,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "tcp_user_timeout": 10_000,
+}
+_SECRETS: Final = ("password", "sslpassword", "oauth_client_secret")
+"""Parameters of libpq that nobody else is to see."""
+
+
+def shown(url: URL) -> str:
+    """The address without what is secret in it, wherever that stands."""
+    return url.difference_update_query(_SECRETS).render_as_string(hide_password=True)
 
 
 def connect(url: URL) -> Engine:
@@ -27,10 +53,48 @@ def connect(url: URL) -> Engine:
         url.set(drivername="postgresql+psycopg"),
         isolation_level="READ COMMITTED",  # after the lock each statement sees what was committed before
         pool_pre_ping=True,
-        connect_args={"connect_timeout": 10, "application_name": "0trust", **url.query},
+        connect_args={**_CONNECTION, **url.query},
     )
     event.listen(engine, "begin", _begin)
     return engine
+
+
+def back_up(connection: Connection, url: URL, folder: Path, schema: str) -> Path | None:
+    """A dump for pg_restore, in a file of its own, before what may take long; None where there is no pg_dump.
+
+    Args:
+        connection: in a transaction that nobody else can be in.
+
+    Raises:
+        StateError: pg_dump failed, or the file can't be written.
+    """
+    connection.exec_driver_sql(_PATIENCE)
+    program = shutil.which("pg_dump")
+    if program is None:
+        return None
+    backup = folder / f"postgresql.backup-{schema}"
+    address = url.set(drivername="postgresql", password=None).difference_update_query(_SECRETS)
+    words = [program, "--format=custom", "--no-password", f"--dbname={address.render_as_string(hide_password=False)}"]
+    # Other users see a program's words, but not its environment.
+    password = url.password or url.query.get("password")
+    secret = {"PGPASSWORD": str(password)} if password else {}
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".backup-") as place:
+            dump = Path(place, backup.name)
+            dump.touch(0o600)
+            done = subprocess.run(  # noqa: S603 - the operator's own PATH and address
+                [*words, f"--file={dump}"], capture_output=True, text=True, env={**os.environ, **secret}, check=False
+            )
+            if done.returncode:
+                reason = " ".join(done.stderr.split()) or "pg_dump failed"
+                raise StateError(
+                    f"{backup}: no backup, so nothing is migrated: {reason}; correct that, or make a backup by hand "
+                    "and start once without pg_dump in the PATH"
+                )
+            dump.replace(backup)
+    except OSError as error:
+        raise StateError(f"{backup}: no backup, so nothing is migrated: {error.strerror}") from error
+    return backup
 
 
 def _begin(connection: Connection) -> None:

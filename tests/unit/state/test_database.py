@@ -153,6 +153,7 @@ def test_two_that_open_an_empty_database_at_once_share_it(url: str) -> None:
         ("sqlite://", "needs a file"),
         ("sqlite:///:memory:", "needs a file"),
         ("postgresql://user:hush@127.0.0.1:1/x", "postgresql://user:.*@127.0.0.1:1/x: .*refused"),
+        ("postgresql://127.0.0.1:1/x?user=u&password=hush&sslpassword=hush", r"127\.0\.0\.1:1/x\?user=u: .*refused"),
         ("postgresql://user:hush@127.0.0.1:port/x", "no address of a database"),
     ],
 )
@@ -237,6 +238,21 @@ def test_a_lost_connection_is_said_and_the_next_transaction_has_a_new_one(postgr
     with database.transaction() as session:
         note(session, "kept")
     assert noted(database) == ["kept"]
+    database.close()
+
+
+def test_a_postgresql_that_hangs_does_not_keep_the_one_thread_for_minutes(postgresql: Cluster) -> None:
+    database = Database.open(postgresql.new() + "&tcp_user_timeout=7000")
+    with database.transaction() as session:
+        driver = session.connection().connection.driver_connection
+        assert driver is not None
+        told = driver.info.get_parameters()
+        assert (told["keepalives_idle"], told["tcp_user_timeout"]) == ("5", "7000"), "the address has the last word"
+        assert session.scalar(text("SHOW statement_timeout")) == "15s"
+        assert session.scalar(text("SHOW idle_in_transaction_session_timeout")) == "30s"
+    with pytest.raises(StateError, match="it takes too long"), database.transaction() as session:
+        session.execute(text("SET LOCAL statement_timeout = '10ms'"))
+        session.execute(text("SELECT pg_sleep(10)"))
     database.close()
 
 

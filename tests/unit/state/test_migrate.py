@@ -15,6 +15,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
+from tests.kits.databases import Cluster
 from zerotrust.errors import StateError
 from zerotrust.state import agents, audit, migrate
 from zerotrust.state.database import Database
@@ -84,7 +85,7 @@ def test_a_database_that_is_up_to_date_is_opened_without_alembic(tmp_path: Path)
 def test_an_older_database_is_migrated_and_keeps_its_rows(url: str, tmp_path: Path) -> None:
     fill(url)
     with next_version(tmp_path):
-        database = Database.open(url)
+        database = Database.open(url, folder=tmp_path)
     assert str(database.migration).startswith("database migrated from schema 0001 to 0002; ")
     with database.transaction() as session:
         assert session.scalar(text("SELECT note FROM agents")) == "was home"
@@ -123,13 +124,53 @@ def test_no_backup_no_migration(tmp_path: Path) -> None:
     assert Database.open(f"sqlite:///{file}").migration is None
 
 
-def test_postgresql_says_that_no_backup_was_made(url: str, tmp_path: Path) -> None:
-    if url.startswith("sqlite"):
-        return
+def test_postgresql_is_dumped_before_it_is_migrated(postgresql: Cluster, tmp_path: Path) -> None:
+    url = postgresql.new()
     fill(url)
+    backup = tmp_path / "postgresql.backup-0001"
+    with next_version(tmp_path):
+        database = Database.open(url + "&password=unused", folder=tmp_path)
+        database.close()
+    assert database.migration is not None
+    assert (database.migration.backup, database.migration.risky) == (backup, False)
+    assert backup.stat().st_mode & 0o777 == 0o600
+    assert not list(tmp_path.glob(".*"))
+    listed = subprocess.run(["pg_restore", "--list", backup], check=True, capture_output=True, text=True).stdout
+    assert "TABLE DATA" in listed
+    assert "agents" in listed
+
+
+def test_postgresql_is_not_migrated_where_the_dump_fails(
+    postgresql: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgresql.new()
+    fill(url)
+    program = tmp_path / "pg_dump"
+    program.write_text("#!/bin/sh\necho $PGPASSWORD >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with next_version(tmp_path):
+        with pytest.raises(StateError, match="backup-0001: no backup, so nothing is migrated: told; correct that"):
+            Database.open(url + "&password=told", folder=tmp_path)
+        with pytest.raises(StateError, match="no backup, so nothing is migrated: Not a directory"):
+            Database.open(url, folder=program)
+    assert not list(tmp_path.glob(".*"))
+    database = Database.open(url)
+    assert database.migration is None
+    database.close()
+
+
+def test_postgresql_without_pg_dump_says_that_no_backup_was_made(
+    postgresql: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgresql.new()
+    fill(url)
+    monkeypatch.setenv("PATH", str(tmp_path))
     with next_version(tmp_path):
         database = Database.open(url)
-    assert str(database.migration).endswith("; no backup was made")
+    assert database.migration is not None
+    assert database.migration.risky
+    assert str(database.migration).endswith("; no backup was made: there is no pg_dump")
     database.close()
 
 
@@ -137,7 +178,7 @@ def test_a_step_that_fails_changes_nothing(url: str, tmp_path: Path) -> None:
     fill(url)
     broken = NEXT + '    op.execute(sa.text("INSERT INTO nowhere VALUES (1)"))\n'
     with next_version(tmp_path, broken), pytest.raises(StateError, match="nowhere"):
-        Database.open(url)
+        Database.open(url, folder=tmp_path)
     database = Database.open(url)
     assert database.migration is None
     with database.transaction() as session:
@@ -148,7 +189,7 @@ def test_a_step_that_fails_changes_nothing(url: str, tmp_path: Path) -> None:
 def test_a_newer_database_is_refused_and_left_alone(url: str, tmp_path: Path) -> None:
     fill(url)
     with next_version(tmp_path):
-        Database.open(url).close()
+        Database.open(url, folder=tmp_path).close()
     with pytest.raises(
         StateError, match=r"written by a newer 0Trust \(schema 0002, this one knows up to 0001\)"
     ) as caught:
