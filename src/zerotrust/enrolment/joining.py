@@ -6,12 +6,17 @@ from typing import Final, Protocol
 
 from sqlalchemy.orm import Session
 
-from zerotrust.enrolment.records import KEPT, agent_name, refuse, seconds
-from zerotrust.enrolment.tokens import digest_of
-from zerotrust.errors import AgentRevoked, EnrolmentRefused, TokenExpired, TokenUnknown, TokenUsed
+from zerotrust.enrolment.records import KEPT, Rationed, agent_name, every, refuse, seconds
+from zerotrust.enrolment.tokens import digest_of, seconds_of
+from zerotrust.errors import AgentRevoked, EnrolmentRefused, TokenExpired, TokenUnknown, TokenUsed, TooManyAttempts
 from zerotrust.pki.issuer import Issued
 from zerotrust.state import agents, audit, certificates, grants, revocations, tokens
 from zerotrust.state.tables import JoinToken
+
+MOST_ISSUED: Final = 10
+PART_OF_LIFE: Final = 10
+"""So many certificates an agent gets by renewal in the tenth of the life of one. It needs a fraction of one; each is a
+row until long after its end, and a record for ever."""
 
 _REVOKED: Final = "this agent was revoked; ask whoever runs the server"
 
@@ -50,7 +55,7 @@ def join(  # noqa: PLR0913 - what a stranger brings, and what we add
     lifetime: datetime.timedelta,
     client: str,
     now: datetime.datetime,
-    record_unknown: bool = True,
+    rationed: Rationed = every,
 ) -> Joined:
     """Use a token up, and issue the certificate of its agent. Of two that join with one token, one does.
 
@@ -58,7 +63,7 @@ def join(  # noqa: PLR0913 - what a stranger brings, and what we add
 
     Args:
         client: the address of whoever asks, for the audit.
-        record_unknown: false where strangers have filled the audit enough (`attempts.Attempts.admit`).
+        rationed: which refusals are recorded.
 
     Raises:
         TokenUnknown, TokenUsed, TokenExpired, AgentRevoked, CsrRefused: refused, and recorded.
@@ -67,15 +72,23 @@ def join(  # noqa: PLR0913 - what a stranger brings, and what we add
     row = tokens.by_digest(session, digest_of(token))
     if row is None:
         unknown = TokenUnknown("this token is not known here; check that the line is whole, and for this server")
-        if not record_unknown:
-            raise unknown
-        refuse(session, unknown, action="join.refused", actor=client, now=now)
+        refuse(session, unknown, action="join.refused", actor=client, now=now, left_out=rationed("unknown token"))
     name, about = row.agent_id, {"token": row.number}
     try:
         _spend(session, row, now)
         issued = issuer.issue_agent(name, csr_pem, lifetime, now)
     except EnrolmentRefused as error:
-        refuse(session, error, action="join.refused", actor=client, agent=name, details=about, now=now)
+        left_out = rationed(f"token {row.number}")
+        refuse(
+            session,
+            error,
+            action="join.refused",
+            actor=client,
+            agent=name,
+            details=about,
+            left_out=left_out,
+            now=now,
+        )
     _remember(session, name, issued, now)
     agents.ensure(session, name, now=seconds(now)).joined_at = seconds(now)
     for pattern in row.patterns:
@@ -85,7 +98,7 @@ def join(  # noqa: PLR0913 - what a stranger brings, and what we add
     return _joined(session, name, issued)
 
 
-def renew(
+def renew(  # noqa: PLR0913 - as above
     session: Session,
     issuer: Issuer,
     *,
@@ -94,14 +107,16 @@ def renew(
     csr_pem: bytes,
     lifetime: datetime.timedelta,
     now: datetime.datetime,
+    rationed: Rationed = every,
 ) -> Joined:
     """A new certificate for an agent that has shown the one it has; that one stays good until its end.
 
     Args:
         agent_id, serial: of the certificate that the session was authenticated with.
+        rationed: which refusals are recorded.
 
     Raises:
-        AgentRevoked, CsrRefused: refused, and recorded.
+        AgentRevoked, CsrRefused, TooManyAttempts: refused, and recorded.
         PkiError: the issuer can't sign.
     """
     name, actor = agent_name(agent_id), f"agent {agent_id}"
@@ -111,14 +126,29 @@ def renew(
         # agent may come back.
         if revocations.find(session, name) or revocations.find(session, name, serial):
             raise AgentRevoked(_REVOKED)
+        _check_count(session, name, lifetime / PART_OF_LIFE, now)
         issued = issuer.issue_agent(name, csr_pem, lifetime, now)
     except EnrolmentRefused as error:
-        about = {"serial": serial}
-        refuse(session, error, action="renewal.refused", actor=actor, agent=name, details=about, now=now)
+        refuse(
+            session,
+            error,
+            action="renewal.refused",
+            actor=actor,
+            agent=name,
+            details={"serial": serial},
+            left_out=rationed(f"renewal of {name}"),
+            now=now,
+        )
     _remember(session, name, issued, now)
     details = {"before": serial, **_said(issued)}
     audit.append(session, at=seconds(now), actor=actor, action="certificate.renewed", agent=name, details=details)
     return _joined(session, name, issued)
+
+
+def _check_count(session: Session, agent_id: str, span: datetime.timedelta, now: datetime.datetime) -> None:
+    if certificates.issued_since(session, agent_id, seconds(now - span)) >= MOST_ISSUED:
+        wait = seconds_of(span)
+        raise TooManyAttempts(f"{MOST_ISSUED} certificates in {wait} s, its next has to wait", retry_after=wait)
 
 
 def _spend(session: Session, token: JoinToken, now: datetime.datetime) -> None:

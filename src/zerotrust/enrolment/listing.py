@@ -39,9 +39,7 @@ class AgentDetails:
 
 def list_agents(session: Session, now: datetime.datetime) -> list[AgentSummary]:
     """All agents by id."""
-    ends: dict[str, int] = {}
-    for certificate in certificates.living(session, now=seconds(now)):
-        ends[certificate.agent_id] = max(certificate.not_after, ends.get(certificate.agent_id, 0))
+    ends = certificates.ends(session, now=seconds(now))
     count = Counter(grant.agent_id for grant in grants.listed(session))
     out = {row.agent_id: row.revoked_at for row in revocations.listed(session) if row.serial == WHOLE_AGENT}
     return [
@@ -60,7 +58,7 @@ def show_agent(session: Session, agent_id: str, now: datetime.datetime) -> Agent
     if agent is None:
         raise NotFound(f"there is no agent {agent_id}; list them with: 0trust agent list")
     granted = grants.listed(session, agent.id)
-    living = certificates.living(session, now=seconds(now), agent_id=agent.id)
+    living = certificates.living(session, agent.id, now=seconds(now))
     out = revocations.listed(session, agent.id)
     revoked_at = next((row.revoked_at for row in out if row.serial == WHOLE_AGENT), None)
     ends = max((certificate.not_after for certificate in living), default=None)

@@ -1,6 +1,7 @@
 """What all decisions have in common: a time, names that are names, and a record of each refusal."""
 
 import datetime
+from collections.abc import Callable
 from typing import NoReturn
 
 from sqlalchemy.orm import Session
@@ -12,6 +13,15 @@ from zerotrust.state import audit
 
 KEPT = datetime.timedelta(days=30)
 """What is over stays in the tables for so long, and in the audit for ever."""
+
+
+Rationed = Callable[[str], int | None]
+"""From the kind of a refusal to what `refuse` is told as `left_out`."""
+
+
+def every(_kind: str) -> int | None:
+    """Record all refusals."""
+    return 0
 
 
 def seconds(moment: datetime.datetime) -> int:
@@ -43,7 +53,7 @@ def host_pattern(text: str) -> str:
         raise EnrolmentError(str(error)) from error
 
 
-def refuse(
+def refuse(  # noqa: PLR0913 - a record has so many parts
     session: Session,
     error: EnrolmentRefused,
     *,
@@ -52,10 +62,19 @@ def refuse(
     now: datetime.datetime,
     agent: str | None = None,
     details: audit.Details | None = None,
+    left_out: int | None = 0,
 ) -> NoReturn:
-    """Raise the error; of the transaction nothing is kept but the record of the refusal."""
+    """Raise the error; of the transaction nothing is kept but the record of the refusal.
+
+    Args:
+        left_out: how many records like it were not made; None where this one is not either (`attempts.Ration`).
+    """
     session.rollback()
-    reason = {"code": error.code, "reason": str(error)}
+    if left_out is None:
+        raise error
+    reason: dict[str, str | int] = {"code": error.code, "reason": str(error)}
+    if left_out:
+        reason["left_out"] = left_out
     audit.append(
         session, at=seconds(now), actor=actor, action=action, agent=agent, details={**reason, **(details or {})}
     )

@@ -10,7 +10,7 @@ from cryptography import x509
 from sqlalchemy.orm import Session
 
 from zerotrust.enrolment.joining import Issuer, Joined, renew
-from zerotrust.enrolment.records import KEPT, refuse, seconds
+from zerotrust.enrolment.records import KEPT, Rationed, every, refuse, seconds
 from zerotrust.errors import CertificateRefused
 from zerotrust.pki.identity import agent_id_of, serial_of
 from zerotrust.state import certificates
@@ -19,7 +19,7 @@ NEWEST = 2
 """The answer to an agent's last request may have been lost on the way, so that it has the certificate before."""
 
 
-def come_back(
+def come_back(  # noqa: PLR0913 - what a stranger brings, and what we add
     session: Session,
     issuer: Issuer,
     *,
@@ -28,8 +28,13 @@ def come_back(
     lifetime: datetime.timedelta,
     client: str,
     now: datetime.datetime,
+    rationed: Rationed = every,
 ) -> Joined:
     """A new certificate for one that has ended. Its signature and the proof of its key have been checked.
+
+    Args:
+        client: the address of whoever asks, for the audit.
+        rationed: which refusals are recorded.
 
     Raises:
         CertificateRefused, AgentRevoked, CsrRefused: refused, and recorded.
@@ -44,9 +49,12 @@ def come_back(
             actor=client,
             agent=name,
             details={"serial": serial},
+            left_out=rationed(f"return of {name}"),
             now=now,
         )
-    return renew(session, issuer, agent_id=name, serial=serial, csr_pem=csr_pem, lifetime=lifetime, now=now)
+    return renew(
+        session, issuer, agent_id=name, serial=serial, csr_pem=csr_pem, lifetime=lifetime, now=now, rationed=rationed
+    )
 
 
 def _refusal(session: Session, agent_id: str, serial: str, now: datetime.datetime) -> str:

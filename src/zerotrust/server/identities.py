@@ -17,7 +17,7 @@ from cryptography import x509
 from sqlalchemy.orm import Session
 
 from zerotrust.enrolment import granting, joining, listing, returning, revoking, tokens
-from zerotrust.enrolment.attempts import Attempts
+from zerotrust.enrolment.attempts import Attempts, Ration
 from zerotrust.enrolment.granting import Granted
 from zerotrust.enrolment.joining import Joined
 from zerotrust.enrolment.listing import AgentDetails, AgentSummary
@@ -87,6 +87,7 @@ class Identities:
         self._authority = authority
         self._clock = clock
         self._attempts = Attempts()
+        self._ration = Ration()
 
     @property
     def database(self) -> str:
@@ -140,7 +141,7 @@ class Identities:
             PkiError, StateError: a fault of ours.
         """
         authority, now = self._issuing(), self._clock()
-        worth_a_record = self._attempts.admit(peer, time.monotonic())
+        self._attempts.admit(peer, time.monotonic())
 
         def work(session: Session) -> tuple[Joined, list[tuple[str, str]]]:
             joined = joining.join(
@@ -151,7 +152,7 @@ class Identities:
                 lifetime=authority.agent_lifetime,
                 client=peer,
                 now=now,
-                record_unknown=worth_a_record,
+                rationed=self._rationed,
             )
             return joined, grants.pairs(session)
 
@@ -185,6 +186,7 @@ class Identities:
                 csr_pem=csr_pem,
                 lifetime=authority.agent_lifetime,
                 now=now,
+                rationed=self._rationed,
             )
         )
 
@@ -198,6 +200,7 @@ class Identities:
         authority, now = self._issuing(), self._clock()
         self._attempts.admit(peer, time.monotonic())
         certificate = _shown(chain_pem, csr_pem, proof, authority)
+        self._attempts.renewal(agent_id_of(certificate), time.monotonic())
         return await self._database.run(
             lambda session: returning.come_back(
                 session,
@@ -207,6 +210,7 @@ class Identities:
                 lifetime=authority.agent_lifetime,
                 client=peer,
                 now=now,
+                rationed=self._rationed,
             )
         )
 
@@ -356,6 +360,10 @@ class Identities:
                 "the issuer.crt and issuer.key that `0trust ca init` makes"
             )
         return self._authority
+
+    def _rationed(self, kind: str) -> int | None:
+        """Only ever called in the database's thread."""
+        return self._ration.take(kind, time.monotonic())
 
     def _granted(self, pairs: list[tuple[str, str]]) -> None:
         self._admission.grants.replace(DATABASE, pairs)

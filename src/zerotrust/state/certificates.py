@@ -1,6 +1,6 @@
 """Rows of `certificates`."""
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from zerotrust.state.changes import changed
@@ -15,14 +15,30 @@ def add(session: Session, agent_id: str, serial: str, *, not_after: int, now: in
     return certificate
 
 
-def living(session: Session, *, now: int, agent_id: str | None = None) -> list[Certificate]:
-    """Those that have not ended, of all agents or of one; the newest first."""
+def living(session: Session, agent_id: str, *, now: int) -> list[Certificate]:
+    """Those of an agent that have not ended; the newest first."""
     query = (
         select(Certificate)
-        .where(Certificate.not_after > now)
+        .where(Certificate.agent_id == agent_id, Certificate.not_after > now)
         .order_by(Certificate.issued_at.desc(), Certificate.not_after.desc(), Certificate.serial)
     )
-    return list(session.scalars(query if agent_id is None else query.where(Certificate.agent_id == agent_id)))
+    return list(session.scalars(query))
+
+
+def ends(session: Session, *, now: int) -> dict[str, int]:
+    """When the last certificate of each agent ends, that has one which is good."""
+    query = (
+        select(Certificate.agent_id, func.max(Certificate.not_after))
+        .where(Certificate.not_after > now)
+        .group_by(Certificate.agent_id)
+    )
+    return {row[0]: row[1] for row in session.execute(query)}
+
+
+def issued_since(session: Session, agent_id: str, since: int) -> int:
+    """How many an agent was issued then or later."""
+    query = select(func.count()).where(Certificate.agent_id == agent_id, Certificate.issued_at >= since)
+    return session.scalar(query) or 0
 
 
 def of(session: Session, agent_id: str) -> list[Certificate]:

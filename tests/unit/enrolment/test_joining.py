@@ -56,7 +56,7 @@ def test_a_token_makes_an_agent_with_its_grants(database: Database, issuer: Issu
         agent = agents.find(session, "home")
         assert agent is not None and agent.joined_at == AT
         assert grants.pairs(session) == [("home", "*.lab.example.com"), ("home", "pihole.example.com")]
-        kept = certificates.living(session, now=AT)
+        kept = certificates.living(session, "home", now=AT)
         assert [(c.agent_id, c.serial, c.not_after) for c in kept] == [("home", joined.serial, AT + 7 * 86400)]
     assert told(database)[1:] == [
         (
@@ -107,8 +107,11 @@ def test_a_token_that_nobody_made_is_recorded_without_itself(database: Database,
     assert (actor, action, agent) == (CLIENT, "join.refused", None)
     assert details["code"] == "token_unknown"
     with pytest.raises(TokenUnknown):
-        enter(database, issuer, token, record_unknown=False)
+        enter(database, issuer, token, rationed=lambda kind: None)
     assert len(told(database)) == 2
+    with pytest.raises(TokenUnknown):
+        enter(database, issuer, token, rationed={"unknown token": 7}.__getitem__)
+    assert told(database)[-1][3]["left_out"] == 7
 
 
 def test_what_is_in_the_database_lets_nobody_in(database: Database, issuer: Issuer) -> None:
@@ -136,7 +139,7 @@ def test_a_bad_request_does_not_use_the_token_up(database: Database, issuer: Iss
     assert told(database)[-1][1:3] == ("join.refused", "home")
     with database.transaction() as session:
         assert grants.pairs(session) == []
-        assert certificates.living(session, now=AT) == []
+        assert certificates.living(session, "home", now=AT) == []
     assert enter(database, issuer, token.secret).agent_id == "home"
 
 
@@ -192,7 +195,7 @@ def test_of_many_that_join_with_one_token_exactly_one_does(url: str, database: D
     other.close()
     actions = [action for _, action, _, _ in told(database)]
     assert (actions.count("agent.joined"), actions.count("join.refused")) == (5, 35)
-    assert len(do(database, lambda s: certificates.living(s, now=AT))) == 5
+    assert len(do(database, lambda s: certificates.living(s, "home", now=AT))) == 5
 
 
 def test_an_agent_renews_with_a_new_key_and_the_old_certificate_stays(database: Database, issuer: Issuer) -> None:
@@ -202,7 +205,7 @@ def test_an_agent_renews_with_a_new_key_and_the_old_certificate_stays(database: 
     renewed = again(database, issuer, joined.serial, asked.pem, now=later)
     assert x509.load_pem_x509_certificate(renewed.chain_pem).public_key() == asked.key.public_key()
     assert (renewed.agent_id, renewed.not_after, renewed.patterns) == ("home", later + WEEK, ["a.example"])
-    kept = do(database, lambda s: certificates.living(s, now=int(later.timestamp())))
+    kept = do(database, lambda s: certificates.living(s, "home", now=int(later.timestamp())))
     assert [certificate.serial for certificate in kept] == [renewed.serial, joined.serial]
     actor, action, agent, details = told(database)[-1]
     assert (actor, action, agent) == ("agent home", "certificate.renewed", "home")

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -12,6 +13,8 @@ from structlog.testing import capture_logs
 from tests.kits.authorities import Foreign
 from tests.kits.identities import HOME, Office, csr, office
 from tests.kits.waiting import eventually
+from zerotrust.enrolment.attempts import RECORDS_AT_ONCE, Attempts
+from zerotrust.enrolment.joining import MOST_ISSUED
 from zerotrust.errors import (
     AgentRevoked,
     CertificateRefused,
@@ -100,6 +103,44 @@ async def test_a_renewal_is_for_who_is_not_revoked(place: Office) -> None:
     with pytest.raises(AgentRevoked):
         await place.identities.renew("home", serial, csr())
     await place.identities.renew("home", renewed.serial, csr())
+
+
+async def test_an_agent_cannot_fill_the_database_with_certificates(place: Office) -> None:
+    serial = await joined(place)
+    for _ in range(MOST_ISSUED - 1):
+        serial = (await place.identities.renew("home", serial, csr())).serial
+    for _ in range(MOST_ISSUED):
+        with pytest.raises(TooManyAttempts, match="has to wait"):
+            await place.identities.renew("home", serial, csr())
+    assert len((await place.identities.agent("home")).certificates) == MOST_ISSUED
+    assert actions(place).count("certificate.renewed") == MOST_ISSUED - 1
+    place.clock.forward(days=1)
+    await place.identities.renew("home", serial, csr())
+
+
+async def test_nor_by_coming_back_again_and_again(place: Office) -> None:
+    made = request.create()
+    token = await place.identities.create_token("home", [], lifetime=HOUR, actor="uid 0")
+    chain, key = (await place.identities.join(token.secret, made.pem, "203.0.113.7")).chain_pem, made.key
+    for number in range(MOST_ISSUED):
+        made = request.create()
+        coming = place.identities.come_back(chain, made.pem, prove(key, made.pem), f"203.0.113.{number}")
+        if number == MOST_ISSUED - 1:
+            with pytest.raises(TooManyAttempts):
+                await coming
+        else:
+            chain, key = (await coming).chain_pem, made.key
+
+
+async def test_a_revoked_agent_that_comes_back_from_everywhere_fills_no_audit(place: Office) -> None:
+    asked = csr()
+    chain, proof = await shown(place, asked)
+    await place.identities.revoke("home", None, reason="", actor="uid 0")
+    place.identities._attempts = cast("Attempts", SimpleNamespace(admit=lambda *_: None, renewal=lambda *_: None))
+    for _ in range(RECORDS_AT_ONCE + 5):
+        with pytest.raises(AgentRevoked):
+            await place.identities.come_back(chain, asked, proof, "203.0.113.7")
+    assert actions(place).count("renewal.refused") == RECORDS_AT_ONCE
 
 
 def der(chain: bytes) -> bytes:
