@@ -1,6 +1,7 @@
 # make demo   sets everything up by itself, then shows a WebSocket through Caddy, server, tunnel and agent
 # make test   sets everything up by itself, then runs all tests
 # make bench  the whole benchmark; bench-quick: a few of it, under a minute; bench-check: those against bench/baseline.json
+# make rotations  certificates that are renewed each minute, ten times, under load: nine minutes
 # make check  format, lint, types, layers and the unit tests: under a minute, for every commit
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN    := $(VENV)/bin
 # Each process of the tests would compile all that it imports, for seconds: what is compiled once stays.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check compiled unit component browser fuzz compliance lock clean format bench bench-quick bench-check
+.PHONY: demo test check compiled unit component browser fuzz compliance lock clean format bench bench-quick bench-check rotations
 
 demo: $(VENV)/demo.stamp
 	@$(BIN)/python -m demo
@@ -40,6 +41,11 @@ bench-quick: compiled
 
 bench-check: compiled
 	@$(BENCH) --quick --check bench/baseline.json
+
+# Certificates of a minute, as the rotations that the component tests see are of ten seconds. Takes nine minutes.
+rotations: compiled
+	@PYTHONPATH=$(CURDIR)/build/compiled CERTIFICATE_SECONDS=60 CERTIFICATE_ROTATIONS=10 \
+		$(BIN)/python -m pytest -q tests/component/test_certificates.py -k rotations
 
 compiled: build/compiled.stamp
 

@@ -40,7 +40,7 @@ SOCKETS = 6
 class Place:
     """A server with an authority, whose certificates live for seconds."""
 
-    def __init__(self, folder: Path, origin: Origin, echo: WsEcho, *names: str) -> None:
+    def __init__(self, folder: Path, origin: Origin, echo: WsEcho, *names: str, with_caddy: bool = False) -> None:
         self.authority = Authority(folder / "pki")
         issuer = {
             "cert_file": str(self.authority.folder / "issuer.crt"),
@@ -59,7 +59,7 @@ class Place:
                 name: [service(f"{name}.localhost", origin.port), service(f"ws-{name}.localhost", echo.port)]
                 for name in names
             },
-            with_caddy=False,
+            with_caddy=with_caddy,
             sections={"authority": issuer},
         )
         self.command = Commands(folder / "state" / "admin.sock")
@@ -106,20 +106,20 @@ async def rotations(place: Place, name: str, count: int) -> set[str]:
 async def test_rotations_under_load_disturb_nobody(
     tmp_path: Path, backends: tuple[Origin, WsEcho], measured: Measured
 ) -> None:
-    place = Place(tmp_path / "s", *backends, *AGENTS)
+    place = Place(tmp_path / "s", *backends, *AGENTS, with_caddy=True)
     stop = asyncio.Event()
     requests = messages = 0
 
     async def ask(name: str) -> None:
         nonlocal requests
-        async with await place.stack.api.open(f"{name}.localhost") as client:
+        async with await place.stack.caddy.open(f"{name}.localhost") as client:
             while not stop.is_set():
                 assert (await client.request("GET", "/echo")).status == 200
                 requests += 1
 
     async def talk(name: str) -> None:
         nonlocal messages
-        async with place.stack.api.websocket(f"ws-{name}.localhost") as socket:
+        async with place.stack.caddy.websocket(f"ws-{name}.localhost") as socket:
             for number in itertools.count():
                 if stop.is_set():
                     return
