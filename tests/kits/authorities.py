@@ -9,7 +9,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from zerotrust.pki import keys
+from zerotrust.pki import files, keys, request
+from zerotrust.pki.issuer import ServerNames
 
 YEAR = datetime.timedelta(days=365)
 
@@ -100,3 +101,12 @@ def _builder(
 
 def _signs() -> x509.KeyUsage:
     return x509.KeyUsage(False, False, False, False, False, True, True, False, False)
+
+
+def issue_server_at(folder: Path, name: str, start: datetime.datetime) -> None:
+    """The folder's own authority makes a certificate for a server at localhost that begins then, for a day."""
+    made = request.create()
+    names = ServerNames(dns=["localhost"], ip=["127.0.0.1"])
+    issued = files.load_authority(folder).issue_server(made.pem, names, datetime.timedelta(days=1), start)
+    keys.write(folder / f"{name}.crt", issued.chain_pem, mode=keys.PUBLIC, replace=True)
+    keys.write(folder / f"{name}.key", keys.to_pem(made.key), mode=keys.PRIVATE, replace=True)

@@ -15,6 +15,7 @@ from typing import Final
 
 from zerotrust import __version__
 from zerotrust.agent.affinity import cookie_secret
+from zerotrust.agent.asking import clocks, is_about_time
 from zerotrust.agent.control import Control, control_path
 from zerotrust.agent.dispatch import Dispatch
 from zerotrust.agent.redial import CONNECT_TIMEOUT, Redial
@@ -214,7 +215,10 @@ class Agent:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await target.connect(dispatch.link.as_protocol)
         except (OSError, TimeoutError) as error:
-            _log.warning("cannot connect", server=str(target), reason=describe(error))
+            reason = describe(error)
+            if is_about_time(error) and (skew := await target.compare_clocks()) is not None:
+                reason = f"{reason}: {clocks(skew)}"
+            _log.warning("cannot connect", server=str(target), reason=reason)
             return None
         if target is not self._target:
             dispatch.link.close_session(Code.GOING_AWAY, "the agent has another server")

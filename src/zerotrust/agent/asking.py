@@ -1,10 +1,11 @@
 """Calls of an agent that has no certificate, or none that is good any more (docs/spec/tunnel-v1.md, section 11)."""
 
+import asyncio
 import datetime
 import json
 import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from zerotrust.errors import JoinError
 from zerotrust.net.channel import describe
 from zerotrust.net.tls import enrolment_client
 
+AUTHORITY: Final = "/.well-known/0trust/authority"
 MAX_ANSWER: Final = 64 * 1024
 STEP: Final = 10.0
 """Seconds for connecting, for TLS, for each read."""
@@ -50,6 +52,13 @@ class Asking:
     async def post(self, path: str, body: Mapping[str, str], *, authority: str) -> bytes:
         """What the server says that `authority` vouches for."""
         return await self._call("POST", path, authority=authority, body=body)
+
+    async def compare_clocks(self) -> datetime.timedelta | None:
+        """How far the clock of whoever answers is ahead; None where it makes no difference, or nobody says."""
+        with suppress(JoinError, TimeoutError, httpx.HTTPError, httpx.InvalidURL):
+            async with asyncio.timeout(STEP):
+                await self.get(AUTHORITY)
+        return self.skew
 
     async def _call(
         self, method: str, path: str, *, authority: str | None, body: Mapping[str, str] | None = None
@@ -116,7 +125,7 @@ class Asking:
                 f'the certificate of {self._where} is not for "{name}"; use an address that it is for, '
                 f"or issue it again: 0trust ca issue server {name}"
             )
-        if error.verify_code in (_NOT_YET, _ENDED):
+        if is_about_time(error):
             if self.skew is not None:
                 return f"the certificate of {self._where} cannot be verified because of the time: {clocks(self.skew)}"
             state = "has ended" if error.verify_code == _ENDED else "begins in the future"
@@ -125,6 +134,11 @@ class Asking:
             f"{self._where} has no certificate of the authority that {self._trusted}: somebody may be in between; "
             "nothing secret was sent"
         )
+
+
+def is_about_time(error: BaseException) -> bool:
+    """A certificate was refused because by this machine's clock it has ended, or not begun."""
+    return isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in (_NOT_YET, _ENDED)
 
 
 def clocks(skew: datetime.timedelta) -> str:

@@ -13,14 +13,13 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from zerotrust.agent.asking import DEADLINE, Asking, read_object
+from zerotrust.agent.asking import AUTHORITY, DEADLINE, Asking, read_object
 from zerotrust.errors import JoinError, PkiError
 from zerotrust.model.base import parse_pattern
 from zerotrust.pki.identity import agent_id_of
 from zerotrust.pki.join_line import JoinLine, fingerprint
 from zerotrust.pki.request import Request
 
-AUTHORITY: Final = "/.well-known/0trust/authority"
 JOIN: Final = "/.well-known/0trust/join"
 
 

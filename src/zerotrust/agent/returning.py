@@ -40,6 +40,8 @@ async def come_back(server: ServerAddress, message: Renew) -> Renewed:
     authority = keys.read(Path(server.ca_cert), what="certificate").decode("ascii")
     with asking.explained():
         async with asyncio.timeout(DEADLINE):
+            # TLS fails before anything is said, so a certificate that is refused for its dates would not tell why.
+            await asking.compare_clocks()
             said = read_object(await asking.post(RETURN, body, authority=authority))
     chain = said.get("certificate")
     if not isinstance(chain, str) or len(chain) > MOST:

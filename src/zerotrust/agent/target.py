@@ -1,12 +1,14 @@
 """Where the server is, and with what the agent proves itself to it."""
 
 import asyncio
+import datetime
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from zerotrust.agent.asking import Asking
 from zerotrust.errors import PkiError
 from zerotrust.model.agent import AgentConfig
 from zerotrust.model.base import split_address
@@ -56,6 +58,10 @@ class Target:
             OSError: there is none to be had.
         """
         await dial(protocol, self.host, self.port, tls=self.tls, server_name=self.server_name)
+
+    async def compare_clocks(self) -> datetime.timedelta | None:
+        """How far the server's clock is ahead; None where it makes no difference, or nobody says."""
+        return await Asking(self.host, self.port, trusted="", server_name=self.server_name).compare_clocks()
 
 
 def _check_identity(config: AgentConfig) -> None:

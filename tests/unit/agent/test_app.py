@@ -1,6 +1,7 @@
 """Tests of zerotrust.agent.app: what a new configuration changes, against a real server in the same process."""
 
 import asyncio
+import datetime
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from tests.kits.authorities import issue_server_at
 from tests.kits.client import Client
 from tests.kits.ports import closed_port, free_port
 from tests.kits.site import Backend, RunningAgent, RunningServer, Site, dialling, serving
 from tests.kits.waiting import eventually
-from zerotrust.agent import app
+from zerotrust.agent import app, asking
 from zerotrust.errors import PkiError, SetupError
 from zerotrust.model.agent import AgentConfig
 from zerotrust.model.logging import Logging
@@ -412,3 +414,19 @@ async def test_a_certificate_that_could_not_be_kept_is_not_asked_for(
 
 async def is_open(running: RunningAgent) -> bool:
     return bool(running.agent.status().sessions)
+
+
+async def test_a_wrong_clock_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dates of the server's certificate are shifted in place of the clock."""
+    site = Site(tmp_path)
+    issue_server_at(tmp_path, "server", datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1))
+    issuer = {"cert_file": str(tmp_path / "issuer.crt"), "key_file": str(tmp_path / "issuer.key")}
+    monkeypatch.setattr(asking, "SKEW", datetime.timedelta(days=-1))
+    with capture_logs() as said:
+
+        async def told() -> bool:
+            reasons = [line["reason"] for line in said if line["event"] == "cannot connect"]
+            return any("not yet valid: this machine's clock is" in reason for reason in reasons)
+
+        async with serving(site, site.server(authority=issuer)), dialling(site.agent()):
+            await eventually(told, "the agent says what is wrong")

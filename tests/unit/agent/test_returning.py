@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.kits.authorities import issue_server_at
 from tests.kits.door import Door, open_door
+from zerotrust.agent import asking
 from zerotrust.agent.renewal import Renewal
 from zerotrust.agent.returning import come_back
 from zerotrust.errors import AgentRevoked, JoinError, PkiError
@@ -69,6 +71,23 @@ async def test_a_server_of_another_authority_gets_nothing(tmp_path: Path) -> Non
     async with open_door(tmp_path / "door") as door:
         server = server_of(door, tmp_path / "door", ca_cert=str(other / "ca.crt"))
         with pytest.raises(JoinError, match=r"authority that server.ca_cert holds: somebody may be in between"):
+            await come_back(server, Renew(csr=request.create().pem.decode()))
+        assert not door.one_token.asked
+
+
+async def test_a_certificate_of_the_server_that_has_not_begun_is_a_matter_of_clocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dates are shifted in place of the clock; that the clocks are then the same is left out of account."""
+    start = datetime.datetime.now(UTC) + timedelta(hours=1)
+    async with open_door(tmp_path) as door:
+        issue_server_at(tmp_path, "localhost", start)
+        door.door.use_context(door.context())
+        server = server_of(door, tmp_path)
+        with pytest.raises(JoinError, match="begins in the future; issue it again on the server"):
+            await come_back(server, Renew(csr=request.create().pem.decode()))
+        monkeypatch.setattr(asking, "SKEW", timedelta(days=-1))
+        with pytest.raises(JoinError, match="because of the time: this machine's clock is"):
             await come_back(server, Renew(csr=request.create().pem.decode()))
         assert not door.one_token.asked
 
