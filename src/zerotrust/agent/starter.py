@@ -9,7 +9,7 @@ from typing import Final, Self
 
 from zerotrust.agent.join import Joined
 from zerotrust.errors import PkiError, SetupError
-from zerotrust.pki import keys
+from zerotrust.pki import keys, pair
 from zerotrust.pki.join_line import JoinLine
 from zerotrust.pki.request import Request, create
 
@@ -100,11 +100,8 @@ class Starter:
         """
         files = self.files
         keys.write(files.root, joined.root_pem, mode=keys.PUBLIC, replace=True)
-        keys.write(files.certificate, joined.chain_pem, mode=keys.PUBLIC, replace=True)
-        try:
-            self._pending.replace(files.key)
-        except OSError as error:
-            raise PkiError(f"{files.key}: cannot write: {error.strerror}; choose a folder you may write to") from error
+        key_pem = keys.to_pem(self.request.key)
+        pair.replace(files.certificate, files.key, chain=joined.chain_pem, key_pem=key_pem)
         fresh = not files.config.exists()
         if fresh:
             keys.write(files.config, configuration(line, joined).encode(), mode=keys.PRIVATE, replace=False)

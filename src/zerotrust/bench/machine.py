@@ -1,11 +1,10 @@
-"""The machine: what a run's figures depend on, and how many descriptors a process may open."""
+"""The machine: what a run's figures depend on."""
 
 import contextlib
 import datetime
 import importlib.metadata
 import os
 import platform
-import resource
 from pathlib import Path
 from typing import Final
 
@@ -24,14 +23,6 @@ def facts() -> dict[str, object]:
         "python": platform.python_version(),
         "versions": {"0trust": zerotrust.__version__, **_versions()},
     }
-
-
-def raise_descriptor_limit() -> int:
-    """Let us, and the processes that we start, open as many descriptors as we may; how many that is."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def _versions() -> dict[str, str]:

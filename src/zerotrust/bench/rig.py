@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from zerotrust.bench import machine
 from zerotrust.bench.generator import Generator
 from zerotrust.bench.lab import nginx, openssh
 from zerotrust.bench.lab.bare_caddy import BareCaddy
@@ -20,6 +19,7 @@ from zerotrust.bench.load.jobs import Endpoint, Job, Outcome
 from zerotrust.bench.options import Options
 from zerotrust.bench.ways import ALONE, BASELINE, OURS, SOCKET, SSH, STREAM, WEB, WITHOUT_CADDY, Way
 from zerotrust.errors import BenchError
+from zerotrust.net.loop import raise_descriptor_limit
 
 KIB: Final = 1024
 READY_TIMEOUT: Final = 30.0
@@ -45,7 +45,7 @@ class Rig:
     def __init__(self, options: Options, note: Callable[[str], None]) -> None:
         self.options = options
         self.note = note
-        self.descriptors = machine.raise_descriptor_limit()
+        self.descriptors = raise_descriptor_limit()
         self.ways: dict[str, Way] = {}
         self._exit = AsyncExitStack()
         self._generators = 0

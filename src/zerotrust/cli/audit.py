@@ -1,7 +1,7 @@
 """`0trust audit …`: who decided what about whom."""
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -16,6 +16,8 @@ OfAgent = Annotated[str | None, typer.Option("--agent", help="Only about this ag
 OfAction = Annotated[str | None, typer.Option("--action", help="Only of this kind, for example agent.joined.")]
 PAGE = 1000
 """Records in one answer."""
+BROKEN: Final = 3
+"""The exit status that means this and nothing else: 1 also says that there is no server."""
 
 
 @app.callback()
@@ -55,7 +57,7 @@ def show_some(
 
 @app.command()
 def verify(*, config: Config = SERVER_FILE, socket: Socket = None, as_json: AsJson = False) -> None:
-    """Check that no record was changed, inserted or removed. Exit status 1 where one was."""
+    """Check that no record was changed, inserted or removed. Exit status 3 where one was."""
     from zerotrust.cli.channel import connect
     from zerotrust.cli.tables import counted, show_json
     from zerotrust.model import admin
@@ -72,7 +74,7 @@ def verify(*, config: Config = SERVER_FILE, socket: Socket = None, as_json: AsJs
             "are as they were written"
         )
     if chain.broken is not None:
-        raise typer.Exit(1)
+        raise typer.Exit(BROKEN)
 
 
 @app.command()

@@ -1,11 +1,18 @@
 """`0trust ca …`: the authority and the certificates that it issues."""
 
 import datetime
+import json
 import stat
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from zerotrust.cli.options import AsJson
+
+if TYPE_CHECKING:
+    from zerotrust.pki.files import Description
 
 app = typer.Typer(no_args_is_help=True, help="Create the authority, issue certificates.")
 issue = typer.Typer(no_args_is_help=True, help="Issue a certificate and its key.")
@@ -128,12 +135,16 @@ def server(
 
 
 @app.command()
-def show(folder: Folder = Path("certs")) -> None:
+def show(folder: Folder = Path("certs"), *, as_json: AsJson = False) -> None:
     """Show every certificate of the folder."""
     from zerotrust.pki import files
 
+    certificates = files.describe(folder)
+    if as_json:
+        typer.echo(json.dumps({"certificates": [_record(found) for found in certificates]}, indent=2))
+        return
     now = datetime.datetime.now(datetime.UTC)
-    for found in files.describe(folder):
+    for found in certificates:
         left = (found.not_after - now).days
         state = f"{left} days left" if left >= 0 else "ENDED"
         typer.echo(f"{found.path}: {found.role} {found.name}")
@@ -143,6 +154,16 @@ def show(folder: Folder = Path("certs")) -> None:
         typer.echo(f"  serial       {found.serial}")
         typer.echo(f"  SHA-256      {found.fingerprint}")
         typer.echo(f"  private key  {'here' if found.has_key else 'elsewhere'}")
+
+
+def _record(found: "Description") -> dict[str, Any]:
+    """With times as the other commands have them: seconds since 1970."""
+    return {
+        **asdict(found),
+        "path": str(found.path),
+        "not_before": int(found.not_before.timestamp()),
+        "not_after": int(found.not_after.timestamp()),
+    }
 
 
 def _passphrase(file: Path | None) -> bytes | None:

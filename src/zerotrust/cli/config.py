@@ -11,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from zerotrust.config.problems import Problem
     from zerotrust.config.report import Key
+    from zerotrust.config.source import Source
 
 app = typer.Typer(no_args_is_help=True, help="Look at configuration files.")
 
@@ -33,6 +34,8 @@ def check(
     from zerotrust.config.report import keys
 
     kind, source = examine(file)
+    if kind == "server":
+        _warn_of_suffixes(source)
     problems = in_order(source.problems)
     if as_json:
         typer.echo(json.dumps(_record(file, kind, problems, keys(source)), ensure_ascii=False, indent=2))
@@ -42,6 +45,17 @@ def check(
         _summary(file, kind, problems)
     if source.errors:
         raise typer.Exit(1)
+
+
+def _warn_of_suffixes(source: "Source") -> None:
+    """As the commands do that grant a name. Not when a server starts: the list of suffixes is a long one."""
+    from zerotrust.enrolment.suffixes import warning
+
+    grants = source.data.get("grants")
+    for agent, patterns in grants.items() if isinstance(grants, dict) else ():
+        for index, pattern in enumerate(patterns if isinstance(patterns, list) else ()):
+            if isinstance(pattern, str) and (text := warning(pattern.lower())):
+                source.say(("grants", agent, index), "warning", text)
 
 
 def _summary(file: Path, kind: str | None, problems: Sequence["Problem"]) -> None:

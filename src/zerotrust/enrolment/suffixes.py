@@ -1,4 +1,4 @@
-"""A warning for wildcards that are wider than anybody's own domain: `*.co.uk`, `*.github.io`.
+"""A warning for what is wider than anybody's own domain: `*.co.uk`, `*.github.io`, `co.uk` itself.
 
 By the public suffix list (publicsuffix.org), as the library carries it: nothing is fetched. Names below a top-level
 domain that nobody has registered, such as `*.lan`, are their owner's affair.
@@ -16,8 +16,10 @@ _OWN: Final = "home.arpa"
 def warning(pattern: str) -> str | None:
     """What is to be thought about before this pattern is granted; None where nothing is."""
     name = pattern.removeprefix("*.")
-    if name in (pattern, _OWN) or _suffixes().publicsuffix(name) != name:
+    if name == _OWN or _suffixes().publicsuffix(name) != name:
         return None
+    if name == pattern:
+        return f'"{pattern}" is a public suffix, under which everybody has domains; grant YOUR-DOMAIN.{name}'
     return f'"{pattern}" is for the domains of everybody under the public suffix "{name}"; grant *.YOUR-DOMAIN.{name}'
 
 

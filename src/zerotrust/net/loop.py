@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import resource
 import signal
 from collections.abc import Coroutine
 from contextlib import suppress
@@ -17,6 +18,7 @@ GC_ALLOCATIONS: Final = 50_000
 def run(main: Coroutine[Any, Any, None]) -> None:
     """Run a component until it returns, or until SIGINT or SIGTERM cancels it."""
     give_way()
+    raise_descriptor_limit()
     with asyncio.Runner(loop_factory=aiofastnet.loop_factory(uvloop.new_event_loop)) as runner:
         runner.run(_until_signal(main))
 
@@ -31,6 +33,17 @@ def give_way() -> None:
     if hasattr(os, "SCHED_BATCH"):
         with suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+def raise_descriptor_limit() -> int:
+    """Let us, and the processes that we start, open as many descriptors as we may; how many that is.
+
+    The usual 1024 is for programs that know no more than `select`; each WebSocket takes one at each end.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 async def _until_signal(main: Coroutine[Any, Any, None]) -> None:

@@ -3,6 +3,7 @@
 import datetime
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ from zerotrust.agent.join import Joined
 from zerotrust.agent.starter import Starter, configuration
 from zerotrust.config.load import load_agent
 from zerotrust.errors import PkiError
-from zerotrust.pki import keys
+from zerotrust.pki import keys, pair
 from zerotrust.pki.join_line import JoinLine
+from zerotrust.pki.request import Request
 
 LINE = JoinLine(server="[2001:db8::7]:8443", token="t", fingerprint="0" * 64)
 JOINED = Joined(
@@ -87,9 +89,8 @@ def test_a_folder_that_does_not_take_files(tmp_path: Path) -> None:
         Starter(tmp_path / "file", force=False).__enter__()
     gone = tmp_path / "gone"
     with Starter(gone, force=False) as starter:
-        for path in gone.iterdir():
-            path.unlink()
-        with pytest.raises(PkiError, match=r"agent\.key: cannot write"):
+        (gone / "agent.key").mkdir()
+        with pytest.raises(PkiError, match=r"agent\.key: cannot be replaced"):
             starter.finish(LINE, JOINED)
 
 
@@ -99,3 +100,24 @@ def test_in_the_folder_of_a_service_its_user_can_read_what_root_wrote(tmp_path: 
     with Starter(tmp_path, force=False) as starter:
         starter.finish(LINE, JOINED)
     assert {path.stat().st_uid for path in tmp_path.iterdir()} == {12345}
+
+
+def test_joined_anew_and_killed_in_between_the_pair_fits_when_the_agent_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Foreign.root()
+    for name in ("home", "agent"):
+        root.issue(name).store(tmp_path, name)
+    chain = (tmp_path / "home.crt").read_bytes()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with Starter(tmp_path, force=True) as starter:
+        starter.request = Request(pem=b"", key=keys.read_key(tmp_path / "home.key"))
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(pair, "_give_place", killed)
+            starter.finish(LINE, replace(JOINED, chain_pem=chain))
+    pair.complete(tmp_path / "agent.crt", tmp_path / "agent.key")
+    assert (tmp_path / "agent.crt").read_bytes() == chain
+    assert (tmp_path / "agent.key").read_bytes() == (tmp_path / "home.key").read_bytes()

@@ -1,5 +1,6 @@
 """Tests of zerotrust.cli.ca."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,13 @@ def test_from_nothing_to_certificates(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "authority Home CA" in shown
     assert "for          tunnel.example.com, localhost, 127.0.0.1" in shown
     assert "(29 days left)" in shown
+    assert status(["ca", "show", "--json", *folder]) == 0
+    told = {one["name"]: one for one in json.loads(capsys.readouterr().out)["certificates"]}
+    server = told["tunnel.example.com"]
+    assert (server["role"], server["names"][0], server["has_key"]) == ("server", "tunnel.example.com", True)
+    pihole = told["pihole"]
+    assert pihole["not_after"] - pihole["not_before"] == pytest.approx(30 * 86400, abs=600)
+    assert server["path"].endswith("tunnel.example.com.crt")
 
 
 def test_what_exists_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,3 +23,12 @@ run(main())
 def test_a_component_and_what_it_starts_push_nobody_off_the_cpu() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=15, check=True)
     assert done.stdout.split() == [str(os.SCHED_BATCH)] * 2
+
+
+def test_a_component_and_what_it_starts_may_open_as_many_descriptors_as_they_can() -> None:
+    program = PROGRAM.replace("os.sched_getscheduler(0)", "resource.getrlimit(resource.RLIMIT_NOFILE)[0]")
+    program = program.replace("import os", "import resource")
+    begin = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (100, 400))\n"
+    command = [sys.executable, "-c", begin + program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=15, check=True)
+    assert done.stdout.split() == ["400"] * 2
