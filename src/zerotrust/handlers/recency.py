@@ -36,6 +36,10 @@ class Recency(Generic[V]):
         if len(self._entries) > self._most:
             self._entries.popitem(last=False)
 
+    def forget(self, key: bytes) -> None:
+        """Forget the value, where there is one."""
+        self._entries.pop(key, None)
+
     def clear(self) -> None:
         """Forget everything."""
         self._entries.clear()

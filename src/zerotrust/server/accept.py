@@ -72,7 +72,8 @@ class Terms:
         secret: of the server; policies derive theirs from it.
         renewal: None where certificates are issued by hand.
         enrolment: lets in who has no certificate yet; None where nobody is.
-        turned_away: hears of who is refused with a good certificate: which agent, with which serial, and why.
+        turned_away: hears of who is refused with a good certificate: which agent (None where it names nobody), with
+            which serial, and why.
     """
 
     registry: Registry
@@ -83,7 +84,7 @@ class Terms:
     toll: Toll = field(default_factory=Toll)
     renewal: Renewal | None = None
     enrolment: Enrolment | None = None
-    turned_away: Callable[[str, str, str], Coroutine[Any, Any, None]] | None = None
+    turned_away: Callable[[str | None, str | None, str], Coroutine[Any, Any, None]] | None = None
     offers_http: bool = True
     resume_timeout: float = 60.0
 
@@ -127,15 +128,17 @@ class AgentSession:
         try:
             who = identity(self.link.peer_certificate)
         except PkiError as error:
-            self.link.close_session(Code.NOT_ALLOWED, str(error))
+            self._turn_away(None, None, str(error))
             return None
         if refusal := self._terms.admission.refusal(who.agent_id, who.serial):
-            self.link.close_session(Code.NOT_ALLOWED, refusal)
-            if self._terms.turned_away is not None:
-                told = self._terms.turned_away(who.agent_id, who.serial, refusal)
-                self._terms.tasks.spawn(told, "record a refusal")
+            self._turn_away(who.agent_id, who.serial, refusal)
             return None
         return who
+
+    def _turn_away(self, agent: str | None, serial: str | None, reason: str) -> None:
+        self.link.close_session(Code.NOT_ALLOWED, reason)
+        if self._terms.turned_away is not None:
+            self._terms.tasks.spawn(self._terms.turned_away(agent, serial, reason), "record a refusal")
 
     def established(self, peer: Hello | Welcome) -> None:
         who = self._admit()
@@ -188,7 +191,7 @@ class AgentSession:
         except ConfigError as error:
             self._refuse(member, message, f"its policy cannot be enforced: {error}")
             return
-        granted, refused = self._terms.admission.judge(member.agent, message.hosts)
+        granted, refused = self._terms.admission.claimed(member.agent, message.hosts)
         claim = Claim(
             member,
             message.id,

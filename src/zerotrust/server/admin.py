@@ -191,7 +191,9 @@ class AdminChannel:
         found = await self._audit.records(asked.after, asked.limit, agent=asked.agent, action=asked.action)
         return admin.AuditRecords(records=[answers.record(record) for record in found])
 
-    async def _export(self, asked: admin.RecordsAsked, _actor: str) -> Reply:
+    async def _export(self, asked: admin.RecordsAsked, actor: str) -> Reply:
+        if not asked.after:
+            await self._audit.record("audit.exported", actor=actor)
         found = await self._audit.records(asked.after or 0, asked.limit, agent=asked.agent, action=asked.action)
         return Reply("".join(f"{as_json(record)}\n" for record in found).encode(), media_type=NDJSON)
 

@@ -7,9 +7,10 @@ the old ones, the log, Caddy. Then the old listeners close; connections that the
 
 import asyncio
 import datetime
+import hashlib
 import secrets
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -109,6 +110,8 @@ class Server:
         self._sessions = Sessions(registry, self._admission)
         self._identities = Identities(database, admission=self._admission, sessions=self._sessions, authority=authority)
         self._audit = Audit(database)
+        self._tasks = tasks
+        self._admission.watch = self._claimed
         self._invitations = Invitations(config.server)
         terms = Terms(
             registry=registry,
@@ -160,7 +163,7 @@ class Server:
                 await self._served.wait()
             self._listening[key] = await self._listen[key](address, None)
         await self._edge.__aenter__()
-        await self._audit.note("server.started", {"version": __version__})
+        await self._audit.note("server.started", {"version": __version__, **self._trusts()})
 
     async def apply(self, config: ServerConfig, changes: Changes) -> list[str]:
         """Go on with this configuration; what of it waits, and for what.
@@ -231,6 +234,20 @@ class Server:
         for listener in (self._admin, self._permission, self._api):
             listener.close()
         await self._door.close()
+
+    def _trusts(self) -> dict[str, str | bool | None]:
+        """What of the files decides who is let in, so that a record shows what was changed while nobody ran."""
+        config = self._config
+        return {
+            "grants": _digest("\n".join(f"{agent} {pattern}" for agent, pattern in sorted(_grants(config))).encode()),
+            "any_host": config.unsafe_agents_may_claim_any_host,
+            "ca_file": _digest(Path(config.server.ca_file).read_bytes()),
+            "issuer": _serial(self._identities.authority),
+        }
+
+    def _claimed(self, agent: str, granted: Sequence[str], refused: Sequence[str]) -> None:
+        if new := self._audit.new_refusals(agent, granted, refused):
+            self._tasks.spawn(self._audit.hosts_refused(agent, new), "record refused host names")
 
     async def _keep_up(self) -> None:
         while True:
@@ -324,6 +341,10 @@ def _offers_http(config: ServerConfig) -> bool:
 def _serial(authority: Authority | None) -> str | None:
     """Of the issuing certificate."""
     return None if authority is None else serial_of(authority.issuer.certificate)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _context(config: ServerConfig, authority: Authority | None) -> ssl.SSLContext:

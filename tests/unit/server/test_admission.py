@@ -44,3 +44,12 @@ def test_revoked_by_agent_or_by_certificate() -> None:
 @given(st.lists(st.sampled_from(["a.example.com", "b.example.com"])))
 def test_any_host_needs_no_grant(hosts: list[str]) -> None:
     assert Admission(any_host=True).judge("home", hosts) == (hosts, {})
+
+
+def test_who_watches_hears_of_claims_and_of_nothing_else() -> None:
+    admission, heard = Admission(), list[object]()
+    admission.grants.replace("file", [("home", "a.example")])
+    admission.watch = lambda *told: heard.append(told)
+    admission.judge("home", ["a.example"])
+    assert admission.claimed("home", ["a.example", "b.example"]) == admission.judge("home", ["a.example", "b.example"])
+    assert heard == [("home", ["a.example"], ["b.example"])]

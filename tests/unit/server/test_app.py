@@ -285,6 +285,41 @@ async def test_an_authority_comes_and_goes_and_the_audit_knows(running: RunningS
     assert records[4]["details"]["settings"][-1].startswith("logging")
 
 
+async def test_what_was_changed_while_it_was_off_shows(site: Site) -> None:
+    async def started(config: ServerConfig) -> dict[str, Any]:
+        async with serving(site, config):
+            records = (await asked(site.folder / "state" / "admin.sock", "/v1/audit?action=server.started"))["records"]
+            told: dict[str, Any] = records[-1]["details"]
+            return told
+
+    first = await started(site.server())
+    assert await started(site.server()) == first
+    other = await started(site.server(grants={"home": ["*.example.com"], "thief": ["a.example.com"]}))
+    assert {key for key in first if first[key] != other[key]} == {"grants"}
+    other = await started(site.server(unsafe_agents_may_claim_any_host=True))
+    assert {key for key in first if first[key] != other[key]} == {"any_host"}
+    (site.folder / "two.crt").write_bytes(2 * (site.folder / "ca.crt").read_bytes())
+    other = await started(site.server(server={"ca_file": str(site.folder / "two.crt")}))
+    assert {key for key in first if first[key] != other[key]} == {"ca_file"}
+    named = {"cert_file": str(site.folder / "issuer.crt"), "key_file": str(site.folder / "issuer.key")}
+    other = await started(site.server(authority=named))
+    assert {key for key in first if first[key] != other[key]} == {"issuer"}
+
+
+async def test_host_names_that_are_not_granted_are_in_the_audit(running: RunningServer, site: Site) -> None:
+    socket = site.folder / "state" / "admin.sock"
+    before = len((await asked(socket, "/v1/audit?action=hosts.refused"))["records"])
+
+    async def refusals() -> list[Any]:
+        found = (await asked(socket, "/v1/audit?action=hosts.refused"))["records"]
+        return [one["details"]["hosts"] for one in found[before:]]
+
+    async with dialling(site.agent({"hostname": "not.granted.example", "backend": "127.0.0.1:9"})):
+        await eventually(refusals, "it is recorded")
+        await running.change(site.server(grants={"home": ["other.example"]}))
+        assert await refusals() == [["not.granted.example"]]
+
+
 async def test_the_admin_socket_moves(running: RunningServer, site: Site, tmp_path: Path) -> None:
     before, after = site.folder / "state" / "admin.sock", tmp_path / "a.sock"
     assert await running.change(site.server(admin={"socket": str(after)})) == []

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from zerotrust.enrolment.attempts import RECORDS_AT_ONCE
 from zerotrust.server import audit as module
 from zerotrust.server.audit import Audit
 from zerotrust.state.database import Database
@@ -72,3 +73,28 @@ async def test_what_cannot_be_noted_is_logged(ours: Audit, database: Database) -
 
 async def test_an_empty_audit_is_whole(ours: Audit, database: Database) -> None:
     assert (await ours.verify()).records == 0
+
+
+async def test_who_names_nobody_is_recorded_without_an_agent(ours: Audit) -> None:
+    for _ in range(3):
+        await ours.turned_away(None, None, "the certificate names no agent")
+    (record,) = await ours.records(None, 9)
+    assert (record.action, record.agent_id) == ("agent.refused", None)
+
+
+async def test_host_names_are_refused_once_until_they_are_granted(ours: Audit) -> None:
+    assert ours.new_refusals("home", [], ["a.example", "b.example"]) == ["a.example", "b.example"]
+    assert ours.new_refusals("home", [], ["a.example", "c.example"]) == ["c.example"]
+    assert ours.new_refusals("work", [], ["a.example"]) == ["a.example"]
+    assert ours.new_refusals("home", ["a.example"], ["b.example"]) == []
+    assert ours.new_refusals("home", [], ["a.example"]) == ["a.example"]
+
+
+async def test_an_agent_that_invents_host_names_fills_no_audit(ours: Audit) -> None:
+    for number in range(RECORDS_AT_ONCE + 5):
+        await ours.hosts_refused("home", [f"{number}-{other}.example" for other in range(100)])
+    found = await ours.records(None, 999)
+    assert len(found) == RECORDS_AT_ONCE
+    assert found[0].action == "hosts.refused"
+    assert '"count":100' in found[0].details
+    assert len(found[0].details) < 1000
