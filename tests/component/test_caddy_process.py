@@ -4,14 +4,17 @@ import asyncio
 import base64
 import json
 import os
+import random
 import re
 import signal
 import ssl
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 import h2.config
@@ -25,6 +28,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
+from tests.conftest import Measured
 from tests.kits.ports import free_port
 from tests.kits.stack import Authority as TunnelAuthority
 from tests.kits.waiting import eventually
@@ -37,6 +41,13 @@ from zerotrust.caddy.process import STOP_TIMEOUT
 from zerotrust.caddy.render import render
 from zerotrust.errors import CaddyError
 from zerotrust.model.server import ServerConfig
+from zerotrust.net.flush import Flusher
+from zerotrust.net.http_listener import HttpListener
+from zerotrust.net.tasks import Tasks
+from zerotrust.net.tunnel import TunnelLink
+from zerotrust.server.binding import USUAL
+from zerotrust.server.permission import Permission
+from zerotrust.server.registry import Claim, Registry
 
 pytestmark = [pytest.mark.component, pytest.mark.anyio, pytest.mark.timeout(90)]
 
@@ -245,6 +256,43 @@ async def test_public_names_go_to_acme_and_its_challenge_is_answered_beside_the_
         assert re.fullmatch(r"tok-en\.[\w-]{43}", body)
         handshake.cancel()
         await asyncio.wait([handshake])
+
+
+async def test_a_thousand_random_names_cause_no_order(setting: Setting, measured: Measured) -> None:
+    """Of a public authority, by the server's own permission; the one name that is served does cause one."""
+    authority, registry, tasks = Authority(setting.http_port), Registry(), Tasks()
+    link = cast("TunnelLink", SimpleNamespace(session=None))
+    served = Claim(registry.join("home", link), "app", b"app", ("public.example.com",), True, None, USUAL)
+    registry.register(served.member, served)
+    permission = HttpListener(Flusher(asyncio.get_running_loop()), Permission(registry), tasks)
+    asks, port = asyncio.Semaphore(20), free_port()
+    dice = random.Random(6)
+    names = ["".join(dice.choices("abcdefghijklmnopqrstuvwxyz", k=12)) + ".example.com" for _ in range(1000)]
+    config = setting.config(
+        acme={"ca_url": f"{authority.url}/directory", "email": "a@example.com"}, permission_addr=f"127.0.0.1:{port}"
+    )
+
+    async def knock(way: Way, name: str) -> None:
+        async with asks:
+            with pytest.raises(ssl.SSLError, match="internal error"):
+                await way.open(name)
+
+    async with (
+        await asyncio.start_server(authority.serve, "127.0.0.1", authority.port),
+        permission.listen(f"127.0.0.1:{port}", key="caddy.permission_addr"),
+        Edge(config) as edge,
+    ):
+        way = setting.way(edge)
+        begun_at = time.monotonic()
+        await asyncio.gather(*(knock(way, name) for name in names))
+        seconds = time.monotonic() - begun_at
+        assert "/order" not in authority.visits
+        ordering = asyncio.create_task(issuer(way, "public.example.com"))
+        await eventually(lambda: "/order" in authority.visits, "the one that is served is ordered", 20)
+        ordering.cancel()
+        await asyncio.wait([ordering])
+    await tasks.close()
+    measured(f"1,000 handshakes with random names: none got a certificate, no order was made, in {seconds:.1f} s")
 
 
 async def test_private_names_of_any_depth_never_reach_a_public_authority(setting: Setting) -> None:

@@ -105,7 +105,7 @@ class Sessions:
         ]
 
     def _judge(self, member: Member, claim: Claim) -> None:
-        granted, refused = self._admission.claimed(member.agent, claim.wanted)
+        granted, refused = self._admission.judge(member.agent, claim.wanted)
         if tuple(granted) == claim.hosts:
             return
         judged = claim.with_hosts(tuple(granted))
