@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 from tests.kits.backends import Clogged, Origin, WsEcho
+from tests.kits.databases import postgresql, url
 from tests.kits.ports import closed_port
 from tests.kits.stack import Authority, Stack, service
 from tests.kits.way import Way
+
+__all__ = ["postgresql", "url"]
 
 APP = "app.localhost"
 WS = "ws.localhost"

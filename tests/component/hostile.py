@@ -13,14 +13,14 @@ import httpx
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from tests.kits.backends import Origin
+from tests.kits.backends import Origin, WsEcho
 from tests.kits.forgery import Credentials, Forger
 from tests.kits.raw_agent import RawAgent, client_context, session
 from tests.kits.stack import Authority, Stack, service
 from tests.kits.waiting import eventually
 from zerotrust.pki.identity import AGENT_URN
 
-APP = "app.example"
+APP, TALK = "app.example", "ws.example"
 MINE, WILD = "m.example", "*.mallory.example"
 STRANGER = "127.0.0.2"
 """Another address than the good agent's: places at the door are shared by networks."""
@@ -32,6 +32,8 @@ class Traffic:
 
     seconds: list[float] = field(default_factory=list)
     statuses: set[int] = field(default_factory=set)
+    messages: int = 0
+    """That a WebSocket said and heard again meanwhile."""
 
     @property
     def p99(self) -> float:
@@ -46,7 +48,7 @@ class Traffic:
 class Fortress:
     """The server, the agent "good" that serves APP, and the attacker "mallory", who may serve MINE and WILD."""
 
-    def __init__(self, folder: Path, origin: Origin) -> None:
+    def __init__(self, folder: Path, origin: Origin, echo: WsEcho) -> None:
         self.authority = Authority(folder / "authority")
         issuer = {
             f"{key}_file": str(self.authority.folder / f"issuer.{file}")
@@ -55,12 +57,12 @@ class Fortress:
         self.stack = Stack(
             folder / "stack",
             self.authority,
-            agents={"good": [service(APP, origin.port)]},
+            agents={"good": [service(APP, origin.port), service(TALK, echo.port)]},
             with_caddy=False,
             sections={
                 "unsafe_agents_may_claim_any_host": False,
                 "authority": issuer,
-                "grants": {"good": [APP], "mallory": [MINE, WILD]},
+                "grants": {"good": [APP, TALK], "mallory": [MINE, WILD]},
             },
         )
         self.forger = Forger(self.authority.folder, folder / "forged", root=self.authority.root)
@@ -103,8 +105,16 @@ class Fortress:
 
     @contextlib.asynccontextmanager
     async def traffic(self) -> AsyncIterator[Traffic]:
-        """Requests, one after another, for as long as the block takes."""
+        """Requests, one after another, and a WebSocket, for as long as the block takes."""
         found, over = Traffic(), asyncio.Event()
+
+        async def talk() -> None:
+            async with self.stack.api.websocket(TALK) as bystander:
+                while not over.is_set():
+                    await bystander.send(text := str(found.messages))
+                    assert await bystander.recv() == text
+                    found.messages += 1
+                    await asyncio.sleep(0.01)
 
         async def ask() -> None:
             async with await self.stack.api.open(APP) as client:
@@ -114,13 +124,14 @@ class Fortress:
                     found.seconds.append(time.perf_counter() - begun_at)
                     await asyncio.sleep(0.002)
 
-        asking = asyncio.create_task(ask())
+        going = [asyncio.create_task(ask()), asyncio.create_task(talk())]
         try:
             yield found
         finally:
             over.set()
-            await asking
+            await asyncio.gather(*going)
         assert found.statuses == {200}
+        assert found.messages > 0
 
     async def settled(self) -> None:
         """Only the good agent is connected, and its requests are answered."""
@@ -137,8 +148,8 @@ class Fortress:
 @contextlib.asynccontextmanager
 async def besieged(folder: Path) -> AsyncIterator[Fortress]:
     """A fortress that runs."""
-    async with Origin(folder) as origin:
-        fortress = Fortress(folder, origin)
+    async with Origin(folder) as origin, WsEcho(folder) as echo:
+        fortress = Fortress(folder, origin, echo)
         async with fortress.stack:
             await fortress.server.wait_line("server ready")
             yield fortress

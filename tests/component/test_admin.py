@@ -29,14 +29,20 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become som
 class Place:
     """A server that goes by grants, and commands to it."""
 
-    def __init__(self, folder: Path, authority: Authority, **agents: list[dict[str, object]]) -> None:
+    def __init__(
+        self, folder: Path, authority: Authority, url: str | None = None, **agents: list[dict[str, object]]
+    ) -> None:
         issuer = {"cert_file": str(authority.folder / "issuer.crt"), "key_file": str(authority.folder / "issuer.key")}
         self.stack = Stack(
             folder,
             authority,
             agents=agents,
             with_caddy=False,
-            sections={"unsafe_agents_may_claim_any_host": False, "authority": issuer},
+            sections={
+                "unsafe_agents_may_claim_any_host": False,
+                "authority": issuer,
+                "state": {"dir": str(folder / "state"), **({"url": url} if url else {})},
+            },
         )
         self.socket = folder / "state" / "admin.sock"
         self.command = Commands(self.socket)
@@ -66,10 +72,12 @@ def open_folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-async def test_a_grant_holds_at_once_and_a_revocation_ends_everything(tmp_path: Path, authority: Authority) -> None:
+async def test_a_grant_holds_at_once_and_a_revocation_ends_everything(
+    tmp_path: Path, authority: Authority, url: str
+) -> None:
     async with Origin(tmp_path) as origin, WsEcho(tmp_path) as echo:
         services = [service("a.example", origin.port), service("ws.example", echo.port)]
-        place = Place(tmp_path / "s", authority, home=services)
+        place = Place(tmp_path / "s", authority, url, home=services)
         async with place.running():
             agent = place.stack.agents["home"].process
             async with agent:
@@ -101,7 +109,7 @@ async def test_a_grant_holds_at_once_and_a_revocation_ends_everything(tmp_path: 
                 assert await place.status("a.example") == 404
         actions = [one["action"] for one in await _records(place)]
         decided = ["grant.added", "grant.added", "agent.revoked", "agent.refused", "agent.restored", "grant.removed"]
-        assert actions == ["server.started", *decided, "server.started"]
+        assert actions == ["server.started", "hosts.refused", "hosts.refused", *decided, "server.started"]
 
 
 async def _is(asked: object, wanted: int) -> bool:
@@ -227,8 +235,10 @@ async def test_a_server_that_is_stopped_while_it_is_asked(tmp_path: Path, author
         assert {f"{one['host']} is granted to home\n" for one in found} >= set(said)
 
 
-async def test_a_killed_server_has_lost_nothing_that_it_acknowledged(tmp_path: Path, authority: Authority) -> None:
-    place = Place(tmp_path / "s", authority)
+async def test_a_killed_server_has_lost_nothing_that_it_acknowledged(
+    tmp_path: Path, authority: Authority, url: str
+) -> None:
+    place = Place(tmp_path / "s", authority, url)
     acknowledged: list[str] = []
 
     async def grant(worker: int) -> None:

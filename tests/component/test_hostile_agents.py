@@ -47,9 +47,10 @@ GROWTH = 48 * 1024 * 1024
 async def fortress(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fortress]:
     async with besieged(tmp_path_factory.mktemp("hostile")) as fortress:
         await fortress.settled()
-        files = fortress.server.open_files()
+        files, memory = fortress.server.open_files(), fortress.server.rss_bytes()
         yield fortress
         await fortress.settled()
+        assert fortress.server.rss_bytes() - memory < GROWTH
         await eventually(lambda: fortress.server.open_files() <= files + 2, "all descriptors are closed", 20)
 
 

@@ -238,7 +238,10 @@ async def test_a_thousand_handshakes_a_second(fortress: Fortress, measured: Meas
         said, _ = await flood.communicate()
     count, seconds, ended = said.decode().strip().split(" ", 2)
     grown = fortress.server.rss_bytes() - memory
+    reached = sum(int(number) for number in re.findall(r"'(?:answered|finished)': (\d+)", ended))
     assert int(count) == 3000
+    assert reached >= 2700, "these were handshakes, and not connections that were turned away"
+    assert float(seconds) < 8, "three seconds where nothing else runs: the rate was about what it says"
     assert during.p99 < 0.5
     assert grown < GROWTH
     lines = fortress.refusals(since)
