@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import resource
 import shutil
 import stat
 import subprocess
@@ -11,9 +12,11 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from tests.kits.authorities import Foreign
 from tests.kits.backends import Origin, WsEcho
 from tests.kits.commands import NOBODY, Commands
 from tests.kits.processes import PRODUCT, Process
@@ -122,6 +125,83 @@ async def _records(place: Place) -> list[dict[str, object]]:
         assert (await place.command("audit", "verify")).code == 0
         records: list[dict[str, object]] = (await place.command("audit", "list", "--json")).json()["records"]
         return records
+
+
+async def test_a_host_name_that_two_agents_share_needs_two_grants(tmp_path: Path, authority: Authority) -> None:
+    async with Origin(tmp_path) as origin:
+        shared = [service("a.example", origin.port)]
+        place = Place(tmp_path / "s", authority, first=shared, second=shared)
+        server, agents = place.stack.server, place.stack.agents
+        async with place.running():
+            assert (await place.command("grant", "add", "first", "a.example")).code == 0
+            async with agents["first"].process, agents["second"].process:
+                await eventually(lambda: _is(place.status("a.example"), 200), "the one that may serves it")
+                await agents["second"].process.wait_line("not granted to second")
+                assert (await place.command("grant", "add", "second", "a.example")).code == 0
+                await server.wait_line("service registered.*second.*waiting=.*a.example")
+                await agents["first"].process.stop()
+                await eventually(lambda: _is(place.status("a.example"), 200), "the other one takes over")
+                assert (await place.command("grant", "remove", "second", "a.example")).code == 0
+                await eventually(lambda: _is(place.status("a.example"), 404), "and may no longer")
+
+
+async def test_an_authority_of_ones_own_names_agents_by_their_common_name(tmp_path: Path) -> None:
+    """As `openssl` makes them: one key signs everything, and no certificate has a URI."""
+    root = Foreign.root()
+    root.store(tmp_path / "pki", "ca")
+    root.issue("server", dns=("localhost",)).store(tmp_path / "pki", "server")
+    root.issue("home").store(tmp_path / "pki", "home")
+    root.issue("stranger").store(tmp_path / "pki", "stranger")
+    sections = {"unsafe_agents_may_claim_any_host": False, "grants": {"home": ["a.example"]}}
+    async with Origin(tmp_path) as origin:
+        agents = {name: [service("a.example", origin.port)] for name in ("home", "stranger")}
+        own = OwnAuthority(tmp_path / "pki")
+        stack = Stack(tmp_path / "s", own, agents=agents, with_caddy=False, sections=sections)
+        async with stack.server:
+            await stack.wait_server()
+            async with stack.agents["stranger"].process as stranger, stack.agents["home"].process:
+                await stack.wait_published("a.example")
+                await stranger.wait_line("not granted to stranger")
+                assert (await stack.api.get("a.example", "/echo")).status == 200
+                done = await Commands(tmp_path / "s" / "state" / "admin.sock")("agent", "revoke", "home")
+                assert "1 session" in done.out
+                await stack.server.wait_line("agent refused.*was revoked|was revoked.*agent refused")
+
+
+class OwnAuthority(Authority):
+    """A folder that somebody else has filled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+
+async def test_a_full_disk_refuses_and_loses_nothing_that_was_acknowledged(
+    tmp_path: Path, authority: Authority
+) -> None:
+    """A limit on the size of files stands for it."""
+    place = Place(tmp_path / "s", authority)
+    acknowledged = []
+    async with place.running():
+        log = place.stack.server.log
+        size = max(file.stat().st_size for file in (*place.socket.parent.iterdir(), log) if file.is_file())
+        _, hard = resource.prlimit(place.stack.server.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(place.stack.server.pid, resource.RLIMIT_FSIZE, (size + 100_000, hard))
+        transport = httpx.AsyncHTTPTransport(uds=str(place.socket))
+        async with httpx.AsyncClient(transport=transport, base_url="http://0trust", timeout=10) as admin:
+            for number in range(1000):
+                asked = {"agent": "home", "host": f"h{number}.example"}
+                answer = await admin.post("/v1/grants/add", json=asked)
+                if answer.status_code != 200:
+                    break
+                acknowledged.append(asked["host"])
+        assert "the disk" in answer.json()["error"]
+        resource.prlimit(place.stack.server.pid, resource.RLIMIT_FSIZE, (hard, hard))
+        assert (await place.command("grant", "add", "home", "again.example")).code == 0
+        place.stack.server.kill()
+    async with place.running():
+        found = {one["host"] for one in (await place.command("grant", "list", "--json")).json()["grants"]}
+        assert found == {*acknowledged, "again.example"}
+        assert (await place.command("audit", "verify")).code == 0
 
 
 async def test_an_invitation_and_no_secret_in_the_log(tmp_path: Path, authority: Authority) -> None:
