@@ -88,11 +88,11 @@ class Office:
     settings: AgentListener
     socket: Path
 
-    def again(self) -> "Office":
-        """The same after a restart: all that was in memory is gone."""
+    def again(self, database: Database | None = None) -> "Office":
+        """The same after a restart: all that was in memory is gone. With a database of its own, another server."""
         admission, live = Admission(), Live()
         identities = Identities(
-            self.database,
+            database or self.database,
             admission=admission,
             sessions=cast("Sessions", live),
             authority=self.identities.authority,
@@ -117,10 +117,10 @@ def authority(folder: Path) -> tuple[Authority, AgentListener]:
 
 
 @contextlib.contextmanager
-def office(folder: Path) -> Iterator[Office]:
+def office(folder: Path, url: str | None = None) -> Iterator[Office]:
     """Identities that have loaded nothing yet, because there is nothing."""
     made, settings = authority(folder / "certs")
-    database = Database.open(f"sqlite:///{folder / 'state.db'}")
+    database = Database.open(url or f"sqlite:///{folder / 'state.db'}")
     admission, live, clock = Admission(), Live(), Clock()
     identities = Identities(database, admission=admission, sessions=cast("Sessions", live), authority=made, clock=clock)
     try:

@@ -1,6 +1,7 @@
 """What is decided is kept, and holds at once: with a real database and sessions that the tests make up."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -32,6 +33,7 @@ from zerotrust.server import identities as module
 from zerotrust.server.identities import FILE, Identities
 from zerotrust.server.sessions import Sessions
 from zerotrust.state import audit
+from zerotrust.state.database import Database
 
 pytestmark = pytest.mark.anyio
 
@@ -313,9 +315,15 @@ async def test_a_chain_without_its_key_is_worth_nothing(place: Office) -> None:
             await place.identities.come_back(nonsense, asked, proof, "203.0.113.8")
 
 
-async def test_what_another_server_decides_holds_here_soon(place: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_another_server_decides_holds_here_soon(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with office(tmp_path, url) as place, contextlib.closing(Database.open(url)) as database:
+        await follows(place, place.again(database), monkeypatch)
+
+
+async def follows(place: Office, other: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FOLLOW_EACH", 0.01)
-    other = place.again()
     await place.identities.load()
     before = place.live.judged
     following = asyncio.create_task(place.identities.follow())
