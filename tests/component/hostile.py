@@ -60,6 +60,7 @@ class Fortress:
             agents={"good": [service(APP, origin.port), service(TALK, echo.port)]},
             with_caddy=False,
             sections={
+                "server": {"resume_timeout": "1s"},  # whoever vanishes is gone: nobody is waited for
                 "unsafe_agents_may_claim_any_host": False,
                 "authority": issuer,
                 "grants": {"good": [APP, TALK], "mallory": [MINE, WILD]},

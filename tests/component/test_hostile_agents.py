@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from tests.component.hostile import APP, MINE, Fortress, besieged, csr
+from tests.component.hostile import APP, MINE, WILD, Fortress, besieged, csr
 from tests.conftest import Measured
 from tests.kits.forgery import SERVER, Credentials, Forger
 from tests.kits.processes import ROOT
@@ -357,6 +357,49 @@ async def test_a_request_that_is_huge_or_not_expected(fortress: Fortress) -> Non
         await agent.hello(capabilities=[])
         await agent.say(FrameType.RENEW, {"csr": "x"})
         assert (await agent.end()).code is Code.PROTOCOL_ERROR
+
+
+async def test_a_session_is_for_who_had_it(fortress: Fortress) -> None:
+    """Whoever knows a session's secret needs the certificate of its agent, and whoever has that needs the secret."""
+    opened: list[RawAgent] = []
+
+    async def knock(credentials: Credentials | None = None) -> RawAgent:
+        opened.append(await fortress.open(credentials))
+        return opened[-1]
+
+    agent = await knock()
+    welcome = await agent.hello(capabilities=["resume"])
+    await agent.register("web", WILD.replace("*", "resumed"))
+    agent.writer.transport.abort()
+    wanted = {"session": welcome.session, "secret": welcome.secret, "received": 1, "attempt": 1}
+    thieves = [
+        (fortress.credentials("thief"), wanted),
+        (fortress.mallory, {**wanted, "secret": "0" * 64}),
+        (fortress.mallory, {**wanted, "session": "0" * 32}),
+        (fortress.mallory, {**wanted, "received": 1000}),
+    ]
+    for credentials, said in thieves:
+        thief = await knock(credentials)
+        await thief.say(FrameType.HELLO, {**HELLO, "capabilities": ["resume"], "resume": said})
+        assert (await thief.end()).code == Code.NOT_RESUMED
+    back = await knock()
+    again = await back.hello(capabilities=["resume"], resume=wanted)
+    assert (again.resumed, again.session) == (True, welcome.session)
+    late = await knock()
+    await late.say(FrameType.HELLO, {**HELLO, "capabilities": ["resume"], "resume": wanted})
+    assert (await late.end()).code == Code.NOT_RESUMED, "a connection of before"
+    assert await back.is_heard()
+    await fortress.command("/v1/agents/revoke", agent="mallory", reason="stolen")
+    try:
+        assert (await back.end()).code == Code.NOT_ALLOWED
+        third = await knock()
+        await third.say(FrameType.HELLO, {**HELLO, "capabilities": ["resume"], "resume": {**wanted, "attempt": 2}})
+        assert (await third.end()).code == Code.NOT_ALLOWED
+    finally:
+        await fortress.command("/v1/agents/restore", agent="mallory")
+        for one in opened:
+            one.writer.transport.abort()
+    await fortress.settled()
 
 
 async def test_a_flood_of_requests(fortress: Fortress, measured: Measured) -> None:

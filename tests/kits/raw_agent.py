@@ -82,7 +82,7 @@ class RawAgent:
         await self.send(encode(kind, 0, stream, payload))
 
     async def frame(self) -> Frame:
-        """The next frame but PING, which is answered.
+        """The next frame but PING, which is answered, and ACK.
 
         Raises:
             Refused: CLOSE, or the end of the connection.
@@ -100,9 +100,10 @@ class RawAgent:
             frame = self._came.pop(0)
             if frame[0] == FrameType.CLOSE:
                 raise Refused(*unpack_reason(frame[3]))
-            if frame[0] != FrameType.PING:
+            if frame[0] == FrameType.PING:
+                await self.say(FrameType.PONG, frame[3])
+            elif frame[0] != FrameType.ACK:
                 return frame
-            await self.say(FrameType.PONG, frame[3])
 
     async def expect(self, kind: FrameType) -> bytes:
         """The payload of the next frame, which is of this type."""

@@ -104,7 +104,7 @@ class Stack:
         level: str = "info",
         sections: Mapping[str, Any] | None = None,
     ) -> None:
-        """`sections` are of the server's file, in place of those that it would have."""
+        """`sections` are of the server's file, in place of those that it would have; `server` is beside."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.authority = authority
@@ -119,7 +119,9 @@ class Stack:
         self._level = level
         self._stack = contextlib.AsyncExitStack()
         config = folder / "server.yaml"
-        config.write_text(json.dumps({**self._server_config(), **(sections or {})}, indent=1))
+        own, other = self._server_config(), dict(sections or {})
+        own["server"] |= other.pop("server", {})
+        config.write_text(json.dumps({**own, **other}, indent=1))
         command: list[str | Path] = [PRODUCT, "server", "run", "--config", config]
         self.server = Process("server", command, log=folder / "server.log")
         self.agents = {name: self.make_agent(name, services) for name, services in agents.items()}
