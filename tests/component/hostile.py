@@ -61,6 +61,7 @@ class Fortress:
             with_caddy=False,
             sections={
                 "server": {"resume_timeout": "1s"},  # whoever vanishes is gone: nobody is waited for
+                "api": {"hold_timeout": 0},
                 "unsafe_agents_may_claim_any_host": False,
                 "authority": issuer,
                 "grants": {"good": [APP, TALK], "mallory": [MINE, WILD]},

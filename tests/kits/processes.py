@@ -156,13 +156,13 @@ class Process:
             os.killpg(self.pid, number)
 
 
-async def wait_port(port: int, *, process: Process, timeout: float = 20.0) -> None:
+async def wait_port(port: int, *, process: Process, timeout: float = 20.0, host: str = "127.0.0.1") -> None:
     """Waits until somebody accepts connections on the port."""
 
     async def try_once() -> bool:
         assert process.is_alive, f"{process.name} ended:\n{process.text()[-3000:]}"
         try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            _, writer = await asyncio.open_connection(host, port)
         except OSError:
             return False
         writer.close()

@@ -104,7 +104,7 @@ class Stack:
         level: str = "info",
         sections: Mapping[str, Any] | None = None,
     ) -> None:
-        """`sections` are of the server's file, in place of those that it would have; `server` is beside."""
+        """`sections` of the server's file take the place of its own; `server` and `api` add to them."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.authority = authority
@@ -116,15 +116,25 @@ class Stack:
         self.permission_port = free_port()
         """Where Caddy asks which names may have a certificate."""
         self._with_caddy = with_caddy
+        self._tunnel_host = "127.0.0.1"
         self._level = level
         self._stack = contextlib.AsyncExitStack()
         config = folder / "server.yaml"
         own, other = self._server_config(), dict(sections or {})
-        own["server"] |= other.pop("server", {})
+        for section in ("server", "api"):
+            own[section] |= other.pop(section, {})
         config.write_text(json.dumps({**own, **other}, indent=1))
         command: list[str | Path] = [PRODUCT, "server", "run", "--config", config]
         self.server = Process("server", command, log=folder / "server.log")
         self.agents = {name: self.make_agent(name, services) for name, services in agents.items()}
+
+    def listen(self, host: str) -> None:
+        """Have agents connect at another address of this machine; before it is entered."""
+        path = self.folder / "server.yaml"
+        config = json.loads(path.read_text())
+        config["server"]["listen_addr"] = f"{host}:{self.tunnel_port}"
+        path.write_text(json.dumps(config, indent=1))
+        self._tunnel_host = host
 
     @property
     def caddy_root(self) -> Path:
@@ -163,7 +173,7 @@ class Stack:
 
     async def wait_server(self) -> None:
         """Waits until agents and clients can connect."""
-        await wait_port(self.tunnel_port, process=self.server)
+        await wait_port(self.tunnel_port, process=self.server, host=self._tunnel_host)
         await wait_port(self.api.port, process=self.server)
         if self._with_caddy:
             await wait_port(self._https_port, process=self.server)

@@ -96,7 +96,12 @@ class Channel:
             return
         if self.transport.can_write_eof():
             self.flush()
-            self.transport.write_eof()
+            try:
+                self.transport.write_eof()
+            except OSError:
+                # The other end is gone, and the loop has not told us yet. Whoever speaks for others, as a tunnel does,
+                # must not hear of it here.
+                self.abort()
         else:
             self.close()
 

@@ -26,8 +26,9 @@ SILENT: Final = 3.0
 Looked at each second, so this takes 4 at the most."""
 TICK: Final = 1.0
 SUSPENDED: Final = 3 * TICK
-_TCP_INFO: Final = struct.Struct("=24xI28xI")
-"""Of `struct tcp_info` (tcp(7)): packets that are not acknowledged, and milliseconds since the last acknowledgement."""
+_TCP_INFO: Final = struct.Struct("=24xI28xI84xI80xI")
+"""Of `struct tcp_info` (linux/tcp.h): packets that are not acknowledged, milliseconds since the last acknowledgement,
+bytes that were not sent, and the peer's window."""
 
 
 class TunnelLink(Channel):
@@ -236,8 +237,9 @@ class TunnelLink(Channel):
         info = raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
         if len(info) < _TCP_INFO.size:
             return False
-        unacknowledged, last_heard = _TCP_INFO.unpack(info)
-        if not unacknowledged:
+        unacknowledged, last_heard, unsent, window = _TCP_INFO.unpack(info)
+        # What the peer has room for and does not leave at all has lost its way out: its address is gone.
+        if not unacknowledged and not (unsent and window):
             self._waiting_since = 0.0
             return False
         if not self._waiting_since:

@@ -1,0 +1,53 @@
+"""A network namespace beside this one, joined by a cable: an agent there can lose its interface and its address."""
+
+import os
+import subprocess
+from typing import Self
+
+HERE = "10.203.0.1"
+"""Our end of the cable."""
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+
+
+class Namespace:
+    """Its end of the cable has one address of 10.203.0.0/29. Needs root, and iproute2."""
+
+    def __init__(self) -> None:
+        self.name = f"zt-{os.getpid()}"
+        self._near, self._far = f"ztn{os.getpid()}", f"ztf{os.getpid()}"
+        self._address = "10.203.0.2/29"
+
+    @property
+    def command(self) -> list[str]:
+        """What to put before a command so that it runs there."""
+        return ["ip", "netns", "exec", self.name]
+
+    def __enter__(self) -> Self:
+        _ip("netns", "add", self.name)
+        _ip("link", "add", self._near, "type", "veth", "peer", "name", self._far, "netns", self.name)
+        _ip("address", "add", f"{HERE}/29", "dev", self._near)
+        _ip("link", "set", self._near, "up")
+        _ip("-n", self.name, "address", "add", self._address, "dev", self._far)
+        self.plug()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _ip("link", "delete", self._near)
+        _ip("netns", "delete", self.name)
+
+    def unplug(self) -> None:
+        """The interface is down."""
+        _ip("-n", self.name, "link", "set", self._far, "down")
+
+    def plug(self) -> None:
+        """It is up."""
+        _ip("-n", self.name, "link", "set", self._far, "up")
+
+    def move(self, address: str) -> None:
+        """Another address, as a provider gives one at night."""
+        _ip("-n", self.name, "address", "delete", self._address, "dev", self._far)
+        self._address = f"{address}/29"
+        _ip("-n", self.name, "address", "add", self._address, "dev", self._far)
