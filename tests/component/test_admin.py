@@ -138,7 +138,7 @@ async def test_a_host_name_that_two_agents_share_needs_two_grants(tmp_path: Path
                 await eventually(lambda: _is(place.status("a.example"), 200), "the one that may serves it")
                 await agents["second"].process.wait_line("not granted to second")
                 assert (await place.command("grant", "add", "second", "a.example")).code == 0
-                await server.wait_line("service registered.*second.*waiting=.*a.example")
+                await server.wait_line(r"service registered.*second.*hosts=\['a.example'\]")
                 await agents["first"].process.stop()
                 await eventually(lambda: _is(place.status("a.example"), 200), "the other one takes over")
                 assert (await place.command("grant", "remove", "second", "a.example")).code == 0

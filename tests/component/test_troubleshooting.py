@@ -13,6 +13,7 @@ from tests.kits.ports import closed_port
 from tests.kits.processes import ROOT
 from tests.kits.small import Small
 from tests.kits.stack import Authority, Stack, service
+from tests.kits.waiting import eventually
 from tests.kits.witness import Witness
 
 pytestmark = [
@@ -162,4 +163,8 @@ async def test_an_agent_that_is_not_connected(chain: Chain) -> None:
     """The last one: it takes the agent away."""
     assert "< HTTP/1.1 101" in await chain.curl("ws.localhost"), "its certificate is there from now on"
     await chain.stack.agents["agent"].process.stop()
-    assert "X-0trust-Error: no_agent" in await chain.curl("ws.localhost")
+
+    async def is_told() -> bool:
+        return "X-0trust-Error: no_agent" in await chain.curl("ws.localhost")
+
+    await eventually(is_told, "nobody is waited for any longer", 20)

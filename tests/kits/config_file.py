@@ -3,7 +3,7 @@
 import asyncio
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +56,18 @@ class ConfigFile:
     # ---- what comes of it
 
     async def tell(self, change: Callable[[], object], *expected: str) -> list[dict[str, Any]]:
-        """Makes a change; the lines that it gives, of which there are as many as `expected` and have these words."""
+        """Makes a change; the lines that it gives, of which there are as many as `expected` and have these words.
+
+        On a busy machine a file that is written in place may be read before it is whole: it is refused then, first.
+        """
         since = self.process.position()
         await asyncio.to_thread(change)
-        lines = await eventually(lambda: self._enough(since, len(expected)), f"{expected} of {self.process.name}", 15)
+        found = await eventually(lambda: self._enough(since, expected), f"{expected} of {self.process.name}", 15)
+        early, lines = found[: -len(expected)], found[-len(expected) :]
+        assert all(line["event"] == REFUSED for line in early), early
         for line, words in zip(lines, expected, strict=True):
             assert words in json.dumps(line, ensure_ascii=False), f"{words!r} is not in {line}"
-        self.told += lines
+        self.told += found
         return lines
 
     def hang_up(self) -> None:
@@ -74,6 +79,7 @@ class ConfigFile:
         found = [json.loads(line) for line in lines if line.endswith("\n")]
         return [line for line in found if line["event"] in (RELOADED, REFUSED, PARTLY)]
 
-    def _enough(self, since: int, count: int) -> list[dict[str, Any]] | None:
+    def _enough(self, since: int, expected: Sequence[str]) -> list[dict[str, Any]] | None:
         lines = self.reloads(since)
-        return lines if len(lines) >= count else None
+        refused = bool(lines) and lines[-1]["event"] == REFUSED and expected[-1] not in json.dumps(lines[-1])
+        return lines if len(lines) >= len(expected) and not refused else None
