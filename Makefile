@@ -2,6 +2,7 @@
 # make test   sets everything up by itself, then runs all tests
 # make bench  the whole benchmark; bench-quick: a few of it, under a minute; bench-check: those against bench/baseline.json
 # make rotations  certificates that are renewed each minute, ten times, under load: nine minutes
+# make chaos  the long forms of tests/component/test_chaos.py, about 5 minutes; a short form is in make test
 # make check  format, lint, types, layers and the unit tests: under a minute, for every commit
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ BIN    := $(VENV)/bin
 # Each process of the tests would compile all that it imports, for seconds: what is compiled once stays.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check compiled unit component browser fuzz compliance lock clean format bench bench-quick bench-check rotations
+.PHONY: demo test check compiled unit component browser fuzz compliance lock clean format bench bench-quick bench-check chaos rotations
 
 demo: $(VENV)/demo.stamp
 	@$(BIN)/python -m demo
@@ -46,6 +47,9 @@ bench-check: compiled
 rotations: compiled
 	@PYTHONPATH=$(CURDIR)/build/compiled CERTIFICATE_SECONDS=60 CERTIFICATE_ROTATIONS=10 \
 		$(BIN)/python -m pytest -q tests/component/test_certificates.py -k rotations
+
+chaos: compiled
+	@PYTHONPATH=$(CURDIR)/build/compiled CHAOS=full $(BIN)/python -m pytest -q tests/component/test_chaos.py tests/component/test_half_open.py
 
 compiled: build/compiled.stamp
 

@@ -72,6 +72,7 @@ machine() {
         fetch python3-dev
     fi
     need gcc gcc
+    need iproute2 ip
     if ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then need postgresql initdb; fi
 }
 

@@ -151,6 +151,7 @@ async def scene_of(folder: Path, **sections: Any) -> AsyncIterator[Scene]:
             agent.set_up(server={**agent.config["server"], "address": f"127.0.0.1:{network.port}"})
             async with stack, Load(stack).running() as load:
                 yield Scene(stack, network, load)
+                network.mend()
 
 
 async def test_resets(tmp_path: Path, measured: Measured) -> None:
@@ -248,12 +249,12 @@ async def test_a_server_that_is_killed(tmp_path: Path) -> None:
 async def test_another_address(tmp_path: Path, measured: Measured) -> None:
     """The agent's machine loses its interface for a while, and then its address."""
     loop = asyncio.get_running_loop()
-    anywhere = ("--host", "0.0.0.0")
     with Namespace() as place:
-        async with Origin(tmp_path, *anywhere) as origin, WsEcho(tmp_path, *anywhere) as ws:
+        origin, ws = Origin(tmp_path), WsEcho(tmp_path)
+        for backend in (origin, ws):
+            backend.argv[:0] = place.command
+        async with origin, ws:
             services = [service(APP, origin.port), service(WS, ws.port)]
-            for one in services:
-                one["upstreams"][0]["address"] = one["upstreams"][0]["address"].replace("127.0.0.1", HERE)
             stack = Stack(
                 tmp_path / "stack", Authority(tmp_path / "pki"), agents={"agent-1": services}, with_caddy=False
             )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.kits.ports import free_port
-from tests.kits.processes import Process, wait_port
+from tests.kits.processes import Process
 from tests.kits.waiting import eventually
 from tests.kits.way import Way
 
@@ -25,7 +25,7 @@ class Backend(Process):
 
     async def __aenter__(self) -> Self:
         self.start()
-        await wait_port(self.port, process=self)
+        await self.wait_line(f"listens on 127.0.0.1:{self.port}")
         return self
 
 

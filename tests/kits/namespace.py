@@ -31,6 +31,7 @@ class Namespace:
         _ip("address", "add", f"{HERE}/29", "dev", self._near)
         _ip("link", "set", self._near, "up")
         _ip("-n", self.name, "address", "add", self._address, "dev", self._far)
+        _ip("-n", self.name, "link", "set", "lo", "up")
         self.plug()
         return self
 

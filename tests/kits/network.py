@@ -70,6 +70,11 @@ class Network:
         for raw in self._sockets():
             raw.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, ctypes.c_int(0))
 
+    def mend(self) -> None:
+        """What passes is neither late nor slow any longer."""
+        self.delay = self.jitter = 0.0
+        self.rate = 0
+
     def corrupt(self) -> None:
         """One byte of what passes next is another one."""
         self._corrupt += 1

@@ -101,30 +101,28 @@ def choose(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol |
     return Subprotocol("chat") if "chat" in offered else None
 
 
-async def run(host: str, port: int) -> None:
+async def run(port: int) -> None:
     stop = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
     async with serve(
         converse,
-        host,
+        "127.0.0.1",
         port,
         select_subprotocol=choose,
         max_size=None,
         ping_interval=None,
         backlog=1024,
     ):
-        print(f"ws_echo listens on {host}:{port}", flush=True)
+        print(f"ws_echo listens on 127.0.0.1:{port}", flush=True)
         await stop.wait()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="A WebSocket backend for tests.")
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--host", default="127.0.0.1")
-    arguments = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(arguments.host, arguments.port))
+        runner.run(run(parser.parse_args().port))
 
 
 if __name__ == "__main__":
