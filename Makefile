@@ -3,6 +3,7 @@
 # make bench  the whole benchmark; bench-quick: a few of it, under a minute; bench-check: those against bench/baseline.json
 # make rotations  certificates that are renewed each minute, ten times, under load: nine minutes
 # make chaos  the long forms of tests/component/test_chaos.py, about 5 minutes; a short form is in make test
+# make soak   links that break and clients that come and go, for half an hour
 # make check  format, lint, types, layers and the unit tests: under a minute, for every commit
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ BIN    := $(VENV)/bin
 # Each process of the tests would compile all that it imports, for seconds: what is compiled once stays.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check compiled unit component browser fuzz compliance lock clean format bench bench-quick bench-check chaos rotations
+.PHONY: demo test check compiled unit component browser fuzz compliance lock clean format bench bench-quick bench-check chaos soak rotations
 
 demo: $(VENV)/demo.stamp
 	@$(BIN)/python -m demo
@@ -50,6 +51,9 @@ rotations: compiled
 
 chaos: compiled
 	@PYTHONPATH=$(CURDIR)/build/compiled CHAOS=full $(BIN)/python -m pytest -q tests/component/test_chaos.py tests/component/test_half_open.py
+
+soak: compiled
+	@PYTHONPATH=$(CURDIR)/build/compiled SOAK_SECONDS=1800 $(BIN)/python -m pytest -q tests/component/test_soak.py
 
 compiled: build/compiled.stamp
 

@@ -13,15 +13,16 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["zerotrust.tunnel"]):
-    from zerotrust.tunnel.codes import Code, FrameType
+    from zerotrust.tunnel.codes import RESUME, Code, FrameType
     from zerotrust.tunnel.frames import FrameReader, encode
-    from zerotrust.tunnel.messages import Hello, Register, Registered, Renew, Renewed, Welcome
+    from zerotrust.tunnel.messages import Hello, Register, Registered, Renew, Renewed, Resume, Welcome
     from zerotrust.tunnel.payloads import pack_head, pack_open
     from zerotrust.tunnel.session import HIGH_WATER, Options, Phase, Session
     from zerotrust.tunnel.stream import State, Stream
     from zerotrust.tunnel.window import MAX_GROWTH_BYTES, MAX_WINDOW, MIN_WINDOW
 
 SESSION_ID = "0" * 32
+SECRET = "1" * 64
 LIMIT = 100_000
 OPTIONS = Options(window=MIN_WINDOW, max_streams=4, max_held_bytes=LIMIT)
 HELLO = Hello(versions=[1], window=MIN_WINDOW, max_streams=4)
@@ -107,6 +108,7 @@ class Owner:
             now=0.0,
             options=OPTIONS,
             session_id="" if self.dialer else SESSION_ID,
+            secret="" if self.dialer else SECRET,
         )
 
     def act(self, sink: Sink | None = None) -> None:
@@ -194,6 +196,16 @@ class Owner:
         assert reason.isprintable()
         self.act()
 
+    def resume(self, wanted: Resume) -> None:
+        """Nobody has another session."""
+
+    def detached(self, reason: str) -> None:
+        assert not self.over
+
+    def reattached(self) -> None:
+        assert not self.over
+        self.act()
+
     def closed(self, code: Code, reason: str) -> None:
         assert not self.over and reason.isprintable()
         self.over = True
@@ -230,6 +242,27 @@ def check(owner: Owner) -> None:
             assert sink.stream is None or sink.over or sink.silenced or sink.stream.sending is State.DONE
 
 
+def go_on(owner: Owner, now: float, choice: int) -> None:
+    """The link breaks, and there may be another one; the other end may have got less than all."""
+    session = owner.session
+    session.lost("broken", now)
+    resumption = session._resumption
+    if session.phase is not Phase.OPEN or resumption is None:
+        return
+    kept = resumption.sent - resumption.acknowledged
+    received = resumption.acknowledged + (kept * (choice & 3) // 3)
+    if owner.dialer:
+        session.redial(now)
+        session.data_to_send(1 << 20)
+        welcome = WELCOME.model_copy(update={"resumed": True, "received": received, "secret": SECRET})
+        session.receive_data(encode(FrameType.WELCOME, 0, 0, welcome.encode()), now)
+    else:
+        wanted = Resume(session=SESSION_ID, secret=SECRET, received=received, attempt=session._attempt + 1)
+        assert session.refusal(wanted) is None
+        session.reattach(wanted, now)
+    assert session.attached or owner.over
+
+
 def test_one_input(data: bytes) -> None:
     if len(data) < 12:
         return
@@ -237,16 +270,23 @@ def test_one_input(data: bytes) -> None:
     owner = Owner(choices, data[2:12])
     sent = data[12:] if choices & 4 else frames(data[12:])
     if choices & 2:
+        resumes = {"capabilities": [RESUME], "secret": SECRET, "resume_timeout": 5.0} if choices & 16 else {}
+        welcome = WELCOME.model_copy(update=resumes)
+        hello = HELLO.model_copy(update={"capabilities": [RESUME] if resumes else []})
         sent = (
-            encode(FrameType.WELCOME, 0, 0, WELCOME.encode())
+            encode(FrameType.WELCOME, 0, 0, welcome.encode())
             if owner.dialer
-            else encode(FrameType.HELLO, 0, 0, HELLO.encode())
+            else encode(FrameType.HELLO, 0, 0, hello.encode())
         ) + sent
     if choices & 8:
         cut *= 500
     reader = FrameReader()
     last = 0
-    for at in range(0, len(sent), max(cut, len(sent) // 64)):
+    for number, at in enumerate(range(0, len(sent), max(cut, len(sent) // 64))):
+        if choices & 32 and number and number % 5 == 0:
+            go_on(owner, at * 0.001, choices >> 6)
+            reader = FrameReader()
+            check(owner)
         owner.session.receive_data(sent[at : at + max(cut, len(sent) // 64)], at * 0.001)
         check(owner)
         owner.act()
@@ -254,7 +294,8 @@ def test_one_input(data: bytes) -> None:
             assert last != FrameType.CLOSE, "something after CLOSE"
             last = kind
         check(owner)
-    owner.session.lost("the end", 0.0)
+    owner.session.lost("the end", 1000.0)
+    owner.session.tick(2000.0)
     check(owner)
     assert not owner.session.streams
 

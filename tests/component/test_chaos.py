@@ -12,7 +12,6 @@ import resource
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from websockets.asyncio.client import ClientConnection
@@ -67,8 +66,10 @@ class Talk:
 class Load:
     """WebSockets and uploads; what goes wrong is in `failures`, the code of a WebSocket that was closed in `codes`."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, *, sockets: int = SOCKETS, uploads: int = UPLOADS) -> None:
         self.stack = stack
+        self._sockets = sockets
+        self._uploads = uploads
         self.talks: list[Talk] = []
         self.failures: list[str] = []
         self.codes: list[int | None] = []
@@ -78,11 +79,11 @@ class Load:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["Load"]:
         async with contextlib.AsyncExitStack() as sockets:
-            for _ in range(SOCKETS):
+            for _ in range(self._sockets):
                 socket = await sockets.enter_async_context(self.stack.api.websocket(WS, close_timeout=0.1))
                 self.talks.append(Talk(socket))
             tasks = [asyncio.create_task(self._watch(talk)) for talk in self.talks]
-            tasks += [asyncio.create_task(self._upload()) for _ in range(UPLOADS)]
+            tasks += [asyncio.create_task(self._upload()) for _ in range(self._uploads)]
             try:
                 await self.all_heard(self._loop.time(), 20)
                 yield self
@@ -141,15 +142,15 @@ class Scene:
 
 
 @contextlib.asynccontextmanager
-async def scene_of(folder: Path, **sections: Any) -> AsyncIterator[Scene]:
+async def scene_of(folder: Path, *, sockets: int = SOCKETS, uploads: int = UPLOADS) -> AsyncIterator[Scene]:
     async with Origin(folder) as origin, WsEcho(folder) as ws:
         services = [service(APP, origin.port), service(WS, ws.port)]
         authority = Authority(folder / "pki")
-        stack = Stack(folder / "stack", authority, agents={"agent-1": services}, with_caddy=False, sections=sections)
+        stack = Stack(folder / "stack", authority, agents={"agent-1": services}, with_caddy=False)
         async with Network(stack.tunnel_port) as network:
             agent = stack.agents["agent-1"]
             agent.set_up(server={**agent.config["server"], "address": f"127.0.0.1:{network.port}"})
-            async with stack, Load(stack).running() as load:
+            async with stack, Load(stack, sockets=sockets, uploads=uploads).running() as load:
                 yield Scene(stack, network, load)
                 network.mend()
 

@@ -170,6 +170,7 @@ class Agent:
                     id=dispatch.link.session.id[:8],
                     server=dispatch.link.peer_name,
                     streams=len(dispatch.link.session.streams),
+                    connected=dispatch.link.session.attached,
                 )
                 for dispatch in self._sessions()
             ],

@@ -110,7 +110,18 @@ def _describe(found: "admin.AgentDetails") -> None:
     typer.echo(f"  certificate ends  {moment(agent.certificate_ends_at)}")
     show(
         ("SESSION", "SINCE (UTC)", "FROM", "SOFTWARE", "SERVICES", "STREAMS", "CERTIFICATE"),
-        ((s.generation, moment(s.since), s.peer, s.software, s.services, s.streams, s.serial) for s in agent.sessions),
+        (
+            (
+                one.generation,
+                moment(one.since),
+                one.peer if one.connected else f"{one.peer} (lost)",
+                one.software,
+                one.services,
+                one.streams,
+                one.serial,
+            )
+            for one in agent.sessions
+        ),
         none="  no sessions",
     )
     if found.grants:

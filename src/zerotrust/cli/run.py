@@ -108,18 +108,22 @@ RunningAgent = Annotated[Path, typer.Option("--config", "-c", help="The configur
 
 @agent.command("status")
 def agent_status(*, config: RunningAgent = Path("/config/agent.yaml"), as_json: AsJson = False) -> None:
-    """Show what the agent that runs with this file does: sessions, services, backends; status 1 without a session."""
+    """Show what the agent that runs with this file does: sessions, services, backends; status 1 if not connected."""
     import asyncio
 
     from zerotrust.agent.control import control_path, request_status
     from zerotrust.cli.tables import show, show_json
 
     found = asyncio.run(request_status(control_path(config)))
+    connected = any(session.connected for session in found.sessions)
     if as_json:
         show_json(found)
     else:
-        typer.echo(f"{found.agent}: {'connected' if found.sessions else 'not connected'}, version {found.software}")
-        sessions = ((session.id, session.server, session.streams) for session in found.sessions)
+        typer.echo(f"{found.agent}: {'connected' if connected else 'not connected'}, version {found.software}")
+        sessions = (
+            (one.id, one.server if one.connected else f"{one.server} (lost, dialling)", one.streams)
+            for one in found.sessions
+        )
         show(("SESSION", "SERVER", "STREAMS"), sessions, none="no session with the server")
         rows = (
             (
@@ -133,7 +137,7 @@ def agent_status(*, config: RunningAgent = Path("/config/agent.yaml"), as_json: 
             for one in service.upstreams
         )
         show(("SERVICE", "HOSTS", "BACKEND", "STATE", "REQUESTS"), rows, none="no services")
-    if not found.sessions:
+    if not connected:
         raise typer.Exit(1)
 
 

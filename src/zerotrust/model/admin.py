@@ -148,7 +148,10 @@ class GrantChanged(Model):
 
 
 class Session(Model):
-    """A connection of an agent. `services` is how many it has registered, `streams` how many are under way."""
+    """A session of an agent. `services` is how many it has registered, `streams` how many are under way.
+
+    One that is not `connected` has lost its connection and is kept for the agent for a while.
+    """
 
     generation: int
     since: int
@@ -158,6 +161,7 @@ class Session(Model):
     certificate_ends_at: int
     services: int
     streams: int
+    connected: bool = True
 
 
 class Agent(Model):

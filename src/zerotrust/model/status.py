@@ -26,11 +26,15 @@ class ServiceStatus(Model):
 
 
 class SessionStatus(Model):
-    """A session with the server; `streams` are requests and WebSockets."""
+    """A session with the server; `streams` are requests and WebSockets.
+
+    One that is not `connected` has lost its connection and waits for another one.
+    """
 
     id: str
     server: str
     streams: int
+    connected: bool = True
 
 
 class AgentStatus(Model):

@@ -23,7 +23,7 @@ def agent(name: str, known: AgentSummary | None, sessions: list[Connected], *, h
     revoked_at = None if known is None else known.revoked_at
     return admin.Agent(
         id=name,
-        state="revoked" if revoked_at is not None else "connected" if sessions else "away",
+        state="revoked" if revoked_at is not None else "connected" if any(one.attached for one in sessions) else "away",
         created_at=None if known is None else known.created_at,
         joined_at=None if known is None else known.joined_at,
         revoked_at=revoked_at,
@@ -52,6 +52,7 @@ def session(one: Connected) -> admin.Session:
         certificate_ends_at=one.certificate_ends,
         services=one.services,
         streams=one.streams,
+        connected=one.attached,
     )
 
 

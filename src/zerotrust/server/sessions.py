@@ -29,7 +29,7 @@ class Cut:
 
 @dataclass(frozen=True, kw_only=True)
 class Connected:
-    """A session: since when and until when in seconds since the epoch."""
+    """A session: since when and until when in seconds since the epoch; `attached` where its link is there."""
 
     agent: str
     generation: int
@@ -40,6 +40,7 @@ class Connected:
     software: str
     serial: str
     certificate_ends: int
+    attached: bool = True
 
 
 class Sessions:
@@ -100,6 +101,7 @@ class Sessions:
                 software=member.software,
                 serial=member.serial,
                 certificate_ends=int(member.ends),
+                attached=member.link.session.attached,
             )
             for member in sorted(self._registry.members, key=lambda member: (member.agent, member.generation))
         ]

@@ -328,8 +328,9 @@ class Session:
                     self._receive_other(kind, flags, stream_id, payload, now)
         except RemoteProtocolError as error:
             self.close(Code(error.wire), str(error))
-        if counted and self._resumption is not None and self._resumption.arrived(counted, len(data)):
-            self._ack_due = True
+        resumption = self._resumption
+        if counted and resumption is not None and resumption.arrived(counted, len(data)):
+            self._ack_due = self.phase is _PHASE_OPEN
             self._rouse()
 
     def tick(self, now: float) -> None:
@@ -466,7 +467,7 @@ class Session:
             self._emit(FrameType.PING, 0, nonce)
 
     def _keep(self, resumption: Resumption, out: list[Chunk], counted: int) -> bytes:
-        if self._ack_due or resumption.untold >= ACK_ALONG:
+        if (self._ack_due or resumption.untold >= ACK_ALONG) and self.phase is _PHASE_OPEN:
             self._ack_due = False
             out.append(resumption.acknowledgement())
         written = b"".join(out)

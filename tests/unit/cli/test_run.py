@@ -143,6 +143,10 @@ def test_status_of_an_agent(
         "SERVICE HOSTS BACKEND STATE REQUESTS",
         "web a.example, b.example 10.0.0.1:80 unhealthy 0",
     ]
+    found = found.model_copy(update={"sessions": [found.sessions[0].model_copy(update={"connected": False})]})
+    assert status(command) == 1
+    said = capsys.readouterr().out
+    assert "home: not connected" in said and "192.0.2.7:8443 (lost, dialling)" in said
     found = found.model_copy(update={"sessions": []})
     assert status(command) == 1, "so that it serves as a health check"
     assert capsys.readouterr().out.startswith("home: not connected")

@@ -292,6 +292,21 @@ def test_who_acknowledges_nothing_is_left() -> None:
     assert reason_of(pair.server) == (Code.OVERLOADED, "the other end acknowledges nothing")
 
 
+def test_nothing_is_said_after_close() -> None:
+    pair = joined()
+    stream, _, _, _ = opened(pair)
+    for _ in range(ACK_FRAMES):
+        pair.server.session.send_data(stream, b"x")
+    pair.send(pair.server)
+    pair.deliver(pair.agent)
+    pair.agent.session.close(Code.GOING_AWAY, "enough")
+    assert [T(kind) for kind, *_ in pair.agent.sent()] == [T.CLOSE]
+    pair.server.session.send_data(stream, b"x")
+    pair.send(pair.server)
+    pair.deliver(pair.agent)
+    assert pair.agent.sent() == []
+
+
 def test_nothing_kept_while_both_are_idle() -> None:
     pair = joined()
     opened(pair)

@@ -1,0 +1,78 @@
+"""Links that break and clients that come and go, for long: nothing grows. `make soak` takes half an hour."""
+
+import asyncio
+import contextlib
+import os
+import random
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from tests.component.test_chaos import APP, HTTPS, WS, scene_of
+from tests.conftest import Measured
+from tests.kits.processes import Process
+from tests.kits.way import Way
+
+SECONDS = float(os.environ.get("SOAK_SECONDS", "30"))
+CLIENTS = 20
+MEMORY = 12 * 2**20
+"""What may come to a process's memory after the warm-up: pieces of Python's arenas, a large window once more."""
+
+pytestmark = [
+    pytest.mark.component,
+    pytest.mark.anyio,
+    pytest.mark.timeout(SECONDS + 120),
+    pytest.mark.xdist_group("soak"),
+]
+
+
+async def come_and_go(way: Way, stop: asyncio.Event) -> None:
+    """A WebSocket for a moment, a request, a download that is given up: again and again."""
+    while not stop.is_set():
+        with contextlib.suppress(ConnectionClosed):
+            async with way.websocket(WS, close_timeout=0.2) as socket:
+                for _ in range(random.randrange(5)):
+                    await socket.send("hello")
+                    assert await socket.recv() == "hello"
+        assert (await way.get(APP, "/bytes/1000", HTTPS)).status == 200
+        async with await way.open(APP) as client:
+            await client.send_head("GET", "/bytes/20000000", [HTTPS])
+            assert await client.read_exactly(12) == b"HTTP/1.1 200"
+        await asyncio.sleep(random.uniform(0, 0.2))
+
+
+async def settled(process: Process) -> tuple[int, int]:
+    """Least memory and least descriptors of some seconds: what is under way now does not count."""
+    memory, files = [], []
+    for _ in range(20):
+        memory.append(process.rss_bytes())
+        files.append(process.open_files())
+        await asyncio.sleep(0.1)
+    return min(memory), min(files)
+
+
+async def test_nothing_grows(tmp_path: Path, measured: Measured) -> None:
+    async with scene_of(tmp_path, sockets=50, uploads=1) as scene:
+        stop = asyncio.Event()
+        churn = [asyncio.create_task(come_and_go(scene.stack.api, stop)) for _ in range(CLIENTS)]
+        processes = {"server": scene.stack.server, "agent": scene.agent.process}
+        loop = asyncio.get_running_loop()
+        begun_at = loop.time()
+        before: dict[str, tuple[int, int]] = {}
+        while loop.time() < begun_at + SECONDS:
+            await asyncio.sleep(random.uniform(0.5, 2))
+            scene.network.reset()
+            if not before and loop.time() > begun_at + SECONDS / 3:
+                before = {name: await settled(process) for name, process in processes.items()}
+        after = {name: await settled(process) for name, process in processes.items()}
+        stop.set()
+        await asyncio.gather(*churn)
+        scene.load.untouched()
+        for name, (memory, files) in after.items():
+            grown, more = memory - before[name][0], files - before[name][1]
+            measured(
+                f"{name} after {SECONDS:.0f} s: {memory / 2**20:.0f} MiB ({grown / 2**20:+.1f}), {files} descriptors"
+            )
+            assert grown < MEMORY
+            assert more < 30
