@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,26 @@ async def test_silence_is_noticed_sooner_by_an_end_with_output(tmp_path: Path) -
         assert response.status == 200, "it waited for the next link"
         await other.send(b"still there")
         assert await other.read_exactly(11) == b"still there"
+
+
+async def test_neither_end_holds_small_frames_back(tmp_path: Path) -> None:
+    """Nagle's algorithm would, for 40 ms each time: the first connection has it off, and so has the next one."""
+    async with scene_of(tmp_path) as scene:
+        for _ in range(2):
+            for link in scene.ends:
+                assert link.transport is not None
+                raw = link.transport.get_extra_info("socket")
+                assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            before = [link.transport for link in scene.ends]
+            assert before[1] is not None
+            before[1].abort()
+            await eventually(
+                lambda: all(
+                    link.session.attached and link.transport not in (None, old)
+                    for link, old in zip(scene.ends, before, strict=True)  # noqa: B023
+                ),
+                "there is another connection",
+            )
 
 
 async def test_the_agent_notices_too(tmp_path: Path) -> None:
