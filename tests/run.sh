@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # All tests, in the order in which they fail fastest. `make test` calls this; the virtual environment exists then.
 #
-#   FUZZ_SECONDS=60   how long each fuzz target runs
+#   FUZZ_SECONDS=40   how long each fuzz target runs
 #   FUZZ_SEED=1       where it starts; 0 is another place each time, to look for more
 #   JOBS=2            test processes at a time
 set -euo pipefail
@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 
 BIN=${VENV:-.venv}/bin
 JOBS=${JOBS:-2}
-FUZZ_SECONDS=${FUZZ_SECONDS:-60}
+FUZZ_SECONDS=${FUZZ_SECONDS:-40}
 FUZZ_SEED=${FUZZ_SEED:-1}
 mkdir -p build
 
@@ -118,7 +118,7 @@ run "unit tests" tests tests/unit tests/test_house.py
 run "compiling the data path" compile
 run "unit tests, compiled" tests tests/unit/tunnel tests/unit/http tests/unit/route tests/unit/net
 # Many of them wait for something most of the time: one process more than there are cores.
-run "component tests" tests -n "$((JOBS + 1))" tests/component
+run "component tests" tests -n "$((JOBS + 1))" --durations=15 tests/component
 run "browser tests" tests tests/browser
 if compgen -G 'fuzz/[!_]*.py' >/dev/null; then run "fuzzing" fuzz; fi
 if [ -f compliance/autobahn/__main__.py ]; then
