@@ -84,6 +84,7 @@ async def test_an_agent_from_its_invitation_to_its_revocation(tmp_path: Path) ->
                 "certificate_ends_at": 1_900_000_000,
                 "services": 2,
                 "streams": 4,
+                "connected": True,
             }
         ]
         done = await asker.post("/v1/agents/revoke", agent="home", reason="stolen")
