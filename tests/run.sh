@@ -117,8 +117,15 @@ run "format, lint, types, layers" static
 run "unit tests" tests tests/unit tests/test_house.py
 run "compiling the data path" compile
 run "unit tests, compiled" tests tests/unit/tunnel tests/unit/http tests/unit/route tests/unit/net
-# Many of them wait for something most of the time: one process more than there are cores.
-run "component tests" tests -n "$((JOBS + 1))" --durations=15 tests/component
+component() {
+    # Many of them wait for something most of the time: one process more than there are cores. What fails in that crowd is
+    # run once more by itself, and both results are shown: a fault fails twice, a test that needs mending shows here.
+    tests -n "$((JOBS + 1))" --durations=15 tests/component && return
+    echo "── once more, by themselves: those that failed ──"
+    "$BIN/python" -m pytest -q --last-failed --last-failed-no-failures=none tests/component
+}
+
+run "component tests" component
 run "browser tests" tests tests/browser
 if compgen -G 'fuzz/[!_]*.py' >/dev/null; then run "fuzzing" fuzz; fi
 if [ -f compliance/autobahn/__main__.py ]; then

@@ -115,7 +115,8 @@ class Load:
         while True:
             body = random.randbytes(UPLOAD)
             try:
-                response = await self.stack.api.request(APP, "POST", "/upload", [HTTPS], body)
+                async with await self.stack.api.open(APP, patience=120) as client:
+                    response = await client.request("POST", "/upload", [HTTPS], body)
                 if response.status == 200:
                     assert response.json()["sha256"] == hashlib.sha256(body).hexdigest(), "another body"
                     self.uploads += 1

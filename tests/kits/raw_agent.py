@@ -101,7 +101,9 @@ class RawAgent:
             if frame[0] == FrameType.CLOSE:
                 raise Refused(*unpack_reason(frame[3]))
             if frame[0] == FrameType.PING:
-                await self.say(FrameType.PONG, frame[3])
+                # Whoever has closed meanwhile says so in what is read next.
+                with contextlib.suppress(OSError):
+                    await self.say(FrameType.PONG, frame[3])
             elif frame[0] != FrameType.ACK:
                 return frame
 
