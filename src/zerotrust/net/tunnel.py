@@ -44,7 +44,6 @@ class TunnelLink(Channel):
     """
 
     __slots__ = (
-        "_dialer",
         "_loop",
         "_reading",
         "_ticked_at",
@@ -68,7 +67,6 @@ class TunnelLink(Channel):
     ) -> None:
         super().__init__(flusher)
         self._loop = asyncio.get_running_loop()
-        self._dialer = dialer
         self._reading = True
         self._waiting_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
