@@ -35,6 +35,7 @@ FULL = os.environ.get("CHAOS") == "full"
 APP, WS = "app.localhost", "ws.localhost"
 HTTPS = ("X-Forwarded-Proto", "https")
 SOCKETS = 200
+CONNECTIONS = 2
 UPLOADS = 4
 UPLOAD = 4_000_000
 PACE = 0.5
@@ -152,6 +153,7 @@ async def scene_of(folder: Path, *, sockets: int = SOCKETS, uploads: int = UPLOA
             agent = stack.agents["agent-1"]
             agent.set_up(server={**agent.config["server"], "address": f"127.0.0.1:{network.port}"})
             async with stack, Load(stack, sockets=sockets, uploads=uploads).running() as load:
+                await eventually(lambda: network.connections == CONNECTIONS, "the one that stands by is there, too")
                 yield Scene(stack, network, load)
                 network.mend()
 

@@ -52,7 +52,7 @@ class Site:
     def agent(self, *services: dict[str, Any], **sections: dict[str, Any]) -> AgentConfig:
         names = {"cert": "home.crt", "key": "home.key", "ca_cert": "ca.crt"}
         own = {key: str(self.folder / name) for key, name in names.items()}
-        address = {"address": f"127.0.0.1:{self.tunnel_port}", "server_name": "localhost"}
+        address = {"address": f"127.0.0.1:{self.tunnel_port}", "server_name": "localhost", "connections": 1}
         return AgentConfig.model_validate(
             {"server": {**address, **own, **sections.pop("server", {})}, "services": list(services), **sections}
         )

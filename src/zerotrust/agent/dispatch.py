@@ -13,12 +13,12 @@ from zerotrust.model.base import normalise_host
 from zerotrust.net.flush import Flusher
 from zerotrust.net.tunnel import TunnelLink
 from zerotrust.telemetry import logs
-from zerotrust.tunnel.codes import FLAG_UPGRADE, LISTEN_ON, POLICY, Code
+from zerotrust.tunnel.codes import CONNECTIONS, FLAG_UPGRADE, LISTEN_ON, POLICY, Code
 from zerotrust.tunnel.events import StreamSink
 from zerotrust.tunnel.frames import MAX_PAYLOAD
 from zerotrust.tunnel.messages import Hello, Register, Registered, Renew, Renewed, Resume, Welcome
 from zerotrust.tunnel.payloads import RequestOpen, unpack_open
-from zerotrust.tunnel.session import Options
+from zerotrust.tunnel.session import Options, Phase
 from zerotrust.tunnel.stream import Stream
 
 _log = logs.logger("tunnel")
@@ -69,6 +69,12 @@ class Dispatch:
         """Give up on backends that do not answer in time."""
         for exchange in list(self._running):
             exchange.expire(now)
+
+    @property
+    def allows_more(self) -> bool:
+        """The session is there, and the server takes others of this agent beside it."""
+        session = self.link.session
+        return session.phase is Phase.OPEN and session.attached and CONNECTIONS in session.capabilities
 
     @property
     def busy(self) -> bool:

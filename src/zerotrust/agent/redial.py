@@ -18,7 +18,6 @@ from zerotrust.net.tasks import Tasks
 from zerotrust.net.tunnel import TunnelLink
 from zerotrust.telemetry import logs
 
-CONNECT_TIMEOUT: Final = 10.0
 PAUSE_LEAST: Final = 0.2
 PAUSE_SOON: Final = 1.0
 """The longest pause in the first SOON seconds; then PAUSE_MOST is."""
@@ -35,12 +34,14 @@ class Redial:
 
     Args:
         target: where to dial now: a certificate may have been renewed since the last time.
+        turn: with which of the server's addresses to begin; each attempt takes the next one.
     """
 
-    def __init__(self, link: TunnelLink, target: Callable[[], Target], tasks: Tasks) -> None:
+    def __init__(self, link: TunnelLink, target: Callable[[], Target], tasks: Tasks, *, turn: int = 0) -> None:
         self._loop = asyncio.get_running_loop()
         self._link = link
         self._target = target
+        self._turn = turn
         self._tasks = tasks
         self._changed = asyncio.Event()
         link.closed.add_done_callback(lambda _: self._changed.set())
@@ -81,12 +82,12 @@ class Redial:
                 attempt.cancel()
 
     async def _attempt(self) -> None:
-        target = self._target()
+        target, turn = self._target(), self._turn
+        self._turn += 1
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                await target.connect(partial(_Connected, self))
+            await target.connect(partial(_Connected, self), turn)
         except (OSError, TimeoutError) as error:
-            _log.debug("cannot connect", server=str(target), reason=describe(error))
+            _log.debug("cannot connect", server=str(target.place(turn)), reason=describe(error))
 
     async def _pause(self, most: float) -> None:
         # Full jitter: a thousand agents must not come back in step.

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Final, NamedTuple, Self
 
 from zerotrust.agent.asking import Asking
 from zerotrust.errors import PkiError
@@ -20,14 +20,31 @@ from zerotrust.pki.identity import agent_id_of
 
 _DEFAULT_PORT = 8443
 
+CONNECT_TIMEOUT: Final = 10.0
+NEXT_TIMEOUT: Final = 4.0
+"""The same where the server has another address to try."""
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Target:
-    """An address to dial, and the TLS context for it."""
+
+class Place(NamedTuple):
+    """An address of the server, and the name that its certificate has there."""
 
     host: str
     port: int
     server_name: str
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Target:
+    """Where to dial the server, and the TLS context for it.
+
+    Attributes:
+        places: its addresses, at least one.
+    """
+
+    places: tuple[Place, ...]
     tls: ssl.SSLContext
 
     @classmethod
@@ -40,28 +57,34 @@ class Target:
         server = config.server
         pair.complete(Path(server.cert), Path(server.key))
         _check_identity(config)
-        host, port = split_address(server.address, default_port=_DEFAULT_PORT)
+        addresses = (split_address(one, default_port=_DEFAULT_PORT) for one in (server.address, *server.addresses))
+        places = (Place(host, port, server.server_name or host) for host, port in addresses)
         tls = tunnel_client(certificate=server.cert, key=server.key, authority=server.ca_cert)
-        return cls(host, port, server.server_name or host, tls)
+        return cls(tuple(dict.fromkeys(places)), tls)
 
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+    def place(self, turn: int) -> Place:
+        """The address to try at this turn: each in its turn, and again from the first on."""
+        return self.places[turn % len(self.places)]
 
-    def same_place(self, other: "Target") -> bool:
-        """Both lead to the same server."""
-        return (self.host, self.port) == (other.host, other.port)
+    def same_server(self, other: "Target") -> bool:
+        """Both lead to the same server: they have an address in common."""
+        return not set(self.places).isdisjoint(other.places)
 
-    async def connect(self, protocol: Callable[[], asyncio.Protocol]) -> None:
-        """Give a new protocol a connection.
+    async def connect(self, protocol: Callable[[], asyncio.Protocol], turn: int) -> None:
+        """Give a new protocol a connection to `place(turn)`.
 
         Raises:
             OSError: there is none to be had.
+            TimeoutError: nobody answers.
         """
-        await dial(protocol, self.host, self.port, tls=self.tls, server_name=self.server_name)
+        place = self.place(turn)
+        async with asyncio.timeout(NEXT_TIMEOUT if len(self.places) > 1 else CONNECT_TIMEOUT):
+            await dial(protocol, place.host, place.port, tls=self.tls, server_name=place.server_name)
 
-    async def compare_clocks(self) -> datetime.timedelta | None:
+    async def compare_clocks(self, turn: int) -> datetime.timedelta | None:
         """How far the server's clock is ahead; None where it makes no difference, or nobody says."""
-        return await Asking(self.host, self.port, trusted="", server_name=self.server_name).compare_clocks()
+        place = self.place(turn)
+        return await Asking(place.host, place.port, trusted="", server_name=place.server_name).compare_clocks()
 
 
 def _check_identity(config: AgentConfig) -> None:

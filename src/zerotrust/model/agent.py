@@ -49,6 +49,14 @@ class ServerAddress(Model):
     """`host:port`; the port is 8443 where none is said. Where the file has none, `ZERO_TRUST_SERVER` of the environment
     counts, then `SERVER_ADDRESS`, then `SERVER_PORT` at localhost."""
 
+    addresses: list[Address] = Field(default=[], max_length=7)
+    """More addresses of the same server, for example over another provider: used by the other connections, and where
+    `address` does not answer."""
+
+    connections: int = Field(default=2, ge=1, le=4)
+    """How many connections are kept. One of them carries the requests, the others stand by: new requests go over the
+    one that is best, and none of them waits for one that has broken."""
+
     server_name: str | None = None
     """The name that the server's certificate must have, where it is another one than in `address`."""
 

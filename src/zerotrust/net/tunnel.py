@@ -26,6 +26,10 @@ SILENT: Final = 3.0
 Looked at each second, so this takes 4 at the most."""
 TICK: Final = 1.0
 SUSPENDED: Final = 3 * TICK
+DOUBTFUL: Final = 1.0
+"""Seconds without an acknowledgement that is due: time to use another link, where there is one."""
+PING_DOUBTFUL: Final = 2.0
+"""Seconds without an answer to a PING: the same."""
 _TCP_INFO: Final = struct.Struct("=24xI28xI84xI80xI")
 """Of `struct tcp_info` (linux/tcp.h): packets that are not acknowledged, milliseconds since the last acknowledgement,
 bytes that were not sent, and the peer's window."""
@@ -41,6 +45,7 @@ class TunnelLink(Channel):
         closed: done when the session is over.
         peer_certificate: the other end's, DER; it has been verified. Empty until the connection is made.
         peer_name: the other end's address and port; for logs.
+        doubtful: answers are overdue, so new streams are better off elsewhere. Looked at each second.
     """
 
     __slots__ = (
@@ -50,6 +55,7 @@ class TunnelLink(Channel):
         "_timer",
         "_waiting_since",
         "closed",
+        "doubtful",
         "peer_certificate",
         "peer_name",
         "session",
@@ -71,6 +77,7 @@ class TunnelLink(Channel):
         self._waiting_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._ticked_at = 0.0
+        self.doubtful = False
         self.peer_certificate = b""
         self.peer_name = ""
         self.closed: asyncio.Future[None] = self._loop.create_future()
@@ -211,7 +218,9 @@ class TunnelLink(Channel):
             self._waiting_since = 0.0
         self._ticked_at = now
         was_attached = session.attached
-        if was_attached and RESUME in session.capabilities and self._silent(now):
+        silence = self._silence(now)
+        self.doubtful = silence >= DOUBTFUL or session.keepalive.unanswered(now) >= PING_DOUBTFUL
+        if was_attached and RESUME in session.capabilities and silence >= SILENT:
             session.lost(f"nothing acknowledged for {SILENT:g} s", now)
         session.tick(now)
         if session.phase is not Phase.CLOSED:
@@ -225,22 +234,22 @@ class TunnelLink(Channel):
         else:
             self.flush()
 
-    def _silent(self, now: float) -> bool:
-        """The peer's TCP has acknowledged nothing for SILENT seconds, although something is due. Linux only."""
+    def _silence(self, now: float) -> float:
+        """For how many seconds the peer's TCP has acknowledged nothing, although something is due. Linux only."""
         raw = self.transport.get_extra_info("socket") if self.transport is not None else None
         if raw is None or not hasattr(socket, "TCP_INFO"):
-            return False
+            return 0.0
         info = raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
         if len(info) < _TCP_INFO.size:
-            return False
+            return 0.0
         unacknowledged, last_heard, unsent, window = _TCP_INFO.unpack(info)
         # What the peer has room for and does not leave at all has lost its way out: its address is gone.
         if not unacknowledged and not (unsent and window):
             self._waiting_since = 0.0
-            return False
+            return 0.0
         if not self._waiting_since:
             self._waiting_since = now
-        return bool(min(now - self._waiting_since, last_heard / 1000) >= SILENT)
+        return float(min(now - self._waiting_since, last_heard / 1000))
 
 
 def _set_up(raw: socket.socket) -> None:

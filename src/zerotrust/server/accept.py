@@ -2,6 +2,8 @@
 
 import asyncio
 import datetime
+import hashlib
+import json
 import secrets
 import ssl
 import time
@@ -26,7 +28,7 @@ from zerotrust.server.sessions import answer, depart, shortened
 from zerotrust.server.toll import Toll
 from zerotrust.server.wishes import Wishes
 from zerotrust.telemetry import logs
-from zerotrust.tunnel.codes import CAPABILITIES, RENEWAL, RESUME, Code
+from zerotrust.tunnel.codes import CAPABILITIES, CONNECTIONS, RENEWAL, RESUME, Code
 from zerotrust.tunnel.events import StreamSink
 from zerotrust.tunnel.messages import Hello, Register, Registered, Renew, Renewed, Resume, Welcome
 from zerotrust.tunnel.payloads import printable
@@ -36,8 +38,10 @@ from zerotrust.tunnel.stream import Stream
 _log = logs.logger("agents")
 
 MAX_SESSIONS: Final = 8
-"""Of one agent, beside the newest, that do not go away: two where it changes from one to the next. Of more, the oldest
-is closed."""
+"""Of one agent, beside the newest, that do not go away: it may have four, and twice as many where it changes from these
+to the next. Of more, the oldest is closed."""
+WATCH: Final = 1.0
+"""Seconds between two looks at the links of sessions: they look themselves as often."""
 RENEWAL_EACH: Final = 5.0
 """Seconds between two requests for a certificate in one session; agents are asked to leave ten."""
 MAX_RETIRED: Final = 16
@@ -144,7 +148,13 @@ class AgentSession:
         who = self._admit()
         if who is None:
             return
-        self._member = self._registry.join(who.agent_id, self.link)
+        instance, connection = None, 0
+        if isinstance(peer, Hello) and CONNECTIONS in self.link.session.capabilities:
+            instance, connection = peer.instance, peer.connection
+        if self._registry.was_replaced(who.agent_id, instance):
+            self.link.close_session(Code.SUPERSEDED, "another process of this agent took over")
+            return
+        self._member = self._registry.join(who.agent_id, self.link, instance=instance, connection=connection)
         self._member.serial = who.serial
         self._member.since = time.time()
         self._member.ends = who.not_after.timestamp()
@@ -155,6 +165,7 @@ class AgentSession:
             agent=who.agent_id,
             session=self.link.session.id[:8],
             generation=self._member.generation,
+            connection=self._member.connection + 1,
             peer=self.link.peer_name,
             software=peer.software,
         )
@@ -180,14 +191,24 @@ class AgentSession:
         if not binding.https and not self._terms.offers_http:
             self._refuse(member, message, "it listens on http alone, which this server does not offer: caddy.http_port")
             return
-        # Policies travel as JSON; what is compiled of them takes twenty times as much.
-        policy_bytes = len(message.encode()) if message.policy is not None else 0
+        policy_bytes, digest = 0, b""
+        if message.policy is not None:
+            policy_bytes = len(message.encode())
+            digest = hashlib.sha256(json.dumps(message.policy, sort_keys=True).encode()).digest()
+        shared = self._registry.same(member, message.id, digest) if digest else None
+        if shared is not None:
+            policy_bytes = 0
         if reason := self._registry.too_much(member, message.id, len(message.hosts), policy_bytes):
             self._refuse(member, message, reason)
             return
         before = self._registry.former(member, message.id)
         try:
-            guard = compile_guard(message.policy, secret=self._terms.secret, before=before)
+            # One guard for all sessions: what a client may do once it may not do once in each.
+            guard = (
+                shared.guard
+                if shared is not None
+                else compile_guard(message.policy, secret=self._terms.secret, before=before)
+            )
         except ConfigError as error:
             self._refuse(member, message, f"its policy cannot be enforced: {error}")
             return
@@ -202,6 +223,7 @@ class AgentSession:
             binding,
             tuple(message.hosts),
             policy_bytes,
+            digest,
             message.weight,
             message.sticky,
         )
@@ -253,7 +275,7 @@ class AgentSession:
         self._wish(self._supersede)
 
     def _supersede(self, member: Member) -> None:
-        for older in self._registry.older(member):
+        for older in self._registry.replace(member):
             _log.info("session superseded", agent=older.agent, generation=older.generation)
             older.link.close_session(Code.SUPERSEDED, "a newer session of this agent took over")
 
@@ -326,6 +348,11 @@ class AgentDoor:
             refused=self._refused,
             tasks=terms.tasks,
         )
+        self._watching = asyncio.get_running_loop().call_later(WATCH, self._watch)
+
+    def _watch(self) -> None:
+        self._terms.registry.watch()
+        self._watching = asyncio.get_running_loop().call_later(WATCH, self._watch)
 
     def listen(self, address: str, *, beside: Listening | None = None) -> TlsListening:
         """Accept agents at an address, as `net.listen.TlsListener`.
@@ -367,6 +394,7 @@ class AgentDoor:
 
     async def close(self) -> None:
         """End all sessions."""
+        self._watching.cancel()
         self._desk.close()
         links = [member.link for member in self._terms.registry.members]
         for link in links:

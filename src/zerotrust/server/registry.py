@@ -1,11 +1,14 @@
 """Who serves which host name now: claims of connected agents, by generation.
 
 Every session gets a generation, larger than all before. For each host name there is a list of claims. Among claims of
-one agent the newest session's wins, and the end of an old session takes only its own away. Agents that claim the same
+one agent the newest session's wins or, of several that stand beside each other, that with the lowest number; the end of
+a session takes only its own away. Agents that claim the same
 host name share its requests: each goes to the one that has the least to do for its weight or, where clients are to
-stay, to the same as before. One whose link is gone gets none while another has one. A host name whose last agent was
-lost is remembered (503), one that was taken back is not (404). A session that retires gives its claims up and lives on
-for what it has begun.
+stay, to the same as before. A session whose link is gone gets none while another has one, and one whose link is slow to
+answer gets none while another's is not (`watch`): so an agent that has several sessions at a time uses one of them,
+whose frames share writes, as long as that one is well. A host name whose last agent was lost is remembered
+(503), one that was taken back is not (404). A session that retires gives its claims up and lives on for what it has
+begun.
 """
 
 import math
@@ -19,13 +22,17 @@ from zerotrust.net.tunnel import TunnelLink
 from zerotrust.server.binding import USUAL, Binding
 from zerotrust.server.former import MAX_LOST, FormerGuards, LostNames
 from zerotrust.server.guard import Guard
+from zerotrust.server.policy_budget import PolicyBudget
 
 MAX_SERVICES: Final = 10_000
 """Of one session: a server's memory is not the agent's to use."""
 MAX_NAMES: Final = MAX_LOST
 """Of one session: host names of all its services, granted or not."""
-MAX_POLICY_BYTES: Final = 16 * 1024 * 1024
-"""Of all sessions of an agent, as JSON."""
+REPLACED: Final = 30.0
+"""Seconds for which a process whose sessions were replaced gets no new one: half of what it waits itself."""
+SLOW: Final = 2.0
+SLOW_BY: Final = 0.05
+"""A session is slow whose round trip takes so many times that of the agent's quickest, and so many seconds more."""
 
 
 @dataclass(slots=True, eq=False)
@@ -36,6 +43,8 @@ class Member:
         serial: of the agent's newest certificate, as `pki.identity` writes it.
         former: those of the certificates that it had before in this session.
         since: when it began, in seconds since the epoch; `ends`: when its certificate is no longer good.
+        instance: the agent's process, where it has several sessions at a time; `connection`: which of them.
+        doubtful: it has a link, but one that other sessions are to be preferred to.
     """
 
     agent: str
@@ -47,10 +56,14 @@ class Member:
     ends: float = math.inf
     peer: str = ""
     software: str = ""
+    instance: str | None = None
+    connection: int = 0
+    doubtful: bool = False
     services: dict[str, "Claim"] = field(default_factory=dict)
     names: int = 0
-    """How many host names its services want; `policy_bytes` is the sum of theirs."""
-    policy_bytes: int = 0
+    """How many host names its services want."""
+    rank: tuple[int, int, int] = (0, 0, 0)
+    """Of the agent's sessions, the least is the first choice."""
     retired: bool = False
     """It gets no more requests; those that it has go on."""
 
@@ -61,7 +74,7 @@ class Claim:
 
     Attributes:
         hosts: the host names that it may serve, of those that it wants to.
-        policy_bytes: what its policy takes as JSON.
+        policy_bytes: what its policy takes as JSON, and `policy_digest` what is in it.
     """
 
     member: Member
@@ -74,6 +87,7 @@ class Claim:
     binding: Binding = USUAL
     wanted: tuple[str, ...] = ()
     policy_bytes: int = 0
+    policy_digest: bytes = b""
     weight: int = 100
     """The agent's share, and whether a client is to stay with one of the agents (`sticky`)."""
     sticky: bool = False
@@ -99,17 +113,24 @@ class Registry:
         self._clock = clock
         self._former = FormerGuards()
         self._claims: dict[str, list[Claim]] = {}
+        self._sole: dict[str, Claim] = {}
+        """The first claim of each host name that only one agent has: most requests need no choice."""
+        self._policies = PolicyBudget()
+        self._replaced: dict[str, tuple[str, float]] = {}
         self._lost = LostNames()
         self._members: dict[str, list[Member]] = {}
         self._generation = 0
         self._turn = 0
         self.served: Callable[[str], None] = lambda host: None
 
-    def join(self, agent: str, link: TunnelLink) -> Member:
-        """A new session of an agent."""
+    def join(self, agent: str, link: TunnelLink, *, instance: str | None = None, connection: int = 0) -> Member:
+        """A new session of an agent; with an `instance` it stands beside others of that, as number `connection`."""
         self._generation += 1
-        member = Member(agent, self._generation, link)
-        self._members.setdefault(agent, []).append(member)
+        member = Member(agent, self._generation, link, instance=instance, connection=connection)
+        members = self._members.setdefault(agent, [])
+        members.append(member)
+        begun = next(one for one in members if one is member or (instance and one.instance == instance)).generation
+        member.rank = (-begun, connection, -member.generation)
         return member
 
     def find(self, agent: str, session: str) -> Member | None:
@@ -140,12 +161,36 @@ class Registry:
         lost_at = self._lost.lost_at(host)
         return 0.0 if lost_at is None else max(0.0, lost_at + timeout - self._clock())
 
+    def watch(self) -> None:
+        """Look which sessions are well; to be called each second."""
+        for members in self._members.values():
+            trips = [_round_trip(member) for member in members] if len(members) > 1 else []
+            slow = max(min(trips) * SLOW, min(trips) + SLOW_BY) if trips else math.inf
+            for member in members:
+                doubtful = member.link.doubtful or slow < _round_trip(member) < math.inf
+                if doubtful is not member.doubtful:
+                    member.doubtful = doubtful
+                    self._sort(member)
+
     def _sort(self, member: Member) -> None:
         for claim in member.services.values():
             for host in claim.hosts:
-                claims = self._claims.get(host, [])
-                if len(claims) > 1:
-                    claims.sort(key=_is_detached)
+                self._arrange(host)
+
+    def _arrange(self, host: str) -> None:
+        """The claims of a host name have changed: those of one agent stand together, the best first."""
+        claims = self._claims.get(host)
+        if claims is None:
+            return
+        order: dict[str, int] = {}
+        for claim in claims:
+            order.setdefault(claim.member.agent, len(order))
+        if len(claims) > 1:
+            claims.sort(key=lambda claim: (_standing(claim.member), order[claim.member.agent], claim.member.rank))
+        if len(order) == 1:
+            self._sole[host] = claims[0]
+        else:
+            self._sole.pop(host, None)
 
     def lookup(self, host: str, client: bytes = b"") -> Claim | None:
         """Who serves the host name for a client; None where it is known but nobody is connected.
@@ -153,18 +198,22 @@ class Registry:
         Raises:
             KeyError: nobody ever served it, or it was taken back.
         """
+        sole = self._sole.get(host)
+        if sole is not None:
+            return sole
         claims = self._claims.get(host)
         if claims is not None:
-            return claims[0] if len(claims) == 1 else self._choose(claims, client)
+            return self._choose(claims, client)
         if host not in self._lost:
             raise KeyError(host)
         return None
 
     def _choose(self, claims: list[Claim], client: bytes) -> Claim:
-        """One of those that serve a host name; of each agent only the first counts."""
+        """One of those that serve a host name as well as the first; of each agent only its first counts."""
         candidates = [claims[0]]
+        standing = _standing(claims[0].member)
         for claim in claims[1:]:
-            if _is_detached(claim):
+            if _standing(claim.member) != standing:
                 break
             if claim.member.agent != candidates[-1].member.agent:
                 candidates.append(claim)
@@ -195,11 +244,11 @@ class Registry:
         """Add or replace a service; the host names for which the agent only stands by, with the reason."""
         before = member.services.get(claim.service)
         member.services[claim.service] = claim
-        _count(member, claim, before)
+        self._count(member, claim, before)
         waiting = {}
         for host in claim.hosts:
             holder = self._claim(host, claim, before)
-            if holder is not claim:
+            if holder.service != claim.service:
                 waiting[host] = f"served by service {holder.service} of the same agent; this one stands by"
         if before is not None:
             for host in set(before.hosts) - set(claim.hosts):
@@ -213,10 +262,15 @@ class Registry:
             return f"more than {MAX_SERVICES} services"
         if member.names + names - (len(before.wanted) if before is not None else 0) > MAX_NAMES:
             return f"more than {MAX_NAMES} host names in one session"
-        if policy_bytes:
-            held = sum(other.policy_bytes for other in self._members.get(member.agent, ()))
-            if held + policy_bytes - (before.policy_bytes if before is not None else 0) > MAX_POLICY_BYTES:
-                return f"more than {MAX_POLICY_BYTES} bytes of policies in all sessions of this agent"
+        given_up = before.guard if before is not None else None
+        return self._policies.refusal(member.agent, policy_bytes, given_up)
+
+    def same(self, member: Member, service: str, digest: bytes) -> Claim | None:
+        """The same service with the same policy in another session of the agent, which this one may share."""
+        for other in reversed(self._members.get(member.agent, ())):
+            claim = other.services.get(service)
+            if claim is not None and claim.guard is not None and claim.policy_digest == digest:
+                return claim
         return None
 
     def former(self, member: Member, service: str) -> Guard | None:
@@ -231,18 +285,35 @@ class Registry:
         claim = member.services.pop(service, None)
         if claim is None:
             return False
-        _count(member, None, claim)
+        self._count(member, None, claim)
         for host in claim.hosts:
             self._release(host, claim, remember=False)
         return True
 
     def older(self, member: Member) -> list[Member]:
-        """Sessions of the same agent that a newer one replaces."""
+        """Older sessions of the same agent that do not go away."""
         return [
             other
             for other in self._members.get(member.agent, ())
             if other.generation < member.generation and not other.retired
         ]
+
+    def replace(self, member: Member) -> list[Member]:
+        """A session is ready: of the older ones, those whose place it takes, and not those that stand beside it."""
+        replaced = [
+            other
+            for other in self.older(member)
+            if member.instance is None or other.instance != member.instance or other.connection == member.connection
+        ]
+        for other in replaced:
+            if other.instance is not None and other.instance != member.instance:
+                self._replaced[member.agent] = (other.instance, self._clock())
+        return replaced
+
+    def was_replaced(self, agent: str, instance: str | None) -> bool:
+        """Another process of the agent took this one's place a moment ago, which some of its sessions may not know."""
+        replaced, since = self._replaced.get(agent, (None, 0.0))
+        return instance is not None and instance == replaced and self._clock() - since < REPLACED
 
     def retire(self, member: Member) -> list[Member]:
         """Give a session no more requests; all sessions of its agent that are retired, the oldest first."""
@@ -267,6 +338,8 @@ class Registry:
         if member in members:
             members.remove(member)
         services, member.services = member.services, {}
+        for claim in services.values():
+            self._policies.give_up(member.agent, claim.guard)
         if not members:
             self._members.pop(member.agent, None)
             guards = {claim.service: claim.guard for claim in services.values() if claim.guard is not None}
@@ -281,28 +354,25 @@ class Registry:
         return [member for members in self._members.values() for member in members]
 
     def _claim(self, host: str, claim: Claim, before: Claim | None) -> Claim:
-        """Put a claim into its place; which one of its agent has the host name then.
-
-        Claims of one agent stand together, those of its newest session first; those without a link stand behind.
-        """
+        """Put a claim into its place; which one of its agent has the host name then."""
         self._lost.discard(host)
         claims = self._claims.setdefault(host, [])
         if before in claims:
             claims[claims.index(before)] = claim
         if claim in claims:  # also where the agent names the host twice
+            self._arrange(host)
             return _first_of(claim.member.agent, claims)
-        place = len(claims)
-        for index, other in enumerate(claims):
-            if other.member.agent == claim.member.agent:
-                place = index
-                if other.member.generation < claim.member.generation:
-                    break
-                place += 1
-        claims.insert(place, claim)
-        if place:
-            claims.sort(key=_is_detached)
+        claims.append(claim)
+        self._arrange(host)
         self.served(host)
         return _first_of(claim.member.agent, claims)
+
+    def _count(self, member: Member, claim: Claim | None, before: Claim | None) -> None:
+        member.names += len(claim.wanted if claim else ()) - len(before.wanted if before else ())
+        if claim is not None:
+            self._policies.take(member.agent, claim.guard, claim.policy_bytes)
+        if before is not None:
+            self._policies.give_up(member.agent, before.guard)
 
     def _release(self, host: str, claim: Claim, *, remember: bool) -> None:
         claims = self._claims.get(host)
@@ -310,16 +380,25 @@ class Registry:
             return
         claims.remove(claim)
         if claims:
+            self._arrange(host)
             return
         del self._claims[host]
+        del self._sole[host]
         if remember:
             self._lost.add(host, claim.member.agent, claim.service, self._clock())
         else:
             self._lost.discard(host)
 
 
-def _is_detached(claim: Claim) -> bool:
-    return not claim.member.link.session.attached
+def _standing(member: Member) -> int:
+    """How much speaks against new requests for it."""
+    return 2 if not member.link.session.attached else 1 if member.doubtful else 0
+
+
+def _round_trip(member: Member) -> float:
+    """Of its link, in seconds; infinite where that is not known, or there is no link."""
+    session = member.link.session
+    return session.keepalive.round_trip or math.inf if session.attached else math.inf
 
 
 def _first_of(agent: str, claims: list[Claim]) -> Claim:
@@ -329,8 +408,3 @@ def _first_of(agent: str, claims: list[Claim]) -> Claim:
 def _load(claim: Claim) -> tuple[float, int]:
     """How much its agent has to do for its weight; who was chosen longest ago comes first."""
     return len(claim.member.link.session.streams) / claim.weight, claim.turn
-
-
-def _count(member: Member, claim: Claim | None, before: Claim | None) -> None:
-    member.names += len(claim.wanted if claim else ()) - len(before.wanted if before else ())
-    member.policy_bytes += (claim.policy_bytes if claim else 0) - (before.policy_bytes if before else 0)

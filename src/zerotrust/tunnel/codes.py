@@ -10,7 +10,8 @@ POLICY: Final = "policy"
 LISTEN_ON: Final = "listen_on"
 RENEWAL: Final = "renewal"
 RESUME: Final = "resume"
-CAPABILITIES: Final = (POLICY, LISTEN_ON, RENEWAL, RESUME)
+CONNECTIONS: Final = "connections"
+CAPABILITIES: Final = (POLICY, LISTEN_ON, RENEWAL, RESUME, CONNECTIONS)
 """What this implementation has beyond the first revision (section 3)."""
 
 

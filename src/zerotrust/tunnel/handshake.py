@@ -16,6 +16,8 @@ class Options:
     Attributes:
         resume_timeout: seconds for which a session is kept without a link; acceptors say it.
         replay_bytes: kept of what the other end has not acknowledged.
+        instance: 32 hexadecimal digits that all sessions of one process of an agent share; dialers say it.
+        connection: which of these sessions this one is, or takes the place of.
     """
 
     software: str = ""
@@ -25,6 +27,8 @@ class Options:
     capabilities: tuple[str, ...] = CAPABILITIES
     resume_timeout: float = 60.0
     replay_bytes: int = REPLAY_BYTES
+    instance: str = ""
+    connection: int = 0
 
 
 def hello(options: Options, resume: Resume | None = None) -> bytes:
@@ -35,6 +39,8 @@ def hello(options: Options, resume: Resume | None = None) -> bytes:
         software=options.software,
         window=options.window,
         max_streams=options.max_streams,
+        instance=options.instance or None,
+        connection=options.connection,
         resume=resume,
     ).encode()
 

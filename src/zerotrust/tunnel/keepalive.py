@@ -13,12 +13,13 @@ _NONCE: Final = struct.Struct(">Q")
 class Keepalive:
     """The clock of one link. All times are the caller's monotonic seconds."""
 
-    __slots__ = ("_nonce", "_ping_at", "_pinged_at", "heard_at", "round_trip")
+    __slots__ = ("_nonce", "_ping_at", "_pinged_at", "_waiting_since", "heard_at", "round_trip")
 
     def __init__(self, now: float) -> None:
         self.heard_at = now
         self._ping_at = now
         self._pinged_at: float | None = None
+        self._waiting_since: float | None = None
         self._nonce = 0
         self.round_trip: float | None = None
 
@@ -36,6 +37,8 @@ class Keepalive:
             return None
         self._ping_at = now + PING_INTERVAL
         self._pinged_at = now
+        if self._waiting_since is None:
+            self._waiting_since = now
         self._nonce += 1
         return _NONCE.pack(self._nonce)
 
@@ -44,8 +47,12 @@ class Keepalive:
         if self._pinged_at is None or payload != _NONCE.pack(self._nonce):
             return
         sample = now - self._pinged_at
-        self._pinged_at = None
+        self._pinged_at = self._waiting_since = None
         self.round_trip = sample if self.round_trip is None else self.round_trip + (sample - self.round_trip) / 8
+
+    def unanswered(self, now: float) -> float:
+        """Seconds since the first PING after the last that was answered; 0 where there is none."""
+        return now - self._waiting_since if self._waiting_since is not None else 0.0
 
     def deadline(self) -> float:
         """When to look again."""

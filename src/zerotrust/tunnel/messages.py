@@ -71,6 +71,10 @@ class Hello(Message):
     software: Text = ""
     window: Window
     max_streams: MaxStreams
+    instance: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
+    """The process of the agent: its sessions stand beside each other."""
+    connection: int = Field(default=0, ge=0, le=255)
+    """Which of them: a newer one with the same number takes its place."""
     resume: Resume | None = None
 
 

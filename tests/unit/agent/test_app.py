@@ -14,7 +14,7 @@ from tests.kits.client import Client
 from tests.kits.ports import closed_port, free_port
 from tests.kits.site import Backend, RunningAgent, RunningServer, Site, dialling, serving
 from tests.kits.waiting import eventually
-from zerotrust.agent import app, asking
+from zerotrust.agent import app, asking, line
 from zerotrust.errors import PkiError, SetupError
 from zerotrust.model.agent import AgentConfig
 from zerotrust.model.logging import Logging
@@ -222,7 +222,7 @@ async def test_many_changes_leave_nothing_behind(scene: Scene) -> None:
             await scene.change(scene.config(TWO, server={"address": f"127.0.0.1:{nowhere}"}))
     await scene.change(scene.config(ONE, TWO))
     await eventually(lambda: len(scene.sessions()) == 1, "one session is left", 5)
-    await eventually(lambda: not scene.running.agent._leaving, "also at the agent", 5)
+    await eventually(lambda: not scene.running.agent._lines[0].leaving, "also at the agent", 5)
     await eventually(lambda: all(now <= then for now, then in zip(held(), before, strict=True)), "all is let go", 5)
 
 
@@ -255,7 +255,7 @@ async def test_a_server_that_refuses_changes_nothing(scene: Scene, tmp_path_fact
 
 
 async def test_a_server_that_does_not_answer_changes_nothing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "PUBLISH_TIMEOUT", 0.0)
+    monkeypatch.setattr(line, "PUBLISH_TIMEOUT", 0.0)
     with pytest.raises(SetupError, match="it did not answer for all services in 0 s"):
         await scene.change(scene.config(TWO), str(scene.site.folder / "ca.crt"))
     assert await scene.body(ONE) == "first"
@@ -285,8 +285,8 @@ async def test_the_log_changes(scene: Scene, monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def test_who_is_not_connected_dials_the_new_address_at_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "BACK_OFF_FIRST", 1e6)
-    monkeypatch.setattr(app, "BACK_OFF_MOST", 1e6)
+    monkeypatch.setattr(line, "BACK_OFF_FIRST", 1e6)
+    monkeypatch.setattr(line, "BACK_OFF_MOST", 1e6)
     async with Backend("first").listening() as first, serving(site) as server:
         service = {"hostname": ONE, "backend": f"127.0.0.1:{first.port}", "http_redirect": False}
         async with dialling(site.agent(service, server={"address": f"127.0.0.1:{closed_port()}"})) as agent:
@@ -324,7 +324,7 @@ class Everybody:
 
 
 async def test_who_is_not_let_in_asks_less_and_less(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "BACK_OFF_FIRST", 0.001)
+    monkeypatch.setattr(line, "BACK_OFF_FIRST", 0.001)
     scene.server.server._admission.revoked = everybody = Everybody()
     scene.server.server._sessions.cut("home", None, "revoked")
     await eventually(lambda: everybody.asked > 2, "it comes again")

@@ -36,15 +36,22 @@ class Server:
     """Where it dials: each attempt fails, hangs or gets a connection, as the test says."""
 
     def __init__(self) -> None:
-        self.attempts = 0
+        self.turns: list[int] = []
         self.protocols: list[asyncio.Protocol] = []
         self.answer: Callable[[], Any] = self.refuse
 
-    async def connect(self, protocol: Callable[[], asyncio.Protocol]) -> None:
-        self.attempts += 1
+    async def connect(self, protocol: Callable[[], asyncio.Protocol], turn: int) -> None:
+        self.turns.append(turn)
         await self.answer()
         made = protocol()
         made.connection_made(cast("asyncio.Transport", FakeTransport(made)))
+
+    def place(self, turn: int) -> str:
+        return f"server {turn}"
+
+    @property
+    def attempts(self) -> int:
+        return len(self.turns)
 
     async def refuse(self) -> None:
         raise ConnectionRefusedError

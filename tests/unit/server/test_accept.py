@@ -15,7 +15,7 @@ from tests.unit.handlers.asking import SECRET
 from zerotrust.errors import PkiError
 from zerotrust.net.flush import Flusher
 from zerotrust.net.tasks import Tasks
-from zerotrust.server import accept, registry, wishes
+from zerotrust.server import accept, policy_budget, registry, wishes
 from zerotrust.server.accept import MAX_RETIRED, AgentSession, Renewal, Terms
 from zerotrust.server.admission import Admission
 from zerotrust.server.registry import Claim, Registry
@@ -101,6 +101,20 @@ def test_a_service_and_its_guard_come_in_one_step() -> None:
         after = claimed(registry).guard
         assert after is not None and after is not guard
         assert after.policy.made[0][1] is guard.policy.made[0][1], "what it counted is kept"
+
+    run(check)
+
+
+def test_sessions_of_one_agent_share_the_guard_of_a_policy_that_is_the_same() -> None:
+    def check(registry: Registry) -> None:
+        first, second, third = (Agent(registry) for _ in range(3))
+        first.register(LIMIT)
+        guard = claimed(registry).guard
+        assert second.register({**LIMIT}).accepted == ["app.example"]
+        assert claimed(registry).member is second.session._member
+        assert claimed(registry).guard is guard
+        third.register({**LIMIT, "routes": [{}]})
+        assert claimed(registry).guard is not guard
 
     run(check)
 
@@ -315,7 +329,7 @@ async def test_a_service_that_is_too_much_is_refused_before_anything_is_compiled
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     agent = Agent(Registry())
-    monkeypatch.setattr(registry, "MAX_POLICY_BYTES", 300)
+    monkeypatch.setattr(policy_budget, "MAX_POLICY_BYTES", 300)
     assert agent.register(LIMIT).accepted == ["app.example"]
     (reason,) = agent.register({**BROKEN, "xxx": "x" * 300}).refused.values()
     assert "bytes of policies" in reason

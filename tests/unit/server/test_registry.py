@@ -14,7 +14,8 @@ from zerotrust.server import former
 from zerotrust.server.binding import Binding
 from zerotrust.server.former import KEPT_FOR
 from zerotrust.server.guard import Guard, compile_guard
-from zerotrust.server.registry import MAX_NAMES, MAX_POLICY_BYTES, MAX_SERVICES, Claim, Member, Registry
+from zerotrust.server.policy_budget import MAX_POLICY_BYTES
+from zerotrust.server.registry import MAX_NAMES, MAX_SERVICES, REPLACED, Claim, Member, Registry
 
 PHASES = (
     Phase.explicit,
@@ -26,7 +27,8 @@ PHASES = (
 
 def link() -> TunnelLink:
     """What the registry asks of one."""
-    return cast("TunnelLink", SimpleNamespace(session=SimpleNamespace(attached=True, streams={}, id="")))
+    session = SimpleNamespace(attached=True, streams={}, id="", keepalive=SimpleNamespace(round_trip=None))
+    return cast("TunnelLink", SimpleNamespace(session=session, doubtful=False))
 
 
 LINK = link()
@@ -36,8 +38,10 @@ def claim(member: Member, *hosts: str, service: str = "web", guard: Guard | None
     return Claim(member, service, service.encode(), hosts, True, guard)
 
 
-def wanting(member: Member, *hosts: str, service: str = "web", policy_bytes: int = 0) -> Claim:
-    return Claim(member, service, service.encode(), hosts, True, wanted=hosts, policy_bytes=policy_bytes)
+def wanting(
+    member: Member, *hosts: str, service: str = "web", policy_bytes: int = 0, guard: Guard | None = None
+) -> Claim:
+    return Claim(member, service, service.encode(), hosts, True, guard, wanted=hosts, policy_bytes=policy_bytes)
 
 
 def new_guard() -> Guard:
@@ -176,6 +180,120 @@ def test_clients_stay_where_they_were_and_only_those_of_a_lost_agent_move() -> N
         assert agent == "agent-1" or agent_for(registry, client) == agent
 
 
+PROCESS, NEXT_PROCESS = "ab" * 16, "cd" * 16
+
+
+def connections(count: int = 2, agent: str = "home") -> tuple[Registry, list[Member]]:
+    """One agent that keeps several sessions; they join in the opposite order of their numbers."""
+    registry = Registry()
+    members = [registry.join(agent, link(), instance=PROCESS, connection=number) for number in reversed(range(count))]
+    for member in members:
+        assert registry.register(member, claim(member, "a.example")) == {}
+    return registry, members[::-1]
+
+
+def connection_for(registry: Registry) -> int:
+    found = registry.lookup("a.example")
+    assert found is not None
+    return found.member.connection
+
+
+def test_the_first_connection_carries_all_while_it_is_well() -> None:
+    registry, (first, _) = connections()
+    assert connection_for(registry) == 0
+    first.link.session.attached = False
+    registry.detached(first)
+    assert connection_for(registry) == 1
+    first.link.session.attached = True
+    registry.reattached(first)
+    assert connection_for(registry) == 0
+
+
+def test_a_connection_that_answers_late_gets_nothing_new() -> None:
+    registry, (first, second) = connections()
+    for late, other in ((first, second), (second, first)):
+        late.link.doubtful = True
+        registry.watch()
+        assert connection_for(registry) == other.connection
+        late.link.doubtful = False
+        registry.watch()
+    assert connection_for(registry) == 0
+
+
+@pytest.mark.parametrize(
+    ("trips", "chosen"),
+    [((0.01, 0.02), 0), ((0.05, 0.01), 0), ((0.07, 0.01), 1), ((0.3, 0.2), 0), ((0.5, 0.2), 1), ((None, 0.01), 0)],
+)
+def test_a_connection_that_is_much_slower_than_another_gets_nothing_new(
+    trips: tuple[float | None, float | None], chosen: int
+) -> None:
+    registry, members = connections()
+    for member, trip in zip(members, trips, strict=True):
+        member.link.session.keepalive.round_trip = trip
+    registry.watch()
+    assert connection_for(registry) == chosen
+
+
+def test_an_agent_that_answers_late_gets_nothing_new_while_another_does_not() -> None:
+    registry, members = shared(100, 100)
+    members[0].link.doubtful = True
+    registry.watch()
+    assert {agent_for(registry) for _ in range(3)} == {"agent-1"}
+    members[1].link.doubtful = True
+    registry.watch()
+    assert {agent_for(registry) for _ in range(4)} == {"agent-0", "agent-1"}, "those that are left share all"
+
+
+def test_agents_with_several_connections_share_a_host_name_as_others_do() -> None:
+    registry, members = connections()
+    other = registry.join("office", link())
+    registry.register(other, claim(other, "a.example"))
+    assert [agent_for(registry) for _ in range(4)] == ["home", "office"] * 2
+    for member in members:
+        member.link.session.attached = False
+        registry.detached(member)
+    assert {agent_for(registry) for _ in range(3)} == {"office"}
+    members[1].link.session.attached = True
+    registry.reattached(members[1])
+    assert {agent_for(registry) for _ in range(4)} == {"home", "office"}
+
+
+def test_a_session_replaces_those_whose_place_it_takes() -> None:
+    registry, (first, second) = connections()
+    again = registry.join("home", link(), instance=PROCESS, connection=0)
+    assert registry.replace(again) == [first]
+    assert registry.replace(second) == []
+    next_process = registry.join("home", link(), instance=NEXT_PROCESS, connection=0)
+    assert set(registry.replace(next_process)) == {first, second, again}
+    beside = registry.join("home", link(), instance=NEXT_PROCESS, connection=1)
+    assert set(registry.replace(beside)) == {first, second, again}
+    of_an_older_program = registry.join("home", link())
+    assert len(registry.replace(of_an_older_program)) == 5
+
+
+def test_a_process_that_was_replaced_is_not_let_in_for_a_while() -> None:
+    now = 100.0
+    registry = Registry(clock=lambda: now)
+    for number in range(2):
+        registry.join("home", link(), instance=PROCESS, connection=number)
+    registry.replace(registry.join("home", link(), instance=PROCESS, connection=0))
+    assert not registry.was_replaced("home", PROCESS), "by itself is another matter"
+    registry.replace(registry.join("home", link(), instance=NEXT_PROCESS))
+    assert registry.was_replaced("home", PROCESS)
+    assert not registry.was_replaced("office", PROCESS)
+    assert not registry.was_replaced("home", NEXT_PROCESS) and not registry.was_replaced("home", None)
+    now += REPLACED
+    assert not registry.was_replaced("home", PROCESS)
+
+
+def test_a_newer_process_goes_before_an_older_one() -> None:
+    registry, _ = connections()
+    member = registry.join("home", link(), instance=NEXT_PROCESS, connection=1)
+    registry.register(member, claim(member, "a.example"))
+    found = registry.lookup("a.example")
+    assert found is not None and found.member is member
+
+
 def test_who_waits_for_a_host_name_is_told() -> None:
     registry, told = Registry(), []
     registry.served = told.append
@@ -240,7 +358,7 @@ def test_what_one_session_may_have_is_bounded() -> None:
 def test_policies_are_counted_over_all_sessions_of_an_agent() -> None:
     registry = Registry()
     old, new, other = registry.join("home", LINK), registry.join("home", LINK), registry.join("office", LINK)
-    registry.register(old, wanting(old, "a.example", policy_bytes=MAX_POLICY_BYTES - 10))
+    registry.register(old, wanting(old, "a.example", policy_bytes=MAX_POLICY_BYTES - 10, guard=new_guard()))
     assert registry.too_much(new, "web", 1, 10) is None
     assert registry.too_much(new, "web", 1, 11)
     assert registry.too_much(new, "web", 1, 0) is None
@@ -298,6 +416,12 @@ def test_a_guard_outlives_the_last_session_for_a_while() -> None:
     assert registry.former(again, "web") is None
 
 
+def standing(member: Member) -> tuple[bool, bool]:
+    """No link, a doubtful one: the less, the better."""
+    attached = member.link.session.attached
+    return not attached, attached and member.doubtful
+
+
 class Schedules(RuleBasedStateMachine):
     """Any order of joins, registrations and ends: a lookup never yields a session that has left."""
 
@@ -310,9 +434,9 @@ class Schedules(RuleBasedStateMachine):
     hosts = st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=4)
     services = st.sampled_from(["web", "api"])
 
-    @rule(agent=agents)
-    def join(self, agent: str) -> None:
-        self.live.append(self.registry.join(agent, link()))
+    @rule(agent=agents, instance=st.sampled_from([None, PROCESS, NEXT_PROCESS]), number=st.integers(0, 2))
+    def join(self, agent: str, instance: str | None, number: int) -> None:
+        self.live.append(self.registry.join(agent, link(), instance=instance, connection=number if instance else 0))
 
     @rule(data=st.data(), hosts=hosts, service=services)
     def register(self, data: Any, hosts: list[str], service: str) -> None:
@@ -338,6 +462,12 @@ class Schedules(RuleBasedStateMachine):
             member.link.session.attached = attached
             (self.registry.reattached if attached else self.registry.detached)(member)
 
+    @rule(data=st.data(), doubtful=st.booleans())
+    def answer_late(self, data: Any, doubtful: bool) -> None:
+        if self.live:
+            data.draw(st.sampled_from(self.live)).link.doubtful = doubtful
+            self.registry.watch()
+
     @rule(data=st.data())
     def leave(self, data: Any) -> None:
         if self.live:
@@ -361,10 +491,9 @@ class Schedules(RuleBasedStateMachine):
                 assert found.member in working
                 assert found in found.member.services.values()
                 assert host in found.hosts
-                attached = found.member.link.session.attached
-                assert attached or not any(m.link.session.attached for m in holders)
-                rivals = [m for m in holders if m.agent == found.member.agent and m.link.session.attached == attached]
-                assert found.member.generation == max(m.generation for m in rivals)
+                assert standing(found.member) == min(map(standing, holders))
+                rivals = [m for m in holders if m.agent == found.member.agent and standing(m) == standing(found.member)]
+                assert found.member.rank == min(m.rank for m in rivals)
 
 
 Schedules.TestCase.settings = settings(max_examples=60, stateful_step_count=20, deadline=None, phases=PHASES)

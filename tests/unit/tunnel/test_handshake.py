@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.kits.tunnel import HELLO, SESSION_ID, WELCOME, Owner, agent, joined, message, reason_of, server
-from zerotrust.tunnel.codes import Code, FrameType
+from zerotrust.tunnel.codes import CAPABILITIES, Code, FrameType
 from zerotrust.tunnel.frames import encode
 from zerotrust.tunnel.messages import Hello, Welcome, decode
 from zerotrust.tunnel.payloads import pack_reason
@@ -24,6 +24,15 @@ def test_both_ends_learn_of_each_other() -> None:
     assert pair.server.session.keepalive.round_trip == pair.agent.session.keepalive.round_trip == 0.0
 
 
+def test_the_acceptor_learns_which_process_it_is_and_which_of_its_sessions() -> None:
+    pair = joined(agent_options=Options(instance="ab" * 16, connection=3))
+    assert isinstance(pair.server.peer, Hello)
+    assert (pair.server.peer.instance, pair.server.peer.connection) == ("ab" * 16, 3)
+    plain = joined().server.peer
+    assert isinstance(plain, Hello)
+    assert (plain.instance, plain.connection) == (None, 0)
+
+
 @pytest.mark.parametrize("dialer", [True, False])
 @pytest.mark.parametrize(("said", "held"), [([], set()), (["policy", "later"], {"policy"}), (["Policy"], set())])
 def test_a_capability_is_in_force_where_both_have_it(dialer: bool, said: list[str], held: set[str]) -> None:
@@ -35,7 +44,7 @@ def test_a_capability_is_in_force_where_both_have_it(dialer: bool, said: list[st
     kind, _, _, payload = owner.sent()[0]
     assert kind == (T.HELLO if dialer else T.WELCOME)
     told = decode(Hello if dialer else Welcome, bytes(payload))
-    assert set(told.capabilities) == ({"policy", "listen_on", "renewal", "resume"} if dialer else held)
+    assert set(told.capabilities) == (set(CAPABILITIES) if dialer else held)
 
 
 FIRST_FRAMES = [kind for kind in T if kind not in (T.HELLO, T.WELCOME, T.CLOSE)]
