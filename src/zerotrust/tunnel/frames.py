@@ -20,7 +20,8 @@ def encode(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 class FrameReader:
     """Cuts the bytes of a link into frames, however they arrive.
 
-    What it holds is bounded by the header's own 16-bit length: never more than one incomplete frame and the last read.
+    What it holds is bounded by the header's own 16-bit length: never more than one incomplete frame. Where a read ends
+    within a frame, only that frame is put together from pieces, and not what comes with its rest.
     """
 
     __slots__ = ("_needed", "_partial")
@@ -32,14 +33,8 @@ class FrameReader:
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that `data` completes."""
         frames: list[Frame] = []
-        if self._partial:
-            if len(self._partial) + len(data) < self._needed:
-                self._partial += data
-                return frames
-            data = b"".join((self._partial, data))
-            self._partial.clear()
+        at = self._complete(data, frames) if self._partial else 0
         unpack = HEADER.unpack_from
-        at = 0
         end = len(data)
         while end - at >= HEADER_BYTES:
             kind, flags, length, stream = unpack(data, at)
@@ -49,7 +44,28 @@ class FrameReader:
             frames.append((kind, flags, stream, data[at + HEADER_BYTES : after]))
             at = after
         if at < end:
-            self._partial += data[at:]
+            self._partial += memoryview(data)[at:]
             held = end - at
             self._needed = HEADER_BYTES if held < HEADER_BYTES else HEADER_BYTES + unpack(data, at)[2]
         return frames
+
+    def _complete(self, data: bytes, frames: list[Frame]) -> int:
+        """Finish the frame that has begun, if `data` has its rest; how much of `data` that took."""
+        partial = self._partial
+        rest = memoryview(data)
+        at = 0
+        if self._needed == HEADER_BYTES:
+            at = HEADER_BYTES - len(partial)
+            partial += rest[:at]
+            if len(partial) < HEADER_BYTES:
+                return len(data)
+            self._needed = HEADER_BYTES + HEADER.unpack_from(partial)[2]
+        after = at + self._needed - len(partial)
+        if after > len(data):
+            partial += rest[at:]
+            return len(data)
+        kind, flags, _, stream = HEADER.unpack_from(partial)
+        payload = b"".join((memoryview(partial)[HEADER_BYTES:], rest[at:after]))
+        frames.append((kind, flags, stream, payload))
+        partial.clear()
+        return after

@@ -448,7 +448,9 @@ class Session:
         # One write is one TLS record for small frames: joining costs less than a record each.
         if self._resumption is None:
             return b"".join(out)
-        return first + self._keep(self._resumption, out, counted)
+        kept = self._keep(self._resumption, out, counted)
+        # Compiled, even an empty one is joined by a copy.
+        return first + kept if first else kept
 
     # ---- inside
 

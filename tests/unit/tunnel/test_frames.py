@@ -46,6 +46,20 @@ def test_the_largest_frame() -> None:
     assert read(data[:9], data[9:]) == [(0x22, 0, 2, payload)]
 
 
+def test_the_rest_of_a_frame_costs_nothing_for_what_comes_with_it() -> None:
+    """A read that begins within a frame is not copied as a whole."""
+    reader = FrameReader()
+    data = encode(0x22, 0, 2, bytes(1000)) + bytes(8) * 30_000
+    reader.feed(data[:500])
+    rest = data[500:]
+    tracemalloc.start()
+    found = reader._complete(rest, [])
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found == 508
+    assert most < 10_000
+
+
 def test_one_byte_at_a_time_is_linear() -> None:
     def cost(count: int) -> float:
         data = encode(0x22, 0, 2, bytes(60_000)) * count

@@ -307,6 +307,15 @@ def test_nothing_is_said_after_close() -> None:
     assert pair.agent.sent() == []
 
 
+def test_what_is_kept_is_what_was_written_and_no_copy_of_it() -> None:
+    pair = joined()
+    session = pair.server.session
+    assert session._resumption is not None
+    session.open_stream(REQUEST, Ear(), end=True, now=1.0)
+    written = session.data_to_send(1 << 20)
+    assert written and session._resumption._kept[-1][1] is written
+
+
 def test_nothing_kept_while_both_are_idle() -> None:
     pair = joined()
     opened(pair)
