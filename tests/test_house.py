@@ -1,7 +1,13 @@
 """The house: every test file mirrors a source file, and no room has a name without a door."""
 
 import ast
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "zerotrust"
@@ -53,3 +59,21 @@ def test_package_files_only_hand_on_names() -> None:
     for path in SOURCE.rglob("__init__.py"):
         body = ast.parse(path.read_text()).body
         assert all(isinstance(node, (ast.Expr, ast.Assign, ast.Import, ast.ImportFrom)) for node in body), path
+
+
+@pytest.mark.timeout(90)
+def test_a_group_of_tests_stays_in_one_process(tmp_path: Path) -> None:
+    """Else each process starts what the tests of a module share: most of the time of the component tests."""
+    (tmp_path / "test_group.py").write_text(
+        "import pytest\n"
+        "pytestmark = pytest.mark.xdist_group('one')\n"
+        "@pytest.mark.parametrize('number', range(8))\n"
+        "def test_it(number): pass\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-v", "-n", "2", "--dist", "loadgroup", "-p", "no:cacheprovider"]
+    # What runs these tests says to a process of its own that it is a worker of that one.
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    said = subprocess.run(command, cwd=tmp_path, env=clean, capture_output=True, text=True, check=True, timeout=60)
+    workers = re.findall(r"\[(gw\d)\] .*PASSED", said.stdout)
+    assert len(workers) == 8
+    assert len(set(workers)) == 1
