@@ -228,7 +228,7 @@ def test_the_table_names_tests_that_there_are() -> None:
     rows = [
         line.split("|") for line in (ROOT / "docs/reliability.md").read_text().splitlines() if line.startswith("| ")
     ]
-    named = [cells[4].strip().strip("`").split("::") for cells in rows[2:]]
+    named = [cells[4].strip().strip("`").split("::") for cells in rows[2:] if len(cells) == 6]
     assert len(named) >= 10
     for file, name in named:
         assert f"async def {name}(" in (ROOT / "tests/component" / file).read_text(), name

@@ -77,6 +77,13 @@ async def upload(x: Exchange) -> None:
     await x.json(200, {"length": length, "sha256": digest, "trailers": x.trailers})
 
 
+async def late(x: Exchange) -> None:
+    """/late?wait=SECONDS: reads all, and answers a while later"""
+    length, digest = await x.digest_body()
+    await x.wire.pause(float(x.request.query["wait"]))
+    await x.json(200, {"length": length, "sha256": digest})
+
+
 async def refuse(x: Exchange) -> None:
     """/refuse/STATUS: answers without reading the body, and closes"""
     x.reusable = False
@@ -274,6 +281,7 @@ ROUTES: dict[str, Callable[[Exchange], Awaitable[None]]] = {
     "early-hints": early_hints,
     "halves": halves,
     "upload": upload,
+    "late": late,
     "refuse": refuse,
     "early": early,
     "status": status,

@@ -10,7 +10,7 @@ from zerotrust.agent.upstreams import Backend, Placement, gone
 from zerotrust.errors import ForwardError, LocalProtocolError, UpstreamFailed, UpstreamTimeout
 from zerotrust.http.body import Kind, Writer, writer_for
 from zerotrust.http.forward import check_trailers, request_framing_lines, response_block
-from zerotrust.http.head import ResponseHead
+from zerotrust.http.head import IDEMPOTENT, ResponseHead
 from zerotrust.net.http_client import BackendConnection
 from zerotrust.route.outlier import Failure
 from zerotrust.telemetry import logs
@@ -21,9 +21,6 @@ from zerotrust.tunnel.session import Session
 from zerotrust.tunnel.stream import State, Stream
 
 _log = logs.logger("exchange")
-
-IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
-"""Methods that may be sent again where the first time came to nothing (RFC 9110 s9.2.2)."""
 
 _EXPECT: Final = b"\r\nExpect: 100-continue\r\n"
 """It is the backend's turn before the body (RFC 9110 s10.1.1)."""

@@ -11,6 +11,9 @@ from typing import NamedTuple, Protocol
 from zerotrust.handlers.edits import Edit
 from zerotrust.http.head import RequestHead
 
+Counted = dict["Handler", list[Edit]]
+"""Handlers that have counted a request, with what each said in the response."""
+
 
 class Request:
     """A request under examination, and the changes that are to be made to it and to its response.
@@ -18,16 +21,18 @@ class Request:
     Args:
         client: the address of the client as the server knows it, never what a field of the client claims.
         unix_time: seconds since 1970, for tokens that say until when they are good.
+        counted: what has counted it when it was examined before; nothing counts one twice.
     """
 
-    __slots__ = ("client", "edits", "fields", "method", "response_edits", "target", "unix_time")
+    __slots__ = ("client", "counted", "edits", "fields", "method", "response_edits", "target", "unix_time")
 
-    def __init__(self, head: RequestHead, *, client: bytes, unix_time: float) -> None:
+    def __init__(self, head: RequestHead, *, client: bytes, unix_time: float, counted: Counted | None = None) -> None:
         self.method = head.method
         self.target = head.target
         self.fields = head.fields
         self.client = client
         self.unix_time = unix_time
+        self.counted: Counted = {} if counted is None else counted
         self.edits: list[Edit] = []
         self.response_edits: list[Edit] = []
 

@@ -29,13 +29,19 @@ class RateLimit:
         self._field = folded(config.key.removeprefix("header:").encode()) if ":" in config.key else None
 
     def request(self, request: Request, now: float) -> Answer | None:
+        said = request.counted.get(self)
+        if said is not None:
+            request.response_edits += said
+            return None
         early = self._rate.take(self._key(request), now)
         wait = self._rate.wait(early)
         if wait:
             lines = b"Retry-After: %d\r\n%b%b" % (wait, self._policy, _state(0, wait))
             return Answer(429, lines, code="rate_limited", message=f"too many requests; try again in {wait} s")
-        request.response_edits.append(Edit(b"ratelimit-policy", self._policy, True))
-        request.response_edits.append(Edit(b"ratelimit", _state(self._rate.left(early), math.ceil(early)), True))
+        state = _state(self._rate.left(early), math.ceil(early))
+        said = [Edit(b"ratelimit-policy", self._policy, True), Edit(b"ratelimit", state, True)]
+        request.counted[self] = said
+        request.response_edits += said
         return None
 
     def _key(self, request: Request) -> bytes:

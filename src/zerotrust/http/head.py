@@ -36,6 +36,9 @@ from zerotrust.model.base import normalise_host
 MAX_HEAD_BYTES: Final = 32 * 1024
 """Caddy lets a head of 20 KiB through and refuses one of 24 KiB; what it adds to it fits into the rest."""
 
+IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
+"""Methods of requests that may be sent again where the first time came to nothing (RFC 9110 s9.2.2)."""
+
 MAX_FIELDS: Final = 256
 """More fields than any client sends; each costs a little time, so their number is a lever (Apache: 100, h11: none)."""
 

@@ -215,6 +215,11 @@ class HttpServerConnection(Channel):
         self._drain()
 
     @property
+    def head(self) -> RequestHead | None:
+        """Of the request that is under way."""
+        return self._head
+
+    @property
     def is_websocket(self) -> bool:
         """The request asked for a WebSocket (RFC 6455 s4.1), and for nothing else."""
         asked = self._head.fields.upgrade if self._head is not None else None

@@ -18,14 +18,15 @@ from zerotrust.http.forward import request_block
 from zerotrust.http.head import RequestFields, RequestHead
 from zerotrust.net.http_server import HttpServerConnection, RequestSink
 from zerotrust.server.binding import to_https
+from zerotrust.server.failover import Tried, may_go_on
 from zerotrust.server.guard import Guard, passed_head
 from zerotrust.server.hold import Hold
 from zerotrust.server.pacing import Paced
 from zerotrust.server.registry import Claim, Registry
-from zerotrust.server.relay import Relay, refuse
+from zerotrust.server.relay import Again, Relay, refuse
 from zerotrust.server.verifications import Verifications
 from zerotrust.telemetry import logs
-from zerotrust.tunnel.codes import FLAG_TRAILERS, FLAG_UPGRADE
+from zerotrust.tunnel.codes import FLAG_TRAILERS, FLAG_UPGRADE, Code
 from zerotrust.tunnel.payloads import MAX_HEAD_BYTES, pack_open
 
 _log = logs.logger("ingress")
@@ -50,6 +51,7 @@ class Visit:
         "patient",
         "proto",
         "request_id",
+        "tried",
         "waiting",
     )
 
@@ -65,6 +67,7 @@ class Visit:
         sender: tuple[bytes, bytes],
     ) -> None:
         self.patient = True
+        self.tried: Tried | None = None
         self.connection = connection
         self.head = head
         self.framing = framing
@@ -138,6 +141,7 @@ class Ingress:
         self._registry = registry
         self._verifications = verifications
         self._hold = Hold(registry, timeout=hold_timeout)
+        self._failed: Again = self._go_on_elsewhere
         self.use(trusted_proxies=trusted_proxies, https_port=https_port, hold_timeout=hold_timeout)
         self._loop = asyncio.get_running_loop()
         # A restart must not repeat ids that are in somebody's log.
@@ -164,11 +168,12 @@ class Ingress:
         request_id: str,
         *,
         patient: bool = True,
+        tried: Tried | None = None,
     ) -> RequestSink | None:
         """Decide about a request; one that is `patient` waits for an agent that may be back in a moment."""
+        client, proto = self._client(connection, head.fields)
         try:
-            client, proto = self._client(connection, head.fields)
-            claim = self._route(head, client)
+            claim = self._route(head, client, tried)
             binding = claim.binding
             if not (binding.http if proto == b"http" else binding.https):
                 if proto != b"http" or not binding.redirect:
@@ -178,14 +183,21 @@ class Ingress:
             guard = claim.guard
             if guard is None:
                 block = request_block(head, client=client, proto=proto)
-                return self._forward(connection, head, framing, claim, request_id=request_id, block=block)
+                relay = self._forward(connection, head, framing, claim, request_id=request_id, block=block)
+                relay.tried = tried
+                return relay
             sender = (client, proto)
             visit = Visit(connection, head, framing, claim, guard=guard, request_id=request_id, sender=sender)
             visit.patient = patient
+            visit.tried = tried
             return self._stop(visit)
         except ForwardError as error:
+            tried = tried or Tried()
+            asked = (connection, head, framing, request_id)
+            if self._is_for_another(error, head, client, tried):
+                return self._take(*asked, patient=patient, tried=tried)
             if patient and isinstance(error, NoAgent):
-                held = self._held((connection, head, framing, request_id))
+                held = self._held(asked, tried)
                 if held is not None:
                     return held
             before = self._registry.guard_of(head.fields.host)
@@ -208,12 +220,14 @@ class Ingress:
         _log.info("request refused", host=head.fields.host, request=request_id, code=error.code)
         refuse(connection, error, request_id=request_id, head_only=head.method == b"HEAD", edits=edits)
 
-    def _route(self, head: RequestHead, client: bytes) -> Claim:
+    def _route(self, head: RequestHead, client: bytes, tried: Tried | None) -> Claim:
         host = head.fields.host
         try:
             claim = self._registry.lookup(host, client)
         except KeyError:
             raise UnknownHost(host) from None
+        if tried is not None and claim is not None:
+            claim = self._registry.another(host, client, tried) or (None if claim in tried else claim)
         if claim is None:
             raise NoAgent(host)
         if head.fields.upgrade is not None and not claim.websocket:
@@ -254,22 +268,65 @@ class Ingress:
             head_only=head.method == b"HEAD",
             asked_upgrade=upgrade,
         )
+        relay.again = self._failed
+        relay.claim = claim
+        relay.framing = framing
         end = kind is Kind.NONE and not upgrade
         relay.stream = session.open_stream(payload, relay, end=end, now=self._loop.time())
         return relay
 
+    # ---- those that another agent may have
+
+    def _is_for_another(self, error: ForwardError, head: RequestHead, client: bytes, tried: Tried) -> bool:
+        """What this agent can't be given now, another one can."""
+        return (
+            isinstance(error, (NoAgent, Overloaded))
+            and tried.once_more()
+            and self._registry.another(head.fields.host, client, tried) is not None
+        )
+
+    def _go_on_elsewhere(self, relay: Relay, connection: HttpServerConnection, code: Code, reason: str) -> bool:
+        """Give a request that was reset to another agent, or have it wait for one; False where it has failed."""
+        head = connection.head
+        if head is None or not may_go_on(relay, head, code):
+            return False
+        tried = relay.tried or Tried(relay.counted)
+        tried.add(relay.claim, code)
+        client, _ = self._client(connection, head.fields)
+        asked = (connection, head, relay.framing, relay.request_id)
+        sink: RequestSink | None
+        if tried.once_more() and self._registry.another(relay.host, client, tried) is not None:
+            sink = self._take(*asked, tried=tried)
+        else:
+            sink = self._held(asked, tried) if relay.unsent else None
+            if sink is None:
+                return False
+        _log.info(
+            "another agent is tried",
+            host=relay.host,
+            request=relay.request_id,
+            agent=relay.claim.member.agent,
+            code=code.name,
+            reason=reason,
+        )
+        if sink is not None:
+            connection.hand_over(sink)
+            relay.hand_over(sink)
+        return True
+
     # ---- those whose agent is away for a moment
 
-    def _held(self, asked: Asked, waiting: Waiting | None = None) -> Waiting | None:
+    def _held(self, asked: Asked, tried: Tried, waiting: Waiting | None = None) -> Waiting | None:
         """The request's owner until its agent is back, or until it is told that it is not; None where none is to be."""
         connection, head, _, _ = asked
         waiting = waiting or Waiting(connection)
-        return waiting if self._hold.wait(head.fields.host, partial(self._return, asked, waiting)) else None
+        tried.forget()
+        return waiting if self._hold.wait(head.fields.host, partial(self._return, asked, tried, waiting)) else None
 
-    def _return(self, asked: Asked, waiting: Waiting, served: bool) -> None:
+    def _return(self, asked: Asked, tried: Tried, waiting: Waiting, served: bool) -> None:
         # Judged anew: rules and grants may have changed meanwhile.
         if not waiting.alone:
-            sink = self._take(*asked, patient=served)
+            sink = self._take(*asked, patient=served, tried=tried)
             if sink is not None:
                 waiting.hand_over(sink)
 
@@ -278,7 +335,8 @@ class Ingress:
     def _stop(self, visit: Visit) -> RequestSink | None:
         head = visit.head
         visit.chain = visit.guard.chain(head)
-        visit.asked = Request(head, client=visit.client, unix_time=time())
+        counted = visit.tried.counted if visit.tried is not None else None
+        visit.asked = Request(head, client=visit.client, unix_time=time(), counted=counted)
         return self._go_on(visit, visit.chain.run(visit.asked, self._loop.time()))
 
     def _go_on(self, visit: Visit, said: Answer | Pending | None) -> RequestSink | None:
@@ -294,8 +352,12 @@ class Ingress:
         try:
             return self._pass(visit)
         except ForwardError as error:
+            tried = visit.tried or Tried(visit.asked.counted)
+            asked = (visit.connection, visit.head, visit.framing, visit.request_id)
+            if self._is_for_another(error, visit.head, visit.client, tried):
+                return self._take(*asked, patient=visit.patient, tried=tried)
             if visit.patient and isinstance(error, NoAgent):
-                held = self._held((visit.connection, visit.head, visit.framing, visit.request_id), visit.waiting)
+                held = self._held(asked, tried, visit.waiting)
                 if held is not None:
                     return held
             self._refuse(visit.connection, visit.head, visit.request_id, error, edits=visit.asked.response_edits)
@@ -326,6 +388,8 @@ class Ingress:
         block = request_block(head, client=visit.client, proto=visit.proto)
         relay = self._forward(connection, head, visit.framing, visit.claim, request_id=visit.request_id, block=block)
         relay.response_edits = asked.response_edits
+        relay.tried = visit.tried
+        relay.counted = asked.counted
         if head.fields.upgrade is None:
             relay.body_left = guard.max_body
         elif guard.upgrades is not None:

@@ -249,6 +249,8 @@ class Paced:
 
     def reset(self, code: Code, reason: str) -> None:
         if self._up is not None:
+            if self._up:
+                self.relay.keep_nothing()
             self._up.drop()
         down = self._down
         waits = down is not None and (code is Code.NO_ERROR or down.ends or self._connection.tunnelled)

@@ -13,7 +13,7 @@ begun.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field, replace
 from typing import Final
 from zlib import crc32
@@ -207,6 +207,13 @@ class Registry:
         if host not in self._lost:
             raise KeyError(host)
         return None
+
+    def another(self, host: str, client: bytes, tried: Container[Claim]) -> Claim | None:
+        """As `lookup`, of those that a request can be given to now and that it was not given to before."""
+        claims = [
+            claim for claim in self._claims.get(host, ()) if claim.member.link.session.can_open and claim not in tried
+        ]
+        return self._choose(claims, client) if claims else None
 
     def _choose(self, claims: list[Claim], client: bytes) -> Claim:
         """One of those that serve a host name as well as the first; of each agent only its first counts."""

@@ -1,27 +1,40 @@
 """One request on the server: between Caddy's connection and a stream of the agent's tunnel."""
 
 import asyncio
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
 
 from zerotrust.errors import BodyTooLarge, ForwardError, LocalProtocolError, RemoteProtocolError, UpstreamFailed
 from zerotrust.handlers.edits import Edit, edit_block, edit_refusal
+from zerotrust.handlers.protocol import Counted
 from zerotrust.http.body import Kind
 from zerotrust.http.forward import check_response_block, check_trailers
 from zerotrust.http.replies import error_reply
 from zerotrust.http.websocket import GOING_AWAY, POLICY_VIOLATION, SERVICE_RESTART, FrameBoundary, close_frame
-from zerotrust.net.http_server import HttpServerConnection
+from zerotrust.net.http_server import HttpServerConnection, RequestSink
 from zerotrust.telemetry import logs
 from zerotrust.tunnel.codes import FLAG_ANNOUNCE, KIND_NONE, KIND_TUNNEL, Code
 from zerotrust.tunnel.outcome import error_for
 from zerotrust.tunnel.payloads import unpack_head
-from zerotrust.tunnel.session import Session
+from zerotrust.tunnel.session import Phase, Session
 from zerotrust.tunnel.stream import State, Stream
+
+if TYPE_CHECKING:
+    from zerotrust.server.failover import Tried
+    from zerotrust.server.registry import Claim
 
 _log = logs.logger("relay")
 
 RETRY_AFTER: Final = 5
 UNLIMITED: Final = -1
+MAX_KEPT_BYTES: Final = 64 * 1024
+"""Of a request's body, until its answer begins, so that another agent can be given it: what forms and most calls of
+interfaces have, and not more than twice what a head may have, which is kept anyway."""
+_PIECE_BYTES: Final = 64
+"""What keeping a piece costs besides."""
+
+Again = Callable[["Relay", HttpServerConnection, Code, str], bool]
+"""Whether a request that was reset with this code and reason, before an answer, is somebody else's now."""
 
 _FINAL_KINDS: Final = {int(kind): kind for kind in (Kind.NONE, Kind.LENGTH, Kind.CHUNKED)}
 
@@ -35,22 +48,33 @@ class Relay:
     Attributes:
         body_left: bytes that the request may still bring; negative where they are not counted.
         response_edits: what the service's handlers change in the answer's head.
+        claim: whose stream it is; `framing`: of the request.
+        tried: what became of it before; `counted`: what has counted it. None where that is nothing.
+        again: asked before the request fails; None once anything of an answer has come.
     """
 
     __slots__ = (
         "_asked_upgrade",
         "_connection",
+        "_ended",
         "_frames",
+        "_given",
         "_head_only",
         "_leaving",
         "_loop",
         "_owed",
-        "_request_id",
+        "_room",
         "_session",
+        "again",
         "body_left",
+        "claim",
+        "counted",
+        "framing",
         "host",
+        "request_id",
         "response_edits",
         "stream",
+        "tried",
     )
 
     def __init__(
@@ -68,7 +92,7 @@ class Relay:
         self._session = session
         self._loop = loop
         self.host = host
-        self._request_id = request_id
+        self.request_id = request_id
         self._head_only = head_only
         self._asked_upgrade = asked_upgrade
         self._owed = 0
@@ -76,6 +100,14 @@ class Relay:
         self._leaving = False
         self.body_left = UNLIMITED
         self.response_edits: Sequence[Edit] = ()
+        self._given: list[bytes] | None = None
+        self._room = MAX_KEPT_BYTES
+        self._ended = False
+        self.again: Again | None = None
+        self.tried: Tried | None = None
+        self.counted: Counted | None = None
+        self.claim: Claim
+        self.framing: tuple[Kind, int]
         self.stream: Stream
 
     @property
@@ -88,6 +120,33 @@ class Relay:
         """The stream still takes bytes of the request."""
         return self.stream.sending is not State.DONE
 
+    # ---- where the request may go on with another agent (server.failover)
+
+    @property
+    def lost(self) -> bool:
+        """The session is over."""
+        return self._session.phase is Phase.CLOSED
+
+    @property
+    def unsent(self) -> bool:
+        """The session has ended before anything of the request had left."""
+        return self.stream.id in self._session.unsent
+
+    @property
+    def kept(self) -> bool:
+        """What was given on of the body, if anything, can be given again."""
+        return self._room >= 0
+
+    def keep_nothing(self) -> None:
+        """What was given on can't be given again."""
+        self._given = None
+        self._room = -1
+
+    def hand_over(self, sink: RequestSink) -> None:
+        """Give what there is of the request's body to whoever owns it from now on."""
+        if self._given is not None or self._ended:
+            sink.body(b"".join(self._given or ()), end=self._ended)
+
     # ---- from the client (net.http_server.RequestSink)
 
     def body(self, data: bytes, *, end: bool) -> None:
@@ -96,10 +155,13 @@ class Relay:
             if self.body_left < 0:
                 self._end_early(Code.CANCELLED, BodyTooLarge("the body is larger than the service takes"))
                 return
+        if self.again is not None and self._room >= 0:
+            self._keep(data, end=end)
         if not self._session.send_data(self.stream, data, end=end) and self._connection is not None:
             self._connection.pause_reading()
 
     def body_trailers(self, fields: bytes) -> None:
+        self.keep_nothing()
         self._session.send_trailers(self.stream, fields)
 
     def aborted(self) -> None:
@@ -143,6 +205,7 @@ class Relay:
         except RemoteProtocolError as error:
             self._break_off(error)
             return
+        self.again = self._given = None
         if interim:
             connection.respond_interim(block)
             return
@@ -197,6 +260,8 @@ class Relay:
         connection, self._connection = self._connection, None
         if connection is None:
             return
+        if self.again is not None and self.again(self, connection, code, reason):
+            return
         frames = self._frames
         if code is Code.NO_ERROR and connection.tunnelled:
             connection.finish()
@@ -210,6 +275,16 @@ class Relay:
             self._connection.resume_reading()
 
     # ---- inside
+
+    def _keep(self, data: bytes, *, end: bool) -> None:
+        self._ended = end
+        self._room -= len(data) + _PIECE_BYTES
+        if self._room < 0:
+            self._given = None
+        elif self._given is None:
+            self._given = [data]
+        else:
+            self._given.append(data)
 
     def _check_head(self, kind: int, status: int, *, end: bool, interim: bool) -> None:
         if not status:
@@ -228,7 +303,7 @@ class Relay:
         try:
             connection.respond_data(payload, end=end)
         except LocalProtocolError as error:
-            _log.warning("answer broken off", host=self.host, request=self._request_id, reason=str(error))
+            _log.warning("answer broken off", host=self.host, request=self.request_id, reason=str(error))
             self._connection = None
             self._session.reset(self.stream, Code.PROTOCOL_ERROR, str(error))
             return
@@ -253,7 +328,7 @@ class Relay:
         _log.info(
             "request failed",
             host=self.host,
-            request=self._request_id,
+            request=self.request_id,
             code=error.code,
             hop=error.hop,
             reason=str(error),
@@ -264,7 +339,7 @@ class Relay:
             refuse(
                 connection,
                 error,
-                request_id=self._request_id,
+                request_id=self.request_id,
                 head_only=self._head_only,
                 edits=self.response_edits,
             )
@@ -276,7 +351,7 @@ _CLOSE_CODES: Final = {
     Code.GOING_AWAY: SERVICE_RESTART,
     Code.SUPERSEDED: SERVICE_RESTART,
     Code.SILENCE: SERVICE_RESTART,
-    Code.UNKNOWN_SERVICE: GOING_AWAY,
+    Code.WITHDRAWN: GOING_AWAY,
     Code.UPSTREAM_TIMEOUT: GOING_AWAY,
     Code.NOT_ALLOWED: POLICY_VIOLATION,
 }

@@ -65,10 +65,17 @@ class Code(IntEnum):
     UPSTREAMS_DOWN = 16
     UPSTREAMS_BUSY = 17
     NOT_RESUMED = 18
+    WITHDRAWN = 19
 
     @classmethod
     def _missing_(cls, value: object) -> "Code":
         return cls.INTERNAL
+
+
+UNTOUCHED: Final = frozenset(
+    (Code.REFUSED, Code.UNKNOWN_SERVICE, Code.UPSTREAM_UNREACHABLE, Code.UPSTREAMS_DOWN, Code.UPSTREAMS_BUSY)
+)
+"""With these an agent says that the request may be given to somebody else (section 2, Codes)."""
 
 
 END: Final = 0x01

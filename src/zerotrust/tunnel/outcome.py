@@ -15,8 +15,10 @@ _ERRORS: Final[dict[Code, type[errors.ForwardError]]] = {
     Code.OVERLOADED: errors.Overloaded,
     Code.UPSTREAMS_DOWN: errors.UpstreamsDown,
     Code.UPSTREAMS_BUSY: errors.UpstreamsBusy,
+    Code.WITHDRAWN: errors.ServiceGone,
 }
-_CODES: Final = {error: code for code, error in _ERRORS.items() if code is not Code.REFUSED}
+_CODES: Final = {error: code for code, error in _ERRORS.items() if code not in (Code.REFUSED, Code.UNKNOWN_SERVICE)}
+"""Those left out say that nobody has begun with the request, which no error does."""
 
 
 _TIMED: Final = (Code.UPSTREAMS_DOWN, Code.UPSTREAMS_BUSY)

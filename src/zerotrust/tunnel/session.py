@@ -84,6 +84,7 @@ class Session:
 
     Attributes:
         attached: there is a link, and the other end has agreed that the session goes on over it.
+        unsent: when it has ended, the streams of our own of which nothing has left: their requests are nowhere else.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class Session:
         self.going_away = False
         self.capabilities: frozenset[str] = frozenset()
         self.held = 0
+        self.unsent: frozenset[int] = frozenset()
         self._options = options or Options()
         self._dialer = dialer
         self._sink = sink
@@ -759,8 +761,16 @@ class Session:
             stream.sink.head(payload, end=bool(flags & END), interim=interim)
         self._settle(stream)
 
+    def _take_back(self) -> None:
+        """What has been opened and has not left will not leave any more."""
+        frames = FrameReader().feed(b"".join(self._out))
+        self.unsent = frozenset(frame[2] for frame in frames if frame[0] == _OPEN)
+        self._out = [encode(*frame) for frame in frames if frame[2] not in self.unsent]
+
     def _end(self, code: Code, reason: str) -> None:
         self.phase = Phase.CLOSED
+        if self._own_streams:
+            self._take_back()
         # Why a session ends is not why each request of it does, but for one that was not to be.
         told = code if code is Code.NOT_ALLOWED else Code.GOING_AWAY
         for sink in [self._forget(stream) for stream in list(self.streams.values())]:

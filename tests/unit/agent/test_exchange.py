@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import random
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ from zerotrust.errors import ForwardError, UpstreamUnreachable
 from zerotrust.model.service import Service
 from zerotrust.net.flush import Flusher
 from zerotrust.net.http_client import BackendConnection
-from zerotrust.tunnel.codes import FLAG_UPGRADE, KIND_CHUNKED, KIND_NONE, Code
+from zerotrust.tunnel.codes import FLAG_UPGRADE, KIND_CHUNKED, KIND_NONE, UNTOUCHED, Code
 from zerotrust.tunnel.payloads import RequestOpen, unpack_head
 from zerotrust.tunnel.stream import State
 
@@ -442,7 +443,7 @@ async def test_what_runs_at_an_upstream_that_is_gone_ends_in_time(upgraded: bool
         bench.loop.now += seconds
         for one in asked:
             one.exchange.expire(bench.loop.now)
-    assert [one.code for one in asked] == [Code.UNKNOWN_SERVICE, None], "the other has moved to the one that stays"
+    assert [one.code for one in asked] == [Code.WITHDRAWN, None], "the other has moved to the one that stays"
 
 
 async def test_what_waits_for_a_service_that_is_gone_ends_with_it() -> None:
@@ -452,7 +453,7 @@ async def test_what_waits_for_a_service_that_is_gone_ends_with_it() -> None:
     bench.upstreams.sweep(bench.loop.now + 29)
     assert waiting.code is None
     bench.upstreams.sweep(bench.loop.now + 30)
-    assert (running.code, waiting.code) == (None, Code.UNKNOWN_SERVICE)
+    assert (running.code, waiting.code) == (None, Code.WITHDRAWN)
 
 
 async def test_a_client_that_stalls_in_its_upload_is_not_the_backends_fault() -> None:
@@ -591,3 +592,29 @@ async def test_what_waits_is_refused_when_the_last_probe_fails() -> None:
     bench.upstreams.probed(backend, "no answer", bench.loop.now)
     assert [one.code for one in asked] == [None, None, Code.UPSTREAMS_DOWN, Code.UPSTREAMS_DOWN]
     assert bench.active() == [2]
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_who_is_told_that_nothing_was_begun_can_believe_it(seed: int) -> None:
+    """Whatever happens: with these codes nothing of a request has left that a backend must not see twice."""
+    dice = random.Random(seed)
+    bench = Bench(3, load_balancing={"max_connections": 2, "queue": 1, "queue_timeout": "5s"})
+    asked: list[Asked] = []
+    for _ in range(30):
+        for pool in bench.pools:
+            pool.down = dice.random() < 0.5
+        asked.append(bench.ask(b"POST", dice.choice([KIND_NONE, KIND_CHUNKED]), fields=b"X-N: %d\r\n" % len(asked)))
+        for one in asked:
+            if one.exchange._connection is not None and one.code is None and dice.random() < 0.3:
+                dice.choice([one.answer, one.break_off])()
+        if dice.random() < 0.1:
+            bench.upstreams.drain(set(), bench.loop.now + 1)
+        bench.loop.now += dice.choice([0, 0, 1, 3])
+        for one in list(bench.running):
+            one.expire(bench.loop.now)
+        bench.upstreams.sweep(bench.loop.now)
+    written = b"".join([await transport.written() for pool in bench.pools for _, transport in pool.made])
+    for number, one in enumerate(asked):
+        if one.code in UNTOUCHED:
+            assert b"X-N: %d\r\n" % number not in written
+    assert {one.code for one in asked} & UNTOUCHED

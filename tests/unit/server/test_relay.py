@@ -104,7 +104,7 @@ async def websocket(sent: bytes, *, protocol: str = "websocket") -> Front:
     [
         (Code.GOING_AWAY, 1012),
         (Code.NOT_ALLOWED, 1008),
-        (Code.UNKNOWN_SERVICE, 1001),
+        (Code.WITHDRAWN, 1001),
         (Code.UPSTREAM_TIMEOUT, 1001),
     ],
 )

@@ -19,7 +19,7 @@ from tests.kits.tunnel import (
     server,
 )
 from zerotrust.errors import LocalProtocolError
-from zerotrust.tunnel.codes import END, INTERIM, Code, FrameType
+from zerotrust.tunnel.codes import CAPABILITIES, END, INTERIM, Code, FrameType
 from zerotrust.tunnel.frames import MAX_PAYLOAD, MAX_STREAM_ID, encode
 from zerotrust.tunnel.messages import Register, Registered, Unregister
 from zerotrust.tunnel.payloads import MAX_HEAD_BYTES, pack_head, pack_reason
@@ -681,7 +681,7 @@ def test_a_sink_may_do_anything_within_an_event(event: str, deed: str) -> None:
     if closing:
         assert actor.over and bystander.over and not owner.session.streams
     frames = owner.sent()
-    assert (frames[-1][0] == T.CLOSE) == (deed == "close")
+    assert (bool(frames) and frames[-1][0] == T.CLOSE) == (deed == "close")
 
 
 def test_nothing_is_writable_after_a_neighbour_has_reset_it() -> None:
@@ -743,3 +743,31 @@ def test_an_owner_may_act_while_a_stream_is_opened(deed: str) -> None:
     owner.feed(encode(T.OPEN, END, 2, REQUEST), PING)
     assert not owner.session.streams
     assert (owner.over is not None) == (deed == "close")
+
+
+def test_what_has_not_left_when_a_session_ends_never_does() -> None:
+    pair = joined()
+    before, _ = pair.server.open()
+    pair.pump()
+    late, ear = pair.server.open()
+    pair.server.session.send_data(late, b"\x20" * 40)
+    pair.server.session.send_data(before, b"body")
+    pair.server.session.close(Code.GOING_AWAY, "bye")
+    assert pair.server.session.unsent == {late.id}
+    assert ear.over == (Code.GOING_AWAY, "bye")
+    pair.pump()
+    assert (list(pair.agent.ears), bytes(pair.agent.ears[before.id].body)) == ([before.id], b"body")
+    assert reason_of(pair.agent) == (Code.GOING_AWAY, "bye")
+
+
+def test_what_has_not_left_while_the_link_takes_nothing() -> None:
+    options = Options(capabilities=CAPABILITIES, resume_timeout=5)
+    pair = joined(server_options=options, agent_options=options)
+    on_its_way, _ = pair.server.open()
+    pair.server.session.data_to_send(1 << 20)
+    waiting, _ = pair.server.open()
+    pair.server.session.lost("cut", 1.0)
+    pair.server.session.tick(6.0)
+    assert pair.server.over is not None
+    assert pair.server.session.unsent == {waiting.id}
+    assert on_its_way.id not in pair.server.session.unsent

@@ -1,0 +1,123 @@
+"""Two agents with one host name: what one of them can't do, the other does, and no backend gets a request twice."""
+
+import asyncio
+import contextlib
+import hashlib
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Measured
+from tests.kits.backends import Origin, WsEcho
+from tests.kits.ports import closed_port
+from tests.kits.stack import Authority, Stack, service
+from tests.kits.way import Way
+
+pytestmark = [
+    pytest.mark.component,
+    pytest.mark.anyio,
+    pytest.mark.timeout(90),
+    pytest.mark.xdist_group("failover"),
+]
+
+APP, WS = "app.localhost", "ws.localhost"
+HTTPS = ("X-Forwarded-Proto", "https")
+RATE = 200
+
+
+class Asked:
+    """One request: its number, and what became of it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.method = random.choice(("GET", "POST"))
+        self.failure: str | None = None
+        self.done = False
+
+    async def run(self, way: Way) -> None:
+        body = random.randbytes(2000) if self.method == "POST" else b""
+        fields = [HTTPS, ("X-Number", str(self.number))]
+        response = await way.request(APP, self.method, "/late?wait=0.1", fields, body)
+        self.done = True
+        if response.status != 200:
+            self.failure = response.error_code or str(response.status)
+        else:
+            assert response.json()["sha256"] == hashlib.sha256(body).hexdigest()
+
+
+@contextlib.asynccontextmanager
+async def stack_of(folder: Path, first: dict[str, int], second: dict[str, int]) -> AsyncIterator[Stack]:
+    """Two agents, by the ports of their backends."""
+    agents = {
+        name: [service(host, port) for host, port in ports.items()]
+        for name, ports in (("agent-1", first), ("agent-2", second))
+    }
+    short = {"server": {"resume_timeout": "3s"}}
+    async with Stack(folder / "stack", Authority(folder / "pki"), agents=agents, sections=short) as stack:
+        for agent in stack.agents.values():
+            for host in first:
+                await agent.process.wait_line(f"service registered.*{host}")
+        yield stack
+
+
+async def seen_by(origin: Origin) -> list[int]:
+    """The numbers of the requests that a backend has seen."""
+    fields = [dict(entry["fields"]) for entry in await origin.requests()]
+    return [int(found["X-Number"]) for found in fields if "X-Number" in found]
+
+
+@pytest.mark.parametrize("by", ["caddy", "api"])
+async def test_a_backend_that_refuses_is_stood_in_for(tmp_path: Path, by: str) -> None:
+    async with Origin(tmp_path) as origin, WsEcho(tmp_path) as ws:
+        down = {APP: closed_port(), WS: closed_port()}
+        async with stack_of(tmp_path, down, {APP: origin.port, WS: ws.port}) as stack:
+            way: Way = getattr(stack, by)
+            since = stack.server.position()
+            async with await way.open(APP) as client:
+                for size in (0, 10, 3000, 30_000) * 5:
+                    body = random.randbytes(size)
+                    answer = await client.request("POST", "/upload", [HTTPS], body)
+                    assert answer.status == 200, answer
+                    assert answer.json()["sha256"] == hashlib.sha256(body).hexdigest()
+                    assert (await client.get("/bytes/500", HTTPS)).status == 200
+            for _ in range(10):
+                async with way.websocket(WS, additional_headers=[HTTPS] if by == "api" else None) as socket:
+                    await socket.send("hello")
+                    assert await socket.recv() == "hello"
+            served = (await origin.stats())["served"]
+            assert (served["upload"], served["bytes"]) == (20, 20), "each of them once"
+            assert stack.server.text(since).count("another agent is tried") >= 20
+
+
+async def test_an_agent_that_is_killed_takes_only_what_may_not_be_repeated(tmp_path: Path, measured: Measured) -> None:
+    async with Origin(tmp_path, "--record") as one, Origin(tmp_path, "--record") as two:
+        async with stack_of(tmp_path, {APP: one.port}, {APP: two.port}) as stack:
+            agent, loop = stack.agents["agent-1"], asyncio.get_running_loop()
+            asked: list[Asked] = []
+            async with asyncio.TaskGroup() as tasks:
+                begun_at = loop.time()
+                for number in range(5 * RATE):
+                    await asyncio.sleep(begun_at + number / RATE - loop.time())
+                    asked.append(Asked(number))
+                    tasks.create_task(asked[-1].run(stack.api))
+                    if number == RATE:
+                        under_way = {request.number for request in asked if not request.done}
+                        agent.process.kill()
+            first, second = await seen_by(one), await seen_by(two)
+            failed = {request.number for request in asked if request.failure}
+            posts = {request.number for request in asked if request.method == "POST"}
+            assert {request.failure for request in asked} <= {None, "agent_lost"}
+            assert failed <= under_way & posts, "new ones, and those that may be repeated, have been answered"
+            assert failed <= set(range(5 * RATE)) - set(second)
+            twice = [number for number in posts if (first + second).count(number) > 1]
+            assert not twice
+            again = set(first) & set(second)
+            measured(
+                f"an agent killed at {RATE} requests a second, {len(under_way)} under way: "
+                f"{len(failed)} that may not be repeated failed, {len(again)} others had been begun and were repeated, "
+                f"{len(asked)} in all"
+            )
+            assert failed
+            assert again

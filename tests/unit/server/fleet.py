@@ -1,0 +1,111 @@
+"""A client in front of several agents that serve `app.example.com`, without a network."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+from tests.kits.transport import FakeTransport
+from tests.kits.tunnel import Ear, Pair
+from tests.unit.handlers.asking import SECRET
+from zerotrust.net.flush import Flusher
+from zerotrust.net.http_server import HttpServerConnection
+from zerotrust.net.tasks import Tasks
+from zerotrust.net.tunnel import TunnelLink
+from zerotrust.server.guard import compile_guard
+from zerotrust.server.ingress import Ingress
+from zerotrust.server.registry import Claim, Registry
+from zerotrust.server.verifications import Verifications
+from zerotrust.tunnel.codes import Code
+from zerotrust.tunnel.payloads import RequestOpen, pack_head, unpack_open
+from zerotrust.tunnel.stream import Stream
+
+HOST = "app.example.com"
+
+
+class Agent:
+    """A session of an agent, at both ends."""
+
+    def __init__(self, fleet: "Fleet", name: str, policy: dict[str, Any] | None) -> None:
+        self.pair = Pair()
+        self.pair.pump()
+        self.registry = fleet.registry
+        link = cast("TunnelLink", SimpleNamespace(session=self.pair.server.session))
+        self.member = self.registry.join(name, link)
+        service = f"app-{name}"
+        guard = compile_guard(policy, secret=SECRET, before=self.registry.former(self.member, service))
+        self.claim = Claim(self.member, service, service.encode(), (HOST,), True, guard)
+        self.registry.register(self.member, self.claim)
+
+    @property
+    def opened(self) -> list[RequestOpen]:
+        """The requests that arrived."""
+        return [unpack_open(payload) for payload in self.pair.agent.payloads.values()]
+
+    @property
+    def last(self) -> tuple[Stream, Ear]:
+        """The stream of the last of them."""
+        number = max(self.pair.agent.ears)
+        return self.pair.agent.session.streams[number], self.pair.agent.ears[number]
+
+    def refuse(self, code: Code, reason: str = "") -> None:
+        """Reset the last of them."""
+        self.pair.agent.session.reset(self.last[0], code, reason)
+
+    def say(self, block: bytes, *, kind: int = 0, body: bytes | None = None, interim: bool = False) -> None:
+        """Answer the last of them."""
+        stream, _ = self.last
+        end = kind == 0 and not interim
+        payload = pack_head(kind, 0, len(body or b""), block)
+        self.pair.agent.session.send_head(stream, payload, end=end, interim=interim)
+        if body is not None:
+            self.pair.agent.session.send_data(stream, body, end=kind == 1)
+
+    def lose(self, code: Code = Code.SUPERSEDED) -> None:
+        """The server ends the session; what it has sent by now is on its way."""
+        self.pair.server.session.close(code, "it is over")
+        self.registry.leave(self.member)
+
+
+class Fleet:
+    """The agents, the first of which gets the first request."""
+
+    def __init__(self, *policies: dict[str, Any] | None, names: str = "abcdef", hold_timeout: float = 0.0) -> None:
+        self.registry = Registry()
+        self.tasks = Tasks()
+        self.ingress = Ingress(
+            self.registry,
+            trusted_proxies=["127.0.0.0/8"],
+            verifications=Verifications(self.tasks),
+            hold_timeout=hold_timeout,
+        )
+        self.agents = [Agent(self, name, policy) for name, policy in zip(names, policies, strict=False)]
+        self.connect()
+
+    def connect(self) -> None:
+        """A new connection of the client."""
+        self.connection = HttpServerConnection(Flusher(asyncio.get_running_loop()), self.ingress, set())
+        self.transport = FakeTransport(self.connection.as_protocol())
+
+    def send(self, start: str, *fields: str, body: bytes = b"") -> None:
+        """A request, of which nothing has left the server."""
+        lines = [f"{start} HTTP/1.1", f"Host: {HOST}", "X-Real-IP: 203.0.113.7", *fields, "", ""]
+        self.connection.data_received("\r\n".join(lines).encode("latin-1") + body)
+
+    async def ask(self, start: str, *fields: str, body: bytes = b"") -> bytes:
+        """A request, and what is written in answer at once."""
+        self.send(start, *fields, body=body)
+        return await self.hear()
+
+    async def hear(self) -> bytes:
+        """What the client gets when all has arrived everywhere."""
+        said = b""
+        for _ in range(3):
+            for agent in self.agents:
+                agent.pair.pump()
+            said += await self.transport.written()
+        return said
+
+    @property
+    def counts(self) -> list[int]:
+        """How many requests reached each agent."""
+        return [len(agent.opened) for agent in self.agents]
