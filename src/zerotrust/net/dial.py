@@ -1,6 +1,7 @@
 """Connections that the agent makes to its server."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable
 from typing import Final
@@ -19,12 +20,16 @@ async def dial(
     Raises:
         OSError: there is none to be had.
     """
+    loop = asyncio.get_running_loop()
+    found = {place[0] for *_, place in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+    # Trying several beside each other leaves a knot of tasks and sockets to the garbage collector.
+    several = len(found) > 1
     await aiofastnet.create_connection(
-        asyncio.get_running_loop(),
+        loop,
         protocol,
-        host,
+        host if several else str(found.pop()),
         port,
         ssl=tls,
         server_hostname=server_name,
-        happy_eyeballs_delay=NEXT_ADDRESS,
+        happy_eyeballs_delay=NEXT_ADDRESS if several else None,
     )

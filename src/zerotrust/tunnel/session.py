@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable
 from enum import IntEnum
 from hmac import compare_digest
-from typing import Final
+from typing import Final, cast
 
 from zerotrust.errors import LocalProtocolError, RemoteProtocolError
 from zerotrust.tunnel.codes import COUNTED, END, INTERIM, RENEWAL, RESUME, Code, FrameType
@@ -60,6 +60,10 @@ _HEAD: Final = int(FrameType.HEAD)
 _TRAILERS: Final = int(FrameType.TRAILERS)
 _RESET: Final = int(FrameType.RESET)
 _BODY, _DONE = State.BODY, State.DONE
+
+
+def _nobody() -> None:
+    """To be woken when a session is over."""
 
 
 class Phase(IntEnum):
@@ -411,6 +415,7 @@ class Session:
     def supersede(self) -> None:
         """Another session has taken this one's connection: it is over, without a word to anyone (acceptors)."""
         self.phase = Phase.CLOSED
+        self._part()
 
     # ---- what leaves
 
@@ -777,3 +782,9 @@ class Session:
             if sink is not None:
                 sink.reset(told, reason or code.name)
         self._sink.closed(code, reason)
+        self._part()
+
+    def _part(self) -> None:
+        """Forget the owner, who hears nothing more: two that know each other would wait for the garbage collector."""
+        self._sink = cast("SessionSink", None)
+        self._wake = _nobody

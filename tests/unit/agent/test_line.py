@@ -1,6 +1,7 @@
 """Tests of zerotrust.agent.line: several connections of one agent, against a real server in the same process."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -238,3 +239,22 @@ async def test_draining_ends_what_every_connection_carries(scene: Scene) -> None
             client.abort()
         assert await scene.body() == "no_agent"
         assert agent.agent.status().sessions
+
+
+async def test_links_that_break_leave_nothing_to_the_garbage_collector(scene: Scene) -> None:
+    """What is collected late is memory that grows: TLS keeps tens of kilobytes for each connection."""
+    async with dialling(scene.config(1)):
+        await scene.connected(0)
+        link = scene.members[0].link
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(10):
+                broken = link.transport
+                assert broken is not None
+                broken.abort()
+                await eventually(lambda: link.transport not in (None, broken) and link.session.attached, "it is back")  # noqa: B023
+            left = gc.collect()
+        finally:
+            gc.enable()
+        assert left < 50, "a break used to leave a hundred objects"
