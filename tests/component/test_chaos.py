@@ -10,8 +10,9 @@ import os
 import random
 import resource
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from websockets.asyncio.client import ClientConnection
@@ -144,14 +145,24 @@ class Scene:
 
 
 @contextlib.asynccontextmanager
-async def scene_of(folder: Path, *, sockets: int = SOCKETS, uploads: int = UPLOADS) -> AsyncIterator[Scene]:
+async def scene_of(
+    folder: Path,
+    *,
+    sockets: int = SOCKETS,
+    uploads: int = UPLOADS,
+    sections: Mapping[str, Any] | None = None,
+    dress: Callable[[Stack], None] = lambda stack: None,
+) -> AsyncIterator[Scene]:
+    """`sections` of the server's file; `dress` changes what is there before anything is started."""
     async with Origin(folder) as origin, WsEcho(folder) as ws:
         services = [service(APP, origin.port), service(WS, ws.port)]
         authority = Authority(folder / "pki")
-        stack = Stack(folder / "stack", authority, agents={"agent-1": services}, with_caddy=False)
+        agents = {"agent-1": services}
+        stack = Stack(folder / "stack", authority, agents=agents, with_caddy=False, sections=sections)
         async with Network(stack.tunnel_port) as network:
             agent = stack.agents["agent-1"]
             agent.set_up(server={**agent.config["server"], "address": f"127.0.0.1:{network.port}"})
+            dress(stack)
             async with stack, Load(stack, sockets=sockets, uploads=uploads).running() as load:
                 await eventually(lambda: network.connections == CONNECTIONS, "the one that stands by is there, too")
                 yield Scene(stack, network, load)

@@ -45,11 +45,13 @@ class Renewal:
         self._key = key
         self._asked: Request | None = None
         self._stored: dict[str, bytes] = {}
+        self._asked_at = 0.0
         self._plan(load_certificate(certificate))
 
     def due(self, now: float) -> bool:
         """It is time to ask."""
-        return now >= self._next
+        # Asked in the future, by a clock that was set back since: what was to be waited for then may be long.
+        return now >= self._next or now < self._asked_at
 
     def ended(self, now: float) -> bool:
         """The certificate is no longer good: TLS would refuse it."""
@@ -62,6 +64,7 @@ class Renewal:
             PkiError: the answer couldn't be kept; so nobody is asked, as each certificate that is issued brings nearer
                 the one with which the agent can't come back.
         """
+        self._asked_at = now
         self._next = now + self._again(now)
         asked = create()
         pair.prepare(self._certificate, self._key, keys.to_pem(asked.key))
@@ -95,6 +98,7 @@ class Renewal:
             return False
 
     def _plan(self, certificate: x509.Certificate) -> None:
+        self._asked_at = 0.0
         self.agent = agent_id_of(certificate)
         self._ends = certificate.not_valid_after_utc.timestamp()
         self._next = lifetime.renew_at(certificate, lifetime.share())

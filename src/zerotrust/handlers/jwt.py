@@ -77,7 +77,7 @@ class Jwt:
         self._secret = secret
         self._registry = _Pinned(config.algorithm)
         self._options = _claims_options(config)
-        self._remembered: Recency[bool] = Recency(MAX_REMEMBERED)
+        self._remembered: Recency[tuple[float, float]] = Recency(MAX_REMEMBERED)
         self._key: OctKey | RSAKey | ECKey | OKPKey | KeySet | None = None
         if config.secret is not None:
             self._key = OctKey.import_key(config.secret)
@@ -97,12 +97,15 @@ class Jwt:
         if not token:
             return self._missing
         digest = hashlib.blake2b(token, key=self._secret, digest_size=32).digest()
-        if self._remembered.get(digest, now):
+        known = self._remembered.get(digest, now)
+        # Somebody may have set the clock meanwhile.
+        if known is not None and known[0] <= request.unix_time < known[1]:
             return None
         lasts = self._check(token, request.unix_time) if len(token) <= MAX_TOKEN_BYTES else None
         if lasts is None:
             return self._refusal
-        self._remembered.put(digest, True, until=now + min(lasts, _LONGEST_REMEMBERED))
+        good = (request.unix_time, request.unix_time + lasts)
+        self._remembered.put(digest, good, until=now + min(lasts, _LONGEST_REMEMBERED))
         return None
 
     def _token(self, request: Request) -> bytes:

@@ -37,16 +37,17 @@ class Upkeep:
         self._renewed = renewed
         self._own: tuple[str, OwnCertificate] | None = None
         self._unused = False
-        self._look_at = 0.0
-        self._warn_at = 0.0
+        self._looked_at = self._pause = 0.0
+        self._warned_at = 0.0
 
     def tick(self, now: datetime.datetime, config: ServerConfig, authority: Authority | None) -> None:
         """Do what is due."""
         at = now.timestamp()
         self._sessions.expire(at)
-        if authority is None or at < self._look_at:
+        # A clock that was set back is before the last look, and is not waited for.
+        if authority is None or self._looked_at <= at < self._looked_at + self._pause:
             return
-        self._look_at = at + min(LOOK_MOST, config.authority.server_lifetime / 20)
+        self._looked_at, self._pause = at, min(LOOK_MOST, config.authority.server_lifetime / 20)
         self._warn(now, authority)
         try:
             self._renew(now, config, authority)
@@ -70,9 +71,9 @@ class Upkeep:
         return self._own[1]
 
     def _warn(self, now: datetime.datetime, authority: Authority) -> None:
-        left = authority.issuer.not_after - now
-        if left <= WARN and now.timestamp() >= self._warn_at:
-            self._warn_at = now.timestamp() + 86400.0
+        left, at = authority.issuer.not_after - now, now.timestamp()
+        if left <= WARN and not self._warned_at <= at < self._warned_at + 86400.0:
+            self._warned_at = at
             _log.warning("the issuing certificate ends soon: 0trust ca rotate", days=left.days)
 
 

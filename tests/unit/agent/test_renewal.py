@@ -84,6 +84,12 @@ def test_what_was_refused_is_asked_for_again_sooner_the_less_time_is_left(
     assert renewal.due(now + pause)
 
 
+def test_a_clock_that_was_wrong_is_no_reason_to_wait_for_it(tmp_path: Path) -> None:
+    renewal = Renewal(*files(tmp_path))
+    renewal.ask(AT + 20 * WEEK)
+    assert renewal.due(AT + WEEK * LATEST + 1)
+
+
 def test_who_cannot_keep_a_certificate_asks_for_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     certificate, key = files(tmp_path)
     renewal = Renewal(certificate, key)

@@ -175,6 +175,15 @@ def test_five_minutes_at_most() -> None:
     assert not passes(found, text, now=300, unix_time=NOW + 99999)
 
 
+def test_a_token_ends_by_the_time_of_day_though_that_was_set() -> None:
+    """Somebody has set the clock, by an hour, and nobody has waited."""
+    found, text = guarded(leeway=0), token({"nbf": NOW, "exp": NOW + 60})
+    assert passes(found, text, now=5)
+    assert not passes(found, text, now=5.1, unix_time=NOW + 3600)
+    assert not passes(found, text, now=5.2, unix_time=NOW - 3600)
+    assert passes(found, text, now=5.3, unix_time=NOW + 1)
+
+
 def test_where_the_token_is() -> None:
     found, good = guarded(cookie="session", query="token"), token(OPEN)
     for lines, target in (

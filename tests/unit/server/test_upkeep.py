@@ -90,6 +90,16 @@ def test_without_an_authority_only_sessions_are_looked_at(kept: Kept) -> None:
     assert len(kept.sessions.at) == 1
 
 
+def test_a_clock_that_was_wrong_is_no_reason_to_wait_for_it(kept: Kept) -> None:
+    kept.certificate.write_text("nothing")
+    with capture_logs() as logs:
+        kept.tick(now() + timedelta(days=365))
+        kept.tick(now())
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == [
+        "the server's certificate is not renewed"
+    ] * 2
+
+
 def test_what_cannot_be_renewed_is_said_and_tried_again(kept: Kept) -> None:
     kept.certificate.write_text("nothing")
     with capture_logs() as logs:
