@@ -23,6 +23,8 @@ COMPILED = (
     "net/http_server.py",
     "net/tunnel.py",
     "server/ingress.py",
+    "server/load.py",
+    "server/overload.py",
     "server/relay.py",
     "agent/block.py",
     "agent/dispatch.py",

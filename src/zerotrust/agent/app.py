@@ -18,6 +18,7 @@ from zerotrust.agent.affinity import cookie_secret
 from zerotrust.agent.control import Control, control_path
 from zerotrust.agent.dispatch import Dispatch
 from zerotrust.agent.line import Common, Line
+from zerotrust.agent.metrics import AgentMetrics
 from zerotrust.agent.renewal import Outcome, Renewal
 from zerotrust.agent.returning import come_back
 from zerotrust.agent.services import Plan, Services
@@ -64,6 +65,7 @@ async def serve(loaded: Loaded[AgentConfig], read: Read[AgentConfig]) -> None:
     try:
         if loaded.files:
             await control.listen(control_path(loaded.files[0]))
+        await agent.metrics.listen(loaded.config.metrics.listen_addr)
         await agent.run()
     finally:
         control.draining()
@@ -77,7 +79,11 @@ async def serve(loaded: Loaded[AgentConfig], read: Read[AgentConfig]) -> None:
 
 
 class Agent:
-    """Keeps its lines to the server, and serves what comes over them."""
+    """Keeps its lines to the server, and serves what comes over them.
+
+    Attributes:
+        metrics: what it says of itself, and where.
+    """
 
     def __init__(self, config: AgentConfig, tasks: Tasks) -> None:
         self._loop = asyncio.get_running_loop()
@@ -100,6 +106,9 @@ class Agent:
         self._services.adopt(self._plan(config, Changes()), drain_timeout=0)
         self._lines: list[Line] = []
         self._running: set[asyncio.Task[None]] = set()
+        self.metrics = AgentMetrics(
+            lambda: [one.link.session for one in self._sessions()], self._services, flusher=flusher, tasks=tasks
+        )
         tasks.spawn(self._sweep(), "sweep")
 
     async def run(self) -> None:
@@ -130,6 +139,8 @@ class Agent:
                 await _succeed([line for line in successors if line.is_established], target)
             if "logging" in changes.sections:
                 logs.configure(config.logging)
+                undo.callback(logs.configure, self._config.logging)
+            await self.metrics.listen(config.metrics.listen_addr)
             undo.pop_all()
         self._services.adopt(plan, drain_timeout=config.hot_reload.drains_for)
         for line in self._lines:
@@ -185,6 +196,7 @@ class Agent:
             link.close_session(Code.GOING_AWAY, "the agent is shutting down")
         if links:
             await asyncio.wait([link.closed for link in links], timeout=GRACE)
+        await self.metrics.close()
         self._services.close()
 
     # ---- lines

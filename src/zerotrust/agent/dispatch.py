@@ -60,7 +60,7 @@ class Dispatch:
         self.published: asyncio.Future[bool] = self._loop.create_future()
         self.released: asyncio.Future[None] = self._loop.create_future()
         self.link = TunnelLink(flusher, dialer=True, sink=self, options=options)
-        self._context = Context(self.link.session, self._loop, self._running)
+        self._context = Context(self.link.session, self._loop, self._running, services.failed)
         self.was_established = False
         self.redial: Redial | None = None
         self.ended: tuple[Code, str] | None = None
@@ -131,6 +131,7 @@ class Dispatch:
             return None
         if request.flags & FLAG_UPGRADE:
             _log_upgrade(request)
+        self._services.requests += 1
         exchange = Exchange(self._context, stream, request, live)
         stream.sink = exchange
         exchange.start()

@@ -2,7 +2,8 @@
 
 import asyncio
 import math
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import Final
 
 from zerotrust.agent.services import LiveService
@@ -33,6 +34,7 @@ class Context:
     session: Session
     loop: asyncio.AbstractEventLoop
     running: "set[Exchange]"
+    failed: Counter[str] = field(default_factory=Counter)
 
 
 class Exchange:
@@ -380,6 +382,7 @@ class Exchange:
             self._end_placement()
 
     def _fail(self, error: ForwardError) -> None:
+        self._context.failed[error.code] += 1
         log = _log.debug if self.tunnelled else _log.warning
         log(
             "request failed",

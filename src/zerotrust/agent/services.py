@@ -5,6 +5,7 @@ import math
 import random
 import ssl
 import weakref
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -105,6 +106,9 @@ class Services:
 
     What is replaced goes on until its requests end (which then let go of their `LiveService`); its successor counts
     them. Where that no longer has the upstream that a request is at, or there is none, it gets `drain_timeout` to end.
+
+    Attributes:
+        requests: how many came; `failed`: how many came to nothing, by the code of the error.
     """
 
     def __init__(self, *, flusher: Flusher, tasks: Tasks) -> None:
@@ -114,6 +118,8 @@ class Services:
         self._replaced: weakref.WeakSet[LiveService] = weakref.WeakSet()
         self._removed: dict[str, tuple[LiveService, float]] = {}
         self.keys = Keys(tasks)
+        self.requests = 0
+        self.failed: Counter[str] = Counter()
 
     def get(self, service_id: str) -> LiveService | None:
         """The service of this id; also one just removed, for requests that were on their way."""

@@ -105,6 +105,11 @@ class Upstreams:
 
     # ---- requests
 
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for an upstream."""
+        return len(self._queue)
+
     def admit(self, waiter: Waiter, placement: "Placement", now: float) -> Backend | None:
         """The upstream for a new request; None where it waits, and is resumed or refused later.
 

@@ -45,7 +45,7 @@ def agent_effects(data: dict[str, Any]) -> Iterator[Effect]:
             yield from _service(service, ("services", index))
     yield from _handlers(items(data.get("global_middleware")), ("global_middleware",))
     if section(data, "health_checks").get("endpoints"):
-        yield ("health_checks", "endpoints"), "warning", "has no effect: the agent listens at no port"
+        yield ("health_checks", "endpoints"), "warning", "has no effect: there is /healthz at metrics.listen_addr"
 
 
 def for_people(data: dict[str, Any]) -> Iterator[KeyPath]:

@@ -27,6 +27,7 @@ SERVER_NAMES: Final[Mapping[str, str]] = {
     "tls.acme.storage_dir": "caddy.storage_dir",
     "tls.acme.email": "caddy.acme.email",
     "tls.acme.ca_url": "caddy.acme.ca_url",
+    "metrics.addr": "metrics.listen_addr",
 }
 """Keys of the original's last server, and what they are called here."""
 
@@ -36,7 +37,6 @@ SERVER_WITHOUT_EFFECT: Final[Mapping[str, str]] = {
     "listen.http3": "Caddy offers HTTP/3 at caddy.https_port",
     "listen.http_redirect": "each service says it: http_redirect: false in the agent's file",
     "logging.access_log": "Caddy writes the access log: see caddy.logging",
-    "metrics.addr": "there are no metrics in this release",
     "router.request_timeout": "a service's timeout holds, two minutes where it has none",
     "tls.mode": "Caddy gets certificates by ACME, for names that none of caddy.certificates covers",
 }
@@ -52,14 +52,19 @@ WEBSOCKET_NAMES: Final[Mapping[str, str]] = {
 The one that takes the section's own place is moved last: from then on that is the place of `websocket`.
 """
 
-SECTIONS: Final = frozenset({"listen", "tls", "agents", "router", "metrics"})
+SECTIONS: Final = frozenset({"listen", "tls", "agents", "router"})
 """The sections that only the original's last server had."""
+
+_IN_OURS: Final = (("logging", "access_log"), ("metrics", "addr"))
+"""Its keys in sections that we have too."""
 
 _HTTP_ALONE: Final = (
     'http alone is not offered: write a port for https, such as ":443"; '
     "a service that is found over http only says listen_on: http in the agent's file"
 )
 _LOOPBACK: Final = "127.0.0.1"
+_NARROWED: Final[tuple[tuple[str, str], ...]] = (("agents", "check_addr"), ("metrics", "addr"))
+"""Without a host all interfaces, in the original. Only Caddy asks at the first, and it runs on this machine."""
 
 
 def rename_level(source: Source) -> None:
@@ -115,17 +120,13 @@ def narrow_api(source: Source) -> None:
 
 def translate_server(source: Source) -> None:
     """Make the original's last form of the server's file into ours, in place."""
-    data = source.data
-    found = {name: data.pop(name) for name in SECTIONS & set(data)}
-    log = data.get("logging")
-    if isinstance(log, dict) and log.get("access_log") is not None:
-        _without_effect(source, "logging.access_log", log.pop("access_log"))
+    found = _taken_out(source.data)
     for name, section in found.items():
         if section is not None and not isinstance(section, dict):
             source.say((name,), "error", f"expected keys and values, found {wording.describe(section)}")
     for path, value in sorted(_leaves(found), key=lambda leaf: leaf[0]):
         name = ".".join(path)
-        if value is None or (value == "" and path[0] == "tls"):
+        if value is None or (value == "" and path[0] in ("tls", "metrics")):
             continue
         if path == ("tls", "manual"):
             _certificate(source, path, value)
@@ -139,6 +140,15 @@ def translate_server(source: Source) -> None:
             known = [key.rpartition(".")[2] for key in (*SERVER_NAMES, *SERVER_WITHOUT_EFFECT)]
             near = suggestion(path[-1], known) or ", it is ignored"
             source.say(path, "warning", f"unknown key{near}", at_key=True, idle=True)
+
+
+def _taken_out(data: dict[str, Any]) -> dict[str, Any]:
+    found = {name: data.pop(name) for name in SECTIONS & set(data)}
+    for name, key in _IN_OURS:
+        ours = data.get(name)
+        if isinstance(ours, dict) and key in ours:
+            found[name] = {key: ours.pop(key)}
+    return found
 
 
 def _leaves(data: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -164,8 +174,9 @@ def _rename(source: Source, old: tuple[str, ...], new: tuple[str, ...], value: A
         return
     if old[0] == "listen":
         value = _port(source, old, value)
-    elif old == ("agents", "check_addr") and isinstance(value, str) and value.startswith(":"):
-        # All interfaces, in the original. Only Caddy asks, and it runs on this machine.
+    elif old in _NARROWED and isinstance(value, str) and value.startswith(":"):
+        if old[0] == "metrics":
+            source.say(old, "warning", f'"{value}" is {_LOOPBACK}{value} here: there is no authentication')
         value = _LOOPBACK + value
     _move(source, old, new, value)
 
@@ -229,5 +240,5 @@ def _as_happens_anyway(name: str, value: Any) -> bool:
             return parse_duration(value) == 120
         except ValueError:
             return False
-    usual = {"listen.http_redirect": "true", "logging.access_log": "false", "metrics.addr": "", "tls.mode": "acme"}
+    usual = {"listen.http_redirect": "true", "logging.access_log": "false", "tls.mode": "acme"}
     return name in usual and str(value).lower() == usual[name]

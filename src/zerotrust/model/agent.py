@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field
 from zerotrust.model.base import Duration, Model, split_address
 from zerotrust.model.handlers import Handler
 from zerotrust.model.logging import HotReload, Logging
+from zerotrust.model.metrics import Metrics
 from zerotrust.model.service import Service
 
 
@@ -103,7 +104,7 @@ class HealthChecks(Model):
     """Defaults of the services' health checks."""
 
     endpoints: list[HealthEndpoint] = []
-    """Read and checked; the agent listens at no port."""
+    """Read and checked; the agent answers `GET /healthz` at `metrics.listen_addr`."""
 
 
 class AgentConfig(Model):
@@ -120,6 +121,9 @@ class AgentConfig(Model):
 
     server: ServerAddress = ServerAddress()
     """Where the server is."""
+
+    metrics: Metrics = Metrics()
+    """Where metrics can be read."""
 
     logging: Logging = Logging()
     """The agent's log."""

@@ -7,7 +7,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from zerotrust.model.base import Duration, HostPattern, Listen, Model, is_loopback
 from zerotrust.model.identity import Admin, IssuingAuthority, State
+from zerotrust.model.limits import Limits
 from zerotrust.model.logging import HotReload, Logging
+from zerotrust.model.metrics import Metrics
 
 
 def _network(value: str) -> str:
@@ -208,6 +210,12 @@ class ServerConfig(Model):
 
     admin: Admin = Admin()
     """Where commands reach the server."""
+
+    limits: Limits = Limits()
+    """How much the server takes on."""
+
+    metrics: Metrics = Metrics()
+    """Where metrics can be read."""
 
     logging: Logging = Logging()
     """The server's log."""

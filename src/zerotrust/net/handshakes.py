@@ -23,12 +23,17 @@ GiveUp = Callable[[], None]
 
 
 class Handshakes:
-    """The places. `now` is monotonic and in seconds."""
+    """The places. `now` is monotonic and in seconds.
+
+    Attributes:
+        count: handshakes that are under way; `refused`: connections that got none, ever.
+    """
 
     def __init__(self) -> None:
         self._rate = CellRate(RATE, 1.0, BURST)
         self._running: dict[bytes, dict[GiveUp, None]] = {}
-        self._count = 0
+        self.count = 0
+        self.refused = 0
         self._turned_away: Counter[bytes] = Counter()
 
     def begin(self, network: bytes, give_up: GiveUp, now: float) -> bool:
@@ -39,9 +44,10 @@ class Handshakes:
         """
         if self._rate.wait(self._rate.take(network, now)) or not self._has_room(network):
             self._turned_away[network] += 1
+            self.refused += 1
             return False
         self._running.setdefault(network, {})[give_up] = None
-        self._count += 1
+        self.count += 1
         return True
 
     def end(self, network: bytes, give_up: GiveUp) -> None:
@@ -49,7 +55,7 @@ class Handshakes:
         running = self._running.get(network, {})
         if give_up in running:
             del running[give_up]
-            self._count -= 1
+            self.count -= 1
             if not running:
                 del self._running[network]
 
@@ -60,7 +66,7 @@ class Handshakes:
 
     def _has_room(self, network: bytes) -> bool:
         """There is a place, or one has been made."""
-        if self._count < MAX_HANDSHAKES:
+        if self.count < MAX_HANDSHAKES:
             return True
         most = max(self._running, key=lambda one: len(self._running[one]))
         if len(self._running.get(network, ())) >= len(self._running[most]):

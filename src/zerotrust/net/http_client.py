@@ -135,6 +135,10 @@ class BackendConnection(Channel):
 
     # ---- asyncio.Protocol
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._pool.open += 1
+
     def data_received(self, data: bytes) -> None:
         state = self.state
         sink = self._sink
@@ -272,7 +276,11 @@ class Reach:
 
 
 class BackendPool:
-    """The connections to one backend. The last one used is used next, so that those not needed time out."""
+    """The connections to one backend. The last one used is used next, so that those not needed time out.
+
+    Attributes:
+        open: how many there are, also those in use.
+    """
 
     def __init__(self, reach: Reach, *, flusher: Flusher, tasks: Tasks) -> None:
         self._reach = reach
@@ -281,6 +289,7 @@ class BackendPool:
         self._tasks = tasks
         self._loop = asyncio.get_running_loop()
         self._idle: list[BackendConnection] = []
+        self.open = 0
         self._closed = False
         self._hasty_until = -math.inf
 
@@ -309,6 +318,11 @@ class BackendPool:
             connection.close()
         return None
 
+    @property
+    def idle(self) -> int:
+        """How many connections wait for a request."""
+        return len(self._idle)
+
     def dial(self, ready: Callable[[BackendConnection], None], failed: Callable[[ForwardError], None]) -> None:
         """Open a connection; one of the two is called, later."""
         self._tasks.spawn(self._dial(ready, failed), "dial a backend")
@@ -323,6 +337,7 @@ class BackendPool:
 
     def discard(self, connection: BackendConnection) -> None:
         """The connection is gone."""
+        self.open -= 1
         if connection in self._idle:
             self._idle.remove(connection)
             now = self._loop.time()

@@ -26,6 +26,11 @@ class HttpListener:
         self._draining = False
         self._sweeping = tasks.spawn(self._sweep(), "sweep connections")
 
+    @property
+    def connections(self) -> int:
+        """How many there are now."""
+        return len(self._connections)
+
     @asynccontextmanager
     async def listen(self, address: str, *, key: str) -> AsyncIterator[Listening]:
         """Accept connections at an address that stays while the context lasts, which then ends them.

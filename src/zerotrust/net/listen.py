@@ -92,6 +92,9 @@ class TlsListener:
     """Accepts TLS connections; a handshake that fails is told to `refused` with its reason.
 
     The handshakes run here and not in the loop's own server, because that one hides why they fail.
+
+    Attributes:
+        handshakes: those that are under way.
     """
 
     def __init__(
@@ -101,7 +104,7 @@ class TlsListener:
         self._factory = factory
         self._refused = refused
         self._tasks = tasks
-        self._handshakes = Handshakes()
+        self.handshakes = Handshakes()
         self._telling = False
 
     def listen(self, address: str, *, key: str, beside: Listening | None = None) -> "TlsListening":
@@ -139,7 +142,7 @@ class TlsListener:
             if not patience.expired():
                 patience.reschedule(0.0)
 
-        if not self._handshakes.begin(network, give_up, loop.time()):
+        if not self.handshakes.begin(network, give_up, loop.time()):
             connection.close()
             self._tell_of_others()
             return
@@ -154,7 +157,7 @@ class TlsListener:
             # It knows the transport, which knows it: until the collector comes each would cost 70 KiB.
             error.__traceback__ = None
         finally:
-            self._handshakes.end(network, give_up)
+            self.handshakes.end(network, give_up)
 
     def _tell_of_others(self) -> None:
         """Who gets no handshake gets no line of its own: that would cost more than the handshake."""
@@ -164,7 +167,7 @@ class TlsListener:
 
     def _tell(self) -> None:
         self._telling = False
-        for network, count in self._handshakes.turned_away().items():
+        for network, count in self.handshakes.turned_away().items():
             self._refused(_readable(network), f"{count} connections without a handshake: too many of its network")
 
 

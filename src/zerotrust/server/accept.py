@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 from zerotrust import __version__
 from zerotrust.errors import ConfigError, PkiError, ZeroTrustError
 from zerotrust.net.flush import Flusher
+from zerotrust.net.handshakes import Handshakes
 from zerotrust.net.listen import Listening, TlsListener, TlsListening
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tunnel import TunnelLink
@@ -353,6 +354,16 @@ class AgentDoor:
     def _watch(self) -> None:
         self._terms.registry.watch()
         self._watching = asyncio.get_running_loop().call_later(WATCH, self._watch)
+
+    @property
+    def handshakes(self) -> Handshakes:
+        """Those that are under way."""
+        return self._listener.handshakes
+
+    @property
+    def joining(self) -> int:
+        """Connections of those who have no certificate yet."""
+        return self._desk.connections
 
     def listen(self, address: str, *, beside: Listening | None = None) -> TlsListening:
         """Accept agents at an address, as `net.listen.TlsListener`.

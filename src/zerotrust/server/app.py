@@ -28,6 +28,7 @@ from zerotrust.net.channel import describe
 from zerotrust.net.flush import Flusher
 from zerotrust.net.http_listener import HttpListener
 from zerotrust.net.listen import Listening
+from zerotrust.net.scrape import Scraped
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tls import tunnel_server
 from zerotrust.pki import pair
@@ -41,6 +42,9 @@ from zerotrust.server.enrol import Enrolment
 from zerotrust.server.identities import FILE, Identities
 from zerotrust.server.ingress import Ingress
 from zerotrust.server.invitations import Invitations
+from zerotrust.server.load import Load
+from zerotrust.server.metrics import ServerMetrics
+from zerotrust.server.overload import Overload
 from zerotrust.server.permission import Permission
 from zerotrust.server.registry import Registry
 from zerotrust.server.served import Served
@@ -53,7 +57,7 @@ from zerotrust.telemetry import logs
 _log = logs.logger("server")
 
 _APPLIED: Final = frozenset(
-    {"server", "api", "admin", "authority", "caddy", "logging", "hot_reload"}
+    {"server", "api", "admin", "authority", "caddy", "logging", "hot_reload", "limits", "metrics"}
     | {"grants", "unsafe_agents_may_claim_any_host"}
 )
 """Sections of the file that apply without a restart, but for what `caddy.edge` says."""
@@ -126,17 +130,29 @@ class Server:
             resume_timeout=config.server.resume_timeout,
         )
         self._door = AgentDoor(terms, context=context)
+        self._overload = Overload(config.limits)
         self._ingress = Ingress(
             registry,
             trusted_proxies=config.api.trusted_proxies,
             verifications=Verifications(tasks),
             https_port=config.caddy.https_port,
             hold_timeout=config.api.hold_timeout,
+            overload=self._overload,
         )
+        self._load = Load(registry, self._ingress, self._overload)
         self._api = HttpListener(flusher, self._ingress, tasks)
         self._permission = HttpListener(flusher, Permission(registry), tasks)
         channel = AdminChannel(self._identities, self._audit, self._invitations, tasks)
         self._admin = HttpListener(flusher, channel.api, tasks)
+        metrics = ServerMetrics(
+            load=self._load,
+            ingress=self._ingress,
+            overload=self._overload,
+            door=self._door,
+            listeners={"api": self._api, "admin": self._admin, "permission": self._permission},
+            config=lambda: self._config,
+        )
+        self._metrics = Scraped(metrics.collect, lambda: metrics.health, flusher=flusher, tasks=tasks)
         self._edge = Edge(config)
         self._listen: dict[str, Listen] = {
             "server.listen_addr": self._listen_for_agents,
@@ -162,6 +178,7 @@ class Server:
             if key == "api.listen_addr":
                 await self._served.wait()
             self._listening[key] = await self._listen[key](address, None)
+        await self._metrics.listen(self._config.metrics.listen_addr)
         await self._edge.__aenter__()
         await self._audit.note("server.started", {"version": __version__, **self._trusts()})
 
@@ -182,6 +199,8 @@ class Server:
             if "logging" in changes.sections:
                 logs.configure(config.logging)
                 undo.callback(logs.configure, self._config.logging)
+            await self._metrics.listen(config.metrics.listen_addr)
+            undo.push_async_callback(self._metrics.listen, self._config.metrics.listen_addr)
             await self._edge.apply(config)
             undo.pop_all()
         self._ingress.use(
@@ -189,6 +208,8 @@ class Server:
             https_port=config.caddy.https_port,
             hold_timeout=config.api.hold_timeout,
         )
+        if config.limits != self._config.limits:
+            self._overload.use(config.limits)
         self._door.use(
             context,
             offers_http=_offers_http(config),
@@ -233,6 +254,8 @@ class Server:
             await listening.close()
         for listener in (self._admin, self._permission, self._api):
             listener.close()
+        await self._metrics.close()
+        self._load.pulse.stop()
         await self._door.close()
 
     def _trusts(self) -> dict[str, str | bool | None]:

@@ -100,6 +100,11 @@ class EnrolmentDesk:
         self._open: set[HttpServerConnection] = set()
         tasks.spawn(self._sweep(), "sweep enrolments")
 
+    @property
+    def connections(self) -> int:
+        """How many there are now."""
+        return len(self._open)
+
     def use(self, enrolment: Enrolment | None) -> None:
         """Let this decide from now on."""
         self._enrolment = enrolment

@@ -22,6 +22,9 @@ class Hold:
 
     Args:
         timeout: seconds that a request waits, or after the loss of its agent; 0 holds none.
+
+    Attributes:
+        count: how many wait.
     """
 
     def __init__(self, registry: Registry, *, timeout: float) -> None:
@@ -29,7 +32,7 @@ class Hold:
         self._registry = registry
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[str, dict[GoOn, asyncio.TimerHandle]] = {}
-        self._count = 0
+        self.count = 0
         registry.served = self._served
 
     def wait(self, host: str, go_on: GoOn) -> bool:
@@ -39,16 +42,16 @@ class Hold:
             False where nobody is to be waited for.
         """
         seconds = self._registry.away_until(host, self.timeout)
-        if seconds <= 0 or self._count >= MAX_HELD:
+        if seconds <= 0 or self.count >= MAX_HELD:
             return False
-        self._count += 1
+        self.count += 1
         timer = self._loop.call_later(seconds, partial(self._give_up, host, go_on))
         self._waiting.setdefault(host, {})[go_on] = timer
         return True
 
     def _served(self, host: str) -> None:
         for go_on, timer in self._waiting.pop(host, {}).items():
-            self._count -= 1
+            self.count -= 1
             timer.cancel()
             # Not from within what the registry does.
             self._loop.call_soon(go_on, True)
@@ -58,5 +61,5 @@ class Hold:
         del waiting[go_on]
         if not waiting:
             del self._waiting[host]
-        self._count -= 1
+        self.count -= 1
         go_on(False)

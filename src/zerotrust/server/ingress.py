@@ -2,8 +2,8 @@
 
 import asyncio
 import ipaddress
-import itertools
 import secrets
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from time import time
@@ -16,11 +16,13 @@ from zerotrust.handlers.replies import answer_reply
 from zerotrust.http.body import Kind
 from zerotrust.http.forward import request_block
 from zerotrust.http.head import RequestFields, RequestHead
+from zerotrust.model.limits import Limits
 from zerotrust.net.http_server import HttpServerConnection, RequestSink
 from zerotrust.server.binding import to_https
 from zerotrust.server.failover import Tried, may_go_on
 from zerotrust.server.guard import Guard, passed_head
 from zerotrust.server.hold import Hold
+from zerotrust.server.overload import Overload
 from zerotrust.server.pacing import Paced
 from zerotrust.server.registry import Claim, Registry
 from zerotrust.server.relay import Again, Relay, refuse
@@ -127,7 +129,12 @@ class Waiting:
 
 
 class Ingress:
-    """Takes each request of the proxy API (net.http_server.RequestHandler)."""
+    """Takes each request of the proxy API (net.http_server.RequestHandler).
+
+    Attributes:
+        requests: how many came; `refused` and `failed`: to how many of them we gave an answer of our own, by its code,
+            in place of a backend, or where the backend's did not come about.
+    """
 
     def __init__(
         self,
@@ -137,7 +144,12 @@ class Ingress:
         verifications: Verifications,
         https_port: int = 443,
         hold_timeout: float = 0.0,
+        overload: Overload | None = None,
     ) -> None:
+        self.requests = 0
+        self.refused: Counter[str] = Counter()
+        self.failed: Counter[str] = Counter()
+        self._overload = overload or Overload(Limits())
         self._registry = registry
         self._verifications = verifications
         self._hold = Hold(registry, timeout=hold_timeout)
@@ -146,7 +158,6 @@ class Ingress:
         self._loop = asyncio.get_running_loop()
         # A restart must not repeat ids that are in somebody's log.
         self._run = secrets.token_hex(4)
-        self._numbers = itertools.count(1)
 
     def use(self, *, trusted_proxies: Sequence[str], https_port: int, hold_timeout: float) -> None:
         """Go by these from the next request on."""
@@ -155,10 +166,16 @@ class Ingress:
         self._trusted = [ipaddress.ip_network(network) for network in trusted_proxies]
         self._is_trusted = lru_cache(maxsize=1024)(self._trusts)
 
+    @property
+    def held(self) -> int:
+        """Requests that wait for an agent."""
+        return self._hold.count
+
     def request(
         self, connection: HttpServerConnection, head: RequestHead, framing: tuple[Kind, int]
     ) -> RequestSink | None:
-        return self._take(connection, head, framing, f"{self._run}-{next(self._numbers):x}")
+        self.requests += 1
+        return self._take(connection, head, framing, f"{self._run}-{self.requests:x}")
 
     def _take(
         self,
@@ -217,7 +234,10 @@ class Ingress:
         *,
         edits: Sequence[Edit],
     ) -> None:
-        _log.info("request refused", host=head.fields.host, request=request_id, code=error.code)
+        self.refused[error.code] += 1
+        # Of an overload the beginning and the end are told: a line each would make it worse.
+        if not (self._overload.on and isinstance(error, Overloaded)):
+            _log.info("request refused", host=head.fields.host, request=request_id, code=error.code)
         refuse(connection, error, request_id=request_id, head_only=head.method == b"HEAD", edits=edits)
 
     def _route(self, head: RequestHead, client: bytes, tried: Tried | None) -> Claim:
@@ -232,6 +252,8 @@ class Ingress:
             raise NoAgent(host)
         if head.fields.upgrade is not None and not claim.websocket:
             raise UpgradeRefused(host)
+        if self._overload.on:
+            self._overload.check(claim.member.agent)
         return claim
 
     def _forward(
@@ -271,6 +293,7 @@ class Ingress:
         relay.again = self._failed
         relay.claim = claim
         relay.framing = framing
+        relay.failed = self.failed
         end = kind is Kind.NONE and not upgrade
         relay.stream = session.open_stream(payload, relay, end=end, now=self._loop.time())
         return relay
@@ -376,6 +399,7 @@ class Ingress:
 
     def _answer(self, connection: HttpServerConnection, head: RequestHead, request_id: str, answer: Answer) -> None:
         if answer.code:
+            self.refused[answer.code] += 1
             _log.info("request refused", host=head.fields.host, request=request_id, code=answer.code)
         close = not connection.reusable()
         head_only = head.method == b"HEAD"

@@ -1,6 +1,7 @@
 """One request on the server: between Caddy's connection and a stream of the agent's tunnel."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -51,6 +52,7 @@ class Relay:
         claim: whose stream it is; `framing`: of the request.
         tried: what became of it before; `counted`: what has counted it. None where that is nothing.
         again: asked before the request fails; None once anything of an answer has come.
+        failed: counts the answers that do not come about, by their codes; the ingress's.
     """
 
     __slots__ = (
@@ -69,6 +71,7 @@ class Relay:
         "body_left",
         "claim",
         "counted",
+        "failed",
         "framing",
         "host",
         "request_id",
@@ -109,6 +112,7 @@ class Relay:
         self.claim: Claim
         self.framing: tuple[Kind, int]
         self.stream: Stream
+        self.failed: Counter[str]
 
     @property
     def over(self) -> bool:
@@ -325,6 +329,7 @@ class Relay:
             self._fail(connection, error)
 
     def _fail(self, connection: HttpServerConnection, error: ForwardError) -> None:
+        self.failed[error.code] += 1
         _log.info(
             "request failed",
             host=self.host,

@@ -39,19 +39,22 @@ class Schedule:
             stream.deficit = QUANTUM
         self._put(stream)
 
-    def fill(self, out: list[Chunk], budget: int) -> list[Stream]:
-        """Append frames for about `budget` bytes to `out`; the streams that were taken from."""
+    def fill(self, out: list[Chunk], budget: int) -> tuple[list[Stream], int]:
+        """Append frames for about `budget` bytes to `out`; the streams that were taken from, and how much that was."""
         served: list[Stream] = []
+        taken = 0
         while budget > 0 and (self._fresh or self._bulk):
             stream = self._fresh.popleft() if self._fresh else self._turn()
             stream.scheduled = False
             if not stream.ready:
                 continue
+            queued = stream.queued
             budget -= _send_one(stream, out)
+            taken += queued - stream.queued
             served.append(stream)
             if stream.ready:
                 self._put(stream)
-        return served
+        return served, taken
 
     def _put(self, stream: Stream) -> None:
         stream.scheduled = True

@@ -89,6 +89,8 @@ class Session:
     Attributes:
         attached: there is a link, and the other end has agreed that the session goes on over it.
         unsent: when it has ended, the streams of our own of which nothing has left: their requests are nowhere else.
+        held: bytes that arrived and have not been handed on; `queued`: bytes of bodies that wait to be sent.
+        stalls: how often no more bodies were sent because the other end had not acknowledged what it was sent.
     """
 
     def __init__(
@@ -112,6 +114,8 @@ class Session:
         self.capabilities: frozenset[str] = frozenset()
         self.held = 0
         self.unsent: frozenset[int] = frozenset()
+        self.queued = 0
+        self.stalls = 0
         self._options = options or Options()
         self._dialer = dialer
         self._sink = sink
@@ -142,6 +146,16 @@ class Session:
             self._emit(FrameType.HELLO, 0, hello(self._options))
 
     # ---- what the owner asks for
+
+    @property
+    def kept(self) -> int:
+        """Bytes that were sent and are kept until the other end has acknowledged them."""
+        return self._resumption.held if self._resumption is not None else 0
+
+    @property
+    def stalled(self) -> bool:
+        """No more bodies are sent until the other end acknowledges what it was sent."""
+        return not self._room
 
     @property
     def can_open(self) -> bool:
@@ -222,6 +236,7 @@ class Session:
             return True
         if size:
             stream.enqueue(data)
+            self.queued += size
         if end:
             stream.sending = _DONE
             stream.tail = (_DATA, b"")
@@ -441,7 +456,8 @@ class Session:
             self._pong = None
         if self._schedule and budget > direct and self._room:
             allowed = budget - direct if self._resumption is None else min(budget - direct, self._resumption.left)
-            served = self._schedule.fill(out, allowed)
+            served, taken = self._schedule.fill(out, allowed)
+            self.queued -= taken
             counted += len(served)
             for stream in served:
                 if stream.blocked and stream.queued <= LOW_WATER:
@@ -482,7 +498,9 @@ class Session:
         written = b"".join(out)
         if counted:
             resumption.keep(written, counted)
-            self._room = resumption.left > 0
+            if self._room and resumption.left <= 0:
+                self._room = False
+                self.stalls += 1
         return written
 
     def _go_on(self, first: bytes, received: int, now: float) -> None:
@@ -555,6 +573,7 @@ class Session:
         if self._is_own(stream.id):
             self._own_streams -= 1
         self.held -= stream.window.close()
+        self.queued -= stream.queued
         stream.queue = None
         stream.queued = 0
         stream.tail = None

@@ -1,6 +1,7 @@
 """What the agent tells the server of its services."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
@@ -44,7 +45,7 @@ class Agent:
         takes_over: bool = False,
     ) -> None:
         flusher = Flusher(asyncio.get_running_loop())
-        known = cast("Services", SimpleNamespace(all=list(services)))
+        known = cast("Services", SimpleNamespace(all=list(services), failed=Counter()))
         self.renewals: list[Renewed] = []
         self.lost: list[Dispatch] = []
         self.dispatch = Dispatch(

@@ -44,6 +44,7 @@ class Pool:
 
     def __init__(self) -> None:
         self.idle: list[BackendConnection] = []
+        self.open = 0
         self.made: list[tuple[BackendConnection, FakeTransport]] = []
         self.down = False
 

@@ -21,6 +21,7 @@ class Pool:
     """One connection, whenever the test says so."""
 
     def __init__(self) -> None:
+        self.open = 0
         self.connection = BackendConnection(Flusher(asyncio.get_running_loop()), self)  # type: ignore[arg-type]
         self.transport = FakeTransport(self.connection.as_protocol())
 

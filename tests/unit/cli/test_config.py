@@ -41,7 +41,7 @@ def test_what_becomes_of_each_key(capsys: pytest.CaptureFixture[str], monkeypatc
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "    3  listen.http             renamed         now caddy.http_port"
     assert lines[1:].index("") == 19
-    assert lines[-1] == "server-era-c.yaml: ok, server configuration, 5 warnings"
+    assert lines[-1] == "server-era-c.yaml: ok, server configuration, 4 warnings"
 
 
 def test_json_is_for_programs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

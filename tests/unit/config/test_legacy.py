@@ -34,6 +34,7 @@ def test_every_older_name_is_translated(tmp_path: Path) -> None:
 agents: {listen: ":1", cert_file: c, key_file: k, ca_file: a, check_addr: ":2020"}
 listen: {http: ":81", https: "192.0.2.1:444"}
 tls: {mode: acme, acme: {storage_dir: s, email: e, ca_url: u}}
+metrics: {addr: "127.0.0.1:9100"}
 """
     data, said = translated(tmp_path, text)
     assert said == []
@@ -47,6 +48,7 @@ tls: {mode: acme, acme: {storage_dir: s, email: e, ca_url: u}}
             "storage_dir": "s",
             "acme": {"email": "e", "ca_url": "u"},
         },
+        "metrics": {"listen_addr": "127.0.0.1:9100"},
     }
 
 
@@ -59,7 +61,7 @@ tls: {mode: acme, acme: {storage_dir: s, email: e, ca_url: u}}
         ("listen: {http_redirect: false}", "warning: listen.http_redirect: has no effect: each service says it"),
         ("router: {request_timeout: 30s}", "warning: router.request_timeout: has no effect"),
         ("router: {request_timeout: soon}", "warning: router.request_timeout: has no effect"),
-        ("metrics: {addr: ':9090'}", "warning: metrics.addr: has no effect"),
+        ("metrics: {addr: ':9090'}", 'warning: metrics.addr: ":9090" is 127.0.0.1:9090 here: there is no auth'),
         ("logging: {access_log: true}", "warning: logging.access_log: has no effect"),
         ("agents: {tcp_port_min: 1}", "warning: agents.tcp_port_min: has no effect: raw TCP"),
         ("agents: {certfile: x}", 'warning: agents.certfile: unknown key, did you mean "cert_file"?'),
@@ -89,7 +91,7 @@ agents: {listen: }
 """
     data, said = translated(tmp_path, text)
     assert said == []
-    assert data == {"logging": {}}
+    assert data == {"logging": {}, "metrics": {}}
 
 
 def test_public_certificates(tmp_path: Path) -> None:

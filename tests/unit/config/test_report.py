@@ -21,7 +21,7 @@ def test_what_becomes_of_each_key_of_the_originals_last_server() -> None:
     assert found["tls.mode"] == ("applied", "")
     assert found["logging.level"] == ("applied", "")
     assert found["log_level"] == ("without effect", "logging.level is given as well and wins")
-    assert found["metrics.addr"] == ("without effect", "there are no metrics in this release")
+    assert found["metrics.addr"] == ("renamed", "now metrics.listen_addr")
     assert "server.listen_addr" not in found
 
 
@@ -103,7 +103,7 @@ health_checks:
     unhealthy_threshold: 3                          # applied
     healthy_threshold: 2                            # applied
   endpoints:
-    - path: /agent/health                           # without effect: the agent listens at no port
+    - path: /agent/health                           # without effect: there is /healthz at metrics.listen_addr
       response: ok                                  # without effect
 services:
   - id: web                                         # applied
@@ -264,7 +264,7 @@ logging:
   format: console                                   # applied
   access_log: true                                  # without effect: see caddy.logging
 metrics:
-  addr: ":9090"                                     # without effect
+  addr: ":9090"                                     # renamed: now metrics.listen_addr
 """
 
 

@@ -14,6 +14,7 @@ from zerotrust.net.tunnel import TunnelLink
 from zerotrust.server.binding import USUAL, Binding
 from zerotrust.server.guard import compile_guard
 from zerotrust.server.ingress import Ingress
+from zerotrust.server.overload import Overload
 from zerotrust.server.registry import Claim, Registry
 from zerotrust.server.verifications import Verifications
 from zerotrust.tunnel.payloads import RequestOpen, pack_head, unpack_open
@@ -23,7 +24,7 @@ from zerotrust.tunnel.stream import Stream
 class Front:
     """One client in front of `app.example.com`, which has this policy."""
 
-    def __init__(self, policy: dict[str, Any], *, binding: Binding = USUAL) -> None:
+    def __init__(self, policy: dict[str, Any], *, binding: Binding = USUAL, overload: Overload | None = None) -> None:
         self.binding = binding
         self.pair = Pair()
         self.pair.pump()
@@ -33,7 +34,9 @@ class Front:
         self.member = self.registry.join("home", link)
         self.register(policy)
         verifications = Verifications(self.tasks)
-        self.ingress = Ingress(self.registry, trusted_proxies=["127.0.0.0/8"], verifications=verifications)
+        self.ingress = Ingress(
+            self.registry, trusted_proxies=["127.0.0.0/8"], verifications=verifications, overload=overload
+        )
         self.connect()
 
     def connect(self) -> None:

@@ -9,19 +9,23 @@ from typing import Any, cast
 
 import bcrypt
 import pytest
+from structlog.testing import capture_logs
 
 from tests.unit.server.front import Front
 from zerotrust.http.body import request_framing
 from zerotrust.http.head import parse_request
+from zerotrust.model.limits import Limits
 from zerotrust.net.http_server import HttpServerConnection
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tunnel import TunnelLink
 from zerotrust.server.binding import USUAL, Binding
 from zerotrust.server.ingress import Ingress
+from zerotrust.server.overload import CALM, Overload
 from zerotrust.server.registry import Claim, Registry
 from zerotrust.server.verifications import Verifications
-from zerotrust.tunnel.codes import FLAG_UPGRADE, Code
+from zerotrust.tunnel.codes import FLAG_UPGRADE, KIND_TUNNEL, Code
 from zerotrust.tunnel.payloads import RequestOpen, unpack_open
+from zerotrust.tunnel.usage import Usage
 
 EITHER = Binding(http=True, https=True, redirect=False)
 
@@ -559,3 +563,70 @@ async def test_what_a_service_without_rules_says_is_left_alone() -> None:
         said = await fail(front)
         assert b"Access-Control" not in said
         assert b"Vary" not in said
+
+
+# More than the server takes
+
+
+def busy(streams: int) -> dict[str, Usage]:
+    usage = Usage()
+    usage.streams = streams
+    return {"home": usage}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("limits", [Limits(requests=10), Limits(requests_per_agent=10)])
+async def test_an_overload_is_answered_at_once_and_ends_nothing(limits: Limits) -> None:
+    overload = Overload(limits)
+    front = Front(READABLE, overload=overload)
+    assert b"101 Switching" in await chatting(front)
+    stream, ear = front.last
+    overload.sample(busy(10), held=0, lag=0.0)
+    first = front.connection
+    front.connect()
+    with capture_logs() as lines:
+        said = [await front.ask("GET /", f"Origin: {ORIGIN}") for _ in range(3)]
+    assert [line for line in lines if line["event"] == "request refused"] == []
+    for one in said:
+        assert one.startswith(b"HTTP/1.1 503 ")
+        assert b"X-0Trust-Error: overloaded\r\n" in one
+        assert b"Retry-After: 5\r\n" in one
+        assert readable(one)
+    assert front.ingress.refused == {"overloaded": 3}
+    first.data_received(b"goes on")
+    front.pair.pump()
+    assert bytes(ear.body) == b"goes on"
+    assert front.agent.session.streams[stream.id] is stream
+    for _ in range(CALM):
+        overload.sample(busy(8), held=0, lag=0.0)
+    assert await front.ask("GET /") == b""
+    assert len(front.opened) == 2
+
+
+@pytest.mark.anyio
+async def test_other_refusals_keep_their_lines_meanwhile() -> None:
+    overload = Overload(Limits(requests=10))
+    front = Front({}, overload=overload)
+    overload.sample(busy(10), held=0, lag=0.0)
+    front.registry.leave(front.member)
+    with capture_logs() as lines:
+        assert (await front.ask("GET /")).startswith(b"HTTP/1.1 503 ")
+    assert [line["code"] for line in lines] == ["no_agent"]
+
+
+@pytest.mark.anyio
+async def test_requests_and_what_becomes_of_them_are_counted() -> None:
+    front = Front({"max_request_body": "1kB", "routes": [{"match": {"path": "/app/*"}}]})
+    await front.ask("GET /elsewhere")
+    await front.ask("GET /app/")
+    front.agent.session.reset(front.last[0], Code.UPSTREAM_UNREACHABLE, "connection refused")
+    await front.hear()
+    await front.ask("POST /app/", "Content-Length: 2000")
+    assert front.ingress.requests == 3
+    assert front.ingress.refused == {"no_route": 1, "body_too_large": 1}
+    assert front.ingress.failed == {"upstream_unreachable": 1}
+
+
+async def chatting(front: Front) -> bytes:
+    await front.ask("GET /", *SOCKET)
+    return await front.answer(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n", kind=KIND_TUNNEL)

@@ -1,0 +1,89 @@
+"""The agent's metrics: asked for when they are read, from whoever has the number."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from prometheus_client import Metric
+
+from zerotrust import __version__
+from zerotrust.agent.services import Services
+from zerotrust.agent.status import services_status
+from zerotrust.http.head import MAX_HEAD_BYTES
+from zerotrust.net.flush import Flusher
+from zerotrust.net.http_client import MAX_IDLE
+from zerotrust.net.pulse import Pulse
+from zerotrust.net.scrape import Scraped
+from zerotrust.net.tasks import Tasks
+from zerotrust.telemetry.metrics import counter, gauge, limits
+from zerotrust.telemetry.sessions import LIMITS, loop_metrics, session_metrics
+from zerotrust.tunnel.session import Session
+from zerotrust.tunnel.usage import Stalls, Usage
+
+AGENT_LIMITS: Final[dict[str, float]] = {**LIMITS, "head_bytes": MAX_HEAD_BYTES, "backend_connections_idle": MAX_IDLE}
+"""What each budget of an agent allows at most."""
+
+
+class AgentMetrics:
+    """Knows whom to ask, and answers where it is told to listen.
+
+    Args:
+        sessions: those that there are now.
+    """
+
+    def __init__(
+        self, sessions: Callable[[], Iterable[Session]], services: Services, *, flusher: Flusher, tasks: Tasks
+    ) -> None:
+        self._sessions = sessions
+        self._services = services
+        self._stalls = Stalls()
+        self._pulse = Pulse(lambda _: self._stalls.note(self._sessions()))
+        self._scraped = Scraped(self.collect, self._health, flusher=flusher, tasks=tasks)
+
+    async def listen(self, address: str | None) -> None:
+        """Answer at this address and at no other; None is nowhere.
+
+        Raises:
+            SetupError: the address can't be used; all is as before.
+        """
+        await self._scraped.listen(address)
+        if address is None:
+            self._pulse.stop()
+        else:
+            self._pulse.start()
+
+    async def close(self) -> None:
+        """End it all."""
+        self._pulse.stop()
+        await self._scraped.close()
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics, as they are now."""
+        usage = Usage()
+        for session in self._sessions():
+            usage.add(session)
+        yield gauge("build_info", "The version, as a label.", {__version__: 1}, "version")
+        yield from session_metrics(usage, self._stalls)
+        yield counter("requests_total", "Requests that came.", self._services.requests)
+        yield counter("requests_failed_total", "Requests that came to nothing.", self._services.failed, "code")
+        yield from self._backends()
+        yield from loop_metrics(self._pulse.lag, self._pulse.lost)
+        yield limits(AGENT_LIMITS)
+
+    def _health(self) -> str:
+        return "ok" if any(session.attached for session in self._sessions()) else "disconnected"
+
+    def _backends(self) -> Iterator[Metric]:
+        services = self._services.all
+        waiting = {live.id: live.upstreams.waiting for live in services}
+        yield gauge("requests_queued", "Requests that wait for a connection to a backend.", waiting, "service")
+        connections: Counter[tuple[str, str]] = Counter()
+        for live in services:
+            for backend in live.upstreams.all:
+                connections[live.id, "idle"] += backend.pool.idle
+                connections[live.id, "busy"] += backend.pool.open - backend.pool.idle
+        yield gauge("backend_connections", "Connections to backends.", connections, "service", "state")
+        states: Counter[tuple[str, str]] = Counter(
+            (one.id, upstream.state) for one in services_status(services) for upstream in one.upstreams
+        )
+        yield gauge("upstreams", "Backends by what is known of them.", states, "service", "state")

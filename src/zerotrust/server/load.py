@@ -1,0 +1,44 @@
+"""How much the server has to do, looked at ten times a second (net.pulse)."""
+
+from zerotrust.net.pulse import Pulse
+from zerotrust.server.ingress import Ingress
+from zerotrust.server.overload import Overload
+from zerotrust.server.registry import Registry
+from zerotrust.tunnel.usage import Stalls, Usage
+
+
+class Load:
+    """What the sessions hold, as it was at the last beat. Tells `overload`.
+
+    Attributes:
+        by_agent: of each agent that is connected; `total` of all together.
+        stalls: how often sessions could keep no more.
+        pulse: how late the loop is.
+    """
+
+    def __init__(self, registry: Registry, ingress: Ingress, overload: Overload) -> None:
+        self._registry = registry
+        self._ingress = ingress
+        self._overload = overload
+        self.by_agent: dict[str, Usage] = {}
+        self.total = Usage()
+        self.stalls = Stalls()
+        self.pulse = Pulse(self._beat)
+        self.pulse.start()
+
+    def _beat(self, lag: float) -> None:
+        by_agent: dict[str, Usage] = {}
+        sessions = []
+        for member in self._registry.members:
+            session = member.link.session
+            sessions.append(session)
+            usage = by_agent.get(member.agent)
+            if usage is None:
+                usage = by_agent[member.agent] = Usage()
+            usage.add(session)
+        total = Usage()
+        for usage in by_agent.values():
+            total.include(usage)
+        self.by_agent, self.total = by_agent, total
+        self.stalls.note(sessions)
+        self._overload.sample(by_agent, held=self._ingress.held, lag=lag)

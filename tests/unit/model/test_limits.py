@@ -1,0 +1,23 @@
+"""Tests of zerotrust.model.limits."""
+
+import pytest
+from pydantic import ValidationError
+
+from zerotrust.model.limits import Limits
+from zerotrust.tunnel.window import MAX_HELD_BYTES
+
+
+def test_sizes_as_numbers() -> None:
+    limits = Limits(memory="10MB", memory_per_agent="2MiB")
+    assert limits.memory_bytes == 10_000_000
+    assert limits.memory_per_agent_bytes == 2 * 1024 * 1024
+
+
+def test_an_agent_is_refused_new_requests_before_it_loses_those_that_it_has() -> None:
+    assert Limits().memory_per_agent_bytes < MAX_HELD_BYTES
+
+
+@pytest.mark.parametrize("size", ["0", "1023KiB", "-1", "much"])
+def test_sizes_with_which_nothing_works(size: str) -> None:
+    with pytest.raises(ValidationError):
+        Limits(memory=size)
