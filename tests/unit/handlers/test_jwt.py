@@ -304,6 +304,7 @@ with warnings.catch_warnings():
         *(b"", b"{", b"[]", b'{"keys": 5}', b'{"keys": []}', b"[" * 100_000),
         *(json.dumps({"keys": [key.as_dict(private=False)]}).encode() for key in (EC, SMALL)),
     ],
+    ids=["nothing", "cut short", "a list", "a number", "none", "deep", "another kind", "too small"],
 )
 def test_a_document_without_usable_keys(document: bytes) -> None:
     with pytest.raises(ValueError, match=r"JWKS|Expecting"):
