@@ -136,12 +136,12 @@ class Fortress:
         assert found.messages > 0
 
     async def settled(self) -> None:
-        """Only the good agent is connected, and its requests are answered."""
+        """Only the good agent is connected, with all its connections, and its requests are answered."""
         assert await self.status(APP) == 200
 
         async def alone() -> bool:
             agents = (await self.command("/v1/agents"))["agents"]
-            return [(one["id"], len(one["sessions"])) for one in agents if one["sessions"]] == [("good", 1)]
+            return [(one["id"], len(one["sessions"])) for one in agents if one["sessions"]] == [("good", 2)]
 
         await eventually(alone, "only the good agent is connected")
         assert "Traceback" not in self.server.text()

@@ -60,6 +60,11 @@ async def test_a_caddy_that_is_killed(tmp_path: Path, measured: Measured) -> Non
         stack = Stack(tmp_path / "stack", Authority(tmp_path / "pki"), agents={"agent-1": services})
         command = Commands(tmp_path / "stack" / "state" / "admin.sock")
         async with stack:
+
+            async def connected() -> bool:
+                return len(await sessions_of(command)) == 2
+
+            await eventually(connected, "both connections are there")
             before = await sessions_of(command)
             agent, since = stack.agents["agent-1"].process, stack.agents["agent-1"].process.position()
             slowest = 0.0

@@ -245,5 +245,9 @@ async def test_the_agent_says_how_it_is(scene: Scene) -> None:
             return found["zerotrust_streams"] == 4 and found["zerotrust_backend_connections", APP, "busy"] == 3
 
         await eventually(counted, "the agent counts the requests, and the WebSocket")
-        assert (await read(scene.agent_port))["zerotrust_sessions", "attached"] == 1
+
+        async def connected() -> bool:
+            return (await read(scene.agent_port))["zerotrust_sessions", "attached"] == 2
+
+        await eventually(connected, "both connections")
         scene.backend.go.set()

@@ -54,7 +54,7 @@ class Chain:
         async with Process("status", command, log=log) as asked:
             assert await asked.wait_exit() == 0, asked.text()
             status = AgentStatus.model_validate_json(asked.text())
-        assert [session.server for session in status.sessions] == [self.agent.config["server"]["address"]]
+        assert {session.server for session in status.sessions} == {self.agent.config["server"]["address"]}
         [upstreams] = [one.upstreams for one in status.services if service_id in one.hosts]
         return [upstream.state for upstream in upstreams]
 
