@@ -301,9 +301,10 @@ class Ingress:
     # ---- those that another agent may have
 
     def _is_for_another(self, error: ForwardError, head: RequestHead, client: bytes, tried: Tried) -> bool:
-        """What this agent can't be given now, another one can."""
+        """What this agent can't be given now, another one can; a server with too much to do looks for none."""
         return (
             isinstance(error, (NoAgent, Overloaded))
+            and not (self._overload.on and isinstance(error, Overloaded))
             and tried.once_more()
             and self._registry.another(head.fields.host, client, tried) is not None
         )

@@ -604,6 +604,20 @@ async def test_an_overload_is_answered_at_once_and_ends_nothing(limits: Limits) 
 
 
 @pytest.mark.anyio
+async def test_a_request_is_refused_once_where_there_is_too_much_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    overload = Overload(Limits(requests=10))
+    front = Front({}, overload=overload)
+    overload.sample(busy(10), held=0, lag=0.0)
+    judged: list[str] = []
+    monkeypatch.setattr(Overload, "check", lambda self, agent: judged.append(agent) or check(self, agent))
+    assert b"X-0Trust-Error: overloaded\r\n" in await front.ask("GET /")
+    assert len(judged) == 1
+
+
+check = Overload.check
+
+
+@pytest.mark.anyio
 async def test_other_refusals_keep_their_lines_meanwhile() -> None:
     overload = Overload(Limits(requests=10))
     front = Front({}, overload=overload)
