@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator
 from datetime import UTC, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -129,7 +130,12 @@ async def test_rotations_under_load_disturb_nobody(
                 await asyncio.sleep(0.05)
 
     async with place.stack:
-        sessions = (await place.command("agent", "list", "--json")).json()["agents"]
+
+        async def both() -> list[dict[str, Any]]:
+            found: list[dict[str, Any]] = (await place.command("agent", "list", "--json")).json()["agents"]
+            return found if all(len(agent["sessions"]) == 2 for agent in found) else []
+
+        sessions = await eventually(both, "each agent has both connections")
         async with asyncio.TaskGroup() as group:
             for name in AGENTS:
                 group.create_task(ask(name))
