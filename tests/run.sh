@@ -122,6 +122,8 @@ component() {
     # run once more by itself, and both results are shown: a fault fails twice, a test that needs mending shows here.
     tests -n "$((JOBS + 1))" --durations=15 tests/component && return
     echo "── once more, by themselves: those that failed ──"
+    # They were noted with the names of their groups, which they only have among several processes.
+    sed -i -E 's/@[a-z0-9_-]+"/"/' .pytest_cache/v/cache/lastfailed
     "$BIN/python" -m pytest -q --last-failed --last-failed-no-failures=none tests/component
 }
 
