@@ -1,6 +1,7 @@
 """The tunnel's link: drives one `tunnel.Session` over one TLS connection, and over the next where that one breaks."""
 
 import asyncio
+import errno
 import socket
 import struct
 from typing import Final
@@ -49,6 +50,7 @@ class TunnelLink(Channel):
     """
 
     __slots__ = (
+        "_dialer",
         "_loop",
         "_reading",
         "_ticked_at",
@@ -73,6 +75,7 @@ class TunnelLink(Channel):
     ) -> None:
         super().__init__(flusher)
         self._loop = asyncio.get_running_loop()
+        self._dialer = dialer
         self._reading = True
         self._waiting_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -220,8 +223,11 @@ class TunnelLink(Channel):
         was_attached = session.attached
         silence = self._silence(now)
         self.doubtful = silence >= DOUBTFUL or session.keepalive.unanswered(now) >= PING_DOUBTFUL
-        if was_attached and RESUME in session.capabilities and silence >= SILENT:
-            session.lost(f"nothing acknowledged for {SILENT:g} s", now)
+        if was_attached and RESUME in session.capabilities:
+            if silence >= SILENT:
+                session.lost(f"nothing acknowledged for {SILENT:g} s", now)
+            elif self._dialer and self._has_lost_its_address():
+                session.lost("this machine no longer has the connection's address", now)
         session.tick(now)
         if session.phase is not Phase.CLOSED:
             self._timer = self._loop.call_later(TICK, self._tick)
@@ -233,6 +239,22 @@ class TunnelLink(Channel):
             self.abort()
         else:
             self.flush()
+
+    def _has_lost_its_address(self) -> bool:
+        """Another network: no packet comes back to the address that the connection was made from.
+
+        Asked of agents only, whose connections begin at an address of their own machine.
+        """
+        raw = self.transport.get_extra_info("socket") if self.transport is not None else None
+        if raw is None or raw.family not in (socket.AF_INET, socket.AF_INET6):
+            return False
+        host, _, *rest = raw.getsockname()
+        with socket.socket(raw.family, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind((host, 0, *rest))
+            except OSError as error:
+                return error.errno == errno.EADDRNOTAVAIL
+        return False
 
     def _silence(self, now: float) -> float:
         """For how many seconds the peer's TCP has acknowledged nothing, although something is due. Linux only."""
