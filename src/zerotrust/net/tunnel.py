@@ -249,11 +249,12 @@ class TunnelLink(Channel):
         if raw is None or raw.family not in (socket.AF_INET, socket.AF_INET6):
             return False
         host, _, *rest = raw.getsockname()
-        with socket.socket(raw.family, socket.SOCK_DGRAM) as probe:
-            try:
+        try:
+            with socket.socket(raw.family, socket.SOCK_DGRAM) as probe:
                 probe.bind((host, 0, *rest))
-            except OSError as error:
-                return error.errno == errno.EADDRNOTAVAIL
+        except OSError as error:
+            # Any other one says nothing about the address: no descriptor may be left.
+            return error.errno == errno.EADDRNOTAVAIL
         return False
 
     def _silence(self, now: float) -> float:
