@@ -26,12 +26,18 @@ class Raw:
         return self._name
 
 
+class Connection(asyncio.Transport):
+    """Has that socket, and nothing else."""
+
+    def __init__(self, raw: Raw) -> None:
+        super().__init__({"socket": raw})
+
+
 def link_from(family: int, *name: Any) -> TunnelLink:
     link = TunnelLink(
         Flusher(asyncio.get_running_loop()), dialer=True, sink=cast("Any", SimpleNamespace()), options=Options()
     )
-    transport = SimpleNamespace(get_extra_info=lambda _: Raw(family, name))
-    link.transport = cast("asyncio.Transport", transport)
+    link.transport = Connection(Raw(family, name))
     return link
 
 
