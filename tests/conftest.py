@@ -3,6 +3,10 @@
 from collections.abc import Callable
 
 import pytest
+from xdist.scheduler import Scheduling
+
+from tests.kits.crowd import GroupsToTheEnd
+from tests.kits.patience import Patience
 
 Measured = Callable[[str], None]
 
@@ -16,6 +20,14 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 def measured(record_property: Callable[[str, object], None]) -> Measured:
     """Takes a sentence with a figure; the run's summary shows it, also when the test passes."""
     return lambda sentence: record_property("measured", sentence)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Patience())
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduling | None:
+    return GroupsToTheEnd(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

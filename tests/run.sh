@@ -90,8 +90,8 @@ static() {
     "$BIN/lint-imports"
 }
 
-tests() {
-    "$BIN/python" -m pytest -q -n "$JOBS" --dist loadgroup "$@"
+tests() { # a run that does not end says so, and says what it had found
+    timeout --signal INT --kill-after 60 1500 "$BIN/python" -m pytest -q -n "$JOBS" --dist loadgroup "$@"
 }
 
 fuzz_one() { # one target, of the sources, whose paths it can follow; its output is shown only if it finds something
@@ -124,7 +124,7 @@ component() {
     echo "── once more, by themselves: those that failed ──"
     # They were noted with the names of their groups, which they only have among several processes.
     sed -i -E 's/@[a-z0-9_-]+"/"/' .pytest_cache/v/cache/lastfailed
-    "$BIN/python" -m pytest -q --last-failed --last-failed-no-failures=none tests/component
+    timeout --signal INT --kill-after 60 900 "$BIN/python" -m pytest -q --last-failed --last-failed-no-failures=none tests/component
 }
 
 run "component tests" component

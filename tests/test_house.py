@@ -61,6 +61,17 @@ def test_package_files_only_hand_on_names() -> None:
         assert all(isinstance(node, (ast.Expr, ast.Assign, ast.Import, ast.ImportFrom)) for node in body), path
 
 
+def pytest_of_its_own(folder: Path) -> str:
+    """What pytest says of the tests in `folder`, shared by two processes as ours are."""
+    command = [sys.executable, "-m", "pytest", "-v", "-n", "2", "--dist", "loadgroup", "-p", "no:cacheprovider"]
+    command += ["-p", "tests.conftest", "-o", "timeout_method=thread", "-o", f"pythonpath={ROOT}"]
+    # What runs these tests says to a process of its own that it is a worker of that one.
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    clean["PYTHONPATH"] = str(ROOT)
+    said = subprocess.run(command, check=False, cwd=folder, env=clean, capture_output=True, text=True, timeout=80)
+    return said.stdout + said.stderr
+
+
 @pytest.mark.timeout(90)
 def test_a_group_of_tests_stays_in_one_process(tmp_path: Path) -> None:
     """Else each process starts what the tests of a module share: most of the time of the component tests."""
@@ -70,10 +81,33 @@ def test_a_group_of_tests_stays_in_one_process(tmp_path: Path) -> None:
         "@pytest.mark.parametrize('number', range(8))\n"
         "def test_it(number): pass\n"
     )
-    command = [sys.executable, "-m", "pytest", "-v", "-n", "2", "--dist", "loadgroup", "-p", "no:cacheprovider"]
-    # What runs these tests says to a process of its own that it is a worker of that one.
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    said = subprocess.run(command, cwd=tmp_path, env=clean, capture_output=True, text=True, check=True, timeout=60)
-    workers = re.findall(r"\[(gw\d)\] .*PASSED", said.stdout)
+    said = pytest_of_its_own(tmp_path)
+    workers = re.findall(r"\[(gw\d)\] .*PASSED", said)
     assert len(workers) == 8
     assert len(set(workers)) == 1
+
+
+@pytest.mark.timeout(90)
+def test_a_test_that_does_not_end_costs_no_other(tmp_path: Path) -> None:
+    """It ends its process: what that had finished is not run again, what it had not yet is, and the run ends."""
+    (tmp_path / "test_hang.py").write_text(
+        "import asyncio, time, pytest\n"
+        "@pytest.mark.parametrize('number', range(20))\n"
+        "def test_well(number): time.sleep(0.02)\n"
+        "@pytest.mark.timeout(2)\n"
+        "def test_blocks(): time.sleep(300)\n"
+        "@pytest.fixture\n"
+        "async def stuck(anyio_backend): await asyncio.sleep(300)\n"
+        "@pytest.mark.anyio\n"
+        "@pytest.mark.timeout(2)\n"
+        "async def test_is_not_set_up(stuck): pass\n"
+        "@pytest.mark.anyio\n"
+        "@pytest.mark.timeout(4)\n"
+        "async def test_waits(): await asyncio.sleep(300)\n"
+        "def test_last(): pass\n"
+    )
+    said = pytest_of_its_own(tmp_path)
+    assert "3 failed, 21 passed" in said, said
+    assert "test_hang.py::test_blocks does not end" in said
+    assert re.search(r"test_hang.py:7 in stuck\n", said)
+    assert re.search(r"test_hang.py::test_waits\S* - TimeoutError", said)

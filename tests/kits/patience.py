@@ -1,0 +1,79 @@
+"""What is known of a test that does not end: where it waits, before its process is ended for it."""
+
+import asyncio
+import faulthandler
+import functools
+import gc
+import os
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from types import AsyncGeneratorType, CoroutineType
+from typing import TextIO
+
+import pytest
+
+MARGIN = 3.0
+"""Seconds before the test's process is ended in which it may fail like any other, and put away what it started."""
+LAST_WORDS = 1.0
+"""Seconds before that end at which the process says where it stands."""
+
+
+class Patience:
+    """A pytest plugin beside pytest-timeout, whose way to end a test that blocks the loop is to end the process.
+
+    A coroutine that waits for ever is cancelled a little earlier, so that its traceback names the line. Where that does
+    not help, it is printed where all threads and coroutines stand: pytest-timeout's own words are lost when several
+    processes share the tests.
+    """
+
+    def __init__(self) -> None:
+        # Before the tests' own output is caught.
+        self._stderr: TextIO = os.fdopen(os.dup(sys.__stderr__.fileno()), "w", buffering=1)  # type: ignore[union-attr]
+        self._end_at: dict[str, float] = {}
+        self._timers: dict[str, threading.Timer] = {}
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_timeout_set_timer(self, item: pytest.Item, settings: object) -> None:
+        seconds = float(settings.timeout)  # type: ignore[attr-defined]
+        self._end_at[item.nodeid] = time.monotonic() + seconds
+        timer = threading.Timer(seconds - LAST_WORDS, self._last_words, (item.nodeid,))
+        timer.daemon = True
+        timer.start()
+        self._timers[item.nodeid] = timer
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_timeout_cancel_timer(self, item: pytest.Item) -> None:
+        if timer := self._timers.pop(item.nodeid, None):
+            timer.cancel()
+        self._end_at.pop(item.nodeid, None)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> None:
+        end_at = self._end_at.get(pyfuncitem.nodeid)
+        if end_at is not None and asyncio.iscoroutinefunction(pyfuncitem.obj):
+            pyfuncitem.obj = _ended_at(pyfuncitem.obj, end_at - MARGIN)
+
+    def _last_words(self, test: str) -> None:
+        print(f"\n{test} does not end. Its threads:", file=self._stderr)
+        faulthandler.dump_traceback(self._stderr)
+        print("and where its coroutines wait:", file=self._stderr)
+        for thing in gc.get_objects():
+            frame = None
+            if isinstance(thing, CoroutineType):
+                frame = thing.cr_frame
+            elif isinstance(thing, AsyncGeneratorType):
+                frame = thing.ag_frame
+            if frame is not None:
+                code = frame.f_code
+                print(f"  {code.co_filename}:{frame.f_lineno} in {code.co_qualname}", file=self._stderr)
+
+
+def _ended_at(test: Callable[..., Awaitable[None]], end_at: float) -> Callable[..., Awaitable[None]]:
+    @functools.wraps(test)
+    async def ended(**arguments: object) -> None:
+        async with asyncio.timeout(end_at - time.monotonic()):
+            await test(**arguments)
+
+    return ended
