@@ -61,6 +61,13 @@ def test_package_files_only_hand_on_names() -> None:
         assert all(isinstance(node, (ast.Expr, ast.Assign, ast.Import, ast.ImportFrom)) for node in body), path
 
 
+def test_tests_with_real_processes_say_how_long_they_may_take() -> None:
+    """Else it is the time of a unit test, which a dozen commands outlast while other tests run beside them."""
+    started = [path for room in ("component", "browser") for path in (ROOT / "tests" / room).glob("test_*.py")]
+    assert started
+    assert not {path.name for path in started if "pytest.mark.timeout(" not in path.read_text()}
+
+
 def pytest_of_its_own(folder: Path) -> str:
     """What pytest says of the tests in `folder`, shared by two processes as ours are."""
     command = [sys.executable, "-m", "pytest", "-v", "-n", "2", "--dist", "loadgroup", "-p", "no:cacheprovider"]

@@ -19,7 +19,7 @@ from tests.kits.stack import Authority, Stack
 from tests.kits.waiting import eventually
 from zerotrust.pki import join_line
 
-pytestmark = [pytest.mark.anyio, pytest.mark.component]
+pytestmark = [pytest.mark.anyio, pytest.mark.component, pytest.mark.timeout(90)]
 
 HOST = "app.example"
 
