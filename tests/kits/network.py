@@ -54,6 +54,8 @@ class Network:
         """Every connection is reset, at both ends."""
         for pair in list(self._pairs):
             for writer in pair:
+                if writer.transport.is_closing():
+                    continue
                 raw: Any = writer.get_extra_info("socket")
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
                 writer.transport.abort()

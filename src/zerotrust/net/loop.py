@@ -10,7 +10,8 @@ from contextlib import suppress
 from typing import Any, Final
 
 import aiofastnet
-import uvloop
+
+from zerotrust.net.watch import WatchingLoop
 
 GC_ALLOCATIONS: Final = 50_000
 
@@ -19,7 +20,7 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     """Run a component until it returns, or until SIGINT or SIGTERM cancels it."""
     give_way()
     raise_descriptor_limit()
-    with asyncio.Runner(loop_factory=aiofastnet.loop_factory(uvloop.new_event_loop)) as runner:
+    with asyncio.Runner(loop_factory=aiofastnet.loop_factory(WatchingLoop)) as runner:
         runner.run(_until_signal(main))
 
 

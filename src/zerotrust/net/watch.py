@@ -1,0 +1,59 @@
+"""uvloop whose readers hear of an error also when data came before it."""
+
+import asyncio
+import weakref
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVarTuple, Unpack
+
+import uvloop
+
+if TYPE_CHECKING:
+    from _typeshed import HasFileno
+
+Arguments = TypeVarTuple("Arguments")
+
+
+class WatchingLoop(uvloop.Loop):
+    """uvloop that goes on watching a descriptor with an error, until its reader has taken the error or left.
+
+    libuv stops its watch when epoll reports an error (`uv__poll_io`), and uvloop 0.23 then calls the reader one last
+    time. A reader that takes what had arrived before and waits for more, as an asyncio transport does, is never called
+    again: a reset right behind data would not be heard before something is written.
+
+    That uvloop has let go shows in the callback that only it holds: it is gone without `remove_reader`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._watched: dict[int, weakref.ref[Callable[[], Any]] | asyncio.Handle] = {}
+
+    def add_reader(
+        self, fd: "int | HasFileno", callback: Callable[[Unpack[Arguments]], Any], *args: *Arguments
+    ) -> None:
+        number = fd if isinstance(fd, int) else fd.fileno()
+        self._forget(number)
+        ready = partial(callback, *args)
+        again = partial(self._again, fd, callback, *args)
+        self._watched[number] = weakref.ref(ready, partial(self._let_go, number, again))
+        super().add_reader(fd, ready)
+
+    def remove_reader(self, fd: "int | HasFileno") -> Any:
+        self._forget(fd if isinstance(fd, int) else fd.fileno())
+        return super().remove_reader(fd)
+
+    def close(self) -> None:
+        self._watched.clear()
+        super().close()
+
+    def _forget(self, number: int) -> None:
+        watched = self._watched.pop(number, None)
+        if watched is not None and not isinstance(watched, weakref.ref):
+            watched.cancel()
+
+    def _let_go(self, number: int, again: Callable[[], None], _: object) -> None:
+        self._watched[number] = self.call_soon(again)
+
+    def _again(self, fd: "int | HasFileno", callback: Callable[[Unpack[Arguments]], Any], *args: *Arguments) -> None:
+        super().remove_reader(fd)  # what is left of the former watch
+        self.add_reader(fd, callback, *args)
