@@ -74,7 +74,7 @@ class AgentMetrics:
         return "ok" if any(session.attached for session in self._sessions()) else "disconnected"
 
     def _backends(self) -> Iterator[Metric]:
-        services = self._services.all
+        services = [live for live in self._services.all if live.service.is_counted]
         waiting = {live.id: live.upstreams.waiting for live in services}
         yield gauge("requests_queued", "Requests that wait for a connection to a backend.", waiting, "service")
         connections: Counter[tuple[str, str]] = Counter()

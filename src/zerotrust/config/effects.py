@@ -69,8 +69,9 @@ def _service(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
         yield (*path, "tcp_port"), "warning", "has no effect: raw TCP is not carried"
     if service.get("tls_offload") is False:
         yield (*path, "tls_offload"), "warning", "has no effect: Caddy ends the clients' TLS"
-    if service.get("monitoring"):
-        yield (*path, "monitoring"), "warning", NO_EFFECT
+    for key in ("logging_format", "logging_fields"):
+        if section(service, "monitoring").get(key):
+            yield (*path, "monitoring", key), "warning", NO_EFFECT
 
 
 def _tls(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:

@@ -164,7 +164,7 @@ class Monitoring(Model):
     """What is logged and counted about the service."""
 
     metrics_enabled: bool = True
-    """Without effect: there are no metrics in this release."""
+    """False leaves the service out of the metrics that the agent has for each."""
 
     logging_format: str | None = None
     """Without effect: the log has the form that `logging.format` says."""
@@ -289,7 +289,7 @@ class Service(Model):
     """Who may use the service."""
 
     monitoring: Monitoring | None = None
-    """What is logged and counted; without effect yet."""
+    """What is counted about the service."""
 
     traffic_shaping: TrafficShaping | None = None
     """How fast bytes may pass."""
@@ -312,6 +312,11 @@ class Service(Model):
         if self.upstreams and self.backend:
             raise ValueError(TWO_BACKENDS)
         return self
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether metrics may name it."""
+        return self.monitoring is None or self.monitoring.metrics_enabled
 
     @property
     def service_id(self) -> str:

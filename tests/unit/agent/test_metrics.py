@@ -88,6 +88,17 @@ async def test_what_it_says(site: Site, server: RunningServer, backend: Backend)
 CODES = ("upstream_unreachable", "upstreams_down")
 
 
+async def test_a_service_that_is_not_to_be_counted_is_not_named(site: Site, backend: Backend) -> None:
+    port = free_port()
+    service = {"hostname": APP, "backend": f"127.0.0.1:{backend.port}"}
+    quiet = {**service, "id": "quiet", "hostname": DOWN, "monitoring": {"metrics_enabled": False}}
+    async with dialling(site.agent({**service, "id": "app"}, quiet)) as running:
+        await running.agent.metrics.listen(f"127.0.0.1:{port}")
+        found = await read(port)
+        assert ("zerotrust_backend_connections", "app", "idle") in found
+        assert not [labels for labels in found if "quiet" in labels]
+
+
 async def test_each_limit_is_said_and_health_is_the_session_s(site: Site, backend: Backend) -> None:
     port = free_port()
     async with contextlib.AsyncExitStack() as after, dialling(config(site, backend)) as running:

@@ -62,7 +62,7 @@ def test_backends_that_are_not_verified_are_warned_about() -> None:
 @pytest.mark.parametrize(
     ("service", "key"),
     [
-        ({"monitoring": {"metrics_enabled": True}}, "monitoring"),
+        ({"monitoring": {"metrics_enabled": False, "logging_format": "json"}}, "monitoring.logging_format"),
         ({"tcp_port": 22}, "tcp_port"),
         ({"tls_offload": False}, "tls_offload"),
         ({"tls": {"client_auth": "none", "client_ca_file": "x"}}, "tls.client_ca_file"),

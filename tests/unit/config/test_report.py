@@ -178,7 +178,7 @@ services:
           algorithm: HS256                          # applied
           required_claims: {role: admin}            # applied: services[0].security.auth.config.required_claims.role
     monitoring:
-      metrics_enabled: true                         # without effect
+      metrics_enabled: true                         # applied
       logging_format: json                          # without effect
       logging_fields: [a]                           # without effect
     traffic_shaping:
