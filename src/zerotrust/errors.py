@@ -24,8 +24,9 @@
         │   WrongScheme, BodyTooLarge                   decided by the server
         ├── AgentLost, ServiceGone, Overloaded          the tunnel
         ├── UpstreamsDown, UpstreamsBusy                decided by the agent
-        └── UpstreamUnreachable, UpstreamTimeout,
-            UpstreamFailed                              reported by the agent
+        └── UpstreamUnreachable, UpstreamFailed,
+            UpstreamTimeout                             reported by the agent
+            └── ConnectTimeout
 
 Each class says what it means on each border that it crosses: `status` towards an HTTP client, `code` in the
 `X-0Trust-Error` field and in logs, `hop` for the text that a person reads, and `retryable` where the same request
@@ -298,11 +299,17 @@ class UpstreamUnreachable(ForwardError):
 
 
 class UpstreamTimeout(ForwardError):
-    """The backend did not accept the connection, or did not answer, in time."""
+    """The backend did not answer in time."""
 
     code = "upstream_timeout"
     status = 504
     hop = "backend"
+
+
+class ConnectTimeout(UpstreamTimeout):
+    """The backend did not accept the connection in time, so it has nothing of the request."""
+
+    retryable = True
 
 
 class UpstreamFailed(ForwardError):

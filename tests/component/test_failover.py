@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Measured
-from tests.kits.backends import Origin, WsEcho
+from tests.kits.backends import Clogged, Origin, WsEcho
 from tests.kits.ports import closed_port
 from tests.kits.stack import Authority, Stack, service
 from tests.kits.way import Way
@@ -48,10 +48,10 @@ class Asked:
 
 
 @contextlib.asynccontextmanager
-async def stack_of(folder: Path, first: dict[str, int], second: dict[str, int]) -> AsyncIterator[Stack]:
-    """Two agents, by the ports of their backends."""
+async def stack_of(folder: Path, first: dict[str, int], second: dict[str, int], **keys: str) -> AsyncIterator[Stack]:
+    """Two agents, by the ports of their backends; `keys` of each service."""
     agents = {
-        name: [service(host, port) for host, port in ports.items()]
+        name: [service(host, port, **keys) for host, port in ports.items()]
         for name, ports in (("agent-1", first), ("agent-2", second))
     }
     short = {"server": {"resume_timeout": "3s"}}
@@ -89,6 +89,22 @@ async def test_a_backend_that_refuses_is_stood_in_for(tmp_path: Path, by: str) -
             served = (await origin.stats())["served"]
             assert (served["upload"], served["bytes"]) == (20, 20), "each of them once"
             assert stack.server.text(since).count("another agent is tried") >= 20
+
+
+async def test_a_backend_whose_machine_is_gone_is_stood_in_for(tmp_path: Path) -> None:
+    async with Origin(tmp_path) as origin:
+        clogged = Clogged()
+        async with stack_of(tmp_path, {APP: clogged.port}, {APP: origin.port}, connect_timeout="0.5s") as stack:
+            since = stack.server.position()
+            for _ in range(8):
+                body = random.randbytes(3000)
+                async with await stack.api.open(APP) as client:
+                    answer = await client.request("POST", "/upload", [HTTPS], body)
+                assert answer.status == 200, answer
+                assert answer.json()["sha256"] == hashlib.sha256(body).hexdigest()
+            assert (await origin.stats())["served"]["upload"] == 8, "each of them once"
+            assert "another agent is tried" in stack.server.text(since)
+        clogged.close()
 
 
 async def test_an_agent_that_is_killed_takes_only_what_may_not_be_repeated(tmp_path: Path, measured: Measured) -> None:

@@ -14,7 +14,7 @@ from enum import IntEnum
 from functools import partial
 from typing import Final, Protocol
 
-from zerotrust.errors import ForwardError, HttpError, UpstreamFailed, UpstreamTimeout, UpstreamUnreachable
+from zerotrust.errors import ConnectTimeout, ForwardError, HttpError, UpstreamFailed, UpstreamUnreachable
 from zerotrust.http.body import Kind, Reader, reader_for, response_framing
 from zerotrust.http.head import ResponseHead, find_head_end, parse_response
 from zerotrust.model.upstream import Endpoint
@@ -365,7 +365,7 @@ class BackendPool:
             async with asyncio.timeout(seconds):
                 await self._connect(connection)
         except TimeoutError:
-            failed(UpstreamTimeout(f"the backend did not accept a connection within {seconds:g} s"))
+            failed(ConnectTimeout(f"the backend did not accept a connection within {seconds:g} s"))
         except OSError as error:
             failed(UpstreamUnreachable(f"the backend cannot be reached: {describe(error)}"))
         else:

@@ -66,6 +66,7 @@ class Code(IntEnum):
     UPSTREAMS_BUSY = 17
     NOT_RESUMED = 18
     WITHDRAWN = 19
+    CONNECT_TIMEOUT = 20
 
     @classmethod
     def _missing_(cls, value: object) -> "Code":
@@ -73,7 +74,14 @@ class Code(IntEnum):
 
 
 UNTOUCHED: Final = frozenset(
-    (Code.REFUSED, Code.UNKNOWN_SERVICE, Code.UPSTREAM_UNREACHABLE, Code.UPSTREAMS_DOWN, Code.UPSTREAMS_BUSY)
+    (
+        Code.REFUSED,
+        Code.UNKNOWN_SERVICE,
+        Code.UPSTREAM_UNREACHABLE,
+        Code.CONNECT_TIMEOUT,
+        Code.UPSTREAMS_DOWN,
+        Code.UPSTREAMS_BUSY,
+    )
 )
 """With these an agent says that the request may be given to somebody else (section 2, Codes)."""
 

@@ -11,6 +11,7 @@ _ERRORS: Final[dict[Code, type[errors.ForwardError]]] = {
     Code.UNKNOWN_SERVICE: errors.ServiceGone,
     Code.UPSTREAM_UNREACHABLE: errors.UpstreamUnreachable,
     Code.UPSTREAM_TIMEOUT: errors.UpstreamTimeout,
+    Code.CONNECT_TIMEOUT: errors.ConnectTimeout,
     Code.UPSTREAM_FAILED: errors.UpstreamFailed,
     Code.OVERLOADED: errors.Overloaded,
     Code.UPSTREAMS_DOWN: errors.UpstreamsDown,

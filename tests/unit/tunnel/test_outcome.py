@@ -9,6 +9,7 @@ from zerotrust.tunnel.outcome import code_for, error_for, reason_for
 REPORTED = [
     errors.UpstreamUnreachable,
     errors.UpstreamTimeout,
+    errors.ConnectTimeout,
     errors.UpstreamFailed,
     errors.UpstreamsDown,
     errors.UpstreamsBusy,
