@@ -3,7 +3,10 @@
 import asyncio
 import itertools
 import re
+import signal
+import socket
 import ssl
+import struct
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -143,6 +146,36 @@ async def test_clients_stay_by_cookie_and_move_when_they_must(chain: Chain) -> N
 
 
 # Failures
+
+
+async def test_an_answer_that_its_backend_breaks_off_ends(chain: Chain) -> None:
+    """One without a length, whose reset is there with the first of it: both before the agent looks."""
+    asked: asyncio.Future[asyncio.StreamWriter] = asyncio.get_running_loop().create_future()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if (await reader.readuntil(b"\r\n\r\n")).startswith(b"GET /broken "):
+            asked.set_result(writer)
+            return
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        host, agent = "broken.localhost", chain.agent.process
+        chain.agent.set_services([*chain.agent.services, service(host, server.sockets[0].getsockname()[1])])
+        await chain.stack.wait_published(host, process=agent)
+        async with await chain.stack.api.open(host) as client:
+            await client.send_head("GET", "/broken")
+            writer = await asked
+            agent.send_signal(signal.SIGSTOP)
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\nbegun")
+            raw = writer.get_extra_info("socket")
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+            await writer.wait_closed()
+            agent.send_signal(signal.SIGCONT)
+            async with asyncio.timeout(10):
+                with pytest.raises((EOFError, ConnectionResetError)):
+                    await client.read_response()
 
 
 async def test_nobody_notices_that_an_upstream_dies(chain: Chain) -> None:
