@@ -15,7 +15,8 @@ from typing import TextIO
 import pytest
 
 MARGIN = 3.0
-"""Seconds before the test's process is ended in which it may fail like any other, and put away what it started."""
+"""Seconds before the test's process is ended in which it may fail like any other, and put away what it started; of a
+test with little time, a third of that."""
 LAST_WORDS = 1.0
 """Seconds before that end at which the process says where it stands."""
 
@@ -31,13 +32,13 @@ class Patience:
     def __init__(self) -> None:
         # Before the tests' own output is caught.
         self._stderr: TextIO = os.fdopen(os.dup(sys.__stderr__.fileno()), "w", buffering=1)  # type: ignore[union-attr]
-        self._end_at: dict[str, float] = {}
+        self._fail_at: dict[str, float] = {}
         self._timers: dict[str, threading.Timer] = {}
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_timeout_set_timer(self, item: pytest.Item, settings: object) -> None:
         seconds = float(settings.timeout)  # type: ignore[attr-defined]
-        self._end_at[item.nodeid] = time.monotonic() + seconds
+        self._fail_at[item.nodeid] = time.monotonic() + seconds - min(MARGIN, seconds / 3)
         timer = threading.Timer(seconds - LAST_WORDS, self._last_words, (item.nodeid,))
         timer.daemon = True
         timer.start()
@@ -47,13 +48,13 @@ class Patience:
     def pytest_timeout_cancel_timer(self, item: pytest.Item) -> None:
         if timer := self._timers.pop(item.nodeid, None):
             timer.cancel()
-        self._end_at.pop(item.nodeid, None)
+        self._fail_at.pop(item.nodeid, None)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> None:
-        end_at = self._end_at.get(pyfuncitem.nodeid)
-        if end_at is not None and asyncio.iscoroutinefunction(pyfuncitem.obj):
-            pyfuncitem.obj = _ended_at(pyfuncitem.obj, end_at - MARGIN)
+        fail_at = self._fail_at.get(pyfuncitem.nodeid)
+        if fail_at is not None and asyncio.iscoroutinefunction(pyfuncitem.obj):
+            pyfuncitem.obj = _failing_at(pyfuncitem.obj, fail_at)
 
     def _last_words(self, test: str) -> None:
         print(f"\n{test} does not end. Its threads:", file=self._stderr)
@@ -70,10 +71,10 @@ class Patience:
                 print(f"  {code.co_filename}:{frame.f_lineno} in {code.co_qualname}", file=self._stderr)
 
 
-def _ended_at(test: Callable[..., Awaitable[None]], end_at: float) -> Callable[..., Awaitable[None]]:
+def _failing_at(test: Callable[..., Awaitable[None]], fail_at: float) -> Callable[..., Awaitable[None]]:
     @functools.wraps(test)
-    async def ended(**arguments: object) -> None:
-        async with asyncio.timeout(end_at - time.monotonic()):
+    async def bounded(**arguments: object) -> None:
+        async with asyncio.timeout(fail_at - time.monotonic()):
             await test(**arguments)
 
-    return ended
+    return bounded

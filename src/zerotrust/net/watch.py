@@ -31,7 +31,7 @@ class WatchingLoop(uvloop.Loop):
     def add_reader(
         self, fd: "int | HasFileno", callback: Callable[[Unpack[Arguments]], Any], *args: *Arguments
     ) -> None:
-        number = fd if isinstance(fd, int) else fd.fileno()
+        number = _number(fd)
         self._forget(number)
         ready = partial(callback, *args)
         again = partial(self._again, fd, callback, *args)
@@ -39,7 +39,7 @@ class WatchingLoop(uvloop.Loop):
         super().add_reader(fd, ready)
 
     def remove_reader(self, fd: "int | HasFileno") -> Any:
-        self._forget(fd if isinstance(fd, int) else fd.fileno())
+        self._forget(_number(fd))
         return super().remove_reader(fd)
 
     def close(self) -> None:
@@ -57,3 +57,7 @@ class WatchingLoop(uvloop.Loop):
     def _again(self, fd: "int | HasFileno", callback: Callable[[Unpack[Arguments]], Any], *args: *Arguments) -> None:
         super().remove_reader(fd)  # what is left of the former watch
         self.add_reader(fd, callback, *args)
+
+
+def _number(fd: "int | HasFileno") -> int:
+    return fd if isinstance(fd, int) else fd.fileno()
