@@ -30,7 +30,7 @@ def one_request(data: bytes) -> None:
     assert data.endswith(b"\r\n\r\n")
     assert data.index(b"\r\n\r\n") == len(data) - 4
     block = request_block(head, client=b"::1", proto=b"https")
-    assert check_request_block(block), block
+    assert check_request_block(block, upgrade=head.fields.upgrade is not None), block
     if block.count(b"\r\n") > MAX_FIELDS:
         return  # with the fields that we add there are more than a client may send; backends have limits of their own
     again = parse_request(
@@ -59,7 +59,8 @@ def one_response(data: bytes) -> None:
 
 def one_block(data: bytes) -> None:
     """What passes a check is one head: nothing in it ends the head early or says where a body ends."""
-    if check_request_block(data) or check_response_block(data) or check_trailers(data):
+    requests = check_request_block(data), check_request_block(data, upgrade=True)
+    if any(requests) or check_response_block(data) or check_trailers(data):
         assert b"\r\n\r\n" not in data
         assert data.count(b"\n") == data.count(b"\r") == data.count(b"\r\n")
         names = {line.partition(b":")[0].lower() for line in data.split(b"\r\n")[1:]}

@@ -7,13 +7,13 @@ from zerotrust.agent.exchange import Context, Exchange
 from zerotrust.agent.redial import Redial
 from zerotrust.agent.services import LiveService, Plan, Services
 from zerotrust.errors import RemoteProtocolError
-from zerotrust.http.body import Kind
+from zerotrust.http.body import MAX_LENGTH, Kind
 from zerotrust.http.forward import check_request_block
 from zerotrust.model.base import normalise_host
 from zerotrust.net.flush import Flusher
 from zerotrust.net.tunnel import TunnelLink
 from zerotrust.telemetry import logs
-from zerotrust.tunnel.codes import CONNECTIONS, FLAG_UPGRADE, LISTEN_ON, POLICY, Code
+from zerotrust.tunnel.codes import CONNECTIONS, FLAG_ANNOUNCE, FLAG_UPGRADE, LISTEN_ON, POLICY, Code
 from zerotrust.tunnel.events import StreamSink
 from zerotrust.tunnel.frames import MAX_PAYLOAD
 from zerotrust.tunnel.messages import Hello, Register, Registered, Renew, Renewed, Resume, Welcome
@@ -205,11 +205,13 @@ def _read(payload: bytes, *, end: bool) -> RequestOpen:
         RemoteProtocolError: it could make the backend see something else than one request.
     """
     request = unpack_open(payload)
-    if not check_request_block(request.block):
+    kind, length, upgrade = request.kind, request.length, bool(request.flags & FLAG_UPGRADE)
+    if not check_request_block(request.block, upgrade=upgrade):
         raise RemoteProtocolError("a request's head that is not acceptable")
-    upgrade = bool(request.flags & FLAG_UPGRADE)
-    if request.kind not in _REQUEST_KINDS or (end or upgrade) != (request.kind == Kind.NONE) or (end and upgrade):
-        raise RemoteProtocolError(f"a request of kind {request.kind} with end={end} upgrade={upgrade}")
+    if kind not in _REQUEST_KINDS or (end or upgrade) != (kind == Kind.NONE) or (end and upgrade):
+        raise RemoteProtocolError(f"a request of kind {kind} with end={end} upgrade={upgrade}")
+    if request.flags & FLAG_ANNOUNCE or length > (MAX_LENGTH if kind == Kind.LENGTH else 0):
+        raise RemoteProtocolError(f"a request of kind {kind} with a length of {length}")
     return request
 
 

@@ -31,6 +31,9 @@ class Kind(IntEnum):
 Framing = tuple[Kind, int]
 """The kind, and with `Kind.LENGTH` the length."""
 
+MAX_LENGTH: Final = 2**63 - 1
+"""The largest Content-Length: many implementations keep it in a signed integer of 64 bits."""
+
 NO_BODY: Final[Framing] = (Kind.NONE, 0)
 
 
@@ -80,6 +83,32 @@ def response_framing(method: bytes, head: ResponseHead) -> Framing:
         return Kind.LENGTH, head.content_length
     # 7. is for requests. 8. Until the connection ends
     return Kind.CLOSE, 0
+
+
+def response_framing_fits(method: bytes, status: int, kind: int, length: int, *, announce: bool) -> bool:
+    """Return True where a client finds the end of the response exactly where this framing puts it.
+
+    These are the steps of RFC 9112 s6.3 from the sender's side. A response whose end is the end of the connection
+    (step 8) does not fit: the connection is shared with other requests.
+
+    Args:
+        method: of the request.
+        length: bytes of the body; with `announce` of the body that is left out; else 0.
+        announce: the head is to have a Content-Length although no body follows.
+    """
+    if not 0 <= length <= MAX_LENGTH:
+        return False
+    # 1. HEAD, 1xx, 204 and 304: the head ends the response; 101 begins another protocol
+    if status == 101:
+        return kind == Kind.TUNNEL and not length and not announce
+    if method == b"HEAD" or status < 200 or status in (204, 304):
+        # RFC 9110 s8.6: no Content-Length with 1xx and 204
+        may_announce = status == 304 or (status >= 200 and status != 204)
+        return kind == Kind.NONE and (may_announce if announce else not length)
+    # 2. CONNECT is refused with the request. 3. and 5. Framing fields are ours alone. 4. chunked. 6. Content-Length
+    if announce:
+        return False
+    return kind == Kind.LENGTH or (kind == Kind.CHUNKED and not length)
 
 
 class LengthReader:
@@ -203,7 +232,7 @@ class CloseWriter:
         return []
 
 
-def writer_for(kind: Kind, length: int) -> Writer:
+def writer_for(kind: int, length: int) -> Writer:
     """The writer of a body that is to be framed so."""
     if kind == Kind.CHUNKED:
         return ChunkedWriter()

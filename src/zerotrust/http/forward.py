@@ -15,12 +15,12 @@ from zerotrust.errors import LocalProtocolError
 from zerotrust.http import grammar
 from zerotrust.http.body import Kind
 from zerotrust.http.head import RequestHead, ResponseHead
-from zerotrust.http.headers import FORBIDDEN_TRAILERS, OWN_PREFIX
+from zerotrust.http.headers import FORBIDDEN_TRAILERS, OWN_PREFIX, tokens
 from zerotrust.http.recent import recent
 
 # The shape first, then a search for names that may not be there: as a lookahead in front of each line the names would
 # cost half as much again.
-_REQUEST_LINE: Final = re.compile(rb"%b (?:/[\x21\x22\x24-\x7e]*+|\*) HTTP/1\.1" % grammar.TOKEN)
+_REQUEST_LINE: Final = re.compile(rb"(?:(?!CONNECT )%b /[\x21\x22\x24-\x7e]*+|OPTIONS \*) HTTP/1\.1" % grammar.TOKEN)
 _REQUEST_LINES: Final = re.compile(rb"Host: %b(\r\n)%b" % (grammar.HOST, grammar.LINES))
 _RESPONSE_BLOCK: Final = re.compile(rb"HTTP/1\.1 ([1-9][0-9][0-9]) %b\r\n%b" % (grammar.TEXT, grammar.LINES))
 _REQUEST_TEMPLATE: Final = (
@@ -31,6 +31,7 @@ _TRAILERS: Final = re.compile(grammar.LINES)
 _HOP = rb"[Cc](?i:onnection|ontent-length)|[Tt](?i:ransfer-encoding)|[Kk](?i:eep-alive)|[Pp](?i:roxy-connection)"
 _NOT_IN_REQUEST: Final = re.compile(rb"\n(?:%b|[Hh](?i:ost)):" % _HOP)
 _NOT_IN_RESPONSE: Final = re.compile(rb"\n(?:%b):" % _HOP)
+_UPGRADE: Final = re.compile(rb"\n[Uu](?i:pgrade): ([^\r]*+)")
 
 
 def request_block(head: RequestHead, *, client: bytes, proto: bytes) -> bytes:
@@ -57,25 +58,44 @@ def response_block(head: ResponseHead) -> bytes:
     return b"HTTP/1.1 %d %b\r\n%b%b" % (head.status, head.reason, head.lines, upgrade)
 
 
-def check_request_block(block: bytes) -> bool:
-    """True where the block is one request head without framing."""
+def check_request_block(block: bytes, *, upgrade: bool = False) -> bool:
+    """True where the block is one request head without framing, with one Upgrade field or, without `upgrade`, none."""
     start, _, rest = block.partition(b"\r\n")
-    return _REQUEST_LINE.fullmatch(start) is not None and _check_request_lines(rest)
+    return _REQUEST_LINE.fullmatch(start) is not None and _count_upgrades(rest) == (1 if upgrade else 0)
 
 
 @recent
-def _check_request_lines(rest: bytes) -> bool:
+def _count_upgrades(rest: bytes) -> int:
+    """The number of Upgrade fields in the lines of a request; -1 where these are not acceptable."""
     match = _REQUEST_LINES.fullmatch(rest)
-    return match is not None and _NOT_IN_REQUEST.search(rest, match.start(1)) is None
+    if match is None or _NOT_IN_REQUEST.search(rest, match.start(1)) is not None:
+        return -1
+    return len(_UPGRADE.findall(rest))
 
 
 @recent
 def check_response_block(block: bytes) -> int:
-    """The status of the block; 0 where it is not one response head without framing."""
+    """The status of the block; 0 where it is not one response head without framing.
+
+    Only 101 has an Upgrade field, and always one (RFC 9110 s7.8): in another response it would be about this hop.
+    """
     match = _RESPONSE_BLOCK.fullmatch(block)
     if match is None or _NOT_IN_RESPONSE.search(block) is not None:
         return 0
-    return int(match[1])
+    status = int(match[1])
+    return status if len(_UPGRADE.findall(block)) == (1 if status == 101 else 0) else 0
+
+
+def switches_as_asked(block: bytes, asked: bytes) -> bool:
+    """True where a 101 names only protocols that the request asked for (RFC 9110 s7.8).
+
+    Args:
+        block: of a response that has passed `check_response_block`.
+        asked: the value of the request's Upgrade field.
+    """
+    match = _UPGRADE.search(block)
+    named = tokens(match[1]) if match is not None else []
+    return bool(named) and set(named) <= set(tokens(asked))
 
 
 def check_trailers(block: bytes) -> bool:
@@ -103,7 +123,7 @@ def request_framing_lines(kind: Kind, length: int, *, upgrade: bool, te: bool) -
     return _framing_lines(kind, length)
 
 
-def response_framing_lines(kind: Kind, length: int, *, close: bool, upgrade: bool) -> bytes:
+def response_framing_lines(kind: int, length: int, *, close: bool, upgrade: bool) -> bytes:
     """The end of a response's head: framing, Connection and the empty line.
 
     The length of a body that HEAD or a 304 leaves out is said with `Kind.LENGTH`, although no body follows.
@@ -115,7 +135,7 @@ def response_framing_lines(kind: Kind, length: int, *, close: bool, upgrade: boo
     return _framing_lines(kind, length)
 
 
-def _framing_lines(kind: Kind, length: int) -> bytes:
+def _framing_lines(kind: int, length: int) -> bytes:
     if kind == Kind.LENGTH:
         return b"Content-Length: %d\r\n\r\n" % length
     if kind == Kind.CHUNKED:

@@ -18,7 +18,17 @@ from enum import IntEnum
 from typing import Final, Protocol
 
 from zerotrust.errors import HttpError, LocalProtocolError
-from zerotrust.http.body import NO_BODY, CloseWriter, Kind, Reader, Writer, reader_for, request_framing, writer_for
+from zerotrust.http.body import (
+    NO_BODY,
+    CloseWriter,
+    Kind,
+    Reader,
+    Writer,
+    reader_for,
+    request_framing,
+    response_framing_fits,
+    writer_for,
+)
 from zerotrust.http.forward import response_framing_lines
 from zerotrust.http.head import RequestHead, find_head_end, parse_request
 from zerotrust.http.replies import error_reply
@@ -73,7 +83,11 @@ class RequestHandler(Protocol):
 
 
 class HttpServerConnection(Channel):
-    """One client connection. The sink answers with `respond`, `respond_data` and `respond_end`, or `refuse`."""
+    """One client connection. The sink answers with `respond`, `respond_data` and `respond_trailers`, or `refuse`.
+
+    An answer is over at the byte at which it is over for the client, and the sink is told so at once. From then on the
+    connection belongs to the next request: the sink must not touch it any more.
+    """
 
     __slots__ = (
         "_buffer",
@@ -125,17 +139,28 @@ class HttpServerConnection(Channel):
             self.send(block)
             self.send(b"\r\n")
 
-    def respond(self, block: bytes, kind: Kind, length: int, *, announce: bool) -> None:
+    def respond(self, block: bytes, status: int, kind: int, length: int, *, announce: bool) -> bool:
         """Send the final head; with `Kind.TUNNEL` the connection becomes a byte relay.
 
         Args:
+            block: start line, with `status`, and fields without framing.
             announce: `length` is to be named although no body follows.
+
+        Returns:
+            True where the answer is over with its head.
+
+        Raises:
+            LocalProtocolError: the client would look for the end of this answer elsewhere; nothing has been sent.
         """
         head = self._head
         assert head is not None
+        if not response_framing_fits(head.method, status, kind, length, announce=announce):
+            raise LocalProtocolError(f"status {status} to {head.method.decode()} with a body of kind {kind}")
+        if kind == Kind.TUNNEL and head.fields.upgrade is None:
+            raise LocalProtocolError("a switch of protocols that was not asked for")
         self._responded = True
-        if kind is Kind.TUNNEL:
-            self.send(block + response_framing_lines(kind, 0, close=False, upgrade=True))
+        if kind == Kind.TUNNEL:
+            self.send(block + response_framing_lines(Kind.TUNNEL, 0, close=False, upgrade=True))
             self._state = State.TUNNEL
             self._writer = None
             ahead, self._buffer = self._buffer, b""
@@ -144,44 +169,53 @@ class HttpServerConnection(Channel):
                 self._sink.body(ahead, end=False)
             if self._input_ended and self._sink is not None:
                 self._sink.body(b"", end=True)
-            return
-        if kind is Kind.CHUNKED and head.minor == 0:
+            return False
+        if kind == Kind.CHUNKED and head.minor == 0:
             kind = Kind.CLOSE
             self._keep_alive = False
         self._keep_alive = self.reusable()
         framing = Kind.LENGTH if announce else kind
         self.send(block + response_framing_lines(framing, length, close=not self._keep_alive, upgrade=False))
+        if kind == Kind.NONE or (kind == Kind.LENGTH and not length):
+            self._finish()
+            return True
         self._writer = writer_for(kind, length)
+        return False
 
-    def respond_data(self, data: bytes, *, end: bool = False) -> None:
-        """Send bytes of the body. One that is longer or shorter than announced ends the connection.
+    def respond_data(self, data: bytes, *, end: bool = False) -> bool:
+        """Send bytes of the body.
+
+        Returns:
+            True where the answer is over: with the last byte of the announced length, although `end` is yet to come.
 
         Raises:
-            LocalProtocolError: the body does not have the announced length; the connection has been aborted.
+            LocalProtocolError: the body does not have the announced length; the caller has to break the answer off.
         """
         if self._state is State.TUNNEL:
             if data:
                 self.send(data)
             if end:
                 self._end_output()
-            return
+            return False
         writer = self._writer
-        if writer is None:
-            return
-        try:
-            if data:
-                for piece in writer.write(data):
-                    self.send(piece)
-            if end:
-                self._respond_end(writer, b"")
-        except LocalProtocolError:
-            self.abort()
-            raise
+        assert writer is not None
+        if data:
+            for piece in writer.write(data):
+                self.send(piece)
+        if not end and not writer.complete:
+            return False
+        self._respond_end(writer, b"")
+        return True
 
     def respond_trailers(self, fields: bytes) -> None:
-        """End the body with trailer fields; they are dropped where the framing has no place for them."""
-        if self._writer is not None:
-            self._respond_end(self._writer, fields)
+        """End the body with trailer fields; they are dropped where the client would not understand them.
+
+        Raises:
+            LocalProtocolError: the body does not have the announced length; the caller has to break the answer off.
+        """
+        writer = self._writer
+        assert writer is not None
+        self._respond_end(writer, fields)
 
     def refuse(self, reply: bytes, *, close: bool) -> None:
         """Answer with a whole response of our own, made by `replies.error_reply`."""

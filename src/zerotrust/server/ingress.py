@@ -288,7 +288,7 @@ class Ingress:
             host=head.fields.host,
             request_id=request_id,
             head_only=head.method == b"HEAD",
-            asked_upgrade=upgrade,
+            asked_upgrade=head.fields.upgrade,
         )
         relay.again = self._failed
         relay.claim = claim

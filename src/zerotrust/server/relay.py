@@ -9,12 +9,12 @@ from zerotrust.errors import BodyTooLarge, ForwardError, LocalProtocolError, Rem
 from zerotrust.handlers.edits import Edit, edit_block, edit_refusal
 from zerotrust.handlers.protocol import Counted
 from zerotrust.http.body import Kind
-from zerotrust.http.forward import check_response_block, check_trailers
+from zerotrust.http.forward import check_response_block, check_trailers, switches_as_asked
 from zerotrust.http.replies import error_reply
 from zerotrust.http.websocket import GOING_AWAY, POLICY_VIOLATION, SERVICE_RESTART, FrameBoundary, close_frame
 from zerotrust.net.http_server import HttpServerConnection, RequestSink
 from zerotrust.telemetry import logs
-from zerotrust.tunnel.codes import FLAG_ANNOUNCE, KIND_NONE, KIND_TUNNEL, Code
+from zerotrust.tunnel.codes import FLAG_ANNOUNCE, KIND_NONE, Code
 from zerotrust.tunnel.outcome import error_for
 from zerotrust.tunnel.payloads import unpack_head
 from zerotrust.tunnel.session import Phase, Session
@@ -37,14 +37,13 @@ _PIECE_BYTES: Final = 64
 Again = Callable[["Relay", HttpServerConnection, Code, str], bool]
 """Whether a request that was reset with this code and reason, before an answer, is somebody else's now."""
 
-_FINAL_KINDS: Final = {int(kind): kind for kind in (Kind.NONE, Kind.LENGTH, Kind.CHUNKED)}
-
 
 class Relay:
     """Hands the request's body to the stream and the stream's answer to the connection.
 
     Owns neither: it lives from the request's head until the answer is complete, the client is gone, or the stream is
-    reset. What the agent sends is checked before it reaches Caddy's connection, which other services share.
+    reset. What the agent sends is checked before it reaches Caddy's connection, which other services share: an answer
+    is framed as its client expects it, and once it is complete, nothing that the agent says reaches the connection.
 
     Attributes:
         body_left: bytes that the request may still bring; negative where they are not counted.
@@ -89,7 +88,7 @@ class Relay:
         host: str,
         request_id: str,
         head_only: bool,
-        asked_upgrade: bool,
+        asked_upgrade: bytes | None,
     ) -> None:
         self._connection: HttpServerConnection | None = connection
         self._session = session
@@ -205,30 +204,21 @@ class Relay:
         try:
             kind, flags, length, block = unpack_head(payload)
             status = check_response_block(block)
-            self._check_head(kind, status, end=end, interim=interim)
-        except RemoteProtocolError as error:
-            self._break_off(error)
-            return
-        self.again = self._given = None
-        if interim:
-            connection.respond_interim(block)
-            return
-        if self.response_edits:
-            block = edit_block(block, self.response_edits)
-        if status == 101:
-            if connection.is_websocket:
-                self._frames = FrameBoundary()
-            connection.respond(block, Kind.TUNNEL, 0, announce=False)
-        else:
-            if self._asked_upgrade:
-                self._session.send_data(self.stream, b"", end=True)
-            connection.respond(block, _FINAL_KINDS[kind], length, announce=bool(flags & FLAG_ANNOUNCE))
-            if end:
-                self._answer(connection, b"", end=True)
+            if interim:
+                _check_interim(status, kind, flags, length)
+                self.again = self._given = None
+                connection.respond_interim(block)
+            else:
+                self._check_head(status, kind, block, end=end)
+                self._respond(connection, block, status, kind, length, announce=bool(flags & FLAG_ANNOUNCE))
+        except (RemoteProtocolError, LocalProtocolError) as error:
+            self._break_off(str(error))
 
     def data(self, payload: bytes, *, end: bool) -> None:
         connection = self._connection
         if connection is None:
+            if payload:
+                self._reset_late()
             return
         frames = self._frames
         if frames is not None:
@@ -248,17 +238,17 @@ class Relay:
     def trailers(self, payload: bytes) -> None:
         connection = self._connection
         if connection is None:
+            self._reset_late()
             return
         if not check_trailers(payload) or connection.tunnelled:
-            self._break_off(RemoteProtocolError("trailers that are not acceptable"))
+            self._break_off("trailers that are not acceptable")
             return
         try:
             connection.respond_trailers(payload)
         except LocalProtocolError as error:
-            self._break_off(RemoteProtocolError(str(error)))
+            self._break_off(str(error))
             return
-        self._connection = None
-        self._stop_request()
+        self._complete()
 
     def reset(self, code: Code, reason: str) -> None:
         connection, self._connection = self._connection, None
@@ -290,37 +280,66 @@ class Relay:
         else:
             self._given.append(data)
 
-    def _check_head(self, kind: int, status: int, *, end: bool, interim: bool) -> None:
-        if not status:
-            raise RemoteProtocolError("an answer's head that is not acceptable")
-        if interim != (100 <= status < 200 and status != 101):
-            raise RemoteProtocolError(f"status {status} with interim={interim}")
-        if (status == 101) != (kind == KIND_TUNNEL) or (status == 101 and not self._asked_upgrade):
-            raise RemoteProtocolError(f"status {status} with kind {kind}")
-        if not interim and status != 101 and (kind not in _FINAL_KINDS or end != (kind == KIND_NONE)):
+    def _check_head(self, status: int, kind: int, block: bytes, *, end: bool) -> None:
+        if status < 200 and status != 101:
+            raise RemoteProtocolError("the head of the answer is not acceptable")
+        if end != (kind == KIND_NONE):
             raise RemoteProtocolError(f"an answer of kind {kind} with end={end}")
+        if status == 101 and not (self._asked_upgrade and switches_as_asked(block, self._asked_upgrade)):
+            raise RemoteProtocolError("a switch to a protocol that was not asked for")
+
+    def _respond(
+        self, connection: HttpServerConnection, block: bytes, status: int, kind: int, length: int, *, announce: bool
+    ) -> None:
+        """Send the final head.
+
+        Raises:
+            LocalProtocolError: its framing does not fit the request.
+        """
+        self.again = self._given = None
+        if self.response_edits:
+            block = edit_block(block, self.response_edits)
+        if status == 101 and connection.is_websocket:
+            self._frames = FrameBoundary()
+        over = connection.respond(block, status, kind, length, announce=announce)
+        if self._asked_upgrade and status != 101:
+            self._session.send_data(self.stream, b"", end=True)
+        if over:
+            self._complete()
 
     def _answer(self, connection: HttpServerConnection, payload: bytes, *, end: bool) -> None:
-        tunnelled = connection.tunnelled
-        if end and not tunnelled:
-            self._connection = None
         try:
-            connection.respond_data(payload, end=end)
+            over = connection.respond_data(payload, end=end)
         except LocalProtocolError as error:
-            _log.warning("answer broken off", host=self.host, request=self.request_id, reason=str(error))
-            self._connection = None
-            self._session.reset(self.stream, Code.PROTOCOL_ERROR, str(error))
+            self._break_off(str(error))
             return
-        if end and not tunnelled:
-            self._stop_request()
+        if over:
+            self._complete()
 
-    def _stop_request(self) -> None:
-        """The answer is complete: what the client may still be sending is of no use to anyone."""
+    def _complete(self) -> None:
+        """The client has the whole answer: its connection is no longer ours, and the stream is to end.
+
+        What the client may still be sending is of no use to anyone. END usually comes with the last bytes or right
+        behind them; a stream on which it does not come is reset.
+        """
+        self._connection = None
         if self.takes_more:
-            self._session.reset(self.stream, Code.NO_ERROR, "the answer is complete")
+            self._end_stream()
+        elif self.stream.receiving is not State.DONE:
+            self._loop.call_soon(self._end_stream)
 
-    def _break_off(self, error: RemoteProtocolError) -> None:
-        self._end_early(Code.PROTOCOL_ERROR, UpstreamFailed(str(error)))
+    def _end_stream(self) -> None:
+        self._session.reset(self.stream, Code.NO_ERROR, "the answer is complete")
+
+    def _reset_late(self) -> None:
+        """The agent goes on after the end of its answer. No client sees that; the stream ends."""
+        if not self.stream.done:
+            reason = "bytes behind the end of the answer"
+            _log.warning("agent broke the protocol", host=self.host, request=self.request_id, reason=reason)
+            self._session.reset(self.stream, Code.PROTOCOL_ERROR, reason)
+
+    def _break_off(self, reason: str) -> None:
+        self._end_early(Code.PROTOCOL_ERROR, UpstreamFailed(reason))
 
     def _end_early(self, code: Code, error: ForwardError) -> None:
         self._session.reset(self.stream, code, str(error))
@@ -348,6 +367,12 @@ class Relay:
                 head_only=self._head_only,
                 edits=self.response_edits,
             )
+
+
+def _check_interim(status: int, kind: int, flags: int, length: int) -> None:
+    """Raise RemoteProtocolError for an interim head that could be taken for a final one."""
+    if not 100 <= status < 200 or status == 101 or kind != KIND_NONE or flags & FLAG_ANNOUNCE or length:
+        raise RemoteProtocolError(f"an interim head with status {status}, kind {kind} and length {length}")
 
 
 _RESTART: Final = "a restart: come back at once"

@@ -14,6 +14,7 @@ from zerotrust.http.forward import (
     request_framing_lines,
     response_block,
     response_framing_lines,
+    switches_as_asked,
 )
 from zerotrust.http.head import parse_request, parse_response
 
@@ -45,7 +46,8 @@ def test_an_upgrade_travels_in_the_block() -> None:
     raw = b"HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n"
     block = request_block(parse_request(b"GET /ws " + raw), client=b"::1", proto=b"http")
     assert block.endswith(b"X-Real-IP: ::1\r\nUpgrade: websocket\r\n")
-    assert check_request_block(block)
+    assert check_request_block(block, upgrade=True)
+    assert not check_request_block(block)
 
 
 def test_a_response_in_its_canonical_form() -> None:
@@ -96,6 +98,10 @@ def test_no_response_block_can_be_more_than_a_head(injection: bytes, before: byt
         b"GET /a\r\nX: HTTP/1.1\r\nHost: a\r\n",
         b"GET /caf\xe9 HTTP/1.1\r\nHost: a\r\n",
         b"GET *a HTTP/1.1\r\nHost: a\r\n",
+        b"GET * HTTP/1.1\r\nHost: a\r\n",
+        b"CONNECT / HTTP/1.1\r\nHost: a\r\n",
+        b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n",
+        b"OPTIONS *a HTTP/1.1\r\nHost: a\r\n",
         b"G T / HTTP/1.1\r\nHost: a\r\n",
         b"\r\nGET / HTTP/1.1\r\nHost: a\r\n",
         b"GET / HTTP/1.1\r\nHost: a",
@@ -118,6 +124,9 @@ def test_a_request_block_begins_with_a_request(block: bytes) -> None:
         b"HTTP/1.1 200 O\nK\r\n",
         b"HTTP/1.1 200 O\rK\r\n",
         b"HTTP/1.1 200 OK",
+        b"HTTP/1.1 200 OK\r\nUpgrade: websocket\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: a\r\nupgrade: b\r\n",
     ],
 )
 def test_a_response_block_begins_with_a_status(block: bytes) -> None:
@@ -125,8 +134,31 @@ def test_a_response_block_begins_with_a_status(block: bytes) -> None:
 
 
 def test_requests_may_carry_what_their_hops_negotiate() -> None:
-    assert check_request_block(REQUEST + b"Upgrade: websocket\r\nTE: trailers\r\nExpect: 100-continue\r\n")
+    negotiated = b"TE: trailers\r\nExpect: 100-continue\r\n"
+    assert check_request_block(REQUEST + b"Upgrade: websocket\r\n" + negotiated, upgrade=True)
+    assert check_request_block(REQUEST + negotiated)
+    assert not check_request_block(REQUEST + negotiated, upgrade=True)
+    assert not check_request_block(REQUEST + b"Upgrade: websocket\r\nuPGRADE: h2c\r\n", upgrade=True)
     assert check_request_block(b"OPTIONS * HTTP/1.1\r\nHost: [::1]:80\r\nContent-Lengthy: 1\r\nHostess: x\r\n")
+
+
+@pytest.mark.parametrize(
+    ("named", "asked", "fits"),
+    [
+        (b"websocket", b"websocket", True),
+        (b"WebSocket", b"websocket", True),
+        (b"b/2", b"a/1, B/2", True),
+        (b"a, b", b"b, a", True),
+        (b"b/1", b"a/1, b/2", False),
+        (b"h2c", b"websocket", False),
+        (b"websocket, h2c", b"websocket", False),
+        (b"", b"websocket", False),
+    ],
+)
+def test_a_switch_is_to_what_was_asked_for(named: bytes, asked: bytes, fits: bool) -> None:
+    block = b"HTTP/1.1 101 Switching Protocols\r\nA: b\r\nupGrade: %b\r\n" % named
+    assert check_response_block(block) == 101
+    assert switches_as_asked(block, asked) is fits
 
 
 @pytest.mark.parametrize("block", [b"", b"a: b\r\n", b"a: \r\nGrpc-Status: 0\r\n"])
@@ -231,7 +263,7 @@ def test_what_a_backend_says_passes_the_check(fields: bytes, status: bytes) -> N
 @given(st.binary(max_size=40), st.sampled_from([b"", REQUEST, RESPONSE, REQUEST + b"A: b"]))
 def test_a_block_that_passes_is_one_head(noise: bytes, start: bytes) -> None:
     block = start + noise
-    if check_request_block(block):
+    if check_request_block(block) or check_request_block(block, upgrade=True):
         assert parse_request(block + b"\r\n").fields.content_length is None
     if check_response_block(block):
         assert parse_response(block + b"\r\n").content_length is None

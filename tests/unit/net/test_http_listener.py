@@ -32,7 +32,7 @@ class Answers:
 
     def answer(self) -> None:
         connection = self.waiting.pop(0)
-        connection.respond(b"HTTP/1.1 200 OK\r\n", Kind.LENGTH, 2, announce=False)
+        connection.respond(b"HTTP/1.1 200 OK\r\n", 200, Kind.LENGTH, 2, announce=False)
         connection.respond_data(b"hi", end=True)
 
     def body(self, data: bytes, *, end: bool) -> None:
@@ -111,7 +111,7 @@ async def test_what_was_announced_is_kept_to(scene: Scene) -> None:
     client = await scene.open()
     await scene.ask(client)
     connection = scene.answers.waiting[0]
-    connection.respond(b"HTTP/1.1 200 OK\r\n", Kind.LENGTH, 2, announce=False)
+    connection.respond(b"HTTP/1.1 200 OK\r\n", 200, Kind.LENGTH, 2, announce=False)
     draining = await scene.drain()
     await asyncio.sleep(0)
     connection.respond_data(b"hi", end=True)
@@ -147,7 +147,7 @@ async def test_upgraded_connections_are_left_alone(scene: Scene) -> None:
     await client.send_head("GET", "/", [("Connection", "Upgrade"), ("Upgrade", "x")])
     await eventually(lambda: scene.answers.waiting, "the request is there")
     connection = scene.answers.waiting[0]
-    connection.respond(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n", Kind.TUNNEL, 0, announce=False)
+    connection.respond(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n", 101, Kind.TUNNEL, 0, announce=False)
     await asyncio.wait_for(await scene.drain(), 2)
     connection.respond_data(b"goes on", end=False)
     assert (await client.read_response()).status == 101

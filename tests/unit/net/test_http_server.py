@@ -70,7 +70,7 @@ async def test_close_that_was_announced_is_kept() -> None:
     """The answer begins while the request's body is coming, so it says close; then both end well."""
     owner = Owner()
     await owner.hear(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab")
-    owner.connection.respond(OK, Kind.LENGTH, 2, announce=False)
+    owner.connection.respond(OK, 200, Kind.LENGTH, 2, announce=False)
     assert b"Connection: close\r\n" in await owner.hear(b"cd")
     owner.connection.respond_data(b"ok", end=True)
     assert owner.transport.is_closing()
@@ -86,7 +86,7 @@ async def test_upgrade_is_not_granted_to_a_client_that_has_half_closed() -> None
     owner = Owner()
     await owner.hear(UPGRADE % b"")
     assert owner.connection.eof_received()
-    owner.connection.respond(OK, Kind.LENGTH, 2, announce=False)
+    owner.connection.respond(OK, 200, Kind.LENGTH, 2, announce=False)
     owner.connection.respond_data(b"ok", end=True)
     assert (await owner.transport.written()).endswith(b"Connection: close\r\nContent-Length: 2\r\n\r\nok")
     assert owner.transport.is_closing()
@@ -96,7 +96,7 @@ async def test_upgrade_is_not_granted_to_a_client_that_has_half_closed() -> None
 async def test_relay_ends_when_both_directions_have(first: str) -> None:
     owner = Owner()
     await owner.hear(UPGRADE % b"" + b"ahead")
-    owner.connection.respond(SWITCH, Kind.TUNNEL, 0, announce=False)
+    owner.connection.respond(SWITCH, 101, Kind.TUNNEL, 0, announce=False)
     await owner.hear(b" and behind")
     if first == "client":
         assert owner.connection.eof_received()
@@ -115,7 +115,7 @@ async def test_relay_ends_when_both_directions_have(first: str) -> None:
 async def test_last_words_before_a_relay_breaks_arrive() -> None:
     owner = Owner()
     await owner.hear(UPGRADE % b"")
-    owner.connection.respond(SWITCH, Kind.TUNNEL, 0, announce=False)
+    owner.connection.respond(SWITCH, 101, Kind.TUNNEL, 0, announce=False)
     owner.connection.respond_data(b"bye")
     owner.connection.break_off()
     assert owner.transport.output.endswith(b"bye")
@@ -125,7 +125,7 @@ async def test_last_words_before_a_relay_breaks_arrive() -> None:
 async def test_body_that_ends_with_the_connection_breaks_off_with_a_reset() -> None:
     owner = Owner()
     await owner.hear(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
-    owner.connection.respond(OK, Kind.CHUNKED, 0, announce=False)
+    owner.connection.respond(OK, 200, Kind.CHUNKED, 0, announce=False)
     owner.connection.respond_data(b"half")
     owner.connection.break_off()
     assert owner.transport.resets

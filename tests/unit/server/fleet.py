@@ -15,7 +15,7 @@ from zerotrust.server.guard import compile_guard
 from zerotrust.server.ingress import Ingress
 from zerotrust.server.registry import Claim, Registry
 from zerotrust.server.verifications import Verifications
-from zerotrust.tunnel.codes import Code
+from zerotrust.tunnel.codes import KIND_LENGTH, Code
 from zerotrust.tunnel.payloads import RequestOpen, pack_head, unpack_open
 from zerotrust.tunnel.stream import Stream
 
@@ -55,7 +55,7 @@ class Agent:
         """Answer the last of them."""
         stream, _ = self.last
         end = kind == 0 and not interim
-        payload = pack_head(kind, 0, len(body or b""), block)
+        payload = pack_head(kind, 0, len(body or b"") if kind == KIND_LENGTH else 0, block)
         self.pair.agent.session.send_head(stream, payload, end=end, interim=interim)
         if body is not None:
             self.pair.agent.session.send_data(stream, body, end=kind == 1)

@@ -17,6 +17,7 @@ from zerotrust.server.ingress import Ingress
 from zerotrust.server.overload import Overload
 from zerotrust.server.registry import Claim, Registry
 from zerotrust.server.verifications import Verifications
+from zerotrust.tunnel.codes import KIND_LENGTH
 from zerotrust.tunnel.payloads import RequestOpen, pack_head, unpack_open
 from zerotrust.tunnel.stream import Stream
 
@@ -79,7 +80,9 @@ class Front:
         """What the client gets when the agent answers the last request."""
         stream, _ = self.last
         end = kind == 0 and not interim
-        self.agent.session.send_head(stream, pack_head(kind, 0, len(body or b""), block), end=end, interim=interim)
+        self.agent.session.send_head(
+            stream, pack_head(kind, 0, len(body or b"") if kind == KIND_LENGTH else 0, block), end=end, interim=interim
+        )
         if body is not None:
             self.agent.session.send_data(stream, body, end=kind == 1)
         return await self.hear()
