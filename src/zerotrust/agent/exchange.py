@@ -152,7 +152,11 @@ class Exchange:
     def data(self, payload: bytes, *, end: bool) -> None:
         self._moved = True
         connection = self._connection
-        if connection is None or (self._writer is None and not self.tunnelled):
+        if self._left:
+            if payload:
+                reason = "bytes for a request that is over"
+                self._context.session.reset(self._stream, Code.PROTOCOL_ERROR, reason)
+        elif connection is None or (self._writer is None and not self.tunnelled):
             self._held.append((payload, end))
         else:
             self._send_body(connection, payload, end=end)

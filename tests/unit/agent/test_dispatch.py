@@ -1,8 +1,9 @@
-"""What the agent tells the server of its services."""
+"""One session of the agent: what it tells the server of its services, and which requests it takes."""
 
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from itertools import product
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -16,9 +17,10 @@ from zerotrust.model.agent import AgentConfig
 from zerotrust.model.policy import ServicePolicy
 from zerotrust.net.flush import Flusher
 from zerotrust.net.http_client import BackendPool
-from zerotrust.tunnel.codes import Code, FrameType
-from zerotrust.tunnel.frames import FrameReader
+from zerotrust.tunnel.codes import END, FLAG_ANNOUNCE, FLAG_TRAILERS, FLAG_UPGRADE, Code, FrameType
+from zerotrust.tunnel.frames import FrameReader, encode
 from zerotrust.tunnel.messages import Register, Registered, Renewed, Unregister, decode
+from zerotrust.tunnel.payloads import pack_open, unpack_reason
 from zerotrust.tunnel.session import Options
 
 LIMIT = {"type": "rate_limit", "config": {"rate": "10/s"}}
@@ -45,7 +47,7 @@ class Agent:
         takes_over: bool = False,
     ) -> None:
         flusher = Flusher(asyncio.get_running_loop())
-        known = cast("Services", SimpleNamespace(all=list(services), failed=Counter()))
+        known = cast("Services", SimpleNamespace(all=list(services), failed=Counter(), get=lambda service: None))
         self.renewals: list[Renewed] = []
         self.lost: list[Dispatch] = []
         self.dispatch = Dispatch(
@@ -201,5 +203,31 @@ def test_a_session_is_released_when_the_server_opens_no_more_or_it_ends() -> Non
             one.session.close(Code.GOING_AWAY)
             assert one.dispatch.released.done()
             assert one.dispatch.published.result() is False
+
+    run(check)
+
+
+def test_each_request_that_a_server_can_frame_is_taken_or_refused_by_the_table() -> None:
+    """docs/spec/tunnel-v1.md, section 5. What is taken here is for a service that the agent does not have."""
+
+    def check() -> None:
+        agent = Agent(live(PLAIN))
+        agent.frames()
+        stream = 0
+        asks = [b"", b"Upgrade: chat\r\n", b"Upgrade: chat\r\nupgrade: h2c\r\n"]
+        flags = [0, FLAG_TRAILERS, FLAG_UPGRADE, FLAG_ANNOUNCE, FLAG_UPGRADE | FLAG_ANNOUNCE]
+        for kind, flag, length, ends, upgrades in product(range(6), flags, (0, 4, 2**63), (0, END), range(3)):
+            stream += 2
+            block = b"POST / HTTP/1.1\r\nHost: a\r\n" + asks[upgrades]
+            payload = pack_open(kind, length, flags=flag, service=b"none", request_id=b"r", block=block)
+            agent.session.receive_data(encode(FrameType.OPEN, ends, stream, payload), 1.0)
+            ((sent, _, _, reason),) = FrameReader().feed(agent.session.data_to_send(1 << 20))
+            assert sent == FrameType.RESET
+            asked = flag == FLAG_UPGRADE
+            lengths = (0, 4) if kind == 1 else (0,)
+            framed = (kind == 0) == (bool(ends) or asked) and not (ends and asked) and kind in (0, 1, 2)
+            taken = framed and length in lengths and not flag & FLAG_ANNOUNCE and upgrades == (1 if asked else 0)
+            code, said = unpack_reason(reason)
+            assert code == (Code.UNKNOWN_SERVICE if taken else Code.PROTOCOL_ERROR), (kind, flag, length, ends, said)
 
     run(check)

@@ -172,6 +172,21 @@ async def test_a_connection_is_used_again() -> None:
     assert not bench.running
 
 
+async def test_bytes_for_a_request_that_is_over_reach_no_connection() -> None:
+    bench = Bench()
+    asked = bench.ask(b"POST", KIND_CHUNKED)
+    asked.exchange.data(b"body", end=True)
+    (_, transport), *_ = bench.pools[0].made
+    asked.answer()
+    asked.exchange.data(b"", end=True)
+    assert not asked.tunnel.resets
+    sent = await transport.written()
+    asked.exchange.data(b"GET /evil HTTP/1.1\r\n\r\n", end=False)
+    assert asked.code is Code.PROTOCOL_ERROR
+    assert await transport.written() == b""
+    assert sent.endswith(b"4\r\nbody\r\n0\r\n\r\n")
+
+
 @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS"])
 @pytest.mark.parametrize("upstreams", [1, 2])
 async def test_request_that_crossed_the_end_of_an_idle_connection_is_sent_again(method: bytes, upstreams: int) -> None:
