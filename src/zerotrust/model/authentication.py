@@ -14,31 +14,15 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 
 from zerotrust.model.base import Duration
 from zerotrust.model.fields import FieldName
+from zerotrust.model.password_hash import HOW_TO_HASH, REFERENCE_SPEED, hash_cost
 from zerotrust.model.strict import Strict
 
-_BCRYPT: Final = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}")
-_ARGON2: Final = re.compile(
-    r"\$argon2(?:id|i|d)\$v=\d+\$m=(\d+),t=(\d+),p=(\d+)\$[A-Za-z0-9+/]{8,}\$[A-Za-z0-9+/]{16,}"
-)
 _REALM: Final = re.compile(r"[ !#-\[\]-~]{1,100}")
-_HOW_TO_HASH: Final = "write an argon2 or bcrypt hash (caddy hash-password, htpasswd -nB NAME)"
-
-# What one guess may cost: about a second, and a quarter of a GiB.
-_MOST_BCRYPT: Final = 14
-_MOST_ARGON2: Final = (262_144, 10, 16)
 
 
 def _hash(value: str) -> str:
-    if match := _BCRYPT.fullmatch(value):
-        if not 4 <= int(match[1]) <= _MOST_BCRYPT:
-            raise ValueError(f"this bcrypt hash asks for 2^{match[1]} rounds; 4 to {_MOST_BCRYPT} are taken")
-        return value
-    if match := _ARGON2.fullmatch(value):
-        if any(int(cost) > most for cost, most in zip(match.groups(), _MOST_ARGON2, strict=True)):
-            memory, time, lanes = _MOST_ARGON2
-            raise ValueError(f"this argon2 hash asks for too much; at most m={memory},t={time},p={lanes} is taken")
-        return value
-    raise ValueError(f"a password in the clear, or a hash of a kind that is not taken; {_HOW_TO_HASH}")
+    hash_cost(value).check(REFERENCE_SPEED, "on a small server")
+    return value
 
 
 def _user(value: str) -> str:
@@ -51,7 +35,7 @@ def parse_users(text: str) -> dict[str, str]:
     """Users and hashes from lines of `name:hash`, as htpasswd writes them; # begins a comment.
 
     Raises:
-        ValueError: a line is something else, or a name is there twice.
+        ValueError: a line is something else, its hash is not accepted, or a name is there twice.
     """
     users: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):
@@ -62,6 +46,10 @@ def parse_users(text: str) -> dict[str, str]:
             raise ValueError(f"line {number} is not name:hash")
         if name in users:
             raise ValueError(f'line {number}: "{name[:60]}" is there twice')
+        try:
+            _hash(hashed)
+        except ValueError as error:
+            raise ValueError(f'line {number}: user "{name[:60]}": {error}') from None
         users[name] = hashed
     return users
 
@@ -126,7 +114,9 @@ class BasicAuthConfig(_WithFiles):
     FILES = {"users_file": "users"}
 
     users: Annotated[dict[UserName, PasswordHash], BeforeValidator(_users)] = Field(default={}, repr=False)
-    """Names and hashes of their passwords (argon2 or bcrypt); also as a list of `name:hash`."""
+    """Names and hashes of their passwords (argon2 or bcrypt); also as a list of `name:hash`. A hash may take half a
+    second of the server's processor, as bcrypt of cost 13 does on a small server, and argon2 128 MiB of memory
+    (`m=131072,t=5,p=4`)."""
 
     users_file: str | None = None
     """A file with lines of `name:hash`, as htpasswd writes them."""
@@ -143,7 +133,7 @@ class BasicAuthConfig(_WithFiles):
     @model_validator(mode="after")
     def _somebody(self) -> Self:
         if bool(self.users) == (self.users_file is not None):
-            raise ValueError("basic_auth needs either users: {name: hash} or users_file; " + _HOW_TO_HASH)
+            raise ValueError("basic_auth needs either users: {name: hash} or users_file; " + HOW_TO_HASH)
         return self
 
     def _read(self, key: str, text: str) -> object:

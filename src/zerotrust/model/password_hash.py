@@ -1,0 +1,91 @@
+"""Password hashes that `basic_auth` accepts, and the processor time that a verification of one takes."""
+
+import re
+from math import ceil
+from typing import Final, NamedTuple
+
+_BCRYPT: Final = re.compile(r"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{53}")
+_ARGON2: Final = re.compile(
+    r"\$(argon2(?:id|i|d))\$v=[0-9]+\$m=([0-9]{1,10}),t=([0-9]{1,10}),p=([0-9]{1,10})"
+    r"\$[A-Za-z0-9+/]{8,}\$[A-Za-z0-9+/]{16,}"
+)
+
+MAX_SECONDS: Final = 0.5
+"""Processor time of one verification. Nothing can interrupt one, so other logins wait that long for a thread."""
+MAX_ARGON2_MEMORY: Final = 131_072
+"""KiB. At most four verifications run at the same time: half a GiB in all."""
+MAX_ARGON2_ITERATIONS: Final = 10
+"""RFC 9106 recommends 1 or 3. Each starts threads, whose cost is not proportional to the memory."""
+MAX_ARGON2_LANES: Final = 4
+"""As RFC 9106 recommends. Each is a thread, which competes with the thread that serves all requests."""
+MIN_BCRYPT_COST: Final = 4
+MAX_BCRYPT_COST: Final = 31
+"""The limits of bcrypt itself; `MAX_SECONDS` is reached before."""
+
+HOW_TO_HASH: Final = "write a hash made by caddy hash-password --algorithm argon2id (m=47104,t=1,p=1) or htpasswd -nB NAME"
+
+
+class HashSpeed(NamedTuple):
+    """Processor seconds that a machine needs for the units of `HashCost`."""
+
+    argon2_block: float
+    bcrypt_round: float
+
+
+REFERENCE_SPEED: Final = HashSpeed(argon2_block=0.7e-6, bcrypt_round=50e-6)
+"""Measured on one core of a small cloud server: argon2id m=65536,t=3 takes 0.14 s there, bcrypt of cost 12 0.2 s."""
+
+
+class HashCost(NamedTuple):
+    """Work of one verification.
+
+    Attributes:
+        name: the algorithm and its parameters.
+        argon2_blocks: blocks of 1 KiB that argon2 computes, in all iterations.
+        bcrypt_rounds: expensive key set-ups of bcrypt, two to the power of its cost.
+    """
+
+    name: str
+    argon2_blocks: int = 0
+    bcrypt_rounds: int = 0
+
+    def seconds(self, speed: HashSpeed) -> float:
+        """Return the processor time on a machine of this speed."""
+        return self.argon2_blocks * speed.argon2_block + self.bcrypt_rounds * speed.bcrypt_round
+
+    def check(self, speed: HashSpeed, machine: str) -> None:
+        """Refuse a hash that costs too much.
+
+        Args:
+            machine: the name of the machine that has this speed, for the message.
+
+        Raises:
+            ValueError: the hash takes more than `MAX_SECONDS`.
+        """
+        seconds = self.seconds(speed)
+        if seconds > MAX_SECONDS:
+            raise ValueError(
+                f"{self.name} takes {ceil(seconds * 1000)} ms {machine}, "
+                f"at most {MAX_SECONDS * 1000:.0f} ms is accepted; {HOW_TO_HASH}"
+            )
+
+
+def hash_cost(hashed: str) -> HashCost:
+    """Return the cost of a password hash.
+
+    Raises:
+        ValueError: it is no hash of a kind that is accepted, or its parameters are out of range.
+    """
+    if match := _BCRYPT.fullmatch(hashed):
+        cost = int(match[1])
+        if not MIN_BCRYPT_COST <= cost <= MAX_BCRYPT_COST:
+            raise ValueError(f"bcrypt has no cost {cost}; {HOW_TO_HASH}")
+        return HashCost(f"bcrypt of cost {cost}", bcrypt_rounds=1 << cost)
+    if match := _ARGON2.fullmatch(hashed):
+        memory, iterations, lanes = (int(digits) for digits in match.groups()[1:])
+        name = f"{match[1]} m={memory},t={iterations},p={lanes}"
+        if memory > MAX_ARGON2_MEMORY or iterations > MAX_ARGON2_ITERATIONS or lanes > MAX_ARGON2_LANES:
+            most = f"m={MAX_ARGON2_MEMORY},t={MAX_ARGON2_ITERATIONS},p={MAX_ARGON2_LANES}"
+            raise ValueError(f"{name} asks for too much, at most {most} is accepted; {HOW_TO_HASH}")
+        return HashCost(name, argon2_blocks=memory * iterations)
+    raise ValueError(f"a password in the clear, or a hash of a kind that is not accepted; {HOW_TO_HASH}")
