@@ -1,10 +1,12 @@
 """`basic_auth`: a name and a password (RFC 7617), against hashes that are meant to be slow.
 
-A hash costs a good part of a second, so it is computed in a thread (`Verification`), once for all requests that wait
-for the same credentials, and what was right is remembered for a while: not the password, but a digest of it, with a key
-that only this process has. Few verifications run at a time; who comes while all are taken is told to come again.
+A hash costs up to half a second, so it is computed in a thread (`Verification`), once for all requests that wait for
+the same credentials. Credentials that were right are remembered for as long as they are used: not the password, but a
+digest of it, with a key that only this process has. They need no thread and wait for nobody. This is no weaker than to
+compute the hash again: other users or hashes make another handler, which remembers nothing.
 
-A name that nobody has is checked against somebody's hash: the time says nothing about who exists.
+A name that no user has is checked against the hash of some user, always the same one for the same name: the time says
+nothing about which names exist, also where the hashes of the users differ in cost.
 """
 
 import base64
@@ -23,7 +25,6 @@ from zerotrust.model.authentication import BasicAuthConfig
 from zerotrust.route.match import values_of
 
 MAX_REMEMBERED: Final = 4096
-MAX_VERIFYING: Final = 16
 MAX_CREDENTIALS_BYTES: Final = 2048
 """Of the field's value; a name and a password of any person fit."""
 
@@ -38,7 +39,7 @@ class BasicAuth:
         secret: 16 to 64 random bytes, for the digests.
     """
 
-    __slots__ = ("_forward", "_hashes", "_refusal", "_remember", "_remembered", "_secret", "_users", "_verifying")
+    __slots__ = ("_forward", "_hashes", "_refusal", "_remember", "_remembered", "_secret", "_users")
 
     def __init__(self, config: BasicAuthConfig, *, secret: bytes) -> None:
         if not config.users:
@@ -49,7 +50,6 @@ class BasicAuth:
         self._remember = config.remember
         self._forward = config.forward_credentials
         self._remembered: Recency[bool] = Recency(MAX_REMEMBERED)
-        self._verifying: dict[bytes, Verification] = {}
         challenge = b'WWW-Authenticate: Basic realm="%b", charset="UTF-8"\r\n' % config.realm.encode()
         self._refusal = Answer(401, challenge, code="unauthorized", message="name and password are needed")
 
@@ -58,35 +58,32 @@ class BasicAuth:
         credentials = _credentials(values[0]) if len(values) == 1 else None
         if credentials is None:
             return self._refusal
-        digest = hashlib.blake2b(b":".join(credentials), key=self._secret, digest_size=32).digest()
-        if self._remembered.get(digest, now):
-            self._pass(request)
-            return None
-        verification = self._verifying.get(digest)
-        if verification is None:
-            if len(self._verifying) >= MAX_VERIFYING:
-                return _BUSY
-            verification = Verification(digest, self._question(*credentials, digest))
-            self._verifying[digest] = verification
-        return Pending(self, verification)
-
-    def verified(self, verification: Verification, result: bool, request: Request, now: float) -> Answer | None:
-        self._verifying.pop(verification.digest, None)
-        if not result:
-            return self._refusal
-        self._remembered.put(verification.digest, True, until=now + self._remember)
-        self._pass(request)
+        digest = self._digest(b":".join(credentials))
+        if not self._remembered.get(digest, now):
+            return Pending(self, Verification(digest, self._question(*credentials)))
+        self._pass(digest, request, now)
         return None
 
-    def _pass(self, request: Request) -> None:
+    def verified(self, verification: Verification, result: bool | None, request: Request, now: float) -> Answer | None:
+        if result is None:
+            return _BUSY
+        if not result:
+            return self._refusal
+        self._pass(verification.digest, request, now)
+        return None
+
+    def _pass(self, digest: bytes, request: Request, now: float) -> None:
+        self._remembered.put(digest, True, until=now + self._remember)
         if not self._forward:
             request.edits.append(_WITHOUT)
 
-    def _question(self, name: bytes, password: bytes, digest: bytes) -> "partial[bool]":
+    def _question(self, name: bytes, password: bytes) -> "partial[bool]":
         known = self._users.get(name)
-        # Always the same one for the same credentials: chosen anew, it would show by its cost that it is nobody's.
-        stand_in = self._hashes[digest[0] % len(self._hashes)]
+        stand_in = self._hashes[int.from_bytes(self._digest(name)) % len(self._hashes)]
         return partial(_verify, known or stand_in, password, known is not None)
+
+    def _digest(self, data: bytes) -> bytes:
+        return hashlib.blake2b(data, key=self._secret, digest_size=32).digest()
 
 
 def _credentials(value: bytes) -> tuple[bytes, bytes] | None:

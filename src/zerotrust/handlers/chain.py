@@ -25,7 +25,7 @@ class Chain:
         """
         return self._run_from(0, request, now)
 
-    def resume(self, pending: Pending, result: bool, request: Request, now: float) -> Answer | Pending | None:
+    def resume(self, pending: Pending, result: bool | None, request: Request, now: float) -> Answer | Pending | None:
         """Go on where `run` said `pending`, with the result of its verification."""
         answer = pending.verifier.verified(pending.verification, result, request, now)
         if answer is not None:

@@ -51,29 +51,28 @@ class Answer(NamedTuple):
     message: str = ""
 
 
-class Verification:
-    """A costly question of yes or no. `run` may be called in a thread: it shares nothing with the loop.
+class Verification(NamedTuple):
+    """A costly question of yes or no.
 
-    Several requests may wait for one verification; it is run once.
+    Attributes:
+        digest: equal for equal questions of one handler: several requests may wait for one run.
+        run: answers the question; it may be called in a thread, as it shares nothing with the loop.
     """
 
-    __slots__ = ("digest", "run")
-
-    def __init__(self, digest: bytes, run: Callable[[], bool]) -> None:
-        self.digest = digest
-        self.run = run
+    digest: bytes
+    run: Callable[[], bool]
 
 
 class Verifier(Protocol):
     """A handler that asks for verifications."""
 
-    def verified(self, verification: Verification, result: bool, request: Request, now: float) -> Answer | None:
-        """What the result means for a request that waited for it."""
+    def verified(self, verification: Verification, result: bool | None, request: Request, now: float) -> Answer | None:
+        """Decide about a request that waited for the result; None: too many wait, and the verification was dropped."""
         ...
 
 
 class Pending(NamedTuple):
-    """The request waits: run `verification` and hand its result to `Chain.resume`, whatever became of the client."""
+    """The request waits: run `verification` and hand its result to `Chain.resume`."""
 
     verifier: Verifier
     verification: Verification

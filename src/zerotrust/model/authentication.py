@@ -107,8 +107,8 @@ class _WithFiles(Strict):
 class BasicAuthConfig(_WithFiles):
     """Who may pass, by name and password.
 
-    A password that was right is not computed again for `remember`. The backend sees the credentials only with
-    `forward_credentials`.
+    A password that was right is not computed again until it was not used for `remember`. The backend sees the
+    credentials only with `forward_credentials`.
     """
 
     FILES = {"users_file": "users"}
@@ -125,7 +125,7 @@ class BasicAuthConfig(_WithFiles):
     """What the browser calls the place that the password is for."""
 
     remember: Duration = 300.0
-    """How long a password that was right is not computed again."""
+    """How long after its last use a password that was right is not computed again."""
 
     forward_credentials: bool = False
     """Whether the backend sees the Authorization field."""

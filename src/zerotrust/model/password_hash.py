@@ -22,7 +22,9 @@ MIN_BCRYPT_COST: Final = 4
 MAX_BCRYPT_COST: Final = 31
 """The limits of bcrypt itself; `MAX_SECONDS` is reached before."""
 
-HOW_TO_HASH: Final = "write a hash made by caddy hash-password --algorithm argon2id (m=47104,t=1,p=1) or htpasswd -nB NAME"
+HOW_TO_HASH: Final = (
+    "write a hash made by caddy hash-password --algorithm argon2id (m=47104,t=1,p=1) or htpasswd -nB NAME"
+)
 
 
 class HashSpeed(NamedTuple):

@@ -4,7 +4,7 @@ import asyncio
 import ipaddress
 import secrets
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from time import time
 
@@ -85,9 +85,11 @@ class Visit:
 class Waiting:
     """Owns a request until a thread has answered: keeps what comes of its body, which is one read."""
 
-    __slots__ = ("_connection", "_data", "_ended", "_paused", "_trailers")
+    __slots__ = ("_connection", "_data", "_ended", "_paused", "_trailers", "withdraw")
 
     def __init__(self, connection: HttpServerConnection) -> None:
+        self.withdraw: Callable[[], None] | None = None
+        """Says that the answer of the thread is not needed."""
         self._connection: HttpServerConnection | None = connection
         self._data = b""
         self._ended = False
@@ -111,6 +113,8 @@ class Waiting:
 
     def aborted(self) -> None:
         self._connection = None
+        if self.withdraw is not None:
+            self.withdraw()
 
     def drained(self) -> None:
         """Nothing was written."""
@@ -368,7 +372,9 @@ class Ingress:
         if isinstance(said, Pending):
             if visit.waiting is None:
                 visit.waiting = Waiting(visit.connection)
-            self._verifications.ask(said.verification, partial(self._verified, visit, said))
+            visit.waiting.withdraw = self._verifications.ask(
+                said, partial(self._verified, visit, said), agent=visit.claim.member.agent, client=visit.client
+            )
             return visit.waiting
         if isinstance(said, Answer):
             self._answer(visit.connection, visit.head, visit.request_id, said)
@@ -387,12 +393,13 @@ class Ingress:
             self._refuse(visit.connection, visit.head, visit.request_id, error, edits=visit.asked.response_edits)
             return None
 
-    def _verified(self, visit: Visit, pending: Pending, result: bool) -> None:
-        """A request that waited goes on. The handlers are told even where its client is gone."""
-        said = visit.chain.resume(pending, result, visit.asked, self._loop.time())
+    def _verified(self, visit: Visit, pending: Pending, result: bool | None) -> None:
+        """Go on with a request that waited. The handler is told also where the client is gone: it may remember."""
         waiting = visit.waiting
         assert waiting is not None
-        if waiting.alone and not isinstance(said, Pending):
+        waiting.withdraw = None
+        said = visit.chain.resume(pending, result, visit.asked, self._loop.time())
+        if waiting.alone:
             return
         sink = self._go_on(visit, said)
         if sink is not None and sink is not waiting:

@@ -6,7 +6,6 @@ from typing import Final
 from prometheus_client import Metric
 
 from zerotrust import __version__
-from zerotrust.handlers.basic_auth import MAX_VERIFYING
 from zerotrust.http.head import MAX_HEAD_BYTES
 from zerotrust.model.server import ServerConfig
 from zerotrust.net.handshakes import BURST, MAX_HANDSHAKES, RATE
@@ -19,6 +18,7 @@ from zerotrust.server.hold import MAX_HELD
 from zerotrust.server.ingress import Ingress
 from zerotrust.server.load import Load
 from zerotrust.server.overload import Overload
+from zerotrust.server.verifications import MAX_WAITING, MAX_WAITING_OF_AGENT, MAX_WAITING_OF_NETWORK
 from zerotrust.telemetry.metrics import counter, gauge, limits
 from zerotrust.telemetry.sessions import LIMITS, loop_metrics, session_metrics
 
@@ -29,7 +29,9 @@ _LIMITS: Final = {
     "ahead_bytes": MAX_AHEAD_BYTES,
     "connection_idle_seconds": IDLE_TIMEOUT,
     "requests_held": MAX_HELD,
-    "passwords_verified": MAX_VERIFYING,
+    "passwords_waiting": MAX_WAITING,
+    "passwords_waiting_of_agent": MAX_WAITING_OF_AGENT,
+    "passwords_waiting_of_network": MAX_WAITING_OF_NETWORK,
     "agent_sessions": MAX_SESSIONS,
     "agent_sessions_going_away": MAX_RETIRED,
     "handshakes": MAX_HANDSHAKES,

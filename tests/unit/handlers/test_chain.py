@@ -29,7 +29,7 @@ class Scripted:
             return Pending(self, Verification(b"", lambda: True))
         return Answer(403, b"A: b\r\n") if self.word == "refuse" else None
 
-    def verified(self, verification: Verification, result: bool, request: Request, now: float) -> Answer | None:
+    def verified(self, verification: Verification, result: bool | None, request: Request, now: float) -> Answer | None:
         return None if result else Answer(401)
 
 

@@ -48,7 +48,10 @@ def test_what_tools_and_recommendations_make_is_accepted(hashed: str) -> None:
 @pytest.mark.parametrize(
     ("hashed", "message"),
     [
-        (bcrypt_hash(14), "bcrypt of cost 14 takes 820 ms here, at most 500 ms is accepted; write a hash made by caddy"),
+        (
+            bcrypt_hash(14),
+            "bcrypt of cost 14 takes 820 ms here, at most 500 ms is accepted; write a hash made by caddy",
+        ),
         (bcrypt_hash(31), "bcrypt of cost 31 takes 107374183 ms here"),
         (argon2_hash(131072, 6, 4), "argon2id m=131072,t=6,p=4 takes 551 ms here, at most 500 ms"),
     ],

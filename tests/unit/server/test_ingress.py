@@ -18,11 +18,12 @@ from zerotrust.model.limits import Limits
 from zerotrust.net.http_server import HttpServerConnection
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tunnel import TunnelLink
+from zerotrust.server import verifications
 from zerotrust.server.binding import USUAL, Binding
 from zerotrust.server.ingress import Ingress
 from zerotrust.server.overload import CALM, Overload
 from zerotrust.server.registry import Claim, Registry
-from zerotrust.server.verifications import Verifications
+from zerotrust.server.verifications import MAX_WAITING_OF_NETWORK, Verifications
 from zerotrust.tunnel.codes import FLAG_UPGRADE, KIND_TUNNEL, Code
 from zerotrust.tunnel.payloads import RequestOpen, unpack_open
 from zerotrust.tunnel.usage import Usage
@@ -229,16 +230,25 @@ LOGIN = {"security": {"auth": {"type": "basic_auth", "config": {"users": USERS}}
 SOCKET = ("Connection: Upgrade", "Upgrade: websocket")
 
 
+class Slow(threading.Event):
+    """Passwords are not computed before the test sets this; `begun` has those that threads have begun with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun: list[bytes] = []
+
+
 @pytest.fixture
-def slow(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Passwords are not computed before the test sets this."""
-    may, check = threading.Event(), bcrypt.checkpw
+def slow(monkeypatch: pytest.MonkeyPatch) -> Slow:
+    may, check = Slow(), bcrypt.checkpw
 
     def checked(password: bytes, hashed: bytes) -> bool:
+        may.begun.append(password)
         assert may.wait(10)
         return check(password, hashed)
 
     monkeypatch.setattr(bcrypt, "checkpw", checked)
+    monkeypatch.setattr(verifications, "THREADS", 1)  # so that they are begun in the order of their turns
     return may
 
 
@@ -320,7 +330,7 @@ async def test_an_answer_that_was_asked_for_is_no_error() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_login_is_waited_for_and_remembered(slow: threading.Event) -> None:
+async def test_a_login_is_waited_for_and_remembered(slow: Slow) -> None:
     front = Front(LOGIN)
     assert b"HTTP/1.1 401 " in await front.ask("GET /")
     assert await front.ask("GET /", authorization("secret")) == b""
@@ -335,7 +345,7 @@ async def test_a_login_is_waited_for_and_remembered(slow: threading.Event) -> No
 
 
 @pytest.mark.anyio
-async def test_a_wrong_password(slow: threading.Event) -> None:
+async def test_a_wrong_password(slow: Slow) -> None:
     front = Front(LOGIN)
     await front.ask("GET /", authorization("wrong"))
     slow.set()
@@ -345,7 +355,7 @@ async def test_a_wrong_password(slow: threading.Event) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("framing", ["Content-Length: 300000", "Transfer-Encoding: chunked"])
-async def test_a_body_that_comes_before_the_login_is_decided(slow: threading.Event, framing: str) -> None:
+async def test_a_body_that_comes_before_the_login_is_decided(slow: Slow, framing: str) -> None:
     """It is not lost, and while nothing is decided no more of it is read."""
     front = Front(LOGIN)
     chunked = "chunked" in framing
@@ -366,7 +376,7 @@ async def test_a_body_that_comes_before_the_login_is_decided(slow: threading.Eve
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("trailers", [b"", b"X-Sum: 1\r\n"])
-async def test_a_whole_request_that_waits(slow: threading.Event, trailers: bytes) -> None:
+async def test_a_whole_request_that_waits(slow: Slow, trailers: bytes) -> None:
     front = Front(LOGIN)
     body = b"2\r\nhi\r\n0\r\n" + trailers + b"\r\n"
     await front.ask("POST /", authorization("secret"), "Transfer-Encoding: chunked", body=body)
@@ -377,7 +387,7 @@ async def test_a_whole_request_that_waits(slow: threading.Event, trailers: bytes
 
 
 @pytest.mark.anyio
-async def test_a_body_behind_a_wrong_password(slow: threading.Event) -> None:
+async def test_a_body_behind_a_wrong_password(slow: Slow) -> None:
     front = Front(LOGIN)
     await front.ask("POST /", authorization("wrong"), "Content-Length: 10", body=b"12345")
     slow.set()
@@ -387,7 +397,7 @@ async def test_a_body_behind_a_wrong_password(slow: threading.Event) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_client_that_does_not_wait(slow: threading.Event) -> None:
+async def test_a_client_that_does_not_wait(slow: Slow) -> None:
     """Nothing is asked of the backend for it; the next one with the same password need not wait."""
     front = Front(LOGIN)
     await front.ask("GET /", authorization("secret"))
@@ -403,8 +413,8 @@ async def test_a_client_that_does_not_wait(slow: threading.Event) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_client_that_leaves_between_two_logins(slow: threading.Event) -> None:
-    """The second question is still answered: else its place among those under way would be taken for ever."""
+async def test_a_client_that_leaves_between_two_logins(slow: Slow) -> None:
+    """The first one is remembered, the second is not asked."""
     first = {"type": "basic_auth", "config": {"users": USERS, "realm": "first"}}
     front = Front({**LOGIN, "global_middleware": [first]})
     await front.ask("GET /", authorization("secret"))
@@ -412,14 +422,65 @@ async def test_a_client_that_leaves_between_two_logins(slow: threading.Event) ->
     await front.hear()
     slow.set()
     await front.settled()
+    assert slow.begun == [b"secret"]
     front.connect()
     await front.ask("GET /", authorization("secret"))
-    assert not front.tasks._running, "both were answered"
+    await front.settled()
+    assert slow.begun == [b"secret"] * 2
     assert len(front.opened) == 1
 
 
+async def guess(front: Front, count: int) -> None:
+    """Wrong passwords of one client, each on a connection of its own, which waits."""
+    for number in range(count):
+        assert await front.ask("GET /", authorization(f"guess-{number}"), client="192.0.2.66") == b""
+        front.connect()
+
+
 @pytest.mark.anyio
-async def test_an_agent_that_leaves_while_a_login_is_computed(slow: threading.Event) -> None:
+async def test_a_client_that_leaves_before_its_turn(slow: Slow) -> None:
+    """Its password is not computed."""
+    front = Front(LOGIN)
+    await guess(front, 1)
+    await front.ask("GET /", authorization("secret"))
+    front.transport.abort()
+    await front.hear()
+    slow.set()
+    await front.settled()
+    assert slow.begun == [b"guess-0"]
+
+
+@pytest.mark.anyio
+async def test_guesses_keep_no_other_client_out(slow: Slow) -> None:
+    """The thread and all places of one client network are taken: others log in, and that one is told to come again."""
+    front = Front(LOGIN)
+    await guess(front, 1 + MAX_WAITING_OF_NETWORK)
+    said = await front.ask("GET /", authorization("secret"), client="192.0.2.66")
+    assert said.startswith(b"HTTP/1.1 503 ") and b"\r\nRetry-After: 1\r\n" in said
+    assert b"X-0Trust-Error: auth_busy\r\n" in said
+    assert await front.ask("GET /", authorization("secret"), client="192.0.2.7") == b""
+    slow.set()
+    await front.settled()
+    assert len(front.opened) == 1
+    assert slow.begun[:3] == [b"guess-0", b"guess-1", b"secret"]
+
+
+@pytest.mark.anyio
+async def test_a_login_that_was_right_waits_for_no_guess(slow: Slow) -> None:
+    front = Front(LOGIN)
+    slow.set()
+    await front.ask("GET /", authorization("secret"))
+    await front.settled()
+    slow.clear()
+    front.connect()
+    await guess(front, 1 + MAX_WAITING_OF_NETWORK)
+    await front.ask("GET /", authorization("secret"), client="192.0.2.66")
+    assert len(front.opened) == 2
+    slow.set()
+
+
+@pytest.mark.anyio
+async def test_an_agent_that_leaves_while_a_login_is_computed(slow: Slow) -> None:
     front = Front(LOGIN)
     await front.ask("GET /", authorization("secret"))
     front.pair.server.session.close(Code.GOING_AWAY, "gone")
