@@ -488,6 +488,22 @@ async def test_a_policy_that_is_nonsense_costs_its_service_only(fortress: Fortre
         assert await agent.is_heard()
 
 
+@pytest.mark.parametrize(
+    ("hashed", "reason"),
+    [
+        ("$2b$14$" + "a" * 53, "bcrypt of cost 14 takes 820 ms"),
+        ("$argon2id$v=19$m=262144,t=10,p=16$c29tZXNhbHRzb21l$" + "a" * 43, "m=262144,t=10,p=16 asks for too much"),
+    ],
+)
+async def test_a_password_hash_that_costs_too_much(fortress: Fortress, hashed: str, reason: str) -> None:
+    """An agent of its own make tells it without a check of its own."""
+    auth = {"type": "basic_auth", "config": {"users": {"ann": hashed}}}
+    async with fortress.session() as agent:
+        (said,) = (await agent.register("web", MINE, policy={"security": {"auth": auth}})).refused.values()
+        assert "security.auth.config.users.ann: " in said and reason in said
+        assert await fortress.status(MINE) in (404, 503)
+
+
 async def test_streams_of_an_agents_own(fortress: Fortress) -> None:
     async with fortress.session() as agent:
         await agent.send(b"".join(encode(FrameType.OPEN, 0, stream, b"x") for stream in range(1, 2001, 2)))

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 
 from zerotrust import __version__
 from zerotrust.errors import ConfigError, PkiError, ZeroTrustError
+from zerotrust.model.password_hash import REFERENCE_SPEED, HashSpeed
 from zerotrust.net.flush import Flusher
 from zerotrust.net.handshakes import Handshakes
 from zerotrust.net.listen import Listening, TlsListener, TlsListening
@@ -24,6 +25,7 @@ from zerotrust.server.admission import Admission
 from zerotrust.server.binding import Binding
 from zerotrust.server.enrol import Enrolment, EnrolmentDesk, Reception
 from zerotrust.server.guard import compile_guard
+from zerotrust.server.hash_speed import check_hashes
 from zerotrust.server.registry import Claim, Member, Registry
 from zerotrust.server.sessions import answer, depart, shortened
 from zerotrust.server.toll import Toll
@@ -75,6 +77,7 @@ class Terms:
 
     Attributes:
         secret: of the server; policies derive theirs from it.
+        hash_speed: of this machine; services whose password hashes would take it too long are refused.
         renewal: None where certificates are issued by hand.
         enrolment: lets in who has no certificate yet; None where nobody is.
         turned_away: hears of who is refused with a good certificate: which agent (None where it names nobody), with
@@ -92,6 +95,7 @@ class Terms:
     turned_away: Callable[[str | None, str | None, str], Coroutine[Any, Any, None]] | None = None
     offers_http: bool = True
     resume_timeout: float = 60.0
+    hash_speed: HashSpeed = REFERENCE_SPEED
 
     @property
     def options(self) -> Options:
@@ -210,6 +214,8 @@ class AgentSession:
                 if shared is not None
                 else compile_guard(message.policy, secret=self._terms.secret, before=before)
             )
+            if shared is None:
+                check_hashes(guard, self._terms.hash_speed)
         except ConfigError as error:
             self._refuse(member, message, f"its policy cannot be enforced: {error}")
             return

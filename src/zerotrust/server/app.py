@@ -23,6 +23,7 @@ from zerotrust.config.load import Loaded
 from zerotrust.config.reload import Read, Reloader
 from zerotrust.errors import StateError
 from zerotrust.model.identity import State
+from zerotrust.model.password_hash import REFERENCE_SPEED, HashSpeed
 from zerotrust.model.server import ServerConfig
 from zerotrust.net.channel import describe
 from zerotrust.net.flush import Flusher
@@ -39,6 +40,7 @@ from zerotrust.server.admission import Admission
 from zerotrust.server.audit import Audit
 from zerotrust.server.authority import Authority, load_authority
 from zerotrust.server.enrol import Enrolment
+from zerotrust.server.hash_speed import measure_hash_speed
 from zerotrust.server.identities import FILE, Identities
 from zerotrust.server.ingress import Ingress
 from zerotrust.server.invitations import Invitations
@@ -84,7 +86,7 @@ async def serve(loaded: Loaded[ServerConfig], read: Read[ServerConfig]) -> None:
         stack.callback(database.close)
         tasks = Tasks()
         stack.push_async_callback(tasks.close)
-        server = Server(config, database, tasks)
+        server = Server(config, database, tasks, hash_speed=await measure_hash_speed())
         stack.push_async_callback(server.close)
         await server.start()
         reloading = tasks.spawn(Reloader(loaded, read=read, apply=server.apply, tasks=tasks).run(), "reload")
@@ -103,7 +105,9 @@ class Server:
         PkiError: a certificate can't be used.
     """
 
-    def __init__(self, config: ServerConfig, database: Database, tasks: Tasks) -> None:
+    def __init__(
+        self, config: ServerConfig, database: Database, tasks: Tasks, *, hash_speed: HashSpeed = REFERENCE_SPEED
+    ) -> None:
         flusher = Flusher(asyncio.get_running_loop())
         registry = Registry()
         authority = load_authority(config)
@@ -128,6 +132,7 @@ class Server:
             turned_away=self._audit.turned_away,
             offers_http=_offers_http(config),
             resume_timeout=config.server.resume_timeout,
+            hash_speed=hash_speed,
         )
         self._door = AgentDoor(terms, context=context)
         self._overload = Overload(config.limits)

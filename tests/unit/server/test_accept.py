@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import bcrypt
 import pytest
 from structlog.testing import capture_logs
 
@@ -13,6 +14,7 @@ from tests.kits.tunnel import message
 from tests.kits.waiting import eventually
 from tests.unit.handlers.asking import SECRET
 from zerotrust.errors import PkiError
+from zerotrust.model.password_hash import REFERENCE_SPEED, HashSpeed
 from zerotrust.net.flush import Flusher
 from zerotrust.net.tasks import Tasks
 from zerotrust.server import accept, policy_budget, registry, wishes
@@ -45,6 +47,7 @@ class Agent:
         offers_http: bool = True,
         renewal: Renewal | None = None,
         tasks: Tasks | None = None,
+        hash_speed: HashSpeed = REFERENCE_SPEED,
     ) -> None:
         session = AgentSession(
             Terms(
@@ -55,6 +58,7 @@ class Agent:
                 secret=SECRET,
                 renewal=renewal,
                 offers_http=offers_http,
+                hash_speed=hash_speed,
             )
         )
         self.session = session
@@ -133,6 +137,22 @@ def test_a_policy_that_cannot_be_enforced_publishes_nothing(before: dict[str, An
             registry.lookup("app.example")
         assert agent.link.session.phase is Phase.OPEN
         assert agent.register(LIMIT).accepted == ["app.example"]
+
+    run(check)
+
+
+def test_a_password_hash_that_takes_this_server_too_long() -> None:
+    hashed = bcrypt.hashpw(b"x", bcrypt.gensalt(4)).decode()
+    policy = {"security": {"auth": {"type": "basic_auth", "config": {"users": {"ann": hashed}}}}}
+
+    def check(registry: Registry) -> None:
+        assert Agent(registry).register(policy).accepted == ["app.example"]
+        slow = Agent(Registry(), hash_speed=HashSpeed(argon2_block=0.0, bcrypt_round=0.1))
+        (reason,) = slow.register(policy).refused.values()
+        assert reason.startswith(
+            'its policy cannot be enforced: basic_auth: user "ann": bcrypt of cost 4 takes 1600 ms on this server, '
+            "at most 500 ms is accepted; write a hash made by caddy hash-password"
+        )
 
     run(check)
 

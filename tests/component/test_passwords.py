@@ -1,0 +1,141 @@
+"""Guesses of passwords at one service, and those who log in meanwhile: their turn comes, wherever they are."""
+
+import asyncio
+import base64
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import argon2
+import bcrypt
+import pytest
+
+from tests.conftest import Measured
+from tests.kits.backends import Origin
+from tests.kits.client import Response
+from tests.kits.metrics import read
+from tests.kits.ports import free_port
+from tests.kits.stack import Authority, Service, Stack, service
+from tests.kits.waiting import eventually
+from zerotrust.server.verifications import MAX_WAITING_OF_NETWORK, THREADS
+
+pytestmark = [
+    pytest.mark.component,
+    pytest.mark.anyio,
+    pytest.mark.timeout(60),
+    pytest.mark.xdist_group("passwords"),
+]
+
+ATTACKED, ELSEWHERE = "attacked.localhost", "elsewhere.localhost"
+COSTLY = argon2.PasswordHasher(time_cost=4, memory_cost=131_072, parallelism=4).hash("secret")
+"""Among the costliest that are accepted: about 0.4 s of a processor."""
+CHEAP = bcrypt.hashpw(b"secret", bcrypt.gensalt(5)).decode()
+GUESSER, OTHER = "203.0.113.66", "198.51.100.7"
+GUESSES = MAX_WAITING_OF_NETWORK + THREADS
+"""Of one client: all that one network may have under way."""
+
+
+def locked(host: str, port: int, hashed: str) -> Service:
+    users = dict.fromkeys(("ann", "ben", "cat"), hashed)
+    return service(host, port, security={"auth": {"type": "basic_auth", "config": {"users": users}}})
+
+
+@dataclass
+class Guesses:
+    """Requests with wrong passwords under way."""
+
+    tasks: list[asyncio.Task[Response]] = field(default_factory=list)
+
+    @property
+    def verified(self) -> int:
+        """Those whose hash was computed."""
+        return sum(task.done() and task.result().status == 401 for task in self.tasks)
+
+
+class Scene:
+    def __init__(self, stack: Stack, metrics_port: int) -> None:
+        self.stack = stack
+        self.metrics_port = metrics_port
+
+    async def login(self, host: str, user: str, password: str, client: str) -> Response:
+        credentials = base64.b64encode(f"{user}:{password}".encode()).decode()
+        async with await self.stack.api.open(host, patience=40) as connection:
+            return await connection.request(
+                "GET", "/bytes/1", [("Authorization", f"Basic {credentials}"), ("X-Real-IP", client)]
+            )
+
+    async def requests(self) -> float:
+        return (await read(self.metrics_port))["zerotrust_requests_total"]
+
+    @contextlib.asynccontextmanager
+    async def guesses(self, count: int = GUESSES) -> AsyncIterator[Guesses]:
+        """Wrong passwords of one client at the attacked service, all of them at the server; at the end it leaves."""
+        before, found = await self.requests(), Guesses()
+        for number in range(count):
+            guess = self.login(ATTACKED, "ann", f"guess-{number}", GUESSER)
+            found.tasks.append(asyncio.create_task(guess))
+
+        async def taken() -> bool:
+            return await self.requests() >= before + count
+
+        try:
+            await eventually(taken, "the server has all guesses")
+            yield found
+        finally:
+            for task in found.tasks:
+                task.cancel()
+            await asyncio.gather(*found.tasks, return_exceptions=True)
+
+
+@pytest.fixture(scope="module")
+async def scene(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> AsyncIterator[Scene]:
+    folder: Path = tmp_path_factory.mktemp("passwords")
+    port = free_port()
+    async with Origin(folder) as origin:
+        stack = Stack(
+            folder / "stack",
+            authority,
+            with_caddy=False,
+            agents={
+                "attacked": [locked(ATTACKED, origin.port, COSTLY)],
+                "elsewhere": [locked(ELSEWHERE, origin.port, CHEAP)],
+            },
+            sections={"metrics": {"listen_addr": f"127.0.0.1:{port}"}},
+        )
+        async with stack:
+            yield Scene(stack, port)
+
+
+async def test_a_login_at_another_agents_service(scene: Scene, measured: Measured) -> None:
+    """It waits for a thread, and for at most one guess more: not for all guesses that came before it."""
+    async with scene.guesses() as guesses:
+        before, begun_at = guesses.verified, time.monotonic()
+        assert (await scene.login(ELSEWHERE, "ann", "secret", OTHER)).status == 200
+        seconds, waited_for = time.monotonic() - begun_at, guesses.verified - before
+    measured(f"a login elsewhere during {GUESSES} guesses: {seconds:.2f} s, {waited_for} guesses were verified before")
+    assert waited_for <= 2 * THREADS
+
+
+async def test_a_login_at_the_same_service_from_another_network(scene: Scene, measured: Measured) -> None:
+    async with scene.guesses(GUESSES + 4) as guesses:
+        before, begun_at = guesses.verified, time.monotonic()
+        assert (await scene.login(ATTACKED, "ben", "secret", OTHER)).status == 200
+        seconds, waited_for = time.monotonic() - begun_at, guesses.verified - before
+        answers = await asyncio.gather(*guesses.tasks)
+    assert {answer.status for answer in answers} == {401, 503}
+    assert all(answer.get("retry-after") == "1" for answer in answers if answer.status == 503)
+    assert guesses.verified >= GUESSES
+    measured(f"a login at the same service: {seconds:.2f} s, {waited_for} guesses were verified before")
+    assert waited_for <= 3 * THREADS
+
+
+async def test_a_login_that_was_right_a_moment_ago(scene: Scene) -> None:
+    """It waits for nobody, also where it comes from the network of the guesses."""
+    assert (await scene.login(ATTACKED, "cat", "secret", OTHER)).status == 200
+    async with scene.guesses(GUESSES + 4) as guesses:
+        before = guesses.verified
+        for client in (OTHER, GUESSER):
+            assert (await scene.login(ATTACKED, "cat", "secret", client)).status == 200
+        assert guesses.verified - before <= THREADS
