@@ -89,7 +89,7 @@ class Waiting:
 
     def __init__(self, connection: HttpServerConnection) -> None:
         self.withdraw: Callable[[], None] | None = None
-        """Says that the answer of the thread is not needed."""
+        """Cancels the verification that the request waits for, unless others wait for it."""
         self._connection: HttpServerConnection | None = connection
         self._data = b""
         self._ended = False

@@ -25,7 +25,7 @@ MAX_WAITING_OF_NETWORK: Final = 16
 """Different logins of one client network for one agent: an office behind one address, whose logins a reload forgot."""
 
 Key = tuple[Verifier, bytes]
-Tell = Callable[[bool | None], None]
+Callback = Callable[[bool | None], None]
 """Takes the result of a verification, or None where it was dropped because the queue is full."""
 
 
@@ -38,7 +38,7 @@ class _Job:
         self.agent = agent
         self.verification = verification
         self.started = False
-        self.waiting: dict[bytes, dict[Tell, None]] = {}
+        self.waiting: dict[bytes, dict[Callback, None]] = {}
 
 
 class Verifications:
@@ -58,8 +58,8 @@ class Verifications:
             capacity=MAX_WAITING, agent_capacity=MAX_WAITING_OF_AGENT, network_capacity=MAX_WAITING_OF_NETWORK
         )
 
-    def ask(self, pending: Pending, tell: Tell, *, agent: str, client: bytes) -> Callable[[], None]:
-        """Call `tell` once, in a later turn of the loop; return a function that withdraws the request.
+    def ask(self, pending: Pending, callback: Callback, *, agent: str, client: bytes) -> Callable[[], None]:
+        """Call back once, in a later turn of the loop; return a function that withdraws the request.
 
         Args:
             agent: the agent whose service asks.
@@ -69,13 +69,13 @@ class Verifications:
         job = self._jobs.get(key)
         if job is None:
             job = self._jobs[key] = _Job(agent, pending.verification)
-        job.waiting.setdefault(network, {})[tell] = None
+        job.waiting.setdefault(network, {})[callback] = None
         if not job.started:
             dropped = self._queue.push(agent, network, key)
             if dropped is not None:
                 self._drop(dropped)
             self._start()
-        return partial(self._withdraw, key, job, network, tell)
+        return partial(self._withdraw, key, job, network, callback)
 
     def _start(self) -> None:
         while self._running < THREADS and (entry := self._queue.pop()) is not None:
@@ -95,21 +95,21 @@ class Verifications:
             result = False
         del self._jobs[key]
         for waiting in job.waiting.values():
-            self._tell(waiting, result)
+            self._call_back(waiting, result)
         self._running -= 1
         self._start()
 
     def _drop(self, entry: Entry[Key]) -> None:
         """Answer the requests of a client network that lost its place; those of other networks keep theirs."""
         job = self._jobs[entry.item]
-        self._tell(job.waiting.pop(entry.network), None)
+        self._call_back(job.waiting.pop(entry.network), None)
         self._forget_unless_wanted(entry.item, job)
 
-    def _withdraw(self, key: Key, job: _Job, network: bytes, tell: Tell) -> None:
+    def _withdraw(self, key: Key, job: _Job, network: bytes, callback: Callback) -> None:
         waiting = job.waiting.get(network)
-        if job.started or waiting is None or tell not in waiting:
+        if job.started or waiting is None or callback not in waiting:
             return
-        del waiting[tell]
+        del waiting[callback]
         if not waiting:
             del job.waiting[network]
             self._queue.remove(Entry(job.agent, network, key))
@@ -119,6 +119,6 @@ class Verifications:
         if not job.waiting:
             del self._jobs[key]
 
-    def _tell(self, waiting: dict[Tell, None], result: bool | None) -> None:
-        for tell in waiting:
-            self._loop.call_soon(tell, result)
+    def _call_back(self, waiting: dict[Callback, None], result: bool | None) -> None:
+        for callback in waiting:
+            self._loop.call_soon(callback, result)

@@ -90,6 +90,15 @@ def test_the_agent_that_has_most_makes_room_for_another() -> None:
     assert lost == Entry("big", b"\x00", 4), "the first of its largest networks"
 
 
+def test_an_agent_takes_no_place_of_its_equals() -> None:
+    queue = small()
+    for item in range(CAPACITY):
+        queue.push("ab"[item % 2], bytes([item]), item)
+    queue.remove(Entry("b", b"\x0b", 11))
+    queue.push("c", b"1", 0)
+    assert queue.push("b", b"\x0b", 11) == Entry("b", b"\x0b", 11)
+
+
 class Turns(RuleBasedStateMachine):
     """Any order of pushes, turns and withdrawals, against a list of what is in the queue."""
 
