@@ -3,11 +3,15 @@
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
+
+import hatch_build
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "zerotrust"
@@ -59,6 +63,19 @@ def test_package_files_only_hand_on_names() -> None:
     for path in SOURCE.rglob("__init__.py"):
         body = ast.parse(path.read_text()).body
         assert all(isinstance(node, (ast.Expr, ast.Assign, ast.Import, ast.ImportFrom)) for node in body), path
+
+
+def test_a_compiled_module_that_moves_is_missed(tmp_path: Path) -> None:
+    package = tmp_path / "zerotrust"
+    shutil.copytree(SOURCE, package)
+    assert hatch_build.interpreted_modules(package) == hatch_build.data_path(package)
+    for path in hatch_build.data_path(package):
+        path.with_name(path.stem + sysconfig.get_config_var("EXT_SUFFIX")).touch()
+    assert not hatch_build.interpreted_modules(package)
+    ingress = package / "server" / "ingress.py"
+    ingress.rename(ingress.with_name("entrance.py"))
+    with pytest.raises(FileNotFoundError, match="server/ingress.py"):
+        hatch_build.data_path(package)
 
 
 def test_tests_with_real_processes_say_how_long_they_may_take() -> None:
