@@ -74,7 +74,7 @@ def test_a_compiled_module_that_moves_is_missed(tmp_path: Path) -> None:
     assert not hatch_build.interpreted_modules(package)
     ingress = package / "server" / "ingress.py"
     ingress.rename(ingress.with_name("entrance.py"))
-    with pytest.raises(FileNotFoundError, match="server/ingress.py"):
+    with pytest.raises(FileNotFoundError, match=r"server/ingress\.py"):
         hatch_build.data_path(package)
 
 
