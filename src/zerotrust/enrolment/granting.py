@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from zerotrust.enrolment.records import agent_name, host_pattern, seconds
+from zerotrust.enrolment.records import agent_name, host_pattern, new_pattern, seconds
 from zerotrust.enrolment.suffixes import warning
 from zerotrust.errors import NotFound
 from zerotrust.state import agents, audit, grants
@@ -29,7 +29,7 @@ def add_grant(session: Session, *, agent_id: str, pattern: str, actor: str, now:
     Raises:
         EnrolmentError: not a name of an agent, or not a pattern.
     """
-    name, meant, at = agent_name(agent_id), host_pattern(pattern), seconds(now)
+    name, meant, at = agent_name(agent_id), new_pattern(pattern), seconds(now)
     agents.ensure(session, name, now=at)
     added = grants.add(session, name, meant, now=at)
     if added:

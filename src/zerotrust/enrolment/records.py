@@ -7,6 +7,7 @@ from typing import NoReturn
 from sqlalchemy.orm import Session
 
 from zerotrust.errors import EnrolmentError, EnrolmentRefused, PkiError
+from zerotrust.model.base import check_a_labels
 from zerotrust.pki.identity import check_id
 from zerotrust.route.grants import parse_pattern
 from zerotrust.state import audit
@@ -42,13 +43,25 @@ def agent_name(text: str) -> str:
 
 
 def host_pattern(text: str) -> str:
-    """A pattern in the form in which it is compared.
+    """Return a pattern in the form in which it is compared.
 
     Raises:
         EnrolmentError: it is none.
     """
     try:
         return parse_pattern(text)
+    except ValueError as error:
+        raise EnrolmentError(str(error)) from error
+
+
+def new_pattern(text: str) -> str:
+    """Return the pattern of a new grant; old grants may have A-labels that nobody can ask for.
+
+    Raises:
+        EnrolmentError: it is none, or has such a label.
+    """
+    try:
+        return check_a_labels(host_pattern(text))
     except ValueError as error:
         raise EnrolmentError(str(error)) from error
 

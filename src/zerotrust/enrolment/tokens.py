@@ -9,7 +9,7 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
-from zerotrust.enrolment.records import KEPT, agent_name, host_pattern, seconds
+from zerotrust.enrolment.records import KEPT, agent_name, new_pattern, seconds
 from zerotrust.enrolment.suffixes import warning
 from zerotrust.errors import EnrolmentError, NotFound
 from zerotrust.state import agents, audit, revocations, tokens
@@ -55,7 +55,7 @@ def create_token(
         EnrolmentError: a name, pattern or lifetime that will not do, or the agent is revoked.
     """
     name = agent_name(agent_id)
-    wanted = list(dict.fromkeys(host_pattern(text) for text in patterns))
+    wanted = list(dict.fromkeys(new_pattern(text) for text in patterns))
     if len(wanted) > MAX_PATTERNS:
         raise EnrolmentError(f"{len(wanted)} host names are too many for one token; it takes {MAX_PATTERNS}")
     if not datetime.timedelta(seconds=1) <= lifetime <= LONGEST:

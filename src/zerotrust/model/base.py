@@ -4,9 +4,18 @@ import ipaddress
 import re
 from typing import Annotated, Final
 
+import idna
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr
 
 _LABEL: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)\Z")
+_A_LABEL: Final = "xn--"
+_DEVIATIONS: Final = {
+    "ß": 'the letter "ß"',
+    "ς": 'the letter "ς"',
+    "\u200c": "the zero-width non-joiner U+200C",
+    "\u200d": "the zero-width joiner U+200D",
+}
+"""Characters that IDNA 2003 replaces or drops and IDNA 2008 keeps (UTS 46, table 1)."""
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -45,31 +54,74 @@ Secret = SecretStr
 
 
 def normalise_host(host: str) -> str:
-    """The form in which host names are compared: lower case, A-labels, no port, no trailing dot.
+    """Return a host name in the form in which names are compared: lower case, A-labels, no port, no trailing dot.
 
-    RFC 9110 s4.2.3 (case), RFC 1034 s3.1 (the root's dot), RFC 5891 (IDN).
+    RFC 9110 s4.2.3 (case), RFC 1034 s3.1 (the root's dot), RFC 5891 and UTS 46 (IDN). A name in ASCII is compared as
+    it is; `check_a_labels` is for names that people write.
 
     Raises:
-        ValueError: not a host name or IP address.
+        ValueError: not a host name or IP address, or a name that programs understand differently.
     """
-    name = host.strip().lower()
+    name = host.strip()
     if name.startswith("["):
-        literal, bracket, port = name[1:].partition("]")
+        literal, bracket, port = name[1:].lower().partition("]")
         if not bracket or "%" in literal or not (port == "" or (port[0] == ":" and port[1:].isdigit())):
             raise ValueError(f'"{host}" is not a host name')
         return f"[{ipaddress.IPv6Address(literal)}]"
     name, colon, port = name.partition(":")
     if colon and port and not (port.isascii() and port.isdigit()):
         raise ValueError(f'"{host}" is not a host name')
+    # str.lower would turn a final "Σ" into "ς", which is another name.
+    name = name.lower() if name.isascii() else _to_ascii(name)
     name = name.removesuffix(".")
-    if not name.isascii():
-        try:
-            name = name.encode("idna").decode("ascii")
-        except UnicodeError as error:
-            raise ValueError(f'"{host}" is not a valid internationalised host name') from error
     if not 0 < len(name) <= 253 or not all(_LABEL.match(label) for label in name.split(".")):
         raise ValueError(f'"{host}" is not a host name')
     return name
+
+
+def _to_ascii(name: str) -> str:
+    """Return the A-labels of a Unicode name by IDNA 2008, mapped by UTS 46 without transitional processing.
+
+    Raises:
+        ValueError: IDNA 2008 does not allow the name, or IDNA 2003 reads another one.
+    """
+    try:
+        labels = idna.uts46_remap(name, std3_rules=False).split(".")
+        # Labels in ASCII stay: idna refuses the underscore, which names of services have.
+        encoded = ".".join(label if label.isascii() else idna.alabel(label).decode("ascii") for label in labels)
+    except idna.IDNAError as error:
+        raise ValueError(f'"{name}" is not a valid internationalised host name: {error}') from error
+    for letter, words in _DEVIATIONS.items():
+        if any(letter in label for label in labels):
+            raise ValueError(
+                f'"{name}" has {words}, which older programs replace or drop: they go to another host; '
+                f"write {encoded} if you mean the host that browsers go to"
+            )
+    return encoded
+
+
+def check_a_labels(name: str) -> str:
+    """Return a normalised name whose labels that begin with `xn--` each stand for a Unicode label.
+
+    By UTS 46, as browsers: also for an emoji, which `normalise_host` refuses in Unicode.
+
+    Raises:
+        ValueError: one of them stands for none, so no browser asks for the name.
+    """
+    for label in name.split("."):
+        if label.startswith(_A_LABEL) and not _is_a_label(label):
+            raise ValueError(f'"{name}": "{label}" stands for no internationalised label; correct or remove it')
+    return name
+
+
+def _is_a_label(label: str) -> bool:
+    code = label.removeprefix(_A_LABEL)
+    try:
+        text = code.encode("ascii").decode("punycode")
+        canonical = text.encode("punycode").decode("ascii")
+        return not text.isascii() and canonical == code and idna.uts46_remap(text, std3_rules=False) == text
+    except UnicodeError:  # idna.IDNAError is one
+        return False
 
 
 def parse_pattern(text: str) -> str:
@@ -94,7 +146,7 @@ def parse_pattern(text: str) -> str:
     return f"*.{host}"
 
 
-HostPattern = Annotated[str, AfterValidator(parse_pattern)]
+HostPattern = Annotated[str, AfterValidator(parse_pattern), AfterValidator(check_a_labels)]
 """A host name, or `*.` and a name, where the star stands for exactly one label."""
 
 
@@ -106,7 +158,7 @@ def _service_host(value: str) -> str:
     return normalise_host(value)
 
 
-HostName = Annotated[str, AfterValidator(_service_host)]
+HostName = Annotated[str, AfterValidator(_service_host), AfterValidator(check_a_labels)]
 """A host name in the form in which it is compared (see `normalise_host`)."""
 
 

@@ -1,10 +1,12 @@
 """Tests of zerotrust.enrolment.granting."""
 
 import pytest
+from sqlalchemy.orm import Session
 
 from tests.unit.enrolment.telling import ADMIN, NOW, do, told
 from zerotrust.enrolment.granting import Granted, add_grant, list_grants, remove_grant
 from zerotrust.errors import EnrolmentError, NotFound
+from zerotrust.state import agents, grants
 from zerotrust.state.database import Database
 from zerotrust.state.tables import Grant
 
@@ -51,6 +53,21 @@ def test_twice_is_no_decision(database: Database) -> None:
 def test_a_wildcard_for_everybody_is_granted_with_a_warning(database: Database) -> None:
     assert "public suffix" in (grant(database, "home", "*.co.uk").warning or "")
     assert grant(database, "home", "*.example.co.uk").warning is None
+
+
+@pytest.mark.parametrize("name", ["faß.example", "*.xn--a.example"])
+def test_a_name_that_is_not_clear_is_not_granted(database: Database, name: str) -> None:
+    with pytest.raises(EnrolmentError, match=r"write xn--fa-hia\.example|stands for no"):
+        grant(database, "home", name)
+
+
+def test_an_old_grant_with_any_a_label_can_be_taken_back(database: Database) -> None:
+    def older(session: Session) -> None:
+        agents.ensure(session, "home", now=0)
+        grants.add(session, "home", "xn--a.example", now=0)
+
+    do(database, older)
+    assert take(database, "home", "XN--a.example").pattern == "xn--a.example"
 
 
 def test_what_is_not_granted_cannot_be_taken_back(database: Database) -> None:

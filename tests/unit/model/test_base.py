@@ -1,15 +1,31 @@
 """Tests of zerotrust.model.base."""
 
+import re
+
+import idna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from zerotrust.model.base import Duration, HostName, Listen, is_loopback, normalise_host, parse_duration, split_address
+from zerotrust.model.base import (
+    Duration,
+    HostName,
+    HostPattern,
+    Listen,
+    is_loopback,
+    normalise_host,
+    parse_duration,
+    split_address,
+)
 
 DURATION: TypeAdapter[float] = TypeAdapter(Duration)
 HOST: TypeAdapter[str] = TypeAdapter(HostName)
+PATTERN: TypeAdapter[str] = TypeAdapter(HostPattern)
 LISTEN: TypeAdapter[str] = TypeAdapter(Listen)
+
+DEVIATIONS = "ß\u1e9eς\u200c\u200d"
+"""Characters that IDNA 2003 and IDNA 2008 read differently, and the capital of one."""
 
 
 @pytest.mark.parametrize(
@@ -41,6 +57,10 @@ def test_a_duration_is_the_sum_of_its_parts(hours: int, minutes: int, seconds: i
         ("bücher.example", "xn--bcher-kva.example"),
         ("[2001:DB8:0::1]:443", "[2001:db8::1]"),
         ("under_score", "under_score"),
+        ("_a.ＢÜＣＨＥＲ。example。", "_a.xn--bcher-kva.example"),
+        ("ΣΟΦΟΣ.example", "xn--0xaakcn.example"),  # the last Σ is no ς: UTS 46 knows no position, str.lower does
+        ("xn--fa-hia.example", "xn--fa-hia.example"),
+        ("XN--zzzzzz99999.example", "xn--zzzzzz99999.example"),  # in a Host field, where it does no harm
     ],
 )
 def test_host_names_have_one_form(host: str, name: str) -> None:
@@ -56,6 +76,91 @@ def test_what_is_no_host_name(host: str) -> None:
         normalise_host(host)
 
 
+@pytest.mark.parametrize(
+    ("host", "letter", "form"),
+    [
+        ("faß.example", "ß", "xn--fa-hia.example"),
+        ("FA\u1e9e.example", "ß", "xn--fa-hia.example"),
+        ("βόλος.example", "ς", "xn--nxasmm1c.example"),
+        ("\u0646\u0627\u0645\u0647\u200c\u0627\u06cc.example", "U+200C", "xn--mgba3gch31f060k.example"),
+        ("ශ්\u200dරී.example", "U+200D", "xn--10cl1a0b660p.example"),
+    ],
+)
+def test_a_name_with_two_meanings_is_refused_with_the_form_to_write(host: str, letter: str, form: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(letter)) as refused:
+        normalise_host(host)
+    assert form in str(refused.value)
+    assert HOST.validate_python(form) == form
+    assert PATTERN.validate_python(f"*.{form}") == f"*.{form}"
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [
+        ("a\u200db.example", "joiner"),  # a joiner between Latin letters: IDNA 2003 dropped it
+        ("☃.example", "not allowed"),
+        ("\u0301a.example", "combining"),
+        ("xn--ü.example", "hyphens"),
+        ("aא.example", "direction"),
+        ("\uff0a.bücher.example", "not a host name"),
+    ],
+)
+def test_a_name_that_idna_does_not_allow_is_refused_with_the_reason(host: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=f"(?i){reason}"):
+        normalise_host(host)
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "xn--a",
+        "xn---bbk",  # another spelling of xn--bbk
+        "xn--zzzzzz99999",
+        "xn--tiq49xqyj-z7g",
+        "xn--strae-oqa.xn--a",
+    ],
+)
+def test_an_a_label_that_stands_for_no_unicode_label_is_refused_in_files(label: str) -> None:
+    assert normalise_host(f"{label}.example")  # a Host field is only compared
+    for kind, name in ((HOST, f"{label}.example"), (PATTERN, f"{label}.example"), (PATTERN, f"*.{label}.example")):
+        with pytest.raises(ValidationError, match="stands for no internationalised"):
+            kind.validate_python(name)
+
+
+def test_an_emoji_that_browsers_reach_is_named_by_its_a_label() -> None:
+    assert HOST.validate_python("xn--i-7iq.example") == "xn--i-7iq.example"
+
+
+@given(
+    st.lists(st.text("aäéλ\u03c3ςßжあ漢한\u200c\u200dאب-_1", min_size=1, max_size=8), min_size=1, max_size=3).map(
+        ".".join
+    )
+)
+def test_accepted_names_are_those_of_idna_2008(host: str) -> None:
+    try:
+        name = normalise_host(host)
+    except ValueError:
+        return
+    assert all(re.fullmatch(r"[a-z0-9_-]{1,63}", label) for label in name.split("."))
+    assert normalise_host(name) == name
+    for written, form in zip(host.split("."), name.split("."), strict=True):
+        if not form.startswith("xn--"):
+            assert written == form
+            continue
+        assert not set(written) & set(DEVIATIONS)
+        assert idna.encode(written, uts46=True).decode() == form
+        assert HOST.validate_python(form) == form
+
+
+@given(st.text("abz09-", max_size=12).map(lambda text: f"xn--{text}") | st.from_regex(r"\Axn--[a-z0-9-]{1,59}\Z"))
+def test_an_a_label_is_accepted_as_it_is_or_refused(label: str) -> None:
+    try:
+        assert HOST.validate_python(label) == label
+    except ValidationError:
+        with pytest.raises(idna.IDNAError):
+            idna.ulabel(label)
+
+
 @given(st.text(max_size=20) | st.from_regex(r"[A-Za-zäßİ0-9.\-_。:\[\]]{1,20}", fullmatch=True))
 def test_a_normal_form_is_its_own_normal_form_or_the_name_is_refused(host: str) -> None:
     try:
@@ -63,8 +168,7 @@ def test_a_normal_form_is_its_own_normal_form_or_the_name_is_refused(host: str) 
     except ValueError:
         return
     assert normalise_host(name) == name
-    assert name.isascii()
-    assert name == name.lower()
+    assert all(re.fullmatch(r"[a-z0-9_-]{1,63}", label) for label in name.split(".")) or name.startswith("[")
 
 
 @pytest.mark.parametrize("host", ["https://a.example.com", "a.example.com/x", "*.example.com"])
