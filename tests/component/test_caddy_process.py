@@ -40,12 +40,15 @@ from zerotrust.caddy.external import ExternalCaddy
 from zerotrust.caddy.process import STOP_TIMEOUT
 from zerotrust.caddy.render import render
 from zerotrust.errors import CaddyError
+from zerotrust.model.limits import Limits
 from zerotrust.model.server import ServerConfig
 from zerotrust.net.flush import Flusher
 from zerotrust.net.http_listener import HttpListener
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tunnel import TunnelLink
+from zerotrust.route.grants import GrantTable
 from zerotrust.server.binding import USUAL
+from zerotrust.server.certificate_budget import CertificateBudget
 from zerotrust.server.permission import Permission
 from zerotrust.server.registry import Claim, Registry
 
@@ -192,6 +195,7 @@ class Authority:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.visits: list[str] = []
+        self.ordered: set[str] = set()
         self.challenged: asyncio.Future[tuple[str, str]] = asyncio.get_running_loop().create_future()
         self._http_port = http_port
         self._state = "pending"
@@ -225,6 +229,8 @@ class Authority:
         if path == "/authorization":
             identifier = {"type": "dns", "value": "public.example.com"}
             return 200, {"status": self._state, "identifier": identifier, "challenges": [challenge]}
+        if path == "/order":
+            self.ordered.update(identifier["value"] for identifier in payload["identifiers"])
         order = {
             "status": self._state,
             "identifiers": payload.get("identifiers", []),
@@ -264,7 +270,10 @@ async def test_a_thousand_random_names_cause_no_order(setting: Setting, measured
     link = cast("TunnelLink", SimpleNamespace(session=None))
     served = Claim(registry.join("home", link), "app", b"app", ("public.example.com",), True, None, USUAL)
     registry.register(served.member, served)
-    permission = HttpListener(Flusher(asyncio.get_running_loop()), Permission(registry), tasks)
+    granted = GrantTable()
+    granted.replace("file", [("home", "public.example.com")])
+    decides = Permission(registry, granted, CertificateBudget(Limits()))
+    permission = HttpListener(Flusher(asyncio.get_running_loop()), decides, tasks)
     asks, port = asyncio.Semaphore(20), free_port()
     dice = random.Random(6)
     names = ["".join(dice.choices("abcdefghijklmnopqrstuvwxyz", k=12)) + ".example.com" for _ in range(1000)]
@@ -296,6 +305,46 @@ async def test_a_thousand_random_names_cause_no_order(setting: Setting, measured
         await asyncio.wait([ordering])
     await tasks.close()
     measured(f"1,000 handshakes with random names: none got a certificate, no order was made, in {seconds:.1f} s")
+
+
+async def test_names_of_a_wildcard_cause_only_so_many_orders(setting: Setting) -> None:
+    """The agent "mallory" makes up 30 names of its wildcard grant, and clients ask for all of them."""
+    authority, registry, tasks, granted = Authority(setting.http_port), Registry(), Tasks(), GrantTable()
+    granted.replace("file", [("mallory", "*.example.com"), ("home", "public.example.com")])
+    names = [f"x{number}.example.com" for number in range(30)]
+    for agent, hosts in (("mallory", tuple(names)), ("home", ("public.example.com",))):
+        member = registry.join(agent, cast("TunnelLink", SimpleNamespace(session=None)))
+        registry.register(member, Claim(member, "app", b"app", hosts, True, None, USUAL))
+    budget, port = CertificateBudget(Limits(certificates_per_domain=3)), free_port()
+    permission = HttpListener(Flusher(asyncio.get_running_loop()), Permission(registry, granted, budget), tasks)
+    config = setting.config(
+        acme={"ca_url": f"{authority.url}/directory", "email": "a@example.com"}, permission_addr=f"127.0.0.1:{port}"
+    )
+
+    async def is_refused(way: Way, name: str) -> bool:
+        """Caddy ends the handshake at once; for a name that is permitted it waits for its certificate."""
+        try:
+            async with asyncio.timeout(5):
+                await way.open(name)
+        except ssl.SSLError:
+            return True
+        except TimeoutError:
+            return False
+        raise AssertionError("the authority issues nothing")
+
+    async with (
+        await asyncio.start_server(authority.serve, "127.0.0.1", authority.port),
+        permission.listen(f"127.0.0.1:{port}", key="caddy.permission_addr"),
+        Edge(config) as edge,
+    ):
+        way = setting.way(edge)
+        refused = await asyncio.gather(*(is_refused(way, name) for name in names))
+        assert refused.count(True) == 27
+        assert budget.permitted == {"mallory": 3}
+        assert len(authority.ordered - {"public.example.com"}) == 3
+        assert not await is_refused(way, "public.example.com")
+        assert "public.example.com" in authority.ordered
+    await tasks.close()
 
 
 async def test_private_names_of_any_depth_never_reach_a_public_authority(setting: Setting) -> None:

@@ -61,7 +61,7 @@ def render(config: ServerConfig) -> Json:
             "pki": {"certificate_authorities": {"local": {"install_trust": False}}},
         },
     }
-    if caddy.mode == "managed" or caddy.storage_dir:
+    if has_our_storage(caddy):
         document["storage"] = {"module": "file_system", "root": caddy.storage}
     return document
 
@@ -183,6 +183,16 @@ def _permission_url(caddy: Caddy) -> str:
             "may have a certificate; write 127.0.0.1:PORT"
         )
     return f"http://{_dial('caddy.permission_addr', caddy.permission_addr)}{PERMISSION_PATH}"
+
+
+def has_our_storage(caddy: Caddy) -> bool:
+    """Return True where certificates are in `caddy.storage`; an external Caddy may keep them elsewhere."""
+    return caddy.mode == "managed" or bool(caddy.storage_dir)
+
+
+def is_private(name: str) -> bool:
+    """Return True where Caddy's internal authority signs for the name, so that no public one hears of it."""
+    return "." not in name or f".{name}".endswith(tuple(f".{suffix}" for suffix in PRIVATE_SUFFIXES))
 
 
 def _private_names() -> list[str]:

@@ -23,6 +23,14 @@ def warning(pattern: str) -> str | None:
     return f'"{pattern}" is for the domains of everybody under the public suffix "{name}"; grant *.YOUR-DOMAIN.{name}'
 
 
+def registered_domain(name: str) -> str:
+    """Return the public suffix of a host name and one label more: the domain that somebody has registered.
+
+    Below a top-level domain that is not in the list, the last two labels.
+    """
+    return _suffixes().privatesuffix(name) or ".".join(name.split(".")[-2:])
+
+
 @cache
 def _suffixes() -> PublicSuffixList:
     return PublicSuffixList(accept_unknown=False)

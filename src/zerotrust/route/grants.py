@@ -54,6 +54,10 @@ class GrantTable:
         """The host name is granted to the agent."""
         return agent in self._agents.get(host, _NOBODY) or agent in self._agents.get(wildcard_of(host), _NOBODY)
 
+    def names(self, agent: str, host: str) -> bool:
+        """The host name itself is granted to the agent, not only a wildcard that stands for it."""
+        return agent in self._agents.get(host, _NOBODY)
+
     def is_granted(self, host: str) -> bool:
         """The host name is granted to anybody."""
         return host in self._agents or wildcard_of(host) in self._agents

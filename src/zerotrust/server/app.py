@@ -18,6 +18,7 @@ from typing import Final
 
 from zerotrust import __version__
 from zerotrust.caddy.edge import Edge
+from zerotrust.caddy.render import has_our_storage
 from zerotrust.config.diff import Changes
 from zerotrust.config.load import Loaded
 from zerotrust.config.reload import Read, Reloader
@@ -39,6 +40,7 @@ from zerotrust.server.admin import AdminChannel
 from zerotrust.server.admission import Admission
 from zerotrust.server.audit import Audit
 from zerotrust.server.authority import Authority, load_authority
+from zerotrust.server.certificate_budget import CertificateBudget
 from zerotrust.server.enrol import Enrolment
 from zerotrust.server.hash_speed import measure_hash_speed
 from zerotrust.server.identities import FILE, Identities
@@ -146,7 +148,9 @@ class Server:
         )
         self._load = Load(registry, self._ingress, self._overload)
         self._api = HttpListener(flusher, self._ingress, tasks)
-        self._permission = HttpListener(flusher, Permission(registry), tasks)
+        self._certificates = CertificateBudget(config.limits)
+        self._permission = Permission(registry, self._admission.grants, self._certificates, storage=_storage(config))
+        self._permission_api = HttpListener(flusher, self._permission, tasks)
         channel = AdminChannel(self._identities, self._audit, self._invitations, tasks)
         self._admin = HttpListener(flusher, channel.api, tasks)
         metrics = ServerMetrics(
@@ -154,7 +158,8 @@ class Server:
             ingress=self._ingress,
             overload=self._overload,
             door=self._door,
-            listeners={"api": self._api, "admin": self._admin, "permission": self._permission},
+            certificates=self._certificates,
+            listeners={"api": self._api, "admin": self._admin, "permission": self._permission_api},
             config=lambda: self._config,
         )
         self._metrics = Scraped(metrics.collect, lambda: metrics.health, flusher=flusher, tasks=tasks)
@@ -162,7 +167,7 @@ class Server:
         self._listen: dict[str, Listen] = {
             "server.listen_addr": self._listen_for_agents,
             "api.listen_addr": partial(_listen_plain, self._api, "api.listen_addr"),
-            "caddy.permission_addr": partial(_listen_plain, self._permission, "caddy.permission_addr"),
+            "caddy.permission_addr": partial(_listen_plain, self._permission_api, "caddy.permission_addr"),
             "admin.socket": partial(_listen_plain, self._admin, "admin.socket"),
         }
         self._listening: dict[str, Listening] = {}
@@ -215,6 +220,8 @@ class Server:
         )
         if config.limits != self._config.limits:
             self._overload.use(config.limits)
+            self._certificates.use(config.limits)
+        self._permission.storage = _storage(config)
         self._door.use(
             context,
             offers_http=_offers_http(config),
@@ -257,7 +264,7 @@ class Server:
         await self._edge.__aexit__(None, None, None)
         for listening in self._listening.values():
             await listening.close()
-        for listener in (self._admin, self._permission, self._api):
+        for listener in (self._admin, self._permission_api, self._api):
             listener.close()
         await self._metrics.close()
         self._load.pulse.stop()
@@ -360,6 +367,11 @@ def _addresses(config: ServerConfig) -> dict[str, str]:
         found["caddy.permission_addr"] = config.caddy.permission_addr
     found["admin.socket"] = f"unix:{config.admin_socket}"
     return found
+
+
+def _storage(config: ServerConfig) -> Path | None:
+    """Return the folder of Caddy's certificates, where it is known."""
+    return Path(config.caddy.storage) if has_our_storage(config.caddy) else None
 
 
 def _offers_http(config: ServerConfig) -> bool:

@@ -13,6 +13,7 @@ from zerotrust.net.http_listener import HttpListener
 from zerotrust.net.http_server import HEAD_TIMEOUT, IDLE_TIMEOUT, MAX_AHEAD_BYTES
 from zerotrust.net.listen import HANDSHAKE_TIMEOUT
 from zerotrust.server.accept import MAX_RETIRED, MAX_SESSIONS, AgentDoor
+from zerotrust.server.certificate_budget import CertificateBudget
 from zerotrust.server.enrol import MAX_CONNECTIONS
 from zerotrust.server.hold import MAX_HELD
 from zerotrust.server.ingress import Ingress
@@ -51,6 +52,8 @@ def server_limits(config: ServerConfig) -> dict[str, float]:
         "requests_per_agent": asked.requests_per_agent,
         "memory_bytes": asked.memory_bytes,
         "memory_per_agent_bytes": asked.memory_per_agent_bytes,
+        "certificates_per_agent": asked.certificates_per_agent,
+        "certificates_per_domain": asked.certificates_per_domain,
         "event_loop_lag_seconds": asked.event_loop_lag,
         "request_held_seconds": config.api.hold_timeout,
         "session_detached_seconds": config.server.resume_timeout,
@@ -73,6 +76,7 @@ class ServerMetrics:
         ingress: Ingress,
         overload: Overload,
         door: AgentDoor,
+        certificates: CertificateBudget,
         listeners: Mapping[str, HttpListener],
         config: Callable[[], ServerConfig],
     ) -> None:
@@ -81,6 +85,7 @@ class ServerMetrics:
         self._ingress = ingress
         self._overload = overload
         self._door = door
+        self._certificates = certificates
         self._listeners = listeners
 
     @property
@@ -100,6 +105,7 @@ class ServerMetrics:
         connections = {name: listener.connections for name, listener in self._listeners.items()}
         connections["join"] = self._door.joining
         yield gauge("connections", "Connections, but those of agents.", connections, "listener")
+        yield from self._certificate_names()
         yield from self._overloads()
         yield from loop_metrics(self._load.pulse.lag, self._load.pulse.lost)
         yield limits(server_limits(self._config()))
@@ -120,6 +126,12 @@ class ServerMetrics:
         meaning = "Requests that came to nothing behind the server."
         yield counter("requests_failed_total", meaning, ingress.failed, "code")
         yield gauge("requests_held", "Requests that wait for an agent.", ingress.held)
+
+    def _certificate_names(self) -> Iterator[Metric]:
+        meaning = "New names of an agent's wildcard grants that were permitted to have a certificate."
+        yield counter("certificate_names_total", meaning, self._certificates.permitted, "agent")
+        meaning = "Questions of Caddy for such names that a limit refused."
+        yield counter("certificate_names_refused_total", meaning, self._certificates.refused, "agent")
 
     def _overloads(self) -> Iterator[Metric]:
         meaning = "1 while new requests get 503 because of this limit."

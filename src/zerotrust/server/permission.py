@@ -1,28 +1,56 @@
-"""Caddy's question before it gets a certificate: is this host name served now, over https?
+"""The endpoint that Caddy asks before it gets a certificate: is this host name served now, over https?
 
 Without it anybody could make us ask for certificates of any name. Caddy asks `GET /.0trust/tls-permission?domain=NAME`
-and goes on with status 200 only.
+and goes on with status 200 only. After any other status it also stops using a certificate that is due for renewal, so
+a name that was permitted must not be refused later, as long as it is served.
 """
 
+import time
+from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import parse_qs
 
+from zerotrust.caddy.render import is_private
+from zerotrust.enrolment.suffixes import registered_domain
 from zerotrust.http.body import Kind
 from zerotrust.http.head import RequestHead
 from zerotrust.model.base import normalise_host
 from zerotrust.net.http_server import HttpServerConnection, RequestSink
+from zerotrust.route.grants import GrantTable
+from zerotrust.server.certificate_budget import CertificateBudget
 from zerotrust.server.registry import Registry
+from zerotrust.telemetry import logs
 
 PATH = "/.0trust/tls-permission"
 
 _YES = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 _NO = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
 
+_log = logs.logger("server")
+
 
 class Permission:
-    """Answers Caddy (net.http_server.RequestHandler)."""
+    """Answers Caddy (net.http_server.RequestHandler).
 
-    def __init__(self, registry: Registry) -> None:
+    Args:
+        storage: the folder of Caddy's certificates; None where an external Caddy has its own.
+        clock: monotonic.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        grants: GrantTable,
+        budget: CertificateBudget,
+        *,
+        storage: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._registry = registry
+        self._grants = grants
+        self._budget = budget
+        self._clock = clock
+        self.storage = storage
 
     def request(
         self, connection: HttpServerConnection, head: RequestHead, framing: tuple[Kind, int]
@@ -36,6 +64,46 @@ class Permission:
         if head.method != b"GET" or path != PATH or len(names) != 1:
             return False
         try:
-            return self._registry.offers_https(normalise_host(names[0]))
+            name = normalise_host(names[0])
         except ValueError:
             return False
+        return self._registry.offers_https(name) and (self._costs_nothing(name) or self._has_room(name))
+
+    def _costs_nothing(self, name: str) -> bool:
+        """No public authority counts the name, its owner has granted it by itself, or it has been permitted before."""
+        return (
+            is_private(name)
+            or any(self._grants.names(agent, name) for agent in self._registry.agents_of(name))
+            or self._budget.knows(name, self._clock())
+            or self._has_certificate(name)
+        )
+
+    def _has_certificate(self, name: str) -> bool:
+        """Caddy's storage has one: it was permitted by an earlier process, and this is its renewal."""
+        if self.storage is None:
+            return False
+        try:
+            return any(self.storage.glob(f"certificates/*/{name}/{name}.crt"))
+        except OSError:  # for example a name too long for a file
+            return False
+
+    def _has_room(self, name: str) -> bool:
+        """One of the agents that serve the name may have one more; none uses up what another has."""
+        domain, now = registered_domain(name), self._clock()
+        exceeded: dict[str, str] = {}
+        for agent in self._registry.agents_of(name):
+            limit = self._budget.exceeded(agent, domain, name, now)
+            if limit is None:
+                return True
+            exceeded[agent] = limit
+        for agent, limit in exceeded.items():
+            if self._budget.refuse(agent, limit, now):
+                _log.warning(
+                    "no certificate: the agent's wildcard grants have too many new names; "
+                    "grant the name itself, or raise the limit in limits of the server's file",
+                    agent=agent,
+                    host_name=name,
+                    domain=domain,
+                    limit=limit,
+                )
+        return False

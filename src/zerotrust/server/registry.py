@@ -239,6 +239,10 @@ class Registry:
         claims = self._claims.get(host, ())
         return any(claim.binding.https for claim in claims[:1])
 
+    def agents_of(self, host: str) -> list[str]:
+        """The agents that serve the host name now, the best first."""
+        return list(dict.fromkeys(claim.member.agent for claim in self._claims.get(host, ())))
+
     def guard_of(self, host: str) -> Guard | None:
         """The guard in front of a host name; for a while also that of one whose agent was lost."""
         claims = self._claims.get(host)

@@ -12,7 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from zerotrust.caddy.binary import locate
-from zerotrust.caddy.render import PRIVATE_DEPTH, PRIVATE_SUFFIXES, is_ours, render
+from zerotrust.caddy.render import PRIVATE_DEPTH, PRIVATE_SUFFIXES, is_ours, is_private, render
 from zerotrust.errors import ConfigError
 from zerotrust.model.server import ServerConfig
 
@@ -128,6 +128,27 @@ def test_permission_over_a_unix_socket_is_not_possible() -> None:
 def test_one_port_for_both() -> None:
     with pytest.raises(ConfigError, match="both 8443"):
         render(caddy(http_port=8443, https_port=8443))
+
+
+@pytest.mark.parametrize(
+    ("name", "private"),
+    [
+        ("nas", True),
+        ("localhost", True),
+        ("a.b.localhost", True),
+        ("home.arpa", True),
+        ("a.home.arpa", True),
+        ("arpa.example", False),
+        ("ahome.arpa", False),
+        ("app.example.com", False),
+        ("localhost.example.com", False),
+    ],
+)
+def test_private_names_are_those_of_the_internal_authority(name: str, private: bool) -> None:
+    assert is_private(name) is private
+    (internal, _) = render(ServerConfig())["apps"]["tls"]["automation"]["policies"]
+    patterns = [re.escape(subject).replace(r"\*", r"[^.]+") for subject in internal["subjects"]]
+    assert any(re.fullmatch(pattern, name) for pattern in patterns) is private
 
 
 def test_a_port_that_caddy_cannot_know() -> None:

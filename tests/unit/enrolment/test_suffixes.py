@@ -2,7 +2,7 @@
 
 import pytest
 
-from zerotrust.enrolment.suffixes import warning
+from zerotrust.enrolment.suffixes import registered_domain, warning
 
 
 @pytest.mark.parametrize("pattern", ["*.co.uk", "*.com", "*.github.io", "*.xn--fiqs8s", "*.x.kawasaki.jp"])
@@ -30,3 +30,19 @@ def test_so_do_suffixes_themselves(name: str) -> None:
 )
 def test_others_do_not(pattern: str) -> None:
     assert warning(pattern) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "domain"),
+    [
+        ("a.b.example.co.uk", "example.co.uk"),
+        ("example.com", "example.com"),
+        ("a.xn--bcher-kva.de", "xn--bcher-kva.de"),
+        ("a.me.github.io", "me.github.io"),
+        ("a.b.lab.lan", "lab.lan"),
+        ("nas", "nas"),
+        ("co.uk", "co.uk"),
+    ],
+)
+def test_the_domain_that_somebody_has_registered(name: str, domain: str) -> None:
+    assert registered_domain(name) == domain
