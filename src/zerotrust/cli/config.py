@@ -1,5 +1,6 @@
 """`0trust config …`: is this file good, and what becomes of each of its keys?"""
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -36,6 +37,7 @@ def check(
     kind, source = examine(file)
     if kind == "server":
         _warn_of_suffixes(source)
+        _warn_of_overlaps(source)
     problems = in_order(source.problems)
     if as_json:
         typer.echo(json.dumps(_record(file, kind, problems, keys(source)), ensure_ascii=False, indent=2))
@@ -56,6 +58,23 @@ def _warn_of_suffixes(source: "Source") -> None:
         for index, pattern in enumerate(patterns if isinstance(patterns, list) else ()):
             if isinstance(pattern, str) and (text := warning(pattern.lower())):
                 source.say(("grants", agent, index), "warning", text)
+
+
+def _warn_of_overlaps(source: "Source") -> None:
+    """As the server's log does when it starts. Grants of the database are not known here."""
+    from zerotrust.enrolment.overlaps import text
+    from zerotrust.route.grants import GrantTable, parse_pattern
+
+    places: dict[tuple[str, str], int] = {}
+    grants = source.data.get("grants")
+    for agent, patterns in grants.items() if isinstance(grants, dict) else ():
+        for index, pattern in enumerate(patterns if isinstance(patterns, list) else ()):
+            with contextlib.suppress(ValueError):  # the model says what is wrong with it
+                places.setdefault((agent, parse_pattern(str(pattern))), index)
+    table = GrantTable()
+    table.replace("file", places)
+    for wide, named in table.overlaps():
+        source.say(("grants", named[0], places[named]), "warning", text(wide, named))
 
 
 def _summary(file: Path, kind: str | None, problems: Sequence["Problem"]) -> None:

@@ -20,7 +20,7 @@ class Granted:
     pattern: str
     added: bool
     """False where it was in force already."""
-    warning: str | None
+    warnings: list[str]
 
 
 def add_grant(session: Session, *, agent_id: str, pattern: str, actor: str, now: datetime.datetime) -> Granted:
@@ -34,7 +34,7 @@ def add_grant(session: Session, *, agent_id: str, pattern: str, actor: str, now:
     added = grants.add(session, name, meant, now=at)
     if added:
         audit.append(session, at=at, actor=actor, action="grant.added", agent=name, details={"host": meant})
-    return Granted(agent_id=name, pattern=meant, added=added, warning=warning(meant))
+    return Granted(agent_id=name, pattern=meant, added=added, warnings=[text] if (text := warning(meant)) else [])
 
 
 def remove_grant(session: Session, *, agent_id: str, pattern: str, actor: str, now: datetime.datetime) -> Grant:

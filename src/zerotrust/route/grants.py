@@ -11,9 +11,12 @@ from collections.abc import Iterable
 
 from zerotrust.model.base import parse_pattern
 
-__all__ = ["GrantTable", "matches", "parse_pattern", "wildcard_of"]
+__all__ = ["Grant", "GrantTable", "matches", "parse_pattern", "wildcard_of"]
 
 _NOBODY: frozenset[str] = frozenset()
+
+Grant = tuple[str, str]
+"""An agent and a pattern."""
 
 
 def wildcard_of(host: str) -> str:
@@ -65,6 +68,18 @@ class GrantTable:
     def agents_of(self, host: str) -> frozenset[str]:
         """Whom the host name is granted to."""
         return self._agents.get(host, _NOBODY) | self._agents.get(wildcard_of(host), _NOBODY)
+
+    def overlaps(self) -> list[tuple[Grant, Grant]]:
+        """Return a wildcard's grant and a host name's grant for each two agents that may both serve the host name.
+
+        Not where one of them has the other's pattern too: then they share it on purpose.
+        """
+        found: list[tuple[Grant, Grant]] = []
+        for host, named in self._agents.items():
+            wildcard = wildcard_of(host)
+            holders = self._agents.get(wildcard, _NOBODY)
+            found += [((holder, wildcard), (agent, host)) for holder in holders - named for agent in named - holders]
+        return sorted(found)
 
     def patterns_of(self, agent: str) -> tuple[str, ...]:
         """All that is granted to an agent, in order."""

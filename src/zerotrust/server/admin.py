@@ -127,7 +127,7 @@ class AdminChannel:
             agent=granted.agent_id,
             host=granted.pattern,
             changed=granted.added,
-            warnings=[granted.warning] if granted.warning else [],
+            warnings=granted.warnings,
         )
 
     async def _remove_grant(self, asked: admin.GrantAsked, actor: str) -> admin.GrantChanged:

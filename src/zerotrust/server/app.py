@@ -184,6 +184,7 @@ class Server:
             SetupError: an address, the database or Caddy can't be used.
         """
         await self._identities.load()
+        self._identities.log_overlaps()
         for key, address in _addresses(self._config).items():
             if key == "api.listen_addr":
                 await self._served.wait()
@@ -322,6 +323,7 @@ class Server:
         if config.grants != before.grants or any_host != before.unsafe_agents_may_claim_any_host:
             self._admission.any_host = any_host
             self._admission.grants.replace(FILE, _grants(config))
+            self._identities.log_overlaps()
             self._sessions.rejudge()
 
     async def _listen_for_agents(self, address: str, beside: Listening | None) -> Listening:

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
@@ -21,12 +21,14 @@ from zerotrust.enrolment.attempts import Attempts, Ration
 from zerotrust.enrolment.granting import Granted
 from zerotrust.enrolment.joining import Joined
 from zerotrust.enrolment.listing import AgentDetails, AgentSummary
+from zerotrust.enrolment.overlaps import MAX_WARNINGS, overlap_warnings
 from zerotrust.enrolment.tokens import NewToken
 from zerotrust.errors import CertificateRefused, EnrolmentError, NotFound, PkiError, StateError
 from zerotrust.pki.identity import agent_id_of
 from zerotrust.pki.lineage import is_ours
 from zerotrust.pki.proof import proves
-from zerotrust.route.grants import parse_pattern
+from zerotrust.route.grants import Grant as Pair
+from zerotrust.route.grants import GrantTable, parse_pattern
 from zerotrust.server.admission import Admission
 from zerotrust.server.authority import Authority
 from zerotrust.server.sessions import Connected, Cut, Sessions
@@ -88,6 +90,7 @@ class Identities:
         self._clock = clock
         self._attempts = Attempts()
         self._ration = Ration()
+        self._overlaps: frozenset[tuple[Pair, Pair]] = frozenset()
 
     @property
     def database(self) -> str:
@@ -224,11 +227,12 @@ class Identities:
         """
         self._issuing()
         now = self._clock()
-        return await self._database.run(
+        made = await self._database.run(
             lambda session: tokens.create_token(
                 session, agent_id=agent, patterns=hosts, lifetime=lifetime, actor=actor, now=now
             )
         )
+        return replace(made, warnings=made.warnings + self._overlap_warnings(made.agent_id, made.patterns))
 
     async def cancel_token(self, number: int, *, actor: str) -> JoinToken:
         """Take an invitation back.
@@ -259,7 +263,7 @@ class Identities:
 
         granted, pairs = await self._database.run(work)
         self._granted(pairs)
-        return granted
+        return replace(granted, warnings=granted.warnings + self._overlap_warnings(granted.agent_id, [granted.pattern]))
 
     async def remove_grant(self, agent: str, host: str, *, actor: str) -> bool:
         """Take a grant back; True where the server's file still says the same.
@@ -292,6 +296,22 @@ class Identities:
         """How many host names and wildcards each agent has been granted, by file and database together."""
         both = self._admission.grants.of(FILE) | self._admission.grants.of(DATABASE)
         return Counter(agent for agent, _ in both)
+
+    def log_overlaps(self) -> None:
+        """Log overlaps of grants that were not there before (see `enrolment.overlaps`)."""
+        found = self._admission.grants.overlaps()
+        new = [overlap for overlap in found if overlap not in self._overlaps]
+        self._overlaps = frozenset(found)
+        for (holder, wildcard), (agent, host) in new[:MAX_WARNINGS]:
+            _log.warning(
+                "grants overlap: two agents may serve a host name",
+                host_name=host,
+                agent=agent,
+                wildcard=wildcard,
+                wildcard_agent=holder,
+            )
+        if len(new) > MAX_WARNINGS:
+            _log.warning("more grants overlap", count=len(new) - MAX_WARNINGS)
 
     # ---- agents
 
@@ -367,7 +387,15 @@ class Identities:
 
     def _granted(self, pairs: list[tuple[str, str]]) -> None:
         self._admission.grants.replace(DATABASE, pairs)
+        self.log_overlaps()
         self._sessions.rejudge()
+
+    def _overlap_warnings(self, agent: str, patterns: list[str]) -> list[str]:
+        """Warn of patterns that the agent has, or will have when it joins."""
+        new = [(agent, pattern) for pattern in patterns]
+        table, grants = GrantTable(), self._admission.grants
+        table.replace("all", [*grants.of(FILE), *grants.of(DATABASE), *new])
+        return overlap_warnings(table, new)
 
     def _in_file(self, agent: str, host: str) -> bool:
         try:

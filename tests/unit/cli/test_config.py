@@ -78,6 +78,20 @@ def test_json_is_for_programs(capsys: pytest.CaptureFixture[str], monkeypatch: p
     }
 
 
+def test_grants_that_overlap_are_warned_about(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "server.yaml"
+    own = "server: {cert_file: a, key_file: b, ca_file: c}\ncaddy: {mode: none}\n"
+    file.write_text(own + 'grants:\n  home: ["*.Lab.example.com"]\n  work: [b.example, a.lab.example.com]\n')
+    assert status(["config", "check", str(file)]) == 0
+    (first, _) = capsys.readouterr().out.splitlines()
+    assert first.startswith(
+        f'warning: {file}:5:21: grants.work[1]: "*.lab.example.com" is granted to home and "a.lab.example.com" to work'
+    )
+    file.write_text(f'{own}grants: {{a: ["*.x.example", "..", 1], b: x, c: [y.z.example]}}\n')
+    assert status(["config", "check", str(file)]) == 1
+    assert "both may serve" not in capsys.readouterr().out
+
+
 def test_grants_for_everybodys_domains_are_warned_about(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     file = tmp_path / "server.yaml"
     own = "server: {cert_file: a, key_file: b, ca_file: c}\ncaddy: {mode: none}\n"

@@ -33,6 +33,23 @@ def test_warnings(ask: Ask, place: Office) -> None:
     assert (code, err) == (0, "warning: it stays granted by the server's file, under grants\n")
 
 
+def test_a_wildcard_and_a_name_below_it_of_another_agent_are_warned_about(ask: Ask, place: Office) -> None:
+    place.admission.grants.replace(FILE, [("home", "*.lab.example")])
+    code, out, err = ask("grant", "add", "nas", "a.lab.example", "a.b.lab.example", "lab.example")
+    assert (code, out.count("is granted")) == (0, 3)
+    assert err == (
+        'warning: "*.lab.example" is granted to home and "a.lab.example" to nas: both may serve a.lab.example; '
+        "grant it to home by name too if that is meant, else take one of the two grants back\n"
+    )
+    assert "to third: both may serve c.lab.example" in ask("grant", "add", "third", "c.lab.example")[2]
+    assert ask("grant", "add", "home", "a.lab.example")[2] == "", "now they share it on purpose"
+    warnings = ask("grant", "add", "fourth", "*.lab.example")[2].splitlines()
+    assert [line.partition(": both")[2][:24] for line in warnings] == [
+        " may serve a.lab.example",
+        " may serve c.lab.example",
+    ]
+
+
 def test_grants_are_listed(ask: Ask, place: Office) -> None:
     assert ask("grant", "list")[1] == "no grants\n"
     ask("grant", "add", "home", "a.example")

@@ -8,6 +8,7 @@ from tests.kits.identities import Office
 from tests.unit.cli.conftest import Ask
 from zerotrust.cli.main import status
 from zerotrust.pki import join_line
+from zerotrust.server.identities import FILE
 
 
 def test_the_line_alone_goes_to_stdout(ask: Ask) -> None:
@@ -23,6 +24,14 @@ def test_a_token_as_json(ask: Ask) -> None:
     made = json.loads(out)
     assert (code, made["agent"], made["hosts"], made["server"]) == (0, "home", [], "x.example:8443")
     assert err.startswith("warning: the server's certificate is for ")
+
+
+def test_a_name_below_a_wildcard_of_another_agent_is_warned_about(ask: Ask, place: Office) -> None:
+    place.admission.grants.replace(FILE, [("home", "*.lab.example")])
+    code, _, err = ask("token", "create", "--agent", "nas", "--host", "a.lab.example", "--host", "b.example")
+    assert code == 0
+    assert err.startswith('warning: "*.lab.example" is granted to home and "a.lab.example" to nas: both may serve')
+    assert err.count("warning: ") == 1
 
 
 def test_tokens_are_listed_and_taken_back(ask: Ask, place: Office) -> None:

@@ -133,6 +133,25 @@ def test_the_table_says_what_the_patterns_say(
     assert set(table.patterns_of("home")) == {pattern for agent, pattern in grants if agent == "home"}
 
 
+@given(GRANTS)
+def test_overlaps_are_names_of_two_agents_that_nobody_gave_both(grants: list[tuple[str, str]]) -> None:
+    table = GrantTable()
+    table.replace("file", grants)
+    assert table.overlaps() == sorted(
+        {
+            (wide, named)
+            for wide in grants
+            for named in grants
+            if wide[1].startswith("*.")
+            and not named[1].startswith("*.")
+            and said_by_labels(wide[1], named[1])
+            and wide[0] != named[0]
+            and (wide[0], named[1]) not in grants
+            and (named[0], wide[1]) not in grants
+        }
+    )
+
+
 @given(st.text(max_size=40))
 def test_a_pattern_or_a_reason_and_never_more_than_a_wildcard(text: str) -> None:
     try:

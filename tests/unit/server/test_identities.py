@@ -16,6 +16,7 @@ from tests.kits.identities import HOME, Office, csr, office
 from tests.kits.waiting import eventually
 from zerotrust.enrolment.attempts import RECORDS_AT_ONCE, Attempts
 from zerotrust.enrolment.joining import MOST_ISSUED
+from zerotrust.enrolment.overlaps import MAX_WARNINGS
 from zerotrust.errors import (
     AgentRevoked,
     CertificateRefused,
@@ -367,3 +368,34 @@ async def test_a_database_that_is_lost_is_told_of_once_and_changes_nothing(
         await eventually(lambda: place.admission.grants.may_serve("home", "b.example"), "it is heard of again")
     finally:
         following.cancel()
+
+
+async def test_grants_that_overlap_are_logged_once(place: Office) -> None:
+    """Whatever they come from, and again when they were gone in between."""
+
+    def overlaps() -> list[tuple[object, ...]]:
+        """Those that have been logged since the last look."""
+        found = [
+            (line["wildcard_agent"], line["wildcard"], line["agent"], line["host_name"])
+            for line in logs
+            if line["event"].startswith("grants overlap")
+        ]
+        logs.clear()
+        return found
+
+    place.admission.grants.replace(FILE, [("home", "*.lab.example")])
+    with capture_logs() as logs:
+        await place.identities.add_grant("nas", "a.lab.example", actor="uid 0")
+        assert overlaps() == [("home", "*.lab.example", "nas", "a.lab.example")]
+        await place.identities.add_grant("nas", "b.example", actor="uid 0")
+        assert overlaps() == []
+        await joined(place, "work", ["b.lab.example"])
+        assert overlaps() == [("home", "*.lab.example", "work", "b.lab.example")]
+        await place.identities.remove_grant("nas", "a.lab.example", actor="uid 0")
+        await place.identities.add_grant("nas", "a.lab.example", actor="uid 0")
+        assert overlaps() == [("home", "*.lab.example", "nas", "a.lab.example")]
+        place.admission.grants.replace(FILE, [("home", f"x{number}.lab.example") for number in range(30)])
+        place.identities.log_overlaps()
+        await place.identities.add_grant("nas", "*.lab.example", actor="uid 0")
+        assert len([line for line in logs if line["event"].startswith("grants overlap")]) == MAX_WARNINGS
+        assert logs[-1]["event"] == "more grants overlap"
