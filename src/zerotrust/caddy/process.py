@@ -25,6 +25,7 @@ from zerotrust.caddy import binary, log_lines
 from zerotrust.caddy.admin import AdminApi, socket_path
 from zerotrust.caddy.ports import check_free, endpoints
 from zerotrust.caddy.render import admin_address, render
+from zerotrust.config import folders
 from zerotrust.errors import CaddyError
 from zerotrust.model.server import ServerConfig
 from zerotrust.telemetry import logs
@@ -248,14 +249,17 @@ def make_directory(path: Path) -> None:
     """Create the directory of our Caddy, for us alone.
 
     Raises:
-        CaddyError: it cannot be created.
+        CaddyError: it cannot be created, or is there and others may replace what is in it.
     """
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        refusal = folders.refusal(path)
     except OSError as error:
         raise CaddyError(
             f"caddy.config_dir {path} cannot be created ({error.strerror}); choose another directory"
         ) from error
+    if refusal is not None:
+        raise CaddyError(f"caddy.config_dir: {refusal}")
 
 
 def environment(ours: Mapping[str, str], directory: Path, admin: str) -> dict[str, str]:

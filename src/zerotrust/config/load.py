@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, Literal, TypeVar
 
 from pydantic import ValidationError
 
-from zerotrust.config import attached, caddy_json, effects, environment, legacy, paths, unknown, wording
+from zerotrust.config import attached, caddy_json, effects, environment, folders, legacy, paths, unknown, wording
 from zerotrust.config import check as checks
 from zerotrust.config.problems import DOES_NOTHING, KeyPath, Problem, Severity, in_order
 from zerotrust.config.source import ENVIRONMENT, Source
@@ -34,6 +34,10 @@ Finding = tuple[KeyPath, Severity, str]
 
 MODELS: Final[Mapping[Kind, type[Model]]] = {"server": ServerConfig, "agent": AgentConfig}
 
+_PRIVATE_KEYS: Final[Mapping[Kind, tuple[tuple[str, str], ...]]] = {
+    "server": (("server", "key_file"), ("authority", "key_file")),
+    "agent": (("server", "key"),),
+}
 _SERVER_KEYS: Final = {"api", "caddy", "apps", *legacy.SECTIONS}
 _AGENT_KEYS: Final = {"agent", "agent_id", "services", "global_middleware", "health_checks"}
 _SERVER_SECTION: Final = {"listen_addr", "cert_file", "key_file", "ca_file"}
@@ -186,7 +190,13 @@ def _examine(source: Source, kind: Kind, model: type[Config]) -> tuple[Config, l
         state.setdefault("dir", State().dir)
     paths.resolve(usable, source.path.absolute().parent)
     config = _validate(source, usable, model)
-    return attached.attach(source, config) if config is not None else None
+    if config is None:
+        return None
+    for path in _PRIVATE_KEYS[kind]:
+        key = getattr(getattr(config, path[0]), path[1])
+        if key and (warning := folders.key_warning(Path(key))) is not None:
+            source.say(path, "warning", warning)
+    return attached.attach(source, config)
 
 
 def _beyond_models(source: Source, kind: Kind) -> Iterator[Finding]:

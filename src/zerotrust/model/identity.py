@@ -14,7 +14,8 @@ class State(Model):
     """What is made at run time: agents, grants, tokens, revocations and the audit."""
 
     dir: str = "state"
-    """Folder of the database and of the admin socket, beside this file; the server's own, nobody else can read it."""
+    """Folder of the database and of the admin socket, beside this file. It is made with mode 0700; one that other users
+    may write is refused."""
 
     url: SecretStr | None = None
     """PostgreSQL, `postgresql://user@host/database`, for several servers; without it, SQLite in `dir`."""

@@ -196,7 +196,8 @@ class ServerConfig(Model):
 
     grants: dict[str, list[HostPattern]] = {}
     """Which host names each agent may serve, by its id: `home: [pihole.example.com, "*.lab.example.com"]`. Those that
-    `0trust grant add` makes come on top."""
+    `0trust grant add` makes come on top. A name below the wildcard of another agent is warned about: both may serve
+    it."""
 
     unsafe_agents_may_claim_any_host: bool = False
     """Lets every agent with a certificate of ours serve any host name that is free: a stolen one can take over what its

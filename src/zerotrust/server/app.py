@@ -19,6 +19,7 @@ from typing import Final
 from zerotrust import __version__
 from zerotrust.caddy.edge import Edge
 from zerotrust.caddy.render import has_our_storage
+from zerotrust.config import folders
 from zerotrust.config.diff import Changes
 from zerotrust.config.load import Loaded
 from zerotrust.config.reload import Read, Reloader
@@ -347,15 +348,21 @@ def open_database(state: State) -> Database:
     """The server's database, brought up to date; its folder is made where there is none.
 
     Raises:
-        StateError: it can't be used, or is of a newer program.
+        StateError: it can't be used, is of a newer program, or others may replace what is in its folder.
     """
+    folder = Path(state.dir)
     try:
-        Path(state.dir).mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        refusal, warnings = folders.refusal(folder), list(folders.above(folder))
     except OSError as error:
         raise StateError(
             f"state.dir: cannot create {state.dir}: {describe(error)}; correct the path, or make the folder"
         ) from error
-    database = Database.open(state.database, folder=Path(state.dir))
+    if refusal is not None:
+        raise StateError(f"state.dir: {refusal}")
+    for warning in warnings:
+        _log.warning("state.dir is not safe", reason=warning)
+    database = Database.open(state.database, folder=folder)
     if database.migration is not None:
         say = _log.warning if database.migration.risky else _log.info
         say(str(database.migration), database=database.name)

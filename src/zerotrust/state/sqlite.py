@@ -11,6 +11,7 @@ from typing import Final
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 
+from zerotrust.config import folders
 from zerotrust.errors import StateError
 
 PRIVATE: Final = 0o600
@@ -27,7 +28,7 @@ def connect(path: Path) -> Engine:
     """An engine for the file, which is created where there is none.
 
     Raises:
-        StateError: the file can't be created, or its mode can't be set.
+        StateError: the file can't be created, its mode can't be set, or others may replace it.
     """
     _make_private(path)
     engine = create_engine(
@@ -79,6 +80,8 @@ def _flush(path: Path) -> None:
 def _make_private(path: Path) -> None:
     """Before SQLite opens it: the log beside it gets the mode of the file."""
     try:
+        if (refusal := folders.refusal(path.parent)) is not None:
+            raise StateError(f"{path}: {refusal}")
         path.touch(PRIVATE)
         for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
             if file.exists():

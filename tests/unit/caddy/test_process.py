@@ -31,6 +31,16 @@ def test_a_directory_that_cannot_be(tmp_path: Path) -> None:
         make_directory(tmp_path / "file" / "caddy")
 
 
+def test_a_directory_that_others_may_write(tmp_path: Path) -> None:
+    folder = tmp_path / "caddy"
+    make_directory(folder)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    make_directory(folder)
+    folder.chmod(0o770)
+    with pytest.raises(CaddyError, match=r"caddy\.config_dir: other users may write .*/caddy \(mode 0770\).*chmod 700"):
+        make_directory(folder)
+
+
 def test_elsewhere_than_on_linux_nothing_is_promised(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     assert die_with_parent() is None

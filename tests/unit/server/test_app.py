@@ -1,6 +1,7 @@
 """Tests of zerotrust.server.app: a new configuration applies as a whole, or not at all, and disturbs nobody."""
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from tests.kits.ports import free_port
 from tests.kits.site import Backend, RunningServer, Site, dialling, serving
@@ -335,3 +338,50 @@ async def test_a_folder_for_the_state_that_cannot_be_made(tmp_path: Path) -> Non
     folder = tmp_path / "new" / "state"
     open_database(State(dir=str(folder))).close()
     assert folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("mode", [0o720, 0o702, 0o777, 0o1777, 0o2770])
+async def test_a_folder_for_the_state_that_others_may_write_is_refused(tmp_path: Path, mode: int) -> None:
+    folder = tmp_path / "state"
+    folder.mkdir()
+    folder.chmod(mode)
+    reason = rf"state\.dir: other users may write {folder} \(mode {mode:04o}\).*: chmod 700 {folder}$"
+    with pytest.raises(StateError, match=reason):
+        open_database(State(dir=str(folder)))
+    assert list(folder.iterdir()) == []
+    folder.chmod(0o755)
+    open_database(State(dir=str(folder))).close()
+
+
+async def test_a_folder_for_the_state_of_another_user_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: own + 1)
+    if own == 0:
+        open_database(State(dir=str(tmp_path))).close()  # root may replace everything anyway
+        os.chown(tmp_path, 4711, -1)
+        own = 4711
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(StateError, match=rf"state\.dir: .* belongs to the user {own}, .*: chown \d+ {tmp_path}$"):
+        open_database(State(dir=str(tmp_path)))
+
+
+async def test_a_folder_that_everybody_may_replace_is_warned_about(tmp_path: Path) -> None:
+    parent = tmp_path / "open"
+    parent.mkdir()
+    for mode, expected in ((0o777, 1), (0o1777, 0), (0o775, 0)):
+        parent.chmod(mode)
+        with capture_logs() as lines:
+            open_database(State(dir=str(parent / "below" / "state"))).close()
+        warnings = [line["reason"] for line in lines if line["event"] == "state.dir is not safe"]
+        assert len(warnings) == expected
+        assert all(f"all users may write {parent} (mode 0777)" in warning for warning in warnings)
+
+
+async def test_the_folder_of_another_sqlite_file_is_checked_too(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere").chmod(0o775)
+    url = SecretStr(f"sqlite:///{tmp_path}/elsewhere/state.db")
+    with pytest.raises(StateError, match=r"elsewhere/state\.db: other users may write"):
+        open_database(State(dir=str(tmp_path / "state"), url=url))
