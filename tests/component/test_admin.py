@@ -96,7 +96,7 @@ async def test_a_grant_holds_at_once_and_a_revocation_ends_everything(
                             assert await each.recv() == "here"
                         (shown,) = (await place.command("agent", "list", "--json")).json()["agents"]
                         assert (shown["id"], shown["state"], shown["hosts"]) == ("home", "connected", 2)
-                        assert shown["sessions"][0]["streams"] == 2
+                        assert sum(one["streams"] for one in shown["sessions"]) == 2
                         done = await place.command("agent", "revoke", "home", "--reason", "test")
                         assert re.fullmatch(r"home is revoked; [12] sessions? and 2 streams were cut\n", done.out), (
                             done.out
@@ -114,8 +114,12 @@ async def test_a_grant_holds_at_once_and_a_revocation_ends_everything(
                 assert (await place.command("grant", "remove", "home", "a.example")).code == 0
                 assert await place.status("a.example") == 404
         actions = [one["action"] for one in await _records(place)]
-        decided = ["grant.added", "grant.added", "agent.revoked", "agent.refused", "agent.restored", "grant.removed"]
-        assert actions == ["server.started", "hosts.refused", "hosts.refused", *decided, "server.started"]
+        # The agent has two connections: each is refused at its own time, and as often as it asks.
+        refused = {"hosts.refused", "agent.refused"}
+        decided = ["grant.added", "grant.added", "agent.revoked", "agent.restored", "grant.removed"]
+        assert [one for one in actions if one not in refused] == ["server.started", *decided, "server.started"]
+        assert refused <= set(actions)
+        assert "agent.refused" in actions[actions.index("agent.revoked") : actions.index("agent.restored")]
 
 
 async def _is(asked: object, wanted: int) -> bool:
