@@ -1,13 +1,23 @@
 """A transport without a network: what was written to it, and what was asked of it."""
 
 import asyncio
+import os
 import socket
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
+
+_QUIET: Final = os.pipe()
+_READABLE: Final = os.pipe()
+os.write(_READABLE[1], b"?")
 
 
 class FakeTransport(asyncio.Transport):
-    """Takes everything at once. `tls` stands for one that has no half-close."""
+    """Takes everything at once. `tls` stands for one that has no half-close.
+
+    Attributes:
+        unread: bytes have arrived that the loop has not handed over yet.
+        unwritten: so many bytes of what was written wait in the transport.
+    """
 
     def __init__(self, protocol: asyncio.Protocol, *, tls: bool = False) -> None:
         super().__init__({"socket": self})
@@ -16,7 +26,8 @@ class FakeTransport(asyncio.Transport):
         self._closing = False
         self._reading = True
         self.output = b""
-        self.has_eof = self.is_aborted = self.resets = False
+        self.has_eof = self.is_aborted = self.resets = self.unread = False
+        self.unwritten = 0
         protocol.connection_made(self)
 
     async def written(self) -> bytes:
@@ -28,6 +39,12 @@ class FakeTransport(asyncio.Transport):
 
     def setsockopt(self, level: int, name: int, value: Any) -> None:
         self.resets |= (level, name) == (socket.SOL_SOCKET, socket.SO_LINGER)
+
+    def fileno(self) -> int:
+        return (_READABLE if self.unread else _QUIET)[0]
+
+    def get_write_buffer_size(self) -> int:
+        return self.unwritten
 
     def write(self, data: Any) -> None:
         assert not self.has_eof and not self._closing

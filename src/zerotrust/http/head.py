@@ -91,7 +91,11 @@ class RequestHead:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ResponseHead:
-    """A response as its backend meant it. `lines` is what is forwarded as it is; the rest is for the two hops."""
+    """A response as its backend meant it. `lines` is what is forwarded as it is; the rest is for the two hops.
+
+    Attributes:
+        announces_body: its fields speak of a body, also where its status or the request's method allows none.
+    """
 
     status: int
     reason: bytes
@@ -101,6 +105,7 @@ class ResponseHead:
     chunked: bool
     keep_alive: bool
     upgrade: bytes | None
+    announces_body: bool
 
 
 def find_head_end(buffer: bytes | bytearray, searched: int) -> int:
@@ -211,11 +216,14 @@ def _parse_response(head: bytes) -> ResponseHead:
             upgrade = _upgrade(found)
     if status == 101 and not (upgrade and minor):
         raise HttpError("a response switches protocols without Upgrade in both places")
+    announces_body = chunked or bool(length)
     if status < 200 or status == 204:  # RFC 9110 s8.6: they have no length, whatever they say
         length = None
     # llhttp wants the space in front of the reason that s4 asks for and old servers forget.
     _second_opinion(httptools.HttpResponseParser(None), b"HTTP/1.%b %b %b\r\n%b" % (version, code, reason or b"", rest))
-    return ResponseHead(status, reason or b"", minor, b"".join(lines), length, chunked, keep_alive, upgrade)
+    return ResponseHead(
+        status, reason or b"", minor, b"".join(lines), length, chunked, keep_alive, upgrade, announces_body
+    )
 
 
 def _sort(fields: bytes, special: Collection[bytes]) -> tuple[list[bytes], dict[bytes, bytes]]:

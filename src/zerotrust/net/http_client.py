@@ -2,6 +2,14 @@
 
 A connection is IDLE in its pool, then waits for the HEAD of an answer, reads its BODY, and is IDLE again; or it becomes
 a TUNNEL. It is used for one request at a time.
+
+A backend may send more than one answer to one request, by mistake. The next request on the connection may be another
+client's, so these bytes must never count as its answer:
+
+* After an answer that has no body, but is one after which a faulty backend sends a body, the connection is closed.
+* Bytes behind an answer, and bytes on an idle connection, close it.
+* Bytes that arrive before the head of the next request is written fail that request: the owner sends it again on a
+  new connection where it may.
 """
 
 import asyncio
@@ -29,7 +37,7 @@ MAX_IDLE: Final = 128
 CAREFUL_IDLE: Final = 0.5
 """What can't be sent again gets a connection that was used within this time: servers keep theirs for whole seconds."""
 HASTY: Final = 60.0
-"""For so long a backend that closed an idle connection before we did is expected to do it again."""
+"""For so long a backend that closed an idle connection before we did, or sent bytes on it, may well do it again."""
 
 
 class State(IntEnum):
@@ -67,10 +75,13 @@ class BackendConnection(Channel):
     """One connection to a backend."""
 
     __slots__ = (
+        "_behind_head",
         "_buffer",
+        "_head_unwritten",
         "_heard",
         "_input_ended",
         "_method",
+        "_poll",
         "_pool",
         "_reader",
         "_searched",
@@ -90,7 +101,10 @@ class BackendConnection(Channel):
         self._buffer = b""
         self._searched = 0
         self._heard = False
+        self._head_unwritten = False
+        self._behind_head = -1
         self._input_ended = False
+        self._poll: select.poll | None = None
         self.state = State.IDLE
         self.keep = True
         self.reused = False
@@ -102,24 +116,32 @@ class BackendConnection(Channel):
         return not (self._closing or self._input_ended or self.transport is None) and self.state is State.IDLE
 
     def begin(self, sink: ResponseSink, method: bytes) -> None:
-        """The sink is about to send a request with `send`."""
+        """The sink is about to send a request: its head with the first `send`."""
         self._sink = sink
         self._method = method
         self._heard = False
+        # On a new connection no other request was answered: what arrives early is meant for this one.
+        self._head_unwritten = self.reused
+        self._behind_head = -1
         self.state = State.HEAD
 
     def has_unread(self) -> bool:
         """Something arrived that the loop has not handed over yet; while the connection is idle, that is its end."""
-        raw = self.transport.get_extra_info("socket") if self.transport is not None else None
-        if raw is None:
+        if self.transport is None:
             return False
-        poll = select.poll()
-        poll.register(raw.fileno(), select.POLLIN)
+        poll = self._poll
+        if poll is None:
+            poll = self._poll = select.poll()
+            poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
         return bool(poll.poll(0))
 
     def release(self) -> None:
         """The request and its answer are complete; into the pool, if the connection may be used again."""
         self._sink = None
+        if self._out or (self.transport is not None and self.transport.get_write_buffer_size()):
+            # It was answered before it was all written: the backend may take its rest for the next request.
+            self.abort()
+            return
         self.resume_reading()
         self._pool.put(self)
 
@@ -132,6 +154,21 @@ class BackendConnection(Channel):
         """Both directions of a tunnelled connection have ended."""
         self._sink = None
         self.close()
+
+    def flush(self) -> None:
+        """Hand what has gathered to the transport; not if something has arrived that no request has asked for."""
+        if not self._head_unwritten or not self._out:
+            super().flush()
+            return
+        if self._behind_head < 0:
+            if self._input_ended or self.has_unread():
+                self._fail_unsolicited()
+                return
+            self._behind_head = -len(self._out[0])
+        for chunk in self._out:
+            self._behind_head += len(chunk)
+        super().flush()
+        self._check_head_written()
 
     # ---- asyncio.Protocol
 
@@ -149,6 +186,8 @@ class BackendConnection(Channel):
             sink.body(data, end=False)
         elif state is State.BODY:
             self._read_body(data, sink)
+        elif self._head_unwritten and not self._check_head_written():
+            self._fail_unsolicited()
         else:
             self._buffer += data
             self._read_head(sink)
@@ -186,6 +225,21 @@ class BackendConnection(Channel):
 
     # ---- inside
 
+    def _check_head_written(self) -> bool:
+        """Whether the transport holds nothing of the head any more: at most what was sent behind it."""
+        behind = self._behind_head
+        if behind >= 0 and (self.transport is None or self.transport.get_write_buffer_size() <= behind):
+            self._head_unwritten = False
+        return not self._head_unwritten
+
+    def _fail_unsolicited(self) -> None:
+        """Close: what has arrived is no answer to the request, which was not written yet."""
+        self._pool.mark_hasty()
+        self._fail(
+            UpstreamFailed("the backend closed a kept connection, or sent bytes on it, before the request was written"),
+            untouched=True,
+        )
+
     def _read_head(self, sink: ResponseSink) -> None:
         while (buffer := self._buffer) and self._sink is sink:
             try:
@@ -202,6 +256,8 @@ class BackendConnection(Channel):
             self._searched = 0
             if 100 <= head.status < 200 and head.status != 101:
                 self._heard = True
+                if head.announces_body:
+                    self.keep = False
                 sink.response_interim(head)
                 continue
             rest, self._buffer = self._buffer, b""
@@ -210,7 +266,7 @@ class BackendConnection(Channel):
 
     def _begin_body(self, head: ResponseHead, framing: tuple[Kind, int], rest: bytes, sink: ResponseSink) -> None:
         kind, length = framing
-        if not head.keep_alive or (rest and kind is Kind.NONE):
+        if not head.keep_alive or (kind is Kind.NONE and (rest or _body_may_follow(head))):
             self.keep = False
         if kind is Kind.TUNNEL:
             self.state = State.TUNNEL
@@ -256,6 +312,14 @@ class BackendConnection(Channel):
         self.abort()
         if sink is not None:
             sink.failed(error, untouched=untouched)
+
+
+def _body_may_follow(head: ResponseHead) -> bool:
+    """Whether a backend that does not know that this answer has no body would send one, perhaps later."""
+    if head.status in (204, 304):
+        return head.announces_body
+    # It answers HEAD: a GET would have a body unless its length is 0; without a length, until the connection ends.
+    return head.content_length != 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,9 +378,13 @@ class BackendPool:
                 connection.reused = True
                 return connection
             if not old:
-                self._hasty_until = now + HASTY
+                self.mark_hasty()
             connection.close()
         return None
+
+    def mark_hasty(self) -> None:
+        """The backend ended an idle connection before we did, or sent bytes on it."""
+        self._hasty_until = self._loop.time() + HASTY
 
     @property
     def idle(self) -> int:
@@ -340,9 +408,8 @@ class BackendPool:
         self.open -= 1
         if connection in self._idle:
             self._idle.remove(connection)
-            now = self._loop.time()
-            if now - connection.idle_since < self._idle_timeout:
-                self._hasty_until = now + HASTY
+            if self._loop.time() - connection.idle_since < self._idle_timeout:
+                self.mark_hasty()
 
     def sweep(self, now: float) -> None:
         """Close what has been idle for too long."""

@@ -1,23 +1,32 @@
 """One request at the agent: where it is sent, when it is sent again, and what ends it."""
 
 import asyncio
+import itertools
 import math
 import random
 import time
 from collections.abc import Callable
+from enum import Enum
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
 
+import aiofastnet
 import pytest
+import uvloop
 
+from tests.kits.raw_backend import Peer, RawBackend
 from tests.kits.transport import FakeTransport
+from tests.kits.waiting import eventually
 from zerotrust.agent.exchange import Context, Exchange
 from zerotrust.agent.services import Limits
 from zerotrust.agent.upstreams import Upstreams
 from zerotrust.errors import ForwardError, UpstreamUnreachable
 from zerotrust.model.service import Service
+from zerotrust.model.upstream import Endpoint
 from zerotrust.net.flush import Flusher
-from zerotrust.net.http_client import BackendConnection
+from zerotrust.net.http_client import BackendConnection, BackendPool, Reach
+from zerotrust.net.tasks import Tasks
+from zerotrust.net.watch import WatchingLoop
 from zerotrust.tunnel.codes import FLAG_UPGRADE, KIND_CHUNKED, KIND_NONE, UNTOUCHED, Code
 from zerotrust.tunnel.payloads import RequestOpen, unpack_head
 from zerotrust.tunnel.stream import State
@@ -71,6 +80,8 @@ class Pool:
 
     def discard(self, connection: BackendConnection) -> None: ...
 
+    def mark_hasty(self) -> None: ...
+
     def sweep(self, now: float) -> None: ...
 
     def close(self) -> None: ...
@@ -106,6 +117,7 @@ class Bench:
         config = {"hostname": "a", "upstreams": [{"address": f"10.0.0.{n}:80"} for n in range(upstreams)], **keys}
         self.service = Service.model_validate(config)
         self.loop = Loop()
+        self.clock: Loop | asyncio.AbstractEventLoop = self.loop
         self.pools = [Pool() for _ in self.service.backends]
         rng: Any = SimpleNamespace(random=lambda: 0.5, uniform=lambda a, b: a)
         made: Any = self.pools
@@ -113,6 +125,11 @@ class Bench:
         live: Any = SimpleNamespace(id="a", upstreams=self.upstreams, limits=limits or Limits.of(self.service))
         self.live = live
         self.running: set[Exchange] = set()
+
+    def use(self, pool: BackendPool) -> None:
+        """Have real connections, and real time."""
+        self.clock = asyncio.get_running_loop()
+        self.upstreams.all[0].pool = pool
 
     def ask(self, method: bytes = b"GET", kind: int = KIND_NONE, *, flags: int = 0, fields: bytes = b"") -> "Asked":
         return Asked(
@@ -133,7 +150,7 @@ class Asked:
         self.bench = bench
         self.tunnel = Tunnel()
         stream: Any = SimpleNamespace(receiving=State.DONE)
-        context: Any = (self.tunnel, bench.loop, bench.running)
+        context: Any = (self.tunnel, bench.clock, bench.running)
         self.exchange = Exchange(Context(*context), stream, request, bench.live)
         self.exchange.start()
 
@@ -156,6 +173,7 @@ class Asked:
         return self.tunnel.resets[-1][0] if self.tunnel.resets else None
 
     def answer(self, data: bytes = OK) -> None:
+        self.connection.flush()
         self.connection.data_received(data)
 
     def break_off(self) -> None:
@@ -634,3 +652,97 @@ async def test_who_is_told_that_nothing_was_begun_can_believe_it(seed: int) -> N
         if one.code in UNTOUCHED:
             assert b"X-N: %d\r\n" % number not in written
     assert {one.code for one in asked} & UNTOUCHED
+
+
+# Two clients of one backend that sends more than it was asked for
+
+
+class Moment(Enum):
+    """The moment at which the backend sends bytes behind its answer to the first client."""
+
+    SAME_SEGMENT = 1
+    IDLE = 2
+    """The connection is in the pool, and the loop reads them."""
+    UNREAD = 3
+    """As before, but the loop has not read them when the second request begins."""
+    WRITING = 4
+    """The second request has begun, and is written next."""
+    LATE = 5
+    """The backend has the second request."""
+
+
+METHODS: Final = (b"GET", b"HEAD", b"OPTIONS", b"POST", b"PUT", b"DELETE")
+STATUSES: Final = (200, 204, 206, 304, 404, 500)
+FRAMINGS: Final = (b"", b"Content-Length: 0\r\n", b"Content-Length: 3\r\n", b"Transfer-Encoding: chunked\r\n")
+BODIES: Final = (b"", b"", b"1st", b"3\r\n1st\r\n0\r\n\r\n")
+SURPLUS: Final = (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n1st", b"1st", b"3\r\n1st\r\n0\r\n\r\n")
+LOOPS: Final[dict[str, Callable[[], asyncio.AbstractEventLoop]]] = {
+    "plain": aiofastnet.loop_factory(WatchingLoop),
+    "uvloop": uvloop.new_event_loop,  # which carries TLS to backends
+}
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("moment", Moment)
+@pytest.mark.parametrize("method", METHODS)
+def test_no_client_gets_bytes_of_the_answer_to_another(method: bytes, moment: Moment, loop: str) -> None:
+    async def every() -> None:
+        cases = itertools.product(STATUSES, zip(FRAMINGS, BODIES, strict=True), SURPLUS, (b"GET", b"POST"))
+        for status, (framing, body), surplus, second in cases:
+            bodiless = method == b"HEAD" or status in (204, 304)
+            if framing or bodiless:  # else the answer ends with its connection
+                answer = b"HTTP/1.1 %d X\r\n%b\r\n%b" % (status, framing, b"" if bodiless else body)
+                can_end = b": 0" in framing or (not framing and status in (204, 304))
+                await cross(method, answer, moment, surplus, second, kept=can_end or not bodiless)
+
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        runner.run(every())
+
+
+async def cross(method: bytes, answer: bytes, moment: Moment, surplus: bytes, second: bytes, *, kept: bool) -> None:
+    """Two requests, one after the other.
+
+    Args:
+        kept: nothing can follow the answer to the first one, so its connection is used again. What comes LATE all the
+            same is, by all that HTTP/1.1 has, the answer to the second one; it is not sent.
+    """
+    case = (answer, surplus, second)
+    with RawBackend() as backend:
+        bench = Bench()
+        pool = BackendPool(
+            Reach(Endpoint("127.0.0.1", backend.port, secured=False)),
+            flusher=Flusher(asyncio.get_running_loop()),
+            tasks=Tasks(),
+        )
+        bench.use(pool)
+        a = bench.ask(method)
+        first = await backend.request()
+        first.send(answer + surplus if moment is Moment.SAME_SEGMENT else answer)
+        await eventually(lambda: not bench.running, f"the first one is answered: {case}", interval=0)
+        assert (len(a.tunnel.heads), a.code) == (1, None), case
+        if moment is Moment.IDLE:
+            first.send(surplus)
+            await eventually(lambda: not pool.idle, f"the connection is closed: {case}", interval=0)
+        elif moment is Moment.UNREAD:
+            first.send(surplus)
+        b = bench.ask(second, KIND_NONE if second == b"GET" else KIND_CHUNKED)
+        if second == b"POST":
+            b.exchange.data(b"2nd", end=True)
+        if moment is Moment.WRITING:
+            first.send(surplus)
+        lost = kept and moment is Moment.WRITING and second == b"POST"
+        then: Peer | None = None
+        if not lost:
+            then = await backend.request()
+            if not kept and moment is Moment.LATE:
+                first.send(surplus)
+            then.send(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n2nd")
+        await eventually(lambda: not bench.running, f"the second one is answered: {case}", interval=0)
+        if lost:
+            assert (b.code, b.tunnel.heads, b.tunnel.body) == (Code.UPSTREAM_FAILED, [], b""), case
+            assert "before the request was written" in b.tunnel.resets[0][1], case
+        else:
+            assert (len(b.tunnel.heads), b.tunnel.body, b.code) == (1, b"2nd", None), case
+        assert (then is first) is (kept and moment is Moment.LATE), case
+        pool.close()
+        await eventually(lambda: not pool.open, "all connections are closed", interval=0)

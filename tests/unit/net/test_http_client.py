@@ -1,6 +1,7 @@
 """A backend's connection without a network: when it is used again, and what its end means."""
 
 import asyncio
+import itertools
 import socket
 
 import pytest
@@ -31,9 +32,21 @@ class Owner:
         self.ends = 0
         self.error: ForwardError | None = None
 
-    def ask(self) -> None:
-        self.connection.begin(self, b"GET")
-        self.connection.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    def ask(self, method: bytes = b"GET") -> None:
+        self.begin(method)
+        self.connection.flush()
+
+    def begin(self, method: bytes = b"GET") -> None:
+        """Ask, but leave the request unwritten."""
+        self.connection.begin(self, method)
+        self.connection.send(b"%b / HTTP/1.1\r\nHost: a\r\n\r\n" % method)
+
+    def reuse(self) -> None:
+        """Have a connection that has answered one request, and is taken for the next."""
+        self.ask()
+        self.connection.data_received(OK)
+        assert self.take() is self.connection
+        self.said, self.ends = b"", 0
 
     def take(self, after: float = 0.0) -> BackendConnection | None:
         return self.pool.take(asyncio.get_running_loop().time() + after, careful=False)
@@ -42,6 +55,9 @@ class Owner:
 
     def response(self, head: ResponseHead, framing: tuple[Kind, int]) -> None:
         self.tunnelled = framing[0] is Kind.TUNNEL
+        if framing[0] is Kind.NONE:
+            self.ends += 1
+            self.connection.release()
 
     def body(self, data: bytes, *, end: bool) -> None:
         self.said += data
@@ -225,3 +241,181 @@ async def test_backend_that_closes_what_we_were_about_to_close_is_not_hasty() ->
     owner.connection.idle_since = loop.time() - IDLE_TIMEOUT - 0.9
     owner.connection.connection_lost(None)
     assert owner.pool._hasty_until < loop.time()
+
+
+# Answers that could be followed by something, and bytes that no request has asked for
+
+NOTHING, ZERO, LENGTH, CHUNKED = (
+    b"",
+    b"Content-Length: 0\r\n",
+    b"Content-Length: 2\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+)
+BODILESS = [
+    (method, status)
+    for method, status in itertools.product((b"GET", b"HEAD", b"POST"), (200, 204, 304, 404))
+    if method == b"HEAD" or status in (204, 304)
+]
+
+
+@pytest.mark.parametrize("framing", [NOTHING, ZERO, LENGTH, CHUNKED])
+@pytest.mark.parametrize(("method", "status"), BODILESS)
+async def test_connection_is_kept_only_if_no_body_could_follow(method: bytes, status: int, framing: bytes) -> None:
+    """A GET that is answered 200 without a length has a body until the end: so might HEAD, at a faulty backend."""
+    owner = Owner()
+    owner.ask(method)
+    owner.connection.data_received(b"HTTP/1.1 %d X\r\n%b\r\n" % (status, framing))
+    kept = framing == ZERO or (framing == NOTHING and status in (204, 304))
+    assert owner.ends == 1
+    assert (owner.take() is owner.connection) is kept
+    assert owner.transport.is_closing() is not kept
+    await asyncio.sleep(0)
+    assert owner.pool._hasty_until < asyncio.get_running_loop().time(), "we closed it, not the backend"
+
+
+@pytest.mark.parametrize("framing", [LENGTH, CHUNKED])
+async def test_interim_answer_that_announces_a_body_is_not_trusted(framing: bytes) -> None:
+    """The body could look like the final answer, and then the final answer would follow."""
+    owner = Owner()
+    owner.ask()
+    owner.connection.data_received(b"HTTP/1.1 103 Early Hints\r\n%b\r\n" % framing + OK)
+    assert (owner.said, owner.ends) == (b"ok", 1)
+    assert owner.take() is None
+    assert owner.transport.is_closing()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        OK,
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nA: b\r\n\r\n",
+    ],
+)
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_bytes_behind_an_answer_close_the_connection(answer: bytes, at_once: bool) -> None:
+    for cut in range(1, len(answer) + 1):
+        owner = Owner()
+        owner.ask()
+        owner.connection.data_received(answer[:cut])
+        if at_once:
+            owner.connection.data_received(answer[cut:] + b"X")
+        else:
+            if cut < len(answer):
+                owner.connection.data_received(answer[cut:])
+            owner.connection.data_received(b"X")
+        assert (owner.ends, owner.error) == (1, None)
+        assert b"X" not in owner.said
+        assert owner.transport.is_closing()
+        assert owner.take() is None
+
+
+async def test_bytes_that_are_read_before_the_request_is_written_are_no_answer() -> None:
+    owner = Owner()
+    owner.reuse()
+    written = await owner.transport.written()
+    owner.begin()
+    owner.connection.data_received(OK)
+    assert owner.error is not None and owner.untouched
+    assert (owner.said, owner.ends) == (b"", 0)
+    assert owner.transport.is_aborted
+    assert written and not await owner.transport.written(), "the request was not written"
+
+
+async def test_bytes_that_wait_when_the_request_is_written_are_no_answer() -> None:
+    owner = Owner()
+    owner.reuse()
+    await owner.transport.written()
+    owner.begin()
+    owner.transport.unread = True
+    owner.connection.flush()
+    assert owner.error is not None and owner.untouched
+    assert owner.transport.is_aborted
+    assert not await owner.transport.written(), "the request was not written"
+    assert owner.pool._hasty_until > asyncio.get_running_loop().time()
+
+
+@pytest.mark.parametrize(("unwritten", "accepted"), [(5, True), (6, False), (30, False)])
+@pytest.mark.parametrize("later", [True, False])
+async def test_bytes_that_arrive_while_the_head_is_being_written_are_no_answer(
+    unwritten: int, accepted: bool, later: bool
+) -> None:
+    """The transport holds the five bytes of the body and the end of the head: it may be answered early, not at once."""
+    owner = Owner()
+    owner.reuse()
+    owner.begin(b"POST")
+    if not later:
+        owner.connection.send(b"12345")
+    owner.transport.unwritten = unwritten - 5 if later else unwritten
+    owner.connection.flush()
+    if later:
+        owner.transport.unwritten = unwritten
+        owner.connection.send(b"12345")
+        owner.connection.flush()
+    owner.connection.data_received(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
+    assert (owner.error is None) is accepted
+    assert owner.said == (b"no" if accepted else b"")
+
+
+async def test_head_that_took_several_turns_to_write_is_answered() -> None:
+    owner = Owner()
+    owner.reuse()
+    owner.begin()
+    owner.transport.unwritten = 9
+    owner.connection.flush()
+    owner.transport.unwritten = 0
+    owner.connection.data_received(OK)
+    assert (owner.said, owner.ends, owner.error) == (b"ok", 1, None)
+    assert owner.take() is owner.connection
+
+
+@pytest.mark.parametrize("held_by", ["connection", "transport"])
+async def test_connection_whose_request_is_not_all_written_is_not_used_again(held_by: str) -> None:
+    """A backend that does not read the rest takes it for the next request."""
+    owner = Owner()
+    owner.ask(b"POST")
+    if held_by == "connection":
+        owner.connection.send(b"GET /evil HTTP/1.1\r\n")
+    else:
+        owner.transport.unwritten = 1
+    owner.connection.data_received(OK)
+    assert owner.ends == 1
+    assert owner.take() is None
+    assert owner.transport.is_aborted
+
+
+async def test_connection_that_ends_before_the_request_is_written_was_untouched() -> None:
+    owner = Owner()
+    owner.reuse()
+    owner.begin()
+    owner.connection.connection_lost(ConnectionResetError())
+    assert owner.error is not None and owner.untouched
+    owner.connection.flush()
+
+
+async def test_request_is_not_written_behind_the_end_of_its_connection() -> None:
+    owner = Owner()
+    owner.reuse()
+    await owner.transport.written()
+    owner.begin()
+    owner.connection.eof_received()
+    owner.connection.flush()
+    assert owner.error is not None and owner.untouched
+    assert not await owner.transport.written()
+
+
+@pytest.mark.parametrize("careful", [True, False])
+async def test_backend_that_sends_bytes_on_an_idle_connection(careful: bool) -> None:
+    """What can't be sent again keeps away from its idle connections, as from those of one that closes them."""
+    owner, now = Owner(), asyncio.get_running_loop().time()
+    other = BackendConnection(owner.connection._flusher, owner.pool)
+    FakeTransport(other.as_protocol())
+    owner.pool.put(other)
+    FakeTransport(owner.connection.as_protocol())
+    owner.pool.put(owner.connection)
+    owner.connection.data_received(b"HTTP/1.1 408 Request Timeout\r\n\r\n")
+    await asyncio.sleep(0)
+    assert owner.connection.transport is None
+    assert owner.pool.take(now, careful=careful) is (None if careful else other)
