@@ -81,6 +81,9 @@ def policies(port: int, ws_port: int) -> list[dict[str, Any]]:
                 route(handler("rewrite", replace_prefix={"/v1": "/echo"}), path="/v1/*"),
             ],
         ),
+        service(
+            "confined.localhost", port, routes=[route(handler("rewrite", replace_prefix={"/pub": "/echo/public"}))]
+        ),
         service("small.localhost", port, max_request_body="1KB"),
         service("few.localhost", ws_port, max_websockets_per_client=1),
         service("scarce.localhost", ws_port, max_websockets=1),
@@ -286,6 +289,13 @@ async def test_answers_that_need_no_backend(way: Way) -> None:
 async def test_the_backend_sees_another_path(way: Way) -> None:
     assert (await way.get("elsewhere.localhost", "/api/echo/a%2Fb?c")).json()["target"] == "/echo/a%2Fb?c"
     assert (await way.get("elsewhere.localhost", "/v1/a?c")).json()["target"] == "/echo/a?c"
+
+
+@pytest.mark.parametrize("rest", ["/../../private", "/%2e%2e/%2e%2e/private", "/..%2f..%2fprivate", "/..;/private"])
+async def test_a_rewritten_path_stays_below_its_prefix(stack: Stack, rest: str) -> None:
+    assert (await stack.api.get("confined.localhost", "/pub/x")).json()["target"] == "/echo/public/x"
+    response = await stack.api.get("confined.localhost", f"/pub{rest}")
+    assert refusal(response) == (400, "ambiguous_path"), response.json()["target"]
 
 
 # Limits

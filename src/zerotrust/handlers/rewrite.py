@@ -2,12 +2,28 @@
 
 A prefix ends where a segment ends: `/api` is in `/api/x`, not in `/apix`. It is found in the target however it is
 percent-encoded, and what stands behind it stays byte for byte.
+
+With `{/pub: /files/public}` clients are to reach what is below `/files/public` and nothing beside it. So a path is read
+in every way in which a backend may read it (`route.match`): one with dot segments, and one that the rules take
+differently in different readings, is refused.
 """
 
 import re
+from collections.abc import Iterable
+from typing import NamedTuple
 
-from zerotrust.handlers.protocol import Request
+from zerotrust.errors import ForwardError
+from zerotrust.handlers.protocol import Answer, Request
 from zerotrust.model.handler_settings import RewriteConfig
+from zerotrust.route.match import AmbiguousPath, readings
+
+
+class _Rule(NamedTuple):
+    old: bytes
+    """The prefix and a slash."""
+
+    pattern: "re.Pattern[bytes]"
+    new: bytes
 
 
 class Rewrite:
@@ -17,15 +33,28 @@ class Rewrite:
 
     def __init__(self, config: RewriteConfig) -> None:
         rules = config.replace_prefix or {config.strip_prefix or "": ""}
-        self._rules = [(_pattern(old.encode()), new.encode()) for old, new in rules.items()]
+        self._rules = [_Rule(old.encode() + b"/", _pattern(old.encode()), new.encode()) for old, new in rules.items()]
 
-    def request(self, request: Request, now: float) -> None:
+    def request(self, request: Request, now: float) -> Answer | None:
         target = request.target
-        for old, new in self._rules:
-            match = old.match(target)
-            if match is not None:
-                request.target = _joined(new, target[match.end() :])
-                return
+        if target == b"*":
+            return None
+        try:
+            rule = self._rule(readings(target.partition(b"?")[0]))
+        except ForwardError as error:
+            return Answer(error.status, code=error.code, message=str(error))
+        if rule is not None:
+            match = rule.pattern.match(target)
+            assert match is not None  # the pattern is for the first reading, as it is written in the target
+            request.target = _joined(rule.new, target[match.end() :])
+        return None
+
+    def _rule(self, paths: Iterable[bytes]) -> "_Rule | None":
+        """Return the rule that takes all readings of a path; None where none takes one."""
+        found = {next((rule for rule in self._rules if (path + b"/").startswith(rule.old)), None) for path in paths}
+        if len(found) > 1:
+            raise AmbiguousPath("the path is rewritten in another way where it is read differently")
+        return found.pop()
 
 
 def _joined(prefix: bytes, rest: bytes) -> bytes:

@@ -219,16 +219,23 @@ def _prefix(value: str) -> str:
     return value.rstrip("/")
 
 
+def _old_prefix(value: str) -> str:
+    if ";" in value or "\\" in value:
+        raise ValueError(f'"{value}" matches nothing: paths are compared without ; and \\')
+    return _prefix(value)
+
+
 Prefix = Annotated[str, AfterValidator(_prefix)]
+OldPrefix = Annotated[str, AfterValidator(_old_prefix)]
 
 
 class RewriteConfig(Strict):
     """The path that the backend sees; the query stays. `replace_prefix` is `{/old: /new}`, the first that fits."""
 
-    strip_prefix: Prefix | None = None
+    strip_prefix: OldPrefix | None = None
     """The beginning of a path that is cut off."""
 
-    replace_prefix: dict[Prefix, Prefix] = {}
+    replace_prefix: dict[OldPrefix, Prefix] = {}
     """Beginnings of paths and what takes their place; the first that fits."""
 
     @model_validator(mode="after")
