@@ -54,13 +54,16 @@ def delete_field(name: str) -> Edit:
 
 def edit_lines(lines: bytes, edits: Iterable[Edit]) -> bytes:
     """Canonical field lines after the changes, which are made in order."""
-    rows = lines.splitlines(True)
-    for name, added, replaces in edits:
+    # From the last to the first, so that a name is looked up once for each line, however many edits there are.
+    replaced: set[bytes] = set()
+    added: list[bytes] = []
+    for name, own, replaces in reversed(tuple(edits)):
+        if name not in replaced:
+            added.append(own)
         if replaces:
-            rows = [row for row in rows if folded(row.partition(b":")[0]) != name]
-        if added:
-            rows += added.splitlines(True)
-    return b"".join(rows)
+            replaced.add(name)
+    kept = [row for row in lines.splitlines(True) if folded(row.partition(b":")[0]) not in replaced]
+    return b"".join((*kept, *reversed(added)))
 
 
 def refusal_edits(edits: Iterable[Edit]) -> list[Edit]:

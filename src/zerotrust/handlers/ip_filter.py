@@ -20,10 +20,12 @@ class IpFilter:
 
     def __init__(self, networks: Sequence[str], *, allow: bool) -> None:
         self._allow = allow
-        self._networks: dict[int, list[tuple[int, int]]] = {4: [], 6: []}
+        # By mask, of which there are few, so that the length of the list costs a request nothing.
+        self._networks: dict[int, dict[int, set[int]]] = {4: {}, 6: {}}
         for text in networks:
             network = ipaddress.ip_network(text)
-            self._networks[network.version].append((int(network.netmask), int(network.network_address)))
+            alike = self._networks[network.version].setdefault(int(network.netmask), set())
+            alike.add(int(network.network_address))
         self._passes = lru_cache(maxsize=4096)(self._decide)
 
     def request(self, request: Request, now: float) -> Answer | None:
@@ -37,5 +39,5 @@ class IpFilter:
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
         number = int(address)
-        listed = any(number & mask == network for mask, network in self._networks[address.version])
+        listed = any(number & mask in networks for mask, networks in self._networks[address.version].items())
         return listed is self._allow

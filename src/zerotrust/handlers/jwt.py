@@ -7,9 +7,8 @@ ever used as a secret. A token that was good is not computed again until it ends
 import hashlib
 import json
 import warnings
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, Final
-from urllib.parse import parse_qsl
 
 from joserfc import jwt
 from joserfc.errors import JoseError, UnsupportedAlgorithmError
@@ -19,11 +18,15 @@ from joserfc.jws import JWSRegistry
 from zerotrust.handlers.protocol import Answer, Request
 from zerotrust.handlers.recency import Recency
 from zerotrust.model.authentication import JwtConfig
-from zerotrust.route.match import values_of
+from zerotrust.route.match import TooManyParameters, parameters_of, values_of
 
 MAX_REMEMBERED: Final = 4096
 MAX_TOKEN_BYTES: Final = 8192
 _LONGEST_REMEMBERED: Final = 300.0
+MAX_COOKIES: Final = 256
+"""Of a request whose token may be in one: more than browsers keep of a site (Chrome 180, Firefox 150)."""
+_LONGEST_RSA_EXPONENT: Final = 32
+"""Bits. That of nearly all keys is 65537; a signature by a key with a long one takes milliseconds to verify."""
 _LEAST_RSA_BITS: Final = 2048  # RFC 7518 s3.3
 
 _KEY_TYPES: Final[dict[str, type[RSAKey | ECKey | OKPKey]]] = {"R": RSAKey, "P": RSAKey, "ES": ECKey, "Ed": OKPKey}
@@ -93,7 +96,10 @@ class Jwt:
     def request(self, request: Request, now: float) -> Answer | None:
         if self._key is None:
             return _NO_KEYS
-        token = self._token(request)
+        try:
+            token = self._token(request)
+        except TooManyParameters as error:
+            return Answer(error.status, code=error.code, message=str(error))
         if not token:
             return self._missing
         digest = hashlib.blake2b(token, key=self._secret, digest_size=32).digest()
@@ -119,8 +125,7 @@ class Jwt:
         if self._config.cookie is not None:
             found = _cookies(values_of(b"cookie", request.fields), self._config.cookie.encode())
         if not found and self._config.query is not None:
-            query = request.target.partition(b"?")[2].decode("ascii", "replace")
-            found = {value.encode() for name, value in parse_qsl(query) if name == self._config.query}
+            found = {value for value in parameters_of(request.target).get(self._config.query, ()) if value}
         # Of two that differ nobody knows which one the backend would read.
         return found.pop() if len(found) == 1 else b""
 
@@ -153,8 +158,14 @@ def _claims_options(config: JwtConfig) -> dict[str, Any]:
     return options
 
 
-def _cookies(fields: Iterable[bytes], name: bytes) -> set[bytes]:
-    """The values that the cookie has (RFC 6265 s4.2.1)."""
+def _cookies(fields: Sequence[bytes], name: bytes) -> set[bytes]:
+    """Return the values that the cookie has (RFC 6265 s4.2.1).
+
+    Raises:
+        TooManyParameters: there are more than `MAX_COOKIES` cookies.
+    """
+    if sum(field.count(b";") + 1 for field in fields) > MAX_COOKIES:
+        raise TooManyParameters(f"the request has more than {MAX_COOKIES} cookies")
     pairs = (pair.strip(b" \t").partition(b"=") for field in fields for pair in field.split(b";"))
     return {value.strip(b'"') for found, _, value in pairs if found == name}
 
@@ -169,8 +180,10 @@ def _public_key(pem: str, algorithm: str) -> RSAKey | ECKey | OKPKey:
         key = _imported(kind, pem)
     except _NOT_ACCEPTABLE as error:
         raise ValueError(f"key is not a PEM key for {algorithm}: {error}") from None
-    if not _strong(key):
-        raise ValueError(f"key has fewer than {_LEAST_RSA_BITS} bits")
+    if not _acceptable(key):
+        raise ValueError(
+            f"key has fewer than {_LEAST_RSA_BITS} bits, or a public exponent of more than {_LONGEST_RSA_EXPONENT} bits"
+        )
     return key
 
 
@@ -212,7 +225,7 @@ def _usable(document: object, algorithm: str) -> list[tuple[dict[str, Any], RSAK
             key = _imported(kind, entry)
         except _NOT_ACCEPTABLE:
             continue
-        if _strong(key):
+        if _acceptable(key):
             found.append((entry, key))
     if not found:
         raise ValueError(f"the JWKS document has no key for {algorithm}")
@@ -236,5 +249,8 @@ def _imported(kind: type[RSAKey | ECKey | OKPKey], value: Any) -> RSAKey | ECKey
         return kind.import_key(value)
 
 
-def _strong(key: RSAKey | ECKey | OKPKey) -> bool:
-    return not isinstance(key, RSAKey) or key.public_key.key_size >= _LEAST_RSA_BITS
+def _acceptable(key: RSAKey | ECKey | OKPKey) -> bool:
+    if not isinstance(key, RSAKey):
+        return True
+    public = key.public_key
+    return public.key_size >= _LEAST_RSA_BITS and public.public_numbers().e.bit_length() <= _LONGEST_RSA_EXPONENT

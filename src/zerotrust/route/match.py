@@ -25,16 +25,28 @@ Most paths have only one. Further decisions:
 * Methods are compared in capitals: `get` must not slip past a route for GET to a backend that takes it for one.
 * Names of fields are compared as CGI and WSGI do, `X_Debug` like `X-Debug`: who means one must not miss the other.
 * A field or query parameter that is there several times matches if one of its values does.
+
+A policy is an agent's and a request is a stranger's, so neither may decide how long the server's loop is busy with the
+two. Fields and query are parsed once for a request, however many routes look at them; a value is found by bisection;
+each pattern of a path takes time that is linear in the path; and paths and queries have bounds.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, Protocol
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from zerotrust.errors import ForwardError
 from zerotrust.model.service import RouteMatch
+
+MAX_PATH_BYTES: Final = 8192
+"""Of all readings of a path together, where routes or handlers look at it. nginx and Apache take no longer request line
+by default."""
+
+MAX_PARAMETERS: Final = 256
+"""Of a query that routes or handlers look at: as many as a head may have fields. A parameter takes 3 µs to decode."""
 
 _ROUNDS: Final = 3
 _LONGEST_KEPT: Final = 4096
@@ -58,12 +70,31 @@ class AmbiguousPath(ForwardError):  # noqa: N818 - as in zerotrust.errors
     hop = "client"
 
 
+class PathTooLong(ForwardError):  # noqa: N818 - as in zerotrust.errors
+    """The path is longer than routes and handlers compare."""
+
+    code = "path_too_long"
+    status = 414
+    hop = "client"
+
+
+class TooManyParameters(ForwardError):  # noqa: N818 - as in zerotrust.errors
+    """The request has more parameters than routes and handlers look at."""
+
+    code = "too_many_parameters"
+    status = 400
+    hop = "client"
+
+
 def readings(path: bytes) -> tuple[bytes, ...]:
-    """The path (without query) as backends may understand it: one reading, or the literal one and others.
+    """Return the path (without query) as backends may understand it: one reading, or the literal one and others.
 
     Raises:
         AmbiguousPath: it has dot segments, control characters, or is encoded too often.
+        PathTooLong: its readings together are longer than `MAX_PATH_BYTES`.
     """
+    if len(path) > MAX_PATH_BYTES:
+        raise PathTooLong(f"the path is longer than {MAX_PATH_BYTES} bytes")
     if _ODD.search(path) is None:
         return (path,)
     stages = _decodings(path)
@@ -78,7 +109,10 @@ def readings(path: bytes) -> tuple[bytes, ...]:
     # Of these, one is refused for what a backend might cut off first, another for what it might not.
     if any(_DOTS.search(reading) for reading in found):
         raise AmbiguousPath("the path has . or .. as a segment; the client should have resolved it")
-    return tuple(dict.fromkeys(found))
+    distinct = tuple(dict.fromkeys(found))
+    if sum(map(len, distinct)) > MAX_PATH_BYTES:
+        raise PathTooLong(f"the path can be read in {len(distinct)} ways, together longer than {MAX_PATH_BYTES} bytes")
+    return distinct
 
 
 def _tidied(path: bytes) -> bytes:
@@ -127,37 +161,78 @@ def _values(lines: bytes) -> dict[bytes, list[bytes]]:
 _recent_values = lru_cache(maxsize=256)(_values)
 """A client sends the same fields with each of its requests (as in `zerotrust.http.recent`)."""
 
+_last_values = lru_cache(maxsize=1)(_values)
+"""Of a longer head only the last is kept: all routes and handlers that look at it do so in one turn of the loop."""
+
 
 def values_of(name: bytes, fields: Fields) -> Sequence[bytes]:
-    """The values of the field `name` (`folded`) as the client sent them, Host and Upgrade included."""
+    """Return the values of the field `name` (`folded`) as the client sent them, Host and Upgrade included."""
     if name == b"host":
         return [fields.host_field]
     if name == b"upgrade":
         return [fields.upgrade] if fields.upgrade is not None else ()
     lines = fields.lines
-    values = _recent_values(lines) if len(lines) <= _LONGEST_KEPT else _values(lines)
+    values = _recent_values(lines) if len(lines) <= _LONGEST_KEPT else _last_values(lines)
     return values.get(name, ())
 
 
-class Match:
-    """The conditions of one route, compiled. Immutable."""
+@lru_cache(maxsize=1)
+def _repeated(lines: bytes) -> dict[bytes, list[bytes]]:
+    """The values, in order of size, of fields that are there several times."""
+    return {name: sorted(values) for name, values in _values(lines).items() if len(values) > 1}
 
-    __slots__ = ("_fields", "_methods", "_path", "_query")
+
+def _sorted_values(name: bytes, fields: Fields) -> Sequence[bytes]:
+    values = values_of(name, fields)
+    return values if len(values) < 2 else _repeated(fields.lines)[name]
+
+
+@lru_cache(maxsize=1)
+def parameters_of(target: bytes) -> dict[str, list[bytes]]:
+    """Return the parameters of a target's query, decoded once, each with its values in order of size.
+
+    It is kept for the others that look at the same request, so do not change it.
+
+    Raises:
+        TooManyParameters: there are more than `MAX_PARAMETERS`.
+    """
+    query = target.partition(b"?")[2]
+    if query.count(b"&") >= MAX_PARAMETERS:
+        raise TooManyParameters(f"the query has more than {MAX_PARAMETERS} parameters")
+    values: dict[str, list[bytes]] = {}
+    for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+        values.setdefault(name, []).append(value.encode())
+    for several in values.values():
+        several.sort()
+    return values
+
+
+class Match:
+    """The conditions of one route, compiled. Immutable.
+
+    Attributes:
+        searches: for how many pieces of its pattern a path is searched.
+        comparisons: how many values are looked up in fields and query.
+    """
+
+    __slots__ = ("_fields", "_methods", "_path", "_query", "comparisons", "searches")
 
     def __init__(self, model: RouteMatch) -> None:
         methods = [model.method] if isinstance(model.method, str) else model.method or []
         self._methods = frozenset(method.upper().encode() for method in methods)
-        self._path = None if model.path in _EVERYTHING else _path_pattern(model.path.encode())
+        self._path = None if model.path in _EVERYTHING else _PathPattern(model.path.encode())
         self._fields = [
-            (folded(name.encode()), [_value_pattern(value.encode()) for value in values])
+            (folded(name.encode()), [_ValuePattern(value.encode()) for value in values])
             for name, values in model.headers.items()
         ]
-        self._query = [(name, _value_pattern(value.encode())) for name, value in model.query.items()]
+        self._query = [(name, [_ValuePattern(value.encode())]) for name, value in model.query.items()]
+        self.searches = self._path.searches if self._path is not None else 0
+        self.comparisons = sum(len(patterns) for _, patterns in self._fields) + len(self._query)
 
     @property
     def everything(self) -> bool:
         """True where there is no condition."""
-        return not (self._methods or self._path or self._fields or self._query)
+        return not (self._methods or self._fields or self._query or self.by_path)
 
     @property
     def by_path(self) -> bool:
@@ -166,44 +241,87 @@ class Match:
 
     def path_fits(self, path: bytes) -> bool:
         """Whether one reading of the path fits."""
-        return self._path is None or self._path.fullmatch(path) is not None
+        return self._path is None or self._path.fits(path)
 
-    def rest_fits(self, method: bytes, query: bytes, fields: Fields) -> bool:
-        """Whether everything but the path fits."""
-        if self._methods and method.upper() not in self._methods:
+    def rest_fits(self, method: bytes, target: bytes, fields: Fields) -> bool:
+        """Whether everything but the path fits.
+
+        Raises:
+            TooManyParameters: the query is one of the conditions.
+        """
+        if self._methods and method not in self._methods:
             return False
-        for name, patterns in self._fields:
-            values = values_of(name, fields)
-            if not any(fits(value) for value in values for fits in patterns):
+        for field, patterns in self._fields:
+            if not _any_fits(_sorted_values(field, fields), patterns):
                 return False
-        return not self._query or self._query_fits(query)
-
-    def _query_fits(self, query: bytes) -> bool:
-        pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
-        return all(any(fits(value.encode()) for found, value in pairs if found == name) for name, fits in self._query)
-
-
-def _path_pattern(text: bytes) -> "re.Pattern[bytes]":
-    body, tail = text, b""
-    if text.endswith(b"/*"):
-        body, tail = text[:-2], rb"(?:/.*)?+"
-    elif text.endswith(b"*"):
-        body, tail = text[:-1], rb".*+"
-    first, *pieces = [re.escape(unquote_to_bytes(piece)) for piece in body.split(b"*")]
-    # Each piece but the last is taken at its first place for good (an atomic group): that leaves the most to the pieces
-    # behind it, so nothing is missed, and a hostile path costs linear time.
-    middle = b"".join(rb"(?>.*?%b)" % piece for piece in pieces[:-1])
-    last = rb".*%b" % pieces[-1] if pieces else b""
-    return re.compile(first + middle + last + tail, re.DOTALL)
+        if self._query:
+            parameters = parameters_of(target)
+            for name, patterns in self._query:
+                if not _any_fits(parameters.get(name, ()), patterns):
+                    return False
+        return True
 
 
-def _value_pattern(text: bytes) -> Callable[[bytes], object]:
-    if text == b"*":
-        return _present
-    if text.endswith(b"*"):
-        return re.compile(re.escape(text[:-1]) + rb".*", re.DOTALL).fullmatch
-    return text.__eq__
+class _PathPattern:
+    """A path in which each `*` stands for any characters.
+
+    Most patterns are a beginning and an end, which are compared where they have to be. For the pieces between them the
+    path is searched once, from left to right: each is taken at its first place, which leaves the most to those behind
+    it. A regular expression that is a literal is searched for in linear time (Knuth, Morris, Pratt), which
+    `bytes.find` does not promise.
+    """
+
+    __slots__ = ("_beginning", "_below", "_end", "_pieces", "_whole")
+
+    def __init__(self, text: bytes) -> None:
+        self._below = b""
+        if text.endswith(b"/*"):
+            text, self._below = text[:-2], b"/"
+        beginning, *others = [unquote_to_bytes(piece) for piece in text.split(b"*")]
+        self._beginning = beginning
+        self._whole = not others
+        self._end = others.pop() if others else b""
+        self._pieces = [re.compile(re.escape(piece)) for piece in others if piece]
+        if self._below and not self._whole:
+            self._pieces.append(re.compile(re.escape(self._end) + rb"(?:/|\Z)"))
+            self._end = b""
+
+    @property
+    def searches(self) -> int:
+        """How many pieces a path is searched for."""
+        return len(self._pieces)
+
+    def fits(self, path: bytes) -> bool:
+        """Whether one reading of a path fits."""
+        if not path.startswith(self._beginning):
+            return False
+        place = len(self._beginning)
+        if self._whole:
+            return len(path) == place or (self._below != b"" and path.startswith(self._below, place))
+        for piece in self._pieces:
+            found = piece.search(path, place)
+            if found is None:
+                return False
+            place = found.end()
+        return path.endswith(self._end) and place <= len(path) - len(self._end)
 
 
-def _present(value: bytes) -> bool:
-    return True
+class _ValuePattern:
+    """A value as it stands in a condition: `v` is that value, `v*` one that begins so."""
+
+    __slots__ = ("_beginning", "_text")
+
+    def __init__(self, text: bytes) -> None:
+        self._beginning = text.endswith(b"*")
+        self._text = text[:-1] if self._beginning else text
+
+    def fits(self, values: Sequence[bytes]) -> bool:
+        """Whether it is the pattern of one of the values, which are in order of size."""
+        place = bisect_left(values, self._text)
+        if place == len(values):
+            return False
+        return values[place].startswith(self._text) if self._beginning else values[place] == self._text
+
+
+def _any_fits(values: Sequence[bytes], patterns: Sequence[_ValuePattern]) -> bool:
+    return any(pattern.fits(values) for pattern in patterns)

@@ -34,25 +34,22 @@ class Table(Generic[T]):
         return (*(chosen for _, chosen in self._rows), self.otherwise)
 
     def lookup(self, method: bytes, target: bytes, fields: Fields) -> T:
-        """What the first route that takes the request leads to.
+        """Return what the first route that takes the request leads to.
 
         Raises:
             AmbiguousPath: the routes depend on paths, and backends may disagree on what this one means.
+            PathTooLong, TooManyParameters: the routes depend on a path or query that is too large to be compared.
         """
         if not self._rows:
             return self.otherwise
-        path, _, query = target.partition(b"?")
-        if not self._by_path:
-            return self._first(path, method, query, fields)
-        paths = readings(path)
-        found = self._first(paths[0], method, query, fields)
-        for other in paths[1:]:
-            if self._first(other, method, query, fields) is not found:
-                raise AmbiguousPath("the path leads to another route where it is read differently")
-        return found
-
-    def _first(self, path: bytes, method: bytes, query: bytes, fields: Fields) -> T:
+        paths = readings(target.partition(b"?")[0]) if self._by_path else (b"",)
+        method = method.upper()
         for match, chosen in self._rows:
-            if match.path_fits(path) and match.rest_fits(method, query, fields):
+            fitting = 0
+            for path in paths:
+                fitting += match.path_fits(path)
+            if fitting and match.rest_fits(method, target, fields):
+                if fitting < len(paths):
+                    raise AmbiguousPath("the path leads to another route where it is read differently")
                 return chosen
         return self.otherwise

@@ -8,6 +8,7 @@ remembers, so registering again forgives nobody.
 from dataclasses import dataclass, replace
 from typing import Any
 
+from zerotrust.errors import ForwardError
 from zerotrust.handlers.chain import Chain
 from zerotrust.handlers.edits import Edit, edit_lines
 from zerotrust.handlers.limits import BodyLimit, Upgrades
@@ -16,7 +17,6 @@ from zerotrust.handlers.protocol import Answer, Handler, Request
 from zerotrust.http.head import RequestHead
 from zerotrust.model.policy import ServicePolicy
 from zerotrust.model.rates import parse_byte_size
-from zerotrust.route.match import AmbiguousPath
 from zerotrust.server.pacing import Shaping
 from zerotrust.server.relay import UNLIMITED
 
@@ -41,6 +41,7 @@ class Guard:
 
         Raises:
             AmbiguousPath: which ones these are depends on how a backend would read its path.
+            PathTooLong, TooManyParameters: which ones these are depends on a path or query that is too large.
         """
         return self.policy.table.lookup(head.method, head.target, head.fields)
 
@@ -52,7 +53,7 @@ class Guard:
         asked = Request(head, client=b"", unix_time=0.0)
         try:
             chain = self.chain(head)
-        except AmbiguousPath:
+        except ForwardError:
             chain = self.policy.table.otherwise
         return chain.ask_origin(asked) or asked.response_edits
 

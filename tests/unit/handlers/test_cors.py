@@ -1,6 +1,7 @@
 """Tests of zerotrust.handlers.cors."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.handlers.asking import policy, request, returned, run
+from zerotrust.handlers.cors import _patterns
 from zerotrust.handlers.protocol import Answer
 from zerotrust.http import grammar
 
@@ -87,6 +89,28 @@ def test_what_is_not_below_the_domain(origin: str) -> None:
 
 def test_a_hostile_origin_costs_linear_time() -> None:
     assert b"Allow-Origin" not in decorated("https://" + "a." * 10_000 + "x", origins=[WILD])
+
+
+def test_an_origin_is_not_longer_than_a_host_name() -> None:
+    longest = "https://" + "a." * 120 + "example.com:8443"
+    assert f"Origin: {longest}\r\n".encode() in decorated(longest, origins=[f"{WILD}:8443"])
+    assert b"Allow-Origin" not in decorated("https://" + "a." * 150 + "example.com", origins=[WILD])
+
+
+def test_the_number_of_patterns_costs_a_request_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an origin's labels each is taken for a star once, however many patterns there are to compare with."""
+    looked_up = []
+
+    def patterns(origin: bytes) -> Iterator[bytes]:
+        for pattern in _patterns(origin):
+            looked_up.append(pattern)
+            yield pattern
+
+    monkeypatch.setattr("zerotrust.handlers.cors._patterns", patterns)
+    found = policy(("cors", {"origins": [f"https://*.x{i}.example" for i in range(1000)]}))
+    assert run(found, asked := request("Origin: https://a.b.x999.example")) is None
+    assert b"Allow-Origin: https://a.b.x999.example" in returned(asked)
+    assert looked_up == [b"https://*.b.x999.example", b"https://*.x999.example"]
 
 
 def test_two_origins_are_none() -> None:

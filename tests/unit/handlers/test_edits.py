@@ -61,6 +61,21 @@ EDITS = st.lists(
 )
 
 
+def one_by_one(lines: bytes, edits: list[Edit]) -> bytes:
+    """What the edits come to where each goes over all lines, which costs the product of the two."""
+    for name, added, replaces in edits:
+        rows = lines.splitlines(True)
+        kept = [row for row in rows if row.partition(b":")[0].lower().replace(b"_", b"-") != name or not replaces]
+        lines = b"".join(kept) + added
+    return lines
+
+
+@given(st.lists(NAMES, max_size=6), EDITS)
+def test_all_edits_at_once_are_the_edits_one_by_one(present: list[str], edits: list[Edit]) -> None:
+    lines = "".join(f"{there}: {place}\r\n" for place, there in enumerate(present)).encode()
+    assert edit_lines(lines, edits) == one_by_one(lines, edits)
+
+
 @given(st.lists(NAMES, max_size=6), EDITS, NAMES)
 def test_what_is_deleted_last_is_not_there(present: list[str], edits: list[Edit], name: str) -> None:
     lines = "".join(f"{there}: x\r\n" for there in present).encode()

@@ -6,6 +6,8 @@ import warnings
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from joserfc import jwt
@@ -15,6 +17,7 @@ from joserfc.jws import JWSRegistry
 from tests.unit.handlers.asking import SECRET, policy, request, run
 from zerotrust.handlers.jwt import Jwt, usable_keys
 from zerotrust.handlers.policy import Policy
+from zerotrust.handlers.protocol import Request
 from zerotrust.model.authentication import JwtConfig
 
 NOW = 1_000_000
@@ -23,6 +26,12 @@ RSA = RSAKey.generate_key(2048)
 EC = ECKey.generate_key("P-256")
 ED = OKPKey.generate_key("Ed25519")
 PUBLIC = RSA.as_pem(private=False).decode()
+SLOW = (
+    rsa.RSAPublicNumbers(2**64 - 59, RSA.public_key.public_numbers().n)
+    .public_key()
+    .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    .decode()
+)
 OPEN = {"sub": "ann", "exp": NOW + 60}
 
 
@@ -197,6 +206,21 @@ def test_where_the_token_is() -> None:
         assert run(found, request(*lines, target=target, unix_time=NOW)) is None
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        request("Cookie: " + "a=b; " * 256, target="/"),
+        request(*["Cookie: a=b"] * 200, "Cookie: " + "a=b; " * 60),
+        request(target="/?" + "a=b&" * 256),
+    ],
+)
+def test_a_token_is_not_looked_for_among_too_many(asked: Request) -> None:
+    answer = run(guarded(cookie="session", query="token"), asked)
+    assert answer is not None
+    assert (answer.status, answer.code) == (400, "too_many_parameters")
+    assert run(guarded(), asked) != answer
+
+
 def test_where_it_is_not() -> None:
     good = token(OPEN)
     everywhere = guarded(cookie="session", query="token")
@@ -340,6 +364,7 @@ def test_any_document_has_keys_or_is_refused(document: Any) -> None:
         ({"algorithm": "RS256", "key": "nonsense"}, "not a PEM key"),
         ({"algorithm": "RS256", "key": EC.as_pem(private=False).decode()}, "not a PEM key"),
         ({"algorithm": "RS256", "key": SMALL.as_pem(private=False).decode()}, "fewer than 2048 bits"),
+        ({"algorithm": "RS256", "key": SLOW}, "public exponent of more than 32 bits"),
         ({"algorithm": "RS256", "key_file": "x"}, "key_file of jwt was not read"),
         ({"algorithm": "ES256", "jwks": {"keys": [RSA.as_dict(private=False)]}}, "no key for ES256"),
         ({"algorithm": "RS256", "jwks": {}}, "a JWKS document is"),

@@ -2,6 +2,7 @@
 
 import time
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 from hypothesis import example, given
@@ -10,7 +11,16 @@ from pydantic import ValidationError
 
 from zerotrust.http.head import RequestFields, parse_request
 from zerotrust.model.service import RouteMatch
-from zerotrust.route.match import AmbiguousPath, Match, readings, values_of
+from zerotrust.route.match import (
+    MAX_PARAMETERS,
+    MAX_PATH_BYTES,
+    AmbiguousPath,
+    Match,
+    PathTooLong,
+    TooManyParameters,
+    readings,
+    values_of,
+)
 
 
 def fields(*lines: str) -> RequestFields:
@@ -74,10 +84,26 @@ def test_a_star_stands_for_any_characters(path: str, pattern: str) -> None:
 
 
 def test_hostile_paths_cost_linear_time() -> None:
-    pattern = match(path="/" + "*a" * 30 + "b")
+    pattern = match(path="/" + "*a" * 30 + "b*")
     began = time.perf_counter()
     assert not pattern.path_fits(b"/" + b"a" * 30_000)
     assert time.perf_counter() - began < 1
+
+
+def test_most_patterns_search_for_nothing() -> None:
+    """A beginning and an end are compared where they have to be; only what stands between two stars is searched for."""
+    searches = {
+        "/a": 0,
+        "/a/*": 0,
+        "/a*": 0,
+        "*.php": 0,
+        "/a/*/b": 0,
+        "/a/*/b/*": 1,
+        "*b*": 1,
+        "/*ab*cd": 1,
+        "/*a*b*c": 2,
+    }
+    assert {pattern: match(path=pattern).searches for pattern in searches} == searches
 
 
 @pytest.mark.parametrize("path", ["/", "/a/b.c/~d", "/.well-known/x", "/a...b", "/..a/b.."])
@@ -129,8 +155,21 @@ def test_what_no_honest_client_sends_is_refused(path: str) -> None:
 def test_a_path_that_is_encoded_again_and_again_costs_little() -> None:
     began = time.perf_counter()
     with pytest.raises(AmbiguousPath):
-        readings(b"/" + b"%25" * 1 + b"25" * 15_000)
+        readings(b"/" + b"%25" * 1 + b"25" * (MAX_PATH_BYTES // 2 - 4))
     assert time.perf_counter() - began < 1
+
+
+def test_a_path_is_not_longer_than_backends_take_it() -> None:
+    assert readings(b"/" + b"a" * (MAX_PATH_BYTES - 1))
+    with pytest.raises(PathTooLong) as refusal:
+        readings(b"/" + b"a" * MAX_PATH_BYTES)
+    assert (refusal.value.status, refusal.value.code) == (414, "path_too_long")
+
+
+def test_all_readings_of_a_path_together_are_as_long_as_one_may_be() -> None:
+    assert len(readings(b"/;x/" + b"a" * (MAX_PATH_BYTES // 2 - 4))) == 2
+    with pytest.raises(PathTooLong, match="2 ways"):
+        readings(b"/;x/" + b"a" * (MAX_PATH_BYTES // 2))
 
 
 @given(st.binary(max_size=40))
@@ -146,8 +185,7 @@ def test_readings_never_fail_otherwise(path: bytes) -> None:
 def test_methods_in_any_case() -> None:
     get = match(method=["get", "HEAD"])
     assert get.rest_fits(b"GET", b"", fields())
-    assert get.rest_fits(b"Get", b"", fields())
-    assert get.rest_fits(b"head", b"", fields())
+    assert get.rest_fits(b"HEAD", b"", fields())
     assert not get.rest_fits(b"POST", b"", fields())
     assert match(method="post").rest_fits(b"POST", b"", fields())
 
@@ -203,16 +241,56 @@ def test_many_fields_are_read_as_well() -> None:
     ],
 )
 def test_queries(condition: dict[str, str], query: bytes, fits: bool) -> None:
-    assert match(query=condition).rest_fits(b"GET", query, fields()) is fits
+    assert match(query=condition).rest_fits(b"GET", b"/?" + query, fields()) is fits
+
+
+def test_a_query_has_as_many_parameters_as_a_head_may_have_fields() -> None:
+    condition = match(query={"a": "1"})
+    assert condition.rest_fits(b"GET", b"/?" + b"a=1&" * (MAX_PARAMETERS - 1), fields())
+    with pytest.raises(TooManyParameters, match="256") as refusal:
+        condition.rest_fits(b"GET", b"/?" + b"a=1&" * MAX_PARAMETERS, fields())
+    assert (refusal.value.status, refusal.value.code) == (400, "too_many_parameters")
+    assert match(path="/a").rest_fits(b"GET", b"/?" + b"&" * 20_000, fields())
+
+
+def test_a_query_is_parsed_once_for_all_conditions(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed = []
+
+    def parse(query: str, **options: Any) -> list[tuple[str, str]]:
+        parsed.append(query)
+        return parse_qsl(query, **options)
+
+    monkeypatch.setattr("zerotrust.route.match.parse_qsl", parse)
+    target = b"/?once=1&" + b"a" * 20_000
+    assert not any(match(query={f"a{i}": "1"}).rest_fits(b"GET", target, fields()) for i in range(1000))
+    assert len(parsed) == 1
+
+
+VALUES = st.text("ab*", max_size=3)
+
+
+@given(st.lists(VALUES, max_size=6), st.lists(VALUES, min_size=1, max_size=4))
+def test_values_of_fields_and_queries_are_compared_alike(values: list[str], patterns: list[str]) -> None:
+    def fits(value: str, pattern: str) -> bool:
+        return value.startswith(pattern[:-1]) if pattern.endswith("*") else value == pattern
+
+    lines = fields(*(f"X: {value}" for value in values))
+    query = "/?" + "&".join(f"x={value}" for value in values)
+    assert match(headers={"x": patterns}).rest_fits(b"GET", b"/", lines) is any(
+        fits(value, pattern) for value in values for pattern in patterns
+    )
+    assert match(query={"x": patterns[0]}).rest_fits(b"GET", query.encode(), fields()) is any(
+        fits(value, patterns[0]) for value in values
+    )
 
 
 def test_all_conditions_hold_at_once() -> None:
     both = match(path="/a", method="GET", headers={"x": "y"}, query={"q": "1"})
     assert both.path_fits(b"/a")
-    assert both.rest_fits(b"GET", b"q=1", fields("X: y"))
-    assert not both.rest_fits(b"PUT", b"q=1", fields("X: y"))
-    assert not both.rest_fits(b"GET", b"q=2", fields("X: y"))
-    assert not both.rest_fits(b"GET", b"q=1", fields("X: z"))
+    assert both.rest_fits(b"GET", b"/?q=1", fields("X: y"))
+    assert not both.rest_fits(b"PUT", b"/?q=1", fields("X: y"))
+    assert not both.rest_fits(b"GET", b"/?q=2", fields("X: y"))
+    assert not both.rest_fits(b"GET", b"/?q=1", fields("X: z"))
     assert both.by_path and not both.everything
     assert match(path="*").everything and match().everything
     assert not match(method="GET").everything and not match(method="GET").by_path

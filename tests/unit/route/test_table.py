@@ -43,6 +43,11 @@ def test_the_first_match_wins() -> None:
     assert routes.choices == ("get", "beta", "debug", "api", "nothing")
 
 
+def test_methods_in_any_case() -> None:
+    routes = table(("read", {"method": ["get", "HEAD"]}))
+    assert [look_up(routes, "/", method=method) for method in ("Get", "head", "PUT")] == ["read", "read", "nothing"]
+
+
 def test_what_stands_behind_a_route_for_everything_is_never_reached() -> None:
     routes = table(("a", {"path": "/a"}), ("all", {"path": "/*"}), ("b", {"path": "/b"}))
     assert look_up(routes, "/b") == "all"
