@@ -8,8 +8,11 @@ from pydantic import ValidationError
 from zerotrust.config.effects import items, kind_of, without_nothing
 from zerotrust.config.problems import KeyPath, Severity, printable
 from zerotrust.config.yaml_text import Document
+from zerotrust.handlers.cost import excess
 from zerotrust.model import service as model
+from zerotrust.model.agent import AgentConfig
 from zerotrust.model.base import normalise_host
+from zerotrust.model.policy import ServicePolicy
 from zerotrust.model.service import Route, RouteMatch
 from zerotrust.model.upstream import Endpoint, Upstream, endpoint_of
 from zerotrust.route.match import Match
@@ -38,6 +41,18 @@ def crossings(document: Document) -> Iterator[tuple[KeyPath, Severity, str]]:
             first = hosts.setdefault(name, where)
             if first[:2] != path:
                 yield where, "error", _taken(document, first, f'the host name "{name}"')
+
+
+def too_costly(config: AgentConfig) -> Iterator[tuple[KeyPath, Severity, str]]:
+    """Policies that may hold the server for longer than it lets them."""
+    for index, service in enumerate(config.services):
+        policy = ServicePolicy.of(service, config.global_middleware)
+        if policy is not None and (found := excess(policy)) is not None:
+            place, message = found
+            if place == ("global_middleware",):
+                yield place, "error", message
+                return  # the same for the other services
+            yield ("services", index, *place), "error", message
 
 
 def _incomplete(service: dict[str, Any], path: KeyPath) -> Iterator[tuple[KeyPath, Severity, str]]:

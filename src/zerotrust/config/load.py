@@ -196,6 +196,9 @@ def _examine(source: Source, kind: Kind, model: type[Config]) -> tuple[Config, l
         key = getattr(getattr(config, path[0]), path[1])
         if key and (warning := folders.key_warning(Path(key))) is not None:
             source.say(path, "warning", warning)
+    if isinstance(config, AgentConfig):
+        for path, severity, message in checks.too_costly(config):
+            source.say(path, severity, message)
     return attached.attach(source, config)
 
 

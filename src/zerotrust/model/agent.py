@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 
 from zerotrust.model.base import Duration, Model, split_address
-from zerotrust.model.handlers import Handler
+from zerotrust.model.handlers import MAX_HANDLERS, Handler
 from zerotrust.model.logging import HotReload, Logging
 from zerotrust.model.metrics import Metrics
 from zerotrust.model.service import Service
@@ -131,7 +131,7 @@ class AgentConfig(Model):
     services: list[Service] = []
     """What is published. A change disturbs nothing but the services that it is about."""
 
-    global_middleware: list[Handler] = []
+    global_middleware: list[Handler] = Field(default=[], max_length=MAX_HANDLERS)
     """Handlers for all services, before their own."""
 
     health_checks: HealthChecks = HealthChecks()

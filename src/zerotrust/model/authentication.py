@@ -158,6 +158,8 @@ Algorithm = Literal[
 ]
 _URL: Final = re.compile(r"https?://[!-~]+", re.IGNORECASE)
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+_MAX_CLAIMS: Final = 16
+"""Required claims, and values of one: each is compared with the values in the token, of which there may be 1,400."""
 _SECRET_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
 
 
@@ -170,6 +172,13 @@ def _algorithm(value: object) -> object:
 def _claims(value: object) -> object:
     """`[sub, email]` asks that they be there."""
     return dict.fromkeys(value) if isinstance(value, list) and all(isinstance(name, str) for name in value) else value
+
+
+def _few_values(claims: dict[str, Any]) -> dict[str, Any]:
+    for name, value in claims.items():
+        if isinstance(value, list) and len(value) > _MAX_CLAIMS:
+            raise ValueError(f'"{name[:60]}" has {len(value)} values, at most {_MAX_CLAIMS} are compared')
+    return claims
 
 
 def _strings(value: object) -> object:
@@ -243,10 +252,12 @@ class JwtConfig(_WithFiles):
     issuer: str | None = None
     """What `iss` must be."""
 
-    audience: Annotated[list[str], BeforeValidator(_strings)] = []
+    audience: Annotated[list[str], BeforeValidator(_strings)] = Field(default=[], max_length=_MAX_CLAIMS)
     """What `aud` must name, one of several."""
 
-    required_claims: Annotated[dict[str, Any], BeforeValidator(_claims)] = {}
+    required_claims: Annotated[dict[str, Any], BeforeValidator(_claims), AfterValidator(_few_values)] = Field(
+        default={}, max_length=_MAX_CLAIMS
+    )
     """Claims that must be there, or must have a value."""
 
     require_exp: bool = True

@@ -104,8 +104,11 @@ def _once(fields: dict[str, list[str]]) -> dict[str, list[str]]:
     return fields
 
 
+MAX_FIELDS: Final = 64
+"""Names in one list, and values of one name: a head with more is refused by many backends (Apache: 100 in all)."""
+
 FieldName = Annotated[str, AfterValidator(_name)]
 FieldValue = Annotated[str, BeforeValidator(_spelled), AfterValidator(_value)]
-_Values = Annotated[list[FieldValue], BeforeValidator(_as_list), Field(min_length=1, max_length=64)]
-SetFields = Annotated[dict[FieldName, _Values], Field(max_length=64), AfterValidator(_once)]
+_Values = Annotated[list[FieldValue], BeforeValidator(_as_list), Field(min_length=1, max_length=MAX_FIELDS)]
+SetFields = Annotated[dict[FieldName, _Values], Field(max_length=MAX_FIELDS), AfterValidator(_once)]
 """`Name: value` or `Name: [value, value]`."""

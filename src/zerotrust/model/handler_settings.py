@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from zerotrust.model.base import Duration
-from zerotrust.model.fields import FieldName, SetFields, refuse_request_field, refuse_response_field
+from zerotrust.model.fields import MAX_FIELDS, FieldName, SetFields, refuse_request_field, refuse_response_field
 from zerotrust.model.rates import Rate
 from zerotrust.model.strict import Strict
 
@@ -24,6 +24,8 @@ _PLACEHOLDER: Final = re.compile(r"\{([^{}]*)\}")
 _PATH: Final = re.compile(r"/[\x21\x22\x24-\x3e\x40-\x7e]*")
 _LOCATION: Final = re.compile(r"[\x21-\x7e]+")
 LOCATION_PLACEHOLDERS: Final = ("host", "uri", "path")
+_MAX_PLACEHOLDERS: Final = 8
+"""Each may be a target of 32 KiB."""
 
 
 def _key(value: str) -> str:
@@ -59,7 +61,7 @@ class HeaderEdits(Strict):
     add: SetFields = {}
     """Values that are added."""
 
-    delete: list[FieldName] = []
+    delete: list[FieldName] = Field(default=[], max_length=MAX_FIELDS)
     """Fields that go away."""
 
     @property
@@ -169,7 +171,10 @@ class CorsConfig(Strict):
 def _location(value: str) -> str:
     if not _LOCATION.fullmatch(value):
         raise ValueError("location has a character that is not allowed in a URL; percent-encode it")
-    for name in _PLACEHOLDER.findall(value):
+    names = _PLACEHOLDER.findall(value)
+    if len(names) > _MAX_PLACEHOLDERS:
+        raise ValueError(f"location has {len(names)} placeholders, at most {_MAX_PLACEHOLDERS} are filled in")
+    for name in names:
         if name not in LOCATION_PLACEHOLDERS:
             raise ValueError(f"location knows {{host}}, {{uri}} and {{path}}, not {{{name}}}")
     return value

@@ -178,5 +178,8 @@ def _authentication(value: object) -> object:
 Authentication = Annotated[BasicAuth | Jwt, Field(discriminator="type"), BeforeValidator(_authentication)]
 """The handlers that know who the client is."""
 
+MAX_HANDLERS: Final = 64
+"""In one list. No chain that is written by hand has more; what they cost together has a bound of its own."""
+
 FINAL: Final = (Redirect, Respond)
 """Kinds that answer every request: nothing behind them is reached."""

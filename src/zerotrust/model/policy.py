@@ -12,9 +12,9 @@ from pydantic import BaseModel, Field, ValidationError
 
 from zerotrust.errors import ConfigError
 from zerotrust.model.authentication import JwtConfig, KeySource
-from zerotrust.model.handlers import Handler
+from zerotrust.model.handlers import MAX_HANDLERS, Handler
 from zerotrust.model.rates import ByteSize
-from zerotrust.model.service import Route, Service, ServiceSecurity, TrafficShaping
+from zerotrust.model.service import MAX_ROUTES, Route, Service, ServiceSecurity, TrafficShaping
 from zerotrust.model.strict import Strict
 
 _NO_KEYS: Final[Mapping[KeySource, Mapping[str, Any]]] = MappingProxyType({})
@@ -23,13 +23,13 @@ _NO_KEYS: Final[Mapping[KeySource, Mapping[str, Any]]] = MappingProxyType({})
 class ServicePolicy(Strict):
     """The part of a service's configuration that the server enforces."""
 
-    global_middleware: list[Handler] = Field(default=[], max_length=256)
+    global_middleware: list[Handler] = Field(default=[], max_length=MAX_HANDLERS)
     """Handlers of the agent's file for all its services."""
 
     security: ServiceSecurity | None = None
     """What stands in front of all routes."""
 
-    routes: list[Route] = Field(default=[], max_length=1024)
+    routes: list[Route] = Field(default=[], max_length=MAX_ROUTES)
     """Requests that no route takes get a 404; without routes, all go through."""
 
     max_request_body: ByteSize | None = None

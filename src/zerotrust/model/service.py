@@ -13,10 +13,13 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from zerotrust.model.base import Duration, HostName, Model
 from zerotrust.model.fields import refuse_condition
 from zerotrust.model.handler_settings import CorsConfig
-from zerotrust.model.handlers import FINAL, Authentication, Handler, ReverseProxy
+from zerotrust.model.handlers import FINAL, MAX_HANDLERS, Authentication, Handler, ReverseProxy
 from zerotrust.model.handlers import Cors as CorsHandler
 from zerotrust.model.rates import ByteRate, ByteSize
 from zerotrust.model.upstream import Endpoint, LoadBalancing, Upstream, UpstreamAddress, endpoint_of
+
+MAX_ROUTES: Final = 1024
+"""A request is compared with each: half of what a policy may cost (`zerotrust.handlers.cost`)."""
 
 NO_HOST = "a service needs a host name: add hostname: app.example.com"
 NO_BACKEND = "a service needs a backend: add upstreams: [{address: host:port}] or backend: host:port"
@@ -74,7 +77,7 @@ class Route(Model):
     match: RouteMatch = RouteMatch()
     """Which requests the route is for; of several routes that fit, the first."""
 
-    handle: list[Handler] = []
+    handle: list[Handler] = Field(default=[], max_length=MAX_HANDLERS)
     """What is done with them, in order, before they go on to a backend."""
 
     @model_validator(mode="after")
@@ -279,7 +282,7 @@ class Service(Model):
     load_balancing: LoadBalancing = LoadBalancing()
     """How requests are spread over them."""
 
-    routes: list[Route] = []
+    routes: list[Route] = Field(default=[], max_length=MAX_ROUTES)
     """What is done with which requests. Without any, all go on; with some, one that none of them takes gets a 404."""
 
     tls: ServiceTls | None = None

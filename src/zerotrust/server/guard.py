@@ -5,11 +5,13 @@ cannot be enforced is refused whole. A guard takes the place of the one before w
 remembers, so registering again forgives nobody.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from zerotrust.errors import ForwardError
+from zerotrust.errors import ConfigError, ForwardError
 from zerotrust.handlers.chain import Chain
+from zerotrust.handlers.cost import excess
 from zerotrust.handlers.edits import Edit, edit_lines
 from zerotrust.handlers.limits import BodyLimit, Upgrades
 from zerotrust.handlers.policy import Policy, compile_policy
@@ -45,16 +47,19 @@ class Guard:
         """
         return self.policy.table.lookup(head.method, head.target, head.fields)
 
-    def ask_origin(self, head: RequestHead) -> Answer | list[Edit]:
+    def ask_origin(self, head: RequestHead, *, by_route: bool = True) -> Answer | list[Edit]:
         """Where a request is refused before the handlers are asked: which origins may read that.
 
         A preflight is answered all the same: after its failure a browser would not ask for what is refused.
+
+        Args:
+            by_route: look for the request's route; else, what holds for requests that no route takes.
         """
         asked = Request(head, client=b"", unix_time=0.0)
-        try:
-            chain = self.chain(head)
-        except ForwardError:
-            chain = self.policy.table.otherwise
+        chain = self.policy.table.otherwise
+        if by_route:
+            with suppress(ForwardError):
+                chain = self.chain(head)
         return chain.ask_origin(asked) or asked.response_edits
 
 
@@ -71,6 +76,9 @@ def compile_guard(told: dict[str, Any] | None, *, secret: bytes, before: Guard |
     if told is None:
         return None
     asked = ServicePolicy.read(told)
+    if (found := excess(asked)) is not None:
+        place, message = found
+        raise ConfigError(f"{'.'.join(map(str, place))}: {message}")
     limits: list[Handler] = []
     max_body, upgrades = UNLIMITED, None
     if asked.max_request_body is not None:

@@ -6,7 +6,7 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from time import time
+from time import perf_counter, time
 
 from zerotrust.errors import ForwardError, NoAgent, Overloaded, UnknownHost, UpgradeRefused, WrongScheme
 from zerotrust.handlers.chain import Chain
@@ -24,6 +24,7 @@ from zerotrust.server.guard import Guard, passed_head
 from zerotrust.server.hold import Hold
 from zerotrust.server.overload import Overload
 from zerotrust.server.pacing import Paced
+from zerotrust.server.policy_time import PoliciesTooSlow, PolicyTime
 from zerotrust.server.registry import Claim, Registry
 from zerotrust.server.relay import Again, Relay, refuse
 from zerotrust.server.verifications import Verifications
@@ -154,6 +155,7 @@ class Ingress:
         self.refused: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
         self._overload = overload or Overload(Limits())
+        self._policy_time = PolicyTime()
         self._registry = registry
         self._verifications = verifications
         self._hold = Hold(registry, timeout=hold_timeout)
@@ -221,13 +223,22 @@ class Ingress:
                 held = self._held(asked, tried)
                 if held is not None:
                     return held
-            before = self._registry.guard_of(head.fields.host)
-            said = before.ask_origin(head) if before is not None else ()
+            said = self._ask_origin(head)
             if isinstance(said, Answer):
                 self._answer(connection, head, request_id, said)
             else:
                 self._refuse(connection, head, request_id, error, edits=said)
             return None
+
+    def _ask_origin(self, head: RequestHead) -> Answer | Sequence[Edit]:
+        """Return what the policy says to a request that is refused: who may read why, or the answer to a preflight."""
+        agent, guard = self._registry.guard_of(head.fields.host)
+        if guard is None:
+            return ()
+        begun_at = perf_counter()
+        said = guard.ask_origin(head, by_route=not self._policy_time.is_over(agent, begun_at))
+        self._policy_time.charge(agent, perf_counter() - begun_at, begun_at)
+        return said
 
     def _refuse(
         self,
@@ -240,7 +251,7 @@ class Ingress:
     ) -> None:
         self.refused[error.code] += 1
         # Of an overload the beginning and the end are told: a line each would make it worse.
-        if not (self._overload.on and isinstance(error, Overloaded)):
+        if not isinstance(error, Overloaded if self._overload.on else PoliciesTooSlow):
             _log.info("request refused", host=head.fields.host, request=request_id, code=error.code)
         refuse(connection, error, request_id=request_id, head_only=head.method == b"HEAD", edits=edits)
 
@@ -308,6 +319,7 @@ class Ingress:
         """What this agent can't be given now, another one can; a server with too much to do looks for none."""
         return (
             isinstance(error, (NoAgent, Overloaded))
+            and not isinstance(error, PoliciesTooSlow)
             and not (self._overload.on and isinstance(error, Overloaded))
             and tried.once_more()
             and self._registry.another(head.fields.host, client, tried) is not None
@@ -362,10 +374,17 @@ class Ingress:
 
     def _stop(self, visit: Visit) -> RequestSink | None:
         head = visit.head
-        visit.chain = visit.guard.chain(head)
-        counted = visit.tried.counted if visit.tried is not None else None
-        visit.asked = Request(head, client=visit.client, unix_time=time(), counted=counted)
-        return self._go_on(visit, visit.chain.run(visit.asked, self._loop.time()))
+        agent = visit.claim.member.agent
+        begun_at = perf_counter()
+        self._policy_time.check(agent, begun_at)
+        try:
+            visit.chain = visit.guard.chain(head)
+            counted = visit.tried.counted if visit.tried is not None else None
+            visit.asked = Request(head, client=visit.client, unix_time=time(), counted=counted)
+            said = visit.chain.run(visit.asked, self._loop.time())
+        finally:
+            self._policy_time.charge(agent, perf_counter() - begun_at, begun_at)
+        return self._go_on(visit, said)
 
     def _go_on(self, visit: Visit, said: Answer | Pending | None) -> RequestSink | None:
         """What the handlers said is done; the request's owner from now on, None where it was answered."""
@@ -398,7 +417,9 @@ class Ingress:
         waiting = visit.waiting
         assert waiting is not None
         waiting.withdraw = None
+        begun_at = perf_counter()
         said = visit.chain.resume(pending, result, visit.asked, self._loop.time())
+        self._policy_time.charge(visit.claim.member.agent, perf_counter() - begun_at, begun_at)
         if waiting.alone:
             return
         sink = self._go_on(visit, said)

@@ -243,13 +243,13 @@ class Registry:
         """The agents that serve the host name now, the best first."""
         return list(dict.fromkeys(claim.member.agent for claim in self._claims.get(host, ())))
 
-    def guard_of(self, host: str) -> Guard | None:
-        """The guard in front of a host name; for a while also that of one whose agent was lost."""
+    def guard_of(self, host: str) -> tuple[str, Guard | None]:
+        """The agent of a host name and the guard in front of it; for a while also where the agent was lost."""
         claims = self._claims.get(host)
         if claims:
-            return claims[0].guard
+            return claims[0].member.agent, claims[0].guard
         agent, service = self._lost.get(host)
-        return self._former.get(agent, service, self._clock())
+        return agent, self._former.get(agent, service, self._clock())
 
     def register(self, member: Member, claim: Claim) -> dict[str, str]:
         """Add or replace a service; the host names for which the agent only stands by, with the reason."""

@@ -420,6 +420,8 @@ _SAID: Final = {
     "upgrade_refused": "This service does not allow connection upgrades.",
     "wrong_scheme": "This service is offered over the other of http and https only.",
     "ambiguous_path": "The path means different things to different servers; ask for it in its plain form.",
+    "path_too_long": "The path is longer than this service compares.",
+    "too_many_parameters": "The request has more parameters than this service looks at.",
     "body_too_large": "The request is larger than this service takes.",
     "no_agent": "The agent of this service is not connected.",
     "agent_lost": "The connection to the agent was lost while the request was under way.",

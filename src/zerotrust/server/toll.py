@@ -1,7 +1,8 @@
-"""What an agent's registrations cost the others. Sans-I/O.
+"""Shares of the event loop's time: how much of it is spent for each agent. Sans-I/O.
 
-To read and compile a policy takes the loop up to a tenth of a second, in which nobody else is served. So each agent,
-however many sessions it has, may use a share of the time for that and a reserve; then it has to wait for a while.
+To read and compile a policy takes the loop up to a tenth of a second, and to apply one to a request up to five
+milliseconds, in which nobody else is served. So each agent, however many sessions it has, may use a share of the time
+and a reserve; then it has to wait for a while.
 """
 
 from typing import Final
@@ -14,13 +15,29 @@ MOST: Final = 3.0
 
 
 class Toll:
-    """By agent, when its work would be done if it were done at its share. `now` is monotonic and in seconds."""
+    """By agent, when its work would be done if it were done at its share. `now` is monotonic and in seconds.
 
-    def __init__(self) -> None:
+    Args:
+        burst: seconds of work at once.
+    """
+
+    def __init__(self, burst: float = BURST) -> None:
         self._done_at: dict[str, float] = {}
+        self._reserve = burst / SHARE
+
+    def add(self, agent: str, seconds: float, now: float) -> None:
+        """Count work: the loop has been busy for the agent for so many seconds."""
+        self._done_at[agent] = max(self._done_at.get(agent, now), now) + seconds / SHARE
+
+    def debt(self, agent: str, now: float) -> float:
+        """Return in how many seconds all work would be done at the share."""
+        return max(self._done_at.get(agent, now) - now, 0.0)
+
+    def wait(self, agent: str, now: float) -> float:
+        """Return how many seconds the agent has to wait now."""
+        return min(max(self.debt(agent, now) - self._reserve, 0.0), MOST)
 
     def pay(self, agent: str, seconds: float, now: float) -> float:
-        """The loop has worked so long for the agent; how many seconds it has to wait now."""
-        done_at = max(self._done_at.get(agent, now), now) + seconds / SHARE
-        self._done_at[agent] = done_at
-        return min(max(done_at - now - BURST / SHARE, 0.0), MOST)
+        """Count work, and return how many seconds the agent has to wait now."""
+        self.add(agent, seconds, now)
+        return self.wait(agent, now)

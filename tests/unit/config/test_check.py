@@ -120,3 +120,19 @@ def test_a_backend_is_named_once(one: str, other: str, same: bool) -> None:
 
 def test_a_protocol_that_there_is_not_is_left_to_the_models() -> None:
     assert said('services: [{hostname: a.b, protocol: smtp, upstreams: [{address: "x:1"}, {address: "x:1"}]}]') == []
+
+
+def test_a_policy_that_costs_too_much(tmp_path: Path) -> None:
+    path = tmp_path / "agent.yaml"
+    secret = "s" * 32
+    jwt = f"{{type: jwt, config: {{algorithm: HS256, secret: {secret}}}}}"
+    service = '- {{hostname: {}.b, backend: "x:1", routes: [{{}}, {{match: {{path: /x}}, handle: [{}]}}]}}'
+    few, many = service.format("a", jwt), service.format("c", ", ".join([jwt] * 5))
+    path.write_text(f"agent_id: a\nservices:\n  {few}\n  {many}\n")
+    (problem,) = [problem for problem in check(path) if "may take" in problem.message]
+    assert str(problem).startswith(f"{path}:4:")
+    assert "services[1].routes[1].handle: the policy may take 3.0 ms" in str(problem)
+    assert problem.severity == "error"
+    path.write_text(f"agent_id: a\nglobal_middleware: [{', '.join([jwt] * 5)}]\nservices:\n  {few}\n  {few}\n")
+    places = [dotted(problem.path) for problem in check(path) if "may take" in problem.message]
+    assert places == ["global_middleware"]

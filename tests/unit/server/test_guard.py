@@ -69,6 +69,14 @@ def test_what_cannot_be_enforced_is_refused(told: dict[str, Any], said: str) -> 
         guard(told)
 
 
+def test_a_policy_that_costs_too_much_is_refused_with_the_figure() -> None:
+    routes = [{"match": {"path": f"/*ab*cd{i}*"}} for i in range(1000)]
+    with pytest.raises(ConfigError, match=r"routes: the policy may take 17.0 ms .* 2.5 ms are allowed: remove routes"):
+        guard({"routes": routes})
+    with pytest.raises(ConfigError, match=r"routes.0.handle: the policy may take 36.0 ms"):
+        guard({"routes": [{"handle": [{"type": "jwt", "config": {"algorithm": "HS256", "secret": "s" * 32}}] * 60}]})
+
+
 def test_counts_outlive_a_new_policy() -> None:
     first = made({"global_middleware": [LIMIT]})
     assert code(first) is None

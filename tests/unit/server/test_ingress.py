@@ -4,6 +4,7 @@ import asyncio
 import base64
 import threading
 from collections.abc import Awaitable, Callable
+from time import perf_counter
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -518,7 +519,7 @@ async def test_a_policy_holds_from_the_next_request_on() -> None:
 # Refusals, as a browser's script sees them
 
 ORIGIN = "https://app.example"
-READABLE = {
+READABLE: dict[str, Any] = {
     "security": {"cors": {"origins": [ORIGIN], "allow_credentials": True}},
     "routes": [
         {"match": {"path": "/admin/*"}},
@@ -549,6 +550,20 @@ async def ambiguous(front: Front) -> bytes:
     return await front.ask("GET /x/..%2fadmin/", f"Origin: {ORIGIN}")
 
 
+async def too_many_parameters(front: Front) -> bytes:
+    front.register({**READABLE, "routes": [{"match": {"query": {"debug": "1"}}}, *READABLE["routes"]]})
+    return await front.ask(f"GET /?{'a=b&' * 300}", f"Origin: {ORIGIN}")
+
+
+async def too_long(front: Front) -> bytes:
+    return await front.ask(f"GET /{'a' * 5000}", f"Origin: {ORIGIN}")
+
+
+async def over_its_share(front: Front) -> bytes:
+    front.ingress._policy_time.charge("home", 2.0, perf_counter())
+    return await front.ask("GET /", f"Origin: {ORIGIN}")
+
+
 async def failed(front: Front) -> bytes:
     await front.ask("GET /", f"Origin: {ORIGIN}")
     front.agent.session.reset(front.last[0], Code.UPSTREAM_UNREACHABLE, "connection refused")
@@ -574,6 +589,9 @@ async def too_often(front: Front) -> bytes:
         (lost, b"503"),
         (overloaded, b"503"),
         (ambiguous, b"400"),
+        (too_many_parameters, b"400"),
+        (too_long, b"414"),
+        (over_its_share, b"503"),
         (failed, b"502"),
         (too_large, b"413"),
         (too_often, b"429"),
@@ -585,6 +603,44 @@ async def test_a_refusal_says_who_may_read_it(fail: Callable[[Front], Awaitable[
     assert readable(said)
     assert b"X-0Trust-Error: " in said
     assert b"Cache-Control: no-store\r\n" in said
+
+
+@pytest.mark.anyio
+async def test_a_service_that_does_not_look_at_path_or_query_takes_any() -> None:
+    front = Front({"routes": [{"match": {"method": "GET"}}]})
+    assert await front.ask(f"GET /{'a' * 5000}/../x?{'a=b&' * 300}") == b""
+    assert len(front.opened) == 1
+
+
+@pytest.mark.anyio
+async def test_an_agent_whose_policies_take_too_long_gets_no_more_requests() -> None:
+    front = Front(READABLE)
+    with capture_logs() as lines:
+        for _ in range(3):
+            said = await over_its_share(front)
+            assert b"X-0Trust-Error: overloaded\r\n" in said
+            assert b"Retry-After: 3\r\n" in said
+    assert [line["event"] for line in lines] == ["policies take too long: new requests get 503"]
+    assert not front.opened
+    front.register(None)
+    assert await front.ask("GET /") == b""
+    assert len(front.opened) == 1
+
+
+@pytest.mark.anyio
+async def test_what_a_request_costs_is_charged_to_its_agent_also_where_it_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    front = Front({"routes": [ADMIN, {}]})
+    charged = []
+    monkeypatch.setattr(
+        front.ingress._policy_time, "charge", lambda agent, seconds, now: charged.append((agent, seconds > 0))
+    )
+    await front.ask("GET /")
+    assert charged == [("home", True)]
+    front.connect()
+    await front.ask("GET /x/../y")
+    assert charged == [("home", True)] * 3  # once more for who may read the refusal
 
 
 @pytest.mark.anyio

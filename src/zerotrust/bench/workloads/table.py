@@ -6,7 +6,18 @@ from typing import Final
 
 from zerotrust.bench.figures import Figure, Target, at_least, at_most
 from zerotrust.bench.rig import Rig
-from zerotrust.bench.workloads import bulk, events, fairness, growth, memory, requests, scale, sockets, starting
+from zerotrust.bench.workloads import (
+    bulk,
+    events,
+    fairness,
+    growth,
+    memory,
+    policies,
+    requests,
+    scale,
+    sockets,
+    starting,
+)
 
 
 @dataclass(frozen=True)
@@ -67,6 +78,12 @@ WORKLOADS: Final = (
         {"p99": at_most(1.2)},
     ),
     Workload("Idle WebSockets", memory.idle, {"memory": at_most(12)}, is_quick=True),
+    Workload(
+        "The costliest policy that is accepted, with the worst request",
+        policies.costliest,
+        {"loop held": at_most(5)},
+        is_quick=True,
+    ),
     Workload("From `0trust agent run` to the first 200", starting.first_answer),
     Workload("10,000 services, against 1 service", scale.services, {"requests/s": at_least(0.95)}),
     Workload("500 agents, against 1 agent", scale.agents),
