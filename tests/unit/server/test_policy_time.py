@@ -3,7 +3,7 @@
 import pytest
 from structlog.testing import capture_logs
 
-from zerotrust.server.policy_time import BURST, PoliciesTooSlow, PolicyTime
+from zerotrust.server.policy_time import BURST, FREE, PoliciesTooSlow, PolicyTime
 from zerotrust.server.toll import SHARE
 
 
@@ -19,7 +19,7 @@ def taken(policies: PolicyTime, agent: str, now: float) -> bool:
 
 def test_an_agent_over_its_share_waits_and_others_do_not() -> None:
     policies = PolicyTime()
-    policies.charge("home", BURST, now=0.0)
+    policies.charge("home", BURST + FREE, now=0.0)
     assert taken(policies, "home", 0.0)
     policies.charge("home", 0.005, now=0.0)
     assert not taken(policies, "home", 0.0)
@@ -28,12 +28,13 @@ def test_an_agent_over_its_share_waits_and_others_do_not() -> None:
     assert taken(policies, "home", 0.005 / SHARE)
 
 
-def test_a_busy_agent_within_its_share_is_never_refused() -> None:
-    """1,000 requests a second at 150 µs each: 15 % of the time."""
+@pytest.mark.parametrize(("rate", "cost"), [(5000, FREE), (1000, 0.000_25)])
+def test_an_agent_with_many_clients_is_never_refused(rate: int, cost: float) -> None:
+    """As many requests as the server can take with a common policy, or a costly one for a fifth of the time or less."""
     policies = PolicyTime()
-    for number in range(60_000):
-        policies.check("home", number / 1000)
-        policies.charge("home", 0.000_15, number / 1000)
+    for number in range(60 * rate):
+        policies.check("home", number / rate)
+        policies.charge("home", cost, number / rate)
 
 
 def test_a_flood_gets_its_share_of_the_time() -> None:
@@ -44,7 +45,7 @@ def test_a_flood_gets_its_share_of_the_time() -> None:
         if taken(policies, "home", now):
             policies.charge("home", 0.005, now)
             worked += 0.005
-    assert worked == pytest.approx(BURST + now * SHARE, rel=0.01)
+    assert worked == pytest.approx(BURST + now * SHARE, rel=0.05)
 
 
 def test_the_log_says_when_it_begins_and_when_it_is_over() -> None:
