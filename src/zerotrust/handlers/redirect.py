@@ -13,7 +13,8 @@ class Redirect:
     """Fills in where to go.
 
     A path is put in with one slash at its beginning: `//evil.example` would name a host (RFC 3986 s4.2), and browsers
-    take `/\\` for the same.
+    take `/\\` for the same. Unlike `rewrite`, it does not read the path in every way: a client that follows the
+    redirect sends another request, which is judged anew.
     """
 
     __slots__ = ("_parts", "_status")

@@ -235,7 +235,11 @@ OldPrefix = Annotated[str, AfterValidator(_old_prefix)]
 
 
 class RewriteConfig(Strict):
-    """The path that the backend sees; the query stays. `replace_prefix` is `{/old: /new}`, the first that fits."""
+    """The path that the backend sees; the query stays. `replace_prefix` is `{/old: /new}`, the first that fits.
+
+    A path with `.` or `..` as a segment, in any encoding, gets a 400 `ambiguous_path`: it would lead out of the new
+    prefix. So does one that backends may read differently and that is rewritten differently then.
+    """
 
     strip_prefix: OldPrefix | None = None
     """The beginning of a path that is cut off."""
