@@ -7,6 +7,7 @@ else. For each kind of rule and handler there is the largest policy that a serve
 import json
 import statistics
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -19,9 +20,11 @@ from joserfc.jws import JWSRegistry
 from zerotrust.bench.figures import Figure, alone
 from zerotrust.bench.rig import Rig
 from zerotrust.errors import ConfigError, ForwardError
+from zerotrust.handlers.cost import excess
 from zerotrust.handlers.edits import edit_block
 from zerotrust.handlers.protocol import Request
 from zerotrust.http.head import MAX_FIELDS, MAX_HEAD_BYTES, RequestHead, parse_request
+from zerotrust.model.policy import ServicePolicy
 from zerotrust.route.match import MAX_PARAMETERS, MAX_PATH_BYTES
 from zerotrust.server.guard import Guard, compile_guard, passed_head
 from zerotrust.tunnel.frames import MAX_PAYLOAD
@@ -43,28 +46,24 @@ class Case:
     field: Callable[[int], bytes] = lambda number: b"X-A: x%04d" % number
 
 
-def accepted(told: Policy) -> Guard | None:
-    """Return the guard of a policy; None where a server would not accept it."""
-    if len(json.dumps(told)) > MAX_PAYLOAD - _OTHER_BYTES:
-        return None
+def is_accepted(told: Policy) -> bool:
+    """Whether a server accepts a policy."""
     try:
-        return compile_guard(told, secret=b"s" * 32, before=None)
+        return len(json.dumps(told)) <= MAX_PAYLOAD - _OTHER_BYTES and excess(ServicePolicy.read(told)) is None
     except ConfigError:
-        return None
+        return False
 
 
-def largest(case: Case) -> tuple[Guard, int]:
-    """Return the largest policy of a kind that is accepted, and its number."""
-    found, least, most = accepted(case.policy(1)), 1, _MOST_ENTRIES
-    while least < most - 1:
-        middle = (least + most) // 2
-        guard = accepted(case.policy(middle))
-        if guard is None:
-            most = middle
-        else:
-            found, least = guard, middle
-    assert found is not None
-    return found, least
+def largest(case: Case) -> int:
+    """Return the number of the largest policy of a kind that is accepted."""
+    return bisect_left(range(_MOST_ENTRIES), True, key=lambda number: not is_accepted(case.policy(number + 1)))
+
+
+def largest_guard(case: Case) -> Guard:
+    """Return the largest policy of a kind that is accepted, compiled."""
+    guard = compile_guard(case.policy(largest(case)), secret=b"s" * 32, before=None)
+    assert guard is not None
+    return guard
 
 
 def held(guard: Guard, head: RequestHead, client: bytes) -> float:
@@ -178,7 +177,7 @@ CASES: Final = (
 
 async def costliest(rig: Rig, title: str) -> list[Figure]:
     """Measure, in each round, the policy and the request that hold the loop longest."""
-    guards = [(case, largest(case)[0]) for case in CASES]
+    guards = [(case, largest_guard(case)) for case in CASES]
     numbers = count()
     longest = [max(_median(case, guard, numbers) for case, guard in guards) for _ in range(rig.options.rounds)]
     return [alone(title, "loop held", "ms", [seconds * 1e3 for seconds in longest])]
