@@ -192,13 +192,8 @@ def _examine(source: Source, kind: Kind, model: type[Config]) -> tuple[Config, l
     config = _validate(source, usable, model)
     if config is None:
         return None
-    for path in _PRIVATE_KEYS[kind]:
-        key = getattr(getattr(config, path[0]), path[1])
-        if key and (warning := folders.key_warning(Path(key))) is not None:
-            source.say(path, "warning", warning)
-    if isinstance(config, AgentConfig):
-        for path, severity, message in checks.too_costly(config):
-            source.say(path, severity, message)
+    for path, severity, message in _behind_models(config, kind):
+        source.say(path, severity, message)
     return attached.attach(source, config)
 
 
@@ -208,6 +203,15 @@ def _beyond_models(source: Source, kind: Kind) -> Iterator[Finding]:
     else:
         yield from effects.agent_effects(source.data)
         yield from checks.crossings(source.document)
+
+
+def _behind_models(config: Model, kind: Kind) -> Iterator[Finding]:
+    for path in _PRIVATE_KEYS[kind]:
+        key = getattr(getattr(config, path[0]), path[1])
+        if key and (warning := folders.key_warning(Path(key))) is not None:
+            yield path, "warning", warning
+    if isinstance(config, AgentConfig):
+        yield from checks.too_costly(config)
 
 
 def _server_of_the_environment(source: Source) -> None:
