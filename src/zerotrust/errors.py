@@ -21,7 +21,8 @@
     ├── HttpError               a message that is not acceptable HTTP/1.1
     └── ForwardError            a request that could not be carried to its end; one class per hop and cause
         ├── UnknownHost, NoAgent, UpgradeRefused,
-        │   WrongScheme, BodyTooLarge                   decided by the server
+        │   WrongScheme, BodyTooLarge,
+        │   ClientAddressUnreadable                     decided by the server
         ├── AgentLost, ServiceGone, Overloaded          the tunnel
         ├── UpstreamsDown, UpstreamsBusy                decided by the agent
         └── UpstreamUnreachable, UpstreamFailed,
@@ -227,6 +228,14 @@ class WrongScheme(ForwardError):
 
     code = "wrong_scheme"
     status = 404
+
+
+class ClientAddressUnreadable(ForwardError):
+    """The service asks for the client's address, and the proxy in front did not say it in a readable form."""
+
+    code = "client_address_unreadable"
+    status = 400
+    hop = "client"
 
 
 class BodyTooLarge(ForwardError):

@@ -119,6 +119,23 @@ def refusal(response: Response) -> tuple[int, str | None]:
 # Addresses
 
 
+@pytest.mark.parametrize("said", ["garbage", "127.0.0.1, 203.0.113.9", "unknown", "127.0.0.1:x", "", "127.0.0.1%lo"])
+async def test_a_client_without_a_readable_address(stack: Stack, said: str) -> None:
+    """The proxy is at 127.0.0.1, which the service lets in: what it cannot say of its client is not said by that."""
+    fields = ("X-Real-IP", said), ("X-Forwarded-Proto", "https")
+    for host in ("here.localhost", "denied.localhost", "closed.localhost", "limited.localhost"):
+        assert refusal(await stack.api.get(host, "/echo", *fields)) == (400, "client_address_unreadable")
+    got = dict(echoed(await stack.api.get("open.localhost", "/echo", *fields)))
+    assert (got["x-real-ip"], got["x-forwarded-for"]) == ("unknown", "unknown")
+
+
+@pytest.mark.parametrize("said", ["127.0.0.1:4711", "[::ffff:127.0.0.1]:4711", "::ffff:127.0.0.1", None])
+async def test_an_address_that_is_written_another_way(stack: Stack, said: str | None) -> None:
+    fields = [("X-Forwarded-Proto", "https"), *([("X-Real-IP", said)] if said else [])]
+    got = dict(echoed(await stack.api.get("here.localhost", "/echo", *fields)))
+    assert (got["x-real-ip"], got["x-forwarded-for"]) == ("127.0.0.1", "127.0.0.1")
+
+
 @pytest.mark.parametrize(
     "forged",
     [

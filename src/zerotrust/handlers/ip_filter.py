@@ -1,13 +1,14 @@
 """`ip_allow` (also `ip_whitelist`) and `ip_deny`: who passes, by the address of the client.
 
-An IPv6 address that stands for an IPv4 one (RFC 4291 s2.5.5.2) is that IPv4 address. Who has no readable address does
-not pass either way.
+An IPv6 address that stands for an IPv4 one (RFC 4291 s2.5.5.2) is that IPv4 address. A client without a readable
+address passes neither.
 """
 
 import ipaddress
 from collections.abc import Sequence
 from functools import lru_cache
 
+from zerotrust.handlers.client_address import UNREADABLE
 from zerotrust.handlers.protocol import Answer, Request
 
 _REFUSAL = Answer(403, code="ip_refused", message="this address may not use the service")
@@ -16,7 +17,7 @@ _REFUSAL = Answer(403, code="ip_refused", message="this address may not use the 
 class IpFilter:
     """Lets pass whose address is listed (`allow`), or whose is not."""
 
-    __slots__ = ("_allow", "_networks", "_passes")
+    __slots__ = ("_allow", "_networks", "_recent")
 
     def __init__(self, networks: Sequence[str], *, allow: bool) -> None:
         self._allow = allow
@@ -26,18 +27,18 @@ class IpFilter:
             network = ipaddress.ip_network(text)
             alike = self._networks[network.version].setdefault(int(network.netmask), set())
             alike.add(int(network.network_address))
-        self._passes = lru_cache(maxsize=4096)(self._decide)
+        self._recent = lru_cache(maxsize=4096)(self._decide)
 
     def request(self, request: Request, now: float) -> Answer | None:
-        return None if self._passes(request.client) else _REFUSAL
+        return self._recent(request.client)
 
-    def _decide(self, client: bytes) -> bool:
+    def _decide(self, client: bytes) -> Answer | None:
         try:
             address: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(client.decode("ascii"))
         except ValueError:
-            return False
+            return UNREADABLE
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
         number = int(address)
         listed = any(number & mask in networks for mask, networks in self._networks[address.version].items())
-        return listed is self._allow
+        return None if listed is self._allow else _REFUSAL

@@ -5,6 +5,7 @@ These stand behind all other handlers of a route: who may not enter is told so f
 
 from typing import Final, Protocol
 
+from zerotrust.handlers.client_address import UNREADABLE
 from zerotrust.handlers.protocol import Answer, Request
 from zerotrust.handlers.rate_limit import network_of
 
@@ -60,6 +61,8 @@ class Upgrades:
             return _OF_SERVICE
         if self._of_client is not None:
             network = network_of(request.client)
+            if not network:
+                return UNREADABLE
             if sum(other == network for other, _ in self._open) >= self._of_client:
                 return _OF_CLIENT
         return None

@@ -19,7 +19,8 @@ class Request:
     """A request under examination, and the changes that are to be made to it and to its response.
 
     Args:
-        client: the address of the client as the server knows it, never what a field of the client claims.
+        client: the address of the client as the server knows it, never what a field of the client claims; empty where
+            it is not known.
         unix_time: seconds since 1970, for tokens that say until when they are good.
         counted: what has counted it when it was examined before; nothing counts one twice.
     """

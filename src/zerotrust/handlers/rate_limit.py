@@ -9,6 +9,7 @@ import math
 from functools import lru_cache
 
 from zerotrust.handlers.cell_rate import CellRate
+from zerotrust.handlers.client_address import UNREADABLE
 from zerotrust.handlers.edits import Edit
 from zerotrust.handlers.protocol import Answer, Request
 from zerotrust.model.handler_settings import RateLimitConfig
@@ -33,7 +34,10 @@ class RateLimit:
         if said is not None:
             request.response_edits += said
             return None
-        early = self._rate.take(self._key(request), now)
+        key = self._key(request)
+        if key is None:
+            return UNREADABLE
+        early = self._rate.take(key, now)
         wait = self._rate.wait(early)
         if wait:
             lines = b"Retry-After: %d\r\n%b%b" % (wait, self._policy, _state(0, wait))
@@ -44,7 +48,8 @@ class RateLimit:
         request.response_edits += said
         return None
 
-    def _key(self, request: Request) -> bytes:
+    def _key(self, request: Request) -> bytes | None:
+        """The key under which a request counts; None where that is its client's address, which is not known."""
         if self._of_service:
             return b""
         if self._field is not None:
@@ -52,7 +57,7 @@ class RateLimit:
             if values:
                 # Of a length that does not depend on the client, and never mistaken for an address.
                 return b"#" + hashlib.blake2b(b"\n".join(values), digest_size=16).digest()
-        return network_of(request.client)
+        return network_of(request.client) or None
 
 
 def _state(left: int, seconds: int) -> bytes:
@@ -61,11 +66,14 @@ def _state(left: int, seconds: int) -> bytes:
 
 @lru_cache(maxsize=4096)
 def network_of(client: bytes) -> bytes:
-    """What one client is likely to have: its IPv4 address, or the /64 of its IPv6 address (RFC 6177)."""
+    """What one client is likely to have: its IPv4 address, or the /64 of its IPv6 address (RFC 6177).
+
+    Empty where it is no address.
+    """
     try:
         address = ipaddress.ip_address(client.decode("ascii"))
     except ValueError:
-        return b"?"
+        return b""
     if isinstance(address, ipaddress.IPv6Address):
         mapped = address.ipv4_mapped
         return address.packed[:8] if mapped is None else mapped.packed

@@ -27,6 +27,8 @@ _REQUEST_TEMPLATE: Final = (
     b"%b %b HTTP/1.1\r\nHost: %b\r\n%b"
     b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\nX-Real-IP: %b\r\n%b%b%b"
 )
+_UNKNOWN: Final = b"unknown"
+"""Stands for an address that is not known (RFC 7239 s6): backends take it for no address, and never for the proxy's."""
 _TRAILERS: Final = re.compile(grammar.LINES)
 _HOP = rb"[Cc](?i:onnection|ontent-length)|[Tt](?i:ransfer-encoding)|[Kk](?i:eep-alive)|[Pp](?i:roxy-connection)"
 _NOT_IN_REQUEST: Final = re.compile(rb"\n(?:%b|[Hh](?i:ost)):" % _HOP)
@@ -35,8 +37,12 @@ _UPGRADE: Final = re.compile(rb"\n[Uu](?i:pgrade): ([^\r]*+)")
 
 
 def request_block(head: RequestHead, *, client: bytes, proto: bytes) -> bytes:
-    """The block of a request that came from the address `client` by way of `proto` (http or https)."""
+    """The block of a request that came from the address `client` by way of `proto` (http or https).
+
+    `client` is empty where the address is not known.
+    """
     fields = head.fields
+    client = client or _UNKNOWN
     return _REQUEST_TEMPLATE % (
         head.method,
         head.target,

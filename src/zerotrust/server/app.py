@@ -141,10 +141,9 @@ class Server:
         self._overload = Overload(config.limits)
         self._ingress = Ingress(
             registry,
-            trusted_proxies=config.api.trusted_proxies,
+            config.api,
             verifications=Verifications(tasks),
             https_port=config.caddy.https_port,
-            hold_timeout=config.api.hold_timeout,
             overload=self._overload,
         )
         self._load = Load(registry, self._ingress, self._overload)
@@ -215,11 +214,7 @@ class Server:
             undo.push_async_callback(self._metrics.listen, self._config.metrics.listen_addr)
             await self._edge.apply(config)
             undo.pop_all()
-        self._ingress.use(
-            trusted_proxies=config.api.trusted_proxies,
-            https_port=config.caddy.https_port,
-            hold_timeout=config.api.hold_timeout,
-        )
+        self._ingress.use(config.api, https_port=config.caddy.https_port)
         if config.limits != self._config.limits:
             self._overload.use(config.limits)
             self._certificates.use(config.limits)

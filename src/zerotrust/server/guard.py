@@ -11,6 +11,7 @@ from typing import Any
 
 from zerotrust.errors import ConfigError, ForwardError
 from zerotrust.handlers.chain import Chain
+from zerotrust.handlers.client_address import RequireClientAddress
 from zerotrust.handlers.cost import excess
 from zerotrust.handlers.edits import Edit, edit_lines
 from zerotrust.handlers.limits import BodyLimit, Upgrades
@@ -88,6 +89,8 @@ def compile_guard(told: dict[str, Any] | None, *, secret: bytes, before: Guard |
         former = before.upgrades if before is not None else None
         upgrades = Upgrades(asked.max_websockets, asked.max_websockets_per_client, former)
         limits.append(upgrades)
+    if asked.traffic_shaping is not None and asked.traffic_shaping.per_ip_limit is not None:
+        limits.append(RequireClientAddress())
     policy = compile_policy(
         asked.routes,
         secret=secret,

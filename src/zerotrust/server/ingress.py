@@ -2,13 +2,23 @@
 
 import asyncio
 import ipaddress
+import re
 import secrets
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from time import perf_counter, time
+from typing import Final
 
-from zerotrust.errors import ForwardError, NoAgent, Overloaded, UnknownHost, UpgradeRefused, WrongScheme
+from zerotrust.errors import (
+    ClientAddressUnreadable,
+    ForwardError,
+    NoAgent,
+    Overloaded,
+    UnknownHost,
+    UpgradeRefused,
+    WrongScheme,
+)
 from zerotrust.handlers.chain import Chain
 from zerotrust.handlers.edits import Edit
 from zerotrust.handlers.protocol import Answer, Pending, Request
@@ -17,6 +27,7 @@ from zerotrust.http.body import Kind
 from zerotrust.http.forward import request_block
 from zerotrust.http.head import RequestFields, RequestHead
 from zerotrust.model.limits import Limits
+from zerotrust.model.server import ProxyApi
 from zerotrust.net.http_server import HttpServerConnection, RequestSink
 from zerotrust.server.binding import to_https
 from zerotrust.server.failover import Tried, may_go_on
@@ -33,6 +44,11 @@ from zerotrust.tunnel.codes import FLAG_TRAILERS, FLAG_UPGRADE, Code
 from zerotrust.tunnel.payloads import MAX_HEAD_BYTES, pack_open
 
 _log = logs.logger("ingress")
+
+_THIS_MACHINE: Final = b"127.0.0.1"
+"""The peer of a connection by unix socket."""
+_IPV6: Final = rb"([0-9A-Fa-f:.]{2,45})(?:%[0-9A-Za-z._-]{1,32})?"
+_ADDRESS: Final = re.compile(rb"([0-9.]{7,15})(?::[0-9]{1,5})?|\[%b\](?::[0-9]{1,5})?|%b" % (_IPV6, _IPV6))
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Asked = tuple[HttpServerConnection, RequestHead, tuple[Kind, int], str]
@@ -144,11 +160,10 @@ class Ingress:
     def __init__(
         self,
         registry: Registry,
+        api: ProxyApi,
         *,
-        trusted_proxies: Sequence[str],
         verifications: Verifications,
         https_port: int = 443,
-        hold_timeout: float = 0.0,
         overload: Overload | None = None,
     ) -> None:
         self.requests = 0
@@ -158,18 +173,19 @@ class Ingress:
         self._policy_time = PolicyTime()
         self._registry = registry
         self._verifications = verifications
-        self._hold = Hold(registry, timeout=hold_timeout)
+        self._hold = Hold(registry, timeout=api.hold_timeout)
         self._failed: Again = self._go_on_elsewhere
-        self.use(trusted_proxies=trusted_proxies, https_port=https_port, hold_timeout=hold_timeout)
+        self.use(api, https_port=https_port)
         self._loop = asyncio.get_running_loop()
         # A restart must not repeat ids that are in somebody's log.
         self._run = secrets.token_hex(4)
 
-    def use(self, *, trusted_proxies: Sequence[str], https_port: int, hold_timeout: float) -> None:
+    def use(self, api: ProxyApi, *, https_port: int) -> None:
         """Go by these from the next request on."""
-        self._hold.timeout = hold_timeout
+        self._hold.timeout = api.hold_timeout
         self._https_port = https_port
-        self._trusted = [ipaddress.ip_network(network) for network in trusted_proxies]
+        self._trusted = [ipaddress.ip_network(network) for network in api.trusted_proxies]
+        self._warned = False
         self._is_trusted = lru_cache(maxsize=1024)(self._trusts)
 
     @property
@@ -267,6 +283,8 @@ class Ingress:
             raise NoAgent(host)
         if head.fields.upgrade is not None and not claim.websocket:
             raise UpgradeRefused(host)
+        if claim.sticky and not client:
+            raise ClientAddressUnreadable(host)
         if self._overload.on:
             self._overload.check(claim.member.agent)
         return claim
@@ -454,23 +472,50 @@ class Ingress:
     # ---- who asks
 
     def _client(self, connection: HttpServerConnection, fields: RequestFields) -> tuple[bytes, bytes]:
-        """The client's address and scheme: what a trusted proxy says of it, else what we see ourselves."""
-        peer = connection.peer_host
-        if peer and not self._is_trusted(peer):
-            return peer.encode(), b"http"
-        said = fields.real_ip or (fields.forwarded_for or b"").rpartition(b",")[2]
-        client = _address(said) or (peer or "127.0.0.1").encode()
-        return client, b"http" if fields.forwarded_proto == b"http" else b"https"
+        """The client's address and scheme: what a trusted proxy says of it, else what we see ourselves.
 
-    def _trusts(self, peer: str) -> bool:
-        address = ipaddress.ip_address(peer)
+        The address is empty where the proxy says something that is none: its own would open what is open to it alone.
+        """
+        peer = (connection.peer_host or "").encode()
+        if peer and not self._is_trusted(peer):
+            return _address(peer), b"http"
+        proto = b"http" if fields.forwarded_proto == b"http" else b"https"
+        if fields.real_ip is None and fields.forwarded_for is None:
+            return _address(peer or _THIS_MACHINE), proto
+        said = fields.real_ip or (fields.forwarded_for or b"").rpartition(b",")[2]
+        client = _address(said)
+        if not client and not self._warned:
+            self._warned = True
+            _log.warning(
+                "a trusted proxy does not say the client's address in a readable form",
+                proxy=connection.peer_host,
+                said=said[:64].decode("latin-1"),
+                hint="have it set X-Real-IP to one address, or X-Forwarded-For to a list",
+            )
+        return client, proto
+
+    def _trusts(self, peer: bytes) -> bool:
+        client = _address(peer)
+        if not client:
+            return False
+        address = ipaddress.ip_address(client.decode())
         return any(address in network for network in self._trusted)
 
 
 @lru_cache(maxsize=4096)
 def _address(text: bytes) -> bytes:
-    """The address in its one form; empty where it is none."""
+    """The address in its one form, without a port; empty where it is none.
+
+    An IPv6 address that stands for an IPv4 one (RFC 4291 s2.5.5.2) is that one. A zone (RFC 4007 s11) is left out: it
+    means something only on the machine that wrote it.
+    """
+    match = _ADDRESS.fullmatch(text.strip(b" \t"))
+    if match is None:
+        return b""
     try:
-        return str(ipaddress.ip_address(text.strip().decode("ascii"))).encode()
+        if match[1] is not None:
+            return str(ipaddress.IPv4Address(match[1].decode())).encode()
+        address = ipaddress.IPv6Address((match[2] or match[3]).decode())
     except ValueError:
         return b""
+    return str(address.ipv4_mapped or address).encode()

@@ -422,6 +422,7 @@ _SAID: Final = {
     "ambiguous_path": "The path means different things to different servers; ask for it in its plain form.",
     "path_too_long": "The path is longer than this service compares.",
     "too_many_parameters": "The request has more parameters than this service looks at.",
+    "client_address_unreadable": "The service asks for the client's address, and the proxy in front did not say it.",
     "body_too_large": "The request is larger than this service takes.",
     "no_agent": "The agent of this service is not connected.",
     "agent_lost": "The connection to the agent was lost while the request was under way.",

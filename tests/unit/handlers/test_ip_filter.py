@@ -18,6 +18,12 @@ def passes(kind: str, networks: list[str], client: str) -> bool:
     return answer is None
 
 
+def unreadable(kind: str, networks: list[str], client: str) -> bool:
+    key = "denied_ips" if kind == "ip_deny" else "allowed_ips"
+    answer = run(policy((kind, {key: networks})), request(client=client))
+    return answer is not None and (answer.status, answer.code) == (400, "client_address_unreadable")
+
+
 INSIDE = ["192.168.1.77", "203.0.113.9", "2001:db8::1", "10.1.2.3", "::ffff:192.168.1.77", "::ffff:c0a8:014d"]
 OUTSIDE = ["192.168.2.1", "203.0.113.10", "2001:db9::1", "::1", "::ffff:192.168.2.1", "::192.168.1.77"]
 
@@ -37,8 +43,8 @@ def test_not_listed(client: str) -> None:
 
 @pytest.mark.parametrize("client", ["", "unix", "192.168.1.1:80", "192.168.1", "0xC0A80101", "192.168.001.001"])
 def test_who_has_no_readable_address_does_not_pass(client: str) -> None:
-    assert not passes("ip_allow", ["0.0.0.0/0", "::/0"], client)
-    assert not passes("ip_deny", NETWORKS, client)
+    assert unreadable("ip_allow", ["0.0.0.0/0", "::/0"], client)
+    assert unreadable("ip_deny", NETWORKS, client)
 
 
 def test_all_of_one_family() -> None:

@@ -69,6 +69,13 @@ def test_so_many_of_one_client(one: str, same: str, other: str) -> None:
     assert isinstance(opens(upgrades, same), Socket)
 
 
+def test_a_client_without_address_is_not_counted_with_others() -> None:
+    answer = Upgrades(None, 1).request(request(*UPGRADE, client=""), 0.0)
+    assert answer is not None and (answer.status, answer.code) == (400, "client_address_unreadable")
+    assert Upgrades(None, 1).request(request(client=""), 0.0) is None
+    assert Upgrades(1, None).request(request(*UPGRADE, client=""), 0.0) is None
+
+
 def test_the_service_is_full_before_the_client_is() -> None:
     upgrades = Upgrades(1, 1)
     opens(upgrades, "192.0.2.1")

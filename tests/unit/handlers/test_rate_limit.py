@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.unit.handlers.asking import policy, request, returned, run
 from zerotrust.handlers.cell_rate import MAX_KEYS
 from zerotrust.handlers.policy import Policy
+from zerotrust.handlers.protocol import Answer
 from zerotrust.handlers.rate_limit import RateLimit, network_of
 from zerotrust.model.handler_settings import RateLimitConfig
 
@@ -132,5 +133,16 @@ def test_memory_is_bounded_whatever_the_keys() -> None:
 
 
 @pytest.mark.parametrize("client", [b"", b"\xff", b"203.0.113.9:80", b"unix"])
-def test_clients_without_address_share_a_count(client: bytes) -> None:
-    assert network_of(client) == b"?"
+def test_clients_without_address_do_not_share_a_count(client: bytes) -> None:
+    assert network_of(client) == b""
+    for key in ("client", "header:K"):
+        answer = policy_says(key, client)
+        assert answer is not None and (answer.status, answer.code) == (400, "client_address_unreadable")
+    assert policy_says("service", client) is None
+    assert policy_says("header:K", client, "K: 1") is None
+
+
+def policy_says(key: str, client: bytes, *fields: str) -> Answer | None:
+    asked = request(*fields)
+    asked.client = client
+    return run(policy(("rate_limit", {"rate": "1/hour", "key": key})), asked)

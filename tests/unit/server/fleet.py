@@ -7,6 +7,7 @@ from typing import Any, cast
 from tests.kits.transport import FakeTransport
 from tests.kits.tunnel import Ear, Pair
 from tests.unit.handlers.asking import SECRET
+from zerotrust.model.server import ProxyApi
 from zerotrust.net.flush import Flusher
 from zerotrust.net.http_server import HttpServerConnection
 from zerotrust.net.tasks import Tasks
@@ -74,9 +75,8 @@ class Fleet:
         self.tasks = Tasks()
         self.ingress = Ingress(
             self.registry,
-            trusted_proxies=["127.0.0.0/8"],
+            ProxyApi(hold_timeout=hold_timeout),
             verifications=Verifications(self.tasks),
-            hold_timeout=hold_timeout,
         )
         self.agents = [Agent(self, name, policy) for name, policy in zip(names, policies, strict=False)]
         self.connect()

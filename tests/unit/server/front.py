@@ -7,6 +7,7 @@ from typing import Any, cast
 from tests.kits.transport import FakeTransport
 from tests.kits.tunnel import Ear, Owner, Pair
 from tests.unit.handlers.asking import SECRET
+from zerotrust.model.server import ProxyApi
 from zerotrust.net.flush import Flusher
 from zerotrust.net.http_server import HttpServerConnection
 from zerotrust.net.tasks import Tasks
@@ -36,7 +37,7 @@ class Front:
         self.register(policy)
         verifications = Verifications(self.tasks)
         self.ingress = Ingress(
-            self.registry, trusted_proxies=["127.0.0.0/8"], verifications=verifications, overload=overload
+            self.registry, ProxyApi(hold_timeout=0.0), verifications=verifications, overload=overload
         )
         self.connect()
 

@@ -13,6 +13,7 @@ import h11
 from tests.kits.transport import FakeTransport
 from tests.kits.tunnel import Pair
 from tests.unit.handlers.asking import SECRET
+from zerotrust.model.server import ProxyApi
 from zerotrust.net.flush import Flusher
 from zerotrust.net.http_server import HttpServerConnection
 from zerotrust.net.tasks import Tasks
@@ -166,9 +167,7 @@ class Tenants:
 
     def __init__(self, policy: dict[str, Any] | None = None) -> None:
         self.registry = Registry()
-        self.ingress = Ingress(
-            self.registry, trusted_proxies=["127.0.0.0/8"], verifications=Verifications(Tasks()), hold_timeout=0.0
-        )
+        self.ingress = Ingress(self.registry, ProxyApi(hold_timeout=0.0), verifications=Verifications(Tasks()))
         self.good = Tenant(self.registry, GOOD, None)
         self.evil = Tenant(self.registry, EVIL, policy)
 

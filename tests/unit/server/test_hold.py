@@ -9,6 +9,7 @@ import pytest
 from tests.kits.tunnel import Owner
 from tests.kits.waiting import eventually
 from tests.unit.server.front import Front
+from zerotrust.model.server import ProxyApi
 from zerotrust.net.tunnel import TunnelLink
 from zerotrust.server import hold
 from zerotrust.server.registry import Claim
@@ -23,7 +24,7 @@ def front(policy: dict[str, Any] | None = None, *, hold_timeout: float = 30.0) -
     found = Front(policy or {})
     if policy is None:
         found.register(None)
-    found.ingress.use(trusted_proxies=["127.0.0.0/8"], https_port=443, hold_timeout=hold_timeout)
+    found.ingress.use(ProxyApi(hold_timeout=hold_timeout), https_port=443)
     return found
 
 

@@ -16,6 +16,7 @@ from tests.unit.server.front import Front
 from zerotrust.http.body import request_framing
 from zerotrust.http.head import parse_request
 from zerotrust.model.limits import Limits
+from zerotrust.model.server import ProxyApi
 from zerotrust.net.http_server import HttpServerConnection
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tunnel import TunnelLink
@@ -67,16 +68,16 @@ class Connection:
 class Door:
     """An ingress with one service, `app.example.com`."""
 
-    def __init__(self, *, websocket: bool = True, binding: Binding = EITHER) -> None:
+    def __init__(self, *, websocket: bool = True, binding: Binding = EITHER, sticky: bool = False, **api: Any) -> None:
         self.registry = Registry()
         self.session = Session()
         member = self.registry.join("home", cast("TunnelLink", SimpleNamespace(session=self.session)))
-        claim = Claim(member, "app", b"app", ("app.example.com",), websocket, binding=binding)
+        claim = Claim(member, "app", b"app", ("app.example.com",), websocket, binding=binding, sticky=sticky)
         self.registry.register(member, claim)
         self.member = member
         self.ingress = Ingress(
             self.registry,
-            trusted_proxies=["127.0.0.0/8", "10.1.0.0/16"],
+            ProxyApi(trusted_proxies=["127.0.0.0/8", "10.1.0.0/16"], hold_timeout=0.0, **api),
             verifications=Verifications(Tasks()),
             https_port=444,
         )
@@ -111,8 +112,18 @@ def run(check: Any) -> None:
         ("127.0.0.1", ["X-Real-IP: 203.0.113.7", "X-Forwarded-Proto: http"], "203.0.113.7", "http"),
         ("10.1.2.3", ["X-Forwarded-For: 6.6.6.6, 203.0.113.7"], "203.0.113.7", "https"),
         ("127.0.0.1", ["X-Real-IP: 2001:DB8::0:1"], "2001:db8::1", "https"),
-        ("127.0.0.1", ["X-Real-IP: <script>"], "127.0.0.1", "https"),
-        ("127.0.0.1", ["X-Real-IP: 1.1.1.1", "X-Real-IP: 2.2.2.2"], "127.0.0.1", "https"),
+        ("127.0.0.1", ["X-Real-IP: 203.0.113.7:4711"], "203.0.113.7", "https"),
+        ("127.0.0.1", ["X-Real-IP: [2001:db8::1]:4711"], "2001:db8::1", "https"),
+        ("127.0.0.1", ["X-Real-IP: [2001:db8::1]"], "2001:db8::1", "https"),
+        ("127.0.0.1", ["X-Real-IP: ::ffff:203.0.113.7"], "203.0.113.7", "https"),
+        ("127.0.0.1", ["X-Real-IP: [::FFFF:cb00:7107]:1"], "203.0.113.7", "https"),
+        ("127.0.0.1", ["X-Real-IP: fe80::1%eth0"], "fe80::1", "https"),
+        ("127.0.0.1", ["X-Real-IP:", "X-Forwarded-For: 6.6.6.6, 203.0.113.7:80"], "203.0.113.7", "https"),
+        ("127.0.0.1", ["X-A: no word of it"], "127.0.0.1", "https"),
+        ("::ffff:127.0.0.1", ["X-Real-IP: 203.0.113.7"], "203.0.113.7", "https"),
+        ("::ffff:192.0.2.1", ["X-Real-IP: 203.0.113.7"], "192.0.2.1", "http"),
+        ("fe80::1%eth0", ["X-Real-IP: 203.0.113.7"], "fe80::1", "http"),
+        (None, [], "127.0.0.1", "https"),
         (None, ["X-Real-IP: 203.0.113.7"], "203.0.113.7", "https"),
         ("192.0.2.1", ["X-Real-IP: 203.0.113.7", "X-Forwarded-Proto: https"], "192.0.2.1", "http"),
         ("192.0.2.1", ["X-Forwarded-For: 127.0.0.1", "Forwarded: for=127.0.0.1"], "192.0.2.1", "http"),
@@ -128,6 +139,86 @@ def test_only_a_trusted_proxy_is_believed(peer: str | None, said: list[str], cli
         assert not {"forwarded", "x-0trust-identity"} & set(fields)
 
     run(check)
+
+
+UNREADABLE = [
+    ["X-Real-IP: <script>"],
+    ["X-Real-IP:"],
+    ["X-Forwarded-For:"],
+    ["X-Forwarded-For: 203.0.113.7,"],
+    ["X-Forwarded-For: 203.0.113.7, unknown"],
+    ["X-Real-IP: unix:", "X-Forwarded-For: 203.0.113.7"],
+    ["X-Real-IP: 1.1.1.1", "X-Real-IP: 2.2.2.2"],
+    ["X-Real-IP: ::1%a, 2.2.2.2"],
+    ["X-Real-IP: 127.0.0.1%lo"],
+    ["X-Real-IP: 127.0.0.01"],
+    ["X-Real-IP: 127.1"],
+    ["X-Real-IP: [127.0.0.1]:80"],
+    ["X-Real-IP: 127.0.0.1:"],
+    ["X-Real-IP: 127.0.0.1:http"],
+    ["X-Real-IP: [::1"],
+    ["X-Real-IP: ::1]:80"],
+    ["X-Real-IP: ::1%"],
+    ["X-Real-IP: \xb2.0.0.1"],
+]
+
+
+@pytest.mark.parametrize("peer", ["127.0.0.1", None])
+@pytest.mark.parametrize("said", UNREADABLE)
+def test_what_cannot_be_read_is_not_the_proxys_address(said: list[str], peer: str | None) -> None:
+    def check() -> None:
+        door = Door()
+        with capture_logs() as logs:
+            for _ in range(2):
+                fields = door.fields(*said, peer=peer)
+                assert (fields["x-forwarded-for"], fields["x-real-ip"]) == (["unknown"], ["unknown"])
+        assert [line["event"] for line in logs] == [
+            "a trusted proxy does not say the client's address in a readable form"
+        ]
+
+    run(check)
+
+
+def test_a_client_is_not_kept_at_an_agent_by_an_address_that_is_unknown() -> None:
+    def check() -> None:
+        (reply,) = Door(sticky=True).ask(*UNREADABLE[0]).replies
+        assert reply.startswith(b"HTTP/1.1 400 ")
+        assert b"X-0Trust-Error: client_address_unreadable\r\n" in reply
+        assert not Door(sticky=True).ask("X-Real-IP: 203.0.113.7").replies
+
+    run(check)
+
+
+PER_CLIENT = {
+    "ip_allow": {
+        "routes": [{"handle": [{"type": "ip_allow", "config": {"allowed_ips": ["127.0.0.0/8", "203.0.113.7"]}}]}]
+    },
+    "ip_deny": {"routes": [{"handle": [{"type": "ip_deny", "config": {"denied_ips": ["192.0.2.1"]}}]}]},
+    "rate_limit": {"global_middleware": [{"type": "rate_limit", "config": {"rate": "9/s"}}]},
+    "shaping": {"traffic_shaping": {"per_ip_limit": "1MB/s"}},
+    "websockets": {"max_websockets_per_client": 5},
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("policy", PER_CLIENT.values(), ids=PER_CLIENT)
+@pytest.mark.parametrize("client", ["garbage", "127.0.0.1, 127.0.0.1", "unknown", ""])
+async def test_what_asks_for_an_address_refuses_without_one(policy: dict[str, Any], client: str) -> None:
+    front = Front(policy)
+    upgrade = ("Connection: Upgrade", "Upgrade: websocket")
+    answer = await front.ask("GET /", *upgrade, client=client)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"X-0Trust-Error: client_address_unreadable\r\n" in answer
+    assert front.opened == []
+    assert await front.ask("GET /", *upgrade, client="203.0.113.7:99") == b""
+    assert len(front.opened) == 1
+
+
+@pytest.mark.anyio
+async def test_where_nothing_asks_for_an_address_the_request_is_served() -> None:
+    front = Front({"traffic_shaping": {"upload_limit": "1MB/s"}, "max_websockets": 5, "max_request_body": "1MB"})
+    assert await front.ask("GET /", client="garbage") == b""
+    assert b"\r\nX-Real-IP: unknown\r\n" in front.opened[-1].block
 
 
 HTTP, HTTPS = "X-Forwarded-Proto: http", "X-Forwarded-Proto: https"
@@ -376,7 +467,7 @@ async def test_a_body_that_comes_before_the_login_is_decided(slow: Slow, framing
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("trailers", [b"", b"X-Sum: 1\r\n"])
+@pytest.mark.parametrize("trailers", [b"", b"X-Checksum: 1\r\n"])
 async def test_a_whole_request_that_waits(slow: Slow, trailers: bytes) -> None:
     front = Front(LOGIN)
     body = b"2\r\nhi\r\n0\r\n" + trailers + b"\r\n"
