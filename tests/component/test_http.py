@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -122,6 +123,18 @@ async def test_forwarding_fields_of_an_upgrade_are_ours(stack: Stack, origin: Or
     got = sent_fields(response)
     assert (got["x-forwarded-for"], got["upgrade"]) == ("127.0.0.1", "chat/1")
     assert got["connection"].lower() == "upgrade"
+
+
+SPOOFED = ["X-Original-URL", "X-Rewrite-URL", "X-HTTP-Method-Override", "X-Client-IP", "True-Client-IP"]
+SPOOFED += ["CF-Connecting-IP", "X-Forwarded-User", "X-Forwarded-Groups", "X-Forwarded-Ssl", "X-Forwarded-Port"]
+
+
+@pytest.mark.parametrize("spell", [str, str.upper, str.lower, lambda name: name.replace("-", "_")])
+async def test_what_a_proxy_says_is_not_taken_from_a_client(way: Way, spell: Callable[[str], str]) -> None:
+    fields = [(spell(name), "evil") for name in SPOOFED]
+    got = sent_fields(await way.get(APP, "/echo", *fields, ("X-Kept", "yes"), ("Connection", spell(SPOOFED[0]))))
+    assert got["x-kept"] == "yes"
+    assert "evil" not in got.values()
 
 
 # Bodies

@@ -274,6 +274,27 @@ async def test_another_level_shows_in_the_log(scene: Scene) -> None:
     assert [await told_at(level) for level in ("debug", "info", "debug", "info")] == [True, False, True, False]
 
 
+async def test_fields_that_pass_change_with_the_file(scene: Scene) -> None:
+    file, api = scene.server, scene.server.config["api"]
+
+    async def passed() -> str | None:
+        """The header as the backend gets it."""
+        seen = await scene.stack.caddy.get(APP, "/echo", ("CF-Connecting-IP", "203.0.113.9"))
+        fields = {name.lower(): value for name, value in seen.json()["fields"]}
+        return fields.get("cf-connecting-ip")
+
+    assert await passed() is None
+    api["pass_headers"] = ["CF-Connecting-IP"]
+    await file.tell(file.replace, "settings api.pass_headers")
+    assert await passed() == "203.0.113.9"
+    api["pass_headers"].append("X-Forwarded-For")
+    await file.tell(file.replace, "X-Forwarded-For is set by the server itself")
+    assert await passed() == "203.0.113.9"
+    del api["pass_headers"]
+    await file.tell(file.replace, "settings api.pass_headers")
+    assert await passed() is None
+
+
 async def test_a_file_of_a_backend_that_cannot_be_used_changes_nothing(scene: Scene) -> None:
     good = scene.backend_ca.read_text()
     await scene.agent.tell(lambda: scene.backend_ca.write_text("half"), f"{scene.backend_ca}: cannot be used")

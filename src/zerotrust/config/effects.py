@@ -7,10 +7,12 @@ what happens anyway.
 The checks read the plain data, not the models, so that they speak even where another key of the file is wrong.
 """
 
+import difflib
 from collections.abc import Iterator
 from typing import Any, Final
 
 from zerotrust.config.problems import KeyPath, Severity
+from zerotrust.http import headers
 from zerotrust.model.service import tls_version
 
 Effect = tuple[KeyPath, Severity, str]
@@ -60,6 +62,22 @@ def server_effects(data: dict[str, Any]) -> Iterator[Effect]:
     if caddy.get("admin_api") and caddy.get("mode", "managed") == "managed":
         message = "has no effect with mode managed: the server's own Caddy has a socket in config_dir"
         yield ("caddy", "admin_api"), "warning", message
+    api = section(data, "api")
+    for index, name in enumerate(items(api.get("pass_headers"))):
+        if isinstance(name, str) and (said := _passed_header(name)) is not None:
+            yield ("api", "pass_headers", index), *said
+
+
+def _passed_header(name: str) -> tuple[Severity, str] | None:
+    plain = headers.folded(name.encode())
+    if headers.is_ours(plain):
+        return "error", f"{name} is set by the server itself, from what api.trusted_proxies say: remove it"
+    if plain in headers.REQUEST_SPECIAL:
+        return "error", f"{name} belongs to the connection and ends at the server: remove it"
+    if not headers.is_spoofable(plain):
+        near = difflib.get_close_matches(plain.decode(), [known.decode() for known in headers.SPOOFABLE], n=1)
+        return "warning", f"has no effect: {name} passes anyway" + (f"; did you mean {near[0]}?" if near else "")
+    return None
 
 
 def _service(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:

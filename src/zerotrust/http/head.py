@@ -17,10 +17,13 @@ Where the RFC leaves a choice:
 * Connection may not name Host or the framing fields: no honest sender does.
 * A 101 has to name its protocol in Upgrade and Upgrade in Connection (s7.8); llhttp would not take it otherwise.
 * A Content-Length is one number once, even where s8.6 would let equal repetitions pass.
+
+Fields that backends believe from proxies (`headers.SPOOFABLE`) are kept apart, in every spelling: whoever has a trusted
+proxy in front decides which of them pass.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
@@ -29,7 +32,17 @@ import httptools
 
 from zerotrust.errors import HttpError
 from zerotrust.http import grammar
-from zerotrust.http.headers import FORWARDING, OWN_PREFIX, REQUEST_SPECIAL, RESPONSE_SPECIAL, tokens
+from zerotrust.http.headers import (
+    OWN_PREFIX,
+    REQUEST_SPECIAL,
+    RESPONSE_SPECIAL,
+    SPOOFABLE,
+    SPOOFABLE_PREFIXES,
+    folded,
+    is_ours,
+    is_spoofable,
+    tokens,
+)
 from zerotrust.http.recent import recent
 from zerotrust.model.base import normalise_host
 
@@ -59,11 +72,25 @@ _NOT_FIELDS: Final = frozenset((b"close", b"keep-alive", b"upgrade", b"te"))
 _MAX_LENGTH_DIGITS: Final = 19
 
 
+def _first_words(names: Iterable[bytes]) -> bytes:
+    """An expression for how the names begin: `[Xx]|[Cc](?i:f)` for x-scheme, x-ssl- and cf-visitor."""
+    words = sorted({name.partition(b"-")[0] for name in names})
+    return b"|".join(b"[%b%b](?i:%b)" % (word[:1].upper(), word[:1], word[1:]) for word in words)
+
+
+# A search over all lines is cheaper than a look at each name, and finds none in most requests.
+_MAY_BE_SPOOFED: Final = re.compile(rb"\n(?:%b)[-_:]" % _first_words([OWN_PREFIX, *SPOOFABLE, *SPOOFABLE_PREFIXES]))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RequestFields:
-    """What the field lines of a request mean. `lines` is what is forwarded as it is; the rest is for the two hops."""
+    """What the field lines of a request mean. `lines` is what is forwarded as it is; the rest is for the two hops.
+
+    `spoofable` are lines that are forwarded only where the server's configuration says so (`api.pass_headers`).
+    """
 
     lines: bytes
+    spoofable: bytes
     host: str
     host_field: bytes
     content_length: int | None
@@ -152,8 +179,6 @@ def parse_request(head: bytes) -> RequestHead:
 def _request_fields(rest: bytes, minor: int) -> RequestFields:
     """The field lines of a request, and the empty line behind them."""
     lines, found = _sort(_canonical(rest)[:-2], REQUEST_SPECIAL)
-    if b"_" in rest or b"-0t" in rest or b"-0T" in rest:
-        lines = [line for line in lines if not _speaks_for_us(line)]
     host_field = found.get(b"host")
     if host_field is None:
         raise HttpError("there is no Host")
@@ -168,8 +193,12 @@ def _request_fields(rest: bytes, minor: int) -> RequestFields:
         if b"upgrade" in options and minor and not (chunked or length):
             upgrade = _upgrade(found)
     _second_opinion(httptools.HttpRequestParser(None), b"GET / HTTP/1.%d\r\n%b" % (minor, rest))
+    joined, spoofable = b"".join(lines), b""
+    if _MAY_BE_SPOOFED.search(b"\n" + joined):
+        joined, spoofable = _without_spoofable(lines)
     return RequestFields(
-        b"".join(lines),
+        joined,
+        spoofable,
         _host(host_field),
         host_field,
         length,
@@ -304,10 +333,22 @@ def _without(lines: list[bytes], options: frozenset[bytes]) -> list[bytes]:
     return [line for line in lines if line.partition(b":")[0].lower() not in nominated]
 
 
-def _speaks_for_us(line: bytes) -> bool:
-    """A name of ours, also as backends may take it for one: with `_` like `-` (RFC 3875 s4.1.18)."""
-    name = line.partition(b":")[0].lower().replace(b"_", b"-")
-    return name in FORWARDING or name.startswith(OWN_PREFIX)
+def _without_spoofable(lines: list[bytes]) -> tuple[bytes, bytes]:
+    """The lines that a client may send, and those that backends believe from proxies.
+
+    Backends may take `_` for `-` (RFC 3875 s4.1.18). A trusted proxy does not write so, and may leave a client's field
+    in this spelling beside its own: it is in neither.
+    """
+    kept, spoofable = [], []
+    for line in lines:
+        name = line.partition(b":")[0]
+        plain = folded(name)
+        if is_spoofable(plain):
+            if b"_" not in name:
+                spoofable.append(line)
+        elif not is_ours(plain):
+            kept.append(line)
+    return b"".join(kept), b"".join(spoofable)
 
 
 def _upgrade(found: dict[bytes, bytes]) -> bytes | None:

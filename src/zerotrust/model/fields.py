@@ -24,11 +24,7 @@ _FORWARDING: Final = (
     "x-forwarded-for",
     "x-forwarded-proto",
     "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-server",
-    "x-forwarded-prefix",
     "x-real-ip",
-    "forwarded",
 )
 NOT_IN_REQUEST: Final = frozenset((*_HOP, *_FORWARDING, "host", "expect", "http2-settings"))
 """Fields that belong to a hop or that 0Trust itself sets (`zerotrust.http.headers`)."""

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from zerotrust.model.base import Duration, HostPattern, Listen, Model, is_loopback
+from zerotrust.model.fields import FieldName
 from zerotrust.model.identity import Admin, IssuingAuthority, State
 from zerotrust.model.limits import Limits
 from zerotrust.model.logging import HotReload, Logging
@@ -59,6 +60,12 @@ class ProxyApi(Model):
 
     trusted_proxies: list[Annotated[str, AfterValidator(_network)]] = ["127.0.0.0/8", "::1/128"]
     """Networks whose `X-Real-IP` and `X-Forwarded-Proto` are believed; all others are clients that came over http."""
+
+    pass_headers: list[FieldName] = []
+    """Request headers that reach backends as they came, although backends believe them from proxies and so clients may
+    not send them: `[CF-Connecting-IP]` where Cloudflare is in front and sets it. Without an entry are removed:
+    `X-Forwarded-*` and `Forwarded`, `X-Original-URL`, `X-HTTP-Method-Override`, `X-Client-IP`, `Remote-User` and others
+    like them."""
 
     @model_validator(mode="after")
     def _loopback(self) -> "ProxyApi":

@@ -6,6 +6,7 @@ import re
 import secrets
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from time import perf_counter, time
 from typing import Final
@@ -26,6 +27,7 @@ from zerotrust.handlers.replies import answer_reply
 from zerotrust.http.body import Kind
 from zerotrust.http.forward import request_block
 from zerotrust.http.head import RequestFields, RequestHead
+from zerotrust.http.headers import folded
 from zerotrust.model.limits import Limits
 from zerotrust.model.server import ProxyApi
 from zerotrust.net.http_server import HttpServerConnection, RequestSink
@@ -184,6 +186,7 @@ class Ingress:
         """Go by these from the next request on."""
         self._hold.timeout = api.hold_timeout
         self._https_port = https_port
+        self._pass_headers = frozenset(folded(name.encode()) for name in api.pass_headers)
         self._trusted = [ipaddress.ip_network(network) for network in api.trusted_proxies]
         self._warned = False
         self._is_trusted = lru_cache(maxsize=1024)(self._trusts)
@@ -210,6 +213,8 @@ class Ingress:
         tried: Tried | None = None,
     ) -> RequestSink | None:
         """Decide about a request; one that is `patient` waits for an agent that may be back in a moment."""
+        if head.fields.spoofable and self._pass_headers:
+            head = self._with_passed_headers(head)
         client, proto = self._client(connection, head.fields)
         try:
             claim = self._route(head, client, tried)
@@ -470,6 +475,15 @@ class Ingress:
         return relay
 
     # ---- who asks
+
+    def _with_passed_headers(self, head: RequestHead) -> RequestHead:
+        """The request with those of its spoofable fields that the configuration lets pass."""
+        fields = head.fields
+        passed = [
+            line for line in fields.spoofable.splitlines(True) if line.partition(b":")[0].lower() in self._pass_headers
+        ]
+        fields = replace(fields, lines=fields.lines + b"".join(passed), spoofable=b"")
+        return RequestHead(head.method, head.target, head.minor, fields)
 
     def _client(self, connection: HttpServerConnection, fields: RequestFields) -> tuple[bytes, bytes]:
         """The client's address and scheme: what a trusted proxy says of it, else what we see ourselves.

@@ -114,6 +114,28 @@ def test_the_whole_file() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("key", "name", "said"),
+    [
+        ("pass_headers", "CF-Connecting-IP", None),
+        ("pass_headers", "x-forwarded-PORT", None),
+        ("pass_headers", "X-Real-IP", ("error", "X-Real-IP is set by the server itself")),
+        ("pass_headers", "x_forwarded_for", ("error", "is set by the server itself, from what api.trusted_proxies")),
+        ("pass_headers", "X-0Trust-User", ("error", "remove it")),
+        ("pass_headers", "Connection", ("error", "belongs to the connection")),
+        ("pass_headers", "Host", ("error", "belongs to the connection")),
+        ("pass_headers", "CF-Conecting-IP", ("warning", "no effect: CF-Conecting-IP passes anyway; did you mean cf-c")),
+        ("pass_headers", "Accept", ("warning", "no effect: Accept passes anyway")),
+        ("pass_headers", "Ä", ("warning", "no effect")),
+        ("pass_headers", 7, None),
+    ],
+)
+def test_fields_that_are_to_pass(key: str, name: str | int, said: tuple[str, str] | None) -> None:
+    found = list(server_effects({"api": {key: ["Forwarded" if key == "pass_headers" else "A", name]}}))
+    assert [(dotted(path), severity) for path, severity, _ in found] == ([(f"api.{key}[1]", said[0])] if said else [])
+    assert said is None or said[1] in found[0][2]
+
+
 def test_the_server() -> None:
     admin = {"admin_api": "http://localhost:2019"}
     timeouts = {"drain_timeout": 1, "graceful_timeout": 1}  # of the server's own end

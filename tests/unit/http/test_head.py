@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import asdict
 
 import httptools
@@ -17,6 +18,7 @@ from zerotrust.http.head import (
     parse_request,
     parse_response,
 )
+from zerotrust.http.headers import SPOOFABLE, SPOOFABLE_PREFIXES
 
 HOST = b"Host: app.example.com\r\n"
 
@@ -102,6 +104,29 @@ def test_a_long_connection_field_is_read_like_a_short_one() -> None:
     head = request(b"Connection: " + b"x, " * 100 + b"y, close", b"X: 1", b"Y: 1", b"Z: 1")
     assert head.fields.lines == b"Z: 1\r\n"
     assert not head.fields.keep_alive
+
+
+@pytest.mark.parametrize("name", sorted(SPOOFABLE | {prefix + b"x" for prefix in SPOOFABLE_PREFIXES}))
+@pytest.mark.parametrize("spell", [bytes.lower, bytes.upper, bytes.title])
+def test_what_backends_believe_from_proxies_is_kept_apart(name: bytes, spell: Callable[[bytes], bytes]) -> None:
+    line = spell(name) + b": evil"
+    for lines in ([line, b"X-Kept: 1"], [b"X-Kept: 1", line]):  # first, and not
+        fields = request(*lines).fields
+        assert (fields.lines, fields.spoofable) == (b"X-Kept: 1\r\n", line + b"\r\n")
+    if b"-" in name:
+        fields = request(line.replace(b"-", b"_", 1), b"X-Kept: 1").fields
+        assert (fields.lines, fields.spoofable) == (b"X-Kept: 1\r\n", b"")
+
+
+def test_what_connection_names_is_not_kept_apart() -> None:
+    fields = request(b"Connection: X-Client-IP, x-original-url", b"X-Client-IP: 1", b"X-Original-URL: /").fields
+    assert (fields.lines, fields.spoofable) == (b"", b"")
+
+
+@pytest.mark.parametrize("name", [b"X-User", b"Client", b"Clients-Ip", b"Remote", b"Proxy-Status", b"X", b"Forwarder"])
+def test_names_that_only_look_alike_pass(name: bytes) -> None:
+    fields = request(name + b": 1", b"X_Kept: X-Client-IP: 1").fields
+    assert (fields.lines, fields.spoofable) == (name + b": 1\r\nX_Kept: X-Client-IP: 1\r\n", b"")
 
 
 @pytest.mark.parametrize(

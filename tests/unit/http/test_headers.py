@@ -4,6 +4,11 @@ from zerotrust.http.headers import (
     HOP_BY_HOP,
     REQUEST_SPECIAL,
     RESPONSE_SPECIAL,
+    SPOOFABLE,
+    SPOOFABLE_PREFIXES,
+    folded,
+    is_ours,
+    is_spoofable,
     tokens,
 )
 
@@ -18,8 +23,8 @@ def test_only_comma_space_and_tab_separate() -> None:
 
 
 def test_names_are_kept_in_the_form_in_which_they_are_compared() -> None:
-    names = HOP_BY_HOP | FORWARDING | REQUEST_SPECIAL | RESPONSE_SPECIAL | FORBIDDEN_TRAILERS
-    assert all(name == name.lower() for name in names)
+    names = HOP_BY_HOP | FORWARDING | REQUEST_SPECIAL | RESPONSE_SPECIAL | SPOOFABLE | set(SPOOFABLE_PREFIXES)
+    assert all(name == folded(name) for name in names)
 
 
 def test_framing_is_special_everywhere() -> None:
@@ -27,3 +32,12 @@ def test_framing_is_special_everywhere() -> None:
         assert name in REQUEST_SPECIAL
         assert name in RESPONSE_SPECIAL
         assert name in FORBIDDEN_TRAILERS
+
+
+def test_who_may_say_a_name() -> None:
+    assert all(is_ours(name) for name in FORWARDING)
+    assert is_ours(b"x-0trust-user")
+    assert not any(is_ours(name) for name in SPOOFABLE)
+    assert is_spoofable(b"x-forwarded-anything")
+    assert not is_spoofable(b"x-user")
+    assert not is_spoofable(b"proxy-status")

@@ -135,10 +135,18 @@ def test_fields_that_are_not_ours_to_give(name: str, edit: str) -> None:
     assert name in message
 
 
-@pytest.mark.parametrize("name", ["X-Forwarded-For", "x_forwarded_for", "Forwarded", "X-Real-IP", "X-0Trust-Error"])
+@pytest.mark.parametrize(
+    "name", ["X-Forwarded-For", "x_forwarded_for", "X-Forwarded-Host", "X-Real-IP", "X-0Trust-Error"]
+)
 def test_fields_that_0trust_sets_itself(name: str) -> None:
     ((_, message),) = objections({"type": "headers", "config": {"request": {"set": {name: "x"}}}})
     assert "is set by 0Trust itself" in message
+
+
+@pytest.mark.parametrize("name", ["X-Forwarded-Port", "X-Forwarded-User", "Forwarded", "X-Original-URL"])
+def test_fields_that_only_clients_may_not_set(name: str) -> None:
+    adapter: TypeAdapter[Any] = TypeAdapter(model.Handler)
+    adapter.validate_python({"type": "headers", "config": {"request": {"set": {name: "x"}}}})
 
 
 @pytest.mark.parametrize("kind", ["basic", "basic_auth", "Basic-Auth"])

@@ -221,6 +221,31 @@ async def test_where_nothing_asks_for_an_address_the_request_is_served() -> None
     assert b"\r\nX-Real-IP: unknown\r\n" in front.opened[-1].block
 
 
+def test_fields_that_the_configuration_lets_pass() -> None:
+    said = ["X-Client-IP: 1", "x-forwarded-port: 2", "CF-Connecting-IP: 3", "CF_Connecting_IP: 4", "X-Original-URL: /"]
+
+    def check() -> None:
+        assert not {"x-client-ip", "cf-connecting-ip", "x-forwarded-port"} & set(Door().fields(*said))
+        fields = Door(pass_headers=["cf-connecting-ip", "X_FORWARDED_PORT", "X-Forwarded-For"]).fields(*said)
+        assert (fields["cf-connecting-ip"], fields["x-forwarded-port"]) == (["3"], ["2"])
+        assert fields["x-forwarded-for"] == ["127.0.0.1"]
+        assert not {"x-client-ip", "x-original-url", "cf_connecting_ip"} & set(fields)
+
+    run(check)
+
+
+def test_fields_that_pass_change_with_the_configuration() -> None:
+    def check() -> None:
+        door = Door()
+        assert "true-client-ip" not in door.fields("True-Client-IP: 1")
+        door.ingress.use(ProxyApi(pass_headers=["True-Client-IP"]), https_port=443)
+        assert door.fields("True-Client-IP: 1", "True-Client-IP: 2")["true-client-ip"] == ["1", "2"]
+        door.ingress.use(ProxyApi(), https_port=443)
+        assert "true-client-ip" not in door.fields("True-Client-IP: 1")
+
+    run(check)
+
+
 HTTP, HTTPS = "X-Forwarded-Proto: http", "X-Forwarded-Proto: https"
 
 
