@@ -52,8 +52,12 @@ def policies(port: int, ws_port: int) -> list[dict[str, Any]]:
     only_elsewhere = handler("ip_whitelist", allowed_ips=ELSEWHERE)
     edits = handler(
         "headers",
-        request={"set": {"X-User": "me"}, "add": {"X-Seen": "0trust"}, "delete": ["Cookie"]},
-        response={"set": {"X-Frame-Options": "DENY"}, "delete": ["Date"]},
+        request={
+            "set": {"X-User": "me", "X-Checksum": "ours"},
+            "add": {"X-Seen": "0trust", "Content-MD5": "ours"},
+            "delete": ["Cookie", "Digest"],
+        },
+        response={"set": {"X-Frame-Options": "DENY", "X-Checksum": "ours"}, "delete": ["Date", "Server-Timing"]},
     )
     users: dict[str, Any] = {"type": "basic_auth", "config": {"users": USERS}}
     token: dict[str, Any] = {"type": "jwt", "config": {"algorithm": "HS256", "secret": SECRET, "issuer": "us"}}
@@ -294,6 +298,19 @@ async def test_headers_of_both_directions(way: Way) -> None:
     assert [value for name, value in seen if name == "x-seen"] == ["a", "0trust"]
     assert "cookie" not in dict(seen)
     assert response.all("x-frame-options") == ["DENY"]
+
+
+async def test_edits_of_headers_hold_for_trailers(stack: Stack) -> None:
+    """Of each direction, and in every spelling of a name."""
+    async with await stack.api.open("edited.localhost") as client:
+        await client.send_head("POST", "/echo", [("Transfer-Encoding", "chunked")])
+        await client.send(b"1\r\nx\r\n0\r\nX_Checksum: evil\r\nContent-md5: evil\r\nDIGEST: evil\r\nETag: good\r\n\r\n")
+        response = await client.read_response()
+        assert dict(echoed(response))["x-checksum"] == "ours"
+        assert response.json()["trailers"] == [["ETag", "good"]]
+        response = await client.get("/trailers?X_checksum=evil&SERVER-Timing=evil&Grpc-Status=0")
+        assert response.all("x-checksum") == ["ours"]
+        assert response.trailers == [("Grpc-Status", "0")]
 
 
 async def test_answers_that_need_no_backend(way: Way) -> None:

@@ -277,22 +277,23 @@ async def test_another_level_shows_in_the_log(scene: Scene) -> None:
 async def test_fields_that_pass_change_with_the_file(scene: Scene) -> None:
     file, api = scene.server, scene.server.config["api"]
 
-    async def passed() -> str | None:
-        """The header as the backend gets it."""
+    async def passed() -> tuple[str | None, list[str]]:
+        """What the backend gets of a header, and the client of trailers."""
         seen = await scene.stack.caddy.get(APP, "/echo", ("CF-Connecting-IP", "203.0.113.9"))
+        said = await scene.stack.caddy.get(APP, "/trailers?X-Sum=1&X-User=root", ("TE", "trailers"))
         fields = {name.lower(): value for name, value in seen.json()["fields"]}
-        return fields.get("cf-connecting-ip")
+        return fields.get("cf-connecting-ip"), [name for name, _ in said.trailers]
 
-    assert await passed() is None
-    api["pass_headers"] = ["CF-Connecting-IP"]
-    await file.tell(file.replace, "settings api.pass_headers")
-    assert await passed() == "203.0.113.9"
+    assert await passed() == (None, [])
+    api |= {"pass_headers": ["CF-Connecting-IP"], "pass_trailers": ["X-Sum"]}
+    await file.tell(file.replace, "settings api.pass_headers, api.pass_trailers")
+    assert await passed() == ("203.0.113.9", ["X-Sum"])
     api["pass_headers"].append("X-Forwarded-For")
     await file.tell(file.replace, "X-Forwarded-For is set by the server itself")
-    assert await passed() == "203.0.113.9"
-    del api["pass_headers"]
-    await file.tell(file.replace, "settings api.pass_headers")
-    assert await passed() is None
+    assert await passed() == ("203.0.113.9", ["X-Sum"])
+    del api["pass_headers"], api["pass_trailers"]
+    await file.tell(file.replace, "settings api.pass_headers, api.pass_trailers")
+    assert await passed() == (None, [])
 
 
 async def test_a_file_of_a_backend_that_cannot_be_used_changes_nothing(scene: Scene) -> None:

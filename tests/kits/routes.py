@@ -47,6 +47,14 @@ async def chunked(x: Exchange) -> None:
         await x.wire.send(b"0\r\nX-Checksum: abc123\r\n\r\n")
 
 
+async def trailers(x: Exchange) -> None:
+    """/trailers?NAME=VALUE&…: these fields behind the body, as they are written here"""
+    await x.head(200, ("Transfer-Encoding", "chunked"))
+    await x.chunk(b"body")
+    lines = b"".join(f"{name}: {value}\r\n".encode() for name, value in x.request.query.items())
+    await x.wire.send(b"0\r\n%b\r\n" % lines)
+
+
 async def until_close(x: Exchange) -> None:
     """/until-close/N: no length, the end of the connection ends the body"""
     x.reusable = False
@@ -277,6 +285,7 @@ async def upgrade_reset(x: Exchange) -> None:
 ROUTES: dict[str, Callable[[Exchange], Awaitable[None]]] = {
     "bytes": fixed,
     "chunked": chunked,
+    "trailers": trailers,
     "until-close": until_close,
     "early-hints": early_hints,
     "halves": halves,

@@ -63,9 +63,10 @@ def server_effects(data: dict[str, Any]) -> Iterator[Effect]:
         message = "has no effect with mode managed: the server's own Caddy has a socket in config_dir"
         yield ("caddy", "admin_api"), "warning", message
     api = section(data, "api")
-    for index, name in enumerate(items(api.get("pass_headers"))):
-        if isinstance(name, str) and (said := _passed_header(name)) is not None:
-            yield ("api", "pass_headers", index), *said
+    for key, judge in (("pass_headers", _passed_header), ("pass_trailers", _passed_trailer)):
+        for index, name in enumerate(items(api.get(key))):
+            if isinstance(name, str) and (said := judge(name)) is not None:
+                yield ("api", key, index), *said
 
 
 def _passed_header(name: str) -> tuple[Severity, str] | None:
@@ -77,6 +78,12 @@ def _passed_header(name: str) -> tuple[Severity, str] | None:
     if not headers.is_spoofable(plain):
         near = difflib.get_close_matches(plain.decode(), [known.decode() for known in headers.SPOOFABLE], n=1)
         return "warning", f"has no effect: {name} passes anyway" + (f"; did you mean {near[0]}?" if near else "")
+    return None
+
+
+def _passed_trailer(name: str) -> tuple[Severity, str] | None:
+    if headers.is_forbidden_trailer(headers.folded(name.encode())):
+        return "error", f"{name} may not follow a body, because its recipient would act on it: remove it"
     return None
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from zerotrust.errors import HttpError
 from zerotrust.http import grammar
-from zerotrust.http.headers import FORBIDDEN_TRAILERS, OWN_PREFIX
+from zerotrust.http.headers import folded, is_forbidden_trailer
 
 MAX_EXTENSION_BYTES: Final = 256
 MAX_EXTENSIONS_BYTES: Final = 16 * 1024
@@ -116,7 +116,6 @@ class ChunkedReader:
             raise HttpError("a trailer is not `Name: value`")
         for row in data[:end].splitlines():
             name, _, value = row.partition(b":")
-            folded = name.lower().replace(b"_", b"-")
-            if folded not in FORBIDDEN_TRAILERS and not folded.startswith(OWN_PREFIX):
+            if not is_forbidden_trailer(folded(name)):
                 self.trailers += b"%b: %b\r\n" % (name, value.strip(b" \t"))
         return data[end + 2 :]

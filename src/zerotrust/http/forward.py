@@ -9,13 +9,14 @@ between clients, so the server checks each response block; the agent checks each
 """
 
 import re
+from collections.abc import Collection
 from typing import Final
 
 from zerotrust.errors import LocalProtocolError
 from zerotrust.http import grammar
 from zerotrust.http.body import Kind
 from zerotrust.http.head import RequestHead, ResponseHead
-from zerotrust.http.headers import FORBIDDEN_TRAILERS, OWN_PREFIX, tokens
+from zerotrust.http.headers import folded, is_forbidden_trailer, is_usual_trailer, tokens
 from zerotrust.http.recent import recent
 
 # The shape first, then a search for names that may not be there: as a lookahead in front of each line the names would
@@ -105,12 +106,30 @@ def switches_as_asked(block: bytes, asked: bytes) -> bool:
 
 
 def check_trailers(block: bytes) -> bool:
-    """True where the block is canonical lines of fields that may travel behind a body."""
+    """True where the block is canonical lines of fields that are not forbidden behind a body."""
     return _TRAILERS.fullmatch(block) is not None and not any(
-        (name := line.partition(b":")[0].lower().replace(b"_", b"-")) in FORBIDDEN_TRAILERS
-        or name.startswith(OWN_PREFIX)
-        for line in block.splitlines()
+        is_forbidden_trailer(folded(line.partition(b":")[0])) for line in block.splitlines()
     )
+
+
+def filter_trailers(block: bytes, *, passed: Collection[bytes], edited: Collection[bytes]) -> tuple[bytes, list[bytes]]:
+    """The lines of a block of trailers that go on, and the names of fields that nothing allows.
+
+    Args:
+        passed: names (`folded`) that pass besides the usual ones.
+        edited: names (`folded`) that an edit of headers has deleted, set or added to: what it says of a field holds,
+            so a trailer does not bring the field back, replace its value or add one.
+    """
+    kept: list[bytes] = []
+    dropped: list[bytes] = []
+    for line in block.splitlines(True):
+        name = line.partition(b":")[0]
+        plain = folded(name)
+        if is_forbidden_trailer(plain) or not (is_usual_trailer(plain) or plain in passed):
+            dropped.append(name)
+        elif plain not in edited:
+            kept.append(line)
+    return b"".join(kept), dropped
 
 
 def request_framing_lines(kind: Kind, length: int, *, upgrade: bool, te: bool) -> bytes:

@@ -135,9 +135,10 @@ SPOOFABLE_PREFIXES: Final = (
 REQUEST_SPECIAL: Final = HOP_BY_HOP | FORWARDING | {b"host", b"content-length", b"expect", b"http2-settings"}
 RESPONSE_SPECIAL: Final = HOP_BY_HOP | {b"content-length"}
 
-# RFC 9110 s6.5.1: fields that may not travel behind the body: framing, routing, request and response control,
-# authentication, and how to read the content. A recipient that merges trailers into the head would act on them.
-FORBIDDEN_TRAILERS: Final = (
+# RFC 9110 s6.5.1: fields that may never travel behind the body, whatever a configuration allows, because a recipient
+# that merges trailers into the head would act on them: framing, routing, control of the request and of the answer,
+# authentication, how to read the content, and the rules by which browsers isolate sites.
+_FORBIDDEN_TRAILERS: Final = (
     HOP_BY_HOP
     | FORWARDING
     | SPOOFABLE
@@ -145,12 +146,16 @@ FORBIDDEN_TRAILERS: Final = (
         b"host",
         b"content-length",
         b"trailer",
+        b"http2-settings",
+        b"via",
+        b"max-forwards",
+        b"expect",
         b"content-encoding",
         b"content-type",
         b"content-range",
+        b"content-location",
+        b"content-disposition",
         b"cache-control",
-        b"expect",
-        b"max-forwards",
         b"pragma",
         b"range",
         b"if-match",
@@ -162,14 +167,70 @@ FORBIDDEN_TRAILERS: Final = (
         b"www-authenticate",
         b"cookie",
         b"set-cookie",
+        b"origin",
         b"age",
         b"date",
         b"expires",
         b"location",
+        b"refresh",
         b"retry-after",
         b"vary",
+        b"allow",
+        b"alt-svc",
+        b"clear-site-data",
+        b"content-security-policy",
+        b"content-security-policy-report-only",
+        b"document-policy",
+        b"expect-ct",
+        b"feature-policy",
+        b"link",
+        b"nel",
+        b"origin-agent-cluster",
+        b"permissions-policy",
+        b"public-key-pins",
+        b"referrer-policy",
+        b"report-to",
+        b"reporting-endpoints",
+        b"service-worker-allowed",
+        b"sourcemap",
+        b"strict-transport-security",
+        b"timing-allow-origin",
+        b"x-content-type-options",
+        b"x-dns-prefetch-control",
+        b"x-frame-options",
+        b"x-permitted-cross-domain-policies",
+        b"x-sendfile",
+        b"x-xss-protection",
     }
 )
+_FORBIDDEN_TRAILER_PREFIXES: Final = (
+    OWN_PREFIX,
+    *SPOOFABLE_PREFIXES,
+    b"access-control-",
+    b"cross-origin-",
+    b"sec-",
+    b"x-accel-",
+)
+
+# Fields of trailers that are in use, and that describe the body that they follow or what came of making it.
+_USUAL_TRAILERS: Final = frozenset(
+    (
+        b"content-digest",  # RFC 9530
+        b"repr-digest",
+        b"unencoded-digest",
+        b"digest",  # RFC 3230
+        b"content-md5",
+        b"etag",  # RFC 9110 s8.8.3
+        b"signature",  # RFC 9421
+        b"signature-input",
+        b"proxy-status",  # RFC 9209
+        b"server-timing",  # W3C Server Timing
+        b"x-checksum",
+        b"x-amz-trailer-signature",
+        b"x-stream-error",  # IPFS
+    )
+)
+_USUAL_TRAILER_PREFIXES: Final = (b"grpc-", b"x-checksum-", b"x-amz-checksum-")
 
 
 def folded(name: bytes) -> bytes:
@@ -185,6 +246,16 @@ def is_spoofable(name: bytes) -> bool:
 def is_ours(name: bytes) -> bool:
     """True where only the server sets a field of this name (`folded`)."""
     return name in FORWARDING or name.startswith(OWN_PREFIX)
+
+
+def is_forbidden_trailer(name: bytes) -> bool:
+    """True where no field of this name (`folded`) may follow a body."""
+    return name in _FORBIDDEN_TRAILERS or name.startswith(_FORBIDDEN_TRAILER_PREFIXES)
+
+
+def is_usual_trailer(name: bytes) -> bool:
+    """True where a field of this name (`folded`) may follow a body without being named in `api.pass_trailers`."""
+    return name in _USUAL_TRAILERS or name.startswith(_USUAL_TRAILER_PREFIXES)
 
 
 def tokens(value: bytes) -> list[bytes]:

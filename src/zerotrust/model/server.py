@@ -67,6 +67,10 @@ class ProxyApi(Model):
     `X-Forwarded-*` and `Forwarded`, `X-Original-URL`, `X-HTTP-Method-Override`, `X-Client-IP`, `Remote-User` and others
     like them."""
 
+    pass_trailers: list[FieldName] = []
+    """Trailer fields that pass in both directions, beside those in general use (`grpc-*`, `Server-Timing`, `Digest`,
+    `ETag`, `Content-Digest`, `X-Checksum-*` and others like them). All others are dropped."""
+
     @model_validator(mode="after")
     def _loopback(self) -> "ProxyApi":
         if not is_loopback(self.listen_addr) and not self.expose_to_network_without_authentication:

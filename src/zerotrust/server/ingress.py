@@ -40,6 +40,7 @@ from zerotrust.server.pacing import Paced
 from zerotrust.server.policy_time import PoliciesTooSlow, PolicyTime
 from zerotrust.server.registry import Claim, Registry
 from zerotrust.server.relay import Again, Relay, refuse
+from zerotrust.server.trailers import TrailerFilter
 from zerotrust.server.verifications import Verifications
 from zerotrust.telemetry import logs
 from zerotrust.tunnel.codes import FLAG_TRAILERS, FLAG_UPGRADE, Code
@@ -186,6 +187,7 @@ class Ingress:
         """Go by these from the next request on."""
         self._hold.timeout = api.hold_timeout
         self._https_port = https_port
+        self._trailer_filter = TrailerFilter(api.pass_trailers)
         self._pass_headers = frozenset(folded(name.encode()) for name in api.pass_headers)
         self._trusted = [ipaddress.ip_network(network) for network in api.trusted_proxies]
         self._warned = False
@@ -332,6 +334,7 @@ class Ingress:
         relay.claim = claim
         relay.framing = framing
         relay.failed = self.failed
+        relay.trailer_filter = self._trailer_filter
         end = kind is Kind.NONE and not upgrade
         relay.stream = session.open_stream(payload, relay, end=end, now=self._loop.time())
         return relay
@@ -463,6 +466,7 @@ class Ingress:
         head = passed_head(visit.head, asked)
         block = request_block(head, client=visit.client, proto=visit.proto)
         relay = self._forward(connection, head, visit.framing, visit.claim, request_id=visit.request_id, block=block)
+        relay.request_edits = asked.edits
         relay.response_edits = asked.response_edits
         relay.tried = visit.tried
         relay.counted = asked.counted

@@ -13,6 +13,7 @@ from zerotrust.http.forward import check_response_block, check_trailers, switche
 from zerotrust.http.replies import error_reply
 from zerotrust.http.websocket import GOING_AWAY, POLICY_VIOLATION, SERVICE_RESTART, FrameBoundary, close_frame
 from zerotrust.net.http_server import HttpServerConnection, RequestSink
+from zerotrust.server.trailers import TrailerFilter
 from zerotrust.telemetry import logs
 from zerotrust.tunnel.codes import FLAG_ANNOUNCE, KIND_NONE, Code
 from zerotrust.tunnel.outcome import error_for
@@ -47,7 +48,8 @@ class Relay:
 
     Attributes:
         body_left: bytes that the request may still bring; negative where they are not counted.
-        response_edits: what the service's handlers change in the answer's head.
+        request_edits, response_edits: what the service's handlers change in the heads; it holds for trailers too.
+        trailer_filter: decides which trailer fields go on.
         claim: whose stream it is; `framing`: of the request.
         tried: what became of it before; `counted`: what has counted it. None where that is nothing.
         again: asked before the request fails; None once anything of an answer has come.
@@ -73,9 +75,11 @@ class Relay:
         "failed",
         "framing",
         "host",
+        "request_edits",
         "request_id",
         "response_edits",
         "stream",
+        "trailer_filter",
         "tried",
     )
 
@@ -101,6 +105,7 @@ class Relay:
         self._frames: FrameBoundary | None = None
         self._leaving = False
         self.body_left = UNLIMITED
+        self.request_edits: Sequence[Edit] = ()
         self.response_edits: Sequence[Edit] = ()
         self._given: list[bytes] | None = None
         self._room = MAX_KEPT_BYTES
@@ -112,6 +117,7 @@ class Relay:
         self.framing: tuple[Kind, int]
         self.stream: Stream
         self.failed: Counter[str]
+        self.trailer_filter: TrailerFilter
 
     @property
     def over(self) -> bool:
@@ -165,6 +171,7 @@ class Relay:
 
     def body_trailers(self, fields: bytes) -> None:
         self.keep_nothing()
+        fields = self.trailer_filter.apply(fields, self.request_edits, host=self.host, of="request")
         self._session.send_trailers(self.stream, fields)
 
     def aborted(self) -> None:
@@ -244,7 +251,9 @@ class Relay:
             self._break_off("trailers that are not acceptable")
             return
         try:
-            connection.respond_trailers(payload)
+            connection.respond_trailers(
+                self.trailer_filter.apply(payload, self.response_edits, host=self.host, of="answer")
+            )
         except LocalProtocolError as error:
             self._break_off(str(error))
             return

@@ -508,6 +508,15 @@ async def test_a_client_that_stalls_in_its_upload_is_not_the_backends_fault() ->
     assert asked.code is Code.UPSTREAM_TIMEOUT
 
 
+@pytest.mark.parametrize(
+    "fields", [b"X-Original-URL: /\r\n", b"x_forwarded_user: root\r\n", b"Host: a\r\n", b"a:b\r\n"]
+)
+async def test_trailers_that_a_server_may_not_send_end_the_request(fields: bytes) -> None:
+    asked = Bench().ask(b"POST", KIND_CHUNKED)
+    asked.exchange.trailers(fields)
+    assert asked.code is Code.PROTOCOL_ERROR
+
+
 async def test_trailers_and_an_empty_end_complete_a_request() -> None:
     bench = Bench(limits=Limits(response=5))
     for end in ("data", "trailers"):

@@ -128,6 +128,11 @@ def test_the_whole_file() -> None:
         ("pass_headers", "Accept", ("warning", "no effect: Accept passes anyway")),
         ("pass_headers", "Ä", ("warning", "no effect")),
         ("pass_headers", 7, None),
+        ("pass_trailers", "X-Sum", None),
+        ("pass_trailers", "Digest", None),
+        ("pass_trailers", "strict_transport_security", ("error", "may not follow a body")),
+        ("pass_trailers", "Access-Control-Anything", ("error", "may not follow a body")),
+        ("pass_trailers", "X-Original-URL", ("error", "may not follow a body")),
     ],
 )
 def test_fields_that_are_to_pass(key: str, name: str | int, said: tuple[str, str] | None) -> None:

@@ -65,7 +65,9 @@ def test_the_largest_size() -> None:
 
 def test_trailers_are_canonical_and_filtered() -> None:
     forbidden = b"content-length: 1\r\nHost: x\r\nX-0Trust-User: x\r\nX-Real-IP: x\r\nSET-COOKIE: x\r\nTE: x\r\n"
-    forbidden += b"X_Real_IP: x\r\n"
+    forbidden += (
+        b"X_Real_IP: x\r\nstrict-transport-security: x\r\nAccess_Control_Allow-Origin: *\r\nX-Original-URL: /\r\n"
+    )
     _, trailers, rest = read([b"0\r\n" + forbidden + b"Grpc-Status:0 \r\nx-a: \xe9\r\n\r\nrest"])
     assert trailers == b"Grpc-Status: 0\r\nx-a: \xe9\r\n"
     assert rest == b"rest"

@@ -10,6 +10,7 @@ from zerotrust.http.forward import (
     check_request_block,
     check_response_block,
     check_trailers,
+    filter_trailers,
     request_block,
     request_framing_lines,
     response_block,
@@ -179,10 +180,25 @@ def test_good_trailers(block: bytes) -> None:
         b"x-0trust-user: x\r\n",
         b"X_Real_IP: 192.0.2.66\r\n",
         b"transfer-encoding: chunked\r\n",
+        b"a: b\r\nStrict-Transport-Security: max-age=0\r\n",
+        b"content_security-policy: x\r\n",
+        b"Access-Control-Allow-Origin: *\r\n",
+        b"X-Original-URL: /\r\n",
+        b"x_http_method_override: DELETE\r\n",
+        b"X-Forwarded-User: root\r\n",
     ],
 )
 def test_bad_trailers(block: bytes) -> None:
     assert not check_trailers(block)
+
+
+def test_trailers_that_go_on() -> None:
+    block = b"Grpc-Status: 0\r\nx_sum: 1\r\nX-Other: 2\r\nDIGEST: 3\r\ndigest: 4\r\nSet-Cookie: 5\r\nETag: 6\r\n"
+    assert filter_trailers(block, passed={b"x-sum", b"set-cookie"}, edited={b"digest", b"x-other"}) == (
+        b"Grpc-Status: 0\r\nx_sum: 1\r\nETag: 6\r\n",
+        [b"X-Other", b"Set-Cookie"],
+    )
+    assert filter_trailers(b"", passed=(), edited=()) == (b"", [])
 
 
 @pytest.mark.parametrize(

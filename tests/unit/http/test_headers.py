@@ -1,5 +1,4 @@
 from zerotrust.http.headers import (
-    FORBIDDEN_TRAILERS,
     FORWARDING,
     HOP_BY_HOP,
     REQUEST_SPECIAL,
@@ -7,8 +6,10 @@ from zerotrust.http.headers import (
     SPOOFABLE,
     SPOOFABLE_PREFIXES,
     folded,
+    is_forbidden_trailer,
     is_ours,
     is_spoofable,
+    is_usual_trailer,
     tokens,
 )
 
@@ -31,13 +32,25 @@ def test_framing_is_special_everywhere() -> None:
     for name in (b"content-length", b"transfer-encoding", b"connection"):
         assert name in REQUEST_SPECIAL
         assert name in RESPONSE_SPECIAL
-        assert name in FORBIDDEN_TRAILERS
+        assert is_forbidden_trailer(name)
 
 
 def test_who_may_say_a_name() -> None:
-    assert all(is_ours(name) for name in FORWARDING)
+    assert all(is_ours(name) and not is_usual_trailer(name) for name in FORWARDING)
     assert is_ours(b"x-0trust-user")
     assert not any(is_ours(name) for name in SPOOFABLE)
     assert is_spoofable(b"x-forwarded-anything")
     assert not is_spoofable(b"x-user")
     assert not is_spoofable(b"proxy-status")
+
+
+def test_no_trailer_is_usual_and_forbidden() -> None:
+    usual = "digest content-digest etag server-timing signature x-checksum x-checksum-sha256 grpc-status x-stream-error"
+    for name in usual.encode().split():
+        assert is_usual_trailer(name)
+        assert not is_forbidden_trailer(name)
+    for name in SPOOFABLE | HOP_BY_HOP | FORWARDING | {b"strict-transport-security", b"access-control-max-age"}:
+        assert is_forbidden_trailer(name)
+        assert not is_usual_trailer(name)
+    assert not is_usual_trailer(b"x-sum")
+    assert not is_forbidden_trailer(b"x-sum")
