@@ -4,30 +4,14 @@ import json
 import logging
 import sys
 import timeit
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 
 from zerotrust.errors import SetupError
 from zerotrust.model.logging import Logging
 from zerotrust.telemetry import logs
-
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    logs.close()
-    logging.captureWarnings(False)
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
-    for proxy in logs._LOGGERS.values():
-        vars(proxy).pop("bind", None)
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

@@ -1,0 +1,26 @@
+"""Fixtures of the unit tests."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from zerotrust.telemetry import logs
+
+
+@pytest.fixture(autouse=True)
+def _unconfigured_logs() -> Iterator[None]:
+    """Undo what a test has configured, so that the next one finds its own log lines whatever ran before."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    if not structlog.is_configured():
+        return
+    logs.close()
+    logging.captureWarnings(False)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+    for proxy in logs._LOGGERS.values():
+        vars(proxy).pop("bind", None)
