@@ -121,6 +121,11 @@ component() { # many of them wait for something most of the time: one process mo
     tests -n "$((JOBS + 1))" --durations=15 tests/component
 }
 
+speed() { # a short form of `make bench-check`: what is slower by half is noticed; a ratio that fell is measured again
+    "$BIN/0trust" bench --quick --only GET --check bench/baseline.json --tolerance 0.4 --out build/bench
+}
+
+run "speed against Caddy alone" speed
 run "component tests" component
 run "browser tests" tests tests/browser
 if compgen -G 'fuzz/[!_]*.py' >/dev/null; then run "fuzzing" fuzz; fi

@@ -65,6 +65,19 @@ def test_package_files_only_hand_on_names() -> None:
         assert all(isinstance(node, (ast.Expr, ast.Assign, ast.Import, ast.ImportFrom)) for node in body), path
 
 
+def test_each_promise_of_the_security_page_names_a_test_that_exists() -> None:
+    said = (ROOT / "docs" / "security.md").read_text()
+    promises = said.partition("## Isolation: what is promised")[2].partition("\n## ")[0]
+    path = None
+    for name in re.findall(r"`([^`]+)`", promises):
+        file, _, test = name.rpartition("::") if "::" in name else (name, "", "")
+        path = ROOT / "tests" / file if file else path
+        if path is None or path.suffix != ".py" or "test_" not in path.name:
+            continue
+        assert path.is_file(), name
+        assert not test or re.search(rf"(def|class) {test}\b|^{test} =", path.read_text(), re.MULTILINE), name
+
+
 def test_a_compiled_module_that_moves_is_missed(tmp_path: Path) -> None:
     package = tmp_path / "zerotrust"
     shutil.copytree(SOURCE, package)

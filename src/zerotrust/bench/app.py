@@ -60,7 +60,7 @@ class _Run:
                 for workload in workloads:
                     status.update(workload.name)
                     found = await self._measure(rig, workload)
-                    if earlier and (falls := earlier.falls(found)):
+                    if earlier and (falls := earlier.falls(found, options.tolerance)):
                         self._note(f"{falls[0]}; is measured again")
                         found = check.better_of(found, await self._measure(rig, workload))
                     figures += found
@@ -96,11 +96,12 @@ class _Run:
             raise BenchError(f"{self._options.check}: has none of the ratios that were measured")
         if earlier.quick != self._options.quick:
             self._note(f"{self._options.check}: one of the two runs was quick and the other was not")
-        falls = earlier.falls(figures)
+        tolerance = self._options.tolerance
+        falls = earlier.falls(figures, tolerance)
         for fall in falls:
             self._note(f"FELL: {fall}")
         if not falls:
-            self._note(f"no ratio fell by more than {check.TOLERATED:.0%} against {self._options.check}")
+            self._note(f"no ratio fell by more than {tolerance:.0%} against {self._options.check}")
         return bool(falls)
 
     def _note(self, text: str) -> None:

@@ -39,15 +39,19 @@ class Earlier:
     quick: bool
     ratios: dict[tuple[str, str], float]
 
-    def falls(self, figures: Sequence[Figure]) -> list[Fall]:
-        """Ratios of rates that fell by more than is tolerated; what only one of the two runs has is passed over."""
+    def falls(self, figures: Sequence[Figure], tolerance: float = TOLERATED) -> list[Fall]:
+        """Return the ratios of rates that fell by more than is tolerated; measures of only one run are passed over.
+
+        Args:
+            tolerance: share of the earlier ratio.
+        """
         return [
             Fall(workload=figure.workload, measure=figure.measure, before=before, now=figure.ratio.median)
             for figure in figures
             if figure.higher_is_better
             and figure.ratio is not None
             and (before := self.ratios.get((figure.workload, figure.measure))) is not None
-            and figure.ratio.median < before * (1 - TOLERATED)
+            and figure.ratio.median < before * (1 - tolerance)
         ]
 
     def shares(self, figures: Sequence[Figure]) -> bool:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from zerotrust.bench.check import TOLERATED
 from zerotrust.bench.load.jobs import Endpoint
 from zerotrust.errors import BenchError
 
@@ -34,6 +35,7 @@ class Options:
         only: workloads whose name has this in it.
         backend: the first of the three ports of the backends; None is free ones.
         check: figures of an earlier run, to compare with.
+        tolerance: the share by which a ratio may be lower than in the earlier run.
     """
 
     only: str = ""
@@ -45,6 +47,7 @@ class Options:
     backend: int | None = None
     out: Path = Path("bench/results")
     check: Path | None = None
+    tolerance: float = TOLERATED
 
 
 def parse_peers(texts: list[str], backend: int | None) -> tuple[Peer, ...]:

@@ -36,6 +36,9 @@ def bench(  # noqa: PLR0913 - one parameter is one option
         Path | None,
         typer.Option("--check", metavar="FILE", help="Compare with earlier results; exit status 1 if a ratio fell."),
     ] = None,
+    tolerance: Annotated[
+        float, typer.Option("--tolerance", min=0.0, max=1.0, help="Share by which a ratio may fall.")
+    ] = 0.10,
 ) -> None:
     """Measure 0Trust against Caddy straight to the same backend, in turns, on this machine."""
     from zerotrust.errors import BenchError
@@ -55,5 +58,6 @@ def bench(  # noqa: PLR0913 - one parameter is one option
         backend=backend,
         out=out,
         check=check,
+        tolerance=tolerance,
     )
     raise typer.Exit(run(options))

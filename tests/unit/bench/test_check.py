@@ -36,6 +36,11 @@ def test_what_is_tolerated(earlier: Path) -> None:
     assert load(earlier).falls([rate(0.01, "a workload that the earlier run had not")]) == []
 
 
+def test_another_tolerance(earlier: Path) -> None:
+    assert not load(earlier).falls([rate(0.43)], 0.4)
+    assert len(load(earlier).falls([rate(0.41)], 0.4)) == 1
+
+
 def test_nothing_in_common(earlier: Path) -> None:
     assert load(earlier).shares([rate(0.1)])
     assert not load(earlier).shares([rate(0.1, "Upload")])
