@@ -188,7 +188,11 @@ class RemoteProtocolError(ProtocolError):
 
 
 class HttpError(ZeroTrustError):
-    """A message that is not acceptable HTTP/1.1 (RFC 9112); `status` is what the client is told."""
+    """A message that is not acceptable HTTP/1.1 (RFC 9112).
+
+    Attributes:
+        reply: the status that the client is answered with.
+    """
 
     code = "bad_request"
     hop = "client"

@@ -33,10 +33,15 @@ def test_never_more_than_the_burst_and_the_rate(times: list[float], count: int, 
             assert last - first + 1 <= burst + (end - begin) * count / 10 + 1e-6
 
 
-@given(st.lists(st.floats(0, 100), max_size=30).map(sorted))
-def test_who_waits_as_told_passes(times: list[float]) -> None:
-    rate = CellRate(1, 7)
-    for now in times:
+@given(st.lists(st.floats(0, 20), max_size=30), st.integers(1, 5), st.integers(1, 5))
+def test_who_waits_as_told_passes_and_hardly_sooner(pauses: list[float], count: int, burst: int) -> None:
+    rate, now = CellRate(count, 7, burst), 0.0
+    for pause in pauses:
+        now += pause
         wait = rate.wait(rate.take(b"", now))
-    if times:
-        assert passes(rate, b"", now + max(wait, 7))
+        if wait:
+            assert wait == 1 or not passes(rate, b"", now + wait - 1.001), (
+                "it was told to wait for longer than it had to"
+            )
+            now += wait
+            assert passes(rate, b"", now)

@@ -294,8 +294,14 @@ CLAIMS = st.sampled_from(["exp", "nbf", "iat", "iss", "aud", "sub", "jti", "role
 @given(st.dictionaries(CLAIMS, JSON, max_size=4))
 def test_no_signed_claims_break_it(claims: dict[str, Any]) -> None:
     found = guarded(issuer="i", audience="a", required_claims={"role": "r"})
-    if passes(found, token(claims)):
-        assert claims["iss"] == "i" and "exp" in claims
+    good = {**OPEN, "iss": "i", "aud": "a", "role": "r"}
+    assert passes(found, token(good))
+    assert not passes(found, token(claims)), "random claims do not have all four that are needed"
+    if passes(found, token({**good, **claims})):
+        assert claims.get("iss", "i") == "i"
+        assert claims.get("role", "r") == "r"
+        assert claims.get("aud", "a") in ("a", ["a"]) or "a" in claims["aud"]
+        assert claims.get("exp", NOW + 60) > NOW
 
 
 def test_without_keys_nobody_passes() -> None:

@@ -62,10 +62,12 @@ def test_a_close_frame_is_noticed(before: bytes, step: int) -> None:
 
 
 @given(st.lists(st.binary(max_size=40)))
-def test_takes_anything(chunks: list[bytes]) -> None:
-    boundary = FrameBoundary()
+def test_takes_anything_and_the_cuts_do_not_matter(chunks: list[bytes]) -> None:
+    boundary, whole = FrameBoundary(), FrameBoundary()
     for chunk in chunks:
         boundary.feed(chunk)
+    whole.feed(b"".join(chunks))
+    assert (boundary.between, boundary.closed) == (whole.between, whole.closed)
 
 
 def test_an_empty_chunk_changes_nothing() -> None:

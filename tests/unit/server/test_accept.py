@@ -334,8 +334,13 @@ async def test_what_waits_keeps_its_order_and_is_forgotten_with_the_session(monk
     assert older.link.session.phase is Phase.OPEN
     await eventually(lambda: older.link.session.phase is Phase.CLOSED, "it was superseded")
     await eventually(lambda: agent.session._member and agent.session._member.retired, "it has gone away")
-    await asyncio.sleep(0.01)
-    kinds = [frame[0] for frame in FrameReader().feed(session.data_to_send(1 << 20))]
+    reader, kinds = FrameReader(), list[int]()
+
+    def answered() -> bool:
+        kinds.extend(frame[0] for frame in reader.feed(session.data_to_send(1 << 20)))
+        return len(kinds) >= 3
+
+    await eventually(answered, "each has been answered")
     assert kinds == [FrameType.REGISTERED, FrameType.GOAWAY, FrameType.REGISTERED]
     assert not registry._claims
     third.link.session.receive_data(frames[0] * 3, 1.0)
