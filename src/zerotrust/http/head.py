@@ -78,8 +78,17 @@ def _first_words(names: Iterable[bytes]) -> bytes:
     return b"|".join(b"[%b%b](?i:%b)" % (word[:1].upper(), word[:1], word[1:]) for word in words)
 
 
+def _twins(names: Iterable[bytes]) -> bytes:
+    """An expression for names of several words that are spelled with anything but `-` between them."""
+    split = sorted(name.split(b"-") for name in names if b"-" in name)
+    return b"|".join(b"(?i:%b)" % b"[^0-9A-Za-z:]".join(words) for words in split)
+
+
 # A search over all lines is cheaper than a look at each name, and finds none in most requests.
-_MAY_BE_SPOOFED: Final = re.compile(rb"\n(?:%b)[-_:]" % _first_words([OWN_PREFIX, *SPOOFABLE, *SPOOFABLE_PREFIXES]))
+_MAY_BE_SPOOFED: Final = re.compile(
+    rb"\n(?:(?:%b)[^0-9A-Za-z]|(?:%b):)"
+    % (_first_words([OWN_PREFIX, *SPOOFABLE, *SPOOFABLE_PREFIXES]), _twins(REQUEST_SPECIAL))
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -336,17 +345,17 @@ def _without(lines: list[bytes], options: frozenset[bytes]) -> list[bytes]:
 def _without_spoofable(lines: list[bytes]) -> tuple[bytes, bytes]:
     """The lines that a client may send, and those that backends believe from proxies.
 
-    Backends may take `_` for `-` (RFC 3875 s4.1.18). A trusted proxy does not write so, and may leave a client's field
-    in this spelling beside its own: it is in neither.
+    Backends may take other characters for `-` (`folded`). A trusted proxy does not write so, and may leave a client's
+    field in this spelling beside its own: it is in neither. Nor is what would be a field of the connection then.
     """
     kept, spoofable = [], []
     for line in lines:
         name = line.partition(b":")[0]
         plain = folded(name)
         if is_spoofable(plain):
-            if b"_" not in name:
+            if name.lower() == plain:
                 spoofable.append(line)
-        elif not is_ours(plain):
+        elif not is_ours(plain) and plain not in REQUEST_SPECIAL:
             kept.append(line)
     return b"".join(kept), b"".join(spoofable)
 

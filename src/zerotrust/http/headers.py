@@ -2,6 +2,23 @@
 
 from typing import Final
 
+from zerotrust.model.fields import folded
+
+__all__ = [
+    "HOP_BY_HOP",
+    "OWN_PREFIX",
+    "REQUEST_SPECIAL",
+    "RESPONSE_SPECIAL",
+    "SPOOFABLE",
+    "SPOOFABLE_PREFIXES",
+    "folded",
+    "is_forbidden_trailer",
+    "is_ours",
+    "is_spoofable",
+    "is_usual_trailer",
+    "tokens",
+]
+
 # RFC 9110 s7.6.1: what an intermediary removes even where Connection does not name it. The two proxy fields are
 # here because they are a talk with a proxy (s11.7): 0Trust is a gateway, to be seen by neither end as a proxy.
 HOP_BY_HOP: Final = frozenset(
@@ -231,11 +248,6 @@ _USUAL_TRAILERS: Final = frozenset(
     )
 )
 _USUAL_TRAILER_PREFIXES: Final = (b"grpc-", b"x-checksum-", b"x-amz-checksum-")
-
-
-def folded(name: bytes) -> bytes:
-    """The name of a field as gateways to other programs compare it (RFC 3875 s4.1.18): without case, `_` like `-`."""
-    return name.lower().replace(b"_", b"-")
 
 
 def is_spoofable(name: bytes) -> bool:

@@ -32,6 +32,23 @@ NOT_IN_REQUEST: Final = frozenset((*_HOP, *_FORWARDING, "host", "expect", "http2
 NOT_IN_RESPONSE: Final = frozenset(_HOP)
 
 _OWN_PREFIX: Final = "x-0trust-"
+_FOLD: Final = bytes(
+    byte + 32 if 0x41 <= byte <= 0x5A else byte if chr(byte).isalnum() and byte < 0x80 else 0x2D for byte in range(256)
+)
+
+
+def folded(name: bytes) -> bytes:
+    """Return the name of a field as programs behind a gateway may compare it.
+
+    That is in lower case, with `-` for each character that is no letter and no digit. CGI puts names into variables
+    (RFC 3875 s4.1.18), and its servers write `_` there for each other character: a program behind lighttpd takes
+    `X+User` for `X-User`.
+    """
+    return name.translate(_FOLD)
+
+
+def _folded(name: str) -> str:
+    return folded(name.encode()).decode("ascii")
 
 
 def refuse_request_field(name: str) -> None:
@@ -40,10 +57,10 @@ def refuse_request_field(name: str) -> None:
     Raises:
         ValueError: it is one.
     """
-    folded = name.lower().replace("_", "-")
-    if folded in _FORWARDING or folded.startswith(_OWN_PREFIX):
+    plain = _folded(name)
+    if plain in _FORWARDING or plain.startswith(_OWN_PREFIX):
         raise ValueError(f"{name} is set by 0Trust itself, from what it knows; remove it")
-    if folded in NOT_IN_REQUEST:
+    if plain in NOT_IN_REQUEST:
         raise ValueError(f"{name} belongs to the connection or to the routing; remove it")
 
 
@@ -53,7 +70,8 @@ def refuse_response_field(name: str) -> None:
     Raises:
         ValueError: it is one.
     """
-    if name.lower() in NOT_IN_RESPONSE or name.lower().startswith(_OWN_PREFIX):
+    plain = _folded(name)
+    if plain in NOT_IN_RESPONSE or plain.startswith(_OWN_PREFIX):
         raise ValueError(f"{name} belongs to the connection, or is set by 0Trust itself; remove it")
 
 
@@ -63,8 +81,8 @@ def refuse_condition(name: str) -> None:
     Raises:
         ValueError: it is one.
     """
-    folded = _name(name).lower()
-    if folded in NOT_IN_REQUEST and folded not in ("host", "upgrade"):
+    plain = _folded(_name(name))
+    if plain in NOT_IN_REQUEST and plain not in ("host", "upgrade"):
         raise ValueError(f"{name} is not seen by routes; of fields of the connection there are Host and Upgrade")
 
 
@@ -94,9 +112,9 @@ def _spelled(value: object) -> object:
 def _once(fields: dict[str, list[str]]) -> dict[str, list[str]]:
     seen: set[str] = set()
     for name in fields:
-        if name.lower() in seen:
-            raise ValueError(f"{name} is there twice: names of fields are the same in capitals and small letters")
-        seen.add(name.lower())
+        if _folded(name) in seen:
+            raise ValueError(f"{name} is there twice: capitals, and `_` for `-`, make no other name of a field")
+        seen.add(_folded(name))
     return fields
 
 

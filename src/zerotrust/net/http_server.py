@@ -399,7 +399,8 @@ class HttpServerConnection(Channel):
         if reader.trailers:
             if body:
                 sink.body(body, end=False)
-            sink.body_trailers(reader.trailers)
+            if self._sink is sink:
+                sink.body_trailers(reader.trailers)
         else:
             sink.body(body, end=True)
 

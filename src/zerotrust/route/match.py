@@ -39,7 +39,19 @@ from typing import Final, Protocol
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from zerotrust.errors import ForwardError
+from zerotrust.model.fields import folded
 from zerotrust.model.service import RouteMatch
+
+__all__ = [
+    "AmbiguousPath",
+    "Match",
+    "PathTooLong",
+    "TooManyParameters",
+    "folded",
+    "parameters_of",
+    "readings",
+    "values_of",
+]
 
 MAX_PATH_BYTES: Final = 4096
 """Of all readings of a path together, where routes or handlers look at it. Linux takes no longer path of a file, IIS by
@@ -57,7 +69,10 @@ _SLASH: Final = re.compile(rb"%2[Ff]")
 _PARAMETERS: Final = re.compile(rb";[^/]*")
 _END: Final = re.compile(rb"[?#].*", re.DOTALL)
 _SLASHES: Final = re.compile(rb"/{2,}")
-_DOTS: Final = re.compile(rb"/\.\.?(?:/|\Z)")
+_DOTS: Final = re.compile(rb"/ *+\.[. ]*+(?:/|\Z)")
+"""Windows cuts dots and blanks off the end of a segment, so `.. ` and `...` may be `..` too."""
+_OTHER_CODES: Final = re.compile(rb"%u[0-9A-Fa-f]{4}|[\xc0\xc1][\x80-\xbf]|\xe0[\x80-\x9f][\x80-\xbf]")
+"""Codes of IIS, and UTF-8 that is longer than it has to be (RFC 3629 s10): some old servers decode both."""
 
 _EVERYTHING: Final = ("*", "/*", "")
 
@@ -101,6 +116,8 @@ def readings(path: bytes) -> tuple[bytes, ...]:
     whole = stages[-1]
     if _CONTROL.search(whole) is not None:
         raise AmbiguousPath("the path holds a control character")
+    if _OTHER_CODES.search(whole) is not None:
+        raise AmbiguousPath("the path holds %uXXXX or overlong UTF-8, which only some servers decode")
     found = [unquote_to_bytes(_SLASH.sub(b"%252F", path)), _tidied(whole)]
     if b";" in whole:
         found += [_tidied(_decodings(_PARAMETERS.sub(b"", stage))[-1]) for stage in stages]
@@ -143,11 +160,6 @@ class Fields(Protocol):
     @property
     def upgrade(self) -> bytes | None:
         """The value of Upgrade, where it is asked for."""
-
-
-def folded(name: bytes) -> bytes:
-    """The name of a field as gateways to other programs compare it (RFC 3875 s4.1.18): without case, `_` like `-`."""
-    return name.lower().replace(b"_", b"-")
 
 
 def _values(lines: bytes) -> dict[bytes, list[bytes]]:

@@ -448,7 +448,12 @@ class Ingress:
         self._policy_time.charge(visit.claim.member.agent, perf_counter() - begun_at, begun_at)
         if waiting.alone:
             return
-        sink = self._go_on(visit, said)
+        if said is None and not self._registry.holds(visit.claim, visit.head.fields.host):
+            # Rules or grants have changed meanwhile. What the handlers remember and have counted is not lost.
+            asked = (visit.connection, visit.head, visit.framing, visit.request_id)
+            sink = self._take(*asked, patient=visit.patient, tried=visit.tried or Tried(visit.asked.counted))
+        else:
+            sink = self._go_on(visit, said)
         if sink is not None and sink is not waiting:
             waiting.hand_over(sink)
 

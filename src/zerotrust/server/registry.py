@@ -243,6 +243,10 @@ class Registry:
         """The agents that serve the host name now, the best first."""
         return list(dict.fromkeys(claim.member.agent for claim in self._claims.get(host, ())))
 
+    def holds(self, claim: Claim, host: str) -> bool:
+        """Return True where the claim is what its service says now, and serves the host name."""
+        return claim.member.services.get(claim.service) is claim and host in claim.hosts
+
     def guard_of(self, host: str) -> tuple[str, Guard | None]:
         """The agent of a host name and the guard in front of it; for a while also where the agent was lost."""
         claims = self._claims.get(host)

@@ -170,6 +170,8 @@ class Relay:
             self._connection.pause_reading()
 
     def body_trailers(self, fields: bytes) -> None:
+        if not self.takes_more:
+            return
         self.keep_nothing()
         fields = self.trailer_filter.apply(fields, self.request_edits, host=self.host, of="request")
         self._session.send_trailers(self.stream, fields)

@@ -18,7 +18,7 @@ from zerotrust.http.head import (
     parse_request,
     parse_response,
 )
-from zerotrust.http.headers import SPOOFABLE, SPOOFABLE_PREFIXES
+from zerotrust.http.headers import REQUEST_SPECIAL, SPOOFABLE, SPOOFABLE_PREFIXES
 
 HOST = b"Host: app.example.com\r\n"
 
@@ -116,6 +116,17 @@ def test_what_backends_believe_from_proxies_is_kept_apart(name: bytes, spell: Ca
     if b"-" in name:
         fields = request(line.replace(b"-", b"_", 1), b"X-Kept: 1").fields
         assert (fields.lines, fields.spoofable) == (b"X-Kept: 1\r\n", b"")
+
+
+@pytest.mark.parametrize(
+    "name", sorted({b"x-forwarded-user", b"x-0trust-id", *(n for n in REQUEST_SPECIAL if b"-" in n)})
+)
+def test_no_spelling_that_a_backend_may_take_for_it_passes(name: bytes) -> None:
+    """Servers of CGI programs take each character but letters and digits for the same."""
+    for separator in b"!#$%&'*+.^_`|~":
+        fields = request(name.replace(b"-", bytes([separator])) + b": 9", b"X-Kept: 1").fields
+        assert (fields.lines, fields.spoofable) == (b"X-Kept: 1\r\n", b"")
+        assert (fields.content_length, fields.chunked) == (None, False)
 
 
 def test_what_connection_names_is_not_kept_apart() -> None:

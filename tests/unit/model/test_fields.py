@@ -71,6 +71,13 @@ def test_routes_do_not_see_these(name: str) -> None:
         fields.refuse_condition(name)
 
 
+@given(st.sampled_from(sorted(fields.NOT_IN_RESPONSE)), st.sampled_from("!#$%&'*+-.^_`|~"), st.booleans())
+def test_no_spelling_of_the_framing_may_be_changed(name: str, separator: str, capitals: bool) -> None:
+    spelled = name.replace("-", separator)
+    with pytest.raises(ValueError, match="remove it"):
+        fields.refuse_response_field(spelled.upper() if capitals else spelled)
+
+
 @pytest.mark.parametrize("name", ["Set-Cookie", "Server", "X-Frame-Options"])
 def test_fields_that_may_be_changed(name: str) -> None:
     fields.refuse_request_field(name)

@@ -597,6 +597,38 @@ async def test_a_login_that_was_right_waits_for_no_guess(slow: Slow) -> None:
 
 
 @pytest.mark.anyio
+async def test_a_grant_that_is_taken_back_while_a_login_is_computed(slow: Slow) -> None:
+    front = Front(LOGIN)
+    await front.ask("POST /", authorization("secret"), body=b"")
+    (claim,) = front.member.services.values()
+    front.registry.register(front.member, claim.with_hosts(()))
+    slow.set()
+    assert b"X-0Trust-Error: unknown_host\r\n" in await front.settled()
+    assert not front.opened
+
+
+@pytest.mark.anyio
+async def test_rules_that_change_while_a_login_is_computed_hold(slow: Slow) -> None:
+    front = Front(LOGIN)
+    await front.ask("GET /", authorization("secret"))
+    deny = {"type": "ip_deny", "config": {"denied_ips": ["203.0.113.0/24"]}}
+    front.register({**LOGIN, "global_middleware": [deny]})
+    slow.set()
+    assert b"HTTP/1.1 403 " in await front.settled()
+    assert not front.opened
+
+
+@pytest.mark.anyio
+async def test_a_login_is_computed_once_though_the_rules_change_meanwhile(slow: Slow) -> None:
+    front = Front(LOGIN)
+    await front.ask("GET /", authorization("secret"))
+    front.register({**LOGIN, "max_request_body": "1MB"})
+    slow.set()
+    await front.settled()
+    assert len(front.opened) == 1
+
+
+@pytest.mark.anyio
 async def test_an_agent_that_leaves_while_a_login_is_computed(slow: Slow) -> None:
     front = Front(LOGIN)
     await front.ask("GET /", authorization("secret"))

@@ -58,6 +58,13 @@ async def test_a_body_of_unknown_length_is_counted(pieces: list[int]) -> None:
     assert len(ear.body) <= 10
 
 
+async def test_trailers_behind_a_body_that_is_too_large_change_nothing() -> None:
+    front = Front({"max_request_body": "10"})
+    body = b"b\r\n0123456789a\r\n0\r\nDigest: x\r\n\r\n"
+    said = await front.ask("POST /", "Transfer-Encoding: chunked", body=body)
+    assert said.startswith(b"HTTP/1.1 413 ")
+
+
 async def test_a_body_that_is_just_small_enough() -> None:
     front = Front({"max_request_body": "10"})
     assert await front.ask("POST /", "Transfer-Encoding: chunked", body=b"a\r\n0123456789\r\n0\r\n\r\n") == b""
