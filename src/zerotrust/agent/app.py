@@ -258,7 +258,7 @@ class Agent:
     def _renewed(self, message: Renewed) -> None:
         """The server's answer. Sessions stay as they are; the next ones begin with the new certificate."""
         try:
-            outcome = self._renewal.take(message, time.time())
+            outcome = self._renewal.take(message)
             if not outcome.refusal:
                 self._common.target = Target.of(self._config)
         except SetupError as error:
@@ -300,4 +300,5 @@ def _credentials(config: AgentConfig) -> frozenset[str]:
 
 
 def _renewal(config: AgentConfig) -> Renewal:
-    return Renewal(Path(config.server.cert), Path(config.server.key))
+    server = config.server
+    return Renewal(Path(server.cert), Path(server.key), Path(server.ca_cert))

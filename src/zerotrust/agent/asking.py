@@ -88,9 +88,9 @@ class Asking:
     def _compare_clocks(self, response: httpx.Response) -> None:
         try:
             said = parsedate_to_datetime(response.headers.get("Date", ""))
-        except ValueError:
+            skew = said.replace(tzinfo=said.tzinfo or datetime.UTC) - datetime.datetime.now(datetime.UTC)
+        except (ValueError, OverflowError):  # also a zone or a year beyond what Python can say
             return
-        skew = said.replace(tzinfo=said.tzinfo or datetime.UTC) - datetime.datetime.now(datetime.UTC)
         self.skew = skew if abs(skew) > SKEW else None
 
     @contextmanager

@@ -13,10 +13,12 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from zerotrust.agent import issued
 from zerotrust.agent.asking import AUTHORITY, DEADLINE, Asking, read_object
 from zerotrust.errors import JoinError, PkiError
 from zerotrust.model.base import parse_pattern
-from zerotrust.pki.identity import agent_id_of
+from zerotrust.pki import chain
+from zerotrust.pki.identity import check_id
 from zerotrust.pki.join_line import JoinLine, fingerprint
 from zerotrust.pki.request import Request
 
@@ -65,8 +67,8 @@ async def _join(line: JoinLine, request: Request) -> Joined:
 def _pinned(pem: bytes, line: JoinLine) -> x509.Certificate:
     """The root that the line names, among those that somebody says are the server's."""
     try:
-        offered = x509.load_pem_x509_certificates(pem)
-    except (ValueError, x509.InvalidVersion):
+        offered = chain.parse(pem)
+    except PkiError:
         raise JoinError(
             f"{line.server} answers with something that is no certificate; is it a 0trust server?"
         ) from None
@@ -82,22 +84,20 @@ def _pinned(pem: bytes, line: JoinLine) -> x509.Certificate:
 def _checked(answer: bytes, root_pem: bytes, request: Request, *, skew: datetime.timedelta | None) -> Joined:
     said = read_object(answer)
     try:
-        chain_pem = str(said["certificate"]).encode("ascii")
-        certificate = x509.load_pem_x509_certificate(chain_pem)
-        agent_id = agent_id_of(certificate)
+        agent_id = check_id(str(said["agent"]))
         hosts = tuple(parse_pattern(str(host)) for host in said["hosts"])
-        own = certificate.public_key() == request.key.public_key() and agent_id == said["agent"]
-    except (ValueError, KeyError, TypeError, PkiError, x509.InvalidVersion):
-        own = False
-    if not own:
+        new = issued.check(str(said["certificate"]).encode(), request.key, agent_id=agent_id, root_pem=root_pem)
+    except (ValueError, KeyError, TypeError):
         raise JoinError(
             "the server's answer cannot be used; is it a newer version? See its log, and make another token"
-        )
+        ) from None
+    except PkiError as error:
+        raise JoinError(f"the server's answer cannot be used: {error}; see its log, and make another token") from error
     return Joined(
         agent_id=agent_id,
-        chain_pem=chain_pem,
+        chain_pem=new.chain_pem,
         root_pem=root_pem,
         hosts=hosts,
-        not_after=certificate.not_valid_after_utc,
+        not_after=new.certificate.not_valid_after_utc,
         skew=skew,
     )

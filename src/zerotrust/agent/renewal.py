@@ -10,7 +10,7 @@ from typing import Final
 
 from cryptography import x509
 
-from zerotrust.errors import PkiError
+from zerotrust.agent import issued
 from zerotrust.pki import keys, lifetime, pair
 from zerotrust.pki.files import load_certificate
 from zerotrust.pki.identity import agent_id_of
@@ -33,6 +33,9 @@ class Outcome:
 class Renewal:
     """The certificate and key in two files, and what has been asked for. `now` is in seconds since the epoch.
 
+    Args:
+        authority: the file with the root that servers and agents verify each other by; read with each answer.
+
     Attributes:
         agent: whom the certificate names.
 
@@ -40,9 +43,10 @@ class Renewal:
         PkiError: the certificate can't be read.
     """
 
-    def __init__(self, certificate: Path, key: Path) -> None:
+    def __init__(self, certificate: Path, key: Path, authority: Path) -> None:
         self._certificate = certificate
         self._key = key
+        self._authority = authority
         self._asked: Request | None = None
         self._stored: dict[str, bytes] = {}
         self._asked_at = 0.0
@@ -71,23 +75,30 @@ class Renewal:
         self._asked = asked
         return Renew(csr=asked.pem.decode())
 
-    def take(self, message: Renewed, now: float) -> Outcome:
-        """Put the new certificate and its key in the place of the old ones.
+    def take(self, message: Renewed) -> Outcome:
+        """Put the new certificate and its key in the place of the old ones, after both have worked in a handshake.
 
         Raises:
-            PkiError: they can't be written, or what came is not what was asked for; it will be asked for again.
+            PkiError: they can't be written, or a true server would refuse them. The old ones stay, and the agent asks
+                again.
         """
         asked, self._asked = self._asked, None
         if asked is None:
             return Outcome(refusal="nothing was asked for")
         if not message.chain:
             return Outcome(refusal=message.reason or "no reason was given")
-        chain, key_pem = message.chain.encode(), keys.to_pem(asked.key)
-        certificate = self._checked(chain, asked, now)
-        pair.replace(self._certificate, self._key, chain=chain, key_pem=key_pem)
-        self._stored = {str(self._certificate): chain, str(self._key): key_pem}
-        self._plan(certificate)
-        return Outcome(until=f"{certificate.not_valid_after_utc:%Y-%m-%d %H:%M:%S} UTC")
+        new = issued.check(
+            message.chain.encode(),
+            asked.key,
+            agent_id=self.agent,
+            root_pem=keys.read(self._authority, what="certificate"),
+            folder=self._certificate.parent,
+        )
+        key_pem = keys.to_pem(asked.key)
+        pair.replace(self._certificate, self._key, chain=new.chain_pem, key_pem=key_pem)
+        self._stored = {str(self._certificate): new.chain_pem, str(self._key): key_pem}
+        self._plan(new.certificate)
+        return Outcome(until=f"{new.certificate.not_valid_after_utc:%Y-%m-%d %H:%M:%S} UTC")
 
     def wrote(self, path: str) -> bool:
         """What stands in a file was put there by `take`."""
@@ -105,14 +116,3 @@ class Renewal:
 
     def _again(self, now: float) -> float:
         return min(max((self._ends - now) / 10, AGAIN_LEAST), AGAIN_MOST)
-
-    def _checked(self, chain: bytes, asked: Request, now: float) -> x509.Certificate:
-        try:
-            certificate = x509.load_pem_x509_certificates(chain)[0]
-        except ValueError as error:
-            raise PkiError("what the server sent is not a certificate") from error
-        if certificate.public_key() != asked.key.public_key() or agent_id_of(certificate) != self.agent:
-            raise PkiError("the server sent a certificate that is not for this agent and its new key")
-        if certificate.not_valid_after_utc.timestamp() <= now:
-            raise PkiError("the server sent a certificate that has expired by this machine's clock; compare the clocks")
-        return certificate

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from zerotrust.errors import PkiError
-from zerotrust.pki import ca, keys, profile, request
+from zerotrust.pki import ca, chain, keys, profile, request
 from zerotrust.pki.identity import check_id, common_name, is_authority, serial_of
 from zerotrust.pki.issuer import Issuer, ServerNames
 
@@ -225,8 +225,8 @@ def load_certificates(path: Path) -> list[x509.Certificate]:
     """
     data = keys.read(path, what="certificate")
     try:
-        return x509.load_pem_x509_certificates(data)
-    except (ValueError, x509.InvalidVersion) as error:
+        return chain.parse(data)
+    except PkiError as error:
         raise PkiError(f"{path}: not a certificate in PEM form; restore it or issue it again") from error
 
 

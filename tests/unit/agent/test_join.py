@@ -1,7 +1,9 @@
 """Tests of zerotrust.agent.join: against a real door, a liar in between, and what else may answer."""
 
 import asyncio
+import base64
 import datetime
+import json
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -20,7 +22,7 @@ from zerotrust.agent import join as joining
 from zerotrust.agent.join import Joined, join
 from zerotrust.errors import JoinError, PkiError
 from zerotrust.pki import request
-from zerotrust.pki.issuer import ServerNames
+from zerotrust.pki.issuer import Issuer, ServerNames
 from zerotrust.pki.join_line import JoinLine, fingerprint
 
 pytestmark = pytest.mark.anyio
@@ -79,9 +81,11 @@ async def liar(
     context.load_cert_chain(*leaf.store(folder, "liar"))
     speaks = Liar(root, answer, stays=stays)
     server = await asyncio.start_server(speaks.serve, "127.0.0.1", speaks.port, ssl=context)
-    yield speaks
-    server.close()
-    await server.wait_closed()
+    try:
+        yield speaks
+    finally:
+        server.close()
+        await server.wait_closed()
 
 
 def ok(body: bytes, *, fields: bytes = b"") -> bytes:
@@ -172,6 +176,27 @@ async def test_clocks_that_differ_are_told(tmp_path: Path, monkeypatch: pytest.M
     assert asking.clocks(-7 * minute) == "this machine's clock is 0:07:00 ahead of the server's; set it"
 
 
+@pytest.mark.parametrize(
+    "date",
+    [
+        b"Fri, 31 Dec 9999 23:59:59 +99999999999999999999",
+        b"Fri, 31 Dec 9999 23:59:59 -2359",
+        b"Mon, 01 Jan 0001 00:00:00 +2359",
+        b"\xff\xfe",
+    ],
+)
+async def test_a_date_that_no_clock_can_show_is_no_date(tmp_path: Path, date: bytes) -> None:
+    root, asked = Foreign.root(), request.create()
+    body = answer_of(root, asked)
+    fields = b"Date: " + date + b"\r\n"
+
+    def answer(head: bytes) -> bytes:
+        return ok(root.pem if head.startswith(b"GET") else body, fields=fields)
+
+    async with liar(tmp_path, answer, root=root) as speaks:
+        assert (await joined(speaks.line, asked)).agent_id == "home"
+
+
 async def test_nobody_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     line = JoinLine(server=f"127.0.0.1:{closed_port()}", token=TOKEN, fingerprint="0" * 64)
     assert f"cannot reach {line.server}: connection refused; is the address right" in await refused(line)
@@ -228,8 +253,6 @@ async def test_plain_http_at_the_port(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("what", ["another key", "another agent", "no certificate", "nonsense", "hosts", "a list"])
 async def test_an_answer_that_does_not_fit(tmp_path: Path, what: str) -> None:
-    import json
-
     root = Foreign.root()
     asked = request.create()
     own = root.issue("home")
@@ -248,6 +271,53 @@ async def test_an_answer_that_does_not_fit(tmp_path: Path, what: str) -> None:
     answer = b"{" if what == "nonsense" else json.dumps(body).encode()
     async with liar(tmp_path, lambda head: ok(root.pem if head.startswith(b"GET") else answer), root=root) as speaks:
         with pytest.raises(JoinError, match="the server's answer cannot be used"):
+            await joined(speaks.line, asked)
+
+
+def answer_of(root: Foreign, asked: request.Request, **changed: object) -> bytes:
+    """The server's answer to a request to join, with what is different."""
+    life = datetime.timedelta(days=1)
+    chain = Issuer(certificate=root.certificate, key=root.key).issue_agent("home", asked.pem, life, now()).chain_pem
+    said = {"agent": "home", "certificate": chain.decode(), "hosts": ["app.example.com"], **changed}
+    return json.dumps(said).encode()
+
+
+def altered(root: Foreign, before: str, after: str) -> str:
+    """The root in PEM form, with other bytes at one place."""
+    der = root.der.replace(bytes.fromhex(before), bytes.fromhex(after), 1)
+    assert der != root.der
+    return f"-----BEGIN CERTIFICATE-----\n{base64.encodebytes(der).decode()}-----END CERTIFICATE-----\n"
+
+
+VERSION_8 = ("a003020102", "a003020107")
+UNKNOWN_KEY = ("2a8648ce3d0201", "2a8648ce3d027f")
+
+
+@pytest.mark.parametrize("change", [VERSION_8, UNKNOWN_KEY])
+async def test_a_certificate_that_cannot_be_parsed_is_one_line(tmp_path: Path, change: tuple[str, str]) -> None:
+    root = Foreign.root()
+    odd = altered(root, *change)
+    async with liar(tmp_path, lambda _head: ok(odd.encode()), root=root) as speaks:
+        assert "something that is no certificate" in await refused(speaks.line)
+    body = answer_of(root, request.create(), certificate=odd)
+    async with liar(tmp_path, lambda head: ok(root.pem if head.startswith(b"GET") else body), root=root) as speaks:
+        assert "what the server sent is not a certificate" in await refused(speaks.line)
+
+
+@pytest.mark.parametrize("changed", [{"certificate": "\ud800"}, {"agent": "../home"}, {"agent": "away"}])
+async def test_an_answer_that_says_something_else(tmp_path: Path, changed: dict[str, object]) -> None:
+    root, asked = Foreign.root(), request.create()
+    body = answer_of(root, asked, **changed)
+    async with liar(tmp_path, lambda head: ok(root.pem if head.startswith(b"GET") else body), root=root) as speaks:
+        with pytest.raises(JoinError, match="the server's answer cannot be used"):
+            await joined(speaks.line, asked)
+
+
+async def test_a_certificate_that_the_named_root_does_not_vouch_for(tmp_path: Path) -> None:
+    root, asked = Foreign.root(), request.create()
+    body = answer_of(Foreign.root(), asked)
+    async with liar(tmp_path, lambda head: ok(root.pem if head.startswith(b"GET") else body), root=root) as speaks:
+        with pytest.raises(JoinError, match="not valid under this agent's ca_cert: "):
             await joined(speaks.line, asked)
 
 

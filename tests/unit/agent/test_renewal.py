@@ -1,38 +1,47 @@
 """When a certificate is asked for, and what becomes of the answer."""
 
+import base64
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID, ObjectIdentifier
 
 from tests.kits.authorities import Foreign
 from zerotrust.agent.renewal import AGAIN_LEAST, AGAIN_MOST, Renewal
 from zerotrust.errors import PkiError
-from zerotrust.pki import keys
+from zerotrust.pki import keys, profile
 from zerotrust.pki.ca import create_root
 from zerotrust.pki.files import load_certificate
-from zerotrust.pki.issuer import Issuer
+from zerotrust.pki.issuer import Issued, Issuer
 from zerotrust.pki.lifetime import EARLIEST, LATEST
 from zerotrust.pki.profile import BACKDATE
 from zerotrust.tunnel.messages import Renew, Renewed
 
-NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
+NOW = datetime.now(UTC).replace(microsecond=0)
 AT = NOW.timestamp()
 WEEK = 7 * 86400.0
 ROOT = create_root("test", now=NOW - timedelta(days=1))
 ISSUER = Issuer(certificate=ROOT.certificate, key=ROOT.key)
 
 
-def files(folder: Path, *, life: float = WEEK) -> tuple[Path, Path]:
+def files(folder: Path, *, life: float = WEEK, age: timedelta = timedelta(0)) -> tuple[Path, Path, Path]:
+    """Write the certificate of "home", its key and the root that an agent believes."""
+    start = NOW - age
     issued = Foreign(ROOT.certificate, ROOT.key).issue(
-        "home", uris=("urn:0trust:agent:home",), start=NOW - BACKDATE, end=NOW + timedelta(seconds=life)
+        "home", uris=("urn:0trust:agent:home",), start=start - BACKDATE, end=start + timedelta(seconds=life)
     )
-    certificate, key = folder / "home.crt", folder / "home.key"
+    certificate, key, root = folder / "home.crt", folder / "home.key", folder / "ca.crt"
     keys.write(certificate, issued.certificate.public_bytes(Encoding.PEM), mode=keys.PUBLIC, replace=False)
     keys.write(key, keys.to_pem(issued.key), mode=keys.PRIVATE, replace=False)
-    return certificate, key
+    keys.write(root, ROOT.certificate_pem, mode=keys.PUBLIC, replace=False)
+    return certificate, key, root
 
 
 def answer(message: Renew, *, agent: str = "home", at: datetime = NOW, life: float = WEEK) -> Renewed:
@@ -42,28 +51,28 @@ def answer(message: Renew, *, agent: str = "home", at: datetime = NOW, life: flo
 
 @pytest.mark.parametrize("life", [60.0, WEEK, 365 * 86400.0])
 def test_is_due_after_about_two_thirds_of_its_life(tmp_path: Path, life: float) -> None:
-    certificate, key = files(tmp_path, life=life)
-    assert not Renewal(certificate, key).due(AT + life * EARLIEST - 1)
-    assert Renewal(certificate, key).due(AT + life * LATEST + 1)
+    paths = files(tmp_path, life=life)
+    assert not Renewal(*paths).due(AT + life * EARLIEST - 1)
+    assert Renewal(*paths).due(AT + life * LATEST + 1)
 
 
 def test_agents_do_not_all_ask_at_once(tmp_path: Path) -> None:
-    certificate, key = files(tmp_path)
-    moments = {Renewal(certificate, key)._next for _ in range(50)}
+    paths = files(tmp_path)
+    moments = {Renewal(*paths)._next for _ in range(50)}
     assert max(moments) - min(moments) > WEEK * 0.05
 
 
 def test_a_new_certificate_and_a_new_key_take_their_place(tmp_path: Path) -> None:
-    certificate, key = files(tmp_path)
+    certificate, key, root = files(tmp_path, age=timedelta(days=5))
     before = key.read_bytes()
-    renewal = Renewal(certificate, key)
-    later = NOW + timedelta(days=5)
-    outcome = renewal.take(answer(renewal.ask(later.timestamp()), at=later), later.timestamp())
-    assert outcome.until == "2026-07-13 12:00:00 UTC"
+    renewal = Renewal(certificate, key, root)
+    outcome = renewal.take(answer(renewal.ask(AT)))
+    assert outcome.until == f"{NOW + timedelta(days=7):%Y-%m-%d %H:%M:%S} UTC"
     assert key.read_bytes() != before
     assert load_certificate(certificate).public_key() == keys.read_key(key).public_key()
     assert renewal.wrote(str(certificate)) and renewal.wrote(str(key))
-    assert not renewal.due(later.timestamp() + WEEK * EARLIEST - 1)
+    assert not renewal.due(AT + WEEK * EARLIEST - 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ca.crt", "home.crt", "home.key"]
     certificate.write_text("somebody else's")
     assert not renewal.wrote(str(certificate))
     assert not renewal.wrote(str(tmp_path / "other"))
@@ -75,11 +84,10 @@ def test_a_new_certificate_and_a_new_key_take_their_place(tmp_path: Path) -> Non
 def test_what_was_refused_is_asked_for_again_sooner_the_less_time_is_left(
     tmp_path: Path, left: float, pause: float
 ) -> None:
-    certificate, key = files(tmp_path)
-    renewal = Renewal(certificate, key)
+    renewal = Renewal(*files(tmp_path))
     now = AT + WEEK - left
     renewal.ask(now)
-    assert renewal.take(Renewed(reason="not now"), now).refusal == "not now"
+    assert renewal.take(Renewed(reason="not now")).refusal == "not now"
     assert not renewal.due(now + pause - 0.1)
     assert renewal.due(now + pause)
 
@@ -91,8 +99,7 @@ def test_a_clock_that_was_wrong_is_no_reason_to_wait_for_it(tmp_path: Path) -> N
 
 
 def test_who_cannot_keep_a_certificate_asks_for_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    certificate, key = files(tmp_path)
-    renewal = Renewal(certificate, key)
+    renewal = Renewal(*files(tmp_path))
     waiting = tmp_path / "home.key.next"
     waiting.mkdir()
     with pytest.raises(PkiError, match=r"home\.key\.next: cannot write"):
@@ -109,19 +116,174 @@ def test_who_cannot_keep_a_certificate_asks_for_none(tmp_path: Path, monkeypatch
 
 
 def test_an_answer_that_was_not_asked_for_changes_nothing(tmp_path: Path) -> None:
-    certificate, key = files(tmp_path)
-    renewal = Renewal(certificate, key)
+    certificate, key, root = files(tmp_path)
+    renewal = Renewal(certificate, key, root)
     before = certificate.read_bytes()
-    message = answer(Renewal(certificate, key).ask(AT))
-    assert renewal.take(message, AT).refusal
+    message = answer(Renewal(certificate, key, root).ask(AT))
+    assert renewal.take(message).refusal
     renewal.ask(AT)
     with pytest.raises(PkiError, match="not for this agent and its new key"):
-        renewal.take(message, AT)
-    with pytest.raises(PkiError, match="not for this agent"):
-        renewal.take(answer(renewal.ask(AT), agent="thief"), AT)
-    renewal.ask(AT)
-    with pytest.raises(PkiError, match="not a certificate"):
-        renewal.take(Renewed(chain="-----BEGIN CERTIFICATE-----"), AT)
-    with pytest.raises(PkiError, match="compare the clocks"):
-        renewal.take(answer(renewal.ask(AT), life=60), AT + 61)
+        renewal.take(message)
     assert certificate.read_bytes() == before
+
+
+def by_another_authority(message: Renew) -> str:
+    """A certificate until the year 2126, which no true server accepts."""
+    foreign = create_root("test", days=36500)
+    issuer = Issuer(certificate=foreign.certificate, key=foreign.key)
+    return chain_of(issuer.issue_agent("home", message.csr.encode(), timedelta(days=36499), NOW))
+
+
+def with_the_true_root_behind(message: Renew) -> str:
+    """The root is public: an impostor can send it behind a certificate of its own authority."""
+    return by_another_authority(message) + ROOT.certificate_pem.decode()
+
+
+def with_a_weak_authority_behind(message: Renew) -> str:
+    """OpenSSL refuses to load the chain, so the agent could never start with it."""
+    weak = Foreign.root("weak", key=rsa.generate_private_key(65537, 1024))
+    return good(message) + weak.pem.decode()
+
+
+def for_servers(message: Renew) -> str:
+    return signed(message, usage=profile.SERVER)
+
+
+def without_use(message: Renew) -> str:
+    return signed(message, digital_signature=False)
+
+
+def not_begun(message: Renew) -> str:
+    return chain_of(ISSUER.issue_agent("home", message.csr.encode(), timedelta(days=1), NOW + timedelta(hours=1)))
+
+
+def ended(message: Renew) -> str:
+    return chain_of(ISSUER.issue_agent("home", message.csr.encode(), timedelta(minutes=1), NOW - timedelta(hours=1)))
+
+
+def of_another_agent(message: Renew) -> str:
+    return answer(message, agent="thief").chain
+
+
+def of_an_agent_that_signs(message: Renew) -> str:
+    """A colleague's certificate and key are no authority, although the authority has signed them."""
+    thief = keys.generate()
+    own = ISSUER.issue_agent("thief", csr_of(thief), timedelta(days=1), NOW)
+    certificate = x509.load_pem_x509_certificate(own.chain_pem)
+    issuer = Issuer(certificate=certificate, key=thief)
+    return chain_of(issuer.issue_agent("home", message.csr.encode(), timedelta(hours=1), NOW))
+
+
+def of_version_8(message: Renew) -> str:
+    return altered(good(message), bytes.fromhex("a003020102"), bytes.fromhex("a003020107"))
+
+
+def with_a_key_of_an_unknown_kind(message: Renew) -> str:
+    return altered(good(message), bytes.fromhex("2a8648ce3d0201"), bytes.fromhex("2a8648ce3d027f"))
+
+
+def broken(message: Renew) -> str:
+    return "-----BEGIN CERTIFICATE-----"
+
+
+def of_too_many(message: Renew) -> str:
+    return good(message) * 40
+
+
+REFUSED: dict[Callable[[Renew], str], str] = {
+    by_another_authority: "not valid under this agent's ca_cert: ",
+    with_the_true_root_behind: "not valid under this agent's ca_cert: ",
+    with_a_weak_authority_behind: "cannot be used together",
+    for_servers: "not valid under this agent's ca_cert: .*purpose",
+    without_use: "not valid under this agent's ca_cert: .*purpose",
+    not_begun: "not valid under this agent's ca_cert: certificate is not yet valid; compare the clocks",
+    ended: "not valid under this agent's ca_cert: certificate has expired; compare the clocks",
+    of_another_agent: "not for this agent and its new key",
+    of_an_agent_that_signs: "not valid under this agent's ca_cert: ",
+    of_version_8: "not a certificate",
+    with_a_key_of_an_unknown_kind: "not a certificate",
+    broken: "not a certificate",
+    of_too_many: "a chain has at most 4",
+}
+
+
+@pytest.mark.parametrize(("sent", "reason"), REFUSED.items())
+def test_a_certificate_that_a_true_server_would_refuse_changes_nothing(
+    tmp_path: Path, sent: Callable[[Renew], str], reason: str
+) -> None:
+    certificate, key, root = files(tmp_path)
+    before = certificate.read_bytes(), key.read_bytes()
+    renewal = Renewal(certificate, key, root)
+    with pytest.raises(PkiError, match=reason) as found:
+        renewal.take(Renewed(chain=sent(renewal.ask(AT))))
+    assert "\n" not in str(found.value)
+    assert (certificate.read_bytes(), key.read_bytes()) == before
+    assert not renewal.due(AT + AGAIN_LEAST - 1)
+    assert renewal.due(AT + AGAIN_MOST), "it asks again"
+    assert renewal.take(Renewed(chain=good(renewal.ask(AT)))).until
+
+
+def test_only_the_certificates_of_an_answer_are_written(tmp_path: Path) -> None:
+    certificate, key, root = files(tmp_path)
+    renewal = Renewal(certificate, key, root)
+    chain = good(renewal.ask(AT))
+    secret = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
+    assert renewal.take(Renewed(chain=f"text \u00e9\n{chain}{secret}")).until
+    assert certificate.read_text() == chain
+
+
+def test_a_certificate_of_an_authority_of_others_is_taken(tmp_path: Path) -> None:
+    """Without a URI and without key usage: servers of that authority accept it."""
+    certificate, key, root = files(tmp_path)
+    renewal = Renewal(certificate, key, root)
+    public = x509.load_pem_x509_csr(renewal.ask(AT).csr.encode()).public_key()
+    issued = (
+        x509.CertificateBuilder(ROOT.certificate.subject, x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "home")]))
+        .public_key(public)  # type: ignore[arg-type]
+        .serial_number(7)
+        .not_valid_before(NOW - BACKDATE)
+        .not_valid_after(NOW + timedelta(days=1))
+        .sign(ROOT.key, hashes.SHA256())
+    )
+    assert renewal.take(Renewed(chain=issued.public_bytes(Encoding.PEM).decode())).until
+
+
+def good(message: Renew) -> str:
+    return answer(message).chain
+
+
+def chain_of(issued: Issued) -> str:
+    return issued.chain_pem.decode()
+
+
+def csr_of(key: ec.EllipticCurvePrivateKey) -> bytes:
+    csr = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    return csr.public_bytes(Encoding.PEM)
+
+
+def signed(message: Renew, *, usage: ObjectIdentifier = profile.CLIENT, digital_signature: bool = True) -> str:
+    """A certificate of the true authority for "home" that is good for something else."""
+    public = x509.load_pem_x509_csr(message.csr.encode()).public_key()
+    builder = (
+        x509.CertificateBuilder(ROOT.certificate.subject, x509.Name([]))
+        .public_key(public)  # type: ignore[arg-type]
+        .serial_number(7)
+        .not_valid_before(NOW - BACKDATE)
+        .not_valid_after(NOW + timedelta(days=1))
+        .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.UniformResourceIdentifier("urn:0trust:agent:home")]), critical=True
+        )
+        .add_extension(
+            x509.KeyUsage(digital_signature, True, False, False, False, False, False, False, False), critical=True
+        )
+    )
+    return builder.sign(ROOT.key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+
+
+def altered(pem: str, before: bytes, after: bytes) -> str:
+    """The certificate with other bytes at one place; its signature no longer counts."""
+    der = x509.load_pem_x509_certificate(pem.encode()).public_bytes(Encoding.DER)
+    assert before in der
+    body = base64.encodebytes(der.replace(before, after, 1)).decode()
+    return f"-----BEGIN CERTIFICATE-----\n{body}-----END CERTIFICATE-----\n"

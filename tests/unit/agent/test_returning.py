@@ -37,9 +37,9 @@ async def test_it_comes_back_with_a_new_key_and_nobody_has_to_walk_there(tmp_pat
     async with open_door(tmp_path) as door:
         server = server_of(door, tmp_path)
         now = datetime.datetime.now(UTC).timestamp()
-        renewal = Renewal(Path(server.cert), Path(server.key))
+        renewal = Renewal(Path(server.cert), Path(server.key), Path(server.ca_cert))
         assert renewal.ended(now) and renewal.due(now)
-        assert renewal.take(await come_back(server, renewal.ask(now)), now).until
+        assert renewal.take(await come_back(server, renewal.ask(now))).until
         assert not renewal.ended(now)
         assert files.load_certificate(Path(server.cert)).public_key() == keys.read_key(Path(server.key)).public_key()
         assert door.one_token.asked == [("home", "127.0.0.1")]
