@@ -2,7 +2,8 @@
 
 Another server or certificate needs other connections. They are made before the old ones go: each new session has all
 services when the old one says that it goes away, and the old one ends with the last of its requests, WebSockets
-included, however long that takes (docs/spec/tunnel-v1.md, section 9).
+included, however long that takes (docs/spec/tunnel-v1.md, section 9). Where the server is another one, the old session
+ends after `drain_timeout` at the latest, whatever its server does.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from zerotrust import __version__
 from zerotrust.agent.affinity import cookie_secret
 from zerotrust.agent.control import Control, control_path
 from zerotrust.agent.dispatch import Dispatch
-from zerotrust.agent.line import Common, Line
+from zerotrust.agent.line import FAREWELL, Common, Line
 from zerotrust.agent.metrics import AgentMetrics
 from zerotrust.agent.renewal import Outcome, Renewal
 from zerotrust.agent.returning import come_back
@@ -42,8 +43,6 @@ _log = logs.logger("agent")
 
 SWEEP: Final = 1.0
 GRACE: Final = 2.0
-FAREWELL: Final = 3.0
-"""For WebSockets to come to the end of a frame, and for their clients to be told."""
 DRAIN_STEP: Final = 0.02
 
 
@@ -61,7 +60,7 @@ async def serve(loaded: Loaded[AgentConfig], read: Read[AgentConfig]) -> None:
     this = asyncio.current_task()
     assert this is not None
     control = Control(this.cancel, agent.status)
-    reloading = tasks.spawn(Reloader(loaded, read=read, apply=agent.apply, tasks=tasks).run(), "reload")
+    reloading = tasks.supervise(Reloader(loaded, read=read, apply=agent.apply, tasks=tasks).run, "reload")
     try:
         if loaded.files:
             await control.listen(control_path(loaded.files[0]))
@@ -99,6 +98,7 @@ class Agent:
             tasks=tasks,
             options=Options(software=f"0trust/{__version__}", instance=secrets.token_hex(16)),
             target=Target.of(config),
+            drain_timeout=config.hot_reload.drains_for,
             before_dialling=self._before_dialling,
             renewed=self._renewed,
             allows_more=lambda: any(one.allows_more for one in self._sessions()),
@@ -109,7 +109,7 @@ class Agent:
         self.metrics = AgentMetrics(
             lambda: [one.link.session for one in self._sessions()], self._services, flusher=flusher, tasks=tasks
         )
-        tasks.spawn(self._sweep(), "sweep")
+        tasks.supervise(self._sweep, "sweep")
 
     async def run(self) -> None:
         """Dial the server, again and again, until it is cancelled."""
@@ -146,6 +146,7 @@ class Agent:
         for line in self._lines:
             line.update(plan)
         self._config = config
+        self._common.drain_timeout = config.hot_reload.drains_for
         if moved:
             self._common.target, self._renewal = target, _renewal(config)
             self._keep(config.server.connections)
@@ -182,10 +183,10 @@ class Agent:
         _log.info("draining", drain_timeout=timeout)
         for dispatch in sessions:
             if dispatch in current:
-                dispatch.link.session.go_away(Code.GOING_AWAY, "the agent is shutting down")
+                dispatch.go_away("the agent is shutting down")
         await self._until(lambda: not any(dispatch.busy for dispatch in sessions), timeout)
         for dispatch in sessions:
-            dispatch.link.session.go_away(Code.GOING_AWAY, "its WebSockets are to come back")
+            dispatch.go_away("its WebSockets are to come back")
         links = [dispatch.link for dispatch in sessions]
         await self._until(lambda: not any(link.session.streams or link.congested for link in links), FAREWELL)
 
@@ -209,7 +210,7 @@ class Agent:
         for number in range(len(kept), connections):
             line = Line(self._common, number)
             self._lines.append(line)
-            task = self._tasks.spawn(line.run(), f"connection {number + 1}")
+            task = self._tasks.supervise(line.run, f"connection {number + 1}")
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 

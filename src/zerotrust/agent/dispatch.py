@@ -1,11 +1,13 @@
 """The agent's end of a session: each stream that the server opens becomes an exchange with a backend."""
 
 import asyncio
+import math
 from collections.abc import Callable
 
 from zerotrust.agent.exchange import Context, Exchange
 from zerotrust.agent.redial import Redial
 from zerotrust.agent.services import LiveService, Plan, Services
+from zerotrust.agent.target import Target
 from zerotrust.errors import RemoteProtocolError
 from zerotrust.http.body import MAX_LENGTH, Kind
 from zerotrust.http.forward import check_request_block
@@ -35,7 +37,10 @@ class Dispatch:
         takes_over: this session is to be made ready by whoever owns the one before, and not as soon as it can be.
 
     Attributes:
+        target: the server that the session is with.
         redial: gets the session another link; set by who dials.
+        ends_at: the time of the loop at which the session ends, whatever is open; set by who dials.
+        said_farewell: the server was asked to end the WebSockets before that; likewise.
         published: done when the server has answered for each service; False where the session ended before.
         released: done when the server opens no more streams here.
     """
@@ -46,6 +51,7 @@ class Dispatch:
         *,
         flusher: Flusher,
         options: Options,
+        target: Target,
         renewed: Callable[[Renewed], None],
         lost: Callable[["Dispatch"], None],
         takes_over: bool = False,
@@ -56,19 +62,33 @@ class Dispatch:
         self._renewed = renewed
         self._lost = lost
         self._takes_over = takes_over
+        self._leaving = False
+        self._refuses = False
         self._unanswered: set[str] = set()
         self.published: asyncio.Future[bool] = self._loop.create_future()
         self.released: asyncio.Future[None] = self._loop.create_future()
         self.link = TunnelLink(flusher, dialer=True, sink=self, options=options)
         self._context = Context(self.link.session, self._loop, self._running, services.failed)
         self.was_established = False
+        self.target = target
         self.redial: Redial | None = None
+        self.ends_at = math.inf
+        self.said_farewell = False
         self.ended: tuple[Code, str] | None = None
 
     def sweep(self, now: float) -> None:
         """Give up on backends that do not answer in time."""
         for exchange in list(self._running):
             exchange.expire(now)
+
+    def go_away(self, reason: str) -> None:
+        """Ask the server to open no more streams here; those that it opens after its answer are refused."""
+        self._leaving = True
+        self.link.session.go_away(Code.GOING_AWAY, reason)
+
+    def refuse_streams(self) -> None:
+        """Refuse the streams that the server opens from now on."""
+        self._refuses = True
 
     @property
     def allows_more(self) -> bool:
@@ -119,6 +139,9 @@ class Dispatch:
         self._note_published()
 
     def opened(self, stream: Stream, payload: bytes, *, end: bool) -> StreamSink | None:
+        if self._refuses:
+            self.link.session.reset(stream, Code.REFUSED, "the agent takes no more requests on this session")
+            return None
         try:
             request = _read(payload, end=end)
         except RemoteProtocolError as error:
@@ -162,6 +185,8 @@ class Dispatch:
 
     def going_away(self, code: Code, reason: str) -> None:
         _log.info("server going away", code=code.name, reason=reason)
+        # A server that goes away of its own accord still gives out what it has; one that answers does not.
+        self._refuses = self._refuses or self._leaving
         self._note_released()
 
     def resume(self, wanted: Resume) -> None:

@@ -7,6 +7,7 @@ that knows only of one does not have them take the place of each other.
 """
 
 import asyncio
+import math
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -34,6 +35,8 @@ BACK_OFF_MOST: Final = 15.0
 SOON: Final = 30.0
 SOON_MOST: Final = 1.0
 """The longest pause in the first SOON seconds after a session: a server that restarts has requests waiting."""
+STEADY: Final = 1.0
+"""Seconds that a session must last before its end resets the pauses: they grow where a server ends each at once."""
 SUPERSEDED_PAUSE: Final = 60.0
 STAND_BY_LOOK: Final = 0.5
 STAND_BY_MOST: Final = 2.0
@@ -42,6 +45,8 @@ PUBLISH_TIMEOUT: Final = 30.0
 """For a server to answer for each service: one that has many policies to compile takes a while."""
 RELEASE_TIMEOUT: Final = 10.0
 """For a server to answer that a session goes away."""
+FAREWELL: Final = 3.0
+"""For WebSockets to come to the end of a frame, and for their clients to be told."""
 
 
 @dataclass(kw_only=True)
@@ -50,6 +55,7 @@ class Common:
 
     Attributes:
         target: where to dial, now.
+        drain_timeout: seconds that a session with another server than `target` has left, whatever is open.
         before_dialling: awaited before a new session is asked for.
         renewed: called with the server's answer to a request for a certificate.
         allows_more: some line has a session beside which the server takes others.
@@ -60,6 +66,7 @@ class Common:
     tasks: Tasks
     options: Options
     target: Target
+    drain_timeout: float
     before_dialling: Callable[[], Awaitable[None]]
     renewed: Callable[[Renewed], None]
     allows_more: Callable[[], bool]
@@ -78,11 +85,21 @@ class Line:
         self.leaving: list[Dispatch] = []
         self.retired = False
         self._turn = number
+        self._connected_at = 0.0
         self._handed_over: asyncio.Future[None] = self._loop.create_future()
         self._dial_now = asyncio.Event()
 
     async def run(self) -> None:
-        """Dial the server, again and again, until the line is retired."""
+        """Dial the server, again and again, until the line is retired. After an exception it can be run again."""
+        try:
+            await self._keep_dialling()
+        except Exception:
+            current, self.current = self.current, None
+            if current is not None:
+                current.link.close_session(Code.INTERNAL, "the agent has a fault; its log says which")
+            raise
+
+    async def _keep_dialling(self) -> None:
         delay, soon_until = BACK_OFF_FIRST, 0.0
         while not self.retired:
             if self.number:
@@ -98,7 +115,8 @@ class Line:
                 # Two processes that both come back at once would take the host names from each other for ever.
                 await self._pause(SUPERSEDED_PAUSE)
             # Who is not let in is connected for a moment each time.
-            if ended not in (None, Code.NOT_ALLOWED):
+            steady = self._loop.time() - self._connected_at >= STEADY
+            if ended not in (None, Code.NOT_ALLOWED) and steady:
                 delay, soon_until = BACK_OFF_FIRST, self._loop.time() + SOON
             # Full jitter: a thousand agents must not come back in step after a restart of their server.
             await self._pause(random.uniform(0, delay))  # noqa: S311
@@ -127,6 +145,8 @@ class Line:
             self.current.sweep(now)
         for dispatch in self.leaving:
             dispatch.sweep(now)
+            if not dispatch.target.same_server(self._common.target):
+                self._end_in_time(dispatch, now)
             if dispatch.released.done() and not dispatch.link.session.streams:
                 dispatch.link.close_session(Code.GOING_AWAY, "a newer session took over")
         self.leaving = [dispatch for dispatch in self.leaving if not dispatch.link.closed.done()]
@@ -136,7 +156,7 @@ class Line:
         self.retired = True
         self._dial_now.set()
         if self.current is not None:
-            self.current.link.session.go_away(Code.GOING_AWAY, "the agent keeps fewer connections")
+            self.current.go_away("the agent keeps fewer connections")
             self.leaving.append(self.current)
             if not self._handed_over.done():
                 self._handed_over.set_result(None)
@@ -150,7 +170,7 @@ class Line:
             SetupError: there is none to be had.
         """
         place = target.place(self._turn)
-        dispatch = self.fresh = self._dispatch(takes_over=True)
+        dispatch = self.fresh = self._dispatch(target, takes_over=True)
         try:
             await target.connect(dispatch.link.as_protocol, self._turn)
         except (OSError, TimeoutError) as error:
@@ -180,11 +200,13 @@ class Line:
                     dispatch.link.close_session(Code.GOING_AWAY, "the agent connects anew")
             self._dial_now.set()
             return
-        before.link.session.go_away(Code.GOING_AWAY, "a newer session takes over")
+        before.go_away("a newer session takes over")
         self.leaving.append(before)
         self.current = fresh
         self._handed_over.set_result(None)
         await asyncio.wait([before.released], timeout=RELEASE_TIMEOUT)
+        if not before.released.done():
+            before.refuse_streams()
         # Not earlier: it ends what it replaces, but for sessions that have said that they go away.
         fresh.link.session.ready()
 
@@ -194,7 +216,7 @@ class Line:
         """From dial to end, also of the sessions that take over; why the last ended, None where it was none."""
         await self._common.before_dialling()
         target, turn = self._common.target, self._turn
-        place, dispatch = target.place(turn), self._dispatch()
+        place, dispatch = target.place(turn), self._dispatch(target)
         try:
             await target.connect(dispatch.link.as_protocol, turn)
         except (OSError, TimeoutError) as error:
@@ -208,6 +230,7 @@ class Line:
             dispatch.link.close_session(Code.GOING_AWAY, "the agent has another server")
             return None
         self.current = dispatch
+        self._connected_at = self._loop.time()
         while not (dispatch.link.closed.done() or self.retired):
             self._handed_over = self._loop.create_future()
             gone = [dispatch.link.closed, self._handed_over]
@@ -217,6 +240,17 @@ class Line:
         if self.retired:
             return None
         return _end_of(dispatch, str(place))
+
+    def _end_in_time(self, dispatch: Dispatch, now: float) -> None:
+        """End a session with a server that is no longer configured, which may not say for itself how long it has."""
+        if dispatch.ends_at == math.inf:
+            dispatch.ends_at = now + self._common.drain_timeout
+        if now >= dispatch.ends_at:
+            dispatch.link.close_session(Code.GOING_AWAY, "the agent has another server")
+        elif now >= dispatch.ends_at - FAREWELL and not dispatch.said_farewell:
+            # Said twice, it has the server close WebSockets where a frame of theirs ends.
+            dispatch.said_farewell = True
+            dispatch.go_away("its WebSockets are to come back")
 
     async def _stand_by(self) -> None:
         while not (self._common.allows_more() or self.retired):  # noqa: ASYNC110  it changes with each session's state
@@ -229,12 +263,13 @@ class Line:
             async with asyncio.timeout(seconds):
                 await self._dial_now.wait()
 
-    def _dispatch(self, *, takes_over: bool = False) -> Dispatch:
+    def _dispatch(self, target: Target, *, takes_over: bool = False) -> Dispatch:
         common = self._common
         return Dispatch(
             common.services,
             flusher=common.flusher,
             options=self._options,
+            target=target,
             renewed=common.renewed,
             lost=self._lost,
             takes_over=takes_over,
@@ -243,7 +278,7 @@ class Line:
     def _lost(self, dispatch: Dispatch) -> None:
         """A session is without a link: it gets another one, to the server that it was with."""
         if dispatch.redial is None:
-            common, target = self._common, self._common.target
+            common, target = self._common, dispatch.target
 
             def now() -> Target:
                 return common.target if common.target.same_server(target) else target

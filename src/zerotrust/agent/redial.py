@@ -1,11 +1,13 @@
 """Brings a session back whose link is gone: asks for it over one new connection after the other.
 
-The first is tried at once. While a session waits its WebSockets do, so the next ones follow within a second each,
-beside those that are still under way: a connection that was begun while the network was away may take seconds to notice
-that it is back. After a minute they become rare.
+The first is tried at once, unless the link before broke soon after it was attached. The pause before it then grows to a
+second, so that a server that takes a session back and breaks its link again costs little. While a session waits its
+WebSockets do, so the next ones follow within a second each, beside those that are still under way: a connection that
+was begun while the network was away may take seconds to notice that it is back. After a minute they become rare.
 """
 
 import asyncio
+import math
 import random
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,6 +25,8 @@ PAUSE_SOON: Final = 1.0
 """The longest pause in the first SOON seconds; then PAUSE_MOST is."""
 SOON: Final = 60.0
 PAUSE_MOST: Final = 15.0
+STEADY: Final = 1.0
+"""Seconds that a session must be attached before the next loss of its link is answered at once."""
 PATIENCE: Final = 3.0
 """Seconds that the server has for its answer before another connection is asked on."""
 
@@ -48,14 +52,22 @@ class Redial:
         self._task: asyncio.Task[None] | None = None
         self._attempts: set[asyncio.Task[None]] = set()
         self._asked_at = 0.0
+        self._attached_at = -math.inf
+        self._delay = 0.0
+        self._begins_at = 0.0
 
     def begin(self) -> None:
         """Ask until the session is attached or over."""
+        now = self._loop.time()
+        steady = now - self._attached_at >= STEADY
+        self._delay = 0.0 if steady else min(max(self._delay * 2, PAUSE_LEAST), PAUSE_SOON)
+        self._begins_at = now + random.uniform(self._delay / 2, self._delay)  # noqa: S311
         if self._task is None or self._task.done():
             self._task = self._tasks.spawn(self._run(), "redial")
 
     def attached(self) -> None:
         """The session goes on; look at once."""
+        self._attached_at = self._loop.time()
         self._changed.set()
 
     def got(self, transport: asyncio.Transport) -> None:
@@ -73,10 +85,15 @@ class Redial:
         soon_until = self._loop.time() + SOON
         try:
             while not (link.session.attached or link.closed.done()):
+                if (left := self._begins_at - self._loop.time()) > 0:
+                    await self._wait(left)
+                    continue
                 attempt = self._tasks.spawn(self._attempt(), "connect")
                 self._attempts.add(attempt)
                 attempt.add_done_callback(self._attempts.discard)
-                await self._pause(PAUSE_SOON if self._loop.time() < soon_until else PAUSE_MOST)
+                # Full jitter: a thousand agents must not come back in step.
+                most = PAUSE_SOON if self._loop.time() < soon_until else PAUSE_MOST
+                await self._wait(random.uniform(PAUSE_LEAST, most))  # noqa: S311
         finally:
             for attempt in self._attempts:
                 attempt.cancel()
@@ -89,9 +106,8 @@ class Redial:
         except (OSError, TimeoutError) as error:
             _log.debug("cannot connect", server=str(target.place(turn)), reason=describe(error))
 
-    async def _pause(self, most: float) -> None:
-        # Full jitter: a thousand agents must not come back in step.
-        seconds = random.uniform(PAUSE_LEAST, most)  # noqa: S311
+    async def _wait(self, seconds: float) -> None:
+        """Wait, unless the session's state changes."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._changed.wait()

@@ -58,11 +58,13 @@ class Reloader(Generic[Config]):
             watched, signals = self._watched(), self._signals()
             self._listen(signals)
             watching = self._tasks.spawn(self._watch(*watched), "watch files")
-            while (self._watched(), self._signals()) == (watched, signals):
-                await self._asked.wait()
-                self._asked.clear()
-                await self.reload()
-            watching.cancel()
+            try:
+                while (self._watched(), self._signals()) == (watched, signals):
+                    await self._asked.wait()
+                    self._asked.clear()
+                    await self.reload()
+            finally:
+                watching.cancel()
             self._ignore(signals - self._signals())
 
     async def reload(self) -> Changes | None:

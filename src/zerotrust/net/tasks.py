@@ -45,17 +45,16 @@ class Tasks:
 
 async def _supervised(work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
     loop = asyncio.get_running_loop()
-    pause = RESTART_FIRST
+    pause = 0.0
     while True:
         begun_at = loop.time()
         try:
             await work()
         except Exception as error:  # noqa: BLE001  whatever it is, the component goes on
-            if loop.time() - begun_at > RESTART_MOST:
-                pause = RESTART_FIRST
+            ran_long = loop.time() - begun_at > RESTART_MOST
+            pause = RESTART_FIRST if ran_long else min(max(pause * 2, RESTART_FIRST), RESTART_MOST)
             _log.error("task failed; please report this fault", task=name, error=repr(error), restart_seconds=pause)
             _log.debug("traceback of the fault", task=name, exc_info=error)
         else:
             return
         await asyncio.sleep(pause)
-        pause = min(pause * 2, RESTART_MOST)

@@ -18,6 +18,7 @@ from zerotrust.agent import app, asking, line
 from zerotrust.errors import PkiError, SetupError
 from zerotrust.model.agent import AgentConfig
 from zerotrust.model.logging import Logging
+from zerotrust.net import tasks
 from zerotrust.net.tasks import Tasks
 from zerotrust.pki.files import create_authority, issue_agent
 from zerotrust.server.admission import Nobody
@@ -237,6 +238,54 @@ async def test_another_address(scene: Scene) -> None:
     socket.abort()
 
 
+async def test_a_session_with_a_server_that_is_no_longer_configured_ends_in_time(scene: Scene) -> None:
+    port = free_port()
+    waiting, socket = await scene.waiting(), await scene.upgraded(TWO)
+    (old,) = scene.sessions()
+    await scene.server.change(scene.site.server(server={"listen_addr": f"127.0.0.1:{port}"}))
+    elsewhere = {"address": f"127.0.0.1:{port}"}
+    begun_at = asyncio.get_running_loop().time()
+    await scene.change(scene.config(ONE, TWO, server=elsewhere, hot_reload={"drain_timeout": "4s"}))
+    assert await echoes(socket), "it has its time"
+    assert len(old.streams) == 2
+    assert await socket.wait_end() < 4, "the server was asked to end WebSockets"
+    await eventually(lambda: old not in scene.sessions(), "the old session has ended", 10)
+    assert 4 <= asyncio.get_running_loop().time() - begun_at < 7
+    scene.first.go.set()
+    assert (await waiting.read_response()).body == b"first", "the server has asked again on the new session"
+    for client in (waiting, socket):
+        client.abort()
+
+
+async def test_what_an_earlier_reload_left_behind_ends_with_its_server(scene: Scene) -> None:
+    socket, port = await scene.upgraded(), free_port()
+    await scene.change(scene.config(ONE, TWO), str(scene.site.folder / "home.crt"))
+    assert len(scene.sessions()) == 2
+    await scene.server.change(scene.site.server(server={"listen_addr": f"127.0.0.1:{port}"}))
+    elsewhere = {"address": f"127.0.0.1:{port}"}
+    await scene.change(scene.config(ONE, TWO, server=elsewhere, hot_reload={"drain_timeout": 0}))
+    await socket.wait_end()
+    await eventually(lambda: len(scene.sessions()) == 1, "one session is left", 5)
+    socket.abort()
+
+
+async def test_a_fault_in_the_sweep_does_not_end_it(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "RESTART_FIRST", 0.01)
+    monkeypatch.setattr(app, "SWEEP", 0.01)
+    faults = [RuntimeError("one"), RuntimeError("two")]
+    sweep = line.Line.sweep
+    swept = asyncio.Event()
+
+    def faulty(self: line.Line, now: float) -> None:
+        if faults:
+            raise faults.pop()
+        sweep(self, now)
+        swept.set()
+
+    monkeypatch.setattr(line.Line, "sweep", faulty)
+    await asyncio.wait_for(swept.wait(), 5)
+
+
 async def test_a_server_that_cannot_be_reached_changes_nothing(scene: Scene) -> None:
     with pytest.raises(SetupError, match=r"server\.address: cannot connect to 127\.0\.0\.1:\d+: connection refused"):
         await scene.change(scene.config(TWO, server={"address": f"127.0.0.1:{closed_port()}"}))
@@ -375,7 +424,7 @@ async def test_what_does_not_end_by_itself_is_not_waited_for_without_limit(scene
     loop = asyncio.get_running_loop()
     begun_at = loop.time()
     await scene.running.agent.drain()
-    assert 1 <= loop.time() - begun_at < 1 + app.FAREWELL + 1
+    assert 1 <= loop.time() - begun_at < 1 + line.FAREWELL + 1
     await scene.running.agent.close()
     assert (await waiting.read_response()).error_code == "agent_lost"
     waiting.abort()

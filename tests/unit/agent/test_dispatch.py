@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from tests.kits.tunnel import WELCOME, message
 from zerotrust.agent.dispatch import Dispatch
 from zerotrust.agent.services import LiveService, Services
+from zerotrust.agent.target import Target
 from zerotrust.model.agent import AgentConfig
 from zerotrust.model.policy import ServicePolicy
 from zerotrust.net.flush import Flusher
@@ -20,7 +21,7 @@ from zerotrust.net.http_client import BackendPool
 from zerotrust.tunnel.codes import END, FLAG_ANNOUNCE, FLAG_TRAILERS, FLAG_UPGRADE, Code, FrameType
 from zerotrust.tunnel.frames import FrameReader, encode
 from zerotrust.tunnel.messages import Register, Registered, Renewed, Unregister, decode
-from zerotrust.tunnel.payloads import pack_open, unpack_reason
+from zerotrust.tunnel.payloads import pack_open, pack_reason, unpack_reason
 from zerotrust.tunnel.session import Options
 
 LIMIT = {"type": "rate_limit", "config": {"rate": "10/s"}}
@@ -54,6 +55,7 @@ class Agent:
             known,
             flusher=flusher,
             options=Options(),
+            target=cast("Target", None),
             renewed=self.renewals.append,
             lost=self.lost.append,
             takes_over=takes_over,
@@ -229,5 +231,44 @@ def test_each_request_that_a_server_can_frame_is_taken_or_refused_by_the_table()
             taken = framed and length in lengths and not flag & FLAG_ANNOUNCE and upgrades == (1 if asked else 0)
             code, said = unpack_reason(reason)
             assert code == (Code.UNKNOWN_SERVICE if taken else Code.PROTOCOL_ERROR), (kind, flag, length, ends, said)
+
+    run(check)
+
+
+def opened(agent: Agent, stream: int) -> tuple[Code, str] | None:
+    """The RESET that an OPEN is answered with."""
+    block = b"GET / HTTP/1.1\r\nHost: a\r\n"
+    payload = pack_open(0, 0, flags=0, service=b"plain.example", request_id=b"r", block=block)
+    agent.session.receive_data(encode(FrameType.OPEN, END, stream, payload), 1.0)
+    for kind, _, found, payload in FrameReader().feed(agent.session.data_to_send(1 << 20)):
+        if kind == FrameType.RESET and found == stream:
+            return unpack_reason(bytes(payload))
+    return None
+
+
+def test_a_server_that_has_answered_that_the_agent_goes_away_gets_no_more_streams() -> None:
+    def check() -> None:
+        agent = Agent()
+        going_away = encode(FrameType.GOAWAY, 0, 0, pack_reason(Code.GOING_AWAY, ""))
+        unknown = (Code.UNKNOWN_SERVICE, "plain.example")
+        agent.session.receive_data(going_away, 1.0)
+        assert opened(agent, 2) == unknown, "it goes away of its own accord, and gives out what it has"
+        agent.dispatch.go_away("a newer session takes over")
+        assert opened(agent, 4) == unknown, "it may not have heard"
+        agent.session.receive_data(going_away, 1.0)
+        refusal = opened(agent, 6)
+        assert refusal is not None and refusal[0] is Code.REFUSED
+        assert not agent.session.streams
+
+    run(check)
+
+
+def test_a_server_that_does_not_answer_gets_no_more_streams_when_its_time_is_over() -> None:
+    def check() -> None:
+        agent = Agent()
+        agent.dispatch.go_away("a newer session takes over")
+        agent.dispatch.refuse_streams()
+        refusal = opened(agent, 2)
+        assert refusal is not None and refusal[0] is Code.REFUSED
 
     run(check)

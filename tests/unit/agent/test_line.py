@@ -3,17 +3,23 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator
-from typing import Any
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.kits.client import Client
 from tests.kits.ports import closed_port, free_port
 from tests.kits.site import Backend, RunningAgent, RunningServer, Site, dialling, serving
 from tests.kits.waiting import eventually
-from zerotrust.agent import line
+from zerotrust.agent import line, redial
+from zerotrust.agent.dispatch import Dispatch
+from zerotrust.agent.target import Target
 from zerotrust.errors import SetupError
 from zerotrust.model.agent import AgentConfig
+from zerotrust.net import tasks
 from zerotrust.server import accept
 from zerotrust.server.registry import Member
 from zerotrust.tunnel.codes import CONNECTIONS
@@ -241,8 +247,11 @@ async def test_draining_ends_what_every_connection_carries(scene: Scene) -> None
         assert agent.agent.status().sessions
 
 
-async def test_links_that_break_leave_nothing_to_the_garbage_collector(scene: Scene) -> None:
+async def test_links_that_break_leave_nothing_to_the_garbage_collector(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is collected late is memory that grows: TLS keeps tens of kilobytes for each connection."""
+    monkeypatch.setattr(redial, "STEADY", 0.0)
     async with dialling(scene.config(1)):
         await scene.connected(0)
         link = scene.members[0].link
@@ -258,3 +267,70 @@ async def test_links_that_break_leave_nothing_to_the_garbage_collector(scene: Sc
         finally:
             gc.enable()
         assert left < 50, "a break used to leave a hundred objects"
+
+
+async def test_a_fault_in_a_line_costs_one_attempt(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "RESTART_FIRST", 0.01)
+    connect, faults = Target.connect, [OverflowError("date value out of range"), ValueError("bad"), KeyError("bad")]
+
+    async def faulty(self: Target, *said: Any) -> None:
+        if faults:
+            raise faults.pop()
+        await connect(self, *said)
+
+    monkeypatch.setattr(Target, "connect", faulty)
+    with capture_logs() as logs:
+        async with dialling(scene.config()):
+            await scene.connected(0, 1)
+            assert await scene.body() == "first"
+    assert not faults
+    errors = [entry["error"] for entry in logs if entry["log_level"] == "error"]
+    assert errors == ["KeyError('bad')", "ValueError('bad')", "OverflowError('date value out of range')"]
+
+
+async def test_a_fault_while_a_session_is_there_ends_it_and_another_one_begins(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "RESTART_FIRST", 0.01)
+    async with dialling(scene.config(1)) as agent:
+        await scene.connected(0)
+        (before,) = scene.members
+        one = agent.agent._lines[0]
+        assert one.current is not None
+        link = one.current.link
+
+        class Faulty:
+            close_session = staticmethod(link.close_session)
+
+            @property
+            def closed(self) -> Any:
+                raise RuntimeError("a fault of ours")
+
+        one.current = cast("Dispatch", SimpleNamespace(link=Faulty()))
+        one._handed_over.set_result(None)
+        await eventually(lambda: link.closed.done() and before not in scene.members, "its session has ended", 5)
+        await scene.connected(0)
+        assert await scene.body() == "first"
+
+
+async def test_a_server_that_ends_each_session_at_once_is_dialled_less_and_less(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line.random, "uniform", lambda least, most: most)
+    monkeypatch.setattr(line, "BACK_OFF_FIRST", 0.05)
+    monkeypatch.setattr(line, "SOON_MOST", 0.4)
+    begun: list[float] = []
+    established = Dispatch.established
+
+    def closed_at_once(self: Dispatch, peer: Any) -> None:
+        begun.append(asyncio.get_running_loop().time())
+        established(self, peer)
+        self.link.close_session(accept.Code.GOING_AWAY, "for the test")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Dispatch, "established", closed_at_once)
+        async with dialling(scene.config(1)):
+            await eventually(lambda: len(begun) == 5, "sessions", 10)
+    pauses = [later - earlier for earlier, later in pairwise(begun)]
+    for pause, least in zip(pauses, (0.05, 0.1, 0.2, 0.4), strict=True):
+        assert pause >= least - 0.002, "the loop counts in milliseconds"

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -131,3 +132,36 @@ async def test_a_session_that_is_over_is_not_asked_for(scene: Scene) -> None:
     await eventually(lambda: scene.server.attempts, "an attempt")
     scene.link.closed.set_result(None)
     await eventually(lambda: not scene.tasks._running, "nobody dials any longer")
+
+
+async def test_a_link_that_breaks_right_after_it_was_attached_is_made_anew_after_a_pause_that_grows(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redial, "PAUSE_LEAST", 0.02)
+    monkeypatch.setattr(redial, "PAUSE_SOON", 0.08)
+    monkeypatch.setattr(redial.random, "uniform", lambda least, most: most)
+    scene.server.answer = scene.server.accept
+    asked: list[float] = []
+
+    def resumed(transport: Any) -> None:
+        """The server takes the session back, and breaks the link at once."""
+        asked.append(asyncio.get_running_loop().time())
+        scene.link.transport = transport
+        asyncio.get_running_loop().call_soon(lost)
+
+    def lost() -> None:
+        scene.redial.attached()
+        scene.link.transport = None
+        scene.redial.begin()
+
+    scene.link.redial = resumed  # type: ignore[method-assign]
+    scene.redial.begin()
+    await eventually(lambda: len(asked) == 6, "it was asked for again")
+    pauses = [later - earlier for earlier, later in pairwise(asked)]
+    for pause, least in zip(pauses, (0.02, 0.04, 0.08, 0.08, 0.08), strict=True):
+        assert pause >= least - 0.002, "the loop counts in milliseconds"
+    monkeypatch.setattr(redial, "STEADY", 0.0)
+    before = len(asked)
+    scene.redial.begin()
+    assert scene.redial._begins_at <= asyncio.get_running_loop().time(), "the next loss is answered at once"
+    await eventually(lambda: len(asked) > before, "it is")
