@@ -5,6 +5,7 @@ for good. So the agent plays both parts of a TLS handshake in memory, with the s
 certificate with which that succeeds replaces the one that works.
 """
 
+import datetime
 import ssl
 import tempfile
 from contextlib import suppress
@@ -15,15 +16,19 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from zerotrust.agent.asking import is_about_time
 from zerotrust.errors import PkiError
-from zerotrust.net.tls import tunnel_client, tunnel_server
+from zerotrust.net.tls import tunnel_server
 from zerotrust.pki import chain, keys
 from zerotrust.pki.identity import agent_id_of
 
 MAX_CERTIFICATES: Final = 4
 """In a chain. A server takes no longer one from an agent whose certificate has expired, so the agent could not return.
 Ours have two."""
+MAX_AHEAD: Final = datetime.timedelta(days=1)
+"""A certificate may begin this much in the future of this machine's clock. The server judges by its own clock, and an
+agent whose clock is behind must be able to renew."""
+_NO_CHECK_TIME: Final = 0x200000
+"""X509_V_FLAG_NO_CHECK_TIME of OpenSSL."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +62,12 @@ def check(pem: bytes, key: keys.Key, *, agent_id: str, root_pem: bytes, folder: 
     certificate = certificates[0]
     if certificate.public_key() != key.public_key() or agent_id_of(certificate) != agent_id:
         raise PkiError("the server sent a certificate that is not for this agent and its new key")
+    now = datetime.datetime.now(datetime.UTC)
+    if certificate.not_valid_after_utc <= now:
+        raise PkiError("the server sent a certificate that has expired by this machine's clock; compare the clocks")
+    if certificate.not_valid_before_utc > now + MAX_AHEAD:
+        begins = f"{certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
+        raise PkiError(f"the server sent a certificate that begins on {begins}; compare the clocks")
     # What OpenSSL reads is what is kept: not text around it, nor another block.
     chain_pem = b"".join(one.public_bytes(Encoding.PEM) for one in certificates)
     _check_accepted(chain_pem, keys.to_pem(key), root_pem, folder)
@@ -65,30 +76,29 @@ def check(pem: bytes, key: keys.Key, *, agent_id: str, root_pem: bytes, folder: 
 
 def _check_accepted(chain_pem: bytes, key_pem: bytes, root_pem: bytes, folder: Path | None) -> None:
     """Have OpenSSL load the pair, and verify it as the server does."""
-    try:
-        with tempfile.TemporaryDirectory(prefix=".check-", dir=folder) as name:
-            paths = [Path(name) / file for file in ("new.crt", "new.key", "ca.crt")]
-            for path, content in zip(paths, (chain_pem, key_pem, root_pem), strict=True):
-                path.write_bytes(content)  # the folder is its owner's alone
-            certificate, key, root = map(str, paths)
-            client = tunnel_client(certificate=certificate, key=key, authority=root)
-            server = tunnel_server(certificate=certificate, key=key, authority=root)
-    except OSError as error:
-        where = folder or "the system's folder for temporary files"
-        raise PkiError(f"{where}: cannot write: {error.strerror}; let the program write there") from error
-    # The agent's own certificate stands for the server's, which is not the question here.
+    # The server's certificate is not the question here: the agent's own stands for it.
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
     client.verify_mode = ssl.CERT_NONE
     try:
+        with tempfile.TemporaryDirectory(prefix=".check-", dir=folder) as name:
+            certificate, key, root = (Path(name) / file for file in ("new.crt", "new.key", "ca.crt"))
+            for path, content in ((certificate, chain_pem), (key, key_pem), (root, root_pem)):
+                path.write_bytes(content)  # the folder is its owner's alone
+            client.load_cert_chain(certificate, key)
+            server = tunnel_server(certificate=str(certificate), key=str(key), authority=str(root))
+        server.verify_flags |= ssl.VerifyFlags(_NO_CHECK_TIME)  # `check` has looked at the dates
         _shake_hands(client, server)
     except ssl.SSLCertVerificationError as error:
-        clocks = "; compare the clocks" if is_about_time(error) else ""
         raise PkiError(
-            "the server sent a certificate that is not valid under this agent's ca_cert: "
-            f"{error.verify_message}{clocks}"
+            f"the server sent a certificate that is not valid under this agent's ca_cert: {error.verify_message}"
         ) from error
     except ssl.SSLError as error:
-        raise PkiError(f"the server sent a certificate that cannot be used: {error.reason or error}") from error
+        reason = (error.reason or str(error)).replace("_", " ").lower()
+        raise PkiError(f"the server sent a certificate that OpenSSL does not take: {reason}") from error
+    except OSError as error:
+        where = folder or "the system's folder for temporary files"
+        raise PkiError(f"{where}: cannot write: {error.strerror}; let the program write there") from error
 
 
 def _shake_hands(client: ssl.SSLContext, server: ssl.SSLContext) -> None:

@@ -52,7 +52,7 @@ class HotReload(Model):
 
     drain_timeout: Duration = 30.0
     """How long requests may go on when agent or server end (WebSockets are told to come back when the last of them has
-    ended); in an agent's file also requests and WebSockets whose service or upstream is no longer there."""
+    ended); in an agent's file also requests and WebSockets whose service, upstream or server is no longer there."""
 
     graceful_timeout: Duration | None = None
     """The original's name of `drain_timeout`, which counts where both are given."""

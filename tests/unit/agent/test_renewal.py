@@ -154,7 +154,7 @@ def without_use(message: Renew) -> str:
 
 
 def not_begun(message: Renew) -> str:
-    return chain_of(ISSUER.issue_agent("home", message.csr.encode(), timedelta(days=1), NOW + timedelta(hours=1)))
+    return chain_of(ISSUER.issue_agent("home", message.csr.encode(), timedelta(days=1), NOW + timedelta(days=2)))
 
 
 def ended(message: Renew) -> str:
@@ -193,11 +193,11 @@ def of_too_many(message: Renew) -> str:
 REFUSED: dict[Callable[[Renew], str], str] = {
     by_another_authority: "not valid under this agent's ca_cert: ",
     with_the_true_root_behind: "not valid under this agent's ca_cert: ",
-    with_a_weak_authority_behind: "cannot be used together",
+    with_a_weak_authority_behind: "that OpenSSL does not take: ca key too small",
     for_servers: "not valid under this agent's ca_cert: .*purpose",
     without_use: "not valid under this agent's ca_cert: .*purpose",
-    not_begun: "not valid under this agent's ca_cert: certificate is not yet valid; compare the clocks",
-    ended: "not valid under this agent's ca_cert: certificate has expired; compare the clocks",
+    not_begun: r"that begins on \d{4}-\d\d-\d\d \d\d:\d\d UTC; compare the clocks",
+    ended: "has expired by this machine's clock; compare the clocks",
     of_another_agent: "not for this agent and its new key",
     of_an_agent_that_signs: "not valid under this agent's ca_cert: ",
     of_version_8: "not a certificate",
@@ -221,6 +221,11 @@ def test_a_certificate_that_a_true_server_would_refuse_changes_nothing(
     assert not renewal.due(AT + AGAIN_LEAST - 1)
     assert renewal.due(AT + AGAIN_MOST), "it asks again"
     assert renewal.take(Renewed(chain=good(renewal.ask(AT)))).until
+
+
+def test_a_clock_that_is_behind_the_servers_is_no_reason_to_refuse(tmp_path: Path) -> None:
+    renewal = Renewal(*files(tmp_path))
+    assert renewal.take(answer(renewal.ask(AT), at=NOW + timedelta(hours=20))).until
 
 
 def test_only_the_certificates_of_an_answer_are_written(tmp_path: Path) -> None:
