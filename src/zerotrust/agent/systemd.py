@@ -1,7 +1,8 @@
 """The agent as a service of systemd: a unit that may do what an agent does, and nothing else.
 
 Its user exists only while it runs, its files are below /var/lib, and all else of the machine is read-only or not to be
-seen (systemd.exec(5)). `systemd-analyze security` says what that is worth.
+seen (systemd.exec(5)). `systemd-analyze security` says what that is worth. systemd restarts it however often it ends,
+and ends it where it takes more than half of the machine's memory.
 """
 
 import os
@@ -23,6 +24,7 @@ _TEXT: Final = f"""\
 Description=0Trust agent
 Wants=network-online.target
 After=network-online.target
+StartLimitIntervalSec=0
 
 [Service]
 ExecStart={{program}} -m zerotrust agent run --config {FOLDER}/agent.yaml
@@ -34,6 +36,9 @@ DynamicUser=yes
 StateDirectory={NAME}
 StateDirectoryMode=0700
 UMask=0077
+
+MemoryMax=50%
+TasksMax=64
 
 NoNewPrivileges=yes
 CapabilityBoundingSet=
@@ -51,6 +56,7 @@ ProtectKernelModules=yes
 ProtectKernelTunables=yes
 ProtectControlGroups=yes
 LockPersonality=yes
+MemoryDenyWriteExecute=yes
 RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
 RestrictNamespaces=yes
 RestrictRealtime=yes

@@ -28,6 +28,18 @@ def test_it_may_do_nothing_but_its_work() -> None:
         assert line in lines
 
 
+def test_it_is_always_started_again_and_leaves_memory_to_the_machine() -> None:
+    lines = systemd.unit(Path("/opt/0trust/bin/python")).splitlines()
+    for line in (
+        "Restart=always",
+        "StartLimitIntervalSec=0",
+        "MemoryMax=50%",
+        "TasksMax=64",
+        "MemoryDenyWriteExecute=yes",
+    ):
+        assert line in lines
+
+
 @pytest.mark.parametrize("path", ["/opt/a b/python", "/opt/100%/python", "/opt/$HOME/python", '/opt/"/python', "/o\n"])
 def test_paths_that_would_be_read_otherwise(path: str) -> None:
     with pytest.raises(SetupError, match="install 0trust under a path of plain characters"):
