@@ -93,7 +93,9 @@ class Backend:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while head := await reader.readuntil(b"\r\n\r\n"):
                 if b"\r\nUpgrade:" in head:
-                    writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: chat/1\r\n\r\n")
+                    asked = head.partition(b"\r\nUpgrade: ")[2].partition(b"\r\n")[0]
+                    switch = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %b\r\n\r\n"
+                    writer.write(switch % asked)
                     while data := await reader.read(1000):
                         writer.write(data)
                     break
