@@ -1,7 +1,10 @@
 """Certificates in PEM form, as files have them and as other machines send them."""
 
+import warnings
+
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.utils import CryptographyDeprecationWarning
 
 from zerotrust.errors import PkiError
 
@@ -13,7 +16,10 @@ def parse(pem: bytes) -> list[x509.Certificate]:
         PkiError: there is none, one can't be parsed, or has a version or a kind of key that is not known here.
     """
     try:
-        certificates = x509.load_pem_x509_certificates(pem)
+        with warnings.catch_warnings():
+            # Of serial numbers that are not positive (RFC 5280 s4.1.2.2): roots that people make have 0, and TLS takes it.
+            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+            certificates = x509.load_pem_x509_certificates(pem)
         for certificate in certificates:
             # Parsed only when asked for. The caller compares keys, and an unknown kind must fail here.
             certificate.public_key()
