@@ -17,7 +17,7 @@ def parse(pem: bytes) -> list[x509.Certificate]:
     """
     try:
         with warnings.catch_warnings():
-            # Of serial numbers that are not positive (RFC 5280 s4.1.2.2): roots that people make have 0, and TLS takes it.
+            # Roots that people make have the serial number 0, which RFC 5280 s4.1.2.2 forbids and TLS takes.
             warnings.simplefilter("ignore", CryptographyDeprecationWarning)
             certificates = x509.load_pem_x509_certificates(pem)
         for certificate in certificates:
