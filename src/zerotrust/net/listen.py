@@ -19,19 +19,26 @@ from zerotrust.model.base import split_address
 from zerotrust.net.channel import describe
 from zerotrust.net.handshakes import Handshakes
 from zerotrust.net.tasks import Tasks
+from zerotrust.telemetry import logs
 
 BACKLOG: Final = 1024
 HANDSHAKE_TIMEOUT: Final = 10.0
 SHUTDOWN_TIMEOUT: Final = 2.0
 ACCEPT_PAUSE: Final = 0.5
 """After an accept that failed: no descriptors are left, and asking again at once would not help."""
+ACCEPTS: Final = 16
+"""Connections accepted in one turn of the loop: those that there are do not wait for a thousand new ones."""
 TOLD_EACH: Final = 10.0
-"""Seconds between two words about connections that got no handshake."""
+"""Seconds between two words about connections that were not accepted."""
 
 _UNIX: Final = "unix:"
 _NO_SUCH_FAMILY: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 Factory = Callable[[], asyncio.Protocol]
+PlainFactory = Callable[[], asyncio.Protocol | None]
+"""Makes the protocol of a connection that was just accepted; None has it closed."""
+
+_log = logs.logger("listen")
 
 
 class Listening(Protocol):
@@ -45,14 +52,47 @@ class Listening(Protocol):
         """Accept no more; connections that there are stay."""
 
 
-class PlainListening:
-    """Where plain connections are accepted."""
+class RareWarning:
+    """A warning about what may happen often: logged at once, then every `TOLD_EACH` seconds with a count."""
 
-    def __init__(self, sockets: list[socket.socket], servers: list[asyncio.Server], factory: Factory) -> None:
+    def __init__(self, event: str, **fields: object) -> None:
+        self._event = event
+        self._fields = fields
+        self._count = 0
+        self._is_waiting = False
+
+    def note(self, **fields: object) -> None:
+        """It has happened once more."""
+        self._count += 1
+        self._fields |= fields
+        if not self._is_waiting:
+            self._say()
+
+    def _say(self) -> None:
+        self._is_waiting = self._count > 0
+        if self._is_waiting:
+            _log.warning(self._event, count=self._count, **self._fields)
+            self._count = 0
+            asyncio.get_running_loop().call_later(TOLD_EACH, self._say)
+
+
+class PlainListening:
+    """Accepts plain connections at its sockets until it is closed.
+
+    Not with the loop's own server, which can't refuse a connection and, when the process has no descriptors left, asks
+    for the next one again and again without a pause.
+    """
+
+    def __init__(self, sockets: list[socket.socket], factory: PlainFactory, *, key: str) -> None:
         self.sockets = sockets
-        self._servers = servers
         self._factory = factory
+        self._loop = asyncio.get_running_loop()
+        self._failures = RareWarning("cannot accept connections; they wait", listener=key)
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._pauses: dict[socket.socket, asyncio.TimerHandle] = {}
         self._paths = {path: path.stat().st_ino for path in map(_path_of, sockets) if path is not None}
+        for listening in sockets:
+            self._watch(listening)
 
     async def close(self) -> None:
         """Accept no more; connections that there are stay."""
@@ -61,16 +101,56 @@ class PlainListening:
                 # Another process may have put its own in that place.
                 if path.stat().st_ino == inode:
                     path.unlink()
-        loop = asyncio.get_running_loop()
-        for listening, server in zip(self.sockets, self._servers, strict=True):
+        for pause in self._pauses.values():
+            pause.cancel()
+        sockets, self.sockets = self.sockets, []
+        for listening in sockets:
+            self._loop.remove_reader(listening)
             # Whoever waits there has been told that it is connected: closing would reset it, with its request.
             late = list(_waiting(listening))
-            server.close()
+            listening.close()
             for connection in late:
-                await loop.connect_accepted_socket(self._factory, connection)
+                self._take(connection)
+        await asyncio.gather(*self._connecting)
+
+    def _watch(self, listening: socket.socket) -> None:
+        self._pauses.pop(listening, None)
+        self._loop.add_reader(listening, self._accept, listening)
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(ACCEPTS):
+            try:
+                connection, _ = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._loop.remove_reader(listening)
+                self._pauses[listening] = self._loop.call_later(ACCEPT_PAUSE, self._watch, listening)
+                self._failures.note(error=describe(error))
+                return
+            self._take(connection)
+
+    def _take(self, connection: socket.socket) -> None:
+        protocol = self._factory()
+        if protocol is None:
+            connection.close()
+            return
+        connection.setblocking(False)
+        task = self._loop.create_task(self._connect(protocol, connection))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    async def _connect(self, protocol: asyncio.Protocol, connection: socket.socket) -> None:
+        try:
+            await aiofastnet.connect_accepted_socket(self._loop, lambda: protocol, connection)
+        except OSError as error:
+            connection.close()
+            protocol.connection_lost(error)
 
 
-async def listen_plain(address: str, factory: Factory, *, key: str, beside: Listening | None = None) -> PlainListening:
+async def listen_plain(
+    address: str, factory: PlainFactory, *, key: str, beside: Listening | None = None
+) -> PlainListening:
     """Accept plain connections at "host:port" or "unix:path" (mode 0600).
 
     Args:
@@ -80,12 +160,7 @@ async def listen_plain(address: str, factory: Factory, *, key: str, beside: List
     Raises:
         SetupError: the address can't be used.
     """
-    loop = asyncio.get_running_loop()
-    sockets = _bind_all(address, key=key, beside=beside)
-    if address.startswith(_UNIX):
-        return PlainListening(sockets, [await loop.create_unix_server(factory, sock=one) for one in sockets], factory)
-    servers = [await loop.create_server(factory, sock=one, backlog=BACKLOG) for one in sockets]
-    return PlainListening(sockets, servers, factory)
+    return PlainListening(_bind_all(address, key=key, beside=beside), factory, key=key)
 
 
 class TlsListener:
@@ -227,6 +302,7 @@ def _bind_unix(name: str) -> socket.socket:
         finally:
             os.umask(mask)
         listening.listen(BACKLOG)
+        listening.setblocking(False)
     except OSError:
         listening.close()
         raise
@@ -238,7 +314,6 @@ def _waiting(listening: socket.socket) -> Iterator[socket.socket]:
     with suppress(OSError):
         while True:
             connection, _ = listening.accept()
-            connection.setblocking(False)
             yield connection
 
 

@@ -1,15 +1,22 @@
-"""Addresses to listen at: what is left behind, and what takes the place of what."""
+"""Addresses to listen at: what is left behind, what takes the place of what, and what happens without descriptors."""
 
 import asyncio
+import errno
+import resource
 import socket
 import ssl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.kits.ports import free_port
 from zerotrust.errors import SetupError
+from zerotrust.net import listen
 from zerotrust.net.listen import TlsListener, listen_plain
 from zerotrust.net.tasks import Tasks
 
@@ -21,7 +28,8 @@ class Closing(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         cast("asyncio.Transport", transport).write(b"hello")
-        transport.close()
+        # aiofastnet begins to read after this, also on a transport that is closed.
+        asyncio.get_running_loop().call_soon(transport.close)
 
 
 async def hello(port: int, host: str = "127.0.0.1") -> bool:
@@ -77,6 +85,65 @@ async def test_a_unix_socket_goes_with_its_listener_and_no_other(tmp_path: Path)
     assert path.exists()
     await second.close()
     assert not path.exists()
+
+
+@contextmanager
+def no_descriptors_left() -> Iterator[None]:
+    """Let this process open no more descriptors."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket() as next_one:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (next_one.fileno(), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_without_descriptors_it_pauses_and_then_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(listen, "ACCEPT_PAUSE", 0.2)
+    port = free_port()
+    listening = await listen_plain(f"127.0.0.1:{port}", Closing, key="api.x")
+    clients = [socket.socket() for _ in range(5)]
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _loop, context: pytest.fail(str(context)))
+    for client in clients:
+        client.setblocking(False)
+    with capture_logs() as lines, no_descriptors_left():
+        for client in clients:
+            assert client.connect_ex(("127.0.0.1", port)) == errno.EINPROGRESS
+        began, used = time.monotonic(), time.process_time()
+        while time.monotonic() < began + 0.5:
+            await asyncio.sleep(0.05)
+        assert time.process_time() - used < 0.2
+    for client in clients:
+        assert await asyncio.wait_for(loop.sock_recv(client, 10), 5) == b"hello"
+        client.close()
+    assert [(line["event"], line["error"]) for line in lines] == [
+        ("cannot accept connections; they wait", "too many open files")
+    ]
+    await listening.close()
+
+
+async def test_the_transport_is_the_fast_one() -> None:
+    made: asyncio.Future[asyncio.BaseTransport] = asyncio.get_running_loop().create_future()
+    closing, port = Closing(), free_port()
+    closing.connection_made = made.set_result  # type: ignore[method-assign]
+    listening = await listen_plain(f"127.0.0.1:{port}", lambda: closing, key="k")
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    transport = await asyncio.wait_for(made, 5)
+    assert type(transport).__module__.startswith("aiofastnet")
+    transport.close()
+    writer.close()
+    await listening.close()
+
+
+async def test_a_connection_that_nobody_takes_is_closed() -> None:
+    port = free_port()
+    listening = await listen_plain(f"127.0.0.1:{port}", lambda: None, key="k")
+    assert not await hello(port)
+    await listening.close()
 
 
 async def test_agents_are_accepted_until_it_is_closed() -> None:
