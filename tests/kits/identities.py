@@ -134,7 +134,7 @@ async def listening(place: Office) -> AsyncIterator[AdminChannel]:
     """The admin channel at its socket, in this loop."""
     tasks = Tasks()
     channel = AdminChannel(place.identities, Audit(place.database), Invitations(place.settings), tasks)
-    listener = HttpListener(Flusher(asyncio.get_running_loop()), channel.api, tasks)
+    listener = HttpListener(Flusher(asyncio.get_running_loop()), channel.api, tasks, name="test", most=lambda: 10)
     async with listener.listen(f"unix:{place.socket}", key="admin.socket"):
         yield channel
     await tasks.close()

@@ -23,6 +23,9 @@ from zerotrust.telemetry import logs
 DRAIN: Final = b"drain\n"
 STATUS: Final = b"status\n"
 ANSWER_TIMEOUT: Final = 10.0
+MAX_CONNECTIONS: Final = 32
+"""At the same time: a person or two, and what watches the agent. Of more, the oldest that has not asked yet is closed,
+or else the new one."""
 
 _log = logs.logger("agent")
 
@@ -81,6 +84,7 @@ class Control:
         self._drain: Callable[[], object] | None = drain
         self._status = status
         self._listening: Listening | None = None
+        self._open: dict[_Asked, None] = {}
 
     async def listen(self, path: Path) -> None:
         """Take requests; an agent whose folder cannot be written to works without."""
@@ -98,8 +102,18 @@ class Control:
         if self._listening is not None:
             await self._listening.close()
 
-    def _connection(self) -> asyncio.Protocol:
-        return _Asked(drain=self._asked, status=self._status)
+    def _connection(self) -> asyncio.Protocol | None:
+        if len(self._open) >= MAX_CONNECTIONS:
+            oldest = next((one for one in self._open if not one.has_asked), None)
+            if oldest is None:
+                return None
+            oldest.abort()
+        connection = _Asked(drain=self._asked, status=self._status, ended=self._ended)
+        self._open[connection] = None
+        return connection
+
+    def _ended(self, connection: "_Asked") -> None:
+        self._open.pop(connection, None)
 
     def _asked(self) -> None:
         drain, self._drain = self._drain, None
@@ -110,15 +124,39 @@ class Control:
 class _Asked(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self, *, drain: Callable[[], None], status: Callable[[], AgentStatus]) -> None:
+    def __init__(
+        self, *, drain: Callable[[], None], status: Callable[[], AgentStatus], ended: Callable[["_Asked"], None]
+    ) -> None:
         self._drain = drain
         self._status = status
+        self._ended = ended
         self._heard = b""
+        self._transport: asyncio.Transport | None = None
+        self._is_aborted = False
+
+    @property
+    def has_asked(self) -> bool:
+        """It waits for the end of the agent, or for the rest of its answer."""
+        return self._heard in (DRAIN, STATUS)
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._is_aborted = True
+        self._ended(self)
+        if self._transport is not None:
+            self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        if self._is_aborted:
+            # Not at once: the loop begins to read only after this, and would never stop.
+            asyncio.get_running_loop().call_soon(self._transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ended(self)
 
     def data_received(self, data: bytes) -> None:
+        assert self._transport is not None
         self._heard += data
         if self._heard == DRAIN:
             self._drain()

@@ -13,14 +13,19 @@ from zerotrust.http.head import MAX_HEAD_BYTES
 from zerotrust.net.flush import Flusher
 from zerotrust.net.http_client import MAX_IDLE
 from zerotrust.net.pulse import Pulse
-from zerotrust.net.scrape import Scraped
+from zerotrust.net.scrape import MAX_CONNECTIONS, Scraped
 from zerotrust.net.tasks import Tasks
 from zerotrust.telemetry.metrics import counter, gauge, limits
 from zerotrust.telemetry.sessions import LIMITS, loop_metrics, session_metrics
 from zerotrust.tunnel.session import Session
 from zerotrust.tunnel.usage import Stalls, Usage
 
-AGENT_LIMITS: Final[dict[str, float]] = {**LIMITS, "head_bytes": MAX_HEAD_BYTES, "backend_connections_idle": MAX_IDLE}
+AGENT_LIMITS: Final[dict[str, float]] = {
+    **LIMITS,
+    "head_bytes": MAX_HEAD_BYTES,
+    "backend_connections_idle": MAX_IDLE,
+    "metrics_connections": MAX_CONNECTIONS,
+}
 """What each budget of an agent allows at most."""
 
 
@@ -66,6 +71,10 @@ class AgentMetrics:
         yield from session_metrics(usage, self._stalls)
         yield counter("requests_total", "Requests that came.", self._services.requests)
         yield counter("requests_failed_total", "Requests that came to nothing.", self._services.failed, "code")
+        listener = self._scraped.listener
+        yield gauge("connections", "Connections to its own listeners.", {"metrics": listener.connections}, "listener")
+        meaning = "Connections that were closed because their listener had as many as it takes."
+        yield counter("connections_refused_total", meaning, {"metrics": listener.refused}, "listener")
         yield from self._backends()
         yield from loop_metrics(self._pulse.lag, self._pulse.lost)
         yield limits(AGENT_LIMITS)

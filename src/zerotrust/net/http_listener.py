@@ -1,13 +1,13 @@
 """Listening addresses for HTTP/1.1, and the connections that were accepted there."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
 from zerotrust.net.flush import Flusher
 from zerotrust.net.http_server import SWEEP, HttpServerConnection, RequestHandler
-from zerotrust.net.listen import Listening, PlainListening, listen_plain
+from zerotrust.net.listen import Listening, PlainListening, RareWarning, listen_plain
 from zerotrust.net.tasks import Tasks
 
 DRAIN_STEP: Final = 0.02
@@ -17,11 +17,37 @@ class HttpListener:
     """Accepts connections and hands their requests to one handler.
 
     An address can take the place of another one: connections are the listener's, not the address's.
+
+    Args:
+        name: for the log.
+        most: how many connections there may be now.
+        reuse_idle: when there are so many, close the one that has had no request for longest, as nginx does; else
+            refuse the new one. Where all have a request under way, the new one is refused in any case.
+        fix: for the log, where something can be done about it.
+
+    Attributes:
+        refused: connections that were closed because there were too many, ever.
     """
 
-    def __init__(self, flusher: Flusher, handler: RequestHandler, tasks: Tasks) -> None:
+    def __init__(
+        self,
+        flusher: Flusher,
+        handler: RequestHandler,
+        tasks: Tasks,
+        *,
+        name: str,
+        most: Callable[[], int],
+        reuse_idle: bool = True,
+        fix: str | None = None,
+    ) -> None:
+        self.refused = 0
         self._flusher = flusher
         self._handler = handler
+        self._most = most
+        self._reuse_idle = reuse_idle
+        which = "those that are idle longest are closed" if reuse_idle else "new ones are refused"
+        fields = {"listener": name} | ({"fix": fix} if fix else {})
+        self._full = RareWarning(f"too many connections: {which}", **fields)
         self._connections: set[HttpServerConnection] = set()
         self._draining = False
         self._sweeping = tasks.spawn(self._sweep(), "sweep connections")
@@ -83,11 +109,31 @@ class HttpListener:
         for connection in list(self._connections):
             connection.abort()
 
-    def _connection(self) -> asyncio.Protocol:
+    def _connection(self) -> asyncio.Protocol | None:
+        if not self._has_room():
+            return None
         connection = HttpServerConnection(self._flusher, self._handler, self._connections)
+        self._connections.add(connection)
         if self._draining:
             connection.end_keep_alive()
         return connection.as_protocol()
+
+    def _has_room(self) -> bool:
+        """There is a place, or one has been made."""
+        most = self._most()
+        if len(self._connections) < most:
+            return True
+        self.refused += 1
+        self._full.note(most=most)
+        if not self._reuse_idle:
+            return False
+        idle = [connection for connection in self._connections if not connection.has_request]
+        if not idle:
+            return False
+        longest = min(idle, key=lambda connection: connection.since)
+        longest.abort()
+        self._connections.discard(longest)
+        return len(self._connections) < most
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()

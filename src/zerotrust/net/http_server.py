@@ -269,6 +269,16 @@ class HttpServerConnection(Channel):
         """The final head has been sent: an error can only be shown by breaking off."""
         return self._responded
 
+    @property
+    def has_request(self) -> bool:
+        """A request is under way, or the connection has become a byte relay."""
+        return not self._closing and self._state is not State.HEAD and self._state is not State.DRAIN
+
+    @property
+    def since(self) -> float:
+        """When the connection began to wait for a head, or to drain; monotonic."""
+        return self._since
+
     def end_keep_alive(self) -> None:
         """The request that runs is the last of this connection, else the next; what was announced is kept to."""
         self._last = True
@@ -301,7 +311,11 @@ class HttpServerConnection(Channel):
         super().connection_made(transport)
         peer = self.peer()
         self.peer_host = peer[0] if isinstance(peer, tuple) else None
-        self._siblings.add(self)
+        if self._closing and self.transport is not None:
+            # Aborted before it was made. Not at once: the loop begins to read only after this, and would never stop.
+            self._loop.call_soon(self.transport.abort)
+        else:
+            self._siblings.add(self)
 
     def data_received(self, data: bytes) -> None:
         state = self._state

@@ -5,6 +5,7 @@ import gc
 import os
 import resource
 import signal
+import sys
 from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Final
@@ -44,7 +45,13 @@ def raise_descriptor_limit() -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return descriptor_limit()
+
+
+def descriptor_limit() -> int:
+    """Return how many descriptors this process may open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft if soft != resource.RLIM_INFINITY else sys.maxsize
 
 
 async def _until_signal(main: Coroutine[Any, Any, None]) -> None:

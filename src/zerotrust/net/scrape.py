@@ -13,6 +13,8 @@ from zerotrust.net.tasks import Tasks
 from zerotrust.telemetry.metrics import MEDIA_TYPE, text
 
 KEY: Final = "metrics.listen_addr"
+MAX_CONNECTIONS: Final = 32
+"""At the same time: a few that scrape and look at the health. The address may be open to a network."""
 
 
 class Scraped:
@@ -21,6 +23,9 @@ class Scraped:
     Args:
         collect: the metrics as they are now.
         health: a word for how the process is.
+
+    Attributes:
+        listener: has its connections.
     """
 
     def __init__(
@@ -35,14 +40,9 @@ class Scraped:
         self._health = health
         # One call of each connection: who reads no answers makes us hold one of them.
         api = JsonApi({("GET", "/metrics"): self._metrics, ("GET", "/healthz"): self._healthz}, tasks, one_call=True)
-        self._listener = HttpListener(flusher, api, tasks)
+        self.listener = HttpListener(flusher, api, tasks, name=KEY, most=lambda: MAX_CONNECTIONS)
         self._address: str | None = None
         self._listening: Listening | None = None
-
-    @property
-    def connections(self) -> int:
-        """How many there are now."""
-        return self._listener.connections
 
     async def listen(self, address: str | None) -> None:
         """Listen at this address and no longer at the one before; None is nowhere.
@@ -53,7 +53,7 @@ class Scraped:
         if address == self._address:
             return
         former = self._listening
-        self._listening = await self._listener.bind(address, key=KEY, beside=former) if address is not None else None
+        self._listening = await self.listener.bind(address, key=KEY, beside=former) if address is not None else None
         self._address = address
         if former is not None:
             await former.close()
@@ -61,7 +61,7 @@ class Scraped:
     async def close(self) -> None:
         """End it all."""
         await self.listen(None)
-        self._listener.close()
+        self.listener.close()
 
     async def _metrics(self, _call: Call) -> Reply:
         return Reply(text(self._collect()), media_type=MEDIA_TYPE)

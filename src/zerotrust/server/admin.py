@@ -27,6 +27,8 @@ from zerotrust.state.audit import as_json
 from zerotrust.telemetry import logs
 
 NDJSON: Final = "application/x-ndjson"
+MAX_CONNECTIONS: Final = 32
+"""At the same time: commands of people, and of a few programs."""
 STRANGERS_EACH: Final = 60.0
 """Seconds in which a user who may not ask gets one line in the log and one record: neither is theirs to fill."""
 

@@ -31,17 +31,20 @@ from zerotrust.net.channel import describe
 from zerotrust.net.flush import Flusher
 from zerotrust.net.http_listener import HttpListener
 from zerotrust.net.listen import Listening
+from zerotrust.net.loop import descriptor_limit
 from zerotrust.net.scrape import Scraped
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tls import tunnel_server
 from zerotrust.pki import pair
 from zerotrust.pki.identity import serial_of
+from zerotrust.server import admin, permission
 from zerotrust.server.accept import AgentDoor, Renewal, Terms
 from zerotrust.server.admin import AdminChannel
 from zerotrust.server.admission import Admission
 from zerotrust.server.audit import Audit
 from zerotrust.server.authority import Authority, load_authority
 from zerotrust.server.certificate_budget import CertificateBudget
+from zerotrust.server.descriptors import api_connections
 from zerotrust.server.enrol import Enrolment
 from zerotrust.server.hash_speed import measure_hash_speed
 from zerotrust.server.identities import FILE, Identities
@@ -147,22 +150,39 @@ class Server:
             overload=self._overload,
         )
         self._load = Load(registry, self._ingress, self._overload)
-        self._api = HttpListener(flusher, self._ingress, tasks)
+        self._api = HttpListener(
+            flusher,
+            self._ingress,
+            tasks,
+            name="api.listen_addr",
+            most=lambda: api_connections(self._config.limits, descriptor_limit()),
+            # Caddy may be using what looks idle here.
+            reuse_idle=False,
+            fix="raise limits.requests, or how many descriptors the process may open (LimitNOFILE)",
+        )
         self._certificates = CertificateBudget(config.limits)
         self._permission = Permission(registry, self._admission.grants, self._certificates, storage=_storage(config))
-        self._permission_api = HttpListener(flusher, self._permission, tasks)
+        self._permission_api = HttpListener(
+            flusher,
+            self._permission,
+            tasks,
+            name="caddy.permission_addr",
+            most=lambda: permission.MAX_CONNECTIONS,
+        )
         channel = AdminChannel(self._identities, self._audit, self._invitations, tasks)
-        self._admin = HttpListener(flusher, channel.api, tasks)
+        self._admin = HttpListener(flusher, channel.api, tasks, name="admin.socket", most=lambda: admin.MAX_CONNECTIONS)
+        listeners = {"api": self._api, "admin": self._admin, "permission": self._permission_api}
         metrics = ServerMetrics(
             load=self._load,
             ingress=self._ingress,
             overload=self._overload,
             door=self._door,
             certificates=self._certificates,
-            listeners={"api": self._api, "admin": self._admin, "permission": self._permission_api},
+            listeners=listeners,
             config=lambda: self._config,
         )
         self._metrics = Scraped(metrics.collect, lambda: metrics.health, flusher=flusher, tasks=tasks)
+        listeners["metrics"] = self._metrics.listener
         self._edge = Edge(config)
         self._listen: dict[str, Listen] = {
             "server.listen_addr": self._listen_for_agents,

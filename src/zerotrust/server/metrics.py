@@ -8,12 +8,16 @@ from prometheus_client import Metric
 from zerotrust import __version__
 from zerotrust.http.head import MAX_HEAD_BYTES
 from zerotrust.model.server import ServerConfig
+from zerotrust.net import scrape
 from zerotrust.net.handshakes import BURST, MAX_HANDSHAKES, RATE
 from zerotrust.net.http_listener import HttpListener
 from zerotrust.net.http_server import HEAD_TIMEOUT, IDLE_TIMEOUT, MAX_AHEAD_BYTES
 from zerotrust.net.listen import HANDSHAKE_TIMEOUT
+from zerotrust.net.loop import descriptor_limit
+from zerotrust.server import admin, permission
 from zerotrust.server.accept import MAX_RETIRED, MAX_SESSIONS, AgentDoor
 from zerotrust.server.certificate_budget import CertificateBudget
+from zerotrust.server.descriptors import api_connections
 from zerotrust.server.enrol import MAX_CONNECTIONS
 from zerotrust.server.hold import MAX_HELD
 from zerotrust.server.ingress import Ingress
@@ -40,15 +44,19 @@ _LIMITS: Final = {
     "handshakes_per_second": RATE,
     "handshakes_at_once": BURST,
     "join_connections": MAX_CONNECTIONS,
+    "metrics_connections": scrape.MAX_CONNECTIONS,
+    "permission_connections": permission.MAX_CONNECTIONS,
+    "admin_connections": admin.MAX_CONNECTIONS,
 }
 
 
-def server_limits(config: ServerConfig) -> dict[str, float]:
-    """What each budget of a server allows at most."""
+def server_limits(config: ServerConfig, descriptors: int) -> dict[str, float]:
+    """Return what each budget of a server allows at most, where the process may open so many descriptors."""
     asked = config.limits
     return {
         **_LIMITS,
         "requests": asked.requests,
+        "api_connections": api_connections(asked, descriptors),
         "requests_per_agent": asked.requests_per_agent,
         "memory_bytes": asked.memory_bytes,
         "memory_per_agent_bytes": asked.memory_per_agent_bytes,
@@ -105,10 +113,13 @@ class ServerMetrics:
         connections = {name: listener.connections for name, listener in self._listeners.items()}
         connections["join"] = self._door.joining
         yield gauge("connections", "Connections, but those of agents.", connections, "listener")
+        refused = {name: listener.refused for name, listener in self._listeners.items()}
+        meaning = "Connections that were closed because their listener had as many as it takes."
+        yield counter("connections_refused_total", meaning, refused, "listener")
         yield from self._certificate_names()
         yield from self._overloads()
         yield from loop_metrics(self._load.pulse.lag, self._load.pulse.lost)
-        yield limits(server_limits(self._config()))
+        yield limits(server_limits(self._config(), descriptor_limit()))
 
     def _agents(self) -> Iterator[Metric]:
         by_agent = self._load.by_agent

@@ -8,6 +8,7 @@ a name that was permitted must not be refused later, as long as it is served.
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 from urllib.parse import parse_qs
 
 from zerotrust.caddy.render import is_private
@@ -22,6 +23,8 @@ from zerotrust.server.registry import Registry
 from zerotrust.telemetry import logs
 
 PATH = "/.0trust/tls-permission"
+MAX_CONNECTIONS: Final = 256
+"""At the same time: Caddy makes one for each handshake that waits for its answer, and gets that at once."""
 
 _YES = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 _NO = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.kits.waiting import eventually
-from zerotrust.agent.control import DRAIN, Control, control_path, request_drain, request_status
+from zerotrust.agent.control import DRAIN, MAX_CONNECTIONS, Control, control_path, request_drain, request_status
 from zerotrust.errors import SetupError
 from zerotrust.model.status import AgentStatus, ServiceStatus, SessionStatus, UpstreamStatus
 
@@ -136,3 +136,34 @@ async def test_an_agent_without_a_place_for_it_works(tmp_path: Path) -> None:
 def test_the_place() -> None:
     assert control_path(Path("/config/agent.yaml")) == Path("/config/agent.sock")
     assert control_path(Path("home.yml")).is_absolute()
+
+
+async def test_whoever_says_nothing_makes_room_for_others(asked: Asked, tmp_path: Path) -> None:
+    path = tmp_path / "agent.sock"
+    waiting = asyncio.create_task(request_drain(path))
+    await eventually(lambda: asked.times, "it is told")
+    silent = [await asyncio.open_unix_connection(path) for _ in range(MAX_CONNECTIONS + 5)]
+    assert await request_status(path) == STATUS
+    ended = [asyncio.create_task(reader.read()) for reader, _ in silent]
+    await asyncio.wait_for(asyncio.gather(*ended[:6]), 5)
+    assert len(asked.control._open) <= MAX_CONNECTIONS
+    assert not any(task.done() for task in (waiting, *ended[7:]))
+    for task in (waiting, *ended):
+        task.cancel()
+    await asyncio.gather(waiting, *ended, return_exceptions=True)
+    for _, writer in silent:
+        writer.close()
+
+
+async def test_those_that_wait_for_the_end_are_kept_and_new_ones_refused(asked: Asked, tmp_path: Path) -> None:
+    path = tmp_path / "agent.sock"
+    waiting = [await asyncio.open_unix_connection(path) for _ in range(MAX_CONNECTIONS)]
+    for _, writer in waiting:
+        writer.write(DRAIN)
+    await eventually(lambda: all(one.has_asked for one in asked.control._open), "all have asked")
+    assert len(asked.control._open) == MAX_CONNECTIONS
+    reader, writer = await asyncio.open_unix_connection(path)
+    assert await asyncio.wait_for(reader.read(), 5) == b""
+    for _, one in (*waiting, (reader, writer)):
+        one.close()
+    await eventually(lambda: not asked.control._open, "all have ended")

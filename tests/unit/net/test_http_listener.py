@@ -1,10 +1,12 @@
-"""Tests of zerotrust.net.http_listener: draining, seen by clients over real connections."""
+"""Tests of zerotrust.net.http_listener: draining and limits, seen by clients over real connections."""
 
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.kits.client import Client
 from tests.kits.ports import free_port
@@ -55,7 +57,14 @@ class Scene:
         self.answers = Answers()
         self.port = free_port()
         self.tasks = Tasks()
-        self.listener = HttpListener(Flusher(asyncio.get_running_loop()), self.answers, self.tasks)
+        self.most = 100
+        self.listener = self.made(reuse_idle=True)
+
+    def made(self, *, reuse_idle: bool) -> HttpListener:
+        flusher = Flusher(asyncio.get_running_loop())
+        return HttpListener(
+            flusher, self.answers, self.tasks, name="test", most=lambda: self.most, reuse_idle=reuse_idle
+        )
 
     async def open(self) -> Client:
         return await Client.open(self.port, host="a")
@@ -168,3 +177,88 @@ async def test_whoever_is_connected_and_not_accepted_yet_is_served(scene: Scene)
     for one in late:
         assert one.recv(1000).startswith(b"HTTP/1.1 200 OK\r\n")
         one.close()
+
+
+def accepted(scene: Scene, count: int, said: bytes) -> bool:
+    """So many connections have been accepted, and have read what was said; the next will be newer."""
+    now = asyncio.get_running_loop().time()
+    idle = [one for one in scene.listener._connections if not one.has_request]
+    return (
+        all(one._buffer == said and one.since < now for one in idle)
+        and scene.listener.connections + scene.listener.refused == count
+    )
+
+
+@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\n"], ids=["nothing", "half a head"])
+async def test_a_new_connection_takes_the_place_of_the_one_that_is_idle_longest(scene: Scene, said: bytes) -> None:
+    scene.most = 3
+    busy = await scene.open()
+    await scene.ask(busy)
+    with capture_logs() as lines:
+        idle = []
+        for number in range(5):
+            idle.append(await scene.open())
+            await idle[-1].send(said)
+            await eventually(partial(accepted, scene, 2 + number, said), "it is accepted")
+        for client in idle[:3]:
+            await client.wait_end()
+    assert scene.listener.connections == scene.most
+    assert scene.listener.refused == 3
+    assert [(line["event"], line["listener"], line["most"]) for line in lines] == [
+        ("too many connections: those that are idle longest are closed", "test", 3)
+    ]
+    scene.answers.answer()
+    assert (await busy.read_response()).status == 200
+    for client in (busy, *idle):
+        client.abort()
+
+
+async def test_where_all_are_busy_new_connections_are_refused_until_one_ends(scene: Scene) -> None:
+    scene.most = 2
+    busy = [await scene.open() for _ in range(2)]
+    for client in busy:
+        await scene.ask(client)
+    late = await scene.open()
+    await late.wait_end()
+    assert scene.listener.refused == 1
+    for client in busy:
+        scene.answers.answer()
+        assert (await client.read_response()).status == 200
+    another = await scene.open()
+    await scene.ask(another)
+    for client in (*busy, late, another):
+        client.abort()
+
+
+async def test_connections_that_wait_to_be_used_again_are_kept_where_the_listener_says_so(scene: Scene) -> None:
+    scene.most = 2
+    listener, port = scene.made(reuse_idle=False), free_port()
+    async with listener.listen(f"127.0.0.1:{port}", key="x"):
+        kept = [await Client.open(port, host="a") for _ in range(2)]
+        await eventually(lambda: listener.connections == 2, "they are accepted")
+        with capture_logs() as lines:
+            for _ in range(3):
+                refused = await Client.open(port, host="a")
+                await refused.wait_end()
+                refused.abort()
+        assert (listener.connections, listener.refused) == (2, 3)
+        assert [line["event"] for line in lines] == ["too many connections: new ones are refused"]
+        await scene.ask(kept[0])
+        scene.most = 3
+        another = await Client.open(port, host="a")
+        await scene.ask(another)
+    for client in (*kept, another):
+        client.abort()
+
+
+async def test_connections_made_in_one_turn_are_no_more_than_it_takes(scene: Scene) -> None:
+    scene.most = 5
+    clients = [socket.create_connection(("127.0.0.1", scene.port)) for _ in range(40)]
+    most = 0
+    while scene.listener.refused < 35:
+        await asyncio.sleep(0)
+        most = max(most, scene.listener.connections)
+    assert most == 5
+    for client in clients:
+        client.close()
+    await eventually(lambda: not scene.listener.connections, "all have ended")

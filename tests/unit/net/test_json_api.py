@@ -45,7 +45,9 @@ ENDPOINTS = {("POST", "/echo"): echo, ("GET", "/plain"): plain, ("GET", "/refuse
 @asynccontextmanager
 async def api(folder: Path) -> AsyncIterator[httpx.AsyncClient]:
     tasks = Tasks()
-    listener = HttpListener(Flusher(asyncio.get_running_loop()), JsonApi(ENDPOINTS, tasks), tasks)
+    listener = HttpListener(
+        Flusher(asyncio.get_running_loop()), JsonApi(ENDPOINTS, tasks), tasks, name="test", most=lambda: 10
+    )
     path = str(folder / "s")
     async with listener.listen(f"unix:{path}", key="test"):
         async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=path), base_url="http://api") as client:

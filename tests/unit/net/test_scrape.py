@@ -60,7 +60,7 @@ async def test_it_moves_and_stops(scraped: Scraped, tmp_path: Path) -> None:
             await Client.open(port, host="localhost")
     await scraped.listen(None)
     assert not (tmp_path / "metrics.sock").exists()
-    assert scraped.connections == 0
+    assert scraped.listener.connections == 0
 
 
 async def test_an_address_that_is_taken_changes_nothing(scraped: Scraped) -> None:

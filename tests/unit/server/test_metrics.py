@@ -17,6 +17,7 @@ from tests.kits.waiting import eventually
 from zerotrust.agent.metrics import AGENT_LIMITS
 from zerotrust.errors import SetupError
 from zerotrust.model.server import ServerConfig
+from zerotrust.net.loop import descriptor_limit
 from zerotrust.server.metrics import server_limits
 from zerotrust.tunnel.codes import COUNTED, Code, FrameType
 from zerotrust.tunnel.resume import REPLAY_BYTES
@@ -139,7 +140,7 @@ async def paused(port: int) -> bool:
 
 async def test_each_limit_is_said(running: RunningServer, port: int) -> None:
     found = await read(port)
-    for name, value in server_limits(running.config).items():
+    for name, value in server_limits(running.config, descriptor_limit()).items():
         assert found["zerotrust_limit", name] == value
 
 
@@ -194,7 +195,7 @@ def number(text: str) -> float:
 
 
 def test_the_documented_budgets_are_those_that_hold() -> None:
-    of_server, of_agent = server_limits(ServerConfig()), AGENT_LIMITS
+    of_server, of_agent = server_limits(ServerConfig(), 1_000_000), AGENT_LIMITS
     assert rows().keys() == of_server.keys() | of_agent.keys()
     for name, (most, ends, *_) in rows().items():
         assert ends.split() == ["S"] * (name in of_server) + ["A"] * (name in of_agent), name

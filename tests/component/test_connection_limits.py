@@ -1,0 +1,141 @@
+"""Connections that do nothing, at each address: they take no descriptors from the others, and no time."""
+
+import asyncio
+import contextlib
+import os
+import resource
+import socket
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.kits.backends import Origin
+from tests.kits.metrics import Read, read
+from tests.kits.ports import free_port
+from tests.kits.stack import Authority, Stack, service
+from tests.kits.waiting import eventually
+from zerotrust.net.scrape import MAX_CONNECTIONS
+
+pytestmark = [pytest.mark.component, pytest.mark.anyio, pytest.mark.timeout(90)]
+
+APP, LATE = "app.localhost", "late.localhost"
+DESCRIPTORS = 300
+API_CONNECTIONS = DESCRIPTORS // 2
+CROWD = 400
+
+
+@dataclass
+class Scene:
+    """A server that may open few descriptors, and its agent."""
+
+    stack: Stack
+    metrics_port: int
+    origin: Origin
+
+    async def metrics(self) -> Read:
+        return await read(self.metrics_port)
+
+    async def when_refused(self, listener: str, count: int) -> Read:
+        """The metrics when so many connections have been closed: the server accepts a few in each turn of its loop."""
+
+        async def refused() -> Read | None:
+            found = await self.metrics()
+            return found if found["zerotrust_connections_refused_total", listener] >= count else None
+
+        found = await eventually(refused, f"{count} connections are refused")
+        assert found is not None
+        return found
+
+    async def serves(self, host: str = APP) -> bool:
+        try:
+            return (await self.stack.api.get(host, "/bytes/1")).status == 200
+        except (ConnectionError, asyncio.IncompleteReadError):
+            return False
+
+    async def agents(self) -> int:
+        transport = httpx.AsyncHTTPTransport(uds=str(self.stack.folder / "state" / "admin.sock"))
+        async with httpx.AsyncClient(transport=transport, base_url="http://0trust", timeout=10) as client:
+            return int((await client.get("/v1/status")).json()["agents"])
+
+    def limit_descriptors(self, count: int) -> None:
+        hard = resource.prlimit(self.stack.server.pid, resource.RLIMIT_NOFILE)[1]
+        resource.prlimit(self.stack.server.pid, resource.RLIMIT_NOFILE, (count, hard))
+
+    def cpu_seconds(self) -> float:
+        fields = Path(f"/proc/{self.stack.server.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.fixture
+async def scene(tmp_path: Path, authority: Authority) -> AsyncIterator[Scene]:
+    port = free_port()
+    async with Origin(tmp_path) as origin:
+        stack = Stack(
+            tmp_path / "s",
+            authority,
+            agents={"home": [service(APP, origin.port)]},
+            with_caddy=False,
+            sections={"metrics": {"listen_addr": f"127.0.0.1:{port}"}},
+        )
+        async with stack:
+            made = Scene(stack, port, origin)
+            made.limit_descriptors(DESCRIPTORS)
+            yield made
+        assert "Traceback" not in stack.server.text()
+
+
+@contextlib.contextmanager
+def crowd(port: int, count: int, said: bytes = b"") -> Iterator[list[socket.socket]]:
+    """So many connections that say no more than this."""
+    clients = []
+    try:
+        for _ in range(count):
+            clients.append(socket.create_connection(("127.0.0.1", port), timeout=5))
+            with contextlib.suppress(ConnectionError):
+                clients[-1].sendall(said)
+        yield clients
+    finally:
+        for client in clients:
+            client.close()
+
+
+@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nX-Pad: " + bytes(1000)], ids=["nothing", "half a head"])
+async def test_a_crowd_at_the_metrics_takes_nothing_from_others(scene: Scene, said: bytes) -> None:
+    with crowd(scene.metrics_port, CROWD, said):
+        found = await scene.when_refused("metrics", CROWD - MAX_CONNECTIONS)
+        assert found["zerotrust_connections", "metrics"] <= MAX_CONNECTIONS
+        assert await scene.serves()
+        assert await scene.agents() == 1
+    assert scene.stack.server.text().count("too many connections") == 1
+
+
+async def test_a_crowd_at_the_proxy_api_leaves_descriptors_for_agents_and_commands(scene: Scene) -> None:
+    stack, server = scene.stack, scene.stack.server
+    with crowd(stack.api.port, CROWD):
+        found = await scene.when_refused("api", CROWD - API_CONNECTIONS)
+        assert found["zerotrust_connections", "api"] == found["zerotrust_limit", "api_connections"] == API_CONNECTIONS
+        late = stack.make_agent("late", [service(LATE, scene.origin.port)])
+        async with late.process:
+            await late.process.wait_line("connected")
+            assert await scene.agents() == 2
+            assert "too many open files" not in server.text()
+            assert server.text().count("too many connections: new ones are refused") == 1
+    await eventually(scene.serves, "its own way in is free again")
+
+
+async def test_without_descriptors_the_server_neither_spins_nor_stays_away(scene: Scene) -> None:
+    server = scene.stack.server
+    scene.limit_descriptors(server.open_files())
+    late = [asyncio.create_task(scene.stack.api.get(APP, "/bytes/1")) for _ in range(5)]
+    metrics = asyncio.create_task(scene.metrics())
+    await server.wait_line("cannot accept connections; they wait.*too many open files")
+    began, used = server.position(), scene.cpu_seconds()
+    await asyncio.sleep(2)  # the time in which it would spin
+    assert scene.cpu_seconds() - used < 0.6
+    assert server.position() - began < 2000
+    scene.limit_descriptors(DESCRIPTORS)
+    assert {response.status for response in await asyncio.gather(*late)} == {200}
+    await metrics
