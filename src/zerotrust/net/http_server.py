@@ -10,7 +10,7 @@ A connection is in one of five states:
             read the answer and closes (RFC 9112 s9.6), so that no reset destroys it on its way
 
 Bytes that arrive in WAIT are the next request, or, after an upgrade request, the first bytes of the new protocol: they
-are kept, bounded by `MAX_AHEAD_BYTES`.
+are kept. With more than `AHEAD_BYTES` of them the connection is not read, so they are no more than `MAX_AHEAD_BYTES`.
 """
 
 import asyncio
@@ -35,7 +35,11 @@ from zerotrust.http.replies import error_reply
 from zerotrust.net.channel import Channel
 from zerotrust.net.flush import Flusher
 
-MAX_AHEAD_BYTES: Final = 64 * 1024
+READ_BYTES: Final = 256 * 1024
+"""A transport reads no more at once (aiofastnet)."""
+AHEAD_BYTES: Final = 64 * 1024
+"""With more bytes ahead than these, the connection is not read any further."""
+MAX_AHEAD_BYTES: Final = AHEAD_BYTES + READ_BYTES
 MAX_DRAIN_BYTES: Final = 16 * 1024 * 1024
 HEAD_TIMEOUT: Final = 60.0
 IDLE_TIMEOUT: Final = 600.0
@@ -305,6 +309,10 @@ class HttpServerConnection(Channel):
         elif self._state is State.DRAIN and waited > DRAIN_TIMEOUT:
             self.abort()
 
+    def resume_reading(self) -> None:
+        if self._state is not State.WAIT or len(self._buffer) <= AHEAD_BYTES:
+            super().resume_reading()
+
     # ---- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -329,8 +337,8 @@ class HttpServerConnection(Channel):
             self._read_head()
         elif state is State.WAIT:
             self._buffer += data
-            if len(self._buffer) > MAX_AHEAD_BYTES and self.transport is not None:
-                self.transport.pause_reading()
+            if len(self._buffer) > AHEAD_BYTES:
+                self.pause_reading()
         else:
             self._drained += len(data)
             if self._drained > MAX_DRAIN_BYTES:
@@ -381,8 +389,13 @@ class HttpServerConnection(Channel):
         self._head = head
         self._keep_alive = head.fields.keep_alive and not self._last
         self._responded = False
-        self._state = State.WAIT if framing[0] is Kind.NONE else State.BODY
         self._sink = None
+        if framing[0] is not Kind.NONE:
+            self._state = State.BODY
+        else:
+            self._state = State.WAIT
+            if len(self._buffer) > AHEAD_BYTES:
+                self.pause_reading()
         sink = self._handler.request(self, head, framing)
         if sink is None or self._closing:
             return
@@ -408,6 +421,8 @@ class HttpServerConnection(Channel):
         self._state = State.WAIT
         self._reader = None
         self._buffer += rest
+        if len(rest) > AHEAD_BYTES:
+            self.pause_reading()
         if sink is None:
             return
         if reader.trailers:
@@ -468,15 +483,21 @@ class HttpServerConnection(Channel):
         self._head = None
         self._state = State.HEAD
         self._since = self._loop.time()
-        if self.transport is not None and not self.transport.is_reading():
-            self.transport.resume_reading()
         if self._buffer:
             # Not at once: a client's pipelined requests must not become our recursion.
             self._loop.call_soon(self._next_request)
+        else:
+            self._read_on()
 
     def _next_request(self) -> None:
-        if self._state is State.HEAD and self._buffer and not self._closing:
-            self._read_head()
+        if self._state is State.HEAD and not self._closing:
+            self._read_on()
+            if self._buffer:
+                self._read_head()
+
+    def _read_on(self) -> None:
+        if self.transport is not None and not self.transport.is_reading():
+            self.transport.resume_reading()
 
     def _drain(self) -> None:
         """Close, after the client has had the time to read the answer."""
@@ -488,8 +509,7 @@ class HttpServerConnection(Channel):
         self._buffer = b""
         self._since = self._loop.time()
         self.send_eof()
-        if self.transport is not None and not self.transport.is_reading():
-            self.transport.resume_reading()
+        self._read_on()
 
     def _end_output(self) -> None:
         self._output_ended = True

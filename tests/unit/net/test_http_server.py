@@ -8,7 +8,7 @@ from tests.kits.transport import FakeTransport
 from zerotrust.http.body import Kind
 from zerotrust.http.head import RequestHead
 from zerotrust.net.flush import Flusher
-from zerotrust.net.http_server import HttpServerConnection, RequestSink
+from zerotrust.net.http_server import MAX_AHEAD_BYTES, READ_BYTES, HttpServerConnection, RequestSink
 
 pytestmark = pytest.mark.anyio
 
@@ -110,6 +110,49 @@ async def test_relay_ends_when_both_directions_have(first: str) -> None:
     owner.connection.connection_lost(None)
     assert owner.said == b"ahead and behind"
     assert owner.ended and not owner.is_aborted
+
+
+def read_ahead(owner: Owner, first: bytes) -> int:
+    """Have the connection read for as long as it wants to, as much at once as a transport reads; what it keeps then."""
+    owner.connection.data_received(first + bytes(READ_BYTES - len(first)))
+    while owner.transport.is_reading():
+        owner.connection.data_received(bytes(READ_BYTES))
+    return len(owner.connection._buffer)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(GET % b"yes", id="behind a request"),
+        pytest.param(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab", id="behind a body"),
+        pytest.param(UPGRADE % b"", id="behind an upgrade"),
+    ],
+)
+async def test_bytes_ahead_are_bounded_and_read_on_when_it_is_their_turn(first: bytes) -> None:
+    owner = Owner()
+    assert read_ahead(owner, first) <= MAX_AHEAD_BYTES
+    if b"Upgrade" in first:
+        owner.connection.respond(SWITCH, 101, Kind.TUNNEL, 0, announce=False)
+        assert owner.transport.is_reading()
+
+
+async def test_bytes_ahead_of_many_requests_are_bounded_at_each() -> None:
+    owner = Owner()
+    owner.connection.data_received((GET % b"yes") * (READ_BYTES // len(GET % b"yes")))
+    for _ in range(100):
+        await owner.transport.written()
+        while owner.transport.is_reading():
+            owner.connection.data_received((GET % b"yes") * (READ_BYTES // len(GET % b"yes")))
+        assert len(owner.connection._buffer) <= MAX_AHEAD_BYTES
+        owner.connection.respond(OK, 200, Kind.LENGTH, 0, announce=False)
+    before, answered = len(owner.targets), 100
+    while len(owner.connection._buffer) > 64 * 1024:
+        await owner.transport.written()
+        owner.connection.respond(OK, 200, Kind.LENGTH, 0, announce=False)
+        answered += 1
+    await owner.transport.written()
+    assert owner.transport.is_reading(), "room again"
+    assert len(owner.targets) == before + answered - 100 + 1
 
 
 async def test_last_words_before_a_relay_breaks_arrive() -> None:
