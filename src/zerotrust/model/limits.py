@@ -32,10 +32,11 @@ class Limits(Model):
 
     memory: Annotated[ByteSize, AfterValidator(_worth_something)] = "512MiB"
     """What all sessions hold: bytes that arrived and have not been handed on, wait to be sent, or are kept to be sent
-    again. Half of a small machine."""
+    again; and their policies, estimated. Half of a small machine."""
 
     memory_per_agent: Annotated[ByteSize, AfterValidator(_worth_something)] = "96MiB"
-    """The same for one agent: less than the 128 MiB at which a session gives streams up."""
+    """The same for one agent: less than the 128 MiB at which a session gives streams up. Its policies may take half of
+    it, which is about 2 MiB of JSON; further services with a policy are refused."""
 
     event_loop_lag: Duration = Field(default=0.5, gt=0)
     """How late the server's loop may be, three times in a row."""

@@ -54,6 +54,7 @@ from zerotrust.server.load import Load
 from zerotrust.server.metrics import ServerMetrics
 from zerotrust.server.overload import Overload
 from zerotrust.server.permission import Permission
+from zerotrust.server.policy_budget import most_memory
 from zerotrust.server.registry import Registry
 from zerotrust.server.served import Served
 from zerotrust.server.sessions import Sessions
@@ -116,9 +117,11 @@ class Server:
     ) -> None:
         flusher = Flusher(asyncio.get_running_loop())
         registry = Registry()
+        registry.policies.most = most_memory(config.limits)
         authority = load_authority(config)
         context = _context(config, authority)
         self._config = config
+        self._registry = registry
         self._admission = Admission(any_host=config.unsafe_agents_may_claim_any_host)
         self._admission.grants.replace(FILE, _grants(config))
         self._sessions = Sessions(registry, self._admission)
@@ -237,6 +240,7 @@ class Server:
         self._ingress.use(config.api, https_port=config.caddy.https_port)
         if config.limits != self._config.limits:
             self._overload.use(config.limits)
+            self._registry.policies.most = most_memory(config.limits)
             self._certificates.use(config.limits)
         self._permission.storage = _storage(config)
         self._door.use(

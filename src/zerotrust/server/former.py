@@ -14,6 +14,8 @@ KEPT_FOR: Final = 300.0
 """Seconds. An agent that is started again, moved or updated is back sooner."""
 MAX_KEPT: Final = 10_000
 """Guards of all agents together: as many as one session may have services."""
+MAX_MEMORY: Final = 128 * 1024 * 1024
+"""Bytes that these take, estimated: those of two agents with the largest policies, and more."""
 
 MAX_LOST: Final = 20_000
 """Host names of one agent: as many as one session may have."""
@@ -23,23 +25,30 @@ class FormerGuards:
     """What agents leave behind. `now` is monotonic and in seconds."""
 
     def __init__(self) -> None:
-        self._left: dict[str, tuple[float, Mapping[str, Guard]]] = {}
+        self._left: dict[str, tuple[float, Mapping[str, Guard], int]] = {}
 
-    def keep(self, agent: str, guards: Mapping[str, Guard], now: float) -> None:
-        """The agent's last session is over; these are the guards of its services, by id."""
+    @property
+    def memory(self) -> int:
+        """Bytes that all of them take, estimated."""
+        return sum(memory for _, _, memory in self._left.values())
+
+    def keep(self, agent: str, guards: Mapping[str, Guard], memory: int, now: float) -> None:
+        """The agent's last session is over; these are the guards of its services, by id, and what they take."""
         self._left.pop(agent, None)
         if guards:
-            self._left[agent] = (now, guards)
-        kept = sum(len(found) for _, found in self._left.values())
-        for name, (left_at, found) in list(self._left.items()):
-            if now - left_at < KEPT_FOR and kept <= MAX_KEPT:
+            self._left[agent] = (now, guards, memory)
+        kept = sum(len(found) for _, found, _ in self._left.values())
+        taken = self.memory
+        for name, (left_at, found, freed) in list(self._left.items()):
+            if now - left_at < KEPT_FOR and kept <= MAX_KEPT and taken <= MAX_MEMORY:
                 break
             kept -= len(found)
+            taken -= freed
             del self._left[name]
 
     def get(self, agent: str, service: str, now: float) -> Guard | None:
         """The guard that a service of the agent had."""
-        left_at, guards = self._left.get(agent, (0.0, {}))
+        left_at, guards, _ = self._left.get(agent, (0.0, {}, 0))
         return guards.get(service) if now - left_at < KEPT_FOR else None
 
 

@@ -1,4 +1,4 @@
-"""How much the server has to do, looked at ten times a second (net.pulse)."""
+"""How much the server has to do and to keep, looked at ten times a second (net.pulse)."""
 
 from zerotrust.net.pulse import Pulse
 from zerotrust.server.ingress import Ingress
@@ -8,7 +8,7 @@ from zerotrust.tunnel.usage import Stalls, Usage
 
 
 class Load:
-    """What the sessions hold, as it was at the last beat. Tells `overload`.
+    """What the sessions and their policies hold, as it was at the last beat. Tells `overload`.
 
     Attributes:
         by_agent: of each agent that is connected; `total` of all together.
@@ -26,6 +26,11 @@ class Load:
         self.pulse = Pulse(self._beat)
         self.pulse.start()
 
+    @property
+    def memory_of_former(self) -> int:
+        """Bytes that the policies of agents take which are away."""
+        return self._registry.memory_of_former
+
     def _beat(self, lag: float) -> None:
         by_agent: dict[str, Usage] = {}
         sessions = []
@@ -35,6 +40,7 @@ class Load:
             usage = by_agent.get(member.agent)
             if usage is None:
                 usage = by_agent[member.agent] = Usage()
+                usage.policies = self._registry.policies.memory(member.agent)
             usage.add(session)
         total = Usage()
         for usage in by_agent.values():

@@ -19,10 +19,12 @@ from zerotrust.server.accept import MAX_RETIRED, MAX_SESSIONS, AgentDoor
 from zerotrust.server.certificate_budget import CertificateBudget
 from zerotrust.server.descriptors import api_connections
 from zerotrust.server.enrol import MAX_CONNECTIONS
+from zerotrust.server.former import MAX_MEMORY
 from zerotrust.server.hold import MAX_HELD
 from zerotrust.server.ingress import Ingress
 from zerotrust.server.load import Load
 from zerotrust.server.overload import Overload
+from zerotrust.server.policy_budget import most_memory
 from zerotrust.server.verifications import MAX_WAITING, MAX_WAITING_OF_AGENT, MAX_WAITING_OF_NETWORK
 from zerotrust.telemetry.metrics import counter, gauge, limits
 from zerotrust.telemetry.sessions import LIMITS, loop_metrics, session_metrics
@@ -46,6 +48,7 @@ _LIMITS: Final = {
     "join_connections": MAX_CONNECTIONS,
     "metrics_connections": scrape.MAX_CONNECTIONS,
     "permission_connections": permission.MAX_CONNECTIONS,
+    "policies_away_bytes": MAX_MEMORY,
     "admin_connections": admin.MAX_CONNECTIONS,
 }
 
@@ -60,6 +63,7 @@ def server_limits(config: ServerConfig, descriptors: int) -> dict[str, float]:
         "requests_per_agent": asked.requests_per_agent,
         "memory_bytes": asked.memory_bytes,
         "memory_per_agent_bytes": asked.memory_per_agent_bytes,
+        "policies_per_agent_bytes": most_memory(asked),
         "certificates_per_agent": asked.certificates_per_agent,
         "certificates_per_domain": asked.certificates_per_domain,
         "event_loop_lag_seconds": asked.event_loop_lag,
@@ -127,7 +131,10 @@ class ServerMetrics:
         streams = {agent: usage.streams for agent, usage in by_agent.items()}
         yield gauge("agent_streams", "Requests and WebSockets of each agent under way.", streams, "agent")
         held = {agent: usage.bytes for agent, usage in by_agent.items()}
-        yield gauge("agent_bytes", "Bytes that the sessions of each agent hold.", held, "agent")
+        yield gauge("agent_bytes", "Bytes that the sessions and policies of each agent hold.", held, "agent")
+        taken = {"connected": self._load.total.policies, "away": self._load.memory_of_former}
+        meaning = "Bytes that policies take, estimated; those of agents that are away are kept for a while."
+        yield gauge("policy_bytes", meaning, taken, "agents")
 
     def _requests(self) -> Iterator[Metric]:
         ingress = self._ingress

@@ -106,6 +106,7 @@ class Registry:
         clock: monotonic seconds.
 
     Attributes:
+        policies: what the policies of connected agents take.
         served: called with a host name that an agent serves now, and did not before.
     """
 
@@ -115,7 +116,7 @@ class Registry:
         self._claims: dict[str, list[Claim]] = {}
         self._sole: dict[str, Claim] = {}
         """The first claim of each host name that only one agent has: most requests need no choice."""
-        self._policies = PolicyBudget()
+        self.policies = PolicyBudget()
         self._replaced: dict[str, tuple[str, float]] = {}
         self._lost = LostNames()
         self._members: dict[str, list[Member]] = {}
@@ -278,7 +279,7 @@ class Registry:
         if member.names + names - (len(before.wanted) if before is not None else 0) > MAX_NAMES:
             return f"more than {MAX_NAMES} host names in one session"
         given_up = before.guard if before is not None else None
-        return self._policies.refusal(member.agent, policy_bytes, given_up)
+        return self.policies.refusal(member.agent, policy_bytes, given_up)
 
     def same(self, member: Member, service: str, digest: bytes) -> Claim | None:
         """The same service with the same policy in another session of the agent, which this one may share."""
@@ -353,15 +354,21 @@ class Registry:
         if member in members:
             members.remove(member)
         services, member.services = member.services, {}
+        memory = self.policies.memory(member.agent)
         for claim in services.values():
-            self._policies.give_up(member.agent, claim.guard)
+            self.policies.give_up(member.agent, claim.guard)
         if not members:
             self._members.pop(member.agent, None)
             guards = {claim.service: claim.guard for claim in services.values() if claim.guard is not None}
-            self._former.keep(member.agent, guards, self._clock())
+            self._former.keep(member.agent, guards, memory, self._clock())
         for claim in services.values():
             for host in claim.hosts:
                 self._release(host, claim, remember=True)
+
+    @property
+    def memory_of_former(self) -> int:
+        """Bytes that the policies of agents take which are away."""
+        return self._former.memory
 
     @property
     def members(self) -> list[Member]:
@@ -385,9 +392,9 @@ class Registry:
     def _count(self, member: Member, claim: Claim | None, before: Claim | None) -> None:
         member.names += len(claim.wanted if claim else ()) - len(before.wanted if before else ())
         if claim is not None:
-            self._policies.take(member.agent, claim.guard, claim.policy_bytes)
+            self.policies.take(member.agent, claim.guard, claim.policy_bytes)
         if before is not None:
-            self._policies.give_up(member.agent, before.guard)
+            self.policies.give_up(member.agent, before.guard)
 
     def _release(self, host: str, claim: Claim, *, remember: bool) -> None:
         claims = self._claims.get(host)

@@ -14,6 +14,7 @@ class Usage:
         received: bytes that arrived and have not been handed on.
         queued: bytes of bodies that wait to be sent.
         kept: bytes that were sent and are kept to be sent again.
+        policies: bytes that the policies of their services take, where the caller counts them.
         most: bytes of the session that holds most.
         stalled: how many sessions send no more bodies, because what they keep is as much as they may.
     """
@@ -25,13 +26,14 @@ class Usage:
         self.received = 0
         self.queued = 0
         self.kept = 0
+        self.policies = 0
         self.most = 0
         self.stalled = 0
 
     @property
     def bytes(self) -> int:
         """All that they hold."""
-        return self.received + self.queued + self.kept
+        return self.received + self.queued + self.kept + self.policies
 
     def add(self, session: Session) -> None:
         """Count one session more."""
@@ -55,6 +57,7 @@ class Usage:
         self.received += other.received
         self.queued += other.queued
         self.kept += other.kept
+        self.policies += other.policies
         self.most = max(self.most, other.most)
         self.stalled += other.stalled
 

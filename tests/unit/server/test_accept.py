@@ -354,10 +354,10 @@ async def test_a_service_that_is_too_much_is_refused_before_anything_is_compiled
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     agent = Agent(Registry())
-    monkeypatch.setattr(policy_budget, "MAX_POLICY_BYTES", 300)
+    agent.session._registry.policies.most = policy_budget.estimate(300)
     assert agent.register(LIMIT).accepted == ["app.example"]
     (reason,) = agent.register({**BROKEN, "xxx": "x" * 300}).refused.values()
-    assert "bytes of policies" in reason
+    assert "limits.memory_per_agent" in reason
     with pytest.raises(KeyError):
         agent.session._registry.lookup("app.example")
     monkeypatch.setattr(registry, "MAX_NAMES", 2)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zerotrust.server import former as module
-from zerotrust.server.former import KEPT_FOR, MAX_KEPT, FormerGuards, LostNames
+from zerotrust.server.former import KEPT_FOR, MAX_KEPT, MAX_MEMORY, FormerGuards, LostNames
 from zerotrust.server.guard import Guard
 
 GUARD, OTHER = cast("Guard", object()), cast("Guard", object())
@@ -15,7 +15,7 @@ GUARD, OTHER = cast("Guard", object()), cast("Guard", object())
 
 def test_what_an_agent_leaves_behind_is_kept_for_a_while() -> None:
     former = FormerGuards()
-    former.keep("home", {"web": GUARD}, 10.0)
+    former.keep("home", {"web": GUARD}, 1, 10.0)
     assert former.get("home", "web", 10.0) is GUARD
     assert former.get("home", "api", 10.0) is None
     assert former.get("other", "web", 10.0) is None
@@ -24,27 +24,37 @@ def test_what_an_agent_leaves_behind_is_kept_for_a_while() -> None:
 
 def test_the_last_time_counts() -> None:
     former = FormerGuards()
-    former.keep("home", {"web": GUARD}, 0.0)
-    former.keep("home", {"web": OTHER}, 200.0)
+    former.keep("home", {"web": GUARD}, 1, 0.0)
+    former.keep("home", {"web": OTHER}, 1, 200.0)
     assert former.get("home", "web", KEPT_FOR + 1) is OTHER
-    former.keep("home", {}, 300.0)
+    former.keep("home", {}, 1, 300.0)
     assert former.get("home", "web", 300.0) is None
 
 
 def test_it_forgets_without_being_asked() -> None:
     former = FormerGuards()
-    former.keep("gone", {"web": GUARD}, 0.0)
-    former.keep("home", {"web": GUARD}, KEPT_FOR)
+    former.keep("gone", {"web": GUARD}, 1, 0.0)
+    former.keep("home", {"web": GUARD}, 1, KEPT_FOR)
     assert list(former._left) == ["home"]
 
 
 def test_where_there_are_too_many_those_of_the_agent_that_is_away_longest_go() -> None:
     former = FormerGuards()
-    former.keep("first", {"web": GUARD}, 0.0)
-    former.keep("second", {"web": GUARD}, 1.0)
-    former.keep("big", {str(number): GUARD for number in range(MAX_KEPT - 1)}, 2.0)
+    former.keep("first", {"web": GUARD}, 1, 0.0)
+    former.keep("second", {"web": GUARD}, 1, 1.0)
+    former.keep("big", {str(number): GUARD for number in range(MAX_KEPT - 1)}, 1, 2.0)
     assert [former.get(name, "web", 3.0) for name in ("first", "second")] == [None, GUARD]
     assert former.get("big", "0", 3.0) is GUARD
+
+
+def test_where_they_take_too_much_memory_those_of_the_agent_that_is_away_longest_go() -> None:
+    former = FormerGuards()
+    for number, name in enumerate(("first", "second", "third")):
+        former.keep(name, {"web": GUARD}, MAX_MEMORY // 2, number)
+    assert former.memory == MAX_MEMORY // 2 * 2
+    assert [former.get(name, "web", 3.0) for name in ("first", "second", "third")] == [None, GUARD, GUARD]
+    former.keep("third", {}, 0, 4.0)
+    assert former.memory == MAX_MEMORY // 2
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from(["home", "office", ""])), max_size=40))

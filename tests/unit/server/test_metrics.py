@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.kits.client import Client
 from tests.kits.forgery import Credentials
@@ -19,6 +20,7 @@ from zerotrust.errors import SetupError
 from zerotrust.model.server import ServerConfig
 from zerotrust.net.loop import descriptor_limit
 from zerotrust.server.metrics import server_limits
+from zerotrust.server.policy_budget import MEMORY_PER_POLICY
 from zerotrust.tunnel.codes import COUNTED, Code, FrameType
 from zerotrust.tunnel.resume import REPLAY_BYTES
 from zerotrust.tunnel.session import LOW_WATER
@@ -84,6 +86,41 @@ async def test_what_it_says(running: RunningServer, site: Site, port: int) -> No
 async def lost(port: int) -> bool:
     found = await read(port)
     return found["zerotrust_requests_failed_total", "agent_lost"] == 1
+
+
+async def test_policies_count_for_the_memory_of_their_agent_and_are_kept_for_a_while(
+    running: RunningServer, site: Site, port: int
+) -> None:
+    async def taken(by: str, other: str) -> Read | None:
+        found = await read(port)
+        is_there = found["zerotrust_policy_bytes", by] > MEMORY_PER_POLICY
+        return found if is_there and not found["zerotrust_policy_bytes", other] else None
+
+    service = {"hostname": APP, "backend": f"127.0.0.1:{free_port()}", "max_websockets": 7}
+    async with dialling(site.agent(service)):
+        found = await eventually(lambda: taken("connected", "away"), "the policy is counted")
+        assert found is not None
+        assert found["zerotrust_agent_bytes", "home"] >= found["zerotrust_policy_bytes", "connected"]
+    await eventually(lambda: taken("away", "connected"), "it is kept")
+
+
+async def test_the_memory_of_an_agent_bounds_its_policies(site: Site, port: int) -> None:
+    limits = {"memory_per_agent": "1MiB"}
+    config = site.server(metrics={"listen_addr": f"127.0.0.1:{port}"}, limits=limits)
+    routes = [{"match": {"headers": {"X-A": "b" * 30_000}}}]
+    service = {"hostname": APP, "backend": f"127.0.0.1:{free_port()}", "routes": routes}
+    with capture_logs() as lines:
+        async with serving(site, config) as running, dialling(site.agent(service)):
+            assert (await read(port))["zerotrust_limit", "policies_per_agent_bytes"] == 512 * 1024
+            await eventually(
+                lambda: any(
+                    line["event"] == "host name refused" and "limits.memory_per_agent" in line["reason"]
+                    for line in lines
+                ),
+                "the agent is told",
+            )
+            assert await running.change(site.server(metrics={"listen_addr": f"127.0.0.1:{port}"})) == []
+            assert running.server._registry.policies.most == 48 * 1024 * 1024
 
 
 class Deaf:

@@ -1,10 +1,13 @@
 """The budget of policies: each guard counts once for its agent, however many of its services use it."""
 
+import json
+import tracemalloc
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from zerotrust.server.guard import Guard, compile_guard
-from zerotrust.server.policy_budget import MAX_POLICY_BYTES, PolicyBudget
+from zerotrust.server.policy_budget import PolicyBudget, estimate
 
 
 def new_guard() -> Guard:
@@ -13,12 +16,14 @@ def new_guard() -> Guard:
     return found
 
 
+MOST = 2_000_000
+"""About as many bytes of JSON as an agent may have."""
 GUARDS = [new_guard() for _ in range(3)]
 
 
 def left(budget: PolicyBudget, agent: str) -> int:
     """How much more the agent may have, to the byte."""
-    low, high = 0, MAX_POLICY_BYTES
+    low, high = 0, MOST
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if budget.refusal(agent, middle, None) is None else (low, middle - 1)
@@ -28,6 +33,7 @@ def left(budget: PolicyBudget, agent: str) -> int:
 @given(st.lists(st.tuples(st.sampled_from(["home", "office"]), st.integers(0, 2), st.booleans()), max_size=30))
 def test_it_adds_up_whatever_the_order(steps: list[tuple[str, int, bool]]) -> None:
     budget = PolicyBudget()
+    budget.most = estimate(MOST)
     users: dict[tuple[str, int], int] = {}
     for agent, number, take in steps:
         key = agent, number
@@ -38,8 +44,9 @@ def test_it_adds_up_whatever_the_order(steps: list[tuple[str, int, bool]]) -> No
             budget.give_up(agent, GUARDS[number])
             users[key] -= 1
         for name in ("home", "office"):
-            held = sum(1000 * (n + 1) for (a, n), count in users.items() if a == name and count)
-            assert left(budget, name) == MAX_POLICY_BYTES - held
+            held = sum(estimate(1000 * (n + 1)) for (a, n), count in users.items() if a == name and count)
+            assert budget.memory(name) == held
+            assert estimate(left(budget, name)) <= budget.most - held < estimate(left(budget, name) + 1)
     for (agent, number), count in users.items():
         for _ in range(count):
             budget.give_up(agent, GUARDS[number])
@@ -48,10 +55,28 @@ def test_it_adds_up_whatever_the_order(steps: list[tuple[str, int, bool]]) -> No
 
 def test_what_is_given_up_makes_room_where_nobody_else_uses_it() -> None:
     budget = PolicyBudget()
-    budget.take("home", GUARDS[0], MAX_POLICY_BYTES)
+    budget.most = estimate(MOST)
+    budget.take("home", GUARDS[0], MOST)
     assert budget.refusal("home", 1, None)
     assert budget.refusal("home", 1, GUARDS[0]) is None
-    budget.take("home", GUARDS[0], MAX_POLICY_BYTES)
+    budget.take("home", GUARDS[0], MOST)
     assert budget.refusal("home", 1, GUARDS[0]), "another service has it still"
     assert budget.refusal("home", 0, None) is None, "a service without a policy"
-    assert budget.refusal("office", MAX_POLICY_BYTES, None) is None
+    assert budget.refusal("office", MOST, None) is None
+
+
+def test_the_estimate_is_near_what_a_policy_takes() -> None:
+    """The costliest kinds for their size: routes, and a policy that is small."""
+    for count, policy in (
+        (2, {"routes": [{"match": {"headers": {f"X-{n}": "v"}}} for n in range(900)]}),
+        (2, {"routes": [{"match": {"path": f"/a{n}"}} for n in range(900)]}),
+        (200, {"traffic_shaping": {"upload_limit": "1MB/s"}}),
+        (200, {"global_middleware": [{"type": "headers", "config": {"request": {"set": {"X-A": "b"}}}}]}),
+    ):
+        told = json.dumps(policy, separators=(",", ":"))
+        compile_guard(json.loads(told), secret=b"s" * 32, before=None)
+        tracemalloc.start()
+        guards = [compile_guard(json.loads(told), secret=b"s" * 32, before=None) for _ in range(count)]
+        taken = tracemalloc.get_traced_memory()[0] / len(guards)
+        tracemalloc.stop()
+        assert 0.3 < taken / estimate(len(told)) < 1.25, told[:60]

@@ -14,7 +14,7 @@ from zerotrust.server import former
 from zerotrust.server.binding import Binding
 from zerotrust.server.former import KEPT_FOR
 from zerotrust.server.guard import Guard, compile_guard
-from zerotrust.server.policy_budget import MAX_POLICY_BYTES
+from zerotrust.server.policy_budget import estimate
 from zerotrust.server.registry import MAX_NAMES, MAX_SERVICES, REPLACED, Claim, Member, Registry
 
 PHASES = (
@@ -358,14 +358,27 @@ def test_what_one_session_may_have_is_bounded() -> None:
 def test_policies_are_counted_over_all_sessions_of_an_agent() -> None:
     registry = Registry()
     old, new, other = registry.join("home", LINK), registry.join("home", LINK), registry.join("office", LINK)
-    registry.register(old, wanting(old, "a.example", policy_bytes=MAX_POLICY_BYTES - 10, guard=new_guard()))
+    registry.policies.most = estimate(1000) + estimate(10)
+    registry.register(old, wanting(old, "a.example", policy_bytes=1000, guard=new_guard()))
     assert registry.too_much(new, "web", 1, 10) is None
     assert registry.too_much(new, "web", 1, 11)
     assert registry.too_much(new, "web", 1, 0) is None
-    assert registry.too_much(old, "web", 1, MAX_POLICY_BYTES) is None, "it takes the place of its own"
-    assert registry.too_much(other, "web", 1, MAX_POLICY_BYTES) is None
+    assert registry.too_much(old, "web", 1, 1010) is None, "it takes the place of its own"
+    assert registry.too_much(other, "web", 1, 1010) is None
     registry.leave(old)
-    assert registry.too_much(new, "web", 1, MAX_POLICY_BYTES) is None
+    assert registry.too_much(new, "web", 1, 1010) is None
+
+
+def test_what_the_policies_of_an_agent_take_is_counted_also_while_it_is_away() -> None:
+    registry = Registry()
+    member, second = registry.join("home", LINK), registry.join("home", LINK)
+    registry.register(member, wanting(member, "a.example", policy_bytes=1000, guard=new_guard()))
+    registry.register(second, wanting(second, "b.example", policy_bytes=500, guard=new_guard()))
+    assert (registry.policies.memory("home"), registry.memory_of_former) == (estimate(1000) + estimate(500), 0)
+    registry.leave(member)
+    assert (registry.policies.memory("home"), registry.memory_of_former) == (estimate(500), 0)
+    registry.leave(second)
+    assert (registry.policies.memory("home"), registry.memory_of_former) == (0, estimate(500))
 
 
 def test_an_agent_that_comes_and_goes_with_other_names_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
