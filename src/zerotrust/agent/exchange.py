@@ -8,7 +8,7 @@ from typing import Final
 
 from zerotrust.agent.services import LiveService
 from zerotrust.agent.upstreams import Backend, Placement, gone
-from zerotrust.errors import ForwardError, LocalProtocolError, UpstreamFailed, UpstreamTimeout
+from zerotrust.errors import ForwardError, LocalProtocolError, UpstreamFailed, UpstreamsBusy, UpstreamTimeout
 from zerotrust.http.body import Kind, Writer, writer_for
 from zerotrust.http.forward import check_trailers, request_framing_lines, response_block
 from zerotrust.http.head import IDEMPOTENT, ResponseHead
@@ -53,6 +53,7 @@ class Exchange:
         "_connection",
         "_context",
         "_deadline",
+        "_dialling",
         "_fresh",
         "_held",
         "_held_trailers",
@@ -83,7 +84,7 @@ class Exchange:
         self._held_trailers: bytes | None = None
         self._left = False
         self._owed = 0
-        self._answered = self._response_ended = self.tunnelled = self._fresh = False
+        self._answered = self._response_ended = self.tunnelled = self._fresh = self._dialling = False
         self._repeatable = request.kind == KIND_NONE and self._method in IDEMPOTENT
         self._backend: Backend | None = None
         self._placement: Placement | None = None
@@ -256,6 +257,26 @@ class Exchange:
         if owed:
             self._consumed(owed)
 
+    # ---- from the pool (net.http_client.ConnectionSink)
+
+    def connected(self, connection: BackendConnection) -> None:
+        self._dialling = False
+        if self._left:
+            connection.release()
+            self._end_placement()
+        else:
+            self._begin(connection)
+
+    def unreachable(self, error: ForwardError) -> None:
+        self._dialling = False
+        ours = isinstance(error, UpstreamsBusy)
+        if self._left:
+            if self._placement is not None and not ours:
+                self._placement.failed(Failure.CONNECT, self._context.loop.time())
+            self._end_placement()
+        elif ours or not self._move(Failure.CONNECT, error):
+            self._fail(error)
+
     # ---- inside
 
     def _connect(self, backend: Backend, now: float) -> None:
@@ -264,7 +285,8 @@ class Exchange:
         self._deadline = now + self._service.limits.response
         connection = None if self._fresh else backend.pool.take(now, careful=not self._repeatable)
         if connection is None:
-            backend.pool.dial(self._dialled, self._unreachable)
+            self._dialling = True
+            backend.pool.dial(self)
         else:
             self._begin(connection)
 
@@ -287,16 +309,6 @@ class Exchange:
         self._fresh = False
         self._connect(backend, now)
         return True
-
-    def _dialled(self, connection: BackendConnection) -> None:
-        if self._left:
-            connection.close()
-        else:
-            self._begin(connection)
-
-    def _unreachable(self, error: ForwardError) -> None:
-        if not self._left and not self._move(Failure.CONNECT, error):
-            self._fail(error)
 
     def _begin(self, connection: BackendConnection) -> None:
         request = self._request
@@ -405,7 +417,11 @@ class Exchange:
         self._retire()
         if connection is not None:
             connection.detach()
-        self._end_placement()
+        if self._dialling and self._backend is not None:
+            # A connection that is being opened counts as one until that has ended; it is of use to the next request.
+            self._dialling = not self._backend.pool.withdraw(self)
+        if not self._dialling:
+            self._end_placement()
 
     def _end_placement(self) -> None:
         """Make room for the next request: when the connection of this one is back in its pool, or closed."""

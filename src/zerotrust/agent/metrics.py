@@ -11,7 +11,7 @@ from zerotrust.agent.services import Services
 from zerotrust.agent.status import services_status
 from zerotrust.http.head import MAX_HEAD_BYTES
 from zerotrust.net.flush import Flusher
-from zerotrust.net.http_client import MAX_IDLE
+from zerotrust.net.http_client import MAX_DIALS, MAX_IDLE
 from zerotrust.net.pulse import Pulse
 from zerotrust.net.scrape import MAX_CONNECTIONS, Scraped
 from zerotrust.net.tasks import Tasks
@@ -25,6 +25,7 @@ AGENT_LIMITS: Final[dict[str, float]] = {
     "head_bytes": MAX_HEAD_BYTES,
     "backend_connections_idle": MAX_IDLE,
     "metrics_connections": MAX_CONNECTIONS,
+    "backend_dials": MAX_DIALS,
 }
 """What each budget of an agent allows at most."""
 

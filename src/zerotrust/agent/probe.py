@@ -19,7 +19,7 @@ Report = Callable[[str], None]
 
 
 class Probe:
-    """One check that is under way (net.http_client.ResponseSink); `report` is called once, in any case.
+    """One check that is under way (net.http_client.ConnectionSink, ResponseSink); `report` is called once, in any case.
 
     Args:
         host: the Host that requests to this upstream have.
@@ -32,7 +32,26 @@ class Probe:
         self._connection: BackendConnection | None = None
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(check.timeout, self._end, f"no answer within {check.timeout:g} s")
-        backend.pool.dial(self._dialled, self._unreachable)
+        self._pool = backend.pool
+        self._pool.dial(self, probe=True)
+
+    # ---- net.http_client.ConnectionSink
+
+    def connected(self, connection: BackendConnection) -> None:
+        """The request follows, unless it is too late."""
+        if self._report is None:
+            connection.close()
+        elif self._check.type == "tcp":
+            connection.close()
+            self._end("")
+        else:
+            self._connection = connection
+            connection.begin(self, self._check.method.encode())
+            connection.send(self._request())
+
+    def unreachable(self, error: ForwardError) -> None:
+        """The connection could not be opened."""
+        self._end(str(error))
 
     # ---- net.http_client.ResponseSink
 
@@ -60,20 +79,6 @@ class Probe:
 
     # ---- inside
 
-    def _dialled(self, connection: BackendConnection) -> None:
-        if self._report is None:
-            connection.close()
-        elif self._check.type == "tcp":
-            connection.close()
-            self._end("")
-        else:
-            self._connection = connection
-            connection.begin(self, self._check.method.encode())
-            connection.send(self._request())
-
-    def _unreachable(self, error: ForwardError) -> None:
-        self._end(str(error))
-
     def _request(self) -> bytes:
         fields = {"Host": self._host, "User-Agent": "0trust-health-check", "Accept": "*/*", "Connection": "close"}
         given = {name.lower() for name in self._check.headers}
@@ -85,6 +90,7 @@ class Probe:
         report, self._report = self._report, None
         connection, self._connection = self._connection, None
         self._timer.cancel()
+        self._pool.withdraw(self)
         if connection is not None:
             connection.detach()
         if report is not None:

@@ -19,7 +19,7 @@ from zerotrust.model.policy import ServicePolicy
 from zerotrust.model.service import Service, ServiceTls
 from zerotrust.model.upstream import Upstream
 from zerotrust.net.flush import Flusher
-from zerotrust.net.http_client import IDLE_TIMEOUT, BackendPool, Reach
+from zerotrust.net.http_client import IDLE_TIMEOUT, BackendPool, DescriptorBudget, Reach
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tls import backend as backend_tls
 from zerotrust.telemetry import logs
@@ -114,6 +114,7 @@ class Services:
     def __init__(self, *, flusher: Flusher, tasks: Tasks) -> None:
         self._flusher = flusher
         self._tasks = tasks
+        self._descriptors = DescriptorBudget.of_process()
         self._live: dict[str, LiveService] = {}
         self._replaced: weakref.WeakSet[LiveService] = weakref.WeakSet()
         self._removed: dict[str, tuple[LiveService, float]] = {}
@@ -208,7 +209,10 @@ class Services:
     def _provision(self, service: Service, policy: ServicePolicy | None, secret: bytes) -> LiveService:
         upstreams = Upstreams(
             service,
-            [BackendPool(reach, flusher=self._flusher, tasks=self._tasks) for reach in _reaches(service)],
+            [
+                BackendPool(reach, flusher=self._flusher, tasks=self._tasks, budget=self._descriptors)
+                for reach in _reaches(service)
+            ],
             secret=secret,
             rng=random.Random(),  # noqa: S311 - for jitter and for shares, not for secrets
             now=asyncio.get_running_loop().time(),

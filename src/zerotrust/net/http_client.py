@@ -13,16 +13,25 @@ client's, so these bytes must never count as its answer:
 """
 
 import asyncio
+import errno
 import math
+import resource
 import select
 import ssl
-from collections.abc import Callable
+import sys
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
 from typing import Final, Protocol
 
-from zerotrust.errors import ConnectTimeout, ForwardError, HttpError, UpstreamFailed, UpstreamUnreachable
+from zerotrust.errors import (
+    ConnectTimeout,
+    ForwardError,
+    HttpError,
+    UpstreamFailed,
+    UpstreamsBusy,
+    UpstreamUnreachable,
+)
 from zerotrust.http.body import Kind, Reader, reader_for, response_framing
 from zerotrust.http.head import ResponseHead, find_head_end, parse_response
 from zerotrust.model.upstream import Endpoint
@@ -34,6 +43,11 @@ CONNECT_TIMEOUT: Final = 5.0
 IDLE_TIMEOUT: Final = 4.0
 """Below the shortest keep-alive of common servers (Node: 5 s), so that we rarely use a connection that is closing."""
 MAX_IDLE: Final = 128
+MAX_DIALS: Final = 128
+"""Connections to one backend that are opened at the same time; further requests wait their turn. A usual listener holds
+as many that its program has not accepted (listen(2)), and a pool can keep as many whose requests are given up."""
+RESERVED_DESCRIPTORS: Final = 64
+"""Descriptors that backends never get: for the tunnel's connections, the log, files, the control socket and metrics."""
 CAREFUL_IDLE: Final = 0.5
 """What can't be sent again gets a connection that was used within this time: servers keep theirs for whole seconds."""
 HASTY: Final = 60.0
@@ -69,6 +83,16 @@ class ResponseSink(Protocol):
 
     def drained(self) -> None:
         """The backend takes more: `congested` has become False."""
+
+
+class ConnectionSink(Protocol):
+    """The owner of a dial; exactly one of these is called, unless the owner withdraws before its turn."""
+
+    def connected(self, connection: "BackendConnection") -> None:
+        """The connection is open, and ready for `begin`."""
+
+    def unreachable(self, error: ForwardError) -> None:
+        """The connection could not be opened. UpstreamsBusy: for a reason of ours, not of the backend."""
 
 
 class BackendConnection(Channel):
@@ -174,7 +198,7 @@ class BackendConnection(Channel):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._pool.open += 1
+        self._pool.connected()
 
     def data_received(self, data: bytes) -> None:
         state = self.state
@@ -339,21 +363,53 @@ class Reach:
     idle_timeout: float = IDLE_TIMEOUT
 
 
+class DescriptorBudget:
+    """Shares the process's file descriptors between the connections to all backends.
+
+    A backend may have as many connections as are left for all. So one backend gets at most half of them, two get a
+    third each, and some are always left for the next one.
+
+    Attributes:
+        limit: connections to all backends together.
+        used: connections that are open or being opened.
+    """
+
+    __slots__ = ("limit", "used")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+
+    @classmethod
+    def of_process(cls) -> "DescriptorBudget":
+        """Return a budget of all descriptors that the process may open, less `RESERVED_DESCRIPTORS`."""
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return cls(sys.maxsize if limit == resource.RLIM_INFINITY else max(limit - RESERVED_DESCRIPTORS, 2))
+
+    def allows(self, connections: int) -> bool:
+        """Return whether one backend may have this many connections; they are counted in `used`."""
+        return connections <= self.limit - self.used
+
+
 class BackendPool:
     """The connections to one backend. The last one used is used next, so that those not needed time out.
 
     Attributes:
         open: how many there are, also those in use.
+        dialling: how many are being opened.
     """
 
-    def __init__(self, reach: Reach, *, flusher: Flusher, tasks: Tasks) -> None:
+    def __init__(self, reach: Reach, *, flusher: Flusher, tasks: Tasks, budget: DescriptorBudget) -> None:
         self._reach = reach
         self._idle_timeout = reach.idle_timeout
         self._flusher = flusher
         self._tasks = tasks
+        self._budget = budget
         self._loop = asyncio.get_running_loop()
         self._idle: list[BackendConnection] = []
+        self._waiting: dict[ConnectionSink, bool] = {}
         self.open = 0
+        self.dialling = 0
         self._closed = False
         self._hasty_until = -math.inf
 
@@ -391,9 +447,29 @@ class BackendPool:
         """How many connections wait for a request."""
         return len(self._idle)
 
-    def dial(self, ready: Callable[[BackendConnection], None], failed: Callable[[ForwardError], None]) -> None:
-        """Open a connection; one of the two is called, later."""
-        self._tasks.spawn(self._dial(ready, failed), "dial a backend")
+    def dial(self, owner: ConnectionSink, *, probe: bool = False) -> None:
+        """Open a connection for the owner, now or when fewer than `MAX_DIALS` are being opened; the owner hears later.
+
+        Args:
+            probe: it needs one even where the backend has its share of the descriptors.
+        """
+        self._waiting[owner] = probe
+        self._dial_next()
+
+    def withdraw(self, owner: ConnectionSink) -> bool:
+        """Forget an owner whose turn has not come. False: its connection is being opened, and it hears of that.
+
+        An owner that no longer needs the connection `release`s it, for the next request.
+        """
+        if owner not in self._waiting:
+            return False
+        del self._waiting[owner]
+        return True
+
+    def connected(self) -> None:
+        """A connection is open."""
+        self.open += 1
+        self._budget.used += 1
 
     def put(self, connection: BackendConnection) -> None:
         """Take a connection back."""
@@ -406,6 +482,7 @@ class BackendPool:
     def discard(self, connection: BackendConnection) -> None:
         """The connection is gone."""
         self.open -= 1
+        self._budget.used -= 1
         if connection in self._idle:
             self._idle.remove(connection)
             if self._loop.time() - connection.idle_since < self._idle_timeout:
@@ -425,21 +502,48 @@ class BackendPool:
         for connection in idle:
             connection.close()
 
-    async def _dial(self, ready: Callable[[BackendConnection], None], failed: Callable[[ForwardError], None]) -> None:
+    def _dial_next(self) -> None:
+        while self._waiting and self.dialling < MAX_DIALS:
+            owner, probe = next(iter(self._waiting.items()))
+            del self._waiting[owner]
+            self.dialling += 1
+            self._budget.used += 1
+            self._tasks.spawn(self._dial(owner, probe), "dial a backend")
+
+    async def _dial(self, owner: ConnectionSink, probe: bool) -> None:
         connection = BackendConnection(self._flusher, self)
+        error: ForwardError | None = None
+        try:
+            if probe or self._budget.allows(self.open + self.dialling):
+                error = await self._open(connection)
+            else:
+                error = UpstreamsBusy(
+                    f"no descriptors are left for more than the {self.open} connections to the backend"
+                )
+        finally:
+            self.dialling -= 1
+            self._budget.used -= 1
+        self._dial_next()
+        if error is None:
+            owner.connected(connection)
+        else:
+            owner.unreachable(error)
+
+    async def _open(self, connection: BackendConnection) -> ForwardError | None:
+        """Open the connection; return the error where that fails."""
         seconds = self._reach.connect_timeout
         try:
             async with asyncio.timeout(seconds):
                 await self._connect(connection)
         except TimeoutError:
-            failed(ConnectTimeout(f"the backend did not accept a connection within {seconds:g} s"))
+            return ConnectTimeout(f"the backend did not accept a connection within {seconds:g} s")
         except OSError as error:
-            failed(UpstreamUnreachable(f"the backend cannot be reached: {describe(error)}"))
-        else:
-            if connection.usable:
-                ready(connection)
-            else:
-                failed(UpstreamFailed("the backend closed the connection at once"))
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                return UpstreamsBusy("no file descriptors are left")
+            return UpstreamUnreachable(f"the backend cannot be reached: {describe(error)}")
+        except ValueError as error:  # of a host name that can't be encoded
+            return UpstreamUnreachable(f"the backend cannot be reached: {error}")
+        return None if connection.usable else UpstreamFailed("the backend closed the connection at once")
 
     async def _connect(self, connection: BackendConnection) -> None:
         endpoint, tls = self._reach.endpoint, self._reach.tls

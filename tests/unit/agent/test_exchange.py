@@ -20,11 +20,11 @@ from tests.kits.waiting import eventually
 from zerotrust.agent.exchange import Context, Exchange
 from zerotrust.agent.services import Limits
 from zerotrust.agent.upstreams import Upstreams
-from zerotrust.errors import ForwardError, UpstreamUnreachable
+from zerotrust.errors import ForwardError, UpstreamsBusy, UpstreamUnreachable
 from zerotrust.model.service import Service
 from zerotrust.model.upstream import Endpoint
 from zerotrust.net.flush import Flusher
-from zerotrust.net.http_client import BackendConnection, BackendPool, Reach
+from zerotrust.net.http_client import BackendConnection, BackendPool, ConnectionSink, DescriptorBudget, Reach
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.watch import WatchingLoop
 from zerotrust.tunnel.codes import FLAG_UPGRADE, KIND_CHUNKED, KIND_NONE, UNTOUCHED, Code
@@ -49,13 +49,20 @@ class Loop:
 
 
 class Pool:
-    """Connections to nowhere. `down` refuses new ones."""
+    """Connections to nowhere.
+
+    Attributes:
+        down: new ones are refused.
+        slow: new ones are opened when the test says so: they are `dialling`, or `waiting` while it is `full`.
+    """
 
     def __init__(self) -> None:
         self.idle: list[BackendConnection] = []
         self.open = 0
         self.made: list[tuple[BackendConnection, FakeTransport]] = []
-        self.down = False
+        self.down = self.slow = self.full = False
+        self.dialling: list[ConnectionSink] = []
+        self.waiting: list[ConnectionSink] = []
 
     def take(self, now: float, *, careful: bool) -> BackendConnection | None:
         if not self.idle:
@@ -64,11 +71,22 @@ class Pool:
         connection.reused = True
         return connection
 
-    def dial(self, ready: Callable[[BackendConnection], None], failed: Callable[[ForwardError], None]) -> None:
-        if self.down:
-            failed(UpstreamUnreachable("connection refused"))
-            return
-        ready(self.make())
+    def dial(self, owner: ConnectionSink) -> None:
+        if self.slow:
+            (self.waiting if self.full else self.dialling).append(owner)
+        elif self.down:
+            owner.unreachable(UpstreamUnreachable("connection refused"))
+        else:
+            owner.connected(self.make())
+
+    def withdraw(self, owner: ConnectionSink) -> bool:
+        if owner not in self.waiting:
+            return False
+        self.waiting.remove(owner)
+        return True
+
+    def connected(self) -> None:
+        self.open += 1
 
     def make(self) -> BackendConnection:
         connection = BackendConnection(Flusher(asyncio.get_running_loop()), self)  # type: ignore[arg-type]
@@ -78,7 +96,10 @@ class Pool:
     def put(self, connection: BackendConnection) -> None:
         self.idle.append(connection)
 
-    def discard(self, connection: BackendConnection) -> None: ...
+    def discard(self, connection: BackendConnection) -> None:
+        self.open -= 1
+        if connection in self.idle:
+            self.idle.remove(connection)
 
     def mark_hasty(self) -> None: ...
 
@@ -329,6 +350,109 @@ async def test_request_whose_client_has_gone_waits_no_more() -> None:
     second.exchange.reset(Code.CANCELLED, "gone")
     first.exchange.reset(Code.CANCELLED, "gone")
     assert (third.at, bench.active()) == (0, [1])
+
+
+# Requests that are given up while their connection is opened
+
+
+def ask_slowly(bench: Bench, *, full: bool = False) -> Asked:
+    """Ask, with a backend that has not accepted the connection yet, or a pool whose turn has not come."""
+    pool = bench.pools[0]
+    pool.slow, pool.full = True, full
+    asked = bench.ask()
+    assert asked.exchange in (pool.waiting if full else pool.dialling)
+    return asked
+
+
+async def test_request_that_is_given_up_keeps_its_place_until_its_dial_has_ended() -> None:
+    bench = Bench(1, load_balancing={"max_connections": 1})
+    (pool,) = bench.pools
+    first = ask_slowly(bench)
+    first.exchange.reset(Code.CANCELLED, "gone")
+    second = bench.ask()
+    assert (second.at, bench.active(), len(pool.dialling)) == (None, [1], 1)
+    pool.dialling.pop().connected(pool.make())
+    assert (second.at, bench.active()) == (0, [1])
+    assert bench.connections() == [1], "the next request has the connection of the one that was given up"
+    second.answer()
+    assert (second.tunnel.body, bench.active()) == (b"ok", [0])
+
+
+@pytest.mark.parametrize(
+    ("error", "counts"), [(UpstreamUnreachable("connection refused"), True), (UpstreamsBusy("no descriptors"), False)]
+)
+async def test_dial_of_a_request_that_was_given_up_says_something_about_the_backend(
+    error: ForwardError, counts: bool
+) -> None:
+    bench = Bench(2, load_balancing={"policy": "first", "outlier_detection": {"consecutive_failures": 1}})
+    asked = ask_slowly(bench)
+    asked.exchange.reset(Code.CANCELLED, "gone")
+    assert bench.active() == [1, 0]
+    bench.pools[0].dialling.pop().unreachable(error)
+    assert bench.active() == [0, 0]
+    assert (asked.tunnel.heads, asked.tunnel.resets) == ([], [])
+    bench.pools[0].slow = False
+    assert bench.ask().at == (1 if counts else 0)
+
+
+async def test_request_whose_turn_to_be_dialled_has_not_come_leaves_at_once() -> None:
+    bench = Bench(1, load_balancing={"max_connections": 1})
+    asked = ask_slowly(bench, full=True)
+    asked.exchange.reset(Code.CANCELLED, "gone")
+    assert (bench.pools[0].waiting, bench.active()) == ([], [0])
+
+
+async def test_agent_that_has_no_descriptors_says_so_and_blames_no_backend() -> None:
+    bench = Bench(2, load_balancing={"policy": "first", "outlier_detection": {"consecutive_failures": 1}})
+    asked = ask_slowly(bench)
+    bench.pools[0].dialling.pop().unreachable(UpstreamsBusy("no descriptors are left"))
+    assert asked.tunnel.resets == [(Code.UPSTREAMS_BUSY, "no descriptors are left")]
+    bench.pools[0].slow = False
+    assert bench.ask().at == 0
+
+
+@pytest.mark.parametrize("limit", ["upstream", "service"])
+@pytest.mark.parametrize("seed", range(20))
+async def test_backend_never_has_more_connections_than_the_file_says(seed: int, limit: str) -> None:
+    dice, most = random.Random(seed), 3
+    options = {"outlier_detection": {"consecutive_failures": 0}, "queue": 5}
+    if limit == "upstream":
+        upstreams = [{"address": f"10.0.0.{n}:80", "max_connections": most} for n in range(2)]
+        bench = Bench(upstreams=upstreams, load_balancing=options)
+    else:
+        bench = Bench(load_balancing={**options, "max_connections": most})
+    asked: list[Asked] = []
+    for _ in range(300):
+        for pool in bench.pools:
+            pool.slow, pool.full = True, len(pool.dialling) >= 2
+            while pool.waiting and not pool.full:
+                pool.dialling.append(pool.waiting.pop(0))
+                pool.full = len(pool.dialling) >= 2
+        if dice.random() < 0.6:
+            asked.append(bench.ask())
+        if bench.running and dice.random() < 0.5:
+            exchange = dice.choice(sorted(bench.running, key=id))
+            exchange.reset(Code.CANCELLED, "gone")
+        pool = dice.choice(bench.pools)
+        if pool.dialling and dice.random() < 0.6:
+            owner = pool.dialling.pop(0)
+            if dice.random() < 0.8:
+                owner.connected(pool.make())
+            else:
+                owner.unreachable(UpstreamUnreachable("connection refused"))
+        for one in asked:
+            if one.exchange._connection is not None and one.code is None and dice.random() < 0.2:
+                one.answer()
+        await asyncio.sleep(0)  # what was closed is gone
+        for pool, active in zip(bench.pools, bench.active(), strict=True):
+            assert pool.open + len(pool.dialling) <= most
+            assert pool.open - len(pool.idle) + len(pool.dialling) <= active
+    for exchange in list(bench.running):
+        exchange.reset(Code.CANCELLED, "gone")
+    for pool in bench.pools:
+        while pool.dialling:
+            pool.dialling.pop().connected(pool.make())
+    assert not any(bench.active())
 
 
 async def test_time_in_the_queue_is_not_time_to_answer() -> None:
@@ -722,6 +846,7 @@ async def cross(method: bytes, answer: bytes, moment: Moment, surplus: bytes, se
             Reach(Endpoint("127.0.0.1", backend.port, secured=False)),
             flusher=Flusher(asyncio.get_running_loop()),
             tasks=Tasks(),
+            budget=DescriptorBudget.of_process(),
         )
         bench.use(pool)
         a = bench.ask(method)

@@ -1,7 +1,6 @@
 """Active checks: what is asked, what is a good answer, and that each has one result."""
 
 import asyncio
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,10 +8,10 @@ import pytest
 
 from tests.kits.transport import FakeTransport
 from zerotrust.agent.probe import Probe
-from zerotrust.errors import ForwardError, UpstreamUnreachable
+from zerotrust.errors import UpstreamUnreachable
 from zerotrust.model.upstream import HealthCheck
 from zerotrust.net.flush import Flusher
-from zerotrust.net.http_client import BackendConnection
+from zerotrust.net.http_client import BackendConnection, ConnectionSink
 
 pytestmark = pytest.mark.anyio
 
@@ -25,8 +24,15 @@ class Pool:
         self.connection = BackendConnection(Flusher(asyncio.get_running_loop()), self)  # type: ignore[arg-type]
         self.transport = FakeTransport(self.connection.as_protocol())
 
-    def dial(self, ready: Callable[[BackendConnection], None], failed: Callable[[ForwardError], None]) -> None:
-        self.ready, self.failed = ready, failed
+    def dial(self, owner: ConnectionSink, *, probe: bool) -> None:
+        assert probe
+        self.owner = owner
+
+    def withdraw(self, owner: ConnectionSink) -> bool:
+        self.withdrawn = True
+        return False
+
+    def connected(self) -> None: ...
 
     def discard(self, connection: BackendConnection) -> None: ...
 
@@ -41,7 +47,7 @@ class Asked:
         Probe(backend, HealthCheck.model_validate(check), host="app.example.com", report=self.results.append)
 
     async def connected(self) -> bytes:
-        self.pool.ready(self.pool.connection)
+        self.pool.owner.connected(self.pool.connection)
         return await self.pool.transport.written()
 
 
@@ -77,7 +83,7 @@ async def test_status(status: int, expected: Any, failure: str) -> None:
 
 async def test_what_goes_wrong_is_said_once() -> None:
     refused = Asked()
-    refused.pool.failed(UpstreamUnreachable("connection refused"))
+    refused.pool.owner.unreachable(UpstreamUnreachable("connection refused"))
     assert refused.results == ["connection refused"]
     broken = Asked()
     await broken.connected()

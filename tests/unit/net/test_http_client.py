@@ -2,17 +2,32 @@
 
 import asyncio
 import itertools
+import resource
 import socket
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.kits.backends import Clogged
 from tests.kits.transport import FakeTransport
-from zerotrust.errors import ForwardError
+from tests.kits.waiting import eventually
+from zerotrust.errors import ConnectTimeout, ForwardError, UpstreamsBusy, UpstreamUnreachable
 from zerotrust.http.body import Kind
 from zerotrust.http.head import ResponseHead
 from zerotrust.model.upstream import Endpoint
 from zerotrust.net.flush import Flusher
-from zerotrust.net.http_client import CAREFUL_IDLE, HASTY, IDLE_TIMEOUT, BackendConnection, BackendPool, Reach
+from zerotrust.net.http_client import (
+    CAREFUL_IDLE,
+    HASTY,
+    IDLE_TIMEOUT,
+    MAX_DIALS,
+    RESERVED_DESCRIPTORS,
+    BackendConnection,
+    BackendPool,
+    DescriptorBudget,
+    Reach,
+)
 from zerotrust.net.tasks import Tasks
 
 pytestmark = pytest.mark.anyio
@@ -20,12 +35,34 @@ pytestmark = pytest.mark.anyio
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: chat/1\r\n\r\n"
 
 
+def pool_of(reach: Reach, budget: DescriptorBudget | None = None) -> BackendPool:
+    return BackendPool(
+        reach,
+        flusher=Flusher(asyncio.get_running_loop()),
+        tasks=Tasks(),
+        budget=budget or DescriptorBudget.of_process(),
+    )
+
+
+class Waiting:
+    """Waits for a connection."""
+
+    def __init__(self) -> None:
+        self.dialled: asyncio.Future[BackendConnection] = asyncio.get_running_loop().create_future()
+
+    def connected(self, connection: BackendConnection) -> None:
+        self.dialled.set_result(connection)
+
+    def unreachable(self, error: ForwardError) -> None:
+        self.dialled.set_exception(error)
+
+
 class Owner:
     """Sends one request after the other; takes nothing more than it has after each piece of a body."""
 
     def __init__(self, *, tls: bool = False) -> None:
         flusher = Flusher(asyncio.get_running_loop())
-        self.pool = BackendPool(Reach(Endpoint("a", 1, False)), flusher=flusher, tasks=Tasks())
+        self.pool = pool_of(Reach(Endpoint("a", 1, False)))
         self.connection = BackendConnection(flusher, self.pool)
         self.transport = FakeTransport(self.connection, tls=tls)
         self.said = b""
@@ -185,13 +222,13 @@ async def test_whether_a_byte_came_is_asked_for_each_request() -> None:
 
 
 async def test_end_that_the_loop_has_not_told_of_yet_is_seen_by_who_is_careful() -> None:
-    loop, flusher = asyncio.get_running_loop(), Flusher(asyncio.get_running_loop())
+    loop = asyncio.get_running_loop()
     listener = socket.create_server(("127.0.0.1", 0))
     reach = Reach(Endpoint("127.0.0.1", listener.getsockname()[1], secured=False))
-    pool = BackendPool(reach, flusher=flusher, tasks=Tasks())
-    dialled: asyncio.Future[BackendConnection] = loop.create_future()
-    pool.dial(dialled.set_result, dialled.set_exception)
-    connection = await dialled
+    pool = pool_of(reach)
+    owner = Waiting()
+    pool.dial(owner)
+    connection = await owner.dialled
     backend, _ = listener.accept()
     pool.put(connection)
     assert pool.take(loop.time(), careful=True) is connection
@@ -419,3 +456,113 @@ async def test_backend_that_sends_bytes_on_an_idle_connection(careful: bool) -> 
     await asyncio.sleep(0)
     assert owner.connection.transport is None
     assert owner.pool.take(now, careful=careful) is (None if careful else other)
+
+
+# Connections that are being opened
+
+
+@pytest.fixture
+def clogged() -> Iterator[Reach]:
+    """A backend whose machine accepts nothing."""
+    backend = Clogged()
+    yield Reach(Endpoint("127.0.0.1", backend.port, secured=False), connect_timeout=0.3)
+    backend.close()
+
+
+@pytest.fixture
+def listening() -> Iterator[Reach]:
+    """A backend whose machine accepts everything."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        yield Reach(Endpoint("127.0.0.1", listener.getsockname()[1], secured=False))
+
+
+async def ended(pool: BackendPool, connections: list[BackendConnection]) -> None:
+    for connection in connections:
+        connection.abort()
+    await eventually(lambda: not pool.open, "the connections are closed", interval=0)
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_dials_of_a_pool_are_bounded_and_the_others_wait_for_their_turn(clogged: Reach) -> None:
+    pool, before = pool_of(clogged), descriptors()
+    owners = [Waiting() for _ in range(2 * MAX_DIALS + 10)]
+    for owner in owners:
+        pool.dial(owner)
+    await asyncio.sleep(0)
+    assert pool.dialling == MAX_DIALS
+    assert not pool.withdraw(owners[0]), "its dial is under way, and it hears of that"
+    assert pool.withdraw(owners[-1])
+    assert not pool.withdraw(owners[-1])
+    began_at = asyncio.get_running_loop().time()
+    for turn in range(3):
+        some = owners[turn * MAX_DIALS : (turn + 1) * MAX_DIALS]
+        errors = await asyncio.gather(
+            *(owner.dialled for owner in some if owner is not owners[-1]), return_exceptions=True
+        )
+        assert {type(error) for error in errors} == {ConnectTimeout}
+        # Each had its own time, from when it was dialled.
+        assert asyncio.get_running_loop().time() - began_at >= (turn + 1) * 0.3 - 0.05
+        assert descriptors() - before <= MAX_DIALS + 4, "and a few of the loop"
+        assert not any(owner.dialled.done() for owner in owners[(turn + 1) * MAX_DIALS :])
+    assert not owners[-1].dialled.done()
+    assert pool.dialling == 0
+
+
+async def test_connection_that_its_request_no_longer_needs_serves_the_next(listening: Reach) -> None:
+    pool, owner = pool_of(listening), Waiting()
+    pool.dial(owner)
+    (await owner.dialled).release()
+    assert pool.take(asyncio.get_running_loop().time(), careful=True) is owner.dialled.result()
+    await ended(pool, [owner.dialled.result()])
+
+
+async def test_backend_may_have_as_many_connections_as_are_left_for_all(listening: Reach) -> None:
+    budget = DescriptorBudget(6)
+    pools = [pool_of(listening, budget) for _ in range(2)]
+
+    async def dial(pool: BackendPool) -> BackendConnection:
+        owner = Waiting()
+        pool.dial(owner)
+        return await owner.dialled
+
+    connections = [await dial(pools[0]) for _ in range(3)]
+    for _ in range(2):
+        with pytest.raises(UpstreamsBusy, match="3 connections"):
+            await dial(pools[0])
+    connections.append(await dial(pools[1]))
+    assert budget.used == 4, "what was refused takes no descriptor"
+    probe = Waiting()
+    pools[0].dial(probe, probe=True)
+    connections.append(await probe.dialled)
+    for pool in pools:
+        await ended(pool, connections)
+    assert budget.used == 0
+    await ended(pools[0], [await dial(pools[0])])
+
+
+async def test_want_of_descriptors_is_no_fault_of_the_backend(listening: Reach) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    pool, owner = pool_of(listening), Waiting()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        pool.dial(owner)
+        with pytest.raises(UpstreamsBusy, match="descriptors"):
+            await owner.dialled
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_budget_of_a_process_leaves_descriptors_for_everything_else() -> None:
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert DescriptorBudget.of_process().limit == limit - RESERVED_DESCRIPTORS
+
+
+async def test_name_that_cannot_be_looked_up_fails_the_dial() -> None:
+    pool, owner = pool_of(Reach(Endpoint("a" * 64 + ".example", 80, secured=False))), Waiting()
+    pool.dial(owner)
+    with pytest.raises(UpstreamUnreachable):
+        await owner.dialled
+    assert pool.dialling == 0
