@@ -56,6 +56,7 @@ class Exchange:
         "_dialling",
         "_fresh",
         "_held",
+        "_held_end",
         "_held_trailers",
         "_left",
         "_method",
@@ -80,7 +81,9 @@ class Exchange:
         self._method = request.block[: request.block.index(b" ")]
         self._connection: BackendConnection | None = None
         self._writer: Writer | None = None
-        self._held: list[tuple[bytes, bool]] = []
+        # Joined, because it is counted in bytes: an object for each frame would take a hundred times as much.
+        self._held: bytearray | None = None
+        self._held_end = False
         self._held_trailers: bytes | None = None
         self._left = False
         self._owed = 0
@@ -158,7 +161,10 @@ class Exchange:
                 reason = "bytes for a request that is over"
                 self._context.session.reset(self._stream, Code.PROTOCOL_ERROR, reason)
         elif connection is None or (self._writer is None and not self.tunnelled):
-            self._held.append((payload, end))
+            if self._held is None:
+                self._held = bytearray()
+            self._held += payload
+            self._held_end = end
         else:
             self._send_body(connection, payload, end=end)
 
@@ -328,9 +334,9 @@ class Exchange:
             self._send_held(connection)
 
     def _send_held(self, connection: BackendConnection) -> None:
-        held, self._held = self._held, []
-        for payload, end in held:
-            self._send_body(connection, payload, end=end)
+        held, self._held = self._held, None
+        if held is not None:
+            self._send_body(connection, bytes(held), end=self._held_end)
         if self._held_trailers is not None and self._writer is not None:
             fields, self._held_trailers = self._held_trailers, None
             self._write(connection, b"", end=True, trailers=fields)
@@ -432,5 +438,5 @@ class Exchange:
 
     def _retire(self) -> None:
         self._left = True
-        self._held.clear()
+        self._held = None
         self._context.running.discard(self)

@@ -5,6 +5,7 @@ import itertools
 import math
 import random
 import time
+import tracemalloc
 from collections.abc import Callable
 from enum import Enum
 from types import SimpleNamespace
@@ -453,6 +454,25 @@ async def test_backend_never_has_more_connections_than_the_file_says(seed: int, 
         while pool.dialling:
             pool.dialling.pop().connected(pool.make())
     assert not any(bench.active())
+
+
+async def test_body_that_waits_for_its_connection_takes_about_as_many_bytes_as_it_has() -> None:
+    bench = Bench()
+    (pool,) = bench.pools
+    pool.slow = True
+    asked = bench.ask(b"POST", KIND_CHUNKED)
+    frames = [b"%02x" % (number & 255) for number in range(32 * 1024)]
+    tracemalloc.start()
+    try:
+        for number, frame in enumerate(frames):
+            asked.exchange.data(bytes(bytearray(frame)), end=number == len(frames) - 1)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 2 * 64 * 1024
+    pool.dialling.pop().connected(pool.make())
+    _, _, body = (await pool.made[0][1].written()).partition(b"\r\n\r\n")
+    assert body == b"10000\r\n" + b"".join(frames) + b"\r\n0\r\n\r\n"
 
 
 async def test_time_in_the_queue_is_not_time_to_answer() -> None:
