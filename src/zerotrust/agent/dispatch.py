@@ -1,8 +1,11 @@
 """The agent's end of a session: each stream that the server opens becomes an exchange with a backend."""
 
 import asyncio
+import logging
 import math
+import re
 from collections.abc import Callable
+from typing import Final
 
 from zerotrust.agent.exchange import Context, Exchange
 from zerotrust.agent.redial import Redial
@@ -11,7 +14,6 @@ from zerotrust.agent.target import Target
 from zerotrust.errors import RemoteProtocolError
 from zerotrust.http.body import MAX_LENGTH, Kind
 from zerotrust.http.forward import check_request_block
-from zerotrust.model.base import normalise_host
 from zerotrust.net.flush import Flusher
 from zerotrust.net.tunnel import TunnelLink
 from zerotrust.telemetry import logs
@@ -25,6 +27,8 @@ from zerotrust.tunnel.stream import Stream
 
 _log = logs.logger("tunnel")
 
+_HOST: Final = re.compile(rb"\r\nHost: ([^\r]*?)(?::[0-9]*)?\r\n")
+_WEBSOCKET: Final = re.compile(rb"\r\nupgrade: [^\r]*websocket", re.IGNORECASE)
 _REQUEST_KINDS = frozenset({int(Kind.NONE), int(Kind.LENGTH), int(Kind.CHUNKED)})
 
 
@@ -152,7 +156,7 @@ class Dispatch:
         if live is None:
             self.link.session.reset(stream, Code.UNKNOWN_SERVICE, request.service)
             return None
-        if request.flags & FLAG_UPGRADE:
+        if request.flags & FLAG_UPGRADE and _log.is_enabled_for(logging.DEBUG):
             _log_upgrade(request)
         self._services.requests += 1
         exchange = Exchange(self._context, stream, request, live)
@@ -241,14 +245,10 @@ def _read(payload: bytes, *, end: bool) -> RequestOpen:
 
 
 def _log_upgrade(request: RequestOpen) -> None:
-    fields = {
-        name.lower(): value.strip().decode("latin-1")
-        for name, _, value in (line.partition(b":") for line in request.block.split(b"\r\n")[1:])
-    }
-    protocol = "WebSocket upgrade" if "websocket" in fields.get(b"upgrade", "").lower() else "upgrade"
+    """Log an upgrade. The host is as it came: a block that is acceptable has a printable one."""
     _log.debug(
         "Detected %s request for host: %s - forwarding as regular HTTP",
-        protocol,
-        normalise_host(fields.get(b"host", "")),
+        "WebSocket upgrade" if _WEBSOCKET.search(request.block) else "upgrade",
+        b"".join(_HOST.findall(request.block)).decode("ascii", "backslashreplace"),
         request=request.request_id,
     )

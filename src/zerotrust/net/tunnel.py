@@ -8,10 +8,13 @@ from typing import Final
 
 from zerotrust.net.channel import Channel, describe
 from zerotrust.net.flush import Flusher
+from zerotrust.telemetry import logs
 from zerotrust.tunnel.codes import ALPN, RESUME, Code
 from zerotrust.tunnel.events import SessionSink
 from zerotrust.tunnel.messages import Resume
 from zerotrust.tunnel.session import Options, Phase, Session
+
+_log = logs.logger("tunnel")
 
 FLUSH_BYTES: Final = 128 * 1024
 """How much goes to TLS at a time: enough for full records, little enough for a message to wait behind."""
@@ -51,6 +54,7 @@ class TunnelLink(Channel):
 
     __slots__ = (
         "_dialer",
+        "_faulty",
         "_loop",
         "_reading",
         "_ticked_at",
@@ -76,6 +80,7 @@ class TunnelLink(Channel):
         super().__init__(flusher)
         self._loop = asyncio.get_running_loop()
         self._dialer = dialer
+        self._faulty = False
         self._reading = True
         self._waiting_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -154,7 +159,12 @@ class TunnelLink(Channel):
         return True
 
     def data_received(self, data: bytes) -> None:
-        self.session.receive_data(data, self._loop.time())
+        try:
+            self.session.receive_data(data, self._loop.time())
+        except Exception as error:  # noqa: BLE001 - without its link the session would get the same frames again
+            # With its traceback only once, for the other end may be able to repeat it.
+            traceback, self._faulty = None if self._faulty else error, True
+            _log.error("internal error in a stream", peer=self.peer_name, error=repr(error), exc_info=traceback)
 
     def flush(self) -> None:
         if self.transport is None or self.congested:

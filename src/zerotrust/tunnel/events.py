@@ -1,7 +1,7 @@
 """What a session tells its owner.
 
 Events are calls, not objects: one plain call per frame is what the data path can afford. A sink may call back into the
-session from within an event; it must not raise.
+session from within an event. It must not raise; if it does when a frame arrives, the session resets the frame's stream.
 """
 
 from typing import TYPE_CHECKING, Protocol

@@ -14,6 +14,7 @@ and whoever has another connection for it calls `redial` (dialer) or `reattach` 
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from enum import IntEnum
 from hmac import compare_digest
 from typing import Final, cast
@@ -327,11 +328,17 @@ class Session:
 
     # ---- what arrives
 
-    def receive_data(self, data: bytes, now: float) -> None:
-        """Take bytes from the link; the sinks hear what they mean. A broken rule closes the session."""
+    def receive_data(self, data: bytes, now: float) -> None:  # noqa: C901 - a call less for each frame
+        """Take bytes from the link; the sinks hear what they mean. A broken rule closes the session.
+
+        Raises:
+            Exception: the first one that a sink has raised, which is a fault of ours. The frame's stream was reset; all
+                other frames were handled, and the session goes on.
+        """
         self.keepalive.heard(now)
         streams = self.streams
         counted = 0
+        fault: Exception | None = None
         try:
             frames = self._reader.feed(data)
             if not self.attached:
@@ -339,20 +346,28 @@ class Session:
             for kind, flags, stream_id, payload in frames:
                 if kind >= COUNTED:
                     counted += 1
-                if kind == _DATA and self.phase is _PHASE_OPEN:
-                    stream = streams.get(stream_id)
-                    if stream is None:
-                        self._check_known(stream_id)
-                    else:
-                        self._receive_data(stream, flags, payload)
-                elif self.phase is not Phase.CLOSED:
-                    self._receive_other(kind, flags, stream_id, payload, now)
+                try:
+                    if kind == _DATA and self.phase is _PHASE_OPEN:
+                        stream = streams.get(stream_id)
+                        if stream is None:
+                            self._check_known(stream_id)
+                        else:
+                            self._receive_data(stream, flags, payload)
+                    elif self.phase is not Phase.CLOSED:
+                        self._receive_other(kind, flags, stream_id, payload, now)
+                except RemoteProtocolError:
+                    raise
+                except Exception as error:  # noqa: BLE001 - raised below, when the other streams have their frames
+                    fault = fault or error
+                    self._reset_faulty(stream_id)
         except RemoteProtocolError as error:
             self.close(Code(error.wire), str(error))
         resumption = self._resumption
         if counted and resumption is not None and resumption.arrived(counted, len(data)):
             self._ack_due = self.phase is _PHASE_OPEN
             self._rouse()
+        if fault is not None:
+            raise fault
 
     def tick(self, now: float) -> None:
         """Look at the clock: ping, or give up. To be called at `deadline`, or more often."""
@@ -596,6 +611,13 @@ class Session:
         if sink is not None:
             sink.reset(code, str(error))
 
+    def _reset_faulty(self, stream_id: int) -> None:
+        """Reset a stream whose sink has raised."""
+        stream = self.streams.get(stream_id)
+        if stream is not None:
+            with suppress(Exception):  # the first exception is the one to report
+                self._fail_stream(stream, RemoteProtocolError("internal error", wire=Code.INTERNAL))
+
     def _receive_data(self, stream: Stream, flags: int, payload: bytes) -> None:
         end = bool(flags & END)
         size = len(payload)
@@ -797,11 +819,17 @@ class Session:
             self._take_back()
         # Why a session ends is not why each request of it does, but for one that was not to be.
         told = code if code is Code.NOT_ALLOWED else Code.GOING_AWAY
+        fault: Exception | None = None
         for sink in [self._forget(stream) for stream in list(self.streams.values())]:
             if sink is not None:
-                sink.reset(told, reason or code.name)
+                try:
+                    sink.reset(told, reason or code.name)
+                except Exception as error:  # noqa: BLE001 - raised when all others have heard
+                    fault = fault or error
         self._sink.closed(code, reason)
         self._part()
+        if fault is not None:
+            raise fault
 
     def _part(self) -> None:
         """Forget the owner, who hears nothing more: two that know each other would wait for the garbage collector."""

@@ -1,23 +1,30 @@
 """One session of the agent: what it tells the server of its services, and which requests it takes."""
 
 import asyncio
+import random
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from tests.kits.transport import FakeTransport
 from tests.kits.tunnel import WELCOME, message
 from zerotrust.agent.dispatch import Dispatch
-from zerotrust.agent.services import LiveService, Services
+from zerotrust.agent.services import Limits, LiveService, Services
 from zerotrust.agent.target import Target
+from zerotrust.agent.upstreams import Upstreams
+from zerotrust.http.forward import check_request_block
 from zerotrust.model.agent import AgentConfig
 from zerotrust.model.policy import ServicePolicy
 from zerotrust.net.flush import Flusher
-from zerotrust.net.http_client import BackendPool
+from zerotrust.net.http_client import BackendConnection, BackendPool, ConnectionSink
 from zerotrust.tunnel.codes import END, FLAG_ANNOUNCE, FLAG_TRAILERS, FLAG_UPGRADE, Code, FrameType
 from zerotrust.tunnel.frames import FrameReader, encode
 from zerotrust.tunnel.messages import Register, Registered, Renewed, Unregister, decode
@@ -48,7 +55,12 @@ class Agent:
         takes_over: bool = False,
     ) -> None:
         flusher = Flusher(asyncio.get_running_loop())
-        known = cast("Services", SimpleNamespace(all=list(services), failed=Counter(), get=lambda service: None))
+        known = cast(
+            "Services",
+            SimpleNamespace(
+                all=list(services), failed=Counter(), requests=0, get={live.id: live for live in services}.get
+            ),
+        )
         self.renewals: list[Renewed] = []
         self.lost: list[Dispatch] = []
         self.dispatch = Dispatch(
@@ -272,3 +284,116 @@ def test_a_server_that_does_not_answer_gets_no_more_streams_when_its_time_is_ove
         assert refusal is not None and refusal[0] is Code.REFUSED
 
     run(check)
+
+
+# Requests of a server that is not trusted
+
+
+class Pool:
+    """Connections to a backend that takes everything."""
+
+    open = 0
+
+    def __init__(self) -> None:
+        self.transports: list[FakeTransport] = []
+
+    def take(self, now: float, *, careful: bool) -> None:
+        return None
+
+    def dial(self, owner: ConnectionSink) -> None:
+        connection = BackendConnection(Flusher(asyncio.get_running_loop()), cast("BackendPool", self))
+        self.transports.append(FakeTransport(connection.as_protocol()))
+        owner.connected(connection)
+
+    def connected(self) -> None: ...
+
+    def discard(self, connection: BackendConnection) -> None: ...
+
+
+def publish(**keys: Any) -> tuple[Agent, Pool]:
+    """An agent with one service, whose backends take everything."""
+    found, pool = live({**PLAIN, "id": "app", **keys}), Pool()
+    pools = [cast("BackendPool", pool) for _ in found.service.backends]
+    upstreams = Upstreams(found.service, pools, secret=b"s" * 32, rng=random.Random(1), now=0.0)
+    return Agent(replace(found, upstreams=upstreams, limits=Limits())), pool
+
+
+def open_frame(block: bytes, *, stream: int = 2, upgrade: bool = False) -> bytes:
+    payload = pack_open(0, 0, flags=FLAG_UPGRADE if upgrade else 0, service=b"app", request_id=b"r", block=block)
+    return encode(FrameType.OPEN, 0 if upgrade else END, stream, payload)
+
+
+@pytest.mark.parametrize("host", ["a..b", "-a", "[0]", "[F]", "a" * 300, "Ws.Example:81"])
+def test_upgrade_is_logged_with_the_host_that_came(host: str) -> None:
+    def check() -> None:
+        agent, pool = publish()
+        block = b"GET / HTTP/1.1\r\nHost: %b\r\nUpgrade: WebSocket\r\n" % host.encode()
+        with capture_logs() as logs:
+            agent.session.receive_data(open_frame(block, upgrade=True), 1.0)
+        assert len(pool.transports) == 1
+        (entry,) = [entry for entry in logs if entry["log_level"] == "debug"]
+        assert entry["event"] == (
+            f"Detected WebSocket upgrade request for host: {host.removesuffix(':81')} - forwarding as regular HTTP"
+        )
+
+    run(check)
+
+
+token = st.text("!#$%&'*+-.^_`|~09azAZ", min_size=1, max_size=8).map(str.encode)
+hosts = st.one_of(
+    st.text("09azAZ._-", min_size=1, max_size=9).map(str.encode),
+    st.text("09afAF:.", min_size=1, max_size=9).map(lambda text: b"[%b]" % text.encode()),
+)
+ports = st.one_of(st.just(b""), st.text("0123456789", max_size=5).map(lambda text: b":" + text.encode()))
+names = st.one_of(
+    token,
+    st.sampled_from(
+        b"Cookie cookie Origin Upgrade Expect TE X-Real-IP X-Forwarded-For X-Forwarded-Proto X-Forwarded-Host".split()
+    ),
+)
+values = st.one_of(
+    st.sampled_from(
+        [b"", b"websocket", b"http://a", b"https://[", b"://", b"0trust_affinity=", b'0trust_affinity="x.y"; a; =; b=c']
+    ),
+    st.binary(max_size=12).map(lambda value: bytes(byte for byte in value if byte > 31 and byte != 127).strip()),
+)
+SERVICES: list[dict[str, Any]] = [
+    {},
+    {"host_header": "upstream", "origin": "upstream", "load_balancing": {"max_connections": 1}},
+    {
+        "backend": None,
+        "upstreams": [{"address": "10.0.0.1:80"}, {"address": "[::1]:80"}],
+        "load_balancing": {"policy": "ip_hash", "session_affinity": True},
+        "host_header": "upstream",
+    },
+]
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.one_of(st.just(b"GET"), token),
+    st.binary(max_size=12),
+    st.tuples(hosts, ports),
+    st.lists(st.tuples(names, values), max_size=6),
+    st.sampled_from(SERVICES),
+)
+def test_each_block_that_is_acceptable_becomes_a_request(
+    method: bytes, target: bytes, host: tuple[bytes, bytes], fields: list[tuple[bytes, bytes]], keys: dict[str, Any]
+) -> None:
+    path = bytes(byte for byte in target if 0x21 <= byte < 0x7F and byte != 0x23)
+    lines = b"".join(b"%b: %b\r\n" % field for field in fields)
+    block = b"%b /%b HTTP/1.1\r\nHost: %b%b\r\n%b" % (method, path, *host, lines)
+    upgrade = check_request_block(block, upgrade=True)
+    if not (upgrade or check_request_block(block)):
+        reject()
+
+    async def ask() -> None:
+        agent, pool = publish(**keys)
+        agent.session.receive_data(open_frame(block, upgrade=upgrade), 1.0)
+        (transport,) = pool.transports
+        assert (await transport.written()).startswith(method + b" /")
+        # The stream is still there, and its link has nothing to complain of.
+        assert list(agent.session.streams) == [2]
+
+    with capture_logs():
+        asyncio.run(ask())

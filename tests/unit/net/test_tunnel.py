@@ -7,10 +7,16 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
+from tests.kits.tunnel import REQUEST, WELCOME, Ear, Owner, message
 from zerotrust.net.flush import Flusher
 from zerotrust.net.tunnel import TunnelLink
-from zerotrust.tunnel.session import Options
+from zerotrust.tunnel.codes import Code, FrameType
+from zerotrust.tunnel.frames import FrameReader, encode
+from zerotrust.tunnel.payloads import unpack_reason
+from zerotrust.tunnel.session import Options, Phase
+from zerotrust.tunnel.stream import Stream
 
 pytestmark = pytest.mark.anyio
 
@@ -62,3 +68,29 @@ async def test_who_has_no_descriptor_left_does_not_know() -> None:
         assert not link._has_lost_its_address()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+class Faulty(Owner):
+    """The sink of a session. It raises for each stream that the other end opens."""
+
+    def opened(self, stream: Stream, payload: bytes, *, end: bool) -> Ear | None:
+        raise KeyError("of ours")
+
+
+async def test_exception_of_a_sink_is_logged_and_does_not_end_the_link() -> None:
+    link = TunnelLink(Flusher(asyncio.get_running_loop()), dialer=True, sink=Faulty(dialer=True), options=Options())
+    link.data_received(message(FrameType.WELCOME, WELCOME))
+    link.session.data_to_send(1 << 20)
+    with capture_logs() as logs:
+        for stream in (2, 4):
+            link.data_received(encode(FrameType.OPEN, 0, stream, REQUEST))
+    assert link.session.phase is Phase.OPEN and not link.session.streams
+    sent = FrameReader().feed(link.session.data_to_send(1 << 20))
+    resets = [frame for frame in sent if frame[0] == FrameType.RESET]
+    assert [(stream, unpack_reason(payload)) for _, _, stream, payload in resets] == [
+        (stream, (Code.INTERNAL, "internal error")) for stream in (2, 4)
+    ]
+    assert [(entry["log_level"], entry["error"], entry["exc_info"] is None) for entry in logs] == [
+        ("error", "KeyError('of ours')", False),
+        ("error", "KeyError('of ours')", True),
+    ]

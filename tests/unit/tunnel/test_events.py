@@ -3,13 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from tests.kits.tunnel import REQUEST, Ear, Owner, joined
-from zerotrust.tunnel.codes import Code
-from zerotrust.tunnel.payloads import pack_head
+from tests.kits.tunnel import REQUEST, WELCOME, Ear, Owner, joined, message
+from zerotrust.tunnel.codes import END, RESUME, Code, FrameType
+from zerotrust.tunnel.frames import encode
+from zerotrust.tunnel.messages import Hello, Registered, decode
+from zerotrust.tunnel.payloads import pack_head, pack_reason, unpack_reason
 from zerotrust.tunnel.session import HIGH_WATER, Options
 from zerotrust.tunnel.stream import Stream
 from zerotrust.tunnel.window import MAX_GROWTH_BYTES, MAX_WINDOW, MIN_WINDOW
@@ -277,3 +280,95 @@ TwoSessions.TestCase.settings = settings(
     max_examples=120, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestTwoSessions = TwoSessions.TestCase
+
+
+# A sink that raises all the same
+
+
+class FaultError(Exception):
+    """A bug of a sink."""
+
+
+class Faulty(Ear):
+    """Raises with the events of these names."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        for name in names:
+            setattr(self, name, self._fail)
+
+    def _fail(self, *_: object, **__: object) -> None:
+        raise FaultError
+
+
+FAULTY, GOOD = 2, 4
+POISON = {
+    "opened": b"",
+    "data": encode(FrameType.DATA, 0, FAULTY, b"x"),
+    "trailers": encode(FrameType.TRAILERS, END, FAULTY, TRAILERS),
+    "reset": encode(FrameType.RESET, 0, FAULTY, pack_reason(Code.CANCELLED, "gone")),
+}
+
+
+@pytest.mark.parametrize("also", [(), ("reset",)])
+@pytest.mark.parametrize("event", POISON)
+def test_a_sink_that_raises_costs_its_stream_and_no_other(event: str, also: tuple[str, ...]) -> None:
+    def take(stream: Stream, payload: bytes, end: bool) -> Ear:
+        if stream.id == FAULTY and event == "opened":
+            raise FaultError
+        return Faulty(event, *also) if stream.id == FAULTY else Ear()
+
+    owner = Owner(dialer=True)
+    welcome = WELCOME.model_copy(update={"capabilities": [RESUME], "secret": "0" * 64, "resume_timeout": 60.0})
+    owner.feed(message(FrameType.WELCOME, welcome))
+    owner.accept = take
+    owner.sent()
+    frames = [
+        encode(FrameType.OPEN, 0, FAULTY, REQUEST),
+        encode(FrameType.OPEN, 0, GOOD, REQUEST),
+        encode(FrameType.DATA, 0, GOOD, b"before, "),
+        POISON[event],
+        encode(FrameType.DATA, END, GOOD, b"after"),
+    ]
+    with pytest.raises(FaultError):
+        owner.feed(*frames)
+    assert (bytes(owner.ears[GOOD].body), owner.ears[GOOD].ended) == (b"before, after", True)
+    assert list(owner.session.streams) == [GOOD]
+    resets = [(stream, unpack_reason(payload)) for kind, _, stream, payload in owner.sent() if kind == FrameType.RESET]
+    assert resets == ([] if event == "reset" else [(FAULTY, (Code.INTERNAL, "internal error"))])
+    owner.session.lost("broken", 1.0)
+    owner.session.redial(2.0)
+    ((_, _, _, hello),) = owner.sent()
+    wanted = decode(Hello, hello).resume
+    assert wanted is not None
+    assert wanted.received == sum(map(bool, frames)), "the frame is not asked for again"
+
+
+def test_a_sink_that_raises_with_an_answer_costs_its_stream_and_no_other() -> None:
+    owner = joined().server
+    faulty = owner.session.open_stream(REQUEST, Faulty("head"), end=True, now=0.0)
+    good, ear = owner.open(end=True)
+    with pytest.raises(FaultError):
+        owner.feed(*[encode(FrameType.HEAD, END, stream.id, ANSWER) for stream in (faulty, good)])
+    assert ear.heads == [ANSWER]
+    assert not owner.session.streams
+    assert (FrameType.RESET, faulty.id) in owner.said()
+
+
+def test_an_owner_that_raises_with_a_control_frame_keeps_its_session() -> None:
+    owner = joined().agent
+    owner.registered = Faulty("data").data  # type: ignore[assignment]
+    with pytest.raises(FaultError):
+        owner.feed(message(FrameType.REGISTERED, Registered(id="web")), encode(FrameType.OPEN, 0, GOOD, REQUEST))
+    assert list(owner.session.streams) == [GOOD]
+    assert owner.over is None
+
+
+def test_a_session_that_ends_tells_every_sink() -> None:
+    owner = joined().server
+    owner.session.open_stream(REQUEST, Faulty("reset"), end=True, now=0.0)
+    _, ear = owner.open(end=True)
+    with pytest.raises(FaultError):
+        owner.session.close(Code.GOING_AWAY, "the end")
+    assert ear.over is not None
+    assert owner.over == (Code.GOING_AWAY, "the end")
