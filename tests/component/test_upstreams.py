@@ -1,6 +1,7 @@
 """Several upstreams through the whole chain: who gets what, who is left out, and what is never done twice."""
 
 import asyncio
+import contextlib
 import itertools
 import re
 import signal
@@ -8,17 +9,19 @@ import socket
 import ssl
 import struct
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.kits.backends import Clogged
 from tests.kits.client import Response
 from tests.kits.processes import PRODUCT, Process
 from tests.kits.small import Small
 from tests.kits.stack import Authority, Service, Stack, service
 from tests.kits.waiting import eventually
 from zerotrust.model.status import AgentStatus
+from zerotrust.net.http_client import MAX_DIALS
 
 pytestmark = [
     pytest.mark.component,
@@ -50,24 +53,33 @@ class Chain:
         self._backends.append(await small.start())
         return small
 
-    async def states(self, service_id: str) -> list[str]:
-        """What `0trust agent status` says of the upstreams of a service."""
+    async def status(self) -> AgentStatus:
+        """What `0trust agent status` says."""
         log = self.folder / "status.log"
+        log.unlink(missing_ok=True)
         command: list[str | Path] = [PRODUCT, "agent", "status", "--config", self.agent.path, "--json"]
         async with Process("status", command, log=log) as asked:
             assert await asked.wait_exit() == 0, asked.text()
-            status = AgentStatus.model_validate_json(asked.text())
+            return AgentStatus.model_validate_json(asked.text())
+
+    async def states(self, service_id: str) -> list[str]:
+        """What `0trust agent status` says of the upstreams of a service."""
+        status = await self.status()
         assert {session.server for session in status.sessions} == {self.agent.config["server"]["address"]}
         [upstreams] = [one.upstreams for one in status.services if service_id in one.hosts]
         return [upstream.state for upstream in upstreams]
 
-    async def publish(self, backends: list[Small], upstreams: list[Service] | None = None, **keys: object) -> str:
-        """Publishes a service beside those that are there; its host name."""
+    def add(self, upstreams: list[Service], **keys: object) -> str:
+        """Publishes a service beside those that are there, before the next one; its host name."""
         host = f"s{next(_numbers)}.localhost"
+        self.agent.set_services([*self.agent.services, service(host, 1, **{"upstreams": upstreams, **keys})])
+        return host
+
+    async def publish(self, backends: list[Small], upstreams: list[Service] | None = None, **keys: object) -> str:
+        """The same, with these backends; it answers."""
         addresses = [f"unix:{b.path}" if b.path else f"127.0.0.1:{b.port}" for b in backends]
         more = upstreams or [{} for _ in backends]
-        listed = [{"address": address, **each} for address, each in zip(addresses, more, strict=True)]
-        self.agent.set_services([*self.agent.services, service(host, 1, **{"upstreams": listed, **keys})])
+        host = self.add([{"address": address, **each} for address, each in zip(addresses, more, strict=True)], **keys)
         await self.stack.wait_published(host, process=self.agent.process)
         for backend in backends:
             backend.heads.clear()
@@ -101,6 +113,13 @@ async def chain(shared: Stack, tmp_path: Path, authority: Authority) -> AsyncIte
     chain.agent.set_services([service("first.localhost", 1)])
     yield chain
     await chain.close()
+
+
+@pytest.fixture
+def clogged() -> Iterator[Clogged]:
+    clogged = Clogged()
+    yield clogged
+    clogged.close()
 
 
 # Balancing
@@ -314,6 +333,89 @@ async def test_requests_wait_for_a_connection_or_are_refused(chain: Chain) -> No
     refused = next(answer for answer in answers if answer.status == 503)
     assert (refused.error_code, refused.get("retry-after")) == ("upstreams_busy", "20")
     assert backend.most_active == 2
+
+
+class Mute:
+    """A backend that accepts connections and says nothing, so that a TLS handshake with it takes as long as it may."""
+
+    def __init__(self) -> None:
+        self.connections: set[asyncio.StreamWriter] = set()
+
+    async def __aenter__(self) -> "Mute":
+        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port: int = self._listener.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._listener.close()
+        self.break_off()
+        await eventually(lambda: not self.connections, "all connections are closed")
+
+    def break_off(self) -> None:
+        for writer in self.connections:
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections.add(writer)
+        with contextlib.suppress(OSError):
+            await reader.read()
+        self.connections.discard(writer)
+        writer.close()
+
+
+@contextlib.asynccontextmanager
+async def strangers(chain: Chain, host: str, count: int) -> AsyncIterator[None]:
+    """Clients that ask inside the block, and go away at its end; the agent has then heard of that."""
+    asked = b"GET / HTTP/1.1\r\nHost: %b\r\nX-Forwarded-Proto: https\r\n\r\n" % host.encode()
+    writers = []
+    for _ in range(count):
+        _, writer = await asyncio.open_connection("127.0.0.1", chain.stack.api.port)
+        writer.write(asked)
+        writers.append(writer)
+    try:
+        yield
+    finally:
+        for writer in writers:
+            writer.transport.abort()
+
+    async def gone() -> bool:
+        return sum(session.streams for session in (await chain.status()).sessions) == 0
+
+    await eventually(gone, "the agent has heard that they are gone")
+
+
+async def test_requests_that_are_given_up_keep_the_number_of_connections(chain: Chain) -> None:
+    """A stranger asks and goes away while the backend's TLS handshake is under way."""
+    async with Mute() as mute:
+        limits = {"max_connections": 4, "queue": 0}
+        host = chain.add([{"address": f"https://127.0.0.1:{mute.port}"}], load_balancing=limits, connect_timeout="60s")
+        (other,) = others = await chain.backends(1)
+        beside = await chain.publish(others)
+        async with strangers(chain, host, 4):
+            await eventually(lambda: len(mute.connections) == 4, "each has a connection")
+        for _ in range(3):
+            refused = await chain.get(host)
+            assert (refused.status, refused.error_code) == (503, "upstreams_busy")
+            assert (await chain.get(beside)).body == other.name.encode()
+        assert len(mute.connections) == 4
+        mute.break_off()
+        await eventually(lambda: not mute.connections, "the dials have failed")
+        async with strangers(chain, host, 4):
+            await eventually(lambda: len(mute.connections) == 4, "the places are free again")
+
+
+async def test_requests_that_are_given_up_leave_descriptors_to_other_services(chain: Chain, clogged: Clogged) -> None:
+    """Strangers ask and go away while the backend's machine accepts nothing; there is no `max_connections`."""
+    agent = chain.agent.process
+    host = chain.add([{"address": f"127.0.0.1:{clogged.port}"}], connect_timeout="60s")
+    (other,) = others = await chain.backends(1)
+    beside = await chain.publish(others)
+    before = agent.open_files()
+    for _ in range(3):
+        async with strangers(chain, host, 3 * MAX_DIALS):
+            await eventually(lambda: agent.open_files() >= before + MAX_DIALS, "as many are dialled as may be")
+            assert (await chain.get(beside)).body == other.name.encode()
+            assert agent.open_files() <= before + MAX_DIALS + 8, "and the connections of the other service"
 
 
 async def test_waiting_has_an_end(chain: Chain) -> None:
