@@ -26,6 +26,12 @@ _log = logs.logger("exchange")
 _EXPECT: Final = b"\r\nExpect: 100-continue\r\n"
 """It is the backend's turn before the body (RFC 9110 s10.1.1)."""
 
+MAX_INTERIM_BYTES: Final = 64 * 1024
+"""Of all interim answers (1xx) to one request. No credit holds them back, so a backend could fill the session that all
+services share. Early hints of a page have some kilobytes."""
+_INTERIM_OVERHEAD: Final = 2048
+"""Counted for each, so that there are no more than the 32 that the server takes (`tunnel.stream.MAX_INTERIM_HEADS`)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Context:
@@ -58,6 +64,7 @@ class Exchange:
         "_held",
         "_held_end",
         "_held_trailers",
+        "_interim_bytes",
         "_left",
         "_method",
         "_moved",
@@ -86,7 +93,7 @@ class Exchange:
         self._held_end = False
         self._held_trailers: bytes | None = None
         self._left = False
-        self._owed = 0
+        self._owed = self._interim_bytes = 0
         self._answered = self._response_ended = self.tunnelled = self._fresh = self._dialling = False
         self._repeatable = request.kind == KIND_NONE and self._method in IDEMPOTENT
         self._backend: Backend | None = None
@@ -188,9 +195,14 @@ class Exchange:
     # ---- from the backend (net.http_client.ResponseSink)
 
     def response_interim(self, head: ResponseHead) -> None:
+        block = response_block(head)
+        self._interim_bytes += len(block) + _INTERIM_OVERHEAD
+        if self._interim_bytes > MAX_INTERIM_BYTES:
+            self._fail(UpstreamFailed(f"the backend sends more than {MAX_INTERIM_BYTES} bytes of interim answers"))
+            return
         if head.status == 100 and self._writer is not None and not self._writer.complete:
             self._deadline = math.inf
-        self._context.session.send_head(self._stream, pack_head(KIND_NONE, 0, 0, response_block(head)), interim=True)
+        self._context.session.send_head(self._stream, pack_head(KIND_NONE, 0, 0, block), interim=True)
 
     def response(self, head: ResponseHead, framing: tuple[Kind, int]) -> None:
         kind, length = framing

@@ -212,6 +212,25 @@ async def test_a_connection_is_used_again() -> None:
     assert not bench.running
 
 
+@pytest.mark.parametrize(
+    ("hints", "size", "passes"), [(31, 10, True), (32, 10, False), (2, 29_000, True), (3, 29_000, False)]
+)
+async def test_a_backend_sends_a_bounded_number_of_interim_answers(hints: int, size: int, passes: bool) -> None:
+    bench = Bench()
+    asked = bench.ask()
+    connection = asked.connection
+    for _ in range(hints):
+        connection.data_received(b"HTTP/1.1 103 Early Hints\r\nLink: " + b"x" * size + b"\r\n\r\n")
+    if passes:
+        asked.answer()
+        assert len(asked.tunnel.heads) == hints + 1
+        assert asked.tunnel.body == b"ok"
+    else:
+        assert asked.code is Code.UPSTREAM_FAILED
+        assert len(asked.tunnel.heads) == hints - 1
+        assert connection.transport is None or connection.transport.is_closing()
+
+
 async def test_bytes_for_a_request_that_is_over_reach_no_connection() -> None:
     bench = Bench()
     asked = bench.ask(b"POST", KIND_CHUNKED)
