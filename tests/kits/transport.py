@@ -46,6 +46,9 @@ class FakeTransport(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return self.unwritten
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """It has no buffer."""
+
     def write(self, data: Any) -> None:
         assert not self.has_eof and not self._closing
         self.output += data

@@ -10,6 +10,8 @@ from zerotrust.net.flush import Flusher
 
 Chunk = bytes | memoryview
 
+JOINED: Final = 1024
+"""Pieces that are shorter together are written as one: each takes some fifty bytes besides its own while it waits."""
 _AT_ONCE: Final = struct.pack("ii", 1, 0)
 _CREDENTIALS: Final = struct.Struct("3i")
 """Process, user and group, as SO_PEERCRED gives them (unix(7))."""
@@ -56,12 +58,23 @@ class Channel:
         """Write at the end of this turn; nothing happens once the connection is closing."""
         if self._closing:
             return
-        if not self._out:
+        out = self._out
+        if not out:
             self._flusher.mark(self)
-        self._out.append(data)
+            out.append(data)
+        elif len(out) > 1 and len(out[-1]) + len(data) <= JOINED:
+            # Not to the first piece, which may be a request's head: BackendConnection asks whether it was written.
+            out[-1] = b"".join((out[-1], data))
+        else:
+            out.append(data)
 
     def flush(self) -> None:
-        """Hand what has gathered to the transport."""
+        """Hand what has gathered to the transport. While that is congested, more gathers here, and is joined."""
+        if not self.congested:
+            self.write()
+
+    def write(self) -> None:
+        """Hand what has gathered to the transport, although that may be congested."""
         out, self._out = self._out, []
         if out and self.transport is not None:
             if len(out) == 1:
@@ -72,7 +85,7 @@ class Channel:
     def close(self) -> None:
         """Send what has gathered, then close."""
         if not self._closing:
-            self.flush()
+            self.write()
             self._closing = True
             if self.transport is not None:
                 self.transport.close()
@@ -95,7 +108,7 @@ class Channel:
         if self._closing or self.transport is None:
             return
         if self.transport.can_write_eof():
-            self.flush()
+            self.write()
             try:
                 self.transport.write_eof()
             except OSError:
@@ -155,7 +168,9 @@ class Channel:
     def resume_writing(self) -> None:
         """The transport takes more."""
         self.congested = False
-        self.drained()
+        self.write()
+        if not self.congested:
+            self.drained()
 
     # ---- for subclasses
 
@@ -164,3 +179,34 @@ class Channel:
 
     def drained(self) -> None:
         """`congested` has become False."""
+
+
+class BufferedChannel(Channel):
+    """A channel that reads `READ_BYTES` at a time: an `asyncio.BufferedProtocol` in all but name.
+
+    The loops read 256 KiB at a time for other protocols, and hand all of it over even to one that wants to pause.
+    """
+
+    __slots__ = ()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if self.transport is not None:
+            # What the kernel does not take counts from its first byte: it is the owner's to bound.
+            self.transport.set_write_buffer_limits(high=0)
+
+    def is_buffered_protocol(self) -> bool:
+        """Tell aiofastnet, which does not see that from the methods."""
+        return True
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return the memory that the loop reads into."""
+        return self._flusher.read_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what the loop has read."""
+        self.data_received(bytes(self._flusher.read_buffer[:nbytes]))
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes have arrived."""
+        raise NotImplementedError

@@ -5,7 +5,11 @@ turn. Each connection keeps what it is told to send and marks itself here; one c
 """
 
 import asyncio
-from typing import Protocol
+from typing import Final, Protocol
+
+READ_BYTES: Final = 64 * 1024
+"""Read at a time from clients and backends. A read that the tunnel does not take at once waits as a whole: this is what
+a stream's first window takes."""
 
 
 class Flushable(Protocol):
@@ -16,13 +20,18 @@ class Flushable(Protocol):
 
 
 class Flusher:
-    """One for each event loop."""
+    """One for each event loop.
 
-    __slots__ = ("_loop", "_marked")
+    Attributes:
+        read_buffer: where connections read into; each takes its bytes before the next one reads.
+    """
+
+    __slots__ = ("_loop", "_marked", "read_buffer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._marked: list[Flushable] = []
+        self.read_buffer = memoryview(bytearray(READ_BYTES))
 
     def mark(self, connection: Flushable) -> None:
         """Have `connection.flush` called at the end of this turn; to be called once until then."""

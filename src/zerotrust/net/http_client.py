@@ -35,7 +35,7 @@ from zerotrust.errors import (
 from zerotrust.http.body import Kind, Reader, reader_for, response_framing
 from zerotrust.http.head import ResponseHead, find_head_end, parse_response
 from zerotrust.model.upstream import Endpoint
-from zerotrust.net.channel import Channel, describe
+from zerotrust.net.channel import BufferedChannel, describe
 from zerotrust.net.flush import Flusher
 from zerotrust.net.tasks import Tasks
 
@@ -95,7 +95,7 @@ class ConnectionSink(Protocol):
         """The connection could not be opened. UpstreamsBusy: for a reason of ours, not of the backend."""
 
 
-class BackendConnection(Channel):
+class BackendConnection(BufferedChannel):
     """One connection to a backend."""
 
     __slots__ = (
@@ -179,10 +179,10 @@ class BackendConnection(Channel):
         self._sink = None
         self.close()
 
-    def flush(self) -> None:
+    def write(self) -> None:
         """Hand what has gathered to the transport; not if something has arrived that no request has asked for."""
         if not self._head_unwritten or not self._out:
-            super().flush()
+            super().write()
             return
         if self._behind_head < 0:
             if self._input_ended or self.has_unread():
@@ -191,7 +191,7 @@ class BackendConnection(Channel):
             self._behind_head = -len(self._out[0])
         for chunk in self._out:
             self._behind_head += len(chunk)
-        super().flush()
+        super().write()
         self._check_head_written()
 
     # ---- asyncio.Protocol

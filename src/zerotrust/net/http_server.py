@@ -32,11 +32,9 @@ from zerotrust.http.body import (
 from zerotrust.http.forward import response_framing_lines
 from zerotrust.http.head import RequestHead, find_head_end, parse_request
 from zerotrust.http.replies import error_reply
-from zerotrust.net.channel import Channel
-from zerotrust.net.flush import Flusher
+from zerotrust.net.channel import BufferedChannel
+from zerotrust.net.flush import READ_BYTES, Flusher
 
-READ_BYTES: Final = 256 * 1024
-"""A transport reads no more at once (aiofastnet)."""
 AHEAD_BYTES: Final = 64 * 1024
 """With more bytes ahead than these, the connection is not read any further."""
 MAX_AHEAD_BYTES: Final = AHEAD_BYTES + READ_BYTES
@@ -86,7 +84,7 @@ class RequestHandler(Protocol):
         """Take a request; None where it has been answered already."""
 
 
-class HttpServerConnection(Channel):
+class HttpServerConnection(BufferedChannel):
     """One client connection. The sink answers with `respond`, `respond_data` and `respond_trailers`, or `refuse`.
 
     An answer is over at the byte at which it is over for the client, and the sink is told so at once. From then on the

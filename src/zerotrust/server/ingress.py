@@ -320,7 +320,7 @@ class Ingress:
         if not session.attached:
             raise NoAgent(head.fields.host)
         if not session.can_open or len(payload) > MAX_HEAD_BYTES:
-            raise Overloaded(f"{len(session.streams)} streams are open")
+            raise Overloaded("its agent can take no more requests now")
         relay = Relay(
             connection,
             session,

@@ -6,7 +6,13 @@ from typing import Final
 from prometheus_client import Metric
 
 from zerotrust.telemetry.metrics import counter, gauge
-from zerotrust.tunnel.handshake import Options
+from zerotrust.tunnel.handshake import (
+    CONGESTED_BYTES,
+    MAX_QUEUED_BYTES,
+    MAX_UNWRITTEN_BYTES,
+    SHARED_QUEUE_BYTES,
+    Options,
+)
 from zerotrust.tunnel.resume import REPLAY_BYTES
 from zerotrust.tunnel.session import HIGH_WATER, MAX_ANSWER_BYTES
 from zerotrust.tunnel.usage import Stalls, Usage
@@ -17,6 +23,10 @@ LIMITS: Final = {
     "stream_window_bytes": MAX_WINDOW,
     "session_windows_growth_bytes": MAX_GROWTH_BYTES,
     "session_received_bytes": MAX_HELD_BYTES,
+    "session_shared_queue_bytes": SHARED_QUEUE_BYTES,
+    "session_queued_bytes": MAX_QUEUED_BYTES,
+    "session_congested_bytes": CONGESTED_BYTES,
+    "session_unwritten_bytes": MAX_UNWRITTEN_BYTES,
     "session_kept_bytes": REPLAY_BYTES,
     "session_answers_bytes": MAX_ANSWER_BYTES,
     "session_streams": Options.max_streams,
@@ -29,8 +39,11 @@ def session_metrics(usage: Usage, stalls: Stalls) -> Iterator[Metric]:
     states = {"attached": usage.sessions - usage.detached, "detached": usage.detached}
     yield gauge("sessions", "Sessions, with a connection or waiting for another one.", states, "state")
     yield gauge("streams", "Requests and WebSockets under way.", usage.streams)
-    kinds = {"received": usage.received, "queued": usage.queued, "kept": usage.kept}
-    meaning = "Bytes that sessions hold: received and not handed on, waiting to be sent, kept to be sent again."
+    kinds = {"received": usage.received, "queued": usage.queued, "unwritten": usage.unwritten, "kept": usage.kept}
+    meaning = (
+        "Bytes that sessions hold: received and not handed on, bodies waiting to be sent, other frames waiting to be "
+        "sent, kept to be sent again."
+    )
     yield gauge("session_bytes", meaning, kinds, "kind")
     yield gauge("session_bytes_most", "Bytes that the session holds that holds most.", usage.most)
     meaning = "Sessions that send no bodies until the other end has acknowledged what they keep."

@@ -1,12 +1,22 @@
 """What the two ends tell each other first, and whether it fits (docs/spec/tunnel-v1.md, section 3)."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from zerotrust.errors import RemoteProtocolError
 from zerotrust.tunnel.codes import CAPABILITIES, RESUME, VERSION, Code, FrameType
 from zerotrust.tunnel.messages import MAX_HELLO_BYTES, Hello, Resume, Welcome, decode
 from zerotrust.tunnel.resume import REPLAY_BYTES
 from zerotrust.tunnel.window import DEFAULT_WINDOW, MAX_HELD_BYTES
+
+SHARED_QUEUE_BYTES: Final = 32 * 1024 * 1024
+"""256 streams with full queues."""
+MAX_QUEUED_BYTES: Final = 128 * 1024 * 1024
+"""As much as MAX_HELD_BYTES lets the other end hold for slow readers."""
+CONGESTED_BYTES: Final = 4 * 1024 * 1024
+"""A hundred of the largest heads, or the usual heads of some thousand requests."""
+MAX_UNWRITTEN_BYTES: Final = 32 * 1024 * 1024
+"""2 KiB for each of 16384 streams: the head of its answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +26,10 @@ class Options:
     Attributes:
         resume_timeout: seconds for which a session is kept without a link; acceptors say it.
         replay_bytes: kept of what the other end has not acknowledged.
+        shared_queue_bytes: bytes of bodies that wait to be sent, above which streams queue only what leaves soon.
+        max_queued_bytes: the same, above which the streams that hold most are reset.
+        congested_bytes: bytes of other frames that wait to be sent, above which neither end opens a stream.
+        max_unwritten_bytes: the same, above which the session is closed.
         instance: 32 hexadecimal digits that all sessions of one process of an agent share; dialers say it.
         connection: which of these sessions this one is, or takes the place of.
     """
@@ -27,6 +41,10 @@ class Options:
     capabilities: tuple[str, ...] = CAPABILITIES
     resume_timeout: float = 60.0
     replay_bytes: int = REPLAY_BYTES
+    shared_queue_bytes: int = SHARED_QUEUE_BYTES
+    max_queued_bytes: int = MAX_QUEUED_BYTES
+    congested_bytes: int = CONGESTED_BYTES
+    max_unwritten_bytes: int = MAX_UNWRITTEN_BYTES
     instance: str = ""
     connection: int = 0
 

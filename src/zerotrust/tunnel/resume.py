@@ -16,6 +16,8 @@ REPLAY_BYTES: Final = 8 * 1024 * 1024
 """Kept without an acknowledgement, then no more DATA is sent: the largest window, so it does not slow one stream."""
 MOST_REPLAYS: Final = 4
 """Times REPLAY_BYTES: heads and credit go on until then. An end that acknowledges none of that is not one of ours."""
+_WRITE_OVERHEAD: Final = 128
+"""Memory that a write takes besides its bytes."""
 ACK_FRAMES: Final = 64
 ACK_BYTES: Final = 256 * 1024
 
@@ -26,7 +28,7 @@ class Resumption:
     Attributes:
         received: counted frames that have arrived.
         sent: counted frames that were sent; `acknowledged`: of these, how many the other end has.
-        held: bytes kept for sending again.
+        held: memory of what is kept for sending again.
     """
 
     __slots__ = ("_budget", "_kept", "_told", "_untold_bytes", "acknowledged", "held", "received", "sent")
@@ -56,7 +58,7 @@ class Resumption:
     def keep(self, written: bytes, count: int) -> None:
         """Note what is being written: whole frames, `count` of them counted."""
         self.sent += count
-        self.held += len(written)
+        self.held += len(written) + _WRITE_OVERHEAD
         self._kept.append((self.sent, written))
 
     def acknowledge(self, count: int) -> None:
@@ -69,7 +71,7 @@ class Resumption:
             raise RemoteProtocolError(f"{count} frames acknowledged, {self.sent} were sent")
         kept = self._kept
         while kept and kept[0][0] <= count:
-            self.held -= len(kept.popleft()[1])
+            self.held -= len(kept.popleft()[1]) + _WRITE_OVERHEAD
         self.acknowledged = max(self.acknowledged, count)
 
     def again(self) -> bytes:

@@ -2,11 +2,20 @@
 
 The owner feeds `receive_data` and `tick`, and sends what `data_to_send` returns whenever `wake` was called and the
 connection takes more. What is sent while the connection is congested waits in the streams' queues, where small
-messages overtake bulk (`schedule`); only heads, credit and pings go straight out.
+messages overtake bulk (`schedule`); only heads, credit, resets and control frames go straight out.
 
-Memory is bounded: what waits to be sent by `HIGH_WATER` a stream (the owner stops when `send_data` says so), what was
-received and not yet handed on by the stream's window and by `MAX_HELD_BYTES` for the session, what the peer makes us
-answer by `MAX_ANSWER_BYTES`, what it has not acknowledged by `resume.REPLAY_BYTES`.
+Memory is bounded, whatever the peer and the clients do. Each of these has a limit for the whole session:
+
+    bytes                                  limit                          at the limit
+    bodies that wait to be sent            handshake.SHARED_QUEUE_BYTES   streams queue only what leaves soon
+                                           handshake.MAX_QUEUED_BYTES     the streams that hold most are reset
+    other frames that wait to be sent      handshake.CONGESTED_BYTES      neither end opens a stream
+                                           handshake.MAX_UNWRITTEN_BYTES  the session is closed
+    answers that the peer makes us send    MAX_ANSWER_BYTES               the session is closed
+    received and not yet handed on         window.MAX_HELD_BYTES          the stream that passes it is reset
+    sent and not acknowledged              resume.REPLAY_BYTES            no DATA is sent; at 4 times that neither
+                                                                          end opens a stream, and `tick` closes the
+                                                                          session
 
 A session outlives its link where both ends offer that (section 7): it is then *detached*, its streams stay as they are,
 and whoever has another connection for it calls `redial` (dialer) or `reattach` (acceptor).
@@ -46,6 +55,7 @@ from zerotrust.tunnel.window import MAX_CREDIT, MAX_GROWTH_BYTES, GrowthBudget, 
 __all__ = ["HIGH_WATER", "LOW_WATER", "Options", "Phase", "Session"]
 
 HIGH_WATER: Final = 128 * 1024
+"""Queued bytes of a stream with which `send_data` returns False; `writable` follows at LOW_WATER."""
 LOW_WATER: Final = 32 * 1024
 DIRECT_BYTES: Final = 64 * 1024
 ACK_ALONG: Final = 16
@@ -53,6 +63,7 @@ ACK_ALONG: Final = 16
 MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
 """What a peer that does not read can make us answer: twice what refusing 16384 streams takes."""
 _FRAME_OVERHEAD: Final = 64
+"""Memory that a frame takes besides its payload."""
 
 _DATA: Final = int(FrameType.DATA)
 _WINDOW: Final = int(FrameType.WINDOW)
@@ -91,6 +102,7 @@ class Session:
         attached: there is a link, and the other end has agreed that the session goes on over it.
         unsent: when it has ended, the streams of our own of which nothing has left: their requests are nowhere else.
         held: bytes that arrived and have not been handed on; `queued`: bytes of bodies that wait to be sent.
+        unwritten: memory of the other frames that wait to be sent.
         stalls: how often no more bodies were sent because the other end had not acknowledged what it was sent.
     """
 
@@ -113,10 +125,8 @@ class Session:
         self.streams: dict[int, Stream] = {}
         self.going_away = False
         self.capabilities: frozenset[str] = frozenset()
-        self.held = 0
         self.unsent: frozenset[int] = frozenset()
-        self.queued = 0
-        self.stalls = 0
+        self.held = self.queued = self.unwritten = self.stalls = 0
         self._options = options or Options()
         self._dialer = dialer
         self._sink = sink
@@ -132,16 +142,18 @@ class Session:
         self._attempt = 0
         self._room = True
         self._ack_due = False
-        self._direct = 0
-        self._answered = 0
+        self._direct = self._answered = 0
+        self._shared_queue = self._options.shared_queue_bytes
+        self._max_queued = self._options.max_queued_bytes
+        self._max_unwritten = self._options.max_unwritten_bytes
+        self._little_credit = 0
+        self._queue_was_full = False
         self._pong: bytes | None = None
         self._schedule = Schedule()
         self._growth = GrowthBudget(MAX_GROWTH_BYTES)
         self._next_id = 1 if dialer else 2
-        self._last_peer_id = 0
-        self._own_streams = 0
-        self._peer_window = 0
-        self._peer_max_streams = 0
+        self._last_peer_id = self._own_streams = 0
+        self._peer_window = self._peer_max_streams = 0
         self._handshake_by = now + HANDSHAKE_TIMEOUT
         if dialer:
             self._emit(FrameType.HELLO, 0, hello(self._options))
@@ -159,6 +171,12 @@ class Session:
         return not self._room
 
     @property
+    def congested(self) -> bool:
+        """The peer reads or acknowledges so slowly that neither end may open another stream."""
+        resumption = self._resumption
+        return self.unwritten > self._options.congested_bytes or (resumption is not None and resumption.hopeless)
+
+    @property
     def can_open(self) -> bool:
         """A stream may be opened now."""
         return (
@@ -167,6 +185,7 @@ class Session:
             and not self.going_away
             and self._own_streams < self._peer_max_streams
             and self._next_id <= MAX_STREAM_ID
+            and not self.congested
         )
 
     def open_stream(self, payload: bytes, sink: StreamSink, *, end: bool, now: float) -> Stream:
@@ -193,6 +212,8 @@ class Session:
             LocalProtocolError: a final head was sent before, or the head is too large.
         """
         if stream.sending is not State.HEAD:
+            if self.phase is Phase.CLOSED:
+                return
             raise LocalProtocolError(f"stream {stream.id}: a second head")
         if len(payload) > MAX_HEAD_BYTES:
             raise LocalProtocolError(f"a head of {len(payload)} bytes, at most {MAX_HEAD_BYTES} allowed")
@@ -212,6 +233,8 @@ class Session:
             LocalProtocolError: the direction is not open.
         """
         if stream.sending is not _BODY:
+            if self.phase is Phase.CLOSED:
+                return True
             raise LocalProtocolError(f"stream {stream.id}: data in state {stream.sending.name}")
         size = len(data)
         if (
@@ -223,7 +246,7 @@ class Session:
             and self._room
         ):
             stream.credit -= size
-            self._direct += size
+            self._direct += size + _FRAME_OVERHEAD
             self._counted += 1
             self._out.append(HEADER.pack(_DATA, 1 if end else 0, size, stream.id))
             if size:
@@ -234,7 +257,8 @@ class Session:
             if end:
                 stream.sending = _DONE
                 self._settle(stream)
-            return True
+                return True
+            return self.queued <= self._shared_queue or self._takes_more(stream)
         if size:
             stream.enqueue(data)
             self.queued += size
@@ -242,8 +266,9 @@ class Session:
             stream.sending = _DONE
             stream.tail = (_DATA, b"")
         self._plan(stream)
-        stream.blocked = stream.blocked or stream.queued > HIGH_WATER
-        return not stream.blocked
+        if self.queued > self._max_queued:
+            self._shed(stream)
+        return self._takes_more(stream)
 
     def send_trailers(self, stream: Stream, payload: bytes) -> None:
         """End the direction with trailer fields.
@@ -252,6 +277,8 @@ class Session:
             LocalProtocolError: the direction is not open, or the fields are too large.
         """
         if stream.sending is not _BODY:
+            if self.phase is Phase.CLOSED:
+                return
             raise LocalProtocolError(f"stream {stream.id}: trailers in state {stream.sending.name}")
         if len(payload) > MAX_PAYLOAD:
             raise LocalProtocolError(f"trailers of {len(payload)} bytes, at most {MAX_PAYLOAD} allowed")
@@ -462,10 +489,13 @@ class Session:
         first, self._first = self._first, b""
         if not self.attached:
             return first
-        out, self._out = self._out, []
-        counted, self._counted = self._counted, 0
-        direct, self._direct = self._direct, 0
-        self._answered = 0
+        counted, direct = self._counted, self._direct
+        if self.unwritten <= budget or self.phase is Phase.CLOSED:
+            out, self._out = self._out, []
+            self._counted = self._direct = self._answered = self.unwritten = 0
+        else:
+            out, counted = self._first_frames(budget)
+            direct = budget
         if self._pong is not None:
             out.insert(0, encode(FrameType.PONG, 0, 0, self._pong))
             self._pong = None
@@ -475,10 +505,8 @@ class Session:
             self.queued -= taken
             counted += len(served)
             for stream in served:
-                if stream.blocked and stream.queued <= LOW_WATER:
-                    stream.blocked = False
-                    if stream.sink is not None:
-                        stream.sink.writable()
+                if stream.blocked:
+                    self._unblock(stream)
                 if stream.done:
                     self._settle(stream)
                 elif stream.leaving is not None:
@@ -502,6 +530,11 @@ class Session:
             if resumption.untold:
                 self._ack_due = True
                 self._rouse()
+        if self._queue_was_full and self.queued <= self._shared_queue:
+            self._queue_was_full = False
+            for stream in list(self.streams.values()):
+                if stream.blocked:
+                    self._unblock(stream)
         nonce = self.keepalive.ping(now)
         if nonce is not None:
             self._emit(FrameType.PING, 0, nonce)
@@ -541,7 +574,11 @@ class Session:
     def _emit(self, kind: int, stream_id: int, payload: bytes, flags: int = 0) -> None:
         if self.phase is Phase.CLOSED:
             return
+        self.unwritten += len(payload) + _FRAME_OVERHEAD
         if kind >= COUNTED:
+            if self.unwritten > self._max_unwritten:
+                self._give_up("the other end does not read")
+                return
             self._counted += 1
         self._out.append(encode(kind, flags, stream_id, payload))
         self._rouse()
@@ -550,8 +587,65 @@ class Session:
         """Emit what the peer has made us say."""
         self._answered += len(payload) + _FRAME_OVERHEAD
         if self._answered > MAX_ANSWER_BYTES:
-            self.close(Code.OVERLOADED, "the other end asks and does not read the answers")
+            self._give_up("the other end asks and does not read the answers")
         self._emit(kind, stream_id, payload)
+
+    def _give_up(self, reason: str) -> None:
+        """Close the session of a peer that does not read. What waits for it is dropped, all but CLOSE."""
+        self.close(Code.OVERLOADED, reason)
+        del self._out[:-1]
+
+    def _first_frames(self, budget: int) -> tuple[list[Chunk], int]:
+        """Take whole frames of about `budget` bytes off what goes straight out; and how many of them are counted."""
+        out = self._out
+        at = size = counted = 0
+        while at < len(out) and (size < budget or not at):
+            kind, _, length, _ = HEADER.unpack_from(out[at])
+            weight = length + _FRAME_OVERHEAD
+            size += weight
+            if kind >= COUNTED:
+                counted += 1
+            if kind == _DATA:
+                self._direct -= weight
+                at += 2 if length else 1  # header and payload
+            else:
+                self.unwritten -= weight
+                at += 1
+        self._out = out[at:]
+        self._counted -= counted
+        return out[:at], counted
+
+    # ---- what is queued
+
+    def _takes_more(self, stream: Stream) -> bool:
+        """The stream may queue more; where it may not, its sink hears `writable` when it may."""
+        if self.queued > self._shared_queue:
+            # Other streams hold it, perhaps for clients that read nothing. What leaves soon still passes.
+            self._queue_was_full = True
+            full = stream.queued > 0 or stream.credit < self._little_credit
+        else:
+            full = stream.queued > HIGH_WATER
+        stream.blocked = stream.blocked or full
+        return not stream.blocked
+
+    def _unblock(self, stream: Stream) -> None:
+        """Tell the sink of a stream that was full whether it may queue more by now."""
+        if self.queued > self._shared_queue:
+            if stream.queued or stream.credit < self._little_credit:
+                return
+        elif stream.queued > LOW_WATER:
+            return
+        stream.blocked = False
+        if stream.sink is not None:
+            stream.sink.writable()
+
+    def _shed(self, spared: Stream) -> None:
+        """Reset the streams that hold most, first those without credit, until a quarter of the limit is free."""
+        holders = [stream for stream in self.streams.values() if stream.queued and stream is not spared]
+        holders.sort(key=lambda stream: (not stream.ready, stream.queued))
+        error = RemoteProtocolError(f"this session queues {self.queued} bytes, which is too much", wire=Code.OVERLOADED)
+        while holders and self.queued * 4 > self._max_queued * 3:
+            self._fail_stream(holders.pop(), error)
 
     def _fitting(self, message: Message) -> bytes:
         """The payload of a message. One that fits into no frame ends the session: it can't be left unsaid."""
@@ -672,6 +766,7 @@ class Session:
         if RESUME in self.capabilities:
             self._resumption = Resumption(self._options.replay_bytes)
         self._peer_window = peer.window
+        self._little_credit = min(QUANTUM, peer.window // 2)
         self._peer_max_streams = peer.max_streams
         self.phase = Phase.OPEN
         self.tick(now)
@@ -780,6 +875,8 @@ class Session:
         stream = self._new_stream(stream_id, opener=False, ended=end, now=now)
         if len(self.streams) - self._own_streams > self._options.max_streams:
             self.reset(stream, Code.REFUSED, f"more than {self._options.max_streams} streams")
+        elif self.congested:
+            self.reset(stream, Code.REFUSED, "the link is congested")
         elif len(payload) > MAX_HEAD_BYTES:
             self.reset(stream, Code.PROTOCOL_ERROR, f"OPEN of {len(payload)} bytes")
         else:
@@ -795,6 +892,8 @@ class Session:
             raise RemoteProtocolError(f"stream {stream.id}: window of {credit} bytes", wire=Code.FLOW_CONTROL)
         stream.credit = credit
         self._plan(stream)
+        if stream.blocked:
+            self._unblock(stream)
 
     def _receive_head(self, stream: Stream, flags: int, payload: bytes) -> None:
         if len(payload) > MAX_HEAD_BYTES:

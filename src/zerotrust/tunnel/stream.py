@@ -17,6 +17,9 @@ MAX_INTERIM_HEADS: Final = 32
 QUANTUM: Final = 32 * 1024
 """What a stream sends before another one's turn, and the largest DATA that we send."""
 
+JOINED: Final = 1024
+"""Pieces that are shorter together wait as one: each takes some fifty bytes besides its own."""
+
 Chunk = bytes | memoryview
 """Bytes on their way out. A memoryview is always one of bytes: the transport keeps it without a copy."""
 
@@ -121,9 +124,13 @@ class Stream:
 
     def enqueue(self, data: bytes) -> None:
         """Keep bytes until there is credit and a turn."""
-        if self.queue is None:
-            self.queue = deque()
-        self.queue.append(memoryview(data) if len(data) > QUANTUM else data)
+        queue = self.queue
+        if queue is None:
+            queue = self.queue = deque()
+        if queue and len(queue[-1]) + len(data) <= JOINED:
+            queue[-1] = b"".join((queue[-1], data))
+        else:
+            queue.append(memoryview(data) if len(data) > QUANTUM else data)
         self.queued += len(data)
 
     def take(self) -> Chunk:
@@ -134,7 +141,11 @@ class Stream:
         piece = queue.popleft()
         size = len(piece)
         if size > limit:
-            queue.appendleft(piece[limit:])
+            rest = piece[limit:]
+            if limit == self.credit and isinstance(rest, memoryview):
+                # It may wait long for credit, and must not keep all that was read with it.
+                rest = memoryview(bytes(rest))
+            queue.appendleft(rest)
             piece = piece[:limit]
             size = limit
         elif queue and size + len(queue[0]) <= limit:

@@ -13,6 +13,7 @@ class Usage:
         streams: requests and WebSockets that are under way.
         received: bytes that arrived and have not been handed on.
         queued: bytes of bodies that wait to be sent.
+        unwritten: bytes of other frames that wait to be sent.
         kept: bytes that were sent and are kept to be sent again.
         policies: bytes that the policies of their services take, where the caller counts them.
         most: bytes of the session that holds most.
@@ -25,6 +26,7 @@ class Usage:
         self.streams = 0
         self.received = 0
         self.queued = 0
+        self.unwritten = 0
         self.kept = 0
         self.policies = 0
         self.most = 0
@@ -33,17 +35,18 @@ class Usage:
     @property
     def bytes(self) -> int:
         """All that they hold."""
-        return self.received + self.queued + self.kept + self.policies
+        return self.received + self.queued + self.unwritten + self.kept + self.policies
 
     def add(self, session: Session) -> None:
         """Count one session more."""
-        kept = session.kept
+        kept, unwritten = session.kept, session.unwritten
         self.sessions += 1
         self.streams += len(session.streams)
         self.received += session.held
         self.queued += session.queued
+        self.unwritten += unwritten
         self.kept += kept
-        self.most = max(self.most, session.held + session.queued + kept)
+        self.most = max(self.most, session.held + session.queued + unwritten + kept)
         if not session.attached:
             self.detached += 1
         if session.stalled:
@@ -56,6 +59,7 @@ class Usage:
         self.streams += other.streams
         self.received += other.received
         self.queued += other.queued
+        self.unwritten += other.unwritten
         self.kept += other.kept
         self.policies += other.policies
         self.most = max(self.most, other.most)

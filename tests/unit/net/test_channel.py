@@ -3,21 +3,40 @@
 import asyncio
 import errno
 import inspect
+import sys
+from collections.abc import Iterable
+from typing import Any
 
+import aiofastnet
 import pytest
 
 from tests.kits.transport import FakeTransport
+from zerotrust.errors import ForwardError
+from zerotrust.http.body import Kind
+from zerotrust.http.head import ResponseHead
+from zerotrust.model.upstream import Endpoint
 from zerotrust.net.channel import Channel
-from zerotrust.net.flush import Flusher
-from zerotrust.net.http_client import BackendConnection
+from zerotrust.net.flush import READ_BYTES, Flusher
+from zerotrust.net.http_client import BackendConnection, BackendPool, Reach
 from zerotrust.net.http_server import HttpServerConnection
+from zerotrust.net.tasks import Tasks
 from zerotrust.net.tunnel import TunnelLink
+from zerotrust.net.watch import WatchingLoop
 
-METHODS = [name for name, _ in inspect.getmembers(asyncio.Protocol, inspect.isfunction) if not name.startswith("_")]
+
+def methods(kind: type) -> list[str]:
+    return [name for name, _ in inspect.getmembers(kind, inspect.isfunction) if not name.startswith("_")]
 
 
-@pytest.mark.parametrize("kind", [BackendConnection, HttpServerConnection, TunnelLink])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(TunnelLink, name) for name in methods(asyncio.Protocol)]
+    + [
+        (kind, name)
+        for kind in (BackendConnection, HttpServerConnection)
+        for name in sorted({*methods(asyncio.Protocol), *methods(asyncio.BufferedProtocol)})
+    ],
+)
 def test_each_connection_has_all_methods_of_a_protocol(kind: type[Channel], name: str) -> None:
     assert callable(getattr(kind, name))
 
@@ -36,3 +55,125 @@ async def _half_close_of_one_that_is_gone() -> tuple[bool, bool]:
 
 def test_a_half_close_of_a_connection_that_is_gone_is_no_fault_of_who_asks_for_it() -> None:
     assert asyncio.run(_half_close_of_one_that_is_gone()) == (True, False)
+
+
+class Recorder(FakeTransport):
+    """Notes each piece that it is given."""
+
+    def __init__(self, protocol: asyncio.Protocol) -> None:
+        self.pieces: list[bytes] = []
+        super().__init__(protocol)
+
+    def write(self, data: Any) -> None:
+        self.pieces.append(bytes(data))
+
+    def writelines(self, list_of_data: Iterable[Any]) -> None:
+        self.pieces += map(bytes, list_of_data)
+
+
+class Sink:
+    """The owner of a request to a backend: counts what it hears, and reads no more after each piece of the body."""
+
+    def __init__(self, connection: BackendConnection) -> None:
+        self.connection = connection
+        self.drains = 0
+        self.sizes: list[int] = []
+        connection.begin(self, b"GET")
+
+    def response_interim(self, head: ResponseHead) -> None: ...
+
+    def response(self, head: ResponseHead, framing: tuple[Kind, int]) -> None: ...
+
+    def body(self, data: bytes, *, end: bool) -> None:
+        self.sizes.append(len(data))
+        self.connection.pause_reading()
+
+    def body_trailers(self, fields: bytes) -> None: ...
+
+    def failed(self, error: ForwardError, *, untouched: bool) -> None: ...
+
+    def drained(self) -> None:
+        self.drains += 1
+
+
+def backend(port: int = 1) -> BackendPool:
+    flusher = Flusher(asyncio.get_running_loop())
+    return BackendPool(Reach(Endpoint("127.0.0.1", port, False)), flusher=flusher, tasks=Tasks())
+
+
+def connected() -> tuple[BackendConnection, Recorder, Sink]:
+    connection = BackendConnection(Flusher(asyncio.get_running_loop()), backend())
+    return connection, Recorder(connection.as_protocol()), Sink(connection)
+
+
+def weight(pieces: Iterable[bytes | memoryview]) -> int:
+    return sum(sys.getsizeof(piece) for piece in pieces)
+
+
+async def _chunks_of_a_byte() -> None:
+    channel, transport, sink = connected()
+    for _ in range(1000):
+        for piece in (b"1\r\n", b"x", b"\r\n"):
+            channel.send(piece)
+    await asyncio.sleep(0.001)
+    assert b"".join(transport.pieces) == b"1\r\nx\r\n" * 1000
+    assert weight(transport.pieces) < 1.2 * 6000
+    transport.pieces.clear()
+    channel.pause_writing()
+    for _ in range(1000):
+        for piece in (b"1\r\n", b"y", b"\r\n"):
+            channel.send(piece)
+        await asyncio.sleep(0)
+    assert not transport.pieces, "what comes in other turns of the loop is joined, too"
+    assert weight(channel._out) < 1.2 * 6000
+    assert sink.drains == 0
+    channel.resume_writing()
+    assert b"".join(transport.pieces) == b"1\r\ny\r\n" * 1000 and sink.drains == 1
+
+
+def test_many_small_pieces_wait_with_little_more_than_their_bytes() -> None:
+    asyncio.run(_chunks_of_a_byte())
+
+
+async def _last_words(how: str) -> bytes:
+    channel, transport, _ = connected()
+    channel.pause_writing()
+    channel.send(b"the last")
+    await asyncio.sleep(0)
+    getattr(channel, how)()
+    return b"".join(transport.pieces)
+
+
+@pytest.mark.parametrize("how", ["close", "send_eof"])
+def test_what_waits_for_a_congested_transport_leaves_before_its_end(how: str) -> None:
+    assert asyncio.run(_last_words(how)) == b"the last"
+
+
+async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + bytes(1_000_000))
+    await reader.read()
+    writer.close()
+
+
+async def _reads() -> list[int]:
+    loop = asyncio.get_running_loop()
+    async with await asyncio.start_server(_answer, "127.0.0.1", 0) as server:
+        dialled: asyncio.Future[BackendConnection] = loop.create_future()
+        backend(server.sockets[0].getsockname()[1]).dial(dialled.set_result, dialled.set_exception)
+        connection = await dialled
+        sink = Sink(connection)
+        connection.send(b"GET / HTTP/1.1\r\n\r\n")
+        while sum(sink.sizes) < 1_000_000:
+            before = len(sink.sizes)
+            await asyncio.sleep(0.001)
+            assert len(sink.sizes) <= before + 1, "who pauses after a read gets no other"
+            connection.resume_reading()
+        connection.abort()
+    return sink.sizes
+
+
+def test_a_read_is_no_larger_than_it_is_said_to_be() -> None:
+    with asyncio.Runner(loop_factory=aiofastnet.loop_factory(WatchingLoop)) as runner:
+        sizes = runner.run(_reads())
+    assert READ_BYTES // 2 < max(sizes) <= READ_BYTES and sum(sizes) == 1_000_000

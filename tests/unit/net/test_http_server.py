@@ -7,8 +7,8 @@ import pytest
 from tests.kits.transport import FakeTransport
 from zerotrust.http.body import Kind
 from zerotrust.http.head import RequestHead
-from zerotrust.net.flush import Flusher
-from zerotrust.net.http_server import MAX_AHEAD_BYTES, READ_BYTES, HttpServerConnection, RequestSink
+from zerotrust.net.flush import READ_BYTES, Flusher
+from zerotrust.net.http_server import MAX_AHEAD_BYTES, HttpServerConnection, RequestSink
 
 pytestmark = pytest.mark.anyio
 
