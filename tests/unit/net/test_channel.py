@@ -4,7 +4,8 @@ import asyncio
 import errno
 import inspect
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import aiofastnet
@@ -17,7 +18,7 @@ from zerotrust.http.head import ResponseHead
 from zerotrust.model.upstream import Endpoint
 from zerotrust.net.channel import Channel
 from zerotrust.net.flush import READ_BYTES, Flusher
-from zerotrust.net.http_client import BackendConnection, BackendPool, Reach
+from zerotrust.net.http_client import BackendConnection, BackendPool, DescriptorBudget, Reach
 from zerotrust.net.http_server import HttpServerConnection
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tunnel import TunnelLink
@@ -96,9 +97,18 @@ class Sink:
         self.drains += 1
 
 
+@dataclass(eq=False)
+class Owner:
+    """Of a dial."""
+
+    connected: Callable[[BackendConnection], None]
+    unreachable: Callable[[ForwardError], None]
+
+
 def backend(port: int = 1) -> BackendPool:
     flusher = Flusher(asyncio.get_running_loop())
-    return BackendPool(Reach(Endpoint("127.0.0.1", port, False)), flusher=flusher, tasks=Tasks())
+    budget = DescriptorBudget.of_process()
+    return BackendPool(Reach(Endpoint("127.0.0.1", port, False)), flusher=flusher, tasks=Tasks(), budget=budget)
 
 
 def connected() -> tuple[BackendConnection, Recorder, Sink]:
@@ -160,7 +170,7 @@ async def _reads() -> list[int]:
     loop = asyncio.get_running_loop()
     async with await asyncio.start_server(_answer, "127.0.0.1", 0) as server:
         dialled: asyncio.Future[BackendConnection] = loop.create_future()
-        backend(server.sockets[0].getsockname()[1]).dial(dialled.set_result, dialled.set_exception)
+        backend(server.sockets[0].getsockname()[1]).dial(Owner(dialled.set_result, dialled.set_exception))
         connection = await dialled
         sink = Sink(connection)
         connection.send(b"GET / HTTP/1.1\r\n\r\n")
