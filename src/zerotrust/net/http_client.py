@@ -46,8 +46,9 @@ MAX_IDLE: Final = 128
 MAX_DIALS: Final = 128
 """Connections to one backend that are opened at the same time; further requests wait their turn. A usual listener holds
 as many that its program has not accepted (listen(2)), and a pool can keep as many whose requests are given up."""
-RESERVED_DESCRIPTORS: Final = 64
-"""Descriptors that backends never get: for the tunnel's connections, the log, files, the control socket and metrics."""
+RESERVED_DESCRIPTORS: Final = 128
+"""Descriptors that backends never get. The metrics endpoint and the control socket take 32 connections each; some are
+for the tunnel's connections, the log and files."""
 CAREFUL_IDLE: Final = 0.5
 """What can't be sent again gets a connection that was used within this time: servers keep theirs for whole seconds."""
 HASTY: Final = 60.0
