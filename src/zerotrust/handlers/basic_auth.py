@@ -5,8 +5,8 @@ the same credentials. Credentials that were right are remembered for as long as 
 digest of it, with a key that only this process has. They need no thread and wait for nobody. This is no weaker than to
 compute the hash again: other users or hashes make another handler, which remembers nothing.
 
-A name that no user has is checked against the hash of some user, always the same one for the same name: the time says
-nothing about which names exist, also where the hashes of the users differ in cost.
+A name that no user has is checked against the hash of some user, always the same one for the same name. So where all
+hashes cost the same, the time says nothing about which names exist.
 """
 
 import base64
