@@ -104,3 +104,13 @@ def test_many_small_pieces_leave_together() -> None:
     for _ in range(10_000):
         stream.enqueue(b"ab")
     assert len(stream.take()) == 20_000
+
+
+def test_the_rest_of_a_read_waits_for_credit_without_the_part_that_has_left() -> None:
+    stream = make(credit=99_999)
+    stream.enqueue(bytes(100_000))
+    while stream.ready:
+        stream.take()
+    assert stream.queue is not None
+    (rest,) = stream.queue
+    assert len(memoryview(rest).obj) == len(rest) == 1

@@ -55,6 +55,17 @@ def test_what_arrived_counts_until_it_is_handed_on() -> None:
     assert usage_of(session).received == 0
 
 
+def test_frames_that_wait_for_the_link_count() -> None:
+    session = joined().server.session
+    before = usage_of(session).bytes
+    session.open_stream(bytes(20_000), Ear(), end=True, now=0.0)
+    usage = usage_of(session, session)
+    assert usage.unwritten == 2 * session.unwritten > 2 * 20_000
+    assert usage.bytes == 2 * (before + session.unwritten) == 2 * usage.most
+    session.data_to_send(1 << 20)
+    assert usage_of(session).unwritten == 0
+
+
 def test_sums() -> None:
     pair, other = joined(), joined()
     answering(pair)
@@ -324,15 +335,38 @@ def test_those_who_hold_most_are_reset_before_it_is_too_much() -> None:
 
 
 def test_credit_saves_a_stream_when_others_have_none() -> None:
-    owner = agent(Options(capabilities=(), max_queued_bytes=40 * READ, shared_queue_bytes=20 * READ))
-    dead = stalled_clients(owner, 10)
-    numbers = range(1000, 1000 + 2 * 25, 2)
-    for number in numbers:
-        owner.feed(encode(T.OPEN, END, number, REQUEST))
+    """Though it holds more: what has credit leaves as soon as the link takes it."""
+    limit = 60 * READ
+    owner = agent(Options(capabilities=(), max_queued_bytes=limit, shared_queue_bytes=limit))
+    numbers = range(2, 2 + 2 * 41, 2)
+    dead, alive = set(numbers[:20]), numbers[20:]
+    owner.feed(b"".join(encode(T.OPEN, END, number, REQUEST) for number in numbers))
+    for number in (*dead, *alive):
         owner.session.send_head(owner.session.streams[number], ANSWER)
+    for number in dead:
+        owner.session.send_data(owner.session.streams[number], bytes(DEFAULT_WINDOW))
+        owner.session.data_to_send(1 << 30)
         owner.session.send_data(owner.session.streams[number], bytes(READ))
+    for number in alive:
+        owner.session.send_data(owner.session.streams[number], bytes(2 * READ))
     over = {number for number, ear in owner.ears.items() if ear.over is not None}
-    assert over and over <= {stream.id for stream in dead}
+    assert over and over <= dead
+
+
+def test_a_stream_with_little_credit_waits_for_more_while_others_hold_the_queue() -> None:
+    """Else its source would be read, and all that it has no credit for would wait here."""
+    owner = agent(unresumable())
+    stalled_clients(owner, 300)
+    owner.feed(encode(T.OPEN, END, 1000, REQUEST))
+    stream = owner.session.streams[1000]
+    owner.session.send_head(stream, ANSWER)
+    assert owner.session.send_data(stream, bytes(30_000))
+    assert not owner.session.send_data(stream, bytes(30_000))
+    assert stream.queued == 0, "all of it has left"
+    owner.feed(encode(T.WINDOW, 0, 1000, (10_000).to_bytes(4, "big")))
+    assert owner.ears[1000].drained == 0
+    owner.feed(encode(T.WINDOW, 0, 1000, (50_000).to_bytes(4, "big")))
+    assert owner.ears[1000].drained == 1
 
 
 # ---- whatever they do
