@@ -192,8 +192,9 @@ class BufferedChannel(Channel):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         if self.transport is not None:
-            # What the kernel does not take counts from its first byte: it is the owner's to bound.
-            self.transport.set_write_buffer_limits(high=0)
+            # What the kernel does not take counts from its first byte: it is the owner's to bound. Not 0: uvloop's TLS
+            # compares with >=, and would never take anything.
+            self.transport.set_write_buffer_limits(high=1)
 
     def is_buffered_protocol(self) -> bool:
         """Tell aiofastnet, which does not see that from the methods."""
