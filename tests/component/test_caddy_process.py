@@ -273,7 +273,7 @@ async def test_a_thousand_random_names_cause_no_order(setting: Setting, measured
     granted = GrantTable()
     granted.replace("file", [("home", "public.example.com")])
     decides = Permission(registry, granted, CertificateBudget(Limits()))
-    permission = HttpListener(Flusher(asyncio.get_running_loop()), decides, tasks, name="test", most=lambda: 10)
+    permission = HttpListener(Flusher(asyncio.get_running_loop()), decides, tasks, name="test", most=lambda: 256)
     asks, port = asyncio.Semaphore(20), free_port()
     dice = random.Random(6)
     names = ["".join(dice.choices("abcdefghijklmnopqrstuvwxyz", k=12)) + ".example.com" for _ in range(1000)]
@@ -317,7 +317,7 @@ async def test_names_of_a_wildcard_cause_only_so_many_orders(setting: Setting) -
         registry.register(member, Claim(member, "app", b"app", hosts, True, None, USUAL))
     budget, port = CertificateBudget(Limits(certificates_per_domain=3)), free_port()
     permission = HttpListener(
-        Flusher(asyncio.get_running_loop()), Permission(registry, granted, budget), tasks, name="test", most=lambda: 10
+        Flusher(asyncio.get_running_loop()), Permission(registry, granted, budget), tasks, name="test", most=lambda: 256
     )
     config = setting.config(
         acme={"ca_url": f"{authority.url}/directory", "email": "a@example.com"}, permission_addr=f"127.0.0.1:{port}"
