@@ -13,7 +13,7 @@ _OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
 def refusal(folder: Path) -> str | None:
-    """Return the reason, and the fix, where another user than root and ours may replace what is in a folder.
+    """Return why another user than root and ours can replace files in the folder, with the fix; None where none can.
 
     Raises:
         OSError: it cannot be looked at.

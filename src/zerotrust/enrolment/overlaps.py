@@ -1,4 +1,4 @@
-"""Warnings for grants by which two agents may serve the same host name, though nobody may have meant it.
+"""Warnings for overlapping grants: a wildcard of one agent and a host name below it of another.
 
 `*.lab.example.com` of one agent stands for `a.lab.example.com` of another too: each gets a share of its requests.
 Agents that have the same pattern share it on purpose.

@@ -1,7 +1,6 @@
-"""Requests of clients whose address is not known, because the proxy in front did not say it in a way that can be read.
+"""Refusal of requests without a readable client address.
 
-They are not taken for requests of the proxy, and not for those of one client: whatever asks for the address refuses
-them. Where nothing asks, they are served.
+The proxy in front said something that is no address. Rules that need one answer 400; other services are not affected.
 """
 
 from typing import Final

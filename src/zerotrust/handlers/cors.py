@@ -18,7 +18,7 @@ _SAFELISTED: Final = ("GET", "HEAD", "POST")
 _NAMES: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z, \t]{0,2048}")
 _WITH_LABELS: Final = re.compile(rb"([a-z][a-z0-9+.-]*+://)([a-z0-9_-]++(?:\.[a-z0-9_-]++)+)(:[0-9]++)?")
 _MAX_ORIGIN_BYTES: Final = 300
-"""A scheme, a host name of 253 bytes and a port. A longer origin is none that is listed."""
+"""A scheme, a host name of 253 bytes and a port. Longer values match no configured origin."""
 _NONE: Final = tuple(
     Edit(b"access-control-" + name, b"", True) for name in (b"allow-origin", b"allow-credentials", b"expose-headers")
 )

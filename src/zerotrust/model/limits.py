@@ -42,12 +42,13 @@ class Limits(Model):
     """How late the server's loop may be, three times in a row."""
 
     certificates_per_agent: int = Field(default=50, ge=1)
-    """New names in an hour for which the wildcard grants of one agent get certificates; for more, connections fail.
-    Let's Encrypt takes 300 orders in 3 hours from the whole server. Names granted by themselves do not count."""
+    """New certificates in an hour for host names under the wildcard grants of one agent. Beyond it, TLS connections
+    to further new names fail. Let's Encrypt takes 300 orders in 3 hours from the whole server. Names that are granted
+    by themselves do not count."""
 
     certificates_per_domain: int = Field(default=40, ge=1)
-    """The same in a week, below one registered domain such as `example.com`; Let's Encrypt allows 50. Raise both where
-    your authority allows more."""
+    """New certificates in a week for such names below one registered domain, for example `example.com`. Let's Encrypt
+    allows 50. Raise both limits if your authority allows more."""
 
     @property
     def memory_bytes(self) -> int:

@@ -69,12 +69,12 @@ class Channel:
             out.append(data)
 
     def flush(self) -> None:
-        """Hand what has gathered to the transport. While that is congested, more gathers here, and is joined."""
+        """Write the buffered bytes, unless the transport is congested: then small pieces are joined here."""
         if not self.congested:
             self.write()
 
     def write(self) -> None:
-        """Hand what has gathered to the transport, although that may be congested."""
+        """Write the buffered bytes, also to a congested transport."""
         out, self._out = self._out, []
         if out and self.transport is not None:
             if len(out) == 1:

@@ -181,7 +181,7 @@ class BackendConnection(BufferedChannel):
         self.close()
 
     def write(self) -> None:
-        """Hand what has gathered to the transport; not if something has arrived that no request has asked for."""
+        """Write the buffered bytes, unless the backend has sent unsolicited bytes: then fail the request."""
         if not self._head_unwritten or not self._out:
             super().write()
             return

@@ -52,7 +52,7 @@ class FairQueue(Generic[T]):
         return self._count
 
     def push(self, agent: str, network: bytes, item: T) -> Entry[T] | None:
-        """Add an item; return the entry that lost its place for it, which may be the new one."""
+        """Add an item; return the entry that was evicted for it, if any. It may be the new one."""
         queue = self._agents.setdefault(agent, _AgentQueue())
         items = queue.networks.setdefault(network, {})
         if item in items:

@@ -73,7 +73,7 @@ class Permission:
         return self._registry.offers_https(name) and (self._costs_nothing(name) or self._has_room(name))
 
     def _costs_nothing(self, name: str) -> bool:
-        """No public authority counts the name, its owner has granted it by itself, or it has been permitted before."""
+        """Return True where the name is an internal issuer's, granted by itself, or permitted before."""
         return (
             is_private(name)
             or any(self._grants.names(agent, name) for agent in self._registry.agents_of(name))
@@ -82,7 +82,7 @@ class Permission:
         )
 
     def _has_certificate(self, name: str) -> bool:
-        """Caddy's storage has one: it was permitted by an earlier process, and this is its renewal."""
+        """Return True where Caddy's storage has a certificate of the name: Caddy asks because it is due for renewal."""
         if self.storage is None:
             return False
         try:
@@ -91,7 +91,7 @@ class Permission:
             return False
 
     def _has_room(self, name: str) -> bool:
-        """One of the agents that serve the name may have one more; none uses up what another has."""
+        """Count the name for an agent that serves it and has room; return False where none has."""
         domain, now = registered_domain(name), self._clock()
         exceeded: dict[str, str] = {}
         for agent in self._registry.agents_of(name):

@@ -25,17 +25,20 @@ class PoliciesTooSlow(Overloaded):
 
 
 class PolicyTime:
-    """Counts and judges. `now` is monotonic and in seconds."""
+    """Measures the time that each agent's policies take, and refuses requests beyond its share.
+
+    `now` is monotonic and in seconds.
+    """
 
     def __init__(self) -> None:
         self._over: set[str] = set()
         self._toll = Toll(BURST)
 
     def check(self, agent: str, now: float) -> None:
-        """Look at a new request for a service of the agent that has a policy.
+        """Check a new request for a service with a policy.
 
         Raises:
-            PoliciesTooSlow: it is not taken.
+            PoliciesTooSlow: the agent's policies have used more than its share.
         """
         wait = self._toll.wait(agent, now)
         if wait:

@@ -11,7 +11,7 @@ from zerotrust.telemetry import logs
 _log = logs.logger("trailers")
 
 MAX_REPORTED: Final = 10_000
-"""Services whose dropped trailers are reported, in each direction: as many as an agent may have."""
+"""Host names for which dropped trailers are logged, in each direction: as many as one agent may have services."""
 MAX_NAMES: Final = 8
 MAX_NAME_BYTES: Final = 64
 """A stranger chooses the names, up to 8 KiB of them: a line of the log has the first few, cut."""
@@ -31,7 +31,7 @@ class TrailerFilter:
         self._reported: set[tuple[str, str]] = set()
 
     def apply(self, block: bytes, edits: Sequence[Edit], *, host: str, of: Literal["request", "answer"]) -> bytes:
-        """The lines of `block` that go on, of a message whose head has these edits."""
+        """Return the lines of a trailer block that pass, behind a head with these edits."""
         kept, dropped = filter_trailers(block, passed=self._passed, edited={edit.name for edit in edits})
         if dropped and (host, of) not in self._reported and len(self._reported) < 2 * MAX_REPORTED:
             self._reported.add((host, of))
