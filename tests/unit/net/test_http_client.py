@@ -489,6 +489,7 @@ def descriptors() -> int:
 async def test_dials_of_a_pool_are_bounded_and_the_others_wait_for_their_turn(clogged: Reach) -> None:
     pool, before = pool_of(clogged), descriptors()
     owners = [Waiting() for _ in range(2 * MAX_DIALS + 10)]
+    began_at = asyncio.get_running_loop().time()
     for owner in owners:
         pool.dial(owner)
     await asyncio.sleep(0)
@@ -496,7 +497,6 @@ async def test_dials_of_a_pool_are_bounded_and_the_others_wait_for_their_turn(cl
     assert not pool.withdraw(owners[0]), "its dial is under way, and it hears of that"
     assert pool.withdraw(owners[-1])
     assert not pool.withdraw(owners[-1])
-    began_at = asyncio.get_running_loop().time()
     for turn in range(3):
         some = owners[turn * MAX_DIALS : (turn + 1) * MAX_DIALS]
         errors = await asyncio.gather(
