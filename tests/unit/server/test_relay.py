@@ -43,6 +43,17 @@ async def test_a_switch_of_protocols_keeps_its_upgrade() -> None:
     assert b"Server" not in said
 
 
+@pytest.mark.parametrize(
+    "field", [b"", b"Upgrade: h2c\r\n", b"Upgrade: chat, h2c\r\n", b"Upgrade: chat\r\nupgrade: h2c\r\n"]
+)
+async def test_a_switch_to_what_was_not_asked_for_is_refused(field: bytes) -> None:
+    front = Front({})
+    await front.ask("GET /", "Connection: Upgrade", "Upgrade: chat")
+    said = await front.answer(b"HTTP/1.1 101 Switching Protocols\r\n" + field, kind=KIND_TUNNEL)
+    assert said.startswith(b"HTTP/1.1 502 ")
+    assert not front.connection.tunnelled
+
+
 @pytest.mark.parametrize("pieces", [[5, 6], [11], [10, 1]])
 async def test_a_body_of_unknown_length_is_counted(pieces: list[int]) -> None:
     front = Front({"max_request_body": "10"})
