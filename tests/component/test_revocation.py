@@ -1,6 +1,7 @@
 """Revocation, measured: of a thousand WebSockets over two agents, the 500 of one end at once, and only they."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -86,7 +87,8 @@ async def test_revoking_one_agent_of_two(stack: Stack, measured: Measured) -> No
         async with httpx.AsyncClient(transport=transport, base_url="http://0trust", timeout=10) as admin:
             begun_at = time.monotonic()
             done = (await admin.post("/v1/agents/revoke", json={"agent": "stolen", "reason": "stolen"})).json()
-        assert (done["sessions"], done["streams"]) == (2, EACH)
+        assert done["sessions"] in (1, 2), "its second connection may not have come yet"
+        assert done["streams"] == EACH
         await eventually(lambda: all(talk.ended_at for talk in stolen), "those of the revoked agent end", 5)
         late = max(talk.ended_at for talk in stolen) - begun_at
         codes = {code: sum(talk.code == code for talk in stolen) for code in {talk.code for talk in stolen}}
@@ -103,7 +105,8 @@ async def test_revoking_one_agent_of_two(stack: Stack, measured: Measured) -> No
         await asyncio.gather(*going)
         assert all(talk.said == talk.heard and not talk.ended_at for talk in other)
         assert (await stack.api.get(HOSTS["stolen"], "/")).status == 503
-        assert stack.server.text(since).count("agent connected") == 0
+        # Not those of the other one: its second connection may come only now.
+        assert not re.search(r"agent connected.*agent=stolen", stack.server.text(since))
     messages = sum(talk.heard for talk in other)
     measured(
         f"{EACH} of {2 * EACH} WebSockets revoked: all ended {late * 1000:.0f} ms after it was asked for, within "
