@@ -32,7 +32,7 @@ _NO_CHECK_TIME: Final = 0x200000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Issued:
+class AcceptedCertificate:
     """A certificate that a true server accepts.
 
     Attributes:
@@ -43,7 +43,9 @@ class Issued:
     chain_pem: bytes
 
 
-def check(pem: bytes, key: keys.Key, *, agent_id: str, root_pem: bytes, folder: Path | None = None) -> Issued:
+def check(
+    pem: bytes, key: keys.Key, *, agent_id: str, root_pem: bytes, folder: Path | None = None
+) -> AcceptedCertificate:
     """Return the certificate that a server has sent for this key.
 
     Args:
@@ -71,7 +73,7 @@ def check(pem: bytes, key: keys.Key, *, agent_id: str, root_pem: bytes, folder: 
     # What OpenSSL reads is what is kept: not text around it, nor another block.
     chain_pem = b"".join(one.public_bytes(Encoding.PEM) for one in certificates)
     _check_accepted(chain_pem, keys.to_pem(key), root_pem, folder)
-    return Issued(certificate=certificate, chain_pem=chain_pem)
+    return AcceptedCertificate(certificate=certificate, chain_pem=chain_pem)
 
 
 def _check_accepted(chain_pem: bytes, key_pem: bytes, root_pem: bytes, folder: Path | None) -> None:

@@ -66,7 +66,7 @@ def _state(left: int, seconds: int) -> bytes:
 
 @lru_cache(maxsize=4096)
 def network_of(client: bytes) -> bytes:
-    """What one client is likely to have: its IPv4 address, or the /64 of its IPv6 address (RFC 6177).
+    """Return the network of a client: its IPv4 address, or the /64 of its IPv6 address (RFC 6177).
 
     Empty where it is no address.
     """

@@ -125,7 +125,7 @@ class BasicAuthConfig(_WithFiles):
     """What the browser calls the place that the password is for."""
 
     remember: Duration = 300.0
-    """How long after its last use a password that was right is not computed again."""
+    """Time after its last use in which a password that was right is not computed again."""
 
     forward_credentials: bool = False
     """Whether the backend sees the Authorization field."""

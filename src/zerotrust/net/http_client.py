@@ -251,7 +251,7 @@ class BackendConnection(BufferedChannel):
     # ---- inside
 
     def _check_head_written(self) -> bool:
-        """Whether the transport holds nothing of the head any more: at most what was sent behind it."""
+        """Return whether the transport holds nothing of the head any more: at most what was sent behind it."""
         behind = self._behind_head
         if behind >= 0 and (self.transport is None or self.transport.get_write_buffer_size() <= behind):
             self._head_unwritten = False
@@ -340,7 +340,7 @@ class BackendConnection(BufferedChannel):
 
 
 def _body_may_follow(head: ResponseHead) -> bool:
-    """Whether a backend that does not know that this answer has no body would send one, perhaps later."""
+    """Return whether a backend that does not know that this answer has no body would send one, perhaps later."""
     if head.status in (204, 304):
         return head.announces_body
     # It answers HEAD: a GET would have a body unless its length is 0; without a length, until the connection ends.

@@ -278,7 +278,7 @@ class HttpServerConnection(BufferedChannel):
 
     @property
     def since(self) -> float:
-        """When the connection began to wait for a head, or to drain; monotonic."""
+        """The time at which the connection began to wait for a head, or to drain; monotonic."""
         return self._since
 
     def end_keep_alive(self) -> None:

@@ -256,7 +256,7 @@ class Match:
         return self._path is None or self._path.fits(path)
 
     def rest_fits(self, method: bytes, target: bytes, fields: Fields) -> bool:
-        """Whether everything but the path fits.
+        """Return whether everything but the path fits.
 
         Raises:
             TooManyParameters: the query is one of the conditions.
@@ -300,11 +300,11 @@ class _PathPattern:
 
     @property
     def searches(self) -> int:
-        """How many pieces a path is searched for."""
+        """The number of pieces for which a path is searched."""
         return len(self._pieces)
 
     def fits(self, path: bytes) -> bool:
-        """Whether one reading of a path fits."""
+        """Return whether one reading of a path fits."""
         if not path.startswith(self._beginning):
             return False
         place = len(self._beginning)
@@ -328,7 +328,7 @@ class _ValuePattern:
         self._text = text[:-1] if self._beginning else text
 
     def fits(self, values: Sequence[bytes]) -> bool:
-        """Whether it is the pattern of one of the values, which are in order of size."""
+        """Return whether it is the pattern of one of the values, which are in order of size."""
         place = bisect_left(values, self._text)
         if place == len(values):
             return False

@@ -1,4 +1,4 @@
-"""How much the server has to do and to keep, looked at ten times a second (net.pulse)."""
+"""Load sampler: the work and the memory of the server, ten times a second (net.pulse)."""
 
 from zerotrust.net.pulse import Pulse
 from zerotrust.server.ingress import Ingress
@@ -8,7 +8,7 @@ from zerotrust.tunnel.usage import Stalls, Usage
 
 
 class Load:
-    """What the sessions and their policies hold, as it was at the last beat. Tells `overload`.
+    """Samples what the sessions and their policies hold, and tells `overload`.
 
     Attributes:
         by_agent: of each agent that is connected; `total` of all together.

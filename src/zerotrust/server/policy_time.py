@@ -51,7 +51,7 @@ class PolicyTime:
             _log.info("policies no longer take too long", agent=agent)
 
     def is_over(self, agent: str, now: float) -> bool:
-        """Whether requests for the agent's services are not taken."""
+        """Return whether requests for the agent's services are not taken."""
         return self._toll.wait(agent, now) > 0
 
     def charge(self, agent: str, seconds: float, now: float) -> None:

@@ -47,7 +47,7 @@ class Case:
 
 
 def is_accepted(told: Policy) -> bool:
-    """Whether a server accepts a policy."""
+    """Return whether a server accepts a policy."""
     try:
         return len(json.dumps(told)) <= MAX_PAYLOAD - _OTHER_BYTES and excess(ServicePolicy.read(told)) is None
     except ConfigError:
