@@ -1,6 +1,6 @@
 # make demo   sets everything up by itself, then shows a WebSocket through Caddy, server, tunnel and agent
 # make test   sets everything up by itself, then runs all tests
-# make bench  the whole benchmark; bench-quick: a few of it, under a minute; bench-check: those against bench/baseline.json
+# make bench  the whole benchmark; bench-quick: a few of it, under a minute; bench-check: those against benchmarks/baseline.json
 # make rotations  certificates that are renewed each minute, ten times, under load: nine minutes
 # make chaos  the long forms of tests/component/test_chaos.py, about 5 minutes; a short form is in make test
 # make soak   links that break and clients that come and go, for half an hour
@@ -33,7 +33,7 @@ format: $(VENV)/test.stamp
 	$(BIN)/ruff check --fix .
 
 # Measured is what users run: the compiled package.
-BENCH = PYTHONPATH=$(CURDIR)/build/compiled $(BIN)/0trust bench
+BENCH = PYTHONPATH=$(CURDIR)/build/compiled $(BIN)/python -m benchmarks
 
 bench: compiled
 	@$(BENCH)
@@ -42,7 +42,7 @@ bench-quick: compiled
 	@$(BENCH) --quick
 
 bench-check: compiled
-	@$(BENCH) --quick --check bench/baseline.json
+	@$(BENCH) --quick --check benchmarks/baseline.json
 
 # Certificates of a minute, as the rotations that the component tests see are of ten seconds. Takes nine minutes.
 rotations: compiled
@@ -84,7 +84,7 @@ $(VENV)/test.stamp: $(BIN)/uv requirements/test.txt pyproject.toml
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 lock: $(BIN)/uv
 	$(LOCK) -o requirements/bootstrap.txt requirements/bootstrap.in
-	$(LOCK) --extra bench --extra postgresql -o requirements/test.txt pyproject.toml requirements/test.in
+	$(LOCK) --extra postgresql -o requirements/test.txt pyproject.toml requirements/test.in
 	$(LOCK) -c requirements/test.txt -o requirements/demo.txt pyproject.toml requirements/demo.in
 
 clean:

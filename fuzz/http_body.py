@@ -10,7 +10,7 @@ import atheris
 with atheris.instrument_imports(include=["zerotrust.http"]):
     from zerotrust.errors import HttpError
     from zerotrust.http.body import Kind, reader_for, writer_for
-    from zerotrust.http.forward import check_trailers
+    from zerotrust.http.head_block import check_trailers
 
 
 def outcome(kind: Kind, length: int, pieces: list[bytes]) -> tuple[bytes, bytes, bytes | None] | None:

@@ -10,7 +10,8 @@ import atheris
 with atheris.instrument_imports(include=["zerotrust.http"]):
     from zerotrust.errors import HttpError
     from zerotrust.http.body import Kind
-    from zerotrust.http.forward import (
+    from zerotrust.http.head import MAX_FIELDS, MAX_HEAD_BYTES, find_head_end, parse_request, parse_response
+    from zerotrust.http.head_block import (
         check_request_block,
         check_response_block,
         check_trailers,
@@ -19,7 +20,6 @@ with atheris.instrument_imports(include=["zerotrust.http"]):
         response_block,
         response_framing_lines,
     )
-    from zerotrust.http.head import MAX_FIELDS, MAX_HEAD_BYTES, find_head_end, parse_request, parse_response
 
 
 def one_request(data: bytes) -> None:

@@ -13,18 +13,18 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["zerotrust.tunnel"]):
+    from zerotrust.tunnel.binary import pack_head, pack_open
     from zerotrust.tunnel.codes import RESUME, Code, FrameType
     from zerotrust.tunnel.frames import FrameReader, encode
     from zerotrust.tunnel.messages import Hello, Register, Registered, Renew, Renewed, Resume, Welcome
-    from zerotrust.tunnel.payloads import pack_head, pack_open
-    from zerotrust.tunnel.session import HIGH_WATER, Options, Phase, Session
-    from zerotrust.tunnel.stream import State, Stream
+    from zerotrust.tunnel.session import HIGH_WATER, Phase, Session, SessionOptions
+    from zerotrust.tunnel.stream import Stream, StreamState
     from zerotrust.tunnel.window import MAX_GROWTH_BYTES, MAX_WINDOW, MIN_WINDOW
 
 SESSION_ID = "0" * 32
 SECRET = "1" * 64
 LIMIT = 100_000
-OPTIONS = Options(window=MIN_WINDOW, max_streams=4, max_held_bytes=LIMIT)
+OPTIONS = SessionOptions(window=MIN_WINDOW, max_streams=4, max_held_bytes=LIMIT)
 HELLO = Hello(versions=[1], window=MIN_WINDOW, max_streams=4)
 WELCOME = Welcome(version=1, session=SESSION_ID, window=MIN_WINDOW, max_streams=4)
 REQUEST = pack_open(2, 0, flags=0, service=b"s", request_id=b"r", block=b"GET / HTTP/1.1\r\nHost: a\r\n")
@@ -142,11 +142,11 @@ class Owner:
         elif deed <= 7 and alive:
             sink.silenced = True
             session.reset(stream, Code.NO_ERROR if detail & 1 else Code.CANCELLED, "enough")
-        elif deed <= 9 and alive and stream.sending is State.HEAD:
+        elif deed <= 9 and alive and stream.sending is StreamState.HEAD:
             session.send_head(stream, ANSWER, end=detail == 1)
-        elif deed <= 14 and alive and stream.sending is State.BODY and not sink.blocked:
+        elif deed <= 14 and alive and stream.sending is StreamState.BODY and not sink.blocked:
             sink.blocked = not session.send_data(stream, bytes(1 << (detail + 3)), end=detail == 3)
-        elif alive and stream.sending is State.BODY:
+        elif alive and stream.sending is StreamState.BODY:
             session.send_trailers(stream, b"a: b\r\n")
 
     def open(self, *, end: bool) -> None:
@@ -155,7 +155,7 @@ class Owner:
             self.sinks.append(sink)
             sink.stream = self.session.open_stream(REQUEST, sink, end=end, now=0.0)
 
-    # ---- tunnel.events.SessionSink
+    # ---- tunnel.sinks.SessionSink
 
     def established(self, peer: Hello | Welcome) -> None:
         assert not self.established_once
@@ -239,7 +239,7 @@ def check(owner: Owner) -> None:
     if owner.over:
         assert not session.streams and session.held == 0
         for sink in owner.sinks:
-            assert sink.stream is None or sink.over or sink.silenced or sink.stream.sending is State.DONE
+            assert sink.stream is None or sink.over or sink.silenced or sink.stream.sending is StreamState.DONE
 
 
 def go_on(owner: Owner, now: float, choice: int) -> None:

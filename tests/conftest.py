@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 from xdist.scheduler import Scheduling
 
-from tests.kits.crowd import GroupsToTheEnd
-from tests.kits.patience import Patience
+from tests.support.timeout_plugin import Patience
+from tests.support.xdist_scheduler import GroupsToTheEnd
 
 Measured = Callable[[str], None]
 

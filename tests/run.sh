@@ -116,7 +116,7 @@ run "the machine" machine
 run "format, lint, types, layers" static
 run "unit tests" tests tests/unit tests/test_house.py
 run "compiling the data path" compile
-run "unit tests, compiled" tests tests/unit/tunnel tests/unit/http tests/unit/route tests/unit/net
+run "unit tests, compiled" tests tests/unit/tunnel tests/unit/http tests/unit/balancing tests/unit/routing tests/unit/net
 component() {
     # Many of them wait for something most of the time: one process more than there are cores. What fails beside the
     # others is run once more by itself, and both results are shown. This goes when five runs under load pass without.
@@ -128,7 +128,7 @@ component() {
 }
 
 speed() { # a short form of `make bench-check`: what is slower by half is noticed; a ratio that fell is measured again
-    "$BIN/0trust" bench --quick --only GET --check bench/baseline.json --tolerance 0.4 --out build/bench
+    "$BIN/python" -m benchmarks --quick --only GET --check benchmarks/baseline.json --tolerance 0.4 --out build/bench
 }
 
 run "speed against Caddy alone" speed

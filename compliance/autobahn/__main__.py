@@ -23,10 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tests.kits.backends import WsEcho
-from tests.kits.bare_caddy import BareCaddy
-from tests.kits.stack import Authority, Stack, service
-from tests.kits.way import Way
+from tests.support.backends import WsEcho
+from tests.support.bare_caddy import BareCaddy
+from tests.support.entrypoint import Way
+from tests.support.stack import Authority, Stack, service
 
 TOOL: Final = Path(__file__).with_name("autobahn_client.py")
 CACHE: Final = Path(__file__).parents[2] / ".cache"

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Error, Page, expect
 
-from tests.kits.browser import BUILD, Complaints, chromium, verified_key
-from tests.kits.ports import free_port
-from tests.kits.processes import Process
+from tests.support.browser import BUILD, Complaints, chromium, verified_key
+from tests.support.ports import free_port
+from tests.support.processes import Process
 
 pytestmark = [
     pytest.mark.browser,

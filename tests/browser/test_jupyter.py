@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.kits.browser import BUILD, Complaints, chromium, verified_key
-from tests.kits.ports import free_port
-from tests.kits.processes import Process, wait_port
-from tests.kits.stack import Authority, Stack, service
-from tests.kits.waiting import eventually
+from tests.support.browser import BUILD, Complaints, chromium, verified_key
+from tests.support.ports import free_port
+from tests.support.processes import Process, wait_port
+from tests.support.stack import Authority, Stack, service
+from tests.support.waiting import eventually
 
 pytestmark = [
     pytest.mark.browser,

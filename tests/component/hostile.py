@@ -13,11 +13,11 @@ import httpx
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from tests.kits.backends import Origin, WsEcho
-from tests.kits.forgery import Credentials, Forger
-from tests.kits.raw_agent import RawAgent, client_context, session
-from tests.kits.stack import Authority, Stack, service
-from tests.kits.waiting import eventually
+from tests.support.backends import Origin, WsEcho
+from tests.support.bad_certificates import Credentials, Forger
+from tests.support.raw_agent import RawAgent, client_context, session
+from tests.support.stack import Authority, Stack, service
+from tests.support.waiting import eventually
 from zerotrust.pki.identity import AGENT_URN
 
 APP, TALK = "app.example", "ws.example"

@@ -17,12 +17,12 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from tests.kits.authorities import Foreign
-from tests.kits.backends import Origin, WsEcho
-from tests.kits.commands import NOBODY, Commands
-from tests.kits.processes import PRODUCT, Process
-from tests.kits.stack import Authority, Stack, service
-from tests.kits.waiting import eventually
+from tests.support.authorities import Foreign
+from tests.support.backends import Origin, WsEcho
+from tests.support.commands import NOBODY, Commands
+from tests.support.processes import PRODUCT, Process
+from tests.support.stack import Authority, Stack, service
+from tests.support.waiting import eventually
 from zerotrust.pki import join_line
 
 pytestmark = [pytest.mark.anyio, pytest.mark.component, pytest.mark.timeout(90)]

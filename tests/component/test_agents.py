@@ -14,11 +14,11 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from tests.conftest import Measured
-from tests.kits.backends import Origin, WsEcho
-from tests.kits.client import Response
-from tests.kits.ports import free_port
-from tests.kits.stack import Agent, Authority, Stack, service
-from tests.kits.waiting import eventually
+from tests.support.backends import Origin, WsEcho
+from tests.support.client import Response
+from tests.support.ports import free_port
+from tests.support.stack import Agent, Authority, Stack, service
+from tests.support.waiting import eventually
 
 pytestmark = [
     pytest.mark.component,

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.kits.backends import Origin
-from tests.kits.client import Client
-from tests.kits.pattern import pattern_bytes
-from tests.kits.stack import Authority, Stack, service
-from tests.kits.waiting import eventually
+from tests.support.backends import Origin
+from tests.support.client import Client
+from tests.support.pattern import pattern_bytes
+from tests.support.stack import Authority, Stack, service
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.component, pytest.mark.anyio, pytest.mark.timeout(60)]
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.kits.backends import Origin, WsEcho
-from tests.kits.stack import Authority, Service, Stack, service
-from tests.kits.waiting import eventually
-from tests.kits.way import Way
+from tests.support.backends import Origin, WsEcho
+from tests.support.entrypoint import Way
+from tests.support.stack import Authority, Service, Stack, service
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.component, pytest.mark.anyio, pytest.mark.timeout(90)]
 

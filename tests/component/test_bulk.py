@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.conftest import Measured
-from tests.kits.backends import Origin, WsEcho
-from tests.kits.client import Client
-from tests.kits.pattern import pattern, pattern_bytes, pattern_digest
-from tests.kits.processes import Process
-from tests.kits.stack import Authority, Stack, service
+from tests.support.backends import Origin, WsEcho
+from tests.support.client import Client
+from tests.support.pattern import pattern, pattern_bytes, pattern_digest
+from tests.support.processes import Process
+from tests.support.stack import Authority, Stack, service
 
 pytestmark = [
     pytest.mark.component,

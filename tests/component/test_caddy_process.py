@@ -29,28 +29,28 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from tests.conftest import Measured
-from tests.kits.ports import free_port
-from tests.kits.stack import Authority as TunnelAuthority
-from tests.kits.waiting import eventually
-from tests.kits.way import Way, trusting
+from tests.support.entrypoint import Way, trusting
+from tests.support.ports import free_port
+from tests.support.stack import Authority as TunnelAuthority
+from tests.support.waiting import eventually
 from zerotrust.caddy.admin import AdminApi
 from zerotrust.caddy.binary import locate
 from zerotrust.caddy.edge import Edge
 from zerotrust.caddy.external import ExternalCaddy
 from zerotrust.caddy.process import STOP_TIMEOUT
 from zerotrust.caddy.render import render
+from zerotrust.enrollment.grant_table import GrantTable
 from zerotrust.errors import CaddyError
 from zerotrust.model.limits import Limits
 from zerotrust.model.server import ServerConfig
-from zerotrust.net.flush import Flusher
 from zerotrust.net.http_listener import HttpListener
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tunnel import TunnelLink
-from zerotrust.route.grants import GrantTable
-from zerotrust.server.binding import USUAL
-from zerotrust.server.certificate_budget import CertificateBudget
-from zerotrust.server.permission import Permission
-from zerotrust.server.registry import Claim, Registry
+from zerotrust.net.write_coalescer import WriteCoalescer
+from zerotrust.server.agents.registry import Registry, ServiceRegistration
+from zerotrust.server.agents.scheme import USUAL
+from zerotrust.server.ops.certificate_budget import CertificateBudget
+from zerotrust.server.ops.tls_permission import TlsPermission
 
 pytestmark = [pytest.mark.component, pytest.mark.anyio, pytest.mark.timeout(90)]
 
@@ -268,12 +268,12 @@ async def test_a_thousand_random_names_cause_no_order(setting: Setting, measured
     """Of a public authority, by the server's own permission; the one name that is served does cause one."""
     authority, registry, tasks = Authority(setting.http_port), Registry(), Tasks()
     link = cast("TunnelLink", SimpleNamespace(session=None))
-    served = Claim(registry.join("home", link), "app", b"app", ("public.example.com",), True, None, USUAL)
+    served = ServiceRegistration(registry.join("home", link), "app", b"app", ("public.example.com",), True, None, USUAL)
     registry.register(served.member, served)
     granted = GrantTable()
     granted.replace("file", [("home", "public.example.com")])
-    decides = Permission(registry, granted, CertificateBudget(Limits()))
-    permission = HttpListener(Flusher(asyncio.get_running_loop()), decides, tasks, name="test", most=lambda: 256)
+    decides = TlsPermission(registry, granted, CertificateBudget(Limits()))
+    permission = HttpListener(WriteCoalescer(asyncio.get_running_loop()), decides, tasks, name="test", most=lambda: 256)
     asks, port = asyncio.Semaphore(20), free_port()
     dice = random.Random(6)
     names = ["".join(dice.choices("abcdefghijklmnopqrstuvwxyz", k=12)) + ".example.com" for _ in range(1000)]
@@ -314,10 +314,14 @@ async def test_names_of_a_wildcard_cause_only_so_many_orders(setting: Setting) -
     names = [f"x{number}.example.com" for number in range(30)]
     for agent, hosts in (("mallory", tuple(names)), ("home", ("public.example.com",))):
         member = registry.join(agent, cast("TunnelLink", SimpleNamespace(session=None)))
-        registry.register(member, Claim(member, "app", b"app", hosts, True, None, USUAL))
+        registry.register(member, ServiceRegistration(member, "app", b"app", hosts, True, None, USUAL))
     budget, port = CertificateBudget(Limits(certificates_per_domain=3)), free_port()
     permission = HttpListener(
-        Flusher(asyncio.get_running_loop()), Permission(registry, granted, budget), tasks, name="test", most=lambda: 256
+        WriteCoalescer(asyncio.get_running_loop()),
+        TlsPermission(registry, granted, budget),
+        tasks,
+        name="test",
+        most=lambda: 256,
     )
     config = setting.config(
         acme={"ca_url": f"{authority.url}/directory", "email": "a@example.com"}, permission_addr=f"127.0.0.1:{port}"

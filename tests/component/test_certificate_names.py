@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.kits.backends import Origin
-from tests.kits.client import Client
-from tests.kits.metrics import read
-from tests.kits.ports import free_port
-from tests.kits.raw_agent import RawAgent, client_context, session
-from tests.kits.stack import Authority, Stack, service
-from tests.kits.waiting import eventually
-from tests.kits.way import Way
+from tests.support.backends import Origin
+from tests.support.client import Client
+from tests.support.entrypoint import Way
+from tests.support.metrics import read
+from tests.support.ports import free_port
+from tests.support.raw_agent import RawAgent, client_context, session
+from tests.support.stack import Authority, Stack, service
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.component, pytest.mark.anyio, pytest.mark.timeout(60)]
 

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 from tests.conftest import Measured
-from tests.kits.backends import Origin, WsEcho
-from tests.kits.commands import Commands
-from tests.kits.stack import Authority, Stack, service
-from tests.kits.waiting import eventually
-from zerotrust.pki import files, keys, request
+from tests.support.backends import Origin, WsEcho
+from tests.support.commands import Commands
+from tests.support.stack import Authority, Stack, service
+from tests.support.waiting import eventually
+from zerotrust.db import agents, certificates
+from zerotrust.db.database import Database
+from zerotrust.pki import ca_directory, csr, keys
 from zerotrust.pki.identity import serial_of
-from zerotrust.state import agents, certificates
-from zerotrust.state.database import Database
 
 pytestmark = [
     pytest.mark.component,
@@ -67,24 +67,24 @@ class Place:
 
     def issue(self, name: str, *, life: timedelta, ago: timedelta = timedelta(0)) -> str:
         """The serial of a certificate that the agent's files hold then."""
-        made, folder = request.create(), self.authority.folder
+        made, folder = csr.create(), self.authority.folder
         moment = datetime.datetime.now(UTC) - ago
-        issued = files.load_authority(folder).issue_agent(name, made.pem, life, moment)
+        issued = ca_directory.load_authority(folder).issue_agent(name, made.pem, life, moment)
         keys.write(folder / f"{name}.crt", issued.chain_pem, mode=keys.PUBLIC, replace=True)
         keys.write(folder / f"{name}.key", keys.to_pem(made.key), mode=keys.PRIVATE, replace=True)
         return issued.serial
 
     def issue_server(self) -> None:
-        made, folder = request.create(), self.authority.folder
-        names = files.ServerNames(dns=["localhost"], ip=["127.0.0.1"])
+        made, folder = csr.create(), self.authority.folder
+        names = ca_directory.ServerNames(dns=["localhost"], ip=["127.0.0.1"])
         life = timedelta(seconds=2 * LIFE)
-        issued = files.load_authority(folder).issue_server(made.pem, names, life, datetime.datetime.now(UTC))
+        issued = ca_directory.load_authority(folder).issue_server(made.pem, names, life, datetime.datetime.now(UTC))
         keys.write(folder / "server.crt", issued.chain_pem, mode=keys.PUBLIC, replace=True)
         keys.write(folder / "server.key", keys.to_pem(made.key), mode=keys.PRIVATE, replace=True)
 
     def serial(self, name: str) -> str:
         """Of the certificate that is in the files now."""
-        return serial_of(files.load_certificate(self.authority.folder / f"{name}.crt"))
+        return serial_of(ca_directory.load_certificate(self.authority.folder / f"{name}.crt"))
 
 
 @pytest.fixture

@@ -19,11 +19,11 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from tests.conftest import Measured
-from tests.kits.backends import Origin, WsEcho
-from tests.kits.namespace import HERE, Namespace
-from tests.kits.network import Network
-from tests.kits.stack import Agent, Authority, Stack, service
-from tests.kits.waiting import eventually
+from tests.support.backends import Origin, WsEcho
+from tests.support.namespace import HERE, Namespace
+from tests.support.network import Network
+from tests.support.stack import Agent, Authority, Stack, service
+from tests.support.waiting import eventually
 
 pytestmark = [
     pytest.mark.component,

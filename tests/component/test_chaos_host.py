@@ -19,15 +19,15 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.component.test_chaos import APP, FULL, HTTPS, WS, Load, scene_of
 from tests.conftest import Measured
-from tests.kits.backends import Origin, WsEcho
-from tests.kits.clock import Clock
-from tests.kits.commands import Commands
-from tests.kits.disk import Disk
-from tests.kits.processes import Process
-from tests.kits.stack import Authority, Stack, service
-from tests.kits.waiting import eventually
+from tests.support.backends import Origin, WsEcho
+from tests.support.clock import Clock
+from tests.support.commands import Commands
+from tests.support.disk import Disk
+from tests.support.processes import Process
+from tests.support.stack import Authority, Stack, service
+from tests.support.waiting import eventually
 from zerotrust.caddy.process import FIRST_DELAY
-from zerotrust.pki import files, keys, request
+from zerotrust.pki import ca_directory, csr, keys
 
 pytestmark = [
     pytest.mark.component,
@@ -154,8 +154,8 @@ def issuing(folder: Path) -> dict[str, Any]:
 
 def issue(authority: Authority, certificate: Path, key: Path) -> None:
     """A certificate that the agent has to renew soon."""
-    made = request.create()
-    issuer = files.load_authority(authority.folder)
+    made = csr.create()
+    issuer = ca_directory.load_authority(authority.folder)
     issued = issuer.issue_agent("agent-1", made.pem, timedelta(seconds=LIFE), datetime.now(UTC))
     keys.write(certificate, issued.chain_pem, mode=keys.PUBLIC, replace=False)
     keys.write(key, keys.to_pem(made.key), mode=keys.PRIVATE, replace=False)
@@ -204,7 +204,7 @@ async def test_a_full_disk_at_the_agent(tmp_path: Path) -> None:
             disk.clear()
             await agent.wait_line("certificate renewed", timeout=LIFE)
             assert certificate.read_bytes() != before[0]
-            assert files.load_certificate(certificate).public_key() == keys.read_key(key).public_key()
+            assert ca_directory.load_certificate(certificate).public_key() == keys.read_key(key).public_key()
             await load.all_heard(asyncio.get_running_loop().time())
             load.untouched()
             assert "Traceback" not in agent.text()

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Measured
-from tests.kits.metrics import read
-from tests.kits.ports import free_port
-from tests.kits.raw_agent import RawAgent, client_context
-from tests.kits.stack import Authority, Stack, service
-from tests.kits.waiting import eventually
+from tests.support.metrics import read
+from tests.support.ports import free_port
+from tests.support.raw_agent import RawAgent, client_context
+from tests.support.stack import Authority, Stack, service
+from tests.support.waiting import eventually
 from zerotrust.tunnel.codes import COUNTED, FrameType
 from zerotrust.tunnel.frames import encode
 from zerotrust.tunnel.handshake import CONGESTED_BYTES, SHARED_QUEUE_BYTES

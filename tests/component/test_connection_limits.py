@@ -12,12 +12,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.kits.backends import Origin
-from tests.kits.metrics import Read, read
-from tests.kits.ports import free_port
-from tests.kits.stack import Authority, Stack, service
-from tests.kits.waiting import eventually
-from zerotrust.net.scrape import MAX_CONNECTIONS
+from tests.support.backends import Origin
+from tests.support.metrics import Read, read
+from tests.support.ports import free_port
+from tests.support.stack import Authority, Stack, service
+from tests.support.waiting import eventually
+from zerotrust.net.metrics_endpoint import MAX_CONNECTIONS
 
 pytestmark = [pytest.mark.component, pytest.mark.anyio, pytest.mark.timeout(90)]
 

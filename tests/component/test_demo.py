@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from demo.children import MARK
-from tests.kits.ports import free_port
-from tests.kits.processes import Process
-from tests.kits.waiting import eventually
+from tests.support.ports import free_port
+from tests.support.processes import Process
+from tests.support.waiting import eventually
 
 pytestmark = [
     pytest.mark.component,

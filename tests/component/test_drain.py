@@ -14,12 +14,12 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from tests.kits.backends import Origin, WsEcho
-from tests.kits.ports import free_port
-from tests.kits.processes import PRODUCT, ROOT, Process, wait_port
-from tests.kits.stack import Agent, Authority, Stack, service
-from tests.kits.waiting import eventually
-from tests.kits.way import Way
+from tests.support.backends import Origin, WsEcho
+from tests.support.entrypoint import Way
+from tests.support.ports import free_port
+from tests.support.processes import PRODUCT, ROOT, Process, wait_port
+from tests.support.stack import Agent, Authority, Stack, service
+from tests.support.waiting import eventually
 
 pytestmark = [
     pytest.mark.component,

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from tests.kits.example import TUNNEL, Example
-from tests.kits.processes import ROOT
-from tests.kits.stack import Authority
-from tests.kits.waiting import eventually
-from tests.kits.way import Way
-from tests.kits.witness import Witness
+from tests.support.entrypoint import Way
+from tests.support.example_runner import TUNNEL, Example
+from tests.support.processes import ROOT
+from tests.support.recording_backend import Witness
+from tests.support.stack import Authority
+from tests.support.waiting import eventually
 
 pytestmark = [
     pytest.mark.component,

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Measured
-from tests.kits.backends import Clogged, Origin, WsEcho
-from tests.kits.ports import closed_port
-from tests.kits.stack import Authority, Stack, service
-from tests.kits.way import Way
+from tests.support.backends import Clogged, Origin, WsEcho
+from tests.support.entrypoint import Way
+from tests.support.ports import closed_port
+from tests.support.stack import Authority, Stack, service
 
 pytestmark = [
     pytest.mark.component,

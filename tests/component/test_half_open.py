@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.kits.black_hole import swallow
-from tests.kits.client import Client
-from tests.kits.site import Backend, RunningAgent, RunningServer, Site, dialling, serving
-from tests.kits.waiting import eventually
+from tests.support.black_hole import swallow
+from tests.support.client import Client
+from tests.support.inprocess_stack import Backend, RunningAgent, RunningServer, Site, dialling, serving
+from tests.support.waiting import eventually
 from zerotrust.net.tunnel import TunnelLink
 
 pytestmark = [

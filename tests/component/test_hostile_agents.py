@@ -19,14 +19,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from tests.component.hostile import APP, MINE, WILD, Fortress, besieged, csr
 from tests.conftest import Measured
-from tests.kits.forgery import SERVER, Credentials, Forger
-from tests.kits.processes import ROOT
-from tests.kits.raw_agent import HELLO, RawAgent, Refused
-from tests.kits.stack import Authority
-from tests.kits.waiting import eventually
+from tests.support.bad_certificates import SERVER, Credentials, Forger
+from tests.support.processes import ROOT
+from tests.support.raw_agent import HELLO, RawAgent, Refused
+from tests.support.stack import Authority
+from tests.support.waiting import eventually
 from zerotrust.pki.identity import agent_id_of, is_authority
-from zerotrust.server.accept import MAX_SESSIONS
-from zerotrust.server.registry import MAX_NAMES
+from zerotrust.server.agents.listener import MAX_SESSIONS
+from zerotrust.server.agents.registry import MAX_NAMES
 from zerotrust.tunnel.codes import Code, FrameType
 from zerotrust.tunnel.frames import encode
 from zerotrust.tunnel.messages import Register, Registered, Renewed, decode

@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from tests.kits.authorities import Foreign
-from tests.kits.forgery import Forger
-from tests.kits.ports import closed_port, free_port
-from tests.kits.processes import PRODUCT, Process
-from tests.kits.stack import Authority, service
-from tests.kits.waiting import eventually
+from tests.support.authorities import Foreign
+from tests.support.bad_certificates import Forger
+from tests.support.ports import closed_port, free_port
+from tests.support.processes import PRODUCT, Process
+from tests.support.stack import Authority, service
+from tests.support.waiting import eventually
 from zerotrust.net.tls import tunnel_server
-from zerotrust.pki import files
+from zerotrust.pki import ca_directory
 from zerotrust.pki.identity import AGENT_URN
 from zerotrust.tunnel.codes import ALPN, CAPABILITIES, FrameType
 from zerotrust.tunnel.frames import Frame, FrameReader, encode
@@ -68,7 +68,7 @@ def by_another_authority(csr: x509.CertificateSigningRequest) -> bytes:
         .not_valid_after(datetime.datetime.now(datetime.UTC) + 90 * 365 * DAY)
         .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(AGENT_URN + "home")]), critical=True)
     )
-    return Foreign(builder.sign(foreign.key, files.keys.signing_hash(foreign.key)), foreign.key).pem
+    return Foreign(builder.sign(foreign.key, ca_directory.keys.signing_hash(foreign.key)), foreign.key).pem
 
 
 class Server:

@@ -17,14 +17,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.component.hostile import STRANGER, Fortress, besieged, csr
 from tests.conftest import Measured
-from tests.kits.client import Client
-from tests.kits.forgery import Credentials
-from tests.kits.processes import ROOT
-from tests.kits.raw_agent import HELLO, RawAgent, client_context
-from tests.kits.stack import Stack
-from tests.kits.way import Way
+from tests.support.bad_certificates import Credentials
+from tests.support.client import Client
+from tests.support.entrypoint import Way
+from tests.support.processes import ROOT
+from tests.support.raw_agent import HELLO, RawAgent, client_context
+from tests.support.stack import Stack
 from zerotrust.pki import join_line
-from zerotrust.pki.proof import prove
+from zerotrust.pki.proof_of_possession import prove
 from zerotrust.tunnel.codes import Code, FrameType
 
 pytestmark = [

@@ -9,11 +9,11 @@ import pytest
 
 from tests.component.conftest import APP, CLOGGED, DOWN, HURRIED
 from tests.conftest import Measured
-from tests.kits.backends import Origin
-from tests.kits.client import Response
-from tests.kits.pattern import pattern, pattern_bytes, pattern_digest
-from tests.kits.stack import Stack
-from tests.kits.way import Way
+from tests.support.backends import Origin
+from tests.support.client import Response
+from tests.support.entrypoint import Way
+from tests.support.pattern import pattern, pattern_bytes, pattern_digest
+from tests.support.stack import Stack
 
 pytestmark = [
     pytest.mark.component,

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.kits.backends import Origin
-from tests.kits.commands import Commands
-from tests.kits.processes import PRODUCT, ROOT, Process
-from tests.kits.stack import Authority, Stack
-from tests.kits.waiting import eventually
+from tests.support.backends import Origin
+from tests.support.commands import Commands
+from tests.support.processes import PRODUCT, ROOT, Process
+from tests.support.stack import Authority, Stack
+from tests.support.waiting import eventually
 from zerotrust.pki import join_line
 
 pytestmark = [pytest.mark.anyio, pytest.mark.component, pytest.mark.timeout(90)]

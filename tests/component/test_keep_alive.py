@@ -15,10 +15,10 @@ from typing import cast
 import pytest
 
 from tests.conftest import Measured
-from tests.kits.idle_closer import IdleCloser
-from tests.kits.stack import Authority, Stack, service
-from tests.kits.surplus_sender import BODY, SurplusSender
-from tests.kits.waiting import eventually
+from tests.support.idle_closer import IdleCloser
+from tests.support.stack import Authority, Stack, service
+from tests.support.surplus_sender import BODY, SurplusSender
+from tests.support.waiting import eventually
 from zerotrust.net.http_client import CAREFUL_IDLE
 
 pytestmark = [

@@ -13,13 +13,13 @@ import httpx
 import pytest
 
 from tests.conftest import Measured
-from tests.kits.backends import Origin, WsEcho
-from tests.kits.client import Client
-from tests.kits.metrics import Read, read
-from tests.kits.ports import free_port
-from tests.kits.site import Backend
-from tests.kits.stack import Authority, Stack, service
-from tests.kits.waiting import eventually
+from tests.support.backends import Origin, WsEcho
+from tests.support.client import Client
+from tests.support.inprocess_stack import Backend
+from tests.support.metrics import Read, read
+from tests.support.ports import free_port
+from tests.support.stack import Authority, Stack, service
+from tests.support.waiting import eventually
 
 pytestmark = [
     pytest.mark.component,

@@ -13,13 +13,13 @@ import bcrypt
 import pytest
 
 from tests.conftest import Measured
-from tests.kits.backends import Origin
-from tests.kits.client import Response
-from tests.kits.metrics import read
-from tests.kits.ports import free_port
-from tests.kits.stack import Authority, Service, Stack, service
-from tests.kits.waiting import eventually
-from zerotrust.server.verifications import MAX_WAITING_OF_NETWORK, THREADS
+from tests.support.backends import Origin
+from tests.support.client import Response
+from tests.support.metrics import read
+from tests.support.ports import free_port
+from tests.support.stack import Authority, Service, Stack, service
+from tests.support.waiting import eventually
+from zerotrust.server.proxy.verification_pool import MAX_WAITING_OF_NETWORK, THREADS
 
 pytestmark = [
     pytest.mark.component,

@@ -14,13 +14,13 @@ from joserfc import jwt
 from joserfc.jwk import OctKey, RSAKey
 from websockets.exceptions import InvalidStatus
 
-from tests.kits.backends import Origin, WsEcho
-from tests.kits.client import Response
-from tests.kits.issuer import Issuer, reply
-from tests.kits.ports import closed_port
-from tests.kits.stack import Authority, Stack, service
-from tests.kits.waiting import eventually
-from tests.kits.way import Way
+from tests.support.backends import Origin, WsEcho
+from tests.support.client import Response
+from tests.support.entrypoint import Way
+from tests.support.issuer import Issuer, reply
+from tests.support.ports import closed_port
+from tests.support.stack import Authority, Stack, service
+from tests.support.waiting import eventually
 
 pytestmark = [
     pytest.mark.component,

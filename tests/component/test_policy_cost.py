@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import Measured
-from tests.kits.backends import Origin
-from tests.kits.stack import Authority, Stack, service
+from tests.support.backends import Origin
+from tests.support.stack import Authority, Stack, service
 
 pytestmark = [
     pytest.mark.component,

@@ -17,14 +17,14 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from tests.conftest import Measured
-from tests.kits.backends import Origin, WsEcho
-from tests.kits.config_file import PARTLY, REFUSED, RELOADED, ConfigFile
-from tests.kits.ports import free_port
-from tests.kits.processes import Process
-from tests.kits.stack import Authority, Stack, service
-from tests.kits.waiting import eventually
-from tests.kits.way import Way
-from zerotrust.pki.files import issue_agent, issue_server
+from tests.support.backends import Origin, WsEcho
+from tests.support.config_file import PARTLY, REFUSED, RELOADED, ConfigFile
+from tests.support.entrypoint import Way
+from tests.support.ports import free_port
+from tests.support.processes import Process
+from tests.support.stack import Authority, Stack, service
+from tests.support.waiting import eventually
+from zerotrust.pki.ca_directory import issue_agent, issue_server
 from zerotrust.pki.issuer import ServerNames
 
 pytestmark = [

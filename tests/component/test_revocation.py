@@ -13,9 +13,9 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from tests.conftest import Measured
-from tests.kits.backends import WsEcho
-from tests.kits.stack import Authority, Stack, service
-from tests.kits.waiting import eventually
+from tests.support.backends import WsEcho
+from tests.support.stack import Authority, Stack, service
+from tests.support.waiting import eventually
 
 pytestmark = [
     pytest.mark.component,

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from tests.kits.backends import Clogged
-from tests.kits.client import Response
-from tests.kits.old_backend import OldBackend
-from tests.kits.small import Small
-from tests.kits.stack import Authority, Service, Stack, service
-from tests.kits.waiting import eventually
-from tests.kits.witness import Witness
+from tests.support.backends import Clogged
+from tests.support.client import Response
+from tests.support.inprocess_backend import Small
+from tests.support.old_backend import OldBackend
+from tests.support.recording_backend import Witness
+from tests.support.stack import Authority, Service, Stack, service
+from tests.support.waiting import eventually
 
 pytestmark = [
     pytest.mark.component,

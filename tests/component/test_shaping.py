@@ -10,9 +10,9 @@ import pytest
 from websockets.asyncio.client import connect
 
 from tests.conftest import Measured
-from tests.kits.backends import Origin, WsEcho
-from tests.kits.stack import Authority, Stack, service
-from tests.kits.way import Way
+from tests.support.backends import Origin, WsEcho
+from tests.support.entrypoint import Way
+from tests.support.stack import Authority, Stack, service
 
 pytestmark = [
     pytest.mark.component,

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from tests.component.conftest import RECORDED, Parts
-from tests.kits.backends import Origin
-from tests.kits.waiting import eventually
-from tests.kits.way import Way
 from tests.smuggling_cases import CASES, Case
+from tests.support.backends import Origin
+from tests.support.entrypoint import Way
+from tests.support.waiting import eventually
 
 pytestmark = [
     pytest.mark.component,

@@ -11,8 +11,8 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.component.test_chaos import APP, HTTPS, WS, scene_of
 from tests.conftest import Measured
-from tests.kits.processes import Process
-from tests.kits.way import Way
+from tests.support.entrypoint import Way
+from tests.support.processes import Process
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "30"))
 CLIENTS = 20

@@ -10,15 +10,15 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.kits.client import Response
-from tests.kits.forgery import Credentials
-from tests.kits.ports import free_port
-from tests.kits.raw_agent import RawAgent, session
-from tests.kits.stack import Authority, Stack, service
-from tests.kits.waiting import eventually
+from tests.support.bad_certificates import Credentials
+from tests.support.client import Response
+from tests.support.ports import free_port
+from tests.support.raw_agent import RawAgent, session
+from tests.support.stack import Authority, Stack, service
+from tests.support.waiting import eventually
+from zerotrust.tunnel.binary import pack_head, pack_reason
 from zerotrust.tunnel.codes import END, FLAG_ANNOUNCE, KIND_CHUNKED, KIND_LENGTH, KIND_NONE, FrameType
 from zerotrust.tunnel.frames import encode
-from zerotrust.tunnel.payloads import pack_head, pack_reason
 
 pytestmark = [
     pytest.mark.component,

@@ -9,12 +9,12 @@ import pytest
 from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed
 
-from tests.kits.ports import closed_port
-from tests.kits.processes import ROOT
-from tests.kits.small import Small
-from tests.kits.stack import Authority, Stack, service
-from tests.kits.waiting import eventually
-from tests.kits.witness import Witness
+from tests.support.inprocess_backend import Small
+from tests.support.ports import closed_port
+from tests.support.processes import ROOT
+from tests.support.recording_backend import Witness
+from tests.support.stack import Authority, Stack, service
+from tests.support.waiting import eventually
 
 pytestmark = [
     pytest.mark.component,

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.kits.backends import Clogged
-from tests.kits.client import Response
-from tests.kits.processes import PRODUCT, Process
-from tests.kits.small import Small
-from tests.kits.stack import Authority, Service, Stack, service
-from tests.kits.waiting import eventually
+from tests.support.backends import Clogged
+from tests.support.client import Response
+from tests.support.inprocess_backend import Small
+from tests.support.processes import PRODUCT, Process
+from tests.support.stack import Authority, Service, Stack, service
+from tests.support.waiting import eventually
 from zerotrust.model.status import AgentStatus
 from zerotrust.net.http_client import MAX_DIALS
 

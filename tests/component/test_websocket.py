@@ -16,13 +16,13 @@ from websockets.typing import Subprotocol
 
 from tests.component.conftest import APP, MORTAL, PLAIN, WS, Parts
 from tests.conftest import Measured
-from tests.kits.backends import Origin, WsEcho
-from tests.kits.h2_socket import H2
-from tests.kits.half_close import say_and_listen
-from tests.kits.pattern import pattern_bytes, pattern_digest
-from tests.kits.stack import Stack
-from tests.kits.waiting import eventually
-from tests.kits.way import Way
+from tests.support.backends import Origin, WsEcho
+from tests.support.entrypoint import Way
+from tests.support.h2_socket import H2
+from tests.support.half_close import say_and_listen
+from tests.support.pattern import pattern_bytes, pattern_digest
+from tests.support.stack import Stack
+from tests.support.waiting import eventually
 
 pytestmark = [
     pytest.mark.component,

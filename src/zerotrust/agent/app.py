@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import Final
 
 from zerotrust import __version__
-from zerotrust.agent.affinity import cookie_secret
-from zerotrust.agent.control import Control, control_path
-from zerotrust.agent.dispatch import Dispatch
-from zerotrust.agent.line import FAREWELL, Common, Line
+from zerotrust.agent.affinity_secret import cookie_secret
+from zerotrust.agent.connection import FAREWELL, Common, TunnelConnection
+from zerotrust.agent.control_socket import Control, control_path
+from zerotrust.agent.expired_renewal import come_back
 from zerotrust.agent.metrics import AgentMetrics
-from zerotrust.agent.renewal import Outcome, Renewal
-from zerotrust.agent.returning import come_back
-from zerotrust.agent.services import Plan, Services
+from zerotrust.agent.renewal import Renewal, RenewalOutcome
+from zerotrust.agent.server_endpoint import ServerEndpoint
+from zerotrust.agent.services import ServicePlan, Services
+from zerotrust.agent.session import ServerSession
 from zerotrust.agent.status import services_status
-from zerotrust.agent.target import Target
 from zerotrust.config.diff import Changes
 from zerotrust.config.load import Loaded
 from zerotrust.config.reload import Read, Reloader
@@ -32,12 +32,12 @@ from zerotrust.errors import PkiError, SetupError, ZeroTrustError
 from zerotrust.model.agent import AgentConfig
 from zerotrust.model.authentication import KeySource
 from zerotrust.model.status import AgentStatus, SessionStatus
-from zerotrust.net.flush import Flusher
 from zerotrust.net.tasks import Tasks
+from zerotrust.net.write_coalescer import WriteCoalescer
 from zerotrust.telemetry import logs
 from zerotrust.tunnel.codes import RENEWAL, Code
 from zerotrust.tunnel.messages import Renewed
-from zerotrust.tunnel.session import Options
+from zerotrust.tunnel.session import SessionOptions
 
 _log = logs.logger("agent")
 
@@ -89,22 +89,22 @@ class Agent:
         self._config = config
         self._renewal = _renewal(config)
         self._tasks = tasks
-        flusher = Flusher(self._loop)
+        flusher = WriteCoalescer(self._loop)
         self._services = Services(flusher=flusher, tasks=tasks)
         self._services.keys.changed = self._keys_changed
         self._common = Common(
             services=self._services,
             flusher=flusher,
             tasks=tasks,
-            options=Options(software=f"0trust/{__version__}", instance=secrets.token_hex(16)),
-            target=Target.of(config),
+            options=SessionOptions(software=f"0trust/{__version__}", instance=secrets.token_hex(16)),
+            target=ServerEndpoint.of(config),
             drain_timeout=config.hot_reload.drains_for,
             before_dialling=self._before_dialling,
             renewed=self._renewed,
             allows_more=lambda: any(one.allows_more for one in self._sessions()),
         )
         self._services.adopt(self._plan(config, Changes()), drain_timeout=0)
-        self._lines: list[Line] = []
+        self._lines: list[TunnelConnection] = []
         self._running: set[asyncio.Task[None]] = set()
         self.metrics = AgentMetrics(
             lambda: [one.link.session for one in self._sessions()], self._services, flusher=flusher, tasks=tasks
@@ -127,7 +127,7 @@ class Agent:
         Raises:
             SetupError: a certificate, the log or the server can't be used; all is as before.
         """
-        target, plan = Target.of(config), self._plan(config, changes)
+        target, plan = ServerEndpoint.of(config), self._plan(config, changes)
         moved = "server" in changes.sections or any(
             path in _credentials(config) and not self._renewal.wrote(path) for path in changes.files
         )
@@ -208,13 +208,13 @@ class Agent:
         for line in kept[connections:]:
             line.retire()
         for number in range(len(kept), connections):
-            line = Line(self._common, number)
+            line = TunnelConnection(self._common, number)
             self._lines.append(line)
             task = self._tasks.supervise(line.run, f"connection {number + 1}")
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
-    def _sessions(self) -> list[Dispatch]:
+    def _sessions(self) -> list[ServerSession]:
         return [dispatch for line in self._lines for dispatch in line.sessions]
 
     async def _before_dialling(self) -> None:
@@ -239,7 +239,7 @@ class Agent:
 
     def _keys_changed(self, source: KeySource) -> None:
         """The issuer of tokens has other keys: the services that go by them are announced anew."""
-        plan = Plan([live for live in self._services.all if source in live.key_sources], [])
+        plan = ServicePlan([live for live in self._services.all if source in live.key_sources], [])
         for line in self._lines:
             line.update(plan)
 
@@ -261,15 +261,15 @@ class Agent:
         try:
             outcome = self._renewal.take(message)
             if not outcome.refusal:
-                self._common.target = Target.of(self._config)
+                self._common.target = ServerEndpoint.of(self._config)
         except SetupError as error:
-            outcome = Outcome(refusal=str(error))
+            outcome = RenewalOutcome(refusal=str(error))
         if outcome.refusal:
             _log.warning("certificate not renewed", reason=outcome.refusal)
         else:
             _log.info("certificate renewed", until=outcome.until)
 
-    def _plan(self, config: AgentConfig, changes: Changes) -> Plan:
+    def _plan(self, config: AgentConfig, changes: Changes) -> ServicePlan:
         return self._services.plan(config, secret=cookie_secret(config), renewed=changes.files)
 
     async def _sweep(self) -> None:
@@ -283,7 +283,7 @@ class Agent:
             self._lines = [line for line in self._lines if not line.retired or line.sessions]
 
 
-async def _succeed(lines: Sequence[Line], target: Target) -> None:
+async def _succeed(lines: Sequence[TunnelConnection], target: ServerEndpoint) -> None:
     """Get a successor for each line.
 
     Raises:

@@ -7,19 +7,19 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from zerotrust.agent.services import LiveService
-from zerotrust.agent.upstreams import Backend, Placement, gone
+from zerotrust.agent.upstreams import UpstreamHandle, UpstreamSelection, gone
+from zerotrust.balancing.passive_health import Failure
 from zerotrust.errors import ForwardError, LocalProtocolError, UpstreamFailed, UpstreamsBusy, UpstreamTimeout
 from zerotrust.http.body import Kind, Writer, writer_for
-from zerotrust.http.forward import check_trailers, request_framing_lines, response_block
 from zerotrust.http.head import IDEMPOTENT, ResponseHead
+from zerotrust.http.head_block import check_trailers, request_framing_lines, response_block
 from zerotrust.net.http_client import BackendConnection
-from zerotrust.route.outlier import Failure
 from zerotrust.telemetry import logs
+from zerotrust.tunnel.binary import MAX_HEAD_BYTES, RequestOpen, pack_head
 from zerotrust.tunnel.codes import FLAG_ANNOUNCE, FLAG_TRAILERS, FLAG_UPGRADE, KIND_CHUNKED, KIND_NONE, Code
-from zerotrust.tunnel.outcome import code_for, reason_for
-from zerotrust.tunnel.payloads import MAX_HEAD_BYTES, RequestOpen, pack_head
+from zerotrust.tunnel.error_codes import code_for, reason_for
 from zerotrust.tunnel.session import Session
-from zerotrust.tunnel.stream import State, Stream
+from zerotrust.tunnel.stream import Stream, StreamState
 
 _log = logs.logger("exchange")
 
@@ -96,8 +96,8 @@ class Exchange:
         self._owed = self._interim_bytes = 0
         self._answered = self._response_ended = self.tunnelled = self._fresh = self._dialling = False
         self._repeatable = request.kind == KIND_NONE and self._method in IDEMPOTENT
-        self._backend: Backend | None = None
-        self._placement: Placement | None = None
+        self._backend: UpstreamHandle | None = None
+        self._placement: UpstreamSelection | None = None
         now = context.loop.time()
         self._began_at = self._moved_at = now
         self._moved = False
@@ -109,7 +109,7 @@ class Exchange:
         upstreams = self._service.upstreams
         backend = upstreams.only
         if backend is None:
-            placement = self._placement = Placement(upstreams, self._request.block)
+            placement = self._placement = UpstreamSelection(upstreams, self._request.block)
             try:
                 backend = upstreams.admit(self, placement, self._began_at)
             except ForwardError as error:
@@ -155,7 +155,7 @@ class Exchange:
         """It has waited for too long."""
         self._fail(error)
 
-    # ---- from the server (tunnel.events.StreamSink)
+    # ---- from the server (tunnel.sinks.StreamSink)
 
     def head(self, payload: bytes, *, end: bool, interim: bool) -> None:
         """Never called: the session lets only the answering end send heads."""
@@ -297,7 +297,7 @@ class Exchange:
 
     # ---- inside
 
-    def _connect(self, backend: Backend, now: float) -> None:
+    def _connect(self, backend: UpstreamHandle, now: float) -> None:
         """Send the request on a kept connection, or on a new one."""
         self._backend = backend
         self._deadline = now + self._service.limits.response
@@ -409,7 +409,7 @@ class Exchange:
 
     def _finish_tunnel(self) -> None:
         """Close the connection when both directions have ended."""
-        if self._response_ended and self._stream.receiving is State.DONE and self._connection is not None:
+        if self._response_ended and self._stream.receiving is StreamState.DONE and self._connection is not None:
             connection, self._connection = self._connection, None
             self._retire()
             connection.finish()

@@ -13,20 +13,20 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from zerotrust.agent import issued
-from zerotrust.agent.asking import AUTHORITY, DEADLINE, Asking, read_object
+from zerotrust.agent import accepted_certificate
+from zerotrust.agent.enrollment_client import AUTHORITY, DEADLINE, EnrollmentClient, read_object
 from zerotrust.errors import JoinError, PkiError
 from zerotrust.model.base import parse_pattern
-from zerotrust.pki import chain
+from zerotrust.pki import pem_chain
+from zerotrust.pki.csr import CertificateRequest
 from zerotrust.pki.identity import check_id
 from zerotrust.pki.join_line import JoinLine, fingerprint
-from zerotrust.pki.request import Request
 
 JOIN: Final = "/.well-known/0trust/join"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Joined:
+class JoinResult:
     """What the server gave, checked.
 
     Attributes:
@@ -44,7 +44,7 @@ class Joined:
     skew: datetime.timedelta | None
 
 
-def join(line: JoinLine, request: Request) -> Joined:
+def join(line: JoinLine, request: CertificateRequest) -> JoinResult:
     """Ask the server of the line for a certificate.
 
     Raises:
@@ -53,8 +53,8 @@ def join(line: JoinLine, request: Request) -> Joined:
     return asyncio.run(_join(line, request))
 
 
-async def _join(line: JoinLine, request: Request) -> Joined:
-    asking = Asking(*line.address, trusted="the join line names")
+async def _join(line: JoinLine, request: CertificateRequest) -> JoinResult:
+    asking = EnrollmentClient(*line.address, trusted="the join line names")
     with asking.explained():
         async with asyncio.timeout(DEADLINE):
             root = _pinned(await asking.get(AUTHORITY), line)
@@ -67,7 +67,7 @@ async def _join(line: JoinLine, request: Request) -> Joined:
 def _pinned(pem: bytes, line: JoinLine) -> x509.Certificate:
     """The root that the line names, among those that somebody says are the server's."""
     try:
-        offered = chain.parse(pem)
+        offered = pem_chain.parse(pem)
     except PkiError:
         raise JoinError(
             f"{line.server} answers with something that is no certificate; is it a 0trust server?"
@@ -81,19 +81,23 @@ def _pinned(pem: bytes, line: JoinLine) -> x509.Certificate:
     )
 
 
-def _checked(answer: bytes, root_pem: bytes, request: Request, *, skew: datetime.timedelta | None) -> Joined:
+def _checked(
+    answer: bytes, root_pem: bytes, request: CertificateRequest, *, skew: datetime.timedelta | None
+) -> JoinResult:
     said = read_object(answer)
     try:
         agent_id = check_id(str(said["agent"]))
         hosts = tuple(parse_pattern(str(host)) for host in said["hosts"])
-        new = issued.check(str(said["certificate"]).encode(), request.key, agent_id=agent_id, root_pem=root_pem)
+        new = accepted_certificate.check(
+            str(said["certificate"]).encode(), request.key, agent_id=agent_id, root_pem=root_pem
+        )
     except (ValueError, KeyError, TypeError):
         raise JoinError(
             "the server's answer cannot be used; is it a newer version? See its log, and make another token"
         ) from None
     except PkiError as error:
         raise JoinError(f"the server's answer cannot be used: {error}; see its log, and make another token") from error
-    return Joined(
+    return JoinResult(
         agent_id=agent_id,
         chain_pem=new.chain_pem,
         root_pem=root_pem,

@@ -10,15 +10,15 @@ from zerotrust import __version__
 from zerotrust.agent.services import Services
 from zerotrust.agent.status import services_status
 from zerotrust.http.head import MAX_HEAD_BYTES
-from zerotrust.net.flush import Flusher
 from zerotrust.net.http_client import MAX_DIALS, MAX_IDLE
-from zerotrust.net.pulse import Pulse
-from zerotrust.net.scrape import MAX_CONNECTIONS, Scraped
+from zerotrust.net.loop_lag import LoopLagMonitor
+from zerotrust.net.metrics_endpoint import MAX_CONNECTIONS, MetricsEndpoint
 from zerotrust.net.tasks import Tasks
+from zerotrust.net.write_coalescer import WriteCoalescer
 from zerotrust.telemetry.metrics import counter, gauge, limits
-from zerotrust.telemetry.sessions import LIMITS, loop_metrics, session_metrics
+from zerotrust.telemetry.session_metrics import LIMITS, loop_metrics, session_metrics
 from zerotrust.tunnel.session import Session
-from zerotrust.tunnel.usage import Stalls, Usage
+from zerotrust.tunnel.session_stats import SessionStats, StallCounter
 
 AGENT_LIMITS: Final[dict[str, float]] = {
     **LIMITS,
@@ -38,13 +38,13 @@ class AgentMetrics:
     """
 
     def __init__(
-        self, sessions: Callable[[], Iterable[Session]], services: Services, *, flusher: Flusher, tasks: Tasks
+        self, sessions: Callable[[], Iterable[Session]], services: Services, *, flusher: WriteCoalescer, tasks: Tasks
     ) -> None:
         self._sessions = sessions
         self._services = services
-        self._stalls = Stalls()
-        self._pulse = Pulse(lambda _: self._stalls.note(self._sessions()))
-        self._scraped = Scraped(self.collect, self._health, flusher=flusher, tasks=tasks)
+        self._stalls = StallCounter()
+        self._pulse = LoopLagMonitor(lambda _: self._stalls.note(self._sessions()))
+        self._scraped = MetricsEndpoint(self.collect, self._health, flusher=flusher, tasks=tasks)
 
     async def listen(self, address: str | None) -> None:
         """Answer at this address and at no other; None is nowhere.
@@ -65,7 +65,7 @@ class AgentMetrics:
 
     def collect(self) -> Iterator[Metric]:
         """All metrics, as they are now."""
-        usage = Usage()
+        usage = SessionStats()
         for session in self._sessions():
             usage.add(session)
         yield gauge("build_info", "The version, as a label.", {__version__: 1}, "version")

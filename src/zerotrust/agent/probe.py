@@ -6,13 +6,13 @@ A probe takes a connection of its own: what it finds is what a new client would 
 import asyncio
 from collections.abc import Callable
 
-from zerotrust.agent.upstreams import Backend
+from zerotrust.agent.upstreams import UpstreamHandle
+from zerotrust.balancing.active_health import is_expected
 from zerotrust.errors import ForwardError
 from zerotrust.http.body import Kind
 from zerotrust.http.head import ResponseHead
 from zerotrust.model.upstream import HealthCheck
 from zerotrust.net.http_client import BackendConnection
-from zerotrust.route.probes import is_expected
 
 Report = Callable[[str], None]
 """Takes the result of a probe: why it failed, in a few words; empty where it went well."""
@@ -25,7 +25,7 @@ class Probe:
         host: the Host that requests to this upstream have.
     """
 
-    def __init__(self, backend: Backend, check: HealthCheck, *, host: str, report: Report) -> None:
+    def __init__(self, backend: UpstreamHandle, check: HealthCheck, *, host: str, report: Report) -> None:
         self._check = check
         self._host = host
         self._report: Report | None = report

@@ -10,11 +10,11 @@ from typing import Final
 
 from cryptography import x509
 
-from zerotrust.agent import issued
-from zerotrust.pki import keys, lifetime, pair
-from zerotrust.pki.files import load_certificate
+from zerotrust.agent import accepted_certificate
+from zerotrust.pki import key_pair_files, keys, renewal_time
+from zerotrust.pki.ca_directory import load_certificate
+from zerotrust.pki.csr import CertificateRequest, create
 from zerotrust.pki.identity import agent_id_of
-from zerotrust.pki.request import Request, create
 from zerotrust.tunnel.messages import Renew, Renewed
 
 AGAIN_LEAST: Final = 10.0
@@ -23,7 +23,7 @@ AGAIN_MOST: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RenewalOutcome:
     """What came of an answer: until when the new certificate is good, or why there is none."""
 
     until: str = ""
@@ -47,7 +47,7 @@ class Renewal:
         self._certificate = certificate
         self._key = key
         self._authority = authority
-        self._asked: Request | None = None
+        self._asked: CertificateRequest | None = None
         self._stored: dict[str, bytes] = {}
         self._asked_at = 0.0
         self._plan(load_certificate(certificate))
@@ -71,11 +71,11 @@ class Renewal:
         self._asked_at = now
         self._next = now + self._again(now)
         asked = create()
-        pair.prepare(self._certificate, self._key, keys.to_pem(asked.key))
+        key_pair_files.prepare(self._certificate, self._key, keys.to_pem(asked.key))
         self._asked = asked
         return Renew(csr=asked.pem.decode())
 
-    def take(self, message: Renewed) -> Outcome:
+    def take(self, message: Renewed) -> RenewalOutcome:
         """Put the new certificate and its key in the place of the old ones, after both have worked in a handshake.
 
         Raises:
@@ -84,10 +84,10 @@ class Renewal:
         """
         asked, self._asked = self._asked, None
         if asked is None:
-            return Outcome(refusal="nothing was asked for")
+            return RenewalOutcome(refusal="nothing was asked for")
         if not message.chain:
-            return Outcome(refusal=message.reason or "no reason was given")
-        new = issued.check(
+            return RenewalOutcome(refusal=message.reason or "no reason was given")
+        new = accepted_certificate.check(
             message.chain.encode(),
             asked.key,
             agent_id=self.agent,
@@ -95,10 +95,10 @@ class Renewal:
             folder=self._certificate.parent,
         )
         key_pem = keys.to_pem(asked.key)
-        pair.replace(self._certificate, self._key, chain=new.chain_pem, key_pem=key_pem)
+        key_pair_files.replace(self._certificate, self._key, chain=new.chain_pem, key_pem=key_pem)
         self._stored = {str(self._certificate): new.chain_pem, str(self._key): key_pem}
         self._plan(new.certificate)
-        return Outcome(until=f"{new.certificate.not_valid_after_utc:%Y-%m-%d %H:%M:%S} UTC")
+        return RenewalOutcome(until=f"{new.certificate.not_valid_after_utc:%Y-%m-%d %H:%M:%S} UTC")
 
     def wrote(self, path: str) -> bool:
         """What stands in a file was put there by `take`."""
@@ -112,7 +112,7 @@ class Renewal:
         self._asked_at = 0.0
         self.agent = agent_id_of(certificate)
         self._ends = certificate.not_valid_after_utc.timestamp()
-        self._next = lifetime.renew_at(certificate, lifetime.share())
+        self._next = renewal_time.renew_at(certificate, renewal_time.share())
 
     def _again(self, now: float) -> float:
         return min(max((self._ends - now) / 10, AGAIN_LEAST), AGAIN_MOST)

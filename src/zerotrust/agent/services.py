@@ -10,18 +10,18 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from zerotrust.agent.keys import Keys
+from zerotrust.agent.jwks import Keys
 from zerotrust.agent.probe import Probe
-from zerotrust.agent.upstreams import Backend, Upstreams
+from zerotrust.agent.upstreams import UpstreamHandle, Upstreams
 from zerotrust.model.agent import AgentConfig, GlobalHealthSettings
 from zerotrust.model.authentication import KeySource
 from zerotrust.model.policy import ServicePolicy
 from zerotrust.model.service import Service, ServiceTls
 from zerotrust.model.upstream import Upstream
-from zerotrust.net.flush import Flusher
-from zerotrust.net.http_client import IDLE_TIMEOUT, BackendPool, DescriptorBudget, Reach
+from zerotrust.net.http_client import IDLE_TIMEOUT, BackendPool, ConnectOptions, DescriptorBudget
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tls import backend as backend_tls
+from zerotrust.net.write_coalescer import WriteCoalescer
 from zerotrust.telemetry import logs
 from zerotrust.tunnel.messages import Register
 
@@ -32,7 +32,7 @@ RESPONSE_TIMEOUT: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Timeouts:
     """How long the parts of a request may take, in seconds; infinity is no limit.
 
     Attributes:
@@ -48,7 +48,7 @@ class Limits:
     tunnel_total: float = math.inf
 
     @classmethod
-    def of(cls, service: Service) -> "Limits":
+    def of(cls, service: Service) -> "Timeouts":
         """What the service's file asks for."""
         return cls(
             response=service.timeout or service.load_balancing.timeout or RESPONSE_TIMEOUT,
@@ -67,7 +67,7 @@ class LiveService:
     service: Service
     policy: ServicePolicy | None
     upstreams: Upstreams
-    limits: Limits
+    limits: Timeouts
     keys: Mapping[KeySource, Mapping[str, Any]] = field(default_factory=dict)
     """The keys of token issuers, as they are when the service is announced."""
     weight: int = 100
@@ -94,7 +94,7 @@ class LiveService:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Plan:
+class ServicePlan:
     """What a configuration changes, made but not in use yet: services that are new or other, and ids that are gone."""
 
     changed: list[LiveService]
@@ -111,7 +111,7 @@ class Services:
         requests: how many came; `failed`: how many came to nothing, by the code of the error.
     """
 
-    def __init__(self, *, flusher: Flusher, tasks: Tasks) -> None:
+    def __init__(self, *, flusher: WriteCoalescer, tasks: Tasks) -> None:
         self._flusher = flusher
         self._tasks = tasks
         self._descriptors = DescriptorBudget.of_process()
@@ -132,7 +132,7 @@ class Services:
         """All services."""
         return list(self._live.values())
 
-    def plan(self, config: AgentConfig, *, secret: bytes = b"", renewed: Collection[str] = ()) -> Plan:
+    def plan(self, config: AgentConfig, *, secret: bytes = b"", renewed: Collection[str] = ()) -> ServicePlan:
         """Make what `adopt` needs to serve this configuration; nothing is served otherwise yet.
 
         Args:
@@ -152,9 +152,9 @@ class Services:
             same = live is not None and (live.service, live.policy, live.weight) == (service, policy, weight)
             if not same or not set(service.tls_files).isdisjoint(renewed):
                 changed.append(replace(self._provision(service, policy, secret), weight=weight))
-        return Plan(changed, [service_id for service_id in self._live if service_id not in wanted])
+        return ServicePlan(changed, [service_id for service_id in self._live if service_id not in wanted])
 
-    def adopt(self, plan: Plan, *, drain_timeout: float) -> None:
+    def adopt(self, plan: ServicePlan, *, drain_timeout: float) -> None:
         """Serve what was planned. A service that is the same keeps its connections, and what is known of its health."""
         ends_at = asyncio.get_running_loop().time() + drain_timeout
         for service_id in plan.gone:
@@ -190,7 +190,7 @@ class Services:
         for live in self._live.values():
             live.upstreams.close()
 
-    def _probe(self, live: LiveService, backend: Backend) -> None:
+    def _probe(self, live: LiveService, backend: UpstreamHandle) -> None:
         def report(failure: str) -> None:
             live.upstreams.probed(backend, failure, loop.time())
 
@@ -217,7 +217,7 @@ class Services:
             rng=random.Random(),  # noqa: S311 - for jitter and for shares, not for secrets
             now=asyncio.get_running_loop().time(),
         )
-        return LiveService(service.service_id, service, policy, upstreams, Limits.of(service), self.keys.documents)
+        return LiveService(service.service_id, service, policy, upstreams, Timeouts.of(service), self.keys.documents)
 
 
 def _same_tls(live: LiveService, former: LiveService) -> bool:
@@ -226,7 +226,7 @@ def _same_tls(live: LiveService, former: LiveService) -> bool:
     return live.service.tls == former.service.tls and not renewed
 
 
-def _reaches(service: Service) -> list[Reach]:
+def _reaches(service: Service) -> list[ConnectOptions]:
     endpoints = [service.endpoint(upstream) for upstream in service.backends]
     asked = service.tls or ServiceTls()
     context: ssl.SSLContext | None = None
@@ -236,7 +236,7 @@ def _reaches(service: Service) -> list[Reach]:
             _log.warning("backends are not verified: whoever is on the way can be one", service=service.service_id)
     kept = service.load_balancing.keep_alive_timeout
     return [
-        Reach(
+        ConnectOptions(
             endpoint,
             tls=context if endpoint.secured else None,
             server_name=asked.server_name,

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from zerotrust.agent.services import LiveService
-from zerotrust.agent.upstreams import Backend
+from zerotrust.agent.upstreams import UpstreamHandle
 from zerotrust.model.status import ServiceStatus, UpstreamStatus
 
 
@@ -19,7 +19,7 @@ def services_status(services: Iterable[LiveService]) -> list[ServiceStatus]:
     ]
 
 
-def _upstream(backend: Backend, *, counted: bool) -> UpstreamStatus:
+def _upstream(backend: UpstreamHandle, *, counted: bool) -> UpstreamStatus:
     if not counted:
         return UpstreamStatus(address=backend.address, state="unchecked")
     member = backend.member

@@ -9,16 +9,16 @@ import time
 from collections.abc import Set as AbstractSet
 from typing import Final, Protocol
 
-from zerotrust.agent.block import Edits, client_of, cookies_of, is_secure
+from zerotrust.agent.request_rewrite import Edits, client_of, cookies_of, is_secure
+from zerotrust.balancing.affinity import Affinity
+from zerotrust.balancing.health import Change, HealthState
+from zerotrust.balancing.passive_health import Failure
+from zerotrust.balancing.queue import Queue
+from zerotrust.balancing.upstream_pool import PooledUpstream, UpstreamPool
 from zerotrust.errors import ForwardError, ServiceGone, UpstreamsBusy, UpstreamsDown
 from zerotrust.model.service import Service
-from zerotrust.model.upstream import Endpoint, Upstream
+from zerotrust.model.upstream import Upstream, UpstreamEndpoint
 from zerotrust.net.http_client import BackendPool
-from zerotrust.route.affinity import Affinity
-from zerotrust.route.group import Group, Member
-from zerotrust.route.health import Change, State
-from zerotrust.route.outlier import Failure
-from zerotrust.route.queue import Queue
 from zerotrust.telemetry import logs
 
 _log = logs.logger("upstreams")
@@ -37,7 +37,7 @@ class Waiter(Protocol):
         """It has waited for too long."""
 
 
-class Backend:
+class UpstreamHandle:
     """One upstream with the connections to it.
 
     Attributes:
@@ -49,7 +49,7 @@ class Backend:
 
     __slots__ = ("check", "edits", "endpoint", "ends_at", "host", "member", "pool")
 
-    def __init__(self, member: Member, pool: BackendPool, service: Service, upstream: Upstream) -> None:
+    def __init__(self, member: PooledUpstream, pool: BackendPool, service: Service, upstream: Upstream) -> None:
         endpoint = service.endpoint(upstream)
         self.member = member
         self.pool = pool
@@ -82,7 +82,7 @@ class Upstreams:
     ) -> None:
         options = service.load_balancing
         self._service = service.service_id
-        self._group = Group(service.backends, options, rng=rng, now=now)
+        self._group = UpstreamPool(service.backends, options, rng=rng, now=now)
         self._queue: Queue[Waiter] = Queue(limit=options.queue, timeout=options.queue_timeout)
         self._by_address = options.policy == "ip_hash"
         self._affinity: Affinity | None = None
@@ -94,7 +94,7 @@ class Upstreams:
                 duration=options.affinity_duration,
             )
         self.all = [
-            Backend(member, pool, service, upstream)
+            UpstreamHandle(member, pool, service, upstream)
             for member, pool, upstream in zip(self._group.members, pools, service.backends, strict=True)
         ]
         self._of = {backend.member: backend for backend in self.all}
@@ -110,7 +110,7 @@ class Upstreams:
         """Requests that wait for an upstream."""
         return len(self._queue)
 
-    def admit(self, waiter: Waiter, placement: "Placement", now: float) -> Backend | None:
+    def admit(self, waiter: Waiter, placement: "UpstreamSelection", now: float) -> UpstreamHandle | None:
         """The upstream for a new request; None where it waits, and is resumed or refused later.
 
         Raises:
@@ -150,11 +150,11 @@ class Upstreams:
 
     # ---- health
 
-    def due(self, now: float) -> list[Backend]:
+    def due(self, now: float) -> list[UpstreamHandle]:
         """The upstreams to probe now; `probed` must follow for each."""
         return [self._of[member] for member in self._group.probes_due(now)]
 
-    def probed(self, backend: Backend, failure: str, now: float) -> None:
+    def probed(self, backend: UpstreamHandle, failure: str, now: float) -> None:
         """Take the result of a probe; `failure` is empty where it went well."""
         change = self._group.probed(backend.member, not failure, now)
         if change is not None:
@@ -177,9 +177,9 @@ class Upstreams:
                 waiter.refused(self.busy("all connections are taken, and none became free in time"))
             self.release(now)
 
-    def note(self, member: Member, change: Change, detail: str = "") -> None:
+    def note(self, member: PooledUpstream, change: Change, detail: str = "") -> None:
         """Log a change of health."""
-        log = _log.info if change.after is State.HEALTHY else _log.warning
+        log = _log.info if change.after is HealthState.HEALTHY else _log.warning
         log(
             "upstream changed",
             service=self._service,
@@ -201,7 +201,7 @@ class Upstreams:
         same = [(backend.member, before[backend.endpoint]) for backend in self.all if backend.endpoint in before]
         self._group.inherit(former._group, same, health=same_tls)
 
-    def drain(self, staying: AbstractSet[Endpoint], ends_at: float) -> None:
+    def drain(self, staying: AbstractSet[UpstreamEndpoint], ends_at: float) -> None:
         """End what runs at upstreams that are not `staying` at `ends_at`, if not earlier; let the others be."""
         for backend in self.all:
             backend.ends_at = math.inf if backend.endpoint in staying else min(backend.ends_at, ends_at)
@@ -212,7 +212,7 @@ class Upstreams:
             backend.pool.close()
 
 
-class Placement:
+class UpstreamSelection:
     """Where one request goes, from the first upstream that it is sent to until its end."""
 
     __slots__ = ("_client", "_group", "_preferred", "_renew", "_secure", "_tried", "_upstreams", "_well", "backend")
@@ -229,18 +229,18 @@ class Placement:
             if bond is not None:
                 self._preferred, self._renew = bond
             self._secure = is_secure(block)
-        self._tried: list[Member] = []
+        self._tried: list[PooledUpstream] = []
         self._well = False
-        self.backend: Backend | None = None
+        self.backend: UpstreamHandle | None = None
 
-    def take(self, now: float) -> Backend | None:
+    def take(self, now: float) -> UpstreamHandle | None:
         """The upstream to send it to; None where none of those that are left has room."""
         member = self._group.take(self._client, now, preferred=self._preferred, tried=self._tried)
         if member is not None:
             self.backend = self._upstreams._of[member]
         return self.backend
 
-    def move(self, failure: Failure, now: float) -> Backend | None:
+    def move(self, failure: Failure, now: float) -> UpstreamHandle | None:
         """The upstream failed and nothing of the request is spent: another one, or None where there is no more."""
         self.failed(failure, now)
         backend, self.backend = self.backend, None
@@ -297,7 +297,7 @@ def gone() -> ServiceGone:
     return ServiceGone("it was taken out of the configuration, and drain_timeout is over")
 
 
-def _edits(service: Service, endpoint: Endpoint) -> Edits | None:
+def _edits(service: Service, endpoint: UpstreamEndpoint) -> Edits | None:
     cookie = service.load_balancing.session_affinity and len(service.backends) > 1
     host: bytes | None = None
     origin: bytes | None = None

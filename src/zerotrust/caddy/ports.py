@@ -19,7 +19,7 @@ _NO_IPV6: Final = "::"
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class ListenAddress:
     """One address to listen on, and the key of the configuration that says so."""
 
     host: str
@@ -28,18 +28,18 @@ class Endpoint:
     udp: bool = False
 
 
-def endpoints(caddy: Caddy) -> list[Endpoint]:
+def endpoints(caddy: Caddy) -> list[ListenAddress]:
     """Everything that Caddy will listen on; UDP is for HTTP/3."""
-    found: list[Endpoint] = []
+    found: list[ListenAddress] = []
     for host in listen_hosts(caddy):
-        found.append(Endpoint(host, caddy.https_port, "caddy.https_port"))
-        found.append(Endpoint(host, caddy.https_port, "caddy.https_port", udp=True))
+        found.append(ListenAddress(host, caddy.https_port, "caddy.https_port"))
+        found.append(ListenAddress(host, caddy.https_port, "caddy.https_port", udp=True))
         if caddy.http_port:
-            found.append(Endpoint(host, caddy.http_port, "caddy.http_port"))
+            found.append(ListenAddress(host, caddy.http_port, "caddy.http_port"))
     return found
 
 
-async def check_free(wanted: Iterable[Endpoint]) -> None:
+async def check_free(wanted: Iterable[ListenAddress]) -> None:
     """Return when nobody listens on any of the endpoints.
 
     Raises:
@@ -77,7 +77,7 @@ async def _try_udp(host: str, port: int) -> None:
     await protocol.closed
 
 
-def _explain(endpoint: Endpoint, error: OSError) -> str:
+def _explain(endpoint: ListenAddress, error: OSError) -> str:
     what = f"{'UDP' if endpoint.udp else 'TCP'} port {endpoint.port}"
     where = f"on {endpoint.host}" if endpoint.host else "on all interfaces"
     if error.errno == errno.EADDRINUSE:

@@ -146,8 +146,8 @@ def _proxy(config: ServerConfig) -> Json:
         # of every small answer, its head and its body, for the sake of a body of known length that comes in pieces
         "flush_interval": "50ms",
         "stream_close_delay": "24h",
-        # a request waits for a server that restarts (server.served), with its body, because what could not connect has
-        # sent nothing; one that was sent is never sent again
+        # a request waits for a server that restarts (server.ops.restart_gate) with its body: what could not connect has
+        # sent nothing; a request that was sent is never sent again
         "load_balancing": {
             "try_duration": "20s",
             "try_interval": "250ms",

@@ -16,7 +16,7 @@ app = run.agent
 @app.command("list")
 def show_all(*, config: Config = SERVER_FILE, socket: Socket = None, as_json: AsJson = False) -> None:
     """Show the agents that the server knows, and their sessions."""
-    from zerotrust.cli.channel import connect
+    from zerotrust.cli.admin_client import connect
     from zerotrust.cli.tables import moment, show, show_json
     from zerotrust.model import admin
 
@@ -42,7 +42,7 @@ def show_all(*, config: Config = SERVER_FILE, socket: Socket = None, as_json: As
 @app.command("show")
 def show_one(agent: Agent, *, config: Config = SERVER_FILE, socket: Socket = None, as_json: AsJson = False) -> None:
     """Show all that the server knows about an agent."""
-    from zerotrust.cli.channel import connect, question
+    from zerotrust.cli.admin_client import connect, question
     from zerotrust.cli.tables import show_json
     from zerotrust.model import admin
 
@@ -65,12 +65,12 @@ def revoke(
     as_json: AsJson = False,
 ) -> None:
     """Refuse an agent from now on, or one of its certificates; its sessions and streams end at once."""
-    from zerotrust.cli.channel import connect, question
+    from zerotrust.cli.admin_client import connect, question
     from zerotrust.cli.tables import counted, show_json
     from zerotrust.model import admin
 
     wanted = question(admin.RevocationWanted, agent=agent, serial=serial, reason=reason)
-    done = connect(config, socket).post("/v1/agents/revoke", admin.Revoked, wanted)
+    done = connect(config, socket).post("/v1/agents/revoke", admin.RevokedInfo, wanted)
     if as_json:
         show_json(done)
         return
@@ -91,7 +91,7 @@ def restore(
     socket: Socket = None,
 ) -> None:
     """Take a revocation back."""
-    from zerotrust.cli.channel import connect, question
+    from zerotrust.cli.admin_client import connect, question
     from zerotrust.model import admin
 
     wanted = question(admin.RestorationWanted, agent=agent, serial=serial, reissue=reissue)

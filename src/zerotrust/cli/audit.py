@@ -39,7 +39,7 @@ def show_some(
     as_json: AsJson = False,
 ) -> None:
     """Show the last records."""
-    from zerotrust.cli.channel import connect, question
+    from zerotrust.cli.admin_client import connect, question
     from zerotrust.cli.tables import moment, show, show_json
     from zerotrust.model import admin
 
@@ -58,7 +58,7 @@ def show_some(
 @app.command()
 def verify(*, config: Config = SERVER_FILE, socket: Socket = None, as_json: AsJson = False) -> None:
     """Check that no record was changed, inserted or removed. Exit status 3 where one was."""
-    from zerotrust.cli.channel import connect
+    from zerotrust.cli.admin_client import connect
     from zerotrust.cli.tables import counted, show_json
     from zerotrust.model import admin
 
@@ -80,7 +80,7 @@ def verify(*, config: Config = SERVER_FILE, socket: Socket = None, as_json: AsJs
 @app.command()
 def export(*, config: Config = SERVER_FILE, socket: Socket = None) -> None:
     """Print all records, one JSON object a line, with their hashes."""
-    from zerotrust.cli.channel import connect, question
+    from zerotrust.cli.admin_client import connect, question
     from zerotrust.model import admin
 
     channel, after = connect(config, socket), 0

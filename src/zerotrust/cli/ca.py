@@ -12,7 +12,7 @@ import typer
 from zerotrust.cli.options import AsJson
 
 if TYPE_CHECKING:
-    from zerotrust.pki.files import Description
+    from zerotrust.pki.ca_directory import CertificateSummary
 
 app = typer.Typer(no_args_is_help=True, help="Create the authority, issue certificates.")
 issue = typer.Typer(no_args_is_help=True, help="Issue a certificate and its key.")
@@ -50,9 +50,9 @@ def init(
     root_passphrase_file: RootPassphrase = None,
 ) -> None:
     """Create an authority: its root, and the issuing certificate below it."""
-    from zerotrust.pki import files, profile
+    from zerotrust.pki import ca_directory, profile
 
-    root, issuer = files.create_authority(
+    root, issuer = ca_directory.create_authority(
         folder,
         name=name,
         permitted=profile.alternative_names(dns=permit_dns or [], ip=permit_ip or []),
@@ -77,10 +77,10 @@ def rotate(
     root_passphrase_file: RootPassphrase = None,
 ) -> None:
     """Make a new issuing certificate; what the old one has issued stays good until it ends."""
-    from zerotrust.pki import ca, files, profile
+    from zerotrust.pki import ca, ca_directory, profile
 
     asked = profile.alternative_names(dns=permit_dns or [], ip=permit_ip or [])
-    made, kept = files.rotate_issuer(
+    made, kept = ca_directory.rotate_issuer(
         folder,
         root=root,
         days=ca.ISSUER_DAYS if days is None else days,
@@ -104,10 +104,10 @@ def agent(
     force: Force = False,
 ) -> None:
     """Issue the certificate of the agent NAME."""
-    from zerotrust.pki import files
+    from zerotrust.pki import ca_directory
 
     _warn_if_open(passphrase_file)
-    made = files.issue_agent(folder, name, days=days, passphrase_file=passphrase_file, force=force)
+    made = ca_directory.issue_agent(folder, name, days=days, passphrase_file=passphrase_file, force=force)
     typer.echo(f"{made.certificate}: certificate of the agent {name}, good for TLS clients")
     typer.echo(f"{made.key}: its key; copy both and ca.crt to the agent")
 
@@ -124,12 +124,12 @@ def server(
     force: Force = False,
 ) -> None:
     """Issue the certificate of a server; NAME is the DNS name or IP address at which agents reach it."""
-    from zerotrust.pki import files
+    from zerotrust.pki import ca_directory
     from zerotrust.pki.issuer import ServerNames
 
     _warn_if_open(passphrase_file)
     names = ServerNames(dns=dns or [], ip=ip or [])
-    made = files.issue_server(folder, name, names, days=days, passphrase_file=passphrase_file, force=force)
+    made = ca_directory.issue_server(folder, name, names, days=days, passphrase_file=passphrase_file, force=force)
     typer.echo(f"{made.certificate}: certificate of the server {name}, good for TLS servers")
     typer.echo(f"{made.key}: its key; copy both and ca.crt to the server")
 
@@ -137,9 +137,9 @@ def server(
 @app.command()
 def show(folder: Folder = Path("certs"), *, as_json: AsJson = False) -> None:
     """Show every certificate of the folder."""
-    from zerotrust.pki import files
+    from zerotrust.pki import ca_directory
 
-    certificates = files.describe(folder)
+    certificates = ca_directory.describe(folder)
     if as_json:
         typer.echo(json.dumps({"certificates": [_record(found) for found in certificates]}, indent=2))
         return
@@ -156,7 +156,7 @@ def show(folder: Folder = Path("certs"), *, as_json: AsJson = False) -> None:
         typer.echo(f"  private key  {'here' if found.has_key else 'elsewhere'}")
 
 
-def _record(found: "Description") -> dict[str, Any]:
+def _record(found: "CertificateSummary") -> dict[str, Any]:
     """With times as the other commands have them: seconds since 1970."""
     return {
         **asdict(found),

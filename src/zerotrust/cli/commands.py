@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from zerotrust import __version__
-from zerotrust.cli import agents, audit, bench, ca, caddy, config, grants, join, run, tokens
+from zerotrust.cli import agents, audit, ca, caddy, config, grants, join, run, tokens
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,7 +27,6 @@ edge = typer.Typer(no_args_is_help=True, help="The edge: what Caddy is told.")
 edge.callback()(lambda: None)
 edge.command("render")(caddy.render)
 app.add_typer(edge, name="caddy")
-app.command("bench")(bench.bench)
 
 
 def _version(asked: bool) -> None:

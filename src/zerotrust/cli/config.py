@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from zerotrust.config.problems import Problem
-    from zerotrust.config.report import Key
-    from zerotrust.config.source import Source
+    from zerotrust.config.diagnostics import Problem
+    from zerotrust.config.document import Source
+    from zerotrust.config.key_report import Key
 
 app = typer.Typer(no_args_is_help=True, help="Look at configuration files.")
 
@@ -30,9 +30,9 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Say it all as one JSON object.")] = False,
 ) -> None:
     """Print every problem of a server's or agent's FILE. Exit status 1 if it cannot be used."""
+    from zerotrust.config.diagnostics import in_order
+    from zerotrust.config.key_report import keys
     from zerotrust.config.load import examine
-    from zerotrust.config.problems import in_order
-    from zerotrust.config.report import keys
 
     kind, source = examine(file)
     if kind == "server":
@@ -51,7 +51,7 @@ def check(
 
 def _warn_of_suffixes(source: "Source") -> None:
     """As the commands do that grant a name. Not when a server starts: the list of suffixes is a long one."""
-    from zerotrust.enrolment.suffixes import warning
+    from zerotrust.enrollment.public_suffix import warning
 
     grants = source.data.get("grants")
     for agent, patterns in grants.items() if isinstance(grants, dict) else ():
@@ -62,8 +62,8 @@ def _warn_of_suffixes(source: "Source") -> None:
 
 def _warn_of_overlaps(source: "Source") -> None:
     """As the server's log does when it starts. Grants of the database are not known here."""
-    from zerotrust.enrolment.overlaps import text
-    from zerotrust.route.grants import GrantTable, parse_pattern
+    from zerotrust.enrollment.grant_table import GrantTable, parse_pattern
+    from zerotrust.enrollment.overlaps import text
 
     places: dict[tuple[str, str], int] = {}
     grants = source.data.get("grants")

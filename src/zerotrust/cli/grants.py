@@ -39,7 +39,7 @@ def _changes(
     path: str, agent: str, hosts: list[str], config: Path, socket: Path | None
 ) -> "Iterator[admin.GrantChanged]":
     """One after the other: what was done before an error stays done, and was said."""
-    from zerotrust.cli.channel import connect, question
+    from zerotrust.cli.admin_client import connect, question
     from zerotrust.model import admin
 
     asked = [question(admin.GrantAsked, agent=agent, host=host) for host in hosts]
@@ -60,7 +60,7 @@ def show_all(
     as_json: AsJson = False,
 ) -> None:
     """Show what is granted, by the server's file or by commands."""
-    from zerotrust.cli.channel import connect, question
+    from zerotrust.cli.admin_client import connect, question
     from zerotrust.cli.tables import moment, show, show_json
     from zerotrust.model import admin
 

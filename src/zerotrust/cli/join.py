@@ -29,16 +29,16 @@ def join(
     if print_unit:
         typer.echo(systemd.unit(Path(sys.executable)), nl=False)
         return
-    from zerotrust.agent.asking import clocks
+    from zerotrust.agent.agent_files import AgentFilesWriter
+    from zerotrust.agent.enrollment_client import clocks
     from zerotrust.agent.join import join as ask
-    from zerotrust.agent.starter import Starter
     from zerotrust.pki.join_line import parse
 
     wanted = parse(_text(line, token_file))
     if install and folder is not None:
         raise typer.BadParameter(f"the service has its files in {systemd.FOLDER}", param_hint="--dir")
     unit = systemd.check() if install else None
-    with Starter(systemd.FOLDER if install else folder or Path(), force=force) as starter:
+    with AgentFilesWriter(systemd.FOLDER if install else folder or Path(), force=force) as starter:
         joined = ask(wanted, starter.request)
         fresh = starter.finish(wanted, joined)
     files = starter.files

@@ -6,6 +6,7 @@ wrong command line, 70 for a fault of ours, 130 after Ctrl-C.
 """
 
 import gc
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -33,11 +34,14 @@ def _import_cheaply() -> None:
 
 
 def status(args: list[str]) -> int:
-    """Run the command line; its exit status."""
-    try:
-        from zerotrust.cli.commands import app
+    """Run the command line of `0trust` and return its exit status."""
+    return status_of("zerotrust.cli.commands", args, prog_name="0trust")
 
-        code = app(args=args, prog_name="0trust", standalone_mode=False)
+
+def status_of(module: str, args: list[str], *, prog_name: str) -> int:
+    """Run the command line of the typer `app` in a module and return its exit status."""
+    try:
+        code = importlib.import_module(module).app(args=args, prog_name=prog_name, standalone_mode=False)
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the last place where it can become a sentence

@@ -13,7 +13,7 @@ import typer
 from zerotrust.cli.options import AsJson
 
 if TYPE_CHECKING:
-    from zerotrust.config.problems import Problem
+    from zerotrust.config.diagnostics import Problem
     from zerotrust.model.logging import Logging
 
 server = typer.Typer(no_args_is_help=True, help="The public end: Caddy's upstream.")
@@ -111,7 +111,7 @@ def agent_status(*, config: RunningAgent = Path("/config/agent.yaml"), as_json: 
     """Show what the agent that runs with this file does: sessions, services, backends; status 1 if not connected."""
     import asyncio
 
-    from zerotrust.agent.control import control_path, request_status
+    from zerotrust.agent.control_socket import control_path, request_status
     from zerotrust.cli.tables import show, show_json
 
     found = asyncio.run(request_status(control_path(config)))
@@ -146,7 +146,7 @@ def drain_agent(*, config: RunningAgent = Path("/config/agent.yaml")) -> None:
     """End the agent that runs with this file, without a failed request; returns when it has ended."""
     import asyncio
 
-    from zerotrust.agent.control import control_path, request_drain
+    from zerotrust.agent.control_socket import control_path, request_drain
 
     asyncio.run(request_drain(control_path(config)))
     typer.echo("the agent has drained and ended")

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from zerotrust.tunnel.payloads import printable
+from zerotrust.tunnel.binary import printable
 
 _FILE_WIDTH: Final = 10_000
 """Columns, where no terminal says otherwise: a row is one line, for grep."""

@@ -29,7 +29,7 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Print the line with which an agent joins. It is a secret until it has been used."""
-    from zerotrust.cli.channel import connect, question
+    from zerotrust.cli.admin_client import connect, question
     from zerotrust.cli.tables import moment, show_json
     from zerotrust.model import admin
 
@@ -52,7 +52,7 @@ def create(
 @app.command("list")
 def show_all(*, config: Config = SERVER_FILE, socket: Socket = None, as_json: AsJson = False) -> None:
     """Show the invitations of the last 30 days, without their secrets, which nobody knows any more."""
-    from zerotrust.cli.channel import connect
+    from zerotrust.cli.admin_client import connect
     from zerotrust.cli.tables import moment, show, show_json
     from zerotrust.model import admin
 
@@ -86,9 +86,9 @@ def cancel(
     socket: Socket = None,
 ) -> None:
     """Take an invitation back that nobody has used."""
-    from zerotrust.cli.channel import connect, question
+    from zerotrust.cli.admin_client import connect, question
     from zerotrust.model import admin
 
     which = question(admin.WhichToken, number=number)
-    done = connect(config, socket).post("/v1/tokens/cancel", admin.Token, which)
+    done = connect(config, socket).post("/v1/tokens/cancel", admin.TokenInfo, which)
     typer.echo(f"token {done.number} for agent {done.agent} is cancelled")

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from zerotrust.config.caddy_modules import NOT_KEPT, NOT_TAKEN, OVER_HTTP, WITHOUT_EFFECT
-from zerotrust.config.effects import items, section
-from zerotrust.config.problems import KeyPath, suggestion
-from zerotrust.config.source import Source
+from zerotrust.config.diagnostics import KeyPath, suggestion
+from zerotrust.config.document import Source
+from zerotrust.config.ineffective_keys import items, section
 from zerotrust.model.base import split_address
 
 AGENTS: Final = ("apps", "zerotrust.agents")

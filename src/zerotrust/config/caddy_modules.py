@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from zerotrust.config import caddyfile
 from zerotrust.config.caddyfile import Directive, Word
-from zerotrust.config.problems import KeyPath, Severity, suggestion
-from zerotrust.config.yaml_text import Document, Place
+from zerotrust.config.diagnostics import KeyPath, Severity, suggestion
+from zerotrust.config.yaml_text import Document, SourcePosition
 from zerotrust.model.base import parse_duration
 
 ROUTER: Final = "zerotrust_router"
@@ -230,7 +230,7 @@ class _Translation:
             path = (*around, f"{directive.name}#{number}")
         value: Word = directive.words[min(1, len(directive.words) - 1)]
         text = " ".join(directive.arguments) if directive.block is None else None
-        self._document.places[path] = Place(directive.at, value.at, text)
+        self._document.places[path] = SourcePosition(directive.at, value.at, text)
         return path
 
     def _one(self, directive: Directive, path: KeyPath, name: str) -> None:

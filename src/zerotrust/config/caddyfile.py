@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from zerotrust.config.problems import printable
+from zerotrust.config.diagnostics import printable
 
 DEEPEST: Final = 50
 

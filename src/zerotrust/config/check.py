@@ -5,17 +5,17 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from zerotrust.config.effects import items, kind_of, without_nothing
-from zerotrust.config.problems import KeyPath, Severity, printable
+from zerotrust.config.diagnostics import KeyPath, Severity, printable
+from zerotrust.config.ineffective_keys import items, kind_of, without_nothing
 from zerotrust.config.yaml_text import Document
-from zerotrust.handlers.cost import excess
+from zerotrust.middleware.policy_cost import excess
 from zerotrust.model import service as model
 from zerotrust.model.agent import AgentConfig
 from zerotrust.model.base import normalise_host
 from zerotrust.model.policy import ServicePolicy
 from zerotrust.model.service import Route, RouteMatch
-from zerotrust.model.upstream import Endpoint, Upstream, endpoint_of
-from zerotrust.route.match import Match
+from zerotrust.model.upstream import Upstream, UpstreamEndpoint, endpoint_of
+from zerotrust.routing.match import Match
 
 _TRUE: Final = ("true", "t", "yes", "y", "on", "1", "1.0")
 
@@ -72,7 +72,7 @@ def _redirect_to_nowhere(service: dict[str, Any], path: KeyPath) -> Iterator[tup
 
 
 def _upstreams(document: Document, service: dict[str, Any], path: KeyPath) -> Iterator[tuple[KeyPath, Severity, str]]:
-    seen: dict[Endpoint, KeyPath] = {}
+    seen: dict[UpstreamEndpoint, KeyPath] = {}
     for index, upstream in enumerate(items(service.get("upstreams"))):
         if not isinstance(upstream, dict):
             continue

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from zerotrust.config.problems import KeyPath, printable
+from zerotrust.config.diagnostics import KeyPath, printable
 from zerotrust.config.yaml_text import Document
 
 _REFERENCE: Final = re.compile(

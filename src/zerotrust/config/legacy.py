@@ -7,10 +7,10 @@ The original program's server was configured in three ways. Its first (`server`,
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from zerotrust.config import wording
-from zerotrust.config.effects import items
-from zerotrust.config.problems import KeyPath, suggestion
-from zerotrust.config.source import Source
+from zerotrust.config import error_messages
+from zerotrust.config.diagnostics import KeyPath, suggestion
+from zerotrust.config.document import Source
+from zerotrust.config.ineffective_keys import items
 from zerotrust.model.base import parse_duration, split_address
 
 LEVEL: Final = "log_level"
@@ -123,7 +123,7 @@ def translate_server(source: Source) -> None:
     found = _taken_out(source.data)
     for name, section in found.items():
         if section is not None and not isinstance(section, dict):
-            source.say((name,), "error", f"expected keys and values, found {wording.describe(section)}")
+            source.say((name,), "error", f"expected keys and values, found {error_messages.describe(section)}")
     for path, value in sorted(_leaves(found), key=lambda leaf: leaf[0]):
         name = ".".join(path)
         if value is None or (value == "" and path[0] in ("tls", "metrics")):
@@ -183,7 +183,7 @@ def _rename(source: Source, old: tuple[str, ...], new: tuple[str, ...], value: A
 
 def _certificates(source: Source, path: KeyPath, value: Any) -> None:
     if not isinstance(value, dict):
-        source.say(path, "error", f"expected a host name for each certificate, found {wording.describe(value)}")
+        source.say(path, "error", f"expected a host name for each certificate, found {error_messages.describe(value)}")
         return
     for host, pair in value.items():
         _certificate(source, (*path, host), pair)

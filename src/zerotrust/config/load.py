@@ -16,14 +16,24 @@ from typing import Any, Final, Generic, Literal, TypeVar
 
 from pydantic import ValidationError
 
-from zerotrust.config import attached, caddy_json, effects, environment, folders, legacy, paths, unknown, wording
+from zerotrust.config import (
+    caddy_json,
+    environment,
+    error_messages,
+    folders,
+    ineffective_keys,
+    legacy,
+    paths,
+    secret_files,
+    unknown_keys,
+)
 from zerotrust.config import check as checks
-from zerotrust.config.problems import DOES_NOTHING, KeyPath, Problem, Severity, in_order
-from zerotrust.config.source import ENVIRONMENT, Source
+from zerotrust.config.diagnostics import DOES_NOTHING, KeyPath, Problem, Severity, in_order
+from zerotrust.config.document import ENVIRONMENT, Source
 from zerotrust.errors import ConfigError
 from zerotrust.model.agent import AgentConfig
 from zerotrust.model.base import Model
-from zerotrust.model.identity import State
+from zerotrust.model.database import DatabaseConfig
 from zerotrust.model.logging import LEVELS
 from zerotrust.model.server import ServerConfig
 from zerotrust.model.service import Service
@@ -159,7 +169,7 @@ def _kind(data: Any) -> Kind | None:
     """Whose file this is, by the keys that only one of the two has."""
     if not isinstance(data, dict):
         return None
-    section = set(effects.section(data, "server"))
+    section = set(ineffective_keys.section(data, "server"))
     server = len(_SERVER_KEYS & set(data)) + len(_SERVER_SECTION & section)
     agent = len(_AGENT_KEYS & set(data)) + len(_AGENT_SECTION & section)
     if server == agent:
@@ -177,31 +187,33 @@ def _examine(source: Source, kind: Kind, model: type[Config]) -> tuple[Config, l
         legacy.narrow_api(source)
     else:
         legacy.flatten_websocket(source)
-        source.idle.update((source.as_written(path), effects.FOR_PEOPLE) for path in effects.for_people(data))
-    for path, severity, message in unknown.unknown_keys(model, data):
+        source.idle.update(
+            (source.as_written(path), ineffective_keys.FOR_PEOPLE) for path in ineffective_keys.for_people(data)
+        )
+    for path, severity, message in unknown_keys.unknown_keys(model, data):
         source.say(path, severity, message, at_key=True, idle=severity == "warning")
     for path, severity, message in _beyond_models(source, kind):
         source.say(path, severity, message, idle=severity == "warning" and DOES_NOTHING in message)
     if kind == "agent":
         _server_of_the_environment(source)
-    usable = effects.without_nothing(data)
+    usable = ineffective_keys.without_nothing(data)
     _level_of_the_environment(usable)
     if kind == "server" and isinstance(state := usable.setdefault("state", {}), dict):
-        state.setdefault("dir", State().dir)
+        state.setdefault("dir", DatabaseConfig().dir)
     paths.resolve(usable, source.path.absolute().parent)
     config = _validate(source, usable, model)
     if config is None:
         return None
     for path, severity, message in _behind_models(config, kind):
         source.say(path, severity, message)
-    return attached.attach(source, config)
+    return secret_files.attach(source, config)
 
 
 def _beyond_models(source: Source, kind: Kind) -> Iterator[Finding]:
     if kind == "server":
-        yield from effects.server_effects(source.data)
+        yield from ineffective_keys.server_effects(source.data)
     else:
-        yield from effects.agent_effects(source.data)
+        yield from ineffective_keys.agent_effects(source.data)
         yield from checks.crossings(source.document)
 
 
@@ -234,7 +246,7 @@ def _validate(source: Source, data: dict[str, Any], model: type[Config]) -> Conf
         try:
             return model.model_validate(data)
         except ValidationError as error:
-            objections = wording.objections(error, data)
+            objections = error_messages.objections(error, data)
         respelled = [_respell(source, data, path) for path, kind, _ in objections if kind == "string_type"]
         if last or not any(respelled):
             break

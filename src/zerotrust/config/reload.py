@@ -15,7 +15,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from zerotrust.config import diff, watch
+from zerotrust.config import diff, file_watcher
 from zerotrust.config.diff import Changes
 from zerotrust.config.load import Loaded
 from zerotrust.errors import ZeroTrustError
@@ -121,7 +121,7 @@ class Reloader(Generic[Config]):
         if not files:
             return
         try:
-            async with aclosing(watch.changes(files, delay=delay)) as changes:
+            async with aclosing(file_watcher.changes(files, delay=delay)) as changes:
                 async for _ in changes:
                     self.ask()
         except OSError as error:

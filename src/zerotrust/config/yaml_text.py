@@ -18,7 +18,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
-from zerotrust.config.problems import KeyPath, Severity, printable
+from zerotrust.config.diagnostics import KeyPath, Severity, printable
 
 MOST_VALUES: Final = 100_000
 DEEPEST: Final = 50
@@ -40,7 +40,7 @@ _WORDS: Final[dict[str, object]] = {
 
 
 @dataclass(frozen=True)
-class Place:
+class SourcePosition:
     """Where a key and its value are (line and column from 1), and a scalar's own spelling."""
 
     key: tuple[int, int]
@@ -58,17 +58,17 @@ class Document:
     """
 
     data: Any = None
-    places: dict[KeyPath, Place] = field(default_factory=dict)
+    places: dict[KeyPath, SourcePosition] = field(default_factory=dict)
     faults: list[tuple[tuple[int, int], KeyPath, str]] = field(default_factory=list)
     unresolved: set[KeyPath] = field(default_factory=set)
     renamed: dict[KeyPath, KeyPath] = field(default_factory=dict)
     remarks: list[tuple[KeyPath, Severity, str]] = field(default_factory=list)
 
-    def place(self, path: KeyPath) -> Place:
+    def place(self, path: KeyPath) -> SourcePosition:
         """The place of `path`, or of the nearest thing around it that is in the file."""
         while path and path not in self.places:
             path = path[:-1]
-        return self.places.get(path, Place((1, 1), (1, 1)))
+        return self.places.get(path, SourcePosition((1, 1), (1, 1)))
 
 
 class _Unfolds(Exception):  # noqa: N818 - control flow inside this file, never seen outside
@@ -126,7 +126,7 @@ class _Reader:
         if id(node) in self._around:
             raise _Unfolds(at, "an alias inside the value that it stands for")
         text = node.value if isinstance(node, ScalarNode) else None
-        self._document.places[path] = Place(key_at, at, text)
+        self._document.places[path] = SourcePosition(key_at, at, text)
         self._refuse_tag(node, path)
         if isinstance(node, ScalarNode):
             return self._scalar(node, path)

@@ -43,7 +43,7 @@ from zerotrust.http.headers import (
     is_spoofable,
     tokens,
 )
-from zerotrust.http.recent import recent
+from zerotrust.http.parse_cache import recent
 from zerotrust.model.base import normalise_host
 
 MAX_HEAD_BYTES: Final = 32 * 1024

@@ -92,7 +92,7 @@ class RecordsAsked(Strict):
 # ---- answers
 
 
-class Token(Model):
+class TokenInfo(Model):
     """An invitation. The secret in it was shown once and is kept nowhere."""
 
     number: int
@@ -108,7 +108,7 @@ class Token(Model):
 class Tokens(Model):
     """The newest first."""
 
-    tokens: list[Token]
+    tokens: list[TokenInfo]
 
 
 class NewToken(Model):
@@ -123,7 +123,7 @@ class NewToken(Model):
     warnings: list[str]
 
 
-class Grant(Model):
+class GrantInfo(Model):
     """A host name that an agent may serve, and who says so: the database, or `grants` of the server's file."""
 
     agent: str
@@ -135,7 +135,7 @@ class Grant(Model):
 class Grants(Model):
     """By agent, then by host name."""
 
-    grants: list[Grant]
+    grants: list[GrantInfo]
 
 
 class GrantChanged(Model):
@@ -147,7 +147,7 @@ class GrantChanged(Model):
     warnings: list[str]
 
 
-class Session(Model):
+class SessionInfo(Model):
     """A session of an agent. `services` is how many it has registered, `streams` how many are under way.
 
     One that is not `connected` has lost its connection and is kept for the agent for a while.
@@ -164,7 +164,7 @@ class Session(Model):
     connected: bool = True
 
 
-class Agent(Model):
+class AgentInfo(Model):
     """An agent that the database knows, or that is connected with a certificate made by hand.
 
     `joined_at` is the last time that a token let it in, `certificate_ends_at` the end of the newest certificate
@@ -178,16 +178,16 @@ class Agent(Model):
     revoked_at: int | None
     certificate_ends_at: int | None
     hosts: int
-    sessions: list[Session]
+    sessions: list[SessionInfo]
 
 
 class Agents(Model):
     """By id."""
 
-    agents: list[Agent]
+    agents: list[AgentInfo]
 
 
-class Certificate(Model):
+class CertificateInfo(Model):
     """A certificate that this server's authority issued to an agent."""
 
     serial: str
@@ -195,7 +195,7 @@ class Certificate(Model):
     ends_at: int
 
 
-class Revocation(Model):
+class RevocationInfo(Model):
     """Of an agent, or of one certificate where it has a serial."""
 
     serial: str | None
@@ -206,14 +206,14 @@ class Revocation(Model):
 class AgentDetails(Model):
     """All that is known about an agent."""
 
-    agent: Agent
-    grants: list[Grant]
-    certificates: list[Certificate]
-    tokens: list[Token]
-    revocations: list[Revocation]
+    agent: AgentInfo
+    grants: list[GrantInfo]
+    certificates: list[CertificateInfo]
+    tokens: list[TokenInfo]
+    revocations: list[RevocationInfo]
 
 
-class Revoked(Model):
+class RevokedInfo(Model):
     """How many sessions and streams were cut; both are 0 where it was not connected."""
 
     agent: str

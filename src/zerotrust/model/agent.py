@@ -5,9 +5,9 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 
 from zerotrust.model.base import Duration, Model, split_address
-from zerotrust.model.handlers import MAX_HANDLERS, Handler
 from zerotrust.model.logging import HotReload, Logging
 from zerotrust.model.metrics import Metrics
+from zerotrust.model.middleware import MAX_HANDLERS, Handler
 from zerotrust.model.service import Service
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from zerotrust.errors import ConfigError
 from zerotrust.model.authentication import JwtConfig, KeySource
-from zerotrust.model.handlers import MAX_HANDLERS, Handler
+from zerotrust.model.middleware import MAX_HANDLERS, Handler
 from zerotrust.model.rates import ByteSize
 from zerotrust.model.service import MAX_ROUTES, Route, Service, ServiceSecurity, TrafficShaping
 from zerotrust.model.strict import Strict

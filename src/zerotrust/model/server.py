@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from zerotrust.model.base import Duration, HostPattern, Listen, Model, is_loopback
+from zerotrust.model.database import Admin, DatabaseConfig, IssuingAuthority
 from zerotrust.model.fields import FieldName
-from zerotrust.model.identity import Admin, IssuingAuthority, State
 from zerotrust.model.limits import Limits
 from zerotrust.model.logging import HotReload, Logging
 from zerotrust.model.metrics import Metrics
@@ -20,7 +20,7 @@ def _network(value: str) -> str:
         raise ValueError(f'"{value}" is not an address or network; write 10.0.0.0/8, 192.0.2.7 or ::1') from None
 
 
-class AgentListener(Model):
+class AgentListenerConfig(Model):
     """Where agents connect, and the certificates of both sides."""
 
     listen_addr: Listen = ":8443"
@@ -196,7 +196,7 @@ class Caddy(Model):
 class ServerConfig(Model):
     """The server's file."""
 
-    server: AgentListener = AgentListener()
+    server: AgentListenerConfig = AgentListenerConfig()
     """Where agents connect."""
 
     api: ProxyApi = ProxyApi()
@@ -214,7 +214,7 @@ class ServerConfig(Model):
     """Lets every agent with a certificate of ours serve any host name that is free: a stolen one can take over what its
     owner does not serve at that moment."""
 
-    state: State = State()
+    state: DatabaseConfig = DatabaseConfig()
     """What is made at run time."""
 
     authority: IssuingAuthority = IssuingAuthority()

@@ -12,14 +12,14 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from zerotrust.model.base import Duration, HostName, Model
 from zerotrust.model.fields import refuse_condition
-from zerotrust.model.handler_settings import CorsConfig
-from zerotrust.model.handlers import FINAL, MAX_HANDLERS, Authentication, Handler, ReverseProxy
-from zerotrust.model.handlers import Cors as CorsHandler
+from zerotrust.model.middleware import FINAL, MAX_HANDLERS, Authentication, Handler, ReverseProxy
+from zerotrust.model.middleware import Cors as CorsHandler
+from zerotrust.model.middleware_settings import CorsConfig
 from zerotrust.model.rates import ByteRate, ByteSize
-from zerotrust.model.upstream import Endpoint, LoadBalancing, Upstream, UpstreamAddress, endpoint_of
+from zerotrust.model.upstream import LoadBalancing, Upstream, UpstreamAddress, UpstreamEndpoint, endpoint_of
 
 MAX_ROUTES: Final = 1024
-"""A request is compared with each: half of what a policy may cost (`zerotrust.handlers.cost`)."""
+"""A request is compared with each: half of what a policy may cost (`zerotrust.middleware.policy_cost`)."""
 
 NO_HOST = "a service needs a host name: add hostname: app.example.com"
 NO_BACKEND = "a service needs a backend: add upstreams: [{address: host:port}] or backend: host:port"
@@ -348,11 +348,11 @@ class Service(Model):
         tls = self.tls or ServiceTls()
         return tuple(name for name in (tls.ca_file, tls.client_cert_file, tls.client_key_file) if name)
 
-    def endpoint(self, upstream: Upstream) -> Endpoint:
+    def endpoint(self, upstream: Upstream) -> UpstreamEndpoint:
         """Where one of the upstreams listens."""
         return endpoint_of(upstream.address, protocol=self.protocol)
 
-    def host_for(self, endpoint: Endpoint) -> str:
+    def host_for(self, endpoint: UpstreamEndpoint) -> str:
         """The Host that requests to an upstream have; where it is the client's, the first of the service's names."""
         if self.host_header == "upstream":
             return endpoint.authority

@@ -15,7 +15,7 @@ _UNIX: Final = "unix:"
 _TARGET: Final = re.compile(r"/[\x21\x22\x24-\x7e]*")
 
 
-class Endpoint(NamedTuple):
+class UpstreamEndpoint(NamedTuple):
     """Where an upstream listens: a path of a unix socket, or else host and port; and whether it speaks TLS."""
 
     host: str
@@ -51,14 +51,14 @@ def _upstream(value: str) -> str:
 UpstreamAddress = Annotated[str, AfterValidator(_upstream)]
 
 
-def endpoint_of(address: str, *, protocol: str) -> Endpoint:
+def endpoint_of(address: str, *, protocol: str) -> UpstreamEndpoint:
     """Where an upstream listens; `protocol` is the scheme of an address without one."""
     if address.startswith(_UNIX):
-        return Endpoint("localhost", 80, secured=False, path=address.removeprefix(_UNIX))
+        return UpstreamEndpoint("localhost", 80, secured=False, path=address.removeprefix(_UNIX))
     scheme, separator, rest = address.partition("://")
     kind = _SCHEMES[scheme.lower() if separator else protocol]
     host, port = split_address(rest if separator else address, default_port=443 if kind == "https" else 80)
-    return Endpoint(host, port, secured=kind == "https")
+    return UpstreamEndpoint(host, port, secured=kind == "https")
 
 
 _STATUS = re.compile(r"([1-5])xx|([1-5]\d\d)(?:\s*-\s*([1-5]\d\d))?", re.IGNORECASE | re.ASCII)

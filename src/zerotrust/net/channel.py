@@ -6,7 +6,7 @@ import ssl
 import struct
 from typing import Any, Final, cast
 
-from zerotrust.net.flush import Flusher
+from zerotrust.net.write_coalescer import WriteCoalescer
 
 Chunk = bytes | memoryview
 
@@ -47,7 +47,7 @@ class Channel:
 
     __slots__ = ("_closing", "_flusher", "_out", "congested", "transport")
 
-    def __init__(self, flusher: Flusher) -> None:
+    def __init__(self, flusher: WriteCoalescer) -> None:
         self._flusher = flusher
         self._out: list[Chunk] = []
         self._closing = False

@@ -34,10 +34,10 @@ from zerotrust.errors import (
 )
 from zerotrust.http.body import Kind, Reader, reader_for, response_framing
 from zerotrust.http.head import ResponseHead, find_head_end, parse_response
-from zerotrust.model.upstream import Endpoint
+from zerotrust.model.upstream import UpstreamEndpoint
 from zerotrust.net.channel import BufferedChannel, describe
-from zerotrust.net.flush import Flusher
 from zerotrust.net.tasks import Tasks
+from zerotrust.net.write_coalescer import WriteCoalescer
 
 CONNECT_TIMEOUT: Final = 5.0
 IDLE_TIMEOUT: Final = 4.0
@@ -55,7 +55,7 @@ HASTY: Final = 60.0
 """For so long a backend that closed an idle connection before we did, or sent bytes on it, may well do it again."""
 
 
-class State(IntEnum):
+class ResponseState(IntEnum):
     """What the connection is doing."""
 
     IDLE = 0
@@ -117,7 +117,7 @@ class BackendConnection(BufferedChannel):
         "state",
     )
 
-    def __init__(self, flusher: Flusher, pool: "BackendPool") -> None:
+    def __init__(self, flusher: WriteCoalescer, pool: "BackendPool") -> None:
         super().__init__(flusher)
         self._pool = pool
         self._sink: ResponseSink | None = None
@@ -130,7 +130,7 @@ class BackendConnection(BufferedChannel):
         self._behind_head = -1
         self._input_ended = False
         self._poll: select.poll | None = None
-        self.state = State.IDLE
+        self.state = ResponseState.IDLE
         self.keep = True
         self.reused = False
         self.idle_since = 0.0
@@ -138,7 +138,7 @@ class BackendConnection(BufferedChannel):
     @property
     def usable(self) -> bool:
         """A request can be sent on it."""
-        return not (self._closing or self._input_ended or self.transport is None) and self.state is State.IDLE
+        return not (self._closing or self._input_ended or self.transport is None) and self.state is ResponseState.IDLE
 
     def begin(self, sink: ResponseSink, method: bytes) -> None:
         """The sink is about to send a request: its head with the first `send`."""
@@ -148,7 +148,7 @@ class BackendConnection(BufferedChannel):
         # On a new connection no other request was answered: what arrives early is meant for this one.
         self._head_unwritten = self.reused
         self._behind_head = -1
-        self.state = State.HEAD
+        self.state = ResponseState.HEAD
 
     def has_unread(self) -> bool:
         """Something arrived that the loop has not handed over yet; while the connection is idle, that is its end."""
@@ -207,9 +207,9 @@ class BackendConnection(BufferedChannel):
         if sink is None:
             # An idle backend that speaks, or one whose request was given up.
             self.abort()
-        elif state is State.TUNNEL:
+        elif state is ResponseState.TUNNEL:
             sink.body(data, end=False)
-        elif state is State.BODY:
+        elif state is ResponseState.BODY:
             self._read_body(data, sink)
         elif self._head_unwritten and not self._check_head_written():
             self._fail_unsolicited()
@@ -222,26 +222,26 @@ class BackendConnection(BufferedChannel):
         sink = self._sink
         if sink is None:
             return False
-        if self.state is State.TUNNEL:
+        if self.state is ResponseState.TUNNEL:
             sink.body(b"", end=True)
             return self.transport is not None and self.transport.can_write_eof()
-        if self.state is State.BODY and self._reader is not None:
+        if self.state is ResponseState.BODY and self._reader is not None:
             try:
                 self._reader.eof()
             except HttpError:
                 self._fail(UpstreamFailed("the backend closed the connection before the end of its answer"))
             else:
-                self.state = State.IDLE
+                self.state = ResponseState.IDLE
                 sink.body(b"", end=True)
         return False
 
     def ended(self, error: Exception | None) -> None:
         self._pool.discard(self)
-        if self.state is State.TUNNEL and error is None and not self._input_ended:
+        if self.state is ResponseState.TUNNEL and error is None and not self._input_ended:
             # TLS has no half-close: the end of the connection is the end of what the backend says.
             self.eof_received()
         if self._sink is not None:
-            untouched = self.state is State.HEAD and not self._buffer and not self._heard
+            untouched = self.state is ResponseState.HEAD and not self._buffer and not self._heard
             self._fail(UpstreamFailed(f"the backend broke off: {describe(error)}"), untouched=untouched)
 
     def drained(self) -> None:
@@ -294,16 +294,16 @@ class BackendConnection(BufferedChannel):
         if not head.keep_alive or (kind is Kind.NONE and (rest or _body_may_follow(head))):
             self.keep = False
         if kind is Kind.TUNNEL:
-            self.state = State.TUNNEL
+            self.state = ResponseState.TUNNEL
             self.keep = False
             sink.response(head, framing)
             if rest and self._sink is sink:
                 sink.body(rest, end=False)
         elif kind is Kind.NONE:
-            self.state = State.IDLE
+            self.state = ResponseState.IDLE
             sink.response(head, framing)
         else:
-            self.state = State.BODY
+            self.state = ResponseState.BODY
             self._reader = reader_for(kind, length)
             sink.response(head, framing)
             if self._sink is sink:
@@ -321,7 +321,7 @@ class BackendConnection(BufferedChannel):
             if body:
                 sink.body(body, end=False)
             return
-        self.state = State.IDLE
+        self.state = ResponseState.IDLE
         self._reader = None
         if rest:
             self.keep = False
@@ -348,7 +348,7 @@ def _body_may_follow(head: ResponseHead) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
+class ConnectOptions:
     """How a backend is reached: where it listens, what TLS it must speak, and for how long it is tried and kept.
 
     Attributes:
@@ -357,7 +357,7 @@ class Reach:
         idle_timeout: seconds that a connection is kept for the next request.
     """
 
-    endpoint: Endpoint
+    endpoint: UpstreamEndpoint
     tls: ssl.SSLContext | None = None
     server_name: str | None = None
     connect_timeout: float = CONNECT_TIMEOUT
@@ -400,7 +400,9 @@ class BackendPool:
         dialling: how many are being opened.
     """
 
-    def __init__(self, reach: Reach, *, flusher: Flusher, tasks: Tasks, budget: DescriptorBudget) -> None:
+    def __init__(
+        self, reach: ConnectOptions, *, flusher: WriteCoalescer, tasks: Tasks, budget: DescriptorBudget
+    ) -> None:
         self._reach = reach
         self._idle_timeout = reach.idle_timeout
         self._flusher = flusher

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
-from zerotrust.net.flush import Flusher
 from zerotrust.net.http_server import SWEEP, HttpServerConnection, RequestHandler
 from zerotrust.net.listen import Listening, PlainListening, RareWarning, listen_plain
 from zerotrust.net.tasks import Tasks
+from zerotrust.net.write_coalescer import WriteCoalescer
 
 DRAIN_STEP: Final = 0.02
 
@@ -31,7 +31,7 @@ class HttpListener:
 
     def __init__(
         self,
-        flusher: Flusher,
+        flusher: WriteCoalescer,
         handler: RequestHandler,
         tasks: Tasks,
         *,

@@ -29,11 +29,11 @@ from zerotrust.http.body import (
     response_framing_fits,
     writer_for,
 )
-from zerotrust.http.forward import response_framing_lines
+from zerotrust.http.error_responses import error_reply
 from zerotrust.http.head import RequestHead, find_head_end, parse_request
-from zerotrust.http.replies import error_reply
+from zerotrust.http.head_block import response_framing_lines
 from zerotrust.net.channel import BufferedChannel
-from zerotrust.net.flush import READ_BYTES, Flusher
+from zerotrust.net.write_coalescer import READ_BYTES, WriteCoalescer
 
 AHEAD_BYTES: Final = 64 * 1024
 """With more bytes ahead than these, the connection is not read any further."""
@@ -49,7 +49,7 @@ QUIET: Final = 0.3
 when Caddy uses it again, a request with a body would be lost."""
 
 
-class State(IntEnum):
+class RequestState(IntEnum):
     """What the connection waits for."""
 
     HEAD = 0
@@ -112,13 +112,13 @@ class HttpServerConnection(BufferedChannel):
         "peer_host",
     )
 
-    def __init__(self, flusher: Flusher, handler: RequestHandler, siblings: "set[HttpServerConnection]") -> None:
+    def __init__(self, flusher: WriteCoalescer, handler: RequestHandler, siblings: "set[HttpServerConnection]") -> None:
         super().__init__(flusher)
         self._loop = asyncio.get_running_loop()
         self._handler = handler
         self._siblings = siblings
         self.peer_host: str | None = None
-        self._state = State.HEAD
+        self._state = RequestState.HEAD
         self._buffer = b""
         self._searched = 0
         self._drained = 0
@@ -163,7 +163,7 @@ class HttpServerConnection(BufferedChannel):
         self._responded = True
         if kind == Kind.TUNNEL:
             self.send(block + response_framing_lines(Kind.TUNNEL, 0, close=False, upgrade=True))
-            self._state = State.TUNNEL
+            self._state = RequestState.TUNNEL
             self._writer = None
             ahead, self._buffer = self._buffer, b""
             self.resume_reading()
@@ -193,7 +193,7 @@ class HttpServerConnection(BufferedChannel):
         Raises:
             LocalProtocolError: the body does not have the announced length; the caller has to break the answer off.
         """
-        if self._state is State.TUNNEL:
+        if self._state is RequestState.TUNNEL:
             if data:
                 self.send(data)
             if end:
@@ -264,7 +264,7 @@ class HttpServerConnection(BufferedChannel):
     @property
     def tunnelled(self) -> bool:
         """The connection has become a byte relay."""
-        return self._state is State.TUNNEL
+        return self._state is RequestState.TUNNEL
 
     @property
     def responded(self) -> bool:
@@ -274,7 +274,7 @@ class HttpServerConnection(BufferedChannel):
     @property
     def has_request(self) -> bool:
         """A request is under way, or the connection has become a byte relay."""
-        return not self._closing and self._state is not State.HEAD and self._state is not State.DRAIN
+        return not self._closing and self._state is not RequestState.HEAD and self._state is not RequestState.DRAIN
 
     @property
     def since(self) -> float:
@@ -289,26 +289,26 @@ class HttpServerConnection(BufferedChannel):
 
     def settle(self, now: float) -> bool:
         """Close where nothing came for QUIET; True where a request is under way, or may be. Upgrades do not count."""
-        if self._state is State.HEAD:
+        if self._state is RequestState.HEAD:
             if self._buffer or now - self._since < QUIET:
                 return True
             self.close()
             return False
-        return self._state is State.BODY or self._state is State.WAIT
+        return self._state is RequestState.BODY or self._state is RequestState.WAIT
 
     def sweep(self, now: float) -> None:
         """End what has waited too long; to be called every `SWEEP` seconds."""
         waited = now - self._since
-        if self._state is State.HEAD:
+        if self._state is RequestState.HEAD:
             if self._buffer and waited > HEAD_TIMEOUT:
                 self._fail(HttpError(f"no complete request within {HEAD_TIMEOUT:g} s", 408))
             elif waited > IDLE_TIMEOUT:
                 self.close()
-        elif self._state is State.DRAIN and waited > DRAIN_TIMEOUT:
+        elif self._state is RequestState.DRAIN and waited > DRAIN_TIMEOUT:
             self.abort()
 
     def resume_reading(self) -> None:
-        if self._state is not State.WAIT or len(self._buffer) <= AHEAD_BYTES:
+        if self._state is not RequestState.WAIT or len(self._buffer) <= AHEAD_BYTES:
             super().resume_reading()
 
     # ---- asyncio.Protocol
@@ -325,15 +325,15 @@ class HttpServerConnection(BufferedChannel):
 
     def data_received(self, data: bytes) -> None:
         state = self._state
-        if state is State.TUNNEL:
+        if state is RequestState.TUNNEL:
             if self._sink is not None:
                 self._sink.body(data, end=False)
-        elif state is State.BODY:
+        elif state is RequestState.BODY:
             self._read_body(data)
-        elif state is State.HEAD:
+        elif state is RequestState.HEAD:
             self._buffer += data
             self._read_head()
-        elif state is State.WAIT:
+        elif state is RequestState.WAIT:
             self._buffer += data
             if len(self._buffer) > AHEAD_BYTES:
                 self.pause_reading()
@@ -344,7 +344,7 @@ class HttpServerConnection(BufferedChannel):
 
     def eof_received(self) -> bool:
         self._input_ended = True
-        if self._state is State.TUNNEL:
+        if self._state is RequestState.TUNNEL:
             sink = self._sink
             if self._output_ended:
                 self._sink = None
@@ -389,9 +389,9 @@ class HttpServerConnection(BufferedChannel):
         self._responded = False
         self._sink = None
         if framing[0] is not Kind.NONE:
-            self._state = State.BODY
+            self._state = RequestState.BODY
         else:
-            self._state = State.WAIT
+            self._state = RequestState.WAIT
             if len(self._buffer) > AHEAD_BYTES:
                 self.pause_reading()
         sink = self._handler.request(self, head, framing)
@@ -416,7 +416,7 @@ class HttpServerConnection(BufferedChannel):
             if body and sink is not None:
                 sink.body(body, end=False)
             return
-        self._state = State.WAIT
+        self._state = RequestState.WAIT
         self._reader = None
         self._buffer += rest
         if len(rest) > AHEAD_BYTES:
@@ -461,7 +461,7 @@ class HttpServerConnection(BufferedChannel):
     def reusable(self) -> bool:
         """The connection goes on after this request."""
         head = self._head
-        if head is None or not self._keep_alive or self._state is not State.WAIT or self._input_ended:
+        if head is None or not self._keep_alive or self._state is not RequestState.WAIT or self._input_ended:
             return False
         # After a refused upgrade, what was sent ahead is of a protocol that never began: not a next request.
         return head.fields.upgrade is None or not self._buffer
@@ -479,7 +479,7 @@ class HttpServerConnection(BufferedChannel):
             self._drain()
             return
         self._head = None
-        self._state = State.HEAD
+        self._state = RequestState.HEAD
         self._since = self._loop.time()
         if self._buffer:
             # Not at once: a client's pipelined requests must not become our recursion.
@@ -488,7 +488,7 @@ class HttpServerConnection(BufferedChannel):
             self._read_on()
 
     def _next_request(self) -> None:
-        if self._state is State.HEAD and not self._closing:
+        if self._state is RequestState.HEAD and not self._closing:
             self._read_on()
             if self._buffer:
                 self._read_head()
@@ -499,10 +499,10 @@ class HttpServerConnection(BufferedChannel):
 
     def _drain(self) -> None:
         """Close, after the client has had the time to read the answer."""
-        if self._state is State.WAIT and not self._buffer:
+        if self._state is RequestState.WAIT and not self._buffer:
             self.close()
             return
-        self._state = State.DRAIN
+        self._state = RequestState.DRAIN
         self._drained = 0
         self._buffer = b""
         self._since = self._loop.time()

@@ -14,10 +14,10 @@ from typing import Final, Protocol
 import aiofastnet
 
 from zerotrust.errors import SetupError
-from zerotrust.handlers.rate_limit import network_of
+from zerotrust.limits.client_network import network_of
 from zerotrust.model.base import split_address
 from zerotrust.net.channel import describe
-from zerotrust.net.handshakes import Handshakes
+from zerotrust.net.handshake_limiter import HandshakeLimiter
 from zerotrust.net.tasks import Tasks
 from zerotrust.telemetry import logs
 
@@ -179,7 +179,7 @@ class TlsListener:
         self._factory = factory
         self._refused = refused
         self._tasks = tasks
-        self.handshakes = Handshakes()
+        self.handshakes = HandshakeLimiter()
         self._telling = False
 
     def listen(self, address: str, *, key: str, beside: Listening | None = None) -> "TlsListening":

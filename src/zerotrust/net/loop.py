@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import aiofastnet
 
-from zerotrust.net.watch import WatchingLoop
+from zerotrust.net.uvloop_fix import WatchingLoop
 
 GC_ALLOCATIONS: Final = 50_000
 

@@ -7,12 +7,12 @@ import struct
 from typing import Final
 
 from zerotrust.net.channel import Channel, describe
-from zerotrust.net.flush import Flusher
+from zerotrust.net.write_coalescer import WriteCoalescer
 from zerotrust.telemetry import logs
 from zerotrust.tunnel.codes import ALPN, RESUME, Code
-from zerotrust.tunnel.events import SessionSink
 from zerotrust.tunnel.messages import Resume
-from zerotrust.tunnel.session import Options, Phase, Session
+from zerotrust.tunnel.session import Phase, Session, SessionOptions
+from zerotrust.tunnel.sinks import SessionSink
 
 _log = logs.logger("tunnel")
 
@@ -69,11 +69,11 @@ class TunnelLink(Channel):
 
     def __init__(
         self,
-        flusher: Flusher,
+        flusher: WriteCoalescer,
         *,
         dialer: bool,
         sink: SessionSink,
-        options: Options,
+        options: SessionOptions,
         session_id: str = "",
         secret: str = "",
     ) -> None:

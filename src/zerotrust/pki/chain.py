@@ -1,28 +1,29 @@
-"""Certificates in PEM form, as files have them and as other machines send them."""
+"""Whether a certificate is of our authority, and of which root, whatever its dates say."""
 
-import warnings
+from collections.abc import Iterable, Sequence
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.utils import CryptographyDeprecationWarning
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
-from zerotrust.errors import PkiError
+from zerotrust.pki.identity import is_authority
+from zerotrust.pki.issuer import Issuer
 
 
-def parse(pem: bytes) -> list[x509.Certificate]:
-    """Return the certificates of a PEM text, at least one.
+def is_ours(chain: Sequence[x509.Certificate], issuer: Issuer, root: x509.Certificate) -> bool:
+    """The first of the chain is signed by our issuer, by an earlier one of the same root, or by the root itself."""
+    # What a root has signed may also be an end's certificate, which vouches for nobody.
+    above = [issuer.certificate, root, *(one for one in chain[1:] if _signed(one, root) and is_authority(one))]
+    return any(_signed(chain[0], one) for one in above)
 
-    Raises:
-        PkiError: there is none, one can't be parsed, or has a version or a kind of key that is not known here.
-    """
+
+def anchor(chain: Sequence[x509.Certificate], roots: Iterable[x509.Certificate]) -> x509.Certificate | None:
+    """The first of these roots that is in the chain, or has signed one in it."""
+    return next((root for root in roots if any(one == root or _signed(one, root) for one in chain)), None)
+
+
+def _signed(certificate: x509.Certificate, by: x509.Certificate) -> bool:
     try:
-        with warnings.catch_warnings():
-            # Roots that people make have the serial number 0, which RFC 5280 s4.1.2.2 forbids and TLS takes.
-            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
-            certificates = x509.load_pem_x509_certificates(pem)
-        for certificate in certificates:
-            # Parsed only when asked for. The caller compares keys, and an unknown kind must fail here.
-            certificate.public_key()
-    except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
-        raise PkiError("not a certificate in PEM form") from error
-    return certificates
+        certificate.verify_directly_issued_by(by)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ObjectIdentifier
 
 from zerotrust.errors import PkiError
-from zerotrust.pki import keys, profile, request
+from zerotrust.pki import csr, keys, profile
 from zerotrust.pki.identity import AGENT_URN, check_id, serial_of
 
 
@@ -76,7 +76,7 @@ class Issuer:
         shown = [*names.dns, *names.ip][0][:64]
         return self._issue(shown, csr_pem, profile.SERVER, alternatives, self._life(lifetime, now))
 
-    def _life(self, lifetime: datetime.timedelta, now: datetime.datetime) -> profile.Life:
+    def _life(self, lifetime: datetime.timedelta, now: datetime.datetime) -> profile.Validity:
         return profile.life(now, lifetime, within=self.certificate)
 
     def _issue(
@@ -85,9 +85,9 @@ class Issuer:
         csr_pem: bytes,
         usage: ObjectIdentifier,
         names: list[x509.GeneralName],
-        lasts: profile.Life,
+        lasts: profile.Validity,
     ) -> Issued:
-        public = request.public_key(csr_pem)
+        public = csr.public_key(csr_pem)
         builder = profile.leaf(name, public, lasts, parent=self.certificate, usage=usage, names=names)
         made = builder.sign(self.key, keys.signing_hash(self.key))
         sent = [made, *self.above] if self._is_root else [made, self.certificate, *self.above]

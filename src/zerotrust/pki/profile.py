@@ -38,7 +38,7 @@ _NO_USE: Final = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Life:
+class Validity:
     """From when to when a certificate is good: whole seconds, UTC."""
 
     start: datetime.datetime
@@ -56,7 +56,7 @@ def days(count: int) -> datetime.timedelta:
     return datetime.timedelta(days=count)
 
 
-def life(now: datetime.datetime, length: datetime.timedelta, *, within: x509.Certificate | None = None) -> Life:
+def life(now: datetime.datetime, length: datetime.timedelta, *, within: x509.Certificate | None = None) -> Validity:
     """A life that begins now, and ends with its issuer's where that is sooner: it would be refused from then on anyway.
 
     Raises:
@@ -78,10 +78,10 @@ def life(now: datetime.datetime, length: datetime.timedelta, *, within: x509.Cer
                 f"the issuing certificate begins on {begun:%Y-%m-%d %H:%M} UTC; is this machine's clock right?"
             )
         end = min(end, ended)
-    return Life(start=start, end=end)
+    return Validity(start=start, end=end)
 
 
-def root(name: str, key: PublicKey, lasts: Life) -> x509.CertificateBuilder:
+def root(name: str, key: PublicKey, lasts: Validity) -> x509.CertificateBuilder:
     """An authority that vouches for itself; below it one floor of authorities that issue, and no more."""
     return (
         _builder(name, None, key, lasts)
@@ -92,7 +92,7 @@ def root(name: str, key: PublicKey, lasts: Life) -> x509.CertificateBuilder:
 
 
 def issuing(
-    name: str, key: PublicKey, lasts: Life, *, parent: x509.Certificate, permitted: list[x509.GeneralName]
+    name: str, key: PublicKey, lasts: Validity, *, parent: x509.Certificate, permitted: list[x509.GeneralName]
 ) -> x509.CertificateBuilder:
     """An authority that issues certificates to ends; with `permitted`, to servers of these names only."""
     builder = (
@@ -110,7 +110,7 @@ def issuing(
 def leaf(
     name: str,
     key: PublicKey,
-    lasts: Life,
+    lasts: Validity,
     *,
     parent: x509.Certificate,
     usage: ObjectIdentifier,
@@ -178,7 +178,7 @@ def _dns_name(host: str) -> str:
     return wildcard + name
 
 
-def _builder(name: str, parent: x509.Certificate | None, key: PublicKey, lasts: Life) -> x509.CertificateBuilder:
+def _builder(name: str, parent: x509.Certificate | None, key: PublicKey, lasts: Validity) -> x509.CertificateBuilder:
     try:
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     except ValueError as error:

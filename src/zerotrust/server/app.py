@@ -23,44 +23,44 @@ from zerotrust.config import folders
 from zerotrust.config.diff import Changes
 from zerotrust.config.load import Loaded
 from zerotrust.config.reload import Read, Reloader
+from zerotrust.db.database import Database
 from zerotrust.errors import StateError
-from zerotrust.model.identity import State
+from zerotrust.model.database import DatabaseConfig
 from zerotrust.model.password_hash import REFERENCE_SPEED, HashSpeed
 from zerotrust.model.server import ServerConfig
 from zerotrust.net.channel import describe
-from zerotrust.net.flush import Flusher
 from zerotrust.net.http_listener import HttpListener
 from zerotrust.net.listen import Listening
 from zerotrust.net.loop import descriptor_limit
-from zerotrust.net.scrape import Scraped
+from zerotrust.net.metrics_endpoint import MetricsEndpoint
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tls import tunnel_server
-from zerotrust.pki import pair
+from zerotrust.net.write_coalescer import WriteCoalescer
+from zerotrust.pki import key_pair_files
 from zerotrust.pki.identity import serial_of
-from zerotrust.server import admin, permission
-from zerotrust.server.accept import AgentDoor, Renewal, Terms
-from zerotrust.server.admin import AdminChannel
-from zerotrust.server.admission import Admission
-from zerotrust.server.audit import Audit
-from zerotrust.server.authority import Authority, load_authority
-from zerotrust.server.certificate_budget import CertificateBudget
-from zerotrust.server.descriptors import api_connections
-from zerotrust.server.enrol import Enrolment
-from zerotrust.server.hash_speed import measure_hash_speed
-from zerotrust.server.identities import FILE, Identities
-from zerotrust.server.ingress import Ingress
-from zerotrust.server.invitations import Invitations
-from zerotrust.server.load import Load
-from zerotrust.server.metrics import ServerMetrics
-from zerotrust.server.overload import Overload
-from zerotrust.server.permission import Permission
-from zerotrust.server.policy_budget import most_memory
-from zerotrust.server.registry import Registry
-from zerotrust.server.served import Served
-from zerotrust.server.sessions import Sessions
-from zerotrust.server.upkeep import TICK, Upkeep
-from zerotrust.server.verifications import Verifications
-from zerotrust.state.database import Database
+from zerotrust.server.agents.hash_speed import measure_hash_speed
+from zerotrust.server.agents.listener import AgentListener, RenewCertificate, Terms
+from zerotrust.server.agents.policy_quota import most_memory
+from zerotrust.server.agents.registry import Registry
+from zerotrust.server.agents.session_control import SessionControl
+from zerotrust.server.identity.agent_directory import FILE, AgentDirectory
+from zerotrust.server.identity.audit import Audit
+from zerotrust.server.identity.authority import Authority, load_authority
+from zerotrust.server.identity.authorization import Authorization
+from zerotrust.server.identity.enrollment_api import Enrollment
+from zerotrust.server.identity.join_lines import JoinLines
+from zerotrust.server.ops import admin, tls_permission
+from zerotrust.server.ops.admin import AdminChannel
+from zerotrust.server.ops.certificate_budget import CertificateBudget
+from zerotrust.server.ops.certificate_maintenance import TICK, CertificateMaintenance
+from zerotrust.server.ops.descriptors import api_connections
+from zerotrust.server.ops.load_sampler import LoadSampler
+from zerotrust.server.ops.metrics import ServerMetrics
+from zerotrust.server.ops.restart_gate import RestartGate
+from zerotrust.server.ops.tls_permission import TlsPermission
+from zerotrust.server.proxy.ingress import Ingress
+from zerotrust.server.proxy.load_shedding import LoadShedding
+from zerotrust.server.proxy.verification_pool import VerificationPool
 from zerotrust.telemetry import logs
 
 _log = logs.logger("server")
@@ -115,21 +115,23 @@ class Server:
     def __init__(
         self, config: ServerConfig, database: Database, tasks: Tasks, *, hash_speed: HashSpeed = REFERENCE_SPEED
     ) -> None:
-        flusher = Flusher(asyncio.get_running_loop())
+        flusher = WriteCoalescer(asyncio.get_running_loop())
         registry = Registry()
         registry.policies.most = most_memory(config.limits)
         authority = load_authority(config)
         context = _context(config, authority)
         self._config = config
         self._registry = registry
-        self._admission = Admission(any_host=config.unsafe_agents_may_claim_any_host)
+        self._admission = Authorization(any_host=config.unsafe_agents_may_claim_any_host)
         self._admission.grants.replace(FILE, _grants(config))
-        self._sessions = Sessions(registry, self._admission)
-        self._identities = Identities(database, admission=self._admission, sessions=self._sessions, authority=authority)
+        self._sessions = SessionControl(registry, self._admission)
+        self._identities = AgentDirectory(
+            database, admission=self._admission, sessions=self._sessions, authority=authority
+        )
         self._audit = Audit(database)
         self._tasks = tasks
         self._admission.watch = self._claimed
-        self._invitations = Invitations(config.server)
+        self._invitations = JoinLines(config.server)
         terms = Terms(
             registry=registry,
             admission=self._admission,
@@ -143,16 +145,16 @@ class Server:
             resume_timeout=config.server.resume_timeout,
             hash_speed=hash_speed,
         )
-        self._door = AgentDoor(terms, context=context)
-        self._overload = Overload(config.limits)
+        self._door = AgentListener(terms, context=context)
+        self._overload = LoadShedding(config.limits)
         self._ingress = Ingress(
             registry,
             config.api,
-            verifications=Verifications(tasks),
+            verifications=VerificationPool(tasks),
             https_port=config.caddy.https_port,
             overload=self._overload,
         )
-        self._load = Load(registry, self._ingress, self._overload)
+        self._load = LoadSampler(registry, self._ingress, self._overload)
         self._api = HttpListener(
             flusher,
             self._ingress,
@@ -164,13 +166,13 @@ class Server:
             fix="raise limits.requests, or how many descriptors the process may open (LimitNOFILE)",
         )
         self._certificates = CertificateBudget(config.limits)
-        self._permission = Permission(registry, self._admission.grants, self._certificates, storage=_storage(config))
+        self._permission = TlsPermission(registry, self._admission.grants, self._certificates, storage=_storage(config))
         self._permission_api = HttpListener(
             flusher,
             self._permission,
             tasks,
             name="caddy.permission_addr",
-            most=lambda: permission.MAX_CONNECTIONS,
+            most=lambda: tls_permission.MAX_CONNECTIONS,
         )
         channel = AdminChannel(self._identities, self._audit, self._invitations, tasks)
         self._admin = HttpListener(flusher, channel.api, tasks, name="admin.socket", most=lambda: admin.MAX_CONNECTIONS)
@@ -184,7 +186,7 @@ class Server:
             listeners=listeners,
             config=lambda: self._config,
         )
-        self._metrics = Scraped(metrics.collect, lambda: metrics.health, flusher=flusher, tasks=tasks)
+        self._metrics = MetricsEndpoint(metrics.collect, lambda: metrics.health, flusher=flusher, tasks=tasks)
         listeners["metrics"] = self._metrics.listener
         self._edge = Edge(config)
         self._listen: dict[str, Listen] = {
@@ -194,8 +196,8 @@ class Server:
             "admin.socket": partial(_listen_plain, self._admin, "admin.socket"),
         }
         self._listening: dict[str, Listening] = {}
-        self._served = Served(registry, Path(config.state.dir) / "served")
-        self._upkeep = Upkeep(self._sessions, renewed=self._use_certificates)
+        self._served = RestartGate(registry, Path(config.state.dir) / "served")
+        self._upkeep = CertificateMaintenance(self._sessions, renewed=self._use_certificates)
         tasks.spawn(self._keep_up(), "upkeep of certificates")
         if database.shared:
             tasks.spawn(self._identities.follow(), "follow other servers")
@@ -322,10 +324,10 @@ class Server:
             return await asyncio.to_thread(load_authority, config)
         return self._identities.authority
 
-    def _renewal(self, authority: Authority | None) -> Renewal | None:
+    def _renewal(self, authority: Authority | None) -> RenewCertificate | None:
         return None if authority is None else self._identities.renew
 
-    def _enrolment(self, authority: Authority | None) -> Enrolment | None:
+    def _enrolment(self, authority: Authority | None) -> Enrollment | None:
         return None if authority is None else self._identities
 
     async def _listen_anew(self, config: ServerConfig, undo: AsyncExitStack) -> dict[str, Listening]:
@@ -363,7 +365,7 @@ def _unknown(changes: Changes) -> list[str]:
     return [key for key in changes.keys if key.partition(".")[0] not in _APPLIED]
 
 
-def open_database(state: State) -> Database:
+def open_database(state: DatabaseConfig) -> Database:
     """The server's database, brought up to date; its folder is made where there is none.
 
     Raises:
@@ -419,7 +421,7 @@ def _context(config: ServerConfig, authority: Authority | None) -> ssl.SSLContex
     """Raises PkiError."""
     server = config.server
     # Who was killed while its certificate was renewed has a key here that does not fit.
-    pair.complete(Path(server.cert_file), Path(server.key_file))
+    key_pair_files.complete(Path(server.cert_file), Path(server.key_file))
     return tunnel_server(
         certificate=server.cert_file, key=server.key_file, authority=server.ca_file, enrolment=authority is not None
     )

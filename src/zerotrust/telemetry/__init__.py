@@ -1,1 +1,1 @@
-"""What operators see: logs."""
+"""Logs and metrics."""

@@ -20,7 +20,7 @@ MAX_UNWRITTEN_BYTES: Final = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class SessionOptions:
     """What this end says of itself.
 
     Attributes:
@@ -49,7 +49,7 @@ class Options:
     connection: int = 0
 
 
-def hello(options: Options, resume: Resume | None = None) -> bytes:
+def hello(options: SessionOptions, resume: Resume | None = None) -> bytes:
     """The dialer's first payload; with `resume` it wants an older session back."""
     return Hello(
         versions=[VERSION],
@@ -64,7 +64,7 @@ def hello(options: Options, resume: Resume | None = None) -> bytes:
 
 
 def welcome(
-    options: Options, session: str, capabilities: frozenset[str], *, secret: str, received: int | None = None
+    options: SessionOptions, session: str, capabilities: frozenset[str], *, secret: str, received: int | None = None
 ) -> bytes:
     """The acceptor's first payload; `received` where it goes on with an older session."""
     resumable = RESUME in capabilities
@@ -82,7 +82,7 @@ def welcome(
     ).encode()
 
 
-def common(options: Options, peer: Hello | Welcome) -> frozenset[str]:
+def common(options: SessionOptions, peer: Hello | Welcome) -> frozenset[str]:
     """The capabilities in force."""
     return frozenset(options.capabilities) & frozenset(peer.capabilities)
 

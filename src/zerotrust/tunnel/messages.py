@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from zerotrust.errors import RemoteProtocolError
 from zerotrust.model.base import normalise_host
-from zerotrust.tunnel.payloads import MAX_REASON_BYTES, printable
+from zerotrust.tunnel.binary import MAX_REASON_BYTES, printable
 
 MAX_HELLO_BYTES: Final = 4096
 

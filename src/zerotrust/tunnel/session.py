@@ -29,10 +29,10 @@ from hmac import compare_digest
 from typing import Final, cast
 
 from zerotrust.errors import LocalProtocolError, RemoteProtocolError
+from zerotrust.tunnel.binary import MAX_HEAD_BYTES, pack_reason, unpack_reason
 from zerotrust.tunnel.codes import COUNTED, END, INTERIM, RENEWAL, RESUME, Code, FrameType
-from zerotrust.tunnel.events import SessionSink, StreamSink
 from zerotrust.tunnel.frames import HEADER, MAX_PAYLOAD, MAX_STREAM_ID, Frame, FrameReader, encode
-from zerotrust.tunnel.handshake import Options, common, hello, read_hello, read_welcome, welcome
+from zerotrust.tunnel.handshake import SessionOptions, common, hello, read_hello, read_welcome, welcome
 from zerotrust.tunnel.keepalive import DEAD_AFTER, HANDSHAKE_TIMEOUT, Keepalive
 from zerotrust.tunnel.messages import (
     Hello,
@@ -46,13 +46,13 @@ from zerotrust.tunnel.messages import (
     Welcome,
     decode,
 )
-from zerotrust.tunnel.payloads import MAX_HEAD_BYTES, pack_reason, unpack_reason
 from zerotrust.tunnel.resume import Resumption, read_count
-from zerotrust.tunnel.schedule import Schedule
-from zerotrust.tunnel.stream import QUANTUM, Chunk, State, Stream
+from zerotrust.tunnel.scheduler import Scheduler
+from zerotrust.tunnel.sinks import SessionSink, StreamSink
+from zerotrust.tunnel.stream import QUANTUM, Chunk, Stream, StreamState
 from zerotrust.tunnel.window import MAX_CREDIT, MAX_GROWTH_BYTES, GrowthBudget, ReceiveWindow
 
-__all__ = ["HIGH_WATER", "LOW_WATER", "Options", "Phase", "Session"]
+__all__ = ["HIGH_WATER", "LOW_WATER", "Phase", "Session", "SessionOptions"]
 
 HIGH_WATER: Final = 128 * 1024
 """Queued bytes of a stream with which `send_data` returns False; `writable` follows at LOW_WATER."""
@@ -71,7 +71,7 @@ _OPEN: Final = int(FrameType.OPEN)
 _HEAD: Final = int(FrameType.HEAD)
 _TRAILERS: Final = int(FrameType.TRAILERS)
 _RESET: Final = int(FrameType.RESET)
-_BODY, _DONE = State.BODY, State.DONE
+_BODY, _DONE = StreamState.BODY, StreamState.DONE
 
 
 def _nobody() -> None:
@@ -113,7 +113,7 @@ class Session:
         sink: SessionSink,
         wake: Callable[[], None],
         now: float,
-        options: Options | None = None,
+        options: SessionOptions | None = None,
         session_id: str = "",
         secret: str = "",
     ) -> None:
@@ -127,7 +127,7 @@ class Session:
         self.capabilities: frozenset[str] = frozenset()
         self.unsent: frozenset[int] = frozenset()
         self.held = self.queued = self.unwritten = self.stalls = 0
-        self._options = options or Options()
+        self._options = options or SessionOptions()
         self._dialer = dialer
         self._sink = sink
         self._wake = wake
@@ -149,7 +149,7 @@ class Session:
         self._little_credit = 0
         self._queue_was_full = False
         self._pong: bytes | None = None
-        self._schedule = Schedule()
+        self._schedule = Scheduler()
         self._growth = GrowthBudget(MAX_GROWTH_BYTES)
         self._next_id = 1 if dialer else 2
         self._last_peer_id = self._own_streams = 0
@@ -211,7 +211,7 @@ class Session:
         Raises:
             LocalProtocolError: a final head was sent before, or the head is too large.
         """
-        if stream.sending is not State.HEAD:
+        if stream.sending is not StreamState.HEAD:
             if self.phase is Phase.CLOSED:
                 return
             raise LocalProtocolError(f"stream {stream.id}: a second head")

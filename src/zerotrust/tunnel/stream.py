@@ -10,7 +10,7 @@ from typing import Final
 
 from zerotrust.errors import RemoteProtocolError
 from zerotrust.tunnel.codes import END, INTERIM, FrameType
-from zerotrust.tunnel.events import StreamSink
+from zerotrust.tunnel.sinks import StreamSink
 from zerotrust.tunnel.window import ReceiveWindow
 
 MAX_INTERIM_HEADS: Final = 32
@@ -24,7 +24,7 @@ Chunk = bytes | memoryview
 """Bytes on their way out. A memoryview is always one of bytes: the transport keeps it without a copy."""
 
 
-class State(IntEnum):
+class StreamState(IntEnum):
     """What one direction of a stream waits for."""
 
     HEAD = 0
@@ -34,13 +34,13 @@ class State(IntEnum):
 
 _HEAD, _DATA, _TRAILERS = int(FrameType.HEAD), int(FrameType.DATA), int(FrameType.TRAILERS)
 
-TRANSITIONS: Final[dict[tuple[State, int, int], State]] = {
-    (State.HEAD, _HEAD, INTERIM): State.HEAD,
-    (State.HEAD, _HEAD, 0): State.BODY,
-    (State.HEAD, _HEAD, END): State.DONE,
-    (State.BODY, _DATA, 0): State.BODY,
-    (State.BODY, _DATA, END): State.DONE,
-    (State.BODY, _TRAILERS, END): State.DONE,
+TRANSITIONS: Final[dict[tuple[StreamState, int, int], StreamState]] = {
+    (StreamState.HEAD, _HEAD, INTERIM): StreamState.HEAD,
+    (StreamState.HEAD, _HEAD, 0): StreamState.BODY,
+    (StreamState.HEAD, _HEAD, END): StreamState.DONE,
+    (StreamState.BODY, _DATA, 0): StreamState.BODY,
+    (StreamState.BODY, _DATA, END): StreamState.DONE,
+    (StreamState.BODY, _TRAILERS, END): StreamState.DONE,
 }
 """(state, frame, flags) to the next state."""
 
@@ -67,10 +67,10 @@ class Stream:
     )
 
     def __init__(self, stream_id: int, *, opener: bool, ended: bool, credit: int, window: ReceiveWindow) -> None:
-        request = State.DONE if ended else State.BODY
+        request = StreamState.DONE if ended else StreamState.BODY
         self.id = stream_id
-        self.sending = request if opener else State.HEAD
-        self.receiving = State.HEAD if opener else request
+        self.sending = request if opener else StreamState.HEAD
+        self.receiving = StreamState.HEAD if opener else request
         self.credit = credit
         self.window = window
         self.sink: StreamSink | None = None
@@ -87,12 +87,12 @@ class Stream:
     @property
     def sent(self) -> bool:
         """The sending direction has ended and nothing of it waits."""
-        return self.sending is State.DONE and self.tail is None and not self.queued
+        return self.sending is StreamState.DONE and self.tail is None and not self.queued
 
     @property
     def done(self) -> bool:
         """Both directions have ended and nothing waits to be sent."""
-        return self.receiving is State.DONE and self.sent
+        return self.receiving is StreamState.DONE and self.sent
 
     @property
     def ready(self) -> bool:

@@ -9,20 +9,20 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from tests.kits.authorities import issue_server_at
-from tests.kits.client import Client
-from tests.kits.ports import closed_port, free_port
-from tests.kits.site import Backend, RunningAgent, RunningServer, Site, dialling, serving
-from tests.kits.waiting import eventually
-from zerotrust.agent import app, asking, line
+from tests.support.authorities import issue_server_at
+from tests.support.client import Client
+from tests.support.inprocess_stack import Backend, RunningAgent, RunningServer, Site, dialling, serving
+from tests.support.ports import closed_port, free_port
+from tests.support.waiting import eventually
+from zerotrust.agent import app, connection, enrollment_client
 from zerotrust.errors import PkiError, SetupError
 from zerotrust.model.agent import AgentConfig
 from zerotrust.model.logging import Logging
 from zerotrust.net import tasks
 from zerotrust.net.tasks import Tasks
-from zerotrust.pki.files import create_authority, issue_agent
-from zerotrust.server.admission import Nobody
-from zerotrust.server.registry import Registry
+from zerotrust.pki.ca_directory import create_authority, issue_agent
+from zerotrust.server.agents.registry import Registry
+from zerotrust.server.identity.authorization import NothingRevoked
 from zerotrust.telemetry import logs
 from zerotrust.tunnel.session import Session
 
@@ -273,16 +273,16 @@ async def test_a_fault_in_the_sweep_does_not_end_it(scene: Scene, monkeypatch: p
     monkeypatch.setattr(tasks, "RESTART_FIRST", 0.01)
     monkeypatch.setattr(app, "SWEEP", 0.01)
     faults = [RuntimeError("one"), RuntimeError("two")]
-    sweep = line.Line.sweep
+    sweep = connection.TunnelConnection.sweep
     swept = asyncio.Event()
 
-    def faulty(self: line.Line, now: float) -> None:
+    def faulty(self: connection.TunnelConnection, now: float) -> None:
         if faults:
             raise faults.pop()
         sweep(self, now)
         swept.set()
 
-    monkeypatch.setattr(line.Line, "sweep", faulty)
+    monkeypatch.setattr(connection.TunnelConnection, "sweep", faulty)
     await asyncio.wait_for(swept.wait(), 5)
 
 
@@ -304,7 +304,7 @@ async def test_a_server_that_refuses_changes_nothing(scene: Scene, tmp_path_fact
 
 
 async def test_a_server_that_does_not_answer_changes_nothing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(line, "PUBLISH_TIMEOUT", 0.0)
+    monkeypatch.setattr(connection, "PUBLISH_TIMEOUT", 0.0)
     with pytest.raises(SetupError, match="it did not answer for all services in 0 s"):
         await scene.change(scene.config(TWO), str(scene.site.folder / "ca.crt"))
     assert await scene.body(ONE) == "first"
@@ -334,8 +334,8 @@ async def test_the_log_changes(scene: Scene, monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def test_who_is_not_connected_dials_the_new_address_at_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(line, "BACK_OFF_FIRST", 1e6)
-    monkeypatch.setattr(line, "BACK_OFF_MOST", 1e6)
+    monkeypatch.setattr(connection, "BACK_OFF_FIRST", 1e6)
+    monkeypatch.setattr(connection, "BACK_OFF_MOST", 1e6)
     async with Backend("first").listening() as first, serving(site) as server:
         service = {"hostname": ONE, "backend": f"127.0.0.1:{first.port}", "http_redirect": False}
         async with dialling(site.agent(service, server={"address": f"127.0.0.1:{closed_port()}"})) as agent:
@@ -373,13 +373,13 @@ class Everybody:
 
 
 async def test_who_is_not_let_in_asks_less_and_less(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(line, "BACK_OFF_FIRST", 0.001)
+    monkeypatch.setattr(connection, "BACK_OFF_FIRST", 0.001)
     scene.server.server._admission.revoked = everybody = Everybody()
     scene.server.server._sessions.cut("home", None, "revoked")
     await eventually(lambda: everybody.asked > 2, "it comes again")
     await asyncio.sleep(1)
     assert everybody.asked < 30
-    scene.server.server._admission.revoked = Nobody()
+    scene.server.server._admission.revoked = NothingRevoked()
     await eventually(scene.sessions, "it is let in again", 10)
 
 
@@ -424,7 +424,7 @@ async def test_what_does_not_end_by_itself_is_not_waited_for_without_limit(scene
     loop = asyncio.get_running_loop()
     begun_at = loop.time()
     await scene.running.agent.drain()
-    assert 1 <= loop.time() - begun_at < 1 + line.FAREWELL + 1
+    assert 1 <= loop.time() - begun_at < 1 + connection.FAREWELL + 1
     await scene.running.agent.close()
     assert (await waiting.read_response()).error_code == "agent_lost"
     waiting.abort()
@@ -470,7 +470,7 @@ async def test_a_wrong_clock_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     site = Site(tmp_path)
     issue_server_at(tmp_path, "server", datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1))
     issuer = {"cert_file": str(tmp_path / "issuer.crt"), "key_file": str(tmp_path / "issuer.key")}
-    monkeypatch.setattr(asking, "SKEW", datetime.timedelta(days=-1))
+    monkeypatch.setattr(enrollment_client, "SKEW", datetime.timedelta(days=-1))
     with capture_logs() as said:
 
         async def told() -> bool:

@@ -15,22 +15,22 @@ import aiofastnet
 import pytest
 import uvloop
 
-from tests.kits.raw_backend import Peer, RawBackend
-from tests.kits.transport import FakeTransport
-from tests.kits.waiting import eventually
+from tests.support.raw_backend import Peer, RawBackend
+from tests.support.transport import FakeTransport
+from tests.support.waiting import eventually
 from zerotrust.agent.exchange import Context, Exchange
-from zerotrust.agent.services import Limits
+from zerotrust.agent.services import Timeouts
 from zerotrust.agent.upstreams import Upstreams
 from zerotrust.errors import ForwardError, UpstreamsBusy, UpstreamUnreachable
 from zerotrust.model.service import Service
-from zerotrust.model.upstream import Endpoint
-from zerotrust.net.flush import Flusher
-from zerotrust.net.http_client import BackendConnection, BackendPool, ConnectionSink, DescriptorBudget, Reach
+from zerotrust.model.upstream import UpstreamEndpoint
+from zerotrust.net.http_client import BackendConnection, BackendPool, ConnectionSink, ConnectOptions, DescriptorBudget
 from zerotrust.net.tasks import Tasks
-from zerotrust.net.watch import WatchingLoop
+from zerotrust.net.uvloop_fix import WatchingLoop
+from zerotrust.net.write_coalescer import WriteCoalescer
+from zerotrust.tunnel.binary import RequestOpen, unpack_head
 from zerotrust.tunnel.codes import FLAG_UPGRADE, KIND_CHUNKED, KIND_NONE, UNTOUCHED, Code
-from zerotrust.tunnel.payloads import RequestOpen, unpack_head
-from zerotrust.tunnel.stream import State
+from zerotrust.tunnel.stream import StreamState
 
 pytestmark = pytest.mark.anyio
 
@@ -90,7 +90,7 @@ class Pool:
         self.open += 1
 
     def make(self) -> BackendConnection:
-        connection = BackendConnection(Flusher(asyncio.get_running_loop()), self)  # type: ignore[arg-type]
+        connection = BackendConnection(WriteCoalescer(asyncio.get_running_loop()), self)  # type: ignore[arg-type]
         self.made.append((connection, FakeTransport(connection.as_protocol())))
         return connection
 
@@ -135,7 +135,7 @@ class Tunnel:
 class Bench:
     """A service with its upstreams, and the requests of its clients."""
 
-    def __init__(self, upstreams: int = 1, /, *, limits: Limits | None = None, **keys: Any) -> None:
+    def __init__(self, upstreams: int = 1, /, *, limits: Timeouts | None = None, **keys: Any) -> None:
         config = {"hostname": "a", "upstreams": [{"address": f"10.0.0.{n}:80"} for n in range(upstreams)], **keys}
         self.service = Service.model_validate(config)
         self.loop = Loop()
@@ -144,7 +144,7 @@ class Bench:
         rng: Any = SimpleNamespace(random=lambda: 0.5, uniform=lambda a, b: a)
         made: Any = self.pools
         self.upstreams = Upstreams(self.service, made, secret=b"s" * 32, rng=rng, now=self.loop.now)
-        live: Any = SimpleNamespace(id="a", upstreams=self.upstreams, limits=limits or Limits.of(self.service))
+        live: Any = SimpleNamespace(id="a", upstreams=self.upstreams, limits=limits or Timeouts.of(self.service))
         self.live = live
         self.running: set[Exchange] = set()
 
@@ -171,7 +171,7 @@ class Asked:
     def __init__(self, bench: Bench, request: RequestOpen) -> None:
         self.bench = bench
         self.tunnel = Tunnel()
-        stream: Any = SimpleNamespace(receiving=State.DONE)
+        stream: Any = SimpleNamespace(receiving=StreamState.DONE)
         context: Any = (self.tunnel, bench.clock, bench.running)
         self.exchange = Exchange(Context(*context), stream, request, bench.live)
         self.exchange.start()
@@ -581,9 +581,9 @@ async def test_host_of_each_upstream_that_is_tried() -> None:
 
 @pytest.mark.parametrize(
     ("limits", "seconds"),
-    [(Limits(response=5), 5), (Limits(idle=7), 7), (Limits(total=9), 9), (Limits(response=math.inf), math.inf)],
+    [(Timeouts(response=5), 5), (Timeouts(idle=7), 7), (Timeouts(total=9), 9), (Timeouts(response=math.inf), math.inf)],
 )
-async def test_limits_of_time(limits: Limits, seconds: float) -> None:
+async def test_limits_of_time(limits: Timeouts, seconds: float) -> None:
     bench = Bench(limits=limits)
     asked = bench.ask()
     for _ in range(20):
@@ -596,7 +596,7 @@ async def test_limits_of_time(limits: Limits, seconds: float) -> None:
 
 
 async def test_what_moves_is_not_idle_but_is_counted_in_total() -> None:
-    bench = Bench(limits=Limits(response=2, idle=3, total=10))
+    bench = Bench(limits=Timeouts(response=2, idle=3, total=10))
     asked = bench.ask()
     asked.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n")
     while asked.code is None:
@@ -606,9 +606,9 @@ async def test_what_moves_is_not_idle_but_is_counted_in_total() -> None:
     assert bench.loop.now == 1010
 
 
-@pytest.mark.parametrize(("limits", "seconds"), [(Limits(tunnel_idle=7), 7), (Limits(tunnel_total=9), 9)])
-async def test_upgraded_connections_have_limits_of_their_own(limits: Limits, seconds: int) -> None:
-    bench = Bench(limits=Limits(1, 2, 3, limits.tunnel_idle, limits.tunnel_total))
+@pytest.mark.parametrize(("limits", "seconds"), [(Timeouts(tunnel_idle=7), 7), (Timeouts(tunnel_total=9), 9)])
+async def test_upgraded_connections_have_limits_of_their_own(limits: Timeouts, seconds: int) -> None:
+    bench = Bench(limits=Timeouts(1, 2, 3, limits.tunnel_idle, limits.tunnel_total))
     asked = bench.ask(flags=FLAG_UPGRADE)
     asked.answer(SWITCH)
     while asked.code is None:
@@ -618,7 +618,7 @@ async def test_upgraded_connections_have_limits_of_their_own(limits: Limits, sec
 
 
 async def test_upgrade_without_limits_lasts() -> None:
-    bench = Bench(limits=Limits(1, 2, 3))
+    bench = Bench(limits=Timeouts(1, 2, 3))
     asked = bench.ask(flags=FLAG_UPGRADE)
     asked.answer(SWITCH)
     bench.loop.now += 1e6
@@ -628,7 +628,7 @@ async def test_upgrade_without_limits_lasts() -> None:
 
 @pytest.mark.parametrize("upgraded", [False, True])
 async def test_what_runs_at_an_upstream_that_is_gone_ends_in_time(upgraded: bool) -> None:
-    bench = Bench(2, limits=Limits(1000), load_balancing={"policy": "first"})
+    bench = Bench(2, limits=Timeouts(1000), load_balancing={"policy": "first"})
     asked = [bench.ask(flags=FLAG_UPGRADE if upgraded else 0) for _ in range(2)]
     if upgraded:
         asked[0].answer(SWITCH)
@@ -654,7 +654,7 @@ async def test_what_waits_for_a_service_that_is_gone_ends_with_it() -> None:
 
 
 async def test_a_client_that_stalls_in_its_upload_is_not_the_backends_fault() -> None:
-    bench = Bench(2, limits=Limits(response=5), load_balancing={"policy": "first"})
+    bench = Bench(2, limits=Timeouts(response=5), load_balancing={"policy": "first"})
     for _ in range(6):
         asked = bench.ask(b"POST", KIND_CHUNKED)
         asked.exchange.data(b"some of it", end=False)
@@ -681,7 +681,7 @@ async def test_trailers_that_a_server_may_not_send_end_the_request(fields: bytes
 
 
 async def test_trailers_and_an_empty_end_complete_a_request() -> None:
-    bench = Bench(limits=Limits(response=5))
+    bench = Bench(limits=Timeouts(response=5))
     for end in ("data", "trailers"):
         asked = bench.ask(b"POST", KIND_CHUNKED)
         bench.loop.now += 100
@@ -696,7 +696,7 @@ async def test_trailers_and_an_empty_end_complete_a_request() -> None:
 
 
 async def test_a_backend_that_takes_no_more_of_a_request_has_its_time() -> None:
-    bench = Bench(limits=Limits(response=5))
+    bench = Bench(limits=Timeouts(response=5))
     asked = bench.ask(b"POST", KIND_CHUNKED)
     asked.connection.pause_writing()
     for _ in range(5):
@@ -715,7 +715,7 @@ async def test_a_backend_that_takes_no_more_of_a_request_has_its_time() -> None:
 
 
 async def test_who_is_asked_for_100_continue_has_the_turn() -> None:
-    bench = Bench(limits=Limits(response=5))
+    bench = Bench(limits=Timeouts(response=5))
     asked = bench.ask(b"PUT", KIND_CHUNKED, fields=b"Expect: 100-continue\r\n")
     asked.exchange.expire(bench.loop.now + 5)
     assert asked.code is Code.UPSTREAM_TIMEOUT
@@ -762,7 +762,7 @@ async def test_how_an_upgraded_connection_ends_is_not_counted() -> None:
 
 
 async def test_idle_time_does_not_run_in_the_queue() -> None:
-    bench = Bench(1, limits=Limits(idle=3), load_balancing={"max_connections": 1, "queue_timeout": "1m"})
+    bench = Bench(1, limits=Timeouts(idle=3), load_balancing={"max_connections": 1, "queue_timeout": "1m"})
     first, second = bench.ask(), bench.ask()
     bench.loop.now += 10
     second.exchange.expire(bench.loop.now)
@@ -882,8 +882,8 @@ async def cross(method: bytes, answer: bytes, moment: Moment, surplus: bytes, se
     with RawBackend() as backend:
         bench = Bench()
         pool = BackendPool(
-            Reach(Endpoint("127.0.0.1", backend.port, secured=False)),
-            flusher=Flusher(asyncio.get_running_loop()),
+            ConnectOptions(UpstreamEndpoint("127.0.0.1", backend.port, secured=False)),
+            flusher=WriteCoalescer(asyncio.get_running_loop()),
             tasks=Tasks(),
             budget=DescriptorBudget.of_process(),
         )

@@ -14,22 +14,22 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from tests.kits.authorities import Foreign, now
-from tests.kits.door import TOKEN, open_door
-from tests.kits.ports import closed_port, free_port
-from zerotrust.agent import asking
+from tests.support.agent_listener import TOKEN, open_door
+from tests.support.authorities import Foreign, now
+from tests.support.ports import closed_port, free_port
+from zerotrust.agent import enrollment_client
 from zerotrust.agent import join as joining
-from zerotrust.agent.join import Joined, join
+from zerotrust.agent.join import JoinResult, join
 from zerotrust.errors import JoinError, PkiError
-from zerotrust.pki import request
+from zerotrust.pki import csr
 from zerotrust.pki.issuer import Issuer, ServerNames
 from zerotrust.pki.join_line import JoinLine, fingerprint
 
 pytestmark = pytest.mark.anyio
 
 
-async def joined(line: JoinLine, asked: request.Request | None = None) -> Joined:
-    return await asyncio.to_thread(join, line, asked or request.create())
+async def joined(line: JoinLine, asked: csr.CertificateRequest | None = None) -> JoinResult:
+    return await asyncio.to_thread(join, line, asked or csr.create())
 
 
 async def refused(line: JoinLine) -> str:
@@ -96,7 +96,7 @@ def ok(body: bytes, *, fields: bytes = b"") -> bytes:
 async def test_a_key_that_stays_and_a_certificate_for_it(tmp_path: Path, names: ServerNames) -> None:
     async with open_door(tmp_path, names=names) as door:
         host = "localhost" if names.dns else "127.0.0.1"
-        asked = request.create()
+        asked = csr.create()
         found = await joined(replace(door.line, server=f"{host}:{door.port}"), asked)
         assert (found.agent_id, found.hosts) == ("home", ("pihole.example.com", "*.lab.example.com"))
         leaf, issuer = x509.load_pem_x509_certificates(found.chain_pem)
@@ -168,12 +168,12 @@ async def test_the_servers_certificate_and_the_time(tmp_path: Path, what: str) -
 
 async def test_clocks_that_differ_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with open_door(tmp_path) as door:
-        monkeypatch.setattr(asking, "SKEW", datetime.timedelta(days=-1))
+        monkeypatch.setattr(enrollment_client, "SKEW", datetime.timedelta(days=-1))
         found = await joined(door.line)
     assert found.skew is not None
     minute = datetime.timedelta(minutes=1)
-    assert asking.clocks(5 * minute) == "this machine's clock is 0:05:00 behind the server's; set it"
-    assert asking.clocks(-7 * minute) == "this machine's clock is 0:07:00 ahead of the server's; set it"
+    assert enrollment_client.clocks(5 * minute) == "this machine's clock is 0:05:00 behind the server's; set it"
+    assert enrollment_client.clocks(-7 * minute) == "this machine's clock is 0:07:00 ahead of the server's; set it"
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ async def test_clocks_that_differ_are_told(tmp_path: Path, monkeypatch: pytest.M
     ],
 )
 async def test_a_date_that_no_clock_can_show_is_no_date(tmp_path: Path, date: bytes) -> None:
-    root, asked = Foreign.root(), request.create()
+    root, asked = Foreign.root(), csr.create()
     body = answer_of(root, asked)
     fields = b"Date: " + date + b"\r\n"
 
@@ -202,7 +202,7 @@ async def test_nobody_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"cannot reach {line.server}: connection refused; is the address right" in await refused(line)
     said = await refused(replace(line, server="does-not-exist.invalid:8443"))
     assert "cannot reach does-not-exist.invalid:8443: " in said
-    monkeypatch.setattr(asking, "STEP", 0.2)
+    monkeypatch.setattr(enrollment_client, "STEP", 0.2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -254,7 +254,7 @@ async def test_plain_http_at_the_port(tmp_path: Path) -> None:
 @pytest.mark.parametrize("what", ["another key", "another agent", "no certificate", "nonsense", "hosts", "a list"])
 async def test_an_answer_that_does_not_fit(tmp_path: Path, what: str) -> None:
     root = Foreign.root()
-    asked = request.create()
+    asked = csr.create()
     own = root.issue("home")
     body: object = {"agent": "home", "certificate": own.pem.decode(), "hosts": []}
     assert isinstance(body, dict)
@@ -274,7 +274,7 @@ async def test_an_answer_that_does_not_fit(tmp_path: Path, what: str) -> None:
             await joined(speaks.line, asked)
 
 
-def answer_of(root: Foreign, asked: request.Request, **changed: object) -> bytes:
+def answer_of(root: Foreign, asked: csr.CertificateRequest, **changed: object) -> bytes:
     """The server's answer to a request to join, with what is different."""
     life = datetime.timedelta(days=1)
     chain = Issuer(certificate=root.certificate, key=root.key).issue_agent("home", asked.pem, life, now()).chain_pem
@@ -299,14 +299,14 @@ async def test_a_certificate_that_cannot_be_parsed_is_one_line(tmp_path: Path, c
     odd = altered(root, *change)
     async with liar(tmp_path, lambda _head: ok(odd.encode()), root=root) as speaks:
         assert "something that is no certificate" in await refused(speaks.line)
-    body = answer_of(root, request.create(), certificate=odd)
+    body = answer_of(root, csr.create(), certificate=odd)
     async with liar(tmp_path, lambda head: ok(root.pem if head.startswith(b"GET") else body), root=root) as speaks:
         assert "what the server sent is not a certificate" in await refused(speaks.line)
 
 
 @pytest.mark.parametrize("changed", [{"certificate": "\ud800"}, {"agent": "../home"}, {"agent": "away"}])
 async def test_an_answer_that_says_something_else(tmp_path: Path, changed: dict[str, object]) -> None:
-    root, asked = Foreign.root(), request.create()
+    root, asked = Foreign.root(), csr.create()
     body = answer_of(root, asked, **changed)
     async with liar(tmp_path, lambda head: ok(root.pem if head.startswith(b"GET") else body), root=root) as speaks:
         with pytest.raises(JoinError, match="the server's answer cannot be used"):
@@ -314,7 +314,7 @@ async def test_an_answer_that_says_something_else(tmp_path: Path, changed: dict[
 
 
 async def test_a_certificate_that_the_named_root_does_not_vouch_for(tmp_path: Path) -> None:
-    root, asked = Foreign.root(), request.create()
+    root, asked = Foreign.root(), csr.create()
     body = answer_of(Foreign.root(), asked)
     async with liar(tmp_path, lambda head: ok(root.pem if head.startswith(b"GET") else body), root=root) as speaks:
         with pytest.raises(JoinError, match="not valid under this agent's ca_cert: "):

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.kits.client import Client
-from tests.kits.metrics import Read, read
-from tests.kits.ports import closed_port, free_port
-from tests.kits.site import Backend, RunningServer, Site, dialling, serving
-from tests.kits.waiting import eventually
+from tests.support.client import Client
+from tests.support.inprocess_stack import Backend, RunningServer, Site, dialling, serving
+from tests.support.metrics import Read, read
+from tests.support.ports import closed_port, free_port
+from tests.support.waiting import eventually
 from zerotrust.agent.metrics import AGENT_LIMITS
 from zerotrust.model.agent import AgentConfig
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from tests.kits.transport import FakeTransport
+from tests.support.transport import FakeTransport
 from zerotrust.agent.probe import Probe
 from zerotrust.errors import UpstreamUnreachable
 from zerotrust.model.upstream import HealthCheck
-from zerotrust.net.flush import Flusher
 from zerotrust.net.http_client import BackendConnection, ConnectionSink
+from zerotrust.net.write_coalescer import WriteCoalescer
 
 pytestmark = pytest.mark.anyio
 
@@ -21,7 +21,7 @@ class Pool:
 
     def __init__(self) -> None:
         self.open = 0
-        self.connection = BackendConnection(Flusher(asyncio.get_running_loop()), self)  # type: ignore[arg-type]
+        self.connection = BackendConnection(WriteCoalescer(asyncio.get_running_loop()), self)  # type: ignore[arg-type]
         self.transport = FakeTransport(self.connection.as_protocol())
 
     def dial(self, owner: ConnectionSink, *, probe: bool) -> None:

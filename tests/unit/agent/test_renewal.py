@@ -13,15 +13,15 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
-from tests.kits.authorities import Foreign
+from tests.support.authorities import Foreign
 from zerotrust.agent.renewal import AGAIN_LEAST, AGAIN_MOST, Renewal
 from zerotrust.errors import PkiError
 from zerotrust.pki import keys, profile
 from zerotrust.pki.ca import create_root
-from zerotrust.pki.files import load_certificate
+from zerotrust.pki.ca_directory import load_certificate
 from zerotrust.pki.issuer import Issued, Issuer
-from zerotrust.pki.lifetime import EARLIEST, LATEST
 from zerotrust.pki.profile import BACKDATE
+from zerotrust.pki.renewal_time import EARLIEST, LATEST
 from zerotrust.tunnel.messages import Renew, Renewed
 
 NOW = datetime.now(UTC).replace(microsecond=0)

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from zerotrust.agent.services import RESPONSE_TIMEOUT, Limits, LiveService, Services
-from zerotrust.agent.upstreams import Placement
+from zerotrust.agent.services import RESPONSE_TIMEOUT, LiveService, Services, Timeouts
+from zerotrust.agent.upstreams import UpstreamSelection
+from zerotrust.balancing.health import HealthState
 from zerotrust.errors import PkiError
 from zerotrust.model.agent import AgentConfig, GlobalHealthSettings, HealthChecks
 from zerotrust.model.authentication import KeySource
 from zerotrust.model.service import Service
-from zerotrust.net.flush import Flusher
 from zerotrust.net.tasks import Tasks
-from zerotrust.route.health import State
+from zerotrust.net.write_coalescer import WriteCoalescer
 
 pytestmark = pytest.mark.anyio
 
@@ -23,7 +23,7 @@ CHECK = {"unhealthy_threshold": 1}
 
 
 def made() -> Services:
-    return Services(flusher=Flusher(asyncio.get_running_loop()), tasks=Tasks())
+    return Services(flusher=WriteCoalescer(asyncio.get_running_loop()), tasks=Tasks())
 
 
 def service(name: str = "a", **keys: Any) -> Service:
@@ -205,16 +205,16 @@ async def test_what_was_replaced_is_swept_until_its_last_request_ends() -> None:
 @pytest.mark.parametrize(
     ("keys", "limits"),
     [
-        ({}, Limits(response=RESPONSE_TIMEOUT)),
-        ({"timeout": "5s", "load_balancing": {"timeout": "7s"}}, Limits(response=5)),
-        ({"load_balancing": {"timeout": "7s"}}, Limits(response=7)),
-        ({"idle_timeout": 1, "total_timeout": 2}, Limits(idle=1, total=2)),
-        ({"websocket_idle_timeout": 1, "websocket_max_duration": 2}, Limits(tunnel_idle=1, tunnel_total=2)),
+        ({}, Timeouts(response=RESPONSE_TIMEOUT)),
+        ({"timeout": "5s", "load_balancing": {"timeout": "7s"}}, Timeouts(response=5)),
+        ({"load_balancing": {"timeout": "7s"}}, Timeouts(response=7)),
+        ({"idle_timeout": 1, "total_timeout": 2}, Timeouts(idle=1, total=2)),
+        ({"websocket_idle_timeout": 1, "websocket_max_duration": 2}, Timeouts(tunnel_idle=1, tunnel_total=2)),
     ],
 )
-def test_limits(keys: dict[str, Any], limits: Limits) -> None:
-    assert Limits.of(service(**keys)) == limits
-    assert math.isinf(Limits().tunnel_total)
+def test_limits(keys: dict[str, Any], limits: Timeouts) -> None:
+    assert Timeouts.of(service(**keys)) == limits
+    assert math.isinf(Timeouts().tunnel_total)
 
 
 @pytest.mark.parametrize(
@@ -244,30 +244,35 @@ async def test_a_service_that_changes_counts_what_still_runs(gone: bool) -> None
     services = made()
     replace(services, [service(**LIMITED)])
     before = got(services)
-    request = Placement(before.upstreams, b"")
+    request = UpstreamSelection(before.upstreams, b"")
     assert request.take(0.0) is not None
     if gone:
         replace(services, [])
     replace(services, [service(**LIMITED, timeout="5s")])
     after = got(services).upstreams
-    assert Placement(after, b"").take(0.0) is None
+    assert UpstreamSelection(after, b"").take(0.0) is None
     waiter: Any = None
     request.end(waiter, 0.0)
-    assert Placement(after, b"").take(0.0) is not None
+    assert UpstreamSelection(after, b"").take(0.0) is not None
 
 
 @pytest.mark.parametrize(
     ("change", "state"),
     [
-        ({"timeout": "5s"}, State.UNHEALTHY),
-        ({"backend": None, "upstreams": [{"address": "http://10.0.0.1", "health_check": CHECK}]}, State.UNHEALTHY),
-        ({"protocol": "https"}, State.HEALTHY),
-        ({"upstreams": [{"address": "10.0.0.2:80", "health_check": CHECK}]}, State.HEALTHY),
-        ({"upstreams": [{"address": "10.0.0.1:80", "health_check": {**CHECK, "path": "/x"}}]}, State.HEALTHY),
-        ({"tls": {"min_version": "1.2"}}, State.HEALTHY),
+        ({"timeout": "5s"}, HealthState.UNHEALTHY),
+        (
+            {"backend": None, "upstreams": [{"address": "http://10.0.0.1", "health_check": CHECK}]},
+            HealthState.UNHEALTHY,
+        ),
+        ({"protocol": "https"}, HealthState.HEALTHY),
+        ({"upstreams": [{"address": "10.0.0.2:80", "health_check": CHECK}]}, HealthState.HEALTHY),
+        ({"upstreams": [{"address": "10.0.0.1:80", "health_check": {**CHECK, "path": "/x"}}]}, HealthState.HEALTHY),
+        ({"tls": {"min_version": "1.2"}}, HealthState.HEALTHY),
     ],
 )
-async def test_a_backend_is_as_well_as_it_was_where_it_is_asked_the_same(change: dict[str, Any], state: State) -> None:
+async def test_a_backend_is_as_well_as_it_was_where_it_is_asked_the_same(
+    change: dict[str, Any], state: HealthState
+) -> None:
     services = made()
     keys = {"backend": None, "upstreams": [{"address": "10.0.0.1:80", "health_check": CHECK}]}
     replace(services, [service(**keys)])
@@ -288,4 +293,4 @@ async def test_a_backend_is_judged_anew_when_a_file_of_its_tls_is_renewed() -> N
     upstreams.probed(upstreams.all[0], "no answer", 1.0)
     replace(services, given, renewed=("/ca",))
     (backend,) = got(services).upstreams.all
-    assert backend.member.health.state is State.HEALTHY
+    assert backend.member.health.state is HealthState.HEALTHY

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from zerotrust.caddy.ports import Endpoint, _explain, check_free, endpoints
+from zerotrust.caddy.ports import ListenAddress, _explain, check_free, endpoints
 from zerotrust.errors import CaddyError
 from zerotrust.model.server import Caddy
 
@@ -38,7 +38,7 @@ def test_no_http_no_endpoint() -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", ""])
 async def test_busy(busy: int, host: str) -> None:
     with pytest.raises(CaddyError, match=rf"^TCP port {busy} on .* is in use by another program.*caddy\.https_port$"):
-        await check_free([Endpoint(host, busy, "caddy.https_port")])
+        await check_free([ListenAddress(host, busy, "caddy.https_port")])
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # uvloop's, of a bind that fails
@@ -48,7 +48,7 @@ async def test_busy_udp() -> None:
     )
     port = transport.get_extra_info("sockname")[1]
     with pytest.raises(CaddyError, match=f"UDP port {port} on 127"):
-        await check_free([Endpoint("127.0.0.1", port, "caddy.https_port", udp=True)])
+        await check_free([ListenAddress("127.0.0.1", port, "caddy.https_port", udp=True)])
     transport.close()
 
 
@@ -58,22 +58,24 @@ async def test_a_free_port_stays_free() -> None:
     server.close()
     await server.wait_closed()
     for _ in range(2):
-        await check_free([Endpoint(host, port, "k", udp=udp) for host in ("", "127.0.0.1") for udp in (False, True)])
+        await check_free(
+            [ListenAddress(host, port, "k", udp=udp) for host in ("", "127.0.0.1") for udp in (False, True)]
+        )
 
 
 async def test_not_an_address_of_this_machine() -> None:
     with pytest.raises(CaddyError, match=r'caddy\.bind "192\.0\.2\.1" is not an address of this machine'):
-        await check_free([Endpoint("192.0.2.1", 8443, "caddy.https_port")])
+        await check_free([ListenAddress("192.0.2.1", 8443, "caddy.https_port")])
 
 
 def test_a_right_that_is_missing() -> None:
-    text = _explain(Endpoint("", 443, "caddy.https_port"), PermissionError(errno.EACCES, "denied"))
+    text = _explain(ListenAddress("", 443, "caddy.https_port"), PermissionError(errno.EACCES, "denied"))
     assert "CAP_NET_BIND_SERVICE" in text
     assert "above 1023 for caddy.https_port" in text
 
 
 def test_another_reason() -> None:
-    text = _explain(Endpoint("", 443, "caddy.https_port"), OSError(errno.ENOBUFS, "no buffers"))
+    text = _explain(ListenAddress("", 443, "caddy.https_port"), OSError(errno.ENOBUFS, "no buffers"))
     assert text == (
         "TCP port 443 on all interfaces cannot be listened on (no buffers); check caddy.https_port and caddy.bind"
     )

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from tests.kits.identities import Office, served
+from tests.support.identities import Office, served
 from zerotrust.cli.main import status
 
 

@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 
-from tests.kits.identities import HOME, Office
+from tests.support.identities import HOME, Office
 from tests.unit.cli.conftest import Ask
 
 

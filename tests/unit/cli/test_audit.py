@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.kits.identities import Office
+from tests.support.identities import Office
 from tests.unit.cli.conftest import Ask
 from zerotrust.cli import audit
 

@@ -2,9 +2,9 @@
 
 import json
 
-from tests.kits.identities import Office
+from tests.support.identities import Office
 from tests.unit.cli.conftest import Ask
-from zerotrust.server.identities import FILE
+from zerotrust.server.identity.agent_directory import FILE
 
 
 def test_a_grant_for_an_agent_that_is_not_there_yet(ask: Ask, place: Office) -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.kits.authorities import Foreign
+from tests.support.authorities import Foreign
 from zerotrust.agent import join, systemd
-from zerotrust.agent.join import Joined
+from zerotrust.agent.join import JoinResult
 from zerotrust.cli.main import status
 from zerotrust.errors import JoinError
+from zerotrust.pki.csr import CertificateRequest
 from zerotrust.pki.join_line import JoinLine
-from zerotrust.pki.request import Request
 
 LINE = JoinLine(server="tunnel.example.com:8443", token="s3cret", fingerprint="0" * 64)
 
@@ -23,9 +23,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[JoinLine]:
     """The lines that a server is asked with, which says yes."""
     lines: list[JoinLine] = []
 
-    def answer(line: JoinLine, request: Request) -> Joined:
+    def answer(line: JoinLine, request: CertificateRequest) -> JoinResult:
         lines.append(line)
-        return Joined(
+        return JoinResult(
             agent_id="home",
             chain_pem=b"chain",
             root_pem=Foreign.root().pem,
@@ -74,7 +74,7 @@ def test_a_configuration_is_kept(asked: list[JoinLine], tmp_path: Path, capsys: 
 def test_a_refusal_is_one_line_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(line: JoinLine, request: Request) -> Joined:
+    def refuse(line: JoinLine, request: CertificateRequest) -> JoinResult:
         raise JoinError("tunnel.example.com:8443 refuses: the token has expired")
 
     monkeypatch.setattr(join, "join", refuse)

@@ -111,7 +111,7 @@ def test_draining_returns_when_the_agent_has_ended(
     async def request_drain(path: Path) -> None:
         asked.append(path)
 
-    monkeypatch.setattr("zerotrust.agent.control.request_drain", request_drain)
+    monkeypatch.setattr("zerotrust.agent.control_socket.request_drain", request_drain)
     assert status(["agent", "drain", "-c", str(tmp_path / "home.yaml")]) == 0
     assert asked == [tmp_path / "home.sock"]
     assert capsys.readouterr().out == "the agent has drained and ended\n"
@@ -132,7 +132,7 @@ def test_status_of_an_agent(
         assert path == tmp_path / "home.sock"
         return found
 
-    monkeypatch.setattr("zerotrust.agent.control.request_status", request_status)
+    monkeypatch.setattr("zerotrust.agent.control_socket.request_status", request_status)
     command = ["agent", "status", "-c", str(tmp_path / "home.yaml")]
     assert status(command) == 0
     said = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]

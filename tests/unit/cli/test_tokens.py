@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from tests.kits.identities import Office
+from tests.support.identities import Office
 from tests.unit.cli.conftest import Ask
 from zerotrust.cli.main import status
 from zerotrust.pki import join_line
-from zerotrust.server.identities import FILE
+from zerotrust.server.identity.agent_directory import FILE
 
 
 def test_the_line_alone_goes_to_stdout(ask: Ask) -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from zerotrust.caddy.render import render
 from zerotrust.config.caddy_modules import is_caddyfile
+from zerotrust.config.key_report import keys
 from zerotrust.config.load import examine, load_agent, load_server
-from zerotrust.config.report import keys
 from zerotrust.errors import ConfigError
 
 FOLDER = Path(__file__).parents[2] / "config"

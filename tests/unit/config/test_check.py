@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from zerotrust.config.check import crossings
+from zerotrust.config.diagnostics import dotted
 from zerotrust.config.load import check
-from zerotrust.config.problems import dotted
 from zerotrust.config.yaml_text import parse
 
 

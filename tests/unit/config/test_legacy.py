@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from zerotrust.config.document import Source
 from zerotrust.config.legacy import EXPOSE, SERVER_NAMES, narrow_api, rename_level, translate_server
-from zerotrust.config.source import Source
 from zerotrust.model.server import ServerConfig
 
 

@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from zerotrust.config.document import LARGEST
+from zerotrust.config.key_report import keys
 from zerotrust.config.load import Loaded, check, examine, load_agent, load_server, reload_agent
-from zerotrust.config.report import keys
-from zerotrust.config.source import LARGEST
 from zerotrust.errors import ConfigError
 from zerotrust.model.agent import AgentConfig
-from zerotrust.model.handlers import Handler
+from zerotrust.model.middleware import Handler
 from zerotrust.model.server import ServerConfig
 from zerotrust.model.strict import Strict
 

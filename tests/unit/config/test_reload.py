@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from zerotrust.config import watch
+from zerotrust.config import file_watcher
 from zerotrust.config.diff import Changes
 from zerotrust.config.load import load_agent, reload_agent
 from zerotrust.config.reload import Reloader, certificates
@@ -202,7 +202,7 @@ def test_what_is_watched_follows_the_configuration(tmp_path: Path, monkeypatch: 
         await asyncio.Event().wait()
         yield
 
-    monkeypatch.setattr(watch, "changes", changes)
+    monkeypatch.setattr(file_watcher, "changes", changes)
     everything = ["agent.yaml", "a.crt", "a.key", "ca.crt"]
 
     async def scene(it: Component) -> None:
@@ -248,7 +248,7 @@ def test_where_nothing_can_be_watched_it_is_said(tmp_path: Path, monkeypatch: py
         raise OSError(28, "inotify watch limit reached")
         yield
 
-    monkeypatch.setattr(watch, "changes", changes)
+    monkeypatch.setattr(file_watcher, "changes", changes)
 
     async def scene(it: Component) -> None:
         with structlog.testing.capture_logs() as lines:

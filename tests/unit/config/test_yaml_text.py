@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from zerotrust.config.yaml_text import MOST_VALUES, Place, parse, plain
+from zerotrust.config.yaml_text import MOST_VALUES, SourcePosition, parse, plain
 
 
 def faults(text: str) -> list[str]:
@@ -20,8 +20,8 @@ def faults(text: str) -> list[str]:
 def test_values_and_their_places() -> None:
     document = parse("a:\n  - b: 'x'\n    c: 007\n")
     assert document.data == {"a": [{"b": "x", "c": 7}]}
-    assert document.places["a", 0, "c"] == Place((3, 5), (3, 8), "007")
-    assert document.places["a",] == Place((1, 1), (2, 3), None)
+    assert document.places["a", 0, "c"] == SourcePosition((3, 5), (3, 8), "007")
+    assert document.places["a",] == SourcePosition((1, 1), (2, 3), None)
     assert document.place(("a", 0, "missing", "deep")).value == (2, 5)
     assert document.place(("nothing",)).value == (1, 1)
     assert parse("").place(("x",)).value == (1, 1)

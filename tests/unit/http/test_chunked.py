@@ -6,7 +6,7 @@ from tests.unit.http.reading import cut
 from zerotrust.errors import HttpError
 from zerotrust.http.body import ChunkedWriter
 from zerotrust.http.chunked import MAX_EXTENSION_BYTES, MAX_EXTENSIONS_BYTES, MAX_TRAILER_BYTES, ChunkedReader
-from zerotrust.http.forward import check_trailers
+from zerotrust.http.head_block import check_trailers
 
 PLACES = st.lists(st.integers(0, 1 << 12), max_size=6)
 

@@ -11,18 +11,18 @@ from typing import Any
 import aiofastnet
 import pytest
 
-from tests.kits.transport import FakeTransport
+from tests.support.transport import FakeTransport
 from zerotrust.errors import ForwardError
 from zerotrust.http.body import Kind
 from zerotrust.http.head import ResponseHead
-from zerotrust.model.upstream import Endpoint
+from zerotrust.model.upstream import UpstreamEndpoint
 from zerotrust.net.channel import Channel
-from zerotrust.net.flush import READ_BYTES, Flusher
-from zerotrust.net.http_client import BackendConnection, BackendPool, DescriptorBudget, Reach
+from zerotrust.net.http_client import BackendConnection, BackendPool, ConnectOptions, DescriptorBudget
 from zerotrust.net.http_server import HttpServerConnection
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tunnel import TunnelLink
-from zerotrust.net.watch import WatchingLoop
+from zerotrust.net.uvloop_fix import WatchingLoop
+from zerotrust.net.write_coalescer import READ_BYTES, WriteCoalescer
 
 
 def methods(kind: type) -> list[str]:
@@ -47,7 +47,7 @@ async def _half_close_of_one_that_is_gone() -> tuple[bool, bool]:
         def write_eof(self) -> None:
             raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
 
-    channel = Channel(Flusher(asyncio.get_running_loop()))
+    channel = Channel(WriteCoalescer(asyncio.get_running_loop()))
     transport = Gone(channel.as_protocol())
     channel.send(b"the last")
     channel.send_eof()
@@ -106,13 +106,15 @@ class Owner:
 
 
 def backend(port: int = 1) -> BackendPool:
-    flusher = Flusher(asyncio.get_running_loop())
+    flusher = WriteCoalescer(asyncio.get_running_loop())
     budget = DescriptorBudget.of_process()
-    return BackendPool(Reach(Endpoint("127.0.0.1", port, False)), flusher=flusher, tasks=Tasks(), budget=budget)
+    return BackendPool(
+        ConnectOptions(UpstreamEndpoint("127.0.0.1", port, False)), flusher=flusher, tasks=Tasks(), budget=budget
+    )
 
 
 def connected() -> tuple[BackendConnection, Recorder, Sink]:
-    connection = BackendConnection(Flusher(asyncio.get_running_loop()), backend())
+    connection = BackendConnection(WriteCoalescer(asyncio.get_running_loop()), backend())
     return connection, Recorder(connection.as_protocol()), Sink(connection)
 
 

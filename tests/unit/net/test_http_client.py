@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.kits.backends import Clogged
-from tests.kits.transport import FakeTransport
-from tests.kits.waiting import eventually
+from tests.support.backends import Clogged
+from tests.support.transport import FakeTransport
+from tests.support.waiting import eventually
 from zerotrust.errors import ConnectTimeout, ForwardError, UpstreamsBusy, UpstreamUnreachable
 from zerotrust.http.body import Kind
 from zerotrust.http.head import ResponseHead
-from zerotrust.model.upstream import Endpoint
-from zerotrust.net.flush import Flusher
+from zerotrust.model.upstream import UpstreamEndpoint
 from zerotrust.net.http_client import (
     CAREFUL_IDLE,
     HASTY,
@@ -25,20 +24,21 @@ from zerotrust.net.http_client import (
     RESERVED_DESCRIPTORS,
     BackendConnection,
     BackendPool,
+    ConnectOptions,
     DescriptorBudget,
-    Reach,
 )
 from zerotrust.net.tasks import Tasks
+from zerotrust.net.write_coalescer import WriteCoalescer
 
 pytestmark = pytest.mark.anyio
 
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: chat/1\r\n\r\n"
 
 
-def pool_of(reach: Reach, budget: DescriptorBudget | None = None) -> BackendPool:
+def pool_of(reach: ConnectOptions, budget: DescriptorBudget | None = None) -> BackendPool:
     return BackendPool(
         reach,
-        flusher=Flusher(asyncio.get_running_loop()),
+        flusher=WriteCoalescer(asyncio.get_running_loop()),
         tasks=Tasks(),
         budget=budget or DescriptorBudget.of_process(),
     )
@@ -61,8 +61,8 @@ class Owner:
     """Sends one request after the other; takes nothing more than it has after each piece of a body."""
 
     def __init__(self, *, tls: bool = False) -> None:
-        flusher = Flusher(asyncio.get_running_loop())
-        self.pool = pool_of(Reach(Endpoint("a", 1, False)))
+        flusher = WriteCoalescer(asyncio.get_running_loop())
+        self.pool = pool_of(ConnectOptions(UpstreamEndpoint("a", 1, False)))
         self.connection = BackendConnection(flusher, self.pool)
         self.transport = FakeTransport(self.connection, tls=tls)
         self.said = b""
@@ -224,7 +224,7 @@ async def test_whether_a_byte_came_is_asked_for_each_request() -> None:
 async def test_end_that_the_loop_has_not_told_of_yet_is_seen_by_who_is_careful() -> None:
     loop = asyncio.get_running_loop()
     listener = socket.create_server(("127.0.0.1", 0))
-    reach = Reach(Endpoint("127.0.0.1", listener.getsockname()[1], secured=False))
+    reach = ConnectOptions(UpstreamEndpoint("127.0.0.1", listener.getsockname()[1], secured=False))
     pool = pool_of(reach)
     owner = Waiting()
     pool.dial(owner)
@@ -462,18 +462,18 @@ async def test_backend_that_sends_bytes_on_an_idle_connection(careful: bool) -> 
 
 
 @pytest.fixture
-def clogged() -> Iterator[Reach]:
+def clogged() -> Iterator[ConnectOptions]:
     """A backend whose machine accepts nothing."""
     backend = Clogged()
-    yield Reach(Endpoint("127.0.0.1", backend.port, secured=False), connect_timeout=0.3)
+    yield ConnectOptions(UpstreamEndpoint("127.0.0.1", backend.port, secured=False), connect_timeout=0.3)
     backend.close()
 
 
 @pytest.fixture
-def listening() -> Iterator[Reach]:
+def listening() -> Iterator[ConnectOptions]:
     """A backend whose machine accepts everything."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
-        yield Reach(Endpoint("127.0.0.1", listener.getsockname()[1], secured=False))
+        yield ConnectOptions(UpstreamEndpoint("127.0.0.1", listener.getsockname()[1], secured=False))
 
 
 async def ended(pool: BackendPool, connections: list[BackendConnection]) -> None:
@@ -486,7 +486,7 @@ def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-async def test_dials_of_a_pool_are_bounded_and_the_others_wait_for_their_turn(clogged: Reach) -> None:
+async def test_dials_of_a_pool_are_bounded_and_the_others_wait_for_their_turn(clogged: ConnectOptions) -> None:
     pool, before = pool_of(clogged), descriptors()
     owners = [Waiting() for _ in range(2 * MAX_DIALS + 10)]
     began_at = asyncio.get_running_loop().time()
@@ -511,7 +511,7 @@ async def test_dials_of_a_pool_are_bounded_and_the_others_wait_for_their_turn(cl
     assert pool.dialling == 0
 
 
-async def test_connection_that_its_request_no_longer_needs_serves_the_next(listening: Reach) -> None:
+async def test_connection_that_its_request_no_longer_needs_serves_the_next(listening: ConnectOptions) -> None:
     pool, owner = pool_of(listening), Waiting()
     pool.dial(owner)
     (await owner.dialled).release()
@@ -519,7 +519,7 @@ async def test_connection_that_its_request_no_longer_needs_serves_the_next(liste
     await ended(pool, [owner.dialled.result()])
 
 
-async def test_backend_may_have_as_many_connections_as_are_left_for_all(listening: Reach) -> None:
+async def test_backend_may_have_as_many_connections_as_are_left_for_all(listening: ConnectOptions) -> None:
     budget = DescriptorBudget(6)
     pools = [pool_of(listening, budget) for _ in range(2)]
 
@@ -543,7 +543,7 @@ async def test_backend_may_have_as_many_connections_as_are_left_for_all(listenin
     await ended(pools[0], [await dial(pools[0])])
 
 
-async def test_want_of_descriptors_is_no_fault_of_the_backend(listening: Reach) -> None:
+async def test_want_of_descriptors_is_no_fault_of_the_backend(listening: ConnectOptions) -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     pool, owner = pool_of(listening), Waiting()
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
@@ -561,7 +561,7 @@ def test_budget_of_a_process_leaves_descriptors_for_everything_else() -> None:
 
 
 async def test_name_that_cannot_be_looked_up_fails_the_dial() -> None:
-    pool, owner = pool_of(Reach(Endpoint("a" * 64 + ".example", 80, secured=False))), Waiting()
+    pool, owner = pool_of(ConnectOptions(UpstreamEndpoint("a" * 64 + ".example", 80, secured=False))), Waiting()
     pool.dial(owner)
     with pytest.raises(UpstreamUnreachable):
         await owner.dialled

@@ -8,16 +8,16 @@ from functools import partial
 import pytest
 from structlog.testing import capture_logs
 
-from tests.kits.client import Client
-from tests.kits.ports import free_port
-from tests.kits.waiting import eventually
+from tests.support.client import Client
+from tests.support.ports import free_port
+from tests.support.waiting import eventually
 from zerotrust.http.body import Kind
 from zerotrust.http.head import RequestHead
-from zerotrust.net.flush import Flusher
 from zerotrust.net.http_listener import HttpListener
 from zerotrust.net.http_server import QUIET, HttpServerConnection
 from zerotrust.net.listen import PlainListening
 from zerotrust.net.tasks import Tasks
+from zerotrust.net.write_coalescer import WriteCoalescer
 
 pytestmark = pytest.mark.anyio
 
@@ -61,7 +61,7 @@ class Scene:
         self.listener = self.made(reuse_idle=True)
 
     def made(self, *, reuse_idle: bool) -> HttpListener:
-        flusher = Flusher(asyncio.get_running_loop())
+        flusher = WriteCoalescer(asyncio.get_running_loop())
         return HttpListener(
             flusher, self.answers, self.tasks, name="test", most=lambda: self.most, reuse_idle=reuse_idle
         )

@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from tests.kits.transport import FakeTransport
+from tests.support.transport import FakeTransport
 from zerotrust.http.body import Kind
 from zerotrust.http.head import RequestHead
-from zerotrust.net.flush import READ_BYTES, Flusher
 from zerotrust.net.http_server import MAX_AHEAD_BYTES, HttpServerConnection, RequestSink
+from zerotrust.net.write_coalescer import READ_BYTES, WriteCoalescer
 
 pytestmark = pytest.mark.anyio
 
@@ -23,7 +23,7 @@ class Owner:
     """Takes requests: answers 404 to /no at once, and keeps the rest to be answered by the test."""
 
     def __init__(self) -> None:
-        self.connection = HttpServerConnection(Flusher(asyncio.get_running_loop()), self, set())
+        self.connection = HttpServerConnection(WriteCoalescer(asyncio.get_running_loop()), self, set())
         self.transport = FakeTransport(self.connection)
         self.targets: list[bytes] = []
         self.framing: tuple[Kind, int] | None = None

@@ -13,10 +13,10 @@ import pytest
 
 from zerotrust.errors import NoAgent, PkiError
 from zerotrust.net import json_api
-from zerotrust.net.flush import Flusher
 from zerotrust.net.http_listener import HttpListener
 from zerotrust.net.json_api import MAX_BODY, Call, CallError, JsonApi, Reply
 from zerotrust.net.tasks import Tasks
+from zerotrust.net.write_coalescer import WriteCoalescer
 
 pytestmark = pytest.mark.anyio
 
@@ -46,7 +46,7 @@ ENDPOINTS = {("POST", "/echo"): echo, ("GET", "/plain"): plain, ("GET", "/refuse
 async def api(folder: Path) -> AsyncIterator[httpx.AsyncClient]:
     tasks = Tasks()
     listener = HttpListener(
-        Flusher(asyncio.get_running_loop()), JsonApi(ENDPOINTS, tasks), tasks, name="test", most=lambda: 10
+        WriteCoalescer(asyncio.get_running_loop()), JsonApi(ENDPOINTS, tasks), tasks, name="test", most=lambda: 10
     )
     path = str(folder / "s")
     async with listener.listen(f"unix:{path}", key="test"):

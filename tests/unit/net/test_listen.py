@@ -14,7 +14,7 @@ from typing import cast
 import pytest
 from structlog.testing import capture_logs
 
-from tests.kits.ports import free_port
+from tests.support.ports import free_port
 from zerotrust.errors import SetupError
 from zerotrust.net import listen
 from zerotrust.net.listen import TlsListener, listen_plain

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from tests.kits.waiting import eventually
+from tests.support.waiting import eventually
 from zerotrust.net import tasks
 from zerotrust.net.tasks import Tasks
 

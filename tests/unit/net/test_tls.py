@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.kits.authorities import Foreign
+from tests.support.authorities import Foreign
 from zerotrust.errors import PkiError
 from zerotrust.model.service import ServiceTls
 from zerotrust.net.tls import backend, enrolment_client, tunnel_client, tunnel_server
-from zerotrust.pki import files
+from zerotrust.pki import ca_directory
 from zerotrust.pki.issuer import ServerNames
 from zerotrust.pki.keys import generate, to_pem
 
@@ -41,8 +41,8 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
 
 
 def test_only_an_enrolment_lets_clients_without_certificate_in(tmp_path: Path) -> None:
-    files.create_authority(tmp_path)
-    made = files.issue_server(tmp_path, "localhost", ServerNames())
+    ca_directory.create_authority(tmp_path)
+    made = ca_directory.issue_server(tmp_path, "localhost", ServerNames())
     names = {"certificate": str(made.certificate), "key": str(made.key), "authority": str(tmp_path / "ca.crt")}
     assert tunnel_server(**names).verify_mode is ssl.CERT_REQUIRED
     assert tunnel_server(**names, enrolment=True).verify_mode is ssl.CERT_OPTIONAL

@@ -9,13 +9,13 @@ from typing import Any, cast
 import pytest
 from structlog.testing import capture_logs
 
-from tests.kits.tunnel import REQUEST, WELCOME, Ear, Owner, message
-from zerotrust.net.flush import Flusher
+from tests.support.tunnel import REQUEST, WELCOME, Ear, Owner, message
 from zerotrust.net.tunnel import TunnelLink
+from zerotrust.net.write_coalescer import WriteCoalescer
+from zerotrust.tunnel.binary import unpack_reason
 from zerotrust.tunnel.codes import Code, FrameType
 from zerotrust.tunnel.frames import FrameReader, encode
-from zerotrust.tunnel.payloads import unpack_reason
-from zerotrust.tunnel.session import Options, Phase
+from zerotrust.tunnel.session import Phase, SessionOptions
 from zerotrust.tunnel.stream import Stream
 
 pytestmark = pytest.mark.anyio
@@ -41,7 +41,10 @@ class Connection(asyncio.Transport):
 
 def link_from(family: int, *name: Any) -> TunnelLink:
     link = TunnelLink(
-        Flusher(asyncio.get_running_loop()), dialer=True, sink=cast("Any", SimpleNamespace()), options=Options()
+        WriteCoalescer(asyncio.get_running_loop()),
+        dialer=True,
+        sink=cast("Any", SimpleNamespace()),
+        options=SessionOptions(),
     )
     link.transport = Connection(Raw(family, name))
     return link
@@ -78,7 +81,9 @@ class Faulty(Owner):
 
 
 async def test_exception_of_a_sink_is_logged_and_does_not_end_the_link() -> None:
-    link = TunnelLink(Flusher(asyncio.get_running_loop()), dialer=True, sink=Faulty(dialer=True), options=Options())
+    link = TunnelLink(
+        WriteCoalescer(asyncio.get_running_loop()), dialer=True, sink=Faulty(dialer=True), options=SessionOptions()
+    )
     link.data_received(message(FrameType.WELCOME, WELCOME))
     link.session.data_to_send(1 << 20)
     with capture_logs() as logs:

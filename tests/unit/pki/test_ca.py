@@ -5,7 +5,7 @@ import datetime
 import pytest
 from cryptography import x509
 
-from tests.kits.authorities import Foreign
+from tests.support.authorities import Foreign
 from zerotrust.errors import PkiError
 from zerotrust.pki import ca, profile
 

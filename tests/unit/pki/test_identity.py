@@ -4,7 +4,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from tests.kits.authorities import Foreign, now
+from tests.support.authorities import Foreign, now
 from zerotrust.errors import PkiError
 from zerotrust.pki import keys
 from zerotrust.pki.identity import agent_id_of, check_id, common_name, identity

@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from tests.kits.authorities import Foreign
+from tests.support.authorities import Foreign
 from zerotrust.errors import CsrRefused, PkiError
-from zerotrust.pki import ca, keys, request
+from zerotrust.pki import ca, csr, keys
 from zerotrust.pki.identity import agent_id_of, serial_of
 from zerotrust.pki.issuer import Issued, Issuer, ServerNames
 
@@ -30,7 +30,7 @@ def certificate_of(issued: Issued) -> x509.Certificate:
 
 
 def test_an_agent_certificate_names_the_agent_and_is_for_clients_only(issuer: Issuer) -> None:
-    asked = request.create()
+    asked = csr.create()
     issued = issuer.issue_agent("pi-hole.1", asked.pem, WEEK, NOW)
     certificate, above = x509.load_pem_x509_certificates(issued.chain_pem)
     assert above == issuer.certificate
@@ -52,7 +52,7 @@ def test_a_server_certificate_carries_each_address_once(issuer: Issuer) -> None:
     names = ServerNames(
         dns=["Tunnel.example.com", "tunnel.example.com.", "*.example.com"], ip=["::1", "127.0.0.1", "0:0::1"]
     )
-    certificate = certificate_of(issuer.issue_server(request.create().pem, names, WEEK, NOW))
+    certificate = certificate_of(issuer.issue_server(csr.create().pem, names, WEEK, NOW))
     found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert list(found) == [
         x509.DNSName("tunnel.example.com"),
@@ -66,11 +66,11 @@ def test_a_server_certificate_carries_each_address_once(issuer: Issuer) -> None:
 
 def test_a_server_with_a_long_name_and_one_without(issuer: Issuer) -> None:
     host = ".".join(["x" * 40] * 5)
-    certificate = certificate_of(issuer.issue_server(request.create().pem, ServerNames(dns=[host]), WEEK, NOW))
+    certificate = certificate_of(issuer.issue_server(csr.create().pem, ServerNames(dns=[host]), WEEK, NOW))
     found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert list(found) == [x509.DNSName(host)]
     with pytest.raises(PkiError, match="needs a DNS name or an IP address"):
-        issuer.issue_server(request.create().pem, ServerNames(), WEEK, NOW)
+        issuer.issue_server(csr.create().pem, ServerNames(), WEEK, NOW)
 
 
 def test_of_a_request_only_the_key_counts(issuer: Issuer) -> None:
@@ -84,7 +84,7 @@ def test_of_a_request_only_the_key_counts(issuer: Issuer) -> None:
         .sign(key, hashes.SHA256())
     )
     pem = greedy.public_bytes(serialization.Encoding.PEM)
-    modest = request.create()
+    modest = csr.create()
     one, other = (certificate_of(issuer.issue_agent("home", asked, WEEK, NOW)) for asked in (pem, modest.pem))
     assert [e.oid for e in one.extensions] == [e.oid for e in other.extensions]
     assert (one.subject, agent_id_of(one)) == (other.subject, "home")
@@ -95,7 +95,7 @@ def test_of_a_request_only_the_key_counts(issuer: Issuer) -> None:
 
 
 def test_bad_requests_ids_and_lives(issuer: Issuer) -> None:
-    asked = request.create().pem
+    asked = csr.create().pem
     with pytest.raises(CsrRefused):
         issuer.issue_agent("home", b"nonsense", WEEK, NOW)
     for agent_id in ("", "../x", "a b", "home\n", "x" * 65, "ü"):
@@ -122,7 +122,7 @@ def test_bad_requests_ids_and_lives(issuer: Issuer) -> None:
 def test_an_authority_of_others_issues_with_its_own_kind_of_key(key: keys.Key) -> None:
     root = Foreign.root(key=key)
     issuer = Issuer(certificate=root.certificate, key=root.key)
-    issued = issuer.issue_agent("home", request.create().pem, WEEK, datetime.datetime.now(datetime.UTC))
+    issued = issuer.issue_agent("home", csr.create().pem, WEEK, datetime.datetime.now(datetime.UTC))
     (certificate,) = x509.load_pem_x509_certificates(issued.chain_pem)
     certificate.verify_directly_issued_by(root.certificate)
 
@@ -132,7 +132,7 @@ def test_those_between_the_issuer_and_the_root_are_sent_too() -> None:
     middle = root.issue("Middle", ca=True)
     lower = middle.issue("Lower", ca=True)
     issuer = Issuer(certificate=lower.certificate, key=lower.key, above=(middle.certificate,))
-    issued = issuer.issue_agent("home", request.create().pem, WEEK, datetime.datetime.now(datetime.UTC))
+    issued = issuer.issue_agent("home", csr.create().pem, WEEK, datetime.datetime.now(datetime.UTC))
     assert x509.load_pem_x509_certificates(issued.chain_pem)[1:] == [lower.certificate, middle.certificate]
 
 
@@ -146,7 +146,7 @@ def test_an_authority_without_key_identifier_is_refused() -> None:
         .sign(key, hashes.SHA256())
     )
     with pytest.raises(PkiError, match="no subject key identifier"):
-        Issuer(certificate=bare, key=key).issue_agent("a", request.create().pem, WEEK, NOW)
+        Issuer(certificate=bare, key=key).issue_agent("a", csr.create().pem, WEEK, NOW)
 
 
 def test_the_key_is_not_shown(issuer: Issuer) -> None:

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import hashes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.kits.authorities import Foreign
+from tests.support.authorities import Foreign
 from zerotrust.errors import PkiError
 from zerotrust.pki.join_line import MAX_CHARACTERS, PREFIX, JoinLine, fingerprint, parse
 

@@ -11,7 +11,7 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 
 from zerotrust.errors import PkiError
 from zerotrust.net.tls import tunnel_client, tunnel_server
-from zerotrust.pki import ca, keys, profile, request
+from zerotrust.pki import ca, csr, keys, profile
 from zerotrust.pki.issuer import Issued, Issuer, ServerNames
 
 DER = keys.serialization.Encoding.DER
@@ -39,14 +39,14 @@ class Chain:
         self.authority.write_bytes(self.root.certificate_pem)
 
     def server(self, names: ServerNames = NAMES) -> dict[str, str]:
-        asked = request.create()
+        asked = csr.create()
         return self._store("server", asked, self.issuer.issue_server(asked.pem, names, DAY, moment()))
 
     def agent(self, name: str = "home") -> dict[str, str]:
-        asked = request.create()
+        asked = csr.create()
         return self._store(name, asked, self.issuer.issue_agent(name, asked.pem, DAY, moment()))
 
-    def _store(self, name: str, asked: request.Request, issued: Issued) -> dict[str, str]:
+    def _store(self, name: str, asked: csr.CertificateRequest, issued: Issued) -> dict[str, str]:
         certificate, key = self.folder / f"{name}.crt", self.folder / f"{name}.key"
         certificate.write_bytes(issued.chain_pem)
         key.write_bytes(keys.to_pem(asked.key))

@@ -1,5 +1,5 @@
 """The databases that some of these tests run on."""
 
-from tests.kits.databases import postgresql, url
+from tests.support.databases import postgresql, url
 
 __all__ = ["postgresql", "url"]

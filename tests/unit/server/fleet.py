@@ -4,20 +4,20 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
-from tests.kits.transport import FakeTransport
-from tests.kits.tunnel import Ear, Pair
-from tests.unit.handlers.asking import SECRET
+from tests.support.transport import FakeTransport
+from tests.support.tunnel import Ear, Pair
+from tests.unit.middleware.asking import SECRET
 from zerotrust.model.server import ProxyApi
-from zerotrust.net.flush import Flusher
 from zerotrust.net.http_server import HttpServerConnection
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tunnel import TunnelLink
-from zerotrust.server.guard import compile_guard
-from zerotrust.server.ingress import Ingress
-from zerotrust.server.registry import Claim, Registry
-from zerotrust.server.verifications import Verifications
+from zerotrust.net.write_coalescer import WriteCoalescer
+from zerotrust.server.agents.registry import Registry, ServiceRegistration
+from zerotrust.server.agents.service_policy import compile_guard
+from zerotrust.server.proxy.ingress import Ingress
+from zerotrust.server.proxy.verification_pool import VerificationPool
+from zerotrust.tunnel.binary import RequestOpen, pack_head, unpack_open
 from zerotrust.tunnel.codes import KIND_LENGTH, Code
-from zerotrust.tunnel.payloads import RequestOpen, pack_head, unpack_open
 from zerotrust.tunnel.stream import Stream
 
 HOST = "app.example.com"
@@ -34,7 +34,7 @@ class Agent:
         self.member = self.registry.join(name, link)
         service = f"app-{name}"
         guard = compile_guard(policy, secret=SECRET, before=self.registry.former(self.member, service))
-        self.claim = Claim(self.member, service, service.encode(), (HOST,), True, guard)
+        self.claim = ServiceRegistration(self.member, service, service.encode(), (HOST,), True, guard)
         self.registry.register(self.member, self.claim)
 
     @property
@@ -76,14 +76,14 @@ class Fleet:
         self.ingress = Ingress(
             self.registry,
             ProxyApi(hold_timeout=hold_timeout),
-            verifications=Verifications(self.tasks),
+            verifications=VerificationPool(self.tasks),
         )
         self.agents = [Agent(self, name, policy) for name, policy in zip(names, policies, strict=False)]
         self.connect()
 
     def connect(self) -> None:
         """A new connection of the client."""
-        self.connection = HttpServerConnection(Flusher(asyncio.get_running_loop()), self.ingress, set())
+        self.connection = HttpServerConnection(WriteCoalescer(asyncio.get_running_loop()), self.ingress, set())
         self.transport = FakeTransport(self.connection.as_protocol())
 
     def send(self, start: str, *fields: str, body: bytes = b"") -> None:

@@ -4,29 +4,31 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
-from tests.kits.transport import FakeTransport
-from tests.kits.tunnel import Ear, Owner, Pair
-from tests.unit.handlers.asking import SECRET
+from tests.support.transport import FakeTransport
+from tests.support.tunnel import Ear, Owner, Pair
+from tests.unit.middleware.asking import SECRET
 from zerotrust.model.server import ProxyApi
-from zerotrust.net.flush import Flusher
 from zerotrust.net.http_server import HttpServerConnection
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tunnel import TunnelLink
-from zerotrust.server.binding import USUAL, Binding
-from zerotrust.server.guard import compile_guard
-from zerotrust.server.ingress import Ingress
-from zerotrust.server.overload import Overload
-from zerotrust.server.registry import Claim, Registry
-from zerotrust.server.verifications import Verifications
+from zerotrust.net.write_coalescer import WriteCoalescer
+from zerotrust.server.agents.registry import Registry, ServiceRegistration
+from zerotrust.server.agents.scheme import USUAL, OfferedSchemes
+from zerotrust.server.agents.service_policy import compile_guard
+from zerotrust.server.proxy.ingress import Ingress
+from zerotrust.server.proxy.load_shedding import LoadShedding
+from zerotrust.server.proxy.verification_pool import VerificationPool
+from zerotrust.tunnel.binary import RequestOpen, pack_head, unpack_open
 from zerotrust.tunnel.codes import KIND_LENGTH
-from zerotrust.tunnel.payloads import RequestOpen, pack_head, unpack_open
 from zerotrust.tunnel.stream import Stream
 
 
 class Front:
     """One client in front of `app.example.com`, which has this policy."""
 
-    def __init__(self, policy: dict[str, Any], *, binding: Binding = USUAL, overload: Overload | None = None) -> None:
+    def __init__(
+        self, policy: dict[str, Any], *, binding: OfferedSchemes = USUAL, overload: LoadShedding | None = None
+    ) -> None:
         self.binding = binding
         self.pair = Pair()
         self.pair.pump()
@@ -35,7 +37,7 @@ class Front:
         link = cast("TunnelLink", SimpleNamespace(session=self.pair.server.session))
         self.member = self.registry.join("home", link)
         self.register(policy)
-        verifications = Verifications(self.tasks)
+        verifications = VerificationPool(self.tasks)
         self.ingress = Ingress(
             self.registry, ProxyApi(hold_timeout=0.0), verifications=verifications, overload=overload
         )
@@ -43,13 +45,13 @@ class Front:
 
     def connect(self) -> None:
         """A new connection of the client."""
-        self.connection = HttpServerConnection(Flusher(asyncio.get_running_loop()), self.ingress, set())
+        self.connection = HttpServerConnection(WriteCoalescer(asyncio.get_running_loop()), self.ingress, set())
         self.transport = FakeTransport(self.connection.as_protocol())
 
     def register(self, policy: dict[str, Any] | None) -> None:
         before = self.registry.former(self.member, "app")
         guard = compile_guard(policy, secret=SECRET, before=before)
-        claim = Claim(self.member, "app", b"app", ("app.example.com",), True, guard, self.binding)
+        claim = ServiceRegistration(self.member, "app", b"app", ("app.example.com",), True, guard, self.binding)
         self.registry.register(self.member, claim)
 
     async def ask(self, start: str, *fields: str, body: bytes = b"", client: str = "203.0.113.7") -> bytes:

@@ -10,20 +10,20 @@ from functools import cache
 
 from cryptography.hazmat.primitives import serialization
 
-from tests.kits.authorities import Foreign
-from tests.kits.tunnel import message
-from tests.unit.handlers.asking import SECRET
-from zerotrust.net.flush import Flusher
+from tests.support.authorities import Foreign
+from tests.support.tunnel import message
+from tests.unit.middleware.asking import SECRET
 from zerotrust.net.tasks import Tasks
+from zerotrust.net.write_coalescer import WriteCoalescer
 from zerotrust.pki.identity import identity
-from zerotrust.server.accept import AgentSession, Terms
-from zerotrust.server.admission import Admission
-from zerotrust.server.registry import Registry
-from zerotrust.server.sessions import Sessions
+from zerotrust.server.agents.listener import AgentSession, Terms
+from zerotrust.server.agents.registry import Registry
+from zerotrust.server.agents.session_control import SessionControl
+from zerotrust.server.identity.authorization import Authorization
+from zerotrust.tunnel.binary import pack_reason
 from zerotrust.tunnel.codes import Code, FrameType
 from zerotrust.tunnel.frames import encode
 from zerotrust.tunnel.messages import Hello, Register, Unregister
-from zerotrust.tunnel.payloads import pack_reason
 from zerotrust.tunnel.session import Phase
 from zerotrust.tunnel.window import DEFAULT_WINDOW
 
@@ -81,15 +81,15 @@ class Peer:
 class World:
     """The server's memory, the agents, and one random schedule."""
 
-    def __init__(self, seed: int, flusher: Flusher) -> None:
+    def __init__(self, seed: int, flusher: WriteCoalescer) -> None:
         self.random = random.Random(seed)
         self.registry = Registry(clock=lambda: 0.0)
-        self.admission = Admission()
+        self.admission = Authorization()
         self.revoked = self.admission.revoked = Revoked()
         self.terms = Terms(
             registry=self.registry, admission=self.admission, flusher=flusher, tasks=Tasks(), secret=SECRET
         )
-        self.sessions = Sessions(self.registry, self.admission)
+        self.sessions = SessionControl(self.registry, self.admission)
         self.grants: set[tuple[str, str]] = {("home", "a.example"), ("work", "a.example"), ("home", "*.lab.example")}
         self.peers: list[Peer] = []
         self._order = 0

@@ -10,22 +10,22 @@ from typing import Any, cast
 
 import h11
 
-from tests.kits.transport import FakeTransport
-from tests.kits.tunnel import Pair
-from tests.unit.handlers.asking import SECRET
+from tests.support.transport import FakeTransport
+from tests.support.tunnel import Pair
+from tests.unit.middleware.asking import SECRET
 from zerotrust.model.server import ProxyApi
-from zerotrust.net.flush import Flusher
 from zerotrust.net.http_server import HttpServerConnection
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tunnel import TunnelLink
-from zerotrust.server.guard import compile_guard
-from zerotrust.server.ingress import Ingress
-from zerotrust.server.registry import Claim, Registry
-from zerotrust.server.verifications import Verifications
+from zerotrust.net.write_coalescer import WriteCoalescer
+from zerotrust.server.agents.registry import Registry, ServiceRegistration
+from zerotrust.server.agents.service_policy import compile_guard
+from zerotrust.server.proxy.ingress import Ingress
+from zerotrust.server.proxy.verification_pool import VerificationPool
+from zerotrust.tunnel.binary import pack_head, unpack_open
 from zerotrust.tunnel.codes import KIND_LENGTH
 from zerotrust.tunnel.frames import encode
-from zerotrust.tunnel.payloads import pack_head, unpack_open
-from zerotrust.tunnel.session import Options
+from zerotrust.tunnel.session import SessionOptions
 
 GOOD, EVIL = "good.example", "evil.example"
 
@@ -35,11 +35,11 @@ class Tenant:
 
     def __init__(self, registry: Registry, host: str, policy: dict[str, Any] | None) -> None:
         # Frames that a test makes by itself are not in the agent's count, so it acknowledges nothing.
-        self.pair = Pair(agent_options=Options(capabilities=()))
+        self.pair = Pair(agent_options=SessionOptions(capabilities=()))
         self.pair.pump()
         member = registry.join(host, cast("TunnelLink", SimpleNamespace(session=self.pair.server.session)))
         guard = compile_guard(policy, secret=SECRET, before=None)
-        registry.register(member, Claim(member, host, host.encode(), (host,), True, guard))
+        registry.register(member, ServiceRegistration(member, host, host.encode(), (host,), True, guard))
 
     @property
     def streams(self) -> list[int]:
@@ -74,7 +74,7 @@ class Client:
     """A connection that is used for one request after the other while both ends agree that it may be."""
 
     def __init__(self, ingress: Ingress) -> None:
-        self.connection = HttpServerConnection(Flusher(asyncio.get_running_loop()), ingress, set())
+        self.connection = HttpServerConnection(WriteCoalescer(asyncio.get_running_loop()), ingress, set())
         self.transport = FakeTransport(self.connection.as_protocol())
         self._parser = h11.Connection(h11.CLIENT)
         self.host = ""
@@ -167,7 +167,7 @@ class Tenants:
 
     def __init__(self, policy: dict[str, Any] | None = None) -> None:
         self.registry = Registry()
-        self.ingress = Ingress(self.registry, ProxyApi(hold_timeout=0.0), verifications=Verifications(Tasks()))
+        self.ingress = Ingress(self.registry, ProxyApi(hold_timeout=0.0), verifications=VerificationPool(Tasks()))
         self.good = Tenant(self.registry, GOOD, None)
         self.evil = Tenant(self.registry, EVIL, policy)
 

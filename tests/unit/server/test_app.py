@@ -12,18 +12,18 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from tests.kits.ports import free_port
-from tests.kits.site import Backend, RunningServer, Site, dialling, serving
-from tests.kits.waiting import eventually
+from tests.support.inprocess_stack import Backend, RunningServer, Site, dialling, serving
+from tests.support.ports import free_port
+from tests.support.waiting import eventually
 from zerotrust.caddy.edge import Edge
 from zerotrust.errors import CaddyError, PkiError, SetupError, StateError
-from zerotrust.model.identity import State
+from zerotrust.model.database import DatabaseConfig
 from zerotrust.model.logging import Logging
 from zerotrust.model.server import ServerConfig
-from zerotrust.pki.files import rotate_issuer
+from zerotrust.pki.ca_directory import rotate_issuer
 from zerotrust.server import app
 from zerotrust.server.app import open_database
-from zerotrust.server.upkeep import Upkeep
+from zerotrust.server.ops.certificate_maintenance import CertificateMaintenance
 from zerotrust.telemetry import logs
 
 pytestmark = pytest.mark.anyio
@@ -212,7 +212,7 @@ async def test_upkeep_goes_on_after_a_fault(site: Site, monkeypatch: pytest.Monk
             twice.set()
         raise RuntimeError("no")
 
-    monkeypatch.setattr(Upkeep, "tick", fail)
+    monkeypatch.setattr(CertificateMaintenance, "tick", fail)
     monkeypatch.setattr(app, "TICK", 0.001)
     async with serving(site), asyncio.timeout(10):
         await twice.wait()
@@ -334,9 +334,9 @@ async def test_the_admin_socket_moves(running: RunningServer, site: Site, tmp_pa
 async def test_a_folder_for_the_state_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StateError, match=r"state\.dir: cannot create .*: not a directory; correct the path"):
-        open_database(State(dir=str(tmp_path / "file" / "state")))
+        open_database(DatabaseConfig(dir=str(tmp_path / "file" / "state")))
     folder = tmp_path / "new" / "state"
-    open_database(State(dir=str(folder))).close()
+    open_database(DatabaseConfig(dir=str(folder))).close()
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
@@ -347,10 +347,10 @@ async def test_a_folder_for_the_state_that_others_may_write_is_refused(tmp_path:
     folder.chmod(mode)
     reason = rf"state\.dir: other users may write {folder} \(mode {mode:04o}\).*: chmod 700 {folder}$"
     with pytest.raises(StateError, match=reason):
-        open_database(State(dir=str(folder)))
+        open_database(DatabaseConfig(dir=str(folder)))
     assert list(folder.iterdir()) == []
     folder.chmod(0o755)
-    open_database(State(dir=str(folder))).close()
+    open_database(DatabaseConfig(dir=str(folder))).close()
 
 
 async def test_a_folder_for_the_state_of_another_user_is_refused(
@@ -359,12 +359,12 @@ async def test_a_folder_for_the_state_of_another_user_is_refused(
     own = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: own + 1)
     if own == 0:
-        open_database(State(dir=str(tmp_path))).close()  # root may replace everything anyway
+        open_database(DatabaseConfig(dir=str(tmp_path))).close()  # root may replace everything anyway
         os.chown(tmp_path, 4711, -1)
         own = 4711
         monkeypatch.setattr(os, "geteuid", lambda: 0)
     with pytest.raises(StateError, match=rf"state\.dir: .* belongs to the user {own}, .*: chown \d+ {tmp_path}$"):
-        open_database(State(dir=str(tmp_path)))
+        open_database(DatabaseConfig(dir=str(tmp_path)))
 
 
 async def test_a_folder_that_everybody_may_replace_is_warned_about(tmp_path: Path) -> None:
@@ -373,7 +373,7 @@ async def test_a_folder_that_everybody_may_replace_is_warned_about(tmp_path: Pat
     for mode, expected in ((0o777, 1), (0o1777, 0), (0o775, 0)):
         parent.chmod(mode)
         with capture_logs() as lines:
-            open_database(State(dir=str(parent / "below" / "state"))).close()
+            open_database(DatabaseConfig(dir=str(parent / "below" / "state"))).close()
         warnings = [line["reason"] for line in lines if line["event"] == "state.dir is not safe"]
         assert len(warnings) == expected
         assert all(f"all users may write {parent} (mode 0777)" in warning for warning in warnings)
@@ -384,4 +384,4 @@ async def test_the_folder_of_another_sqlite_file_is_checked_too(tmp_path: Path) 
     (tmp_path / "elsewhere").chmod(0o775)
     url = SecretStr(f"sqlite:///{tmp_path}/elsewhere/state.db")
     with pytest.raises(StateError, match=r"elsewhere/state\.db: other users may write"):
-        open_database(State(dir=str(tmp_path / "state"), url=url))
+        open_database(DatabaseConfig(dir=str(tmp_path / "state"), url=url))

@@ -2,12 +2,12 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.kits.tunnel import HELLO, SESSION_ID, WELCOME, Owner, agent, joined, message, reason_of, server
+from tests.support.tunnel import HELLO, SESSION_ID, WELCOME, Owner, agent, joined, message, reason_of, server
+from zerotrust.tunnel.binary import pack_reason
 from zerotrust.tunnel.codes import CAPABILITIES, Code, FrameType
 from zerotrust.tunnel.frames import encode
 from zerotrust.tunnel.messages import Hello, Welcome, decode
-from zerotrust.tunnel.payloads import pack_reason
-from zerotrust.tunnel.session import Options, Phase
+from zerotrust.tunnel.session import Phase, SessionOptions
 
 T = FrameType
 PING = encode(T.PING, 0, 0, b"12345678")
@@ -15,7 +15,8 @@ PING = encode(T.PING, 0, 0, b"12345678")
 
 def test_both_ends_learn_of_each_other() -> None:
     pair = joined(
-        server_options=Options(software="s", window=99_999), agent_options=Options(software="a", max_streams=7)
+        server_options=SessionOptions(software="s", window=99_999),
+        agent_options=SessionOptions(software="a", max_streams=7),
     )
     assert pair.server.peer is not None and pair.agent.peer is not None
     assert (pair.server.peer.software, pair.server.peer.max_streams) == ("a", 7)
@@ -25,7 +26,7 @@ def test_both_ends_learn_of_each_other() -> None:
 
 
 def test_the_acceptor_learns_which_process_it_is_and_which_of_its_sessions() -> None:
-    pair = joined(agent_options=Options(instance="ab" * 16, connection=3))
+    pair = joined(agent_options=SessionOptions(instance="ab" * 16, connection=3))
     assert isinstance(pair.server.peer, Hello)
     assert (pair.server.peer.instance, pair.server.peer.connection) == ("ab" * 16, 3)
     plain = joined().server.peer

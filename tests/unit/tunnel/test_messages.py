@@ -6,8 +6,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from zerotrust.errors import RemoteProtocolError
+from zerotrust.tunnel.binary import MAX_REASON_BYTES
 from zerotrust.tunnel.messages import Hello, Message, Register, Registered, Unregister, Welcome, decode
-from zerotrust.tunnel.payloads import MAX_REASON_BYTES
 
 KINDS: list[type[Message]] = [Hello, Welcome, Register, Registered, Unregister]
 HELLO = {"versions": [1], "window": 65536, "max_streams": 100}

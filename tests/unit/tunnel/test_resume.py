@@ -8,16 +8,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.kits.tunnel import HELLO, REQUEST, SECRET, SESSION_ID, Ear, Owner, Pair, joined, message, reason_of
+from tests.support.tunnel import HELLO, REQUEST, SECRET, SESSION_ID, Ear, Owner, Pair, joined, message, reason_of
 from zerotrust.errors import RemoteProtocolError
+from zerotrust.tunnel.binary import pack_head
 from zerotrust.tunnel.codes import CAPABILITIES, RESUME, Code
 from zerotrust.tunnel.codes import FrameType as T
 from zerotrust.tunnel.frames import encode
 from zerotrust.tunnel.keepalive import DEAD_AFTER
 from zerotrust.tunnel.messages import Resume, Welcome
-from zerotrust.tunnel.payloads import pack_head
 from zerotrust.tunnel.resume import ACK_BYTES, ACK_FRAMES, MOST_REPLAYS, Resumption
-from zerotrust.tunnel.session import Options, Phase
+from zerotrust.tunnel.session import Phase, SessionOptions
 from zerotrust.tunnel.stream import Stream
 from zerotrust.tunnel.window import DEFAULT_WINDOW
 
@@ -270,7 +270,7 @@ def test_an_answer_that_is_none(answer: dict[str, Any]) -> None:
 
 
 def test_an_end_that_does_not_offer_it_loses_the_session() -> None:
-    plain = Options(capabilities=tuple(name for name in CAPABILITIES if name != RESUME))
+    plain = SessionOptions(capabilities=tuple(name for name in CAPABILITIES if name != RESUME))
     pair = joined(agent_options=plain)
     pair.server.session.lost("cut", pair.now)
     assert reason_of(pair.server) == (Code.GOING_AWAY, "cut")
@@ -278,7 +278,7 @@ def test_an_end_that_does_not_offer_it_loses_the_session() -> None:
 
 def test_data_waits_for_acknowledgements_and_heads_do_not() -> None:
     budget = 64 * 1024
-    pair = joined(server_options=Options(replay_bytes=budget), agent_options=Options(window=1 << 20))
+    pair = joined(server_options=SessionOptions(replay_bytes=budget), agent_options=SessionOptions(window=1 << 20))
     stream, _, _, _ = opened(pair)
     for _ in range(100):
         pair.server.session.send_data(stream, bytes(10_000))
@@ -293,7 +293,7 @@ def test_data_waits_for_acknowledgements_and_heads_do_not() -> None:
 
 
 def test_who_acknowledges_nothing_is_left() -> None:
-    pair = joined(server_options=Options(replay_bytes=1000))
+    pair = joined(server_options=SessionOptions(replay_bytes=1000))
     pair.server.session.tick(0.1)
     while pair.server.session.can_open:
         pair.server.open(REQUEST)
@@ -356,7 +356,7 @@ class Breaking(RuleBasedStateMachine):
 
     @initialize(window=st.sampled_from([16384, DEFAULT_WINDOW]), budget=st.sampled_from([5000, 100_000]))
     def begin(self, window: int, budget: int) -> None:
-        options = Options(window=window, replay_bytes=budget)
+        options = SessionOptions(window=window, replay_bytes=budget)
         self.pair = joined(server_options=options, agent_options=options)
         self.linked = True
         self.sent: dict[tuple[str, int], bytes] = {}

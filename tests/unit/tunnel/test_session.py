@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.kits.tunnel import (
+from tests.support.tunnel import (
     HELLO,
     REQUEST,
     WELCOME,
@@ -19,12 +19,12 @@ from tests.kits.tunnel import (
     server,
 )
 from zerotrust.errors import LocalProtocolError
+from zerotrust.tunnel.binary import MAX_HEAD_BYTES, pack_head, pack_reason
 from zerotrust.tunnel.codes import CAPABILITIES, END, INTERIM, Code, FrameType
 from zerotrust.tunnel.frames import MAX_PAYLOAD, MAX_STREAM_ID, encode
 from zerotrust.tunnel.messages import Register, Registered, Unregister
-from zerotrust.tunnel.payloads import MAX_HEAD_BYTES, pack_head, pack_reason
-from zerotrust.tunnel.session import HIGH_WATER, LOW_WATER, Options
-from zerotrust.tunnel.stream import QUANTUM, State, Stream
+from zerotrust.tunnel.session import HIGH_WATER, LOW_WATER, SessionOptions
+from zerotrust.tunnel.stream import QUANTUM, Stream, StreamState
 from zerotrust.tunnel.window import DEFAULT_WINDOW
 
 T = FrameType
@@ -280,7 +280,7 @@ def test_empty_data_is_not_an_event() -> None:
 
 
 def test_streams_beyond_the_limit_are_refused() -> None:
-    owner = agent(Options(max_streams=2))
+    owner = agent(SessionOptions(max_streams=2))
     for stream in (2, 4, 6, 8):
         owner.feed(encode(T.OPEN, 0, stream, REQUEST))
     assert list(owner.ears) == [2, 4]
@@ -303,7 +303,7 @@ def test_a_peer_that_makes_us_answer_and_does_not_read_is_cut_off() -> None:
         pinged.feed(PING * 1000)
     assert pinged.said() == [(T.PONG, 0)]
 
-    flooded = agent(Options(max_streams=1))
+    flooded = agent(SessionOptions(max_streams=1))
     for stream in range(2, 2_000_000, 2):
         flooded.feed(encode(T.OPEN, 0, stream, b""))
         if flooded.over:
@@ -327,7 +327,7 @@ def test_a_pong_goes_before_everything_else() -> None:
 
 
 def test_what_is_held_is_bounded_for_the_session() -> None:
-    owner = server(Options(max_held_bytes=100_000))
+    owner = server(SessionOptions(max_held_bytes=100_000))
     ears = [owner.open()[1] for _ in range(3)]
     owner.feed(*(encode(T.HEAD, 0, stream, ANSWER) for stream in (2, 4, 6)))
     owner.feed(*(encode(T.DATA, 0, stream, bytes(40_000)) for stream in (2, 4, 6)))
@@ -472,7 +472,7 @@ def test_stream_ids_end() -> None:
 
 
 def test_the_peers_limit_on_streams_is_kept() -> None:
-    pair = joined(agent_options=Options(max_streams=2))
+    pair = joined(agent_options=SessionOptions(max_streams=2))
     pair.server.open()
     stream, _ = pair.server.open()
     assert not pair.server.session.can_open
@@ -667,7 +667,7 @@ def test_a_sink_may_do_anything_within_an_event(event: str, deed: str) -> None:
         elif deed == "reset others":
             session.reset(other, Code.CANCELLED)
             bystander.silenced = True
-        elif deed == "end" and stream.sending is State.BODY:
+        elif deed == "end" and stream.sending is StreamState.BODY:
             session.send_data(stream, bytes(QUANTUM * 3), end=True)
         elif deed == "open":
             owner.open(end=True)
@@ -761,7 +761,7 @@ def test_what_has_not_left_when_a_session_ends_never_does() -> None:
 
 
 def test_what_has_not_left_while_the_link_takes_nothing() -> None:
-    options = Options(capabilities=CAPABILITIES, resume_timeout=5)
+    options = SessionOptions(capabilities=CAPABILITIES, resume_timeout=5)
     pair = joined(server_options=options, agent_options=options)
     on_its_way, _ = pair.server.open()
     pair.server.session.data_to_send(1 << 20)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests.unit.tunnel.test_codes import rows
 from zerotrust.errors import RemoteProtocolError
 from zerotrust.tunnel.codes import END, INTERIM, FrameType
-from zerotrust.tunnel.stream import MAX_INTERIM_HEADS, QUANTUM, TRANSITIONS, State, Stream
+from zerotrust.tunnel.stream import MAX_INTERIM_HEADS, QUANTUM, TRANSITIONS, Stream, StreamState
 from zerotrust.tunnel.window import GrowthBudget, ReceiveWindow
 
 COLUMNS = [
@@ -29,12 +29,12 @@ def test_transitions_are_the_table_of_the_specification() -> None:
     for name, *cells in rows("state"):
         for (kind, flags), cell in zip(COLUMNS, cells, strict=True):
             if cell != "error":
-                table[State[name], int(kind), flags] = State[cell]
+                table[StreamState[name], int(kind), flags] = StreamState[cell]
     assert table == TRANSITIONS
 
 
-@pytest.mark.parametrize(("state", "kind", "flags"), list(product(State, FrameType, range(4))))
-def test_a_frame_moves_by_the_table_or_is_an_error(state: State, kind: FrameType, flags: int) -> None:
+@pytest.mark.parametrize(("state", "kind", "flags"), list(product(StreamState, FrameType, range(4))))
+def test_a_frame_moves_by_the_table_or_is_an_error(state: StreamState, kind: FrameType, flags: int) -> None:
     stream = make()
     stream.receiving = state
     after = TRANSITIONS.get((state, int(kind), flags))
@@ -50,15 +50,15 @@ def test_a_frame_moves_by_the_table_or_is_an_error(state: State, kind: FrameType
 def test_other_flags_are_ignored() -> None:
     stream = make()
     stream.receive(FrameType.DATA, 0xFC | END)
-    assert stream.receiving is State.DONE
+    assert stream.receiving is StreamState.DONE
 
 
 @pytest.mark.parametrize(("opener", "ended"), list(product((True, False), repeat=2)))
 def test_the_openers_direction_begins_in_body_and_the_other_in_head(opener: bool, ended: bool) -> None:
     stream = make(opener=opener, ended=ended)
     request, answer = (stream.sending, stream.receiving) if opener else (stream.receiving, stream.sending)
-    assert request is (State.DONE if ended else State.BODY)
-    assert answer is State.HEAD
+    assert request is (StreamState.DONE if ended else StreamState.BODY)
+    assert answer is StreamState.HEAD
 
 
 def test_interim_heads_are_counted() -> None:

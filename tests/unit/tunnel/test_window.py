@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.kits.tunnel import REQUEST, Ear, Owner, joined
+from tests.support.tunnel import REQUEST, Ear, Owner, joined
 from zerotrust.errors import RemoteProtocolError
+from zerotrust.tunnel.binary import pack_head
 from zerotrust.tunnel.codes import Code
-from zerotrust.tunnel.payloads import pack_head
 from zerotrust.tunnel.session import HIGH_WATER, LOW_WATER
 from zerotrust.tunnel.stream import QUANTUM, Stream
 from zerotrust.tunnel.window import DEFAULT_WINDOW, MAX_WINDOW, MIN_WINDOW, GrowthBudget, ReceiveWindow

@@ -1,0 +1,72 @@
+"""Ports of this machine: free ones, and waiting until somebody listens."""
+
+import asyncio
+import contextlib
+import random
+import socket
+from typing import Final
+
+from benchmarks.lab.processes import Child
+from zerotrust.errors import BenchError
+
+ADDRESS: Final = "127.0.0.1"
+LISTEN_TIMEOUT: Final = 30.0
+_POLL_INTERVAL: Final = 0.02
+_FROM, _TO = 20000, 32000
+"""Below what Linux gives to outgoing connections: none of thousands of those takes a port between probe and use."""
+
+_taken: set[int] = set()
+
+
+def free_port() -> int:
+    """A port that nobody listens on, TCP or UDP; each is given once.
+
+    Raises:
+        BenchError: there is none.
+    """
+    for port in random.sample(range(_FROM, _TO), 200):
+        if port not in _taken and all(_is_free(port, kind) for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)):
+            _taken.add(port)
+            return port
+    raise BenchError(f"no free port between {_FROM} and {_TO} on {ADDRESS}")
+
+
+def claim(port: int) -> int:
+    """The port, if nobody listens on it.
+
+    Raises:
+        BenchError: somebody does.
+    """
+    if not _is_free(port, socket.SOCK_STREAM):
+        raise BenchError(f"port {port} on {ADDRESS} is busy or not allowed; choose another")
+    return port
+
+
+async def wait_port(port: int, child: Child) -> None:
+    """Return when somebody listens on the port.
+
+    Raises:
+        BenchError: the child has ended, or nobody listens in time.
+    """
+    try:
+        async with asyncio.timeout(LISTEN_TIMEOUT):
+            while True:
+                child.check()
+                with contextlib.suppress(OSError):
+                    _, writer = await asyncio.open_connection(ADDRESS, port)
+                    writer.transport.abort()
+                    return
+                await asyncio.sleep(_POLL_INTERVAL)
+    except TimeoutError:
+        raise BenchError(f"{child.name} does not listen on port {port}: {child.last_words()}") from None
+
+
+def _is_free(port: int, kind: socket.SocketKind) -> bool:
+    with socket.socket(socket.AF_INET, kind) as probe:
+        if kind is socket.SOCK_STREAM:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have ended are no matter
+        try:
+            probe.bind((ADDRESS, port))
+        except OSError:
+            return False
+    return True

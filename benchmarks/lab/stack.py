@@ -1,0 +1,122 @@
+"""0Trust as its users run it: `0trust server run`, which starts Caddy, and `0trust agent run`."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from benchmarks.lab.loopback import ADDRESS, free_port, wait_port
+from benchmarks.lab.processes import Child, Processes, python
+from benchmarks.load.jobs import Endpoint
+from zerotrust.pki import ca_directory
+from zerotrust.pki.issuer import ServerNames
+
+AGENT = "bench"
+
+
+class Stack:
+    """One server with its own authority, and its agents. Settings are the defaults, but for addresses and paths."""
+
+    def __init__(self, name: str, folder: Path, *, with_caddy: bool = True) -> None:
+        self.name = name
+        self.tunnel_port, self.api_port, self.https_port = free_port(), free_port(), free_port()
+        self.folder = folder / name.replace(" ", "-")
+        self._certificates = self.folder / "certs"
+        self._with_caddy = with_caddy
+        self.server: Child
+
+    def prepare(self) -> None:
+        """Make the folder, the authority, the server's certificate and its configuration.
+
+        Raises:
+            PkiError: a file cannot be written.
+        """
+        self.folder.mkdir()
+        ca_directory.create_authority(self._certificates)
+        issued = ca_directory.issue_server(self._certificates, "server", ServerNames(dns=["localhost"], ip=[ADDRESS]))
+        edge: dict[str, object] = {"mode": "none"}
+        if self._with_caddy:
+            edge = {
+                "config_dir": str(self.folder / "caddy"),
+                "bind": [ADDRESS],
+                "http_port": 0,
+                "https_port": self.https_port,
+                "permission_addr": f"{ADDRESS}:{free_port()}",
+            }
+        config = {
+            "server": {
+                "listen_addr": f"{ADDRESS}:{self.tunnel_port}",
+                "cert_file": str(issued.certificate),
+                "key_file": str(issued.key),
+                "ca_file": str(self._root),
+            },
+            "api": {"listen_addr": f"{ADDRESS}:{self.api_port}"},
+            "state": {"dir": str(self.folder / "state")},
+            "unsafe_agents_may_claim_any_host": True,
+            "caddy": edge,
+        }
+        (self.folder / "server.yaml").write_text(json.dumps(config))  # JSON is YAML
+
+    async def start_server(self, processes: Processes) -> Child:
+        """Start the server; agents and clients can connect then.
+
+        Raises:
+            BenchError: it does not start.
+        """
+        command = python("zerotrust", "server", "run", "--config", self.folder / "server.yaml")
+        self.server = await processes.start(f"{self.name} server", command)
+        for port in (self.tunnel_port, self.api_port, *([self.https_port] if self._with_caddy else [])):
+            await wait_port(port, self.server)
+        return self.server
+
+    def agent_config(
+        self, agent: str, services: Mapping[str, int], credentials: ca_directory.CaPaths
+    ) -> dict[str, object]:
+        """The configuration of an agent that publishes ports of this machine under host names."""
+        return {
+            "agent": {"id": agent},
+            "server": {
+                "address": f"{ADDRESS}:{self.tunnel_port}",
+                "server_name": "localhost",
+                "ca_cert": str(self._root),
+                "cert": str(credentials.certificate),
+                "key": str(credentials.key),
+            },
+            "services": [
+                {"id": host, "hostname": host, "protocol": "http", "upstreams": [{"address": f"{ADDRESS}:{port}"}]}
+                for host, port in services.items()
+            ],
+        }
+
+    def prepare_agent(self, agent: str, services: Mapping[str, int]) -> Path:
+        """Issue an agent's certificate and write its file.
+
+        Raises:
+            PkiError: a file cannot be written.
+        """
+        credentials = ca_directory.issue_agent(self._certificates, agent)
+        path = self.folder / f"{agent}.yaml"
+        path.write_text(json.dumps(self.agent_config(agent, services, credentials), indent=1))
+        return path
+
+    async def start_agent(self, processes: Processes, config: Path) -> Child:
+        """Start an agent; its services are published a little later."""
+        command = python("zerotrust", "agent", "run", "--config", config)
+        return await processes.start(f"{self.name} agent {config.stem}", command)
+
+    def through_caddy(self, host: str) -> Endpoint:
+        """Where a host is reached as the world reaches it."""
+        root = self.folder / "caddy" / "storage" / "pki" / "authorities" / "local" / "root.crt"
+        return Endpoint(host=host, port=self.https_port, tls=True, root=str(root))
+
+    def without_caddy(self, host: str) -> Endpoint:
+        """Where Caddy reaches it."""
+        return Endpoint(host=host, port=self.api_port)
+
+    @property
+    def authority(self) -> Path:
+        """The folder of the authority."""
+        return self._certificates
+
+    @property
+    def _root(self) -> Path:
+        return self._certificates / "ca.crt"

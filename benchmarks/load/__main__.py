@@ -1,0 +1,34 @@
+"""`python -m benchmarks.load`: reads jobs from its standard input, a line each, and answers each with a line."""
+
+import asyncio
+import json
+import sys
+
+from benchmarks.load.jobs import Job
+from benchmarks.load.work import Worker
+from zerotrust.net.loop import run
+
+
+async def serve() -> None:
+    """Do jobs until the input ends."""
+    lines = asyncio.StreamReader(limit=1 << 24)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin.buffer)
+    worker = Worker()
+    while line := await lines.readline():
+        sys.stdout.buffer.write(await answer(worker, line))
+        sys.stdout.buffer.flush()
+
+
+async def answer(worker: Worker, line: bytes) -> bytes:
+    """The line that answers a job's."""
+    try:
+        return (await worker.do(Job.decode(line))).encode()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the one who asked is told
+        cause: BaseException = error
+        while isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+        return json.dumps({"error": str(cause) or type(cause).__name__}).encode() + b"\n"
+
+
+if __name__ == "__main__":
+    run(serve())

@@ -1,0 +1,59 @@
+"""What stays open beside a measurement, until this process is ended: idle WebSockets, stalled readers, downloads."""
+
+import asyncio
+import time
+from typing import Final
+
+from benchmarks.load.bulk import Download, flood
+from benchmarks.load.clients import connect, open_all, websocket
+from benchmarks.load.jobs import Job, Outcome
+from benchmarks.load.loops import ClosedLoop
+from benchmarks.load.sockets import EchoLane
+
+_STALL_AFTER: Final = 64 * 1024
+
+
+class Held:
+    """Everything that is open at the moment."""
+
+    def __init__(self) -> None:
+        self._idle: list[EchoLane] = []
+        self._stalled: list[Download] = []
+        self._floods: list[asyncio.Task[None]] = []
+        self._ends = ClosedLoop()
+
+    async def hold(self, job: Job) -> Outcome:
+        """Open idle WebSockets until there are `job.connections` of them."""
+        begun, more = time.monotonic(), job.connections - len(self._idle)
+
+        async def opened() -> EchoLane:
+            lane = EchoLane(self._ends, b"")
+            await websocket(job.endpoint, lambda: lane)
+            return lane
+
+        self._idle += await open_all(more, opened)
+        took = time.monotonic() - begun
+        if self._ends.failure.done():
+            self._ends.failure.result()
+        return Outcome(rate=more / took, took=took)
+
+    async def stall(self, job: Job) -> Outcome:
+        """Begin downloads that are not read on."""
+        for _ in range(job.connections):
+            stalled = await connect(
+                job.endpoint, lambda: Download(job.endpoint, job.path, job.size, stall_after=_STALL_AFTER)
+            )
+            self._stalled.append(stalled)
+            stalled.start()
+            await stalled.done
+        return Outcome()
+
+    async def flood(self, job: Job) -> Outcome:
+        """Begin downloads that never end, and let them come to speed."""
+        loop = asyncio.get_running_loop()
+        for _ in range(job.connections):
+            self._floods.append(loop.create_task(flood(job.endpoint, job.path, job.size)))
+        done, _ = await asyncio.wait(self._floods, timeout=job.seconds, return_when=asyncio.FIRST_COMPLETED)
+        for ended in done:
+            ended.result()
+        return Outcome(took=job.seconds)

@@ -1,0 +1,86 @@
+"""Connecting: TLS contexts, sockets and the number of connections that are opened at a time."""
+
+import asyncio
+import functools
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+import picows
+
+from benchmarks.load.jobs import Endpoint
+
+AT_A_TIME: Final = 64
+CONNECT_TIMEOUT: Final = 20.0
+
+T = TypeVar("T", bound=asyncio.BaseProtocol)
+Opened = TypeVar("Opened")
+
+
+@functools.cache
+def tls(endpoint: Endpoint) -> ssl.SSLContext | None:
+    """How to speak TLS there: HTTP/1.1 only, so that every way does the same work."""
+    if not endpoint.tls:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.set_alpn_protocols(["http/1.1"])
+    if endpoint.root is None:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    else:
+        context.load_verify_locations(endpoint.root)
+    return context
+
+
+async def connect(endpoint: Endpoint, factory: Callable[[], T]) -> T:
+    """One connection."""
+    context = tls(endpoint)
+    _, protocol = await asyncio.get_running_loop().create_connection(
+        factory,
+        endpoint.address,
+        endpoint.port,
+        ssl=context,
+        server_hostname=endpoint.host if context else None,
+    )
+    return protocol
+
+
+async def websocket(endpoint: Endpoint, factory: Callable[[], picows.WSListener], path: str = "/") -> None:
+    """One WebSocket."""
+    context = tls(endpoint)
+    options: dict[str, Any] = {"server_hostname": endpoint.host} if context else {}
+    await picows.ws_connect(
+        factory,
+        f"{'wss' if context else 'ws'}://{endpoint.host}:{endpoint.port}{path}",
+        ssl_context=context,
+        socket_factory=lambda _url: _connected(endpoint),
+        websocket_handshake_timeout=CONNECT_TIMEOUT,
+        **options,
+    )
+
+
+async def open_all(count: int, open_one: Callable[[], Awaitable[Opened]]) -> list[Opened]:
+    """Many connections, a few at a time: no backlog overflows, and nothing is measured of a crowd at a door."""
+    gate = asyncio.Semaphore(AT_A_TIME)
+
+    async def opened() -> Opened:
+        async with gate:
+            return await open_one()
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(opened()) for _ in range(count)]
+    return [task.result() for task in tasks]
+
+
+async def _connected(endpoint: Endpoint) -> socket.socket:
+    """The names that we ask for are in no DNS, so the socket comes connected."""
+    raw = socket.socket(socket.AF_INET6 if ":" in endpoint.address else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        raw.setblocking(False)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await asyncio.get_running_loop().sock_connect(raw, (endpoint.address, endpoint.port))
+    except BaseException:
+        raw.close()
+        raise
+    return raw

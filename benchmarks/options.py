@@ -1,0 +1,86 @@
+"""What the user asked for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from benchmarks.load.jobs import Endpoint
+from benchmarks.regression import TOLERATED
+from zerotrust.errors import BenchError
+
+ROUNDS: Final = 5
+SECONDS: Final = 3.0
+QUICK_ROUNDS: Final = 3
+QUICK_SECONDS: Final = 0.5
+
+_PORTS: Final = {"http": 80, "ws": 80, "https": 443, "wss": 443}
+_BACKEND_PORTS: Final = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """Another tunnel: where its web and its WebSocket end are reached."""
+
+    name: str
+    web: Endpoint | None = None
+    socket: Endpoint | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How much is measured, of what, and where it is written.
+
+    Attributes:
+        only: workloads whose name has this in it.
+        backend: the first of the three ports of the backends; None is free ones.
+        check: figures of an earlier run, to compare with.
+        tolerance: the share by which a ratio may be lower than in the earlier run.
+    """
+
+    only: str = ""
+    rounds: int = ROUNDS
+    seconds: float = SECONDS
+    quick: bool = False
+    growth: bool = False
+    peers: tuple[Peer, ...] = ()
+    backend: int | None = None
+    out: Path = Path("bench/results")
+    check: Path | None = None
+    tolerance: float = TOLERATED
+
+
+def parse_peers(texts: list[str], backend: int | None) -> tuple[Peer, ...]:
+    """The peers of `NAME=URL`; one name may come twice, with http(s) and with ws(s).
+
+    Raises:
+        BenchError: one is not of that form, or nobody can know where the backend is.
+    """
+    if texts and backend is None:
+        raise BenchError(
+            "a peer has to know the backend before we start: add --backend PORT (HTTP on PORT, WebSocket on PORT + 1)"
+        )
+    if backend is not None and not 0 < backend <= 65536 - _BACKEND_PORTS:
+        raise BenchError(f"--backend {backend}: it and the two after it have to be port numbers")
+    found: dict[str, dict[str, Endpoint]] = {}
+    for text in texts:
+        name, separator, url = text.partition("=")
+        scheme = url.partition("://")[0].lower()
+        if not name or not separator or scheme not in _PORTS:
+            raise BenchError(f'--peer "{text}": write NAME=URL, with http, https, ws or wss')
+        found.setdefault(name, {})["web" if scheme.startswith("http") else "socket"] = _endpoint(text, url, scheme)
+    return tuple(Peer(name=name, **ends) for name, ends in found.items())
+
+
+def _endpoint(text: str, url: str, scheme: str) -> Endpoint:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port or _PORTS[scheme]
+    except ValueError:
+        host, port = None, 0
+    if not host:
+        raise BenchError(f'--peer "{text}": the URL has no host and port')
+    local = host == "localhost" or host.endswith(".localhost")
+    return Endpoint(
+        host=host, port=port, address="127.0.0.1" if local else host, tls=scheme in ("https", "wss"), root=None
+    )

@@ -1,0 +1,192 @@
+"""Time that policies take of the server's event loop, with the costliest that are accepted and the worst requests.
+
+A policy is an agent's and a request is a stranger's; while the one is applied to the other, the server serves nobody
+else. For each kind of rule and handler there is the largest policy that a server accepts.
+"""
+
+import json
+import statistics
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Final
+
+from joserfc import jwt
+from joserfc.jwk import ECKey
+from joserfc.jws import JWSRegistry
+
+from benchmarks.environment import Rig
+from benchmarks.metrics import Figure, alone
+from zerotrust.errors import ConfigError, ForwardError
+from zerotrust.http.head import MAX_FIELDS, MAX_HEAD_BYTES, RequestHead, parse_request
+from zerotrust.middleware.header_edits import edit_block
+from zerotrust.middleware.interface import Request
+from zerotrust.middleware.policy_cost import excess
+from zerotrust.model.policy import ServicePolicy
+from zerotrust.routing.match import MAX_PARAMETERS, MAX_PATH_BYTES
+from zerotrust.server.agents.service_policy import CompiledPolicy, compile_guard, passed_head
+from zerotrust.tunnel.frames import MAX_PAYLOAD
+
+_REPEATS: Final = 5
+_MOST_ENTRIES: Final = 16_384
+_OTHER_BYTES: Final = 500
+"""Of a registration, beside the policy."""
+
+Policy = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Policies of one kind, which grow with a number, and what a request needs to be costly for them."""
+
+    name: str
+    policy: Callable[[int], Policy]
+    field: Callable[[int], bytes] = lambda number: b"X-A: x%04d" % number
+
+
+def is_accepted(told: Policy) -> bool:
+    """Return whether a server accepts a policy."""
+    try:
+        return len(json.dumps(told)) <= MAX_PAYLOAD - _OTHER_BYTES and excess(ServicePolicy.read(told)) is None
+    except ConfigError:
+        return False
+
+
+def largest(case: Case) -> int:
+    """Return the number of the largest policy of a kind that is accepted."""
+    return bisect_left(range(_MOST_ENTRIES), True, key=lambda number: not is_accepted(case.policy(number + 1)))
+
+
+def largest_guard(case: Case) -> CompiledPolicy:
+    """Return the largest policy of a kind that is accepted, compiled."""
+    guard = compile_guard(case.policy(largest(case)), secret=b"s" * 32, before=None)
+    assert guard is not None
+    return guard
+
+
+def held(guard: CompiledPolicy, head: RequestHead, client: bytes) -> float:
+    """Apply a policy to a request; return for how many seconds of CPU that held the loop."""
+    begun_at = time.thread_time()
+    try:
+        chain = guard.chain(head)
+        asked = Request(head, client=client, unix_time=time.time())
+        if chain.run(asked, time.monotonic()) is None:
+            passed_head(head, asked)
+            edit_block(b"HTTP/1.1 200 OK\r\n", asked.response_edits)
+    except ForwardError:
+        pass
+    return time.thread_time() - begun_at
+
+
+def worst_heads(case: Case, number: int) -> Iterator[RequestHead]:
+    """Yield the requests that are costly for a kind; no two numbers have a query or a field in common."""
+    fields = b"".join(case.field(number * MAX_FIELDS + index) + b"\r\n" for index in range(MAX_FIELDS - 8))
+    if len(fields) > MAX_HEAD_BYTES // 2:
+        fields = case.field(number) + b"\r\n"
+    rest = MAX_HEAD_BYTES - MAX_PATH_BYTES - len(fields) - 100
+    each = rest // MAX_PARAMETERS
+    query = b"&".join(b"a=" + b"%61" * ((each - 8) // 3) + b"%04d" % index for index in range(number, number + 250))
+    for path in (
+        b"/" + b"a" * (MAX_PATH_BYTES - 1),
+        b"/;/" + b"a" * (MAX_PATH_BYTES // 2 - 4),
+        b"/;/" + b"%41" * ((MAX_PATH_BYTES - 3) // 3),
+        b"/;/" + b"%252541" * ((MAX_PATH_BYTES - 3) // 7),
+        b"/" + b"%252f%41" * ((MAX_PATH_BYTES - 3) // 11),
+    ):
+        yield parse_request(b"GET %b?%b HTTP/1.1\r\nHost: a\r\n%b\r\n" % (path, query, fields))
+
+
+def _handlers(kind: str, config: Callable[[int], dict[str, Any]]) -> Callable[[int], Policy]:
+    """One list holds 64 handlers; the others are the route's."""
+
+    def policy(number: int) -> Policy:
+        listed = [{"type": kind, "config": config(index)} for index in range(number)]
+        return {"global_middleware": listed[:64], "routes": [{"match": {"path": "/*a*"}, "handle": listed[64:]}, {}]}
+
+    return policy
+
+
+def _routes(match: Callable[[int], dict[str, Any]]) -> Callable[[int], Policy]:
+    return lambda number: {"routes": [{"match": match(index)} for index in range(number)]}
+
+
+_KEY: Final = ECKey.generate_key("P-384")
+_TOKEN: Final = {"algorithm": "ES384", "key": _KEY.as_pem(private=False).decode(), "audience": ["x"] * 15 + ["us"]}
+_REGISTRY: Final = JWSRegistry(algorithms=["ES384"])
+
+
+def _token(number: int) -> bytes:
+    claims = {"exp": 2**33, "jti": str(number), "aud": ["a"] * 1300 + ["us"]}
+    return b"Authorization: Bearer " + jwt.encode({"alg": "ES384"}, claims, _KEY, registry=_REGISTRY).encode()
+
+
+CASES: Final = (
+    Case("paths", _routes(lambda i: {"path": f"/a{i}/*"})),
+    Case("paths with pieces", _routes(lambda i: {"path": f"/*{'a' * 20}b{i}*"})),
+    Case("paths with many pieces", _routes(lambda i: {"path": "/" + "*a" * 200 + f"*b{i}*"})),
+    Case("queries", _routes(lambda i: {"path": f"*a{i}", "query": {"a": f"x{i}"}})),
+    Case("fields", _routes(lambda i: {"path": "/*", "headers": {"x-a": [f"{i}*", f"y{i}"]}})),
+    Case("values", lambda number: {"routes": [{"match": {"headers": {"x-a": [str(i) for i in range(number)]}}}]}),
+    Case("headers", _handlers("headers", lambda i: {"request": {"delete": [f"x{j}" for j in range(60)]}})),
+    Case("rate_limit", _handlers("rate_limit", lambda i: {"rate": "999999/s", "key": "header:x-a"})),
+    Case("ip_deny", _handlers("ip_deny", lambda i: {"denied_ips": [f"fe{j:02x}::/{17 + j}" for j in range(40)]})),
+    Case(
+        "cors",
+        _handlers("cors", lambda i: {"origins": ["https://*.x"], "expose_headers": ["a"]}),
+        lambda number: b"Origin: https://" + b"a." * 118 + b"a%04d.x" % (number % 10_000),
+    ),
+    Case("jwt", _handlers("jwt", lambda i: _TOKEN), _token),
+    Case(
+        "jwt in a cookie",
+        _handlers("jwt", lambda i: {**_TOKEN, "cookie": "t", "query": "t"}),
+        lambda number: b"Cookie: " + b"a=b;" * 255 + b"a=%d" % number,
+    ),
+    Case("rewrite", _handlers("rewrite", lambda i: {"replace_prefix": {"/": "/a"}})),
+    Case(
+        "rewrite, with many rules",
+        lambda number: {
+            "global_middleware": [
+                {"type": "rewrite", "config": {"replace_prefix": {f"/a{i}": "/b" for i in range(number)}}}
+            ]
+        },
+    ),
+    Case(
+        "redirect",
+        lambda number: {
+            "routes": [{"handle": [{"type": "redirect", "config": {"location": "https://{host}" + "{uri}" * number}}]}]
+        },
+    ),
+    Case(
+        "some of all",
+        lambda number: {
+            "global_middleware": [
+                {"type": "rewrite", "config": {"replace_prefix": {"/": "/a"}}},
+                {"type": "cors", "config": {"origins": ["https://*.x"]}},
+                {"type": "rate_limit", "config": {"rate": "999999/s", "key": "header:x-a"}},
+            ],
+            "routes": [
+                {"match": {"path": f"/*a{i}*", "query": {"a": f"x{i}"}, "headers": {"x-a": f"x{i}"}}}
+                for i in range(number)
+            ],
+        },
+    ),
+)
+
+
+async def costliest(rig: Rig, title: str) -> list[Figure]:
+    """Measure, in each round, the policy and the request that hold the loop longest."""
+    guards = [(case, largest_guard(case)) for case in CASES]
+    numbers = count()
+    longest = [max(_median(case, guard, numbers) for case, guard in guards) for _ in range(rig.options.rounds)]
+    return [alone(title, "loop held", "ms", [seconds * 1e3 for seconds in longest])]
+
+
+def _median(case: Case, guard: CompiledPolicy, numbers: Iterator[int]) -> float:
+    """Return the longest time of one of the requests; of each, the median of several like it."""
+    rows = []
+    for _ in range(_REPEATS):
+        number = next(numbers)
+        rows.append([held(guard, head, b"ffff:%x::1" % number) for head in worst_heads(case, number)])
+    return float(max(statistics.median(same) for same in zip(*rows, strict=True)))

@@ -1,0 +1,92 @@
+"""All workloads: their names, which belong to a quick run, and what is expected of them."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from benchmarks.environment import Rig
+from benchmarks.metrics import Figure, Target, at_least, at_most
+from benchmarks.workloads import bulk, events, fairness, memory, policies, requests, scale, scaling, sockets, starting
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One workload.
+
+    Attributes:
+        targets: by the measure's name, or by how it begins.
+        is_growth: measured only where it was asked for with `--growth`.
+    """
+
+    name: str
+    run: Callable[[Rig, str], Awaitable[list[Figure]]]
+    targets: Mapping[str, Target] = field(default_factory=dict)
+    is_quick: bool = False
+    is_growth: bool = False
+
+    def target(self, measure: str) -> Target | None:
+        """What is expected of a measure."""
+        found = self.targets.get(measure)
+        if found is None:
+            found = next((target for begin, target in self.targets.items() if measure.startswith(f"{begin} of")), None)
+        return found
+
+
+WORKLOADS: Final = (
+    Workload(
+        "1 KiB GET, keep-alive, 32 connections",
+        requests.kept,
+        {
+            "requests/s": at_least(0.70),
+            "CPU of the server": at_most(40),
+            "CPU of the agent": at_most(40),
+            "requests/s without Caddy, to backend alone": at_least(0.30),
+        },
+        is_quick=True,
+    ),
+    Workload("1 KiB GET, a new connection each, 32 clients", requests.fresh),
+    Workload(
+        "64 B WebSocket echo, 64 connections",
+        sockets.small_echo,
+        {"messages/s": at_least(0.50), "p99": at_most(2.2)},
+        is_quick=True,
+    ),
+    Workload(
+        "16 KiB WebSocket echo, 64 connections",
+        sockets.large_echo,
+        {"messages/s": at_least(0.50)},
+    ),
+    Workload("WebSocket handshakes", sockets.handshakes, {"handshakes/s": at_least(0.50)}, is_quick=True),
+    Workload("Download", bulk.download, {"MB/s": at_least(0.60)}, is_quick=True),
+    Workload("Upload", bulk.upload, {"MB/s": at_least(0.60)}),
+    Workload("1,000 streams of server-sent events, one a second each", events.lateness),
+    Workload("64 B echo beside 4 downloads, against echo alone", fairness.beside_downloads, {"p99": at_most(4)}),
+    Workload(
+        "49 echo streams beside a stalled reader, against the 49 alone",
+        fairness.beside_a_stalled_reader,
+        {"p99": at_most(1.2)},
+    ),
+    Workload("Idle WebSockets", memory.idle, {"memory": at_most(12)}, is_quick=True),
+    Workload(
+        "The costliest policy that is accepted, with the worst request",
+        policies.costliest,
+        {"loop held": at_most(5)},
+        is_quick=True,
+    ),
+    Workload("From `0trust agent run` to the first 200", starting.first_answer),
+    Workload("10,000 services, against 1 service", scale.services, {"requests/s": at_least(0.95)}),
+    Workload("500 agents, against 1 agent", scale.agents),
+    Workload("Growth with the connections, 1 KiB GET", scaling.connections, is_growth=True),
+    Workload("An idle server and agent", scaling.idle_cpu, is_growth=True),
+)
+
+
+def chosen(*, only: str, quick: bool, growth: bool) -> list[Workload]:
+    """The workloads of a run. A name that was asked for is measured also where a quick run would leave it out."""
+    return [
+        workload
+        for workload in WORKLOADS
+        if only.lower() in workload.name.lower()
+        and (workload.is_quick or not quick or only)
+        and (growth or not workload.is_growth)
+    ]

@@ -1,0 +1,133 @@
+"""The files of a new agent: certificate, key, root and a configuration to begin with."""
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from zerotrust.agent.join import JoinResult
+from zerotrust.errors import PkiError, SetupError
+from zerotrust.pki import key_pair_files, keys
+from zerotrust.pki.csr import CertificateRequest, create
+from zerotrust.pki.join_line import JoinLine
+
+_CONFIG: Final = """\
+# The agent "{agent}" of {server}, made by 0trust agent join.
+# A running agent reads this file again when it changes; 0trust config check {name} names every mistake.
+version: "1.0"
+agent_id: "{agent}"
+server:
+  address: "{server}"
+  ca_cert: "ca.crt"
+  cert: "agent.crt"
+  key: "agent.key"
+
+# What is published. The server lets this agent serve: {hosts}.
+services: []
+# For example, in place of the empty list:
+# services:
+#   - hostname: "{example}"
+#     backend: "127.0.0.1:8080"
+#     protocol: "http"
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentFiles:
+    """Where they are: beside each other."""
+
+    folder: Path
+
+    @property
+    def config(self) -> Path:
+        """The configuration."""
+        return self.folder / "agent.yaml"
+
+    @property
+    def certificate(self) -> Path:
+        """The agent's certificate and those between it and the root."""
+        return self.folder / "agent.crt"
+
+    @property
+    def key(self) -> Path:
+        """Its private key."""
+        return self.folder / "agent.key"
+
+    @property
+    def root(self) -> Path:
+        """The authority's root."""
+        return self.folder / "ca.crt"
+
+
+class AgentFilesWriter:
+    """Makes the files in two steps, because a token can be used once only.
+
+    Entered, the folder has been found to take the files, and the key is in it under another name; `finish` gives all of
+    them their names. Left without that, everything is as before.
+    """
+
+    def __init__(self, folder: Path, *, force: bool) -> None:
+        self.files = AgentFiles(folder=folder)
+        self.request: CertificateRequest = create()
+        self._force = force
+        self._pending = folder / f".agent.key.{secrets.token_hex(6)}"
+
+    def __enter__(self) -> Self:
+        files = self.files
+        if not self._force:
+            for path in (files.key, files.certificate, files.root, files.config):
+                if path.exists():
+                    raise PkiError(f"{path}: exists already and is not overwritten; use --dir, or --force to join anew")
+        try:
+            files.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise PkiError(f"{files.folder}: cannot create the folder: {error.strerror}; choose another") from error
+        keys.write(self._pending, keys.to_pem(self.request.key), mode=keys.PRIVATE, replace=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pending.unlink(missing_ok=True)
+
+    def finish(self, line: JoinLine, joined: JoinResult) -> bool:
+        """Write everything; whether the configuration was written, because one that is there is kept.
+
+        Raises:
+            PkiError: a file cannot be written.
+        """
+        files = self.files
+        keys.write(files.root, joined.root_pem, mode=keys.PUBLIC, replace=True)
+        key_pem = keys.to_pem(self.request.key)
+        key_pair_files.replace(files.certificate, files.key, chain=joined.chain_pem, key_pem=key_pem)
+        fresh = not files.config.exists()
+        if fresh:
+            keys.write(files.config, configuration(line, joined).encode(), mode=keys.PRIVATE, replace=False)
+        _give_to_owner(files)
+        return fresh
+
+
+def configuration(line: JoinLine, joined: JoinResult) -> str:
+    """An agent.yaml that runs and publishes nothing yet."""
+    named = [host for host in joined.hosts if not host.startswith("*.")]
+    below = [host.replace("*", "app", 1) for host in joined.hosts if host.startswith("*.")]
+    return _CONFIG.format(
+        agent=joined.agent_id,
+        server=line.server,
+        name="agent.yaml",
+        hosts=", ".join(joined.hosts) or "nothing yet (0trust grant add on the server)",
+        example=next(iter([*named, *below]), "app.example.com"),
+    )
+
+
+def _give_to_owner(files: AgentFiles) -> None:
+    """Where root writes into the folder of a service's user, that user has to read what is new there."""
+    try:
+        owner = files.folder.stat()
+        if os.geteuid() == 0 and owner.st_uid != 0:
+            for path in (files.key, files.certificate, files.root, files.config):
+                os.chown(path, owner.st_uid, owner.st_gid)
+    except OSError as error:
+        raise SetupError(f"{files.folder}: cannot give the files to its owner: {error.strerror}") from error

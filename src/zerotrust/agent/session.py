@@ -1,0 +1,254 @@
+"""The agent's end of a session: each stream that the server opens becomes an exchange with a backend."""
+
+import asyncio
+import logging
+import math
+import re
+from collections.abc import Callable
+from typing import Final
+
+from zerotrust.agent.exchange import Context, Exchange
+from zerotrust.agent.reconnect import Redial
+from zerotrust.agent.server_endpoint import ServerEndpoint
+from zerotrust.agent.services import LiveService, ServicePlan, Services
+from zerotrust.errors import RemoteProtocolError
+from zerotrust.http.body import MAX_LENGTH, Kind
+from zerotrust.http.head_block import check_request_block
+from zerotrust.net.tunnel import TunnelLink
+from zerotrust.net.write_coalescer import WriteCoalescer
+from zerotrust.telemetry import logs
+from zerotrust.tunnel.binary import RequestOpen, unpack_open
+from zerotrust.tunnel.codes import CONNECTIONS, FLAG_ANNOUNCE, FLAG_UPGRADE, LISTEN_ON, POLICY, Code
+from zerotrust.tunnel.frames import MAX_PAYLOAD
+from zerotrust.tunnel.messages import Hello, Register, Registered, Renew, Renewed, Resume, Welcome
+from zerotrust.tunnel.session import Phase, SessionOptions
+from zerotrust.tunnel.sinks import StreamSink
+from zerotrust.tunnel.stream import Stream
+
+_log = logs.logger("tunnel")
+
+_HOST: Final = re.compile(rb"\r\nHost: ([^\r]*?)(?::[0-9]*)?\r\n")
+_WEBSOCKET: Final = re.compile(rb"\r\nupgrade: [^\r]*websocket", re.IGNORECASE)
+_REQUEST_KINDS = frozenset({int(Kind.NONE), int(Kind.LENGTH), int(Kind.CHUNKED)})
+
+
+class ServerSession:
+    """One session with the server (tunnel.sinks.SessionSink).
+
+    Args:
+        renewed: called with the server's answer to a request for a certificate.
+        lost: called when the link is gone and the session waits for another one.
+        takes_over: this session is to be made ready by whoever owns the one before, and not as soon as it can be.
+
+    Attributes:
+        target: the server that the session is with.
+        redial: gets the session another link; set by who dials.
+        ends_at: the time of the loop at which the session ends, whatever is open; set by who dials.
+        said_farewell: the server was asked to end the WebSockets before that; likewise.
+        published: done when the server has answered for each service; False where the session ended before.
+        released: done when the server opens no more streams here.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        *,
+        flusher: WriteCoalescer,
+        options: SessionOptions,
+        target: ServerEndpoint,
+        renewed: Callable[[Renewed], None],
+        lost: Callable[["ServerSession"], None],
+        takes_over: bool = False,
+    ) -> None:
+        self._services = services
+        self._loop = asyncio.get_running_loop()
+        self._running: set[Exchange] = set()
+        self._renewed = renewed
+        self._lost = lost
+        self._takes_over = takes_over
+        self._leaving = False
+        self._refuses = False
+        self._unanswered: set[str] = set()
+        self.published: asyncio.Future[bool] = self._loop.create_future()
+        self.released: asyncio.Future[None] = self._loop.create_future()
+        self.link = TunnelLink(flusher, dialer=True, sink=self, options=options)
+        self._context = Context(self.link.session, self._loop, self._running, services.failed)
+        self.was_established = False
+        self.target = target
+        self.redial: Redial | None = None
+        self.ends_at = math.inf
+        self.said_farewell = False
+        self.ended: tuple[Code, str] | None = None
+
+    def sweep(self, now: float) -> None:
+        """Give up on backends that do not answer in time."""
+        for exchange in list(self._running):
+            exchange.expire(now)
+
+    def go_away(self, reason: str) -> None:
+        """Ask the server to open no more streams here; those that it opens after its answer are refused."""
+        self._leaving = True
+        self.link.session.go_away(Code.GOING_AWAY, reason)
+
+    def refuse_streams(self) -> None:
+        """Refuse the streams that the server opens from now on."""
+        self._refuses = True
+
+    @property
+    def allows_more(self) -> bool:
+        """The session is there, and the server takes others of this agent beside it."""
+        session = self.link.session
+        return session.phase is Phase.OPEN and session.attached and CONNECTIONS in session.capabilities
+
+    @property
+    def busy(self) -> bool:
+        """Requests may come or are under way, or their answers are; what was upgraded does not count."""
+        upgraded = sum(exchange.tunnelled for exchange in self._running)
+        return not self.released.done() or len(self.link.session.streams) > upgraded
+
+    def announce(self, live: LiveService) -> None:
+        """Offer a service; one that the server would publish without its protection is taken back instead."""
+        session = self.link.session
+        message = live.announcement()
+        size = len(message.encode())
+        if message.policy is not None and POLICY not in session.capabilities:
+            reason = "this server does not enforce policies; update it first"
+        elif size > MAX_PAYLOAD:
+            reason = f"host names and policy take {size} bytes, at most {MAX_PAYLOAD} can be told"
+        else:
+            if LISTEN_ON not in session.capabilities and not _usual(message):
+                _log.warning("served over https, with a redirect: this server is older", service=live.id)
+            self._unanswered.add(live.id)
+            session.register(message)
+            return
+        _log.error("service not published", service=live.id, reason=reason)
+        session.unregister(live.id)
+
+    def update(self, plan: ServicePlan) -> None:
+        """Tell the server of what is offered otherwise from now on."""
+        for live in plan.changed:
+            self.announce(live)
+        for service_id in plan.gone:
+            self.link.session.unregister(service_id)
+
+    # ---- tunnel.sinks.SessionSink
+
+    def established(self, peer: Hello | Welcome) -> None:
+        self.was_established = True
+        _log.info("connected", session=self.link.session.id[:8], software=peer.software)
+        for live in self._services.all:
+            self.announce(live)
+        if not self._takes_over:
+            self.link.session.ready()
+        self._note_published()
+
+    def opened(self, stream: Stream, payload: bytes, *, end: bool) -> StreamSink | None:
+        if self._refuses:
+            self.link.session.reset(stream, Code.REFUSED, "the agent takes no more requests on this session")
+            return None
+        try:
+            request = _read(payload, end=end)
+        except RemoteProtocolError as error:
+            _log.warning("request refused", reason=str(error))
+            self.link.session.reset(stream, Code.PROTOCOL_ERROR, str(error))
+            return None
+        live = self._services.get(request.service)
+        if live is None:
+            self.link.session.reset(stream, Code.UNKNOWN_SERVICE, request.service)
+            return None
+        if request.flags & FLAG_UPGRADE and _log.is_enabled_for(logging.DEBUG):
+            _log_upgrade(request)
+        self._services.requests += 1
+        exchange = Exchange(self._context, stream, request, live)
+        stream.sink = exchange
+        exchange.start()
+        return exchange
+
+    def register(self, message: Register) -> None:
+        """Only servers are told."""
+
+    def unregister(self, service: str) -> None:
+        """Only servers are told."""
+
+    def registered(self, message: Registered) -> None:
+        if message.accepted:
+            _log.info("service registered", service=message.id, hosts=message.accepted)
+        for host, reason in message.refused.items():
+            _log.warning("host name refused", service=message.id, host=host, reason=reason)
+        self._unanswered.discard(message.id)
+        self._note_published()
+
+    def ready(self) -> None:
+        """Only servers are told."""
+
+    def renew(self, message: Renew) -> None:
+        """Only servers are told."""
+
+    def renewed(self, message: Renewed) -> None:
+        self._renewed(message)
+
+    def going_away(self, code: Code, reason: str) -> None:
+        _log.info("server going away", code=code.name, reason=reason)
+        # A server that goes away of its own accord still gives out what it has; one that answers does not.
+        self._refuses = self._refuses or self._leaving
+        self._note_released()
+
+    def resume(self, wanted: Resume) -> None:
+        """Only servers are asked."""
+
+    def detached(self, reason: str) -> None:
+        _log.warning("connection lost, the session waits", session=self.link.session.id[:8], reason=reason)
+        self._lost(self)
+
+    def reattached(self) -> None:
+        _log.info("connection restored", session=self.link.session.id[:8])
+        if self.redial is not None:
+            self.redial.attached()
+
+    def closed(self, code: Code, reason: str) -> None:
+        self.ended = (code, reason)
+        self._note_released()
+        if not self.published.done():
+            self.published.set_result(False)
+
+    # ---- inside
+
+    def _note_published(self) -> None:
+        if not self._unanswered and not self.published.done():
+            self.published.set_result(True)
+
+    def _note_released(self) -> None:
+        if not self.released.done():
+            self.released.set_result(None)
+
+
+def _usual(message: Register) -> bool:
+    """Offered as servers offer every service that do not know `listen_on`."""
+    return message.listen_on == "both" and message.http_redirect
+
+
+def _read(payload: bytes, *, end: bool) -> RequestOpen:
+    """The request of an OPEN.
+
+    Raises:
+        RemoteProtocolError: it could make the backend see something else than one request.
+    """
+    request = unpack_open(payload)
+    kind, length, upgrade = request.kind, request.length, bool(request.flags & FLAG_UPGRADE)
+    if not check_request_block(request.block, upgrade=upgrade):
+        raise RemoteProtocolError("a request's head that is not acceptable")
+    if kind not in _REQUEST_KINDS or (end or upgrade) != (kind == Kind.NONE) or (end and upgrade):
+        raise RemoteProtocolError(f"a request of kind {kind} with end={end} upgrade={upgrade}")
+    if request.flags & FLAG_ANNOUNCE or length > (MAX_LENGTH if kind == Kind.LENGTH else 0):
+        raise RemoteProtocolError(f"a request of kind {kind} with a length of {length}")
+    return request
+
+
+def _log_upgrade(request: RequestOpen) -> None:
+    """Log an upgrade. The host is as it came: a block that is acceptable has a printable one."""
+    _log.debug(
+        "Detected %s request for host: %s - forwarding as regular HTTP",
+        "WebSocket upgrade" if _WEBSOCKET.search(request.block) else "upgrade",
+        b"".join(_HOST.findall(request.block)).decode("ascii", "backslashreplace"),
+        request=request.request_id,
+    )

@@ -1,0 +1,1 @@
+"""Load balancing over a service's upstreams, sans-I/O: pool, health, affinity, queue."""

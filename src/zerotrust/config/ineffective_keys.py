@@ -1,0 +1,177 @@
+"""Keys that are read and checked but that this release does not act on.
+
+What would keep somebody out is refused: a service that is published without the protection that its file asks for is
+worse than one that is not published. The rest is said in a warning, only where the file asks for something else than
+what happens anyway.
+
+The checks read the plain data, not the models, so that they speak even where another key of the file is wrong.
+"""
+
+import difflib
+from collections.abc import Iterator
+from typing import Any, Final
+
+from zerotrust.config.diagnostics import KeyPath, Severity
+from zerotrust.http import headers
+from zerotrust.model.service import tls_version
+
+Effect = tuple[KeyPath, Severity, str]
+
+FOR_PEOPLE: Final = "it is for people who read the file"
+NO_EFFECT: Final = "read and checked, has no effect in this release"
+_UNNEEDED: Final = ("compress", "encode", "gzip", "logging")
+_NO_CLIENT_AUTH: Final = ("", "none", "no", "off", "false", "no_client_cert", "noclientcert")
+_OF_CADDY: Final = "remove it; one of your own is named on the server, in caddy.certificates"
+_NO_QUESTION: Final = (
+    "clients are not asked for certificates: protect the service by security.auth or ip_allow, and remove it"
+)
+_TOWARDS_CLIENTS: Final = {
+    "cert_file": f"clients get the certificate that Caddy has: {_OF_CADDY}",
+    "key_file": f"a private key stays where it is, and clients get the certificate that Caddy has: {_OF_CADDY}",
+    "ciphers": "clients have the ciphers of Caddy, all with forward secrecy and authenticated encryption: remove it",
+    "client_auth": _NO_QUESTION,
+    "client_ca_file": _NO_QUESTION,
+}
+"""Keys of `tls` that were about clients, and why they are refused."""
+_TOWARDS_BACKENDS: Final = ("ca_file", "server_name", "client_cert_file", "client_key_file", "min_version")
+_UNVERIFIED: Final = (
+    "whoever is on the way to the backends can read and change everything; name their authority in ca_file instead"
+)
+_NO_TLS: Final = "it is about TLS to the backends, and none has any: write https:// before an address, or remove it"
+
+
+def agent_effects(data: dict[str, Any]) -> Iterator[Effect]:
+    """What an agent's file asks for in vain."""
+    for index, service in enumerate(items(data.get("services"))):
+        if isinstance(service, dict):
+            yield from _service(service, ("services", index))
+    yield from _handlers(items(data.get("global_middleware")), ("global_middleware",))
+    if section(data, "health_checks").get("endpoints"):
+        yield ("health_checks", "endpoints"), "warning", "has no effect: there is /healthz at metrics.listen_addr"
+
+
+def for_people(data: dict[str, Any]) -> Iterator[KeyPath]:
+    """Keys that nothing goes by: they tell people what they look at, so that is no reason for a warning."""
+    yield from (("agent", key) for key in ("name", "region", "tags"))
+    yield from (("services", index, "name") for index in range(len(items(data.get("services")))))
+
+
+def server_effects(data: dict[str, Any]) -> Iterator[Effect]:
+    """What a server's file asks for in vain."""
+    caddy = section(data, "caddy")
+    if caddy.get("admin_api") and caddy.get("mode", "managed") == "managed":
+        message = "has no effect with mode managed: the server's own Caddy has a socket in config_dir"
+        yield ("caddy", "admin_api"), "warning", message
+    api = section(data, "api")
+    for key, judge in (("pass_headers", _passed_header), ("pass_trailers", _passed_trailer)):
+        for index, name in enumerate(items(api.get(key))):
+            if isinstance(name, str) and (said := judge(name)) is not None:
+                yield ("api", key, index), *said
+
+
+def _passed_header(name: str) -> tuple[Severity, str] | None:
+    plain = headers.folded(name.encode())
+    if headers.is_ours(plain):
+        return "error", f"{name} is set by the server itself, from what api.trusted_proxies say: remove it"
+    if plain in headers.REQUEST_SPECIAL:
+        return "error", f"{name} belongs to the connection and ends at the server: remove it"
+    if not headers.is_spoofable(plain):
+        near = difflib.get_close_matches(plain.decode(), [known.decode() for known in headers.SPOOFABLE], n=1)
+        return "warning", f"has no effect: {name} passes anyway" + (f"; did you mean {near[0]}?" if near else "")
+    return None
+
+
+def _passed_trailer(name: str) -> tuple[Severity, str] | None:
+    if headers.is_forbidden_trailer(headers.folded(name.encode())):
+        return "error", f"{name} may not follow a body, because its recipient would act on it: remove it"
+    return None
+
+
+def _service(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
+    yield from _tls(service, path)
+    yield from _routes(service, path)
+    if service.get("tcp_port"):
+        yield (*path, "tcp_port"), "warning", "has no effect: raw TCP is not carried"
+    if service.get("tls_offload") is False:
+        yield (*path, "tls_offload"), "warning", "has no effect: Caddy ends the clients' TLS"
+    for key in ("logging_format", "logging_fields"):
+        if section(service, "monitoring").get(key):
+            yield (*path, "monitoring", key), "warning", NO_EFFECT
+
+
+def _tls(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
+    tls = section(service, "tls")
+    anonymous = str(tls.get("client_auth", "")).strip().lower() in _NO_CLIENT_AUTH
+    for key, value in tls.items():
+        here = (*path, "tls", key)
+        if not value:
+            continue
+        if key in _TOWARDS_CLIENTS and (key, anonymous) != ("client_auth", True):
+            if key == "client_ca_file" and anonymous and "client_auth" in tls:
+                yield here, "warning", f"has no effect: client_auth is {tls['client_auth']}"
+            else:
+                yield here, "error", _TOWARDS_CLIENTS[key]
+        elif key in _TOWARDS_BACKENDS and not _secured(service) and not _as_happens_anyway(key, value):
+            yield here, "error", _NO_TLS
+        elif key == "insecure_skip_verify":
+            yield here, "warning", _UNVERIFIED if _secured(service) else f"has no effect: {_NO_TLS}"
+
+
+def _as_happens_anyway(key: str, value: Any) -> bool:
+    """Said of clients, as in the original, it is so."""
+    try:
+        return key == "min_version" and tls_version(value) == "1.2"
+    except ValueError:
+        return True  # the model says what is wrong with it
+
+
+def _secured(service: dict[str, Any]) -> bool:
+    """TLS is spoken with one of the backends."""
+    addresses = [item.get("address") for item in items(service.get("upstreams")) if isinstance(item, dict)]
+    addresses.append(service.get("backend"))
+    written = [address for address in addresses if isinstance(address, str)]
+    return any(_scheme(address, service) in ("https", "wss") for address in written)
+
+
+def _scheme(address: str, service: dict[str, Any]) -> str:
+    if address.startswith("unix:"):
+        return "http"
+    scheme, separator, _ = address.partition("://")
+    return scheme.lower() if separator else str(service.get("protocol"))
+
+
+def _routes(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
+    for index, route in enumerate(items(service.get("routes"))):
+        if isinstance(route, dict):
+            yield from _handlers(items(route.get("handle")), (*path, "routes", index, "handle"))
+
+
+def _handlers(handlers: list[Any], path: KeyPath) -> Iterator[Effect]:
+    # What is no kind of handler, the models say.
+    for index, handler in enumerate(handlers):
+        if kind_of(handler) in _UNNEEDED:
+            yield (*path, index), "warning", NO_EFFECT
+
+
+def section(data: dict[str, Any], key: str) -> dict[str, Any]:
+    """The mapping under `key`; an empty one where there is none."""
+    found = data.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def kind_of(handler: Any) -> str:
+    """The kind of a handler, as the models read it; empty where it has none."""
+    kind = handler.get("type") if isinstance(handler, dict) else None
+    return kind.strip().lower().replace("-", "_") if isinstance(kind, str) else ""
+
+
+def items(value: Any) -> list[Any]:
+    """The list that `value` is; an empty one where it is none."""
+    return value if isinstance(value, list) else []
+
+
+def without_nothing(value: Any) -> Any:
+    """`value` without keys that have no value: `logging:` alone on its line means the defaults."""
+    if isinstance(value, dict):
+        return {key: without_nothing(item) for key, item in value.items() if item is not None}
+    return [without_nothing(item) for item in value] if isinstance(value, list) else value

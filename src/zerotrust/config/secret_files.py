@@ -1,0 +1,96 @@
+"""Files beside the configuration whose contents belong into it: `secret_file`, `users_file`, `key_file`, `jwks_file`.
+
+A model that takes such files says so itself (`files`, `with_files`); they are read here, once, when the configuration
+is. Their names are relative to the configuration file. A file that others can read is warned about where it is secret.
+"""
+
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, Protocol, Self, TypeVar, runtime_checkable
+
+from zerotrust.config.diagnostics import KeyPath
+from zerotrust.config.document import Source
+from zerotrust.model.base import Model
+
+LARGEST: Final = 1024 * 1024
+PUBLIC: Final = frozenset({"key_file", "jwks_file", "ca_file", "cert_file"})
+"""Keys whose files everybody may read: what verifies, not what signs."""
+
+Config = TypeVar("Config", bound=Model)
+
+
+@runtime_checkable
+class TakesFiles(Protocol):
+    """A model that wants the contents of files."""
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The key and the name of each file."""
+
+    def with_files(self, contents: Mapping[str, bytes]) -> Self:
+        """The same with what stands in the files, by name.
+
+        Raises:
+            ValueError: what stands in one cannot be used.
+        """
+
+
+def attach(source: Source, config: Config) -> tuple[Config, list[Path]]:
+    """`config` with what stands in its files, and where these are. What can't be used is said."""
+    found: list[Path] = []
+    return _attach(source, config, (), found), found
+
+
+def _attach(source: Source, model: Config, path: KeyPath, found: list[Path]) -> Config:
+    changed: dict[str, Any] = {}
+    for name in model.model_fields_set & set(type(model).model_fields):
+        before = getattr(model, name)
+        after = _inside(source, before, (*path, name), found)
+        if after is not before:
+            changed[name] = after
+    filled = model.model_copy(update=changed) if changed else model
+    return _filled(source, filled, path, found) if isinstance(filled, TakesFiles) and filled.files else filled
+
+
+def _inside(source: Source, value: Any, path: KeyPath, found: list[Path]) -> Any:
+    if isinstance(value, Model):
+        return _attach(source, value, path, found)
+    if not isinstance(value, list):
+        return value
+    items = [_inside(source, item, (*path, index), found) for index, item in enumerate(value)]
+    return value if all(new is old for new, old in zip(items, value, strict=True)) else items
+
+
+def _filled(source: Source, model: Any, path: KeyPath, found: list[Path]) -> Any:
+    contents: dict[str, bytes] = {}
+    for key, name in model.files.items():
+        file = source.path.absolute().parent / name
+        found.append(file)
+        for message in _read(file, name, contents):
+            source.say((*path, key), "error", message)
+        if name in contents and key not in PUBLIC and file.stat().st_mode & stat.S_IRWXO:
+            source.say((*path, key), "warning", f"everybody on this machine can read {name}; chmod o-rwx {name}")
+    if len(contents) < len(set(model.files.values())):
+        return model
+    try:
+        return model.with_files(contents)
+    except ValueError as error:
+        source.say((*path, next(iter(model.files))), "error", str(error))
+        return model
+
+
+def _read(file: Path, name: str, contents: dict[str, bytes]) -> Iterator[str]:
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(LARGEST + 1)
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        yield f"{name} cannot be read: {reason}; correct path or permissions"
+        return
+    if len(data) > LARGEST:
+        yield f"{name} is larger than {LARGEST // 1024 // 1024} MiB; is this the right file?"
+    elif not data.strip():
+        yield f"{name} is empty"
+    else:
+        contents[name] = data

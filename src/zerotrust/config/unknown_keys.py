@@ -1,0 +1,87 @@
+"""Keys that no model knows.
+
+The original program skipped them without a word, so files in use have them: they are reported with the nearest known
+key and do not stop the start. Except where the key asks for protection: that is refused, never skipped.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final, get_args
+
+from pydantic import BaseModel
+
+from zerotrust.config.diagnostics import KeyPath, Severity, suggestion
+from zerotrust.model.service import Route, RouteMatch
+from zerotrust.model.strict import Strict
+
+PROTECTIONS: Final = frozenset(
+    [
+        "auth",
+        "authentication",
+        "authorization",
+        "basic_auth",
+        "cors",
+        "forward_auth",
+        "ip_allowlist",
+        "ip_blacklist",
+        "ip_denylist",
+        "ip_whitelist",
+        "jwt",
+        "mtls",
+        "oauth",
+        "oauth2",
+        "oidc",
+        "rate_limit",
+    ]
+)
+"""Names, of keys and of route handlers, that ask for protection which this release does not give."""
+
+_GUARDS: Final = ("global_middleware", "handle", "match", "routes", "security")
+"""Keys that hold protections: whoever misspells one means it."""
+
+
+def is_protection(name: str) -> bool:
+    """True where a key or handler of this name would keep somebody out."""
+    return name.strip().lower().replace("-", "_") in PROTECTIONS
+
+
+def not_enforced(name: str) -> str:
+    """What is said about such a key."""
+    return f"{name} is not enforced by this release; remove it or protect the service another way"
+
+
+def unknown_keys(model: type[BaseModel], data: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Severity, str]]:
+    """Each unknown key below `data`, which is read as `model`."""
+    if not isinstance(data, dict):
+        return
+    for key, value in data.items():
+        here = (*path, key)
+        if key not in model.model_fields:
+            yield here, *_judge(model, key, path)
+            continue
+        inner = model_in(model.model_fields[key].annotation)
+        if inner is None or issubclass(inner, Strict):
+            continue  # these models object themselves
+        yield from unknown_keys(inner, value, here)
+        for index, item in enumerate(value if isinstance(value, list) else []):
+            yield from unknown_keys(inner, item, (*here, index))
+
+
+def _judge(model: type[BaseModel], key: str, path: KeyPath) -> tuple[Severity, str]:
+    near = suggestion(key, model.model_fields)
+    if is_protection(key):
+        return "error", not_enforced(key)
+    if path[-1:] == ("security",):
+        return "error", f"unknown key{near or ', remove it'}: what is asked for below security is never skipped"
+    if model in (Route, RouteMatch):
+        return "error", f"unknown key{near or ', remove it'}: what a route says is never skipped"
+    if any(f'"{guard}"' in near for guard in _GUARDS):
+        return "error", f"unknown key{near}: what keeps somebody out is never skipped"
+    return "warning", f"unknown key{near or ', it is ignored'}"
+
+
+def model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model in `Model`, `Model | None` or `list[Model]`; None where it may be one of several."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = {inner for part in get_args(annotation) if (inner := model_in(part))}
+    return found.pop() if len(found) == 1 else None

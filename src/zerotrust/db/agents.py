@@ -1,0 +1,26 @@
+"""Rows of `agents`."""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from zerotrust.db.tables import AgentRow
+
+
+def find(session: Session, agent_id: str) -> AgentRow | None:
+    """The agent, where it is known."""
+    return session.get(AgentRow, agent_id)
+
+
+def ensure(session: Session, agent_id: str, *, now: int) -> AgentRow:
+    """The agent, made known now where it was not."""
+    agent = session.get(AgentRow, agent_id)
+    if agent is None:
+        agent = AgentRow(id=agent_id, created_at=now)
+        session.add(agent)
+        session.flush()
+    return agent
+
+
+def everyone(session: Session) -> list[AgentRow]:
+    """All agents by id."""
+    return list(session.scalars(select(AgentRow).order_by(AgentRow.id)))

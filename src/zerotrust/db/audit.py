@@ -1,0 +1,151 @@
+"""The audit: who decided what about whom, in records that are only ever added.
+
+The records are a chain (Haber and Stornetta, How to Time-Stamp a Digital Document, 1991, s5.1). A record's hash is the
+SHA-256 over the hash of the one before it (for the first: 64 zeros), a line feed, and the record as a JSON object with
+sorted keys, without spaces and in ASCII. Whoever changes, inserts or removes a record has to change all after it, and
+whoever noted a hash at some time finds that out. That the last records are missing shows against such a note only.
+"""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from zerotrust.db.tables import AuditRow
+
+Details = Mapping[str, str | int | bool | Sequence[str] | None]
+"""No fractions: they are not written the same everywhere."""
+
+ORIGIN: Final = "0" * 64
+"""In the place of the hash before the first record's."""
+
+
+@dataclass(frozen=True)
+class AuditHashChain:
+    """How far `verify` came."""
+
+    records: int = 0
+    """How many are as they were written, from the first on."""
+
+    head: str = ORIGIN
+    """The hash of the last of these."""
+
+    broken: int | None = None
+    """The number of the first record that is not."""
+
+    reason: str = ""
+
+
+def append(
+    session: Session, *, at: int, actor: str, action: str, agent: str | None = None, details: Details | None = None
+) -> AuditRow:
+    """Add a record to the transaction.
+
+    Args:
+        at: seconds since 1970, UTC.
+        actor: who decided or asked: "uid 0", "agent home", an address.
+        action: what, for example "agent.joined".
+        agent: about whom.
+        details: what else is worth knowing; no secrets.
+    """
+    last = session.scalar(select(AuditRow).order_by(AuditRow.number.desc()).limit(1))
+    record = AuditRow(
+        number=1 if last is None else last.number + 1,
+        at=at,
+        actor=_ascii(actor),
+        action=action,
+        agent_id=None if agent is None else _ascii(agent),
+        details=_canonical(details or {}),
+        hash="",
+    )
+    record.hash = _hash(ORIGIN if last is None else last.hash, record)
+    session.add(record)
+    session.flush()
+    return record
+
+
+def records(
+    session: Session, *, after: int = 0, limit: int = 100, agent: str | None = None, action: str | None = None
+) -> list[AuditRow]:
+    """Records in order, at most `limit` of those after the number `after`; of one agent or kind where asked."""
+    query = select(AuditRow).where(AuditRow.number > after).order_by(AuditRow.number).limit(limit)
+    return list(session.scalars(_of(query, agent, action)))
+
+
+def newest(
+    session: Session, *, limit: int = 100, agent: str | None = None, action: str | None = None
+) -> list[AuditRow]:
+    """The last `limit` records, in order."""
+    query = select(AuditRow).order_by(AuditRow.number.desc()).limit(limit)
+    return list(session.scalars(_of(query, agent, action)))[::-1]
+
+
+def as_json(record: AuditRow) -> str:
+    """A line of the export: the record and its hash; whoever has the lines can verify the chain."""
+    return _canonical({**_content(record), "hash": record.hash})
+
+
+def verify(session: Session, start: AuditHashChain = AuditHashChain(), *, limit: int | None = None) -> AuditHashChain:
+    """Hold each record against its hash and its place, up to the first that does not fit.
+
+    Args:
+        start: what an earlier call found; it is gone on from there.
+        limit: at most so many records, so that no other transaction has to wait long.
+    """
+    count, head = start.records, start.head
+    query = select(AuditRow).order_by(AuditRow.number).limit(limit).execution_options(yield_per=1000)
+    with contextlib.closing(session.scalars(query.where(AuditRow.number > count) if count else query)) as found:
+        for record in found:
+            reason = _fault(record, count + 1, head)
+            if reason:
+                return AuditHashChain(count, head, broken=min(record.number, count + 1), reason=reason)
+            count, head = count + 1, record.hash
+            session.expunge(record)
+    return AuditHashChain(count, head)
+
+
+def _of(query: Any, agent: str | None, action: str | None) -> Any:
+    if agent is not None:
+        query = query.where(AuditRow.agent_id == agent)
+    return query if action is None else query.where(AuditRow.action == action)
+
+
+def _fault(record: AuditRow, number: int, before: str) -> str:
+    if record.number != number:
+        return "it is missing" if record.number > number else "it does not belong there"
+    try:
+        if _canonical(json.loads(record.details)) != record.details:
+            return "its details were rewritten"
+        fits = _hash(before, record) == record.hash
+    except (TypeError, ValueError, RecursionError):
+        return "its details were changed"
+    return "" if fits else "it was changed, or the one before it"
+
+
+def _hash(before: str, record: AuditRow) -> str:
+    return hashlib.sha256(f"{before}\n{_canonical(_content(record))}".encode("ascii")).hexdigest()
+
+
+def _content(record: AuditRow) -> dict[str, Any]:
+    return {
+        "number": record.number,
+        "at": record.at,
+        "actor": record.actor,
+        "action": record.action,
+        "agent": record.agent_id,
+        "details": json.loads(record.details),
+    }
+
+
+def _canonical(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def _ascii(text: str) -> str:
+    """Databases differ in what text they take (a NUL, half of a surrogate pair); this they all keep as it is."""
+    return text.encode("ascii", "backslashreplace").decode().replace("\0", "\\x00")

@@ -1,0 +1,59 @@
+"""Rows of `certificates`."""
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from zerotrust.db.changes import changed
+from zerotrust.db.tables import CertificateRow
+
+
+def add(session: Session, agent_id: str, serial: str, *, not_after: int, now: int) -> CertificateRow:
+    """Remember a certificate that was issued now."""
+    certificate = CertificateRow(serial=serial, agent_id=agent_id, issued_at=now, not_after=not_after)
+    session.add(certificate)
+    session.flush()
+    return certificate
+
+
+def living(session: Session, agent_id: str, *, now: int) -> list[CertificateRow]:
+    """Those of an agent that have not ended; the newest first."""
+    query = (
+        select(CertificateRow)
+        .where(CertificateRow.agent_id == agent_id, CertificateRow.not_after > now)
+        .order_by(CertificateRow.issued_at.desc(), CertificateRow.not_after.desc(), CertificateRow.serial)
+    )
+    return list(session.scalars(query))
+
+
+def ends(session: Session, *, now: int) -> dict[str, int]:
+    """When the last certificate of each agent ends, that has one which is good."""
+    query = (
+        select(CertificateRow.agent_id, func.max(CertificateRow.not_after))
+        .where(CertificateRow.not_after > now)
+        .group_by(CertificateRow.agent_id)
+    )
+    return {row[0]: row[1] for row in session.execute(query)}
+
+
+def issued_since(session: Session, agent_id: str, since: int) -> int:
+    """How many an agent was issued then or later."""
+    query = select(func.count()).where(CertificateRow.agent_id == agent_id, CertificateRow.issued_at >= since)
+    return session.scalar(query) or 0
+
+
+def of(session: Session, agent_id: str) -> list[CertificateRow]:
+    """All of an agent that are remembered."""
+    return list(session.scalars(select(CertificateRow).where(CertificateRow.agent_id == agent_id)))
+
+
+def find(session: Session, serial: str) -> CertificateRow | None:
+    """The certificate, where we issued it and it did not end long ago."""
+    return session.get(CertificateRow, serial)
+
+
+def forget(session: Session, agent_id: str, *, ended_before: int) -> int:
+    """Remove those of an agent that ended before; how many. That they were issued stays in the audit."""
+    statement = delete(CertificateRow).where(
+        CertificateRow.agent_id == agent_id, CertificateRow.not_after < ended_before
+    )
+    return changed(session, statement)

@@ -1,0 +1,122 @@
+"""A database: opened, brought up to date, and asked in transactions of which there is one at a time."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import URL, Engine, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.orm import Session
+
+from zerotrust.db import postgresql, sqlite
+from zerotrust.db.errors import explained
+from zerotrust.db.migrate import Migration, migrate
+from zerotrust.errors import EnrolmentRefused, StateError
+
+T = TypeVar("T")
+
+
+class Database:
+    """Owns the connections and the thread in which the server's transactions run."""
+
+    def __init__(self, engine: Engine, name: str, migration: Migration | None, *, shared: bool) -> None:
+        self._engine = engine
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="state")
+        self.name = name
+        """For people: the file, or the address without its password."""
+        self.migration = migration
+        """What opening it changed, if anything."""
+        self.shared = shared
+        """Other servers may use it at the same time."""
+
+    @classmethod
+    def open(cls, url: str, *, folder: Path = Path()) -> "Database":
+        """Connect, create or migrate what is there; may take seconds.
+
+        Args:
+            url: `sqlite:////var/lib/0trust/state.db` (a fourth slash for an absolute path) or
+                `postgresql://user@host/name`.
+            folder: for the backup of what is no file, before it is migrated.
+
+        Raises:
+            StateError: not such an address, can't be opened, or written by a newer program.
+        """
+        parsed = _parse(url)
+        if parsed.get_backend_name() == "sqlite":
+            file = Path(str(parsed.database))
+            name, engine = str(file), sqlite.connect(file)
+        else:
+            file = None
+            name, engine = postgresql.shown(parsed), postgresql.connect(parsed)
+
+        def back_up(schema: str) -> Path | None:
+            if file is not None:
+                return sqlite.back_up(file, schema)
+            return postgresql.back_up(connection, parsed, folder, schema)
+
+        try:
+            with explained(name), engine.begin() as connection:
+                migration = migrate(connection, back_up, where=name)
+        except BaseException:
+            engine.dispose()
+            raise
+        return cls(engine, name, migration, shared=file is None)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """A session that may write; what it did is kept when the block ends, and not before.
+
+        EnrolmentRefused is a decision too: what was recorded about it is kept. Any other exception undoes everything.
+
+        Raises:
+            StateError: the database can't be reached, written or locked; nothing was kept.
+        """
+        with explained(self.name), Session(self._engine, expire_on_commit=False) as session:
+            try:
+                yield session
+            except EnrolmentRefused:
+                session.commit()
+                raise
+            session.commit()
+
+    async def run(self, work: Callable[[Session], T]) -> T:
+        """Do the work in a transaction, in the one thread for that; returns when it is committed.
+
+        Who is cancelled while waiting does not stop work that has begun.
+
+        Raises:
+            StateError: as `transaction`; or the database was closed.
+        """
+        try:
+            done = self._worker.submit(self._run, work)
+        except RuntimeError as error:
+            raise StateError(f"{self.name}: closed, the server is stopping") from error
+        return await asyncio.wrap_future(done)
+
+    def close(self) -> None:
+        """Finish what was begun, and let go of the database."""
+        self._worker.shutdown()
+        self._engine.dispose()
+
+    def _run(self, work: Callable[[Session], T]) -> T:
+        with self.transaction() as session:
+            return work(session)
+
+
+def _parse(url: str) -> URL:
+    """Raises StateError, without the address: it may hold a password."""
+    try:
+        parsed = make_url(url)
+        backend = parsed.get_backend_name()
+    except (ArgumentError, ValueError) as error:
+        raise StateError("state.url is no address of a database; write sqlite:////PATH or postgresql://…") from error
+    if backend not in ("sqlite", "postgresql", "postgres"):
+        raise StateError(
+            f"state.url: {backend} is no database that 0Trust knows; write sqlite:////PATH or postgresql://…"
+        )
+    if backend == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise StateError("state.url: SQLite needs a file, for example sqlite:////var/lib/0trust/state.db")
+    return parsed

@@ -1,0 +1,1 @@
+"""Migrations of the database (Alembic), applied when the server opens it."""

@@ -1,0 +1,14 @@
+"""What Alembic runs to migrate: on the connection that it is given, in the transaction that is open there."""
+
+from alembic import context
+
+from zerotrust.db.migrate import VERSION_TABLE
+from zerotrust.db.tables import Base
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=Base.metadata,
+    version_table=VERSION_TABLE,
+    render_as_batch=True,
+)
+context.run_migrations()

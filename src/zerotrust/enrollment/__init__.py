@@ -1,0 +1,1 @@
+"""Decisions on agents, in one transaction each: tokens, joining, renewal, grants, revocation."""

@@ -1,0 +1,190 @@
+"""How a machine becomes an agent, and stays one: a certificate for a token, and a new one for the one that it has."""
+
+import datetime
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from sqlalchemy.orm import Session
+
+from zerotrust.db import agents, audit, certificates, grants, revocations, tokens
+from zerotrust.db.tables import JoinTokenRow
+from zerotrust.enrollment.refusals import KEPT, Rationed, agent_name, every, refuse, seconds
+from zerotrust.enrollment.tokens import digest_of, seconds_of
+from zerotrust.errors import AgentRevoked, EnrolmentRefused, TokenExpired, TokenUnknown, TokenUsed, TooManyAttempts
+from zerotrust.pki.issuer import Issued
+
+MOST_ISSUED: Final = 10
+PART_OF_LIFE: Final = 10
+"""So many certificates an agent gets by renewal in the tenth of the life of one. It needs a fraction of one; each is a
+row until long after its end, and a record for ever."""
+
+_REVOKED: Final = "this agent was revoked; ask whoever runs the server"
+
+
+class CertificateIssuer(Protocol):
+    """Whoever signs (pki.issuer.Issuer)."""
+
+    def issue_agent(
+        self, agent_id: str, csr_pem: bytes, lifetime: datetime.timedelta, now: datetime.datetime
+    ) -> Issued:
+        """A certificate that names the agent, for the key of the request.
+
+        Raises:
+            CsrRefused: the request will not do.
+            PkiError: the issuer can't.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class IssuedCertificate:
+    """A certificate for an agent, and what it may serve."""
+
+    agent_id: str
+    chain_pem: bytes
+    serial: str
+    not_after: datetime.datetime
+    patterns: list[str]
+
+
+def join(  # noqa: PLR0913 - what a stranger brings, and what we add
+    session: Session,
+    issuer: CertificateIssuer,
+    *,
+    token: str,
+    csr_pem: bytes,
+    lifetime: datetime.timedelta,
+    client: str,
+    now: datetime.datetime,
+    rationed: Rationed = every,
+) -> IssuedCertificate:
+    """Use a token up, and issue the certificate of its agent. Of two that join with one token, one does.
+
+    Who holds a real token is told what became of it: that tells nobody anything who does not.
+
+    Args:
+        client: the address of whoever asks, for the audit.
+        rationed: which refusals are recorded.
+
+    Raises:
+        TokenUnknown, TokenUsed, TokenExpired, AgentRevoked, CsrRefused: refused, and recorded.
+        PkiError: the issuer can't sign; the token stays good.
+    """
+    row = tokens.by_digest(session, digest_of(token))
+    if row is None:
+        unknown = TokenUnknown("this token is not known here; check that the line is whole, and for this server")
+        refuse(session, unknown, action="join.refused", actor=client, now=now, left_out=rationed("unknown token"))
+    name, about = row.agent_id, {"token": row.number}
+    try:
+        _spend(session, row, now)
+        issued = issuer.issue_agent(name, csr_pem, lifetime, now)
+    except EnrolmentRefused as error:
+        left_out = rationed(f"token {row.number}")
+        refuse(
+            session,
+            error,
+            action="join.refused",
+            actor=client,
+            agent=name,
+            details=about,
+            left_out=left_out,
+            now=now,
+        )
+    _remember(session, name, issued, now)
+    agents.ensure(session, name, now=seconds(now)).joined_at = seconds(now)
+    for pattern in row.patterns:
+        grants.add(session, name, pattern, now=seconds(now))
+    details: audit.Details = {**about, **_said(issued), "hosts": row.patterns}
+    audit.append(session, at=seconds(now), actor=client, action="agent.joined", agent=name, details=details)
+    return _joined(session, name, issued)
+
+
+def renew(  # noqa: PLR0913 - as above
+    session: Session,
+    issuer: CertificateIssuer,
+    *,
+    agent_id: str,
+    serial: str,
+    csr_pem: bytes,
+    lifetime: datetime.timedelta,
+    now: datetime.datetime,
+    rationed: Rationed = every,
+) -> IssuedCertificate:
+    """A new certificate for an agent that has shown the one it has; that one stays good until its end.
+
+    Args:
+        agent_id, serial: of the certificate that the session was authenticated with.
+        rationed: which refusals are recorded.
+
+    Raises:
+        AgentRevoked, CsrRefused, TooManyAttempts: refused, and recorded.
+        PkiError: the issuer can't sign.
+    """
+    name, actor = agent_name(agent_id), f"agent {agent_id}"
+    agents.ensure(session, name, now=seconds(now))
+    try:
+        # Not as handshakes are judged, for which a certificate that has ended needs no revocation: with one of these an
+        # agent may come back.
+        if revocations.find(session, name) or revocations.find(session, name, serial):
+            raise AgentRevoked(_REVOKED)
+        _check_count(session, name, lifetime / PART_OF_LIFE, now)
+        issued = issuer.issue_agent(name, csr_pem, lifetime, now)
+    except EnrolmentRefused as error:
+        refuse(
+            session,
+            error,
+            action="renewal.refused",
+            actor=actor,
+            agent=name,
+            details={"serial": serial},
+            left_out=rationed(f"renewal of {name}"),
+            now=now,
+        )
+    _remember(session, name, issued, now)
+    details = {"before": serial, **_said(issued)}
+    audit.append(session, at=seconds(now), actor=actor, action="certificate.renewed", agent=name, details=details)
+    return _joined(session, name, issued)
+
+
+def _check_count(session: Session, agent_id: str, span: datetime.timedelta, now: datetime.datetime) -> None:
+    if certificates.issued_since(session, agent_id, seconds(now - span)) >= MOST_ISSUED:
+        wait = seconds_of(span)
+        raise TooManyAttempts(f"{MOST_ISSUED} certificates in {wait} s, its next has to wait", retry_after=wait)
+
+
+def _spend(session: Session, token: JoinTokenRow, now: datetime.datetime) -> None:
+    """Use the token up, or raise why not. The update alone decides: whoever else sees the token, it is used once."""
+    spent = tokens.spend(session, token.number, now=seconds(now))
+    if spent and revocations.find(session, token.agent_id) is None:
+        return
+    if spent:
+        raise AgentRevoked(_REVOKED)
+    if token.cancelled_at is not None:
+        raise TokenUnknown("this token was cancelled; ask for a new one")
+    if token.used_at is None:
+        raise TokenExpired("this token's time is over; ask for a new one")
+    used = datetime.datetime.fromtimestamp(token.used_at, datetime.UTC)
+    raise TokenUsed(
+        f"this token was used already, on {used:%Y-%m-%d at %H:%M:%S} UTC; if that was not you, have the agent revoked "
+        "and ask for a new token"
+    )
+
+
+def _remember(session: Session, agent_id: str, issued: Issued, now: datetime.datetime) -> None:
+    long_ago = seconds(now - KEPT)
+    certificates.forget(session, agent_id, ended_before=long_ago)
+    revocations.forget(session, agent_id, ended_before=long_ago)
+    certificates.add(session, agent_id, issued.serial, not_after=seconds(issued.not_after), now=seconds(now))
+
+
+def _said(issued: Issued) -> dict[str, str | int]:
+    return {"serial": issued.serial, "not_after": seconds(issued.not_after)}
+
+
+def _joined(session: Session, agent_id: str, issued: Issued) -> IssuedCertificate:
+    return IssuedCertificate(
+        agent_id=agent_id,
+        chain_pem=issued.chain_pem,
+        serial=issued.serial,
+        not_after=issued.not_after,
+        patterns=[grant.pattern for grant in grants.listed(session, agent_id)],
+    )

@@ -1,0 +1,110 @@
+"""Invitations: a token that lets one machine become an agent, once and in time."""
+
+import datetime
+import hashlib
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from sqlalchemy.orm import Session
+
+from zerotrust.db import agents, audit, revocations, tokens
+from zerotrust.db.tables import JoinTokenRow
+from zerotrust.enrollment.public_suffix import warning
+from zerotrust.enrollment.refusals import KEPT, agent_name, new_pattern, seconds
+from zerotrust.errors import EnrolmentError, NotFound
+
+LONGEST: Final = datetime.timedelta(days=30)
+MAX_PATTERNS: Final = 1000
+_SECRET_BYTES: Final = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class IssuedToken:
+    """A token just made. Its secret is shown now and never again."""
+
+    number: int
+    secret: str = field(repr=False)
+    agent_id: str
+    patterns: list[str]
+    expires_at: int
+    warnings: list[str]
+
+
+def digest_of(secret: str) -> bytes:
+    """What is kept of a token. It has 256 random bits, so a plain hash tells nobody anything."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+
+
+def create_token(
+    session: Session,
+    *,
+    agent_id: str,
+    patterns: Sequence[str],
+    lifetime: datetime.timedelta,
+    actor: str,
+    now: datetime.datetime,
+) -> IssuedToken:
+    """Invite a machine to become the agent, and to be granted the patterns when it does.
+
+    Args:
+        lifetime: one second to 30 days.
+
+    Raises:
+        EnrolmentError: a name, pattern or lifetime that will not do, or the agent is revoked.
+    """
+    name = agent_name(agent_id)
+    wanted = list(dict.fromkeys(new_pattern(text) for text in patterns))
+    if len(wanted) > MAX_PATTERNS:
+        raise EnrolmentError(f"{len(wanted)} host names are too many for one token; it takes {MAX_PATTERNS}")
+    if not datetime.timedelta(seconds=1) <= lifetime <= LONGEST:
+        raise EnrolmentError(f"a token is good for 1 second to {LONGEST.days} days, not for {lifetime}")
+    at = seconds(now)
+    agents.ensure(session, name, now=at)
+    if revocations.find(session, name) is not None:
+        raise EnrolmentError(f"{name} is revoked; if it may come back: 0trust agent restore {name}")
+    tokens.forget(session, over_before=at - seconds_of(KEPT))
+    secret = secrets.token_urlsafe(_SECRET_BYTES)
+    row = tokens.add(session, digest_of(secret), name, wanted, expires_at=at + seconds_of(lifetime), now=at)
+    audit.append(
+        session,
+        at=at,
+        actor=actor,
+        action="token.created",
+        agent=name,
+        details={"token": row.number, "hosts": wanted, "expires_at": row.expires_at},
+    )
+    warnings = [text for text in map(warning, wanted) if text is not None]
+    return IssuedToken(
+        number=row.number,
+        secret=secret,
+        agent_id=name,
+        patterns=wanted,
+        expires_at=row.expires_at,
+        warnings=warnings,
+    )
+
+
+def cancel_token(session: Session, number: int, *, actor: str, now: datetime.datetime) -> JoinTokenRow:
+    """Take an invitation back.
+
+    Raises:
+        NotFound: no such token, or it is used or cancelled already.
+    """
+    at = seconds(now)
+    row = tokens.find(session, number)
+    if row is None or not tokens.cancel(session, number, now=at):
+        raise NotFound(f"there is no open token {number}; list them with: 0trust token list")
+    audit.append(session, at=at, actor=actor, action="token.cancelled", agent=row.agent_id, details={"token": number})
+    return row
+
+
+def list_tokens(session: Session) -> list[JoinTokenRow]:
+    """All invitations of the last 30 days, the newest first."""
+    return tokens.listed(session)
+
+
+def seconds_of(span: datetime.timedelta) -> int:
+    """Whole seconds, at least one of any span."""
+    return max(1, int(span.total_seconds()))

@@ -1,0 +1,45 @@
+"""Answers of handlers as whole responses."""
+
+from http import HTTPStatus
+from typing import Final
+
+from zerotrust.http.error_responses import error_reply
+from zerotrust.middleware.interface import Answer
+
+_WITHOUT_LENGTH: Final = (204, 304)  # RFC 9110 s8.6 and s15.4.5
+
+
+def answer_reply(answer: Answer, *, request_id: str, close: bool, head_only: bool) -> bytes:
+    """The response to write. A refusal is a page that says why, as all of 0Trust's; `head_only` answers HEAD."""
+    if answer.code:
+        page = error_reply(
+            answer.status,
+            code=answer.code,
+            hop="server",
+            message=answer.message,
+            request_id=request_id,
+            close=close,
+            head_only=head_only,
+            retry_after=None,
+        )
+        head, _, body = page.partition(b"\r\n\r\n")
+        start, *lines = head.splitlines(True)
+        own = {line.partition(b":")[0].lower() for line in answer.lines.splitlines()}
+        kept = b"".join(line for line in lines if line.partition(b":")[0].lower() not in own)
+        return b"%b%b\r\n%b\r\n%b" % (start, kept.removesuffix(b"\r\n"), answer.lines, body)
+    length = b"" if answer.status in _WITHOUT_LENGTH else b"Content-Length: %d\r\n" % len(answer.body)
+    return b"HTTP/1.1 %d %b\r\n%b%b%b\r\n%b" % (
+        answer.status,
+        _reason(answer.status),
+        answer.lines,
+        length,
+        b"Connection: close\r\n" if close else b"",
+        b"" if head_only else answer.body,
+    )
+
+
+def _reason(status: int) -> bytes:
+    try:
+        return HTTPStatus(status).phrase.encode()
+    except ValueError:
+        return b""

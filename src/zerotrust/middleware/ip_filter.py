@@ -1,0 +1,44 @@
+"""`ip_allow` (also `ip_whitelist`) and `ip_deny`: who passes, by the address of the client.
+
+An IPv6 address that stands for an IPv4 one (RFC 4291 s2.5.5.2) is that IPv4 address. A client without a readable
+address passes neither.
+"""
+
+import ipaddress
+from collections.abc import Sequence
+from functools import lru_cache
+
+from zerotrust.middleware.client_address import UNREADABLE
+from zerotrust.middleware.interface import Answer, Request
+
+_REFUSAL = Answer(403, code="ip_refused", message="this address may not use the service")
+
+
+class IpFilterMiddleware:
+    """Lets pass whose address is listed (`allow`), or whose is not."""
+
+    __slots__ = ("_allow", "_networks", "_recent")
+
+    def __init__(self, networks: Sequence[str], *, allow: bool) -> None:
+        self._allow = allow
+        # By mask, of which there are few, so that the length of the list costs a request nothing.
+        self._networks: dict[int, dict[int, set[int]]] = {4: {}, 6: {}}
+        for text in networks:
+            network = ipaddress.ip_network(text)
+            alike = self._networks[network.version].setdefault(int(network.netmask), set())
+            alike.add(int(network.network_address))
+        self._recent = lru_cache(maxsize=4096)(self._decide)
+
+    def request(self, request: Request, now: float) -> Answer | None:
+        return self._recent(request.client)
+
+    def _decide(self, client: bytes) -> Answer | None:
+        try:
+            address: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(client.decode("ascii"))
+        except ValueError:
+            return UNREADABLE
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        number = int(address)
+        listed = any(number & mask in networks for mask, networks in self._networks[address.version].items())
+        return None if listed is self._allow else _REFUSAL

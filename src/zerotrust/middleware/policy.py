@@ -1,0 +1,128 @@
+"""A service's configuration made into the table that its requests go through.
+
+The order is the same for every request: the global handlers, the service's CORS rules (before authentication, because a
+preflight carries no credentials), its authentication, the route's own handlers. The first three also stand in front
+of the 404 for requests that no route takes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from zerotrust.errors import ConfigError
+from zerotrust.middleware.basic_auth import BasicAuthMiddleware
+from zerotrust.middleware.chain import MiddlewareChain
+from zerotrust.middleware.cors import CorsMiddleware
+from zerotrust.middleware.header_rules import HeadersMiddleware
+from zerotrust.middleware.interface import Middleware
+from zerotrust.middleware.ip_filter import IpFilterMiddleware
+from zerotrust.middleware.jwt import JwtMiddleware
+from zerotrust.middleware.rate_limit import RateLimitMiddleware
+from zerotrust.middleware.redirect import RedirectMiddleware
+from zerotrust.middleware.respond import no_route, respond
+from zerotrust.middleware.rewrite import RewriteMiddleware
+from zerotrust.model import middleware as model
+from zerotrust.model.service import Route, ServiceSecurity
+from zerotrust.routing.match import Match
+from zerotrust.routing.route_table import Table
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Policy:
+    """What is decided about the requests of one service.
+
+    Attributes:
+        table: leads from a request to its chain.
+        made: each handler with the configuration that it was built from.
+    """
+
+    table: Table[MiddlewareChain]
+    made: tuple[tuple[model.Handler, Middleware], ...]
+
+
+def compile_policy(
+    routes: Sequence[Route],
+    *,
+    secret: bytes,
+    global_middleware: Sequence[model.Handler] = (),
+    security: ServiceSecurity | None = None,
+    limits: Sequence[Middleware] = (),
+    before: Policy | None = None,
+) -> Policy:
+    """The policy of a service. Without routes, all requests go through.
+
+    Args:
+        secret: 16 to 64 random bytes that only this process has (see `basic_auth`).
+        limits: handlers behind all others, for requests that go to a backend.
+        before: the policy that this one takes the place of. Handlers whose configuration is the same are kept, with the
+            counts and logins that they remember.
+
+    Raises:
+        ConfigError: a key, or what was read from a file, cannot be used; the message begins with the place.
+    """
+    workshop = _Builder(secret, before)
+    front = [workshop.make(handler, f"global_middleware[{i}]") for i, handler in enumerate(global_middleware)]
+    if security is not None and security.cors is not None:
+        front.append(workshop.make(model.Cors(config=security.cors), "security.cors"))
+    if security is not None and security.auth is not None:
+        front.append(workshop.make(security.auth, "security.auth"))
+    rows = []
+    for i, route in enumerate(routes):
+        own = [workshop.make(handler, f"routes[{i}].handle[{j}]") for j, handler in enumerate(route.handle)]
+        rows.append((Match(route.match), _chain([*front, *own, *limits])))
+    otherwise = _chain([*front, no_route()] if routes else [*front, *limits])
+    return Policy(Table(rows, otherwise=otherwise), tuple(workshop.made))
+
+
+def _chain(handlers: Sequence[Middleware | None]) -> MiddlewareChain:
+    return MiddlewareChain([handler for handler in handlers if handler is not None])
+
+
+class _Builder:
+    """Builds handlers, or takes those of before."""
+
+    def __init__(self, secret: bytes, before: Policy | None) -> None:
+        self.made: list[tuple[model.Handler, Middleware]] = []
+        self._secret = secret
+        self._former = list(before.made) if before is not None else []
+
+    def make(self, config: model.Handler, where: str) -> Middleware | None:
+        for index, (former, handler) in enumerate(self._former):
+            if former == config:
+                del self._former[index]
+                self.made.append((config, handler))
+                return handler
+        try:
+            built = _build(config, self._secret)
+        except ValueError as error:
+            raise ConfigError(f"{where}: {error}") from None
+        if built is not None:
+            self.made.append((config, built))
+        return built
+
+
+def _build(handler: model.Handler, secret: bytes) -> Middleware | None:  # noqa: C901 - one line a kind
+    match handler:
+        case model.ReverseProxy() | model.Unneeded():
+            return None
+        case model.Headers():
+            return HeadersMiddleware(handler.config)
+        case model.RateLimit():
+            return RateLimitMiddleware(handler.config)
+        case model.IpAllow():
+            return IpFilterMiddleware(handler.config.allowed_ips, allow=True)
+        case model.IpDeny():
+            return IpFilterMiddleware(handler.config.denied_ips, allow=False)
+        case model.Cors():
+            return CorsMiddleware(handler.config)
+        case model.BasicAuth():
+            return BasicAuthMiddleware(handler.config, secret=secret)
+        case model.Jwt():
+            return JwtMiddleware(handler.config, secret=secret)
+        case model.Redirect():
+            return RedirectMiddleware(handler.config)
+        case model.Respond():
+            return respond(handler.config)
+        case model.Rewrite():
+            return RewriteMiddleware(handler.config)
+    assert_never(handler)

@@ -1,0 +1,63 @@
+"""`rate_limit`: who asks too often is told to wait.
+
+The fields of the response are those of draft-ietf-httpapi-ratelimit-headers-10.
+"""
+
+import hashlib
+import math
+
+from zerotrust.limits.client_network import network_of
+from zerotrust.limits.gcra import CellRate
+from zerotrust.middleware.client_address import UNREADABLE
+from zerotrust.middleware.header_edits import Edit
+from zerotrust.middleware.interface import Answer, Request
+from zerotrust.model.middleware_settings import RateLimitConfig
+from zerotrust.model.rates import parse_rate
+from zerotrust.routing.match import folded, values_of
+
+
+class RateLimitMiddleware:
+    """Counts requests by key."""
+
+    __slots__ = ("_field", "_of_service", "_policy", "_rate")
+
+    def __init__(self, config: RateLimitConfig) -> None:
+        count, seconds = parse_rate(config.rate)
+        self._rate = CellRate(count, seconds, config.burst)
+        self._policy = b'RateLimit-Policy: "default";q=%d;w=%d\r\n' % (count, seconds)
+        self._of_service = config.key == "service"
+        self._field = folded(config.key.removeprefix("header:").encode()) if ":" in config.key else None
+
+    def request(self, request: Request, now: float) -> Answer | None:
+        said = request.counted.get(self)
+        if said is not None:
+            request.response_edits += said
+            return None
+        key = self._key(request)
+        if key is None:
+            return UNREADABLE
+        early = self._rate.take(key, now)
+        wait = self._rate.wait(early)
+        if wait:
+            lines = b"Retry-After: %d\r\n%b%b" % (wait, self._policy, _state(0, wait))
+            return Answer(429, lines, code="rate_limited", message=f"too many requests; try again in {wait} s")
+        state = _state(self._rate.left(early), math.ceil(early))
+        said = [Edit(b"ratelimit-policy", self._policy, True), Edit(b"ratelimit", state, True)]
+        request.counted[self] = said
+        request.response_edits += said
+        return None
+
+    def _key(self, request: Request) -> bytes | None:
+        """The key under which a request counts; None where that is its client's address, which is not known."""
+        if self._of_service:
+            return b""
+        if self._field is not None:
+            values = values_of(self._field, request.fields)
+            if values:
+                # Of a length that does not depend on the client, and never mistaken for an address.
+                return b"#" + hashlib.blake2b(b"\n".join(values), digest_size=16).digest()
+        return network_of(request.client) or None
+
+
+def _state(left: int, seconds: int) -> bytes:
+    return b'RateLimit: "default";r=%d;t=%d\r\n' % (left, seconds)

@@ -1,0 +1,185 @@
+"""The steps in the handling of a request, as they are written: `{type: rate_limit, config: {rate: "1000/minute"}}`.
+
+One model for each kind; `handler_settings` and `authentication` have what stands in `config`. What a kind does is in
+`zerotrust.middleware`.
+"""
+
+import difflib
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from zerotrust.model.authentication import BasicAuthConfig, JwtConfig
+from zerotrust.model.base import Model
+from zerotrust.model.middleware_settings import (
+    CorsConfig,
+    HeadersConfig,
+    IpAllowConfig,
+    IpDenyConfig,
+    RateLimitConfig,
+    RedirectConfig,
+    RespondConfig,
+    RewriteConfig,
+)
+from zerotrust.model.strict import Strict
+
+
+class ReverseProxy(Strict):
+    """On to the backend: what happens anyway, wherever among the handlers it is said."""
+
+    type: Literal["reverse_proxy"] = "reverse_proxy"
+    config: dict[str, Any] = {}
+
+
+class Unneeded(Strict):
+    """What the original skipped and what nobody relies on: without effect."""
+
+    type: Literal["compress", "encode", "gzip", "logging"]
+    config: dict[str, Any] = {}
+
+
+class Headers(Strict):
+    """Sets, adds and deletes fields."""
+
+    type: Literal["headers"] = "headers"
+    config: HeadersConfig
+
+
+class RateLimit(Strict):
+    """Answers 429 to those who ask too often."""
+
+    type: Literal["rate_limit"] = "rate_limit"
+    config: RateLimitConfig
+
+
+class IpAllow(Strict):
+    """Answers 403 to clients from elsewhere. `ip_whitelist` is its older name."""
+
+    type: Literal["ip_allow", "ip_whitelist"] = "ip_allow"
+    config: IpAllowConfig
+
+
+class IpDeny(Strict):
+    """Answers 403 to clients from these networks."""
+
+    type: Literal["ip_deny"] = "ip_deny"
+    config: IpDenyConfig
+
+
+class Cors(Strict):
+    """Answers preflights, and says in responses which origins may read them."""
+
+    type: Literal["cors"] = "cors"
+    config: CorsConfig
+
+
+class BasicAuth(Strict):
+    """Asks for a name and a password (RFC 7617)."""
+
+    type: Literal["basic_auth"] = "basic_auth"
+    config: BasicAuthConfig
+
+
+class Jwt(Strict):
+    """Asks for a signed token (RFC 7519)."""
+
+    type: Literal["jwt"] = "jwt"
+    config: JwtConfig
+
+
+class Redirect(Strict):
+    """Sends the client elsewhere."""
+
+    type: Literal["redirect"] = "redirect"
+    config: RedirectConfig
+
+
+class Respond(Strict):
+    """Answers without the backend."""
+
+    type: Literal["respond"] = "respond"
+    config: RespondConfig
+
+
+class Rewrite(Strict):
+    """Changes the path."""
+
+    type: Literal["rewrite"] = "rewrite"
+    config: RewriteConfig
+
+
+_MODELS: Final[dict[str, type[Strict]]] = {
+    kind: model
+    for model in (Headers, RateLimit, IpAllow, IpDeny, Cors, BasicAuth, Jwt, Redirect, Respond, Rewrite, ReverseProxy)
+    for kind in model.model_fields["type"].annotation.__args__  # type: ignore[union-attr]
+} | dict.fromkeys(("compress", "encode", "gzip", "logging"), Unneeded)
+KINDS: Final = tuple(_MODELS)
+
+_REFUSED: Final = {
+    "cache": "cache is not offered, because no well-kept library carries it; let the backend do it",
+    "auth": '"auth" is not a kind of handler; write basic_auth or jwt',
+    "oauth2": "oauth2 is not offered; write jwt with the issuer's jwks_url",
+    "ip_blacklist": '"ip_blacklist" is not a kind of handler, did you mean "ip_deny"?',
+}
+
+
+def _known(value: str) -> str:
+    kind = value.strip().lower().replace("-", "_")
+    if kind in _REFUSED:
+        raise ValueError(_REFUSED[kind])
+    if kind not in _MODELS:
+        near = difflib.get_close_matches(kind, [*KINDS, "cache"], n=1)
+        raise ValueError(
+            f'"{kind[:60]}" is not a kind of handler' + (f', did you mean "{near[0]}"?' if near else "; remove it")
+        )
+    return kind
+
+
+class _Kind(Model):
+    type: Annotated[str, AfterValidator(_known)]
+
+
+def _typed(value: object) -> object:
+    """The model of the kind that `type` names; so the places in objections are those of the file."""
+    if not isinstance(value, dict):
+        return value
+    kind = _Kind.model_validate(value).type
+    return _MODELS[kind].model_validate({**value, "type": kind})
+
+
+Handler = Annotated[
+    ReverseProxy
+    | Unneeded
+    | Headers
+    | RateLimit
+    | IpAllow
+    | IpDeny
+    | Cors
+    | BasicAuth
+    | Jwt
+    | Redirect
+    | Respond
+    | Rewrite,
+    Field(discriminator="type"),
+    BeforeValidator(_typed),
+]
+"""One step in the handling of a request."""
+
+
+def _authentication(value: object) -> object:
+    if isinstance(value, dict) and value.get("type") in ("basic", "basic-auth"):
+        value = {**value, "type": "basic_auth"}
+    handler = _typed(value)
+    if isinstance(handler, Strict) and not isinstance(handler, (BasicAuth, Jwt)):
+        raise ValueError("the type of auth is basic_auth or jwt")
+    return handler
+
+
+Authentication = Annotated[BasicAuth | Jwt, Field(discriminator="type"), BeforeValidator(_authentication)]
+"""The handlers that know who the client is."""
+
+MAX_HANDLERS: Final = 64
+"""In one list. No chain that is written by hand has more; what they cost together has a bound of its own."""
+
+FINAL: Final = (Redirect, Respond)
+"""Kinds that answer every request: nothing behind them is reached."""

@@ -1,0 +1,63 @@
+"""Certificate signing requests (RFC 2986): made by who wants a certificate, checked by who issues it.
+
+A request proves that its sender has the private key, and that is all we take from it beside the public key: what it
+asks for beyond that (names, uses, extensions) is decided by the issuer.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+
+from zerotrust.errors import CsrRefused
+from zerotrust.pki import keys
+
+MAX_BYTES: Final = 8192
+"""A request with an RSA key of 8192 bits has about 3000."""
+_HASHES: Final = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CertificateRequest:
+    """A new private key, and the request for its certificate."""
+
+    key: keys.Key
+    pem: bytes
+
+
+def create() -> CertificateRequest:
+    """A new key and its request; who asks is not in it, because the issuer knows."""
+    key = keys.generate()
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    return CertificateRequest(key=key, pem=request.public_bytes(serialization.Encoding.PEM))
+
+
+def public_key(pem: bytes) -> keys.PublicKey:
+    """The public key of a request whose sender has shown that it has the private one.
+
+    Raises:
+        CsrRefused: too long, not a request, of a weak key, or signed by another key or with a weak hash.
+    """
+    if len(pem) > MAX_BYTES:
+        raise CsrRefused(f"the certificate signing request is longer than {MAX_BYTES} bytes")
+    try:
+        request = x509.load_pem_x509_csr(pem)
+        # Before the signature is looked at: only keys of bounded size are worth the arithmetic.
+        key = keys.strong(request.public_key())
+        proven = key is not None and _hash_is_good(request) and request.is_signature_valid
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
+        raise CsrRefused(
+            "this is not a certificate signing request in PEM form, or of a kind not known here"
+        ) from error
+    if key is None:
+        raise CsrRefused(f"the key of the certificate signing request will not do; use {keys.STRONG}")
+    if not proven:
+        raise CsrRefused("the certificate signing request is not signed by its own key, or with a weak hash")
+    return key
+
+
+def _hash_is_good(request: x509.CertificateSigningRequest) -> bool:
+    algorithm = request.signature_hash_algorithm
+    return algorithm is None or isinstance(algorithm, _HASHES)

@@ -1,1 +1,0 @@
-"""Where a request goes: which route of its service takes it, and which of the upstreams. Sans-I/O."""

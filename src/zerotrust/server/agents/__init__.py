@@ -1,0 +1,1 @@
+"""Connected agents: listener, sessions, registered services and their policies."""

@@ -1,0 +1,1 @@
+"""Identity and rights of agents: certificates, authorization, enrollment, audit."""

@@ -1,0 +1,230 @@
+"""The admin channel: commands of this machine's administrators, as JSON over a unix socket (docs/reference/admin.md).
+
+The socket is for its owner only, by its mode; and the system says who asks: root and the server's own user are
+answered, anybody else is refused, which is logged and goes into the audit.
+"""
+
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from zerotrust import __version__
+from zerotrust.config.error_messages import objections
+from zerotrust.db.audit import as_json
+from zerotrust.enrollment.queries import AgentHistory
+from zerotrust.errors import NotFound
+from zerotrust.model import admin
+from zerotrust.net.json_api import Call, CallError, Endpoint, JsonApi, Reply
+from zerotrust.net.tasks import Tasks
+from zerotrust.server.identity.agent_directory import AgentDirectory
+from zerotrust.server.identity.audit import Audit
+from zerotrust.server.identity.join_lines import JoinLines
+from zerotrust.server.ops import admin_views
+from zerotrust.telemetry import logs
+
+NDJSON: Final = "application/x-ndjson"
+MAX_CONNECTIONS: Final = 32
+"""At the same time: commands of people, and of a few programs."""
+STRANGERS_EACH: Final = 60.0
+"""Seconds in which a user who may not ask gets one line in the log and one record: neither is theirs to fill."""
+
+Asked = TypeVar("Asked", bound=BaseModel)
+Answer = Callable[[Any, str], Awaitable[BaseModel | Reply]]
+
+_log = logs.logger("admin")
+
+
+class NotAllowedError(CallError):
+    """Somebody asks who is neither root nor the server's own user."""
+
+    code = "not_allowed"
+
+    def __init__(self) -> None:
+        super().__init__("only root and the user that the server runs as may command it", 403)
+
+
+class AdminChannel:
+    """Answers commands; `api` is for a listener."""
+
+    def __init__(self, identities: AgentDirectory, audit: Audit, invitations: JoinLines, tasks: Tasks) -> None:
+        self._identities = identities
+        self._audit = audit
+        self._invitations = invitations
+        self._started_at = int(time.time())
+        self._allowed = {0, os.geteuid()}
+        self._strangers: dict[int | None, float] = {}
+        self.api = JsonApi(self._endpoints(), tasks)
+
+    def _endpoints(self) -> dict[tuple[str, str], Endpoint]:
+        table: dict[tuple[str, str], tuple[type[BaseModel], Answer]] = {
+            ("GET", "/v1/status"): (admin.Nothing, self._status),
+            ("GET", "/v1/tokens"): (admin.Nothing, self._tokens),
+            ("POST", "/v1/tokens/create"): (admin.TokenWanted, self._create_token),
+            ("POST", "/v1/tokens/cancel"): (admin.WhichToken, self._cancel_token),
+            ("GET", "/v1/grants"): (admin.AboutAgent, self._grants),
+            ("POST", "/v1/grants/add"): (admin.GrantAsked, self._add_grant),
+            ("POST", "/v1/grants/remove"): (admin.GrantAsked, self._remove_grant),
+            ("GET", "/v1/agents"): (admin.Nothing, self._agents),
+            ("GET", "/v1/agents/show"): (admin.WhichAgent, self._agent),
+            ("POST", "/v1/agents/revoke"): (admin.RevocationWanted, self._revoke),
+            ("POST", "/v1/agents/restore"): (admin.RestorationWanted, self._restore),
+            ("GET", "/v1/audit"): (admin.RecordsAsked, self._records),
+            ("GET", "/v1/audit/export"): (admin.RecordsAsked, self._export),
+            ("POST", "/v1/audit/verify"): (admin.Nothing, self._verify),
+        }
+        return {place: self._guarded(place, model, answer) for place, (model, answer) in table.items()}
+
+    def _guarded(self, place: tuple[str, str], model: type[BaseModel], answer: Answer) -> Endpoint:
+        """An endpoint that looks first at who asks, then at what."""
+
+        async def endpoint(call: Call) -> Reply:
+            if call.uid not in self._allowed:
+                await self._refuse(call.uid, " ".join(place))
+            said = await answer(_parsed(model, call.query if place[0] == "GET" else call.body), f"uid {call.uid}")
+            return said if isinstance(said, Reply) else Reply(said.model_dump())
+
+        return endpoint
+
+    async def _refuse(self, uid: int | None, asked: str) -> None:
+        """Raises NotAllowedError."""
+        now = time.monotonic()
+        if now >= self._strangers.get(uid, 0.0):
+            self._strangers[uid] = now + STRANGERS_EACH
+            _log.warning("command refused", uid=uid, asked=asked)
+            await self._audit.note("command.refused", {"asked": asked}, actor=f"uid {uid}")
+        raise NotAllowedError
+
+    # ---- tokens
+
+    async def _create_token(self, asked: admin.TokenWanted, actor: str) -> admin.NewToken:
+        server, warnings = self._invitations.address(asked.server)
+        made = await self._identities.create_token(
+            asked.agent, asked.hosts, lifetime=timedelta(seconds=asked.expires), actor=actor
+        )
+        return admin.NewToken(
+            number=made.number,
+            agent=made.agent_id,
+            hosts=list(made.patterns),
+            expires_at=made.expires_at,
+            server=server,
+            line=self._invitations.line(server, made.secret),
+            warnings=[*warnings, *made.warnings],
+        )
+
+    async def _cancel_token(self, asked: admin.WhichToken, actor: str) -> admin.TokenInfo:
+        return admin_views.token(await self._identities.cancel_token(asked.number, actor=actor))
+
+    async def _tokens(self, _asked: admin.Nothing, _actor: str) -> admin.Tokens:
+        return admin.Tokens(tokens=[admin_views.token(token) for token in await self._identities.tokens()])
+
+    # ---- grants
+
+    async def _add_grant(self, asked: admin.GrantAsked, actor: str) -> admin.GrantChanged:
+        granted = await self._identities.add_grant(asked.agent, asked.host, actor=actor)
+        return admin.GrantChanged(
+            agent=granted.agent_id,
+            host=granted.pattern,
+            changed=granted.added,
+            warnings=granted.warnings,
+        )
+
+    async def _remove_grant(self, asked: admin.GrantAsked, actor: str) -> admin.GrantChanged:
+        stays = await self._identities.remove_grant(asked.agent, asked.host, actor=actor)
+        warnings = ["it stays granted by the server's file, under grants"] if stays else []
+        return admin.GrantChanged(agent=asked.agent, host=asked.host, changed=True, warnings=warnings)
+
+    async def _grants(self, asked: admin.AboutAgent, _actor: str) -> admin.Grants:
+        kept, filed = await self._identities.grants(asked.agent)
+        return admin.Grants(grants=admin_views.grants(kept, filed))
+
+    # ---- agents
+
+    async def _agents(self, _asked: admin.Nothing, _actor: str) -> admin.Agents:
+        known = {agent.id: agent for agent in await self._identities.agents()}
+        live = admin_views.by_agent(self._identities.connected())
+        hosts = self._identities.hosts_granted()
+        return admin.Agents(
+            agents=[
+                admin_views.agent(name, known.get(name), live.get(name, []), hosts=hosts[name])
+                for name in sorted({*known, *live, *hosts})
+            ]
+        )
+
+    async def _agent(self, asked: admin.WhichAgent, _actor: str) -> admin.AgentDetails:
+        kept, filed = await self._identities.grants(asked.agent)
+        live = admin_views.by_agent(self._identities.connected()).get(asked.agent, [])
+        known: AgentHistory | None = None
+        try:
+            known = await self._identities.agent(asked.agent)
+        except NotFound:
+            if not live and not filed:
+                raise
+        hosts = self._identities.hosts_granted()[asked.agent]
+        return admin.AgentDetails(
+            agent=admin_views.agent(asked.agent, known.agent if known else None, live, hosts=hosts),
+            grants=admin_views.grants(kept, filed),
+            certificates=list(map(admin_views.certificate, known.certificates if known else ())),
+            tokens=list(map(admin_views.token, known.tokens if known else ())),
+            revocations=list(map(admin_views.revocation, known.revocations if known else ())),
+        )
+
+    async def _revoke(self, asked: admin.RevocationWanted, actor: str) -> admin.RevokedInfo:
+        done = await self._identities.revoke(asked.agent, asked.serial, reason=asked.reason, actor=actor)
+        return admin.RevokedInfo(
+            agent=done.revocation.agent_id,
+            serial=admin_views.serial(done.revocation),
+            reason=done.revocation.reason,
+            revoked_at=done.revocation.revoked_at,
+            sessions=done.cut.sessions,
+            streams=done.cut.streams,
+        )
+
+    async def _restore(self, asked: admin.RestorationWanted, actor: str) -> admin.Done:
+        await self._identities.restore(asked.agent, asked.serial, reissue=asked.reissue, actor=actor)
+        return admin.Done()
+
+    # ---- the audit
+
+    async def _records(self, asked: admin.RecordsAsked, _actor: str) -> admin.AuditRecords:
+        found = await self._audit.records(asked.after, asked.limit, agent=asked.agent, action=asked.action)
+        return admin.AuditRecords(records=[admin_views.record(record) for record in found])
+
+    async def _export(self, asked: admin.RecordsAsked, actor: str) -> Reply:
+        if not asked.after:
+            await self._audit.record("audit.exported", actor=actor)
+        found = await self._audit.records(asked.after or 0, asked.limit, agent=asked.agent, action=asked.action)
+        return Reply("".join(f"{as_json(record)}\n" for record in found).encode(), media_type=NDJSON)
+
+    async def _verify(self, _asked: admin.Nothing, _actor: str) -> admin.AuditChain:
+        chain = await self._audit.verify()
+        return admin.AuditChain(records=chain.records, head=chain.head, broken=chain.broken, reason=chain.reason)
+
+    # ----
+
+    async def _status(self, _asked: admin.Nothing, _actor: str) -> admin.Status:
+        live = self._identities.connected()
+        authority = self._identities.authority
+        return admin.Status(
+            version=__version__,
+            started_at=self._started_at,
+            database=self._identities.database,
+            issuer_ends_at=None if authority is None else int(authority.issuer.not_after.timestamp()),
+            agents=len({session.agent for session in live}),
+            sessions=len(live),
+            streams=sum(session.streams for session in live),
+        )
+
+
+def _parsed(model: type[Asked], data: Mapping[str, Any]) -> Asked:
+    """Raises CallError."""
+    given = dict(data)
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        path, _, message = objections(error, given)[0]
+        where = ".".join(map(str, path))
+        raise CallError(f"{where}: {message}" if where else message) from None

@@ -1,0 +1,97 @@
+"""Limits on the names for which the wildcard grants of an agent get certificates.
+
+A wildcard grant lets its agent make up names without end, and Caddy orders a certificate for each one that a client
+asks for. The authority allows an account only so many: 300 orders in 3 hours, and 50 new certificates in a week below
+one registered domain (Let's Encrypt, rate limits). Without a limit of ours one agent could leave the others none.
+
+Only new names count: a name that was permitted once stays permitted.
+"""
+
+import math
+from collections import Counter, deque
+from typing import Final
+
+from zerotrust.limits.ttl_cache import TtlCache
+from zerotrust.model.limits import Limits
+
+HOUR: Final = 3600.0
+WEEK: Final = 7 * 24 * HOUR
+MAX_NAMES: Final = 65536
+"""Names that are remembered, about 10 MB; one that is forgotten counts again when Caddy asks for it."""
+
+PER_AGENT: Final = "certificates_per_agent"
+PER_DOMAIN: Final = "certificates_per_domain"
+
+
+class CertificateBudget:
+    """Counts new names by agent, and by agent and registered domain.
+
+    Attributes:
+        permitted: new names of each agent that were permitted.
+        refused: questions for names of each agent that were refused.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.use(limits)
+        self.permitted: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        self._known: TtlCache[bool] = TtlCache(MAX_NAMES)
+        self._by_agent = _Window(HOUR)
+        self._by_domain = _Window(WEEK)
+        self._logged: TtlCache[bool] = TtlCache(MAX_NAMES)
+
+    def use(self, limits: Limits) -> None:
+        """Go by these limits from now on; what was counted stays counted."""
+        self._per_agent = limits.certificates_per_agent
+        self._per_domain = limits.certificates_per_domain
+
+    def knows(self, name: str, now: float) -> bool:
+        """Return True where the name was permitted before."""
+        return self._known.get(name.encode(), now) is not None
+
+    def exceeded(self, agent: str, domain: str, name: str, now: float) -> str | None:
+        """Permit and count a new name of an agent, or return the limit that it exceeds.
+
+        Args:
+            domain: the registered domain of the name, by which authorities count.
+        """
+        of_agent, of_domain = agent.encode(), f"{agent} {domain}".encode()
+        if self._by_agent.count(of_agent, now) >= self._per_agent:
+            return PER_AGENT
+        if self._by_domain.count(of_domain, now) >= self._per_domain:
+            return PER_DOMAIN
+        self._by_agent.add(of_agent, now)
+        self._by_domain.add(of_domain, now)
+        self._known.put(name.encode(), True, until=math.inf)
+        self.permitted[agent] += 1
+        return None
+
+    def refuse(self, agent: str, limit: str, now: float) -> bool:
+        """Count a refusal; return True once an hour for each agent and limit, for the log."""
+        self.refused[agent] += 1
+        key = f"{agent} {limit}".encode()
+        if self._logged.get(key, now) is not None:
+            return False
+        self._logged.put(key, True, until=now + HOUR)
+        return True
+
+
+class _Window:
+    """Events of each key in the seconds that have just passed."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._times: TtlCache[deque[float]] = TtlCache(MAX_NAMES)
+
+    def count(self, key: bytes, now: float) -> int:
+        times = self._times.get(key, now)
+        if times is None:
+            return 0
+        while times and times[0] <= now - self._seconds:
+            times.popleft()
+        return len(times)
+
+    def add(self, key: bytes, now: float) -> None:
+        times = self._times.get(key, now) or deque()
+        times.append(now)
+        self._times.put(key, times, until=now + self._seconds)

@@ -1,0 +1,90 @@
+"""What time does to certificates: a session ends with its agent's, and the server's own is renewed before it ends."""
+
+import datetime
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+
+from zerotrust.errors import PkiError
+from zerotrust.model.server import ServerConfig
+from zerotrust.pki.chain import anchor
+from zerotrust.server.agents.session_control import SessionControl
+from zerotrust.server.identity.authority import Authority
+from zerotrust.server.identity.server_certificate import ServerCertificate
+from zerotrust.telemetry import logs
+
+_log = logs.logger("certificates")
+
+TICK: Final = 1.0
+"""Seconds between two looks at the sessions."""
+LOOK_MOST: Final = 60.0
+"""Seconds, at most, between two looks at our own certificate."""
+WARN: Final = datetime.timedelta(days=30)
+"""So long before the issuing certificate ends, its owner is told, once a day."""
+
+
+class CertificateMaintenance:
+    """Looks at the clock.
+
+    Args:
+        renewed: called when the files of our certificate have changed; again, later, where it raises PkiError.
+    """
+
+    def __init__(self, sessions: SessionControl, *, renewed: Callable[[], None]) -> None:
+        self._sessions = sessions
+        self._renewed = renewed
+        self._own: tuple[str, ServerCertificate] | None = None
+        self._unused = False
+        self._looked_at = self._pause = 0.0
+        self._warned_at = 0.0
+
+    def tick(self, now: datetime.datetime, config: ServerConfig, authority: Authority | None) -> None:
+        """Do what is due."""
+        at = now.timestamp()
+        self._sessions.expire(at)
+        # A clock that was set back is before the last look, and is not waited for.
+        if authority is None or self._looked_at <= at < self._looked_at + self._pause:
+            return
+        self._looked_at, self._pause = at, min(LOOK_MOST, config.authority.server_lifetime / 20)
+        self._warn(now, authority)
+        try:
+            self._renew(now, config, authority)
+        except PkiError as error:
+            _log.error("the server's certificate is not renewed", reason=str(error))
+
+    def _renew(self, now: datetime.datetime, config: ServerConfig, authority: Authority) -> None:
+        length = datetime.timedelta(seconds=config.authority.server_lifetime)
+        until = self._certificate(config).renew(authority.issuer, _root(authority), length, now)
+        if until is not None:
+            _log.info("the server's certificate is renewed", until=until)
+            self._unused = True
+        if self._unused:
+            self._renewed()
+            self._unused = False
+
+    def _certificate(self, config: ServerConfig) -> ServerCertificate:
+        path = config.server.cert_file
+        if self._own is None or self._own[0] != path:
+            self._own = (path, ServerCertificate(Path(path), Path(config.server.key_file)))
+        return self._own[1]
+
+    def _warn(self, now: datetime.datetime, authority: Authority) -> None:
+        left, at = authority.issuer.not_after - now, now.timestamp()
+        if left <= WARN and not self._warned_at <= at < self._warned_at + 86400.0:
+            self._warned_at = at
+            _log.warning("the issuing certificate ends soon: 0trust ca rotate", days=left.days)
+
+
+def _root(authority: Authority) -> x509.Certificate:
+    """The root that our issuer is below.
+
+    Raises:
+        PkiError: none of those that are believed.
+    """
+    issuer = authority.issuer
+    found = anchor([issuer.certificate, *issuer.above], x509.load_pem_x509_certificates(authority.root_pem))
+    if found is None:
+        raise PkiError("the issuing certificate is below no root that the server believes (server.ca_file)")
+    return found

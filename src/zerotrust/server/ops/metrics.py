@@ -1,0 +1,159 @@
+"""The server's metrics: asked for when they are read, from whoever has the number."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+from prometheus_client import Metric
+
+from zerotrust import __version__
+from zerotrust.http.head import MAX_HEAD_BYTES
+from zerotrust.model.server import ServerConfig
+from zerotrust.net import metrics_endpoint
+from zerotrust.net.handshake_limiter import BURST, MAX_HANDSHAKES, RATE
+from zerotrust.net.http_listener import HttpListener
+from zerotrust.net.http_server import HEAD_TIMEOUT, IDLE_TIMEOUT, MAX_AHEAD_BYTES
+from zerotrust.net.listen import HANDSHAKE_TIMEOUT
+from zerotrust.net.loop import descriptor_limit
+from zerotrust.server.agents.listener import MAX_RETIRED, MAX_SESSIONS, AgentListener
+from zerotrust.server.agents.offline_agents import MAX_MEMORY
+from zerotrust.server.agents.policy_quota import most_memory
+from zerotrust.server.identity.enrollment_api import MAX_CONNECTIONS
+from zerotrust.server.ops import admin, tls_permission
+from zerotrust.server.ops.certificate_budget import CertificateBudget
+from zerotrust.server.ops.descriptors import api_connections
+from zerotrust.server.ops.load_sampler import LoadSampler
+from zerotrust.server.proxy.ingress import Ingress
+from zerotrust.server.proxy.load_shedding import LoadShedding
+from zerotrust.server.proxy.pending_requests import MAX_HELD
+from zerotrust.server.proxy.verification_pool import MAX_WAITING, MAX_WAITING_OF_AGENT, MAX_WAITING_OF_NETWORK
+from zerotrust.telemetry.metrics import counter, gauge, limits
+from zerotrust.telemetry.session_metrics import LIMITS, loop_metrics, session_metrics
+
+_LIMITS: Final = {
+    **LIMITS,
+    "head_bytes": MAX_HEAD_BYTES,
+    "head_seconds": HEAD_TIMEOUT,
+    "ahead_bytes": MAX_AHEAD_BYTES,
+    "connection_idle_seconds": IDLE_TIMEOUT,
+    "requests_held": MAX_HELD,
+    "passwords_waiting": MAX_WAITING,
+    "passwords_waiting_of_agent": MAX_WAITING_OF_AGENT,
+    "passwords_waiting_of_network": MAX_WAITING_OF_NETWORK,
+    "agent_sessions": MAX_SESSIONS,
+    "agent_sessions_going_away": MAX_RETIRED,
+    "handshakes": MAX_HANDSHAKES,
+    "handshake_seconds": HANDSHAKE_TIMEOUT,
+    "handshakes_per_second": RATE,
+    "handshakes_at_once": BURST,
+    "join_connections": MAX_CONNECTIONS,
+    "metrics_connections": metrics_endpoint.MAX_CONNECTIONS,
+    "permission_connections": tls_permission.MAX_CONNECTIONS,
+    "policies_away_bytes": MAX_MEMORY,
+    "admin_connections": admin.MAX_CONNECTIONS,
+}
+
+
+def server_limits(config: ServerConfig, descriptors: int) -> dict[str, float]:
+    """Return what each budget of a server allows at most, where the process may open so many descriptors."""
+    asked = config.limits
+    return {
+        **_LIMITS,
+        "requests": asked.requests,
+        "api_connections": api_connections(asked, descriptors),
+        "requests_per_agent": asked.requests_per_agent,
+        "memory_bytes": asked.memory_bytes,
+        "memory_per_agent_bytes": asked.memory_per_agent_bytes,
+        "policies_per_agent_bytes": most_memory(asked),
+        "certificates_per_agent": asked.certificates_per_agent,
+        "certificates_per_domain": asked.certificates_per_domain,
+        "event_loop_lag_seconds": asked.event_loop_lag,
+        "request_held_seconds": config.api.hold_timeout,
+        "session_detached_seconds": config.server.resume_timeout,
+        "drain_seconds": config.hot_reload.drains_for,
+    }
+
+
+class ServerMetrics:
+    """Knows whom to ask.
+
+    Args:
+        listeners: those whose connections are counted, by name.
+        config: the one that holds now.
+    """
+
+    def __init__(
+        self,
+        *,
+        load: LoadSampler,
+        ingress: Ingress,
+        overload: LoadShedding,
+        door: AgentListener,
+        certificates: CertificateBudget,
+        listeners: Mapping[str, HttpListener],
+        config: Callable[[], ServerConfig],
+    ) -> None:
+        self._config = config
+        self._load = load
+        self._ingress = ingress
+        self._overload = overload
+        self._door = door
+        self._certificates = certificates
+        self._listeners = listeners
+
+    @property
+    def health(self) -> str:
+        """`overloaded` while the whole server takes no new requests, else `ok`."""
+        return "overloaded" if any(self._overload.server.values()) else "ok"
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics, as they are now."""
+        yield gauge("build_info", "The version, as a label.", {__version__: 1}, "version")
+        yield from session_metrics(self._load.total, self._load.stalls)
+        yield from self._agents()
+        yield from self._requests()
+        yield gauge("handshakes", "TLS handshakes of agents under way.", self._door.handshakes.count)
+        meaning = "Connections that got no handshake, because too many of their network were there."
+        yield counter("handshakes_refused_total", meaning, self._door.handshakes.refused)
+        connections = {name: listener.connections for name, listener in self._listeners.items()}
+        connections["join"] = self._door.joining
+        yield gauge("connections", "Connections, but those of agents.", connections, "listener")
+        refused = {name: listener.refused for name, listener in self._listeners.items()}
+        meaning = "Connections that were closed because their listener had as many as it takes."
+        yield counter("connections_refused_total", meaning, refused, "listener")
+        yield from self._certificate_names()
+        yield from self._overloads()
+        yield from loop_metrics(self._load.pulse.lag, self._load.pulse.lost)
+        yield limits(server_limits(self._config(), descriptor_limit()))
+
+    def _agents(self) -> Iterator[Metric]:
+        by_agent = self._load.by_agent
+        yield gauge("agents", "Agents with a session.", len(by_agent))
+        streams = {agent: usage.streams for agent, usage in by_agent.items()}
+        yield gauge("agent_streams", "Requests and WebSockets of each agent under way.", streams, "agent")
+        held = {agent: usage.bytes for agent, usage in by_agent.items()}
+        yield gauge("agent_bytes", "Bytes that the sessions and policies of each agent hold.", held, "agent")
+        taken = {"connected": self._load.total.policies, "away": self._load.memory_of_former}
+        meaning = "Bytes that policies take, estimated; those of agents that are away are kept for a while."
+        yield gauge("policy_bytes", meaning, taken, "agents")
+
+    def _requests(self) -> Iterator[Metric]:
+        ingress = self._ingress
+        yield counter("requests_total", "Requests that came.", ingress.requests)
+        meaning = "Requests that the server answered with an error."
+        yield counter("requests_refused_total", meaning, ingress.refused, "code")
+        meaning = "Requests that came to nothing behind the server."
+        yield counter("requests_failed_total", meaning, ingress.failed, "code")
+        yield gauge("requests_held", "Requests that wait for an agent.", ingress.held)
+
+    def _certificate_names(self) -> Iterator[Metric]:
+        meaning = "New names of an agent's wildcard grants that were permitted to have a certificate."
+        yield counter("certificate_names_total", meaning, self._certificates.permitted, "agent")
+        meaning = "Questions of Caddy for such names that a limit refused."
+        yield counter("certificate_names_refused_total", meaning, self._certificates.refused, "agent")
+
+    def _overloads(self) -> Iterator[Metric]:
+        meaning = "1 while new requests get 503 because of this limit."
+        yield gauge("overloaded", meaning, self._overload.server, "limit")
+        yield gauge("agents_overloaded", "Agents over a limit of theirs.", self._overload.agents)
+        meaning = "Times that a limit of the server or of an agent was reached."
+        yield counter("overloads_total", meaning, self._overload.count)

@@ -1,0 +1,112 @@
+"""The endpoint that Caddy asks before it gets a certificate: is this host name served now, over https?
+
+Without it anybody could make us ask for certificates of any name. Caddy asks `GET /.0trust/tls-permission?domain=NAME`
+and goes on with status 200 only. After any other status it also stops using a certificate that is due for renewal, so
+a name that was permitted must not be refused later, as long as it is served.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qs
+
+from zerotrust.caddy.render import is_private
+from zerotrust.enrollment.grant_table import GrantTable
+from zerotrust.enrollment.public_suffix import registered_domain
+from zerotrust.http.body import Kind
+from zerotrust.http.head import RequestHead
+from zerotrust.model.base import normalise_host
+from zerotrust.net.http_server import HttpServerConnection, RequestSink
+from zerotrust.server.agents.registry import Registry
+from zerotrust.server.ops.certificate_budget import CertificateBudget
+from zerotrust.telemetry import logs
+
+PATH = "/.0trust/tls-permission"
+MAX_CONNECTIONS: Final = 256
+"""At the same time: Caddy makes one for each handshake that waits for its answer, and gets that at once."""
+
+_YES = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+_NO = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
+
+_log = logs.logger("server")
+
+
+class TlsPermission:
+    """Answers Caddy (net.http_server.RequestHandler).
+
+    Args:
+        storage: the folder of Caddy's certificates; None where an external Caddy has its own.
+        clock: monotonic.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        grants: GrantTable,
+        budget: CertificateBudget,
+        *,
+        storage: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._registry = registry
+        self._grants = grants
+        self._budget = budget
+        self._clock = clock
+        self.storage = storage
+
+    def request(
+        self, connection: HttpServerConnection, head: RequestHead, framing: tuple[Kind, int]
+    ) -> RequestSink | None:
+        connection.refuse(_YES if self._permits(head) else _NO, close=framing[0] is not Kind.NONE)
+        return None
+
+    def _permits(self, head: RequestHead) -> bool:
+        path, _, query = head.target.decode("ascii").partition("?")
+        names = parse_qs(query).get("domain", [])
+        if head.method != b"GET" or path != PATH or len(names) != 1:
+            return False
+        try:
+            name = normalise_host(names[0])
+        except ValueError:
+            return False
+        return self._registry.offers_https(name) and (self._costs_nothing(name) or self._has_room(name))
+
+    def _costs_nothing(self, name: str) -> bool:
+        """Return True where the name is an internal issuer's, granted by itself, or permitted before."""
+        return (
+            is_private(name)
+            or any(self._grants.names(agent, name) for agent in self._registry.agents_of(name))
+            or self._budget.knows(name, self._clock())
+            or self._has_certificate(name)
+        )
+
+    def _has_certificate(self, name: str) -> bool:
+        """Return True where Caddy's storage has a certificate of the name: Caddy asks because it is due for renewal."""
+        if self.storage is None:
+            return False
+        try:
+            return any(self.storage.glob(f"certificates/*/{name}/{name}.crt"))
+        except OSError:  # for example a name too long for a file
+            return False
+
+    def _has_room(self, name: str) -> bool:
+        """Count the name for an agent that serves it and has room; return False where none has."""
+        domain, now = registered_domain(name), self._clock()
+        exceeded: dict[str, str] = {}
+        for agent in self._registry.agents_of(name):
+            limit = self._budget.exceeded(agent, domain, name, now)
+            if limit is None:
+                return True
+            exceeded[agent] = limit
+        for agent, limit in exceeded.items():
+            if self._budget.refuse(agent, limit, now):
+                _log.warning(
+                    "no certificate: the agent's wildcard grants have too many new names; "
+                    "grant the name itself, or raise the limit in limits of the server's file",
+                    agent=agent,
+                    host_name=name,
+                    domain=domain,
+                    limit=limit,
+                )
+        return False

@@ -1,0 +1,1 @@
+"""The way of a request from Caddy to an agent: ingress, retry, relay, shaping."""

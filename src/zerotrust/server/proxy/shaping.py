@@ -1,0 +1,278 @@
+"""Traffic shaping at the server: a service's limits of rate, kept by back-pressure alone.
+
+A `Paced` stands between a relay and its two ends, only where the service has limits. What has arrived and may not pass
+yet waits here, while its source is stopped: on the way up that is what one read brought, because reading pauses; on the
+way down what the stream's window holds, because no credit is granted for what has not passed. Nothing is dropped, and
+nothing overtakes: ends, trailers and resets wait for the bytes before them.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from zerotrust.limits.shaper import Flow, Shaper
+from zerotrust.model.rates import parse_byte_rate
+from zerotrust.model.service import TrafficShaping
+from zerotrust.net.http_server import HttpServerConnection
+from zerotrust.server.proxy.relay import Relay
+from zerotrust.tunnel.codes import Code
+
+LEAST_PAUSE: Final = 0.005
+"""Seconds between two runs of a shaper: what may pass meanwhile passes together."""
+
+
+class DirectionShaper:
+    """One direction of a service: its shaper, and the timer that runs it while something waits."""
+
+    __slots__ = ("_due", "_running", "_timer", "shaper")
+
+    def __init__(self, shaper: Shaper) -> None:
+        self.shaper = shaper
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+        self._running = False
+
+    def run(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let pass what may pass now, and all else in its time."""
+        if self._running:
+            return
+        self._running = True
+        try:
+            due = self.shaper.run(loop.time())
+        finally:
+            self._running = False
+        if due is None or (self._timer is not None and self._due <= due):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due = max(due, loop.time() + LEAST_PAUSE)
+        self._timer = loop.call_at(self._due, self._wake, loop)
+
+    def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        self.run(loop)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ServiceShaping:
+    """The limits of one service, and what has been used of them."""
+
+    limits: TrafficShaping
+    up: DirectionShaper | None
+    down: DirectionShaper | None
+
+    @classmethod
+    def of(cls, limits: TrafficShaping | None, before: "ServiceShaping | None") -> "ServiceShaping | None":
+        """The shaping for these limits: the one of before where they are the same; None where nothing is limited.
+
+        Streams that have begun stay with the limits under which they did.
+        """
+        if limits is None:
+            return None
+        if before is not None and before.limits == limits:
+            return before
+        each = _rate(limits.per_ip_limit)
+        up = _lane(_rate(limits.upload_limit), each)
+        down = _lane(_rate(limits.download_limit), each)
+        return cls(limits, up, down) if up is not None or down is not None else None
+
+
+def _rate(limit: str | None) -> float | None:
+    return parse_byte_rate(limit) if limit is not None else None
+
+
+def _lane(total: float | None, each: float | None) -> DirectionShaper | None:
+    if total is None and each is None:
+        return None
+    return DirectionShaper(Shaper(total=total, per_client=each, now=0.0))
+
+
+class ShapedBuffer(Flow):
+    """What of one direction of a stream may not pass yet."""
+
+    __slots__ = ("_after", "_ended", "_lane", "_loop", "_offset", "_pieces", "_relay")
+
+    def __init__(self, relay: Relay, lane: DirectionShaper, client: bytes, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(lane.shaper.line(client, loop.time()))
+        self._relay = relay
+        self._lane = lane
+        self._loop = loop
+        self._pieces: deque[bytes] = deque()
+        self._offset = 0
+        self._ended = False
+        self._after: deque[Callable[[], None]] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._pieces)
+
+    @property
+    def ends(self) -> bool:
+        """The end is among what waits."""
+        return self._ended and bool(self._pieces)
+
+    def put(self, data: bytes, *, end: bool) -> None:
+        """Let pass what may, and keep the rest."""
+        self._ended = end
+        if data:
+            self._pieces.append(data)
+            self._lane.shaper.ask(self, len(data))
+            self._lane.run(self._loop)
+        elif not self._pieces:
+            self._send(b"", end=end)
+
+    def then(self, act: Callable[[], None]) -> None:
+        """Do this when all that waits has passed, or now."""
+        if self._pieces:
+            self._after.append(act)
+        else:
+            act()
+
+    def drop(self) -> None:
+        """What waits is of no use to anyone."""
+        self._pieces.clear()
+        self._offset = 0
+        self._after.clear()
+        self._lane.shaper.leave(self)
+
+    def passed(self, count: int) -> None:
+        pieces = self._pieces
+        while count and pieces:
+            piece, first = pieces[0], self._offset
+            last = min(first + count, len(piece))
+            count -= last - first
+            self._offset = last
+            if last == len(piece):
+                pieces.popleft()
+                self._offset = 0
+            self._send(piece[first:last], end=self._ended and not pieces)
+        while self._after and not pieces:
+            self._after.popleft()()
+
+    def _send(self, data: bytes, *, end: bool) -> None:
+        raise NotImplementedError
+
+
+class Upload(ShapedBuffer):
+    """What the client sends."""
+
+    __slots__ = ()
+
+    def _send(self, data: bytes, *, end: bool) -> None:
+        # The stream may be over while the end of its answer still waits on the way down.
+        if self._relay.takes_more:
+            self._relay.body(data, end=end)
+        else:
+            self.drop()
+
+
+class Download(ShapedBuffer):
+    """What the client gets."""
+
+    __slots__ = ()
+
+    def _send(self, data: bytes, *, end: bool) -> None:
+        self._relay.data(data, end=end)
+
+
+class ShapedRelay:
+    """A relay's two ends, as they see it (net.http_server.RequestSink, tunnel.sinks.StreamSink).
+
+    Attributes:
+        relay: what stands behind it.
+    """
+
+    __slots__ = ("_connection", "_down", "_up", "relay")
+
+    def __init__(
+        self,
+        relay: Relay,
+        connection: HttpServerConnection,
+        shaping: ServiceShaping,
+        *,
+        client: bytes,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.relay = relay
+        self._connection = connection
+        self._up = Upload(relay, shaping.up, client, loop) if shaping.up is not None else None
+        self._down = Download(relay, shaping.down, client, loop) if shaping.down is not None else None
+        relay.stream.sink = self
+
+    # ---- from the client
+
+    def body(self, data: bytes, *, end: bool) -> None:
+        up = self._up
+        if not self.relay.takes_more:
+            self._connection.pause_reading()
+        elif up is None:
+            self.relay.body(data, end=end)
+        else:
+            up.put(data, end=end)
+            if up:
+                self._connection.pause_reading()
+                up.then(self._go_on_reading)
+
+    def body_trailers(self, fields: bytes) -> None:
+        if self._up is None:
+            self._send_trailers(fields)
+        else:
+            self._up.then(partial(self._send_trailers, fields))
+
+    def aborted(self) -> None:
+        for held in (self._up, self._down):
+            if held is not None:
+                held.drop()
+        self.relay.aborted()
+
+    def drained(self) -> None:
+        self.relay.drained()
+
+    # ---- from the agent
+
+    def head(self, payload: bytes, *, end: bool, interim: bool) -> None:
+        self.relay.head(payload, end=end, interim=interim)
+
+    def data(self, payload: bytes, *, end: bool) -> None:
+        if self._down is None:
+            self.relay.data(payload, end=end)
+        else:
+            self._down.put(payload, end=end)
+
+    def trailers(self, payload: bytes) -> None:
+        if self._down is None:
+            self.relay.trailers(payload)
+        else:
+            self._down.then(partial(self.relay.trailers, payload))
+
+    def reset(self, code: Code, reason: str) -> None:
+        if self._up is not None:
+            if self._up:
+                self.relay.keep_nothing()
+            self._up.drop()
+        down = self._down
+        waits = down is not None and (code is Code.NO_ERROR or down.ends or self._connection.tunnelled)
+        if down is not None and waits and code is not Code.NOT_ALLOWED:
+            # An answer is whole, only not yet with the client; of a WebSocket, whole messages may wait. But who is not
+            # allowed to serve any longer, because it was revoked, says nothing more, however slowly it may.
+            down.then(partial(self.relay.reset, code, reason))
+            return
+        if down is not None:
+            down.drop()
+        self.relay.reset(code, reason)
+
+    def writable(self) -> None:
+        if not self._up:
+            self.relay.writable()
+
+    # ---- inside
+
+    def _send_trailers(self, fields: bytes) -> None:
+        if self.relay.takes_more:
+            self.relay.body_trailers(fields)
+
+    def _go_on_reading(self) -> None:
+        if not self.relay.over and not self.relay.stream.blocked:
+            self._connection.resume_reading()

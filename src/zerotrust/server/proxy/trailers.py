@@ -1,0 +1,41 @@
+"""Trailer fields that a request or an answer may have: the usual ones, and those that the configuration names."""
+
+from collections.abc import Sequence
+from typing import Final, Literal
+
+from zerotrust.http.head_block import filter_trailers
+from zerotrust.http.headers import folded
+from zerotrust.middleware.header_edits import Edit
+from zerotrust.telemetry import logs
+
+_log = logs.logger("trailers")
+
+MAX_REPORTED: Final = 10_000
+"""Host names for which dropped trailers are logged, in each direction: as many as one agent may have services."""
+MAX_NAMES: Final = 8
+MAX_NAME_BYTES: Final = 64
+"""A stranger chooses the names, up to 8 KiB of them: a line of the log has the first few, cut."""
+
+
+class TrailerFilter:
+    """Drops the trailer fields that may not pass, and reports it once for each service and direction.
+
+    Args:
+        passed: the configuration's `api.pass_trailers`.
+    """
+
+    __slots__ = ("_passed", "_reported")
+
+    def __init__(self, passed: Sequence[str] = ()) -> None:
+        self._passed = frozenset(folded(name.encode()) for name in passed)
+        self._reported: set[tuple[str, str]] = set()
+
+    def apply(self, block: bytes, edits: Sequence[Edit], *, host: str, of: Literal["request", "answer"]) -> bytes:
+        """Return the lines of a trailer block that pass, behind a head with these edits."""
+        kept, dropped = filter_trailers(block, passed=self._passed, edited={edit.name for edit in edits})
+        if dropped and (host, of) not in self._reported and len(self._reported) < 2 * MAX_REPORTED:
+            self._reported.add((host, of))
+            names = [name[:MAX_NAME_BYTES].decode("ascii") for name in dropped[:MAX_NAMES]]
+            hint = "name in api.pass_trailers of the server's file those that the application needs"
+            _log.info("trailer fields dropped", host=host, of=of, fields=names, hint=hint)
+        return kept

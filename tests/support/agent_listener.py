@@ -1,0 +1,162 @@
+"""The server's door for agents inside a test's own loop, with an enrolment that knows one token."""
+
+import asyncio
+import datetime
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+
+from tests.support.ports import free_port
+from zerotrust.errors import CertificateRefused, TokenUnknown, TokenUsed
+from zerotrust.net.tasks import Tasks
+from zerotrust.net.tls import tunnel_server
+from zerotrust.net.write_coalescer import WriteCoalescer
+from zerotrust.pki import ca_directory, profile
+from zerotrust.pki.chain import is_ours
+from zerotrust.pki.identity import agent_id_of
+from zerotrust.pki.issuer import ServerNames
+from zerotrust.pki.join_line import JoinLine, fingerprint
+from zerotrust.pki.proof_of_possession import proves
+from zerotrust.server.agents.listener import AgentListener, Terms
+from zerotrust.server.agents.registry import Registry
+from zerotrust.server.identity.authorization import Authorization
+
+TOKEN = "a-token-that-nobody-guesses"
+
+
+@dataclass(frozen=True)
+class Joined:
+    agent_id: str
+    chain_pem: bytes
+    patterns: list[str]
+
+
+class OneToken:
+    """Lets in who has the token, once (server.identity.enrollment_api.Enrolment)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.issuer = ca_directory.load_authority(folder)
+        self.root = (folder / "ca.crt").read_bytes()
+        self.hosts = ["pihole.example.com", "*.lab.example.com"]
+        self.agent_id = "home"
+        self.asked: list[tuple[str, str]] = []
+        self.used = False
+        self.failure: Exception | None = None
+
+    def root_pem(self) -> bytes:
+        return self.root
+
+    async def join(self, token: str, csr_pem: bytes, peer: str) -> Joined:
+        self.asked.append((token, peer))
+        if self.failure is not None:
+            raise self.failure
+        if token != TOKEN:
+            raise TokenUnknown("the server knows no such token")
+        if self.used:
+            raise TokenUsed("the token has been used already")
+        life, now = datetime.timedelta(days=7), datetime.datetime.now(datetime.UTC)
+        issued = self.issuer.issue_agent(self.agent_id, csr_pem, life, now)
+        self.used = True
+        return Joined(agent_id=self.agent_id, chain_pem=issued.chain_pem, patterns=self.hosts)
+
+    async def come_back(self, chain_pem: bytes, csr_pem: bytes, proof: bytes, peer: str) -> Joined:
+        """Whose certificate is of our authority, and who has its key."""
+        chain = x509.load_pem_x509_certificates(chain_pem)
+        self.asked.append((agent_id_of(chain[0]), peer))
+        if self.failure is not None:
+            raise self.failure
+        root = x509.load_pem_x509_certificate(self.root)
+        if not is_ours(chain, self.issuer, root) or not proves(chain[0].public_key(), csr_pem, proof):
+            raise CertificateRefused("the key of the certificate did not sign this")
+        life, now = datetime.timedelta(days=7), datetime.datetime.now(datetime.UTC)
+        issued = self.issuer.issue_agent(self.agent_id, csr_pem, life, now)
+        return Joined(agent_id=self.agent_id, chain_pem=issued.chain_pem, patterns=self.hosts)
+
+
+class Door:
+    """A door that is open, and how to knock."""
+
+    def __init__(
+        self, folder: Path, *, enrolment: bool = True, names: ServerNames | None = None, limited: bool = False
+    ) -> None:
+        self.folder = folder
+        permitted = profile.alternative_names(dns=["localhost"], ip=["127.0.0.1"]) if limited else []
+        ca_directory.create_authority(folder, permitted=permitted)
+        names = names or ServerNames(ip=["127.0.0.1"])
+        made = ca_directory.issue_server(folder, "localhost", names)
+        self.port = free_port()
+        self.enrolment = OneToken(folder) if enrolment else None
+        self.registry = Registry()
+        self.tasks = Tasks()
+        self._server = made
+        terms = Terms(
+            registry=self.registry,
+            admission=Authorization(any_host=True),
+            flusher=WriteCoalescer(asyncio.get_running_loop()),
+            tasks=self.tasks,
+            secret=b"secret",
+            enrolment=self.enrolment,
+        )
+        self.door = AgentListener(terms, context=self.context())
+
+    def context(self) -> ssl.SSLContext:
+        """The server's, from its files as they are now."""
+        return tunnel_server(
+            certificate=str(self._server.certificate),
+            key=str(self._server.key),
+            authority=str(self.folder / "ca.crt"),
+            enrolment=self.enrolment is not None,
+        )
+
+    @property
+    def one_token(self) -> OneToken:
+        assert self.enrolment is not None
+        return self.enrolment
+
+    @property
+    def line(self) -> JoinLine:
+        root = x509.load_pem_x509_certificate((self.folder / "ca.crt").read_bytes())
+        return JoinLine(server=f"127.0.0.1:{self.port}", token=TOKEN, fingerprint=fingerprint(root))
+
+    def client(self, *alpn: str, credentials: tuple[Path, Path] | None = None) -> ssl.SSLContext:
+        """A context of a client that believes this server, with a certificate or without."""
+        context = ssl.create_default_context(cafile=str(self.folder / "ca.crt"))
+        if alpn:
+            context.set_alpn_protocols(list(alpn))
+        if credentials is not None:
+            context.load_cert_chain(*credentials)
+        return context
+
+    async def says(self, context: ssl.SSLContext, data: bytes = b"") -> bytes:
+        """What the server answers until it closes; nothing where it breaks the connection off."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=context)
+        answer = b""
+        try:
+            writer.write(data)
+            async with asyncio.timeout(10):
+                while piece := await reader.read(65536):
+                    answer += piece
+        except (ConnectionError, ssl.SSLError):
+            pass
+        finally:
+            writer.close()
+        return answer
+
+
+@asynccontextmanager
+async def open_door(
+    folder: Path, *, enrolment: bool = True, names: ServerNames | None = None, limited: bool = False
+) -> AsyncIterator[Door]:
+    """The door, listening; `limited` is its authority, to servers of these names."""
+    door = Door(folder, enrolment=enrolment, names=names, limited=limited)
+    listening = door.door.listen(f"127.0.0.1:{door.port}")
+    try:
+        yield door
+    finally:
+        await listening.close()
+        await door.door.close()
+        await door.tasks.close()

@@ -1,0 +1,80 @@
+"""Debian's Chromium, driven by Playwright, which trusts one service's certificate and no other.
+
+The key that it trusts is not taken on faith: it is read from a connection whose certificate a strict client has
+verified with Caddy's root. Chromium is then told this key (`--ignore-certificate-errors-spki-list`), because its own
+store of roots can only be changed for the whole user.
+"""
+
+import base64
+import contextlib
+import hashlib
+import shutil
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from playwright.async_api import BrowserContext, Page, async_playwright
+
+from tests.support.entrypoint import trusting
+from tests.support.processes import ROOT
+
+BUILD = ROOT / "build"
+OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def executable() -> str:
+    """The Chromium of this machine."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if found := shutil.which(name):
+            return found
+    raise AssertionError("no Chromium is installed; on Debian: apt-get install chromium")
+
+
+def verified_key(host: str, port: int, root: Path) -> str:
+    """The hash of the key that a service shows, once its certificate was verified with the root."""
+    with socket.create_connection(("127.0.0.1", port), timeout=15) as raw:
+        with trusting(root).wrap_socket(raw, server_hostname=host) as tls:
+            shown = tls.getpeercert(binary_form=True)
+    assert shown
+    key = x509.load_der_x509_certificate(shown).public_key()
+    der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return base64.b64encode(hashlib.sha256(der).digest()).decode()
+
+
+@dataclass
+class Complaints:
+    """Everything that a page complains about, and the WebSockets that it opened."""
+
+    errors: list[str] = field(default_factory=list)
+    sockets: list[str] = field(default_factory=list)
+
+    def watch(self, page: Page) -> None:
+        page.on("console", lambda line: self.errors.append(line.text) if line.type == "error" else None)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("websocket", lambda socket: self.sockets.append(socket.url))
+
+
+@contextlib.asynccontextmanager
+async def chromium(*trusted_keys: str, scheme: str = "light") -> AsyncIterator[BrowserContext]:
+    """A browser that trusts the keys and otherwise what every browser trusts."""
+    options = [*OPTIONS]
+    if trusted_keys:
+        options.append(f"--ignore-certificate-errors-spki-list={','.join(trusted_keys)}")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=executable(), args=options)
+        context = await browser.new_context(
+            viewport={"width": 1200, "height": 850}, color_scheme="dark" if scheme == "dark" else "light"
+        )
+        yield context
+        await browser.close()

@@ -1,0 +1,48 @@
+"""Commands of the product, as a person types them, also as another user of the machine."""
+
+import asyncio
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.support.processes import PRODUCT, ROOT
+
+NOBODY = 65534
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        assert self.code == 0, self
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Commands to the server with this socket."""
+
+    socket: Path
+
+    async def __call__(self, *words: str | int, uid: int | None = None) -> Done:
+        become = [] if uid is None else ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
+        argv = [*become, PRODUCT, *map(str, words), "--socket", self.socket]
+        done = await asyncio.to_thread(
+            subprocess.run,
+            argv,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return Done(done.returncode, done.stdout, done.stderr)

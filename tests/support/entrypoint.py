@@ -1,0 +1,54 @@
+"""Where clients connect: Caddy's HTTPS, or the server's proxy API without Caddy. Every host name is at 127.0.0.1."""
+
+import ssl
+from pathlib import Path
+from typing import Any
+
+from websockets.asyncio.client import connect
+
+from tests.support.client import Client, Fields, Response
+
+
+def trusting(root: Path, *protocols: str) -> ssl.SSLContext:
+    """A client's TLS context that trusts one root and offers the given ALPN protocols."""
+    context = ssl.create_default_context(cafile=root)
+    if protocols:
+        context.set_alpn_protocols(list(protocols))
+    return context
+
+
+class Way:
+    """One port of the stack and how to speak to it."""
+
+    def __init__(self, port: int, *, root: Path | None = None) -> None:
+        self.port = port
+        self.root = root
+        self.tls = trusting(root, "http/1.1") if root else None
+
+    def url(self, host: str, path: str = "/") -> str:
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}{path}"
+
+    async def open(self, host: str, *, patience: float = 15.0) -> Client:
+        """A connection for HTTP/1.1."""
+        return await Client.open(self.port, host=host, tls=self.tls, patience=patience)
+
+    async def request(self, host: str, method: str, target: str, fields: Fields = (), body: bytes = b"") -> Response:
+        """One request on a connection of its own."""
+        async with await self.open(host) as client:
+            return await client.request(method, target, fields, body)
+
+    async def get(self, host: str, target: str, *fields: tuple[str, str]) -> Response:
+        return await self.request(host, "GET", target, fields)
+
+    def websocket(self, host: str, path: str = "/", **options: Any) -> connect:
+        """A WebSocket over HTTP/1.1; options as for `websockets.connect`."""
+        every: dict[str, Any] = {"max_size": None, "ping_interval": None, "open_timeout": 15, **options}
+        scheme = "wss" if self.tls else "ws"
+        return connect(
+            f"{scheme}://{host}:{self.port}{path}",
+            host="127.0.0.1",
+            port=self.port,
+            ssl=self.tls,
+            proxy=None,
+            **every,
+        )

@@ -1,0 +1,93 @@
+"""The files of an example, started as they are: only addresses, ports and host names are other ones.
+
+`NAME.example.com` becomes `NAME.localhost`, for which Caddy's own authority signs. What an example takes from the
+environment is given there; every other address is replaced in the text, and has to be in it.
+"""
+
+import asyncio
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.support.entrypoint import Way
+from tests.support.ports import free_port
+from tests.support.processes import PRODUCT, Process, wait_port
+from tests.support.stack import Authority
+from tests.support.waiting import eventually
+
+TUNNEL = "tunnel.example.com"
+_PUBLIC = re.compile(r"\.example\.com(?=[],\"])")
+
+
+class Example:
+    """A server with its Caddy, and one agent.
+
+    Args:
+        folder: where the copies go.
+        agent: the text of agent.yaml, and `server` that of server.yaml.
+        name: the agent's name, in its certificate.
+        addresses: what takes the place of which text in agent.yaml.
+        environment: variables of the agent.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        authority: Authority,
+        *,
+        agent: str,
+        server: str,
+        name: str,
+        addresses: Mapping[str, str],
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._certificates(folder / "certs", authority, name)
+        tunnel, api, self._https, permission = (free_port() for _ in range(4))
+        edge = f'caddy:\n  bind: ["127.0.0.1"]\n  http_port: 0\n  https_port: {self._https}\n'
+        edge += f'  permission_addr: "127.0.0.1:{permission}"\n'
+        places = {'":8443"': f'"127.0.0.1:{tunnel}"', "127.0.0.1:9443": f"127.0.0.1:{api}", "caddy:\n": edge}
+        self._write(folder / "server.yaml", server, places)
+        self.agent_file = folder / "agent.yaml"
+        self._write(self.agent_file, agent, {f"{TUNNEL}:8443": f"localhost:{tunnel}", **addresses})
+        self._root = folder / "caddy" / "storage" / "pki" / "authorities" / "local" / "root.crt"
+        self.server = self._process("server", folder, {})
+        self.agent = self._process("agent", folder, environment or {})
+
+    async def start(self) -> None:
+        """Wait until the agent's services are published."""
+        self.server.start()
+        await wait_port(self._https, process=self.server, timeout=60)
+        await eventually(self._root.exists, "Caddy has made its root certificate", 60)
+        self.caddy = Way(self._https, root=self._root)
+        self.agent.start()
+        await self.agent.wait_line("service registered", timeout=60)
+
+    async def stop(self) -> None:
+        """End both."""
+        await asyncio.gather(self.agent.stop(), self.server.stop())
+
+    async def published(self, *hosts: str) -> None:
+        """Waits until all of them answer."""
+
+        async def all_do() -> bool:
+            return all([(await self.caddy.get(host, "/")).status == 200 for host in hosts])
+
+        await eventually(all_do, f"{hosts} answer", 20)
+
+    def _certificates(self, folder: Path, authority: Authority, name: str) -> None:
+        folder.mkdir(parents=True)
+        shutil.copy(authority.root, folder / "ca.crt")
+        for issued in (authority.agent(name), authority.server(TUNNEL)):
+            for file in issued:
+                shutil.copy(file, folder / file.name)
+
+    def _write(self, file: Path, text: str, places: Mapping[str, str]) -> None:
+        for before, after in places.items():
+            assert before in text, f"{file.name} has no {before!r}"
+            text = text.replace(before, after)
+        file.write_text(_PUBLIC.sub(".localhost", text))
+
+    def _process(self, role: str, folder: Path, environment: Mapping[str, str]) -> Process:
+        command: list[str | Path] = [PRODUCT, role, "run", "--config", folder / f"{role}.yaml"]
+        return Process(role, command, log=folder / f"{role}.log", env=environment)

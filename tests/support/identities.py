@@ -1,0 +1,176 @@
+"""Identities over a SQLite file, with sessions that a test makes up; and their admin channel on a socket."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import cast
+
+from zerotrust.db.database import Database
+from zerotrust.model.server import AgentListenerConfig
+from zerotrust.net.http_listener import HttpListener
+from zerotrust.net.tasks import Tasks
+from zerotrust.net.write_coalescer import WriteCoalescer
+from zerotrust.pki import ca_directory, csr
+from zerotrust.pki.issuer import ServerNames
+from zerotrust.server.agents.session_control import Connected, RevocationResult, SessionControl
+from zerotrust.server.identity.agent_directory import AgentDirectory
+from zerotrust.server.identity.audit import Audit
+from zerotrust.server.identity.authority import Authority
+from zerotrust.server.identity.authorization import Authorization
+from zerotrust.server.identity.join_lines import JoinLines
+from zerotrust.server.ops.admin import AdminChannel
+
+HOME = Connected(
+    agent="home",
+    generation=3,
+    since=1_800_000_000.5,
+    peer="203.0.113.7:4711",
+    streams=4,
+    services=2,
+    software="0trust/1",
+    serial="abc",
+    certificate_ends=1_900_000_000,
+)
+
+
+class Live:
+    """The sessions that a test says there are (server.agents.session_control.Sessions)."""
+
+    def __init__(self) -> None:
+        self.sessions: list[Connected] = []
+        self.judged = 0
+        self.checked = 0
+        self.cuts: list[tuple[str, str | None]] = []
+
+    def recheck(self) -> None:
+        self.checked += 1
+
+    def rejudge(self) -> None:
+        self.judged += 1
+
+    def connected(self) -> list[Connected]:
+        return self.sessions
+
+    def cut(self, agent: str, serial: str | None, reason: str) -> RevocationResult:
+        assert reason
+        self.cuts.append((agent, serial))
+        gone = [one for one in self.sessions if one.agent == agent and serial in (None, one.serial)]
+        self.sessions = [one for one in self.sessions if one not in gone]
+        return RevocationResult(sessions=len(gone), streams=sum(one.streams for one in gone))
+
+
+@dataclass
+class Clock:
+    """Says what a test wants."""
+
+    now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def forward(self, **span: float) -> None:
+        self.now += timedelta(**span)
+
+
+@dataclass
+class Office:
+    """All of it."""
+
+    database: Database
+    admission: Authorization
+    live: Live
+    clock: Clock
+    identities: AgentDirectory
+    settings: AgentListenerConfig
+    socket: Path
+
+    def again(self, database: Database | None = None) -> "Office":
+        """The same after a restart: all that was in memory is gone. With a database of its own, another server."""
+        admission, live = Authorization(), Live()
+        identities = AgentDirectory(
+            database or self.database,
+            admission=admission,
+            sessions=cast("SessionControl", live),
+            authority=self.identities.authority,
+            clock=self.clock,
+        )
+        return replace(self, admission=admission, live=live, identities=identities)
+
+
+def authority(folder: Path) -> tuple[Authority, AgentListenerConfig]:
+    """A root, an issuer, and a server's certificate, in a folder."""
+    root, issuing = ca_directory.create_authority(folder)
+    server = ca_directory.issue_server(folder, "tunnel.example.com", ServerNames(dns=["localhost"]), days=1)
+    made = Authority(
+        issuer=ca_directory.load_issuer(issuing.certificate, issuing.key),
+        root_pem=root.certificate.read_bytes(),
+        agent_lifetime=timedelta(days=7),
+    )
+    settings = AgentListenerConfig(
+        listen_addr=":8443", cert_file=str(server.certificate), key_file=str(server.key), ca_file=str(root.certificate)
+    )
+    return made, settings
+
+
+@contextlib.contextmanager
+def office(folder: Path, url: str | None = None) -> Iterator[Office]:
+    """Identities that have loaded nothing yet, because there is nothing."""
+    made, settings = authority(folder / "certs")
+    database = Database.open(url or f"sqlite:///{folder / 'state.db'}")
+    admission, live, clock = Authorization(), Live(), Clock()
+    identities = AgentDirectory(
+        database, admission=admission, sessions=cast("SessionControl", live), authority=made, clock=clock
+    )
+    try:
+        yield Office(database, admission, live, clock, identities, settings, folder / "admin.sock")
+    finally:
+        database.close()
+
+
+@contextlib.asynccontextmanager
+async def listening(place: Office) -> AsyncIterator[AdminChannel]:
+    """The admin channel at its socket, in this loop."""
+    tasks = Tasks()
+    channel = AdminChannel(place.identities, Audit(place.database), JoinLines(place.settings), tasks)
+    listener = HttpListener(
+        WriteCoalescer(asyncio.get_running_loop()), channel.api, tasks, name="test", most=lambda: 10
+    )
+    async with listener.listen(f"unix:{place.socket}", key="admin.socket"):
+        yield channel
+    await tasks.close()
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[Office]:
+    """The same with a loop in a thread of its own, for tests that block, as commands do."""
+    ready, loop = threading.Event(), asyncio.new_event_loop()
+
+    async def serve(place: Office) -> None:
+        async with listening(place):
+            ready.set()
+            await asyncio.Event().wait()
+
+    with office(folder) as place:
+
+        def run() -> None:
+            with contextlib.suppress(asyncio.CancelledError), contextlib.closing(loop):
+                loop.run_until_complete(task)
+
+        task = loop.create_task(serve(place))
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            assert ready.wait(10)
+            yield place
+        finally:
+            loop.call_soon_threadsafe(task.cancel)
+            thread.join(10)
+
+
+def new_csr() -> bytes:
+    """A request for a certificate, with a new key."""
+    return csr.create().pem

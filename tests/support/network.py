@@ -1,0 +1,141 @@
+"""A network that misbehaves: a TCP proxy between agent and server. It resets, swallows, delays, throttles, corrupts."""
+
+import asyncio
+import ctypes
+import random
+import socket
+import struct
+from typing import Any, Self
+
+from tests.support.black_hole import swallow
+
+_SO_DETACH_FILTER = 27
+_AT_ONCE = struct.pack("ii", 1, 0)
+PIECE = 16 * 1024
+BUFFER = 64 * 1024
+
+
+class Network:
+    """Listens at `port` and connects to another one; what it does to what passes is in the attributes.
+
+    Attributes:
+        delay, jitter: seconds that each piece takes, and how much that varies; order is kept.
+        rate: bytes a second in each direction of a connection; 0 for all there is.
+        connections: how many there have been.
+    """
+
+    def __init__(self, to: int) -> None:
+        self._to = to
+        self.port = 0
+        self.delay = self.jitter = 0.0
+        self.rate = 0
+        self.connections = 0
+        self._corrupt = 0
+        self._away = False
+        self._pairs: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._listener: asyncio.Server
+
+    async def __aenter__(self) -> Self:
+        listening = socket.create_server(("127.0.0.1", 0))
+        # What passes through lies in no large buffer on the way: that would be a delay of its own.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+        self._listener = await asyncio.start_server(self._accepted, sock=listening)
+        self.port = self._listener.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._listener.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def reset(self) -> None:
+        """Every connection is reset, at both ends."""
+        for pair in list(self._pairs):
+            for writer in pair:
+                if writer.transport.is_closing():
+                    continue
+                raw: Any = writer.get_extra_info("socket")
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+                writer.transport.abort()
+
+    def swallow(self) -> None:
+        """From now on nothing arrives anywhere, and nobody is told."""
+        self._away = True
+        for raw in self._sockets():
+            swallow(raw)
+
+    def give_back(self) -> None:
+        """The network is there again; connections of before may go on."""
+        self._away = False
+        for raw in self._sockets():
+            raw.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, ctypes.c_int(0))
+
+    def mend(self) -> None:
+        """What passes is neither late nor slow any longer."""
+        self.delay = self.jitter = 0.0
+        self.rate = 0
+
+    def corrupt(self) -> None:
+        """One byte of what passes next is another one."""
+        self._corrupt += 1
+
+    def _sockets(self) -> list[Any]:
+        writers = [writer for pair in self._pairs for writer in pair]
+        return [*self._listener.sockets, *(writer.get_extra_info("socket") for writer in writers)]
+
+    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            there, onward = await asyncio.open_connection("127.0.0.1", self._to, limit=PIECE)
+            onward.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+        except OSError:
+            writer.transport.abort()
+            return
+        pair = (writer, onward)
+        self._pairs.add(pair)
+        if self._away:
+            for one in pair:
+                swallow(one.get_extra_info("socket"))
+        for source, sink in ((reader, onward), (there, writer)):
+            task = asyncio.create_task(self._carry(source, sink, pair))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _carry(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, pair: tuple[asyncio.StreamWriter, ...]
+    ) -> None:
+        pieces: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(8 if self.rate else 256)
+        writing = asyncio.create_task(self._write(pieces, sink))
+        loop = asyncio.get_running_loop()
+        try:
+            while data := await source.read(PIECE):
+                late = self.delay + random.uniform(-self.jitter, self.jitter) if self.delay else 0.0
+                await pieces.put((loop.time() + late, data))
+            await pieces.put((0.0, b""))
+            await writing
+        except (OSError, RuntimeError):  # uvloop's word for a connection that is closed already
+            pass
+        finally:
+            writing.cancel()
+            self._pairs.discard(pair)  # type: ignore[arg-type]
+            for writer in pair:
+                writer.transport.abort()
+
+    async def _write(self, pieces: asyncio.Queue[tuple[float, bytes]], sink: asyncio.StreamWriter) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due, data = await pieces.get()
+            if not data:
+                return
+            if due > loop.time():
+                await asyncio.sleep(due - loop.time())
+            if self._corrupt and len(data) > 40:
+                self._corrupt -= 1
+                at = len(data) // 2
+                data = data[:at] + bytes([data[at] ^ 0x20]) + data[at + 1 :]
+            sink.write(data)
+            if self.rate:
+                await asyncio.sleep(len(data) / self.rate)
+            await sink.drain()

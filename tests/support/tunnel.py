@@ -1,0 +1,249 @@
+"""Tunnel sessions without a network: sinks that note what they hear and object to what they must never hear."""
+
+from collections.abc import Callable
+
+from zerotrust.tunnel.binary import pack_open
+from zerotrust.tunnel.codes import Code, FrameType
+from zerotrust.tunnel.frames import Frame, FrameReader, encode
+from zerotrust.tunnel.messages import Hello, Message, Register, Registered, Renew, Renewed, Resume, Welcome
+from zerotrust.tunnel.session import Session, SessionOptions
+from zerotrust.tunnel.stream import Stream
+from zerotrust.tunnel.window import DEFAULT_WINDOW
+
+SESSION_ID = "0123456789abcdef" * 2
+SECRET = "fedcba9876543210" * 4
+REQUEST = pack_open(2, 0, flags=0, service=b"web", request_id=b"r1", block=b"GET / HTTP/1.1\r\nHost: a\r\n")
+HELLO = Hello(versions=[1], window=DEFAULT_WINDOW, max_streams=16384)
+WELCOME = Welcome(version=1, session=SESSION_ID, window=DEFAULT_WINDOW, max_streams=16384)
+
+
+class Ear:
+    """A stream's sink. Events that the contract rules out fail the test at once."""
+
+    def __init__(self) -> None:
+        self.heads: list[bytes] = []
+        self.interims: list[bytes] = []
+        self.body = bytearray()
+        self.trailer: bytes | None = None
+        self.ended = False
+        self.over: tuple[Code, str] | None = None
+        self.drained = 0
+        self.silenced = False
+        """Set by the test when it has reset the stream itself: nothing may be heard from then on."""
+
+    def _alive(self) -> None:
+        assert self.over is None, "an event after reset"
+        assert not self.silenced, "an event after our own reset"
+
+    def head(self, payload: bytes, *, end: bool, interim: bool) -> None:
+        self._alive()
+        assert not self.ended and not self.heads and not self.body
+        (self.interims if interim else self.heads).append(payload)
+        self.ended = end
+
+    def data(self, payload: bytes, *, end: bool) -> None:
+        self._alive()
+        assert not self.ended
+        assert payload or end, "data that says nothing"
+        self.body += payload
+        self.ended = end
+
+    def trailers(self, payload: bytes) -> None:
+        self._alive()
+        assert not self.ended
+        self.trailer = payload
+        self.ended = True
+
+    def reset(self, code: Code, reason: str) -> None:
+        self._alive()
+        assert reason.isprintable()
+        self.over = (code, reason)
+
+    def writable(self) -> None:
+        self._alive()
+        self.drained += 1
+
+
+class Owner:
+    """A session and its sink. Streams that the peer opens get an `Ear`, or what `accept` returns."""
+
+    def __init__(self, *, dialer: bool, options: SessionOptions | None = None, now: float = 0.0) -> None:
+        self.peer: Hello | Welcome | None = None
+        self.ears: dict[int, Ear] = {}
+        self.payloads: dict[int, bytes] = {}
+        self.registers: list[Register] = []
+        self.unregisters: list[str] = []
+        self.answers: list[Registered] = []
+        self.renewals: list[Renew | Renewed] = []
+        self.readies = 0
+        self.goaway: tuple[Code, str] | None = None
+        self.over: tuple[Code, str] | None = None
+        self.wanted: Resume | None = None
+        self.links: list[str] = []
+        """Why a link was lost, and "back" where the session has another one."""
+        self.woken = 0
+        self.accept: Callable[[Stream, bytes, bool], Ear | None] = lambda stream, payload, end: Ear()
+        self.session = Session(
+            dialer=dialer,
+            sink=self,
+            wake=self._wake,
+            now=now,
+            options=options,
+            session_id="" if dialer else SESSION_ID,
+            secret="" if dialer else SECRET,
+        )
+        self._reader = FrameReader()
+
+    def _wake(self) -> None:
+        self.woken += 1
+
+    def established(self, peer: Hello | Welcome) -> None:
+        assert self.peer is None and self.over is None
+        self.peer = peer
+
+    def opened(self, stream: Stream, payload: bytes, *, end: bool) -> Ear | None:
+        assert self.over is None
+        self.payloads[stream.id] = payload
+        ear = self.accept(stream, payload, end)
+        if ear is not None:
+            ear.ended = end
+            self.ears[stream.id] = ear
+        return ear
+
+    def register(self, message: Register) -> None:
+        self.registers.append(message)
+
+    def unregister(self, service: str) -> None:
+        self.unregisters.append(service)
+
+    def registered(self, message: Registered) -> None:
+        self.answers.append(message)
+
+    def ready(self) -> None:
+        self.readies += 1
+
+    def renew(self, message: Renew) -> None:
+        self.renewals.append(message)
+
+    def renewed(self, message: Renewed) -> None:
+        self.renewals.append(message)
+
+    def going_away(self, code: Code, reason: str) -> None:
+        self.goaway = (code, reason)
+
+    def resume(self, wanted: Resume) -> None:
+        self.wanted = wanted
+
+    def detached(self, reason: str) -> None:
+        assert self.over is None
+        self.links.append(reason)
+
+    def reattached(self) -> None:
+        assert self.over is None
+        self.links.append("back")
+
+    def closed(self, code: Code, reason: str) -> None:
+        assert self.over is None, "closed twice"
+        assert reason.isprintable()
+        self.over = (code, reason)
+
+    def open(self, payload: bytes = REQUEST, *, end: bool = False, now: float = 0.0) -> tuple[Stream, Ear]:
+        """A stream of our own."""
+        ear = Ear()
+        stream = self.session.open_stream(payload, ear, end=end, now=now)
+        self.ears[stream.id] = ear
+        return stream, ear
+
+    def feed(self, *frames: bytes, now: float = 0.0) -> None:
+        """What a peer sends, as it is."""
+        self.session.receive_data(b"".join(frames), now)
+
+    def sent(self, budget: int = 1 << 30) -> list[Frame]:
+        """The frames that wait to be sent."""
+        return frames_of(self.session.data_to_send(budget))
+
+    def said(self) -> list[tuple[FrameType, int]]:
+        """Type and stream of the frames that wait to be sent, without the pings."""
+        return [(FrameType(kind), stream) for kind, _, stream, _ in self.sent() if kind != FrameType.PING]
+
+
+def reason_of(owner: Owner) -> tuple[Code, str]:
+    """Why the session ended; it must have."""
+    assert owner.over is not None
+    return owner.over
+
+
+def frames_of(data: bytes) -> list[Frame]:
+    """Whole frames out of what `data_to_send` returned."""
+    reader = FrameReader()
+    found = list(reader.feed(data))
+    assert sum(8 + len(frame[3]) for frame in found) == len(data), "a frame that is cut short"
+    return found
+
+
+def message(kind: FrameType, content: Message) -> bytes:
+    """The frame of a control message."""
+    return encode(kind, 0, 0, content.encode())
+
+
+def server(options: SessionOptions | None = None) -> Owner:
+    """An acceptor after the handshake, with nothing left to send."""
+    owner = Owner(dialer=False, options=options)
+    owner.feed(message(FrameType.HELLO, HELLO))
+    owner.sent()
+    return owner
+
+
+def agent(options: SessionOptions | None = None) -> Owner:
+    """A dialer after the handshake, with nothing left to send."""
+    owner = Owner(dialer=True, options=options)
+    owner.feed(message(FrameType.WELCOME, WELCOME))
+    owner.sent()
+    return owner
+
+
+class Pair:
+    """A server and an agent, and what is under way between them."""
+
+    def __init__(
+        self, *, server_options: SessionOptions | None = None, agent_options: SessionOptions | None = None
+    ) -> None:
+        self.now = 0.0
+        self.server = Owner(dialer=False, options=server_options)
+        self.agent = Owner(dialer=True, options=agent_options)
+        self.wires = {self.server: bytearray(), self.agent: bytearray()}
+        """What is on its way to each."""
+
+    def other(self, owner: Owner) -> Owner:
+        return self.agent if owner is self.server else self.server
+
+    def send(self, owner: Owner, budget: int = 1 << 30) -> bool:
+        """Put what an end has to send onto the wire; whether there was something."""
+        data = owner.session.data_to_send(budget)
+        self.wires[self.other(owner)] += data
+        return bool(data)
+
+    def deliver(self, owner: Owner, count: int | None = None) -> None:
+        """Hand an end the next bytes of its wire."""
+        wire = self.wires[owner]
+        data = bytes(wire[:count])
+        del wire[: len(data)]
+        owner.session.receive_data(data, self.now)
+
+    def pump(self) -> None:
+        """Run until nothing moves."""
+        moved = True
+        while moved:
+            moved = False
+            for owner in (self.server, self.agent):
+                moved |= self.send(owner)
+                if self.wires[self.other(owner)]:
+                    self.deliver(self.other(owner))
+
+
+def joined(*, server_options: SessionOptions | None = None, agent_options: SessionOptions | None = None) -> Pair:
+    """Two ends after the handshake."""
+    pair = Pair(server_options=server_options, agent_options=agent_options)
+    pair.pump()
+    assert pair.server.peer is not None and pair.agent.peer is not None
+    return pair

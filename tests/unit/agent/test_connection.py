@@ -1,0 +1,339 @@
+"""Tests of zerotrust.agent.connection: several connections of one agent, against a real server in the same process."""
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.support.client import Client
+from tests.support.inprocess_stack import Backend, RunningAgent, RunningServer, Site, dialling, serving
+from tests.support.ports import closed_port, free_port
+from tests.support.waiting import eventually
+from zerotrust.agent import connection, reconnect
+from zerotrust.agent.server_endpoint import ServerEndpoint
+from zerotrust.agent.session import ServerSession
+from zerotrust.errors import SetupError
+from zerotrust.model.agent import AgentConfig
+from zerotrust.net import tasks
+from zerotrust.server.agents import listener
+from zerotrust.server.agents.registry import Member
+from zerotrust.tunnel.codes import CONNECTIONS
+
+pytestmark = pytest.mark.anyio
+
+HOST = "one.example.com"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    return Site(tmp_path_factory.mktemp("site"))
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "STAND_BY_LOOK", 0.01)
+    monkeypatch.setattr(connection, "STAND_BY_MOST", 0.01)
+
+
+class Scene:
+    """A server and a backend, and agents that dial."""
+
+    def __init__(self, site: Site, server: RunningServer, backend: Backend) -> None:
+        self.site = site
+        self.server = server
+        self.backend = backend
+
+    def config(self, connections: int = 2, **server: Any) -> AgentConfig:
+        service = {"hostname": HOST, "http_redirect": False, "backend": f"127.0.0.1:{self.backend.port}"}
+        return self.site.agent(service, server={"connections": connections, **server})
+
+    @property
+    def members(self) -> list[Member]:
+        return sorted(self.server.server._door._terms.registry.members, key=lambda member: member.connection)
+
+    def numbers(self) -> list[int]:
+        return [member.connection for member in self.members]
+
+    async def connected(self, *numbers: int) -> None:
+        def found() -> bool:
+            return self.numbers() == list(numbers) and all(HOST in str(member.services) for member in self.members)
+
+        await eventually(found, f"connections {numbers}", 10)
+
+    async def body(self) -> str:
+        async with await self.server.open(HOST) as client:
+            response = await client.get("/")
+            return response.body.decode() if response.status == 200 else str(response.error_code)
+
+    async def upgraded(self) -> Client:
+        client = await self.server.open(HOST)
+        assert (await client.upgrade("/")).status == 101
+        assert await echoes(client)
+        return client
+
+    def streams(self) -> list[int]:
+        return [len(member.link.session.streams) for member in self.members]
+
+
+async def echoes(client: Client) -> bool:
+    await client.send(b"hello")
+    return await client.read_exactly(5) == b"hello"
+
+
+@pytest.fixture
+async def scene(site: Site) -> AsyncIterator[Scene]:
+    config = site.server(api={"hold_timeout": 0})
+    async with Backend("first").listening() as backend, serving(site, config) as server:
+        yield Scene(site, server, backend)
+
+
+def sockets(agent: RunningAgent) -> list[Any]:
+    return [one.current.link.transport for one in agent.agent._lines if one.current is not None]
+
+
+async def test_one_carries_all_and_the_other_takes_over_at_once(scene: Scene) -> None:
+    async with dialling(scene.config()) as agent:
+        await scene.connected(0, 1)
+        sockets_open = [await scene.upgraded() for _ in range(3)]
+        assert scene.streams() == [3, 0]
+        first = scene.members[0]
+        transport = first.link.transport
+        assert transport is not None
+        # The agent is kept from coming back until the request has been answered.
+        line_0 = agent.agent._lines[0]
+        assert line_0.current is not None
+        line_0.current._lost = lambda dispatch: None
+        transport.abort()
+        await eventually(lambda: not first.link.session.attached, "the server knows")
+        assert await scene.body() == "first", "it does not wait for the connection that broke"
+        assert scene.streams() == [3, 0], "what has begun there stays there"
+        line_0._lost(line_0.current)
+        assert all([await echoes(client) for client in sockets_open])
+        assert scene.numbers() == [0, 1]
+        for client in sockets_open:
+            client.abort()
+
+
+async def test_a_session_that_is_lost_for_good_costs_the_others_nothing(scene: Scene) -> None:
+    async with dialling(scene.config()) as agent:
+        await scene.connected(0, 1)
+        scene.members[0].doubtful = True
+        scene.server.server._door._terms.registry._sort(scene.members[0])
+        there = await scene.upgraded()
+        assert scene.streams() == [0, 1]
+        before = scene.members
+        one = agent.agent._lines[0].current
+        assert one is not None
+        one.link.close_session(listener.Code.GOING_AWAY, "for the test")
+        await eventually(lambda: scene.members and scene.members[0] not in before, "a new session", 10)
+        await scene.connected(0, 1)
+        assert scene.members[1] is before[1]
+        assert await echoes(there)
+        there.abort()
+
+
+async def test_a_server_that_knows_only_of_one_connection_gets_one(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = tuple(name for name in listener.CAPABILITIES if name != CONNECTIONS)
+    monkeypatch.setattr(listener, "CAPABILITIES", known)
+    async with dialling(scene.config(3)) as agent:
+        await scene.connected(0)
+        (member,) = scene.members
+        for _ in range(20):
+            await asyncio.sleep(0.01)
+            assert scene.members == [member]
+        assert len(agent.agent.status().sessions) == 1
+
+
+async def test_more_and_fewer_connections_while_a_websocket_is_open(scene: Scene) -> None:
+    async with dialling(scene.config(1)) as agent:
+        await scene.connected(0)
+        clients = [await scene.upgraded()]
+        for count in (3, 2, 4, 1):
+            await agent.change(scene.config(count))
+            await eventually(lambda n=count: len(served(scene)) == n, f"{count} connections", 10)
+            assert await scene.body() == "first"
+            assert all([await echoes(client) for client in clients])
+            clients.append(await scene.upgraded())
+        for client in clients:
+            client.abort()
+        await eventually(lambda: scene.numbers() == [0], "what was replaced ends with its last stream", 10)
+        await eventually(lambda: len(agent.agent._lines) == 1, "the agent has forgotten it", 5)
+
+
+def served(scene: Scene) -> list[Member]:
+    return [member for member in scene.members if not member.retired]
+
+
+async def test_each_connection_has_an_address_of_its_own(scene: Scene) -> None:
+    port = free_port()
+    other = scene.server.server._door.listen(f"127.0.0.1:{port}")
+    config = scene.config(3, addresses=[f"127.0.0.1:{port}"])
+    try:
+        async with dialling(config) as agent:
+            await scene.connected(0, 1, 2)
+            ports = [int(one.server.rpartition(":")[2]) for one in agent.agent.status().sessions]
+            assert ports == [scene.site.tunnel_port, port, scene.site.tunnel_port]
+    finally:
+        await other.close()
+
+
+async def test_an_address_that_does_not_answer_is_not_the_end(scene: Scene) -> None:
+    config = scene.config(2, address=f"127.0.0.1:{closed_port()}", addresses=[f"127.0.0.1:{scene.site.tunnel_port}"])
+    async with dialling(config) as agent:
+        await scene.connected(0, 1)
+        link = scene.members[0].link
+        broken = link.transport
+        assert broken is not None
+        broken.abort()
+
+        def back() -> bool:
+            return link.transport not in (None, broken) and link.session.attached
+
+        await eventually(back, "it is back over the address that answers", 10)
+        assert len(agent.agent.status().sessions) == 2
+
+
+async def test_a_second_process_takes_the_place_of_all_sessions_of_the_first(scene: Scene) -> None:
+    async with dialling(scene.config()):
+        await scene.connected(0, 1)
+        before = scene.members
+        async with dialling(scene.config()):
+            await eventually(lambda: not set(before) & set(scene.members), "the first ones have ended", 10)
+            await scene.connected(0, 1)
+            assert len({member.instance for member in scene.members}) == 1
+
+
+async def test_a_configuration_that_one_connection_cannot_have_changes_none(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with dialling(scene.config()) as agent:
+        await scene.connected(0, 1)
+        before = scene.members
+        succeed = connection.TunnelConnection.succeed
+
+        async def not_the_second(self: connection.TunnelConnection, target: Any) -> Any:
+            if self.number:
+                raise SetupError("server.address: no")
+            return await succeed(self, target)
+
+        monkeypatch.setattr(connection.TunnelConnection, "succeed", not_the_second)
+        with pytest.raises(SetupError, match=r"server\.address: no"):
+            await agent.change(scene.config(), str(scene.site.folder / "home.crt"))
+        await eventually(lambda: scene.members == before, "what was begun is given up", 5)
+        assert await scene.body() == "first"
+        monkeypatch.undo()
+
+
+async def test_draining_ends_what_every_connection_carries(scene: Scene) -> None:
+    async with dialling(scene.config()) as agent:
+        await scene.connected(0, 1)
+        one = await scene.upgraded()
+        scene.members[0].doubtful = True
+        scene.server.server._door._terms.registry._sort(scene.members[0])
+        two = await scene.upgraded()
+        assert scene.streams() == [1, 1]
+        await asyncio.wait_for(agent.agent.drain(), 5)
+        for client in (one, two):
+            await client.wait_end()
+            client.abort()
+        assert await scene.body() == "no_agent"
+        assert agent.agent.status().sessions
+
+
+async def test_links_that_break_leave_nothing_to_the_garbage_collector(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is collected late is memory that grows: TLS keeps tens of kilobytes for each connection."""
+    monkeypatch.setattr(reconnect, "STEADY", 0.0)
+    async with dialling(scene.config(1)):
+        await scene.connected(0)
+        link = scene.members[0].link
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(10):
+                broken = link.transport
+                assert broken is not None
+                broken.abort()
+                await eventually(lambda: link.transport not in (None, broken) and link.session.attached, "it is back")  # noqa: B023
+            left = gc.collect()
+        finally:
+            gc.enable()
+        assert left < 50, "a break used to leave a hundred objects"
+
+
+async def test_a_fault_in_a_line_costs_one_attempt(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "RESTART_FIRST", 0.01)
+    connect, faults = (
+        ServerEndpoint.connect,
+        [OverflowError("date value out of range"), ValueError("bad"), KeyError("bad")],
+    )
+
+    async def faulty(self: ServerEndpoint, *said: Any) -> None:
+        if faults:
+            raise faults.pop()
+        await connect(self, *said)
+
+    monkeypatch.setattr(ServerEndpoint, "connect", faulty)
+    with capture_logs() as logs:
+        async with dialling(scene.config()):
+            await scene.connected(0, 1)
+            assert await scene.body() == "first"
+    assert not faults
+    errors = [entry["error"] for entry in logs if entry["log_level"] == "error"]
+    assert errors == ["KeyError('bad')", "ValueError('bad')", "OverflowError('date value out of range')"]
+
+
+async def test_a_fault_while_a_session_is_there_ends_it_and_another_one_begins(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "RESTART_FIRST", 0.01)
+    async with dialling(scene.config(1)) as agent:
+        await scene.connected(0)
+        (before,) = scene.members
+        one = agent.agent._lines[0]
+        assert one.current is not None
+        link = one.current.link
+
+        class Faulty:
+            close_session = staticmethod(link.close_session)
+
+            @property
+            def closed(self) -> Any:
+                raise RuntimeError("a fault of ours")
+
+        one.current = cast("ServerSession", SimpleNamespace(link=Faulty()))
+        one._handed_over.set_result(None)
+        await eventually(lambda: link.closed.done() and before not in scene.members, "its session has ended", 5)
+        await scene.connected(0)
+        assert await scene.body() == "first"
+
+
+async def test_a_server_that_ends_each_session_at_once_is_dialled_less_and_less(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection.random, "uniform", lambda least, most: most)
+    monkeypatch.setattr(connection, "BACK_OFF_FIRST", 0.05)
+    monkeypatch.setattr(connection, "SOON_MOST", 0.4)
+    begun: list[float] = []
+    established = ServerSession.established
+
+    def closed_at_once(self: ServerSession, peer: Any) -> None:
+        begun.append(asyncio.get_running_loop().time())
+        established(self, peer)
+        self.link.close_session(listener.Code.GOING_AWAY, "for the test")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ServerSession, "established", closed_at_once)
+        async with dialling(scene.config(1)):
+            await eventually(lambda: len(begun) == 5, "sessions", 10)
+    pauses = [later - earlier for earlier, later in pairwise(begun)]
+    for pause, least in zip(pauses, (0.05, 0.1, 0.2, 0.4), strict=True):
+        assert pause >= least - 0.002, "the loop counts in milliseconds"

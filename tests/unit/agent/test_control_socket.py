@@ -1,0 +1,176 @@
+"""Tests of zerotrust.agent.control_socket: who asks an agent to drain waits for its end."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.waiting import eventually
+from zerotrust.agent.control_socket import (
+    DRAIN,
+    MAX_CONNECTIONS,
+    Control,
+    control_path,
+    request_drain,
+    request_status,
+)
+from zerotrust.errors import SetupError
+from zerotrust.model.status import AgentStatus, ServiceStatus, SessionStatus, UpstreamStatus
+
+pytestmark = pytest.mark.anyio
+
+STATUS = AgentStatus(
+    agent="home",
+    software="1",
+    sessions=[SessionStatus(id="0123abcd", server="192.0.2.7:8443", streams=3)],
+    services=[
+        ServiceStatus(
+            id="web",
+            hosts=["a.example"],
+            upstreams=[UpstreamStatus(address="10.0.0.1:80", state="ejected", requests=2)],
+        )
+    ],
+)
+
+
+class Asked:
+    def __init__(self) -> None:
+        self.times = 0
+        self.control = Control(self.drain, lambda: STATUS)
+
+    def drain(self) -> None:
+        self.times += 1
+
+
+@pytest.fixture
+async def asked(tmp_path: Path) -> AsyncIterator[Asked]:
+    made = Asked()
+    await made.control.listen(tmp_path / "agent.sock")
+    yield made
+    await made.control.close()
+
+
+async def test_whoever_asks_waits_and_the_agent_is_told_once(asked: Asked, tmp_path: Path) -> None:
+    first, second = (asyncio.create_task(request_drain(tmp_path / "agent.sock")) for _ in range(2))
+    await eventually(lambda: asked.times, "it is told")
+    _, writer = await asyncio.open_unix_connection(tmp_path / "agent.sock")
+    writer.write(DRAIN)
+    await writer.drain()
+    assert not first.done()
+    assert not second.done()
+    assert asked.times == 1
+    writer.close()
+    for task in (first, second):
+        task.cancel()
+    await asyncio.gather(first, second, return_exceptions=True)
+
+
+async def test_one_that_drains_already_is_not_told(asked: Asked, tmp_path: Path) -> None:
+    asked.control.draining()
+    reader, writer = await asyncio.open_unix_connection(tmp_path / "agent.sock")
+    writer.write(DRAIN[:3])
+    await writer.drain()
+    writer.write(DRAIN[3:] + b"!")
+    assert await reader.read() == b"", "what follows is not understood"
+    assert not asked.times
+    writer.close()
+
+
+async def test_the_status_is_told_to_each_who_asks(asked: Asked, tmp_path: Path) -> None:
+    assert await request_status(tmp_path / "agent.sock") == STATUS
+    assert await request_status(tmp_path / "agent.sock") == STATUS
+    assert not asked.times
+
+
+@pytest.mark.parametrize("said", [b"", b'{"agent": 7}', b"not json"])
+async def test_an_agent_that_answers_otherwise(tmp_path: Path, said: bytes) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(said)
+        writer.close()
+
+    other = await asyncio.start_unix_server(answer, tmp_path / "agent.sock")
+    with pytest.raises(SetupError, match="of another version"):
+        await request_status(tmp_path / "agent.sock")
+    other.close()
+
+
+async def test_an_agent_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    monkeypatch.setattr("zerotrust.agent.control_socket.ANSWER_TIMEOUT", 0.05)
+    silent = await asyncio.start_unix_server(nothing, tmp_path / "agent.sock")
+    with pytest.raises(SetupError, match="has not answered"):
+        await request_status(tmp_path / "agent.sock")
+    silent.close()
+
+
+@pytest.mark.parametrize("said", [b"x", b"drain now\n", bytes(100_000)])
+async def test_what_is_not_understood_ends_the_connection(asked: Asked, tmp_path: Path, said: bytes) -> None:
+    reader, writer = await asyncio.open_unix_connection(tmp_path / "agent.sock")
+    writer.write(said)
+    with contextlib.suppress(ConnectionError):  # it did not read it all
+        assert await reader.read() == b""
+    assert not asked.times
+    writer.close()
+
+
+async def test_it_belongs_to_its_owner_and_goes_with_the_agent(asked: Asked, tmp_path: Path) -> None:
+    path = tmp_path / "agent.sock"
+    assert path.stat().st_mode & 0o777 == 0o600
+    await asked.control.close()
+    assert not path.exists()
+
+
+async def test_nobody_there(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="no agent with this configuration runs here"):
+        await request_drain(tmp_path / "agent.sock")
+    (tmp_path / "agent.sock").mkdir()
+    with pytest.raises(SetupError, match=r"agent\.sock: "):
+        await request_drain(tmp_path / "agent.sock")
+
+
+async def test_an_agent_without_a_place_for_it_works(tmp_path: Path) -> None:
+    control = Control(lambda: None, lambda: STATUS)
+    await control.listen(tmp_path / "none" / "agent.sock")
+    await control.close()
+
+
+def test_the_place() -> None:
+    assert control_path(Path("/config/agent.yaml")) == Path("/config/agent.sock")
+    assert control_path(Path("home.yml")).is_absolute()
+
+
+async def test_whoever_says_nothing_makes_room_for_others(asked: Asked, tmp_path: Path) -> None:
+    path = tmp_path / "agent.sock"
+    waiting = asyncio.create_task(request_drain(path))
+    await eventually(lambda: asked.times, "it is told")
+    silent = [await asyncio.open_unix_connection(path) for _ in range(MAX_CONNECTIONS + 5)]
+    assert await request_status(path) == STATUS
+    ended = [asyncio.create_task(reader.read()) for reader, _ in silent]
+    await asyncio.wait_for(asyncio.gather(*ended[:6]), 5)
+    assert len(asked.control._open) <= MAX_CONNECTIONS
+    assert not any(task.done() for task in (waiting, *ended[7:]))
+    for task in (waiting, *ended):
+        task.cancel()
+    await asyncio.gather(waiting, *ended, return_exceptions=True)
+    for _, writer in silent:
+        writer.close()
+
+
+async def test_those_that_wait_for_the_end_are_kept_and_new_ones_refused(asked: Asked, tmp_path: Path) -> None:
+    path = tmp_path / "agent.sock"
+    waiting = [await asyncio.open_unix_connection(path) for _ in range(MAX_CONNECTIONS)]
+    for _, writer in waiting:
+        writer.write(DRAIN)
+    await eventually(lambda: all(one.has_asked for one in asked.control._open), "all have asked")
+    assert len(asked.control._open) == MAX_CONNECTIONS
+    reader, writer = await asyncio.open_unix_connection(path)
+    assert await asyncio.wait_for(reader.read(), 5) == b""
+    for _, one in (*waiting, (reader, writer)):
+        one.close()
+    await eventually(lambda: not asked.control._open, "all have ended")

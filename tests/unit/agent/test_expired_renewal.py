@@ -1,0 +1,102 @@
+"""An agent whose certificate has ended, at a real door."""
+
+import datetime
+from datetime import UTC, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.support.agent_listener import Door, open_door
+from tests.support.authorities import issue_server_at
+from zerotrust.agent import enrollment_client
+from zerotrust.agent.expired_renewal import come_back
+from zerotrust.agent.renewal import Renewal
+from zerotrust.errors import AgentRevoked, JoinError, PkiError
+from zerotrust.model.agent import ServerAddress
+from zerotrust.pki import ca_directory, csr, keys
+from zerotrust.tunnel.messages import Renew
+
+pytestmark = pytest.mark.anyio
+
+
+def server_of(door: Door, folder: Path, **changed: object) -> ServerAddress:
+    """What the file of an agent says, whose certificate ended two minutes ago."""
+    made = csr.create()
+    now = datetime.datetime.now(UTC)
+    issued = ca_directory.load_authority(folder).issue_agent(
+        "home", made.pem, timedelta(minutes=1), now - timedelta(minutes=3)
+    )
+    keys.write(folder / "home.crt", issued.chain_pem, mode=keys.PUBLIC, replace=True)
+    keys.write(folder / "home.key", keys.to_pem(made.key), mode=keys.PRIVATE, replace=True)
+    said = {"address": f"127.0.0.1:{door.port}", "server_name": "localhost", "ca_cert": str(folder / "ca.crt")}
+    said |= {"cert": str(folder / "home.crt"), "key": str(folder / "home.key")}
+    return ServerAddress.model_validate({**said, **changed})
+
+
+async def test_it_comes_back_with_a_new_key_and_nobody_has_to_walk_there(tmp_path: Path) -> None:
+    async with open_door(tmp_path) as door:
+        server = server_of(door, tmp_path)
+        now = datetime.datetime.now(UTC).timestamp()
+        renewal = Renewal(Path(server.cert), Path(server.key), Path(server.ca_cert))
+        assert renewal.ended(now) and renewal.due(now)
+        assert renewal.take(await come_back(server, renewal.ask(now))).until
+        assert not renewal.ended(now)
+        assert (
+            ca_directory.load_certificate(Path(server.cert)).public_key()
+            == keys.read_key(Path(server.key)).public_key()
+        )
+        assert door.one_token.asked == [("home", "127.0.0.1")]
+
+
+async def test_with_another_key_it_does_not(tmp_path: Path) -> None:
+    async with open_door(tmp_path) as door:
+        server = server_of(door, tmp_path)
+        keys.write(Path(server.key), keys.to_pem(keys.generate()), mode=keys.PRIVATE, replace=True)
+        with pytest.raises(JoinError, match="did not sign this"):
+            await come_back(server, Renew(csr=csr.create().pem.decode()))
+
+
+async def test_what_the_server_says_is_told(tmp_path: Path) -> None:
+    async with open_door(tmp_path) as door:
+        server = server_of(door, tmp_path)
+        asked = Renew(csr=csr.create().pem.decode())
+        door.one_token.failure = AgentRevoked("this agent was revoked")
+        with pytest.raises(JoinError, match="refuses: this agent was revoked"):
+            await come_back(server, asked)
+        door.one_token.failure = PkiError("/secret/path")
+        with pytest.raises(JoinError, match="cannot issue certificates at the moment"):
+            await come_back(server, asked)
+
+
+async def test_a_server_of_another_authority_gets_nothing(tmp_path: Path) -> None:
+    (other := tmp_path / "other").mkdir()
+    ca_directory.create_authority(other)
+    async with open_door(tmp_path / "door") as door:
+        server = server_of(door, tmp_path / "door", ca_cert=str(other / "ca.crt"))
+        with pytest.raises(JoinError, match=r"authority that server.ca_cert holds: somebody may be in between"):
+            await come_back(server, Renew(csr=csr.create().pem.decode()))
+        assert not door.one_token.asked
+
+
+async def test_a_certificate_of_the_server_that_has_not_begun_is_a_matter_of_clocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dates are shifted in place of the clock; that the clocks are then the same is left out of account."""
+    start = datetime.datetime.now(UTC) + timedelta(hours=1)
+    async with open_door(tmp_path) as door:
+        issue_server_at(tmp_path, "localhost", start)
+        door.door.use_context(door.context())
+        server = server_of(door, tmp_path)
+        with pytest.raises(JoinError, match="begins in the future; issue it again on the server"):
+            await come_back(server, Renew(csr=csr.create().pem.decode()))
+        monkeypatch.setattr(enrollment_client, "SKEW", timedelta(days=-1))
+        with pytest.raises(JoinError, match="because of the time: this machine's clock is"):
+            await come_back(server, Renew(csr=csr.create().pem.decode()))
+        assert not door.one_token.asked
+
+
+async def test_the_name_in_the_file_is_the_one_that_counts(tmp_path: Path) -> None:
+    async with open_door(tmp_path) as door:
+        server = server_of(door, tmp_path, server_name="tunnel.example.com")
+        with pytest.raises(JoinError, match=r'not for "tunnel.example.com"'):
+            await come_back(server, Renew(csr=csr.create().pem.decode()))

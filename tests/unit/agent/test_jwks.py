@@ -1,0 +1,302 @@
+"""Where the keys of token issuers come from, how long they hold, and what is refused."""
+
+import asyncio
+import gzip
+import json
+import ssl
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.support.issuer import Issuer, reply
+from tests.support.waiting import eventually
+from zerotrust.agent import jwks as module
+from zerotrust.agent.jwks import LONGEST_STALE, MAX_BYTES, REFRESH, CachedJwks, Keys
+from zerotrust.model.authentication import KeySource
+from zerotrust.net.tasks import Tasks
+
+SOURCE = KeySource("https://issuer.example/keys", "RS256")
+
+
+@pytest.fixture(scope="module")
+def documents() -> list[bytes]:
+    """Two documents with a key each."""
+    found = []
+    for kid in ("1", "2"):
+        issuer = Issuer()
+        issuer.add_key(kid)
+        found.append(issuer.document())
+    return found
+
+
+def kids(keys: dict[str, Any] | None) -> list[str]:
+    return [key["kid"] for key in keys["keys"]] if keys is not None else []
+
+
+# What is known
+
+
+def test_keys_come_change_and_stay(documents: list[bytes]) -> None:
+    known = CachedJwks(SOURCE)
+    assert known.keys is None
+    assert known.fetched(documents[0], 0.0)
+    assert not known.fetched(documents[0], 60.0)
+    assert not known.fetched(None, 120.0)
+    assert kids(known.keys) == ["1"]
+    assert known.fetched(documents[1], 180.0)
+    assert kids(known.keys) == ["2"]
+    assert known.pause == REFRESH
+
+
+def test_the_last_ones_hold_for_a_day(documents: list[bytes]) -> None:
+    known = CachedJwks(SOURCE)
+    assert not known.failed(0.0)
+    known.fetched(documents[0], 100.0)
+    known.fetched(None, 1000.0)
+    assert not known.failed(1000.0 + LONGEST_STALE - 1)
+    assert kids(known.keys) == ["1"]
+    assert known.failing
+    assert known.failed(1000.0 + LONGEST_STALE)
+    assert known.keys is None
+    assert not known.failed(1000.0 + LONGEST_STALE + 60)
+    assert known.fetched(documents[0], 2e5)
+
+
+def test_a_document_that_cannot_be_used_changes_nothing(documents: list[bytes]) -> None:
+    known = CachedJwks(SOURCE)
+    known.fetched(documents[0], 0.0)
+    with pytest.raises(ValueError, match="JWKS"):
+        known.fetched(b'{"keys": []}', 60.0)
+    assert kids(known.keys) == ["1"]
+
+
+def test_who_does_not_answer_is_asked_again_soon_and_then_less_often() -> None:
+    known = CachedJwks(SOURCE)
+    pauses = []
+    for _ in range(9):
+        known.failed(0.0)
+        pauses.append(known.pause)
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+
+
+# What is fetched
+
+
+class Bench:
+    """Keys with one source after the other, refreshed at once when told so."""
+
+    def __init__(self) -> None:
+        self.tasks = Tasks()
+        self.keys = Keys(self.tasks)
+        self.changes: list[KeySource] = []
+        self.keys.changed = self.changes.append
+
+    def ids(self, source: KeySource) -> list[str]:
+        return kids(self.keys.documents.get(source))
+
+
+@pytest.fixture
+async def bench(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
+    monkeypatch.setattr(module, "REFRESH", 0.02)
+    monkeypatch.setattr(module, "RETRY_FIRST", 0.02)
+    bench = Bench()
+    yield bench
+    await bench.tasks.close()
+
+
+@pytest.fixture
+def trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """A server's context for localhost, whose authority this process trusts."""
+    certificate, key = self_signed(tmp_path, "localhost")
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+def self_signed(folder: Path, name: str) -> tuple[Path, Path]:
+    from datetime import UTC, datetime
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    files = folder / "issuer.crt", folder / "issuer.key"
+    files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    files[1].write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return files
+
+
+@pytest.mark.anyio
+async def test_over_https_with_a_certificate_that_is_verified(bench: Bench, trusted: ssl.SSLContext) -> None:
+    async with Issuer(tls=trusted) as issuer:
+        issuer.add_key("1")
+        source = KeySource(issuer.url, "RS256")
+        bench.keys.want([source])
+        await eventually(lambda: bench.ids(source) == ["1"], "the keys are fetched")
+        other = KeySource(issuer.url.replace("localhost", "127.0.0.1"), "RS256")
+        with capture_logs() as logs:
+            bench.keys.want([source, other])
+            await eventually(lambda: logs, "a certificate for another name is told of")
+        assert "ertificate" in logs[0]["reason"]
+        assert other not in bench.keys.documents
+
+
+@pytest.mark.anyio
+async def test_a_certificate_of_nobody_we_know(
+    bench: Bench, trusted: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE")
+    async with Issuer(tls=trusted) as issuer:
+        issuer.add_key("1")
+        with capture_logs() as logs:
+            bench.keys.want([KeySource(issuer.url, "RS256")])
+            await eventually(lambda: logs, "it is told of")
+        assert "CERTIFICATE_VERIFY_FAILED" in logs[0]["reason"]
+        assert not issuer.asked
+        assert not bench.keys.documents
+
+
+@pytest.mark.anyio
+async def test_a_key_that_is_added_or_withdrawn_counts_at_the_next_look(bench: Bench) -> None:
+    async with Issuer() as issuer:
+        issuer.add_key("1")
+        source = KeySource(issuer.url, "RS256")
+        bench.keys.want([source])
+        await eventually(lambda: len(issuer.asked) > 3, "it is asked again and again")
+        assert bench.ids(source) == ["1"]
+        assert bench.changes == [source], "who has nothing new is not listened to"
+        assert all("if-none-match" in fields for fields in issuer.asked[1:])
+        issuer.add_key("2")
+        await eventually(lambda: sorted(bench.ids(source)) == ["1", "2"], "a new key is known")
+        issuer.remove_key("1")
+        await eventually(lambda: bench.ids(source) == ["2"], "an old key is forgotten")
+        assert len(bench.changes) == 3
+
+
+def redirect(_: dict[str, str]) -> bytes:
+    return reply(302, b"", "Location: http://169.254.169.254/latest/meta-data")
+
+
+def endless(_: dict[str, str]) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + b" " * (MAX_BYTES + 1)
+
+
+def compressed(_: dict[str, str]) -> bytes:
+    return reply(200, gzip.compress(b'{"keys": []}'), "Content-Encoding: gzip")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (redirect, "redirects are not followed"),
+        (endless, "more than 256 KiB"),
+        (compressed, "compressed"),
+        (lambda _: reply(500, b"{}"), "status 500"),
+        (lambda _: reply(200, b"<html>"), "Expecting value"),
+        (lambda _: reply(200, b'{"keys": [{"kty": "oct", "k": "AAAA"}]}'), "no key for RS256"),
+        (lambda _: b"nonsense\r\n\r\n", "illegal"),
+        (lambda _: b"", "disconnected"),
+        (lambda _: b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{", "peer closed"),
+    ],
+)
+async def test_what_is_no_answer_changes_nothing_and_is_told_once(
+    bench: Bench, answer: Callable[[dict[str, str]], bytes], reason: str
+) -> None:
+    async with Issuer() as issuer:
+        issuer.add_key("1")
+        source = KeySource(f"{issuer.url}?secret=x", "RS256")
+        with capture_logs() as logs:
+            bench.keys.want([source])
+            await eventually(lambda: bench.ids(source) == ["1"], "the keys are fetched")
+            issuer.answer, good = answer, issuer.answer
+            asked = len(issuer.asked)
+            await eventually(lambda: len(issuer.asked) > asked + 3, "it is asked again and again")
+            assert bench.ids(source) == ["1"]
+            issuer.answer = good
+            issuer.add_key("2")
+            await eventually(lambda: len(bench.ids(source)) == 2, "it is well again")
+        assert [entry["event"] for entry in logs] == ["keys fetched", "keys cannot be fetched", "keys fetched"]
+        assert reason in logs[1]["reason"]
+        assert logs[1]["meanwhile"] == "the last ones hold"
+        assert "secret" not in json.dumps(logs)
+        assert bench.changes == [source, source]
+
+
+@pytest.mark.anyio
+async def test_nothing_new_is_no_answer_to_who_has_nothing(bench: Bench) -> None:
+    async with Issuer() as issuer:
+        issuer.answer = lambda _: reply(304, b"")
+        with capture_logs() as logs:
+            bench.keys.want([KeySource(issuer.url, "RS256")])
+            await eventually(lambda: logs, "it is told of")
+        assert logs[0]["reason"] == "status 304"
+
+
+@pytest.mark.anyio
+async def test_one_that_says_nothing_is_not_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TIMEOUT", 0.1)
+    released = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await released.wait()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    with capture_logs() as logs:
+        bench.keys.want([KeySource(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", "RS256")])
+        await eventually(lambda: logs, "it is given up")
+    assert "no whole answer within" in logs[0]["reason"] or "Timeout" in logs[0]["reason"]
+    assert logs[0]["meanwhile"] == "requests that need them are refused"
+    released.set()
+    server.close()
+
+
+@pytest.mark.anyio
+async def test_keys_that_are_too_old_are_withdrawn(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LONGEST_STALE", 0.2)
+    async with Issuer() as issuer:
+        issuer.add_key("1")
+        source = KeySource(issuer.url, "RS256")
+        bench.keys.want([source])
+        await eventually(lambda: bench.ids(source) == ["1"], "the keys are fetched")
+        issuer.answer = lambda _: reply(503, b"")
+        await eventually(lambda: source not in bench.keys.documents, "they do not hold for ever")
+        assert bench.changes == [source, source]
+
+
+@pytest.mark.anyio
+async def test_what_nobody_wants_is_forgotten(bench: Bench) -> None:
+    async with Issuer() as issuer:
+        issuer.add_key("1")
+        source = KeySource(issuer.url, "RS256")
+        bench.keys.want([source])
+        await eventually(lambda: bench.ids(source) == ["1"], "the keys are fetched")
+        bench.keys.want([source])
+        assert bench.ids(source) == ["1"], "a reload leaves them alone"
+        bench.keys.want([])
+        assert not bench.keys.documents
+        await eventually(lambda: not bench.tasks._running, "nothing is asked for any more")

@@ -1,0 +1,137 @@
+"""Tests of benchmarks.load.loops."""
+
+import pytest
+
+from benchmarks.load.latency import percentiles
+from benchmarks.load.loops import ClosedLoop, Ends, OpenLoop
+from zerotrust.errors import BenchError
+
+pytestmark = pytest.mark.anyio
+
+
+class Clock:
+    """A clock that stands until it is moved."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Lane:
+    """An operation ends when the test says so."""
+
+    def __init__(self, loop: Ends) -> None:
+        self.loop = loop
+        self.started: list[float] = []
+
+    def start(self, due: float) -> None:
+        self.started.append(due)
+
+    def finish(self) -> None:
+        self.loop.finished(self, self.started[-1])
+
+
+async def test_a_closed_loop_begins_again_at_once() -> None:
+    loop = ClosedLoop()
+    lane = Lane(loop)
+    lane.start(0.0)
+    for _ in range(3):
+        lane.finish()
+    assert (loop.count, len(lane.started)) == (3, 4)
+    loop.stop()
+    lane.finish()
+    assert (loop.count, len(lane.started)) == (4, 4)
+
+
+async def test_an_open_loop_uses_its_lanes_in_turn() -> None:
+    loop = OpenLoop(Clock())
+    lanes = [Lane(loop), Lane(loop)]
+    for lane in lanes:
+        loop.add(lane)
+    loop.due(1.0)
+    loop.due(2.0)
+    loop.due(3.0)
+    assert [lane.started for lane in lanes] == [[1.0], [2.0]]
+    lanes[1].finish()
+    assert [lane.started for lane in lanes] == [[1.0], [2.0, 3.0]]
+
+
+async def test_a_stall_shows_in_the_percentiles() -> None:
+    """One lane answers in 1 ms, but once in 1,000 operations takes a second; one is due every 2 ms.
+
+    A closed loop would see one slow operation. In truth 500 others were due meanwhile and waited.
+    """
+    clock = Clock()
+    loop = OpenLoop(clock)
+    lane = Lane(loop)
+    loop.add(lane)
+    loop.measure()
+    ends_at = float("inf")
+    dues = [number * 0.002 for number in range(2000)]
+    while dues or loop.is_busy:
+        if dues and dues[0] <= ends_at:
+            clock.now = max(clock.now, dues[0])
+            before = len(lane.started)
+            loop.due(dues.pop(0))
+        else:
+            clock.now = ends_at
+            before = len(lane.started)
+            lane.finish()
+            ends_at = float("inf")
+        if len(lane.started) > before:
+            ends_at = clock.now + (1.0 if len(lane.started) == 1000 else 0.001)
+    assert len(loop.taken) == 2000
+    found = percentiles(loop.taken)
+    assert found.p50 < 500
+    assert found.p99 > 900
+    assert sum(taken > 0.1 for taken in loop.taken) > 400
+
+
+async def test_what_is_due_before_the_measurement_does_not_count() -> None:
+    clock = Clock()
+    loop = OpenLoop(clock)
+    lane = Lane(loop)
+    loop.add(lane)
+    loop.due(0.0)
+    clock.now = 1.0
+    loop.measure()
+    lane.finish()
+    loop.due(1.5)
+    clock.now = 2.0
+    lane.finish()
+    assert loop.taken == [0.5]
+
+
+async def test_what_never_ends_counts_too() -> None:
+    clock = Clock()
+    loop = OpenLoop(clock)
+    loop.add(Lane(loop))
+    loop.measure()
+    loop.due(1.0)
+    loop.due(2.0)
+    assert loop.is_busy
+    clock.now = 5.0
+    loop.give_up()
+    assert sorted(loop.taken) == [3.0, 4.0]
+
+
+async def test_drained_when_nothing_is_under_way() -> None:
+    loop = OpenLoop(Clock())
+    lane = Lane(loop)
+    loop.add(lane)
+    loop.due(0.0)
+    loop.due(0.0)
+    lane.finish()
+    assert not loop.drained.is_set()
+    lane.finish()
+    assert loop.drained.is_set()
+
+
+@pytest.mark.parametrize("make", [ClosedLoop, OpenLoop])
+async def test_the_first_failure_is_told(make: type[ClosedLoop] | type[OpenLoop]) -> None:
+    loop = make()
+    loop.failed("first")
+    loop.failed("second")
+    with pytest.raises(BenchError, match="first"):
+        loop.failure.result()

@@ -1,0 +1,151 @@
+"""The way to the running server: found, not found, and not what it should be."""
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.identities import Office
+from zerotrust.cli import admin_client
+from zerotrust.cli.admin_client import AdminClient, connect
+from zerotrust.cli.main import status
+from zerotrust.cli.options import SERVER_FILE
+from zerotrust.errors import CommandError
+from zerotrust.model import admin
+
+
+def said_by(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert status(words) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return captured.err
+
+
+def test_the_socket_is_found_by_the_servers_file(
+    place: Office, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "server.yaml"
+    file.write_text("server: {cert_file: c.crt}\nadmin: {socket: admin.sock}\n")
+    assert status(["grant", "list", "--config", str(file), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"grants": []}
+    file.write_text("server: {cert_file: c.crt}\nstate: {dir: .}\n")
+    assert status(["grant", "list", "-c", str(file)]) == 0
+
+
+def test_the_file_of_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(admin_client, "SERVER_FILE", tmp_path / "usual" / "server.yaml")
+    Path("server.yaml").write_text("server: {cert_file: c.crt}\n")
+    found = channel_of(tmp_path / "usual" / "server.yaml")
+    assert str(tmp_path / "state" / "admin.sock") in found
+
+
+def channel_of(config: Path) -> str:
+    """Where nobody answers, in the words of the error."""
+    with pytest.raises(CommandError) as caught:
+        admin_client.connect(config, None)
+    return str(caught.value)
+
+
+def test_no_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "server.yaml"
+    file.write_text("server: {cert_file: c.crt}\n")
+    where = tmp_path / "state" / "admin.sock"
+    wanted = (
+        f"error: no server runs here: nobody answers at {where}; start it with `0trust server run --config {file}`, "
+        "or say where it is with --config or --socket\n"
+    )
+    assert said_by(["agent", "list", "--config", str(file)], capsys) == wanted
+    where.parent.mkdir()
+    with socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind(str(where))
+    assert said_by(["agent", "list", "--config", str(file)], capsys) == wanted
+
+
+def test_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = said_by(["agent", "list", "--config", str(tmp_path / "none.yaml")], capsys)
+    assert "no such file" in said
+    assert said.endswith("error: say where the server's file is with --config, or its admin socket with --socket\n")
+
+
+def test_a_folder_that_is_closed_to_this_user(monkeypatch: pytest.MonkeyPatch, place: Office) -> None:
+    def deny(self: Path, **_: object) -> os.stat_result:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "stat", deny)
+    assert connect(SERVER_FILE, place.socket).get("/v1/grants", admin.Grants).grants == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may open every socket")
+def test_a_socket_of_somebody_else(place: Office, capsys: pytest.CaptureFixture[str]) -> None:
+    place.socket.chmod(0)
+    assert "try it with sudo" in said_by(["agent", "list", "--socket", str(place.socket)], capsys)
+
+
+def test_a_denied_connection_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def deny(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "connect", deny)
+    with pytest.raises(CommandError, match="try it with sudo"):
+        AdminClient(tmp_path / "s", start="x")
+
+
+def test_a_path_that_is_too_long(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "too long" in said_by(["agent", "list", "--socket", f"/{'x' * 200}"], capsys)
+
+
+@contextmanager
+def answering(path: Path, answer: bytes) -> Iterator[None]:
+    """Something that is no server of ours, for one connection."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+
+        def serve() -> None:
+            listening.accept()[0].close()  # looks whether somebody is there
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield
+        thread.join(10)
+
+
+def reply(status: str, body: str) -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"", "went away before it answered; 0trust audit list says whether it was done"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", "went away before it answered"),
+        (b"220 ready\r\n", "went away"),
+        (reply("200 OK", "<html>"), "is not a 0trust server of this version"),
+        (reply("200 OK", '{"grants": 1}'), "is not a 0trust server of this version"),
+        (reply("404 Not Found", "no"), "is not a 0trust server of this version"),
+        (reply("400 Bad Request", '{"error": "so\\u001b[2J"}'), "error: so?[2J\n"),
+    ],
+)
+def test_what_answers_is_not_believed_blindly(
+    tmp_path: Path, answer: bytes, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "s"
+    with answering(path, answer):
+        assert said in said_by(["grant", "list", "--socket", str(path)], capsys)
+
+
+def test_answers_may_have_keys_of_a_later_version(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "s"
+    with answering(path, reply("200 OK", '{"grants": [], "later": true}')):
+        assert status(["grant", "list", "--socket", str(path)]) == 0
+    assert capsys.readouterr().out == "no grants\n"

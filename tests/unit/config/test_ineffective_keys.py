@@ -1,0 +1,150 @@
+"""Tests of zerotrust.config.ineffective_keys."""
+
+from typing import Any
+
+import pytest
+
+from zerotrust.config.diagnostics import dotted
+from zerotrust.config.ineffective_keys import agent_effects, server_effects
+
+
+def said(**service: Any) -> list[tuple[str, str]]:
+    found = agent_effects({"services": [{"hostname": "a", **service}]})
+    return [(severity, dotted(path).removeprefix("services[0].")) for path, severity, _ in found]
+
+
+@pytest.mark.parametrize(
+    "service",
+    [
+        {},
+        {"routes": [{"match": {"path": "*"}, "handle": [{"type": "reverse_proxy"}]}]},
+        {"routes": [{"match": {"path": "/*"}}]},
+        {"routes": [{"handle": [{"type": "reverse_proxy"}]}]},
+        {"upstreams": [{"address": "x:1", "weight": 5}], "load_balancing": {"policy": "ip_hash"}},
+        {"load_balancing": {"policy": "round_robin", "health_check_required": True, "session_affinity": True}},
+        {"upstreams": [{"address": "x:1", "health_check": None}]},
+        {"timeout": "90s"},
+        {"backend": "x", "protocol": "https", "tls": {"ca_file": "x", "min_version": "1.3", "server_name": "y"}},
+        {"upstreams": [{"address": "x:1"}, {"address": "WSS://y:1"}], "tls": {"client_cert_file": "x", "ca_file": "y"}},
+        {"tls": {"min_version": "1.2"}},
+        {"tls": {"min_version": "TLSv1.2", "ca_file": "", "ciphers": []}},
+        {"tls": {"min_version": "1.0"}},
+        {"tcp_port": 0, "tls_offload": True},
+        {"upstreams": [{"address": "x:1", "health_check": {"path": "/"}, "max_connections": 5}, {"address": "y:1"}]},
+        {"load_balancing": {"timeout": "5s", "max_connections": 5, "keep_alive_timeout": "5s"}},
+        {"listen_on": "both", "http_redirect": True},
+        {"listen_on": "https"},
+        {"listen_on": "http"},
+        {"http_redirect": False},
+        {"tls": {"client_auth": "none"}},
+        {"tls": {"client_auth": False}},
+        {"security": {}, "tls": None, "monitoring": {}, "traffic_shaping": {}},
+        {"security": {"auth": None, "cors": None}},
+        {"security": {"auth": {"type": "jwt", "config": {"key": "x"}}, "cors": {"origins": ["*"]}}},
+        {"routes": [{"match": {"path": "/api"}, "handle": [{"type": "Rate-Limit "}, {"type": "headers"}]}]},
+        {"max_websockets": 5, "max_request_body": "1MB", "traffic_shaping": {"upload_limit": "1MB/s"}},
+        {"upstreams": "text", "load_balancing": 5, "routes": [7, {"match": 1, "handle": ["x", {"type": 5}]}]},
+    ],
+)
+def test_what_happens_anyway_needs_no_word(service: dict[str, Any]) -> None:
+    assert said(**service) == []
+
+
+def test_backends_that_are_not_verified_are_warned_about() -> None:
+    data = {"services": [{"backend": "https://x", "tls": {"insecure_skip_verify": True}}]}
+    ((path, severity, message),) = agent_effects(data)
+    assert (path[2:], severity) == (("tls", "insecure_skip_verify"), "warning")
+    assert message == (
+        "whoever is on the way to the backends can read and change everything; name their authority in ca_file instead"
+    )
+
+
+@pytest.mark.parametrize(
+    ("service", "key"),
+    [
+        ({"monitoring": {"metrics_enabled": False, "logging_format": "json"}}, "monitoring.logging_format"),
+        ({"tcp_port": 22}, "tcp_port"),
+        ({"tls_offload": False}, "tls_offload"),
+        ({"tls": {"client_auth": "none", "client_ca_file": "x"}}, "tls.client_ca_file"),
+        ({"tls": {"insecure_skip_verify": True}}, "tls.insecure_skip_verify"),
+        (
+            {"protocol": "https", "backend": "http://x", "tls": {"insecure_skip_verify": True}},
+            "tls.insecure_skip_verify",
+        ),
+        ({"routes": [{"handle": [{"type": "headers"}, {"type": "GZIP"}]}]}, "routes[0].handle[1]"),
+    ],
+)
+def test_what_is_asked_for_in_vain_is_said_once(service: dict[str, Any], key: str) -> None:
+    assert said(**service) == [("warning", key)]
+
+
+@pytest.mark.parametrize(
+    ("service", "key"),
+    [
+        ({"tls": {"client_auth": "require_and_verify"}}, "tls.client_auth"),
+        ({"tls": {"client_auth": True}}, "tls.client_auth"),
+        ({"tls": {"client_ca_file": "x"}}, "tls.client_ca_file"),
+        ({"tls": {"cert_file": "x"}}, "tls.cert_file"),
+        ({"tls": {"key_file": "x"}}, "tls.key_file"),
+        ({"backend": "https://x", "tls": {"ca_file": "x", "ciphers": ["A"]}}, "tls.ciphers"),
+        ({"tls": {"min_version": "1.3"}}, "tls.min_version"),
+        ({"tls": {"ca_file": "x"}}, "tls.ca_file"),
+        ({"protocol": "https", "backend": "unix:/x", "tls": {"ca_file": "x"}}, "tls.ca_file"),
+        ({"tls": {"server_name": "x"}}, "tls.server_name"),
+        (
+            {"protocol": "wss", "upstreams": [{"address": "http://x"}], "tls": {"client_cert_file": "x"}},
+            "tls.client_cert_file",
+        ),
+        ({"tls": {"client_key_file": "x"}}, "tls.client_key_file"),
+    ],
+)
+def test_protection_that_is_not_given_is_refused(service: dict[str, Any], key: str) -> None:
+    assert said(**service) == [("error", key)]
+
+
+def test_the_whole_file() -> None:
+    data = {
+        "global_middleware": [{"type": "headers"}, {"type": "logging"}],
+        "health_checks": {"global_settings": {"timeout": "1s"}, "endpoints": [{"path": "/"}]},
+        "hot_reload": {"debounce_delay": "1s", "graceful_timeout": "1s"},
+    }
+    assert [dotted(path) for path, _, _ in agent_effects(data)] == [
+        "global_middleware[1]",
+        "health_checks.endpoints",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "said"),
+    [
+        ("pass_headers", "CF-Connecting-IP", None),
+        ("pass_headers", "x-forwarded-PORT", None),
+        ("pass_headers", "X-Real-IP", ("error", "X-Real-IP is set by the server itself")),
+        ("pass_headers", "x_forwarded_for", ("error", "is set by the server itself, from what api.trusted_proxies")),
+        ("pass_headers", "X-0Trust-User", ("error", "remove it")),
+        ("pass_headers", "Connection", ("error", "belongs to the connection")),
+        ("pass_headers", "Host", ("error", "belongs to the connection")),
+        ("pass_headers", "CF-Conecting-IP", ("warning", "no effect: CF-Conecting-IP passes anyway; did you mean cf-c")),
+        ("pass_headers", "Accept", ("warning", "no effect: Accept passes anyway")),
+        ("pass_headers", "Ä", ("warning", "no effect")),
+        ("pass_headers", 7, None),
+        ("pass_trailers", "X-Sum", None),
+        ("pass_trailers", "Digest", None),
+        ("pass_trailers", "strict_transport_security", ("error", "may not follow a body")),
+        ("pass_trailers", "Access-Control-Anything", ("error", "may not follow a body")),
+        ("pass_trailers", "X-Original-URL", ("error", "may not follow a body")),
+    ],
+)
+def test_fields_that_are_to_pass(key: str, name: str | int, said: tuple[str, str] | None) -> None:
+    found = list(server_effects({"api": {key: ["Forwarded" if key == "pass_headers" else "A", name]}}))
+    assert [(dotted(path), severity) for path, severity, _ in found] == ([(f"api.{key}[1]", said[0])] if said else [])
+    assert said is None or said[1] in found[0][2]
+
+
+def test_the_server() -> None:
+    admin = {"admin_api": "http://localhost:2019"}
+    timeouts = {"drain_timeout": 1, "graceful_timeout": 1}  # of the server's own end
+    assert [dotted(path) for path, _, _ in server_effects({"caddy": admin, "hot_reload": timeouts})] == [
+        "caddy.admin_api",
+    ]
+    assert list(server_effects({"caddy": {"mode": "external", **admin}, "hot_reload": {"enabled": False}})) == []

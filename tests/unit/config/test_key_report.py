@@ -1,0 +1,286 @@
+"""Tests of zerotrust.config.key_report."""
+
+from pathlib import Path
+
+import pytest
+
+from zerotrust.config.key_report import keys
+from zerotrust.config.load import examine
+
+FOLDER = Path(__file__).parents[2] / "config"
+
+
+def told(path: Path) -> dict[str, tuple[str, str]]:
+    return {key.key: (key.state, key.note) for key in keys(examine(path)[1])}
+
+
+def test_what_becomes_of_each_key_of_the_originals_last_server() -> None:
+    found = told(FOLDER / "valid" / "server-era-c.yaml")
+    assert len(found) == 20
+    assert found["agents.listen"] == ("renamed", "now server.listen_addr")
+    assert found["tls.mode"] == ("applied", "")
+    assert found["logging.level"] == ("applied", "")
+    assert found["log_level"] == ("without effect", "logging.level is given as well and wins")
+    assert found["metrics.addr"] == ("renamed", "now metrics.listen_addr")
+    assert "server.listen_addr" not in found
+
+
+def test_the_nearest_reason_counts(tmp_path: Path) -> None:
+    path = tmp_path / "agent.yaml"
+    path.write_text(
+        "agent_id: a\nlog_level: loud\nzzz: {inner: 1}\nservices:\n"
+        "  - {hostname: a.example.com, hosts: [ok.example.com, '*'], tls: ~, serivce: 5}\n"
+    )
+    assert told(path) == {
+        "agent_id": ("applied", ""),
+        "log_level": (
+            "refused",
+            'expected one of debug, info, warn, warning, error, fatal; found "loud"',
+        ),
+        "zzz.inner": ("without effect", "unknown key, it is ignored"),
+        # The service lacks a backend, which is not the fault of the keys that it has.
+        "services[0].hostname": ("applied", ""),
+        "services[0].hosts": ("refused", '"*": wildcards are not supported, name each host'),
+        "services[0].tls": ("applied", ""),
+        "services[0].serivce": ("without effect", "unknown key, it is ignored"),
+    }
+
+
+def test_a_section_of_websocket_goes_by_other_names(tmp_path: Path) -> None:
+    path = tmp_path / "agent.yaml"
+    websocket = "{enabled: true, max_duration: 8h, idle: 1s}"
+    path.write_text(f"agent_id: a\nservices: [{{hostname: a.test, backend: 'x:1', websocket: {websocket}}}]\n")
+    found = told(path)
+    assert {key: found[key] for key in found if "websocket" in key} == {
+        "services[0].websocket.enabled": ("renamed", "now services[0].websocket"),
+        "services[0].websocket.max_duration": ("renamed", "now services[0].websocket_max_duration"),
+        "services[0].websocket.idle": ("without effect", "unknown key, it is ignored"),
+    }
+
+
+def test_they_come_in_the_order_of_the_file() -> None:
+    for path in [*(FOLDER / "valid").glob("*.yaml"), *(FOLDER / "invalid").glob("*.yaml")]:
+        places = [(key.line, key.column) for key in keys(examine(path)[1])]
+        assert places == sorted(places)
+
+
+def test_a_file_that_cannot_be_read_has_no_keys(tmp_path: Path) -> None:
+    assert told(tmp_path / "no.yaml") == {}
+
+
+# Every key that the original program's files may have, and what becomes of it
+
+AGENT = """
+log_level: DEBUG                                    # renamed: now logging.level
+agent:
+  id: a                                             # applied
+  name: A                                           # without effect: it is for people
+  region: eu                                        # without effect: it is for people
+  tags: [x]                                         # without effect: it is for people
+server:
+  address: tunnel.example.com:8443                  # applied
+  ca_cert: ca.crt                                   # applied
+  cert: a.crt                                       # applied
+  key: a.key                                        # applied
+logging:
+  format: console                                   # applied
+  output: stdout                                    # applied
+hot_reload:
+  enabled: true                                     # applied
+  watch_config: true                                # applied
+  watch_certs: true                                 # applied
+  reload_signal: SIGHUP                             # applied
+  debounce_delay: 1s                                # applied
+global_middleware:
+  - type: headers                                   # applied
+    config:
+      response:
+        set: {X-A: b}                               # applied: global_middleware[0].config.response.set.X-A
+health_checks:
+  global_settings:
+    check_interval: 30s                             # applied
+    timeout: 5s                                     # applied
+    unhealthy_threshold: 3                          # applied
+    healthy_threshold: 2                            # applied
+  endpoints:
+    - path: /agent/health                           # without effect: there is /healthz at metrics.listen_addr
+      response: ok                                  # without effect
+services:
+  - id: web                                         # applied
+    name: Web                                       # without effect: it is for people
+    hostname: web.example.com                       # applied
+    hosts: [www.example.com]                        # applied
+    protocol: https                                 # applied
+    websocket: true                                 # applied
+    http_redirect: true                             # applied
+    listen_on: both                                 # applied
+    timeout: 30s                                    # applied
+    tcp_port: 5432                                  # without effect: raw TCP is not carried
+    tls_offload: false                              # without effect: Caddy ends the clients' TLS
+    upstreams:
+      - address: 10.0.0.1:8443                      # applied
+        weight: 100                                 # applied
+        max_connections: 10                         # applied
+        health_check:
+          path: /health                             # applied
+          interval: 30s                             # applied
+          timeout: 5s                               # applied
+          method: GET                               # applied
+          headers: {X-Probe: a}                     # applied: services[0].upstreams[0].health_check.headers.X-Probe
+          unhealthy_threshold: 3                    # applied
+    load_balancing:
+      policy: ip_hash                               # applied
+      health_check_required: true                   # applied
+      session_affinity: true                        # applied
+      affinity_duration: 1h                         # applied
+      max_connections: 100                          # applied
+      timeout: 30s                                  # applied
+      keep_alive_timeout: 3s                        # applied
+    routes:
+      - match:
+          path: /*                                  # applied
+          method: GET                               # applied
+          headers:
+            Accept: [json]                          # applied
+          query:
+            debug: "1"                              # applied
+        handle:
+          - type: headers                           # applied
+            config:
+              request:
+                set: {X-A: [b]}                     # applied: services[0].routes[0].handle[0].config.request.set.X-A
+                add: {X-B: [b]}                     # applied: services[0].routes[0].handle[0].config.request.add.X-B
+          - type: rate_limit                        # applied
+            config:
+              rate: 1000/minute                     # applied
+              burst: 50                             # applied
+          - type: ip_whitelist                      # applied
+            config:
+              allowed_ips: [10.0.0.0/8]             # applied
+          - type: reverse_proxy                     # applied
+    tls:
+      ca_file: backends.crt                         # applied
+      min_version: "1.3"                            # applied
+      cert_file: web.crt                            # refused: caddy.certificates
+      key_file: web.key                             # refused: caddy.certificates
+      ciphers: [TLS_AES_128_GCM_SHA256]             # refused: ciphers of Caddy
+      client_auth: require                          # refused: security.auth
+      client_ca_file: clients.crt                   # refused: security.auth
+    security:
+      cors:
+        origins: ["https://a.example"]              # applied
+        methods: [GET]                              # applied
+        headers: [X-A]                              # applied
+      auth:
+        type: jwt                                   # applied
+        config:
+          secret: "0123456789abcdef0123456789abcdef"  # applied
+          algorithm: HS256                          # applied
+          required_claims: {role: admin}            # applied: services[0].security.auth.config.required_claims.role
+    monitoring:
+      metrics_enabled: true                         # applied
+      logging_format: json                          # without effect
+      logging_fields: [a]                           # without effect
+    traffic_shaping:
+      upload_limit: 10MB/s                          # applied
+      download_limit: 50MB/s                        # applied
+      per_ip_limit: 1MB/s                           # applied
+"""
+
+SIMPLE = """
+version: "1.0"                                      # applied
+agent_id: a                                         # applied
+services:
+  - hostname: a.example.com                         # applied
+    backend: 10.0.0.1:80                            # applied
+    protocol: http                                  # applied
+"""
+
+SERVER_A = """
+log_level: INFO                                     # renamed: now logging.level
+server:
+  listen_addr: ":8443"                              # applied
+  cert_file: s.crt                                  # applied
+  key_file: s.key                                   # applied
+  ca_file: ca.crt                                   # applied
+api:
+  listen_addr: localhost:9443                       # applied
+logging:
+  format: json                                      # applied
+  output: stdout                                    # applied
+hot_reload:
+  enabled: true                                     # applied
+  watch_config: true                                # applied
+  watch_certs: true                                 # applied
+  reload_signal: SIGUSR1                            # applied
+  debounce_delay: 1s                                # applied
+caddy:
+  admin_api: http://localhost:2019                  # without effect
+  config_dir: caddy                                 # applied
+  storage_dir: store                                # applied
+  logging:
+    enabled: true                                   # applied
+    level: INFO                                     # applied
+    format: single_field                            # applied
+    output: stdout                                  # applied
+    include: [http.log.access]                      # applied
+    exclude: [http.log.error]                       # applied
+    fields: {}                                      # applied
+    sampling_first: 100                             # applied
+    sampling_thereafter: 10                         # applied
+"""
+
+SERVER_C = """
+listen:
+  http: ":80"                                       # renamed: now caddy.http_port
+  https: ":443"                                     # renamed: now caddy.https_port
+  http3: ":443"                                     # without effect: Caddy offers HTTP/3
+  http_redirect: false                              # without effect: each service says it
+tls:
+  mode: manual                                      # without effect: Caddy gets certificates by ACME
+  manual:
+    cert_file: a.crt                                # renamed: now caddy.certificates[0].cert_file
+    key_file: a.key                                 # renamed: now caddy.certificates[0].key_file
+  sni:
+    b_example:
+      cert_file: b.crt                              # renamed: now caddy.certificates[1].cert_file
+      key_file: b.key                               # renamed: now caddy.certificates[1].key_file
+  acme:
+    storage_dir: acme                               # renamed: now caddy.storage_dir
+    email: ops@example.com                          # renamed: now caddy.acme.email
+    ca_url: https://ca.example/directory            # renamed: now caddy.acme.ca_url
+agents:
+  listen: ":8443"                                   # renamed: now server.listen_addr
+  cert_file: s.crt                                  # renamed: now server.cert_file
+  key_file: s.key                                   # renamed: now server.key_file
+  ca_file: ca.crt                                   # renamed: now server.ca_file
+  check_addr: ":2020"                               # renamed: now caddy.permission_addr
+  tcp_port_min: 10000                               # without effect: raw TCP is not carried
+  tcp_port_max: 20000                               # without effect: raw TCP is not carried
+router:
+  request_timeout: 30s                              # without effect: a service's timeout holds
+logging:
+  level: info                                       # applied
+  format: console                                   # applied
+  access_log: true                                  # without effect: see caddy.logging
+metrics:
+  addr: ":9090"                                     # renamed: now metrics.listen_addr
+"""
+
+
+@pytest.mark.parametrize("text", [AGENT, SIMPLE, SERVER_A, SERVER_C], ids=["agent", "simple", "server-a", "server-c"])
+def test_what_becomes_of_each_key(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "file.yaml"
+    path.write_text(text)
+    _, source = examine(path)
+    found = {key.line: key for key in keys(source)}
+    for number, line in enumerate(text.splitlines(), start=1):
+        _, comment, expected = line.partition("# ")
+        if not comment:
+            assert number not in found, f"{line}: nobody has said what becomes of it"
+            continue
+        state, _, note = expected.partition(": ")
+        key = found.pop(number)
+        assert key.state == state, f"{line}: {key.note}"
+        assert note in (key.note if not note.startswith(("services[", "global_")) else key.key), f"{line}: {key}"
+    assert found == {}

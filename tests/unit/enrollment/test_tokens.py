@@ -1,0 +1,86 @@
+"""Tests of zerotrust.enrollment.tokens."""
+
+import datetime
+from typing import Any
+
+import pytest
+
+from tests.unit.enrollment.telling import ADMIN, AT, HOUR, NOW, do, invite, told
+from zerotrust.db.database import Database
+from zerotrust.enrollment.revocation import revoke
+from zerotrust.enrollment.tokens import MAX_PATTERNS, IssuedToken, cancel_token, create_token, list_tokens
+from zerotrust.errors import EnrolmentError, NotFound
+
+
+def test_a_token_is_256_bits_and_shown_once(database: Database) -> None:
+    token = invite(database, "home", "Pihole.example.com", "*.lab.example.com", "pihole.example.com.")
+    assert len(token.secret) == 43
+    assert token.secret not in repr(token)
+    assert (token.agent_id, token.expires_at, token.warnings) == ("home", AT + 3600, [])
+    assert token.patterns == ["pihole.example.com", "*.lab.example.com"]
+    assert invite(database).secret != token.secret
+    rows = do(database, list_tokens)
+    assert [(row.number, row.patterns) for row in rows] == [(2, []), (1, token.patterns)]
+    assert token.secret not in repr(rows)
+    assert told(database)[0] == (
+        ADMIN,
+        "token.created",
+        "home",
+        {"token": 1, "hosts": token.patterns, "expires_at": AT + 3600},
+    )
+    assert token.secret not in str(told(database))
+
+
+def test_a_wildcard_for_everybody_is_granted_with_a_warning(database: Database) -> None:
+    token = invite(database, "home", "*.co.uk", "*.lab.example.com")
+    assert len(token.warnings) == 1
+    assert 'public suffix "co.uk"' in token.warnings[0]
+
+
+def attempt(database: Database, **changed: Any) -> IssuedToken:
+    arguments = {"agent_id": "home", "patterns": [], "lifetime": HOUR, "actor": ADMIN, "now": NOW, **changed}
+    return do(database, lambda s: create_token(s, **arguments))
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"agent_id": ""}, "cannot be used as a name"),
+        ({"agent_id": "a b"}, "cannot be used as a name"),
+        ({"agent_id": "x" * 65}, "cannot be used as a name"),
+        ({"patterns": ["*"]}, "whole first label"),
+        ({"patterns": [f"a{n}.example" for n in range(MAX_PATTERNS + 1)]}, "1001 host names are too many"),
+        ({"lifetime": datetime.timedelta(0)}, "1 second to 30 days"),
+        ({"lifetime": -HOUR}, "1 second to 30 days"),
+        ({"lifetime": datetime.timedelta(days=31)}, "1 second to 30 days"),
+    ],
+)
+def test_what_will_not_do_is_refused_with_the_reason(database: Database, changed: dict[str, Any], reason: str) -> None:
+    with pytest.raises(EnrolmentError, match=reason) as caught:
+        attempt(database, **changed)
+    assert caught.value.status == 400
+    assert told(database) == []
+
+
+def test_no_token_for_a_revoked_agent(database: Database) -> None:
+    invite(database)
+    do(database, lambda s: revoke(s, agent_id="home", reason="stolen", actor=ADMIN, now=NOW))
+    with pytest.raises(EnrolmentError, match="0trust agent restore home"):
+        invite(database)
+
+
+def test_a_token_is_cancelled_once(database: Database) -> None:
+    token = invite(database)
+    row = do(database, lambda s: cancel_token(s, token.number, actor=ADMIN, now=NOW))
+    assert (row.number, row.cancelled_at) == (token.number, AT)
+    assert told(database)[-1] == (ADMIN, "token.cancelled", "home", {"token": token.number})
+    for number in (token.number, 99):
+        with pytest.raises(NotFound, match=f"no open token {number}"):
+            do(database, lambda s, number=number: cancel_token(s, number, actor=ADMIN, now=NOW))
+    assert len(told(database)) == 2
+
+
+def test_old_tokens_are_forgotten_and_their_numbers_not_given_again(database: Database) -> None:
+    first = invite(database)
+    attempt(database, now=NOW + datetime.timedelta(days=31, hours=1))
+    assert [row.number for row in do(database, list_tokens)] == [first.number + 1]

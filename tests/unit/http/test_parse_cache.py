@@ -1,0 +1,78 @@
+"""What a head means is remembered, in bounded memory, and never for another head."""
+
+import pytest
+
+from zerotrust.errors import HttpError
+from zerotrust.http.head import parse_request, parse_response
+from zerotrust.http.head_block import check_request_block
+from zerotrust.http.parse_cache import MAX_BYTES, MAX_HEADS, recent
+
+
+class Counted:
+    def __init__(self) -> None:
+        self.calls = 0
+        self.read = recent(self._read)
+
+    def _read(self, head: bytes, minor: int = 0) -> tuple[bytes, int]:
+        self.calls += 1
+        return head, minor
+
+
+def test_the_same_head_is_read_once() -> None:
+    counted = Counted()
+    assert counted.read(b"a" * MAX_BYTES, 1) is counted.read(b"a" * MAX_BYTES, 1)
+    assert counted.calls == 1
+
+
+def test_another_argument_is_another_head() -> None:
+    counted = Counted()
+    assert counted.read(b"a", 0) != counted.read(b"a", 1)
+    assert counted.calls == 2
+
+
+def test_a_long_head_is_not_kept() -> None:
+    counted = Counted()
+    for _ in range(2):
+        counted.read(b"a" * (MAX_BYTES + 1))
+    assert counted.calls == 2
+
+
+def test_old_heads_are_forgotten() -> None:
+    counted = Counted()
+    for number in range(MAX_HEADS + 1):
+        counted.read(b"%d" % number)
+    counted.read(b"0")
+    assert counted.calls == MAX_HEADS + 2
+
+
+FIELDS = b"Host: a.example\r\nAccept: */*\r\n"
+
+
+def test_two_requests_with_the_same_fields_are_two_requests() -> None:
+    first = parse_request(b"GET /one HTTP/1.1\r\n" + FIELDS + b"\r\n")
+    second = parse_request(b"PUT /two HTTP/1.1\r\n" + FIELDS + b"\r\n")
+    assert (first.method, first.target) == (b"GET", b"/one")
+    assert (second.method, second.target) == (b"PUT", b"/two")
+    assert first.fields is second.fields
+
+
+def test_fields_mean_something_else_in_an_older_version() -> None:
+    assert parse_request(b"GET / HTTP/1.1\r\n" + FIELDS + b"\r\n").fields.keep_alive
+    assert not parse_request(b"GET / HTTP/1.0\r\n" + FIELDS + b"\r\n").fields.keep_alive
+
+
+def test_the_host_of_an_absolute_target_stays_with_its_request() -> None:
+    elsewhere = parse_request(b"GET http://b.example/ HTTP/1.1\r\n" + FIELDS + b"\r\n")
+    assert elsewhere.fields.host == "b.example"
+    assert parse_request(b"GET / HTTP/1.1\r\n" + FIELDS + b"\r\n").fields.host == "a.example"
+
+
+def test_a_bad_head_is_bad_again() -> None:
+    for _ in range(2):
+        with pytest.raises(HttpError) as request:
+            parse_request(b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n")
+        assert request.value.reply == 400
+        with pytest.raises(HttpError) as response:
+            parse_response(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n")
+        assert response.value.reply == 502
+        assert not check_request_block(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: x\r\n")

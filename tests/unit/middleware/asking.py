@@ -1,0 +1,47 @@
+"""Requests for the tests of handlers."""
+
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from zerotrust.http.head import parse_request
+from zerotrust.middleware.header_edits import edit_lines
+from zerotrust.middleware.interface import Answer, NeedsVerification, Request
+from zerotrust.middleware.policy import Policy, compile_policy
+from zerotrust.model import middleware as model
+from zerotrust.model.service import Route
+
+SECRET = b"k" * 32
+HANDLER: TypeAdapter[Any] = TypeAdapter(model.Handler)
+
+
+def request(
+    *lines: str, method: str = "GET", target: str = "/", client: str = "203.0.113.9", unix_time: float = 1_000_000.0
+) -> Request:
+    raw = f"{method} {target} HTTP/1.1\r\nHost: App.example.com:443\r\n" + "".join(f"{line}\r\n" for line in lines)
+    return Request(parse_request(raw.encode("latin-1") + b"\r\n"), client=client.encode(), unix_time=unix_time)
+
+
+def policy(*handlers: tuple[str, dict[str, Any]], before: Policy | None = None) -> Policy:
+    """One route for everything, with these handlers."""
+    route = Route.model_validate({"handle": [{"type": kind, "config": config} for kind, config in handlers]})
+    return compile_policy([route], secret=SECRET, before=before)
+
+
+def run(found: Policy, asked: Request, now: float = 0.0) -> Answer | None:
+    """What the policy says to the request; what it waits for is waited for."""
+    chain = found.table.lookup(asked.method, asked.target, asked.fields)
+    said = chain.run(asked, now)
+    while isinstance(said, NeedsVerification):
+        said = chain.resume(said, said.verification.run(), asked, now)
+    return said
+
+
+def forwarded(asked: Request) -> bytes:
+    """The field lines that the backend gets."""
+    return edit_lines(asked.fields.lines, asked.edits)
+
+
+def returned(asked: Request, lines: bytes = b"") -> bytes:
+    """The field lines that the client gets where the backend says `lines`."""
+    return edit_lines(lines, asked.response_edits)

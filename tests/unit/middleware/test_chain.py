@@ -1,0 +1,112 @@
+"""Tests of zerotrust.middleware.chain."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.middleware.asking import request
+from zerotrust.middleware.chain import MiddlewareChain
+from zerotrust.middleware.cors import CorsMiddleware
+from zerotrust.middleware.header_edits import set_field
+from zerotrust.middleware.interface import Answer, Middleware, NeedsVerification, Request, Verification
+from zerotrust.model.middleware_settings import CorsConfig
+
+
+class Scripted:
+    """Says what it was told to say, and notes that it was asked."""
+
+    def __init__(self, word: str, log: list[str]) -> None:
+        self.word = word
+        self.log = log
+
+    def request(self, request: Request, now: float) -> Answer | NeedsVerification | None:
+        self.log.append(self.word)
+        if self.word == "mark":
+            request.response_edits.append(set_field("X-Mark", ["1"]))
+        if self.word == "wait":
+            return NeedsVerification(self, Verification(b"", lambda: True))
+        return Answer(403, b"A: b\r\n") if self.word == "refuse" else None
+
+    def verified(self, verification: Verification, result: bool | None, request: Request, now: float) -> Answer | None:
+        return None if result else Answer(401)
+
+
+def chain(words: Sequence[str]) -> tuple[MiddlewareChain, list[str]]:
+    log: list[str] = []
+    handlers: list[Middleware] = [Scripted(word, log) for word in words]
+    return MiddlewareChain(handlers), log
+
+
+def test_nothing_to_ask() -> None:
+    assert MiddlewareChain(()).run(request(), 0) is None
+    assert MiddlewareChain(()).handlers == ()
+
+
+WORDS = st.lists(st.sampled_from(["pass", "mark", "wait", "refuse"]), max_size=6)
+
+
+@given(WORDS)
+def test_in_order_up_to_the_first_answer(words: list[str]) -> None:
+    found, log = chain(words)
+    asked = request()
+    said = found.run(asked, 0)
+    while isinstance(said, NeedsVerification):
+        assert said.verification.run()
+        said = found.resume(said, True, asked, 0)
+    end = words.index("refuse") + 1 if "refuse" in words else len(words)
+    assert log == words[:end]
+    if said is None:
+        assert "refuse" not in words
+    else:
+        marked = "mark" in words[:end]
+        assert said.lines == (b"A: b\r\nX-Mark: 1\r\n" if marked else b"A: b\r\n")
+
+
+CORS = CorsConfig(origins=["https://app.example"])
+ALLOWED = b"Access-Control-Allow-Origin: https://app.example\r\nVary: Origin\r\n"
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_refusal_can_be_read_by_whom_the_rules_allow(place: int) -> None:
+    """Also where it comes before the rules: a script would see no status else."""
+    handlers: list[Middleware] = [Scripted("refuse", [])]
+    handlers.insert(place, CorsMiddleware(CORS))
+    found = MiddlewareChain(handlers)
+    assert found.run(request("Origin: https://app.example"), 0) == Answer(403, b"A: b\r\n" + ALLOWED)
+    assert found.run(request("Origin: https://evil.example"), 0) == Answer(403, b"A: b\r\nVary: Origin\r\n")
+
+
+def test_the_answer_to_a_preflight_is_whole() -> None:
+    other = CorsConfig(origins=["https://other.example"])
+    asked = request("Origin: https://app.example", "Access-Control-Request-Method: PUT", method="OPTIONS")
+    said = MiddlewareChain([CorsMiddleware(CORS), CorsMiddleware(other)]).run(asked, 0)
+    assert isinstance(said, Answer)
+    assert (said.status, said.lines) == (204, MiddlewareChain([CorsMiddleware(CORS)]).run(asked, 0).lines)  # type: ignore[union-attr]
+
+
+def test_a_refusal_keeps_what_is_said_of_its_content() -> None:
+    class Edits:
+        def request(self, request: Request, now: float) -> None:
+            request.response_edits += [set_field("Cache-Control", ["public"]), set_field("X-Frame-Options", ["DENY"])]
+
+    for code, lines in (
+        ("no", b"X-Frame-Options: DENY\r\n"),
+        ("", b"Cache-Control: public\r\nX-Frame-Options: DENY\r\n"),
+    ):
+
+        class Says:
+            def request(self, request: Request, now: float) -> Answer:
+                return Answer(403, code=code)  # noqa: B023 - asked at once
+
+        assert MiddlewareChain([Edits(), Says()]).run(request(), 0) == Answer(403, lines, code=code)
+
+
+def test_a_verification_that_fails_ends_it() -> None:
+    found, log = chain(["mark", "wait", "pass"])
+    asked = request()
+    said = found.run(asked, 0)
+    assert isinstance(said, NeedsVerification)
+    assert found.resume(said, False, asked, 0) == Answer(401, b"X-Mark: 1\r\n")
+    assert log == ["mark", "wait"]

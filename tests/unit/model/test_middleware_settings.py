@@ -1,0 +1,56 @@
+"""Tests of zerotrust.model.middleware_settings; what is refused, and where, is in test_handlers."""
+
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from zerotrust.http import grammar
+from zerotrust.model.middleware_settings import CorsConfig, HeaderEdits, IpAllowConfig, RedirectConfig, RewriteConfig
+
+
+def test_every_field_that_is_touched() -> None:
+    assert HeaderEdits(set={"A": ["1"]}, add={"B": ["2"]}, delete=["C"]).names == ["A", "B", "C"]
+
+
+def test_networks_in_their_one_form() -> None:
+    config = IpAllowConfig(allowed_ips=["192.168.1.5/24", "::ffff:10.0.0.0/104", "::FFFF:1.2.3.4", "2001:DB8::1"])
+    assert config.allowed_ips == ["192.168.1.0/24", "10.0.0.0/8", "1.2.3.4/32", "2001:db8::1/128"]
+    assert IpAllowConfig(allowed_ips=["::/0"]).allowed_ips == ["::/0"]
+
+
+def test_origins_in_their_one_form() -> None:
+    origins = ["HTTPS://App.Example.com:443/", "http://a:80", "https://a:80", "https://*.Example.com", "app://x", "*"]
+    assert CorsConfig(origins=origins).origins == [
+        "https://app.example.com",
+        "http://a",
+        "https://a:80",
+        "https://*.example.com",
+        "app://x",
+        "*",
+    ]
+
+
+def test_prefixes_in_their_one_form() -> None:
+    config = RewriteConfig(replace_prefix={"/old/": "/new/", "/": "/base"})
+    assert config.replace_prefix == {"/old": "/new", "": "/base"}
+
+
+@given(st.text(max_size=20))
+def test_what_passes_fits_into_a_head(text: str) -> None:
+    try:
+        location = RedirectConfig(location=text).location
+        assert re.fullmatch(grammar.LINES, f"Location: {location}\r\n".encode())
+    except ValidationError:
+        pass
+    try:
+        prefix = RewriteConfig(strip_prefix=text).strip_prefix
+        assert not prefix or re.fullmatch(b"/" + grammar.TARGET, prefix.encode())
+    except ValidationError:
+        pass
+    try:
+        (origin,) = CorsConfig(origins=[text]).origins
+        assert re.fullmatch(grammar.LINES, f"A: {origin}\r\n".encode())
+    except ValidationError:
+        pass

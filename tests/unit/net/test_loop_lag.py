@@ -1,0 +1,76 @@
+"""Tests of zerotrust.net.loop_lag."""
+
+import asyncio
+import time
+
+import pytest
+
+from zerotrust.net.loop_lag import BEAT, LoopLagMonitor
+
+pytestmark = pytest.mark.anyio
+
+
+async def beats(count: int, block: float = 0.0) -> list[float]:
+    """The lags of so many beats, in the first of which the loop is held up."""
+    seen: list[float] = []
+    done = asyncio.Event()
+
+    def beat(lag: float) -> None:
+        seen.append(lag)
+        if len(seen) == 1:
+            time.sleep(block)
+        if len(seen) == count:
+            done.set()
+
+    pulse = LoopLagMonitor(beat)
+    pulse.start()
+    try:
+        async with asyncio.timeout(10):
+            await done.wait()
+        assert pulse.lag == seen[-1]
+        assert pulse.lost == pytest.approx(sum(seen))
+    finally:
+        pulse.stop()
+    return seen
+
+
+async def test_a_loop_with_nothing_to_do_is_hardly_late() -> None:
+    assert min(await beats(5)) < BEAT / 2
+
+
+async def test_a_loop_that_is_held_up_is_late_by_as_much() -> None:
+    lags = await beats(3, block=0.5)
+    assert lags[1] >= 0.5 - BEAT - 0.01
+
+
+async def test_it_stops() -> None:
+    seen: list[float] = []
+    pulse = LoopLagMonitor(seen.append)
+    pulse.stop()
+    pulse.start()
+    pulse.start()
+    pulse.stop()
+    pulse.stop()
+    await asyncio.sleep(2 * BEAT)
+    assert seen == []
+
+
+async def test_a_beat_that_fails_is_not_the_last() -> None:
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+    seen: list[float] = []
+    twice = asyncio.Event()
+
+    def beat(lag: float) -> None:
+        seen.append(lag)
+        if len(seen) == 2:
+            twice.set()
+        raise RuntimeError("a fault")
+
+    pulse = LoopLagMonitor(beat)
+    pulse.start()
+    try:
+        async with asyncio.timeout(10):
+            await twice.wait()
+    finally:
+        pulse.stop()
+        asyncio.get_running_loop().set_exception_handler(None)

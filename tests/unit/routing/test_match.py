@@ -1,0 +1,322 @@
+"""Tests of zerotrust.routing.match."""
+
+import time
+from typing import Any
+from urllib.parse import parse_qsl
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from zerotrust.http.head import RequestFields, parse_request
+from zerotrust.model.service import RouteMatch
+from zerotrust.routing.match import (
+    MAX_PARAMETERS,
+    MAX_PATH_BYTES,
+    AmbiguousPath,
+    Match,
+    PathTooLong,
+    TooManyParameters,
+    readings,
+    values_of,
+)
+
+
+def fields(*lines: str) -> RequestFields:
+    head = "GET / HTTP/1.1\r\nHost: App.example\r\n" + "".join(f"{line}\r\n" for line in lines) + "\r\n"
+    return parse_request(head.encode("latin-1")).fields
+
+
+def match(**keys: Any) -> Match:
+    return Match(RouteMatch.model_validate(keys))
+
+
+def takes(path: str, pattern: str) -> bool:
+    return match(path=pattern).path_fits(path.encode())
+
+
+@pytest.mark.parametrize(
+    ("pattern", "inside", "outside"),
+    [
+        ("/*", ["/", "/x", "/x/y", "*"], []),
+        ("*", ["/", "/x"], []),
+        ("/x", ["/x"], ["/x/", "/", "/xy", "/X", "/a/x", "/x\n"]),
+        ("/admin/*", ["/admin", "/admin/", "/admin/x", "/admin/x/y\n"], ["/administrator", "/", "/a/admin", "/ADMIN"]),
+        ("/admin*", ["/admin", "/administrator", "/admin/x"], ["/adm", "/x/admin"]),
+        ("*.php", ["/a.php", "/x/b.php", "/.php"], ["/a.php/x", "/php"]),
+        ("/a/*/b", ["/a/x/b", "/a/x/y/b", "/a//b"], ["/a/b", "/a/x/bc"]),
+        ("/a/*/b/*", ["/a/x/b", "/a/x/b/c", "/a/b/b/b/c"], ["/a/b/c", "/a/x/bc"]),
+        ("*/b", ["/b", "/a/b"], ["/b/", "/ab"]),
+        ("*aab", ["/aaab", "/aabaab"], ["/aaba"]),
+        ("/*a*a*a", ["/aaa", "/xaxaxa"], ["/aa", "/aaab"]),
+        ("/with%20space/%c3%bc", ["/with space/ü"], ["/with%20space/ü"]),
+        ("/ü/*", ["/ü/x"], ["/u/x"]),
+        ("/a.b+c", ["/a.b+c"], ["/axb+c", "/a.bbc"]),
+    ],
+)
+def test_paths(pattern: str, inside: list[str], outside: list[str]) -> None:
+    assert [path for path in inside if not takes(path, pattern)] == []
+    assert [path for path in outside if takes(path, pattern)] == []
+
+
+@given(st.text("/ab", max_size=12), st.text("/ab*", max_size=6))
+@example("/aab", "*ab*b")
+def test_a_star_stands_for_any_characters(path: str, pattern: str) -> None:
+    """Against the textbook's definition of a glob."""
+
+    def glob(text: str, rest: str) -> bool:
+        if not rest:
+            return not text
+        if rest[0] == "*":
+            return any(glob(text[i:], rest[1:]) for i in range(len(text) + 1))
+        return bool(text) and text[0] == rest[0] and glob(text[1:], rest[1:])
+
+    try:
+        compiled = match(path="/" + pattern)
+    except ValidationError:
+        return
+    written = "/" + pattern
+    expected = glob("/" + path, written)
+    if written.endswith("/*"):
+        expected = expected or glob("/" + path, written[:-2])
+    assert compiled.path_fits(f"/{path}".encode()) is expected
+
+
+def test_hostile_paths_cost_linear_time() -> None:
+    pattern = match(path="/" + "*a" * 30 + "b*")
+    began = time.perf_counter()
+    assert not pattern.path_fits(b"/" + b"a" * 30_000)
+    assert time.perf_counter() - began < 1
+
+
+def test_most_patterns_search_for_nothing() -> None:
+    """A beginning and an end are compared where they have to be; only what stands between two stars is searched for."""
+    searches = {
+        "/a": 0,
+        "/a/*": 0,
+        "/a*": 0,
+        "*.php": 0,
+        "/a/*/b": 0,
+        "/a/*/b/*": 1,
+        "*b*": 1,
+        "/*ab*cd": 1,
+        "/*a*b*c": 2,
+    }
+    assert {pattern: match(path=pattern).searches for pattern in searches} == searches
+
+
+@pytest.mark.parametrize("path", ["/", "/a/b.c/~d", "/.well-known/x", "/a...b", "/..a/b.."])
+def test_a_common_path_has_one_reading(path: str) -> None:
+    assert readings(path.encode()) == (path.encode(),)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/%61dmin", ("/admin",)),
+        ("/%41", ("/A",)),
+        ("//admin", ("//admin", "/admin")),
+        ("/a//b", ("/a//b", "/a/b")),
+        ("/a%2Fb", ("/a%2Fb", "/a/b")),
+        ("/a%2fb", ("/a%2Fb", "/a/b")),
+        ("/a%5cb", ("/a\\b", "/a/b")),
+        ("/a\\b", ("/a\\b", "/a/b")),
+        ("/admin;x=1/y", ("/admin;x=1/y", "/admin/y")),
+        ("/admin%3bx", ("/admin;x", "/admin")),
+        ("/%2561dmin", ("/%61dmin", "/admin")),
+        ("/%252541", ("/%2541", "/A")),
+        ("/100%", ("/100%",)),
+        ("/%zz", ("/%zz",)),
+        ("/%C3%BC", ("/ü",)),
+        # Some cut parameters off before they decode, some behind the first of two decodings, some keep a backslash.
+        ("/admin;x%2Fy", ("/admin;x%2Fy", "/admin/y", "/admin")),
+        ("/admin;x\\y", ("/admin;x\\y", "/admin/y", "/admin")),
+        ("/admin%3Bx%252Fy", ("/admin;x%2Fy", "/admin/y", "/admin")),
+        # A decoded path that is made into a target again ends at its question mark.
+        ("/admin%3Fx", ("/admin?x", "/admin")),
+        ("/admin%2523x", ("/admin%23x", "/admin#x", "/admin")),
+    ],
+)
+def test_what_a_path_may_mean(path: str, expected: tuple[str, ...]) -> None:
+    assert readings(path.encode()) == tuple(reading.encode() for reading in expected)
+
+
+DOTS = ["/.", "/..", "/./admin", "/x/../admin", "/x/%2e%2e/admin", "/x/.%2E/a", "/x/..;/admin", "/x/..%2fadmin"]
+DOTS += ["/x/..%5cadmin", "/x\\..\\admin", "/x/%252e%252e/admin", "/a/.;b/c", "/x%2f%2e%2e%2fy", "/..%3b/x", "/x/%2e"]
+
+
+DOTS += ["/x/..%20/y", "/x/...", "/x/%20.%20/y", "/x/.%20."]
+CODES = ["/x/%c0%ae%c0%ae/y", "/x/%u002e%u002e/y", "/x/..%c0%af../y", "/x/%C1%9c/y", "/x/%e0%80%af/y", "/%25u002e/y"]
+
+
+@pytest.mark.parametrize("path", [*DOTS, *CODES, "/a%00", "/%0d%0aX", "/a%7f", "/%2525252541"])
+def test_what_no_honest_client_sends_is_refused(path: str) -> None:
+    with pytest.raises(AmbiguousPath):
+        readings(path.encode())
+
+
+def test_a_path_that_is_encoded_again_and_again_costs_little() -> None:
+    began = time.perf_counter()
+    with pytest.raises(AmbiguousPath):
+        readings(b"/" + b"%25" * 1 + b"25" * (MAX_PATH_BYTES // 2 - 4))
+    assert time.perf_counter() - began < 1
+
+
+def test_a_path_is_not_longer_than_backends_take_it() -> None:
+    assert readings(b"/" + b"a" * (MAX_PATH_BYTES - 1))
+    with pytest.raises(PathTooLong) as refusal:
+        readings(b"/" + b"a" * MAX_PATH_BYTES)
+    assert (refusal.value.status, refusal.value.code) == (414, "path_too_long")
+
+
+def test_all_readings_of_a_path_together_are_as_long_as_one_may_be() -> None:
+    assert len(readings(b"/;x/" + b"a" * (MAX_PATH_BYTES // 2 - 4))) == 2
+    with pytest.raises(PathTooLong, match="2 ways"):
+        readings(b"/;x/" + b"a" * (MAX_PATH_BYTES // 2))
+
+
+@given(st.binary(max_size=40))
+def test_readings_never_fail_otherwise(path: bytes) -> None:
+    try:
+        found = readings(b"/" + path)
+    except AmbiguousPath:
+        return
+    assert all(b"/./" not in reading and b"/../" not in reading for reading in found)
+    assert b"//" not in found[-1] or len(found) == 1
+
+
+def test_methods_in_any_case() -> None:
+    get = match(method=["get", "HEAD"])
+    assert get.rest_fits(b"GET", b"", fields())
+    assert get.rest_fits(b"HEAD", b"", fields())
+    assert not get.rest_fits(b"POST", b"", fields())
+    assert match(method="post").rest_fits(b"POST", b"", fields())
+
+
+@pytest.mark.parametrize(
+    ("condition", "lines", "fits"),
+    [
+        ({"X-A": "v"}, ["x-a: v"], True),
+        ({"x-a": "v"}, ["X-A: V"], False),
+        ({"x-a": "v"}, ["X-A: vv"], False),
+        ({"x-a": "v"}, [], False),
+        ({"x-a": "*"}, ["X-A:"], True),
+        ({"x-a": "*"}, ["X-AB: v"], False),
+        ({"x-a": "v*"}, ["X-A: value"], True),
+        ({"x-a": "v*"}, ["X-A: a v"], False),
+        ({"x-a": ["u", "v"]}, ["X-A: v"], True),
+        ({"x-a": "v"}, ["X-A: u", "X-A: v"], True),
+        ({"x-a": "u", "x-b": "v"}, ["X-A: u"], False),
+        ({"x-a": "u", "x-b": "v"}, ["X-B: v", "X-A: u"], True),
+        ({"Host": "App.example"}, [], True),
+        ({"Upgrade": "websocket"}, ["Connection: upgrade", "Upgrade: websocket"], True),
+        ({"Upgrade": "*"}, [], False),
+        ({"x-a": "ü"}, ["X-A: Ã¼"], True),
+    ],
+)
+def test_fields(condition: dict[str, Any], lines: list[str], fits: bool) -> None:
+    assert match(headers=condition).rest_fits(b"GET", b"", fields(*lines)) is fits
+
+
+def test_many_fields_are_read_as_well() -> None:
+    long = fields("X-A: v", "X-B: " + "x" * 5000)
+    assert values_of(b"x-a", long) == [b"v"]
+    assert values_of(b"x-c", long) == ()
+
+
+@pytest.mark.parametrize(
+    ("condition", "query", "fits"),
+    [
+        ({"a": "1"}, b"a=1", True),
+        ({"a": "1"}, b"b=2&a=1", True),
+        ({"a": "1"}, b"a=2&a=1", True),
+        ({"a": "1"}, b"a=11", False),
+        ({"a": "1"}, b"%61=%31", True),
+        ({"a": "*"}, b"a=", True),
+        ({"a": "*"}, b"a", True),
+        ({"a": "*"}, b"ab=1", False),
+        ({"a": "x*"}, b"a=xyz", True),
+        ({"a": "x y"}, b"a=x+y", True),
+        ({"a": "1", "b": "2"}, b"a=1", False),
+        ({"ü": "ö"}, b"%c3%bc=%c3%b6", True),
+        ({"a": "1"}, b"", False),
+        ({"a": "1"}, b"&&=&%%=%ff", False),
+    ],
+)
+def test_queries(condition: dict[str, str], query: bytes, fits: bool) -> None:
+    assert match(query=condition).rest_fits(b"GET", b"/?" + query, fields()) is fits
+
+
+def test_a_query_has_as_many_parameters_as_a_head_may_have_fields() -> None:
+    condition = match(query={"a": "1"})
+    assert condition.rest_fits(b"GET", b"/?" + b"a=1&" * (MAX_PARAMETERS - 1), fields())
+    with pytest.raises(TooManyParameters, match="256") as refusal:
+        condition.rest_fits(b"GET", b"/?" + b"a=1&" * MAX_PARAMETERS, fields())
+    assert (refusal.value.status, refusal.value.code) == (400, "too_many_parameters")
+    assert match(path="/a").rest_fits(b"GET", b"/?" + b"&" * 20_000, fields())
+
+
+def test_a_query_is_parsed_once_for_all_conditions(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed = []
+
+    def parse(query: str, **options: Any) -> list[tuple[str, str]]:
+        parsed.append(query)
+        return parse_qsl(query, **options)
+
+    monkeypatch.setattr("zerotrust.routing.match.parse_qsl", parse)
+    target = b"/?once=1&" + b"a" * 20_000
+    assert not any(match(query={f"a{i}": "1"}).rest_fits(b"GET", target, fields()) for i in range(1000))
+    assert len(parsed) == 1
+
+
+VALUES = st.text("ab*", max_size=3)
+
+
+@given(st.lists(VALUES, max_size=6), st.lists(VALUES, min_size=1, max_size=4))
+def test_values_of_fields_and_queries_are_compared_alike(values: list[str], patterns: list[str]) -> None:
+    def fits(value: str, pattern: str) -> bool:
+        return value.startswith(pattern[:-1]) if pattern.endswith("*") else value == pattern
+
+    lines = fields(*(f"X: {value}" for value in values))
+    query = "/?" + "&".join(f"x={value}" for value in values)
+    assert match(headers={"x": patterns}).rest_fits(b"GET", b"/", lines) is any(
+        fits(value, pattern) for value in values for pattern in patterns
+    )
+    assert match(query={"x": patterns[0]}).rest_fits(b"GET", query.encode(), fields()) is any(
+        fits(value, patterns[0]) for value in values
+    )
+
+
+def test_all_conditions_hold_at_once() -> None:
+    both = match(path="/a", method="GET", headers={"x": "y"}, query={"q": "1"})
+    assert both.path_fits(b"/a")
+    assert both.rest_fits(b"GET", b"/?q=1", fields("X: y"))
+    assert not both.rest_fits(b"PUT", b"/?q=1", fields("X: y"))
+    assert not both.rest_fits(b"GET", b"/?q=2", fields("X: y"))
+    assert not both.rest_fits(b"GET", b"/?q=1", fields("X: z"))
+    assert both.by_path and not both.everything
+    assert match(path="*").everything and match().everything
+    assert not match(method="GET").everything and not match(method="GET").by_path
+
+
+@pytest.mark.parametrize("path", ["admin", "/a?b", "/a//b", "/a/../b", "/./a", "/a%2Fb", "/a#b", "/a;b", "/a\\b"])
+def test_patterns_that_would_match_nothing_are_refused(path: str) -> None:
+    with pytest.raises(ValidationError):
+        match(path=path)
+
+
+@pytest.mark.parametrize("name", ["Connection", "X-Forwarded-For", "content-length", "a b", "X-Real-IP"])
+def test_fields_that_no_route_sees_are_refused(name: str) -> None:
+    with pytest.raises(ValidationError):
+        match(headers={name: "x"})
+
+
+def test_names_of_fields_are_compared_as_gateways_to_other_programs_do() -> None:
+    """CGI and WSGI take X_Debug for X-Debug (RFC 3875 s4.1.18)."""
+    for written in ("X-Debug", "x_debug"):
+        condition = match(headers={written: ["*"]})
+        assert condition.rest_fits(b"GET", b"", fields("X_Debug: 1"))
+        assert condition.rest_fits(b"GET", b"", fields("x-DEBUG: 1"))
+        assert condition.rest_fits(b"GET", b"", fields("X+Debug: 1"))
+    assert values_of(b"x-debug", fields("X_Debug: 1", "X-Debug: 2")) == [b"1", b"2"]

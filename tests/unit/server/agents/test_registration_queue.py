@@ -1,0 +1,83 @@
+"""Tests of zerotrust.server.agents.registration_queue: the order is kept, and others have their turns."""
+
+import asyncio
+import time
+from typing import cast
+from unittest.mock import Mock, call
+
+import pytest
+
+from tests.support.waiting import eventually
+from zerotrust.net.tunnel import TunnelLink
+from zerotrust.server.agents import cpu_budget
+from zerotrust.server.agents.cpu_budget import CpuBudget
+from zerotrust.server.agents.registration_queue import SLICE, RegistrationQueue
+
+pytestmark = pytest.mark.anyio
+
+
+class Desk:
+    """Wishes that take their time, and what was done."""
+
+    def __init__(self) -> None:
+        self.link = Mock()
+        self.toll = CpuBudget()
+        self.wishes = RegistrationQueue(cast("TunnelLink", self.link), self.toll)
+        self.done: list[int] = []
+
+    def ask(self, number: int, seconds: float = 0.0) -> None:
+        def wish() -> None:
+            until = time.perf_counter() + seconds
+            while time.perf_counter() < until:
+                pass
+            self.done.append(number)
+
+        self.wishes.do("home", wish)
+
+
+async def test_what_takes_no_time_is_done_at_once() -> None:
+    desk = Desk()
+    for number in range(100):
+        desk.ask(number)
+    assert desk.done == list(range(100))
+    assert not desk.link.method_calls
+
+
+async def test_others_have_their_turns_and_the_order_is_kept() -> None:
+    desk, turns = Desk(), 0
+    for number in range(20):
+        desk.ask(number, SLICE * 1.5)
+    assert desk.done == [0]
+    assert desk.link.method_calls == [call.pause_reading()]
+    while len(desk.done) < 20:
+        before = len(desk.done)
+        await asyncio.sleep(0)
+        assert len(desk.done) <= before + 1
+        turns += 1
+    assert turns >= 19
+    assert desk.done == list(range(20))
+    assert desk.link.method_calls == [call.pause_reading(), call.resume_reading()]
+    desk.ask(20)
+    await eventually(lambda: desk.done == list(range(21)), "it goes on as before")
+
+
+async def test_who_has_used_up_its_share_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu_budget, "MOST", 0.2)
+    desk, loop = Desk(), asyncio.get_running_loop()
+    desk.toll.pay("home", 2 * cpu_budget.BURST, time.monotonic())
+    begun_at = loop.time()
+    for number in range(3):
+        desk.ask(number)
+    assert desk.done == [0]
+    await eventually(lambda: desk.done == [0, 1, 2], "all is done")
+    assert loop.time() - begun_at >= 0.4
+
+
+async def test_what_a_session_wanted_is_forgotten_with_it() -> None:
+    desk = Desk()
+    for number in range(3):
+        desk.ask(number, SLICE * 1.5)
+    desk.wishes.forget()
+    await asyncio.sleep(0.05)
+    assert desk.done == [0]
+    assert desk.link.method_calls == [call.pause_reading()]

@@ -1,0 +1,122 @@
+"""Tests of zerotrust.server.agents.service_policy."""
+
+from typing import Any
+
+import pytest
+
+from tests.unit.middleware.asking import SECRET, request
+from zerotrust.errors import ConfigError
+from zerotrust.http.head import parse_request
+from zerotrust.middleware.header_edits import delete_field, set_field
+from zerotrust.middleware.interface import Answer
+from zerotrust.server.agents.service_policy import CompiledPolicy, compile_guard, passed_head
+from zerotrust.server.proxy.relay import UNLIMITED
+
+LIMIT = {"type": "rate_limit", "config": {"rate": "1/hour"}}
+
+
+def guard(told: dict[str, Any] | None, before: CompiledPolicy | None = None) -> CompiledPolicy | None:
+    return compile_guard(told, secret=SECRET, before=before)
+
+
+def made(told: dict[str, Any], before: CompiledPolicy | None = None) -> CompiledPolicy:
+    found = guard(told, before)
+    assert found is not None
+    return found
+
+
+def code(found: CompiledPolicy, *fields: str, **asked: Any) -> str | None:
+    """What a request gets; None where it passes."""
+    question = request(*fields, **asked)
+    head = parse_request(f"{question.method.decode()} {question.target.decode()} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    said = found.chain(head).run(question, 0.0)
+    return said.code if isinstance(said, Answer) else None
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        None,
+        {},
+        {"routes": [{}]},
+        {"routes": [{"match": {"path": "/*"}, "handle": [{"type": "reverse_proxy"}]}]},
+        {"security": {}},
+        {"global_middleware": [{"type": "logging"}]},
+    ],
+)
+def test_what_lets_everything_pass_costs_nothing(told: dict[str, Any] | None) -> None:
+    assert guard(told) is None
+
+
+def test_a_route_for_some_paths_is_a_guard() -> None:
+    found = made({"routes": [{"match": {"path": "/api/*"}}]})
+    assert code(found, target="/api/x") is None
+    assert code(found, target="/admin") == "no_route"
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"quota": 1}, "quota"),
+        ({"routes": [{"match": {"country": "x"}}]}, "country"),
+        ({"security": {"auth": {"type": "basic_auth", "config": {"users_file": "/etc/passwd"}}}}, "not read"),
+        ({"security": {"auth": {"type": "jwt", "config": {"algorithm": "HS256", "secret_file": "x"}}}}, "not read"),
+        ({"global_middleware": [{"type": "jwt", "config": {"algorithm": "RS256", "key": "no"}}]}, "PEM"),
+    ],
+)
+def test_what_cannot_be_enforced_is_refused(told: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        guard(told)
+
+
+def test_a_policy_that_costs_too_much_is_refused_with_the_figure() -> None:
+    routes = [{"match": {"path": f"/*ab*cd{i}*"}} for i in range(1000)]
+    with pytest.raises(ConfigError, match=r"routes: the policy may take 17.0 ms .* 2.5 ms are allowed: remove routes"):
+        guard({"routes": routes})
+    with pytest.raises(ConfigError, match=r"routes.0.handle: the policy may take 36.0 ms"):
+        guard({"routes": [{"handle": [{"type": "jwt", "config": {"algorithm": "HS256", "secret": "s" * 32}}] * 60}]})
+
+
+def test_counts_outlive_a_new_policy() -> None:
+    first = made({"global_middleware": [LIMIT]})
+    assert code(first) is None
+    second = made({"global_middleware": [LIMIT], "routes": [{}]}, first)
+    assert code(second) == "rate_limited"
+    assert code(made({"global_middleware": [LIMIT]})) is None
+
+
+def test_limits_stand_behind_the_handlers_of_each_route() -> None:
+    deny = {"type": "ip_deny", "config": {"denied_ips": ["203.0.113.9"]}}
+    routes = [{"match": {"path": "/closed"}, "handle": [deny]}, {"match": {"path": "/open"}}]
+    found = made({"routes": routes, "max_request_body": "1KB", "max_websockets": 1})
+    big = "Content-Length: 1001"
+    assert found.max_body == 1000
+    assert found.upgrades is not None
+    assert code(found, big, target="/open") == "body_too_large"
+    assert code(found, big, target="/closed") == "ip_refused"
+    assert code(found, big, target="/") == "no_route"
+    assert made({"max_websockets_per_client": 1}).max_body == UNLIMITED
+    assert code(made({"max_request_body": "1KB"}), big) == "body_too_large"
+
+
+def test_sockets_are_counted_on() -> None:
+    class Socket:
+        done = False
+
+    first = made({"max_websockets": 1})
+    assert first.upgrades is not None
+    first.upgrades.opened(b"192.0.2.1", Socket())
+    second = made({"max_websockets": 1, "max_request_body": "1MB"}, first)
+    assert code(second, "Connection: Upgrade", "Upgrade: websocket") == "websocket_limit"
+
+
+def test_the_head_that_the_backend_sees() -> None:
+    head = parse_request(b"GET /api/x HTTP/1.1\r\nHost: a\r\nCookie: c\r\nX_User: forged\r\n\r\n")
+    passed = request("Cookie: c", "X_User: forged")
+    passed.target = b"/x"
+    assert passed_head(head, passed).fields is head.fields
+    passed.edits += [set_field("X-User", ["me"]), delete_field("Cookie")]
+    seen = passed_head(head, passed)
+    assert (seen.method, seen.target, seen.fields.lines) == (b"GET", b"/x", b"X-User: me\r\n")
+    assert seen.fields.host_field == b"a"
+    assert b"Cookie" in head.fields.lines

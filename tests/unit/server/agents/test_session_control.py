@@ -1,0 +1,193 @@
+"""Sessions of agents, judged anew while requests run, cut off, and listed."""
+
+import asyncio
+import logging
+import math
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from tests.unit.server.front import Front
+from tests.unit.server.schedules import World
+from zerotrust.db.revocations import RevocationList
+from zerotrust.net.write_coalescer import WriteCoalescer
+from zerotrust.server.agents import cpu_budget, registration_queue
+from zerotrust.server.agents.session_control import (
+    MAX_REASONS_BYTES,
+    RevocationResult,
+    SessionControl,
+    answer,
+    shortened,
+)
+from zerotrust.server.identity.authorization import Authorization
+from zerotrust.tunnel.binary import MAX_REASON_BYTES
+from zerotrust.tunnel.codes import KIND_TUNNEL
+from zerotrust.tunnel.session import Phase
+
+pytestmark = pytest.mark.anyio
+
+HOST = "app.example.com"
+SCHEDULES = 10_000
+
+
+class Governed(Front):
+    """The front with an agent "home" whose names are granted one by one."""
+
+    def __init__(self, *granted: str) -> None:
+        super().__init__({})
+        self.admission = Authorization()
+        self.sessions = SessionControl(self.registry, self.admission)
+        claim = self.member.services["app"]
+        claim.wanted = (HOST, "b.example.com")
+        self.grant(*granted)
+
+    def grant(self, *hosts: str) -> None:
+        self.admission.grants.replace("file", [("home", host) for host in hosts])
+        self.sessions.rejudge()
+        self.pair.pump()
+
+    @property
+    def told(self) -> tuple[list[str], list[str]]:
+        """What the agent heard last of the service: accepted and refused names."""
+        message = self.agent.answers[-1]
+        return message.accepted, list(message.refused)
+
+
+async def test_names_come_and_go_with_their_grants() -> None:
+    front = Governed()
+    assert front.told == ([], [HOST, "b.example.com"])
+    front.grant(HOST, "b.example.com")
+    assert front.told == ([HOST, "b.example.com"], [])
+    assert front.registry.lookup("b.example.com") is front.member.services["app"]
+    front.grant("b.example.com")
+    assert front.told == (["b.example.com"], [HOST])
+    with pytest.raises(KeyError):
+        front.registry.lookup(HOST)
+
+
+async def test_what_is_the_same_is_not_said_again() -> None:
+    front = Governed(HOST)
+    said = len(front.agent.answers)
+    front.grant(HOST)
+    assert len(front.agent.answers) == said
+
+
+async def test_a_name_that_is_taken_ends_its_requests() -> None:
+    front = Governed(HOST)
+    assert await front.ask("GET /") == b""
+    front.grant()
+    assert (await front.hear()).startswith(b"HTTP/1.1 502 ")
+    assert not front.pair.server.session.streams
+    assert not front.agent.session.streams
+
+
+async def test_a_name_that_is_taken_ends_its_requests_also_where_they_are_shaped() -> None:
+    front = Governed(HOST)
+    front.register({"traffic_shaping": {"download_limit": "10kB/s"}})
+    assert await front.ask("GET /") == b""
+    front.grant()
+    assert (await front.hear()).startswith(b"HTTP/1.1 ")
+    assert not front.pair.server.session.streams
+
+
+async def test_a_name_that_stays_keeps_its_requests() -> None:
+    front = Governed(HOST, "b.example.com")
+    await front.ask("GET /")
+    front.grant(HOST)
+    assert await front.answer(b"HTTP/1.1 204 No Content\r\n") == b"HTTP/1.1 204 No Content\r\n\r\n"
+
+
+async def test_cutting_an_agent_tells_its_websockets_why() -> None:
+    front = Governed(HOST)
+    front.member.link.close_session = front.pair.server.session.close  # type: ignore[method-assign]
+    await front.ask("GET /", "Connection: Upgrade", "Upgrade: websocket")
+    await front.answer(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n", kind=KIND_TUNNEL)
+    assert front.sessions.cut("work", None, "revoked") == RevocationResult()
+    assert front.sessions.cut("home", "ff", "revoked") == RevocationResult()
+    assert front.sessions.cut("home", None, "revoked") == RevocationResult(sessions=1, streams=1)
+    assert await front.hear() == b"\x88\x02\x03\xf0"
+    assert front.pair.server.session.phase is Phase.CLOSED
+
+
+@pytest.mark.parametrize(
+    ("revoked", "ends"),
+    [
+        (RevocationList(), False),
+        (RevocationList(frozenset({"work"}), frozenset({("home", "c3"), ("work", "a1")})), False),
+        (RevocationList(frozenset({"home"})), True),
+        (RevocationList(serials=frozenset({("home", "b2")})), True),
+        (RevocationList(serials=frozenset({("home", "a1")})), True),
+    ],
+)
+async def test_who_is_refused_now_is_sent_away(revoked: RevocationList, ends: bool) -> None:
+    front = Governed(HOST)
+    front.member.link.close_session = front.pair.server.session.close  # type: ignore[method-assign]
+    front.member.serial, front.member.former = "b2", {"a1"}
+    front.admission.revoked = revoked
+    front.sessions.recheck()
+    assert front.pair.server.session.phase is (Phase.CLOSED if ends else Phase.OPEN)
+
+
+async def test_a_session_ends_with_its_certificate() -> None:
+    front = Governed(HOST)
+    front.member.link.close_session = front.pair.server.session.close  # type: ignore[method-assign]
+    front.member.ends = 1000.0
+    front.sessions.expire(999.9)
+    assert front.pair.server.session.phase is Phase.OPEN
+    front.sessions.expire(1000.0)
+    assert front.pair.server.session.phase is Phase.CLOSED
+
+
+async def test_a_session_that_goes_away_may_end_what_it_has_begun_where_there_is_a_newer_certificate() -> None:
+    front = Governed(HOST)
+    front.member.link.close_session = front.pair.server.session.close  # type: ignore[method-assign]
+    front.member.ends = 1000.0
+    front.registry.retire(front.member)
+    newer = front.registry.join("home", front.member.link)
+    newer.ends = 2000.0
+    front.sessions.expire(1000.0)
+    assert front.pair.server.session.phase is Phase.OPEN
+    front.registry.leave(newer)
+    front.sessions.expire(1000.0)
+    assert front.pair.server.session.phase is Phase.CLOSED
+
+
+async def test_sessions_are_listed_by_agent() -> None:
+    front = Governed(HOST)
+    front.member.serial, front.member.ends = "1f", 2000.5
+    (listed,) = front.sessions.connected()
+    assert (listed.agent, listed.services, listed.serial, listed.certificate_ends) == ("home", 1, "1f", 2000)
+
+
+async def test_many_reasons_fit_into_one_message() -> None:
+    reasons = {f"{number}.{'x' * 60}.example.com": "r" * 500 for number in range(256)}
+    said = shortened(reasons)
+    assert sum(map(len, said.values())) <= MAX_REASONS_BYTES
+    assert len(shortened({"a": "r" * 500})["a"]) == MAX_REASON_BYTES
+    front = Governed(HOST)
+    answer(front.member, front.member.services["app"], {}, reasons)
+    front.pair.pump()
+    assert front.pair.server.session.phase is Phase.OPEN
+    assert len(front.told[1]) == 256
+
+
+@pytest.fixture
+def silent() -> Iterator[None]:
+    """A third of the time would go to the log's lines."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.usefixtures("silent")
+async def test_whom_a_lookup_finds_may_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit, module in (("SLICE", registration_queue), ("BURST", cpu_budget)):
+        monkeypatch.setattr(module, limit, math.inf)  # each step is done when it is said
+    flusher = WriteCoalescer(asyncio.get_running_loop())
+    for seed in range(SCHEDULES):
+        try:
+            World(seed, flusher).run()
+        except AssertionError as error:
+            raise AssertionError(f"schedule {seed}: {error}") from error

@@ -1,0 +1,67 @@
+"""Tests of zerotrust.server.ops.restart_gate: a process waits for the host names of the one before."""
+
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from zerotrust.net.tunnel import TunnelLink
+from zerotrust.server.agents.registry import Member, Registry, ServiceRegistration
+from zerotrust.server.ops import restart_gate
+from zerotrust.server.ops.restart_gate import RestartGate
+
+pytestmark = pytest.mark.anyio
+
+
+def claimed(registry: Registry, *hosts: str) -> Member:
+    member = registry.join("home", cast("TunnelLink", SimpleNamespace()))
+    registry.register(member, ServiceRegistration(member, "app", b"app", hosts, True))
+    return member
+
+
+def noted(path: Path, *hosts: str) -> None:
+    registry = Registry()
+    claimed(registry, *hosts)
+    RestartGate(registry, path).note()
+
+
+async def test_the_next_process_waits_for_all_of_them(tmp_path: Path) -> None:
+    noted(tmp_path / "served", "a.example.com", "b.example.com")
+    registry = Registry()
+    waiting = asyncio.create_task(RestartGate(registry, tmp_path / "served").wait())
+    claimed(registry, "a.example.com")
+    await asyncio.wait([waiting], timeout=0.2)
+    assert not waiting.done()
+    claimed(registry, "b.example.com")
+    await asyncio.wait_for(waiting, 2)
+
+
+async def test_not_for_ever_and_not_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restart_gate, "RETURN_TIMEOUT", 0.1)
+    noted(tmp_path / "served", "a.example.com")
+    one = RestartGate(Registry(), tmp_path / "served")
+    await asyncio.wait_for(one.wait(), 2)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(restart_gate, "RETURN_TIMEOUT", 60)
+    await asyncio.wait_for(one.wait(), 2)
+
+
+async def test_a_session_that_goes_away_serves_nothing(tmp_path: Path) -> None:
+    registry = Registry()
+    registry.retire(claimed(registry, "a.example.com"))
+    RestartGate(registry, tmp_path / "served").note()
+    assert (tmp_path / "served").read_text() == "[]"
+
+
+@pytest.mark.parametrize("said", [b"", b"{}", b"[1, null]", b"\xff\xfe", b'["a"', b"17"])
+async def test_what_makes_no_sense_costs_nothing(tmp_path: Path, said: bytes) -> None:
+    (tmp_path / "served").write_bytes(said)
+    await asyncio.wait_for(RestartGate(Registry(), tmp_path / "served").wait(), 2)
+
+
+async def test_where_nothing_can_be_written(tmp_path: Path) -> None:
+    one = RestartGate(Registry(), tmp_path / "none" / "served")
+    one.note()
+    await asyncio.wait_for(one.wait(), 2)

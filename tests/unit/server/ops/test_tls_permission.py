@@ -1,0 +1,160 @@
+"""Tests of zerotrust.server.ops.tls_permission: for which names Caddy may get a certificate."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+from structlog.testing import capture_logs
+
+from zerotrust.enrollment.grant_table import GrantTable
+from zerotrust.http.body import Kind, request_framing
+from zerotrust.http.head import parse_request
+from zerotrust.model.limits import Limits
+from zerotrust.net.http_server import HttpServerConnection
+from zerotrust.net.tunnel import TunnelLink
+from zerotrust.server.agents.registry import Registry, ServiceRegistration
+from zerotrust.server.agents.scheme import OfferedSchemes
+from zerotrust.server.ops.certificate_budget import HOUR, CertificateBudget
+from zerotrust.server.ops.tls_permission import PATH, TlsPermission
+
+GRANTS = [
+    ("home", "secure.example"),
+    ("home", "plain.example"),
+    ("home", "a.shop.example"),
+    ("home", "*.shop.example"),
+    ("mallory", "*.shop.example"),
+    ("mallory", "*.test"),
+]
+
+
+class Caddy:
+    """Asks, and keeps the answer."""
+
+    def __init__(self, storage: Path | None = None) -> None:
+        self._registry, grants = Registry(), GrantTable()
+        self.said: list[tuple[bytes, bool]] = []
+        self.now = 0.0
+        grants.replace("file", GRANTS)
+        self.serve("home", "secure.example")
+        self.serve("home", "plain.example", https=False)
+        self.budget = CertificateBudget(Limits(certificates_per_agent=3, certificates_per_domain=2))
+        self._permission = TlsPermission(self._registry, grants, self.budget, storage=storage, clock=lambda: self.now)
+
+    def serve(self, agent: str, *hosts: str, https: bool = True) -> None:
+        """Have an agent connect and register host names."""
+        member = self._registry.join(agent, cast("TunnelLink", SimpleNamespace(session=SimpleNamespace(attached=True))))
+        binding = OfferedSchemes(http=True, https=https, redirect=False)
+        self._registry.register(member, ServiceRegistration(member, hosts[0], b"x", hosts, True, binding=binding))
+
+    def permits(self, *hosts: str) -> list[bool]:
+        return [self.ask(f"GET {PATH}?domain={host}") == 200 for host in hosts]
+
+    def refuse(self, reply: bytes, *, close: bool) -> None:
+        self.said.append((reply, close))
+
+    def ask(self, start: str, *fields: str) -> int:
+        head = parse_request("\r\n".join([f"{start} HTTP/1.1", "Host: localhost", *fields, "", ""]).encode())
+        framing = request_framing(head.fields)
+        assert self._permission.request(cast("HttpServerConnection", self), head, framing) is None
+        reply, close = self.said[-1]
+        assert close == (framing[0] is not Kind.NONE)
+        return int(reply.split()[1])
+
+
+@pytest.mark.parametrize(
+    ("start", "status"),
+    [
+        (f"GET {PATH}?domain=secure.example", 200),
+        (f"GET {PATH}?domain=SECURE.example.", 200),
+        (f"GET {PATH}?domain=plain.example", 403),
+        (f"GET {PATH}?domain=stranger.example", 403),
+        (f"GET {PATH}?domain=secure.example&domain=stranger.example", 403),
+        (f"GET {PATH}?domain=..", 403),
+        (f"GET {PATH}?domain=", 403),
+        (f"GET {PATH}", 403),
+        ("GET /?domain=secure.example", 403),
+        (f"POST {PATH}?domain=secure.example", 403),
+        (f"GET {PATH}?domain=//[", 403),
+        ("GET //[", 403),
+        ("GET //[::1?domain=secure.example", 403),
+    ],
+)
+def test_only_names_that_are_served_over_https(start: str, status: int) -> None:
+    assert Caddy().ask(start) == status
+
+
+def test_a_question_with_a_body_ends_the_connection() -> None:
+    assert Caddy().ask(f"GET {PATH}?domain=secure.example", "Content-Length: 1") == 200
+
+
+def shop(count: int, prefix: str = "x") -> list[str]:
+    return [f"{prefix}{number}.shop.example" for number in range(count)]
+
+
+def test_new_names_of_a_wildcard_are_limited_and_stay_what_they_are() -> None:
+    caddy, hosts = Caddy(), shop(10)
+    caddy.serve("mallory", *hosts)
+    with capture_logs() as logs:
+        assert caddy.permits(*hosts) == [True] * 2 + [False] * 8
+        assert caddy.permits(*hosts) == [True] * 2 + [False] * 8
+    (line,) = logs
+    assert line["event"].startswith("no certificate: ")
+    assert line | {"event": ""} == {
+        "event": "",
+        "log_level": "warning",
+        "agent": "mallory",
+        "host_name": "x2.shop.example",
+        "domain": "shop.example",
+        "limit": "certificates_per_domain",
+    }
+    assert caddy.budget.permitted == {"mallory": 2}
+    assert caddy.budget.refused == {"mallory": 16}
+
+
+def test_names_that_no_public_authority_counts_are_not_limited() -> None:
+    """A name that was granted by itself, and those of Caddy's internal authority."""
+    caddy, private = Caddy(), [f"x{number}.test" for number in range(9)]
+    caddy.serve("mallory", *private, *shop(9))
+    caddy.permits(*shop(9))
+    caddy.serve("home", "a.shop.example")
+    assert all(caddy.permits("a.shop.example", "secure.example", *private))
+
+
+def test_an_agent_that_has_used_up_its_own_takes_nothing_from_another() -> None:
+    """Not even where it serves the other's names too, and did so first."""
+    caddy = Caddy()
+    caddy.serve("mallory", *shop(9), *shop(2, "honest"))
+    caddy.permits(*shop(9))
+    assert caddy.permits(*shop(2, "honest")) == [False, False]
+    caddy.serve("home", *shop(2, "honest"))
+    refused = caddy.budget.refused.copy()
+    assert caddy.permits(*shop(2, "honest")) == [True, True]
+    assert caddy.budget.refused == refused
+
+
+def test_a_name_that_has_a_certificate_is_permitted_after_a_restart(tmp_path: Path) -> None:
+    """Caddy asks again before it renews, and drops the certificate where it is told no."""
+    caddy, hosts = Caddy(tmp_path), shop(9)
+    for host in hosts:
+        folder = tmp_path / "certificates" / "acme-v02.api.letsencrypt.org-directory" / host
+        folder.mkdir(parents=True)
+        (folder / f"{host}.crt").touch()
+    caddy.serve("mallory", *hosts, *shop(3, "new"))
+    assert all(caddy.permits(*hosts))
+    assert caddy.permits(*shop(3, "new")) == [True, True, False]
+
+
+def test_a_name_too_long_for_a_file_has_no_certificate(tmp_path: Path) -> None:
+    host = f"{'.'.join(['x' * 60] * 4)}.example"
+    caddy = Caddy(tmp_path)
+    caddy.serve("mallory", host)
+    assert caddy.permits(host) == [True]
+
+
+def test_time_makes_room() -> None:
+    caddy = Caddy()
+    caddy.serve("mallory", *shop(9))
+    caddy.permits(*shop(9))
+    caddy.now = 8 * 24 * HOUR
+    assert caddy.permits(*shop(9)) == [True] * 4 + [False] * 5

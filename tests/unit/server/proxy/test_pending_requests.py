@@ -1,0 +1,139 @@
+"""Requests that wait for an agent which is away for a moment."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from tests.support.tunnel import Owner
+from tests.support.waiting import eventually
+from tests.unit.server.front import Front
+from zerotrust.model.server import ProxyApi
+from zerotrust.net.tunnel import TunnelLink
+from zerotrust.server.agents.registry import ServiceRegistration
+from zerotrust.server.proxy import pending_requests
+
+pytestmark = pytest.mark.anyio
+
+OK = b"HTTP/1.1 200 OK\r\n"
+SHUT: dict[str, Any] = {"global_middleware": [{"type": "ip_deny", "config": {"denied_ips": ["198.51.100.0/24"]}}]}
+
+
+def front(policy: dict[str, Any] | None = None, *, hold_timeout: float = 30.0) -> Front:
+    found = Front(policy or {})
+    if policy is None:
+        found.register(None)
+    found.ingress.use(ProxyApi(hold_timeout=hold_timeout), https_port=443)
+    return found
+
+
+def lose(front: Front) -> None:
+    """The link of the agent's session breaks."""
+    for owner in (front.pair.server, front.pair.agent):
+        front.pair.wires[owner].clear()
+        owner.session.lost("cut", 0.0)
+    front.registry.detached(front.member)
+
+
+async def restore(front: Front) -> bytes:
+    """It comes back; what the client hears then."""
+    front.agent.session.redial(0.0)
+    door = Owner(dialer=False)
+    door.session.receive_data(front.agent.session.data_to_send(1 << 20), 0.0)
+    assert door.wanted is not None
+    front.pair.server.session.reattach(door.wanted, 0.0)
+    front.registry.reattached(front.member)
+    await asyncio.sleep(0)
+    return await front.hear()
+
+
+@pytest.mark.parametrize("policy", [None, SHUT])
+async def test_a_request_waits_for_the_link(policy: dict[str, Any] | None) -> None:
+    front_ = front(policy)
+    lose(front_)
+    assert await front_.ask("POST /", "Content-Length: 10", body=b"first") == b""
+    assert not front_.transport.is_reading(), "one read is kept, and no more"
+    assert not front_.agent.payloads
+    await restore(front_)
+    front_.connection.data_received(b"later")
+    await front_.hear()
+    _, ear = front_.last
+    assert (bytes(ear.body), ear.ended) == (b"firstlater", True)
+    assert (await front_.answer(OK, kind=1, body=b"done")).endswith(b"done")
+
+
+async def test_it_waits_no_longer_than_it_may() -> None:
+    front_ = front(hold_timeout=0.02)
+    lose(front_)
+    assert await front_.ask("GET /") == b""
+    said = b""
+
+    async def answered() -> bool:
+        nonlocal said
+        said += await front_.hear()
+        return bool(said)
+
+    await eventually(answered, "the client is told", 5)
+    assert said.startswith(b"HTTP/1.1 503 ")
+    assert b"no_agent" in said
+    assert b"Retry-After: " in said
+    await restore(front_)
+    assert not front_.agent.payloads
+
+
+async def test_who_leaves_is_not_forwarded() -> None:
+    front_ = front()
+    lose(front_)
+    await front_.ask("GET /")
+    front_.connection.connection_lost(None)
+    await restore(front_)
+    assert not front_.agent.payloads
+
+
+async def test_a_client_that_may_not_is_told_at_once() -> None:
+    front_ = front(SHUT)
+    lose(front_)
+    assert b"HTTP/1.1 403 " in await front_.ask("GET /", client="198.51.100.7")
+
+
+async def test_an_agent_that_was_lost_may_come_back_as_another_session() -> None:
+    front_ = front()
+    front_.registry.leave(front_.member)
+    assert await front_.ask("GET /") == b""
+    member = front_.registry.join("home", cast("TunnelLink", SimpleNamespace(session=front_.pair.server.session)))
+    front_.registry.register(member, ServiceRegistration(member, "app", b"app", ("app.example.com",), True))
+    await asyncio.sleep(0)
+    await front_.hear()
+    assert len(front_.opened) == 1
+
+
+async def test_one_that_is_away_for_long_is_not_waited_for() -> None:
+    front_ = front(hold_timeout=30)
+    now = 100.0
+    front_.registry._clock = lambda: now
+    front_.registry.leave(front_.member)
+    assert front_.registry.away_until("app.example.com", 30) == 30
+    now += 31
+    assert b" 503 " in await front_.ask("GET /")
+    assert front_.registry.away_until("other.example.com", 30) == 0
+
+
+async def test_so_many_wait_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pending_requests, "MAX_HELD", 2)
+    front_ = front()
+    lose(front_)
+    said = []
+    for _ in range(3):
+        front_.connect()
+        said.append(await front_.ask("GET /"))
+    assert said[:2] == [b"", b""]
+    assert b" 503 " in said[2]
+    await restore(front_)
+    assert len(front_.opened) == 2
+
+
+async def test_nobody_waits_where_that_is_off() -> None:
+    front_ = front(hold_timeout=0)
+    lose(front_)
+    assert b" 503 " in await front_.ask("GET /")

@@ -1,0 +1,453 @@
+"""The relay between a client's connection, which services share, and the stream of an agent that may be hostile."""
+
+import asyncio
+from collections.abc import Iterator
+from itertools import product
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from tests.unit.server.front import Front
+from tests.unit.server.tenants import EVIL, GOOD, Client, Tenants
+from zerotrust.server.proxy.relay import Relay
+from zerotrust.tunnel.binary import pack_head, pack_reason
+from zerotrust.tunnel.codes import END, FLAG_ANNOUNCE, INTERIM, KIND_LENGTH, KIND_TUNNEL, Code, FrameType
+
+pytestmark = pytest.mark.anyio
+
+HEADERS = {
+    "type": "headers",
+    "config": {"response": {"set": {"X-Frame-Options": "DENY"}, "add": {"Via": "x"}, "delete": ["Server"]}},
+}
+CHANGED = {"global_middleware": [HEADERS]}
+
+
+async def test_final_heads_are_changed_and_interim_ones_are_not() -> None:
+    front = Front(CHANGED)
+    assert await front.ask("GET /") == b""
+    hint = await front.answer(b"HTTP/1.1 103 Early Hints\r\nServer: s\r\n", interim=True)
+    assert hint == b"HTTP/1.1 103 Early Hints\r\nServer: s\r\n\r\n"
+    said = await front.answer(b"HTTP/1.1 200 OK\r\nServer: s\r\nx-frame-options: A\r\nVia: y\r\n", kind=1, body=b"hi")
+    assert said == (b"HTTP/1.1 200 OK\r\nVia: y\r\nX-Frame-Options: DENY\r\nVia: x\r\nContent-Length: 2\r\n\r\nhi")
+
+
+async def test_a_switch_of_protocols_keeps_its_upgrade() -> None:
+    front = Front(CHANGED)
+    await front.ask("GET /", "Connection: Upgrade", "Upgrade: chat")
+    said = await front.answer(b"HTTP/1.1 101 Switching Protocols\r\nServer: s\r\nUpgrade: chat\r\n", kind=KIND_TUNNEL)
+    assert b"\r\nUpgrade: chat\r\n" in said
+    assert b"\r\nConnection: Upgrade\r\n" in said
+    assert b"\r\nX-Frame-Options: DENY\r\n" in said
+    assert b"Server" not in said
+
+
+@pytest.mark.parametrize(
+    "field", [b"", b"Upgrade: h2c\r\n", b"Upgrade: chat, h2c\r\n", b"Upgrade: chat\r\nupgrade: h2c\r\n"]
+)
+async def test_a_switch_to_what_was_not_asked_for_is_refused(field: bytes) -> None:
+    front = Front({})
+    await front.ask("GET /", "Connection: Upgrade", "Upgrade: chat")
+    said = await front.answer(b"HTTP/1.1 101 Switching Protocols\r\n" + field, kind=KIND_TUNNEL)
+    assert said.startswith(b"HTTP/1.1 502 ")
+    assert not front.connection.tunnelled
+
+
+@pytest.mark.parametrize("pieces", [[5, 6], [11], [10, 1]])
+async def test_a_body_of_unknown_length_is_counted(pieces: list[int]) -> None:
+    front = Front({"max_request_body": "10"})
+    said = await front.ask("POST /", "Transfer-Encoding: chunked")
+    for size in pieces:
+        front.connection.data_received(b"%x\r\n%b\r\n" % (size, bytes(size)))
+        said += await front.hear()
+    assert said.startswith(b"HTTP/1.1 413 ")
+    assert b"X-0Trust-Error: body_too_large\r\n" in said
+    assert b"Connection: close\r\n" in said
+    (ear,) = front.agent.ears.values()
+    assert ear.over is not None and ear.over[0] is Code.CANCELLED
+    assert len(ear.body) <= 10
+
+
+async def test_trailers_behind_a_body_that_is_too_large_change_nothing() -> None:
+    front = Front({"max_request_body": "10"})
+    body = b"b\r\n0123456789a\r\n0\r\nDigest: x\r\n\r\n"
+    said = await front.ask("POST /", "Transfer-Encoding: chunked", body=body)
+    assert said.startswith(b"HTTP/1.1 413 ")
+
+
+async def test_a_body_that_is_just_small_enough() -> None:
+    front = Front({"max_request_body": "10"})
+    assert await front.ask("POST /", "Transfer-Encoding: chunked", body=b"a\r\n0123456789\r\n0\r\n\r\n") == b""
+    assert front.last[1].body == b"0123456789"
+    assert front.last[1].ended
+    assert (await front.answer(b"HTTP/1.1 204 No Content\r\n")).startswith(b"HTTP/1.1 204 ")
+
+
+async def test_one_that_grows_too_large_after_the_answer_began() -> None:
+    front = Front({"max_request_body": "10"})
+    await front.ask("POST /", "Transfer-Encoding: chunked")
+    stream, ear = front.last
+    assert b"200 OK" in await front.answer(b"HTTP/1.1 200 OK\r\n", kind=2, body=b"part")
+    front.connection.data_received(b"b\r\n0123456789a\r\n")
+    await front.hear()
+    assert front.transport.is_aborted
+    assert ear.over is not None
+    assert stream.done
+
+
+async def test_an_announced_body_never_enters_the_tunnel() -> None:
+    front = Front({"max_request_body": "10"})
+    said = await front.ask("POST /", "Content-Length: 11")
+    assert said.startswith(b"HTTP/1.1 413 ")
+    assert not front.opened
+
+
+async def test_what_is_said_after_an_upgrade_is_no_body() -> None:
+    front = Front({"max_request_body": "1"})
+    await front.ask("GET /", "Connection: Upgrade", "Upgrade: chat", "Content-Length: 0")
+    await front.answer(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: chat\r\n", kind=KIND_TUNNEL)
+    front.connection.data_received(bytes(1000))
+    await front.hear()
+    assert len(front.last[1].body) == 1000
+    assert KIND_LENGTH == 1
+
+
+SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+
+
+async def websocket(sent: bytes, *, protocol: str = "websocket") -> Front:
+    """A WebSocket through which the backend has sent these bytes."""
+    front = Front({})
+    await front.ask("GET /", "Connection: Upgrade", f"Upgrade: {protocol}")
+    await front.answer(SWITCHED.replace(b"websocket", protocol.encode()), kind=KIND_TUNNEL)
+    front.agent.session.send_data(front.last[0], sent)
+    assert await front.hear() == sent
+    return front
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        (Code.GOING_AWAY, 1012),
+        (Code.NOT_ALLOWED, 1008),
+        (Code.WITHDRAWN, 1001),
+        (Code.UPSTREAM_TIMEOUT, 1001),
+    ],
+)
+async def test_a_websocket_is_told_why_we_end_it(code: Code, told: int) -> None:
+    front = await websocket(b"\x81\x02hi")
+    front.agent.session.reset(front.last[0], code, "so it is")
+    assert await front.hear() == b"\x88\x02" + told.to_bytes(2, "big")
+    assert front.transport.has_eof
+    front.connection.data_received(b"\x88\x82maskxx")
+    assert not front.connection.eof_received()
+
+
+async def test_a_session_that_ends_ends_its_websockets() -> None:
+    front = await websocket(b"")
+    front.pair.server.session.close(Code.NOT_ALLOWED, "revoked")
+    assert await front.hear() == b"\x88\x02\x03\xf0"
+
+
+@pytest.mark.parametrize(
+    ("sent", "protocol", "code"),
+    [
+        (b"\x81\x03hi", "websocket", Code.GOING_AWAY),
+        (b"\x88\x00", "websocket", Code.GOING_AWAY),
+        (b"\x81\x02hi", "websocket", Code.UPSTREAM_FAILED),
+        (b"\x81\x02hi", "chat", Code.GOING_AWAY),
+    ],
+    ids=["inside a frame", "after a close", "the backend broke off", "not a websocket"],
+)
+async def test_where_no_reason_can_be_told_the_connection_ends(sent: bytes, protocol: str, code: Code) -> None:
+    front = await websocket(sent, protocol=protocol)
+    front.agent.session.reset(front.last[0], code, "so it is")
+    assert await front.hear() == b""
+    assert front.transport.is_aborted
+
+
+RESTART = b"\x88\x02" + (1012).to_bytes(2, "big")
+
+
+async def departing(sent: bytes, protocol: str = "websocket") -> Front:
+    front = await websocket(sent, protocol=protocol)
+    (stream,) = front.pair.server.session.streams.values()
+    relay = stream.sink
+    assert isinstance(relay, Relay)
+    relay.depart()
+    return front
+
+
+async def test_a_websocket_departs_between_two_frames() -> None:
+    front = await departing(b"\x81\x02hi")
+    assert await front.hear() == RESTART
+    (ear,) = front.agent.ears.values()
+    assert ear.over is not None
+    assert ear.over[0] is Code.GOING_AWAY
+    assert not front.pair.server.session.streams
+
+
+@pytest.mark.parametrize("pieces", [[b"llo\x81\x02yo"], [b"l", b"l", b"o"], [b"llo\x81"]])
+async def test_a_websocket_departs_at_the_end_of_its_frame(pieces: list[bytes]) -> None:
+    front = await departing(b"\x81\x05he")
+    heard = await front.hear()
+    for piece in pieces:
+        front.agent.session.send_data(front.last[0], piece)
+        heard += await front.hear()
+    assert heard == b"llo" + RESTART
+    assert not front.pair.server.session.streams
+
+
+async def test_a_websocket_departs_though_only_half_a_header_came() -> None:
+    front = await departing(b"\x82\x7e\x00")
+    front.agent.session.send_data(front.last[0], b"\x02hi\x82\x01x")
+    assert await front.hear() == b"\x02hi" + RESTART
+
+
+async def test_one_that_closes_by_itself_is_left_to_it() -> None:
+    front = await departing(b"\x88\x02\x03\xe8")
+    assert front.pair.server.session.streams
+    front.agent.session.send_data(front.last[0], b"", end=True)
+    assert await front.hear() == b""
+    assert front.transport.has_eof
+
+
+async def test_what_is_no_websocket_departs_without_words() -> None:
+    front = await departing(b"hi", "chat")
+    await front.hear()
+    assert front.transport.is_aborted
+    assert not front.pair.server.session.streams
+
+
+async def test_a_request_does_not_depart() -> None:
+    front = Front({})
+    await front.ask("GET /")
+    (stream,) = front.pair.server.session.streams.values()
+    relay = stream.sink
+    assert isinstance(relay, Relay)
+    relay.depart()
+    assert b"200 OK" in await front.answer(b"HTTP/1.1 200 OK\r\n", kind=2, body=b"part")
+    relay.depart()
+    assert stream in front.pair.server.session.streams.values()
+
+
+# What a hostile agent may say, against a client that knows by itself where an answer ends
+
+HEAD, DATA, TRAILERS, RESET = FrameType.HEAD, FrameType.DATA, FrameType.TRAILERS, FrameType.RESET
+Frame = tuple[int, int, bytes]
+
+FORGED = b"HTTP/1.1 200 OK\r\nX-From: evil\r\nContent-Length: 4\r\n\r\nevil"
+UPGRADE = (("Connection", "Upgrade"), ("Upgrade", "chat"))
+REQUESTS: dict[str, tuple[str, tuple[tuple[str, str], ...], bytes | None]] = {
+    "GET": ("GET", (), None),
+    "HEAD": ("HEAD", (), None),
+    "OPTIONS": ("OPTIONS", (), None),
+    "POST": ("POST", (), b"body"),
+    "POST, unfinished": ("POST", (), b"bo"),
+    "GET with Upgrade": ("GET", UPGRADE, None),
+    "HEAD with Upgrade": ("HEAD", UPGRADE, None),
+}
+STATUSES = (100, 101, 103, 199, 200, 204, 205, 206, 304, 404, 502, 999)
+LENGTHS = (0, 4, 2**63, 2**64 - 1)
+
+
+def reset(code: Code = Code.UPSTREAM_FAILED) -> Frame:
+    return RESET, 0, pack_reason(code, "so it is")
+
+
+BODIES: tuple[tuple[Frame, ...], ...] = (
+    (),
+    ((DATA, END, b""),),
+    ((DATA, 0, b"evil"),),
+    ((DATA, END, b"evil"),),
+    ((DATA, 0, b"ev"), (DATA, 0, b"il")),
+    ((DATA, 0, b"ev"), (DATA, END, b"")),
+    ((DATA, 0, b"evil" + FORGED),),
+    ((DATA, END, b"evil" + FORGED),),
+    ((DATA, 0, b"evil"), (DATA, 0, FORGED)),
+    ((DATA, 0, FORGED),),
+    ((DATA, 0, b"evil"), (TRAILERS, END, b"a: b\r\n")),
+    ((TRAILERS, END, b"a: b\r\n"),),
+    ((DATA, 0, b"ev"), reset()),
+)
+LATE: tuple[Frame, ...] = (
+    (DATA, 0, FORGED),
+    (DATA, END, FORGED),
+    (DATA, END, b""),
+    (TRAILERS, END, b"a: b\r\n"),
+    reset(),
+    reset(Code.NO_ERROR),
+    (HEAD, 0, pack_head(KIND_LENGTH, 0, 4, b"HTTP/1.1 200 OK\r\nX-From: evil\r\n")),
+)
+
+
+Said = tuple[int, int, int, int]
+"""Kind, flags, content length and frame flags of a HEAD."""
+
+
+def expected(method: str, status: int, *, upgrade: bool) -> set[Said]:
+    """All that a HEAD may say in answer, by the table of docs/spec/tunnel-v1.md, section 5."""
+    if status == 101:
+        return {(4, 0, 0, 0)} if upgrade else set()
+    if status < 200:
+        return {(0, 0, 0, INTERIM)}
+    if method != "HEAD" and status not in (204, 304):
+        return {(1, 0, 0, 0), (1, 0, 4, 0), (2, 0, 0, 0)}
+    announced: set[Said] = {(0, FLAG_ANNOUNCE, 0, END), (0, FLAG_ANNOUNCE, 4, END)}
+    return {(0, 0, 0, END)} | (announced if status != 204 else set())
+
+
+def heads(status: int) -> Iterator[tuple[Said, Frame]]:
+    """Each head that frames can say, with this status."""
+    field = b"Upgrade: chat\r\n" if status == 101 else b""
+    block = b"HTTP/1.1 %d Something\r\nX-From: evil\r\n%b" % (status, field)
+    for kind, flags, length, ends in product(range(6), (0, FLAG_ANNOUNCE), LENGTHS, (0, END, INTERIM)):
+        yield (kind, flags, length, ends), (HEAD, ends, pack_head(kind, flags, length, block))
+
+
+class Attack:
+    """One request to the hostile tenant, what its agent says, and a request of somebody else behind it."""
+
+    def __init__(self, tenants: Tenants, request: str) -> None:
+        self.tenants = tenants
+        self.client = tenants.connect()
+        method, fields, body = REQUESTS[request]
+        self.client.send(method, EVIL, "/", *fields, body=body)
+        tenants.evil.pair.pump()
+        self.stream = tenants.evil.streams[-1]
+
+    async def say(self, *frames: Frame) -> None:
+        for kind, flags, payload in frames:
+            self.tenants.evil.say(kind, flags, self.stream, payload)
+        await self.tenants.settle(self.client)
+        self.client.check()
+
+    async def end(self, *late: Frame) -> None:
+        """Whatever the agent has said: its client does not wait for ever, and another's request is answered well.
+
+        Args:
+            late: what the agent says while that request is under way.
+        """
+        client = self.client
+        if client.waits:
+            await self.say(reset())
+        assert not client.waits, "no answer, and nothing that would bring one"
+        if client.is_idle:
+            client.send("GET", GOOD, "/mine")
+            await self.tenants.settle(client)
+            await self.say(*late)
+            self.tenants.good.answer()
+            await self.tenants.settle(client)
+            client.check()
+            assert (client.status, client.body) == (200, b"/mine")
+        assert self.tenants.evil.pair.server.over is None, "the session is over, and with it what else it carries"
+        assert client.switched or self.stream not in self.tenants.evil.open
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize("request_", REQUESTS)
+async def test_whatever_an_agent_frames_reaches_its_own_client_only(request_: str, status: int) -> None:
+    tenants = Tenants()
+    taken = set()
+    for said, head in heads(status):
+        attack = Attack(tenants, request_)
+        await attack.say(head)
+        refused = attack.client.refused
+        await attack.end(*LATE)
+        if refused:
+            continue
+        taken.add(said)
+        for body, late in product(BODIES, LATE):
+            attack = Attack(tenants, request_)
+            await attack.say(head, *body)
+            await attack.end(late)
+    method, fields, _ = REQUESTS[request_]
+    assert taken == expected(method, status, upgrade=fields is UPGRADE)
+
+
+def head(said: Said, status: int) -> Frame:
+    field = b"Upgrade: chat\r\n" * (status == 101)
+    return HEAD, said[3], pack_head(*said[:3], b"HTTP/1.1 %d X\r\nX-From: evil\r\n%b" % (status, field))
+
+
+PLAUSIBLE: list[Said] = [(1, 0, 4, 0), (1, 0, 4, 0), (2, 0, 0, 0), (0, 0, 0, END), (0, FLAG_ANNOUNCE, 4, END)]
+OTHERS: list[Said] = [(1, 0, 0, 0), (4, 0, 0, 0), (0, 0, 0, INTERIM), (0, 0, 0, 0), (0, FLAG_ANNOUNCE, 0, 0)]
+OTHERS += [(1, FLAG_ANNOUNCE, 4, 0), (2, FLAG_ANNOUNCE, 0, 0), (1, 0, 2**63, 0), (1, 0, 4, END), (2, 0, 0, END)]
+HEADS = st.builds(
+    head,
+    st.sampled_from(PLAUSIBLE) | st.sampled_from(OTHERS),
+    st.sampled_from([200, 200, 200, 204, 304, 101, 103, 999]),
+)
+SCRIPTS = st.one_of(
+    st.tuples(HEADS, st.sampled_from(BODIES)).map(lambda script: (script[0], *script[1])),
+    st.tuples(HEADS),
+    st.sampled_from(BODIES),
+    st.tuples(st.sampled_from(LATE)),
+)
+SHAPED = {"traffic_shaping": {"download_limit": "1MiB/s", "upload_limit": "1MiB/s"}}
+
+
+class TenantsMachine(RuleBasedStateMachine):
+    """Clients of two tenants on shared connections: each gets the answer to its own request, an error, or an end."""
+
+    @initialize(policy=st.sampled_from([None, {}, SHAPED]))
+    def begin(self, policy: dict[str, object] | None) -> None:
+        self.runner = asyncio.Runner()
+        self.tenants = self.runner.run(self._begin(policy))
+        self.clients: list[Client] = []
+
+    async def _begin(self, policy: dict[str, object] | None) -> Tenants:
+        return Tenants(policy)
+
+    @rule(data=st.data(), request=st.sampled_from(list(REQUESTS)), host=st.sampled_from([EVIL, GOOD]))
+    def ask(self, data: st.DataObject, request: str, host: str) -> None:
+        """A request on a kept connection, as Caddy prefers it, or on a new one."""
+        idle = [client for client in self.clients if client.is_idle]
+        self.runner.run(self._ask(data.draw(st.sampled_from(idle)) if idle else None, request, host))
+
+    async def _ask(self, client: Client | None, request: str, host: str) -> None:
+        if client is None:
+            client = self.tenants.connect()
+            self.clients.append(client)
+        method, fields, body = REQUESTS[request if host == EVIL else "GET"]
+        client.send(method, host, f"/{len(self.tenants.good.streams)}", *fields, body=body)
+        await self.tenants.settle(*self.clients)
+
+    @precondition(lambda self: self.tenants.evil.streams)
+    @rule(data=st.data(), script=SCRIPTS)
+    def lie(self, data: st.DataObject, script: tuple[Frame, ...]) -> None:
+        streams = self.tenants.evil.streams
+        stream = data.draw(st.sampled_from(self.tenants.evil.open or streams) | st.sampled_from(streams))
+        self.runner.run(self._lie(stream, script))
+
+    async def _lie(self, stream: int, script: tuple[Frame, ...]) -> None:
+        for kind, flags, payload in script:
+            self.tenants.evil.say(kind, flags, stream, payload)
+        await self.tenants.settle(*self.clients)
+
+    @rule()
+    def answer(self) -> None:
+        self.runner.run(self._answer())
+
+    async def _answer(self) -> None:
+        self.tenants.good.answer()
+        await self.tenants.settle(*self.clients)
+
+    @invariant()
+    def own_answers(self) -> None:
+        for client in self.clients:
+            client.check()
+
+    def teardown(self) -> None:
+        self.runner.run(self._answer())
+        assert not [client for client in self.clients if client.host == GOOD and client.waits]
+        assert self.tenants.evil.pair.server.over is None
+        self.runner.close()
+
+
+TestTenants = pytest.mark.timeout(120)(TenantsMachine.TestCase)
+TestTenants.settings = settings(
+    max_examples=300, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)

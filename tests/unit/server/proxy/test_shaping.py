@@ -1,0 +1,470 @@
+"""Limits of rate between a client's connection and the tunnel: what passes when, and in what order."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.unit.server.front import Front
+from zerotrust.limits.shaper import burst_of, turn_of
+from zerotrust.model.service import TrafficShaping
+from zerotrust.server.agents.service_policy import CompiledPolicy, compile_guard
+from zerotrust.server.proxy.shaping import ServiceShaping, ShapedRelay
+from zerotrust.tunnel.codes import KIND_CHUNKED, KIND_LENGTH, KIND_TUNNEL, Code
+
+pytestmark = pytest.mark.anyio
+
+RATE = 20_000
+BURST = int(burst_of(RATE))
+TURN = turn_of(RATE)
+OK = b"HTTP/1.1 200 OK\r\n"
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: chat\r\n"
+
+
+class Timer:
+    """A call that is due."""
+
+    def __init__(self, at: float, call: Callable[..., None], *words: Any) -> None:
+        self.at, self.call, self.words = at, call, words
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class Clock:
+    """Stands for the loop where it is asked for the time and for timers."""
+
+    def __init__(self) -> None:
+        self.now = 5000.0
+        self.timers: list[Timer] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, at: float, call: Callable[..., None], *words: Any) -> Timer:
+        assert at > self.now
+        self.timers.append(Timer(at, call, *words))
+        return self.timers[-1]
+
+    def due(self, until: float) -> Timer | None:
+        live = [timer for timer in self.timers if not timer.cancelled and timer.at <= until]
+        return min(live, key=lambda timer: timer.at, default=None)
+
+
+class Shaped(Front):
+    """A front whose clock the test moves."""
+
+    def __init__(self, policy: dict[str, Any]) -> None:
+        super().__init__(policy)
+        self.clock = Clock()
+        self.ingress._loop = self.clock  # type: ignore[assignment]
+
+    async def wait(self, seconds: float) -> bytes:
+        """What the client gets meanwhile."""
+        end, heard = self.clock.now + seconds, b""
+        while (timer := self.clock.due(end)) is not None:
+            self.clock.timers.remove(timer)
+            self.clock.now = max(self.clock.now, timer.at)
+            timer.call(*timer.words)
+            heard += await self.hear()
+        assert len([timer for timer in self.clock.timers if not timer.cancelled]) <= 2
+        self.clock.now = end
+        return heard + await self.hear()
+
+    async def say(self, data: bytes, *, end: bool = False) -> bytes:
+        """The agent sends; what the client gets at once."""
+        self.agent.session.send_data(self.last[0], data, end=end)
+        return await self.hear()
+
+    async def switch(self) -> None:
+        """An upgraded connection."""
+        await self.ask("GET /", "Connection: Upgrade", "Upgrade: chat")
+        assert (await self.answer(SWITCH, kind=KIND_TUNNEL)).startswith(b"HTTP/1.1 101 ")
+
+
+def shaped(**limits: str) -> Shaped:
+    return Shaped({"traffic_shaping": limits})
+
+
+def down(**limits: str) -> Shaped:
+    return shaped(download_limit="20kB/s", **limits)
+
+
+def up(**limits: str) -> Shaped:
+    return shaped(upload_limit="20kB/s", **limits)
+
+
+def numbers(size: int) -> bytes:
+    return b"".join(b"%06d\n" % number for number in range(size // 7 + 1))[:size]
+
+
+def body_of(said: bytes) -> bytes:
+    return said.partition(b"\r\n\r\n")[2]
+
+
+# The way down
+
+
+async def test_an_answer_comes_at_the_rate_and_whole() -> None:
+    front = down()
+    await front.ask("GET /")
+    content = numbers(100_000)
+    said = await front.answer(OK, kind=KIND_LENGTH, body=content)
+    assert len(body_of(said)) == pytest.approx(BURST, abs=TURN)
+    seconds = 0
+    while len(body_of(said)) < len(content):
+        seconds += 1
+        said += await front.wait(1)
+        assert len(body_of(said)) <= BURST + seconds * RATE + 1
+        assert front.pair.server.session.held <= 64 * 1024, "the window is all that waits here"
+    assert seconds == pytest.approx((len(content) - BURST) / RATE, abs=1)
+    assert body_of(said) == content
+    assert front.pair.server.session.held == 0
+    assert not front.pair.server.session.streams
+    assert await front.ask("GET /again") == b""
+    assert len(front.opened) == 2
+
+
+async def test_small_answers_pass_at_once() -> None:
+    front = down()
+    for _ in range(3):
+        await front.ask("GET /")
+        assert (await front.answer(OK, kind=KIND_LENGTH, body=b"hello")).endswith(b"\r\n\r\nhello")
+    assert not front.clock.timers
+
+
+async def test_an_answer_without_body_passes_at_once() -> None:
+    front = down()
+    await front.ask("GET /")
+    assert (await front.answer(b"HTTP/1.1 204 No Content\r\n")).startswith(b"HTTP/1.1 204 ")
+
+
+async def test_trailers_come_behind_the_body() -> None:
+    front = down()
+    await front.ask("GET /", "TE: trailers")
+    said = await front.answer(OK, kind=KIND_CHUNKED, body=bytes(30_000))
+    front.agent.session.send_trailers(front.last[0], b"X-Checksum: 1\r\n")
+    said += await front.hear()
+    assert b"X-Checksum" not in said
+    said += await front.wait(2)
+    assert said.endswith(b"\r\n0\r\nX-Checksum: 1\r\n\r\n")
+
+
+async def test_an_end_that_waits_survives_the_stream() -> None:
+    """The agent wants no more of the request: that its reset comes first does not cut the answer."""
+    front = down()
+    await front.ask("POST /", "Transfer-Encoding: chunked")
+    stream, _ = front.last
+    said = await front.answer(OK, kind=KIND_LENGTH, body=numbers(30_000))
+    front.agent.session.reset(stream, Code.NO_ERROR, "the answer is complete")
+    said += await front.hear()
+    front.connection.data_received(b"5\r\nhello\r\n")
+    assert not front.transport.is_reading(), "what nobody wants is not read either"
+    said += await front.wait(3)
+    assert body_of(said) == numbers(30_000)
+    assert not front.transport.is_aborted
+
+
+async def test_a_whole_answer_survives_the_tunnel() -> None:
+    front = down()
+    await front.ask("POST /", "Transfer-Encoding: chunked")
+    said = await front.answer(OK, kind=KIND_LENGTH, body=numbers(30_000))
+    front.pair.server.session.close(Code.GOING_AWAY, "pulled the plug")
+    said += await front.wait(3)
+    assert body_of(said) == numbers(30_000)
+
+
+async def test_an_answer_that_breaks_off_does_so_at_once() -> None:
+    front = down()
+    await front.ask("GET /")
+    stream, _ = front.last
+    await front.answer(OK, kind=KIND_CHUNKED)
+    await front.say(bytes(30_000))
+    front.agent.session.reset(stream, Code.UPSTREAM_FAILED, "gone")
+    await front.hear()
+    assert front.transport.is_aborted
+    assert await front.wait(10) == b""
+
+
+async def test_a_client_that_leaves_uses_nothing_up() -> None:
+    front = down()
+    await front.ask("GET /")
+    _, ear = front.last
+    await front.answer(OK, kind=KIND_LENGTH, body=bytes(100_000))
+    front.transport.abort()
+    await front.hear()
+    front.pair.pump()
+    assert ear.over is not None
+    assert ear.over[0] is Code.CANCELLED
+    await front.wait(1)
+    front.connect()
+    await front.ask("GET /")
+    said = await front.answer(OK, kind=KIND_LENGTH, body=bytes(10_000))
+    assert len(body_of(said)) == 10_000
+
+
+async def test_two_share_and_another_service_does_not() -> None:
+    front = down()
+    heard = []
+    transports = []
+    for _ in range(2):
+        await front.ask("GET /")
+        heard.append(body_of(await front.answer(OK, kind=KIND_LENGTH, body=bytes(60_000))))
+        transports.append(front.transport)
+        front.connect()
+    await front.wait(2)
+    more = [len(await transport.written()) for transport in transports]
+    assert sum(more) == pytest.approx(2 * RATE, rel=0.1)
+    assert max(more) - min(more) <= TURN
+    front.register({"max_request_body": "1MB"})
+    await front.ask("GET /")
+    assert len(body_of(await front.answer(OK, kind=KIND_LENGTH, body=bytes(60_000)))) == 60_000
+
+
+async def test_each_client_has_a_limit_of_its_own() -> None:
+    front = shaped(per_ip_limit="20kB/s")
+    got = {}
+    for client in ("203.0.113.7", "203.0.113.8", "203.0.113.7"):
+        front.connect()
+        await front.ask("GET /", client=client)
+        said = await front.answer(OK, kind=KIND_LENGTH, body=bytes(60_000))
+        got.setdefault(client, []).append(len(body_of(said)))
+    assert got["203.0.113.8"] == [got["203.0.113.7"][0]]
+    assert got["203.0.113.7"][1] <= TURN
+
+
+# The way up
+
+
+async def test_a_request_goes_at_the_rate_and_whole() -> None:
+    front = up()
+    content = numbers(100_000)
+    await front.ask("POST /", f"Content-Length: {len(content)}")
+    stream, ear = front.last
+    sent = 0
+    seconds = 0.0
+    while sent < len(content):
+        if front.transport.is_reading():
+            front.connection.data_received(content[sent : sent + 8192])
+            sent += 8192
+            await front.hear()
+        else:
+            seconds += 0.05
+            await front.wait(0.05)
+        front.agent.session.consumed(stream, stream.window.held, front.clock.now)
+        assert len(ear.body) <= BURST + seconds * RATE + 1
+    await front.wait(1)
+    assert ear.body == content
+    assert ear.ended
+    assert seconds == pytest.approx((len(content) - BURST) / RATE, rel=0.15)
+    assert front.transport.is_reading()
+    assert (await front.answer(b"HTTP/1.1 204 No Content\r\n")).startswith(b"HTTP/1.1 204 ")
+
+
+async def test_trailers_go_behind_the_body() -> None:
+    front = up()
+    body = b"7530\r\n" + bytes(30_000) + b"\r\n0\r\nX-Checksum: 1\r\n\r\n"
+    await front.ask("POST /", "Transfer-Encoding: chunked", "Trailer: X-Checksum", body=body)
+    _, ear = front.last
+    assert ear.trailer is None
+    await front.wait(2)
+    assert (len(ear.body), ear.trailer) == (30_000, b"X-Checksum: 1\r\n")
+    small = b"1\r\nx\r\n0\r\nX-Checksum: 1\r\n\r\n"
+    await front.answer(b"HTTP/1.1 204 No Content\r\n")
+    await front.wait(1)
+    await front.ask("POST /", "Transfer-Encoding: chunked", body=small)
+    assert front.last[1].trailer == b"X-Checksum: 1\r\n"
+
+
+async def test_an_early_answer_ends_the_request_and_the_next_one_goes_on() -> None:
+    front = up()
+    await front.ask("POST /", "Content-Length: 60000", body=bytes(60_000))
+    assert not front.transport.is_reading()
+    _, ear = front.last
+    said = await front.answer(OK, kind=KIND_LENGTH, body=b"enough")
+    assert said.endswith(b"enough")
+    assert b"Connection: close" not in said
+    assert await front.ask("GET /next") == b""
+    await front.wait(5)
+    assert ear.over is not None
+    assert front.transport.is_reading()
+    assert len(ear.body) < 60_000
+    assert (await front.answer(b"HTTP/1.1 204 No Content\r\n")).startswith(b"HTTP/1.1 204 ")
+
+
+async def test_a_body_that_grows_too_large_while_it_waits() -> None:
+    front = Shaped({"traffic_shaping": {"upload_limit": "20kB/s"}, "max_request_body": "20kB"})
+    await front.ask("POST /", "Transfer-Encoding: chunked", body=b"7530\r\n" + bytes(30_000) + b"\r\n")
+    said = await front.wait(2)
+    assert said.startswith(b"HTTP/1.1 413 ")
+    assert len(front.agent.ears[2].body) <= 20_000
+
+
+async def test_reading_goes_on_when_the_tunnel_takes_more() -> None:
+    front = shaped(upload_limit="10MB/s")
+    await front.ask("POST /", "Content-Length: 1000000")
+    stream = front.pair.server.session.streams[2]
+    for _ in range(5):
+        front.connection.data_received(bytes(65_536))  # the agent's window is 64 KiB, and it consumes nothing
+    await front.wait(1)
+    assert stream.blocked
+    assert not front.transport.is_reading()
+    agent, ear = front.last
+    front.agent.session.consumed(agent, len(ear.body), front.clock.now)
+    await front.hear()
+    while stream.blocked:
+        front.agent.session.consumed(agent, agent.window.held, front.clock.now)
+        await front.hear()
+    assert front.transport.is_reading()
+
+
+async def test_only_one_way_is_limited() -> None:
+    front = up()
+    await front.ask("GET /")
+    assert len(body_of(await front.answer(OK, kind=KIND_LENGTH, body=bytes(60_000)))) == 60_000
+    front = down()
+    await front.ask("POST /", "Content-Length: 60000", body=bytes(60_000))
+    assert len(front.last[1].body) == 60_000
+    assert front.last[1].ended
+
+
+# Upgraded connections
+
+
+async def test_an_upgraded_connection_both_ways() -> None:
+    front = shaped(upload_limit="20kB/s", download_limit="20kB/s")
+    await front.switch()
+    _, ear = front.last
+    front.connection.data_received(numbers(40_000))
+    said = await front.say(numbers(40_000))
+    assert 0 < len(ear.body) <= BURST
+    assert 0 < len(said) <= BURST
+    said += await front.wait(3)
+    assert bytes(ear.body) == said == numbers(40_000)
+    assert front.transport.is_reading()
+    front.connection.eof_received()
+    await front.hear()
+    assert ear.ended
+    assert await front.say(b"bye", end=True) == b"bye"
+
+
+async def test_halves_close_behind_what_waits() -> None:
+    front = shaped(upload_limit="20kB/s", download_limit="20kB/s")
+    await front.switch()
+    _, ear = front.last
+    front.connection.data_received(numbers(40_000))
+    front.connection.eof_received()
+    said = await front.say(numbers(40_000), end=True)
+    assert not ear.ended
+    assert not front.transport.has_eof
+    said += await front.wait(3)
+    assert bytes(ear.body) == said == numbers(40_000)
+    assert ear.ended
+
+
+async def test_what_the_backend_said_last_arrives() -> None:
+    front = down()
+    await front.switch()
+    stream, _ = front.last
+    said = await front.say(numbers(40_000))
+    front.agent.session.reset(stream, Code.NO_ERROR, "closed")
+    said += await front.hear()
+    assert not front.transport.is_closing()
+    said += await front.wait(3)
+    assert said == numbers(40_000)
+    assert front.transport.is_closing()
+    assert not front.transport.is_aborted
+
+
+async def test_a_websocket_is_ended_behind_what_waits() -> None:
+    front = down()
+    await front.ask("GET /", "Connection: Upgrade", "Upgrade: websocket")
+    await front.answer(SWITCH.replace(b"chat", b"websocket"), kind=KIND_TUNNEL)
+    message = b"\x82\x7e\x9c\x40" + bytes(40_000)
+    said = await front.say(message)
+    front.pair.server.session.close(Code.GOING_AWAY, "pulled the plug")
+    front.connection.data_received(b"\x81\x80mask")
+    said += await front.wait(3)
+    assert said[: len(message)] == message
+    assert said[len(message) :][:1] == b"\x88", "a close frame"
+
+
+@pytest.mark.parametrize("first", [BURST, BURST + 100])
+async def test_a_revoked_agent_sends_nothing_more(first: int) -> None:
+    """Of what it sent before, no message waits: at the end of a frame the client is told, inside one it breaks off."""
+    front = shaped(upload_limit="20kB/s", download_limit="20kB/s")
+    await front.ask("GET /", "Connection: Upgrade", "Upgrade: websocket")
+    await front.answer(SWITCH.replace(b"chat", b"websocket"), kind=KIND_TUNNEL)
+    message = b"\x82\x7e" + (first - 4).to_bytes(2, "big") + bytes(first - 4)
+    said = await front.say(message)
+    said += await front.say(message)
+    assert len(said) == BURST
+    front.connection.data_received(b"\x82\xfe\x9c\x40mask" + bytes(40_000))
+    front.pair.server.session.close(Code.NOT_ALLOWED, "revoked")
+    said = await front.hear()
+    if first == BURST:
+        assert (said[:1], said[2:4]) == (b"\x88", (1008).to_bytes(2, "big"))
+    else:
+        assert said == b""
+        assert front.transport.is_aborted
+    assert await front.wait(60) == b""
+
+
+async def test_the_whole_answer_of_a_revoked_agent_breaks_off() -> None:
+    front = down()
+    await front.ask("POST /", "Transfer-Encoding: chunked")
+    assert len(body_of(await front.answer(OK, kind=KIND_LENGTH, body=numbers(30_000)))) < 30_000
+    front.pair.server.session.close(Code.NOT_ALLOWED, "revoked")
+    await front.hear()
+    assert front.transport.is_aborted
+    assert await front.wait(60) == b""
+
+
+# Reload
+
+
+def compiled(limits: dict[str, str] | None, before: CompiledPolicy | None = None) -> CompiledPolicy | None:
+    policy = {"traffic_shaping": limits} if limits is not None else {}
+    return compile_guard(policy, secret=b"s" * 32, before=before)
+
+
+def test_the_same_limits_go_on() -> None:
+    first = compiled({"upload_limit": "1MB/s"})
+    assert first is not None
+    assert first.shaping is not None
+    assert (first.shaping.up is None, first.shaping.down is None) == (False, True)
+    same = compiled({"upload_limit": "1MB/s"}, first)
+    assert same is not None
+    assert same.shaping is first.shaping
+    other = compiled({"upload_limit": "2MB/s"}, first)
+    assert other is not None
+    assert other.shaping is not first.shaping
+
+
+def test_no_limits_cost_nothing() -> None:
+    assert compiled({}) is None
+    assert compiled(None) is None
+    assert ServiceShaping.of(None, None) is None
+    both = ServiceShaping.of(TrafficShaping(per_ip_limit="1MB/s"), None)
+    assert both is not None
+    assert both.up is not None
+    assert both.down is not None
+
+
+async def test_who_has_no_limits_has_nothing_in_between() -> None:
+    front = Shaped({"max_request_body": "1MB"})
+    await front.ask("GET /")
+    (stream,) = front.pair.server.session.streams.values()
+    assert not isinstance(stream.sink, ShapedRelay)
+
+
+async def test_a_real_loop_runs_it() -> None:
+    front = Front({"traffic_shaping": {"download_limit": "100kB/s"}})
+    await front.ask("GET /")
+    said = await front.answer(OK, kind=KIND_LENGTH, body=bytes(40_000))
+    async with asyncio.timeout(10):
+        while len(body_of(said)) < 40_000:
+            await asyncio.sleep(0.01)
+            said += await front.hear()
