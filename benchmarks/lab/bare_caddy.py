@@ -7,7 +7,7 @@ from pathlib import Path
 from benchmarks.lab.loopback import ADDRESS, free_port, wait_port
 from benchmarks.lab.processes import Processes
 from benchmarks.load.jobs import Endpoint
-from zerotrust.caddy.binary import locate
+from zerotrust.caddy.executable import locate
 
 
 class BareCaddy:

@@ -34,8 +34,8 @@ from tests.support.ports import free_port
 from tests.support.stack import Authority as TunnelAuthority
 from tests.support.waiting import eventually
 from zerotrust.caddy.admin import AdminApi
-from zerotrust.caddy.binary import locate
 from zerotrust.caddy.edge import Edge
+from zerotrust.caddy.executable import locate
 from zerotrust.caddy.external import ExternalCaddy
 from zerotrust.caddy.process import STOP_TIMEOUT
 from zerotrust.caddy.render import render

@@ -16,7 +16,7 @@ from zerotrust.net.tasks import Tasks
 from zerotrust.net.tls import tunnel_server
 from zerotrust.net.write_coalescer import WriteCoalescer
 from zerotrust.pki import ca_directory, profile
-from zerotrust.pki.chain import is_ours
+from zerotrust.pki.chain_verification import is_ours
 from zerotrust.pki.identity import agent_id_of
 from zerotrust.pki.issuer import ServerNames
 from zerotrust.pki.join_line import JoinLine, fingerprint

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from zerotrust.caddy import binary, log_lines
+from zerotrust.caddy import executable, log_lines
 from zerotrust.caddy.admin import AdminApi, socket_path
 from zerotrust.caddy.ports import check_free, endpoints
 from zerotrust.caddy.render import admin_address, render
@@ -57,7 +57,7 @@ class CaddyProcess:
         self._changes = asyncio.Lock()
         self._tasks = asyncio.TaskGroup()
         self._last_lines: deque[str] = deque(maxlen=50)
-        self._binary: binary.Binary
+        self._binary: executable.Binary
         self._child: asyncio.subprocess.Process | None = None
 
     @property
@@ -66,7 +66,7 @@ class CaddyProcess:
         return self._child.pid if self._child and self._child.returncode is None else None
 
     async def __aenter__(self) -> Self:
-        self._binary = await binary.find(self._config.caddy.binary)
+        self._binary = await executable.find(self._config.caddy.binary)
         if self._binary.note:
             _log.warning(self._binary.note)
         await self._tasks.__aenter__()

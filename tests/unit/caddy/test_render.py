@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from zerotrust.caddy.binary import locate
+from zerotrust.caddy.executable import locate
 from zerotrust.caddy.render import PRIVATE_DEPTH, PRIVATE_SUFFIXES, is_ours, is_private, render
 from zerotrust.errors import ConfigError
 from zerotrust.model.server import ServerConfig

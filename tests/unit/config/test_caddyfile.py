@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zerotrust.caddy.binary import locate
+from zerotrust.caddy.executable import locate
 from zerotrust.config.caddyfile import DEEPEST, Directive, MalformedError, parse
 
 

@@ -30,7 +30,7 @@ from zerotrust.enrollment.queries import AgentHistory, AgentSummary
 from zerotrust.enrollment.rate_limits import Attempts, RefusalLog
 from zerotrust.enrollment.tokens import IssuedToken
 from zerotrust.errors import CertificateRefused, EnrolmentError, NotFound, PkiError, StateError
-from zerotrust.pki.chain import is_ours
+from zerotrust.pki.chain_verification import is_ours
 from zerotrust.pki.identity import agent_id_of
 from zerotrust.pki.proof_of_possession import proves
 from zerotrust.server.agents.session_control import Connected, RevocationResult, SessionControl

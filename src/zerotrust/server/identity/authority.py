@@ -7,7 +7,7 @@ from pathlib import Path
 from zerotrust.errors import PkiError
 from zerotrust.model.server import ServerConfig
 from zerotrust.pki import ca_directory, keys
-from zerotrust.pki.chain import anchor
+from zerotrust.pki.chain_verification import anchor
 from zerotrust.pki.issuer import Issuer
 
 

@@ -7,7 +7,7 @@ from zerotrust.errors import EnrolmentError
 from zerotrust.model.base import split_address
 from zerotrust.model.server import AgentListenerConfig
 from zerotrust.pki import ca_directory
-from zerotrust.pki.chain import anchor
+from zerotrust.pki.chain_verification import anchor
 from zerotrust.pki.join_line import JoinLine, fingerprint
 
 

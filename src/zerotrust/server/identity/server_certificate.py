@@ -7,7 +7,7 @@ from cryptography import x509
 
 from zerotrust.pki import csr, key_pair_files, keys, renewal_time
 from zerotrust.pki.ca_directory import load_certificates
-from zerotrust.pki.chain import is_ours
+from zerotrust.pki.chain_verification import is_ours
 from zerotrust.pki.issuer import Issuer, ServerNames
 
 

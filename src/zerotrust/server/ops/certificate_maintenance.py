@@ -9,7 +9,7 @@ from cryptography import x509
 
 from zerotrust.errors import PkiError
 from zerotrust.model.server import ServerConfig
-from zerotrust.pki.chain import anchor
+from zerotrust.pki.chain_verification import anchor
 from zerotrust.server.agents.session_control import SessionControl
 from zerotrust.server.identity.authority import Authority
 from zerotrust.server.identity.server_certificate import ServerCertificate

