@@ -1,9 +1,9 @@
-"""The agent, put together: its connections, its services, and its file, which is read again when it changes.
+"""The agent: builds its connections and services, and applies its file again when that changes.
 
-Another server or certificate needs other connections. They are made before the old ones go: each new session has all
-services when the old one says that it goes away, and the old one ends with the last of its requests, WebSockets
-included, however long that takes (docs/spec/tunnel-v1.md, section 9). Where the server is another one, the old session
-ends after `drain_timeout` at the latest, whatever its server does.
+A new server address or certificate needs new sessions. The agent makes them before it gives up the old ones: each new
+session has all services registered when the old one sends GOAWAY, and the old one closes with the last of its
+requests, WebSockets included (docs/spec/tunnel-v1.md, section 9). A session with a server that is no longer configured
+closes after `drain_timeout` at the latest, whatever that server does.
 """
 
 import asyncio
@@ -11,12 +11,13 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from zerotrust import __version__
 from zerotrust.agent.affinity_secret import cookie_secret
-from zerotrust.agent.connection import FAREWELL, Common, TunnelConnection
+from zerotrust.agent.connection import FAREWELL, TunnelConnection
 from zerotrust.agent.control_socket import Control, control_path
 from zerotrust.agent.expired_renewal import come_back
 from zerotrust.agent.metrics import AgentMetrics
@@ -47,13 +48,13 @@ DRAIN_STEP: Final = 0.02
 
 
 async def serve(loaded: Loaded[AgentConfig], read: Read[AgentConfig]) -> None:
-    """Run the agent until it is cancelled: then it drains, unless it is cancelled again.
+    """Run the agent until it is cancelled; then drain it, unless it is cancelled again.
 
     Args:
-        read: reads the configuration again, when it changes or on SIGHUP; what is different is then applied.
+        read: reads the configuration, when a file changes or on SIGHUP; the agent applies the difference.
 
     Raises:
-        SetupError: a certificate can't be used, or it is not of the agent that the file names.
+        SetupError: a certificate cannot be used, or names another agent than the file.
     """
     tasks = Tasks()
     agent = Agent(loaded.config, tasks)
@@ -78,10 +79,11 @@ async def serve(loaded: Loaded[AgentConfig], read: Read[AgentConfig]) -> None:
 
 
 class Agent:
-    """Keeps its lines to the server, and serves what comes over them.
+    """Keeps connections to the server and serves the requests that come over them.
 
     Attributes:
-        metrics: what it says of itself, and where.
+        connections: its connections to the server, with retired ones that still have requests.
+        metrics: the metrics and the endpoint that serves them.
     """
 
     def __init__(self, config: AgentConfig, tasks: Tasks) -> None:
@@ -89,110 +91,105 @@ class Agent:
         self._config = config
         self._renewal = _renewal(config)
         self._tasks = tasks
-        flusher = WriteCoalescer(self._loop)
-        self._services = Services(flusher=flusher, tasks=tasks)
+        self._flusher = WriteCoalescer(self._loop)
+        self._options = SessionOptions(software=f"0trust/{__version__}", instance=secrets.token_hex(16))
+        self._endpoint = ServerEndpoint.of(config)
+        self._services = Services(flusher=self._flusher, tasks=tasks)
         self._services.keys.changed = self._keys_changed
-        self._common = Common(
-            services=self._services,
-            flusher=flusher,
-            tasks=tasks,
-            options=SessionOptions(software=f"0trust/{__version__}", instance=secrets.token_hex(16)),
-            target=ServerEndpoint.of(config),
-            drain_timeout=config.hot_reload.drains_for,
-            before_dialling=self._before_dialling,
-            renewed=self._renewed,
-            allows_more=lambda: any(one.allows_more for one in self._sessions()),
-        )
         self._services.adopt(self._plan(config, Changes()), drain_timeout=0)
-        self._lines: list[TunnelConnection] = []
+        self.connections: list[TunnelConnection] = []
         self._running: set[asyncio.Task[None]] = set()
         self.metrics = AgentMetrics(
-            lambda: [one.link.session for one in self._sessions()], self._services, flusher=flusher, tasks=tasks
+            lambda: [one.link.session for one in self._sessions()], self._services, flusher=self._flusher, tasks=tasks
         )
         tasks.supervise(self._sweep, "sweep")
 
     async def run(self) -> None:
-        """Dial the server, again and again, until it is cancelled."""
+        """Keep connections to the server until this is cancelled."""
         self._keep(self._config.server.connections)
         try:
-            # Until somebody cancels this.
+            # Forever, until the task is cancelled.
             await self._loop.create_future()
         finally:
             for task in self._running:
                 task.cancel()
 
     async def apply(self, config: AgentConfig, changes: Changes) -> list[str]:
-        """Go on with this configuration; what of it waits, and for what.
+        """Apply a configuration.
+
+        Returns:
+            The sections that take effect later, each with the reason; none on an agent.
 
         Raises:
-            SetupError: a certificate, the log or the server can't be used; all is as before.
+            SetupError: a certificate, the log or the server cannot be used; nothing has changed.
         """
-        target, plan = ServerEndpoint.of(config), self._plan(config, changes)
+        endpoint, plan = ServerEndpoint.of(config), self._plan(config, changes)
         moved = "server" in changes.sections or any(
             path in _credentials(config) and not self._renewal.wrote(path) for path in changes.files
         )
         with ExitStack() as undo:
             if moved:
-                successors = self._lines[: config.server.connections]
-                for line in successors:
-                    undo.callback(line.give_up)
-                await _succeed([line for line in successors if line.is_established], target)
+                successors = self.connections[: config.server.connections]
+                for connection in successors:
+                    undo.callback(connection.give_up)
+                await _succeed([one for one in successors if one.is_established], endpoint)
             if "logging" in changes.sections:
                 logs.configure(config.logging)
                 undo.callback(logs.configure, self._config.logging)
             await self.metrics.listen(config.metrics.listen_addr)
             undo.pop_all()
         self._services.adopt(plan, drain_timeout=config.hot_reload.drains_for)
-        for line in self._lines:
-            line.update(plan)
+        for connection in self.connections:
+            connection.update(plan)
         self._config = config
-        self._common.drain_timeout = config.hot_reload.drains_for
         if moved:
-            self._common.target, self._renewal = target, _renewal(config)
+            self._renewal = _renewal(config)
+        self._dial(endpoint if moved else self._endpoint)
+        if moved:
             self._keep(config.server.connections)
-            await asyncio.gather(*(line.hand_over() for line in successors))
+            await asyncio.gather(*(connection.hand_over() for connection in successors))
         return []
 
     def status(self) -> AgentStatus:
-        """What it is and does now."""
+        """Return the agent's state, its sessions and its services."""
         return AgentStatus(
             agent=self._renewal.agent,
             software=__version__,
             sessions=[
                 SessionStatus(
-                    id=dispatch.link.session.id[:8],
-                    server=dispatch.link.peer_name,
-                    streams=len(dispatch.link.session.streams),
-                    connected=dispatch.link.session.attached,
+                    id=session.link.session.id[:8],
+                    server=session.link.peer_name,
+                    streams=len(session.link.session.streams),
+                    connected=session.link.session.attached,
                 )
-                for dispatch in self._sessions()
+                for session in self._sessions()
             ],
             services=services_status(self._services.all),
         )
 
     async def drain(self) -> None:
-        """Have the server send requests elsewhere, and end what runs; to be called when `run` has ended.
+        """Ask the server to send no more requests, and let running ones end. Call it when `run` has ended.
 
-        Requests get `drain_timeout`. Then WebSockets are ended, by the server, which sees where their frames end.
+        Requests get `drain_timeout`. Then the server closes the WebSockets, because it sees where a frame ends.
         """
         timeout = self._config.hot_reload.drains_for
-        current = [line.current for line in self._lines]
-        sessions = [dispatch for dispatch in self._sessions() if dispatch.link.session.attached]
+        current = [connection.current for connection in self.connections]
+        sessions = [session for session in self._sessions() if session.link.session.attached]
         if not sessions:
             return
         _log.info("draining", drain_timeout=timeout)
-        for dispatch in sessions:
-            if dispatch in current:
-                dispatch.go_away("the agent is shutting down")
-        await self._until(lambda: not any(dispatch.busy for dispatch in sessions), timeout)
-        for dispatch in sessions:
-            dispatch.go_away("its WebSockets are to come back")
-        links = [dispatch.link for dispatch in sessions]
+        for session in sessions:
+            if session in current:
+                session.go_away("the agent is shutting down")
+        await self._until(lambda: not any(session.busy for session in sessions), timeout)
+        for session in sessions:
+            session.go_away("its WebSockets are to come back")
+        links = [session.link for session in sessions]
         await self._until(lambda: not any(link.session.streams or link.congested for link in links), FAREWELL)
 
     async def close(self) -> None:
-        """Tell the server, and end."""
-        links = [dispatch.link for dispatch in self._sessions()]
+        """Close all sessions."""
+        links = [session.link for session in self._sessions()]
         for link in links:
             link.close_session(Code.GOING_AWAY, "the agent is shutting down")
         if links:
@@ -200,32 +197,64 @@ class Agent:
         await self.metrics.close()
         self._services.close()
 
-    # ---- lines
+    # ---- connections
 
-    def _keep(self, connections: int) -> None:
-        """Have so many lines."""
-        kept = [line for line in self._lines if not line.retired]
-        for line in kept[connections:]:
-            line.retire()
-        for number in range(len(kept), connections):
-            line = TunnelConnection(self._common, number)
-            self._lines.append(line)
-            task = self._tasks.supervise(line.run, f"connection {number + 1}")
+    def _keep(self, count: int) -> None:
+        """Keep this number of connections: retire some, or add some."""
+        kept = [connection for connection in self.connections if not connection.retired]
+        for connection in kept[count:]:
+            connection.retire()
+        for number in range(len(kept), count):
+            connection = TunnelConnection(
+                number,
+                self._endpoint,
+                new_session=self._new_session,
+                tasks=self._tasks,
+                drain_timeout=self._config.hot_reload.drains_for,
+                before_dialling=self._before_dialling,
+                allows_more=lambda: any(one.allows_more for one in self._sessions()),
+            )
+            self.connections.append(connection)
+            task = self._tasks.supervise(connection.run, f"connection {number + 1}")
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
+    def _new_session(
+        self,
+        endpoint: ServerEndpoint,
+        number: int,
+        *,
+        lost: Callable[[ServerSession], None],
+        takes_over: bool,
+    ) -> ServerSession:
+        return ServerSession(
+            self._services,
+            flusher=self._flusher,
+            options=replace(self._options, connection=number),
+            endpoint=endpoint,
+            renewed=self._renewed,
+            lost=lost,
+            takes_over=takes_over,
+        )
+
+    def _dial(self, endpoint: ServerEndpoint) -> None:
+        """Dial this server from the next session on."""
+        self._endpoint = endpoint
+        for connection in self.connections:
+            connection.reconfigure(endpoint, drain_timeout=self._config.hot_reload.drains_for)
+
     def _sessions(self) -> list[ServerSession]:
-        return [dispatch for line in self._lines for dispatch in line.sessions]
+        return [session for connection in self.connections for session in connection.sessions]
 
     async def _before_dialling(self) -> None:
-        """Get a certificate in place of the one that has ended; dialling without one tells the server's log."""
+        """Replace an expired certificate. If that fails, the agent dials all the same: so the server logs it."""
         now = time.time()
         if not (self._renewal.ended(now) and self._renewal.due(now)):
             return
         try:
             answer = await come_back(self._config.server, self._renewal.ask(now))
         except ZeroTrustError as error:
-            _log.warning("the certificate has ended, and there is no other", reason=str(error))
+            _log.warning("certificate expired and could not be renewed", reason=str(error))
         else:
             self._renewed(answer)
 
@@ -233,35 +262,35 @@ class Agent:
 
     async def _until(self, reached: Callable[[], bool], seconds: float) -> None:
         ends_at = self._loop.time() + seconds
-        # Looked for, so that no request has to tell when it ends.
+        # Polled, so that the end of a request costs nothing.
         while not reached() and self._loop.time() < ends_at:  # noqa: ASYNC110
             await asyncio.sleep(DRAIN_STEP)
 
     def _keys_changed(self, source: KeySource) -> None:
-        """The issuer of tokens has other keys: the services that go by them are announced anew."""
+        """Announce the services again whose policy has keys of a token issuer that changed them."""
         plan = ServicePlan([live for live in self._services.all if source in live.key_sources], [])
-        for line in self._lines:
-            line.update(plan)
+        for connection in self.connections:
+            connection.update(plan)
 
     def _ask_for_renewal(self) -> None:
-        for dispatch in (line.current for line in self._lines):
-            if dispatch is None or not dispatch.was_established:
+        for session in (connection.current for connection in self.connections):
+            if session is None or not session.was_established:
                 continue
-            session, now = dispatch.link.session, time.time()
-            if session.attached and RENEWAL in session.capabilities:
+            tunnel, now = session.link.session, time.time()
+            if tunnel.attached and RENEWAL in tunnel.capabilities:
                 if self._renewal.due(now):
                     try:
-                        session.renew(self._renewal.ask(now))
+                        tunnel.renew(self._renewal.ask(now))
                     except PkiError as error:
                         _log.warning("certificate not renewed", reason=str(error))
                 return
 
     def _renewed(self, message: Renewed) -> None:
-        """The server's answer. Sessions stay as they are; the next ones begin with the new certificate."""
+        """Take the server's answer to a request for a certificate. The next session uses the new one; others stay."""
         try:
             outcome = self._renewal.take(message)
             if not outcome.refusal:
-                self._common.target = ServerEndpoint.of(self._config)
+                self._dial(ServerEndpoint.of(self._config))
         except SetupError as error:
             outcome = RenewalOutcome(refusal=str(error))
         if outcome.refusal:
@@ -278,25 +307,27 @@ class Agent:
             now = self._loop.time()
             self._services.sweep(now)
             self._ask_for_renewal()
-            for line in self._lines:
-                line.sweep(now)
-            self._lines = [line for line in self._lines if not line.retired or line.sessions]
+            for connection in self.connections:
+                connection.sweep(now)
+            self.connections = [one for one in self.connections if not one.retired or one.sessions]
 
 
-async def _succeed(lines: Sequence[TunnelConnection], target: ServerEndpoint) -> None:
-    """Get a successor for each line.
+async def _succeed(connections: Sequence[TunnelConnection], endpoint: ServerEndpoint) -> None:
+    """Get a successor for the session of each connection.
 
     Raises:
-        SetupError: one can't be had; those of the others are there for `Line.give_up`.
+        SetupError: one failed; those of the others wait for `TunnelConnection.give_up`.
     """
-    results = await asyncio.gather(*(line.succeed(target) for line in lines), return_exceptions=True)
+    results = await asyncio.gather(
+        *(connection.succeed(endpoint) for connection in connections), return_exceptions=True
+    )
     for result in results:
         if isinstance(result, BaseException):
             raise result
 
 
 def _credentials(config: AgentConfig) -> frozenset[str]:
-    """The files with which the agent proves itself, and knows the server."""
+    """Return the files of the agent's certificate and key, and of the authority."""
     return frozenset({config.server.cert, config.server.key, config.server.ca_cert})
 
 

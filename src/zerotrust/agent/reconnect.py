@@ -1,9 +1,10 @@
-"""Brings a session back whose link is gone: asks for it over one new connection after the other.
+"""Reconnects a session that has lost its link: it asks the server to resume it over a new connection.
 
-The first is tried at once, unless the link before broke soon after it was attached. The pause before it then grows to a
-second, so that a server that takes a session back and breaks its link again costs little. While a session waits its
-WebSockets do, so the next ones follow within a second each, beside those that are still under way: a connection that
-was begun while the network was away may take seconds to notice that it is back. After a minute they become rare.
+The first attempt comes at once, unless the former link broke soon after it was attached: then the pause before it
+grows to a second, so that a server that resumes a session and breaks its link again costs little. WebSockets wait
+while the session does, so further attempts follow within a second each, beside those still under way: a connection
+attempt from a time without network may take seconds to notice that the network is back. After a minute attempts
+become rare.
 """
 
 import asyncio
@@ -22,29 +23,31 @@ from zerotrust.telemetry import logs
 
 PAUSE_LEAST: Final = 0.2
 PAUSE_SOON: Final = 1.0
-"""The longest pause in the first SOON seconds; then PAUSE_MOST is."""
+"""Longest pause in the first SOON seconds; later it is PAUSE_MOST."""
 SOON: Final = 60.0
 PAUSE_MOST: Final = 15.0
 STEADY: Final = 1.0
-"""Seconds that a session must be attached before the next loss of its link is answered at once."""
+"""Seconds that a session must be attached for the next loss of its link to be answered at once."""
 PATIENCE: Final = 3.0
-"""Seconds that the server has for its answer before another connection is asked on."""
+"""Seconds that the server has to answer before another connection asks."""
 
 _log = logs.logger("agent")
 
 
-class Redial:
-    """Of one link. `begin` whenever it is detached; `attached` when it no longer is.
+class Reconnect:
+    """Reconnects one link. Call `begin` when it is detached, and `attached` when it is attached again.
 
     Args:
-        target: where to dial now: a certificate may have been renewed since the last time.
-        turn: with which of the server's addresses to begin; each attempt takes the next one.
+        endpoint: returns the server to dial; a certificate may have been renewed since the last attempt.
+        turn: the server's address to begin with; each attempt takes the next one.
     """
 
-    def __init__(self, link: TunnelLink, target: Callable[[], ServerEndpoint], tasks: Tasks, *, turn: int = 0) -> None:
+    def __init__(
+        self, link: TunnelLink, endpoint: Callable[[], ServerEndpoint], tasks: Tasks, *, turn: int = 0
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._link = link
-        self._target = target
+        self._endpoint = endpoint
         self._turn = turn
         self._tasks = tasks
         self._changed = asyncio.Event()
@@ -57,7 +60,7 @@ class Redial:
         self._begins_at = 0.0
 
     def begin(self) -> None:
-        """Ask until the session is attached or over."""
+        """Ask the server until the session is attached or closed."""
         now = self._loop.time()
         steady = now - self._attached_at >= STEADY
         self._delay = 0.0 if steady else min(max(self._delay * 2, PAUSE_LEAST), PAUSE_SOON)
@@ -66,12 +69,12 @@ class Redial:
             self._task = self._tasks.spawn(self._run(), "redial")
 
     def attached(self) -> None:
-        """The session goes on; look at once."""
+        """Stop asking: the session has a link again."""
         self._attached_at = self._loop.time()
         self._changed.set()
 
     def got(self, transport: asyncio.Transport) -> None:
-        """A connection to the server is there."""
+        """Resume the session over this connection, unless another one is asking or has done it."""
         link, now = self._link, self._loop.time()
         asking = link.transport is not None and now - self._asked_at < PATIENCE
         if asking or link.session.attached or link.closed.done():
@@ -99,15 +102,15 @@ class Redial:
                 attempt.cancel()
 
     async def _attempt(self) -> None:
-        target, turn = self._target(), self._turn
+        endpoint, turn = self._endpoint(), self._turn
         self._turn += 1
         try:
-            await target.connect(partial(_Connected, self), turn)
+            await endpoint.connect(partial(_Connected, self), turn)
         except (OSError, TimeoutError) as error:
-            _log.debug("cannot connect", server=str(target.place(turn)), reason=describe(error))
+            _log.debug("cannot connect", server=str(endpoint.location(turn)), reason=describe(error))
 
     async def _wait(self, seconds: float) -> None:
-        """Wait, unless the session's state changes."""
+        """Sleep, or return early when the session's state changes."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
@@ -115,10 +118,10 @@ class Redial:
 
 
 class _Connected(asyncio.Protocol):
-    """A connection until it is known whether it is needed."""
+    """A new connection before it is given to the session."""
 
-    def __init__(self, redial: Redial) -> None:
-        self._redial = redial
+    def __init__(self, reconnect: Reconnect) -> None:
+        self._reconnect = reconnect
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._redial.got(cast("asyncio.Transport", transport))
+        self._reconnect.got(cast("asyncio.Transport", transport))

@@ -1,4 +1,4 @@
-"""Where the server is, and with what the agent proves itself to it."""
+"""Addresses of the server, and the TLS context to dial it with."""
 
 import asyncio
 import datetime
@@ -22,11 +22,11 @@ _DEFAULT_PORT = 8443
 
 CONNECT_TIMEOUT: Final = 10.0
 NEXT_TIMEOUT: Final = 4.0
-"""The same where the server has another address to try."""
+"""The same if the server has another address to try."""
 
 
 class ServerLocation(NamedTuple):
-    """An address of the server, and the name that its certificate has there."""
+    """An address of the server, and the expected name in its certificate."""
 
     host: str
     port: int
@@ -38,18 +38,19 @@ class ServerLocation(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ServerEndpoint:
-    """Where to dial the server, and the TLS context for it.
+    """The server as the agent dials it.
 
     Attributes:
-        places: its addresses, at least one.
+        locations: its addresses, at least one.
+        tls: the TLS context, with the agent's certificate.
     """
 
-    places: tuple[ServerLocation, ...]
+    locations: tuple[ServerLocation, ...]
     tls: ssl.SSLContext
 
     @classmethod
     def of(cls, config: AgentConfig) -> Self:
-        """The target of a configuration, with the certificates that its files hold now.
+        """Return the endpoint of a configuration, with the certificates that its files hold now.
 
         Raises:
             PkiError: a certificate can't be used, or is another agent's.
@@ -58,39 +59,39 @@ class ServerEndpoint:
         key_pair_files.complete(Path(server.cert), Path(server.key))
         _check_identity(config)
         addresses = (split_address(one, default_port=_DEFAULT_PORT) for one in (server.address, *server.addresses))
-        places = (ServerLocation(host, port, server.server_name or host) for host, port in addresses)
+        locations = (ServerLocation(host, port, server.server_name or host) for host, port in addresses)
         tls = tunnel_client(certificate=server.cert, key=server.key, authority=server.ca_cert)
-        return cls(tuple(dict.fromkeys(places)), tls)
+        return cls(tuple(dict.fromkeys(locations)), tls)
 
-    def place(self, turn: int) -> ServerLocation:
-        """The address to try at this turn: each in its turn, and again from the first on."""
-        return self.places[turn % len(self.places)]
+    def location(self, turn: int) -> ServerLocation:
+        """Return the address to try at this turn: round robin."""
+        return self.locations[turn % len(self.locations)]
 
     def same_server(self, other: "ServerEndpoint") -> bool:
-        """Both lead to the same server: they have an address in common."""
-        return not set(self.places).isdisjoint(other.places)
+        """Return True if the two have an address in common."""
+        return not set(self.locations).isdisjoint(other.locations)
 
     async def connect(self, protocol: Callable[[], asyncio.Protocol], turn: int) -> None:
-        """Give a new protocol a connection to `place(turn)`.
+        """Connect a new protocol to `location(turn)`.
 
         Raises:
-            OSError: there is none to be had.
-            TimeoutError: nobody answers.
+            OSError: the connection failed.
+            TimeoutError: the server did not answer.
         """
-        place = self.place(turn)
-        async with asyncio.timeout(NEXT_TIMEOUT if len(self.places) > 1 else CONNECT_TIMEOUT):
-            await dial(protocol, place.host, place.port, tls=self.tls, server_name=place.server_name)
+        location = self.location(turn)
+        async with asyncio.timeout(NEXT_TIMEOUT if len(self.locations) > 1 else CONNECT_TIMEOUT):
+            await dial(protocol, location.host, location.port, tls=self.tls, server_name=location.server_name)
 
     async def compare_clocks(self, turn: int) -> datetime.timedelta | None:
-        """How far the server's clock is ahead; None where it makes no difference, or nobody says."""
-        place = self.place(turn)
+        """Return how far the server's clock is ahead; None if it is right or unknown."""
+        location = self.location(turn)
         return await EnrollmentClient(
-            place.host, place.port, trusted="", server_name=place.server_name
+            location.host, location.port, trusted="", server_name=location.server_name
         ).compare_clocks()
 
 
 def _check_identity(config: AgentConfig) -> None:
-    """The server goes by the certificate; a file that says otherwise is a mistake to be told now.
+    """Check that the configured agent id is the one in the certificate, which is what the server reads.
 
     Raises:
         PkiError: the certificate can't be read, or names another agent.

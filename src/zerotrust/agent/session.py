@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from zerotrust.agent.exchange import Context, Exchange
-from zerotrust.agent.reconnect import Redial
+from zerotrust.agent.reconnect import Reconnect
 from zerotrust.agent.server_endpoint import ServerEndpoint
 from zerotrust.agent.services import LiveService, ServicePlan, Services
 from zerotrust.errors import RemoteProtocolError
@@ -41,12 +41,12 @@ class ServerSession:
         takes_over: this session is to be made ready by whoever owns the one before, and not as soon as it can be.
 
     Attributes:
-        target: the server that the session is with.
-        redial: gets the session another link; set by who dials.
-        ends_at: the time of the loop at which the session ends, whatever is open; set by who dials.
-        said_farewell: the server was asked to end the WebSockets before that; likewise.
-        published: done when the server has answered for each service; False where the session ended before.
-        released: done when the server opens no more streams here.
+        endpoint: the server that the session is with.
+        reconnect: gets the session another link; set by its connection.
+        ends_at: time of the loop at which the session is closed, whatever is open; set by its connection.
+        said_farewell: the server was asked to close the WebSockets before that; set by its connection.
+        published: done when the server has answered for each service; False if the session closed before.
+        released: done when the server opens no more streams in this session.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class ServerSession:
         *,
         flusher: WriteCoalescer,
         options: SessionOptions,
-        target: ServerEndpoint,
+        endpoint: ServerEndpoint,
         renewed: Callable[[Renewed], None],
         lost: Callable[["ServerSession"], None],
         takes_over: bool = False,
@@ -74,8 +74,8 @@ class ServerSession:
         self.link = TunnelLink(flusher, dialer=True, sink=self, options=options)
         self._context = Context(self.link.session, self._loop, self._running, services.failed)
         self.was_established = False
-        self.target = target
-        self.redial: Redial | None = None
+        self.endpoint = endpoint
+        self.reconnect: Reconnect | None = None
         self.ends_at = math.inf
         self.said_farewell = False
         self.ended: tuple[Code, str] | None = None
@@ -202,8 +202,8 @@ class ServerSession:
 
     def reattached(self) -> None:
         _log.info("connection restored", session=self.link.session.id[:8])
-        if self.redial is not None:
-            self.redial.attached()
+        if self.reconnect is not None:
+            self.reconnect.attached()
 
     def closed(self, code: Code, reason: str) -> None:
         self.ended = (code, reason)

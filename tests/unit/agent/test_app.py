@@ -223,7 +223,7 @@ async def test_many_changes_leave_nothing_behind(scene: Scene) -> None:
             await scene.change(scene.config(TWO, server={"address": f"127.0.0.1:{nowhere}"}))
     await scene.change(scene.config(ONE, TWO))
     await eventually(lambda: len(scene.sessions()) == 1, "one session is left", 5)
-    await eventually(lambda: not scene.running.agent._lines[0].leaving, "also at the agent", 5)
+    await eventually(lambda: not scene.running.agent.connections[0].leaving, "also at the agent", 5)
     await eventually(lambda: all(now <= then for now, then in zip(held(), before, strict=True)), "all is let go", 5)
 
 

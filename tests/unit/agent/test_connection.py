@@ -93,7 +93,7 @@ async def scene(site: Site) -> AsyncIterator[Scene]:
 
 
 def sockets(agent: RunningAgent) -> list[Any]:
-    return [one.current.link.transport for one in agent.agent._lines if one.current is not None]
+    return [one.current.link.transport for one in agent.agent.connections if one.current is not None]
 
 
 async def test_one_carries_all_and_the_other_takes_over_at_once(scene: Scene) -> None:
@@ -105,7 +105,7 @@ async def test_one_carries_all_and_the_other_takes_over_at_once(scene: Scene) ->
         transport = first.link.transport
         assert transport is not None
         # The agent is kept from coming back until the request has been answered.
-        line_0 = agent.agent._lines[0]
+        line_0 = agent.agent.connections[0]
         assert line_0.current is not None
         line_0.current._lost = lambda dispatch: None
         transport.abort()
@@ -127,7 +127,7 @@ async def test_a_session_that_is_lost_for_good_costs_the_others_nothing(scene: S
         there = await scene.upgraded()
         assert scene.streams() == [0, 1]
         before = scene.members
-        one = agent.agent._lines[0].current
+        one = agent.agent.connections[0].current
         assert one is not None
         one.link.close_session(listener.Code.GOING_AWAY, "for the test")
         await eventually(lambda: scene.members and scene.members[0] not in before, "a new session", 10)
@@ -164,7 +164,7 @@ async def test_more_and_fewer_connections_while_a_websocket_is_open(scene: Scene
         for client in clients:
             client.abort()
         await eventually(lambda: scene.numbers() == [0], "what was replaced ends with its last stream", 10)
-        await eventually(lambda: len(agent.agent._lines) == 1, "the agent has forgotten it", 5)
+        await eventually(lambda: len(agent.agent.connections) == 1, "the agent has forgotten it", 5)
 
 
 def served(scene: Scene) -> list[Member]:
@@ -298,7 +298,7 @@ async def test_a_fault_while_a_session_is_there_ends_it_and_another_one_begins(
     async with dialling(scene.config(1)) as agent:
         await scene.connected(0)
         (before,) = scene.members
-        one = agent.agent._lines[0]
+        one = agent.agent.connections[0]
         assert one.current is not None
         link = one.current.link
 

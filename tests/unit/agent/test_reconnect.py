@@ -11,7 +11,7 @@ import pytest
 from tests.support.transport import FakeTransport
 from tests.support.waiting import eventually
 from zerotrust.agent import reconnect
-from zerotrust.agent.reconnect import Redial
+from zerotrust.agent.reconnect import Reconnect
 from zerotrust.agent.server_endpoint import ServerEndpoint
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tunnel import TunnelLink
@@ -67,7 +67,9 @@ class Server:
 class Scene:
     def __init__(self) -> None:
         self.link, self.server, self.tasks = Link(), Server(), Tasks()
-        self.redial = Redial(cast("TunnelLink", self.link), lambda: cast("ServerEndpoint", self.server), self.tasks)
+        self.reconnect = Reconnect(
+            cast("TunnelLink", self.link), lambda: cast("ServerEndpoint", self.server), self.tasks
+        )
 
 
 @pytest.fixture
@@ -80,40 +82,40 @@ async def scene(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 async def test_it_asks_again_and_again_until_there_is_a_connection(scene: Scene) -> None:
-    scene.redial.begin()
-    scene.redial.begin()
+    scene.reconnect.begin()
+    scene.reconnect.begin()
     await eventually(lambda: scene.server.attempts > 3, "attempts")
     scene.server.answer = scene.server.accept
     await eventually(lambda: scene.link.asked, "the session is asked for")
     scene.link.session.attached = True
-    scene.redial.attached()
+    scene.reconnect.attached()
     await eventually(lambda: not scene.tasks._running, "nobody dials any longer")
     attempts = scene.server.attempts
     scene.link.session.attached = False
-    scene.redial.begin()
+    scene.reconnect.begin()
     await eventually(lambda: scene.server.attempts > attempts, "the next time as well")
 
 
 async def test_those_that_hang_hold_nobody_up(scene: Scene) -> None:
     scene.server.answer = scene.server.hang
-    scene.redial.begin()
+    scene.reconnect.begin()
     await eventually(lambda: scene.server.attempts > 3, "attempts")
     scene.server.answer = scene.server.accept
     await eventually(lambda: scene.link.asked, "the session is asked for")
     scene.link.session.attached = True
-    scene.redial.attached()
+    scene.reconnect.attached()
     await eventually(lambda: not scene.tasks._running, "those that hang are given up")
 
 
 async def test_a_connection_that_nobody_needs_is_closed(scene: Scene) -> None:
     first, second = (FakeTransport(asyncio.Protocol()) for _ in range(2))
-    scene.redial.got(cast("asyncio.Transport", first))
-    scene.redial.got(cast("asyncio.Transport", second))
+    scene.reconnect.got(cast("asyncio.Transport", first))
+    scene.reconnect.got(cast("asyncio.Transport", second))
     assert scene.link.asked == [first]
     assert second.is_aborted and not first.is_aborted
     scene.link.transport, scene.link.session.attached = None, True
     third = FakeTransport(asyncio.Protocol())
-    scene.redial.got(cast("asyncio.Transport", third))
+    scene.reconnect.got(cast("asyncio.Transport", third))
     assert third.is_aborted
 
 
@@ -123,12 +125,12 @@ async def test_a_server_that_does_not_answer_is_asked_on_another_one(
     monkeypatch.setattr(reconnect, "PATIENCE", 0.0)
     both = [FakeTransport(asyncio.Protocol()) for _ in range(2)]
     for one in both:
-        scene.redial.got(cast("asyncio.Transport", one))
+        scene.reconnect.got(cast("asyncio.Transport", one))
     assert scene.link.asked == both
 
 
 async def test_a_session_that_is_over_is_not_asked_for(scene: Scene) -> None:
-    scene.redial.begin()
+    scene.reconnect.begin()
     await eventually(lambda: scene.server.attempts, "an attempt")
     scene.link.closed.set_result(None)
     await eventually(lambda: not scene.tasks._running, "nobody dials any longer")
@@ -150,18 +152,18 @@ async def test_a_link_that_breaks_right_after_it_was_attached_is_made_anew_after
         asyncio.get_running_loop().call_soon(lost)
 
     def lost() -> None:
-        scene.redial.attached()
+        scene.reconnect.attached()
         scene.link.transport = None
-        scene.redial.begin()
+        scene.reconnect.begin()
 
     scene.link.redial = resumed  # type: ignore[method-assign]
-    scene.redial.begin()
+    scene.reconnect.begin()
     await eventually(lambda: len(asked) == 6, "it was asked for again")
     pauses = [later - earlier for earlier, later in pairwise(asked)]
     for pause, least in zip(pauses, (0.02, 0.04, 0.08, 0.08, 0.08), strict=True):
         assert pause >= least - 0.002, "the loop counts in milliseconds"
     monkeypatch.setattr(reconnect, "STEADY", 0.0)
     before = len(asked)
-    scene.redial.begin()
-    assert scene.redial._begins_at <= asyncio.get_running_loop().time(), "the next loss is answered at once"
+    scene.reconnect.begin()
+    assert scene.reconnect._begins_at <= asyncio.get_running_loop().time(), "the next loss is answered at once"
     await eventually(lambda: len(asked) > before, "it is")

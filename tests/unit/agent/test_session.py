@@ -67,7 +67,7 @@ class Agent:
             known,
             flusher=flusher,
             options=SessionOptions(),
-            target=cast("ServerEndpoint", None),
+            endpoint=cast("ServerEndpoint", None),
             renewed=self.renewals.append,
             lost=self.lost.append,
             takes_over=takes_over,
