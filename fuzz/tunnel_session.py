@@ -16,7 +16,7 @@ with atheris.instrument_imports(include=["zerotrust.tunnel"]):
     from zerotrust.tunnel.binary import pack_head, pack_open
     from zerotrust.tunnel.codes import RESUME, Code, FrameType
     from zerotrust.tunnel.frames import FrameReader, encode
-    from zerotrust.tunnel.messages import Hello, Register, Registered, Renew, Renewed, Resume, Welcome
+    from zerotrust.tunnel.messages import ControlMessage, Hello, Register, Registered, Renew, Renewed, Resume, Welcome
     from zerotrust.tunnel.session import HIGH_WATER, Phase, Session, SessionOptions
     from zerotrust.tunnel.stream import Stream, StreamState
     from zerotrust.tunnel.window import MAX_GROWTH_BYTES, MAX_WINDOW, MIN_WINDOW
@@ -127,7 +127,7 @@ class Owner:
         if deed == 0 and detail == 0:
             session.close(Code.INTERNAL, "enough")
         elif deed == 1:
-            session.registered(Registered(id="a", accepted=["a"]))
+            session.send(Registered(id="a", accepted=["a"]))
         elif deed == 2:
             self.open(end=bool(detail & 1))
         elif sink is not None and sink.stream is not None:
@@ -174,23 +174,14 @@ class Owner:
         self.act(sink)
         return sink
 
-    def register(self, message: Register) -> None:
-        self.session.registered(Registered(id=message.id, accepted=message.hosts))
-
-    def unregister(self, service: str) -> None:
-        self.act()
-
-    def registered(self, message: Registered) -> None:
-        self.act()
-
-    def ready(self) -> None:
-        self.act()
-
-    def renew(self, message: Renew) -> None:
-        self.session.renewed(Renewed(reason="no"))
-
-    def renewed(self, message: Renewed) -> None:
-        self.act()
+    def message(self, message: ControlMessage) -> None:
+        match message:
+            case Register():
+                self.session.send(Registered(id=message.id, accepted=message.hosts))
+            case Renew():
+                self.session.send(Renewed(reason="no"))
+            case _:
+                self.act()
 
     def going_away(self, code: Code, reason: str) -> None:
         assert reason.isprintable()

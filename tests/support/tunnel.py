@@ -5,7 +5,7 @@ from collections.abc import Callable
 from zerotrust.tunnel.binary import pack_open
 from zerotrust.tunnel.codes import Code, FrameType
 from zerotrust.tunnel.frames import Frame, FrameReader, encode
-from zerotrust.tunnel.messages import Hello, Message, Register, Registered, Renew, Renewed, Resume, Welcome
+from zerotrust.tunnel.messages import ControlMessage, Hello, Message, Resume, Welcome
 from zerotrust.tunnel.session import Session, SessionOptions
 from zerotrust.tunnel.stream import Stream
 from zerotrust.tunnel.window import DEFAULT_WINDOW
@@ -71,11 +71,7 @@ class Owner:
         self.peer: Hello | Welcome | None = None
         self.ears: dict[int, Ear] = {}
         self.payloads: dict[int, bytes] = {}
-        self.registers: list[Register] = []
-        self.unregisters: list[str] = []
-        self.answers: list[Registered] = []
-        self.renewals: list[Renew | Renewed] = []
-        self.readies = 0
+        self.messages: list[ControlMessage] = []
         self.goaway: tuple[Code, str] | None = None
         self.over: tuple[Code, str] | None = None
         self.wanted: Resume | None = None
@@ -110,23 +106,8 @@ class Owner:
             self.ears[stream.id] = ear
         return ear
 
-    def register(self, message: Register) -> None:
-        self.registers.append(message)
-
-    def unregister(self, service: str) -> None:
-        self.unregisters.append(service)
-
-    def registered(self, message: Registered) -> None:
-        self.answers.append(message)
-
-    def ready(self) -> None:
-        self.readies += 1
-
-    def renew(self, message: Renew) -> None:
-        self.renewals.append(message)
-
-    def renewed(self, message: Renewed) -> None:
-        self.renewals.append(message)
+    def message(self, message: ControlMessage) -> None:
+        self.messages.append(message)
 
     def going_away(self, code: Code, reason: str) -> None:
         self.goaway = (code, reason)

@@ -280,7 +280,7 @@ class Agent:
             if tunnel.attached and RENEWAL in tunnel.capabilities:
                 if self._renewal.due(now):
                     try:
-                        tunnel.renew(self._renewal.ask(now))
+                        tunnel.send(self._renewal.ask(now))
                     except PkiError as error:
                         _log.warning("certificate not renewed", reason=str(error))
                 return

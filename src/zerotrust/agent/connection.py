@@ -23,6 +23,7 @@ from zerotrust.net.channel import describe
 from zerotrust.net.tasks import Tasks
 from zerotrust.telemetry import logs
 from zerotrust.tunnel.codes import Code
+from zerotrust.tunnel.messages import Ready
 from zerotrust.tunnel.session import Phase
 
 _log = logs.logger("agent")
@@ -240,7 +241,7 @@ class TunnelConnection:
         if not before.released.done():
             before.refuse_streams()
         # READY closes the older sessions on the server, except those that have sent GOAWAY before it.
-        fresh.link.session.ready()
+        fresh.link.session.send(Ready())
 
     # ---- inside
 

@@ -20,7 +20,17 @@ from zerotrust.telemetry import logs
 from zerotrust.tunnel.binary import RequestOpen, unpack_open
 from zerotrust.tunnel.codes import CONNECTIONS, FLAG_ANNOUNCE, FLAG_UPGRADE, LISTEN_ON, POLICY, Code
 from zerotrust.tunnel.frames import MAX_PAYLOAD
-from zerotrust.tunnel.messages import Hello, Register, Registered, Renew, Renewed, Resume, Welcome
+from zerotrust.tunnel.messages import (
+    ControlMessage,
+    Hello,
+    Ready,
+    Register,
+    Registered,
+    Renewed,
+    Resume,
+    Unregister,
+    Welcome,
+)
 from zerotrust.tunnel.session import Phase, SessionOptions
 from zerotrust.tunnel.sinks import StreamSink
 from zerotrust.tunnel.stream import Stream
@@ -119,17 +129,17 @@ class ServerSession:
             if LISTEN_ON not in session.capabilities and not _usual(message):
                 _log.warning("served over https, with a redirect: this server is older", service=live.id)
             self._unanswered.add(live.id)
-            session.register(message)
+            session.send(message)
             return
         _log.error("service not published", service=live.id, reason=reason)
-        session.unregister(live.id)
+        session.send(Unregister(id=live.id))
 
     def update(self, plan: ServicePlan) -> None:
         """Tell the server of what is offered otherwise from now on."""
         for live in plan.changed:
             self.announce(live)
         for service_id in plan.gone:
-            self.link.session.unregister(service_id)
+            self.link.session.send(Unregister(id=service_id))
 
     # ---- tunnel.sinks.SessionSink
 
@@ -139,7 +149,7 @@ class ServerSession:
         for live in self._services.all:
             self.announce(live)
         if not self._takes_over:
-            self.link.session.ready()
+            self.link.session.send(Ready())
         self._note_published()
 
     def opened(self, stream: Stream, payload: bytes, *, end: bool) -> StreamSink | None:
@@ -164,28 +174,20 @@ class ServerSession:
         exchange.start()
         return exchange
 
-    def register(self, message: Register) -> None:
-        """Only servers are told."""
+    def message(self, message: ControlMessage) -> None:
+        match message:
+            case Registered():
+                self._registered(message)
+            case Renewed():
+                self._renewed(message)
 
-    def unregister(self, service: str) -> None:
-        """Only servers are told."""
-
-    def registered(self, message: Registered) -> None:
+    def _registered(self, message: Registered) -> None:
         if message.accepted:
             _log.info("service registered", service=message.id, hosts=message.accepted)
         for host, reason in message.refused.items():
             _log.warning("host name refused", service=message.id, host=host, reason=reason)
         self._unanswered.discard(message.id)
         self._note_published()
-
-    def ready(self) -> None:
-        """Only servers are told."""
-
-    def renew(self, message: Renew) -> None:
-        """Only servers are told."""
-
-    def renewed(self, message: Renewed) -> None:
-        self._renewed(message)
 
     def going_away(self, code: Code, reason: str) -> None:
         _log.info("server going away", code=code.name, reason=reason)

@@ -1,23 +1,24 @@
-"""Control messages: JSON, because they are rare (docs/spec/tunnel-v1.md)."""
+"""Handshake and control messages: JSON, because they are rare (docs/spec/tunnel-v1.md)."""
 
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from zerotrust.errors import RemoteProtocolError
 from zerotrust.model.base import normalise_host
 from zerotrust.tunnel.binary import MAX_REASON_BYTES, printable
+from zerotrust.tunnel.codes import FrameType
 
 MAX_HELLO_BYTES: Final = 4096
 
 
 class Message(BaseModel):
-    """A control message; members that are not known are ignored, as the specification asks."""
+    """Content of a JSON frame. Unknown members are ignored, as the specification asks."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
     def encode(self) -> bytes:
-        """The message as the payload of its frame."""
+        """Return the payload of the message's frame."""
         return self.model_dump_json(exclude_none=True).encode()
 
 
@@ -25,10 +26,10 @@ MessageT = TypeVar("MessageT", bound=Message)
 
 
 def decode(kind: type[MessageT], payload: bytes) -> MessageT:
-    """A control message out of a frame.
+    """Return the message in a frame's payload.
 
     Raises:
-        RemoteProtocolError: not JSON, or not what the specification says.
+        RemoteProtocolError: the payload is not JSON, or breaks the specification.
     """
     try:
         return kind.model_validate_json(payload)
@@ -96,8 +97,20 @@ class Welcome(Message):
     """Counted frames that the acceptor has, where the session was resumed."""
 
 
-class Register(Message):
+class ControlMessage(Message):
+    """A message that an open session carries (`Session.send`, `SessionSink.message`).
+
+    Attributes:
+        frame_type: type of the frame that carries it.
+    """
+
+    frame_type: ClassVar[FrameType]
+
+
+class Register(ControlMessage):
     """A service that the agent offers."""
+
+    frame_type = FrameType.REGISTER
 
     id: ServiceId
     hosts: list[Host] = Field(min_length=1, max_length=256)
@@ -114,30 +127,57 @@ class Register(Message):
     """What the server enforces (`zerotrust.model.policy`): read apart, as one that is wrong costs its service only."""
 
 
-class Registered(Message):
-    """What the server made of a registration."""
+class Registered(ControlMessage):
+    """The server's answer to a registration."""
+
+    frame_type = FrameType.REGISTERED
 
     id: ServiceId
     accepted: list[str] = []
     refused: dict[str, str] = {}
 
 
-class Renew(Message):
-    """The agent asks for its next certificate."""
+class Renew(ControlMessage):
+    """The agent's request for its next certificate."""
+
+    frame_type = FrameType.RENEW
 
     csr: str = Field(max_length=8192)
     """A certificate signing request with a new key (RFC 2986), PEM."""
 
 
-class Renewed(Message):
-    """The agent's next certificate, or why there is none."""
+class Renewed(ControlMessage):
+    """The agent's next certificate, or the reason why the server issues none."""
+
+    frame_type = FrameType.RENEWED
 
     chain: str = Field(default="", max_length=32768)
     """The certificate and those between it and the root, PEM; empty where there is none."""
     reason: Text = ""
 
 
-class Unregister(Message):
+class Unregister(ControlMessage):
     """A service that the agent no longer offers."""
 
+    frame_type = FrameType.UNREGISTER
+
     id: ServiceId
+
+
+class Ready(ControlMessage):
+    """The agent has sent all its registrations. The frame has no payload."""
+
+    frame_type = FrameType.READY
+
+    def encode(self) -> bytes:
+        return b""
+
+
+AGENT_MESSAGES: Final[dict[int, type[ControlMessage]]] = {
+    message.frame_type: message for message in (Register, Unregister, Ready, Renew)
+}
+"""Messages that agents send, by frame type."""
+SERVER_MESSAGES: Final[dict[int, type[ControlMessage]]] = {
+    message.frame_type: message for message in (Registered, Renewed)
+}
+"""Messages that servers send, by frame type."""

@@ -35,14 +35,12 @@ from zerotrust.tunnel.frames import HEADER, MAX_PAYLOAD, MAX_STREAM_ID, Frame, F
 from zerotrust.tunnel.handshake import SessionOptions, common, hello, read_hello, read_welcome, welcome
 from zerotrust.tunnel.keepalive import DEAD_AFTER, HANDSHAKE_TIMEOUT, Keepalive
 from zerotrust.tunnel.messages import (
+    AGENT_MESSAGES,
+    SERVER_MESSAGES,
+    ControlMessage,
     Hello,
-    Message,
-    Register,
-    Registered,
-    Renew,
-    Renewed,
+    Ready,
     Resume,
-    Unregister,
     Welcome,
     decode,
 )
@@ -319,29 +317,16 @@ class Session:
         else:
             self._answer(_RESET, stream.id, payload)
 
-    def register(self, message: Register) -> None:
-        """Offer a service (agents)."""
-        self._emit(FrameType.REGISTER, 0, self._fitting(message))
-
-    def unregister(self, service: str) -> None:
-        """Take a service back (agents)."""
-        self._emit(FrameType.UNREGISTER, 0, Unregister(id=service).encode())
-
-    def registered(self, message: Registered) -> None:
-        """Answer a registration (servers)."""
-        self._answer(FrameType.REGISTERED, 0, self._fitting(message))
-
-    def ready(self) -> None:
-        """All services have been registered (agents)."""
-        self._emit(FrameType.READY, 0, b"")
-
-    def renew(self, message: Renew) -> None:
-        """Ask for the next certificate (agents, where the capability is in force)."""
-        self._emit(FrameType.RENEW, 0, self._fitting(message))
-
-    def renewed(self, message: Renewed) -> None:
-        """Answer that (servers)."""
-        self._answer(FrameType.RENEWED, 0, self._fitting(message))
+    def send(self, message: ControlMessage) -> None:
+        """Send a control message. One that is too large for a frame ends the session."""
+        payload = message.encode()
+        if len(payload) > MAX_PAYLOAD:
+            # The peer would wait for it in vain.
+            self.close(Code.INTERNAL, f"{message.frame_type.name} of {len(payload)} bytes fits into no frame")
+        elif self._dialer:
+            self._emit(message.frame_type, 0, payload)
+        else:
+            self._answer(message.frame_type, 0, payload)
 
     def go_away(self, code: Code, reason: str = "") -> None:
         """Take no new streams; those that are open go on."""
@@ -647,13 +632,6 @@ class Session:
         while holders and self.queued * 4 > self._max_queued * 3:
             self._fail_stream(holders.pop(), error)
 
-    def _fitting(self, message: Message) -> bytes:
-        """The payload of a message. One that fits into no frame ends the session: it can't be left unsaid."""
-        payload = message.encode()
-        if len(payload) > MAX_PAYLOAD:
-            self.close(Code.INTERNAL, f"{type(message).__name__.upper()} of {len(payload)} bytes fits into no frame")
-        return payload
-
     def _plan(self, stream: Stream) -> None:
         if stream.ready:
             self._schedule.add(stream)
@@ -810,34 +788,13 @@ class Session:
             case FrameType.CLOSE:
                 self._end(*unpack_reason(payload))
             case _:
-                if not (self._receive_answer(kind, payload) if self._dialer else self._receive_wish(kind, payload)):
-                    raise RemoteProtocolError(f"a frame of type {kind:#04x} is not expected here")
+                self._receive_message(kind, payload)
 
-    def _receive_wish(self, kind: int, payload: bytes) -> bool:
-        """What agents say; False where it is not that."""
-        match kind:
-            case FrameType.REGISTER:
-                self._sink.register(decode(Register, payload))
-            case FrameType.UNREGISTER:
-                self._sink.unregister(decode(Unregister, payload).id)
-            case FrameType.READY:
-                self._sink.ready()
-            case FrameType.RENEW if RENEWAL in self.capabilities:
-                self._sink.renew(decode(Renew, payload))
-            case _:
-                return False
-        return True
-
-    def _receive_answer(self, kind: int, payload: bytes) -> bool:
-        """What servers say; False where it is not that."""
-        match kind:
-            case FrameType.REGISTERED:
-                self._sink.registered(decode(Registered, payload))
-            case FrameType.RENEWED if RENEWAL in self.capabilities:
-                self._sink.renewed(decode(Renewed, payload))
-            case _:
-                return False
-        return True
+    def _receive_message(self, kind: int, payload: bytes) -> None:
+        message_type = (SERVER_MESSAGES if self._dialer else AGENT_MESSAGES).get(kind)
+        if message_type is None or (RENEWAL not in self.capabilities and kind in (FrameType.RENEW, FrameType.RENEWED)):
+            raise RemoteProtocolError(f"a frame of type {kind:#04x} is not expected here")
+        self._sink.message(Ready() if message_type is Ready else decode(message_type, payload))
 
     def _receive_stream(self, kind: int, flags: int, stream_id: int, payload: bytes, now: float) -> None:
         if kind == _OPEN:

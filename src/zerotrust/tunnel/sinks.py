@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from zerotrust.tunnel.codes import Code
-    from zerotrust.tunnel.messages import Hello, Register, Registered, Renew, Renewed, Resume, Welcome
+    from zerotrust.tunnel.messages import ControlMessage, Hello, Resume, Welcome
     from zerotrust.tunnel.stream import Stream
 
 
@@ -40,23 +40,8 @@ class SessionSink(Protocol):
     def opened(self, stream: "Stream", payload: bytes, *, end: bool) -> StreamSink | None:
         """The peer opened a stream; the result owns it. None where the owner has already reset it."""
 
-    def register(self, message: "Register") -> None:
-        """The agent offers a service."""
-
-    def unregister(self, service: str) -> None:
-        """The agent takes a service back."""
-
-    def registered(self, message: "Registered") -> None:
-        """The server's answer to a registration."""
-
-    def ready(self) -> None:
-        """The agent has registered all that it has."""
-
-    def renew(self, message: "Renew") -> None:
-        """The agent asks for its next certificate."""
-
-    def renewed(self, message: "Renewed") -> None:
-        """The server's answer to that."""
+    def message(self, message: "ControlMessage") -> None:
+        """The peer sent a control message; the session passes on only those that this end may get."""
 
     def going_away(self, code: "Code", reason: str) -> None:
         """The peer accepts no new streams."""

@@ -175,7 +175,7 @@ def test_a_refusal_is_in_the_log() -> None:
     def check() -> None:
         agent = Agent()
         with capture_logs() as logs:
-            agent.dispatch.registered(Registered(id="app", refused={"a.example": "policy: routes.0.x: not known"}))
+            agent.dispatch.message(Registered(id="app", refused={"a.example": "policy: routes.0.x: not known"}))
         assert [(entry["log_level"], entry["host"], entry["reason"]) for entry in logs] == [
             ("warning", "a.example", "policy: routes.0.x: not known")
         ]
@@ -197,9 +197,9 @@ def test_a_session_that_takes_over_says_when_it_has_everything_and_is_not_ready_
         agent = Agent(live(PLAIN), live(LIMITED), takes_over=True)
         assert FrameType.READY not in agent.frames()
         assert not agent.dispatch.published.done()
-        agent.dispatch.registered(Registered(id="limited.example", refused={"limited.example": "no"}))
+        agent.dispatch.message(Registered(id="limited.example", refused={"limited.example": "no"}))
         assert not agent.dispatch.published.done()
-        agent.dispatch.registered(Registered(id="plain.example", accepted=["plain.example"]))
+        agent.dispatch.message(Registered(id="plain.example", accepted=["plain.example"]))
         assert agent.dispatch.published.result() is True
         assert FrameType.READY in Agent(live(PLAIN)).frames()
         assert Agent(takes_over=True).dispatch.published.result() is True, "there is nothing to wait for"

@@ -348,7 +348,7 @@ def test_a_door_without_the_session_hears_nothing_more() -> None:
     door.session.supersede()
     door.feed(encode(T.READY, 0, 0, b""))
     assert door.session.phase is Phase.CLOSED
-    assert (door.over, door.readies, door.sent()) == (None, 0, [])
+    assert (door.over, door.messages, door.sent()) == (None, [], [])
 
 
 class Breaking(RuleBasedStateMachine):

@@ -22,7 +22,7 @@ from zerotrust.errors import LocalProtocolError
 from zerotrust.tunnel.binary import MAX_HEAD_BYTES, pack_head, pack_reason
 from zerotrust.tunnel.codes import CAPABILITIES, END, INTERIM, Code, FrameType
 from zerotrust.tunnel.frames import MAX_PAYLOAD, MAX_STREAM_ID, encode
-from zerotrust.tunnel.messages import Register, Registered, Unregister
+from zerotrust.tunnel.messages import ControlMessage, Ready, Register, Registered, Renew, Renewed, Unregister
 from zerotrust.tunnel.session import HIGH_WATER, LOW_WATER, SessionOptions
 from zerotrust.tunnel.stream import QUANTUM, Stream, StreamState
 from zerotrust.tunnel.window import DEFAULT_WINDOW
@@ -48,23 +48,60 @@ def serve(owner: Owner, stream: int = 2, *, end: bool = False) -> tuple[Stream, 
 
 def test_services_are_registered_and_answered() -> None:
     pair = joined()
-    pair.agent.session.register(Register(id="web", hosts=["a.example"]))
-    pair.agent.session.ready()
+    offers = [Register(id="web", hosts=["a.example"]), Ready(), Unregister(id="web")]
+    answer = Registered(id="web", accepted=["a.example"], refused={"b": "taken"})
+    for offer in offers:
+        pair.agent.session.send(offer)
+    pair.server.session.send(answer)
     pair.pump()
-    assert [m.id for m in pair.server.registers] == ["web"] and pair.server.readies == 1
-    pair.server.session.registered(Registered(id="web", accepted=["a.example"], refused={"b": "taken"}))
-    pair.agent.session.unregister("web")
+    assert pair.server.messages == offers
+    assert pair.agent.messages == [answer]
+
+
+@pytest.mark.parametrize(
+    ("dialer", "content"),
+    [
+        (True, Register(id="web", hosts=["a.example"])),
+        (True, Unregister(id="web")),
+        (True, Ready()),
+        (True, Renew(csr="-")),
+        (True, Renewed(reason="no")),
+        (False, Registered(id="web")),
+        (False, Renewed(reason="no")),
+        (False, Renew(csr="-")),
+    ],
+)
+def test_a_message_for_the_other_end_or_without_its_capability_breaks_the_protocol(
+    dialer: bool, content: ControlMessage
+) -> None:
+    owner = agent() if dialer else server()
+    owner.feed(message(content.frame_type, content))
+    code, reason = reason_of(owner)
+    assert code is Code.PROTOCOL_ERROR
+    assert reason == f"a frame of type {content.frame_type:#04x} is not expected here"
+    assert not owner.messages
+
+
+@pytest.mark.parametrize("payload", [b"", b"{}", b"\xff"])
+def test_the_payload_of_ready_is_ignored(payload: bytes) -> None:
+    owner = server()
+    owner.feed(encode(T.READY, 0, 0, payload))
+    assert owner.messages == [Ready()]
+
+
+def test_certificates_are_renewed_where_both_ends_offer_it() -> None:
+    pair = joined()
+    pair.agent.session.send(Renew(csr="-"))
+    pair.server.session.send(Renewed(reason="no"))
     pair.pump()
-    assert pair.agent.answers[0].refused == {"b": "taken"}
-    assert pair.server.unregisters == ["web"]
+    assert pair.server.messages == [Renew(csr="-")]
+    assert pair.agent.messages == [Renewed(reason="no")]
 
 
 def test_an_answer_that_fits_into_no_frame_ends_the_session_and_raises_nothing() -> None:
     """A hostile agent can register so many long names that the answer is longer than the question."""
     owner = server()
-    owner.session.registered(
-        Registered(id="web", refused={f"{n}." + "x" * 250: "taken by another" for n in range(256)})
-    )
+    owner.session.send(Registered(id="web", refused={f"{n}." + "x" * 250: "taken by another" for n in range(256)}))
     assert reason_of(owner)[0] is Code.INTERNAL
 
 
@@ -312,7 +349,7 @@ def test_a_peer_that_makes_us_answer_and_does_not_read_is_cut_off() -> None:
 
     asked = server()
     for _ in range(100_000):
-        asked.session.registered(Registered(id="a" * 100, accepted=["a"]))
+        asked.session.send(Registered(id="a" * 100, accepted=["a"]))
         if asked.over:
             break
     assert reason_of(asked)[0] is Code.OVERLOADED

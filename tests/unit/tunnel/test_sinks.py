@@ -357,7 +357,7 @@ def test_a_sink_that_raises_with_an_answer_costs_its_stream_and_no_other() -> No
 
 def test_an_owner_that_raises_with_a_control_frame_keeps_its_session() -> None:
     owner = joined().agent
-    owner.registered = Faulty("data").data  # type: ignore[assignment]
+    owner.message = Faulty("data").data  # type: ignore[assignment]
     with pytest.raises(FaultError):
         owner.feed(message(FrameType.REGISTERED, Registered(id="web")), encode(FrameType.OPEN, 0, GOOD, REQUEST))
     assert list(owner.session.streams) == [GOOD]

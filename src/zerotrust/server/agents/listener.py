@@ -33,7 +33,18 @@ from zerotrust.server.identity.enrollment_api import ConnectionRouter, Enrollmen
 from zerotrust.telemetry import logs
 from zerotrust.tunnel.binary import printable
 from zerotrust.tunnel.codes import CAPABILITIES, CONNECTIONS, RENEWAL, RESUME, Code
-from zerotrust.tunnel.messages import Hello, Register, Registered, Renew, Renewed, Resume, Welcome
+from zerotrust.tunnel.messages import (
+    ControlMessage,
+    Hello,
+    Ready,
+    Register,
+    Registered,
+    Renew,
+    Renewed,
+    Resume,
+    Unregister,
+    Welcome,
+)
 from zerotrust.tunnel.session import SessionOptions
 from zerotrust.tunnel.sinks import StreamSink
 from zerotrust.tunnel.stream import Stream
@@ -181,8 +192,16 @@ class AgentSession:
         self.link.session.reset(stream, Code.NOT_ALLOWED, "agents open no streams")
         return None
 
-    def register(self, message: Register) -> None:
-        self._wish(partial(self._register, message=message))
+    def message(self, message: ControlMessage) -> None:
+        match message:
+            case Register():
+                self._wish(partial(self._register, message=message))
+            case Unregister():
+                self._wish(partial(self._unregister, service=message.id))
+            case Ready():
+                self._wish(self._supersede)
+            case Renew():
+                self._renew(message)
 
     def _wish(self, wish: Callable[[Member], None]) -> None:
         if (member := self._member) is not None:
@@ -240,46 +259,34 @@ class AgentSession:
         # What was registered before goes too: its owner wants it protected in a way that we can't.
         self._registry.unregister(member, message.id)
         said = shortened(dict.fromkeys(message.hosts, reason))
-        self.link.session.registered(Registered(id=message.id, refused=said))
+        self.link.session.send(Registered(id=message.id, refused=said))
         _log.warning("service refused", agent=member.agent, service=message.id, reason=printable(reason))
-
-    def unregister(self, service: str) -> None:
-        self._wish(partial(self._unregister, service=service))
 
     def _unregister(self, member: Member, service: str) -> None:
         if self._registry.unregister(member, service):
             _log.info("service removed", agent=member.agent, service=service)
 
-    def registered(self, message: Registered) -> None:
-        """Only agents are told."""
-
-    def renew(self, message: Renew) -> None:
+    def _renew(self, message: Renew) -> None:
         member, issue, now = self._member, self._terms.renewal, asyncio.get_running_loop().time()
         if member is None or issue is None or self._renews or now < self._renew_from:
-            self.link.session.renewed(Renewed(reason=f"one request at a time, and in {RENEWAL_EACH:g} s"))
+            self.link.session.send(Renewed(reason=f"one request at a time, and in {RENEWAL_EACH:g} s"))
             return
         self._renews = True
         self._renew_from = now + RENEWAL_EACH
-        self._terms.tasks.spawn(self._renew(member, issue, message.csr.encode()), "renewal")
+        self._terms.tasks.spawn(self._issue(member, issue, message.csr.encode()), "renewal")
 
-    async def _renew(self, member: Member, issue: RenewCertificate, csr: bytes) -> None:
+    async def _issue(self, member: Member, issue: RenewCertificate, csr: bytes) -> None:
         try:
             issued = await issue(member.agent, member.serial, csr)
         except ZeroTrustError as error:
             _log.warning("certificate not renewed", agent=member.agent, reason=str(error))
-            self.link.session.renewed(Renewed(reason=printable(str(error))[:128]))
+            self.link.session.send(Renewed(reason=printable(str(error))[:128]))
         else:
             self._registry.renewed(member, issued.serial, issued.not_after.timestamp())
             _log.info("certificate renewed", agent=member.agent, serial=issued.serial, until=str(issued.not_after))
-            self.link.session.renewed(Renewed(chain=issued.chain_pem.decode()))
+            self.link.session.send(Renewed(chain=issued.chain_pem.decode()))
         finally:
             self._renews = False
-
-    def renewed(self, message: Renewed) -> None:
-        """Only agents are told."""
-
-    def ready(self) -> None:
-        self._wish(self._supersede)
 
     def _supersede(self, member: Member) -> None:
         for older in self._registry.replace(member):

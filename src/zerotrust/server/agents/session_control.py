@@ -137,7 +137,7 @@ def answer(member: Member, claim: ServiceRegistration, waiting: dict[str, str], 
     """Tell the agent, and the log, which host names of a service it serves now."""
     accepted = [host for host in claim.hosts if host not in waiting]
     said = shortened({**refused, **waiting})
-    member.link.session.registered(Registered(id=claim.service, accepted=accepted, refused=said))
+    member.link.session.send(Registered(id=claim.service, accepted=accepted, refused=said))
     _log.info("service registered", agent=member.agent, service=claim.service, hosts=accepted, waiting=waiting or None)
     for host, reason in refused.items():
         _log.warning("host name refused", agent=member.agent, service=claim.service, host=host, reason=reason)

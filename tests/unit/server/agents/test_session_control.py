@@ -23,6 +23,7 @@ from zerotrust.server.agents.session_control import (
 from zerotrust.server.identity.authorization import Authorization
 from zerotrust.tunnel.binary import MAX_REASON_BYTES
 from zerotrust.tunnel.codes import KIND_TUNNEL
+from zerotrust.tunnel.messages import Registered
 from zerotrust.tunnel.session import Phase
 
 pytestmark = pytest.mark.anyio
@@ -50,7 +51,8 @@ class Governed(Front):
     @property
     def told(self) -> tuple[list[str], list[str]]:
         """What the agent heard last of the service: accepted and refused names."""
-        message = self.agent.answers[-1]
+        message = self.agent.messages[-1]
+        assert isinstance(message, Registered)
         return message.accepted, list(message.refused)
 
 
@@ -68,9 +70,9 @@ async def test_names_come_and_go_with_their_grants() -> None:
 
 async def test_what_is_the_same_is_not_said_again() -> None:
     front = Governed(HOST)
-    said = len(front.agent.answers)
+    said = len(front.agent.messages)
     front.grant(HOST)
-    assert len(front.agent.answers) == said
+    assert len(front.agent.messages) == said
 
 
 async def test_a_name_that_is_taken_ends_its_requests() -> None:
