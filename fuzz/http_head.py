@@ -10,7 +10,7 @@ import atheris
 with atheris.instrument_imports(include=["zerotrust.http"]):
     from zerotrust.errors import HttpError
     from zerotrust.http.body import Kind
-    from zerotrust.http.head import MAX_FIELDS, MAX_HEAD_BYTES, find_head_end, parse_request, parse_response
+    from zerotrust.http.head import MAX_FIELDS, MAX_HTTP_HEAD_BYTES, find_head_end, parse_request, parse_response
     from zerotrust.http.head_block import (
         check_request_block,
         check_response_block,
@@ -72,7 +72,7 @@ def one_end(data: bytes) -> None:
         end = find_head_end(data, 0)
     except HttpError:
         return
-    assert end == -1 or (data[end - 4 : end] == b"\r\n\r\n" and end <= MAX_HEAD_BYTES)
+    assert end == -1 or (data[end - 4 : end] == b"\r\n\r\n" and end <= MAX_HTTP_HEAD_BYTES)
 
 
 def test_one_input(data: bytes) -> None:

@@ -20,7 +20,7 @@ from joserfc.jws import JWSRegistry
 from benchmarks.environment import Rig
 from benchmarks.metrics import Figure, alone
 from zerotrust.errors import ConfigError, ForwardError
-from zerotrust.http.head import MAX_FIELDS, MAX_HEAD_BYTES, RequestHead, parse_request
+from zerotrust.http.head import MAX_FIELDS, MAX_HTTP_HEAD_BYTES, RequestHead, parse_request
 from zerotrust.middleware.header_edits import edit_block
 from zerotrust.middleware.interface import Request
 from zerotrust.middleware.policy_cost import excess
@@ -83,9 +83,9 @@ def held(guard: CompiledPolicy, head: RequestHead, client: bytes) -> float:
 def worst_heads(case: Case, number: int) -> Iterator[RequestHead]:
     """Yield the requests that are costly for a kind; no two numbers have a query or a field in common."""
     fields = b"".join(case.field(number * MAX_FIELDS + index) + b"\r\n" for index in range(MAX_FIELDS - 8))
-    if len(fields) > MAX_HEAD_BYTES // 2:
+    if len(fields) > MAX_HTTP_HEAD_BYTES // 2:
         fields = case.field(number) + b"\r\n"
-    rest = MAX_HEAD_BYTES - MAX_PATH_BYTES - len(fields) - 100
+    rest = MAX_HTTP_HEAD_BYTES - MAX_PATH_BYTES - len(fields) - 100
     each = rest // MAX_PARAMETERS
     query = b"&".join(b"a=" + b"%61" * ((each - 8) // 3) + b"%04d" % index for index in range(number, number + 250))
     for path in (

@@ -15,7 +15,7 @@ from zerotrust.http.head import IDEMPOTENT, ResponseHead
 from zerotrust.http.head_block import check_trailers, request_framing_lines, response_block
 from zerotrust.net.http_client import BackendConnection
 from zerotrust.telemetry import logs
-from zerotrust.tunnel.binary import MAX_HEAD_BYTES, RequestOpen, pack_head
+from zerotrust.tunnel.binary import MAX_OPEN_PAYLOAD_BYTES, RequestOpen, pack_head
 from zerotrust.tunnel.codes import FLAG_ANNOUNCE, FLAG_TRAILERS, FLAG_UPGRADE, KIND_CHUNKED, KIND_NONE, Code
 from zerotrust.tunnel.error_codes import code_for, reason_for
 from zerotrust.tunnel.session import Session
@@ -220,7 +220,7 @@ class Exchange:
             (head.content_length or 0) if announced else length,
             block,
         )
-        if len(payload) > MAX_HEAD_BYTES:
+        if len(payload) > MAX_OPEN_PAYLOAD_BYTES:
             self._fail(UpstreamFailed(f"the backend's head of {len(payload)} bytes is too large"))
             return
         self._context.session.send_head(self._stream, payload, end=kind is Kind.NONE)

@@ -46,7 +46,7 @@ from zerotrust.http.headers import (
 from zerotrust.http.parse_cache import recent
 from zerotrust.model.base import normalise_host
 
-MAX_HEAD_BYTES: Final = 32 * 1024
+MAX_HTTP_HEAD_BYTES: Final = 32 * 1024
 """Caddy lets a head of 20 KiB through and refuses one of 24 KiB; what it adds to it fits into the rest."""
 
 IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
@@ -151,8 +151,8 @@ def find_head_end(buffer: bytes | bytearray, searched: int) -> int:
         HttpError: the head is too long, or what is there will never be one: a TLS hello, lines that end in a bare LF.
     """
     end = buffer.find(b"\r\n\r\n", max(0, searched - 3)) + 4
-    if end > MAX_HEAD_BYTES or (end == 3 and len(buffer) >= MAX_HEAD_BYTES):
-        raise HttpError(f"the head is longer than {MAX_HEAD_BYTES} bytes", 431)
+    if end > MAX_HTTP_HEAD_BYTES or (end == 3 and len(buffer) >= MAX_HTTP_HEAD_BYTES):
+        raise HttpError(f"the head is longer than {MAX_HTTP_HEAD_BYTES} bytes", 431)
     if end > 3:
         return end
     if buffer and not _FIRST.match(buffer):

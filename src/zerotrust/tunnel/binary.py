@@ -6,7 +6,7 @@ from typing import Final
 from zerotrust.errors import RemoteProtocolError
 from zerotrust.tunnel.codes import Code
 
-MAX_HEAD_BYTES: Final = 40000
+MAX_OPEN_PAYLOAD_BYTES: Final = 40000
 MAX_REASON_BYTES: Final = 256
 
 _OPEN: Final = struct.Struct(">BBHQHH")

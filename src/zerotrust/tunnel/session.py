@@ -29,7 +29,7 @@ from hmac import compare_digest
 from typing import Final, cast
 
 from zerotrust.errors import LocalProtocolError, RemoteProtocolError
-from zerotrust.tunnel.binary import MAX_HEAD_BYTES, pack_reason, unpack_reason
+from zerotrust.tunnel.binary import MAX_OPEN_PAYLOAD_BYTES, pack_reason, unpack_reason
 from zerotrust.tunnel.codes import COUNTED, END, INTERIM, RENEWAL, RESUME, Code, FrameType
 from zerotrust.tunnel.frames import HEADER, MAX_PAYLOAD, MAX_STREAM_ID, Frame, FrameReader, encode
 from zerotrust.tunnel.handshake import SessionOptions, common, hello, read_hello, read_welcome, welcome
@@ -194,8 +194,8 @@ class Session:
         """
         if not self.can_open:
             raise LocalProtocolError("no stream can be opened now")
-        if len(payload) > MAX_HEAD_BYTES:
-            raise LocalProtocolError(f"a head of {len(payload)} bytes, at most {MAX_HEAD_BYTES} allowed")
+        if len(payload) > MAX_OPEN_PAYLOAD_BYTES:
+            raise LocalProtocolError(f"a head of {len(payload)} bytes, at most {MAX_OPEN_PAYLOAD_BYTES} allowed")
         stream = self._new_stream(self._next_id, opener=True, ended=end, now=now)
         stream.sink = sink
         self._next_id += 2
@@ -213,8 +213,8 @@ class Session:
             if self.phase is Phase.CLOSED:
                 return
             raise LocalProtocolError(f"stream {stream.id}: a second head")
-        if len(payload) > MAX_HEAD_BYTES:
-            raise LocalProtocolError(f"a head of {len(payload)} bytes, at most {MAX_HEAD_BYTES} allowed")
+        if len(payload) > MAX_OPEN_PAYLOAD_BYTES:
+            raise LocalProtocolError(f"a head of {len(payload)} bytes, at most {MAX_OPEN_PAYLOAD_BYTES} allowed")
         if not interim:
             stream.sending = _DONE if end else _BODY
         self._emit(_HEAD, stream.id, payload, (END if end else 0) | (INTERIM if interim else 0))
@@ -834,7 +834,7 @@ class Session:
             self.reset(stream, Code.REFUSED, f"more than {self._options.max_streams} streams")
         elif self.congested:
             self.reset(stream, Code.REFUSED, "the link is congested")
-        elif len(payload) > MAX_HEAD_BYTES:
+        elif len(payload) > MAX_OPEN_PAYLOAD_BYTES:
             self.reset(stream, Code.PROTOCOL_ERROR, f"OPEN of {len(payload)} bytes")
         else:
             sink = self._sink.opened(stream, payload, end=end)
@@ -853,7 +853,7 @@ class Session:
             self._unblock(stream)
 
     def _receive_head(self, stream: Stream, flags: int, payload: bytes) -> None:
-        if len(payload) > MAX_HEAD_BYTES:
+        if len(payload) > MAX_OPEN_PAYLOAD_BYTES:
             raise RemoteProtocolError(f"HEAD of {len(payload)} bytes")
         stream.receive(_HEAD, flags)
         interim = bool(flags & INTERIM)

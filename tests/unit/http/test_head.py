@@ -11,7 +11,7 @@ from tests.unit.http.reading import cut, read_request
 from zerotrust.errors import HttpError
 from zerotrust.http.head import (
     MAX_FIELDS,
-    MAX_HEAD_BYTES,
+    MAX_HTTP_HEAD_BYTES,
     RequestHead,
     ResponseHead,
     find_head_end,
@@ -394,8 +394,8 @@ def test_a_bare_lf_is_found_on_the_seam() -> None:
 
 def test_a_head_has_a_largest_size() -> None:
     start = b"GET / HTTP/1.1\r\n" + HOST + b"A: "
-    fits = start + b"b" * (MAX_HEAD_BYTES - len(start) - 4) + b"\r\n\r\n"
-    assert find_head_end(fits, 0) == MAX_HEAD_BYTES
+    fits = start + b"b" * (MAX_HTTP_HEAD_BYTES - len(start) - 4) + b"\r\n\r\n"
+    assert find_head_end(fits, 0) == MAX_HTTP_HEAD_BYTES
     assert find_head_end(fits[:-1], 0) == -1
     for buffer in (fits[:-4] + b"b\r\n\r\n", fits[:-4] + b"bbbb"):
         with pytest.raises(HttpError) as caught:

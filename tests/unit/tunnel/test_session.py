@@ -19,7 +19,7 @@ from tests.support.tunnel import (
     server,
 )
 from zerotrust.errors import LocalProtocolError
-from zerotrust.tunnel.binary import MAX_HEAD_BYTES, pack_head, pack_reason
+from zerotrust.tunnel.binary import MAX_OPEN_PAYLOAD_BYTES, pack_head, pack_reason
 from zerotrust.tunnel.codes import CAPABILITIES, END, INTERIM, Code, FrameType
 from zerotrust.tunnel.frames import MAX_PAYLOAD, MAX_STREAM_ID, encode
 from zerotrust.tunnel.messages import ControlMessage, Ready, Register, Registered, Renew, Renewed, Unregister
@@ -227,7 +227,7 @@ BREAKS_THE_STREAM: dict[str, tuple[bytes, Code]] = {
     "INTERIM and END": (encode(T.HEAD, INTERIM | END, 2, ANSWER), Code.PROTOCOL_ERROR),
     "INTERIM after HEAD": (encode(T.HEAD, 0, 2, ANSWER) + encode(T.HEAD, INTERIM, 2, ANSWER), Code.PROTOCOL_ERROR),
     "33 INTERIM": (encode(T.HEAD, INTERIM, 2, ANSWER) * 33, Code.PROTOCOL_ERROR),
-    "HEAD too large": (encode(T.HEAD, 0, 2, bytes(MAX_HEAD_BYTES + 1)), Code.PROTOCOL_ERROR),
+    "HEAD too large": (encode(T.HEAD, 0, 2, bytes(MAX_OPEN_PAYLOAD_BYTES + 1)), Code.PROTOCOL_ERROR),
     "TRAILERS without END": (encode(T.HEAD, 0, 2, ANSWER) + encode(T.TRAILERS, 0, 2, b""), Code.PROTOCOL_ERROR),
     "DATA with INTERIM": (encode(T.HEAD, 0, 2, ANSWER) + encode(T.DATA, INTERIM, 2, b"x"), Code.PROTOCOL_ERROR),
     "DATA after END": (encode(T.HEAD, END, 2, ANSWER) + encode(T.DATA, 0, 2, b"x"), Code.PROTOCOL_ERROR),
@@ -329,7 +329,7 @@ def test_streams_beyond_the_limit_are_refused() -> None:
 
 def test_a_request_whose_head_is_too_large_is_reset() -> None:
     owner = agent()
-    owner.feed(encode(T.OPEN, 0, 2, bytes(MAX_HEAD_BYTES + 1)))
+    owner.feed(encode(T.OPEN, 0, 2, bytes(MAX_OPEN_PAYLOAD_BYTES + 1)))
     assert owner.said() == [(T.RESET, 2)] and not owner.ears and owner.over is None
 
 
@@ -472,7 +472,7 @@ def test_another_reset_does_not_wait_after_no_error() -> None:
 MISUSE: dict[str, Callable[[Owner, Stream], object]] = {
     "data before head": lambda o, s: o.session.send_data(s, b""),
     "trailers before head": lambda o, s: o.session.send_trailers(s, b""),
-    "a head too large": lambda o, s: o.session.send_head(s, bytes(MAX_HEAD_BYTES + 1)),
+    "a head too large": lambda o, s: o.session.send_head(s, bytes(MAX_OPEN_PAYLOAD_BYTES + 1)),
     "a second head": lambda o, s: (o.session.send_head(s, ANSWER), o.session.send_head(s, ANSWER)),
     "data after end": lambda o, s: (o.session.send_head(s, ANSWER, end=True), o.session.send_data(s, b"x")),
     "trailers too large": lambda o, s: (
@@ -480,7 +480,7 @@ MISUSE: dict[str, Callable[[Owner, Stream], object]] = {
         o.session.send_trailers(s, bytes(MAX_PAYLOAD + 1)),
     ),
     "data after reset": lambda o, s: (o.session.reset(s, Code.INTERNAL), o.session.send_data(s, b"x")),
-    "a request too large": lambda o, s: o.open(bytes(MAX_HEAD_BYTES + 1)),
+    "a request too large": lambda o, s: o.open(bytes(MAX_OPEN_PAYLOAD_BYTES + 1)),
 }
 
 

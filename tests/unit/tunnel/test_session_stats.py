@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tests.support.tunnel import REQUEST, Ear, Owner, Pair, agent, frames_of, joined, reason_of, server
-from zerotrust.tunnel.binary import MAX_HEAD_BYTES, pack_head
+from zerotrust.tunnel.binary import MAX_OPEN_PAYLOAD_BYTES, pack_head
 from zerotrust.tunnel.codes import END, Code, FrameType
 from zerotrust.tunnel.frames import encode
 from zerotrust.tunnel.handshake import CONGESTED_BYTES, MAX_QUEUED_BYTES, MAX_UNWRITTEN_BYTES, SHARED_QUEUE_BYTES
@@ -155,7 +155,7 @@ def test_no_stream_is_opened_over_a_link_that_takes_nothing() -> None:
         stream, ear = owner.open(bytes(28_000))
         ear.silenced = True
         owner.session.reset(stream, Code.CANCELLED)
-        assert owner.session.unwritten <= CONGESTED_BYTES + MAX_HEAD_BYTES
+        assert owner.session.unwritten <= CONGESTED_BYTES + MAX_OPEN_PAYLOAD_BYTES
     assert waiting(owner.session) <= owner.session.unwritten
     assert owner.over is None, "it may be a slow link"
     owner.session.data_to_send(1 << 30)
@@ -201,7 +201,7 @@ def test_requests_are_refused_over_a_link_that_takes_no_answers() -> None:
         owner.feed(encode(T.OPEN, END, number, REQUEST))
         owner.session.send_head(owner.session.streams[number], head, end=True)
         number += 2
-    assert owner.session.unwritten <= CONGESTED_BYTES + MAX_HEAD_BYTES
+    assert owner.session.unwritten <= CONGESTED_BYTES + MAX_OPEN_PAYLOAD_BYTES
     owner.feed(encode(T.OPEN, END, number, REQUEST))
     assert number not in owner.ears, "a request that another agent may have"
     assert owner.sent()[-1][:3] == (T.RESET, 0, number)
@@ -219,7 +219,7 @@ def test_a_session_whose_peer_does_not_read_is_closed() -> None:
     for stream in streams:
         owner.session.send_head(stream, pack_head(0, 0, 0, bytes(24_000)), end=True)
         owner.session.send_data(stream, b"late", end=True) if owner.over else None
-        assert owner.session.unwritten <= MAX_UNWRITTEN_BYTES + MAX_HEAD_BYTES
+        assert owner.session.unwritten <= MAX_UNWRITTEN_BYTES + MAX_OPEN_PAYLOAD_BYTES
     assert reason_of(owner) == (Code.OVERLOADED, "the other end does not read")
     assert any(ear.over is not None for ear in ears)
     assert [frame[0] for frame in owner.sent()] == [T.CLOSE], "what waited for this peer is dropped"
@@ -534,7 +534,7 @@ class Congestion(RuleBasedStateMachine):
             session = owner.session
             queued = sum(len(chunk) for stream in session.streams.values() for chunk in stream.queue or ())
             assert session.queued == queued <= LIMITS.queued + READ
-            assert session.unwritten <= LIMITS.unwritten + MAX_HEAD_BYTES
+            assert session.unwritten <= LIMITS.unwritten + MAX_OPEN_PAYLOAD_BYTES
             assert waiting(session) <= session.unwritten + session._direct
             small = sum(len(chunk) < 512 for stream in session.streams.values() for chunk in stream.queue or ())
             assert small <= 2 * len(session.streams) + queued // 512

@@ -43,7 +43,7 @@ from zerotrust.server.proxy.shaping import ShapedRelay
 from zerotrust.server.proxy.trailers import TrailerFilter
 from zerotrust.server.proxy.verification_pool import VerificationPool
 from zerotrust.telemetry import logs
-from zerotrust.tunnel.binary import MAX_HEAD_BYTES, pack_open
+from zerotrust.tunnel.binary import MAX_OPEN_PAYLOAD_BYTES, pack_open
 from zerotrust.tunnel.codes import FLAG_TRAILERS, FLAG_UPGRADE, Code
 
 _log = logs.logger("ingress")
@@ -319,7 +319,7 @@ class Ingress:
         session = claim.member.link.session
         if not session.attached:
             raise NoAgent(head.fields.host)
-        if not session.can_open or len(payload) > MAX_HEAD_BYTES:
+        if not session.can_open or len(payload) > MAX_OPEN_PAYLOAD_BYTES:
             raise Overloaded("its agent can take no more requests now")
         relay = Relay(
             connection,

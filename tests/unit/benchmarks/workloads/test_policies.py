@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.workloads.policies import CASES, Case, held, is_accepted, largest, largest_guard, worst_heads
-from zerotrust.http.head import MAX_HEAD_BYTES
+from zerotrust.http.head import MAX_HTTP_HEAD_BYTES
 from zerotrust.middleware.policy import Policy
 from zerotrust.model import middleware as model
 
@@ -14,7 +14,7 @@ def test_the_largest_policy_is_at_a_bound(case: Case) -> None:
     assert is_accepted(case.policy(number))
     assert not is_accepted(case.policy(number + 1))
     for head in worst_heads(case, 7):
-        assert MAX_HEAD_BYTES - 4096 < len(head.target) + len(head.fields.lines) < MAX_HEAD_BYTES
+        assert MAX_HTTP_HEAD_BYTES - 4096 < len(head.target) + len(head.fields.lines) < MAX_HTTP_HEAD_BYTES
         assert held(guard, head, b"203.0.113.9") > 0
 
 
