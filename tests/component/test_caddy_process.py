@@ -81,8 +81,14 @@ class Setting:
             {"api": {"listen_addr": f"127.0.0.1:{self.api_port}"}, "caddy": {**keys, **caddy}}
         )
 
-    def way(self, edge: Edge, port: int | None = None) -> Way:
-        return Way(port or self.https_port, root=edge.root_certificate)
+    @property
+    def root_certificate(self) -> Path:
+        """The root certificate of Caddy's own authority, which signs private names."""
+        return self.folder / "caddy" / "storage/pki/authorities/local/root.crt"
+
+    def way(self, port: int | None = None) -> Way:
+        root = self.root_certificate
+        return Way(port or self.https_port, root=root if root.is_file() else None)
 
     @asynccontextmanager
     async def surroundings(self) -> AsyncIterator[None]:
@@ -150,10 +156,10 @@ async def test_serves_when_entered_and_leaves_nothing(setting: Setting) -> None:
     async with Edge(setting.config()) as edge:
         pid = edge.pid
         assert pid and alive(pid)
-        response = await setting.way(edge).get("app.localhost", "/a%2Fb?c=%20d&")
+        response = await setting.way().get("app.localhost", "/a%2Fb?c=%20d&")
         assert response.status == 200
         assert response.json()["path"] == "/a%2Fb?c=%20d&"
-        assert edge.root_certificate == setting.folder / "caddy" / "storage/pki/authorities/local/root.crt"
+        assert setting.root_certificate.is_file()
         assert (setting.folder / "caddy" / "admin.sock").stat().st_mode & 0o777 == 0o600
         assert (setting.folder / "caddy").stat().st_mode & 0o777 == 0o700
     assert not alive(pid)
@@ -161,8 +167,8 @@ async def test_serves_when_entered_and_leaves_nothing(setting: Setting) -> None:
 
 
 async def test_serves_on_all_interfaces(setting: Setting) -> None:
-    async with Edge(setting.config(bind=[])) as edge:
-        assert (await setting.way(edge).get("app.localhost", "/")).status == 200
+    async with Edge(setting.config(bind=[])):
+        assert (await setting.way().get("app.localhost", "/")).status == 200
 
 
 async def test_upstream_behind_a_unix_socket(setting: Setting) -> None:
@@ -176,15 +182,15 @@ async def test_upstream_behind_a_unix_socket(setting: Setting) -> None:
     config = setting.config().model_copy(
         update={"api": ServerConfig.model_validate({"api": {"listen_addr": f"unix:{path}"}}).api}
     )
-    async with await asyncio.start_unix_server(hello, path), Edge(config) as edge:
-        assert (await setting.way(edge).get("app.localhost", "/")).body == b"hello"
+    async with await asyncio.start_unix_server(hello, path), Edge(config):
+        assert (await setting.way().get("app.localhost", "/")).body == b"hello"
 
 
 @pytest.mark.parametrize("name", ["a.test", "a.b.test", "a.b.c.localhost", "h.g.f.e.d.c.b.a.internal", "a.home.arpa"])
 async def test_private_names_get_an_internal_certificate(setting: Setting, name: str) -> None:
-    async with Edge(setting.config()) as edge:
-        assert "Caddy Local Authority" in await issuer(setting.way(edge), name)
-        assert (await setting.way(edge).get(name, "/")).status == 200
+    async with Edge(setting.config()):
+        assert "Caddy Local Authority" in await issuer(setting.way(), name)
+        assert (await setting.way().get(name, "/")).status == 200
     assert setting.asked == [name]
 
 
@@ -254,8 +260,8 @@ class Authority:
 async def test_public_names_go_to_acme_and_its_challenge_is_answered_beside_the_redirect(setting: Setting) -> None:
     authority = Authority(setting.http_port)
     config = setting.config(acme={"ca_url": f"{authority.url}/directory", "email": "admin@example.com"})
-    async with await asyncio.start_server(authority.serve, "127.0.0.1", authority.port), Edge(config) as edge:
-        handshake = asyncio.create_task(issuer(setting.way(edge), "public.example.com"))
+    async with await asyncio.start_server(authority.serve, "127.0.0.1", authority.port), Edge(config):
+        handshake = asyncio.create_task(issuer(setting.way(), "public.example.com"))
         async with asyncio.timeout(20):
             head, body = await authority.challenged
         assert head.startswith("HTTP/1.1 200 ")
@@ -289,9 +295,9 @@ async def test_a_thousand_random_names_cause_no_order(setting: Setting, measured
     async with (
         await asyncio.start_server(authority.serve, "127.0.0.1", authority.port),
         permission.listen(f"127.0.0.1:{port}", key="caddy.permission_addr"),
-        Edge(config) as edge,
+        Edge(config),
     ):
-        way = setting.way(edge)
+        way = setting.way()
         begun_at = time.monotonic()
         await asyncio.gather(*(knock(way, name) for name in names))
         seconds = time.monotonic() - begun_at
@@ -341,9 +347,9 @@ async def test_names_of_a_wildcard_cause_only_so_many_orders(setting: Setting) -
     async with (
         await asyncio.start_server(authority.serve, "127.0.0.1", authority.port),
         permission.listen(f"127.0.0.1:{port}", key="caddy.permission_addr"),
-        Edge(config) as edge,
+        Edge(config),
     ):
-        way = setting.way(edge)
+        way = setting.way()
         refused = await asyncio.gather(*(is_refused(way, name) for name in names))
         assert refused.count(True) == 27
         assert budget.permitted == {"mallory": 3}
@@ -356,10 +362,10 @@ async def test_names_of_a_wildcard_cause_only_so_many_orders(setting: Setting) -
 async def test_private_names_of_any_depth_never_reach_a_public_authority(setting: Setting) -> None:
     authority = Authority(setting.http_port)
     config = setting.config(acme={"ca_url": f"{authority.url}/directory"})
-    async with await asyncio.start_server(authority.serve, "127.0.0.1", authority.port), Edge(config) as edge:
+    async with await asyncio.start_server(authority.serve, "127.0.0.1", authority.port), Edge(config):
         for name in ("single", "x.local", "i.h.g.f.e.d.c.b.a.test", "a." * 40 + "TEST", "a." * 12 + "home.arpa"):
             try:
-                found = await issuer(setting.way(edge), name)
+                found = await issuer(setting.way(), name)
             except OSError:
                 assert name.count(".") > 8
             else:
@@ -370,21 +376,21 @@ async def test_private_names_of_any_depth_never_reach_a_public_authority(setting
 
 async def test_a_refused_name_gets_no_certificate(setting: Setting) -> None:
     setting.refused.add("stranger.test")
-    async with Edge(setting.config()) as edge:
+    async with Edge(setting.config()):
         with pytest.raises(ssl.SSLError, match="internal error"):
-            await setting.way(edge).get("stranger.test", "/")
-        assert (await setting.way(edge).get("friend.test", "/")).status == 200
+            await setting.way().get("stranger.test", "/")
+        assert (await setting.way().get("friend.test", "/")).status == 200
     assert "stranger.test" in setting.asked
 
 
 async def test_certificates_of_ones_own(setting: Setting, authority: TunnelAuthority) -> None:
     certificate, key = authority.server()
     own = {"cert_file": str(certificate), "key_file": str(key)}
-    async with Edge(setting.config(certificates=[own])) as edge:
+    async with Edge(setting.config(certificates=[own])):
         response = await Way(setting.https_port, root=authority.root).get("localhost", "/")
         assert response.status == 200
         assert setting.asked == []
-        assert "Caddy Local Authority" in await issuer(setting.way(edge), "other.test")
+        assert "Caddy Local Authority" in await issuer(setting.way(), "other.test")
 
 
 async def test_a_certificate_that_is_not_there_is_named(setting: Setting) -> None:
@@ -394,8 +400,8 @@ async def test_a_certificate_that_is_not_there_is_named(setting: Setting) -> Non
 
 
 async def test_what_a_client_says_about_itself_is_not_passed_on(setting: Setting) -> None:
-    async with Edge(setting.config()) as edge:
-        response = await setting.way(edge).get(
+    async with Edge(setting.config()):
+        response = await setting.way().get(
             "app.test",
             "/",
             ("Forwarded", "for=6.6.6.6"),
@@ -423,7 +429,7 @@ async def test_what_a_client_says_about_itself_is_not_passed_on(setting: Setting
 
 
 async def test_websocket_over_http1(setting: Setting) -> None:
-    async with Edge(setting.config()) as edge, setting.way(edge).websocket("ws.test") as socket:
+    async with Edge(setting.config()), setting.way().websocket("ws.test") as socket:
         assert socket.response and socket.response.status_code == 101
         for message in ("text", b"\x00\xff" * 300_000):
             await socket.send(message)
@@ -450,9 +456,8 @@ class Http2:
 
 
 async def test_websocket_over_http2(setting: Setting) -> None:
-    async with Edge(setting.config()) as edge, asyncio.timeout(20):
-        assert edge.root_certificate
-        tls = trusting(edge.root_certificate, "h2")
+    async with Edge(setting.config()), asyncio.timeout(20):
+        tls = trusting(setting.root_certificate, "h2")
         reader, writer = await asyncio.open_connection(
             "127.0.0.1", setting.https_port, ssl=tls, server_hostname="ws.test"
         )
@@ -509,13 +514,13 @@ async def test_a_busy_port_is_one_clear_line(setting: Setting, key: str) -> None
 
 
 async def test_a_second_edge_on_the_same_ports_does_not_split_the_traffic(setting: Setting) -> None:
-    async with Edge(setting.config()) as first:
+    async with Edge(setting.config()):
         other = setting.config(config_dir=str(setting.folder / "other"))
         with pytest.raises(CaddyError, match=r"in use.*caddy\.https_port"):
             await Edge(other).__aenter__()
         with pytest.raises(CaddyError, match=r"another server.*caddy\.config_dir"):
             await Edge(setting.config(https_port=free_port(), http_port=0)).__aenter__()
-        assert (await setting.way(first).get("app.test", "/")).status == 200
+        assert (await setting.way().get("app.test", "/")).status == 200
 
 
 async def test_a_configuration_that_caddy_refuses_is_told_at_the_start(setting: Setting) -> None:
@@ -525,7 +530,7 @@ async def test_a_configuration_that_caddy_refuses_is_told_at_the_start(setting: 
 
 async def test_a_killed_caddy_is_started_again(setting: Setting) -> None:
     async with Edge(setting.config()) as edge:
-        way = setting.way(edge)
+        way = setting.way()
         assert (await way.get("app.test", "/")).status == 200
         first = edge.pid
         assert first
@@ -555,7 +560,7 @@ async def test_the_same_configuration_is_not_sent(setting: Setting) -> None:
 async def test_a_change_drops_no_websocket(setting: Setting) -> None:
     async with AsyncExitStack() as stack:
         edge = await stack.enter_async_context(Edge(setting.config()))
-        way = setting.way(edge)
+        way = setting.way()
         sockets = [await stack.enter_async_context(way.websocket(f"ws{number}.test")) for number in range(5)]
         pid, port = edge.pid, free_port()
         for change in (
@@ -568,7 +573,7 @@ async def test_a_change_drops_no_websocket(setting: Setting) -> None:
             for socket in sockets:
                 await socket.send(str(change))
                 assert await asyncio.wait_for(socket.recv(), 10) == str(change)
-            current = setting.way(edge, change.get("https_port"))  # type: ignore[arg-type]
+            current = setting.way(change.get("https_port"))  # type: ignore[arg-type]
             assert (await current.get("app.test", "/")).status == 200
         assert edge.pid == pid
 
@@ -583,7 +588,7 @@ async def test_a_refused_change_leaves_the_old_configuration(setting: Setting) -
                 await edge.apply(setting.config(https_port=busy))
         with pytest.raises(CaddyError, match=r"caddy\.config_dir changes only"):
             await edge.apply(setting.config(config_dir=str(setting.folder / "other")))
-        assert (await setting.way(edge).get("app.test", "/")).status == 200
+        assert (await setting.way().get("app.test", "/")).status == 200
 
 
 async def test_a_leftover_socket_does_not_matter(setting: Setting) -> None:
@@ -591,15 +596,15 @@ async def test_a_leftover_socket_does_not_matter(setting: Setting) -> None:
     folder.mkdir()
     (await asyncio.start_unix_server(lambda _, writer: writer.close(), folder / "admin.sock")).close()
     assert (folder / "admin.sock").exists()
-    async with Edge(setting.config()) as edge:
-        assert (await setting.way(edge).get("app.test", "/")).status == 200
+    async with Edge(setting.config()):
+        assert (await setting.way().get("app.test", "/")).status == 200
 
 
 async def test_requests_wait_for_a_server_that_restarts(tmp_path: Path) -> None:
     setting = Setting(tmp_path)
     async with await asyncio.start_server(setting._permission, "127.0.0.1", setting.permission_port):
-        async with Edge(setting.config()) as edge:
-            way = setting.way(edge)
+        async with Edge(setting.config()):
+            way = setting.way()
             async with await way.open("app.test") as client:
                 await client.send_head("GET", "/waited")
                 with pytest.raises(TimeoutError):
@@ -645,8 +650,8 @@ async def test_a_killed_server_leaves_no_caddy(setting: Setting, loop: str) -> N
         child.kill()
         await child.wait()
     await eventually(lambda: not alive(pid), "Caddy is gone")
-    async with Edge(setting.config()) as edge:
-        assert (await setting.way(edge).get("app.test", "/")).status == 200
+    async with Edge(setting.config()):
+        assert (await setting.way().get("app.test", "/")).status == 200
 
 
 @asynccontextmanager
@@ -720,7 +725,7 @@ async def test_the_end_does_not_wait_for_open_streams(setting: Setting) -> None:
     async with AsyncExitStack() as stack:
         edge = await stack.enter_async_context(Edge(setting.config()))
         pid = edge.pid
-        await stack.enter_async_context(setting.way(edge).websocket("ws.test"))
+        await stack.enter_async_context(setting.way().websocket("ws.test"))
         async with asyncio.timeout(STOP_TIMEOUT + 3):
             await edge.__aexit__(None, None, None)
         assert pid and not alive(pid)
@@ -730,7 +735,6 @@ async def test_no_edge(setting: Setting) -> None:
     async with Edge(setting.config(mode="none")) as edge:
         await edge.apply(setting.config(mode="none", http_port=0))
         assert edge.pid is None
-        assert edge.root_certificate is None
     assert not (setting.folder / "caddy").exists()
 
 
@@ -747,5 +751,5 @@ async def test_a_start_that_is_given_up_leaves_nothing(setting: Setting, patienc
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(patience), Edge(setting.config()):
             await asyncio.Event().wait()
-    async with Edge(setting.config()) as edge:  # its ports and its socket are free
-        assert (await setting.way(edge).get("app.test", "/")).status == 200
+    async with Edge(setting.config()):  # its ports and its socket are free
+        assert (await setting.way().get("app.test", "/")).status == 200

@@ -1,6 +1,5 @@
 """The edge, as the server sees it: our own Caddy, one that somebody else runs, or none."""
 
-from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
@@ -40,12 +39,6 @@ class Edge:
     def pid(self) -> int | None:
         """The process of a managed Caddy that serves now."""
         return self._caddy.pid if isinstance(self._caddy, CaddyProcess) else None
-
-    @property
-    def root_certificate(self) -> Path | None:
-        """Caddy's own authority, which signs private names; None where it is not on this machine."""
-        path = Path(self._config.caddy.storage) / "pki" / "authorities" / "local" / "root.crt"
-        return path if self._caddy and path.is_file() else None
 
     def settle(self, config: ServerConfig) -> tuple[ServerConfig, list[str]]:
         """The part of a configuration that needs no restart: the rest as it is now; and the keys that wait for one."""

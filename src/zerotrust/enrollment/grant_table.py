@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from zerotrust.model.base import parse_pattern
 
-__all__ = ["Grant", "GrantTable", "matches", "parse_pattern", "wildcard_of"]
+__all__ = ["Grant", "GrantTable", "parse_pattern", "wildcard_of"]
 
 _NOBODY: frozenset[str] = frozenset()
 
@@ -22,11 +22,6 @@ Grant = tuple[str, str]
 def wildcard_of(host: str) -> str:
     """The one wildcard that stands for a host name."""
     return f"*.{host.partition('.')[2]}"
-
-
-def matches(pattern: str, host: str) -> bool:
-    """The pattern stands for the host name."""
-    return pattern in (host, wildcard_of(host))
 
 
 class GrantTable:
@@ -61,14 +56,6 @@ class GrantTable:
         """The host name itself is granted to the agent, not only a wildcard that stands for it."""
         return agent in self._agents.get(host, _NOBODY)
 
-    def is_granted(self, host: str) -> bool:
-        """The host name is granted to anybody."""
-        return host in self._agents or wildcard_of(host) in self._agents
-
-    def agents_of(self, host: str) -> frozenset[str]:
-        """Whom the host name is granted to."""
-        return self._agents.get(host, _NOBODY) | self._agents.get(wildcard_of(host), _NOBODY)
-
     def overlaps(self) -> list[tuple[Grant, Grant]]:
         """Return a wildcard's grant and a host name's grant for each two agents that may both serve the host name.
 
@@ -80,7 +67,3 @@ class GrantTable:
             holders = self._agents.get(wildcard, _NOBODY)
             found += [((holder, wildcard), (agent, host)) for holder in holders - named for agent in named - holders]
         return sorted(found)
-
-    def patterns_of(self, agent: str) -> tuple[str, ...]:
-        """All that is granted to an agent, in order."""
-        return tuple(sorted(pattern for pattern, agents in self._agents.items() if agent in agents))

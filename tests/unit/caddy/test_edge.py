@@ -17,7 +17,6 @@ async def test_none_owns_nothing() -> None:
     async with Edge(NONE) as edge:
         await edge.apply(NONE)
         assert edge.pid is None
-        assert edge.root_certificate is None
 
 
 async def test_the_mode_needs_a_restart() -> None:

@@ -4,7 +4,7 @@ import json
 
 from tests.support.identities import Office
 from tests.unit.cli.conftest import Ask
-from zerotrust.server.identity.agent_directory import FILE
+from zerotrust.server.identity.agent_directory import DATABASE, FILE
 
 
 def test_a_grant_for_an_agent_that_is_not_there_yet(ask: Ask, place: Office) -> None:
@@ -14,7 +14,7 @@ def test_a_grant_for_an_agent_that_is_not_there_yet(ask: Ask, place: Office) -> 
     assert place.admission.grants.may_serve("home", "x.lab.example")
     assert ask("grant", "add", "home", "a.example")[1] == "a.example is granted to home already\n"
     assert ask("grant", "remove", "home", "a.example")[1] == "the grant of a.example to home is gone\n"
-    assert not place.admission.grants.is_granted("a.example")
+    assert not place.admission.grants.may_serve("home", "a.example")
     code, _, err = ask("grant", "remove", "home", "a.example")
     assert (code, err.startswith("error: a.example is not granted to home")) == (1, True)
 
@@ -23,7 +23,7 @@ def test_what_was_done_before_an_error_stays_and_was_said(ask: Ask, place: Offic
     code, out, err = ask("grant", "add", "home", "a.example", "a:1", "b.example")
     assert (code, out) == (1, "a.example is granted to home\n")
     assert "has a port" in err
-    assert place.admission.grants.patterns_of("home") == ("a.example",)
+    assert place.admission.grants.of(DATABASE) == {("home", "a.example")}
 
 
 def test_warnings(ask: Ask, place: Office) -> None:
