@@ -17,7 +17,7 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from zerotrust.config import caddy_modules, legacy
+from zerotrust.config import legacy
 from zerotrust.model.agent import AgentConfig
 from zerotrust.model.middleware import Handler, ReverseProxy, Unneeded
 from zerotrust.model.server import ServerConfig
@@ -53,11 +53,6 @@ and `{{ }}` put it in quotes.
 
 `0trust config check --verbose FILE` says what becomes of each key of a file.
 """
-_CADDYFILE: Final = """\
-The original was a Caddy with modules for a while. A file that is called `Caddyfile…` or `….caddyfile` is read as its
-configuration: `zerotrust_agents` and the ports of the site that has `zerotrust_router` are taken over. What else that
-site has is refused where it could decide who gets in; other sites are not served, which is said. The same as Caddy's
-JSON (`apps`) is read too."""
 _HEAD: Final = "| key | what it may be | default | meaning |\n| --- | --- | --- | --- |"
 _HANDLERS: Final = "[handlers](#handlers)"
 
@@ -73,20 +68,17 @@ def agent_page() -> str:
 
 def server_page() -> str:
     """The reference of the server's file."""
-    names = {legacy.LEVEL: "logging.level", **legacy.SERVER_NAMES}
     parts = [_INTRODUCTION.format(title="The server's file"), *_sections(ServerConfig, "")]
-    parts += ["## Older keys", _older(names, legacy.SERVER_WITHOUT_EFFECT)]
-    parts += ["## A Caddyfile", _CADDYFILE, _older(caddy_modules.NAMES, caddy_modules.WITHOUT_EFFECT)]
+    parts += ["## Older keys", _older({legacy.LEVEL: "logging.level"})]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
 PAGES: Final = {"agent.md": agent_page, "server.md": server_page}
 
 
-def _older(names: Mapping[str, str], idle: Any = None) -> str:
+def _older(names: Mapping[str, str]) -> str:
     lines = ["These are read too.", "", "| key | now |", "| --- | --- |"]
     lines += [f"| `{old}` | `{new}` |" for old, new in sorted(names.items())]
-    lines += [f"| `{old}` | without effect: {reason} |" for old, reason in sorted((idle or {}).items())]
     return "\n".join(lines)
 
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from zerotrust.config import caddy_modules, environment, error_messages, yaml_text
-from zerotrust.config.diagnostics import DOES_NOTHING, KeyPath, Problem, Severity, dotted
+from zerotrust.config import environment, error_messages, yaml_text
+from zerotrust.config.diagnostics import KeyPath, Problem, Severity, dotted
 
 LARGEST: Final = 4 * 1024 * 1024
 COMMAND_LINE: Final = "command line"
@@ -33,18 +33,12 @@ class Source:
         text = self._read()
         if text is None:
             return
-        if caddy_modules.is_caddyfile(path):
-            self.document = caddy_modules.read(text, variables)
-        else:
-            self.document = yaml_text.parse(text)
-            environment.substitute(self.document, variables)
-        self.renamed.update(self.document.renamed)
+        self.document = yaml_text.parse(text)
+        environment.substitute(self.document, variables)
         for at, key, message in self.document.faults:
             self.problems.append(Problem(str(path), *at, dotted(key), message, path=key))
         if not self.problems:
             self._refuse_shapeless(text)
-        for key, severity, message in self.document.remarks:
-            self.say(key, severity, message, at_key=True, idle=DOES_NOTHING in message)
         for name, value in overrides.items():
             self.override(name, value, by=COMMAND_LINE)
 

@@ -51,7 +51,7 @@ def expand(text: str, environment: Mapping[str, str]) -> str:
 
 
 def server_address(variables: Mapping[str, str]) -> str | None:
-    """Where the server of an agent is whose file does not say it, as the original program took it."""
+    """Return the server's address for an agent whose file has none."""
     port = variables.get("SERVER_PORT")
     named = variables.get("ZERO_TRUST_SERVER") or variables.get("SERVER_ADDRESS")
     return named or (f"localhost:{port}" if port else None)

@@ -3,9 +3,9 @@
 Every problem of a file is found in one go. Errors raise one `ConfigError` with a line for each; warnings travel with
 the configuration, for the face to show.
 
-The stations: text (`yaml_text`, or `caddy_modules`), variables (`environment`), older keys (`caddy_json`, `legacy`),
-unknown keys (`unknown`), keys without effect (`effects`), contradictions (`check`), models (`wording` puts their
-objections into words), and the contents of files (`attached`).
+The steps, in order: text (`yaml_text`), variables (`environment`), older spellings (`legacy`), unknown
+keys (`unknown_keys`), keys without effect (`ineffective_keys`), contradictions (`check`), models
+(`error_messages` words their errors), and the contents of files (`secret_files`).
 """
 
 import os
@@ -16,8 +16,8 @@ from typing import Any, Final, Generic, Literal, TypeVar
 
 from pydantic import ValidationError
 
+from zerotrust.config import check as checks
 from zerotrust.config import (
-    caddy_json,
     environment,
     error_messages,
     folders,
@@ -27,7 +27,6 @@ from zerotrust.config import (
     secret_files,
     unknown_keys,
 )
-from zerotrust.config import check as checks
 from zerotrust.config.diagnostics import DOES_NOTHING, KeyPath, Problem, Severity, in_order
 from zerotrust.config.document import ENVIRONMENT, Source
 from zerotrust.errors import ConfigError
@@ -48,7 +47,7 @@ _PRIVATE_KEYS: Final[Mapping[Kind, tuple[tuple[str, str], ...]]] = {
     "server": (("server", "key_file"), ("authority", "key_file")),
     "agent": (("server", "key"),),
 }
-_SERVER_KEYS: Final = {"api", "caddy", "apps", *legacy.SECTIONS}
+_SERVER_KEYS: Final = {"api", "caddy"}
 _AGENT_KEYS: Final = {"agent", "agent_id", "services", "global_middleware", "health_checks"}
 _SERVER_SECTION: Final = {"listen_addr", "cert_file", "key_file", "ca_file"}
 _AGENT_SECTION: Final = {"address", "server_name", "ca_cert", "cert", "key"}
@@ -179,11 +178,8 @@ def _kind(data: Any) -> Kind | None:
 
 def _examine(source: Source, kind: Kind, model: type[Config]) -> tuple[Config, list[Path]] | None:
     data = source.data
-    if kind == "server":
-        caddy_json.translate(source)
     legacy.rename_level(source)
     if kind == "server":
-        legacy.translate_server(source)
         legacy.narrow_api(source)
     else:
         legacy.flatten_websocket(source)
@@ -234,7 +230,7 @@ def _server_of_the_environment(source: Source) -> None:
 
 
 def _level_of_the_environment(data: dict[str, Any]) -> None:
-    """LOG_LEVEL counts where the file has no level, as in the original program."""
+    """Take the level of the environment's `LOG_LEVEL` where the file has none."""
     level = os.environ.get("LOG_LEVEL", "").lower()
     logging = data.setdefault("logging", {})
     if level in LEVELS and isinstance(logging, dict):

@@ -18,7 +18,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
-from zerotrust.config.diagnostics import KeyPath, Severity, printable
+from zerotrust.config.diagnostics import KeyPath, printable
 
 MOST_VALUES: Final = 100_000
 DEEPEST: Final = 50
@@ -50,19 +50,16 @@ class SourcePosition:
 
 @dataclass
 class Document:
-    """What a text holds. `faults` are things wrong with the text itself: (line, column), key, message.
+    """The values of a text, and where each is written.
 
-    `unresolved` are the values among them that are not what the file means (see `environment`). `renamed` says where
-    the text has what is now at another path, and `remarks` what else there is to say of a key: path, severity, message
-    (see `caddy_modules`).
+    `faults` are errors in the text itself: (line, column), key, message. `unresolved` are the paths of values with a
+    variable that is not set (see `environment`).
     """
 
     data: Any = None
     places: dict[KeyPath, SourcePosition] = field(default_factory=dict)
     faults: list[tuple[tuple[int, int], KeyPath, str]] = field(default_factory=list)
     unresolved: set[KeyPath] = field(default_factory=set)
-    renamed: dict[KeyPath, KeyPath] = field(default_factory=dict)
-    remarks: list[tuple[KeyPath, Severity, str]] = field(default_factory=list)
 
     def place(self, path: KeyPath) -> SourcePosition:
         """The place of `path`, or of the nearest thing around it that is in the file."""

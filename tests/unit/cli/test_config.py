@@ -16,10 +16,10 @@ def test_a_good_file(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
     assert status(["config", "check", "simple.yaml"]) == 0
     assert capsys.readouterr().out == "simple.yaml: ok, agent configuration, no warnings\n"
     monkeypatch.chdir(FOLDER / "valid")
-    assert status(["config", "check", "server-era-a.yaml"]) == 0
+    assert status(["config", "check", "server-full.yaml"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("warning: server-era-a.yaml:19:14: ")
-    assert lines[-1] == "server-era-a.yaml: ok, server configuration, 1 warning"
+    assert lines[0].startswith("warning: server-full.yaml:19:14: ")
+    assert lines[-1] == "server-full.yaml: ok, server configuration, 1 warning"
 
 
 def test_a_bad_file(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,11 +37,13 @@ def test_no_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
 
 def test_what_becomes_of_each_key(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(FOLDER / "valid")
-    assert status(["config", "check", "-v", "server-era-c.yaml"]) == 0
+    assert status(["config", "check", "-v", "agent-full.yaml"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "    3  listen.http             renamed         now caddy.http_port"
-    assert lines[1:].index("") == 19
-    assert lines[-1] == "server-era-c.yaml: ok, server configuration, 4 warnings"
+    width = len("services[0].routes[0].handle[0].config.request.set.X-A")
+    assert lines[0] == f"    3  {'agent.id':<{width}}  applied"
+    assert f"   12  {'log_level':<{width}}  renamed         now logging.level" in lines
+    assert lines.index("") == len(lines) - 4
+    assert lines[-1] == "agent-full.yaml: ok, agent configuration, 2 warnings"
 
 
 def test_json_is_for_programs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,17 +14,6 @@ def told(path: Path) -> dict[str, tuple[str, str]]:
     return {key.key: (key.state, key.note) for key in keys(examine(path)[1])}
 
 
-def test_what_becomes_of_each_key_of_the_originals_last_server() -> None:
-    found = told(FOLDER / "valid" / "server-era-c.yaml")
-    assert len(found) == 20
-    assert found["agents.listen"] == ("renamed", "now server.listen_addr")
-    assert found["tls.mode"] == ("applied", "")
-    assert found["logging.level"] == ("applied", "")
-    assert found["log_level"] == ("without effect", "logging.level is given as well and wins")
-    assert found["metrics.addr"] == ("renamed", "now metrics.listen_addr")
-    assert "server.listen_addr" not in found
-
-
 def test_the_nearest_reason_counts(tmp_path: Path) -> None:
     path = tmp_path / "agent.yaml"
     path.write_text(
@@ -196,7 +185,7 @@ services:
     protocol: http                                  # applied
 """
 
-SERVER_A = """
+SERVER = """
 log_level: INFO                                     # renamed: now logging.level
 server:
   listen_addr: ":8443"                              # applied
@@ -230,45 +219,8 @@ caddy:
     sampling_thereafter: 10                         # applied
 """
 
-SERVER_C = """
-listen:
-  http: ":80"                                       # renamed: now caddy.http_port
-  https: ":443"                                     # renamed: now caddy.https_port
-  http3: ":443"                                     # without effect: Caddy offers HTTP/3
-  http_redirect: false                              # without effect: each service says it
-tls:
-  mode: manual                                      # without effect: Caddy gets certificates by ACME
-  manual:
-    cert_file: a.crt                                # renamed: now caddy.certificates[0].cert_file
-    key_file: a.key                                 # renamed: now caddy.certificates[0].key_file
-  sni:
-    b_example:
-      cert_file: b.crt                              # renamed: now caddy.certificates[1].cert_file
-      key_file: b.key                               # renamed: now caddy.certificates[1].key_file
-  acme:
-    storage_dir: acme                               # renamed: now caddy.storage_dir
-    email: ops@example.com                          # renamed: now caddy.acme.email
-    ca_url: https://ca.example/directory            # renamed: now caddy.acme.ca_url
-agents:
-  listen: ":8443"                                   # renamed: now server.listen_addr
-  cert_file: s.crt                                  # renamed: now server.cert_file
-  key_file: s.key                                   # renamed: now server.key_file
-  ca_file: ca.crt                                   # renamed: now server.ca_file
-  check_addr: ":2020"                               # renamed: now caddy.permission_addr
-  tcp_port_min: 10000                               # without effect: raw TCP is not carried
-  tcp_port_max: 20000                               # without effect: raw TCP is not carried
-router:
-  request_timeout: 30s                              # without effect: a service's timeout holds
-logging:
-  level: info                                       # applied
-  format: console                                   # applied
-  access_log: true                                  # without effect: see caddy.logging
-metrics:
-  addr: ":9090"                                     # renamed: now metrics.listen_addr
-"""
 
-
-@pytest.mark.parametrize("text", [AGENT, SIMPLE, SERVER_A, SERVER_C], ids=["agent", "simple", "server-a", "server-c"])
+@pytest.mark.parametrize("text", [AGENT, SIMPLE, SERVER], ids=["agent", "simple", "server"])
 def test_what_becomes_of_each_key(tmp_path: Path, text: str) -> None:
     path = tmp_path / "file.yaml"
     path.write_text(text)

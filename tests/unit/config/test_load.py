@@ -25,12 +25,12 @@ FOLDER = Path(__file__).parents[2] / "config"
 
 
 def expected(path: Path) -> list[str]:
-    sibling = path.with_suffix(".txt" if path.suffix == ".yaml" else f"{path.suffix}.txt")
+    sibling = path.with_suffix(".txt")
     return sibling.read_text().splitlines() if sibling.exists() else []
 
 
 def names(kind: str) -> list[str]:
-    return sorted(path.name for path in (FOLDER / kind).iterdir() if path.suffix in (".yaml", ".caddyfile", ".json"))
+    return sorted(path.name for path in (FOLDER / kind).glob("*.yaml"))
 
 
 @pytest.mark.parametrize("name", names("invalid"))
@@ -96,7 +96,7 @@ def test_valid_files_load_with_the_expected_warnings(name: str, monkeypatch: pyt
     assert list(loaded.warnings) == problems
 
 
-ORIGINALS = sorted(path for path in (FOLDER / "original").iterdir() if path.suffix != ".md")
+ORIGINALS = sorted((FOLDER / "original").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", ORIGINALS, ids=lambda path: path.name)
@@ -104,9 +104,9 @@ def test_the_files_of_the_original_load_and_all_their_keys_are_known(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JWT_SECRET", "a secret of at least thirty-two bytes")
-    kind, source = examine(path)
+    _, source = examine(path)
     assert source.errors == []
-    assert isinstance(load_server(path) if kind == "server" else load_agent(path), Loaded)
+    assert isinstance(load_agent(path), Loaded)
     fates = {(key.state, key.note.partition(",")[0]) for key in keys(source)}
     assert {state for state, _ in fates} <= {"applied", "renamed", "without effect"}
     assert not [note for _, note in fates if note.startswith("unknown key")]
@@ -173,7 +173,7 @@ def test_the_command_line_wins_and_is_checked(tmp_path: Path) -> None:
 
 def test_a_file_of_the_other_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="this is the configuration of a server, not of an agent"):
-        load_agent(FOLDER / "valid" / "server-era-a.yaml")
+        load_agent(FOLDER / "valid" / "server-full.yaml")
     with pytest.raises(ConfigError, match="this is the configuration of an agent, not of a server"):
         load_server(REFERENCE / "simple.yaml")
 
@@ -251,10 +251,7 @@ KEYS = st.sampled_from(
         "weight",
         "timeout",
         "http_redirect",
-        "agents",
-        "listen",
         "acme",
-        "check_addr",
         "<<",
         "nonsense",
     ]
