@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 
 from zerotrust.config import legacy
 from zerotrust.model.agent import AgentConfig
-from zerotrust.model.middleware import Handler, ReverseProxy, Unneeded
+from zerotrust.model.middleware import Handler, ReverseProxy
 from zerotrust.model.server import ServerConfig
 
 FOLDER: Final = Path("docs/reference")
@@ -112,12 +112,11 @@ def _handlers() -> Iterator[str]:
 
 def _where_they_run() -> str:
     agents = _names(ReverseProxy)
-    idle = _names(Unneeded)
-    others = [name for kind in _models(Handler) for name in _names(kind) if name not in (*agents, *idle)]
+    others = [name for kind in _models(Handler) for name in _names(kind) if name not in agents]
     return (
         f"At the server, before the tunnel, run {_listed(others)}: who is refused costs the private network nothing. "
         f"At the agent runs {_listed(agents)}, and with it what depends on the upstream (`load_balancing`, health "
-        f"checks, `host_header`, `origin`, limits of time). Nowhere run {_listed(idle)}: they are read, and do nothing."
+        f"checks, `host_header`, `origin`, limits of time)."
     )
 
 

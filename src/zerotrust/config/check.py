@@ -17,6 +17,10 @@ from zerotrust.model.service import Route, RouteMatch
 from zerotrust.model.upstream import Upstream, UpstreamEndpoint, endpoint_of
 from zerotrust.routing.match import Match
 
+RESERVE: Final = (
+    "0 makes this upstream a reserve, used only when no other is healthy and has room; "
+    "remove the upstream to send it no requests"
+)
 _TRUE: Final = ("true", "t", "yes", "y", "on", "1", "1.0")
 
 
@@ -78,11 +82,7 @@ def _upstreams(document: Document, service: dict[str, Any], path: KeyPath) -> It
             continue
         here = (*path, "upstreams", index)
         if str(upstream.get("weight")) == "0":
-            yield (
-                (*here, "weight"),
-                "warning",
-                "0 is a reserve here, for when no other has room; the original took 0 for 100",
-            )
+            yield (*here, "weight"), "warning", RESERVE
         try:
             address = Upstream.model_validate({"address": upstream.get("address")}).address
             endpoint = endpoint_of(address, protocol=str(service.get("protocol", "http")))

@@ -1,10 +1,10 @@
-"""Keys that are read and checked but that this release does not act on.
+"""Keys that the server and the agent know but do not act on.
 
-What would keep somebody out is refused: a service that is published without the protection that its file asks for is
-worse than one that is not published. The rest is said in a warning, only where the file asks for something else than
-what happens anyway.
+A key that asks for protection is an error: a service must not be published without the protection
+that its file asks for. Any other key is a warning, where its value asks for something else than what
+the program does.
 
-The checks read the plain data, not the models, so that they speak even where another key of the file is wrong.
+The checks read the plain data instead of the models, so that an error in one key hides no other.
 """
 
 import difflib
@@ -18,8 +18,6 @@ from zerotrust.model.service import tls_version
 Effect = tuple[KeyPath, Severity, str]
 
 FOR_PEOPLE: Final = "it is for people who read the file"
-NO_EFFECT: Final = "read and checked, has no effect in this release"
-_UNNEEDED: Final = ("compress", "encode", "gzip", "logging")
 _NO_CLIENT_AUTH: Final = ("", "none", "no", "off", "false", "no_client_cert", "noclientcert")
 _OF_CADDY: Final = "remove it; one of your own is named on the server, in caddy.certificates"
 _NO_QUESTION: Final = (
@@ -32,7 +30,7 @@ _TOWARDS_CLIENTS: Final = {
     "client_auth": _NO_QUESTION,
     "client_ca_file": _NO_QUESTION,
 }
-"""Keys of `tls` that were about clients, and why they are refused."""
+"""Keys of `tls` that are about clients, and why they are refused."""
 _TOWARDS_BACKENDS: Final = ("ca_file", "server_name", "client_cert_file", "client_key_file", "min_version")
 _UNVERIFIED: Final = (
     "whoever is on the way to the backends can read and change everything; name their authority in ca_file instead"
@@ -41,23 +39,19 @@ _NO_TLS: Final = "it is about TLS to the backends, and none has any: write https
 
 
 def agent_effects(data: dict[str, Any]) -> Iterator[Effect]:
-    """What an agent's file asks for in vain."""
+    """Yield the keys of an agent's file that have no effect or are refused."""
     for index, service in enumerate(items(data.get("services"))):
         if isinstance(service, dict):
-            yield from _service(service, ("services", index))
-    yield from _handlers(items(data.get("global_middleware")), ("global_middleware",))
-    if section(data, "health_checks").get("endpoints"):
-        yield ("health_checks", "endpoints"), "warning", "has no effect: there is /healthz at metrics.listen_addr"
+            yield from _tls(service, ("services", index))
 
 
 def for_people(data: dict[str, Any]) -> Iterator[KeyPath]:
-    """Keys that nothing goes by: they tell people what they look at, so that is no reason for a warning."""
-    yield from (("agent", key) for key in ("name", "region", "tags"))
+    """Yield the keys that only describe the service to readers of the file. They cause no warning."""
     yield from (("services", index, "name") for index in range(len(items(data.get("services")))))
 
 
 def server_effects(data: dict[str, Any]) -> Iterator[Effect]:
-    """What a server's file asks for in vain."""
+    """Yield the keys of a server's file that have no effect or are refused."""
     caddy = section(data, "caddy")
     if caddy.get("admin_api") and caddy.get("mode", "managed") == "managed":
         message = "has no effect with mode managed: the server's own Caddy has a socket in config_dir"
@@ -87,18 +81,6 @@ def _passed_trailer(name: str) -> tuple[Severity, str] | None:
     return None
 
 
-def _service(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
-    yield from _tls(service, path)
-    yield from _routes(service, path)
-    if service.get("tcp_port"):
-        yield (*path, "tcp_port"), "warning", "has no effect: raw TCP is not carried"
-    if service.get("tls_offload") is False:
-        yield (*path, "tls_offload"), "warning", "has no effect: Caddy ends the clients' TLS"
-    for key in ("logging_format", "logging_fields"):
-        if section(service, "monitoring").get(key):
-            yield (*path, "monitoring", key), "warning", NO_EFFECT
-
-
 def _tls(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
     tls = section(service, "tls")
     anonymous = str(tls.get("client_auth", "")).strip().lower() in _NO_CLIENT_AUTH
@@ -118,7 +100,7 @@ def _tls(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
 
 
 def _as_happens_anyway(key: str, value: Any) -> bool:
-    """Said of clients, as in the original, it is so."""
+    """Return True for `min_version: "1.2"`, which clients have in any case."""
     try:
         return key == "min_version" and tls_version(value) == "1.2"
     except ValueError:
@@ -138,19 +120,6 @@ def _scheme(address: str, service: dict[str, Any]) -> str:
         return "http"
     scheme, separator, _ = address.partition("://")
     return scheme.lower() if separator else str(service.get("protocol"))
-
-
-def _routes(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
-    for index, route in enumerate(items(service.get("routes"))):
-        if isinstance(route, dict):
-            yield from _handlers(items(route.get("handle")), (*path, "routes", index, "handle"))
-
-
-def _handlers(handlers: list[Any], path: KeyPath) -> Iterator[Effect]:
-    # What is no kind of handler, the models say.
-    for index, handler in enumerate(handlers):
-        if kind_of(handler) in _UNNEEDED:
-            yield (*path, index), "warning", NO_EFFECT
 
 
 def section(data: dict[str, Any], key: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Keys that no model knows.
+"""Detection of unknown keys.
 
-The original program skipped them without a word, so files in use have them: they are reported with the nearest known
-key and do not stop the start. Except where the key asks for protection: that is refused, never skipped.
+An unknown key is a warning with the nearest known key. A key that asks for protection, which this
+release would not give, is an error.
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ PROTECTIONS: Final = frozenset(
         "rate_limit",
     ]
 )
-"""Names, of keys and of route handlers, that ask for protection which this release does not give."""
+"""Names of keys that ask for protection. As unknown keys they are refused."""
 
 _GUARDS: Final = ("global_middleware", "handle", "match", "routes", "security")
 """Keys that hold protections: whoever misspells one means it."""

@@ -103,7 +103,7 @@ class _Builder:
 
 def _build(handler: model.Handler, secret: bytes) -> Middleware | None:  # noqa: C901 - one line a kind
     match handler:
-        case model.ReverseProxy() | model.Unneeded():
+        case model.ReverseProxy():
             return None
         case model.Headers():
             return HeadersMiddleware(handler.config)

@@ -27,7 +27,6 @@ _COMPARISON: Final = 1.0
 
 _HANDLERS: Final[dict[type[object], float]] = {
     model.ReverseProxy: 0.0,
-    model.Unneeded: 0.0,
     model.Headers: 5.0,
     model.RateLimit: 30.0,  # the key may be a field of 30 KiB
     model.IpAllow: 15.0,  # 128 lengths of prefixes

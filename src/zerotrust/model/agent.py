@@ -1,6 +1,6 @@
 """The agent's configuration file."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
@@ -17,17 +17,8 @@ class AgentIdentity(Model):
     id: str | None = None
     """The name in the agent's certificate. Where it is another one, the agent does not start."""
 
-    name: str = ""
-    """For people who read this file."""
-
-    region: str = ""
-    """For people who read this file."""
-
     weight: int = Field(default=100, ge=1, le=1000)
     """This agent's share of the requests, compared with the weights of other agents that have the same host names."""
-
-    tags: list[str] = []
-    """For people who read this file."""
 
 
 def _reachable(value: str) -> str:
@@ -87,24 +78,11 @@ class GlobalHealthSettings(Model):
     """So many good checks in a row, and it counts as up again."""
 
 
-class HealthEndpoint(Model):
-    """A path at which the original's agent itself answered, on a port that nobody knew."""
-
-    path: str
-    """The path."""
-
-    response: Any = None
-    """What was answered."""
-
-
 class HealthChecks(Model):
     """The agent's health section."""
 
     global_settings: GlobalHealthSettings = GlobalHealthSettings()
     """Defaults of the services' health checks."""
-
-    endpoints: list[HealthEndpoint] = []
-    """Read and checked; the agent answers `GET /healthz` at `metrics.listen_addr`."""
 
 
 class AgentConfig(Model):

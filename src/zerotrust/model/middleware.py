@@ -31,13 +31,6 @@ class ReverseProxy(Strict):
     config: dict[str, Any] = {}
 
 
-class Unneeded(Strict):
-    """What the original skipped and what nobody relies on: without effect."""
-
-    type: Literal["compress", "encode", "gzip", "logging"]
-    config: dict[str, Any] = {}
-
-
 class Headers(Strict):
     """Sets, adds and deletes fields."""
 
@@ -112,7 +105,7 @@ _MODELS: Final[dict[str, type[Strict]]] = {
     kind: model
     for model in (Headers, RateLimit, IpAllow, IpDeny, Cors, BasicAuth, Jwt, Redirect, Respond, Rewrite, ReverseProxy)
     for kind in model.model_fields["type"].annotation.__args__  # type: ignore[union-attr]
-} | dict.fromkeys(("compress", "encode", "gzip", "logging"), Unneeded)
+}
 KINDS: Final = tuple(_MODELS)
 
 _REFUSED: Final = {
@@ -148,18 +141,7 @@ def _typed(value: object) -> object:
 
 
 Handler = Annotated[
-    ReverseProxy
-    | Unneeded
-    | Headers
-    | RateLimit
-    | IpAllow
-    | IpDeny
-    | Cors
-    | BasicAuth
-    | Jwt
-    | Redirect
-    | Respond
-    | Rewrite,
+    ReverseProxy | Headers | RateLimit | IpAllow | IpDeny | Cors | BasicAuth | Jwt | Redirect | Respond | Rewrite,
     Field(discriminator="type"),
     BeforeValidator(_typed),
 ]

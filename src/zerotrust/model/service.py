@@ -1,7 +1,6 @@
 """A service: host names that the world may ask for and the backends that answer them.
 
-The keys are those of `docs/reference` and of the files that users of the original program already have; a key whose
-effect comes with a later release is read and checked here all the same, and `0trust config check` says so.
+`docs/reference` is generated from the keys and docstrings here.
 """
 
 import re
@@ -169,12 +168,6 @@ class Monitoring(Model):
     metrics_enabled: bool = True
     """False leaves the service out of the metrics that the agent has for each."""
 
-    logging_format: str | None = None
-    """Without effect: the log has the form that `logging.format` says."""
-
-    logging_fields: list[str] = []
-    """Without effect: entries have the fields that belong to them."""
-
 
 class TrafficShaping(Model):
     """How fast the bytes of bodies and of upgraded connections may pass, both ways, written "10MB/s".
@@ -245,12 +238,6 @@ class Service(Model):
 
     listen_on: Literal["http", "https", "both"] = "both"
     """Where clients find the service; over the other one they get a 404. A service over `http` has no certificate."""
-
-    tcp_port: int | None = Field(default=None, ge=0, le=65535)
-    """Without effect: raw TCP is not carried."""
-
-    tls_offload: bool = True
-    """Without effect: Caddy ends the clients' TLS."""
 
     timeout: Duration = 0.0
     """How long a backend may take to begin to answer, once it has the request; 0 is `load_balancing.timeout`, or 2m."""

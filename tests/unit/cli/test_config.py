@@ -41,7 +41,7 @@ def test_what_becomes_of_each_key(capsys: pytest.CaptureFixture[str], monkeypatc
     lines = capsys.readouterr().out.splitlines()
     width = len("services[0].routes[0].handle[0].config.request.set.X-A")
     assert lines[0] == f"    3  {'agent.id':<{width}}  applied"
-    assert f"   12  {'log_level':<{width}}  renamed         now logging.level" in lines
+    assert f"   10  {'log_level':<{width}}  renamed         now logging.level" in lines
     assert lines.index("") == len(lines) - 4
     assert lines[-1] == "agent-full.yaml: ok, agent configuration, 2 warnings"
 

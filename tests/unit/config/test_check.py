@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from zerotrust.config.check import crossings
+from zerotrust.config.check import RESERVE, crossings
 from zerotrust.config.diagnostics import dotted
 from zerotrust.config.load import check
 from zerotrust.config.yaml_text import parse
@@ -95,10 +95,9 @@ def test_routes_that_are_reached_or_wrong_in_another_way() -> None:
 
 
 @pytest.mark.parametrize(("weight", "said_of"), [("0", 1), ('"0"', 1), ("1", 0), ("[0]", 0)])
-def test_a_weight_of_0_is_not_what_the_original_took_it_for(weight: str, said_of: int) -> None:
+def test_a_weight_of_0_is_warned_about(weight: str, said_of: int) -> None:
     text = f'services: [{{hostname: a.b, upstreams: [{{address: "x:1", weight: {weight}}}, {{address: "y:1"}}, 5]}}]'
-    reserve = "0 is a reserve here, for when no other has room; the original took 0 for 100"
-    found = [(("services", 0, "upstreams", 0, "weight"), "warning", reserve)] * said_of
+    found = [(("services", 0, "upstreams", 0, "weight"), "warning", RESERVE)] * said_of
     assert list(crossings(parse(text))) == found
 
 

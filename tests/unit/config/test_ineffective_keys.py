@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from zerotrust.config.diagnostics import dotted
-from zerotrust.config.ineffective_keys import agent_effects, server_effects
+from zerotrust.config.ineffective_keys import agent_effects, for_people, server_effects
 
 
 def said(**service: Any) -> list[tuple[str, str]]:
@@ -29,7 +29,6 @@ def said(**service: Any) -> list[tuple[str, str]]:
         {"tls": {"min_version": "1.2"}},
         {"tls": {"min_version": "TLSv1.2", "ca_file": "", "ciphers": []}},
         {"tls": {"min_version": "1.0"}},
-        {"tcp_port": 0, "tls_offload": True},
         {"upstreams": [{"address": "x:1", "health_check": {"path": "/"}, "max_connections": 5}, {"address": "y:1"}]},
         {"load_balancing": {"timeout": "5s", "max_connections": 5, "keep_alive_timeout": "5s"}},
         {"listen_on": "both", "http_redirect": True},
@@ -62,16 +61,12 @@ def test_backends_that_are_not_verified_are_warned_about() -> None:
 @pytest.mark.parametrize(
     ("service", "key"),
     [
-        ({"monitoring": {"metrics_enabled": False, "logging_format": "json"}}, "monitoring.logging_format"),
-        ({"tcp_port": 22}, "tcp_port"),
-        ({"tls_offload": False}, "tls_offload"),
         ({"tls": {"client_auth": "none", "client_ca_file": "x"}}, "tls.client_ca_file"),
         ({"tls": {"insecure_skip_verify": True}}, "tls.insecure_skip_verify"),
         (
             {"protocol": "https", "backend": "http://x", "tls": {"insecure_skip_verify": True}},
             "tls.insecure_skip_verify",
         ),
-        ({"routes": [{"handle": [{"type": "headers"}, {"type": "GZIP"}]}]}, "routes[0].handle[1]"),
     ],
 )
 def test_what_is_asked_for_in_vain_is_said_once(service: dict[str, Any], key: str) -> None:
@@ -104,14 +99,12 @@ def test_protection_that_is_not_given_is_refused(service: dict[str, Any], key: s
 
 def test_the_whole_file() -> None:
     data = {
-        "global_middleware": [{"type": "headers"}, {"type": "logging"}],
-        "health_checks": {"global_settings": {"timeout": "1s"}, "endpoints": [{"path": "/"}]},
+        "agent": {"name": "x"},
+        "services": [5, {"name": "x", "tls": {"ciphers": ["A"]}}],
         "hot_reload": {"debounce_delay": "1s", "graceful_timeout": "1s"},
     }
-    assert [dotted(path) for path, _, _ in agent_effects(data)] == [
-        "global_middleware[1]",
-        "health_checks.endpoints",
-    ]
+    assert [dotted(path) for path, _, _ in agent_effects(data)] == ["services[1].tls.ciphers"]
+    assert [dotted(path) for path in for_people(data)] == ["services[0].name", "services[1].name"]
 
 
 @pytest.mark.parametrize(

@@ -57,15 +57,15 @@ def test_a_file_that_cannot_be_read_has_no_keys(tmp_path: Path) -> None:
     assert told(tmp_path / "no.yaml") == {}
 
 
-# Every key that the original program's files may have, and what becomes of it
+# Keys that files in use have, and what becomes of each
 
 AGENT = """
 log_level: DEBUG                                    # renamed: now logging.level
 agent:
   id: a                                             # applied
-  name: A                                           # without effect: it is for people
-  region: eu                                        # without effect: it is for people
-  tags: [x]                                         # without effect: it is for people
+  name: A                                           # without effect: unknown key
+  region: eu                                        # without effect: unknown key
+  tags: [x]                                         # without effect: unknown key
 server:
   address: tunnel.example.com:8443                  # applied
   ca_cert: ca.crt                                   # applied
@@ -92,8 +92,8 @@ health_checks:
     unhealthy_threshold: 3                          # applied
     healthy_threshold: 2                            # applied
   endpoints:
-    - path: /agent/health                           # without effect: there is /healthz at metrics.listen_addr
-      response: ok                                  # without effect
+    - path: /agent/health                           # without effect: unknown key
+      response: ok                                  # without effect: unknown key
 services:
   - id: web                                         # applied
     name: Web                                       # without effect: it is for people
@@ -104,8 +104,8 @@ services:
     http_redirect: true                             # applied
     listen_on: both                                 # applied
     timeout: 30s                                    # applied
-    tcp_port: 5432                                  # without effect: raw TCP is not carried
-    tls_offload: false                              # without effect: Caddy ends the clients' TLS
+    tcp_port: 5432                                  # without effect: unknown key
+    tls_offload: false                              # without effect: unknown key
     upstreams:
       - address: 10.0.0.1:8443                      # applied
         weight: 100                                 # applied
@@ -168,8 +168,8 @@ services:
           required_claims: {role: admin}            # applied: services[0].security.auth.config.required_claims.role
     monitoring:
       metrics_enabled: true                         # applied
-      logging_format: json                          # without effect
-      logging_fields: [a]                           # without effect
+      logging_format: json                          # without effect: unknown key
+      logging_fields: [a]                           # without effect: unknown key
     traffic_shaping:
       upload_limit: 10MB/s                          # applied
       download_limit: 50MB/s                        # applied

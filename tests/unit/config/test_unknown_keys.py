@@ -16,16 +16,17 @@ def found(data: Any) -> list[Any]:
 def test_unknown_keys_at_every_depth() -> None:
     data = {
         "sevices": 1,
-        "agent": {"nmae": "x"},
+        "agent": {"wieght": "x"},
         "services": [{"upstreams": [{"adress": 1, "health_check": {"paht": "/", "headers": {"any": "x"}}}]}, 5],
-        "health_checks": {"endpoints": "text"},
+        "health_checks": {"global_setting": "text"},
         "zzz": {"inner": 1},
     }
     assert [(path, message) for path, _, message in found(data)] == [
         (("sevices",), 'unknown key, did you mean "services"?'),
-        (("agent", "nmae"), 'unknown key, did you mean "name"?'),
+        (("agent", "wieght"), 'unknown key, did you mean "weight"?'),
         (("services", 0, "upstreams", 0, "adress"), 'unknown key, did you mean "address"?'),
         (("services", 0, "upstreams", 0, "health_check", "paht"), 'unknown key, did you mean "path"?'),
+        (("health_checks", "global_setting"), 'unknown key, did you mean "global_settings"?'),
         (("zzz",), "unknown key, it is ignored"),
     ]
     assert {severity for _, severity, _ in found(data)} == {"warning"}
