@@ -96,6 +96,7 @@ def test_valid_files_load_with_the_expected_warnings(name: str, monkeypatch: pyt
     assert list(loaded.warnings) == problems
 
 
+# Keys of these files that nothing here acts on.
 WITHOUT_MEANING = {
     "agent.name",
     "agent.region",
@@ -109,7 +110,7 @@ ORIGINALS = sorted((FOLDER / "original").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", ORIGINALS, ids=lambda path: path.name)
-def test_the_files_of_the_original_load_and_all_their_keys_are_known(
+def test_agent_files_in_use_load_and_keys_without_meaning_are_reported(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JWT_SECRET", "a secret of at least thirty-two bytes")
