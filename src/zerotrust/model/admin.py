@@ -1,7 +1,8 @@
-"""What the admin channel is asked and what it answers: one model for each (docs/reference/admin.md).
+"""Requests and responses of the admin API (docs/reference/admin.md), one model each.
 
-Both ends use these. A question with an unknown key is refused; an answer may have keys that its reader does not know.
-Times are whole seconds since 1970, UTC. Serials are lower-case hexadecimal digits.
+The server and the commands share these models. A request with an unknown key is refused; a response
+may have keys that its reader does not know. Times are whole seconds since 1970, UTC. Serial numbers
+are lower-case hexadecimal digits.
 """
 
 from typing import Annotated, Any, Literal
@@ -12,7 +13,7 @@ from zerotrust.model.base import Duration, Model
 from zerotrust.model.strict import Strict
 
 MAX_HOSTS = 1000
-"""Of one token: they are one transaction."""
+"""Maximum host names of one token. They are stored in one transaction."""
 MAX_REASON = 500
 
 Reason = Annotated[str, Field(max_length=MAX_REASON)]
@@ -23,32 +24,32 @@ Number = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Nothing(Strict):
-    """A question without parameters."""
+    """Request without parameters."""
 
 
 class AboutAgent(Strict):
-    """Of one agent, or of all where none is named."""
+    """Request about one agent, or about all agents if `agent` is missing."""
 
     agent: str | None = None
 
 
 class WhichAgent(Strict):
-    """Of one agent."""
+    """Request about one agent."""
 
     agent: str
 
 
 class WhichToken(Strict):
-    """Of one token."""
+    """Request about one token."""
 
     number: Number
 
 
 class TokenWanted(Strict):
-    """An invitation for an agent.
+    """Request for a join token.
 
-    `expires` is how long it may wait to be used. `server` is the address that its line says; without it, the
-    `server.public_addr` of the server's file, else a name of the server's certificate.
+    The token is valid for the duration `expires`. `server` is the server's address in the token.
+    Default: `server.public_addr` of the server's file, else a name in the server's certificate.
     """
 
     agent: str
@@ -58,14 +59,14 @@ class TokenWanted(Strict):
 
 
 class GrantAsked(Strict):
-    """A host name, or `*.` and a name, for an agent."""
+    """Request to grant a host name, or a wildcard `*.` and a name, to an agent."""
 
     agent: str
     host: str
 
 
 class RevocationWanted(Strict):
-    """Refuse an agent, or one certificate of it."""
+    """Request to revoke an agent, or one certificate of it."""
 
     agent: str
     serial: str | None = None
@@ -73,7 +74,10 @@ class RevocationWanted(Strict):
 
 
 class RestorationWanted(Strict):
-    """Take a revocation back. With `reissue` the agent may join again, and its old certificates stay refused."""
+    """Request to undo a revocation.
+
+    With `reissue` the agent may join again, but its old certificates stay revoked.
+    """
 
     agent: str
     serial: str | None = None
@@ -81,7 +85,7 @@ class RestorationWanted(Strict):
 
 
 class RecordsAsked(Strict):
-    """Records of the audit: the newest, or those after a number."""
+    """Request for audit records: the newest ones, or those after a number."""
 
     after: Number | None = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
@@ -93,7 +97,7 @@ class RecordsAsked(Strict):
 
 
 class TokenInfo(Model):
-    """An invitation. The secret in it was shown once and is kept nowhere."""
+    """Join token. The secret was shown once and is not stored."""
 
     number: int
     agent: str
@@ -106,13 +110,13 @@ class TokenInfo(Model):
 
 
 class Tokens(Model):
-    """The newest first."""
+    """Join tokens, newest first."""
 
     tokens: list[TokenInfo]
 
 
 class NewToken(Model):
-    """`line` is what the other machine joins with: the one secret of this interface."""
+    """New join token. `line` contains its secret: the only secret in this API."""
 
     number: int
     agent: str
@@ -124,7 +128,10 @@ class NewToken(Model):
 
 
 class GrantInfo(Model):
-    """A host name that an agent may serve, and who says so: the database, or `grants` of the server's file."""
+    """Host name that an agent may serve.
+
+    `source` is `database`, or `file` for `grants` in the server's file.
+    """
 
     agent: str
     host: str
@@ -133,13 +140,13 @@ class GrantInfo(Model):
 
 
 class Grants(Model):
-    """By agent, then by host name."""
+    """Grants, sorted by agent and host name."""
 
     grants: list[GrantInfo]
 
 
 class GrantChanged(Model):
-    """`changed` is false where it was so already."""
+    """Result of adding or removing a grant. `changed` is false if there was nothing to do."""
 
     agent: str
     host: str
@@ -148,9 +155,9 @@ class GrantChanged(Model):
 
 
 class SessionInfo(Model):
-    """A session of an agent. `services` is how many it has registered, `streams` how many are under way.
+    """Session of an agent, with the numbers of its registered services and open streams.
 
-    One that is not `connected` has lost its connection and is kept for the agent for a while.
+    If `connected` is false, the connection was lost and the agent may still resume the session.
     """
 
     generation: int
@@ -165,10 +172,10 @@ class SessionInfo(Model):
 
 
 class AgentInfo(Model):
-    """An agent that the database knows, or that is connected with a certificate made by hand.
+    """Agent that the database knows, or that is connected with a manually issued certificate.
 
-    `joined_at` is the last time that a token let it in, `certificate_ends_at` the end of the newest certificate
-    that it is known to have, `hosts` how many names and wildcards are granted to it.
+    `joined_at` is the time of the last join with a token. `certificate_ends_at` is the end of the
+    newest known certificate. `hosts` is the number of granted names and wildcards.
     """
 
     id: str
@@ -182,13 +189,13 @@ class AgentInfo(Model):
 
 
 class Agents(Model):
-    """By id."""
+    """Agents, sorted by id."""
 
     agents: list[AgentInfo]
 
 
 class CertificateInfo(Model):
-    """A certificate that this server's authority issued to an agent."""
+    """Certificate that this server's authority issued to an agent."""
 
     serial: str
     issued_at: int
@@ -196,7 +203,7 @@ class CertificateInfo(Model):
 
 
 class RevocationInfo(Model):
-    """Of an agent, or of one certificate where it has a serial."""
+    """Revocation of an agent, or of one certificate if `serial` is set."""
 
     serial: str | None
     revoked_at: int
@@ -204,7 +211,7 @@ class RevocationInfo(Model):
 
 
 class AgentDetails(Model):
-    """All that is known about an agent."""
+    """Details of an agent."""
 
     agent: AgentInfo
     grants: list[GrantInfo]
@@ -214,7 +221,7 @@ class AgentDetails(Model):
 
 
 class RevokedInfo(Model):
-    """How many sessions and streams were cut; both are 0 where it was not connected."""
+    """Result of a revocation: the numbers of closed sessions and streams."""
 
     agent: str
     serial: str | None
@@ -225,13 +232,13 @@ class RevokedInfo(Model):
 
 
 class Done(Model):
-    """What was asked for holds."""
+    """Confirmation that the request has taken effect."""
 
     done: bool = True
 
 
 class AuditRecord(Model):
-    """A decision: who made it (`actor`), what it was (`action`), and about which agent. `details` is an object."""
+    """Record of the audit log: who (`actor`) did what (`action`) to which agent."""
 
     number: int
     at: int
@@ -243,13 +250,17 @@ class AuditRecord(Model):
 
 
 class AuditRecords(Model):
-    """The oldest first."""
+    """Audit records, oldest first."""
 
     records: list[AuditRecord]
 
 
 class AuditChain(Model):
-    """So many records are as they were written; `broken` is the number of the first that is not, and `reason` why."""
+    """Result of verifying the audit log.
+
+    `records` is the number of intact records. `broken` is the number of the first record that was
+    changed, and `reason` the difference.
+    """
 
     records: int
     head: str
@@ -258,7 +269,7 @@ class AuditChain(Model):
 
 
 class Status(Model):
-    """How the server is. `issuer_ends_at` is None where it can't let agents join."""
+    """State of the server. `issuer_ends_at` is None if the server cannot issue certificates."""
 
     version: str
     started_at: int

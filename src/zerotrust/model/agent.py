@@ -12,13 +12,14 @@ from zerotrust.model.service import Service
 
 
 class AgentIdentity(Model):
-    """Who the agent is. The server goes by the certificate's subject."""
+    """Identity of the agent. The server uses the subject of the agent's certificate."""
 
     id: str | None = None
-    """The name in the agent's certificate. Where it is another one, the agent does not start."""
+    """Expected name in the agent's certificate. The agent does not start if the certificate has
+    another name."""
 
     weight: int = Field(default=100, ge=1, le=1000)
-    """This agent's share of the requests, compared with the weights of other agents that have the same host names."""
+    """Share of requests, relative to the weights of other agents that serve the same host names."""
 
 
 def _reachable(value: str) -> str:
@@ -32,93 +33,95 @@ Address = Annotated[str, AfterValidator(_reachable)]
 
 
 class ServerAddress(Model):
-    """Where the server is, and how agent and server prove themselves to each other.
+    """Connection to the server, and the certificates of the mutual TLS.
 
-    A change makes another connection; what the former one has begun goes on there.
+    When this section changes, the agent opens a new connection; running requests finish on the old
+    one.
     """
 
     address: Address = "localhost:8443"
-    """`host:port`; the port is 8443 where none is said. Where the file has none, `ZERO_TRUST_SERVER` of the environment
-    counts, then `SERVER_ADDRESS`, then `SERVER_PORT` at localhost."""
+    """Address of the server, `host:port`. The default port is 8443. If the file does not set it,
+    the environment applies: `ZERO_TRUST_SERVER`, then `SERVER_ADDRESS`, then port `SERVER_PORT` on
+    localhost."""
 
     addresses: list[Address] = Field(default=[], max_length=7)
-    """More addresses of the same server, for example over another provider: used by the other connections, and where
-    `address` does not answer."""
+    """Further addresses of the same server, for example over another provider. The agent uses them
+    for its other connections, and if `address` does not answer."""
 
     connections: int = Field(default=2, ge=1, le=4)
-    """How many connections are kept. One of them carries the requests, the others stand by: new requests go over the
-    one that is best, and none of them waits for one that has broken."""
+    """Number of connections to the server. New requests use the best one; the others stand by, so
+    that no request waits for a broken connection."""
 
     server_name: str | None = None
-    """The name that the server's certificate must have, where it is another one than in `address`."""
+    """Expected name in the server's certificate, if it differs from the host in `address`."""
 
     ca_cert: str = "/config/certs/ca.crt"
-    """Certificate of the authority of agents and servers."""
+    """Certificate of the authority that signed the certificates of agents and servers."""
 
     cert: str = "/config/certs/agent.crt"
-    """The agent's certificate."""
+    """Certificate of the agent."""
 
     key: str = "/config/certs/agent.key"
-    """The private key of `cert`."""
+    """Private key of `cert`."""
 
 
 class GlobalHealthSettings(Model):
-    """What the services' health checks take where they say nothing themselves."""
+    """Defaults for the health checks of all services."""
 
     check_interval: Duration = 30.0
-    """Time from one check of an upstream to the next."""
+    """Time between two checks of an upstream."""
 
     timeout: Duration = Field(default=5.0, gt=0)
-    """How long an upstream has to answer a check."""
+    """Maximum time for an upstream to answer a check."""
 
     unhealthy_threshold: int = Field(default=3, ge=1)
-    """So many failed checks in a row, and an upstream counts as down."""
+    """Number of consecutive failed checks after which an upstream is unhealthy."""
 
     healthy_threshold: int = Field(default=2, ge=1)
-    """So many good checks in a row, and it counts as up again."""
+    """Number of consecutive successful checks after which an upstream is healthy again."""
 
 
 class HealthChecks(Model):
-    """The agent's health section."""
+    """Settings for all health checks."""
 
     global_settings: GlobalHealthSettings = GlobalHealthSettings()
-    """Defaults of the services' health checks."""
+    """Defaults for the health checks of all services."""
 
 
 class AgentConfig(Model):
-    """The agent's file."""
+    """The agent's configuration file."""
 
     version: str | float | None = None
-    """Version of the language; `"1.0"`. Says nothing yet."""
+    """Version of the file format: `"1.0"`. It has no effect yet."""
 
     agent_id: str | None = None
-    """The short form of `agent.id`, which wins where both are given."""
+    """Short form of `agent.id`. If both are given, `agent.id` applies."""
 
     agent: AgentIdentity = AgentIdentity()
-    """Who the agent is."""
+    """Identity of the agent."""
 
     server: ServerAddress = ServerAddress()
-    """Where the server is."""
+    """Connection to the server."""
 
     metrics: Metrics = Metrics()
-    """Where metrics can be read."""
+    """Metrics endpoint."""
 
     logging: Logging = Logging()
-    """The agent's log."""
+    """Log of the agent."""
 
     services: list[Service] = []
-    """What is published. A change disturbs nothing but the services that it is about."""
+    """Services to publish. A change of one service does not disturb the others."""
 
     global_middleware: list[Handler] = Field(default=[], max_length=MAX_HANDLERS)
-    """Handlers for all services, before their own."""
+    """Handlers for the requests of all services. They run before a service's own handlers."""
 
     health_checks: HealthChecks = HealthChecks()
-    """What holds for all health checks."""
+    """Settings for all health checks."""
 
     hot_reload: HotReload = HotReload()
-    """When this file is read again."""
+    """Reload of the configuration and the certificates."""
 
     @property
     def declared_id(self) -> str | None:
-        """The agent's id as the file says it, for comparison with the certificate."""
+        """Return the agent's id in the file, for comparison with the certificate."""
         return self.agent.id or self.agent_id

@@ -1,7 +1,7 @@
-"""How clients prove who they are: the settings of `basic_auth` and `jwt`.
+"""Settings of `basic_auth` and `jwt`, the handlers that authenticate clients.
 
-What stands in files (`users_file`, `key_file`, …) is read by whoever loads the configuration: `files` names them,
-`with_files` puts their contents in.
+Some settings name files (`users_file`, `key_file`, …). The loader of the configuration reads them:
+`files` returns their names, `with_files` takes their contents.
 """
 
 import json
@@ -32,10 +32,12 @@ def _user(value: str) -> str:
 
 
 def parse_users(text: str) -> dict[str, str]:
-    """Users and hashes from lines of `name:hash`, as htpasswd writes them; # begins a comment.
+    """Return users and password hashes from lines of `name:hash`, as htpasswd writes them.
+
+    A line that begins with # is a comment.
 
     Raises:
-        ValueError: a line is something else, its hash is not accepted, or a name is there twice.
+        ValueError: a line has another form, its hash is not accepted, or a name occurs twice.
     """
     users: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):
@@ -55,7 +57,7 @@ def parse_users(text: str) -> dict[str, str]:
 
 
 def _users(value: object) -> object:
-    """Users as lines of `name:hash`, where they are not keys and values."""
+    """Return users as a mapping; they may be given as a list of `name:hash`."""
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return parse_users("\n".join(value))
     return value
@@ -74,18 +76,19 @@ PasswordHash = Annotated[str, AfterValidator(_hash)]
 
 class _WithFiles(Strict):
     FILES: ClassVar[Mapping[str, str]]
-    """Keys that name a file, and the keys that its contents belong to."""
+    """Keys that name a file, and the keys that the contents of the file are for."""
 
     @property
     def files(self) -> dict[str, str]:
-        """The key and the name of each file whose contents are wanted."""
+        """Return the key and the name of each file to read."""
         return {key: name for key in self.FILES if (name := getattr(self, key))}
 
     def with_files(self, contents: Mapping[str, bytes]) -> Self:
-        """The same with what stands in the files; `contents` is by file name.
+        """Return a copy with the contents of the files; `contents` is by file name.
 
         Raises:
-            ValueError: what stands in a file cannot be used; the message begins with the key and the file.
+            ValueError: the contents of a file are invalid; the message begins with the key and the
+                file name.
         """
         data = self.model_dump(exclude_unset=True)
         for key, name in self.files.items():
@@ -105,30 +108,30 @@ class _WithFiles(Strict):
 
 
 class BasicAuthConfig(_WithFiles):
-    """Who may pass, by name and password.
+    """Users and passwords that may use the service.
 
-    A password that was right is not computed again until it was not used for `remember`. The backend sees the
-    credentials only with `forward_credentials`.
+    The server verifies a password once and then remembers it, until it was not used for `remember`.
+    It removes the `Authorization` header, unless `forward_credentials` is true.
     """
 
     FILES = {"users_file": "users"}
 
     users: Annotated[dict[UserName, PasswordHash], BeforeValidator(_users)] = Field(default={}, repr=False)
-    """Names and hashes of their passwords (argon2 or bcrypt); also as a list of `name:hash`. A hash may take half a
-    second of the server's processor, as bcrypt of cost 13 does on a small server, and argon2 128 MiB of memory
-    (`m=131072,t=5,p=4`)."""
+    """User names and password hashes (argon2 or bcrypt), as keys and values or as a list of
+    `name:hash`. A hash may take at most 0.5 s of processor time, like bcrypt with cost 13 on a
+    small server, and argon2 at most 128 MiB of memory (`m=131072,t=5,p=4`)."""
 
     users_file: str | None = None
-    """A file with lines of `name:hash`, as htpasswd writes them."""
+    """File with lines of `name:hash`, as htpasswd writes them."""
 
     realm: Realm = "restricted"
-    """What the browser calls the place that the password is for."""
+    """Name of the protected area that the browser shows."""
 
     remember: Duration = 300.0
-    """Time after its last use in which a password that was right is not computed again."""
+    """Time after its last use for which a verified password is not verified again."""
 
     forward_credentials: bool = False
-    """Whether the backend sees the Authorization field."""
+    """Forward the `Authorization` header to the backend."""
 
     @model_validator(mode="after")
     def _somebody(self) -> Self:
@@ -159,7 +162,8 @@ Algorithm = Literal[
 _URL: Final = re.compile(r"https?://[!-~]+", re.IGNORECASE)
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _MAX_CLAIMS: Final = 16
-"""Required claims, and values of one: each is compared with the values in the token, of which there may be 1,400."""
+"""Maximum required claims, and values of one claim. Each is compared with the values in the token,
+of which there may be 1,400."""
 _SECRET_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
 
 
@@ -170,7 +174,7 @@ def _algorithm(value: object) -> object:
 
 
 def _claims(value: object) -> object:
-    """`[sub, email]` asks that they be there."""
+    """Return required claims as a mapping; `[sub, email]` requires only that they exist."""
     return dict.fromkeys(value) if isinstance(value, list) and all(isinstance(name, str) for name in value) else value
 
 
@@ -204,76 +208,77 @@ IssuerUrl = Annotated[str, Field(max_length=2048), AfterValidator(_issuer_url)]
 
 
 class KeySource(NamedTuple):
-    """Where keys come from, and what for."""
+    """URL of a JWKS document, and the algorithm that its keys are used with."""
 
     url: str
     algorithm: str
 
 
 class JwtConfig(_WithFiles):
-    """Which tokens are good: signed by this key with this algorithm, of this issuer, for this audience, at this time.
+    """Rules for accepted tokens: key, algorithm, issuer, audience and claims.
 
-    One of `secret` (HS…), `key` (PEM), `jwks` and `jwks_url`; the first three also from a file. `required_claims` is a
-    list of names, or names with the value (or the list of values, one of which is enough) that each must have. The
-    token is in `Authorization: Bearer`, else in the cookie or the query parameter that is named here.
+    Exactly one key is needed: `secret` (for HS…), `key` (PEM), `jwks` or `jwks_url`; the first
+    three may be in a file. The token is read from `Authorization: Bearer`, else from the cookie or
+    the query parameter named here.
 
-    The agent fetches `jwks_url`, each minute, and sends the keys to the server, which opens no addresses that agents
-    name. The issuer's certificate is verified against the authorities that the agent's system trusts, or those in the
-    file that SSL_CERT_FILE names. While the issuer does not answer, its last keys hold for a day; without any, requests
-    get a 503.
+    The agent fetches `jwks_url` every minute and sends the keys to the server; the server itself
+    opens no address that an agent names. The issuer's certificate must be signed by an authority
+    that the agent's system trusts, or by one in the file that `SSL_CERT_FILE` names. If the issuer
+    does not answer, its last keys are used for up to a day. Without keys, requests get 503.
     """
 
     FILES = {"secret_file": "secret", "key_file": "key", "jwks_file": "jwks"}
 
     algorithm: Annotated[Algorithm, BeforeValidator(_algorithm)]
-    """The one algorithm that tokens are signed with."""
+    """The only accepted signature algorithm."""
 
     secret: str | None = Field(default=None, repr=False)
-    """The secret of HS256, HS384 and HS512: at least 32, 48 and 64 bytes."""
+    """Secret for HS256, HS384 or HS512: at least 32, 48 or 64 bytes."""
 
     secret_file: str | None = None
-    """A file with the secret."""
+    """File with the secret."""
 
     key: str | None = None
-    """The issuer's public key, PEM."""
+    """Public key of the issuer, PEM."""
 
     key_file: str | None = None
-    """A file with the public key."""
+    """File with the public key."""
 
     jwks: dict[str, Any] | None = Field(default=None, repr=False)
-    """The issuer's public keys, a JWKS document."""
+    """Public keys of the issuer, a JWKS document."""
 
     jwks_file: str | None = None
-    """A file with the document."""
+    """File with the JWKS document."""
 
     jwks_url: IssuerUrl | None = None
-    """Where the issuer publishes the document: `https://…`; `http://` of this machine only."""
+    """URL of the issuer's JWKS document: `https://…`, or `http://` on this machine."""
 
     issuer: str | None = None
-    """What `iss` must be."""
+    """Required value of the claim `iss`."""
 
     audience: Annotated[list[str], BeforeValidator(_strings)] = Field(default=[], max_length=_MAX_CLAIMS)
-    """What `aud` must name, one of several."""
+    """Accepted audiences. The claim `aud` must contain one of them."""
 
     required_claims: Annotated[dict[str, Any], BeforeValidator(_claims), AfterValidator(_few_values)] = Field(
         default={}, max_length=_MAX_CLAIMS
     )
-    """Claims that must be there, or must have a value."""
+    """Claims that a token must have: a list of names, or names with a value. If a value is a list,
+    one of its entries must match."""
 
     require_exp: bool = True
-    """Whether a token must say when it ends."""
+    """Refuse tokens without expiry (claim `exp`)."""
 
     leeway: Duration = Field(default=30.0, le=300.0)
-    """By how much the clocks may differ."""
+    """Accepted difference between the clocks of issuer and server."""
 
     cookie: FieldName | None = None
-    """A cookie that may hold the token."""
+    """Name of a cookie that may contain the token."""
 
     query: str | None = Field(default=None, min_length=1)
-    """A query parameter that may hold the token."""
+    """Name of a query parameter that may contain the token."""
 
     realm: Realm = "restricted"
-    """What the client is told that the token is for."""
+    """Name of the protected area in the `WWW-Authenticate` header."""
 
     @model_validator(mode="after")
     def _one_key(self) -> Self:
@@ -291,7 +296,7 @@ class JwtConfig(_WithFiles):
 
     @property
     def key_source(self) -> KeySource | None:
-        """Where its keys are to be fetched."""
+        """Return the source of the keys, if they are to be fetched."""
         return KeySource(self.jwks_url, self.algorithm) if self.jwks_url is not None else None
 
     def _check_secret(self, secret: str) -> None:

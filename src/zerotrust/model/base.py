@@ -1,4 +1,4 @@
-"""Types that several models share: how a duration, a host name or an address is written, and what it becomes."""
+"""Types shared by the configuration models: durations, host names, addresses."""
 
 import ipaddress
 import re
@@ -21,13 +21,16 @@ _UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 8640
 
 
 class Model(BaseModel):
-    """Base of all configuration models: frozen; unknown keys are kept aside for the loader to report."""
+    """Base class of the configuration models. Instances are frozen.
+
+    A model keeps unknown keys, so that the loader can report them (`config.unknown_keys`).
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
 
 
 def parse_duration(value: object) -> object:
-    """Seconds from "1m30s", "500ms", "24h" or a plain number of seconds."""
+    """Return the seconds in "1m30s", "500ms", "24h" or a plain number of seconds."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise ValueError('expected a duration such as "30s", "5m" or "1h"')
     if isinstance(value, (int, float)):
@@ -46,21 +49,23 @@ def _not_negative(value: float) -> float:
 
 
 Duration = Annotated[float, BeforeValidator(parse_duration), AfterValidator(_not_negative)]
-"""Seconds as a float; written "30s", "5m", "1h30m", "500ms"."""
+"""Seconds as a float, written "30s", "5m", "1h30m" or "500ms"."""
 
 
 Secret = SecretStr
-"""Text that no log, error or representation shows; `get_secret_value()` is the text itself."""
+"""Text that logs, errors and `repr` hide. `get_secret_value()` returns the text."""
 
 
 def normalise_host(host: str) -> str:
-    """Return a host name in the form in which names are compared: lower case, A-labels, no port, no trailing dot.
+    """Return a host name in the form in which 0Trust compares names.
 
-    RFC 9110 s4.2.3 (case), RFC 1034 s3.1 (the root's dot), RFC 5891 and UTS 46 (IDN). A name in ASCII is compared as
-    it is; `check_a_labels` is for names that people write.
+    The form is lower case, A-labels, no port, no trailing dot: RFC 9110 s4.2.3 (case), RFC 1034
+    s3.1 (the root's dot), RFC 5891 and UTS 46 (IDN). The labels of an ASCII name are not checked;
+    `check_a_labels` checks names that people write.
 
     Raises:
-        ValueError: not a host name or IP address, or a name that programs understand differently.
+        ValueError: not a host name or IP address, or a name that IDNA 2003 and IDNA 2008 map to
+            different hosts.
     """
     name = host.strip()
     if name.startswith("["):
@@ -80,10 +85,12 @@ def normalise_host(host: str) -> str:
 
 
 def _to_ascii(name: str) -> str:
-    """Return the A-labels of a Unicode name by IDNA 2008, mapped by UTS 46 without transitional processing.
+    """Return the A-labels of a Unicode name by IDNA 2008.
+
+    The name is mapped by UTS 46 without transitional processing.
 
     Raises:
-        ValueError: IDNA 2008 does not allow the name, or IDNA 2003 reads another one.
+        ValueError: IDNA 2008 does not allow the name, or IDNA 2003 maps it to another host.
     """
     try:
         labels = idna.uts46_remap(name, std3_rules=False).split(".")
@@ -101,12 +108,13 @@ def _to_ascii(name: str) -> str:
 
 
 def check_a_labels(name: str) -> str:
-    """Return a normalised name whose labels that begin with `xn--` each stand for a Unicode label.
+    """Return a normalised name if each label that begins with `xn--` decodes to Unicode.
 
-    By UTS 46, as browsers: also for an emoji, which `normalise_host` refuses in Unicode.
+    The check follows UTS 46, as browsers do. It accepts emoji, which `normalise_host` refuses in
+    Unicode.
 
     Raises:
-        ValueError: one of them stands for none, so no browser asks for the name.
+        ValueError: a label does not decode, so no browser asks for the name.
     """
     for label in name.split("."):
         if label.startswith(_A_LABEL) and not _is_a_label(label):
@@ -125,10 +133,10 @@ def _is_a_label(label: str) -> bool:
 
 
 def parse_pattern(text: str) -> str:
-    """A pattern in the form in which it is compared.
+    """Return a host name pattern in normalised form.
 
     Raises:
-        ValueError: neither a host name nor `*.` and a name.
+        ValueError: neither a host name nor `*.` and a host name.
     """
     written = text.strip()
     if "/" in written:
@@ -147,7 +155,7 @@ def parse_pattern(text: str) -> str:
 
 
 HostPattern = Annotated[str, AfterValidator(parse_pattern), AfterValidator(check_a_labels)]
-"""A host name, or `*.` and a name, where the star stands for exactly one label."""
+"""A host name, or `*.` and a host name. The star stands for exactly one label."""
 
 
 def _service_host(value: str) -> str:
@@ -159,11 +167,13 @@ def _service_host(value: str) -> str:
 
 
 HostName = Annotated[str, AfterValidator(_service_host), AfterValidator(check_a_labels)]
-"""A host name in the form in which it is compared (see `normalise_host`)."""
+"""A host name in normalised form (see `normalise_host`)."""
 
 
 def split_address(value: str, *, default_host: str = "", default_port: int | None = None) -> tuple[str, int]:
-    """Host and port from "host:port", ":port", "[::1]:port", or "host" where there is a default port.
+    """Return the host and the port of an address.
+
+    The address is "host:port", ":port", "[::1]:port", or "host" if there is a default port.
 
     Raises:
         ValueError: no port, or a port outside 0..65535.
@@ -196,11 +206,11 @@ def _listen(value: str) -> str:
 
 
 Listen = Annotated[str, AfterValidator(_listen)]
-"""Where to listen: "127.0.0.1:9443", ":8443" (all interfaces) or "unix:/run/0trust/api.sock"."""
+"""Listening address: "127.0.0.1:9443", ":8443" (all interfaces) or "unix:/run/0trust/api.sock"."""
 
 
 def is_loopback(listen: str) -> bool:
-    """True where only this machine can connect to the address."""
+    """Return True if only this machine can connect to the listening address."""
     if listen.startswith("unix:"):
         return True
     host, _ = split_address(listen)

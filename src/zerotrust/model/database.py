@@ -1,4 +1,4 @@
-"""Sections of the server's file about who its agents are: the database, the authority, the way to command both."""
+"""Sections of the server's file: database, admin socket, certificate authority."""
 
 from collections.abc import Mapping
 from typing import Final, Self
@@ -11,17 +11,18 @@ _DAY: Final = 86400.0
 
 
 class DatabaseConfig(Model):
-    """What is made at run time: agents, grants, tokens, revocations and the audit."""
+    """Storage of the data that commands create: agents, grants, tokens, revocations, audit log."""
 
     dir: str = "state"
-    """Folder of the database and of the admin socket, beside this file. It is made with mode 0700; one that other users
-    may write is refused."""
+    """Folder of the SQLite database and of the admin socket. The server creates it with mode 0700,
+    and refuses a folder that other users can write."""
 
     url: SecretStr | None = None
-    """PostgreSQL, `postgresql://user@host/database`, for several servers; without it, SQLite in `dir`."""
+    """URL of a PostgreSQL database that several servers share: `postgresql://user@host/database`.
+    Without it, the server uses SQLite in `dir`."""
 
     url_file: str | None = None
-    """File with the URL, where that has a password."""
+    """File with the URL, for a URL that contains a password."""
 
     @field_validator("url")
     @classmethod
@@ -33,14 +34,14 @@ class DatabaseConfig(Model):
 
     @property
     def files(self) -> dict[str, str]:
-        """The file that the URL stands in."""
+        """Return the key and the name of the file with the URL, if there is one."""
         return {} if self.url_file is None else {"url_file": self.url_file}
 
     def with_files(self, contents: Mapping[str, bytes]) -> Self:
-        """The same with the URL of its file.
+        """Return a copy with the URL from its file.
 
         Raises:
-            ValueError: no URL of a database.
+            ValueError: the file has no valid database URL.
         """
         if "url_file" not in contents:
             return self
@@ -52,31 +53,38 @@ class DatabaseConfig(Model):
 
     @property
     def database(self) -> str:
-        """The URL of the database. It may hold a password."""
+        """Return the URL of the database. It may contain a password."""
         return f"sqlite:///{self.dir}/state.db" if self.url is None else self.url.get_secret_value()
 
 
 class Admin(Model):
-    """Where the commands reach the running server: only root and the server's own user are answered."""
+    """Unix socket for commands such as `0trust token create`.
+
+    Only root and the user that runs the server may use it.
+    """
 
     socket: str | None = None
-    """The socket's file; without it, `admin.sock` in `state.dir`."""
+    """Path of the socket. Default: `admin.sock` in `state.dir`."""
 
 
 class IssuingAuthority(Model):
-    """What the server signs its agents' certificates with. Without it certificates are issued by hand."""
+    """Certificate authority that signs certificates of agents and of the server.
+
+    Without it, issue certificates with `0trust ca`.
+    """
 
     cert_file: str | None = None
-    """The issuing certificate that `0trust ca init` makes, not the root."""
+    """Issuing certificate: the intermediate that `0trust ca init` creates, not the root."""
 
     key_file: str | None = None
-    """Its private key."""
+    """Private key of `cert_file`."""
 
     passphrase_file: str | None = None
-    """File with the passphrase of the key, where it has one."""
+    """File with the passphrase of the private key, if it has one."""
 
     agent_lifetime: Duration = Field(default=7 * _DAY, ge=10)
-    """How long an agent's certificate is good for; it is renewed after two thirds of that."""
+    """Lifetime of an agent's certificate. Agents renew after two thirds of it."""
 
     server_lifetime: Duration = Field(default=30 * _DAY, ge=10)
-    """The same for the certificate of the server itself, where the authority issued it."""
+    """Lifetime of the server's own certificate, if this authority issued it. The server renews
+    after two thirds of it."""

@@ -1,4 +1,4 @@
-"""Names and values of HTTP fields as they are written in a configuration (RFC 9110 s5.1 and s5.5)."""
+"""Header names and values in a configuration (RFC 9110 s5.1 and s5.5)."""
 
 import re
 from typing import Annotated, Final
@@ -27,7 +27,7 @@ _FORWARDING: Final = (
     "x-real-ip",
 )
 NOT_IN_REQUEST: Final = frozenset((*_HOP, *_FORWARDING, "host", "expect", "http2-settings"))
-"""Fields that belong to a hop or that 0Trust itself sets (`zerotrust.http.headers`)."""
+"""Headers that belong to one connection or that 0Trust itself sets (`zerotrust.http.headers`)."""
 
 NOT_IN_RESPONSE: Final = frozenset(_HOP)
 
@@ -38,11 +38,11 @@ _FOLD: Final = bytes(
 
 
 def folded(name: bytes) -> bytes:
-    """Return the name of a field as programs behind a gateway may compare it.
+    """Return a header name as programs behind a gateway may compare it.
 
-    That is in lower case, with `-` for each character that is no letter and no digit. CGI puts names into variables
-    (RFC 3875 s4.1.18), and its servers write `_` there for each other character: a program behind lighttpd takes
-    `X+User` for `X-User`.
+    The result is in lower case, with `-` for each character that is not a letter or digit. CGI
+    turns header names into variables (RFC 3875 s4.1.18), and CGI servers write `_` for every other
+    character: a program behind lighttpd reads `X+User` as `X-User`.
     """
     return name.translate(_FOLD)
 
@@ -52,10 +52,10 @@ def _folded(name: str) -> str:
 
 
 def refuse_request_field(name: str) -> None:
-    """Object to a field that no configuration may touch on the way to a backend.
+    """Refuse a header that no configuration may change on the way to a backend.
 
     Raises:
-        ValueError: it is one.
+        ValueError: the header belongs to the connection or to the routing, or 0Trust sets it.
     """
     plain = _folded(name)
     if plain in _FORWARDING or plain.startswith(_OWN_PREFIX):
@@ -65,10 +65,10 @@ def refuse_request_field(name: str) -> None:
 
 
 def refuse_response_field(name: str) -> None:
-    """Object to a field that no configuration may touch on the way to a client.
+    """Refuse a header that no configuration may change on the way to a client.
 
     Raises:
-        ValueError: it is one.
+        ValueError: the header belongs to the connection, or 0Trust sets it.
     """
     plain = _folded(name)
     if plain in NOT_IN_RESPONSE or plain.startswith(_OWN_PREFIX):
@@ -76,10 +76,10 @@ def refuse_response_field(name: str) -> None:
 
 
 def refuse_condition(name: str) -> None:
-    """Object to a field that no route can be chosen by, because it ends where 0Trust begins.
+    """Refuse a header as the condition of a route, because it is not forwarded.
 
     Raises:
-        ValueError: it is one.
+        ValueError: the header belongs to the connection, or 0Trust sets it.
     """
     plain = _folded(_name(name))
     if plain in NOT_IN_REQUEST and plain not in ("host", "upgrade"):
@@ -104,8 +104,8 @@ def _as_list(value: object) -> object:
     return value if isinstance(value, list) else [value]
 
 
-def _spelled(value: object) -> object:
-    """A number as it stands behind a name: `X-Frame-Count: 1`."""
+def _number_as_text(value: object) -> object:
+    """Return a number as the text of a header value: `X-Frame-Count: 1`."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -119,10 +119,11 @@ def _once(fields: dict[str, list[str]]) -> dict[str, list[str]]:
 
 
 MAX_FIELDS: Final = 64
-"""Names in one list, and values of one name: a head with more is refused by many backends (Apache: 100 in all)."""
+"""Maximum names in one list, and values of one name. Many backends refuse heads with more (Apache:
+100 in all)."""
 
 FieldName = Annotated[str, AfterValidator(_name)]
-FieldValue = Annotated[str, BeforeValidator(_spelled), AfterValidator(_value)]
+FieldValue = Annotated[str, BeforeValidator(_number_as_text), AfterValidator(_value)]
 _Values = Annotated[list[FieldValue], BeforeValidator(_as_list), Field(min_length=1, max_length=MAX_FIELDS)]
 SetFields = Annotated[dict[FieldName, _Values], Field(max_length=MAX_FIELDS), AfterValidator(_once)]
-"""`Name: value` or `Name: [value, value]`."""
+"""Header values by name: `Name: value` or `Name: [value, value]`."""

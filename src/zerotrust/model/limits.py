@@ -1,4 +1,4 @@
-"""How much a server takes on."""
+"""Limits of the server: requests, memory, event-loop lag, certificates."""
 
 from typing import Annotated, Final
 
@@ -17,45 +17,50 @@ def _worth_something(value: str) -> str:
 
 
 class Limits(Model):
-    """How much the server takes on.
+    """Limits that protect the server from overload.
 
-    Beyond that new requests get 503 with `Retry-After` at once, until it is a fifth less. What is under way goes on,
-    WebSockets stay, and metrics and commands are answered. The server looks ten times a second, so what comes within a
-    tenth of a second may go beyond.
+    At a limit, new requests get 503 with `Retry-After` until the value has dropped by 20 %. Running
+    requests and WebSockets continue, and the server still answers metrics and commands. The server
+    measures ten times a second, so requests that arrive within 0.1 s may exceed a limit.
     """
 
     requests: int = Field(default=32_768, ge=1)
-    """Requests and WebSockets at the same time: 8 KiB each while they are idle."""
+    """Maximum concurrent requests and WebSockets. An idle one takes 8 KiB of memory."""
 
     requests_per_agent: int = Field(default=16_384, ge=1)
-    """The same for one agent, in all its sessions; beyond that it counts for the others as this much."""
+    """Maximum concurrent requests and WebSockets of one agent, over all its sessions. An agent
+    counts at most this number towards `requests`."""
 
     memory: Annotated[ByteSize, AfterValidator(_worth_something)] = "512MiB"
-    """What all sessions hold: bytes that arrived and have not been handed on, wait to be sent, or are kept to be sent
-    again; and their policies, estimated. Half of a small machine."""
+    """Maximum memory of all sessions: received bytes that are not forwarded yet, bytes that wait to
+    be sent or may have to be sent again, and policies (estimated). Use at most half of a small
+    machine's memory."""
 
     memory_per_agent: Annotated[ByteSize, AfterValidator(_worth_something)] = "96MiB"
-    """The same for one agent: less than the 128 MiB at which a session gives streams up. Its policies may take half of
-    it, which is about 2 MiB of JSON; further services with a policy are refused."""
+    """Maximum memory of one agent's sessions. Stay below 128 MiB: there a session resets streams.
+    Policies may take half of it, about 2 MiB of JSON; the server refuses further services with a
+    policy."""
 
     event_loop_lag: Duration = Field(default=0.5, gt=0)
-    """How late the server's loop may be, three times in a row."""
+    """Maximum delay of the server's event loop. It counts as exceeded after three measurements in a
+    row."""
 
     certificates_per_agent: int = Field(default=50, ge=1)
-    """New certificates in an hour for host names under the wildcard grants of one agent. Beyond it, TLS connections
-    to further new names fail. Let's Encrypt takes 300 orders in 3 hours from the whole server. Names that are granted
-    by themselves do not count."""
+    """Maximum new certificates per hour for host names under one agent's wildcard grants. At the
+    limit, TLS connections to further new names fail. Names that are granted without a wildcard do
+    not count. Let's Encrypt accepts 300 orders in 3 hours from the whole server."""
 
     certificates_per_domain: int = Field(default=40, ge=1)
-    """New certificates in a week for such names below one registered domain, for example `example.com`. Let's Encrypt
-    allows 50. Raise both limits if your authority allows more."""
+    """Maximum new certificates per week for host names under wildcard grants below one registered
+    domain, for example `example.com`. Let's Encrypt accepts 50. Raise both limits if your
+    certificate authority accepts more."""
 
     @property
     def memory_bytes(self) -> int:
-        """`memory` as a number."""
+        """Return `memory` in bytes."""
         return parse_byte_size(self.memory)
 
     @property
     def memory_per_agent_bytes(self) -> int:
-        """`memory_per_agent` as a number."""
+        """Return `memory_per_agent` in bytes."""
         return parse_byte_size(self.memory_per_agent)

@@ -1,4 +1,4 @@
-"""How logs are written, and when files are read again."""
+"""Settings of the log, and of reloads."""
 
 from typing import Annotated, Final, Literal, get_args
 
@@ -23,46 +23,52 @@ ReloadSignal = Annotated[Literal["", "SIGHUP", "SIGUSR1", "SIGUSR2"], BeforeVali
 
 
 class Logging(Model):
-    """Level, form and destination of the log. All of it can be changed without a restart."""
+    """Level, format and destination of the log. Changes need no restart."""
 
     level: Level = "info"
-    """What is less important is not written. Where the file has none, the environment's `LOG_LEVEL` counts."""
+    """Lowest level that is written. If the file does not set it, the environment variable
+    `LOG_LEVEL` applies."""
 
     format: Literal["console", "json"] = "console"
-    """`console` for people, `json` for programs: one object a line."""
+    """`console` for people; `json` for programs: one object per line."""
 
     output: str = "stderr"
-    """`stderr`, `stdout` or a file, which is appended to."""
+    """`stderr`, `stdout` or the name of a file; lines are appended to the file."""
 
 
 class HotReload(Model):
-    """When the files are read again. A file that can't be used changes nothing, and the log says why."""
+    """Reload of the configuration and the certificates.
+
+    A file with an error changes nothing, and the log states the error.
+    """
 
     enabled: bool = True
-    """Watch files. The signal works either way."""
+    """Reload when a file changes. A signal reloads in either case."""
 
     watch_config: bool = True
-    """Read the configuration again when it, or a file whose contents belong into it, changes."""
+    """Reload when the configuration file changes, or a file whose contents belong to it
+    (`users_file`, `secret_file`, …)."""
 
     watch_certs: bool = True
-    """Take new certificates and keys when their files change."""
+    """Reload when a certificate or private key file changes."""
 
     reload_signal: ReloadSignal = ""
-    """A signal that asks for the same, beside SIGHUP, which always does."""
+    """Signal that reloads, in addition to SIGHUP: `SIGUSR1` or `SIGUSR2`."""
 
     drain_timeout: Duration = 30.0
-    """How long requests may go on when agent or server end (WebSockets are told to come back when the last of them has
-    ended); in an agent's file also requests and WebSockets whose service, upstream or server is no longer there."""
+    """Maximum time for running requests to finish when the program stops. After them, WebSockets
+    are closed with a request to reconnect. An agent also applies it to requests and WebSockets of a
+    service, upstream or server that was removed from the file."""
 
     graceful_timeout: Duration | None = None
-    """The original's name of `drain_timeout`, which counts where both are given."""
+    """Older name of `drain_timeout`. If both are given, `drain_timeout` applies."""
 
     debounce_delay: Duration = 0.5
-    """How long files must be left alone before they are read, because many programs write in several steps."""
+    """Time without further changes before a reload: many programs write a file in several steps."""
 
     @property
     def drains_for(self) -> float:
-        """`drain_timeout`, by either name."""
+        """Return the seconds of `drain_timeout`, under either name."""
         if self.graceful_timeout is None or "drain_timeout" in self.model_fields_set:
             return self.drain_timeout
         return self.graceful_timeout

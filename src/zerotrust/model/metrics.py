@@ -1,4 +1,4 @@
-"""Where metrics can be read."""
+"""Settings of the metrics endpoint."""
 
 from pydantic import model_validator
 
@@ -6,18 +6,18 @@ from zerotrust.model.base import Listen, Model, is_loopback
 
 
 class Metrics(Model):
-    """Where Prometheus reads metrics (`/metrics`), and others whether the process is alive (`/healthz`).
+    """Endpoint for Prometheus (`/metrics`) and for liveness checks (`/healthz`).
 
-    Whoever reaches the address reads which agents or services there are and how much they are used, so it is loopback
-    or a unix socket unless `expose_to_network_without_authentication` says that the risk is taken. From elsewhere it is
-    read through what has TLS and credentials.
+    It has no authentication and shows the names and the use of agents and services. So the address
+    must be loopback or a unix socket, unless `expose_to_network_without_authentication` is true. To
+    read it from another machine, put a proxy with TLS and credentials in front.
     """
 
     listen_addr: Listen | None = None
-    """`127.0.0.1:PORT` or `unix:/path`; nowhere where it is not given."""
+    """`127.0.0.1:PORT` or `unix:/path`. Without it there is no endpoint."""
 
     expose_to_network_without_authentication: bool = False
-    """Takes the risk of an address that others can reach."""
+    """Allow an address that other machines can reach."""
 
     @model_validator(mode="after")
     def _loopback(self) -> "Metrics":

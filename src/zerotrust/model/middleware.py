@@ -1,7 +1,7 @@
-"""The steps in the handling of a request, as they are written: `{type: rate_limit, config: {rate: "1000/minute"}}`.
+"""Handlers as a configuration names them: `{type: rate_limit, config: {rate: "1000/minute"}}`.
 
-One model for each kind; `handler_settings` and `authentication` have what stands in `config`. What a kind does is in
-`zerotrust.middleware`.
+There is one model per type. The models of `config` are in `middleware_settings` and
+`authentication`; the implementations are in `zerotrust.middleware`.
 """
 
 import difflib
@@ -25,77 +25,80 @@ from zerotrust.model.strict import Strict
 
 
 class ReverseProxy(Strict):
-    """On to the backend: what happens anyway, wherever among the handlers it is said."""
+    """Sends the request to a backend.
+
+    This always happens after the other handlers, so the entry may be omitted.
+    """
 
     type: Literal["reverse_proxy"] = "reverse_proxy"
     config: dict[str, Any] = {}
 
 
 class Headers(Strict):
-    """Sets, adds and deletes fields."""
+    """Sets, adds and deletes headers of requests and responses."""
 
     type: Literal["headers"] = "headers"
     config: HeadersConfig
 
 
 class RateLimit(Strict):
-    """Answers 429 to those who ask too often."""
+    """Limits the rate of requests; excess requests get 429."""
 
     type: Literal["rate_limit"] = "rate_limit"
     config: RateLimitConfig
 
 
 class IpAllow(Strict):
-    """Answers 403 to clients from elsewhere. `ip_whitelist` is its older name."""
+    """Allows only listed client addresses; others get 403. `ip_whitelist` is its older name."""
 
     type: Literal["ip_allow", "ip_whitelist"] = "ip_allow"
     config: IpAllowConfig
 
 
 class IpDeny(Strict):
-    """Answers 403 to clients from these networks."""
+    """Refuses listed client addresses with 403."""
 
     type: Literal["ip_deny"] = "ip_deny"
     config: IpDenyConfig
 
 
 class Cors(Strict):
-    """Answers preflights, and says in responses which origins may read them."""
+    """Answers preflight requests and sets the `Access-Control-*` headers of responses."""
 
     type: Literal["cors"] = "cors"
     config: CorsConfig
 
 
 class BasicAuth(Strict):
-    """Asks for a name and a password (RFC 7617)."""
+    """Requires a user name and a password (RFC 7617)."""
 
     type: Literal["basic_auth"] = "basic_auth"
     config: BasicAuthConfig
 
 
 class Jwt(Strict):
-    """Asks for a signed token (RFC 7519)."""
+    """Requires a signed token (RFC 7519)."""
 
     type: Literal["jwt"] = "jwt"
     config: JwtConfig
 
 
 class Redirect(Strict):
-    """Sends the client elsewhere."""
+    """Redirects the client."""
 
     type: Literal["redirect"] = "redirect"
     config: RedirectConfig
 
 
 class Respond(Strict):
-    """Answers without the backend."""
+    """Returns a fixed response without asking the backend."""
 
     type: Literal["respond"] = "respond"
     config: RespondConfig
 
 
 class Rewrite(Strict):
-    """Changes the path."""
+    """Changes the path for the backend."""
 
     type: Literal["rewrite"] = "rewrite"
     config: RewriteConfig
@@ -133,7 +136,10 @@ class _Kind(Model):
 
 
 def _typed(value: object) -> object:
-    """The model of the kind that `type` names; so the places in objections are those of the file."""
+    """Return the model for the handler's `type`.
+
+    Validating with that model keeps the places of errors those of the file.
+    """
     if not isinstance(value, dict):
         return value
     kind = _Kind.model_validate(value).type
@@ -158,10 +164,11 @@ def _authentication(value: object) -> object:
 
 
 Authentication = Annotated[BasicAuth | Jwt, Field(discriminator="type"), BeforeValidator(_authentication)]
-"""The handlers that know who the client is."""
+"""A handler that authenticates the client."""
 
 MAX_HANDLERS: Final = 64
-"""In one list. No chain that is written by hand has more; what they cost together has a bound of its own."""
+"""Maximum handlers in one list. Their total cost has a limit of its own
+(`zerotrust.middleware.policy_cost`)."""
 
 FINAL: Final = (Redirect, Respond)
-"""Kinds that answer every request: nothing behind them is reached."""
+"""Handlers that answer every request: a handler after them is never reached."""

@@ -1,6 +1,6 @@
-"""What each kind of handler may be told: the `config` of `{type: …, config: {…}}`.
+"""Settings of the handlers: the `config` of `{type: …, config: {…}}`.
 
-Nothing in it is skipped: a key that the kind does not have is refused, because most kinds keep somebody out.
+Unknown keys are refused, because most handlers protect a service.
 """
 
 import ipaddress
@@ -25,7 +25,7 @@ _PATH: Final = re.compile(r"/[\x21\x22\x24-\x3e\x40-\x7e]*")
 _LOCATION: Final = re.compile(r"[\x21-\x7e]+")
 LOCATION_PLACEHOLDERS: Final = ("host", "uri", "path")
 _MAX_PLACEHOLDERS: Final = 8
-"""Each may be a target of 32 KiB."""
+"""Maximum placeholders in a location. Each may be replaced by a target of 32 KiB."""
 
 
 def _key(value: str) -> str:
@@ -36,48 +36,49 @@ def _key(value: str) -> str:
 
 
 class RateLimitConfig(Strict):
-    """`burst` requests may come at once (the rate's own number, where it is not said); then they come at `rate`.
+    """Rate limit: a burst of `burst` requests, then requests at `rate`.
 
-    `key` is what is counted: `client` (its address; of IPv6 the /64), `service`, or `header:NAME` (its value; the
-    client where the request does not have it). Put a header that anyone may invent behind an authentication.
+    Requests are counted separately for each client, service or header value, see `key`. A client
+    can choose the value of a header freely: use `header:NAME` only behind an authentication.
     """
 
     rate: Rate
-    """How many requests in what time: `1000/minute`, `10/s`."""
+    """Requests per time: `1000/minute`, `10/s`."""
 
     burst: int | None = Field(default=None, ge=1, le=1_000_000)
-    """So many requests may come at once; where it is not said, the number in `rate`."""
+    """Maximum requests at once. Default: the number in `rate`."""
 
     key: Annotated[str, AfterValidator(_key)] = "client"
-    """What is counted apart: `client`, `service` or `header:NAME`."""
+    """Unit that has a count of its own: `client` (IPv4 address or IPv6 /64 network), `service`, or
+    `header:NAME` (value of the header; the client if the request does not have it)."""
 
 
 class HeaderEdits(Strict):
-    """Fields of one direction. They are deleted first, then set (which replaces), then added."""
+    """Changes of headers in one direction: first `delete`, then `set`, then `add`."""
 
     set: SetFields = {}
-    """Fields that have this value, or these values, and no others."""
+    """Headers to set. Existing values are replaced."""
 
     add: SetFields = {}
-    """Values that are added."""
+    """Headers to add. Existing values stay."""
 
     delete: list[FieldName] = Field(default=[], max_length=MAX_FIELDS)
-    """Fields that go away."""
+    """Headers to remove."""
 
     @property
     def names(self) -> list[str]:
-        """Every field that is touched."""
+        """Return the name of every header that changes."""
         return [*self.set, *self.add, *self.delete]
 
 
 class HeadersConfig(Strict):
-    """Fields of the request on its way to the backend, and of the response on its way back."""
+    """Changes of request and response headers."""
 
     request: HeaderEdits = HeaderEdits()
-    """On the way to the backend."""
+    """Headers of the request to the backend."""
 
     response: HeaderEdits = HeaderEdits()
-    """On the way to the client."""
+    """Headers of the response to the client."""
 
     @model_validator(mode="after")
     def _ours(self) -> Self:
@@ -105,17 +106,17 @@ Networks = Annotated[list[Annotated[str, AfterValidator(_network)]], Field(min_l
 
 
 class IpAllowConfig(Strict):
-    """Only clients with these addresses pass."""
+    """Client addresses that may use the service."""
 
     allowed_ips: Networks
-    """Addresses and networks, IPv4 and IPv6."""
+    """IPv4 and IPv6 addresses and networks."""
 
 
 class IpDenyConfig(Strict):
-    """Clients with these addresses do not pass."""
+    """Client addresses that may not use the service."""
 
     denied_ips: Networks
-    """Addresses and networks, IPv4 and IPv6."""
+    """IPv4 and IPv6 addresses and networks."""
 
 
 def _origin(value: str) -> str:
@@ -138,28 +139,28 @@ Method = Annotated[str, AfterValidator(_method)]
 
 
 class CorsConfig(Strict):
-    """Cross-origin rules (the Fetch standard, "CORS protocol").
+    """Cross-origin rules ("CORS protocol" of the Fetch standard).
 
-    Methods: GET, HEAD and POST where none are named. `"*"` among methods or headers permits each one asked for.
+    In `methods` and `headers`, `"*"` allows each one that a browser asks for.
     """
 
     origins: list[Annotated[str, AfterValidator(_origin)]] = Field(min_length=1)
-    """Who may read responses: `https://app.example.com`, `https://*.example.com` or `"*"`."""
+    """Origins that may read responses: `https://app.example.com`, `https://*.example.com` or `"*"`."""
 
     methods: list[Method] = []
-    """Methods that may be used; GET, HEAD and POST where none are named."""
+    """Allowed methods. Default: GET, HEAD and POST."""
 
     headers: list[FieldName] = []
-    """Request fields that scripts may set."""
+    """Request headers that scripts may set."""
 
     expose_headers: list[FieldName] = []
-    """Response fields that scripts may read."""
+    """Response headers that scripts may read."""
 
     allow_credentials: bool = False
-    """Whether cookies and logins may come along."""
+    """Allow requests with cookies and logins."""
 
     max_age: Duration = 600.0
-    """How long a browser may keep the answer to a preflight."""
+    """Time for which a browser may cache the response to a preflight request."""
 
     @model_validator(mode="after")
     def _no_credentials_for_all(self) -> Self:
@@ -181,26 +182,30 @@ def _location(value: str) -> str:
 
 
 class RedirectConfig(Strict):
-    """Where to go instead. `{host}` is the host name asked for, `{uri}` path and query, `{path}` the path alone."""
+    """Target of a redirect.
+
+    Placeholders in `location`: `{host}` is the requested host name, `{uri}` path and query,
+    `{path}` the path alone.
+    """
 
     location: Annotated[str, AfterValidator(_location)] = Field(max_length=2048)
-    """Where to; may hold `{host}`, `{uri}` and `{path}`."""
+    """URL to redirect to. It may contain `{host}`, `{uri}` and `{path}`."""
 
     status: Literal[301, 302, 303, 307, 308] = 302
-    """301 and 308 are for good, 307 and 308 keep the method."""
+    """301 and 308 are permanent; 307 and 308 keep the method."""
 
 
 class RespondConfig(Strict):
-    """An answer from here."""
+    """A fixed response."""
 
     status: int = Field(default=200, ge=200, le=599)
-    """The status."""
+    """Status code."""
 
     body: str = Field(default="", max_length=65536)
-    """The content, as plain text unless `headers` says another Content-Type."""
+    """Body. It is plain text, unless `headers` sets another `Content-Type`."""
 
     headers: SetFields = {}
-    """Fields of the answer."""
+    """Headers of the response."""
 
     @field_validator("headers")
     @classmethod
@@ -235,17 +240,18 @@ OldPrefix = Annotated[str, AfterValidator(_old_prefix)]
 
 
 class RewriteConfig(Strict):
-    """The path that the backend sees; the query stays. `replace_prefix` is `{/old: /new}`, the first that fits.
+    """Rewrite of the path for the backend; the query stays. Give one of the two keys.
 
-    A path with `.` or `..` as a segment, in any encoding, gets a 400 `ambiguous_path`: it would lead out of the new
-    prefix. So does one that backends may read differently and that is rewritten differently then.
+    A path with a segment `.` or `..`, in any encoding, gets 400 `ambiguous_path`, because it could
+    leave the new prefix. So does a path that backends may read in different ways, if the rules
+    rewrite these differently.
     """
 
     strip_prefix: OldPrefix | None = None
-    """The beginning of a path that is cut off."""
+    """Prefix to remove from the path."""
 
     replace_prefix: dict[OldPrefix, Prefix] = {}
-    """Beginnings of paths and what takes their place; the first that fits."""
+    """Prefixes and their replacements, `{/old: /new}`. The first prefix that matches applies."""
 
     @model_validator(mode="after")
     def _one_of_them(self) -> Self:

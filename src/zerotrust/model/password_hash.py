@@ -1,4 +1,4 @@
-"""Password hashes that `basic_auth` accepts, and the processor time that a verification of one takes."""
+"""Password hashes that `basic_auth` accepts, and the processor time to verify one."""
 
 import re
 from math import ceil
@@ -11,16 +11,18 @@ _ARGON2: Final = re.compile(
 )
 
 MAX_SECONDS: Final = 0.5
-"""Processor time of one verification. Nothing can interrupt one, so other logins wait that long for a thread."""
+"""Maximum processor time of one verification. A verification cannot be interrupted, so other logins
+wait for its thread."""
 MAX_ARGON2_MEMORY: Final = 131_072
-"""KiB. At most four verifications run at the same time: half a GiB in all."""
+"""Maximum memory in KiB. At most four verifications run at the same time: 512 MiB in total."""
 MAX_ARGON2_ITERATIONS: Final = 10
-"""RFC 9106 recommends 1 or 3. Each starts threads, whose cost is not proportional to the memory."""
+"""RFC 9106 recommends 1 or 3. Each iteration starts threads, whose cost is not proportional to the
+memory."""
 MAX_ARGON2_LANES: Final = 4
-"""As RFC 9106 recommends. Each is a thread, which competes with the thread that serves all requests."""
+"""RFC 9106 recommends 4. Each lane is a thread that competes with the server's event loop."""
 MIN_BCRYPT_COST: Final = 4
 MAX_BCRYPT_COST: Final = 31
-"""The limits of bcrypt itself; `MAX_SECONDS` is reached before."""
+"""The limits of bcrypt itself. `MAX_SECONDS` excludes high costs earlier."""
 
 HOW_TO_HASH: Final = (
     "write a hash made by caddy hash-password --algorithm argon2id (m=47104,t=1,p=1) or htpasswd -nB NAME"
@@ -28,7 +30,7 @@ HOW_TO_HASH: Final = (
 
 
 class HashSpeed(NamedTuple):
-    """Processor seconds that a machine needs for the units of `HashCost`."""
+    """Processor seconds that a machine needs for each unit of `HashCost`."""
 
     argon2_block: float
     bcrypt_round: float
@@ -43,8 +45,8 @@ class HashCost(NamedTuple):
 
     Attributes:
         name: the algorithm and its parameters.
-        argon2_blocks: blocks of 1 KiB that argon2 computes, in all iterations.
-        bcrypt_rounds: expensive key set-ups of bcrypt, two to the power of its cost.
+        argon2_blocks: blocks of 1 KiB that argon2 computes in all iterations.
+        bcrypt_rounds: expensive key set-ups of bcrypt: two to the power of its cost.
     """
 
     name: str
@@ -56,13 +58,13 @@ class HashCost(NamedTuple):
         return self.argon2_blocks * speed.argon2_block + self.bcrypt_rounds * speed.bcrypt_round
 
     def check(self, speed: HashSpeed, machine: str) -> None:
-        """Refuse a hash that costs too much.
+        """Check that a verification takes at most `MAX_SECONDS` at a given speed.
 
         Args:
-            machine: the name of the machine that has this speed, for the message.
+            machine: name of the machine with this speed, for the message.
 
         Raises:
-            ValueError: the hash takes more than `MAX_SECONDS`.
+            ValueError: the verification takes longer.
         """
         seconds = self.seconds(speed)
         if seconds > MAX_SECONDS:
@@ -76,7 +78,7 @@ def hash_cost(hashed: str) -> HashCost:
     """Return the cost of a password hash.
 
     Raises:
-        ValueError: it is no hash of a kind that is accepted, or its parameters are out of range.
+        ValueError: not a hash of an accepted algorithm, or its parameters are out of range.
     """
     if match := _BCRYPT.fullmatch(hashed):
         cost = int(match[1])

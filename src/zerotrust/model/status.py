@@ -1,4 +1,4 @@
-"""What an agent says of itself: the answer of `0trust agent status`."""
+"""Status of an agent: the answer of `0trust agent status`."""
 
 from typing import Literal
 
@@ -6,10 +6,11 @@ from zerotrust.model.base import Model
 
 
 class UpstreamStatus(Model):
-    """A backend: `healthy`, `unhealthy` (its checks fail), `ejected` (its requests failed for a while) or `unchecked`.
+    """State of an upstream.
 
-    `requests` run there now. The only backend of a service without checks and limits is used whatever happens: nothing
-    is counted there.
+    `state` is `healthy`, `unhealthy` (health checks fail), `ejected` (requests failed, so it is
+    left out for a while) or `unchecked`. `requests` is the number of active requests. A single
+    upstream without health check and limits has no count, because every request goes to it.
     """
 
     address: str
@@ -18,7 +19,7 @@ class UpstreamStatus(Model):
 
 
 class ServiceStatus(Model):
-    """A service, in the words of the agent's file."""
+    """State of a service. Names are those in the agent's file."""
 
     id: str
     hosts: list[str]
@@ -26,9 +27,9 @@ class ServiceStatus(Model):
 
 
 class SessionStatus(Model):
-    """A session with the server; `streams` are requests and WebSockets.
+    """State of a session with the server. `streams` is the number of requests and WebSockets.
 
-    One that is not `connected` has lost its connection and waits for another one.
+    A session that is not `connected` has lost its connection and is being resumed.
     """
 
     id: str
@@ -38,7 +39,7 @@ class SessionStatus(Model):
 
 
 class AgentStatus(Model):
-    """An agent. Without a session none of its services can be reached."""
+    """State of an agent. Without a session, no service is reachable."""
 
     agent: str
     software: str

@@ -1,4 +1,4 @@
-"""Sections in which an unknown key is refused, because to skip it might skip a protection."""
+"""Models that refuse unknown keys, because ignoring one could ignore a protection."""
 
 import difflib
 from typing import Any
@@ -9,7 +9,7 @@ from zerotrust.model.base import Model
 
 
 class Strict(Model):
-    """A model that names the unknown key, and the nearest known one."""
+    """Model that refuses unknown keys and suggests the nearest known one."""
 
     @model_validator(mode="before")
     @classmethod

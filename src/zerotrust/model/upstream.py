@@ -1,4 +1,4 @@
-"""The upstreams of a service: where each one is, how it is asked whether it is well, how requests are shared out."""
+"""Upstreams of a service: addresses, health checks, load balancing."""
 
 import re
 from typing import Annotated, Final, Literal, NamedTuple
@@ -16,7 +16,7 @@ _TARGET: Final = re.compile(r"/[\x21\x22\x24-\x7e]*")
 
 
 class UpstreamEndpoint(NamedTuple):
-    """Where an upstream listens: a path of a unix socket, or else host and port; and whether it speaks TLS."""
+    """Address of an upstream: host and port, or the path of a unix socket. `secured` means TLS."""
 
     host: str
     port: int
@@ -25,7 +25,10 @@ class UpstreamEndpoint(NamedTuple):
 
     @property
     def authority(self) -> str:
-        """Host and, where it is not the scheme's own, port: what a client writes into Host (RFC 9110 s7.2)."""
+        """Return the value of a `Host` header for this endpoint (RFC 9110 s7.2).
+
+        It is the host, and the port if it is not the default port of the scheme.
+        """
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.secured else 80) else f"{host}:{self.port}"
 
@@ -52,7 +55,7 @@ UpstreamAddress = Annotated[str, AfterValidator(_upstream)]
 
 
 def endpoint_of(address: str, *, protocol: str) -> UpstreamEndpoint:
-    """Where an upstream listens; `protocol` is the scheme of an address without one."""
+    """Return the endpoint in an address. `protocol` is the scheme of an address without one."""
     if address.startswith(_UNIX):
         return UpstreamEndpoint("localhost", 80, secured=False, path=address.removeprefix(_UNIX))
     scheme, separator, rest = address.partition("://")
@@ -76,7 +79,7 @@ def _status_range(value: object) -> tuple[int, int]:
 
 
 def _status_ranges(value: object) -> object:
-    """The ranges in 200, "2xx", "200-399", "200, 204" or a list of these."""
+    """Return the ranges in 200, "2xx", "200-399", "200, 204" or a list of these."""
     parts: list[object] = []
     for item in value if isinstance(value, (list, tuple)) else [value]:
         parts += item.split(",") if isinstance(item, str) else [item]
@@ -86,38 +89,39 @@ def _status_ranges(value: object) -> object:
 
 
 StatusRanges = Annotated[tuple[tuple[int, int], ...], BeforeValidator(_status_ranges)]
-"""Status codes as ranges, both ends included; written 200, "2xx", "200-399" or a list of these."""
+"""Ranges of status codes, both ends included; written 200, "2xx", "200-399" or a list of these."""
 
 
 class HealthCheck(Model):
-    """How an upstream is asked whether it is well: by a request, or (`type: tcp`) by a connection alone."""
+    """Active health check of an upstream."""
 
     type: Literal["http", "tcp"] = "http"
-    """A request, or a connection alone."""
+    """`http` sends a request; `tcp` only opens a connection."""
 
     path: str = "/"
-    """What is asked for, with its query."""
+    """Path of the request, with its query."""
 
     method: FieldName = "GET"
-    """The method of the request."""
+    """Method of the request."""
 
     interval: Duration = 30.0
-    """Time from one check to the next, give or take a tenth."""
+    """Time between two checks. It varies by 10 %, so that checks do not run in step."""
 
     timeout: Duration = Field(default=5.0, gt=0)
-    """How long the upstream has for an answer."""
+    """Maximum time for the upstream to answer."""
 
     headers: dict[FieldName, FieldValue] = {}
-    """Fields of the request. Host is the one that the service's requests have, unless it stands here."""
+    """Headers of the request. `Host` is the one of the service's requests, unless it is set here."""
 
     expected_status: StatusRanges = ((200, 299),)
-    """The answers that are good: 200, "2xx", "200-399" or a list of these. Redirects are not followed."""
+    """Status codes of a successful check: 200, "2xx", "200-399" or a list of these. Redirects are
+    not followed."""
 
     unhealthy_threshold: int = Field(default=3, ge=1)
-    """So many failed checks in a row, and the upstream counts as down."""
+    """Number of consecutive failed checks after which the upstream is unhealthy."""
 
     healthy_threshold: int = Field(default=2, ge=1)
-    """So many good checks in a row, and it counts as up again."""
+    """Number of consecutive successful checks after which the upstream is healthy again."""
 
     @field_validator("path")
     @classmethod
@@ -131,43 +135,46 @@ class Upstream(Model):
     """One backend of a service."""
 
     address: UpstreamAddress
-    """`host:port`, with a scheme where it differs from the service's `protocol`, or `unix:/path`."""
+    """`host:port` or `unix:/path`. Put a scheme in front if it differs from the service's
+    `protocol`: `https://host:port`."""
 
     weight: int = Field(default=100, ge=0, le=1_000_000)
-    """Its share of the requests, relative to the others; 0 is a reserve for when no other is well or has room (the
-    original took 0 for 100)."""
+    """Share of requests, relative to the other upstreams. 0 makes it a reserve: it is used only if
+    no other upstream is healthy and has room."""
 
     max_connections: int | None = Field(default=None, ge=1)
-    """So many requests at the same time; what comes beyond goes to others or waits."""
+    """Maximum concurrent requests. Further requests go to other upstreams or wait in the queue."""
 
     health_check: HealthCheck | None = None
-    """How it is asked whether it is well; without, only its requests tell."""
+    """Active health check. Without one, only passive checks apply."""
 
 
 Policy = Literal["round_robin", "weighted_round_robin", "least_conn", "ip_hash", "random_two", "first"]
 
 
 class OutlierDetection(Model):
-    """When an upstream whose requests fail is left out for a while.
+    """Passive health check: an upstream is ejected for a while after its requests failed.
 
-    A run of 0 is never reached. `consecutive_failures` counts connections that fail or break; `consecutive_5xx` counts
-    these and answers of 500 and above. At most `max_ejection_percent` of the upstreams (rounded up) are out at a time.
+    At most `max_ejection_percent` of the upstreams (rounded up) are ejected at the same time, and
+    never all of them.
     """
 
     consecutive_failures: int = Field(default=3, ge=0)
-    """So many connections in a row that fail, or break before the end of an answer, and it is left out."""
+    """Number of consecutive connections that failed, or broke before the end of a response, after
+    which an upstream is ejected. 0 disables this check."""
 
     consecutive_5xx: int = Field(default=5, ge=0)
-    """So many of these or answers of 500 and above in a row, and it is left out."""
+    """Number of consecutive failures after which an upstream is ejected, where responses with
+    status 500 or above count as failures as well. 0 disables this check."""
 
     base_ejection_time: Duration = 10.0
-    """How long it is left out the first time; each further time twice as long."""
+    """Duration of the first ejection. Each further ejection lasts twice as long."""
 
     max_ejection_time: Duration = 300.0
-    """How long it is left out at most; not below `base_ejection_time`."""
+    """Maximum duration of an ejection; at least `base_ejection_time`."""
 
     max_ejection_percent: int = Field(default=50, ge=0, le=100)
-    """The part of the upstreams that may be left out at the same time."""
+    """Maximum percentage of the upstreams that may be ejected at the same time."""
 
     @model_validator(mode="after")
     def _grows(self) -> "OutlierDetection":
@@ -179,47 +186,51 @@ class OutlierDetection(Model):
 
 
 class LoadBalancing(Model):
-    """How requests are spread over the upstreams.
+    """Distribution of requests over the upstreams.
 
-    `queue` requests wait, for `queue_timeout` at most, where all connections of `max_connections` are taken.
+    If all upstreams have reached `max_connections`, up to `queue` requests wait, each for at most
+    `queue_timeout`.
     """
 
     policy: Policy = "round_robin"
-    """In turn; in turn by weight; the fewest requests for its weight; by the client's address; the less busy of two
-    that are drawn; the first one that is well."""
+    """`round_robin`: each upstream in turn. `weighted_round_robin`: in turn, by weight.
+    `least_conn`: fewest active requests per weight. `ip_hash`: by client IP. `random_two`: the less
+    loaded of two random upstreams. `first`: the first healthy upstream."""
 
     health_check_required: bool = False
-    """Where no upstream is well: true answers 503 at once, false takes the least bad one."""
+    """If no upstream is healthy: true answers 503 at once, false uses the upstream with the fewest
+    failed checks."""
 
     outlier_detection: OutlierDetection = OutlierDetection()
-    """When an upstream is left out for a while because its requests fail."""
+    """Passive health check: ejection of upstreams whose requests fail."""
 
     slow_start: Duration = 0.0
-    """How long one that has come back takes to get its whole share, from a tenth on; 0 is at once."""
+    """Ramp-up time for a recovered upstream, starting at 10 % of its weight; 0 disables slow start."""
 
     session_affinity: bool = False
-    """Keep a browser with its upstream, by a signed cookie. Its secret is in a file beside the agent's `server.key`
-    that ends in `.affinity`."""
+    """Keep a browser on the same upstream, by a signed cookie. The secret for it is in a file next
+    to the agent's `server.key`, with the ending `.affinity`."""
 
     affinity_duration: Duration = Field(default=3600.0, gt=0)
-    """How long the cookie of `session_affinity` holds; it is renewed when more than half of that is over."""
+    """Lifetime of the cookie of `session_affinity`. It is renewed after half of that time."""
 
     max_connections: int | None = Field(default=None, ge=1)
-    """So many requests at the same time in the whole service; what comes beyond waits."""
+    """Maximum concurrent requests of the whole service. Further requests wait in the queue."""
 
     queue: int = Field(default=100, ge=0, le=100_000)
-    """So many requests wait; the next one gets a 503 with `Retry-After`. 0: none waits."""
+    """Maximum queue length. When full, requests get 503 with `Retry-After`. 0 disables queueing."""
 
     queue_timeout: Duration = 10.0
-    """How long a request waits at most; then it gets the same."""
+    """Maximum time in the queue; then a request gets 503 with `Retry-After`."""
 
     timeout: Duration | None = None
-    """What the service's `timeout` is where that is not given."""
+    """Default for the service's `timeout`."""
 
     keep_alive_timeout: Duration | None = None
-    """How long a connection to an upstream is kept for the next request; 4s. Stay below what the upstream keeps it."""
+    """Maximum idle time of a connection to an upstream that is kept for reuse. Default: 4s. It must
+    be shorter than the upstream's own keep-alive timeout."""
 
     @property
     def keeps_clients(self) -> bool:
-        """A client is to stay where it was."""
+        """Return True if requests of a client go to the same upstream."""
         return self.session_affinity or self.policy == "ip_hash"
