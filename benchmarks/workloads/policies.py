@@ -49,7 +49,7 @@ class Case:
 def is_accepted(told: Policy) -> bool:
     """Return whether a server accepts a policy."""
     try:
-        return len(json.dumps(told)) <= MAX_PAYLOAD - _OTHER_BYTES and excess(ServicePolicy.read(told)) is None
+        return len(json.dumps(told)) <= MAX_PAYLOAD - _OTHER_BYTES and excess(ServicePolicy.from_json(told)) is None
     except ConfigError:
         return False
 

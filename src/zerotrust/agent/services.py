@@ -89,7 +89,7 @@ class LiveService:
             name=self.service.name[:128],
             weight=self.weight,
             sticky=self.service.load_balancing.keeps_clients,
-            policy=self.policy.told(self.keys) if self.policy is not None else None,
+            policy=self.policy.to_json(self.keys) if self.policy is not None else None,
         )
 
 
@@ -146,7 +146,7 @@ class Services:
         wanted = {service.service_id: _with_defaults(service, health) for service in config.services}
         changed = []
         for service_id, service in wanted.items():
-            policy = ServicePolicy.of(service, config.global_middleware)
+            policy = ServicePolicy.from_service(service, config.global_middleware)
             live = self._live.get(service_id)
             weight = config.agent.weight
             same = live is not None and (live.service, live.policy, live.weight) == (service, policy, weight)

@@ -50,7 +50,7 @@ def crossings(document: Document) -> Iterator[tuple[KeyPath, Severity, str]]:
 def too_costly(config: AgentConfig) -> Iterator[tuple[KeyPath, Severity, str]]:
     """Policies that may hold the server for longer than it lets them."""
     for index, service in enumerate(config.services):
-        policy = ServicePolicy.of(service, config.global_middleware)
+        policy = ServicePolicy.from_service(service, config.global_middleware)
         if policy is not None and (found := excess(policy)) is not None:
             place, message = found
             if place == ("global_middleware",):

@@ -1,7 +1,7 @@
-"""What a server does with the requests of a service before they enter the tunnel, as an agent tells it.
+"""Policy of a service: the part of its configuration that the server enforces.
 
-The server takes all of it or nothing. A key that it does not know may be a protection that a newer agent relies on, so
-it refuses the whole service instead of publishing it with less than its owner asked for.
+The agent sends it with the registration, as JSON. The server accepts a policy completely or refuses
+the service: an unknown key may be a protection that a newer agent relies on.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,24 +24,24 @@ class ServicePolicy(Strict):
     """The part of a service's configuration that the server enforces."""
 
     global_middleware: list[Handler] = Field(default=[], max_length=MAX_HANDLERS)
-    """Handlers of the agent's file for all its services."""
+    """Handlers in the agent's file for all its services."""
 
     security: ServiceSecurity | None = None
-    """What stands in front of all routes."""
+    """Cross-origin rules and authentication for all routes."""
 
     routes: list[Route] = Field(default=[], max_length=MAX_ROUTES)
-    """Requests that no route takes get a 404; without routes, all go through."""
+    """A request that matches no route gets 404; without routes, all requests pass."""
 
     max_request_body: ByteSize | None = None
-    """As in `Service`, like those below."""
+    """The same as in `Service`, like the keys below."""
 
     max_websockets: int | None = Field(default=None, ge=1)
     max_websockets_per_client: int | None = Field(default=None, ge=1)
     traffic_shaping: TrafficShaping | None = None
 
     @classmethod
-    def of(cls, service: Service, global_middleware: Sequence[Handler]) -> Self | None:
-        """The policy of a service; None where it asks for nothing."""
+    def from_service(cls, service: Service, global_middleware: Sequence[Handler]) -> Self | None:
+        """Return the policy of a service; None if it has no rules."""
         policy = cls(
             global_middleware=list(global_middleware),
             security=service.security,
@@ -55,27 +55,27 @@ class ServicePolicy(Strict):
 
     @property
     def key_sources(self) -> frozenset[KeySource]:
-        """Where keys for it are to be fetched."""
+        """Return the sources of the JSON Web Keys that the policy needs."""
         return frozenset(_key_sources(self))
 
-    def told(self, keys: Mapping[KeySource, Mapping[str, Any]] = _NO_KEYS) -> dict[str, Any]:
-        """The policy as JSON values, without what the file left out or nobody knows.
+    def to_json(self, keys: Mapping[KeySource, Mapping[str, Any]] = _NO_KEYS) -> dict[str, Any]:
+        """Return the policy as JSON values, without keys that the file does not set.
 
         Args:
-            keys: JWKS documents that were fetched; they are told instead of where they are from.
+            keys: JWKS documents that were fetched. They replace their `jwks_url`.
         """
-        told: dict[str, Any] = _told(self, keys)
-        return told
+        values: dict[str, Any] = _to_json(self, keys)
+        return values
 
     @classmethod
-    def read(cls, told: dict[str, Any]) -> Self:
-        """The policy that an agent tells, which may be anything.
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """Return the policy that an agent sent. The values are untrusted.
 
         Raises:
-            ConfigError: it is none, or has a key that is not known; the message begins with the place.
+            ConfigError: not a policy, or an unknown key; the message begins with the place.
         """
         try:
-            policy = cls.model_validate(told)
+            policy = cls.model_validate(values)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(str(step) for step in first["loc"])
@@ -85,16 +85,16 @@ class ServicePolicy(Strict):
         return policy
 
 
-def _told(value: Any, keys: Mapping[KeySource, Mapping[str, Any]]) -> Any:
+def _to_json(value: Any, keys: Mapping[KeySource, Mapping[str, Any]]) -> Any:
     if isinstance(value, JwtConfig) and value.key_source is not None and value.key_source in keys:
         value = value.model_copy(update={"jwks": keys[value.key_source], "jwks_url": None})
     if isinstance(value, BaseModel):
         known = type(value).model_fields
-        said = ((name, getattr(value, name)) for name in known if name in value.model_fields_set)
-        return {name: _told(item, keys) for name, item in said if item is not None}
+        given = ((name, getattr(value, name)) for name in known if name in value.model_fields_set)
+        return {name: _to_json(item, keys) for name, item in given if item is not None}
     if isinstance(value, (list, tuple)):
-        return [_told(item, keys) for item in value]
-    return {key: _told(item, keys) for key, item in value.items()} if isinstance(value, dict) else value
+        return [_to_json(item, keys) for item in value]
+    return {key: _to_json(item, keys) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def _key_sources(value: Any) -> Iterator[KeySource]:
@@ -109,7 +109,7 @@ def _key_sources(value: Any) -> Iterator[KeySource]:
 
 
 def _unknown(value: Any, where: str) -> Iterator[str]:
-    """The places of keys that no model knows."""
+    """Yield the places of keys that no model knows."""
     if isinstance(value, BaseModel):
         for name in value.model_extra or ():
             yield f"{where}{name}"

@@ -41,7 +41,7 @@ HUGE: dict[str, Any] = {"hostname": "huge.example", "backend": "x:1", "routes": 
 def live(service: dict[str, Any], *middleware: dict[str, Any]) -> LiveService:
     config = AgentConfig.model_validate({"services": [service], "global_middleware": list(middleware)})
     (found,) = config.services
-    policy = ServicePolicy.of(found, config.global_middleware)
+    policy = ServicePolicy.from_service(found, config.global_middleware)
     return LiveService(found.service_id, found, policy, cast("BackendPool", None), 1.0)
 
 
@@ -103,7 +103,7 @@ def test_a_policy_goes_to_a_server_that_enforces_it() -> None:
     def check() -> None:
         plain, limited = Agent(live(PLAIN), live(LIMITED)).said()
         assert plain.policy is None
-        assert ServicePolicy.read(limited.policy).routes == AgentConfig(services=[LIMITED]).services[0].routes
+        assert ServicePolicy.from_json(limited.policy).routes == AgentConfig(services=[LIMITED]).services[0].routes
         (everywhere,) = Agent(live(PLAIN, LIMIT)).said()
         assert everywhere.policy["global_middleware"] == [LIMIT]
 

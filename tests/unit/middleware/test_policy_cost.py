@@ -13,7 +13,7 @@ CORS = {"origins": ["https://*.app.example"]}
 
 
 def place(told: dict[str, Any]) -> tuple[str | int, ...] | None:
-    found = excess(ServicePolicy.read(told))
+    found = excess(ServicePolicy.from_json(told))
     return found and found[0]
 
 
@@ -67,7 +67,7 @@ def test_what_costs_too_much_is_named(told: dict[str, Any], where: tuple[str | i
 
 
 def test_the_message_has_the_figures_and_the_fix() -> None:
-    found = excess(ServicePolicy.read({"global_middleware": [REWRITE], "routes": [{"handle": [JWT] * 5}]}))
+    found = excess(ServicePolicy.from_json({"global_middleware": [REWRITE], "routes": [{"handle": [JWT] * 5}]}))
     assert found is not None
     assert found[1] == (
         "the policy may take 3.4 ms of the server's time for one request, 3.0 of them here; "

@@ -22,7 +22,7 @@ def policy(*, middleware: list[Any] | None = None, **keys: Any) -> ServicePolicy
     config = AgentConfig.model_validate(
         {"services": [{"hostname": "a.example", "backend": "x:1", **keys}], "global_middleware": middleware or []}
     )
-    return ServicePolicy.of(config.services[0], config.global_middleware)
+    return ServicePolicy.from_service(config.services[0], config.global_middleware)
 
 
 FETCHED: dict[str, Any] = {
@@ -38,12 +38,12 @@ def test_keys_that_were_fetched_are_told_instead_of_their_place() -> None:
     assert asked is not None
     assert asked.key_sources == {SOURCE, KeySource("https://issuer.example/keys", "ES256")}
     document = {"keys": [{"kty": "RSA"}]}
-    told = asked.told({SOURCE: document})
+    told = asked.to_json({SOURCE: document})
     known = {"algorithm": "RS256", "jwks": document, "issuer": "us"}
     assert told["global_middleware"][1]["config"] == told["routes"][0]["handle"][0]["config"] == known
     assert told["security"]["auth"]["config"] == other["config"]
-    assert asked.told()["routes"][0]["handle"][0]["config"] == FETCHED["config"]
-    assert ServicePolicy.read(told).told() == told
+    assert asked.to_json()["routes"][0]["handle"][0]["config"] == FETCHED["config"]
+    assert ServicePolicy.from_json(told).to_json() == told
 
 
 @pytest.mark.parametrize("keys", [{}, {"websocket": False, "timeout": "5s"}])
@@ -66,9 +66,9 @@ def test_who_asks_for_nothing_has_none(keys: dict[str, Any]) -> None:
 def test_what_is_told_is_what_is_read(keys: dict[str, Any]) -> None:
     asked = policy(**keys)
     assert asked is not None
-    told = asked.told()
-    assert ServicePolicy.read(told).told() == told
-    again = ServicePolicy.read(told)
+    told = asked.to_json()
+    assert ServicePolicy.from_json(told).to_json() == told
+    again = ServicePolicy.from_json(told)
     for name in ("routes", "security", "global_middleware", "max_request_body", "max_websockets"):
         assert getattr(again, name) == getattr(asked, name)
 
@@ -76,7 +76,7 @@ def test_what_is_told_is_what_is_read(keys: dict[str, Any]) -> None:
 def test_what_nobody_knows_is_not_told() -> None:
     asked = policy(routes=[{"match": {"path": "/a", "pahh": "x"}, "note": "mine"}])
     assert asked is not None
-    assert asked.told()["routes"] == [{"match": {"path": "/a"}}]
+    assert asked.to_json()["routes"] == [{"match": {"path": "/a"}}]
 
 
 @pytest.mark.parametrize(
@@ -98,19 +98,19 @@ def test_what_nobody_knows_is_not_told() -> None:
 )
 def test_all_of_it_or_nothing(told: dict[str, Any], place: str) -> None:
     with pytest.raises(ConfigError, match=place.replace(".", r"\.")):
-        ServicePolicy.read(told)
+        ServicePolicy.from_json(told)
 
 
 def test_a_refusal_says_nothing_secret() -> None:
     with pytest.raises(ConfigError) as caught:
-        ServicePolicy.read({"security": {"auth": {"type": "jwt", "config": {"secret": SECRET, "algorithm": "none"}}}})
+        ServicePolicy.from_json({"security": {"auth": {"type": "jwt", "config": {"secret": SECRET, "algorithm": "none"}}}})
     assert SECRET not in str(caught.value)
 
 
 def test_a_service_is_not_changed_by_being_told() -> None:
     service = Service.model_validate({"hostname": "a", "backend": "x:1", "routes": [{"handle": [LIMIT]}]})
     before = service.model_copy(deep=True)
-    asked = ServicePolicy.of(service, [])
+    asked = ServicePolicy.from_service(service, [])
     assert asked is not None
-    asked.told()["routes"].clear()
+    asked.to_json()["routes"].clear()
     assert service == before

@@ -78,7 +78,7 @@ def compile_guard(
     """
     if told is None:
         return None
-    asked = ServicePolicy.read(told)
+    asked = ServicePolicy.from_json(told)
     if (found := excess(asked)) is not None:
         place, message = found
         raise ConfigError(f"{'.'.join(map(str, place))}: {message}")
