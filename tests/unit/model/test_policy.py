@@ -103,7 +103,9 @@ def test_all_of_it_or_nothing(told: dict[str, Any], place: str) -> None:
 
 def test_a_refusal_says_nothing_secret() -> None:
     with pytest.raises(ConfigError) as caught:
-        ServicePolicy.from_json({"security": {"auth": {"type": "jwt", "config": {"secret": SECRET, "algorithm": "none"}}}})
+        ServicePolicy.from_json(
+            {"security": {"auth": {"type": "jwt", "config": {"secret": SECRET, "algorithm": "none"}}}}
+        )
     assert SECRET not in str(caught.value)
 
 
