@@ -21,7 +21,7 @@
     ├── HttpError               a message that is not acceptable HTTP/1.1
     └── ForwardError            a request that could not be carried to its end; one class per hop and cause
         ├── UnknownHost, NoAgent, UpgradeRefused,
-        │   WrongScheme, BodyTooLarge,
+        │   WrongScheme, BodyTooLarge, HeadTooLarge,
         │   ClientAddressUnreadable                     decided by the server
         ├── AgentLost, ServiceGone, Overloaded          the tunnel
         ├── UpstreamsDown, UpstreamsBusy                decided by the agent
@@ -247,6 +247,17 @@ class BodyTooLarge(ForwardError):
 
     code = "body_too_large"
     status = 413
+    hop = "client"
+
+
+class HeadTooLarge(ForwardError):
+    """The request's head, with the fields that server and service add, is larger than the tunnel takes.
+
+    It is a 431, not a 502: the same head fits no other agent, and a client that sends fewer fields is served.
+    """
+
+    code = "head_too_large"
+    status = 431
     hop = "client"
 
 

@@ -14,6 +14,7 @@ from typing import Final
 from zerotrust.errors import (
     ClientAddressUnreadable,
     ForwardError,
+    HeadTooLarge,
     NoAgent,
     Overloaded,
     UnknownHost,
@@ -319,7 +320,9 @@ class Ingress:
         session = claim.member.link.session
         if not session.attached:
             raise NoAgent(head.fields.host)
-        if not session.can_open or len(payload) > MAX_OPEN_PAYLOAD_BYTES:
+        if len(payload) > MAX_OPEN_PAYLOAD_BYTES:
+            raise HeadTooLarge(f"OPEN of {len(payload)} bytes, at most {MAX_OPEN_PAYLOAD_BYTES} allowed")
+        if not session.can_open:
             raise Overloaded("its agent can take no more requests now")
         relay = Relay(
             connection,

@@ -435,6 +435,7 @@ _SAID: Final = {
     "too_many_parameters": "The request has more parameters than this service looks at.",
     "client_address_unreadable": "The service asks for the client's address, and the proxy in front did not say it.",
     "body_too_large": "The request is larger than this service takes.",
+    "head_too_large": "The header fields are too large, with those that this service adds.",
     "no_agent": "The agent of this service is not connected.",
     "agent_lost": "The connection to the agent was lost while the request was under way.",
     "service_gone": "The agent does not serve this service.",

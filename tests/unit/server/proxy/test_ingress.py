@@ -12,6 +12,7 @@ import bcrypt
 import pytest
 from structlog.testing import capture_logs
 
+from tests.unit.server.fleet import Fleet
 from tests.unit.server.front import Front
 from zerotrust.http.body import request_framing
 from zerotrust.http.head import parse_request
@@ -835,6 +836,25 @@ async def test_what_a_service_without_rules_says_is_left_alone() -> None:
 
 
 # More than the server takes
+
+ADDED = {f"X-Added-{number}": "a" * 3000 for number in range(3)}
+FAT: dict[str, Any] = {"global_middleware": [{"type": "headers", "config": {"request": {"set": ADDED}}}]}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("size", [32_000 - 9000, 32_000])
+async def test_a_head_that_is_too_large_with_what_the_service_adds_is_not_tried_again(size: int) -> None:
+    fleet = Fleet(FAT, FAT, hold_timeout=30)
+    said = await fleet.ask("GET /", f"X-Own: {'o' * size}")
+    if size < 32_000:
+        assert (said, sum(fleet.counts)) == (b"", 1)
+        return
+    assert said.startswith(b"HTTP/1.1 431 ")
+    assert b"X-0Trust-Error: head_too_large\r\n" in said
+    assert b"Retry-After" not in said
+    assert fleet.counts == [0, 0]
+    assert fleet.ingress.refused == {"head_too_large": 1}
+    assert (await fleet.ask("GET /"), sum(fleet.counts)) == (b"", 1), "the connection goes on"
 
 
 def busy(streams: int) -> dict[str, SessionStats]:
