@@ -9,6 +9,9 @@ from zerotrust.limits.client_network import network_of
 from zerotrust.middleware.client_address import UNREADABLE
 from zerotrust.middleware.interface import Answer, Request
 
+UNLIMITED: Final = -1
+"""In place of a number of bytes."""
+
 _LATER: Final = b"Retry-After: 5\r\n"
 _OF_SERVICE: Final = Answer(503, _LATER, code="websocket_limit", message="the service has all the WebSockets it takes")
 _OF_CLIENT: Final = Answer(

@@ -107,7 +107,6 @@ class Registry:
 
     Attributes:
         policies: what the policies of connected agents take.
-        served: called with a host name that an agent serves now, and did not before.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -122,7 +121,15 @@ class Registry:
         self._members: dict[str, list[Member]] = {}
         self._generation = 0
         self._turn = 0
-        self.served: Callable[[str], None] = lambda host: None
+        self._subscribers: list[Callable[[str], None]] = []
+
+    def subscribe(self, served: Callable[[str], None]) -> None:
+        """Call `served` from now on with each host name that an agent begins to serve, or serves again."""
+        self._subscribers.append(served)
+
+    def _notify(self, host: str) -> None:
+        for served in self._subscribers:
+            served(host)
 
     def join(self, agent: str, link: TunnelLink, *, instance: str | None = None, connection: int = 0) -> Member:
         """A new session of an agent; with an `instance` it stands beside others of that, as number `connection`."""
@@ -150,7 +157,7 @@ class Registry:
         self._sort(member)
         for claim in member.services.values():
             for host in claim.hosts:
-                self.served(host)
+                self._notify(host)
 
     def away_until(self, host: str, timeout: float) -> float:
         """For how many seconds more nobody knows whether an agent comes back to a host name: `timeout` in all.
@@ -386,7 +393,7 @@ class Registry:
             return _first_of(claim.member.agent, claims)
         claims.append(claim)
         self._arrange(host)
-        self.served(host)
+        self._notify(host)
         return _first_of(claim.member.agent, claims)
 
     def _count(self, member: Member, claim: ServiceRegistration | None, before: ServiceRegistration | None) -> None:

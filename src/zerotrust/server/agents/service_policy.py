@@ -17,11 +17,10 @@ from zerotrust.middleware.header_edits import Edit, edit_lines
 from zerotrust.middleware.interface import Answer, Middleware, Request
 from zerotrust.middleware.policy import Policy, compile_policy
 from zerotrust.middleware.policy_cost import excess
-from zerotrust.middleware.request_limits import BodyLimit, Upgrades
+from zerotrust.middleware.request_limits import UNLIMITED, BodyLimit, Upgrades
 from zerotrust.model.policy import ServicePolicy
 from zerotrust.model.rates import parse_byte_size
-from zerotrust.server.proxy.relay import UNLIMITED
-from zerotrust.server.proxy.shaping import ServiceShaping
+from zerotrust.server.agents.service_shaping import ServiceShaping
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,12 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol, cast
 
 from zerotrust.server.agents.registry import Member, Registry, ServiceRegistration
 from zerotrust.server.identity.authorization import Authorization
-from zerotrust.server.proxy.relay import Relay
-from zerotrust.server.proxy.shaping import ShapedRelay
 from zerotrust.telemetry import logs
 from zerotrust.tunnel.binary import MAX_REASON_BYTES, printable
 from zerotrust.tunnel.codes import Code
@@ -17,6 +15,20 @@ MAX_REASONS_BYTES: Final = 32 * 1024
 """Of one REGISTERED, which has a reason for each host name and has to fit into a frame."""
 
 _log = logs.logger("agents")
+
+
+class OpenRequest(Protocol):
+    """A request that an agent serves now: the sink of each stream of its session (`server.proxy.relay`)."""
+
+    @property
+    def host(self) -> str:
+        """The host name that was asked for."""
+
+    def cut(self, reason: str) -> None:
+        """End the request at once: the agent may no longer serve it."""
+
+    def depart(self) -> None:
+        """End an upgraded connection where its protocol allows it, and tell the client to come back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,22 +127,22 @@ class SessionControl:
         answer(member, judged, waiting, refused)
 
     def _end_streams(self, member: Member) -> None:
-        for relay in _relays(member):
-            if self._admission.judge(member.agent, (relay.host,))[1]:
-                relay.cut("the host name is no longer granted to the agent")
+        for request in _open_requests(member):
+            if self._admission.judge(member.agent, (request.host,))[1]:
+                request.cut("the host name is no longer granted to the agent")
 
 
 def depart(member: Member) -> None:
     """End the WebSockets of a session, and what else was upgraded, so that their clients come back at once."""
-    for relay in _relays(member):
-        relay.depart()
+    for request in _open_requests(member):
+        request.depart()
 
 
-def _relays(member: Member) -> Iterator[Relay]:
+def _open_requests(member: Member) -> Iterator[OpenRequest]:
+    """Yield the owners of all streams: agents open none, so each stream is a request that the server forwarded."""
     for stream in list(member.link.session.streams.values()):
-        sink = stream.sink.relay if isinstance(stream.sink, ShapedRelay) else stream.sink
-        if isinstance(sink, Relay):
-            yield sink
+        if stream.sink is not None:
+            yield cast("OpenRequest", stream.sink)
 
 
 def answer(member: Member, claim: ServiceRegistration, waiting: dict[str, str], refused: dict[str, str]) -> None:

@@ -33,7 +33,7 @@ class PendingRequests:
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[str, dict[GoOn, asyncio.TimerHandle]] = {}
         self.count = 0
-        registry.served = self._served
+        registry.subscribe(self._served)
 
     def wait(self, host: str, go_on: GoOn) -> bool:
         """Call `go_on` once: with True as soon as an agent serves the host name, with False when none did in time.

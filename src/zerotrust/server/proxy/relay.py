@@ -12,6 +12,7 @@ from zerotrust.http.head_block import check_response_block, check_trailers, swit
 from zerotrust.http.websocket_frames import GOING_AWAY, POLICY_VIOLATION, SERVICE_RESTART, FrameTracker, close_frame
 from zerotrust.middleware.header_edits import Edit, edit_block, edit_refusal
 from zerotrust.middleware.interface import Counted
+from zerotrust.middleware.request_limits import UNLIMITED
 from zerotrust.net.http_server import HttpServerConnection, RequestSink
 from zerotrust.server.proxy.trailers import TrailerFilter
 from zerotrust.telemetry import logs
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 _log = logs.logger("relay")
 
 RETRY_AFTER: Final = 5
-UNLIMITED: Final = -1
 MAX_KEPT_BYTES: Final = 64 * 1024
 """Of a request's body, until its answer begins, so that another agent can be given it: what forms and most calls of
 interfaces have, and not more than twice what a head may have, which is kept anyway."""

@@ -9,85 +9,13 @@ nothing overtakes: ends, trailers and resets wait for the bytes before them.
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Final
 
-from zerotrust.limits.shaper import Flow, Shaper
-from zerotrust.model.rates import parse_byte_rate
-from zerotrust.model.service import TrafficShaping
+from zerotrust.limits.shaper import Flow
 from zerotrust.net.http_server import HttpServerConnection
+from zerotrust.server.agents.service_shaping import DirectionShaper, ServiceShaping
 from zerotrust.server.proxy.relay import Relay
 from zerotrust.tunnel.codes import Code
-
-LEAST_PAUSE: Final = 0.005
-"""Seconds between two runs of a shaper: what may pass meanwhile passes together."""
-
-
-class DirectionShaper:
-    """One direction of a service: its shaper, and the timer that runs it while something waits."""
-
-    __slots__ = ("_due", "_running", "_timer", "shaper")
-
-    def __init__(self, shaper: Shaper) -> None:
-        self.shaper = shaper
-        self._timer: asyncio.TimerHandle | None = None
-        self._due = 0.0
-        self._running = False
-
-    def run(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Let pass what may pass now, and all else in its time."""
-        if self._running:
-            return
-        self._running = True
-        try:
-            due = self.shaper.run(loop.time())
-        finally:
-            self._running = False
-        if due is None or (self._timer is not None and self._due <= due):
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._due = max(due, loop.time() + LEAST_PAUSE)
-        self._timer = loop.call_at(self._due, self._wake, loop)
-
-    def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._timer = None
-        self.run(loop)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ServiceShaping:
-    """The limits of one service, and what has been used of them."""
-
-    limits: TrafficShaping
-    up: DirectionShaper | None
-    down: DirectionShaper | None
-
-    @classmethod
-    def of(cls, limits: TrafficShaping | None, before: "ServiceShaping | None") -> "ServiceShaping | None":
-        """The shaping for these limits: the one of before where they are the same; None where nothing is limited.
-
-        Streams that have begun stay with the limits under which they did.
-        """
-        if limits is None:
-            return None
-        if before is not None and before.limits == limits:
-            return before
-        each = _rate(limits.per_ip_limit)
-        up = _lane(_rate(limits.upload_limit), each)
-        down = _lane(_rate(limits.download_limit), each)
-        return cls(limits, up, down) if up is not None or down is not None else None
-
-
-def _rate(limit: str | None) -> float | None:
-    return parse_byte_rate(limit) if limit is not None else None
-
-
-def _lane(total: float | None, each: float | None) -> DirectionShaper | None:
-    if total is None and each is None:
-        return None
-    return DirectionShaper(Shaper(total=total, per_client=each, now=0.0))
 
 
 class ShapedBuffer(Flow):
@@ -222,9 +150,7 @@ class ShapedRelay:
             self._up.then(partial(self._send_trailers, fields))
 
     def aborted(self) -> None:
-        for held in (self._up, self._down):
-            if held is not None:
-                held.drop()
+        self._drop()
         self.relay.aborted()
 
     def drained(self) -> None:
@@ -267,7 +193,28 @@ class ShapedRelay:
         if not self._up:
             self.relay.writable()
 
+    # ---- from the server (server.agents.session_control.OpenRequest)
+
+    @property
+    def host(self) -> str:
+        """The host name that was asked for."""
+        return self.relay.host
+
+    def cut(self, reason: str) -> None:
+        """End the request at once, with all that waits."""
+        self._drop()
+        self.relay.cut(reason)
+
+    def depart(self) -> None:
+        """End an upgraded connection where its protocol allows it."""
+        self.relay.depart()
+
     # ---- inside
+
+    def _drop(self) -> None:
+        for buffer in (self._up, self._down):
+            if buffer is not None:
+                buffer.drop()
 
     def _send_trailers(self, fields: bytes) -> None:
         if self.relay.takes_more:

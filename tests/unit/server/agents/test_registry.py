@@ -302,7 +302,7 @@ def test_a_newer_process_goes_before_an_older_one() -> None:
 
 def test_who_waits_for_a_host_name_is_told() -> None:
     registry, told = Registry(), []
-    registry.served = told.append
+    registry.subscribe(told.append)
     member = registry.join("home", link())
     registry.register(member, claim(member, "a.example", "b.example"))
     assert told == ["a.example", "b.example"]

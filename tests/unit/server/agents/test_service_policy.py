@@ -9,8 +9,8 @@ from zerotrust.errors import ConfigError
 from zerotrust.http.head import parse_request
 from zerotrust.middleware.header_edits import delete_field, set_field
 from zerotrust.middleware.interface import Answer
+from zerotrust.middleware.request_limits import UNLIMITED
 from zerotrust.server.agents.service_policy import CompiledPolicy, compile_guard, passed_head
-from zerotrust.server.proxy.relay import UNLIMITED
 
 LIMIT = {"type": "rate_limit", "config": {"rate": "1/hour"}}
 
