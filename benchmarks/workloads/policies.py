@@ -26,7 +26,7 @@ from zerotrust.middleware.interface import Request
 from zerotrust.middleware.policy_cost import excess
 from zerotrust.model.policy import ServicePolicy
 from zerotrust.routing.match import MAX_PARAMETERS, MAX_PATH_BYTES
-from zerotrust.server.agents.service_policy import CompiledPolicy, compile_guard, passed_head
+from zerotrust.server.agents.service_policy import CompiledPolicy, compile_service_policy, passed_head
 from zerotrust.tunnel.frames import MAX_PAYLOAD
 
 _REPEATS: Final = 5
@@ -61,7 +61,7 @@ def largest(case: Case) -> int:
 
 def largest_guard(case: Case) -> CompiledPolicy:
     """Return the largest policy of a kind that is accepted, compiled."""
-    guard = compile_guard(case.policy(largest(case)), secret=b"s" * 32, before=None)
+    guard = compile_service_policy(case.policy(largest(case)), secret=b"s" * 32, before=None)
     assert guard is not None
     return guard
 

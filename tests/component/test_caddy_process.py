@@ -275,7 +275,7 @@ async def test_a_thousand_random_names_cause_no_order(setting: Setting, measured
     authority, registry, tasks = Authority(setting.http_port), Registry(), Tasks()
     link = cast("TunnelLink", SimpleNamespace(session=None))
     served = ServiceRegistration(registry.join("home", link), "app", b"app", ("public.example.com",), True, None, USUAL)
-    registry.register(served.member, served)
+    registry.register(served.session, served)
     granted = GrantTable()
     granted.replace("file", [("home", "public.example.com")])
     decides = TlsPermission(registry, granted, CertificateBudget(Limits()))

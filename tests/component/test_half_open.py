@@ -39,7 +39,7 @@ class Scene:
 
     @property
     def link_of_server(self) -> TunnelLink:
-        (member,) = self.server.server._door._terms.registry.members
+        (member,) = self.server.server._door._terms.registry.sessions
         return member.link
 
     @property

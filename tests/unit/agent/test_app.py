@@ -87,7 +87,7 @@ class Scene:
         return self.server.server._door._terms.registry
 
     def sessions(self) -> list[Session]:
-        return [member.link.session for member in self.registry.members]
+        return [member.link.session for member in self.registry.sessions]
 
 
 async def echoes(client: Client) -> bool:

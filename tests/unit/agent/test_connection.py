@@ -54,7 +54,7 @@ class Scene:
 
     @property
     def members(self) -> list[Member]:
-        return sorted(self.server.server._door._terms.registry.members, key=lambda member: member.connection)
+        return sorted(self.server.server._door._terms.registry.sessions, key=lambda member: member.connection)
 
     def numbers(self) -> list[int]:
         return [member.connection for member in self.members]

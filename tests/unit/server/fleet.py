@@ -13,7 +13,7 @@ from zerotrust.net.tasks import Tasks
 from zerotrust.net.tunnel import TunnelLink
 from zerotrust.net.write_coalescer import WriteCoalescer
 from zerotrust.server.agents.registry import Registry, ServiceRegistration
-from zerotrust.server.agents.service_policy import compile_guard
+from zerotrust.server.agents.service_policy import compile_service_policy
 from zerotrust.server.proxy.ingress import Ingress
 from zerotrust.server.proxy.verification_pool import VerificationPool
 from zerotrust.tunnel.binary import RequestOpen, pack_head, unpack_open
@@ -33,7 +33,7 @@ class Agent:
         link = cast("TunnelLink", SimpleNamespace(session=self.pair.server.session))
         self.member = self.registry.join(name, link)
         service = f"app-{name}"
-        guard = compile_guard(policy, secret=SECRET, before=self.registry.former(self.member, service))
+        guard = compile_service_policy(policy, secret=SECRET, before=self.registry.former(self.member, service))
         self.claim = ServiceRegistration(self.member, service, service.encode(), (HOST,), True, guard)
         self.registry.register(self.member, self.claim)
 

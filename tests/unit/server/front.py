@@ -14,7 +14,7 @@ from zerotrust.net.tunnel import TunnelLink
 from zerotrust.net.write_coalescer import WriteCoalescer
 from zerotrust.server.agents.registry import Registry, ServiceRegistration
 from zerotrust.server.agents.scheme import USUAL, OfferedSchemes
-from zerotrust.server.agents.service_policy import compile_guard
+from zerotrust.server.agents.service_policy import compile_service_policy
 from zerotrust.server.proxy.ingress import Ingress
 from zerotrust.server.proxy.load_shedding import LoadShedding
 from zerotrust.server.proxy.verification_pool import VerificationPool
@@ -50,7 +50,7 @@ class Front:
 
     def register(self, policy: dict[str, Any] | None) -> None:
         before = self.registry.former(self.member, "app")
-        guard = compile_guard(policy, secret=SECRET, before=before)
+        guard = compile_service_policy(policy, secret=SECRET, before=before)
         claim = ServiceRegistration(self.member, "app", b"app", ("app.example.com",), True, guard, self.binding)
         self.registry.register(self.member, claim)
 

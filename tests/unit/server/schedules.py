@@ -197,4 +197,4 @@ class World:
             claim = self.registry.lookup(host)
         except KeyError:
             return None
-        return claim.member.link if claim is not None else None
+        return claim.session.link if claim is not None else None

@@ -19,7 +19,7 @@ from zerotrust.net.tasks import Tasks
 from zerotrust.net.tunnel import TunnelLink
 from zerotrust.net.write_coalescer import WriteCoalescer
 from zerotrust.server.agents.registry import Registry, ServiceRegistration
-from zerotrust.server.agents.service_policy import compile_guard
+from zerotrust.server.agents.service_policy import compile_service_policy
 from zerotrust.server.proxy.ingress import Ingress
 from zerotrust.server.proxy.verification_pool import VerificationPool
 from zerotrust.tunnel.binary import pack_head, unpack_open
@@ -38,7 +38,7 @@ class Tenant:
         self.pair = Pair(agent_options=SessionOptions(capabilities=()))
         self.pair.pump()
         member = registry.join(host, cast("TunnelLink", SimpleNamespace(session=self.pair.server.session)))
-        guard = compile_guard(policy, secret=SECRET, before=None)
+        guard = compile_service_policy(policy, secret=SECRET, before=None)
         registry.register(member, ServiceRegistration(member, host, host.encode(), (host,), True, guard))
 
     @property

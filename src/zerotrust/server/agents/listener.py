@@ -26,7 +26,7 @@ from zerotrust.server.agents.hash_speed import check_hashes
 from zerotrust.server.agents.registration_queue import RegistrationQueue
 from zerotrust.server.agents.registry import Member, Registry, ServiceRegistration
 from zerotrust.server.agents.scheme import OfferedSchemes
-from zerotrust.server.agents.service_policy import compile_guard
+from zerotrust.server.agents.service_policy import compile_service_policy
 from zerotrust.server.agents.session_control import answer, depart, shortened
 from zerotrust.server.identity.authorization import Authorization
 from zerotrust.server.identity.enrollment_api import ConnectionRouter, Enrollment, EnrollmentEndpoint
@@ -229,9 +229,9 @@ class AgentSession:
         try:
             # One guard for all sessions: what a client may do once it may not do once in each.
             guard = (
-                shared.guard
+                shared.policy
                 if shared is not None
-                else compile_guard(message.policy, secret=self._terms.secret, before=before)
+                else compile_service_policy(message.policy, secret=self._terms.secret, before=before)
             )
             if shared is None:
                 check_hashes(guard, self._terms.hash_speed)
@@ -412,7 +412,7 @@ class AgentListener:
 
     def depart(self) -> None:
         """Tell agents that no more requests come, and end WebSockets so that their clients come back."""
-        for member in self._terms.registry.members:
+        for member in self._terms.registry.sessions:
             member.link.session.go_away(Code.GOING_AWAY, "the server is shutting down")
             depart(member)
 
@@ -420,7 +420,7 @@ class AgentListener:
         """End all sessions."""
         self._watching.cancel()
         self._desk.close()
-        links = [member.link for member in self._terms.registry.members]
+        links = [member.link for member in self._terms.registry.sessions]
         for link in links:
             link.close_session(Code.GOING_AWAY, "the server is shutting down")
         if links:

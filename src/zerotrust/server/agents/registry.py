@@ -70,21 +70,21 @@ class Member:
 
 @dataclass(slots=True, eq=False)
 class ServiceRegistration:
-    """A service of a member.
+    """A service that an agent registered in a session.
 
     Attributes:
         hosts: the host names that it may serve, of those that it wants to.
         policy_bytes: what its policy takes as JSON, and `policy_digest` what is in it.
     """
 
-    member: Member
+    session: Member
     service: str
     wire_id: bytes
     hosts: tuple[str, ...]
     websocket: bool
-    guard: CompiledPolicy | None = None
+    policy: CompiledPolicy | None = None
     """None where every request passes."""
-    binding: OfferedSchemes = USUAL
+    schemes: OfferedSchemes = USUAL
     wanted: tuple[str, ...] = ()
     policy_bytes: int = 0
     policy_digest: bytes = b""
@@ -192,9 +192,9 @@ class Registry:
             return
         order: dict[str, int] = {}
         for claim in claims:
-            order.setdefault(claim.member.agent, len(order))
+            order.setdefault(claim.session.agent, len(order))
         if len(claims) > 1:
-            claims.sort(key=lambda claim: (_standing(claim.member), order[claim.member.agent], claim.member.rank))
+            claims.sort(key=lambda claim: (_standing(claim.session), order[claim.session.agent], claim.session.rank))
         if len(order) == 1:
             self._sole[host] = claims[0]
         else:
@@ -219,24 +219,24 @@ class Registry:
     def another(self, host: str, client: bytes, tried: Container[ServiceRegistration]) -> ServiceRegistration | None:
         """As `lookup`, of those that a request can be given to now and that it was not given to before."""
         claims = [
-            claim for claim in self._claims.get(host, ()) if claim.member.link.session.can_open and claim not in tried
+            claim for claim in self._claims.get(host, ()) if claim.session.link.session.can_open and claim not in tried
         ]
         return self._choose(claims, client) if claims else None
 
     def _choose(self, claims: list[ServiceRegistration], client: bytes) -> ServiceRegistration:
         """One of those that serve a host name as well as the first; of each agent only its first counts."""
         candidates = [claims[0]]
-        standing = _standing(claims[0].member)
+        standing = _standing(claims[0].session)
         for claim in claims[1:]:
-            if _standing(claim.member) != standing:
+            if _standing(claim.session) != standing:
                 break
-            if claim.member.agent != candidates[-1].member.agent:
+            if claim.session.agent != candidates[-1].session.agent:
                 candidates.append(claim)
         if len(candidates) == 1:
             return candidates[0]
         if any(claim.sticky for claim in candidates):
             # Rendezvous hashing (Thaler and Ravishankar, 1998): who leaves takes only its own clients along.
-            return max(candidates, key=lambda claim: crc32(claim.member.agent.encode() + b" " + client))
+            return max(candidates, key=lambda claim: crc32(claim.session.agent.encode() + b" " + client))
         chosen = min(candidates, key=_load)
         self._turn += 1
         chosen.turn = self._turn
@@ -245,21 +245,21 @@ class Registry:
     def offers_https(self, host: str) -> bool:
         """The host name is served now, and not over http alone."""
         claims = self._claims.get(host, ())
-        return any(claim.binding.https for claim in claims[:1])
+        return any(claim.schemes.https for claim in claims[:1])
 
     def agents_of(self, host: str) -> list[str]:
         """The agents that serve the host name now, the best first."""
-        return list(dict.fromkeys(claim.member.agent for claim in self._claims.get(host, ())))
+        return list(dict.fromkeys(claim.session.agent for claim in self._claims.get(host, ())))
 
     def holds(self, claim: ServiceRegistration, host: str) -> bool:
         """Return True where the claim is what its service says now, and serves the host name."""
-        return claim.member.services.get(claim.service) is claim and host in claim.hosts
+        return claim.session.services.get(claim.service) is claim and host in claim.hosts
 
-    def guard_of(self, host: str) -> tuple[str, CompiledPolicy | None]:
+    def policy_of(self, host: str) -> tuple[str, CompiledPolicy | None]:
         """The agent of a host name and the guard in front of it; for a while also where the agent was lost."""
         claims = self._claims.get(host)
         if claims:
-            return claims[0].member.agent, claims[0].guard
+            return claims[0].session.agent, claims[0].policy
         agent, service = self._lost.get(host)
         return agent, self._former.get(agent, service, self._clock())
 
@@ -285,14 +285,14 @@ class Registry:
             return f"more than {MAX_SERVICES} services"
         if member.names + names - (len(before.wanted) if before is not None else 0) > MAX_NAMES:
             return f"more than {MAX_NAMES} host names in one session"
-        given_up = before.guard if before is not None else None
+        given_up = before.policy if before is not None else None
         return self.policies.refusal(member.agent, policy_bytes, given_up)
 
     def same(self, member: Member, service: str, digest: bytes) -> ServiceRegistration | None:
         """The same service with the same policy in another session of the agent, which this one may share."""
         for other in reversed(self._members.get(member.agent, ())):
             claim = other.services.get(service)
-            if claim is not None and claim.guard is not None and claim.policy_digest == digest:
+            if claim is not None and claim.policy is not None and claim.policy_digest == digest:
                 return claim
         return None
 
@@ -300,7 +300,7 @@ class Registry:
         """What the guard of this service takes the place of: in this session, an older one, or one that is over."""
         for session in reversed(self._members.get(member.agent, ())):
             if service in session.services:
-                return session.services[service].guard
+                return session.services[service].policy
         return self._former.get(member.agent, service, self._clock())
 
     def unregister(self, member: Member, service: str) -> bool:
@@ -363,10 +363,10 @@ class Registry:
         services, member.services = member.services, {}
         memory = self.policies.memory(member.agent)
         for claim in services.values():
-            self.policies.give_up(member.agent, claim.guard)
+            self.policies.give_up(member.agent, claim.policy)
         if not members:
             self._members.pop(member.agent, None)
-            guards = {claim.service: claim.guard for claim in services.values() if claim.guard is not None}
+            guards = {claim.service: claim.policy for claim in services.values() if claim.policy is not None}
             self._former.keep(member.agent, guards, memory, self._clock())
         for claim in services.values():
             for host in claim.hosts:
@@ -378,7 +378,7 @@ class Registry:
         return self._former.memory
 
     @property
-    def members(self) -> list[Member]:
+    def sessions(self) -> list[Member]:
         """All sessions."""
         return [member for members in self._members.values() for member in members]
 
@@ -390,18 +390,18 @@ class Registry:
             claims[claims.index(before)] = claim
         if claim in claims:  # also where the agent names the host twice
             self._arrange(host)
-            return _first_of(claim.member.agent, claims)
+            return _first_of(claim.session.agent, claims)
         claims.append(claim)
         self._arrange(host)
         self._notify(host)
-        return _first_of(claim.member.agent, claims)
+        return _first_of(claim.session.agent, claims)
 
     def _count(self, member: Member, claim: ServiceRegistration | None, before: ServiceRegistration | None) -> None:
         member.names += len(claim.wanted if claim else ()) - len(before.wanted if before else ())
         if claim is not None:
-            self.policies.take(member.agent, claim.guard, claim.policy_bytes)
+            self.policies.take(member.agent, claim.policy, claim.policy_bytes)
         if before is not None:
-            self.policies.give_up(member.agent, before.guard)
+            self.policies.give_up(member.agent, before.policy)
 
     def _release(self, host: str, claim: ServiceRegistration, *, remember: bool) -> None:
         claims = self._claims.get(host)
@@ -414,7 +414,7 @@ class Registry:
         del self._claims[host]
         del self._sole[host]
         if remember:
-            self._lost.add(host, claim.member.agent, claim.service, self._clock())
+            self._lost.add(host, claim.session.agent, claim.service, self._clock())
         else:
             self._lost.discard(host)
 
@@ -431,9 +431,9 @@ def _round_trip(member: Member) -> float:
 
 
 def _first_of(agent: str, claims: list[ServiceRegistration]) -> ServiceRegistration:
-    return next(claim for claim in claims if claim.member.agent == agent)
+    return next(claim for claim in claims if claim.session.agent == agent)
 
 
 def _load(claim: ServiceRegistration) -> tuple[float, int]:
     """How much its agent has to do for its weight; who was chosen longest ago comes first."""
-    return len(claim.member.link.session.streams) / claim.weight, claim.turn
+    return len(claim.session.link.session.streams) / claim.weight, claim.turn

@@ -63,7 +63,7 @@ class CompiledPolicy:
         return chain.ask_origin(asked) or asked.response_edits
 
 
-def compile_guard(
+def compile_service_policy(
     told: dict[str, Any] | None, *, secret: bytes, before: CompiledPolicy | None
 ) -> CompiledPolicy | None:
     """The guard of a service, from the policy that its agent tells; None where every request passes as it is.

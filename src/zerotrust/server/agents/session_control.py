@@ -64,7 +64,7 @@ class SessionControl:
 
     def rejudge(self) -> None:
         """Grants have changed: give host names, or take them, as they say now. Requests of those that are taken end."""
-        for member in self._registry.members:
+        for member in self._registry.sessions:
             if not member.retired:
                 for claim in list(member.services.values()):
                     self._judge(member, claim)
@@ -73,7 +73,7 @@ class SessionControl:
     def cut(self, agent: str, serial: str | None, reason: str) -> RevocationResult:
         """End the sessions of an agent, or those with one certificate, and all their requests, at once."""
         sessions = streams = 0
-        for member in self._registry.members:
+        for member in self._registry.sessions:
             if member.agent == agent and (serial in (None, member.serial) or serial in member.former):
                 sessions += 1
                 streams += len(member.link.session.streams)
@@ -82,7 +82,7 @@ class SessionControl:
 
     def recheck(self) -> None:
         """End the sessions of all who are refused now, whoever decided that."""
-        for member in self._registry.members:
+        for member in self._registry.sessions:
             for serial in (member.serial, *member.former):
                 if reason := self._admission.refusal(member.agent, serial):
                     _log.warning("session ended", agent=member.agent, generation=member.generation, reason=reason)
@@ -94,8 +94,8 @@ class SessionControl:
 
         One that goes away because its agent has renewed the certificate may end what it has begun.
         """
-        renewed = {member.agent for member in self._registry.members if member.ends > now}
-        for member in self._registry.members:
+        renewed = {member.agent for member in self._registry.sessions if member.ends > now}
+        for member in self._registry.sessions:
             if member.ends <= now and not (member.retired and member.agent in renewed):
                 _log.warning("certificate expired", agent=member.agent, generation=member.generation)
                 member.link.close_session(Code.NOT_ALLOWED, "the certificate has expired and was not renewed")
@@ -115,7 +115,7 @@ class SessionControl:
                 certificate_ends=int(member.ends),
                 attached=member.link.session.attached,
             )
-            for member in sorted(self._registry.members, key=lambda member: (member.agent, member.generation))
+            for member in sorted(self._registry.sessions, key=lambda member: (member.agent, member.generation))
         ]
 
     def _judge(self, member: Member, claim: ServiceRegistration) -> None:

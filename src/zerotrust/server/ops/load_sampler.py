@@ -34,7 +34,7 @@ class LoadSampler:
     def _beat(self, lag: float) -> None:
         by_agent: dict[str, SessionStats] = {}
         sessions = []
-        for member in self._registry.members:
+        for member in self._registry.sessions:
             session = member.link.session
             sessions.append(session)
             usage = by_agent.get(member.agent)

@@ -30,7 +30,7 @@ class RestartGate:
 
     def note(self) -> None:
         """Write down what is served now; a server that cannot does without."""
-        claims = (claim for member in self._registry.members for claim in member.services.values())
+        claims = (claim for member in self._registry.sessions for claim in member.services.values())
         hosts = {host for claim in claims for host in claim.hosts if self._is_served(host)}
         fresh = self._path.with_suffix(".new")
         try:

@@ -221,13 +221,13 @@ class Ingress:
         client, proto = self._client(connection, head.fields)
         try:
             claim = self._route(head, client, tried)
-            binding = claim.binding
+            binding = claim.schemes
             if not (binding.http if proto == b"http" else binding.https):
                 if proto != b"http" or not binding.redirect:
                     raise WrongScheme(f"{head.fields.host} over {proto.decode()}")
                 self._answer(connection, head, request_id, to_https(head, self._https_port))
                 return None
-            guard = claim.guard
+            guard = claim.policy
             if guard is None:
                 block = request_block(head, client=client, proto=proto)
                 relay = self._forward(connection, head, framing, claim, request_id=request_id, block=block)
@@ -256,7 +256,7 @@ class Ingress:
 
     def _ask_origin(self, head: RequestHead) -> Answer | Sequence[Edit]:
         """Return what the policy says to a request that is refused: who may read why, or the answer to a preflight."""
-        agent, guard = self._registry.guard_of(head.fields.host)
+        agent, guard = self._registry.policy_of(head.fields.host)
         if guard is None:
             return ()
         begun_at = perf_counter()
@@ -294,7 +294,7 @@ class Ingress:
         if claim.sticky and not client:
             raise ClientAddressUnreadable(host)
         if self._overload.on:
-            self._overload.check(claim.member.agent)
+            self._overload.check(claim.session.agent)
         return claim
 
     def _forward(
@@ -317,7 +317,7 @@ class Ingress:
             request_id=request_id.encode(),
             block=block,
         )
-        session = claim.member.link.session
+        session = claim.session.link.session
         if not session.attached:
             raise NoAgent(head.fields.host)
         if len(payload) > MAX_OPEN_PAYLOAD_BYTES:
@@ -374,7 +374,7 @@ class Ingress:
             "another agent is tried",
             host=relay.host,
             request=relay.request_id,
-            agent=relay.claim.member.agent,
+            agent=relay.claim.session.agent,
             code=code.name,
             reason=reason,
         )
@@ -403,7 +403,7 @@ class Ingress:
 
     def _stop(self, visit: Visit) -> RequestSink | None:
         head = visit.head
-        agent = visit.claim.member.agent
+        agent = visit.claim.session.agent
         begun_at = perf_counter()
         self._policy_time.check(agent, begun_at)
         try:
@@ -421,7 +421,7 @@ class Ingress:
             if visit.waiting is None:
                 visit.waiting = Waiting(visit.connection)
             visit.waiting.withdraw = self._verifications.ask(
-                said, partial(self._verified, visit, said), agent=visit.claim.member.agent, client=visit.client
+                said, partial(self._verified, visit, said), agent=visit.claim.session.agent, client=visit.client
             )
             return visit.waiting
         if isinstance(said, Answer):
@@ -448,7 +448,7 @@ class Ingress:
         waiting.withdraw = None
         begun_at = perf_counter()
         said = visit.chain.resume(pending, result, visit.asked, self._loop.time())
-        self._policy_time.charge(visit.claim.member.agent, perf_counter() - begun_at, begun_at)
+        self._policy_time.charge(visit.claim.session.agent, perf_counter() - begun_at, begun_at)
         if waiting.alone:
             return
         if said is None and not self._registry.holds(visit.claim, visit.head.fields.host):

@@ -46,13 +46,13 @@ class RetryState:
     def __contains__(self, claim: object) -> bool:
         """It was there already, or with an agent that can't do anything else with it."""
         assert isinstance(claim, ServiceRegistration)
-        return claim.member.agent in self._agents or claim.member.link.session in self._sessions
+        return claim.session.agent in self._agents or claim.session.link.session in self._sessions
 
     def add(self, claim: ServiceRegistration, code: Code) -> None:
         """It was given to this one, which came to nothing with it."""
-        self._sessions.append(claim.member.link.session)
+        self._sessions.append(claim.session.link.session)
         if code not in _OF_SESSION:
-            self._agents.add(claim.member.agent)
+            self._agents.add(claim.session.agent)
 
     def once_more(self) -> bool:
         """It is to be given to somebody else; False where it has been to enough."""

@@ -11,7 +11,7 @@ from tests.unit.middleware.asking import SECRET
 from zerotrust.errors import ConfigError
 from zerotrust.model.password_hash import REFERENCE_SPEED, HashSpeed
 from zerotrust.server.agents.hash_speed import check_hashes, measure_hash_speed
-from zerotrust.server.agents.service_policy import CompiledPolicy, compile_guard
+from zerotrust.server.agents.service_policy import CompiledPolicy, compile_service_policy
 
 COSTLY = argon2.PasswordHasher(time_cost=2, memory_cost=1024, parallelism=1).hash("x")
 CHEAP = bcrypt.hashpw(b"x", bcrypt.gensalt(4)).decode()
@@ -24,7 +24,7 @@ def guard(users: dict[str, str], *, place: str = "security") -> CompiledPolicy |
         "everywhere": {"global_middleware": [handler]},
         "route": {"routes": [{"match": {"path": "/x"}, "handle": [handler]}, {}]},
     }
-    return compile_guard(policies[place], secret=SECRET, before=None)
+    return compile_service_policy(policies[place], secret=SECRET, before=None)
 
 
 @pytest.mark.anyio
@@ -58,4 +58,4 @@ def test_a_hash_that_takes_too_long_here_is_refused_with_user_figure_and_fix(pla
 
 def test_policies_without_passwords() -> None:
     check_hashes(None, REFERENCE_SPEED)
-    check_hashes(compile_guard({"max_request_body": "1KB"}, secret=SECRET, before=None), HashSpeed(9.0, 9.0))
+    check_hashes(compile_service_policy({"max_request_body": "1KB"}, secret=SECRET, before=None), HashSpeed(9.0, 9.0))

@@ -97,12 +97,12 @@ def test_a_service_and_its_guard_come_in_one_step() -> None:
     def check(registry: Registry) -> None:
         agent = Agent(registry)
         assert agent.register(None).accepted == ["app.example"]
-        assert claimed(registry).guard is None
+        assert claimed(registry).policy is None
         agent.register(LIMIT)
-        guard = claimed(registry).guard
+        guard = claimed(registry).policy
         assert guard is not None
         agent.register({**LIMIT, "routes": [{}]})
-        after = claimed(registry).guard
+        after = claimed(registry).policy
         assert after is not None and after is not guard
         assert after.policy.made[0][1] is guard.policy.made[0][1], "what it counted is kept"
 
@@ -113,12 +113,12 @@ def test_sessions_of_one_agent_share_the_guard_of_a_policy_that_is_the_same() ->
     def check(registry: Registry) -> None:
         first, second, third = (Agent(registry) for _ in range(3))
         first.register(LIMIT)
-        guard = claimed(registry).guard
+        guard = claimed(registry).policy
         assert second.register({**LIMIT}).accepted == ["app.example"]
-        assert claimed(registry).member is second.session._member
-        assert claimed(registry).guard is guard
+        assert claimed(registry).session is second.session._member
+        assert claimed(registry).policy is guard
         third.register({**LIMIT, "routes": [{}]})
-        assert claimed(registry).guard is not guard
+        assert claimed(registry).policy is not guard
 
     run(check)
 
@@ -160,9 +160,9 @@ def test_a_password_hash_that_takes_this_server_too_long() -> None:
 def test_a_session_that_takes_over_forgives_nobody() -> None:
     def check(registry: Registry) -> None:
         Agent(registry).register(LIMIT)
-        before = claimed(registry).guard
+        before = claimed(registry).policy
         Agent(registry).register(LIMIT)
-        after = claimed(registry).guard
+        after = claimed(registry).policy
         assert before is not None and after is not None
         assert after.policy.made[0][1] is before.policy.made[0][1]
 
@@ -228,7 +228,7 @@ def test_a_service_that_nobody_could_reach_is_refused(listen_on: str, offers_htt
                 registry.lookup("app.example")
         else:
             assert answer.accepted == ["app.example"]
-            binding = claimed(registry).binding
+            binding = claimed(registry).schemes
             assert (binding.http, binding.https) == (listen_on != "https", listen_on != "http")
 
     run(check)

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zerotrust.server.agents.policy_quota import PolicyQuota, estimate
-from zerotrust.server.agents.service_policy import CompiledPolicy, compile_guard
+from zerotrust.server.agents.service_policy import CompiledPolicy, compile_service_policy
 
 
 def new_guard() -> CompiledPolicy:
-    found = compile_guard({"max_websockets": 1}, secret=b"s" * 32, before=None)
+    found = compile_service_policy({"max_websockets": 1}, secret=b"s" * 32, before=None)
     assert found is not None
     return found
 
@@ -74,9 +74,9 @@ def test_the_estimate_is_near_what_a_policy_takes() -> None:
         (200, {"global_middleware": [{"type": "headers", "config": {"request": {"set": {"X-A": "b"}}}}]}),
     ):
         told = json.dumps(policy, separators=(",", ":"))
-        compile_guard(json.loads(told), secret=b"s" * 32, before=None)
+        compile_service_policy(json.loads(told), secret=b"s" * 32, before=None)
         tracemalloc.start()
-        guards = [compile_guard(json.loads(told), secret=b"s" * 32, before=None) for _ in range(count)]
+        guards = [compile_service_policy(json.loads(told), secret=b"s" * 32, before=None) for _ in range(count)]
         taken = tracemalloc.get_traced_memory()[0] / len(guards)
         tracemalloc.stop()
         assert 0.3 < taken / estimate(len(told)) < 1.25, told[:60]

@@ -15,7 +15,7 @@ from zerotrust.server.agents.offline_agents import KEPT_FOR
 from zerotrust.server.agents.policy_quota import estimate
 from zerotrust.server.agents.registry import MAX_NAMES, MAX_SERVICES, REPLACED, Member, Registry, ServiceRegistration
 from zerotrust.server.agents.scheme import OfferedSchemes
-from zerotrust.server.agents.service_policy import CompiledPolicy, compile_guard
+from zerotrust.server.agents.service_policy import CompiledPolicy, compile_service_policy
 
 PHASES = (
     Phase.explicit,
@@ -49,7 +49,7 @@ def wanting(
 
 
 def new_guard() -> CompiledPolicy:
-    found = compile_guard({"max_websockets": 1}, secret=b"s" * 32, before=None)
+    found = compile_service_policy({"max_websockets": 1}, secret=b"s" * 32, before=None)
     assert found is not None
     return found
 
@@ -83,7 +83,7 @@ def test_https_is_offered_where_the_holder_does() -> None:
     assert not registry.offers_https("a.example")
     member, second = registry.join("home", LINK), registry.join("office", LINK)
     plain = ServiceRegistration(
-        member, "web", b"web", ("a.example",), True, binding=OfferedSchemes(http=True, https=False, redirect=False)
+        member, "web", b"web", ("a.example",), True, schemes=OfferedSchemes(http=True, https=False, redirect=False)
     )
     registry.register(member, plain)
     registry.register(second, claim(second, "a.example"))
@@ -145,7 +145,7 @@ def shared(*weights: int, sticky: bool = False) -> tuple[Registry, list[Member]]
 def agent_for(registry: Registry, client: bytes = b"") -> str:
     found = registry.lookup("a.example", client)
     assert found is not None
-    return found.member.agent
+    return found.session.agent
 
 
 def test_agents_share_a_host_name_and_one_that_leaves_takes_nothing_along() -> None:
@@ -160,7 +160,7 @@ def test_the_agent_with_the_least_to_do_for_its_weight() -> None:
     for number in range(400):
         found = registry.lookup("a.example")
         assert found is not None
-        found.member.link.session.streams[number] = None  # type: ignore[assignment]
+        found.session.link.session.streams[number] = None  # type: ignore[assignment]
     assert [len(member.link.session.streams) for member in members] == [100, 300]
 
 
@@ -201,7 +201,7 @@ def connections(count: int = 2, agent: str = "home") -> tuple[Registry, list[Mem
 def connection_for(registry: Registry) -> int:
     found = registry.lookup("a.example")
     assert found is not None
-    return found.member.connection
+    return found.session.connection
 
 
 def test_the_first_connection_carries_all_while_it_is_well() -> None:
@@ -297,7 +297,7 @@ def test_a_newer_process_goes_before_an_older_one() -> None:
     member = registry.join("home", link(), instance=NEXT_PROCESS, connection=1)
     registry.register(member, claim(member, "a.example"))
     found = registry.lookup("a.example")
-    assert found is not None and found.member is member
+    assert found is not None and found.session is member
 
 
 def test_who_waits_for_a_host_name_is_told() -> None:
@@ -507,12 +507,14 @@ class Schedules(RuleBasedStateMachine):
             if found is None:
                 assert not holders
             else:
-                assert found.member in working
-                assert found in found.member.services.values()
+                assert found.session in working
+                assert found in found.session.services.values()
                 assert host in found.hosts
-                assert standing(found.member) == min(map(standing, holders))
-                rivals = [m for m in holders if m.agent == found.member.agent and standing(m) == standing(found.member)]
-                assert found.member.rank == min(m.rank for m in rivals)
+                assert standing(found.session) == min(map(standing, holders))
+                rivals = [
+                    m for m in holders if m.agent == found.session.agent and standing(m) == standing(found.session)
+                ]
+                assert found.session.rank == min(m.rank for m in rivals)
 
 
 Schedules.TestCase.settings = settings(max_examples=60, stateful_step_count=20, deadline=None, phases=PHASES)

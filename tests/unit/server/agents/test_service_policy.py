@@ -10,13 +10,13 @@ from zerotrust.http.head import parse_request
 from zerotrust.middleware.header_edits import delete_field, set_field
 from zerotrust.middleware.interface import Answer
 from zerotrust.middleware.request_limits import UNLIMITED
-from zerotrust.server.agents.service_policy import CompiledPolicy, compile_guard, passed_head
+from zerotrust.server.agents.service_policy import CompiledPolicy, compile_service_policy, passed_head
 
 LIMIT = {"type": "rate_limit", "config": {"rate": "1/hour"}}
 
 
 def guard(told: dict[str, Any] | None, before: CompiledPolicy | None = None) -> CompiledPolicy | None:
-    return compile_guard(told, secret=SECRET, before=before)
+    return compile_service_policy(told, secret=SECRET, before=before)
 
 
 def made(told: dict[str, Any], before: CompiledPolicy | None = None) -> CompiledPolicy:

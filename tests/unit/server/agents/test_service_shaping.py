@@ -1,13 +1,13 @@
 """Tests of zerotrust.server.agents.service_shaping."""
 
 from zerotrust.model.service import TrafficShaping
-from zerotrust.server.agents.service_policy import CompiledPolicy, compile_guard
+from zerotrust.server.agents.service_policy import CompiledPolicy, compile_service_policy
 from zerotrust.server.agents.service_shaping import ServiceShaping
 
 
 def compiled(limits: dict[str, str] | None, before: CompiledPolicy | None = None) -> CompiledPolicy | None:
     policy = {"traffic_shaping": limits} if limits is not None else {}
-    return compile_guard(policy, secret=b"s" * 32, before=before)
+    return compile_service_policy(policy, secret=b"s" * 32, before=before)
 
 
 def test_the_same_limits_go_on() -> None:

@@ -64,7 +64,7 @@ async def test_at_the_desk_frames_of_the_tunnel_are_not_understood(tmp_path: Pat
     async with open_door(tmp_path) as door:
         answer = await door.says(door.client(HTTP), GREETING)
         assert answer.startswith(b"HTTP/1.1 400 ")
-        assert not list(door.registry.members)
+        assert not list(door.registry.sessions)
 
 
 async def test_a_link_that_finds_no_certificate_makes_no_session() -> None:
@@ -125,7 +125,7 @@ async def test_an_agent_with_a_certificate_gets_its_session(tmp_path: Path, enro
         writer.write(GREETING)
         async with asyncio.timeout(10):
             assert (await reader.readexactly(1))[0] == FrameType.WELCOME
-        assert [member.agent for member in door.registry.members] == ["pi.hole.lan"]
+        assert [member.agent for member in door.registry.sessions] == ["pi.hole.lan"]
         writer.close()
 
 

@@ -45,7 +45,7 @@ class Caddy:
         """Have an agent connect and register host names."""
         member = self._registry.join(agent, cast("TunnelLink", SimpleNamespace(session=SimpleNamespace(attached=True))))
         binding = OfferedSchemes(http=True, https=https, redirect=False)
-        self._registry.register(member, ServiceRegistration(member, hosts[0], b"x", hosts, True, binding=binding))
+        self._registry.register(member, ServiceRegistration(member, hosts[0], b"x", hosts, True, schemes=binding))
 
     def permits(self, *hosts: str) -> list[bool]:
         return [self.ask(f"GET {PATH}?domain={host}") == 200 for host in hosts]

@@ -76,7 +76,7 @@ class Door:
         self.session = Session()
         member = self.registry.join("home", cast("TunnelLink", SimpleNamespace(session=self.session)))
         claim = ServiceRegistration(
-            member, "app", b"app", ("app.example.com",), websocket, binding=binding, sticky=sticky
+            member, "app", b"app", ("app.example.com",), websocket, schemes=binding, sticky=sticky
         )
         self.registry.register(member, claim)
         self.member = member
