@@ -155,7 +155,7 @@ class Owner:
             self.sinks.append(sink)
             sink.stream = self.session.open_stream(REQUEST, sink, end=end, now=0.0)
 
-    # ---- tunnel.sinks.SessionSink
+    # ---- tunnel.session.SessionSink
 
     def established(self, peer: Hello | Welcome) -> None:
         assert not self.established_once

@@ -155,7 +155,7 @@ class Exchange:
         """It has waited for too long."""
         self._fail(error)
 
-    # ---- from the server (tunnel.sinks.StreamSink)
+    # ---- from the server (tunnel.stream.StreamSink)
 
     def head(self, payload: bytes, *, end: bool, interim: bool) -> None:
         """Never called: the session lets only the answering end send heads."""

@@ -32,8 +32,7 @@ from zerotrust.tunnel.messages import (
     Welcome,
 )
 from zerotrust.tunnel.session import Phase, SessionOptions
-from zerotrust.tunnel.sinks import StreamSink
-from zerotrust.tunnel.stream import Stream
+from zerotrust.tunnel.stream import Stream, StreamSink
 
 _log = logs.logger("tunnel")
 
@@ -43,7 +42,7 @@ _REQUEST_KINDS = frozenset({int(Kind.NONE), int(Kind.LENGTH), int(Kind.CHUNKED)}
 
 
 class ServerSession:
-    """One session with the server (tunnel.sinks.SessionSink).
+    """One session with the server (tunnel.session.SessionSink).
 
     Args:
         renewed: called with the server's answer to a request for a certificate.
@@ -141,7 +140,7 @@ class ServerSession:
         for service_id in plan.gone:
             self.link.session.send(Unregister(id=service_id))
 
-    # ---- tunnel.sinks.SessionSink
+    # ---- tunnel.session.SessionSink
 
     def established(self, peer: Hello | Welcome) -> None:
         self.was_established = True

@@ -11,8 +11,7 @@ from zerotrust.net.write_coalescer import WriteCoalescer
 from zerotrust.telemetry import logs
 from zerotrust.tunnel.codes import ALPN, RESUME, Code
 from zerotrust.tunnel.messages import Resume
-from zerotrust.tunnel.session import Phase, Session, SessionOptions
-from zerotrust.tunnel.sinks import SessionSink
+from zerotrust.tunnel.session import Phase, Session, SessionOptions, SessionSink
 
 _log = logs.logger("tunnel")
 

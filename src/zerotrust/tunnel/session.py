@@ -26,7 +26,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from enum import IntEnum
 from hmac import compare_digest
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 from zerotrust.errors import LocalProtocolError, RemoteProtocolError
 from zerotrust.tunnel.binary import MAX_OPEN_PAYLOAD_BYTES, pack_reason, unpack_reason
@@ -46,8 +46,7 @@ from zerotrust.tunnel.messages import (
 )
 from zerotrust.tunnel.resume import Resumption, read_count
 from zerotrust.tunnel.scheduler import Scheduler
-from zerotrust.tunnel.sinks import SessionSink, StreamSink
-from zerotrust.tunnel.stream import QUANTUM, Chunk, Stream, StreamState
+from zerotrust.tunnel.stream import QUANTUM, Chunk, Stream, StreamSink, StreamState
 from zerotrust.tunnel.window import MAX_CREDIT, MAX_GROWTH_BYTES, GrowthBudget, ReceiveWindow
 
 __all__ = ["HIGH_WATER", "LOW_WATER", "Phase", "Session", "SessionOptions"]
@@ -85,6 +84,37 @@ class Phase(IntEnum):
 
 
 _PHASE_OPEN = Phase.OPEN
+
+
+class SessionSink(Protocol):
+    """Owner of a session. The rules of `StreamSink` hold here, too."""
+
+    def established(self, peer: Hello | Welcome) -> None:
+        """The handshake is complete."""
+
+    def opened(self, stream: Stream, payload: bytes, *, end: bool) -> StreamSink | None:
+        """The peer opened a stream. Return its sink, or None if the stream was already reset here."""
+
+    def message(self, message: ControlMessage) -> None:
+        """The peer sent a control message. The session passes on only those that this end may get."""
+
+    def going_away(self, code: Code, reason: str) -> None:
+        """The peer accepts no new streams."""
+
+    def resume(self, wanted: Resume) -> None:
+        """A dialer wants to resume an older session over this connection (acceptors only).
+
+        The owner of the older session takes this connection over, or closes this session.
+        """
+
+    def detached(self, reason: str) -> None:
+        """The connection has ended, and the session waits for another one."""
+
+    def reattached(self) -> None:
+        """The session continues over another connection."""
+
+    def closed(self, code: Code, reason: str) -> None:
+        """The session has ended and all its streams were reset. The link closes after the last output."""
 
 
 class Session:

@@ -1,16 +1,15 @@
-"""One stream: what may be sent and received when, and the queue of what waits for credit (section 5).
+"""One stream: the state of its directions and the queue of bytes that wait for credit (section 5).
 
-The state of each direction moves by `TRANSITIONS`, which is the table of the specification; what is not in it is an
-error. A stream knows nothing of its session: it neither sends nor receives.
+The state of each direction moves by `TRANSITIONS`, which is the table of the specification; anything
+else is an error. A stream does not know its session: it neither sends nor receives.
 """
 
 from collections import deque
 from enum import IntEnum
-from typing import Final
+from typing import Final, Protocol
 
 from zerotrust.errors import RemoteProtocolError
-from zerotrust.tunnel.codes import END, INTERIM, FrameType
-from zerotrust.tunnel.sinks import StreamSink
+from zerotrust.tunnel.codes import END, INTERIM, Code, FrameType
 from zerotrust.tunnel.window import ReceiveWindow
 
 MAX_INTERIM_HEADS: Final = 32
@@ -45,8 +44,35 @@ TRANSITIONS: Final[dict[tuple[StreamState, int, int], StreamState]] = {
 """(state, frame, flags) to the next state."""
 
 
+class StreamSink(Protocol):
+    """Owner of one stream; the session calls it with what the peer sends.
+
+    Events are plain calls, one for each frame: the data path affords no more. A sink may call back into the
+    session from within an event. It must not raise; if it raises while a frame arrives, the session resets
+    the frame's stream.
+    """
+
+    def head(self, payload: bytes, *, end: bool, interim: bool) -> None:
+        """The peer sent the head of an answer (HEAD)."""
+
+    def data(self, payload: bytes, *, end: bool) -> None:
+        """The peer sent bytes of a body. The sink calls `Session.consumed` once it has handed them on."""
+
+    def trailers(self, payload: bytes) -> None:
+        """The peer sent trailer fields, which end its direction."""
+
+    def reset(self, code: Code, reason: str) -> None:
+        """The stream has ended: a RESET, a broken rule, or the end of the session. It is the last event.
+
+        NOT_ALLOWED means that the peer has lost its permission: the sink drops what it has not handed on.
+        """
+
+    def writable(self) -> None:
+        """The queue of a stream for which `Session.send_data` returned False has drained."""
+
+
 class Stream:
-    """One request. Owned by its session; the fields are the session's and the scheduler's to change."""
+    """One request. The session and the scheduler change its fields."""
 
     __slots__ = (
         "blocked",

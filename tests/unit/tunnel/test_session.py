@@ -19,10 +19,20 @@ from tests.support.tunnel import (
     server,
 )
 from zerotrust.errors import LocalProtocolError
-from zerotrust.tunnel.binary import MAX_OPEN_PAYLOAD_BYTES, pack_head, pack_reason
-from zerotrust.tunnel.codes import CAPABILITIES, END, INTERIM, Code, FrameType
+from zerotrust.tunnel.binary import MAX_OPEN_PAYLOAD_BYTES, pack_head, pack_reason, unpack_reason
+from zerotrust.tunnel.codes import CAPABILITIES, END, INTERIM, RESUME, Code, FrameType
 from zerotrust.tunnel.frames import MAX_PAYLOAD, MAX_STREAM_ID, encode
-from zerotrust.tunnel.messages import ControlMessage, Ready, Register, Registered, Renew, Renewed, Unregister
+from zerotrust.tunnel.messages import (
+    ControlMessage,
+    Hello,
+    Ready,
+    Register,
+    Registered,
+    Renew,
+    Renewed,
+    Unregister,
+    decode,
+)
 from zerotrust.tunnel.session import HIGH_WATER, LOW_WATER, SessionOptions
 from zerotrust.tunnel.stream import QUANTUM, Stream, StreamState
 from zerotrust.tunnel.window import DEFAULT_WINDOW
@@ -808,3 +818,95 @@ def test_what_has_not_left_while_the_link_takes_nothing() -> None:
     assert pair.server.over is not None
     assert pair.server.session.unsent == {waiting.id}
     assert on_its_way.id not in pair.server.session.unsent
+
+
+# ---- sinks that raise although they must not
+
+
+class FaultError(Exception):
+    """A bug of a sink."""
+
+
+class Faulty(Ear):
+    """Raises with the events of these names."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        for name in names:
+            setattr(self, name, self._fail)
+
+    def _fail(self, *_: object, **__: object) -> None:
+        raise FaultError
+
+
+FAULTY, GOOD = 2, 4
+POISON = {
+    "opened": b"",
+    "data": encode(FrameType.DATA, 0, FAULTY, b"x"),
+    "trailers": encode(FrameType.TRAILERS, END, FAULTY, b"a: b\r\n"),
+    "reset": encode(FrameType.RESET, 0, FAULTY, pack_reason(Code.CANCELLED, "gone")),
+}
+
+
+@pytest.mark.parametrize("also", [(), ("reset",)])
+@pytest.mark.parametrize("event", POISON)
+def test_a_sink_that_raises_costs_its_stream_and_no_other(event: str, also: tuple[str, ...]) -> None:
+    def take(stream: Stream, payload: bytes, end: bool) -> Ear:
+        if stream.id == FAULTY and event == "opened":
+            raise FaultError
+        return Faulty(event, *also) if stream.id == FAULTY else Ear()
+
+    owner = Owner(dialer=True)
+    welcome = WELCOME.model_copy(update={"capabilities": [RESUME], "secret": "0" * 64, "resume_timeout": 60.0})
+    owner.feed(message(FrameType.WELCOME, welcome))
+    owner.accept = take
+    owner.sent()
+    frames = [
+        encode(FrameType.OPEN, 0, FAULTY, REQUEST),
+        encode(FrameType.OPEN, 0, GOOD, REQUEST),
+        encode(FrameType.DATA, 0, GOOD, b"before, "),
+        POISON[event],
+        encode(FrameType.DATA, END, GOOD, b"after"),
+    ]
+    with pytest.raises(FaultError):
+        owner.feed(*frames)
+    assert (bytes(owner.ears[GOOD].body), owner.ears[GOOD].ended) == (b"before, after", True)
+    assert list(owner.session.streams) == [GOOD]
+    resets = [(stream, unpack_reason(payload)) for kind, _, stream, payload in owner.sent() if kind == FrameType.RESET]
+    assert resets == ([] if event == "reset" else [(FAULTY, (Code.INTERNAL, "internal error"))])
+    owner.session.lost("broken", 1.0)
+    owner.session.redial(2.0)
+    ((_, _, _, hello),) = owner.sent()
+    wanted = decode(Hello, hello).resume
+    assert wanted is not None
+    assert wanted.received == sum(map(bool, frames)), "the frame is not asked for again"
+
+
+def test_a_sink_that_raises_with_an_answer_costs_its_stream_and_no_other() -> None:
+    owner = joined().server
+    faulty = owner.session.open_stream(REQUEST, Faulty("head"), end=True, now=0.0)
+    good, ear = owner.open(end=True)
+    with pytest.raises(FaultError):
+        owner.feed(*[encode(FrameType.HEAD, END, stream.id, ANSWER) for stream in (faulty, good)])
+    assert ear.heads == [ANSWER]
+    assert not owner.session.streams
+    assert (FrameType.RESET, faulty.id) in owner.said()
+
+
+def test_an_owner_that_raises_with_a_control_frame_keeps_its_session() -> None:
+    owner = joined().agent
+    owner.message = Faulty("data").data  # type: ignore[assignment]
+    with pytest.raises(FaultError):
+        owner.feed(message(FrameType.REGISTERED, Registered(id="web")), encode(FrameType.OPEN, 0, GOOD, REQUEST))
+    assert list(owner.session.streams) == [GOOD]
+    assert owner.over is None
+
+
+def test_a_session_that_ends_tells_every_sink() -> None:
+    owner = joined().server
+    owner.session.open_stream(REQUEST, Faulty("reset"), end=True, now=0.0)
+    _, ear = owner.open(end=True)
+    with pytest.raises(FaultError):
+        owner.session.close(Code.GOING_AWAY, "the end")
+    assert ear.over is not None
+    assert owner.over == (Code.GOING_AWAY, "the end")

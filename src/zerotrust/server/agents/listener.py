@@ -46,8 +46,7 @@ from zerotrust.tunnel.messages import (
     Welcome,
 )
 from zerotrust.tunnel.session import SessionOptions
-from zerotrust.tunnel.sinks import StreamSink
-from zerotrust.tunnel.stream import Stream
+from zerotrust.tunnel.stream import Stream, StreamSink
 
 _log = logs.logger("agents")
 
@@ -122,7 +121,7 @@ class Terms:
 
 
 class AgentSession:
-    """One agent's session on the server (tunnel.sinks.SessionSink).
+    """One agent's session on the server (tunnel.session.SessionSink).
 
     The agent is who its certificate says; nothing that it sends changes that.
     """

@@ -204,7 +204,7 @@ class Relay:
         self._session.reset(self.stream, Code.GOING_AWAY, _RESTART)
         self.reset(Code.GOING_AWAY, _RESTART)
 
-    # ---- from the agent (tunnel.sinks.StreamSink)
+    # ---- from the agent (tunnel.stream.StreamSink)
 
     def head(self, payload: bytes, *, end: bool, interim: bool) -> None:
         connection = self._connection

@@ -106,7 +106,7 @@ class Download(ShapedBuffer):
 
 
 class ShapedRelay:
-    """A relay's two ends, as they see it (net.http_server.RequestSink, tunnel.sinks.StreamSink).
+    """A relay's two ends, as they see it (net.http_server.RequestSink, tunnel.stream.StreamSink).
 
     Attributes:
         relay: what stands behind it.
