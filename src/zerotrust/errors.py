@@ -71,7 +71,7 @@ class StateError(SetupError):
 
 
 class JoinError(SetupError):
-    """An agent could not join: the server is not reached, is not the one that the line names, or says no."""
+    """An agent could not join: the server is not reached, is not the one that the join token names, or refuses."""
 
     code = "join"
 

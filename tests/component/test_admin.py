@@ -87,17 +87,17 @@ async def test_a_grant_holds_at_once_and_a_revocation_ends_everything(
             async with agent:
                 await place.stack.server.wait_line("host name refused.*a.example")
                 assert await place.status("a.example") == 404
-                assert (await place.command("grant", "add", "home", "a.example", "ws.example")).code == 0
+                assert (await place.command("grants", "add", "home", "a.example", "ws.example")).code == 0
                 await eventually(lambda: _is(place.status("a.example"), 200), "the service that was granted")
                 async with place.stack.api.websocket("ws.example") as first:
                     async with place.stack.api.websocket("ws.example") as second:
                         for each in (first, second):
                             await each.send("here")
                             assert await each.recv() == "here"
-                        (shown,) = (await place.command("agent", "list", "--json")).json()["agents"]
+                        (shown,) = (await place.command("agents", "list", "--json")).json()["agents"]
                         assert (shown["id"], shown["state"], shown["hosts"]) == ("home", "connected", 2)
                         assert sum(one["streams"] for one in shown["sessions"]) == 2
-                        done = await place.command("agent", "revoke", "home", "--reason", "test")
+                        done = await place.command("agents", "revoke", "home", "--reason", "test")
                         assert re.fullmatch(r"home is revoked; [12] sessions? and 2 streams were cut\n", done.out), (
                             done.out
                         )
@@ -108,10 +108,10 @@ async def test_a_grant_holds_at_once_and_a_revocation_ends_everything(
                         assert time.monotonic() - began < 1
                 assert await place.status("a.example") == 503
                 await place.stack.server.wait_line("agent refused.*was revoked|was revoked.*agent refused")
-                assert (await place.command("agent", "show", "home", "--json")).json()["agent"]["state"] == "revoked"
-                assert (await place.command("agent", "restore", "home")).code == 0
+                assert (await place.command("agents", "show", "home", "--json")).json()["agent"]["state"] == "revoked"
+                assert (await place.command("agents", "restore", "home")).code == 0
                 await eventually(lambda: _is(place.status("a.example"), 200), "the agent is back", 60)
-                assert (await place.command("grant", "remove", "home", "a.example")).code == 0
+                assert (await place.command("grants", "remove", "home", "a.example")).code == 0
                 assert await place.status("a.example") == 404
         actions = [one["action"] for one in await _records(place)]
         # The agent has two connections: each is refused at its own time, and as often as it asks.
@@ -140,15 +140,15 @@ async def test_a_host_name_that_two_agents_share_needs_two_grants(tmp_path: Path
         place = Place(tmp_path / "s", authority, first=shared, second=shared)
         server, agents = place.stack.server, place.stack.agents
         async with place.running():
-            assert (await place.command("grant", "add", "first", "a.example")).code == 0
+            assert (await place.command("grants", "add", "first", "a.example")).code == 0
             async with agents["first"].process, agents["second"].process:
                 await eventually(lambda: _is(place.status("a.example"), 200), "the one that may serves it")
                 await agents["second"].process.wait_line("not granted to second")
-                assert (await place.command("grant", "add", "second", "a.example")).code == 0
+                assert (await place.command("grants", "add", "second", "a.example")).code == 0
                 await server.wait_line(r"service registered.*second.*hosts=\['a.example'\]")
                 await agents["first"].process.stop()
                 await eventually(lambda: _is(place.status("a.example"), 200), "the other one takes over")
-                assert (await place.command("grant", "remove", "second", "a.example")).code == 0
+                assert (await place.command("grants", "remove", "second", "a.example")).code == 0
                 await eventually(lambda: _is(place.status("a.example"), 404), "and may no longer")
 
 
@@ -170,7 +170,7 @@ async def test_an_authority_of_ones_own_names_agents_by_their_common_name(tmp_pa
                 await stack.wait_published("a.example")
                 await stranger.wait_line("not granted to stranger")
                 assert (await stack.api.get("a.example", "/echo")).status == 200
-                done = await Commands(tmp_path / "s" / "state" / "admin.sock")("agent", "revoke", "home")
+                done = await Commands(tmp_path / "s" / "state" / "admin.sock")("agents", "revoke", "home")
                 assert re.search(r"; [12] sessions? and", done.out), done.out
                 await stack.server.wait_line("agent refused.*was revoked|was revoked.*agent refused")
 
@@ -203,10 +203,10 @@ async def test_a_full_disk_refuses_and_loses_nothing_that_was_acknowledged(
                 acknowledged.append(asked["host"])
         assert "the disk" in answer.json()["error"]
         resource.prlimit(place.stack.server.pid, resource.RLIMIT_FSIZE, (hard, hard))
-        assert (await place.command("grant", "add", "home", "again.example")).code == 0
+        assert (await place.command("grants", "add", "home", "again.example")).code == 0
         place.stack.server.kill()
     async with place.running():
-        found = {one["host"] for one in (await place.command("grant", "list", "--json")).json()["grants"]}
+        found = {one["host"] for one in (await place.command("grants", "list", "--json")).json()["grants"]}
         assert found == {*acknowledged, "again.example"}
         assert (await place.command("audit", "verify")).code == 0
 
@@ -214,12 +214,12 @@ async def test_a_full_disk_refuses_and_loses_nothing_that_was_acknowledged(
 async def test_an_invitation_and_no_secret_in_the_log(tmp_path: Path, authority: Authority) -> None:
     place = Place(tmp_path / "s", authority)
     async with place.running():
-        made = await place.command("token", "create", "--agent", "home", "--host", "a.example", "--expires", "10m")
+        made = await place.command("tokens", "create", "--agent", "home", "--host", "a.example", "--expires", "10m")
         assert made.out.startswith("0trust-join-1.")
-        (token,) = (await place.command("token", "list", "--json")).json()["tokens"]
+        (token,) = (await place.command("tokens", "list", "--json")).json()["tokens"]
         assert (token["state"], token["hosts"]) == ("open", ["a.example"])
-        assert (await place.command("token", "cancel", 1)).code == 0
-        assert (await place.command("token", "cancel", 1)).code == 1
+        assert (await place.command("tokens", "cancel", 1)).code == 0
+        assert (await place.command("tokens", "cancel", 1)).code == 1
         assert made.out.strip() not in place.stack.server.text()
         kept = b"".join(file.read_bytes() for file in (tmp_path / "s" / "state").iterdir() if file.is_file())
         assert join_line.parse(made.out).token.encode() not in kept
@@ -231,7 +231,7 @@ async def test_a_machine_joins_and_serves_what_it_was_invited_for(tmp_path: Path
     place = Place(tmp_path / "s", authority)
     async with Origin(tmp_path) as origin, place.running():
         where = f"localhost:{place.stack.tunnel_port}"
-        made = await place.command("token", "create", "--agent", "new", "--host", "n.example", "--server", where)
+        made = await place.command("tokens", "create", "--agent", "new", "--host", "n.example", "--server", where)
         line = tmp_path / "line"
         line.write_text(made.out)
         join = [PRODUCT, "agent", "join", "--token-file", line, "--dir", tmp_path / "new"]
@@ -246,11 +246,11 @@ async def test_a_machine_joins_and_serves_what_it_was_invited_for(tmp_path: Path
         file.write_text(file.read_text().replace("services: []", services))
         async with Process("new", [PRODUCT, "agent", "run", "--config", file], log=tmp_path / "new.log"):
             await eventually(lambda: _is(place.status("n.example"), 200), "the service of the new agent")
-            shown = (await place.command("agent", "show", "new", "--json")).json()
+            shown = (await place.command("agents", "show", "new", "--json")).json()
             assert shown["agent"]["state"] == "connected"
             (certificate,) = shown["certificates"]
             assert shown["agent"]["sessions"][0]["serial"] == certificate["serial"]
-            done = await place.command("agent", "revoke", "new", "--serial", certificate["serial"])
+            done = await place.command("agents", "revoke", "new", "--serial", certificate["serial"])
             assert re.search(r"; [12] sessions? and 0 streams were cut", done.out), done.out
             await eventually(lambda: _is(place.status("n.example"), 503), "it is gone")
         actions = [one["action"] for one in (await place.command("audit", "list", "--json")).json()["records"]]
@@ -263,16 +263,20 @@ async def test_a_machine_joins_and_serves_what_it_was_invited_for(tmp_path: Path
 async def test_another_user_commands_nothing(open_folder: Path, authority: Authority) -> None:
     place = Place(open_folder / "s", authority)
     async with place.running():
-        closed = await place.command("grant", "add", "home", "a.example", uid=NOBODY)
-        assert (closed.code, "try it with sudo" in closed.err) == (1, True)
+        closed = await place.command("grants", "add", "home", "a.example", uid=NOBODY)
+        assert (closed.code, "use sudo" in closed.err) == (1, True)
         # Somebody has opened it: the system's word about who asks still counts.
         place.socket.parent.chmod(0o711)
         place.socket.chmod(0o666)
-        for words in (("grant", "add", "home", "a.example"), ("audit", "list"), ("token", "create", "--agent", "home")):
+        for words in (
+            ("grants", "add", "home", "a.example"),
+            ("audit", "list"),
+            ("tokens", "create", "--agent", "home"),
+        ):
             refused = await place.command(*words, uid=NOBODY)
             assert (refused.code, refused.out) == (1, "")
             assert refused.err == "error: only root and the user that the server runs as may command it\n"
-        assert (await place.command("grant", "list", "--json")).json() == {"grants": []}
+        assert (await place.command("grants", "list", "--json")).json() == {"grants": []}
         _, record = (await place.command("audit", "list", "--json")).json()["records"]
         assert (record["actor"], record["action"]) == (f"uid {NOBODY}", "command.refused")
         assert place.stack.server.text().count("command refused") == 1
@@ -289,36 +293,36 @@ async def test_the_servers_own_user_and_root_command_it(open_folder: Path) -> No
     server = Process("server", [*become, *place.stack.server.argv], log=open_folder / "server.log")
     async with server:
         await server.wait_line("server ready")
-        assert (await place.command("grant", "add", "home", "a.example", uid=NOBODY)).code == 0
-        assert (await place.command("grant", "add", "home", "b.example")).code == 0
+        assert (await place.command("grants", "add", "home", "a.example", uid=NOBODY)).code == 0
+        assert (await place.command("grants", "add", "home", "b.example")).code == 0
         actors = [one["actor"] for one in (await place.command("audit", "list", "--json")).json()["records"]]
         assert actors == ["server", f"uid {NOBODY}", "uid 0"]
 
 
 async def test_a_server_that_does_not_run(tmp_path: Path, authority: Authority) -> None:
     place = Place(tmp_path / "s", authority)
-    before = await place.command("grant", "list")
+    before = await place.command("grants", "list")
     async with place.running():
-        assert (await place.command("grant", "list")).out == "no grants\n"
+        assert (await place.command("grants", "list")).out == "no grants\n"
         place.stack.server.kill()
-        killed = await place.command("grant", "list")
+        killed = await place.command("grants", "list")
     for done in (before, killed):
         assert (done.code, done.out) == (1, "")
-        assert done.err.startswith(f"error: no server runs here: nobody answers at {place.socket}; start it with `")
+        assert done.err.startswith(f"error: no server runs at {place.socket}; start it with `")
         assert done.err.count("\n") == 1
 
 
 async def test_a_server_that_is_stopped_while_it_is_asked(tmp_path: Path, authority: Authority) -> None:
     place = Place(tmp_path / "s", authority)
     async with place.running():
-        asked = [asyncio.ensure_future(place.command("grant", "add", "home", f"h{n}.example")) for n in range(4)]
+        asked = [asyncio.ensure_future(place.command("grants", "add", "home", f"h{n}.example")) for n in range(4)]
         await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
         assert await place.stack.server.stop() in (0, -15)
         done = await asyncio.gather(*asked)
     said = sorted(one.out for one in done if one.code == 0)
     assert all(one.code == 0 or one.err.count("\n") == 1 for one in done)
     async with place.running():
-        found = (await place.command("grant", "list", "--json")).json()["grants"]
+        found = (await place.command("grants", "list", "--json")).json()["grants"]
         assert {f"{one['host']} is granted to home\n" for one in found} >= set(said)
 
 
@@ -331,7 +335,7 @@ async def test_a_killed_server_has_lost_nothing_that_it_acknowledged(
     async def grant(worker: int) -> None:
         for number in range(1000):
             host = f"h{number}.w{worker}.example"
-            done = await place.command("grant", "add", "home", host)
+            done = await place.command("grants", "add", "home", host)
             if done.code != 0:
                 return
             acknowledged.append(host)
@@ -342,7 +346,7 @@ async def test_a_killed_server_has_lost_nothing_that_it_acknowledged(
         place.stack.server.kill()
         await asyncio.gather(*workers)
     async with place.running():
-        found = (await place.command("grant", "list", "--json")).json()["grants"]
+        found = (await place.command("grants", "list", "--json")).json()["grants"]
         assert {one["host"] for one in found} >= set(acknowledged)
         lines = (await place.command("audit", "export")).out.splitlines()
         assert sum('"grant.added"' in line for line in lines) == len(found)
@@ -350,7 +354,7 @@ async def test_a_killed_server_has_lost_nothing_that_it_acknowledged(
 
 
 def test_commands_explain_themselves() -> None:
-    for words in (["token", "create"], ["grant", "add"], ["agent", "revoke"], ["audit", "verify"]):
+    for words in (["tokens", "create"], ["grants", "add"], ["agents", "revoke"], ["audit", "verify"]):
         done = subprocess.run([PRODUCT, *words, "--help"], capture_output=True, text=True, check=False)
         assert done.returncode == 0
         assert "--socket" in done.stdout

@@ -132,7 +132,7 @@ async def test_rotations_under_load_disturb_nobody(
     async with place.stack:
 
         async def both() -> list[dict[str, Any]]:
-            found: list[dict[str, Any]] = (await place.command("agent", "list", "--json")).json()["agents"]
+            found: list[dict[str, Any]] = (await place.command("agents", "list", "--json")).json()["agents"]
             return found if all(len(agent["sessions"]) == 2 for agent in found) else []
 
         sessions = await eventually(both, "each agent has both connections")
@@ -144,7 +144,7 @@ async def test_rotations_under_load_disturb_nobody(
             names = [*AGENTS, "server"]
             seen = await asyncio.gather(*(rotations(place, name, ROTATIONS) for name in names))
             stop.set()
-        after = (await place.command("agent", "list", "--json")).json()["agents"]
+        after = (await place.command("agents", "list", "--json")).json()["agents"]
     generations = [[session["generation"] for session in agent["sessions"]] for agent in sessions]
     assert [[session["generation"] for session in agent["sessions"]] for agent in after] == generations
     total = sum(len(serials) - 1 for serials in seen)
@@ -173,7 +173,7 @@ async def test_an_agent_whose_certificate_has_ended_comes_back(tmp_path: Path, b
     async with server:
         await place.stack.wait_server()
         await server.wait_line("server ready")
-        assert (await place.command("agent", "revoke", "revoked", "--reason", "test")).code == 0
+        assert (await place.command("agents", "revoke", "revoked", "--reason", "test")).code == 0
         async with clients["away"], clients["revoked"], clients["unknown"]:
             await eventually(lambda: _serves(place, "away.localhost"), "the agent is back")
             await server.wait_line("agent came back.*away")

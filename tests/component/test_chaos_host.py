@@ -112,12 +112,12 @@ async def serves(stack: Stack) -> bool:
 
 
 async def sessions_of(command: Commands) -> list[tuple[str, int]]:
-    listed = (await command("agent", "list", "--json")).json()["agents"]
+    listed = (await command("agents", "list", "--json")).json()["agents"]
     return [(agent["id"], session["generation"]) for agent in listed for session in agent["sessions"]]
 
 
 async def idle(command: Commands) -> bool:
-    listed = (await command("agent", "list", "--json")).json()["agents"]
+    listed = (await command("agents", "list", "--json")).json()["agents"]
     return not any(session["streams"] for agent in listed for session in agent["sessions"])
 
 
@@ -168,20 +168,20 @@ async def test_a_full_disk_at_the_server(tmp_path: Path) -> None:
         sections = {"state": {"dir": str(disk.place / "state")}, "logging": {"level": "info", "output": str(log)}}
         async with under_load(tmp_path, sections=sections) as (stack, load):
             command = Commands(disk.place / "state" / "admin.sock")
-            assert (await command("grant", "add", "home", "before.example")).code == 0
+            assert (await command("grants", "add", "home", "before.example")).code == 0
             disk.fill()
             uploads = load.uploads
-            refused = await command("grant", "add", "home", "refused.example")
+            refused = await command("grants", "add", "home", "refused.example")
             assert refused.code != 0
             assert "the disk is full; nothing of this change was kept" in refused.err
-            assert (await command("agent", "list")).code == 0, "what only reads goes on"
+            assert (await command("agents", "list")).code == 0, "what only reads goes on"
             for number in range(200):  # each with a line in the log
                 assert (await stack.api.get(f"unknown-{number}.localhost", "/", HTTPS)).status == 404
             await load.all_heard(asyncio.get_running_loop().time())
             await eventually(lambda: load.uploads > uploads, "uploads go on", 20)
             disk.clear()
-            assert (await command("grant", "add", "home", "after.example")).code == 0
-            hosts = {one["host"] for one in (await command("grant", "list", "--json")).json()["grants"]}
+            assert (await command("grants", "add", "home", "after.example")).code == 0
+            hosts = {one["host"] for one in (await command("grants", "list", "--json")).json()["grants"]}
             assert {"before.example", "after.example"} <= hosts
             assert "refused.example" not in hosts
             assert (await command("audit", "verify")).code == 0
@@ -240,7 +240,9 @@ async def test_clocks_that_are_set(tmp_path: Path, measured: Measured) -> None:
         command = Commands(stack.folder / "state" / "admin.sock")
         expires = time.time() + HOUR / 2
         token = jwt.encode({"alg": "HS256"}, {"exp": expires}, OctKey.import_key(SECRET))
-        assert (await command("token", "create", "--agent", "new", "--host", "n.example", "--expires", "10m")).code == 0
+        assert (
+            await command("tokens", "create", "--agent", "new", "--host", "n.example", "--expires", "10m")
+        ).code == 0
         before = await sessions_of(command)
 
         async def passes() -> bool:
@@ -253,7 +255,7 @@ async def test_clocks_that_are_set(tmp_path: Path, measured: Measured) -> None:
             since = loop.time()
             ahead = clocks["server"].seconds > 0
             assert await passes() is not ahead, "a token ends by the time of day"
-            (shown,) = (await command("token", "list", "--json")).json()["tokens"]
+            (shown,) = (await command("tokens", "list", "--json")).json()["tokens"]
             assert shown["state"] == ("expired" if ahead else "open")
             assert (await stack.api.get(RARE, "/", HTTPS)).status == 429, "a limit does not"
             await load.all_heard(since)

@@ -221,7 +221,7 @@ async def test_the_host_name_of_another(fortress: Fortress, spelling: str) -> No
     async with fortress.session() as agent:
         await agent.say(FrameType.REGISTER, {"id": "web", "hosts": [spelling]})
         assert decode(Registered, await agent.expect(FrameType.REGISTERED)).refused == {
-            APP: f"not granted to mallory; on the server: 0trust grant add mallory {APP}"
+            APP: f"not granted to mallory; on the server: 0trust grants add mallory {APP}"
         }
         assert (await agent.register("web", MINE)).accepted == [MINE]
         await agent.say(FrameType.REGISTER, {"id": "web", "hosts": [MINE, spelling]})

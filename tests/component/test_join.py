@@ -81,10 +81,10 @@ class Inviting:
         self.command = Commands(folder / "state" / "admin.sock")
 
     async def invite(self, agent: str, *hosts: str, expires: str = "10m") -> str:
-        """A join line."""
+        """A join token."""
         asked = [word for host in hosts for word in ("--host", host)]
         where = ["--server", f"127.0.0.1:{self.stack.tunnel_port}"]
-        done = await self.command("token", "create", "--agent", agent, *asked, "--expires", expires, *where)
+        done = await self.command("tokens", "create", "--agent", agent, *asked, "--expires", expires, *where)
         assert done.code == 0, done
         return done.out
 
@@ -146,15 +146,15 @@ async def test_what_does_not_let_in(tmp_path: Path, authority: Authority) -> Non
         cancelled = await server.invite("z", HOST)
         (number,) = [
             one["number"]
-            for one in (await server.command("token", "list", "--json")).json()["tokens"]
+            for one in (await server.command("tokens", "list", "--json")).json()["tokens"]
             if one["agent"] == "z"
         ]
-        assert (await server.command("token", "cancel", number)).code == 0
+        assert (await server.command("tokens", "cancel", number)).code == 0
         for wrong, text in (
-            (str(replace(line, token=line.token[:-4] + "AAAA")), "refuses: this token is not known here"),
+            (str(replace(line, token=line.token[:-4] + "AAAA")), "refuses: unknown join token"),
             (cancelled, "refuses: this token was cancelled"),
-            (str(replace(line, fingerprint="0" * 64)), "has another authority"),
-            (str(line)[:-9], "the join line is not whole"),
+            (str(replace(line, fingerprint="0" * 64)), "has another CA"),
+            (str(line)[:-9], "the join token is incomplete"),
         ):
             said = await machine.join(wrong)
             assert (said.code, said.out) == (1, "")
@@ -162,7 +162,7 @@ async def test_what_does_not_let_in(tmp_path: Path, authority: Authority) -> Non
             assert line.token not in said.err
 
         async def is_over() -> bool:
-            return "this token's time is over" in (await machine.join(expired)).err
+            return "this join token has expired" in (await machine.join(expired)).err
 
         await eventually(is_over, "a token of a second has expired")
         assert not list(machine.folder.iterdir())

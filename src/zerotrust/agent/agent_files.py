@@ -117,7 +117,7 @@ def configuration(line: JoinLine, joined: JoinResult) -> str:
         agent=joined.agent_id,
         server=line.server,
         name="agent.yaml",
-        hosts=", ".join(joined.hosts) or "nothing yet (0trust grant add on the server)",
+        hosts=", ".join(joined.hosts) or "nothing yet (0trust grants add on the server)",
         example=next(iter([*named, *below]), "app.example.com"),
     )
 

@@ -131,8 +131,8 @@ class EnrollmentClient:
             state = "has ended" if error.verify_code == _ENDED else "begins in the future"
             return f"the certificate of {self._where} {state}; issue it again on the server"
         return (
-            f"{self._where} has no certificate of the authority that {self._trusted}: somebody may be in between; "
-            "nothing secret was sent"
+            f"the certificate of {self._where} is not from the CA that {self._trusted}: the connection may be "
+            "intercepted; nothing secret was sent"
         )
 
 

@@ -1,6 +1,6 @@
 """How an agent gets its first certificate (docs/spec/tunnel-v1.md, section 11).
 
-The root is fetched from whoever answers, and compared with the fingerprint of the join line; then a second connection
+The root is fetched from whoever answers, and compared with the fingerprint in the join token; then a second connection
 is made that this root verifies, and only through that one go the token and the request. The key never leaves the
 machine.
 """
@@ -31,7 +31,7 @@ class JoinResult:
 
     Attributes:
         chain_pem: the agent's certificate and those between it and the root.
-        root_pem: the root that the join line names, and no other.
+        root_pem: the root that the join token names, and no other.
         hosts: patterns of host names that the agent may serve.
         skew: how far the server's clock is ahead of ours, where that is more than `asking.SKEW`.
     """
@@ -45,7 +45,7 @@ class JoinResult:
 
 
 def join(line: JoinLine, request: CertificateRequest) -> JoinResult:
-    """Ask the server of the line for a certificate.
+    """Get a certificate from the server that the join token names.
 
     Raises:
         JoinError: and why there is none, in one line.
@@ -54,7 +54,7 @@ def join(line: JoinLine, request: CertificateRequest) -> JoinResult:
 
 
 async def _join(line: JoinLine, request: CertificateRequest) -> JoinResult:
-    asking = EnrollmentClient(*line.address, trusted="the join line names")
+    asking = EnrollmentClient(*line.address, trusted="the join token names")
     with asking.explained():
         async with asyncio.timeout(DEADLINE):
             root = _pinned(await asking.get(AUTHORITY), line)
@@ -65,19 +65,17 @@ async def _join(line: JoinLine, request: CertificateRequest) -> JoinResult:
 
 
 def _pinned(pem: bytes, line: JoinLine) -> x509.Certificate:
-    """The root that the line names, among those that somebody says are the server's."""
+    """Return the root that the join token names, from those that the server sent."""
     try:
         offered = pem_chain.parse(pem)
     except PkiError:
-        raise JoinError(
-            f"{line.server} answers with something that is no certificate; is it a 0trust server?"
-        ) from None
+        raise JoinError(f"{line.server} sent something other than a certificate; is it a 0trust server?") from None
     for certificate in offered:
         if fingerprint(certificate) == line.fingerprint:
             return certificate
     raise JoinError(
-        f"{line.server} has another authority (fingerprint {fingerprint(offered[0])[:16]}…) than the join line names "
-        f"({line.fingerprint[:16]}…): somebody may be in between, or the authority is a new one; the token was not sent"
+        f"{line.server} has another CA (fingerprint {fingerprint(offered[0])[:16]}…) than the join token names "
+        f"({line.fingerprint[:16]}…): the connection may be intercepted, or the CA was replaced; the token was not sent"
     )
 
 
@@ -93,10 +91,12 @@ def _checked(
         )
     except (ValueError, KeyError, TypeError):
         raise JoinError(
-            "the server's answer cannot be used; is it a newer version? See its log, and make another token"
+            "the server's answer cannot be used; is it a newer version? See its log, and create another join token"
         ) from None
     except PkiError as error:
-        raise JoinError(f"the server's answer cannot be used: {error}; see its log, and make another token") from error
+        raise JoinError(
+            f"the server's answer cannot be used: {error}; see its log, and create another join token"
+        ) from error
     return JoinResult(
         agent_id=agent_id,
         chain_pem=new.chain_pem,

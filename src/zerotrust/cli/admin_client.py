@@ -1,4 +1,4 @@
-"""The way from a command to the running server: questions and answers over its admin socket (model.admin)."""
+"""Client of the running server's admin API, over its unix socket (model.admin)."""
 
 import os
 import socket
@@ -16,18 +16,18 @@ from zerotrust.errors import CommandError, ConfigError
 from zerotrust.net.channel import describe
 from zerotrust.tunnel.binary import printable
 
-_TIMEOUT: Final = httpx.Timeout(600.0, connect=10.0)
-"""To verify a long audit takes a while."""
+_TIMEOUT: Final = 600.0
+"""Seconds in which the server must answer. To verify a long audit log takes minutes."""
 
 Answer = TypeVar("Answer", bound=BaseModel)
 Question = TypeVar("Question", bound=BaseModel)
 
 
 def question(model: type[Question], **said: object) -> Question:
-    """What the command line asks for.
+    """Return the request that the options make.
 
     Raises:
-        typer.BadParameter: it can't be asked like this.
+        typer.BadParameter: an option has an invalid value.
     """
     try:
         return model.model_validate(said)
@@ -37,47 +37,48 @@ def question(model: type[Question], **said: object) -> Question:
 
 
 class AdminClient:
-    """Asks the server whose socket this is.
+    """Sends requests to the server with this admin socket.
 
     Args:
-        start: the command that starts this server, for who finds it not running.
+        start: the command that starts this server, for the error message.
+        timeout: seconds in which it must answer.
 
     Raises:
-        CommandError: nobody answers there, or not to this user.
+        CommandError: no server answers there, or it refuses this user.
     """
 
-    def __init__(self, path: Path, *, start: str) -> None:
+    def __init__(self, path: Path, *, start: str, timeout: float = _TIMEOUT) -> None:
         self._socket = path
         try:
             with socket.socket(socket.AF_UNIX) as tried:
                 tried.connect(str(path))
         except OSError as error:
             raise CommandError(_unreachable(path, error, start)) from error
-        # A connection for each question: then none is left open, whatever a command does in between.
+        # Each request has a connection of its own, so none stays open.
         transport = httpx.HTTPTransport(uds=str(path), limits=httpx.Limits(max_keepalive_connections=0))
-        self._client = httpx.Client(base_url="http://0trust", transport=transport, timeout=_TIMEOUT, trust_env=False)
+        self._client = httpx.Client(base_url="http://0trust", transport=transport, timeout=timeout, trust_env=False)
 
     def get(self, path: str, model: type[Answer], asked: BaseModel | None = None) -> Answer:
-        """Look something up.
+        """Return the answer to a GET.
 
         Raises:
-            CommandError: and why.
+            CommandError: the server refuses, or does not answer.
         """
         return self._answer(model, self._ask("GET", path, params=_said(asked)))
 
     def post(self, path: str, model: type[Answer], asked: BaseModel | None = None) -> Answer:
-        """Have something done.
+        """Return the answer to a POST.
 
         Raises:
-            CommandError: and why.
+            CommandError: the server refuses, or does not answer.
         """
         return self._answer(model, self._ask("POST", path, json=_said(asked)))
 
     def text(self, path: str, asked: BaseModel) -> str:
-        """Look something up that is not one JSON object.
+        """Return the answer to a GET as text.
 
         Raises:
-            CommandError: and why.
+            CommandError: the server refuses, or does not answer.
         """
         return self._ask("GET", path, params=_said(asked)).text
 
@@ -86,7 +87,7 @@ class AdminClient:
             response = self._client.request(method, path, **said)
         except httpx.HTTPError as error:
             raise CommandError(
-                f"the server at {self._socket} went away before it answered; 0trust audit list says whether it was done"
+                f"the server at {self._socket} did not answer; 0trust audit list shows whether the command took effect"
             ) from error
         if response.status_code != httpx.codes.OK:
             raise CommandError(_refusal(response) or self._stranger())
@@ -99,29 +100,27 @@ class AdminClient:
             raise CommandError(self._stranger()) from error
 
     def _stranger(self) -> str:
-        return f"what answers at {self._socket} is not a 0trust server of this version"
+        return f"{self._socket} does not belong to a 0trust server of this version"
 
 
-def connect(config: Path, path: Path | None) -> AdminClient:
-    """The way to the server of this configuration file, or to the one at this socket.
+def connect(config: Path, path: Path | None, *, timeout: float = _TIMEOUT) -> AdminClient:
+    """Return a channel to the server with this admin socket, or else with this configuration file.
 
-    Where no file is named and there is none at the usual place, it is the `server.yaml` of the current folder.
+    Without a file at the default place, `server.yaml` in the current directory is used.
 
     Raises:
-        ConfigError: the file can't be used, so nobody knows where the socket is.
-        CommandError: nobody answers there, or not to this user.
+        ConfigError: the file cannot be used, so the socket is unknown.
+        CommandError: no server answers there, or it refuses this user.
     """
     if config == SERVER_FILE and not os.access(config, os.F_OK) and os.access(SERVER_FILE.name, os.F_OK):
         config = Path(SERVER_FILE.name)
     start = f"0trust server run --config {config}"
     if path is not None:
-        return AdminClient(path, start=start)
+        return AdminClient(path, start=start, timeout=timeout)
     try:
-        return AdminClient(Path(load_server(config).config.admin_socket), start=start)
+        return AdminClient(Path(load_server(config).config.admin_socket), start=start, timeout=timeout)
     except ConfigError as error:
-        raise ConfigError(
-            f"{error}\nsay where the server's file is with --config, or its admin socket with --socket"
-        ) from None
+        raise ConfigError(f"{error}\nname the server's file with --config, or its admin socket with --socket") from None
 
 
 def _said(asked: BaseModel | None) -> dict[str, Any]:
@@ -129,7 +128,7 @@ def _said(asked: BaseModel | None) -> dict[str, Any]:
 
 
 def _refusal(response: httpx.Response) -> str:
-    """What the server says against it; nothing where it is none of ours."""
+    """Return the error message in a response; empty if it is not from a 0trust server."""
     try:
         return printable(str(response.json()["error"]))
     except (ValueError, TypeError, KeyError):
@@ -139,10 +138,7 @@ def _refusal(response: httpx.Response) -> str:
 def _unreachable(path: Path, error: OSError, start: str) -> str:
     match error:
         case PermissionError():
-            return f"{path}: only root and the user that the server runs as may command it; try it with sudo"
+            return f"{path}: only root and the user that the server runs as have access; use sudo"
         case FileNotFoundError() | ConnectionRefusedError() | NotADirectoryError():
-            return (
-                f"no server runs here: nobody answers at {path}; start it with `{start}`, "
-                "or say where it is with --config or --socket"
-            )
+            return f"no server runs at {path}; start it with `{start}`, or name another with --config or --socket"
     return f"{path}: {describe(error)}"

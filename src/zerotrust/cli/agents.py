@@ -1,21 +1,21 @@
-"""`0trust agent list|show|revoke|restore`: who may connect, seen from the server."""
+"""`0trust agents …`: the agents of the running server, and which of them may connect."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zerotrust.cli import run
+from zerotrust.cli.command_group import CommandGroup
 from zerotrust.cli.options import SERVER_FILE, Agent, AsJson, Config, Serial, Socket
 
 if TYPE_CHECKING:
     from zerotrust.model import admin
 
-app = run.agent
+app = CommandGroup("List, revoke and restore agents. Run these commands on the server's machine.")
 
 
 @app.command("list")
 def show_all(*, config: Config = SERVER_FILE, socket: Socket = None, as_json: AsJson = False) -> None:
-    """Show the agents that the server knows, and their sessions."""
+    """List agents and their sessions."""
     from zerotrust.cli.admin_client import connect
     from zerotrust.cli.tables import moment, show, show_json
     from zerotrust.model import admin
@@ -41,7 +41,7 @@ def show_all(*, config: Config = SERVER_FILE, socket: Socket = None, as_json: As
 
 @app.command("show")
 def show_one(agent: Agent, *, config: Config = SERVER_FILE, socket: Socket = None, as_json: AsJson = False) -> None:
-    """Show all that the server knows about an agent."""
+    """Show all details of an agent."""
     from zerotrust.cli.admin_client import connect, question
     from zerotrust.cli.tables import show_json
     from zerotrust.model import admin
@@ -59,12 +59,17 @@ def revoke(
     agent: Agent,
     *,
     serial: Serial = None,
-    reason: Annotated[str, typer.Option("--reason", help="For the audit and for `agent show`.")] = "",
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Reason for the audit log and `agents show`.")
+    ] = "",
     config: Config = SERVER_FILE,
     socket: Socket = None,
     as_json: AsJson = False,
 ) -> None:
-    """Refuse an agent from now on, or one of its certificates; its sessions and streams end at once."""
+    """Revoke an agent, or one of its certificates.
+
+    Its sessions and streams end at once. Its open join tokens are cancelled.
+    """
     from zerotrust.cli.admin_client import connect, question
     from zerotrust.cli.tables import counted, show_json
     from zerotrust.model import admin
@@ -85,19 +90,21 @@ def restore(
     *,
     serial: Serial = None,
     reissue: Annotated[
-        bool, typer.Option("--reissue", help="Its old certificates stay refused: it has to join again.")
+        bool, typer.Option("--reissue", help="Keep its old certificates revoked; the agent must join again.")
     ] = False,
     config: Config = SERVER_FILE,
     socket: Socket = None,
 ) -> None:
-    """Take a revocation back."""
+    """Undo a revocation."""
     from zerotrust.cli.admin_client import connect, question
     from zerotrust.model import admin
 
     wanted = question(admin.RestorationWanted, agent=agent, serial=serial, reissue=reissue)
     connect(config, socket).post("/v1/agents/restore", admin.Done, wanted)
     whom = agent if serial is None else f"certificate {serial} of {agent}"
-    typer.echo(f"{whom} is no longer revoked" + (f"; it joins with: 0trust token create --agent {agent}" * reissue))
+    typer.echo(
+        f"{whom} is no longer revoked" + (f"; it can join again with: 0trust tokens create --agent {agent}" * reissue)
+    )
 
 
 def _describe(found: "admin.AgentDetails") -> None:
@@ -136,4 +143,4 @@ def _describe(found: "admin.AgentDetails") -> None:
         show(("REVOKED", "SINCE (UTC)", "REASON"), out, none="")
     if found.tokens:
         open_ones = ((token.number, token.state, moment(token.expires_at)) for token in found.tokens)
-        show(("TOKEN", "STATE", "ENDS (UTC)"), open_ones, none="")
+        show(("JOIN TOKEN", "STATE", "ENDS (UTC)"), open_ones, none="")

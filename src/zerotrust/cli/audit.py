@@ -1,36 +1,37 @@
-"""`0trust audit …`: who decided what about whom."""
+"""`0trust audit …`: the audit log of the running server."""
 
 import json
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from zerotrust.cli.command_group import CommandGroup
 from zerotrust.cli.options import SERVER_FILE, AsJson, Config, Socket
 
 if TYPE_CHECKING:
     from zerotrust.model import admin
 
-app = typer.Typer(no_args_is_help=True, help="Every decision about identity, in records that are only added.")
+app = CommandGroup("List, verify and export the audit log. Run these commands on the server's machine.")
 
-OfAgent = Annotated[str | None, typer.Option("--agent", help="Only about this agent.")]
-OfAction = Annotated[str | None, typer.Option("--action", help="Only of this kind, for example agent.joined.")]
+OfAgent = Annotated[str | None, typer.Option("--agent", metavar="ID", help="Only records about this agent.")]
+OfAction = Annotated[
+    str | None, typer.Option("--action", metavar="NAME", help="Only records of this action, for example agent.joined.")
+]
 PAGE = 1000
-"""Records in one answer."""
+"""Records in one answer of the server."""
 BROKEN: Final = 3
-"""The exit status that means this and nothing else: 1 also says that there is no server."""
-
-
-@app.callback()
-def group() -> None:
-    """Every decision about identity, in records that are only added."""
+"""Exit status if the log was changed. 1 also means that no server answers."""
 
 
 @app.command("list")
 def show_some(
     *,
-    limit: Annotated[int, typer.Option("--limit", "-n", help="How many, at most 1000.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", help="Number of records, at most 1000.")] = 50,
     after: Annotated[
-        int | None, typer.Option("--after", help="The first ones after this number, and not the last of all.")
+        int | None,
+        typer.Option(
+            "--after", metavar="N", help="List records with a number above N, oldest first (default: the newest)."
+        ),
     ] = None,
     agent: OfAgent = None,
     action: OfAction = None,
@@ -38,7 +39,7 @@ def show_some(
     socket: Socket = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the last records."""
+    """List records, by default the newest."""
     from zerotrust.cli.admin_client import connect, question
     from zerotrust.cli.tables import moment, show, show_json
     from zerotrust.model import admin
@@ -57,7 +58,10 @@ def show_some(
 
 @app.command()
 def verify(*, config: Config = SERVER_FILE, socket: Socket = None, as_json: AsJson = False) -> None:
-    """Check that no record was changed, inserted or removed. Exit status 3 where one was."""
+    """Check that no record was changed.
+
+    Exit status 3 if one was changed, inserted or removed.
+    """
     from zerotrust.cli.admin_client import connect
     from zerotrust.cli.tables import counted, show_json
     from zerotrust.model import admin
@@ -66,12 +70,11 @@ def verify(*, config: Config = SERVER_FILE, socket: Socket = None, as_json: AsJs
     if as_json:
         show_json(chain)
     elif chain.broken is None:
-        typer.echo(f"{counted(chain.records, 'record')}, all as they were written; the last one's hash is {chain.head}")
-        typer.echo("who has noted that hash elsewhere can tell later that none of these was removed", err=True)
+        typer.echo(f"{counted(chain.records, 'record')}, all unchanged; the hash of the last is {chain.head}")
+        typer.echo("store this hash elsewhere: if a later export lacks it, records were removed", err=True)
     else:
         typer.echo(
-            f"record {chain.broken} is broken: {chain.reason}; the {counted(chain.records, 'record')} before it "
-            "are as they were written"
+            f"record {chain.broken} is broken: {chain.reason}; {counted(chain.records, 'record')} before it unchanged"
         )
     if chain.broken is not None:
         raise typer.Exit(BROKEN)
@@ -79,7 +82,7 @@ def verify(*, config: Config = SERVER_FILE, socket: Socket = None, as_json: AsJs
 
 @app.command()
 def export(*, config: Config = SERVER_FILE, socket: Socket = None) -> None:
-    """Print all records, one JSON object a line, with their hashes."""
+    """Print all records as JSON, one a line."""
     from zerotrust.cli.admin_client import connect, question
     from zerotrust.model import admin
 

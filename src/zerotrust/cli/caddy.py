@@ -1,4 +1,4 @@
-"""`0trust caddy …`: what the edge is told."""
+"""`0trust caddy …`: the configuration that Caddy gets."""
 
 import json
 from pathlib import Path
@@ -6,11 +6,16 @@ from typing import Annotated
 
 import typer
 
+from zerotrust.cli.command_group import CommandGroup
 
+app = CommandGroup("Show the Caddy configuration.")
+
+
+@app.command()
 def render(
-    config: Annotated[Path, typer.Option("--config", "-c", help="The server's configuration file.")],
+    config: Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="The server's configuration file.")],
 ) -> None:
-    """Print the configuration that Caddy gets, as JSON."""
+    """Print the Caddy configuration as JSON."""
     from zerotrust.caddy.render import render as render_document
     from zerotrust.config.load import load_server
 

@@ -1,32 +1,29 @@
-"""All commands of `0trust`, put together. What each needs is imported when it runs: `--help` stays light."""
+"""All commands of `0trust`, put together. Each imports what it needs when it runs, so `--help` is fast.
+
+`agent` and `server` are about the process on this machine. `agents`, `tokens`, `grants` and `audit` ask the running
+server, so they are used on the server's machine.
+"""
 
 from typing import Annotated
 
 import typer
 
 from zerotrust import __version__
-from zerotrust.cli import agents, audit, ca, caddy, config, grants, join, run, tokens
+from zerotrust.cli import agent, agents, audit, ca, caddy, config, grants, server, tokens
+from zerotrust.cli.command_group import CommandGroup
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    help="Publish private services through one outbound mTLS tunnel, with Caddy at the edge.",
-)
-run.agent.command("join")(join.join)
-app.add_typer(run.server, name="server")
-app.add_typer(agents.app, name="agent")
-app.add_typer(tokens.app, name="token")
-app.add_typer(grants.app, name="grant")
+SUMMARY = "Publish private services through one outbound mTLS tunnel, with Caddy at the edge."
+
+app = CommandGroup(SUMMARY, completion=True)
+app.add_typer(server.app, name="server")
+app.add_typer(agent.app, name="agent")
+app.add_typer(agents.app, name="agents")
+app.add_typer(tokens.app, name="tokens")
+app.add_typer(grants.app, name="grants")
 app.add_typer(audit.app, name="audit")
 app.add_typer(ca.app, name="ca")
 app.add_typer(config.app, name="config")
-
-edge = typer.Typer(no_args_is_help=True, help="The edge: what Caddy is told.")
-edge.callback()(lambda: None)
-edge.command("render")(caddy.render)
-app.add_typer(edge, name="caddy")
+app.add_typer(caddy.app, name="caddy")
 
 
 def _version(asked: bool) -> None:
@@ -35,10 +32,10 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(help=SUMMARY)
 def root(
     _version_asked: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Publish private services through one outbound mTLS tunnel, with Caddy at the edge."""
+    """Show the version, if that was asked."""

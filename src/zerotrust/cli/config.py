@@ -1,4 +1,4 @@
-"""`0trust config …`: is this file good, and what becomes of each of its keys?"""
+"""`0trust config …`: validate configuration files, and explain their keys."""
 
 import contextlib
 import json
@@ -9,27 +9,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zerotrust.cli.command_group import CommandGroup
+from zerotrust.cli.options import AsJson
+
 if TYPE_CHECKING:
     from zerotrust.config.diagnostics import Problem
     from zerotrust.config.document import Source
     from zerotrust.config.key_report import Key
 
-app = typer.Typer(no_args_is_help=True, help="Look at configuration files.")
-
-
-@app.callback()
-def group() -> None:
-    """Look at configuration files."""
+app = CommandGroup("Validate configuration files.")
 
 
 @app.command()
 def check(
     *,
-    file: Annotated[Path, typer.Argument(metavar="FILE")],
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say what becomes of each key.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Say it all as one JSON object.")] = False,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The configuration file of a server or agent.")],
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Explain each key: applied, renamed or without effect.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Print every problem of a server's or agent's FILE. Exit status 1 if it cannot be used."""
+    """Print every problem of a configuration file.
+
+    Exit status 1 if a server or agent could not start with it.
+    """
     from zerotrust.config.diagnostics import in_order
     from zerotrust.config.key_report import keys
     from zerotrust.config.load import examine
@@ -50,7 +53,7 @@ def check(
 
 
 def _warn_of_suffixes(source: "Source") -> None:
-    """As the commands do that grant a name. Not when a server starts: the list of suffixes is a long one."""
+    """Warn of wildcards for a public suffix. A starting server does not: to load the list takes time."""
     from zerotrust.enrollment.public_suffix import warning
 
     grants = source.data.get("grants")
@@ -61,7 +64,7 @@ def _warn_of_suffixes(source: "Source") -> None:
 
 
 def _warn_of_overlaps(source: "Source") -> None:
-    """As the server's log does when it starts. Grants of the database are not known here."""
+    """Warn of names that two agents may serve by the file. Grants in the database are not known here."""
     from zerotrust.enrollment.grant_table import GrantTable, parse_pattern
     from zerotrust.enrollment.overlaps import text
 
@@ -90,7 +93,7 @@ def _summary(file: Path, kind: str | None, problems: Sequence["Problem"]) -> Non
 
 
 def _table(keys: Sequence["Key"]) -> None:
-    """Line, key, what becomes of it, and why: in columns, for eyes and for grep."""
+    """Print a row for each key: line, key, what becomes of it, and why."""
     width = max((len(key.key) for key in keys), default=0)
     for key in keys:
         typer.echo(f"{key.line:>5}  {key.key:<{width}}  {key.state:<14}  {key.note}".rstrip())

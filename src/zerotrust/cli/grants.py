@@ -1,4 +1,4 @@
-"""`0trust grant …`: which host names an agent may serve."""
+"""`0trust grants …`: the host names that agents may serve."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,39 +6,43 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zerotrust.cli.command_group import CommandGroup
 from zerotrust.cli.options import SERVER_FILE, Agent, AsJson, Config, Socket
 
 if TYPE_CHECKING:
     from zerotrust.model import admin
 
-app = typer.Typer(no_args_is_help=True, help="Which host names each agent may serve.")
+app = CommandGroup("Control the host names agents may serve. Run these commands on the server's machine.")
 
-Hosts = Annotated[list[str], typer.Argument(metavar="HOST...", help="Host names, or '*.NAME' for one label.")]
-
-
-@app.callback()
-def group() -> None:
-    """Which host names each agent may serve."""
+Hosts = Annotated[
+    list[str], typer.Argument(metavar="HOST...", help="Host names, or '*.NAME' for all names one label longer.")
+]
 
 
 @app.command()
 def add(agent: Agent, hosts: Hosts, *, config: Config = SERVER_FILE, socket: Socket = None) -> None:
-    """Let an agent serve host names. It need not exist yet; where it is connected, it serves them at once."""
+    """Allow an agent to serve host names.
+
+    Effective immediately. The agent may join later.
+    """
     for done in _changes("/v1/grants/add", agent, hosts, config, socket):
         typer.echo(f"{done.host} is granted to {done.agent}{'' if done.changed else ' already'}")
 
 
 @app.command()
 def remove(agent: Agent, hosts: Hosts, *, config: Config = SERVER_FILE, socket: Socket = None) -> None:
-    """Take host names from an agent, at once."""
+    """Withdraw host names from an agent.
+
+    Effective immediately.
+    """
     for done in _changes("/v1/grants/remove", agent, hosts, config, socket):
-        typer.echo(f"the grant of {done.host} to {done.agent} is gone")
+        typer.echo(f"{done.host} is no longer granted to {done.agent}")
 
 
 def _changes(
     path: str, agent: str, hosts: list[str], config: Path, socket: Path | None
 ) -> "Iterator[admin.GrantChanged]":
-    """One after the other: what was done before an error stays done, and was said."""
+    """Change one grant after the other. Those before an error stay changed, and were printed."""
     from zerotrust.cli.admin_client import connect, question
     from zerotrust.model import admin
 
@@ -54,12 +58,12 @@ def _changes(
 @app.command("list")
 def show_all(
     *,
-    agent: Annotated[str | None, typer.Option("--agent", help="Only of this agent.")] = None,
+    agent: Annotated[str | None, typer.Option("--agent", metavar="ID", help="Only the grants of this agent.")] = None,
     config: Config = SERVER_FILE,
     socket: Socket = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what is granted, by the server's file or by commands."""
+    """List grants, from commands and the file."""
     from zerotrust.cli.admin_client import connect, question
     from zerotrust.cli.tables import moment, show, show_json
     from zerotrust.model import admin

@@ -1,29 +1,44 @@
-"""`0trust agent join`: from one line to an agent that runs."""
+"""`0trust agent join`: turn a join token into an agent with a key, a certificate and a configuration."""
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
+STDIN: Final = "-"
+
 
 def join(
-    line: Annotated[
+    token: Annotated[
         str | None,
-        typer.Argument(metavar="LINE", help='What 0trust token create printed; "-" reads it from standard input.'),
+        typer.Argument(metavar="TOKEN", help='The join token from 0trust tokens create; "-" reads standard input.'),
     ] = None,
     *,
     token_file: Annotated[
-        Path | None, typer.Option("--token-file", help="A file with the line: other users see a command's words.")
+        Path | None,
+        typer.Option(
+            "--token-file",
+            metavar="FILE",
+            help="Read the join token from FILE (arguments are visible to other users in the process list).",
+        ),
     ] = None,
-    folder: Annotated[Path | None, typer.Option("--dir", help="Where the agent's files are put. [here]")] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--dir", metavar="DIR", help="Write the agent's files to DIR (default: current directory)."),
+    ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace certificate and key; an agent.yaml that is there is kept.")
+        bool, typer.Option("--force", help="Replace an existing certificate and key; agent.yaml is kept.")
     ] = False,
     install: Annotated[bool, typer.Option("--install", help="Run the agent as a systemd service.")] = False,
-    print_unit: Annotated[bool, typer.Option("--print-unit", help="Show the unit of --install, and end.")] = False,
+    print_unit: Annotated[
+        bool, typer.Option("--print-unit", help="Print the systemd unit of --install and exit.")
+    ] = False,
 ) -> None:
-    """Make this machine an agent: a key of its own, a certificate for it, and an agent.yaml to begin with."""
+    """Join this machine to a server.
+
+    Creates a key, gets a certificate and writes agent.yaml.
+    """
     from zerotrust.agent import systemd
 
     if print_unit:
@@ -34,44 +49,42 @@ def join(
     from zerotrust.agent.join import join as ask
     from zerotrust.pki.join_line import parse
 
-    wanted = parse(_text(line, token_file))
+    wanted = parse(_text(token, token_file))
     if install and folder is not None:
-        raise typer.BadParameter(f"the service has its files in {systemd.FOLDER}", param_hint="--dir")
+        raise typer.BadParameter(f"the service keeps its files in {systemd.FOLDER}", param_hint="--dir")
     unit = systemd.check() if install else None
     with AgentFilesWriter(systemd.FOLDER if install else folder or Path(), force=force) as starter:
         joined = ask(wanted, starter.request)
         fresh = starter.finish(wanted, joined)
     files = starter.files
-    typer.echo(
-        f"{files.certificate}: certificate of the agent {joined.agent_id}, until {joined.not_after:%Y-%m-%d %H:%M} UTC"
-    )
-    typer.echo(f"{files.key}: its key, which no other machine has")
-    typer.echo(f"{files.root}: certificate of the authority")
-    typer.echo(f"{files.config}: {'the configuration, which publishes nothing yet' if fresh else 'kept as it was'}")
+    ends = f"{joined.not_after:%Y-%m-%d %H:%M} UTC"
+    typer.echo(f"{files.certificate}: certificate of agent {joined.agent_id}, valid until {ends}")
+    typer.echo(f"{files.key}: its private key, which exists only on this machine")
+    typer.echo(f"{files.root}: CA certificate")
+    typer.echo(f"{files.config}: {'configuration, without services yet' if fresh else 'configuration, unchanged'}")
     if joined.skew is not None:
         typer.echo(f"warning: {clocks(joined.skew)}", err=True)
     if unit is not None:
         systemd.install(unit)
         typer.echo(f"{systemd.UNIT}: runs now and after each boot; its log: journalctl -u {systemd.NAME}")
-    typer.echo(
-        f"Next: write what is published into {files.config} (for {', '.join(joined.hosts) or 'what is granted'})"
-    )
+    hosts = ", ".join(joined.hosts) or "host names that are granted to it"
+    typer.echo(f"Next: add services to {files.config} (for {hosts})")
     if unit is None:
         typer.echo(f"Then: 0trust agent run --config {files.config}")
 
 
-def _text(line: str | None, file: Path | None) -> str:
-    """The join line, from where it is; not more of it than a line can have."""
+def _text(token: str | None, file: Path | None) -> str:
+    """Return the join token, and at most one character more than one can have."""
     from zerotrust.errors import SetupError
     from zerotrust.pki.join_line import MAX_CHARACTERS
 
-    if (line is None) is (file is None):
-        raise typer.BadParameter('give the line, "-", or --token-file FILE', param_hint="LINE")
+    if (token is None) is (file is None):
+        raise typer.BadParameter('give the join token, "-", or --token-file FILE', param_hint="TOKEN")
     try:
         if file is not None:
             with file.open() as opened:
                 return opened.read(MAX_CHARACTERS + 1)
-        return sys.stdin.read(MAX_CHARACTERS + 1) if line == "-" else str(line)
+        return sys.stdin.read(MAX_CHARACTERS + 1) if token == STDIN else str(token)
     except (OSError, UnicodeDecodeError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or "it is not text"
-        raise SetupError(f"{file or 'standard input'}: cannot read the join line: {reason}") from error
+        raise SetupError(f"{file or 'standard input'}: cannot read the join token: {reason}") from error

@@ -1,8 +1,8 @@
-"""The command `0trust`: where it begins and where all errors end.
+"""Entry point of the command `0trust`. Errors of all commands end here.
 
-An error is one line for a person, never a traceback, and that holds for Ctrl-C while the commands are still being
-imported: so this module imports next to nothing itself. Exit status 1 for what the user can correct, 2 for a
-wrong command line, 70 for a fault of ours, 130 after Ctrl-C.
+An error is printed as one line, never as a traceback. That also holds for Ctrl-C while the commands are being imported,
+so this module imports next to nothing itself. Exit status: 1 for errors that the user can correct, 2 for a wrong
+command line, 70 for a bug in 0Trust, 130 after Ctrl-C.
 """
 
 import gc
@@ -10,31 +10,38 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import Final
 
+from zerotrust.cli.renamed import replace_old_spelling
 from zerotrust.errors import ZeroTrustError
 
-FAILED = 1
-INTERNAL = 70
-INTERRUPTED = 130
-TRACEBACK = "ZEROTRUST_TRACEBACK"
+FAILED: Final = 1
+INTERNAL: Final = 70
+INTERRUPTED: Final = 130
+TRACEBACK: Final = "ZEROTRUST_TRACEBACK"
+SERVER_PACKAGES: Final = {"alembic", "argon2", "bcrypt", "publicsuffixlist", "sqlalchemy"}
+"""Packages that come with `pip install '0trust[server]'` and not with `pip install 0trust`."""
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line and exit."""
-    _import_cheaply()
+    _speed_up_imports()
     sys.exit(status(sys.argv[1:] if args is None else list(args)))
 
 
-def _import_cheaply() -> None:
-    # What imports make stays: at its default pace the collector would look through all of it again and again, for a
-    # fifth of the time that a start takes.
+def _speed_up_imports() -> None:
+    # Imported objects are never freed. At its default pace the garbage collector would look through them again and
+    # again, for a fifth of the start time.
     gc.set_threshold(50_000, 20, 20)
-    # pydantic would read the metadata of every installed package to find plugins, and we want none.
+    # Without this, pydantic searches the metadata of every installed package for plugins.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
 
 
 def status(args: list[str]) -> int:
     """Run the command line of `0trust` and return its exit status."""
+    args, warning = replace_old_spelling(args)
+    if warning:
+        _print_error(f"warning: {warning}")
     return status_of("zerotrust.cli.commands", args, prog_name="0trust")
 
 
@@ -44,13 +51,13 @@ def status_of(module: str, args: list[str], *, prog_name: str) -> int:
         code = importlib.import_module(module).app(args=args, prog_name=prog_name, standalone_mode=False)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - the last place where it can become a sentence
-        return _usage(error) or _explain(error)
+    except Exception as error:  # noqa: BLE001 - every error becomes a message
+        return _report_usage(error) or _report(error)
     return code if isinstance(code, int) else 0
 
 
-def _usage(error: Exception) -> int | None:
-    """The status of a wrong command line, said; None for any other error."""
+def _report_usage(error: Exception) -> int | None:
+    """Print a usage error and return its exit status; None for other errors."""
     from typer.exceptions import Abort, TyperException
 
     if isinstance(error, Abort):
@@ -61,11 +68,12 @@ def _usage(error: Exception) -> int | None:
     if show is not None:
         show()
     else:
-        _say(f"error: {error.format_message()}")
+        _print_error(f"error: {error.format_message()}")
     return error.exit_code
 
 
-def _explain(error: Exception) -> int:
+def _report(error: Exception) -> int:
+    """Print an error and return the exit status."""
     if os.environ.get(TRACEBACK):
         import traceback
 
@@ -74,20 +82,23 @@ def _explain(error: Exception) -> int:
     if all(isinstance(cause, ZeroTrustError) for cause in causes):
         for cause in causes:
             for line in str(cause).splitlines():
-                _say(f"error: {line}")
+                _print_error(f"error: {line}")
+        return FAILED
+    if isinstance(error, ModuleNotFoundError) and str(error.name).partition(".")[0] in SERVER_PACKAGES:
+        _print_error("error: this command needs the server's packages; install them with: pip install '0trust[server]'")
         return FAILED
     for cause in causes:
-        said = " ".join(str(cause).split()) or "no message"
-        _say(f"0trust: internal error: {type(cause).__name__}: {said}; run with {TRACEBACK}=1 for the details")
+        text = " ".join(str(cause).split()) or "no message"
+        _print_error(f"0trust: internal error: {type(cause).__name__}: {text}; run with {TRACEBACK}=1 for the details")
     return INTERNAL
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    """The errors of a task group one by one; any other stands for itself."""
+    """Return the errors of a task group, or the error itself."""
     if isinstance(error, BaseExceptionGroup):
         return [cause for inner in error.exceptions for cause in _causes(inner)]
     return [error]
 
 
-def _say(line: str) -> None:
+def _print_error(line: str) -> None:
     sys.stderr.write(f"{line}\n")

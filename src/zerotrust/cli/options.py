@@ -1,4 +1,4 @@
-"""Options that the commands to a running server share."""
+"""Options that several commands share."""
 
 from pathlib import Path
 from typing import Annotated, Final
@@ -8,9 +8,14 @@ import typer
 SERVER_FILE: Final = Path("/config/server.yaml")
 
 Config = Annotated[
-    Path, typer.Option("--config", "-c", help="The running server's configuration file: it says where the socket is.")
+    Path,
+    typer.Option(
+        "--config", "-c", metavar="FILE", help="The server's configuration file, which names the admin socket."
+    ),
 ]
-Socket = Annotated[Path | None, typer.Option("--socket", help="The running server's admin socket.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Say it as one JSON object.")]
+Socket = Annotated[Path | None, typer.Option("--socket", metavar="PATH", help="The server's admin socket.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Agent = Annotated[str, typer.Argument(metavar="AGENT", help="The agent's id.")]
-Serial = Annotated[str | None, typer.Option("--serial", help="Only the certificate with this serial.")]
+Serial = Annotated[
+    str | None, typer.Option("--serial", metavar="HEX", help="Only the certificate with this serial number.")
+]

@@ -13,25 +13,25 @@ from rich.text import Text
 from zerotrust.tunnel.binary import printable
 
 _FILE_WIDTH: Final = 10_000
-"""Columns, where no terminal says otherwise: a row is one line, for grep."""
+"""Columns if the output is not a terminal, so that each row is one line."""
 
 
 def show_json(answer: BaseModel) -> None:
-    """The answer as the admin channel gives it. In ASCII: nothing in it can drive a terminal."""
+    """Print an answer of the server as JSON, in ASCII so that it cannot control the terminal."""
     import json
 
     typer.echo(json.dumps(answer.model_dump(), indent=2))
 
 
 def show(columns: Sequence[str], rows: Iterable[Sequence[object]], *, none: str) -> None:
-    """A table.
+    """Print a table.
 
     Args:
-        none: what is said instead where there are no rows.
+        none: printed instead if there are no rows.
     """
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:
-        # As Text: what others chose to send is neither markup nor control characters.
+        # As Text: texts from agents are neither markup nor control characters.
         table.add_row(*(Text(printable(str(cell))) for cell in row))
     if not table.row_count:
         typer.echo(none)
@@ -43,7 +43,7 @@ def show(columns: Sequence[str], rows: Iterable[Sequence[object]], *, none: str)
 
 
 def moment(seconds: int | None) -> str:
-    """A time, to the minute, UTC."""
+    """Return a time in UTC, to the minute."""
     if seconds is None:
         return "-"
     try:
@@ -53,5 +53,5 @@ def moment(seconds: int | None) -> str:
 
 
 def counted(number: int, what: str) -> str:
-    """As in "1 stream" and "2 streams"."""
+    """Return a number with its noun, as in "1 stream" and "2 streams"."""
     return f"{number} {what}{'' if number == 1 else 's'}"

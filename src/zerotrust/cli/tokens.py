@@ -1,34 +1,41 @@
-"""`0trust token …`: invitations for agents."""
+"""`0trust tokens …`: join tokens for agents."""
 
 from typing import Annotated
 
 import typer
 
+from zerotrust.cli.command_group import CommandGroup
 from zerotrust.cli.options import SERVER_FILE, AsJson, Config, Socket
 
-app = typer.Typer(no_args_is_help=True, help="Invite agents: one line lets one machine join, once.")
-
-
-@app.callback()
-def group() -> None:
-    """Invite agents: one line lets one machine join, once."""
+app = CommandGroup(
+    "Create, list and cancel join tokens. A join token lets one machine join the server as an agent, once. "
+    "Run these commands on the server's machine."
+)
 
 
 @app.command()
 def create(
     *,
-    agent: Annotated[str, typer.Option("--agent", help="The id that the agent gets.")],
+    agent: Annotated[str, typer.Option("--agent", metavar="ID", help="The id of the new agent.")],
     host: Annotated[
         list[str] | None,
-        typer.Option("--host", help="A host name that it may serve, or '*.NAME' for one label (may be repeated)."),
+        typer.Option(
+            "--host",
+            metavar="NAME",
+            help="Host name that the agent may serve, or '*.NAME' for all names one label longer (repeatable).",
+        ),
     ] = None,
-    expires: Annotated[str, typer.Option("--expires", help="How long the line may wait to be used.")] = "1h",
-    server: Annotated[str | None, typer.Option("--server", help="Where agents reach the server, host:port.")] = None,
+    expires: Annotated[
+        str, typer.Option("--expires", metavar="DURATION", help="Lifetime of the join token, for example 30m or 24h.")
+    ] = "1h",
+    server: Annotated[
+        str | None, typer.Option("--server", metavar="HOST:PORT", help="Address at which agents reach the server.")
+    ] = None,
     config: Config = SERVER_FILE,
     socket: Socket = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the line with which an agent joins. It is a secret until it has been used."""
+    """Create a join token and print it. It is a secret until it has been used."""
     from zerotrust.cli.admin_client import connect, question
     from zerotrust.cli.tables import moment, show_json
     from zerotrust.model import admin
@@ -42,8 +49,8 @@ def create(
         return
     hosts = ", ".join(made.hosts) or "no host name yet"
     typer.echo(
-        f"for agent {made.agent} ({hosts}), good once and until {moment(made.expires_at)} UTC; "
-        "on its machine: 0trust agent join LINE",
+        f"join token for agent {made.agent} ({hosts}), valid once and until {moment(made.expires_at)} UTC; "
+        "on the agent's machine: 0trust agent join TOKEN",
         err=True,
     )
     typer.echo(made.line)
@@ -51,7 +58,10 @@ def create(
 
 @app.command("list")
 def show_all(*, config: Config = SERVER_FILE, socket: Socket = None, as_json: AsJson = False) -> None:
-    """Show the invitations of the last 30 days, without their secrets, which nobody knows any more."""
+    """List join tokens of the last 30 days.
+
+    Their secrets are not stored.
+    """
     from zerotrust.cli.admin_client import connect
     from zerotrust.cli.tables import moment, show, show_json
     from zerotrust.model import admin
@@ -74,21 +84,21 @@ def show_all(*, config: Config = SERVER_FILE, socket: Socket = None, as_json: As
             )
             for token in found.tokens
         ),
-        none="no tokens",
+        none="no join tokens",
     )
 
 
 @app.command()
 def cancel(
-    number: Annotated[int, typer.Argument(metavar="NUMBER", help="As `token list` shows it.")],
+    number: Annotated[int, typer.Argument(metavar="NUMBER", help="The number in `tokens list`.")],
     *,
     config: Config = SERVER_FILE,
     socket: Socket = None,
 ) -> None:
-    """Take an invitation back that nobody has used."""
+    """Cancel an unused join token."""
     from zerotrust.cli.admin_client import connect, question
     from zerotrust.model import admin
 
     which = question(admin.WhichToken, number=number)
     done = connect(config, socket).post("/v1/tokens/cancel", admin.TokenInfo, which)
-    typer.echo(f"token {done.number} for agent {done.agent} is cancelled")
+    typer.echo(f"join token {done.number} for agent {done.agent} is cancelled")

@@ -62,7 +62,7 @@ class CertificateRow(Base):
 
 
 class JoinTokenRow(Base):
-    """An invitation: whoever shows it once, in time, becomes the agent and gets the grants."""
+    """A join token: the machine that shows it once, in time, becomes the agent and gets the grants."""
 
     __tablename__ = "join_tokens"
     __table_args__ = (Index(None, "agent_id"), {"sqlite_autoincrement": True})

@@ -61,10 +61,10 @@ def _refusal(session: Session, agent_id: str, serial: str, now: datetime.datetim
     """Why the agent can't come back with this certificate; empty where it can."""
     row = certificates.find(session, serial)
     if row is None or row.agent_id != agent_id:
-        return "this certificate was not issued here, or ended too long ago; ask for a token and join again"
+        return "this certificate was not issued here, or expired too long ago; ask for a join token and join again"
     if row.not_after + KEPT.total_seconds() < seconds(now):
-        return f"this certificate ended more than {KEPT.days} days ago; ask for a token and join again"
+        return f"this certificate expired more than {KEPT.days} days ago; ask for a join token and join again"
     newer = [one for one in certificates.of(session, agent_id) if one.issued_at > row.issued_at]
     if len(newer) >= NEWEST:
-        return "this agent has had newer certificates than this one; ask for a token and join again"
+        return "this agent has newer certificates; ask for a join token and join again"
     return ""

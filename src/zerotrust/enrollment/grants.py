@@ -47,7 +47,7 @@ def remove_grant(session: Session, *, agent_id: str, pattern: str, actor: str, n
     name, meant, at = agent_name(agent_id), host_pattern(pattern), seconds(now)
     row = grants.find(session, name, meant)
     if row is None:
-        raise NotFound(f"{meant} is not granted to {name} here; list what is with: 0trust grant list")
+        raise NotFound(f"{meant} is not granted to {name} here; list what is with: 0trust grants list")
     grants.remove(session, row)
     audit.append(session, at=at, actor=actor, action="grant.removed", agent=name, details={"host": meant})
     return row

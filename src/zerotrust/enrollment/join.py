@@ -71,7 +71,7 @@ def join(  # noqa: PLR0913 - what a stranger brings, and what we add
     """
     row = tokens.by_digest(session, digest_of(token))
     if row is None:
-        unknown = TokenUnknown("this token is not known here; check that the line is whole, and for this server")
+        unknown = TokenUnknown("unknown join token; check that it is complete and from this server")
         refuse(session, unknown, action="join.refused", actor=client, now=now, left_out=rationed("unknown token"))
     name, about = row.agent_id, {"token": row.number}
     try:
@@ -159,13 +159,13 @@ def _spend(session: Session, token: JoinTokenRow, now: datetime.datetime) -> Non
     if spent:
         raise AgentRevoked(_REVOKED)
     if token.cancelled_at is not None:
-        raise TokenUnknown("this token was cancelled; ask for a new one")
+        raise TokenUnknown("this join token was cancelled; ask for a new one")
     if token.used_at is None:
-        raise TokenExpired("this token's time is over; ask for a new one")
+        raise TokenExpired("this join token has expired; ask for a new one")
     used = datetime.datetime.fromtimestamp(token.used_at, datetime.UTC)
     raise TokenUsed(
-        f"this token was used already, on {used:%Y-%m-%d at %H:%M:%S} UTC; if that was not you, have the agent revoked "
-        "and ask for a new token"
+        f"this join token was already used, on {used:%Y-%m-%d at %H:%M:%S} UTC; if that was not you, have the agent "
+        "revoked and ask for a new join token"
     )
 
 

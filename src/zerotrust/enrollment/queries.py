@@ -56,7 +56,7 @@ def show_agent(session: Session, agent_id: str, now: datetime.datetime) -> Agent
     """
     agent = agents.find(session, agent_name(agent_id))
     if agent is None:
-        raise NotFound(f"there is no agent {agent_id}; list them with: 0trust agent list")
+        raise NotFound(f"there is no agent {agent_id}; list them with: 0trust agents list")
     granted = grants.listed(session, agent.id)
     living = certificates.living(session, agent.id, now=seconds(now))
     out = revocations.listed(session, agent.id)

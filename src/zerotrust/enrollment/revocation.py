@@ -24,7 +24,7 @@ def revoke(
     actor: str,
     now: datetime.datetime,
 ) -> RevocationRow:
-    """Refuse an agent, or one certificate of it, from now on. Its open invitations are cancelled with it.
+    """Refuse an agent, or one certificate of it, from now on. Its open join tokens are cancelled with it.
 
     Doing it twice changes nothing, and is no error: in an emergency nobody remembers.
 
@@ -39,7 +39,7 @@ def revoke(
     name, at = agent_name(agent_id), seconds(now)
     number = WHOLE_AGENT if serial is None else _serial(serial)
     if not connected and agents.find(session, name) is None:
-        raise NotFound(f"there is no agent {name}; list them with: 0trust agent list")
+        raise NotFound(f"there is no agent {name}; list them with: 0trust agents list")
     agents.ensure(session, name, now=at)
     found = revocations.find(session, name, number)
     if found is not None:
@@ -79,7 +79,7 @@ def restore(
     number = WHOLE_AGENT if serial is None else _serial(serial)
     if not revocations.remove(session, name, number):
         what = name if serial is None else f"certificate {number} of {name}"
-        raise NotFound(f"{what} is not revoked; see: 0trust agent show {name}")
+        raise NotFound(f"{what} is not revoked; see: 0trust agents show {name}")
     if number != WHOLE_AGENT:
         audit.append(session, at=at, actor=actor, action="certificate.restored", agent=name, details={"serial": number})
         return

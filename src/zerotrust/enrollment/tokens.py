@@ -1,4 +1,4 @@
-"""Invitations: a token that lets one machine become an agent, once and in time."""
+"""Join tokens: each lets one machine become an agent, once and in time."""
 
 import datetime
 import hashlib
@@ -46,7 +46,7 @@ def create_token(
     actor: str,
     now: datetime.datetime,
 ) -> IssuedToken:
-    """Invite a machine to become the agent, and to be granted the patterns when it does.
+    """Create a join token for an agent, which is granted the patterns when it joins.
 
     Args:
         lifetime: one second to 30 days.
@@ -57,13 +57,13 @@ def create_token(
     name = agent_name(agent_id)
     wanted = list(dict.fromkeys(new_pattern(text) for text in patterns))
     if len(wanted) > MAX_PATTERNS:
-        raise EnrolmentError(f"{len(wanted)} host names are too many for one token; it takes {MAX_PATTERNS}")
+        raise EnrolmentError(f"{len(wanted)} host names are too many for one join token; the limit is {MAX_PATTERNS}")
     if not datetime.timedelta(seconds=1) <= lifetime <= LONGEST:
-        raise EnrolmentError(f"a token is good for 1 second to {LONGEST.days} days, not for {lifetime}")
+        raise EnrolmentError(f"invalid lifetime {lifetime} for a join token; choose 1 second to {LONGEST.days} days")
     at = seconds(now)
     agents.ensure(session, name, now=at)
     if revocations.find(session, name) is not None:
-        raise EnrolmentError(f"{name} is revoked; if it may come back: 0trust agent restore {name}")
+        raise EnrolmentError(f"{name} is revoked; if it may come back: 0trust agents restore {name}")
     tokens.forget(session, over_before=at - seconds_of(KEPT))
     secret = secrets.token_urlsafe(_SECRET_BYTES)
     row = tokens.add(session, digest_of(secret), name, wanted, expires_at=at + seconds_of(lifetime), now=at)
@@ -87,7 +87,7 @@ def create_token(
 
 
 def cancel_token(session: Session, number: int, *, actor: str, now: datetime.datetime) -> JoinTokenRow:
-    """Take an invitation back.
+    """Cancel a join token.
 
     Raises:
         NotFound: no such token, or it is used or cancelled already.
@@ -95,13 +95,13 @@ def cancel_token(session: Session, number: int, *, actor: str, now: datetime.dat
     at = seconds(now)
     row = tokens.find(session, number)
     if row is None or not tokens.cancel(session, number, now=at):
-        raise NotFound(f"there is no open token {number}; list them with: 0trust token list")
+        raise NotFound(f"there is no open join token {number}; list them with: 0trust tokens list")
     audit.append(session, at=at, actor=actor, action="token.cancelled", agent=row.agent_id, details={"token": number})
     return row
 
 
 def list_tokens(session: Session) -> list[JoinTokenRow]:
-    """All invitations of the last 30 days, the newest first."""
+    """Return all join tokens of the last 30 days, the newest first."""
     return tokens.listed(session)
 
 

@@ -58,7 +58,7 @@ class DatabaseConfig(Model):
 
 
 class Admin(Model):
-    """Unix socket for commands such as `0trust token create`.
+    """Unix socket for commands such as `0trust tokens create`.
 
     Only root and the user that runs the server may use it.
     """

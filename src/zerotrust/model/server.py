@@ -218,7 +218,7 @@ class ServerConfig(Model):
 
     grants: dict[str, list[HostPattern]] = {}
     """Host names that each agent may serve, by agent id: `home: [pihole.example.com,
-    "*.lab.example.com"]`. Grants of `0trust grant add` apply in addition. The server warns about a
+    "*.lab.example.com"]`. Grants of `0trust grants add` apply in addition. The server warns about a
     name below a wildcard of another agent, because both agents may serve it."""
 
     unsafe_agents_may_claim_any_host: bool = False

@@ -1,9 +1,9 @@
-"""The line with which an agent joins: where the server is, the secret that lets it in, and whom to believe.
+"""Join token: the address of the server, a secret for one agent, and the fingerprint of the CA.
 
     0trust-join-1.BASE64URL({"server": "tunnel.example.com:8443", "token": …, "fingerprint": …})
 
-The fingerprint is the SHA-256 of the root's certificate (DER): who has the line knows the authority before anything is
-sent, so that nobody in between can pose as the server and take the token.
+The fingerprint is the SHA-256 of the root's certificate (DER): the agent knows the CA before it sends
+anything, so an attacker between them cannot pose as the server and take the secret.
 """
 
 import base64
@@ -29,7 +29,7 @@ _TOKEN: Final = re.compile(r"[!-~]{1,512}\Z")
 
 @dataclass(frozen=True, kw_only=True)
 class JoinLine:
-    """What the line says. `server` is "host:port", `fingerprint` is lower-case hexadecimal."""
+    """A parsed join token. `server` is "host:port", `fingerprint` is lower-case hexadecimal."""
 
     server: str
     token: str = field(repr=False)
@@ -47,27 +47,27 @@ class JoinLine:
 
 
 def parse(text: str) -> JoinLine:
-    """The line in `text`; white space in it, as terminals and mail programs put it there, does not matter.
+    """Return the join token in a text. White space in it is ignored: terminals and mail programs add it.
 
     Raises:
-        PkiError: it is none, or not whole. What it says is not repeated, because it is secret.
+        PkiError: it is not a join token, or incomplete. The message does not repeat it: it is secret.
     """
     if len(text) > MAX_CHARACTERS:
-        raise PkiError(f"this is not a join line: it has more than {MAX_CHARACTERS} characters")
+        raise PkiError(f"not a join token: it has more than {MAX_CHARACTERS} characters")
     line = "".join(text.split())
     if not line.startswith(PREFIX):
         if _OTHER_VERSION.match(line):
-            raise PkiError("this join line is for another version of 0trust; update this machine or the server")
-        raise PkiError(f"this is not a join line: it begins with {PREFIX}; 0trust token create prints one")
+            raise PkiError("this join token is for another version of 0trust; update this machine or the server")
+        raise PkiError(f"not a join token: one begins with {PREFIX}; create one with: 0trust tokens create")
     try:
         return _checked(line.removeprefix(PREFIX))
     except (ValueError, KeyError, TypeError, RecursionError):
         # Not as its cause: an error of json shows the text that it could not read.
-        raise PkiError("the join line is not whole; copy all of it, or make another one") from None
+        raise PkiError("the join token is incomplete; copy all of it, or create another one") from None
 
 
 def fingerprint(certificate: x509.Certificate) -> str:
-    """SHA-256 of the certificate, as join lines have it."""
+    """Return the SHA-256 of a certificate in the form that join tokens use."""
     return certificate.fingerprint(hashes.SHA256()).hex()
 
 

@@ -126,7 +126,7 @@ async def test_of_several_roots_the_one_that_is_named(tmp_path: Path) -> None:
 async def test_another_authority_does_not_get_the_token(tmp_path: Path) -> None:
     async with open_door(tmp_path) as door:
         said = await refused(replace(door.line, fingerprint="0" * 64))
-        assert "has another authority" in said and "the token was not sent" in said
+        assert "has another CA" in said and "the token was not sent" in said
         assert not door.one_token.asked
 
 
@@ -137,7 +137,7 @@ async def test_somebody_in_between_who_shows_the_true_root(tmp_path: Path) -> No
         tmp_path, lambda _head: ok(own.pem), leaf=Foreign.root("Liar").issue("x", dns=("localhost",))
     ) as speaks:
         said = await refused(replace(speaks.line, fingerprint=fingerprint(own.certificate)))
-        assert "somebody may be in between" in said
+        assert "the connection may be intercepted" in said
         assert TOKEN.encode() not in speaks.heard
         assert b"POST" not in speaks.heard
 
@@ -224,8 +224,8 @@ async def test_a_server_without_enrolment(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (ok(b"hello"), "something that is no certificate"),
-        (ok(b""), "something that is no certificate"),
+        (ok(b"hello"), "something other than a certificate"),
+        (ok(b""), "something other than a certificate"),
         (ok(b"x" * 70_000), "answers more than a 0trust server does"),
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "answers with status 404: is it a 0trust server"),
         (b"HTTP/1.1 302 Found\r\nLocation: https://a/\r\nContent-Length: 0\r\n\r\n", "status 302"),
@@ -298,7 +298,7 @@ async def test_a_certificate_that_cannot_be_parsed_is_one_line(tmp_path: Path, c
     root = Foreign.root()
     odd = altered(root, *change)
     async with liar(tmp_path, lambda _head: ok(odd.encode()), root=root) as speaks:
-        assert "something that is no certificate" in await refused(speaks.line)
+        assert "something other than a certificate" in await refused(speaks.line)
     body = answer_of(root, csr.create(), certificate=odd)
     async with liar(tmp_path, lambda head: ok(root.pem if head.startswith(b"GET") else body), root=root) as speaks:
         assert "what the server sent is not a certificate" in await refused(speaks.line)

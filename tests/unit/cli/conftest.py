@@ -1,6 +1,7 @@
-"""A running server for commands: its admin channel, on a socket, in a thread."""
+"""A running server for commands: its admin channel, on a socket, in a thread; and components that only record."""
 
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from structlog.testing import capture_logs
 
 from tests.support.identities import Office, served
 from zerotrust.cli.main import status
+from zerotrust.telemetry import logs
 
 
 @pytest.fixture
@@ -30,3 +32,25 @@ def ask(place: Office, capsys: pytest.CaptureFixture[str]) -> Ask:
         return code, said.out, said.err
 
     return run
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Any, ...]]]:
+    """The calls of `serve` of both components, which return at once, and of `logs.configure`."""
+    calls: list[tuple[Any, ...]] = []
+
+    async def serve(*args: Any) -> None:
+        calls.append(args)
+
+    def run(main: Coroutine[Any, Any, None]) -> None:
+        with pytest.raises(StopIteration):
+            main.send(None)
+
+    monkeypatch.setattr("zerotrust.server.app.serve", serve)
+    monkeypatch.setattr("zerotrust.agent.app.serve", serve)
+    monkeypatch.setattr("zerotrust.net.loop.run", run)
+    monkeypatch.setattr(logs, "configure", lambda logging: calls.append(("logs", logging)))
+    monkeypatch.delenv("LOG_LEVEL", raising=False)
+    before = signal.getsignal(signal.SIGHUP)
+    yield calls
+    signal.signal(signal.SIGHUP, before)

@@ -31,10 +31,10 @@ def test_the_socket_is_found_by_the_servers_file(
 ) -> None:
     file = tmp_path / "server.yaml"
     file.write_text("server: {cert_file: c.crt}\nadmin: {socket: admin.sock}\n")
-    assert status(["grant", "list", "--config", str(file), "--json"]) == 0
+    assert status(["grants", "list", "--config", str(file), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"grants": []}
     file.write_text("server: {cert_file: c.crt}\nstate: {dir: .}\n")
-    assert status(["grant", "list", "-c", str(file)]) == 0
+    assert status(["grants", "list", "-c", str(file)]) == 0
 
 
 def test_the_file_of_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,20 +57,20 @@ def test_no_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file.write_text("server: {cert_file: c.crt}\n")
     where = tmp_path / "state" / "admin.sock"
     wanted = (
-        f"error: no server runs here: nobody answers at {where}; start it with `0trust server run --config {file}`, "
-        "or say where it is with --config or --socket\n"
+        f"error: no server runs at {where}; start it with `0trust server run --config {file}`, "
+        "or name another with --config or --socket\n"
     )
-    assert said_by(["agent", "list", "--config", str(file)], capsys) == wanted
+    assert said_by(["agents", "list", "--config", str(file)], capsys) == wanted
     where.parent.mkdir()
     with socket.socket(socket.AF_UNIX) as left_behind:
         left_behind.bind(str(where))
-    assert said_by(["agent", "list", "--config", str(file)], capsys) == wanted
+    assert said_by(["agents", "list", "--config", str(file)], capsys) == wanted
 
 
 def test_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = said_by(["agent", "list", "--config", str(tmp_path / "none.yaml")], capsys)
+    said = said_by(["agents", "list", "--config", str(tmp_path / "none.yaml")], capsys)
     assert "no such file" in said
-    assert said.endswith("error: say where the server's file is with --config, or its admin socket with --socket\n")
+    assert said.endswith("error: name the server's file with --config, or its admin socket with --socket\n")
 
 
 def test_a_folder_that_is_closed_to_this_user(monkeypatch: pytest.MonkeyPatch, place: Office) -> None:
@@ -84,7 +84,7 @@ def test_a_folder_that_is_closed_to_this_user(monkeypatch: pytest.MonkeyPatch, p
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may open every socket")
 def test_a_socket_of_somebody_else(place: Office, capsys: pytest.CaptureFixture[str]) -> None:
     place.socket.chmod(0)
-    assert "try it with sudo" in said_by(["agent", "list", "--socket", str(place.socket)], capsys)
+    assert "use sudo" in said_by(["agents", "list", "--socket", str(place.socket)], capsys)
 
 
 def test_a_denied_connection_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -92,12 +92,12 @@ def test_a_denied_connection_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(socket.socket, "connect", deny)
-    with pytest.raises(CommandError, match="try it with sudo"):
+    with pytest.raises(CommandError, match="use sudo"):
         AdminClient(tmp_path / "s", start="x")
 
 
 def test_a_path_that_is_too_long(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "too long" in said_by(["agent", "list", "--socket", f"/{'x' * 200}"], capsys)
+    assert "too long" in said_by(["agents", "list", "--socket", f"/{'x' * 200}"], capsys)
 
 
 @contextmanager
@@ -127,12 +127,12 @@ def reply(status: str, body: str) -> bytes:
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (b"", "went away before it answered; 0trust audit list says whether it was done"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", "went away before it answered"),
-        (b"220 ready\r\n", "went away"),
-        (reply("200 OK", "<html>"), "is not a 0trust server of this version"),
-        (reply("200 OK", '{"grants": 1}'), "is not a 0trust server of this version"),
-        (reply("404 Not Found", "no"), "is not a 0trust server of this version"),
+        (b"", "did not answer; 0trust audit list shows whether the command took effect"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", "did not answer"),
+        (b"220 ready\r\n", "did not answer"),
+        (reply("200 OK", "<html>"), "does not belong to a 0trust server of this version"),
+        (reply("200 OK", '{"grants": 1}'), "does not belong to a 0trust server of this version"),
+        (reply("404 Not Found", "no"), "does not belong to a 0trust server of this version"),
         (reply("400 Bad Request", '{"error": "so\\u001b[2J"}'), "error: so?[2J\n"),
     ],
 )
@@ -141,11 +141,11 @@ def test_what_answers_is_not_believed_blindly(
 ) -> None:
     path = tmp_path / "s"
     with answering(path, answer):
-        assert said in said_by(["grant", "list", "--socket", str(path)], capsys)
+        assert said in said_by(["grants", "list", "--socket", str(path)], capsys)
 
 
 def test_answers_may_have_keys_of_a_later_version(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "s"
     with answering(path, reply("200 OK", '{"grants": [], "later": true}')):
-        assert status(["grant", "list", "--socket", str(path)]) == 0
+        assert status(["grants", "list", "--socket", str(path)]) == 0
     assert capsys.readouterr().out == "no grants\n"

@@ -12,7 +12,7 @@ from zerotrust.cli import audit
 @pytest.fixture
 def full(ask: Ask) -> Ask:
     for number in range(5):
-        ask("grant", "add", "home", f"h{number}.example")
+        ask("grants", "add", "home", f"h{number}.example")
     return ask
 
 
@@ -30,7 +30,7 @@ def test_the_last_records(full: Ask) -> None:
 def test_an_audit_that_is_whole(full: Ask) -> None:
     code, out, err = full("audit", "verify")
     head = json.loads(full("audit", "list", "--json")[1])["records"][-1]["hash"]
-    assert (code, out) == (0, f"5 records, all as they were written; the last one's hash is {head}\n")
+    assert (code, out) == (0, f"5 records, all unchanged; the hash of the last is {head}\n")
     assert err
     assert json.loads(full("audit", "verify", "--json")[1])["broken"] is None
 
@@ -44,7 +44,7 @@ def test_an_audit_that_is_not(full: Ask, place: Office) -> None:
     code, out, _ = full("audit", "verify")
     assert code == 3
     assert out.startswith("record 3 is broken: ")
-    assert "the 2 records before it" in out
+    assert "2 records before it unchanged" in out
     code, out, _ = full("audit", "verify", "--json")
     assert (code, json.loads(out)["broken"]) == (3, 3)
 

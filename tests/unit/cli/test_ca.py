@@ -15,7 +15,7 @@ def test_from_nothing_to_certificates(tmp_path: Path, capsys: pytest.CaptureFixt
     server = ["ca", "issue", "server", "tunnel.example.com", "--dns", "localhost", "--ip", "127.0.0.1"]
     assert status([*server, *folder]) == 0
     made = capsys.readouterr().out
-    assert f"{tmp_path}/certs/pihole.key: its key" in made
+    assert f"{tmp_path}/certs/pihole.key: its private key" in made
     assert status(["ca", "show", *folder]) == 0
     shown = capsys.readouterr().out
     assert "authority Home CA" in shown
@@ -56,7 +56,7 @@ def test_an_ended_certificate_is_shown_as_ended(tmp_path: Path, capsys: pytest.C
     (tmp_path / "ca.crt").write_bytes(ca.create_root("Old CA", days=10, now=past).certificate_pem)
     assert status(["ca", "show", "--dir", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
-    assert "(ENDED)" in shown
+    assert "(EXPIRED)" in shown
     assert "private key  elsewhere" in shown
 
 
@@ -74,7 +74,7 @@ def test_rotation_and_passphrases(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert status(["ca", "rotate", *folder, *locked, "--days", "100"]) == 0
     assert status(["ca", "issue", "agent", "pihole", *folder, *locked]) == 0
     said = capsys.readouterr()
-    assert "what it has issued stays good until it ends" in said.out
+    assert "certificates that it issued stay valid until they expire" in said.out
     assert not said.err
     assert "correct horse" not in said.out
     assert status(["ca", "show", *folder]) == 0
@@ -86,4 +86,4 @@ def test_a_passphrase_that_everybody_can_read(tmp_path: Path, capsys: pytest.Cap
     secret.write_text("correct horse battery\n")
     secret.chmod(0o644)
     assert status(["ca", "init", "--dir", str(tmp_path), "--passphrase-file", str(secret)]) == 0
-    assert f"warning: everybody on this machine can read {secret}" in capsys.readouterr().err
+    assert f"warning: all users of this machine can read {secret}" in capsys.readouterr().err

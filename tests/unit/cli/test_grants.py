@@ -8,42 +8,42 @@ from zerotrust.server.identity.agent_directory import DATABASE, FILE
 
 
 def test_a_grant_for_an_agent_that_is_not_there_yet(ask: Ask, place: Office) -> None:
-    code, out, err = ask("grant", "add", "home", "A.example", "*.lab.example")
+    code, out, err = ask("grants", "add", "home", "A.example", "*.lab.example")
     assert (code, err) == (0, "")
     assert out == "a.example is granted to home\n*.lab.example is granted to home\n"
     assert place.admission.grants.may_serve("home", "x.lab.example")
-    assert ask("grant", "add", "home", "a.example")[1] == "a.example is granted to home already\n"
-    assert ask("grant", "remove", "home", "a.example")[1] == "the grant of a.example to home is gone\n"
+    assert ask("grants", "add", "home", "a.example")[1] == "a.example is granted to home already\n"
+    assert ask("grants", "remove", "home", "a.example")[1] == "a.example is no longer granted to home\n"
     assert not place.admission.grants.may_serve("home", "a.example")
-    code, _, err = ask("grant", "remove", "home", "a.example")
+    code, _, err = ask("grants", "remove", "home", "a.example")
     assert (code, err.startswith("error: a.example is not granted to home")) == (1, True)
 
 
 def test_what_was_done_before_an_error_stays_and_was_said(ask: Ask, place: Office) -> None:
-    code, out, err = ask("grant", "add", "home", "a.example", "a:1", "b.example")
+    code, out, err = ask("grants", "add", "home", "a.example", "a:1", "b.example")
     assert (code, out) == (1, "a.example is granted to home\n")
     assert "has a port" in err
     assert place.admission.grants.of(DATABASE) == {("home", "a.example")}
 
 
 def test_warnings(ask: Ask, place: Office) -> None:
-    assert "warning: " in ask("grant", "add", "home", "*.co.uk")[2]
+    assert "warning: " in ask("grants", "add", "home", "*.co.uk")[2]
     place.admission.grants.replace(FILE, [("home", "*.co.uk")])
-    code, _, err = ask("grant", "remove", "home", "*.co.uk")
+    code, _, err = ask("grants", "remove", "home", "*.co.uk")
     assert (code, err) == (0, "warning: it stays granted by the server's file, under grants\n")
 
 
 def test_a_wildcard_and_a_name_below_it_of_another_agent_are_warned_about(ask: Ask, place: Office) -> None:
     place.admission.grants.replace(FILE, [("home", "*.lab.example")])
-    code, out, err = ask("grant", "add", "nas", "a.lab.example", "a.b.lab.example", "lab.example")
+    code, out, err = ask("grants", "add", "nas", "a.lab.example", "a.b.lab.example", "lab.example")
     assert (code, out.count("is granted")) == (0, 3)
     assert err == (
         'warning: "*.lab.example" is granted to home and "a.lab.example" to nas: both may serve a.lab.example; '
         "grant it to home by name too if that is meant, else take one of the two grants back\n"
     )
-    assert "to third: both may serve c.lab.example" in ask("grant", "add", "third", "c.lab.example")[2]
-    assert ask("grant", "add", "home", "a.lab.example")[2] == "", "now they share it on purpose"
-    warnings = ask("grant", "add", "fourth", "*.lab.example")[2].splitlines()
+    assert "to third: both may serve c.lab.example" in ask("grants", "add", "third", "c.lab.example")[2]
+    assert ask("grants", "add", "home", "a.lab.example")[2] == "", "now they share it on purpose"
+    warnings = ask("grants", "add", "fourth", "*.lab.example")[2].splitlines()
     assert [line.partition(": both")[2][:24] for line in warnings] == [
         " may serve a.lab.example",
         " may serve c.lab.example",
@@ -51,11 +51,11 @@ def test_a_wildcard_and_a_name_below_it_of_another_agent_are_warned_about(ask: A
 
 
 def test_grants_are_listed(ask: Ask, place: Office) -> None:
-    assert ask("grant", "list")[1] == "no grants\n"
-    ask("grant", "add", "home", "a.example")
+    assert ask("grants", "list")[1] == "no grants\n"
+    ask("grants", "add", "home", "a.example")
     place.admission.grants.replace(FILE, [("work", "b.example")])
-    out = ask("grant", "list")[1]
+    out = ask("grants", "list")[1]
     rows = [line.split()[:3] for line in out.splitlines()[-2:]]
     assert rows == [["home", "a.example", "database"], ["work", "b.example", "file"]]
-    found = json.loads(ask("grant", "list", "--agent", "work", "--json")[1])
+    found = json.loads(ask("grants", "list", "--agent", "work", "--json")[1])
     assert found == {"grants": [{"agent": "work", "host": "b.example", "source": "file", "created_at": None}]}

@@ -53,7 +53,7 @@ def test_from_a_line_to_files(
     assert status(["agent", "join", *words, "--dir", str(folder)]) == 0
     assert asked == [LINE]
     said = capsys.readouterr()
-    assert f"{folder}/agent.crt: certificate of the agent home, until 2030-01-01 12:00 UTC" in said.out
+    assert f"{folder}/agent.crt: certificate of agent home, valid until 2030-01-01 12:00 UTC" in said.out
     assert f"Then: 0trust agent run --config {folder}/agent.yaml" in said.out
     assert "for pihole.example.com" in said.out
     assert said.err == "warning: this machine's clock is 0:09:00 behind the server's; set it\n"
@@ -67,7 +67,7 @@ def test_from_a_line_to_files(
 def test_a_configuration_is_kept(asked: list[JoinLine], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "agent.yaml").write_text("mine")
     assert status(["agent", "join", str(LINE), "--dir", str(tmp_path), "--force"]) == 0
-    assert "agent.yaml: kept as it was" in capsys.readouterr().out
+    assert "agent.yaml: configuration, unchanged" in capsys.readouterr().out
     assert (tmp_path / "agent.yaml").read_text() == "mine"
 
 
@@ -93,10 +93,10 @@ def test_lines_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture
     binary = tmp_path / "binary"
     binary.write_bytes(b"\xff\xfe")
     for words, said in (
-        (["--token-file", str(tmp_path / "no")], "cannot read the join line: No such file or directory"),
-        (["--token-file", str(binary)], "cannot read the join line: it is not text"),
-        (["nonsense"], "this is not a join line"),
-        ([f"{LINE}"[:-5]], "the join line is not whole"),
+        (["--token-file", str(tmp_path / "no")], "cannot read the join token: No such file or directory"),
+        (["--token-file", str(binary)], "cannot read the join token: it is not text"),
+        (["nonsense"], "not a join token"),
+        ([f"{LINE}"[:-5]], "the join token is incomplete"),
     ):
         assert status(["agent", "join", *words]) == 1
         found = capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Invitations, from the command line to the database and back."""
+"""Join tokens, from the command line to the database and back."""
 
 import json
 
@@ -12,15 +12,15 @@ from zerotrust.server.identity.agent_directory import FILE
 
 
 def test_the_line_alone_goes_to_stdout(ask: Ask) -> None:
-    code, out, err = ask("token", "create", "--agent", "home", "--host", "a.example", "--host", "*.lab.example")
+    code, out, err = ask("tokens", "create", "--agent", "home", "--host", "a.example", "--host", "*.lab.example")
     assert code == 0
     assert join_line.parse(out).server == "tunnel.example.com:8443"
     assert out.count("\n") == 1
-    assert "for agent home (a.example, *.lab.example), good once and until" in err
+    assert "join token for agent home (a.example, *.lab.example), valid once and until" in err
 
 
 def test_a_token_as_json(ask: Ask) -> None:
-    code, out, err = ask("token", "create", "--agent", "home", "--expires", "90s", "--server", "x.example", "--json")
+    code, out, err = ask("tokens", "create", "--agent", "home", "--expires", "90s", "--server", "x.example", "--json")
     made = json.loads(out)
     assert (code, made["agent"], made["hosts"], made["server"]) == (0, "home", [], "x.example:8443")
     assert err.startswith("warning: the server's certificate is for ")
@@ -28,17 +28,17 @@ def test_a_token_as_json(ask: Ask) -> None:
 
 def test_a_name_below_a_wildcard_of_another_agent_is_warned_about(ask: Ask, place: Office) -> None:
     place.admission.grants.replace(FILE, [("home", "*.lab.example")])
-    code, _, err = ask("token", "create", "--agent", "nas", "--host", "a.lab.example", "--host", "b.example")
+    code, _, err = ask("tokens", "create", "--agent", "nas", "--host", "a.lab.example", "--host", "b.example")
     assert code == 0
     assert err.startswith('warning: "*.lab.example" is granted to home and "a.lab.example" to nas: both may serve')
     assert err.count("warning: ") == 1
 
 
 def test_tokens_are_listed_and_taken_back(ask: Ask, place: Office) -> None:
-    assert ask("token", "list")[1] == "no tokens\n"
-    secret = join_line.parse(ask("token", "create", "--agent", "home", "--host", "a.example")[1]).token
-    assert ask("token", "cancel", 1) == (0, "token 1 for agent home is cancelled\n", "")
-    code, out, _ = ask("token", "list")
+    assert ask("tokens", "list")[1] == "no join tokens\n"
+    secret = join_line.parse(ask("tokens", "create", "--agent", "home", "--host", "a.example")[1]).token
+    assert ask("tokens", "cancel", 1) == (0, "join token 1 for agent home is cancelled\n", "")
+    code, out, _ = ask("tokens", "list")
     assert code == 0
     assert [word for word in out.splitlines()[-1].split() if word in ("1", "home", "cancelled", "a.example")] == [
         "1",
@@ -46,20 +46,20 @@ def test_tokens_are_listed_and_taken_back(ask: Ask, place: Office) -> None:
         "cancelled",
         "a.example",
     ]
-    (token,) = json.loads(ask("token", "list", "--json")[1])["tokens"]
+    (token,) = json.loads(ask("tokens", "list", "--json")[1])["tokens"]
     assert token["state"] == "cancelled"
     assert secret not in out + json.dumps(token)
-    code, out, err = ask("token", "cancel", 1)
-    assert (code, out, err) == (1, "", "error: there is no open token 1; list them with: 0trust token list\n")
+    code, out, err = ask("tokens", "cancel", 1)
+    assert (code, out, err) == (1, "", "error: there is no open join token 1; list them with: 0trust tokens list\n")
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["token", "create"], "--agent"),
-        (["token", "create", "--agent", "home", "--expires", "soon"], '"soon" is not a duration'),
-        (["token", "cancel", "x"], "NUMBER"),
-        (["token", "cancel", "--", "-1"], "at least 0"),
+        (["tokens", "create"], "--agent"),
+        (["tokens", "create", "--agent", "home", "--expires", "soon"], '"soon" is not a duration'),
+        (["tokens", "cancel", "x"], "NUMBER"),
+        (["tokens", "cancel", "--", "-1"], "at least 0"),
     ],
 )
 def test_a_wrong_command_line(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,7 +68,7 @@ def test_a_wrong_command_line(words: list[str], said: str, capsys: pytest.Captur
 
 
 def test_what_the_server_refuses(ask: Ask, place: Office) -> None:
-    assert ask("token", "create", "--agent", "../x")[0] == 1
-    code, out, err = ask("token", "create", "--agent", "home", "--host", "https://a.example")
+    assert ask("tokens", "create", "--agent", "../x")[0] == 1
+    code, out, err = ask("tokens", "create", "--agent", "home", "--host", "https://a.example")
     assert (code, out) == (1, "")
     assert err == 'error: "https://a.example" is a URL; write only the host name, for example app.example.com\n'

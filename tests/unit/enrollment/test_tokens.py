@@ -65,7 +65,7 @@ def test_what_will_not_do_is_refused_with_the_reason(database: Database, changed
 def test_no_token_for_a_revoked_agent(database: Database) -> None:
     invite(database)
     do(database, lambda s: revoke(s, agent_id="home", reason="stolen", actor=ADMIN, now=NOW))
-    with pytest.raises(EnrolmentError, match="0trust agent restore home"):
+    with pytest.raises(EnrolmentError, match="0trust agents restore home"):
         invite(database)
 
 

@@ -77,7 +77,7 @@ def test_every_loss_is_noticed() -> None:
     ],
 )
 def test_what_is_not_whole(said: object) -> None:
-    with pytest.raises(PkiError, match="is not whole; copy all of it"):
+    with pytest.raises(PkiError, match="is incomplete; copy all of it"):
         parse(encoded(said))
 
 
@@ -85,7 +85,7 @@ def test_what_is_not_whole(said: object) -> None:
     "text", ["", "nonsense", PREFIX[:-1], "https://tunnel.example.com", "x" * (MAX_CHARACTERS + 1)]
 )
 def test_what_is_no_line(text: str) -> None:
-    with pytest.raises(PkiError, match="not a join line"):
+    with pytest.raises(PkiError, match="not a join token"):
         parse(text)
 
 

@@ -221,7 +221,7 @@ class AgentDirectory:
     # ---- tokens
 
     async def create_token(self, agent: str, hosts: list[str], *, lifetime: timedelta, actor: str) -> IssuedToken:
-        """Invite an agent, and grant it these host names when it joins.
+        """Create a join token for an agent, which is granted these host names when it joins.
 
         Raises:
             EnrolmentError: a name or time that does not do, or nobody can join here.
@@ -236,7 +236,7 @@ class AgentDirectory:
         return replace(made, warnings=made.warnings + self._overlap_warnings(made.agent_id, made.patterns))
 
     async def cancel_token(self, number: int, *, actor: str) -> JoinTokenRow:
-        """Take an invitation back.
+        """Cancel a join token.
 
         Raises:
             EnrolmentError: there is none that could be taken back.
@@ -421,7 +421,7 @@ def _shown(chain_pem: bytes, csr_pem: bytes, proof: bytes, authority: Authority)
     except (ValueError, x509.InvalidVersion, PkiError):
         raise CertificateRefused("this is not the certificate of an agent") from None
     if len(chain) > LONGEST_CHAIN or not any(is_ours(chain, authority.issuer, root) for root in roots):
-        raise CertificateRefused("this certificate was not issued here; ask for a token and join")
+        raise CertificateRefused("this certificate was not issued here; ask for a join token and join")
     if not proves(chain[0].public_key(), csr_pem, proof):
         raise CertificateRefused("the key of the certificate did not sign this")
     return chain[0]

@@ -42,7 +42,7 @@ class Authorization:
     def refusal(self, agent: str, serial: str) -> str | None:
         """Why an agent with this certificate is not let in; None where it is."""
         if self.revoked.refuses(agent, serial):
-            return f'agent "{agent}" was revoked; on the server: 0trust agent restore {agent}'
+            return f'agent "{agent}" was revoked; on the server: 0trust agents restore {agent}'
         return None
 
     def claimed(self, agent: str, hosts: Iterable[str]) -> tuple[list[str], dict[str, str]]:
@@ -60,5 +60,5 @@ class Authorization:
             if self.any_host or self.grants.may_serve(agent, host):
                 granted.append(host)
             else:
-                refused[host] = f"not granted to {agent}; on the server: 0trust grant add {agent} {host}"
+                refused[host] = f"not granted to {agent}; on the server: 0trust grants add {agent} {host}"
         return granted, refused

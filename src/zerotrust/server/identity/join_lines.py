@@ -1,4 +1,4 @@
-"""What a join line says beside its secret: where agents reach this server, and the authority that they may believe."""
+"""Address and CA fingerprint in the join tokens of this server."""
 
 import ipaddress
 from pathlib import Path
@@ -12,7 +12,7 @@ from zerotrust.pki.join_line import JoinLine, fingerprint
 
 
 class JoinLines:
-    """Makes join lines. The server's certificates are read each time: they change while it runs."""
+    """Builds join tokens. It reads the server's certificates each time: they change while it runs."""
 
     def __init__(self, settings: AgentListenerConfig) -> None:
         self._settings = settings
@@ -36,15 +36,14 @@ class JoinLines:
         given = wanted or self._settings.public_addr or next(filter(_from_outside, names), None)
         if given is None:
             raise EnrolmentError(
-                "nobody says where agents reach this server: use --server HOST:PORT, "
-                "or set server.public_addr in its file"
+                "the server's public address is not set: use --server HOST:PORT, or set server.public_addr in its file"
             )
         try:
             host, port = split_address(_bracketed(given), default_port=listening)
         except ValueError as error:
             raise EnrolmentError(str(error)) from None
         if not host or not port:
-            raise EnrolmentError(f'"{given}" is not where agents could reach this server; write host:port')
+            raise EnrolmentError(f'"{given}" is not an address of this server; write host:port')
         host, warnings = host.lower().rstrip("."), []
         if not any(_stands_for(name, host) for name in names):
             known = ", ".join(names) or "no name"
@@ -52,7 +51,7 @@ class JoinLines:
         return f"{_bracketed(host)}:{port}", warnings
 
     def line(self, server: str, token: str) -> str:
-        """The line for an agent that joins at this address with this token.
+        """Return the join token for an agent that joins at this address with this secret.
 
         Raises:
             PkiError: a certificate can't be read.

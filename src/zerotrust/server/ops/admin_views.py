@@ -57,7 +57,7 @@ def session(one: Connected) -> admin.SessionInfo:
 
 
 def token(row: JoinTokenRow) -> admin.TokenInfo:
-    """An invitation, as it is now."""
+    """Return a join token for the admin API."""
     if row.used_at is not None:
         state = "used"
     elif row.cancelled_at is not None:

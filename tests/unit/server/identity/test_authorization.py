@@ -21,7 +21,7 @@ def test_nobody_is_revoked_and_nothing_is_granted_at_first() -> None:
     assert admission.refusal("home", "1f") is None
     granted, refused = admission.judge("home", ["a.example.com"])
     assert granted == []
-    assert refused == {"a.example.com": "not granted to home; on the server: 0trust grant add home a.example.com"}
+    assert refused == {"a.example.com": "not granted to home; on the server: 0trust grants add home a.example.com"}
 
 
 def test_each_name_is_judged_by_itself() -> None:
@@ -36,7 +36,7 @@ def test_each_name_is_judged_by_itself() -> None:
 def test_revoked_by_agent_or_by_certificate() -> None:
     admission = Authorization(any_host=True)
     admission.revoked = Some("home", "2a")
-    assert "0trust agent restore home" in (admission.refusal("home", "1") or "")
+    assert "0trust agents restore home" in (admission.refusal("home", "1") or "")
     assert admission.refusal("work", "2a") is not None
     assert admission.refusal("work", "2b") is None
 

@@ -1,7 +1,5 @@
-"""Tests of zerotrust.cli.run: what the two components are given. Their own work is tested elsewhere."""
+"""Tests of zerotrust.cli.agent: what the agent is given. Its own work is tested elsewhere."""
 
-import signal
-from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,57 +7,17 @@ import pytest
 
 from zerotrust.cli.main import status
 from zerotrust.model.status import AgentStatus, ServiceStatus, SessionStatus, UpstreamStatus
-from zerotrust.telemetry import logs
-
-
-@pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Any, ...]]]:
-    calls: list[tuple[Any, ...]] = []
-
-    async def serve(*args: Any) -> None:
-        calls.append(args)
-
-    def run(main: Coroutine[Any, Any, None]) -> None:
-        with pytest.raises(StopIteration):
-            main.send(None)
-
-    monkeypatch.setattr("zerotrust.server.app.serve", serve)
-    monkeypatch.setattr("zerotrust.agent.app.serve", serve)
-    monkeypatch.setattr("zerotrust.net.loop.run", run)
-    monkeypatch.setattr(logs, "configure", lambda logging: calls.append(("logs", logging)))
-    monkeypatch.delenv("LOG_LEVEL", raising=False)
-    before = signal.getsignal(signal.SIGHUP)
-    yield calls
-    signal.signal(signal.SIGHUP, before)
-
-
-def test_the_server_with_every_option(
-    served: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("server.yaml").write_text("server: {listen_addr: ':1', cert_file: x.crt}\ncaddy: {mode: none}\n")
-    files = ["--cert", "a", "--key", "b", "--ca", "/c"]
-    options = ["--listen", ":2", "--api", "127.0.0.1:3", "--log-level", "DEBUG"]
-    assert status(["server", "run", "--config", "server.yaml", *files, *options]) == 0
-    (_, logging), (loaded, read) = served
-    config = loaded.config
-    assert read(config).config == config
-    assert logging.level == "debug"
-    assert config.server.listen_addr == ":2"
-    assert config.api.listen_addr == "127.0.0.1:3"
-    found = (config.server.cert_file, config.server.key_file, config.server.ca_file)
-    assert found == (f"{tmp_path}/a", f"{tmp_path}/b", "/c")
 
 
 def test_the_agent_with_every_option_and_its_reload(
-    served: list[tuple[Any, ...]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    started: list[tuple[Any, ...]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "agent.yaml"
     path.write_text("agent_id: a\n")
     options = ["--id", "b", "--server", "x:1", "--cert", "/a", "--key", "/b", "--ca", "/c"]
     assert status(["agent", "run", "-c", str(path), *options]) == 0
     assert capsys.readouterr().err == (f"warning: {path}:1:1: services: no services: this agent publishes nothing\n")
-    _, (loaded, read) = served
+    _, (loaded, read) = started
     config = loaded.config
     assert config.declared_id == "b"
     assert (config.server.address, config.server.cert, config.server.key) == ("x:1", "/a", "/b")
@@ -74,7 +32,7 @@ def test_the_agent_with_every_option_and_its_reload(
     [("", "debug", "debug"), ("log_level: error", "debug", "error"), ("", "nonsense", "info"), ("", "", "info")],
 )
 def test_the_environments_level_counts_where_the_file_has_none(
-    served: list[tuple[Any, ...]],
+    started: list[tuple[Any, ...]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     text: str,
@@ -85,17 +43,17 @@ def test_the_environments_level_counts_where_the_file_has_none(
     path.write_text(f"agent_id: a\n{text}\n")
     monkeypatch.setenv("LOG_LEVEL", environment)
     assert status(["agent", "run", "--config", str(path)]) == 0
-    assert served[0][1].level == level
+    assert started[0][1].level == level
 
 
 def test_a_wrong_option_is_named(
-    served: list[tuple[Any, ...]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    started: list[tuple[Any, ...]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "agent.yaml"
     path.write_text("agent_id: a\n")
     assert status(["agent", "run", "--config", str(path), "--log-level", "loud"]) == 1
     assert capsys.readouterr().err.startswith("error: command line: logging.level: expected one of debug")
-    assert served == []
+    assert started == []
 
 
 def test_an_agent_that_does_not_run_cannot_be_drained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,7 +72,7 @@ def test_draining_returns_when_the_agent_has_ended(
     monkeypatch.setattr("zerotrust.agent.control_socket.request_drain", request_drain)
     assert status(["agent", "drain", "-c", str(tmp_path / "home.yaml")]) == 0
     assert asked == [tmp_path / "home.sock"]
-    assert capsys.readouterr().out == "the agent has drained and ended\n"
+    assert capsys.readouterr().out == "the agent has drained and stopped\n"
 
 
 def test_status_of_an_agent(
@@ -146,7 +104,7 @@ def test_status_of_an_agent(
     found = found.model_copy(update={"sessions": [found.sessions[0].model_copy(update={"connected": False})]})
     assert status(command) == 1
     said = capsys.readouterr().out
-    assert "home: not connected" in said and "192.0.2.7:8443 (lost, dialling)" in said
+    assert "home: not connected" in said and "192.0.2.7:8443 (lost, reconnecting)" in said
     found = found.model_copy(update={"sessions": []})
     assert status(command) == 1, "so that it serves as a health check"
     assert capsys.readouterr().out.startswith("home: not connected")
