@@ -10,6 +10,7 @@ import typer
 from pydantic import BaseModel, ValidationError
 
 from zerotrust.cli.options import SERVER_FILE
+from zerotrust.cli.systemd import SERVER
 from zerotrust.config.error_messages import objections
 from zerotrust.config.load import load_server
 from zerotrust.errors import CommandError, ConfigError
@@ -106,14 +107,15 @@ class AdminClient:
 def connect(config: Path, path: Path | None, *, timeout: float = _TIMEOUT) -> AdminClient:
     """Return a channel to the server with this admin socket, or else with this configuration file.
 
-    Without a file at the default place, `server.yaml` in the current directory is used.
+    Without a file at the default place, it is `server.yaml` in the current directory, or that of the systemd service.
 
     Raises:
         ConfigError: the file cannot be used, so the socket is unknown.
         CommandError: no server answers there, or it refuses this user.
     """
-    if config == SERVER_FILE and not os.access(config, os.F_OK) and os.access(SERVER_FILE.name, os.F_OK):
-        config = Path(SERVER_FILE.name)
+    if config == SERVER_FILE:
+        usual = (config, Path(SERVER_FILE.name), SERVER.config)
+        config = next((file for file in usual if os.access(file, os.F_OK)), config)
     start = f"0trust server run --config {config}"
     if path is not None:
         return AdminClient(path, start=start, timeout=timeout)

@@ -39,10 +39,10 @@ def join(
 
     Creates a key, gets a certificate and writes agent.yaml.
     """
-    from zerotrust.agent import systemd
+    from zerotrust.cli.systemd import AGENT
 
     if print_unit:
-        typer.echo(systemd.unit(Path(sys.executable)), nl=False)
+        typer.echo(AGENT.unit(Path(sys.executable)), nl=False)
         return
     from zerotrust.agent.agent_files import AgentFilesWriter
     from zerotrust.agent.enrollment_client import clocks
@@ -51,9 +51,9 @@ def join(
 
     wanted = parse(_text(token, token_file))
     if install and folder is not None:
-        raise typer.BadParameter(f"the service keeps its files in {systemd.FOLDER}", param_hint="--dir")
-    unit = systemd.check() if install else None
-    with AgentFilesWriter(systemd.FOLDER if install else folder or Path(), force=force) as starter:
+        raise typer.BadParameter(f"the service keeps its files in {AGENT.folder}", param_hint="--dir")
+    unit = AGENT.check() if install else None
+    with AgentFilesWriter(AGENT.folder if install else folder or Path(), force=force) as starter:
         joined = ask(wanted, starter.request)
         fresh = starter.finish(wanted, joined)
     files = starter.files
@@ -65,8 +65,8 @@ def join(
     if joined.skew is not None:
         typer.echo(f"warning: {clocks(joined.skew)}", err=True)
     if unit is not None:
-        systemd.install(unit)
-        typer.echo(f"{systemd.UNIT}: runs now and after each boot; its log: journalctl -u {systemd.NAME}")
+        AGENT.install(unit)
+        typer.echo(f"{AGENT.path}: runs now and after each boot; its log: journalctl -u {AGENT.name}")
     hosts = ", ".join(joined.hosts) or "host names that are granted to it"
     typer.echo(f"Next: add services to {files.config} (for {hosts})")
     if unit is None:

@@ -1,16 +1,22 @@
-"""`0trust server …`: run the public server.
+"""`0trust server …`: run, install and watch the public server.
 
 Each option of `run` other than `--config` takes precedence over the file.
 """
 
+import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zerotrust.cli import startup
 from zerotrust.cli.command_group import CommandGroup
 from zerotrust.cli.options import SERVER_FILE, AsJson, Config, Socket
+
+if TYPE_CHECKING:
+    from zerotrust.model.server import ServerConfig
 
 app = CommandGroup("Run the public server.")
 
@@ -82,3 +88,47 @@ def status(*, config: Config = SERVER_FILE, socket: Socket = None, as_json: AsJs
         ("streams", found.streams),
     )
     show(("SERVER", "HEALTHY"), rows, none="")
+
+
+@app.command()
+def install(
+    *,
+    print_unit: Annotated[bool, typer.Option("--print-unit", help="Print the systemd unit and exit.")] = False,
+) -> None:
+    """Run the server as a systemd service.
+
+    Before, put server.yaml and the certificates that it names into /var/lib/0trust-server: it is the only directory
+    that the service can write.
+    """
+    from zerotrust.cli.systemd import SERVER
+
+    if print_unit:
+        typer.echo(SERVER.unit(Path(sys.executable)), nl=False)
+        return
+    import zerotrust.server.app  # noqa: F401 - the service needs the packages of the server
+    from zerotrust.config.load import load_server
+    from zerotrust.errors import SetupError
+
+    unit = SERVER.check()
+    loaded = load_server(SERVER.config)
+    startup.show_warnings(loaded.warnings)
+    problems = [
+        f"{key}: {path} is outside {SERVER.folder}, the only directory of the service; move it there"
+        for key, path in _private_files(loaded.config)
+        if not Path(os.path.normpath(SERVER.folder / path)).is_relative_to(SERVER.folder)
+    ]
+    if problems:
+        raise SetupError("\n".join(problems))
+    SERVER.install(unit)
+    typer.echo(f"{SERVER.path}: runs now and after each boot; its log: journalctl -u {SERVER.name}")
+
+
+def _private_files(config: "ServerConfig") -> Iterator[tuple[str, str]]:
+    """Yield the key and path of the files that the server writes, or that only it may read."""
+    yield "server.cert_file", config.server.cert_file
+    yield "server.key_file", config.server.key_file
+    yield "state.dir", config.state.dir
+    if config.caddy.mode == "managed":
+        yield "caddy.config_dir", config.caddy.config_dir
+    if config.authority.key_file is not None:
+        yield "authority.key_file", config.authority.key_file

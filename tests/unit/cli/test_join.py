@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.authorities import Foreign
-from zerotrust.agent import join, systemd
+from zerotrust.agent import join
 from zerotrust.agent.join import JoinResult
+from zerotrust.cli import systemd
 from zerotrust.cli.main import status
 from zerotrust.errors import JoinError
 from zerotrust.pki.csr import CertificateRequest
@@ -107,16 +108,16 @@ def test_the_service(
     asked: list[JoinLine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     installed: list[str] = []
-    monkeypatch.setattr(systemd, "FOLDER", tmp_path / "state")
-    monkeypatch.setattr(systemd, "check", lambda: "unit")
-    monkeypatch.setattr(systemd, "install", installed.append)
+    monkeypatch.setattr(systemd, "STATE", tmp_path)
+    monkeypatch.setattr(systemd.Service, "check", lambda _service: "unit")
+    monkeypatch.setattr(systemd.Service, "install", lambda _service, unit: installed.append(unit))
     assert status(["agent", "join", str(LINE), "--install"]) == 0
     assert installed == ["unit"]
-    assert (tmp_path / "state" / "agent.key").exists()
+    assert (tmp_path / "0trust-agent" / "agent.key").exists()
     said = capsys.readouterr().out
     assert "journalctl -u 0trust-agent" in said and "Then:" not in said
 
 
 def test_the_unit_is_shown_without_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert status(["agent", "join", "--print-unit"]) == 0
-    assert capsys.readouterr().out == systemd.unit(Path(sys.executable))
+    assert capsys.readouterr().out == systemd.AGENT.unit(Path(sys.executable))

@@ -1,6 +1,7 @@
 """Tests of zerotrust.cli.server: what the server is given. Its own work is tested elsewhere."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ import pytest
 
 from tests.support.identities import HOME, Office
 from tests.unit.cli.conftest import Ask
+from zerotrust.cli import systemd
 from zerotrust.cli.main import status
+from zerotrust.cli.systemd import SERVER, Service
 
 
 def test_the_server_with_every_option(
@@ -44,3 +47,43 @@ def test_a_server_that_does_not_answer_is_not_healthy(tmp_path: Path, capsys: py
     said = capsys.readouterr()
     assert said.out == ""
     assert f"no server runs at {tmp_path}/no.sock" in said.err
+
+
+class TestInstalling:
+    @pytest.fixture(autouse=True)
+    def machine(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A machine with systemd, whose root we are."""
+        self.installed: list[str] = []
+        self.folder = tmp_path / "0trust-server"
+        self.folder.mkdir()
+        monkeypatch.setattr(systemd, "STATE", tmp_path)
+        monkeypatch.setattr(Service, "check", lambda service: service.unit(Path("/opt/python")))
+        monkeypatch.setattr(Service, "install", lambda _service, unit: self.installed.append(unit))
+
+    def write(self, text: str) -> None:
+        (self.folder / "server.yaml").write_text(text)
+
+    def test_a_server_whose_files_are_in_its_folder(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.write("server: {cert_file: s.crt, key_file: s.key, ca_file: ca.crt}\ncaddy: {config_dir: caddy}\n")
+        assert status(["server", "install"]) == 0
+        assert f"--config {self.folder}/server.yaml" in self.installed[0]
+        assert "journalctl -u 0trust-server" in capsys.readouterr().out
+
+    def test_files_that_the_service_could_not_use(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.write(
+            "server: {cert_file: ../s.crt, key_file: /etc/s.key}\nauthority: {cert_file: i.crt, key_file: /i.key}\n"
+        )
+        assert status(["server", "install"]) == 1
+        assert not self.installed
+        named = [line.split(": ")[1] for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        assert named == ["server.cert_file", "server.key_file", "caddy.config_dir", "authority.key_file"]
+
+    def test_a_configuration_that_is_missing(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert status(["server", "install"]) == 1
+        assert f"{self.folder}/server.yaml: no such file" in capsys.readouterr().err
+        assert not self.installed
+
+    def test_the_unit_is_printed_without_a_configuration(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert status(["server", "install", "--print-unit"]) == 0
+        assert capsys.readouterr().out == SERVER.unit(Path(sys.executable))
+        assert not self.installed

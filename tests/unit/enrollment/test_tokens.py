@@ -75,7 +75,7 @@ def test_a_token_is_cancelled_once(database: Database) -> None:
     assert (row.number, row.cancelled_at) == (token.number, AT)
     assert told(database)[-1] == (ADMIN, "token.cancelled", "home", {"token": token.number})
     for number in (token.number, 99):
-        with pytest.raises(NotFound, match=f"no open token {number}"):
+        with pytest.raises(NotFound, match=f"no open join token {number}"):
             do(database, lambda s, number=number: cancel_token(s, number, actor=ADMIN, now=NOW))
     assert len(told(database)) == 2
 
