@@ -240,7 +240,7 @@ async def test_a_machine_joins_and_serves_what_it_was_invited_for(tmp_path: Path
         again = await asyncio.to_thread(
             subprocess.run, [*join[:-1], tmp_path / "other"], capture_output=True, text=True, timeout=30, check=False
         )
-        assert (again.returncode, "used already" in again.stderr) == (1, True)
+        assert (again.returncode, "already used" in again.stderr) == (1, True)
         file = tmp_path / "new" / "agent.yaml"
         services = f"services: [{{hostname: n.example, protocol: http, backend: '127.0.0.1:{origin.port}'}}]"
         file.write_text(file.read_text().replace("services: []", services))

@@ -108,7 +108,7 @@ async def test_one_line_makes_an_agent_that_serves(tmp_path: Path, authority: Au
         line = await server.invite("new", HOST, "*.lab.example")
         said = await machine.join(line)
         assert (said.code, said.err) == (0, "")
-        assert f"Next: write what is published into {machine.folder}/agent.yaml (for *.lab.example, {HOST})" in said.out
+        assert f"Next: add services to {machine.folder}/agent.yaml (for *.lab.example, {HOST})" in said.out
         assert stat.S_IMODE((machine.folder / "agent.key").stat().st_mode) == 0o600
         async with machine.agent() as agent:
             await agent.wait_line("connected|published|ready")
@@ -129,7 +129,7 @@ async def test_of_many_that_join_with_one_line_one_does(tmp_path: Path, authorit
         for machine, said in zip(machines, all_said, strict=True):
             left = sorted(path.name for path in machine.folder.iterdir())
             if said.code:
-                assert "refuses: this token was used already" in said.err
+                assert "refuses: this join token was already used" in said.err
                 assert not left
             else:
                 assert left == ["agent.crt", "agent.key", "agent.yaml", "ca.crt"]
@@ -152,7 +152,7 @@ async def test_what_does_not_let_in(tmp_path: Path, authority: Authority) -> Non
         assert (await server.command("tokens", "cancel", number)).code == 0
         for wrong, text in (
             (str(replace(line, token=line.token[:-4] + "AAAA")), "refuses: unknown join token"),
-            (cancelled, "refuses: this token was cancelled"),
+            (cancelled, "refuses: this join token was cancelled"),
             (str(replace(line, fingerprint="0" * 64)), "has another CA"),
             (str(line)[:-9], "the join token is incomplete"),
         ):
@@ -179,7 +179,7 @@ async def test_a_machine_joins_anew(tmp_path: Path, authority: Authority) -> Non
         assert said.code == 1 and "exists already and is not overwritten; use --dir, or --force" in said.err
         before = (machine.folder / "agent.key").read_bytes()
         said = await machine.join(again, "--force")
-        assert said.code == 0 and "agent.yaml: kept as it was" in said.out
+        assert said.code == 0 and "agent.yaml: configuration, unchanged" in said.out
         assert (machine.folder / "agent.key").read_bytes() != before
         async with machine.agent() as agent:
             await server.stack.wait_published(HOST, process=agent)
