@@ -4,7 +4,9 @@
 # make rotations  certificates that are renewed each minute, ten times, under load: nine minutes
 # make chaos  the long forms of tests/component/test_chaos.py, about 5 minutes; a short form is in make test
 # make soak   links that break and clients that come and go, for half an hour
-# make check  format, lint, types, layers and the unit tests: under a minute, for every commit
+# make check  format, lint, types, layers and the unit tests that are not marked slow: under a minute, for every commit
+# make lint   the same without the tests; make unit: all unit tests
+# make image  builds the container image and tries it, where there is Docker or Podman; elsewhere runs its steps here
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -13,7 +15,7 @@ BIN    := $(VENV)/bin
 # Each process of the tests would compile all that it imports, for seconds: what is compiled once stays.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check compiled unit component browser fuzz compliance lock clean format bench bench-quick bench-check chaos soak rotations
+.PHONY: demo test check lint unit image compiled lock clean format bench bench-quick bench-check chaos soak rotations
 
 demo: $(VENV)/demo.stamp
 	@$(BIN)/python -m demo
@@ -21,12 +23,20 @@ demo: $(VENV)/demo.stamp
 test: $(VENV)/test.stamp
 	@tests/run.sh
 
-check: $(VENV)/test.stamp
+lint: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q tests/unit tests/test_house.py -n 2
+
+check: lint
+	$(BIN)/python -m pytest -q tests/unit tests/test_*.py -n 2 -m "not slow" --hypothesis-profile quick
+
+unit: $(VENV)/test.stamp
+	$(BIN)/python -m pytest -q tests/unit tests/test_*.py -n 2 --dist loadgroup
+
+image: $(VENV)/test.stamp
+	$(BIN)/python -m pytest -q tests/component/test_container.py
 
 format: $(VENV)/test.stamp
 	$(BIN)/ruff format .
@@ -87,6 +97,7 @@ lock: $(BIN)/uv
 	$(LOCK) --extra postgresql -o requirements/test.txt pyproject.toml requirements/test.in
 	$(LOCK) --extra server -c requirements/test.txt -o requirements/demo.txt pyproject.toml requirements/demo.in
 	$(LOCK) -c requirements/test.txt -o requirements/agent.txt pyproject.toml
+	$(LOCK) --extra server --extra postgresql -c requirements/test.txt -o requirements/image.txt pyproject.toml
 
 clean:
 	rm -rf $(VENV) .demo build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -3,12 +3,15 @@
 from collections.abc import Callable
 
 import pytest
+from hypothesis import settings
 from xdist.scheduler import Scheduling
 
 from tests.support.timeout_plugin import Patience
 from tests.support.xdist_scheduler import GroupsToTheEnd
 
 Measured = Callable[[str], None]
+
+settings.register_profile("quick", max_examples=20)  # for `make check`; the default, 100, is for `make test`
 
 
 @pytest.fixture(scope="session")

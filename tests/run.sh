@@ -114,7 +114,7 @@ fuzz() {
 
 run "the machine" machine
 run "format, lint, types, layers" static
-run "unit tests" tests tests/unit tests/test_house.py
+run "unit tests" tests tests/unit tests/test_*.py
 run "compiling the data path" compile
 run "unit tests, compiled" tests tests/unit/tunnel tests/unit/http tests/unit/balancing tests/unit/routing tests/unit/net
 component() {
@@ -134,7 +134,11 @@ speed() { # a short form of `make bench-check`: what is slower by half is notice
 run "speed against Caddy alone" speed
 run "component tests" component
 run "browser tests" tests tests/browser
-if compgen -G 'fuzz/[!_]*.py' >/dev/null; then run "fuzzing" fuzz; fi
+if "$BIN/python" -c 'import atheris' 2>/dev/null; then
+    run "fuzzing" fuzz
+else
+    summary+=("skipped         fuzzing: atheris has no wheel for this Python or machine")
+fi
 if [ -f compliance/autobahn/__main__.py ]; then
     run "Autobahn's WebSocket suite" "$BIN/python" -m compliance.autobahn
 fi

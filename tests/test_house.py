@@ -111,6 +111,7 @@ def pytest_of_its_own(folder: Path) -> str:
     return said.stdout + said.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(90)
 def test_a_group_of_tests_stays_in_one_process(tmp_path: Path) -> None:
     """Else each process starts what the tests of a module share: most of the time of the component tests."""
@@ -126,6 +127,7 @@ def test_a_group_of_tests_stays_in_one_process(tmp_path: Path) -> None:
     assert len(set(workers)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(90)
 def test_a_test_that_does_not_end_costs_no_other(tmp_path: Path) -> None:
     """It ends its process: what that had finished is not run again, what it had not yet is, and the run ends."""

@@ -15,7 +15,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-KINDS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.xdist_group("postgresql"))]
+_POSTGRESQL = (pytest.mark.xdist_group("postgresql"), pytest.mark.slow)
+KINDS = ["sqlite", pytest.param("postgresql", marks=_POSTGRESQL)]
 
 
 class Cluster:

@@ -134,6 +134,7 @@ async def test_what_a_removed_service_has_begun_ends_well(scene: Scene) -> None:
         client.abort()
 
 
+@pytest.mark.slow
 async def test_what_does_not_end_in_time_is_ended(scene: Scene) -> None:
     waiting, socket, other = await scene.waiting(), await scene.upgraded(), await scene.upgraded(TWO)
     begun_at = asyncio.get_running_loop().time()
@@ -211,6 +212,7 @@ def held() -> tuple[int, int]:
     return len(asyncio.all_tasks()), len(list(Path("/proc/self/fd").iterdir()))
 
 
+@pytest.mark.slow
 async def test_many_changes_leave_nothing_behind(scene: Scene) -> None:
     before, nowhere = held(), closed_port()
     for number in range(20):
@@ -238,6 +240,7 @@ async def test_another_address(scene: Scene) -> None:
     socket.abort()
 
 
+@pytest.mark.slow
 async def test_a_session_with_a_server_that_is_no_longer_configured_ends_in_time(scene: Scene) -> None:
     port = free_port()
     waiting, socket = await scene.waiting(), await scene.upgraded(TWO)
@@ -269,6 +272,7 @@ async def test_what_an_earlier_reload_left_behind_ends_with_its_server(scene: Sc
     socket.abort()
 
 
+@pytest.mark.slow
 async def test_a_fault_in_the_sweep_does_not_end_it(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "RESTART_FIRST", 0.01)
     monkeypatch.setattr(app, "SWEEP", 0.01)
@@ -347,6 +351,7 @@ async def test_who_is_not_connected_dials_the_new_address_at_once(site: Site, mo
             await eventually(lambda: len(scene.sessions()) == 1, "it has connected", 5)
 
 
+@pytest.mark.slow
 async def test_who_was_superseded_stays_away(scene: Scene) -> None:
     async with dialling(scene.config(ONE)):
         (before,) = scene.sessions()
@@ -372,6 +377,7 @@ class Everybody:
         return True
 
 
+@pytest.mark.slow
 async def test_who_is_not_let_in_asks_less_and_less(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "BACK_OFF_FIRST", 0.001)
     scene.server.server._admission.revoked = everybody = Everybody()
@@ -406,6 +412,7 @@ async def test_a_restart_forgives_nobody(scene: Scene) -> None:
 
 
 async def test_what_runs_ends_well_and_new_requests_go_elsewhere(scene: Scene) -> None:
+    await scene.server.change(scene.site.server(api={"hold_timeout": 0}))  # they are refused, and not held for 10 s
     waiting, socket = await scene.waiting(), await scene.upgraded(TWO)
     draining = asyncio.create_task(scene.running.agent.drain())
     await eventually(lambda: is_body(scene, ONE, "no_agent"), "new requests do not get there", 2)
@@ -418,6 +425,7 @@ async def test_what_runs_ends_well_and_new_requests_go_elsewhere(scene: Scene) -
         client.abort()
 
 
+@pytest.mark.slow
 async def test_what_does_not_end_by_itself_is_not_waited_for_without_limit(scene: Scene) -> None:
     await scene.change(scene.config(ONE, TWO, hot_reload={"drain_timeout": "1s"}))
     waiting = await scene.waiting()

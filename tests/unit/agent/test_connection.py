@@ -151,6 +151,7 @@ async def test_a_server_that_knows_only_of_one_connection_gets_one(
         assert len(agent.agent.status().sessions) == 1
 
 
+@pytest.mark.slow
 async def test_more_and_fewer_connections_while_a_websocket_is_open(scene: Scene) -> None:
     async with dialling(scene.config(1)) as agent:
         await scene.connected(0)

@@ -45,6 +45,7 @@ def test_what_is_no_reference_is_refused(text: str) -> None:
         expand(text, SET)
 
 
+@pytest.mark.slow
 @given(st.text(st.sampled_from("${}:-AB \n"), max_size=30), st.text(max_size=5))
 def test_any_text_is_expanded_once_or_refused(text: str, value: str) -> None:
     try:

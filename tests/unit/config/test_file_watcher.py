@@ -112,6 +112,7 @@ def test_a_folder_that_is_exchanged_is_seen_all_the_same(tmp_path: Path, monkeyp
     # After the exchange the watch hangs on the folder that was moved away: only looking again tells.
 
 
+@pytest.mark.slow
 def test_several_writes_are_one_change(file: Path) -> None:
     async def run() -> int:
         count = 0

@@ -313,6 +313,7 @@ ROOTS = st.dictionaries(KEYS, TREES, max_size=5).map(
 )
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
 @given(text=ROOTS | st.text(max_size=60) | st.text("-:{}[]&*!|>'\"%@`# \n\tab1<", max_size=40))
 def test_any_text_either_loads_or_is_refused_in_words(tmp_path: Path, text: str) -> None:

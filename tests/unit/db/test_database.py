@@ -228,6 +228,7 @@ def test_a_database_that_another_keeps_locked(tmp_path: Path, monkeypatch: pytes
     database.close()
 
 
+@pytest.mark.slow
 def test_a_lost_connection_is_said_and_the_next_transaction_has_a_new_one(postgresql: Cluster) -> None:
     database = Database.open(postgresql.new())
     with pytest.raises(StateError, match=r"postgres@/postgres.*: .*(terminat|closed|lost)") as caught:
@@ -241,6 +242,7 @@ def test_a_lost_connection_is_said_and_the_next_transaction_has_a_new_one(postgr
     database.close()
 
 
+@pytest.mark.slow
 def test_a_postgresql_that_hangs_does_not_keep_the_one_thread_for_minutes(postgresql: Cluster) -> None:
     database = Database.open(postgresql.new() + "&tcp_user_timeout=7000")
     with database.transaction() as session:
@@ -304,6 +306,7 @@ def writer(url: str, limit: int = 0) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("commits", [1, 37, 150])
 def test_a_killed_process_loses_nothing_that_was_acknowledged(url: str, commits: int) -> None:
     with writer(url) as process:
@@ -321,6 +324,7 @@ def test_a_killed_process_loses_nothing_that_was_acknowledged(url: str, commits:
     assert chain.records in (acknowledged, acknowledged + 1)
 
 
+@pytest.mark.slow
 def test_a_disk_that_refuses_to_write_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     """A limit on the size of files stands for a quota: the write itself fails, in the middle."""
     url = f"sqlite:///{tmp_path}/state.db"

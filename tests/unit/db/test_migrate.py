@@ -124,6 +124,7 @@ def test_no_backup_no_migration(tmp_path: Path) -> None:
     assert Database.open(f"sqlite:///{file}").migration is None
 
 
+@pytest.mark.slow
 def test_postgresql_is_dumped_before_it_is_migrated(postgresql: Cluster, tmp_path: Path) -> None:
     url = postgresql.new()
     fill(url)
@@ -140,6 +141,7 @@ def test_postgresql_is_dumped_before_it_is_migrated(postgresql: Cluster, tmp_pat
     assert "agents" in listed
 
 
+@pytest.mark.slow
 def test_postgresql_is_not_migrated_where_the_dump_fails(
     postgresql: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +162,7 @@ def test_postgresql_is_not_migrated_where_the_dump_fails(
     database.close()
 
 
+@pytest.mark.slow
 def test_postgresql_without_pg_dump_says_that_no_backup_was_made(
     postgresql: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

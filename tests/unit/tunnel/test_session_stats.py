@@ -571,4 +571,4 @@ class Congestion(RuleBasedStateMachine):
 Congestion.TestCase.settings = settings(
     max_examples=150, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
 )
-TestCongestion = Congestion.TestCase
+TestCongestion = pytest.mark.slow(Congestion.TestCase)

@@ -388,4 +388,4 @@ class TwoSessions(RuleBasedStateMachine):
 TwoSessions.TestCase.settings = settings(
     max_examples=120, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
 )
-TestTwoSessions = TwoSessions.TestCase
+TestTwoSessions = pytest.mark.slow(TwoSessions.TestCase)

@@ -8,6 +8,7 @@ from zerotrust.middleware.policy import Policy
 from zerotrust.model import middleware as model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_largest_policy_is_at_a_bound(case: Case) -> None:
     guard, number = largest_guard(case), largest(case)
@@ -18,6 +19,7 @@ def test_the_largest_policy_is_at_a_bound(case: Case) -> None:
         assert held(guard, head, b"203.0.113.9") > 0
 
 
+@pytest.mark.slow
 def test_each_kind_of_handler_is_measured() -> None:
     """But those that do nothing, and basic_auth, whose hash a thread computes, as its own tests say."""
     kinds: set[type[object]] = set()

@@ -182,6 +182,7 @@ def silent() -> Iterator[None]:
     structlog.reset_defaults()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.usefixtures("silent")
 async def test_whom_a_lookup_finds_may_be_found(monkeypatch: pytest.MonkeyPatch) -> None:

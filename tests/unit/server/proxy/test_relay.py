@@ -345,6 +345,7 @@ class Attack:
         assert client.switched or self.stream not in self.tenants.evil.open
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("request_", REQUESTS)
@@ -447,7 +448,7 @@ class TenantsMachine(RuleBasedStateMachine):
         self.runner.close()
 
 
-TestTenants = pytest.mark.timeout(120)(TenantsMachine.TestCase)
+TestTenants = pytest.mark.slow(pytest.mark.timeout(120)(TenantsMachine.TestCase))
 TestTenants.settings = settings(
     max_examples=300, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
