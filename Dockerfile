@@ -7,6 +7,7 @@
 
 FROM python:3.13-slim-bookworm AS build
 
+# hadolint ignore=DL3008 # the base image fixes the release of Debian; its updates are wanted
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/*
@@ -42,7 +43,7 @@ EXPOSE 80 443 443/udp 8443
 
 # A container is the one or the other: the command of the other role fails at once.
 HEALTHCHECK --interval=30s --timeout=15s --start-period=30s \
-    CMD 0trust server status --config /config/server.yaml || 0trust agent status --config /config/agent.yaml
+    CMD ["sh", "-c", "0trust server status -c /config/server.yaml || 0trust agent status -c /config/agent.yaml"]
 
 ENTRYPOINT ["0trust"]
 CMD ["--help"]
