@@ -492,7 +492,7 @@ async def test_a_policy_that_is_nonsense_costs_its_service_only(fortress: Fortre
     ("hashed", "reason"),
     [
         ("$2b$14$" + "a" * 53, "bcrypt of cost 14 takes 820 ms"),
-        ("$argon2id$v=19$m=262144,t=10,p=16$c29tZXNhbHRzb21l$" + "a" * 43, "m=262144,t=10,p=16 asks for too much"),
+        ("$argon2id$v=19$m=262144,t=10,p=16$c29tZXNhbHRzb21l$" + "a" * 43, "m=262144,t=10,p=16 is too costly"),
     ],
 )
 async def test_a_password_hash_that_costs_too_much(fortress: Fortress, hashed: str, reason: str) -> None:

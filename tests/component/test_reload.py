@@ -147,7 +147,7 @@ async def broken_and_mended(file: ConfigFile) -> None:
     await file.tell(lambda: file.by_backup(""), "is empty")
     await file.tell(file.by_backup, '"changes": "nothing"')
     file.config["hot_reload"]["debounce_delay"] = "soon"
-    await file.tell(file.replace, 'hot_reload.debounce_delay: \\"soon\\" is not a duration')
+    await file.tell(file.replace, 'hot_reload.debounce_delay: invalid duration \\"soon\\"')
     file.config["hot_reload"]["debounce_delay"] = "30ms"
     await file.tell(file.replace, '"changes": "nothing"')
 

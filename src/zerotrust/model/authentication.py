@@ -27,7 +27,7 @@ def _hash(value: str) -> str:
 
 def _user(value: str) -> str:
     if not value or ":" in value or not value.isprintable() or len(value) > 256:
-        raise ValueError("the name of a user is printable, without colon, and has at most 256 characters")
+        raise ValueError("a user name must be printable, without colon, with at most 256 characters")
     return value
 
 
@@ -45,9 +45,9 @@ def parse_users(text: str) -> dict[str, str]:
             continue
         name, colon, hashed = line.strip().partition(":")
         if not colon:
-            raise ValueError(f"line {number} is not name:hash")
+            raise ValueError(f"line {number}: expected name:hash")
         if name in users:
-            raise ValueError(f'line {number}: "{name[:60]}" is there twice')
+            raise ValueError(f'line {number}: user "{name[:60]}" is given twice; remove one')
         try:
             _hash(hashed)
         except ValueError as error:
@@ -65,7 +65,7 @@ def _users(value: object) -> object:
 
 def _realm(value: str) -> str:
     if not _REALM.fullmatch(value):
-        raise ValueError("realm is 1 to 100 characters of ASCII, without quotes and backslashes")
+        raise ValueError("realm must be 1 to 100 ASCII characters without quotes and backslashes")
     return value
 
 
@@ -100,8 +100,8 @@ class _WithFiles(Strict):
         try:
             return self.model_validate(data)
         except ValidationError as error:
-            said = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
-            raise ValueError(f"{', '.join(self.files)}: {said}") from None
+            message = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+            raise ValueError(f"{', '.join(self.files)}: {message}") from None
 
     def _read(self, key: str, text: str) -> object:
         raise NotImplementedError
@@ -134,7 +134,7 @@ class BasicAuthConfig(_WithFiles):
     """Forward the `Authorization` header to the backend."""
 
     @model_validator(mode="after")
-    def _somebody(self) -> Self:
+    def _has_users(self) -> Self:
         if bool(self.users) == (self.users_file is not None):
             raise ValueError("basic_auth needs either users: {name: hash} or users_file; " + HOW_TO_HASH)
         return self
@@ -169,7 +169,7 @@ _SECRET_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
 
 def _algorithm(value: object) -> object:
     if isinstance(value, str) and value.strip().lower() == "none":
-        raise ValueError('"none" would take tokens that nobody signed; write RS256, ES256, EdDSA or HS256')
+        raise ValueError('"none" would accept unsigned tokens; use RS256, ES256, EdDSA or HS256')
     return value
 
 
@@ -181,7 +181,7 @@ def _claims(value: object) -> object:
 def _few_values(claims: dict[str, Any]) -> dict[str, Any]:
     for name, value in claims.items():
         if isinstance(value, list) and len(value) > _MAX_CLAIMS:
-            raise ValueError(f'"{name[:60]}" has {len(value)} values, at most {_MAX_CLAIMS} are compared')
+            raise ValueError(f'claim "{name[:60]}" has {len(value)} values; at most {_MAX_CLAIMS} are allowed')
     return claims
 
 
@@ -196,11 +196,11 @@ def _issuer_url(value: str) -> str:
     except ValueError:
         valid = False
     if not valid or url.scheme not in ("https", "http"):
-        raise ValueError(f'"{value[:80]}" is not a URL; write for example https://issuer.example/.well-known/jwks.json')
+        raise ValueError(f'invalid URL "{value[:80]}": write for example https://issuer.example/.well-known/jwks.json')
     if "@" in url.netloc:
-        raise ValueError("a URL with a name or password in it; keys that verify need none")
+        raise ValueError("the URL contains a user name or password; remove it: public keys need none")
     if url.scheme == "http" and url.hostname not in _LOOPBACK:
-        raise ValueError("keys that come over http may be anybody's; write https:// (http is for this machine only)")
+        raise ValueError("keys fetched over http could be forged; use https:// (http is allowed on this machine only)")
     return value
 
 
@@ -285,11 +285,11 @@ class JwtConfig(_WithFiles):
         sources = ("secret", "secret_file", "key", "key_file", "jwks", "jwks_file", "jwks_url")
         given = [name for name in sources if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"jwt needs one of {', '.join(sources)}; found {', '.join(given) or 'none'}")
+            raise ValueError(f"jwt needs exactly one of {', '.join(sources)}; found {', '.join(given) or 'none'}")
         symmetric = self.algorithm.startswith("HS")
         if symmetric != given[0].startswith("secret"):
-            kind = "a secret" if symmetric else "a public key: key, jwks or jwks_url"
-            raise ValueError(f"{self.algorithm} is checked with {kind}; {given[0]} does not fit it")
+            kind = "a secret: secret" if symmetric else "a public key: key, jwks or jwks_url"
+            raise ValueError(f"{self.algorithm} needs {kind}; {given[0]} does not fit")
         if self.secret is not None:
             self._check_secret(self.secret)
         return self
@@ -300,12 +300,14 @@ class JwtConfig(_WithFiles):
         return KeySource(self.jwks_url, self.algorithm) if self.jwks_url is not None else None
 
     def _check_secret(self, secret: str) -> None:
-        # RFC 8725 s2.1: a public key taken for a secret lets everybody sign.
+        # RFC 8725 s2.1: with a public key as the secret, everybody can sign tokens.
         if "-----BEGIN" in secret or '"kty"' in secret:
-            raise ValueError("secret holds a key; write it as key or jwks, with an algorithm such as RS256")
-        least = _SECRET_BYTES[self.algorithm]
-        if len(secret.encode()) < least:  # RFC 7518 s3.2
-            raise ValueError(f"the secret of {self.algorithm} has at least {least} bytes: openssl rand -hex {least}")
+            raise ValueError("secret contains a key; write it as key or jwks, with an algorithm such as RS256")
+        minimum = _SECRET_BYTES[self.algorithm]
+        if len(secret.encode()) < minimum:  # RFC 7518 s3.2
+            raise ValueError(
+                f"the secret for {self.algorithm} must have at least {minimum} bytes: use openssl rand -hex {minimum}"
+            )
 
     def _read(self, key: str, text: str) -> object:
         if key == "jwks_file":

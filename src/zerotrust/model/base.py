@@ -38,13 +38,13 @@ def parse_duration(value: object) -> object:
     text = value.strip()
     parts = _DURATION.findall(text)
     if not parts or "".join(n + u for n, u in parts) != text:
-        raise ValueError(f'"{value}" is not a duration; write "30s", "5m", "1h" or "500ms"')
+        raise ValueError(f'invalid duration "{value}": use 30s, 5m, 1h or 500ms')
     return sum(float(number) * _UNIT_SECONDS[unit] for number, unit in parts)
 
 
 def _not_negative(value: float) -> float:
     if not 0 <= value < 10 * 365 * 86400:
-        raise ValueError("a duration lies between 0 and ten years")
+        raise ValueError("duration must be between 0 and 10 years")
     return value
 
 
@@ -101,8 +101,8 @@ def _to_ascii(name: str) -> str:
     for letter, words in _DEVIATIONS.items():
         if any(letter in label for label in labels):
             raise ValueError(
-                f'"{name}" has {words}, which older programs replace or drop: they go to another host; '
-                f"write {encoded} if you mean the host that browsers go to"
+                f'"{name}" contains {words}: older programs replace or drop it and connect to another '
+                f"host; write {encoded} for the host that browsers connect to"
             )
     return encoded
 
@@ -118,7 +118,7 @@ def check_a_labels(name: str) -> str:
     """
     for label in name.split("."):
         if label.startswith(_A_LABEL) and not _is_a_label(label):
-            raise ValueError(f'"{name}": "{label}" stands for no internationalised label; correct or remove it')
+            raise ValueError(f'"{name}": "{label}" is not an internationalised label; correct or remove it')
     return name
 
 
@@ -143,14 +143,14 @@ def parse_pattern(text: str) -> str:
         raise ValueError(f'"{text}" is a URL; write only the host name, for example app.example.com')
     name = written.removeprefix("*.")
     if "*" in name:
-        raise ValueError(f'"{text}": a wildcard is the whole first label, for example *.lab.example.com')
+        raise ValueError(f'"{text}": a wildcard must be the whole first label, for example *.lab.example.com')
     if ":" in name and not (name.startswith("[") and name.endswith("]")):
-        raise ValueError(f'"{text}" has a port; a grant is for the host name on every port')
+        raise ValueError(f'"{text}" has a port; remove it: a grant applies to every port')
     host = normalise_host(name)
     if name == written:
         return host
     if host.startswith("[") or host.rpartition(".")[2].isdigit():
-        raise ValueError(f'"{text}": an IP address has no wildcard')
+        raise ValueError(f'"{text}": an IP address cannot have a wildcard; name the address itself')
     return f"*.{host}"
 
 
@@ -162,7 +162,7 @@ def _service_host(value: str) -> str:
     if "://" in value or "/" in value:
         raise ValueError(f'"{value}" is a URL; write only the host name, for example app.example.com')
     if "*" in value:
-        raise ValueError(f'"{value}": wildcards are not supported, name each host')
+        raise ValueError(f'"{value}": wildcards are not supported; list each host name')
     return normalise_host(value)
 
 
@@ -183,7 +183,7 @@ def split_address(value: str, *, default_host: str = "", default_port: int | Non
         host, _, rest = text[1:].partition("]")
         ipaddress.IPv6Address(host)
         if rest and not rest.startswith(":"):
-            raise ValueError(f'"{value}": after the bracket comes the port, for example [::1]:8443')
+            raise ValueError(f'"{value}": write the port after the bracket, for example [::1]:8443')
         port_text = rest.removeprefix(":")
     elif text.count(":") > 1:
         raise ValueError(f'"{value}": write an IPv6 address in brackets, for example [::1]:8443')

@@ -26,10 +26,10 @@ class DatabaseConfig(Model):
 
     @field_validator("url")
     @classmethod
-    def _a_database(cls, value: SecretStr | None) -> SecretStr | None:
+    def _supported_database(cls, value: SecretStr | None) -> SecretStr | None:
         kind = value.get_secret_value().partition("://")[0] if value is not None else "postgresql"
         if kind not in ("postgresql", "postgres", "sqlite"):
-            raise ValueError("a database is postgresql://user@host/database, or sqlite:////absolute/path")
+            raise ValueError("invalid database URL: use postgresql://user@host/database or sqlite:////absolute/path")
         return value
 
     @property
@@ -48,7 +48,7 @@ class DatabaseConfig(Model):
         try:
             text = contents["url_file"].decode("utf-8").strip()
         except UnicodeDecodeError:
-            raise ValueError("the file of state.url_file is not text") from None
+            raise ValueError("the file in state.url_file is not text") from None
         return type(self).model_validate({**self.model_dump(), "url": text})
 
     @property

@@ -59,9 +59,9 @@ def refuse_request_field(name: str) -> None:
     """
     plain = _folded(name)
     if plain in _FORWARDING or plain.startswith(_OWN_PREFIX):
-        raise ValueError(f"{name} is set by 0Trust itself, from what it knows; remove it")
+        raise ValueError(f"0Trust itself sets {name}; remove it")
     if plain in NOT_IN_REQUEST:
-        raise ValueError(f"{name} belongs to the connection or to the routing; remove it")
+        raise ValueError(f"{name} describes the connection or selects the service; remove it")
 
 
 def refuse_response_field(name: str) -> None:
@@ -72,7 +72,7 @@ def refuse_response_field(name: str) -> None:
     """
     plain = _folded(name)
     if plain in NOT_IN_RESPONSE or plain.startswith(_OWN_PREFIX):
-        raise ValueError(f"{name} belongs to the connection, or is set by 0Trust itself; remove it")
+        raise ValueError(f"{name} describes the connection, or 0Trust itself sets it; remove it")
 
 
 def refuse_condition(name: str) -> None:
@@ -83,20 +83,20 @@ def refuse_condition(name: str) -> None:
     """
     plain = _folded(_name(name))
     if plain in NOT_IN_REQUEST and plain not in ("host", "upgrade"):
-        raise ValueError(f"{name} is not seen by routes; of fields of the connection there are Host and Upgrade")
+        raise ValueError(f"routes cannot match {name}; of the headers about the connection, use Host or Upgrade")
 
 
 def _name(value: str) -> str:
     if not _TOKEN.fullmatch(value):
-        raise ValueError(f'"{value[:60]}" is not the name of a field; write for example X-Frame-Options')
+        raise ValueError(f'invalid header name "{value[:60]}": write for example X-Frame-Options')
     return value
 
 
 def _value(value: str) -> str:
     if _CONTROL.search(value):
-        raise ValueError("the value of a field is one line without control characters")
+        raise ValueError("a header value must be one line without control characters")
     if len(value) > 4096:
-        raise ValueError("the value of a field has at most 4096 characters here")
+        raise ValueError("a header value must have at most 4,096 characters")
     return value.strip(" \t")
 
 
@@ -113,7 +113,7 @@ def _once(fields: dict[str, list[str]]) -> dict[str, list[str]]:
     seen: set[str] = set()
     for name in fields:
         if _folded(name) in seen:
-            raise ValueError(f"{name} is there twice: capitals, and `_` for `-`, make no other name of a field")
+            raise ValueError(f"{name} is given twice; remove one: header names ignore case, and _ counts as -")
         seen.add(_folded(name))
     return fields
 

@@ -7,12 +7,12 @@ from pydantic import AfterValidator, Field
 from zerotrust.model.base import Duration, Model
 from zerotrust.model.rates import ByteSize, parse_byte_size
 
-LEAST_MEMORY: Final = 1024 * 1024
+MIN_MEMORY: Final = 1024 * 1024
 
 
-def _worth_something(value: str) -> str:
-    if parse_byte_size(value) < LEAST_MEMORY:
-        raise ValueError(f'"{value}" is less than 1MiB, with which nothing works')
+def _at_least_min_memory(value: str) -> str:
+    if parse_byte_size(value) < MIN_MEMORY:
+        raise ValueError(f'"{value}" is too small: must be at least 1MiB')
     return value
 
 
@@ -31,12 +31,12 @@ class Limits(Model):
     """Maximum concurrent requests and WebSockets of one agent, over all its sessions. An agent
     counts at most this number towards `requests`."""
 
-    memory: Annotated[ByteSize, AfterValidator(_worth_something)] = "512MiB"
+    memory: Annotated[ByteSize, AfterValidator(_at_least_min_memory)] = "512MiB"
     """Maximum memory of all sessions: received bytes that are not forwarded yet, bytes that wait to
     be sent or may have to be sent again, and policies (estimated). Use at most half of a small
     machine's memory."""
 
-    memory_per_agent: Annotated[ByteSize, AfterValidator(_worth_something)] = "96MiB"
+    memory_per_agent: Annotated[ByteSize, AfterValidator(_at_least_min_memory)] = "96MiB"
     """Maximum memory of one agent's sessions. Stay below 128 MiB: there a session resets streams.
     Policies may take half of it, about 2 MiB of JSON; the server refuses further services with a
     policy."""

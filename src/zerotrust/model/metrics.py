@@ -24,8 +24,8 @@ class Metrics(Model):
         address = self.listen_addr
         if address is not None and not is_loopback(address) and not self.expose_to_network_without_authentication:
             raise ValueError(
-                f'metrics.listen_addr "{address}" is reachable from the network and has no authentication; '
-                "write 127.0.0.1:PORT or unix:/path, or set "
-                "metrics.expose_to_network_without_authentication: true if something else protects it"
+                f'metrics.listen_addr "{address}" is reachable from the network without '
+                "authentication; use 127.0.0.1:PORT or unix:/path, or set "
+                "metrics.expose_to_network_without_authentication: true if another program protects it"
             )
         return self

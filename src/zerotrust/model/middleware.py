@@ -112,10 +112,10 @@ _MODELS: Final[dict[str, type[Strict]]] = {
 KINDS: Final = tuple(_MODELS)
 
 _REFUSED: Final = {
-    "cache": "cache is not offered, because no well-kept library carries it; let the backend do it",
-    "auth": '"auth" is not a kind of handler; write basic_auth or jwt',
-    "oauth2": "oauth2 is not offered; write jwt with the issuer's jwks_url",
-    "ip_blacklist": '"ip_blacklist" is not a kind of handler, did you mean "ip_deny"?',
+    "cache": "handler type cache is not supported; let the backend cache",
+    "auth": 'unknown handler type "auth"; use basic_auth or jwt',
+    "oauth2": "handler type oauth2 is not supported; use jwt with the issuer's jwks_url",
+    "ip_blacklist": 'unknown handler type "ip_blacklist", did you mean "ip_deny"?',
 }
 
 
@@ -126,7 +126,7 @@ def _known(value: str) -> str:
     if kind not in _MODELS:
         near = difflib.get_close_matches(kind, [*KINDS, "cache"], n=1)
         raise ValueError(
-            f'"{kind[:60]}" is not a kind of handler' + (f', did you mean "{near[0]}"?' if near else "; remove it")
+            f'unknown handler type "{kind[:60]}"' + (f', did you mean "{near[0]}"?' if near else "; remove it")
         )
     return kind
 
@@ -159,7 +159,7 @@ def _authentication(value: object) -> object:
         value = {**value, "type": "basic_auth"}
     handler = _typed(value)
     if isinstance(handler, Strict) and not isinstance(handler, (BasicAuth, Jwt)):
-        raise ValueError("the type of auth is basic_auth or jwt")
+        raise ValueError("type must be basic_auth or jwt")
     return handler
 
 

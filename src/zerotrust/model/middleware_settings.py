@@ -31,7 +31,7 @@ _MAX_PLACEHOLDERS: Final = 8
 def _key(value: str) -> str:
     match = _KEY.fullmatch(value)
     if match is None or (match[1] and not _METHOD.fullmatch(match[1])):
-        raise ValueError(f'"{value}": requests are counted by client, by service or by header:NAME')
+        raise ValueError(f'invalid key "{value}": use client, service or header:NAME')
     return value
 
 
@@ -93,8 +93,9 @@ def _network(value: str) -> str:
     try:
         network = ipaddress.ip_network(value.strip(), strict=False)
     except ValueError:
-        message = f'"{value}" is not an address or network; write 192.168.1.0/24, 203.0.113.7 or 2001:db8::/32'
-        raise ValueError(message) from None
+        raise ValueError(
+            f'invalid address or network "{value}": write 192.168.1.0/24, 203.0.113.7 or 2001:db8::/32'
+        ) from None
     if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= 96:
         mapped = network.network_address.ipv4_mapped
         if mapped is not None:  # RFC 4291 s2.5.5.2: the same host, written as IPv6
@@ -123,15 +124,14 @@ def _origin(value: str) -> str:
     text = value.strip().lower().rstrip("/")
     match = _ORIGIN.fullmatch(text)
     if text != "*" and match is None:
-        message = f'"{value}" is not an origin; write https://app.example.com, https://*.example.com or "*"'
-        raise ValueError(message)
+        raise ValueError(f'invalid origin "{value}": use https://app.example.com, https://*.example.com or "*"')
     default = {"http": ":80", "https": ":443"}.get(match[1]) if match else None
     return text.removesuffix(default) if default else text
 
 
 def _method(value: str) -> str:
     if not _METHOD.fullmatch(value):
-        raise ValueError(f'"{value}" is not a method; write GET, POST or another in capitals')
+        raise ValueError(f'invalid method "{value}": write for example GET or POST')
     return value.upper()
 
 
@@ -165,19 +165,22 @@ class CorsConfig(Strict):
     @model_validator(mode="after")
     def _no_credentials_for_all(self) -> Self:
         if self.allow_credentials and "*" in self.origins:
-            raise ValueError('allow_credentials needs origins by name: "*" would let every site act for its visitors')
+            raise ValueError(
+                'allow_credentials does not go with origin "*", which lets every site act for its '
+                "visitors; list the origins"
+            )
         return self
 
 
 def _location(value: str) -> str:
     if not _LOCATION.fullmatch(value):
-        raise ValueError("location has a character that is not allowed in a URL; percent-encode it")
+        raise ValueError("location contains a character that URLs do not allow; percent-encode it")
     names = _PLACEHOLDER.findall(value)
     if len(names) > _MAX_PLACEHOLDERS:
-        raise ValueError(f"location has {len(names)} placeholders, at most {_MAX_PLACEHOLDERS} are filled in")
+        raise ValueError(f"location has {len(names)} placeholders; at most {_MAX_PLACEHOLDERS} are allowed")
     for name in names:
         if name not in LOCATION_PLACEHOLDERS:
-            raise ValueError(f"location knows {{host}}, {{uri}} and {{path}}, not {{{name}}}")
+            raise ValueError(f"unknown placeholder {{{name}}} in location: use {{host}}, {{uri}} or {{path}}")
     return value
 
 
@@ -217,13 +220,13 @@ class RespondConfig(Strict):
     @model_validator(mode="after")
     def _bodiless(self) -> Self:
         if self.body and self.status in (204, 205, 304):
-            raise ValueError(f"an answer with status {self.status} has no body; remove body or change status")
+            raise ValueError(f"a response with status {self.status} has no body; remove body or change status")
         return self
 
 
 def _prefix(value: str) -> str:
     if not _PATH.fullmatch(value) or "%" in value or "//" in value:
-        raise ValueError(f'"{value}" is not the beginning of a path; write it decoded, for example /api')
+        raise ValueError(f'invalid prefix "{value}": write a decoded path, for example /api')
     if {".", ".."} & set(value.split("/")):
         raise ValueError(f'"{value}": write the path without . and ..')
     return value.rstrip("/")
@@ -231,7 +234,7 @@ def _prefix(value: str) -> str:
 
 def _old_prefix(value: str) -> str:
     if ";" in value or "\\" in value:
-        raise ValueError(f'"{value}" matches nothing: paths are compared without ; and \\')
+        raise ValueError(f'"{value}" matches no request: write the prefix without ; and \\')
     return _prefix(value)
 
 

@@ -25,7 +25,7 @@ MAX_BCRYPT_COST: Final = 31
 """The limits of bcrypt itself. `MAX_SECONDS` excludes high costs earlier."""
 
 HOW_TO_HASH: Final = (
-    "write a hash made by caddy hash-password --algorithm argon2id (m=47104,t=1,p=1) or htpasswd -nB NAME"
+    "create a hash with caddy hash-password --algorithm argon2id (m=47104,t=1,p=1) or htpasswd -nB NAME"
 )
 
 
@@ -70,7 +70,7 @@ class HashCost(NamedTuple):
         if seconds > MAX_SECONDS:
             raise ValueError(
                 f"{self.name} takes {ceil(seconds * 1000)} ms {machine}, "
-                f"at most {MAX_SECONDS * 1000:.0f} ms is accepted; {HOW_TO_HASH}"
+                f"at most {MAX_SECONDS * 1000:.0f} ms is allowed; {HOW_TO_HASH}"
             )
 
 
@@ -83,13 +83,13 @@ def hash_cost(hashed: str) -> HashCost:
     if match := _BCRYPT.fullmatch(hashed):
         cost = int(match[1])
         if not MIN_BCRYPT_COST <= cost <= MAX_BCRYPT_COST:
-            raise ValueError(f"bcrypt has no cost {cost}; {HOW_TO_HASH}")
+            raise ValueError(f"invalid bcrypt cost {cost}; {HOW_TO_HASH}")
         return HashCost(f"bcrypt of cost {cost}", bcrypt_rounds=1 << cost)
     if match := _ARGON2.fullmatch(hashed):
         memory, iterations, lanes = (int(digits) for digits in match.groups()[1:])
         name = f"{match[1]} m={memory},t={iterations},p={lanes}"
         if memory > MAX_ARGON2_MEMORY or iterations > MAX_ARGON2_ITERATIONS or lanes > MAX_ARGON2_LANES:
-            most = f"m={MAX_ARGON2_MEMORY},t={MAX_ARGON2_ITERATIONS},p={MAX_ARGON2_LANES}"
-            raise ValueError(f"{name} asks for too much, at most {most} is accepted; {HOW_TO_HASH}")
+            limits = f"m={MAX_ARGON2_MEMORY},t={MAX_ARGON2_ITERATIONS},p={MAX_ARGON2_LANES}"
+            raise ValueError(f"{name} is too costly; at most {limits} is allowed; {HOW_TO_HASH}")
         return HashCost(name, argon2_blocks=memory * iterations)
-    raise ValueError(f"a password in the clear, or a hash of a kind that is not accepted; {HOW_TO_HASH}")
+    raise ValueError(f"plain-text password or unsupported hash type; {HOW_TO_HASH}")

@@ -81,7 +81,7 @@ class ServicePolicy(Strict):
             where = ".".join(str(step) for step in first["loc"])
             raise ConfigError(f"{where}: {first['msg']}") from None
         for where in _unknown(policy, ""):
-            raise ConfigError(f"{where}: not known to this server, which may be older than the agent")
+            raise ConfigError(f"{where}: unknown key; this server may be older than the agent: update the server")
         return policy
 
 

@@ -35,7 +35,7 @@ def parse_rate(text: str) -> tuple[int, int]:
         seconds = _SECONDS.get(unit) or _SECONDS.get(unit.removesuffix("s"))
         if count and seconds:
             return count, seconds
-    raise ValueError(f'"{text[:60]}" is not a rate; write "1000/minute", "10/s" or "100/hour"')
+    raise ValueError(f'invalid rate "{text[:60]}": use 1000/minute, 10/s or 100/hour')
 
 
 def parse_byte_rate(text: str) -> float:
@@ -49,15 +49,15 @@ def parse_byte_rate(text: str) -> float:
     """
     match = _BYTES.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f'"{text[:60]}" is not a rate; write "10MB/s", "512KiB/s" or "100Mbit/s"')
+        raise ValueError(f'invalid rate "{text[:60]}": use 10MB/s, 512KiB/s or 100Mbit/s')
     number, power, binary, unit = match.groups()
     if unit == "b":
         prefix = f"{number}{power.upper()}{binary}"
-        raise ValueError(f'"{text[:60]}" may mean bits or bytes; write "{prefix}bit/s" or "{prefix}B/s"')
+        raise ValueError(f'ambiguous rate "{text[:60]}" (bits or bytes?): use {prefix}bit/s or {prefix}B/s')
     factor: int = (1024 if binary else 1000) ** _POWERS[power.lower()]
     rate = float(number) * factor / (1 if unit == "B" else 8)
     if rate < 1024:
-        raise ValueError(f'"{text[:60]}" is less than 1 KiB/s, at which nothing works')
+        raise ValueError(f'rate "{text[:60]}" is too low: must be at least 1KiB/s')
     return rate
 
 
@@ -69,7 +69,7 @@ def parse_byte_size(text: str) -> int:
     """
     match = _SIZE.fullmatch(text.strip().lower())
     if match is None or (match[3] and not match[2]):
-        raise ValueError(f'"{text[:60]}" is not a size; write "10MB", "512KiB" or a number of bytes')
+        raise ValueError(f'invalid size "{text[:60]}": use 10MB, 512KiB or a number of bytes')
     number, power, binary = match.groups()
     factor: int = (1024 if binary else 1000) ** _POWERS[power]
     return int(float(number) * factor)

@@ -17,7 +17,7 @@ def _network(value: str) -> str:
     try:
         return str(ipaddress.ip_network(value.strip(), strict=False))
     except ValueError:
-        raise ValueError(f'"{value}" is not an address or network; write 10.0.0.0/8, 192.0.2.7 or ::1') from None
+        raise ValueError(f'invalid address or network "{value}": write 10.0.0.0/8, 192.0.2.7 or ::1') from None
 
 
 class AgentListenerConfig(Model):
@@ -80,9 +80,9 @@ class ProxyApi(Model):
     def _loopback(self) -> "ProxyApi":
         if not is_loopback(self.listen_addr) and not self.expose_to_network_without_authentication:
             raise ValueError(
-                f'api.listen_addr "{self.listen_addr}" is reachable from the network and has no authentication; '
-                "write 127.0.0.1:PORT or unix:/path, or set "
-                "api.expose_to_network_without_authentication: true if something else protects it"
+                f'api.listen_addr "{self.listen_addr}" is reachable from the network without '
+                "authentication; use 127.0.0.1:PORT or unix:/path, or set "
+                "api.expose_to_network_without_authentication: true if another program protects it"
             )
         return self
 

@@ -23,7 +23,7 @@ of a policy (`zerotrust.middleware.policy_cost`)."""
 
 NO_HOST = "a service needs a host name: add hostname: app.example.com"
 NO_BACKEND = "a service needs a backend: add upstreams: [{address: host:port}] or backend: host:port"
-TWO_BACKENDS = "a service has either backend or upstreams, not both"
+TWO_BACKENDS = "backend and upstreams exclude each other: remove one"
 
 _HOST_FIELD: Final = re.compile(r"[\[\]:%!$&'()*+,;=._~0-9A-Za-z-]{1,255}")
 
@@ -54,20 +54,20 @@ class RouteMatch(Model):
 
     @field_validator("path")
     @classmethod
-    def _decided_on(cls, value: str) -> str:
+    def _matchable_path(cls, value: str) -> str:
         if value and value[0] not in "/*":
-            raise ValueError(f'"{value}" matches nothing: a path begins with /, as in /{value}')
+            raise ValueError(f'"{value}" matches no request: a path begins with /, as in /{value}')
         if any(sign in value for sign in "?#;\\") or "%2f" in value.lower():
             raise ValueError(
-                f'"{value}": write the path alone, with / between its parts; conditions on the query are in query'
+                f'"{value}": write only the path, with / between its segments; put conditions on the query in query'
             )
         if "//" in value or {".", ".."} & set(value.split("/")):
-            raise ValueError(f'"{value}" matches nothing: paths are compared without //, . and ..')
+            raise ValueError(f'"{value}" matches no request: write the path without //, . and ..')
         return value
 
     @field_validator("headers")
     @classmethod
-    def _seen_here(cls, value: dict[str, list[str]]) -> dict[str, list[str]]:
+    def _matchable_headers(cls, value: dict[str, list[str]]) -> dict[str, list[str]]:
         for name in value:
             refuse_condition(name)
         return value
@@ -87,11 +87,11 @@ class Route(Model):
         acting = [handler for handler in self.handle if not isinstance(handler, ReverseProxy)]
         for handler, behind in pairwise(acting):
             if isinstance(handler, FINAL):
-                raise ValueError(f"{handler.type} answers every request: put {behind.type} before it, or remove it")
+                raise ValueError(f"{handler.type} answers every request: move {behind.type} before it, or remove it")
         methods = [self.match.method] if isinstance(self.match.method, str) else self.match.method or []
         cors = any(isinstance(handler, CorsHandler) for handler in acting)
         if cors and methods and "OPTIONS" not in map(str.upper, methods):
-            raise ValueError("cors answers OPTIONS requests: add OPTIONS to method, or write cors below security")
+            raise ValueError("cors answers OPTIONS requests: add OPTIONS to method, or move cors to security")
         return self
 
 
@@ -106,7 +106,7 @@ def tls_version(value: object) -> object:
     text = str(value).strip().lower().removeprefix("tls").lstrip(" v_")
     known = {"1.2": "1.2", "12": "1.2", "1.3": "1.3", "13": "1.3"}
     if text not in known:
-        raise ValueError(f'"{value}" is not a version of TLS; write "1.2" or "1.3"')
+        raise ValueError(f'invalid TLS version "{value}": use 1.2 or 1.3')
     return known[text]
 
 
@@ -156,9 +156,9 @@ class ServiceTls(Model):
     @model_validator(mode="after")
     def _consistent(self) -> "ServiceTls":
         if self.client_key_file and not self.client_cert_file:
-            raise ValueError("client_key_file is the key of client_cert_file: add it")
+            raise ValueError("client_key_file needs client_cert_file: add it")
         if self.insecure_skip_verify and (self.ca_file or self.server_name):
-            raise ValueError("insecure_skip_verify verifies nothing: remove it, or ca_file and server_name")
+            raise ValueError("insecure_skip_verify contradicts ca_file and server_name: remove it, or both of them")
         return self
 
 
@@ -198,13 +198,13 @@ class TrafficShaping(Model):
     network."""
 
 
-def _carried(value: object) -> object:
+def _supported_protocol(value: object) -> object:
     if value in ("tcp", "udp"):
-        raise ValueError(f"{value} is not carried: 0Trust publishes what speaks HTTP; for the rest take a VPN")
+        raise ValueError(f"protocol {value} is not supported; use http, https, ws or wss")
     return value
 
 
-Protocol = Annotated[Literal["http", "https", "ws", "wss"], BeforeValidator(_carried)]
+Protocol = Annotated[Literal["http", "https", "ws", "wss"], BeforeValidator(_supported_protocol)]
 
 
 class Service(Model):
@@ -309,10 +309,10 @@ class Service(Model):
 
     @field_validator("host_header")
     @classmethod
-    def _fits_a_field(cls, value: str) -> str:
+    def _valid_host_header(cls, value: str) -> str:
         if not _HOST_FIELD.fullmatch(value):
             raise ValueError(
-                f'"{value[:60]}" cannot be a Host; write preserve, upstream, or for example app.internal:8080'
+                f'invalid Host header "{value[:60]}": use preserve, upstream or a host such as app.internal:8080'
             )
         return value
 

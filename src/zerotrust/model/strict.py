@@ -18,6 +18,6 @@ class Strict(Model):
             if key not in cls.model_fields:
                 near = difflib.get_close_matches(str(key), list(cls.model_fields), n=1)
                 known = ", ".join(cls.model_fields)
-                hint = f', did you mean "{near[0]}"?' if near else f"; what can be said here is {known}"
+                hint = f', did you mean "{near[0]}"?' if near else f"; known keys are {known}"
                 raise ValueError(f'unknown key "{str(key)[:60]}"{hint}')
         return data

@@ -36,18 +36,18 @@ class UpstreamEndpoint(NamedTuple):
 def _upstream(value: str) -> str:
     if value.startswith(_UNIX):
         if not value.startswith("unix:/") or "\0" in value:
-            raise ValueError(f'"{value}": after unix: comes the path of a socket, for example unix:/run/app.sock')
+            raise ValueError(f'"{value}": write the path of a socket after unix:, for example unix:/run/app.sock')
         return value
     scheme, separator, rest = value.partition("://")
     if separator and scheme.lower() not in _SCHEMES:
-        raise ValueError(f'"{value}": the scheme of a backend is http, https, ws or wss')
+        raise ValueError(f'"{value}": unsupported scheme; use http, https, ws or wss')
     address = rest if separator else value
     if "/" in address.rstrip("/") or (address.rstrip("/") != address and not separator):
-        raise ValueError(f'"{value}": a backend is host:port without a path')
+        raise ValueError(f'"{value}": write host:port without a path')
     default_port = {"http": 80, "https": 443}[_SCHEMES[scheme.lower()]] if separator else None
     host, port = split_address(address.rstrip("/"), default_port=default_port)
     if not host or not port:
-        raise ValueError(f'"{value}": a backend is host:port, for example 192.168.1.100:80')
+        raise ValueError(f'"{value}": write host:port, for example 192.168.1.100:80')
     return value.rstrip("/")
 
 
@@ -70,11 +70,11 @@ _STATUS = re.compile(r"([1-5])xx|([1-5]\d\d)(?:\s*-\s*([1-5]\d\d))?", re.IGNOREC
 def _status_range(value: object) -> tuple[int, int]:
     match = _STATUS.fullmatch(str(value).strip())
     if match is None:
-        raise ValueError(f'"{value}" is not a status; write 200, "2xx", "200-399" or a list of these')
+        raise ValueError(f'invalid status "{value}": use 200, 2xx, 200-399 or a list of these')
     hundred, first, last = match.groups()
     low, high = (int(hundred) * 100, int(hundred) * 100 + 99) if hundred else (int(first), int(last or first))
     if low > high:
-        raise ValueError(f'"{value}": the lower status comes first')
+        raise ValueError(f'invalid range "{value}": write the lower status first')
     return low, high
 
 
@@ -84,7 +84,7 @@ def _status_ranges(value: object) -> object:
     for item in value if isinstance(value, (list, tuple)) else [value]:
         parts += item.split(",") if isinstance(item, str) else [item]
     if not parts:
-        raise ValueError('an empty list of statuses: write 200, "2xx", "200-399" or a list of these')
+        raise ValueError("empty list of statuses: use 200, 2xx, 200-399 or a list of these")
     return tuple(_status_range(part) for part in parts)
 
 
@@ -127,7 +127,7 @@ class HealthCheck(Model):
     @classmethod
     def _a_target(cls, value: str) -> str:
         if not _TARGET.fullmatch(value):
-            raise ValueError(f'"{value[:60]}" is not a path; write for example /health')
+            raise ValueError(f'invalid path "{value[:60]}": write for example /health')
         return value
 
 

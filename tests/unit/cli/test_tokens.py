@@ -57,7 +57,7 @@ def test_tokens_are_listed_and_taken_back(ask: Ask, place: Office) -> None:
     ("words", "said"),
     [
         (["tokens", "create"], "--agent"),
-        (["tokens", "create", "--agent", "home", "--expires", "soon"], '"soon" is not a duration'),
+        (["tokens", "create", "--agent", "home", "--expires", "soon"], 'invalid duration "soon"'),
         (["tokens", "cancel", "x"], "NUMBER"),
         (["tokens", "cancel", "--", "-1"], "at least 0"),
     ],

@@ -29,7 +29,7 @@ def test_the_nearest_reason_counts(tmp_path: Path) -> None:
         "zzz.inner": ("without effect", "unknown key, it is ignored"),
         # The service lacks a backend, which is not the fault of the keys that it has.
         "services[0].hostname": ("applied", ""),
-        "services[0].hosts": ("refused", '"*": wildcards are not supported, name each host'),
+        "services[0].hosts": ("refused", '"*": wildcards are not supported; list each host name'),
         "services[0].tls": ("applied", ""),
         "services[0].serivce": ("without effect", "unknown key, it is ignored"),
     }

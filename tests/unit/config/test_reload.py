@@ -105,7 +105,7 @@ def test_nothing_new_is_not_applied(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("", "is empty"), (TEXT[:-20], "not valid YAML"), (TEXT.replace("10ms", "soon"), "not a duration")],
+    [("", "is empty"), (TEXT[:-20], "not valid YAML"), (TEXT.replace("10ms", "soon"), "invalid duration")],
 )
 def test_what_cannot_be_used_changes_nothing(tmp_path: Path, text: str, reason: str) -> None:
     async def scene(it: Component) -> None:

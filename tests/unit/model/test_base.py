@@ -123,7 +123,7 @@ def test_a_name_that_idna_does_not_allow_is_refused_with_the_reason(host: str, r
 def test_an_a_label_that_stands_for_no_unicode_label_is_refused_in_files(label: str) -> None:
     assert normalise_host(f"{label}.example")  # a Host field is only compared
     for kind, name in ((HOST, f"{label}.example"), (PATTERN, f"{label}.example"), (PATTERN, f"*.{label}.example")):
-        with pytest.raises(ValidationError, match="stands for no internationalised"):
+        with pytest.raises(ValidationError, match="is not an internationalised"):
             kind.validate_python(name)
 
 

@@ -26,7 +26,7 @@ def test_requests(text: str, rate: tuple[int, int]) -> None:
     "text", ["", "10", "/s", "0/s", "-1/s", "1.5/s", "10/fortnight", "10/", "٣/s", "1" * 10 + "/s"]
 )
 def test_what_is_no_rate(text: str) -> None:
-    with pytest.raises(ValueError, match="is not a rate"):
+    with pytest.raises(ValueError, match="invalid rate"):
         parse_rate(text)
 
 
@@ -49,18 +49,18 @@ def test_bytes(text: str, rate: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "10", "10MB", "MB/s", "-1MB/s", "1PB/s", "10 apples/s"])
 def test_what_is_no_rate_of_bytes(text: str) -> None:
-    with pytest.raises(ValueError, match="is not a rate"):
+    with pytest.raises(ValueError, match="invalid rate"):
         parse_byte_rate(text)
 
 
 @pytest.mark.parametrize(("text", "hint"), [("8mbps", "8Mbit/s"), ("10kib/s", "10Kibit/s"), ("2048b/s", "2048bit/s")])
 def test_a_small_b_is_refused(text: str, hint: str) -> None:
-    with pytest.raises(ValueError, match=f'may mean bits or bytes; write "{hint}" or "'):
+    with pytest.raises(ValueError, match=f'ambiguous rate "{text}".*: use {hint} or '):
         parse_byte_rate(text)
 
 
-def test_a_rate_at_which_nothing_works() -> None:
-    with pytest.raises(ValueError, match="less than 1 KiB/s"):
+def test_a_rate_that_is_too_low() -> None:
+    with pytest.raises(ValueError, match="at least 1KiB/s"):
         parse_byte_rate("1023B/s")
 
 
@@ -83,5 +83,5 @@ def test_sizes(text: str, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "MB", "-1", "1iB", "10MB/s", "10 Mbit", "٣", "1e9", "1" * 13])
 def test_what_is_no_size(text: str) -> None:
-    with pytest.raises(ValueError, match="is not a size"):
+    with pytest.raises(ValueError, match="invalid size"):
         parse_byte_size(text)

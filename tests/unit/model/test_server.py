@@ -7,7 +7,7 @@ from zerotrust.model.server import Caddy, ProxyApi
 
 
 def test_the_proxy_api_is_not_for_the_network() -> None:
-    with pytest.raises(ValidationError, match="reachable from the network and has no authentication"):
+    with pytest.raises(ValidationError, match="reachable from the network without authentication"):
         ProxyApi(listen_addr=":9443")
     assert ProxyApi(listen_addr=":9443", expose_to_network_without_authentication=True).listen_addr == ":9443"
     assert ProxyApi(listen_addr="localhost:9443")

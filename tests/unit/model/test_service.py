@@ -121,12 +121,12 @@ def test_ids_are_short_and_ascii(name: str) -> None:
 @pytest.mark.parametrize(
     ("route", "message"),
     [
-        ({"handle": [{"type": "respond", "config": {}}, {"type": "jwt", "config": JWT}]}, "put jwt before it"),
+        ({"handle": [{"type": "respond", "config": {}}, {"type": "jwt", "config": JWT}]}, "move jwt before it"),
         ({"match": {"method": "GET"}, "handle": [{"type": "cors", "config": {"origins": ["*"]}}]}, "add OPTIONS"),
         ({"match": {"path": "admin"}}, "as in /admin"),
         ({"match": {"path": "/a?b"}}, "conditions on the query"),
-        ({"match": {"path": "/a/./b"}}, "matches nothing"),
-        ({"match": {"headers": {"Connection": "x"}}}, "not seen by routes"),
+        ({"match": {"path": "/a/./b"}}, "matches no request"),
+        ({"match": {"headers": {"Connection": "x"}}}, "routes cannot match"),
         ({"handle": [{"type": "rate_limit"}]}, "config"),
     ],
 )
@@ -152,5 +152,5 @@ def test_the_security_section_is_read_as_handlers() -> None:
 
 def test_rates_of_traffic() -> None:
     assert service(traffic_shaping={"upload_limit": "10MB/s"}).traffic_shaping is not None
-    with pytest.raises(ValidationError, match="is not a rate"):
+    with pytest.raises(ValidationError, match="invalid rate"):
         service(traffic_shaping={"per_ip_limit": "fast"})

@@ -15,7 +15,7 @@ class Limits(Strict):
     ("key", "said"),
     [
         ("brust", 'unknown key "brust", did you mean "burst"?'),
-        ("zzz", 'unknown key "zzz"; what can be said here is rate, burst'),
+        ("zzz", 'unknown key "zzz"; known keys are rate, burst'),
         ("x" * 200, '"' + "x" * 60 + '"'),
     ],
 )

@@ -13,8 +13,8 @@ def test_the_scheme_of_the_address_wins() -> None:
 
 
 @pytest.mark.parametrize("path", ["", "health", "/a b", "/a\r\nX: y", "/a#b", "/\u00fc", "http://a/"])
-def test_what_is_no_path_of_a_check(path: str) -> None:
-    with pytest.raises(ValidationError, match="is not a path"):
+def test_a_health_check_refuses_an_invalid_path(path: str) -> None:
+    with pytest.raises(ValidationError, match="invalid path"):
         HealthCheck(path=path)
 
 

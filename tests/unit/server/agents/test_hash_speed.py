@@ -51,8 +51,8 @@ def test_a_hash_that_takes_too_long_here_is_refused_with_user_figure_and_fix(pla
     with pytest.raises(ConfigError) as caught:
         check_hashes(found, HashSpeed(argon2_block=0.001, bcrypt_round=0.001))
     assert str(caught.value).startswith(
-        'basic_auth: user "bob": argon2id m=1024,t=2,p=1 takes 2048 ms on this server, at most 500 ms is accepted; '
-        "write a hash made by caddy hash-password --algorithm argon2id"
+        'basic_auth: user "bob": argon2id m=1024,t=2,p=1 takes 2048 ms on this server, at most 500 ms is allowed; '
+        "create a hash with caddy hash-password --algorithm argon2id"
     )
 
 

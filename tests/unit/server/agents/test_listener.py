@@ -151,7 +151,7 @@ def test_a_password_hash_that_takes_this_server_too_long() -> None:
         (reason,) = slow.register(policy).refused.values()
         assert reason.startswith(
             'its policy cannot be enforced: basic_auth: user "ann": bcrypt of cost 4 takes 1600 ms on this server, '
-            "at most 500 ms is accepted; write a hash made by caddy hash-password"
+            "at most 500 ms is allowed; create a hash with caddy hash-password"
         )
 
     run(check)

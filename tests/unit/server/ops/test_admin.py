@@ -223,7 +223,7 @@ async def test_the_status(tmp_path: Path) -> None:
         ("/v1/tokens/create", {}, "agent: is missing"),
         ("/v1/tokens/create", {"agent": 5}, "agent: expected text, found 5"),
         ("/v1/tokens/create", {"agent": "home", "host": []}, 'unknown key "host", did you mean "hosts"?'),
-        ("/v1/tokens/create", {"agent": "home", "expires": "soon"}, 'expires: "soon" is not a duration'),
+        ("/v1/tokens/create", {"agent": "home", "expires": "soon"}, 'expires: invalid duration "soon"'),
         ("/v1/tokens/create", {"agent": "home", "expires": "31d"}, "30 days"),
         ("/v1/tokens/create", {"agent": "../x"}, "cannot be used as a name"),
         ("/v1/tokens/create", {"agent": "home", "hosts": ["*"]}, "wildcard"),
