@@ -17,14 +17,15 @@ with atheris.instrument_imports(include=["zerotrust.tunnel"]):
     from zerotrust.tunnel.codes import RESUME, Code, FrameType
     from zerotrust.tunnel.frames import FrameReader, encode
     from zerotrust.tunnel.messages import ControlMessage, Hello, Register, Registered, Renew, Renewed, Resume, Welcome
-    from zerotrust.tunnel.session import HIGH_WATER, Phase, Session, SessionOptions
+    from zerotrust.tunnel.outbox import HIGH_WATER
+    from zerotrust.tunnel.session import Phase, Session, SessionOptions
     from zerotrust.tunnel.stream import Stream, StreamState
     from zerotrust.tunnel.window import MAX_GROWTH_BYTES, MAX_WINDOW, MIN_WINDOW
 
 SESSION_ID = "0" * 32
 SECRET = "1" * 64
 LIMIT = 100_000
-OPTIONS = SessionOptions(window=MIN_WINDOW, max_streams=4, max_held_bytes=LIMIT)
+OPTIONS = SessionOptions(window=MIN_WINDOW, max_streams=4, max_unconsumed_bytes=LIMIT)
 HELLO = Hello(versions=[1], window=MIN_WINDOW, max_streams=4)
 WELCOME = Welcome(version=1, session=SESSION_ID, window=MIN_WINDOW, max_streams=4)
 REQUEST = pack_open(2, 0, flags=0, service=b"s", request_id=b"r", block=b"GET / HTTP/1.1\r\nHost: a\r\n")
@@ -218,17 +219,17 @@ def frames(script: bytes) -> bytes:
 def check(owner: Owner) -> None:
     session = owner.session
     streams = session.streams.values()
-    assert session.held == sum(stream.window.held for stream in streams)
-    assert session.held <= LIMIT
+    assert session.unconsumed == sum(stream.window.unconsumed for stream in streams)
+    assert session.unconsumed <= LIMIT
     assert session._growth.left == MAX_GROWTH_BYTES - sum(s.window.size - s.window.initial for s in streams)
     assert len(session.streams) <= 8
     for stream in streams:
-        assert 0 <= stream.window.held <= stream.window.size <= MAX_WINDOW
+        assert 0 <= stream.window.unconsumed <= stream.window.size <= MAX_WINDOW
         assert 0 <= stream.credit < 2**31
         assert stream.queued == sum(map(len, stream.queue or ())) <= HIGH_WATER + (1 << 18)
     assert owner.over == (session.phase is Phase.CLOSED)
     if owner.over:
-        assert not session.streams and session.held == 0
+        assert not session.streams and session.unconsumed == 0
         for sink in owner.sinks:
             assert sink.stream is None or sink.over or sink.silenced or sink.stream.sending is StreamState.DONE
 
@@ -237,7 +238,7 @@ def go_on(owner: Owner, now: float, choice: int) -> None:
     """The link breaks, and there may be another one; the other end may have got less than all."""
     session = owner.session
     session.lost("broken", now)
-    resumption = session._resumption
+    resumption = session.resumption
     if session.phase is not Phase.OPEN or resumption is None:
         return
     kept = resumption.sent - resumption.acknowledged
@@ -248,7 +249,7 @@ def go_on(owner: Owner, now: float, choice: int) -> None:
         welcome = WELCOME.model_copy(update={"resumed": True, "received": received, "secret": SECRET})
         session.receive_data(encode(FrameType.WELCOME, 0, 0, welcome.encode()), now)
     else:
-        wanted = Resume(session=SESSION_ID, secret=SECRET, received=received, attempt=session._attempt + 1)
+        wanted = Resume(session=SESSION_ID, secret=SECRET, received=received, attempt=resumption.attempt + 1)
         assert session.refusal(wanted) is None
         session.reattach(wanted, now)
     assert session.attached or owner.over

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from zerotrust.tunnel.binary import pack_open
-from zerotrust.tunnel.codes import Code, FrameType
+from zerotrust.tunnel.codes import END, Code, FrameType
 from zerotrust.tunnel.frames import Frame, FrameReader, encode
 from zerotrust.tunnel.messages import ControlMessage, Hello, Message, Resume, Welcome
 from zerotrust.tunnel.session import Session, SessionOptions
@@ -165,6 +165,17 @@ def frames_of(data: bytes) -> list[Frame]:
 def message(kind: FrameType, content: Message) -> bytes:
     """The frame of a control message."""
     return encode(kind, 0, 0, content.encode())
+
+
+def window(stream: int, credit: int) -> bytes:
+    """The frame that grants credit."""
+    return encode(FrameType.WINDOW, 0, stream, credit.to_bytes(4, "big"))
+
+
+def serve(owner: Owner, stream: int = 2, *, end: bool = False) -> tuple[Stream, Ear]:
+    """A stream that the peer of an agent opens."""
+    owner.feed(encode(FrameType.OPEN, END if end else 0, stream, REQUEST))
+    return owner.session.streams[stream], owner.ears[stream]
 
 
 def server(options: SessionOptions | None = None) -> Owner:

@@ -13,16 +13,16 @@ from zerotrust.tunnel.handshake import (
     SHARED_QUEUE_BYTES,
     SessionOptions,
 )
+from zerotrust.tunnel.outbox import HIGH_WATER, MAX_ANSWER_BYTES
 from zerotrust.tunnel.resume import REPLAY_BYTES
-from zerotrust.tunnel.session import HIGH_WATER, MAX_ANSWER_BYTES
 from zerotrust.tunnel.session_stats import SessionStats, StallCounter
-from zerotrust.tunnel.window import MAX_GROWTH_BYTES, MAX_HELD_BYTES, MAX_WINDOW
+from zerotrust.tunnel.window import MAX_GROWTH_BYTES, MAX_UNCONSUMED_BYTES, MAX_WINDOW
 
 LIMITS: Final = {
     "stream_queue_bytes": HIGH_WATER,
     "stream_window_bytes": MAX_WINDOW,
     "session_windows_growth_bytes": MAX_GROWTH_BYTES,
-    "session_received_bytes": MAX_HELD_BYTES,
+    "session_received_bytes": MAX_UNCONSUMED_BYTES,
     "session_shared_queue_bytes": SHARED_QUEUE_BYTES,
     "session_queued_bytes": MAX_QUEUED_BYTES,
     "session_congested_bytes": CONGESTED_BYTES,
@@ -39,7 +39,12 @@ def session_metrics(usage: SessionStats, stalls: StallCounter) -> Iterator[Metri
     states = {"attached": usage.sessions - usage.detached, "detached": usage.detached}
     yield gauge("sessions", "Sessions, with a connection or waiting for another one.", states, "state")
     yield gauge("streams", "Requests and WebSockets under way.", usage.streams)
-    kinds = {"received": usage.received, "queued": usage.queued, "unwritten": usage.unwritten, "kept": usage.kept}
+    kinds = {
+        "received": usage.unconsumed,
+        "queued": usage.queued,
+        "unwritten": usage.unwritten,
+        "kept": usage.unacknowledged,
+    }
     meaning = (
         "Bytes that sessions hold: received and not handed on, bodies waiting to be sent, other frames waiting to be "
         "sent, kept to be sent again."

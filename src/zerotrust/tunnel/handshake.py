@@ -7,12 +7,12 @@ from zerotrust.errors import RemoteProtocolError
 from zerotrust.tunnel.codes import CAPABILITIES, RESUME, VERSION, Code, FrameType
 from zerotrust.tunnel.messages import MAX_HELLO_BYTES, Hello, Resume, Welcome, decode
 from zerotrust.tunnel.resume import REPLAY_BYTES
-from zerotrust.tunnel.window import DEFAULT_WINDOW, MAX_HELD_BYTES
+from zerotrust.tunnel.window import DEFAULT_WINDOW, MAX_UNCONSUMED_BYTES
 
 SHARED_QUEUE_BYTES: Final = 32 * 1024 * 1024
 """256 streams with full queues."""
 MAX_QUEUED_BYTES: Final = 128 * 1024 * 1024
-"""As much as MAX_HELD_BYTES lets the other end hold for slow readers."""
+"""As much as MAX_UNCONSUMED_BYTES lets the other end hold for slow readers."""
 CONGESTED_BYTES: Final = 4 * 1024 * 1024
 """A hundred of the largest heads, or the usual heads of some thousand requests."""
 MAX_UNWRITTEN_BYTES: Final = 32 * 1024 * 1024
@@ -37,7 +37,7 @@ class SessionOptions:
     software: str = ""
     window: int = DEFAULT_WINDOW
     max_streams: int = 16384
-    max_held_bytes: int = MAX_HELD_BYTES
+    max_unconsumed_bytes: int = MAX_UNCONSUMED_BYTES
     capabilities: tuple[str, ...] = CAPABILITIES
     resume_timeout: float = 60.0
     replay_bytes: int = REPLAY_BYTES

@@ -1,45 +1,74 @@
-"""What a session needs to outlive its link (docs/spec/tunnel-v1.md, section 7).
+"""Resumption: what a session needs to outlive its link (docs/spec/tunnel-v1.md, section 7).
 
-Both ends number the counted frames of each direction by their order. What was sent is kept until the other end has said
-that it arrived; after a broken link it is sent again from the first frame that did not. What is kept is what was
-written, one object for each write: nothing is copied while nothing breaks.
+Both ends number the counted frames of each direction by their order. Each end keeps what it has sent until the peer
+acknowledges it. After a broken link it sends again from the first frame that the peer has not received. It keeps each
+write as one object: nothing is copied as long as the link holds.
 """
 
+import math
 from collections import deque
-from typing import Final
+from hmac import compare_digest
+from typing import Final, final
 
 from zerotrust.errors import RemoteProtocolError
 from zerotrust.tunnel.codes import COUNTED, FrameType
 from zerotrust.tunnel.frames import HEADER, HEADER_BYTES, encode
+from zerotrust.tunnel.messages import Resume, Welcome
 
 REPLAY_BYTES: Final = 8 * 1024 * 1024
-"""Kept without an acknowledgement, then no more DATA is sent: the largest window, so it does not slow one stream."""
+"""Unacknowledged bytes above which no DATA is sent: the largest window, so one stream is never slowed down."""
 MOST_REPLAYS: Final = 4
-"""Times REPLAY_BYTES: heads and credit go on until then. An end that acknowledges none of that is not one of ours."""
+"""Times REPLAY_BYTES: the limit for heads and credit too. No correct peer leaves that much unacknowledged."""
 _WRITE_OVERHEAD: Final = 128
-"""Memory that a write takes besides its bytes."""
+"""Memory in bytes that a write takes besides its content."""
 ACK_FRAMES: Final = 64
 ACK_BYTES: Final = 256 * 1024
 
 
+@final
 class Resumption:
-    """How far both directions of a session have come.
+    """Progress of both directions of a session, and its wait for another link.
+
+    Args:
+        secret: the dialer shows it to get the session back.
+        timeout: seconds for which the session waits for another link.
+        budget: unacknowledged bytes above which no DATA is sent.
 
     Attributes:
-        received: counted frames that have arrived.
-        sent: counted frames that were sent; `acknowledged`: of these, how many the other end has.
-        held: memory of what is kept for sending again.
+        received: number of counted frames that have arrived.
+        sent: number of counted frames that were sent.
+        acknowledged: number of these that the peer has received.
+        unacknowledged: memory of the writes that the peer has not acknowledged, in bytes.
+        attempt: number of the dialer's last request for another link.
+        expires_at: time at which the session ends if it has no link until then.
     """
 
-    __slots__ = ("_budget", "_kept", "_told", "_untold_bytes", "acknowledged", "held", "received", "sent")
+    __slots__ = (
+        "_budget",
+        "_secret",
+        "_told",
+        "_untold_bytes",
+        "_writes",
+        "acknowledged",
+        "attempt",
+        "expires_at",
+        "received",
+        "sent",
+        "timeout",
+        "unacknowledged",
+    )
 
-    def __init__(self, budget: int = REPLAY_BYTES) -> None:
+    def __init__(self, *, secret: str = "", timeout: float = 0.0, budget: int = REPLAY_BYTES) -> None:
         self.received = 0
         self.sent = 0
         self.acknowledged = 0
-        self.held = 0
+        self.unacknowledged = 0
+        self.timeout = timeout
+        self.expires_at = math.inf
+        self._secret = secret
+        self.attempt = 0
         self._budget = budget
-        self._kept: deque[tuple[int, bytes]] = deque()
+        self._writes: deque[tuple[int, bytes]] = deque()
         self._told = 0
         self._untold_bytes = 0
 
@@ -47,38 +76,38 @@ class Resumption:
 
     @property
     def left(self) -> int:
-        """How much more may be kept; no more DATA is sent where that is nothing."""
-        return self._budget - self.held
+        """Bytes that may still be sent without an acknowledgement; no DATA is sent at 0 or less."""
+        return self._budget - self.unacknowledged
 
     @property
     def hopeless(self) -> bool:
-        """The other end acknowledges nothing."""
-        return self.held >= MOST_REPLAYS * self._budget
+        """The peer does not acknowledge anything."""
+        return self.unacknowledged >= MOST_REPLAYS * self._budget
 
-    def keep(self, written: bytes, count: int) -> None:
-        """Note what is being written: whole frames, `count` of them counted."""
+    def record(self, written: bytes, count: int) -> None:
+        """Keep a write until it is acknowledged: whole frames, `count` of them counted."""
         self.sent += count
-        self.held += len(written) + _WRITE_OVERHEAD
-        self._kept.append((self.sent, written))
+        self.unacknowledged += len(written) + _WRITE_OVERHEAD
+        self._writes.append((self.sent, written))
 
     def acknowledge(self, count: int) -> None:
-        """The other end has the first `count` frames.
+        """The peer has received the first `count` frames.
 
         Raises:
-            RemoteProtocolError: so many were never sent.
+            RemoteProtocolError: fewer frames were sent.
         """
         if count > self.sent:
             raise RemoteProtocolError(f"{count} frames acknowledged, {self.sent} were sent")
-        kept = self._kept
-        while kept and kept[0][0] <= count:
-            self.held -= len(kept.popleft()[1]) + _WRITE_OVERHEAD
+        writes = self._writes
+        while writes and writes[0][0] <= count:
+            self.unacknowledged -= len(writes.popleft()[1]) + _WRITE_OVERHEAD
         self.acknowledged = max(self.acknowledged, count)
 
-    def again(self) -> bytes:
-        """All counted frames that were not acknowledged, as they were sent."""
+    def replay(self) -> bytes:
+        """Return all counted frames that were not acknowledged, as they were sent."""
         number = self.acknowledged
         pieces: list[bytes] = []
-        for last, written in self._kept:
+        for last, written in self._writes:
             frames = _counted(written)
             first = last - len(frames) + 1
             pieces += frames[max(0, number + 1 - first) :]
@@ -88,31 +117,78 @@ class Resumption:
 
     @property
     def untold(self) -> int:
-        """Frames that arrived since the last acknowledgement."""
+        """Number of frames that arrived since the last acknowledgement."""
         return self.received - self._told
 
     def arrived(self, count: int, size: int) -> bool:
-        """Note counted frames, and the bytes that brought them; whether it is time to acknowledge them."""
+        """Count frames and the bytes that brought them; True if it is time to acknowledge them."""
         self.received += count
         self._untold_bytes += size
         return self.received - self._told >= ACK_FRAMES or self._untold_bytes >= ACK_BYTES
 
     def acknowledgement(self) -> bytes:
-        """The frame that says how much has arrived."""
+        """Return the frame that tells the peer how many frames have arrived."""
         self.tell()
         return encode(FrameType.ACK, 0, 0, self.received.to_bytes(8, "big"))
 
     def tell(self) -> None:
-        """The other end is being told how much has arrived."""
+        """Note that the peer is being told how many frames have arrived."""
         self._told = self.received
         self._untold_bytes = 0
 
+    # ---- from one link to the next
+
+    def detach(self, now: float) -> None:
+        """Begin to wait for another link."""
+        self.expires_at = now + self.timeout
+
+    def attach(self, received: int) -> bytes:
+        """Continue on another link, and return the frames that the peer has not received.
+
+        Raises:
+            RemoteProtocolError: the peer claims to have received more than was sent.
+        """
+        self.acknowledge(received)
+        self.tell()
+        self.expires_at = math.inf
+        return self.replay()
+
+    def request(self, session_id: str) -> Resume:
+        """Return the request for the session on a new connection (dialers)."""
+        self.attempt += 1
+        return Resume(session=session_id, secret=self._secret, received=self.received, attempt=self.attempt)
+
+    def check_answer(self, peer: Welcome, session_id: str) -> None:
+        """Check the acceptor's answer to the request.
+
+        Raises:
+            RemoteProtocolError: it is about another session, or fewer frames than before.
+        """
+        if not peer.resumed or peer.session != session_id:
+            raise RemoteProtocolError("WELCOME of another session")
+        if peer.received < self.acknowledged:
+            raise RemoteProtocolError(f"{peer.received} frames received, {self.acknowledged} were before")
+
+    def refusal(self, wanted: Resume) -> str | None:
+        """Return the reason why a dialer may not have the session back; None if it may (acceptors)."""
+        if not compare_digest(wanted.secret, self._secret):
+            return "no such session"
+        if wanted.attempt <= self.attempt:
+            return "a later connection has asked already"
+        if not self.acknowledged <= wanted.received <= self.sent:
+            return f"{wanted.received} frames received, which cannot be"
+        return None
+
+    def grant(self, wanted: Resume) -> None:
+        """Note the accepted request: an earlier attempt of the dialer is refused from now on."""
+        self.attempt = wanted.attempt
+
 
 def read_count(payload: bytes) -> int:
-    """The number in an ACK.
+    """Return the number in an ACK.
 
     Raises:
-        RemoteProtocolError: it has none.
+        RemoteProtocolError: the payload is not a number of 8 bytes.
     """
     if len(payload) != 8:
         raise RemoteProtocolError("ACK needs 8 bytes")
@@ -120,7 +196,7 @@ def read_count(payload: bytes) -> int:
 
 
 def _counted(written: bytes) -> list[bytes]:
-    """The counted frames of what was written."""
+    """Return the counted frames of a write."""
     frames: list[bytes] = []
     at = 0
     while at < len(written):

@@ -1,37 +1,35 @@
-"""The session: one class for both ends, sans-I/O (docs/spec/tunnel-v1.md).
+"""The session: the sans-I/O state machine of both ends of a tunnel (docs/spec/tunnel-v1.md).
 
-The owner feeds `receive_data` and `tick`, and sends what `data_to_send` returns whenever `wake` was called and the
-connection takes more. What is sent while the connection is congested waits in the streams' queues, where small
-messages overtake bulk (`schedule`); only heads, credit, resets and control frames go straight out.
+The owner feeds `receive_data` and `tick`. After `wake` it sends what `data_to_send` returns, as soon as
+the connection takes more.
 
 Memory is bounded, whatever the peer and the clients do. Each of these has a limit for the whole session:
 
     bytes                                  limit                          at the limit
     bodies that wait to be sent            handshake.SHARED_QUEUE_BYTES   streams queue only what leaves soon
-                                           handshake.MAX_QUEUED_BYTES     the streams that hold most are reset
+                                           handshake.MAX_QUEUED_BYTES     the largest queues are reset
     other frames that wait to be sent      handshake.CONGESTED_BYTES      neither end opens a stream
                                            handshake.MAX_UNWRITTEN_BYTES  the session is closed
-    answers that the peer makes us send    MAX_ANSWER_BYTES               the session is closed
-    received and not yet handed on         window.MAX_HELD_BYTES          the stream that passes it is reset
-    sent and not acknowledged              resume.REPLAY_BYTES            no DATA is sent; at 4 times that neither
-                                                                          end opens a stream, and `tick` closes the
-                                                                          session
+    answers that the peer causes           outbox.MAX_ANSWER_BYTES        the session is closed
+    received and not consumed              window.MAX_UNCONSUMED_BYTES    the stream that passes it is reset
+    sent and not acknowledged              resume.REPLAY_BYTES            no DATA is sent; at 4 times that
+                                                                          neither end opens a stream, and
+                                                                          `tick` closes the session
 
-A session outlives its link where both ends offer that (section 7): it is then *detached*, its streams stay as they are,
-and whoever has another connection for it calls `redial` (dialer) or `reattach` (acceptor).
+Where both ends offer it, a session outlives its link (section 7). Without a link it is *detached*: its
+streams stay as they are until the owner calls `redial` (dialer) or `reattach` (acceptor) with another one.
 """
 
 import math
 from collections.abc import Callable
 from contextlib import suppress
 from enum import IntEnum
-from hmac import compare_digest
-from typing import Final, Protocol, cast
+from typing import Final, Protocol, cast, final
 
 from zerotrust.errors import LocalProtocolError, RemoteProtocolError
 from zerotrust.tunnel.binary import MAX_OPEN_PAYLOAD_BYTES, pack_reason, unpack_reason
 from zerotrust.tunnel.codes import COUNTED, END, INTERIM, RENEWAL, RESUME, Code, FrameType
-from zerotrust.tunnel.frames import HEADER, MAX_PAYLOAD, MAX_STREAM_ID, Frame, FrameReader, encode
+from zerotrust.tunnel.frames import MAX_PAYLOAD, MAX_STREAM_ID, Frame, FrameReader, encode
 from zerotrust.tunnel.handshake import SessionOptions, common, hello, read_hello, read_welcome, welcome
 from zerotrust.tunnel.keepalive import DEAD_AFTER, HANDSHAKE_TIMEOUT, Keepalive
 from zerotrust.tunnel.messages import (
@@ -44,23 +42,12 @@ from zerotrust.tunnel.messages import (
     Welcome,
     decode,
 )
+from zerotrust.tunnel.outbox import Outbox
 from zerotrust.tunnel.resume import Resumption, read_count
-from zerotrust.tunnel.scheduler import Scheduler
-from zerotrust.tunnel.stream import QUANTUM, Chunk, Stream, StreamSink, StreamState
+from zerotrust.tunnel.stream import QUANTUM, Stream, StreamSink, StreamState
 from zerotrust.tunnel.window import MAX_CREDIT, MAX_GROWTH_BYTES, GrowthBudget, ReceiveWindow
 
-__all__ = ["HIGH_WATER", "LOW_WATER", "Phase", "Session", "SessionOptions"]
-
-HIGH_WATER: Final = 128 * 1024
-"""Queued bytes of a stream with which `send_data` returns False; `writable` follows at LOW_WATER."""
-LOW_WATER: Final = 32 * 1024
-DIRECT_BYTES: Final = 64 * 1024
-ACK_ALONG: Final = 16
-"""Frames of which an acknowledgement goes along with what is sent anyway."""
-MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
-"""What a peer that does not read can make us answer: twice what refusing 16384 streams takes."""
-_FRAME_OVERHEAD: Final = 64
-"""Memory that a frame takes besides its payload."""
+__all__ = ["Phase", "Session", "SessionOptions", "SessionSink"]
 
 _DATA: Final = int(FrameType.DATA)
 _WINDOW: Final = int(FrameType.WINDOW)
@@ -71,12 +58,8 @@ _RESET: Final = int(FrameType.RESET)
 _BODY, _DONE = StreamState.BODY, StreamState.DONE
 
 
-def _nobody() -> None:
-    """To be woken when a session is over."""
-
-
 class Phase(IntEnum):
-    """Where a session is in its life."""
+    """State of a session as a whole."""
 
     HANDSHAKE = 0
     OPEN = 1
@@ -117,21 +100,22 @@ class SessionSink(Protocol):
         """The session has ended and all its streams were reset. The link closes after the last output."""
 
 
+@final
 class Session:
-    """Frames in, events out. Owned by one link; `sink` is the component that the session serves.
+    """One session: frames in, events out. One link owns it, and `sink` is the component that it serves.
 
     Args:
         dialer: this end opened the connection (the agent).
-        session_id: 32 hexadecimal digits, from the acceptor; the dialer passes an empty string.
-        secret: 64 hexadecimal digits, likewise; whoever shows it later may have the session back.
+        session_id: 32 hexadecimal digits, chosen by the acceptor; dialers pass an empty string.
+        secret: 64 hexadecimal digits, likewise; whoever shows them later may resume the session.
         wake: called when there is something to send, once until the next `data_to_send`.
 
     Attributes:
-        attached: there is a link, and the other end has agreed that the session goes on over it.
-        unsent: when it has ended, the streams of our own of which nothing has left: their requests are nowhere else.
-        held: bytes that arrived and have not been handed on; `queued`: bytes of bodies that wait to be sent.
-        unwritten: memory of the other frames that wait to be sent.
-        stalls: how often no more bodies were sent because the other end had not acknowledged what it was sent.
+        attached: there is a link, and the peer has agreed to continue the session over it.
+        outbox: the frames that wait to be sent.
+        resumption: what the session needs to outlive its link; None if it ends with it.
+        unconsumed: bytes that have arrived and that the sinks have not consumed.
+        unsent: once the session has ended, this end's streams of which no frame has left.
     """
 
     def __init__(
@@ -146,7 +130,6 @@ class Session:
         secret: str = "",
     ) -> None:
         self.id = session_id
-        self.secret = secret
         self.phase = Phase.HANDSHAKE
         self.attached = True
         self.keepalive = Keepalive(now)
@@ -154,30 +137,16 @@ class Session:
         self.going_away = False
         self.capabilities: frozenset[str] = frozenset()
         self.unsent: frozenset[int] = frozenset()
-        self.held = self.queued = self.unwritten = self.stalls = 0
+        self.unconsumed = 0
         self._options = options or SessionOptions()
+        self._max_unconsumed = self._options.max_unconsumed_bytes
+        self.outbox = Outbox(self._options, wake)
+        self.resumption: Resumption | None = None
         self._dialer = dialer
         self._sink = sink
-        self._wake = wake
-        self._awake = False
+        self._secret = secret
         self._reader = FrameReader()
-        self._out: list[Chunk] = []
-        self._counted = 0
-        self._first = b""
-        self._resumption: Resumption | None = None
-        self._resume_timeout = 0.0
-        self._expires_at = math.inf
-        self._attempt = 0
-        self._room = True
-        self._ack_due = False
-        self._direct = self._answered = 0
-        self._shared_queue = self._options.shared_queue_bytes
-        self._max_queued = self._options.max_queued_bytes
-        self._max_unwritten = self._options.max_unwritten_bytes
-        self._little_credit = 0
-        self._queue_was_full = False
-        self._pong: bytes | None = None
-        self._schedule = Scheduler()
+        self._greeting = b""
         self._growth = GrowthBudget(MAX_GROWTH_BYTES)
         self._next_id = 1 if dialer else 2
         self._last_peer_id = self._own_streams = 0
@@ -189,20 +158,9 @@ class Session:
     # ---- what the owner asks for
 
     @property
-    def kept(self) -> int:
-        """Bytes that were sent and are kept until the other end has acknowledged them."""
-        return self._resumption.held if self._resumption is not None else 0
-
-    @property
-    def stalled(self) -> bool:
-        """No more bodies are sent until the other end acknowledges what it was sent."""
-        return not self._room
-
-    @property
-    def congested(self) -> bool:
-        """The peer reads or acknowledges so slowly that neither end may open another stream."""
-        resumption = self._resumption
-        return self.unwritten > self._options.congested_bytes or (resumption is not None and resumption.hopeless)
+    def unacknowledged(self) -> int:
+        """Memory of what was sent and not yet acknowledged, in bytes."""
+        return self.resumption.unacknowledged if self.resumption is not None else 0
 
     @property
     def can_open(self) -> bool:
@@ -213,11 +171,11 @@ class Session:
             and not self.going_away
             and self._own_streams < self._peer_max_streams
             and self._next_id <= MAX_STREAM_ID
-            and not self.congested
+            and not self.outbox.congested
         )
 
     def open_stream(self, payload: bytes, sink: StreamSink, *, end: bool, now: float) -> Stream:
-        """Send a request's head (`messages.pack_open`).
+        """Open a stream with the head of a request (`binary.pack_open`).
 
         Raises:
             LocalProtocolError: `can_open` is False, or the head is too large.
@@ -234,7 +192,7 @@ class Session:
         return stream
 
     def send_head(self, stream: Stream, payload: bytes, *, end: bool = False, interim: bool = False) -> None:
-        """Send an answer's head (`messages.pack_head`).
+        """Send the head of an answer (`binary.pack_head`).
 
         Raises:
             LocalProtocolError: a final head was sent before, or the head is too large.
@@ -255,7 +213,7 @@ class Session:
         """Send bytes of a body, or queue them.
 
         Returns:
-            False where the queue is full enough: send no more until the sink's `writable`.
+            False if the queue is full: the owner sends no more until the sink's `writable`.
 
         Raises:
             LocalProtocolError: the direction is not open.
@@ -264,39 +222,19 @@ class Session:
             if self.phase is Phase.CLOSED:
                 return True
             raise LocalProtocolError(f"stream {stream.id}: data in state {stream.sending.name}")
-        size = len(data)
-        if (
-            not stream.queued
-            and size <= stream.credit
-            and size <= QUANTUM
-            and not self._schedule
-            and self._direct < DIRECT_BYTES
-            and self._room
-        ):
-            stream.credit -= size
-            self._direct += size + _FRAME_OVERHEAD
-            self._counted += 1
-            self._out.append(HEADER.pack(_DATA, 1 if end else 0, size, stream.id))
-            if size:
-                self._out.append(data)
-            if not self._awake:
-                self._awake = True
-                self._wake()
+        outbox = self.outbox
+        if outbox.send_now(stream, data, end):
             if end:
                 stream.sending = _DONE
                 self._settle(stream)
                 return True
-            return self.queued <= self._shared_queue or self._takes_more(stream)
-        if size:
-            stream.enqueue(data)
-            self.queued += size
+            return outbox.takes_more(stream)
         if end:
             stream.sending = _DONE
-            stream.tail = (_DATA, b"")
-        self._plan(stream)
-        if self.queued > self._max_queued:
+        outbox.enqueue(stream, data, end)
+        if outbox.overfull:
             self._shed(stream)
-        return self._takes_more(stream)
+        return outbox.takes_more(stream)
 
     def send_trailers(self, stream: Stream, payload: bytes) -> None:
         """End the direction with trailer fields.
@@ -312,33 +250,33 @@ class Session:
             raise LocalProtocolError(f"trailers of {len(payload)} bytes, at most {MAX_PAYLOAD} allowed")
         stream.sending = _DONE
         stream.tail = (_TRAILERS, payload)
-        self._plan(stream)
+        self.outbox.schedule(stream)
 
     def consumed(self, stream: Stream, count: int, now: float) -> None:
-        """Bytes that `StreamSink.data` delivered have been handed on: the peer may send as many again."""
+        """Grant the peer credit for bytes that `StreamSink.data` delivered and that the sink has handed on."""
         window = stream.window
-        if not window.held:
+        if not window.unconsumed:
             return
-        self.held -= count
+        self.unconsumed -= count
         if stream.receiving is _DONE:
-            window.held -= count
+            window.unconsumed -= count
             return
         grant = window.consumed(count, now, self.keepalive.round_trip)
         if grant:
             self._emit(_WINDOW, stream.id, grant.to_bytes(4, "big"))
 
     def reset(self, stream: Stream, code: Code, reason: str = "") -> None:
-        """End a stream in both directions, at once. The sink hears nothing more.
+        """End both directions of a stream at once. The sink gets no more events.
 
-        NO_ERROR after the end of what we send says that the rest of the other direction is not wanted: it waits for
-        what is queued, and what comes meanwhile is dropped.
+        NO_ERROR after the end of this end's direction says that the rest of the other one is not wanted: the
+        RESET waits until the queue has left, and the session drops what arrives meanwhile.
         """
         if self.streams.get(stream.id) is not stream:
             return
         if code is Code.NO_ERROR and stream.sending is _DONE and not stream.sent:
             stream.leaving = reason
             stream.sink = None
-            self.consumed(stream, stream.window.held, self.keepalive.heard_at)
+            self.consumed(stream, stream.window.unconsumed, self.keepalive.heard_at)
             return
         self._forget(stream)
         payload = pack_reason(code, reason)
@@ -359,11 +297,11 @@ class Session:
             self._answer(message.frame_type, 0, payload)
 
     def go_away(self, code: Code, reason: str = "") -> None:
-        """Take no new streams; those that are open go on."""
+        """Ask the peer to open no more streams; the open ones continue."""
         self._emit(FrameType.GOAWAY, 0, pack_reason(code, reason))
 
     def close(self, code: Code, reason: str = "") -> None:
-        """End the session: CLOSE is the last frame, all streams are reset."""
+        """End the session: reset all streams, send CLOSE as the last frame, and ignore what arrives later."""
         if self.phase is not Phase.CLOSED:
             self._emit(FrameType.CLOSE, 0, pack_reason(code, reason))
             self._end(code, reason)
@@ -371,11 +309,11 @@ class Session:
     # ---- what arrives
 
     def receive_data(self, data: bytes, now: float) -> None:  # noqa: C901 - a call less for each frame
-        """Take bytes from the link; the sinks hear what they mean. A broken rule closes the session.
+        """Take bytes from the link and call the sinks. A broken rule closes the session.
 
         Raises:
-            Exception: the first one that a sink has raised, which is a fault of ours. The frame's stream was reset; all
-                other frames were handled, and the session goes on.
+            Exception: the first one that a sink raised, which is a bug. The session has reset the frame's stream,
+                handled all other frames, and continues.
         """
         self.keepalive.heard(now)
         streams = self.streams
@@ -404,89 +342,83 @@ class Session:
                     self._reset_faulty(stream_id)
         except RemoteProtocolError as error:
             self.close(Code(error.wire), str(error))
-        resumption = self._resumption
+        resumption = self.resumption
         if counted and resumption is not None and resumption.arrived(counted, len(data)):
-            self._ack_due = self.phase is _PHASE_OPEN
-            self._rouse()
+            self.outbox.ack_due = self.phase is _PHASE_OPEN
+            self.outbox.rouse()
         if fault is not None:
             raise fault
 
     def tick(self, now: float) -> None:
-        """Look at the clock: ping, or give up. To be called at `deadline`, or more often."""
+        """Look at the clock: ping, or give up. The owner calls it at `deadline`, or more often."""
         if self.phase is Phase.CLOSED:
             return
+        resumption = self.resumption
         if not self.attached:
-            if now >= self._expires_at:
-                self._end(Code.SILENCE, f"no link for {self._resume_timeout:g} s")
+            if resumption is not None and now >= resumption.expires_at:
+                self._end(Code.SILENCE, f"no link for {resumption.timeout:g} s")
         elif self.phase is Phase.HANDSHAKE:
             if now >= self._handshake_by:
                 self.close(Code.SILENCE, f"no handshake within {HANDSHAKE_TIMEOUT:g} s")
         elif self.keepalive.dead(now):
             reason = f"nothing heard for {DEAD_AFTER:g} s"
-            if self._resumption is None:
+            if resumption is None:
                 self.close(Code.SILENCE, reason)
             else:
                 self.lost(reason, now)
         else:
-            self._speak(now)
+            self._send_overdue(now)
 
     def deadline(self) -> float:
-        """When `tick` has something to do."""
+        """Return the time at which `tick` has something to do."""
         if not self.attached:
-            return self._expires_at
+            return self.resumption.expires_at if self.resumption is not None else math.inf
         return self._handshake_by if self.phase is Phase.HANDSHAKE else self.keepalive.deadline()
 
     def lost(self, reason: str, now: float) -> None:
-        """The connection has ended without CLOSE: the session waits for another one, or ends."""
+        """Note that the link has ended without CLOSE. The session waits for another one, or ends."""
         if self.phase is Phase.CLOSED:
             return
-        if self._resumption is None:
+        if self.resumption is None:
             self._end(Code.GOING_AWAY, reason)
             return
         self._reader = FrameReader()
-        self._first = b""
-        self._pong = None
+        self._greeting = b""
         if self.attached:
             self.attached = False
-            self._expires_at = now + self._resume_timeout
+            self.resumption.detach(now)
             self._sink.detached(reason)
 
     # ---- from one link to the next
 
     def redial(self, now: float) -> None:
-        """Ask the acceptor for the session over a new connection (dialers, when detached)."""
-        resumption = self._resumption
+        """Ask the acceptor to resume the session over a new link (dialers, when detached)."""
+        resumption = self.resumption
         assert resumption is not None and not self.attached
         self.keepalive = Keepalive(now)
-        self._attempt += 1
-        wanted = Resume(session=self.id, secret=self.secret, received=resumption.received, attempt=self._attempt)
-        self._first = encode(FrameType.HELLO, 0, 0, hello(self._options, wanted))
-        self._begin()
+        self._greeting = encode(FrameType.HELLO, 0, 0, hello(self._options, resumption.request(self.id)))
+        self.outbox.start()
 
     def refusal(self, wanted: Resume) -> str | None:
-        """Why a dialer may not have this session back; None where it may (acceptors)."""
-        resumption = self._resumption
-        if self.phase is not Phase.OPEN or resumption is None or not compare_digest(wanted.secret, self.secret):
+        """Return the reason why a dialer may not resume this session; None if it may (acceptors)."""
+        if self.phase is not Phase.OPEN or self.resumption is None:
             return "no such session"
-        if wanted.attempt <= self._attempt:
-            return "a later connection has asked already"
-        if not resumption.acknowledged <= wanted.received <= resumption.sent:
-            return f"{wanted.received} frames received, which cannot be"
-        return None
+        return self.resumption.refusal(wanted)
 
     def reattach(self, wanted: Resume, now: float) -> None:
-        """Go on over the connection that a dialer has asked on; to be called where there is no `refusal`."""
-        resumption = self._resumption
+        """Continue over the link on which a dialer has asked; the owner has seen that there is no `refusal`."""
+        resumption = self.resumption
         assert resumption is not None
-        if self.attached:  # we have not noticed yet what the dialer has
+        if self.attached:  # the dialer has noticed the end of the old link first
             self.lost("the agent has another connection", now)
-        self._attempt = wanted.attempt
-        answer = welcome(self._options, self.id, self.capabilities, secret=self.secret, received=resumption.received)
-        self._go_on(encode(FrameType.WELCOME, 0, 0, answer), wanted.received, now)
+        resumption.grant(wanted)
+        answer = welcome(self._options, self.id, self.capabilities, secret=self._secret, received=resumption.received)
+        self._continue(encode(FrameType.WELCOME, 0, 0, answer), wanted.received, now)
 
     def supersede(self) -> None:
-        """Another session has taken this one's connection: it is over, without a word to anyone (acceptors)."""
+        """End this session without a frame or an event: another session has taken its link over (acceptors)."""
         self.phase = Phase.CLOSED
+        self.outbox.close()
         self._part()
 
     # ---- what leaves
@@ -494,183 +426,77 @@ class Session:
     @property
     def has_output(self) -> bool:
         """`data_to_send` would return something."""
-        if not self.attached:
-            return bool(self._first)
-        return bool(self._out or (self._schedule and self._room) or self._pong or self._ack_due or self._first)
+        return bool(self._greeting) or (self.attached and self.outbox.has_output)
 
     def data_to_send(self, budget: int) -> bytes:
-        """What is to be sent now: all that goes straight out, then about `budget` bytes of what is queued."""
-        self._awake = False
-        first, self._first = self._first, b""
+        """Return the bytes to send now: all frames that leave directly, then about `budget` bytes of bodies."""
+        greeting, self._greeting = self._greeting, b""
         if not self.attached:
-            return first
-        counted, direct = self._counted, self._direct
-        if self.unwritten <= budget or self.phase is Phase.CLOSED:
-            out, self._out = self._out, []
-            self._counted = self._direct = self._answered = self.unwritten = 0
-        else:
-            out, counted = self._first_frames(budget)
-            direct = budget
-        if self._pong is not None:
-            out.insert(0, encode(FrameType.PONG, 0, 0, self._pong))
-            self._pong = None
-        if self._schedule and budget > direct and self._room:
-            allowed = budget - direct if self._resumption is None else min(budget - direct, self._resumption.left)
-            served, taken = self._schedule.fill(out, allowed)
-            self.queued -= taken
-            counted += len(served)
-            for stream in served:
-                if stream.blocked:
-                    self._unblock(stream)
-                if stream.done:
-                    self._settle(stream)
-                elif stream.leaving is not None:
-                    self.reset(stream, Code.NO_ERROR, stream.leaving)
-        # One write is one TLS record for small frames: joining costs less than a record each.
-        if self._resumption is None:
-            return b"".join(out)
-        kept = self._keep(self._resumption, out, counted)
+            return greeting
+        written, served = self.outbox.take(budget)
+        for stream in served:
+            if stream.blocked:
+                self.outbox.unblock(stream)
+            if stream.done:
+                self._settle(stream)
+            elif stream.leaving is not None:
+                self.reset(stream, Code.NO_ERROR, stream.leaving)
         # Compiled, even an empty one is joined by a copy.
-        return first + kept if first else kept
+        return greeting + written if greeting else written
 
     # ---- inside
 
-    def _speak(self, now: float) -> None:
-        """Say what is due although nothing else is said."""
-        resumption = self._resumption
+    def _send_overdue(self, now: float) -> None:
+        """Send the acknowledgement and the PING that are due, and unblock streams."""
+        resumption = self.resumption
         if resumption is not None:
             if resumption.hopeless:
                 self.close(Code.OVERLOADED, "the other end acknowledges nothing")
                 return
             if resumption.untold:
-                self._ack_due = True
-                self._rouse()
-        if self._queue_was_full and self.queued <= self._shared_queue:
-            self._queue_was_full = False
-            for stream in list(self.streams.values()):
-                if stream.blocked:
-                    self._unblock(stream)
+                self.outbox.ack_due = True
+                self.outbox.rouse()
+        self.outbox.unblock_all(self.streams.values())
         nonce = self.keepalive.ping(now)
         if nonce is not None:
             self._emit(FrameType.PING, 0, nonce)
 
-    def _keep(self, resumption: Resumption, out: list[Chunk], counted: int) -> bytes:
-        if (self._ack_due or resumption.untold >= ACK_ALONG) and self.phase is _PHASE_OPEN:
-            self._ack_due = False
-            out.append(resumption.acknowledgement())
-        written = b"".join(out)
-        if counted:
-            resumption.keep(written, counted)
-            if self._room and resumption.left <= 0:
-                self._room = False
-                self.stalls += 1
-        return written
-
-    def _go_on(self, first: bytes, received: int, now: float) -> None:
-        """The other end, which has so many frames, hears `first`, then what it lacks."""
-        resumption = self._resumption
+    def _continue(self, greeting: bytes, received: int, now: float) -> None:
+        """Continue on a new link: send `greeting`, then the frames after the first `received` ones."""
+        resumption = self.resumption
         assert resumption is not None
-        resumption.acknowledge(received)
-        resumption.tell()
-        self._room = resumption.left > 0
-        self._first = first + resumption.again()
+        self._greeting = greeting + resumption.attach(received)
         self.keepalive = Keepalive(now)
         self.attached = True
-        self._expires_at = math.inf
-        self._ack_due = False
-        self._begin()
+        self.outbox.start()
         self._sink.reattached()
 
-    def _begin(self) -> None:
-        """Speak on a new link: whoever was woken before could send nothing."""
-        self._awake = True
-        self._wake()
-
     def _emit(self, kind: int, stream_id: int, payload: bytes, flags: int = 0) -> None:
-        if self.phase is Phase.CLOSED:
-            return
-        self.unwritten += len(payload) + _FRAME_OVERHEAD
-        if kind >= COUNTED:
-            if self.unwritten > self._max_unwritten:
-                self._give_up("the other end does not read")
-                return
-            self._counted += 1
-        self._out.append(encode(kind, flags, stream_id, payload))
-        self._rouse()
+        if not self.outbox.emit(kind, stream_id, payload, flags):
+            self._give_up("the other end does not read")
 
     def _answer(self, kind: int, stream_id: int, payload: bytes) -> None:
-        """Emit what the peer has made us say."""
-        self._answered += len(payload) + _FRAME_OVERHEAD
-        if self._answered > MAX_ANSWER_BYTES:
+        """Emit a frame that the peer has caused."""
+        if self.outbox.count_answer(len(payload)):
+            self._emit(kind, stream_id, payload)
+        else:
             self._give_up("the other end asks and does not read the answers")
-        self._emit(kind, stream_id, payload)
 
     def _give_up(self, reason: str) -> None:
-        """Close the session of a peer that does not read. What waits for it is dropped, all but CLOSE."""
+        """Close the session of a peer that does not read, and drop what waits for it except CLOSE."""
         self.close(Code.OVERLOADED, reason)
-        del self._out[:-1]
-
-    def _first_frames(self, budget: int) -> tuple[list[Chunk], int]:
-        """Take whole frames of about `budget` bytes off what goes straight out; and how many of them are counted."""
-        out = self._out
-        at = size = counted = 0
-        while at < len(out) and (size < budget or not at):
-            kind, _, length, _ = HEADER.unpack_from(out[at])
-            weight = length + _FRAME_OVERHEAD
-            size += weight
-            if kind >= COUNTED:
-                counted += 1
-            if kind == _DATA:
-                self._direct -= weight
-                at += 2 if length else 1  # header and payload
-            else:
-                self.unwritten -= weight
-                at += 1
-        self._out = out[at:]
-        self._counted -= counted
-        return out[:at], counted
-
-    # ---- what is queued
-
-    def _takes_more(self, stream: Stream) -> bool:
-        """The stream may queue more; where it may not, its sink hears `writable` when it may."""
-        if self.queued > self._shared_queue:
-            # Other streams hold it, perhaps for clients that read nothing. What leaves soon still passes.
-            self._queue_was_full = True
-            full = stream.queued > 0 or stream.credit < self._little_credit
-        else:
-            full = stream.queued > HIGH_WATER
-        stream.blocked = stream.blocked or full
-        return not stream.blocked
-
-    def _unblock(self, stream: Stream) -> None:
-        """Tell the sink of a stream that was full whether it may queue more by now."""
-        if self.queued > self._shared_queue:
-            if stream.queued or stream.credit < self._little_credit:
-                return
-        elif stream.queued > LOW_WATER:
-            return
-        stream.blocked = False
-        if stream.sink is not None:
-            stream.sink.writable()
+        self.outbox.keep_last()
 
     def _shed(self, spared: Stream) -> None:
-        """Reset the streams that hold most, first those without credit, until a quarter of the limit is free."""
-        holders = [stream for stream in self.streams.values() if stream.queued and stream is not spared]
-        holders.sort(key=lambda stream: (not stream.ready, stream.queued))
-        error = RemoteProtocolError(f"this session queues {self.queued} bytes, which is too much", wire=Code.OVERLOADED)
-        while holders and self.queued * 4 > self._max_queued * 3:
-            self._fail_stream(holders.pop(), error)
-
-    def _plan(self, stream: Stream) -> None:
-        if stream.ready:
-            self._schedule.add(stream)
-            self._rouse()
-
-    def _rouse(self) -> None:
-        if not self._awake:
-            self._awake = True
-            self._wake()
+        """Reset the largest queues, first those without credit, until a quarter of the limit is free."""
+        outbox = self.outbox
+        victims = [stream for stream in self.streams.values() if stream.queued and stream is not spared]
+        victims.sort(key=lambda stream: (not stream.ready, stream.queued))
+        error = RemoteProtocolError(
+            f"this session queues {outbox.queued} bytes, which is too much", wire=Code.OVERLOADED
+        )
+        while victims and outbox.queued * 4 > self._options.max_queued_bytes * 3:
+            self._fail_stream(victims.pop(), error)
 
     def _new_stream(self, stream_id: int, *, opener: bool, ended: bool, now: float) -> Stream:
         window = ReceiveWindow(self._options.window, self._growth, now)
@@ -684,17 +510,13 @@ class Session:
             self._forget(stream)
 
     def _forget(self, stream: Stream) -> StreamSink | None:
-        """The sink, which the stream no longer knows: two that know each other would wait for the garbage collector."""
+        """Remove a stream and return its sink, which it no longer knows, so that both are freed at once."""
         sink, stream.sink = stream.sink, None
         del self.streams[stream.id]
         if self._is_own(stream.id):
             self._own_streams -= 1
-        self.held -= stream.window.close()
-        self.queued -= stream.queued
-        stream.queue = None
-        stream.queued = 0
-        stream.tail = None
-        stream.blocked = False
+        self.unconsumed -= stream.window.close()
+        self.outbox.discard(stream)
         stream.sending = stream.receiving = _DONE
         return sink
 
@@ -702,7 +524,11 @@ class Session:
         return bool(stream_id & 1) is self._dialer
 
     def _check_known(self, stream_id: int) -> None:
-        """A frame for a stream that has ended is late; one for a stream that never was breaks the protocol."""
+        """Check that a stream without an entry has been open: frames may arrive late, but not out of nothing.
+
+        Raises:
+            RemoteProtocolError: the stream was never opened.
+        """
         limit = self._next_id - 2 if self._is_own(stream_id) else self._last_peer_id
         if not 0 < stream_id <= limit:
             raise RemoteProtocolError(f"a frame for stream {stream_id}, which was never opened")
@@ -727,10 +553,10 @@ class Session:
             if stream.receiving is not _BODY or flags & INTERIM:
                 stream.receive(_DATA, flags)
             stream.window.received(size)
-            self.held += size
-            if self.held > self._options.max_held_bytes:
+            self.unconsumed += size
+            if self.unconsumed > self._max_unconsumed:
                 raise RemoteProtocolError(
-                    f"this session holds {self.held} bytes, which is too much", wire=Code.OVERLOADED
+                    f"this session holds {self.unconsumed} bytes, which is too much", wire=Code.OVERLOADED
                 )
         except RemoteProtocolError as error:
             self._fail_stream(stream, error)
@@ -761,27 +587,29 @@ class Session:
             peer = read_welcome(kind, payload)
             self.capabilities = common(self._options, peer)
             self.id = peer.session
-            self.secret = peer.secret or ""
-            self._resume_timeout = peer.resume_timeout
+            self._secret = peer.secret or ""
+            resume_timeout = peer.resume_timeout
         else:
             peer = read_hello(kind, payload)
             self.capabilities = common(self._options, peer)
             if peer.resume is not None and RESUME in self.capabilities:
                 self._sink.resume(peer.resume)
                 return
-            self._resume_timeout = self._options.resume_timeout
-            self._emit(FrameType.WELCOME, 0, welcome(self._options, self.id, self.capabilities, secret=self.secret))
+            resume_timeout = self._options.resume_timeout
+            self._emit(FrameType.WELCOME, 0, welcome(self._options, self.id, self.capabilities, secret=self._secret))
         if RESUME in self.capabilities:
-            self._resumption = Resumption(self._options.replay_bytes)
+            self.resumption = self.outbox.resumption = Resumption(
+                secret=self._secret, timeout=resume_timeout, budget=self._options.replay_bytes
+            )
         self._peer_window = peer.window
-        self._little_credit = min(QUANTUM, peer.window // 2)
+        self.outbox.little_credit = min(QUANTUM, peer.window // 2)
         self._peer_max_streams = peer.max_streams
         self.phase = Phase.OPEN
         self.tick(now)
         self._sink.established(peer)
 
     def _receive_resumed(self, frames: list[Frame], now: float) -> list[Frame]:
-        """The acceptor's answer to `redial`; the frames behind it. Acceptors hear nothing when detached."""
+        """Take the acceptor's answer to `redial`, and return the frames after it. A detached acceptor ignores all."""
         if not frames or not self._dialer:
             return []
         kind, _, _, payload = frames[0]
@@ -789,13 +617,9 @@ class Session:
             self._end(*unpack_reason(payload))
             return []
         peer = read_welcome(kind, payload)
-        if not peer.resumed or peer.session != self.id:
-            raise RemoteProtocolError("WELCOME of another session")
-        resumption = self._resumption
-        assert resumption is not None
-        if peer.received < resumption.acknowledged:
-            raise RemoteProtocolError(f"{peer.received} frames received, {resumption.acknowledged} were before")
-        self._go_on(b"", peer.received, now)
+        assert self.resumption is not None
+        self.resumption.check_answer(peer, self.id)
+        self._continue(b"", peer.received, now)
         return frames[1:]
 
     def _receive_control(self, kind: int, payload: bytes, now: float) -> None:
@@ -803,15 +627,12 @@ class Session:
             case FrameType.PING:
                 if len(payload) != 8:
                     raise RemoteProtocolError("PING needs 8 bytes")
-                self._pong = payload  # an earlier one that still waits is of no use to anyone (section 8)
-                self._rouse()
+                self.outbox.pong = payload
+                self.outbox.rouse()
             case FrameType.PONG:
                 self.keepalive.pong(payload, now)
-            case FrameType.ACK if self._resumption is not None:
-                self._resumption.acknowledge(read_count(payload))
-                if not self._room and self._resumption.left > 0:
-                    self._room = True
-                    self._rouse()
+            case FrameType.ACK if self.resumption is not None:
+                self.outbox.acknowledge(read_count(payload))
             case FrameType.GOAWAY:
                 self.going_away = True
                 self._sink.going_away(*unpack_reason(payload))
@@ -862,7 +683,7 @@ class Session:
         stream = self._new_stream(stream_id, opener=False, ended=end, now=now)
         if len(self.streams) - self._own_streams > self._options.max_streams:
             self.reset(stream, Code.REFUSED, f"more than {self._options.max_streams} streams")
-        elif self.congested:
+        elif self.outbox.congested:
             self.reset(stream, Code.REFUSED, "the link is congested")
         elif len(payload) > MAX_OPEN_PAYLOAD_BYTES:
             self.reset(stream, Code.PROTOCOL_ERROR, f"OPEN of {len(payload)} bytes")
@@ -878,9 +699,9 @@ class Session:
         if credit > MAX_CREDIT:
             raise RemoteProtocolError(f"stream {stream.id}: window of {credit} bytes", wire=Code.FLOW_CONTROL)
         stream.credit = credit
-        self._plan(stream)
+        self.outbox.schedule(stream)
         if stream.blocked:
-            self._unblock(stream)
+            self.outbox.unblock(stream)
 
     def _receive_head(self, stream: Stream, flags: int, payload: bytes) -> None:
         if len(payload) > MAX_OPEN_PAYLOAD_BYTES:
@@ -893,17 +714,12 @@ class Session:
             stream.sink.head(payload, end=bool(flags & END), interim=interim)
         self._settle(stream)
 
-    def _take_back(self) -> None:
-        """What has been opened and has not left will not leave any more."""
-        frames = FrameReader().feed(b"".join(self._out))
-        self.unsent = frozenset(frame[2] for frame in frames if frame[0] == _OPEN)
-        self._out = [encode(*frame) for frame in frames if frame[2] not in self.unsent]
-
     def _end(self, code: Code, reason: str) -> None:
         self.phase = Phase.CLOSED
+        self.outbox.close()
         if self._own_streams:
-            self._take_back()
-        # Why a session ends is not why each request of it does, but for one that was not to be.
+            self.unsent = self.outbox.take_back_opens()
+        # The code of a session is not the code of its requests, except NOT_ALLOWED: it lets sinks drop what they have.
         told = code if code is Code.NOT_ALLOWED else Code.GOING_AWAY
         fault: Exception | None = None
         for sink in [self._forget(stream) for stream in list(self.streams.values())]:
@@ -918,6 +734,6 @@ class Session:
             raise fault
 
     def _part(self) -> None:
-        """Forget the owner, who hears nothing more: two that know each other would wait for the garbage collector."""
+        """Forget the owner, so that the two are freed without the garbage collector."""
         self._sink = cast("SessionSink", None)
-        self._wake = _nobody
+        self.outbox.part()

@@ -11,10 +11,10 @@ class SessionStats:
     Attributes:
         sessions: how many they are; `detached`: how many of them wait for another link.
         streams: requests and WebSockets that are under way.
-        received: bytes that arrived and have not been handed on.
+        unconsumed: bytes that arrived and have not been handed on.
         queued: bytes of bodies that wait to be sent.
         unwritten: bytes of other frames that wait to be sent.
-        kept: bytes that were sent and are kept to be sent again.
+        unacknowledged: bytes that were sent and are unacknowledged to be sent again.
         policies: bytes that the policies of their services take, where the caller counts them.
         most: bytes of the session that holds most.
         stalled: how many sessions send no more bodies, because what they keep is as much as they may.
@@ -24,10 +24,10 @@ class SessionStats:
         self.sessions = 0
         self.detached = 0
         self.streams = 0
-        self.received = 0
+        self.unconsumed = 0
         self.queued = 0
         self.unwritten = 0
-        self.kept = 0
+        self.unacknowledged = 0
         self.policies = 0
         self.most = 0
         self.stalled = 0
@@ -35,21 +35,21 @@ class SessionStats:
     @property
     def bytes(self) -> int:
         """All that they hold."""
-        return self.received + self.queued + self.unwritten + self.kept + self.policies
+        return self.unconsumed + self.queued + self.unwritten + self.unacknowledged + self.policies
 
     def add(self, session: Session) -> None:
         """Count one session more."""
-        kept, unwritten = session.kept, session.unwritten
+        outbox, unacknowledged = session.outbox, session.unacknowledged
         self.sessions += 1
         self.streams += len(session.streams)
-        self.received += session.held
-        self.queued += session.queued
-        self.unwritten += unwritten
-        self.kept += kept
-        self.most = max(self.most, session.held + session.queued + unwritten + kept)
+        self.unconsumed += session.unconsumed
+        self.queued += outbox.queued
+        self.unwritten += outbox.unwritten
+        self.unacknowledged += unacknowledged
+        self.most = max(self.most, session.unconsumed + outbox.queued + outbox.unwritten + unacknowledged)
         if not session.attached:
             self.detached += 1
-        if session.stalled:
+        if not outbox.has_room:
             self.stalled += 1
 
     def include(self, other: "SessionStats") -> None:
@@ -57,17 +57,17 @@ class SessionStats:
         self.sessions += other.sessions
         self.detached += other.detached
         self.streams += other.streams
-        self.received += other.received
+        self.unconsumed += other.unconsumed
         self.queued += other.queued
         self.unwritten += other.unwritten
-        self.kept += other.kept
+        self.unacknowledged += other.unacknowledged
         self.policies += other.policies
         self.most = max(self.most, other.most)
         self.stalled += other.stalled
 
 
 class StallCounter:
-    """How often sessions have stood still (`Session.stalls`), also those that are over.
+    """How often sessions have stood still (`Outbox.stalls`), also those that are over.
 
     Attributes:
         total: so often until the last `note`; what a session adds between that and its end is lost.
@@ -80,5 +80,5 @@ class StallCounter:
     def note(self, sessions: Iterable[Session]) -> None:
         """Look at the sessions that there are."""
         before = self._before
-        self._before = {session: session.stalls for session in sessions}
+        self._before = {session: session.outbox.stalls for session in sessions}
         self.total += sum(stalls - before.get(session, 0) for session, stalls in self._before.items())

@@ -18,7 +18,7 @@ MIN_WINDOW: Final = 16 * 1024
 DEFAULT_WINDOW: Final = 64 * 1024
 MAX_WINDOW: Final = 8 * 1024 * 1024
 MAX_CREDIT: Final = 2**31 - 1
-MAX_HELD_BYTES: Final = 128 * 1024 * 1024
+MAX_UNCONSUMED_BYTES: Final = 128 * 1024 * 1024
 MAX_GROWTH_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -34,12 +34,12 @@ class GrowthBudget:
 class ReceiveWindow:
     """What the peer may still send on a stream."""
 
-    __slots__ = ("_budget", "_consumed", "_credit", "_granted_at", "_granted_before", "held", "initial", "size")
+    __slots__ = ("_budget", "_consumed", "_credit", "_granted_at", "_granted_before", "initial", "size", "unconsumed")
 
     def __init__(self, size: int, budget: GrowthBudget, now: float) -> None:
         self.initial = size
         self.size = size
-        self.held = 0
+        self.unconsumed = 0
         self._credit = size
         self._consumed = 0
         self._granted_at = self._granted_before = now
@@ -54,11 +54,11 @@ class ReceiveWindow:
         if count > self._credit:
             raise RemoteProtocolError(f"window exceeded by {count - self._credit} bytes", wire=Code.FLOW_CONTROL)
         self._credit -= count
-        self.held += count
+        self.unconsumed += count
 
     def consumed(self, count: int, now: float, round_trip: float | None) -> int:
         """Note bytes that have been handed on; the credit to grant now, 0 for none yet."""
-        self.held -= count
+        self.unconsumed -= count
         self._consumed += count
         if self._consumed * 2 < self.size:
             return 0
@@ -74,8 +74,8 @@ class ReceiveWindow:
         return grant
 
     def close(self) -> int:
-        """Give the growth back to the session; the bytes that were still held."""
+        """Give the growth back to the session, and return the number of unconsumed bytes."""
         self._budget.left += self.size - self.initial
         self.size = self.initial
-        held, self.held = self.held, 0
-        return held
+        unconsumed, self.unconsumed = self.unconsumed, 0
+        return unconsumed

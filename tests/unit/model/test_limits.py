@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from zerotrust.model.limits import Limits
-from zerotrust.tunnel.window import MAX_HELD_BYTES
+from zerotrust.tunnel.window import MAX_UNCONSUMED_BYTES
 
 
 def test_sizes_as_numbers() -> None:
@@ -14,7 +14,7 @@ def test_sizes_as_numbers() -> None:
 
 
 def test_an_agent_is_refused_new_requests_before_it_loses_those_that_it_has() -> None:
-    assert Limits().memory_per_agent_bytes < MAX_HELD_BYTES
+    assert Limits().memory_per_agent_bytes < MAX_UNCONSUMED_BYTES
 
 
 @pytest.mark.parametrize("size", ["0", "1023KiB", "-1", "much"])

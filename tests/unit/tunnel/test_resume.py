@@ -31,18 +31,18 @@ def frames(first: int, last: int) -> bytes:
 
 def test_what_is_not_acknowledged_is_sent_again() -> None:
     kept = Resumption()
-    kept.keep(encode(T.PING, 0, 0, bytes(8)) + frames(1, 3), 3)
-    kept.keep(frames(4, 5) + encode(T.ACK, 0, 0, bytes(8)) + frames(6, 6), 3)
-    assert kept.again() == frames(1, 6)
+    kept.record(encode(T.PING, 0, 0, bytes(8)) + frames(1, 3), 3)
+    kept.record(frames(4, 5) + encode(T.ACK, 0, 0, bytes(8)) + frames(6, 6), 3)
+    assert kept.replay() == frames(1, 6)
     kept.acknowledge(2)
-    assert kept.again() == frames(3, 6)
-    assert kept.held > 0
+    assert kept.replay() == frames(3, 6)
+    assert kept.unacknowledged > 0
     kept.acknowledge(3)
-    assert kept.again() == frames(4, 6)
+    assert kept.replay() == frames(4, 6)
     kept.acknowledge(1)
-    assert kept.again() == frames(4, 6), "an old acknowledgement says nothing"
+    assert kept.replay() == frames(4, 6), "an old acknowledgement says nothing"
     kept.acknowledge(6)
-    assert (kept.again(), kept.held) == (b"", 0)
+    assert (kept.replay(), kept.unacknowledged) == (b"", 0)
     with pytest.raises(RemoteProtocolError, match="7 frames acknowledged, 6 were sent"):
         kept.acknowledge(7)
 
@@ -59,19 +59,19 @@ def test_when_to_acknowledge() -> None:
 def test_what_is_kept_is_bounded() -> None:
     kept = Resumption(budget=100)
     assert kept.left == 100
-    kept.keep(bytes(100), 0)
+    kept.record(bytes(100), 0)
     assert kept.left <= 0 and not kept.hopeless
-    kept.keep(bytes(100 * (MOST_REPLAYS - 1)), 0)
+    kept.record(bytes(100 * (MOST_REPLAYS - 1)), 0)
     assert kept.hopeless
 
 
 def test_small_writes_count_with_the_memory_that_they_take() -> None:
     kept = Resumption()
     for number in range(1000):
-        kept.keep(bytes([number % 256]), 1)
-    assert kept.held >= 1000 * (sys.getsizeof(b"x") + sys.getsizeof((1, b"x")))
+        kept.record(bytes([number % 256]), 1)
+    assert kept.unacknowledged >= 1000 * (sys.getsizeof(b"x") + sys.getsizeof((1, b"x")))
     kept.acknowledge(1000)
-    assert kept.held == 0
+    assert kept.unacknowledged == 0
 
 
 # ---- two ends
@@ -284,9 +284,9 @@ def test_data_waits_for_acknowledgements_and_heads_do_not() -> None:
         pair.server.session.send_data(stream, bytes(10_000))
     while pair.send(pair.server):
         pass
-    kept = pair.server.session._resumption
+    kept = pair.server.session.resumption
     assert kept is not None
-    assert budget <= kept.held < 3 * budget
+    assert budget <= kept.unacknowledged < 3 * budget
     assert not pair.server.session.has_output
     pair.server.open()
     assert (T.OPEN, 4) in [(T(kind), number) for kind, _, number, _ in pair.server.sent()]
@@ -298,7 +298,7 @@ def test_who_acknowledges_nothing_is_left() -> None:
     while pair.server.session.can_open:
         pair.server.open(REQUEST)
         pair.server.session.data_to_send(1 << 20)
-    assert 4 * 1000 <= pair.server.session.kept < 4 * 1000 + 500
+    assert 4 * 1000 <= pair.server.session.unacknowledged < 4 * 1000 + 500
     pair.server.session.tick(1.0)
     assert reason_of(pair.server) == (Code.OVERLOADED, "the other end acknowledges nothing")
 
@@ -321,10 +321,10 @@ def test_nothing_is_said_after_close() -> None:
 def test_what_is_kept_is_what_was_written_and_no_copy_of_it() -> None:
     pair = joined()
     session = pair.server.session
-    assert session._resumption is not None
+    assert session.resumption is not None
     session.open_stream(REQUEST, Ear(), end=True, now=1.0)
     written = session.data_to_send(1 << 20)
-    assert written and session._resumption._kept[-1][1] is written
+    assert written and session.resumption._writes[-1][1] is written
 
 
 def test_nothing_kept_while_both_are_idle() -> None:
@@ -335,8 +335,8 @@ def test_nothing_kept_while_both_are_idle() -> None:
         owner.session.tick(pair.now)
     pair.pump()
     for owner in (pair.server, pair.agent):
-        assert owner.session._resumption is not None
-        assert owner.session._resumption.held == 0
+        assert owner.session.resumption is not None
+        assert owner.session.resumption.unacknowledged == 0
 
 
 def test_a_door_without_the_session_hears_nothing_more() -> None:
@@ -399,7 +399,7 @@ class Breaking(RuleBasedStateMachine):
 
     def hand_on(self, owner: Owner) -> None:
         for stream in list(owner.session.streams.values()):
-            owner.session.consumed(stream, stream.window.held, self.pair.now)
+            owner.session.consumed(stream, stream.window.unconsumed, self.pair.now)
 
     @rule(seconds=st.floats(0.1, 3))
     def wait(self, seconds: float) -> None:

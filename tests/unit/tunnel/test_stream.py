@@ -14,7 +14,8 @@ from tests.unit.tunnel.test_codes import rows
 from zerotrust.errors import RemoteProtocolError
 from zerotrust.tunnel.binary import pack_head
 from zerotrust.tunnel.codes import END, INTERIM, Code, FrameType
-from zerotrust.tunnel.session import HIGH_WATER, SessionOptions
+from zerotrust.tunnel.outbox import HIGH_WATER
+from zerotrust.tunnel.session import SessionOptions
 from zerotrust.tunnel.stream import MAX_INTERIM_HEADS, QUANTUM, TRANSITIONS, Stream, StreamState
 from zerotrust.tunnel.window import MAX_GROWTH_BYTES, MAX_WINDOW, MIN_WINDOW, GrowthBudget, ReceiveWindow
 
@@ -328,12 +329,12 @@ class TwoSessions(RuleBasedStateMachine):
     def memory_is_bounded_and_accounted_for(self) -> None:
         for owner in (self.pair.server, self.pair.agent):
             session = owner.session
-            assert session.held == sum(stream.window.held for stream in session.streams.values())
+            assert session.unconsumed == sum(stream.window.unconsumed for stream in session.streams.values())
             grown = sum(stream.window.size - stream.window.initial for stream in session.streams.values())
             assert session._growth.left == MAX_GROWTH_BYTES - grown
             for stream in session.streams.values():
                 assert stream.queued <= HIGH_WATER + LARGEST
-                assert 0 <= stream.window.held <= stream.window.size <= MAX_WINDOW
+                assert 0 <= stream.window.unconsumed <= stream.window.size <= MAX_WINDOW
                 assert stream.queued == sum(map(len, stream.queue or ()))
                 other = self.pair.other(owner).session.streams.get(stream.id)
                 assert stream.credit >= 0
@@ -380,7 +381,7 @@ class TwoSessions(RuleBasedStateMachine):
         self.settle()
         self.nobody_broke_a_rule()
         for owner in (self.pair.server, self.pair.agent):
-            assert not owner.session.streams and owner.session.held == 0
+            assert not owner.session.streams and owner.session.unconsumed == 0
             assert owner.session._growth.left == MAX_GROWTH_BYTES
             assert owner.session._own_streams == 0 and not owner.session.has_output
 

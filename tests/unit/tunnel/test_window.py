@@ -8,7 +8,7 @@ from tests.support.tunnel import REQUEST, Ear, Owner, joined
 from zerotrust.errors import RemoteProtocolError
 from zerotrust.tunnel.binary import pack_head
 from zerotrust.tunnel.codes import Code
-from zerotrust.tunnel.session import HIGH_WATER, LOW_WATER
+from zerotrust.tunnel.outbox import HIGH_WATER, LOW_WATER
 from zerotrust.tunnel.stream import QUANTUM, Stream
 from zerotrust.tunnel.window import DEFAULT_WINDOW, MAX_WINDOW, MIN_WINDOW, GrowthBudget, ReceiveWindow
 
@@ -19,7 +19,7 @@ def test_more_than_the_credit_is_refused() -> None:
     with pytest.raises(RemoteProtocolError) as caught:
         window.received(1)
     assert caught.value.wire == Code.FLOW_CONTROL
-    assert window.held == MIN_WINDOW
+    assert window.unconsumed == MIN_WINDOW
 
 
 def test_credit_comes_back_in_halves() -> None:
@@ -28,7 +28,7 @@ def test_credit_comes_back_in_halves() -> None:
     assert window.consumed(49_999, 1.0, None) == 0
     assert window.consumed(1, 1.0, None) == 50_000
     assert window.consumed(50_000, 1.0, None) == 50_000
-    assert window.held == 0
+    assert window.unconsumed == 0
 
 
 def turn(window: ReceiveWindow, now: float, round_trip: float | None, pieces: int = 4) -> None:
@@ -105,15 +105,15 @@ def test_credit_arithmetic(initial: int, total: int, steps: list[tuple[int, int,
         size = min(arriving, credit)
         window.received(size)
         credit -= size
-        grant = window.consumed(min(leaving, window.held), now, 0.5)
+        grant = window.consumed(min(leaving, window.unconsumed), now, 0.5)
         assert grant >= 0
         credit += grant
-        assert credit + window.held <= window.size <= max(MAX_WINDOW, initial)
+        assert credit + window.unconsumed <= window.size <= max(MAX_WINDOW, initial)
         assert budget.left >= 0
         assert budget.left + window.size - initial == total
-        assert window.held or credit * 2 > window.size, "all was handed on and yet the sender may not go on"
+        assert window.unconsumed or credit * 2 > window.size, "all was handed on and yet the sender may not go on"
     window.close()
-    assert budget.left == total and window.held == 0
+    assert budget.left == total and window.unconsumed == 0
 
 
 RATE = 20_000_000
@@ -174,7 +174,7 @@ def download(every: float | None, seconds: float) -> tuple[Download, Stream, dic
         if out := session.data_to_send(1 << 20):
             pipes[pair.agent].append((now + ONE_WAY, out))
         arrived[round(now * 10)] = ear.total
-        assert session.held == stream.window.held <= stream.window.size <= MAX_WINDOW
+        assert session.unconsumed == stream.window.unconsumed <= stream.window.size <= MAX_WINDOW
         assert sending.queued <= HIGH_WATER + len(PIECE)
     assert pair.server.over is None and pair.agent.over is None
     return ear, stream, arrived

@@ -22,8 +22,8 @@ from zerotrust.net.loop import descriptor_limit
 from zerotrust.server.agents.policy_quota import MEMORY_PER_POLICY
 from zerotrust.server.ops.metrics import server_limits
 from zerotrust.tunnel.codes import COUNTED, Code, FrameType
+from zerotrust.tunnel.outbox import LOW_WATER
 from zerotrust.tunnel.resume import REPLAY_BYTES
-from zerotrust.tunnel.session import LOW_WATER
 
 pytestmark = pytest.mark.anyio
 

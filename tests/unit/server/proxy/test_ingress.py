@@ -491,7 +491,7 @@ async def test_a_body_that_comes_before_the_login_is_decided(slow: Slow, framing
     stream, ear = front.last
     for _ in range(20):
         front.pair.pump()
-        front.agent.session.consumed(stream, stream.window.held, 1.0)
+        front.agent.session.consumed(stream, stream.window.unconsumed, 1.0)
     assert ear.body == b"a" * 100_000 + b"b" * 200_000
     assert ear.ended
 

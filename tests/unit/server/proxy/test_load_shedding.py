@@ -16,7 +16,7 @@ LIMITS = Limits(requests=100, requests_per_agent=60, memory="10MiB", memory_per_
 
 def usage(streams: int = 0, size: int = 0) -> SessionStats:
     found = SessionStats()
-    found.sessions, found.streams, found.received = 1, streams, size
+    found.sessions, found.streams, found.unconsumed = 1, streams, size
     return found
 
 

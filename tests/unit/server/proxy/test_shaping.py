@@ -116,10 +116,10 @@ async def test_an_answer_comes_at_the_rate_and_whole() -> None:
         seconds += 1
         said += await front.wait(1)
         assert len(body_of(said)) <= BURST + seconds * RATE + 1
-        assert front.pair.server.session.held <= 64 * 1024, "the window is all that waits here"
+        assert front.pair.server.session.unconsumed <= 64 * 1024, "the window is all that waits here"
     assert seconds == pytest.approx((len(content) - BURST) / RATE, abs=1)
     assert body_of(said) == content
-    assert front.pair.server.session.held == 0
+    assert front.pair.server.session.unconsumed == 0
     assert not front.pair.server.session.streams
     assert await front.ask("GET /again") == b""
     assert len(front.opened) == 2
@@ -251,7 +251,7 @@ async def test_a_request_goes_at_the_rate_and_whole() -> None:
         else:
             seconds += 0.05
             await front.wait(0.05)
-        front.agent.session.consumed(stream, stream.window.held, front.clock.now)
+        front.agent.session.consumed(stream, stream.window.unconsumed, front.clock.now)
         assert len(ear.body) <= BURST + seconds * RATE + 1
     await front.wait(1)
     assert ear.body == content
@@ -313,7 +313,7 @@ async def test_reading_goes_on_when_the_tunnel_takes_more() -> None:
     front.agent.session.consumed(agent, len(ear.body), front.clock.now)
     await front.hear()
     while stream.blocked:
-        front.agent.session.consumed(agent, agent.window.held, front.clock.now)
+        front.agent.session.consumed(agent, agent.window.unconsumed, front.clock.now)
         await front.hear()
     assert front.transport.is_reading()
 
