@@ -1,4 +1,4 @@
-"""The payloads of OPEN, HEAD and RESET, which are on every request's way: structs (docs/spec/tunnel-v1.md)."""
+"""Binary payloads of OPEN, HEAD, RESET, GOAWAY and CLOSE (docs/spec/tunnel-v1.md)."""
 
 import struct
 from typing import Final
@@ -15,12 +15,12 @@ _REASON: Final = struct.Struct(">H")
 
 
 def printable(text: str) -> str:
-    """Without control characters: what a peer says goes into logs and onto terminals."""
+    """Return text without control characters: it comes from a peer and goes into logs and terminals."""
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
 class RequestOpen:
-    """The fields of an OPEN payload."""
+    """Fields of an OPEN payload."""
 
     __slots__ = ("block", "flags", "kind", "length", "request_id", "service")
 
@@ -33,12 +33,12 @@ class RequestOpen:
 
 
 def pack_open(kind: int, length: int, *, flags: int, service: bytes, request_id: bytes, block: bytes) -> bytes:
-    """The payload of OPEN; service and request id are ASCII."""
+    """Return the payload of OPEN; service and request id are ASCII."""
     return b"".join((_OPEN.pack(kind, flags, len(service), length, len(request_id), 0), service, request_id, block))
 
 
 def unpack_open(payload: bytes) -> RequestOpen:
-    """The fields of OPEN.
+    """Return the fields of OPEN.
 
     Raises:
         RemoteProtocolError: shorter than its own lengths say, or not visible ASCII where it must be.
@@ -59,12 +59,12 @@ def unpack_open(payload: bytes) -> RequestOpen:
 
 
 def pack_head(kind: int, flags: int, length: int, block: bytes) -> bytes:
-    """The payload of HEAD."""
+    """Return the payload of HEAD."""
     return _HEAD.pack(kind, flags, 0, length) + block
 
 
 def unpack_head(payload: bytes) -> tuple[int, int, int, bytes]:
-    """Kind, flags, content length and block of HEAD.
+    """Return kind, flags, content length and block of HEAD.
 
     Raises:
         RemoteProtocolError: too short.
@@ -76,13 +76,13 @@ def unpack_head(payload: bytes) -> tuple[int, int, int, bytes]:
 
 
 def pack_reason(code: int, reason: str) -> bytes:
-    """The payload of CLOSE, GOAWAY and RESET; a reason that is too long ends with a whole character."""
+    """Return the payload of CLOSE, GOAWAY and RESET; a long reason is cut after a whole character."""
     text = reason.encode(errors="replace")[:MAX_REASON_BYTES]
     return _REASON.pack(code) + text.decode(errors="ignore").encode()
 
 
 def unpack_reason(payload: bytes) -> tuple[Code, str]:
-    """Code and reason; control characters are taken out, as the reason goes into logs.
+    """Return code and reason, without control characters, because the reason goes into logs.
 
     Raises:
         RemoteProtocolError: shorter than a code.

@@ -1,4 +1,4 @@
-"""The tables of docs/spec/tunnel-v1.md: frame types, flags, codes. A test compares the two."""
+"""Tables of docs/spec/tunnel-v1.md: frame types, flags, codes. A test compares them."""
 
 from enum import IntEnum
 from typing import Final
@@ -12,11 +12,11 @@ RENEWAL: Final = "renewal"
 RESUME: Final = "resume"
 CONNECTIONS: Final = "connections"
 CAPABILITIES: Final = (POLICY, LISTEN_ON, RENEWAL, RESUME, CONNECTIONS)
-"""What this implementation has beyond the first revision (section 3)."""
+"""Extensions of the first revision that this implementation has (section 3)."""
 
 
 class FrameType(IntEnum):
-    """The first byte of a frame (section 2)."""
+    """First byte of a frame (section 2)."""
 
     HELLO = 0x01
     WELCOME = 0x02
@@ -40,11 +40,11 @@ class FrameType(IntEnum):
 
 
 COUNTED: Final = 0x10
-"""Frames of this type and above are numbered, and sent again after a broken link (section 7)."""
+"""Frames of this type and above are counted, and sent again after a broken link (section 7)."""
 
 
 class Code(IntEnum):
-    """Why a stream or a link ended (section 2, Codes)."""
+    """Reason for the end of a stream or a session (section 2, Codes)."""
 
     NO_ERROR = 0
     PROTOCOL_ERROR = 1
@@ -83,7 +83,7 @@ UNTOUCHED: Final = frozenset(
         Code.UPSTREAMS_BUSY,
     )
 )
-"""With these an agent says that the request may be given to somebody else (section 2, Codes)."""
+"""Codes with which an agent allows another agent to get the request (section 2, Codes)."""
 
 
 END: Final = 0x01

@@ -1,4 +1,4 @@
-"""How a request's failure crosses the tunnel: an error of `zerotrust.errors` on each side, a code between them."""
+"""Error codes of failed requests: an error of `zerotrust.errors` at each end, a code in the tunnel."""
 
 import re
 from typing import Final
@@ -19,17 +19,17 @@ _ERRORS: Final[dict[Code, type[errors.ForwardError]]] = {
     Code.WITHDRAWN: errors.ServiceGone,
 }
 _CODES: Final = {error: code for code, error in _ERRORS.items() if code not in (Code.REFUSED, Code.UNKNOWN_SERVICE)}
-"""Those left out say that nobody has begun with the request, which no error does."""
+"""The two codes left out say that the peer has not begun with the request, which no error says."""
 
 
 _TIMED: Final = (Code.UPSTREAMS_DOWN, Code.UPSTREAMS_BUSY)
-"""Their reasons begin with the time after which the request may be tried again (section 2, Codes)."""
+"""Codes whose reason begins with the seconds until the request may be retried (section 2, Codes)."""
 _TIME: Final = re.compile(r"([1-9][0-9]{0,3}) ")
 _LONGEST: Final = 3600
 
 
 def error_for(code: Code, reason: str) -> errors.ForwardError:
-    """What a RESET means for the request. The peer's words are for the log; the class decides what the client hears."""
+    """Return the error for a RESET. Its class decides the answer to the client; the peer's reason goes into the log."""
     retry_after = None
     if code in _TIMED and (match := _TIME.match(reason)) is not None:
         retry_after, reason = min(int(match[1]), _LONGEST), reason[match.end() :]
@@ -37,10 +37,10 @@ def error_for(code: Code, reason: str) -> errors.ForwardError:
 
 
 def code_for(error: errors.ForwardError) -> Code:
-    """The code with which a failure is reported to the other end."""
+    """Return the code that reports an error to the peer."""
     return _CODES.get(type(error), Code.INTERNAL)
 
 
 def reason_for(error: errors.ForwardError) -> str:
-    """The reason that goes with `code_for`."""
+    """Return the reason that goes with `code_for`."""
     return str(error) if error.retry_after is None else f"{error.retry_after} {error}"

@@ -13,15 +13,15 @@ Frame = tuple[int, int, int, bytes]
 
 
 def encode(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    """One whole frame. The payload is at most `MAX_PAYLOAD` bytes."""
+    """Return a whole frame. The payload is at most `MAX_PAYLOAD` bytes."""
     return HEADER.pack(kind, flags, len(payload), stream) + payload
 
 
 class FrameReader:
-    """Cuts the bytes of a link into frames, however they arrive.
+    """Incremental reader: cuts the bytes of a link into frames.
 
-    What it holds is bounded by the header's own 16-bit length: never more than one incomplete frame. Where a read ends
-    within a frame, only that frame is put together from pieces, and not what comes with its rest.
+    It keeps at most one incomplete frame, which the 16-bit length in the header bounds. If a read ends within a
+    frame, the reader copies the pieces of that frame only.
     """
 
     __slots__ = ("_needed", "_partial")
@@ -31,7 +31,7 @@ class FrameReader:
         self._needed = 0
 
     def feed(self, data: bytes) -> list[Frame]:
-        """The frames that `data` completes."""
+        """Return the frames that `data` completes."""
         frames: list[Frame] = []
         at = self._complete(data, frames) if self._partial else 0
         unpack = HEADER.unpack_from
@@ -45,12 +45,12 @@ class FrameReader:
             at = after
         if at < end:
             self._partial += memoryview(data)[at:]
-            held = end - at
-            self._needed = HEADER_BYTES if held < HEADER_BYTES else HEADER_BYTES + unpack(data, at)[2]
+            rest = end - at
+            self._needed = HEADER_BYTES if rest < HEADER_BYTES else HEADER_BYTES + unpack(data, at)[2]
         return frames
 
     def _complete(self, data: bytes, frames: list[Frame]) -> int:
-        """Finish the frame that has begun, if `data` has its rest; how much of `data` that took."""
+        """Complete the frame that has begun, if `data` has the rest; return the number of bytes used."""
         partial = self._partial
         rest = memoryview(data)
         at = 0

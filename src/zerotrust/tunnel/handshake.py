@@ -1,4 +1,4 @@
-"""What the two ends tell each other first, and whether it fits (docs/spec/tunnel-v1.md, section 3)."""
+"""The handshake: HELLO, WELCOME and the parameters of this end (docs/spec/tunnel-v1.md, section 3)."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -12,7 +12,7 @@ from zerotrust.tunnel.window import DEFAULT_WINDOW, MAX_UNCONSUMED_BYTES
 SHARED_QUEUE_BYTES: Final = 32 * 1024 * 1024
 """256 streams with full queues."""
 MAX_QUEUED_BYTES: Final = 128 * 1024 * 1024
-"""As much as MAX_UNCONSUMED_BYTES lets the other end hold for slow readers."""
+"""As much as MAX_UNCONSUMED_BYTES allows the peer to receive for slow readers."""
 CONGESTED_BYTES: Final = 4 * 1024 * 1024
 """A hundred of the largest heads, or the usual heads of some thousand requests."""
 MAX_UNWRITTEN_BYTES: Final = 32 * 1024 * 1024
@@ -21,17 +21,20 @@ MAX_UNWRITTEN_BYTES: Final = 32 * 1024 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class SessionOptions:
-    """What this end says of itself.
+    """Parameters of this end of a session.
 
     Attributes:
-        resume_timeout: seconds for which a session is kept without a link; acceptors say it.
-        replay_bytes: kept of what the other end has not acknowledged.
-        shared_queue_bytes: bytes of bodies that wait to be sent, above which streams queue only what leaves soon.
-        max_queued_bytes: the same, above which the streams that hold most are reset.
-        congested_bytes: bytes of other frames that wait to be sent, above which neither end opens a stream.
-        max_unwritten_bytes: the same, above which the session is closed.
-        instance: 32 hexadecimal digits that all sessions of one process of an agent share; dialers say it.
-        connection: which of these sessions this one is, or takes the place of.
+        window: initial window of each stream, in bytes.
+        max_streams: streams that the peer may have open.
+        max_unconsumed_bytes: received bytes that the sinks have not consumed; the stream that passes it is reset.
+        resume_timeout: seconds for which a session waits without a link; the acceptor decides.
+        replay_bytes: unacknowledged bytes above which no DATA is sent.
+        shared_queue_bytes: queued bytes of bodies above which streams queue only what leaves soon.
+        max_queued_bytes: queued bytes of bodies above which the largest queues are reset.
+        congested_bytes: waiting bytes of other frames above which neither end opens a stream.
+        max_unwritten_bytes: waiting bytes of other frames above which the session is closed.
+        instance: 32 hexadecimal digits that all sessions of one agent process share (dialers).
+        connection: number of this session among those of the instance; it replaces an older one (dialers).
     """
 
     software: str = ""
@@ -50,7 +53,7 @@ class SessionOptions:
 
 
 def hello(options: SessionOptions, resume: Resume | None = None) -> bytes:
-    """The dialer's first payload; with `resume` it wants an older session back."""
+    """Return the payload of HELLO; `resume` asks for an older session."""
     return Hello(
         versions=[VERSION],
         capabilities=list(options.capabilities),
@@ -66,7 +69,7 @@ def hello(options: SessionOptions, resume: Resume | None = None) -> bytes:
 def welcome(
     options: SessionOptions, session: str, capabilities: frozenset[str], *, secret: str, received: int | None = None
 ) -> bytes:
-    """The acceptor's first payload; `received` where it goes on with an older session."""
+    """Return the payload of WELCOME; `received` if it resumes an older session."""
     resumable = RESUME in capabilities
     return Welcome(
         version=VERSION,
@@ -83,15 +86,15 @@ def welcome(
 
 
 def common(options: SessionOptions, peer: Hello | Welcome) -> frozenset[str]:
-    """The capabilities in force."""
+    """Return the capabilities that both ends have."""
     return frozenset(options.capabilities) & frozenset(peer.capabilities)
 
 
 def read_hello(kind: int, payload: bytes) -> Hello:
-    """The dialer's first frame.
+    """Return the HELLO in the dialer's first frame.
 
     Raises:
-        RemoteProtocolError: not HELLO, or there is no version in common.
+        RemoteProtocolError: it is not HELLO, or the two ends have no version in common.
     """
     _check(kind, FrameType.HELLO, payload)
     peer = decode(Hello, payload)
@@ -103,10 +106,10 @@ def read_hello(kind: int, payload: bytes) -> Hello:
 
 
 def read_welcome(kind: int, payload: bytes) -> Welcome:
-    """The acceptor's first frame.
+    """Return the WELCOME in the acceptor's first frame.
 
     Raises:
-        RemoteProtocolError: not WELCOME, or it chose a version that was not offered.
+        RemoteProtocolError: it is not WELCOME, or it has a version that was not offered.
     """
     _check(kind, FrameType.WELCOME, payload)
     peer = decode(Welcome, payload)

@@ -1,4 +1,4 @@
-"""When to ping, what the round trip is, and when a silent peer is dead (docs/spec/tunnel-v1.md, section 8)."""
+"""Keepalive: pings, round-trip time and the death of a silent peer (docs/spec/tunnel-v1.md, section 8)."""
 
 import struct
 from typing import Final
@@ -11,7 +11,7 @@ _NONCE: Final = struct.Struct(">Q")
 
 
 class Keepalive:
-    """The clock of one link. All times are the caller's monotonic seconds."""
+    """Clock of one link. All times are monotonic seconds of the caller."""
 
     __slots__ = ("_nonce", "_ping_at", "_pinged_at", "_waiting_since", "heard_at", "round_trip")
 
@@ -24,15 +24,15 @@ class Keepalive:
         self.round_trip: float | None = None
 
     def heard(self, now: float) -> None:
-        """Bytes of any kind have arrived."""
+        """Note that bytes have arrived."""
         self.heard_at = now
 
     def dead(self, now: float) -> bool:
-        """Nothing was heard for too long."""
+        """Return whether the peer has been silent for too long."""
         return now >= self.heard_at + DEAD_AFTER
 
     def ping(self, now: float) -> bytes | None:
-        """The payload of the PING that is due now, if one is."""
+        """Return the payload of the PING that is due now, if one is due."""
         if now < self._ping_at:
             return None
         self._ping_at = now + PING_INTERVAL
@@ -43,7 +43,7 @@ class Keepalive:
         return _NONCE.pack(self._nonce)
 
     def pong(self, payload: bytes, now: float) -> None:
-        """Take the round-trip time; an answer to anything but the last PING says nothing (RFC 6298 s2)."""
+        """Take the round-trip time from an answer to the last PING, and ignore other answers (RFC 6298 s2)."""
         if self._pinged_at is None or payload != _NONCE.pack(self._nonce):
             return
         sample = now - self._pinged_at
@@ -51,9 +51,9 @@ class Keepalive:
         self.round_trip = sample if self.round_trip is None else self.round_trip + (sample - self.round_trip) / 8
 
     def unanswered(self, now: float) -> float:
-        """Seconds since the first PING after the last that was answered; 0 where there is none."""
+        """Return the seconds since the first PING without an answer; 0 if all were answered."""
         return now - self._waiting_since if self._waiting_since is not None else 0.0
 
     def deadline(self) -> float:
-        """When to look again."""
+        """Return the time at which a PING is due or the peer is dead."""
         return min(self._ping_at, self.heard_at + DEAD_AFTER)

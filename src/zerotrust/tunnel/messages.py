@@ -45,7 +45,7 @@ Window = Annotated[int, Field(ge=16384, le=16777216)]
 MaxStreams = Annotated[int, Field(ge=1, le=1048576)]
 ServiceId = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")]
 Host = Annotated[str, Field(max_length=255, pattern=r"^[^%\s]+$"), AfterValidator(normalise_host)]
-"""Without the zone of an IPv6 address, which may hold anything (RFC 6874)."""
+"""Host name or address. The zone of an IPv6 address is refused: it may contain anything (RFC 6874)."""
 
 
 SessionId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
@@ -54,18 +54,18 @@ Count = Annotated[int, Field(ge=0, lt=2**64)]
 
 
 class Resume(Message):
-    """Which session the dialer wants back, and how far it has come."""
+    """Request for an older session, in HELLO."""
 
     session: SessionId
     secret: Secret = Field(repr=False)
     received: Count
-    """Counted frames that the dialer has."""
+    """Number of counted frames that the dialer has received."""
     attempt: Count
-    """Larger each time: of two connections that ask, the later one is meant."""
+    """Number of the attempt: of two connections that ask, the one with the larger number counts."""
 
 
 class Hello(Message):
-    """The dialer's first frame."""
+    """First frame of the dialer."""
 
     versions: list[Annotated[int, Field(ge=0, le=65535)]] = Field(max_length=16)
     capabilities: list[Text] = Field(default=[], max_length=64)
@@ -73,14 +73,14 @@ class Hello(Message):
     window: Window
     max_streams: MaxStreams
     instance: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
-    """The process of the agent: its sessions stand beside each other."""
+    """Process of the agent. Its sessions exist side by side."""
     connection: int = Field(default=0, ge=0, le=255)
-    """Which of them: a newer one with the same number takes its place."""
+    """Number of the session within the instance. A newer session with the same number replaces it."""
     resume: Resume | None = None
 
 
 class Welcome(Message):
-    """The acceptor's answer."""
+    """First frame of the acceptor."""
 
     version: int
     capabilities: list[Text] = Field(default=[], max_length=64)
@@ -89,12 +89,12 @@ class Welcome(Message):
     window: Window
     max_streams: MaxStreams
     secret: Secret | None = Field(default=None, repr=False)
-    """Proves later that it is this dialer that wants the session back."""
+    """Secret with which the dialer proves later that the session is its own."""
     resume_timeout: float = Field(default=0.0, ge=0, le=3600)
-    """Seconds for which both ends keep the session without a link."""
+    """Seconds for which the session waits without a link, at both ends."""
     resumed: bool = False
     received: Count = 0
-    """Counted frames that the acceptor has, where the session was resumed."""
+    """Number of counted frames that the acceptor has received, if the session was resumed."""
 
 
 class ControlMessage(Message):
@@ -117,14 +117,14 @@ class Register(ControlMessage):
     websocket: bool = True
     listen_on: Literal["http", "https", "both"] = "both"
     http_redirect: bool = True
-    """Over http, clients are sent to https; without meaning where `listen_on` is `http`."""
+    """Redirect http requests to https; ignored if `listen_on` is `http`."""
     name: Text = ""
     weight: int = Field(default=100, ge=1, le=1000)
-    """The agent's share of the requests, where others have the host name too."""
+    """Share of the requests for this agent if several agents serve the host name."""
     sticky: bool = False
-    """A client stays with one of several agents."""
+    """Send all requests of a client to the same agent."""
     policy: dict[str, Any] | None = None
-    """What the server enforces (`zerotrust.model.policy`): read apart, as one that is wrong costs its service only."""
+    """Policy of the service (`zerotrust.model.policy`). It is parsed later: a wrong one refuses its service only."""
 
 
 class Registered(ControlMessage):
@@ -152,7 +152,7 @@ class Renewed(ControlMessage):
     frame_type = FrameType.RENEWED
 
     chain: str = Field(default="", max_length=32768)
-    """The certificate and those between it and the root, PEM; empty where there is none."""
+    """Certificate and intermediates up to the root, PEM; empty if the server issues none."""
     reason: Text = ""
 
 

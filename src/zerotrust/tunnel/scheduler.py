@@ -1,9 +1,10 @@
-"""Which stream sends next when not all can: deficit round robin with a preferred list for those that send little.
+"""Deficit round robin over the streams, with a preferred list for streams that send little.
 
-The scheme is that of FQ-CoDel (RFC 8290 s4.1) without the CoDel part. A stream that gets something to send, and has not
-used up its quantum in this round, waits in `fresh`, which is always served first: a WebSocket's message, an answer's
-first bytes. Who uses up the quantum goes to `bulk`, where each gets one quantum a turn; when all have had theirs, a new
-round begins. So small messages overtake a download, downloads share evenly, and no crowd of small senders starves them.
+The scheme is that of FQ-CoDel (RFC 8290 s4.1) without the CoDel part. A stream that gets something to send, and has
+not used up its quantum in this round, waits in `fresh`, which is always served first: a WebSocket's message, the first
+bytes of an answer. A stream that has used up its quantum waits in `bulk`, where each stream gets one quantum a turn.
+When all have had their turn, a new round begins. So small messages overtake a download, downloads share evenly, and
+many small senders cannot starve them.
 """
 
 from collections import deque
@@ -31,7 +32,7 @@ class Scheduler:
         return bool(self._fresh or self._bulk)
 
     def add(self, stream: Stream) -> None:
-        """Put a stream that is ready into its list; one that is in a list already stays where it is."""
+        """Add a stream that is ready; a stream that waits already keeps its place."""
         if stream.scheduled:
             return
         if stream.round != self._round:
@@ -40,7 +41,11 @@ class Scheduler:
         self._put(stream)
 
     def fill(self, out: list[Chunk], budget: int) -> tuple[list[Stream], int]:
-        """Append frames for about `budget` bytes to `out`; the streams that were taken from, and how much that was."""
+        """Append frames of about `budget` bytes to `out`.
+
+        Returns:
+            The streams that the frames are from, and the number of bytes taken from their queues.
+        """
         served: list[Stream] = []
         taken = 0
         while budget > 0 and (self._fresh or self._bulk):
@@ -72,7 +77,7 @@ class Scheduler:
 
 
 def _send_one(stream: Stream, out: list[Chunk]) -> int:
-    """One frame of a stream that is ready; the bytes it took."""
+    """Append one frame of a stream that is ready; return its size in bytes."""
     if not stream.queued:
         assert stream.tail is not None
         kind, payload = stream.tail

@@ -719,7 +719,8 @@ class Session:
         self.outbox.close()
         if self._own_streams:
             self.unsent = self.outbox.take_back_opens()
-        # The code of a session is not the code of its requests, except NOT_ALLOWED: it lets sinks drop what they have.
+        # Streams end with GOING_AWAY, whatever ended the session. NOT_ALLOWED alone is passed on: it tells the
+        # sinks to drop what they have not handed on, so a revoked agent delivers nothing more.
         told = code if code is Code.NOT_ALLOWED else Code.GOING_AWAY
         fault: Exception | None = None
         for sink in [self._forget(stream) for stream in list(self.streams.values())]:

@@ -1,4 +1,4 @@
-"""What sessions hold in memory, for those who bound it: summed over the sessions of an agent, or over all."""
+"""Memory that sessions take: summed over the sessions of an agent, or over all."""
 
 from collections.abc import Iterable
 
@@ -6,18 +6,18 @@ from zerotrust.tunnel.session import Session
 
 
 class SessionStats:
-    """What some sessions hold together.
+    """Sums over some sessions.
 
     Attributes:
-        sessions: how many they are; `detached`: how many of them wait for another link.
-        streams: requests and WebSockets that are under way.
-        unconsumed: bytes that arrived and have not been handed on.
+        sessions: number of sessions; `detached`: of these, the ones that wait for another link.
+        streams: requests and WebSockets in progress.
+        unconsumed: bytes that were received and not handed on.
         queued: bytes of bodies that wait to be sent.
         unwritten: bytes of other frames that wait to be sent.
-        unacknowledged: bytes that were sent and are unacknowledged to be sent again.
-        policies: bytes that the policies of their services take, where the caller counts them.
-        most: bytes of the session that holds most.
-        stalled: how many sessions send no more bodies, because what they keep is as much as they may.
+        unacknowledged: bytes that were sent and not acknowledged.
+        policies: bytes that the policies of their services take, if the caller counts them.
+        most: bytes of the session that takes most.
+        stalled: sessions that send no more bodies until the peer acknowledges what they have sent.
     """
 
     def __init__(self) -> None:
@@ -34,11 +34,11 @@ class SessionStats:
 
     @property
     def bytes(self) -> int:
-        """All that they hold."""
+        """Memory of all sessions."""
         return self.unconsumed + self.queued + self.unwritten + self.unacknowledged + self.policies
 
     def add(self, session: Session) -> None:
-        """Count one session more."""
+        """Add a session."""
         outbox, unacknowledged = session.outbox, session.unacknowledged
         self.sessions += 1
         self.streams += len(session.streams)
@@ -53,7 +53,7 @@ class SessionStats:
             self.stalled += 1
 
     def include(self, other: "SessionStats") -> None:
-        """Count what is counted there, too."""
+        """Add the sums of other sessions."""
         self.sessions += other.sessions
         self.detached += other.detached
         self.streams += other.streams
@@ -67,10 +67,10 @@ class SessionStats:
 
 
 class StallCounter:
-    """How often sessions have stood still (`Outbox.stalls`), also those that are over.
+    """Number of stalls (`Outbox.stalls`) of all sessions, including those that have ended.
 
     Attributes:
-        total: so often until the last `note`; what a session adds between that and its end is lost.
+        total: number of stalls at the last `note`. Stalls between the last `note` and the end of a session are lost.
     """
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class StallCounter:
         self._before: dict[Session, int] = {}
 
     def note(self, sessions: Iterable[Session]) -> None:
-        """Look at the sessions that there are."""
+        """Take the numbers of the current sessions."""
         before = self._before
         self._before = {session: session.outbox.stalls for session in sessions}
         self.total += sum(stalls - before.get(session, 0) for session, stalls in self._before.items())

@@ -14,17 +14,17 @@ from zerotrust.tunnel.window import ReceiveWindow
 
 MAX_INTERIM_HEADS: Final = 32
 QUANTUM: Final = 32 * 1024
-"""What a stream sends before another one's turn, and the largest DATA that we send."""
+"""Bytes that a stream sends in its turn, and the largest DATA frame that this end sends."""
 
 JOINED: Final = 1024
-"""Pieces that are shorter together wait as one: each takes some fifty bytes besides its own."""
+"""Pieces that are shorter together are joined in the queue: each piece costs some fifty bytes of its own."""
 
 Chunk = bytes | memoryview
 """Bytes on their way out. A memoryview is always one of bytes: the transport keeps it without a copy."""
 
 
 class StreamState(IntEnum):
-    """What one direction of a stream waits for."""
+    """Frame that one direction of a stream waits for."""
 
     HEAD = 0
     BODY = 1
@@ -41,7 +41,7 @@ TRANSITIONS: Final[dict[tuple[StreamState, int, int], StreamState]] = {
     (StreamState.BODY, _DATA, END): StreamState.DONE,
     (StreamState.BODY, _TRAILERS, END): StreamState.DONE,
 }
-"""(state, frame, flags) to the next state."""
+"""Next state, by state, frame type and flags."""
 
 
 class StreamSink(Protocol):
@@ -112,24 +112,24 @@ class Stream:
 
     @property
     def sent(self) -> bool:
-        """The sending direction has ended and nothing of it waits."""
+        """The sending direction has ended, and its queue is empty."""
         return self.sending is StreamState.DONE and self.tail is None and not self.queued
 
     @property
     def done(self) -> bool:
-        """Both directions have ended and nothing waits to be sent."""
+        """Both directions have ended, and the queue is empty."""
         return self.receiving is StreamState.DONE and self.sent
 
     @property
     def ready(self) -> bool:
-        """Something could be sent now."""
+        """The stream has something to send, and may send it."""
         return (self.credit > 0 and self.queued > 0) or (self.tail is not None and not self.queued)
 
     def receive(self, kind: int, flags: int) -> None:
-        """Move the receiving direction.
+        """Move the receiving direction to its next state.
 
         Raises:
-            RemoteProtocolError: the frame may not come now.
+            RemoteProtocolError: the frame is not allowed in this state.
         """
         state = TRANSITIONS.get((self.receiving, kind, flags & (END | INTERIM)))
         if state is None:
@@ -139,17 +139,17 @@ class Stream:
         self.receiving = state
 
     def count_interim(self) -> None:
-        """Bound the number of interim heads.
+        """Count an interim head.
 
         Raises:
-            RemoteProtocolError: too many.
+            RemoteProtocolError: there were too many.
         """
         self.interim_heads += 1
         if self.interim_heads > MAX_INTERIM_HEADS:
             raise RemoteProtocolError(f"stream {self.id}: more than {MAX_INTERIM_HEADS} interim heads")
 
     def enqueue(self, data: bytes) -> None:
-        """Keep bytes until there is credit and a turn."""
+        """Add bytes to the queue."""
         queue = self.queue
         if queue is None:
             queue = self.queue = deque()
@@ -160,7 +160,7 @@ class Stream:
         self.queued += len(data)
 
     def take(self) -> Chunk:
-        """At most a quantum from the queue, bounded by the credit, which it uses; small pieces leave together."""
+        """Remove at most a quantum from the queue, and use as much credit; small pieces leave together."""
         limit = min(QUANTUM, self.credit)
         queue = self.queue
         assert queue is not None

@@ -1,12 +1,13 @@
-"""Credit for one direction of one stream, as its receiver keeps it (docs/spec/tunnel-v1.md, section 6).
+"""Flow-control window of one stream, kept by its receiver (docs/spec/tunnel-v1.md, section 6).
 
-1.  Bytes that arrive use credit; more than there is breaks the protocol.
-2.  Bytes that have been handed on are given back when they make up half of the window.
-3.  A window of which both halves were handed on in less than four round-trip times was waited for: it doubles, up to
-    `MAX_WINDOW`, out of the session's budget. A stream that is limited by its reader or its source never grows one.
+1.  Bytes that arrive use credit; more bytes than credit break the protocol.
+2.  Bytes that the reader has consumed are granted again when they make up half of the window.
+3.  If both halves of a window were consumed in less than four round-trip times, the sender waited for credit: the
+    window doubles, up to `MAX_WINDOW`, out of the session's budget. A window never grows if the reader or the source
+    is the slow part.
     With W the window and R the rate, a window takes W/R; it doubles until that is four round trips, so until
-    W = 4 R RTT: twice what the pipe holds, with the other half as reserve for the grant's own way back. One half
-    alone says nothing: a slow reader who empties its buffer in one go takes two halves at the same moment.
+    W = 4 R RTT: twice what is in flight, with the other half as reserve for the way of the grant. One half alone
+    proves nothing: a slow reader that empties its buffer at once consumes two halves at the same moment.
 """
 
 from typing import Final
@@ -23,7 +24,7 @@ MAX_GROWTH_BYTES: Final = 64 * 1024 * 1024
 
 
 class GrowthBudget:
-    """By how much the windows of one session may grow together, in bytes."""
+    """Bytes by which all windows of one session may still grow."""
 
     __slots__ = ("left",)
 
@@ -32,7 +33,12 @@ class GrowthBudget:
 
 
 class ReceiveWindow:
-    """What the peer may still send on a stream."""
+    """Credit of the peer on one stream.
+
+    Attributes:
+        size: credit plus bytes that were received and not granted again.
+        unconsumed: bytes that were received and that the reader has not consumed.
+    """
 
     __slots__ = ("_budget", "_consumed", "_credit", "_granted_at", "_granted_before", "initial", "size", "unconsumed")
 
@@ -46,10 +52,10 @@ class ReceiveWindow:
         self._budget = budget
 
     def received(self, count: int) -> None:
-        """Note bytes that arrived.
+        """Take bytes that arrived.
 
         Raises:
-            RemoteProtocolError: more than the credit, code FLOW_CONTROL.
+            RemoteProtocolError: the bytes exceed the credit (FLOW_CONTROL).
         """
         if count > self._credit:
             raise RemoteProtocolError(f"window exceeded by {count - self._credit} bytes", wire=Code.FLOW_CONTROL)
@@ -57,7 +63,7 @@ class ReceiveWindow:
         self.unconsumed += count
 
     def consumed(self, count: int, now: float, round_trip: float | None) -> int:
-        """Note bytes that have been handed on; the credit to grant now, 0 for none yet."""
+        """Take bytes that the reader has consumed, and return the credit to grant now (0: none yet)."""
         self.unconsumed -= count
         self._consumed += count
         if self._consumed * 2 < self.size:
