@@ -13,6 +13,7 @@ from zerotrust.errors import ForwardError, LocalProtocolError, UpstreamFailed, U
 from zerotrust.http.body import Kind, Writer, writer_for
 from zerotrust.http.head import IDEMPOTENT, ResponseHead
 from zerotrust.http.head_block import check_trailers, request_framing_lines, response_block
+from zerotrust.net.channel import Chunk
 from zerotrust.net.http_client import BackendConnection
 from zerotrust.telemetry import logs
 from zerotrust.tunnel.binary import MAX_OPEN_PAYLOAD_BYTES, RequestOpen, pack_head
@@ -76,6 +77,7 @@ class Exchange:
         "_response_ended",
         "_service",
         "_stream",
+        "_unsent",
         "_writer",
         "tunnelled",
     )
@@ -92,6 +94,8 @@ class Exchange:
         self._held: bytearray | None = None
         self._held_end = False
         self._held_trailers: bytes | None = None
+        # The framed body of a request that its connection has failed to write.
+        self._unsent: list[Chunk] = []
         self._left = False
         self._owed = self._interim_bytes = 0
         self._answered = self._response_ended = self.tunnelled = self._fresh = self._dialling = False
@@ -247,12 +251,13 @@ class Exchange:
         self._context.session.send_trailers(self._stream, fields)
         self._complete()
 
-    def failed(self, error: ForwardError, *, untouched: bool) -> None:
+    def failed(self, error: ForwardError, *, untouched: bool, unsent: list[Chunk]) -> None:
         connection, self._connection = self._connection, None
         backend = self._backend
         closed_idle = untouched and connection is not None and connection.reused
-        if closed_idle and self._repeatable and backend is not None:
+        if closed_idle and (unsent or self._repeatable) and backend is not None:
             self._fresh = True
+            self._unsent = unsent[1:]  # `_begin` sends another head
             self._connect(backend, self._context.loop.time())
         elif self._response_ended:
             # All that the backend said is on its way. That it takes no more does not undo it.
@@ -340,9 +345,15 @@ class Exchange:
             + request_framing_lines(kind, request.length, upgrade=upgrade, te=bool(request.flags & FLAG_TRAILERS))
         )
         if not upgrade:
-            writer = self._writer = writer_for(kind, request.length)
+            writer = self._writer
+            if writer is None:
+                writer = self._writer = writer_for(kind, request.length)
             if not writer.complete and _EXPECT not in request.block:
                 self._deadline = math.inf
+            if self._unsent:
+                unsent, self._unsent = self._unsent, []
+                for piece in unsent:
+                    connection.send(piece)
             self._send_held(connection)
 
     def _send_held(self, connection: BackendConnection) -> None:

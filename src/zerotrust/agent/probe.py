@@ -12,6 +12,7 @@ from zerotrust.errors import ForwardError
 from zerotrust.http.body import Kind
 from zerotrust.http.head import ResponseHead
 from zerotrust.model.upstream import HealthCheck
+from zerotrust.net.channel import Chunk
 from zerotrust.net.http_client import BackendConnection
 
 Report = Callable[[str], None]
@@ -69,7 +70,7 @@ class Probe:
     def body_trailers(self, fields: bytes) -> None:
         """Not read."""
 
-    def failed(self, error: ForwardError, *, untouched: bool) -> None:
+    def failed(self, error: ForwardError, *, untouched: bool, unsent: list[Chunk]) -> None:
         """The connection broke."""
         self._connection = None
         self._end(str(error))

@@ -8,8 +8,8 @@ client's, so these bytes must never count as its answer:
 
 * After an answer that has no body, but is one after which a faulty backend sends a body, the connection is closed.
 * Bytes behind an answer, and bytes on an idle connection, close it.
-* Bytes that arrive before the head of the next request is written fail that request: the owner sends it again on a
-  new connection where it may.
+* Bytes that arrive before the head of the next request is written fail that request on this connection. The owner
+  sends it on a new connection if the old one has written none of it, or if it may be sent twice.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ from zerotrust.errors import (
 from zerotrust.http.body import Kind, Reader, reader_for, response_framing
 from zerotrust.http.head import ResponseHead, find_head_end, parse_response
 from zerotrust.model.upstream import UpstreamEndpoint
-from zerotrust.net.channel import BufferedChannel, describe
+from zerotrust.net.channel import BufferedChannel, Chunk, describe
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.write_coalescer import WriteCoalescer
 
@@ -79,8 +79,14 @@ class ResponseSink(Protocol):
     def body_trailers(self, fields: bytes) -> None:
         """The answer has ended with trailer fields."""
 
-    def failed(self, error: ForwardError, *, untouched: bool) -> None:
-        """The connection is of no more use. `untouched`: not one byte of an answer came."""
+    def failed(self, error: ForwardError, *, untouched: bool, unsent: list[Chunk]) -> None:
+        """The connection has failed.
+
+        Args:
+            untouched: no byte of an answer has arrived.
+            unsent: the head of the request and what was sent behind it, if the connection has
+                written none of that; else empty.
+        """
 
     def drained(self) -> None:
         """The backend takes more: `congested` has become False."""
@@ -263,6 +269,7 @@ class BackendConnection(BufferedChannel):
         self._fail(
             UpstreamFailed("the backend closed a kept connection, or sent bytes on it, before the request was written"),
             untouched=True,
+            unsent=self._out if self._behind_head < 0 else [],
         )
 
     def _read_head(self, sink: ResponseSink) -> None:
@@ -332,11 +339,11 @@ class BackendConnection(BufferedChannel):
         else:
             sink.body(body, end=True)
 
-    def _fail(self, error: ForwardError, *, untouched: bool = False) -> None:
+    def _fail(self, error: ForwardError, *, untouched: bool = False, unsent: list[Chunk] | None = None) -> None:
         sink, self._sink = self._sink, None
         self.abort()
         if sink is not None:
-            sink.failed(error, untouched=untouched)
+            sink.failed(error, untouched=untouched, unsent=unsent or [])
 
 
 def _body_may_follow(head: ResponseHead) -> bool:

@@ -16,7 +16,7 @@ from zerotrust.errors import ForwardError
 from zerotrust.http.body import Kind
 from zerotrust.http.head import ResponseHead
 from zerotrust.model.upstream import UpstreamEndpoint
-from zerotrust.net.channel import Channel
+from zerotrust.net.channel import Channel, Chunk
 from zerotrust.net.http_client import BackendConnection, BackendPool, ConnectOptions, DescriptorBudget
 from zerotrust.net.http_server import HttpServerConnection
 from zerotrust.net.tasks import Tasks
@@ -91,7 +91,7 @@ class Sink:
 
     def body_trailers(self, fields: bytes) -> None: ...
 
-    def failed(self, error: ForwardError, *, untouched: bool) -> None: ...
+    def failed(self, error: ForwardError, *, untouched: bool, unsent: list[Chunk]) -> None: ...
 
     def drained(self) -> None:
         self.drains += 1

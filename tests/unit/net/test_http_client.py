@@ -16,6 +16,7 @@ from zerotrust.errors import ConnectTimeout, ForwardError, UpstreamsBusy, Upstre
 from zerotrust.http.body import Kind
 from zerotrust.http.head import ResponseHead
 from zerotrust.model.upstream import UpstreamEndpoint
+from zerotrust.net.channel import Chunk
 from zerotrust.net.http_client import (
     CAREFUL_IDLE,
     HASTY,
@@ -32,6 +33,7 @@ from zerotrust.net.write_coalescer import WriteCoalescer
 
 pytestmark = pytest.mark.anyio
 
+REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: chat/1\r\n\r\n"
 
 
@@ -107,9 +109,10 @@ class Owner:
         self.ends += 1
         self.connection.release()
 
-    def failed(self, error: ForwardError, *, untouched: bool) -> None:
+    def failed(self, error: ForwardError, *, untouched: bool, unsent: list[Chunk]) -> None:
         self.error = error
         self.untouched = untouched
+        self.unsent = unsent
 
     def drained(self) -> None: ...
 
@@ -356,6 +359,7 @@ async def test_bytes_that_are_read_before_the_request_is_written_are_no_answer()
     owner.begin()
     owner.connection.data_received(OK)
     assert owner.error is not None and owner.untouched
+    assert owner.unsent == [REQUEST]
     assert (owner.said, owner.ends) == (b"", 0)
     assert owner.transport.is_aborted
     assert written and not await owner.transport.written(), "the request was not written"
@@ -366,9 +370,11 @@ async def test_bytes_that_wait_when_the_request_is_written_are_no_answer() -> No
     owner.reuse()
     await owner.transport.written()
     owner.begin()
+    owner.connection.send(b"body")
     owner.transport.unread = True
     owner.connection.flush()
     assert owner.error is not None and owner.untouched
+    assert owner.unsent == [REQUEST, b"body"]
     assert owner.transport.is_aborted
     assert not await owner.transport.written(), "the request was not written"
     assert owner.pool._hasty_until > asyncio.get_running_loop().time()
@@ -394,6 +400,8 @@ async def test_bytes_that_arrive_while_the_head_is_being_written_are_no_answer(
     owner.connection.data_received(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
     assert (owner.error is None) is accepted
     assert owner.said == (b"no" if accepted else b"")
+    if not accepted:
+        assert owner.unsent == [], "the kernel may have taken bytes of the request"
 
 
 async def test_head_that_took_several_turns_to_write_is_answered() -> None:
@@ -440,6 +448,7 @@ async def test_request_is_not_written_behind_the_end_of_its_connection() -> None
     owner.connection.eof_received()
     owner.connection.flush()
     assert owner.error is not None and owner.untouched
+    assert owner.unsent == [REQUEST]
     assert not await owner.transport.written()
 
 
