@@ -1,8 +1,8 @@
 """Caddy's admin API, over TCP or a unix socket.
 
-Caddy restarts the listener of this API with each change and drops connections that wait in its queue, so changes go
-one at a time, each on a connection of its own. It accepts `{}` and `null` as a configuration and then stops all that
-it does: `load` refuses to send them.
+Caddy restarts the listener of this API with each change and drops connections that wait in its queue. So changes go
+one at a time, each on a connection of its own, and a request whose connection was dropped is sent once more. Caddy
+accepts `{}` and `null` as a configuration and then stops all that it does: `load` refuses to send them.
 """
 
 import asyncio
@@ -75,7 +75,7 @@ class AdminApi:
 
     async def _request(self, method: str, path: str, body: object = None) -> httpx.Response:
         try:
-            response = await self._client.request(method, path, json=body)
+            response = await self._send(method, path, body)
         except httpx.TransportError as error:
             raise CaddyError(
                 f"the admin API of Caddy at {self.address} does not answer ({str(error) or type(error).__name__}); "
@@ -86,6 +86,19 @@ class AdminApi:
         if response.is_error:
             raise CaddyError(f"Caddy refused {method} {path}: {_reason(response)}")
         return response
+
+    async def _send(self, method: str, path: str, body: object) -> httpx.Response:
+        """Send a request; if Caddy drops its connection, send it once more.
+
+        A connection that waits at the listener from before a change is lost; the next one waits at
+        the new listener. A request for `/stop` may have been obeyed, and is sent only once.
+        """
+        try:
+            return await self._client.request(method, path, json=body)
+        except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
+            if path == "/stop":
+                raise
+        return await self._client.request(method, path, json=body)
 
 
 def socket_path(address: str) -> str | None:

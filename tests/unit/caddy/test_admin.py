@@ -15,14 +15,27 @@ pytestmark = pytest.mark.anyio
 
 
 class Answers:
-    """One canned answer a request; keeps the heads, and how many were open at once."""
+    """Gives the same answer to each request; keeps the heads, and how many were open at once.
+
+    Attributes:
+        drops: connections that it closes without an answer, before any other.
+        reads_dropped: it has read the request by then; else the client gets a reset.
+    """
 
     def __init__(self, status: int = 200, body: str = "") -> None:
         self.status, self.body = status, body
         self.heads: list[str] = []
         self.open = self.most_open = 0
+        self.drops = 0
+        self.reads_dropped = False
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.drops:
+            self.drops -= 1
+            if self.reads_dropped:
+                await reader.readuntil(b"\r\n\r\n")
+            writer.transport.abort()
+            return
         self.open += 1
         self.most_open = max(self.open, self.most_open)
         self.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
@@ -84,6 +97,33 @@ async def test_stop(tmp_path: Path) -> None:
     async with caddy(tmp_path) as (admin, answers):
         await admin.stop()
         assert answers.heads[0].startswith("POST /stop HTTP/1.1\r\nHost: localhost\r\n")
+
+
+@pytest.mark.parametrize("has_read", [True, False])
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [(False, "GET /config/ HTTP/1.1"), (True, "POST /load HTTP/1.1")],
+)
+async def test_a_connection_that_caddy_drops_is_opened_once_more(
+    tmp_path: Path, change: bool, line: str, has_read: bool
+) -> None:
+    """Caddy closes its old listener after a change, with the connections that wait there."""
+    async with caddy(tmp_path, 200, '{"apps":{}}') as (admin, answers):
+        answers.drops, answers.reads_dropped = 1, has_read
+        await (admin.load({"apps": {"http": {}}}) if change else admin.config())
+        assert (answers.drops, [head.split("\r\n")[0] for head in answers.heads]) == (0, [line])
+        answers.drops = 2
+        with pytest.raises(CaddyError, match="does not answer"):
+            await (admin.load({"apps": {"http": {}}}) if change else admin.config())
+        assert answers.drops == 0
+
+
+async def test_a_stop_is_not_sent_twice(tmp_path: Path) -> None:
+    async with caddy(tmp_path) as (admin, answers):
+        answers.drops = 2
+        with pytest.raises(CaddyError, match="does not answer"):
+            await admin.stop()
+        assert answers.drops == 1
 
 
 async def test_nobody_there(tmp_path: Path) -> None:
