@@ -50,10 +50,24 @@ class Client:
         self.patience = patience
 
     @classmethod
-    async def open(cls, port: int, *, host: str, tls: ssl.SSLContext | None = None, patience: float = 15.0) -> "Client":
+    async def open(
+        cls,
+        port: int,
+        *,
+        host: str,
+        tls: ssl.SSLContext | None = None,
+        patience: float = 15.0,
+        address: str | None = None,
+    ) -> "Client":
+        """Connect; `address` is the client's own, one of 127.0.0.0/8."""
         async with asyncio.timeout(patience):
             reader, writer = await asyncio.open_connection(
-                "127.0.0.1", port, ssl=tls, server_hostname=host if tls else None, limit=1 << 20
+                "127.0.0.1",
+                port,
+                ssl=tls,
+                server_hostname=host if tls else None,
+                limit=1 << 20,
+                local_addr=(address, 0) if address else None,
             )
         return cls(reader, writer, host=host, patience=patience)
 

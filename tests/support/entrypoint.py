@@ -28,9 +28,9 @@ class Way:
     def url(self, host: str, path: str = "/") -> str:
         return f"{'https' if self.tls else 'http'}://{host}:{self.port}{path}"
 
-    async def open(self, host: str, *, patience: float = 15.0) -> Client:
-        """A connection for HTTP/1.1."""
-        return await Client.open(self.port, host=host, tls=self.tls, patience=patience)
+    async def open(self, host: str, *, patience: float = 15.0, address: str | None = None) -> Client:
+        """Open a connection for HTTP/1.1; `address` is the client's own, one of 127.0.0.0/8."""
+        return await Client.open(self.port, host=host, tls=self.tls, patience=patience, address=address)
 
     async def request(self, host: str, method: str, target: str, fields: Fields = (), body: bytes = b"") -> Response:
         """One request on a connection of its own."""

@@ -2,29 +2,83 @@
 
 import asyncio
 import os
-from collections.abc import Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import watchfiles.main
+from watchfiles import Change
 
+from tests.support.waiting import eventually
 from zerotrust.config import file_watcher
 from zerotrust.config.file_watcher import changes
 
 DELAY = 0.05
 
 
-def told(files: list[Path], act: Callable[[], None], *, quiet: bool = False) -> bool:
-    """Whether a change is told after `act`; where none is expected, half a second is waited for it."""
+class Watches:
+    """The watches that the system was asked for, and what it told of them.
 
-    async def run() -> bool:
-        async with aclosing(changes(files, delay=DELAY)) as stream:
-            first = asyncio.ensure_future(anext(stream))
-            await asyncio.sleep(0)  # the watch stands after its first step
-            act()
-            done, _ = await asyncio.wait([first], timeout=0.3 if quiet else 10)
+    Attributes:
+        begun: watches.
+        seen: names of the files that it told of.
+        turns: times that it told something, or that the time to look again had passed.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun = self.turns = 0
+        self.seen: set[str] = set()
+        self._notify: Any = watchfiles.main.RustNotify
+        self._awatch: Any = file_watcher.awatch
+        monkeypatch.setattr(watchfiles.main, "RustNotify", self._begin)
+        monkeypatch.setattr(file_watcher, "awatch", self._tell)
+
+    def _begin(self, *args: Any) -> Any:
+        watch = self._notify(*args)
+        self.begun += 1
+        return watch
+
+    async def _tell(
+        self, *folders: Path, watch_filter: Callable[[Change, str], bool], **options: Any
+    ) -> AsyncGenerator[object, None]:
+        def judge(change: Change, path: str) -> bool:
+            self.seen.add(Path(path).name)
+            return watch_filter(change, path)
+
+        async for told in self._awatch(*folders, watch_filter=judge, **options):
+            self.turns += 1
+            yield told
+
+
+@pytest.fixture(autouse=True)
+def watches(monkeypatch: pytest.MonkeyPatch) -> Watches:
+    """What is found by looking again would hide that the system told nothing."""
+    monkeypatch.setattr(file_watcher, "LOOK_AGAIN", 60.0)
+    return Watches(monkeypatch)
+
+
+@asynccontextmanager
+async def watched(files: list[Path], watches: Watches) -> AsyncIterator[asyncio.Task[None]]:
+    """Yield a task that ends with the first change, when the system watches."""
+    async with aclosing(changes(files, delay=DELAY)) as stream:
+        first = asyncio.ensure_future(anext(stream))
+        try:
+            await eventually(lambda: watches.begun, "the folders are watched")
+            yield first
+        finally:
             first.cancel()
             await asyncio.gather(first, return_exceptions=True)
+
+
+def told(files: list[Path], act: Callable[[], None], watches: Watches) -> bool:
+    """Return True if a change is told after `act`."""
+
+    async def run() -> bool:
+        async with watched(files, watches) as first:
+            act()
+            done, _ = await asyncio.wait([first], timeout=10)
             return bool(done)
 
     return asyncio.run(run())
@@ -48,24 +102,24 @@ def replace(file: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["a: 2\n", "a: 22\n", ""])
-def test_a_file_that_is_written_in_place(file: Path, text: str) -> None:
-    assert told([file], lambda: write(file, text))
+def test_a_file_that_is_written_in_place(file: Path, text: str, watches: Watches) -> None:
+    assert told([file], lambda: write(file, text), watches)
 
 
-def test_a_file_that_an_editor_replaces(file: Path) -> None:
-    assert told([file], lambda: replace(file, "a: 2\n"))
+def test_a_file_that_an_editor_replaces(file: Path, watches: Watches) -> None:
+    assert told([file], lambda: replace(file, "a: 2\n"), watches)
 
 
-def test_a_file_that_goes_away(file: Path) -> None:
-    assert told([file], file.unlink)
+def test_a_file_that_goes_away(file: Path, watches: Watches) -> None:
+    assert told([file], file.unlink, watches)
 
 
-def test_a_file_that_comes(file: Path) -> None:
+def test_a_file_that_comes(file: Path, watches: Watches) -> None:
     new = file.with_name("new.crt")
-    assert told([file, new], lambda: write(new, "x"))
+    assert told([file, new], lambda: write(new, "x"), watches)
 
 
-def test_a_link_that_is_turned(tmp_path: Path) -> None:
+def test_a_link_that_is_turned(tmp_path: Path, watches: Watches) -> None:
     # As Kubernetes exchanges a mounted ConfigMap: agent.yaml -> ..data/agent.yaml, ..data -> ..1
     for name in ("..1", "..2"):
         (tmp_path / name).mkdir()
@@ -78,26 +132,37 @@ def test_a_link_that_is_turned(tmp_path: Path) -> None:
         (tmp_path / "..new").symlink_to("..2")
         (tmp_path / "..new").replace(tmp_path / "..data")
 
-    assert told([file], turn)
+    assert told([file], turn, watches)
 
 
-def test_a_linked_file_that_is_written_where_it_is(tmp_path: Path, file: Path) -> None:
+def test_a_linked_file_that_is_written_where_it_is(tmp_path: Path, file: Path, watches: Watches) -> None:
     folder = tmp_path / "etc"
     folder.mkdir()
     link = folder / "agent.yaml"
     link.symlink_to(file)
-    assert told([link], lambda: write(file, "a: 2\n"))
+    assert told([link], lambda: write(file, "a: 2\n"), watches)
 
 
-def test_other_files_of_the_folder_are_none_of_ours(file: Path) -> None:
-    def act() -> None:
-        file.with_name("agent.log").write_text("x")
-        os.utime(file.parent)
+def test_other_files_of_the_folder_are_none_of_ours(
+    file: Path, watches: Watches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_watcher, "LOOK_AGAIN", 0.05)
 
-    assert not told([file], act, quiet=True)
+    async def run() -> None:
+        async with watched([file], watches) as first:
+            file.with_name("agent.log").write_text("x")
+            os.utime(file.parent)
+            await eventually(lambda: "agent.log" in watches.seen, "the system tells of the other file")
+            turns = watches.turns
+            await eventually(lambda: watches.turns > turns + 1, "what it told has been judged")
+            assert not first.done()
+
+    asyncio.run(run())
 
 
-def test_a_folder_that_is_exchanged_is_seen_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_is_exchanged_is_seen_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watches: Watches
+) -> None:
     monkeypatch.setattr(file_watcher, "LOOK_AGAIN", 0.1)
     folder = tmp_path / "certs"
     folder.mkdir()
@@ -108,12 +173,11 @@ def test_a_folder_that_is_exchanged_is_seen_all_the_same(tmp_path: Path, monkeyp
         folder.mkdir()
         (folder / "ca.crt").write_text("new one")
 
-    assert told([folder / "ca.crt"], exchange)
+    assert told([folder / "ca.crt"], exchange, watches)
     # After the exchange the watch hangs on the folder that was moved away: only looking again tells.
 
 
-@pytest.mark.slow
-def test_several_writes_are_one_change(file: Path) -> None:
+def test_several_writes_are_one_change(file: Path, watches: Watches) -> None:
     async def run() -> int:
         count = 0
         async with aclosing(changes([file], delay=0.2)) as stream:
@@ -133,7 +197,7 @@ def test_several_writes_are_one_change(file: Path) -> None:
     assert asyncio.run(run()) == 1
 
 
-def test_a_folder_that_is_not_there_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_is_not_there_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watches: Watches) -> None:
     monkeypatch.setattr(file_watcher, "LOOK_AGAIN", 0.1)
     folder = tmp_path / "later" / "certs"
 
@@ -141,4 +205,4 @@ def test_a_folder_that_is_not_there_yet(tmp_path: Path, monkeypatch: pytest.Monk
         folder.mkdir(parents=True)
         (folder / "ca.crt").write_text("x")
 
-    assert told([folder / "ca.crt"], make)
+    assert told([folder / "ca.crt"], make, watches)
