@@ -97,7 +97,7 @@ lock: $(BIN)/uv
 	$(LOCK) --extra postgresql -o requirements/test.txt pyproject.toml requirements/test.in
 	$(LOCK) --extra server -c requirements/test.txt -o requirements/demo.txt pyproject.toml requirements/demo.in
 	$(LOCK) -c requirements/test.txt -o requirements/agent.txt pyproject.toml
-	$(LOCK) --extra server --extra postgresql -c requirements/test.txt -o requirements/image.txt pyproject.toml
+	$(LOCK) --extra postgresql -c requirements/test.txt -o requirements/image.txt pyproject.toml
 
 clean:
 	rm -rf $(VENV) .demo build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -69,4 +69,4 @@ def test_the_image_has_all_dependencies_of_the_server() -> None:
     wanted = [*project["dependencies"], *(line for extra in extras for line in extra)]
     locked = set(re.findall(r"^([\w.-]+)==", (ROOT / "requirements/image.txt").read_text(), re.MULTILINE))
     names = {re.split(r"[^\w.-]", line)[0].replace(".", "-") for line in wanted}
-    assert names - {"0trust"} <= locked
+    assert names - {project["name"]} <= locked

@@ -145,6 +145,7 @@ class Container:
     def __init__(self, image: Image, name: str, folder: Path) -> None:
         folder.mkdir()
         self.folder = folder
+        self.log = folder.with_suffix(".log")
         self._image = image
         self._name = f"0trust-test-{name}-{os.getpid()}"
 
@@ -164,12 +165,15 @@ class Container:
 
     def process(self, *words: str) -> Process:
         """Return the process of a command that stays."""
-        log = self.folder.with_suffix(".log")
         environment = {"PYTHONPATH": "", **self._image.environment}
-        return Process(self._name, self._image.run(self._name, self.folder, words), log=log, env=environment)
+        return Process(self._name, self._image.run(self._name, self.folder, words), log=self.log, env=environment)
 
-    def is_healthy(self) -> bool:
+    def check(self) -> subprocess.CompletedProcess[str]:
         """Run the health check of the image."""
         command = self._image.check_health(self._name, self.folder)
-        done = subprocess.run(command, check=False, capture_output=True, timeout=60, env=self._image.environment)
-        return done.returncode == 0
+        environment = self._image.environment
+        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60, env=environment)
+
+    @property
+    def is_healthy(self) -> bool:
+        return self.check().returncode == 0
