@@ -211,7 +211,7 @@ async def test_a_full_disk_refuses_and_loses_nothing_that_was_acknowledged(
         assert (await place.command("audit", "verify")).code == 0
 
 
-async def test_an_invitation_and_no_secret_in_the_log(tmp_path: Path, authority: Authority) -> None:
+async def test_a_join_token_and_no_secret_in_the_log(tmp_path: Path, authority: Authority) -> None:
     place = Place(tmp_path / "s", authority)
     async with place.running():
         made = await place.command("tokens", "create", "--agent", "home", "--host", "a.example", "--expires", "10m")
@@ -227,7 +227,7 @@ async def test_an_invitation_and_no_secret_in_the_log(tmp_path: Path, authority:
         assert stat.S_IMODE(place.socket.parent.stat().st_mode) == 0o700
 
 
-async def test_a_machine_joins_and_serves_what_it_was_invited_for(tmp_path: Path, authority: Authority) -> None:
+async def test_a_machine_joins_and_serves_what_its_token_grants(tmp_path: Path, authority: Authority) -> None:
     place = Place(tmp_path / "s", authority)
     async with Origin(tmp_path) as origin, place.running():
         where = f"localhost:{place.stack.tunnel_port}"
@@ -304,9 +304,12 @@ async def test_a_server_that_does_not_run(tmp_path: Path, authority: Authority) 
     before = await place.command("grants", "list")
     async with place.running():
         assert (await place.command("grants", "list")).out == "no grants\n"
+        healthy = await place.command("server", "status")
+        assert healthy.code == 0 and healthy.out.splitlines()[0].split() == ["SERVER", "HEALTHY"]
         place.stack.server.kill()
         killed = await place.command("grants", "list")
-    for done in (before, killed):
+        unhealthy = await place.command("server", "status")
+    for done in (before, killed, unhealthy):
         assert (done.code, done.out) == (1, "")
         assert done.err.startswith(f"error: no server runs at {place.socket}; start it with `")
         assert done.err.count("\n") == 1

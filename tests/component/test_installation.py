@@ -1,4 +1,4 @@
-"""`pip install 0trust` is enough for an agent: every command works, or names the packages that it misses."""
+"""`pip install 0trust` is enough for an agent. Commands of the server name what they miss."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder], check=True)
     lock = ROOT / "requirements" / "agent.txt"
     install = [uv, "pip", "install", "--quiet", "--python", made, "--require-hashes", "-r", lock]
-    # The tests were set up with the same files, so they are in uv's cache; else they are downloaded.
+    # `make test` installed the same files, so they are in uv's cache; else they are downloaded.
     if subprocess.run([*install, "--offline"], capture_output=True, check=False).returncode:
         subprocess.run(install, check=True)
     return made

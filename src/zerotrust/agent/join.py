@@ -1,8 +1,8 @@
 """How an agent gets its first certificate (docs/spec/tunnel-v1.md, section 11).
 
-The root is fetched from whoever answers, and compared with the fingerprint in the join token; then a second connection
-is made that this root verifies, and only through that one go the token and the request. The key never leaves the
-machine.
+The root is fetched from whoever answers, and compared with the fingerprint in the join token; then
+a second connection is made that this root verifies, and only through that one go the token and the
+request. The key never leaves the machine.
 """
 
 import asyncio

@@ -107,7 +107,8 @@ class AdminClient:
 def connect(config: Path, path: Path | None, *, timeout: float = _TIMEOUT) -> AdminClient:
     """Return a channel to the server with this admin socket, or else with this configuration file.
 
-    Without a file at the default place, it is `server.yaml` in the current directory, or that of the systemd service.
+    Without a file at the default place, it is `server.yaml` in the current directory, or that of
+    the systemd service.
 
     Raises:
         ConfigError: the file cannot be used, so the socket is unknown.

@@ -11,7 +11,7 @@ class CommandGroup(typer.Typer):
     """A noun of the command line, as in `0trust agents`, or the whole of it.
 
     Args:
-        summary: the help text; its first sentence has at most 45 characters, so that lists show all of it.
+        summary: help text. Its first sentence has at most 45 characters: lists show that much.
     """
 
     def __init__(self, summary: str, *, completion: bool = False) -> None:
@@ -22,7 +22,8 @@ class CommandGroup(typer.Typer):
             rich_markup_mode=None,
             pretty_exceptions_enable=False,
         )
-        self.callback()(lambda: None)  # without one, typer takes a single command for the whole group
+        # Without a callback, typer takes a single command for the whole group.
+        self.callback()(lambda: None)
 
     def command(self, name: str | None = None, **settings: Any) -> Callable[..., Any]:
         """Return a decorator that adds a function as a command."""
@@ -30,7 +31,7 @@ class CommandGroup(typer.Typer):
 
 
 class Command(TyperCommand):
-    """A command whose arguments are shown as `NAME`, where typer shows `{NAME}` and `NAME <str>`."""
+    """Command whose help shows arguments as `NAME` (typer: `{NAME}` and `NAME <str>`)."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return the words after the command's name in its usage line."""

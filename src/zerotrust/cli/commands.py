@@ -1,7 +1,7 @@
-"""All commands of `0trust`, put together. Each imports what it needs when it runs, so `--help` is fast.
+"""All commands of `0trust`. Each imports what it needs when it runs, so `--help` is fast.
 
-`agent` and `server` are about the process on this machine. `agents`, `tokens`, `grants` and `audit` ask the running
-server, so they are used on the server's machine.
+`agent` and `server` are about the process on this machine. `agents`, `tokens`, `grants` and `audit`
+ask the running server, so they are used on the server's machine.
 """
 
 from typing import Annotated
@@ -38,4 +38,4 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Show the version, if that was asked."""
+    """Accept the options of `0trust` itself."""

@@ -53,7 +53,7 @@ def check(
 
 
 def _warn_of_suffixes(source: "Source") -> None:
-    """Warn of wildcards for a public suffix. A starting server does not: to load the list takes time."""
+    """Warn of wildcards for a public suffix. A server does not: loading the list takes time."""
     from zerotrust.enrollment.public_suffix import warning
 
     grants = source.data.get("grants")
@@ -64,7 +64,7 @@ def _warn_of_suffixes(source: "Source") -> None:
 
 
 def _warn_of_overlaps(source: "Source") -> None:
-    """Warn of names that two agents may serve by the file. Grants in the database are not known here."""
+    """Warn of names that two agents may serve, by the grants in the file alone."""
     from zerotrust.enrollment.grant_table import GrantTable, parse_pattern
     from zerotrust.enrollment.overlaps import text
 

@@ -1,4 +1,4 @@
-"""`0trust agent join`: turn a join token into an agent with a key, a certificate and a configuration."""
+"""`0trust agent join`: make this machine an agent, by a join token."""
 
 import sys
 from pathlib import Path

@@ -1,8 +1,8 @@
 """Entry point of the command `0trust`. Errors of all commands end here.
 
-An error is printed as one line, never as a traceback. That also holds for Ctrl-C while the commands are being imported,
-so this module imports next to nothing itself. Exit status: 1 for errors that the user can correct, 2 for a wrong
-command line, 70 for a bug in 0Trust, 130 after Ctrl-C.
+An error is printed as one line, never as a traceback. That also holds for Ctrl-C while the commands
+are being imported, so this module imports next to nothing itself. Exit status: 1 for errors that
+the user can correct, 2 for a wrong command line, 70 for a bug in 0Trust, 130 after Ctrl-C.
 """
 
 import gc
@@ -30,8 +30,8 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _speed_up_imports() -> None:
-    # Imported objects are never freed. At its default pace the garbage collector would look through them again and
-    # again, for a fifth of the start time.
+    # Imported objects are never freed. At its default pace the garbage collector would look through
+    # them again and again, for a fifth of the start time.
     gc.set_threshold(50_000, 20, 20)
     # Without this, pydantic searches the metadata of every installed package for plugins.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")

@@ -13,7 +13,7 @@ _RENAMED: Final = {
 
 
 def replace_old_spelling(args: list[str]) -> tuple[list[str], str | None]:
-    """Return the arguments with today's name of the command, and a warning if they had an old one."""
+    """Return the arguments with the present name of the command, and a warning if that changed them."""
     for old, new in _RENAMED.items():
         if tuple(args[: len(old)]) == old:
             warning = (

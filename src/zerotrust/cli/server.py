@@ -97,8 +97,8 @@ def install(
 ) -> None:
     """Run the server as a systemd service.
 
-    Before, put server.yaml and the certificates that it names into /var/lib/0trust-server: it is the only directory
-    that the service can write.
+    Before, put server.yaml and the certificates that it names into /var/lib/0trust-server: it is
+    the only directory that the service can write.
     """
     from zerotrust.cli.systemd import SERVER
 

@@ -25,7 +25,7 @@ def ignore_reload_signal() -> None:
 
 
 def overrides(options: Mapping[str, str | Path | None]) -> dict[str, str]:
-    """Return the options that were given. Their paths are relative to the current folder, not to the file."""
+    """Return the options that were given, with paths relative to the current directory."""
     return {
         key: str(value.absolute()) if isinstance(value, Path) else value
         for key, value in options.items()

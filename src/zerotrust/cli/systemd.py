@@ -1,8 +1,8 @@
-"""Services of systemd for the agent and the server, each with the rights that it needs and no others.
+"""systemd services for the agent and the server, each with the rights that it needs and no others.
 
-The user of a service exists only while it runs. Its files are below /var/lib; the rest of the machine is read-only or
-hidden (systemd.exec(5)). `systemd-analyze security` rates the result. systemd restarts a service whenever it ends, and
-ends it if it takes more memory than its share.
+The user of a service exists only while it runs. Its files are below /var/lib; the rest of the
+machine is read-only or hidden (systemd.exec(5)). `systemd-analyze security` rates the result.
+systemd restarts a service whenever it ends, and ends it if it takes more memory than its share.
 """
 
 import os
@@ -177,10 +177,12 @@ SERVER: Final = Service(
     file="server.yaml",
     memory="80%",
     tasks=1024,
-    # Caddy, a child of the server, listens on the ports 80 and 443, and reads its backlog below /proc/sys.
+    # Caddy, a child of the server, listens on ports 80 and 443. Go reads the limit of the listen
+    # backlog from /proc/sys; without it, Go's backlog is 128.
     capabilities="CAP_NET_BIND_SERVICE",
     proc="all",
-    # The server drains and then ends Caddy itself, so only it gets SIGTERM. systemd kills both if that takes too long.
+    # Only the server gets SIGTERM: it drains for `hot_reload.drain_timeout` (30 s by default) and
+    # then ends Caddy. After 120 s systemd kills both.
     lifetime="KillMode=mixed\nTimeoutStopSec=120\n",
 )
 

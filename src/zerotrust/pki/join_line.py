@@ -2,8 +2,8 @@
 
     0trust-join-1.BASE64URL({"server": "tunnel.example.com:8443", "token": …, "fingerprint": …})
 
-The fingerprint is the SHA-256 of the root's certificate (DER): the agent knows the CA before it sends
-anything, so an attacker between them cannot pose as the server and take the secret.
+The fingerprint is the SHA-256 of the root's certificate (DER): the agent knows the CA before it
+sends anything, so an attacker between them cannot pose as the server and take the secret.
 """
 
 import base64
@@ -47,7 +47,7 @@ class JoinLine:
 
 
 def parse(text: str) -> JoinLine:
-    """Return the join token in a text. White space in it is ignored: terminals and mail programs add it.
+    """Return the join token in a text. White space is ignored: terminals and mail programs add it.
 
     Raises:
         PkiError: it is not a join token, or incomplete. The message does not repeat it: it is secret.

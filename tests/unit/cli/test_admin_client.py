@@ -96,6 +96,15 @@ def test_a_denied_connection_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         AdminClient(tmp_path / "s", start="x")
 
 
+def test_a_server_that_does_not_answer_in_time(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "s"))
+        silent.listen()
+        client = AdminClient(tmp_path / "s", start="x", timeout=0.1)
+        with pytest.raises(CommandError, match="did not answer"):
+            client.get("/v1/status", admin.Status)
+
+
 def test_a_path_that_is_too_long(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "too long" in said_by(["agents", "list", "--socket", f"/{'x' * 200}"], capsys)
 

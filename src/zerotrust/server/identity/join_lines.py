@@ -12,7 +12,7 @@ from zerotrust.pki.join_line import JoinLine, fingerprint
 
 
 class JoinLines:
-    """Builds join tokens. It reads the server's certificates each time: they change while it runs."""
+    """Builds join tokens. It reads the certificates each time: they change while the server runs."""
 
     def __init__(self, settings: AgentListenerConfig) -> None:
         self._settings = settings
@@ -24,8 +24,8 @@ class JoinLines:
     def address(self, wanted: str | None) -> tuple[str, list[str]]:
         """Where agents reach the server, "host:port", and what is doubtful about it.
 
-        It is what somebody wants, else `server.public_addr`, else the first name in the server's certificate: agents
-        insist on a name that stands there.
+        It is what somebody wants, else `server.public_addr`, else the first name in the server's
+        certificate: agents insist on a name that stands there.
 
         Raises:
             EnrolmentError: nothing of that says an address.

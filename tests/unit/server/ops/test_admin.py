@@ -59,7 +59,7 @@ def kept(place: Office) -> list[tuple[str, str]]:
         return [(record.actor, record.action) for record in audit.records(session)]
 
 
-async def test_an_agent_from_its_invitation_to_its_revocation(tmp_path: Path) -> None:
+async def test_an_agent_from_its_join_token_to_its_revocation(tmp_path: Path) -> None:
     async with asking(tmp_path) as asker:
         made = await asker.post("/v1/tokens/create", agent="home", hosts=["A.example", "*.lab.example"], expires="2h")
         assert set(made) == {"number", "agent", "hosts", "expires_at", "server", "line", "warnings"}
