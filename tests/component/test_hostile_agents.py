@@ -534,7 +534,7 @@ async def test_noise(fortress: Fortress) -> None:
 
 FLOOD = """
 import asyncio, json, sys, time, uvloop
-from tests.kits.raw_agent import client_context, session
+from tests.support.raw_agent import client_context, session
 from zerotrust.tunnel.frames import encode
 kind, port, root, chain, key = sys.argv[1:]
 context = client_context(root)

@@ -188,7 +188,7 @@ async def test_a_stolen_key_and_the_way_back(fortress: Fortress, tmp_path: Path)
 
 FLOOD = """
 import asyncio, ssl, sys, uvloop
-from tests.kits.raw_agent import client_context
+from tests.support.raw_agent import client_context
 root, port, count, rate = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 context, inward, outward = client_context(root), ssl.MemoryBIO(), ssl.MemoryBIO()
 try:
