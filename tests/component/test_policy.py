@@ -449,7 +449,7 @@ async def test_a_file_that_asks_for_what_cannot_be_given_changes_nothing(stack: 
     ]
     agent.set_services(asked)
     await eventually(
-        lambda: "clients are not asked for certificates" in agent.process.text(), "the agent's log names the key"
+        lambda: "client certificates are not supported" in agent.process.text(), "the agent's log names the key"
     )
     assert refusal(await stack.caddy.get("login.localhost", "/bytes/1")) == (401, "unauthorized")
     agent.set_services(before)

@@ -1,4 +1,4 @@
-"""What no single key shows: services that get into each other's way, and options that exclude each other."""
+"""Checks across several keys: duplicate services, unreachable routes, costly policies."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -18,14 +18,14 @@ from zerotrust.model.upstream import Upstream, UpstreamEndpoint, endpoint_of
 from zerotrust.routing.match import Match
 
 RESERVE: Final = (
-    "0 makes this upstream a reserve, used only when no other is healthy and has room; "
-    "remove the upstream to send it no requests"
+    "0 makes this upstream a reserve, used only if no other is healthy and has room; "
+    "remove the upstream if it must get no requests"
 )
 _TRUE: Final = ("true", "t", "yes", "y", "on", "1", "1.0")
 
 
 def crossings(document: Document) -> Iterator[tuple[KeyPath, Severity, str]]:
-    """Contradictions between keys of an agent's file."""
+    """Yield the contradictions between keys of an agent's file."""
     services = items(document.data.get("services"))
     if not services:
         yield ("services",), "warning", "no services: this agent publishes nothing"
@@ -48,7 +48,7 @@ def crossings(document: Document) -> Iterator[tuple[KeyPath, Severity, str]]:
 
 
 def too_costly(config: AgentConfig) -> Iterator[tuple[KeyPath, Severity, str]]:
-    """Policies that may hold the server for longer than it lets them."""
+    """Yield the policies that cost more server time than allowed."""
     for index, service in enumerate(config.services):
         policy = ServicePolicy.from_service(service, config.global_middleware)
         if policy is not None and (found := excess(policy)) is not None:
@@ -60,7 +60,7 @@ def too_costly(config: AgentConfig) -> Iterator[tuple[KeyPath, Severity, str]]:
 
 
 def _incomplete(service: dict[str, Any], path: KeyPath) -> Iterator[tuple[KeyPath, Severity, str]]:
-    # The model says the same, but only when nothing else is wrong with the service.
+    # The model reports the same, but only if the service has no other error.
     if not service.get("hostname") and not service.get("hosts"):
         yield path, "error", model.NO_HOST
     if not service.get("upstreams") and not service.get("backend"):
@@ -71,7 +71,7 @@ def _incomplete(service: dict[str, Any], path: KeyPath) -> Iterator[tuple[KeyPat
 
 def _redirect_to_nowhere(service: dict[str, Any], path: KeyPath) -> Iterator[tuple[KeyPath, Severity, str]]:
     if service.get("listen_on") == "http" and str(service.get("http_redirect")).lower() in _TRUE:
-        message = "true with listen_on: http leaves nothing to redirect to; set it to false, or listen_on to both"
+        message = "contradicts listen_on: http; set http_redirect to false or listen_on to both"
         yield (*path, "http_redirect"), "error", message
 
 
@@ -87,24 +87,27 @@ def _upstreams(document: Document, service: dict[str, Any], path: KeyPath) -> It
             address = Upstream.model_validate({"address": upstream.get("address")}).address
             endpoint = endpoint_of(address, protocol=str(service.get("protocol", "http")))
         except (KeyError, ValidationError):
-            continue  # the model says what is wrong with it
+            continue  # the model reports the error
         first = seen.setdefault(endpoint, here)
         if first != here:
             line = document.place((*first, "address")).value[0]
-            message = f"is the same backend as on line {line}; name each once, and give it a weight"
+            message = f"is the same backend as on line {line}; list it once, with a higher weight"
             yield (*here, "address"), "error", message
 
 
 def _never_reached(document: Document, routes: list[Any], path: KeyPath) -> Iterator[tuple[KeyPath, Severity, str]]:
-    """Routes behind one that leaves them no request: whom they keep out comes in by that one."""
+    """Yield the routes that never get a request, because an earlier route matches all of them.
+
+    A protection in an unreachable route has no effect, so that is an error.
+    """
     before: list[tuple[RouteMatch, int]] = []
     for index, route in enumerate(routes):
         try:
             match = RouteMatch.model_validate(without_nothing(route).get("match", {}))
         except (AttributeError, ValidationError):
-            continue  # the model says what is wrong with it
+            continue  # the model reports the error
         if match.model_extra or not Route.model_fields.keys() >= route.keys():
-            continue  # it may be for other requests when its unknown keys are corrected
+            continue  # corrected keys may give it other requests
         first = next((other for known, other in before if Match(known).everything or known == match), None)
         before.append((match, index))
         if first is not None:
@@ -113,12 +116,12 @@ def _never_reached(document: Document, routes: list[Any], path: KeyPath) -> Iter
             yield (
                 (*path, index),
                 severity,
-                f"is never reached: the route on line {line} takes its requests; put this one before it",
+                f"is never reached: the route on line {line} matches the same requests; move this one before it",
             )
 
 
 def _acts(route: dict[str, Any]) -> bool:
-    """It does more with its requests than to send them to the backend."""
+    """Return True if the route does more than forward its requests to a backend."""
     return any(kind_of(handler) != "reverse_proxy" for handler in items(route.get("handle")))
 
 
@@ -129,7 +132,7 @@ def _same_id(
         return
     name, where = own
     first = ids.setdefault(name, where)
-    # Of two services that go by the same host name, that name is complained about, once.
+    # For two services with the same host name and no id, the host name is reported instead.
     if first != where and "id" in (first[-1], where[-1]):
         yield where, "error", _taken(document, first, f'the id "{printable(name)}"')
 
@@ -139,7 +142,7 @@ def _taken(document: Document, first: KeyPath, what: str) -> str:
 
 
 def _identity(service: dict[str, Any], path: KeyPath, hosts: list[tuple[str, KeyPath]]) -> tuple[str, KeyPath] | None:
-    """The service's id and where it is said; without one it goes by its first host name."""
+    """Return the service's id and its place; by default its first host name."""
     written = service.get("id")
     if written:
         return str(written), (*path, "id")
@@ -154,4 +157,4 @@ def _hosts(service: dict[str, Any], path: KeyPath) -> Iterator[tuple[str, KeyPat
             try:
                 yield normalise_host(host), where
             except ValueError:
-                continue  # the model says what is wrong with it
+                continue  # the model reports the error

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration file, said with file, line, column, key and fix."""
+"""Problems in configuration files, with file, line, column, key and fix."""
 
 import difflib
 from collections.abc import Iterable
@@ -7,19 +7,19 @@ from typing import Literal
 
 Severity = Literal["error", "warning"]
 KeyPath = tuple[str | int, ...]
-"""Where a value is in the file: ("services", 0, "upstreams", 1, "address")."""
+"""Place of a value in the file: ("services", 0, "upstreams", 1, "address")."""
 
 DOES_NOTHING = "no effect"
-"""Words of each warning about a key that is known and does nothing."""
+"""Text in each warning about a known key without effect."""
 
 _LONGEST = 80
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing to correct. Line and column count from 1; line 0 stands for the file as a whole.
+    """An error or warning. Line and column count from 1; line 0 means the whole file.
 
-    `path` is `key` for programs; the two say the same.
+    `path` is `key` in a form for programs.
     """
 
     file: str
@@ -36,7 +36,10 @@ class Problem:
 
 
 def in_order(problems: Iterable[Problem]) -> list[Problem]:
-    """From the top of the file to its end, each once; a key that is wrong is not warned about as well."""
+    """Return the problems from top to bottom, without duplicates.
+
+    Warnings about a key that also has an error are left out.
+    """
     each = dict.fromkeys(problems)
     wrong = {problem.key for problem in each if problem.severity == "error"}
     kept = [problem for problem in each if problem.severity == "error" or problem.key not in wrong]
@@ -44,18 +47,18 @@ def in_order(problems: Iterable[Problem]) -> list[Problem]:
 
 
 def dotted(path: KeyPath) -> str:
-    """A path as people write it: services[0].upstreams[1].address."""
+    """Return a path as people write it: services[0].upstreams[1].address."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{printable(step)}" for step in path)
     return text.removeprefix(".")
 
 
 def printable(text: str) -> str:
-    """Text from the file as it can be shown: on one line, of bearable length, without control characters."""
+    """Return text from the file in printable form: one line, shortened, no control characters."""
     shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: _LONGEST + 1])
     return shown if len(shown) <= _LONGEST else shown[:_LONGEST] + "…"
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """`, did you mean "address"?`, or nothing where no known word is near."""
+    """Return `, did you mean "address"?`, or "" if no known word is similar."""
     near = difflib.get_close_matches(word.lower().replace("-", "_"), list(known), n=1)
     return f', did you mean "{near[0]}"?' if near else ""

@@ -1,4 +1,4 @@
-"""What is different between two configurations: services by their id, everything else by its section."""
+"""Differences between two configurations: services by id, everything else by section."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from zerotrust.model.base import Model
 from zerotrust.model.service import Service
 
 SHOWN: Final = 8
-"""So many services are named in the line that tells of a change; of more, their number."""
+"""Maximum number of services named in one line of the log. Beyond it, the line has their number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Changes:
-    """Ids of services, and other keys ("logging.level"), of a new configuration against the one before.
+    """Changed services (by id) and other changed keys, such as "logging.level".
 
-    `files` are those that a configuration names and that hold something else than before: certificates and keys.
+    `files` are certificate and key files whose contents changed.
     """
 
     added: tuple[str, ...] = ()
@@ -30,7 +30,7 @@ class Changes:
 
     @property
     def sections(self) -> frozenset[str]:
-        """The root sections in which something changed."""
+        """Return the top-level sections with a change."""
         return frozenset(key.partition(".")[0] for key in self.keys)
 
     def __str__(self) -> str:
@@ -45,7 +45,7 @@ class Changes:
 
 
 def between(before: Model, after: Model, *, files: Sequence[str] = ()) -> Changes:
-    """What makes `after` another configuration than `before`; both are of the same kind."""
+    """Return the changes from `before` to `after`. Both are of the same model."""
     old, new = _services(before), _services(after)
     return Changes(
         added=tuple(name for name in new if name not in old),
@@ -62,7 +62,7 @@ def _services(config: Model) -> dict[str, Service]:
 
 
 def _keys(before: Model, after: Model, inside: str = "") -> list[str]:
-    """The keys with another value, two levels deep: "logging.level"."""
+    """Return the keys with another value, at most two levels deep: "logging.level"."""
     found: list[str] = []
     for name in type(after).model_fields:
         old, new = getattr(before, name), getattr(after, name)

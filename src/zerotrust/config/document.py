@@ -1,4 +1,4 @@
-"""One configuration file under examination: its text, its values, and what was found out about each key so far."""
+"""A configuration file during its validation: text, values, problems."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,14 +13,14 @@ ENVIRONMENT: Final = "environment"
 
 
 class Source:
-    """A file, read and expanded. What is wrong with the text itself is in `problems` from the start.
+    """A configuration file that was read, with its variables replaced.
 
     Attributes:
-        data: the values; the stations that follow change it in place.
-        document: where everything is written.
-        problems: all that is wrong so far.
-        renamed: where a key was moved to, and the path at which the file has it.
-        idle: keys that do nothing, and why.
+        data: the values; later steps change them in place.
+        document: the values with their positions in the text.
+        problems: the problems found so far.
+        renamed: path of each key that was moved, and its path in the file.
+        idle: paths of keys without effect, and the reasons.
     """
 
     def __init__(self, path: Path, *, overrides: Mapping[str, str], variables: Mapping[str, str]) -> None:
@@ -44,21 +44,21 @@ class Source:
 
     @property
     def data(self) -> Any:
-        """The values of the file."""
+        """Return the values of the file."""
         return self.document.data
 
     @property
     def usable(self) -> bool:
-        """True where there is a mapping to look into."""
+        """Return True if the file contains keys and values."""
         return isinstance(self.document.data, dict)
 
     @property
     def errors(self) -> list[Problem]:
-        """The problems that keep the file from being used."""
+        """Return the problems that make the file unusable."""
         return [problem for problem in self.problems if problem.severity == "error"]
 
     def say(self, path: KeyPath, severity: Severity, message: str, *, at_key: bool = False, idle: bool = False) -> None:
-        """Add a problem at the place of `path`; `idle` says that the key does nothing."""
+        """Add a problem at `path`. `idle` means that the key has no effect."""
         if path in self._overridden:
             self.problems.append(Problem(self._overridden[path], 0, 0, dotted(path), message, severity, path))
             return
@@ -68,28 +68,31 @@ class Source:
         if idle:
             self.idle[path] = message
         place = self.document.place(path)
-        # A block of keys is pointed at by its own key, a scalar where it is written.
+        # The position of a mapping or list is its key, that of a scalar its value.
         line, column = place.key if at_key or place.text is None else place.value
         if not path and severity == "error":
             line = column = 0
         self.problems.append(Problem(str(self.path), line, column, dotted(path), message, severity, path))
 
     def leave_out(self, key: str, indexes: set[int]) -> None:
-        """Go on without these items of the list at `key`, and without what is wrong with their text."""
+        """Remove these items from the list at `key`, and the problems in their text."""
         kept = [index for index in range(len(self.data[key])) if index not in indexes]
         self.data[key] = [self.data[key][index] for index in kept]
         self.renamed.update({(key, new): (key, old) for new, old in enumerate(kept) if new != old})
         self.problems = [p for p in self.problems if p.path[:1] != (key,) or p.path[1] not in indexes]
 
     def as_written(self, path: KeyPath) -> KeyPath:
-        """The path at which the file has what is now at `path`."""
+        """Return the path in the file of the value that is now at `path`."""
         for length in range(len(path), 0, -1):
             if (former := self.renamed.get(path[:length])) is not None:
                 return former + path[length:]
         return path
 
     def override(self, name: str, value: str, *, by: str) -> None:
-        """Set a key ("api.listen_addr") that something else decides than the file; it is then what is complained of."""
+        """Set a key ("api.listen_addr") from another source than the file.
+
+        Problems with the key then name that source (`by`).
+        """
         *way, key = name.split(".")
         section = self.document.data
         if not isinstance(section, dict):
@@ -99,7 +102,7 @@ class Source:
                 section[step] = {}
             section = section[step]
             if not isinstance(section, dict):
-                return  # the model says what is wrong with it
+                return  # the model reports the error
         section[key] = value
         self._overridden[tuple(name.split("."))] = by
 
@@ -107,27 +110,27 @@ class Source:
         try:
             data = self.path.read_bytes()
             if len(data) > LARGEST:
-                self._whole(f"larger than {LARGEST // 1024 // 1024} MiB; is this a configuration file?")
+                self._whole(f"larger than {LARGEST // 1024 // 1024} MiB; check that this is the right file")
                 return None
             return data.decode("utf-8-sig")
         except FileNotFoundError:
             self._whole("no such file; name the configuration with --config FILE")
         except IsADirectoryError:
-            self._whole("is a folder; name the file in it")
+            self._whole("is a folder; name a file")
         except UnicodeDecodeError as error:
             line = error.object[: error.start].count(b"\n") + 1
-            self._whole(f"not UTF-8 text (line {line}); save it as UTF-8")
+            self._whole(f"line {line} is not UTF-8 text; save the file as UTF-8")
         except (OSError, ValueError) as error:
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-            self._whole(f"cannot be read: {reason}; correct path or permissions")
+            self._whole(f"cannot be read: {reason}; correct the path or the permissions")
         return None
 
     def _refuse_shapeless(self, text: str) -> None:
         if self.document.data is None:
-            self._whole("is empty" if not text.strip() else "holds no keys")
+            self._whole("is empty" if not text.strip() else "contains no keys")
         elif not self.usable:
             found = error_messages.describe(self.document.data)
-            self._whole(f'must consist of keys and values such as "services:", found {found}')
+            self._whole(f'expected keys and values such as "services:", found {found}')
 
     def _whole(self, message: str) -> None:
         self.problems.append(Problem(str(self.path), 0, 0, "", message))

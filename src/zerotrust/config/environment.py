@@ -1,11 +1,12 @@
-"""`${NAME}` and `${NAME:-default}` in values: settings and secrets that come from the environment.
+"""Environment variables in configuration values: `${NAME}` and `${NAME:-default}`.
 
-    ${NAME}           the variable; an error where it is not set
-    ${NAME:-default}  the variable, or the text after ":-" (up to the next brace) where it is not set or empty
+    ${NAME}           the value of the variable; an error if it is not set
+    ${NAME:-default}  the value, or the text up to the next brace if it is not set or empty
     $${               a literal "${"
 
-Only values are looked at, never keys, and what is put in is text, as if it stood in quotes: it can't bring keys, lists
-or comments into the file, and it is not looked at again. Numbers and true or false are read from text as well.
+Only values are expanded, never keys. The result is text, as if it were quoted: it cannot add keys,
+lists or comments to the file, and it is not expanded again. Numbers and booleans are read from text
+as well.
 """
 
 import re
@@ -22,14 +23,14 @@ _REFERENCE: Final = re.compile(
 
 
 class UnresolvedError(ValueError):
-    """A reference that can't be replaced; the message names the fix."""
+    """A reference that cannot be replaced; the message names the fix."""
 
 
 def expand(text: str, environment: Mapping[str, str]) -> str:
-    """`text` with each reference replaced.
+    """Return `text` with each reference replaced.
 
     Raises:
-        UnresolvedError: a variable without default is not set, or the reference is malformed.
+        UnresolvedError: a variable without default is not set, or a reference is malformed.
     """
 
     def value(found: re.Match[str]) -> str:
@@ -37,13 +38,13 @@ def expand(text: str, environment: Mapping[str, str]) -> str:
         if found[0] == "$${":
             return "${"
         if name is None:
-            raise UnresolvedError('"${" begins no ${NAME} or ${NAME:-default}; to mean the two characters, write $${')
+            raise UnresolvedError('"${" is not followed by NAME} or NAME:-default}; write $${ for a literal "${"')
         if default is not None:
             return environment.get(name) or str(default).removeprefix(":-")
         if name not in environment:
             shown = printable(name)
             raise UnresolvedError(
-                f"the environment variable {shown} is not set; set it, or give a default: ${{{shown}:-default}}"
+                f"the environment variable {shown} is not set; set it or add a default: ${{{shown}:-default}}"
             )
         return environment[name]
 
@@ -51,14 +52,17 @@ def expand(text: str, environment: Mapping[str, str]) -> str:
 
 
 def server_address(variables: Mapping[str, str]) -> str | None:
-    """Return the server's address for an agent whose file has none."""
+    """Return the server's address from the environment, if there is one."""
     port = variables.get("SERVER_PORT")
     named = variables.get("ZERO_TRUST_SERVER") or variables.get("SERVER_ADDRESS")
     return named or (f"localhost:{port}" if port else None)
 
 
 def substitute(document: Document, environment: Mapping[str, str]) -> None:
-    """Expand all values of `document`, in place; what can't be is added to its `faults` and stays as it is written."""
+    """Expand all values of `document`, in place.
+
+    A value that cannot be expanded stays as it is and is added to `faults`.
+    """
     document.data = _walk(document, document.data, (), environment)
 
 

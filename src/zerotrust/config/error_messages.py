@@ -1,6 +1,6 @@
-"""What the models object to, in plain words and with the place in the file.
+"""Pydantic's validation errors in plain words, with their place in the file.
 
-Pydantic's messages speak of types of Python; a person who writes YAML is told what was expected, what is there and what
+Pydantic's messages name Python types. These messages say what was expected, what was found and what
 to write instead.
 """
 
@@ -31,7 +31,8 @@ _EXPECTED: Final = {
 }
 
 _SECRET: Final = frozenset(("users", "secret", "auth", "config", "headers", "request", "response", "set", "add"))
-"""Keys behind which a password may stand where the file is not what it should be: errors end up in logs."""
+"""Keys whose value may be a password if the file is wrong. Errors go to the log, so their values
+are not quoted."""
 
 _BOUNDS: Final[Mapping[str, Callable[[dict[str, Any]], str]]] = {
     "greater_than_equal": lambda c: f"must be at least {_bound(c['ge'])}",
@@ -42,31 +43,31 @@ _BOUNDS: Final[Mapping[str, Callable[[dict[str, Any]], str]]] = {
     "string_too_short": lambda c: _short(c["min_length"], "characters"),
     "too_short": lambda c: _short(c["min_length"], "entries"),
     "too_long": lambda c: f"has more than {c['max_length']:,} entries",
-    "string_pattern_mismatch": lambda _c: "has a character that is not allowed here; use ASCII without spaces",
+    "string_pattern_mismatch": lambda _c: "contains a character that is not allowed; use ASCII without spaces",
 }
 
 
 def _bound(bound: float) -> str:
-    """Durations are floats, in seconds."""
+    """Return a bound as text. Floats are durations in seconds."""
     return f"{bound:,} s".replace(".0 s", " s") if isinstance(bound, float) else f"{bound:,}"
 
 
-def _short(least: int, unit: str) -> str:
-    return "is empty" if least == 1 else f"has fewer than {least} {unit}"
+def _short(minimum: int, unit: str) -> str:
+    return "is empty" if minimum == 1 else f"has fewer than {minimum} {unit}"
 
 
 def objections(error: ValidationError, data: Any) -> list[tuple[KeyPath, str, str]]:
-    """Each objection once: the path in the file, pydantic's name for it, and the message."""
+    """Return each error once: its path in the file, pydantic's type of it, and the message."""
     found: dict[KeyPath, tuple[KeyPath, str, str]] = {}
     for details in error.errors(include_url=False):
         path = _in_file(details["loc"], data, missing=details["type"] == "missing")
-        # A value that may be one of several types is refused once per type: the first refusal speaks for all.
+        # A value of a union causes an error for each type: the first one is enough.
         found.setdefault(path, (path, details["type"], _message(details, secret=bool(_SECRET.intersection(path[-1:])))))
     return list(found.values())
 
 
 def _in_file(loc: tuple[str | int, ...], data: Any, *, missing: bool) -> KeyPath:
-    """`loc` without the steps that are pydantic's own, such as the name of a type in a union."""
+    """Return `loc` without pydantic's own steps, such as the name of a type in a union."""
     path: KeyPath = ()
     for step in loc:
         inside = step in data if isinstance(data, dict) else _has(data, step)
@@ -103,7 +104,7 @@ def _near(value: object, known: list[str]) -> str:
 
 
 def describe(value: object) -> str:
-    """A value from the file, in a word or two."""
+    """Return a short description of a value in the file."""
     match value:
         case None:
             return "nothing"
@@ -122,5 +123,5 @@ def describe(value: object) -> str:
 
 
 def printable_sentence(text: str) -> str:
-    """A message that may quote the file, on one line."""
+    """Return a message that may quote the file, on one line."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:600])

@@ -1,8 +1,8 @@
-"""Tells when files change.
+"""File watcher.
 
-Folders are watched, not files: an editor writes a new file and renames it over the old one, and a mounted secret is
-exchanged by turning a link, so what carried the name is gone and its watch with it. That something happened in a folder
-says little; whether one of our files is another one now is seen from its status.
+It watches folders instead of files: an editor writes a new file and renames it over the old one,
+and Kubernetes replaces a mounted secret by switching a link. A watch on the old file would then see
+nothing more. After an event in a folder, the watcher compares the status of each file.
 """
 
 import logging
@@ -12,40 +12,40 @@ from typing import Final
 
 from watchfiles import Change, awatch
 
-LOOK_AGAIN: Final = 5.0
-"""Seconds after which the files are looked at though nothing was told: a folder may have been exchanged as a whole, and
-some file systems tell nothing."""
-PATIENCE: Final = 10
-"""A file that is written without end is read after so many times the delay."""
+RECHECK_SECONDS: Final = 5.0
+"""Seconds between two checks without an event: a folder may be replaced as a whole, and some file
+systems send no events."""
+MAX_DELAYS: Final = 10
+"""Maximum wait for a file that is written continuously, as a multiple of the delay."""
 
-# It logs each event in a watched folder, and a log file in that folder would make an event of each line.
+# watchfiles logs each event. A log file in a watched folder would cause an event for each line.
 logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 Status = tuple[int, int, int, int] | None
 
 
 async def changes(files: Sequence[Path], *, delay: float) -> AsyncGenerator[None, None]:
-    """Yields each time that one of `files` is another one than before and all have been left alone for `delay` seconds.
+    """Yield after one of `files` has changed and all were unchanged for `delay` seconds.
 
     Raises:
-        OSError: the system watches no more files, or none at all.
+        OSError: the system cannot watch more files, or none at all.
     """
     seen = _statuses(files)
 
-    def ours(_change: Change, _path: str) -> bool:
+    def changed(_change: Change, _path: str) -> bool:
         return _statuses(files) != seen
 
     step = max(int(delay * 1000), 1)
-    told = awatch(
+    events = awatch(
         *_folders(files),
-        watch_filter=ours,
+        watch_filter=changed,
         step=step,
-        debounce=step * PATIENCE,
-        rust_timeout=int(LOOK_AGAIN * 1000),
+        debounce=step * MAX_DELAYS,
+        rust_timeout=int(RECHECK_SECONDS * 1000),
         yield_on_timeout=True,
         recursive=False,
     )
-    async for _ in told:
+    async for _ in events:
         now = _statuses(files)
         if now != seen:
             seen = now
@@ -53,9 +53,9 @@ async def changes(files: Sequence[Path], *, delay: float) -> AsyncGenerator[None
 
 
 def _folders(files: Iterable[Path]) -> set[Path]:
-    """The folders that the names of the files are in, and those that the files themselves are in.
+    """Return the folders of the file names and of the files that they link to.
 
-    Of a folder that is not there, the nearest one around it.
+    A missing folder is replaced by its nearest existing parent.
     """
     found = {folder for file in files for folder in (file.absolute().parent, file.resolve().parent)}
     return {next(around for around in (folder, *folder.parents) if around.is_dir()) for folder in found}

@@ -1,6 +1,6 @@
-"""Checks of folders whose files decide whom the program trusts: only their owner may write them.
+"""Permissions of folders with files that the program trusts: only the owner may write them.
 
-Whoever may write a folder may replace the files in it, whatever the modes of the files are.
+A user who can write a folder can replace the files in it, whatever their modes are.
 """
 
 import os
@@ -13,40 +13,44 @@ _OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
 def refusal(folder: Path) -> str | None:
-    """Return why another user than root and ours can replace files in the folder, with the fix; None where none can.
+    """Return the reason and the fix if another user can replace files in the folder, else None.
+
+    Root and the user of this process are accepted.
 
     Raises:
-        OSError: it cannot be looked at.
+        OSError: the folder cannot be read.
     """
     owner, own = folder.stat().st_uid, os.geteuid()
     if owner not in (0, own):
-        return f"{folder} belongs to the user {owner}, who may replace what is in it: chown {own} {folder}"
+        return f"user {owner} owns {folder} and can replace the files in it: run chown {own} {folder}"
     return _writable(folder)
 
 
 def key_warning(key: Path) -> str | None:
-    """Return the reason, and the fix, where others may replace a private key and the certificate beside it."""
+    """Return the reason and the fix if others can replace a private key and its certificate."""
     try:
-        # Secrets of Kubernetes are in folders like /tmp: everybody may add files, their owner alone replaces them.
+        # Kubernetes mounts secrets in sticky folders, like /tmp: only the owner can replace a file.
         return None if key.parent.stat().st_mode & stat.S_ISVTX else _writable(key.parent)
     except OSError:
-        return None  # whoever reads the key says so
+        return None  # reading the key reports the error
 
 
 def above(folder: Path) -> Iterator[str]:
-    """Yield the reason, and the fix, for each folder above that everybody may write: they may replace this one.
+    """Yield the reason and the fix for each parent folder that every user can write.
+
+    Such a user could replace the whole folder.
 
     Raises:
-        OSError: one cannot be looked at.
+        OSError: a parent folder cannot be read.
     """
     for parent in folder.resolve().parents:
         mode = stat.S_IMODE(parent.stat().st_mode)
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-            yield f"all users may write {parent} (mode {mode:04o}), and so replace {folder}: chmod o-w {parent}"
+            yield f"all users can write {parent} (mode {mode:04o}) and replace {folder}: run chmod o-w {parent}"
 
 
 def _writable(folder: Path) -> str | None:
     mode = stat.S_IMODE(folder.stat().st_mode)
     if not mode & _OTHERS:
         return None
-    return f"other users may write {folder} (mode {mode:04o}), and so replace what is in it: chmod 700 {folder}"
+    return f"other users can write {folder} (mode {mode:04o}) and replace the files in it: run chmod 700 {folder}"

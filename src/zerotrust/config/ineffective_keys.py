@@ -17,25 +17,26 @@ from zerotrust.model.service import tls_version
 
 Effect = tuple[KeyPath, Severity, str]
 
-FOR_PEOPLE: Final = "it is for people who read the file"
+FOR_PEOPLE: Final = "it only informs readers of the file"
 _NO_CLIENT_AUTH: Final = ("", "none", "no", "off", "false", "no_client_cert", "noclientcert")
-_OF_CADDY: Final = "remove it; one of your own is named on the server, in caddy.certificates"
+_OF_CADDY: Final = "remove it; to use your own certificate, name it in the server's caddy.certificates"
 _NO_QUESTION: Final = (
-    "clients are not asked for certificates: protect the service by security.auth or ip_allow, and remove it"
+    "client certificates are not supported: remove it, and protect the service with security.auth or ip_allow"
 )
 _TOWARDS_CLIENTS: Final = {
-    "cert_file": f"clients get the certificate that Caddy has: {_OF_CADDY}",
-    "key_file": f"a private key stays where it is, and clients get the certificate that Caddy has: {_OF_CADDY}",
-    "ciphers": "clients have the ciphers of Caddy, all with forward secrecy and authenticated encryption: remove it",
+    "cert_file": f"clients get Caddy's certificate: {_OF_CADDY}",
+    "key_file": f"clients get Caddy's certificate, and private keys are not sent to the server: {_OF_CADDY}",
+    "ciphers": "Caddy chooses the ciphers, all with forward secrecy and authenticated encryption: remove it",
     "client_auth": _NO_QUESTION,
     "client_ca_file": _NO_QUESTION,
 }
-"""Keys of `tls` that are about clients, and why they are refused."""
+"""Keys of `tls` for TLS to clients, and the reasons why they are refused."""
 _TOWARDS_BACKENDS: Final = ("ca_file", "server_name", "client_cert_file", "client_key_file", "min_version")
 _UNVERIFIED: Final = (
-    "whoever is on the way to the backends can read and change everything; name their authority in ca_file instead"
+    "anyone on the path to the backends can read and modify the traffic; name their certificate authority in "
+    "ca_file instead"
 )
-_NO_TLS: Final = "it is about TLS to the backends, and none has any: write https:// before an address, or remove it"
+_NO_TLS: Final = "no backend of the service uses TLS: remove it, or write https:// before an address"
 
 
 def agent_effects(data: dict[str, Any]) -> Iterator[Effect]:
@@ -54,7 +55,7 @@ def server_effects(data: dict[str, Any]) -> Iterator[Effect]:
     """Yield the keys of a server's file that have no effect or are refused."""
     caddy = section(data, "caddy")
     if caddy.get("admin_api") and caddy.get("mode", "managed") == "managed":
-        message = "has no effect with mode managed: the server's own Caddy has a socket in config_dir"
+        message = "has no effect with mode managed: the admin API of that Caddy is a socket in config_dir; remove it"
         yield ("caddy", "admin_api"), "warning", message
     api = section(data, "api")
     for key, judge in (("pass_headers", _passed_header), ("pass_trailers", _passed_trailer)):
@@ -66,9 +67,9 @@ def server_effects(data: dict[str, Any]) -> Iterator[Effect]:
 def _passed_header(name: str) -> tuple[Severity, str] | None:
     plain = headers.folded(name.encode())
     if headers.is_ours(plain):
-        return "error", f"{name} is set by the server itself, from what api.trusted_proxies say: remove it"
+        return "error", f"the server itself sets {name}, see api.trusted_proxies: remove it"
     if plain in headers.REQUEST_SPECIAL:
-        return "error", f"{name} belongs to the connection and ends at the server: remove it"
+        return "error", f"{name} describes the connection to the server and is not forwarded: remove it"
     if not headers.is_spoofable(plain):
         near = difflib.get_close_matches(plain.decode(), [known.decode() for known in headers.SPOOFABLE], n=1)
         return "warning", f"has no effect: {name} passes anyway" + (f"; did you mean {near[0]}?" if near else "")
@@ -77,7 +78,7 @@ def _passed_header(name: str) -> tuple[Severity, str] | None:
 
 def _passed_trailer(name: str) -> tuple[Severity, str] | None:
     if headers.is_forbidden_trailer(headers.folded(name.encode())):
-        return "error", f"{name} may not follow a body, because its recipient would act on it: remove it"
+        return "error", f"{name} is not safe as a trailer field, because recipients act on it: remove it"
     return None
 
 
@@ -104,11 +105,11 @@ def _as_happens_anyway(key: str, value: Any) -> bool:
     try:
         return key == "min_version" and tls_version(value) == "1.2"
     except ValueError:
-        return True  # the model says what is wrong with it
+        return True  # the model reports the error
 
 
 def _secured(service: dict[str, Any]) -> bool:
-    """TLS is spoken with one of the backends."""
+    """Return True if one of the backends uses TLS."""
     addresses = [item.get("address") for item in items(service.get("upstreams")) if isinstance(item, dict)]
     addresses.append(service.get("backend"))
     written = [address for address in addresses if isinstance(address, str)]
@@ -123,24 +124,27 @@ def _scheme(address: str, service: dict[str, Any]) -> str:
 
 
 def section(data: dict[str, Any], key: str) -> dict[str, Any]:
-    """The mapping under `key`; an empty one where there is none."""
+    """Return the mapping under `key`, or an empty one."""
     found = data.get(key)
     return found if isinstance(found, dict) else {}
 
 
 def kind_of(handler: Any) -> str:
-    """The kind of a handler, as the models read it; empty where it has none."""
+    """Return the type of a handler as the models read it, or ""."""
     kind = handler.get("type") if isinstance(handler, dict) else None
     return kind.strip().lower().replace("-", "_") if isinstance(kind, str) else ""
 
 
 def items(value: Any) -> list[Any]:
-    """The list that `value` is; an empty one where it is none."""
+    """Return `value` if it is a list, else an empty list."""
     return value if isinstance(value, list) else []
 
 
 def without_nothing(value: Any) -> Any:
-    """`value` without keys that have no value: `logging:` alone on its line means the defaults."""
+    """Return `value` without keys that have no value.
+
+    A line with only `logging:` then means the defaults.
+    """
     if isinstance(value, dict):
         return {key: without_nothing(item) for key, item in value.items() if item is not None}
     return [without_nothing(item) for item in value] if isinstance(value, list) else value

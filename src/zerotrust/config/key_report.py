@@ -1,4 +1,7 @@
-"""What becomes of each key of a file: for people who bring a file from somewhere else."""
+"""Report of a file's keys for `0trust config check --verbose`.
+
+A key is applied, renamed, without effect or refused.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +15,7 @@ State = Literal["applied", "renamed", "without effect", "refused"]
 
 @dataclass(frozen=True)
 class Key:
-    """A key as it is written, where it is, and what becomes of it. `note` is the newer name, or the reason."""
+    """A key with its position and its state. `note` is the new name or the reason."""
 
     key: str
     line: int
@@ -22,7 +25,7 @@ class Key:
 
 
 def keys(source: Source) -> list[Key]:
-    """Every key of an examined file that has a value of its own, from top to bottom."""
+    """Return every key of a validated file that has a value of its own, from top to bottom."""
     errors = {problem.path: problem.message for problem in reversed(in_order(source.errors))}
     renamed = {old: new for new, old in source.renamed.items() if isinstance(old[-1], str)}
     found = [_key(source, path, errors, renamed) for path in _leaves(source)]
@@ -30,7 +33,7 @@ def keys(source: Source) -> list[Key]:
 
 
 def _leaves(source: Source) -> Iterator[KeyPath]:
-    """The paths that end in a key and have no keys below them."""
+    """Return the paths that end in a key and have no keys below them."""
     written = [path for path in source.document.places if path and path not in source.renamed]
     parents = {path[:length] for path in written if isinstance(path[-1], str) for length in range(len(path))}
     return (path for path in written if isinstance(path[-1], str) and path not in parents)
@@ -38,15 +41,15 @@ def _leaves(source: Source) -> Iterator[KeyPath]:
 
 def _key(source: Source, path: KeyPath, errors: dict[KeyPath, str], renamed: dict[KeyPath, KeyPath]) -> Key:
     line, column = source.document.places[path].key
-    state, note = _fate(source, path, errors, renamed)
+    state, note = _state(source, path, errors, renamed)
     return Key(dotted(path), line, column, state, note)
 
 
-def _fate(
+def _state(
     source: Source, path: KeyPath, errors: dict[KeyPath, str], renamed: dict[KeyPath, KeyPath]
 ) -> tuple[State, str]:
     for wrong, message in errors.items():
-        # What a service as a whole lacks is not the fault of the keys that it has.
+        # A missing key is an error of the whole service, not of the keys that it has.
         around = bool(wrong) and isinstance(wrong[-1], str) and path[: len(wrong)] == wrong
         if around or wrong[: len(path)] == path:
             return "refused", message

@@ -1,4 +1,4 @@
-"""Older spellings of keys, translated into the present ones before the models read the file."""
+"""Older spellings of keys, translated before the models read the file."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -15,10 +15,9 @@ WEBSOCKET_NAMES: Final[Mapping[str, str]] = {
     "max_duration": "websocket_max_duration",
     "enabled": "websocket",
 }
-"""Keys of a service's `websocket` section, and the keys of the service that they stand for.
+"""Keys of a service's `websocket` section, and the keys of the service that they set.
 
-`enabled` is last: it takes the section's own place.
-"""
+`enabled` is last, because it replaces the section itself."""
 
 _LOOPBACK: Final = "127.0.0.1"
 
@@ -34,7 +33,7 @@ def rename_level(source: Source) -> None:
     if not isinstance(logging, dict):
         return
     if "level" in logging:
-        source.idle[(LEVEL,)] = "logging.level is given as well and wins"
+        source.idle[(LEVEL,)] = "logging.level is given as well and applies"
         return
     _move(source, (LEVEL,), ("logging", "level"), level)
 
@@ -55,7 +54,7 @@ def flatten_websocket(source: Source) -> None:
             if asked.get(key) is None:
                 continue
             if name in service:
-                message = f"is another name of {name}, which is given as well; remove one"
+                message = f"sets {name}, which is given as well; remove one"
                 source.say((*here, key), "error", message, at_key=True)
             else:
                 _move(source, (*here, key), (*path, name), asked[key])
@@ -69,7 +68,7 @@ def narrow_api(source: Source) -> None:
         return
     api["listen_addr"] = _LOOPBACK + address
     message = (
-        f'"{address}" is read as {_LOOPBACK}{address}, because there is no authentication; '
+        f'"{address}" means {_LOOPBACK}{address} here, because there is no authentication; '
         f"write the host, or {EXPOSE}: true to listen on all interfaces"
     )
     source.say(("api", "listen_addr"), "warning", message)

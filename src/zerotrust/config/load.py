@@ -1,11 +1,11 @@
-"""Configuration files: read, checked whole, and made into models.
+"""Loader of configuration files: text to validated models.
 
-Every problem of a file is found in one go. Errors raise one `ConfigError` with a line for each; warnings travel with
-the configuration, for the face to show.
+It finds all problems of a file in one run. Errors raise one `ConfigError` with a line each;
+warnings are returned with the configuration.
 
-The steps, in order: text (`yaml_text`), variables (`environment`), older spellings (`legacy`), unknown
-keys (`unknown_keys`), keys without effect (`ineffective_keys`), contradictions (`check`), models
-(`error_messages` words their errors), and the contents of files (`secret_files`).
+The steps, in order: text (`yaml_text`), variables (`environment`), older spellings (`legacy`),
+unknown keys (`unknown_keys`), keys without effect (`ineffective_keys`), contradictions (`check`),
+models (`error_messages` words their errors), and the contents of files (`secret_files`).
 """
 
 import os
@@ -56,10 +56,10 @@ _ARTICLE: Final[dict[Kind, str]] = {"server": "a server", "agent": "an agent"}
 
 @dataclass(frozen=True)
 class Loaded(Generic[Config]):
-    """A configuration that can be used, and what its owner should know about it.
+    """A valid configuration with its warnings.
 
-    `files` are those that it was read from, the configuration file first. `refused` are the errors in services whose
-    last good version stays (see `reload_agent`).
+    `files` are the files that it was read from, the configuration file first. `refused` are the
+    errors in services that keep their last good version (see `reload_agent`).
     """
 
     config: Config
@@ -69,31 +69,33 @@ class Loaded(Generic[Config]):
 
 
 def load_server(path: Path, *, overrides: Mapping[str, str] | None = None) -> Loaded[ServerConfig]:
-    """The server's configuration. `overrides` are values of the command line by key, as in "api.listen_addr".
+    """Return the server's configuration.
+
+    `overrides` are values from the command line, by key ("api.listen_addr").
 
     Raises:
-        ConfigError: the file cannot be used; one line per problem.
+        ConfigError: the file has errors, one line each.
     """
     return _load(_source(path, overrides), "server", ServerConfig)
 
 
 def load_agent(path: Path, *, overrides: Mapping[str, str] | None = None) -> Loaded[AgentConfig]:
-    """The agent's configuration; see `load_server`.
+    """Return the agent's configuration; see `load_server`.
 
     Raises:
-        ConfigError: the file cannot be used; one line per problem.
+        ConfigError: the file has errors, one line each.
     """
     return _load(_source(path, overrides), "agent", AgentConfig)
 
 
 def reload_agent(path: Path, last: AgentConfig, *, overrides: Mapping[str, str] | None = None) -> Loaded[AgentConfig]:
-    """The agent's configuration, where a service that is wrong keeps its version in `last`.
+    """Return the agent's configuration; a service with an error keeps its version in `last`.
 
-    While the file has an error, no service is taken away either: the one that seems to be missing may be the one that
-    is misspelt, and a file that is half written ends too soon.
+    While the file has an error, no service is removed either: its entry may be misspelt, or the
+    file may be incomplete because it is still being written.
 
     Raises:
-        ConfigError: something else than a service is wrong, or what stays and what is new do not go together.
+        ConfigError: an error outside of services, or old and new services contradict each other.
     """
     source = _source(path, overrides)
     try:
@@ -112,7 +114,10 @@ def reload_agent(path: Path, last: AgentConfig, *, overrides: Mapping[str, str] 
 
 
 def _kept(new: list[Service], last: list[Service], refused: list[Problem]) -> Iterator[Service]:
-    """The services of `last` that `new` does not replace: by their id, or by taking over all their host names."""
+    """Yield the services of `last` that `new` does not replace.
+
+    A service is replaced by one with its id, or by services with all its host names.
+    """
     ids = {service.service_id for service in new}
     taken = {host for service in new for host in service.host_names}
     for service in last:
@@ -121,27 +126,33 @@ def _kept(new: list[Service], last: list[Service], refused: list[Problem]) -> It
             continue
         if moved:
             reasons = "\n".join(map(str, refused))
-            raise ConfigError(f'{reasons}\nthe service "{service.service_id}" stays and still needs {min(moved)}')
+            raise ConfigError(
+                f'{reasons}\nthe last good service "{service.service_id}" stays and still needs {min(moved)}'
+            )
         yield service
 
 
 def check(path: Path) -> list[Problem]:
-    """Every error and warning of a file, whichever of the two kinds it is."""
+    """Return every error and warning of a server's or agent's file."""
     return inspect(path)[1]
 
 
 def inspect(path: Path) -> tuple[Kind | None, list[Problem]]:
-    """What a file is, and every error and warning in it."""
+    """Return the kind of a file, and its errors and warnings."""
     kind, source = examine(path)
     return kind, in_order(source.problems)
 
 
 def examine(path: Path) -> tuple[Kind | None, Source]:
-    """What a file is, and all that can be found out about it."""
+    """Return the kind of a file, and the file with everything found out about it."""
     source = _source(path, None)
     kind = _kind(source.data) if source.usable else None
     if source.usable and kind is None:
-        source.say((), "error", "neither a server's file (server, api, caddy) nor an agent's (agent_id, services)")
+        source.say(
+            (),
+            "error",
+            "unknown kind of file: expected keys of a server (server, api, caddy) or of an agent (agent_id, services)",
+        )
     elif kind is not None:
         _examine(source, kind, MODELS[kind])
     return kind, source
@@ -165,7 +176,7 @@ def _load(source: Source, kind: Kind, model: type[Config]) -> Loaded[Config]:
 
 
 def _kind(data: Any) -> Kind | None:
-    """Whose file this is, by the keys that only one of the two has."""
+    """Return the kind of a file, from keys that only one kind has."""
     if not isinstance(data, dict):
         return None
     section = set(ineffective_keys.section(data, "server"))
@@ -230,7 +241,7 @@ def _server_of_the_environment(source: Source) -> None:
 
 
 def _level_of_the_environment(data: dict[str, Any]) -> None:
-    """Take the level of the environment's `LOG_LEVEL` where the file has none."""
+    """Set the log level from `LOG_LEVEL` if the file does not set it."""
     level = os.environ.get("LOG_LEVEL", "").lower()
     logging = data.setdefault("logging", {})
     if level in LEVELS and isinstance(logging, dict):
@@ -249,13 +260,13 @@ def _validate(source: Source, data: dict[str, Any], model: type[Config]) -> Conf
     for path, kind, message in objections:
         written = source.as_written(path)
         if kind == "value_error" and any(at[: len(written)] == written for at in source.document.unresolved):
-            continue  # it judges a text that nobody meant
+            continue  # the value still contains a variable that is not set
         source.say(path, "error", message, at_key=kind == "extra_forbidden")
     return None
 
 
 def _respell(source: Source, data: Any, path: KeyPath) -> bool:
-    """Where text is wanted, a number or truth value is taken as it was spelled: `id: 007` is "007"."""
+    """Replace a number or boolean by its spelling where text is expected: `id: 007` is "007"."""
     place = source.document.places.get(source.as_written(path))
     if not path or place is None or place.text is None:
         return False

@@ -1,6 +1,7 @@
-"""File names in a configuration: a relative one is relative to the folder of the configuration file.
+"""File names in a configuration, resolved relative to the folder of the configuration file.
 
-So a folder with a file and its certificates works wherever it is put and from wherever the program is started.
+So a folder with a configuration and its certificates works at any place, whatever the current
+directory is.
 """
 
 from pathlib import Path
@@ -42,7 +43,7 @@ def resolve(data: dict[str, Any], folder: Path) -> None:
         *way, key = name.split(".")
         for section in _sections(data, way):
             value = section.get(key)
-            # A program's name without a folder is looked for where the system keeps programs.
+            # The system searches PATH for a program without a folder.
             if isinstance(value, str) and value not in _NOT_FILES and (key != "binary" or "/" in value):
                 section[key] = str(folder / value)
 

@@ -1,10 +1,11 @@
-"""Reads a configuration again, when it changes or when asked, and keeps the last good one.
+"""Reload of a configuration after a change of the file or a signal.
 
     the file changes ─┐
-    SIGHUP ───────────┴─> read, check ─> what is different? ─> apply ─> one line in the log
-                               └── cannot be used: nothing changes, one line says why
+    SIGHUP ───────────┴─> read, check ─> compare ─> apply ─> one line in the log
+                               └── invalid: nothing changes, one line says why
 
-One reload runs at a time, apart from the loop's thread while it reads; what is asked for meanwhile leads to another.
+Only one reload runs at a time. It reads the files in a thread. A request during a reload causes
+another one.
 """
 
 import asyncio
@@ -29,15 +30,19 @@ _log = logs.logger("config")
 
 Config = TypeVar("Config", AgentConfig, ServerConfig)
 Read = Callable[[Config], Loaded[Config]]
-"""Reads the configuration; is given the last good one, and called in a thread."""
+"""Function that reads the configuration, in a thread. Its argument is the last good one."""
 Apply = Callable[[Config, Changes], Awaitable[Sequence[str]]]
-"""Applies what is different, all of it or nothing; says what of it waits, and for what.
+"""Function that applies a new configuration completely or not at all.
 
-Raises ZeroTrustError where it can't be applied; all is as before then."""
+It returns the changes that take effect later, and their conditions. It raises ZeroTrustError if the
+configuration cannot be applied."""
 
 
 class Reloader(Generic[Config]):
-    """Owns the last good configuration. `run` watches and reloads until it is cancelled; `ask` is for signals."""
+    """Owner of the last good configuration.
+
+    `run` watches and reloads until it is cancelled; signal handlers call `ask`.
+    """
 
     def __init__(self, loaded: Loaded[Config], *, read: Read[Config], apply: Apply[Config], tasks: Tasks) -> None:
         self.config: Config = loaded.config
@@ -49,11 +54,11 @@ class Reloader(Generic[Config]):
         self._digests = _digests(certificates(loaded.config))
 
     def ask(self) -> None:
-        """Reload soon."""
+        """Request a reload."""
         self._asked.set()
 
     async def run(self) -> None:
-        """Reload whenever asked, or when a file changes, for ever."""
+        """Reload after each request and each change of a file, until cancelled."""
         while True:
             watched, signals = self._watched(), self._signals()
             self._listen(signals)
@@ -68,7 +73,7 @@ class Reloader(Generic[Config]):
             self._ignore(signals - self._signals())
 
     async def reload(self) -> Changes | None:
-        """Read the file and apply what is different; None where it was refused."""
+        """Read the file and apply the changes. Return None if the file is invalid."""
         last = self.config
         try:
             loaded = await asyncio.to_thread(self._read, last)
@@ -97,7 +102,7 @@ class Reloader(Generic[Config]):
             _log.info("configuration reloaded", changes="nothing")
 
     def _watched(self) -> tuple[tuple[Path, ...], float]:
-        """The files to watch, and the delay."""
+        """Return the files to watch, and the delay."""
         settings: HotReload = self.config.hot_reload
         files: tuple[Path, ...] = self._sources if settings.enabled and settings.watch_config else ()
         if settings.enabled and settings.watch_certs:
@@ -112,7 +117,7 @@ class Reloader(Generic[Config]):
             asyncio.get_running_loop().add_signal_handler(signal.Signals[name], self.ask)
 
     def _ignore(self, signals: frozenset[str]) -> None:
-        # A signal that ended the process before would be a surprise to those who still send it.
+        # The signal's default action would end the process if someone still sends it.
         for name in signals:
             asyncio.get_running_loop().remove_signal_handler(signal.Signals[name])
             signal.signal(signal.Signals[name], signal.SIG_IGN)
@@ -125,11 +130,11 @@ class Reloader(Generic[Config]):
                 async for _ in changes:
                     self.ask()
         except OSError as error:
-            _log.warning("files are not watched; send SIGHUP after a change", reason=error.strerror or str(error))
+            _log.warning("cannot watch files; send SIGHUP after a change", reason=error.strerror or str(error))
 
 
 def certificates(config: AgentConfig | ServerConfig) -> tuple[Path, ...]:
-    """The files with which the two ends of the tunnel prove themselves, and an agent and its backends."""
+    """Return the certificate and key files in a configuration."""
     if isinstance(config, AgentConfig):
         own = (config.server.cert, config.server.key, config.server.ca_cert)
         names = (*own, *(name for service in config.services for name in service.tls_files))
@@ -140,7 +145,7 @@ def certificates(config: AgentConfig | ServerConfig) -> tuple[Path, ...]:
 
 
 def _digests(files: Iterable[Path]) -> dict[str, bytes]:
-    """What stands in the files; nothing for one that can't be read."""
+    """Return the hash of each file; empty for a file that cannot be read."""
     found = {}
     for file in files:
         try:
@@ -151,7 +156,10 @@ def _digests(files: Iterable[Path]) -> dict[str, bytes]:
 
 
 def _refused(error: ZeroTrustError) -> None:
-    _log.error("configuration not reloaded, the last good one stays", reason=_one_line(str(error).splitlines()))
+    _log.error(
+        "configuration not reloaded, the last good one stays",
+        reason=_one_line(str(error).splitlines()),
+    )
 
 
 def _one_line(lines: Iterable[str]) -> str:

@@ -1,7 +1,8 @@
-"""Files beside the configuration whose contents belong into it: `secret_file`, `users_file`, `key_file`, `jwks_file`.
+"""Contents of files that a configuration names, such as `users_file`.
 
-A model that takes such files says so itself (`files`, `with_files`); they are read here, once, when the configuration
-is. Their names are relative to the configuration file. A file that others can read is warned about where it is secret.
+The keys are `secret_file`, `users_file`, `key_file`, `jwks_file` and `url_file`. A model with such
+keys implements `TakesFiles`. The files are read once, together with the configuration. Their names
+are relative to the configuration file. A secret file that other users can read causes a warning.
 """
 
 import stat
@@ -15,29 +16,32 @@ from zerotrust.model.base import Model
 
 LARGEST: Final = 1024 * 1024
 PUBLIC: Final = frozenset({"key_file", "jwks_file", "ca_file", "cert_file"})
-"""Keys whose files everybody may read: what verifies, not what signs."""
+"""Keys whose files may be public: they verify, they do not sign."""
 
 Config = TypeVar("Config", bound=Model)
 
 
 @runtime_checkable
 class TakesFiles(Protocol):
-    """A model that wants the contents of files."""
+    """A model that needs the contents of files."""
 
     @property
     def files(self) -> dict[str, str]:
-        """The key and the name of each file."""
+        """Return the key and the name of each file."""
 
     def with_files(self, contents: Mapping[str, bytes]) -> Self:
-        """The same with what stands in the files, by name.
+        """Return a copy with the contents of the files, by name.
 
         Raises:
-            ValueError: what stands in one cannot be used.
+            ValueError: the contents of a file are invalid.
         """
 
 
 def attach(source: Source, config: Config) -> tuple[Config, list[Path]]:
-    """`config` with what stands in its files, and where these are. What can't be used is said."""
+    """Return `config` with the contents of its files, and the paths of these files.
+
+    Problems are added to `source`.
+    """
     found: list[Path] = []
     return _attach(source, config, (), found), found
 
@@ -70,7 +74,7 @@ def _filled(source: Source, model: Any, path: KeyPath, found: list[Path]) -> Any
         for message in _read(file, name, contents):
             source.say((*path, key), "error", message)
         if name in contents and key not in PUBLIC and file.stat().st_mode & stat.S_IRWXO:
-            source.say((*path, key), "warning", f"everybody on this machine can read {name}; chmod o-rwx {name}")
+            source.say((*path, key), "warning", f"all users of this machine can read {name}: run chmod o-rwx {name}")
     if len(contents) < len(set(model.files.values())):
         return model
     try:
@@ -86,10 +90,10 @@ def _read(file: Path, name: str, contents: dict[str, bytes]) -> Iterator[str]:
             data = opened.read(LARGEST + 1)
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        yield f"{name} cannot be read: {reason}; correct path or permissions"
+        yield f"{name} cannot be read: {reason}; correct the path or the permissions"
         return
     if len(data) > LARGEST:
-        yield f"{name} is larger than {LARGEST // 1024 // 1024} MiB; is this the right file?"
+        yield f"{name} is larger than {LARGEST // 1024 // 1024} MiB; check that this is the right file"
     elif not data.strip():
         yield f"{name} is empty"
     else:

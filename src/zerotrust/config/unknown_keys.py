@@ -33,24 +33,24 @@ PROTECTIONS: Final = frozenset(
         "rate_limit",
     ]
 )
-"""Names of keys that ask for protection. As unknown keys they are refused."""
+"""Names of keys that ask for protection. An unknown key with such a name is an error."""
 
 _GUARDS: Final = ("global_middleware", "handle", "match", "routes", "security")
-"""Keys that hold protections: whoever misspells one means it."""
+"""Keys that contain protections. A misspelling of one is an error."""
 
 
 def is_protection(name: str) -> bool:
-    """True where a key or handler of this name would keep somebody out."""
+    """Return True if a key or handler of this name would protect a service."""
     return name.strip().lower().replace("-", "_") in PROTECTIONS
 
 
 def not_enforced(name: str) -> str:
-    """What is said about such a key."""
-    return f"{name} is not enforced by this release; remove it or protect the service another way"
+    """Return the message about such a key."""
+    return f"{name} is not supported here; remove it and protect the service in another way"
 
 
 def unknown_keys(model: type[BaseModel], data: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Severity, str]]:
-    """Each unknown key below `data`, which is read as `model`."""
+    """Yield each unknown key below `data`, which is to be read as `model`."""
     if not isinstance(data, dict):
         return
     for key, value in data.items():
@@ -60,7 +60,7 @@ def unknown_keys(model: type[BaseModel], data: Any, path: KeyPath = ()) -> Itera
             continue
         inner = model_in(model.model_fields[key].annotation)
         if inner is None or issubclass(inner, Strict):
-            continue  # these models object themselves
+            continue  # these models refuse unknown keys themselves
         yield from unknown_keys(inner, value, here)
         for index, item in enumerate(value if isinstance(value, list) else []):
             yield from unknown_keys(inner, item, (*here, index))
@@ -71,16 +71,16 @@ def _judge(model: type[BaseModel], key: str, path: KeyPath) -> tuple[Severity, s
     if is_protection(key):
         return "error", not_enforced(key)
     if path[-1:] == ("security",):
-        return "error", f"unknown key{near or ', remove it'}: what is asked for below security is never skipped"
+        return "error", f"unknown key{near or ', remove it'}; unknown keys in security are never ignored"
     if model in (Route, RouteMatch):
-        return "error", f"unknown key{near or ', remove it'}: what a route says is never skipped"
+        return "error", f"unknown key{near or ', remove it'}; unknown keys in routes are never ignored"
     if any(f'"{guard}"' in near for guard in _GUARDS):
-        return "error", f"unknown key{near}: what keeps somebody out is never skipped"
+        return "error", f"unknown key{near}; a misspelt protection is never ignored"
     return "warning", f"unknown key{near or ', it is ignored'}"
 
 
 def model_in(annotation: Any) -> type[BaseModel] | None:
-    """The model in `Model`, `Model | None` or `list[Model]`; None where it may be one of several."""
+    """Return the model in `Model`, `Model | None` or `list[Model]`; None for a union of models."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     found = {inner for part in get_args(annotation) if (inner := model_in(part))}

@@ -1,10 +1,12 @@
-"""YAML text: plain data, and for every key and value the place where it is written.
+"""YAML parser that returns plain data with the position of every key and value.
 
-ruamel.yaml parses the text into nodes; the nodes are read here rather than by its constructor, because that one stops
-at the first duplicate key, and because each value keeps its own spelling: `id: 007` is a number to YAML, text to us.
+ruamel.yaml parses the text into nodes. This module reads the nodes instead of ruamel's constructor,
+because that stops at the first duplicate key, and because each value keeps its spelling: `id: 007`
+is a number in YAML, but text in a configuration.
 
-Scalars follow YAML 1.2's core schema. Anchors, aliases and `<<` work; a file that unfolds to more than `MOST_VALUES`
-values, nests deeper than `DEEPEST` or contains itself is refused, as is a tag that is not YAML's own.
+Scalars follow YAML 1.2's core schema. Anchors, aliases and `<<` work. A file is refused if it
+expands to more than `MAX_VALUES` values, is nested deeper than `MAX_DEPTH`, contains itself, or has
+a tag that is not YAML's own.
 """
 
 import re
@@ -20,9 +22,9 @@ from ruamel.yaml.reader import ReaderError
 
 from zerotrust.config.diagnostics import KeyPath, printable
 
-MOST_VALUES: Final = 100_000
-DEEPEST: Final = 50
-_TOO_MANY: Final = f"more than {MOST_VALUES:,} values; are aliases nested?"
+MAX_VALUES: Final = 100_000
+MAX_DEPTH: Final = 50
+_TOO_MANY: Final = f"more than {MAX_VALUES:,} values; remove nested aliases"
 
 _CORE: Final = "tag:yaml.org,2002:"
 _TAGS: Final = ("null", "bool", "int", "float", "str", "seq", "map", "merge", "timestamp", "value")
@@ -41,7 +43,7 @@ _WORDS: Final[dict[str, object]] = {
 
 @dataclass(frozen=True)
 class SourcePosition:
-    """Where a key and its value are (line and column from 1), and a scalar's own spelling."""
+    """Position of a key and of its value (line and column from 1), and a scalar's spelling."""
 
     key: tuple[int, int]
     value: tuple[int, int]
@@ -50,10 +52,10 @@ class SourcePosition:
 
 @dataclass
 class Document:
-    """The values of a text, and where each is written.
+    """Values of a text, and their positions.
 
-    `faults` are errors in the text itself: (line, column), key, message. `unresolved` are the paths of values with a
-    variable that is not set (see `environment`).
+    `faults` are errors in the text: (line, column), key, message. `unresolved` are paths of values
+    with an unset variable (see `environment`).
     """
 
     data: Any = None
@@ -62,14 +64,14 @@ class Document:
     unresolved: set[KeyPath] = field(default_factory=set)
 
     def place(self, path: KeyPath) -> SourcePosition:
-        """The place of `path`, or of the nearest thing around it that is in the file."""
+        """Return the position of `path`, or of its nearest parent in the file."""
         while path and path not in self.places:
             path = path[:-1]
         return self.places.get(path, SourcePosition((1, 1), (1, 1)))
 
 
-class _Unfolds(Exception):  # noqa: N818 - control flow inside this file, never seen outside
-    """The document is too large or too deep to be read on."""
+class _TooLarge(Exception):  # noqa: N818 - used only inside this file
+    """The document is too large or nested too deeply."""
 
     def __init__(self, at: tuple[int, int], message: str) -> None:
         super().__init__(message)
@@ -77,7 +79,10 @@ class _Unfolds(Exception):  # noqa: N818 - control flow inside this file, never 
 
 
 def parse(text: str) -> Document:
-    """Read one YAML document. Never raises: what is wrong is in `faults`, and `data` is None if nothing can be read."""
+    """Parse one YAML document.
+
+    It never raises: errors are in `faults`, and `data` is None if nothing could be read.
+    """
     document = Document()
     try:
         node = _composer().compose(text)
@@ -85,24 +90,24 @@ def parse(text: str) -> Document:
             document.data = _Reader(document).value(node, (), _at(node))
     except MarkedYAMLError as error:
         at = _mark(error)
-        document.faults.append((at, (), f"not valid YAML: {_said(error)}{_unquoted_reference(text, at[0])}"))
+        document.faults.append((at, (), f"not valid YAML: {_problem_text(error)}{_unquoted_reference(text, at[0])}"))
     except ReaderError as error:
         at = _position(text, error.position)
         document.faults.append((at, (), "not valid YAML: a control character; remove it"))
-    except _Unfolds as error:
+    except _TooLarge as error:
         document.faults.append((error.at, (), str(error)))
     except RecursionError:
-        document.faults.append(((1, 1), (), f"nested deeper than {DEEPEST} levels"))
+        document.faults.append(((1, 1), (), f"nested deeper than {MAX_DEPTH} levels"))
     except (YAMLError, ValueError, TypeError, AttributeError, LookupError, AssertionError, NotImplementedError):
-        # The parser meets some hostile texts with an exception of its own making; where it was, it does not say.
+        # The parser fails on some hostile texts with other exceptions, without a position.
         document.faults.append(((1, 1), (), "not valid YAML"))
     return document
 
 
 def _composer() -> YAML:
     yaml = YAML(pure=True)
-    yaml.max_depth = DEEPEST
-    # YAML lets an anchor be set anew; ruamel would warn about it on stderr, past our own report.
+    yaml.max_depth = MAX_DEPTH
+    # YAML allows redefined anchors; ruamel would warn about them on stderr.
     yaml.composer.warn_double_anchors = False
     return yaml
 
@@ -116,12 +121,12 @@ class _Reader:
     def value(self, node: Node, path: KeyPath, key_at: tuple[int, int]) -> Any:
         self._count += 1
         at = _at(node)
-        if self._count > MOST_VALUES:
-            raise _Unfolds(at, _TOO_MANY)
-        if len(self._around) > DEEPEST:
-            raise _Unfolds(at, f"nested deeper than {DEEPEST} levels")
+        if self._count > MAX_VALUES:
+            raise _TooLarge(at, _TOO_MANY)
+        if len(self._around) > MAX_DEPTH:
+            raise _TooLarge(at, f"nested deeper than {MAX_DEPTH} levels")
         if id(node) in self._around:
-            raise _Unfolds(at, "an alias inside the value that it stands for")
+            raise _TooLarge(at, "an alias refers to a value that contains it; remove it")
         text = node.value if isinstance(node, ScalarNode) else None
         self._document.places[path] = SourcePosition(key_at, at, text)
         self._refuse_tag(node, path)
@@ -162,15 +167,15 @@ class _Reader:
                 self._fault(source, (*path, "<<"), "can only merge mappings")
                 continue
             if id(source) in self._around:
-                raise _Unfolds(_at(source), "an alias inside the value that it stands for")
+                raise _TooLarge(_at(source), "an alias refers to a value that contains it; remove it")
             self._around.append(id(source))
-            if len(self._around) > DEEPEST:
-                raise _Unfolds(_at(source), f"nested deeper than {DEEPEST} levels")
+            if len(self._around) > MAX_DEPTH:
+                raise _TooLarge(_at(source), f"nested deeper than {MAX_DEPTH} levels")
             nested: list[Node] = []
             for key, value in source.value:
                 self._count += 1
-                if self._count > MOST_VALUES:
-                    raise _Unfolds(_at(source), _TOO_MANY)
+                if self._count > MAX_VALUES:
+                    raise _TooLarge(_at(source), _TOO_MANY)
                 if isinstance(key, ScalarNode) and not (key.value == "<<" and key.style is None):
                     yield key, value
                 elif isinstance(key, ScalarNode):
@@ -182,7 +187,7 @@ class _Reader:
     def _scalar(self, node: ScalarNode, path: KeyPath) -> object:
         text: str = node.value
         if any("\ud800" <= c <= "\udfff" for c in text):
-            self._fault(node, path, "half a character (a lone surrogate); write the character itself")
+            self._fault(node, path, "invalid character (a lone surrogate); write the character itself")
             return ""
         if node.style is not None or _core_tag(node) == "str":
             return text
@@ -191,14 +196,14 @@ class _Reader:
     def _refuse_tag(self, node: Node, path: KeyPath) -> None:
         tag = str(node.tag or "")
         if tag and tag != "!" and tag.removeprefix(_CORE) not in _TAGS:
-            self._fault(node, path, f'the tag "{printable(tag)}" has no meaning here; remove it')
+            self._fault(node, path, f'the tag "{printable(tag)}" is not supported; remove it')
 
     def _fault(self, node: Node, path: KeyPath, message: str) -> None:
         self._document.faults.append((_at(node), path, message))
 
 
 def plain(text: str) -> object:
-    """The value of an unquoted scalar."""
+    """Return the value of an unquoted scalar."""
     if text in _WORDS:
         return _WORDS[text]
     if _INTEGER.match(text):
@@ -209,7 +214,7 @@ def plain(text: str) -> object:
 
 
 def _core_tag(node: ScalarNode) -> str:
-    # Resolved tags and written ones look alike; a plain scalar that would resolve otherwise was tagged by hand.
+    # A plain scalar with the tag "str" that would resolve to another type was tagged in the file.
     return str(node.tag or "").removeprefix(_CORE)
 
 
@@ -222,10 +227,10 @@ def _mark(error: MarkedYAMLError) -> tuple[int, int]:
     return (mark.line + 1, mark.column + 1) if mark else (1, 1)
 
 
-def _said(error: MarkedYAMLError) -> str:
+def _problem_text(error: MarkedYAMLError) -> str:
     parts = [part for part in (error.problem, error.context) if part]
     if isinstance(error, MaxDepthExceededError):
-        return f"nested deeper than {DEEPEST} levels"
+        return f"nested deeper than {MAX_DEPTH} levels"
     if error.problem == "mapping values are not allowed here":
         return "a second colon on this line, or wrong indentation; put the value in quotes"
     if error.problem and "'\\t'" in error.problem:
@@ -236,7 +241,7 @@ def _said(error: MarkedYAMLError) -> str:
 
 
 def _unquoted_reference(text: str, line: int) -> str:
-    """YAML reads the brace of ${NAME} inside [ ] or { } as its own."""
+    """Return a hint if the line has ${NAME} inside [ ] or { }, where YAML reads its brace."""
     lines = text.splitlines()
     here = lines[line - 1] if line <= len(lines) else ""
     return "; put ${NAME} in quotes here" if "${" in here and ("[" in here or "{" in here.replace("${", "")) else ""

@@ -37,7 +37,7 @@ def test_a_directory_that_others_may_write(tmp_path: Path) -> None:
     assert folder.stat().st_mode & 0o777 == 0o700
     make_directory(folder)
     folder.chmod(0o770)
-    with pytest.raises(CaddyError, match=r"caddy\.config_dir: other users may write .*/caddy \(mode 0770\).*chmod 700"):
+    with pytest.raises(CaddyError, match=r"caddy\.config_dir: other users can write .*/caddy \(mode 0770\).*chmod 700"):
         make_directory(folder)
 
 

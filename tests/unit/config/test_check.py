@@ -83,7 +83,7 @@ REACHED_BEFORE = [
 )
 def test_a_route_behind_one_that_takes_everything_is_never_reached(first: str, behind: str, severity: str) -> None:
     text = f'services: [{{hostname: a.b, backend: "x:1", routes: [{{match: {{path: /x}}}}, {first}, {behind}]}}]'
-    message = "is never reached: the route on line 1 takes its requests; put this one before it"
+    message = "is never reached: the route on line 1 matches the same requests; move this one before it"
     assert list(crossings(parse(text))) == [(("services", 0, "routes", 2), severity, message)]
 
 
@@ -113,7 +113,7 @@ def test_a_weight_of_0_is_warned_about(weight: str, said_of: int) -> None:
 )
 def test_a_backend_is_named_once(one: str, other: str, same: bool) -> None:
     text = f'services: [{{hostname: a.b, upstreams: [{{address: "{one}"}}, {{address: "{other}"}}]}}]'
-    message = "is the same backend as on line 1; name each once, and give it a weight"
+    message = "is the same backend as on line 1; list it once, with a higher weight"
     assert said(text) == ([f"services[0].upstreams[1].address: {message}"] if same else [])
 
 

@@ -55,7 +55,7 @@ class Watches:
 @pytest.fixture(autouse=True)
 def watches(monkeypatch: pytest.MonkeyPatch) -> Watches:
     """What is found by looking again would hide that the system told nothing."""
-    monkeypatch.setattr(file_watcher, "LOOK_AGAIN", 60.0)
+    monkeypatch.setattr(file_watcher, "RECHECK_SECONDS", 60.0)
     return Watches(monkeypatch)
 
 
@@ -146,7 +146,7 @@ def test_a_linked_file_that_is_written_where_it_is(tmp_path: Path, file: Path, w
 def test_other_files_of_the_folder_are_none_of_ours(
     file: Path, watches: Watches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file_watcher, "LOOK_AGAIN", 0.05)
+    monkeypatch.setattr(file_watcher, "RECHECK_SECONDS", 0.05)
 
     async def run() -> None:
         async with watched([file], watches) as first:
@@ -163,7 +163,7 @@ def test_other_files_of_the_folder_are_none_of_ours(
 def test_a_folder_that_is_exchanged_is_seen_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watches: Watches
 ) -> None:
-    monkeypatch.setattr(file_watcher, "LOOK_AGAIN", 0.1)
+    monkeypatch.setattr(file_watcher, "RECHECK_SECONDS", 0.1)
     folder = tmp_path / "certs"
     folder.mkdir()
     (folder / "ca.crt").write_text("old")
@@ -198,7 +198,7 @@ def test_several_writes_are_one_change(file: Path, watches: Watches) -> None:
 
 
 def test_a_folder_that_is_not_there_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watches: Watches) -> None:
-    monkeypatch.setattr(file_watcher, "LOOK_AGAIN", 0.1)
+    monkeypatch.setattr(file_watcher, "RECHECK_SECONDS", 0.1)
     folder = tmp_path / "later" / "certs"
 
     def make() -> None:

@@ -39,6 +39,6 @@ def test_keys_that_others_may_replace_are_warned_about(tmp_path: Path, mode: int
     folder.chmod(mode)
     said = [str(problem) for problem in check(file)]
     assert [
-        line.partition(f": other users may write {folder} (mode {mode:04o})")[0].rpartition(" ")[2] for line in said
+        line.partition(f": other users can write {folder} (mode {mode:04o})")[0].rpartition(" ")[2] for line in said
     ] == keys
     assert all(line.endswith(f"chmod 700 {folder}") for line in said)

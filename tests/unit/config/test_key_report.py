@@ -96,7 +96,7 @@ health_checks:
       response: ok                                  # without effect: unknown key
 services:
   - id: web                                         # applied
-    name: Web                                       # without effect: it is for people
+    name: Web                                       # without effect: it only informs readers
     hostname: web.example.com                       # applied
     hosts: [www.example.com]                        # applied
     protocol: https                                 # applied
@@ -152,7 +152,7 @@ services:
       min_version: "1.3"                            # applied
       cert_file: web.crt                            # refused: caddy.certificates
       key_file: web.key                             # refused: caddy.certificates
-      ciphers: [TLS_AES_128_GCM_SHA256]             # refused: ciphers of Caddy
+      ciphers: [TLS_AES_128_GCM_SHA256]             # refused: Caddy chooses the ciphers
       client_auth: require                          # refused: security.auth
       client_ca_file: clients.crt                   # refused: security.auth
     security:

@@ -205,19 +205,20 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         return str(caught.value).removeprefix(f"{path}: ")
 
     assert said(tmp_path / "no.yaml") == "no such file; name the configuration with --config FILE"
-    assert said(tmp_path) == "is a folder; name the file in it"
+    assert said(tmp_path) == "is a folder; name a file"
     (tmp_path / "file").write_text("")
-    assert said(tmp_path / "file" / "x") == "cannot be read: Not a directory; correct path or permissions"
-    assert said(tmp_path / "a\0b") == "cannot be read: embedded null byte; correct path or permissions"
+    assert said(tmp_path / "file" / "x") == "cannot be read: Not a directory; correct the path or the permissions"
+    assert said(tmp_path / "a\0b") == "cannot be read: embedded null byte; correct the path or the permissions"
     (tmp_path / "large").write_bytes(b"#" * (LARGEST + 1))
-    assert said(tmp_path / "large") == "larger than 4 MiB; is this a configuration file?"
+    assert said(tmp_path / "large") == "larger than 4 MiB; check that this is the right file"
 
 
 def test_a_file_of_neither_kind(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text("logging: {level: info}")
     assert [str(problem) for problem in check(path)] == [
-        f"{path}: neither a server's file (server, api, caddy) nor an agent's (agent_id, services)"
+        f"{path}: unknown kind of file: expected keys of a server (server, api, caddy) "
+        "or of an agent (agent_id, services)"
     ]
 
 
@@ -434,7 +435,7 @@ def test_what_stays_and_what_is_new_must_go_together(tmp_path: Path) -> None:
         GOOD.replace('hostname: one.example.com, backend: "x:1"', "hostname: 1.example.com").replace("three.", "one.")
     )
     with pytest.raises(
-        ConfigError, match=r'(?s)needs a backend.*\nthe service "one" stays and still needs one\.example'
+        ConfigError, match=r'(?s)needs a backend.*\nthe last good service "one" stays and still needs one\.example'
     ):
         reload_agent(path, last)
 
@@ -460,8 +461,8 @@ services:
     path = tmp_path / "agent.yaml"
     assert str(caught.value).splitlines() == [
         f'{path}:5:16: services[0].websocket: expected true or false, found "a.example.com"',
-        f"{path}:7:51: services[0].upstreams[0].weight: the environment variable W is not set; set it, "
-        "or give a default: ${W:-default}",
+        f"{path}:7:51: services[0].upstreams[0].weight: the environment variable W is not set; set it "
+        "or add a default: ${W:-default}",
     ]
 
 

@@ -256,7 +256,7 @@ def test_where_nothing_can_be_watched_it_is_said(tmp_path: Path, monkeypatch: py
             it.write("x:1", "y:1")
             it.reloader.ask()
             await applied(it)
-        assert lines[0]["event"] == "files are not watched; send SIGHUP after a change"
+        assert lines[0]["event"] == "cannot watch files; send SIGHUP after a change"
         assert lines[0]["reason"] == "inotify watch limit reached"
 
     run(tmp_path, scene)

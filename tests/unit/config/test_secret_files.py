@@ -88,7 +88,7 @@ def test_without_files_nothing_is_copied(folder: Path) -> None:
         ({"key_file": "bad"}, "error: 4:24: doors[1].lock.key_file: key_file bad: not a key"),
         (
             {"secret_file": "open"},
-            "warning: 4:27: doors[1].lock.secret_file: everybody on this machine can read open; chmod o-rwx open",
+            "warning: 4:27: doors[1].lock.secret_file: all users of this machine can read open: run chmod o-rwx open",
         ),
     ],
 )

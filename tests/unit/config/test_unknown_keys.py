@@ -56,7 +56,7 @@ def test_what_decides_who_gets_in_is_never_skipped(data: Any) -> None:
     """A route whose condition is misspelt would take every request, and a protection behind it none."""
     ((_, severity, message),) = found(data)
     assert severity == "error"
-    assert message.endswith("is never skipped")
+    assert message.endswith("never ignored")
 
 
 def test_handlers_object_themselves() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from zerotrust.config.yaml_text import MOST_VALUES, SourcePosition, parse, plain
+from zerotrust.config.yaml_text import MAX_VALUES, SourcePosition, parse, plain
 
 
 def faults(text: str) -> list[str]:
@@ -110,10 +110,10 @@ def test_every_duplicate_is_named_with_the_first_line() -> None:
         ("a: *b", "1:4 not valid YAML: found undefined alias 'b'"),
         ("a: b: c", "1:5 not valid YAML: a second colon on this line, or wrong indentation; put the value in quotes"),
         ("a: 1\nb: \x07", "2:4 not valid YAML: a control character; remove it"),
-        ("a: &a [*a]", "1:4 an alias inside the value that it stands for"),
-        ("a: &a {<<: *a}", "1:4 an alias inside the value that it stands for"),
+        ("a: &a [*a]", "1:4 an alias refers to a value that contains it; remove it"),
+        ("a: &a {<<: *a}", "1:4 an alias refers to a value that contains it; remove it"),
         ("? {a: b}\n: c", "1:3 a key must be plain text"),
-        ("a: !x 1", '1:4 the tag "!x" has no meaning here; remove it'),
+        ("a: !x 1", '1:4 the tag "!x" is not supported; remove it'),
         ("<<: 1", "1:5 can only merge mappings"),
         ("[" * 60 + "]" * 60, "1:51 not valid YAML: nested deeper than 50 levels"),
         ("a: " + "[" * 5000, "1:53 not valid YAML: nested deeper than 50 levels"),
@@ -127,7 +127,7 @@ def test_aliases_of_aliases_do_not_unfold_without_end() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
     [message] = faults("\n".join(lines))
-    assert message.endswith(f"more than {MOST_VALUES:,} values; are aliases nested?")
+    assert message.endswith(f"more than {MAX_VALUES:,} values; remove nested aliases")
     merges = ["a0: &a0 {x: 1}"]
     merges += [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}" for n in range(1, 12)]
     assert faults("\n".join(merges))[-1:] == [] or "more than" in faults("\n".join(merges))[-1]
@@ -137,7 +137,7 @@ def test_merges_are_counted_before_they_are_gathered() -> None:
     base = ", ".join(f"k{n}: 1" for n in range(1000))
     began = time.perf_counter()
     [message] = faults(f"a: &a {{{base}}}\nb: {{<<: [{', '.join(['*a'] * 3000)}]}}")
-    assert message.endswith(f"more than {MOST_VALUES:,} values; are aliases nested?")
+    assert message.endswith(f"more than {MAX_VALUES:,} values; remove nested aliases")
     assert time.perf_counter() - began < 2, "three million pairs"
 
 

@@ -345,7 +345,7 @@ async def test_a_folder_for_the_state_that_others_may_write_is_refused(tmp_path:
     folder = tmp_path / "state"
     folder.mkdir()
     folder.chmod(mode)
-    reason = rf"state\.dir: other users may write {folder} \(mode {mode:04o}\).*: chmod 700 {folder}$"
+    reason = rf"state\.dir: other users can write {folder} \(mode {mode:04o}\).*: run chmod 700 {folder}$"
     with pytest.raises(StateError, match=reason):
         open_database(DatabaseConfig(dir=str(folder)))
     assert list(folder.iterdir()) == []
@@ -363,7 +363,7 @@ async def test_a_folder_for_the_state_of_another_user_is_refused(
         os.chown(tmp_path, 4711, -1)
         own = 4711
         monkeypatch.setattr(os, "geteuid", lambda: 0)
-    with pytest.raises(StateError, match=rf"state\.dir: .* belongs to the user {own}, .*: chown \d+ {tmp_path}$"):
+    with pytest.raises(StateError, match=rf"state\.dir: user {own} owns .*: run chown \d+ {tmp_path}$"):
         open_database(DatabaseConfig(dir=str(tmp_path)))
 
 
@@ -376,12 +376,12 @@ async def test_a_folder_that_everybody_may_replace_is_warned_about(tmp_path: Pat
             open_database(DatabaseConfig(dir=str(parent / "below" / "state"))).close()
         warnings = [line["reason"] for line in lines if line["event"] == "state.dir is not safe"]
         assert len(warnings) == expected
-        assert all(f"all users may write {parent} (mode 0777)" in warning for warning in warnings)
+        assert all(f"all users can write {parent} (mode 0777)" in warning for warning in warnings)
 
 
 async def test_the_folder_of_another_sqlite_file_is_checked_too(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere").chmod(0o775)
     url = SecretStr(f"sqlite:///{tmp_path}/elsewhere/state.db")
-    with pytest.raises(StateError, match=r"elsewhere/state\.db: other users may write"):
+    with pytest.raises(StateError, match=r"elsewhere/state\.db: other users can write"):
         open_database(DatabaseConfig(dir=str(tmp_path / "state"), url=url))
