@@ -33,7 +33,7 @@ def check(
 
     Exit status 1 if a server or agent could not start with it.
     """
-    from zerotrust.config.diagnostics import in_order
+    from zerotrust.config.diagnostics import sort_problems
     from zerotrust.config.key_report import keys
     from zerotrust.config.load import examine
 
@@ -41,7 +41,7 @@ def check(
     if kind == "server":
         _warn_of_suffixes(source)
         _warn_of_overlaps(source)
-    problems = in_order(source.problems)
+    problems = sort_problems(source.problems)
     if as_json:
         typer.echo(json.dumps(_record(file, kind, problems, keys(source)), ensure_ascii=False, indent=2))
     else:

@@ -6,7 +6,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from zerotrust.config.diagnostics import KeyPath, Severity, printable
-from zerotrust.config.ineffective_keys import items, kind_of, without_nothing
+from zerotrust.config.ineffective_keys import items, kind_of, without_nulls
 from zerotrust.config.yaml_text import Document
 from zerotrust.middleware.policy_cost import excess
 from zerotrust.model import service as model
@@ -24,7 +24,7 @@ RESERVE: Final = (
 _TRUE: Final = ("true", "t", "yes", "y", "on", "1", "1.0")
 
 
-def crossings(document: Document) -> Iterator[tuple[KeyPath, Severity, str]]:
+def contradictions(document: Document) -> Iterator[tuple[KeyPath, Severity, str]]:
     """Yield the contradictions between keys of an agent's file."""
     services = items(document.data.get("services"))
     if not services:
@@ -36,7 +36,7 @@ def crossings(document: Document) -> Iterator[tuple[KeyPath, Severity, str]]:
             continue
         path: KeyPath = ("services", index)
         yield from _incomplete(service, path)
-        yield from _redirect_to_nowhere(service, path)
+        yield from _redirect_without_https(service, path)
         yield from _upstreams(document, service, path)
         yield from _never_reached(document, items(service.get("routes")), (*path, "routes"))
         named = list(_hosts(service, path))
@@ -47,7 +47,7 @@ def crossings(document: Document) -> Iterator[tuple[KeyPath, Severity, str]]:
                 yield where, "error", _taken(document, first, f'the host name "{name}"')
 
 
-def too_costly(config: AgentConfig) -> Iterator[tuple[KeyPath, Severity, str]]:
+def costly_policies(config: AgentConfig) -> Iterator[tuple[KeyPath, Severity, str]]:
     """Yield the policies that cost more server time than allowed."""
     for index, service in enumerate(config.services):
         policy = ServicePolicy.from_service(service, config.global_middleware)
@@ -69,7 +69,7 @@ def _incomplete(service: dict[str, Any], path: KeyPath) -> Iterator[tuple[KeyPat
         yield path, "error", model.TWO_BACKENDS
 
 
-def _redirect_to_nowhere(service: dict[str, Any], path: KeyPath) -> Iterator[tuple[KeyPath, Severity, str]]:
+def _redirect_without_https(service: dict[str, Any], path: KeyPath) -> Iterator[tuple[KeyPath, Severity, str]]:
     if service.get("listen_on") == "http" and str(service.get("http_redirect")).lower() in _TRUE:
         message = "contradicts listen_on: http; set http_redirect to false or listen_on to both"
         yield (*path, "http_redirect"), "error", message
@@ -103,7 +103,7 @@ def _never_reached(document: Document, routes: list[Any], path: KeyPath) -> Iter
     before: list[tuple[RouteMatch, int]] = []
     for index, route in enumerate(routes):
         try:
-            match = RouteMatch.model_validate(without_nothing(route).get("match", {}))
+            match = RouteMatch.model_validate(without_nulls(route).get("match", {}))
         except (AttributeError, ValidationError):
             continue  # the model reports the error
         if match.model_extra or not Route.model_fields.keys() >= route.keys():
@@ -112,7 +112,7 @@ def _never_reached(document: Document, routes: list[Any], path: KeyPath) -> Iter
         before.append((match, index))
         if first is not None:
             line = document.place((*path, first)).value[0]
-            severity: Severity = "error" if _acts(route) else "warning"
+            severity: Severity = "error" if _does_more_than_proxy(route) else "warning"
             yield (
                 (*path, index),
                 severity,
@@ -120,7 +120,7 @@ def _never_reached(document: Document, routes: list[Any], path: KeyPath) -> Iter
             )
 
 
-def _acts(route: dict[str, Any]) -> bool:
+def _does_more_than_proxy(route: dict[str, Any]) -> bool:
     """Return True if the route does more than forward its requests to a backend."""
     return any(kind_of(handler) != "reverse_proxy" for handler in items(route.get("handle")))
 

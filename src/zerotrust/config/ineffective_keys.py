@@ -140,11 +140,11 @@ def items(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def without_nothing(value: Any) -> Any:
+def without_nulls(value: Any) -> Any:
     """Return `value` without keys that have no value.
 
     A line with only `logging:` then means the defaults.
     """
     if isinstance(value, dict):
-        return {key: without_nothing(item) for key, item in value.items() if item is not None}
-    return [without_nothing(item) for item in value] if isinstance(value, list) else value
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+    return [without_nulls(item) for item in value] if isinstance(value, list) else value

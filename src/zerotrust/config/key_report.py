@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from zerotrust.config.diagnostics import KeyPath, dotted, in_order
+from zerotrust.config.diagnostics import KeyPath, dotted, sort_problems
 from zerotrust.config.document import Source
 
 State = Literal["applied", "renamed", "without effect", "refused"]
@@ -26,7 +26,7 @@ class Key:
 
 def keys(source: Source) -> list[Key]:
     """Return every key of a validated file that has a value of its own, from top to bottom."""
-    errors = {problem.path: problem.message for problem in reversed(in_order(source.errors))}
+    errors = {problem.path: problem.message for problem in reversed(sort_problems(source.errors))}
     renamed = {old: new for new, old in source.renamed.items() if isinstance(old[-1], str)}
     found = [_key(source, path, errors, renamed) for path in _leaves(source)]
     return sorted(found, key=lambda key: (key.line, key.column))

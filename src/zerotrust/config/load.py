@@ -27,7 +27,7 @@ from zerotrust.config import (
     secret_files,
     unknown_keys,
 )
-from zerotrust.config.diagnostics import DOES_NOTHING, KeyPath, Problem, Severity, in_order
+from zerotrust.config.diagnostics import DOES_NOTHING, KeyPath, Problem, Severity, sort_problems
 from zerotrust.config.document import ENVIRONMENT, Source
 from zerotrust.errors import ConfigError
 from zerotrust.model.agent import AgentConfig
@@ -101,7 +101,7 @@ def reload_agent(path: Path, last: AgentConfig, *, overrides: Mapping[str, str] 
     try:
         return _load(source, "agent", AgentConfig)
     except ConfigError:
-        refused = in_order(source.errors)
+        refused = sort_problems(source.errors)
         if not refused or not all(problem.path[:1] == ("services",) and problem.path[1:] for problem in refused):
             raise
     rest = _source(path, overrides)
@@ -140,7 +140,7 @@ def check(path: Path) -> list[Problem]:
 def inspect(path: Path) -> tuple[Kind | None, list[Problem]]:
     """Return the kind of a file, and its errors and warnings."""
     kind, source = examine(path)
-    return kind, in_order(source.problems)
+    return kind, sort_problems(source.problems)
 
 
 def examine(path: Path) -> tuple[Kind | None, Source]:
@@ -167,7 +167,7 @@ def _load(source: Source, kind: Kind, model: type[Config]) -> Loaded[Config]:
     if source.usable and other not in (None, kind):
         source.say((), "error", f"this is the configuration of {_ARTICLE[other or kind]}, not of {_ARTICLE[kind]}")
     found = _examine(source, kind, model) if source.usable else None
-    problems = in_order(source.problems)
+    problems = sort_problems(source.problems)
     errors = [str(problem) for problem in problems if problem.severity == "error"]
     if errors or found is None:
         raise ConfigError("\n".join(errors))
@@ -199,48 +199,48 @@ def _examine(source: Source, kind: Kind, model: type[Config]) -> tuple[Config, l
         )
     for path, severity, message in unknown_keys.unknown_keys(model, data):
         source.say(path, severity, message, at_key=True, idle=severity == "warning")
-    for path, severity, message in _beyond_models(source, kind):
+    for path, severity, message in _checks_before_models(source, kind):
         source.say(path, severity, message, idle=severity == "warning" and DOES_NOTHING in message)
     if kind == "agent":
-        _server_of_the_environment(source)
-    usable = ineffective_keys.without_nothing(data)
-    _level_of_the_environment(usable)
+        _server_from_environment(source)
+    usable = ineffective_keys.without_nulls(data)
+    _level_from_environment(usable)
     if kind == "server" and isinstance(state := usable.setdefault("state", {}), dict):
         state.setdefault("dir", DatabaseConfig().dir)
     paths.resolve(usable, source.path.absolute().parent)
     config = _validate(source, usable, model)
     if config is None:
         return None
-    for path, severity, message in _behind_models(config, kind):
+    for path, severity, message in _checks_after_models(config, kind):
         source.say(path, severity, message)
     return secret_files.attach(source, config)
 
 
-def _beyond_models(source: Source, kind: Kind) -> Iterator[Finding]:
+def _checks_before_models(source: Source, kind: Kind) -> Iterator[Finding]:
     if kind == "server":
         yield from ineffective_keys.server_effects(source.data)
     else:
         yield from ineffective_keys.agent_effects(source.data)
-        yield from checks.crossings(source.document)
+        yield from checks.contradictions(source.document)
 
 
-def _behind_models(config: Model, kind: Kind) -> Iterator[Finding]:
+def _checks_after_models(config: Model, kind: Kind) -> Iterator[Finding]:
     for path in _PRIVATE_KEYS[kind]:
         key = getattr(getattr(config, path[0]), path[1])
         if key and (warning := folders.key_warning(Path(key))) is not None:
             yield path, "warning", warning
     if isinstance(config, AgentConfig):
-        yield from checks.too_costly(config)
+        yield from checks.costly_policies(config)
 
 
-def _server_of_the_environment(source: Source) -> None:
+def _server_from_environment(source: Source) -> None:
     address = environment.server_address(os.environ)
     server = source.data.get("server") or {}
     if address is not None and isinstance(server, dict) and server.get("address") is None:
         source.override("server.address", address, by=ENVIRONMENT)
 
 
-def _level_of_the_environment(data: dict[str, Any]) -> None:
+def _level_from_environment(data: dict[str, Any]) -> None:
     """Set the log level from `LOG_LEVEL` if the file does not set it."""
     level = os.environ.get("LOG_LEVEL", "").lower()
     logging = data.setdefault("logging", {})
@@ -254,8 +254,8 @@ def _validate(source: Source, data: dict[str, Any], model: type[Config]) -> Conf
             return model.model_validate(data)
         except ValidationError as error:
             objections = error_messages.objections(error, data)
-        respelled = [_respell(source, data, path) for path, kind, _ in objections if kind == "string_type"]
-        if last or not any(respelled):
+        changed = [_use_spelling(source, data, path) for path, kind, _ in objections if kind == "string_type"]
+        if last or not any(changed):
             break
     for path, kind, message in objections:
         written = source.as_written(path)
@@ -265,7 +265,7 @@ def _validate(source: Source, data: dict[str, Any], model: type[Config]) -> Conf
     return None
 
 
-def _respell(source: Source, data: Any, path: KeyPath) -> bool:
+def _use_spelling(source: Source, data: Any, path: KeyPath) -> bool:
     """Replace a number or boolean by its spelling where text is expected: `id: 007` is "007"."""
     place = source.document.places.get(source.as_written(path))
     if not path or place is None or place.text is None:

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from zerotrust.config.check import RESERVE, crossings
+from zerotrust.config.check import RESERVE, contradictions
 from zerotrust.config.diagnostics import dotted
 from zerotrust.config.load import check
 from zerotrust.config.yaml_text import parse
 
 
 def said(text: str) -> list[str]:
-    return [f"{dotted(path)}: {message}" for path, _, message in crossings(parse(text))]
+    return [f"{dotted(path)}: {message}" for path, _, message in contradictions(parse(text))]
 
 
 def test_two_services_need_two_ids_and_two_names() -> None:
@@ -84,7 +84,7 @@ REACHED_BEFORE = [
 def test_a_route_behind_one_that_takes_everything_is_never_reached(first: str, behind: str, severity: str) -> None:
     text = f'services: [{{hostname: a.b, backend: "x:1", routes: [{{match: {{path: /x}}}}, {first}, {behind}]}}]'
     message = "is never reached: the route on line 1 matches the same requests; move this one before it"
-    assert list(crossings(parse(text))) == [(("services", 0, "routes", 2), severity, message)]
+    assert list(contradictions(parse(text))) == [(("services", 0, "routes", 2), severity, message)]
 
 
 def test_routes_that_are_reached_or_wrong_in_another_way() -> None:
@@ -98,7 +98,7 @@ def test_routes_that_are_reached_or_wrong_in_another_way() -> None:
 def test_a_weight_of_0_is_warned_about(weight: str, said_of: int) -> None:
     text = f'services: [{{hostname: a.b, upstreams: [{{address: "x:1", weight: {weight}}}, {{address: "y:1"}}, 5]}}]'
     found = [(("services", 0, "upstreams", 0, "weight"), "warning", RESERVE)] * said_of
-    assert list(crossings(parse(text))) == found
+    assert list(contradictions(parse(text))) == found
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Tests of zerotrust.config.diagnostics."""
 
-from zerotrust.config.diagnostics import Problem, dotted, in_order, printable, suggestion
+from zerotrust.config.diagnostics import Problem, dotted, sort_problems, printable, suggestion
 
 
 def test_a_problem_reads_as_one_line() -> None:
@@ -12,7 +12,7 @@ def test_a_problem_reads_as_one_line() -> None:
 def test_order_and_once_and_no_warning_about_what_is_wrong() -> None:
     late, early = Problem("f", 3, 1, "a", "x"), Problem("f", 2, 9, "b", "x")
     warned = [Problem("f", 3, 1, "a", "y", "warning"), Problem("f", 1, 1, "c", "y", "warning")]
-    assert in_order([late, early, late, *warned]) == [warned[1], early, late]
+    assert sort_problems([late, early, late, *warned]) == [warned[1], early, late]
 
 
 def test_paths_are_written_as_people_write_them() -> None:
