@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from zerotrust.cli.options import SERVER_FILE
 from zerotrust.cli.systemd import SERVER
-from zerotrust.config.error_messages import objections
+from zerotrust.config.error_messages import plain_errors
 from zerotrust.config.load import load_server
 from zerotrust.errors import CommandError, ConfigError
 from zerotrust.net.channel import describe
@@ -33,7 +33,7 @@ def question(model: type[Question], **said: object) -> Question:
     try:
         return model.model_validate(said)
     except ValidationError as error:
-        path, _, message = objections(error, said)[0]
+        path, _, message = plain_errors(error, said)[0]
         raise typer.BadParameter(f"{'.'.join(map(str, path))}: {message}") from None
 
 

@@ -56,7 +56,7 @@ def _short(minimum: int, unit: str) -> str:
     return "is empty" if minimum == 1 else f"has fewer than {minimum} {unit}"
 
 
-def objections(error: ValidationError, data: Any) -> list[tuple[KeyPath, str, str]]:
+def plain_errors(error: ValidationError, data: Any) -> list[tuple[KeyPath, str, str]]:
     """Return each error once: its path in the file, pydantic's type of it, and the message."""
     found: dict[KeyPath, tuple[KeyPath, str, str]] = {}
     for details in error.errors(include_url=False):

@@ -253,11 +253,11 @@ def _validate(source: Source, data: dict[str, Any], model: type[Config]) -> Conf
         try:
             return model.model_validate(data)
         except ValidationError as error:
-            objections = error_messages.objections(error, data)
-        changed = [_use_spelling(source, data, path) for path, kind, _ in objections if kind == "string_type"]
+            errors = error_messages.plain_errors(error, data)
+        changed = [_use_spelling(source, data, path) for path, kind, _ in errors if kind == "string_type"]
         if last or not any(changed):
             break
-    for path, kind, message in objections:
+    for path, kind, message in errors:
         written = source.as_written(path)
         if kind == "value_error" and any(at[: len(written)] == written for at in source.document.unresolved):
             continue  # the value still contains a variable that is not set

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import BaseModel, Field, ValidationError
 
-from zerotrust.config.error_messages import describe, objections
+from zerotrust.config.error_messages import describe, plain_errors
 
 
 class Inner(BaseModel):
@@ -21,7 +21,7 @@ class Outer(BaseModel):
 def said(data: object) -> list[str]:
     with pytest.raises(ValidationError) as caught:
         Outer.model_validate(data)
-    return [f"{path} {message}" for path, _, message in objections(caught.value, data)]
+    return [f"{path} {message}" for path, _, message in plain_errors(caught.value, data)]
 
 
 def test_messages_are_plain_words_at_the_path_of_the_file() -> None:
@@ -44,7 +44,7 @@ def test_a_kind_of_objection_without_words_of_ours_is_still_a_sentence() -> None
 
     with pytest.raises(ValidationError) as caught:
         Odd.model_validate({"value": "x"})
-    [(_, _, message)] = objections(caught.value, {"value": "x"})
+    [(_, _, message)] = plain_errors(caught.value, {"value": "x"})
     assert message[0].islower()
 
 
@@ -57,7 +57,7 @@ def test_what_may_be_a_password_is_not_repeated() -> None:
     data = {"users": "ann:hunter2", "secret": "hunter2", "config": "secret=hunter2"}
     with pytest.raises(ValidationError) as caught:
         Login.model_validate(data)
-    assert [message for _, _, message in objections(caught.value, data)] == [
+    assert [message for _, _, message in plain_errors(caught.value, data)] == [
         "expected keys and values, found text",
         "expected a whole number, found text",
         "expected keys and values, found text",

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from zerotrust import __version__
-from zerotrust.config.error_messages import objections
+from zerotrust.config.error_messages import plain_errors
 from zerotrust.db.audit import as_json
 from zerotrust.enrollment.queries import AgentHistory
 from zerotrust.errors import NotFound
@@ -225,6 +225,6 @@ def _parsed(model: type[Asked], data: Mapping[str, Any]) -> Asked:
     try:
         return model.model_validate(given)
     except ValidationError as error:
-        path, _, message = objections(error, given)[0]
+        path, _, message = plain_errors(error, given)[0]
         where = ".".join(map(str, path))
         raise CallError(f"{where}: {message}" if where else message) from None
