@@ -20,14 +20,14 @@ class Source:
         document: the values with their positions in the text.
         problems: the problems found so far.
         renamed: path of each key that was moved, and its path in the file.
-        idle: paths of keys without effect, and the reasons.
+        ineffective: paths of keys without effect, and the reasons.
     """
 
     def __init__(self, path: Path, *, overrides: Mapping[str, str], variables: Mapping[str, str]) -> None:
         self.path = path
         self.problems: list[Problem] = []
         self.renamed: dict[KeyPath, KeyPath] = {}
-        self.idle: dict[KeyPath, str] = {}
+        self.ineffective: dict[KeyPath, str] = {}
         self.document = yaml_text.Document()
         self._overridden: dict[KeyPath, str] = {}
         text = self._read()
@@ -57,16 +57,16 @@ class Source:
         """Return the problems that make the file unusable."""
         return [problem for problem in self.problems if problem.severity == "error"]
 
-    def say(self, path: KeyPath, severity: Severity, message: str, *, at_key: bool = False, idle: bool = False) -> None:
-        """Add a problem at `path`. `idle` means that the key has no effect."""
+    def report(self, path: KeyPath, severity: Severity, message: str, *, at_key: bool = False, ineffective: bool = False) -> None:
+        """Add a problem at `path`. `ineffective` means that the key has no effect."""
         if path in self._overridden:
             self.problems.append(Problem(self._overridden[path], 0, 0, dotted(path), message, severity, path))
             return
-        path = self.as_written(path)
+        path = self.path_in_file(path)
         if path in self.document.unresolved:
             return
-        if idle:
-            self.idle[path] = message
+        if ineffective:
+            self.ineffective[path] = message
         place = self.document.place(path)
         # The position of a mapping or list is its key, that of a scalar its value.
         line, column = place.key if at_key or place.text is None else place.value
@@ -74,14 +74,14 @@ class Source:
             line = column = 0
         self.problems.append(Problem(str(self.path), line, column, dotted(path), message, severity, path))
 
-    def leave_out(self, key: str, indexes: set[int]) -> None:
+    def remove_items(self, key: str, indexes: set[int]) -> None:
         """Remove these items from the list at `key`, and the problems in their text."""
         kept = [index for index in range(len(self.data[key])) if index not in indexes]
         self.data[key] = [self.data[key][index] for index in kept]
         self.renamed.update({(key, new): (key, old) for new, old in enumerate(kept) if new != old})
         self.problems = [p for p in self.problems if p.path[:1] != (key,) or p.path[1] not in indexes]
 
-    def as_written(self, path: KeyPath) -> KeyPath:
+    def path_in_file(self, path: KeyPath) -> KeyPath:
         """Return the path in the file of the value that is now at `path`."""
         for length in range(len(path), 0, -1):
             if (former := self.renamed.get(path[:length])) is not None:

@@ -54,7 +54,7 @@ def _state(
         if around or wrong[: len(path)] == path:
             return "refused", message
     for length in range(len(path), 0, -1):
-        if (reason := source.idle.get(path[:length])) is not None:
+        if (reason := source.ineffective.get(path[:length])) is not None:
             return "without effect", reason.removeprefix("has no effect: ")
     if path in renamed:
         return "renamed", f"now {dotted(renamed[path])}"

@@ -33,7 +33,7 @@ def rename_level(source: Source) -> None:
     if not isinstance(logging, dict):
         return
     if "level" in logging:
-        source.idle[(LEVEL,)] = "logging.level is given as well and applies"
+        source.ineffective[(LEVEL,)] = "logging.level is given as well and applies"
         return
     _move(source, (LEVEL,), ("logging", "level"), level)
 
@@ -45,17 +45,17 @@ def flatten_websocket(source: Source) -> None:
         if not isinstance(asked, dict):
             continue
         path: KeyPath = ("services", index)
-        here = source.as_written((*path, "websocket"))
+        here = source.path_in_file((*path, "websocket"))
         for key in asked.keys() - WEBSOCKET_NAMES.keys():
             near = suggestion(key, WEBSOCKET_NAMES) or ", it is ignored"
-            source.say((*here, key), "warning", f"unknown key{near}", at_key=True, idle=True)
+            source.report((*here, key), "warning", f"unknown key{near}", at_key=True, ineffective=True)
         del service["websocket"]
         for key, name in WEBSOCKET_NAMES.items():
             if asked.get(key) is None:
                 continue
             if name in service:
                 message = f"sets {name}, which is given as well; remove one"
-                source.say((*here, key), "error", message, at_key=True)
+                source.report((*here, key), "error", message, at_key=True)
             else:
                 _move(source, (*here, key), (*path, name), asked[key])
 
@@ -71,7 +71,7 @@ def narrow_api(source: Source) -> None:
         f'"{address}" means {_LOOPBACK}{address} here, because there is no authentication; '
         f"write the host, or {EXPOSE}: true to listen on all interfaces"
     )
-    source.say(("api", "listen_addr"), "warning", message)
+    source.report(("api", "listen_addr"), "warning", message)
 
 
 def _move(source: Source, old: KeyPath, new: KeyPath, value: Any) -> None:

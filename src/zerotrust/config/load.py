@@ -105,7 +105,7 @@ def reload_agent(path: Path, last: AgentConfig, *, overrides: Mapping[str, str] 
         if not refused or not all(problem.path[:1] == ("services",) and problem.path[1:] for problem in refused):
             raise
     rest = _source(path, overrides)
-    rest.leave_out("services", {index for problem in refused if isinstance(index := problem.path[1], int)})
+    rest.remove_items("services", {index for problem in refused if isinstance(index := problem.path[1], int)})
     loaded = _load(rest, "agent", AgentConfig)
     services = loaded.config.services
     kept = list(_kept(services, last.services, refused))
@@ -148,7 +148,7 @@ def examine(path: Path) -> tuple[Kind | None, Source]:
     source = _source(path, None)
     kind = _kind(source.data) if source.usable else None
     if source.usable and kind is None:
-        source.say(
+        source.report(
             (),
             "error",
             "unknown kind of file: expected keys of a server (server, api, caddy) or of an agent (agent_id, services)",
@@ -165,7 +165,7 @@ def _source(path: Path, overrides: Mapping[str, str] | None) -> Source:
 def _load(source: Source, kind: Kind, model: type[Config]) -> Loaded[Config]:
     other = _kind(source.data)
     if source.usable and other not in (None, kind):
-        source.say((), "error", f"this is the configuration of {_ARTICLE[other or kind]}, not of {_ARTICLE[kind]}")
+        source.report((), "error", f"this is the configuration of {_ARTICLE[other or kind]}, not of {_ARTICLE[kind]}")
     found = _examine(source, kind, model) if source.usable else None
     problems = sort_problems(source.problems)
     errors = [str(problem) for problem in problems if problem.severity == "error"]
@@ -194,13 +194,13 @@ def _examine(source: Source, kind: Kind, model: type[Config]) -> tuple[Config, l
         legacy.narrow_api(source)
     else:
         legacy.flatten_websocket(source)
-        source.idle.update(
-            (source.as_written(path), ineffective_keys.FOR_PEOPLE) for path in ineffective_keys.for_people(data)
+        source.ineffective.update(
+            (source.path_in_file(path), ineffective_keys.FOR_PEOPLE) for path in ineffective_keys.for_people(data)
         )
     for path, severity, message in unknown_keys.unknown_keys(model, data):
-        source.say(path, severity, message, at_key=True, idle=severity == "warning")
+        source.report(path, severity, message, at_key=True, ineffective=severity == "warning")
     for path, severity, message in _checks_before_models(source, kind):
-        source.say(path, severity, message, idle=severity == "warning" and DOES_NOTHING in message)
+        source.report(path, severity, message, ineffective=severity == "warning" and DOES_NOTHING in message)
     if kind == "agent":
         _server_from_environment(source)
     usable = ineffective_keys.without_nulls(data)
@@ -212,7 +212,7 @@ def _examine(source: Source, kind: Kind, model: type[Config]) -> tuple[Config, l
     if config is None:
         return None
     for path, severity, message in _checks_after_models(config, kind):
-        source.say(path, severity, message)
+        source.report(path, severity, message)
     return secret_files.attach(source, config)
 
 
@@ -258,16 +258,16 @@ def _validate(source: Source, data: dict[str, Any], model: type[Config]) -> Conf
         if last or not any(changed):
             break
     for path, kind, message in errors:
-        written = source.as_written(path)
+        written = source.path_in_file(path)
         if kind == "value_error" and any(at[: len(written)] == written for at in source.document.unresolved):
             continue  # the value still contains a variable that is not set
-        source.say(path, "error", message, at_key=kind == "extra_forbidden")
+        source.report(path, "error", message, at_key=kind == "extra_forbidden")
     return None
 
 
 def _use_spelling(source: Source, data: Any, path: KeyPath) -> bool:
     """Replace a number or boolean by its spelling where text is expected: `id: 007` is "007"."""
-    place = source.document.places.get(source.as_written(path))
+    place = source.document.places.get(source.path_in_file(path))
     if not path or place is None or place.text is None:
         return False
     for step in path[:-1]:

@@ -72,15 +72,15 @@ def _filled(source: Source, model: Any, path: KeyPath, found: list[Path]) -> Any
         file = source.path.absolute().parent / name
         found.append(file)
         for message in _read(file, name, contents):
-            source.say((*path, key), "error", message)
+            source.report((*path, key), "error", message)
         if name in contents and key not in PUBLIC and file.stat().st_mode & stat.S_IRWXO:
-            source.say((*path, key), "warning", f"all users of this machine can read {name}: run chmod o-rwx {name}")
+            source.report((*path, key), "warning", f"all users of this machine can read {name}: run chmod o-rwx {name}")
     if len(contents) < len(set(model.files.values())):
         return model
     try:
         return model.with_files(contents)
     except ValueError as error:
-        source.say((*path, next(iter(model.files))), "error", str(error))
+        source.report((*path, next(iter(model.files))), "error", str(error))
         return model
 
 

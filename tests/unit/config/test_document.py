@@ -20,15 +20,15 @@ def said(found: Source) -> list[str]:
 def test_a_key_that_was_moved_is_spoken_of_as_it_is_written(tmp_path: Path) -> None:
     found = source(tmp_path, "old:\n  key: {a: 1}\n")
     found.renamed["new", "name"] = ("old", "key")
-    found.say(("new", "name", "a"), "error", "is wrong")
-    found.say(("new", "name"), "warning", "does nothing", idle=True)
+    found.report(("new", "name", "a"), "error", "is wrong")
+    found.report(("new", "name"), "warning", "does nothing", ineffective=True)
     assert said(found) == ["error: 2:12: old.key.a: is wrong", "warning: 2:3: old.key: does nothing"]
-    assert found.idle == {("old", "key"): "does nothing"}
+    assert found.ineffective == {("old", "key"): "does nothing"}
 
 
 def test_what_is_not_set_is_said_once(tmp_path: Path) -> None:
     found = source(tmp_path, "port: ${PORT}\n")
-    found.say(("port",), "error", "expected a whole number")
+    found.report(("port",), "error", "expected a whole number")
     assert len(said(found)) == 1
     assert "PORT is not set" in said(found)[0]
     assert said(source(tmp_path, "port: ${PORT}\n", PORT="1")) == []
@@ -36,12 +36,12 @@ def test_what_is_not_set_is_said_once(tmp_path: Path) -> None:
 
 def test_items_that_are_left_out_take_their_problems_along(tmp_path: Path) -> None:
     found = source(tmp_path, "x:\n  - {a: 0, a: 0}\n  - {a: 1}\n  - {a: '${A}'}\n  - {a: 3}\ny: ${A}\n")
-    found.leave_out("x", {0, 2})
+    found.remove_items("x", {0, 2})
     assert found.data["x"] == [{"a": 1}, {"a": 3}]
     assert [problem.key for problem in found.problems] == ["y"]
-    found.say(("x", 1, "a"), "error", "wrong")
+    found.report(("x", 1, "a"), "error", "wrong")
     assert said(found)[-1] == "error: 5:9: x[3].a: wrong"
-    found.say(("x", 0), "error", "wrong")
+    found.report(("x", 0), "error", "wrong")
     assert said(found)[-1] == "error: 3:5: x[1]: wrong"
 
 

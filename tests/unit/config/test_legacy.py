@@ -24,7 +24,7 @@ def test_the_older_form_of_the_level(tmp_path: Path) -> None:
         rename_level(found)
         assert found.renamed == {}
         assert "log_level" not in found.data
-    assert found.idle == {("log_level",): "logging.level is given as well and applies"}
+    assert found.ineffective == {("log_level",): "logging.level is given as well and applies"}
 
 
 @pytest.mark.parametrize(
