@@ -23,7 +23,7 @@ from zerotrust.errors import ConfigError, ForwardError
 from zerotrust.http.head import MAX_FIELDS, MAX_HTTP_HEAD_BYTES, RequestHead, parse_request
 from zerotrust.middleware.header_edits import edit_block
 from zerotrust.middleware.interface import Request
-from zerotrust.middleware.policy_cost import excess
+from zerotrust.middleware.policy_cost import cost_error
 from zerotrust.model.policy import ServicePolicy
 from zerotrust.routing.match import MAX_PARAMETERS, MAX_PATH_BYTES
 from zerotrust.server.agents.service_policy import CompiledPolicy, compile_service_policy, passed_head
@@ -49,7 +49,7 @@ class Case:
 def is_accepted(told: Policy) -> bool:
     """Return whether a server accepts a policy."""
     try:
-        return len(json.dumps(told)) <= MAX_PAYLOAD - _OTHER_BYTES and excess(ServicePolicy.from_json(told)) is None
+        return len(json.dumps(told)) <= MAX_PAYLOAD - _OTHER_BYTES and cost_error(ServicePolicy.from_json(told)) is None
     except ConfigError:
         return False
 

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from zerotrust.config.diagnostics import KeyPath, Severity, printable
 from zerotrust.config.ineffective_keys import items, kind_of, without_nulls
 from zerotrust.config.yaml_text import Document
-from zerotrust.middleware.policy_cost import excess
+from zerotrust.middleware.policy_cost import cost_error
 from zerotrust.model import service as model
 from zerotrust.model.agent import AgentConfig
 from zerotrust.model.base import normalise_host
@@ -51,7 +51,7 @@ def costly_policies(config: AgentConfig) -> Iterator[tuple[KeyPath, Severity, st
     """Yield the policies that cost more server time than allowed."""
     for index, service in enumerate(config.services):
         policy = ServicePolicy.from_service(service, config.global_middleware)
-        if policy is not None and (found := excess(policy)) is not None:
+        if policy is not None and (found := cost_error(policy)) is not None:
             place, message = found
             if place == ("global_middleware",):
                 yield place, "error", message

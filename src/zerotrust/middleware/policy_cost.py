@@ -42,7 +42,7 @@ _EDIT: Final = 0.2
 _RULE: Final = 0.3
 
 
-def excess(policy: ServicePolicy) -> tuple[Path, str] | None:
+def cost_error(policy: ServicePolicy) -> tuple[Path, str] | None:
     """Return the place of what costs most, and a message, where a policy may cost more than `MAX_COST`."""
     chains = [_chain_cost(route.handle) for route in policy.routes]
     security = policy.security or ServiceSecurity()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from zerotrust.middleware.policy_cost import excess
+from zerotrust.middleware.policy_cost import cost_error
 from zerotrust.model.policy import ServicePolicy
 
 JWT = {"type": "jwt", "config": {"algorithm": "HS256", "secret": "s" * 32}}
@@ -13,7 +13,7 @@ CORS = {"origins": ["https://*.app.example"]}
 
 
 def place(told: dict[str, Any]) -> tuple[str | int, ...] | None:
-    found = excess(ServicePolicy.from_json(told))
+    found = cost_error(ServicePolicy.from_json(told))
     return found and found[0]
 
 
@@ -67,7 +67,7 @@ def test_what_costs_too_much_is_named(told: dict[str, Any], where: tuple[str | i
 
 
 def test_the_message_has_the_figures_and_the_fix() -> None:
-    found = excess(ServicePolicy.from_json({"global_middleware": [REWRITE], "routes": [{"handle": [JWT] * 5}]}))
+    found = cost_error(ServicePolicy.from_json({"global_middleware": [REWRITE], "routes": [{"handle": [JWT] * 5}]}))
     assert found is not None
     assert found[1] == (
         "the policy may take 3.4 ms of the server's time for one request, 3.0 of them here; "

@@ -16,7 +16,7 @@ from zerotrust.middleware.client_address import RequireClientAddress
 from zerotrust.middleware.header_edits import Edit, edit_lines
 from zerotrust.middleware.interface import Answer, Middleware, Request
 from zerotrust.middleware.policy import Policy, compile_policy
-from zerotrust.middleware.policy_cost import excess
+from zerotrust.middleware.policy_cost import cost_error
 from zerotrust.middleware.request_limits import UNLIMITED, BodyLimit, Upgrades
 from zerotrust.model.policy import ServicePolicy
 from zerotrust.model.rates import parse_byte_size
@@ -78,7 +78,7 @@ def compile_service_policy(
     if told is None:
         return None
     asked = ServicePolicy.from_json(told)
-    if (found := excess(asked)) is not None:
+    if (found := cost_error(asked)) is not None:
         place, message = found
         raise ConfigError(f"{'.'.join(map(str, place))}: {message}")
     limits: list[Middleware] = []
