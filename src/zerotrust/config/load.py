@@ -213,7 +213,7 @@ def _examine(source: Source, kind: Kind, model: type[Config]) -> tuple[Config, l
         return None
     for path, severity, message in _checks_after_models(config, kind):
         source.report(path, severity, message)
-    return secret_files.attach(source, config)
+    return secret_files.inline_files(source, config)
 
 
 def _checks_before_models(source: Source, kind: Kind) -> Iterator[Finding]:

@@ -37,16 +37,16 @@ class TakesFiles(Protocol):
         """
 
 
-def attach(source: Source, config: Config) -> tuple[Config, list[Path]]:
+def inline_files(source: Source, config: Config) -> tuple[Config, list[Path]]:
     """Return `config` with the contents of its files, and the paths of these files.
 
     Problems are added to `source`.
     """
     found: list[Path] = []
-    return _attach(source, config, (), found), found
+    return _inline(source, config, (), found), found
 
 
-def _attach(source: Source, model: Config, path: KeyPath, found: list[Path]) -> Config:
+def _inline(source: Source, model: Config, path: KeyPath, found: list[Path]) -> Config:
     changed: dict[str, Any] = {}
     for name in model.model_fields_set & set(type(model).model_fields):
         before = getattr(model, name)
@@ -59,7 +59,7 @@ def _attach(source: Source, model: Config, path: KeyPath, found: list[Path]) -> 
 
 def _inside(source: Source, value: Any, path: KeyPath, found: list[Path]) -> Any:
     if isinstance(value, Model):
-        return _attach(source, value, path, found)
+        return _inline(source, value, path, found)
     if not isinstance(value, list):
         return value
     items = [_inside(source, item, (*path, index), found) for index, item in enumerate(value)]

@@ -8,7 +8,7 @@ import pytest
 from pydantic import Field
 
 from zerotrust.config.document import Source
-from zerotrust.config.secret_files import LARGEST, attach
+from zerotrust.config.secret_files import LARGEST, inline_files
 from zerotrust.model.base import Model
 
 
@@ -54,7 +54,7 @@ def attached(folder: Path, lock: dict[str, str]) -> tuple[House, list[str], list
     path = folder / "house.yaml"
     path.write_text(text)
     source = Source(path, overrides={}, variables={})
-    house, files = attach(source, House.model_validate(source.data))
+    house, files = inline_files(source, House.model_validate(source.data))
     return house, [f"{p.severity}: {p}".replace(f"{path}:", "") for p in source.problems], files
 
 
@@ -71,8 +71,8 @@ def test_contents_come_into_the_configuration(folder: Path) -> None:
 def test_without_files_nothing_is_copied(folder: Path) -> None:
     source = Source(folder / "good", overrides={}, variables={})
     house = House(doors=[Door(lock=Lock(secret="x"))])
-    assert attach(source, house) == (house, [])
-    assert attach(source, house)[0] is house
+    assert inline_files(source, house) == (house, [])
+    assert inline_files(source, house)[0] is house
 
 
 @pytest.mark.parametrize(
@@ -104,5 +104,5 @@ def test_what_verifies_may_be_read_by_all(folder: Path) -> None:
 
 def test_a_name_that_cannot_be_one(folder: Path) -> None:
     source = Source(folder / "good", overrides={}, variables={})
-    attach(source, House(doors=[Door(lock=Lock(secret_file="a\0b"))]))
+    inline_files(source, House(doors=[Door(lock=Lock(secret_file="a\0b"))]))
     assert "embedded null byte" in str(source.problems[-1])
