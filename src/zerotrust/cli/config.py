@@ -60,7 +60,7 @@ def _warn_of_suffixes(source: "Source") -> None:
     for agent, patterns in grants.items() if isinstance(grants, dict) else ():
         for index, pattern in enumerate(patterns if isinstance(patterns, list) else ()):
             if isinstance(pattern, str) and (text := warning(pattern.lower())):
-                source.say(("grants", agent, index), "warning", text)
+                source.report(("grants", agent, index), "warning", text)
 
 
 def _warn_of_overlaps(source: "Source") -> None:
@@ -77,7 +77,7 @@ def _warn_of_overlaps(source: "Source") -> None:
     table = GrantTable()
     table.replace("file", places)
     for wide, named in table.overlaps():
-        source.say(("grants", named[0], places[named]), "warning", text(wide, named))
+        source.report(("grants", named[0], places[named]), "warning", text(wide, named))
 
 
 def _summary(file: Path, kind: str | None, problems: Sequence["Problem"]) -> None:

@@ -57,7 +57,9 @@ class Source:
         """Return the problems that make the file unusable."""
         return [problem for problem in self.problems if problem.severity == "error"]
 
-    def report(self, path: KeyPath, severity: Severity, message: str, *, at_key: bool = False, ineffective: bool = False) -> None:
+    def report(
+        self, path: KeyPath, severity: Severity, message: str, *, at_key: bool = False, ineffective: bool = False
+    ) -> None:
         """Add a problem at `path`. `ineffective` means that the key has no effect."""
         if path in self._overridden:
             self.problems.append(Problem(self._overridden[path], 0, 0, dotted(path), message, severity, path))

@@ -1,6 +1,6 @@
 """Tests of zerotrust.config.diagnostics."""
 
-from zerotrust.config.diagnostics import Problem, dotted, sort_problems, printable, suggestion
+from zerotrust.config.diagnostics import Problem, dotted, printable, sort_problems, suggestion
 
 
 def test_a_problem_reads_as_one_line() -> None:
