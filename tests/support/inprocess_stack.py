@@ -117,7 +117,7 @@ class RunningServer:
 
     async def change(self, config: ServerConfig, *files: str) -> list[str]:
         """Apply another configuration; what it says waits."""
-        waiting = await self.server.apply(config, diff.between(self.config, config, files=files))
+        waiting = await self.server.apply(config, diff.compare(self.config, config, files=files))
         self.config = config
         return waiting
 
@@ -154,7 +154,7 @@ class RunningAgent:
 
     async def change(self, config: AgentConfig, *files: str) -> list[str]:
         """Apply another configuration; what it says waits."""
-        waiting = await self.agent.apply(config, diff.between(self.config, config, files=files))
+        waiting = await self.agent.apply(config, diff.compare(self.config, config, files=files))
         self.config = config
         return waiting
 

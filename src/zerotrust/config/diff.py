@@ -8,7 +8,7 @@ from zerotrust.model.agent import AgentConfig
 from zerotrust.model.base import Model
 from zerotrust.model.service import Service
 
-SHOWN: Final = 8
+MAX_NAMES: Final = 8
 """Maximum number of services named in one line of the log. Beyond it, the line has their number."""
 
 
@@ -44,7 +44,7 @@ class Changes:
         return "; ".join(f"{what} {_named(names)}" for what, names in parts if names) or "nothing"
 
 
-def between(before: Model, after: Model, *, files: Sequence[str] = ()) -> Changes:
+def compare(before: Model, after: Model, *, files: Sequence[str] = ()) -> Changes:
     """Return the changes from `before` to `after`. Both are of the same model."""
     old, new = _services(before), _services(after)
     return Changes(
@@ -76,4 +76,4 @@ def _keys(before: Model, after: Model, inside: str = "") -> list[str]:
 
 
 def _named(names: tuple[str, ...]) -> str:
-    return ", ".join(names) if len(names) <= SHOWN else f"{len(names)} ({', '.join(names[:SHOWN])}, …)"
+    return ", ".join(names) if len(names) <= MAX_NAMES else f"{len(names)} ({', '.join(names[:MAX_NAMES])}, …)"

@@ -82,7 +82,7 @@ class Reloader(Generic[Config]):
             _refused(error)
             return None
         renewed = [name for name, digest in digests.items() if self._digests.get(name, digest) != digest]
-        changes = diff.between(last, loaded.config, files=renewed)
+        changes = diff.compare(last, loaded.config, files=renewed)
         try:
             waiting = await self._apply(loaded.config, changes) if changes else ()
         except ZeroTrustError as error:
