@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.unit.middleware.asking import request
-from zerotrust.middleware.request_limits import BodyLimit, Upgrades
+from zerotrust.middleware.request_limits import BodyLimit, UpgradeLimit
 
 UPGRADE = ("Connection: Upgrade", "Upgrade: websocket")
 
@@ -33,7 +33,7 @@ def test_a_length_that_is_announced(fields: tuple[str, ...], status: int | None)
     assert answer is None or answer.code == "body_too_large"
 
 
-def opens(upgrades: Upgrades, client: str) -> Socket | int:
+def opens(upgrades: UpgradeLimit, client: str) -> Socket | int:
     """The socket of a client that asks for one, or the status that it gets instead."""
     asked = request(*UPGRADE, client=client)
     answer = upgrades.request(asked, 0.0)
@@ -46,7 +46,7 @@ def opens(upgrades: Upgrades, client: str) -> Socket | int:
 
 
 def test_so_many_at_the_same_time() -> None:
-    upgrades = Upgrades(2, None)
+    upgrades = UpgradeLimit(2, None)
     first, second = opens(upgrades, "192.0.2.1"), opens(upgrades, "192.0.2.1")
     assert isinstance(first, Socket) and isinstance(second, Socket)
     assert opens(upgrades, "192.0.2.2") == 503
@@ -60,7 +60,7 @@ def test_so_many_at_the_same_time() -> None:
     [("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8::ffff:1", "2001:db8:0:1::1")],
 )
 def test_so_many_of_one_client(one: str, same: str, other: str) -> None:
-    upgrades = Upgrades(None, 1)
+    upgrades = UpgradeLimit(None, 1)
     first = opens(upgrades, one)
     assert isinstance(first, Socket)
     assert opens(upgrades, same) == 429
@@ -70,28 +70,28 @@ def test_so_many_of_one_client(one: str, same: str, other: str) -> None:
 
 
 def test_a_client_without_address_is_not_counted_with_others() -> None:
-    answer = Upgrades(None, 1).request(request(*UPGRADE, client=""), 0.0)
+    answer = UpgradeLimit(None, 1).request(request(*UPGRADE, client=""), 0.0)
     assert answer is not None and (answer.status, answer.code) == (400, "client_address_unreadable")
-    assert Upgrades(None, 1).request(request(client=""), 0.0) is None
-    assert Upgrades(1, None).request(request(*UPGRADE, client=""), 0.0) is None
+    assert UpgradeLimit(None, 1).request(request(client=""), 0.0) is None
+    assert UpgradeLimit(1, None).request(request(*UPGRADE, client=""), 0.0) is None
 
 
 def test_the_service_is_full_before_the_client_is() -> None:
-    upgrades = Upgrades(1, 1)
+    upgrades = UpgradeLimit(1, 1)
     opens(upgrades, "192.0.2.1")
     assert opens(upgrades, "192.0.2.1") == 503
 
 
 def test_requests_without_an_upgrade_are_not_counted() -> None:
-    upgrades = Upgrades(1, 1)
+    upgrades = UpgradeLimit(1, 1)
     opens(upgrades, "192.0.2.1")
     assert upgrades.request(request(client="192.0.2.1"), 0.0) is None
 
 
 def test_a_new_limit_counts_what_is_open() -> None:
-    before = Upgrades(5, None)
+    before = UpgradeLimit(5, None)
     sockets: list[Any] = [opens(before, "192.0.2.1") for _ in range(3)]
-    after = Upgrades(None, 2, before)
+    after = UpgradeLimit(None, 2, before)
     assert opens(after, "192.0.2.1") == 429
     for socket in sockets[:2]:
         socket.done = True
@@ -99,7 +99,7 @@ def test_a_new_limit_counts_what_is_open() -> None:
 
 
 def test_what_has_ended_is_forgotten() -> None:
-    upgrades = Upgrades(10, None)
+    upgrades = UpgradeLimit(10, None)
     for _ in range(100):
         socket = opens(upgrades, "192.0.2.1")
         assert isinstance(socket, Socket)

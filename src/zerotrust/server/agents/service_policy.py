@@ -17,7 +17,7 @@ from zerotrust.middleware.header_edits import Edit, edit_lines
 from zerotrust.middleware.interface import Answer, Middleware, Request
 from zerotrust.middleware.policy import Policy, compile_policy
 from zerotrust.middleware.policy_cost import cost_error
-from zerotrust.middleware.request_limits import UNLIMITED, BodyLimit, Upgrades
+from zerotrust.middleware.request_limits import UNLIMITED, BodyLimit, UpgradeLimit
 from zerotrust.model.policy import ServicePolicy
 from zerotrust.model.rates import parse_byte_size
 from zerotrust.server.agents.service_shaping import ServiceShaping
@@ -35,7 +35,7 @@ class CompiledPolicy:
 
     policy: Policy
     max_body: int
-    upgrades: Upgrades | None
+    upgrades: UpgradeLimit | None
     shaping: ServiceShaping | None = None
 
     def chain(self, head: RequestHead) -> MiddlewareChain:
@@ -88,7 +88,7 @@ def compile_service_policy(
         limits.append(BodyLimit(max_body))
     if asked.max_websockets is not None or asked.max_websockets_per_client is not None:
         former = before.upgrades if before is not None else None
-        upgrades = Upgrades(asked.max_websockets, asked.max_websockets_per_client, former)
+        upgrades = UpgradeLimit(asked.max_websockets, asked.max_websockets_per_client, former)
         limits.append(upgrades)
     if asked.traffic_shaping is not None and asked.traffic_shaping.per_ip_limit is not None:
         limits.append(RequireClientAddress())
