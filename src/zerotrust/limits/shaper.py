@@ -80,13 +80,13 @@ class Flow:
     """One direction of one stream; `waiting` of its bytes wait. Who carries them says what `passed` does.
 
     Args:
-        line: `Shaper.line` of the client.
+        queue: `Shaper.queue` of the client.
     """
 
-    __slots__ = ("line", "queued", "waiting")
+    __slots__ = ("queue", "queued", "waiting")
 
-    def __init__(self, line: ClientQueue) -> None:
-        self.line = line
+    def __init__(self, queue: ClientQueue) -> None:
+        self.queue = queue
         self.waiting = 0
         self.queued = False
 
@@ -103,39 +103,39 @@ class Shaper:
         per_client: bytes a second for each client.
     """
 
-    __slots__ = ("_asleep", "_clients", "_everybody", "_per_client", "_serial", "_total", "_turn", "_turns")
+    __slots__ = ("_asleep", "_clients", "_shared_queue", "_per_client", "_serial", "_total", "_turn", "_turns")
 
     def __init__(self, *, total: float | None, per_client: float | None, now: float) -> None:
         self._total = Bucket(total, now) if total is not None else None
         self._per_client = per_client
         self._turn = min(turn_of(rate) for rate in (total, per_client) if rate is not None)
-        self._everybody = ClientQueue(None)
+        self._shared_queue = ClientQueue(None)
         self._clients: TtlCache[ClientQueue] = TtlCache(MAX_CLIENTS)
         self._turns: deque[ClientQueue] = deque()
         self._asleep: list[tuple[float, int, ClientQueue]] = []
         self._serial = 0
 
-    def line(self, client: bytes, now: float) -> ClientQueue:
+    def queue_for(self, client: bytes, now: float) -> ClientQueue:
         """Where flows of the client with this address stand; of IPv6, all of a /64 are one client."""
         if self._per_client is None:
-            return self._everybody
+            return self._shared_queue
         key = network_of(client)
-        line = self._clients.get(key, now) or ClientQueue(Bucket(self._per_client, now))
-        self._clients.put(key, line, until=math.inf)
-        return line
+        queue = self._clients.get(key, now) or ClientQueue(Bucket(self._per_client, now))
+        self._clients.put(key, queue, until=math.inf)
+        return queue
 
-    def ask(self, flow: Flow, count: int) -> None:
+    def enqueue(self, flow: Flow, count: int) -> None:
         """So many more bytes of the flow wait: `run` tells when they pass."""
         flow.waiting += count
-        line = flow.line
+        queue = flow.queue
         if not flow.queued:
             flow.queued = True
-            line.flows.append(flow)
-        if not line.queued:
-            line.queued = True
-            self._turns.append(line)
+            queue.flows.append(flow)
+        if not queue.queued:
+            queue.queued = True
+            self._turns.append(queue)
 
-    def leave(self, flow: Flow) -> None:
+    def cancel(self, flow: Flow) -> None:
         """Nothing of the flow waits any more."""
         flow.waiting = 0
 
@@ -145,8 +145,8 @@ class Shaper:
         while asleep and asleep[0][0] <= now:
             turns.append(heapq.heappop(asleep)[2])
         while turns:
-            line = turns[0]
-            flow = line.first()
+            queue = turns[0]
+            flow = queue.first()
             if flow is None:
                 turns.popleft().queued = False
                 continue
@@ -155,18 +155,18 @@ class Shaper:
                 ready_at = total.ready_at(size)
                 return min(ready_at, asleep[0][0]) if asleep else ready_at
             turns.popleft()
-            bucket = line.bucket
+            bucket = queue.bucket
             if bucket is not None and not bucket.has(size, now):
                 self._serial += 1
-                heapq.heappush(asleep, (bucket.ready_at(size), self._serial, line))
+                heapq.heappush(asleep, (bucket.ready_at(size), self._serial, queue))
                 continue
             if bucket is not None:
                 bucket.spend(size)
             if total is not None:
                 total.spend(size)
             flow.waiting -= size
-            line.flows.rotate(-1)
-            turns.append(line)
+            queue.flows.rotate(-1)
+            turns.append(queue)
             flow.passed(size)
         return asleep[0][0] if asleep else None
 

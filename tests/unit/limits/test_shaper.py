@@ -17,7 +17,7 @@ class Carrier(Flow):
     """Notes what passes of it."""
 
     def __init__(self, clock: "Clock", client: bytes) -> None:
-        super().__init__(clock.shaper.line(client, clock.now))
+        super().__init__(clock.shaper.queue_for(client, clock.now))
         self.clock = clock
         self.client = client
         self.asked = 0
@@ -45,7 +45,7 @@ class Clock:
 
     def ask(self, carrier: Carrier, count: int) -> None:
         carrier.asked += count
-        self.shaper.ask(carrier, count)
+        self.shaper.enqueue(carrier, count)
         self.due = self.shaper.run(self.now)
 
     def until(self, end: float) -> None:
@@ -194,7 +194,7 @@ def test_who_leaves_uses_nothing() -> None:
     clock.ask(stays, 16 * 1024)
     clock.ask(gone, 1_000_000)
     clock.ask(stays, 10_000)
-    clock.shaper.leave(gone)
+    clock.shaper.cancel(gone)
     began_at = clock.now
     clock.drain()
     assert (gone.total, stays.total) == (0, stays.asked)
@@ -227,10 +227,10 @@ def test_a_sender_that_asks_again_at_once() -> None:
         def passed(self, count: int) -> None:
             if self.left:
                 self.left -= 1
-                shaper.ask(self, 10)
+                shaper.enqueue(self, 10)
 
-    flow = Again(shaper.line(b"", 0.0))
-    shaper.ask(flow, 10)
+    flow = Again(shaper.queue_for(b"", 0.0))
+    shaper.enqueue(flow, 10)
     assert shaper.run(0.0) is None
     assert flow.left == 0
 

@@ -24,7 +24,7 @@ class ShapedBuffer(Flow):
     __slots__ = ("_after", "_ended", "_lane", "_loop", "_offset", "_pieces", "_relay")
 
     def __init__(self, relay: Relay, lane: DirectionShaper, client: bytes, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(lane.shaper.line(client, loop.time()))
+        super().__init__(lane.shaper.queue_for(client, loop.time()))
         self._relay = relay
         self._lane = lane
         self._loop = loop
@@ -46,7 +46,7 @@ class ShapedBuffer(Flow):
         self._ended = end
         if data:
             self._pieces.append(data)
-            self._lane.shaper.ask(self, len(data))
+            self._lane.shaper.enqueue(self, len(data))
             self._lane.run(self._loop)
         elif not self._pieces:
             self._send(b"", end=end)
@@ -63,7 +63,7 @@ class ShapedBuffer(Flow):
         self._pieces.clear()
         self._offset = 0
         self._after.clear()
-        self._lane.shaper.leave(self)
+        self._lane.shaper.cancel(self)
 
     def passed(self, count: int) -> None:
         pieces = self._pieces
