@@ -24,7 +24,7 @@ from zerotrust.middleware.rewrite import RewriteMiddleware
 from zerotrust.model import middleware as model
 from zerotrust.model.service import Route, ServiceSecurity
 from zerotrust.routing.match import Match
-from zerotrust.routing.route_table import Table
+from zerotrust.routing.route_table import RouteTable
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +36,7 @@ class Policy:
         made: each handler with the configuration that it was built from.
     """
 
-    table: Table[MiddlewareChain]
+    table: RouteTable[MiddlewareChain]
     made: tuple[tuple[model.Handler, Middleware], ...]
 
 
@@ -70,8 +70,8 @@ def compile_policy(
     for i, route in enumerate(routes):
         own = [workshop.make(handler, f"routes[{i}].handle[{j}]") for j, handler in enumerate(route.handle)]
         rows.append((Match(route.match), _chain([*front, *own, *limits])))
-    otherwise = _chain([*front, no_route()] if routes else [*front, *limits])
-    return Policy(Table(rows, otherwise=otherwise), tuple(workshop.made))
+    default = _chain([*front, no_route()] if routes else [*front, *limits])
+    return Policy(RouteTable(rows, default=default), tuple(workshop.made))
 
 
 def _chain(handlers: Sequence[Middleware | None]) -> MiddlewareChain:

@@ -30,7 +30,7 @@ def guarded(**config: Any) -> Policy:
 
 
 def waiting(found: Policy, asked: Request, now: float = 0.0) -> NeedsVerification:
-    said = found.table.otherwise.run(asked, now)
+    said = found.table.default.run(asked, now)
     assert isinstance(said, NeedsVerification)
     return said
 
@@ -68,7 +68,7 @@ def test_who_does_not_is_refused(credentials: str) -> None:
     ],
 )
 def test_what_is_no_credentials_costs_nothing(lines: list[str]) -> None:
-    answer = guarded().table.otherwise.run(request(*lines), 0)
+    answer = guarded().table.default.run(request(*lines), 0)
     assert isinstance(answer, Answer)
     assert answer.status == 401
 
@@ -76,7 +76,7 @@ def test_what_is_no_credentials_costs_nothing(lines: list[str]) -> None:
 def test_what_was_right_is_remembered_for_a_while() -> None:
     found = guarded(remember="1m")
     assert run(found, request(said("ann:right")), now=0) is None
-    chain = found.table.otherwise
+    chain = found.table.default
     assert chain.run(request(said("ann:right")), 59.9) is None
     assert isinstance(chain.run(request(said("ann:wrong")), 59.9), NeedsVerification)
     assert chain.run(request(said("ann:right")), 119.8) is None, "remembered since its last use"
@@ -94,7 +94,7 @@ def test_requests_with_the_same_credentials_wait_for_one_verification() -> None:
     first, second = request(said("ann:right")), request(said("ann:right"))
     one, two = waiting(found, first), waiting(found, second)
     assert (one.verifier, one.verification.digest) == (two.verifier, two.verification.digest)
-    chain = found.table.otherwise
+    chain = found.table.default
     assert chain.resume(one, True, first, 0) is None
     assert chain.resume(two, True, second, 0) is None
     assert chain.run(request(said("ann:right")), 1) is None
@@ -110,7 +110,7 @@ def test_guesses_that_wait_keep_no_place_of_a_login() -> None:
 def test_a_verification_that_was_dropped() -> None:
     """Nothing is known of the password: it is asked again when the client comes again."""
     found, asked = guarded(), request(said("ann:right"))
-    busy = found.table.otherwise.resume(waiting(found, asked), None, asked, 0)
+    busy = found.table.default.resume(waiting(found, asked), None, asked, 0)
     assert isinstance(busy, Answer)
     assert (busy.status, busy.code, busy.lines) == (503, "auth_busy", b"Retry-After: 1\r\n")
     assert run(found, request(said("ann:right"))) is None

@@ -36,7 +36,7 @@ def status(found: Policy, *lines: str, target: str = "/", method: str = "GET") -
 
 def test_without_anything_everything_goes_through() -> None:
     found = compiled()
-    assert found.table.otherwise.handlers == ()
+    assert found.table.default.handlers == ()
     assert status(found, target="/any/../thing") == 0
 
 
@@ -78,7 +78,7 @@ def test_routes_have_their_own_handlers() -> None:
 
 def test_what_has_no_effect_is_left_out() -> None:
     found = compiled({"handle": [{"type": "reverse_proxy"}]})
-    assert found.table.otherwise.handlers == ()
+    assert found.table.default.handlers == ()
     assert found.made == ()
 
 

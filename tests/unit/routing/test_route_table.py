@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 from zerotrust.http.head import parse_request
 from zerotrust.model.service import RouteMatch
 from zerotrust.routing.match import AmbiguousPath, Match
-from zerotrust.routing.route_table import Table
+from zerotrust.routing.route_table import RouteTable
 
 
-def table(*routes: tuple[str, dict[str, Any]]) -> Table[str]:
-    return Table(
-        [(Match(RouteMatch.model_validate(condition)), name) for name, condition in routes], otherwise="nothing"
+def table(*routes: tuple[str, dict[str, Any]]) -> RouteTable[str]:
+    return RouteTable(
+        [(Match(RouteMatch.model_validate(condition)), name) for name, condition in routes], default="nothing"
     )
 
 
-def look_up(routes: Table[str], target: str, *lines: str, method: str = "GET") -> str:
+def look_up(routes: RouteTable[str], target: str, *lines: str, method: str = "GET") -> str:
     raw = f"{method} {target} HTTP/1.1\r\nHost: a\r\n" + "".join(f"{line}\r\n" for line in lines) + "\r\n"
     head = parse_request(raw.encode())
     return routes.lookup(head.method, head.target, head.fields)

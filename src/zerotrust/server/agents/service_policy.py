@@ -56,7 +56,7 @@ class CompiledPolicy:
             by_route: look for the request's route; else, what holds for requests that no route takes.
         """
         asked = Request(head, client=b"", unix_time=0.0)
-        chain = self.policy.table.otherwise
+        chain = self.policy.table.default
         if by_route:
             with suppress(ForwardError):
                 chain = self.chain(head)
