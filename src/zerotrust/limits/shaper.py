@@ -21,10 +21,10 @@ from zerotrust.limits.ttl_cache import TtlCache
 MAX_CLIENTS: Final = 16384
 """Buckets of clients; a client that is forgotten, because so many others came since, begins anew with a full one."""
 BURST_SECONDS: Final = 0.2
-LEAST_BURST_BYTES: Final = 16 * 1024
+MIN_BURST_BYTES: Final = 16 * 1024
 TURN_SECONDS: Final = 0.05
-MOST_TURN_BYTES: Final = 16 * 1024
-LEAST_TURN_BYTES: Final = 1024
+MAX_TURN_BYTES: Final = 16 * 1024
+MIN_TURN_BYTES: Final = 1024
 
 
 class Bucket:
@@ -173,9 +173,9 @@ class Shaper:
 
 def burst_of(rate: float) -> float:
     """Bytes that pass at once after a rest: a fifth of a second's worth, 16 KiB at least."""
-    return max(rate * BURST_SECONDS, LEAST_BURST_BYTES)
+    return max(rate * BURST_SECONDS, MIN_BURST_BYTES)
 
 
 def turn_of(rate: float) -> int:
     """Bytes of one turn: little where the rate is low, so that something always moves."""
-    return int(min(max(rate * TURN_SECONDS, LEAST_TURN_BYTES), MOST_TURN_BYTES))
+    return int(min(max(rate * TURN_SECONDS, MIN_TURN_BYTES), MAX_TURN_BYTES))

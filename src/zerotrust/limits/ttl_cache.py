@@ -9,10 +9,10 @@ V = TypeVar("V")
 class TtlCache(Generic[V]):
     """Values by key, each until its time; the one that was not used for longest goes first where there are too many."""
 
-    __slots__ = ("_entries", "_most")
+    __slots__ = ("_entries", "_max_entries")
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, max_entries: int) -> None:
+        self._max_entries = max_entries
         self._entries: OrderedDict[bytes, tuple[V, float]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -33,7 +33,7 @@ class TtlCache(Generic[V]):
         """Remember the value."""
         self._entries[key] = (value, until)
         self._entries.move_to_end(key)
-        if len(self._entries) > self._most:
+        if len(self._entries) > self._max_entries:
             self._entries.popitem(last=False)
 
     def forget(self, key: bytes) -> None:

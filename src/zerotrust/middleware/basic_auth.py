@@ -29,7 +29,7 @@ MAX_CREDENTIALS_BYTES: Final = 2048
 """Of the field's value; a name and a password of any person fit."""
 
 _BUSY: Final = Answer(503, b"Retry-After: 1\r\n", code="auth_busy", message="too many logins at the same time")
-_WITHOUT: Final = delete_field("Authorization")
+_REMOVE_CREDENTIALS: Final = delete_field("Authorization")
 
 
 class BasicAuthMiddleware:
@@ -60,7 +60,7 @@ class BasicAuthMiddleware:
             return self._refusal
         digest = self._digest(b":".join(credentials))
         if not self._remembered.get(digest, now):
-            return NeedsVerification(self, Verification(digest, self._question(*credentials)))
+            return NeedsVerification(self, Verification(digest, self._check(*credentials)))
         self._pass(digest, request, now)
         return None
 
@@ -75,9 +75,9 @@ class BasicAuthMiddleware:
     def _pass(self, digest: bytes, request: Request, now: float) -> None:
         self._remembered.put(digest, True, until=now + self._remember)
         if not self._forward:
-            request.edits.append(_WITHOUT)
+            request.edits.append(_REMOVE_CREDENTIALS)
 
-    def _question(self, name: bytes, password: bytes) -> "partial[bool]":
+    def _check(self, name: bytes, password: bytes) -> "partial[bool]":
         known = self._users.get(name)
         stand_in = self._hashes[int.from_bytes(self._digest(name)) % len(self._hashes)]
         return partial(_verify, known or stand_in, password, known is not None)

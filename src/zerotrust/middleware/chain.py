@@ -28,10 +28,10 @@ class MiddlewareChain:
     def resume(
         self, pending: NeedsVerification, result: bool | None, request: Request, now: float
     ) -> Answer | NeedsVerification | None:
-        """Go on where `run` said `pending`, with the result of its verification."""
+        """Go on where `run` result `pending`, with the result of its verification."""
         answer = pending.verifier.verified(pending.verification, result, request, now)
         if answer is not None:
-            return self._decorated(answer, pending.position, request)
+            return self._with_response_edits(answer, pending.position, request)
         return self._run_from(pending.position + 1, request, now)
 
     def ask_origin(self, request: Request) -> Answer | None:
@@ -47,14 +47,14 @@ class MiddlewareChain:
 
     def _run_from(self, first: int, request: Request, now: float) -> Answer | NeedsVerification | None:
         for position in range(first, len(self.handlers)):
-            said = self.handlers[position].request(request, now)
-            if isinstance(said, Answer):
-                return self._decorated(said, position, request)
-            if said is not None:
-                return said._replace(position=position)
+            result = self.handlers[position].request(request, now)
+            if isinstance(result, Answer):
+                return self._with_response_edits(result, position, request)
+            if result is not None:
+                return result._replace(position=position)
         return None
 
-    def _decorated(self, answer: Answer, position: int, request: Request) -> Answer:
+    def _with_response_edits(self, answer: Answer, position: int, request: Request) -> Answer:
         if not isinstance(self.handlers[position], CorsMiddleware):
             for place, cors in self._cors:
                 if place > position:

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from zerotrust.routing.match import folded
 
-_OF_THE_CONTENT: Final = frozenset(
+_CONTENT_HEADERS: Final = frozenset(
     (
         b"cache-control",
         b"expires",
@@ -68,7 +68,7 @@ def edit_lines(lines: bytes, edits: Iterable[Edit]) -> bytes:
 
 def refusal_edits(edits: Iterable[Edit]) -> list[Edit]:
     """Those of a response's changes that hold for a refusal of our own too: all that are not about its content."""
-    return [edit for edit in edits if edit.name not in _OF_THE_CONTENT]
+    return [edit for edit in edits if edit.name not in _CONTENT_HEADERS]
 
 
 def edit_refusal(page: bytes, edits: Sequence[Edit]) -> bytes:

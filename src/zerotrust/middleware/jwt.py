@@ -22,12 +22,12 @@ from zerotrust.routing.match import TooManyParameters, parameters_of, values_of
 
 MAX_REMEMBERED: Final = 4096
 MAX_TOKEN_BYTES: Final = 8192
-_LONGEST_REMEMBERED: Final = 300.0
+_MAX_REMEMBERED_SECONDS: Final = 300.0
 MAX_COOKIES: Final = 256
 """Of a request whose token may be in one: more than browsers keep of a site (Chrome 180, Firefox 150)."""
-_LONGEST_RSA_EXPONENT: Final = 32
+_MAX_RSA_EXPONENT_BITS: Final = 32
 """Bits. That of nearly all keys is 65537; a signature by a key with a long one takes milliseconds to verify."""
-_LEAST_RSA_BITS: Final = 2048  # RFC 7518 s3.3
+_MIN_RSA_BITS: Final = 2048  # RFC 7518 s3.3
 
 _KEY_TYPES: Final[dict[str, type[RSAKey | ECKey | OKPKey]]] = {"R": RSAKey, "P": RSAKey, "ES": ECKey, "Ed": OKPKey}
 _NOT_ACCEPTABLE: Final = (JoseError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
@@ -111,7 +111,7 @@ class JwtMiddleware:
         if lasts is None:
             return self._refusal
         good = (request.unix_time, request.unix_time + lasts)
-        self._remembered.put(digest, good, until=now + min(lasts, _LONGEST_REMEMBERED))
+        self._remembered.put(digest, good, until=now + min(lasts, _MAX_REMEMBERED_SECONDS))
         return None
 
     def _token(self, request: Request) -> bytes:
@@ -137,7 +137,7 @@ class JwtMiddleware:
             registry = jwt.JWTClaimsRegistry(now=int(unix_time), leeway=int(self._config.leeway))
             registry.options = self._options
             registry.validate(claims)
-            lasts = float(claims.get("exp", unix_time + _LONGEST_REMEMBERED)) + self._config.leeway - unix_time
+            lasts = float(claims.get("exp", unix_time + _MAX_REMEMBERED_SECONDS)) + self._config.leeway - unix_time
         except _NOT_ACCEPTABLE:
             return None
         return lasts if lasts > 0 else None  # JSON as Python reads it has NaN
@@ -182,7 +182,7 @@ def _public_key(pem: str, algorithm: str) -> RSAKey | ECKey | OKPKey:
         raise ValueError(f"key is not a PEM key for {algorithm}: {error}") from None
     if not _acceptable(key):
         raise ValueError(
-            f"key has fewer than {_LEAST_RSA_BITS} bits, or a public exponent of more than {_LONGEST_RSA_EXPONENT} bits"
+            f"key has fewer than {_MIN_RSA_BITS} bits, or a public exponent of more than {_MAX_RSA_EXPONENT_BITS} bits"
         )
     return key
 
@@ -253,4 +253,4 @@ def _acceptable(key: RSAKey | ECKey | OKPKey) -> bool:
     if not isinstance(key, RSAKey):
         return True
     public = key.public_key
-    return public.key_size >= _LEAST_RSA_BITS and public.public_numbers().e.bit_length() <= _LONGEST_RSA_EXPONENT
+    return public.key_size >= _MIN_RSA_BITS and public.public_numbers().e.bit_length() <= _MAX_RSA_EXPONENT_BITS

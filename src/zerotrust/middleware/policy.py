@@ -60,18 +60,18 @@ def compile_policy(
     Raises:
         ConfigError: a key, or what was read from a file, cannot be used; the message begins with the place.
     """
-    workshop = _Builder(secret, before)
-    front = [workshop.make(handler, f"global_middleware[{i}]") for i, handler in enumerate(global_middleware)]
+    builder = _Builder(secret, before)
+    front = [builder.make(handler, f"global_middleware[{i}]") for i, handler in enumerate(global_middleware)]
     if security is not None and security.cors is not None:
-        front.append(workshop.make(model.Cors(config=security.cors), "security.cors"))
+        front.append(builder.make(model.Cors(config=security.cors), "security.cors"))
     if security is not None and security.auth is not None:
-        front.append(workshop.make(security.auth, "security.auth"))
+        front.append(builder.make(security.auth, "security.auth"))
     rows = []
     for i, route in enumerate(routes):
-        own = [workshop.make(handler, f"routes[{i}].handle[{j}]") for j, handler in enumerate(route.handle)]
+        own = [builder.make(handler, f"routes[{i}].handle[{j}]") for j, handler in enumerate(route.handle)]
         rows.append((Match(route.match), _chain([*front, *own, *limits])))
     default = _chain([*front, no_route()] if routes else [*front, *limits])
-    return Policy(RouteTable(rows, default=default), tuple(workshop.made))
+    return Policy(RouteTable(rows, default=default), tuple(builder.made))
 
 
 def _chain(handlers: Sequence[Middleware | None]) -> MiddlewareChain:
@@ -84,12 +84,12 @@ class _Builder:
     def __init__(self, secret: bytes, before: Policy | None) -> None:
         self.made: list[tuple[model.Handler, Middleware]] = []
         self._secret = secret
-        self._former = list(before.made) if before is not None else []
+        self._reusable = list(before.made) if before is not None else []
 
     def make(self, config: model.Handler, where: str) -> Middleware | None:
-        for index, (former, handler) in enumerate(self._former):
-            if former == config:
-                del self._former[index]
+        for index, (reusable, handler) in enumerate(self._reusable):
+            if reusable == config:
+                del self._reusable[index]
                 self.made.append((config, handler))
                 return handler
         try:

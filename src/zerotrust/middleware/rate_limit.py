@@ -19,19 +19,19 @@ from zerotrust.routing.match import folded, values_of
 class RateLimitMiddleware:
     """Counts requests by key."""
 
-    __slots__ = ("_field", "_of_service", "_policy", "_rate")
+    __slots__ = ("_field", "_by_service", "_policy", "_rate")
 
     def __init__(self, config: RateLimitConfig) -> None:
         count, seconds = parse_rate(config.rate)
         self._rate = CellRate(count, seconds, config.burst)
         self._policy = b'RateLimit-Policy: "default";q=%d;w=%d\r\n' % (count, seconds)
-        self._of_service = config.key == "service"
+        self._by_service = config.key == "service"
         self._field = folded(config.key.removeprefix("header:").encode()) if ":" in config.key else None
 
     def request(self, request: Request, now: float) -> Answer | None:
-        said = request.counted.get(self)
-        if said is not None:
-            request.response_edits += said
+        edits = request.counted.get(self)
+        if edits is not None:
+            request.response_edits += edits
             return None
         key = self._key(request)
         if key is None:
@@ -42,14 +42,14 @@ class RateLimitMiddleware:
             lines = b"Retry-After: %d\r\n%b%b" % (wait, self._policy, _state(0, wait))
             return Answer(429, lines, code="rate_limited", message=f"too many requests; try again in {wait} s")
         state = _state(self._rate.left(early), math.ceil(early))
-        said = [Edit(b"ratelimit-policy", self._policy, True), Edit(b"ratelimit", state, True)]
-        request.counted[self] = said
-        request.response_edits += said
+        edits = [Edit(b"ratelimit-policy", self._policy, True), Edit(b"ratelimit", state, True)]
+        request.counted[self] = edits
+        request.response_edits += edits
         return None
 
     def _key(self, request: Request) -> bytes | None:
         """The key under which a request counts; None where that is its client's address, which is not known."""
-        if self._of_service:
+        if self._by_service:
             return b""
         if self._field is not None:
             values = values_of(self._field, request.fields)

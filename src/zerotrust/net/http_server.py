@@ -288,7 +288,7 @@ class HttpServerConnection(BufferedChannel):
             self._keep_alive = False
 
     def settle(self, now: float) -> bool:
-        """Close where nothing came for QUIET; True where a request is under way, or may be. UpgradeLimit do not count."""
+        """Close where nothing came for QUIET; True where a request is under way, or may be. Upgrades do not count."""
         if self._state is RequestState.HEAD:
             if self._buffer or now - self._since < QUIET:
                 return True
