@@ -204,7 +204,7 @@ async def two_lengths(x: Exchange) -> None:
     await x.wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 30\r\n\r\nok")
 
 
-# UpgradeLimit: any protocol, "chat/1" here
+# Upgrades: any protocol, "chat/1" here
 
 
 async def linger(x: Exchange) -> None:

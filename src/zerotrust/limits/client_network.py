@@ -1,4 +1,4 @@
-"""Networks of clients, as limits count them."""
+"""Client networks: the unit in which limits count clients."""
 
 import ipaddress
 from functools import lru_cache
@@ -6,9 +6,9 @@ from functools import lru_cache
 
 @lru_cache(maxsize=4096)
 def network_of(client: bytes) -> bytes:
-    """Return the network of a client: its IPv4 address, or the /64 of its IPv6 address (RFC 6177).
+    """Return the network of a client: an IPv4 address or an IPv6 /64 (RFC 6177).
 
-    Empty where it is no address.
+    It is empty if the client's address is invalid.
     """
     try:
         address = ipaddress.ip_address(client.decode("ascii"))

@@ -1,10 +1,10 @@
-"""How often something may happen, for each of many keys.
+"""Rate limiter by key: the generic cell rate algorithm (ITU-T I.371).
 
-The generic cell rate algorithm (ITU-T I.371): for each key one time is kept, at which the next request would be on time
-if requests came at the rate. A request may come early by as much as a burst allows. It says the same as a token bucket
-and needs no refilling.
+For each key it stores the time at which the next request would arrive if requests came exactly at
+the rate. A request may be early by as much as the burst allows. The result equals a token bucket
+without refilling.
 
-A key that is forgotten, because 65,536 others were seen since, begins anew.
+A key that was not used while 65,536 others were is forgotten and starts anew.
 """
 
 import math
@@ -17,7 +17,10 @@ _INEXACT: Final = 1e-9
 
 
 class CellRate:
-    """`count` requests in `seconds` of each key; at most `burst` (`count` where none is said) at once."""
+    """Allows `count` requests per `seconds` for each key, and at most `burst` at once.
+
+    The default of `burst` is `count`.
+    """
 
     __slots__ = ("_expected", "interval", "tolerance")
 
@@ -25,11 +28,14 @@ class CellRate:
         self.interval = seconds / count
         """Seconds between two requests at the rate."""
         self.tolerance = self.interval * (burst or count)
-        """So many seconds may the one after a request be early."""
+        """Seconds by which the request after this one may be early."""
         self._expected: TtlCache[float] = TtlCache(MAX_KEYS)
 
     def take(self, key: bytes, now: float) -> float:
-        """By how many seconds the request after this one would be early; it is counted only where it may pass."""
+        """Return the seconds by which the request after this one would be early.
+
+        The request is counted only if it is allowed.
+        """
         expected = self._expected.get(key, now) or now
         following = expected + self.interval
         early = following - now
@@ -38,9 +44,9 @@ class CellRate:
         return early
 
     def wait(self, early: float) -> int:
-        """In how many whole seconds it may be asked again; 0 where the request may pass."""
+        """Return the whole seconds until the next try; 0 if the request is allowed."""
         return max(1, math.ceil(early - self.tolerance)) if early > self.tolerance + _INEXACT else 0
 
     def left(self, early: float) -> int:
-        """How many more may pass at once, where this one did."""
+        """Return the number of further requests that are allowed at once."""
         return int((self.tolerance - early + _INEXACT) / self.interval)

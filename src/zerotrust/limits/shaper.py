@@ -1,13 +1,13 @@
-"""Traffic shaping: how many of the bytes that wait may pass now. Sans-I/O.
+"""Traffic shaper: decides how many of the waiting bytes may pass now. Sans-I/O.
 
-Token buckets (RFC 2697 s3 has the arithmetic): a bucket fills at its rate and holds at most its burst; a byte that
-passes takes a token. In any time t, at most rate * t + burst bytes pass. There is one bucket for all, and one for each
-client; what passes takes from both.
+It uses token buckets (RFC 2697 s3): a bucket fills at its rate up to its burst, and each byte takes
+a token. In any time t, at most rate * t + burst bytes pass. There is one bucket for all clients and
+one for each client; a byte takes a token from both.
 
-Who carries the bytes holds back what may not pass yet, and stops its source meanwhile: nothing is queued or counted
-here but numbers. Flows take turns of a few bytes. Where clients are limited, so do clients: two streams do not give a
-client more than one, and a client whose bucket is empty holds up nobody else. The next turn waits for the tokens that
-it needs, and nobody overtakes it: it always comes.
+The caller holds the bytes that must wait, and pauses their source. The shaper only counts them.
+Flows take turns of a few bytes. If there is a limit for each client, clients take turns too: two
+streams give a client no more than one, and a client with an empty bucket does not delay others. The
+next turn waits for its tokens and cannot be overtaken, so every flow gets its turn.
 """
 
 import heapq
@@ -19,7 +19,8 @@ from zerotrust.limits.client_network import network_of
 from zerotrust.limits.ttl_cache import TtlCache
 
 MAX_CLIENTS: Final = 16384
-"""Buckets of clients; a client that is forgotten, because so many others came since, begins anew with a full one."""
+"""Maximum client buckets. The client that was not used for longest is forgotten and starts with a
+full bucket."""
 BURST_SECONDS: Final = 0.2
 MIN_BURST_BYTES: Final = 16 * 1024
 TURN_SECONDS: Final = 0.05
@@ -28,11 +29,11 @@ MIN_TURN_BYTES: Final = 1024
 
 
 class Bucket:
-    """Tokens, one a byte.
+    """Token bucket. A token is one byte.
 
     Args:
-        rate: bytes a second.
-        now: monotonic seconds, as everywhere here.
+        rate: bytes per second.
+        now: monotonic seconds, as everywhere in this module.
     """
 
     __slots__ = ("_at", "_rate", "_tokens", "burst")
@@ -44,22 +45,25 @@ class Bucket:
         self._at = now
 
     def has(self, count: int, now: float) -> bool:
-        """There are as many tokens, give or take a part of one: times are not exact."""
+        """Return True if there are `count` tokens.
+
+        A part of a token may be missing, because times are not exact.
+        """
         self._tokens = min(self.burst, self._tokens + (now - self._at) * self._rate)
         self._at = now
         return self._tokens > count - 1
 
     def spend(self, count: int) -> None:
-        """Take tokens."""
+        """Remove tokens."""
         self._tokens -= count
 
     def ready_at(self, count: int) -> float:
-        """When there will be as many; `count` is at most the burst."""
+        """Return the time at which there will be `count` tokens, at most the burst."""
         return self._at + (count - self._tokens) / self._rate
 
 
 class ClientQueue:
-    """The flows of one client, or of everybody, which take turns."""
+    """Flows of one client, or of all clients, that take turns."""
 
     __slots__ = ("bucket", "flows", "queued")
 
@@ -69,7 +73,7 @@ class ClientQueue:
         self.queued = False
 
     def first(self) -> "Flow | None":
-        """Whose turn it is; flows of which nothing waits any more are dropped."""
+        """Return the flow whose turn it is, after dropping flows without waiting bytes."""
         flows = self.flows
         while flows and not flows[0].waiting:
             flows.popleft().queued = False
@@ -77,10 +81,10 @@ class ClientQueue:
 
 
 class Flow:
-    """One direction of one stream; `waiting` of its bytes wait. Who carries them says what `passed` does.
+    """One direction of one stream, with `waiting` bytes. Subclasses implement `passed`.
 
     Args:
-        queue: `Shaper.queue` of the client.
+        queue: the client's queue (`Shaper.queue_for`).
     """
 
     __slots__ = ("queue", "queued", "waiting")
@@ -91,19 +95,22 @@ class Flow:
         self.queued = False
 
     def passed(self, count: int) -> None:
-        """So many of the bytes that wait may go on. May call `Shaper.ask` and `Shaper.leave`; must not raise."""
+        """Forward `count` of the waiting bytes.
+
+        It may call `Shaper.enqueue` and `Shaper.cancel`. It must not raise.
+        """
         raise NotImplementedError
 
 
 class Shaper:
-    """One direction of one service.
+    """Shaper for one direction of one service.
 
     Args:
-        total: bytes a second for all; None where that is not limited.
-        per_client: bytes a second for each client.
+        total: bytes per second for all clients; None for no limit.
+        per_client: bytes per second for each client; None for no limit.
     """
 
-    __slots__ = ("_asleep", "_clients", "_shared_queue", "_per_client", "_serial", "_total", "_turn", "_turns")
+    __slots__ = ("_asleep", "_clients", "_per_client", "_serial", "_shared_queue", "_total", "_turn", "_turns")
 
     def __init__(self, *, total: float | None, per_client: float | None, now: float) -> None:
         self._total = Bucket(total, now) if total is not None else None
@@ -116,7 +123,10 @@ class Shaper:
         self._serial = 0
 
     def queue_for(self, client: bytes, now: float) -> ClientQueue:
-        """Where flows of the client with this address stand; of IPv6, all of a /64 are one client."""
+        """Return the queue of the client with this address.
+
+        All addresses of an IPv6 /64 network are one client.
+        """
         if self._per_client is None:
             return self._shared_queue
         key = network_of(client)
@@ -125,7 +135,7 @@ class Shaper:
         return queue
 
     def enqueue(self, flow: Flow, count: int) -> None:
-        """So many more bytes of the flow wait: `run` tells when they pass."""
+        """Add `count` waiting bytes to the flow. `run` calls `passed` when they may go on."""
         flow.waiting += count
         queue = flow.queue
         if not flow.queued:
@@ -136,11 +146,11 @@ class Shaper:
             self._turns.append(queue)
 
     def cancel(self, flow: Flow) -> None:
-        """Nothing of the flow waits any more."""
+        """Drop the waiting bytes of the flow."""
         flow.waiting = 0
 
     def run(self, now: float) -> float | None:
-        """Let pass what may; when to run again, None where nothing waits."""
+        """Pass the bytes that may pass. Return the time of the next run; None if no bytes wait."""
         asleep, turns, total = self._asleep, self._turns, self._total
         while asleep and asleep[0][0] <= now:
             turns.append(heapq.heappop(asleep)[2])
@@ -172,10 +182,10 @@ class Shaper:
 
 
 def burst_of(rate: float) -> float:
-    """Bytes that pass at once after a rest: a fifth of a second's worth, 16 KiB at least."""
+    """Return the bytes that may pass at once after a pause: 0.2 s of the rate, at least 16 KiB."""
     return max(rate * BURST_SECONDS, MIN_BURST_BYTES)
 
 
 def turn_of(rate: float) -> int:
-    """Bytes of one turn: little where the rate is low, so that something always moves."""
+    """Return the bytes of one turn. Turns are small at a low rate, so that bytes move steadily."""
     return int(min(max(rate * TURN_SECONDS, MIN_TURN_BYTES), MAX_TURN_BYTES))

@@ -1,4 +1,4 @@
-"""Memory for what strangers cause to be remembered: bounded in number, with an end for each entry."""
+"""Bounded cache with expiry, for data that clients cause the server to store."""
 
 from collections import OrderedDict
 from typing import Generic, TypeVar
@@ -7,7 +7,10 @@ V = TypeVar("V")
 
 
 class TtlCache(Generic[V]):
-    """Values by key, each until its time; the one that was not used for longest goes first where there are too many."""
+    """Bounded cache: each entry has an expiry time.
+
+    When the cache is full, it drops the least recently used entry.
+    """
 
     __slots__ = ("_entries", "_max_entries")
 
@@ -19,7 +22,7 @@ class TtlCache(Generic[V]):
         return len(self._entries)
 
     def get(self, key: bytes, now: float) -> V | None:
-        """The value, where it is remembered and its time has not come."""
+        """Return the value; None if there is none or it has expired."""
         entry = self._entries.get(key)
         if entry is None:
             return None
@@ -30,16 +33,16 @@ class TtlCache(Generic[V]):
         return entry[0]
 
     def put(self, key: bytes, value: V, *, until: float) -> None:
-        """Remember the value."""
+        """Store the value."""
         self._entries[key] = (value, until)
         self._entries.move_to_end(key)
         if len(self._entries) > self._max_entries:
             self._entries.popitem(last=False)
 
     def forget(self, key: bytes) -> None:
-        """Forget the value, where there is one."""
+        """Remove the value, if there is one."""
         self._entries.pop(key, None)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all values."""
         self._entries.clear()

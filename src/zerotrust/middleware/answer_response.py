@@ -1,4 +1,4 @@
-"""Answers of handlers as whole responses."""
+"""HTTP responses for the answers of middleware."""
 
 from http import HTTPStatus
 from typing import Final
@@ -10,7 +10,10 @@ _WITHOUT_LENGTH: Final = (204, 304)  # RFC 9110 s8.6 and s15.4.5
 
 
 def answer_reply(answer: Answer, *, request_id: str, close: bool, head_only: bool) -> bytes:
-    """The response to write. A refusal is a page that says why, as all of 0Trust's; `head_only` answers HEAD."""
+    """Return the bytes of the response for an answer.
+
+    A refusal gets the error page of 0Trust. `head_only` leaves out the body, for a HEAD request.
+    """
     if answer.code:
         page = error_reply(
             answer.status,

@@ -1,12 +1,14 @@
-"""`basic_auth`: a name and a password (RFC 7617), against hashes that are meant to be slow.
+"""`basic_auth`: user names and passwords (RFC 7617), with slow password hashes.
 
-A hash costs up to half a second, so it is computed in a thread (`Verification`), once for all requests that wait for
-the same credentials. Credentials that were right are remembered for as long as they are used: not the password, but a
-digest of it, with a key that only this process has. They need no thread and wait for nobody. This is no weaker than to
-compute the hash again: other users or hashes make another handler, which remembers nothing.
+Verifying a hash takes up to 0.5 s, so it runs in a thread (`Verification`), once for all requests
+that wait for the same credentials. Verified credentials are remembered while they are used: not the
+password, but a digest of it with a key of this process. Requests with remembered credentials need
+no thread and do not wait. This is as safe as verifying the hash again: when users or hashes change,
+the configuration builds another handler, which remembers nothing.
 
-A name that no user has is checked against the hash of some user, always the same one for the same name. So where all
-hashes cost the same, the time says nothing about which names exist.
+For an unknown user name, the password is verified against the hash of some user, always the same
+one for the same name. If all hashes cost the same, the response time does not reveal which names
+exist.
 """
 
 import base64
@@ -26,24 +28,26 @@ from zerotrust.routing.match import values_of
 
 MAX_REMEMBERED: Final = 4096
 MAX_CREDENTIALS_BYTES: Final = 2048
-"""Of the field's value; a name and a password of any person fit."""
+"""Maximum length of the encoded user name and password."""
 
-_BUSY: Final = Answer(503, b"Retry-After: 1\r\n", code="auth_busy", message="too many logins at the same time")
+_BUSY: Final = Answer(
+    503, b"Retry-After: 1\r\n", code="auth_busy", message="too many logins at the same time; try again"
+)
 _REMOVE_CREDENTIALS: Final = delete_field("Authorization")
 
 
 class BasicAuthMiddleware:
-    """Lets pass who says a name and its password.
+    """Requires a valid user name and password.
 
     Args:
-        secret: 16 to 64 random bytes, for the digests.
+        secret: 16 to 64 random bytes, the key of the digests.
     """
 
     __slots__ = ("_forward", "_hashes", "_refusal", "_remember", "_remembered", "_secret", "_users")
 
     def __init__(self, config: BasicAuthConfig, *, secret: bytes) -> None:
         if not config.users:
-            raise ValueError("the users of basic_auth were not read from their file")
+            raise ValueError("users_file of basic_auth was not read")
         self._users = {name.encode(): hashed.encode() for name, hashed in config.users.items()}
         self._hashes = tuple(self._users.values())
         self._secret = secret
@@ -51,7 +55,9 @@ class BasicAuthMiddleware:
         self._forward = config.forward_credentials
         self._remembered: TtlCache[bool] = TtlCache(MAX_REMEMBERED)
         challenge = b'WWW-Authenticate: Basic realm="%b", charset="UTF-8"\r\n' % config.realm.encode()
-        self._refusal = Answer(401, challenge, code="unauthorized", message="name and password are needed")
+        self._refusal = Answer(
+            401, challenge, code="unauthorized", message="a valid user name and password are required"
+        )
 
     def request(self, request: Request, now: float) -> Answer | NeedsVerification | None:
         values = values_of(b"authorization", request.fields)
@@ -87,7 +93,7 @@ class BasicAuthMiddleware:
 
 
 def _credentials(value: bytes) -> tuple[bytes, bytes] | None:
-    """Name and password of an Authorization field; None where it has none."""
+    """Return name and password from an `Authorization` header; None if it has none."""
     scheme, _, encoded = value.partition(b" ")
     if scheme.lower() != b"basic" or len(encoded) > MAX_CREDENTIALS_BYTES:
         return None
@@ -105,6 +111,6 @@ def _verify(hashed: bytes, password: bytes, known: bool) -> bool:
         else:
             right = argon2.PasswordHasher().verify(hashed, password)
     except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError, ValueError):
-        # bcrypt raises on passwords of more than 72 bytes, of which it would see only these.
+        # bcrypt raises on passwords of more than 72 bytes, because it would ignore the rest.
         right = False
     return right and known

@@ -1,4 +1,4 @@
-"""The handlers of one route, in order, up to the first answer."""
+"""Chain of handlers: runs them in order until one answers."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,10 @@ from zerotrust.middleware.interface import Answer, Middleware, NeedsVerification
 
 
 class MiddlewareChain:
-    """Runs handlers. A chain without handlers lets everything pass; the caller need not ask it (`handlers`)."""
+    """Handlers of one route, in order.
+
+    A chain without handlers passes every request; check `handlers` to avoid the call.
+    """
 
     __slots__ = ("_cors", "handlers")
 
@@ -17,27 +20,29 @@ class MiddlewareChain:
         self._cors = [(place, handler) for place, handler in enumerate(handlers) if isinstance(handler, CorsMiddleware)]
 
     def run(self, request: Request, now: float) -> Answer | NeedsVerification | None:
-        """An answer that ends the request here, something to wait for, or None: the request passes.
+        """Return an answer, a verification to wait for, or None to pass the request.
 
-        A request that passes goes on with `request.target` and with `edit_lines(request.fields.lines, request.edits)`;
-        its response is changed by `request.response_edits`. An answer has these changes already, and says which origins
-        may read it wherever in the chain it was given: a script that may not sees a failure without a status.
+        A request that passes continues with `request.target` and with
+        `edit_lines(request.fields.lines, request.edits)`, and its response is changed by
+        `request.response_edits`. An answer already has these changes. It also has the CORS headers
+        of handlers that were not reached: without them, a script would see a failure without a
+        status.
         """
         return self._run_from(0, request, now)
 
     def resume(
         self, pending: NeedsVerification, result: bool | None, request: Request, now: float
     ) -> Answer | NeedsVerification | None:
-        """Go on where `run` result `pending`, with the result of its verification."""
+        """Continue after a verification that `run` returned, with its result."""
         answer = pending.verifier.verified(pending.verification, result, request, now)
         if answer is not None:
             return self._with_response_edits(answer, pending.position, request)
         return self._run_from(pending.position + 1, request, now)
 
     def ask_origin(self, request: Request) -> Answer | None:
-        """What the cross-origin rules say, without the other handlers: the answer to a preflight.
+        """Return the answer to a preflight request from the CORS handlers alone, else None.
 
-        Else None: a refusal then has `request.response_edits` to say which origins may read it.
+        After None, `request.response_edits` has the CORS headers for a refusal.
         """
         for _, cors in self._cors:
             answer = cors.request(request, 0.0)

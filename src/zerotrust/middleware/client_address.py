@@ -1,6 +1,7 @@
-"""Refusal of requests without a readable client address.
+"""Refusal of requests whose client address is unreadable.
 
-The proxy in front said something that is no address. Rules that need one answer 400; other services are not affected.
+The proxy in front sent something that is not an address. Handlers that need the address answer 400;
+services without such handlers are not affected.
 """
 
 from typing import Final
@@ -11,12 +12,12 @@ from zerotrust.middleware.interface import Answer, Request
 UNREADABLE: Final = Answer(
     ClientAddressUnreadable.status,
     code=ClientAddressUnreadable.code,
-    message="the service asks for the client's address, and the proxy in front did not say it in a readable form",
+    message="the proxy in front sent an unreadable client address, which this service needs",
 )
 
 
 class RequireClientAddress:
-    """Refuses requests whose client's address is not known."""
+    """Refuses requests without a readable client address."""
 
     __slots__ = ()
 

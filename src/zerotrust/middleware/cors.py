@@ -1,8 +1,8 @@
-"""`cors`: preflights are answered here, and responses say which origins may read them (Fetch, "CORS protocol").
+"""`cors`: answers to preflight requests, and CORS headers of responses (Fetch standard).
 
-The rules are those of the configuration alone: what a backend says in `Access-Control-*` is replaced. A request from
-an origin that is not listed still goes through, undecorated, and the browser keeps its response from the page: that
-is what CORS is. To keep requests out takes an authentication.
+Only the configuration counts: `Access-Control-*` headers of a backend are replaced. A request from
+an origin that is not listed still reaches the backend, but its response has no CORS headers, so the
+browser hides it from the page. To keep requests out, use an authentication.
 """
 
 import re
@@ -18,7 +18,7 @@ _SAFELISTED: Final = ("GET", "HEAD", "POST")
 _NAMES: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z, \t]{0,2048}")
 _WITH_LABELS: Final = re.compile(rb"([a-z][a-z0-9+.-]*+://)([a-z0-9_-]++(?:\.[a-z0-9_-]++)+)(:[0-9]++)?")
 _MAX_ORIGIN_BYTES: Final = 300
-"""A scheme, a host name of 253 bytes and a port. Longer values match no configured origin."""
+"""Maximum length of a scheme, a host name of 253 bytes and a port. Longer values match no origin."""
 _NONE: Final = tuple(
     Edit(b"access-control-" + name, b"", True) for name in (b"allow-origin", b"allow-credentials", b"expose-headers")
 )
@@ -27,7 +27,7 @@ _PREFLIGHT_VARY: Final = b"Vary: Origin, Access-Control-Request-Method, Access-C
 
 
 class CorsMiddleware:
-    """Decides by the Origin of a request."""
+    """Handler that evaluates the `Origin` header."""
 
     __slots__ = ("_all", "_exact", "_extras", "_headers", "_max_age", "_methods")
 
@@ -56,7 +56,7 @@ class CorsMiddleware:
         return None
 
     def admit(self, request: Request) -> None:
-        """Have the response say whether the origin of the request may read it."""
+        """Add the CORS headers for the request's origin to the response."""
         origin = _one(values_of(b"origin", request.fields))
         request.response_edits += _NONE
         if origin is not None and self._allows(origin):
@@ -76,7 +76,9 @@ class CorsMiddleware:
         return b"*" if self._all else origin
 
     def _refusal(self) -> Answer:
-        return Answer(403, _PREFLIGHT_VARY, code="origin_refused", message="this origin may not use the service")
+        return Answer(
+            403, _PREFLIGHT_VARY, code="origin_refused", message="the service does not allow requests from this origin"
+        )
 
     def _preflight(self, request: Request, origin: bytes, method: bytes) -> Answer:
         asked = b", ".join(values_of(b"access-control-request-headers", request.fields))
@@ -100,7 +102,10 @@ def _one(values: Sequence[bytes]) -> bytes | None:
 
 
 def _patterns(origin: bytes) -> Iterator[bytes]:
-    """Yield each pattern that an origin has: its first labels are a star. So their number in a file costs nothing."""
+    """Yield each wildcard pattern that matches an origin: `*.` replaces its first labels.
+
+    Looking these up in a set makes the cost independent of the number of configured origins.
+    """
     match = _WITH_LABELS.fullmatch(origin)
     if match is not None:
         scheme, domain, port = match.groups(b"")

@@ -1,7 +1,8 @@
-"""Changes to the fields of a head.
+"""Edits of header lines.
 
-Names are compared as gateways to other programs compare them (RFC 3875 s4.1.18): without case, `_` like `-`. Else a
-client could say `X_User` where a configuration sets `X-User`, and a backend would not see the difference.
+Names are compared as gateways to other programs compare them (RFC 3875 s4.1.18): without case, and
+`_` equals `-`. Otherwise a client could send `X_User` although the configuration sets `X-User`, and
+a backend could not tell the two apart.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,11 +27,11 @@ _CONTENT_HEADERS: Final = frozenset(
         b"retry-after",
     )
 )
-"""Fields that say what a content is and for how long: those of a backend's are not true of a page that says why not."""
+"""Headers that describe the content of a response. They do not apply to an error page of ours."""
 
 
 class Edit(NamedTuple):
-    """One change: the fields of this name go away (`replaces`), then `lines` are added."""
+    """One edit: removes the header if `replaces`, then adds `lines`."""
 
     name: bytes
     lines: bytes
@@ -38,23 +39,23 @@ class Edit(NamedTuple):
 
 
 def set_field(name: str, values: Sequence[str]) -> Edit:
-    """The field has these values and no others."""
+    """Return an edit that replaces all values of a header."""
     return Edit(folded(name.encode()), _lines(name, values), True)
 
 
 def add_field(name: str, values: Sequence[str]) -> Edit:
-    """The field has these values too."""
+    """Return an edit that adds values to a header."""
     return Edit(folded(name.encode()), _lines(name, values), False)
 
 
 def delete_field(name: str) -> Edit:
-    """There is no such field."""
+    """Return an edit that removes a header."""
     return Edit(folded(name.encode()), b"", True)
 
 
 def edit_lines(lines: bytes, edits: Iterable[Edit]) -> bytes:
-    """Canonical field lines after the changes, which are made in order."""
-    # From the last to the first, so that a name is looked up once for each line, however many edits there are.
+    """Return header lines in canonical form after the edits, applied in order."""
+    # From last to first, so that each line needs one lookup, however many edits there are.
     replaced: set[bytes] = set()
     added: list[bytes] = []
     for name, own, replaces in reversed(tuple(edits)):
@@ -67,12 +68,12 @@ def edit_lines(lines: bytes, edits: Iterable[Edit]) -> bytes:
 
 
 def refusal_edits(edits: Iterable[Edit]) -> list[Edit]:
-    """Those of a response's changes that hold for a refusal of our own too: all that are not about its content."""
+    """Return the response edits that apply to a refusal: all but content headers."""
     return [edit for edit in edits if edit.name not in _CONTENT_HEADERS]
 
 
 def edit_refusal(page: bytes, edits: Sequence[Edit]) -> bytes:
-    """A page of our own (`zerotrust.http.error_responses`) with the changes that hold for it."""
+    """Return an error page (`zerotrust.http.error_responses`) after the edits that apply."""
     if not edits:
         return page
     head, _, body = page.partition(b"\r\n\r\n")
@@ -80,7 +81,7 @@ def edit_refusal(page: bytes, edits: Sequence[Edit]) -> bytes:
 
 
 def edit_block(block: bytes, edits: Sequence[Edit]) -> bytes:
-    """A block (`zerotrust.http.head_block`) after the changes of its fields."""
+    """Return a block (`zerotrust.http.head_block`) after the edits of its headers."""
     if not edits:
         return block
     start, _, lines = block.partition(b"\r\n")

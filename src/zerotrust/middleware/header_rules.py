@@ -1,4 +1,4 @@
-"""`headers`: fields set, added and deleted on the way to the backend and on the way back."""
+"""`headers`: sets, adds and deletes headers of requests and responses."""
 
 from zerotrust.middleware.header_edits import Edit, add_field, delete_field, set_field
 from zerotrust.middleware.interface import Request
@@ -6,7 +6,7 @@ from zerotrust.model.middleware_settings import HeaderEdits, HeadersConfig
 
 
 class HeadersMiddleware:
-    """Lets every request pass, with changes."""
+    """Handler that passes every request and changes headers."""
 
     __slots__ = ("_request", "_response")
 

@@ -1,8 +1,8 @@
-"""What a handler is given, and what it may say.
+"""Interface of the handlers (middleware).
 
-Every handler judges the request as its client sent it: the changes of handlers before it are kept aside (`Request`)
-and made when all have let it pass. So no header that one of them sets for the backend can be mistaken for the client's
-by the next. The one exception is the target, which each `rewrite` reads as the one before it left it.
+Every handler sees the request as the client sent it. Changes are collected in `Request` and applied
+after all handlers passed the request, so a handler cannot mistake a header set by another one for
+the client's. The only exception is the target: each `rewrite` sees the result of the one before it.
 """
 
 from collections.abc import Callable
@@ -12,17 +12,18 @@ from zerotrust.http.head import RequestHead
 from zerotrust.middleware.header_edits import Edit
 
 Counted = dict["Middleware", list[Edit]]
-"""Handlers that have counted a request, with what each said in the response."""
+"""Handlers that have counted a request, and the response edits of each."""
 
 
 class Request:
-    """A request under examination, and the changes that are to be made to it and to its response.
+    """A request for the handlers, and the changes to it and to its response.
 
     Args:
-        client: the address of the client as the server knows it, never what a field of the client claims; empty where
-            it is not known.
-        unix_time: seconds since 1970, for tokens that say until when they are good.
-        counted: what has counted it when it was examined before; nothing counts one twice.
+        client: the client's address as the server knows it, never from an untrusted header; empty
+            if unknown.
+        unix_time: seconds since 1970, to check the expiry of tokens.
+        counted: handlers that counted the request when it ran through a chain before; they do not
+            count it again.
     """
 
     __slots__ = ("client", "counted", "edits", "fields", "method", "response_edits", "target", "unix_time")
@@ -39,10 +40,11 @@ class Request:
 
 
 class Answer(NamedTuple):
-    """The end of a request at the server.
+    """A response from the server itself.
 
-    `code` is empty where the answer is what was asked for (a redirect, a preflight); else it is what logs and
-    `X-0Trust-Error` say, and `message` tells a person. `lines` are canonical field lines without framing.
+    `code` is empty for a regular response (a redirect, a preflight). For a refusal, `code` is for
+    logs and for `X-0Trust-Error`, and `message` is for people. `lines` are header lines in
+    canonical form, without framing.
     """
 
     status: int
@@ -53,11 +55,11 @@ class Answer(NamedTuple):
 
 
 class Verification(NamedTuple):
-    """A costly question of yes or no.
+    """A costly check with the result true or false.
 
     Attributes:
-        digest: equal for equal questions of one handler: several requests may wait for one run.
-        run: answers the question; it may be called in a thread, as it shares nothing with the loop.
+        digest: equal for equal checks of one handler, so that several requests can share one run.
+        run: performs the check. It may run in a thread, because it uses no shared state.
     """
 
     digest: bytes
@@ -65,15 +67,18 @@ class Verification(NamedTuple):
 
 
 class Verifier(Protocol):
-    """A handler that asks for verifications."""
+    """A handler that needs verifications."""
 
     def verified(self, verification: Verification, result: bool | None, request: Request, now: float) -> Answer | None:
-        """Decide about a request that waited for the result; None: too many wait, and the verification was dropped."""
+        """Return the answer for a request after its verification, or None to pass it.
+
+        `result` is None if too many verifications wait and this one was dropped.
+        """
         ...
 
 
 class NeedsVerification(NamedTuple):
-    """The request waits: run `verification` and hand its result to `Chain.resume`."""
+    """Result of a handler that waits: run `verification`, then call `MiddlewareChain.resume`."""
 
     verifier: Verifier
     verification: Verification
@@ -81,8 +86,11 @@ class NeedsVerification(NamedTuple):
 
 
 class Middleware(Protocol):
-    """One step. It is built once and sees every request, one at a time."""
+    """A handler. It is built once and gets every request, one at a time."""
 
     def request(self, request: Request, now: float) -> Answer | NeedsVerification | None:
-        """None lets the request pass; changes go into `request`. `now` is monotonic, in seconds."""
+        """Return an answer, a verification, or None to pass the request.
+
+        Changes are added to `request`. `now` is monotonic, in seconds.
+        """
         ...

@@ -1,7 +1,7 @@
-"""`ip_allow` (also `ip_whitelist`) and `ip_deny`: who passes, by the address of the client.
+"""`ip_allow` (also `ip_whitelist`) and `ip_deny`: filters by client address.
 
-An IPv6 address that stands for an IPv4 one (RFC 4291 s2.5.5.2) is that IPv4 address. A client without a readable
-address passes neither.
+An IPv4-mapped IPv6 address (RFC 4291 s2.5.5.2) counts as the IPv4 address. A client without a
+readable address passes neither filter.
 """
 
 import ipaddress
@@ -11,17 +11,17 @@ from functools import lru_cache
 from zerotrust.middleware.client_address import UNREADABLE
 from zerotrust.middleware.interface import Answer, Request
 
-_REFUSAL = Answer(403, code="ip_refused", message="this address may not use the service")
+_REFUSAL = Answer(403, code="ip_refused", message="the service does not allow requests from this client address")
 
 
 class IpFilterMiddleware:
-    """Lets pass whose address is listed (`allow`), or whose is not."""
+    """Passes clients whose address is listed (`allow`) or is not listed."""
 
     __slots__ = ("_allow", "_networks", "_recent")
 
     def __init__(self, networks: Sequence[str], *, allow: bool) -> None:
         self._allow = allow
-        # By mask, of which there are few, so that the length of the list costs a request nothing.
+        # Grouped by mask. There are few masks, so the length of the list does not matter.
         self._networks: dict[int, dict[int, set[int]]] = {4: {}, 6: {}}
         for text in networks:
             network = ipaddress.ip_network(text)

@@ -1,7 +1,8 @@
-"""`jwt`: a signed token (RFC 7519), with the precautions of RFC 8725.
+"""`jwt`: signed tokens (RFC 7519), with the precautions of RFC 8725.
 
-The algorithm is the configuration's, never the token's (s3.1), and only keys of its type are taken, so no public key is
-ever used as a secret. A token that was good is not computed again until it ends, five minutes at most.
+The algorithm comes from the configuration, never from the token (s3.1), and only keys of its type
+are accepted, so a public key is never used as a secret. A verified token is remembered until it
+expires, for at most five minutes.
 """
 
 import hashlib
@@ -24,22 +25,28 @@ MAX_REMEMBERED: Final = 4096
 MAX_TOKEN_BYTES: Final = 8192
 _MAX_REMEMBERED_SECONDS: Final = 300.0
 MAX_COOKIES: Final = 256
-"""Of a request whose token may be in one: more than browsers keep of a site (Chrome 180, Firefox 150)."""
+"""Maximum cookies of a request if the token may be in one. Browsers keep fewer per site (Chrome
+180, Firefox 150)."""
 _MAX_RSA_EXPONENT_BITS: Final = 32
-"""Bits. That of nearly all keys is 65537; a signature by a key with a long one takes milliseconds to verify."""
+"""Bits. Nearly all keys have 65537; verifying with a long exponent takes milliseconds."""
 _MIN_RSA_BITS: Final = 2048  # RFC 7518 s3.3
 
 _KEY_TYPES: Final[dict[str, type[RSAKey | ECKey | OKPKey]]] = {"R": RSAKey, "P": RSAKey, "ES": ECKey, "Ed": OKPKey}
 _NOT_ACCEPTABLE: Final = (JoseError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
-"""What a token that strangers made up may cause joserfc to raise."""
+"""Exceptions that joserfc may raise for a malicious token."""
 
 _PUBLIC_MEMBERS: Final = frozenset(("kty", "kid", "use", "alg", "n", "e", "crv", "x", "y"))
 
-_NO_KEYS: Final = Answer(503, b"Retry-After: 5\r\n", code="keys_missing", message="the issuer's keys are not known yet")
+_NO_KEYS: Final = Answer(
+    503, b"Retry-After: 5\r\n", code="keys_missing", message="the token issuer's keys are not available yet; try again"
+)
 
 
 class _Pinned(JWSRegistry):
-    """The one algorithm, whatever joserfc recommends. Unknown fields of the header are ignored (RFC 7515 s4)."""
+    """Registry with the one accepted algorithm.
+
+    Unknown header parameters are ignored (RFC 7515 s4).
+    """
 
     max_header_length = 2048  # x5c and its like
 
@@ -54,12 +61,13 @@ class _Pinned(JWSRegistry):
 
 
 class JwtMiddleware:
-    """Lets pass who has a good token.
+    """Requires a valid token.
 
-    With `jwks_url` there are no keys, and nobody passes: who fetches them puts them in its place (`usable_keys`).
+    With `jwks_url` the handler has no keys and answers 503, until the agent sends them
+    (`usable_keys`) and the policy is built anew.
 
     Raises:
-        ValueError: the key cannot be used; the message says why.
+        ValueError: the key is invalid; the message states the reason.
     """
 
     __slots__ = (
@@ -75,7 +83,7 @@ class JwtMiddleware:
 
     def __init__(self, config: JwtConfig, *, secret: bytes) -> None:
         if config.files:
-            raise ValueError(f"the {next(iter(config.files))} of jwt was not read")
+            raise ValueError(f"{next(iter(config.files))} of jwt was not read")
         self._config = config
         self._secret = secret
         self._registry = _Pinned(config.algorithm)
@@ -89,9 +97,11 @@ class JwtMiddleware:
         elif config.jwks is not None:
             self._key = _key_set(config.jwks, config.algorithm)
         challenge = b'WWW-Authenticate: Bearer realm="%b"' % config.realm.encode()
-        self._missing = Answer(401, challenge + b"\r\n", code="unauthorized", message="a token is needed")
+        self._missing = Answer(401, challenge + b"\r\n", code="unauthorized", message="a token is required")
         challenge += b', error="invalid_token"'
-        self._refusal = Answer(401, challenge + b"\r\n", code="unauthorized", message="the token is not acceptable")
+        self._refusal = Answer(
+            401, challenge + b"\r\n", code="unauthorized", message="the token is invalid or has expired"
+        )
 
     def request(self, request: Request, now: float) -> Answer | None:
         if self._key is None:
@@ -104,7 +114,7 @@ class JwtMiddleware:
             return self._missing
         digest = hashlib.blake2b(token, key=self._secret, digest_size=32).digest()
         known = self._remembered.get(digest, now)
-        # Somebody may have set the clock meanwhile.
+        # The clock may have been changed meanwhile.
         if known is not None and known[0] <= request.unix_time < known[1]:
             return None
         lasts = self._check(token, request.unix_time) if len(token) <= MAX_TOKEN_BYTES else None
@@ -126,11 +136,11 @@ class JwtMiddleware:
             found = _cookies(values_of(b"cookie", request.fields), self._config.cookie.encode())
         if not found and self._config.query is not None:
             found = {value for value in parameters_of(request.target).get(self._config.query, ()) if value}
-        # Of two that differ nobody knows which one the backend would read.
+        # If there are several values, the backend may read another one than this handler.
         return found.pop() if len(found) == 1 else b""
 
     def _check(self, token: bytes, unix_time: float) -> float | None:
-        """Seconds for which the token is good; None where it is not."""
+        """Return the seconds for which the token is valid; None if it is not."""
         assert self._key is not None
         try:
             claims = jwt.decode(token, self._key, registry=self._registry).claims
@@ -140,7 +150,7 @@ class JwtMiddleware:
             lasts = float(claims.get("exp", unix_time + _MAX_REMEMBERED_SECONDS)) + self._config.leeway - unix_time
         except _NOT_ACCEPTABLE:
             return None
-        return lasts if lasts > 0 else None  # JSON as Python reads it has NaN
+        return lasts if lasts > 0 else None  # Python's JSON parser accepts NaN
 
 
 def _claims_options(config: JwtConfig) -> dict[str, Any]:
@@ -159,10 +169,10 @@ def _claims_options(config: JwtConfig) -> dict[str, Any]:
 
 
 def _cookies(fields: Sequence[bytes], name: bytes) -> set[bytes]:
-    """Return the values that the cookie has (RFC 6265 s4.2.1).
+    """Return the values of the cookie (RFC 6265 s4.2.1).
 
     Raises:
-        TooManyParameters: there are more than `MAX_COOKIES` cookies.
+        TooManyParameters: the request has more than `MAX_COOKIES` cookies.
     """
     if sum(field.count(b";") + 1 for field in fields) > MAX_COOKIES:
         raise TooManyParameters(f"the request has more than {MAX_COOKIES} cookies")
@@ -182,23 +192,23 @@ def _public_key(pem: str, algorithm: str) -> RSAKey | ECKey | OKPKey:
         raise ValueError(f"key is not a PEM key for {algorithm}: {error}") from None
     if not _acceptable(key):
         raise ValueError(
-            f"key has fewer than {_MIN_RSA_BITS} bits, or a public exponent of more than {_MAX_RSA_EXPONENT_BITS} bits"
+            f"key needs at least {_MIN_RSA_BITS} bits and a public exponent of at most {_MAX_RSA_EXPONENT_BITS} bits"
         )
     return key
 
 
 def usable_keys(document: bytes, algorithm: str) -> dict[str, Any]:
-    """A JWKS document (RFC 7517 s5) of the keys that the algorithm can use, without what verifying does not need.
+    """Return a JWKS document (RFC 7517 s5) with the keys that fit the algorithm.
 
-    The same keys give the same document, in whatever order they come.
+    It has only the members that verifying needs, and does not depend on the order of the keys.
 
     Raises:
-        ValueError: it is none, or holds no such key.
+        ValueError: not a JWKS document, or without such a key.
     """
     try:
         parsed = json.loads(document)
     except RecursionError:
-        raise ValueError("this is not a JWKS document") from None
+        raise ValueError("not a JWKS document: nested too deeply") from None
     entries = [
         {member: value for member, value in entry.items() if member in _PUBLIC_MEMBERS and isinstance(value, str)}
         for entry, _ in _usable(parsed, algorithm)
@@ -212,10 +222,10 @@ def _key_set(document: object, algorithm: str) -> KeySet:
 
 
 def _usable(document: object, algorithm: str) -> list[tuple[dict[str, Any], RSAKey | ECKey | OKPKey]]:
-    """The keys of a JWKS document that this algorithm can use; the others are skipped (RFC 7517 s5)."""
+    """Return the keys of a JWKS document that fit the algorithm; skip others (RFC 7517 s5)."""
     entries = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(entries, list):
-        raise ValueError('a JWKS document is {"keys": [...]}')
+        raise ValueError('not a JWKS document: expected {"keys": [...]}')
     kind = _key_type(algorithm)
     found = []
     for entry in entries:
@@ -233,7 +243,7 @@ def _usable(document: object, algorithm: str) -> list[tuple[dict[str, Any], RSAK
 
 
 def _verifies(entry: dict[str, Any], algorithm: str) -> bool:
-    """What is said of the key allows this use of it (RFC 7517 s4.2 to s4.4)."""
+    """Return True if the key's own parameters allow this use (RFC 7517 s4.2 to s4.4)."""
     operations = entry.get("key_ops", ["verify"])
     return (
         entry.get("use", "sig") == "sig"
@@ -245,7 +255,7 @@ def _verifies(entry: dict[str, Any], algorithm: str) -> bool:
 
 def _imported(kind: type[RSAKey | ECKey | OKPKey], value: Any) -> RSAKey | ECKey | OKPKey:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of keys that are too short, which are refused here
+        warnings.simplefilter("ignore")  # about short keys, which `_acceptable` refuses
         return kind.import_key(value)
 
 

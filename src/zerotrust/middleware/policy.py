@@ -1,8 +1,8 @@
-"""A service's configuration made into the table that its requests go through.
+"""Compiler for policies: a service's configuration becomes a table of routes and handlers.
 
-The order is the same for every request: the global handlers, the service's CORS rules (before authentication, because a
-preflight carries no credentials), its authentication, the route's own handlers. The first three also stand in front
-of the 404 for requests that no route takes.
+The order is the same for every request: global handlers, CORS rules of the service (before
+authentication, because a preflight has no credentials), authentication, handlers of the route. The
+first three also run before the 404 for a request without a route.
 """
 
 from collections.abc import Sequence
@@ -29,10 +29,10 @@ from zerotrust.routing.route_table import RouteTable
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Policy:
-    """What is decided about the requests of one service.
+    """Compiled policy of one service.
 
     Attributes:
-        table: leads from a request to its chain.
+        table: finds the chain for a request.
         made: each handler with the configuration that it was built from.
     """
 
@@ -49,16 +49,16 @@ def compile_policy(
     limits: Sequence[Middleware] = (),
     before: Policy | None = None,
 ) -> Policy:
-    """The policy of a service. Without routes, all requests go through.
+    """Return the compiled policy of a service. Without routes, all requests pass.
 
     Args:
-        secret: 16 to 64 random bytes that only this process has (see `basic_auth`).
-        limits: handlers behind all others, for requests that go to a backend.
-        before: the policy that this one takes the place of. Handlers whose configuration is the same are kept, with the
-            counts and logins that they remember.
+        secret: 16 to 64 random bytes of this process (see `basic_auth`).
+        limits: handlers after all others, for requests that go to a backend.
+        before: the policy that this one replaces. Handlers with the same configuration are reused,
+            with their counts and remembered logins.
 
     Raises:
-        ConfigError: a key, or what was read from a file, cannot be used; the message begins with the place.
+        ConfigError: a key or the contents of a file are invalid; the message begins with the place.
     """
     builder = _Builder(secret, before)
     front = [builder.make(handler, f"global_middleware[{i}]") for i, handler in enumerate(global_middleware)]
@@ -79,7 +79,7 @@ def _chain(handlers: Sequence[Middleware | None]) -> MiddlewareChain:
 
 
 class _Builder:
-    """Builds handlers, or takes those of before."""
+    """Builds handlers, or reuses those of the previous policy."""
 
     def __init__(self, secret: bytes, before: Policy | None) -> None:
         self.made: list[tuple[model.Handler, Middleware]] = []

@@ -1,8 +1,9 @@
-"""Estimated cost of a policy: the time of the server's event loop that one request may take at worst.
+"""Estimate of the time that one request may take in a policy, at worst.
 
-While a policy is applied to a request, the server serves nobody else. The figures are microseconds, measured with the
-worst request on a machine with 2 cores at 3 GHz, in Python that is not compiled. The benchmark
-(`benchmarks/workloads/policies.py`) builds the costliest policy of each kind that is accepted, and measures it.
+While handlers process a request, the server's event loop serves no other request. The figures are
+microseconds, measured with the costliest request on a machine with 2 cores at 3 GHz, without
+compiled modules. The benchmark (`benchmarks/workloads/policies.py`) builds and measures the
+costliest accepted policy of each kind.
 """
 
 from collections.abc import Sequence
@@ -16,25 +17,25 @@ from zerotrust.routing.match import Match
 Path = tuple[str | int, ...]
 
 MAX_COST: Final = 2500.0
-"""Microseconds. The request's own part comes on top: at most 2 ms, to decode the longest path, query and fields. Both
-together are less than 5 ms, so 20 requests a second take a tenth of the loop."""
+"""Microseconds. Decoding the longest path, query and headers takes up to 2 ms more. The sum is
+below 5 ms, so 20 requests per second take at most a tenth of the loop."""
 
 _ROUTE: Final = 1.0
 _SEARCH: Final = 8.0
-"""For a piece of a pattern in a path of `MAX_PATH_BYTES`."""
+"""Search for one piece of a pattern in a path of `MAX_PATH_BYTES`."""
 _COMPARISON: Final = 1.0
-"""With a value of a field or of the query."""
+"""Comparison with one value of a header or of the query."""
 
 _HANDLERS: Final[dict[type[object], float]] = {
     model.ReverseProxy: 0.0,
     model.Headers: 5.0,
-    model.RateLimit: 30.0,  # the key may be a field of 30 KiB
-    model.IpAllow: 15.0,  # 128 lengths of prefixes
+    model.RateLimit: 30.0,  # the key may be a header of 30 KiB
+    model.IpAllow: 15.0,  # 128 prefix lengths
     model.IpDeny: 15.0,
     model.Cors: 35.0,
-    model.BasicAuth: 20.0,  # without the hash, which a thread computes
-    model.Jwt: 600.0,  # a signature (ES384), and 16 audiences to find among the 1,400 of a token
-    model.Redirect: 100.0,  # eight times a target of 32 KiB
+    model.BasicAuth: 20.0,  # without the password hash, which a thread verifies
+    model.Jwt: 600.0,  # a signature (ES384), and 16 audiences compared with 1,400 in a token
+    model.Redirect: 100.0,  # eight placeholders for a target of 32 KiB
     model.Respond: 10.0,
     model.Rewrite: 350.0,  # all readings of a path of `MAX_PATH_BYTES`
 }
@@ -43,7 +44,7 @@ _RULE: Final = 0.3
 
 
 def cost_error(policy: ServicePolicy) -> tuple[Path, str] | None:
-    """Return the place of what costs most, and a message, where a policy may cost more than `MAX_COST`."""
+    """Return the costliest place and a message if the policy may cost more than `MAX_COST`."""
     chains = [_chain_cost(route.handle) for route in policy.routes]
     security = policy.security or ServiceSecurity()
     parts: dict[Path, float] = {
@@ -62,8 +63,8 @@ def cost_error(policy: ServicePolicy) -> tuple[Path, str] | None:
     place = max(parts, key=lambda part: parts[part])
     advice = "routes, or patterns with several *" if place == ("routes",) else "handlers, jwt and rewrite first"
     return place, (
-        f"the policy may take {cost / 1000:.1f} ms of the server's time for one request, {parts[place] / 1000:.1f} of "
-        f"them here; {MAX_COST / 1000:g} ms are allowed: remove {advice}"
+        f"the policy may take {cost / 1000:.1f} ms of server time per request, {parts[place] / 1000:.1f} ms of it "
+        f"here; at most {MAX_COST / 1000:g} ms are allowed: remove {advice}"
     )
 
 

@@ -1,6 +1,6 @@
-"""`rate_limit`: who asks too often is told to wait.
+"""`rate_limit`: limits the rate of requests.
 
-The fields of the response are those of draft-ietf-httpapi-ratelimit-headers-10.
+Responses have the headers of draft-ietf-httpapi-ratelimit-headers-10.
 """
 
 import hashlib
@@ -17,9 +17,9 @@ from zerotrust.routing.match import folded, values_of
 
 
 class RateLimitMiddleware:
-    """Counts requests by key."""
+    """Handler that counts requests by key."""
 
-    __slots__ = ("_field", "_by_service", "_policy", "_rate")
+    __slots__ = ("_by_service", "_field", "_policy", "_rate")
 
     def __init__(self, config: RateLimitConfig) -> None:
         count, seconds = parse_rate(config.rate)
@@ -48,13 +48,13 @@ class RateLimitMiddleware:
         return None
 
     def _key(self, request: Request) -> bytes | None:
-        """The key under which a request counts; None where that is its client's address, which is not known."""
+        """Return the key of a request; None if it is the client's address and that is unknown."""
         if self._by_service:
             return b""
         if self._field is not None:
             values = values_of(self._field, request.fields)
             if values:
-                # Of a length that does not depend on the client, and never mistaken for an address.
+                # A fixed length, whatever the client sends; "#" keeps it apart from addresses.
                 return b"#" + hashlib.blake2b(b"\n".join(values), digest_size=16).digest()
         return network_of(request.client) or None
 

@@ -1,4 +1,4 @@
-"""`redirect`: the client is sent elsewhere."""
+"""`redirect`: redirects clients."""
 
 import re
 from typing import Final
@@ -10,11 +10,12 @@ _PLACEHOLDER: Final = re.compile(rb"(\{(?:host|uri|path)\})")
 
 
 class RedirectMiddleware:
-    """Fills in where to go.
+    """Handler that answers with a redirect and fills in its placeholders.
 
-    A path is put in with one slash at its beginning: `//evil.example` would name a host (RFC 3986 s4.2), and browsers
-    take `/\\` for the same. Unlike `rewrite`, it does not read the path in every way: a client that follows the
-    redirect sends another request, which is judged anew.
+    A path is inserted with exactly one leading slash: `//evil.example` would name a host (RFC 3986
+    s4.2), and browsers treat `/\\` in the same way. Other than `rewrite`, it does not compare
+    different readings of the path: a client that follows the redirect sends a new request, which is
+    checked again.
     """
 
     __slots__ = ("_parts", "_status")

@@ -1,6 +1,6 @@
-"""What a service takes at most: bytes of a request, and connections that were upgraded.
+"""Limits of a service: size of request bodies, number of upgraded connections.
 
-These stand behind all other handlers of a route: who may not enter is told so first.
+They run after all other handlers of a route, so an unauthorized client is refused first.
 """
 
 from typing import Final, Protocol
@@ -22,7 +22,10 @@ _CLIENT_FULL: Final = Answer(
 
 
 class BodyLimit:
-    """Answers 413 to a request that announces more than `most` bytes. Whoever forwards a body counts the others."""
+    """Answers 413 to a request that announces a larger body.
+
+    A body without announced length is counted while it is forwarded.
+    """
 
     __slots__ = ("_refusal", "max_bytes")
 
@@ -40,18 +43,18 @@ class BodyLimit:
 
 
 class UpgradedConnection(Protocol):
-    """What is open until it is done."""
+    """An upgraded connection."""
 
     @property
     def done(self) -> bool:
-        """It has ended, in both directions."""
+        """Return True if it has ended in both directions."""
 
 
 class UpgradeLimit:
-    """Counts the upgraded connections of a service, and those that are about to be: of all clients, and of each.
+    """Limits the concurrent upgraded connections of a service, and of each client.
 
     Args:
-        before: what counted until now. The connections that it knows stay open and count on.
+        before: the limit that this one replaces. Its open connections stay open and count.
     """
 
     __slots__ = ("_open", "_per_client", "_total")
@@ -76,5 +79,5 @@ class UpgradeLimit:
         return None
 
     def opened(self, client: bytes, connection: UpgradedConnection) -> None:
-        """A request for an upgrade that was let pass goes on as `connection`."""
+        """Count an upgraded connection whose request was passed."""
         self._open.append((network_of(client), connection))

@@ -1,4 +1,4 @@
-"""`respond`: an answer from here, and the one for requests that no route takes."""
+"""`respond`: fixed responses, and the 404 for a request without a route."""
 
 from zerotrust.middleware.header_edits import edit_lines, set_field
 from zerotrust.middleware.interface import Answer, Request
@@ -6,7 +6,7 @@ from zerotrust.model.middleware_settings import RespondConfig
 
 
 class RespondMiddleware:
-    """Gives the same answer to everyone."""
+    """Handler that gives the same answer to every request."""
 
     __slots__ = ("_answer",)
 
@@ -18,7 +18,7 @@ class RespondMiddleware:
 
 
 def respond(config: RespondConfig) -> RespondMiddleware:
-    """The answer that the configuration describes."""
+    """Return a handler with the response in the configuration."""
     body = config.body.encode()
     lines = b"Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n" if body else b""
     edits = [set_field(name, values) for name, values in config.headers.items()]
@@ -26,5 +26,5 @@ def respond(config: RespondConfig) -> RespondMiddleware:
 
 
 def no_route() -> RespondMiddleware:
-    """The answer to requests that no route of the service takes."""
-    return RespondMiddleware(Answer(404, code="no_route", message="the service has no route for this request"))
+    """Return a handler with the 404 for a request that matches no route."""
+    return RespondMiddleware(Answer(404, code="no_route", message="no route of the service matches this request"))

@@ -1,11 +1,11 @@
-"""`rewrite`: the backend sees another path; the query stays.
+"""`rewrite`: changes the path for the backend; the query stays.
 
-A prefix ends where a segment ends: `/api` is in `/api/x`, not in `/apix`. It is found in the target however it is
-percent-encoded, and what stands behind it stays byte for byte.
+A prefix ends at the end of a segment: `/api` matches `/api/x`, not `/apix`. It is found in any
+percent-encoding, and the rest of the target stays unchanged byte for byte.
 
-With `{/pub: /files/public}` clients are to reach what is below `/files/public` and nothing beside it. So a path is read
-in every way in which a backend may read it (`routing.match`): one with dot segments, and one that the rules take
-differently in different readings, is refused.
+With `{/pub: /files/public}` clients must reach only what is below `/files/public`. Backends read
+paths in different ways (`routing.match`). So a path with dot segments is refused, and so is one
+that the rules rewrite differently in different readings.
 """
 
 import re
@@ -27,7 +27,7 @@ class _Rule(NamedTuple):
 
 
 class RewriteMiddleware:
-    """Puts one prefix in the place of another."""
+    """Handler that replaces one prefix by another."""
 
     __slots__ = ("_rules",)
 
@@ -45,26 +45,29 @@ class RewriteMiddleware:
             return Answer(error.status, code=error.code, message=str(error))
         if rule is not None:
             match = rule.pattern.match(target)
-            assert match is not None  # the pattern is for the first reading, as it is written in the target
+            assert match is not None  # the pattern matches the literal reading in the target
             request.target = _joined(rule.new, target[match.end() :])
         return None
 
     def _rule(self, paths: Iterable[bytes]) -> "_Rule | None":
-        """Return the rule that takes all readings of a path; None where none takes one."""
+        """Return the rule for all readings of a path; None if no rule matches."""
         found = {next((rule for rule in self._rules if (path + b"/").startswith(rule.old)), None) for path in paths}
         if len(found) > 1:
-            raise AmbiguousPath("the path is rewritten in another way where it is read differently")
+            raise AmbiguousPath("the path is ambiguous: rewrite rules apply to some readings of it only")
         return found.pop()
 
 
 def _joined(prefix: bytes, rest: bytes) -> bytes:
-    # A target begins with one slash (RFC 9112 s3.2.1): of two, some backends read a host name.
+    # A target begins with one slash (RFC 9112 s3.2.1): after two, some backends read a host name.
     if not prefix:
         return b"/" + rest.lstrip(b"/\\")
     return prefix + rest
 
 
 def _pattern(prefix: bytes) -> "re.Pattern[bytes]":
-    """The prefix, with each byte as it is or percent-encoded (a slash only as it is), up to the end of a segment."""
+    """Return a pattern for the prefix, up to the end of a segment.
+
+    Each byte may be literal or percent-encoded, a slash only literal.
+    """
     signs = (b"/" if sign == 0x2F else rb"(?:%b|%%(?i:%02x))" % (re.escape(bytes([sign])), sign) for sign in prefix)
     return re.compile(b"".join(signs) + rb"(?=[/?]|\Z)")

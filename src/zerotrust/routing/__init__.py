@@ -1,1 +1,1 @@
-"""Choice of a route: the conditions of a route, and the table of a policy. Sans-I/O."""
+"""Routing: conditions of routes, and the table of a policy. Sans-I/O."""

@@ -1,34 +1,36 @@
-"""Which requests a route is for.
+"""Conditions of routes.
 
-All conditions of a match hold at once. The target is read here and forwarded byte for byte, so what is decided on has
-to be what the backend will understand, and backends differ. Therefore a path has several *readings*, and a request
-whose readings lead to different routes is refused (`routing.route_table`). They are:
+A request must meet all conditions of a route. The conditions are evaluated on the target as the
+client sent it, and the target is forwarded byte for byte. Backends read paths in different ways, so
+a path has several *readings*. A request whose readings lead to different routes is refused
+(`routing.route_table`). The readings are:
 
-* the literal one: percent-encoded bytes decoded once (RFC 3986 s6.2.2.2), except `%2F`, which is data and no separator
-  (s2.2); segments as they are.
-* the liberal one, of every backend that tidies up: decoded until nothing changes (some decode twice), `\\` taken for
-  `/`, parameters of segments (`;v=1`, s3.3) cut off, empty segments merged.
-* those of backends that cut parameters off earlier: before they decode (Tomcat: an encoded slash in a parameter goes
-  with it), or between two decodings.
-* that of backends that make a target of the decoded path again: it ends at `?` or `#`.
+* Literal: percent-encoded bytes decoded once (RFC 3986 s6.2.2.2), except `%2F`, which is data and
+  not a separator (s2.2); segments unchanged.
+* Liberal, as of backends that clean up paths: decoded until nothing changes (some decode twice),
+  `\\` replaced by `/`, parameters of segments (`;v=1`, s3.3) removed, empty segments merged.
+* Parameters removed before decoding (Tomcat: an encoded slash in a parameter is removed with it),
+  or between two decodings.
+* Cut at `?` or `#` after decoding, as of backends that build a new target from the decoded path.
 
-Most paths have only one. Further decisions:
+Most paths have only one reading. Further rules:
 
-* Dot segments, in any encoding, are refused: every browser and HTTP library resolves them before it sends, and with
-  them a path may lead anywhere in one reading and nowhere in the other. So is a path with a control character, and one
-  that is still encoded after three rounds.
-* Letters in paths are case-sensitive (RFC 3986 s6.2.2.1): `/ADMIN` is not `/admin`. A backend that takes them for the
-  same needs a route for each spelling, or one for everything.
-* `/admin/*` is for `/admin` too: who protects what is below a page means the page as well. An exact `/admin` is not for
-  `/admin/`.
-* A `*` stands for any characters, `/` among them, and for none.
-* Methods are compared in capitals: `get` must not slip past a route for GET to a backend that takes it for one.
-* Names of fields are compared as CGI and WSGI do, `X_Debug` like `X-Debug`: who means one must not miss the other.
-* A field or query parameter that is there several times matches if one of its values does.
+* Dot segments are refused in any encoding: browsers and HTTP libraries resolve them before they
+  send, and they may lead anywhere in one reading and nowhere in another. So is a path with a
+  control character, or one that is still encoded after three rounds.
+* Paths are case-sensitive (RFC 3986 s6.2.2.1): `/ADMIN` is not `/admin`. A backend that treats them
+  alike needs a route for each spelling, or one for all paths.
+* `/admin/*` includes `/admin`, because a rule for pages below a page is meant for that page as
+  well. An exact `/admin` does not include `/admin/`.
+* `*` matches any characters, including `/`, and the empty string.
+* Methods are compared in upper case: `get` must not bypass a route for GET, because some backends
+  treat it as GET.
+* Header names are compared as in CGI and WSGI: `X_Debug` equals `X-Debug`.
+* A header or query parameter with several values matches if one of its values matches.
 
-A policy is an agent's and a request is a stranger's, so neither may decide how long the server's loop is busy with the
-two. Fields and query are parsed once for a request, however many routes look at them; a value is found by bisection;
-each pattern of a path takes time that is linear in the path; and paths and queries have bounds.
+An agent writes the policy and a stranger sends the request, so neither may decide how long the
+server's event loop is busy. Headers and query are parsed once for a request; a value is found by
+bisection; each pattern takes time linear in the path; and paths and queries have maximum lengths.
 """
 
 import re
@@ -54,14 +56,15 @@ __all__ = [
 ]
 
 MAX_PATH_BYTES: Final = 4096
-"""Of all readings of a path together, where routes or handlers look at it. Linux takes no longer path of a file, IIS by
-default no longer URL, and browsers' honest paths have a few hundred bytes; what is long is the query."""
+"""Maximum total length of all readings of a path, if routes or handlers use it. Linux allows no
+longer file path, IIS by default no longer URL, and paths of browsers have a few hundred bytes."""
 
 MAX_PARAMETERS: Final = 256
-"""Of a query that routes or handlers look at: as many as a head may have fields. A parameter takes 3 µs to decode."""
+"""Maximum parameters of a query that routes or handlers use: as many as a head may have headers.
+Decoding one takes 3 µs."""
 
-_ROUNDS: Final = 3
-_LONGEST_KEPT: Final = 4096
+_MAX_DECODINGS: Final = 3
+_MAX_CACHED_BYTES: Final = 4096
 
 _ODD: Final = re.compile(rb"[%;\\]|//|/\.")
 _CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]")
@@ -70,15 +73,15 @@ _PARAMETERS: Final = re.compile(rb";[^/]*")
 _END: Final = re.compile(rb"[?#].*", re.DOTALL)
 _SLASHES: Final = re.compile(rb"/{2,}")
 _DOTS: Final = re.compile(rb"/ *+\.[. ]*+(?:/|\Z)")
-"""Windows cuts dots and blanks off the end of a segment, so `.. ` and `...` may be `..` too."""
+"""Windows removes dots and spaces at the end of a segment, so `.. ` and `...` may mean `..` too."""
 _OTHER_CODES: Final = re.compile(rb"%u[0-9A-Fa-f]{4}|[\xc0\xc1][\x80-\xbf]|\xe0[\x80-\x9f][\x80-\xbf]")
-"""Codes of IIS, and UTF-8 that is longer than it has to be (RFC 3629 s10): some old servers decode both."""
+"""Encodings of IIS, and overlong UTF-8 (RFC 3629 s10). Some old servers decode both."""
 
 _EVERYTHING: Final = ("*", "/*", "")
 
 
 class AmbiguousPath(ForwardError):  # noqa: N818 - as in zerotrust.errors
-    """The path means different things to different servers, and the service's routes differ by paths."""
+    """Servers may read the path in different ways, and the routes depend on paths."""
 
     code = "ambiguous_path"
     status = 400
@@ -94,7 +97,7 @@ class PathTooLong(ForwardError):  # noqa: N818 - as in zerotrust.errors
 
 
 class TooManyParameters(ForwardError):  # noqa: N818 - as in zerotrust.errors
-    """The request has more parameters than routes and handlers look at."""
+    """The request has more parameters than routes and handlers compare."""
 
     code = "too_many_parameters"
     status = 400
@@ -102,11 +105,11 @@ class TooManyParameters(ForwardError):  # noqa: N818 - as in zerotrust.errors
 
 
 def readings(path: bytes) -> tuple[bytes, ...]:
-    """Return the path (without query) as backends may understand it: one reading, or the literal one and others.
+    """Return the readings of a path (without query): one, or the literal one and others.
 
     Raises:
-        AmbiguousPath: it has dot segments, control characters, or is encoded too often.
-        PathTooLong: its readings together are longer than `MAX_PATH_BYTES`.
+        AmbiguousPath: the path has dot segments or control characters, or is encoded too often.
+        PathTooLong: all readings together are longer than `MAX_PATH_BYTES`.
     """
     if len(path) > MAX_PATH_BYTES:
         raise PathTooLong(f"the path is longer than {MAX_PATH_BYTES} bytes")
@@ -115,20 +118,20 @@ def readings(path: bytes) -> tuple[bytes, ...]:
     stages = _decodings(path)
     whole = stages[-1]
     if _CONTROL.search(whole) is not None:
-        raise AmbiguousPath("the path holds a control character")
+        raise AmbiguousPath("the path contains a control character")
     if _OTHER_CODES.search(whole) is not None:
-        raise AmbiguousPath("the path holds %uXXXX or overlong UTF-8, which only some servers decode")
+        raise AmbiguousPath("the path contains %uXXXX or overlong UTF-8, which only some servers decode")
     found = [unquote_to_bytes(_SLASH.sub(b"%252F", path)), _tidied(whole)]
     if b";" in whole:
         found += [_tidied(_decodings(_PARAMETERS.sub(b"", stage))[-1]) for stage in stages]
     if _END.search(whole) is not None:
         found.append(_tidied(_END.sub(b"", whole)))
-    # Of these, one is refused for what a backend might cut off first, another for what it might not.
+    # A reading may have dot segments only before or only after a backend removes something.
     if any(_DOTS.search(reading) for reading in found):
-        raise AmbiguousPath("the path has . or .. as a segment; the client should have resolved it")
+        raise AmbiguousPath("the path has a segment . or ..; send the resolved path")
     distinct = tuple(dict.fromkeys(found))
     if sum(map(len, distinct)) > MAX_PATH_BYTES:
-        raise PathTooLong(f"the path can be read in {len(distinct)} ways, together longer than {MAX_PATH_BYTES} bytes")
+        raise PathTooLong(f"the {len(distinct)} readings of the path are longer than {MAX_PATH_BYTES} bytes together")
     return distinct
 
 
@@ -137,29 +140,29 @@ def _tidied(path: bytes) -> bytes:
 
 
 def _decodings(path: bytes) -> list[bytes]:
-    """The path as it is, decoded once, and so on until nothing changes."""
+    """Return the path as it is, decoded once, and so on until nothing changes."""
     stages = [path]
     while (decoded := unquote_to_bytes(stages[-1])) != stages[-1]:
-        if len(stages) > _ROUNDS:
-            raise AmbiguousPath("the path is percent-encoded again and again")
+        if len(stages) > _MAX_DECODINGS:
+            raise AmbiguousPath(f"the path is percent-encoded more than {_MAX_DECODINGS} times")
         stages.append(decoded)
     return stages
 
 
 class Fields(Protocol):
-    """The fields of a request, as `zerotrust.http.head` reads them."""
+    """Header fields of a request, as `zerotrust.http.head` parses them."""
 
     @property
     def lines(self) -> bytes:
-        """Canonical lines of all fields that travel as they are."""
+        """Return the forwarded header lines in canonical form."""
 
     @property
     def host_field(self) -> bytes:
-        """The value of Host."""
+        """Return the value of `Host`."""
 
     @property
     def upgrade(self) -> bytes | None:
-        """The value of Upgrade, where it is asked for."""
+        """Return the value of `Upgrade`, if an upgrade is requested."""
 
 
 def _values(lines: bytes) -> dict[bytes, list[bytes]]:
@@ -171,26 +174,27 @@ def _values(lines: bytes) -> dict[bytes, list[bytes]]:
 
 
 _recent_values = lru_cache(maxsize=256)(_values)
-"""A client sends the same fields with each of its requests (as in `zerotrust.http.parse_cache`)."""
+"""Cache for clients that send the same headers with every request (as
+`zerotrust.http.parse_cache`)."""
 
 _last_values = lru_cache(maxsize=1)(_values)
-"""Of a longer head only the last is kept: all routes and handlers that look at it do so in one turn of the loop."""
+"""Cache for long heads: only the last one, for all routes and handlers of the same request."""
 
 
 def values_of(name: bytes, fields: Fields) -> Sequence[bytes]:
-    """Return the values of the field `name` (`folded`) as the client sent them, Host and Upgrade included."""
+    """Return the values of the header `name` (`folded`), including `Host` and `Upgrade`."""
     if name == b"host":
         return [fields.host_field]
     if name == b"upgrade":
         return [fields.upgrade] if fields.upgrade is not None else ()
     lines = fields.lines
-    values = _recent_values(lines) if len(lines) <= _LONGEST_KEPT else _last_values(lines)
+    values = _recent_values(lines) if len(lines) <= _MAX_CACHED_BYTES else _last_values(lines)
     return values.get(name, ())
 
 
 @lru_cache(maxsize=1)
 def _repeated(lines: bytes) -> dict[bytes, list[bytes]]:
-    """The values, in order of size, of fields that are there several times."""
+    """Return the sorted values of headers that occur several times."""
     return {name: sorted(values) for name, values in _values(lines).items() if len(values) > 1}
 
 
@@ -201,9 +205,9 @@ def _sorted_values(name: bytes, fields: Fields) -> Sequence[bytes]:
 
 @lru_cache(maxsize=1)
 def parameters_of(target: bytes) -> dict[str, list[bytes]]:
-    """Return the parameters of a target's query, decoded once, each with its values in order of size.
+    """Return the decoded query parameters of a target, each with its sorted values.
 
-    It is kept for the others that look at the same request, so do not change it.
+    The result is cached for other readers of the same request: do not change it.
 
     Raises:
         TooManyParameters: there are more than `MAX_PARAMETERS`.
@@ -220,11 +224,11 @@ def parameters_of(target: bytes) -> dict[str, list[bytes]]:
 
 
 class Match:
-    """The conditions of one route, compiled. Immutable.
+    """Compiled conditions of one route. Immutable.
 
     Attributes:
-        searches: for how many pieces of its pattern a path is searched.
-        comparisons: how many values are looked up in fields and query.
+        searches: number of pattern pieces that are searched in a path.
+        comparisons: number of values that are compared with headers and query.
     """
 
     __slots__ = ("_fields", "_methods", "_path", "_query", "comparisons", "searches")
@@ -243,23 +247,23 @@ class Match:
 
     @property
     def everything(self) -> bool:
-        """True where there is no condition."""
+        """Return True if there is no condition."""
         return not (self._methods or self._fields or self._query or self.by_path)
 
     @property
     def by_path(self) -> bool:
-        """True where the path is one of the conditions."""
+        """Return True if the path is a condition."""
         return self._path is not None
 
     def path_fits(self, path: bytes) -> bool:
-        """Whether one reading of the path fits."""
+        """Return True if one reading of the path matches."""
         return self._path is None or self._path.fits(path)
 
     def rest_fits(self, method: bytes, target: bytes, fields: Fields) -> bool:
-        """Return whether everything but the path fits.
+        """Return True if all conditions but the path match.
 
         Raises:
-            TooManyParameters: the query is one of the conditions.
+            TooManyParameters: the query is a condition and has too many parameters.
         """
         if self._methods and method not in self._methods:
             return False
@@ -275,11 +279,11 @@ class Match:
 
 
 class _PathPattern:
-    """A path in which each `*` stands for any characters.
+    """Pattern of a path; each `*` matches any characters.
 
-    Most patterns are a beginning and an end, which are compared where they have to be. For the pieces between them the
-    path is searched once, from left to right: each is taken at its first place, which leaves the most to those behind
-    it. A regular expression that is a literal is searched for in linear time (Knuth, Morris, Pratt), which
+    Most patterns are a beginning and an end, which are compared in place. The pieces between them
+    are searched from left to right, each at its first position, which leaves the most room for the
+    others. A literal regular expression is searched in linear time (Knuth, Morris, Pratt), which
     `bytes.find` does not promise.
     """
 
@@ -300,11 +304,11 @@ class _PathPattern:
 
     @property
     def searches(self) -> int:
-        """The number of pieces for which a path is searched."""
+        """Return the number of pieces that are searched in a path."""
         return len(self._pieces)
 
     def fits(self, path: bytes) -> bool:
-        """Return whether one reading of a path fits."""
+        """Return True if one reading of a path matches."""
         if not path.startswith(self._beginning):
             return False
         place = len(self._beginning)
@@ -319,7 +323,7 @@ class _PathPattern:
 
 
 class _ValuePattern:
-    """A value as it stands in a condition: `v` is that value, `v*` one that begins so."""
+    """Pattern of a value: `v` matches that value, `v*` a value that begins with v."""
 
     __slots__ = ("_beginning", "_text")
 
@@ -328,7 +332,7 @@ class _ValuePattern:
         self._text = text[:-1] if self._beginning else text
 
     def fits(self, values: Sequence[bytes]) -> bool:
-        """Return whether it is the pattern of one of the values, which are in order of size."""
+        """Return True if one of the sorted values matches."""
         place = bisect_left(values, self._text)
         if place == len(values):
             return False

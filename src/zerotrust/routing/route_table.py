@@ -1,7 +1,7 @@
-"""The routes of one service: what is done with a request, found by the first match.
+"""Route table of one service: the first route that matches a request is chosen.
 
-A table is compiled once and never changed; a new configuration is a new table, put in the place of the old one whole.
-What a route leads to is the caller's (the server's handlers): `RouteTable` only chooses.
+A table is immutable; a new configuration replaces the whole table. The table knows only conditions;
+the caller decides what a route leads to.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class RouteTable(Generic[T]):
-    """Routes in order, and what is done with requests that none of them takes."""
+    """Routes in order, and a default for requests that match none of them."""
 
     __slots__ = ("_by_path", "_rows", "default")
 
@@ -30,15 +30,16 @@ class RouteTable(Generic[T]):
 
     @property
     def choices(self) -> tuple[T, ...]:
-        """All that a lookup may find, in order; the last is for requests that no condition takes."""
+        """Return everything that a lookup may find, in order; the default is last."""
         return (*(chosen for _, chosen in self._rows), self.default)
 
     def lookup(self, method: bytes, target: bytes, fields: Fields) -> T:
-        """Return what the first route that takes the request leads to.
+        """Return the target of the first route that matches.
 
         Raises:
-            AmbiguousPath: the routes depend on paths, and backends may disagree on what this one means.
-            PathTooLong, TooManyParameters: the routes depend on a path or query that is too large to be compared.
+            AmbiguousPath: the routes depend on paths, and backends may read this path in different
+                ways.
+            PathTooLong, TooManyParameters: the routes depend on a path or query that is too long.
         """
         if not self._rows:
             return self.default
@@ -50,6 +51,6 @@ class RouteTable(Generic[T]):
                 fitting += match.path_fits(path)
             if fitting and match.rest_fits(method, target, fields):
                 if fitting < len(paths):
-                    raise AmbiguousPath("the path leads to another route where it is read differently")
+                    raise AmbiguousPath("the path is ambiguous: its readings match different routes")
                 return chosen
         return self.default

@@ -369,11 +369,11 @@ def test_any_document_has_keys_or_is_refused(document: Any) -> None:
     [
         ({"algorithm": "RS256", "key": "nonsense"}, "not a PEM key"),
         ({"algorithm": "RS256", "key": EC.as_pem(private=False).decode()}, "not a PEM key"),
-        ({"algorithm": "RS256", "key": SMALL.as_pem(private=False).decode()}, "fewer than 2048 bits"),
-        ({"algorithm": "RS256", "key": SLOW}, "public exponent of more than 32 bits"),
+        ({"algorithm": "RS256", "key": SMALL.as_pem(private=False).decode()}, "at least 2048 bits"),
+        ({"algorithm": "RS256", "key": SLOW}, "public exponent of at most 32 bits"),
         ({"algorithm": "RS256", "key_file": "x"}, "key_file of jwt was not read"),
         ({"algorithm": "ES256", "jwks": {"keys": [RSA.as_dict(private=False)]}}, "no key for ES256"),
-        ({"algorithm": "RS256", "jwks": {}}, "a JWKS document is"),
+        ({"algorithm": "RS256", "jwks": {}}, "expected .*keys"),
     ],
 )
 def test_keys_that_cannot_be_used(config: dict[str, Any], message: str) -> None:

@@ -111,7 +111,7 @@ def test_every_kind_can_be_built() -> None:
         ),
         (
             {"everywhere": [LIMIT, {"type": "basic_auth", "config": {"users_file": "x"}}]},
-            "global_middleware[1]: the users",
+            "global_middleware[1]: users_file",
         ),
     ],
 )
@@ -123,5 +123,5 @@ def test_what_cannot_be_used_is_named(keys: dict[str, Any], place: str) -> None:
 
 def test_the_place_of_a_route() -> None:
     handler = {"type": "jwt", "config": {"algorithm": "RS256", "jwks": {}}}
-    with pytest.raises(ConfigError, match=r"^routes\[1\]\.handle\[1\]: a JWKS"):
+    with pytest.raises(ConfigError, match=r"^routes\[1\]\.handle\[1\]: not a JWKS"):
         compiled({"match": {"path": "/a"}}, {"handle": [LIMIT, handler]})

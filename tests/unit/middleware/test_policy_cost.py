@@ -70,6 +70,6 @@ def test_the_message_has_the_figures_and_the_fix() -> None:
     found = cost_error(ServicePolicy.from_json({"global_middleware": [REWRITE], "routes": [{"handle": [JWT] * 5}]}))
     assert found is not None
     assert found[1] == (
-        "the policy may take 3.4 ms of the server's time for one request, 3.0 of them here; "
-        "2.5 ms are allowed: remove handlers, jwt and rewrite first"
+        "the policy may take 3.4 ms of server time per request, 3.0 ms of it here; "
+        "at most 2.5 ms are allowed: remove handlers, jwt and rewrite first"
     )

@@ -259,7 +259,7 @@ async def test_a_client_that_has_gone_is_not_served_elsewhere() -> None:
     assert fleet.counts == [1, 0]
 
 
-# UpgradeLimit
+# Upgrades
 
 
 @pytest.mark.parametrize("policy", [None, {"max_websockets": 1}])
