@@ -96,7 +96,7 @@ class Door:
         terms = Terms(
             registry=self.registry,
             admission=Authorization(any_host=True),
-            flusher=WriteCoalescer(asyncio.get_running_loop()),
+            coalescer=WriteCoalescer(asyncio.get_running_loop()),
             tasks=self.tasks,
             secret=b"secret",
             enrolment=self.enrolment,

@@ -91,16 +91,19 @@ class Agent:
         self._config = config
         self._renewal = _renewal(config)
         self._tasks = tasks
-        self._flusher = WriteCoalescer(self._loop)
+        self._coalescer = WriteCoalescer(self._loop)
         self._options = SessionOptions(software=f"0trust/{__version__}", instance=secrets.token_hex(16))
         self._endpoint = ServerEndpoint.of(config)
-        self._services = Services(flusher=self._flusher, tasks=tasks)
+        self._services = Services(coalescer=self._coalescer, tasks=tasks)
         self._services.keys.changed = self._keys_changed
         self._services.adopt(self._plan(config, Changes()), drain_timeout=0)
         self.connections: list[TunnelConnection] = []
         self._running: set[asyncio.Task[None]] = set()
         self.metrics = AgentMetrics(
-            lambda: [one.link.session for one in self._sessions()], self._services, flusher=self._flusher, tasks=tasks
+            lambda: [one.link.session for one in self._sessions()],
+            self._services,
+            coalescer=self._coalescer,
+            tasks=tasks,
         )
         tasks.supervise(self._sweep, "sweep")
 
@@ -229,7 +232,7 @@ class Agent:
     ) -> ServerSession:
         return ServerSession(
             self._services,
-            flusher=self._flusher,
+            coalescer=self._coalescer,
             options=replace(self._options, connection=number),
             endpoint=endpoint,
             renewed=self._renewed,

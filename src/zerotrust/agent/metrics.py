@@ -38,13 +38,13 @@ class AgentMetrics:
     """
 
     def __init__(
-        self, sessions: Callable[[], Iterable[Session]], services: Services, *, flusher: WriteCoalescer, tasks: Tasks
+        self, sessions: Callable[[], Iterable[Session]], services: Services, *, coalescer: WriteCoalescer, tasks: Tasks
     ) -> None:
         self._sessions = sessions
         self._services = services
         self._stalls = StallCounter()
         self._pulse = LoopLagMonitor(lambda _: self._stalls.note(self._sessions()))
-        self._scraped = MetricsEndpoint(self.collect, self._health, flusher=flusher, tasks=tasks)
+        self._scraped = MetricsEndpoint(self.collect, self._health, coalescer=coalescer, tasks=tasks)
 
     async def listen(self, address: str | None) -> None:
         """Answer at this address and at no other; None is nowhere.

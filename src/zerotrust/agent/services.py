@@ -111,8 +111,8 @@ class Services:
         requests: how many came; `failed`: how many came to nothing, by the code of the error.
     """
 
-    def __init__(self, *, flusher: WriteCoalescer, tasks: Tasks) -> None:
-        self._flusher = flusher
+    def __init__(self, *, coalescer: WriteCoalescer, tasks: Tasks) -> None:
+        self._coalescer = coalescer
         self._tasks = tasks
         self._descriptors = DescriptorBudget.of_process()
         self._live: dict[str, LiveService] = {}
@@ -210,7 +210,7 @@ class Services:
         upstreams = Upstreams(
             service,
             [
-                BackendPool(reach, flusher=self._flusher, tasks=self._tasks, budget=self._descriptors)
+                BackendPool(reach, coalescer=self._coalescer, tasks=self._tasks, budget=self._descriptors)
                 for reach in _reaches(service)
             ],
             secret=secret,

@@ -62,7 +62,7 @@ class ServerSession:
         self,
         services: Services,
         *,
-        flusher: WriteCoalescer,
+        coalescer: WriteCoalescer,
         options: SessionOptions,
         endpoint: ServerEndpoint,
         renewed: Callable[[Renewed], None],
@@ -80,7 +80,7 @@ class ServerSession:
         self._unanswered: set[str] = set()
         self.published: asyncio.Future[bool] = self._loop.create_future()
         self.released: asyncio.Future[None] = self._loop.create_future()
-        self.link = TunnelLink(flusher, dialer=True, sink=self, options=options)
+        self.link = TunnelLink(coalescer, dialer=True, sink=self, options=options)
         self._context = Context(self.link.session, self._loop, self._running, services.failed)
         self.was_established = False
         self.endpoint = endpoint

@@ -45,10 +45,10 @@ class Channel:
     Subclasses implement `data_received`, `ended` and, where they write much, `drained`.
     """
 
-    __slots__ = ("_closing", "_flusher", "_out", "congested", "transport")
+    __slots__ = ("_closing", "_coalescer", "_out", "congested", "transport")
 
-    def __init__(self, flusher: WriteCoalescer) -> None:
-        self._flusher = flusher
+    def __init__(self, coalescer: WriteCoalescer) -> None:
+        self._coalescer = coalescer
         self._out: list[Chunk] = []
         self._closing = False
         self.congested = False
@@ -60,7 +60,7 @@ class Channel:
             return
         out = self._out
         if not out:
-            self._flusher.mark(self)
+            self._coalescer.mark(self)
             out.append(data)
         elif len(out) > 1 and len(out[-1]) + len(data) <= JOINED:
             # Not to the first piece, which may be a request's head: BackendConnection asks whether it was written.
@@ -202,11 +202,11 @@ class BufferedChannel(Channel):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return the memory that the loop reads into."""
-        return self._flusher.read_buffer
+        return self._coalescer.read_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what the loop has read."""
-        self.data_received(bytes(self._flusher.read_buffer[:nbytes]))
+        self.data_received(bytes(self._coalescer.read_buffer[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
         """Bytes have arrived."""

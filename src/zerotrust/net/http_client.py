@@ -123,8 +123,8 @@ class BackendConnection(BufferedChannel):
         "state",
     )
 
-    def __init__(self, flusher: WriteCoalescer, pool: "BackendPool") -> None:
-        super().__init__(flusher)
+    def __init__(self, coalescer: WriteCoalescer, pool: "BackendPool") -> None:
+        super().__init__(coalescer)
         self._pool = pool
         self._sink: ResponseSink | None = None
         self._method = b""
@@ -408,11 +408,11 @@ class BackendPool:
     """
 
     def __init__(
-        self, reach: ConnectOptions, *, flusher: WriteCoalescer, tasks: Tasks, budget: DescriptorBudget
+        self, reach: ConnectOptions, *, coalescer: WriteCoalescer, tasks: Tasks, budget: DescriptorBudget
     ) -> None:
         self._reach = reach
         self._idle_timeout = reach.idle_timeout
-        self._flusher = flusher
+        self._coalescer = coalescer
         self._tasks = tasks
         self._budget = budget
         self._loop = asyncio.get_running_loop()
@@ -521,7 +521,7 @@ class BackendPool:
             self._tasks.spawn(self._dial(owner, probe), "dial a backend")
 
     async def _dial(self, owner: ConnectionSink, probe: bool) -> None:
-        connection = BackendConnection(self._flusher, self)
+        connection = BackendConnection(self._coalescer, self)
         error: ForwardError | None = None
         try:
             if probe or self._budget.allows(self.open + self.dialling):

@@ -31,7 +31,7 @@ class HttpListener:
 
     def __init__(
         self,
-        flusher: WriteCoalescer,
+        coalescer: WriteCoalescer,
         handler: RequestHandler,
         tasks: Tasks,
         *,
@@ -41,7 +41,7 @@ class HttpListener:
         fix: str | None = None,
     ) -> None:
         self.refused = 0
-        self._flusher = flusher
+        self._coalescer = coalescer
         self._handler = handler
         self._most = most
         self._reuse_idle = reuse_idle
@@ -112,7 +112,7 @@ class HttpListener:
     def _connection(self) -> asyncio.Protocol | None:
         if not self._has_room():
             return None
-        connection = HttpServerConnection(self._flusher, self._handler, self._connections)
+        connection = HttpServerConnection(self._coalescer, self._handler, self._connections)
         self._connections.add(connection)
         if self._draining:
             connection.end_keep_alive()

@@ -112,8 +112,10 @@ class HttpServerConnection(BufferedChannel):
         "peer_host",
     )
 
-    def __init__(self, flusher: WriteCoalescer, handler: RequestHandler, siblings: "set[HttpServerConnection]") -> None:
-        super().__init__(flusher)
+    def __init__(
+        self, coalescer: WriteCoalescer, handler: RequestHandler, siblings: "set[HttpServerConnection]"
+    ) -> None:
+        super().__init__(coalescer)
         self._loop = asyncio.get_running_loop()
         self._handler = handler
         self._siblings = siblings

@@ -33,14 +33,14 @@ class MetricsEndpoint:
         collect: Callable[[], Iterable[Metric]],
         health: Callable[[], str],
         *,
-        flusher: WriteCoalescer,
+        coalescer: WriteCoalescer,
         tasks: Tasks,
     ) -> None:
         self._collect = collect
         self._health = health
         # One call of each connection: who reads no answers makes us hold one of them.
         api = JsonApi({("GET", "/metrics"): self._metrics, ("GET", "/healthz"): self._healthz}, tasks, one_call=True)
-        self.listener = HttpListener(flusher, api, tasks, name=KEY, most=lambda: MAX_CONNECTIONS)
+        self.listener = HttpListener(coalescer, api, tasks, name=KEY, most=lambda: MAX_CONNECTIONS)
         self._address: str | None = None
         self._listening: Listening | None = None
 

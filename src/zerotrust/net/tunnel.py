@@ -68,7 +68,7 @@ class TunnelLink(Channel):
 
     def __init__(
         self,
-        flusher: WriteCoalescer,
+        coalescer: WriteCoalescer,
         *,
         dialer: bool,
         sink: SessionSink,
@@ -76,7 +76,7 @@ class TunnelLink(Channel):
         session_id: str = "",
         secret: str = "",
     ) -> None:
-        super().__init__(flusher)
+        super().__init__(coalescer)
         self._loop = asyncio.get_running_loop()
         self._dialer = dialer
         self._faulty = False
@@ -102,7 +102,7 @@ class TunnelLink(Channel):
         if self._attach(transport):
             self._tick()
             if self.session.has_output:
-                self._flusher.mark(self)
+                self._coalescer.mark(self)
 
     def redial(self, transport: asyncio.Transport) -> None:
         """Ask for the session over a new connection, whose protocol this becomes (agents)."""
@@ -175,7 +175,7 @@ class TunnelLink(Channel):
             self._closing = True
             self.transport.close()
         elif session.has_output and not self.congested:
-            self._flusher.mark(self)
+            self._coalescer.mark(self)
 
     def drained(self) -> None:
         if self.session.has_output:
@@ -219,7 +219,7 @@ class TunnelLink(Channel):
 
     def _wake(self) -> None:
         if self.transport is not None and not self.congested:
-            self._flusher.mark(self)
+            self._coalescer.mark(self)
 
     def _tick(self) -> None:
         now = self._loop.time()

@@ -115,7 +115,7 @@ class Server:
     def __init__(
         self, config: ServerConfig, database: Database, tasks: Tasks, *, hash_speed: HashSpeed = REFERENCE_SPEED
     ) -> None:
-        flusher = WriteCoalescer(asyncio.get_running_loop())
+        coalescer = WriteCoalescer(asyncio.get_running_loop())
         registry = Registry()
         registry.policies.most = most_memory(config.limits)
         authority = load_authority(config)
@@ -135,7 +135,7 @@ class Server:
         terms = Terms(
             registry=registry,
             admission=self._admission,
-            flusher=flusher,
+            coalescer=coalescer,
             tasks=tasks,
             secret=secrets.token_bytes(32),
             renewal=self._renewal(authority),
@@ -156,7 +156,7 @@ class Server:
         )
         self._load = LoadSampler(registry, self._ingress, self._overload)
         self._api = HttpListener(
-            flusher,
+            coalescer,
             self._ingress,
             tasks,
             name="api.listen_addr",
@@ -168,14 +168,16 @@ class Server:
         self._certificates = CertificateBudget(config.limits)
         self._permission = TlsPermission(registry, self._admission.grants, self._certificates, storage=_storage(config))
         self._permission_api = HttpListener(
-            flusher,
+            coalescer,
             self._permission,
             tasks,
             name="caddy.permission_addr",
             most=lambda: tls_permission.MAX_CONNECTIONS,
         )
         channel = AdminChannel(self._identities, self._audit, self._invitations, tasks)
-        self._admin = HttpListener(flusher, channel.api, tasks, name="admin.socket", most=lambda: admin.MAX_CONNECTIONS)
+        self._admin = HttpListener(
+            coalescer, channel.api, tasks, name="admin.socket", most=lambda: admin.MAX_CONNECTIONS
+        )
         listeners = {"api": self._api, "admin": self._admin, "permission": self._permission_api}
         metrics = ServerMetrics(
             load=self._load,
@@ -186,7 +188,7 @@ class Server:
             listeners=listeners,
             config=lambda: self._config,
         )
-        self._metrics = MetricsEndpoint(metrics.collect, lambda: metrics.health, flusher=flusher, tasks=tasks)
+        self._metrics = MetricsEndpoint(metrics.collect, lambda: metrics.health, coalescer=coalescer, tasks=tasks)
         listeners["metrics"] = self._metrics.listener
         self._edge = Edge(config)
         self._listen: dict[str, Listen] = {

@@ -948,7 +948,7 @@ async def cross(method: bytes, answer: bytes, moment: Moment, surplus: bytes, se
         bench = Bench()
         pool = BackendPool(
             ConnectOptions(UpstreamEndpoint("127.0.0.1", backend.port, secured=False)),
-            flusher=WriteCoalescer(asyncio.get_running_loop()),
+            coalescer=WriteCoalescer(asyncio.get_running_loop()),
             tasks=Tasks(),
             budget=DescriptorBudget.of_process(),
         )

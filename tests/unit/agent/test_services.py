@@ -23,7 +23,7 @@ CHECK = {"unhealthy_threshold": 1}
 
 
 def made() -> Services:
-    return Services(flusher=WriteCoalescer(asyncio.get_running_loop()), tasks=Tasks())
+    return Services(coalescer=WriteCoalescer(asyncio.get_running_loop()), tasks=Tasks())
 
 
 def service(name: str = "a", **keys: Any) -> Service:

@@ -54,7 +54,7 @@ class Agent:
         capabilities: tuple[str, ...] = ("policy", "listen_on"),
         takes_over: bool = False,
     ) -> None:
-        flusher = WriteCoalescer(asyncio.get_running_loop())
+        coalescer = WriteCoalescer(asyncio.get_running_loop())
         known = cast(
             "Services",
             SimpleNamespace(
@@ -65,7 +65,7 @@ class Agent:
         self.lost: list[ServerSession] = []
         self.dispatch = ServerSession(
             known,
-            flusher=flusher,
+            coalescer=coalescer,
             options=SessionOptions(),
             endpoint=cast("ServerEndpoint", None),
             renewed=self.renewals.append,

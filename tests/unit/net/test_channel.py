@@ -106,10 +106,10 @@ class Owner:
 
 
 def backend(port: int = 1) -> BackendPool:
-    flusher = WriteCoalescer(asyncio.get_running_loop())
+    coalescer = WriteCoalescer(asyncio.get_running_loop())
     budget = DescriptorBudget.of_process()
     return BackendPool(
-        ConnectOptions(UpstreamEndpoint("127.0.0.1", port, False)), flusher=flusher, tasks=Tasks(), budget=budget
+        ConnectOptions(UpstreamEndpoint("127.0.0.1", port, False)), coalescer=coalescer, tasks=Tasks(), budget=budget
     )
 
 

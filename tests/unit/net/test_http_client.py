@@ -40,7 +40,7 @@ SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: c
 def pool_of(reach: ConnectOptions, budget: DescriptorBudget | None = None) -> BackendPool:
     return BackendPool(
         reach,
-        flusher=WriteCoalescer(asyncio.get_running_loop()),
+        coalescer=WriteCoalescer(asyncio.get_running_loop()),
         tasks=Tasks(),
         budget=budget or DescriptorBudget.of_process(),
     )
@@ -63,9 +63,9 @@ class Owner:
     """Sends one request after the other; takes nothing more than it has after each piece of a body."""
 
     def __init__(self, *, tls: bool = False) -> None:
-        flusher = WriteCoalescer(asyncio.get_running_loop())
+        coalescer = WriteCoalescer(asyncio.get_running_loop())
         self.pool = pool_of(ConnectOptions(UpstreamEndpoint("a", 1, False)))
-        self.connection = BackendConnection(flusher, self.pool)
+        self.connection = BackendConnection(coalescer, self.pool)
         self.transport = FakeTransport(self.connection, tls=tls)
         self.said = b""
         self.ends = 0
@@ -245,7 +245,7 @@ async def test_end_that_the_loop_has_not_told_of_yet_is_seen_by_who_is_careful()
 
 async def test_backend_that_closes_idle_connections_gets_new_ones_for_what_cannot_be_sent_twice() -> None:
     owner, now = Owner(), asyncio.get_running_loop().time()
-    kept = [BackendConnection(owner.connection._flusher, owner.pool) for _ in range(2)]
+    kept = [BackendConnection(owner.connection._coalescer, owner.pool) for _ in range(2)]
     for connection in kept:
         FakeTransport(connection.as_protocol())
         owner.pool.put(connection)
@@ -456,7 +456,7 @@ async def test_request_is_not_written_behind_the_end_of_its_connection() -> None
 async def test_backend_that_sends_bytes_on_an_idle_connection(careful: bool) -> None:
     """What can't be sent again keeps away from its idle connections, as from those of one that closes them."""
     owner, now = Owner(), asyncio.get_running_loop().time()
-    other = BackendConnection(owner.connection._flusher, owner.pool)
+    other = BackendConnection(owner.connection._coalescer, owner.pool)
     FakeTransport(other.as_protocol())
     owner.pool.put(other)
     FakeTransport(owner.connection.as_protocol())

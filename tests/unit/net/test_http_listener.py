@@ -61,9 +61,9 @@ class Scene:
         self.listener = self.made(reuse_idle=True)
 
     def made(self, *, reuse_idle: bool) -> HttpListener:
-        flusher = WriteCoalescer(asyncio.get_running_loop())
+        coalescer = WriteCoalescer(asyncio.get_running_loop())
         return HttpListener(
-            flusher, self.answers, self.tasks, name="test", most=lambda: self.most, reuse_idle=reuse_idle
+            coalescer, self.answers, self.tasks, name="test", most=lambda: self.most, reuse_idle=reuse_idle
         )
 
     async def open(self) -> Client:

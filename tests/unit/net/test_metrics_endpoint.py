@@ -23,7 +23,7 @@ async def scraped() -> AsyncIterator[MetricsEndpoint]:
     found = MetricsEndpoint(
         lambda: [gauge("streams", "Now.", 5)],
         lambda: "overloaded",
-        flusher=WriteCoalescer(asyncio.get_running_loop()),
+        coalescer=WriteCoalescer(asyncio.get_running_loop()),
         tasks=tasks,
     )
     yield found

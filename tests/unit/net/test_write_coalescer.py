@@ -24,9 +24,9 @@ async def turn(connections: list[Connection]) -> list[dict[str, Any]]:
     loop = asyncio.get_running_loop()
     told: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: told.append(context))
-    flusher = WriteCoalescer(loop)
+    coalescer = WriteCoalescer(loop)
     for connection in connections:
-        flusher.mark(connection)
+        coalescer.mark(connection)
     assert not any(connection.flushed for connection in connections)
     for _ in range(3):
         await asyncio.sleep(0)

@@ -81,13 +81,13 @@ class Peer:
 class World:
     """The server's memory, the agents, and one random schedule."""
 
-    def __init__(self, seed: int, flusher: WriteCoalescer) -> None:
+    def __init__(self, seed: int, coalescer: WriteCoalescer) -> None:
         self.random = random.Random(seed)
         self.registry = Registry(clock=lambda: 0.0)
         self.admission = Authorization()
         self.revoked = self.admission.revoked = Revoked()
         self.terms = Terms(
-            registry=self.registry, admission=self.admission, flusher=flusher, tasks=Tasks(), secret=SECRET
+            registry=self.registry, admission=self.admission, coalescer=coalescer, tasks=Tasks(), secret=SECRET
         )
         self.sessions = SessionControl(self.registry, self.admission)
         self.grants: set[tuple[str, str]] = {("home", "a.example"), ("work", "a.example"), ("home", "*.lab.example")}

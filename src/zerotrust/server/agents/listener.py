@@ -96,7 +96,7 @@ class Terms:
 
     registry: Registry
     admission: Authorization
-    flusher: WriteCoalescer
+    coalescer: WriteCoalescer
     tasks: Tasks
     secret: bytes
     toll: CpuBudget = field(default_factory=CpuBudget)
@@ -133,7 +133,7 @@ class AgentSession:
         self._renews = False
         self._renew_from = 0.0
         self.link = TunnelLink(
-            terms.flusher,
+            terms.coalescer,
             dialer=False,
             sink=self,
             options=terms.options,
@@ -354,7 +354,7 @@ class AgentListener:
 
     def __init__(self, terms: Terms, *, context: ssl.SSLContext) -> None:
         self._terms = terms
-        self._desk = EnrollmentEndpoint(terms.enrolment, flusher=terms.flusher, tasks=terms.tasks)
+        self._desk = EnrollmentEndpoint(terms.enrolment, coalescer=terms.coalescer, tasks=terms.tasks)
         self._listener = TlsListener(
             context=context,
             factory=self._reception,

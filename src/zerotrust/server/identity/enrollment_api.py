@@ -92,9 +92,9 @@ class Enrollment(Protocol):
 class EnrollmentEndpoint:
     """Serves those without a certificate; nobody where there is no enrolment."""
 
-    def __init__(self, enrolment: Enrollment | None, *, flusher: WriteCoalescer, tasks: Tasks) -> None:
+    def __init__(self, enrolment: Enrollment | None, *, coalescer: WriteCoalescer, tasks: Tasks) -> None:
         self._enrolment = enrolment
-        self._flusher = flusher
+        self._coalescer = coalescer
         endpoints = {("GET", AUTHORITY): self._authority, ("POST", JOIN): self._join, ("POST", RETURN): self._return}
         self._api = JsonApi(endpoints, tasks, one_call=True)
         self._open: set[HttpServerConnection] = set()
@@ -117,7 +117,7 @@ class EnrollmentEndpoint:
         same = sum(network_of((connection.peer_host or "").encode()) == network for connection in self._open)
         if same >= MAX_OF_NETWORK or len(self._open) >= MAX_CONNECTIONS:
             return "too many connections of those that have no certificate"
-        return HttpServerConnection(self._flusher, self._api, self._open).as_protocol()
+        return HttpServerConnection(self._coalescer, self._api, self._open).as_protocol()
 
     def close(self) -> None:
         """End all connections."""

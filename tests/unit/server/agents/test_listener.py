@@ -53,7 +53,7 @@ class Agent:
             Terms(
                 registry=registry,
                 admission=Authorization(any_host=True),
-                flusher=WriteCoalescer(asyncio.get_running_loop()),
+                coalescer=WriteCoalescer(asyncio.get_running_loop()),
                 tasks=tasks or Tasks(),
                 secret=SECRET,
                 renewal=renewal,
@@ -370,7 +370,7 @@ async def test_where_nobody_issues_certificates_renewal_is_not_offered() -> None
     terms = Terms(
         registry=Registry(),
         admission=Authorization(),
-        flusher=WriteCoalescer(asyncio.get_running_loop()),
+        coalescer=WriteCoalescer(asyncio.get_running_loop()),
         tasks=Tasks(),
         secret=SECRET,
     )

@@ -188,9 +188,9 @@ def silent() -> Iterator[None]:
 async def test_whom_a_lookup_finds_may_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
     for limit, module in (("SLICE", registration_queue), ("BURST", cpu_budget)):
         monkeypatch.setattr(module, limit, math.inf)  # each step is done when it is said
-    flusher = WriteCoalescer(asyncio.get_running_loop())
+    coalescer = WriteCoalescer(asyncio.get_running_loop())
     for seed in range(SCHEDULES):
         try:
-            World(seed, flusher).run()
+            World(seed, coalescer).run()
         except AssertionError as error:
             raise AssertionError(f"schedule {seed}: {error}") from error
