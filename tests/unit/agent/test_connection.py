@@ -107,7 +107,7 @@ async def test_one_carries_all_and_the_other_takes_over_at_once(scene: Scene) ->
         # The agent is kept from coming back until the request has been answered.
         line_0 = agent.agent.connections[0]
         assert line_0.current is not None
-        line_0.current._lost = lambda dispatch: None
+        line_0.current._lost = lambda session: None
         transport.abort()
         await eventually(lambda: not first.link.session.attached, "the server knows")
         assert await scene.body() == "first", "it does not wait for the connection that broke"

@@ -63,7 +63,7 @@ class Agent:
         )
         self.renewals: list[Renewed] = []
         self.lost: list[ServerSession] = []
-        self.dispatch = ServerSession(
+        self.server_session = ServerSession(
             known,
             coalescer=coalescer,
             options=SessionOptions(),
@@ -72,7 +72,7 @@ class Agent:
             lost=self.lost.append,
             takes_over=takes_over,
         )
-        self.session = self.dispatch.link.session
+        self.session = self.server_session.link.session
         self.session.data_to_send(1 << 20)
         welcome = WELCOME.model_copy(update={"capabilities": list(capabilities)})
         self.session.receive_data(message(FrameType.WELCOME, welcome), 1.0)
@@ -153,9 +153,9 @@ def test_a_service_that_gets_a_policy_is_not_left_without(change: dict[str, Any]
 
     def check() -> None:
         agent = Agent(capabilities=("policy",) if change is HUGE else ())
-        agent.dispatch.announce(live({**PLAIN, "id": "app"}))
+        agent.server_session.announce(live({**PLAIN, "id": "app"}))
         assert [said.id for said in agent.said()] == ["app"]
-        agent.dispatch.announce(live({**change, "id": "app"}))
+        agent.server_session.announce(live({**change, "id": "app"}))
         assert agent.said() == ["app"]
 
     run(check)
@@ -175,7 +175,7 @@ def test_a_refusal_is_in_the_log() -> None:
     def check() -> None:
         agent = Agent()
         with capture_logs() as logs:
-            agent.dispatch.message(Registered(id="app", refused={"a.example": "policy: routes.0.x: not known"}))
+            agent.server_session.message(Registered(id="app", refused={"a.example": "policy: routes.0.x: not known"}))
         assert [(entry["log_level"], entry["host"], entry["reason"]) for entry in logs] == [
             ("warning", "a.example", "policy: routes.0.x: not known")
         ]
@@ -196,13 +196,13 @@ def test_a_session_that_takes_over_says_when_it_has_everything_and_is_not_ready_
     def check() -> None:
         agent = Agent(live(PLAIN), live(LIMITED), takes_over=True)
         assert FrameType.READY not in agent.frames()
-        assert not agent.dispatch.published.done()
-        agent.dispatch.message(Registered(id="limited.example", refused={"limited.example": "no"}))
-        assert not agent.dispatch.published.done()
-        agent.dispatch.message(Registered(id="plain.example", accepted=["plain.example"]))
-        assert agent.dispatch.published.result() is True
+        assert not agent.server_session.published.done()
+        agent.server_session.message(Registered(id="limited.example", refused={"limited.example": "no"}))
+        assert not agent.server_session.published.done()
+        agent.server_session.message(Registered(id="plain.example", accepted=["plain.example"]))
+        assert agent.server_session.published.result() is True
         assert FrameType.READY in Agent(live(PLAIN)).frames()
-        assert Agent(takes_over=True).dispatch.published.result() is True, "there is nothing to wait for"
+        assert Agent(takes_over=True).server_session.published.result() is True, "there is nothing to wait for"
 
     run(check)
 
@@ -210,13 +210,13 @@ def test_a_session_that_takes_over_says_when_it_has_everything_and_is_not_ready_
 def test_a_session_is_released_when_the_server_opens_no_more_or_it_ends() -> None:
     def check() -> None:
         agent, other = Agent(live(PLAIN)), Agent(live(PLAIN))
-        assert not agent.dispatch.released.done()
-        agent.dispatch.going_away(Code.GOING_AWAY, "")
-        assert agent.dispatch.released.done()
+        assert not agent.server_session.released.done()
+        agent.server_session.going_away(Code.GOING_AWAY, "")
+        assert agent.server_session.released.done()
         for one in (agent, other):
             one.session.close(Code.GOING_AWAY)
-            assert one.dispatch.released.done()
-            assert one.dispatch.published.result() is False
+            assert one.server_session.released.done()
+            assert one.server_session.published.result() is False
 
     run(check)
 
@@ -265,7 +265,7 @@ def test_a_server_that_has_answered_that_the_agent_goes_away_gets_no_more_stream
         unknown = (Code.UNKNOWN_SERVICE, "plain.example")
         agent.session.receive_data(going_away, 1.0)
         assert opened(agent, 2) == unknown, "it goes away of its own accord, and gives out what it has"
-        agent.dispatch.go_away("a newer session takes over")
+        agent.server_session.go_away("a newer session takes over")
         assert opened(agent, 4) == unknown, "it may not have heard"
         agent.session.receive_data(going_away, 1.0)
         refusal = opened(agent, 6)
@@ -278,8 +278,8 @@ def test_a_server_that_has_answered_that_the_agent_goes_away_gets_no_more_stream
 def test_a_server_that_does_not_answer_gets_no_more_streams_when_its_time_is_over() -> None:
     def check() -> None:
         agent = Agent()
-        agent.dispatch.go_away("a newer session takes over")
-        agent.dispatch.refuse_streams()
+        agent.server_session.go_away("a newer session takes over")
+        agent.server_session.refuse_streams()
         refusal = opened(agent, 2)
         assert refusal is not None and refusal[0] is Code.REFUSED
 
