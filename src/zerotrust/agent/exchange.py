@@ -71,10 +71,10 @@ class Exchange:
         "_moved",
         "_moved_at",
         "_owed",
-        "_placement",
         "_repeatable",
         "_request",
         "_response_ended",
+        "_selection",
         "_service",
         "_stream",
         "_unsent",
@@ -101,7 +101,7 @@ class Exchange:
         self._answered = self._response_ended = self.tunnelled = self._fresh = self._dialling = False
         self._repeatable = request.kind == KIND_NONE and self._method in IDEMPOTENT
         self._backend: UpstreamHandle | None = None
-        self._placement: UpstreamSelection | None = None
+        self._selection: UpstreamSelection | None = None
         now = context.loop.time()
         self._began_at = self._moved_at = now
         self._moved = False
@@ -113,9 +113,9 @@ class Exchange:
         upstreams = self._service.upstreams
         backend = upstreams.only
         if backend is None:
-            placement = self._placement = UpstreamSelection(upstreams, self._request.block)
+            selection = self._selection = UpstreamSelection(upstreams, self._request.block)
             try:
-                backend = upstreams.admit(self, placement, self._began_at)
+                backend = upstreams.admit(self, selection, self._began_at)
             except ForwardError as error:
                 self._fail(error)
                 return
@@ -128,8 +128,8 @@ class Exchange:
         """Give up on what takes too long; called about every second."""
         limits = self._service.limits
         if now >= self._deadline and not self._answered:
-            if self._placement is not None:
-                self._placement.failed(Failure.SERVER_ERROR, now)
+            if self._selection is not None:
+                self._selection.failed(Failure.SERVER_ERROR, now)
             self._fail(UpstreamTimeout(f"no answer from the backend within {limits.response:g} s"))
         elif now - self._began_at >= (limits.tunnel_total if self.tunnelled else limits.total):
             self._fail(UpstreamTimeout("it took longer than the service allows in total"))
@@ -147,8 +147,8 @@ class Exchange:
 
     def resume(self) -> None:
         """There is room."""
-        placement, now = self._placement, self._context.loop.time()
-        backend = placement.take(now) if placement is not None else None
+        selection, now = self._selection, self._context.loop.time()
+        backend = selection.take(now) if selection is not None else None
         if backend is None:
             self._fail(self._service.upstreams.busy("the upstream that became free is taken again"))
         else:
@@ -214,8 +214,8 @@ class Exchange:
             self._fail(UpstreamFailed("the backend switched protocols without being asked"))
             return
         block = response_block(head)
-        if self._placement is not None:
-            block += self._placement.answered(head.status, self._context.loop.time())
+        if self._selection is not None:
+            block += self._selection.answered(head.status, self._context.loop.time())
         self._answered = True
         announced = kind is Kind.NONE and head.content_length is not None and head.status != 204
         payload = pack_head(
@@ -263,13 +263,13 @@ class Exchange:
             # All that the backend said is on its way. That it takes no more does not undo it.
             self._context.session.reset(self._stream, Code.NO_ERROR, str(error))
             self._retire()
-            self._end_placement()
+            self._end_selection()
         elif self.tunnelled or closed_idle:
             # How an upgraded connection ends is its protocol's affair; what became of an idle one says nothing at all.
             self._fail(error)
         elif self._answered or not (untouched and self._repeatable):
-            if self._placement is not None:
-                self._placement.failed(Failure.RESET, self._context.loop.time())
+            if self._selection is not None:
+                self._selection.failed(Failure.RESET, self._context.loop.time())
             self._fail(error)
         elif not self._move(Failure.RESET, error):
             self._fail(error)
@@ -286,7 +286,7 @@ class Exchange:
         self._dialling = False
         if self._left:
             connection.release()
-            self._end_placement()
+            self._end_selection()
         else:
             self._begin(connection)
 
@@ -294,9 +294,9 @@ class Exchange:
         self._dialling = False
         ours = isinstance(error, UpstreamsBusy)
         if self._left:
-            if self._placement is not None and not ours:
-                self._placement.failed(Failure.CONNECT, self._context.loop.time())
-            self._end_placement()
+            if self._selection is not None and not ours:
+                self._selection.failed(Failure.CONNECT, self._context.loop.time())
+            self._end_selection()
         elif ours or not self._move(Failure.CONNECT, error):
             self._fail(error)
 
@@ -315,11 +315,11 @@ class Exchange:
 
     def _move(self, failure: Failure, error: ForwardError) -> bool:
         """Try another upstream, after one that failed before it could have done anything; False where none is left."""
-        placement, before = self._placement, self._backend
-        if placement is None or before is None:
+        selection, before = self._selection, self._backend
+        if selection is None or before is None:
             return False
         now = self._context.loop.time()
-        backend = placement.move(failure, now)
+        backend = selection.move(failure, now)
         if backend is None:
             return False
         _log.info(
@@ -416,7 +416,7 @@ class Exchange:
         else:
             connection.detach()
             self._context.session.reset(self._stream, Code.NO_ERROR, "the answer is complete")
-        self._end_placement()
+        self._end_selection()
 
     def _finish_tunnel(self) -> None:
         """Close the connection when both directions have ended."""
@@ -424,7 +424,7 @@ class Exchange:
             connection, self._connection = self._connection, None
             self._retire()
             connection.finish()
-            self._end_placement()
+            self._end_selection()
 
     def _fail(self, error: ForwardError) -> None:
         self._context.failed[error.code] += 1
@@ -450,14 +450,14 @@ class Exchange:
             # A connection that is being opened counts as one until that has ended; it is of use to the next request.
             self._dialling = not self._backend.pool.withdraw(self)
         if not self._dialling:
-            self._end_placement()
+            self._end_selection()
 
-    def _end_placement(self) -> None:
+    def _end_selection(self) -> None:
         """Make room for the next request: when the connection of this one is back in its pool, or closed."""
-        placement = self._placement
-        if placement is not None:
-            self._placement = None
-            placement.end(self, self._context.loop.time())
+        selection = self._selection
+        if selection is not None:
+            self._selection = None
+            selection.end(self, self._context.loop.time())
 
     def _retire(self) -> None:
         self._left = True

@@ -110,13 +110,13 @@ class Upstreams:
         """Requests that wait for an upstream."""
         return len(self._queue)
 
-    def admit(self, waiter: Waiter, placement: "UpstreamSelection", now: float) -> UpstreamHandle | None:
+    def admit(self, waiter: Waiter, selection: "UpstreamSelection", now: float) -> UpstreamHandle | None:
         """The upstream for a new request; None where it waits, and is resumed or refused later.
 
         Raises:
             ForwardError: no upstream is in use, or the queue is full.
         """
-        if not len(self._queue) and (backend := placement.take(now)) is not None:
+        if not len(self._queue) and (backend := selection.take(now)) is not None:
             return backend
         if not self._group.up(now):
             raise self._down(now)
