@@ -75,27 +75,27 @@ class Upstreams:
         now: the loop's time, as in all methods.
     """
 
-    __slots__ = ("_affinity", "_by_address", "_group", "_of", "_queue", "_service", "all", "only")
+    __slots__ = ("_affinity", "_by_address", "_of", "_pool", "_queue", "_service", "all", "only")
 
     def __init__(
         self, service: Service, pools: list[BackendPool], *, secret: bytes, rng: random.Random, now: float
     ) -> None:
         options = service.load_balancing
         self._service = service.service_id
-        self._group = UpstreamPool(service.backends, options, rng=rng, now=now)
+        self._pool = UpstreamPool(service.backends, options, rng=rng, now=now)
         self._queue: Queue[Waiter] = Queue(limit=options.queue, timeout=options.queue_timeout)
         self._by_address = options.policy == "ip_hash"
         self._affinity: Affinity | None = None
-        if options.session_affinity and len(self._group.members) > 1:
+        if options.session_affinity and len(self._pool.members) > 1:
             self._affinity = Affinity(
                 secret=secret,
                 service=self._service,
-                upstreams=[member.key for member in self._group.members],
+                upstreams=[member.key for member in self._pool.members],
                 duration=options.affinity_duration,
             )
         self.all = [
             UpstreamHandle(member, pool, service, upstream)
-            for member, pool, upstream in zip(self._group.members, pools, service.backends, strict=True)
+            for member, pool, upstream in zip(self._pool.members, pools, service.backends, strict=True)
         ]
         self._of = {backend.member: backend for backend in self.all}
         first = service.backends[0]
@@ -118,7 +118,7 @@ class Upstreams:
         """
         if not len(self._queue) and (backend := selection.take(now)) is not None:
             return backend
-        if not self._group.up(now):
+        if not self._pool.up(now):
             raise self._down(now)
         if not self._queue.enter(waiter, now):
             raise self.busy("all connections are taken and the queue is full")
@@ -129,11 +129,11 @@ class Upstreams:
         return UpstreamsBusy(reason, retry_after=self._queue.retry_after)
 
     def _down(self, now: float) -> UpstreamsDown:
-        return UpstreamsDown("no upstream of the service is well", retry_after=self._group.retry_after(now))
+        return UpstreamsDown("no upstream of the service is well", retry_after=self._pool.retry_after(now))
 
     def refuse_if_down(self, now: float) -> None:
         """Where no upstream is in use any more, there is nothing to wait for."""
-        if len(self._queue) and not self._group.up(now):
+        if len(self._queue) and not self._pool.up(now):
             for waiter in self._queue.expired(math.inf):
                 waiter.refused(self._down(now))
 
@@ -143,7 +143,7 @@ class Upstreams:
 
     def release(self, now: float) -> None:
         """Go on with those that wait, as far as there is room."""
-        while len(self._queue) and self._group.has_room(now):
+        while len(self._queue) and self._pool.has_room(now):
             waiter = self._queue.release()
             if waiter is not None:
                 waiter.resume()
@@ -152,11 +152,11 @@ class Upstreams:
 
     def due(self, now: float) -> list[UpstreamHandle]:
         """The upstreams to probe now; `probed` must follow for each."""
-        return [self._of[member] for member in self._group.probes_due(now)]
+        return [self._of[member] for member in self._pool.probes_due(now)]
 
     def probed(self, backend: UpstreamHandle, failure: str, now: float) -> None:
         """Take the result of a probe; `failure` is empty where it went well."""
-        change = self._group.probed(backend.member, not failure, now)
+        change = self._pool.probed(backend.member, not failure, now)
         if change is not None:
             self.note(backend.member, change, failure)
             self.refuse_if_down(now)
@@ -166,7 +166,7 @@ class Upstreams:
         """Close what has been idle, refuse who has waited, bring back who has been left out; about every second."""
         for backend in self.all:
             backend.pool.sweep(now)
-        for member, change in self._group.sweep(now):
+        for member, change in self._pool.sweep(now):
             self.note(member, change)
         if len(self._queue):
             if all(now >= backend.ends_at for backend in self.all):
@@ -199,7 +199,7 @@ class Upstreams:
         """
         before = {backend.endpoint: backend.member for backend in former.all}
         same = [(backend.member, before[backend.endpoint]) for backend in self.all if backend.endpoint in before]
-        self._group.inherit(former._group, same, health=same_tls)
+        self._pool.inherit(former._pool, same, health=same_tls)
 
     def drain(self, staying: AbstractSet[UpstreamEndpoint], ends_at: float) -> None:
         """End what runs at upstreams that are not `staying` at `ends_at`, if not earlier; let the others be."""
@@ -215,11 +215,11 @@ class Upstreams:
 class UpstreamSelection:
     """Where one request goes, from the first upstream that it is sent to until its end."""
 
-    __slots__ = ("_client", "_group", "_preferred", "_renew", "_secure", "_tried", "_upstreams", "_well", "backend")
+    __slots__ = ("_client", "_pool", "_preferred", "_renew", "_secure", "_tried", "_upstreams", "_well", "backend")
 
     def __init__(self, upstreams: Upstreams, block: bytes) -> None:
         self._upstreams = upstreams
-        self._group = upstreams._group
+        self._pool = upstreams._pool
         self._client = client_of(block) if upstreams._by_address else b""
         self._preferred: str | None = None
         self._renew = self._secure = False
@@ -235,7 +235,7 @@ class UpstreamSelection:
 
     def take(self, now: float) -> UpstreamHandle | None:
         """The upstream to send it to; None where none of those that are left has room."""
-        member = self._group.take(self._client, now, preferred=self._preferred, tried=self._tried)
+        member = self._pool.take(self._client, now, preferred=self._preferred, tried=self._tried)
         if member is not None:
             self.backend = self._upstreams._of[member]
         return self.backend
@@ -246,7 +246,7 @@ class UpstreamSelection:
         backend, self.backend = self.backend, None
         if backend is not None:
             self._tried.append(backend.member)
-            self._group.give_back(backend.member)
+            self._pool.give_back(backend.member)
         moved = self.take(now) if len(self._tried) < MAX_ATTEMPTS else None
         self._upstreams.release(now)
         return moved
@@ -263,7 +263,7 @@ class UpstreamSelection:
         if status >= 500:
             self.failed(Failure.SERVER_ERROR, now)
         elif status == 101:
-            self._group.succeeded(backend.member)
+            self._pool.succeeded(backend.member)
         else:
             self._well = True
         affinity = self._upstreams._affinity
@@ -275,7 +275,7 @@ class UpstreamSelection:
         """The upstream failed the request."""
         self._well = False
         if self.backend is not None:
-            change = self._group.failed(self.backend.member, failure, now)
+            change = self._pool.failed(self.backend.member, failure, now)
             if change is not None:
                 self._upstreams.note(self.backend.member, change)
                 self._upstreams.refuse_if_down(now)
@@ -287,8 +287,8 @@ class UpstreamSelection:
             self._upstreams.leave(waiter)
         else:
             if self._well:
-                self._group.succeeded(backend.member)
-            self._group.give_back(backend.member)
+                self._pool.succeeded(backend.member)
+            self._pool.give_back(backend.member)
             self._upstreams.release(now)
 
 
