@@ -210,8 +210,8 @@ class Services:
         upstreams = Upstreams(
             service,
             [
-                BackendPool(reach, coalescer=self._coalescer, tasks=self._tasks, budget=self._descriptors)
-                for reach in _reaches(service)
+                BackendPool(options, coalescer=self._coalescer, tasks=self._tasks, budget=self._descriptors)
+                for options in _connect_options(service)
             ],
             secret=secret,
             rng=random.Random(),  # noqa: S311 - for jitter and for shares, not for secrets
@@ -226,7 +226,7 @@ def _same_tls(live: LiveService, former: LiveService) -> bool:
     return live.service.tls == former.service.tls and not renewed
 
 
-def _reaches(service: Service) -> list[ConnectOptions]:
+def _connect_options(service: Service) -> list[ConnectOptions]:
     endpoints = [service.endpoint(upstream) for upstream in service.backends]
     asked = service.tls or ServiceTls()
     context: ssl.SSLContext | None = None

@@ -408,10 +408,10 @@ class BackendPool:
     """
 
     def __init__(
-        self, reach: ConnectOptions, *, coalescer: WriteCoalescer, tasks: Tasks, budget: DescriptorBudget
+        self, options: ConnectOptions, *, coalescer: WriteCoalescer, tasks: Tasks, budget: DescriptorBudget
     ) -> None:
-        self._reach = reach
-        self._idle_timeout = reach.idle_timeout
+        self._options = options
+        self._idle_timeout = options.idle_timeout
         self._coalescer = coalescer
         self._tasks = tasks
         self._budget = budget
@@ -541,7 +541,7 @@ class BackendPool:
 
     async def _open(self, connection: BackendConnection) -> ForwardError | None:
         """Open the connection; return the error where that fails."""
-        seconds = self._reach.connect_timeout
+        seconds = self._options.connect_timeout
         try:
             async with asyncio.timeout(seconds):
                 await self._connect(connection)
@@ -556,7 +556,7 @@ class BackendPool:
         return None if connection.usable else UpstreamFailed("the backend closed the connection at once")
 
     async def _connect(self, connection: BackendConnection) -> None:
-        endpoint, tls = self._reach.endpoint, self._reach.tls
+        endpoint, tls = self._options.endpoint, self._options.tls
         if endpoint.path:
             await self._loop.create_unix_connection(connection.as_protocol, endpoint.path)
             return
@@ -568,5 +568,5 @@ class BackendPool:
             endpoint.host,
             endpoint.port,
             ssl=tls,
-            server_hostname=(self._reach.server_name or endpoint.host) if tls else None,
+            server_hostname=(self._options.server_name or endpoint.host) if tls else None,
         )

@@ -37,9 +37,9 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: chat/1\r\n\r\n"
 
 
-def pool_of(reach: ConnectOptions, budget: DescriptorBudget | None = None) -> BackendPool:
+def pool_of(options: ConnectOptions, budget: DescriptorBudget | None = None) -> BackendPool:
     return BackendPool(
-        reach,
+        options,
         coalescer=WriteCoalescer(asyncio.get_running_loop()),
         tasks=Tasks(),
         budget=budget or DescriptorBudget.of_process(),
@@ -227,8 +227,8 @@ async def test_whether_a_byte_came_is_asked_for_each_request() -> None:
 async def test_end_that_the_loop_has_not_told_of_yet_is_seen_by_who_is_careful() -> None:
     loop = asyncio.get_running_loop()
     listener = socket.create_server(("127.0.0.1", 0))
-    reach = ConnectOptions(UpstreamEndpoint("127.0.0.1", listener.getsockname()[1], secured=False))
-    pool = pool_of(reach)
+    options = ConnectOptions(UpstreamEndpoint("127.0.0.1", listener.getsockname()[1], secured=False))
+    pool = pool_of(options)
     owner = Waiting()
     pool.dial(owner)
     connection = await owner.dialled
