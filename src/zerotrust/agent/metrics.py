@@ -43,8 +43,8 @@ class AgentMetrics:
         self._sessions = sessions
         self._services = services
         self._stalls = StallCounter()
-        self._pulse = LoopLagMonitor(lambda _: self._stalls.note(self._sessions()))
-        self._scraped = MetricsEndpoint(self.collect, self._health, coalescer=coalescer, tasks=tasks)
+        self._loop_lag = LoopLagMonitor(lambda _: self._stalls.note(self._sessions()))
+        self._endpoint = MetricsEndpoint(self.collect, self._health, coalescer=coalescer, tasks=tasks)
 
     async def listen(self, address: str | None) -> None:
         """Answer at this address and at no other; None is nowhere.
@@ -52,16 +52,16 @@ class AgentMetrics:
         Raises:
             SetupError: the address can't be used; all is as before.
         """
-        await self._scraped.listen(address)
+        await self._endpoint.listen(address)
         if address is None:
-            self._pulse.stop()
+            self._loop_lag.stop()
         else:
-            self._pulse.start()
+            self._loop_lag.start()
 
     async def close(self) -> None:
         """End it all."""
-        self._pulse.stop()
-        await self._scraped.close()
+        self._loop_lag.stop()
+        await self._endpoint.close()
 
     def collect(self) -> Iterator[Metric]:
         """All metrics, as they are now."""
@@ -72,12 +72,12 @@ class AgentMetrics:
         yield from session_metrics(usage, self._stalls)
         yield counter("requests_total", "Requests that came.", self._services.requests)
         yield counter("requests_failed_total", "Requests that came to nothing.", self._services.failed, "code")
-        listener = self._scraped.listener
+        listener = self._endpoint.listener
         yield gauge("connections", "Connections to its own listeners.", {"metrics": listener.connections}, "listener")
         meaning = "Connections that were closed because their listener had as many as it takes."
         yield counter("connections_refused_total", meaning, {"metrics": listener.refused}, "listener")
         yield from self._backends()
-        yield from loop_metrics(self._pulse.lag, self._pulse.lost)
+        yield from loop_metrics(self._loop_lag.lag, self._loop_lag.lost)
         yield limits(AGENT_LIMITS)
 
     def _health(self) -> str:

@@ -292,7 +292,7 @@ class Server:
         for listener in (self._admin, self._permission_api, self._api):
             listener.close()
         await self._metrics.close()
-        self._load.pulse.stop()
+        self._load.loop_lag.stop()
         await self._door.close()
 
     def _trusts(self) -> dict[str, str | bool | None]:

@@ -22,15 +22,15 @@ async def beats(count: int, block: float = 0.0) -> list[float]:
         if len(seen) == count:
             done.set()
 
-    pulse = LoopLagMonitor(beat)
-    pulse.start()
+    monitor = LoopLagMonitor(beat)
+    monitor.start()
     try:
         async with asyncio.timeout(10):
             await done.wait()
-        assert pulse.lag == seen[-1]
-        assert pulse.lost == pytest.approx(sum(seen))
+        assert monitor.lag == seen[-1]
+        assert monitor.lost == pytest.approx(sum(seen))
     finally:
-        pulse.stop()
+        monitor.stop()
     return seen
 
 
@@ -45,12 +45,12 @@ async def test_a_loop_that_is_held_up_is_late_by_as_much() -> None:
 
 async def test_it_stops() -> None:
     seen: list[float] = []
-    pulse = LoopLagMonitor(seen.append)
-    pulse.stop()
-    pulse.start()
-    pulse.start()
-    pulse.stop()
-    pulse.stop()
+    monitor = LoopLagMonitor(seen.append)
+    monitor.stop()
+    monitor.start()
+    monitor.start()
+    monitor.stop()
+    monitor.stop()
     await asyncio.sleep(2 * BEAT)
     assert seen == []
 
@@ -66,11 +66,11 @@ async def test_a_beat_that_fails_is_not_the_last() -> None:
             twice.set()
         raise RuntimeError("a fault")
 
-    pulse = LoopLagMonitor(beat)
-    pulse.start()
+    monitor = LoopLagMonitor(beat)
+    monitor.start()
     try:
         async with asyncio.timeout(10):
             await twice.wait()
     finally:
-        pulse.stop()
+        monitor.stop()
         asyncio.get_running_loop().set_exception_handler(None)

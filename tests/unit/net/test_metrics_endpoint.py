@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def scraped() -> AsyncIterator[MetricsEndpoint]:
+async def endpoint() -> AsyncIterator[MetricsEndpoint]:
     tasks = Tasks()
     found = MetricsEndpoint(
         lambda: [gauge("streams", "Now.", 5)],
@@ -39,9 +39,9 @@ async def ask(port: int, target: str) -> tuple[int, str | None, bytes]:
         return response.status, response.get("content-type"), response.body
 
 
-async def test_what_is_read(scraped: MetricsEndpoint) -> None:
+async def test_what_is_read(endpoint: MetricsEndpoint) -> None:
     port = free_port()
-    await scraped.listen(f"127.0.0.1:{port}")
+    await endpoint.listen(f"127.0.0.1:{port}")
     status, media_type, body = await ask(port, "/metrics")
     assert (status, media_type) == (200, "text/plain; version=0.0.4; charset=utf-8")
     assert b"\nzerotrust_streams 5.0\n" in body
@@ -49,26 +49,26 @@ async def test_what_is_read(scraped: MetricsEndpoint) -> None:
     assert (await ask(port, "/"))[0] == 404
 
 
-async def test_it_moves_and_stops(scraped: MetricsEndpoint, tmp_path: Path) -> None:
+async def test_it_moves_and_stops(endpoint: MetricsEndpoint, tmp_path: Path) -> None:
     first, second = free_port(), free_port()
-    await scraped.listen(f"127.0.0.1:{first}")
-    await scraped.listen(f"127.0.0.1:{second}")
+    await endpoint.listen(f"127.0.0.1:{first}")
+    await endpoint.listen(f"127.0.0.1:{second}")
     assert (await ask(second, "/healthz"))[0] == 200
     for port in (first, second):
-        await scraped.listen(f"unix:{tmp_path / 'metrics.sock'}")
+        await endpoint.listen(f"unix:{tmp_path / 'metrics.sock'}")
         with pytest.raises(ConnectionRefusedError):
             await Client.open(port, host="localhost")
-    await scraped.listen(None)
+    await endpoint.listen(None)
     assert not (tmp_path / "metrics.sock").exists()
-    assert scraped.listener.connections == 0
+    assert endpoint.listener.connections == 0
 
 
-async def test_an_address_that_is_taken_changes_nothing(scraped: MetricsEndpoint) -> None:
+async def test_an_address_that_is_taken_changes_nothing(endpoint: MetricsEndpoint) -> None:
     port = free_port()
-    await scraped.listen(f"127.0.0.1:{port}")
+    await endpoint.listen(f"127.0.0.1:{port}")
     other = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0)
     async with other:
         taken = other.sockets[0].getsockname()[1]
         with pytest.raises(SetupError, match=r"metrics\.listen_addr: cannot listen on"):
-            await scraped.listen(f"127.0.0.1:{taken}")
+            await endpoint.listen(f"127.0.0.1:{taken}")
     assert (await ask(port, "/healthz"))[0] == 200

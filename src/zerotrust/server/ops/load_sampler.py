@@ -13,7 +13,7 @@ class LoadSampler:
     Attributes:
         by_agent: of each agent that is connected; `total` of all together.
         stalls: how often sessions could keep no more.
-        pulse: how late the loop is.
+        loop_lag: how late the loop is.
     """
 
     def __init__(self, registry: Registry, ingress: Ingress, overload: LoadShedding) -> None:
@@ -23,8 +23,8 @@ class LoadSampler:
         self.by_agent: dict[str, SessionStats] = {}
         self.total = SessionStats()
         self.stalls = StallCounter()
-        self.pulse = LoopLagMonitor(self._beat)
-        self.pulse.start()
+        self.loop_lag = LoopLagMonitor(self._beat)
+        self.loop_lag.start()
 
     @property
     def memory_of_former(self) -> int:

@@ -122,7 +122,7 @@ class ServerMetrics:
         yield counter("connections_refused_total", meaning, refused, "listener")
         yield from self._certificate_names()
         yield from self._overloads()
-        yield from loop_metrics(self._load.pulse.lag, self._load.pulse.lost)
+        yield from loop_metrics(self._load.loop_lag.lag, self._load.loop_lag.lost)
         yield limits(server_limits(self._config(), descriptor_limit()))
 
     def _agents(self) -> Iterator[Metric]:
