@@ -225,9 +225,9 @@ class UpstreamSelection:
         self._renew = self._secure = False
         affinity = upstreams._affinity
         if affinity is not None:
-            bond = affinity.read(cookies_of(block), time.time())
-            if bond is not None:
-                self._preferred, self._renew = bond
+            cookie = affinity.read(cookies_of(block), time.time())
+            if cookie is not None:
+                self._preferred, self._renew = cookie
             self._secure = is_secure(block)
         self._tried: list[PooledUpstream] = []
         self._well = False

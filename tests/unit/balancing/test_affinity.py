@@ -28,8 +28,8 @@ def cookie(affinity: Affinity, upstream: str = ADDRESSES[1], now: float = NOW) -
 
 
 def named(affinity: Affinity, cookies: bytes, now: float = NOW) -> str | None:
-    bond = affinity.read(cookies, now)
-    return bond.upstream if bond is not None else None
+    cookie = affinity.read(cookies, now)
+    return cookie.upstream if cookie is not None else None
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
