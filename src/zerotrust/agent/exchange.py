@@ -105,7 +105,7 @@ class Exchange:
         now = context.loop.time()
         self._began_at = self._moved_at = now
         self._moved = False
-        self._deadline = now + service.limits.response
+        self._deadline = now + service.timeouts.response
         context.running.add(self)
 
     def start(self) -> None:
@@ -126,12 +126,12 @@ class Exchange:
 
     def expire(self, now: float) -> None:
         """Give up on what takes too long; called about every second."""
-        limits = self._service.limits
+        timeouts = self._service.timeouts
         if now >= self._deadline and not self._answered:
             if self._selection is not None:
                 self._selection.failed(Failure.SERVER_ERROR, now)
-            self._fail(UpstreamTimeout(f"no answer from the backend within {limits.response:g} s"))
-        elif now - self._began_at >= (limits.tunnel_total if self.tunnelled else limits.total):
+            self._fail(UpstreamTimeout(f"no answer from the backend within {timeouts.response:g} s"))
+        elif now - self._began_at >= (timeouts.tunnel_total if self.tunnelled else timeouts.total):
             self._fail(UpstreamTimeout("it took longer than the service allows in total"))
         elif self._backend is None:
             pass  # it waits in the queue, which has a limit of its own
@@ -140,7 +140,7 @@ class Exchange:
         elif self._moved:
             self._moved = False
             self._moved_at = now
-        elif now - self._moved_at >= (limits.tunnel_idle if self.tunnelled else limits.idle):
+        elif now - self._moved_at >= (timeouts.tunnel_idle if self.tunnelled else timeouts.idle):
             self._fail(UpstreamTimeout("nothing moved for longer than the service allows"))
 
     # ---- while all upstreams are busy (agent.upstreams.Waiter)
@@ -305,7 +305,7 @@ class Exchange:
     def _connect(self, backend: UpstreamHandle, now: float) -> None:
         """Send the request on a kept connection, or on a new one."""
         self._backend = backend
-        self._deadline = now + self._service.limits.response
+        self._deadline = now + self._service.timeouts.response
         connection = None if self._fresh else backend.pool.take(now, careful=not self._repeatable)
         if connection is None:
             self._dialling = True
@@ -377,7 +377,7 @@ class Exchange:
             if connection.congested:
                 self._owed += len(payload)
                 if self._deadline == math.inf:
-                    self._deadline = self._context.loop.time() + self._service.limits.response
+                    self._deadline = self._context.loop.time() + self._service.timeouts.response
             else:
                 self._consumed(len(payload))
 
@@ -385,7 +385,7 @@ class Exchange:
         """The backend has taken what there was: its time to answer runs from now, or not until the client sends on."""
         now = self._context.loop.time()
         whole = self._writer is None or self._writer.complete
-        self._deadline = now + self._service.limits.response if whole else math.inf
+        self._deadline = now + self._service.timeouts.response if whole else math.inf
         self._context.session.consumed(self._stream, count, now)
 
     def _write(self, connection: BackendConnection, payload: bytes, *, end: bool, trailers: bytes = b"") -> None:
@@ -398,7 +398,7 @@ class Exchange:
             if end:
                 for piece in writer.end(trailers):
                     connection.send(piece)
-                self._deadline = self._context.loop.time() + self._service.limits.response
+                self._deadline = self._context.loop.time() + self._service.timeouts.response
         except LocalProtocolError as error:
             self._context.session.reset(self._stream, Code.PROTOCOL_ERROR, str(error))
             self._leave()

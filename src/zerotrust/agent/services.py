@@ -67,7 +67,7 @@ class LiveService:
     service: Service
     policy: ServicePolicy | None
     upstreams: Upstreams
-    limits: Timeouts
+    timeouts: Timeouts
     keys: Mapping[KeySource, Mapping[str, Any]] = field(default_factory=dict)
     """The keys of token issuers, as they are when the service is announced."""
     weight: int = 100

@@ -135,7 +135,7 @@ class Tunnel:
 class Bench:
     """A service with its upstreams, and the requests of its clients."""
 
-    def __init__(self, upstreams: int = 1, /, *, limits: Timeouts | None = None, **keys: Any) -> None:
+    def __init__(self, upstreams: int = 1, /, *, timeouts: Timeouts | None = None, **keys: Any) -> None:
         config = {"hostname": "a", "upstreams": [{"address": f"10.0.0.{n}:80"} for n in range(upstreams)], **keys}
         self.service = Service.model_validate(config)
         self.loop = Loop()
@@ -144,7 +144,7 @@ class Bench:
         rng: Any = SimpleNamespace(random=lambda: 0.5, uniform=lambda a, b: a)
         made: Any = self.pools
         self.upstreams = Upstreams(self.service, made, secret=b"s" * 32, rng=rng, now=self.loop.now)
-        live: Any = SimpleNamespace(id="a", upstreams=self.upstreams, limits=limits or Timeouts.of(self.service))
+        live: Any = SimpleNamespace(id="a", upstreams=self.upstreams, timeouts=timeouts or Timeouts.of(self.service))
         self.live = live
         self.running: set[Exchange] = set()
 
@@ -645,11 +645,11 @@ async def test_host_of_each_upstream_that_is_tried() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "seconds"),
+    ("timeouts", "seconds"),
     [(Timeouts(response=5), 5), (Timeouts(idle=7), 7), (Timeouts(total=9), 9), (Timeouts(response=math.inf), math.inf)],
 )
-async def test_limits_of_time(limits: Timeouts, seconds: float) -> None:
-    bench = Bench(limits=limits)
+async def test_timeouts(timeouts: Timeouts, seconds: float) -> None:
+    bench = Bench(timeouts=timeouts)
     asked = bench.ask()
     for _ in range(20):
         asked.exchange.expire(bench.loop.now)
@@ -661,7 +661,7 @@ async def test_limits_of_time(limits: Timeouts, seconds: float) -> None:
 
 
 async def test_what_moves_is_not_idle_but_is_counted_in_total() -> None:
-    bench = Bench(limits=Timeouts(response=2, idle=3, total=10))
+    bench = Bench(timeouts=Timeouts(response=2, idle=3, total=10))
     asked = bench.ask()
     asked.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n")
     while asked.code is None:
@@ -671,9 +671,9 @@ async def test_what_moves_is_not_idle_but_is_counted_in_total() -> None:
     assert bench.loop.now == 1010
 
 
-@pytest.mark.parametrize(("limits", "seconds"), [(Timeouts(tunnel_idle=7), 7), (Timeouts(tunnel_total=9), 9)])
-async def test_upgraded_connections_have_limits_of_their_own(limits: Timeouts, seconds: int) -> None:
-    bench = Bench(limits=Timeouts(1, 2, 3, limits.tunnel_idle, limits.tunnel_total))
+@pytest.mark.parametrize(("timeouts", "seconds"), [(Timeouts(tunnel_idle=7), 7), (Timeouts(tunnel_total=9), 9)])
+async def test_upgraded_connections_have_timeouts_of_their_own(timeouts: Timeouts, seconds: int) -> None:
+    bench = Bench(timeouts=Timeouts(1, 2, 3, timeouts.tunnel_idle, timeouts.tunnel_total))
     asked = bench.ask(flags=FLAG_UPGRADE)
     asked.answer(SWITCH)
     while asked.code is None:
@@ -682,8 +682,8 @@ async def test_upgraded_connections_have_limits_of_their_own(limits: Timeouts, s
     assert bench.loop.now == 1000 + seconds
 
 
-async def test_upgrade_without_limits_lasts() -> None:
-    bench = Bench(limits=Timeouts(1, 2, 3))
+async def test_an_upgraded_connection_without_timeouts_lasts() -> None:
+    bench = Bench(timeouts=Timeouts(1, 2, 3))
     asked = bench.ask(flags=FLAG_UPGRADE)
     asked.answer(SWITCH)
     bench.loop.now += 1e6
@@ -693,7 +693,7 @@ async def test_upgrade_without_limits_lasts() -> None:
 
 @pytest.mark.parametrize("upgraded", [False, True])
 async def test_what_runs_at_an_upstream_that_is_gone_ends_in_time(upgraded: bool) -> None:
-    bench = Bench(2, limits=Timeouts(1000), load_balancing={"policy": "first"})
+    bench = Bench(2, timeouts=Timeouts(1000), load_balancing={"policy": "first"})
     asked = [bench.ask(flags=FLAG_UPGRADE if upgraded else 0) for _ in range(2)]
     if upgraded:
         asked[0].answer(SWITCH)
@@ -719,7 +719,7 @@ async def test_what_waits_for_a_service_that_is_gone_ends_with_it() -> None:
 
 
 async def test_a_client_that_stalls_in_its_upload_is_not_the_backends_fault() -> None:
-    bench = Bench(2, limits=Timeouts(response=5), load_balancing={"policy": "first"})
+    bench = Bench(2, timeouts=Timeouts(response=5), load_balancing={"policy": "first"})
     for _ in range(6):
         asked = bench.ask(b"POST", KIND_CHUNKED)
         asked.exchange.data(b"some of it", end=False)
@@ -746,7 +746,7 @@ async def test_trailers_that_a_server_may_not_send_end_the_request(fields: bytes
 
 
 async def test_trailers_and_an_empty_end_complete_a_request() -> None:
-    bench = Bench(limits=Timeouts(response=5))
+    bench = Bench(timeouts=Timeouts(response=5))
     for end in ("data", "trailers"):
         asked = bench.ask(b"POST", KIND_CHUNKED)
         bench.loop.now += 100
@@ -761,7 +761,7 @@ async def test_trailers_and_an_empty_end_complete_a_request() -> None:
 
 
 async def test_a_backend_that_takes_no_more_of_a_request_has_its_time() -> None:
-    bench = Bench(limits=Timeouts(response=5))
+    bench = Bench(timeouts=Timeouts(response=5))
     asked = bench.ask(b"POST", KIND_CHUNKED)
     asked.connection.pause_writing()
     for _ in range(5):
@@ -780,7 +780,7 @@ async def test_a_backend_that_takes_no_more_of_a_request_has_its_time() -> None:
 
 
 async def test_who_is_asked_for_100_continue_has_the_turn() -> None:
-    bench = Bench(limits=Timeouts(response=5))
+    bench = Bench(timeouts=Timeouts(response=5))
     asked = bench.ask(b"PUT", KIND_CHUNKED, fields=b"Expect: 100-continue\r\n")
     asked.exchange.expire(bench.loop.now + 5)
     assert asked.code is Code.UPSTREAM_TIMEOUT
@@ -827,7 +827,7 @@ async def test_how_an_upgraded_connection_ends_is_not_counted() -> None:
 
 
 async def test_idle_time_does_not_run_in_the_queue() -> None:
-    bench = Bench(1, limits=Timeouts(idle=3), load_balancing={"max_connections": 1, "queue_timeout": "1m"})
+    bench = Bench(1, timeouts=Timeouts(idle=3), load_balancing={"max_connections": 1, "queue_timeout": "1m"})
     first, second = bench.ask(), bench.ask()
     bench.loop.now += 10
     second.exchange.expire(bench.loop.now)

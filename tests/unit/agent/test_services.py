@@ -203,7 +203,7 @@ async def test_what_was_replaced_is_swept_until_its_last_request_ends() -> None:
 
 
 @pytest.mark.parametrize(
-    ("keys", "limits"),
+    ("keys", "timeouts"),
     [
         ({}, Timeouts(response=RESPONSE_TIMEOUT)),
         ({"timeout": "5s", "load_balancing": {"timeout": "7s"}}, Timeouts(response=5)),
@@ -212,8 +212,8 @@ async def test_what_was_replaced_is_swept_until_its_last_request_ends() -> None:
         ({"websocket_idle_timeout": 1, "websocket_max_duration": 2}, Timeouts(tunnel_idle=1, tunnel_total=2)),
     ],
 )
-def test_limits(keys: dict[str, Any], limits: Timeouts) -> None:
-    assert Timeouts.of(service(**keys)) == limits
+def test_timeouts_of_a_service(keys: dict[str, Any], timeouts: Timeouts) -> None:
+    assert Timeouts.of(service(**keys)) == timeouts
     assert math.isinf(Timeouts().tunnel_total)
 
 

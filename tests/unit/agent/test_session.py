@@ -315,7 +315,7 @@ def publish(**keys: Any) -> tuple[Agent, Pool]:
     found, pool = live({**PLAIN, "id": "app", **keys}), Pool()
     pools = [cast("BackendPool", pool) for _ in found.service.backends]
     upstreams = Upstreams(found.service, pools, secret=b"s" * 32, rng=random.Random(1), now=0.0)
-    return Agent(replace(found, upstreams=upstreams, limits=Timeouts())), pool
+    return Agent(replace(found, upstreams=upstreams, timeouts=Timeouts())), pool
 
 
 def open_frame(block: bytes, *, stream: int = 2, upgrade: bool = False) -> bytes:
