@@ -55,7 +55,6 @@ class Exchange:
 
     __slots__ = (
         "_answered",
-        "_backend",
         "_began_at",
         "_connection",
         "_context",
@@ -78,6 +77,7 @@ class Exchange:
         "_service",
         "_stream",
         "_unsent",
+        "_upstream",
         "_writer",
         "tunnelled",
     )
@@ -100,7 +100,7 @@ class Exchange:
         self._owed = self._interim_bytes = 0
         self._answered = self._response_ended = self.tunnelled = self._fresh = self._dialling = False
         self._repeatable = request.kind == KIND_NONE and self._method in IDEMPOTENT
-        self._backend: UpstreamHandle | None = None
+        self._upstream: UpstreamHandle | None = None
         self._selection: UpstreamSelection | None = None
         now = context.loop.time()
         self._began_at = self._moved_at = now
@@ -111,18 +111,18 @@ class Exchange:
     def start(self) -> None:
         """Send the request to an upstream, now or when one has room."""
         upstreams = self._service.upstreams
-        backend = upstreams.only
-        if backend is None:
+        upstream = upstreams.only
+        if upstream is None:
             selection = self._selection = UpstreamSelection(upstreams, self._request.block)
             try:
-                backend = upstreams.admit(self, selection, self._began_at)
+                upstream = upstreams.admit(self, selection, self._began_at)
             except ForwardError as error:
                 self._fail(error)
                 return
-        if backend is None:
+        if upstream is None:
             self._deadline = math.inf
         else:
-            self._connect(backend, self._began_at)
+            self._connect(upstream, self._began_at)
 
     def expire(self, now: float) -> None:
         """Give up on what takes too long; called about every second."""
@@ -133,9 +133,9 @@ class Exchange:
             self._fail(UpstreamTimeout(f"no answer from the backend within {timeouts.response:g} s"))
         elif now - self._began_at >= (timeouts.tunnel_total if self.tunnelled else timeouts.total):
             self._fail(UpstreamTimeout("it took longer than the service allows in total"))
-        elif self._backend is None:
+        elif self._upstream is None:
             pass  # it waits in the queue, which has a limit of its own
-        elif now >= self._backend.ends_at:
+        elif now >= self._upstream.ends_at:
             self._fail(gone())
         elif self._moved:
             self._moved = False
@@ -148,12 +148,12 @@ class Exchange:
     def resume(self) -> None:
         """There is room."""
         selection, now = self._selection, self._context.loop.time()
-        backend = selection.take(now) if selection is not None else None
-        if backend is None:
+        upstream = selection.take(now) if selection is not None else None
+        if upstream is None:
             self._fail(self._service.upstreams.busy("the upstream that became free is taken again"))
         else:
             self._moved_at = now
-            self._connect(backend, now)
+            self._connect(upstream, now)
 
     def refused(self, error: ForwardError) -> None:
         """It has waited for too long."""
@@ -253,12 +253,12 @@ class Exchange:
 
     def failed(self, error: ForwardError, *, untouched: bool, unsent: list[Chunk]) -> None:
         connection, self._connection = self._connection, None
-        backend = self._backend
+        upstream = self._upstream
         closed_idle = untouched and connection is not None and connection.reused
-        if closed_idle and (unsent or self._repeatable) and backend is not None:
+        if closed_idle and (unsent or self._repeatable) and upstream is not None:
             self._fresh = True
             self._unsent = unsent[1:]  # `_begin` sends another head
-            self._connect(backend, self._context.loop.time())
+            self._connect(upstream, self._context.loop.time())
         elif self._response_ended:
             # All that the backend said is on its way. That it takes no more does not undo it.
             self._context.session.reset(self._stream, Code.NO_ERROR, str(error))
@@ -302,25 +302,25 @@ class Exchange:
 
     # ---- inside
 
-    def _connect(self, backend: UpstreamHandle, now: float) -> None:
+    def _connect(self, upstream: UpstreamHandle, now: float) -> None:
         """Send the request on a kept connection, or on a new one."""
-        self._backend = backend
+        self._upstream = upstream
         self._deadline = now + self._service.timeouts.response
-        connection = None if self._fresh else backend.pool.take(now, careful=not self._repeatable)
+        connection = None if self._fresh else upstream.pool.take(now, careful=not self._repeatable)
         if connection is None:
             self._dialling = True
-            backend.pool.dial(self)
+            upstream.pool.dial(self)
         else:
             self._begin(connection)
 
     def _move(self, failure: Failure, error: ForwardError) -> bool:
         """Try another upstream, after one that failed before it could have done anything; False where none is left."""
-        selection, before = self._selection, self._backend
+        selection, before = self._selection, self._upstream
         if selection is None or before is None:
             return False
         now = self._context.loop.time()
-        backend = selection.move(failure, now)
-        if backend is None:
+        upstream = selection.move(failure, now)
+        if upstream is None:
             return False
         _log.info(
             "another upstream is tried",
@@ -330,7 +330,7 @@ class Exchange:
             reason=str(error),
         )
         self._fresh = False
-        self._connect(backend, now)
+        self._connect(upstream, now)
         return True
 
     def _begin(self, connection: BackendConnection) -> None:
@@ -339,7 +339,7 @@ class Exchange:
         self._connection = connection
         connection.begin(self, self._method)
         kind = Kind(request.kind)
-        edits = self._backend.edits if self._backend is not None else None
+        edits = self._upstream.edits if self._upstream is not None else None
         connection.send(
             (request.block if edits is None else edits.apply(request.block))
             + request_framing_lines(kind, request.length, upgrade=upgrade, te=bool(request.flags & FLAG_TRAILERS))
@@ -432,7 +432,7 @@ class Exchange:
         log(
             "request failed",
             service=self._service.id,
-            upstream=self._backend.address if self._backend is not None else None,
+            upstream=self._upstream.address if self._upstream is not None else None,
             request=self._request.request_id,
             code=error.code,
             reason=str(error),
@@ -446,9 +446,9 @@ class Exchange:
         self._retire()
         if connection is not None:
             connection.detach()
-        if self._dialling and self._backend is not None:
+        if self._dialling and self._upstream is not None:
             # A connection that is being opened counts as one until that has ended; it is of use to the next request.
-            self._dialling = not self._backend.pool.withdraw(self)
+            self._dialling = not self._upstream.pool.withdraw(self)
         if not self._dialling:
             self._end_selection()
 

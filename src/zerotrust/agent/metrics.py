@@ -89,9 +89,9 @@ class AgentMetrics:
         yield gauge("requests_queued", "Requests that wait for a connection to a backend.", waiting, "service")
         connections: Counter[tuple[str, str]] = Counter()
         for live in services:
-            for backend in live.upstreams.all:
-                connections[live.id, "idle"] += backend.pool.idle
-                connections[live.id, "busy"] += backend.pool.open - backend.pool.idle
+            for upstream in live.upstreams.all:
+                connections[live.id, "idle"] += upstream.pool.idle
+                connections[live.id, "busy"] += upstream.pool.open - upstream.pool.idle
         yield gauge("backend_connections", "Connections to backends.", connections, "service", "state")
         states: Counter[tuple[str, str]] = Counter(
             (one.id, upstream.state) for one in services_status(services) for upstream in one.upstreams

@@ -26,14 +26,14 @@ class Probe:
         host: the Host that requests to this upstream have.
     """
 
-    def __init__(self, backend: UpstreamHandle, check: HealthCheck, *, host: str, report: Report) -> None:
+    def __init__(self, upstream: UpstreamHandle, check: HealthCheck, *, host: str, report: Report) -> None:
         self._check = check
         self._host = host
         self._report: Report | None = report
         self._connection: BackendConnection | None = None
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(check.timeout, self._end, f"no answer within {check.timeout:g} s")
-        self._pool = backend.pool
+        self._pool = upstream.pool
         self._pool.dial(self, probe=True)
 
     # ---- net.http_client.ConnectionSink

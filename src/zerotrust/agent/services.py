@@ -170,7 +170,7 @@ class Services:
         for former in self._replaced:
             after = self._live.get(former.id)
             staying = (
-                frozenset(backend.endpoint for backend in after.upstreams.all) if after is not None else frozenset()
+                frozenset(upstream.endpoint for upstream in after.upstreams.all) if after is not None else frozenset()
             )
             former.upstreams.drain(staying, ends_at)
         self.keys.want({source for live in self._live.values() for source in live.key_sources})
@@ -182,21 +182,21 @@ class Services:
         for live in (*self._live.values(), *self._replaced):
             live.upstreams.sweep(now)
         for live in self._live.values():
-            for backend in live.upstreams.due(now):
-                self._probe(live, backend)
+            for upstream in live.upstreams.due(now):
+                self._probe(live, upstream)
 
     def close(self) -> None:
         """Close all idle backend connections."""
         for live in self._live.values():
             live.upstreams.close()
 
-    def _probe(self, live: LiveService, backend: UpstreamHandle) -> None:
+    def _probe(self, live: LiveService, upstream: UpstreamHandle) -> None:
         def report(failure: str) -> None:
-            live.upstreams.probed(backend, failure, loop.time())
+            live.upstreams.probed(upstream, failure, loop.time())
 
         loop = asyncio.get_running_loop()
-        if backend.check is not None:
-            Probe(backend, backend.check, host=backend.host, report=report)
+        if upstream.check is not None:
+            Probe(upstream, upstream.check, host=upstream.host, report=report)
 
     def _replace(self, service_id: str) -> LiveService | None:
         """Take a service away, if there is one: its requests go on."""

@@ -13,14 +13,14 @@ def services_status(services: Iterable[LiveService]) -> list[ServiceStatus]:
         ServiceStatus(
             id=live.id,
             hosts=list(live.service.host_names),
-            upstreams=[_upstream(backend, counted=live.upstreams.only is None) for backend in live.upstreams.all],
+            upstreams=[_upstream(upstream, counted=live.upstreams.only is None) for upstream in live.upstreams.all],
         )
         for live in services
     ]
 
 
-def _upstream(backend: UpstreamHandle, *, counted: bool) -> UpstreamStatus:
+def _upstream(upstream: UpstreamHandle, *, counted: bool) -> UpstreamStatus:
     if not counted:
-        return UpstreamStatus(address=backend.address, state="unchecked")
-    member = backend.member
-    return UpstreamStatus(address=backend.address, state=member.health.state.value, requests=member.active)
+        return UpstreamStatus(address=upstream.address, state="unchecked")
+    member = upstream.member
+    return UpstreamStatus(address=upstream.address, state=member.health.state.value, requests=member.active)

@@ -49,14 +49,14 @@ class UpstreamHandle:
 
     __slots__ = ("check", "edits", "endpoint", "ends_at", "host", "member", "pool")
 
-    def __init__(self, member: PooledUpstream, pool: BackendPool, service: Service, upstream: Upstream) -> None:
-        endpoint = service.endpoint(upstream)
+    def __init__(self, member: PooledUpstream, pool: BackendPool, service: Service, configured: Upstream) -> None:
+        endpoint = service.endpoint(configured)
         self.member = member
         self.pool = pool
         self.endpoint = endpoint
         self.ends_at = math.inf
         self.edits = _edits(service, endpoint)
-        self.check = upstream.health_check
+        self.check = configured.health_check
         self.host = service.host_for(endpoint)
 
     @property
@@ -94,10 +94,10 @@ class Upstreams:
                 duration=options.affinity_duration,
             )
         self.all = [
-            UpstreamHandle(member, pool, service, upstream)
-            for member, pool, upstream in zip(self._pool.members, pools, service.backends, strict=True)
+            UpstreamHandle(member, pool, service, configured)
+            for member, pool, configured in zip(self._pool.members, pools, service.backends, strict=True)
         ]
-        self._of = {backend.member: backend for backend in self.all}
+        self._of = {upstream.member: upstream for upstream in self.all}
         first = service.backends[0]
         decides = first.max_connections or first.health_check or options.max_connections
         alone = len(self.all) == 1 and not decides and not options.health_check_required
@@ -116,8 +116,8 @@ class Upstreams:
         Raises:
             ForwardError: no upstream is in use, or the queue is full.
         """
-        if not len(self._queue) and (backend := selection.take(now)) is not None:
-            return backend
+        if not len(self._queue) and (upstream := selection.take(now)) is not None:
+            return upstream
         if not self._pool.up(now):
             raise self._down(now)
         if not self._queue.enter(waiter, now):
@@ -154,22 +154,22 @@ class Upstreams:
         """The upstreams to probe now; `probed` must follow for each."""
         return [self._of[member] for member in self._pool.probes_due(now)]
 
-    def probed(self, backend: UpstreamHandle, failure: str, now: float) -> None:
+    def probed(self, upstream: UpstreamHandle, failure: str, now: float) -> None:
         """Take the result of a probe; `failure` is empty where it went well."""
-        change = self._pool.probed(backend.member, not failure, now)
+        change = self._pool.probed(upstream.member, not failure, now)
         if change is not None:
-            self.note(backend.member, change, failure)
+            self.note(upstream.member, change, failure)
             self.refuse_if_down(now)
             self.release(now)
 
     def sweep(self, now: float) -> None:
         """Close what has been idle, refuse who has waited, bring back who has been left out; about every second."""
-        for backend in self.all:
-            backend.pool.sweep(now)
+        for upstream in self.all:
+            upstream.pool.sweep(now)
         for member, change in self._pool.sweep(now):
             self.note(member, change)
         if len(self._queue):
-            if all(now >= backend.ends_at for backend in self.all):
+            if all(now >= upstream.ends_at for upstream in self.all):
                 for waiter in self._queue.expired(math.inf):
                     waiter.refused(gone())
             self.refuse_if_down(now)
@@ -197,25 +197,25 @@ class Upstreams:
         Args:
             same_tls: they are spoken to as before; else what is known of them may be out of date.
         """
-        before = {backend.endpoint: backend.member for backend in former.all}
-        same = [(backend.member, before[backend.endpoint]) for backend in self.all if backend.endpoint in before]
+        before = {upstream.endpoint: upstream.member for upstream in former.all}
+        same = [(upstream.member, before[upstream.endpoint]) for upstream in self.all if upstream.endpoint in before]
         self._pool.inherit(former._pool, same, health=same_tls)
 
     def drain(self, staying: AbstractSet[UpstreamEndpoint], ends_at: float) -> None:
         """End what runs at upstreams that are not `staying` at `ends_at`, if not earlier; let the others be."""
-        for backend in self.all:
-            backend.ends_at = math.inf if backend.endpoint in staying else min(backend.ends_at, ends_at)
+        for upstream in self.all:
+            upstream.ends_at = math.inf if upstream.endpoint in staying else min(upstream.ends_at, ends_at)
 
     def close(self) -> None:
         """Close idle connections; those in use end with their requests."""
-        for backend in self.all:
-            backend.pool.close()
+        for upstream in self.all:
+            upstream.pool.close()
 
 
 class UpstreamSelection:
     """Where one request goes, from the first upstream that it is sent to until its end."""
 
-    __slots__ = ("_client", "_pool", "_preferred", "_renew", "_secure", "_tried", "_upstreams", "_well", "backend")
+    __slots__ = ("_client", "_pool", "_preferred", "_renew", "_secure", "_tried", "_upstreams", "_well", "upstream")
 
     def __init__(self, upstreams: Upstreams, block: bytes) -> None:
         self._upstreams = upstreams
@@ -231,22 +231,22 @@ class UpstreamSelection:
             self._secure = is_secure(block)
         self._tried: list[PooledUpstream] = []
         self._well = False
-        self.backend: UpstreamHandle | None = None
+        self.upstream: UpstreamHandle | None = None
 
     def take(self, now: float) -> UpstreamHandle | None:
         """The upstream to send it to; None where none of those that are left has room."""
         member = self._pool.take(self._client, now, preferred=self._preferred, tried=self._tried)
         if member is not None:
-            self.backend = self._upstreams._of[member]
-        return self.backend
+            self.upstream = self._upstreams._of[member]
+        return self.upstream
 
     def move(self, failure: Failure, now: float) -> UpstreamHandle | None:
         """The upstream failed and nothing of the request is spent: another one, or None where there is no more."""
         self.failed(failure, now)
-        backend, self.backend = self.backend, None
-        if backend is not None:
-            self._tried.append(backend.member)
-            self._pool.give_back(backend.member)
+        upstream, self.upstream = self.upstream, None
+        if upstream is not None:
+            self._tried.append(upstream.member)
+            self._pool.give_back(upstream.member)
         moved = self.take(now) if len(self._tried) < MAX_ATTEMPTS else None
         self._upstreams.release(now)
         return moved
@@ -257,38 +257,38 @@ class UpstreamSelection:
         It has succeeded when the answer has ended, for it may still break off; an upgraded connection, which may last
         for days, with its head.
         """
-        backend = self.backend
-        if backend is None:
+        upstream = self.upstream
+        if upstream is None:
             return b""
         if status >= 500:
             self.failed(Failure.SERVER_ERROR, now)
         elif status == 101:
-            self._pool.succeeded(backend.member)
+            self._pool.succeeded(upstream.member)
         else:
             self._well = True
         affinity = self._upstreams._affinity
-        if affinity is None or (backend.address == self._preferred and not self._renew):
+        if affinity is None or (upstream.address == self._preferred and not self._renew):
             return b""
-        return affinity.issue(backend.address, time.time(), secure=self._secure)
+        return affinity.issue(upstream.address, time.time(), secure=self._secure)
 
     def failed(self, failure: Failure, now: float) -> None:
         """The upstream failed the request."""
         self._well = False
-        if self.backend is not None:
-            change = self._pool.failed(self.backend.member, failure, now)
+        if self.upstream is not None:
+            change = self._pool.failed(self.upstream.member, failure, now)
             if change is not None:
-                self._upstreams.note(self.backend.member, change)
+                self._upstreams.note(self.upstream.member, change)
                 self._upstreams.refuse_if_down(now)
 
     def end(self, waiter: Waiter, now: float) -> None:
         """The request has ended: the next one may begin."""
-        backend, self.backend = self.backend, None
-        if backend is None:
+        upstream, self.upstream = self.upstream, None
+        if upstream is None:
             self._upstreams.leave(waiter)
         else:
             if self._well:
-                self._pool.succeeded(backend.member)
-            self._pool.give_back(backend.member)
+                self._pool.succeeded(upstream.member)
+            self._pool.give_back(upstream.member)
             self._upstreams.release(now)
 
 
