@@ -28,7 +28,7 @@ async def come_back(server: ServerAddress, message: Renew) -> Renewed:
         PkiError: certificate, key or authority can't be read.
     """
     host, port = split_address(server.address, default_port=8443)
-    asking = EnrollmentClient(host, port, trusted="server.ca_cert holds", server_name=server.server_name)
+    client = EnrollmentClient(host, port, trusted="server.ca_cert holds", server_name=server.server_name)
     csr = message.csr.encode("ascii")
     proof = prove(keys.read_key(Path(server.key)), csr)
     body = {
@@ -37,11 +37,11 @@ async def come_back(server: ServerAddress, message: Renew) -> Renewed:
         "proof": base64.b64encode(proof).decode("ascii"),
     }
     authority = keys.read(Path(server.ca_cert), what="certificate").decode("ascii")
-    with asking.explained():
+    with client.explained():
         async with asyncio.timeout(DEADLINE):
             # TLS fails before anything is said, so a certificate that is refused for its dates would not tell why.
-            await asking.compare_clocks()
-            said = read_object(await asking.post(RETURN, body, authority=authority))
+            await client.compare_clocks()
+            said = read_object(await client.post(RETURN, body, authority=authority))
     try:
         return Renewed(chain=said["certificate"])
     except (KeyError, ValueError):

@@ -33,7 +33,7 @@ class JoinResult:
         chain_pem: the agent's certificate and those between it and the root.
         root_pem: the root that the join token names, and no other.
         hosts: patterns of host names that the agent may serve.
-        skew: how far the server's clock is ahead of ours, where that is more than `asking.SKEW`.
+        skew: how far the server's clock is ahead of ours, where that is more than `enrollment_client.SKEW`.
     """
 
     agent_id: str
@@ -54,14 +54,14 @@ def join(line: JoinLine, request: CertificateRequest) -> JoinResult:
 
 
 async def _join(line: JoinLine, request: CertificateRequest) -> JoinResult:
-    asking = EnrollmentClient(*line.address, trusted="the join token names")
-    with asking.explained():
+    client = EnrollmentClient(*line.address, trusted="the join token names")
+    with client.explained():
         async with asyncio.timeout(DEADLINE):
-            root = _pinned(await asking.get(AUTHORITY), line)
+            root = _pinned(await client.get(AUTHORITY), line)
             root_pem = root.public_bytes(serialization.Encoding.PEM)
             body = {"token": line.token, "csr": request.pem.decode("ascii")}
-            said = await asking.post(JOIN, body, authority=root_pem.decode("ascii"))
-    return _checked(said, root_pem, request, skew=asking.skew)
+            said = await client.post(JOIN, body, authority=root_pem.decode("ascii"))
+    return _checked(said, root_pem, request, skew=client.skew)
 
 
 def _pinned(pem: bytes, line: JoinLine) -> x509.Certificate:
