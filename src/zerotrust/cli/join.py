@@ -53,10 +53,10 @@ def join(
     if install and folder is not None:
         raise typer.BadParameter(f"the service keeps its files in {AGENT.folder}", param_hint="--dir")
     unit = AGENT.check() if install else None
-    with AgentFilesWriter(AGENT.folder if install else folder or Path(), force=force) as starter:
-        joined = ask(wanted, starter.request)
-        fresh = starter.finish(wanted, joined)
-    files = starter.files
+    with AgentFilesWriter(AGENT.folder if install else folder or Path(), force=force) as writer:
+        joined = ask(wanted, writer.request)
+        fresh = writer.finish(wanted, joined)
+    files = writer.files
     ends = f"{joined.not_after:%Y-%m-%d %H:%M} UTC"
     typer.echo(f"{files.certificate}: certificate of agent {joined.agent_id}, valid until {ends}")
     typer.echo(f"{files.key}: its private key, which exists only on this machine")

@@ -34,13 +34,13 @@ def names(folder: Path) -> set[str]:
 
 def test_all_files_and_nothing_else(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "agent"
-    with AgentFilesWriter(folder, force=False) as starter:
+    with AgentFilesWriter(folder, force=False) as writer:
         (pending,) = folder.iterdir()
         assert stat.S_IMODE(pending.stat().st_mode) == 0o600
-        assert starter.finish(LINE, JOINED)
+        assert writer.finish(LINE, JOINED)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
     assert modes == {"agent.crt": 0o644, "agent.key": 0o600, "agent.yaml": 0o600, "ca.crt": 0o644}
-    assert keys.read_key(folder / "agent.key").public_key() == starter.request.key.public_key()
+    assert keys.read_key(folder / "agent.key").public_key() == writer.request.key.public_key()
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     config = load_agent(folder / "agent.yaml").config
     assert (config.declared_id, config.server.address, config.services) == ("home", LINE.server, [])
@@ -77,8 +77,8 @@ def test_what_exists_is_kept_unless_asked(tmp_path: Path, name: str) -> None:
         AgentFilesWriter(tmp_path, force=False).__enter__()
     assert (tmp_path / name).read_text() == "mine"
     assert names(tmp_path) == {name}
-    with AgentFilesWriter(tmp_path, force=True) as starter:
-        fresh = starter.finish(LINE, JOINED)
+    with AgentFilesWriter(tmp_path, force=True) as writer:
+        fresh = writer.finish(LINE, JOINED)
     assert fresh is (name != "agent.yaml")
     assert ((tmp_path / name).read_text() == "mine") is (name == "agent.yaml")
 
@@ -88,17 +88,17 @@ def test_a_folder_that_does_not_take_files(tmp_path: Path) -> None:
     with pytest.raises(PkiError, match="cannot create the folder"):
         AgentFilesWriter(tmp_path / "file", force=False).__enter__()
     gone = tmp_path / "gone"
-    with AgentFilesWriter(gone, force=False) as starter:
+    with AgentFilesWriter(gone, force=False) as writer:
         (gone / "agent.key").mkdir()
         with pytest.raises(PkiError, match=r"agent\.key: cannot be replaced"):
-            starter.finish(LINE, JOINED)
+            writer.finish(LINE, JOINED)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_in_the_folder_of_a_service_its_user_can_read_what_root_wrote(tmp_path: Path) -> None:
     os.chown(tmp_path, 12345, 12345)
-    with AgentFilesWriter(tmp_path, force=False) as starter:
-        starter.finish(LINE, JOINED)
+    with AgentFilesWriter(tmp_path, force=False) as writer:
+        writer.finish(LINE, JOINED)
     assert {path.stat().st_uid for path in tmp_path.iterdir()} == {12345}
 
 
@@ -113,11 +113,11 @@ def test_joined_anew_and_killed_in_between_the_pair_fits_when_the_agent_starts(
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    with AgentFilesWriter(tmp_path, force=True) as starter:
-        starter.request = CertificateRequest(pem=b"", key=keys.read_key(tmp_path / "home.key"))
+    with AgentFilesWriter(tmp_path, force=True) as writer:
+        writer.request = CertificateRequest(pem=b"", key=keys.read_key(tmp_path / "home.key"))
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(key_pair_files, "_give_place", killed)
-            starter.finish(LINE, replace(JOINED, chain_pem=chain))
+            writer.finish(LINE, replace(JOINED, chain_pem=chain))
     key_pair_files.complete(tmp_path / "agent.crt", tmp_path / "agent.key")
     assert (tmp_path / "agent.crt").read_bytes() == chain
     assert (tmp_path / "agent.key").read_bytes() == (tmp_path / "home.key").read_bytes()
