@@ -18,7 +18,7 @@ from typing import Final
 from zerotrust import __version__
 from zerotrust.agent.affinity_secret import cookie_secret
 from zerotrust.agent.connection import FAREWELL, TunnelConnection
-from zerotrust.agent.control_socket import Control, control_path
+from zerotrust.agent.control_socket import ControlSocket, control_path
 from zerotrust.agent.expired_renewal import come_back
 from zerotrust.agent.metrics import AgentMetrics
 from zerotrust.agent.renewal import Renewal, RenewalOutcome
@@ -60,7 +60,7 @@ async def serve(loaded: Loaded[AgentConfig], read: Read[AgentConfig]) -> None:
     agent = Agent(loaded.config, tasks)
     this = asyncio.current_task()
     assert this is not None
-    control = Control(this.cancel, agent.status)
+    control = ControlSocket(this.cancel, agent.status)
     reloading = tasks.supervise(Reloader(loaded, read=read, apply=agent.apply, tasks=tasks).run, "reload")
     try:
         if loaded.files:
@@ -94,8 +94,7 @@ class Agent:
         self._coalescer = WriteCoalescer(self._loop)
         self._options = SessionOptions(software=f"0trust/{__version__}", instance=secrets.token_hex(16))
         self._endpoint = ServerEndpoint.of(config)
-        self._services = Services(coalescer=self._coalescer, tasks=tasks)
-        self._services.keys.changed = self._keys_changed
+        self._services = Services(coalescer=self._coalescer, tasks=tasks, keys_changed=self._keys_changed)
         self._services.adopt(self._plan(config, Changes()), drain_timeout=0)
         self.connections: list[TunnelConnection] = []
         self._running: set[asyncio.Task[None]] = set()
@@ -270,7 +269,7 @@ class Agent:
             await asyncio.sleep(DRAIN_STEP)
 
     def _keys_changed(self, source: KeySource) -> None:
-        """Announce the services again whose policy has keys of a token issuer that changed them."""
+        """Register again the services whose policy has keys of this token issuer."""
         plan = ServicePlan([live for live in self._services.all if source in live.key_sources], [])
         for connection in self.connections:
             connection.update(plan)

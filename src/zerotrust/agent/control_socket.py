@@ -72,7 +72,7 @@ async def _ask(path: Path, word: bytes) -> bytes:
         raise SetupError(f"{path}: cannot ask the agent: {describe(error)}") from error
 
 
-class Control:
+class ControlSocket:
     """Owns the socket.
 
     Args:

@@ -1,4 +1,4 @@
-"""The services of this agent as they are served now, and what changes when the file does."""
+"""The services that the agent serves, and the differences that a new configuration makes."""
 
 import asyncio
 import math
@@ -6,11 +6,11 @@ import random
 import ssl
 import weakref
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from zerotrust.agent.jwks import Keys
+from zerotrust.agent.jwks import JwksFetcher
 from zerotrust.agent.probe import Probe
 from zerotrust.agent.upstreams import UpstreamHandle, Upstreams
 from zerotrust.model.agent import AgentConfig, GlobalHealthSettings
@@ -28,17 +28,19 @@ from zerotrust.tunnel.messages import Register
 _log = logs.logger("services")
 
 RESPONSE_TIMEOUT: Final = 120.0
-"""For the first byte of an answer where the service names no `timeout`: what the original program waited."""
+"""Default for the service's `timeout`: seconds until the first byte of an answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long the parts of a request may take, in seconds; infinity is no limit.
+    """Timeouts of the requests of a service, in seconds; infinity is no limit.
 
     Attributes:
-        response: until a backend that has the request begins to answer.
-        idle: without any progress; `tunnel_idle` after an upgrade.
-        total: from the beginning to the end; `tunnel_total` from the upgrade on.
+        response: from the moment that the backend has the whole request until it answers.
+        idle: without progress in either direction.
+        total: from the start of the request to its end.
+        tunnel_idle: as `idle`, after an upgrade.
+        tunnel_total: from the upgrade to the end.
     """
 
     response: float = RESPONSE_TIMEOUT
@@ -49,7 +51,7 @@ class Timeouts:
 
     @classmethod
     def of(cls, service: Service) -> "Timeouts":
-        """What the service's file asks for."""
+        """Return the timeouts that the service's configuration sets."""
         return cls(
             response=service.timeout or service.load_balancing.timeout or RESPONSE_TIMEOUT,
             idle=service.idle_timeout or math.inf,
@@ -61,7 +63,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class LiveService:
-    """A service and its upstreams."""
+    """A service with its upstreams, as the agent serves it."""
 
     id: str
     service: Service
@@ -69,17 +71,17 @@ class LiveService:
     upstreams: Upstreams
     timeouts: Timeouts
     keys: Mapping[KeySource, Mapping[str, Any]] = field(default_factory=dict)
-    """The keys of token issuers, as they are when the service is announced."""
+    """JWKS documents of the token issuers, as last fetched."""
     weight: int = 100
-    """The agent's, beside others that have the same host names."""
+    """The agent's weight among the agents that serve the same host names."""
 
     @property
     def key_sources(self) -> frozenset[KeySource]:
-        """Where keys for its policy come from."""
+        """Return the sources of the JWKS documents that its policy needs."""
         return self.policy.key_sources if self.policy is not None else frozenset()
 
     def announcement(self) -> Register:
-        """What the server is told: never the backend's address."""
+        """Return the registration to send to the server. It never has a backend's address."""
         return Register(
             id=self.id,
             hosts=list(self.service.host_names),
@@ -95,7 +97,12 @@ class LiveService:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ServicePlan:
-    """What a configuration changes, made but not in use yet: services that are new or other, and ids that are gone."""
+    """Changes that a configuration makes, ready for `Services.adopt`.
+
+    Attributes:
+        changed: services that are new or differ.
+        gone: ids of services that were removed.
+    """
 
     changed: list[LiveService]
     gone: list[str]
@@ -104,40 +111,46 @@ class ServicePlan:
 class Services:
     """All services, by id.
 
-    What is replaced goes on until its requests end (which then let go of their `LiveService`); its successor counts
-    them. Where that no longer has the upstream that a request is at, or there is none, it gets `drain_timeout` to end.
+    Requests of a replaced service continue at their upstreams, and the service's successor counts
+    them. If the successor does not have that upstream, or there is no successor, these requests
+    have `drain_timeout` to end.
+
+    Args:
+        keys_changed: called with the source of a JWKS document that has changed.
 
     Attributes:
-        requests: how many came; `failed`: how many came to nothing, by the code of the error.
+        jwks: the JWKS documents of token issuers.
+        requests: total number of requests.
+        failed: total number of failed requests by error code.
     """
 
-    def __init__(self, *, coalescer: WriteCoalescer, tasks: Tasks) -> None:
+    def __init__(self, *, coalescer: WriteCoalescer, tasks: Tasks, keys_changed: Callable[[KeySource], None]) -> None:
         self._coalescer = coalescer
         self._tasks = tasks
         self._descriptors = DescriptorBudget.of_process()
         self._live: dict[str, LiveService] = {}
         self._replaced: weakref.WeakSet[LiveService] = weakref.WeakSet()
         self._removed: dict[str, tuple[LiveService, float]] = {}
-        self.keys = Keys(tasks)
+        self.jwks = JwksFetcher(tasks, changed=keys_changed)
         self.requests = 0
         self.failed: Counter[str] = Counter()
 
     def get(self, service_id: str) -> LiveService | None:
-        """The service of this id; also one just removed, for requests that were on their way."""
+        """Return the service of this id; also a removed one while its requests may still come."""
         live = self._live.get(service_id)
         return live if live is not None or service_id not in self._removed else self._removed[service_id][0]
 
     @property
     def all(self) -> list[LiveService]:
-        """All services."""
+        """Return all services."""
         return list(self._live.values())
 
     def plan(self, config: AgentConfig, *, secret: bytes = b"", renewed: Collection[str] = ()) -> ServicePlan:
-        """Make what `adopt` needs to serve this configuration; nothing is served otherwise yet.
+        """Return the changes that this configuration makes. They take effect with `adopt`.
 
         Args:
-            secret: for the cookies of session affinity; 32 random bytes that a restart does not change.
-            renewed: files that hold something else than before; services that name one count as changed.
+            secret: key for the cookies of session affinity; 32 random bytes that a restart keeps.
+            renewed: files whose content has changed; services that name one of them count as changed.
 
         Raises:
             PkiError: a certificate for a backend can't be used.
@@ -155,7 +168,7 @@ class Services:
         return ServicePlan(changed, [service_id for service_id in self._live if service_id not in wanted])
 
     def adopt(self, plan: ServicePlan, *, drain_timeout: float) -> None:
-        """Serve what was planned. A service that is the same keeps its connections, and what is known of its health."""
+        """Put the changes into effect. Unchanged services keep their connections and health."""
         ends_at = asyncio.get_running_loop().time() + drain_timeout
         for service_id in plan.gone:
             removed = self._replace(service_id)
@@ -163,20 +176,20 @@ class Services:
                 self._removed[service_id] = (removed, ends_at)
         for live in plan.changed:
             removed, _ = self._removed.pop(live.id, (None, 0.0))
-            former = self._replace(live.id) or removed
-            if former is not None:
-                live.upstreams.inherit(former.upstreams, same_tls=_same_tls(live, former))
+            previous = self._replace(live.id) or removed
+            if previous is not None:
+                live.upstreams.inherit(previous.upstreams, same_tls=_same_tls(live, previous))
             self._live[live.id] = live
-        for former in self._replaced:
-            after = self._live.get(former.id)
+        for previous in self._replaced:
+            after = self._live.get(previous.id)
             staying = (
                 frozenset(upstream.endpoint for upstream in after.upstreams.all) if after is not None else frozenset()
             )
-            former.upstreams.drain(staying, ends_at)
-        self.keys.want({source for live in self._live.values() for source in live.key_sources})
+            previous.upstreams.drain(staying, ends_at)
+        self.jwks.fetch_from({source for live in self._live.values() for source in live.key_sources})
 
     def sweep(self, now: float) -> None:
-        """What is due about every second: idle connections, waiting requests, upstreams to probe or to bring back."""
+        """Close idle connections, expire waiting requests, start health checks. Runs every second."""
         for service_id in [name for name, (_, ends_at) in self._removed.items() if now >= ends_at]:
             del self._removed[service_id]
         for live in (*self._live.values(), *self._replaced):
@@ -199,7 +212,7 @@ class Services:
             Probe(upstream, upstream.check, host=upstream.host, report=report)
 
     def _replace(self, service_id: str) -> LiveService | None:
-        """Take a service away, if there is one: its requests go on."""
+        """Remove and return the service of this id, if there is one; its requests continue."""
         live = self._live.pop(service_id, None)
         if live is not None:
             live.upstreams.close()
@@ -214,41 +227,41 @@ class Services:
                 for options in _connect_options(service)
             ],
             secret=secret,
-            rng=random.Random(),  # noqa: S311 - for jitter and for shares, not for secrets
+            rng=random.Random(),  # noqa: S311 - for jitter and for balancing, not for secrets
             now=asyncio.get_running_loop().time(),
         )
-        return LiveService(service.service_id, service, policy, upstreams, Timeouts.of(service), self.keys.documents)
+        return LiveService(service.service_id, service, policy, upstreams, Timeouts.of(service), self.jwks.documents)
 
 
-def _same_tls(live: LiveService, former: LiveService) -> bool:
-    """Backends are spoken to as before. Where nothing differs, a file of its TLS was renewed."""
-    renewed = (live.service, live.policy) == (former.service, former.policy)
-    return live.service.tls == former.service.tls and not renewed
+def _same_tls(live: LiveService, previous: LiveService) -> bool:
+    """Return True if TLS to the backends is unchanged. Equal services mean that a TLS file was renewed."""
+    renewed = (live.service, live.policy) == (previous.service, previous.policy)
+    return live.service.tls == previous.service.tls and not renewed
 
 
 def _connect_options(service: Service) -> list[ConnectOptions]:
     endpoints = [service.endpoint(upstream) for upstream in service.backends]
-    asked = service.tls or ServiceTls()
+    settings = service.tls or ServiceTls()
     context: ssl.SSLContext | None = None
     if any(endpoint.secured for endpoint in endpoints):
-        context = backend_tls(asked)
-        if asked.insecure_skip_verify:
-            _log.warning("backends are not verified: whoever is on the way can be one", service=service.service_id)
-    kept = service.load_balancing.keep_alive_timeout
+        context = backend_tls(settings)
+        if settings.insecure_skip_verify:
+            _log.warning("TLS verification of backends is disabled (insecure_skip_verify)", service=service.service_id)
+    keep_alive = service.load_balancing.keep_alive_timeout
     return [
         ConnectOptions(
             endpoint,
             tls=context if endpoint.secured else None,
-            server_name=asked.server_name,
+            server_name=settings.server_name,
             connect_timeout=service.connect_timeout,
-            idle_timeout=IDLE_TIMEOUT if kept is None else kept,
+            idle_timeout=IDLE_TIMEOUT if keep_alive is None else keep_alive,
         )
         for endpoint in endpoints
     ]
 
 
 def _with_defaults(service: Service, health: GlobalHealthSettings) -> Service:
-    """The service with `health_checks.global_settings` wherever its checks say nothing."""
+    """Return the service with `health_checks.global_settings` as defaults of its health checks."""
     if not any(upstream.health_check for upstream in service.upstreams):
         return service
     return service.model_copy(update={"upstreams": [_with_default(upstream, health) for upstream in service.upstreams]})

@@ -1,4 +1,4 @@
-"""The agent's end of a session: each stream that the server opens becomes an exchange with a backend."""
+"""The agent's end of a session: turns each stream that the server opens into an exchange."""
 
 import asyncio
 import logging
@@ -46,15 +46,21 @@ class ServerSession:
 
     Args:
         renewed: called with the server's answer to a request for a certificate.
-        lost: called when the link is gone and the session waits for another one.
-        takes_over: this session is to be made ready by whoever owns the one before, and not as soon as it can be.
+        lost: called when the session has lost its link and waits for another one.
+        takes_over: the session replaces another one. Its connection sends READY when that one is
+            released; otherwise the session sends READY as soon as it is established.
 
     Attributes:
+        was_established: the handshake of the session succeeded.
         endpoint: the server that the session is with.
-        reconnect: gets the session another link; set by its connection.
-        ends_at: time of the loop at which the session is closed, whatever is open; set by its connection.
-        said_farewell: the server was asked to close the WebSockets before that; set by its connection.
-        published: done when the server has answered for each service; False if the session closed before.
+        reconnect: connects the session again; set by its connection.
+        ends_at: time of the loop at which the connection closes the session, even if streams are
+            open; set by its connection.
+        said_farewell: a second GOAWAY was sent, so that the server closes the WebSockets before
+            `ends_at`; set by its connection.
+        ended: the code and the reason of the session's end; None while it is open.
+        published: done when the server has answered for each service; False if the session closed
+            before.
         released: done when the server opens no more streams in this session.
     """
 
@@ -90,12 +96,12 @@ class ServerSession:
         self.ended: tuple[Code, str] | None = None
 
     def sweep(self, now: float) -> None:
-        """Give up on backends that do not answer in time."""
+        """Fail the requests that have exceeded a timeout."""
         for exchange in list(self._running):
             exchange.expire(now)
 
     def go_away(self, reason: str) -> None:
-        """Ask the server to open no more streams here; those that it opens after its answer are refused."""
+        """Ask the server to open no more streams here; refuse those that it opens after its answer."""
         self._leaving = True
         self.link.session.go_away(Code.GOING_AWAY, reason)
 
@@ -105,28 +111,28 @@ class ServerSession:
 
     @property
     def allows_more(self) -> bool:
-        """The session is there, and the server takes others of this agent beside it."""
+        """The session is attached, and the server accepts further connections of this agent."""
         session = self.link.session
         return session.phase is Phase.OPEN and session.attached and CONNECTIONS in session.capabilities
 
     @property
     def busy(self) -> bool:
-        """Requests may come or are under way, or their answers are; what was upgraded does not count."""
+        """Requests may still come, or some are running; upgraded connections do not count."""
         upgraded = sum(exchange.tunnelled for exchange in self._running)
         return not self.released.done() or len(self.link.session.streams) > upgraded
 
     def announce(self, live: LiveService) -> None:
-        """Offer a service; one that the server would publish without its protection is taken back instead."""
+        """Register a service; unregister it if the server cannot enforce its policy."""
         session = self.link.session
         message = live.announcement()
         size = len(message.encode())
         if message.policy is not None and POLICY not in session.capabilities:
             reason = "this server does not enforce policies; update it first"
         elif size > MAX_PAYLOAD:
-            reason = f"host names and policy take {size} bytes, at most {MAX_PAYLOAD} can be told"
+            reason = f"host names and policy take {size} bytes; a registration has at most {MAX_PAYLOAD}"
         else:
-            if LISTEN_ON not in session.capabilities and not _usual(message):
-                _log.warning("served over https, with a redirect: this server is older", service=live.id)
+            if LISTEN_ON not in session.capabilities and not _has_default_schemes(message):
+                _log.warning("this server does not know listen_on: it serves https and redirects http", service=live.id)
             self._unanswered.add(live.id)
             session.send(message)
             return
@@ -134,7 +140,7 @@ class ServerSession:
         session.send(Unregister(id=live.id))
 
     def update(self, plan: ServicePlan) -> None:
-        """Tell the server of what is offered otherwise from now on."""
+        """Register changed services again, and unregister removed ones."""
         for live in plan.changed:
             self.announce(live)
         for service_id in plan.gone:
@@ -153,10 +159,10 @@ class ServerSession:
 
     def opened(self, stream: Stream, payload: bytes, *, end: bool) -> StreamSink | None:
         if self._refuses:
-            self.link.session.reset(stream, Code.REFUSED, "the agent takes no more requests on this session")
+            self.link.session.reset(stream, Code.REFUSED, "the agent accepts no more requests on this session")
             return None
         try:
-            request = _read(payload, end=end)
+            request = _parse_request(payload, end=end)
         except RemoteProtocolError as error:
             _log.warning("request refused", reason=str(error))
             self.link.session.reset(stream, Code.PROTOCOL_ERROR, str(error))
@@ -190,19 +196,19 @@ class ServerSession:
 
     def going_away(self, code: Code, reason: str) -> None:
         _log.info("server going away", code=code.name, reason=reason)
-        # A server that goes away of its own accord still gives out what it has; one that answers does not.
+        # A server that answers our GOAWAY opens no more streams. One that goes away by itself may still open some.
         self._refuses = self._refuses or self._leaving
         self._note_released()
 
     def resume(self, wanted: Resume) -> None:
-        """Only servers are asked."""
+        """Do nothing: agents ask for a session, and only servers are asked."""
 
     def detached(self, reason: str) -> None:
-        _log.warning("connection lost, the session waits", session=self.link.session.id[:8], reason=reason)
+        _log.warning("connection lost; session kept for resume", session=self.link.session.id[:8], reason=reason)
         self._lost(self)
 
     def reattached(self) -> None:
-        _log.info("connection restored", session=self.link.session.id[:8])
+        _log.info("reconnected", session=self.link.session.id[:8])
         if self.reconnect is not None:
             self.reconnect.attached()
 
@@ -223,30 +229,30 @@ class ServerSession:
             self.released.set_result(None)
 
 
-def _usual(message: Register) -> bool:
-    """Offered as servers offer every service that do not know `listen_on`."""
+def _has_default_schemes(message: Register) -> bool:
+    """Return True if a server that does not know `listen_on` serves the service as configured."""
     return message.listen_on == "both" and message.http_redirect
 
 
-def _read(payload: bytes, *, end: bool) -> RequestOpen:
-    """The request of an OPEN.
+def _parse_request(payload: bytes, *, end: bool) -> RequestOpen:
+    """Return the request of an OPEN.
 
     Raises:
-        RemoteProtocolError: it could make the backend see something else than one request.
+        RemoteProtocolError: the backend might not read the request as exactly one request.
     """
     request = unpack_open(payload)
     kind, length, upgrade = request.kind, request.length, bool(request.flags & FLAG_UPGRADE)
     if not check_request_block(request.block, upgrade=upgrade):
-        raise RemoteProtocolError("a request's head that is not acceptable")
+        raise RemoteProtocolError("invalid request head")
     if kind not in _REQUEST_KINDS or (end or upgrade) != (kind == Kind.NONE) or (end and upgrade):
-        raise RemoteProtocolError(f"a request of kind {kind} with end={end} upgrade={upgrade}")
+        raise RemoteProtocolError(f"invalid request: body kind {kind} with end={end} upgrade={upgrade}")
     if request.flags & FLAG_ANNOUNCE or length > (MAX_LENGTH if kind == Kind.LENGTH else 0):
-        raise RemoteProtocolError(f"a request of kind {kind} with a length of {length}")
+        raise RemoteProtocolError(f"invalid request: body kind {kind} with length {length}")
     return request
 
 
 def _log_upgrade(request: RequestOpen) -> None:
-    """Log an upgrade. The host is as it came: a block that is acceptable has a printable one."""
+    """Log an upgrade request. The block has been checked, so its Host is printable."""
     _log.debug(
         "Detected %s request for host: %s - forwarding as regular HTTP",
         "WebSocket upgrade" if _WEBSOCKET.search(request.block) else "upgrade",

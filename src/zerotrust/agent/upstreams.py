@@ -1,6 +1,6 @@
-"""The upstreams of one service: which of them a request goes to, who waits for one, and what becomes of their health.
+"""Upstreams of one service: selects one for each request, queues requests, and tracks health.
 
-A service with one upstream of which nothing is asked has nothing to decide: `Upstreams.only`.
+With one upstream and no checks or limits, selection is skipped: see `Upstreams.only`.
 """
 
 import math
@@ -24,27 +24,30 @@ from zerotrust.telemetry import logs
 _log = logs.logger("upstreams")
 
 MAX_ATTEMPTS: Final = 3
-"""Upstreams that one request is sent to at most."""
+"""Maximum number of upstreams that one request is sent to."""
 
 
 class Waiter(Protocol):
     """A request that waits for an upstream."""
 
     def resume(self) -> None:
-        """There is room: take it."""
+        """Take an upstream: one has room."""
 
     def refused(self, error: ForwardError) -> None:
-        """It has waited for too long."""
+        """Fail the request: it has waited for too long, or no upstream is left."""
 
 
 class UpstreamHandle:
-    """One upstream with the connections to it.
+    """One upstream and the connections to it.
 
     Attributes:
-        edits: what it sees differently; None where that is nothing.
-        check: how it is probed; None where it is not.
-        ends_at: when what it still has to do is ended; infinity while the agent's file has it.
-        host: the Host of its probes.
+        member: its state in the upstream pool: health and active requests.
+        pool: the connections to it.
+        edits: changes to the head of each request; None if there are none.
+        check: its active health check; None if it has none.
+        ends_at: time of the loop at which its running requests fail; infinity while the
+            configuration has the upstream.
+        host: the Host of its health checks.
     """
 
     __slots__ = ("check", "edits", "endpoint", "ends_at", "host", "member", "pool")
@@ -61,18 +64,24 @@ class UpstreamHandle:
 
     @property
     def address(self) -> str:
-        """Its address as the file has it."""
+        """Return its address as the configuration has it."""
         return self.member.key
 
 
 class Upstreams:
-    """All upstreams of a service. Whoever replaces the service calls `close`; requests under way end where they are.
+    """All upstreams of one service.
+
+    When the service is replaced or removed, call `close`; running requests end at their upstreams.
 
     Args:
-        service: its health checks with all defaults applied.
+        service: the service, with all defaults of its health checks applied.
         pools: the connections to each of `service.backends`.
-        secret: for the cookies of session affinity; 32 random bytes that a restart does not change.
+        secret: key for the cookies of session affinity; 32 random bytes that a restart keeps.
         now: the loop's time, as in all methods.
+
+    Attributes:
+        all: the upstreams, in the order of the configuration.
+        only: the upstream of every request if there is one upstream without checks or limits.
     """
 
     __slots__ = ("_affinity", "_by_address", "_of", "_pool", "_queue", "_service", "all", "only")
@@ -99,50 +108,50 @@ class Upstreams:
         ]
         self._of = {upstream.member: upstream for upstream in self.all}
         first = service.backends[0]
-        decides = first.max_connections or first.health_check or options.max_connections
-        alone = len(self.all) == 1 and not decides and not options.health_check_required
-        self.only = self.all[0] if alone else None
+        selects = first.max_connections or first.health_check or options.max_connections
+        skips = len(self.all) == 1 and not selects and not options.health_check_required
+        self.only = self.all[0] if skips else None
 
     # ---- requests
 
     @property
     def waiting(self) -> int:
-        """Requests that wait for an upstream."""
+        """Return the number of requests that wait for an upstream."""
         return len(self._queue)
 
     def admit(self, waiter: Waiter, selection: "UpstreamSelection", now: float) -> UpstreamHandle | None:
-        """The upstream for a new request; None where it waits, and is resumed or refused later.
+        """Return the upstream for a new request; None if it waits for `resume` or `refused`.
 
         Raises:
-            ForwardError: no upstream is in use, or the queue is full.
+            ForwardError: no upstream is healthy, or the queue is full.
         """
         if not len(self._queue) and (upstream := selection.take(now)) is not None:
             return upstream
         if not self._pool.up(now):
             raise self._down(now)
         if not self._queue.enter(waiter, now):
-            raise self.busy("all connections are taken and the queue is full")
+            raise self.busy("all connections are in use and the queue is full")
         return None
 
     def busy(self, reason: str) -> UpstreamsBusy:
-        """The error of a request that finds no place or waits in vain."""
+        """Return the error of a request that found no upstream with room."""
         return UpstreamsBusy(reason, retry_after=self._queue.retry_after)
 
     def _down(self, now: float) -> UpstreamsDown:
-        return UpstreamsDown("no upstream of the service is well", retry_after=self._pool.retry_after(now))
+        return UpstreamsDown("no upstream of the service is healthy", retry_after=self._pool.retry_after(now))
 
     def refuse_if_down(self, now: float) -> None:
-        """Where no upstream is in use any more, there is nothing to wait for."""
+        """Refuse all waiting requests if no upstream is healthy."""
         if len(self._queue) and not self._pool.up(now):
             for waiter in self._queue.expired(math.inf):
                 waiter.refused(self._down(now))
 
     def leave(self, waiter: Waiter) -> None:
-        """The request waits no more."""
+        """Take a request out of the queue."""
         self._queue.leave(waiter)
 
     def release(self, now: float) -> None:
-        """Go on with those that wait, as far as there is room."""
+        """Resume waiting requests while an upstream has room."""
         while len(self._queue) and self._pool.has_room(now):
             waiter = self._queue.release()
             if waiter is not None:
@@ -151,11 +160,11 @@ class Upstreams:
     # ---- health
 
     def due(self, now: float) -> list[UpstreamHandle]:
-        """The upstreams to probe now; `probed` must follow for each."""
+        """Return the upstreams to check now; call `probed` for each of them later."""
         return [self._of[member] for member in self._pool.probes_due(now)]
 
     def probed(self, upstream: UpstreamHandle, failure: str, now: float) -> None:
-        """Take the result of a probe; `failure` is empty where it went well."""
+        """Record the result of a health check; `failure` is empty if it succeeded."""
         change = self._pool.probed(upstream.member, not failure, now)
         if change is not None:
             self.note(upstream.member, change, failure)
@@ -163,7 +172,7 @@ class Upstreams:
             self.release(now)
 
     def sweep(self, now: float) -> None:
-        """Close what has been idle, refuse who has waited, bring back who has been left out; about every second."""
+        """Close idle connections, refuse expired requests, end ejections. Runs every second."""
         for upstream in self.all:
             upstream.pool.sweep(now)
         for member, change in self._pool.sweep(now):
@@ -174,14 +183,14 @@ class Upstreams:
                     waiter.refused(gone())
             self.refuse_if_down(now)
             for waiter in self._queue.expired(now):
-                waiter.refused(self.busy("all connections are taken, and none became free in time"))
+                waiter.refused(self.busy("all connections are in use, and none became free in time"))
             self.release(now)
 
     def note(self, member: PooledUpstream, change: Change, detail: str = "") -> None:
-        """Log a change of health."""
+        """Log a change of an upstream's health."""
         log = _log.info if change.after is HealthState.HEALTHY else _log.warning
         log(
-            "upstream changed",
+            "upstream health changed",
             service=self._service,
             upstream=member.key,
             before=change.before.value,
@@ -191,29 +200,33 @@ class Upstreams:
 
     # ---- the end
 
-    def inherit(self, former: "Upstreams", *, same_tls: bool) -> None:
-        """Take the place of the service's former upstreams: with what runs there, and what is known of their health.
+    def inherit(self, previous: "Upstreams", *, same_tls: bool) -> None:
+        """Take over running requests, and the known health, from the upstreams that these replace.
 
         Args:
-            same_tls: they are spoken to as before; else what is known of them may be out of date.
+            same_tls: the TLS settings are the same. If not, health is unknown again.
         """
-        before = {upstream.endpoint: upstream.member for upstream in former.all}
+        before = {upstream.endpoint: upstream.member for upstream in previous.all}
         same = [(upstream.member, before[upstream.endpoint]) for upstream in self.all if upstream.endpoint in before]
-        self._pool.inherit(former._pool, same, health=same_tls)
+        self._pool.inherit(previous._pool, same, health=same_tls)
 
     def drain(self, staying: AbstractSet[UpstreamEndpoint], ends_at: float) -> None:
-        """End what runs at upstreams that are not `staying` at `ends_at`, if not earlier; let the others be."""
+        """Fail running requests of upstreams that are not `staying` at `ends_at`, if not earlier."""
         for upstream in self.all:
             upstream.ends_at = math.inf if upstream.endpoint in staying else min(upstream.ends_at, ends_at)
 
     def close(self) -> None:
-        """Close idle connections; those in use end with their requests."""
+        """Close idle connections; connections in use close with their requests."""
         for upstream in self.all:
             upstream.pool.close()
 
 
 class UpstreamSelection:
-    """Where one request goes, from the first upstream that it is sent to until its end."""
+    """Selection of the upstream for one request, and of other ones if it fails.
+
+    Attributes:
+        upstream: the upstream that has the request; None before and between attempts.
+    """
 
     __slots__ = ("_client", "_pool", "_preferred", "_renew", "_secure", "_tried", "_upstreams", "_well", "upstream")
 
@@ -234,14 +247,14 @@ class UpstreamSelection:
         self.upstream: UpstreamHandle | None = None
 
     def take(self, now: float) -> UpstreamHandle | None:
-        """The upstream to send it to; None where none of those that are left has room."""
+        """Return the upstream for the request; None if no upstream that is not tried yet has room."""
         member = self._pool.take(self._client, now, preferred=self._preferred, tried=self._tried)
         if member is not None:
             self.upstream = self._upstreams._of[member]
         return self.upstream
 
     def move(self, failure: Failure, now: float) -> UpstreamHandle | None:
-        """The upstream failed and nothing of the request is spent: another one, or None where there is no more."""
+        """Record a failure of the upstream; return another one for the whole request, or None."""
         self.failed(failure, now)
         upstream, self.upstream = self.upstream, None
         if upstream is not None:
@@ -252,10 +265,10 @@ class UpstreamSelection:
         return moved
 
     def answered(self, status: int, now: float) -> bytes:
-        """The upstream answers; the lines that the head of its answer gets from us.
+        """Record the status of the answer; return the field lines that the agent adds to its head.
 
-        It has succeeded when the answer has ended, for it may still break off; an upgraded connection, which may last
-        for days, with its head.
+        The request counts as succeeded at the end of the answer, because the answer may be cut
+        off. An upgraded connection may last for days, so it counts as succeeded with its head.
         """
         upstream = self.upstream
         if upstream is None:
@@ -272,7 +285,7 @@ class UpstreamSelection:
         return affinity.issue(upstream.address, time.time(), secure=self._secure)
 
     def failed(self, failure: Failure, now: float) -> None:
-        """The upstream failed the request."""
+        """Record that the upstream failed the request."""
         self._well = False
         if self.upstream is not None:
             change = self._pool.failed(self.upstream.member, failure, now)
@@ -281,7 +294,7 @@ class UpstreamSelection:
                 self._upstreams.refuse_if_down(now)
 
     def end(self, waiter: Waiter, now: float) -> None:
-        """The request has ended: the next one may begin."""
+        """End the request: leave the queue, or make room at the upstream for the next request."""
         upstream, self.upstream = self.upstream, None
         if upstream is None:
             self._upstreams.leave(waiter)
@@ -293,8 +306,8 @@ class UpstreamSelection:
 
 
 def gone() -> ServiceGone:
-    """The error of a request whose service or upstream has been taken away, and its time to end is over."""
-    return ServiceGone("it was taken out of the configuration, and drain_timeout is over")
+    """Return the error of a request whose service or upstream was removed, after `drain_timeout`."""
+    return ServiceGone("the service or its upstream was removed from the configuration, and drain_timeout is over")
 
 
 def _edits(service: Service, endpoint: UpstreamEndpoint) -> Edits | None:

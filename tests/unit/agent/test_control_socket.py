@@ -11,7 +11,7 @@ from tests.support.waiting import eventually
 from zerotrust.agent.control_socket import (
     DRAIN,
     MAX_CONNECTIONS,
-    Control,
+    ControlSocket,
     control_path,
     request_drain,
     request_status,
@@ -38,7 +38,7 @@ STATUS = AgentStatus(
 class Asked:
     def __init__(self) -> None:
         self.times = 0
-        self.control = Control(self.drain, lambda: STATUS)
+        self.control = ControlSocket(self.drain, lambda: STATUS)
 
     def drain(self) -> None:
         self.times += 1
@@ -135,7 +135,7 @@ async def test_nobody_there(tmp_path: Path) -> None:
 
 
 async def test_an_agent_without_a_place_for_it_works(tmp_path: Path) -> None:
-    control = Control(lambda: None, lambda: STATUS)
+    control = ControlSocket(lambda: None, lambda: STATUS)
     await control.listen(tmp_path / "none" / "agent.sock")
     await control.close()
 

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from tests.support.issuer import Issuer, reply
 from tests.support.waiting import eventually
 from zerotrust.agent import jwks as module
-from zerotrust.agent.jwks import LONGEST_STALE, MAX_BYTES, REFRESH, CachedJwks, Keys
+from zerotrust.agent.jwks import MAX_BYTES, MAX_STALE, REFRESH, CachedJwks, JwksFetcher
 from zerotrust.model.authentication import KeySource
 from zerotrust.net.tasks import Tasks
 
@@ -37,49 +37,49 @@ def kids(keys: dict[str, Any] | None) -> list[str]:
     return [key["kid"] for key in keys["keys"]] if keys is not None else []
 
 
-# What is known
+# What is cached
 
 
 def test_keys_come_change_and_stay(documents: list[bytes]) -> None:
-    known = CachedJwks(SOURCE)
-    assert known.keys is None
-    assert known.fetched(documents[0], 0.0)
-    assert not known.fetched(documents[0], 60.0)
-    assert not known.fetched(None, 120.0)
-    assert kids(known.keys) == ["1"]
-    assert known.fetched(documents[1], 180.0)
-    assert kids(known.keys) == ["2"]
-    assert known.pause == REFRESH
+    cached = CachedJwks(SOURCE)
+    assert cached.keys is None
+    assert cached.fetched(documents[0], 0.0)
+    assert not cached.fetched(documents[0], 60.0)
+    assert not cached.fetched(None, 120.0)
+    assert kids(cached.keys) == ["1"]
+    assert cached.fetched(documents[1], 180.0)
+    assert kids(cached.keys) == ["2"]
+    assert cached.pause == REFRESH
 
 
 def test_the_last_ones_hold_for_a_day(documents: list[bytes]) -> None:
-    known = CachedJwks(SOURCE)
-    assert not known.failed(0.0)
-    known.fetched(documents[0], 100.0)
-    known.fetched(None, 1000.0)
-    assert not known.failed(1000.0 + LONGEST_STALE - 1)
-    assert kids(known.keys) == ["1"]
-    assert known.failing
-    assert known.failed(1000.0 + LONGEST_STALE)
-    assert known.keys is None
-    assert not known.failed(1000.0 + LONGEST_STALE + 60)
-    assert known.fetched(documents[0], 2e5)
+    cached = CachedJwks(SOURCE)
+    assert not cached.failed(0.0)
+    cached.fetched(documents[0], 100.0)
+    cached.fetched(None, 1000.0)
+    assert not cached.failed(1000.0 + MAX_STALE - 1)
+    assert kids(cached.keys) == ["1"]
+    assert cached.failing
+    assert cached.failed(1000.0 + MAX_STALE)
+    assert cached.keys is None
+    assert not cached.failed(1000.0 + MAX_STALE + 60)
+    assert cached.fetched(documents[0], 2e5)
 
 
 def test_a_document_that_cannot_be_used_changes_nothing(documents: list[bytes]) -> None:
-    known = CachedJwks(SOURCE)
-    known.fetched(documents[0], 0.0)
+    cached = CachedJwks(SOURCE)
+    cached.fetched(documents[0], 0.0)
     with pytest.raises(ValueError, match="JWKS"):
-        known.fetched(b'{"keys": []}', 60.0)
-    assert kids(known.keys) == ["1"]
+        cached.fetched(b'{"keys": []}', 60.0)
+    assert kids(cached.keys) == ["1"]
 
 
 def test_who_does_not_answer_is_asked_again_soon_and_then_less_often() -> None:
-    known = CachedJwks(SOURCE)
+    cached = CachedJwks(SOURCE)
     pauses = []
     for _ in range(9):
-        known.failed(0.0)
-        pauses.append(known.pause)
+        cached.failed(0.0)
+        pauses.append(cached.pause)
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
 
 
@@ -87,16 +87,15 @@ def test_who_does_not_answer_is_asked_again_soon_and_then_less_often() -> None:
 
 
 class Bench:
-    """Keys with one source after the other, refreshed at once when told so."""
+    """A fetcher that refreshes after 20 ms, with the changes that it reported."""
 
     def __init__(self) -> None:
         self.tasks = Tasks()
-        self.keys = Keys(self.tasks)
         self.changes: list[KeySource] = []
-        self.keys.changed = self.changes.append
+        self.fetcher = JwksFetcher(self.tasks, changed=self.changes.append)
 
     def ids(self, source: KeySource) -> list[str]:
-        return kids(self.keys.documents.get(source))
+        return kids(self.fetcher.documents.get(source))
 
 
 @pytest.fixture
@@ -154,14 +153,14 @@ async def test_over_https_with_a_certificate_that_is_verified(bench: Bench, trus
     async with Issuer(tls=trusted) as issuer:
         issuer.add_key("1")
         source = KeySource(issuer.url, "RS256")
-        bench.keys.want([source])
+        bench.fetcher.fetch_from([source])
         await eventually(lambda: bench.ids(source) == ["1"], "the keys are fetched")
         other = KeySource(issuer.url.replace("localhost", "127.0.0.1"), "RS256")
         with capture_logs() as logs:
-            bench.keys.want([source, other])
+            bench.fetcher.fetch_from([source, other])
             await eventually(lambda: logs, "a certificate for another name is told of")
         assert "ertificate" in logs[0]["reason"]
-        assert other not in bench.keys.documents
+        assert other not in bench.fetcher.documents
 
 
 @pytest.mark.anyio
@@ -172,11 +171,11 @@ async def test_a_certificate_of_nobody_we_know(
     async with Issuer(tls=trusted) as issuer:
         issuer.add_key("1")
         with capture_logs() as logs:
-            bench.keys.want([KeySource(issuer.url, "RS256")])
+            bench.fetcher.fetch_from([KeySource(issuer.url, "RS256")])
             await eventually(lambda: logs, "it is told of")
         assert "CERTIFICATE_VERIFY_FAILED" in logs[0]["reason"]
         assert not issuer.asked
-        assert not bench.keys.documents
+        assert not bench.fetcher.documents
 
 
 @pytest.mark.anyio
@@ -184,7 +183,7 @@ async def test_a_key_that_is_added_or_withdrawn_counts_at_the_next_look(bench: B
     async with Issuer() as issuer:
         issuer.add_key("1")
         source = KeySource(issuer.url, "RS256")
-        bench.keys.want([source])
+        bench.fetcher.fetch_from([source])
         await eventually(lambda: len(issuer.asked) > 3, "it is asked again and again")
         assert bench.ids(source) == ["1"]
         assert bench.changes == [source], "who has nothing new is not listened to"
@@ -230,7 +229,7 @@ async def test_what_is_no_answer_changes_nothing_and_is_told_once(
         issuer.add_key("1")
         source = KeySource(f"{issuer.url}?secret=x", "RS256")
         with capture_logs() as logs:
-            bench.keys.want([source])
+            bench.fetcher.fetch_from([source])
             await eventually(lambda: bench.ids(source) == ["1"], "the keys are fetched")
             issuer.answer, good = answer, issuer.answer
             asked = len(issuer.asked)
@@ -239,7 +238,7 @@ async def test_what_is_no_answer_changes_nothing_and_is_told_once(
             issuer.answer = good
             issuer.add_key("2")
             await eventually(lambda: len(bench.ids(source)) == 2, "it is well again")
-        assert [entry["event"] for entry in logs] == ["keys fetched", "keys cannot be fetched", "keys fetched"]
+        assert [entry["event"] for entry in logs] == ["keys fetched", "cannot fetch keys", "keys fetched"]
         assert reason in logs[1]["reason"]
         assert logs[1]["meanwhile"] == "the last ones hold"
         assert "secret" not in json.dumps(logs)
@@ -251,7 +250,7 @@ async def test_nothing_new_is_no_answer_to_who_has_nothing(bench: Bench) -> None
     async with Issuer() as issuer:
         issuer.answer = lambda _: reply(304, b"")
         with capture_logs() as logs:
-            bench.keys.want([KeySource(issuer.url, "RS256")])
+            bench.fetcher.fetch_from([KeySource(issuer.url, "RS256")])
             await eventually(lambda: logs, "it is told of")
         assert logs[0]["reason"] == "status 304"
 
@@ -267,7 +266,7 @@ async def test_one_that_says_nothing_is_not_waited_for(bench: Bench, monkeypatch
 
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     with capture_logs() as logs:
-        bench.keys.want([KeySource(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", "RS256")])
+        bench.fetcher.fetch_from([KeySource(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", "RS256")])
         await eventually(lambda: logs, "it is given up")
     assert "no whole answer within" in logs[0]["reason"] or "Timeout" in logs[0]["reason"]
     assert logs[0]["meanwhile"] == "requests that need them are refused"
@@ -277,14 +276,14 @@ async def test_one_that_says_nothing_is_not_waited_for(bench: Bench, monkeypatch
 
 @pytest.mark.anyio
 async def test_keys_that_are_too_old_are_withdrawn(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LONGEST_STALE", 0.2)
+    monkeypatch.setattr(module, "MAX_STALE", 0.2)
     async with Issuer() as issuer:
         issuer.add_key("1")
         source = KeySource(issuer.url, "RS256")
-        bench.keys.want([source])
+        bench.fetcher.fetch_from([source])
         await eventually(lambda: bench.ids(source) == ["1"], "the keys are fetched")
         issuer.answer = lambda _: reply(503, b"")
-        await eventually(lambda: source not in bench.keys.documents, "they do not hold for ever")
+        await eventually(lambda: source not in bench.fetcher.documents, "they do not hold for ever")
         assert bench.changes == [source, source]
 
 
@@ -293,10 +292,10 @@ async def test_what_nobody_wants_is_forgotten(bench: Bench) -> None:
     async with Issuer() as issuer:
         issuer.add_key("1")
         source = KeySource(issuer.url, "RS256")
-        bench.keys.want([source])
+        bench.fetcher.fetch_from([source])
         await eventually(lambda: bench.ids(source) == ["1"], "the keys are fetched")
-        bench.keys.want([source])
+        bench.fetcher.fetch_from([source])
         assert bench.ids(source) == ["1"], "a reload leaves them alone"
-        bench.keys.want([])
-        assert not bench.keys.documents
+        bench.fetcher.fetch_from([])
+        assert not bench.fetcher.documents
         await eventually(lambda: not bench.tasks._running, "nothing is asked for any more")

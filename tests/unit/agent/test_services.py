@@ -23,7 +23,9 @@ CHECK = {"unhealthy_threshold": 1}
 
 
 def made() -> Services:
-    return Services(coalescer=WriteCoalescer(asyncio.get_running_loop()), tasks=Tasks())
+    return Services(
+        coalescer=WriteCoalescer(asyncio.get_running_loop()), tasks=Tasks(), keys_changed=lambda source: None
+    )
 
 
 def service(name: str = "a", **keys: Any) -> Service:
@@ -74,7 +76,7 @@ async def test_what_is_planned_is_not_served_yet() -> None:
 async def test_keys_of_issuers_are_announced_with_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     services = made()
     wanted: list[set[KeySource]] = []
-    monkeypatch.setattr(services.keys, "want", wanted.append)
+    monkeypatch.setattr(services.jwks, "fetch_from", wanted.append)
     auth = {"type": "jwt", "config": {"algorithm": "RS256", "jwks_url": "https://issuer.example/keys"}}
     source = KeySource("https://issuer.example/keys", "RS256")
     replace(services, [service("a", security={"auth": auth}), service("b")])
@@ -89,9 +91,9 @@ async def test_keys_of_issuers_are_announced_with_the_service(monkeypatch: pytes
         return config
 
     assert told() == auth["config"]
-    services.keys.documents[source] = {"keys": [{"kid": "1"}]}
+    services.jwks.documents[source] = {"keys": [{"kid": "1"}]}
     assert told() == {"algorithm": "RS256", "jwks": {"keys": [{"kid": "1"}]}}
-    services.keys.documents.clear()
+    services.jwks.documents.clear()
     assert told() == auth["config"]
     replace(services, [service("b")])
     assert wanted == [{source}, set()]
