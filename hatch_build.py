@@ -29,6 +29,7 @@ COMPILED = (
     "server/proxy/ingress.py",
     "server/proxy/load_shedding.py",
     "server/proxy/relay.py",
+    "server/proxy/request_context.py",
     "agent/request_rewrite.py",
     "agent/session.py",
     "agent/exchange.py",

@@ -88,7 +88,7 @@ async def test_a_backend_that_refuses_is_stood_in_for(tmp_path: Path, by: str) -
                     assert await socket.recv() == "hello"
             served = (await origin.stats())["served"]
             assert (served["upload"], served["bytes"]) == (20, 20), "each of them once"
-            assert stack.server.text(since).count("another agent is tried") >= 20
+            assert stack.server.text(since).count("retrying on another agent") >= 20
 
 
 async def test_a_backend_whose_machine_is_gone_is_stood_in_for(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ async def test_a_backend_whose_machine_is_gone_is_stood_in_for(tmp_path: Path) -
                 assert answer.status == 200, answer
                 assert answer.json()["sha256"] == hashlib.sha256(body).hexdigest()
             assert (await origin.stats())["served"]["upload"] == 8, "each of them once"
-            assert "another agent is tried" in stack.server.text(since)
+            assert "retrying on another agent" in stack.server.text(since)
         clogged.close()
 
 

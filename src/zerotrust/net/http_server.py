@@ -85,7 +85,7 @@ class RequestHandler(Protocol):
 
 
 class HttpServerConnection(BufferedChannel):
-    """One client connection. The sink answers with `respond`, `respond_data` and `respond_trailers`, or `refuse`.
+    """One client connection. The sink answers with `respond`, `respond_data` and `respond_trailers`, or with `reply`.
 
     An answer is over at the byte at which it is over for the client, and the sink is told so at once. From then on the
     connection belongs to the next request: the sink must not touch it any more.
@@ -221,16 +221,16 @@ class HttpServerConnection(BufferedChannel):
         assert writer is not None
         self._respond_end(writer, fields)
 
-    def refuse(self, reply: bytes, *, close: bool) -> None:
-        """Answer with a whole response of our own, made by `replies.error_reply`."""
+    def reply(self, response: bytes, *, close: bool) -> None:
+        """Send a whole response; `close` ends the connection after it."""
         self._responded = True
-        self.send(reply)
+        self.send(response)
         if close:
             self._keep_alive = False
         self._finish()
 
-    def hand_over(self, sink: RequestSink) -> None:
-        """The request goes on with another owner."""
+    def set_sink(self, sink: RequestSink) -> None:
+        """Make another owner the sink of the request that is under way."""
         self._sink = sink
 
     def break_off(self) -> None:
@@ -251,11 +251,6 @@ class HttpServerConnection(BufferedChannel):
         self._sink = None
         self.send(last)
         self._drain()
-
-    @property
-    def head(self) -> RequestHead | None:
-        """Of the request that is under way."""
-        return self._head
 
     @property
     def is_websocket(self) -> bool:

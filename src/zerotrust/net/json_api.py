@@ -186,4 +186,4 @@ def _say(connection: HttpServerConnection, reply: Reply, *, close: bool) -> None
     )
     if close:
         head += "Connection: close\r\n"
-    connection.refuse(f"{head}\r\n".encode() + body, close=close)
+    connection.reply(f"{head}\r\n".encode() + body, close=close)

@@ -60,6 +60,7 @@ from zerotrust.server.ops.restart_gate import RestartGate
 from zerotrust.server.ops.tls_permission import TlsPermission
 from zerotrust.server.proxy.ingress import Ingress
 from zerotrust.server.proxy.load_shedding import LoadShedding
+from zerotrust.server.proxy.pending_requests import PendingRequests
 from zerotrust.server.proxy.verification_pool import VerificationPool
 from zerotrust.telemetry import logs
 
@@ -147,9 +148,12 @@ class Server:
         )
         self._door = AgentListener(terms, context=context)
         self._overload = LoadShedding(config.limits)
+        pending = PendingRequests(registry, timeout=config.api.hold_timeout)
+        registry.subscribe(pending.host_served)
         self._ingress = Ingress(
             registry,
             config.api,
+            pending=pending,
             verifications=VerificationPool(tasks),
             https_port=config.caddy.https_port,
             overload=self._overload,
@@ -241,9 +245,9 @@ class Server:
             undo.push_async_callback(self._metrics.listen, self._config.metrics.listen_addr)
             await self._edge.apply(config)
             undo.pop_all()
-        self._ingress.use(config.api, https_port=config.caddy.https_port)
+        self._ingress.reconfigure(config.api, https_port=config.caddy.https_port)
         if config.limits != self._config.limits:
-            self._overload.use(config.limits)
+            self._overload.reconfigure(config.limits)
             self._registry.policies.most = most_memory(config.limits)
             self._certificates.use(config.limits)
         self._permission.storage = _storage(config)

@@ -36,7 +36,7 @@ class Owner:
         self.targets.append(head.target)
         self.framing = framing
         if head.target == b"/no":
-            connection.refuse(NOT_FOUND, close=not connection.reusable())
+            connection.reply(NOT_FOUND, close=not connection.reusable())
             return None
         return self
 

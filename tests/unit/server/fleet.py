@@ -7,6 +7,7 @@ from typing import Any, cast
 from tests.support.transport import FakeTransport
 from tests.support.tunnel import Ear, Pair
 from tests.unit.middleware.asking import SECRET
+from tests.unit.server.front import build_ingress
 from zerotrust.model.server import ProxyApi
 from zerotrust.net.http_server import HttpServerConnection
 from zerotrust.net.tasks import Tasks
@@ -14,8 +15,6 @@ from zerotrust.net.tunnel import TunnelLink
 from zerotrust.net.write_coalescer import WriteCoalescer
 from zerotrust.server.agents.registry import Registry, ServiceRegistration
 from zerotrust.server.agents.service_policy import compile_service_policy
-from zerotrust.server.proxy.ingress import Ingress
-from zerotrust.server.proxy.verification_pool import VerificationPool
 from zerotrust.tunnel.binary import RequestOpen, pack_head, unpack_open
 from zerotrust.tunnel.codes import KIND_LENGTH, Code
 from zerotrust.tunnel.stream import Stream
@@ -73,11 +72,7 @@ class Fleet:
     def __init__(self, *policies: dict[str, Any] | None, names: str = "abcdef", hold_timeout: float = 0.0) -> None:
         self.registry = Registry()
         self.tasks = Tasks()
-        self.ingress = Ingress(
-            self.registry,
-            ProxyApi(hold_timeout=hold_timeout),
-            verifications=VerificationPool(self.tasks),
-        )
+        self.ingress = build_ingress(self.registry, tasks=self.tasks, api=ProxyApi(hold_timeout=hold_timeout))
         self.agents = [Agent(self, name, policy) for name, policy in zip(names, policies, strict=False)]
         self.connect()
 

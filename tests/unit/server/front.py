@@ -17,10 +17,29 @@ from zerotrust.server.agents.scheme import USUAL, OfferedSchemes
 from zerotrust.server.agents.service_policy import compile_service_policy
 from zerotrust.server.proxy.ingress import Ingress
 from zerotrust.server.proxy.load_shedding import LoadShedding
+from zerotrust.server.proxy.pending_requests import PendingRequests
 from zerotrust.server.proxy.verification_pool import VerificationPool
 from zerotrust.tunnel.binary import RequestOpen, pack_head, unpack_open
 from zerotrust.tunnel.codes import KIND_LENGTH
 from zerotrust.tunnel.stream import Stream
+
+
+def build_ingress(
+    registry: Registry,
+    *,
+    tasks: Tasks | None = None,
+    api: ProxyApi | None = None,
+    https_port: int = 443,
+    overload: LoadShedding | None = None,
+) -> Ingress:
+    """Return an ingress, wired as `zerotrust.server.app` does; without `api` no request waits for its agent."""
+    api = api or ProxyApi(hold_timeout=0.0)
+    pending = PendingRequests(registry, timeout=api.hold_timeout)
+    registry.subscribe(pending.host_served)
+    verifications = VerificationPool(tasks or Tasks())
+    return Ingress(
+        registry, api, pending=pending, verifications=verifications, https_port=https_port, overload=overload
+    )
 
 
 class Front:
@@ -37,10 +56,7 @@ class Front:
         link = cast("TunnelLink", SimpleNamespace(session=self.pair.server.session))
         self.member = self.registry.join("home", link)
         self.register(policy)
-        verifications = VerificationPool(self.tasks)
-        self.ingress = Ingress(
-            self.registry, ProxyApi(hold_timeout=0.0), verifications=verifications, overload=overload
-        )
+        self.ingress = build_ingress(self.registry, tasks=self.tasks, overload=overload)
         self.connect()
 
     def connect(self) -> None:

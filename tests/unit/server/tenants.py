@@ -13,15 +13,13 @@ import h11
 from tests.support.transport import FakeTransport
 from tests.support.tunnel import Pair
 from tests.unit.middleware.asking import SECRET
-from zerotrust.model.server import ProxyApi
+from tests.unit.server.front import build_ingress
 from zerotrust.net.http_server import HttpServerConnection
-from zerotrust.net.tasks import Tasks
 from zerotrust.net.tunnel import TunnelLink
 from zerotrust.net.write_coalescer import WriteCoalescer
 from zerotrust.server.agents.registry import Registry, ServiceRegistration
 from zerotrust.server.agents.service_policy import compile_service_policy
 from zerotrust.server.proxy.ingress import Ingress
-from zerotrust.server.proxy.verification_pool import VerificationPool
 from zerotrust.tunnel.binary import pack_head, unpack_open
 from zerotrust.tunnel.codes import KIND_LENGTH
 from zerotrust.tunnel.frames import encode
@@ -167,7 +165,7 @@ class Tenants:
 
     def __init__(self, policy: dict[str, Any] | None = None) -> None:
         self.registry = Registry()
-        self.ingress = Ingress(self.registry, ProxyApi(hold_timeout=0.0), verifications=VerificationPool(Tasks()))
+        self.ingress = build_ingress(self.registry)
         self.good = Tenant(self.registry, GOOD, None)
         self.evil = Tenant(self.registry, EVIL, policy)
 

@@ -47,4 +47,4 @@ class LoadSampler:
             total.include(usage)
         self.by_agent, self.total = by_agent, total
         self.stalls.note(sessions)
-        self._overload.sample(by_agent, held=self._ingress.held, lag=lag)
+        self._overload.sample(by_agent, pending=self._ingress.pending, lag=lag)

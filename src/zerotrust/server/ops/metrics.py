@@ -24,7 +24,7 @@ from zerotrust.server.ops.descriptors import api_connections
 from zerotrust.server.ops.load_sampler import LoadSampler
 from zerotrust.server.proxy.ingress import Ingress
 from zerotrust.server.proxy.load_shedding import LoadShedding
-from zerotrust.server.proxy.pending_requests import MAX_HELD
+from zerotrust.server.proxy.pending_requests import MAX_PENDING
 from zerotrust.server.proxy.verification_pool import MAX_WAITING, MAX_WAITING_OF_AGENT, MAX_WAITING_OF_NETWORK
 from zerotrust.telemetry.metrics import counter, gauge, limits
 from zerotrust.telemetry.session_metrics import LIMITS, loop_metrics, session_metrics
@@ -35,7 +35,7 @@ _LIMITS: Final = {
     "head_seconds": HEAD_TIMEOUT,
     "ahead_bytes": MAX_AHEAD_BYTES,
     "connection_idle_seconds": IDLE_TIMEOUT,
-    "requests_held": MAX_HELD,
+    "requests_held": MAX_PENDING,
     "passwords_waiting": MAX_WAITING,
     "passwords_waiting_of_agent": MAX_WAITING_OF_AGENT,
     "passwords_waiting_of_network": MAX_WAITING_OF_NETWORK,
@@ -143,7 +143,7 @@ class ServerMetrics:
         yield counter("requests_refused_total", meaning, ingress.refused, "code")
         meaning = "Requests that came to nothing behind the server."
         yield counter("requests_failed_total", meaning, ingress.failed, "code")
-        yield gauge("requests_held", "Requests that wait for an agent.", ingress.held)
+        yield gauge("requests_held", "Requests that wait for an agent.", ingress.pending)
 
     def _certificate_names(self) -> Iterator[Metric]:
         meaning = "New names of an agent's wildcard grants that were permitted to have a certificate."

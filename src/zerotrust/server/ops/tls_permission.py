@@ -58,7 +58,7 @@ class TlsPermission:
     def request(
         self, connection: HttpServerConnection, head: RequestHead, framing: tuple[Kind, int]
     ) -> RequestSink | None:
-        connection.refuse(_YES if self._permits(head) else _NO, close=framing[0] is not Kind.NONE)
+        connection.reply(_YES if self._permits(head) else _NO, close=framing[0] is not Kind.NONE)
         return None
 
     def _permits(self, head: RequestHead) -> bool:

@@ -1,11 +1,11 @@
-"""Where a request from Caddy is decided: which service it is for, whether it may pass, what is said with it."""
+"""Ingress: takes each request from Caddy, authorizes it, selects an agent and forwards the request to it."""
 
 import asyncio
 import ipaddress
 import re
 import secrets
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from time import perf_counter, time
@@ -26,20 +26,22 @@ from zerotrust.http.head import RequestFields, RequestHead
 from zerotrust.http.head_block import request_block
 from zerotrust.http.headers import folded
 from zerotrust.middleware.answer_response import answer_reply
-from zerotrust.middleware.chain import MiddlewareChain
 from zerotrust.middleware.header_edits import Edit
 from zerotrust.middleware.interface import Answer, NeedsVerification, Request
+from zerotrust.middleware.request_limits import UNLIMITED
 from zerotrust.model.limits import Limits
 from zerotrust.model.server import ProxyApi
 from zerotrust.net.http_server import HttpServerConnection, RequestSink
-from zerotrust.server.agents.registry import Registry, ServiceRegistration
+from zerotrust.server.agents.registry import Registry
 from zerotrust.server.agents.scheme import to_https
-from zerotrust.server.agents.service_policy import CompiledPolicy, passed_head
+from zerotrust.server.agents.service_policy import passed_head
+from zerotrust.server.proxy.error_pages import send_error_page
 from zerotrust.server.proxy.load_shedding import LoadShedding
 from zerotrust.server.proxy.pending_requests import PendingRequests
 from zerotrust.server.proxy.policy_time import PoliciesTooSlow, PolicyTime
-from zerotrust.server.proxy.relay import Again, Relay, refuse
-from zerotrust.server.proxy.retry import RetryState, may_go_on
+from zerotrust.server.proxy.relay import Relay
+from zerotrust.server.proxy.request_context import ParkedRequest, RequestContext
+from zerotrust.server.proxy.retry import Delivery, RetryState, delivery_of
 from zerotrust.server.proxy.shaping import ShapedRelay
 from zerotrust.server.proxy.trailers import TrailerFilter
 from zerotrust.server.proxy.verification_pool import VerificationPool
@@ -49,116 +51,24 @@ from zerotrust.tunnel.codes import FLAG_TRAILERS, FLAG_UPGRADE, Code
 
 _log = logs.logger("ingress")
 
-_THIS_MACHINE: Final = b"127.0.0.1"
-"""The peer of a connection by unix socket."""
+_LOCALHOST: Final = b"127.0.0.1"
+"""The client address of a connection by unix socket."""
 _IPV6: Final = rb"([0-9A-Fa-f:.]{2,45})(?:%[0-9A-Za-z._-]{1,32})?"
 _ADDRESS: Final = re.compile(rb"([0-9.]{7,15})(?::[0-9]{1,5})?|\[%b\](?::[0-9]{1,5})?|%b" % (_IPV6, _IPV6))
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-Asked = tuple[HttpServerConnection, RequestHead, tuple[Kind, int], str]
-"""A request: whose, its head, its framing, its id."""
-
-
-class Visit:
-    """A request in front of a guard: what is known of it until it is let pass or answered."""
-
-    __slots__ = (
-        "asked",
-        "chain",
-        "claim",
-        "client",
-        "connection",
-        "framing",
-        "guard",
-        "head",
-        "patient",
-        "proto",
-        "request_id",
-        "tried",
-        "waiting",
-    )
-
-    def __init__(
-        self,
-        connection: HttpServerConnection,
-        head: RequestHead,
-        framing: tuple[Kind, int],
-        claim: ServiceRegistration,
-        *,
-        guard: CompiledPolicy,
-        request_id: str,
-        sender: tuple[bytes, bytes],
-    ) -> None:
-        self.patient = True
-        self.tried: RetryState | None = None
-        self.connection = connection
-        self.head = head
-        self.framing = framing
-        self.claim = claim
-        self.guard = guard
-        self.request_id = request_id
-        self.client, self.proto = sender
-        self.chain: MiddlewareChain
-        self.asked: Request
-        self.waiting: Waiting | None = None
-
-
-class Waiting:
-    """Owns a request until a thread has answered: keeps what comes of its body, which is one read."""
-
-    __slots__ = ("_connection", "_data", "_ended", "_paused", "_trailers", "withdraw")
-
-    def __init__(self, connection: HttpServerConnection) -> None:
-        self.withdraw: Callable[[], None] | None = None
-        """Cancels the verification that the request waits for, unless others wait for it."""
-        self._connection: HttpServerConnection | None = connection
-        self._data = b""
-        self._ended = False
-        self._paused = False
-        self._trailers = b""
-
-    @property
-    def alone(self) -> bool:
-        """The client is gone."""
-        return self._connection is None
-
-    def body(self, data: bytes, *, end: bool) -> None:
-        self._data += data
-        self._ended = end
-        if not end and self._connection is not None:
-            self._paused = True
-            self._connection.pause_reading()
-
-    def body_trailers(self, fields: bytes) -> None:
-        self._trailers = fields
-
-    def aborted(self) -> None:
-        self._connection = None
-        if self.withdraw is not None:
-            self.withdraw()
-
-    def drained(self) -> None:
-        """Nothing was written."""
-
-    def hand_over(self, sink: RequestSink) -> None:
-        """The request goes on with `sink`."""
-        connection = self._connection
-        assert connection is not None
-        connection.hand_over(sink)
-        if self._paused:
-            connection.resume_reading()
-        if self._data or self._ended:
-            sink.body(self._data, end=self._ended)
-        if self._trailers:
-            sink.body_trailers(self._trailers)
 
 
 class Ingress:
-    """Takes each request of the proxy API (net.http_server.RequestHandler).
+    """Handles each request of the proxy API (net.http_server.RequestHandler).
+
+    Args:
+        pending: the requests that wait for their agent.
 
     Attributes:
-        requests: how many came; `refused` and `failed`: to how many of them we gave an answer of our own, by its code,
-            in place of a backend, or where the backend's did not come about.
+        requests: how many requests came.
+        refused, failed: requests that the server answered itself, by error code: before (`refused`) or after
+            (`failed`) it had forwarded them.
     """
 
     def __init__(
@@ -166,6 +76,7 @@ class Ingress:
         registry: Registry,
         api: ProxyApi,
         *,
+        pending: PendingRequests,
         verifications: VerificationPool,
         https_port: int = 443,
         overload: LoadShedding | None = None,
@@ -177,16 +88,15 @@ class Ingress:
         self._policy_time = PolicyTime()
         self._registry = registry
         self._verifications = verifications
-        self._hold = PendingRequests(registry, timeout=api.hold_timeout)
-        self._failed: Again = self._go_on_elsewhere
-        self.use(api, https_port=https_port)
+        self._pending = pending
         self._loop = asyncio.get_running_loop()
-        # A restart must not repeat ids that are in somebody's log.
+        # Random, because ids of an earlier process may be in logs.
         self._run = secrets.token_hex(4)
+        self.reconfigure(api, https_port=https_port)
 
-    def use(self, api: ProxyApi, *, https_port: int) -> None:
-        """Go by these from the next request on."""
-        self._hold.timeout = api.hold_timeout
+    def reconfigure(self, api: ProxyApi, *, https_port: int) -> None:
+        """Use these settings from the next request on."""
+        self._pending.timeout = api.hold_timeout
         self._https_port = https_port
         self._trailer_filter = TrailerFilter(api.pass_trailers)
         self._pass_headers = frozenset(folded(name.encode()) for name in api.pass_headers)
@@ -195,301 +105,342 @@ class Ingress:
         self._is_trusted = lru_cache(maxsize=1024)(self._trusts)
 
     @property
-    def held(self) -> int:
-        """Requests that wait for an agent."""
-        return self._hold.count
+    def pending(self) -> int:
+        """How many requests wait for their agent."""
+        return self._pending.count
 
     def request(
         self, connection: HttpServerConnection, head: RequestHead, framing: tuple[Kind, int]
     ) -> RequestSink | None:
         self.requests += 1
-        return self._take(connection, head, framing, f"{self._run}-{self.requests:x}")
-
-    def _take(
-        self,
-        connection: HttpServerConnection,
-        head: RequestHead,
-        framing: tuple[Kind, int],
-        request_id: str,
-        *,
-        patient: bool = True,
-        tried: RetryState | None = None,
-    ) -> RequestSink | None:
-        """Decide about a request; one that is `patient` waits for an agent that may be back in a moment."""
         if head.fields.spoofable and self._pass_headers:
             head = self._with_passed_headers(head)
-        client, proto = self._client(connection, head.fields)
-        try:
-            claim = self._route(head, client, tried)
-            binding = claim.schemes
-            if not (binding.http if proto == b"http" else binding.https):
-                if proto != b"http" or not binding.redirect:
-                    raise WrongScheme(f"{head.fields.host} over {proto.decode()}")
-                self._answer(connection, head, request_id, to_https(head, self._https_port))
-                return None
-            guard = claim.policy
-            if guard is None:
-                block = request_block(head, client=client, proto=proto)
-                relay = self._forward(connection, head, framing, claim, request_id=request_id, block=block)
-                relay.tried = tried
-                return relay
-            sender = (client, proto)
-            visit = Visit(connection, head, framing, claim, guard=guard, request_id=request_id, sender=sender)
-            visit.patient = patient
-            visit.tried = tried
-            return self._stop(visit)
-        except ForwardError as error:
-            tried = tried or RetryState()
-            asked = (connection, head, framing, request_id)
-            if self._is_for_another(error, head, client, tried):
-                return self._take(*asked, patient=patient, tried=tried)
-            if patient and isinstance(error, NoAgent):
-                held = self._held(asked, tried)
-                if held is not None:
-                    return held
-            said = self._ask_origin(head)
-            if isinstance(said, Answer):
-                self._answer(connection, head, request_id, said)
-            else:
-                self._refuse(connection, head, request_id, error, edits=said)
-            return None
+        client, scheme = self._client(connection, head.fields)
+        request_id = f"{self._run}-{self.requests:x}"
+        return self._serve(
+            RequestContext(connection, head, framing, request_id=request_id, client=client, scheme=scheme)
+        )
 
-    def _ask_origin(self, head: RequestHead) -> Answer | Sequence[Edit]:
-        """Return what the policy says to a request that is refused: who may read why, or the answer to a preflight."""
-        agent, guard = self._registry.policy_of(head.fields.host)
-        if guard is None:
-            return ()
-        begun_at = perf_counter()
-        said = guard.ask_origin(head, by_route=not self._policy_time.is_over(agent, begun_at))
-        self._policy_time.charge(agent, perf_counter() - begun_at, begun_at)
-        return said
+    def _serve(self, context: RequestContext, *, authorized: bool = False) -> RequestSink | None:
+        """Select an agent, ask the policy of its service, and forward the request; try other agents where it fails.
 
-    def _refuse(
-        self,
-        connection: HttpServerConnection,
-        head: RequestHead,
-        request_id: str,
-        error: ForwardError,
-        *,
-        edits: Sequence[Edit],
-    ) -> None:
-        self.refused[error.code] += 1
-        # Of an overload the beginning and the end are told: a line each would make it worse.
-        if not isinstance(error, Overloaded if self._overload.on else PoliciesTooSlow):
-            _log.info("request refused", host=head.fields.host, request=request_id, code=error.code)
-        refuse(connection, error, request_id=request_id, head_only=head.method == b"HEAD", edits=edits)
+        Args:
+            authorized: the policy of the selected service has let the request pass.
 
-    def _route(self, head: RequestHead, client: bytes, tried: RetryState | None) -> ServiceRegistration:
-        host = head.fields.host
-        try:
-            claim = self._registry.lookup(host, client)
-        except KeyError:
-            raise UnknownHost(host) from None
-        if tried is not None and claim is not None:
-            claim = self._registry.another(host, client, tried) or (None if claim in tried else claim)
-        if claim is None:
-            raise NoAgent(host)
-        if head.fields.upgrade is not None and not claim.websocket:
-            raise UpgradeRefused(host)
-        if claim.sticky and not client:
-            raise ClientAddressUnreadable(host)
+        Returns:
+            The request's owner from now on; None where the request has been answered.
+        """
+        while True:
+            try:
+                if not authorized:
+                    self._select(context)
+                    decision = self._authorize(context)
+                    if decision is not None:
+                        return self._conclude(context, decision)
+                return self._forward(context)
+            except ForwardError as error:
+                if not self._settle(context, error):
+                    return context.parked
+                authorized = False
+
+    # ---- the steps of each request
+
+    def _select(self, context: RequestContext) -> None:
+        """Select the agent and its service, unless a retry has done so.
+
+        Raises:
+            UnknownHost: no service is published under the host name.
+            NoAgent: its agent is not connected.
+            UpgradeRefused, ClientAddressUnreadable: the service does not take the request.
+            Overloaded: the server or the agent has too much to do.
+        """
+        fields = context.head.fields
+        registration = context.registration
+        if registration is None:
+            try:
+                registration = self._registry.lookup(fields.host, context.client)
+            except KeyError:
+                raise UnknownHost(fields.host) from None
+            if registration is None:
+                raise NoAgent(fields.host)
+            context.registration = registration
+        if fields.upgrade is not None and not registration.websocket:
+            raise UpgradeRefused(fields.host)
+        if registration.sticky and not context.client:
+            raise ClientAddressUnreadable(fields.host)
         if self._overload.on:
-            self._overload.check(claim.session.agent)
-        return claim
+            self._overload.check(registration.session.agent)
 
-    def _forward(
-        self,
-        connection: HttpServerConnection,
-        head: RequestHead,
-        framing: tuple[Kind, int],
-        claim: ServiceRegistration,
-        *,
-        request_id: str,
-        block: bytes,
-    ) -> Relay:
-        kind, length = framing
-        upgrade = head.fields.upgrade is not None
-        payload = pack_open(
-            kind,
-            length,
-            flags=(FLAG_UPGRADE if upgrade else 0) | (FLAG_TRAILERS if head.fields.te_trailers else 0),
-            service=claim.wire_id,
-            request_id=request_id.encode(),
-            block=block,
-        )
-        session = claim.session.link.session
-        if not session.attached:
-            raise NoAgent(head.fields.host)
-        if len(payload) > MAX_OPEN_PAYLOAD_BYTES:
-            raise HeadTooLarge(f"OPEN of {len(payload)} bytes, at most {MAX_OPEN_PAYLOAD_BYTES} allowed")
-        if not session.can_open:
-            raise Overloaded("its agent can take no more requests now")
-        relay = Relay(
-            connection,
-            session,
-            loop=self._loop,
-            host=head.fields.host,
-            request_id=request_id,
-            head_only=head.method == b"HEAD",
-            asked_upgrade=head.fields.upgrade,
-        )
-        relay.again = self._failed
-        relay.claim = claim
-        relay.framing = framing
-        relay.failed = self.failed
-        relay.trailer_filter = self._trailer_filter
-        end = kind is Kind.NONE and not upgrade
-        relay.stream = session.open_stream(payload, relay, end=end, now=self._loop.time())
-        return relay
+    def _authorize(self, context: RequestContext) -> Answer | NeedsVerification | None:
+        """Check the scheme and ask the policy of the service; return its decision, None where the request may pass.
 
-    # ---- those that another agent may have
-
-    def _is_for_another(self, error: ForwardError, head: RequestHead, client: bytes, tried: RetryState) -> bool:
-        """What this agent can't be given now, another one can; a server with too much to do looks for none."""
-        return (
-            isinstance(error, (NoAgent, Overloaded))
-            and not isinstance(error, PoliciesTooSlow)
-            and not (self._overload.on and isinstance(error, Overloaded))
-            and tried.once_more()
-            and self._registry.another(head.fields.host, client, tried) is not None
-        )
-
-    def _go_on_elsewhere(self, relay: Relay, connection: HttpServerConnection, code: Code, reason: str) -> bool:
-        """Give a request that was reset to another agent, or have it wait for one; False where it has failed."""
-        head = connection.head
-        if head is None or not may_go_on(relay, head, code):
-            return False
-        tried = relay.tried or RetryState(relay.counted)
-        tried.add(relay.claim, code)
-        client, _ = self._client(connection, head.fields)
-        asked = (connection, head, relay.framing, relay.request_id)
-        sink: RequestSink | None
-        if tried.once_more() and self._registry.another(relay.host, client, tried) is not None:
-            sink = self._take(*asked, tried=tried)
-        else:
-            sink = self._held(asked, tried) if relay.unsent else None
-            if sink is None:
-                return False
-        _log.info(
-            "another agent is tried",
-            host=relay.host,
-            request=relay.request_id,
-            agent=relay.claim.session.agent,
-            code=code.name,
-            reason=reason,
-        )
-        if sink is not None:
-            connection.hand_over(sink)
-            relay.hand_over(sink)
-        return True
-
-    # ---- those whose agent is away for a moment
-
-    def _held(self, asked: Asked, tried: RetryState, waiting: Waiting | None = None) -> Waiting | None:
-        """The request's owner until its agent is back, or until it is told that it is not; None where none is to be."""
-        connection, head, _, _ = asked
-        waiting = waiting or Waiting(connection)
-        tried.forget()
-        return waiting if self._hold.wait(head.fields.host, partial(self._return, asked, tried, waiting)) else None
-
-    def _return(self, asked: Asked, tried: RetryState, waiting: Waiting, served: bool) -> None:
-        # Judged anew: rules and grants may have changed meanwhile.
-        if not waiting.alone:
-            sink = self._take(*asked, patient=served, tried=tried)
-            if sink is not None:
-                waiting.hand_over(sink)
-
-    # ---- services with a guard
-
-    def _stop(self, visit: Visit) -> RequestSink | None:
-        head = visit.head
-        agent = visit.claim.session.agent
+        Raises:
+            WrongScheme: the service is not offered over the client's scheme.
+            AmbiguousPath, PathTooLong, TooManyParameters: the policy's routes can't be told apart for the request.
+            PoliciesTooSlow: the agent's policies have used up their share of the server's time.
+        """
+        registration = context.registration
+        assert registration is not None
+        schemes = registration.schemes
+        if not (schemes.http if context.scheme == b"http" else schemes.https):
+            if context.scheme != b"http" or not schemes.redirect:
+                raise WrongScheme(f"{context.host} over {context.scheme.decode()}")
+            return to_https(context.head, self._https_port)
+        policy = registration.policy
+        if policy is None:
+            return None
+        agent = registration.session.agent
         begun_at = perf_counter()
         self._policy_time.check(agent, begun_at)
         try:
-            visit.chain = visit.guard.chain(head)
-            counted = visit.tried.counted if visit.tried is not None else None
-            visit.asked = Request(head, client=visit.client, unix_time=time(), counted=counted)
-            said = visit.chain.run(visit.asked, self._loop.time())
+            chain = policy.chain(context.head)
+            request = Request(context.head, client=context.client, unix_time=time(), counted=context.counted)
+            decision = chain.run(request, self._loop.time())
         finally:
             self._policy_time.charge(agent, perf_counter() - begun_at, begun_at)
-        return self._go_on(visit, said)
+        context.chain = chain
+        context.request = request
+        context.counted = request.counted
+        return decision
 
-    def _go_on(self, visit: Visit, said: Answer | NeedsVerification | None) -> RequestSink | None:
-        """What the handlers said is done; the request's owner from now on, None where it was answered."""
-        if isinstance(said, NeedsVerification):
-            if visit.waiting is None:
-                visit.waiting = Waiting(visit.connection)
-            visit.waiting.withdraw = self._verifications.ask(
-                said, partial(self._verified, visit, said), agent=visit.claim.session.agent, client=visit.client
-            )
-            return visit.waiting
-        if isinstance(said, Answer):
-            self._answer(visit.connection, visit.head, visit.request_id, said)
-            return None
-        try:
-            return self._pass(visit)
-        except ForwardError as error:
-            tried = visit.tried or RetryState(visit.asked.counted)
-            asked = (visit.connection, visit.head, visit.framing, visit.request_id)
-            if self._is_for_another(error, visit.head, visit.client, tried):
-                return self._take(*asked, patient=visit.patient, tried=tried)
-            if visit.patient and isinstance(error, NoAgent):
-                held = self._held(asked, tried, visit.waiting)
-                if held is not None:
-                    return held
-            self._refuse(visit.connection, visit.head, visit.request_id, error, edits=visit.asked.response_edits)
-            return None
+    def _forward(self, context: RequestContext) -> RequestSink:
+        """Open a stream for the request; return the relay that owns both from now on.
 
-    def _verified(self, visit: Visit, pending: NeedsVerification, result: bool | None) -> None:
-        """Go on with a request that waited. The handler is told also where the client is gone: it may remember."""
-        waiting = visit.waiting
-        assert waiting is not None
-        waiting.withdraw = None
-        begun_at = perf_counter()
-        said = visit.chain.resume(pending, result, visit.asked, self._loop.time())
-        self._policy_time.charge(visit.claim.session.agent, perf_counter() - begun_at, begun_at)
-        if waiting.alone:
-            return
-        if said is None and not self._registry.holds(visit.claim, visit.head.fields.host):
-            # Rules or grants have changed meanwhile. What the handlers remember and have counted is not lost.
-            asked = (visit.connection, visit.head, visit.framing, visit.request_id)
-            sink = self._take(*asked, patient=visit.patient, tried=visit.tried or RetryState(visit.asked.counted))
-        else:
-            sink = self._go_on(visit, said)
-        if sink is not None and sink is not waiting:
-            waiting.hand_over(sink)
-
-    def _answer(self, connection: HttpServerConnection, head: RequestHead, request_id: str, answer: Answer) -> None:
-        if answer.code:
-            self.refused[answer.code] += 1
-            _log.info("request refused", host=head.fields.host, request=request_id, code=answer.code)
-        close = not connection.reusable()
-        head_only = head.method == b"HEAD"
-        reply = answer_reply(answer, request_id=request_id, close=close, head_only=head_only)
-        connection.refuse(reply, close=close)
-
-    def _pass(self, visit: Visit) -> RequestSink:
-        connection, asked, guard = visit.connection, visit.asked, visit.guard
-        head = passed_head(visit.head, asked)
-        block = request_block(head, client=visit.client, proto=visit.proto)
-        relay = self._forward(connection, head, visit.framing, visit.claim, request_id=visit.request_id, block=block)
-        relay.request_edits = asked.edits
-        relay.response_edits = asked.response_edits
-        relay.tried = visit.tried
-        relay.counted = asked.counted
-        if head.fields.upgrade is None:
-            relay.body_left = guard.max_body
-        elif guard.upgrades is not None:
-            guard.upgrades.opened(visit.client, relay.stream)
-        if guard.shaping is not None:
-            return ShapedRelay(relay, connection, guard.shaping, client=visit.client, loop=self._loop)
+        Raises:
+            HeadTooLarge: the head has too many bytes, with the fields that were added.
+            NoAgent: the agent's link is gone.
+            Overloaded: the agent takes no more requests.
+        """
+        registration, head, request = context.registration, context.head, context.request
+        assert registration is not None
+        if request is not None:
+            head = passed_head(head, request)
+        kind, length = context.framing
+        fields = head.fields
+        payload = pack_open(
+            kind,
+            length,
+            flags=(FLAG_UPGRADE if fields.upgrade is not None else 0) | (FLAG_TRAILERS if fields.te_trailers else 0),
+            service=registration.wire_id,
+            request_id=context.id.encode(),
+            block=request_block(head, client=context.client, proto=context.scheme),
+        )
+        if len(payload) > MAX_OPEN_PAYLOAD_BYTES:
+            raise HeadTooLarge(f"OPEN of {len(payload)} bytes, at most {MAX_OPEN_PAYLOAD_BYTES} allowed")
+        session = registration.session.link.session
+        if not session.attached:
+            raise NoAgent(fields.host)
+        if not session.can_open:
+            raise Overloaded("the agent can take no more requests now")
+        policy = registration.policy
+        relay = Relay(
+            context,
+            session,
+            payload,
+            owner=self,
+            loop=self._loop,
+            trailer_filter=self._trailer_filter,
+            max_body=policy.max_body if policy is not None and fields.upgrade is None else UNLIMITED,
+        )
+        if policy is None:
+            return relay
+        if fields.upgrade is not None and policy.upgrades is not None:
+            policy.upgrades.opened(context.client, relay.stream)
+        if policy.shaping is not None:
+            return ShapedRelay(relay, context.connection, policy.shaping, client=context.client, loop=self._loop)
         return relay
 
-    # ---- who asks
+    # ---- failures
+
+    def _settle(self, context: RequestContext, error: ForwardError) -> bool:
+        """Retry, park or refuse a request that has failed, before or after it was forwarded.
+
+        Returns:
+            True where it is to be forwarded to another agent, which is `context.registration` then. Otherwise it is
+            parked (`context.parked`), or answered.
+        """
+        if self._may_retry(context, error):
+            retry = context.retry = context.retry or RetryState()
+            registration = retry.next_agent(self._registry, context.host, context.client)
+            if registration is not None:
+                context.assign(registration)
+                return True
+        if self._may_wait(context, error) and self._park(context):
+            return False
+        context.parked = None
+        if context.delivery is Delivery.NOT_FORWARDED:
+            self._refuse(context, error)
+        else:
+            self._fail(context, error)
+        return False
+
+    def _may_retry(self, context: RequestContext, error: ForwardError) -> bool:
+        if context.delivery is not Delivery.NOT_FORWARDED:
+            return context.delivery is not Delivery.FINAL
+        if isinstance(error, Overloaded):
+            # An overloaded server does not try other agents.
+            return not self._overload.on and not isinstance(error, PoliciesTooSlow)
+        return isinstance(error, NoAgent)
+
+    def _may_wait(self, context: RequestContext, error: ForwardError) -> bool:
+        if not context.may_wait:
+            return False
+        if context.delivery is Delivery.NOT_FORWARDED:
+            return isinstance(error, NoAgent)
+        return context.delivery is Delivery.UNSENT
+
+    def relay_failed(self, relay: Relay, error: ForwardError, code: Code) -> None:
+        """Settle a request whose stream has ended with `code` before the answer was complete (relay.RelayOwner)."""
+        context = relay.context
+        registration = context.registration
+        assert registration is not None
+        context.delivery = Delivery.FINAL
+        if relay.replayable:
+            context.delivery = delivery_of(
+                context.head, context.framing, code, session_closed=relay.session_closed, unsent=relay.unsent
+            )
+            context.retry = context.retry or RetryState()
+            context.retry.exclude(registration, code)
+        retries = self._settle(context, error)
+        if not retries and context.parked is None:
+            return
+        _log.info(
+            "retrying on another agent" if retries else "waiting for the agent",
+            host=context.host,
+            request=context.id,
+            agent=registration.session.agent,
+            code=code.name,
+            reason=str(error),
+        )
+        sink = self._serve(context) if retries else context.parked
+        if sink is not None:
+            context.connection.set_sink(sink)
+            relay.replay(sink)
+
+    def _refuse(self, context: RequestContext, error: ForwardError) -> None:
+        """Answer a request that was not forwarded."""
+        edits = context.response_edits
+        if context.request is None:
+            answer = self._ask_origin(context.head)
+            if isinstance(answer, Answer):
+                self._respond(context, answer)
+                return
+            edits = answer
+        self.refused[error.code] += 1
+        # Load shedding logs when it begins and ends: a line for each request would make the overload worse.
+        if not isinstance(error, Overloaded if self._overload.on else PoliciesTooSlow):
+            _log.info("request refused", host=context.host, request=context.id, code=error.code)
+        self._send_error_page(context, error, edits)
+
+    def _fail(self, context: RequestContext, error: ForwardError) -> None:
+        """Answer a request that was forwarded; break off the connection where the agent's answer has begun."""
+        self.failed[error.code] += 1
+        _log.info(
+            "request failed",
+            host=context.host,
+            request=context.id,
+            code=error.code,
+            hop=error.hop,
+            reason=str(error),
+        )
+        if context.connection.responded:
+            context.connection.break_off()
+        else:
+            self._send_error_page(context, error, context.response_edits)
+
+    def _ask_origin(self, head: RequestHead) -> Answer | Sequence[Edit]:
+        """Return the header edits that let a browser's script read a refusal, or the answer to a CORS preflight."""
+        agent, policy = self._registry.policy_of(head.fields.host)
+        if policy is None:
+            return ()
+        begun_at = perf_counter()
+        answer = policy.ask_origin(head, by_route=not self._policy_time.is_over(agent, begun_at))
+        self._policy_time.charge(agent, perf_counter() - begun_at, begun_at)
+        return answer
+
+    def _respond(self, context: RequestContext, answer: Answer) -> None:
+        connection = context.connection
+        if answer.code:
+            self.refused[answer.code] += 1
+            _log.info("request refused", host=context.host, request=context.id, code=answer.code)
+        close = not connection.reusable()
+        head_only = context.head.method == b"HEAD"
+        reply = answer_reply(answer, request_id=context.id, close=close, head_only=head_only)
+        connection.reply(reply, close=close)
+
+    def _send_error_page(self, context: RequestContext, error: ForwardError, edits: Sequence[Edit]) -> None:
+        head_only = context.head.method == b"HEAD"
+        send_error_page(context.connection, error, request_id=context.id, head_only=head_only, edits=edits)
+
+    # ---- requests that wait
+
+    def _park(self, context: RequestContext) -> bool:
+        """Let a request wait for its agent; return False where it cannot."""
+        if not self._pending.wait(context.host, partial(self._agent_returned, context)):
+            return False
+        context.parked = context.parked or ParkedRequest(context.connection)
+        if context.retry is not None:
+            context.retry.forget_agents()
+        return True
+
+    def _agent_returned(self, context: RequestContext, served: bool) -> None:
+        """Serve a request that has waited; where no agent has returned (`served`), it does not wait again."""
+        parked = context.parked
+        assert parked is not None
+        if parked.abandoned:
+            return
+        context.may_wait = served
+        # Rules and grants may have changed, so the request is authorized anew.
+        context.assign(None)
+        self._unpark(context, parked, self._serve(context))
+
+    def _unpark(self, context: RequestContext, parked: ParkedRequest, sink: RequestSink | None) -> None:
+        if sink is not None and sink is not parked:
+            context.parked = None
+            parked.release(sink)
+
+    def _conclude(self, context: RequestContext, decision: Answer | NeedsVerification) -> RequestSink | None:
+        """Answer a request, or let it wait for a verification, as its policy has decided; return its owner."""
+        if isinstance(decision, Answer):
+            context.parked = None
+            self._respond(context, decision)
+            return None
+        registration = context.registration
+        assert registration is not None
+        parked = context.parked = context.parked or ParkedRequest(context.connection)
+        parked.withdraw = self._verifications.ask(
+            decision,
+            partial(self._verified, context, decision),
+            agent=registration.session.agent,
+            client=context.client,
+        )
+        return parked
+
+    def _verified(self, context: RequestContext, pending: NeedsVerification, result: bool | None) -> None:
+        """Go on with the policy of a request that waited for the result of a verification."""
+        parked, registration, request, chain = context.parked, context.registration, context.request, context.chain
+        assert parked is not None and registration is not None and request is not None and chain is not None
+        parked.withdraw = None
+        begun_at = perf_counter()
+        # Also where the client is gone: the middleware remembers the result.
+        decision = chain.resume(pending, result, request, self._loop.time())
+        self._policy_time.charge(registration.session.agent, perf_counter() - begun_at, begun_at)
+        if parked.abandoned:
+            return
+        if decision is not None:
+            sink = self._conclude(context, decision)
+        elif self._registry.holds(registration, context.host):
+            sink = self._serve(context, authorized=True)
+        else:
+            # Rules or grants have changed. What the middleware has counted stays counted.
+            context.assign(None)
+            sink = self._serve(context)
+        self._unpark(context, parked, sink)
+
+    # ---- the client
 
     def _with_passed_headers(self, head: RequestHead) -> RequestHead:
-        """The request with those of its spoofable fields that the configuration lets pass."""
+        """Return the head with those of its spoofable fields that the configuration lets pass."""
         fields = head.fields
         passed = [
             line for line in fields.spoofable.splitlines(True) if line.partition(b":")[0].lower() in self._pass_headers
@@ -498,27 +449,28 @@ class Ingress:
         return RequestHead(head.method, head.target, head.minor, fields)
 
     def _client(self, connection: HttpServerConnection, fields: RequestFields) -> tuple[bytes, bytes]:
-        """The client's address and scheme: what a trusted proxy says of it, else what we see ourselves.
+        """Return the client's address and scheme, as a trusted proxy names them or as the connection shows them.
 
-        The address is empty where the proxy says something that is none: its own would open what is open to it alone.
+        The address is empty where the proxy sent none that is readable. The proxy's own address in its place would
+        open to every client what is open to the proxy alone.
         """
         peer = (connection.peer_host or "").encode()
         if peer and not self._is_trusted(peer):
             return _address(peer), b"http"
-        proto = b"http" if fields.forwarded_proto == b"http" else b"https"
+        scheme = b"http" if fields.forwarded_proto == b"http" else b"https"
         if fields.real_ip is None and fields.forwarded_for is None:
-            return _address(peer or _THIS_MACHINE), proto
+            return _address(peer or _LOCALHOST), scheme
         said = fields.real_ip or (fields.forwarded_for or b"").rpartition(b",")[2]
         client = _address(said)
         if not client and not self._warned:
             self._warned = True
             _log.warning(
-                "a trusted proxy does not say the client's address in a readable form",
+                "a trusted proxy sent no readable client address",
                 proxy=connection.peer_host,
-                said=said[:64].decode("latin-1"),
-                hint="have it set X-Real-IP to one address, or X-Forwarded-For to a list",
+                sent=said[:64].decode("latin-1"),
+                hint="set X-Real-IP to one address, or X-Forwarded-For to a list, in the proxy",
             )
-        return client, proto
+        return client, scheme
 
     def _trusts(self, peer: bytes) -> bool:
         client = _address(peer)
@@ -530,10 +482,10 @@ class Ingress:
 
 @lru_cache(maxsize=4096)
 def _address(text: bytes) -> bytes:
-    """The address in its one form, without a port; empty where it is none.
+    """Return an address in its canonical form, without a port; empty where the text is no address.
 
-    An IPv6 address that stands for an IPv4 one (RFC 4291 s2.5.5.2) is that one. A zone (RFC 4007 s11) is left out: it
-    means something only on the machine that wrote it.
+    An IPv4-mapped IPv6 address (RFC 4291 s2.5.5.2) becomes the IPv4 address. A zone (RFC 4007 s11) is left out: it
+    has a meaning only on the machine that wrote it.
     """
     match = _ADDRESS.fullmatch(text.strip(b" \t"))
     if match is None:

@@ -59,9 +59,9 @@ class LoadShedding:
 
     def __init__(self, limits: Limits) -> None:
         self.count = 0
-        self.use(limits)
+        self.reconfigure(limits)
 
-    def use(self, limits: Limits) -> None:
+    def reconfigure(self, limits: Limits) -> None:
         """Go by other limits."""
         self.on = False
         self._server = {
@@ -95,17 +95,17 @@ class LoadShedding:
             if mark.over:
                 raise Overloaded(f"the agent is over its limit of {name}")
 
-    def sample(self, usage: Mapping[str, SessionStats], *, held: int, lag: float) -> None:
+    def sample(self, usage: Mapping[str, SessionStats], *, pending: int, lag: float) -> None:
         """Take what there is now.
 
         Args:
             usage: of each agent that is connected.
-            held: requests that wait for an agent.
+            pending: requests that wait for an agent.
             lag: by how many seconds the loop is late.
         """
         most_requests, most_bytes = self._most
         measures = {
-            "requests": held + sum(min(one.streams, most_requests) for one in usage.values()),
+            "requests": pending + sum(min(one.streams, most_requests) for one in usage.values()),
             "memory": sum(min(one.bytes, most_bytes) for one in usage.values()),
             "event_loop_lag": lag,
         }

@@ -1,7 +1,7 @@
-"""Requests whose agent is away for a moment wait for it instead of failing.
+"""Requests that wait for an agent that has just disconnected.
 
-Only for as long as agents usually need to come back: who asks for a host name whose agent was lost a while ago hears
-that at once.
+Requests wait only during the first `timeout` seconds after the last agent of their host name has disconnected; later
+ones fail at once.
 """
 
 import asyncio
@@ -11,55 +11,56 @@ from typing import Final
 
 from zerotrust.server.agents.registry import Registry
 
-MAX_HELD: Final = 1024
-"""Requests at the same time, each with what one read brought of its body; of more, the agent is said to be away."""
+MAX_PENDING: Final = 1024
+"""Requests that wait at the same time, each with one read of its body. Further ones fail at once."""
 
-GoOn = Callable[[bool], None]
+Resume = Callable[[bool], None]
+"""Goes on with a request: True where an agent serves its host name, False where none did in time."""
 
 
 class PendingRequests:
-    """Those that wait, by host name.
+    """Requests that wait for an agent, by host name.
 
     Args:
-        timeout: seconds that a request waits, or after the loss of its agent; 0 holds none.
+        timeout: seconds that a request waits at most; 0 turns waiting off.
 
     Attributes:
-        count: how many wait.
+        count: how many requests wait.
     """
 
     def __init__(self, registry: Registry, *, timeout: float) -> None:
         self.timeout = timeout
+        self.count = 0
         self._registry = registry
         self._loop = asyncio.get_running_loop()
-        self._waiting: dict[str, dict[GoOn, asyncio.TimerHandle]] = {}
-        self.count = 0
-        registry.subscribe(self._served)
+        self._waiting: dict[str, dict[Resume, asyncio.TimerHandle]] = {}
 
-    def wait(self, host: str, go_on: GoOn) -> bool:
-        """Call `go_on` once: with True as soon as an agent serves the host name, with False when none did in time.
+    def wait(self, host: str, resume: Resume) -> bool:
+        """Call `resume` once, when an agent serves the host name or the time is over.
 
         Returns:
-            False where nobody is to be waited for.
+            False where the request cannot wait: `resume` is not called.
         """
         seconds = self._registry.away_until(host, self.timeout)
-        if seconds <= 0 or self.count >= MAX_HELD:
+        if seconds <= 0 or self.count >= MAX_PENDING:
             return False
         self.count += 1
-        timer = self._loop.call_later(seconds, partial(self._give_up, host, go_on))
-        self._waiting.setdefault(host, {})[go_on] = timer
+        timer = self._loop.call_later(seconds, partial(self._expire, host, resume))
+        self._waiting.setdefault(host, {})[resume] = timer
         return True
 
-    def _served(self, host: str) -> None:
-        for go_on, timer in self._waiting.pop(host, {}).items():
+    def host_served(self, host: str) -> None:
+        """Resume the requests for a host name that an agent serves now (`Registry.subscribe`)."""
+        for resume, timer in self._waiting.pop(host, {}).items():
             self.count -= 1
             timer.cancel()
-            # Not from within what the registry does.
-            self._loop.call_soon(go_on, True)
+            # In the loop's next turn: the registry is in the middle of a change.
+            self._loop.call_soon(resume, True)
 
-    def _give_up(self, host: str, go_on: GoOn) -> None:
+    def _expire(self, host: str, resume: Resume) -> None:
         waiting = self._waiting[host]
-        del waiting[go_on]
+        del waiting[resume]
         if not waiting:
             del self._waiting[host]
         self.count -= 1
-        go_on(False)
+        resume(False)

@@ -1,74 +1,84 @@
-"""Which requests may be given to another agent, when the one that they were given to has come to nothing with them.
+"""Retry rules: decides whether a failed request may be forwarded to another agent.
 
-A backend must never see a request twice that does more the second time. So one goes on only
+No backend may process a request twice, unless that changes nothing. So a request is forwarded again only
 
-* where no backend has any of it: the session ended before anything had left (`Session.unsent`), or its agent says so
-  with the code of the reset (`UNTOUCHED`);
-* where it may be seen twice, being idempotent and without a body (RFC 9110 s9.2.2), and its session has ended;
+* where no backend has received any part of it: the session ended before anything was written (`Session.unsent`), or
+  the agent says so with the code of its reset (`UNTOUCHED`);
+* where it is idempotent, has no body (RFC 9110 s9.2.2), and its session has ended;
 
-and only while nothing of an answer has come, and all that was given on of its body is still there (`Relay.kept`). A
-request stands before the guard of each agent that it goes to. What has counted it once, such as a limit that two
-sessions of one agent share, does not count it again.
+and only while no part of an answer has arrived, and the part of its body that was sent can be sent again
+(`Relay.replayable`). The policy of each agent decides about the request anew. Middleware that has counted it, such as a
+rate limit that two sessions of one agent share, does not count it again.
 """
 
+from enum import IntEnum
 from typing import Final
 
 from zerotrust.http.body import Kind
 from zerotrust.http.head import IDEMPOTENT, RequestHead
-from zerotrust.middleware.interface import Counted
-from zerotrust.server.agents.registry import ServiceRegistration
-from zerotrust.server.proxy.relay import Relay
+from zerotrust.server.agents.registry import Registry, ServiceRegistration
 from zerotrust.tunnel.codes import UNTOUCHED, Code
 from zerotrust.tunnel.session import Session
 
 MAX_TRIES: Final = 3
-"""Agents, or sessions of one, that a request is given to: as many as upstreams by its agent."""
+"""Agents, or sessions of one, that a request is forwarded to. An agent tries as many of its upstreams."""
 
 _OF_SESSION: Final = frozenset((Code.REFUSED, Code.GOING_AWAY))
-"""What says nothing about the agent's other sessions."""
+"""Codes that say nothing about the agent's other sessions."""
+
+
+class Delivery(IntEnum):
+    """What an agent may have got of a request, and what follows for a request that has failed."""
+
+    NOT_FORWARDED = 0
+    """Nothing: no stream was opened."""
+    UNSENT = 1
+    """Nothing: its stream was opened, and the session ended before the OPEN frame was written."""
+    REPEATABLE = 2
+    """Some or all of it, but another agent may get it, too."""
+    FINAL = 3
+    """So much that no other agent may get it."""
+
+
+def delivery_of(
+    head: RequestHead, framing: tuple[Kind, int], code: Code, *, session_closed: bool, unsent: bool
+) -> Delivery:
+    """Return what an agent may have got of a request whose stream was reset with `code` before any answer."""
+    if unsent:
+        return Delivery.UNSENT
+    if not session_closed:
+        return Delivery.REPEATABLE if code in UNTOUCHED else Delivery.FINAL
+    may_repeat = head.method in IDEMPOTENT and framing[0] is Kind.NONE
+    return Delivery.REPEATABLE if may_repeat else Delivery.FINAL
 
 
 class RetryState:
-    """What became of a request so far.
+    """The agents and sessions that have failed with a request, and the number of tries."""
 
-    Attributes:
-        counted: what handlers that count have counted it, with what they said.
-    """
+    __slots__ = ("_agents", "_sessions", "_tries")
 
-    __slots__ = ("_agents", "_sessions", "_times", "counted")
-
-    def __init__(self, counted: Counted | None = None) -> None:
+    def __init__(self) -> None:
         self._sessions: list[Session] = []
         self._agents: set[str] = set()
-        self._times = 1
-        self.counted: Counted = {} if counted is None else counted
+        self._tries = 1
 
-    def __contains__(self, claim: object) -> bool:
-        """It was there already, or with an agent that can't do anything else with it."""
-        assert isinstance(claim, ServiceRegistration)
-        return claim.session.agent in self._agents or claim.session.link.session in self._sessions
+    def __contains__(self, registration: object) -> bool:
+        """Return True where this session, or all of this agent, has failed with the request."""
+        assert isinstance(registration, ServiceRegistration)
+        return registration.session.agent in self._agents or registration.session.link.session in self._sessions
 
-    def add(self, claim: ServiceRegistration, code: Code) -> None:
-        """It was given to this one, which came to nothing with it."""
-        self._sessions.append(claim.session.link.session)
+    def exclude(self, registration: ServiceRegistration, code: Code) -> None:
+        """Note that a session has failed with `code`, and its agent with it unless that is about the session alone."""
+        self._sessions.append(registration.session.link.session)
         if code not in _OF_SESSION:
-            self._agents.add(claim.session.agent)
+            self._agents.add(registration.session.agent)
 
-    def once_more(self) -> bool:
-        """It is to be given to somebody else; False where it has been to enough."""
-        self._times += 1
-        return self._times <= MAX_TRIES
+    def next_agent(self, registry: Registry, host: str, client: bytes) -> ServiceRegistration | None:
+        """Begin the next try; return the agent to try, or None where there is none or MAX_TRIES are used up."""
+        self._tries += 1
+        return registry.another(host, client, self) if self._tries <= MAX_TRIES else None
 
-    def forget(self) -> None:
-        """Time has passed, and all may be asked again."""
+    def forget_agents(self) -> None:
+        """Forget which agents have failed, because time has passed; the tries stay counted."""
         self._sessions.clear()
         self._agents.clear()
-
-
-def may_go_on(relay: Relay, head: RequestHead, code: Code) -> bool:
-    """Whether a request that was reset with this code, before anything of an answer, may be given to another agent."""
-    if not relay.kept:
-        return False
-    if not relay.lost:
-        return code in UNTOUCHED
-    return relay.unsent or (head.method in IDEMPOTENT and relay.framing[0] is Kind.NONE)

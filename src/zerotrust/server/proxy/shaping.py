@@ -176,18 +176,16 @@ class ShapedRelay:
     def reset(self, code: Code, reason: str) -> None:
         if self._up is not None:
             if self._up:
-                self.relay.keep_nothing()
+                self.relay.stop_replay()
             self._up.drop()
         down = self._down
-        waits = down is not None and (code is Code.NO_ERROR or down.ends or self._connection.tunnelled)
-        if down is not None and waits and code is not Code.NOT_ALLOWED:
-            # An answer is whole, only not yet with the client; of a WebSocket, whole messages may wait. But who is not
-            # allowed to serve any longer, because it was revoked, says nothing more, however slowly it may.
+        if down is None:
+            self.relay.reset(code, reason)
+        elif self.relay.delivers_rest(code, ended=down.ends):
             down.then(partial(self.relay.reset, code, reason))
-            return
-        if down is not None:
+        else:
             down.drop()
-        self.relay.reset(code, reason)
+            self.relay.reset(code, reason)
 
     def writable(self) -> None:
         if not self._up:

@@ -13,20 +13,18 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.unit.server.fleet import Fleet
-from tests.unit.server.front import Front
+from tests.unit.server.front import Front, build_ingress
 from zerotrust.http.body import request_framing
 from zerotrust.http.head import parse_request
 from zerotrust.model.limits import Limits
 from zerotrust.model.server import ProxyApi
 from zerotrust.net.http_server import HttpServerConnection
-from zerotrust.net.tasks import Tasks
 from zerotrust.net.tunnel import TunnelLink
 from zerotrust.server.agents.registry import Registry, ServiceRegistration
 from zerotrust.server.agents.scheme import USUAL, OfferedSchemes
 from zerotrust.server.proxy import verification_pool
-from zerotrust.server.proxy.ingress import Ingress
 from zerotrust.server.proxy.load_shedding import CALM, LoadShedding
-from zerotrust.server.proxy.verification_pool import MAX_WAITING_OF_NETWORK, VerificationPool
+from zerotrust.server.proxy.verification_pool import MAX_WAITING_OF_NETWORK
 from zerotrust.tunnel.binary import RequestOpen, unpack_open
 from zerotrust.tunnel.codes import FLAG_UPGRADE, KIND_TUNNEL, Code
 from zerotrust.tunnel.session_stats import SessionStats
@@ -61,7 +59,7 @@ class Connection:
     def reusable(self) -> bool:
         return True
 
-    def refuse(self, reply: bytes, *, close: bool) -> None:
+    def reply(self, reply: bytes, *, close: bool) -> None:
         assert not close
         self.replies.append(reply)
 
@@ -80,10 +78,9 @@ class Door:
         )
         self.registry.register(member, claim)
         self.member = member
-        self.ingress = Ingress(
+        self.ingress = build_ingress(
             self.registry,
-            ProxyApi(trusted_proxies=["127.0.0.0/8", "10.1.0.0/16"], hold_timeout=0.0, **api),
-            verifications=VerificationPool(Tasks()),
+            api=ProxyApi(trusted_proxies=["127.0.0.0/8", "10.1.0.0/16"], hold_timeout=0.0, **api),
             https_port=444,
         )
 
@@ -177,9 +174,7 @@ def test_what_cannot_be_read_is_not_the_proxys_address(said: list[str], peer: st
             for _ in range(2):
                 fields = door.fields(*said, peer=peer)
                 assert (fields["x-forwarded-for"], fields["x-real-ip"]) == (["unknown"], ["unknown"])
-        assert [line["event"] for line in logs] == [
-            "a trusted proxy does not say the client's address in a readable form"
-        ]
+        assert [line["event"] for line in logs] == ["a trusted proxy sent no readable client address"]
 
     run(check)
 
@@ -243,9 +238,9 @@ def test_fields_that_pass_change_with_the_configuration() -> None:
     def check() -> None:
         door = Door()
         assert "true-client-ip" not in door.fields("True-Client-IP: 1")
-        door.ingress.use(ProxyApi(pass_headers=["True-Client-IP"]), https_port=443)
+        door.ingress.reconfigure(ProxyApi(pass_headers=["True-Client-IP"]), https_port=443)
         assert door.fields("True-Client-IP: 1", "True-Client-IP: 2")["true-client-ip"] == ["1", "2"]
-        door.ingress.use(ProxyApi(), https_port=443)
+        door.ingress.reconfigure(ProxyApi(), https_port=443)
         assert "true-client-ip" not in door.fields("True-Client-IP: 1")
 
     run(check)
@@ -870,7 +865,7 @@ async def test_an_overload_is_answered_at_once_and_ends_nothing(limits: Limits) 
     front = Front(READABLE, overload=overload)
     assert b"101 Switching" in await chatting(front)
     stream, ear = front.last
-    overload.sample(busy(10), held=0, lag=0.0)
+    overload.sample(busy(10), pending=0, lag=0.0)
     first = front.connection
     front.connect()
     with capture_logs() as lines:
@@ -887,7 +882,7 @@ async def test_an_overload_is_answered_at_once_and_ends_nothing(limits: Limits) 
     assert bytes(ear.body) == b"goes on"
     assert front.agent.session.streams[stream.id] is stream
     for _ in range(CALM):
-        overload.sample(busy(8), held=0, lag=0.0)
+        overload.sample(busy(8), pending=0, lag=0.0)
     assert await front.ask("GET /") == b""
     assert len(front.opened) == 2
 
@@ -896,7 +891,7 @@ async def test_an_overload_is_answered_at_once_and_ends_nothing(limits: Limits) 
 async def test_a_request_is_refused_once_where_there_is_too_much_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     overload = LoadShedding(Limits(requests=10))
     front = Front({}, overload=overload)
-    overload.sample(busy(10), held=0, lag=0.0)
+    overload.sample(busy(10), pending=0, lag=0.0)
     judged: list[str] = []
     monkeypatch.setattr(LoadShedding, "check", lambda self, agent: judged.append(agent) or check(self, agent))
     assert b"X-0Trust-Error: overloaded\r\n" in await front.ask("GET /")
@@ -910,7 +905,7 @@ check = LoadShedding.check
 async def test_other_refusals_keep_their_lines_meanwhile() -> None:
     overload = LoadShedding(Limits(requests=10))
     front = Front({}, overload=overload)
-    overload.sample(busy(10), held=0, lag=0.0)
+    overload.sample(busy(10), pending=0, lag=0.0)
     front.registry.leave(front.member)
     with capture_logs() as lines:
         assert (await front.ask("GET /")).startswith(b"HTTP/1.1 503 ")

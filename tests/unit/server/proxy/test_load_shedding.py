@@ -33,9 +33,11 @@ def refused(overload: LoadShedding, agent: str = "home") -> str | None:
     return None
 
 
-def sample(overload: LoadShedding, times: int = 1, *, held: int = 0, lag: float = 0.0, **agents: SessionStats) -> None:
+def sample(
+    overload: LoadShedding, times: int = 1, *, pending: int = 0, lag: float = 0.0, **agents: SessionStats
+) -> None:
     for _ in range(times):
-        overload.sample(agents, held=held, lag=lag)
+        overload.sample(agents, pending=pending, lag=lag)
 
 
 @given(st.lists(st.floats(0, 200)), st.integers(1, 5))
@@ -78,8 +80,8 @@ def test_whatever_comes_it_is_on_exactly_when_somebody_is_refused_and_it_ends(
     samples: list[tuple[dict[str, tuple[int, int]], int, float]],
 ) -> None:
     overload = LoadShedding(LIMITS)
-    for agents, held, lag in samples:
-        overload.sample({name: usage(*said) for name, said in agents.items()}, held=held, lag=lag)
+    for agents, pending, lag in samples:
+        overload.sample({name: usage(*said) for name, said in agents.items()}, pending=pending, lag=lag)
         assert overload.on == any(refused(overload, name) for name in "abc")
         assert overload.agents <= len(agents)
     sample(overload, CALM)
@@ -88,7 +90,7 @@ def test_whatever_comes_it_is_on_exactly_when_somebody_is_refused_and_it_ends(
 
 
 @pytest.mark.parametrize(
-    ("agents", "held", "lag", "reason"),
+    ("agents", "pending", "lag", "reason"),
     [
         ({"a": usage(50), "b": usage(50)}, 0, 0.0, "the server is over its limit of requests"),
         ({"a": usage(50)}, 50, 0.0, "the server is over its limit of requests"),
@@ -96,9 +98,9 @@ def test_whatever_comes_it_is_on_exactly_when_somebody_is_refused_and_it_ends(
         ({}, 0, 0.5, "the server is over its limit of event_loop_lag"),
     ],
 )
-def test_budgets_of_the_server(agents: dict[str, SessionStats], held: int, lag: float, reason: str) -> None:
+def test_budgets_of_the_server(agents: dict[str, SessionStats], pending: int, lag: float, reason: str) -> None:
     overload = LoadShedding(LIMITS)
-    sample(overload, LATE, held=held, lag=lag, **agents)
+    sample(overload, LATE, pending=pending, lag=lag, **agents)
     assert refused(overload, "a") == reason
     assert refused(overload, "of another") == reason
     assert sum(overload.server.values()) == 1
@@ -150,7 +152,7 @@ def test_an_agent_that_is_gone_is_forgotten() -> None:
 def test_other_limits_count_at_once() -> None:
     overload = LoadShedding(LIMITS)
     sample(overload, home=usage(60), other=usage(60))
-    overload.use(Limits())
+    overload.reconfigure(Limits())
     assert not overload.on
     sample(overload, home=usage(60), other=usage(60))
     assert not overload.on
@@ -168,7 +170,7 @@ def test_only_changes_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(module, "_log", Log())
     overload = LoadShedding(LIMITS)
-    sample(overload, 30, held=100, home=usage(60))
+    sample(overload, 30, pending=100, home=usage(60))
     sample(overload, 30, home=usage(1))
     assert sorted(lines) == [
         ("info", "requests", None),

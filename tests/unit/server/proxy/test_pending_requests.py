@@ -24,7 +24,7 @@ def front(policy: dict[str, Any] | None = None, *, hold_timeout: float = 30.0) -
     found = Front(policy or {})
     if policy is None:
         found.register(None)
-    found.ingress.use(ProxyApi(hold_timeout=hold_timeout), https_port=443)
+    found.ingress.reconfigure(ProxyApi(hold_timeout=hold_timeout), https_port=443)
     return found
 
 
@@ -120,7 +120,7 @@ async def test_one_that_is_away_for_long_is_not_waited_for() -> None:
 
 
 async def test_so_many_wait_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pending_requests, "MAX_HELD", 2)
+    monkeypatch.setattr(pending_requests, "MAX_PENDING", 2)
     front_ = front()
     lose(front_)
     said = []

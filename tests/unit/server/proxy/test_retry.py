@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.server.fleet import HOST, Agent, Fleet
-from zerotrust.server.proxy.relay import MAX_KEPT_BYTES
+from zerotrust.server.proxy.relay import MAX_REPLAY_BYTES
 from zerotrust.server.proxy.retry import MAX_TRIES
 from zerotrust.tunnel.codes import FLAG_UPGRADE, KIND_LENGTH, KIND_TUNNEL, UNTOUCHED, Code
 from zerotrust.tunnel.session import Phase
@@ -131,7 +131,7 @@ async def test_a_body_is_given_again(when: int) -> None:
     assert (await fleet.hear()).endswith(b"done")
 
 
-@pytest.mark.parametrize(("size", "goes_on"), [(MAX_KEPT_BYTES - 64, True), (MAX_KEPT_BYTES - 63, False)])
+@pytest.mark.parametrize(("size", "goes_on"), [(MAX_REPLAY_BYTES - 64, True), (MAX_REPLAY_BYTES - 63, False)])
 async def test_as_much_is_kept_and_no_more(size: int, goes_on: bool) -> None:
     fleet = Fleet(None, None)
     body = bytes(size)

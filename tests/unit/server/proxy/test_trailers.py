@@ -33,7 +33,7 @@ def logs(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 def front(*, passed: list[str] | None = None, edits: bool = False) -> Front:
     found = Front(EDITING if edits else {})
-    found.ingress.use(ProxyApi(hold_timeout=0.0, pass_trailers=passed or []), https_port=443)
+    found.ingress.reconfigure(ProxyApi(hold_timeout=0.0, pass_trailers=passed or []), https_port=443)
     return found
 
 

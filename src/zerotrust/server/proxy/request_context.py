@@ -1,0 +1,150 @@
+"""One request on the server: what is known of it, from its head to its answer."""
+
+from collections.abc import Callable, Sequence
+
+from zerotrust.http.body import Kind
+from zerotrust.http.head import RequestHead
+from zerotrust.middleware.chain import MiddlewareChain
+from zerotrust.middleware.header_edits import Edit
+from zerotrust.middleware.interface import Counted, Request
+from zerotrust.net.http_server import HttpServerConnection, RequestSink
+from zerotrust.server.agents.registry import ServiceRegistration
+from zerotrust.server.proxy.retry import Delivery, RetryState
+
+
+class ParkedRequest:
+    """Owner of a request that waits for its agent or for a verification (net.http_server.RequestSink).
+
+    It buffers what one read brings of the body, and stops reading.
+    """
+
+    __slots__ = ("_connection", "_data", "_ended", "_paused", "_trailers", "withdraw")
+
+    def __init__(self, connection: HttpServerConnection) -> None:
+        self.withdraw: Callable[[], None] | None = None
+        """Withdraws the request from the verification that it waits for."""
+        self._connection: HttpServerConnection | None = connection
+        self._data = b""
+        self._ended = False
+        self._paused = False
+        self._trailers = b""
+
+    @property
+    def abandoned(self) -> bool:
+        """The client is gone."""
+        return self._connection is None
+
+    def body(self, data: bytes, *, end: bool) -> None:
+        self._data += data
+        self._ended = end
+        if not end and self._connection is not None:
+            self._paused = True
+            self._connection.pause_reading()
+
+    def body_trailers(self, fields: bytes) -> None:
+        self._trailers = fields
+
+    def aborted(self) -> None:
+        self._connection = None
+        withdraw, self.withdraw = self.withdraw, None
+        if withdraw is not None:
+            withdraw()
+
+    def drained(self) -> None:
+        """Ignore it: a parked request has written nothing."""
+
+    def release(self, sink: RequestSink) -> None:
+        """Make `sink` the owner of the request; send it the buffered body and read on."""
+        connection = self._connection
+        assert connection is not None
+        connection.set_sink(sink)
+        if self._paused:
+            connection.resume_reading()
+        if self._data or self._ended:
+            sink.body(self._data, end=self._ended)
+        if self._trailers:
+            sink.body_trailers(self._trailers)
+
+
+class RequestContext:
+    """Record of one request, shared by all that handle it.
+
+    Attributes:
+        head: as the client sent it, with the header fields that `api.pass_headers` names.
+        framing: kind and length of the body.
+        id: what logs, error pages and the tunnel call the request.
+        client: the client's address; empty where the trusted proxy gave none that is readable.
+        scheme: `http` or `https`, as the client used it.
+        registration: the service of the selected agent; None until one is selected.
+        request: the request as the service's policy sees it, with its changes; None until the policy has decided.
+        chain: the middleware that decides; set while the policy of `registration` is asked.
+        counted: the middleware that has counted the request; it counts no request twice.
+        delivery: what an agent may have got of the request.
+        retry: the agents that have failed; None while none has.
+        may_wait: the request may wait for its agent; False once it has waited for as long as it may.
+        parked: owner of the request while it waits, else None.
+    """
+
+    __slots__ = (
+        "chain",
+        "client",
+        "connection",
+        "counted",
+        "delivery",
+        "framing",
+        "head",
+        "id",
+        "may_wait",
+        "parked",
+        "registration",
+        "request",
+        "retry",
+        "scheme",
+    )
+
+    def __init__(
+        self,
+        connection: HttpServerConnection,
+        head: RequestHead,
+        framing: tuple[Kind, int],
+        *,
+        request_id: str,
+        client: bytes,
+        scheme: bytes,
+    ) -> None:
+        self.connection = connection
+        self.head = head
+        self.framing = framing
+        self.id = request_id
+        self.client = client
+        self.scheme = scheme
+        self.registration: ServiceRegistration | None = None
+        self.request: Request | None = None
+        self.chain: MiddlewareChain | None = None
+        self.counted: Counted | None = None
+        self.delivery = Delivery.NOT_FORWARDED
+        self.retry: RetryState | None = None
+        self.may_wait = True
+        self.parked: ParkedRequest | None = None
+
+    @property
+    def host(self) -> str:
+        """The host name that was asked for."""
+        return self.head.fields.host
+
+    @property
+    def request_edits(self) -> Sequence[Edit]:
+        """The header edits of the service's policy for the request."""
+        return () if self.request is None else self.request.edits
+
+    @property
+    def response_edits(self) -> Sequence[Edit]:
+        """The header edits of the service's policy for the response."""
+        return () if self.request is None else self.request.response_edits
+
+    def assign(self, registration: ServiceRegistration | None) -> None:
+        """Give the request to another agent, whose policy decides anew; None: to the agent that is selected next."""
+        self.registration = registration
+        self.request = None
+        self.chain = None
+        self.delivery = Delivery.NOT_FORWARDED
