@@ -102,5 +102,5 @@ class FairQueue(Generic[T]):
 
 
 def _largest_network(queue: _AgentQueue[T], newcomer: bytes) -> bytes:
-    """Return the client network that has most items; of several, the newcomer: it takes nothing from its equals."""
+    """Return the client network with most items; of equals the newcomer, so that it takes no place of theirs."""
     return max(queue.networks, key=lambda network: (len(queue.networks[network]), network == newcomer))

@@ -1,11 +1,10 @@
-"""Admission control: whether new requests are taken, from how much there is to do already.
+"""Load shedding: refuses new requests while the server or an agent is over a budget of `model.limits`.
 
-An overload that is answered early costs a few requests; one that is answered late costs all of them. So usage is
-compared with the budgets of `model.limits` ten times a second, and a request costs one look at `Overload.on`. What is
-under way is never ended here.
+An early refusal costs a few requests, a late one all of them. So usage is compared with the budgets ten times a second,
+and each request reads only `LoadShedding.on`. Running requests continue.
 
-An agent counts in the sums of the server with no more than its own budget: what it holds beyond keeps nobody out but
-its own clients.
+In the server's sums each agent counts for no more than its own budget. Usage beyond that refuses the agent's own
+clients alone.
 """
 
 from collections.abc import Mapping
@@ -17,18 +16,18 @@ from zerotrust.telemetry import logs
 from zerotrust.tunnel.session_stats import SessionStats
 
 LOW: Final = 0.8
-"""The part of a limit that usage has to come down to: between the two nothing changes."""
+"""Part of a limit to which usage must drop before it counts as no longer over the limit."""
 CALM: Final = 10
-"""Measures in a row that have to be so low: a second."""
+"""Samples in a row that must be at LOW or below: one second."""
 LATE: Final = 3
-"""Measures in a row in which the loop has to be late: a queue that stays is an overload, a single long turn is none (as
-in CoDel, RFC 8289 s3)."""
+"""Samples in a row in which the loop must be late. A standing queue is an overload, a single long turn is not (as in
+CoDel, RFC 8289 s3)."""
 
 _log = logs.logger("overload")
 
 
 class Threshold:
-    """Whether a measure is over its limit: from `after` measures in a row that reach it until CALM at LOW of it."""
+    """Limit with hysteresis: `over` after `after` samples in a row at the limit, until CALM in a row at LOW of it."""
 
     __slots__ = ("_after", "_run", "limit", "over")
 
@@ -39,9 +38,9 @@ class Threshold:
         self._run = 0
 
     def note(self, value: float) -> bool:
-        """Take the next measure; True where `over` is another one now."""
-        other = value <= self.limit * LOW if self.over else value >= self.limit
-        self._run = self._run + 1 if other else 0
+        """Take the next sample; return True where `over` has changed."""
+        differs = value <= self.limit * LOW if self.over else value >= self.limit
+        self._run = self._run + 1 if differs else 0
         if self._run < (CALM if self.over else self._after):
             return False
         self.over = not self.over
@@ -50,11 +49,11 @@ class Threshold:
 
 
 class LoadShedding:
-    """Compares what there is with what there may be.
+    """Compares usage with the budgets, and refuses requests while one is used up.
 
     Attributes:
-        on: a budget of the server or of an agent is used up; `check` says whether that is about a request.
-        count: how often one was.
+        on: a budget of the server or of any agent is used up; `check` decides about each request.
+        count: how often a budget was used up.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -62,7 +61,7 @@ class LoadShedding:
         self.reconfigure(limits)
 
     def reconfigure(self, limits: Limits) -> None:
-        """Go by other limits."""
+        """Use other limits, and forget what was used up."""
         self.on = False
         self._server = {
             "requests": Threshold(limits.requests),
@@ -74,34 +73,34 @@ class LoadShedding:
 
     @property
     def server(self) -> dict[str, bool]:
-        """Which budgets of the whole server are used up."""
-        return {name: mark.over for name, mark in self._server.items()}
+        """The budgets of the server by name; True where one is used up."""
+        return {name: threshold.over for name, threshold in self._server.items()}
 
     @property
     def agents(self) -> int:
-        """How many agents have used up one of theirs."""
+        """How many agents have used up a budget of their own."""
         return len(self._agents)
 
     def check(self, agent: str) -> None:
-        """Look at a new request for an agent.
+        """Check a new request for an agent.
 
         Raises:
-            Overloaded: it is not taken.
+            Overloaded: a budget of the server or of the agent is used up.
         """
-        for name, mark in self._server.items():
-            if mark.over:
+        for name, threshold in self._server.items():
+            if threshold.over:
                 raise Overloaded(f"the server is over its limit of {name}")
-        for name, mark in self._agents.get(agent, {}).items():
-            if mark.over:
+        for name, threshold in self._agents.get(agent, {}).items():
+            if threshold.over:
                 raise Overloaded(f"the agent is over its limit of {name}")
 
     def sample(self, usage: Mapping[str, SessionStats], *, pending: int, lag: float) -> None:
-        """Take what there is now.
+        """Compare the present usage with the budgets.
 
         Args:
-            usage: of each agent that is connected.
+            usage: of each connected agent.
             pending: requests that wait for an agent.
-            lag: by how many seconds the loop is late.
+            lag: seconds by which the event loop is late.
         """
         most_requests, most_bytes = self._most
         measures = {
@@ -109,28 +108,28 @@ class LoadShedding:
             "memory": sum(min(one.bytes, most_bytes) for one in usage.values()),
             "event_loop_lag": lag,
         }
-        for name, mark in self._server.items():
-            self._note(mark, name, measures[name])
+        for name, threshold in self._server.items():
+            self._note(threshold, name, measures[name])
         for agent in self._agents.keys() - usage.keys():
             del self._agents[agent]
         for agent, one in usage.items():
             if agent in self._agents or one.streams >= most_requests or one.bytes >= most_bytes:
                 self._sample_agent(agent, one)
-        self.on = bool(self._agents) or any(mark.over for mark in self._server.values())
+        self.on = bool(self._agents) or any(threshold.over for threshold in self._server.values())
 
     def _sample_agent(self, agent: str, usage: SessionStats) -> None:
         requests, most_bytes = self._most
-        marks = self._agents.setdefault(agent, {"requests": Threshold(requests), "memory": Threshold(most_bytes)})
-        self._note(marks["requests"], "requests_per_agent", usage.streams, agent)
-        self._note(marks["memory"], "memory_per_agent", usage.bytes, agent)
-        if not any(mark.over for mark in marks.values()):
+        thresholds = self._agents.setdefault(agent, {"requests": Threshold(requests), "memory": Threshold(most_bytes)})
+        self._note(thresholds["requests"], "requests_per_agent", usage.streams, agent)
+        self._note(thresholds["memory"], "memory_per_agent", usage.bytes, agent)
+        if not any(threshold.over for threshold in thresholds.values()):
             del self._agents[agent]
 
-    def _note(self, mark: Threshold, name: str, value: float, agent: str | None = None) -> None:
-        if not mark.note(value):
+    def _note(self, threshold: Threshold, name: str, value: float, agent: str | None = None) -> None:
+        if not threshold.note(value):
             return
-        fields = {"limit": name, "most": mark.limit, "now": round(value, 3)} | ({"agent": agent} if agent else {})
-        if mark.over:
+        fields = {"limit": name, "most": threshold.limit, "now": round(value, 3)} | ({"agent": agent} if agent else {})
+        if threshold.over:
             self.count += 1
             _log.warning("overloaded: new requests get 503", **fields)
         else:

@@ -1,7 +1,7 @@
-"""The event loop's time that the policies of each agent take, of which each has a share.
+"""Budget of event-loop time for the policies of each agent.
 
-What a policy may cost for one request has a bound (`middleware.policy_cost`), but a stranger may send many. Then the
-agent whose policies hold the loop gets no more requests for a while, and the services of others go on.
+`middleware.policy_cost` bounds what a policy costs for one request, but a client may send many requests. An agent whose
+policies have used up their share of the loop's time gets no more requests for a while; other agents' services go on.
 """
 
 import math
@@ -12,7 +12,7 @@ from zerotrust.server.agents.cpu_budget import SHARE, CpuBudget
 from zerotrust.telemetry import logs
 
 FREE: Final = 0.0001
-"""Seconds of each request that are not counted: about what a request costs the server without a policy. Common policies
+"""Seconds of each request that are not counted: about what a request without a policy costs the server. Common policies
 take less (20 µs to 60 µs), so an agent with many clients is not refused for them."""
 BURST: Final = 0.5
 """Seconds of work at once: 100 requests to the costliest policy."""
@@ -21,7 +21,7 @@ _log = logs.logger("policies")
 
 
 class PoliciesTooSlow(Overloaded):
-    """The policies of an agent have held the loop for longer than its share."""
+    """The policies of an agent have used up their share of the loop's time."""
 
 
 class PolicyTime:
@@ -32,7 +32,7 @@ class PolicyTime:
 
     def __init__(self) -> None:
         self._over: set[str] = set()
-        self._toll = CpuBudget(BURST)
+        self._budget = CpuBudget(BURST)
 
     def check(self, agent: str, now: float) -> None:
         """Check a new request for a service with a policy.
@@ -40,21 +40,23 @@ class PolicyTime:
         Raises:
             PoliciesTooSlow: the agent's policies have used more than its share.
         """
-        wait = self._toll.wait(agent, now)
+        wait = self._budget.wait(agent, now)
         if wait:
             if agent not in self._over:
                 self._over.add(agent)
-                _log.warning("policies take too long: new requests get 503", agent=agent, share=SHARE)
-            raise PoliciesTooSlow("the agent's policies are over their share of the time", retry_after=math.ceil(wait))
-        if agent in self._over and not self._toll.debt(agent, now):
+                _log.warning("policies take too much time: new requests get 503", agent=agent, share=SHARE)
+            raise PoliciesTooSlow(
+                "the agent's policies have used up their share of the server's time", retry_after=math.ceil(wait)
+            )
+        if agent in self._over and not self._budget.debt(agent, now):
             self._over.discard(agent)
-            _log.info("policies no longer take too long", agent=agent)
+            _log.info("policies no longer take too much time", agent=agent)
 
     def is_over(self, agent: str, now: float) -> bool:
-        """Return whether requests for the agent's services are not taken."""
-        return self._toll.wait(agent, now) > 0
+        """Return True where the agent's services get no requests now."""
+        return self._budget.wait(agent, now) > 0
 
     def charge(self, agent: str, seconds: float, now: float) -> None:
-        """Count the time for which the agent's policies have held the loop for a request."""
+        """Count the time that the agent's policies took for one request."""
         if seconds > FREE:
-            self._toll.add(agent, seconds - FREE, now)
+            self._budget.add(agent, seconds - FREE, now)

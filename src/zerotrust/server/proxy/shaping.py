@@ -1,9 +1,9 @@
-"""Traffic shaping at the server: a service's limits of rate, kept by back-pressure alone.
+"""Bandwidth shaping of a relay, by back-pressure: no byte is dropped.
 
-A `Paced` stands between a relay and its two ends, only where the service has limits. What has arrived and may not pass
-yet waits here, while its source is stopped: on the way up that is what one read brought, because reading pauses; on the
-way down what the stream's window holds, because no credit is granted for what has not passed. Nothing is dropped, and
-nothing overtakes: ends, trailers and resets wait for the bytes before them.
+A `ShapedRelay` stands between a relay and its two ends, only where the service has bandwidth limits. Bytes that may not
+pass yet wait here, and their source is stopped. Of an upload one read waits, because the connection is not read any
+further. Of a download the stream's window waits, because the agent gets no credit for bytes that have not passed.
+Nothing overtakes: ends, trailers and resets wait for the bytes before them.
 """
 
 import asyncio
@@ -19,14 +19,14 @@ from zerotrust.tunnel.codes import Code
 
 
 class ShapedBuffer(Flow):
-    """What of one direction of a stream may not pass yet."""
+    """Bytes of one direction of a stream that may not pass yet."""
 
-    __slots__ = ("_after", "_ended", "_lane", "_loop", "_offset", "_pieces", "_relay")
+    __slots__ = ("_after", "_ended", "_loop", "_offset", "_pieces", "_relay", "_shaper")
 
-    def __init__(self, relay: Relay, lane: DirectionShaper, client: bytes, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(lane.shaper.queue_for(client, loop.time()))
+    def __init__(self, relay: Relay, shaper: DirectionShaper, client: bytes, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(shaper.shaper.queue_for(client, loop.time()))
         self._relay = relay
-        self._lane = lane
+        self._shaper = shaper
         self._loop = loop
         self._pieces: deque[bytes] = deque()
         self._offset = 0
@@ -38,32 +38,32 @@ class ShapedBuffer(Flow):
 
     @property
     def ends(self) -> bool:
-        """The end is among what waits."""
+        """The end of the direction waits behind bytes."""
         return self._ended and bool(self._pieces)
 
     def put(self, data: bytes, *, end: bool) -> None:
-        """Let pass what may, and keep the rest."""
+        """Send the bytes that may pass, and buffer the rest."""
         self._ended = end
         if data:
             self._pieces.append(data)
-            self._lane.shaper.enqueue(self, len(data))
-            self._lane.run(self._loop)
+            self._shaper.shaper.enqueue(self, len(data))
+            self._shaper.run(self._loop)
         elif not self._pieces:
             self._send(b"", end=end)
 
     def then(self, act: Callable[[], None]) -> None:
-        """Do this when all that waits has passed, or now."""
+        """Call `act` when all buffered bytes have passed, or now where there are none."""
         if self._pieces:
             self._after.append(act)
         else:
             act()
 
     def drop(self) -> None:
-        """What waits is of no use to anyone."""
+        """Drop all that waits."""
         self._pieces.clear()
         self._offset = 0
         self._after.clear()
-        self._lane.shaper.cancel(self)
+        self._shaper.shaper.cancel(self)
 
     def passed(self, count: int) -> None:
         pieces = self._pieces
@@ -84,12 +84,12 @@ class ShapedBuffer(Flow):
 
 
 class Upload(ShapedBuffer):
-    """What the client sends."""
+    """Bytes from the client to the agent."""
 
     __slots__ = ()
 
     def _send(self, data: bytes, *, end: bool) -> None:
-        # The stream may be over while the end of its answer still waits on the way down.
+        # The stream may be over while the end of its answer still waits in the other direction.
         if self._relay.takes_more:
             self._relay.body(data, end=end)
         else:
@@ -97,7 +97,7 @@ class Upload(ShapedBuffer):
 
 
 class Download(ShapedBuffer):
-    """What the client gets."""
+    """Bytes from the agent to the client."""
 
     __slots__ = ()
 
@@ -106,11 +106,7 @@ class Download(ShapedBuffer):
 
 
 class ShapedRelay:
-    """A relay's two ends, as they see it (net.http_server.RequestSink, tunnel.stream.StreamSink).
-
-    Attributes:
-        relay: what stands behind it.
-    """
+    """Wrapper of a relay that delays its bytes (net.http_server.RequestSink, tunnel.stream.StreamSink)."""
 
     __slots__ = ("_connection", "_down", "_up", "relay")
 
@@ -141,7 +137,7 @@ class ShapedRelay:
             up.put(data, end=end)
             if up:
                 self._connection.pause_reading()
-                up.then(self._go_on_reading)
+                up.then(self._resume_reading)
 
     def body_trailers(self, fields: bytes) -> None:
         if self._up is None:
@@ -218,6 +214,6 @@ class ShapedRelay:
         if self.relay.takes_more:
             self.relay.body_trailers(fields)
 
-    def _go_on_reading(self) -> None:
+    def _resume_reading(self) -> None:
         if not self.relay.over and not self.relay.stream.blocked:
             self._connection.resume_reading()

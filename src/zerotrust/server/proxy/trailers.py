@@ -1,4 +1,4 @@
-"""Trailer fields that a request or an answer may have: the usual ones, and those that the configuration names."""
+"""Filter of trailer fields: lets pass well-known ones and those that `api.pass_trailers` names."""
 
 from collections.abc import Sequence
 from typing import Final, Literal
@@ -14,11 +14,11 @@ MAX_REPORTED: Final = 10_000
 """Host names for which dropped trailers are logged, in each direction: as many as one agent may have services."""
 MAX_NAMES: Final = 8
 MAX_NAME_BYTES: Final = 64
-"""A stranger chooses the names, up to 8 KiB of them: a line of the log has the first few, cut."""
+"""A log line has the first few names of dropped fields, cut: clients choose them, up to 8 KiB."""
 
 
 class TrailerFilter:
-    """Drops the trailer fields that may not pass, and reports it once for each service and direction.
+    """Drops the trailer fields that may not pass, and logs that once for each service and direction.
 
     Args:
         passed: the configuration's `api.pass_trailers`.
@@ -31,11 +31,11 @@ class TrailerFilter:
         self._reported: set[tuple[str, str]] = set()
 
     def apply(self, block: bytes, edits: Sequence[Edit], *, host: str, of: Literal["request", "answer"]) -> bytes:
-        """Return the lines of a trailer block that pass, behind a head with these edits."""
+        """Return the lines of a trailer block that pass, after a head that was changed by `edits`."""
         kept, dropped = filter_trailers(block, passed=self._passed, edited={edit.name for edit in edits})
         if dropped and (host, of) not in self._reported and len(self._reported) < 2 * MAX_REPORTED:
             self._reported.add((host, of))
             names = [name[:MAX_NAME_BYTES].decode("ascii") for name in dropped[:MAX_NAMES]]
-            hint = "name in api.pass_trailers of the server's file those that the application needs"
+            hint = "add the names that the application needs to api.pass_trailers in the server's file"
             _log.info("trailer fields dropped", host=host, of=of, fields=names, hint=hint)
         return kept

@@ -1,4 +1,4 @@
-"""Verification pool: runs the costly questions of handlers in threads, fairly by agent and client network."""
+"""Verification pool: runs the password checks of middleware in threads, fairly by agent and client network."""
 
 import asyncio
 import os
@@ -16,21 +16,21 @@ from zerotrust.telemetry import logs
 _log = logs.logger("policy")
 
 THREADS: Final = min(4, os.cpu_count() or 1)
-"""A hash may take 128 MiB and all of a processor: few at a time, and the loop's own turns go on."""
+"""A hash takes up to 128 MiB and a whole processor, so few run at a time and the event loop keeps its turns."""
 MAX_WAITING: Final = 1024
-"""Verifications in the queue. Each keeps the request that waits for it, with one read of its body."""
+"""Verifications in the queue. Each holds the requests that wait for it, with one read of their bodies."""
 MAX_WAITING_OF_AGENT: Final = 64
-"""Half a minute of work at the most, where each takes half a second and there is one thread."""
+"""At most half a minute of work for one thread, where each takes half a second."""
 MAX_WAITING_OF_NETWORK: Final = 16
-"""Different logins of one client network for one agent: an office behind one address, whose logins a reload forgot."""
+"""Logins of one client network for one agent, such as an office behind one address after a server restart."""
 
 Key = tuple[Verifier, bytes]
 Callback = Callable[[bool | None], None]
-"""Takes the result of a verification, or None where it was dropped because the queue is full."""
+"""Takes the result of a verification; None where it was dropped because the queue is full."""
 
 
 class _Job:
-    """A verification, and who waits for it: by client network, in the order of arrival."""
+    """A verification, and the callbacks that wait for it: by client network, in the order of arrival."""
 
     __slots__ = ("agent", "started", "verification", "waiting")
 
@@ -42,10 +42,10 @@ class _Job:
 
 
 class VerificationPool:
-    """Runs each verification that handlers wait for (`zerotrust.middleware.interface.Pending`) once for all requests.
+    """Runs each verification (`middleware.interface.NeedsVerification`) once for all requests that wait for it.
 
     A verification that clients of several networks wait for has a place in the queue for each of them, and runs as soon
-    as one of these has its turn. Once nobody waits for it any more, it does not run.
+    as one of these has its turn. One that no request waits for any more does not run.
     """
 
     def __init__(self, tasks: Tasks) -> None:
@@ -59,7 +59,7 @@ class VerificationPool:
         )
 
     def ask(self, pending: NeedsVerification, callback: Callback, *, agent: str, client: bytes) -> Callable[[], None]:
-        """Call back once, in a later turn of the loop; return a function that withdraws the request.
+        """Run a verification and call back once, in a later turn; return a function that withdraws the request.
 
         Args:
             agent: the agent whose service asks.
@@ -90,8 +90,8 @@ class VerificationPool:
     async def _run(self, key: Key, job: _Job) -> None:
         try:
             result = await self._loop.run_in_executor(self._threads, job.verification.run)
-        except Exception:  # noqa: BLE001 - the requests that wait have to be answered, whatever it was
-            _log.exception("verification failed, its requests are refused")
+        except Exception:  # noqa: BLE001 - the requests that wait must be answered after any error
+            _log.exception("password verification raised an error; request denied")
             result = False
         del self._jobs[key]
         for waiting in job.waiting.values():

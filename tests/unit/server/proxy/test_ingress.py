@@ -768,7 +768,7 @@ async def test_an_agent_whose_policies_take_too_long_gets_no_more_requests() -> 
             said = await over_its_share(front)
             assert b"X-0Trust-Error: overloaded\r\n" in said
             assert b"Retry-After: 3\r\n" in said
-    assert [line["event"] for line in lines] == ["policies take too long: new requests get 503"]
+    assert [line["event"] for line in lines] == ["policies take too much time: new requests get 503"]
     assert not front.opened
     front.register(None)
     assert await front.ask("GET /") == b""

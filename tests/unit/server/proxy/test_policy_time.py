@@ -55,6 +55,6 @@ def test_the_log_says_when_it_begins_and_when_it_is_over() -> None:
         for now in (0.0, 1.0, 2.5, 4.0, 4.9, 5.0, 6.0):
             taken(policies, "home", now)
     assert [line["event"] for line in lines] == [
-        "policies take too long: new requests get 503",
-        "policies no longer take too long",
+        "policies take too much time: new requests get 503",
+        "policies no longer take too much time",
     ]
