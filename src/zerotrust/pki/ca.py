@@ -1,6 +1,6 @@
-"""The root: whom agents and servers believe. It certifies those who issue, and nobody else.
+"""The root of trust of agents and servers. It certifies issuing certificates only.
 
-Its key is needed to make an issuing certificate, so once in years: it can be kept offline.
+Its key is needed to make an issuing certificate, once in years: it can be kept offline.
 """
 
 import datetime
@@ -16,7 +16,7 @@ from zerotrust.pki.identity import common_name
 
 ROOT_DAYS: Final = 7300
 ISSUER_DAYS: Final = 1825
-"""A new issuing certificate is made in time by hand (`0trust ca rotate`)."""
+"""An administrator replaces the issuing certificate in time: `0trust ca rotate`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,18 +28,18 @@ class Credential:
 
     @property
     def certificate_pem(self) -> bytes:
-        """The certificate as it is written to a file."""
+        """The certificate in PEM form."""
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
 
 def create_root(name: str, *, days: int = ROOT_DAYS, now: datetime.datetime | None = None) -> Credential:
-    """A new root.
+    """Create a root.
 
     Raises:
-        PkiError: the name or the life does not do.
+        PkiError: invalid name or validity.
     """
     key = keys.generate()
-    builder = profile.root(name, key.public_key(), profile.life(_moment(now), profile.days(days)))
+    builder = profile.root(name, key.public_key(), profile.validity(_moment(now), profile.days(days)))
     return Credential(certificate=builder.sign(key, keys.signing_hash(key)), key=key)
 
 
@@ -50,23 +50,24 @@ def create_issuer(
     permitted: list[x509.GeneralName] | None = None,
     now: datetime.datetime | None = None,
 ) -> Credential:
-    """A new issuing certificate below `root`.
+    """Create an issuing certificate signed by `root`.
 
     Args:
-        permitted: servers get certificates for these names only, and for what is below them; for all if empty.
+        permitted: the only names, with their subdomains, that server certificates may have; any if
+            empty.
 
     Raises:
-        PkiError: the root can have no authority below it, its life is over, or `days` does not do.
+        PkiError: the root may sign no authority or has expired, or `days` is invalid.
     """
     _may_have_issuers(root.certificate)
     key = keys.generate()
     start = _moment(now)
-    # Of at most 64 bytes, as X.520 has it; with the time, so that people can tell issuers apart.
+    # At most 64 bytes (X.520), with the time, so that people can tell issuers apart.
     short = common_name(root.certificate).encode()[:36].decode(errors="ignore")
     builder = profile.issuing(
         f"{short} issuing {start:%Y-%m-%d %H%M%S}",
         key.public_key(),
-        profile.life(start, profile.days(days), within=root.certificate),
+        profile.validity(start, profile.days(days), within=root.certificate),
         parent=root.certificate,
         permitted=permitted or [],
     )
@@ -78,7 +79,7 @@ def _may_have_issuers(root: x509.Certificate) -> None:
     if constraints.path_length == 0:
         raise PkiError(
             "this authority issues its certificates itself and can have no issuing certificate below it; "
-            "it goes on working, but for rotation make a new one in another folder: 0trust ca init"
+            "it keeps working, but cannot rotate; create a new one in another folder: 0trust ca init"
         )
 
 

@@ -1,10 +1,11 @@
-"""The folder of an authority.
+"""The directory of a certificate authority.
 
-    ca.crt ca.key           the root; its key can be taken away until the next `ca rotate`
-    issuer.crt issuer.key   who issues; in folders that were made before there was one, the root does
-    NAME.crt NAME.key       for each certificate issued: it and its issuer's, as its owner sends them
+    ca.crt ca.key           the root; its key can be kept elsewhere until the next `ca rotate`
+    issuer.crt issuer.key   the issuing certificate; in older directories the root issues
+    NAME.crt NAME.key       each issued certificate with its chain, and its key
 
-Keys are readable by their owner alone, certificates by all. Nothing that exists is overwritten unless asked.
+Only their owner can read keys; everybody can read certificates. No function overwrites a file
+unless the caller asks for it.
 """
 
 import datetime
@@ -29,7 +30,7 @@ END_DAYS: Final = 365
 
 @dataclass(frozen=True, kw_only=True)
 class CaPaths:
-    """Where a certificate and its key are."""
+    """The paths of a certificate and its key."""
 
     certificate: Path
     key: Path
@@ -37,7 +38,7 @@ class CaPaths:
 
 @dataclass(frozen=True, kw_only=True)
 class CertificateSummary:
-    """What a certificate file says, for people."""
+    """A certificate file, summarized for people."""
 
     path: Path
     name: str
@@ -51,10 +52,10 @@ class CertificateSummary:
 
 
 def check_name(name: str) -> str:
-    """`name`, fit to be the name of a file and of an agent.
+    """Return `name` if it can be the name of a file and of an agent.
 
     Raises:
-        PkiError: it is not.
+        PkiError: it cannot.
     """
     check_id(name)
     if name.lower() in (AUTHORITY, ISSUER):
@@ -70,14 +71,14 @@ def create_authority(
     root_passphrase: bytes | None = None,
     passphrase: bytes | None = None,
 ) -> tuple[CaPaths, CaPaths]:
-    """A new root and its first issuing certificate in `folder`, which is created if need be.
+    """Create a root and its first issuing certificate in `folder`, and the folder if it is missing.
 
     Args:
-        permitted: the only names for which servers get certificates; any if empty.
+        permitted: the only names that server certificates may have; any if empty.
         passphrase: encrypts the key of the issuing certificate; the root's is encrypted with `root_passphrase`.
 
     Raises:
-        PkiError: there is one already, or the folder cannot be written.
+        PkiError: the folder has an authority already, or cannot be written.
     """
     root, issuing = _files(folder, AUTHORITY), _files(folder, ISSUER)
     try:
@@ -102,17 +103,17 @@ def rotate_issuer(
     root_passphrase: bytes | None = None,
     passphrase: bytes | None = None,
 ) -> tuple[CaPaths, Path | None]:
-    """A new issuing certificate in place of the one in `folder`; what that one has issued stays good.
+    """Replace the issuing certificate in `folder`; certificates issued with the old one stay valid.
 
     Args:
-        root: the folder with ca.crt and ca.key, where it is another one.
-        permitted: as for `create_authority`; None takes over what held for the old one.
+        root: the folder with ca.crt and ca.key, if it is another one.
+        permitted: as for `create_authority`; None keeps those of the old certificate.
 
     Returns:
-        the new files, and where the old certificate (without its key, which is replaced) is kept.
+        The new files, and the path that the old certificate was moved to (its key is replaced).
 
     Raises:
-        PkiError: the root's key is not there, or the root can have no issuing certificates below it.
+        PkiError: the root's key is missing, or the root may have no issuing certificate.
     """
     authority = _load_root(root or folder, root_passphrase)
     files = _files(folder, ISSUER)
@@ -120,7 +121,7 @@ def rotate_issuer(
     if old is not None and not is_authority(old):
         raise PkiError(f"{files.certificate}: not the certificate of an authority; move it away first")
     if passphrase is None and files.key.exists() and b"ENCRYPTED" in keys.read(files.key, what="private key"):
-        raise PkiError(f"{files.key}: is encrypted, and the new one would not be; give a file with a passphrase")
+        raise PkiError(f"{files.key}: is encrypted, and the new key would not be; use --passphrase-file")
     if permitted is None:
         permitted = profile.permitted_names(old) if old is not None else []
     made = ca.create_issuer(authority, days=days, permitted=permitted)
@@ -133,13 +134,13 @@ def rotate_issuer(
 
 
 def load_authority(folder: Path, passphrase_file: Path | None = None) -> Issuer:
-    """Who issues in `folder`: its issuing certificate, or, in folders that were made before there was one, its root.
+    """Return the issuer of `folder`: its issuing certificate, or the root in older folders.
 
     Raises:
-        PkiError: missing, unreadable, or key and certificate do not fit.
+        PkiError: a file is missing or unreadable, or key and certificate do not match.
     """
     files = _files(folder, ISSUER)
-    # In an older folder this may be an agent that is called like that.
+    # In an older folder this may be the certificate of an agent named "issuer".
     if not files.certificate.exists() or not is_authority(load_certificate(files.certificate)):
         files = _files(folder, AUTHORITY)
         if not files.certificate.exists() and not files.key.exists():
@@ -148,10 +149,10 @@ def load_authority(folder: Path, passphrase_file: Path | None = None) -> Issuer:
 
 
 def load_issuer(certificate: Path, key: Path, passphrase_file: Path | None = None) -> Issuer:
-    """An issuer from its files; behind its own certificate may stand those between it and the root.
+    """Load an issuer; the certificate file may also have those between it and the root.
 
     Raises:
-        PkiError: missing, unreadable, or they do not fit.
+        PkiError: a file is missing or unreadable, or key and certificate do not match.
     """
     own, *above = load_certificates(certificate)
     private = keys.read_key(key, None if passphrase_file is None else keys.read_passphrase(passphrase_file))
@@ -170,7 +171,7 @@ def issue_agent(
     """Issue and store an agent's certificate and key.
 
     Raises:
-        PkiError: the name does not do, files exist and `force` is false, or there is no usable authority.
+        PkiError: the name is invalid, files exist and `force` is false, or the authority cannot issue.
     """
     files = _files(folder, check_name(agent_id))
     if not force:
@@ -190,10 +191,10 @@ def issue_server(
     passphrase_file: Path | None = None,
     force: bool = False,
 ) -> CaPaths:
-    """Issue and store a server's certificate and key; `name` itself is one of its addresses.
+    """Issue and store a server's certificate and key; `name` is one of its addresses, too.
 
     Raises:
-        PkiError: as for `issue_agent`, or an address that is none.
+        PkiError: as for `issue_agent`, or an address is invalid.
     """
     files = _files(folder, check_name(name))
     if not force:
@@ -209,19 +210,19 @@ def issue_server(
 
 
 def load_certificate(path: Path) -> x509.Certificate:
-    """The (first) certificate in a PEM file.
+    """Return the first certificate in a PEM file.
 
     Raises:
-        PkiError: missing, unreadable or no certificate.
+        PkiError: the file is missing, unreadable or has no certificate.
     """
     return load_certificates(path)[0]
 
 
 def load_certificates(path: Path) -> list[x509.Certificate]:
-    """The certificates in a PEM file, at least one.
+    """Return the certificates in a PEM file, at least one.
 
     Raises:
-        PkiError: missing, unreadable or no certificate.
+        PkiError: the file is missing, unreadable or has no certificate.
     """
     data = keys.read(path, what="certificate")
     try:
@@ -231,10 +232,10 @@ def load_certificates(path: Path) -> list[x509.Certificate]:
 
 
 def describe(folder: Path) -> list[CertificateSummary]:
-    """All certificates of a folder, the authority first.
+    """Summarize all certificates of a folder, the authority first.
 
     Raises:
-        PkiError: there is no such folder, or one of its certificates cannot be read.
+        PkiError: the folder does not exist, or one of its certificates cannot be read.
     """
     if not folder.is_dir():
         raise PkiError(f"{folder}: no such folder; create an authority with: 0trust ca init --dir {folder}")
@@ -243,10 +244,10 @@ def describe(folder: Path) -> list[CertificateSummary]:
 
 
 def describe_file(path: Path) -> CertificateSummary:
-    """What one certificate file says.
+    """Summarize one certificate file.
 
     Raises:
-        PkiError: it cannot be read.
+        PkiError: the file cannot be read.
     """
     certificate = load_certificate(path)
     return CertificateSummary(
@@ -287,7 +288,7 @@ def _files(folder: Path, name: str) -> CaPaths:
 
 
 def _refuse_existing(files: CaPaths) -> None:
-    """Before any key is made: the pair is written in two steps, and half a pair helps nobody."""
+    """Raise if a file of the pair exists: checked before a key is made, so that no half pair is left."""
     for path in (files.key, files.certificate):
         if path.exists():
             own = path.stem in (AUTHORITY, ISSUER)

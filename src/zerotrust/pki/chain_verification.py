@@ -1,4 +1,4 @@
-"""Whether a certificate is of our authority, and of which root, whatever its dates say."""
+"""Verification of a certificate's chain without regard to dates."""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,14 +10,14 @@ from zerotrust.pki.issuer import Issuer
 
 
 def is_ours(chain: Sequence[x509.Certificate], issuer: Issuer, root: x509.Certificate) -> bool:
-    """The first of the chain is signed by our issuer, by an earlier one of the same root, or by the root itself."""
-    # What a root has signed may also be an end's certificate, which vouches for nobody.
+    """Return True if our issuer, an earlier issuer of the same root, or the root has signed chain[0]."""
+    # A root may have signed an agent's certificate too, which may not sign others.
     above = [issuer.certificate, root, *(one for one in chain[1:] if _signed(one, root) and is_authority(one))]
     return any(_signed(chain[0], one) for one in above)
 
 
 def anchor(chain: Sequence[x509.Certificate], roots: Iterable[x509.Certificate]) -> x509.Certificate | None:
-    """The first of these roots that is in the chain, or has signed one in it."""
+    """Return the first root that is in the chain or has signed one of its certificates."""
     return next((root for root in roots if any(one == root or _signed(one, root) for one in chain)), None)
 
 

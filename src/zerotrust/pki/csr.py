@@ -1,7 +1,7 @@
-"""Certificate signing requests (RFC 2986): made by who wants a certificate, checked by who issues it.
+"""Certificate signing requests (RFC 2986): an agent makes them, the issuer checks them.
 
-A request proves that its sender has the private key, and that is all we take from it beside the public key: what it
-asks for beyond that (names, uses, extensions) is decided by the issuer.
+A request proves that its sender has the private key. The issuer takes nothing but the public key
+from it, and decides on names, uses and extensions itself.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from zerotrust.errors import CsrRefused
 from zerotrust.pki import keys
 
 MAX_BYTES: Final = 8192
-"""A request with an RSA key of 8192 bits has about 3000."""
+"""A request with an RSA key of 8192 bits has about 3000 bytes."""
 _HASHES: Final = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 
 
@@ -28,31 +28,29 @@ class CertificateRequest:
 
 
 def create() -> CertificateRequest:
-    """A new key and its request; who asks is not in it, because the issuer knows."""
+    """Create a key and a request for it, with an empty subject: the issuer knows who asks."""
     key = keys.generate()
     request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
     return CertificateRequest(key=key, pem=request.public_bytes(serialization.Encoding.PEM))
 
 
 def public_key(pem: bytes) -> keys.PublicKey:
-    """The public key of a request whose sender has shown that it has the private one.
+    """Return the public key of a request after checking that its sender has the private key.
 
     Raises:
-        CsrRefused: too long, not a request, of a weak key, or signed by another key or with a weak hash.
+        CsrRefused: the text is too long or no request, or the key, the signature or its hash is weak.
     """
     if len(pem) > MAX_BYTES:
         raise CsrRefused(f"the certificate signing request is longer than {MAX_BYTES} bytes")
     try:
         request = x509.load_pem_x509_csr(pem)
-        # Before the signature is looked at: only keys of bounded size are worth the arithmetic.
+        # Before the signature is checked: the cost of that grows with the size of the key.
         key = keys.strong(request.public_key())
         proven = key is not None and _hash_is_good(request) and request.is_signature_valid
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
-        raise CsrRefused(
-            "this is not a certificate signing request in PEM form, or of a kind not known here"
-        ) from error
+        raise CsrRefused("not a certificate signing request in PEM form, or of an unknown kind") from error
     if key is None:
-        raise CsrRefused(f"the key of the certificate signing request will not do; use {keys.STRONG}")
+        raise CsrRefused(f"the key of the certificate signing request is not accepted; use {keys.STRONG}")
     if not proven:
         raise CsrRefused("the certificate signing request is not signed by its own key, or with a weak hash")
     return key

@@ -1,7 +1,8 @@
-"""Who a certificate is about: the agent's id.
+"""The agent id in a certificate.
 
-It stands in a URI of the subject alternative names, `urn:0trust:agent:ID`. Certificates of others' authorities that
-have no such URI name the agent by their common name. What says neither, or says it twice, is nobody's.
+It is a URI of the subject alternative names, `urn:0trust:agent:ID`. A certificate of another
+authority without that URI names the agent by its common name. A certificate with no id, or with
+two, is refused.
 """
 
 import datetime
@@ -19,9 +20,9 @@ _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """What a peer's certificate says about it.
+    """The identity that a peer's certificate proves.
 
-    `serial` is the certificate's number, in hexadecimal digits as `serial_of` writes it.
+    `serial` is the serial number in hexadecimal digits, as `serial_of` writes it.
     """
 
     agent_id: str
@@ -30,10 +31,10 @@ class Identity:
 
 
 def check_id(agent_id: str) -> str:
-    """`agent_id`, fit to be an agent's.
+    """Return `agent_id` if it is valid.
 
     Raises:
-        PkiError: it is not.
+        PkiError: it is invalid.
     """
     if not _ID.match(agent_id):
         raise PkiError(
@@ -44,10 +45,10 @@ def check_id(agent_id: str) -> str:
 
 
 def identity(der: bytes) -> Identity:
-    """What the certificate of a peer says; the TLS handshake has verified it.
+    """Return the identity in a peer's certificate, which the TLS handshake has verified.
 
     Raises:
-        PkiError: it names no agent.
+        PkiError: the certificate names no agent.
     """
     try:
         certificate = x509.load_der_x509_certificate(der)
@@ -61,10 +62,10 @@ def identity(der: bytes) -> Identity:
 
 
 def agent_id_of(certificate: x509.Certificate) -> str:
-    """The id of the agent whose certificate this is.
+    """Return the id of the agent that a certificate names.
 
     Raises:
-        PkiError: it is an authority's, or names no agent, or more than one.
+        PkiError: it belongs to an authority, or names no agent or more than one.
     """
     try:
         if is_authority(certificate):
@@ -78,17 +79,17 @@ def agent_id_of(certificate: x509.Certificate) -> str:
 
 
 def serial_of(certificate: x509.Certificate) -> str:
-    """The certificate's number: hexadecimal digits, lower case, none in front that says nothing."""
+    """Return the serial number in lower-case hexadecimal digits without leading zeros."""
     return f"{certificate.serial_number:x}"
 
 
 def common_name(certificate: x509.Certificate) -> str:
-    """The subject's (first) common name, or nothing."""
+    """Return the first common name of the subject, or an empty string."""
     return next(iter(_common_names(certificate)), "")
 
 
 def is_authority(certificate: x509.Certificate) -> bool:
-    """The certificate may sign others."""
+    """Return True if the certificate may sign others."""
     try:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except x509.ExtensionNotFound:

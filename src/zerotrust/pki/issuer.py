@@ -1,4 +1,4 @@
-"""The issuer: gives agents and servers their certificates, for keys that it never sees."""
+"""Issuer of certificates for agents and servers, whose private keys it never sees."""
 
 import datetime
 from collections.abc import Sequence
@@ -17,7 +17,8 @@ from zerotrust.pki.identity import AGENT_URN, check_id, serial_of
 class Issued:
     """A new certificate.
 
-    `chain_pem` is what its owner sends: the certificate first, then those between it and the root, without the root.
+    `chain_pem` has the certificate first, then those between it and the root, without the root:
+    what its owner sends in a handshake.
     """
 
     chain_pem: bytes
@@ -27,7 +28,7 @@ class Issued:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerNames:
-    """What agents dial; a certificate of a server is for exactly these."""
+    """The addresses in a server's certificate: those that agents dial."""
 
     dns: Sequence[str] = ()
     ip: Sequence[str] = ()
@@ -35,9 +36,9 @@ class ServerNames:
 
 @dataclass(frozen=True, kw_only=True)
 class Issuer:
-    """An authority's certificate and key, in memory. Whoever has the key can admit agents.
+    """An authority's certificate and key, in memory. The key can admit agents.
 
-    `above` are the certificates between it and the root, which is not among them.
+    `above` has the certificates between it and the root, without the root.
     """
 
     certificate: x509.Certificate
@@ -46,38 +47,39 @@ class Issuer:
 
     @property
     def not_after(self) -> datetime.datetime:
-        """From then on nothing that it has issued is good any more."""
+        """End of the issuing certificate, and so of all that it has issued."""
         return self.certificate.not_valid_after_utc
 
     def issue_agent(
         self, agent_id: str, csr_pem: bytes, lifetime: datetime.timedelta, now: datetime.datetime
     ) -> Issued:
-        """A certificate that names an agent, for TLS clients. Of the request only the public key counts.
+        """Issue a certificate for an agent (TLS client). Only the public key of the request is used.
 
         Raises:
-            CsrRefused: the request does not prove possession of a good key.
-            PkiError: the id or the life does not do, or the issuing certificate has ended.
+            CsrRefused: the request does not prove possession of a strong key.
+            PkiError: the id or validity is invalid, or the issuing certificate has expired.
         """
         names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(AGENT_URN + check_id(agent_id))]
-        return self._issue(agent_id, csr_pem, profile.CLIENT, names, self._life(lifetime, now))
+        return self._issue(agent_id, csr_pem, profile.CLIENT, names, self._validity(lifetime, now))
 
     def issue_server(
         self, csr_pem: bytes, names: ServerNames, lifetime: datetime.timedelta, now: datetime.datetime
     ) -> Issued:
-        """A certificate for the addresses at which agents reach the server, for TLS servers.
+        """Issue a certificate for the addresses that agents dial (TLS server).
 
         Raises:
-            CsrRefused, PkiError: as for `issue_agent`; an address that is none.
+            CsrRefused: the request does not prove possession of a strong key.
+            PkiError: as for `issue_agent`, or an address is invalid.
         """
         alternatives = profile.alternative_names(dns=list(names.dns), ip=list(names.ip))
         if not alternatives:
             raise PkiError("the certificate of a server needs a DNS name or an IP address")
-        # Only for people: who dials looks at the alternative names, which may be longer than a common name.
+        # For people only: a client checks the alternative names, which may be longer than a common name.
         shown = [*names.dns, *names.ip][0][:64]
-        return self._issue(shown, csr_pem, profile.SERVER, alternatives, self._life(lifetime, now))
+        return self._issue(shown, csr_pem, profile.SERVER, alternatives, self._validity(lifetime, now))
 
-    def _life(self, lifetime: datetime.timedelta, now: datetime.datetime) -> profile.Validity:
-        return profile.life(now, lifetime, within=self.certificate)
+    def _validity(self, lifetime: datetime.timedelta, now: datetime.datetime) -> profile.Validity:
+        return profile.validity(now, lifetime, within=self.certificate)
 
     def _issue(
         self,
@@ -85,16 +87,16 @@ class Issuer:
         csr_pem: bytes,
         usage: ObjectIdentifier,
         names: list[x509.GeneralName],
-        lasts: profile.Validity,
+        validity: profile.Validity,
     ) -> Issued:
         public = csr.public_key(csr_pem)
-        builder = profile.leaf(name, public, lasts, parent=self.certificate, usage=usage, names=names)
+        builder = profile.leaf(name, public, validity, parent=self.certificate, usage=usage, names=names)
         made = builder.sign(self.key, keys.signing_hash(self.key))
         sent = [made, *self.above] if self._is_root else [made, self.certificate, *self.above]
         return Issued(
             chain_pem=b"".join(certificate.public_bytes(serialization.Encoding.PEM) for certificate in sent),
             serial=serial_of(made),
-            not_after=lasts.end,
+            not_after=validity.end,
         )
 
     @property

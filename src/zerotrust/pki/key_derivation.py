@@ -1,4 +1,4 @@
-"""Secrets that are derived from a private key: the same after a restart, and nothing more to keep (RFC 5869)."""
+"""Secrets derived from a private key (HKDF, RFC 5869): the same after a restart, and never stored."""
 
 from pathlib import Path
 from typing import Final
@@ -14,13 +14,13 @@ SECRET_BYTES: Final = 32
 
 
 def derive(key: Path, purpose: str) -> bytes:
-    """32 bytes that only who has the key can know; for each purpose others.
+    """Return 32 secret bytes derived from the key, different ones for each purpose.
 
     Args:
         key: a private key of any kind, in PEM form and without a password.
 
     Raises:
-        PkiError: the key can't be read.
+        PkiError: the key cannot be read.
     """
     try:
         private = serialization.load_pem_private_key(read(key, what="private key"), password=None)

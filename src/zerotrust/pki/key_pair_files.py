@@ -1,7 +1,8 @@
-"""A certificate and its key, replaced together, although a file system renames one file at a time.
+"""Replacement of a certificate and its key together, though a file system renames one at a time.
 
-The new key is written beside the old one first, then the certificate takes its place, then the key. Whoever is killed
-between the two renames finds a certificate that fits the key that waits, and `complete` does the second rename.
+The new key is written beside the old one first; then the certificate is replaced, then the key. If
+the process is killed between the two renames, the certificate fits the waiting key, and `complete`
+does the second rename.
 """
 
 import contextlib
@@ -16,41 +17,44 @@ from zerotrust.pki.ca_directory import load_certificate
 
 
 def prepare(certificate: Path, key: Path, key_pem: bytes) -> None:
-    """Let a new key wait for its certificate, before anybody is asked to issue that.
+    """Store a new key beside the old one, before its certificate is requested.
 
     Raises:
-        PkiError: it can't be written, or the certificate couldn't be.
+        PkiError: the key cannot be written, or the certificate could not be.
     """
     keys.write(_waiting(key), key_pem, mode=keys.PRIVATE, replace=True)
     if not os.access(certificate.parent, os.W_OK):
-        raise PkiError(f"{certificate}: cannot be replaced; let the program write to its folder")
+        raise PkiError(f"{certificate}: cannot be replaced; make its folder writable")
 
 
 def replace(certificate: Path, key: Path, *, chain: bytes, key_pem: bytes) -> None:
-    """Put a new certificate, with its chain, and its key in the place of the old ones.
+    """Replace a certificate and its key.
+
+    Args:
+        chain: the new certificate with its chain, in PEM form.
 
     Raises:
-        PkiError: one can't be written; both are as before, or `complete` makes them both new.
+        PkiError: a file cannot be written; both are unchanged, or `complete` makes both new.
     """
     waiting = _waiting(key)
     keys.write(waiting, key_pem, mode=keys.PRIVATE, replace=True)
     keys.write(certificate, chain, mode=keys.PUBLIC, replace=True)
-    _give_place(waiting, key)
+    _move_key(waiting, key)
 
 
 def complete(certificate: Path, key: Path) -> None:
-    """Finish a replacement that was broken off; without one nothing happens.
+    """Finish an interrupted replacement, if there is one.
 
     Raises:
-        PkiError: what waits can't be read or moved.
+        PkiError: the waiting key cannot be read or moved.
     """
     waiting = _waiting(key)
     if not waiting.exists():
         return
     if _fit(load_certificate(certificate), waiting):
-        _give_place(waiting, key)
+        _move_key(waiting, key)
     else:
-        with contextlib.suppress(OSError):  # of no use, and no harm where nothing can be written
+        with contextlib.suppress(OSError):  # it is useless, and harmless in a folder that cannot be written
             waiting.unlink(missing_ok=True)
 
 
@@ -65,8 +69,8 @@ def _fit(certificate: x509.Certificate, waiting: Path) -> bool:
         return False
 
 
-def _give_place(waiting: Path, key: Path) -> None:
+def _move_key(waiting: Path, key: Path) -> None:
     try:
         waiting.replace(key)
     except OSError as error:
-        raise PkiError(f"{key}: cannot be replaced: {error.strerror}; let the program write there") from error
+        raise PkiError(f"{key}: cannot be replaced: {error.strerror}; make its folder writable") from error

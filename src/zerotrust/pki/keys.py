@@ -1,10 +1,10 @@
-"""Private keys: made, written so that only their owner can read them, and read back.
+"""Private keys: generation, and files that only their owner can read.
 
-Ours are ECDSA P-256: every TLS stack has it, a signature takes tens of microseconds, and a key is 121 bytes. Those of
-others may be P-384, Ed25519, or RSA with at least 2048 bits too.
+Our keys are ECDSA P-256: every TLS stack has it, a signature takes tens of microseconds, and a key
+has 121 bytes. Keys made elsewhere may also be P-384, Ed25519, or RSA with at least 2048 bits.
 
-A file is written under a temporary name in the same folder, flushed to the disk and then given its name, so that a
-crash or a full disk leaves either the old file or the new one and never half of one.
+A file is written under a temporary name in the same folder, flushed to the disk and then renamed:
+a crash or a full disk leaves the old file or the new one, never half a file.
 """
 
 import contextlib
@@ -25,19 +25,19 @@ PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublic
 PRIVATE: Final = 0o600
 PUBLIC: Final = 0o644
 PASSPHRASE_BYTES: Final = 16
-"""At least. PKCS #8 as OpenSSL and we write it spends 2048 rounds of PBKDF2 on a guess: a word would be found."""
+"""Minimum length. PKCS #8 spends only 2048 rounds of PBKDF2 on a guess: a word would be found."""
 RSA_BITS: Final = range(2048, 8193)
 RSA_EXPONENT: Final = 65537
 STRONG: Final = "P-256, P-384, Ed25519, or RSA with 2048 bits"
 
 
 def generate() -> ec.EllipticCurvePrivateKey:
-    """A new private key."""
+    """Generate a private key."""
     return ec.generate_private_key(ec.SECP256R1())
 
 
 def to_pem(key: Key, passphrase: bytes | None = None) -> bytes:
-    """PKCS #8; without a passphrase the file's mode protects it, as a service has nobody to ask."""
+    """Return the key in PKCS #8; without a passphrase only the mode of its file protects it."""
     encryption: serialization.KeySerializationEncryption = (
         serialization.NoEncryption() if passphrase is None else serialization.BestAvailableEncryption(passphrase)
     )
@@ -45,7 +45,7 @@ def to_pem(key: Key, passphrase: bytes | None = None) -> bytes:
 
 
 def signing_hash(key: Key) -> hashes.SHA256 | None:
-    """What `key` signs with; Ed25519 has its own."""
+    """Return the hash that `key` signs with; None for Ed25519, which has its own."""
     return None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
 
 
@@ -154,7 +154,7 @@ def _write_new(path: Path, data: bytes, mode: int) -> None:
 
 
 def _give_name(temporary: Path, path: Path) -> None:
-    """Rename, but fail where `path` exists: a link does both in one step where the file system has links."""
+    """Rename without overwriting; atomic if the file system has hard links."""
     try:
         path.hardlink_to(temporary)
     except FileExistsError:
@@ -166,7 +166,7 @@ def _give_name(temporary: Path, path: Path) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Make the new name itself survive a power cut; some file systems refuse, and then there is nothing to do."""
+    """Flush the folder, so that the new name survives a power cut; some file systems cannot."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

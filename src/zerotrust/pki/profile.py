@@ -1,8 +1,8 @@
-"""What stands in the certificates of our authority.
+"""Certificate profiles: the contents of the certificates of our authority.
 
-The profiles follow RFC 5280 closely enough for OpenSSL's strict checks (X509_V_FLAG_X509_STRICT). A certificate of an
-end is good for one side only: an agent's for TLS clients, a server's for TLS servers, so that a stolen agent key cannot
-pose as the server.
+The profiles pass OpenSSL's strict checks of RFC 5280 (X509_V_FLAG_X509_STRICT). A leaf certificate
+is valid for one side only, an agent's for TLS clients and a server's for TLS servers: so a stolen
+agent key cannot pose as the server.
 
 Every certificate starts five minutes in the past: clocks differ.
 """
@@ -39,52 +39,52 @@ _NO_USE: Final = {
 
 @dataclass(frozen=True, kw_only=True)
 class Validity:
-    """From when to when a certificate is good: whole seconds, UTC."""
+    """Validity period of a certificate, in whole seconds, UTC."""
 
     start: datetime.datetime
     end: datetime.datetime
 
 
 def days(count: int) -> datetime.timedelta:
-    """A life of so many days.
+    """Return a validity in days.
 
     Raises:
-        PkiError: less than one, or more than a hundred years.
+        PkiError: less than a day, or more than a hundred years.
     """
     if not 1 <= count <= _LONGEST.days:
-        raise PkiError(f"{count} days is not a life for a certificate; choose 1 to {_LONGEST.days}")
+        raise PkiError(f"invalid validity: {count} days; choose 1 to {_LONGEST.days}")
     return datetime.timedelta(days=count)
 
 
-def life(now: datetime.datetime, length: datetime.timedelta, *, within: x509.Certificate | None = None) -> Validity:
-    """A life that begins now, and ends with its issuer's where that is sooner: it would be refused from then on anyway.
+def validity(now: datetime.datetime, length: datetime.timedelta, *, within: x509.Certificate | None = None) -> Validity:
+    """Return a validity period that begins now and ends no later than its issuer's.
 
     Raises:
-        PkiError: `length` is not between a second and a hundred years, or the issuer's life is not now.
+        PkiError: `length` is not between a second and a hundred years, or the issuer is not valid now.
     """
     if not _SHORTEST <= length <= _LONGEST:
-        raise PkiError(f"{length} is not a life for a certificate; choose a second to {_LONGEST.days} days")
+        raise PkiError(f"invalid validity: {length}; choose 1 second to {_LONGEST.days} days")
     start = now.astimezone(datetime.UTC).replace(microsecond=0)
     end = start + length
     if within is not None:
         begun, ended = within.not_valid_before_utc, within.not_valid_after_utc
         if ended <= start:
             raise PkiError(
-                f"the issuing certificate ended on {ended:%Y-%m-%d}; make a new one with 0trust ca rotate, "
-                "or a new authority where it is the root"
+                f"the issuing certificate expired on {ended:%Y-%m-%d}; make a new one with 0trust ca rotate, "
+                "or a new authority if it is the root"
             )
         if begun > start:
             raise PkiError(
-                f"the issuing certificate begins on {begun:%Y-%m-%d %H:%M} UTC; is this machine's clock right?"
+                f"the issuing certificate is valid from {begun:%Y-%m-%d %H:%M} UTC; set this machine's clock"
             )
         end = min(end, ended)
     return Validity(start=start, end=end)
 
 
-def root(name: str, key: PublicKey, lasts: Validity) -> x509.CertificateBuilder:
-    """An authority that vouches for itself; below it one floor of authorities that issue, and no more."""
+def root(name: str, key: PublicKey, validity: Validity) -> x509.CertificateBuilder:
+    """Return the builder of a root, which signs issuing certificates only."""
     return (
-        _builder(name, None, key, lasts)
+        _builder(name, None, key, validity)
         .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
         .add_extension(x509.KeyUsage(**{**_NO_USE, "key_cert_sign": True, "crl_sign": True}), critical=True)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key), critical=False)
@@ -92,11 +92,11 @@ def root(name: str, key: PublicKey, lasts: Validity) -> x509.CertificateBuilder:
 
 
 def issuing(
-    name: str, key: PublicKey, lasts: Validity, *, parent: x509.Certificate, permitted: list[x509.GeneralName]
+    name: str, key: PublicKey, validity: Validity, *, parent: x509.Certificate, permitted: list[x509.GeneralName]
 ) -> x509.CertificateBuilder:
-    """An authority that issues certificates to ends; with `permitted`, to servers of these names only."""
+    """Return the builder of an issuing certificate, limited to servers of the `permitted` names if any."""
     builder = (
-        _builder(name, parent, key, lasts)
+        _builder(name, parent, key, validity)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(x509.KeyUsage(**{**_NO_USE, "key_cert_sign": True, "crl_sign": True}), critical=True)
         .add_extension(x509.ExtendedKeyUsage([CLIENT, SERVER]), critical=False)
@@ -110,15 +110,15 @@ def issuing(
 def leaf(
     name: str,
     key: PublicKey,
-    lasts: Validity,
+    validity: Validity,
     *,
     parent: x509.Certificate,
     usage: ObjectIdentifier,
     names: list[x509.GeneralName],
 ) -> x509.CertificateBuilder:
-    """The certificate of an end."""
+    """Return the builder of a certificate for an agent or server."""
     return (
-        _builder(name, parent, key, lasts)
+        _builder(name, parent, key, validity)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.KeyUsage(**{**_NO_USE, "digital_signature": True}), critical=True)
         .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
@@ -128,10 +128,10 @@ def leaf(
 
 
 def alternative_names(*, dns: list[str], ip: list[str]) -> list[x509.GeneralName]:
-    """Subject alternative names, each once.
+    """Return subject alternative names, each once.
 
     Raises:
-        PkiError: an entry is not a DNS name or not an IP address.
+        PkiError: an entry is no DNS name, or no IP address.
     """
     names: list[x509.GeneralName] = [x509.DNSName(_dns_name(host)) for host in dns]
     for address in ip:
@@ -143,7 +143,7 @@ def alternative_names(*, dns: list[str], ip: list[str]) -> list[x509.GeneralName
 
 
 def permitted_names(issuer: x509.Certificate) -> list[x509.GeneralName]:
-    """The names of servers that an issuing certificate is limited to; nothing where it is not."""
+    """Return the server names that an issuing certificate is limited to; empty if it is not."""
     try:
         trees = issuer.extensions.get_extension_for_class(x509.NameConstraints).value.permitted_subtrees
     except x509.ExtensionNotFound:
@@ -152,7 +152,7 @@ def permitted_names(issuer: x509.Certificate) -> list[x509.GeneralName]:
 
 
 def _constraints(permitted: list[x509.GeneralName]) -> x509.NameConstraints:
-    """Only these names, and of the kinds of name that none is of, none at all (RFC 5280 s4.2.1.10)."""
+    """Permit only these names; exclude every name type that is not listed (RFC 5280 s4.2.1.10)."""
     trees = [_tree(name) for name in permitted]
     everything: list[x509.GeneralName] = []
     if not any(isinstance(name, x509.DNSName) for name in permitted):
@@ -178,25 +178,25 @@ def _dns_name(host: str) -> str:
     return wildcard + name
 
 
-def _builder(name: str, parent: x509.Certificate | None, key: PublicKey, lasts: Validity) -> x509.CertificateBuilder:
+def _builder(name: str, parent: x509.Certificate | None, key: PublicKey, validity: Validity) -> x509.CertificateBuilder:
     try:
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     except ValueError as error:
-        raise PkiError(f'"{name}" cannot be the name of a certificate; it has 1 to 64 characters') from error
+        raise PkiError(f'invalid common name "{name}": must have 1 to 64 characters') from error
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(subject if parent is None else parent.subject)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(lasts.start - BACKDATE)
-        .not_valid_after(lasts.end)
+        .not_valid_before(validity.start - BACKDATE)
+        .not_valid_after(validity.end)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
 
 
 def _identifier_of(parent: x509.Certificate) -> x509.AuthorityKeyIdentifier:
-    """The issuer's own key identifier, which need not be the hash that we would choose."""
+    """Return the issuer's own key identifier, which may be another hash than ours."""
     try:
         own = parent.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     except x509.ExtensionNotFound as error:

@@ -1,4 +1,4 @@
-"""When a certificate is to be renewed: after about two thirds of its life, each at another moment than the next one."""
+"""Renewal time of certificates: after about two thirds of the validity, at random."""
 
 import random
 from typing import Final
@@ -12,12 +12,12 @@ LATEST: Final = 0.72
 
 
 def share(source: random.Random | None = None) -> float:
-    """After which part of a life its owner renews."""
+    """Return the part of the validity after which to renew."""
     return (source or random.SystemRandom()).uniform(EARLIEST, LATEST)
 
 
 def renew_at(certificate: x509.Certificate, part: float) -> float:
-    """When a `part` of its life will be over, in seconds since the epoch; it began when it was issued."""
+    """Return the time at which `part` of the validity is over, in seconds since the epoch."""
     begins = (certificate.not_valid_before_utc + BACKDATE).timestamp()
     ends = certificate.not_valid_after_utc.timestamp()
     return begins + max(0.0, ends - begins) * part

@@ -147,7 +147,7 @@ class TestOldLayout:
             ca_directory.rotate_issuer(old)
 
     def test_it_cannot_be_rotated(self, old: Path) -> None:
-        with pytest.raises(PkiError, match="make a new one in another folder"):
+        with pytest.raises(PkiError, match="create a new one in another folder"):
             ca_directory.rotate_issuer(old)
         assert not (old / "issuer.key").exists()
 
@@ -227,7 +227,7 @@ class TestPassphrases:
         ca_directory.issue_agent(tmp_path, "pihole", passphrase_file=file)
         with pytest.raises(PkiError, match="encrypted"):
             ca_directory.rotate_issuer(tmp_path, passphrase=own)
-        with pytest.raises(PkiError, match=r"issuer\.key: is encrypted, and the new one would not be"):
+        with pytest.raises(PkiError, match=r"issuer\.key: is encrypted, and the new key would not be"):
             ca_directory.rotate_issuer(tmp_path, root_passphrase=root)
         keys.read_key(tmp_path / "issuer.key", own)
         ca_directory.rotate_issuer(tmp_path, root_passphrase=root, passphrase=own)

@@ -146,21 +146,21 @@ def test_a_second_opinion(tmp_path: Path) -> None:
 def test_whole_seconds_within_the_issuers_life() -> None:
     start = datetime.datetime(2030, 1, 1, 12, 0, 0, 999, tzinfo=datetime.UTC)
     root = ca.create_root("Test CA", days=1, now=start).certificate
-    life = profile.life(start, datetime.timedelta(seconds=60), within=root)
+    life = profile.validity(start, datetime.timedelta(seconds=60), within=root)
     assert (life.start, life.end) == (start.replace(microsecond=0), start.replace(minute=1, microsecond=0))
-    assert profile.life(start, 9 * DAY, within=root).end == root.not_valid_after_utc
-    with pytest.raises(PkiError, match="ended on 2030-01-02"):
-        profile.life(start + DAY, DAY, within=root)
-    with pytest.raises(PkiError, match="clock right"):
-        profile.life(start - DAY, DAY, within=root)
+    assert profile.validity(start, 9 * DAY, within=root).end == root.not_valid_after_utc
+    with pytest.raises(PkiError, match="expired on 2030-01-02"):
+        profile.validity(start + DAY, DAY, within=root)
+    with pytest.raises(PkiError, match="set this machine's clock"):
+        profile.validity(start - DAY, DAY, within=root)
     elsewhere = start.astimezone(datetime.timezone(datetime.timedelta(hours=5)))
-    assert profile.life(elsewhere, DAY) == profile.life(start, DAY)
+    assert profile.validity(elsewhere, DAY) == profile.life(start, DAY)
 
 
 @pytest.mark.parametrize("length", [datetime.timedelta(0), -DAY, 36501 * DAY, datetime.timedelta(milliseconds=999)])
 def test_lives_without_sense_are_refused(length: datetime.timedelta) -> None:
-    with pytest.raises(PkiError, match="not a life for a certificate"):
-        profile.life(moment(), length)
+    with pytest.raises(PkiError, match="invalid validity"):
+        profile.validity(moment(), length)
 
 
 @pytest.mark.parametrize("host", ["", "a b", "a:80", "[::1]", "http://a"])
