@@ -275,7 +275,7 @@ async def test_a_renewal_reaches_all_sessions_of_its_agent() -> None:
     assert newer is not None
     older.serial, older.ends, newer.serial, newer.ends = "1a", 10.0, "2a", 20.0
     asks(agent)
-    await asyncio.sleep(0)
+    await eventually(lambda: issuing.asked, "a certificate is asked for")
     assert issuing.asked == [("home", "2a", b"csr")]
     asks(agent)
     assert told(agent) == [Renewed(reason="one request at a time, and in 5 s")]
@@ -345,7 +345,7 @@ async def test_what_waits_keeps_its_order_and_is_forgotten_with_the_session(monk
     assert not registry._claims
     third.link.session.receive_data(frames[0] * 3, 1.0)
     third.link.session.lost("the end", 0.0)
-    await asyncio.sleep(0.01)
+    await eventually(lambda: third.session._wishes._timer is None, "the queue has had its next turn")
     assert not registry._claims
 
 

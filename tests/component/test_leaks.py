@@ -1,0 +1,124 @@
+"""Requests and connections leave no memory allocated: a server and an agent in this process, traced.
+
+A leak of 100 bytes a request is found in seconds. `test_soak.py` watches whole processes, and finds only large leaks.
+"""
+
+import asyncio
+import gc
+import statistics
+import sys
+import tracemalloc
+from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Measured
+from tests.support.inprocess_stack import Backend, RunningServer, Site, dialling, serving
+from tests.support.waiting import eventually
+
+pytestmark = [
+    pytest.mark.component,
+    pytest.mark.anyio,
+    pytest.mark.timeout(180),
+    pytest.mark.xdist_group("soak"),
+]
+
+APP = "app.example.com"
+HTTPS = ("X-Forwarded-Proto", "https")
+UPGRADE = (HTTPS, ("Connection", "Upgrade"), ("Upgrade", "echo"))
+WINDOW = 300
+"""Uses between two measurements."""
+WINDOWS = 4
+"""Measured after a first one, in which caches and buffers fill."""
+MOST = 40.0
+"""Bytes that may stay allocated for each use."""
+
+Use = Callable[[RunningServer], Awaitable[None]]
+
+
+@pytest.fixture
+async def stack(tmp_path: Path) -> AsyncIterator[RunningServer]:
+    site, backend = Site(tmp_path), Backend("app")
+    config = site.agent({"hostname": APP, "backend": f"127.0.0.1:{backend.port}", "protocol": "http"})
+    async with backend.listening(), serving(site) as server, dialling(config):
+
+        async def is_published() -> bool:
+            async with await server.open(APP) as client:
+                return (await client.get("/", HTTPS)).status == 200
+
+        await eventually(is_published, "the service is published")
+        yield server
+
+
+async def requests(stack: RunningServer) -> None:
+    """Send requests on one connection."""
+    async with await stack.open(APP) as client:
+        for _ in range(WINDOW):
+            assert (await client.get("/", HTTPS)).status == 200
+
+
+async def connections(stack: RunningServer) -> None:
+    """Send each request on a connection of its own."""
+    for _ in range(WINDOW):
+        async with await stack.open(APP) as client:
+            assert (await client.get("/", HTTPS)).status == 200
+
+
+async def upgrades(stack: RunningServer) -> None:
+    """Upgrade, exchange bytes, and break off."""
+    for _ in range(WINDOW):
+        async with await stack.open(APP) as client:
+            await client.send_head("GET", "/", UPGRADE)
+            assert (await client.read_head()).status == 101
+            await client.send(b"hello")
+            assert await client.read_exactly(5) == b"hello"
+
+
+async def given_up(stack: RunningServer) -> None:
+    """Send a request in part, and break off."""
+    for _ in range(WINDOW):
+        async with await stack.open(APP) as client:
+            await client.send_head("POST", "/", (HTTPS, ("Content-Length", "100")))
+            await client.send(b"hello")
+
+
+async def growth(use: Use, stack: RunningServer) -> float:
+    """Return how many bytes stay allocated for each use, in the median window: a leak shows in every one."""
+    sizes: list[int] = []
+    tracemalloc.start()
+    try:
+        for _ in range(1 + WINDOWS):
+            await use(stack)
+            sizes.append(await settled())
+    finally:
+        tracemalloc.stop()
+    return statistics.median(after - before for before, after in pairwise(sizes)) / WINDOW
+
+
+async def settled() -> int:
+    """Return the least number of allocated bytes in some turns: connections may still be ending."""
+    sizes: list[int] = []
+    for _ in range(4):
+        await asyncio.sleep(0.1)
+        gc.collect()
+        sizes.append(tracemalloc.get_traced_memory()[0])
+    return min(sizes)
+
+
+@pytest.mark.parametrize("use", [requests, connections, upgrades, given_up])
+async def test_nothing_stays_allocated(stack: RunningServer, use: Use, measured: Measured) -> None:
+    found = await growth(use, stack)
+    measured(f"{use.__name__}: {found:+.1f} bytes each stay allocated")
+    assert found < MOST
+
+
+async def test_a_leak_of_100_bytes_a_request_is_found(stack: RunningServer) -> None:
+    kept: list[bytes] = []
+
+    async def leaking(stack: RunningServer) -> None:
+        await requests(stack)
+        kept.extend(bytes(100 - sys.getsizeof(b"")) for _ in range(WINDOW))
+
+    assert await growth(leaking, stack) > MOST
