@@ -1,5 +1,6 @@
 """Fixtures of all tests: asynchronous ones run on one uvloop per worker (anyio's plugin); what is measured is shown."""
 
+import gc
 from collections.abc import Callable
 
 import pytest
@@ -23,6 +24,12 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 def measured(record_property: Callable[[str, object], None]) -> Measured:
     """Takes a sentence with a figure; the run's summary shows it, also when the test passes."""
     return lambda sentence: record_property("measured", sentence)
+
+
+def pytest_collection_finish() -> None:
+    """Keep the collected tests out of garbage collection: they stay until the end."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -21,6 +21,7 @@ def load(path: Path) -> Any:
     return YAML(typ="safe", pure=True).load(path)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 def test_the_wheel_is_typed(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]

@@ -73,6 +73,8 @@ class BuiltImage:
         """Return the command that runs `words` in a new container with `folder` as /config."""
         options = ["--name", name, "--network", "host", "--user", f"{os.getuid()}:{os.getgid()}"]
         options += ["--volume", f"{folder}:/config", "--interactive"]
+        if self._builder == "podman":
+            options.append("--userns=keep-id")
         return [self._builder, "run", "--rm", *options, self._tag, *words]
 
     def check_health(self, name: str, folder: Path) -> list[str]:

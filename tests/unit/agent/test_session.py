@@ -369,6 +369,7 @@ SERVICES: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(
     st.one_of(st.just(b"GET"), token),

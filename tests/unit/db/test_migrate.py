@@ -212,6 +212,7 @@ def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
         Database.open(f"sqlite:///{file}")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 def test_the_wheel_brings_the_migrations(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]

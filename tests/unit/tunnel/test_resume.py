@@ -461,5 +461,5 @@ class Breaking(RuleBasedStateMachine):
         return bytes(ear.body) if ear else b""
 
 
-TestBreaking = Breaking.TestCase
+TestBreaking = pytest.mark.slow(Breaking.TestCase)
 TestBreaking.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
