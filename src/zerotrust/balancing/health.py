@@ -63,7 +63,7 @@ class UpstreamHealth:
         self._recovered_at = -math.inf
         self.state = HealthState.HEALTHY
 
-    def found_out_like(self, other: "UpstreamHealth") -> bool:
+    def has_same_checks(self, other: "UpstreamHealth") -> bool:
         """The same is asked of both."""
         return self._made_from == other._made_from
 
@@ -82,7 +82,7 @@ class UpstreamHealth:
             return 1.0
         return max(COLDEST, warm_for / self._slow_start)
 
-    def back_at(self, now: float) -> float:
+    def usable_at(self, now: float) -> float:
         """When it may be usable again, at the earliest."""
         at = max(now, self._outlier.ejected_until)
         if self._answers_probes or self.probe_at == math.inf:

@@ -79,7 +79,7 @@ class UpstreamPool:
         self._load = former._load
         for member, before in members:
             member.load = before.load
-            if health and member.health.found_out_like(before.health):
+            if health and member.health.has_same_checks(before.health):
                 member.health = before.health
         self._used_until = -math.inf
 
@@ -120,7 +120,7 @@ class UpstreamPool:
 
     def failed(self, member: PooledUpstream, failure: Failure, now: float) -> Change | None:
         """The upstream failed a request; the change, where it is ejected for that."""
-        if not member.health.failed(failure) or not self._dispensable(member, failure, now):
+        if not member.health.failed(failure) or not self._may_eject(member, failure, now):
             return None
         self._used_until = -math.inf
         return member.health.eject(failure, now)
@@ -137,7 +137,7 @@ class UpstreamPool:
 
     def retry_after(self, now: float) -> int:
         """Whole seconds for the Retry-After (RFC 9110 s10.2.3) of a request that finds no upstream in use."""
-        soonest = min(member.health.back_at(now) for member in self.members)
+        soonest = min(member.health.usable_at(now) for member in self.members)
         return math.ceil(min(max(soonest - now, 1), MAX_RETRY_AFTER))
 
     # ---- health
@@ -189,7 +189,7 @@ class UpstreamPool:
                 return member
         return None
 
-    def _dispensable(self, member: PooledUpstream, failure: Failure, now: float) -> bool:
+    def _may_eject(self, member: PooledUpstream, failure: Failure, now: float) -> bool:
         if self._required and failure is not Failure.SERVER_ERROR:
             return True
         out = sum(not other.health.usable(now) for other in self.members if other is not member)

@@ -95,14 +95,14 @@ def test_two_things_against_it_and_one_after_the_other_gone() -> None:
 
 def test_when_it_may_be_back() -> None:
     health = make(check=probed())
-    assert health.back_at(7.0) == 7.0
+    assert health.usable_at(7.0) == 7.0
     health.eject(Failure.RESET, 7.0)
-    assert health.back_at(8.0) == 17.0
+    assert health.usable_at(8.0) == 17.0
     health.probed(False, 8.0)
-    assert health.back_at(8.0) == health.probe_at > 17.0
+    assert health.usable_at(8.0) == health.probe_at > 17.0
     health.probe_started()
-    assert health.back_at(8.0) == 17.0
-    assert health.back_at(20.0) == 20.0
+    assert health.usable_at(8.0) == 17.0
+    assert health.usable_at(20.0) == 20.0
 
 
 def test_only_success_ends_a_run() -> None:
@@ -161,7 +161,7 @@ def test_whatever_happens(events: list[tuple[str, float]], slow_start: float) ->
         assert health.state is state
         assert COLDEST <= health.weight_factor(now) <= 1
         assert health.usable(now) is (health.badness(now) == 0)
-        assert health.back_at(now) >= now
+        assert health.usable_at(now) >= now
         # What is reported may only lag behind by an ejection that has ended.
         health.settle(now)
         state = health.state
