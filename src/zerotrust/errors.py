@@ -1,44 +1,44 @@
-"""The one tree of exceptions.
+"""All exceptions of 0Trust.
 
     ZeroTrustError
-    ├── ConfigError             a file or flag that cannot be used; carries every problem found
-    ├── SetupError              the machine is not as we need it: a busy port, a missing file or tool
+    ├── ConfigError             an invalid file or option; the message lists every problem
+    ├── SetupError              a problem of the machine: a busy port, a missing file or tool
     │   ├── PkiError            keys and certificates
     │   ├── StateError          the database
-    │   ├── JoinError           an agent that does not get its first certificate
-    │   └── CaddyError          the edge: not found, not started, refuses its configuration
-    ├── BenchError              a measurement that did not come about
-    ├── CommandError            a command that the running server did not do
-    ├── EnrolmentError          about identities and grants: what was asked for can't be done
-    │   ├── NotFound            there is no such agent, grant, token or revocation
-    │   └── EnrolmentRefused    somebody asked to be let in and is not; what it says may be told to them
+    │   ├── JoinError           an agent did not get its first certificate
+    │   └── CaddyError          Caddy is missing, does not start or refuses its configuration
+    ├── BenchError              a benchmark could not measure
+    ├── CommandError            the running server did not carry out a command
+    ├── EnrolmentError          a request about agents, grants or tokens that is not possible
+    │   ├── NotFound            unknown agent, grant, token or revocation
+    │   └── EnrolmentRefused    an agent may not join; the message is safe to send to it
     │       ├── TokenUnknown, TokenUsed, TokenExpired
     │       ├── AgentRevoked, CsrRefused, CertificateRefused
     │       └── TooManyAttempts
-    ├── ProtocolError           the tunnel's rules were broken
-    │   ├── LocalProtocolError  by the caller on this end: a bug of ours
-    │   └── RemoteProtocolError by the other end: it ends the link
-    ├── HttpError               a message that is not acceptable HTTP/1.1
-    └── ForwardError            a request that could not be carried to its end; one class per hop and cause
+    ├── ProtocolError           a violation of the tunnel protocol
+    │   ├── LocalProtocolError  by this end: a bug
+    │   └── RemoteProtocolError by the other end: the link is closed
+    ├── HttpError               an invalid HTTP/1.1 message
+    └── ForwardError            a request that failed; one class per hop and cause
         ├── UnknownHost, NoAgent, UpgradeRefused,
         │   WrongScheme, BodyTooLarge, HeadTooLarge,
-        │   ClientAddressUnreadable                     decided by the server
-        ├── AgentLost, ServiceGone, Overloaded          the tunnel
-        ├── UpstreamsDown, UpstreamsBusy                decided by the agent
+        │   ClientAddressUnreadable                     from the server
+        ├── AgentLost, ServiceGone, Overloaded          from the tunnel
+        ├── UpstreamsDown, UpstreamsBusy                from the agent's load balancing
         └── UpstreamUnreachable, UpstreamFailed,
-            UpstreamTimeout                             reported by the agent
+            UpstreamTimeout                             from the agent, about a backend
             └── ConnectTimeout
 
-Each class says what it means on each border that it crosses: `status` towards an HTTP client, `code` in the
-`X-0Trust-Error` field and in logs, `hop` for the text that a person reads, and `retryable` where the same request
-may succeed if it is sent again.
+Each class has `status` for HTTP clients, `code` for `X-0Trust-Error` and logs, `hop` for the error
+page, and `retryable` if the same request may succeed when it is sent again. `HttpError` has its
+status in `reply`.
 """
 
 from typing import ClassVar
 
 
 class ZeroTrustError(Exception):
-    """Base of everything that 0Trust raises on purpose; the message is one line for a person."""
+    """Base of all exceptions that 0Trust raises; the message is one line for people."""
 
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
@@ -47,31 +47,34 @@ class ZeroTrustError(Exception):
 
 
 class ConfigError(ZeroTrustError):
-    """A configuration that cannot be used. The message holds one line per problem."""
+    """Invalid configuration. The message has one line per problem."""
 
     code = "config"
 
 
 class SetupError(ZeroTrustError):
-    """The machine is not as we need it; the message names the fix."""
+    """A problem of the machine; the message names the fix."""
 
     code = "setup"
 
 
 class PkiError(SetupError):
-    """A key, certificate or authority that is missing, unreadable or does not fit."""
+    """A key, certificate or authority is missing, unreadable or does not fit."""
 
     code = "pki"
 
 
 class StateError(SetupError):
-    """The database can't be opened, read or written, or is newer than this program."""
+    """The database cannot be opened, read or written, or is newer than this program."""
 
     code = "state"
 
 
 class JoinError(SetupError):
-    """An agent could not join: the server is not reached, is not the one that the join token names, or refuses."""
+    """An agent could not join.
+
+    The server is unreachable, is not the one in the join token, or refuses the agent.
+    """
 
     code = "join"
 
@@ -83,19 +86,19 @@ class CaddyError(SetupError):
 
 
 class BenchError(ZeroTrustError):
-    """Something could not be measured; the message says what and why."""
+    """A benchmark could not measure; the message states the reason."""
 
     code = "bench"
 
 
 class CommandError(ZeroTrustError):
-    """The running server could not be asked, or did not do what was asked for."""
+    """The running server was unreachable, or did not carry out the command."""
 
     code = "command"
 
 
 class EnrolmentError(ZeroTrustError):
-    """What an administrator asked for about agents, grants or tokens can't be done as it was asked."""
+    """A request of an administrator about agents, grants or tokens is not possible."""
 
     code = "enrolment"
     status = 400
@@ -109,9 +112,9 @@ class NotFound(EnrolmentError):
 
 
 class EnrolmentRefused(EnrolmentError):
-    """A decision against somebody who asked to be let in: it is recorded, so a transaction keeps its record.
+    """An agent may not join or renew. The refusal is recorded in the audit log.
 
-    The message may be told to the other side: it names no agent, no path and nothing that only we know.
+    The message may be sent to the agent: it names no agent, no path and nothing internal.
     """
 
     code = "refused"
@@ -119,46 +122,49 @@ class EnrolmentRefused(EnrolmentError):
 
 
 class TokenUnknown(EnrolmentRefused):
-    """No token like this was made here, or it was cancelled."""
+    """The token was not created here, or was cancelled."""
 
     code = "token_unknown"
 
 
 class TokenUsed(EnrolmentRefused):
-    """The token has let somebody in already."""
+    """The token was already used."""
 
     code = "token_used"
     status = 410
 
 
 class TokenExpired(EnrolmentRefused):
-    """The token's time is over."""
+    """The token has expired."""
 
     code = "token_expired"
     status = 410
 
 
 class AgentRevoked(EnrolmentRefused):
-    """The agent, or the certificate that it came with, was revoked."""
+    """The agent or its certificate is revoked."""
 
     code = "agent_revoked"
 
 
 class CsrRefused(EnrolmentRefused):
-    """The certificate signing request can't be read, is not signed by its own key, or its key is too weak."""
+    """The certificate signing request is invalid.
+
+    It cannot be parsed, its signature is wrong, or its key is too weak.
+    """
 
     code = "csr_refused"
     status = 400
 
 
 class CertificateRefused(EnrolmentRefused):
-    """A certificate that has ended is not one that another is given for."""
+    """An expired certificate that the server does not renew."""
 
     code = "certificate_refused"
 
 
 class TooManyAttempts(EnrolmentRefused):
-    """Asked too often; `retry_after`: in so many whole seconds it may be tried again."""
+    """Too many attempts. `retry_after` is the number of whole seconds to wait."""
 
     code = "too_many_attempts"
     status = 429
@@ -170,7 +176,7 @@ class TooManyAttempts(EnrolmentRefused):
 
 
 class ProtocolError(ZeroTrustError):
-    """The rules of docs/spec/tunnel-v1.md were broken; `wire` is the error code of that document."""
+    """A violation of docs/spec/tunnel-v1.md. `wire` is the error code in that document."""
 
     code = "protocol"
 
@@ -180,18 +186,18 @@ class ProtocolError(ZeroTrustError):
 
 
 class LocalProtocolError(ProtocolError):
-    """The caller asked for something that the protocol does not allow: a bug on this end."""
+    """This end violated the protocol: a bug."""
 
 
 class RemoteProtocolError(ProtocolError):
-    """The other end broke the protocol; the link ends."""
+    """The other end violated the protocol; the link is closed."""
 
 
 class HttpError(ZeroTrustError):
-    """A message that is not acceptable HTTP/1.1 (RFC 9112).
+    """An invalid HTTP/1.1 message (RFC 9112).
 
     Attributes:
-        reply: the status that the client is answered with.
+        reply: the status code for the client.
     """
 
     code = "bad_request"
@@ -203,9 +209,9 @@ class HttpError(ZeroTrustError):
 
 
 class ForwardError(ZeroTrustError):
-    """A request that could not be carried to its end.
+    """A request that failed.
 
-    `retry_after`: in so many whole seconds it may be tried again; None where nobody knows.
+    `retry_after` is the number of whole seconds to wait; None if unknown.
     """
 
     def __init__(self, message: str, *, retry_after: int | None = None) -> None:
@@ -214,7 +220,7 @@ class ForwardError(ZeroTrustError):
 
 
 class UnknownHost(ForwardError):
-    """No service is published under this host name."""
+    """No service has this host name."""
 
     code = "unknown_host"
     status = 404
@@ -228,14 +234,14 @@ class UpgradeRefused(ForwardError):
 
 
 class WrongScheme(ForwardError):
-    """The service is not offered over http, or not over https (`listen_on`)."""
+    """The service is not available over http, or not over https (`listen_on`)."""
 
     code = "wrong_scheme"
     status = 404
 
 
 class ClientAddressUnreadable(ForwardError):
-    """The service asks for the client's address, and the proxy in front did not say it in a readable form."""
+    """The service needs the client's address, and the proxy in front sent an unreadable one."""
 
     code = "client_address_unreadable"
     status = 400
@@ -243,7 +249,7 @@ class ClientAddressUnreadable(ForwardError):
 
 
 class BodyTooLarge(ForwardError):
-    """The body is larger than the service takes (`max_request_body`)."""
+    """The request body is larger than the service accepts (`max_request_body`)."""
 
     code = "body_too_large"
     status = 413
@@ -251,9 +257,10 @@ class BodyTooLarge(ForwardError):
 
 
 class HeadTooLarge(ForwardError):
-    """The request's head, with the fields that server and service add, is larger than the tunnel takes.
+    """The request head is too large for the tunnel, with the headers that server and service add.
 
-    It is a 431, not a 502: the same head fits no other agent, and a client that sends fewer fields is served.
+    It gets 431, not 502: no other agent could take it, and a client that sends fewer headers is
+    served.
     """
 
     code = "head_too_large"
@@ -262,7 +269,7 @@ class HeadTooLarge(ForwardError):
 
 
 class NoAgent(ForwardError):
-    """The service is known but no agent that serves it is connected."""
+    """No agent of the service is connected."""
 
     code = "no_agent"
     status = 503
@@ -270,7 +277,7 @@ class NoAgent(ForwardError):
 
 
 class AgentLost(ForwardError):
-    """The tunnel ended while the request was under way."""
+    """The tunnel broke during the request."""
 
     code = "agent_lost"
     status = 502
@@ -278,7 +285,7 @@ class AgentLost(ForwardError):
 
 
 class ServiceGone(ForwardError):
-    """The agent does not (or no longer) serve the service that the server asked for."""
+    """The agent does not, or no longer, serve this service."""
 
     code = "service_gone"
     status = 503
@@ -296,7 +303,7 @@ class Overloaded(ForwardError):
 
 
 class UpstreamsDown(ForwardError):
-    """None of the service's upstreams is well, and its file asks for one that is (`health_check_required`)."""
+    """No upstream is healthy, and the service requires one (`health_check_required`)."""
 
     code = "upstreams_down"
     status = 503
@@ -305,7 +312,7 @@ class UpstreamsDown(ForwardError):
 
 
 class UpstreamsBusy(ForwardError):
-    """All connections of `max_connections` are taken; the request found no place in the queue or waited in vain."""
+    """All upstreams have reached `max_connections`, and the queue is full or too slow."""
 
     code = "upstreams_busy"
     status = 503
@@ -314,7 +321,7 @@ class UpstreamsBusy(ForwardError):
 
 
 class UpstreamUnreachable(ForwardError):
-    """The backend refused the connection, has no address, or its TLS could not be trusted."""
+    """The backend refused the connection, has no address, or its TLS is not trusted."""
 
     code = "upstream_unreachable"
     status = 502
@@ -323,7 +330,7 @@ class UpstreamUnreachable(ForwardError):
 
 
 class UpstreamTimeout(ForwardError):
-    """The backend did not answer in time."""
+    """The backend did not respond in time."""
 
     code = "upstream_timeout"
     status = 504
@@ -331,13 +338,13 @@ class UpstreamTimeout(ForwardError):
 
 
 class ConnectTimeout(UpstreamTimeout):
-    """The backend did not accept the connection in time, so it has nothing of the request."""
+    """The backend did not accept the connection in time, so it got nothing of the request."""
 
     retryable = True
 
 
 class UpstreamFailed(ForwardError):
-    """The backend closed the connection or answered with something that is not HTTP."""
+    """The backend closed the connection, or its response is not HTTP."""
 
     code = "upstream_failed"
     status = 502

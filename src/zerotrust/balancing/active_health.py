@@ -1,4 +1,4 @@
-"""Active health checks of one upstream: when it is probed, and what the results say."""
+"""Active health checks of one upstream: time of the next probe, and the result so far."""
 
 import math
 import random
@@ -8,19 +8,23 @@ from typing import Final
 from zerotrust.model.upstream import HealthCheck
 
 JITTER: Final = 0.1
-"""Each interval is up to this part shorter or longer, so that the probes of many services do not stay in step."""
+"""Each interval varies by this part, so that the probes of many services do not run in step."""
 
-FIRST_WITHIN: Final = 2.0
+MAX_FIRST_DELAY: Final = 2.0
+"""Maximum seconds until the first probe."""
+
 MIN_INTERVAL: Final = 0.1
+"""Minimum seconds between two probes."""
 
 
 class Probes:
-    """The verdict on an upstream, and the time of its next probe.
+    """Active health of an upstream, and the time of its next probe.
 
-    It changes when `unhealthy_threshold` results in a row speak against the upstream, or `healthy_threshold` for it. It
-    begins as healthy: a restart or a reload takes nobody out of use.
+    The upstream becomes unhealthy after `unhealthy_threshold` consecutive failed probes, and
+    healthy again after `healthy_threshold` consecutive successful ones. It starts healthy, so that
+    a restart or a reload takes no upstream out of use.
 
-    All times are the caller's monotonic seconds.
+    All times are monotonic seconds of the caller.
     """
 
     __slots__ = ("_check", "_rng", "_run", "due_at", "healthy")
@@ -30,14 +34,14 @@ class Probes:
         self._rng = rng
         self._run = 0
         self.healthy = True
-        self.due_at = now + rng.uniform(0, min(check.interval, FIRST_WITHIN))
+        self.due_at = now + rng.uniform(0, min(check.interval, MAX_FIRST_DELAY))
 
     def started(self) -> None:
-        """A probe is under way: none is due until its result is there."""
+        """Note that a probe is running. The next one is due after its result."""
         self.due_at = math.inf
 
     def result(self, ok: bool, now: float) -> bool:
-        """Take the result of a probe; True where the upstream has changed sides."""
+        """Add the result of a probe. Return True if the health has changed."""
         interval = max(self._check.interval, MIN_INTERVAL)
         self.due_at = now + interval * self._rng.uniform(1 - JITTER, 1 + JITTER)
         if ok is self.healthy:
@@ -52,5 +56,5 @@ class Probes:
 
 
 def is_expected(status: int, ranges: Iterable[tuple[int, int]]) -> bool:
-    """True where an answer with this status is what `expected_status` asks for."""
+    """Return True if the status is in one of the ranges of `expected_status`."""
     return any(low <= status <= high for low, high in ranges)

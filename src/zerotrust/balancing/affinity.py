@@ -1,14 +1,14 @@
-"""Session affinity: a signed cookie names the upstream that a browser's requests go to.
+"""Session affinity: a signed cookie names the upstream for a browser's requests.
 
 The value is 64 characters of base64url (RFC 4648 s5):
 
-     8 bytes   the upstream, as a keyed hash of its address: opaque, and the same after a restart
-     8 bytes   when the cookie expires, in seconds since 1970
-    32 bytes   HMAC-SHA256 (RFC 2104) of these, with a key of the service's own
+     8 bytes   the upstream, as a keyed hash of its address: opaque, and stable over restarts
+     8 bytes   expiry of the cookie, in seconds since 1970
+    32 bytes   HMAC-SHA256 (RFC 2104) of these, with a key of the service
 
-Whoever can forge it could choose their upstream, no more; the signature is there so that nobody can tell the agent what
-to do at all. What does not hold is as if it were not there, and the answer brings a new one; so does the answer to one
-that is past the middle of its life, so that who keeps coming stays.
+A forged cookie could only choose an upstream; the signature keeps clients from controlling the
+agent at all. An invalid cookie is ignored and the response sets a new one. A valid cookie is
+renewed after half of its lifetime, so that a returning browser keeps its upstream.
 """
 
 import hmac
@@ -24,26 +24,30 @@ COOKIE: Final = b"0trust_affinity"
 _VALUE: Final = re.compile(rb"(?:\A|;)[\t ]*+%b=([0-9A-Za-z_-]{64})[\t ]*+(?=;|\Z)" % COOKIE)
 _CLAIM: Final = Struct(">8sQ")
 _MAX_TRIED: Final = 4
-"""Cookies of our name that are looked at: a browser sends one, and one more where a parent domain planted it."""
+"""Maximum cookies of our name to check. A browser sends one, and one more if a parent domain set
+it."""
 
 
 class AffinityCookie(NamedTuple):
-    """What a cookie says: the upstream, and whether it is to be renewed (less than half of its time is left)."""
+    """Content of a valid cookie.
+
+    `renew` is True if less than half of its lifetime is left.
+    """
 
     upstream: str
     renew: bool
 
 
 class Affinity:
-    """The cookies of one service.
+    """Affinity cookies of one service.
 
-    All times are seconds since 1970, not monotonic ones: a cookie outlives the process.
+    All times are seconds since 1970, not monotonic: a cookie outlives the process.
 
     Args:
-        secret: at least 32 random bytes that stay the same for as long as cookies are to hold.
-        service: the service's id: a cookie means nothing to another service with the same secret.
-        upstreams: the addresses of all upstreams.
-        duration: seconds that a cookie holds.
+        secret: at least 32 random bytes. When they change, all cookies become invalid.
+        service: id of the service. A cookie is invalid for another service with the same secret.
+        upstreams: addresses of all upstreams.
+        duration: lifetime of a cookie in seconds.
     """
 
     __slots__ = ("_addresses", "_duration", "_ids", "_key")
@@ -55,10 +59,10 @@ class Affinity:
         self._addresses = {opaque: address for address, opaque in self._ids.items()}
 
     def read(self, cookies: bytes, now: float) -> AffinityCookie | None:
-        """What our cookie in the Cookie field says; None where nothing in it holds.
+        """Return the content of our cookie; None without a valid one.
 
         Args:
-            cookies: the value of the field (RFC 6265 s4.2), as the client sent it.
+            cookies: value of the `Cookie` header (RFC 6265 s4.2), as the client sent it.
         """
         for match in islice(_VALUE.finditer(cookies), _MAX_TRIED):
             value = urlsafe_b64decode(match[1])
@@ -70,11 +74,11 @@ class Affinity:
         return None
 
     def issue(self, upstream: str, now: float, *, secure: bool) -> bytes:
-        """The Set-Cookie line, with its CRLF, that keeps the client with this upstream.
+        """Return the `Set-Cookie` line, with CRLF, that keeps the client on this upstream.
 
         Args:
             upstream: one of the addresses.
-            secure: the client came by https.
+            secure: True if the client used https.
         """
         claim = _CLAIM.pack(self._ids[upstream], int(now + self._duration))
         return b"Set-Cookie: %b=%b; Path=/; Max-Age=%d; HttpOnly; SameSite=Lax%b\r\n" % (
@@ -89,9 +93,9 @@ class Affinity:
 
 
 def strip(cookies: bytes) -> bytes:
-    """The value of a Cookie field without our cookie; empty where it held no other, and the field is to be left out.
+    """Return the value of a `Cookie` header without our cookie.
 
-    What else is in it stays byte for byte as it was.
+    It is empty if there is no other cookie: then omit the header. Other cookies stay byte for byte.
     """
     if COOKIE not in cookies:
         return cookies

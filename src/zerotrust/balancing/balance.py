@@ -1,17 +1,20 @@
-"""Which upstream gets the next request: six policies over the upstreams that can take one.
+"""Load balancing policies: choice of the upstream for the next request.
 
-* `round_robin` and `weighted_round_robin` are the smooth weighted round robin of nginx: in each turn every upstream
-  earns its weight, the richest one is chosen and pays what all have earned together. In as many turns as the weights
-  add up to, each is chosen exactly as often as its weight says, and spread out: weights 5, 1, 1 give a a b a c a a.
-* `least_conn` takes the one with the fewest active requests for its weight; those that tie take turns.
-* `ip_hash` is rendezvous hashing (Thaler and Ravishankar, 1998) with weights: each upstream draws, from its own name
-  and the client's address, an exponentially distributed time with its weight as the rate, and the first one is chosen.
-  An upstream that leaves, comes, or changes its weight moves only clients from or to itself.
-* `random_two` draws two by their weights and takes the less loaded one (Mitzenmacher, "The Power of Two Choices in
-  Randomized Load Balancing", 2001).
-* `first` takes the first one in the order of the file: the others stand by.
+* `round_robin` and `weighted_round_robin` are the smooth weighted round robin of nginx: in each
+  turn every upstream earns its weight as credit; the one with the most credit is chosen and pays
+  the sum of all weights. In as many turns as the sum of the weights, each upstream is chosen as
+  often as its weight, evenly spread: weights 5, 1, 1 give a a b a c a a.
+* `least_conn` chooses the upstream with the fewest active requests per weight; equal ones take
+  turns.
+* `ip_hash` is weighted rendezvous hashing (Thaler and Ravishankar, 1998): each upstream draws, from
+  its name and the client's address, an exponentially distributed time with its weight as the rate;
+  the shortest time is chosen. When an upstream is added, removed or gets another weight, only
+  clients from or to it move.
+* `random_two` draws two upstreams by weight and chooses the less loaded one (Mitzenmacher, "The
+  Power of Two Choices in Randomized Load Balancing", 2001).
+* `first` chooses the first upstream in the order of the file; the others stand by.
 
-`round_robin` and `first` look at weights only to see who has none.
+`round_robin` and `first` only distinguish weight 0 from other weights.
 """
 
 import math
@@ -28,7 +31,7 @@ _RECENT_DRAWS: Final = 4096
 
 
 class ActiveRequests:
-    """How many requests run: a count that several may share."""
+    """Number of active requests, which several objects may share."""
 
     __slots__ = ("active",)
 
@@ -39,12 +42,15 @@ class ActiveRequests:
 class Candidate:
     """An upstream as a balancer sees it.
 
-    The owner counts `load.active` up and down, once for each request that was placed here.
+    The owner increments `load.active` for each request that is placed here, and decrements it at
+    its end.
 
     Args:
-        key: names the upstream for `ip_hash`: with the same key it gets the same clients, after a restart too.
-        weight: its share, relative to the others; with 0 it gets requests only where all that can take one have 0.
-        max_connections: it takes no more requests than these at a time; None is no bound.
+        key: name for `ip_hash`. With the same key an upstream gets the same clients, also after a
+            restart.
+        weight: share of requests, relative to the others. An upstream with weight 0 is used only if
+            no other can take a request.
+        max_connections: maximum concurrent requests; None for no limit.
     """
 
     __slots__ = ("credit", "factor", "key", "load", "max_connections", "seed", "share", "weight")
@@ -60,13 +66,13 @@ class Candidate:
 
     @property
     def active(self) -> int:
-        """How many requests it has now."""
+        """Return the number of active requests."""
         return self.load.active
 
     def scale(self, factor: float) -> None:
-        """Count with this part (above 0, at most 1) of the weight from now on: slow start."""
+        """Set the part of the weight (above 0, at most 1) that counts during slow start."""
         self.factor = factor
-        # No balancer sees a weight of 0 beside another one, so among themselves those count alike.
+        # A balancer gets upstreams with weight 0 only among themselves: they count equally.
         self.share = factor * (self.weight or 1)
 
 
@@ -74,14 +80,14 @@ C = TypeVar("C", bound=Candidate)
 
 
 class Balancer:
-    """A policy. `pick` is called for each request."""
+    """A load balancing policy."""
 
     def pick(self, candidates: Sequence[C], client: bytes) -> C | None:
-        """The upstream for a request of the client at this address; None where none has room for it.
+        """Return the upstream for a request; None if all have reached their limit.
 
         Args:
-            candidates: the upstreams that may be used now, in the order of the file.
-            client: the client's address, as text.
+            candidates: upstreams that may be used now, in the order of the file.
+            client: address of the client, as text.
         """
         free = [c for c in candidates if c.weight and c.load.active < c.max_connections]
         if not free:
@@ -141,13 +147,13 @@ class _First(Balancer):
 
 
 def make_balancer(policy: Policy, rng: random.Random) -> Balancer:
-    """The balancer of a service; `rng` is drawn from by `random_two`."""
+    """Return the balancer for a policy. `random_two` uses `rng`."""
     if policy == "random_two":
         return _RandomTwo(rng)
-    return _WITHOUT_CHANCE[policy]()
+    return _DETERMINISTIC[policy]()
 
 
-_WITHOUT_CHANCE: Final[dict[Policy, type[Balancer]]] = {
+_DETERMINISTIC: Final[dict[Policy, type[Balancer]]] = {
     "round_robin": _RoundRobin,
     "weighted_round_robin": _WeightedRoundRobin,
     "least_conn": _LeastConn,
@@ -168,6 +174,9 @@ def _next_in_turn(candidates: list[C], weights: list[float]) -> C:
 
 @lru_cache(maxsize=_RECENT_DRAWS)
 def _exponential(seed: bytes, client: bytes) -> float:
-    """A draw from the exponential distribution with rate 1, always the same one for the same pair."""
+    """Return a draw from the exponential distribution with rate 1.
+
+    It is always the same for the same pair.
+    """
     drawn = int.from_bytes(blake2b(client, digest_size=8, key=seed).digest(), "big")
     return -math.log((drawn + 0.5) / 2**64)

@@ -1,10 +1,10 @@
-"""Whether one upstream is well: what its probes say, what its requests say, and how warm it is.
+"""Health of one upstream: results of probes and of requests, and slow start.
 
-It is *unhealthy* while its active checks fail, *ejected* for a while after a run of failed requests, and *healthy*
-otherwise. One that has come back from either gets its share of the requests little by little where there is a slow
-start: from a tenth of it to all of it, in proportion to the time since (as Envoy's slow start does).
+An upstream is *unhealthy* while its active checks fail, *ejected* for a while after a series of
+failed requests, and *healthy* otherwise. With slow start, a recovered upstream starts with a tenth
+of its weight, which grows linearly to all of it (as in Envoy).
 
-Which upstreams are used is for the group to say (`balancing.upstream_pool`): it knows the others.
+`balancing.upstream_pool` chooses which upstreams are used, because it knows all of them.
 """
 
 import math
@@ -17,11 +17,12 @@ from zerotrust.balancing.passive_health import Failure, Outlier
 from zerotrust.model.upstream import HealthCheck, OutlierDetection
 
 COLDEST: Final = 0.1
-"""The part of its weight with which slow start begins: with none an upstream would never become warm."""
+"""Part of the weight at the beginning of slow start. With none, an upstream would never get
+requests."""
 
 
 class HealthState(Enum):
-    """What is known of an upstream, for logs and for people."""
+    """Health of an upstream, for logs and status."""
 
     HEALTHY = "healthy"
     UNHEALTHY = "unhealthy"
@@ -29,7 +30,7 @@ class HealthState(Enum):
 
 
 class Change(NamedTuple):
-    """An upstream has gone from one state to another; `reason` is a few words for the log."""
+    """A change of the state; `reason` is a few words for the log."""
 
     before: HealthState
     after: HealthState
@@ -37,12 +38,12 @@ class Change(NamedTuple):
 
 
 class UpstreamHealth:
-    """The health of one upstream. All times are the caller's monotonic seconds.
+    """Health of one upstream. All times are monotonic seconds of the caller.
 
     Args:
-        check: None: it is never probed.
-        slow_start: seconds until one that has come back gets its whole share.
-        rng: for the jitter of the probes.
+        check: active health check; None for no probes.
+        slow_start: seconds until a recovered upstream gets its whole weight.
+        rng: source for the jitter of the probes.
     """
 
     __slots__ = ("_made_from", "_outlier", "_probes", "_recovered_at", "_slow_start", "state")
@@ -64,26 +65,26 @@ class UpstreamHealth:
         self.state = HealthState.HEALTHY
 
     def has_same_checks(self, other: "UpstreamHealth") -> bool:
-        """The same is asked of both."""
+        """Return True if both have the same settings."""
         return self._made_from == other._made_from
 
     def usable(self, now: float) -> bool:
-        """Nothing speaks against it."""
+        """Return True if neither probes nor requests fail."""
         return not self.badness(now)
 
     def badness(self, now: float) -> int:
-        """How many of the two things, probes and requests, speak against it."""
+        """Return 0 to 2: one for failing probes, one for failing requests."""
         return self._outlier.ejected(now) + (not self._answers_probes)
 
     def weight_factor(self, now: float) -> float:
-        """The part of its weight that it has now: from `COLDEST` to 1."""
+        """Return the part of the weight that counts now: from `COLDEST` to 1."""
         warm_for = now - max(self._recovered_at, self._outlier.ejected_until)
         if warm_for >= self._slow_start or not self._slow_start:
             return 1.0
         return max(COLDEST, warm_for / self._slow_start)
 
     def usable_at(self, now: float) -> float:
-        """When it may be usable again, at the earliest."""
+        """Return the earliest time at which the upstream may be usable again."""
         at = max(now, self._outlier.ejected_until)
         if self._answers_probes or self.probe_at == math.inf:
             return at
@@ -91,55 +92,55 @@ class UpstreamHealth:
 
     @property
     def ejected_until(self) -> float:
-        """When its last ejection ends or ended; minus infinity where there was none."""
+        """Return the end of the last ejection; minus infinity if there was none."""
         return self._outlier.ejected_until
 
     # ---- requests
 
     def succeeded(self) -> None:
-        """A request got an answer below 500."""
+        """Note a response with a status below 500."""
         self._outlier.succeeded()
 
     def failed(self, failure: Failure) -> bool:
-        """A request failed; True where it is to be ejected, if the group can do without it."""
+        """Note a failed request. Return True if the upstream should be ejected."""
         return self._outlier.failed(failure)
 
     def eject(self, failure: Failure, now: float) -> Change | None:
-        """Leave it out for a while, after this failure."""
+        """Eject the upstream for a while, after this failure."""
         self._outlier.eject(now)
         return self._settle(
-            now, f"requests fail ({failure.value}): left out for {self._outlier.ejected_until - now:g} s"
+            now, f"requests failed ({failure.value}): ejected for {self._outlier.ejected_until - now:g} s"
         )
 
     def settle(self, now: float) -> Change | None:
-        """The change that time has brought: the end of an ejection."""
-        return self._settle(now, "the time for which it was left out is over")
+        """Return the change that time has caused: the end of an ejection."""
+        return self._settle(now, "the ejection is over")
 
     # ---- probes
 
     @property
     def probe_at(self) -> float:
-        """When the next probe is due; infinity while one is under way, and where there are none."""
+        """Return the time of the next probe; infinity while one is running, and without probes."""
         return self._probes.due_at if self._probes is not None else math.inf
 
     def probe_due(self, now: float) -> bool:
-        """Start a probe now, and say so with `probe_started`."""
+        """Return True if a probe is due. Then start it and call `probe_started`."""
         return now >= self.probe_at
 
     def probe_started(self) -> None:
-        """A probe is under way; `probed` must follow, whatever becomes of it."""
+        """Note that a probe is running. `probed` must follow in any case."""
         if self._probes is not None:
             self._probes.started()
 
     def probed(self, ok: bool, now: float) -> Change | None:
-        """Take the result of a probe."""
+        """Add the result of a probe."""
         if self._probes is None or not self._probes.result(ok, now):
             return None
         if ok:
             self._recovered_at = now
-        return self._settle(now, "the health check succeeds again" if ok else "the health check fails")
+        return self._settle(now, "health checks succeed again" if ok else "health checks fail")
 
-    # ---- inside
+    # ---- internal
 
     @property
     def _answers_probes(self) -> bool:

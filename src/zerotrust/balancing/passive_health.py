@@ -1,8 +1,9 @@
-"""Passive health checks of one upstream: when requests to it fail in a row, it is left out for a while.
+"""Passive health checks of one upstream (outlier detection): ejection after failed requests.
 
-The time out doubles with each ejection, to a bound, and is back at its base when the upstream has been in use for as
-long as that bound. Who comes back is on probation: the first failure ejects again, the first success ends it. So an
-upstream that stays broken costs one request each time, not a whole run of them.
+Each ejection lasts twice as long as the one before, up to a maximum. The duration starts again at
+its base after the upstream was in use for as long as that maximum. After an ejection the first
+failure ejects the upstream again, and the first success ends this probation. So an upstream that
+stays broken costs one request each time.
 """
 
 import math
@@ -15,15 +16,15 @@ _MAX_DOUBLINGS: Final = 40
 
 
 class Failure(Enum):
-    """How a request failed."""
+    """Kind of a request's failure."""
 
-    CONNECT = "no connection"
-    RESET = "connection broke"
+    CONNECT = "connection failed"
+    RESET = "connection lost"
     SERVER_ERROR = "5xx"
 
 
 class Outlier:
-    """The runs of failures of one upstream. All times are the caller's monotonic seconds."""
+    """Failures of one upstream. All times are monotonic seconds of the caller."""
 
     __slots__ = ("_ejections", "_errors", "_failures", "_options", "ejected_until")
 
@@ -35,12 +36,12 @@ class Outlier:
         self.ejected_until = -math.inf
 
     def succeeded(self) -> None:
-        """A request got an answer below 500."""
+        """Note a response with a status below 500."""
         self._failures = 0
         self._errors = 0
 
     def failed(self, failure: Failure) -> bool:
-        """A request failed; True where the run is long enough for an ejection."""
+        """Note a failed request. Return True if there were enough in a row for an ejection."""
         self._errors += 1
         self._failures = 0 if failure is Failure.SERVER_ERROR else self._failures + 1
         return 0 < self._options.consecutive_failures <= self._failures or (
@@ -48,11 +49,11 @@ class Outlier:
         )
 
     def ejected(self, now: float) -> bool:
-        """It is left out now."""
+        """Return True if the upstream is ejected now."""
         return now < self.ejected_until
 
     def eject(self, now: float) -> None:
-        """Leave it out from now on; one that is out already is left out no longer for it."""
+        """Eject the upstream from now on. A running ejection is not extended."""
         if self.ejected(now):
             return
         options = self._options

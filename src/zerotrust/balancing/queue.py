@@ -1,8 +1,8 @@
-"""Requests that wait until their service has a connection free: first come first served, bounded in number and time.
+"""Queue of requests that wait for a free connection: first in, first out, with limits.
 
-The caller keeps two rules. A request that comes while others wait goes behind them: it enters the queue without a look
-at the upstreams. And whenever there may be room, because a request has ended or an upstream has come back, the next
-ones are released for as long as there is.
+The caller follows two rules. A new request enters the queue if others wait, without trying an
+upstream first. And whenever there may be room, because a request has ended or an upstream has
+recovered, the caller releases requests while there is room.
 """
 
 import math
@@ -13,11 +13,11 @@ T = TypeVar("T")
 
 
 class Queue(Generic[T]):
-    """The queue of one service. What waits in it is whatever the caller resumes a request by; each waits once.
+    """Queue of one service. An item is anything by which the caller resumes a request.
 
     Args:
-        limit: so many wait at most; 0 is no queue.
-        timeout: seconds that one waits at most.
+        limit: maximum length; 0 disables queueing.
+        timeout: maximum seconds in the queue.
     """
 
     __slots__ = ("_limit", "_timeout", "_waiting")
@@ -32,11 +32,14 @@ class Queue(Generic[T]):
 
     @property
     def retry_after(self) -> int:
-        """Whole seconds for the Retry-After (RFC 9110 s10.2.3) of a request that finds no place or waits in vain."""
+        """Return the whole seconds for `Retry-After` (RFC 9110 s10.2.3) when the queue is full."""
         return max(1, math.ceil(self._timeout))
 
     def enter(self, waiter: T, now: float) -> bool:
-        """Wait; False where the queue is full. What waits already keeps its place and its time."""
+        """Add an item. Return False if the queue is full.
+
+        An item that already waits keeps its place and its deadline.
+        """
         if waiter in self._waiting:
             return True
         if len(self._waiting) >= self._limit:
@@ -45,20 +48,20 @@ class Queue(Generic[T]):
         return True
 
     def leave(self, waiter: T) -> None:
-        """It waits no more: its client has gone."""
+        """Remove an item, because its client has disconnected."""
         self._waiting.pop(waiter, None)
 
     def release(self) -> T | None:
-        """The one that has waited longest, which is now out of the queue."""
+        """Remove and return the item that has waited longest."""
         return self._waiting.popitem(last=False)[0] if self._waiting else None
 
     def expired(self, now: float) -> list[T]:
-        """Those that have waited for too long, longest first; they are out of the queue."""
+        """Remove and return the items whose deadline has passed, longest wait first."""
         expired = []
         while self._waiting and next(iter(self._waiting.values())) <= now:
             expired.append(self._waiting.popitem(last=False)[0])
         return expired
 
     def deadline(self) -> float:
-        """When the next one will have waited for too long; infinity where none waits."""
+        """Return the next deadline; infinity if the queue is empty."""
         return next(iter(self._waiting.values()), math.inf)

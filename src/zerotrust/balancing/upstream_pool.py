@@ -1,11 +1,11 @@
-"""The upstreams of one service: which of them are used now, and which one gets a request.
+"""Upstream pool of one service: selects the upstream for each request.
 
-Those with the least against them are used (`UpstreamHealth.badness`): where all is well that is all of them, where all
-are down it is the least bad ones, unless health is required: then it is none.
+The pool uses the upstreams with the lowest `UpstreamHealth.badness`: all of them while all are
+healthy, and the least bad ones if none is. If a healthy upstream is required, it then uses none.
 
-An ejection must not make things worse: the share of upstreams that are out is bounded, and never are all of them. Where
-health is required, no answer is better than a bad one, and connections that fail or break may eject all; but a run of
-5xx, which a client can provoke, takes no service down.
+An ejection must not make things worse: the share of ejected upstreams is limited, and at least one
+stays. If a healthy upstream is required, 503 is better than a bad upstream, so connection failures
+may eject all of them. A series of 5xx responses may not, because a client can provoke it.
 """
 
 import math
@@ -23,7 +23,7 @@ MAX_RETRY_AFTER: Final = 60
 
 
 class PooledUpstream(Candidate):
-    """An upstream of a group."""
+    """An upstream in a pool."""
 
     __slots__ = ("health",)
 
@@ -33,13 +33,14 @@ class PooledUpstream(Candidate):
 
 
 class UpstreamPool:
-    """Places the requests of a service. All times are the caller's monotonic seconds.
+    """Pool that places the requests of a service. All times are monotonic seconds of the caller.
 
-    For each request: `take`, then `succeeded` or `failed` when its outcome is known, and `give_back` when it has ended.
-    About every second: `sweep` and `probes_due`.
+    For each request, call `take`, then `succeeded` or `failed` when its outcome is known, and
+    `give_back` at its end. About every second, call `sweep` and `probes_due`.
 
     Args:
-        upstreams: at least one, in the order of the file; their health checks with all defaults applied.
+        upstreams: at least one, in the order of the file, with the defaults of health checks
+            applied.
     """
 
     def __init__(
@@ -70,11 +71,11 @@ class UpstreamPool:
     def inherit(
         self, former: "UpstreamPool", members: Iterable[tuple[PooledUpstream, PooledUpstream]], *, health: bool
     ) -> None:
-        """Take the place of another group, whose requests go on: they count here too, and end there.
+        """Take over the running requests and the health of a replaced pool.
 
         Args:
-            members: of this group, each with the one that is the same backend in `former`.
-            health: what is known of these holds on, where it is found out in the same way.
+            members: members of this pool, each with the same backend's member in `former`.
+            health: take over the health too, if the checks are the same.
         """
         self._load = former._load
         for member, before in members:
@@ -88,13 +89,15 @@ class UpstreamPool:
     def take(
         self, client: bytes, now: float, *, preferred: str | None = None, tried: Collection[PooledUpstream] = ()
     ) -> PooledUpstream | None:
-        """Place a request; None where no upstream is used now (`up` tells) or none of them has room.
+        """Place a request and return its upstream.
+
+        Return None if no upstream is used now (see `up`) or all have reached their limit.
 
         Args:
-            client: the client's address, as text.
-            preferred: the address of the upstream that the client's requests went to before (affinity). It keeps its
-                clients where its weight is 0, and loses them where it is not used now or full.
-            tried: members that have failed this request already.
+            client: address of the client, as text.
+            preferred: address of the upstream in the affinity cookie. It is chosen even if its
+                weight is 0, but not if it is not used now or is full.
+            tried: members that have already failed this request.
         """
         if self._load.active >= self._max_connections:
             return None
@@ -110,58 +113,58 @@ class UpstreamPool:
         return chosen
 
     def give_back(self, member: PooledUpstream) -> None:
-        """A request that was placed has ended; the next one may be taken from the queue."""
+        """Note the end of a placed request."""
         member.load.active -= 1
         self._load.active -= 1
 
     def succeeded(self, member: PooledUpstream) -> None:
-        """The upstream answered below 500."""
+        """Note a response with a status below 500."""
         member.health.succeeded()
 
     def failed(self, member: PooledUpstream, failure: Failure, now: float) -> Change | None:
-        """The upstream failed a request; the change, where it is ejected for that."""
+        """Note a failed request. Return the change if the upstream is ejected."""
         if not member.health.failed(failure) or not self._may_eject(member, failure, now):
             return None
         self._used_until = -math.inf
         return member.health.eject(failure, now)
 
     def up(self, now: float) -> bool:
-        """Some upstream is used now, though it may be full."""
+        """Return True if any upstream is used now. It may be full."""
         return bool(self._in_use(now))
 
     def has_room(self, now: float) -> bool:
-        """A request can be placed now."""
+        """Return True if a request can be placed now."""
         return self._load.active < self._max_connections and any(
             member.load.active < member.max_connections for member in self._in_use(now)
         )
 
     def retry_after(self, now: float) -> int:
-        """Whole seconds for the Retry-After (RFC 9110 s10.2.3) of a request that finds no upstream in use."""
+        """Return the whole seconds for `Retry-After` (RFC 9110 s10.2.3) if no upstream is used."""
         soonest = min(member.health.usable_at(now) for member in self.members)
         return math.ceil(min(max(soonest - now, 1), MAX_RETRY_AFTER))
 
     # ---- health
 
     def sweep(self, now: float) -> list[tuple[PooledUpstream, Change]]:
-        """The changes that time has brought."""
-        # What is known of a member may have been told to the group that was here before.
+        """Return the changes that time has caused."""
+        # The replaced pool may have changed the health that both share.
         self._used_until = -math.inf
         changes = [(member, member.health.settle(now)) for member in self.members]
         return [(member, change) for member, change in changes if change is not None]
 
     def probes_due(self, now: float) -> list[PooledUpstream]:
-        """The members to probe now; `probed` must follow for each, whatever becomes of it."""
+        """Return the members to probe now. `probed` must follow for each in any case."""
         due = [member for member in self.members if member.health.probe_due(now)]
         for member in due:
             member.health.probe_started()
         return due
 
     def probed(self, member: PooledUpstream, ok: bool, now: float) -> Change | None:
-        """Take the result of a probe; the change, where there is one."""
+        """Add the result of a probe. Return the change, if there is one."""
         self._used_until = -math.inf
         return member.health.probed(ok, now)
 
-    # ---- inside
+    # ---- internal
 
     def _in_use(self, now: float) -> list[PooledUpstream]:
         if now >= self._used_until:
@@ -169,7 +172,7 @@ class UpstreamPool:
         return self._used
 
     def _choose(self, now: float) -> None:
-        """Settle who is used, until time alone can change it."""
+        """Select the upstreams in use, until the time at which that may change."""
         least = min(member.health.badness(now) for member in self.members)
         if least and self._required:
             self._used = []

@@ -20,7 +20,7 @@ Reason = Annotated[str, Field(max_length=MAX_REASON)]
 Number = Annotated[int, Field(ge=0, lt=2**63)]
 
 
-# ---- questions
+# ---- requests
 
 
 class Nothing(Strict):
@@ -93,7 +93,7 @@ class RecordsAsked(Strict):
     action: str | None = None
 
 
-# ---- answers
+# ---- responses
 
 
 class TokenInfo(Model):

@@ -76,7 +76,7 @@ def normalise_host(host: str) -> str:
     name, colon, port = name.partition(":")
     if colon and port and not (port.isascii() and port.isdigit()):
         raise ValueError(f'"{host}" is not a host name')
-    # str.lower would turn a final "Σ" into "ς", which is another name.
+    # str.lower would turn a final "Σ" into "ς", which would be another name.
     name = name.lower() if name.isascii() else _to_ascii(name)
     name = name.removesuffix(".")
     if not 0 < len(name) <= 253 or not all(_LABEL.match(label) for label in name.split(".")):
@@ -94,7 +94,7 @@ def _to_ascii(name: str) -> str:
     """
     try:
         labels = idna.uts46_remap(name, std3_rules=False).split(".")
-        # Labels in ASCII stay: idna refuses the underscore, which names of services have.
+        # ASCII labels stay as they are, because idna refuses underscores.
         encoded = ".".join(label if label.isascii() else idna.alabel(label).decode("ascii") for label in labels)
     except idna.IDNAError as error:
         raise ValueError(f'"{name}" is not a valid internationalised host name: {error}') from error
@@ -128,7 +128,7 @@ def _is_a_label(label: str) -> bool:
         text = code.encode("ascii").decode("punycode")
         canonical = text.encode("punycode").decode("ascii")
         return not text.isascii() and canonical == code and idna.uts46_remap(text, std3_rules=False) == text
-    except UnicodeError:  # idna.IDNAError is one
+    except UnicodeError:  # includes idna.IDNAError
         return False
 
 

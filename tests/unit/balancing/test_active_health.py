@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zerotrust.balancing.active_health import FIRST_WITHIN, JITTER, MIN_INTERVAL, Probes, is_expected
+from zerotrust.balancing.active_health import JITTER, MAX_FIRST_DELAY, MIN_INTERVAL, Probes, is_expected
 from zerotrust.model.upstream import HealthCheck
 
 
@@ -34,7 +34,7 @@ def test_a_run_of_results_changes_the_verdict_and_nothing_else_does(fall: int, r
 @given(st.integers(0, 10_000), st.floats(0.0, 1e5), st.floats(0, 1e9))
 def test_the_next_one_is_due_about_an_interval_after_the_result(seed: int, interval: float, now: float) -> None:
     probes = make(interval=interval, seed=seed, now=now)
-    assert now <= probes.due_at <= now + min(interval, FIRST_WITHIN)
+    assert now <= probes.due_at <= now + min(interval, MAX_FIRST_DELAY)
     probes.started()
     assert probes.due_at == math.inf
     probes.result(True, now)

@@ -61,7 +61,7 @@ def test_an_ejection_begins_and_ends() -> None:
     change = health.eject(Failure.CONNECT, 100.0)
     assert change is not None
     assert (change.before, change.after) == (HEALTHY, EJECTED)
-    assert change.reason == "requests fail (no connection): left out for 10 s"
+    assert change.reason == "requests failed (connection failed): ejected for 10 s"
     assert health.eject(Failure.CONNECT, 101.0) is None
     assert not health.usable(109.9)
     assert health.settle(109.9) is None
