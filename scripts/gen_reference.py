@@ -30,11 +30,18 @@ _WORDS: Final = {
     "ByteRate": 'rate, such as `"10MB/s"`',
     "ByteSize": 'size, such as `"10MB"`',
     "Duration": "duration",
+    "FieldName": "name",
     "HostName": "host name",
+    "IssuerUrl": "URL",
     "Listen": "listening address",
     "Rate": 'rate, such as `"1000/minute"`',
+    "Networks": "list of addresses and networks",
+    "OldPrefix": "path prefix",
     "Realm": "text",
     "Secret": "text (secret)",
+    "SecretStr": "text (secret)",
+    "SetFields": "header names and values",
+    "StatusRanges": "status codes",
     "UpstreamAddress": "backend address",
     "bool": "true or false",
     "dict": "keys and values",
@@ -65,14 +72,14 @@ def agent_page() -> str:
     names[legacy.LEVEL] = "logging.level"
     parts = [_INTRODUCTION.format(title="The agent's file"), *_sections(AgentConfig, "")]
     parts += ["## Handlers", *_handlers(), "## Older keys", _older(names)]
-    return "\n\n".join(part.strip() for part in parts) + "\n"
+    return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 
 def server_page() -> str:
     """Return the reference of the server's file."""
     parts = [_INTRODUCTION.format(title="The server's file"), *_sections(ServerConfig, "")]
     parts += ["## Older keys", _older({legacy.LEVEL: "logging.level"})]
-    return "\n\n".join(part.strip() for part in parts) + "\n"
+    return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 
 PAGES: Final = {"agent.md": agent_page, "server.md": server_page}
@@ -104,7 +111,8 @@ def _handlers() -> Iterator[str]:
         yield f"### {_listed(_names(kind))}"
         yield _docstring(kind)
         for settings in _models(kind.model_fields["config"].annotation):
-            yield _docstring(settings)
+            # The first paragraph repeats the handler's.
+            yield _docstring(settings).partition("\n\n")[2]
             yield _table(settings)
             for name, field in settings.model_fields.items():
                 for inner in _models(field.annotation):

@@ -82,9 +82,9 @@ class IssuingAuthority(Model):
     passphrase_file: str | None = None
     """File with the passphrase of the private key, if it has one."""
 
-    agent_lifetime: Duration = Field(default=7 * _DAY, ge=10)
+    agent_lifetime: Duration = Field(default=7 * _DAY, ge=10.0)
     """Lifetime of an agent's certificate. Agents renew after two thirds of it."""
 
-    server_lifetime: Duration = Field(default=30 * _DAY, ge=10)
+    server_lifetime: Duration = Field(default=30 * _DAY, ge=10.0)
     """Lifetime of the server's own certificate, if this authority issued it. The server renews
     after two thirds of it."""

@@ -42,7 +42,7 @@ class Headers(Strict):
 
 
 class RateLimit(Strict):
-    """Limits the rate of requests; excess requests get 429."""
+    """Limits the rate of requests: excess requests get 429 with `Retry-After`."""
 
     type: Literal["rate_limit"] = "rate_limit"
     config: RateLimitConfig
@@ -98,7 +98,7 @@ class Respond(Strict):
 
 
 class Rewrite(Strict):
-    """Changes the path for the backend."""
+    """Changes the path for the backend; the query stays."""
 
     type: Literal["rewrite"] = "rewrite"
     config: RewriteConfig

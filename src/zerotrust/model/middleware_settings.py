@@ -36,10 +36,11 @@ def _key(value: str) -> str:
 
 
 class RateLimitConfig(Strict):
-    """Rate limit: a burst of `burst` requests, then requests at `rate`.
+    """Settings of a rate limit.
 
-    Requests are counted separately for each client, service or header value, see `key`. A client
-    can choose the value of a header freely: use `header:NAME` only behind an authentication.
+    Up to `burst` requests may come at once, then requests at `rate`. Requests are counted
+    separately for each client, service or header value, see `key`. A client can choose the value of
+    a header freely: use `header:NAME` only behind an authentication.
     """
 
     rate: Rate
@@ -243,7 +244,9 @@ OldPrefix = Annotated[str, AfterValidator(_old_prefix)]
 
 
 class RewriteConfig(Strict):
-    """Rewrite of the path for the backend; the query stays. Give one of the two keys.
+    """Settings of a rewrite.
+
+    Give either `strip_prefix` or `replace_prefix`.
 
     A path with a segment `.` or `..`, in any encoding, gets 400 `ambiguous_path`, because it could
     leave the new prefix. So does a path that backends may read in different ways, if the rules

@@ -38,7 +38,7 @@ class AgentListenerConfig(Model):
     ca_file: str = "/config/certs/ca.crt"
     """Certificate of the authority. The server accepts only agents whose certificate it signed."""
 
-    resume_timeout: Annotated[Duration, Field(le=3600)] = 60.0
+    resume_timeout: Annotated[Duration, Field(le=3600.0)] = 60.0
     """Time for which a session is kept after its connection was lost, with its requests and
     WebSockets, so that the agent can resume it. 0 keeps none."""
 
