@@ -26,6 +26,7 @@ COMPILED = (
     "net/http_server.py",
     "net/tunnel.py",
     "server/ops/load_sampler.py",
+    "server/proxy/error_pages.py",
     "server/proxy/ingress.py",
     "server/proxy/load_shedding.py",
     "server/proxy/relay.py",

@@ -112,3 +112,23 @@ class Front:
             while self.tasks._running:
                 await asyncio.sleep(0.005)
         return await self.hear()
+
+
+def lose_link(front: Front) -> None:
+    """Break the link of the agent's session, which waits for another one."""
+    for owner in (front.pair.server, front.pair.agent):
+        front.pair.wires[owner].clear()
+        owner.session.lost("cut", 0.0)
+    front.registry.detached(front.member)
+
+
+async def restore_link(front: Front) -> bytes:
+    """Resume the agent's session on another link; return what the client gets then."""
+    front.agent.session.redial(0.0)
+    acceptor = Owner(dialer=False)
+    acceptor.session.receive_data(front.agent.session.data_to_send(1 << 20), 0.0)
+    assert acceptor.wanted is not None
+    front.pair.server.session.reattach(acceptor.wanted, 0.0)
+    front.registry.reattached(front.member)
+    await asyncio.sleep(0)
+    return await front.hear()

@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.unit.server.fleet import Fleet
-from tests.unit.server.front import Front, build_ingress
+from tests.unit.server.front import Front, build_ingress, lose_link, restore_link
 from zerotrust.http.body import request_framing
 from zerotrust.http.head import parse_request
 from zerotrust.model.limits import Limits
@@ -369,6 +369,15 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Slow:
     return may
 
 
+async def settled(fleet: Fleet) -> None:
+    """All threads are done, and what follows from that has arrived."""
+    await fleet.hear()
+    async with asyncio.timeout(10):
+        while fleet.tasks._running:
+            await asyncio.sleep(0.005)
+    await fleet.hear()
+
+
 def authorization(password: str) -> str:
     return "Authorization: Basic " + base64.b64encode(f"ann:{password}".encode()).decode()
 
@@ -635,6 +644,38 @@ async def test_an_agent_that_leaves_while_a_login_is_computed(slow: Slow) -> Non
     front.pair.server.session.close(Code.GOING_AWAY, "gone")
     slow.set()
     assert b"X-0Trust-Error: overloaded\r\n" in await front.settled()
+
+
+@pytest.mark.anyio
+async def test_a_login_that_was_right_waits_for_its_agent(slow: Slow) -> None:
+    """One body is kept through both waits; the wait for the agent is judged anew, and remembers the login."""
+    front = Front(LOGIN)
+    front.ingress.reconfigure(ProxyApi(hold_timeout=30), https_port=443)
+    await front.ask("POST /", authorization("secret"), "Content-Length: 10", body=b"first")
+    lose_link(front)
+    slow.set()
+    assert await front.settled() == b""
+    assert front.ingress.pending == 1
+    assert not front.transport.is_reading()
+    assert await restore_link(front) == b""
+    front.connection.data_received(b"later")
+    await front.hear()
+    assert (bytes(front.last[1].body), front.last[1].ended) == (b"firstlater", True)
+    assert b" 200 OK" in await front.answer(b"HTTP/1.1 200 OK\r\n", kind=1, body=b"x")
+
+
+@pytest.mark.anyio
+async def test_each_agent_asks_for_the_login(slow: Slow) -> None:
+    slow.set()
+    fleet = Fleet(LOGIN, LOGIN)
+    await fleet.ask("POST /", authorization("secret"), "Content-Length: 4", body=b"body")
+    for agent in fleet.agents:
+        await settled(fleet)
+        assert (bytes(agent.last[1].body), agent.last[1].ended) == (b"body", True)
+        agent.refuse(Code.UPSTREAM_UNREACHABLE)
+    assert b"X-0Trust-Error: upstream_unreachable\r\n" in await fleet.hear()
+    assert fleet.counts == [1, 1]
+    assert await fleet.ask("GET /", authorization("secret")) == b"", "the connection goes on"
 
 
 @pytest.mark.anyio

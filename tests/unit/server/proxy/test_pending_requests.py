@@ -6,9 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from tests.support.tunnel import Owner
 from tests.support.waiting import eventually
-from tests.unit.server.front import Front
+from tests.unit.server.front import Front, lose_link, restore_link
 from zerotrust.model.server import ProxyApi
 from zerotrust.net.tunnel import TunnelLink
 from zerotrust.server.agents.registry import ServiceRegistration
@@ -28,34 +27,14 @@ def front(policy: dict[str, Any] | None = None, *, hold_timeout: float = 30.0) -
     return found
 
 
-def lose(front: Front) -> None:
-    """The link of the agent's session breaks."""
-    for owner in (front.pair.server, front.pair.agent):
-        front.pair.wires[owner].clear()
-        owner.session.lost("cut", 0.0)
-    front.registry.detached(front.member)
-
-
-async def restore(front: Front) -> bytes:
-    """It comes back; what the client hears then."""
-    front.agent.session.redial(0.0)
-    door = Owner(dialer=False)
-    door.session.receive_data(front.agent.session.data_to_send(1 << 20), 0.0)
-    assert door.wanted is not None
-    front.pair.server.session.reattach(door.wanted, 0.0)
-    front.registry.reattached(front.member)
-    await asyncio.sleep(0)
-    return await front.hear()
-
-
 @pytest.mark.parametrize("policy", [None, SHUT])
 async def test_a_request_waits_for_the_link(policy: dict[str, Any] | None) -> None:
     front_ = front(policy)
-    lose(front_)
+    lose_link(front_)
     assert await front_.ask("POST /", "Content-Length: 10", body=b"first") == b""
     assert not front_.transport.is_reading(), "one read is kept, and no more"
     assert not front_.agent.payloads
-    await restore(front_)
+    await restore_link(front_)
     front_.connection.data_received(b"later")
     await front_.hear()
     _, ear = front_.last
@@ -65,7 +44,7 @@ async def test_a_request_waits_for_the_link(policy: dict[str, Any] | None) -> No
 
 async def test_it_waits_no_longer_than_it_may() -> None:
     front_ = front(hold_timeout=0.02)
-    lose(front_)
+    lose_link(front_)
     assert await front_.ask("GET /") == b""
     said = b""
 
@@ -78,22 +57,22 @@ async def test_it_waits_no_longer_than_it_may() -> None:
     assert said.startswith(b"HTTP/1.1 503 ")
     assert b"no_agent" in said
     assert b"Retry-After: " in said
-    await restore(front_)
+    await restore_link(front_)
     assert not front_.agent.payloads
 
 
 async def test_who_leaves_is_not_forwarded() -> None:
     front_ = front()
-    lose(front_)
+    lose_link(front_)
     await front_.ask("GET /")
     front_.connection.connection_lost(None)
-    await restore(front_)
+    await restore_link(front_)
     assert not front_.agent.payloads
 
 
 async def test_a_client_that_may_not_is_told_at_once() -> None:
     front_ = front(SHUT)
-    lose(front_)
+    lose_link(front_)
     assert b"HTTP/1.1 403 " in await front_.ask("GET /", client="198.51.100.7")
 
 
@@ -122,18 +101,18 @@ async def test_one_that_is_away_for_long_is_not_waited_for() -> None:
 async def test_so_many_wait_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pending_requests, "MAX_PENDING", 2)
     front_ = front()
-    lose(front_)
+    lose_link(front_)
     said = []
     for _ in range(3):
         front_.connect()
         said.append(await front_.ask("GET /"))
     assert said[:2] == [b"", b""]
     assert b" 503 " in said[2]
-    await restore(front_)
+    await restore_link(front_)
     assert len(front_.opened) == 2
 
 
 async def test_nobody_waits_where_that_is_off() -> None:
     front_ = front(hold_timeout=0)
-    lose(front_)
+    lose_link(front_)
     assert b" 503 " in await front_.ask("GET /")
