@@ -1,4 +1,4 @@
-"""Bandwidth limits of a service, and what its streams have used of them (`server.proxy.shaping` keeps to them)."""
+"""Bandwidth limits of a service, shared by its streams (server.proxy.shaping)."""
 
 import asyncio
 from dataclasses import dataclass
@@ -56,8 +56,8 @@ class ServiceShaping:
     def of(cls, limits: TrafficShaping | None, before: "ServiceShaping | None") -> "ServiceShaping | None":
         """Return the shaping for these limits; None where nothing is limited.
 
-        It is `before` where that has the same limits, so that a reload gives no client a new burst. Streams that are
-        open keep the limits under which they began.
+        It is `before` where that has the same limits, so that a reload gives no client a new burst.
+        Streams that are open keep the limits under which they began.
         """
         if limits is None:
             return None

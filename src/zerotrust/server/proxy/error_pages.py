@@ -1,4 +1,4 @@
-"""Error pages: the server's own answers to requests that cannot be forwarded, or whose forwarding failed."""
+"""Error pages: the server's own answers to requests that failed."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -9,7 +9,7 @@ from zerotrust.middleware.header_edits import Edit, edit_refusal
 from zerotrust.net.http_server import HttpServerConnection
 
 RETRY_AFTER: Final = 5
-"""Seconds after which a client may repeat a request that got 503, where the error names no time of its own."""
+"""Seconds in Retry-After of a 503 whose error names no time."""
 
 _MESSAGES: Final = {
     "unknown_host": "No service is published under this host name.",
@@ -40,7 +40,7 @@ def send_error_page(
     """Answer a request with the page for `error`, which names the hop that failed and the request.
 
     Args:
-        edits: the changes that the service makes to its responses; those about content are left out.
+        edits: the service's header edits for responses; those about content are left out.
     """
     close = not connection.reusable()
     page = error_reply(

@@ -1,11 +1,11 @@
-"""Fair queue: bounded round-robin over agents and, within each agent, over client networks. Sans-I/O.
+"""Fair queue: bounded round-robin over agents and, within each, over client networks. Sans-I/O.
 
-The agent at the front gets a turn, in which its client network at the front gets one; both then go to the back. So an
-agent waits for at most one turn of each other agent, and a network for at most one turn of each other network of its
-agent, however much the others have in the queue.
+The agent at the front gets a turn, in which its client network at the front gets one; both then go
+to the back. So an agent waits for at most one turn of each other agent, and a network for at most
+one turn of each other network of its agent, however much the others have in the queue.
 
-A full share never costs another party its place: where a client network, an agent or the queue as a whole has too many
-items, the party that has most of them loses its newest.
+A full share never costs another party its place: where a client network, an agent or the queue as a
+whole has too many items, the party that has most of them loses its newest.
 """
 
 from collections import OrderedDict
@@ -23,7 +23,7 @@ class Entry(NamedTuple, Generic[T]):
 
 
 class _AgentQueue(Generic[T]):
-    """Items of one agent, by client network in the order of their turns; a dict keeps the order of the items."""
+    """Items of one agent, by client network in the order of their turns."""
 
     __slots__ = ("count", "networks")
 
@@ -102,5 +102,5 @@ class FairQueue(Generic[T]):
 
 
 def _largest_network(queue: _AgentQueue[T], newcomer: bytes) -> bytes:
-    """Return the client network with most items; of equals the newcomer, so that it takes no place of theirs."""
+    """Return the client network with most items; of equals the newcomer."""
     return max(queue.networks, key=lambda network: (len(queue.networks[network]), network == newcomer))

@@ -1,4 +1,4 @@
-"""Ingress: takes each request from Caddy, authorizes it, selects an agent and forwards the request to it."""
+"""Ingress: authorizes each request from Caddy, selects an agent and forwards the request."""
 
 import asyncio
 import ipaddress
@@ -67,8 +67,8 @@ class Ingress:
 
     Attributes:
         requests: how many requests came.
-        refused, failed: requests that the server answered itself, by error code: before (`refused`) or after
-            (`failed`) it had forwarded them.
+        refused, failed: requests that the server answered itself, by error code: before (`refused`)
+            or after (`failed`) it had forwarded them.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Ingress:
 
     @property
     def pending(self) -> int:
-        """How many requests wait for their agent."""
+        """Number of requests that wait for their agent."""
         return self._pending.count
 
     def request(
@@ -122,7 +122,7 @@ class Ingress:
         )
 
     def _serve(self, context: RequestContext, *, authorized: bool = False) -> RequestSink | None:
-        """Select an agent, ask the policy of its service, and forward the request; try other agents where it fails.
+        """Select an agent, authorize the request and forward it; try other agents where that fails.
 
         Args:
             authorized: the policy of the selected service has let the request pass.
@@ -172,11 +172,11 @@ class Ingress:
             self._overload.check(registration.session.agent)
 
     def _authorize(self, context: RequestContext) -> Answer | NeedsVerification | None:
-        """Check the scheme and ask the policy of the service; return its decision, None where the request may pass.
+        """Check the scheme and ask the service's policy; return its decision, None to let pass.
 
         Raises:
             WrongScheme: the service is not offered over the client's scheme.
-            AmbiguousPath, PathTooLong, TooManyParameters: the policy's routes can't be told apart for the request.
+            AmbiguousPath, PathTooLong, TooManyParameters: the request's route can't be told.
             PoliciesTooSlow: the agent's policies have used up their share of the server's time.
         """
         registration = context.registration
@@ -256,8 +256,8 @@ class Ingress:
         """Retry, park or refuse a request that has failed, before or after it was forwarded.
 
         Returns:
-            True where it is to be forwarded to another agent, which is `context.registration` then. Otherwise it is
-            parked (`context.parked`), or answered.
+            True where it is to be forwarded to another agent, which is `context.registration` then.
+            Otherwise it is parked (`context.parked`), or answered.
         """
         if self._may_retry(context, error):
             retry = context.retry = context.retry or RetryState()
@@ -290,7 +290,7 @@ class Ingress:
         return context.delivery is Delivery.UNSENT
 
     def relay_failed(self, relay: Relay, error: ForwardError, code: Code) -> None:
-        """Settle a request whose stream has ended with `code` before the answer was complete (relay.RelayOwner)."""
+        """Settle a request whose stream has ended before its answer (relay.RelayOwner)."""
         context = relay.context
         registration = context.registration
         assert registration is not None
@@ -327,13 +327,14 @@ class Ingress:
                 return
             edits = answer
         self.refused[error.code] += 1
-        # Load shedding logs when it begins and ends: a line for each request would make the overload worse.
+        # Load shedding logs when it begins and ends: a line for each request would make the
+        # overload worse.
         if not isinstance(error, Overloaded if self._overload.on else PoliciesTooSlow):
             _log.info("request refused", host=context.host, request=context.id, code=error.code)
         self._send_error_page(context, error, edits)
 
     def _fail(self, context: RequestContext, error: ForwardError) -> None:
-        """Answer a request that was forwarded; break off the connection where the agent's answer has begun."""
+        """Answer a forwarded request; break off the connection where an answer has begun."""
         self.failed[error.code] += 1
         _log.info(
             "request failed",
@@ -349,7 +350,7 @@ class Ingress:
             self._send_error_page(context, error, context.response_edits)
 
     def _ask_origin(self, head: RequestHead) -> Answer | Sequence[Edit]:
-        """Return the header edits that let a browser's script read a refusal, or the answer to a CORS preflight."""
+        """Return the CORS header edits for a refusal, or the answer to a CORS preflight."""
         agent, policy = self._registry.policy_of(head.fields.host)
         if policy is None:
             return ()
@@ -384,7 +385,7 @@ class Ingress:
         return True
 
     def _agent_returned(self, context: RequestContext, served: bool) -> None:
-        """Serve a request that has waited; where no agent has returned (`served`), it does not wait again."""
+        """Serve a request that has waited; without an agent (`served`) it does not wait again."""
         parked = context.parked
         assert parked is not None
         if parked.abandoned:
@@ -400,7 +401,7 @@ class Ingress:
             parked.release(sink)
 
     def _conclude(self, context: RequestContext, decision: Answer | NeedsVerification) -> RequestSink | None:
-        """Answer a request, or let it wait for a verification, as its policy has decided; return its owner."""
+        """Answer a request or let it wait for a verification; return its owner."""
         if isinstance(decision, Answer):
             context.parked = None
             self._respond(context, decision)
@@ -449,10 +450,10 @@ class Ingress:
         return RequestHead(head.method, head.target, head.minor, fields)
 
     def _client(self, connection: HttpServerConnection, fields: RequestFields) -> tuple[bytes, bytes]:
-        """Return the client's address and scheme, as a trusted proxy names them or as the connection shows them.
+        """Return the client's address and scheme, from a trusted proxy or the connection.
 
-        The address is empty where the proxy sent none that is readable. The proxy's own address in its place would
-        open to every client what is open to the proxy alone.
+        The address is empty where the proxy sent none that is readable. The proxy's own address in
+        its place would open to every client what is open to the proxy alone.
         """
         peer = (connection.peer_host or "").encode()
         if peer and not self._is_trusted(peer):
@@ -484,8 +485,8 @@ class Ingress:
 def _address(text: bytes) -> bytes:
     """Return an address in its canonical form, without a port; empty where the text is no address.
 
-    An IPv4-mapped IPv6 address (RFC 4291 s2.5.5.2) becomes the IPv4 address. A zone (RFC 4007 s11) is left out: it
-    has a meaning only on the machine that wrote it.
+    An IPv4-mapped IPv6 address (RFC 4291 s2.5.5.2) becomes the IPv4 address. A zone (RFC 4007 s11)
+    is left out: it has a meaning only on the machine that wrote it.
     """
     match = _ADDRESS.fullmatch(text.strip(b" \t"))
     if match is None:

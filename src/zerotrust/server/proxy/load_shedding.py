@@ -1,10 +1,10 @@
-"""Load shedding: refuses new requests while the server or an agent is over a budget of `model.limits`.
+"""Load shedding: refuses new requests while the server or an agent is over a budget.
 
-An early refusal costs a few requests, a late one all of them. So usage is compared with the budgets ten times a second,
-and each request reads only `LoadShedding.on`. Running requests continue.
+An early refusal costs a few requests, a late one all of them. So usage is compared with the budgets
+ten times a second, and each request reads only `LoadShedding.on`. Running requests continue.
 
-In the server's sums each agent counts for no more than its own budget. Usage beyond that refuses the agent's own
-clients alone.
+In the server's sums each agent counts for no more than its own budget. Usage beyond that refuses
+the agent's own clients alone.
 """
 
 from collections.abc import Mapping
@@ -20,14 +20,17 @@ LOW: Final = 0.8
 CALM: Final = 10
 """Samples in a row that must be at LOW or below: one second."""
 LATE: Final = 3
-"""Samples in a row in which the loop must be late. A standing queue is an overload, a single long turn is not (as in
-CoDel, RFC 8289 s3)."""
+"""Samples in a row in which the loop must be late. A standing queue is an overload, a single long
+turn is not (as in CoDel, RFC 8289 s3)."""
 
 _log = logs.logger("overload")
 
 
 class Threshold:
-    """Limit with hysteresis: `over` after `after` samples in a row at the limit, until CALM in a row at LOW of it."""
+    """Limit with hysteresis.
+
+    It is `over` after `after` samples in a row at the limit, until CALM in a row at LOW of it.
+    """
 
     __slots__ = ("_after", "_run", "limit", "over")
 
@@ -78,7 +81,7 @@ class LoadShedding:
 
     @property
     def agents(self) -> int:
-        """How many agents have used up a budget of their own."""
+        """Number of agents that have used up a budget of their own."""
         return len(self._agents)
 
     def check(self, agent: str) -> None:

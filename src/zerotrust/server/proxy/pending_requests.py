@@ -1,7 +1,7 @@
 """Requests that wait for an agent that has just disconnected.
 
-Requests wait only during the first `timeout` seconds after the last agent of their host name has disconnected; later
-ones fail at once.
+Requests wait only during the first `timeout` seconds after the last agent of their host name has
+disconnected; later ones fail at once.
 """
 
 import asyncio
@@ -12,10 +12,10 @@ from typing import Final
 from zerotrust.server.agents.registry import Registry
 
 MAX_PENDING: Final = 1024
-"""Requests that wait at the same time, each with one read of its body. Further ones fail at once."""
+"""Requests that wait at the same time, each with one read of its body. More fail at once."""
 
 Resume = Callable[[bool], None]
-"""Goes on with a request: True where an agent serves its host name, False where none did in time."""
+"""Resumes a request: True when an agent serves its host name, False when the time is over."""
 
 
 class PendingRequests:

@@ -1,7 +1,8 @@
 """Budget of event-loop time for the policies of each agent.
 
-`middleware.policy_cost` bounds what a policy costs for one request, but a client may send many requests. An agent whose
-policies have used up their share of the loop's time gets no more requests for a while; other agents' services go on.
+`middleware.policy_cost` bounds what a policy costs for one request, but a client may send many
+requests. An agent whose policies have used up their share of the loop's time gets no more requests
+for a while; other agents' services go on.
 """
 
 import math
@@ -12,8 +13,9 @@ from zerotrust.server.agents.cpu_budget import SHARE, CpuBudget
 from zerotrust.telemetry import logs
 
 FREE: Final = 0.0001
-"""Seconds of each request that are not counted: about what a request without a policy costs the server. Common policies
-take less (20 µs to 60 µs), so an agent with many clients is not refused for them."""
+"""Seconds of each request that are not counted: about what a request without a policy costs the
+server. Common policies take less (20 µs to 60 µs), so an agent with many clients is not refused for
+them."""
 BURST: Final = 0.5
 """Seconds of work at once: 100 requests to the costliest policy."""
 

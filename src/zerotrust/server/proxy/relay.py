@@ -1,4 +1,4 @@
-"""Relay: carries one request and its answer between Caddy's connection and a stream of the agent's tunnel."""
+"""Relay: carries a request and its answer between Caddy's connection and a tunnel stream."""
 
 import asyncio
 from typing import Final, Protocol
@@ -22,8 +22,8 @@ from zerotrust.tunnel.stream import Stream, StreamState
 _log = logs.logger("relay")
 
 MAX_REPLAY_BYTES: Final = 64 * 1024
-"""Bytes of a request's body that are kept until its answer begins, so that another agent can be sent them. Forms and
-most API calls have fewer."""
+"""Bytes of a request's body that are kept until its answer begins, so that another agent can be
+sent them. Forms and most API calls have fewer."""
 _PIECE_BYTES: Final = 64
 """Memory that each kept piece of a body takes besides its bytes."""
 
@@ -38,22 +38,23 @@ _CLOSE_CODES: Final = {
     Code.UPSTREAM_TIMEOUT: GOING_AWAY,
     Code.NOT_ALLOWED: POLICY_VIOLATION,
 }
-"""Close codes of WebSockets that the server ends. SERVICE_RESTART asks the client to come back at once."""
+"""Close codes of WebSockets that the server ends. SERVICE_RESTART: come back at once."""
 
 
 class RelayOwner(Protocol):
     """Decides what becomes of a request whose relay has failed (the ingress)."""
 
     def relay_failed(self, relay: "Relay", error: ForwardError, code: Code) -> None:
-        """Retry or answer the request of a relay whose stream has ended with `code`. The relay's last call."""
+        """Retry or answer a request whose stream has ended with `code`. The relay's last call."""
 
 
 class Relay:
     """Sends the request's body to the stream, and the stream's answer to the connection.
 
-    It owns neither. It lives until the answer is complete, the client is gone, or the stream is reset. Caddy's
-    connection is shared with other services, so each frame of the agent is checked first: the client must be able to
-    tell where the answer ends, and no byte behind that end reaches the connection.
+    It owns neither. It lives until the answer is complete, the client is gone, or the stream is
+    reset. Caddy's connection is shared with other services, so each frame of the agent is checked
+    first: the client must be able to tell where the answer ends, and no byte behind that end
+    reaches the connection.
 
     Args:
         payload: of the OPEN frame; the relay opens the stream.
@@ -124,10 +125,10 @@ class Relay:
         return self.stream.sending is not StreamState.DONE
 
     def delivers_rest(self, code: Code, *, ended: bool) -> bool:
-        """Return True where bytes that the agent sent before a reset with `code` still go to the client.
+        """Return True where bytes that came before a reset with `code` still go to the client.
 
-        They do where the answer is complete (`ended`), or where they may be whole messages of a new protocol. Bytes of
-        an agent that was revoked do not, however long they have waited.
+        They do where the answer is complete (`ended`), or where they may be whole messages of a new
+        protocol. Bytes of an agent that was revoked do not, however long they have waited.
         """
         if code is Code.NOT_ALLOWED:
             return False
@@ -200,7 +201,8 @@ class Relay:
     def depart(self) -> None:
         """End an upgraded connection where its protocol allows it: a WebSocket between two frames.
 
-        Its client is told to come back at once. Other requests go on, as do WebSockets that are closing already.
+        Its client is told to come back at once. Other requests go on, as do WebSockets that are
+        closing already.
         """
         connection, frames = self._connection, self._frames
         if connection is None or not connection.tunnelled or (frames is not None and frames.closed):
@@ -338,8 +340,8 @@ class Relay:
     def _complete(self) -> None:
         """Let go of the connection: the client has the whole answer. End the stream, too.
 
-        The agent's END usually comes with the last bytes or right behind them; a stream without it is reset. The rest
-        of the request, which the client may still be sending, is not forwarded.
+        The agent's END usually comes with the last bytes or right behind them; a stream without it
+        is reset. The rest of the request, which the client may still be sending, is not forwarded.
         """
         self._connection = None
         if self.takes_more:
@@ -351,7 +353,7 @@ class Relay:
         self._session.reset(self.stream, Code.NO_ERROR, "the answer is complete")
 
     def _reset_late(self) -> None:
-        """Reset the stream of an agent that sends bytes behind the end of its answer; the client sees none of them."""
+        """Reset the stream of an agent that sends bytes behind the end of its answer."""
         if not self.stream.done:
             reason = "bytes behind the end of the answer"
             _log.warning("agent broke the protocol", host=self.host, request=self.context.id, reason=reason)

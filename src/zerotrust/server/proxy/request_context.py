@@ -13,7 +13,7 @@ from zerotrust.server.proxy.retry import Delivery, RetryState
 
 
 class ParkedRequest:
-    """Owner of a request that waits for its agent or for a verification (net.http_server.RequestSink).
+    """Owner of a request that waits for its agent or a verification (http_server.RequestSink).
 
     It buffers what one read brings of the body, and stops reading.
     """
@@ -76,12 +76,12 @@ class RequestContext:
         client: the client's address; empty where the trusted proxy gave none that is readable.
         scheme: `http` or `https`, as the client used it.
         registration: the service of the selected agent; None until one is selected.
-        request: the request as the service's policy sees it, with its changes; None until the policy has decided.
+        request: the request as middleware sees it, with its edits; None until it has decided.
         chain: the middleware that decides; set while the policy of `registration` is asked.
         counted: the middleware that has counted the request; it counts no request twice.
-        delivery: what an agent may have got of the request.
+        delivery: the part that the agent may have got, once the request has failed.
         retry: the agents that have failed; None while none has.
-        may_wait: the request may wait for its agent; False once it has waited for as long as it may.
+        may_wait: the request may wait for its agent; False after it has waited in vain.
         parked: owner of the request while it waits, else None.
     """
 
@@ -143,7 +143,7 @@ class RequestContext:
         return () if self.request is None else self.request.response_edits
 
     def assign(self, registration: ServiceRegistration | None) -> None:
-        """Give the request to another agent, whose policy decides anew; None: to the agent that is selected next."""
+        """Assign another agent, whose policy decides anew; None to select one anew."""
         self.registration = registration
         self.request = None
         self.chain = None

@@ -1,9 +1,10 @@
 """Bandwidth shaping of a relay, by back-pressure: no byte is dropped.
 
-A `ShapedRelay` stands between a relay and its two ends, only where the service has bandwidth limits. Bytes that may not
-pass yet wait here, and their source is stopped. Of an upload one read waits, because the connection is not read any
-further. Of a download the stream's window waits, because the agent gets no credit for bytes that have not passed.
-Nothing overtakes: ends, trailers and resets wait for the bytes before them.
+A `ShapedRelay` stands between a relay and its two ends, only where the service has bandwidth
+limits. Bytes that may not pass yet wait here, and their source is stopped. Of an upload one read
+waits, because the connection is not read any further. Of a download the stream's window waits,
+because the agent gets no credit for bytes that have not passed. Nothing overtakes: ends, trailers
+and resets wait for the bytes before them.
 """
 
 import asyncio
@@ -106,7 +107,7 @@ class Download(ShapedBuffer):
 
 
 class ShapedRelay:
-    """Wrapper of a relay that delays its bytes (net.http_server.RequestSink, tunnel.stream.StreamSink)."""
+    """Wrapper of a relay that delays its bytes; it has the same callers."""
 
     __slots__ = ("_connection", "_down", "_up", "relay")
 

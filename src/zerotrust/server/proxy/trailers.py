@@ -11,14 +11,15 @@ from zerotrust.telemetry import logs
 _log = logs.logger("trailers")
 
 MAX_REPORTED: Final = 10_000
-"""Host names for which dropped trailers are logged, in each direction: as many as one agent may have services."""
+"""Host names for which dropped trailers are logged, in each direction: as many as one agent may
+have services."""
 MAX_NAMES: Final = 8
 MAX_NAME_BYTES: Final = 64
 """A log line has the first few names of dropped fields, cut: clients choose them, up to 8 KiB."""
 
 
 class TrailerFilter:
-    """Drops the trailer fields that may not pass, and logs that once for each service and direction.
+    """Drops trailer fields that may not pass; logs that once for each service and direction.
 
     Args:
         passed: the configuration's `api.pass_trailers`.
@@ -31,7 +32,7 @@ class TrailerFilter:
         self._reported: set[tuple[str, str]] = set()
 
     def apply(self, block: bytes, edits: Sequence[Edit], *, host: str, of: Literal["request", "answer"]) -> bytes:
-        """Return the lines of a trailer block that pass, after a head that was changed by `edits`."""
+        """Return the lines of a trailer block that pass, after a head with these `edits`."""
         kept, dropped = filter_trailers(block, passed=self._passed, edited={edit.name for edit in edits})
         if dropped and (host, of) not in self._reported and len(self._reported) < 2 * MAX_REPORTED:
             self._reported.add((host, of))

@@ -1,4 +1,4 @@
-"""Verification pool: runs the password checks of middleware in threads, fairly by agent and client network."""
+"""Verification pool: runs password checks in threads, fairly by agent and client network."""
 
 import asyncio
 import os
@@ -16,13 +16,16 @@ from zerotrust.telemetry import logs
 _log = logs.logger("policy")
 
 THREADS: Final = min(4, os.cpu_count() or 1)
-"""A hash takes up to 128 MiB and a whole processor, so few run at a time and the event loop keeps its turns."""
+"""A hash takes up to 128 MiB and a whole processor, so few run at a time and the event loop keeps
+its turns."""
 MAX_WAITING: Final = 1024
-"""Verifications in the queue. Each holds the requests that wait for it, with one read of their bodies."""
+"""Verifications in the queue. Each holds the requests that wait for it, with one read of their
+bodies."""
 MAX_WAITING_OF_AGENT: Final = 64
 """At most half a minute of work for one thread, where each takes half a second."""
 MAX_WAITING_OF_NETWORK: Final = 16
-"""Logins of one client network for one agent, such as an office behind one address after a server restart."""
+"""Logins of one client network for one agent, such as an office behind one address after a server
+restart."""
 
 Key = tuple[Verifier, bytes]
 Callback = Callable[[bool | None], None]
@@ -30,7 +33,7 @@ Callback = Callable[[bool | None], None]
 
 
 class _Job:
-    """A verification, and the callbacks that wait for it: by client network, in the order of arrival."""
+    """A verification, and the callbacks that wait for it, by client network in order of arrival."""
 
     __slots__ = ("agent", "started", "verification", "waiting")
 
@@ -42,10 +45,11 @@ class _Job:
 
 
 class VerificationPool:
-    """Runs each verification (`middleware.interface.NeedsVerification`) once for all requests that wait for it.
+    """Runs each verification (middleware.interface) once for all requests that wait for it.
 
-    A verification that clients of several networks wait for has a place in the queue for each of them, and runs as soon
-    as one of these has its turn. One that no request waits for any more does not run.
+    A verification that clients of several networks wait for has a place in the queue for each of
+    them, and runs as soon as one of these has its turn. One that no request waits for any more does
+    not run.
     """
 
     def __init__(self, tasks: Tasks) -> None:
@@ -59,7 +63,7 @@ class VerificationPool:
         )
 
     def ask(self, pending: NeedsVerification, callback: Callback, *, agent: str, client: bytes) -> Callable[[], None]:
-        """Run a verification and call back once, in a later turn; return a function that withdraws the request.
+        """Run a verification and call back once, in a later turn; return a function that withdraws.
 
         Args:
             agent: the agent whose service asks.
@@ -100,7 +104,7 @@ class VerificationPool:
         self._start()
 
     def _drop(self, entry: Entry[Key]) -> None:
-        """Answer the requests of a client network that lost its place; those of other networks keep theirs."""
+        """Answer the requests of a client network that lost its place; others keep theirs."""
         job = self._jobs[entry.item]
         self._call_back(job.waiting.pop(entry.network), None)
         self._forget_unless_wanted(entry.item, job)
