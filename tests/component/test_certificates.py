@@ -178,8 +178,10 @@ async def test_an_agent_whose_certificate_has_ended_comes_back(tmp_path: Path, b
             await eventually(lambda: _serves(place, "away.localhost"), "the agent is back")
             await server.wait_line("agent came back.*away")
             assert place.serial("away") != known["away"]
-            await clients["revoked"].wait_line("certificate has ended.*revoked; ask whoever runs the server")
-            await clients["unknown"].wait_line("certificate has ended.*not issued here")
+            await clients["revoked"].wait_line(
+                "certificate expired and could not be renewed.*revoked; ask whoever runs the server"
+            )
+            await clients["unknown"].wait_line("certificate expired and could not be renewed.*not issued here")
             await server.wait_line("return refused.*not issued here")
             for name in ("revoked", "unknown"):
                 assert not await _serves(place, f"{name}.localhost")

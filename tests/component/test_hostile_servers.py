@@ -182,7 +182,7 @@ async def test_an_agent_whose_certificate_has_expired_dials_on_whatever_it_is_an
     agent = Agent(tmp_path, authority, server.port, begins=-20 * DAY, ends=-datetime.timedelta(hours=1))
     before = agent.pair()
     async with server.listening(), agent.process:
-        await agent.process.wait_line("the certificate has ended, and there is no other|certificate not renewed")
+        await agent.process.wait_line("certificate expired and could not be renewed|certificate not renewed")
         for _ in range(2):
             since = agent.process.position()
             await agent.process.wait_line("cannot connect|refused: the server", since=since)
