@@ -195,9 +195,9 @@ async def test_who_comes_back_starts_slowly(site: Site) -> None:
     ill.status = 500
     since = site.stack.agents["plain"].process.position()
     await site.names("slow", 6)
-    await site.stack.agents["plain"].process.wait_line("upstream changed.*after=ejected", since=since)
+    await site.stack.agents["plain"].process.wait_line("upstream health changed.*after=ejected", since=since)
     ill.status = 200
-    await site.stack.agents["plain"].process.wait_line("upstream changed.*after=healthy", since=since)
+    await site.stack.agents["plain"].process.wait_line("upstream health changed.*after=healthy", since=since)
     share: Counter[str] = Counter()
     async with asyncio.timeout(30):
         while not share["b0"]:

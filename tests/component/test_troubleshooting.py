@@ -80,7 +80,7 @@ async def chain(tmp_path_factory: pytest.TempPathFactory, authority: Authority) 
         ]
         folder = tmp_path_factory.mktemp("troubleshooting")
         async with Stack(folder, authority, agents={"agent": services}, level="debug") as stack:
-            await stack.agents["agent"].process.wait_line("upstream changed.*after=unhealthy.*ill.localhost")
+            await stack.agents["agent"].process.wait_line("upstream health changed.*after=unhealthy.*ill.localhost")
             yield Chain(stack, sockets)
     for backend in (sockets, plain, slow):
         await backend.stop()

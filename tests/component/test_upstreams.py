@@ -231,12 +231,12 @@ async def test_who_fails_is_left_out_and_comes_back(chain: Chain) -> None:
     )
     await chain.names(host, 8)
     assert await chain.names(host, 6) == {"b1": 6}
-    await chain.agent.process.wait_line(f"upstream changed.*after=ejected.*service={host} ", since=since)
+    await chain.agent.process.wait_line(f"upstream health changed.*after=ejected.*service={host} ", since=since)
     assert await chain.states(host) == ["ejected", "healthy"]
     ill.status = 200
-    await chain.agent.process.wait_line(f"upstream changed.*after=healthy.*service={host} ", since=since)
+    await chain.agent.process.wait_line(f"upstream health changed.*after=healthy.*service={host} ", since=since)
     assert await chain.names(host, 6) == {"b0": 3, "b1": 3}
-    assert len(re.findall("upstream changed", chain.agent.process.text(since))) == 2
+    assert len(re.findall("upstream health changed", chain.agent.process.text(since))) == 2
 
 
 @pytest.mark.parametrize("kind", ["http", "tcp"])
@@ -253,7 +253,9 @@ async def test_checks_change_where_requests_go(chain: Chain, kind: str) -> None:
         ill.status = 302
     else:
         await ill.stop()
-    line = await chain.agent.process.wait_line(f"upstream changed.*after=unhealthy.*service={host} .*", since=since)
+    line = await chain.agent.process.wait_line(
+        f"upstream health changed.*after=unhealthy.*service={host} .*", since=since
+    )
     assert ("answered 302" if kind == "http" else "connection refused") in line[0]
     assert await chain.names(host, 6) == {"b1": 6}
     await well.stop()
@@ -265,7 +267,7 @@ async def test_checks_change_where_requests_go(chain: Chain, kind: str) -> None:
     ill.status = 200
     if kind == "tcp":
         await ill.start()
-    await chain.agent.process.wait_line(f"upstream changed.*after=healthy.*service={host} ", since=since)
+    await chain.agent.process.wait_line(f"upstream health changed.*after=healthy.*service={host} ", since=since)
     assert await chain.names(host, 3) == {"b0": 3}
 
 
@@ -275,7 +277,7 @@ async def test_the_least_bad_one_where_none_is_well(chain: Chain) -> None:
     check = {"interval": "200ms", "unhealthy_threshold": 1}
     since = chain.agent.process.position()
     host = await chain.publish(backends, [{"health_check": check}])
-    await chain.agent.process.wait_line(f"upstream changed.*after=unhealthy.*service={host} ", since=since)
+    await chain.agent.process.wait_line(f"upstream health changed.*after=unhealthy.*service={host} ", since=since)
     answer = await chain.get(host)
     assert (answer.status, answer.body) == (503, b"b0")
 
