@@ -30,7 +30,8 @@ lint: $(VENV)/test.stamp
 	$(BIN)/lint-imports
 
 check: lint
-	$(BIN)/python -m pytest -q tests/unit tests/test_*.py -n 2 -m "not slow" --hypothesis-profile quick
+	@# Three processes for two cores: the tests wait a third of their time.
+	$(BIN)/python -m pytest -q tests/unit tests/test_*.py -n 3 -m "not slow" --hypothesis-profile quick
 
 unit: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -q tests/unit tests/test_*.py -n 2 --dist loadgroup
