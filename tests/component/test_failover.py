@@ -14,6 +14,7 @@ from tests.support.backends import Clogged, Origin, WsEcho
 from tests.support.entrypoint import Way
 from tests.support.ports import closed_port
 from tests.support.stack import Authority, Stack, service
+from tests.support.waiting import eventually
 
 pytestmark = [
     pytest.mark.component,
@@ -39,7 +40,7 @@ class Asked:
     async def run(self, way: Way) -> None:
         body = random.randbytes(2000) if self.method == "POST" else b""
         fields = [HTTPS, ("X-Number", str(self.number))]
-        response = await way.request(APP, self.method, "/late?wait=0.1", fields, body)
+        response = await way.request(APP, self.method, "/late?wait=0.5", fields, body)
         self.done = True
         if response.status != 200:
             self.failure = response.error_code or str(response.status)
@@ -66,6 +67,11 @@ async def seen_by(origin: Origin) -> list[int]:
     """The numbers of the requests that a backend has seen."""
     fields = [dict(entry["fields"]) for entry in await origin.requests()]
     return [int(found["X-Number"]) for found in fields if "X-Number" in found]
+
+
+async def methods_under_way(origin: Origin) -> set[str]:
+    """Return the methods of the requests that a backend has, and has not answered."""
+    return {entry["method"] for entry in await origin.requests() if "complete" not in entry}
 
 
 @pytest.mark.parametrize("by", ["caddy", "api"])
@@ -112,6 +118,18 @@ async def test_an_agent_that_is_killed_takes_only_what_may_not_be_repeated(tmp_p
         async with stack_of(tmp_path, {APP: one.port}, {APP: two.port}) as stack:
             agent, loop = stack.agents["agent-1"], asyncio.get_running_loop()
             asked: list[Asked] = []
+
+            async def kill() -> set[int]:
+                """Kill the agent when its backend has requests of both methods; return the numbers under way."""
+
+                async def has_both() -> bool:
+                    return await methods_under_way(one) == {"GET", "POST"}
+
+                await eventually(has_both, "the backend has a GET and a POST")
+                under_way = {request.number for request in asked if not request.done}
+                agent.process.kill()
+                return under_way
+
             async with asyncio.TaskGroup() as tasks:
                 begun_at = loop.time()
                 for number in range(5 * RATE):
@@ -119,8 +137,8 @@ async def test_an_agent_that_is_killed_takes_only_what_may_not_be_repeated(tmp_p
                     asked.append(Asked(number))
                     tasks.create_task(asked[-1].run(stack.api))
                     if number == RATE:
-                        under_way = {request.number for request in asked if not request.done}
-                        agent.process.kill()
+                        killing = tasks.create_task(kill())
+            under_way = killing.result()
             first, second = await seen_by(one), await seen_by(two)
             failed = {request.number for request in asked if request.failure}
             posts = {request.number for request in asked if request.method == "POST"}

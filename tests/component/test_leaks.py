@@ -28,7 +28,7 @@ pytestmark = [
 APP = "app.example.com"
 HTTPS = ("X-Forwarded-Proto", "https")
 UPGRADE = (HTTPS, ("Connection", "Upgrade"), ("Upgrade", "echo"))
-WINDOW = 300
+WINDOW = 250
 """Uses between two measurements."""
 WINDOWS = 4
 """Measured after a first one, in which caches and buffers fill."""
