@@ -7,12 +7,12 @@ from zerotrust.db.tables import AgentRow
 
 
 def find(session: Session, agent_id: str) -> AgentRow | None:
-    """The agent, where it is known."""
+    """Return the agent, or None if it is unknown."""
     return session.get(AgentRow, agent_id)
 
 
 def ensure(session: Session, agent_id: str, *, now: int) -> AgentRow:
-    """The agent, made known now where it was not."""
+    """Return the agent; add it if it is unknown."""
     agent = session.get(AgentRow, agent_id)
     if agent is None:
         agent = AgentRow(id=agent_id, created_at=now)
@@ -22,5 +22,5 @@ def ensure(session: Session, agent_id: str, *, now: int) -> AgentRow:
 
 
 def everyone(session: Session) -> list[AgentRow]:
-    """All agents by id."""
+    """Return all agents, sorted by id."""
     return list(session.scalars(select(AgentRow).order_by(AgentRow.id)))

@@ -1,9 +1,10 @@
-"""The audit: who decided what about whom, in records that are only ever added.
+"""The audit log: decisions about identity, in records that are only added.
 
-The records are a chain (Haber and Stornetta, How to Time-Stamp a Digital Document, 1991, s5.1). A record's hash is the
-SHA-256 over the hash of the one before it (for the first: 64 zeros), a line feed, and the record as a JSON object with
-sorted keys, without spaces and in ASCII. Whoever changes, inserts or removes a record has to change all after it, and
-whoever noted a hash at some time finds that out. That the last records are missing shows against such a note only.
+The records form a hash chain (Haber and Stornetta, How to Time-Stamp a Digital Document, 1991, s5.1).
+The hash of a record is the SHA-256 of the previous record's hash (of 64 zeros for the first), a line
+feed, and the record as a JSON object with sorted keys, without spaces, in ASCII. To change, insert or
+remove a record an attacker has to change all later ones, which an earlier note of a hash reveals.
+Removing the last records is revealed by such a note only.
 """
 
 import contextlib
@@ -19,24 +20,24 @@ from sqlalchemy.orm import Session
 from zerotrust.db.tables import AuditRow
 
 Details = Mapping[str, str | int | bool | Sequence[str] | None]
-"""No fractions: they are not written the same everywhere."""
+"""No fractions: their text form differs between platforms."""
 
 ORIGIN: Final = "0" * 64
-"""In the place of the hash before the first record's."""
+"""Stands for the hash before the first record."""
 
 
 @dataclass(frozen=True)
 class AuditHashChain:
-    """How far `verify` came."""
+    """Result of `verify`."""
 
     records: int = 0
-    """How many are as they were written, from the first on."""
+    """Number of intact records, from the first on."""
 
     head: str = ORIGIN
-    """The hash of the last of these."""
+    """Hash of the last intact record."""
 
     broken: int | None = None
-    """The number of the first record that is not."""
+    """Number of the first record that is not intact."""
 
     reason: str = ""
 
@@ -48,10 +49,10 @@ def append(
 
     Args:
         at: seconds since 1970, UTC.
-        actor: who decided or asked: "uid 0", "agent home", an address.
-        action: what, for example "agent.joined".
-        agent: about whom.
-        details: what else is worth knowing; no secrets.
+        actor: the one who decided or asked: "uid 0", "agent home", an address.
+        action: the decision, for example "agent.joined".
+        agent: the agent that it is about.
+        details: further values; no secrets.
     """
     last = session.scalar(select(AuditRow).order_by(AuditRow.number.desc()).limit(1))
     record = AuditRow(
@@ -72,7 +73,7 @@ def append(
 def records(
     session: Session, *, after: int = 0, limit: int = 100, agent: str | None = None, action: str | None = None
 ) -> list[AuditRow]:
-    """Records in order, at most `limit` of those after the number `after`; of one agent or kind where asked."""
+    """Return at most `limit` records with a number above `after`, optionally of one agent or action."""
     query = select(AuditRow).where(AuditRow.number > after).order_by(AuditRow.number).limit(limit)
     return list(session.scalars(_of(query, agent, action)))
 
@@ -80,22 +81,22 @@ def records(
 def newest(
     session: Session, *, limit: int = 100, agent: str | None = None, action: str | None = None
 ) -> list[AuditRow]:
-    """The last `limit` records, in order."""
+    """Return the last `limit` records, in order."""
     query = select(AuditRow).order_by(AuditRow.number.desc()).limit(limit)
     return list(session.scalars(_of(query, agent, action)))[::-1]
 
 
 def as_json(record: AuditRow) -> str:
-    """A line of the export: the record and its hash; whoever has the lines can verify the chain."""
+    """Return a line of the export: the record and its hash, from which the chain can be verified."""
     return _canonical({**_content(record), "hash": record.hash})
 
 
 def verify(session: Session, start: AuditHashChain = AuditHashChain(), *, limit: int | None = None) -> AuditHashChain:
-    """Hold each record against its hash and its place, up to the first that does not fit.
+    """Check hash and number of each record, up to the first that is wrong.
 
     Args:
-        start: what an earlier call found; it is gone on from there.
-        limit: at most so many records, so that no other transaction has to wait long.
+        start: the result of an earlier call, to continue from.
+        limit: number of records to check, so that no other transaction waits for long.
     """
     count, head = start.records, start.head
     query = select(AuditRow).order_by(AuditRow.number).limit(limit).execution_options(yield_per=1000)
@@ -147,5 +148,5 @@ def _canonical(value: Mapping[str, Any]) -> str:
 
 
 def _ascii(text: str) -> str:
-    """Databases differ in what text they take (a NUL, half of a surrogate pair); this they all keep as it is."""
+    """Escape text to ASCII: databases differ in what they accept (a NUL, half of a surrogate pair)."""
     return text.encode("ascii", "backslashreplace").decode().replace("\0", "\\x00")

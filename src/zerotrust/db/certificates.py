@@ -8,7 +8,7 @@ from zerotrust.db.tables import CertificateRow
 
 
 def add(session: Session, agent_id: str, serial: str, *, not_after: int, now: int) -> CertificateRow:
-    """Remember a certificate that was issued now."""
+    """Add a certificate that was issued now."""
     certificate = CertificateRow(serial=serial, agent_id=agent_id, issued_at=now, not_after=not_after)
     session.add(certificate)
     session.flush()
@@ -16,7 +16,7 @@ def add(session: Session, agent_id: str, serial: str, *, not_after: int, now: in
 
 
 def living(session: Session, agent_id: str, *, now: int) -> list[CertificateRow]:
-    """Those of an agent that have not ended; the newest first."""
+    """Return the valid certificates of an agent, the newest first."""
     query = (
         select(CertificateRow)
         .where(CertificateRow.agent_id == agent_id, CertificateRow.not_after > now)
@@ -26,7 +26,7 @@ def living(session: Session, agent_id: str, *, now: int) -> list[CertificateRow]
 
 
 def ends(session: Session, *, now: int) -> dict[str, int]:
-    """When the last certificate of each agent ends, that has one which is good."""
+    """Return the latest end of a valid certificate by agent."""
     query = (
         select(CertificateRow.agent_id, func.max(CertificateRow.not_after))
         .where(CertificateRow.not_after > now)
@@ -36,23 +36,23 @@ def ends(session: Session, *, now: int) -> dict[str, int]:
 
 
 def issued_since(session: Session, agent_id: str, since: int) -> int:
-    """How many an agent was issued then or later."""
+    """Return the number of certificates issued to an agent since then."""
     query = select(func.count()).where(CertificateRow.agent_id == agent_id, CertificateRow.issued_at >= since)
     return session.scalar(query) or 0
 
 
 def of(session: Session, agent_id: str) -> list[CertificateRow]:
-    """All of an agent that are remembered."""
+    """Return all certificates of an agent in the table."""
     return list(session.scalars(select(CertificateRow).where(CertificateRow.agent_id == agent_id)))
 
 
 def find(session: Session, serial: str) -> CertificateRow | None:
-    """The certificate, where we issued it and it did not end long ago."""
+    """Return a certificate that was issued here and did not expire long ago, or None."""
     return session.get(CertificateRow, serial)
 
 
 def forget(session: Session, agent_id: str, *, ended_before: int) -> int:
-    """Remove those of an agent that ended before; how many. That they were issued stays in the audit."""
+    """Remove an agent's certificates that ended before; return the number. The audit log keeps them."""
     statement = delete(CertificateRow).where(
         CertificateRow.agent_id == agent_id, CertificateRow.not_after < ended_before
     )

@@ -1,4 +1,4 @@
-"""A database: opened, brought up to date, and asked in transactions of which there is one at a time."""
+"""The database: opened, migrated, and used in one transaction at a time."""
 
 import asyncio
 import contextlib
@@ -26,23 +26,23 @@ class Database:
         self._engine = engine
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="state")
         self.name = name
-        """For people: the file, or the address without its password."""
+        """The file, or the address without its password."""
         self.migration = migration
-        """What opening it changed, if anything."""
+        """The migration that opening it has run, if any."""
         self.shared = shared
         """Other servers may use it at the same time."""
 
     @classmethod
     def open(cls, url: str, *, folder: Path = Path()) -> "Database":
-        """Connect, create or migrate what is there; may take seconds.
+        """Connect to a database; create or migrate it. This may take seconds.
 
         Args:
             url: `sqlite:////var/lib/0trust/state.db` (a fourth slash for an absolute path) or
                 `postgresql://user@host/name`.
-            folder: for the backup of what is no file, before it is migrated.
+            folder: for the backup of a PostgreSQL database before it is migrated.
 
         Raises:
-            StateError: not such an address, can't be opened, or written by a newer program.
+            StateError: the URL is invalid, or the database cannot be opened or is of a newer program.
         """
         parsed = _parse(url)
         if parsed.get_backend_name() == "sqlite":
@@ -67,12 +67,13 @@ class Database:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Session]:
-        """A session that may write; what it did is kept when the block ends, and not before.
+        """Open a session that may write, and commit it at the end of the block.
 
-        EnrolmentRefused is a decision too: what was recorded about it is kept. Any other exception undoes everything.
+        EnrolmentRefused commits too, because the record of a refusal stays. Any other exception rolls
+        back.
 
         Raises:
-            StateError: the database can't be reached, written or locked; nothing was kept.
+            StateError: the database cannot be reached, written or locked; nothing was changed.
         """
         with explained(self.name), Session(self._engine, expire_on_commit=False) as session:
             try:
@@ -83,9 +84,9 @@ class Database:
             session.commit()
 
     async def run(self, work: Callable[[Session], T]) -> T:
-        """Do the work in a transaction, in the one thread for that; returns when it is committed.
+        """Run `work` in a transaction in the database's thread; return when it is committed.
 
-        Who is cancelled while waiting does not stop work that has begun.
+        Cancelling the caller does not stop work that has begun.
 
         Raises:
             StateError: as `transaction`; or the database was closed.
@@ -97,7 +98,7 @@ class Database:
         return await asyncio.wrap_future(done)
 
     def close(self) -> None:
-        """Finish what was begun, and let go of the database."""
+        """Finish the running work and close the connections."""
         self._worker.shutdown()
         self._engine.dispose()
 
@@ -107,16 +108,14 @@ class Database:
 
 
 def _parse(url: str) -> URL:
-    """Raises StateError, without the address: it may hold a password."""
+    """Parse the URL. The StateError does not repeat it: it may contain a password."""
     try:
         parsed = make_url(url)
         backend = parsed.get_backend_name()
     except (ArgumentError, ValueError) as error:
-        raise StateError("state.url is no address of a database; write sqlite:////PATH or postgresql://…") from error
+        raise StateError("state.url is not a valid database URL; write sqlite:////PATH or postgresql://…") from error
     if backend not in ("sqlite", "postgresql", "postgres"):
-        raise StateError(
-            f"state.url: {backend} is no database that 0Trust knows; write sqlite:////PATH or postgresql://…"
-        )
+        raise StateError(f"state.url: unsupported database {backend}: use sqlite:////PATH or postgresql://…")
     if backend == "sqlite" and parsed.database in (None, "", ":memory:"):
         raise StateError("state.url: SQLite needs a file, for example sqlite:////var/lib/0trust/state.db")
     return parsed

@@ -1,4 +1,4 @@
-"""What a database says when it fails, as one line for a person."""
+"""Errors of the database, translated to one line for a person."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,25 +9,25 @@ from sqlalchemy.exc import DBAPIError, TimeoutError
 from zerotrust.errors import StateError
 
 _MEANT: Final = {
-    "disk is full": "the disk is full; nothing of this change was kept, free some space and try again",
-    "No space left on device": "the disk is full; nothing of this change was kept, free some space and try again",
-    "disk I/O error": "the disk refuses to write or read; nothing of this change was kept, look at the system's log",
-    "is locked": "another process keeps it locked; end that one and try again",
-    "lock timeout": "another process keeps it locked; end that one and try again",
-    "statement timeout": "it takes too long; look at what else it does, and try again",
-    "readonly database": "it can't be written; correct the permissions of the file and of its folder",
-    "unable to open database file": "it can't be opened; correct path or permissions",
-    "not a database": "it is not a database; correct the path, or restore a backup",
-    "malformed": "it is damaged; restore a backup",
+    "disk is full": "the disk is full; nothing was changed; free some space and try again",
+    "No space left on device": "the disk is full; nothing was changed; free some space and try again",
+    "disk I/O error": "disk I/O error; nothing was changed; see the system log",
+    "is locked": "another process has locked it; stop that process and try again",
+    "lock timeout": "another process has locked it; stop that process and try again",
+    "statement timeout": "the database is too slow; see what else it is doing, and try again",
+    "readonly database": "cannot write; correct the permissions of the file and of its folder",
+    "unable to open database file": "cannot open; correct the path or the permissions",
+    "not a database": "not a database; correct the path, or restore a backup",
+    "malformed": "the file is damaged; restore a backup",
 }
 
 
 @contextlib.contextmanager
 def explained(where: str) -> Iterator[None]:
-    """Turns errors of the database into StateError.
+    """Translate errors of the database to StateError.
 
     Args:
-        where: names the database, without its password.
+        where: name of the database, without its password.
     """
     try:
         yield

@@ -1,7 +1,8 @@
-"""Brings a database to the schema of this program, and refuses one that is newer.
+"""Migration of a database to the schema of this program; a newer database is refused.
 
-A new step: change `tables.py`, write `migrations/versions/vNNNN_….py`, whose revision is NNNN (Alembic's operations,
-for both databases); the test that compares tables and migrations says what is missing.
+To change the schema: change `tables.py` and write `migrations/versions/vNNNN_….py` with revision NNNN
+(Alembic's operations, for both databases). A test compares tables and migrations and names what is
+missing.
 """
 
 from collections.abc import Callable
@@ -20,38 +21,38 @@ VERSION_TABLE: Final = "zerotrust_schema"
 
 @dataclass(frozen=True)
 class Migration:
-    """What opening a database changed; as text, one line for the log."""
+    """A migration that opening a database has run; as text, one line for the log."""
 
     before: str | None
-    """The schema that was found; None where there was none."""
+    """Schema before; None for a new database."""
 
     after: str
 
     backup: Path | None
-    """The database as it was before, where a copy was made."""
+    """Copy of the database before the migration, if one was made."""
 
     @property
     def risky(self) -> bool:
-        """Nobody could go back."""
+        """An older database was changed without a backup."""
         return self.before is not None and self.backup is None
 
     def __str__(self) -> str:
         if self.before is None:
             return f"database created, schema {self.after}"
-        kept = "no backup was made: there is no pg_dump" if self.backup is None else f"as it was before: {self.backup}"
+        kept = "no backup was made: pg_dump is missing" if self.backup is None else f"backup: {self.backup}"
         return f"database migrated from schema {self.before} to {self.after}; {kept}"
 
 
 def migrate(connection: Connection, back_up: Callable[[str], Path | None], *, where: str) -> Migration | None:
-    """Run what is missing, inside the connection's transaction; None where nothing is.
+    """Run the missing migrations in the connection's transaction; return None if there are none.
 
     Args:
-        connection: in a transaction that nobody else can be in.
-        back_up: copies the database, given the schema that it has; called before anything is changed.
-        where: names the database in errors.
+        connection: in a transaction that holds the lock.
+        back_up: copies the database; called with its schema before the first change.
+        where: name of the database in errors.
 
     Raises:
-        StateError: the database is newer than this program, or not one of ours.
+        StateError: the database is newer than this program, or belongs to another program.
     """
     known = _known()
     head = known[-1]
@@ -71,7 +72,7 @@ def migrate(connection: Connection, back_up: Callable[[str], Path | None], *, wh
 
 
 def _known() -> list[str]:
-    """The schemas that this program has steps to, the newest last."""
+    """Return the schemas that this program knows, the newest last."""
     return sorted(script.name[1:5] for script in (SCRIPTS / "versions").glob("v*.py"))
 
 
@@ -83,7 +84,7 @@ def _schema(connection: Connection) -> str | None:
 
 
 def _upgrade(connection: Connection) -> None:
-    # Alembic takes a quarter of a second to import, and hardly any start has something to migrate.
+    # Importing Alembic takes a quarter of a second, and few starts have something to migrate.
     from alembic import command
     from alembic.config import Config
 

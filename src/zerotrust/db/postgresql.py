@@ -1,10 +1,11 @@
 """PostgreSQL, through psycopg 3 (`pip install '0trust[postgresql]'`).
 
-Every transaction begins with one advisory lock, as in SQLite with the right to write: there is one at a time, so that
-each sees all before it, the migration included. These are decisions about identity, a few in a second at the most.
+Every transaction, migrations included, begins with the same advisory lock: so there is one at a time,
+and each sees all earlier ones, as in SQLite. Transactions decide about identity, a few a second at
+most.
 
-So one that hangs would stop all. A database that is silent is given up after some ten seconds, by TCP; one that works
-on a statement for longer, or hears nothing more of a server in the middle of a transaction, ends that by itself.
+One that hangs would stop all. So TCP gives up a silent database after about ten seconds, and the
+database itself ends a statement that takes longer, or a transaction whose server is silent.
 """
 
 import importlib.util
@@ -33,16 +34,16 @@ _CONNECTION: Final = {
     "tcp_user_timeout": 10_000,
 }
 _SECRETS: Final = ("password", "sslpassword", "oauth_client_secret")
-"""Parameters of libpq that nobody else is to see."""
+"""Parameters of libpq that are secret."""
 
 
 def shown(url: URL) -> str:
-    """The address without what is secret in it, wherever that stands."""
+    """Return the address without its secrets."""
     return url.difference_update_query(_SECRETS).render_as_string(hide_password=True)
 
 
 def connect(url: URL) -> Engine:
-    """An engine for the database.
+    """Return an engine for the database.
 
     Raises:
         StateError: the driver is not installed.
@@ -60,13 +61,13 @@ def connect(url: URL) -> Engine:
 
 
 def back_up(connection: Connection, url: URL, folder: Path, schema: str) -> Path | None:
-    """A dump for pg_restore, in a file of its own, before what may take long; None where there is no pg_dump.
+    """Write a dump for pg_restore to a new file; return None if pg_dump is not installed.
 
     Args:
-        connection: in a transaction that nobody else can be in.
+        connection: in a transaction that holds the lock; its timeouts are switched off.
 
     Raises:
-        StateError: pg_dump failed, or the file can't be written.
+        StateError: pg_dump failed, or the file cannot be written.
     """
     connection.exec_driver_sql(_PATIENCE)
     program = shutil.which("pg_dump")
@@ -75,7 +76,7 @@ def back_up(connection: Connection, url: URL, folder: Path, schema: str) -> Path
     backup = folder / f"postgresql.backup-{schema}"
     address = url.set(drivername="postgresql", password=None).difference_update_query(_SECRETS)
     words = [program, "--format=custom", "--no-password", f"--dbname={address.render_as_string(hide_password=False)}"]
-    # Other users see a program's words, but not its environment.
+    # Other users see a program's arguments, but not its environment.
     password = url.password or url.query.get("password")
     secret = {"PGPASSWORD": str(password)} if password else {}
     try:

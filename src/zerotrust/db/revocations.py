@@ -1,4 +1,4 @@
-"""Rows of `revocations`, and the copy of them in memory that every handshake is held against."""
+"""Rows of `revocations`, and the copy in memory that every handshake is checked against."""
 
 from dataclasses import dataclass
 
@@ -11,20 +11,20 @@ from zerotrust.db.tables import WHOLE_AGENT, RevocationRow
 
 @dataclass(frozen=True)
 class RevocationList:
-    """Who is refused. Put another in its place when a revocation was committed."""
+    """Revoked agents and certificates. Replaced as a whole after each revocation."""
 
     agents: frozenset[str] = frozenset()
 
     serials: frozenset[tuple[str, str]] = frozenset()
-    """Agent and serial: two authorities may both have issued a 1."""
+    """Agent and serial: two authorities may both have issued serial 1."""
 
     def refuses(self, agent: str, serial: str) -> bool:
-        """The agent, or this certificate of it (serial in lower-case hexadecimal), was revoked."""
+        """Return True if the agent, or this certificate of it, is revoked."""
         return agent in self.agents or (agent, serial) in self.serials
 
 
 def find(session: Session, agent_id: str, serial: str = WHOLE_AGENT) -> RevocationRow | None:
-    """The revocation of the agent, or of one certificate of it."""
+    """Return the revocation of the agent, or of one certificate of it, or None."""
     return session.get(RevocationRow, (agent_id, serial))
 
 
@@ -39,22 +39,19 @@ def add(
 
 
 def remove(session: Session, agent_id: str, serial: str = WHOLE_AGENT) -> bool:
-    """Take a revocation back; False where there was none."""
+    """Remove a revocation; return False if there is none."""
     statement = delete(RevocationRow).where(RevocationRow.agent_id == agent_id, RevocationRow.serial == serial)
     return changed(session, statement) == 1
 
 
 def listed(session: Session, agent_id: str | None = None) -> list[RevocationRow]:
-    """All revocations, or those of one agent, in order."""
+    """Return all revocations, or those of one agent, in order."""
     query = select(RevocationRow).order_by(RevocationRow.agent_id, RevocationRow.serial)
     return list(session.scalars(query if agent_id is None else query.where(RevocationRow.agent_id == agent_id)))
 
 
 def load(session: Session, *, now: int) -> RevocationList:
-    """What to hold handshakes against from now on.
-
-    Certificates that have ended need no revocation.
-    """
+    """Return the revocations to check handshakes against, without those of expired certificates."""
     query = select(RevocationRow).where(or_(RevocationRow.until.is_(None), RevocationRow.until > now))
     rows = list(session.scalars(query))
     return RevocationList(
@@ -64,7 +61,7 @@ def load(session: Session, *, now: int) -> RevocationList:
 
 
 def forget(session: Session, agent_id: str, *, ended_before: int) -> int:
-    """Remove those of an agent's certificates that ended before; how many."""
+    """Remove revocations of an agent's certificates that ended before; return the number."""
     return changed(
         session, delete(RevocationRow).where(RevocationRow.agent_id == agent_id, RevocationRow.until < ended_before)
     )

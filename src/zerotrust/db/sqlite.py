@@ -1,7 +1,7 @@
-"""SQLite: one file, readable by its owner only.
+"""SQLite: one file that only its owner can read.
 
-Write-ahead log with `synchronous=FULL`: what was committed is on the disk, also after a power cut. Every transaction
-begins IMMEDIATE, which is the right to write: there is one at a time, so that each sees all before it.
+A write-ahead log with `synchronous=FULL` keeps committed data through a power cut. Every transaction
+begins IMMEDIATE and so takes the write lock: there is one at a time, and each sees all earlier ones.
 """
 
 import os
@@ -25,10 +25,10 @@ _SETTINGS: Final = (
 
 
 def connect(path: Path) -> Engine:
-    """An engine for the file, which is created where there is none.
+    """Return an engine for the file, which is created if it is missing.
 
     Raises:
-        StateError: the file can't be created, its mode can't be set, or others may replace it.
+        StateError: the file cannot be created, its mode cannot be set, or other users may replace it.
     """
     _make_private(path)
     engine = create_engine(
@@ -40,10 +40,10 @@ def connect(path: Path) -> Engine:
 
 
 def back_up(path: Path, revision: str) -> Path:
-    """A copy beside the file, whole or not at all.
+    """Copy the database to a file beside it, atomically.
 
     Raises:
-        StateError: it can't be written.
+        StateError: the copy cannot be written.
     """
     backup = path.with_name(f"{path.name}.backup-{revision}")
     temporary = path.with_name(f".{backup.name}.tmp")
@@ -78,7 +78,7 @@ def _flush(path: Path) -> None:
 
 
 def _make_private(path: Path) -> None:
-    """Before SQLite opens it: the log beside it gets the mode of the file."""
+    """Set the mode before SQLite opens the file: its log gets the same mode."""
     try:
         if (refusal := folders.refusal(path.parent)) is not None:
             raise StateError(f"{path}: {refusal}")
@@ -99,7 +99,7 @@ def _prepare(connection: sqlite3.Connection, record: object) -> None:
 
 
 def _text(raw: bytes) -> str:
-    """What somebody damaged is read too, so that the audit can name the record."""
+    """Decode damaged text too, so that the audit can name the record."""
     return raw.decode("utf-8", "surrogateescape")
 
 

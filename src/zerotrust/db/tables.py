@@ -1,20 +1,22 @@
 """The tables: one class each, whose instances are rows.
 
-A row that a transaction has handed out can be read after it, and `dataclasses.asdict` makes a dictionary of it. Times
-are whole seconds since 1970, UTC. The tables are made by the migrations, not from here; a test compares the two.
+A row can be read after its transaction, and `dataclasses.asdict` makes a dictionary of it. Times are
+whole seconds since 1970, UTC. Migrations create the tables; a test compares them with these classes.
 """
 
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
 
 WHOLE_AGENT = ""
-"""The serial of a revocation that is of the agent and not of one certificate."""
+"""Serial of a revocation of the agent as a whole."""
 
-_COUNTED = BigInteger().with_variant(Integer(), "sqlite")  # SQLite's row number is an INTEGER by that name only
+_COUNTED = BigInteger().with_variant(
+    Integer(), "sqlite"
+)  # in SQLite only a column of type INTEGER can be the row number
 
 
 class Base(MappedAsDataclass, DeclarativeBase, kw_only=True):
-    """What the tables share: every constraint has a name, so that a later migration can change it."""
+    """Base of the tables: every constraint has a name, so that a migration can change it."""
 
     metadata = MetaData(
         naming_convention={
@@ -28,14 +30,14 @@ class Base(MappedAsDataclass, DeclarativeBase, kw_only=True):
 
 
 class AgentRow(Base):
-    """An agent that was invited, joined, or was named in a grant or revocation."""
+    """An agent that has joined, or is named in a join token, grant or revocation."""
 
     __tablename__ = "agents"
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     created_at: Mapped[int]
     joined_at: Mapped[int | None] = mapped_column(default=None)
-    """The last time that it joined with a token; None for one that has certificates made by hand."""
+    """Last time that it joined with a token; None if its certificates were made by hand."""
 
 
 class GrantRow(Base):
@@ -62,15 +64,15 @@ class CertificateRow(Base):
 
 
 class JoinTokenRow(Base):
-    """A join token: the machine that shows it once, in time, becomes the agent and gets the grants."""
+    """A join token: the first machine that shows it in time becomes the agent and gets the grants."""
 
     __tablename__ = "join_tokens"
     __table_args__ = (Index(None, "agent_id"), {"sqlite_autoincrement": True})
 
     number: Mapped[int] = mapped_column(_COUNTED, primary_key=True, init=False)
-    """Names the token where people talk about it; it is no secret."""
+    """Public name of the token; no secret."""
     digest: Mapped[bytes] = mapped_column(LargeBinary(32), unique=True, repr=False)
-    """SHA-256 of the token, which itself is kept nowhere."""
+    """SHA-256 of the token, which is stored nowhere."""
     agent_id: Mapped[str] = mapped_column(ForeignKey("agents.id"))
     patterns: Mapped[list[str]] = mapped_column(JSON)
     created_at: Mapped[int]
@@ -89,7 +91,7 @@ class RevocationRow(Base):
     revoked_at: Mapped[int]
     reason: Mapped[str]
     until: Mapped[int | None] = mapped_column(default=None)
-    """When the certificate ends, where that is known: it is refused then anyway."""
+    """End of the certificate, if known: afterwards TLS refuses it anyway."""
 
 
 class AuditRow(Base):
@@ -101,11 +103,11 @@ class AuditRow(Base):
     """1 for the first, without gaps."""
     at: Mapped[int]
     actor: Mapped[str]
-    """Who decided, or asked: `uid 0`, `agent home`, an address."""
+    """The one who decided or asked: `uid 0`, `agent home`, an address."""
     action: Mapped[str]
-    """What was decided, for example `agent.joined`."""
+    """The decision, for example `agent.joined`."""
     agent_id: Mapped[str | None]
-    """About whom; no foreign key: a record stays what it was."""
+    """The agent that it is about. No foreign key: a record never changes."""
     details: Mapped[str]
     """A JSON object, in the one form that `db.audit` writes."""
     hash: Mapped[str] = mapped_column(String(64))

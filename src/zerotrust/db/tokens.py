@@ -1,4 +1,4 @@
-"""Rows of `join_tokens`: of a token only its SHA-256 is kept."""
+"""Rows of `join_tokens`, which have only the SHA-256 of a token."""
 
 from sqlalchemy import delete, or_, select, update
 from sqlalchemy.orm import Session
@@ -12,7 +12,7 @@ _OPEN = (JoinTokenRow.used_at.is_(None), JoinTokenRow.cancelled_at.is_(None))
 def add(
     session: Session, digest: bytes, agent_id: str, patterns: list[str], *, expires_at: int, now: int
 ) -> JoinTokenRow:
-    """Remember a token that was made now; its row has its number."""
+    """Add a token that was made now; its row has its number."""
     token = JoinTokenRow(digest=digest, agent_id=agent_id, patterns=patterns, created_at=now, expires_at=expires_at)
     session.add(token)
     session.flush()
@@ -20,12 +20,12 @@ def add(
 
 
 def find(session: Session, number: int) -> JoinTokenRow | None:
-    """The token with this number."""
+    """Return the token with this number, or None."""
     return session.get(JoinTokenRow, number)
 
 
 def by_digest(session: Session, digest: bytes) -> JoinTokenRow | None:
-    """The token whose SHA-256 this is."""
+    """Return the token with this SHA-256, or None."""
     return session.scalar(select(JoinTokenRow).where(JoinTokenRow.digest == digest))
 
 
@@ -36,7 +36,7 @@ def spend(session: Session, number: int, *, now: int) -> bool:
 
 
 def cancel(session: Session, number: int, *, now: int) -> bool:
-    """Nobody can use it any more; False where that was so already."""
+    """Cancel a token; return False if it was not open."""
     return (
         changed(session, update(JoinTokenRow).where(JoinTokenRow.number == number, *_OPEN).values(cancelled_at=now))
         == 1
@@ -44,18 +44,18 @@ def cancel(session: Session, number: int, *, now: int) -> bool:
 
 
 def cancel_all(session: Session, agent_id: str, *, now: int) -> int:
-    """Cancel all open tokens of an agent; how many."""
+    """Cancel all open tokens of an agent; return the number."""
     statement = update(JoinTokenRow).where(JoinTokenRow.agent_id == agent_id, JoinTokenRow.expires_at > now, *_OPEN)
     return changed(session, statement.values(cancelled_at=now))
 
 
 def listed(session: Session, agent_id: str | None = None) -> list[JoinTokenRow]:
-    """All tokens, or those of one agent, the newest first."""
+    """Return all tokens, or those of one agent, the newest first."""
     query = select(JoinTokenRow).order_by(JoinTokenRow.number.desc())
     return list(session.scalars(query if agent_id is None else query.where(JoinTokenRow.agent_id == agent_id)))
 
 
 def forget(session: Session, *, over_before: int) -> int:
-    """Remove those that were used, cancelled or ended before; how many."""
+    """Remove tokens that were used, cancelled or expired before; return the number."""
     columns = (JoinTokenRow.used_at, JoinTokenRow.cancelled_at, JoinTokenRow.expires_at)
     return changed(session, delete(JoinTokenRow).where(or_(*(column < over_before for column in columns))))

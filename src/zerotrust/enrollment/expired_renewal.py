@@ -1,7 +1,8 @@
-"""An agent that was away for longer than its certificate is good, or whose server was.
+"""Renewal of an expired certificate: the agent, or its server, was away for too long.
 
-It shows the certificate that has ended and proves, by a signature, that it has the key: so nobody has to walk to its
-machine. Whoever stole that key could do the same, for as long as `KEPT`; revoking the agent ends that too.
+The agent shows the expired certificate and proves by a signature that it has the key, so that no
+administrator has to visit its machine. A thief of the key could do the same for `KEPT`; revoking
+the agent prevents it.
 """
 
 import datetime
@@ -16,10 +17,10 @@ from zerotrust.errors import CertificateRefused
 from zerotrust.pki.identity import agent_id_of, serial_of
 
 NEWEST = 2
-"""The answer to an agent's last request may have been lost on the way, so that it has the certificate before."""
+"""The agent may have the second newest certificate, if the answer to its last request was lost."""
 
 
-def come_back(  # noqa: PLR0913 - what a stranger brings, and what we add
+def come_back(  # noqa: PLR0913 - the request, and its circumstances
     session: Session,
     issuer: CertificateIssuer,
     *,
@@ -30,15 +31,17 @@ def come_back(  # noqa: PLR0913 - what a stranger brings, and what we add
     now: datetime.datetime,
     rationed: Rationed = every,
 ) -> IssuedCertificate:
-    """A new certificate for one that has ended. Its signature and the proof of its key have been checked.
+    """Issue a certificate in place of an expired one.
+
+    The caller has verified the certificate's signature and the proof of possession.
 
     Args:
-        client: the address of whoever asks, for the audit.
-        rationed: which refusals are recorded.
+        client: address of the requester, for the audit log.
+        rationed: decides which refusals are recorded.
 
     Raises:
-        CertificateRefused, AgentRevoked, CsrRefused: refused, and recorded.
-        PkiError: the issuer can't sign, or the certificate names no agent.
+        CertificateRefused, AgentRevoked, CsrRefused: refused and recorded.
+        PkiError: the issuer cannot sign, or the certificate names no agent.
     """
     name, serial = agent_id_of(certificate), serial_of(certificate)
     if reason := _refusal(session, name, serial, now):
@@ -58,7 +61,7 @@ def come_back(  # noqa: PLR0913 - what a stranger brings, and what we add
 
 
 def _refusal(session: Session, agent_id: str, serial: str, now: datetime.datetime) -> str:
-    """Why the agent can't come back with this certificate; empty where it can."""
+    """Return why this certificate is not accepted; empty if it is."""
     row = certificates.find(session, serial)
     if row is None or row.agent_id != agent_id:
         return "this certificate was not issued here, or expired too long ago; ask for a join token and join again"

@@ -1,4 +1,4 @@
-"""Which host names an agent may serve: given and taken back."""
+"""Grants of host names to agents: add, remove, list."""
 
 import datetime
 from dataclasses import dataclass
@@ -19,15 +19,15 @@ class Granted:
     agent_id: str
     pattern: str
     added: bool
-    """False where it was in force already."""
+    """False if it was in force before."""
     warnings: list[str]
 
 
 def add_grant(session: Session, *, agent_id: str, pattern: str, actor: str, now: datetime.datetime) -> Granted:
-    """Let an agent serve a host name or a wildcard; an agent that was never seen is made known by it.
+    """Let an agent serve a host name or a wildcard; adds the agent if it is unknown.
 
     Raises:
-        EnrolmentError: not a name of an agent, or not a pattern.
+        EnrolmentError: invalid agent name or pattern.
     """
     name, meant, at = agent_name(agent_id), new_pattern(pattern), seconds(now)
     agents.ensure(session, name, now=at)
@@ -38,11 +38,11 @@ def add_grant(session: Session, *, agent_id: str, pattern: str, actor: str, now:
 
 
 def remove_grant(session: Session, *, agent_id: str, pattern: str, actor: str, now: datetime.datetime) -> GrantRow:
-    """Take a grant back.
+    """Remove a grant.
 
     Raises:
-        NotFound: there is none like it.
-        EnrolmentError: not a name of an agent, or not a pattern.
+        NotFound: the grant does not exist.
+        EnrolmentError: invalid agent name or pattern.
     """
     name, meant, at = agent_name(agent_id), host_pattern(pattern), seconds(now)
     row = grants.find(session, name, meant)
@@ -54,5 +54,5 @@ def remove_grant(session: Session, *, agent_id: str, pattern: str, actor: str, n
 
 
 def list_grants(session: Session, agent_id: str | None = None) -> list[GrantRow]:
-    """All grants of the database, or those of one agent."""
+    """Return all grants of the database, or those of one agent."""
     return grants.listed(session, agent_id)

@@ -1,4 +1,4 @@
-"""How a machine becomes an agent, and stays one: a certificate for a token, and a new one for the one that it has."""
+"""Joining with a token, and renewal of an agent's certificate."""
 
 import datetime
 from dataclasses import dataclass
@@ -15,29 +15,29 @@ from zerotrust.pki.issuer import Issued
 
 MOST_ISSUED: Final = 10
 PART_OF_LIFE: Final = 10
-"""So many certificates an agent gets by renewal in the tenth of the life of one. It needs a fraction of one; each is a
-row until long after its end, and a record for ever."""
+"""An agent gets at most MOST_ISSUED certificates by renewal in a tenth of a certificate's lifetime. It
+needs a fraction of one. Each is a row until long after it expires, and an audit record forever."""
 
-_REVOKED: Final = "this agent was revoked; ask whoever runs the server"
+_REVOKED: Final = "this agent was revoked; ask the administrator of the server"
 
 
 class CertificateIssuer(Protocol):
-    """Whoever signs (pki.issuer.Issuer)."""
+    """Issuer of agents' certificates (pki.issuer.Issuer)."""
 
     def issue_agent(
         self, agent_id: str, csr_pem: bytes, lifetime: datetime.timedelta, now: datetime.datetime
     ) -> Issued:
-        """A certificate that names the agent, for the key of the request.
+        """Issue a certificate that names the agent, for the key of the request.
 
         Raises:
-            CsrRefused: the request will not do.
-            PkiError: the issuer can't.
+            CsrRefused: the request is not accepted.
+            PkiError: the issuer cannot sign.
         """
 
 
 @dataclass(frozen=True, kw_only=True)
 class IssuedCertificate:
-    """A certificate for an agent, and what it may serve."""
+    """A certificate issued to an agent, and the host names granted to it."""
 
     agent_id: str
     chain_pem: bytes
@@ -46,7 +46,7 @@ class IssuedCertificate:
     patterns: list[str]
 
 
-def join(  # noqa: PLR0913 - what a stranger brings, and what we add
+def join(  # noqa: PLR0913 - the request, and its circumstances
     session: Session,
     issuer: CertificateIssuer,
     *,
@@ -57,17 +57,18 @@ def join(  # noqa: PLR0913 - what a stranger brings, and what we add
     now: datetime.datetime,
     rationed: Rationed = every,
 ) -> IssuedCertificate:
-    """Use a token up, and issue the certificate of its agent. Of two that join with one token, one does.
+    """Use up a join token and issue the certificate of its agent.
 
-    Who holds a real token is told what became of it: that tells nobody anything who does not.
+    Of two requests with one token, one succeeds. The holder of a real token is told why it is
+    refused, which reveals nothing to others.
 
     Args:
-        client: the address of whoever asks, for the audit.
-        rationed: which refusals are recorded.
+        client: address of the requester, for the audit log.
+        rationed: decides which refusals are recorded.
 
     Raises:
-        TokenUnknown, TokenUsed, TokenExpired, AgentRevoked, CsrRefused: refused, and recorded.
-        PkiError: the issuer can't sign; the token stays good.
+        TokenUnknown, TokenUsed, TokenExpired, AgentRevoked, CsrRefused: refused and recorded.
+        PkiError: the issuer cannot sign; the token can still be used.
     """
     row = tokens.by_digest(session, digest_of(token))
     if row is None:
@@ -109,21 +110,21 @@ def renew(  # noqa: PLR0913 - as above
     now: datetime.datetime,
     rationed: Rationed = every,
 ) -> IssuedCertificate:
-    """A new certificate for an agent that has shown the one it has; that one stays good until its end.
+    """Issue a new certificate to an agent that has authenticated; its present one stays valid.
 
     Args:
         agent_id, serial: of the certificate that the session was authenticated with.
-        rationed: which refusals are recorded.
+        rationed: decides which refusals are recorded.
 
     Raises:
-        AgentRevoked, CsrRefused, TooManyAttempts: refused, and recorded.
-        PkiError: the issuer can't sign.
+        AgentRevoked, CsrRefused, TooManyAttempts: refused and recorded.
+        PkiError: the issuer cannot sign.
     """
     name, actor = agent_name(agent_id), f"agent {agent_id}"
     agents.ensure(session, name, now=seconds(now))
     try:
-        # Not as handshakes are judged, for which a certificate that has ended needs no revocation: with one of these an
-        # agent may come back.
+        # All revocations count, also those of expired certificates, which handshakes ignore: an agent
+        # may come back with one of these.
         if revocations.find(session, name) or revocations.find(session, name, serial):
             raise AgentRevoked(_REVOKED)
         _check_count(session, name, lifetime / PART_OF_LIFE, now)
@@ -152,7 +153,7 @@ def _check_count(session: Session, agent_id: str, span: datetime.timedelta, now:
 
 
 def _spend(session: Session, token: JoinTokenRow, now: datetime.datetime) -> None:
-    """Use the token up, or raise why not. The update alone decides: whoever else sees the token, it is used once."""
+    """Use up the token, or raise the reason. The one update makes sure that it is used once."""
     spent = tokens.spend(session, token.number, now=seconds(now))
     if spent and revocations.find(session, token.agent_id) is None:
         return

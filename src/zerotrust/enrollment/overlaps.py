@@ -1,7 +1,7 @@
 """Warnings for overlapping grants: a wildcard of one agent and a host name below it of another.
 
-`*.lab.example.com` of one agent stands for `a.lab.example.com` of another too: each gets a share of its requests.
-Agents that have the same pattern share it on purpose.
+A wildcard `*.lab.example.com` of one agent matches `a.lab.example.com` of another: each gets a share
+of the requests. Agents with the same pattern share it on purpose.
 """
 
 from collections.abc import Collection
@@ -10,7 +10,7 @@ from typing import Final
 from zerotrust.enrollment.grant_table import Grant, GrantTable
 
 MAX_WARNINGS: Final = 10
-"""Of one wildcard with hundreds of names of others, the first say enough."""
+"""Warnings shown; the rest is counted."""
 
 
 def overlap_warnings(table: GrantTable, new: Collection[Grant]) -> list[str]:

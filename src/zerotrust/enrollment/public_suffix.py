@@ -1,7 +1,7 @@
-"""A warning for what is wider than anybody's own domain: `*.co.uk`, `*.github.io`, `co.uk` itself.
+"""Warnings for grants wider than a registered domain: `*.co.uk`, `*.github.io`, `co.uk` itself.
 
-By the public suffix list (publicsuffix.org), as the library carries it: nothing is fetched. Names below a top-level
-domain that nobody has registered, such as `*.lan`, are their owner's affair.
+The library brings the public suffix list (publicsuffix.org): nothing is fetched. Names below a
+top-level domain that is not in the list, such as `*.lan`, cause no warning.
 """
 
 from functools import cache
@@ -10,17 +10,17 @@ from typing import Final
 from publicsuffixlist import PublicSuffixList
 
 _OWN: Final = "home.arpa"
-"""Listed, but every home has its own (RFC 8375)."""
+"""In the list, but private to each home network (RFC 8375)."""
 
 
 def warning(pattern: str) -> str | None:
-    """What is to be thought about before this pattern is granted; None where nothing is."""
+    """Return a warning about granting this pattern; None if there is none."""
     name = pattern.removeprefix("*.")
     if name == _OWN or _suffixes().publicsuffix(name) != name:
         return None
     if name == pattern:
-        return f'"{pattern}" is a public suffix, under which everybody has domains; grant YOUR-DOMAIN.{name}'
-    return f'"{pattern}" is for the domains of everybody under the public suffix "{name}"; grant *.YOUR-DOMAIN.{name}'
+        return f'"{pattern}" is a public suffix, which many owners share; grant YOUR-DOMAIN.{name}'
+    return f'"{pattern}" matches domains of all owners under the public suffix "{name}"; grant *.YOUR-DOMAIN.{name}'
 
 
 def registered_domain(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What an administrator is shown."""
+"""Queries for administrators: agents, with all that is known of them."""
 
 import datetime
 from collections import Counter
@@ -14,7 +14,7 @@ from zerotrust.errors import NotFound
 
 @dataclass(frozen=True, kw_only=True)
 class AgentSummary:
-    """An agent in one line. Times are seconds since 1970, UTC."""
+    """Summary of an agent. Times are seconds since 1970, UTC."""
 
     id: str
     created_at: int
@@ -22,7 +22,7 @@ class AgentSummary:
     revoked_at: int | None
     grants: int
     certificate_ends_at: int | None
-    """Of its certificates from here the last; None where it has none that is still good."""
+    """End of the last of its certificates; None if no certificate is valid."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +32,13 @@ class AgentHistory:
     agent: AgentSummary
     grants: list[GrantRow]
     certificates: list[CertificateRow]
-    """Those that have not ended; the newest first."""
+    """The valid ones, the newest first."""
     tokens: list[JoinTokenRow]
     revocations: list[RevocationRow]
 
 
 def list_agents(session: Session, now: datetime.datetime) -> list[AgentSummary]:
-    """All agents by id."""
+    """Return all agents, sorted by id."""
     ends = certificates.ends(session, now=seconds(now))
     count = Counter(grant.agent_id for grant in grants.listed(session))
     out = {row.agent_id: row.revoked_at for row in revocations.listed(session) if row.serial == WHOLE_AGENT}
@@ -48,11 +48,11 @@ def list_agents(session: Session, now: datetime.datetime) -> list[AgentSummary]:
 
 
 def show_agent(session: Session, agent_id: str, now: datetime.datetime) -> AgentHistory:
-    """One agent.
+    """Return all that is known about an agent.
 
     Raises:
-        NotFound: there is none.
-        EnrolmentError: not a name of an agent.
+        NotFound: the agent does not exist.
+        EnrolmentError: invalid agent name.
     """
     agent = agents.find(session, agent_name(agent_id))
     if agent is None:

@@ -1,7 +1,7 @@
-"""How often strangers may try to join, and agents to renew, and what of it is recorded. Sans-I/O.
+"""Rate limits for attempts to join and to renew, and for the records of refusals. Sans-I/O.
 
-A token has 256 random bits: nobody guesses one, however often. What is limited is what trying costs us, for ever in the
-case of a record.
+A token has 256 random bits, so it cannot be guessed. The limits bound what attempts cost the server,
+above all the audit records, which are kept forever.
 """
 
 from collections import Counter
@@ -12,18 +12,18 @@ from zerotrust.limits.client_network import network_of
 from zerotrust.limits.gcra import CellRate
 
 JOINS_A_MINUTE: Final = 10
-"""From one network."""
+"""Attempts from one client network."""
 
 RECORDS_AT_ONCE: Final = 60
 RECORDS_EACH: Final = 60.0
-"""Seconds, in the long run, between two records of refusals of one kind."""
+"""Mean seconds between two records of refusals of one kind, after RECORDS_AT_ONCE."""
 
 RENEWALS_A_MINUTE: Final = 30
-"""Of one agent; of these few are granted (`joining.MOST_ISSUED`)."""
+"""Attempts of one agent; few of them succeed (`join.MOST_ISSUED`)."""
 
 
 class Attempts:
-    """Counts them; asked before the database is."""
+    """Counts attempts, before the database is asked."""
 
     def __init__(self) -> None:
         self._joins = CellRate(JOINS_A_MINUTE, 60)
@@ -33,10 +33,10 @@ class Attempts:
         """Count an attempt to join.
 
         Args:
-            client: its IP address; one /64 of IPv6 counts as one.
+            client: IP address; the addresses of an IPv6 /64 count as one.
 
         Raises:
-            TooManyAttempts: from this network.
+            TooManyAttempts: the client network is over the limit.
         """
         _check(self._joins, network_of(client.encode("ascii", "replace")), now)
 
@@ -44,15 +44,15 @@ class Attempts:
         """Count a renewal.
 
         Raises:
-            TooManyAttempts: of this agent.
+            TooManyAttempts: the agent is over the limit.
         """
         _check(self._renewals, agent_id.encode(), now)
 
 
 class RefusalLog:
-    """How many refusals are recorded, of each kind: strangers must not fill the disk, nor hide among their like.
+    """Limits audit records of refusals by kind: strangers must neither fill the disk nor hide others.
 
-    There are no more kinds than tokens and agents that somebody has made.
+    There are no more kinds than tokens and agents.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class RefusalLog:
         self._left_out: Counter[str] = Counter()
 
     def take(self, kind: str, now: float) -> int | None:
-        """Before a record: how many of the kind were left out since the last; None where this one is, too."""
+        """Return how many records of the kind were left out since the last one; None to leave this out."""
         if self._rate.wait(self._rate.take(kind.encode(), now)):
             self._left_out[kind] += 1
             return None

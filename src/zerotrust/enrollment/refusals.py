@@ -1,4 +1,4 @@
-"""What all decisions have in common: a time, names that are names, and a record of each refusal."""
+"""Refusals with their audit record, and the checks of names that all decisions share."""
 
 import datetime
 from collections.abc import Callable
@@ -13,11 +13,11 @@ from zerotrust.model.base import check_a_labels
 from zerotrust.pki.identity import check_id
 
 KEPT = datetime.timedelta(days=30)
-"""What is over stays in the tables for so long, and in the audit for ever."""
+"""Retention of finished rows; audit records are kept forever."""
 
 
 Rationed = Callable[[str], int | None]
-"""From the kind of a refusal to what `refuse` is told as `left_out`."""
+"""Returns the `left_out` of `refuse` for a kind of refusal."""
 
 
 def every(_kind: str) -> int | None:
@@ -26,12 +26,12 @@ def every(_kind: str) -> int | None:
 
 
 def seconds(moment: datetime.datetime) -> int:
-    """The moment as the tables keep it."""
+    """Return the time in whole seconds since 1970, as the tables have it."""
     return int(moment.timestamp())
 
 
 def agent_name(text: str) -> str:
-    """`text`, fit to be the id of an agent.
+    """Return `text` if it is a valid agent id.
 
     Raises:
         EnrolmentError: it is not.
@@ -43,10 +43,10 @@ def agent_name(text: str) -> str:
 
 
 def host_pattern(text: str) -> str:
-    """Return a pattern in the form in which it is compared.
+    """Return a pattern in the form in which patterns are compared.
 
     Raises:
-        EnrolmentError: it is none.
+        EnrolmentError: invalid pattern.
     """
     try:
         return parse_pattern(text)
@@ -55,10 +55,12 @@ def host_pattern(text: str) -> str:
 
 
 def new_pattern(text: str) -> str:
-    """Return the pattern of a new grant; old grants may have A-labels that nobody can ask for.
+    """Return the pattern of a new grant, with its A-labels checked.
+
+    Old grants may have A-labels that no client can request.
 
     Raises:
-        EnrolmentError: it is none, or has such a label.
+        EnrolmentError: invalid pattern or A-label.
     """
     try:
         return check_a_labels(host_pattern(text))
@@ -66,7 +68,7 @@ def new_pattern(text: str) -> str:
         raise EnrolmentError(str(error)) from error
 
 
-def refuse(  # noqa: PLR0913 - a record has so many parts
+def refuse(  # noqa: PLR0913 - the parts of a record
     session: Session,
     error: EnrolmentRefused,
     *,
@@ -77,10 +79,11 @@ def refuse(  # noqa: PLR0913 - a record has so many parts
     details: audit.Details | None = None,
     left_out: int | None = 0,
 ) -> NoReturn:
-    """Raise the error; of the transaction nothing is kept but the record of the refusal.
+    """Roll back, record the refusal, and raise the error.
 
     Args:
-        left_out: how many records like it were not made; None where this one is not either (`attempts.Ration`).
+        left_out: number of records of this kind that were left out before; None to leave this one out
+            (`rate_limits.RefusalLog`).
     """
     session.rollback()
     if left_out is None:

@@ -1,4 +1,4 @@
-"""Who is out: an agent, or one certificate of it; and back in."""
+"""Revoke and restore agents and certificates."""
 
 import datetime
 from typing import Final
@@ -24,17 +24,18 @@ def revoke(
     actor: str,
     now: datetime.datetime,
 ) -> RevocationRow:
-    """Refuse an agent, or one certificate of it, from now on. Its open join tokens are cancelled with it.
+    """Refuse an agent, or one certificate of it, from now on, and cancel its open join tokens.
 
-    Doing it twice changes nothing, and is no error: in an emergency nobody remembers.
+    Revoking twice changes nothing and is no error.
 
     Args:
         serial: in hexadecimal, with or without colons; None for the whole agent.
-        connected: the caller sees that there is such an agent, which may have a certificate that was made by hand.
+        connected: the agent is connected; so it exists, though its certificate may have been made by
+            hand.
 
     Raises:
-        NotFound: nobody knows the agent.
-        EnrolmentError: not a name or serial, or the certificate is another agent's.
+        NotFound: the agent is unknown.
+        EnrolmentError: invalid name or serial, or the certificate is another agent's.
     """
     name, at = agent_name(agent_id), seconds(now)
     number = WHOLE_AGENT if serial is None else _serial(serial)
@@ -65,15 +66,15 @@ def restore(
     actor: str,
     now: datetime.datetime,
 ) -> None:
-    """Take a revocation back.
+    """Undo a revocation.
 
     Args:
-        reissue: certificates that were issued here stay refused, so that the agent has to join again with a new
-            key: after a theft. One that was made by hand is not known here; revoke it by its serial.
+        reissue: keep certificates issued here refused, so that the agent joins again with a new key,
+            for example after a theft. A certificate made by hand is unknown here: revoke its serial.
 
     Raises:
         NotFound: the agent, or the certificate, is not revoked.
-        EnrolmentError: not a name or serial.
+        EnrolmentError: invalid name or serial.
     """
     name, at = agent_name(agent_id), seconds(now)
     number = WHOLE_AGENT if serial is None else _serial(serial)
@@ -84,9 +85,8 @@ def restore(
         audit.append(session, at=at, actor=actor, action="certificate.restored", agent=name, details={"serial": number})
         return
     refused = []
-    for certificate in (
-        certificates.of(session, name) if reissue else ()
-    ):  # also with one that has ended it could return
+    # Expired ones, too: the agent could renew with one of these.
+    for certificate in certificates.of(session, name) if reissue else ():
         if revocations.find(session, name, certificate.serial) is None:
             until = certificate.not_after
             revocations.add(session, name, certificate.serial, reason="restored to join again", until=until, now=at)
@@ -96,15 +96,15 @@ def restore(
 
 
 def _legible(reason: str) -> str:
-    """Text that every database takes and no terminal obeys."""
+    """Return the text without characters that a database refuses or a terminal obeys."""
     return "".join(letter if letter.isprintable() else "?" for letter in reason[:_REASON_LENGTH])
 
 
 def _serial(text: str) -> str:
-    """The form of `pki.identity.serial_of`."""
+    """Return the serial in the form of `pki.identity.serial_of`."""
     digits = text.strip().lower().removeprefix("0x").replace(":", "").lstrip("0")
     if not 0 < len(digits) <= 64 or not _HEXADECIMAL.issuperset(digits):
-        raise EnrolmentError(f'"{text[:80]}" is not the serial of a certificate; write its hexadecimal digits')
+        raise EnrolmentError(f'"{text[:80]}" is not the serial number of a certificate; write its hexadecimal digits')
     return digits
 
 

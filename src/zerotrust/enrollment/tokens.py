@@ -1,4 +1,4 @@
-"""Join tokens: each lets one machine become an agent, once and in time."""
+"""Join tokens: each lets one machine join once, before the token expires."""
 
 import datetime
 import hashlib
@@ -22,7 +22,7 @@ _SECRET_BYTES: Final = 32
 
 @dataclass(frozen=True, kw_only=True)
 class IssuedToken:
-    """A token just made. Its secret is shown now and never again."""
+    """A new token. Its secret is shown once."""
 
     number: int
     secret: str = field(repr=False)
@@ -33,7 +33,7 @@ class IssuedToken:
 
 
 def digest_of(secret: str) -> bytes:
-    """What is kept of a token. It has 256 random bits, so a plain hash tells nobody anything."""
+    """Return the hash that the database keeps. The secret has 256 random bits: no salt is needed."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
@@ -52,7 +52,7 @@ def create_token(
         lifetime: one second to 30 days.
 
     Raises:
-        EnrolmentError: a name, pattern or lifetime that will not do, or the agent is revoked.
+        EnrolmentError: invalid name, pattern or lifetime, or the agent is revoked.
     """
     name = agent_name(agent_id)
     wanted = list(dict.fromkeys(new_pattern(text) for text in patterns))
@@ -90,7 +90,7 @@ def cancel_token(session: Session, number: int, *, actor: str, now: datetime.dat
     """Cancel a join token.
 
     Raises:
-        NotFound: no such token, or it is used or cancelled already.
+        NotFound: the token does not exist, or is used or cancelled.
     """
     at = seconds(now)
     row = tokens.find(session, number)
@@ -106,5 +106,5 @@ def list_tokens(session: Session) -> list[JoinTokenRow]:
 
 
 def seconds_of(span: datetime.timedelta) -> int:
-    """Whole seconds, at least one of any span."""
+    """Return the span in whole seconds, at least 1."""
     return max(1, int(span.total_seconds()))

@@ -14,7 +14,7 @@ from zerotrust.errors import StateError
         ("could not extend file: No space left on device\nHINT: Check free disk space.", "the disk is full"),
         ("attempt to write a readonly database", "correct the permissions"),
         ("database disk image is malformed", "restore a backup"),
-        ("canceling statement due to lock timeout\nCONTEXT: x", "keeps it locked"),
+        ("canceling statement due to lock timeout\nCONTEXT: x", "has locked it"),
         ("connection failed:\n  no route\n  to host", "connection failed: no route to host"),
         ("", "the connection was lost"),
     ],

@@ -173,7 +173,7 @@ def test_postgresql_without_pg_dump_says_that_no_backup_was_made(
         database = Database.open(url)
     assert database.migration is not None
     assert database.migration.risky
-    assert str(database.migration).endswith("; no backup was made: there is no pg_dump")
+    assert str(database.migration).endswith("; no backup was made: pg_dump is missing")
     database.close()
 
 

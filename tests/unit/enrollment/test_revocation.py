@@ -121,7 +121,7 @@ def test_a_certificate_of_another_agent(database: Database, issuer: Issuer) -> N
 
 @pytest.mark.parametrize("serial", ["", "0", "xyz", "-1", "1" * 65, "a b"])
 def test_what_is_no_serial(database: Database, serial: str) -> None:
-    with pytest.raises(EnrolmentError, match="not the serial of a certificate"):
+    with pytest.raises(EnrolmentError, match="not the serial number of a certificate"):
         out(database, serial=serial, connected=True)
 
 
