@@ -107,6 +107,7 @@ def pytest_of_its_own(folder: Path) -> str:
     # What runs these tests says to a process of its own that it is a worker of that one.
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     clean["PYTHONPATH"] = str(ROOT)
+    clean["TEARDOWN_SECONDS"] = "5"
     said = subprocess.run(command, check=False, cwd=folder, env=clean, capture_output=True, text=True, timeout=80)
     return said.stdout + said.stderr
 
@@ -145,10 +146,16 @@ def test_a_test_that_does_not_end_costs_no_other(tmp_path: Path) -> None:
         "@pytest.mark.anyio\n"
         "@pytest.mark.timeout(4)\n"
         "async def test_waits(): await asyncio.sleep(300)\n"
+        "@pytest.fixture\n"
+        "def stuck_at_the_end():\n"
+        "    yield\n"
+        "    time.sleep(300)\n"
+        "def test_fails_and_hangs(stuck_at_the_end): assert 1 == 2\n"
         "def test_last(): pass\n"
     )
     said = pytest_of_its_own(tmp_path)
-    assert "3 failed, 21 passed" in said, said
+    assert "5 failed, 21 passed" in said, said
+    assert "the teardown of test_hang.py::test_fails_and_hangs does not end" in said
     assert "test_hang.py::test_blocks does not end" in said
     assert re.search(r"test_hang.py:7 in stuck\n", said)
     assert re.search(r"test_hang.py::test_waits\S* - TimeoutError", said)

@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from types import AsyncGeneratorType, CoroutineType
 from typing import TextIO
 
@@ -19,6 +19,8 @@ MARGIN = 3.0
 test with little time, a third of that."""
 LAST_WORDS = 1.0
 """Seconds before that end at which the process says where it stands."""
+TEARDOWN = float(os.environ.get("TEARDOWN_SECONDS", "60"))
+"""Seconds that the teardown of a test has. pytest-timeout stops its clock once a test has failed."""
 
 
 class Patience:
@@ -55,6 +57,20 @@ class Patience:
         fail_at = self._fail_at.get(pyfuncitem.nodeid)
         if fail_at is not None and asyncio.iscoroutinefunction(pyfuncitem.obj):
             pyfuncitem.obj = _failing_at(pyfuncitem.obj, fail_at)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
+        timer = threading.Timer(TEARDOWN, self._end_process, (f"the teardown of {item.nodeid}",))
+        timer.daemon = True
+        timer.start()
+        try:
+            return (yield)
+        finally:
+            timer.cancel()
+
+    def _end_process(self, what: str) -> None:
+        self._last_words(what)
+        os._exit(1)
 
     def _last_words(self, test: str) -> None:
         print(f"\n{test} does not end. Its threads:", file=self._stderr)

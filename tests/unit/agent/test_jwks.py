@@ -240,7 +240,7 @@ async def test_what_is_no_answer_changes_nothing_and_is_told_once(
             await eventually(lambda: len(bench.ids(source)) == 2, "it is well again")
         assert [entry["event"] for entry in logs] == ["keys fetched", "cannot fetch keys", "keys fetched"]
         assert reason in logs[1]["reason"]
-        assert logs[1]["meanwhile"] == "the last ones hold"
+        assert logs[1]["effect"] == "the last keys stay valid"
         assert "secret" not in json.dumps(logs)
         assert bench.changes == [source, source]
 
@@ -261,15 +261,17 @@ async def test_one_that_says_nothing_is_not_waited_for(bench: Bench, monkeypatch
     released = asyncio.Event()
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await released.wait()
-        writer.close()
+        try:
+            await released.wait()
+        finally:  # a transport that is left open would keep uvloop from closing
+            writer.close()
 
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     with capture_logs() as logs:
         bench.fetcher.fetch_from([KeySource(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", "RS256")])
         await eventually(lambda: logs, "it is given up")
     assert "no whole answer within" in logs[0]["reason"] or "Timeout" in logs[0]["reason"]
-    assert logs[0]["meanwhile"] == "requests that need them are refused"
+    assert logs[0]["effect"] == "requests that need them are refused"
     released.set()
     server.close()
 
