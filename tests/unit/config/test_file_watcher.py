@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import watchfiles.main
-from watchfiles import Change
+from watchfiles import Change, awatch
+from watchfiles._rust_notify import RustNotify
 
 from tests.support.waiting import eventually
 from zerotrust.config import file_watcher
@@ -30,13 +31,11 @@ class Watches:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun = self.turns = 0
         self.seen: set[str] = set()
-        self._notify: Any = watchfiles.main.RustNotify
-        self._awatch: Any = file_watcher.awatch
         monkeypatch.setattr(watchfiles.main, "RustNotify", self._begin)
         monkeypatch.setattr(file_watcher, "awatch", self._tell)
 
-    def _begin(self, *args: Any) -> Any:
-        watch = self._notify(*args)
+    def _begin(self, *args: Any) -> RustNotify:
+        watch = RustNotify(*args)
         self.begun += 1
         return watch
 
@@ -47,7 +46,7 @@ class Watches:
             self.seen.add(Path(path).name)
             return watch_filter(change, path)
 
-        async for told in self._awatch(*folders, watch_filter=judge, **options):
+        async for told in awatch(*folders, watch_filter=judge, **options):
             self.turns += 1
             yield told
 
