@@ -20,7 +20,7 @@ def show_all(*, config: Config = SERVER_FILE, socket: Socket = None, as_json: As
     from zerotrust.cli.tables import moment, show, show_json
     from zerotrust.model import admin
 
-    found = connect(config, socket).get("/v1/agents", admin.Agents)
+    found = connect(config, socket).get("/v1/agents", admin.AgentList)
     if as_json:
         show_json(found)
         return
@@ -46,7 +46,7 @@ def show_one(agent: Agent, *, config: Config = SERVER_FILE, socket: Socket = Non
     from zerotrust.cli.tables import show_json
     from zerotrust.model import admin
 
-    which = question(admin.WhichAgent, agent=agent)
+    which = question(admin.AgentRequest, agent=agent)
     found = connect(config, socket).get("/v1/agents/show", admin.AgentDetails, which)
     if as_json:
         show_json(found)
@@ -74,8 +74,8 @@ def revoke(
     from zerotrust.cli.tables import counted, show_json
     from zerotrust.model import admin
 
-    wanted = question(admin.RevocationWanted, agent=agent, serial=serial, reason=reason)
-    done = connect(config, socket).post("/v1/agents/revoke", admin.RevokedInfo, wanted)
+    wanted = question(admin.RevokeRequest, agent=agent, serial=serial, reason=reason)
+    done = connect(config, socket).post("/v1/agents/revoke", admin.RevokeResult, wanted)
     if as_json:
         show_json(done)
         return
@@ -99,8 +99,8 @@ def restore(
     from zerotrust.cli.admin_client import connect, question
     from zerotrust.model import admin
 
-    wanted = question(admin.RestorationWanted, agent=agent, serial=serial, reissue=reissue)
-    connect(config, socket).post("/v1/agents/restore", admin.Done, wanted)
+    wanted = question(admin.RestoreRequest, agent=agent, serial=serial, reissue=reissue)
+    connect(config, socket).post("/v1/agents/restore", admin.Confirmation, wanted)
     whom = agent if serial is None else f"certificate {serial} of {agent}"
     typer.echo(
         f"{whom} is no longer revoked" + (f"; it can join again with: 0trust tokens create --agent {agent}" * reissue)

@@ -44,8 +44,8 @@ def show_some(
     from zerotrust.cli.tables import moment, show, show_json
     from zerotrust.model import admin
 
-    asked = question(admin.RecordsAsked, after=after, limit=limit, agent=agent, action=action)
-    found = connect(config, socket).get("/v1/audit", admin.AuditRecords, asked)
+    asked = question(admin.AuditQuery, after=after, limit=limit, agent=agent, action=action)
+    found = connect(config, socket).get("/v1/audit", admin.AuditRecordList, asked)
     if as_json:
         show_json(found)
         return
@@ -66,7 +66,7 @@ def verify(*, config: Config = SERVER_FILE, socket: Socket = None, as_json: AsJs
     from zerotrust.cli.tables import counted, show_json
     from zerotrust.model import admin
 
-    chain = connect(config, socket).post("/v1/audit/verify", admin.AuditChain)
+    chain = connect(config, socket).post("/v1/audit/verify", admin.AuditCheck)
     if as_json:
         show_json(chain)
     elif chain.broken is None:
@@ -87,7 +87,7 @@ def export(*, config: Config = SERVER_FILE, socket: Socket = None) -> None:
     from zerotrust.model import admin
 
     channel, after = connect(config, socket), 0
-    while page := channel.text("/v1/audit/export", question(admin.RecordsAsked, after=after, limit=PAGE)):
+    while page := channel.text("/v1/audit/export", question(admin.AuditQuery, after=after, limit=PAGE)):
         typer.echo(page, nl=False)
         after = json.loads(page.splitlines()[-1])["number"]
 

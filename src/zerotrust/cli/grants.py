@@ -41,15 +41,15 @@ def remove(agent: Agent, hosts: Hosts, *, config: Config = SERVER_FILE, socket: 
 
 def _changes(
     path: str, agent: str, hosts: list[str], config: Path, socket: Path | None
-) -> "Iterator[admin.GrantChanged]":
+) -> "Iterator[admin.GrantResult]":
     """Change one grant after the other. Those before an error stay changed, and were printed."""
     from zerotrust.cli.admin_client import connect, question
     from zerotrust.model import admin
 
-    asked = [question(admin.GrantAsked, agent=agent, host=host) for host in hosts]
+    asked = [question(admin.GrantRequest, agent=agent, host=host) for host in hosts]
     channel = connect(config, socket)
     for one in asked:
-        done = channel.post(path, admin.GrantChanged, one)
+        done = channel.post(path, admin.GrantResult, one)
         for warning in done.warnings:
             typer.echo(f"warning: {warning}", err=True)
         yield done
@@ -68,8 +68,8 @@ def show_all(
     from zerotrust.cli.tables import moment, show, show_json
     from zerotrust.model import admin
 
-    whose = question(admin.AboutAgent, agent=agent)
-    found = connect(config, socket).get("/v1/grants", admin.Grants, whose)
+    whose = question(admin.AgentFilter, agent=agent)
+    found = connect(config, socket).get("/v1/grants", admin.GrantList, whose)
     if as_json:
         show_json(found)
         return

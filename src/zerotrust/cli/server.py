@@ -73,7 +73,7 @@ def status(*, config: Config = SERVER_FILE, socket: Socket = None, as_json: AsJs
     from zerotrust.cli.tables import moment, show, show_json
     from zerotrust.model import admin
 
-    found = connect(config, socket, timeout=10.0).get("/v1/status", admin.Status)
+    found = connect(config, socket, timeout=10.0).get("/v1/status", admin.ServerStatus)
     if as_json:
         show_json(found)
         return

@@ -40,8 +40,8 @@ def create(
     from zerotrust.cli.tables import moment, show_json
     from zerotrust.model import admin
 
-    wanted = question(admin.TokenWanted, agent=agent, hosts=host or [], expires=expires, server=server)
-    made = connect(config, socket).post("/v1/tokens/create", admin.NewToken, wanted)
+    wanted = question(admin.CreateTokenRequest, agent=agent, hosts=host or [], expires=expires, server=server)
+    made = connect(config, socket).post("/v1/tokens/create", admin.CreatedToken, wanted)
     for warning in made.warnings:
         typer.echo(f"warning: {warning}", err=True)
     if as_json:
@@ -66,7 +66,7 @@ def show_all(*, config: Config = SERVER_FILE, socket: Socket = None, as_json: As
     from zerotrust.cli.tables import moment, show, show_json
     from zerotrust.model import admin
 
-    found = connect(config, socket).get("/v1/tokens", admin.Tokens)
+    found = connect(config, socket).get("/v1/tokens", admin.TokenList)
     if as_json:
         show_json(found)
         return
@@ -99,6 +99,6 @@ def cancel(
     from zerotrust.cli.admin_client import connect, question
     from zerotrust.model import admin
 
-    which = question(admin.WhichToken, number=number)
+    which = question(admin.TokenRequest, number=number)
     done = connect(config, socket).post("/v1/tokens/cancel", admin.TokenInfo, which)
     typer.echo(f"join token {done.number} for agent {done.agent} is cancelled")

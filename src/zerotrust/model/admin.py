@@ -23,29 +23,29 @@ Number = Annotated[int, Field(ge=0, lt=2**63)]
 # ---- requests
 
 
-class Nothing(Strict):
+class NoParameters(Strict):
     """Request without parameters."""
 
 
-class AboutAgent(Strict):
+class AgentFilter(Strict):
     """Request about one agent, or about all agents if `agent` is missing."""
 
     agent: str | None = None
 
 
-class WhichAgent(Strict):
+class AgentRequest(Strict):
     """Request about one agent."""
 
     agent: str
 
 
-class WhichToken(Strict):
+class TokenRequest(Strict):
     """Request about one token."""
 
     number: Number
 
 
-class TokenWanted(Strict):
+class CreateTokenRequest(Strict):
     """Request for a join token.
 
     The token is valid for the duration `expires`. `server` is the server's address in the token.
@@ -58,14 +58,14 @@ class TokenWanted(Strict):
     server: str | None = None
 
 
-class GrantAsked(Strict):
+class GrantRequest(Strict):
     """Request to grant a host name, or a wildcard `*.` and a name, to an agent."""
 
     agent: str
     host: str
 
 
-class RevocationWanted(Strict):
+class RevokeRequest(Strict):
     """Request to revoke an agent, or one certificate of it."""
 
     agent: str
@@ -73,7 +73,7 @@ class RevocationWanted(Strict):
     reason: Reason = ""
 
 
-class RestorationWanted(Strict):
+class RestoreRequest(Strict):
     """Request to undo a revocation.
 
     With `reissue` the agent may join again, but its old certificates stay revoked.
@@ -84,7 +84,7 @@ class RestorationWanted(Strict):
     reissue: bool = False
 
 
-class RecordsAsked(Strict):
+class AuditQuery(Strict):
     """Request for audit records: the newest ones, or those after a number."""
 
     after: Number | None = None
@@ -109,13 +109,13 @@ class TokenInfo(Model):
     state: Literal["open", "used", "cancelled", "expired"]
 
 
-class Tokens(Model):
+class TokenList(Model):
     """Join tokens, newest first."""
 
     tokens: list[TokenInfo]
 
 
-class NewToken(Model):
+class CreatedToken(Model):
     """New join token. `line` contains its secret: the only secret in this API."""
 
     number: int
@@ -139,13 +139,13 @@ class GrantInfo(Model):
     created_at: int | None
 
 
-class Grants(Model):
+class GrantList(Model):
     """Grants, sorted by agent and host name."""
 
     grants: list[GrantInfo]
 
 
-class GrantChanged(Model):
+class GrantResult(Model):
     """Result of adding or removing a grant. `changed` is false if there was nothing to do."""
 
     agent: str
@@ -188,7 +188,7 @@ class AgentInfo(Model):
     sessions: list[SessionInfo]
 
 
-class Agents(Model):
+class AgentList(Model):
     """Agents, sorted by id."""
 
     agents: list[AgentInfo]
@@ -220,7 +220,7 @@ class AgentDetails(Model):
     revocations: list[RevocationInfo]
 
 
-class RevokedInfo(Model):
+class RevokeResult(Model):
     """Result of a revocation: the numbers of closed sessions and streams."""
 
     agent: str
@@ -231,7 +231,7 @@ class RevokedInfo(Model):
     streams: int
 
 
-class Done(Model):
+class Confirmation(Model):
     """Confirmation that the request has taken effect."""
 
     done: bool = True
@@ -249,13 +249,13 @@ class AuditRecord(Model):
     hash: str
 
 
-class AuditRecords(Model):
+class AuditRecordList(Model):
     """Audit records, oldest first."""
 
     records: list[AuditRecord]
 
 
-class AuditChain(Model):
+class AuditCheck(Model):
     """Result of verifying the audit log.
 
     `records` is the number of intact records. `broken` is the number of the first record that was
@@ -268,7 +268,7 @@ class AuditChain(Model):
     reason: str
 
 
-class Status(Model):
+class ServerStatus(Model):
     """State of the server. `issuer_ends_at` is None if the server cannot issue certificates."""
 
     version: str

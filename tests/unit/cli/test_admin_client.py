@@ -78,7 +78,7 @@ def test_a_folder_that_is_closed_to_this_user(monkeypatch: pytest.MonkeyPatch, p
         raise PermissionError(13, "Permission denied", str(self))
 
     monkeypatch.setattr(Path, "stat", deny)
-    assert connect(SERVER_FILE, place.socket).get("/v1/grants", admin.Grants).grants == []
+    assert connect(SERVER_FILE, place.socket).get("/v1/grants", admin.GrantList).grants == []
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may open every socket")
@@ -102,7 +102,7 @@ def test_a_server_that_does_not_answer_in_time(tmp_path: Path) -> None:
         silent.listen()
         client = AdminClient(tmp_path / "s", start="x", timeout=0.1)
         with pytest.raises(CommandError, match="did not answer"):
-            client.get("/v1/status", admin.Status)
+            client.get("/v1/status", admin.ServerStatus)
 
 
 def test_a_path_that_is_too_long(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

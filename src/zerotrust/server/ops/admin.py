@@ -61,20 +61,20 @@ class AdminChannel:
 
     def _endpoints(self) -> dict[tuple[str, str], Endpoint]:
         table: dict[tuple[str, str], tuple[type[BaseModel], Answer]] = {
-            ("GET", "/v1/status"): (admin.Nothing, self._status),
-            ("GET", "/v1/tokens"): (admin.Nothing, self._tokens),
-            ("POST", "/v1/tokens/create"): (admin.TokenWanted, self._create_token),
-            ("POST", "/v1/tokens/cancel"): (admin.WhichToken, self._cancel_token),
-            ("GET", "/v1/grants"): (admin.AboutAgent, self._grants),
-            ("POST", "/v1/grants/add"): (admin.GrantAsked, self._add_grant),
-            ("POST", "/v1/grants/remove"): (admin.GrantAsked, self._remove_grant),
-            ("GET", "/v1/agents"): (admin.Nothing, self._agents),
-            ("GET", "/v1/agents/show"): (admin.WhichAgent, self._agent),
-            ("POST", "/v1/agents/revoke"): (admin.RevocationWanted, self._revoke),
-            ("POST", "/v1/agents/restore"): (admin.RestorationWanted, self._restore),
-            ("GET", "/v1/audit"): (admin.RecordsAsked, self._records),
-            ("GET", "/v1/audit/export"): (admin.RecordsAsked, self._export),
-            ("POST", "/v1/audit/verify"): (admin.Nothing, self._verify),
+            ("GET", "/v1/status"): (admin.NoParameters, self._status),
+            ("GET", "/v1/tokens"): (admin.NoParameters, self._tokens),
+            ("POST", "/v1/tokens/create"): (admin.CreateTokenRequest, self._create_token),
+            ("POST", "/v1/tokens/cancel"): (admin.TokenRequest, self._cancel_token),
+            ("GET", "/v1/grants"): (admin.AgentFilter, self._grants),
+            ("POST", "/v1/grants/add"): (admin.GrantRequest, self._add_grant),
+            ("POST", "/v1/grants/remove"): (admin.GrantRequest, self._remove_grant),
+            ("GET", "/v1/agents"): (admin.NoParameters, self._agents),
+            ("GET", "/v1/agents/show"): (admin.AgentRequest, self._agent),
+            ("POST", "/v1/agents/revoke"): (admin.RevokeRequest, self._revoke),
+            ("POST", "/v1/agents/restore"): (admin.RestoreRequest, self._restore),
+            ("GET", "/v1/audit"): (admin.AuditQuery, self._records),
+            ("GET", "/v1/audit/export"): (admin.AuditQuery, self._export),
+            ("POST", "/v1/audit/verify"): (admin.NoParameters, self._verify),
         }
         return {place: self._guarded(place, model, answer) for place, (model, answer) in table.items()}
 
@@ -100,12 +100,12 @@ class AdminChannel:
 
     # ---- tokens
 
-    async def _create_token(self, asked: admin.TokenWanted, actor: str) -> admin.NewToken:
+    async def _create_token(self, asked: admin.CreateTokenRequest, actor: str) -> admin.CreatedToken:
         server, warnings = self._invitations.address(asked.server)
         made = await self._identities.create_token(
             asked.agent, asked.hosts, lifetime=timedelta(seconds=asked.expires), actor=actor
         )
-        return admin.NewToken(
+        return admin.CreatedToken(
             number=made.number,
             agent=made.agent_id,
             hosts=list(made.patterns),
@@ -115,46 +115,46 @@ class AdminChannel:
             warnings=[*warnings, *made.warnings],
         )
 
-    async def _cancel_token(self, asked: admin.WhichToken, actor: str) -> admin.TokenInfo:
+    async def _cancel_token(self, asked: admin.TokenRequest, actor: str) -> admin.TokenInfo:
         return admin_views.token(await self._identities.cancel_token(asked.number, actor=actor))
 
-    async def _tokens(self, _asked: admin.Nothing, _actor: str) -> admin.Tokens:
-        return admin.Tokens(tokens=[admin_views.token(token) for token in await self._identities.tokens()])
+    async def _tokens(self, _asked: admin.NoParameters, _actor: str) -> admin.TokenList:
+        return admin.TokenList(tokens=[admin_views.token(token) for token in await self._identities.tokens()])
 
     # ---- grants
 
-    async def _add_grant(self, asked: admin.GrantAsked, actor: str) -> admin.GrantChanged:
+    async def _add_grant(self, asked: admin.GrantRequest, actor: str) -> admin.GrantResult:
         granted = await self._identities.add_grant(asked.agent, asked.host, actor=actor)
-        return admin.GrantChanged(
+        return admin.GrantResult(
             agent=granted.agent_id,
             host=granted.pattern,
             changed=granted.added,
             warnings=granted.warnings,
         )
 
-    async def _remove_grant(self, asked: admin.GrantAsked, actor: str) -> admin.GrantChanged:
+    async def _remove_grant(self, asked: admin.GrantRequest, actor: str) -> admin.GrantResult:
         stays = await self._identities.remove_grant(asked.agent, asked.host, actor=actor)
         warnings = ["it stays granted by the server's file, under grants"] if stays else []
-        return admin.GrantChanged(agent=asked.agent, host=asked.host, changed=True, warnings=warnings)
+        return admin.GrantResult(agent=asked.agent, host=asked.host, changed=True, warnings=warnings)
 
-    async def _grants(self, asked: admin.AboutAgent, _actor: str) -> admin.Grants:
+    async def _grants(self, asked: admin.AgentFilter, _actor: str) -> admin.GrantList:
         kept, filed = await self._identities.grants(asked.agent)
-        return admin.Grants(grants=admin_views.grants(kept, filed))
+        return admin.GrantList(grants=admin_views.grants(kept, filed))
 
     # ---- agents
 
-    async def _agents(self, _asked: admin.Nothing, _actor: str) -> admin.Agents:
+    async def _agents(self, _asked: admin.NoParameters, _actor: str) -> admin.AgentList:
         known = {agent.id: agent for agent in await self._identities.agents()}
         live = admin_views.by_agent(self._identities.connected())
         hosts = self._identities.hosts_granted()
-        return admin.Agents(
+        return admin.AgentList(
             agents=[
                 admin_views.agent(name, known.get(name), live.get(name, []), hosts=hosts[name])
                 for name in sorted({*known, *live, *hosts})
             ]
         )
 
-    async def _agent(self, asked: admin.WhichAgent, _actor: str) -> admin.AgentDetails:
+    async def _agent(self, asked: admin.AgentRequest, _actor: str) -> admin.AgentDetails:
         kept, filed = await self._identities.grants(asked.agent)
         live = admin_views.by_agent(self._identities.connected()).get(asked.agent, [])
         known: AgentHistory | None = None
@@ -172,9 +172,9 @@ class AdminChannel:
             revocations=list(map(admin_views.revocation, known.revocations if known else ())),
         )
 
-    async def _revoke(self, asked: admin.RevocationWanted, actor: str) -> admin.RevokedInfo:
+    async def _revoke(self, asked: admin.RevokeRequest, actor: str) -> admin.RevokeResult:
         done = await self._identities.revoke(asked.agent, asked.serial, reason=asked.reason, actor=actor)
-        return admin.RevokedInfo(
+        return admin.RevokeResult(
             agent=done.revocation.agent_id,
             serial=admin_views.serial(done.revocation),
             reason=done.revocation.reason,
@@ -183,32 +183,32 @@ class AdminChannel:
             streams=done.cut.streams,
         )
 
-    async def _restore(self, asked: admin.RestorationWanted, actor: str) -> admin.Done:
+    async def _restore(self, asked: admin.RestoreRequest, actor: str) -> admin.Confirmation:
         await self._identities.restore(asked.agent, asked.serial, reissue=asked.reissue, actor=actor)
-        return admin.Done()
+        return admin.Confirmation()
 
     # ---- the audit
 
-    async def _records(self, asked: admin.RecordsAsked, _actor: str) -> admin.AuditRecords:
+    async def _records(self, asked: admin.AuditQuery, _actor: str) -> admin.AuditRecordList:
         found = await self._audit.records(asked.after, asked.limit, agent=asked.agent, action=asked.action)
-        return admin.AuditRecords(records=[admin_views.record(record) for record in found])
+        return admin.AuditRecordList(records=[admin_views.record(record) for record in found])
 
-    async def _export(self, asked: admin.RecordsAsked, actor: str) -> Reply:
+    async def _export(self, asked: admin.AuditQuery, actor: str) -> Reply:
         if not asked.after:
             await self._audit.record("audit.exported", actor=actor)
         found = await self._audit.records(asked.after or 0, asked.limit, agent=asked.agent, action=asked.action)
         return Reply("".join(f"{as_json(record)}\n" for record in found).encode(), media_type=NDJSON)
 
-    async def _verify(self, _asked: admin.Nothing, _actor: str) -> admin.AuditChain:
+    async def _verify(self, _asked: admin.NoParameters, _actor: str) -> admin.AuditCheck:
         chain = await self._audit.verify()
-        return admin.AuditChain(records=chain.records, head=chain.head, broken=chain.broken, reason=chain.reason)
+        return admin.AuditCheck(records=chain.records, head=chain.head, broken=chain.broken, reason=chain.reason)
 
     # ----
 
-    async def _status(self, _asked: admin.Nothing, _actor: str) -> admin.Status:
+    async def _status(self, _asked: admin.NoParameters, _actor: str) -> admin.ServerStatus:
         live = self._identities.connected()
         authority = self._identities.authority
-        return admin.Status(
+        return admin.ServerStatus(
             version=__version__,
             started_at=self._started_at,
             database=self._identities.database,
