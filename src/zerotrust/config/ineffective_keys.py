@@ -60,8 +60,8 @@ def server_effects(data: dict[str, Any]) -> Iterator[Effect]:
     api = section(data, "api")
     for key, judge in (("pass_headers", _passed_header), ("pass_trailers", _passed_trailer)):
         for index, name in enumerate(items(api.get(key))):
-            if isinstance(name, str) and (said := judge(name)) is not None:
-                yield ("api", key, index), *said
+            if isinstance(name, str) and (problem := judge(name)) is not None:
+                yield ("api", key, index), *problem
 
 
 def _passed_header(name: str) -> tuple[Severity, str] | None:

@@ -17,7 +17,7 @@ def make(fall: int = 3, rise: int = 2, interval: float = 30.0, seed: int = 0, no
 
 
 @given(st.integers(1, 4), st.integers(1, 4), st.lists(st.booleans(), max_size=40))
-def test_a_run_of_results_changes_the_verdict_and_nothing_else_does(fall: int, rise: int, results: list[bool]) -> None:
+def test_only_consecutive_results_change_the_health(fall: int, rise: int, results: list[bool]) -> None:
     probes = make(fall, rise)
     healthy = True
     seen: list[bool] = []
@@ -32,7 +32,7 @@ def test_a_run_of_results_changes_the_verdict_and_nothing_else_does(fall: int, r
 
 
 @given(st.integers(0, 10_000), st.floats(0.0, 1e5), st.floats(0, 1e9))
-def test_the_next_one_is_due_about_an_interval_after_the_result(seed: int, interval: float, now: float) -> None:
+def test_the_next_probe_is_due_about_one_interval_after_the_result(seed: int, interval: float, now: float) -> None:
     probes = make(interval=interval, seed=seed, now=now)
     assert now <= probes.due_at <= now + min(interval, MAX_FIRST_DELAY)
     probes.started()
@@ -42,7 +42,7 @@ def test_the_next_one_is_due_about_an_interval_after_the_result(seed: int, inter
     assert wait == pytest.approx(paced, rel=JITTER * 1.001, abs=1e-6)
 
 
-def test_many_do_not_stay_in_step() -> None:
+def test_probes_of_many_upstreams_do_not_run_in_step() -> None:
     rng = random.Random(1)
     all_probes = [Probes(HealthCheck(), rng, 0.0) for _ in range(50)]
     assert len({probes.due_at for probes in all_probes}) == 50
@@ -56,5 +56,5 @@ def test_many_do_not_stay_in_step() -> None:
     ("status", "expected"),
     [(199, False), (200, True), (204, True), (299, True), (300, False), (401, True), (402, False)],
 )
-def test_the_status_that_is_expected(status: int, expected: bool) -> None:
+def test_expected_status_codes(status: int, expected: bool) -> None:
     assert is_expected(status, ((200, 299), (401, 401))) is expected

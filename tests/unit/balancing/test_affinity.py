@@ -22,7 +22,7 @@ def make(
 
 
 def cookie(affinity: Affinity, upstream: str = ADDRESSES[1], now: float = NOW) -> bytes:
-    """What the browser sends back."""
+    """Return the cookie as the browser sends it back."""
     line = affinity.issue(upstream, now, secure=True)
     return line.removeprefix(b"Set-Cookie: ").partition(b";")[0]
 
@@ -33,7 +33,7 @@ def named(affinity: Affinity, cookies: bytes, now: float = NOW) -> str | None:
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
-def test_what_is_issued_is_read(address: str) -> None:
+def test_an_issued_cookie_is_read(address: str) -> None:
     affinity = make()
     issued = cookie(affinity, address)
     assert named(affinity, issued) == address
@@ -41,7 +41,7 @@ def test_what_is_issued_is_read(address: str) -> None:
     assert named(make(), b"a=b;" + issued + b" ;c=d") == address  # another process
 
 
-def test_it_expires() -> None:
+def test_a_cookie_expires() -> None:
     affinity = make(duration=60)
     issued = cookie(affinity)
     assert named(affinity, issued, NOW + 59.9) == ADDRESSES[1]
@@ -49,20 +49,20 @@ def test_it_expires() -> None:
 
 
 @pytest.mark.parametrize(("age", "renew"), [(0, False), (29.9, False), (30, False), (30.1, True), (59.9, True)])
-def test_it_is_renewed_in_the_second_half_of_its_life(age: float, renew: bool) -> None:
+def test_a_cookie_is_renewed_after_half_of_its_lifetime(age: float, renew: bool) -> None:
     affinity = make(duration=60)
     assert affinity.read(cookie(affinity), NOW + age) == AffinityCookie(ADDRESSES[1], renew)
 
 
-def test_one_that_a_longer_configuration_issued_is_left_alone() -> None:
+def test_a_cookie_from_a_longer_affinity_duration_is_not_renewed() -> None:
     assert make(duration=60).read(cookie(make(duration=3600)), NOW) == AffinityCookie(ADDRESSES[1], renew=False)
 
 
-def test_an_upstream_that_is_gone_is_unknown() -> None:
+def test_a_cookie_for_a_removed_upstream_is_ignored() -> None:
     assert make(upstreams=ADDRESSES[:1]).read(cookie(make()), NOW) is None
 
 
-def test_other_keys_and_other_services_have_nothing_in_common() -> None:
+def test_a_cookie_is_invalid_with_another_secret_or_service() -> None:
     issued = cookie(make())
     assert make(secret=b"x" * 32).read(issued, NOW) is None
     assert make(service="api").read(issued, NOW) is None
@@ -70,38 +70,38 @@ def test_other_keys_and_other_services_have_nothing_in_common() -> None:
     assert len(opaque) == 3
 
 
-def test_the_address_is_not_in_it() -> None:
+def test_the_cookie_does_not_contain_the_address() -> None:
     one, other = cookie(make(), ADDRESSES[0]), cookie(make(), ADDRESSES[1])
     assert urlsafe_b64decode(one[-64:])[:8] != urlsafe_b64decode(other[-64:])[:8]
     assert ADDRESSES[0].encode() not in urlsafe_b64decode(one[-64:])
 
 
 @given(st.integers(0, 48 * 8 - 1))
-def test_no_bit_can_be_changed(bit: int) -> None:
+def test_a_cookie_with_a_changed_bit_is_invalid(bit: int) -> None:
     raw = bytearray(urlsafe_b64decode(cookie(make())[-64:]))
     raw[bit // 8] ^= 1 << bit % 8
     assert make().read(COOKIE + b"=" + urlsafe_b64encode(raw), NOW) is None
 
 
 @given(st.binary(max_size=200) | st.text("0trus_afiny=;AB-\t \"'\r\n", max_size=120).map(str.encode))
-def test_any_bytes_name_nobody(value: bytes) -> None:
+def test_arbitrary_bytes_are_no_valid_cookie(value: bytes) -> None:
     assert make().read(value, NOW) is None
     assert make().read(COOKIE + b"=" + value, NOW) is None
 
 
 @pytest.mark.parametrize("form", [b"x%b", b"%bx", b'"%b"', b"a=%b", b"%b%%", b"a, %b", b"a\n%b"])
-def test_only_a_cookie_of_just_this_form_counts(form: bytes) -> None:
+def test_a_malformed_cookie_is_ignored(form: bytes) -> None:
     assert make().read(form % cookie(make()), NOW) is None
 
 
-def test_a_planted_cookie_does_not_hide_the_true_one_and_many_cost_little() -> None:
+def test_a_planted_cookie_does_not_hide_the_valid_one() -> None:
     planted, true = COOKIE + b"=" + b"A" * 64, cookie(make())
     assert named(make(), planted + b"; " + true) == ADDRESSES[1]
     assert make().read(b"; ".join([*[planted] * 4, true]), NOW) is None
 
 
 @pytest.mark.parametrize("secure", [True, False])
-def test_the_line(secure: bool) -> None:
+def test_the_set_cookie_line(secure: bool) -> None:
     line = make(duration=90.5).issue(ADDRESSES[0], NOW, secure=secure)
     assert re.fullmatch(
         rb"Set-Cookie: 0trust_affinity=[0-9A-Za-z_-]{64}; Path=/; Max-Age=90; HttpOnly; SameSite=Lax%b\r\n"
@@ -129,7 +129,7 @@ def names(value: bytes) -> list[bytes]:
 
 @given(PAIRS)
 @example([COOKIE + b"=x"])
-def test_nothing_but_ours_is_taken_out(pairs: list[bytes]) -> None:
+def test_strip_removes_only_our_cookie(pairs: list[bytes]) -> None:
     value = b"; ".join(pairs)
     left = strip(value)
     assert COOKIE not in names(left)
@@ -151,5 +151,5 @@ def test_nothing_but_ours_is_taken_out(pairs: list[bytes]) -> None:
         (COOKIE.upper() + b"=x", COOKIE.upper() + b"=x"),
     ],
 )
-def test_strip(value: bytes, left: bytes) -> None:
+def test_strip_keeps_other_cookies_byte_for_byte(value: bytes, left: bytes) -> None:
     assert strip(value) == left

@@ -40,7 +40,7 @@ def places(candidates: Sequence[Candidate]) -> dict[bytes, Candidate | None]:
 
 @pytest.mark.parametrize("policy", POLICIES)
 @given(data=st.data())
-def test_only_one_with_room_is_picked_and_one_is_where_there_is_room(policy: Policy, data: st.DataObject) -> None:
+def test_pick_returns_an_upstream_with_room_if_there_is_one(policy: Policy, data: st.DataObject) -> None:
     candidates = []
     for index in range(data.draw(st.integers(0, 5))):
         bound = data.draw(st.none() | st.integers(1, 3))
@@ -56,7 +56,7 @@ def test_only_one_with_room_is_picked_and_one_is_where_there_is_room(policy: Pol
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_those_without_weight_share_what_nobody_else_takes(policy: Policy) -> None:
+def test_upstreams_without_weight_share_requests_that_no_other_takes(policy: Policy) -> None:
     standby, main = upstreams([0, 0]), Candidate("main", max_connections=1)
     balancer = make(policy)
     assert balancer.pick([*standby, main], b"c") is main
@@ -66,11 +66,11 @@ def test_those_without_weight_share_what_nobody_else_takes(policy: Policy) -> No
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_nobody_is_picked_of_none(policy: Policy) -> None:
+def test_pick_returns_none_without_candidates(policy: Policy) -> None:
     assert make(policy).pick([], b"c") is None
 
 
-def test_the_first_in_order_until_it_is_full() -> None:
+def test_first_picks_the_first_upstream_until_it_is_full() -> None:
     one, two = Candidate("z", max_connections=2), Candidate("a", weight=9)
     balancer = make("first")
     found = []
@@ -86,7 +86,7 @@ def test_the_first_in_order_until_it_is_full() -> None:
 
 
 @given(WEIGHTS, st.integers(0, 100))
-def test_weights_hold_in_every_cycle(weights: list[int], start: int) -> None:
+def test_each_cycle_follows_the_weights(weights: list[int], start: int) -> None:
     candidates = upstreams(weights)
     balancer = make("weighted_round_robin")
     # A window of one cycle that begins anywhere: the order repeats, so it holds there too.
@@ -96,8 +96,8 @@ def test_weights_hold_in_every_cycle(weights: list[int], start: int) -> None:
 
 
 @given(WEIGHTS)
-def test_nobody_is_ever_ahead_or_behind_by_more_than_a_turn_for_each_other(weights: list[int]) -> None:
-    """Smooth: at no time does anyone lack or exceed its exact share by as many picks as there are upstreams."""
+def test_weighted_round_robin_is_smooth(weights: list[int]) -> None:
+    """Picks never differ from the exact share by more than the number of upstreams."""
     candidates = upstreams(weights)
     balancer = make("weighted_round_robin")
     counted: Counter[str] = Counter()
@@ -107,7 +107,7 @@ def test_nobody_is_ever_ahead_or_behind_by_more_than_a_turn_for_each_other(weigh
             assert abs(counted[candidate.key] - turn * candidate.weight / sum(weights)) < len(weights)
 
 
-def test_the_order_is_that_of_nginx() -> None:
+def test_weighted_round_robin_has_the_order_of_nginx() -> None:
     a, b, c = Candidate("a", weight=5), Candidate("b", weight=1), Candidate("c", weight=1)
     assert "".join(picks(make("weighted_round_robin"), [a, b, c], 14)) == "aabacaa" * 2
 
@@ -119,7 +119,7 @@ def test_round_robin_takes_turns_whatever_the_weights(weights: list[int]) -> Non
 
 
 @pytest.mark.parametrize(("policy", "share"), [("round_robin", 20), ("weighted_round_robin", 60)])
-def test_a_cold_one_gets_a_part_of_its_share(policy: Policy, share: int) -> None:
+def test_slow_start_reduces_the_share(policy: Policy, share: int) -> None:
     warm, cold = Candidate("warm", weight=1), Candidate("cold", weight=6)
     cold.scale(0.25)
     counted = Counter(picks(make(policy), [warm, cold], 100))
@@ -127,8 +127,8 @@ def test_a_cold_one_gets_a_part_of_its_share(policy: Policy, share: int) -> None
 
 
 @given(st.lists(st.sets(st.integers(0, 3), min_size=1), max_size=60))
-def test_comings_and_goings_leave_no_lasting_debt(present: list[set[int]]) -> None:
-    """Whatever happened before, the next cycles of a set that stays have each in it about by its weight."""
+def test_added_and_removed_upstreams_leave_no_lasting_credit(present: list[set[int]]) -> None:
+    """Whatever happened before, the next cycles of a stable set follow the weights."""
     candidates = upstreams([1, 2, 3, 4])
     balancer = make("weighted_round_robin")
     for members in present:
@@ -142,7 +142,7 @@ def test_comings_and_goings_leave_no_lasting_debt(present: list[set[int]]) -> No
 
 
 @given(st.lists(st.tuples(st.integers(1, 1_000_000), st.integers(0, 50)), min_size=1, max_size=8))
-def test_nobody_has_less_for_its_weight_than_the_one_picked(loads: list[tuple[int, int]]) -> None:
+def test_least_conn_picks_the_lowest_load_per_weight(loads: list[tuple[int, int]]) -> None:
     candidates = upstreams([weight for weight, _ in loads])
     for candidate, (_, active) in zip(candidates, loads, strict=True):
         candidate.load.active = active
@@ -152,14 +152,14 @@ def test_nobody_has_less_for_its_weight_than_the_one_picked(loads: list[tuple[in
 
 
 @given(WEIGHTS)
-def test_idle_ones_take_turns_by_weight(weights: list[int]) -> None:
+def test_least_conn_lets_idle_upstreams_take_turns_by_weight(weights: list[int]) -> None:
     candidates = upstreams(weights)
     counted = Counter(picks(make("least_conn"), candidates, sum(weights)))
     assert [counted[c.key] for c in candidates] == weights
 
 
 @given(WEIGHTS)
-def test_what_stays_is_spread_by_weight(weights: list[int]) -> None:
+def test_least_conn_spreads_lasting_requests_by_weight(weights: list[int]) -> None:
     candidates = upstreams(weights)
     balancer = make("least_conn")
     for _ in range(sum(weights)):
@@ -174,7 +174,7 @@ def test_what_stays_is_spread_by_weight(weights: list[int]) -> None:
 
 @given(st.lists(st.integers(1, 100), min_size=2, max_size=6), st.data())
 @settings(max_examples=40, deadline=None)
-def test_one_that_leaves_moves_only_its_own_clients_and_gets_them_back(weights: list[int], data: st.DataObject) -> None:
+def test_ip_hash_moves_only_clients_of_a_removed_upstream(weights: list[int], data: st.DataObject) -> None:
     candidates = upstreams(weights)
     leaver = data.draw(st.sampled_from(candidates))
     before = places(candidates)
@@ -193,7 +193,7 @@ def test_one_that_leaves_moves_only_its_own_clients_and_gets_them_back(weights: 
 
 @given(st.lists(st.integers(1, 100), min_size=2, max_size=6), st.integers(2, 50))
 @settings(max_examples=40, deadline=None)
-def test_more_weight_only_brings_clients(weights: list[int], times: int) -> None:
+def test_ip_hash_with_more_weight_takes_no_client_away(weights: list[int], times: int) -> None:
     before = places(upstreams(weights))
     heavier = upstreams([weights[0] * times, *weights[1:]])
     for client, place in places(heavier).items():
@@ -203,7 +203,7 @@ def test_more_weight_only_brings_clients(weights: list[int], times: int) -> None
         assert place is heavier[0] or place.key == old.key
 
 
-def test_clients_come_in_proportion_to_the_weights() -> None:
+def test_ip_hash_spreads_clients_by_weight() -> None:
     one, three = Candidate("10.0.0.1:80", weight=1), Candidate("10.0.0.2:80", weight=3)
     balancer = make("ip_hash")
     found = Counter(balancer.pick([one, three], b"10.1.%d.%d" % (i // 256, i % 256)) for i in range(4000))
@@ -211,7 +211,7 @@ def test_clients_come_in_proportion_to_the_weights() -> None:
     assert abs(found[three] - 3000) < 110
 
 
-def test_a_full_one_lends_its_clients_and_nobody_else_moves() -> None:
+def test_ip_hash_moves_only_clients_of_a_full_upstream() -> None:
     candidates = [Candidate(str(i), max_connections=1) for i in range(4)]
     before = places(candidates)
     candidates[2].load.active = 1
@@ -223,7 +223,7 @@ def test_a_full_one_lends_its_clients_and_nobody_else_moves() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), min_size=2, max_size=6), st.integers(0, 1000))
-def test_the_better_of_two_is_never_the_worst(loads: list[tuple[int, int]], seed: int) -> None:
+def test_random_two_never_picks_the_most_loaded(loads: list[tuple[int, int]], seed: int) -> None:
     candidates = upstreams([weight for weight, _ in loads])
     for candidate, (_, active) in zip(candidates, loads, strict=True):
         candidate.load.active = active
@@ -234,14 +234,14 @@ def test_the_better_of_two_is_never_the_worst(loads: list[tuple[int, int]], seed
 
 
 class Script(random.Random):
-    """Says what it was told to say."""
+    """Random source with given results."""
 
-    def __init__(self, *said: float) -> None:
+    def __init__(self, *values: float) -> None:
         super().__init__(0)
-        self.said = list(said)
+        self.values = list(values)
 
     def random(self) -> float:
-        return self.said.pop(0)
+        return self.values.pop(0)
 
 
 ALMOST_ONE = 1 - 2**-53
@@ -261,7 +261,7 @@ ALMOST_ONE = 1 - 2**-53
         ((0.4, 0.3), (0, 2, 3), 1),
     ],
 )
-def test_the_two_are_drawn_by_weight_and_compared_by_load(
+def test_random_two_draws_by_weight_and_compares_loads(
     draws: tuple[float, float], active: tuple[int, ...], chosen: int
 ) -> None:
     candidates = upstreams([1, 2, 3])
@@ -270,6 +270,6 @@ def test_the_two_are_drawn_by_weight_and_compared_by_load(
     assert make_balancer("random_two", Script(*draws)).pick(candidates, b"c") is candidates[chosen]
 
 
-def test_idle_ones_are_drawn_by_weight() -> None:
+def test_random_two_draws_idle_upstreams_by_weight() -> None:
     counted = Counter(picks(make("random_two"), upstreams([1, 1, 8]), 2000))
     assert 1450 < counted["10.0.0.2:80"] < 1750  # the first draw, 0.8, ties with every second one

@@ -28,7 +28,7 @@ def probed() -> HealthCheck:
     return HealthCheck(unhealthy_threshold=1, healthy_threshold=1)
 
 
-def test_without_checks_it_is_never_probed() -> None:
+def test_without_a_health_check_no_probe_is_due() -> None:
     health = make()
     assert health.probe_at == math.inf
     assert not health.probe_due(1e12)
@@ -47,10 +47,10 @@ def test_one_probe_at_a_time() -> None:
     assert health.probe_due(50.0)
 
 
-def test_a_change_is_said_once() -> None:
+def test_a_change_is_returned_once() -> None:
     health = make(check=HealthCheck(unhealthy_threshold=2, healthy_threshold=2))
-    said = [health.probed(ok, 1.0) for ok in (True, False, False, False, True, False, True, True, True)]
-    assert [change and (change.before, change.after) for change in said] == [
+    result = [health.probed(ok, 1.0) for ok in (True, False, False, False, True, False, True, True, True)]
+    assert [change and (change.before, change.after) for change in result] == [
         *[None, None, (HEALTHY, UNHEALTHY), None],
         *[None, None, None, (UNHEALTHY, HEALTHY), None],
     ]
@@ -76,7 +76,7 @@ def test_an_ejection_of_no_time_is_no_change() -> None:
     assert make(ejection=0).eject(Failure.RESET, 1.0) is None
 
 
-def test_two_things_against_it_and_one_after_the_other_gone() -> None:
+def test_an_upstream_recovers_from_failed_probes_and_an_ejection() -> None:
     health = make(check=probed())
     health.eject(Failure.RESET, 0.0)
     assert health.badness(0.0) == 1
@@ -93,7 +93,7 @@ def test_two_things_against_it_and_one_after_the_other_gone() -> None:
     assert health.badness(10.0) == 1
 
 
-def test_when_it_may_be_back() -> None:
+def test_usable_at_is_the_earliest_recovery() -> None:
     health = make(check=probed())
     assert health.usable_at(7.0) == 7.0
     health.eject(Failure.RESET, 7.0)
@@ -105,7 +105,7 @@ def test_when_it_may_be_back() -> None:
     assert health.usable_at(20.0) == 20.0
 
 
-def test_only_success_ends_a_run() -> None:
+def test_only_a_success_ends_a_series_of_failures() -> None:
     health = make()
     runs = [health.failed(Failure.CONNECT), health.failed(Failure.CONNECT)]
     health.succeeded()
@@ -116,18 +116,18 @@ def test_only_success_ends_a_run() -> None:
 # ---- slow start
 
 
-def test_a_start_is_not_slow() -> None:
+def test_slow_start_does_not_apply_at_program_start() -> None:
     assert make(slow_start=60).weight_factor(0.0) == 1.0
 
 
-def test_without_slow_start_it_is_warm_at_once() -> None:
+def test_without_slow_start_the_whole_weight_counts_at_once() -> None:
     health = make()
     health.eject(Failure.RESET, 0.0)
     assert [health.weight_factor(now) for now in (0.0, 5.0, 10.0)] == [1.0, 1.0, 1.0]
 
 
 @pytest.mark.parametrize("ejected", [True, False])
-def test_its_share_grows_from_its_return(ejected: bool) -> None:
+def test_the_weight_grows_after_recovery(ejected: bool) -> None:
     health = make(check=probed(), slow_start=20)
     if ejected:
         health.eject(Failure.RESET, 90.0)
@@ -142,8 +142,8 @@ def test_its_share_grows_from_its_return(ejected: bool) -> None:
     st.lists(st.tuples(st.sampled_from(["ok", "down", "eject", "wait"]), st.floats(0, 30)), max_size=30),
     st.floats(0, 100),
 )
-def test_whatever_happens(events: list[tuple[str, float]], slow_start: float) -> None:
-    """State, usable and badness agree, changes form a chain, and the factor stays in its bounds."""
+def test_any_sequence_of_events_keeps_the_state_consistent(events: list[tuple[str, float]], slow_start: float) -> None:
+    """State, usable and badness agree, changes form a chain, and weight factors are in range."""
     health = make(check=probed(), slow_start=slow_start)
     now, state = 0.0, HEALTHY
     for event, seconds in events:

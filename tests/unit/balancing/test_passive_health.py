@@ -17,7 +17,7 @@ def make(**options: Any) -> Outlier:
 
 
 @given(st.integers(0, 4), st.integers(0, 6), st.lists(st.sampled_from([None, CONNECT, RESET, ERROR]), max_size=30))
-def test_runs_are_counted_from_the_last_success(failures: int, errors: int, outcomes: list[Failure | None]) -> None:
+def test_failures_are_counted_from_the_last_success(failures: int, errors: int, outcomes: list[Failure | None]) -> None:
     outlier = make(consecutive_failures=failures, consecutive_5xx=errors)
     for end, outcome in enumerate(outcomes, 1):
         if outcome is None:
@@ -30,7 +30,7 @@ def test_runs_are_counted_from_the_last_success(failures: int, errors: int, outc
         assert outlier.failed(outcome) is (0 < failures <= len(broken) or 0 < errors <= len(run))
 
 
-def test_the_time_out_doubles_to_its_bound() -> None:
+def test_the_ejection_time_doubles_up_to_its_maximum() -> None:
     outlier, now, times = make(base_ejection_time=10, max_ejection_time=60), 1000.0, []
     for _ in range(5):
         outlier.eject(now)
@@ -43,7 +43,7 @@ def test_the_time_out_doubles_to_its_bound() -> None:
     assert outlier.ejected_until == now + 1 + 10
 
 
-def test_one_that_is_out_is_left_out_no_longer_for_late_failures() -> None:
+def test_late_failures_do_not_extend_an_ejection() -> None:
     outlier = make(base_ejection_time=10)
     outlier.eject(0.0)
     outlier.eject(9.9)
@@ -52,7 +52,7 @@ def test_one_that_is_out_is_left_out_no_longer_for_late_failures() -> None:
     assert outlier.ejected_until == 30
 
 
-def test_who_comes_back_is_on_probation() -> None:
+def test_after_an_ejection_the_first_failure_ejects_again() -> None:
     outlier = make(consecutive_failures=3)
     assert [outlier.failed(CONNECT) for _ in range(3)] == [False, False, True]
     outlier.eject(0.0)
@@ -61,7 +61,7 @@ def test_who_comes_back_is_on_probation() -> None:
     assert not outlier.failed(RESET)
 
 
-def test_a_very_long_life_overflows_nothing() -> None:
+def test_very_many_ejections_do_not_overflow() -> None:
     outlier, now = make(base_ejection_time=1e-3, max_ejection_time="3000d"), 0.0
     for _ in range(2000):
         outlier.eject(now)
@@ -70,7 +70,7 @@ def test_a_very_long_life_overflows_nothing() -> None:
 
 
 @pytest.mark.parametrize("options", [{"base_ejection_time": 0}, {"base_ejection_time": 0, "max_ejection_time": 0}])
-def test_no_time_is_no_ejection(options: dict[str, Any]) -> None:
+def test_an_ejection_time_of_0_ejects_nothing(options: dict[str, Any]) -> None:
     outlier = make(**options)
     outlier.eject(5.0)
     assert not outlier.ejected(5.0)

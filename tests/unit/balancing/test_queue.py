@@ -13,7 +13,7 @@ LIMIT, TIMEOUT = 4, 10.0
 
 
 class QueueMachine(RuleBasedStateMachine):
-    """Against a list of (waiter, deadline)."""
+    """Compares the queue with a list of (waiter, deadline)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,14 +62,14 @@ class QueueMachine(RuleBasedStateMachine):
 TestQueue = QueueMachine.TestCase
 
 
-def test_no_queue() -> None:
+def test_a_limit_of_0_disables_the_queue() -> None:
     queue: Queue[int] = Queue(limit=0, timeout=TIMEOUT)
     assert not queue.enter(1, 0.0)
     assert queue.release() is None
     assert queue.expired(1e9) == []
 
 
-def test_a_waiter_that_is_false_is_released_too() -> None:
+def test_a_falsy_item_is_released_too() -> None:
     queue: Queue[int] = Queue(limit=1, timeout=TIMEOUT)
     assert queue.enter(0, 0.0)
     assert queue.release() == 0
@@ -81,7 +81,7 @@ def test_retry_after_is_whole_seconds(timeout: float, seconds: int) -> None:
 
 
 @given(st.floats(0, 1e6))
-def test_without_patience_all_expire_at_once(now: float) -> None:
+def test_a_timeout_of_0_expires_all_items_at_once(now: float) -> None:
     queue: Queue[int] = Queue(limit=2, timeout=0.0)
     queue.enter(1, now)
     assert queue.expired(now) == [1]

@@ -10,7 +10,7 @@ from zerotrust.config.load import check
 from zerotrust.config.yaml_text import parse
 
 
-def said(text: str) -> list[str]:
+def messages(text: str) -> list[str]:
     return [f"{dotted(path)}: {message}" for path, _, message in contradictions(parse(text))]
 
 
@@ -20,7 +20,7 @@ services:
   - {id: a, hostname: one.example.com, backend: "x:1"}
   - {id: a, hostname: ONE.example.com., backend: "x:1"}
 """
-    assert said(text) == [
+    assert messages(text) == [
         'services[1].id: the id "a" is used by another service, on line 3; each needs its own',
         'services[1].hostname: the host name "one.example.com" is used by another service, on line 3; '
         "each needs its own",
@@ -28,40 +28,42 @@ services:
 
 
 def test_a_service_may_name_a_host_twice() -> None:
-    assert said('services: [{hostname: a.b, hosts: [A.b, c.d, c.d], backend: "x:1"}]') == []
+    assert messages('services: [{hostname: a.b, hosts: [A.b, c.d, c.d], backend: "x:1"}]') == []
 
 
-def test_the_simple_form_goes_by_its_host_name() -> None:
+def test_the_short_form_has_its_host_name_as_id() -> None:
     clash = "is used by another service, on line 1; each needs its own"
-    assert said('services: [{hostname: a.b, backend: "x:1"}, {id: a.b, hostname: c.d, backend: "x:1"}]') == [
+    assert messages('services: [{hostname: a.b, backend: "x:1"}, {id: a.b, hostname: c.d, backend: "x:1"}]') == [
         f'services[1].id: the id "a.b" {clash}'
     ]
-    assert said('services: [{id: a.b, hostname: c.d, backend: "x:1"}, {hostname: a.b, backend: "x:1"}]') == [
+    assert messages('services: [{id: a.b, hostname: c.d, backend: "x:1"}, {hostname: a.b, backend: "x:1"}]') == [
         f'services[1].hostname: the id "a.b" {clash}'
     ]
-    assert said('services: [{hostname: a.b, backend: "x:1"}, {hostname: a.b, backend: "x:1"}]') == [
+    assert messages('services: [{hostname: a.b, backend: "x:1"}, {hostname: a.b, backend: "x:1"}]') == [
         f'services[1].hostname: the host name "a.b" {clash}'
     ]
 
 
-def test_what_has_the_wrong_shape_is_left_to_the_models() -> None:
-    assert said('services: [5, {hostname: [a], hosts: "x", upstreams: 1}, {hosts: ["a b", 7], backend: "x:1"}]') == []
+def test_wrong_types_are_left_to_the_models() -> None:
+    assert (
+        messages('services: [5, {hostname: [a], hosts: "x", upstreams: 1}, {hosts: ["a b", 7], backend: "x:1"}]') == []
+    )
 
 
 def test_a_service_lacks_what_it_needs() -> None:
-    assert len(said("services: [{}]")) == 2
-    assert said("services: []") == ["services: no services: this agent publishes nothing"]
+    assert len(messages("services: [{}]")) == 2
+    assert messages("services: []") == ["services: no services: this agent publishes nothing"]
 
 
 @pytest.mark.parametrize("redirect", ["true", "True", "yes", "on", "1", "y", '"true"', "1.0"])
 @pytest.mark.parametrize("listen_on", ["http", "https", "both"])
-def test_a_redirect_needs_somewhere_to_go(tmp_path: Path, redirect: str, listen_on: str) -> None:
+def test_a_redirect_needs_https(tmp_path: Path, redirect: str, listen_on: str) -> None:
     path = tmp_path / "agent.yaml"
     path.write_text(
         f"services:\n  - {{hostname: a.test, backend: 'x:1', listen_on: {listen_on}, http_redirect: {redirect}}}\n"
     )
-    said = [(problem.key, problem.severity) for problem in check(path)]
-    assert said == ([("services[0].http_redirect", "error")] if listen_on == "http" else [])
+    messages = [(problem.key, problem.severity) for problem in check(path)]
+    assert messages == ([("services[0].http_redirect", "error")] if listen_on == "http" else [])
 
 
 REACHED_BEFORE = [
@@ -81,17 +83,17 @@ REACHED_BEFORE = [
         ("{match: {path: /a}}", "warning"),
     ],
 )
-def test_a_route_behind_one_that_takes_everything_is_never_reached(first: str, behind: str, severity: str) -> None:
+def test_a_route_after_one_for_everything_is_never_reached(first: str, behind: str, severity: str) -> None:
     text = f'services: [{{hostname: a.b, backend: "x:1", routes: [{{match: {{path: /x}}}}, {first}, {behind}]}}]'
     message = "is never reached: the route on line 1 matches the same requests; move this one before it"
     assert list(contradictions(parse(text))) == [(("services", 0, "routes", 2), severity, message)]
 
 
-def test_routes_that_are_reached_or_wrong_in_another_way() -> None:
+def test_reachable_and_invalid_routes_are_not_reported() -> None:
     routes = (
         "5, {match: 5}, {match: {path: x}}, {match: {pth: /}}, {mtch: 1}, {match: {path: /a}}, {match: {method: GET}}"
     )
-    assert said(f'services: [{{hostname: a.b, backend: "x:1", routes: [{routes}, {{}}]}}]') == []
+    assert messages(f'services: [{{hostname: a.b, backend: "x:1", routes: [{routes}, {{}}]}}]') == []
 
 
 @pytest.mark.parametrize(("weight", "said_of"), [("0", 1), ('"0"', 1), ("1", 0), ("[0]", 0)])
@@ -111,14 +113,16 @@ def test_a_weight_of_0_is_warned_about(weight: str, said_of: int) -> None:
         ("x", "x", False),
     ],
 )
-def test_a_backend_is_named_once(one: str, other: str, same: bool) -> None:
+def test_duplicate_backends_are_refused(one: str, other: str, same: bool) -> None:
     text = f'services: [{{hostname: a.b, upstreams: [{{address: "{one}"}}, {{address: "{other}"}}]}}]'
     message = "is the same backend as on line 1; list it once, with a higher weight"
-    assert said(text) == ([f"services[0].upstreams[1].address: {message}"] if same else [])
+    assert messages(text) == ([f"services[0].upstreams[1].address: {message}"] if same else [])
 
 
-def test_a_protocol_that_there_is_not_is_left_to_the_models() -> None:
-    assert said('services: [{hostname: a.b, protocol: smtp, upstreams: [{address: "x:1"}, {address: "x:1"}]}]') == []
+def test_an_unknown_protocol_is_left_to_the_models() -> None:
+    assert (
+        messages('services: [{hostname: a.b, protocol: smtp, upstreams: [{address: "x:1"}, {address: "x:1"}]}]') == []
+    )
 
 
 def test_a_policy_that_costs_too_much(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ def test_a_problem_reads_as_one_line() -> None:
     assert str(Problem("agent.yaml", 0, 0, "", "is empty")) == "agent.yaml: is empty"
 
 
-def test_order_and_once_and_no_warning_about_what_is_wrong() -> None:
+def test_problems_are_sorted_without_duplicates() -> None:
     late, early = Problem("f", 3, 1, "a", "x"), Problem("f", 2, 9, "b", "x")
     warned = [Problem("f", 3, 1, "a", "y", "warning"), Problem("f", 1, 1, "c", "y", "warning")]
     assert sort_problems([late, early, late, *warned]) == [warned[1], early, late]

@@ -33,7 +33,7 @@ def test_their_order_means_nothing() -> None:
     assert str(changes) == "nothing"
 
 
-def test_settings_go_by_their_keys() -> None:
+def test_settings_are_compared_by_key() -> None:
     changes = compare(agent(), agent(logging={"level": "debug"}, agent_id="x", hot_reload={"enabled": False}))
     assert set(changes.keys) == {"logging.level", "agent_id", "hot_reload.enabled"}
     assert changes.sections == {"logging", "agent_id", "hot_reload"}
@@ -51,16 +51,16 @@ def test_a_certificate_that_was_renewed_is_a_change() -> None:
     assert str(changes) == "files a.crt"
 
 
-def test_of_very_many_services_some_are_named() -> None:
-    said = str(Changes(added=tuple(f"s{n}" for n in range(500))))
-    assert said == "added 500 (" + ", ".join(f"s{n}" for n in range(MAX_NAMES)) + ", …)"
+def test_the_text_names_some_of_many_services() -> None:
+    summary = str(Changes(added=tuple(f"s{n}" for n in range(500))))
+    assert summary == "added 500 (" + ", ".join(f"s{n}" for n in range(MAX_NAMES)) + ", …)"
 
 
 SERVICES = st.dictionaries(st.sampled_from("abcdef"), st.sampled_from(["x:1", "y:2"]))
 
 
 @given(SERVICES, SERVICES)
-def test_what_is_added_and_removed_makes_the_one_into_the_other(old: dict[str, str], new: dict[str, str]) -> None:
+def test_changes_lead_from_one_configuration_to_the_other(old: dict[str, str], new: dict[str, str]) -> None:
     def config(services: dict[str, str]) -> AgentConfig:
         return agent(services=[service(name, backend) for name, backend in services.items()])
 

@@ -40,7 +40,7 @@ def test_a_variable_that_is_not_set_is_named(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["${", "${}", "${HOST", "${9}", "${A-b}", "${A:b}", "${ HOST }", "${HOST:-x", "${ä}"])
-def test_what_is_no_reference_is_refused(text: str) -> None:
+def test_malformed_references_are_refused(text: str) -> None:
     with pytest.raises(UnresolvedError, match="is not followed by"):
         expand(text, SET)
 
@@ -58,7 +58,7 @@ def test_any_text_is_expanded_once_or_refused(text: str, value: str) -> None:
 
 
 @given(st.text(st.sampled_from("ab$}:- ")))
-def test_what_is_escaped_comes_back(text: str) -> None:
+def test_escaped_text_is_unescaped(text: str) -> None:
     assert expand(text.replace("${", "$${"), {}) == text
     assert expand("$${" + text, {}) == "${" + text
 
@@ -69,7 +69,7 @@ def substituted(text: str) -> Document:
     return document
 
 
-def test_a_value_brings_text_and_no_structure() -> None:
+def test_a_variable_cannot_add_keys_or_lists() -> None:
     document = substituted("a: ${TRICK}\n${HOST}: 1\nb: [x, '${NO:-5}', {c: \"${HOST}\"}]\nd: |\n  ${HOST}\n  y\n")
     assert document.data == {
         "a": "a: [1]\n# ${HOST}",
@@ -81,7 +81,7 @@ def test_a_value_brings_text_and_no_structure() -> None:
     assert document.place(("b", 1)).text == "5"
 
 
-def test_what_is_not_set_has_a_place() -> None:
+def test_an_unset_variable_has_a_place() -> None:
     document = substituted("a:\n  - b: x ${NO}\n")
     [(at, path, message)] = document.faults
     assert (at, path) == ((2, 8), ("a", 0, "b"))

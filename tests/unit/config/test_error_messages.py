@@ -18,15 +18,15 @@ class Outer(BaseModel):
     needed: int
 
 
-def said(data: object) -> list[str]:
+def messages(data: object) -> list[str]:
     with pytest.raises(ValidationError) as caught:
         Outer.model_validate(data)
     return [f"{path} {message}" for path, _, message in plain_errors(caught.value, data)]
 
 
-def test_messages_are_plain_words_at_the_path_of_the_file() -> None:
+def test_messages_have_plain_words_and_the_path_in_the_file() -> None:
     data = {"inner": [{"size": 0, "name": "", "ratio": "x"}, {"size": 10, "name": "long"}, 5], "either": {"a": 1}}
-    assert said(data) == [
+    assert messages(data) == [
         "('inner', 0, 'size') must be more than 0",
         "('inner', 0, 'name') is empty",
         "('inner', 0, 'ratio') expected a number, found \"x\"",
@@ -38,7 +38,7 @@ def test_messages_are_plain_words_at_the_path_of_the_file() -> None:
     ]
 
 
-def test_a_kind_of_objection_without_words_of_ours_is_still_a_sentence() -> None:
+def test_an_unknown_type_of_error_is_still_a_sentence() -> None:
     class Odd(BaseModel):
         value: complex
 
@@ -48,7 +48,7 @@ def test_a_kind_of_objection_without_words_of_ours_is_still_a_sentence() -> None
     assert message[0].islower()
 
 
-def test_what_may_be_a_password_is_not_repeated() -> None:
+def test_possible_passwords_are_not_quoted() -> None:
     class Login(BaseModel):
         users: dict[str, str] = {}
         secret: int = 0
@@ -64,7 +64,7 @@ def test_what_may_be_a_password_is_not_repeated() -> None:
     ]
 
 
-def test_values_in_a_word() -> None:
+def test_descriptions_of_values() -> None:
     values = (None, True, False, "a\n", 1, 2.5, [1], {}, object())
     assert [describe(value) for value in values] == [
         "nothing",

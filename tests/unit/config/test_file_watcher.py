@@ -1,4 +1,4 @@
-"""Tests of zerotrust.config.file_watcher: with real files, because what is tested is what the system tells."""
+"""Tests of zerotrust.config.file_watcher, with real files and events of the system."""
 
 import asyncio
 import os
@@ -20,12 +20,12 @@ DELAY = 0.05
 
 
 class Watches:
-    """The watches that the system was asked for, and what it told of them.
+    """Record of the watches that the system was asked for, and of its events.
 
     Attributes:
-        begun: watches.
-        seen: names of the files that it told of.
-        turns: times that it told something, or that the time to look again had passed.
+        begun: number of watches.
+        seen: names of the files in events.
+        turns: number of batches of events, or of timeouts without one.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,14 +46,14 @@ class Watches:
             self.seen.add(Path(path).name)
             return watch_filter(change, path)
 
-        async for told in awatch(*folders, watch_filter=judge, **options):
+        async for batch in awatch(*folders, watch_filter=judge, **options):
             self.turns += 1
-            yield told
+            yield batch
 
 
 @pytest.fixture(autouse=True)
 def watches(monkeypatch: pytest.MonkeyPatch) -> Watches:
-    """What is found by looking again would hide that the system told nothing."""
+    """Disable the periodic check, which would hide missing events."""
     monkeypatch.setattr(file_watcher, "RECHECK_SECONDS", 60.0)
     return Watches(monkeypatch)
 
@@ -71,8 +71,8 @@ async def watched(files: list[Path], watches: Watches) -> AsyncIterator[asyncio.
             await asyncio.gather(first, return_exceptions=True)
 
 
-def told(files: list[Path], act: Callable[[], None], watches: Watches) -> bool:
-    """Return True if a change is told after `act`."""
+def causes_event(files: list[Path], act: Callable[[], None], watches: Watches) -> bool:
+    """Return True if `act` causes an event."""
 
     async def run() -> bool:
         async with watched(files, watches) as first:
@@ -102,23 +102,23 @@ def replace(file: Path, text: str) -> None:
 
 @pytest.mark.parametrize("text", ["a: 2\n", "a: 22\n", ""])
 def test_a_file_that_is_written_in_place(file: Path, text: str, watches: Watches) -> None:
-    assert told([file], lambda: write(file, text), watches)
+    assert causes_event([file], lambda: write(file, text), watches)
 
 
 def test_a_file_that_an_editor_replaces(file: Path, watches: Watches) -> None:
-    assert told([file], lambda: replace(file, "a: 2\n"), watches)
+    assert causes_event([file], lambda: replace(file, "a: 2\n"), watches)
 
 
 def test_a_file_that_goes_away(file: Path, watches: Watches) -> None:
-    assert told([file], file.unlink, watches)
+    assert causes_event([file], file.unlink, watches)
 
 
 def test_a_file_that_comes(file: Path, watches: Watches) -> None:
     new = file.with_name("new.crt")
-    assert told([file, new], lambda: write(new, "x"), watches)
+    assert causes_event([file, new], lambda: write(new, "x"), watches)
 
 
-def test_a_link_that_is_turned(tmp_path: Path, watches: Watches) -> None:
+def test_a_link_that_is_switched(tmp_path: Path, watches: Watches) -> None:
     # As Kubernetes exchanges a mounted ConfigMap: agent.yaml -> ..data/agent.yaml, ..data -> ..1
     for name in ("..1", "..2"):
         (tmp_path / name).mkdir()
@@ -131,7 +131,7 @@ def test_a_link_that_is_turned(tmp_path: Path, watches: Watches) -> None:
         (tmp_path / "..new").symlink_to("..2")
         (tmp_path / "..new").replace(tmp_path / "..data")
 
-    assert told([file], turn, watches)
+    assert causes_event([file], turn, watches)
 
 
 def test_a_linked_file_that_is_written_where_it_is(tmp_path: Path, file: Path, watches: Watches) -> None:
@@ -139,12 +139,10 @@ def test_a_linked_file_that_is_written_where_it_is(tmp_path: Path, file: Path, w
     folder.mkdir()
     link = folder / "agent.yaml"
     link.symlink_to(file)
-    assert told([link], lambda: write(file, "a: 2\n"), watches)
+    assert causes_event([link], lambda: write(file, "a: 2\n"), watches)
 
 
-def test_other_files_of_the_folder_are_none_of_ours(
-    file: Path, watches: Watches, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_files_of_the_folder_are_ignored(file: Path, watches: Watches, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file_watcher, "RECHECK_SECONDS", 0.05)
 
     async def run() -> None:
@@ -153,15 +151,13 @@ def test_other_files_of_the_folder_are_none_of_ours(
             os.utime(file.parent)
             await eventually(lambda: "agent.log" in watches.seen, "the system tells of the other file")
             turns = watches.turns
-            await eventually(lambda: watches.turns > turns + 1, "what it told has been judged")
+            await eventually(lambda: watches.turns > turns + 1, "its events have been handled")
             assert not first.done()
 
     asyncio.run(run())
 
 
-def test_a_folder_that_is_exchanged_is_seen_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watches: Watches
-) -> None:
+def test_a_replaced_folder_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watches: Watches) -> None:
     monkeypatch.setattr(file_watcher, "RECHECK_SECONDS", 0.1)
     folder = tmp_path / "certs"
     folder.mkdir()
@@ -172,7 +168,7 @@ def test_a_folder_that_is_exchanged_is_seen_all_the_same(
         folder.mkdir()
         (folder / "ca.crt").write_text("new one")
 
-    assert told([folder / "ca.crt"], exchange, watches)
+    assert causes_event([folder / "ca.crt"], exchange, watches)
     # After the exchange the watch hangs on the folder that was moved away: only looking again tells.
 
 
@@ -204,4 +200,4 @@ def test_a_folder_that_is_not_there_yet(tmp_path: Path, monkeypatch: pytest.Monk
         folder.mkdir(parents=True)
         (folder / "ca.crt").write_text("x")
 
-    assert told([folder / "ca.crt"], make, watches)
+    assert causes_event([folder / "ca.crt"], make, watches)

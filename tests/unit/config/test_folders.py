@@ -18,12 +18,12 @@ authority: {cert_file: keys/issuer.crt, key_file: keys/issuer.key}
 
 
 @pytest.mark.parametrize("mode", [0o700, 0o755, 0o1777, 0o3775])
-def test_a_folder_where_only_their_owner_replaces_files(tmp_path: Path, mode: int) -> None:
+def test_a_folder_where_only_owners_replace_files(tmp_path: Path, mode: int) -> None:
     tmp_path.chmod(mode)
     assert key_warning(tmp_path / "agent.key") is None
 
 
-def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_folder(tmp_path: Path) -> None:
     assert key_warning(tmp_path / "gone" / "agent.key") is None
 
 
@@ -37,8 +37,8 @@ def test_keys_that_others_may_replace_are_warned_about(tmp_path: Path, mode: int
     folder.mkdir()
     assert check(file) == []
     folder.chmod(mode)
-    said = [str(problem) for problem in check(file)]
+    messages = [str(problem) for problem in check(file)]
     assert [
-        line.partition(f": other users can write {folder} (mode {mode:04o})")[0].rpartition(" ")[2] for line in said
+        line.partition(f": other users can write {folder} (mode {mode:04o})")[0].rpartition(" ")[2] for line in messages
     ] == keys
-    assert all(line.endswith(f"chmod 700 {folder}") for line in said)
+    assert all(line.endswith(f"chmod 700 {folder}") for line in messages)

@@ -8,7 +8,7 @@ from zerotrust.config.diagnostics import dotted
 from zerotrust.config.ineffective_keys import agent_effects, for_people, server_effects
 
 
-def said(**service: Any) -> list[tuple[str, str]]:
+def messages(**service: Any) -> list[tuple[str, str]]:
     found = agent_effects({"services": [{"hostname": "a", **service}]})
     return [(severity, dotted(path).removeprefix("services[0].")) for path, severity, _ in found]
 
@@ -45,8 +45,8 @@ def said(**service: Any) -> list[tuple[str, str]]:
         {"upstreams": "text", "load_balancing": 5, "routes": [7, {"match": 1, "handle": ["x", {"type": 5}]}]},
     ],
 )
-def test_what_happens_anyway_needs_no_word(service: dict[str, Any]) -> None:
-    assert said(**service) == []
+def test_values_that_match_the_behaviour_are_not_reported(service: dict[str, Any]) -> None:
+    assert messages(**service) == []
 
 
 def test_backends_that_are_not_verified_are_warned_about() -> None:
@@ -70,8 +70,8 @@ def test_backends_that_are_not_verified_are_warned_about() -> None:
         ),
     ],
 )
-def test_what_is_asked_for_in_vain_is_said_once(service: dict[str, Any], key: str) -> None:
-    assert said(**service) == [("warning", key)]
+def test_keys_without_effect_are_reported_once(service: dict[str, Any], key: str) -> None:
+    assert messages(**service) == [("warning", key)]
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,8 @@ def test_what_is_asked_for_in_vain_is_said_once(service: dict[str, Any], key: st
         ({"tls": {"client_key_file": "x"}}, "tls.client_key_file"),
     ],
 )
-def test_protection_that_is_not_given_is_refused(service: dict[str, Any], key: str) -> None:
-    assert said(**service) == [("error", key)]
+def test_unsupported_protection_is_refused(service: dict[str, Any], key: str) -> None:
+    assert messages(**service) == [("error", key)]
 
 
 def test_the_whole_file() -> None:
@@ -109,7 +109,7 @@ def test_the_whole_file() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "name", "said"),
+    ("key", "name", "messages"),
     [
         ("pass_headers", "CF-Connecting-IP", None),
         ("pass_headers", "x-forwarded-PORT", None),
@@ -129,10 +129,12 @@ def test_the_whole_file() -> None:
         ("pass_trailers", "X-Original-URL", ("error", "is not safe as a trailer field")),
     ],
 )
-def test_fields_that_are_to_pass(key: str, name: str | int, said: tuple[str, str] | None) -> None:
+def test_pass_headers_and_pass_trailers(key: str, name: str | int, messages: tuple[str, str] | None) -> None:
     found = list(server_effects({"api": {key: ["Forwarded" if key == "pass_headers" else "A", name]}}))
-    assert [(dotted(path), severity) for path, severity, _ in found] == ([(f"api.{key}[1]", said[0])] if said else [])
-    assert said is None or said[1] in found[0][2]
+    assert [(dotted(path), severity) for path, severity, _ in found] == (
+        [(f"api.{key}[1]", messages[0])] if messages else []
+    )
+    assert messages is None or messages[1] in found[0][2]
 
 
 def test_the_server() -> None:

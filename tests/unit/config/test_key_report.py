@@ -35,7 +35,7 @@ def test_the_nearest_reason_counts(tmp_path: Path) -> None:
     }
 
 
-def test_a_section_of_websocket_goes_by_other_names(tmp_path: Path) -> None:
+def test_keys_of_a_websocket_section_are_renamed(tmp_path: Path) -> None:
     path = tmp_path / "agent.yaml"
     websocket = "{enabled: true, max_duration: 8h, idle: 1s}"
     path.write_text(f"agent_id: a\nservices: [{{hostname: a.test, backend: 'x:1', websocket: {websocket}}}]\n")
@@ -47,7 +47,7 @@ def test_a_section_of_websocket_goes_by_other_names(tmp_path: Path) -> None:
     }
 
 
-def test_they_come_in_the_order_of_the_file() -> None:
+def test_keys_are_in_the_order_of_the_file() -> None:
     for path in [*(FOLDER / "valid").glob("*.yaml"), *(FOLDER / "invalid").glob("*.yaml")]:
         places = [(key.line, key.column) for key in keys(examine(path)[1])]
         assert places == sorted(places)
@@ -221,7 +221,7 @@ caddy:
 
 
 @pytest.mark.parametrize("text", [AGENT, SIMPLE, SERVER], ids=["agent", "simple", "server"])
-def test_what_becomes_of_each_key(tmp_path: Path, text: str) -> None:
+def test_the_state_of_each_key(tmp_path: Path, text: str) -> None:
     path = tmp_path / "file.yaml"
     path.write_text(text)
     _, source = examine(path)
@@ -229,7 +229,7 @@ def test_what_becomes_of_each_key(tmp_path: Path, text: str) -> None:
     for number, line in enumerate(text.splitlines(), start=1):
         _, comment, expected = line.partition("# ")
         if not comment:
-            assert number not in found, f"{line}: nobody has said what becomes of it"
+            assert number not in found, f"{line}: has no comment about its state"
             continue
         state, _, note = expected.partition(": ")
         key = found.pop(number)

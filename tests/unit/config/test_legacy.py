@@ -48,7 +48,7 @@ def test_the_api_of_all_interfaces_is_loopback(tmp_path: Path, api: str, address
 
 
 @pytest.mark.parametrize("text", ["api: 5", "api:", "server: {}"])
-def test_no_api_at_all(tmp_path: Path, text: str) -> None:
+def test_a_file_without_api(tmp_path: Path, text: str) -> None:
     found = source(tmp_path, text)
     narrow_api(found)
     assert found.problems == []

@@ -34,7 +34,7 @@ def names(kind: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", names("invalid"))
-def test_invalid_files_say_all_that_is_wrong(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_files_report_every_problem(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(FOLDER / "invalid")
     problems = check(Path(name))
     assert [f"{problem.severity}: {problem}" for problem in problems] == expected(Path(name))
@@ -52,7 +52,10 @@ def models_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def keys_of(model: type[BaseModel], path: str = "", *, strict: bool = False) -> Iterator[str]:
-    """Every key of a file, as in "services[].upstreams[].weight"; `strict`: of a handler."""
+    """Yield every key of a file, as in "services[].upstreams[].weight".
+
+    With `strict`, yield the keys of strict models (handlers) too.
+    """
     for name, field in model.model_fields.items():
         if field.annotation is Any:
             continue
@@ -129,7 +132,7 @@ def agent(tmp_path: Path, text: str, **overrides: str) -> Loaded[AgentConfig]:
     return load_agent(path, overrides={key.replace("__", "."): value for key, value in overrides.items()})
 
 
-def test_numbers_stay_as_they_were_spelled_where_text_is_meant() -> None:
+def test_numbers_keep_their_spelling_where_text_is_expected() -> None:
     config = load_agent(FOLDER / "valid" / "agent-full.yaml").config
     assert config.agent.id == "007"
     health = config.services[0].upstreams[0].health_check
@@ -198,19 +201,19 @@ def test_the_kind_shows_in_the_server_section_alone(tmp_path: Path) -> None:
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    def said(path: Path) -> str:
+    def messages(path: Path) -> str:
         with pytest.raises(ConfigError) as caught:
             load_agent(path)
         assert [str(problem) for problem in check(path)] == [str(caught.value)]
         return str(caught.value).removeprefix(f"{path}: ")
 
-    assert said(tmp_path / "no.yaml") == "no such file; name the configuration with --config FILE"
-    assert said(tmp_path) == "is a folder; name a file"
+    assert messages(tmp_path / "no.yaml") == "no such file; name the configuration with --config FILE"
+    assert messages(tmp_path) == "is a folder; name a file"
     (tmp_path / "file").write_text("")
-    assert said(tmp_path / "file" / "x") == "cannot be read: Not a directory; correct the path or the permissions"
-    assert said(tmp_path / "a\0b") == "cannot be read: embedded null byte; correct the path or the permissions"
+    assert messages(tmp_path / "file" / "x") == "cannot be read: Not a directory; correct the path or the permissions"
+    assert messages(tmp_path / "a\0b") == "cannot be read: embedded null byte; correct the path or the permissions"
     (tmp_path / "large").write_bytes(b"#" * (LARGEST + 1))
-    assert said(tmp_path / "large") == "larger than 4 MiB; check that this is the right file"
+    assert messages(tmp_path / "large") == "larger than 4 MiB; check that this is the right file"
 
 
 def test_a_file_of_neither_kind(tmp_path: Path) -> None:
@@ -222,7 +225,7 @@ def test_a_file_of_neither_kind(tmp_path: Path) -> None:
     ]
 
 
-def test_a_byte_order_mark_is_no_key(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "agent.yaml"
     path.write_bytes(b"\xef\xbb\xbfagent_id: a\n")
     assert load_agent(path).config.declared_id == "a"
@@ -380,13 +383,13 @@ def test_a_section_of_websocket_behind_a_wrong_service_is_read(tmp_path: Path) -
     assert all(problem.line == 6 for problem in loaded.warnings)
 
 
-def test_what_is_good_is_applied_beside_what_is_wrong(tmp_path: Path) -> None:
+def test_valid_changes_apply_next_to_errors(tmp_path: Path) -> None:
     text = GOOD.replace("x:3", "y:3").replace("x:1", "nothing").replace("two, hostname: two", "four, hostname: four")
     loaded = reloaded(tmp_path, (GOOD, text))
     assert backends(loaded.config) == {"four": "x:2", "three": "y:3", "one": "x:1", "two": "x:2"}
 
 
-def test_nothing_is_taken_away_while_something_is_wrong(tmp_path: Path) -> None:
+def test_no_service_is_removed_while_the_file_has_an_error(tmp_path: Path) -> None:
     loaded = reloaded(tmp_path, (GOOD, GOOD[: GOOD.index(', backend: "x:2"')] + "}\n"))
     assert backends(loaded.config) == {"one": "x:1", "two": "x:2", "three": "x:3"}
     loaded = reloaded(tmp_path, (GOOD, GOOD[: GOOD.index("  - {id: two")]))
@@ -394,7 +397,7 @@ def test_nothing_is_taken_away_while_something_is_wrong(tmp_path: Path) -> None:
     assert loaded.refused == ()
 
 
-def test_an_error_behind_a_wrong_service_is_told_at_its_own_line(tmp_path: Path) -> None:
+def test_an_error_after_a_wrong_service_has_its_own_line(tmp_path: Path) -> None:
     change = ('one.example.com, backend: "x:1"}', "one.example.com}")
     path = tmp_path / "agent.yaml"
     path.write_text(GOOD)
@@ -417,7 +420,7 @@ def test_an_error_behind_a_wrong_service_is_told_at_its_own_line(tmp_path: Path)
         (('{id: three, hostname: three.example.com, backend: "x:3"}', "three"), None),
     ],
 )
-def test_what_is_no_matter_of_one_service_is_refused_whole(
+def test_an_error_outside_of_services_refuses_the_file(
     tmp_path: Path, change: tuple[str, str], reason: str | None
 ) -> None:
     if reason is None:
@@ -427,7 +430,7 @@ def test_what_is_no_matter_of_one_service_is_refused_whole(
         reloaded(tmp_path, change)
 
 
-def test_what_stays_and_what_is_new_must_go_together(tmp_path: Path) -> None:
+def test_old_and_new_services_must_not_contradict(tmp_path: Path) -> None:
     path = tmp_path / "agent.yaml"
     path.write_text(GOOD.replace("id: one,", "id: one, hosts: [1.example.com],"))
     last = load_agent(path).config
@@ -506,7 +509,7 @@ VARIABLES = ("ZERO_TRUST_SERVER", "SERVER_ADDRESS", "SERVER_PORT")
         ("server: {address: file.example}", "file.example"),
     ],
 )
-def test_the_environments_server_counts_where_the_file_has_none(
+def test_the_environment_names_the_server_if_the_file_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, address: str
 ) -> None:
     monkeypatch.setenv("ZERO_TRUST_SERVER", "env.example:1")
@@ -515,7 +518,7 @@ def test_the_environments_server_counts_where_the_file_has_none(
     assert agent(tmp_path, f"agent_id: a\n{text}\n", server__address="line:2").config.server.address == "line:2"
 
 
-def test_a_wrong_variable_is_named_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_variable_is_reported_as_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SERVER_PORT", "many")
     with pytest.raises(ConfigError, match=r'^environment: server\.address: "localhost:many" has no valid port'):
         agent(tmp_path, "agent_id: a\n")
@@ -523,7 +526,7 @@ def test_a_wrong_variable_is_named_as_one(tmp_path: Path, monkeypatch: pytest.Mo
         agent(tmp_path, "agent_id: a\nserver: 5\n")
 
 
-def test_a_server_has_nothing_of_the_agents_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_ignores_variables_of_agents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in VARIABLES:
         monkeypatch.setenv(name, "nowhere:x")
     path = tmp_path / "server.yaml"
@@ -531,16 +534,14 @@ def test_a_server_has_nothing_of_the_agents_variables(tmp_path: Path, monkeypatc
     assert load_server(path).warnings == ()
 
 
-def test_a_missing_file_is_not_made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_do_not_replace_a_missing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZERO_TRUST_SERVER", "env.example:1")
     with pytest.raises(ConfigError, match="no such file; name the configuration with --config FILE"):
         load_agent(tmp_path / "agent.yaml")
     assert not (tmp_path / "agent.yaml").exists()
 
 
-def test_what_stands_around_a_variable_that_is_not_set_is_not_judged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_value_with_an_unset_variable_is_not_validated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = "agent_id: a\nservices:\n  - hostname: a.test\n    backend: a:1\n    security:\n      auth:\n"
     text += '        type: jwt\n        config: {algorithm: HS256, secret: "${TOO_SECRET}"}\n'
     monkeypatch.delenv("TOO_SECRET", raising=False)

@@ -29,7 +29,7 @@ services:
 
 
 class Component:
-    """An agent, as far as a reloader sees it."""
+    """Stand-in for an agent or server that a reloader configures."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "agent.yaml"
@@ -75,7 +75,7 @@ def run(tmp_path: Path, scene: Callable[[Component], Awaitable[None]]) -> None:
     asyncio.run(play())
 
 
-def test_what_changed_is_applied_and_said_in_one_line(tmp_path: Path) -> None:
+def test_changes_are_applied_and_logged_in_one_line(tmp_path: Path) -> None:
     async def scene(it: Component) -> None:
         it.write("x:2", "y:2")
         [line] = await it.reload()
@@ -94,7 +94,7 @@ def test_what_changed_is_applied_and_said_in_one_line(tmp_path: Path) -> None:
     run(tmp_path, scene)
 
 
-def test_nothing_new_is_not_applied(tmp_path: Path) -> None:
+def test_an_unchanged_file_is_not_applied(tmp_path: Path) -> None:
     async def scene(it: Component) -> None:
         [line] = await it.reload()
         assert it.applied == []
@@ -107,7 +107,7 @@ def test_nothing_new_is_not_applied(tmp_path: Path) -> None:
     ("text", "reason"),
     [("", "is empty"), (TEXT[:-20], "not valid YAML"), (TEXT.replace("10ms", "soon"), "invalid duration")],
 )
-def test_what_cannot_be_used_changes_nothing(tmp_path: Path, text: str, reason: str) -> None:
+def test_an_invalid_file_changes_nothing(tmp_path: Path, text: str, reason: str) -> None:
     async def scene(it: Component) -> None:
         before = it.reloader.config
         it.path.write_text(text)
@@ -121,7 +121,7 @@ def test_what_cannot_be_used_changes_nothing(tmp_path: Path, text: str, reason: 
     run(tmp_path, scene)
 
 
-def test_what_cannot_be_applied_is_tried_again_with_the_next_change(tmp_path: Path) -> None:
+def test_a_failed_apply_is_repeated_with_the_next_change(tmp_path: Path) -> None:
     async def scene(it: Component) -> None:
         it.refuse = "no such certificate"
         it.write("x:2", "y:2")
@@ -179,7 +179,7 @@ async def applied(it: Component) -> Changes:
     return it.applied[-1]
 
 
-def test_it_reloads_when_asked_and_when_a_file_changes(tmp_path: Path) -> None:
+def test_a_request_and_a_changed_file_cause_a_reload(tmp_path: Path) -> None:
     async def scene(it: Component) -> None:
         it.tasks.spawn(it.reloader.run(), "reload")
         await asyncio.sleep(0)
@@ -243,7 +243,7 @@ def test_signals(tmp_path: Path) -> None:
             signal.signal(number, handler)
 
 
-def test_where_nothing_can_be_watched_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_watcher_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def changes(files: Sequence[Path], *, delay: float) -> AsyncGenerator[None, None]:
         raise OSError(28, "inotify watch limit reached")
         yield

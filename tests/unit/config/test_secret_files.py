@@ -59,8 +59,8 @@ def attached(folder: Path, lock: dict[str, str]) -> tuple[House, list[str], list
 
 
 def test_contents_come_into_the_configuration(folder: Path) -> None:
-    house, said, files = attached(folder, {"secret_file": "good"})
-    assert said == []
+    house, messages, files = attached(folder, {"secret_file": "good"})
+    assert messages == []
     assert files == [folder / "good"]
     assert house.doors[1].lock is not None
     assert house.doors[1].lock.secret == "pass phrase"
@@ -92,17 +92,17 @@ def test_without_files_nothing_is_copied(folder: Path) -> None:
         ),
     ],
 )
-def test_what_cannot_be_used_is_said(folder: Path, lock: dict[str, str], message: str) -> None:
-    _, said, _ = attached(folder, lock)
-    assert len(said) == 1
-    assert said[0].startswith(message)
+def test_unusable_files_are_reported(folder: Path, lock: dict[str, str], message: str) -> None:
+    _, messages, _ = attached(folder, lock)
+    assert len(messages) == 1
+    assert messages[0].startswith(message)
 
 
-def test_what_verifies_may_be_read_by_all(folder: Path) -> None:
+def test_public_keys_may_be_readable_by_all(folder: Path) -> None:
     assert attached(folder, {"key_file": "open"})[1] == []
 
 
-def test_a_name_that_cannot_be_one(folder: Path) -> None:
+def test_an_impossible_file_name(folder: Path) -> None:
     source = Source(folder / "good", overrides={}, variables={})
     inline_files(source, House(doors=[Door(lock=Lock(secret_file="a\0b"))]))
     assert "embedded null byte" in str(source.problems[-1])

@@ -33,7 +33,7 @@ def test_unknown_keys_at_every_depth() -> None:
 
 
 @pytest.mark.parametrize("key", ["ip_whitelist", "IP-Whitelist", "basic_auth", "jwt", "rate_limit", "auth"])
-def test_a_wish_for_protection_is_refused_wherever_it_stands(key: str) -> None:
+def test_an_unknown_protection_is_refused_at_every_depth(key: str) -> None:
     assert is_protection(key)
     for data in ({key: 1}, {"services": [{key: {}}]}, {"services": [{"security": {key + "_": 1}}]}):
         assert [severity for _, severity, _ in found(data)] == ["error"]
@@ -52,14 +52,14 @@ def test_a_wish_for_protection_is_refused_wherever_it_stands(key: str) -> None:
         {"services": [{"routes": [{"match": {"host": "a.test"}}]}]},
     ],
 )
-def test_what_decides_who_gets_in_is_never_skipped(data: Any) -> None:
-    """A route whose condition is misspelt would take every request, and a protection behind it none."""
+def test_misspelt_protections_are_never_ignored(data: Any) -> None:
+    """A misspelt condition would match every request, and a protection after it none."""
     ((_, severity, message),) = found(data)
     assert severity == "error"
     assert message.endswith("never ignored")
 
 
-def test_handlers_object_themselves() -> None:
+def test_handlers_refuse_unknown_keys_themselves() -> None:
     assert found({"services": [{"routes": [{"handle": [{"type": "headers", "config": {"jwt": 1}}]}]}]}) == []
     security = {"cors": {"orgins": []}, "auth": {"type": "jwt", "config": {"secret": "x"}}}
     assert found({"services": [{"security": security}]}) == []

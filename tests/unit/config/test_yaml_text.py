@@ -70,7 +70,7 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_what_is_written_is_read(data: Any) -> None:
+def test_dumped_yaml_is_parsed_back(data: Any) -> None:
     out = io.StringIO()
     writer = YAML(typ="safe", pure=True)
     writer.default_flow_style = False  # in a flow, ruamel writes some texts ("?0") that it can't read again
@@ -119,11 +119,11 @@ def test_every_duplicate_is_named_with_the_first_line() -> None:
         ("a: " + "[" * 5000, "1:53 not valid YAML: nested deeper than 50 levels"),
     ],
 )
-def test_faults_say_where_and_what(text: str, message: str) -> None:
+def test_faults_have_position_and_reason(text: str, message: str) -> None:
     assert faults(text) == [message]
 
 
-def test_aliases_of_aliases_do_not_unfold_without_end() -> None:
+def test_nested_aliases_are_limited() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
     [message] = faults("\n".join(lines))
@@ -133,7 +133,7 @@ def test_aliases_of_aliases_do_not_unfold_without_end() -> None:
     assert faults("\n".join(merges))[-1:] == [] or "more than" in faults("\n".join(merges))[-1]
 
 
-def test_merges_are_counted_before_they_are_gathered() -> None:
+def test_merges_count_before_they_are_expanded() -> None:
     base = ", ".join(f"k{n}: 1" for n in range(1000))
     began = time.perf_counter()
     [message] = faults(f"a: &a {{{base}}}\nb: {{<<: [{', '.join(['*a'] * 3000)}]}}")
@@ -141,7 +141,7 @@ def test_merges_are_counted_before_they_are_gathered() -> None:
     assert time.perf_counter() - began < 2, "three million pairs"
 
 
-def test_half_a_character_is_refused() -> None:
+def test_a_lone_surrogate_is_refused() -> None:
     document = parse('a: "\\ud800"')
     assert document.data == {"a": ""}
     assert len(document.faults) == 1

@@ -34,7 +34,7 @@ def test_never_more_than_the_burst_and_the_rate(times: list[float], count: int, 
 
 
 @given(st.lists(st.floats(0, 20), max_size=30), st.integers(1, 5), st.integers(1, 5))
-def test_who_waits_as_told_passes_and_hardly_sooner(pauses: list[float], count: int, burst: int) -> None:
+def test_waiting_as_told_is_enough_and_needed(pauses: list[float], count: int, burst: int) -> None:
     rate, now = CellRate(count, 7, burst), 0.0
     for pause in pauses:
         now += pause

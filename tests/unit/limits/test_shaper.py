@@ -1,4 +1,4 @@
-"""Tests of zerotrust.limits.shaper: a clock, some flows, and what passed when."""
+"""Tests of zerotrust.limits.shaper."""
 
 import itertools
 import math
@@ -14,7 +14,7 @@ RATES = st.sampled_from([1024.0, 10_000.0, 2e6, 125e6])
 
 
 class Carrier(Flow):
-    """Notes what passes of it."""
+    """Flow that records what passes."""
 
     def __init__(self, clock: "Clock", client: bytes) -> None:
         super().__init__(clock.shaper.queue_for(client, clock.now))
@@ -31,7 +31,7 @@ class Carrier(Flow):
 
 
 class Clock:
-    """A shaper that is run whenever it asks to be, or later."""
+    """Simulated clock that runs a shaper when it asks for it, or later."""
 
     def __init__(self, *, total: float | None = None, per_client: float | None = None, lateness: float = 0.0) -> None:
         self.now = 1000.0
@@ -49,7 +49,7 @@ class Clock:
         self.due = self.shaper.run(self.now)
 
     def until(self, end: float) -> None:
-        """Time passes."""
+        """Advance the time and run the shaper when it is due."""
         while self.due is not None and max(self.due, self.now) + self.lateness <= end:
             before = (self.now, len(self.log))
             self.now = max(self.due, self.now) + self.lateness
@@ -58,7 +58,7 @@ class Clock:
         self.now = max(self.now, end)
 
     def drain(self) -> None:
-        """Until nothing waits."""
+        """Run until no bytes wait."""
         for _ in range(1_000_000):
             if self.due is None:
                 return
@@ -67,7 +67,7 @@ class Clock:
 
 
 def most(log: list[tuple[float, int]], rate: float) -> float:
-    """By how much what passed in any time exceeds rate * time: sup over all intervals, ends included."""
+    """Return the maximum of bytes minus rate * time over all intervals, ends included."""
     worst = level = 0.0
     for (before, _), (at, count) in itertools.pairwise([(log[0][0], 0), *log] if log else []):
         level = max(0.0, level - (at - before) * rate) + count
@@ -84,7 +84,9 @@ STEPS = st.lists(
 
 @given(RATES, STEPS, st.sampled_from([0.0, 0.005, 0.5]))
 @settings(max_examples=60, deadline=None)
-def test_in_any_time_no_more_than_rate_and_burst(rate: float, steps: list[tuple[int, int, float]], late: float) -> None:
+def test_no_more_than_rate_and_burst_passes_in_any_time(
+    rate: float, steps: list[tuple[int, int, float]], late: float
+) -> None:
     clock = Clock(total=rate, lateness=late)
     carriers = [clock.carrier(client) for client in CLIENTS * 2]
     scale = min(1.0, rate / 1e6)
@@ -98,7 +100,9 @@ def test_in_any_time_no_more_than_rate_and_burst(rate: float, steps: list[tuple[
 
 @given(RATES, st.none() | RATES, STEPS)
 @settings(max_examples=60, deadline=None)
-def test_each_client_and_all_together(each: float, total: float | None, steps: list[tuple[int, int, float]]) -> None:
+def test_limits_hold_for_each_client_and_for_all(
+    each: float, total: float | None, steps: list[tuple[int, int, float]]
+) -> None:
     clock = Clock(total=total, per_client=each)
     carriers = [clock.carrier(client) for client in CLIENTS * 2]
     scale = min(1.0, each / 1e6, (total or math.inf) / 1e6)
@@ -116,8 +120,8 @@ def test_each_client_and_all_together(each: float, total: float | None, steps: l
 
 @given(st.integers(2, 8), st.sampled_from([20_000.0, 2e6]), st.booleans())
 @settings(max_examples=30, deadline=None)
-def test_who_always_has_something_to_send_gets_the_same(count: int, rate: float, by_client: bool) -> None:
-    """Between streams, and between clients where these are limited (here by more than there is)."""
+def test_busy_flows_get_equal_shares(count: int, rate: float, by_client: bool) -> None:
+    """Streams share a limit evenly, and so do clients if each has a limit (here a high one)."""
     clock = Clock(total=rate, per_client=rate * 10 if by_client else None)
     carriers = [clock.carrier(b"192.0.2.%d" % number) for number in range(count)]
     for carrier in carriers:
@@ -138,7 +142,7 @@ def test_the_rate_is_reached() -> None:
     assert clock.now - began_at == pytest.approx((10e6 - burst_of(2e6)) / 2e6, rel=0.02)
 
 
-def test_little_is_not_held_up_by_much() -> None:
+def test_a_small_flow_is_not_delayed_by_large_ones() -> None:
     clock = Clock(total=2e6)
     bulk = [clock.carrier() for _ in range(4)]
     for carrier in bulk:
@@ -153,7 +157,7 @@ def test_little_is_not_held_up_by_much() -> None:
     assert clock.now - asked_at <= 5 * turn_of(2e6) / 2e6
 
 
-def test_a_client_that_has_used_its_own_up_holds_up_nobody() -> None:
+def test_a_client_with_an_empty_bucket_delays_no_other() -> None:
     clock = Clock(total=1e6, per_client=1e5)
     greedy = [clock.carrier(CLIENTS[0]) for _ in range(20)]
     for carrier in greedy:
@@ -180,7 +184,7 @@ def test_flows_that_come_and_go_do_not_starve_one_that_waits() -> None:
     assert waits.total == 100_000
 
 
-def test_a_rest_is_worth_a_burst_and_no_more() -> None:
+def test_a_pause_allows_one_burst() -> None:
     clock = Clock(total=2e6)
     carrier = clock.carrier()
     clock.until(clock.now + 3600)
@@ -188,7 +192,7 @@ def test_a_rest_is_worth_a_burst_and_no_more() -> None:
     assert burst_of(2e6) - turn_of(2e6) < carrier.total <= burst_of(2e6) + 1
 
 
-def test_who_leaves_uses_nothing() -> None:
+def test_a_cancelled_flow_uses_no_tokens() -> None:
     clock = Clock(total=10_000)
     gone, stays = clock.carrier(), clock.carrier()
     clock.ask(stays, 16 * 1024)
@@ -204,7 +208,7 @@ def test_who_leaves_uses_nothing() -> None:
     assert gone.total == 10
 
 
-def test_a_client_does_not_begin_anew_with_each_stream() -> None:
+def test_streams_of_a_client_share_its_bucket() -> None:
     clock = Clock(per_client=10_000)
     for _ in range(40):
         clock.ask(clock.carrier(b"2001:db8::%x" % len(clock.log)), 1000)
@@ -218,7 +222,7 @@ def test_memory_is_bounded() -> None:
     assert len(clock.shaper._clients) == MAX_CLIENTS
 
 
-def test_a_sender_that_asks_again_at_once() -> None:
+def test_a_flow_may_enqueue_from_passed() -> None:
     shaper = Shaper(total=1e6, per_client=None, now=0.0)
 
     class Again(Flow):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from zerotrust.limits.ttl_cache import TtlCache
 
 
-def test_each_until_its_time() -> None:
+def test_entries_expire() -> None:
     memory: TtlCache[int] = TtlCache(3)
     memory.put(b"a", 1, until=10)
     assert memory.get(b"a", 9.9) == 1
@@ -15,7 +15,7 @@ def test_each_until_its_time() -> None:
     assert memory.get(b"b", 0) is None
 
 
-def test_the_one_not_used_for_longest_goes_first() -> None:
+def test_the_least_recently_used_entry_is_dropped_first() -> None:
     memory: TtlCache[int] = TtlCache(2)
     memory.put(b"a", 1, until=10)
     memory.put(b"b", 2, until=10)
@@ -27,7 +27,7 @@ def test_the_one_not_used_for_longest_goes_first() -> None:
 
 
 @given(st.lists(st.binary(max_size=3)), st.integers(1, 4))
-def test_it_never_grows_beyond_its_bound(keys: list[bytes], most: int) -> None:
+def test_the_cache_never_exceeds_its_maximum(keys: list[bytes], most: int) -> None:
     memory: TtlCache[int] = TtlCache(most)
     for key in keys:
         memory.put(key, 1, until=1)

@@ -1,4 +1,4 @@
-"""Requests for the tests of handlers."""
+"""Requests and policies for the tests of handlers."""
 
 from typing import Any
 
@@ -23,25 +23,25 @@ def request(
 
 
 def policy(*handlers: tuple[str, dict[str, Any]], before: Policy | None = None) -> Policy:
-    """One route for everything, with these handlers."""
+    """Return a policy with these handlers for every request."""
     route = Route.model_validate({"handle": [{"type": kind, "config": config} for kind, config in handlers]})
     return compile_policy([route], secret=SECRET, before=before)
 
 
 def run(found: Policy, asked: Request, now: float = 0.0) -> Answer | None:
-    """What the policy says to the request; what it waits for is waited for."""
+    """Return the answer of a policy, after any verification."""
     chain = found.table.lookup(asked.method, asked.target, asked.fields)
-    said = chain.run(asked, now)
-    while isinstance(said, NeedsVerification):
-        said = chain.resume(said, said.verification.run(), asked, now)
-    return said
+    result = chain.run(asked, now)
+    while isinstance(result, NeedsVerification):
+        result = chain.resume(result, result.verification.run(), asked, now)
+    return result
 
 
 def forwarded(asked: Request) -> bytes:
-    """The field lines that the backend gets."""
+    """Return the header lines that the backend gets."""
     return edit_lines(asked.fields.lines, asked.edits)
 
 
 def returned(asked: Request, lines: bytes = b"") -> bytes:
-    """The field lines that the client gets where the backend says `lines`."""
+    """Return the header lines that the client gets for the backend's `lines`."""
     return edit_lines(lines, asked.response_edits)

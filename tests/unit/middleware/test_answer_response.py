@@ -18,7 +18,7 @@ def reply(answer: Answer, *, close: bool = False, head_only: bool = False) -> tu
     return parsed, body
 
 
-def test_what_was_asked_for() -> None:
+def test_the_response_of_a_regular_answer() -> None:
     head, body = reply(Answer(200, b"A: b\r\n", b"hello"))
     assert (head.status, head.reason, head.lines, head.content_length) == (200, b"OK", b"A: b\r\n", 5)
     assert body == b"hello"
@@ -27,13 +27,13 @@ def test_what_was_asked_for() -> None:
 
 
 @pytest.mark.parametrize("status", [204, 304])
-def test_without_content(status: int) -> None:
+def test_responses_without_body_have_no_length(status: int) -> None:
     raw = answer_reply(Answer(status), request_id="r-1", close=False, head_only=False)
     assert raw.endswith(b"\r\n\r\n")
     assert b"Content-Length" not in raw
 
 
-def test_only_the_head() -> None:
+def test_a_response_to_head_has_no_body() -> None:
     for answer in (Answer(200, body=b"hello"), Answer(403, code="ip_refused", message="no")):
         head, body = reply(answer, head_only=True)
         assert body == b""

@@ -20,7 +20,7 @@ BOB = argon2.PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash("p:
 USERS = {"ann": ANN, "bob": BOB, "old": ANN.replace("$2b$", "$2y$")}
 
 
-def said(credentials: str | bytes, scheme: str = "Basic") -> str:
+def authorization(credentials: str | bytes, scheme: str = "Basic") -> str:
     raw = credentials.encode() if isinstance(credentials, str) else credentials
     return f"Authorization: {scheme} {base64.b64encode(raw).decode()}"
 
@@ -30,15 +30,15 @@ def guarded(**config: Any) -> Policy:
 
 
 def waiting(found: Policy, asked: Request, now: float = 0.0) -> NeedsVerification:
-    said = found.table.default.run(asked, now)
-    assert isinstance(said, NeedsVerification)
-    return said
+    result = found.table.default.run(asked, now)
+    assert isinstance(result, NeedsVerification)
+    return result
 
 
 @pytest.mark.parametrize("credentials", ["ann:right", "bob:p:ä", "old:right"])
 @pytest.mark.parametrize("scheme", ["Basic", "basic", "BASIC"])
-def test_who_knows_the_password_passes(credentials: str, scheme: str) -> None:
-    assert run(guarded(), request(said(credentials, scheme))) is None
+def test_a_valid_password_passes(credentials: str, scheme: str) -> None:
+    assert run(guarded(), request(authorization(credentials, scheme))) is None
 
 
 WRONG = ["ann:wrong", "ann:", "ann:right ", "bob:right", "nobody:right", ":right", "ANN:right", "ann:" + "x" * 200]
@@ -46,8 +46,8 @@ WRONG += ["bob:p:ä\0", "ann:right\0", "ann:\0"]
 
 
 @pytest.mark.parametrize("credentials", WRONG)
-def test_who_does_not_is_refused(credentials: str) -> None:
-    answer = run(guarded(realm="home"), request(said(credentials)))
+def test_an_invalid_password_is_refused(credentials: str) -> None:
+    answer = run(guarded(realm="home"), request(authorization(credentials)))
     assert answer is not None
     assert (answer.status, answer.code) == (401, "unauthorized")
     assert answer.lines == b'WWW-Authenticate: Basic realm="home", charset="UTF-8"\r\n'
@@ -63,60 +63,60 @@ def test_who_does_not_is_refused(credentials: str) -> None:
         ["Authorization: Basic YW5u"],
         ["Authorization: ann:right"],
         ["Authorization: Basic " + "A" * 20_000],
-        [said("ann:right"), said("ann:right")],
+        [authorization("ann:right"), authorization("ann:right")],
         ["Authorization: Basic YW5uOnJpZ2h0\xff"],
     ],
 )
-def test_what_is_no_credentials_costs_nothing(lines: list[str]) -> None:
+def test_malformed_credentials_cost_no_verification(lines: list[str]) -> None:
     answer = guarded().table.default.run(request(*lines), 0)
     assert isinstance(answer, Answer)
     assert answer.status == 401
 
 
-def test_what_was_right_is_remembered_for_a_while() -> None:
+def test_valid_credentials_are_remembered_for_a_while() -> None:
     found = guarded(remember="1m")
-    assert run(found, request(said("ann:right")), now=0) is None
+    assert run(found, request(authorization("ann:right")), now=0) is None
     chain = found.table.default
-    assert chain.run(request(said("ann:right")), 59.9) is None
-    assert isinstance(chain.run(request(said("ann:wrong")), 59.9), NeedsVerification)
-    assert chain.run(request(said("ann:right")), 119.8) is None, "remembered since its last use"
-    assert isinstance(chain.run(request(said("ann:right")), 179.8), NeedsVerification)
+    assert chain.run(request(authorization("ann:right")), 59.9) is None
+    assert isinstance(chain.run(request(authorization("ann:wrong")), 59.9), NeedsVerification)
+    assert chain.run(request(authorization("ann:right")), 119.8) is None, "remembered since its last use"
+    assert isinstance(chain.run(request(authorization("ann:right")), 179.8), NeedsVerification)
 
 
-def test_what_was_wrong_is_not_remembered_as_right() -> None:
+def test_invalid_credentials_are_not_remembered() -> None:
     found = guarded()
     for _ in range(2):
-        assert run(found, request(said("ann:wrong"))) is not None
+        assert run(found, request(authorization("ann:wrong"))) is not None
 
 
 def test_requests_with_the_same_credentials_wait_for_one_verification() -> None:
     found = guarded()
-    first, second = request(said("ann:right")), request(said("ann:right"))
+    first, second = request(authorization("ann:right")), request(authorization("ann:right"))
     one, two = waiting(found, first), waiting(found, second)
     assert (one.verifier, one.verification.digest) == (two.verifier, two.verification.digest)
     chain = found.table.default
     assert chain.resume(one, True, first, 0) is None
     assert chain.resume(two, True, second, 0) is None
-    assert chain.run(request(said("ann:right")), 1) is None
+    assert chain.run(request(authorization("ann:right")), 1) is None
 
 
-def test_guesses_that_wait_keep_no_place_of_a_login() -> None:
+def test_waiting_guesses_do_not_block_a_login() -> None:
     found = guarded()
     for number in range(100):
-        waiting(found, request(said(f"ann:{number}")))
-    assert run(found, request(said("ann:right"))) is None
+        waiting(found, request(authorization(f"ann:{number}")))
+    assert run(found, request(authorization("ann:right"))) is None
 
 
 def test_a_verification_that_was_dropped() -> None:
-    """Nothing is known of the password: it is asked again when the client comes again."""
-    found, asked = guarded(), request(said("ann:right"))
+    """The credentials are not remembered: the next request verifies them again."""
+    found, asked = guarded(), request(authorization("ann:right"))
     busy = found.table.default.resume(waiting(found, asked), None, asked, 0)
     assert isinstance(busy, Answer)
     assert (busy.status, busy.code, busy.lines) == (503, "auth_busy", b"Retry-After: 1\r\n")
-    assert run(found, request(said("ann:right"))) is None
+    assert run(found, request(authorization("ann:right"))) is None
 
 
-def test_nobody_costs_as_much_as_somebody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_user_costs_as_much_as_a_known_one(monkeypatch: pytest.MonkeyPatch) -> None:
     checked: list[bytes] = []
 
     def check(password: bytes, hashed: bytes) -> bool:
@@ -125,19 +125,19 @@ def test_nobody_costs_as_much_as_somebody(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr("bcrypt.checkpw", check)
     found = policy(("basic_auth", {"users": {"ann": ANN}}))
-    answer = run(found, request(said("nobody:right")))
+    answer = run(found, request(authorization("nobody:right")))
     assert answer is not None and answer.status == 401
     assert checked == [ANN.encode()]
 
 
 def test_each_name_costs_the_same_whatever_the_password() -> None:
-    """Also one that no user has: else its passwords would differ in time where the hashes of the users do."""
+    """This includes unknown names: their response times must not depend on the password."""
     handler = BasicAuthMiddleware(BasicAuthConfig.model_validate({"users": USERS}), secret=SECRET)
     stand_ins = set()
     for name in ("ann", "bob", *(f"nobody-{number}" for number in range(20))):
         checked = set()
         for number in range(20):
-            pending = handler.request(request(said(f"{name}:{number}")), 0)
+            pending = handler.request(request(authorization(f"{name}:{number}")), 0)
             assert isinstance(pending, NeedsVerification)
             checked.add(pending.verification.run.args[0])  # type: ignore[attr-defined]
         assert len(checked) == 1, name
@@ -146,17 +146,17 @@ def test_each_name_costs_the_same_whatever_the_password() -> None:
 
 
 def test_the_backend_does_not_see_the_password() -> None:
-    asked = request(said("ann:right"), "A: b")
+    asked = request(authorization("ann:right"), "A: b")
     assert run(guarded(), asked) is None
     assert forwarded(asked) == b"A: b\r\n"
-    asked = request(said("ann:right"))
+    asked = request(authorization("ann:right"))
     assert run(guarded(forward_credentials=True), asked) is None
     assert forwarded(asked).startswith(b"Authorization: Basic ")
 
 
 def test_the_password_is_not_kept() -> None:
     found = guarded()
-    assert run(found, request(said("ann:right"))) is None
+    assert run(found, request(authorization("ann:right"))) is None
     ((_, handler),) = found.made
     assert isinstance(handler, BasicAuthMiddleware)
     assert all(b"right" not in key for key in handler._remembered._entries)
@@ -170,5 +170,5 @@ def test_users_whose_file_was_not_read() -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=60))
 def test_only_the_right_credentials_pass(raw: bytes) -> None:
-    answer = run(policy(("basic_auth", {"users": {"ann": ANN}})), request(said(raw)))
+    answer = run(policy(("basic_auth", {"users": {"ann": ANN}})), request(authorization(raw)))
     assert (answer is None) is (raw == b"ann:right")

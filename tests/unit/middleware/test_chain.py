@@ -15,7 +15,7 @@ from zerotrust.model.middleware_settings import CorsConfig
 
 
 class Scripted:
-    """Says what it was told to say, and notes that it was asked."""
+    """Handler with a given result that records its calls."""
 
     def __init__(self, word: str, log: list[str]) -> None:
         self.word = word
@@ -39,7 +39,7 @@ def chain(words: Sequence[str]) -> tuple[MiddlewareChain, list[str]]:
     return MiddlewareChain(handlers), log
 
 
-def test_nothing_to_ask() -> None:
+def test_an_empty_chain_passes_every_request() -> None:
     assert MiddlewareChain(()).run(request(), 0) is None
     assert MiddlewareChain(()).handlers == ()
 
@@ -48,20 +48,20 @@ WORDS = st.lists(st.sampled_from(["pass", "mark", "wait", "refuse"]), max_size=6
 
 
 @given(WORDS)
-def test_in_order_up_to_the_first_answer(words: list[str]) -> None:
+def test_handlers_run_in_order_until_the_first_answer(words: list[str]) -> None:
     found, log = chain(words)
     asked = request()
-    said = found.run(asked, 0)
-    while isinstance(said, NeedsVerification):
-        assert said.verification.run()
-        said = found.resume(said, True, asked, 0)
+    answer = found.run(asked, 0)
+    while isinstance(answer, NeedsVerification):
+        assert answer.verification.run()
+        answer = found.resume(answer, True, asked, 0)
     end = words.index("refuse") + 1 if "refuse" in words else len(words)
     assert log == words[:end]
-    if said is None:
+    if answer is None:
         assert "refuse" not in words
     else:
         marked = "mark" in words[:end]
-        assert said.lines == (b"A: b\r\nX-Mark: 1\r\n" if marked else b"A: b\r\n")
+        assert answer.lines == (b"A: b\r\nX-Mark: 1\r\n" if marked else b"A: b\r\n")
 
 
 CORS = CorsConfig(origins=["https://app.example"])
@@ -69,8 +69,8 @@ ALLOWED = b"Access-Control-Allow-Origin: https://app.example\r\nVary: Origin\r\n
 
 
 @pytest.mark.parametrize("place", [0, 1])
-def test_a_refusal_can_be_read_by_whom_the_rules_allow(place: int) -> None:
-    """Also where it comes before the rules: a script would see no status else."""
+def test_a_refusal_has_the_cors_headers(place: int) -> None:
+    """Also before the CORS handler: without the headers a script would see no status."""
     handlers: list[Middleware] = [Scripted("refuse", [])]
     handlers.insert(place, CorsMiddleware(CORS))
     found = MiddlewareChain(handlers)
@@ -78,15 +78,15 @@ def test_a_refusal_can_be_read_by_whom_the_rules_allow(place: int) -> None:
     assert found.run(request("Origin: https://evil.example"), 0) == Answer(403, b"A: b\r\nVary: Origin\r\n")
 
 
-def test_the_answer_to_a_preflight_is_whole() -> None:
+def test_the_answer_to_a_preflight_is_complete() -> None:
     other = CorsConfig(origins=["https://other.example"])
     asked = request("Origin: https://app.example", "Access-Control-Request-Method: PUT", method="OPTIONS")
-    said = MiddlewareChain([CorsMiddleware(CORS), CorsMiddleware(other)]).run(asked, 0)
-    assert isinstance(said, Answer)
-    assert (said.status, said.lines) == (204, MiddlewareChain([CorsMiddleware(CORS)]).run(asked, 0).lines)  # type: ignore[union-attr]
+    answer = MiddlewareChain([CorsMiddleware(CORS), CorsMiddleware(other)]).run(asked, 0)
+    assert isinstance(answer, Answer)
+    assert (answer.status, answer.lines) == (204, MiddlewareChain([CorsMiddleware(CORS)]).run(asked, 0).lines)  # type: ignore[union-attr]
 
 
-def test_a_refusal_keeps_what_is_said_of_its_content() -> None:
+def test_a_refusal_keeps_its_content_headers() -> None:
     class Edits:
         def request(self, request: Request, now: float) -> None:
             request.response_edits += [set_field("Cache-Control", ["public"]), set_field("X-Frame-Options", ["DENY"])]
@@ -103,10 +103,10 @@ def test_a_refusal_keeps_what_is_said_of_its_content() -> None:
         assert MiddlewareChain([Edits(), Says()]).run(request(), 0) == Answer(403, lines, code=code)
 
 
-def test_a_verification_that_fails_ends_it() -> None:
+def test_a_failed_verification_ends_the_chain() -> None:
     found, log = chain(["mark", "wait", "pass"])
     asked = request()
-    said = found.run(asked, 0)
-    assert isinstance(said, NeedsVerification)
-    assert found.resume(said, False, asked, 0) == Answer(401, b"X-Mark: 1\r\n")
+    answer = found.run(asked, 0)
+    assert isinstance(answer, NeedsVerification)
+    assert found.resume(answer, False, asked, 0) == Answer(401, b"X-Mark: 1\r\n")
     assert log == ["mark", "wait"]

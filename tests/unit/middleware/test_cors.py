@@ -31,17 +31,17 @@ def preflight(*lines: str, **config: Any) -> Answer:
     return answer
 
 
-def test_an_origin_that_may_read() -> None:
+def test_an_allowed_origin_gets_cors_headers() -> None:
     assert decorated(APP) == b"Access-Control-Allow-Origin: https://app.example.com\r\nVary: Origin\r\n"
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", f"{APP}.evil.example", f"{APP}:8443", None, "x"])
-def test_others_get_no_word_of_permission(origin: str | None) -> None:
+def test_other_origins_get_no_cors_headers(origin: str | None) -> None:
     backend = b"Access-Control-Allow-Origin: *\r\nAccess-Control-Allow-Credentials: true\r\nA: b\r\n"
     assert decorated(origin, backend) == b"A: b\r\nVary: Origin\r\n"
 
 
-def test_what_the_backend_says_is_replaced() -> None:
+def test_cors_headers_of_the_backend_are_replaced() -> None:
     lines = decorated(APP, b"access-control-allow-origin: *\r\nVary: Accept\r\n", expose_headers=["X-A", "X-B"])
     assert lines == (
         b"Vary: Accept\r\nAccess-Control-Allow-Origin: https://app.example.com\r\n"
@@ -55,7 +55,7 @@ def test_credentials() -> None:
     assert b"Access-Control-Allow-Credentials: true\r\n" in preflight(*PREFLIGHT, allow_credentials=True).lines
 
 
-def test_everybody() -> None:
+def test_a_star_allows_every_origin() -> None:
     assert decorated("https://any.example", origins=["*"]) == b"Access-Control-Allow-Origin: *\r\n"
 
 
@@ -63,7 +63,7 @@ WILD = "https://*.example.com"
 
 
 @pytest.mark.parametrize("origin", ["https://a.example.com", "https://a.b.example.com", "https://a-1_x.example.com"])
-def test_any_name_below_a_domain(origin: str) -> None:
+def test_a_wildcard_origin_allows_every_subdomain(origin: str) -> None:
     assert f"Origin: {origin}\r\n".encode() in decorated(origin, origins=[WILD])
 
 
@@ -83,7 +83,7 @@ def test_any_name_below_a_domain(origin: str) -> None:
         "https://A.example.com",
     ],
 )
-def test_what_is_not_below_the_domain(origin: str) -> None:
+def test_a_wildcard_origin_refuses_other_domains(origin: str) -> None:
     assert b"Allow-Origin" not in decorated(origin, origins=[WILD])
 
 
@@ -98,7 +98,7 @@ def test_an_origin_is_not_longer_than_a_host_name() -> None:
 
 
 def test_the_number_of_patterns_costs_a_request_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of an origin's labels each is taken for a star once, however many patterns there are to compare with."""
+    """Each suffix of an origin is looked up once, however many patterns are configured."""
     looked_up = []
 
     def patterns(origin: bytes) -> Iterator[bytes]:
@@ -113,7 +113,7 @@ def test_the_number_of_patterns_costs_a_request_nothing(monkeypatch: pytest.Monk
     assert looked_up == [b"https://*.b.x999.example", b"https://*.x999.example"]
 
 
-def test_two_origins_are_none() -> None:
+def test_two_origin_headers_count_as_none() -> None:
     asked = request(f"Origin: {APP}", f"Origin: {APP}")
     assert run(policy(("cors", {"origins": [APP]})), asked) is None
     assert b"Allow-Origin" not in returned(asked)
@@ -130,12 +130,12 @@ def test_a_preflight_is_answered() -> None:
     )
 
 
-def test_safe_methods_where_none_are_named() -> None:
+def test_default_methods_are_the_safe_ones() -> None:
     assert b"Methods: GET, HEAD, POST\r\n" in preflight(*PREFLIGHT).lines
     assert b"Allow-Headers" not in preflight(*PREFLIGHT, "Access-Control-Request-Headers: x-a").lines
 
 
-def test_what_is_asked_for_where_all_is_permitted() -> None:
+def test_a_star_allows_every_method_and_header() -> None:
     answer = preflight(*PREFLIGHT, "Access-Control-Request-Headers: x-a, x-b", methods=["*"], headers=["*"])
     assert b"Methods: PUT\r\n" in answer.lines
     assert b"Headers: x-a, x-b\r\n" in answer.lines
@@ -143,7 +143,7 @@ def test_what_is_asked_for_where_all_is_permitted() -> None:
     assert b"Allow-Headers" not in odd.lines
 
 
-def test_a_preflight_from_elsewhere_is_refused() -> None:
+def test_a_preflight_from_another_origin_is_refused() -> None:
     answer = preflight("Origin: https://evil.example", "Access-Control-Request-Method: PUT")
     assert (answer.status, answer.code) == (403, "origin_refused")
     assert b"Allow-Origin" not in answer.lines
@@ -154,7 +154,7 @@ def test_other_options_requests_pass(lines: list[str]) -> None:
     assert run(policy(("cors", {"origins": [APP]})), request(*lines, method="OPTIONS")) is None
 
 
-def test_a_refusal_behind_it_can_be_read() -> None:
+def test_a_refusal_of_a_later_handler_has_cors_headers() -> None:
     found = policy(("cors", {"origins": [APP]}), ("respond", {"status": 503}))
     answer = run(found, request(f"Origin: {APP}"))
     assert answer is not None
@@ -162,7 +162,7 @@ def test_a_refusal_behind_it_can_be_read() -> None:
 
 
 @given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=30))
-def test_no_origin_gets_more_than_it_is(origin: str) -> None:
+def test_any_origin_gets_at_most_its_own_permission(origin: str) -> None:
     for lines in (decorated("x" + origin, origins=[WILD]), decorated("https://" + origin, origins=[WILD])):
         if b"Allow-Origin" in lines:
             assert re.fullmatch(r"[a-z0-9_.-]+\.example\.com", origin)

@@ -43,7 +43,7 @@ def test_a_block_keeps_its_start_line() -> None:
     assert edit_block(b"HTTP/1.1 204 \r\n", [set_field("A", ["b"])]) == b"HTTP/1.1 204 \r\nA: b\r\n"
 
 
-def test_a_refusal_obeys_what_is_not_about_content() -> None:
+def test_a_refusal_gets_all_but_content_edits() -> None:
     page = (
         b"HTTP/1.1 502 Bad Gateway\r\nCache-Control: no-store\r\nContent-Type: text/plain\r\nX: 1\r\n\r\nbody\r\n\r\nx"
     )
@@ -54,8 +54,8 @@ def test_a_refusal_obeys_what_is_not_about_content() -> None:
     ]
     assert edit_refusal(page, []) is page
     assert edit_refusal(page, about_content) == page
-    said = edit_refusal(page, [*about_content, set_field("X-Frame-Options", ["DENY"]), delete_field("x")])
-    assert said == page.replace(b"X: 1", b"X-Frame-Options: DENY")
+    result = edit_refusal(page, [*about_content, set_field("X-Frame-Options", ["DENY"]), delete_field("x")])
+    assert result == page.replace(b"X: 1", b"X-Frame-Options: DENY")
 
 
 NAMES = st.sampled_from(["A", "a", "B", "X-User", "x_user", "X_USER"])
@@ -70,7 +70,7 @@ EDITS = st.lists(
 
 
 def one_by_one(lines: bytes, edits: list[Edit]) -> bytes:
-    """What the edits come to where each goes over all lines, which costs the product of the two."""
+    """Return the lines after one edit at a time, which takes quadratic time."""
     for name, added, replaces in edits:
         rows = lines.splitlines(True)
         kept = [row for row in rows if row.partition(b":")[0].lower().replace(b"_", b"-") != name or not replaces]
@@ -85,7 +85,7 @@ def test_all_edits_at_once_are_the_edits_one_by_one(present: list[str], edits: l
 
 
 @given(st.lists(NAMES, max_size=6), EDITS, NAMES)
-def test_what_is_deleted_last_is_not_there(present: list[str], edits: list[Edit], name: str) -> None:
+def test_a_header_deleted_last_is_gone(present: list[str], edits: list[Edit], name: str) -> None:
     lines = "".join(f"{there}: x\r\n" for there in present).encode()
     after = edit_lines(lines, [*edits, delete_field(name)])
     assert re.fullmatch(grammar.LINES, after)

@@ -3,7 +3,7 @@
 from tests.unit.middleware.asking import forwarded, policy, request, returned, run
 
 
-def test_both_directions() -> None:
+def test_edits_of_request_and_response() -> None:
     found = policy(
         (
             "headers",
@@ -26,7 +26,7 @@ def test_deleted_before_set() -> None:
     assert forwarded(asked) == b"A: 1\r\nA: 2\r\n"
 
 
-def test_two_in_a_chain_add_up() -> None:
+def test_edits_of_two_handlers_add_up() -> None:
     first = ("headers", {"request": {"set": {"A": "1"}}})
     second = ("headers", {"request": {"add": {"A": "2"}}})
     asked = request()

@@ -29,20 +29,20 @@ OUTSIDE = ["192.168.2.1", "203.0.113.10", "2001:db9::1", "::1", "::ffff:192.168.
 
 
 @pytest.mark.parametrize("client", INSIDE)
-def test_listed(client: str) -> None:
+def test_listed_addresses(client: str) -> None:
     assert passes("ip_allow", NETWORKS, client)
     assert passes("ip_whitelist", NETWORKS, client)
     assert not passes("ip_deny", NETWORKS, client)
 
 
 @pytest.mark.parametrize("client", OUTSIDE)
-def test_not_listed(client: str) -> None:
+def test_unlisted_addresses(client: str) -> None:
     assert not passes("ip_allow", NETWORKS, client)
     assert passes("ip_deny", NETWORKS, client)
 
 
 @pytest.mark.parametrize("client", ["", "unix", "192.168.1.1:80", "192.168.1", "0xC0A80101", "192.168.001.001"])
-def test_who_has_no_readable_address_does_not_pass(client: str) -> None:
+def test_an_unreadable_client_address_does_not_pass(client: str) -> None:
     assert unreadable("ip_allow", ["0.0.0.0/0", "::/0"], client)
     assert unreadable("ip_deny", NETWORKS, client)
 

@@ -67,7 +67,7 @@ def test_each_kind_of_key(key: Any, alg: str) -> None:
     assert not passes(found, token(OPEN, other, alg))
 
 
-def test_a_secret() -> None:
+def test_a_token_signed_with_a_secret() -> None:
     assert passes(guarded(), token(OPEN))
     assert not passes(guarded(), token(OPEN, OctKey.import_key("t" * 64)))
 
@@ -90,7 +90,7 @@ def unsigned(header: dict[str, Any], signature: str = "") -> str:
 
 
 @pytest.mark.parametrize("alg", ["none", "None", "NONE", "", None, 5, ["HS256"], {"a": 1}])
-def test_nobody_may_leave_the_signature_out(alg: Any) -> None:
+def test_unsigned_tokens_are_refused(alg: Any) -> None:
     for found in (guarded(), signed_by(RSA, "RS256")):
         assert not passes(found, unsigned({"alg": alg}))
         assert not passes(found, unsigned({"alg": alg}, "AAAA"))
@@ -110,7 +110,7 @@ def test_a_public_key_is_no_secret() -> None:
         assert not passes(signed_by(RSA, "RS256"), forged)
 
 
-def test_a_key_in_the_token_is_not_believed() -> None:
+def test_a_key_in_the_token_is_ignored() -> None:
     other = RSAKey.generate_key(2048)
     forged = token(OPEN, other, "RS256", jwk=other.as_dict(private=False))
     assert not passes(signed_by(RSA, "RS256"), forged)
@@ -133,7 +133,7 @@ def test_a_key_in_the_token_is_not_believed() -> None:
         ({"exp": NOW + 60, "now": 0, "leeway": 99999}, True),
     ],
 )
-def test_the_time(claims: dict[str, Any], good: bool) -> None:
+def test_expiry_and_not_before(claims: dict[str, Any], good: bool) -> None:
     assert passes(guarded(), token(claims)) is good
 
 
@@ -169,7 +169,7 @@ def test_claims(config: dict[str, Any], claims: dict[str, Any], good: bool) -> N
     assert passes(guarded(**config), token({**OPEN, **claims})) is good
 
 
-def test_what_was_good_is_not_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_valid_token_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     found, text = guarded(leeway=0), token({"exp": NOW + 60})
     assert passes(found, text, now=5)
     monkeypatch.setattr("joserfc.jwt.decode", lambda *_a, **_k: pytest.fail("computed again"))
@@ -178,14 +178,14 @@ def test_what_was_good_is_not_computed_again(monkeypatch: pytest.MonkeyPatch) ->
     assert not passes(found, text, now=65, unix_time=NOW + 60)
 
 
-def test_five_minutes_at_most() -> None:
+def test_a_token_is_remembered_for_at_most_five_minutes() -> None:
     found, text = guarded(), token({"exp": NOW + 86400})
     assert passes(found, text, now=0)
     assert not passes(found, text, now=300, unix_time=NOW + 99999)
 
 
-def test_a_token_ends_by_the_time_of_day_though_that_was_set() -> None:
-    """Somebody has set the clock, by an hour, and nobody has waited."""
+def test_a_changed_clock_ends_a_remembered_token() -> None:
+    """The clock was set by an hour; no time has passed."""
     found, text = guarded(leeway=0), token({"nbf": NOW, "exp": NOW + 60})
     assert passes(found, text, now=5)
     assert not passes(found, text, now=5.1, unix_time=NOW + 3600)
@@ -193,7 +193,7 @@ def test_a_token_ends_by_the_time_of_day_though_that_was_set() -> None:
     assert passes(found, text, now=5.3, unix_time=NOW + 1)
 
 
-def test_where_the_token_is() -> None:
+def test_places_of_the_token() -> None:
     found, good = guarded(cookie="session", query="token"), token(OPEN)
     for lines, target in (
         ([f"Authorization: bearer  {good}"], "/"),
@@ -221,7 +221,7 @@ def test_a_token_is_not_looked_for_among_too_many(asked: Request) -> None:
     assert run(guarded(), asked) != answer
 
 
-def test_where_it_is_not() -> None:
+def test_places_where_a_token_is_ignored() -> None:
     good = token(OPEN)
     everywhere = guarded(cookie="session", query="token")
     for lines, target in (
@@ -243,7 +243,7 @@ def test_where_it_is_not() -> None:
     assert elsewhere is not None and elsewhere.status == 401
 
 
-def test_what_the_client_is_told() -> None:
+def test_the_challenge_of_a_refusal() -> None:
     missing = run(guarded(realm="home"), request())
     assert missing is not None
     assert missing.lines == b'WWW-Authenticate: Bearer realm="home"\r\n'
@@ -264,7 +264,7 @@ def test_hostile_tokens(text: str) -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.binary(max_size=30), min_size=1, max_size=5))
-def test_no_token_breaks_it(parts: list[bytes]) -> None:
+def test_any_token_is_answered(parts: list[bytes]) -> None:
     text = ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
     assert not passes(guarded(), text)
 
@@ -282,7 +282,7 @@ BY_SECRET, BY_KEY = guarded(), signed_by(RSA, "RS256")
 
 @settings(deadline=None)
 @given(st.dictionaries(NAMES, JSON, max_size=4))
-def test_no_header_breaks_it(header: dict[str, Any]) -> None:
+def test_any_header_of_a_token_is_answered(header: dict[str, Any]) -> None:
     assert not passes(BY_SECRET, unsigned(header, "AAAA"))
     assert not passes(BY_KEY, unsigned({**header, "alg": "RS256"}, "AAAA"))
 
@@ -292,7 +292,7 @@ CLAIMS = st.sampled_from(["exp", "nbf", "iat", "iss", "aud", "sub", "jti", "role
 
 @settings(deadline=None)
 @given(st.dictionaries(CLAIMS, JSON, max_size=4))
-def test_no_signed_claims_break_it(claims: dict[str, Any]) -> None:
+def test_any_signed_claims_are_answered(claims: dict[str, Any]) -> None:
     found = guarded(issuer="i", audience="a", required_claims={"role": "r"})
     good = {**OPEN, "iss": "i", "aud": "a", "role": "r"}
     assert passes(found, token(good))
@@ -304,7 +304,7 @@ def test_no_signed_claims_break_it(claims: dict[str, Any]) -> None:
         assert claims.get("exp", NOW + 60) > NOW
 
 
-def test_without_keys_nobody_passes() -> None:
+def test_without_keys_every_request_gets_503() -> None:
     found = policy(("jwt", {"algorithm": "RS256", "jwks_url": "https://i/jwks"}))
     for fields in ([], [f"Authorization: Bearer {token(OPEN, RSA, 'RS256', kid='1')}"]):
         answer = run(found, request(*fields, unix_time=NOW))
@@ -341,7 +341,7 @@ def test_a_document_without_usable_keys(document: bytes) -> None:
         usable_keys(document, "RS256")
 
 
-def test_of_a_document_the_keys_that_verify() -> None:
+def test_usable_keys_keeps_only_keys_that_verify() -> None:
     good = {**RSA.as_dict(private=False), "kid": "1", "use": "sig", "key_ops": ["verify"]}
     other = {**RSAKey.generate_key(2048).as_dict(private=True), "kid": "2", "x5c": ["A" * 1000], "n2": 5}
     signs = {**good, "kid": "3", "key_ops": ["sign"]}
@@ -352,16 +352,16 @@ def test_of_a_document_the_keys_that_verify() -> None:
     assert all(set(key) <= {"kty", "kid", "use", "n", "e"} for key in found["keys"]), "no private part goes anywhere"
     turned = {"keys": document["keys"][::-1]}
     assert usable_keys(json.dumps(turned).encode(), "RS256") == found
-    told = policy(("jwt", {"algorithm": "RS256", "jwks": found}))
-    assert passes(told, token(OPEN, RSA, "RS256", kid="1"))
-    assert not passes(told, token(OPEN, RSA, "RS256", kid="3"))
+    fetched = policy(("jwt", {"algorithm": "RS256", "jwks": found}))
+    assert passes(fetched, token(OPEN, RSA, "RS256", kid="1"))
+    assert not passes(fetched, token(OPEN, RSA, "RS256", kid="3"))
 
 
 @given(JSON)
 def test_any_document_has_keys_or_is_refused(document: Any) -> None:
-    for said in (document, {"keys": document}, {"keys": [document]}):
+    for result in (document, {"keys": document}, {"keys": [document]}):
         with pytest.raises(ValueError):
-            usable_keys(json.dumps(said).encode(), "RS256")
+            usable_keys(json.dumps(result).encode(), "RS256")
 
 
 @pytest.mark.parametrize(

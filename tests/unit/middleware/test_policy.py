@@ -34,20 +34,20 @@ def status(found: Policy, *lines: str, target: str = "/", method: str = "GET") -
     return 0 if answer is None else answer.status
 
 
-def test_without_anything_everything_goes_through() -> None:
+def test_an_empty_policy_passes_every_request() -> None:
     found = compiled()
     assert found.table.default.handlers == ()
     assert status(found, target="/any/../thing") == 0
 
 
-def test_a_request_that_no_route_takes() -> None:
+def test_a_request_without_a_matching_route_gets_404() -> None:
     found = compiled({"match": {"path": "/api/*"}})
     assert status(found, target="/api/x") == 0
     answer = run(found, request(target="/other"))
     assert answer is not None and (answer.status, answer.code) == (404, "no_route")
 
 
-def test_global_handlers_stand_in_front_of_everything() -> None:
+def test_global_handlers_run_first() -> None:
     found = compiled({"match": {"path": "/a"}}, {"match": {"path": "/b"}}, everywhere=[LIMIT])
     assert status(found, target="/a") == 0
     assert status(found, target="/b") == 429
@@ -55,7 +55,7 @@ def test_global_handlers_stand_in_front_of_everything() -> None:
     assert [status(compiled(everywhere=[LIMIT])), status(found)] == [0, 429]
 
 
-def test_security_stands_in_front_of_the_routes() -> None:
+def test_security_runs_before_the_routes() -> None:
     found = compiled({"match": {"path": "/a", "method": "PUT"}}, security={"cors": CORS, "auth": JWT})
     origin = "Origin: https://app.example"
     assert status(found, origin, "Access-Control-Request-Method: PUT", target="/a", method="OPTIONS") == 204
@@ -76,7 +76,7 @@ def test_routes_have_their_own_handlers() -> None:
     assert forwarded(asked) == b"A: 1\r\n"
 
 
-def test_what_has_no_effect_is_left_out() -> None:
+def test_reverse_proxy_needs_no_handler() -> None:
     found = compiled({"handle": [{"type": "reverse_proxy"}]})
     assert found.table.default.handlers == ()
     assert found.made == ()
@@ -115,7 +115,7 @@ def test_every_kind_can_be_built() -> None:
         ),
     ],
 )
-def test_what_cannot_be_used_is_named(keys: dict[str, Any], place: str) -> None:
+def test_an_error_names_its_place(keys: dict[str, Any], place: str) -> None:
     with pytest.raises(ConfigError) as caught:
         compiled(**keys)
     assert str(caught.value).startswith(place)

@@ -12,12 +12,12 @@ REWRITE = {"type": "rewrite", "config": {"strip_prefix": "/a"}}
 CORS = {"origins": ["https://*.app.example"]}
 
 
-def place(told: dict[str, Any]) -> tuple[str | int, ...] | None:
-    found = cost_error(ServicePolicy.from_json(told))
+def place(values: dict[str, Any]) -> tuple[str | int, ...] | None:
+    found = cost_error(ServicePolicy.from_json(values))
     return found and found[0]
 
 
-def test_a_policy_of_two_hundred_routes_is_no_matter() -> None:
+def test_a_policy_with_two_hundred_routes_is_accepted() -> None:
     common = [
         {"type": "headers", "config": {"request": {"set": {f"X-{i}": "y" for i in range(20)}}}},
         {"type": "rate_limit", "config": {"rate": "10/s", "key": "header:X-Key"}},
@@ -40,7 +40,7 @@ def test_a_policy_of_two_hundred_routes_is_no_matter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "where"),
+    ("values", "where"),
     [
         ({"routes": [{"match": {"path": "/" + "*a" * 180 + "*"}}] * 2}, ("routes",)),
         ({"routes": [{"match": {"query": {"a": "b", "c": "d"}}}] * 1000}, ("routes",)),
@@ -62,8 +62,8 @@ def test_a_policy_of_two_hundred_routes_is_no_matter() -> None:
         ),
     ],
 )
-def test_what_costs_too_much_is_named(told: dict[str, Any], where: tuple[str | int, ...]) -> None:
-    assert place(told) == where
+def test_a_costly_policy_is_refused_with_its_place(values: dict[str, Any], where: tuple[str | int, ...]) -> None:
+    assert place(values) == where
 
 
 def test_the_message_has_the_figures_and_the_fix() -> None:

@@ -35,17 +35,17 @@ def test_a_burst_and_then_the_rate() -> None:
     assert [passes(found, now=200) for _ in range(4)] == [True, True, True, False]
 
 
-def test_without_burst_the_rates_own_number() -> None:
+def test_the_default_burst_is_the_number_in_the_rate() -> None:
     found = limit("5/minute")
     assert [passes(found) for _ in range(6)] == [True] * 5 + [False]
 
 
-def test_what_the_client_is_told() -> None:
+def test_the_headers_of_responses() -> None:
     found = limit("60/minute", burst=2)
     asked = request()
     assert run(found, asked, 0) is None
-    told = b'RateLimit-Policy: "default";q=60;w=60\r\nRateLimit: "default";r=1;t=1\r\n'
-    assert returned(asked, b"RateLimit: backend\r\n") == told
+    expected = b'RateLimit-Policy: "default";q=60;w=60\r\nRateLimit: "default";r=1;t=1\r\n'
+    assert returned(asked, b"RateLimit: backend\r\n") == expected
     assert run(found, request(), 0) is None
     answer = run(found, request(), 0)
     assert answer is not None
@@ -55,7 +55,7 @@ def test_what_the_client_is_told() -> None:
     )
 
 
-def test_who_waits_as_told_passes() -> None:
+def test_a_client_that_waits_as_told_passes() -> None:
     found = limit("7/minute", burst=1)
     assert passes(found)
     answer = run(found, request(), 1.5)
@@ -100,7 +100,7 @@ def test_an_ipv6_client_is_its_network() -> None:
     assert passes(found, client="2001:db8:0:1::1")
 
 
-def test_what_the_client_claims_does_not_matter() -> None:
+def test_forwarding_headers_of_the_client_do_not_count() -> None:
     found = limit("1/minute")
     assert passes(found, "X-Forwarded-For: 1.1.1.1")
     assert not passes(found, "X-Forwarded-For: 2.2.2.2", "X-Real-IP: 3.3.3.3", "Forwarded: for=4.4.4.4")

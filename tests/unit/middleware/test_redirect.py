@@ -31,15 +31,15 @@ def location(pattern: str, target: str, method: str = "GET") -> str:
         ("https://{host}{uri}", "/{path}{host}", "https://app.example.com/{path}{host}"),
     ],
 )
-def test_where_to(pattern: str, target: str, expected: str) -> None:
+def test_placeholders_are_filled_in(pattern: str, target: str, expected: str) -> None:
     assert location(pattern, target) == expected
 
 
-def test_the_target_of_the_whole_server() -> None:
+def test_the_target_star() -> None:
     assert location("https://{host}{uri}", "*", "OPTIONS") == "https://app.example.com/"
 
 
-def test_the_usual_status() -> None:
+def test_the_default_status() -> None:
     answer = run(policy(("redirect", {"location": "/x"})), request())
     assert answer is not None and answer.status == 302
 

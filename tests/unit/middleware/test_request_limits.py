@@ -27,14 +27,14 @@ class Socket:
         (("Transfer-Encoding: chunked",), None),
     ],
 )
-def test_a_length_that_is_announced(fields: tuple[str, ...], status: int | None) -> None:
+def test_an_announced_length_is_limited(fields: tuple[str, ...], status: int | None) -> None:
     answer = BodyLimit(10).request(request(*fields, method="POST"), 0.0)
     assert (answer and answer.status) == status
     assert answer is None or answer.code == "body_too_large"
 
 
 def opens(upgrades: UpgradeLimit, client: str) -> Socket | int:
-    """The socket of a client that asks for one, or the status that it gets instead."""
+    """Return the upgraded connection of a client, or the status of the refusal."""
     asked = request(*UPGRADE, client=client)
     answer = upgrades.request(asked, 0.0)
     if answer is not None:
@@ -45,7 +45,7 @@ def opens(upgrades: UpgradeLimit, client: str) -> Socket | int:
     return socket
 
 
-def test_so_many_at_the_same_time() -> None:
+def test_concurrent_upgrades_are_limited() -> None:
     upgrades = UpgradeLimit(2, None)
     first, second = opens(upgrades, "192.0.2.1"), opens(upgrades, "192.0.2.1")
     assert isinstance(first, Socket) and isinstance(second, Socket)
@@ -59,7 +59,7 @@ def test_so_many_at_the_same_time() -> None:
     ("one", "same", "other"),
     [("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8::ffff:1", "2001:db8:0:1::1")],
 )
-def test_so_many_of_one_client(one: str, same: str, other: str) -> None:
+def test_concurrent_upgrades_of_a_client_are_limited(one: str, same: str, other: str) -> None:
     upgrades = UpgradeLimit(None, 1)
     first = opens(upgrades, one)
     assert isinstance(first, Socket)
@@ -76,7 +76,7 @@ def test_a_client_without_address_is_not_counted_with_others() -> None:
     assert UpgradeLimit(1, None).request(request(*UPGRADE, client=""), 0.0) is None
 
 
-def test_the_service_is_full_before_the_client_is() -> None:
+def test_the_limit_of_the_service_comes_first() -> None:
     upgrades = UpgradeLimit(1, 1)
     opens(upgrades, "192.0.2.1")
     assert opens(upgrades, "192.0.2.1") == 503
@@ -88,7 +88,7 @@ def test_requests_without_an_upgrade_are_not_counted() -> None:
     assert upgrades.request(request(client="192.0.2.1"), 0.0) is None
 
 
-def test_a_new_limit_counts_what_is_open() -> None:
+def test_a_new_limit_counts_open_connections() -> None:
     before = UpgradeLimit(5, None)
     sockets: list[Any] = [opens(before, "192.0.2.1") for _ in range(3)]
     after = UpgradeLimit(None, 2, before)
@@ -98,7 +98,7 @@ def test_a_new_limit_counts_what_is_open() -> None:
     assert isinstance(opens(after, "192.0.2.1"), Socket)
 
 
-def test_what_has_ended_is_forgotten() -> None:
+def test_ended_connections_do_not_count() -> None:
     upgrades = UpgradeLimit(10, None)
     for _ in range(100):
         socket = opens(upgrades, "192.0.2.1")

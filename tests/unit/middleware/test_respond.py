@@ -4,7 +4,7 @@ from tests.unit.middleware.asking import policy, request, run
 from zerotrust.middleware.interface import Answer
 
 
-def test_an_answer_from_here() -> None:
+def test_a_fixed_response() -> None:
     found = policy(("respond", {"status": 503, "body": "back at nöon", "headers": {"Retry-After": 60}}))
     answer = run(found, request())
     assert answer == Answer(
@@ -14,12 +14,12 @@ def test_an_answer_from_here() -> None:
     )
 
 
-def test_its_own_type() -> None:
+def test_a_content_type_of_its_own() -> None:
     found = policy(("respond", {"body": "{}", "headers": {"content-type": "application/json"}}))
     answer = run(found, request())
     assert answer is not None
     assert answer.lines == b"X-Content-Type-Options: nosniff\r\ncontent-type: application/json\r\n"
 
 
-def test_nothing_at_all() -> None:
+def test_a_response_without_body() -> None:
     assert run(policy(("respond", {"status": 204})), request()) == Answer(204)

@@ -52,7 +52,7 @@ def test_a_prefix_for_everything() -> None:
     assert rewritten("/w%20s/x", strip_prefix="/w") == "/w%20s/x"
 
 
-def test_two_in_a_chain() -> None:
+def test_two_rewrites_in_a_chain() -> None:
     asked = request(target="/a/b/c")
     assert run(policy(("rewrite", {"strip_prefix": "/a"}), ("rewrite", {"strip_prefix": "/b"})), asked) is None
     assert asked.target == b"/c"
@@ -95,7 +95,7 @@ def test_a_path_that_may_lead_out_of_the_prefix_is_refused(target: str, config: 
     assert (answer.status, answer.code) == (400, "ambiguous_path")
 
 
-def test_the_query_leads_nowhere() -> None:
+def test_the_query_is_not_rewritten() -> None:
     assert rewritten("/pub/x?/../../y", **CONFINED) == "/files/public/x?/../../y"
 
 

@@ -14,7 +14,7 @@ BCRYPT = "$2y$10$" + "a" * 53
 ARGON2 = "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHRzb21l$" + "a" * 43
 
 
-def said(model: type[BasicAuthConfig] | type[JwtConfig], keys: dict[str, Any]) -> str:
+def messages(model: type[BasicAuthConfig] | type[JwtConfig], keys: dict[str, Any]) -> str:
     with pytest.raises(ValidationError) as caught:
         model.model_validate(keys)
     return str(caught.value)
@@ -47,8 +47,8 @@ def test_users(users: Any) -> None:
         ({"users": {"a": BCRYPT}, "realm": 'a"b'}, "realm"),
     ],
 )
-def test_what_is_wrong_with_users(keys: dict[str, Any], message: str) -> None:
-    assert message in said(BasicAuthConfig, keys)
+def test_invalid_users(keys: dict[str, Any], message: str) -> None:
+    assert message in messages(BasicAuthConfig, keys)
 
 
 def test_a_costly_hash_in_a_file_is_named_by_file_line_and_user() -> None:
@@ -97,7 +97,7 @@ JWKS: dict[str, Any] = {"keys": []}
         {"algorithm": "HS256", "secret_file": "x"},
     ],
 )
-def test_one_key_that_fits(keys: dict[str, Any]) -> None:
+def test_exactly_one_key_is_accepted(keys: dict[str, Any]) -> None:
     config = JwtConfig.model_validate(keys)
     assert "ssss" not in repr(config)
     assert JwtConfig.model_validate_json(config.model_dump_json()) == config
@@ -129,8 +129,8 @@ def test_one_key_that_fits(keys: dict[str, Any]) -> None:
         ({"algorithm": "RS256", "key": "x", "alogrithm": "none"}, 'did you mean "algorithm"?'),
     ],
 )
-def test_what_is_wrong_with_a_key(keys: dict[str, Any], message: str) -> None:
-    text = said(JwtConfig, keys)
+def test_invalid_keys(keys: dict[str, Any], message: str) -> None:
+    text = messages(JwtConfig, keys)
     assert message in text
 
 

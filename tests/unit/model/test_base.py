@@ -37,7 +37,7 @@ def test_durations(text: object, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "30", "s", "-1s", "1 s", "1s2", "5 minutes", True, None, [], -1, float("nan")])
-def test_what_is_no_duration(text: object) -> None:
+def test_invalid_durations(text: object) -> None:
     with pytest.raises(ValidationError):
         DURATION.validate_python(text)
 
@@ -71,7 +71,7 @@ def test_host_names_have_one_form(host: str, name: str) -> None:
     "host",
     ["[::1%eth0]", "", ".", "a..b", "-a", "a-", "a b", "a:b", "[::1", "[::1]x", "[x]", "x" * 64, "a/b", "\ud800"],
 )
-def test_what_is_no_host_name(host: str) -> None:
+def test_invalid_host_names(host: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         normalise_host(host)
 
@@ -194,13 +194,13 @@ def test_addresses_with_defaults() -> None:
 @pytest.mark.parametrize(
     "text", ["", "host", "host:", "host:x", "host:65536", "::1:80", "[::1]", "[::1]80", "[x]:1", "a:²"]
 )
-def test_what_is_no_address(text: str) -> None:
+def test_invalid_addresses(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         split_address(text)
 
 
 @given(st.integers(0, 65535), st.ip_addresses())
-def test_an_address_survives(port: int, host: object) -> None:
+def test_an_address_is_split_into_its_parts(port: int, host: object) -> None:
     text = f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
     assert split_address(text) == (str(host), port)
 
@@ -214,7 +214,7 @@ def test_any_text_is_an_address_or_a_value_error(text: str) -> None:
     assert 0 <= port <= 65535
 
 
-def test_where_to_listen() -> None:
+def test_listening_addresses() -> None:
     assert LISTEN.validate_python("unix:/run/x.sock") == "unix:/run/x.sock"
     for text in ("unix:", "host"):
         with pytest.raises(ValidationError):
@@ -235,5 +235,5 @@ def test_where_to_listen() -> None:
         ("10.0.0.1:1", False),
     ],
 )
-def test_what_only_this_machine_reaches(listen: str, loopback: bool) -> None:
+def test_loopback_addresses(listen: str, loopback: bool) -> None:
     assert is_loopback(listen) is loopback

@@ -1,4 +1,4 @@
-"""The sections about identity: what they mean where nothing, or a file, is said."""
+"""Tests of zerotrust.model.database."""
 
 import pytest
 
@@ -21,12 +21,12 @@ def test_a_url_with_a_password_comes_from_a_file_and_is_not_shown() -> None:
 
 
 @pytest.mark.parametrize("content", [b"mysql://db/x", b"\xff\xfe", b""])
-def test_a_file_that_holds_no_url_is_refused(content: bytes) -> None:
+def test_a_file_without_valid_url_is_refused(content: bytes) -> None:
     with pytest.raises(ValueError, match=r"invalid database URL|not text"):
         DatabaseConfig(url_file="f").with_files({"url_file": content})
 
 
-def test_nothing_is_granted_unless_it_is_said() -> None:
+def test_no_host_is_granted_by_default() -> None:
     config = ServerConfig()
     assert (config.grants, config.unsafe_agents_may_claim_any_host) == ({}, False)
     granted = ServerConfig.model_validate({"grants": {"home": ["Pi.Example.com.", "*.Lab.example.com"]}}).grants

@@ -13,7 +13,7 @@ from zerotrust.model import fields
 SET: TypeAdapter[dict[str, list[str]]] = TypeAdapter(fields.SetFields)
 
 
-def test_they_are_the_fields_that_the_forwarding_sets() -> None:
+def test_refused_headers_are_those_that_forwarding_sets() -> None:
     special = {name.decode() for name in headers.REQUEST_SPECIAL}
     assert special | {"trailer"} == fields.NOT_IN_REQUEST
     assert {name.decode() for name in headers.RESPONSE_SPECIAL} | {"trailer"} == fields.NOT_IN_RESPONSE
@@ -43,13 +43,13 @@ def test_one_value_or_several() -> None:
         {"A" * 300: "x"},
     ],
 )
-def test_what_is_no_field(value: Any) -> None:
+def test_invalid_headers(value: Any) -> None:
     with pytest.raises(ValidationError):
         SET.validate_python(value)
 
 
 @given(st.text(max_size=10), st.text(max_size=20))
-def test_what_passes_is_a_canonical_line(name: str, value: str) -> None:
+def test_a_valid_header_is_a_canonical_line(name: str, value: str) -> None:
     import re
 
     try:
@@ -61,12 +61,12 @@ def test_what_passes_is_a_canonical_line(name: str, value: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["Host", "upgrade", "X-Api-Key", "cookie"])
-def test_routes_see_most_fields(name: str) -> None:
+def test_routes_match_most_headers(name: str) -> None:
     fields.refuse_condition(name)
 
 
 @pytest.mark.parametrize("name", ["Connection", "x-forwarded-for", "Content-Length", "a b"])
-def test_routes_do_not_see_these(name: str) -> None:
+def test_routes_cannot_match_headers_of_the_connection(name: str) -> None:
     with pytest.raises(ValueError, match=name):
         fields.refuse_condition(name)
 

@@ -18,6 +18,6 @@ def test_an_agent_is_refused_new_requests_before_it_loses_those_that_it_has() ->
 
 
 @pytest.mark.parametrize("size", ["0", "1023KiB", "-1", "much"])
-def test_sizes_with_which_nothing_works(size: str) -> None:
+def test_sizes_that_are_too_small(size: str) -> None:
     with pytest.raises(ValidationError):
         Limits(memory=size)

@@ -22,5 +22,5 @@ def test_levels_are_read_in_any_case() -> None:
         ({"graceful_timeout": "5s", "drain_timeout": "30s"}, 30.0),
     ],
 )
-def test_both_names_of_the_time_to_drain(keys: dict[str, object], seconds: float) -> None:
+def test_both_names_of_the_drain_timeout(keys: dict[str, object], seconds: float) -> None:
     assert HotReload.model_validate(keys).drains_for == seconds

@@ -48,7 +48,7 @@ def objections(value: Any) -> list[tuple[tuple[Any, ...], str]]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "messages"),
     [
         ("ip_whitlist", 'did you mean "ip_whitelist"?'),
         ("cache", "cache is not supported"),
@@ -58,10 +58,10 @@ def objections(value: Any) -> list[tuple[tuple[Any, ...], str]]:
         ("", "unknown handler type"),
     ],
 )
-def test_kinds_that_there_are_not(kind: str, said: str) -> None:
+def test_unknown_kinds(kind: str, messages: str) -> None:
     ((place, message),) = objections({"type": kind})
     assert place == ("type",)
-    assert said in message
+    assert messages in message
 
 
 def test_the_kind_is_read_as_people_write_it() -> None:
@@ -69,7 +69,7 @@ def test_the_kind_is_read_as_people_write_it() -> None:
 
 
 @pytest.mark.parametrize("value", [None, 5, "rate_limit", [], {}, {"type": None}, {"type": ["headers"]}])
-def test_what_is_no_handler(value: Any) -> None:
+def test_invalid_handlers(value: Any) -> None:
     assert objections(value)
 
 
@@ -111,13 +111,13 @@ BAD: list[tuple[str, dict[str, Any], tuple[str, ...], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "config", "place", "said"), BAD)
-def test_what_is_wrong_is_named_where_it_is(
-    kind: str, config: dict[str, Any], place: tuple[str, ...], said: str
+@pytest.mark.parametrize(("kind", "config", "place", "messages"), BAD)
+def test_errors_have_the_place_in_the_file(
+    kind: str, config: dict[str, Any], place: tuple[str, ...], messages: str
 ) -> None:
     (found,) = objections({"type": kind, "config": config})
     assert tuple(map(str, found[0])) == place
-    assert said in found[1]
+    assert messages in found[1]
 
 
 def test_a_key_beside_config_is_refused() -> None:
@@ -128,7 +128,7 @@ def test_a_key_beside_config_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["Host", "connection", "Transfer-Encoding", "Content-Length", "TE", "Keep-Alive"])
 @pytest.mark.parametrize("edit", ["set", "add", "delete"])
-def test_fields_that_are_not_ours_to_give(name: str, edit: str) -> None:
+def test_headers_of_the_connection_are_refused(name: str, edit: str) -> None:
     value: Any = [name] if edit == "delete" else {name: "x"}
     ((place, message),) = objections({"type": "headers", "config": {"request": {edit: value}}})
     assert place == ("config",)
@@ -144,7 +144,7 @@ def test_fields_that_0trust_sets_itself(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["X-Forwarded-Port", "X-Forwarded-User", "Forwarded", "X-Original-URL"])
-def test_fields_that_only_clients_may_not_set(name: str) -> None:
+def test_headers_that_only_clients_may_not_set(name: str) -> None:
     adapter: TypeAdapter[Any] = TypeAdapter(model.Handler)
     adapter.validate_python({"type": "headers", "config": {"request": {"set": {name: "x"}}}})
 
@@ -167,7 +167,7 @@ JUNK = st.recursive(
 
 
 @given(st.sampled_from(model.KINDS), JUNK)
-def test_no_file_breaks_the_models(kind: str, junk: Any) -> None:
+def test_any_values_are_valid_or_refused(kind: str, junk: Any) -> None:
     for value in ({"type": kind, "config": junk}, {"type": kind, **({} if not isinstance(junk, dict) else junk)}, junk):
         try:
             ANY.validate_python(value)

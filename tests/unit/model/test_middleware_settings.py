@@ -10,7 +10,7 @@ from zerotrust.http import grammar
 from zerotrust.model.middleware_settings import CorsConfig, HeaderEdits, IpAllowConfig, RedirectConfig, RewriteConfig
 
 
-def test_every_field_that_is_touched() -> None:
+def test_names_of_all_edits() -> None:
     assert HeaderEdits(set={"A": ["1"]}, add={"B": ["2"]}, delete=["C"]).names == ["A", "B", "C"]
 
 
@@ -38,7 +38,7 @@ def test_prefixes_in_their_one_form() -> None:
 
 
 @given(st.text(max_size=20))
-def test_what_passes_fits_into_a_head(text: str) -> None:
+def test_valid_settings_fit_into_a_head(text: str) -> None:
     try:
         location = RedirectConfig(location=text).location
         assert re.fullmatch(grammar.LINES, f"Location: {location}\r\n".encode())

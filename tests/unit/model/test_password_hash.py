@@ -41,7 +41,7 @@ def bcrypt_hash(cost: int) -> str:
         argon2.PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash("x", salt=b"of 16 bytes each"),
     ],
 )
-def test_what_tools_and_recommendations_make_is_accepted(hashed: str) -> None:
+def test_hashes_of_common_tools_are_accepted(hashed: str) -> None:
     hash_cost(hashed).check(REFERENCE_SPEED, "here")
 
 
@@ -79,7 +79,7 @@ def test_a_hash_that_takes_too_long_is_refused_with_the_figure(hashed: str, mess
         (argon2_hash().replace("65536", "٦"), "unsupported hash type"),
     ],
 )
-def test_what_is_no_hash_or_out_of_range(hashed: str, message: str) -> None:
+def test_invalid_hashes_and_parameters(hashed: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         hash_cost(hashed)
 

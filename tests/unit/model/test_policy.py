@@ -32,22 +32,22 @@ FETCHED: dict[str, Any] = {
 SOURCE = KeySource("https://issuer.example/keys", "RS256")
 
 
-def test_keys_that_were_fetched_are_told_instead_of_their_place() -> None:
+def test_fetched_keys_replace_their_url() -> None:
     other = {**FETCHED, "config": {**FETCHED["config"], "algorithm": "ES256"}}
     asked = policy(middleware=[JWT, FETCHED], security={"auth": other}, routes=[{"handle": [FETCHED]}])
     assert asked is not None
     assert asked.key_sources == {SOURCE, KeySource("https://issuer.example/keys", "ES256")}
     document = {"keys": [{"kty": "RSA"}]}
-    told = asked.to_json({SOURCE: document})
+    values = asked.to_json({SOURCE: document})
     known = {"algorithm": "RS256", "jwks": document, "issuer": "us"}
-    assert told["global_middleware"][1]["config"] == told["routes"][0]["handle"][0]["config"] == known
-    assert told["security"]["auth"]["config"] == other["config"]
+    assert values["global_middleware"][1]["config"] == values["routes"][0]["handle"][0]["config"] == known
+    assert values["security"]["auth"]["config"] == other["config"]
     assert asked.to_json()["routes"][0]["handle"][0]["config"] == FETCHED["config"]
-    assert ServicePolicy.from_json(told).to_json() == told
+    assert ServicePolicy.from_json(values).to_json() == values
 
 
 @pytest.mark.parametrize("keys", [{}, {"websocket": False, "timeout": "5s"}])
-def test_who_asks_for_nothing_has_none(keys: dict[str, Any]) -> None:
+def test_a_service_without_rules_has_no_policy(keys: dict[str, Any]) -> None:
     assert policy(**keys) is None
 
 
@@ -63,24 +63,24 @@ def test_who_asks_for_nothing_has_none(keys: dict[str, Any]) -> None:
         {"max_websockets": 5, "max_websockets_per_client": 2},
     ],
 )
-def test_what_is_told_is_what_is_read(keys: dict[str, Any]) -> None:
+def test_a_policy_survives_json(keys: dict[str, Any]) -> None:
     asked = policy(**keys)
     assert asked is not None
-    told = asked.to_json()
-    assert ServicePolicy.from_json(told).to_json() == told
-    again = ServicePolicy.from_json(told)
+    values = asked.to_json()
+    assert ServicePolicy.from_json(values).to_json() == values
+    again = ServicePolicy.from_json(values)
     for name in ("routes", "security", "global_middleware", "max_request_body", "max_websockets"):
         assert getattr(again, name) == getattr(asked, name)
 
 
-def test_what_nobody_knows_is_not_told() -> None:
+def test_unknown_keys_are_not_sent() -> None:
     asked = policy(routes=[{"match": {"path": "/a", "pahh": "x"}, "note": "mine"}])
     assert asked is not None
     assert asked.to_json()["routes"] == [{"match": {"path": "/a"}}]
 
 
 @pytest.mark.parametrize(
-    ("told", "place"),
+    ("values", "place"),
     [
         ({"quota": 1}, '"quota"'),
         ({"routes": [{"match": {"country": "x"}}]}, "routes.0.match.country"),
@@ -96,12 +96,12 @@ def test_what_nobody_knows_is_not_told() -> None:
         ({"max_request_body": "-1"}, "max_request_body"),
     ],
 )
-def test_all_of_it_or_nothing(told: dict[str, Any], place: str) -> None:
+def test_an_unknown_key_refuses_the_whole_policy(values: dict[str, Any], place: str) -> None:
     with pytest.raises(ConfigError, match=place.replace(".", r"\.")):
-        ServicePolicy.from_json(told)
+        ServicePolicy.from_json(values)
 
 
-def test_a_refusal_says_nothing_secret() -> None:
+def test_a_refusal_contains_no_secret() -> None:
     with pytest.raises(ConfigError) as caught:
         ServicePolicy.from_json(
             {"security": {"auth": {"type": "jwt", "config": {"secret": SECRET, "algorithm": "none"}}}}
@@ -109,7 +109,7 @@ def test_a_refusal_says_nothing_secret() -> None:
     assert SECRET not in str(caught.value)
 
 
-def test_a_service_is_not_changed_by_being_told() -> None:
+def test_to_json_does_not_change_the_service() -> None:
     service = Service.model_validate({"hostname": "a", "backend": "x:1", "routes": [{"handle": [LIMIT]}]})
     before = service.model_copy(deep=True)
     asked = ServicePolicy.from_service(service, [])

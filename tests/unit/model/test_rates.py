@@ -25,7 +25,7 @@ def test_requests(text: str, rate: tuple[int, int]) -> None:
 @pytest.mark.parametrize(
     "text", ["", "10", "/s", "0/s", "-1/s", "1.5/s", "10/fortnight", "10/", "٣/s", "1" * 10 + "/s"]
 )
-def test_what_is_no_rate(text: str) -> None:
+def test_invalid_rates(text: str) -> None:
     with pytest.raises(ValueError, match="invalid rate"):
         parse_rate(text)
 
@@ -48,7 +48,7 @@ def test_bytes(text: str, rate: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "10", "10MB", "MB/s", "-1MB/s", "1PB/s", "10 apples/s"])
-def test_what_is_no_rate_of_bytes(text: str) -> None:
+def test_invalid_byte_rates(text: str) -> None:
     with pytest.raises(ValueError, match="invalid rate"):
         parse_byte_rate(text)
 
@@ -82,6 +82,6 @@ def test_sizes(text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "MB", "-1", "1iB", "10MB/s", "10 Mbit", "٣", "1e9", "1" * 13])
-def test_what_is_no_size(text: str) -> None:
+def test_invalid_sizes(text: str) -> None:
     with pytest.raises(ValueError, match="invalid size"):
         parse_byte_size(text)

@@ -41,7 +41,7 @@ def test_host_names_once_hostname_first() -> None:
         ("unix:/run/a b.sock", "https", ("localhost", 80, False)),
     ],
 )
-def test_where_the_backend_is(address: str, protocol: str, upstream: tuple[str, int, bool]) -> None:
+def test_endpoints_of_backend_addresses(address: str, protocol: str, upstream: tuple[str, int, bool]) -> None:
     simple = service(backend=address, protocol=protocol)
     listed = service(backend=None, upstreams=[{"address": address}], protocol=protocol)
     for found in (simple, listed):
@@ -54,7 +54,7 @@ def test_where_the_backend_is(address: str, protocol: str, upstream: tuple[str, 
     ("address", "authority"),
     [("a:80", "a"), ("a:443", "a:443"), ("https://a", "a"), ("https://[::1]:80", "[::1]:80"), ("unix:/a", "localhost")],
 )
-def test_what_a_client_calls_the_backend(address: str, authority: str) -> None:
+def test_the_authority_of_an_endpoint(address: str, authority: str) -> None:
     found = service(backend=address)
     assert found.endpoint(found.backends[0]).authority == authority
 
@@ -78,7 +78,7 @@ def test_tls_versions(written: object) -> None:
         {"connect_timeout": 0},
     ],
 )
-def test_what_backends_cannot_be_given(keys: dict[str, Any]) -> None:
+def test_invalid_keys_for_backends(keys: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         service(**keys)
 
@@ -86,7 +86,7 @@ def test_what_backends_cannot_be_given(keys: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "address", ["a", ":80", "a:0", "a:80/", "a:80/x", "http://a/x", "ftp://a", "a:99999", "http://", "unix:", "unix:a"]
 )
-def test_what_is_no_backend(address: str) -> None:
+def test_invalid_backend_addresses(address: str) -> None:
     with pytest.raises(ValidationError):
         service(backend=address)
 
@@ -99,7 +99,7 @@ def test_what_is_no_backend(address: str) -> None:
         ({"upstreams": [{"address": "a:1"}]}, TWO_BACKENDS),
     ],
 )
-def test_what_a_service_needs(keys: dict[str, Any], message: str) -> None:
+def test_required_keys_of_a_service(keys: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError) as caught:
         service(**keys)
     assert message in str(caught.value)
@@ -130,13 +130,13 @@ def test_ids_are_short_and_ascii(name: str) -> None:
         ({"handle": [{"type": "rate_limit"}]}, "config"),
     ],
 )
-def test_routes_that_would_not_do_what_they_say(route: dict[str, Any], message: str) -> None:
+def test_routes_that_would_have_another_effect_are_refused(route: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError) as caught:
         service(routes=[route])
     assert message in str(caught.value)
 
 
-def test_handlers_behind_the_reverse_proxy_hold_too() -> None:
+def test_handlers_after_reverse_proxy_apply_too() -> None:
     handle = [{"type": "reverse_proxy"}, {"type": "ip_allow", "config": {"allowed_ips": ["10.0.0.0/8"]}}]
     cors = {"type": "cors", "config": {"origins": ["*"]}}
     found = service(routes=[{"handle": handle}, {"match": {"method": ["get", "options"]}, "handle": [cors]}])

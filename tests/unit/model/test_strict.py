@@ -12,17 +12,17 @@ class Limits(Strict):
 
 
 @pytest.mark.parametrize(
-    ("key", "said"),
+    ("key", "messages"),
     [
         ("brust", 'unknown key "brust", did you mean "burst"?'),
         ("zzz", 'unknown key "zzz"; known keys are rate, burst'),
         ("x" * 200, '"' + "x" * 60 + '"'),
     ],
 )
-def test_an_unknown_key_is_refused_by_name(key: str, said: str) -> None:
+def test_an_unknown_key_is_refused_by_name(key: str, messages: str) -> None:
     with pytest.raises(ValidationError) as caught:
         Limits.model_validate({key: 1})
-    assert said in str(caught.value)
+    assert messages in str(caught.value)
 
 
 def test_known_keys_pass() -> None:

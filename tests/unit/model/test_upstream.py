@@ -19,7 +19,7 @@ def test_a_health_check_refuses_an_invalid_path(path: str) -> None:
 
 
 @pytest.mark.parametrize("keys", [{"method": "A B"}, {"headers": {"A": "b\r\nc: d"}}, {"headers": {"A b": "c"}}])
-def test_what_cannot_stand_in_the_request_of_a_check(keys: dict[str, object]) -> None:
+def test_a_health_check_refuses_an_invalid_method_and_headers(keys: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         HealthCheck.model_validate(keys)
 
@@ -35,7 +35,7 @@ def test_what_cannot_stand_in_the_request_of_a_check(keys: dict[str, object]) ->
         ([200, "401", "3xx, 403"], ((200, 200), (401, 401), (300, 399), (403, 403))),
     ],
 )
-def test_how_statuses_are_written(written: object, ranges: tuple[tuple[int, int], ...]) -> None:
+def test_spellings_of_status_codes(written: object, ranges: tuple[tuple[int, int], ...]) -> None:
     assert HealthCheck.model_validate({"expected_status": written}).expected_status == ranges
 
 
@@ -43,7 +43,7 @@ def test_how_statuses_are_written(written: object, ranges: tuple[tuple[int, int]
     "written",
     ["", "2x", "xx", "99", "600", "399-200", "200-", "-1", True, None, 200.5, [], [[]], [""], {}, "٢xx", "٢٠٠"],
 )
-def test_what_is_no_status(written: object) -> None:
+def test_invalid_status_codes(written: object) -> None:
     with pytest.raises(ValidationError):
         HealthCheck.model_validate({"expected_status": written})
 

@@ -24,7 +24,7 @@ def look_up(routes: RouteTable[str], target: str, *lines: str, method: str = "GE
     return routes.lookup(head.method, head.target, head.fields)
 
 
-def test_without_routes_everything_goes_one_way() -> None:
+def test_without_routes_every_request_gets_the_default() -> None:
     assert look_up(table(), "/x/../y%00") == "nothing"
 
 
@@ -48,19 +48,19 @@ def test_methods_in_any_case() -> None:
     assert [look_up(routes, "/", method=method) for method in ("Get", "head", "PUT")] == ["read", "read", "nothing"]
 
 
-def test_what_stands_behind_a_route_for_everything_is_never_reached() -> None:
+def test_routes_after_one_for_everything_are_never_reached() -> None:
     routes = table(("a", {"path": "/a"}), ("all", {"path": "/*"}), ("b", {"path": "/b"}))
     assert look_up(routes, "/b") == "all"
     assert routes.choices == ("a", "all")
 
 
-def test_without_paths_in_the_routes_every_path_goes_through() -> None:
+def test_without_path_conditions_every_path_passes() -> None:
     routes = table(("get", {"method": "GET"}))
     assert look_up(routes, "/x/../y") == "get"
     assert look_up(routes, "*", method="OPTIONS") == "nothing"
 
 
-def test_readings_that_agree_go_through() -> None:
+def test_a_path_passes_if_its_readings_match_the_same_route() -> None:
     routes = table(("api", {"path": "/api/*"}), ("all", {}))
     assert look_up(routes, "/api/v4/projects/group%2Fproject") == "api"
     assert look_up(routes, "/x//y;z=1") == "all"
@@ -91,7 +91,7 @@ def test_a_protected_path_is_not_dodged(target: str) -> None:
 
 
 @pytest.mark.parametrize("target", ["/public/../x", "/public%2fx", "/public;x/y", "//public/x", "/public/%2e%2e/x"])
-def test_an_open_path_lends_itself_to_nothing_else(target: str) -> None:
+def test_an_open_path_does_not_lead_to_a_protected_one(target: str) -> None:
     routes = table(("open", {"path": "/public/*"}), ("protected", {}))
     with pytest.raises(AmbiguousPath):
         look_up(routes, target)
@@ -134,7 +134,7 @@ def test_no_spelling_dodges_a_protected_path(pieces: list[str]) -> None:
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=8))
-def test_what_goes_through_reads_the_same_everywhere(pieces: list[str]) -> None:
+def test_paths_that_pass_read_the_same_for_every_backend(pieces: list[str]) -> None:
     """No backend that resolves less takes an open path for a protected one either."""
     from urllib.parse import unquote
 
