@@ -38,7 +38,7 @@ def key_warning(key: Path) -> str | None:
 def above(folder: Path) -> Iterator[str]:
     """Yield the reason and the fix for each parent folder that every user can write.
 
-    Such a user could replace the whole folder.
+    Write permission there is enough to replace the whole folder.
 
     Raises:
         OSError: a parent folder cannot be read.

@@ -23,7 +23,7 @@ _LOOPBACK: Final = "127.0.0.1"
 
 
 def rename_level(source: Source) -> None:
-    """Move `log_level` at the root to `logging.level`, which wins where both are given."""
+    """Move `log_level` at the root to `logging.level`, which applies if both are given."""
     level = source.data.pop(LEVEL, None)
     if level is None:
         return
@@ -60,7 +60,7 @@ def flatten_websocket(source: Source) -> None:
                 _move(source, (*here, key), (*path, name), asked[key])
 
 
-def narrow_api(source: Source) -> None:
+def restrict_api_to_loopback(source: Source) -> None:
     """Take an `api.listen_addr` without a host, as in ":9443", as loopback: only the local Caddy connects."""
     api = source.data.get("api")
     address = api.get("listen_addr") if isinstance(api, dict) else None

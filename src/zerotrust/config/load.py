@@ -191,7 +191,7 @@ def _examine(source: Source, kind: Kind, model: type[Config]) -> tuple[Config, l
     data = source.data
     legacy.rename_level(source)
     if kind == "server":
-        legacy.narrow_api(source)
+        legacy.restrict_api_to_loopback(source)
     else:
         legacy.flatten_websocket(source)
         source.ineffective.update(

@@ -33,7 +33,7 @@ PROTECTIONS: Final = frozenset(
         "rate_limit",
     ]
 )
-"""Names of keys that ask for protection. An unknown key with such a name is an error."""
+"""Names of keys that ask for protection. One of these as an unknown key is an error."""
 
 _GUARDS: Final = ("global_middleware", "handle", "match", "routes", "security")
 """Keys that contain protections. A misspelling of one is an error."""
@@ -45,7 +45,7 @@ def is_protection(name: str) -> bool:
 
 
 def not_enforced(name: str) -> str:
-    """Return the message about such a key."""
+    """Return the message about a key that asks for protection."""
     return f"{name} is not supported here; remove it and protect the service in another way"
 
 

@@ -203,7 +203,7 @@ def usable_keys(document: bytes, algorithm: str) -> dict[str, Any]:
     It has only the members that verifying needs, and does not depend on the order of the keys.
 
     Raises:
-        ValueError: not a JWKS document, or without such a key.
+        ValueError: not a JWKS document, or none of its keys fits.
     """
     try:
         parsed = json.loads(document)

@@ -1,1 +1,1 @@
-"""What things are: frozen pydantic models without behaviour."""
+"""Models of configuration, policies and the admin API: frozen data, validated by pydantic."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from zerotrust.config.document import Source
-from zerotrust.config.legacy import EXPOSE, narrow_api, rename_level
+from zerotrust.config.legacy import EXPOSE, rename_level, restrict_api_to_loopback
 
 
 def source(tmp_path: Path, text: str) -> Source:
@@ -40,7 +40,7 @@ def test_the_older_form_of_the_level(tmp_path: Path) -> None:
 )
 def test_the_api_of_all_interfaces_is_loopback(tmp_path: Path, api: str, address: object) -> None:
     found = source(tmp_path, f"api: {api}\n")
-    narrow_api(found)
+    restrict_api_to_loopback(found)
     assert found.data["api"]["listen_addr"] == address
     assert [(p.severity, p.key) for p in found.problems] == (
         [("warning", "api.listen_addr")] if address == "127.0.0.1:9443" else []
@@ -50,5 +50,5 @@ def test_the_api_of_all_interfaces_is_loopback(tmp_path: Path, api: str, address
 @pytest.mark.parametrize("text", ["api: 5", "api:", "server: {}"])
 def test_a_file_without_api(tmp_path: Path, text: str) -> None:
     found = source(tmp_path, text)
-    narrow_api(found)
+    restrict_api_to_loopback(found)
     assert found.problems == []

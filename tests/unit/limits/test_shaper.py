@@ -126,7 +126,7 @@ def test_busy_flows_get_equal_shares(count: int, rate: float, by_client: bool) -
     carriers = [clock.carrier(b"192.0.2.%d" % number) for number in range(count)]
     for carrier in carriers:
         clock.ask(carrier, int(rate * 3))
-    at_first = [carrier.total for carrier in carriers]  # the burst, to whoever came first
+    at_first = [carrier.total for carrier in carriers]  # the burst goes to the first flows
     clock.until(clock.now + 2.5)
     gains = [carrier.total - before for carrier, before in zip(carriers, at_first, strict=True)]
     assert max(gains) - min(gains) <= turn_of(rate)

@@ -62,7 +62,7 @@ CONFINED = {"replace_prefix": {"/pub": "/files/public"}}
 
 
 def resolved(path: str) -> str:
-    """What a thorough backend makes of a path: written apart from the code, by RFC 3986 s5.2.4."""
+    """Return a path as a thorough backend resolves it (RFC 3986 s5.2.4)."""
     for _ in range(6):
         path = unquote(path)
     kept: list[str] = []

@@ -102,7 +102,7 @@ def test_letters_are_case_sensitive() -> None:
 
 
 def resolved(path: str) -> str:
-    """What a thorough backend makes of a path: written apart from the code, by RFC 3986 s5.2.4."""
+    """Return a path as a thorough backend resolves it (RFC 3986 s5.2.4)."""
     from urllib.parse import unquote
 
     for _ in range(6):
