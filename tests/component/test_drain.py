@@ -130,7 +130,7 @@ async def test_agent_drain_ends_websockets_so_that_they_come_back(tmp_path: Path
         assert await asyncio.gather(*ends) == [1012] * 4
         async with Process("drain again", command, log=tmp_path / "again.log") as drain:
             assert await drain.wait_exit() == 1
-        assert "no agent with this configuration runs here" in drain.text()
+        assert "no agent runs with this configuration" in drain.text()
 
 
 async def test_a_second_signal_ends_an_agent_at_once(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""The secret of the cookies of session affinity, kept in a file of its own.
+"""Secret for the cookies of session affinity, in a file beside the agent's private key.
 
-It begins as a child of the agent's private key. A renewal of the certificate brings another key, and clients have to
-stay with their upstreams all the same: so what was derived first is kept beside the key.
+It is derived from the first private key. A renewed certificate has another key, but clients must
+stay with their upstreams. So the agent keeps the first secret in a file.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ _log = logs.logger("affinity")
 
 
 def cookie_secret(config: AgentConfig) -> bytes:
-    """The secret; empty where no service needs one.
+    """Return the secret; empty if no service uses session affinity.
 
     Raises:
         PkiError: the agent's private key can't be read.
@@ -24,16 +24,19 @@ def cookie_secret(config: AgentConfig) -> bytes:
     if not any(service.load_balancing.session_affinity for service in config.services):
         return b""
     key = Path(config.server.key)
-    kept = key.with_suffix(".affinity")
+    path = key.with_suffix(".affinity")
     try:
-        secret = kept.read_bytes()
+        secret = path.read_bytes()
     except OSError:
         secret = b""
     if len(secret) == SECRET_BYTES:
         return secret
     secret = derive(key, "session affinity")
     try:
-        keys.write(kept, secret, mode=keys.PRIVATE, replace=True)
+        keys.write(path, secret, mode=keys.PRIVATE, replace=True)
     except PkiError as error:
-        _log.warning("the cookies of session_affinity end with the agent's certificate", reason=str(error))
+        _log.warning(
+            "cannot save the secret of session_affinity; cookies are void after the next certificate renewal",
+            reason=str(error),
+        )
     return secret

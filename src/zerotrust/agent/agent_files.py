@@ -1,4 +1,4 @@
-"""The files of a new agent: certificate, key, root and a configuration to begin with."""
+"""Writes the files of a new agent: certificate, key, root and a first configuration."""
 
 import os
 import secrets
@@ -15,7 +15,7 @@ from zerotrust.pki.join_line import JoinLine
 
 _CONFIG: Final = """\
 # The agent "{agent}" of {server}, made by 0trust agent join.
-# A running agent reads this file again when it changes; 0trust config check {name} names every mistake.
+# A running agent reads this file again when it changes. 0trust config check {name} lists its errors.
 version: "1.0"
 agent_id: "{agent}"
 server:
@@ -24,9 +24,9 @@ server:
   cert: "agent.crt"
   key: "agent.key"
 
-# What is published. The server lets this agent serve: {hosts}.
+# The services to publish. The server lets this agent serve: {hosts}.
 services: []
-# For example, in place of the empty list:
+# Example, to replace the empty list:
 # services:
 #   - hostname: "{example}"
 #     backend: "127.0.0.1:8080"
@@ -36,36 +36,37 @@ services: []
 
 @dataclass(frozen=True, kw_only=True)
 class AgentFiles:
-    """Where they are: beside each other."""
+    """Paths of an agent's files, all in one folder."""
 
     folder: Path
 
     @property
     def config(self) -> Path:
-        """The configuration."""
+        """Return the path of the configuration."""
         return self.folder / "agent.yaml"
 
     @property
     def certificate(self) -> Path:
-        """The agent's certificate and those between it and the root."""
+        """Return the path of the agent's certificate and the intermediate certificates."""
         return self.folder / "agent.crt"
 
     @property
     def key(self) -> Path:
-        """Its private key."""
+        """Return the path of the agent's private key."""
         return self.folder / "agent.key"
 
     @property
     def root(self) -> Path:
-        """The authority's root."""
+        """Return the path of the root certificate."""
         return self.folder / "ca.crt"
 
 
 class AgentFilesWriter:
-    """Makes the files in two steps, because a token can be used once only.
+    """Writes the files in two steps, because a join token can be used only once.
 
-    Entered, the folder has been found to take the files, and the key is in it under another name; `finish` gives all of
-    them their names. Left without that, everything is as before.
+    Use it as a context manager. On entry it checks that the folder can take the files, and writes
+    the key there under a temporary name. `finish` writes all files. Without `finish`, the existing
+    files stay as they are.
     """
 
     def __init__(self, folder: Path, *, force: bool) -> None:
@@ -93,7 +94,10 @@ class AgentFilesWriter:
         self._pending.unlink(missing_ok=True)
 
     def finish(self, line: JoinLine, joined: JoinResult) -> bool:
-        """Write everything; whether the configuration was written, because one that is there is kept.
+        """Write all files, but keep an existing configuration.
+
+        Returns:
+            True if the configuration is new.
 
         Raises:
             PkiError: a file cannot be written.
@@ -110,7 +114,7 @@ class AgentFilesWriter:
 
 
 def configuration(line: JoinLine, joined: JoinResult) -> str:
-    """An agent.yaml that runs and publishes nothing yet."""
+    """Return the text of an agent.yaml that publishes no services yet."""
     named = [host for host in joined.hosts if not host.startswith("*.")]
     below = [host.replace("*", "app", 1) for host in joined.hosts if host.startswith("*.")]
     return _CONFIG.format(
@@ -123,7 +127,7 @@ def configuration(line: JoinLine, joined: JoinResult) -> str:
 
 
 def _give_to_owner(files: AgentFiles) -> None:
-    """Where root writes into the folder of a service's user, that user has to read what is new there."""
+    """Give the files to the owner of the folder, if root writes into the folder of another user."""
     try:
         owner = files.folder.stat()
         if os.geteuid() == 0 and owner.st_uid != 0:

@@ -19,7 +19,7 @@ from zerotrust import __version__
 from zerotrust.agent.affinity_secret import cookie_secret
 from zerotrust.agent.connection import FAREWELL, TunnelConnection
 from zerotrust.agent.control_socket import ControlSocket, control_path
-from zerotrust.agent.expired_renewal import come_back
+from zerotrust.agent.expired_renewal import renew_expired
 from zerotrust.agent.metrics import AgentMetrics
 from zerotrust.agent.renewal import Renewal, RenewalOutcome
 from zerotrust.agent.server_endpoint import ServerEndpoint
@@ -251,10 +251,10 @@ class Agent:
     async def _before_dialling(self) -> None:
         """Replace an expired certificate. If that fails, the agent dials all the same: so the server logs it."""
         now = time.time()
-        if not (self._renewal.ended(now) and self._renewal.due(now)):
+        if not (self._renewal.expired(now) and self._renewal.due(now)):
             return
         try:
-            answer = await come_back(self._config.server, self._renewal.ask(now))
+            answer = await renew_expired(self._config.server, self._renewal.request(now))
         except ZeroTrustError as error:
             _log.warning("certificate expired and could not be renewed", reason=str(error))
         else:
@@ -282,7 +282,7 @@ class Agent:
             if tunnel.attached and RENEWAL in tunnel.capabilities:
                 if self._renewal.due(now):
                     try:
-                        tunnel.send(self._renewal.ask(now))
+                        tunnel.send(self._renewal.request(now))
                     except PkiError as error:
                         _log.warning("certificate not renewed", reason=str(error))
                 return
@@ -290,7 +290,7 @@ class Agent:
     def _renewed(self, message: Renewed) -> None:
         """Take the server's answer to a request for a certificate. The next session uses the new one; others stay."""
         try:
-            outcome = self._renewal.take(message)
+            outcome = self._renewal.store(message)
             if not outcome.refusal:
                 self._dial(ServerEndpoint.of(self._config))
         except SetupError as error:

@@ -1,7 +1,8 @@
-"""How an agent comes back whose certificate has ended (docs/spec/tunnel-v1.md, section 11).
+"""Renewal of a certificate that has expired (docs/spec/tunnel-v1.md, section 11).
 
-TLS would refuse the certificate, so it is shown beside TLS: with a request for a new one, and a signature of both by
-the old key. The server is verified as always, and before anything is said.
+TLS refuses an expired certificate. So the agent sends it in an HTTP request, with a certificate
+request for a new one and a signature of both by the old key. The agent verifies the server as
+always, before it sends anything.
 """
 
 import asyncio
@@ -20,11 +21,11 @@ from zerotrust.tunnel.messages import Renew, Renewed
 RETURN: Final = "/.well-known/0trust/return"
 
 
-async def come_back(server: ServerAddress, message: Renew) -> Renewed:
-    """Ask the server for a certificate in place of one that has ended.
+async def renew_expired(server: ServerAddress, message: Renew) -> Renewed:
+    """Return the server's answer to a request for a certificate in place of an expired one.
 
     Raises:
-        JoinError: and why there is none, in one line.
+        JoinError: the server issues none; the message says why, in one line.
         PkiError: certificate, key or authority can't be read.
     """
     host, port = split_address(server.address, default_port=8443)
@@ -37,12 +38,14 @@ async def come_back(server: ServerAddress, message: Renew) -> Renewed:
         "proof": base64.b64encode(proof).decode("ascii"),
     }
     authority = keys.read(Path(server.ca_cert), what="certificate").decode("ascii")
-    with client.explained():
+    with client.explaining_errors():
         async with asyncio.timeout(DEADLINE):
-            # TLS fails before anything is said, so a certificate that is refused for its dates would not tell why.
+            # The error message needs the server's clock if the server's certificate is refused for its dates.
             await client.compare_clocks()
-            said = read_object(await client.post(RETURN, body, authority=authority))
+            answer = read_object(await client.post(RETURN, body, authority=authority))
     try:
-        return Renewed(chain=said["certificate"])
+        return Renewed(chain=answer["certificate"])
     except (KeyError, ValueError):
-        raise JoinError("the server's answer cannot be used; is it a newer version? See its log") from None
+        raise JoinError(
+            "cannot read the server's answer: its version may be newer than the agent's; see its log"
+        ) from None

@@ -1,8 +1,8 @@
-"""How an agent gets its first certificate (docs/spec/tunnel-v1.md, section 11).
+"""Gets the agent's first certificate from a server (docs/spec/tunnel-v1.md, section 11).
 
-The root is fetched from whoever answers, and compared with the fingerprint in the join token; then
-a second connection is made that this root verifies, and only through that one go the token and the
-request. The key never leaves the machine.
+The agent fetches the server's root certificate over a connection that it cannot verify, and
+compares it with the fingerprint in the join token. Then it makes a second connection, verified by
+this root, and sends the token and the certificate request over it. The key stays on the machine.
 """
 
 import asyncio
@@ -27,13 +27,14 @@ JOIN: Final = "/.well-known/0trust/join"
 
 @dataclass(frozen=True, kw_only=True)
 class JoinResult:
-    """What the server gave, checked.
+    """A checked answer of the server.
 
     Attributes:
-        chain_pem: the agent's certificate and those between it and the root.
-        root_pem: the root that the join token names, and no other.
+        chain_pem: the agent's certificate and the intermediate certificates.
+        root_pem: the root that the join token names.
         hosts: patterns of host names that the agent may serve.
-        skew: how far the server's clock is ahead of ours, where that is more than `enrollment_client.SKEW`.
+        not_after: the end of the certificate's validity.
+        skew: how far the server's clock is ahead; None if less than `enrollment_client.MIN_SKEW`.
     """
 
     agent_id: str
@@ -48,20 +49,20 @@ def join(line: JoinLine, request: CertificateRequest) -> JoinResult:
     """Get a certificate from the server that the join token names.
 
     Raises:
-        JoinError: and why there is none, in one line.
+        JoinError: the server issues none; the message says why, in one line.
     """
     return asyncio.run(_join(line, request))
 
 
 async def _join(line: JoinLine, request: CertificateRequest) -> JoinResult:
     client = EnrollmentClient(*line.address, trusted="the join token names")
-    with client.explained():
+    with client.explaining_errors():
         async with asyncio.timeout(DEADLINE):
             root = _pinned(await client.get(AUTHORITY), line)
             root_pem = root.public_bytes(serialization.Encoding.PEM)
             body = {"token": line.token, "csr": request.pem.decode("ascii")}
-            said = await client.post(JOIN, body, authority=root_pem.decode("ascii"))
-    return _checked(said, root_pem, request, skew=client.skew)
+            answer = await client.post(JOIN, body, authority=root_pem.decode("ascii"))
+    return _checked(answer, root_pem, request, skew=client.skew)
 
 
 def _pinned(pem: bytes, line: JoinLine) -> x509.Certificate:
@@ -82,20 +83,21 @@ def _pinned(pem: bytes, line: JoinLine) -> x509.Certificate:
 def _checked(
     answer: bytes, root_pem: bytes, request: CertificateRequest, *, skew: datetime.timedelta | None
 ) -> JoinResult:
-    said = read_object(answer)
+    fields = read_object(answer)
     try:
-        agent_id = check_id(str(said["agent"]))
-        hosts = tuple(parse_pattern(str(host)) for host in said["hosts"])
+        agent_id = check_id(str(fields["agent"]))
+        hosts = tuple(parse_pattern(str(host)) for host in fields["hosts"])
         new = accepted_certificate.check(
-            str(said["certificate"]).encode(), request.key, agent_id=agent_id, root_pem=root_pem
+            str(fields["certificate"]).encode(), request.key, agent_id=agent_id, root_pem=root_pem
         )
     except (ValueError, KeyError, TypeError):
         raise JoinError(
-            "the server's answer cannot be used; is it a newer version? See its log, and create another join token"
+            "cannot read the server's answer: its version may be newer than the agent's; see its log, and create "
+            "another join token"
         ) from None
     except PkiError as error:
         raise JoinError(
-            f"the server's answer cannot be used: {error}; see its log, and create another join token"
+            f"cannot use the server's answer: {error}; see the server's log, and create another join token"
         ) from error
     return JoinResult(
         agent_id=agent_id,

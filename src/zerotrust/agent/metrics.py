@@ -1,4 +1,4 @@
-"""The agent's metrics: asked for when they are read, from whoever has the number."""
+"""Metrics of the agent, collected when Prometheus reads them."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -27,14 +27,14 @@ AGENT_LIMITS: Final[dict[str, float]] = {
     "metrics_connections": MAX_CONNECTIONS,
     "backend_dials": MAX_DIALS,
 }
-"""What each budget of an agent allows at most."""
+"""Configured limits of an agent, by name."""
 
 
 class AgentMetrics:
-    """Knows whom to ask, and answers where it is told to listen.
+    """Collects the agent's metrics and serves them.
 
     Args:
-        sessions: those that there are now.
+        sessions: returns the current sessions.
     """
 
     def __init__(
@@ -47,10 +47,10 @@ class AgentMetrics:
         self._endpoint = MetricsEndpoint(self.collect, self._health, coalescer=coalescer, tasks=tasks)
 
     async def listen(self, address: str | None) -> None:
-        """Answer at this address and at no other; None is nowhere.
+        """Serve the metrics at this address instead of the one before; None is no address.
 
         Raises:
-            SetupError: the address can't be used; all is as before.
+            SetupError: the address can't be used; nothing has changed.
         """
         await self._endpoint.listen(address)
         if address is None:
@@ -59,22 +59,23 @@ class AgentMetrics:
             self._loop_lag.start()
 
     async def close(self) -> None:
-        """End it all."""
+        """Stop listening and close all connections."""
         self._loop_lag.stop()
         await self._endpoint.close()
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics, as they are now."""
+        """Return the current metrics."""
         usage = SessionStats()
         for session in self._sessions():
             usage.add(session)
-        yield gauge("build_info", "The version, as a label.", {__version__: 1}, "version")
+        yield gauge("build_info", "Version of 0Trust, as a label.", {__version__: 1}, "version")
         yield from session_metrics(usage, self._stalls)
-        yield counter("requests_total", "Requests that came.", self._services.requests)
-        yield counter("requests_failed_total", "Requests that came to nothing.", self._services.failed, "code")
+        yield counter("requests_total", "Requests received.", self._services.requests)
+        yield counter("requests_failed_total", "Requests that failed.", self._services.failed, "code")
         listener = self._endpoint.listener
-        yield gauge("connections", "Connections to its own listeners.", {"metrics": listener.connections}, "listener")
-        meaning = "Connections that were closed because their listener had as many as it takes."
+        meaning = "Open connections, by listener."
+        yield gauge("connections", meaning, {"metrics": listener.connections}, "listener")
+        meaning = "Connections closed because their listener was at its limit."
         yield counter("connections_refused_total", meaning, {"metrics": listener.refused}, "listener")
         yield from self._backends()
         yield from loop_metrics(self._loop_lag.lag, self._loop_lag.lost)
@@ -86,14 +87,14 @@ class AgentMetrics:
     def _backends(self) -> Iterator[Metric]:
         services = [live for live in self._services.all if live.service.is_counted]
         waiting = {live.id: live.upstreams.waiting for live in services}
-        yield gauge("requests_queued", "Requests that wait for a connection to a backend.", waiting, "service")
+        yield gauge("requests_queued", "Requests waiting for an upstream with room.", waiting, "service")
         connections: Counter[tuple[str, str]] = Counter()
         for live in services:
             for upstream in live.upstreams.all:
                 connections[live.id, "idle"] += upstream.pool.idle
                 connections[live.id, "busy"] += upstream.pool.open - upstream.pool.idle
-        yield gauge("backend_connections", "Connections to backends.", connections, "service", "state")
+        yield gauge("backend_connections", "Open connections to upstreams.", connections, "service", "state")
         states: Counter[tuple[str, str]] = Counter(
             (one.id, upstream.state) for one in services_status(services) for upstream in one.upstreams
         )
-        yield gauge("upstreams", "Backends by what is known of them.", states, "service", "state")
+        yield gauge("upstreams", "Upstreams by health state.", states, "service", "state")

@@ -1,6 +1,6 @@
-"""Active health checks: one request, or one connection, to one upstream, and what it says.
+"""Active health checks: one request, or one TCP connection, to one upstream.
 
-A probe takes a connection of its own: what it finds is what a new client would find.
+Each check opens a new connection, so its result is that of a new client.
 """
 
 import asyncio
@@ -16,14 +16,15 @@ from zerotrust.net.channel import Chunk
 from zerotrust.net.http_client import BackendConnection
 
 Report = Callable[[str], None]
-"""Takes the result of a probe: why it failed, in a few words; empty where it went well."""
+"""Takes the result of a check: the reason of its failure, or an empty string."""
 
 
 class Probe:
-    """One check that is under way (net.http_client.ConnectionSink, ResponseSink); `report` is called once, in any case.
+    """One running check (net.http_client.ConnectionSink, ResponseSink).
 
     Args:
-        host: the Host that requests to this upstream have.
+        host: the Host of requests to this upstream.
+        report: called exactly once.
     """
 
     def __init__(self, upstream: UpstreamHandle, check: HealthCheck, *, host: str, report: Report) -> None:
@@ -39,7 +40,7 @@ class Probe:
     # ---- net.http_client.ConnectionSink
 
     def connected(self, connection: BackendConnection) -> None:
-        """The request follows, unless it is too late."""
+        """Send the request, unless the check has timed out."""
         if self._report is None:
             connection.close()
         elif self._check.type == "tcp":
@@ -51,16 +52,16 @@ class Probe:
             connection.send(self._request())
 
     def unreachable(self, error: ForwardError) -> None:
-        """The connection could not be opened."""
+        """Report that the connection could not be opened."""
         self._end(str(error))
 
     # ---- net.http_client.ResponseSink
 
     def response_interim(self, head: ResponseHead) -> None:
-        """An answer is still to come."""
+        """Wait for the final answer."""
 
     def response(self, head: ResponseHead, framing: tuple[Kind, int]) -> None:
-        """The status is all that is asked for: a redirect is an answer, and bodies are not read."""
+        """Compare the status; redirects are not followed, and the body is not read."""
         expected = is_expected(head.status, self._check.expected_status)
         self._end("" if expected else f"answered {head.status}")
 
@@ -71,12 +72,12 @@ class Probe:
         """Not read."""
 
     def failed(self, error: ForwardError, *, untouched: bool, unsent: list[Chunk]) -> None:
-        """The connection broke."""
+        """Report that the connection broke."""
         self._connection = None
         self._end(str(error))
 
     def drained(self) -> None:
-        """A request without a body fits."""
+        """Do nothing: the request has no body."""
 
     # ---- inside
 

@@ -1,7 +1,7 @@
-"""What the agent reads in the block of a request and what a backend sees differently: Host, Origin, our cookie.
+"""Rewrites Host, Origin and Cookie in the head block of a request, and reads the client from it.
 
-`http.head_block.check_request_block` has passed the block: Host is its first field, and it has the server's own
-fields.
+The block has passed `http.head_block.check_request_block`: Host is its first field, and it has the
+fields that the server adds.
 """
 
 import re
@@ -18,28 +18,28 @@ _DEFAULT_PORT: Final = {b"https": b":443", b"http": b":80"}
 
 
 def client_of(block: bytes) -> bytes:
-    """The client's address, as the server wrote it; empty where it did not."""
+    """Return the client's address from the server's X-Real-IP; empty if there is none."""
     return _first(_CLIENT, block)
 
 
 def is_secure(block: bytes) -> bool:
-    """The client came by https."""
+    """Return True if the client used https."""
     return _first(_PROTO, block) == b"https"
 
 
 def cookies_of(block: bytes) -> bytes:
-    """The values of all Cookie fields, joined as one field has them (RFC 6265 s4.2)."""
+    """Return the values of all Cookie fields, joined into one (RFC 6265 s4.2)."""
     return b"; ".join([match[2] for match in _COOKIES.finditer(block)])
 
 
 class Edits:
-    """The changes for one upstream.
+    """Edits of the heads of requests to one upstream.
 
     Args:
-        host: what Host becomes; None leaves it.
-        origin: what Origin becomes where it is the service's own; None leaves it. A foreign origin stays: the backend
-            refuses it, and must be able to.
-        cookie: take our cookie out.
+        host: new value of Host; None keeps it.
+        origin: new value of Origin if it is the service's own origin; None keeps it. A foreign
+            origin stays, so that the backend can refuse it.
+        cookie: remove the cookie of session affinity.
     """
 
     __slots__ = ("_cookie", "_host", "_origin")
@@ -50,7 +50,7 @@ class Edits:
         self._cookie = cookie
 
     def apply(self, block: bytes) -> bytes:
-        """The block as the backend gets it."""
+        """Return the block with these edits."""
         if self._origin is not None:
             block = _with_origin(block, self._origin)
         if self._host is not None:
@@ -62,13 +62,14 @@ class Edits:
 
 def _with_origin(block: bytes, origin: bytes) -> bytes:
     match = _ORIGIN.search(block)
-    if match is None or _plain(match[1]) != _plain(b"%b://%b" % (_first(_PROTO, block), _first(_PUBLIC, block))):
+    own = b"%b://%b" % (_first(_PROTO, block), _first(_PUBLIC, block))
+    if match is None or _normalise_origin(match[1]) != _normalise_origin(own):
         return block
     return block[: match.start(1)] + origin + block[match.end(1) :]
 
 
-def _plain(origin: bytes) -> bytes:
-    """An origin (RFC 6454 s6.2) in small letters, without its scheme's own port."""
+def _normalise_origin(origin: bytes) -> bytes:
+    """Return an origin (RFC 6454 s6.2) in lower case, without the default port of its scheme."""
     origin = origin.strip().lower()
     return origin.removesuffix(_DEFAULT_PORT.get(origin.partition(b"://")[0], b"\r"))
 

@@ -1,4 +1,4 @@
-"""What the agent is and does now, for `0trust agent status`."""
+"""Status of the agent's services, for `0trust agent status` and the metrics."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ from zerotrust.model.status import ServiceStatus, UpstreamStatus
 
 
 def services_status(services: Iterable[LiveService]) -> list[ServiceStatus]:
-    """Each service with the health of its backends."""
+    """Return the status of each service and its upstreams."""
     return [
         ServiceStatus(
             id=live.id,

@@ -1,11 +1,11 @@
-"""Logs: one event a line, for a person (console) or a machine (json), to stderr, stdout or a file.
+"""Logs: one event a line, for people (console) or programs (json), to stderr, stdout or a file.
 
-`log = logger("server.tunnel")` at the head of a module, then `log.info("agent connected", agent=name)`:
-lower-case events, values as fields, never an f-string. What the standard library and other packages log takes the
-same way out.
+A module calls `log = logger("server.tunnel")` at its top, and `log.info("agent connected",
+agent=name)` later: lower-case events, values as fields, no f-strings. Records of the standard
+library and of other packages go to the same destination.
 
-A call below the configured level costs a look-up and an empty function: the filtering logger has no code behind it.
-Loggers made before `configure` follow it all the same.
+A call below the configured level costs a look-up and an empty function. `configure` also applies
+to loggers that were made before.
 """
 
 import contextlib
@@ -29,23 +29,23 @@ LEVELS: Final = {
     "fatal": logging.CRITICAL,
 }
 
-# They log each request or each selector at info and debug: noise that buries our own events.
-_CHATTY: Final = ("alembic", "asyncio", "httpx", "httpcore")
+# These packages log each request or each selector at info and debug.
+_VERBOSE: Final = ("alembic", "asyncio", "httpx", "httpcore")
 
 
 class _Sink:
-    """Where lines go. It outlives reconfiguration, so that loggers in use follow to a new destination."""
+    """Destination of the lines. Loggers keep it when `configure` opens another file."""
 
     def __init__(self) -> None:
         self._file: TextIO | None = None
         self._owned = False
 
-    def use(self, file: TextIO, *, owned: bool) -> None:
+    def redirect(self, file: TextIO, *, owned: bool) -> None:
         self.close()
         self._file, self._owned = file, owned
 
     def write(self, text: str) -> None:
-        # A full disk or a closed pipe loses log lines; it must not stop the traffic that is logged about.
+        # A full disk or a closed pipe loses log lines, but must not stop the traffic.
         with contextlib.suppress(OSError, ValueError):
             (self._file or sys.stderr).write(text)
 
@@ -65,7 +65,7 @@ _LOGGERS: Final[dict[str, Any]] = {}
 
 
 class _Writer(structlog.WriteLogger):
-    """Writes to the sink, and knows the name that the module gave itself."""
+    """Writes to the sink; has the name of its logger."""
 
     def __init__(self, name: str = "") -> None:
         super().__init__(_SINK)  # type: ignore[arg-type]
@@ -73,21 +73,21 @@ class _Writer(structlog.WriteLogger):
 
 
 def logger(name: str) -> structlog.typing.FilteringBoundLogger:
-    """The logger of a module. The same name gives the same logger."""
+    """Return the logger of this name. The same name gives the same logger."""
     if name not in _LOGGERS:
-        _LOGGERS[name] = structlog.get_logger(name)  # noqa: TID251 - all others come here
+        _LOGGERS[name] = structlog.get_logger(name)  # noqa: TID251 - the only call
     found: structlog.typing.FilteringBoundLogger = _LOGGERS[name]
     return found
 
 
 def configure(settings: Logging) -> None:
-    """Direct all logs to where `settings` says; may be called again.
+    """Send all logs to the configured output, in the configured format; may be called again.
 
     Raises:
         SetupError: the file cannot be opened.
     """
     file, owned = _open(settings.output)
-    _SINK.use(file, owned=owned)
+    _SINK.redirect(file, owned=owned)
     level = LEVELS[settings.level]
     shared: list[Processor] = [
         _named,
@@ -103,7 +103,7 @@ def configure(settings: Logging) -> None:
         cache_logger_on_first_use=True,
     )
     for proxy in _LOGGERS.values():
-        vars(proxy).pop("bind", None)  # forget the logger that it assembled from the former settings
+        vars(proxy).pop("bind", None)  # drop the logger that was cached with the old settings
     _route_standard_library(level, shared, renderers)
 
 
@@ -137,14 +137,14 @@ def _renderers(form: str, *, colors: bool) -> list[Processor]:
 
 
 def _named(logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Say who speaks: a module of ours or a logger of the standard library."""
+    """Add the logger's name to an event."""
     if name := getattr(logger, "name", ""):
         event["logger"] = name
     return event
 
 
 def _printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Escape control characters: what a client chose to send must not drive the reader's terminal."""
+    """Escape control characters, so that a client's input cannot control the reader's terminal."""
     for key, value in event.items():
         if isinstance(value, str) and not value.isprintable() and key not in ("exception", "stack"):
             event[key] = "".join(c if c.isprintable() else repr(c)[1:-1] for c in value)
@@ -163,5 +163,5 @@ def _route_standard_library(level: int, shared: list[Processor], renderers: list
     root.handlers[:] = [handler]
     root.setLevel(level)
     logging.captureWarnings(True)
-    for name in _CHATTY:
+    for name in _VERBOSE:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))

@@ -1,7 +1,7 @@
-"""Metrics in the text format that Prometheus reads (prometheus-client writes it).
+"""Metrics in the text format of Prometheus (prometheus-client writes it).
 
-Nothing is counted here: whoever has a number is asked for it when somebody reads the metrics. Labels are ids of agents
-and services or words of ours, never what a client can choose.
+The values come from the objects that count them, when the metrics are read. Labels are ids of
+agents and services, or words of ours; never a text that a client can choose.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,37 +15,37 @@ MEDIA_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 PREFIX: Final = "zerotrust_"
 
 Labelled = Mapping[str, float] | Mapping[tuple[str, str], float]
-"""A number for each value of a label, or of two."""
+"""A number for each value of one label, or for each pair of values of two labels."""
 
 
 def gauge(name: str, meaning: str, value: float | Labelled, *labels: str) -> Metric:
-    """What goes up and down; `value` has a number for each value of the `labels` where there are any."""
+    """Return a gauge; with `labels`, `value` has a number for each of their values."""
     family = GaugeMetricFamily(PREFIX + name, meaning, labels=labels)
-    for said, number in _samples(value):
-        family.add_metric(said, number)
+    for label_values, number in _samples(value):
+        family.add_metric(label_values, number)
     return family
 
 
 def counter(name: str, meaning: str, value: float | Labelled, *labels: str) -> Metric:
-    """What only grows, as `gauge`; its name ends in `_total`."""
+    """Return a counter, as `gauge` does; its name ends in `_total`."""
     family = CounterMetricFamily(PREFIX + name, meaning, labels=labels)
-    for said, number in _samples(value):
-        family.add_metric(said, number)
+    for label_values, number in _samples(value):
+        family.add_metric(label_values, number)
     return family
 
 
 def limits(values: Mapping[str, float]) -> Metric:
-    """What is the most of each; usage is in the metrics that docs/reliability.md names."""
-    return gauge("limit", "What a budget allows at most.", values, "name")
+    """Return the metric of configured limits; docs/reliability.md names the metric of each one's usage."""
+    return gauge("limit", "Configured limit.", values, "name")
 
 
 def text(metrics: Iterable[Metric]) -> bytes:
-    """What Prometheus reads: these, and memory, CPU time and descriptors of the process (Linux only)."""
-    return generate_latest(_Read([*metrics, *_PROCESS.collect()]))
+    """Return these metrics as text, with those of the process: memory, CPU, descriptors (Linux only)."""
+    return generate_latest(_CollectedMetrics([*metrics, *_PROCESS.collect()]))
 
 
-class _Read(Collector):
-    """What has been read already, in the form in which prometheus-client asks for it."""
+class _CollectedMetrics(Collector):
+    """Collector of metrics that are collected already."""
 
     def __init__(self, metrics: list[Metric]) -> None:
         self._metrics = metrics
@@ -61,5 +61,5 @@ def _samples(value: float | Labelled) -> Iterator[tuple[tuple[str, ...], float]]
     if not isinstance(value, Mapping):
         yield (), value
         return
-    for said, number in value.items():
-        yield said if isinstance(said, tuple) else (said,), number
+    for label_values, number in value.items():
+        yield label_values if isinstance(label_values, tuple) else (label_values,), number

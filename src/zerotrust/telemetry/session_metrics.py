@@ -1,4 +1,4 @@
-"""The metrics of sessions, which both ends have."""
+"""Metrics of sessions and of the event loop, for server and agent."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -31,14 +31,14 @@ LIMITS: Final = {
     "session_answers_bytes": MAX_ANSWER_BYTES,
     "session_streams": SessionOptions.max_streams,
 }
-"""What streams and sessions may hold, at each end."""
+"""Limits of streams and sessions, by name; the same on the server and the agent."""
 
 
 def session_metrics(usage: SessionStats, stalls: StallCounter) -> Iterator[Metric]:
-    """What sessions hold, and how often they stood still."""
+    """Return the metrics of all sessions."""
     states = {"attached": usage.sessions - usage.detached, "detached": usage.detached}
-    yield gauge("sessions", "Sessions, with a connection or waiting for another one.", states, "state")
-    yield gauge("streams", "Requests and WebSockets under way.", usage.streams)
+    yield gauge("sessions", "Sessions: attached to a connection, or detached and waiting for one.", states, "state")
+    yield gauge("streams", "Running requests and open WebSockets.", usage.streams)
     kinds = {
         "received": usage.unconsumed,
         "queued": usage.queued,
@@ -46,17 +46,19 @@ def session_metrics(usage: SessionStats, stalls: StallCounter) -> Iterator[Metri
         "kept": usage.unacknowledged,
     }
     meaning = (
-        "Bytes that sessions hold: received and not handed on, bodies waiting to be sent, other frames waiting to be "
-        "sent, kept to be sent again."
+        "Bytes held by sessions: received and not consumed, bodies queued to send, other frames queued to send, "
+        "sent and not acknowledged."
     )
     yield gauge("session_bytes", meaning, kinds, "kind")
-    yield gauge("session_bytes_most", "Bytes that the session holds that holds most.", usage.most)
-    meaning = "Sessions that send no bodies until the other end has acknowledged what they keep."
+    yield gauge("session_bytes_most", "Bytes held by the largest session.", usage.most)
+    meaning = "Sessions that send no bodies because the peer has not acknowledged enough."
     yield gauge("sessions_stalled", meaning, usage.stalled)
-    yield counter("session_stalls_total", "Times that a session began to do so.", stalls.total)
+    meaning = "Times a session stopped sending because the peer had not acknowledged."
+    yield counter("session_stalls_total", meaning, stalls.total)
 
 
 def loop_metrics(lag: float, lost: float) -> Iterator[Metric]:
-    """How late the event loop is."""
-    yield gauge("event_loop_lag_seconds", "By how much the loop came late, last time.", lag)
-    yield counter("event_loop_late_seconds_total", "By how much it came late in all, ten times a second.", lost)
+    """Return the metrics of the event loop's lag."""
+    yield gauge("event_loop_lag_seconds", "Event-loop lag at the last sample, in seconds.", lag)
+    meaning = "Sum of the event-loop lag of all samples, ten a second, in seconds."
+    yield counter("event_loop_late_seconds_total", meaning, lost)

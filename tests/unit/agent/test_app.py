@@ -478,7 +478,7 @@ async def test_a_wrong_clock_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     site = Site(tmp_path)
     issue_server_at(tmp_path, "server", datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1))
     issuer = {"cert_file": str(tmp_path / "issuer.crt"), "key_file": str(tmp_path / "issuer.key")}
-    monkeypatch.setattr(enrollment_client, "SKEW", datetime.timedelta(days=-1))
+    monkeypatch.setattr(enrollment_client, "MIN_SKEW", datetime.timedelta(days=-1))
     with capture_logs() as said:
 
         async def told() -> bool:

@@ -92,7 +92,7 @@ async def test_an_agent_that_answers_otherwise(tmp_path: Path, said: bytes) -> N
         writer.close()
 
     other = await asyncio.start_unix_server(answer, tmp_path / "agent.sock")
-    with pytest.raises(SetupError, match="of another version"):
+    with pytest.raises(SetupError, match="has another version"):
         await request_status(tmp_path / "agent.sock")
     other.close()
 
@@ -104,7 +104,7 @@ async def test_an_agent_that_does_not_answer(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr("zerotrust.agent.control_socket.ANSWER_TIMEOUT", 0.05)
     silent = await asyncio.start_unix_server(nothing, tmp_path / "agent.sock")
-    with pytest.raises(SetupError, match="has not answered"):
+    with pytest.raises(SetupError, match="did not answer within"):
         await request_status(tmp_path / "agent.sock")
     silent.close()
 
@@ -127,7 +127,7 @@ async def test_it_belongs_to_its_owner_and_goes_with_the_agent(asked: Asked, tmp
 
 
 async def test_nobody_there(tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match="no agent with this configuration runs here"):
+    with pytest.raises(SetupError, match="no agent runs with this configuration"):
         await request_drain(tmp_path / "agent.sock")
     (tmp_path / "agent.sock").mkdir()
     with pytest.raises(SetupError, match=r"agent\.sock: "):

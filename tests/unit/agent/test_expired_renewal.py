@@ -9,7 +9,7 @@ import pytest
 from tests.support.agent_listener import Door, open_door
 from tests.support.authorities import issue_server_at
 from zerotrust.agent import enrollment_client
-from zerotrust.agent.expired_renewal import come_back
+from zerotrust.agent.expired_renewal import renew_expired
 from zerotrust.agent.renewal import Renewal
 from zerotrust.errors import AgentRevoked, JoinError, PkiError
 from zerotrust.model.agent import ServerAddress
@@ -38,9 +38,9 @@ async def test_it_comes_back_with_a_new_key_and_nobody_has_to_walk_there(tmp_pat
         server = server_of(door, tmp_path)
         now = datetime.datetime.now(UTC).timestamp()
         renewal = Renewal(Path(server.cert), Path(server.key), Path(server.ca_cert))
-        assert renewal.ended(now) and renewal.due(now)
-        assert renewal.take(await come_back(server, renewal.ask(now))).until
-        assert not renewal.ended(now)
+        assert renewal.expired(now) and renewal.due(now)
+        assert renewal.store(await renew_expired(server, renewal.request(now))).until
+        assert not renewal.expired(now)
         assert (
             ca_directory.load_certificate(Path(server.cert)).public_key()
             == keys.read_key(Path(server.key)).public_key()
@@ -53,7 +53,7 @@ async def test_with_another_key_it_does_not(tmp_path: Path) -> None:
         server = server_of(door, tmp_path)
         keys.write(Path(server.key), keys.to_pem(keys.generate()), mode=keys.PRIVATE, replace=True)
         with pytest.raises(JoinError, match="did not sign this"):
-            await come_back(server, Renew(csr=csr.create().pem.decode()))
+            await renew_expired(server, Renew(csr=csr.create().pem.decode()))
 
 
 async def test_what_the_server_says_is_told(tmp_path: Path) -> None:
@@ -62,10 +62,10 @@ async def test_what_the_server_says_is_told(tmp_path: Path) -> None:
         asked = Renew(csr=csr.create().pem.decode())
         door.one_token.failure = AgentRevoked("this agent was revoked")
         with pytest.raises(JoinError, match="refuses: this agent was revoked"):
-            await come_back(server, asked)
+            await renew_expired(server, asked)
         door.one_token.failure = PkiError("/secret/path")
         with pytest.raises(JoinError, match="cannot issue certificates at the moment"):
-            await come_back(server, asked)
+            await renew_expired(server, asked)
 
 
 async def test_a_server_of_another_authority_gets_nothing(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ async def test_a_server_of_another_authority_gets_nothing(tmp_path: Path) -> Non
     async with open_door(tmp_path / "door") as door:
         server = server_of(door, tmp_path / "door", ca_cert=str(other / "ca.crt"))
         with pytest.raises(JoinError, match=r"not from the CA that server.ca_cert holds"):
-            await come_back(server, Renew(csr=csr.create().pem.decode()))
+            await renew_expired(server, Renew(csr=csr.create().pem.decode()))
         assert not door.one_token.asked
 
 
@@ -87,11 +87,11 @@ async def test_a_certificate_of_the_server_that_has_not_begun_is_a_matter_of_clo
         issue_server_at(tmp_path, "localhost", start)
         door.door.use_context(door.context())
         server = server_of(door, tmp_path)
-        with pytest.raises(JoinError, match="begins in the future; issue it again on the server"):
-            await come_back(server, Renew(csr=csr.create().pem.decode()))
-        monkeypatch.setattr(enrollment_client, "SKEW", timedelta(days=-1))
-        with pytest.raises(JoinError, match="because of the time: this machine's clock is"):
-            await come_back(server, Renew(csr=csr.create().pem.decode()))
+        with pytest.raises(JoinError, match="is not valid yet; issue it again on the server"):
+            await renew_expired(server, Renew(csr=csr.create().pem.decode()))
+        monkeypatch.setattr(enrollment_client, "MIN_SKEW", timedelta(days=-1))
+        with pytest.raises(JoinError, match="cannot be verified: this machine's clock is"):
+            await renew_expired(server, Renew(csr=csr.create().pem.decode()))
         assert not door.one_token.asked
 
 
@@ -99,4 +99,4 @@ async def test_the_name_in_the_file_is_the_one_that_counts(tmp_path: Path) -> No
     async with open_door(tmp_path) as door:
         server = server_of(door, tmp_path, server_name="tunnel.example.com")
         with pytest.raises(JoinError, match=r'not for "tunnel.example.com"'):
-            await come_back(server, Renew(csr=csr.create().pem.decode()))
+            await renew_expired(server, Renew(csr=csr.create().pem.decode()))

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
 from tests.support.authorities import Foreign
-from zerotrust.agent.renewal import AGAIN_LEAST, AGAIN_MOST, Renewal
+from zerotrust.agent.renewal import MAX_RETRY, MIN_RETRY, Renewal
 from zerotrust.errors import PkiError
 from zerotrust.pki import keys, profile
 from zerotrust.pki.ca import create_root
@@ -66,7 +66,7 @@ def test_a_new_certificate_and_a_new_key_take_their_place(tmp_path: Path) -> Non
     certificate, key, root = files(tmp_path, age=timedelta(days=5))
     before = key.read_bytes()
     renewal = Renewal(certificate, key, root)
-    outcome = renewal.take(answer(renewal.ask(AT)))
+    outcome = renewal.store(answer(renewal.request(AT)))
     assert outcome.until == f"{NOW + timedelta(days=7):%Y-%m-%d %H:%M:%S} UTC"
     assert key.read_bytes() != before
     assert load_certificate(certificate).public_key() == keys.read_key(key).public_key()
@@ -78,23 +78,21 @@ def test_a_new_certificate_and_a_new_key_take_their_place(tmp_path: Path) -> Non
     assert not renewal.wrote(str(tmp_path / "other"))
 
 
-@pytest.mark.parametrize(
-    ("left", "pause"), [(WEEK, AGAIN_MOST), (600.0, 60.0), (5.0, AGAIN_LEAST), (-5.0, AGAIN_LEAST)]
-)
+@pytest.mark.parametrize(("left", "pause"), [(WEEK, MAX_RETRY), (600.0, 60.0), (5.0, MIN_RETRY), (-5.0, MIN_RETRY)])
 def test_what_was_refused_is_asked_for_again_sooner_the_less_time_is_left(
     tmp_path: Path, left: float, pause: float
 ) -> None:
     renewal = Renewal(*files(tmp_path))
     now = AT + WEEK - left
-    renewal.ask(now)
-    assert renewal.take(Renewed(reason="not now")).refusal == "not now"
+    renewal.request(now)
+    assert renewal.store(Renewed(reason="not now")).refusal == "not now"
     assert not renewal.due(now + pause - 0.1)
     assert renewal.due(now + pause)
 
 
 def test_a_clock_that_was_wrong_is_no_reason_to_wait_for_it(tmp_path: Path) -> None:
     renewal = Renewal(*files(tmp_path))
-    renewal.ask(AT + 20 * WEEK)
+    renewal.request(AT + 20 * WEEK)
     assert renewal.due(AT + WEEK * LATEST + 1)
 
 
@@ -103,15 +101,15 @@ def test_who_cannot_keep_a_certificate_asks_for_none(tmp_path: Path, monkeypatch
     waiting = tmp_path / "home.key.next"
     waiting.mkdir()
     with pytest.raises(PkiError, match=r"home\.key\.next: cannot write"):
-        renewal.ask(AT + WEEK)
-    assert not renewal.due(AT + WEEK + AGAIN_LEAST - 1), "not in each turn"
-    assert renewal.due(AT + WEEK + AGAIN_LEAST)
+        renewal.request(AT + WEEK)
+    assert not renewal.due(AT + WEEK + MIN_RETRY - 1), "not in each turn"
+    assert renewal.due(AT + WEEK + MIN_RETRY)
     waiting.rmdir()
     with monkeypatch.context() as patch:
         patch.setattr(os, "access", lambda path, mode: path != tmp_path)
         with pytest.raises(PkiError, match=r"home\.crt: cannot be replaced"):
-            renewal.ask(AT + WEEK)
-    renewal.ask(AT)
+            renewal.request(AT + WEEK)
+    renewal.request(AT)
     assert waiting.stat().st_mode & 0o777 == 0o600
 
 
@@ -120,10 +118,10 @@ def test_an_answer_that_was_not_asked_for_changes_nothing(tmp_path: Path) -> Non
     renewal = Renewal(certificate, key, root)
     before = certificate.read_bytes()
     message = answer(Renewal(certificate, key, root).ask(AT))
-    assert renewal.take(message).refusal
-    renewal.ask(AT)
+    assert renewal.store(message).refusal
+    renewal.request(AT)
     with pytest.raises(PkiError, match="not for this agent and its new key"):
-        renewal.take(message)
+        renewal.store(message)
     assert certificate.read_bytes() == before
 
 
@@ -193,7 +191,7 @@ def of_too_many(message: Renew) -> str:
 REFUSED: dict[Callable[[Renew], str], str] = {
     by_another_authority: "not valid under this agent's ca_cert: ",
     with_the_true_root_behind: "not valid under this agent's ca_cert: ",
-    with_a_weak_authority_behind: "that OpenSSL does not take: ca key too small",
+    with_a_weak_authority_behind: "that OpenSSL refuses: ca key too small",
     for_servers: "not valid under this agent's ca_cert: .*purpose",
     without_use: "not valid under this agent's ca_cert: .*purpose",
     not_begun: r"that begins on \d{4}-\d\d-\d\d \d\d:\d\d UTC; compare the clocks",
@@ -215,25 +213,25 @@ def test_a_certificate_that_a_true_server_would_refuse_changes_nothing(
     before = certificate.read_bytes(), key.read_bytes()
     renewal = Renewal(certificate, key, root)
     with pytest.raises(PkiError, match=reason) as found:
-        renewal.take(Renewed(chain=sent(renewal.ask(AT))))
+        renewal.store(Renewed(chain=sent(renewal.request(AT))))
     assert "\n" not in str(found.value)
     assert (certificate.read_bytes(), key.read_bytes()) == before
-    assert not renewal.due(AT + AGAIN_LEAST - 1)
-    assert renewal.due(AT + AGAIN_MOST), "it asks again"
-    assert renewal.take(Renewed(chain=good(renewal.ask(AT)))).until
+    assert not renewal.due(AT + MIN_RETRY - 1)
+    assert renewal.due(AT + MAX_RETRY), "it asks again"
+    assert renewal.store(Renewed(chain=good(renewal.request(AT)))).until
 
 
 def test_a_clock_that_is_behind_the_servers_is_no_reason_to_refuse(tmp_path: Path) -> None:
     renewal = Renewal(*files(tmp_path))
-    assert renewal.take(answer(renewal.ask(AT), at=NOW + timedelta(hours=20))).until
+    assert renewal.store(answer(renewal.request(AT), at=NOW + timedelta(hours=20))).until
 
 
 def test_only_the_certificates_of_an_answer_are_written(tmp_path: Path) -> None:
     certificate, key, root = files(tmp_path)
     renewal = Renewal(certificate, key, root)
-    chain = good(renewal.ask(AT))
+    chain = good(renewal.request(AT))
     secret = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
-    assert renewal.take(Renewed(chain=f"text \u00e9\n{chain}{secret}")).until
+    assert renewal.store(Renewed(chain=f"text \u00e9\n{chain}{secret}")).until
     assert certificate.read_text() == chain
 
 
@@ -241,7 +239,7 @@ def test_a_certificate_of_an_authority_of_others_is_taken(tmp_path: Path) -> Non
     """Without a URI and without key usage: servers of that authority accept it."""
     certificate, key, root = files(tmp_path)
     renewal = Renewal(certificate, key, root)
-    public = x509.load_pem_x509_csr(renewal.ask(AT).csr.encode()).public_key()
+    public = x509.load_pem_x509_csr(renewal.request(AT).csr.encode()).public_key()
     issued = (
         x509.CertificateBuilder(ROOT.certificate.subject, x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "home")]))
         .public_key(public)  # type: ignore[arg-type]
@@ -250,7 +248,7 @@ def test_a_certificate_of_an_authority_of_others_is_taken(tmp_path: Path) -> Non
         .not_valid_after(NOW + timedelta(days=1))
         .sign(ROOT.key, hashes.SHA256())
     )
-    assert renewal.take(Renewed(chain=issued.public_bytes(Encoding.PEM).decode())).until
+    assert renewal.store(Renewed(chain=issued.public_bytes(Encoding.PEM).decode())).until
 
 
 def good(message: Renew) -> str:

@@ -58,7 +58,7 @@ def test_a_wrong_option_is_named(
 
 def test_an_agent_that_does_not_run_cannot_be_drained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert status(["agent", "drain", "--config", str(tmp_path / "agent.yaml")]) == 1
-    assert f"{tmp_path}/agent.sock: no agent with this configuration runs here" in capsys.readouterr().err
+    assert f"{tmp_path}/agent.sock: no agent runs with this configuration" in capsys.readouterr().err
 
 
 def test_draining_returns_when_the_agent_has_ended(

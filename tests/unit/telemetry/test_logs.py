@@ -146,7 +146,7 @@ def test_a_broken_destination_does_not_break_the_caller() -> None:
     logs.configure(Logging())
     full: Any = Full()
     full.flush = lambda: full.write("")
-    logs._SINK.use(full, owned=False)
+    logs._SINK.redirect(full, owned=False)
     logs.logger("test.full").info("lost")
 
 

@@ -1,4 +1,4 @@
-"""The server's metrics: asked for when they are read, from whoever has the number."""
+"""Metrics of the server, collected when Prometheus reads them."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
@@ -54,7 +54,7 @@ _LIMITS: Final = {
 
 
 def server_limits(config: ServerConfig, descriptors: int) -> dict[str, float]:
-    """Return what each budget of a server allows at most, where the process may open so many descriptors."""
+    """Return the configured limits of a server that may open this many descriptors, by name."""
     asked = config.limits
     return {
         **_LIMITS,
@@ -74,11 +74,11 @@ def server_limits(config: ServerConfig, descriptors: int) -> dict[str, float]:
 
 
 class ServerMetrics:
-    """Knows whom to ask.
+    """Collects the server's metrics.
 
     Args:
-        listeners: those whose connections are counted, by name.
-        config: the one that holds now.
+        listeners: the HTTP listeners by name, to count their connections.
+        config: returns the current configuration.
     """
 
     def __init__(
@@ -102,23 +102,23 @@ class ServerMetrics:
 
     @property
     def health(self) -> str:
-        """`overloaded` while the whole server takes no new requests, else `ok`."""
+        """Return `overloaded` while the server accepts no new requests, else `ok`."""
         return "overloaded" if any(self._overload.server.values()) else "ok"
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics, as they are now."""
-        yield gauge("build_info", "The version, as a label.", {__version__: 1}, "version")
+        """Return the current metrics."""
+        yield gauge("build_info", "Version of 0Trust, as a label.", {__version__: 1}, "version")
         yield from session_metrics(self._load.total, self._load.stalls)
         yield from self._agents()
         yield from self._requests()
-        yield gauge("handshakes", "TLS handshakes of agents under way.", self._door.handshakes.count)
-        meaning = "Connections that got no handshake, because too many of their network were there."
+        yield gauge("handshakes", "Running TLS handshakes of agents.", self._door.handshakes.count)
+        meaning = "Connections of agents closed before the handshake, because their network had too many."
         yield counter("handshakes_refused_total", meaning, self._door.handshakes.refused)
         connections = {name: listener.connections for name, listener in self._listeners.items()}
         connections["join"] = self._door.joining
-        yield gauge("connections", "Connections, but those of agents.", connections, "listener")
+        yield gauge("connections", "Open connections, excluding agents.", connections, "listener")
         refused = {name: listener.refused for name, listener in self._listeners.items()}
-        meaning = "Connections that were closed because their listener had as many as it takes."
+        meaning = "Connections closed because their listener was at its limit."
         yield counter("connections_refused_total", meaning, refused, "listener")
         yield from self._certificate_names()
         yield from self._overloads()
@@ -127,33 +127,33 @@ class ServerMetrics:
 
     def _agents(self) -> Iterator[Metric]:
         by_agent = self._load.by_agent
-        yield gauge("agents", "Agents with a session.", len(by_agent))
+        yield gauge("agents", "Agents that have a session.", len(by_agent))
         streams = {agent: usage.streams for agent, usage in by_agent.items()}
-        yield gauge("agent_streams", "Requests and WebSockets of each agent under way.", streams, "agent")
+        yield gauge("agent_streams", "Running requests and open WebSockets, by agent.", streams, "agent")
         held = {agent: usage.bytes for agent, usage in by_agent.items()}
-        yield gauge("agent_bytes", "Bytes that the sessions and policies of each agent hold.", held, "agent")
+        yield gauge("agent_bytes", "Bytes held by sessions and policies, by agent.", held, "agent")
         taken = {"connected": self._load.total.policies, "away": self._load.memory_of_former}
-        meaning = "Bytes that policies take, estimated; those of agents that are away are kept for a while."
+        meaning = "Estimated bytes of policies, of connected agents and of agents that are away."
         yield gauge("policy_bytes", meaning, taken, "agents")
 
     def _requests(self) -> Iterator[Metric]:
         ingress = self._ingress
-        yield counter("requests_total", "Requests that came.", ingress.requests)
-        meaning = "Requests that the server answered with an error."
+        yield counter("requests_total", "Requests received.", ingress.requests)
+        meaning = "Requests that the server answered with an error instead of forwarding them."
         yield counter("requests_refused_total", meaning, ingress.refused, "code")
-        meaning = "Requests that came to nothing behind the server."
+        meaning = "Forwarded requests that failed."
         yield counter("requests_failed_total", meaning, ingress.failed, "code")
-        yield gauge("requests_held", "Requests that wait for an agent.", ingress.pending)
+        yield gauge("requests_held", "Requests waiting for an agent to reconnect.", ingress.pending)
 
     def _certificate_names(self) -> Iterator[Metric]:
-        meaning = "New names of an agent's wildcard grants that were permitted to have a certificate."
+        meaning = "New host names under wildcard grants permitted to get a certificate, by agent."
         yield counter("certificate_names_total", meaning, self._certificates.permitted, "agent")
-        meaning = "Questions of Caddy for such names that a limit refused."
+        meaning = "New host names under wildcard grants refused a certificate because of a limit, by agent."
         yield counter("certificate_names_refused_total", meaning, self._certificates.refused, "agent")
 
     def _overloads(self) -> Iterator[Metric]:
-        meaning = "1 while new requests get 503 because of this limit."
+        meaning = "1 while new requests get 503 because of this limit, else 0."
         yield gauge("overloaded", meaning, self._overload.server, "limit")
-        yield gauge("agents_overloaded", "Agents over a limit of theirs.", self._overload.agents)
-        meaning = "Times that a limit of the server or of an agent was reached."
+        yield gauge("agents_overloaded", "Agents over their own limit.", self._overload.agents)
+        meaning = "Times a limit of the server or of an agent was reached."
         yield counter("overloads_total", meaning, self._overload.count)
