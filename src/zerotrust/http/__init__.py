@@ -1,1 +1,1 @@
-"""The HTTP/1.1 machine and head rewriting, sans-I/O."""
+"""HTTP/1.1 parsing, framing and head rewriting, sans-I/O."""

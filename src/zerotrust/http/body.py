@@ -1,8 +1,8 @@
-"""Where a body ends, and how its bytes are taken out of a connection and put into one (RFC 9112 s6 and s7).
+"""Framing of message bodies: readers and writers for each kind of framing (RFC 9112 s6 and s7).
 
-A reader and a writer of the same kind undo each other. Readers share one interface: `feed`, `trailers`, `eof`; so do
-writers: `write`, `end`, `complete`. The caller sends what a writer returns, in order, and feeds a reader until it
-returns a rest.
+A reader extracts the body from the bytes of a connection, and the writer of the same kind does the
+opposite. The caller feeds a reader until it returns the bytes behind the body, and sends the pieces
+that a writer returns, in order.
 """
 
 from enum import IntEnum
@@ -14,22 +14,22 @@ from zerotrust.http.head import RequestFields, ResponseHead
 
 
 class Kind(IntEnum):
-    """What ends a body."""
+    """Kind of framing: how a body ends."""
 
     NONE = 0
-    """There is none."""
+    """No body."""
     LENGTH = 1
     """Content-Length."""
     CHUNKED = 2
-    """The chunked coding: its length is not known before its end."""
+    """Chunked transfer coding."""
     CLOSE = 3
-    """The end of the connection."""
+    """The body ends with the connection."""
     TUNNEL = 4
-    """It is no body: the bytes behind a 101 belong to another protocol, until the connection ends."""
+    """No body: the bytes after a 101 belong to another protocol, until the connection ends."""
 
 
 Framing = tuple[Kind, int]
-"""The kind, and with `Kind.LENGTH` the length."""
+"""Kind and length; the length is 0 for all kinds but `Kind.LENGTH`."""
 
 MAX_LENGTH: Final = 2**63 - 1
 """The largest Content-Length: many implementations keep it in a signed integer of 64 bits."""
@@ -38,28 +38,40 @@ NO_BODY: Final[Framing] = (Kind.NONE, 0)
 
 
 class Reader(Protocol):
-    """Takes one body out of what a connection brings."""
+    """Extracts one body from the bytes of a connection.
+
+    Attributes:
+        trailers: the trailer fields, once the body is complete.
+    """
 
     trailers: bytes
 
-    def feed(self, data: bytes) -> tuple[bytes, bytes | None]: ...
+    def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
+        """Return the body in `data`, and the bytes behind the body once it is complete, else None."""
 
-    def eof(self) -> None: ...
+    def eof(self) -> None:
+        """Handle the end of the connection; raise HttpError if the body is incomplete."""
 
 
 class Writer(Protocol):
     """Frames one body for a connection."""
 
     @property
-    def complete(self) -> bool: ...
+    def complete(self) -> bool:
+        """The last byte of the body was written."""
 
-    def write(self, data: bytes) -> list[bytes]: ...
+    def write(self, data: bytes) -> list[bytes]:
+        """Return the pieces to send for these bytes of the body."""
 
-    def end(self, trailers: bytes = b"") -> list[bytes]: ...
+    def end(self, trailers: bytes = b"") -> list[bytes]:
+        """Return the pieces to send at the end of the body."""
 
 
 def request_framing(fields: RequestFields) -> Framing:
-    """RFC 9112 s6.3 for requests: steps 4, 6 and 7; the faults of steps 3 to 5 were refused with the head."""
+    """Return the framing of a request: steps 4, 6 and 7 of RFC 9112 s6.3.
+
+    The parser has refused the errors of steps 3 to 5 with the head.
+    """
     if fields.chunked:
         return Kind.CHUNKED, 0
     if fields.content_length is not None:
@@ -68,7 +80,7 @@ def request_framing(fields: RequestFields) -> Framing:
 
 
 def response_framing(method: bytes, head: ResponseHead) -> Framing:
-    """RFC 9112 s6.3 for the response to a request with `method`."""
+    """Return the framing of the response to a request with `method` (RFC 9112 s6.3)."""
     # 1. HEAD, 1xx, 204 and 304 end with the head, whatever Content-Length says of another response
     if head.status == 101:
         return Kind.TUNNEL, 0
@@ -86,15 +98,15 @@ def response_framing(method: bytes, head: ResponseHead) -> Framing:
 
 
 def response_framing_fits(method: bytes, status: int, kind: int, length: int, *, announce: bool) -> bool:
-    """Return True where a client finds the end of the response exactly where this framing puts it.
+    """Return True if the client expects the end of the response exactly where this framing puts it.
 
-    These are the steps of RFC 9112 s6.3 from the sender's side. A response whose end is the end of the connection
-    (step 8) does not fit: the connection is shared with other requests.
+    These are the steps of RFC 9112 s6.3 from the sender's side. A response that ends with the
+    connection (step 8) does not fit, because other requests share the connection.
 
     Args:
-        method: of the request.
-        length: bytes of the body; with `announce` of the body that is left out; else 0.
-        announce: the head is to have a Content-Length although no body follows.
+        method: the method of the request.
+        length: length of the body; with `announce`, of the body that is left out.
+        announce: the head has a Content-Length although no body follows.
     """
     if not 0 <= length <= MAX_LENGTH:
         return False
@@ -112,7 +124,7 @@ def response_framing_fits(method: bytes, status: int, kind: int, length: int, *,
 
 
 class LengthReader:
-    """Counts. What is body as a whole is handed on as the object that came in."""
+    """Reads a body of known length, without copying data that belongs to the body as a whole."""
 
     __slots__ = ("_left", "trailers")
 
@@ -121,7 +133,7 @@ class LengthReader:
         self._left = length
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
-        """The body in `data`, and the bytes behind it once it is complete."""
+        """Return the body in `data`, and the bytes behind the body once it is complete, else None."""
         left = self._left - len(data)
         if left > 0:
             self._left = left
@@ -132,13 +144,13 @@ class LengthReader:
         return data[:left], data[left:]
 
     def eof(self) -> None:
-        """Raises HttpError where bytes are missing."""
+        """Raise HttpError if bytes are missing."""
         if self._left:
-            raise HttpError(f"the body is cut short: {self._left} bytes are missing")
+            raise HttpError(f"incomplete body: {self._left} bytes are missing")
 
 
 class CloseReader:
-    """Everything is body until the connection ends."""
+    """Reads a body that ends with the connection."""
 
     __slots__ = ("trailers",)
 
@@ -146,15 +158,15 @@ class CloseReader:
         self.trailers = b""
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
-        """All of `data`."""
+        """Return all of `data`."""
         return data, None
 
     def eof(self) -> None:
-        """The only end that such a body has."""
+        """Do nothing: the body is complete."""
 
 
 def reader_for(kind: Kind, length: int) -> Reader:
-    """The reader of a body that is framed so."""
+    """Return a reader for this framing."""
     if kind == Kind.CHUNKED:
         return ChunkedReader()
     if kind in (Kind.CLOSE, Kind.TUNNEL):
@@ -163,7 +175,7 @@ def reader_for(kind: Kind, length: int) -> Reader:
 
 
 class LengthWriter:
-    """Lets exactly the announced bytes through."""
+    """Writes a body of known length."""
 
     __slots__ = ("_left",)
 
@@ -172,26 +184,26 @@ class LengthWriter:
 
     @property
     def complete(self) -> bool:
-        """True once the last byte was written; `end` adds nothing to it."""
+        """The last byte was written; `end` adds nothing to it."""
         return not self._left
 
     def write(self, data: bytes) -> list[bytes]:
-        """Raises LocalProtocolError where it is more than was announced."""
+        """Return the data itself; raise LocalProtocolError if it exceeds the length."""
         left = self._left - len(data)
         if left < 0:
-            raise LocalProtocolError(f"body: {-left} bytes more than its Content-Length")
+            raise LocalProtocolError(f"the body has {-left} bytes more than its Content-Length")
         self._left = left
         return [data] if data else []
 
-    def end(self, trailers: bytes = b"") -> list[bytes]:  # no place for them
-        """Raises LocalProtocolError where bytes are missing."""
+    def end(self, trailers: bytes = b"") -> list[bytes]:
+        """Drop the trailers; raise LocalProtocolError if bytes are missing."""
         if self._left:
-            raise LocalProtocolError(f"body: {self._left} bytes less than its Content-Length")
+            raise LocalProtocolError(f"the body has {self._left} bytes less than its Content-Length")
         return []
 
 
 class ChunkedWriter:
-    """One chunk for each piece."""
+    """Writes each piece of the body as one chunk."""
 
     __slots__ = ("complete",)
 
@@ -199,21 +211,21 @@ class ChunkedWriter:
         self.complete = False
 
     def write(self, data: bytes) -> list[bytes]:
-        """A chunk; nothing for nothing, because an empty chunk would end the body."""
+        """Return a chunk; nothing for empty data, because an empty chunk would end the body."""
         if self.complete:
-            raise LocalProtocolError("body: written to after its end")
+            raise LocalProtocolError("data after the end of the body")
         return [b"%x\r\n" % len(data), data, b"\r\n"] if data else []
 
     def end(self, trailers: bytes = b"") -> list[bytes]:
-        """The last chunk, and canonical trailers (see `forward.check_trailers`)."""
+        """Return the last chunk with canonical trailers (see `head_block.check_trailers`)."""
         if self.complete:
-            raise LocalProtocolError("body: ended twice")
+            raise LocalProtocolError("second end of the body")
         self.complete = True
         return [b"0\r\n%b\r\n" % trailers]
 
 
 class CloseWriter:
-    """Writes as it comes. The caller ends the connection after `end`."""
+    """Writes a body that ends with the connection. After `end` the caller closes the connection."""
 
     __slots__ = ("complete",)
 
@@ -221,19 +233,19 @@ class CloseWriter:
         self.complete = False
 
     def write(self, data: bytes) -> list[bytes]:
-        """The data itself."""
+        """Return the data itself."""
         if self.complete:
-            raise LocalProtocolError("body: written to after its end")
+            raise LocalProtocolError("data after the end of the body")
         return [data] if data else []
 
-    def end(self, trailers: bytes = b"") -> list[bytes]:  # no place for them
-        """Nothing: what ends it is the end of the connection."""
+    def end(self, trailers: bytes = b"") -> list[bytes]:
+        """Drop the trailers; the end of the connection ends the body."""
         self.complete = True
         return []
 
 
 def writer_for(kind: int, length: int) -> Writer:
-    """The writer of a body that is to be framed so."""
+    """Return a writer for this framing."""
     if kind == Kind.CHUNKED:
         return ChunkedWriter()
     if kind in (Kind.CLOSE, Kind.TUNNEL):

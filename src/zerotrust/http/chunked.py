@@ -1,10 +1,11 @@
-"""The chunked coding, read strictly (RFC 9112 s7.1).
+"""Strict reader of the chunked transfer coding (RFC 9112 s7.1).
 
     chunk-size [ chunk-ext ] CRLF, chunk-data CRLF, ... 0 [ chunk-ext ] CRLF, trailer lines, CRLF
 
-Each leniency that the tolerant parsers of the world have here has been used to smuggle a request: a bare LF behind a
-size, a size with a sign, `0x`, underscores or spaces, a size that overflows, a line break inside an extension, bytes
-between the data and its CRLF. None is taken. Extensions are checked and dropped, as s7.1.1 lets a recipient do.
+Tolerant parsers accept deviations that have been used for request smuggling: a bare LF behind a
+size, a size with a sign, `0x`, underscores or spaces, a size that overflows, a line break inside an
+extension, bytes between the data and its CRLF. This reader accepts none of them. It checks
+extensions and drops them, as s7.1.1 permits.
 """
 
 import re
@@ -16,9 +17,10 @@ from zerotrust.http.headers import folded, is_forbidden_trailer
 
 MAX_EXTENSION_BYTES: Final = 256
 MAX_EXTENSIONS_BYTES: Final = 16 * 1024
-"""All extensions of a message; beyond it they are a way to make us work for no data (CVE-2023-39326)."""
+"""Bytes of all extensions of a message. Without a limit, a client could cause work without sending
+data (CVE-2023-39326)."""
 MAX_TRAILER_BYTES: Final = 8 * 1024
-"""As nginx and Node do: a quarter of what a head may have."""
+"""As in nginx and Node; a quarter of the limit of a head."""
 
 _MAX_SIZE_LINE: Final = 16 + MAX_EXTENSION_BYTES + 1
 _SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})((?:[\t ]*+;[\t\x20-\x7e\x80-\xff]*+)?+)\r\n")
@@ -27,22 +29,22 @@ _LINES: Final = re.compile(grammar.LOOSE_LINES)
 
 
 class ChunkedReader:
-    """Takes the chunks apart. Once `feed` has returned a rest, `trailers` is set and nothing more may be fed."""
+    """Reads a chunked body. Do not call `feed` again after it has returned the bytes behind the body."""
 
     __slots__ = ("_extension_bytes", "_in_trailers", "_left", "_pending", "trailers")
 
     def __init__(self) -> None:
         self.trailers = b""
         self._pending = b""  # the beginning of a size line or of the trailers
-        self._left = 0  # bytes of this chunk to come, its CRLF included
+        self._left = 0  # missing bytes of this chunk, with its CRLF
         self._extension_bytes = 0
         self._in_trailers = False
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
-        """The body in `data`, and the bytes behind the message once it is complete.
+        """Return the body in `data`, and the bytes behind the message once it is complete, else None.
 
         Raises:
-            HttpError: this is not the chunked coding.
+            HttpError: invalid chunked coding.
         """
         if self._left - 2 >= len(data):
             self._left -= len(data)
@@ -66,11 +68,11 @@ class ChunkedReader:
         return b"".join(found), self._end(data[at:])
 
     def eof(self) -> None:
-        """The connection ended before the message did."""
-        raise HttpError("the chunked body is cut short")
+        """Raise HttpError: the connection ended before the message."""
+        raise HttpError("incomplete chunked body")
 
     def _take(self, data: bytes, at: int, found: list[bytes]) -> int:
-        """Data of the chunk, then its CRLF, as far as they are there."""
+        """Append the data of the chunk in `data` to `found`; return the index behind it and its CRLF."""
         if self._left > 2:
             piece = data[at : at + self._left - 2]
             found.append(piece)
@@ -79,7 +81,7 @@ class ChunkedReader:
         if self._left <= 2:
             ending = data[at : at + self._left]
             if not b"\r\n".startswith(ending, 2 - self._left):
-                raise HttpError("there is no CRLF behind the data of a chunk")
+                raise HttpError("no CRLF behind the data of a chunk")
             at += len(ending)
             self._left -= len(ending)
         return at
@@ -103,7 +105,7 @@ class ChunkedReader:
         self._pending = begun
 
     def _end(self, data: bytes) -> bytes | None:
-        """Reads the trailers; the bytes behind them, or None while some are to come."""
+        """Parse the trailers; return the bytes behind them, or None while they are incomplete."""
         if data.startswith(b"\r\n"):
             return data[2:]
         end = data.find(b"\r\n\r\n") + 2

@@ -1,4 +1,4 @@
-"""The responses that 0Trust gives in its own name: one line that says which hop failed, for people and their logs."""
+"""Error responses of 0Trust itself: plain text that says what failed, and at which hop."""
 
 import re
 from http import HTTPStatus
@@ -7,7 +7,7 @@ from typing import Final
 _NOT_PRINTABLE: Final = re.compile(r"[^\x20-\x7e]+")
 
 
-def error_reply(  # noqa: PLR0913 - what a reply says, each by name
+def error_reply(  # noqa: PLR0913 - keyword arguments
     status: int,
     *,
     code: str,
@@ -18,8 +18,12 @@ def error_reply(  # noqa: PLR0913 - what a reply says, each by name
     head_only: bool,
     retry_after: int | None,
 ) -> bytes:
-    """A whole response. `head_only` answers HEAD: all fields, no body."""
-    reason = _reason(status)
+    """Return a complete error response.
+
+    Args:
+        head_only: leave the body out, to answer HEAD.
+    """
+    reason = reason_phrase(status) or "Error"
     body = f"{status} {reason}\n{_printable(message)}\nfailed at: {_printable(hop)}\n"
     body += f"request id: {_printable(request_id)}\n"
     head = (
@@ -37,13 +41,14 @@ def error_reply(  # noqa: PLR0913 - what a reply says, each by name
     return (head + "\r\n" + ("" if head_only else body)).encode("ascii")
 
 
-def _reason(status: int) -> str:
+def reason_phrase(status: int) -> str:
+    """Return the reason phrase of a status code; empty if the code is not registered."""
     try:
         return HTTPStatus(status).phrase
     except ValueError:
-        return "Error"
+        return ""
 
 
 def _printable(text: str) -> str:
-    """The text in one line of ASCII, so that it can stand in a field and in a terminal."""
+    """Return the text as one line of printable ASCII, safe in a field and in a terminal."""
     return _NOT_PRINTABLE.sub("?", text).strip()

@@ -1,7 +1,8 @@
-"""The grammar of RFC 9110 s5 and RFC 9112 s2 to s5 in regular expressions, strict where the RFC is lenient.
+"""Regular expressions for RFC 9110 s5 and RFC 9112 s2 to s5, strict where the RFCs are lenient.
 
-Every repetition is possessive: whatever a peer sends, each byte is looked at once. A *canonical* field line is
-`Name: value` CRLF with one space and no other white space around the value: the only form that 0Trust itself writes.
+Every repetition is possessive, so matching takes linear time for any input. A *canonical* field
+line is `Name: value` CRLF with one space and no other white space around the value. 0Trust writes
+only canonical lines.
 """
 
 from typing import Final
@@ -20,7 +21,7 @@ LINES: Final = rb"(?:" + TOKEN + rb": " + VALUE + rb"\r\n)*+"
 """Canonical field lines."""
 
 LOOSE_LINES: Final = rb"(?:" + TOKEN + rb":" + TEXT + rb"\r\n)*+"
-"""Field lines as RFC 9112 s5 allows them; obs-fold and white space before the colon are not in it."""
+"""Field lines of RFC 9112 s5, without obs-fold and without white space before the colon."""
 
 # RFC 9110 s7.8: Upgrade = #( protocol-name [ "/" protocol-version ] )
 PROTOCOLS: Final = rb"%b(?:/%b)?+(?:[\t ]*+,[\t ]*+%b(?:/%b)?+)*+" % (TOKEN, TOKEN, TOKEN, TOKEN)

@@ -1,25 +1,26 @@
-"""Message heads, parsed once and strictly (RFC 9112 s2 to s6), ready to be forwarded.
+"""Strict parser of message heads (RFC 9112 s2 to s6).
 
-Two grammars have to agree on the fields. The first is ours, one regular expression over all lines: it is what holds,
-because it is stricter than RFC 9112 asks (s2.2 lets a recipient take a bare LF or an empty first line; nobody who means
-well sends them). The second is llhttp's, by way of httptools: an opinion that was written by other people and that the
-servers behind us share. llhttp alone would not do. It silently takes `gzip, chunked` and any number of Host fields, and
-of the start line empty lines before it, runs of spaces in it, a fragment in the target, HTTP/0.9 and HTTP/2.0, but only
-the methods that it knows, where RFC 9110 s9.1 has no list: the start line is ours alone.
+Two grammars must accept the fields. The first is ours: one regular expression over all lines. It is
+stricter than RFC 9112, which permits a bare LF or an empty line before the start line (s2.2). The
+second is llhttp's, by way of httptools: independent code that many servers behind us use. llhttp
+alone is too lenient: it accepts `gzip, chunked` and any number of Host fields. In the start line it
+accepts empty lines before it, runs of spaces, a fragment in the target, HTTP/0.9 and HTTP/2.0. It
+accepts only methods that it knows, but RFC 9110 s9.1 has no closed list. So only our grammar parses
+the start line.
 
-What fields mean is remembered for the next head that has the same (`recent`).
+The meaning of field lines is cached for the next head with the same lines (`recent`).
 
-Where the RFC leaves a choice:
+Choices that the RFCs leave:
 
-* Host is needed in HTTP/1.0 too: without it there is no service to send the request to.
-* Upgrade is ignored (s7.8 allows it) in a request that has a body, where the two would overlap, and for `h2c`, which
-  would carry requests through that no policy has seen.
-* Connection may not name Host or the framing fields: no honest sender does.
-* A 101 has to name its protocol in Upgrade and Upgrade in Connection (s7.8); llhttp would not take it otherwise.
-* A Content-Length is one number once, even where s8.6 would let equal repetitions pass.
+* Host is required in HTTP/1.0 too, because it selects the service.
+* Upgrade is ignored (s7.8 permits it) in a request with a body, because both would overlap. It is
+  also ignored for `h2c`, which would carry requests past the policy.
+* Connection must not name Host or the framing fields.
+* A 101 must name its protocol in Upgrade, and Upgrade in Connection (s7.8); llhttp requires it.
+* Content-Length is one number, once. Equal repetitions (s8.6) are refused.
 
-Fields that backends believe from proxies (`headers.SPOOFABLE`) are kept apart, in every spelling: whoever has a trusted
-proxy in front decides which of them pass.
+Fields that backends trust from proxies (`headers.SPOOFABLE`) are kept apart, in every spelling. The
+server's configuration says which of them pass (`api.pass_headers`).
 """
 
 import re
@@ -47,13 +48,13 @@ from zerotrust.http.parse_cache import recent
 from zerotrust.model.base import normalise_host
 
 MAX_HTTP_HEAD_BYTES: Final = 32 * 1024
-"""Caddy lets a head of 20 KiB through and refuses one of 24 KiB; what it adds to it fits into the rest."""
+"""Caddy forwards heads of 20 KiB and refuses 24 KiB. The fields that it adds fit into the rest."""
 
 IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
-"""Methods of requests that may be sent again where the first time came to nothing (RFC 9110 s9.2.2)."""
+"""Methods of requests that may be sent again after a failure (RFC 9110 s9.2.2)."""
 
 MAX_FIELDS: Final = 256
-"""More fields than any client sends; each costs a little time, so their number is a lever (Apache: 100, h11: none)."""
+"""Fields in a head; more than clients send. Each field costs time (Apache: 100; h11: no limit)."""
 
 _REQUEST_LINE: Final = re.compile(rb"(%b) (%b) HTTP/1\.([01])" % (grammar.TOKEN, grammar.TARGET))
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: (%b))?+" % grammar.TEXT)
@@ -73,18 +74,18 @@ _MAX_LENGTH_DIGITS: Final = 19
 
 
 def _first_words(names: Iterable[bytes]) -> bytes:
-    """An expression for how the names begin: `[Xx]|[Cc](?i:f)` for x-scheme, x-ssl- and cf-visitor."""
+    """Return an expression for the first words: `[Xx]|[Cc](?i:f)` for x-scheme, x-ssl- and cf-visitor."""
     words = sorted({name.partition(b"-")[0] for name in names})
     return b"|".join(b"[%b%b](?i:%b)" % (word[:1].upper(), word[:1], word[1:]) for word in words)
 
 
 def _twins(names: Iterable[bytes]) -> bytes:
-    """An expression for names of several words that are spelled with anything but `-` between them."""
+    """Return an expression for names of several words with another character in place of `-`."""
     split = sorted(name.split(b"-") for name in names if b"-" in name)
     return b"|".join(b"(?i:%b)" % b"[^0-9A-Za-z:]".join(words) for words in split)
 
 
-# A search over all lines is cheaper than a look at each name, and finds none in most requests.
+# One search over all lines is cheaper than a comparison of each name. Most requests have no such field.
 _MAY_BE_SPOOFED: Final = re.compile(
     rb"\n(?:(?:%b)[^0-9A-Za-z]|(?:%b):)"
     % (_first_words([OWN_PREFIX, *SPOOFABLE, *SPOOFABLE_PREFIXES]), _twins(REQUEST_SPECIAL))
@@ -93,9 +94,11 @@ _MAY_BE_SPOOFED: Final = re.compile(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RequestFields:
-    """What the field lines of a request mean. `lines` is what is forwarded as it is; the rest is for the two hops.
+    """Parsed field lines of a request.
 
-    `spoofable` are lines that are forwarded only where the server's configuration says so (`api.pass_headers`).
+    Attributes:
+        lines: the lines to forward unchanged; all other attributes are for the hops.
+        spoofable: lines that are forwarded only if `api.pass_headers` permits them.
     """
 
     lines: bytes
@@ -114,7 +117,7 @@ class RequestFields:
 
 
 class RequestHead:
-    """A request as its client meant it. Plain: compiled, a dataclass would still be made by interpreted code."""
+    """Head of a request. Not a dataclass, because a compiled dataclass has an interpreted constructor."""
 
     __slots__ = ("fields", "method", "minor", "target")
 
@@ -127,10 +130,11 @@ class RequestHead:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ResponseHead:
-    """A response as its backend meant it. `lines` is what is forwarded as it is; the rest is for the two hops.
+    """Head of a response.
 
     Attributes:
-        announces_body: its fields speak of a body, also where its status or the request's method allows none.
+        lines: the lines to forward unchanged; all other attributes are for the hops.
+        announces_body: its fields announce a body, even if the status or the method allows none.
     """
 
     status: int
@@ -145,10 +149,13 @@ class ResponseHead:
 
 
 def find_head_end(buffer: bytes | bytearray, searched: int) -> int:
-    """The index behind the empty line that ends a head, or -1; `searched` bytes were looked at before.
+    """Return the index behind the empty line that ends a head; -1 if the head is incomplete.
+
+    Args:
+        searched: number of bytes that an earlier call has searched.
 
     Raises:
-        HttpError: the head is too long, or what is there will never be one: a TLS hello, lines that end in a bare LF.
+        HttpError: the head is too long, or the bytes begin no head, such as a TLS hello.
     """
     end = buffer.find(b"\r\n\r\n", max(0, searched - 3)) + 4
     if end > MAX_HTTP_HEAD_BYTES or (end == 3 and len(buffer) >= MAX_HTTP_HEAD_BYTES):
@@ -163,10 +170,13 @@ def find_head_end(buffer: bytes | bytearray, searched: int) -> int:
 
 
 def parse_request(head: bytes) -> RequestHead:
-    """The request whose head is exactly `head`, final empty line included.
+    """Return the parsed head of a request.
+
+    Args:
+        head: the head with its final empty line.
 
     Raises:
-        HttpError: it is not acceptable; `reply` is the status to answer.
+        HttpError: the head is invalid; `reply` is the status to answer.
     """
     start, _, rest = head.partition(b"\r\n")
     match = _REQUEST_LINE.fullmatch(start)
@@ -180,23 +190,23 @@ def parse_request(head: bytes) -> RequestHead:
         if host_field != fields.host_field:
             fields = replace(fields, host=_host(host_field), host_field=host_field)
     elif method == b"CONNECT":
-        raise HttpError("CONNECT is for proxies", 501)
+        raise HttpError("CONNECT is not supported", 501)
     return RequestHead(method, target, minor, fields)
 
 
 @recent
 def _request_fields(rest: bytes, minor: int) -> RequestFields:
-    """The field lines of a request, and the empty line behind them."""
+    """Return the parsed field lines of a request; `rest` ends with the empty line."""
     lines, found = _sort(_canonical(rest)[:-2], REQUEST_SPECIAL)
     host_field = found.get(b"host")
     if host_field is None:
-        raise HttpError("there is no Host")
+        raise HttpError("no Host field")
     length, chunked = _framing(found, minor)
     keep_alive, upgrade = minor == 1, None
     if (connection := found.get(b"connection")) is not None:
         options = frozenset(tokens(connection))
         if options & _NEVER_NOMINATED:
-            raise HttpError("Connection names a field that is not for this hop alone")
+            raise HttpError("Connection names Host or a framing field")
         lines = _without(lines, options)
         keep_alive = _keeps_alive(options, minor)
         if b"upgrade" in options and minor and not (chunked or length):
@@ -223,10 +233,13 @@ def _request_fields(rest: bytes, minor: int) -> RequestFields:
 
 
 def parse_response(head: bytes) -> ResponseHead:
-    """The response whose head is exactly `head`, final empty line included.
+    """Return the parsed head of a response.
+
+    Args:
+        head: the head with its final empty line.
 
     Raises:
-        HttpError: it is not acceptable; `reply` is 502.
+        HttpError: the head is invalid; `reply` is 502.
     """
     try:
         return _parse_response(head)
@@ -240,7 +253,7 @@ def _parse_response(head: bytes) -> ResponseHead:
     start, _, rest = head.partition(b"\r\n")
     match = _STATUS_LINE.fullmatch(start)
     if match is None:
-        raise HttpError("this is not the head of an HTTP/1.1 response")
+        raise HttpError("invalid status line: it is not HTTP/1.1")
     version, code, reason = match.groups()
     minor, status = 1 if version == b"1" else 0, int(code)
     lines, found = _sort(_canonical(rest)[:-2], RESPONSE_SPECIAL)
@@ -253,11 +266,11 @@ def _parse_response(head: bytes) -> ResponseHead:
         if b"upgrade" in options:
             upgrade = _upgrade(found)
     if status == 101 and not (upgrade and minor):
-        raise HttpError("a response switches protocols without Upgrade in both places")
+        raise HttpError("status 101 without Upgrade, or without Upgrade in Connection")
     announces_body = chunked or bool(length)
-    if status < 200 or status == 204:  # RFC 9110 s8.6: they have no length, whatever they say
+    if status < 200 or status == 204:  # RFC 9110 s8.6: these have no Content-Length
         length = None
-    # llhttp wants the space in front of the reason that s4 asks for and old servers forget.
+    # llhttp requires the space before the reason (s4), which old servers leave out.
     _second_opinion(httptools.HttpResponseParser(None), b"HTTP/1.%b %b %b\r\n%b" % (version, code, reason or b"", rest))
     return ResponseHead(
         status, reason or b"", minor, b"".join(lines), length, chunked, keep_alive, upgrade, announces_body
@@ -265,12 +278,12 @@ def _parse_response(head: bytes) -> ResponseHead:
 
 
 def _sort(fields: bytes, special: Collection[bytes]) -> tuple[list[bytes], dict[bytes, bytes]]:
-    """The lines to forward, and the values of the special fields by lower-case name, repetitions joined."""
+    """Return the lines to forward, and the values of special fields by lower-case name, joined."""
     lines = []
     found: dict[bytes, bytes] = {}
     rows = fields.splitlines(True)
     if len(rows) > MAX_FIELDS:
-        raise HttpError(f"there are more than {MAX_FIELDS} fields", 431)
+        raise HttpError(f"more than {MAX_FIELDS} fields", 431)
     for row in rows:
         name = row.partition(b":")[0].lower()
         if name not in special:
@@ -278,41 +291,41 @@ def _sort(fields: bytes, special: Collection[bytes]) -> tuple[list[bytes], dict[
         elif name not in found:
             found[name] = row[len(name) + 2 : -2]
         elif name in _SINGLE:
-            raise HttpError(f"{name.decode()} is there more than once")
+            raise HttpError(f"more than one {name.decode()} field")
         else:
             found[name] += b", " + row[len(name) + 2 : -2]
     return lines, found
 
 
 def _framing(found: dict[bytes, bytes], minor: int) -> tuple[int | None, bool]:
-    """Content-Length, and whether the body is chunked (RFC 9112 s6.1 and s6.2)."""
+    """Return Content-Length, and True if the body is chunked (RFC 9112 s6.1 and s6.2)."""
     coding = found.get(b"transfer-encoding")
     value = found.get(b"content-length")
     if coding is not None:
         if value is not None:
-            raise HttpError("there are both Transfer-Encoding and Content-Length")
+            raise HttpError("both Transfer-Encoding and Content-Length")
         if not minor:
-            raise HttpError("there is no Transfer-Encoding in HTTP/1.0")
+            raise HttpError("Transfer-Encoding in HTTP/1.0")
         if coding.lower() != b"chunked":
-            raise HttpError("the only transfer coding is chunked", 501)
+            raise HttpError("unsupported transfer coding: use chunked", 501)
         return None, True
     if value is None:
         return None, False
     if not value.isdigit() or len(value) > _MAX_LENGTH_DIGITS or int(value) >= 2**63:
-        raise HttpError("Content-Length is not one number")
+        raise HttpError("invalid Content-Length: use one number")
     return int(value), False
 
 
 def _other_form(method: bytes, target: bytes, host_field: bytes) -> tuple[bytes, bytes]:
-    """Target and host of a request that is not in origin-form (RFC 9112 s3.2.2 and s3.2.4)."""
+    """Return target and host of a request that is not in origin-form (RFC 9112 s3.2.2 and s3.2.4)."""
     if method == b"CONNECT":
-        raise HttpError("CONNECT is for proxies", 501)
+        raise HttpError("CONNECT is not supported", 501)
     if target == b"*" and method == b"OPTIONS":
         return target, host_field
     match = _ABSOLUTE.fullmatch(target)
     if match is None:
-        raise HttpError("the target is neither a path nor an http URL")
-    _host(host_field)  # s3.2.2 ignores its value; s3.2 still wants a valid one
+        raise HttpError("invalid target: use a path or an http URL")
+    _host(host_field)  # s3.2.2 ignores its value; s3.2 requires a valid one
     authority, path = match.groups()
     if not path and method == b"OPTIONS":
         return b"*", authority
@@ -326,16 +339,16 @@ def _host(field: bytes) -> str:
             return normalise_host(field.decode("ascii"))
         except ValueError:
             pass
-    raise HttpError("Host is not a host name")
+    raise HttpError("invalid Host: use a host name")
 
 
 def _keeps_alive(options: frozenset[bytes], minor: int) -> bool:
-    """RFC 9112 s9.3."""
+    """Return True if the connection persists (RFC 9112 s9.3)."""
     return b"close" not in options and (minor == 1 or b"keep-alive" in options)
 
 
 def _without(lines: list[bytes], options: frozenset[bytes]) -> list[bytes]:
-    """The lines whose name Connection does not nominate."""
+    """Return the lines that Connection does not name."""
     nominated = options - _NOT_FIELDS
     if not nominated:
         return lines
@@ -343,10 +356,11 @@ def _without(lines: list[bytes], options: frozenset[bytes]) -> list[bytes]:
 
 
 def _without_spoofable(lines: list[bytes]) -> tuple[bytes, bytes]:
-    """The lines that a client may send, and those that backends believe from proxies.
+    """Return the lines that a client may send, and the lines that backends trust from proxies.
 
-    Backends may take other characters for `-` (`folded`). A trusted proxy does not write so, and may leave a client's
-    field in this spelling beside its own: it is in neither. Nor is what would be a field of the connection then.
+    Some backends read other characters as `-` (`folded`). A trusted proxy does not write names in
+    this way, and may forward a client's field in this spelling beside its own. So these lines are
+    in neither result, and neither are such spellings of connection fields.
     """
     kept, spoofable = [], []
     for line in lines:
@@ -361,20 +375,20 @@ def _without_spoofable(lines: list[bytes]) -> tuple[bytes, bytes]:
 
 
 def _upgrade(found: dict[bytes, bytes]) -> bytes | None:
-    """The protocols of Upgrade that may be asked for; None where there are none."""
+    """Return the protocols of Upgrade; None if there are none, or one is h2c."""
     value = found.get(b"upgrade")
     if not value or b"h2c" in tokens(value):
         return None
     if not _PROTOCOLS.fullmatch(value):
-        raise HttpError("Upgrade is not a list of protocols")
+        raise HttpError("invalid Upgrade: use a list of protocols")
     return value
 
 
 def _expects(value: bytes) -> bool:
-    """RFC 9110 s10.1.1: the one expectation there is."""
+    """Return True if the request expects 100-continue (RFC 9110 s10.1.1)."""
     expectations = set(tokens(value))
     if expectations - {b"100-continue"}:
-        raise HttpError("the only expectation is 100-continue", 417)
+        raise HttpError("unsupported Expect: use 100-continue", 417)
     return bool(expectations)
 
 
@@ -388,11 +402,11 @@ def _second_opinion(parser: "httptools.HttpRequestParser | httptools.HttpRespons
 
 
 def _canonical(rest: bytes) -> bytes:
-    """Field lines and the final empty line, written canonically."""
+    """Return field lines and the final empty line in canonical form."""
     if _LINES.fullmatch(rest):
         return rest
     if not _LOOSE_LINES.fullmatch(rest):
-        raise HttpError("a field line is not `Name: value`")
+        raise HttpError("invalid field line: use `Name: value`")
     parts = []
     for row in rest[:-2].splitlines():
         name, _, value = row.partition(b":")
@@ -402,7 +416,7 @@ def _canonical(rest: bytes) -> bytes:
 
 
 def _start_fault(start: bytes) -> HttpError:
-    """What is wrong with a request line."""
+    """Return the error of an invalid request line."""
     if _VERSION.fullmatch(start) and not start.endswith((b" HTTP/1.0", b" HTTP/1.1")):
-        return HttpError("the only versions are HTTP/1.0 and HTTP/1.1", 505)
-    return HttpError("the request line is not `METHOD target HTTP/1.1`")
+        return HttpError("unsupported HTTP version: use HTTP/1.1 or HTTP/1.0", 505)
+    return HttpError("invalid request line: use `METHOD target HTTP/1.1`")

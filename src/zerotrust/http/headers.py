@@ -1,4 +1,4 @@
-"""Names of fields: those that end at a hop, those that clients may not send, and those that may follow a body."""
+"""Names of fields: hop-by-hop fields, fields that clients may not send, and trailers."""
 
 from typing import Final
 
@@ -19,8 +19,8 @@ __all__ = [
     "tokens",
 ]
 
-# RFC 9110 s7.6.1: what an intermediary removes even where Connection does not name it. The two proxy fields are
-# here because they are a talk with a proxy (s11.7): 0Trust is a gateway, to be seen by neither end as a proxy.
+# RFC 9110 s7.6.1: fields that an intermediary removes even if Connection does not name them. The two authentication
+# fields are between a client and its proxy (s11.7). 0Trust is a gateway, and neither end must see it as a proxy.
 HOP_BY_HOP: Final = frozenset(
     (
         b"connection",
@@ -34,13 +34,13 @@ HOP_BY_HOP: Final = frozenset(
     )
 )
 
-# The server sets these itself, from what it knows: what a client sends under these names reaches no backend.
+# The server sets these fields. A client's fields of these names reach no backend.
 FORWARDING: Final = frozenset((b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-real-ip"))
 OWN_PREFIX: Final = b"x-0trust-"
-"""Every name that starts so is ours too."""
+"""Only the server sets fields whose names have this prefix."""
 
-# Other fields by which a proxy tells its backend who the client is or what it asked for, and which backends believe
-# from anyone. Envoy strips its own from what comes from outside, OWASP and the bypass lists of scanners name the rest.
+# Other fields by which a proxy tells its backend who the client is or what it requested. Backends trust them from any
+# sender. The names come from Envoy, which strips its own from external requests, from OWASP and from scanners' lists.
 SPOOFABLE: Final = frozenset(
     (
         # The client's address, as content delivery networks, load balancers and CGI name it.
@@ -82,7 +82,7 @@ SPOOFABLE: Final = frozenset(
         b"remote-host",
         b"true-client-ip",
         b"wl-proxy-client-ip",
-        # The URL, host or method in place of those of the request: routes and path rules would not see them.
+        # URL, host or method that replace those of the request: routes and path rules would not see them.
         b"x-host",
         b"x-http-destinationurl",
         b"x-http-host-override",
@@ -96,7 +96,7 @@ SPOOFABLE: Final = frozenset(
         b"x-override-url",
         b"x-rewrite-url",
         b"x-script-name",
-        # The scheme, and TLS that was ended in front.
+        # The scheme, and the client's TLS at a proxy.
         b"cf-visitor",
         b"client-cert",
         b"client-cert-chain",
@@ -112,7 +112,7 @@ SPOOFABLE: Final = frozenset(
         b"x-scheme",
         b"x-ssl",
         b"x-url-scheme",
-        # The user, as a proxy that authenticates names it (oauth2-proxy and others have prefixes, below).
+        # The user, as an authenticating proxy names it (oauth2-proxy and others have prefixes, below).
         b"cf-access-authenticated-user-email",
         b"remote-email",
         b"remote-groups",
@@ -124,8 +124,8 @@ SPOOFABLE: Final = frozenset(
         b"x-remote-groups",
         b"x-remote-name",
         b"x-remote-user",
-        # What a backend may do: an environment variable of CGI programs (CVE-2016-5385), the files that a proxy is to
-        # deliver in its place (CVE-2025-61780).
+        # Control of the backend: an environment variable of CGI programs (CVE-2016-5385), and files that a proxy
+        # delivers in place of the backend (CVE-2025-61780).
         b"proxy",
         b"x-accel-mapping",
         b"x-sendfile-type",
@@ -152,9 +152,9 @@ SPOOFABLE_PREFIXES: Final = (
 REQUEST_SPECIAL: Final = HOP_BY_HOP | FORWARDING | {b"host", b"content-length", b"expect", b"http2-settings"}
 RESPONSE_SPECIAL: Final = HOP_BY_HOP | {b"content-length"}
 
-# RFC 9110 s6.5.1: fields that may never travel behind the body, whatever a configuration allows, because a recipient
-# that merges trailers into the head would act on them: framing, routing, control of the request and of the answer,
-# authentication, how to read the content, and the rules by which browsers isolate sites.
+# RFC 9110 s6.5.1: fields that are forbidden as trailers, even if the configuration permits them. A recipient that
+# merges trailers into the head would act on them: framing, routing, control of request and answer, authentication,
+# content encoding, and rules for browsers.
 _FORBIDDEN_TRAILERS: Final = (
     HOP_BY_HOP
     | FORWARDING
@@ -229,7 +229,7 @@ _FORBIDDEN_TRAILER_PREFIXES: Final = (
     b"x-accel-",
 )
 
-# Fields of trailers that are in use, and that describe the body that they follow or what came of making it.
+# Common trailers, which describe the body before them or the result of producing it.
 _USUAL_TRAILERS: Final = frozenset(
     (
         b"content-digest",  # RFC 9530
@@ -251,25 +251,25 @@ _USUAL_TRAILER_PREFIXES: Final = (b"grpc-", b"x-checksum-", b"x-amz-checksum-")
 
 
 def is_spoofable(name: bytes) -> bool:
-    """True where a client may not send a field of this name (`folded`), because backends believe it from proxies."""
+    """Return True if clients may not send this field (`folded`), because backends trust it from proxies."""
     return name in SPOOFABLE or name.startswith(SPOOFABLE_PREFIXES)
 
 
 def is_ours(name: bytes) -> bool:
-    """True where only the server sets a field of this name (`folded`)."""
+    """Return True if only the server sets this field (`folded`)."""
     return name in FORWARDING or name.startswith(OWN_PREFIX)
 
 
 def is_forbidden_trailer(name: bytes) -> bool:
-    """True where no field of this name (`folded`) may follow a body."""
+    """Return True if this field (`folded`) is forbidden as a trailer."""
     return name in _FORBIDDEN_TRAILERS or name.startswith(_FORBIDDEN_TRAILER_PREFIXES)
 
 
 def is_usual_trailer(name: bytes) -> bool:
-    """True where a field of this name (`folded`) may follow a body without being named in `api.pass_trailers`."""
+    """Return True if this field (`folded`) passes as a trailer without `api.pass_trailers`."""
     return name in _USUAL_TRAILERS or name.startswith(_USUAL_TRAILER_PREFIXES)
 
 
 def tokens(value: bytes) -> list[bytes]:
-    """The members of a comma list (RFC 9110 s5.6.1) in lower case; empty ones are left out."""
+    """Return the members of a comma-separated list (RFC 9110 s5.6.1) in lower case, without empty ones."""
     return [part for member in value.lower().split(b",") if (part := member.strip(b" \t"))]

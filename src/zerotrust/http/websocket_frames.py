@@ -1,7 +1,7 @@
-"""Where a WebSocket may be ended with a reason: between two frames that go to the client, and nowhere else.
+"""Tracks frame boundaries of a WebSocket, to insert a Close frame between two frames.
 
-The relay never looks into messages. It follows the lengths of the frames (RFC 6455 s5.2), so that a Close frame of ours
-(s5.5.1), when there is a reason to send one, does not land inside somebody's data.
+The relay does not read messages. It follows the lengths of the frames (RFC 6455 s5.2), so that a
+Close frame of the server (s5.5.1) does not land inside a frame of the backend.
 """
 
 from typing import Final
@@ -16,10 +16,12 @@ _CLOSE: Final = 0x88
 
 
 class FrameTracker:
-    """Follows one direction of a WebSocket. Bytes that are no frames leave it somewhere inside one, which is safe.
+    """Tracks the frames of one direction of a WebSocket.
+
+    On malformed input it reports "inside a frame", so no Close frame is inserted.
 
     Attributes:
-        closed: a Close frame has passed: nothing may follow it.
+        closed: a Close frame has passed; no frame may follow it.
     """
 
     __slots__ = ("_header", "_left", "closed")
@@ -31,11 +33,11 @@ class FrameTracker:
 
     @property
     def between(self) -> bool:
-        """The last byte was the last of a frame, or there was none."""
+        """The last byte ended a frame, or there was no byte yet."""
         return not self._left and not self._header
 
     def until_end(self, data: bytes) -> int:
-        """How many of the bytes that come next belong to the frame that has begun; at least all where it goes on."""
+        """Return the number of following bytes of the current frame; at least all of `data` if unknown."""
         if not self._header:
             return self._left
         whole = self._header + data
@@ -43,7 +45,7 @@ class FrameTracker:
         return (size + _payload_size(whole, 0) if size else len(whole)) - len(self._header)
 
     def feed(self, data: bytes) -> None:
-        """Bytes that pass."""
+        """Track these bytes."""
         at = 0
         end = len(data)
         if self._header:
@@ -68,13 +70,13 @@ class FrameTracker:
 
 
 def close_frame(code: int, reason: str = "") -> bytes:
-    """An unmasked Close frame, as a server sends it. The reason has at most 123 bytes of ASCII."""
-    said = reason.encode("ascii", "replace")[:123]
-    return bytes((_CLOSE, 2 + len(said))) + code.to_bytes(2, "big") + said
+    """Return an unmasked Close frame, as a server sends it; the reason is cut to 123 bytes of ASCII."""
+    text = reason.encode("ascii", "replace")[:123]
+    return bytes((_CLOSE, 2 + len(text))) + code.to_bytes(2, "big") + text
 
 
 def _header_size(data: bytes, at: int, end: int) -> int:
-    """Bytes of the header that begins at `at`; 0 where it is not all there."""
+    """Return the size of the header that begins at `at`; 0 if it is incomplete."""
     if end - at < 2:
         return 0
     second = data[at + 1]

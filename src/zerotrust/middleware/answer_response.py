@@ -1,9 +1,8 @@
 """HTTP responses for the answers of middleware."""
 
-from http import HTTPStatus
 from typing import Final
 
-from zerotrust.http.error_responses import error_reply
+from zerotrust.http.error_responses import error_reply, reason_phrase
 from zerotrust.middleware.interface import Answer
 
 _WITHOUT_LENGTH: Final = (204, 304)  # RFC 9110 s8.6 and s15.4.5
@@ -33,16 +32,9 @@ def answer_reply(answer: Answer, *, request_id: str, close: bool, head_only: boo
     length = b"" if answer.status in _WITHOUT_LENGTH else b"Content-Length: %d\r\n" % len(answer.body)
     return b"HTTP/1.1 %d %b\r\n%b%b%b\r\n%b" % (
         answer.status,
-        _reason(answer.status),
+        reason_phrase(answer.status).encode(),
         answer.lines,
         length,
         b"Connection: close\r\n" if close else b"",
         b"" if head_only else answer.body,
     )
-
-
-def _reason(status: int) -> bytes:
-    try:
-        return HTTPStatus(status).phrase.encode()
-    except ValueError:
-        return b""

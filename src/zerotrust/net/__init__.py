@@ -1,1 +1,1 @@
-"""Sockets, TLS and the event loop: the only room that knows them."""
+"""Sockets, TLS and the event loop."""

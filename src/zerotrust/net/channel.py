@@ -1,4 +1,4 @@
-"""One connection's transport: gathered writes, back-pressure, and the one place that knows how a transport dies."""
+"""Base classes of connections: coalesced writes, back-pressure and the end of a connection."""
 
 import asyncio
 import socket
@@ -11,17 +11,17 @@ from zerotrust.net.write_coalescer import WriteCoalescer
 Chunk = bytes | memoryview
 
 JOINED: Final = 1024
-"""Pieces that are shorter together are written as one: each takes some fifty bytes besides its own while it waits."""
-_AT_ONCE: Final = struct.pack("ii", 1, 0)
+"""Pieces are joined up to this many bytes, because each waiting piece takes fifty bytes of its own."""
+_LINGER_ZERO: Final = struct.pack("ii", 1, 0)
 _CREDENTIALS: Final = struct.Struct("3i")
 """Process, user and group, as SO_PEERCRED gives them (unix(7))."""
 
 
 def describe(error: BaseException | None) -> str:
-    """Why a connection ended, in words for a log or an error page; never an address of ours or a secret."""
+    """Return why a connection ended, for logs and error pages; without addresses and secrets."""
     match error:
         case None:
-            return "closed by the other end"
+            return "closed by the peer"
         case ssl.SSLCertVerificationError():
             return f"certificate not trusted: {error.verify_message}"
         case ssl.SSLError():
@@ -38,11 +38,16 @@ def describe(error: BaseException | None) -> str:
 
 
 class Channel:
-    """A connection whose writes leave together at the end of the loop's turn: an `asyncio.Protocol` in all but name.
+    """A connection that writes once per turn of the event loop.
 
-    Not by name, because a compiled class has no base that is not compiled (docs/architecture.md).
+    It has the methods of `asyncio.Protocol`. It does not inherit from it, because a compiled class
+    cannot have an interpreted base class (docs/architecture.md).
 
-    Subclasses implement `data_received`, `ended` and, where they write much, `drained`.
+    Subclasses implement `data_received`, `ended` and, if they write large amounts, `drained`.
+
+    Attributes:
+        congested: the transport's buffer is full.
+        transport: the transport; None before the connection is made and after it is lost.
     """
 
     __slots__ = ("_closing", "_coalescer", "_out", "congested", "transport")
@@ -55,7 +60,7 @@ class Channel:
         self.transport: asyncio.Transport | None = None
 
     def send(self, data: Chunk) -> None:
-        """Write at the end of this turn; nothing happens once the connection is closing."""
+        """Write at the end of this turn; do nothing if the connection is closing."""
         if self._closing:
             return
         out = self._out
@@ -63,18 +68,18 @@ class Channel:
             self._coalescer.mark(self)
             out.append(data)
         elif len(out) > 1 and len(out[-1]) + len(data) <= JOINED:
-            # Not to the first piece, which may be a request's head: BackendConnection asks whether it was written.
+            # Never joined to the first piece: BackendConnection must know if a request's head was written.
             out[-1] = b"".join((out[-1], data))
         else:
             out.append(data)
 
     def flush(self) -> None:
-        """Write the buffered bytes, unless the transport is congested: then small pieces are joined here."""
+        """Write the buffered bytes, unless the transport is congested."""
         if not self.congested:
             self.write()
 
     def write(self) -> None:
-        """Write the buffered bytes, also to a congested transport."""
+        """Write the buffered bytes, even if the transport is congested."""
         out, self._out = self._out, []
         if out and self.transport is not None:
             if len(out) == 1:
@@ -83,7 +88,7 @@ class Channel:
                 self.transport.writelines(out)
 
     def close(self) -> None:
-        """Send what has gathered, then close."""
+        """Write the buffered bytes, then close."""
         if not self._closing:
             self.write()
             self._closing = True
@@ -91,20 +96,20 @@ class Channel:
                 self.transport.close()
 
     def abort(self) -> None:
-        """Close at once; what was not sent is lost."""
+        """Close at once; drop bytes that were not sent."""
         self._closing = True
         self._out = []
         if self.transport is not None:
             self.transport.abort()
 
     def reset_on_close(self) -> None:
-        """Let the other end see a reset when the connection is closed, where an end of file would be taken for good."""
+        """Make a later close send a TCP reset, so that the peer does not take it for a regular end."""
         raw = self.transport.get_extra_info("socket") if self.transport is not None else None
         if raw is not None:
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
 
     def send_eof(self) -> None:
-        """Half-close: nothing more will be sent. TLS has no half-close here and is closed as a whole."""
+        """Half-close the connection. A TLS connection has no half-close here, so close it."""
         if self._closing or self.transport is None:
             return
         if self.transport.can_write_eof():
@@ -112,32 +117,32 @@ class Channel:
             try:
                 self.transport.write_eof()
             except OSError:
-                # The other end is gone, and the loop has not told us yet. Whoever speaks for others, as a tunnel does,
-                # must not hear of it here.
+                # The peer is gone, and the loop has not told us yet. The caller may be the tunnel, which serves
+                # other streams too, so the error must not reach it.
                 self.abort()
         else:
             self.close()
 
     def pause_reading(self) -> None:
-        """Whoever takes what arrives takes no more for now."""
+        """Pause reading."""
         if self.transport is not None:
             self.transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """It takes more."""
+        """Resume reading."""
         if self.transport is not None:
             self.transport.resume_reading()
 
     def as_protocol(self) -> asyncio.Protocol:
-        """The channel by the type that the loop's functions ask for."""
+        """Return the channel as the type that the loop's functions expect."""
         return cast("asyncio.Protocol", self)
 
     def peer(self) -> Any:
-        """The other end's socket address."""
+        """Return the peer's socket address."""
         return self.transport.get_extra_info("peername") if self.transport is not None else None
 
     def peer_uid(self) -> int | None:
-        """The user of the process at the other end of a unix socket; None where the system does not say."""
+        """Return the user id of the peer of a unix socket; None if the system does not provide it."""
         raw = self.transport.get_extra_info("socket") if self.transport is not None else None
         if raw is None or raw.family != socket.AF_UNIX or not hasattr(socket, "SO_PEERCRED"):
             return None
@@ -147,26 +152,26 @@ class Channel:
     # ---- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the transport."""
+        """Keep the transport."""
         self.transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Drop the transport and say so once."""
+        """Drop the transport and call `ended`."""
         self._closing = True
         self._out = []
         self.transport = None
         self.ended(exc)
 
     def eof_received(self) -> bool:
-        """The other end sends no more; whoever can't go on with one direction closes."""
+        """Close the connection when the peer half-closes it. A subclass may return True to keep it open."""
         return False
 
     def pause_writing(self) -> None:
-        """The transport holds enough."""
+        """Note that the transport's buffer is full."""
         self.congested = True
 
     def resume_writing(self) -> None:
-        """The transport takes more."""
+        """Write the buffered bytes, and call `drained` if the transport takes them."""
         self.congested = False
         self.write()
         if not self.congested:
@@ -175,16 +180,17 @@ class Channel:
     # ---- for subclasses
 
     def ended(self, error: Exception | None) -> None:
-        """The connection is gone."""
+        """Handle the end of the connection."""
 
     def drained(self) -> None:
-        """`congested` has become False."""
+        """Handle that `congested` has become False."""
 
 
 class BufferedChannel(Channel):
-    """A channel that reads `READ_BYTES` at a time: an `asyncio.BufferedProtocol` in all but name.
+    """A channel that reads at most `READ_BYTES` at a time.
 
-    The loops read 256 KiB at a time for other protocols, and hand all of it over even to one that wants to pause.
+    It has the methods of `asyncio.BufferedProtocol`. For other protocols the loops read 256 KiB at
+    a time, and deliver them even if the protocol pauses reading.
     """
 
     __slots__ = ()
@@ -192,12 +198,12 @@ class BufferedChannel(Channel):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         if self.transport is not None:
-            # What the kernel does not take counts from its first byte: it is the owner's to bound. Not 0: uvloop's TLS
-            # compares with >=, and would never take anything.
+            # Any byte that the kernel does not take counts as congestion, so that the owner limits its buffers. The
+            # limit is not 0, because uvloop's TLS compares with >= and would always be congested.
             self.transport.set_write_buffer_limits(high=1)
 
     def is_buffered_protocol(self) -> bool:
-        """Tell aiofastnet, which does not see that from the methods."""
+        """Return True, for aiofastnet, which does not recognise the methods."""
         return True
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -205,9 +211,9 @@ class BufferedChannel(Channel):
         return self._coalescer.read_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take what the loop has read."""
+        """Pass on the bytes that the loop has read."""
         self.data_received(bytes(self._coalescer.read_buffer[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
-        """Bytes have arrived."""
+        """Handle received bytes."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Connections that the agent makes to its server."""
+"""Connects the agent to its server."""
 
 import asyncio
 import socket
@@ -9,20 +9,20 @@ from typing import Final
 import aiofastnet
 
 NEXT_ADDRESS: Final = 0.25
-"""Seconds until the next address is tried beside the first (RFC 8305 s5)."""
+"""Seconds until an attempt at the next address starts beside the one before (RFC 8305 s5)."""
 
 
 async def dial(
     protocol: Callable[[], asyncio.Protocol], host: str, port: int, *, tls: ssl.SSLContext, server_name: str
 ) -> None:
-    """Give a new protocol a TLS connection. The name is looked up anew; of several addresses one that answers is taken.
+    """Resolve the host and connect a new protocol to it by TLS, to the first address that answers.
 
     Raises:
-        OSError: there is none to be had.
+        OSError: no address answers.
     """
     loop = asyncio.get_running_loop()
-    found = {place[0] for *_, place in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
-    # Trying several beside each other leaves a knot of tasks and sockets to the garbage collector.
+    found = {address[0] for *_, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+    # Happy eyeballs leave reference cycles of tasks and sockets behind, so use them only for several addresses.
     several = len(found) > 1
     await aiofastnet.create_connection(
         loop,

@@ -1,9 +1,9 @@
-"""Who may do a TLS handshake now. Sans-I/O.
+"""Limits TLS handshakes: concurrent ones in total, and new ones per network. Sans-I/O.
 
-A handshake costs a millisecond of CPU, and one that is not finished 100 KiB, and any stranger can begin one. So those
-that run have a bounded number of places, and each network can begin so many a second. Who comes when all places are
-taken gets one of the network that has most of them: a single one that opens connections and says nothing does not keep
-the others out.
+A handshake costs a millisecond of CPU, and 100 KiB of memory until it is finished, and any client
+can start one. So the number of concurrent handshakes is limited, and so is the rate of each
+network. At capacity, a new handshake evicts the oldest one of the busiest network. So one network
+that opens connections and sends nothing does not keep others out.
 """
 
 from collections import Counter
@@ -13,20 +13,21 @@ from typing import Final
 from zerotrust.limits.gcra import CellRate
 
 MAX_HANDSHAKES: Final = 512
-"""At the same time."""
+"""Concurrent handshakes."""
 RATE: Final = 100
-"""A second, of one network (an IPv4 address or a /64)."""
+"""Handshakes a second from one network (an IPv4 address or a /64)."""
 BURST: Final = 1000
-"""As many at once: a fleet behind one address comes back after a restart."""
+"""Handshakes at once from one network: many agents behind one address reconnect after a restart."""
 
 GiveUp = Callable[[], None]
 
 
 class HandshakeLimiter:
-    """The places. `now` is monotonic and in seconds.
+    """Limiter of TLS handshakes. `now` is monotonic and in seconds.
 
     Attributes:
-        count: handshakes that are under way; `refused`: connections that got none, ever.
+        count: number of running handshakes.
+        refused: total number of connections that were refused a handshake.
     """
 
     def __init__(self) -> None:
@@ -34,16 +35,16 @@ class HandshakeLimiter:
         self._running: dict[bytes, dict[GiveUp, None]] = {}
         self.count = 0
         self.refused = 0
-        self._turned_away: Counter[bytes] = Counter()
+        self._refused_by_network: Counter[bytes] = Counter()
 
     def begin(self, network: bytes, give_up: GiveUp, now: float) -> bool:
-        """Take a place; False where there is none for this network.
+        """Start a handshake; return False if this network may not start one now.
 
         Args:
-            give_up: called where the place goes to another; `end` is to be called all the same.
+            give_up: called if the handshake is evicted for another one. Call `end` even then.
         """
         if self._rate.wait(self._rate.take(network, now)) or not self._has_room(network):
-            self._turned_away[network] += 1
+            self._refused_by_network[network] += 1
             self.refused += 1
             return False
         self._running.setdefault(network, {})[give_up] = None
@@ -51,7 +52,7 @@ class HandshakeLimiter:
         return True
 
     def end(self, network: bytes, give_up: GiveUp) -> None:
-        """The handshake that has begun with the same arguments is over."""
+        """End the handshake that was started with the same arguments."""
         running = self._running.get(network, {})
         if give_up in running:
             del running[give_up]
@@ -59,13 +60,13 @@ class HandshakeLimiter:
             if not running:
                 del self._running[network]
 
-    def turned_away(self) -> Counter[bytes]:
-        """How many of each network got no place since this was asked last."""
-        found, self._turned_away = self._turned_away, Counter()
-        return found
+    def take_refused(self) -> Counter[bytes]:
+        """Return the number of refused connections by network since the last call."""
+        counts, self._refused_by_network = self._refused_by_network, Counter()
+        return counts
 
     def _has_room(self, network: bytes) -> bool:
-        """There is a place, or one has been made."""
+        """Return True if there is room, or evict a handshake of the busiest network to make some."""
         if self.count < MAX_HANDSHAKES:
             return True
         most = max(self._running, key=lambda one: len(self._running[one]))

@@ -1,4 +1,4 @@
-"""Listening addresses for HTTP/1.1, and the connections that were accepted there."""
+"""Listener for HTTP/1.1: addresses, and the connections accepted there."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from zerotrust.net.http_server import SWEEP, HttpServerConnection, RequestHandler
-from zerotrust.net.listen import Listening, PlainListening, RareWarning, listen_plain
+from zerotrust.net.listen import Listening, PlainListening, RateLimitedWarning, listen_plain
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.write_coalescer import WriteCoalescer
 
@@ -14,19 +14,19 @@ DRAIN_STEP: Final = 0.02
 
 
 class HttpListener:
-    """Accepts connections and hands their requests to one handler.
+    """Accepts connections and passes their requests to one handler.
 
-    An address can take the place of another one: connections are the listener's, not the address's.
+    Connections belong to the listener. So they stay open when it replaces its address.
 
     Args:
-        name: for the log.
-        most: how many connections there may be now.
-        reuse_idle: when there are so many, close the one that has had no request for longest, as nginx does; else
-            refuse the new one. Where all have a request under way, the new one is refused in any case.
-        fix: for the log, where something can be done about it.
+        name: the listener's name in the log.
+        most: returns the maximum number of connections.
+        reuse_idle: at the maximum, close the connection that is idle longest, as nginx does;
+            otherwise refuse the new one. If all have a request, the new one is refused.
+        fix: hint for the log about how to raise the maximum.
 
     Attributes:
-        refused: connections that were closed because there were too many, ever.
+        refused: total number of connections that were closed or refused at the maximum.
     """
 
     def __init__(
@@ -45,21 +45,21 @@ class HttpListener:
         self._handler = handler
         self._most = most
         self._reuse_idle = reuse_idle
-        which = "those that are idle longest are closed" if reuse_idle else "new ones are refused"
+        effect = "the longest idle ones are closed" if reuse_idle else "new ones are refused"
         fields = {"listener": name} | ({"fix": fix} if fix else {})
-        self._full = RareWarning(f"too many connections: {which}", **fields)
+        self._full = RateLimitedWarning(f"too many connections: {effect}", **fields)
         self._connections: set[HttpServerConnection] = set()
         self._draining = False
         self._sweeping = tasks.spawn(self._sweep(), "sweep connections")
 
     @property
     def connections(self) -> int:
-        """How many there are now."""
+        """Return the number of open connections."""
         return len(self._connections)
 
     @asynccontextmanager
     async def listen(self, address: str, *, key: str) -> AsyncIterator[Listening]:
-        """Accept connections at an address that stays while the context lasts, which then ends them.
+        """Accept connections at an address; on exit, stop listening and close all connections.
 
         Raises:
             SetupError: the address can't be used; `key` names it in the configuration.
@@ -72,7 +72,9 @@ class HttpListener:
             self.close()
 
     async def bind(self, address: str, *, key: str, beside: Listening | None = None) -> PlainListening:
-        """Accept connections at an address, as `listen_plain`, until that is closed; `close` is still needed then.
+        """Accept connections at an address, as `listen_plain` does, until the result is closed.
+
+        Open connections stay until `close`.
 
         Raises:
             SetupError: the address can't be used; `key` names it in the configuration.
@@ -80,9 +82,10 @@ class HttpListener:
         return await listen_plain(address, self._connection, key=key, beside=beside)
 
     async def drain(self, seconds: float) -> None:
-        """Have requests end that run, or still come on kept connections; to be called when no address is listened at.
+        """Wait at most `seconds` until running requests have ended. Call it after closing all addresses.
 
-        Each is the last of its connection. What was upgraded stays. Returns after `seconds` at the latest.
+        Requests that still come on keep-alive connections are answered. Each connection closes
+        after its request. Upgraded connections stay open.
         """
         self._draining = True
         for connection in self._connections:
@@ -90,21 +93,20 @@ class HttpListener:
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + seconds
         while (now := loop.time()) < ends_at:
-            under_way = [connection for connection in list(self._connections) if connection.settle(now)]
-            if not under_way:
+            if not [one for one in list(self._connections) if not one.close_if_idle(now)]:
                 return
             await asyncio.sleep(DRAIN_STEP)
 
     async def ended(self, seconds: float) -> None:
-        """Wait until all connections have ended; `seconds` at the most."""
+        """Wait at most `seconds` until all connections have ended."""
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + seconds
-        # Looked for, so that no connection has to tell when it ends.
+        # Polled, so that the end of a connection costs nothing.
         while self._connections and loop.time() < ends_at:  # noqa: ASYNC110
             await asyncio.sleep(DRAIN_STEP)
 
     def close(self) -> None:
-        """End all connections."""
+        """Abort all connections."""
         self._sweeping.cancel()
         for connection in list(self._connections):
             connection.abort()
@@ -119,7 +121,7 @@ class HttpListener:
         return connection.as_protocol()
 
     def _has_room(self) -> bool:
-        """There is a place, or one has been made."""
+        """Return True if there is room for a connection, or close an idle one to make some."""
         most = self._most()
         if len(self._connections) < most:
             return True

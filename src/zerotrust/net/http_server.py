@@ -2,15 +2,16 @@
 
 A connection is in one of five states:
 
-    HEAD    the next request's head is awaited       -> BODY, WAIT, TUNNEL (never directly), DRAIN
-    BODY    the request's body is coming             -> WAIT when it is complete
-    WAIT    the request is complete, the answer not  -> HEAD when the answer is
-    TUNNEL  after a 101: bytes both ways             -> closed when both directions have ended
-    DRAIN   the last answer was sent while the client still sends; what comes is thrown away until the client has
-            read the answer and closes (RFC 9112 s9.6), so that no reset destroys it on its way
+    HEAD    waits for the head of a request          -> BODY or WAIT; DRAIN after an invalid head
+    BODY    receives the body of the request         -> WAIT when the body is complete
+    WAIT    waits for the end of the answer          -> HEAD; TUNNEL after a 101
+    TUNNEL  relays bytes both ways                   -> closed when both directions have ended
+    DRAIN   the last answer was sent while the client still sends. Discards what the client sends
+            until it closes, so that no TCP reset destroys the answer (RFC 9112 s9.6)
 
-Bytes that arrive in WAIT are the next request, or, after an upgrade request, the first bytes of the new protocol: they
-are kept. With more than `AHEAD_BYTES` of them the connection is not read, so they are no more than `MAX_AHEAD_BYTES`.
+Bytes that arrive in WAIT belong to the next request or, after an upgrade request, to the new
+protocol. They are buffered. With more than `AHEAD_BYTES` of them the connection pauses reading, so
+that they are at most `MAX_AHEAD_BYTES`.
 """
 
 import asyncio
@@ -36,21 +37,21 @@ from zerotrust.net.channel import BufferedChannel
 from zerotrust.net.write_coalescer import READ_BYTES, WriteCoalescer
 
 AHEAD_BYTES: Final = 64 * 1024
-"""With more bytes ahead than these, the connection is not read any further."""
+"""With more bytes behind the current request than these, the connection pauses reading."""
 MAX_AHEAD_BYTES: Final = AHEAD_BYTES + READ_BYTES
 MAX_DRAIN_BYTES: Final = 16 * 1024 * 1024
 HEAD_TIMEOUT: Final = 60.0
 IDLE_TIMEOUT: Final = 600.0
-"""Longer than the two minutes for which Caddy keeps an idle connection, so that it is never the server that closes."""
+"""Longer than the two minutes that Caddy keeps an idle connection, so that Caddy closes it first."""
 DRAIN_TIMEOUT: Final = 5.0
 SWEEP: Final = 5.0
 QUIET: Final = 0.3
-"""Seconds after which a kept connection on which nothing comes is closed when the server ends: if it were closed just
-when Caddy uses it again, a request with a body would be lost."""
+"""Seconds. When the server drains, it closes keep-alive connections once they are idle for this long, so that no
+request is lost that Caddy sends at the same moment."""
 
 
 class RequestState(IntEnum):
-    """What the connection waits for."""
+    """State of a client connection; see the module."""
 
     HEAD = 0
     BODY = 1
@@ -60,35 +61,35 @@ class RequestState(IntEnum):
 
 
 class RequestSink(Protocol):
-    """The owner of one request, and of the tunnelled connection that it may become."""
+    """Receiver of the events of one request, and of the byte relay that it may become."""
 
     def body(self, data: bytes, *, end: bool) -> None:
-        """Bytes of the request's body, or of the new protocol after a 101."""
+        """Handle bytes of the request's body, or of the new protocol after a 101."""
 
     def body_trailers(self, fields: bytes) -> None:
-        """The request has ended with trailer fields."""
+        """Handle the end of the request with trailer fields."""
 
     def aborted(self) -> None:
-        """The client is gone before the answer was complete. The last event."""
+        """Handle the loss of the client before the end of the answer. The last event."""
 
     def drained(self) -> None:
-        """The client takes more: `HttpServerConnection.congested` has become False."""
+        """Handle that the client takes more: `congested` has become False."""
 
 
 class RequestHandler(Protocol):
-    """Decides about requests."""
+    """Handles the requests of all connections of a listener."""
 
     def request(
         self, connection: "HttpServerConnection", head: RequestHead, framing: tuple[Kind, int]
     ) -> RequestSink | None:
-        """Take a request; None where it has been answered already."""
+        """Handle a request; return its sink, or None if it has been answered already."""
 
 
 class HttpServerConnection(BufferedChannel):
     """One client connection. The sink answers with `respond`, `respond_data` and `respond_trailers`, or with `reply`.
 
-    An answer is over at the byte at which it is over for the client, and the sink is told so at once. From then on the
-    connection belongs to the next request: the sink must not touch it any more.
+    An answer ends at the byte at which it ends for the client; the methods return that at once. From
+    then on the connection belongs to the next request, and the sink must not use it any more.
     """
 
     __slots__ = (
@@ -135,10 +136,10 @@ class HttpServerConnection(BufferedChannel):
         self._input_ended = False
         self._output_ended = False
 
-    # ---- what the handler and the sink call
+    # ---- called by the handler and the sink
 
     def respond_interim(self, block: bytes) -> None:
-        """Send a 1xx; clients that speak HTTP/1.0 do not know it (RFC 9110 s15.2)."""
+        """Send a 1xx response, but not to HTTP/1.0 clients (RFC 9110 s15.2)."""
         if self._head is not None and self._head.minor == 1:
             self.send(block)
             self.send(b"\r\n")
@@ -148,20 +149,20 @@ class HttpServerConnection(BufferedChannel):
 
         Args:
             block: start line, with `status`, and fields without framing.
-            announce: `length` is to be named although no body follows.
+            announce: send `length` as Content-Length although no body follows.
 
         Returns:
-            True where the answer is over with its head.
+            True if the answer ends with its head.
 
         Raises:
-            LocalProtocolError: the client would look for the end of this answer elsewhere; nothing has been sent.
+            LocalProtocolError: the client would expect another end of this answer; nothing was sent.
         """
         head = self._head
         assert head is not None
         if not response_framing_fits(head.method, status, kind, length, announce=announce):
             raise LocalProtocolError(f"status {status} to {head.method.decode()} with a body of kind {kind}")
         if kind == Kind.TUNNEL and head.fields.upgrade is None:
-            raise LocalProtocolError("a switch of protocols that was not asked for")
+            raise LocalProtocolError("status 101 to a request without Upgrade")
         self._responded = True
         if kind == Kind.TUNNEL:
             self.send(block + response_framing_lines(Kind.TUNNEL, 0, close=False, upgrade=True))
@@ -190,10 +191,10 @@ class HttpServerConnection(BufferedChannel):
         """Send bytes of the body.
 
         Returns:
-            True where the answer is over: with the last byte of the announced length, although `end` is yet to come.
+            True if the answer has ended: with the last byte of the announced length, even before `end`.
 
         Raises:
-            LocalProtocolError: the body does not have the announced length; the caller has to break the answer off.
+            LocalProtocolError: the body does not have the announced length; call `break_off`.
         """
         if self._state is RequestState.TUNNEL:
             if data:
@@ -212,10 +213,10 @@ class HttpServerConnection(BufferedChannel):
         return True
 
     def respond_trailers(self, fields: bytes) -> None:
-        """End the body with trailer fields; they are dropped where the client would not understand them.
+        """End the body with trailer fields; without them if the body is not chunked.
 
         Raises:
-            LocalProtocolError: the body does not have the announced length; the caller has to break the answer off.
+            LocalProtocolError: the body does not have the announced length; call `break_off`.
         """
         writer = self._writer
         assert writer is not None
@@ -234,7 +235,7 @@ class HttpServerConnection(BufferedChannel):
         self._sink = sink
 
     def break_off(self) -> None:
-        """End the connection inside an answer, so that the client sees that it is not whole."""
+        """Abort the connection within an answer, so that the client sees that it is incomplete."""
         self._sink = None
         self.flush()
         if isinstance(self._writer, CloseWriter):
@@ -242,21 +243,21 @@ class HttpServerConnection(BufferedChannel):
         self.abort()
 
     def finish(self) -> None:
-        """End a byte relay: what the backend said last arrives, what the client still says does not matter."""
+        """End a byte relay: send the last bytes of the backend, and ignore what the client sends."""
         self._sink = None
         self.close()
 
     def leave(self, last: bytes) -> None:
-        """End a byte relay with words of our own, and leave the client the time to read them."""
+        """End a byte relay with these bytes, and give the client time to read them."""
         self._sink = None
         self.send(last)
         self._drain()
 
     @property
     def is_websocket(self) -> bool:
-        """The request asked for a WebSocket (RFC 6455 s4.1), and for nothing else."""
-        asked = self._head.fields.upgrade if self._head is not None else None
-        return asked is not None and asked.lower() == b"websocket"
+        """The request's Upgrade names only WebSocket (RFC 6455 s4.1)."""
+        protocols = self._head.fields.upgrade if self._head is not None else None
+        return protocols is not None and protocols.lower() == b"websocket"
 
     @property
     def tunnelled(self) -> bool:
@@ -265,36 +266,42 @@ class HttpServerConnection(BufferedChannel):
 
     @property
     def responded(self) -> bool:
-        """The final head has been sent: an error can only be shown by breaking off."""
+        """The final head has been sent, so an error can only break the answer off."""
         return self._responded
 
     @property
     def has_request(self) -> bool:
-        """A request is under way, or the connection has become a byte relay."""
+        """A request is running, or the connection has become a byte relay."""
         return not self._closing and self._state is not RequestState.HEAD and self._state is not RequestState.DRAIN
 
     @property
     def since(self) -> float:
-        """The time at which the connection began to wait for a head, or to drain; monotonic."""
+        """The loop's time at which the connection began to wait for a head, or to drain."""
         return self._since
 
     def end_keep_alive(self) -> None:
-        """The request that runs is the last of this connection, else the next; what was announced is kept to."""
+        """Close the connection after the current request, or after the next one if there is none.
+
+        If the head of the current answer has announced keep-alive, one more request is accepted.
+        """
         self._last = True
         if not self._responded:
             self._keep_alive = False
 
-    def settle(self, now: float) -> bool:
-        """Close where nothing came for QUIET; True where a request is under way, or may be. Upgrades do not count."""
+    def close_if_idle(self, now: float) -> bool:
+        """Close a connection that is idle for QUIET; return True if no request runs or may come.
+
+        Byte relays have no request.
+        """
         if self._state is RequestState.HEAD:
             if self._buffer or now - self._since < QUIET:
-                return True
+                return False
             self.close()
-            return False
-        return self._state is RequestState.BODY or self._state is RequestState.WAIT
+            return True
+        return self._state is not RequestState.BODY and self._state is not RequestState.WAIT
 
     def sweep(self, now: float) -> None:
-        """End what has waited too long; to be called every `SWEEP` seconds."""
+        """Close the connection if it has exceeded a timeout. Runs every `SWEEP` seconds."""
         waited = now - self._since
         if self._state is RequestState.HEAD:
             if self._buffer and waited > HEAD_TIMEOUT:
@@ -315,7 +322,8 @@ class HttpServerConnection(BufferedChannel):
         peer = self.peer()
         self.peer_host = peer[0] if isinstance(peer, tuple) else None
         if self._closing and self.transport is not None:
-            # Aborted before it was made. Not at once: the loop begins to read only after this, and would never stop.
+            # Aborted before it was made. The loop starts reading after this callback, and would never stop if the
+            # transport were aborted here.
             self._loop.call_soon(self.transport.abort)
         else:
             self._siblings.add(self)
@@ -348,7 +356,7 @@ class HttpServerConnection(BufferedChannel):
             if sink is not None:
                 sink.body(b"", end=True)
             return not self._output_ended
-        # In HTTP a client that half-closes is one that went away: Caddy does so when its own client aborts.
+        # A half-close before the answer means that the client went away: Caddy does so when its own client aborts.
         return self._head is not None and self._head.fields.upgrade is not None and not self._responded
 
     def ended(self, error: Exception | None) -> None:
@@ -376,9 +384,9 @@ class HttpServerConnection(BufferedChannel):
         except HttpError as error:
             self._fail(error)
             return
-        # A head that asks for an upgrade has no body, or one of length 0.
+        # A request with an upgrade has no body, or one of length 0.
         framing = request_framing(head.fields) if head.fields.upgrade is None else NO_BODY
-        # What follows stays in the buffer: a handler that answers at once goes on to it.
+        # The bytes behind the head stay in the buffer: if the handler answers at once, they are the next request.
         self._buffer = buffer[end:]
         self._searched = 0
         self._head = head
@@ -429,7 +437,7 @@ class HttpServerConnection(BufferedChannel):
             sink.body(body, end=True)
 
     def _broken_request(self, error: HttpError) -> None:
-        """The body is not what its framing says: the backend must not see it end well."""
+        """Fail a request whose body breaks its framing, so that the backend does not see a complete one."""
         sink, self._sink = self._sink, None
         if sink is not None:
             sink.aborted()
@@ -456,11 +464,11 @@ class HttpServerConnection(BufferedChannel):
         self._drain()
 
     def reusable(self) -> bool:
-        """The connection goes on after this request."""
+        """Return True if the connection stays open after this request."""
         head = self._head
         if head is None or not self._keep_alive or self._state is not RequestState.WAIT or self._input_ended:
             return False
-        # After a refused upgrade, what was sent ahead is of a protocol that never began: not a next request.
+        # After a refused upgrade, buffered bytes belong to the new protocol; they are not a request.
         return head.fields.upgrade is None or not self._buffer
 
     def _respond_end(self, writer: Writer, fields: bytes) -> None:
@@ -470,7 +478,7 @@ class HttpServerConnection(BufferedChannel):
         self._finish()
 
     def _finish(self) -> None:
-        """The answer is complete: on to the next request, or the end of the connection."""
+        """End the answer: go on with the next request, or end the connection."""
         self._sink = None
         if not self.reusable():
             self._drain()
@@ -479,7 +487,7 @@ class HttpServerConnection(BufferedChannel):
         self._state = RequestState.HEAD
         self._since = self._loop.time()
         if self._buffer:
-            # Not at once: a client's pipelined requests must not become our recursion.
+            # In another turn, so that pipelined requests do not become a recursion.
             self._loop.call_soon(self._next_request)
         else:
             self._read_on()
@@ -495,7 +503,7 @@ class HttpServerConnection(BufferedChannel):
             self.transport.resume_reading()
 
     def _drain(self) -> None:
-        """Close, after the client has had the time to read the answer."""
+        """Close after giving the client time to read the answer."""
         if self._state is RequestState.WAIT and not self._buffer:
             self.close()
             return

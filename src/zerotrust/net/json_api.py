@@ -1,4 +1,4 @@
-"""An interface for programs: HTTP/1.1 with JSON, each call answered by a coroutine. Not on the way of any request."""
+"""JSON API over HTTP/1.1: a coroutine answers each call. Used beside the data path only."""
 
 import asyncio
 import json
@@ -25,12 +25,13 @@ _log = logs.logger("api")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """What is asked.
+    """A call of the API.
 
     Attributes:
-        peer: the asker's IP address; empty over a unix socket.
-        uid: the asker's user over a unix socket; None where the system does not say.
-        body: the JSON object that was sent; empty where there was none.
+        peer: the client's IP address; empty over a unix socket.
+        uid: the client's user id over a unix socket; None if the system does not provide it.
+        query: the parameters of the query string.
+        body: the JSON object of the request; empty if there was none.
     """
 
     peer: str = ""
@@ -41,7 +42,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What is answered: `body` as JSON, or the bytes as they are with their `media_type`."""
+    """Answer to a call: `body` is sent as JSON, or as it is if it is bytes."""
 
     body: object = None
     status: int = 200
@@ -49,7 +50,7 @@ class Reply:
 
 
 class CallError(ZeroTrustError):
-    """A call that can't be answered; `status` is what the asker is told."""
+    """An invalid call; `reply` is the status code of the answer."""
 
     code = "bad_call"
 
@@ -64,11 +65,11 @@ Endpoint = Callable[[Call], Awaitable[Reply]]
 class JsonApi:
     """Answers calls (net.http_server.RequestHandler): one endpoint for each method and path.
 
-    Errors of ours are answered with their message and code, `{"error": MESSAGE, "code": CODE}`; any other is a fault,
-    of which the asker hears nothing but that.
+    A ZeroTrustError is answered with its message and code, `{"error": MESSAGE, "code": CODE}`. Any
+    other error is a fault: the answer has no details of it, the log has.
 
     Args:
-        one_call: of each connection; strangers are limited by how many connections they can make.
+        one_call: close each connection after one call.
     """
 
     def __init__(self, endpoints: Mapping[tuple[str, str], Endpoint], tasks: Tasks, *, one_call: bool = False) -> None:
@@ -85,19 +86,19 @@ class JsonApi:
         endpoint = self._endpoints.get((method, path))
         if endpoint is None:
             known = any(path == other for _, other in self._endpoints)
-            _say(connection, _error(CallError(f"no {method} {path} here", 405 if known else 404)), close=True)
+            _respond(connection, _error(CallError(f"no {method} {path} here", 405 if known else 404)), close=True)
             return None
-        asked = _Asked(self, connection, endpoint, dict(parse_qsl(query)))
+        call = _PendingCall(self, connection, endpoint, dict(parse_qsl(query)))
         if framing[0] is Kind.NONE:
-            asked.start()
-        return asked
+            call.start()
+        return call
 
-    def spawn(self, asked: "_Asked") -> None:
-        """Answer what has been asked completely."""
-        self._tasks.spawn(asked.answer(), "api call")
+    def spawn(self, call: "_PendingCall") -> None:
+        """Answer a call whose body is complete."""
+        self._tasks.spawn(call.answer(), "api call")
 
 
-class _Asked:
+class _PendingCall:
     """One call from its head to its answer (net.http_server.RequestSink)."""
 
     __slots__ = ("_api", "_body", "_connection", "_endpoint", "_query", "_timer")
@@ -110,10 +111,11 @@ class _Asked:
         self._endpoint = endpoint
         self._query = query
         self._body = b""
-        self._timer = asyncio.get_running_loop().call_later(BODY_TIMEOUT, self._refuse, "the body does not come", 408)
+        reason = f"no complete body within {BODY_TIMEOUT:g} s"
+        self._timer = asyncio.get_running_loop().call_later(BODY_TIMEOUT, self._refuse, reason, 408)
 
     def start(self) -> None:
-        """All of it is here."""
+        """Answer the call: its body is complete."""
         self._timer.cancel()
         self._api.spawn(self)
 
@@ -122,7 +124,7 @@ class _Asked:
             return
         self._body += data
         if len(self._body) > MAX_BODY:
-            self._refuse(f"more than {MAX_BODY} bytes", 413)
+            self._refuse(f"the body is larger than {MAX_BODY} bytes", 413)
         elif end:
             self.start()
 
@@ -134,10 +136,10 @@ class _Asked:
         self._connection = None
 
     def drained(self) -> None:
-        """Answers are small."""
+        """Do nothing: answers are small."""
 
     async def answer(self) -> None:
-        """Call the endpoint. An asker that leaves meanwhile takes nothing back: what was asked for is done."""
+        """Call the endpoint and answer. If the client disconnects, the endpoint still runs to its end."""
         connection = self._connection
         if connection is None:
             return
@@ -148,17 +150,17 @@ class _Asked:
             reply = await self._endpoint(call)
         except ZeroTrustError as error:
             reply = _error(error)
-        except Exception:  # noqa: BLE001 - the last place where it can become an answer
-            _log.error("a fault while a call was answered", exc_info=True)
-            reply = Reply({"error": "internal error; the server's log says more", "code": "internal"}, 500)
+        except Exception:  # noqa: BLE001 - every fault gets an answer
+            _log.error("unhandled error in API handler", exc_info=True)
+            reply = Reply({"error": "internal error; see the server's log", "code": "internal"}, 500)
         if self._connection is not None:
-            _say(self._connection, reply, close=self._api.one_call or not self._connection.reusable())
+            _respond(self._connection, reply, close=self._api.one_call or not self._connection.reusable())
 
     def _refuse(self, reason: str, status: int) -> None:
         connection, self._connection = self._connection, None
         self._timer.cancel()
         if connection is not None:
-            _say(connection, _error(CallError(reason, status)), close=True)
+            _respond(connection, _error(CallError(reason, status)), close=True)
 
 
 def _object(body: bytes) -> dict[str, Any]:
@@ -178,7 +180,7 @@ def _error(error: ZeroTrustError) -> Reply:
     return Reply({"error": str(error), "code": error.code}, status)
 
 
-def _say(connection: HttpServerConnection, reply: Reply, *, close: bool) -> None:
+def _respond(connection: HttpServerConnection, reply: Reply, *, close: bool) -> None:
     body = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body, separators=(",", ":")).encode()
     head = (
         f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}\r\nContent-Type: {reply.media_type}\r\n"

@@ -25,18 +25,18 @@ BACKLOG: Final = 1024
 HANDSHAKE_TIMEOUT: Final = 10.0
 SHUTDOWN_TIMEOUT: Final = 2.0
 ACCEPT_PAUSE: Final = 0.5
-"""After an accept that failed: no descriptors are left, and asking again at once would not help."""
+"""Seconds without accepting after an accept failed, because no descriptors are left."""
 ACCEPTS: Final = 16
-"""Connections accepted in one turn of the loop: those that there are do not wait for a thousand new ones."""
-TOLD_EACH: Final = 10.0
-"""Seconds between two words about connections that were not accepted."""
+"""Connections accepted in one turn of the loop, so that open connections do not wait for many new ones."""
+WARNING_INTERVAL: Final = 10.0
+"""Shortest time between two warnings of one kind, in seconds."""
 
 _UNIX: Final = "unix:"
 _NO_SUCH_FAMILY: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 Factory = Callable[[], asyncio.Protocol]
 PlainFactory = Callable[[], asyncio.Protocol | None]
-"""Makes the protocol of a connection that was just accepted; None has it closed."""
+"""Returns the protocol of a new connection, or None to close it."""
 
 _log = logs.logger("listen")
 
@@ -46,14 +46,14 @@ class Listening(Protocol):
 
     @property
     def sockets(self) -> Sequence[socket.socket]:
-        """The sockets that listen there."""
+        """The listening sockets."""
 
     async def close(self) -> None:
-        """Accept no more; connections that there are stay."""
+        """Stop accepting; open connections stay."""
 
 
-class RareWarning:
-    """A warning about what may happen often: logged at once, then every `TOLD_EACH` seconds with a count."""
+class RateLimitedWarning:
+    """A warning about a frequent event: logged at once, then every WARNING_INTERVAL with a count."""
 
     def __init__(self, event: str, **fields: object) -> None:
         self._event = event
@@ -62,32 +62,32 @@ class RareWarning:
         self._is_waiting = False
 
     def note(self, **fields: object) -> None:
-        """It has happened once more."""
+        """Count one more event."""
         self._count += 1
         self._fields |= fields
         if not self._is_waiting:
-            self._say()
+            self._log()
 
-    def _say(self) -> None:
+    def _log(self) -> None:
         self._is_waiting = self._count > 0
         if self._is_waiting:
             _log.warning(self._event, count=self._count, **self._fields)
             self._count = 0
-            asyncio.get_running_loop().call_later(TOLD_EACH, self._say)
+            asyncio.get_running_loop().call_later(WARNING_INTERVAL, self._log)
 
 
 class PlainListening:
     """Accepts plain connections at its sockets until it is closed.
 
-    Not with the loop's own server, which can't refuse a connection and, when the process has no descriptors left, asks
-    for the next one again and again without a pause.
+    The loop's own server cannot refuse a connection. When the process has no descriptors left, it
+    calls accept again and again without a pause.
     """
 
     def __init__(self, sockets: list[socket.socket], factory: PlainFactory, *, key: str) -> None:
         self.sockets = sockets
         self._factory = factory
         self._loop = asyncio.get_running_loop()
-        self._failures = RareWarning("cannot accept connections; they wait", listener=key)
+        self._failures = RateLimitedWarning("cannot accept connections; they wait", listener=key)
         self._connecting: set[asyncio.Task[None]] = set()
         self._pauses: dict[socket.socket, asyncio.TimerHandle] = {}
         self._paths = {path: path.stat().st_ino for path in map(_path_of, sockets) if path is not None}
@@ -95,10 +95,10 @@ class PlainListening:
             self._watch(listening)
 
     async def close(self) -> None:
-        """Accept no more; connections that there are stay."""
+        """Stop accepting; open connections stay."""
         for path, inode in self._paths.items():
             with suppress(OSError):
-                # Another process may have put its own in that place.
+                # Another process may have replaced the socket by its own.
                 if path.stat().st_ino == inode:
                     path.unlink()
         for pause in self._pauses.values():
@@ -106,8 +106,8 @@ class PlainListening:
         sockets, self.sockets = self.sockets, []
         for listening in sockets:
             self._loop.remove_reader(listening)
-            # Whoever waits there has been told that it is connected: closing would reset it, with its request.
-            late = list(_waiting(listening))
+            # The kernel has accepted the connections in the queue already: closing would reset their requests.
+            late = list(_queued(listening))
             listening.close()
             for connection in late:
                 self._take(connection)
@@ -154,8 +154,8 @@ async def listen_plain(
     """Accept plain connections at "host:port" or "unix:path" (mode 0600).
 
     Args:
-        key: the configuration key of the address, for the error.
-        beside: what is to be closed when this one listens; both may have the same port.
+        key: the configuration key of the address, for error messages.
+        beside: a listening that this one replaces; both may have the same port.
 
     Raises:
         SetupError: the address can't be used.
@@ -164,12 +164,13 @@ async def listen_plain(
 
 
 class TlsListener:
-    """Accepts TLS connections; a handshake that fails is told to `refused` with its reason.
+    """Accepts TLS connections. The loop's own server hides the reason of a failed handshake.
 
-    The handshakes run here and not in the loop's own server, because that one hides why they fail.
+    Args:
+        refused: called with the address of a client and the reason why its handshake failed.
 
     Attributes:
-        handshakes: those that are under way.
+        handshakes: limiter of the running handshakes.
     """
 
     def __init__(
@@ -180,10 +181,10 @@ class TlsListener:
         self._refused = refused
         self._tasks = tasks
         self.handshakes = HandshakeLimiter()
-        self._telling = False
+        self._will_report = False
 
     def listen(self, address: str, *, key: str, beside: Listening | None = None) -> "TlsListening":
-        """Listen at "host:port"; without a host, on all interfaces of both families. Else as `listen_plain`.
+        """Listen at "host:port", as `listen_plain` does; without a host, on all interfaces.
 
         Raises:
             SetupError: the address can't be used.
@@ -191,8 +192,8 @@ class TlsListener:
         sockets = _bind_all(address, key=key, beside=beside)
         return TlsListening(sockets, [self._tasks.spawn(self._accept(one), "accept agents") for one in sockets])
 
-    def use(self, context: ssl.SSLContext) -> None:
-        """Handshakes from now on are with this context; connections that there are stay."""
+    def reconfigure(self, context: ssl.SSLContext) -> None:
+        """Use this context for new handshakes; open connections stay."""
         self._context = context
 
     async def _accept(self, listening: socket.socket) -> None:
@@ -205,72 +206,72 @@ class TlsListener:
                 await asyncio.sleep(ACCEPT_PAUSE)
                 continue
             self._tasks.spawn(self._handshake(connection, address[0], address[1]), "tls handshake")
-            # One in a turn: what comes through the connections that there are does not wait for a thousand new ones.
+            # One connection a turn, so that open connections do not wait for many new ones.
             await asyncio.sleep(0)
 
     async def _handshake(self, connection: socket.socket, host: str, port: int) -> None:
         loop = asyncio.get_running_loop()
         network = network_of(host.encode())
-        patience = asyncio.timeout(HANDSHAKE_TIMEOUT)
+        timeout = asyncio.timeout(HANDSHAKE_TIMEOUT)
 
         def give_up() -> None:
-            if not patience.expired():
-                patience.reschedule(0.0)
+            if not timeout.expired():
+                timeout.reschedule(0.0)
 
         if not self.handshakes.begin(network, give_up, loop.time()):
             connection.close()
-            self._tell_of_others()
+            self._report_soon()
             return
         try:
-            async with patience:
+            async with timeout:
                 await aiofastnet.connect_accepted_socket(
                     loop, self._factory, connection, ssl=self._context, ssl_shutdown_timeout=SHUTDOWN_TIMEOUT
                 )
         except OSError as error:
-            gave_up = patience.when() == 0.0
-            self._refused(f"{host}:{port}", "too many handshakes of its network" if gave_up else describe(error))
-            # It knows the transport, which knows it: until the collector comes each would cost 70 KiB.
+            evicted = timeout.when() == 0.0
+            self._refused(f"{host}:{port}", "too many handshakes of its network" if evicted else describe(error))
+            # Break the reference cycle of error and transport: it would keep 70 KiB until the next collection.
             error.__traceback__ = None
         finally:
             self.handshakes.end(network, give_up)
 
-    def _tell_of_others(self) -> None:
-        """Who gets no handshake gets no line of its own: that would cost more than the handshake."""
-        if not self._telling:
-            self._telling = True
-            asyncio.get_running_loop().call_later(TOLD_EACH, self._tell)
+    def _report_soon(self) -> None:
+        """Report refused connections by network, because one log line each costs more than a handshake."""
+        if not self._will_report:
+            self._will_report = True
+            asyncio.get_running_loop().call_later(WARNING_INTERVAL, self._report)
 
-    def _tell(self) -> None:
-        self._telling = False
-        for network, count in self.handshakes.turned_away().items():
-            self._refused(_readable(network), f"{count} connections without a handshake: too many of its network")
+    def _report(self) -> None:
+        self._will_report = False
+        for network, count in self.handshakes.take_refused().items():
+            self._refused(_network_text(network), f"{count} connections without a handshake: too many of its network")
 
 
-def _readable(network: bytes) -> str:
+def _network_text(network: bytes) -> str:
     return (
         str(ipaddress.ip_address(network)) if len(network) == 4 else f"{ipaddress.IPv6Address(network + bytes(8))}/64"
     )
 
 
 class TlsListening:
-    """Where a `TlsListener` accepts connections."""
+    """Sockets at which a `TlsListener` accepts connections."""
 
     def __init__(self, sockets: list[socket.socket], accepting: list[asyncio.Task[None]]) -> None:
         self.sockets = sockets
         self._accepting = accepting
 
     async def close(self) -> None:
-        """Accept no more; connections that there are stay."""
+        """Stop accepting; open connections stay."""
         for task in self._accepting:
             task.cancel()
-        # The loop must have let go of a socket before it is closed, or it takes the next one of that number for it.
+        # The loop must stop watching a descriptor before it is closed, because its number is used again.
         await asyncio.gather(*self._accepting, return_exceptions=True)
         for listening in self.sockets:
             listening.close()
 
 
 def _bind_all(address: str, *, key: str, beside: Listening | None) -> list[socket.socket]:
-    former = beside.sockets if beside is not None else ()
+    previous = beside.sockets if beside is not None else ()
     made: list[socket.socket] = []
     try:
         if address.startswith(_UNIX):
@@ -278,7 +279,7 @@ def _bind_all(address: str, *, key: str, beside: Listening | None) -> list[socke
         host, port = split_address(address)
         for family, where in _families(host):
             try:
-                made.append(_bind(family, where, port, former))
+                made.append(_bind(family, where, port, previous))
             except OSError as error:
                 if not made or error.errno not in _NO_SUCH_FAMILY:
                     raise
@@ -290,7 +291,7 @@ def _bind_all(address: str, *, key: str, beside: Listening | None) -> list[socke
 
 
 def _bind_unix(name: str) -> socket.socket:
-    """A socket at a path that only we may open; what an earlier run left there is taken away."""
+    """Return a socket listening at a path, mode 0600; remove the socket of an earlier process."""
     path = Path(name)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -309,8 +310,8 @@ def _bind_unix(name: str) -> socket.socket:
     return listening
 
 
-def _waiting(listening: socket.socket) -> Iterator[socket.socket]:
-    """Connections that were made and are not accepted yet."""
+def _queued(listening: socket.socket) -> Iterator[socket.socket]:
+    """Accept and return the connections in the socket's queue."""
     with suppress(OSError):
         while True:
             connection, _ = listening.accept()
@@ -327,13 +328,13 @@ def _families(host: str) -> list[tuple[int, str]]:
     return [(socket.AF_INET6 if ":" in host else socket.AF_INET, host)]
 
 
-def _bind(family: int, host: str, port: int, former: Sequence[socket.socket]) -> socket.socket:
+def _bind(family: int, host: str, port: int, previous: Sequence[socket.socket]) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        _share(former, listening, port)
+        _share(previous, listening, port)
         listening.bind((host, port))
         listening.listen(BACKLOG)
         listening.setblocking(False)
@@ -343,8 +344,8 @@ def _bind(family: int, host: str, port: int, former: Sequence[socket.socket]) ->
     return listening
 
 
-def _share(former: Sequence[socket.socket], listening: socket.socket, port: int) -> None:
-    """Let an address take the place of one that overlaps it: "127.0.0.1:8443" that of ":8443"."""
-    same = [one for one in former if one.family == listening.family and one.getsockname()[1] == port]
+def _share(previous: Sequence[socket.socket], listening: socket.socket, port: int) -> None:
+    """Let an address replace one that overlaps it, such as "127.0.0.1:8443" and ":8443"."""
+    same = [one for one in previous if one.family == listening.family and one.getsockname()[1] == port]
     for one in (*same, listening) if same else ():
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -1,4 +1,4 @@
-"""The event loop: uvloop with aiofastnet's transports, chosen in this one place."""
+"""Runs a component in the event loop: uvloop with the transports of aiofastnet."""
 
 import asyncio
 import gc
@@ -19,18 +19,19 @@ GC_ALLOCATIONS: Final = 50_000
 
 def run(main: Coroutine[Any, Any, None]) -> None:
     """Run a component until it returns, or until SIGINT or SIGTERM cancels it."""
-    give_way()
+    avoid_preemption()
     raise_descriptor_limit()
     with asyncio.Runner(loop_factory=aiofastnet.loop_factory(WatchingLoop)) as runner:
         runner.run(_until_signal(main))
 
 
-def give_way() -> None:
-    """Let who is running finish, also when we are woken: for this process and all that it starts (Caddy). Linux only.
+def avoid_preemption() -> None:
+    """Schedule this process and its children (Caddy) as SCHED_BATCH. Linux only.
 
-    Caddy, server and agent wake one another for each request. A process that is pushed off its CPU by the one that it
-    has just woken has written one answer where it could have written three: on a machine with few CPUs the pushing
-    costs a fifth of all CPU time. `SCHED_BATCH` is for just that (sched(7)); on an idle CPU it changes nothing.
+    Caddy, server and agent wake each other for each request. By default the kernel may preempt a
+    process as soon as it wakes another one. On a machine with few CPUs these switches cost a fifth
+    of all CPU time. A process of `SCHED_BATCH` preempts no other one when it wakes (sched(7)). On an
+    idle CPU it makes no difference.
     """
     if hasattr(os, "SCHED_BATCH"):
         with suppress(OSError):
@@ -38,9 +39,10 @@ def give_way() -> None:
 
 
 def raise_descriptor_limit() -> int:
-    """Let us, and the processes that we start, open as many descriptors as we may; how many that is.
+    """Raise the limit of open descriptors to the hard limit, for child processes too; return it.
 
-    The usual 1024 is for programs that know no more than `select`; each WebSocket takes one at each end.
+    The usual limit of 1024 is for programs that use `select`. A WebSocket takes one descriptor on
+    each side.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
@@ -55,7 +57,7 @@ def descriptor_limit() -> int:
 
 
 async def _until_signal(main: Coroutine[Any, Any, None]) -> None:
-    # Requests leave no cycles behind; the collector's default pace would look for them two hundred times a second.
+    # Requests leave no reference cycles. With its defaults the collector would run two hundred times a second.
     gc.freeze()
     gc.set_threshold(GC_ALLOCATIONS, 20, 20)
     loop = asyncio.get_running_loop()

@@ -1,50 +1,51 @@
-"""How late the loop is: what waits for its turn waits for as long."""
+"""Measures the event-loop lag: the delay of callbacks that are due."""
 
 import asyncio
 import time
 from collections.abc import Callable
 from typing import Final
 
-BEAT: Final = 0.1
-"""Seconds: short enough to see an overload before clients do, and still nothing in the bill."""
+INTERVAL: Final = 0.1
+"""Seconds between two samples: short enough to see an overload before clients do, and cheap."""
 
 
 class LoopLagMonitor:
-    """A timer that says each time by how much the loop came too late; from `start` to `stop`.
+    """Samples the lag of the event loop from `start` to `stop`.
 
     Args:
-        beat: called every `BEAT` seconds with the seconds that the loop was late this time.
+        sampled: called with each sample, in seconds.
 
     Attributes:
-        lag: of the last beat, in seconds; `lost`: of all beats together.
+        lag: the last sample, in seconds.
+        lost: the sum of all samples, in seconds.
     """
 
-    def __init__(self, beat: Callable[[float], None]) -> None:
+    def __init__(self, sampled: Callable[[float], None]) -> None:
         self.lag = 0.0
         self.lost = 0.0
-        self._beat = beat
+        self._sampled = sampled
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._due_at = 0.0
 
     def start(self) -> None:
-        """Beat, if it does not yet."""
+        """Start sampling, if it is stopped."""
         if self._timer is None:
             self._wait()
 
     def stop(self) -> None:
-        """Beat no more."""
+        """Stop sampling."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _wait(self) -> None:
-        # Not the loop's clock, which stands still within a turn.
-        self._due_at = time.monotonic() + BEAT
-        self._timer = self._loop.call_later(BEAT, self._run)
+        # The loop's own clock does not advance within a turn.
+        self._due_at = time.monotonic() + INTERVAL
+        self._timer = self._loop.call_later(INTERVAL, self._run)
 
     def _run(self) -> None:
         self.lag = max(0.0, time.monotonic() - self._due_at)
         self.lost += self.lag
         self._wait()
-        self._beat(self.lag)
+        self._sampled(self.lag)

@@ -1,4 +1,4 @@
-"""Where this process is watched: `GET /metrics` for Prometheus, `GET /healthz` for whoever asks if it is alive."""
+"""HTTP endpoint of the metrics and the health: `GET /metrics` and `GET /healthz`."""
 
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -14,18 +14,18 @@ from zerotrust.telemetry.metrics import MEDIA_TYPE, text
 
 KEY: Final = "metrics.listen_addr"
 MAX_CONNECTIONS: Final = 32
-"""At the same time: a few that scrape and look at the health. The address may be open to a network."""
+"""Concurrent connections. The address may be open to a network."""
 
 
 class MetricsEndpoint:
-    """Listens where it is told to, or nowhere. Not on the way of any request, and never refused for overload.
+    """Serves the metrics and the health of this process, also during an overload.
 
     Args:
-        collect: the metrics as they are now.
-        health: a word for how the process is.
+        collect: returns the current metrics.
+        health: returns the health in one word.
 
     Attributes:
-        listener: has its connections.
+        listener: its HTTP listener.
     """
 
     def __init__(
@@ -38,28 +38,28 @@ class MetricsEndpoint:
     ) -> None:
         self._collect = collect
         self._health = health
-        # One call of each connection: who reads no answers makes us hold one of them.
+        # One call for each connection, so that a client that reads no answers keeps at most one in memory.
         api = JsonApi({("GET", "/metrics"): self._metrics, ("GET", "/healthz"): self._healthz}, tasks, one_call=True)
         self.listener = HttpListener(coalescer, api, tasks, name=KEY, most=lambda: MAX_CONNECTIONS)
         self._address: str | None = None
         self._listening: Listening | None = None
 
     async def listen(self, address: str | None) -> None:
-        """Listen at this address and no longer at the one before; None is nowhere.
+        """Listen at this address instead of the one before; None is no address.
 
         Raises:
-            SetupError: the address can't be used; all is as before.
+            SetupError: the address can't be used; nothing has changed.
         """
         if address == self._address:
             return
-        former = self._listening
-        self._listening = await self.listener.bind(address, key=KEY, beside=former) if address is not None else None
+        previous = self._listening
+        self._listening = await self.listener.bind(address, key=KEY, beside=previous) if address is not None else None
         self._address = address
-        if former is not None:
-            await former.close()
+        if previous is not None:
+            await previous.close()
 
     async def close(self) -> None:
-        """End it all."""
+        """Stop listening and close all connections."""
         await self.listen(None)
         self.listener.close()
 

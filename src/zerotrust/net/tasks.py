@@ -1,4 +1,4 @@
-"""Background tasks: named, kept, and heard when they fail."""
+"""Background tasks: keeps references to them, and logs their failures."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -10,28 +10,29 @@ _log = logs.logger("tasks")
 
 RESTART_FIRST: Final = 1.0
 RESTART_MOST: Final = 60.0
-"""Seconds before work that failed begins again; the pause doubles unless the work ran for longer than RESTART_MOST."""
+"""Seconds until failed work starts again. The pause doubles with each failure, unless the work ran
+for longer than RESTART_MOST."""
 
 
 class Tasks:
-    """The background tasks of one component; `close` ends them all."""
+    """The background tasks of one component."""
 
     def __init__(self) -> None:
         self._running: set[asyncio.Task[None]] = set()
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        """Run `work` beside everything else; a failure is logged, never lost."""
+        """Run `work` as a background task; log its failure."""
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._running.add(task)
         task.add_done_callback(self._ended)
         return task
 
     def supervise(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> asyncio.Task[None]:
-        """Run work without which the component is dead: begin it again when it raises, until it returns."""
+        """Run essential work as a background task; start it again when it raises, until it returns."""
         return self.spawn(_supervised(work, name), name)
 
     async def close(self) -> None:
-        """Cancel what still runs and wait for it."""
+        """Cancel all running tasks and wait for them."""
         running = list(self._running)
         for task in running:
             task.cancel()
@@ -50,11 +51,11 @@ async def _supervised(work: Callable[[], Coroutine[Any, Any, None]], name: str) 
         begun_at = loop.time()
         try:
             await work()
-        except Exception as error:  # noqa: BLE001  whatever it is, the component goes on
+        except Exception as error:  # noqa: BLE001  the component continues after any error
             ran_long = loop.time() - begun_at > RESTART_MOST
             pause = RESTART_FIRST if ran_long else min(max(pause * 2, RESTART_FIRST), RESTART_MOST)
             _log.error("task failed; please report this fault", task=name, error=repr(error), restart_seconds=pause)
-            _log.debug("traceback of the fault", task=name, exc_info=error)
+            _log.debug("traceback of the failed task", task=name, exc_info=error)
         else:
             return
         await asyncio.sleep(pause)

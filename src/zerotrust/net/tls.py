@@ -1,4 +1,4 @@
-"""TLS contexts of the tunnel and towards backends (docs/spec/tunnel-v1.md, section 1)."""
+"""TLS contexts for the tunnel (docs/spec/tunnel-v1.md, section 1), for enrollment and for backends."""
 
 import ssl
 from pathlib import Path
@@ -13,25 +13,27 @@ _VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3
 
 
 def tunnel_server(*, certificate: str, key: str, authority: str, enrolment: bool = False) -> ssl.SSLContext:
-    """The server's side: only TLS 1.3, only clients with a certificate of our authority.
+    """Return the server's context: TLS 1.3 only, client certificates of our authority only.
 
     Args:
-        enrolment: clients without a certificate pass the handshake too, to ask for one by HTTP/1.1. Whoever accepts
-            the connection must look whether there is one; a certificate of somebody else is refused here as ever.
+        enrolment: also accept clients without a certificate, which request one over HTTP/1.1. The
+            caller must check whether the client has a certificate. Certificates of other
+            authorities are refused in any case.
 
     Raises:
         PkiError: a file is missing, unreadable or does not fit the others.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.verify_mode = ssl.CERT_OPTIONAL if enrolment else ssl.CERT_REQUIRED
-    # A session ticket would let a revoked certificate come back; the tunnel reconnects too rarely to miss them.
+    # With a session ticket, a client could reconnect after its certificate was revoked. The tunnel reconnects too
+    # rarely to profit from tickets.
     context.num_tickets = 0
     context.set_alpn_protocols([ALPN, HTTP] if enrolment else [ALPN])
     return _tunnel(context, certificate, key, authority)
 
 
 def tunnel_client(*, certificate: str, key: str, authority: str) -> ssl.SSLContext:
-    """The agent's side: the server's name is checked.
+    """Return the agent's context: the server's certificate must have the expected name.
 
     Raises:
         PkiError: a file is missing, unreadable or does not fit the others.
@@ -42,11 +44,11 @@ def tunnel_client(*, certificate: str, key: str, authority: str) -> ssl.SSLConte
 
 
 def enrolment_client(authority: str | None) -> ssl.SSLContext:
-    """The side of who has no certificate yet (docs/spec/tunnel-v1.md, section 8).
+    """Return the context of an agent without a valid certificate (docs/spec/tunnel-v1.md, section 11).
 
     Args:
-        authority: the root in PEM form, by which the server is verified; None believes anybody, which is good for
-            nothing but asking for a root that is then compared with a known fingerprint.
+        authority: the root to verify the server by, in PEM form. None verifies nothing: use it only
+            to fetch a root, and compare that with a known fingerprint.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -59,42 +61,42 @@ def enrolment_client(authority: str | None) -> ssl.SSLContext:
     return context
 
 
-def backend(asked: ServiceTls) -> ssl.SSLContext:
-    """Towards a backend with https: verified against the system's authorities, or the given one.
+def backend(settings: ServiceTls) -> ssl.SSLContext:
+    """Return the context for backends with https; by default the system's authorities verify them.
 
     Raises:
-        PkiError: a file is missing, or holds no certificate or key that can be used.
+        PkiError: a file is missing, or has no usable certificate or key.
     """
     try:
-        context = ssl.create_default_context(cafile=asked.ca_file)
+        context = ssl.create_default_context(cafile=settings.ca_file)
     except (OSError, ssl.SSLError) as error:
-        raise PkiError(f"{asked.ca_file}: cannot be used as the backend's authority: {_reason(error)}") from error
-    if asked.insecure_skip_verify:
+        raise PkiError(f"{settings.ca_file}: cannot be used as the backend's authority: {_reason(error)}") from error
+    if settings.insecure_skip_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    if asked.min_version is not None:
-        context.minimum_version = _VERSIONS[asked.min_version]
-    if asked.client_cert_file is not None:
+    if settings.min_version is not None:
+        context.minimum_version = _VERSIONS[settings.min_version]
+    if settings.client_cert_file is not None:
         try:
-            # Without a password of its own OpenSSL would ask for one at the terminal.
-            context.load_cert_chain(asked.client_cert_file, asked.client_key_file, password="")
+            # OpenSSL asks for a password at the terminal unless it gets one.
+            context.load_cert_chain(settings.client_cert_file, settings.client_key_file, password="")
         except (OSError, ssl.SSLError) as error:
             raise PkiError(
-                f"{asked.client_cert_file} cannot be used as the agent's certificate for a backend: {_reason(error)}"
+                f"{settings.client_cert_file} cannot be used as the agent's certificate for a backend: {_reason(error)}"
             ) from error
     return context
 
 
 def _tunnel(context: ssl.SSLContext, certificate: str, key: str, authority: str) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    # An agent's common name is no host name, though it may look like one: OpenSSL would hold it against the names that
-    # its issuer is limited to.
+    # An agent's common name may look like a host name. OpenSSL must not check it against the name constraints of its
+    # issuer.
     context.hostname_checks_common_name = False
     for path in (certificate, key, authority):
         if not Path(path).is_file():
-            raise PkiError(f'{path}: no such file; "0trust ca issue" makes certificates, the configuration names them')
+            raise PkiError(f'{path}: no such file; correct the configuration, or create it with "0trust ca issue"')
     try:
-        # Without a password of its own OpenSSL would ask for one at the terminal.
+        # OpenSSL asks for a password at the terminal unless it gets one.
         context.load_cert_chain(certificate, key, password="")
     except (OSError, ssl.SSLError) as error:
         raise PkiError(f"{certificate} and {key} cannot be used together: {_reason(error)}") from error

@@ -1,4 +1,4 @@
-"""The tunnel's link: drives one `tunnel.Session` over one TLS connection, and over the next where that one breaks."""
+"""Link of a tunnel session: drives a `tunnel.session.Session` over one TLS connection after another."""
 
 import asyncio
 import errno
@@ -16,39 +16,42 @@ from zerotrust.tunnel.session import Phase, Session, SessionOptions, SessionSink
 _log = logs.logger("tunnel")
 
 FLUSH_BYTES: Final = 128 * 1024
-"""How much goes to TLS at a time: enough for full records, little enough for a message to wait behind."""
+"""Bytes that go to TLS at once: enough for full records, and few enough for a message to wait behind."""
 WRITE_HIGH: Final = 64 * 1024
 WRITE_LOW: Final = 16 * 1024
 NOTSENT_LOWAT: Final = 128 * 1024
-"""What the kernel may hold unsent: nothing can overtake it there."""
+"""Bytes that the kernel may buffer unsent. No urgent frame can overtake them there."""
 UNACKNOWLEDGED: Final = 10.0
-"""Seconds that sent bytes may wait for a sign of the peer's TCP (RFC 5482). An acknowledgement of any of them begins
-anew, so a link is slow as long as it moves at all, and dead when nothing of it arrives."""
+"""TCP user timeout in seconds (RFC 5482): the kernel closes a connection whose peer acknowledges nothing for so long.
+Any acknowledgement restarts it, so a slow link stays open."""
 SILENT: Final = 3.0
-"""Seconds without any acknowledgement while some are due, then a session that can be resumed looks for another link.
-Looked at each second, so this takes 4 at the most."""
+"""Seconds without an acknowledgement while bytes are sent. Then a session that can be resumed is detached, to find
+another link. Checked each second, so this takes at most 4 s."""
 TICK: Final = 1.0
 SUSPENDED: Final = 3 * TICK
 DOUBTFUL: Final = 1.0
-"""Seconds without an acknowledgement that is due: time to use another link, where there is one."""
+"""Seconds without an acknowledgement while bytes are sent, after which a link is doubtful."""
 PING_DOUBTFUL: Final = 2.0
-"""Seconds without an answer to a PING: the same."""
+"""Seconds without an answer to a PING, after which a link is doubtful."""
 _TCP_INFO: Final = struct.Struct("=24xI28xI84xI80xI")
-"""Of `struct tcp_info` (linux/tcp.h): packets that are not acknowledged, milliseconds since the last acknowledgement,
-bytes that were not sent, and the peer's window."""
+"""Fields of `struct tcp_info` (linux/tcp.h): unacknowledged packets, milliseconds since the last acknowledgement,
+unsent bytes, and the peer's window."""
 
 
 class TunnelLink(Channel):
-    """A session and its connection, of which both ends have verified the other's certificate.
+    """A session and its current connection, on which both ends have verified each other's certificate.
 
-    The session begins with the first one. Where it outlives that (tunnel.session), the next one is given to `redial` by
-    the agent, which made it, and to `take_over` by the server, where it came in.
+    The session begins with the first connection. If it outlives it (tunnel.session), the agent
+    passes the next connection to `redial`, and the server passes it to `take_over`.
 
     Attributes:
-        closed: done when the session is over.
-        peer_certificate: the other end's, DER; it has been verified. Empty until the connection is made.
-        peer_name: the other end's address and port; for logs.
-        doubtful: answers are overdue, so new streams are better off elsewhere. Looked at each second.
+        session: the session.
+        closed: done when the session has closed.
+        peer_certificate: the peer's verified certificate in DER form; empty until the connection is
+            made.
+        peer_name: the peer's address and port, for logs.
+        doubtful: acknowledgements are overdue, so new streams should use another link. Checked each
+            second.
     """
 
     __slots__ = (
@@ -105,35 +108,35 @@ class TunnelLink(Channel):
                 self._coalescer.mark(self)
 
     def redial(self, transport: asyncio.Transport) -> None:
-        """Ask for the session over a new connection, whose protocol this becomes (agents)."""
+        """Ask the server to resume the session over a new connection (agents)."""
         self._drop()
         transport.set_protocol(self.as_protocol())
         if self._attach(transport):
             self.session.redial(self._loop.time())
 
     def take_over(self, other: "TunnelLink", wanted: Resume) -> None:
-        """Go on over the connection on which the agent has asked for this session (servers)."""
+        """Resume the session over the connection of `other`, on which the agent asked for it (servers)."""
         transport = other.transport
         assert transport is not None
         other.transport = None
         other.session.supersede()
         other._over()
         now = self._loop.time()
-        # Its end is no news: the session goes on elsewhere.
+        # The old connection is dropped without an event, because the session continues.
         self._drop()
         transport.set_protocol(self.as_protocol())
         if self._attach(transport):
             self.session.reattach(wanted, now)
 
     def _drop(self) -> None:
-        """Part from the connection, if there is one."""
+        """Abort the connection, if there is one, without an event."""
         if self.transport is not None:
             self.transport.set_protocol(asyncio.Protocol())
             self.transport.abort()
             self.transport = None
 
     def _attach(self, transport: asyncio.BaseTransport) -> bool:
-        """Take a connection; False where it is none for a session."""
+        """Take a connection; return False and refuse it if its TLS does not fit."""
         super().connection_made(transport)
         assert self.transport is not None
         self._closing = self.congested = False
@@ -148,11 +151,11 @@ class TunnelLink(Channel):
             _set_up(raw)
         tls = transport.get_extra_info("ssl_object")
         if tls is None or tls.selected_alpn_protocol() != ALPN:
-            self._refuse(f"the other end does not speak {ALPN}")
+            self._refuse(f"the peer does not speak {ALPN}")
             return False
         certificate = tls.getpeercert(True)
         if not certificate:
-            self._refuse("the other end has no certificate")
+            self._refuse("the peer has no certificate")
             return False
         self.peer_certificate = certificate
         return True
@@ -160,8 +163,8 @@ class TunnelLink(Channel):
     def data_received(self, data: bytes) -> None:
         try:
             self.session.receive_data(data, self._loop.time())
-        except Exception as error:  # noqa: BLE001 - without its link the session would get the same frames again
-            # With its traceback only once, for the other end may be able to repeat it.
+        except Exception as error:  # noqa: BLE001 - a new link would only bring the same frames again
+            # Log the traceback only once, because the peer may be able to repeat the error.
             traceback, self._faulty = None if self._faulty else error, True
             _log.error("internal error in a stream", peer=self.peer_name, error=repr(error), exc_info=traceback)
 
@@ -182,12 +185,12 @@ class TunnelLink(Channel):
             self.flush()
 
     def pause_reading(self) -> None:
-        """Whoever takes what arrives takes no more for now, also of the next connection."""
+        """Pause reading, also on the next connection."""
         self._reading = False
         super().pause_reading()
 
     def resume_reading(self) -> None:
-        """It takes more."""
+        """Resume reading."""
         self._reading = True
         super().resume_reading()
 
@@ -203,7 +206,7 @@ class TunnelLink(Channel):
             self.closed.set_result(None)
 
     def close_session(self, code: Code, reason: str = "") -> None:
-        """Send CLOSE and end the connection; at once where the other end takes nothing."""
+        """Send CLOSE and close the connection; abort it if it is congested."""
         self.session.close(code, reason)
         if self.transport is None:
             self._over()
@@ -225,7 +228,7 @@ class TunnelLink(Channel):
         now = self._loop.time()
         session = self.session
         if self._ticked_at and now - self._ticked_at > SUSPENDED:
-            # We were stopped, not the peer: what it sent meanwhile is still to be read.
+            # This process was suspended. What the peer sent in that time is not read yet.
             session.keepalive.heard(now)
             self._waiting_since = 0.0
         self._ticked_at = now
@@ -250,9 +253,9 @@ class TunnelLink(Channel):
             self.flush()
 
     def _has_lost_its_address(self) -> bool:
-        """Another network: no packet comes back to the address that the connection was made from.
+        """Return True if this machine no longer has the local address of the connection.
 
-        Asked of agents only, whose connections begin at an address of their own machine.
+        Then it has joined another network, and no packet reaches the connection. For agents only.
         """
         raw = self.transport.get_extra_info("socket") if self.transport is not None else None
         if raw is None or raw.family not in (socket.AF_INET, socket.AF_INET6):
@@ -262,12 +265,12 @@ class TunnelLink(Channel):
             with socket.socket(raw.family, socket.SOCK_DGRAM) as probe:
                 probe.bind((host, 0, *rest))
         except OSError as error:
-            # Any other one says nothing about the address: no descriptor may be left.
+            # Other errors do not concern the address, such as a lack of descriptors.
             return error.errno == errno.EADDRNOTAVAIL
         return False
 
     def _silence(self, now: float) -> float:
-        """For how many seconds the peer's TCP has acknowledged nothing, although something is due. Linux only."""
+        """Return the seconds for which the peer has acknowledged none of the sent bytes. Linux only."""
         raw = self.transport.get_extra_info("socket") if self.transport is not None else None
         if raw is None or not hasattr(socket, "TCP_INFO"):
             return 0.0
@@ -275,7 +278,7 @@ class TunnelLink(Channel):
         if len(info) < _TCP_INFO.size:
             return 0.0
         unacknowledged, last_heard, unsent, window = _TCP_INFO.unpack(info)
-        # What the peer has room for and does not leave at all has lost its way out: its address is gone.
+        # Unsent bytes that fit the peer's window count too: the route to the peer may be gone.
         if not unacknowledged and not (unsent and window):
             self._waiting_since = 0.0
             return 0.0
@@ -285,7 +288,7 @@ class TunnelLink(Channel):
 
 
 def _set_up(raw: socket.socket) -> None:
-    # Not every way to connect turns Nagle's algorithm off, which holds small frames back for 40 ms.
+    # Nagle's algorithm delays small frames by up to 40 ms. Not every way to connect turns it off.
     raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)

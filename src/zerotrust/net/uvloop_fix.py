@@ -1,4 +1,4 @@
-"""uvloop whose readers hear of an error also when data came before it."""
+"""uvloop with a fix: readers are called for a socket error that follows data."""
 
 import asyncio
 import weakref
@@ -15,13 +15,15 @@ Arguments = TypeVarTuple("Arguments")
 
 
 class WatchingLoop(uvloop.Loop):
-    """uvloop that goes on watching a descriptor with an error, until its reader has taken the error or left.
+    """uvloop that watches a descriptor with an error until its reader is removed.
 
-    libuv stops its watch when epoll reports an error (`uv__poll_io`), and uvloop 0.23 then calls the reader one last
-    time. A reader that takes what had arrived before and waits for more, as an asyncio transport does, is never called
-    again: a reset right behind data would not be heard before something is written.
+    When epoll reports an error, libuv stops watching the descriptor (`uv__poll_io`), and uvloop 0.23
+    calls the reader one last time. A reader that reads the data before the error and waits for more,
+    as an asyncio transport does, is never called again. So it would miss a reset right behind data
+    until it writes.
 
-    That uvloop has let go shows in the callback that only it holds: it is gone without `remove_reader`.
+    uvloop alone holds a reference to the callback. If the callback is freed without
+    `remove_reader`, uvloop has stopped watching, and the descriptor is added again.
     """
 
     def __init__(self) -> None:
@@ -35,7 +37,7 @@ class WatchingLoop(uvloop.Loop):
         self._forget(number)
         ready = partial(callback, *args)
         again = partial(self._again, fd, callback, *args)
-        self._watched[number] = weakref.ref(ready, partial(self._let_go, number, again))
+        self._watched[number] = weakref.ref(ready, partial(self._dropped, number, again))
         super().add_reader(fd, ready)
 
     def remove_reader(self, fd: "int | HasFileno") -> Any:
@@ -51,11 +53,11 @@ class WatchingLoop(uvloop.Loop):
         if watched is not None and not isinstance(watched, weakref.ref):
             watched.cancel()
 
-    def _let_go(self, number: int, again: Callable[[], None], _: object) -> None:
+    def _dropped(self, number: int, again: Callable[[], None], _: object) -> None:
         self._watched[number] = self.call_soon(again)
 
     def _again(self, fd: "int | HasFileno", callback: Callable[[Unpack[Arguments]], Any], *args: *Arguments) -> None:
-        super().remove_reader(fd)  # what is left of the former watch
+        super().remove_reader(fd)  # clears the rest of the old watch
         self.add_reader(fd, callback, *args)
 
 

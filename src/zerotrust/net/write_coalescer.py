@@ -1,29 +1,31 @@
-"""What is written during one turn of the loop leaves at its end, with one system call per connection.
+"""Coalesces the writes of one turn of the event loop into one system call per connection.
 
-A tunnel's frames of many streams, or the head and the body of an answer, come from different callbacks of the same
-turn. Each connection keeps what it is told to send and marks itself here; one callback for all of them then flushes.
+Frames of many streams, or the head and the body of an answer, come from different callbacks of one
+turn. Each connection buffers what it has to send and marks itself here. One callback at the end of
+the turn flushes all marked connections.
 """
 
 import asyncio
 from typing import Final, Protocol
 
 READ_BYTES: Final = 64 * 1024
-"""Read at a time from clients and backends. A read that the tunnel does not take at once waits as a whole: this is what
-a stream's first window takes."""
+"""Largest read from clients and backends. A stream's first window has the same size, so that the tunnel can take a
+whole read at once."""
 
 
 class Flushable(Protocol):
-    """Something that marked itself."""
+    """A connection with buffered writes."""
 
     def flush(self) -> None:
-        """Hand what has gathered to the transport."""
+        """Write the buffered bytes to the transport."""
 
 
 class WriteCoalescer:
-    """One for each event loop.
+    """Flushes marked connections at the end of each turn. One for each event loop.
 
     Attributes:
-        read_buffer: where connections read into; each takes its bytes before the next one reads.
+        read_buffer: shared read buffer of the connections; each copies its bytes before the next
+            one reads.
     """
 
     __slots__ = ("_loop", "_marked", "read_buffer")
@@ -34,7 +36,7 @@ class WriteCoalescer:
         self.read_buffer = memoryview(bytearray(READ_BYTES))
 
     def mark(self, connection: Flushable) -> None:
-        """Have `connection.flush` called at the end of this turn; to be called once until then."""
+        """Call `connection.flush` at the end of this turn. Mark a connection only once a turn."""
         if not self._marked:
             self._loop.call_soon(self._run)
         self._marked.append(connection)
@@ -45,6 +47,6 @@ class WriteCoalescer:
             for connection in waiting:
                 connection.flush()
         finally:
-            # Only after one has raised, which the loop reports: the others would never mark themselves again.
+            # After an exception, which the loop reports: mark the other connections again, as they will not do it.
             for connection in waiting:
                 self.mark(connection)

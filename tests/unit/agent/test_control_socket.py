@@ -153,7 +153,7 @@ async def test_whoever_says_nothing_makes_room_for_others(asked: Asked, tmp_path
     assert await request_status(path) == STATUS
     ended = [asyncio.create_task(reader.read()) for reader, _ in silent]
     await asyncio.wait_for(asyncio.gather(*ended[:6]), 5)
-    assert len(asked.control._open) <= MAX_CONNECTIONS
+    assert len(asked.control._connections) <= MAX_CONNECTIONS
     assert not any(task.done() for task in (waiting, *ended[7:]))
     for task in (waiting, *ended):
         task.cancel()
@@ -167,10 +167,10 @@ async def test_those_that_wait_for_the_end_are_kept_and_new_ones_refused(asked: 
     waiting = [await asyncio.open_unix_connection(path) for _ in range(MAX_CONNECTIONS)]
     for _, writer in waiting:
         writer.write(DRAIN)
-    await eventually(lambda: all(one.has_asked for one in asked.control._open), "all have asked")
-    assert len(asked.control._open) == MAX_CONNECTIONS
+    await eventually(lambda: all(one.has_request for one in asked.control._connections), "all have asked")
+    assert len(asked.control._connections) == MAX_CONNECTIONS
     reader, writer = await asyncio.open_unix_connection(path)
     assert await asyncio.wait_for(reader.read(), 5) == b""
     for _, one in (*waiting, (reader, writer)):
         one.close()
-    await eventually(lambda: not asked.control._open, "all have ended")
+    await eventually(lambda: not asked.control._connections, "all have ended")

@@ -58,8 +58,8 @@ def test_who_has_most_places_gives_its_oldest_to_another() -> None:
     assert not room.begin("b2", b"b"), "both have two"
     assert room.begin("c0", b"c")
     assert len(room.gone) == 3
-    assert room.places.turned_away() == {b"a": 1, b"b": 1}
-    assert room.places.turned_away() == {}
+    assert room.places.take_refused() == {b"a": 1, b"b": 1}
+    assert room.places.take_refused() == {}
 
 
 def test_a_handshake_that_ends_leaves_its_place_once() -> None:
@@ -171,7 +171,7 @@ async def door(authority: Authority) -> AsyncIterator[Door]:
 
 @pytest.mark.anyio
 async def test_who_connects_and_says_nothing_keeps_nobody_out(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listen, "TOLD_EACH", 0.05)
+    monkeypatch.setattr(listen, "WARNING_INTERVAL", 0.05)
     silent = await door.silent(30)
     async with asyncio.timeout(5):
         assert await silent[-1].read() == b"", "the last found all places taken by others of its network"

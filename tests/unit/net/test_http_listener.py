@@ -205,7 +205,7 @@ async def test_a_new_connection_takes_the_place_of_the_one_that_is_idle_longest(
     assert scene.listener.connections == scene.most
     assert scene.listener.refused == 3
     assert [(line["event"], line["listener"], line["most"]) for line in lines] == [
-        ("too many connections: those that are idle longest are closed", "test", 3)
+        ("too many connections: the longest idle ones are closed", "test", 3)
     ]
     scene.answers.answer()
     assert (await busy.read_response()).status == 200

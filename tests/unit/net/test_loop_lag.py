@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from zerotrust.net.loop_lag import BEAT, LoopLagMonitor
+from zerotrust.net.loop_lag import INTERVAL, LoopLagMonitor
 
 pytestmark = pytest.mark.anyio
 
@@ -35,12 +35,12 @@ async def beats(count: int, block: float = 0.0) -> list[float]:
 
 
 async def test_a_loop_with_nothing_to_do_is_hardly_late() -> None:
-    assert min(await beats(5)) < BEAT / 2
+    assert min(await beats(5)) < INTERVAL / 2
 
 
 async def test_a_loop_that_is_held_up_is_late_by_as_much() -> None:
     lags = await beats(3, block=0.5)
-    assert lags[1] >= 0.5 - BEAT - 0.01
+    assert lags[1] >= 0.5 - INTERVAL - 0.01
 
 
 async def test_it_stops() -> None:
@@ -51,7 +51,7 @@ async def test_it_stops() -> None:
     monitor.start()
     monitor.stop()
     monitor.stop()
-    await asyncio.sleep(2 * BEAT)
+    await asyncio.sleep(2 * INTERVAL)
     assert seen == []
 
 

@@ -407,7 +407,7 @@ class AgentListener:
 
     def use_context(self, context: ssl.SSLContext) -> None:
         """Show another certificate to agents that connect from now on."""
-        self._listener.use(context)
+        self._listener.reconfigure(context)
 
     def depart(self) -> None:
         """Tell agents that no more requests come, and end WebSockets so that their clients come back."""

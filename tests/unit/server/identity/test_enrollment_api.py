@@ -110,7 +110,7 @@ async def test_a_link_that_finds_no_certificate_makes_no_session() -> None:
         link.connection_made(transport)
         assert transport.aborted is not lives
         assert (link.session.phase is Phase.CLOSED) is not lives
-        assert sink.over == ([] if lives else ["the other end has no certificate"])
+        assert sink.over == ([] if lives else ["the peer has no certificate"])
         assert link.peer_certificate == (certificate or b"")
         link.connection_lost(None)
 
@@ -135,7 +135,7 @@ async def test_who_has_a_certificate_has_no_business_at_the_desk(tmp_path: Path)
             context = door.client(HTTP, credentials=agent_of(door))
             assert await door.says(context, get(enrollment_api.AUTHORITY)) == b""
             await eventually(lambda: logs, "the refusal is logged")
-    assert logs[0]["reason"] == "the other end does not speak 0trust/1"
+    assert logs[0]["reason"] == "the peer does not speak 0trust/1"
 
 
 @pytest.mark.parametrize("alpn", [ALPN, HTTP])
