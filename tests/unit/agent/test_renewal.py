@@ -117,7 +117,7 @@ def test_an_answer_that_was_not_asked_for_changes_nothing(tmp_path: Path) -> Non
     certificate, key, root = files(tmp_path)
     renewal = Renewal(certificate, key, root)
     before = certificate.read_bytes()
-    message = answer(Renewal(certificate, key, root).ask(AT))
+    message = answer(Renewal(certificate, key, root).request(AT))
     assert renewal.store(message).refusal
     renewal.request(AT)
     with pytest.raises(PkiError, match="not for this agent and its new key"):
@@ -126,7 +126,7 @@ def test_an_answer_that_was_not_asked_for_changes_nothing(tmp_path: Path) -> Non
 
 
 def by_another_authority(message: Renew) -> str:
-    """A certificate until the year 2126, which no true server accepts."""
+    """A certificate until the year 2126, which no genuine server accepts."""
     foreign = create_root("test", days=36500)
     issuer = Issuer(certificate=foreign.certificate, key=foreign.key)
     return chain_of(issuer.issue_agent("home", message.csr.encode(), timedelta(days=36499), NOW))
