@@ -147,7 +147,7 @@ async def test_limits_of_websockets(chain: Chain) -> None:
     async with chain.stack.caddy.websocket("quiet.localhost") as socket:
         with pytest.raises(ConnectionClosed):
             await asyncio.wait_for(socket.recv(), 10)
-    await chain.stack.agents["agent"].process.wait_line("nothing moved", since=since)
+    await chain.stack.agents["agent"].process.wait_line("no progress within the idle timeout", since=since)
 
 
 async def test_fields_that_a_backend_misses(chain: Chain) -> None:

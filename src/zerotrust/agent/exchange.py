@@ -1,13 +1,12 @@
-"""One request on the agent: between a stream of the tunnel and a connection to the backend."""
+"""Exchange of one request and its response, between a tunnel stream and a backend connection."""
 
 import asyncio
 import math
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import Final
 
 from zerotrust.agent.services import LiveService
-from zerotrust.agent.upstreams import UpstreamHandle, UpstreamSelection, gone
+from zerotrust.agent.upstreams import UpstreamHandle, UpstreamSelection, removed_error
 from zerotrust.balancing.passive_health import Failure
 from zerotrust.errors import ForwardError, LocalProtocolError, UpstreamFailed, UpstreamsBusy, UpstreamTimeout
 from zerotrust.http.body import Kind, Writer, writer_for
@@ -25,91 +24,104 @@ from zerotrust.tunnel.stream import Stream, StreamState
 _log = logs.logger("exchange")
 
 _EXPECT: Final = b"\r\nExpect: 100-continue\r\n"
-"""It is the backend's turn before the body (RFC 9110 s10.1.1)."""
+"""With this field, the backend answers before the client sends the body (RFC 9110 s10.1.1)."""
 
 MAX_INTERIM_BYTES: Final = 64 * 1024
-"""Of all interim answers (1xx) to one request. No credit holds them back, so a backend could fill the session that all
-services share. Early hints of a page have some kilobytes."""
+"""Bytes of all interim answers (1xx) to one request. They need no credit, so without a limit a backend could fill the
+session that all services share. Early hints of a page have some kilobytes."""
 _INTERIM_OVERHEAD: Final = 2048
-"""Counted for each, so that there are no more than the 32 that the server takes (`tunnel.stream.MAX_INTERIM_HEADS`)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What all exchanges of a session share."""
-
-    session: Session
-    loop: asyncio.AbstractEventLoop
-    running: "set[Exchange]"
-    failed: Counter[str] = field(default_factory=Counter)
+"""Bytes added for each interim answer, so that their number stays below `tunnel.stream.MAX_INTERIM_HEADS` (32)."""
 
 
 class Exchange:
-    """Carries a request to the backend and its answer back.
+    """Sends one request to a backend, and its response back.
 
-    Lives from OPEN until both directions of the stream have ended, or either side breaks off; `tunnelled` after a 101.
+    It exists from OPEN until both directions of the stream have ended, or either side breaks off.
 
-    The backend's time to answer (`_deadline`) runs while it is the backend's turn: it has the whole request, or takes
-    no more of it. A client that stalls in its upload says nothing about the backend.
+    The response timeout (`_deadline`) runs while the backend has the whole request, or does not
+    accept more of it. It does not run while the client stalls in its upload.
+
+    Args:
+        running: all running exchanges of the session.
+        failures: counts failed requests by error code.
+
+    Attributes:
+        tunnelled: the backend has answered 101; the exchange relays bytes.
     """
 
     __slots__ = (
         "_answered",
         "_began_at",
+        "_buffered",
+        "_buffered_end",
+        "_buffered_trailers",
         "_connection",
-        "_context",
         "_deadline",
         "_dialling",
-        "_fresh",
-        "_held",
-        "_held_end",
-        "_held_trailers",
+        "_ended",
+        "_failures",
+        "_has_progress",
         "_interim_bytes",
-        "_left",
+        "_loop",
         "_method",
-        "_moved",
-        "_moved_at",
-        "_owed",
+        "_needs_new_connection",
+        "_progress_at",
         "_repeatable",
         "_request",
         "_response_ended",
+        "_running",
         "_selection",
         "_service",
+        "_session",
         "_stream",
+        "_unconsumed",
         "_unsent",
         "_upstream",
         "_writer",
         "tunnelled",
     )
 
-    def __init__(self, context: Context, stream: Stream, request: RequestOpen, service: LiveService) -> None:
-        self._context = context
+    def __init__(
+        self,
+        stream: Stream,
+        request: RequestOpen,
+        service: LiveService,
+        *,
+        session: Session,
+        loop: asyncio.AbstractEventLoop,
+        running: "set[Exchange]",
+        failures: Counter[str],
+    ) -> None:
+        self._session = session
+        self._loop = loop
+        self._running = running
+        self._failures = failures
         self._stream = stream
         self._request = request
         self._service = service
         self._method = request.block[: request.block.index(b" ")]
         self._connection: BackendConnection | None = None
         self._writer: Writer | None = None
-        # Joined, because it is counted in bytes: an object for each frame would take a hundred times as much.
-        self._held: bytearray | None = None
-        self._held_end = False
-        self._held_trailers: bytes | None = None
-        # The framed body of a request that its connection has failed to write.
+        # Joined, because the limit counts bytes: an object for each frame could take a hundred times as much.
+        self._buffered: bytearray | None = None
+        self._buffered_end = False
+        self._buffered_trailers: bytes | None = None
+        # The framed body of a request that the connection failed to write.
         self._unsent: list[Chunk] = []
-        self._left = False
-        self._owed = self._interim_bytes = 0
-        self._answered = self._response_ended = self.tunnelled = self._fresh = self._dialling = False
+        self._ended = False
+        self._unconsumed = self._interim_bytes = 0
+        self._answered = self._response_ended = self.tunnelled = self._needs_new_connection = self._dialling = False
         self._repeatable = request.kind == KIND_NONE and self._method in IDEMPOTENT
         self._upstream: UpstreamHandle | None = None
         self._selection: UpstreamSelection | None = None
-        now = context.loop.time()
-        self._began_at = self._moved_at = now
-        self._moved = False
+        now = loop.time()
+        self._began_at = self._progress_at = now
+        self._has_progress = False
         self._deadline = now + service.timeouts.response
-        context.running.add(self)
+        running.add(self)
 
     def start(self) -> None:
-        """Send the request to an upstream, now or when one has room."""
+        """Send the request to an upstream, now or as soon as one has room."""
         upstreams = self._service.upstreams
         upstream = upstreams.only
         if upstream is None:
@@ -125,72 +137,71 @@ class Exchange:
             self._connect(upstream, self._began_at)
 
     def expire(self, now: float) -> None:
-        """Give up on what takes too long; called about every second."""
+        """Fail the request if it has exceeded a timeout. Runs every second."""
         timeouts = self._service.timeouts
         if now >= self._deadline and not self._answered:
             if self._selection is not None:
                 self._selection.failed(Failure.SERVER_ERROR, now)
             self._fail(UpstreamTimeout(f"no answer from the backend within {timeouts.response:g} s"))
         elif now - self._began_at >= (timeouts.tunnel_total if self.tunnelled else timeouts.total):
-            self._fail(UpstreamTimeout("it took longer than the service allows in total"))
+            self._fail(UpstreamTimeout("the total timeout of the service is over"))
         elif self._upstream is None:
-            pass  # it waits in the queue, which has a limit of its own
+            pass  # it waits in the queue, which has a timeout of its own
         elif now >= self._upstream.ends_at:
-            self._fail(gone())
-        elif self._moved:
-            self._moved = False
-            self._moved_at = now
-        elif now - self._moved_at >= (timeouts.tunnel_idle if self.tunnelled else timeouts.idle):
-            self._fail(UpstreamTimeout("nothing moved for longer than the service allows"))
+            self._fail(removed_error())
+        elif self._has_progress:
+            self._has_progress = False
+            self._progress_at = now
+        elif now - self._progress_at >= (timeouts.tunnel_idle if self.tunnelled else timeouts.idle):
+            self._fail(UpstreamTimeout("no progress within the idle timeout of the service"))
 
     # ---- while all upstreams are busy (agent.upstreams.Waiter)
 
     def resume(self) -> None:
-        """There is room."""
-        selection, now = self._selection, self._context.loop.time()
+        """Take an upstream: one has room."""
+        selection, now = self._selection, self._loop.time()
         upstream = selection.take(now) if selection is not None else None
         if upstream is None:
-            self._fail(self._service.upstreams.busy("the upstream that became free is taken again"))
+            self._fail(self._service.upstreams.busy("another request has taken the free connection"))
         else:
-            self._moved_at = now
+            self._progress_at = now
             self._connect(upstream, now)
 
     def refused(self, error: ForwardError) -> None:
-        """It has waited for too long."""
+        """Fail the request."""
         self._fail(error)
 
     # ---- from the server (tunnel.stream.StreamSink)
 
     def head(self, payload: bytes, *, end: bool, interim: bool) -> None:
-        """Never called: the session lets only the answering end send heads."""
+        """Do nothing: the session accepts heads only from the end that answers."""
 
     def data(self, payload: bytes, *, end: bool) -> None:
-        self._moved = True
+        self._has_progress = True
         connection = self._connection
-        if self._left:
+        if self._ended:
             if payload:
-                reason = "bytes for a request that is over"
-                self._context.session.reset(self._stream, Code.PROTOCOL_ERROR, reason)
+                self._session.reset(self._stream, Code.PROTOCOL_ERROR, "data after the end of the request")
         elif connection is None or (self._writer is None and not self.tunnelled):
-            if self._held is None:
-                self._held = bytearray()
-            self._held += payload
-            self._held_end = end
+            if self._buffered is None:
+                self._buffered = bytearray()
+            self._buffered += payload
+            self._buffered_end = end
         else:
             self._send_body(connection, payload, end=end)
 
     def trailers(self, payload: bytes) -> None:
         if not check_trailers(payload) or self._request.flags & FLAG_UPGRADE:
-            self._context.session.reset(self._stream, Code.PROTOCOL_ERROR, "trailers that are not acceptable")
-            self._leave()
+            self._session.reset(self._stream, Code.PROTOCOL_ERROR, "invalid trailers")
+            self._abandon()
             return
-        self._held_trailers = payload
+        self._buffered_trailers = payload
         if self._connection is not None:
-            self._send_held(self._connection)
+            self._send_buffered(self._connection)
 
     def reset(self, code: Code, reason: str) -> None:
         _log.debug("stream reset", request=self._request.request_id, code=code.name, reason=reason)
-        self._leave()
+        self._abandon()
 
     def writable(self) -> None:
         if self._connection is not None:
@@ -202,20 +213,20 @@ class Exchange:
         block = response_block(head)
         self._interim_bytes += len(block) + _INTERIM_OVERHEAD
         if self._interim_bytes > MAX_INTERIM_BYTES:
-            self._fail(UpstreamFailed(f"the backend sends more than {MAX_INTERIM_BYTES} bytes of interim answers"))
+            self._fail(UpstreamFailed(f"the backend sent more than {MAX_INTERIM_BYTES} bytes of interim answers"))
             return
         if head.status == 100 and self._writer is not None and not self._writer.complete:
             self._deadline = math.inf
-        self._context.session.send_head(self._stream, pack_head(KIND_NONE, 0, 0, block), interim=True)
+        self._session.send_head(self._stream, pack_head(KIND_NONE, 0, 0, block), interim=True)
 
     def response(self, head: ResponseHead, framing: tuple[Kind, int]) -> None:
         kind, length = framing
         if kind is Kind.TUNNEL and not self._request.flags & FLAG_UPGRADE:
-            self._fail(UpstreamFailed("the backend switched protocols without being asked"))
+            self._fail(UpstreamFailed("the backend answered 101 to a request without Upgrade"))
             return
         block = response_block(head)
         if self._selection is not None:
-            block += self._selection.answered(head.status, self._context.loop.time())
+            block += self._selection.answered(head.status, self._loop.time())
         self._answered = True
         announced = kind is Kind.NONE and head.content_length is not None and head.status != 204
         payload = pack_head(
@@ -225,20 +236,20 @@ class Exchange:
             block,
         )
         if len(payload) > MAX_OPEN_PAYLOAD_BYTES:
-            self._fail(UpstreamFailed(f"the backend's head of {len(payload)} bytes is too large"))
+            self._fail(UpstreamFailed(f"the head of the backend's answer is too large: {len(payload)} bytes"))
             return
-        self._context.session.send_head(self._stream, payload, end=kind is Kind.NONE)
+        self._session.send_head(self._stream, payload, end=kind is Kind.NONE)
         if kind is Kind.TUNNEL:
             self.tunnelled = True
-            self._began_at = self._moved_at = self._context.loop.time()
+            self._began_at = self._progress_at = self._loop.time()
             if self._connection is not None:
-                self._send_held(self._connection)
+                self._send_buffered(self._connection)
         elif kind is Kind.NONE:
             self._complete()
 
     def body(self, data: bytes, *, end: bool) -> None:
-        self._moved = True
-        if not self._context.session.send_data(self._stream, data, end=end) and self._connection is not None:
+        self._has_progress = True
+        if not self._session.send_data(self._stream, data, end=end) and self._connection is not None:
             self._connection.pause_reading()
         if end:
             if self.tunnelled:
@@ -248,7 +259,7 @@ class Exchange:
                 self._complete()
 
     def body_trailers(self, fields: bytes) -> None:
-        self._context.session.send_trailers(self._stream, fields)
+        self._session.send_trailers(self._stream, fields)
         self._complete()
 
     def failed(self, error: ForwardError, *, untouched: bool, unsent: list[Chunk]) -> None:
@@ -256,35 +267,36 @@ class Exchange:
         upstream = self._upstream
         closed_idle = untouched and connection is not None and connection.reused
         if closed_idle and (unsent or self._repeatable) and upstream is not None:
-            self._fresh = True
+            self._needs_new_connection = True
             self._unsent = unsent[1:]  # `_begin` sends another head
-            self._connect(upstream, self._context.loop.time())
+            self._connect(upstream, self._loop.time())
         elif self._response_ended:
-            # All that the backend said is on its way. That it takes no more does not undo it.
-            self._context.session.reset(self._stream, Code.NO_ERROR, str(error))
-            self._retire()
+            # The response is complete. It stays valid although the backend reads no more.
+            self._session.reset(self._stream, Code.NO_ERROR, str(error))
+            self._mark_ended()
             self._end_selection()
         elif self.tunnelled or closed_idle:
-            # How an upgraded connection ends is its protocol's affair; what became of an idle one says nothing at all.
+            # Neither counts against the upstream's health: an upgraded connection may end at any time, and the
+            # backend may close an idle one.
             self._fail(error)
         elif self._answered or not (untouched and self._repeatable):
             if self._selection is not None:
-                self._selection.failed(Failure.RESET, self._context.loop.time())
+                self._selection.failed(Failure.RESET, self._loop.time())
             self._fail(error)
-        elif not self._move(Failure.RESET, error):
+        elif not self._try_another(Failure.RESET, error):
             self._fail(error)
 
     def drained(self) -> None:
-        self._moved = True
-        owed, self._owed = self._owed, 0
-        if owed:
-            self._consumed(owed)
+        self._has_progress = True
+        unconsumed, self._unconsumed = self._unconsumed, 0
+        if unconsumed:
+            self._consumed(unconsumed)
 
     # ---- from the pool (net.http_client.ConnectionSink)
 
     def connected(self, connection: BackendConnection) -> None:
         self._dialling = False
-        if self._left:
+        if self._ended:
             connection.release()
             self._end_selection()
         else:
@@ -293,43 +305,43 @@ class Exchange:
     def unreachable(self, error: ForwardError) -> None:
         self._dialling = False
         ours = isinstance(error, UpstreamsBusy)
-        if self._left:
+        if self._ended:
             if self._selection is not None and not ours:
-                self._selection.failed(Failure.CONNECT, self._context.loop.time())
+                self._selection.failed(Failure.CONNECT, self._loop.time())
             self._end_selection()
-        elif ours or not self._move(Failure.CONNECT, error):
+        elif ours or not self._try_another(Failure.CONNECT, error):
             self._fail(error)
 
     # ---- inside
 
     def _connect(self, upstream: UpstreamHandle, now: float) -> None:
-        """Send the request on a kept connection, or on a new one."""
+        """Send the request on an idle connection, or on a new one."""
         self._upstream = upstream
         self._deadline = now + self._service.timeouts.response
-        connection = None if self._fresh else upstream.pool.take(now, careful=not self._repeatable)
+        connection = None if self._needs_new_connection else upstream.pool.take(now, careful=not self._repeatable)
         if connection is None:
             self._dialling = True
             upstream.pool.dial(self)
         else:
             self._begin(connection)
 
-    def _move(self, failure: Failure, error: ForwardError) -> bool:
-        """Try another upstream, after one that failed before it could have done anything; False where none is left."""
+    def _try_another(self, failure: Failure, error: ForwardError) -> bool:
+        """Send the request to another upstream, as this one has not processed it; False if none is left."""
         selection, before = self._selection, self._upstream
         if selection is None or before is None:
             return False
-        now = self._context.loop.time()
-        upstream = selection.move(failure, now)
+        now = self._loop.time()
+        upstream = selection.try_another(failure, now)
         if upstream is None:
             return False
         _log.info(
-            "another upstream is tried",
+            "retrying on another upstream",
             service=self._service.id,
             request=self._request.request_id,
             upstream=before.address,
             reason=str(error),
         )
-        self._fresh = False
+        self._needs_new_connection = False
         self._connect(upstream, now)
         return True
 
@@ -354,14 +366,14 @@ class Exchange:
                 unsent, self._unsent = self._unsent, []
                 for piece in unsent:
                     connection.send(piece)
-            self._send_held(connection)
+            self._send_buffered(connection)
 
-    def _send_held(self, connection: BackendConnection) -> None:
-        held, self._held = self._held, None
-        if held is not None:
-            self._send_body(connection, bytes(held), end=self._held_end)
-        if self._held_trailers is not None and self._writer is not None:
-            fields, self._held_trailers = self._held_trailers, None
+    def _send_buffered(self, connection: BackendConnection) -> None:
+        buffered, self._buffered = self._buffered, None
+        if buffered is not None:
+            self._send_body(connection, bytes(buffered), end=self._buffered_end)
+        if self._buffered_trailers is not None and self._writer is not None:
+            fields, self._buffered_trailers = self._buffered_trailers, None
             self._write(connection, b"", end=True, trailers=fields)
 
     def _send_body(self, connection: BackendConnection, payload: bytes, *, end: bool) -> None:
@@ -373,20 +385,20 @@ class Exchange:
                 self._finish_tunnel()
         elif payload or (end and self._request.kind != KIND_NONE):
             self._write(connection, payload, end=end)
-        if payload and not self._left:
+        if payload and not self._ended:
             if connection.congested:
-                self._owed += len(payload)
+                self._unconsumed += len(payload)
                 if self._deadline == math.inf:
-                    self._deadline = self._context.loop.time() + self._service.timeouts.response
+                    self._deadline = self._loop.time() + self._service.timeouts.response
             else:
                 self._consumed(len(payload))
 
     def _consumed(self, count: int) -> None:
-        """The backend has taken what there was: its time to answer runs from now, or not until the client sends on."""
-        now = self._context.loop.time()
+        """Grant credit for bytes that the backend has accepted, and restart or stop the response timeout."""
+        now = self._loop.time()
         whole = self._writer is None or self._writer.complete
         self._deadline = now + self._service.timeouts.response if whole else math.inf
-        self._context.session.consumed(self._stream, count, now)
+        self._session.consumed(self._stream, count, now)
 
     def _write(self, connection: BackendConnection, payload: bytes, *, end: bool, trailers: bytes = b"") -> None:
         writer = self._writer
@@ -398,36 +410,36 @@ class Exchange:
             if end:
                 for piece in writer.end(trailers):
                     connection.send(piece)
-                self._deadline = self._context.loop.time() + self._service.timeouts.response
+                self._deadline = self._loop.time() + self._service.timeouts.response
         except LocalProtocolError as error:
-            self._context.session.reset(self._stream, Code.PROTOCOL_ERROR, str(error))
-            self._leave()
+            self._session.reset(self._stream, Code.PROTOCOL_ERROR, str(error))
+            self._abandon()
 
     def _complete(self) -> None:
-        """The answer has ended: the connection goes back, unless the backend still waits for the request's rest."""
+        """End the exchange: the answer is complete. Close the connection if the request is not."""
         connection, self._connection = self._connection, None
-        # Without a writer it was an upgrade that the backend refused: nothing followed the head.
+        # Without a writer the backend has refused an upgrade: the request has no body.
         whole = self._writer is None or self._writer.complete
-        self._retire()
+        self._mark_ended()
         if connection is None:
             return
         if whole:
             connection.release()
         else:
             connection.detach()
-            self._context.session.reset(self._stream, Code.NO_ERROR, "the answer is complete")
+            self._session.reset(self._stream, Code.NO_ERROR, "the answer is complete")
         self._end_selection()
 
     def _finish_tunnel(self) -> None:
         """Close the connection when both directions have ended."""
         if self._response_ended and self._stream.receiving is StreamState.DONE and self._connection is not None:
             connection, self._connection = self._connection, None
-            self._retire()
+            self._mark_ended()
             connection.finish()
             self._end_selection()
 
     def _fail(self, error: ForwardError) -> None:
-        self._context.failed[error.code] += 1
+        self._failures[error.code] += 1
         log = _log.debug if self.tunnelled else _log.warning
         log(
             "request failed",
@@ -437,29 +449,29 @@ class Exchange:
             code=error.code,
             reason=str(error),
         )
-        self._context.session.reset(self._stream, code_for(error), reason_for(error))
-        self._leave()
+        self._session.reset(self._stream, code_for(error), reason_for(error))
+        self._abandon()
 
-    def _leave(self) -> None:
-        """Nothing more is to be done for this request; its connection can't be used again."""
+    def _abandon(self) -> None:
+        """End the exchange before its end, and close its connection."""
         connection, self._connection = self._connection, None
-        self._retire()
+        self._mark_ended()
         if connection is not None:
             connection.detach()
         if self._dialling and self._upstream is not None:
-            # A connection that is being opened counts as one until that has ended; it is of use to the next request.
+            # A connection that is being opened counts as the upstream's until it is open; the next request can use it.
             self._dialling = not self._upstream.pool.withdraw(self)
         if not self._dialling:
             self._end_selection()
 
     def _end_selection(self) -> None:
-        """Make room for the next request: when the connection of this one is back in its pool, or closed."""
+        """Make room for the next request. Call it when the connection is back in its pool, or closed."""
         selection = self._selection
         if selection is not None:
             self._selection = None
-            selection.end(self, self._context.loop.time())
+            selection.end(self, self._loop.time())
 
-    def _retire(self) -> None:
-        self._left = True
-        self._held = None
-        self._context.running.discard(self)
+    def _mark_ended(self) -> None:
+        self._ended = True
+        self._buffered = None
+        self._running.discard(self)

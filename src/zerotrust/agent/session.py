@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from zerotrust.agent.exchange import Context, Exchange
+from zerotrust.agent.exchange import Exchange
 from zerotrust.agent.reconnect import Reconnect
 from zerotrust.agent.server_endpoint import ServerEndpoint
 from zerotrust.agent.services import LiveService, ServicePlan, Services
@@ -87,7 +87,6 @@ class ServerSession:
         self.published: asyncio.Future[bool] = self._loop.create_future()
         self.released: asyncio.Future[None] = self._loop.create_future()
         self.link = TunnelLink(coalescer, dialer=True, sink=self, options=options)
-        self._context = Context(self.link.session, self._loop, self._running, services.failed)
         self.was_established = False
         self.endpoint = endpoint
         self.reconnect: Reconnect | None = None
@@ -174,7 +173,15 @@ class ServerSession:
         if request.flags & FLAG_UPGRADE and _log.is_enabled_for(logging.DEBUG):
             _log_upgrade(request)
         self._services.requests += 1
-        exchange = Exchange(self._context, stream, request, live)
+        exchange = Exchange(
+            stream,
+            request,
+            live,
+            session=self.link.session,
+            loop=self._loop,
+            running=self._running,
+            failures=self._services.failed,
+        )
         stream.sink = exchange
         exchange.start()
         return exchange

@@ -180,7 +180,7 @@ class Upstreams:
         if len(self._queue):
             if all(now >= upstream.ends_at for upstream in self.all):
                 for waiter in self._queue.expired(math.inf):
-                    waiter.refused(gone())
+                    waiter.refused(removed_error())
             self.refuse_if_down(now)
             for waiter in self._queue.expired(now):
                 waiter.refused(self.busy("all connections are in use, and none became free in time"))
@@ -253,16 +253,16 @@ class UpstreamSelection:
             self.upstream = self._upstreams._of[member]
         return self.upstream
 
-    def move(self, failure: Failure, now: float) -> UpstreamHandle | None:
-        """Record a failure of the upstream; return another one for the whole request, or None."""
+    def try_another(self, failure: Failure, now: float) -> UpstreamHandle | None:
+        """Record a failure of the upstream; return another one for the request, or None."""
         self.failed(failure, now)
         upstream, self.upstream = self.upstream, None
         if upstream is not None:
             self._tried.append(upstream.member)
             self._pool.give_back(upstream.member)
-        moved = self.take(now) if len(self._tried) < MAX_ATTEMPTS else None
+        another = self.take(now) if len(self._tried) < MAX_ATTEMPTS else None
         self._upstreams.release(now)
-        return moved
+        return another
 
     def answered(self, status: int, now: float) -> bytes:
         """Record the status of the answer; return the field lines that the agent adds to its head.
@@ -305,7 +305,7 @@ class UpstreamSelection:
             self._upstreams.release(now)
 
 
-def gone() -> ServiceGone:
+def removed_error() -> ServiceGone:
     """Return the error of a request whose service or upstream was removed, after `drain_timeout`."""
     return ServiceGone("the service or its upstream was removed from the configuration, and drain_timeout is over")
 

@@ -6,6 +6,7 @@ import math
 import random
 import time
 import tracemalloc
+from collections import Counter
 from collections.abc import Callable
 from enum import Enum
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ import uvloop
 from tests.support.raw_backend import RawBackend
 from tests.support.transport import FakeTransport
 from tests.support.waiting import eventually
-from zerotrust.agent.exchange import Context, Exchange
+from zerotrust.agent.exchange import Exchange
 from zerotrust.agent.services import Timeouts
 from zerotrust.agent.upstreams import Upstreams
 from zerotrust.errors import ForwardError, UpstreamsBusy, UpstreamUnreachable
@@ -172,8 +173,11 @@ class Asked:
         self.bench = bench
         self.tunnel = Tunnel()
         stream: Any = SimpleNamespace(receiving=StreamState.DONE)
-        context: Any = (self.tunnel, bench.clock, bench.running)
-        self.exchange = Exchange(Context(*context), stream, request, bench.live)
+        tunnel: Any = self.tunnel
+        loop: Any = bench.clock
+        self.exchange = Exchange(
+            stream, request, bench.live, session=tunnel, loop=loop, running=bench.running, failures=Counter()
+        )
         self.exchange.start()
 
     @property

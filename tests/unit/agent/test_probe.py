@@ -88,7 +88,7 @@ async def test_what_goes_wrong_is_said_once() -> None:
     broken = Asked()
     await broken.connected()
     broken.pool.connection.connection_lost(ConnectionResetError())
-    assert broken.results == ["the backend broke off: connection reset"]
+    assert broken.results == ["the backend closed the connection: connection reset"]
     garbage = Asked()
     await garbage.connected()
     garbage.pool.connection.data_received(b"SSH-2.0\r\n\r\n")
