@@ -1,1 +1,1 @@
-"""The real Caddy: its configuration as a pure function, its process and its admin API."""
+"""Caddy: its configuration, its process and its admin API."""

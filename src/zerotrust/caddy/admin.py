@@ -1,8 +1,9 @@
-"""Caddy's admin API, over TCP or a unix socket.
+"""Client of Caddy's admin API, over TCP or a unix socket.
 
-Caddy restarts the listener of this API with each change and drops connections that wait in its queue. So changes go
-one at a time, each on a connection of its own, and a request whose connection was dropped is sent once more. Caddy
-accepts `{}` and `null` as a configuration and then stops all that it does: `load` refuses to send them.
+Caddy restarts the listener of this API with each change, and drops the connections in its queue. So
+changes go one at a time, each on a new connection, and a request whose connection was dropped is
+sent once more. Caddy accepts `{}` and `null` as a configuration and then stops serving; `load`
+refuses to send them.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ _TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
 
 
 class AdminApi:
-    """A client of one Caddy; use as an async context manager."""
+    """Client of the admin API of one Caddy; use it as an async context manager."""
 
     def __init__(self, address: str) -> None:
         """`address` is a URL, a host:port, or a unix socket in Caddy's form (`unix//run/caddy/admin.sock|0600`)."""
@@ -42,34 +43,34 @@ class AdminApi:
         await self._client.aclose()
 
     async def ready(self) -> bool:
-        """True as soon as Caddy runs a configuration: it answers only after the one being loaded has started."""
+        """Return True if Caddy runs a configuration. While it loads one, it answers only after that has started."""
         try:
             return bool(await self.config())
         except CaddyError:
             return False
 
     async def config(self) -> dict[str, Any] | None:
-        """The configuration that runs; None where there is none."""
+        """Return the running configuration; None if there is none."""
         response = await self._request("GET", "/config/")
         try:
             document = response.json()
         except ValueError as error:
-            raise CaddyError(f"what answers at {self.address} is not Caddy's admin API") from error
+            raise CaddyError(f"{self.address} is not Caddy's admin API: the answer is not JSON") from error
         return document if isinstance(document, dict) else None
 
     async def load(self, document: Mapping[str, Any]) -> None:
-        """Replace the whole configuration; the old one keeps running where the new one is refused.
+        """Replace the whole configuration; if Caddy refuses it, the old one keeps running.
 
         Raises:
-            CaddyError: refused, with Caddy's reason, or not reached.
+            CaddyError: Caddy refuses it, with its reason, or does not answer.
         """
         if not document.get("apps"):
-            raise CaddyError("a configuration without apps was not sent to Caddy: it would stop all that it does")
+            raise CaddyError("not sent to Caddy: a configuration without apps would stop it from serving")
         async with self._changes:
             await self._request("POST", "/load", dict(document))
 
     async def stop(self) -> None:
-        """Ask Caddy to end."""
+        """Ask Caddy to exit."""
         async with self._changes:
             await self._request("POST", "/stop")
 
@@ -102,7 +103,7 @@ class AdminApi:
 
 
 def socket_path(address: str) -> str | None:
-    """The path of a unix socket in `unix//path|mode` or `unix:/path`; None for TCP."""
+    """Return the path of a unix socket in `unix//path|mode` or `unix:/path`; None for TCP."""
     if not address.startswith(("unix/", "unix:")):
         return None
     path = address[5:].partition("|")[0]

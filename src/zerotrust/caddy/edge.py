@@ -1,4 +1,4 @@
-"""The edge, as the server sees it: our own Caddy, one that somebody else runs, or none."""
+"""The edge: a Caddy that the server runs, an external Caddy, or none."""
 
 from types import TracebackType
 from typing import Final, Self
@@ -9,14 +9,11 @@ from zerotrust.errors import CaddyError
 from zerotrust.model.server import ServerConfig
 
 _FIXED: Final = {"managed": ("mode", "binary", "config_dir"), "external": ("mode", "admin_api"), "none": ("mode",)}
-"""What changes only when the server is started again."""
+"""Keys of `caddy` that change only when the server restarts, by mode."""
 
 
 class Edge:
-    """Owns what `caddy.mode` asks for; the server enters it and applies each configuration that it reads later.
-
-    When it is entered the edge serves.
-    """
+    """The Caddy of `caddy.mode`, if any; an async context manager, which serves when entered."""
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
@@ -37,28 +34,28 @@ class Edge:
 
     @property
     def pid(self) -> int | None:
-        """The process of a managed Caddy that serves now."""
+        """Return the process id of a managed Caddy; None if none runs."""
         return self._caddy.pid if isinstance(self._caddy, CaddyProcess) else None
 
-    def settle(self, config: ServerConfig) -> tuple[ServerConfig, list[str]]:
-        """The part of a configuration that needs no restart: the rest as it is now; and the keys that wait for one."""
+    def without_restart(self, config: ServerConfig) -> tuple[ServerConfig, list[str]]:
+        """Return the configuration without changes that need a restart, and the keys of these changes."""
         now, new = self._config.caddy, config.caddy
         waiting = [key for key in _FIXED[now.mode] if getattr(now, key) != getattr(new, key)]
         if not waiting:
             return config, []
-        # What was written for another mode says nothing about this one.
+        # The other keys are for the new mode, so none of them applies now.
         caddy = now if "mode" in waiting else new.model_copy(update={key: getattr(now, key) for key in waiting})
         return config.model_copy(update={"caddy": caddy}), [f"caddy.{key}" for key in waiting]
 
     async def apply(self, config: ServerConfig) -> None:
-        """Bring the edge to another configuration; nothing is sent where nothing differs.
+        """Apply a configuration; send nothing to Caddy if nothing differs.
 
         Raises:
-            CaddyError: refused; the old configuration keeps running.
-            ConfigError: it asks for something that Caddy cannot do.
+            CaddyError: Caddy refuses it; the old configuration keeps running.
+            ConfigError: Caddy does not support a setting.
         """
         if config.caddy.mode != self._config.caddy.mode:
-            raise CaddyError("caddy.mode changes only when the server is started again")
+            raise CaddyError("caddy.mode needs a restart of the server")
         if self._caddy:
             await self._caddy.apply(config)
         self._config = config

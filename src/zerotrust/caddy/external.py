@@ -1,6 +1,6 @@
-"""A Caddy that somebody else runs: set up through its admin API, and set up again when it forgot.
+"""External Caddy: configured through its admin API, and again after it has lost the configuration.
 
-Its admin endpoint and its storage stay its own. It keeps our configuration when we leave.
+It keeps its own admin endpoint and storage. It keeps our configuration when the server ends.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ _log: Final = logs.logger("caddy")
 
 
 class ExternalCaddy:
-    """Owns the conversation with one Caddy while it is entered; it serves our configuration when entered."""
+    """Configures one external Caddy; an async context manager. On entry Caddy has our configuration."""
 
     def __init__(self, config: ServerConfig, *, watch_interval: float = WATCH_INTERVAL) -> None:
         self._config = config
@@ -42,19 +42,19 @@ class ExternalCaddy:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._watch.cancel()
-        # not handed the body's exception: the group would wrap it
+        # The group would wrap the body's exception, so it does not get it.
         await self._tasks.__aexit__(None, None, None)
         await self._admin.__aexit__(None, None, None)
 
     async def apply(self, config: ServerConfig) -> None:
-        """Bring Caddy to another configuration; nothing is sent where nothing differs.
+        """Apply a configuration; send nothing if nothing differs.
 
         Raises:
-            CaddyError: refused (the old one keeps running), or not reached.
-            ConfigError: it asks for something that Caddy cannot do.
+            CaddyError: Caddy refuses it (the old one keeps running), or does not answer.
+            ConfigError: Caddy does not support a setting.
         """
         if admin_address(config.caddy) != self._admin.address:
-            raise CaddyError("caddy.admin_api changes only when the server is started again")
+            raise CaddyError("caddy.admin_api needs a restart of the server")
         await self._take_over(config)
         self._config = config
 
@@ -68,22 +68,22 @@ class ExternalCaddy:
                 _log.info("caddy configured", admin=self._admin.address)
 
     async def _keep(self) -> None:
-        """A Caddy that was started again has its own configuration, or none."""
-        trouble = ""
+        """Configure Caddy again after it was restarted, because then it has its own configuration or none."""
+        last_reason = ""
         while True:
             await asyncio.sleep(self._interval)
             try:
                 await self._take_over(self._config)
             except CaddyError as error:
-                if str(error) != trouble:
-                    _log.error("caddy does not serve our configuration", reason=str(error))
-                trouble = str(error)
+                if str(error) != last_reason:
+                    _log.error("caddy does not run our configuration", reason=str(error))
+                last_reason = str(error)
             else:
-                trouble = ""
+                last_reason = ""
 
 
 def adopt(rendered: dict[str, Any], existing: dict[str, Any] | None) -> dict[str, Any]:
-    """Our configuration with the admin endpoint, and where we name none the storage, that Caddy has."""
+    """Return our configuration with the admin endpoint of Caddy, and its storage unless we configure one."""
     merged = {key: value for key, value in rendered.items() if key != "admin"}
     if existing and "admin" in existing:
         merged["admin"] = existing["admin"]
@@ -93,13 +93,13 @@ def adopt(rendered: dict[str, Any], existing: dict[str, Any] | None) -> dict[str
 
 
 def refuse_foreign(existing: dict[str, Any] | None, caddy: Caddy) -> None:
-    """Keep somebody else's configuration from being destroyed.
+    """Refuse to replace a configuration that is not ours.
 
     Raises:
-        CaddyError: it serves something, was not rendered by us, and `replace_existing_config` is not set.
+        CaddyError: Caddy has one with apps, and `replace_existing_config` is not set.
     """
     if existing and existing.get("apps") and not is_ours(existing) and not caddy.replace_existing_config:
         raise CaddyError(
             f"the Caddy at {admin_address(caddy)} runs a configuration that is not 0Trust's; save it and set "
-            "caddy.replace_existing_config: true to replace it, or set caddy.mode: managed to leave it alone"
+            "caddy.replace_existing_config: true to replace it, or set caddy.mode: managed to use another Caddy"
         )

@@ -1,4 +1,4 @@
-"""Caddy's log lines as lines of ours."""
+"""Merges the log of Caddy into ours."""
 
 import json
 from typing import Any, Final
@@ -9,7 +9,7 @@ _LEVELS: Final = {"info": "debug", "warn": "warning", "error": "error"}
 _SEVERE: Final = frozenset({"dpanic", "panic", "fatal"})
 _HARMLESS: Final = frozenset(
     {
-        "admin endpoint on open interface; host checking disabled",  # said of a unix socket too
+        "admin endpoint on open interface; host checking disabled",  # logged for a unix socket too
         "exiting; byeee!! 👋",
     }
 )
@@ -20,12 +20,12 @@ _DROPPED: Final = frozenset({"level", "ts", "msg", "logger"})
 def merge(line: str) -> None:
     """Write one line of Caddy's standard error to our log.
 
-    Its daily business (info) is detail to us (debug). What is not JSON comes from a crash or a refused start.
+    Caddy's level info becomes debug. A line that is not JSON comes from a crash or a failed start.
     """
     log = logs.logger("caddy")
     entry = _parse(line)
     if entry is None:
-        log.warning("caddy says", text=line)
+        log.warning("caddy output", text=line)
         return
     message = str(entry.get("msg") or "caddy")
     write = getattr(log, method(str(entry.get("level", "")), message))
@@ -33,14 +33,14 @@ def merge(line: str) -> None:
 
 
 def method(level: str, message: str) -> str:
-    """The method of our logger for a level of Caddy's."""
+    """Return the name of our logger's method for a level of Caddy."""
     if message in _HARMLESS:
         return "debug"
     return "critical" if level in _SEVERE else _LEVELS.get(level, "debug")
 
 
 def reason(line: str) -> str | None:
-    """Why Caddy did not start, where the line says it."""
+    """Return the reason of a failed start; None if the line has none."""
     entry = _parse(line)
     if entry is None:
         return line.removeprefix("Error: ") if line.startswith(("Error: ", "panic: ")) else None

@@ -1,7 +1,8 @@
-"""Are the edge's ports free?
+"""Checks that the ports of the edge are free.
 
-Caddy listens with SO_REUSEPORT: a second one on the same ports starts without a word and gets half of the connections.
-So each port is tried, without that option, before ours starts.
+Caddy listens with SO_REUSEPORT. A second Caddy on the same ports starts without an error and gets
+half of the connections. So the server tries to bind each port without this option, before it starts
+Caddy.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ _NO_IPV6: Final = "::"
 
 @dataclass(frozen=True, slots=True)
 class ListenAddress:
-    """One address to listen on, and the key of the configuration that says so."""
+    """An address to listen on, and the configuration key that sets it."""
 
     host: str
     port: int
@@ -29,7 +30,7 @@ class ListenAddress:
 
 
 def endpoints(caddy: Caddy) -> list[ListenAddress]:
-    """Everything that Caddy will listen on; UDP is for HTTP/3."""
+    """Return all addresses that Caddy listens on; UDP is for HTTP/3."""
     found: list[ListenAddress] = []
     for host in listen_hosts(caddy):
         found.append(ListenAddress(host, caddy.https_port, "caddy.https_port"))
@@ -40,10 +41,10 @@ def endpoints(caddy: Caddy) -> list[ListenAddress]:
 
 
 async def check_free(wanted: Iterable[ListenAddress]) -> None:
-    """Return when nobody listens on any of the endpoints.
+    """Check that each address is free.
 
     Raises:
-        CaddyError: one is in use, needs a right that we do not have, or is not an address of this machine.
+        CaddyError: one is in use, needs a privilege that the process lacks, or is not on this machine.
     """
     for endpoint in wanted:
         for host in [endpoint.host] if endpoint.host else ["0.0.0.0", _NO_IPV6]:  # noqa: S104
@@ -62,7 +63,7 @@ async def _try_tcp(host: str, port: int) -> None:
 
 
 class _Closing(asyncio.DatagramProtocol):
-    """Tells when its socket is closed."""
+    """Sets `closed` when its socket is closed."""
 
     def __init__(self) -> None:
         self.closed = asyncio.get_running_loop().create_future()
@@ -84,9 +85,9 @@ def _explain(endpoint: ListenAddress, error: OSError) -> str:
         return f"{what} {where} is in use by another program; stop it, or choose another {endpoint.key}"
     if error.errno in (errno.EACCES, errno.EPERM):
         return (
-            f"{what} {where} needs a right that this user does not have; grant CAP_NET_BIND_SERVICE to the service, "
+            f"{what} {where} needs a privilege that this user lacks; grant CAP_NET_BIND_SERVICE to the service, "
             f"or choose a port above 1023 for {endpoint.key}"
         )
     if error.errno == errno.EADDRNOTAVAIL:
         return f'caddy.bind "{endpoint.host}" is not an address of this machine'
-    return f"{what} {where} cannot be listened on ({error.strerror or error}); check {endpoint.key} and caddy.bind"
+    return f"cannot listen on {what} {where} ({error.strerror or error}); check {endpoint.key} and caddy.bind"

@@ -1,10 +1,10 @@
-"""Our own Caddy: a child process that is started, watched, started again and ended.
+"""Managed Caddy: a child process of the server, restarted when it ends.
 
-It gets its configuration on its standard input, a unix socket for its admin API, and directories of its own, so that
-it meets no other Caddy of the machine. It runs in a session of its own: Ctrl-C reaches the server alone, which drains
-before it ends Caddy. On Linux the kernel kills it when the server dies without a word (PR_SET_PDEATHSIG); elsewhere,
-and for a binary with file capabilities, a server that was killed leaves a Caddy behind, which the next start reports as
-a busy port.
+It gets its configuration on standard input, a unix socket for its admin API, and its own
+directories, so that it does not conflict with another Caddy on the machine. It runs in its own
+session, so Ctrl-C reaches only the server, which drains before it ends Caddy. On Linux the kernel
+kills Caddy when the server is killed (PR_SET_PDEATHSIG). On other systems, and for a binary with
+file capabilities, Caddy survives. Then the next start reports a port in use.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ _log: Final = logs.logger("caddy")
 
 
 class CaddyProcess:
-    """Owns one Caddy while it is entered; ready when entered, gone when left."""
+    """One managed Caddy; an async context manager. It serves on entry, and has ended on exit."""
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
@@ -62,7 +62,7 @@ class CaddyProcess:
 
     @property
     def pid(self) -> int | None:
-        """The process that serves now; None while it is being started again."""
+        """Return the process id; None while Caddy is being restarted."""
         return self._child.pid if self._child and self._child.returncode is None else None
 
     async def __aenter__(self) -> Self:
@@ -88,7 +88,7 @@ class CaddyProcess:
         try:
             await self._end()
         finally:
-            # not handed the body's exception: the group would wrap it
+            # The group would wrap the body's exception, so it does not get it.
             await self._tasks.__aexit__(None, None, None)
             await self._admin.__aexit__(None, None, None)
 
@@ -114,14 +114,14 @@ class CaddyProcess:
         old, new = self._config.caddy, config.caddy
         fixed = [key for key in ("mode", "binary", "config_dir") if getattr(old, key) != getattr(new, key)]
         if fixed:
-            raise CaddyError(f"caddy.{fixed[0]} changes only when the server is started again")
+            raise CaddyError(f"caddy.{fixed[0]} needs a restart of the server")
 
     async def _wait_running(self) -> None:
         try:
             async with asyncio.timeout(START_TIMEOUT):
                 await self._ready.wait()
         except TimeoutError:
-            raise CaddyError("Caddy does not run; its last start failed, see the log") from None
+            raise CaddyError("Caddy does not run: its last start failed; see the log") from None
 
     async def _start(self) -> None:
         await self._claim_socket()
@@ -131,7 +131,7 @@ class CaddyProcess:
         reader = self._tasks.create_task(self._read_log(child), name="caddy log")
         try:
             async with asyncio.timeout(START_TIMEOUT):
-                await self._hand_over(child)
+                await self._send_config(child)
                 while not await self._admin.ready():
                     if child.returncode is not None:
                         await reader
@@ -146,7 +146,7 @@ class CaddyProcess:
         _log.info("caddy started", pid=child.pid, binary=str(self._binary.path))
 
     async def _claim_socket(self) -> None:
-        """A socket that somebody answers belongs to another server; one that nobody answers is a leftover."""
+        """Remove a socket at which no Caddy answers; if one answers, it is another server's."""
         make_directory(self._directory)
         socket = Path(socket_path(self._address) or "")
         if await self._admin.ready():
@@ -175,9 +175,9 @@ class CaddyProcess:
         except OSError as error:
             raise CaddyError(f"{self._binary.path} cannot be run: {error.strerror}") from error
 
-    async def _hand_over(self, child: asyncio.subprocess.Process) -> None:
+    async def _send_config(self, child: asyncio.subprocess.Process) -> None:
         assert child.stdin is not None
-        with contextlib.suppress(ConnectionError):  # it ended before it read: its log says why
+        with contextlib.suppress(ConnectionError):  # it ended before it read its input; its log has the reason
             child.stdin.write(json.dumps(self._document).encode())
             await child.stdin.drain()
             child.stdin.close()
@@ -189,7 +189,7 @@ class CaddyProcess:
             try:
                 raw = await child.stderr.readline()
             except ValueError:
-                continue  # longer than the limit, and thrown away
+                continue  # the line is longer than the limit, and was discarded
             if not raw:
                 return
             line = raw.decode(errors="replace").strip()
@@ -202,11 +202,11 @@ class CaddyProcess:
         return reasons[-1] if reasons else None
 
     async def _ask_why(self) -> str:
-        """`run` says nothing when the logs that it was to write cannot be set up; `validate` does."""
+        """Return the reason of a failed start from `caddy validate`; `run` prints none if its logs fail."""
         child = await self._spawn("validate")
         _, output = await child.communicate(json.dumps(self._document).encode())
         self._last_lines.extend(output.decode(errors="replace").splitlines())
-        return self._why() or f"it ended with code {self._child.returncode if self._child else None} and no reason"
+        return self._why() or f"it exited with code {self._child.returncode if self._child else None}, without a reason"
 
     async def _supervise(self) -> None:
         delay = FIRST_DELAY
@@ -216,7 +216,7 @@ class CaddyProcess:
             started_at = clock()
             code = await self._child.wait()
             self._ready.clear()
-            _log.error("caddy ended by itself and is started again", code=code)
+            _log.error("caddy exited unexpectedly; restarting it", code=code)
             if clock() - started_at >= HEALTHY_AFTER:
                 delay = FIRST_DELAY
             while not self._ready.is_set():
@@ -225,7 +225,7 @@ class CaddyProcess:
                 try:
                     await self._start()
                 except CaddyError as error:
-                    _log.error("caddy was not started", reason=str(error), retry_in=round(delay, 1))
+                    _log.error("cannot start caddy", reason=str(error), retry_in=round(delay, 1))
 
     async def _end(self) -> None:
         child = self._child
@@ -237,7 +237,7 @@ class CaddyProcess:
             async with asyncio.timeout(STOP_TIMEOUT):
                 await child.wait()
         except TimeoutError:
-            _log.warning("caddy did not end in time and is killed", pid=child.pid)
+            _log.warning("caddy did not exit in time; killing it", pid=child.pid)
         finally:
             if child.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
@@ -246,10 +246,10 @@ class CaddyProcess:
 
 
 def make_directory(path: Path) -> None:
-    """Create the directory of our Caddy, for us alone.
+    """Create the directory of the managed Caddy, mode 0700.
 
     Raises:
-        CaddyError: it cannot be created, or is there and others may replace what is in it.
+        CaddyError: it cannot be created, or other users can replace its files.
     """
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -263,7 +263,7 @@ def make_directory(path: Path) -> None:
 
 
 def environment(ours: Mapping[str, str], directory: Path, admin: str) -> dict[str, str]:
-    """The environment of the child: ours, with directories of its own and WebSockets over HTTP/2."""
+    """Return the environment for Caddy: ours, with its own directories and WebSockets over HTTP/2."""
     home = str(directory.absolute())
     debug = ours.get("GODEBUG", "")
     return {
@@ -277,7 +277,7 @@ def environment(ours: Mapping[str, str], directory: Path, admin: str) -> dict[st
 
 
 def die_with_parent() -> Callable[[], None] | None:
-    """What the child calls between fork and exec, so that the kernel kills it when we are gone."""
+    """Return a function to call between fork and exec, which makes the child die with this process."""
     if sys.platform != "linux":
         return None
     prctl: Any = ctypes.CDLL(None, use_errno=True).prctl
@@ -285,7 +285,7 @@ def die_with_parent() -> Callable[[], None] | None:
 
     def before_exec() -> None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before the kernel was told
+        if os.getppid() != parent:  # the parent died before the call
             os._exit(1)
 
     return before_exec

@@ -1,17 +1,17 @@
-"""The server's configuration as Caddy JSON: a pure function.
+"""Renders the server's configuration as Caddy JSON: a pure function.
 
-One static catch-all route of each port leads to the server's proxy API, whatever the number of services: the server
-looks the host up itself, and redirects http or not, so that a service that comes, goes or changes changes nothing here,
-and no open WebSocket is cut by a reload. `stream_close_delay` keeps them open through the rare change that is real.
+Each port has one static catch-all route to the server's proxy API. The server looks up the host, and
+redirects http. So a changed service does not change Caddy's configuration, and no reload closes open
+WebSockets. When the configuration does change, `stream_close_delay` keeps them open.
 
-There is no `handle_response`: it runs before Caddy completes an upgrade and swallows the `101`.
+There is no `handle_response`, because it runs before Caddy completes an upgrade and drops the `101`.
 
-Who signs a certificate: names that no public authority can know (RFC 6761, RFC 8375, `.internal`, `.local`, names
-without a dot) get one from Caddy's internal authority, all others by ACME. A policy's wildcard stands for exactly one
-label, so each depth is listed; a connection for a private name that is deeper than the list is dropped during its
-handshake, before a policy is looked for, and so never reaches a public authority.
+Names that no public authority can certify get a certificate from Caddy's internal authority (RFC
+6761, RFC 8375, `.internal`, `.local`, names without a dot). All others get one by ACME. A wildcard of
+a policy matches exactly one label, so each depth is listed. A handshake for a private name with more
+labels is dropped before a policy is selected, so the name never reaches a public authority.
 
-Caddy's key path to an object that is worth a `PATCH` is its `@id`: `/id/zerotrust-route`, `/id/zerotrust-proxy`.
+Objects that an operator may `PATCH` have an `@id`: `/id/zerotrust-route`, `/id/zerotrust-proxy`.
 """
 
 import os
@@ -38,10 +38,10 @@ Json = dict[str, Any]
 
 
 def render(config: ServerConfig) -> Json:
-    """The whole configuration of Caddy.
+    """Return the whole configuration of Caddy.
 
     Raises:
-        ConfigError: the configuration asks for something that Caddy cannot do.
+        ConfigError: Caddy does not support a setting.
     """
     caddy = config.caddy
     if caddy.http_port == caddy.https_port:
@@ -57,7 +57,7 @@ def render(config: ServerConfig) -> Json:
         "apps": {
             "http": http,
             "tls": _tls(caddy),
-            # without this a Caddy that runs as root adds its own authority to the system's trust store
+            # Without this, a Caddy that runs as root adds its internal authority to the system's trust store.
             "pki": {"certificate_authorities": {"local": {"install_trust": False}}},
         },
     }
@@ -67,7 +67,7 @@ def render(config: ServerConfig) -> Json:
 
 
 def is_ours(document: object) -> bool:
-    """True where a configuration that Caddy runs was rendered by us."""
+    """Return True if this configuration of Caddy was rendered by us."""
     try:
         return bool(document["apps"]["http"]["servers"][SERVER]["routes"][0]["@id"] == ROUTE_ID)  # type: ignore[index]
     except (KeyError, IndexError, TypeError):
@@ -75,7 +75,7 @@ def is_ours(document: object) -> bool:
 
 
 def admin_address(caddy: Caddy) -> str:
-    """Caddy's network address of its admin endpoint.
+    """Return the address of Caddy's admin endpoint, in Caddy's form.
 
     Raises:
         ConfigError: the path of the socket is too long for the operating system.
@@ -95,7 +95,7 @@ def admin_address(caddy: Caddy) -> str:
 
 
 def listen_hosts(caddy: Caddy) -> list[str]:
-    """The hosts to listen on; the empty host is all interfaces."""
+    """Return the hosts to listen on; an empty one stands for all interfaces."""
     return [host.removeprefix("[").removesuffix("]") for host in caddy.bind] or [""]
 
 
@@ -104,7 +104,7 @@ def _https_server(config: ServerConfig) -> Json:
     return {
         "listen": _listen(caddy, caddy.https_port),
         "protocols": ["h1", "h2", "h3"],
-        **_patience(),
+        **_idle_timeouts(),
         "automatic_https": {"disable_redirects": True},
         "tls_connection_policies": [
             {"match": {"sni_regexp": {"pattern": _deep_private_names()}}, "drop": True},
@@ -115,39 +115,39 @@ def _https_server(config: ServerConfig) -> Json:
 
 
 def _http_server(config: ServerConfig) -> Json:
-    """Caddy answers ACME's HTTP-01 challenges before it looks at routes; the server sees to redirects."""
+    """Return the server for http. Caddy answers ACME's HTTP-01 before its routes; our server redirects."""
     caddy = config.caddy
     return {
         "listen": _listen(caddy, caddy.http_port),
         "protocols": ["h1"],
-        **_patience(),
+        **_idle_timeouts(),
         "automatic_https": {"disable": True},
         "routes": [{"handle": _handlers(_proxy(config))}],
     }
 
 
 def _handlers(proxy: Json) -> list[Json]:
-    # of its own and first: within one set of operations Caddy deletes after it has set
+    # In a handler of its own, before the proxy: within one set of operations, Caddy deletes after it has set.
     return [{"handler": "headers", "request": {"delete": _UNTRUSTED_FIELDS}}, proxy]
 
 
-def _patience() -> Json:
-    """Caddy's own limit of a minute cuts quiet WebSockets and slow responses; -1 truncates others."""
+def _idle_timeouts() -> Json:
+    """Return longer timeouts: the default of a minute cuts quiet WebSockets, -1 truncates responses."""
     return {"read_idle_timeout": "1h", "write_idle_timeout": "1h"}
 
 
 def _proxy(config: ServerConfig) -> Json:
-    """What goes to the server. Caddy sets `X-Forwarded-Proto` to the scheme that it saw, whatever a client says."""
+    """Return the handler that proxies to our server. Caddy overwrites `X-Forwarded-Proto` of clients."""
     return {
         "handler": "reverse_proxy",
         "upstreams": [{"dial": _dial("api.listen_addr", config.api.listen_addr)}],
         "headers": {"request": {"set": {"X-Real-IP": ["{http.vars.client_ip}"]}}},
-        # what has no length, and server-sent events, Caddy flushes at once whatever this says; -1 would make two writes
-        # of every small answer, its head and its body, for the sake of a body of known length that comes in pieces
+        # Caddy always flushes responses without a length, and server-sent events, at once. With -1, it would write head
+        # and body of each small response separately.
         "flush_interval": "50ms",
         "stream_close_delay": "24h",
-        # a request waits for a server that restarts (server.ops.restart_gate) with its body: what could not connect has
-        # sent nothing; a request that was sent is never sent again
+        # A request waits while our server restarts (server.ops.restart_gate). Caddy tries again only if it could not
+        # connect. It never sends a request twice.
         "load_balancing": {
             "try_duration": "20s",
             "try_interval": "250ms",
@@ -179,19 +179,19 @@ def _tls(caddy: Caddy) -> Json:
 def _permission_url(caddy: Caddy) -> str:
     if caddy.permission_addr.startswith("unix:"):
         raise ConfigError(
-            f'caddy.permission_addr "{caddy.permission_addr}": Caddy cannot ask over a unix socket whether a name '
-            "may have a certificate; write 127.0.0.1:PORT"
+            f'caddy.permission_addr "{caddy.permission_addr}": Caddy cannot use a unix socket here; '
+            "write 127.0.0.1:PORT"
         )
     return f"http://{_dial('caddy.permission_addr', caddy.permission_addr)}{PERMISSION_PATH}"
 
 
 def has_our_storage(caddy: Caddy) -> bool:
-    """Return True where certificates are in `caddy.storage`; an external Caddy may keep them elsewhere."""
+    """Return True if certificates are in `caddy.storage`; an external Caddy may have another storage."""
     return caddy.mode == "managed" or bool(caddy.storage_dir)
 
 
 def is_private(name: str) -> bool:
-    """Return True where Caddy's internal authority signs for the name, so that no public one hears of it."""
+    """Return True if Caddy's internal authority certifies the name, because no public one can."""
     return "." not in name or f".{name}".endswith(tuple(f".{suffix}" for suffix in PRIVATE_SUFFIXES))
 
 
@@ -201,7 +201,7 @@ def _private_names() -> list[str]:
 
 
 def _deep_private_names() -> str:
-    """More labels than a policy lists. No `{n,}`: Caddy takes it for a placeholder and removes it."""
+    """Return an expression for private names of more labels; no `{n,}`, which Caddy takes for a placeholder."""
     suffixes = "|".join(suffix.replace(".", r"\.") for suffix in PRIVATE_SUFFIXES)
     return r"(?i)^([^.]+\.)+" + r"[^.]+\." * PRIVATE_DEPTH + f"({suffixes})$"
 
@@ -228,20 +228,20 @@ def _join(host: str, port: int) -> str:
 
 
 def _dial(key: str, listen: str) -> str:
-    """Where Caddy reaches something of ours that listens on `listen`."""
+    """Return the address at which Caddy reaches a listener of ours, in Caddy's form."""
     if listen.startswith("unix:"):
         path = listen.removeprefix("unix:")
         return f"unix/{path if not path.startswith('//') else path[1:]}"
     host, port = split_address(listen)
     if port == 0:
-        raise ConfigError(f'{key} "{listen}": Caddy has to know the port; write one that is not 0')
+        raise ConfigError(f'{key} "{listen}": Caddy needs the port number; write one other than 0')
     if host in ("", "0.0.0.0"):  # noqa: S104  (compared, not listened on)
         host = "127.0.0.1"
     return _join("::1" if host == "::" else host, port)
 
 
 def _log(logging: CaddyLogging, *, merged: bool) -> Json:
-    """Caddy's default log; `merged` sends what would go to the terminal to us, as JSON, to become lines of ours."""
+    """Return Caddy's default log; `merged` sends terminal output to us as JSON, for our log."""
     streams = logging.output in ("stdout", "stderr")
     log: Json = {
         "level": "WARN" if logging.level == "WARNING" else logging.level,
@@ -271,7 +271,7 @@ def _log_writer(logging: CaddyLogging, *, merged: bool) -> Json:
 
 
 def _log_encoder(logging: CaddyLogging, form: str) -> Json:
-    """`single_field` no longer exists in Caddy and is written as `console`; `fields` are filters or constants."""
+    """Return the encoder. Caddy has no `single_field` any more: it becomes `console`."""
     plain: Json = {"format": "console" if form in ("console", "single_field") else "json"}
     if not logging.fields:
         return plain

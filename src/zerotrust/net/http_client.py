@@ -1,12 +1,13 @@
-"""HTTP/1.1 connections to one backend, kept alive and reused; after a 101, byte relays.
+"""HTTP/1.1 client: keep-alive connections to one backend; after a 101, byte relays.
 
-A connection is IDLE in its pool, then waits for the HEAD of an answer, reads its BODY, and is IDLE again; or it becomes
-a TUNNEL. It is used for one request at a time.
+A connection is IDLE in its pool, waits for the HEAD of an answer, reads its BODY, and is IDLE
+again; or it becomes a TUNNEL. It carries one request at a time.
 
-A backend may send more than one answer to one request, by mistake. The next request on the connection may be another
-client's, so these bytes must never count as its answer:
+A faulty backend may send more than one answer to one request. The next request on the connection
+may be another client's, so these bytes must never count as its answer:
 
-* After an answer that has no body, but is one after which a faulty backend sends a body, the connection is closed.
+* After an answer without a body that a faulty backend may send a body with, the connection is
+  closed.
 * Bytes behind an answer, and bytes on an idle connection, close it.
 * Bytes that arrive before the head of the next request is written fail that request on this connection. The owner
   sends it on a new connection if the old one has written none of it, or if it may be sent twice.
@@ -41,22 +42,23 @@ from zerotrust.net.write_coalescer import WriteCoalescer
 
 CONNECT_TIMEOUT: Final = 5.0
 IDLE_TIMEOUT: Final = 4.0
-"""Below the shortest keep-alive of common servers (Node: 5 s), so that we rarely use a connection that is closing."""
+"""Below the shortest keep-alive of common servers (Node: 5 s), so that a closing connection is rarely used."""
 MAX_IDLE: Final = 128
 MAX_DIALS: Final = 128
-"""Connections to one backend that are opened at the same time; further requests wait their turn. A usual listener holds
-as many that its program has not accepted (listen(2)), and a pool can keep as many whose requests are given up."""
+"""Connections to one backend that are opened at the same time; further requests wait. A usual listener queues as many
+connections that its program has not accepted (listen(2)), and a pool keeps as many idle ones."""
 RESERVED_DESCRIPTORS: Final = 128
-"""Descriptors that backends never get. The metrics endpoint and the control socket take 32 connections each; some are
-for the tunnel's connections, the log and files."""
+"""Descriptors that backend connections never use. The metrics endpoint and the control socket take 32 connections each;
+the rest is for the tunnel's connections, the log and files."""
 CAREFUL_IDLE: Final = 0.5
-"""What can't be sent again gets a connection that was used within this time: servers keep theirs for whole seconds."""
+"""A request that cannot be sent again gets a connection that was used within this many seconds. Servers keep idle
+connections for whole seconds."""
 HASTY: Final = 60.0
-"""For so long a backend that closed an idle connection before we did, or sent bytes on it, may well do it again."""
+"""Seconds for which a backend counts as hasty after it closed an idle connection before we did, or sent bytes on it."""
 
 
 class ResponseState(IntEnum):
-    """What the connection is doing."""
+    """State of a backend connection; see the module."""
 
     IDLE = 0
     HEAD = 1
@@ -65,45 +67,52 @@ class ResponseState(IntEnum):
 
 
 class ResponseSink(Protocol):
-    """The owner of one request on a backend connection."""
+    """Receiver of the answer to one request on a backend connection."""
 
     def response_interim(self, head: ResponseHead) -> None:
-        """A 1xx but 101."""
+        """Handle a 1xx other than 101."""
 
     def response(self, head: ResponseHead, framing: tuple[Kind, int]) -> None:
-        """The final head."""
+        """Handle the final head."""
 
     def body(self, data: bytes, *, end: bool) -> None:
-        """Bytes of the body, or of the new protocol after a 101."""
+        """Handle bytes of the body, or of the new protocol after a 101."""
 
     def body_trailers(self, fields: bytes) -> None:
-        """The answer has ended with trailer fields."""
+        """Handle the end of the answer with trailer fields."""
 
     def failed(self, error: ForwardError, *, untouched: bool, unsent: list[Chunk]) -> None:
-        """The connection has failed.
+        """Handle the failure of the connection.
 
         Args:
             untouched: no byte of an answer has arrived.
-            unsent: the head of the request and what was sent behind it, if the connection has
-                written none of that; else empty.
+            unsent: the head of the request and the bytes sent behind it, if the connection has
+                written none of them; else empty.
         """
 
     def drained(self) -> None:
-        """The backend takes more: `congested` has become False."""
+        """Handle that the backend takes more: `congested` has become False."""
 
 
 class ConnectionSink(Protocol):
-    """The owner of a dial; exactly one of these is called, unless the owner withdraws before its turn."""
+    """Receiver of a new connection. One method is called, unless it withdraws before its turn."""
 
     def connected(self, connection: "BackendConnection") -> None:
-        """The connection is open, and ready for `begin`."""
+        """Take the open connection; it is ready for `begin`."""
 
     def unreachable(self, error: ForwardError) -> None:
-        """The connection could not be opened. UpstreamsBusy: for a reason of ours, not of the backend."""
+        """Handle a failed attempt; UpstreamsBusy if the reason is not the backend."""
 
 
 class BackendConnection(BufferedChannel):
-    """One connection to a backend."""
+    """One connection to a backend.
+
+    Attributes:
+        idle_since: the loop's time of its return into the pool.
+        keep: it may be used for another request.
+        reused: it has carried a request before the current one.
+        state: see ResponseState.
+    """
 
     __slots__ = (
         "_behind_head",
@@ -143,21 +152,21 @@ class BackendConnection(BufferedChannel):
 
     @property
     def usable(self) -> bool:
-        """A request can be sent on it."""
+        """A request can be sent on the connection."""
         return not (self._closing or self._input_ended or self.transport is None) and self.state is ResponseState.IDLE
 
     def begin(self, sink: ResponseSink, method: bytes) -> None:
-        """The sink is about to send a request: its head with the first `send`."""
+        """Start a request for the sink; its first `send` must be the request's head."""
         self._sink = sink
         self._method = method
         self._heard = False
-        # On a new connection no other request was answered: what arrives early is meant for this one.
+        # On a new connection, early bytes can only be the answer to this request.
         self._head_unwritten = self.reused
         self._behind_head = -1
         self.state = ResponseState.HEAD
 
     def has_unread(self) -> bool:
-        """Something arrived that the loop has not handed over yet; while the connection is idle, that is its end."""
+        """Return True if the socket has bytes or an end of file that the loop has not read yet."""
         if self.transport is None:
             return False
         poll = self._poll
@@ -167,22 +176,22 @@ class BackendConnection(BufferedChannel):
         return bool(poll.poll(0))
 
     def release(self) -> None:
-        """The request and its answer are complete; into the pool, if the connection may be used again."""
+        """Return the connection to its pool: request and answer are complete."""
         self._sink = None
         if self._out or (self.transport is not None and self.transport.get_write_buffer_size()):
-            # It was answered before it was all written: the backend may take its rest for the next request.
+            # The answer came before the whole request was written. The backend may take the rest for a request.
             self.abort()
             return
         self.resume_reading()
         self._pool.put(self)
 
     def detach(self) -> None:
-        """The sink wants no more events; the connection ends at once."""
+        """Abort the connection, without further events for the sink."""
         self._sink = None
         self.abort()
 
     def finish(self) -> None:
-        """Both directions of a tunnelled connection have ended."""
+        """Close the connection: both directions of its byte relay have ended."""
         self._sink = None
         self.close()
 
@@ -211,7 +220,7 @@ class BackendConnection(BufferedChannel):
         state = self.state
         sink = self._sink
         if sink is None:
-            # An idle backend that speaks, or one whose request was given up.
+            # Bytes on an idle connection, or for a request that was given up.
             self.abort()
         elif state is ResponseState.TUNNEL:
             sink.body(data, end=False)
@@ -244,11 +253,11 @@ class BackendConnection(BufferedChannel):
     def ended(self, error: Exception | None) -> None:
         self._pool.discard(self)
         if self.state is ResponseState.TUNNEL and error is None and not self._input_ended:
-            # TLS has no half-close: the end of the connection is the end of what the backend says.
+            # TLS has no half-close here: the end of the connection ends the backend's direction too.
             self.eof_received()
         if self._sink is not None:
             untouched = self.state is ResponseState.HEAD and not self._buffer and not self._heard
-            self._fail(UpstreamFailed(f"the backend broke off: {describe(error)}"), untouched=untouched)
+            self._fail(UpstreamFailed(f"the backend closed the connection: {describe(error)}"), untouched=untouched)
 
     def drained(self) -> None:
         if self._sink is not None:
@@ -356,12 +365,14 @@ def _body_may_follow(head: ResponseHead) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ConnectOptions:
-    """How a backend is reached: where it listens, what TLS it must speak, and for how long it is tried and kept.
+    """Options of the connections to a backend.
 
     Attributes:
-        server_name: what its certificate must name, where that is not the endpoint's host.
-        connect_timeout: seconds to connect in, TLS included.
-        idle_timeout: seconds that a connection is kept for the next request.
+        endpoint: the backend's address.
+        tls: the TLS context; None for plain HTTP.
+        server_name: expected name in its certificate, if it is not the endpoint's host.
+        connect_timeout: seconds to connect, with the TLS handshake.
+        idle_timeout: seconds that an idle connection is kept for the next request.
     """
 
     endpoint: UpstreamEndpoint
@@ -400,11 +411,11 @@ class DescriptorBudget:
 
 
 class BackendPool:
-    """The connections to one backend. The last one used is used next, so that those not needed time out.
+    """Pool of connections to one backend. The last one used is used next, so that surplus ones time out.
 
     Attributes:
-        open: how many there are, also those in use.
-        dialling: how many are being opened.
+        open: number of open connections, idle or in use.
+        dialling: number of connections that are being opened.
     """
 
     def __init__(
@@ -424,12 +435,13 @@ class BackendPool:
         self._hasty_until = -math.inf
 
     def take(self, now: float, *, careful: bool) -> BackendConnection | None:
-        """An idle connection, ready for `begin`.
+        """Return an idle connection, ready for `begin`; None if there is none.
 
         Args:
-            careful: what is to be sent can't be sent again. A backend closes an idle connection when it likes, and what
-                crosses that on its way is lost. So it gets only one that was used a moment ago, none of a backend that
-                was seen to be hasty lately, and none whose end has arrived though the loop has not said so yet.
+            careful: the request cannot be sent again. A backend may close an idle connection at any
+                time, and a request that is sent at that moment is lost. So return only a connection
+                that was used within CAREFUL_IDLE, none if the backend is hasty, and none with
+                unread bytes.
         """
         if careful and now < self._hasty_until:
             return None
@@ -449,27 +461,27 @@ class BackendPool:
         return None
 
     def mark_hasty(self) -> None:
-        """The backend ended an idle connection before we did, or sent bytes on it."""
+        """Note that the backend closed an idle connection before we did, or sent bytes on it."""
         self._hasty_until = self._loop.time() + HASTY
 
     @property
     def idle(self) -> int:
-        """How many connections wait for a request."""
+        """Return the number of idle connections."""
         return len(self._idle)
 
     def dial(self, owner: ConnectionSink, *, probe: bool = False) -> None:
-        """Open a connection for the owner, now or when fewer than `MAX_DIALS` are being opened; the owner hears later.
+        """Open a connection for the owner, now or when fewer than `MAX_DIALS` are being opened.
 
         Args:
-            probe: it needs one even where the backend has its share of the descriptors.
+            probe: open it even if the backend has its share of the descriptors.
         """
         self._waiting[owner] = probe
         self._dial_next()
 
     def withdraw(self, owner: ConnectionSink) -> bool:
-        """Forget an owner whose turn has not come. False: its connection is being opened, and it hears of that.
+        """Cancel the dial of an owner; return False if its connection is being opened already.
 
-        An owner that no longer needs the connection `release`s it, for the next request.
+        Then the owner is still called. It can `release` the connection for the next request.
         """
         if owner not in self._waiting:
             return False
@@ -477,12 +489,12 @@ class BackendPool:
         return True
 
     def connected(self) -> None:
-        """A connection is open."""
+        """Count a new connection."""
         self.open += 1
         self._budget.used += 1
 
     def put(self, connection: BackendConnection) -> None:
-        """Take a connection back."""
+        """Take a connection back, or close it if it cannot be used again."""
         if self._closed or not connection.keep or not connection.usable or len(self._idle) >= MAX_IDLE:
             connection.close()
             return
@@ -490,7 +502,7 @@ class BackendPool:
         self._idle.append(connection)
 
     def discard(self, connection: BackendConnection) -> None:
-        """The connection is gone."""
+        """Stop counting a connection that has ended."""
         self.open -= 1
         self._budget.used -= 1
         if connection in self._idle:
@@ -499,14 +511,14 @@ class BackendPool:
                 self.mark_hasty()
 
     def sweep(self, now: float) -> None:
-        """Close what has been idle for too long."""
+        """Close connections that are idle for `idle_timeout`."""
         expired = [connection for connection in self._idle if now - connection.idle_since >= self._idle_timeout]
         for connection in expired:
             self._idle.remove(connection)
             connection.close()
 
     def close(self) -> None:
-        """Close what is idle; connections in use end with their requests."""
+        """Close idle connections; connections in use close with their requests."""
         self._closed = True
         idle, self._idle = self._idle, []
         for connection in idle:
@@ -540,7 +552,7 @@ class BackendPool:
             owner.unreachable(error)
 
     async def _open(self, connection: BackendConnection) -> ForwardError | None:
-        """Open the connection; return the error where that fails."""
+        """Open the connection; return the error if that fails."""
         seconds = self._options.connect_timeout
         try:
             async with asyncio.timeout(seconds):
@@ -550,9 +562,9 @@ class BackendPool:
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 return UpstreamsBusy("no file descriptors are left")
-            return UpstreamUnreachable(f"the backend cannot be reached: {describe(error)}")
-        except ValueError as error:  # of a host name that can't be encoded
-            return UpstreamUnreachable(f"the backend cannot be reached: {error}")
+            return UpstreamUnreachable(f"cannot connect to the backend: {describe(error)}")
+        except ValueError as error:  # a host name that cannot be encoded
+            return UpstreamUnreachable(f"cannot connect to the backend: {error}")
         return None if connection.usable else UpstreamFailed("the backend closed the connection at once")
 
     async def _connect(self, connection: BackendConnection) -> None:
@@ -560,8 +572,8 @@ class BackendPool:
         if endpoint.path:
             await self._loop.create_unix_connection(connection.as_protocol, endpoint.path)
             return
-        # The loop's own TLS, not the faster one that net.loop puts over it: aiofastnet 1.2.0 forgets what it holds when
-        # reading is paused, until the backend sends more.
+        # Use the loop's own TLS instead of aiofastnet's: when reading is paused, aiofastnet 1.2.0 keeps decrypted bytes
+        # back until the backend sends more.
         connect = partial(type(self._loop).create_connection, self._loop) if tls else self._loop.create_connection
         await connect(
             connection.as_protocol,

@@ -231,7 +231,7 @@ class Server:
             SetupError: an address, a certificate, the log or Caddy can't be used; all is as before.
             ConfigError: it asks for something that Caddy cannot do.
         """
-        config, restart = self._edge.settle(config)
+        config, restart = self._edge.without_restart(config)
         # The database stays, and so does the socket beside it.
         config = config.model_copy(update={"state": self._config.state})
         authority = await self._authority(config, changes)

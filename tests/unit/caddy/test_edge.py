@@ -44,7 +44,7 @@ def test_what_waits_for_a_restart_stays_as_it_is(
     before = {"config_dir": "/c", **caddy}
     edge = Edge(ServerConfig.model_validate({"caddy": before}))
     wanted = ServerConfig.model_validate({"caddy": {**before, **changed}, "api": {"listen_addr": "127.0.0.1:1"}})
-    settled, said = edge.settle(wanted)
+    settled, said = edge.without_restart(wanted)
     assert said == waiting
     assert {key: getattr(settled.caddy, key) for key in left} == left
     assert settled.api == wanted.api

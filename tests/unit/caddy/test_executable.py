@@ -57,11 +57,11 @@ async def test_an_old_one_has_a_note(tmp_path: Path) -> None:
 async def test_one_without_a_version_has_a_note(tmp_path: Path) -> None:
     found = await executable.find(str(script(tmp_path, "echo '(devel)'")))
     assert found.version is None
-    assert found.note and "does not say which version" in found.note
+    assert found.note and "has no version" in found.note
 
 
 async def test_a_configured_one_that_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(CaddyError, match=r"caddy\.binary .* is not a program"):
+    with pytest.raises(CaddyError, match=r"caddy\.binary .* is not an executable file"):
         await executable.find(str(tmp_path / "caddy"))
 
 

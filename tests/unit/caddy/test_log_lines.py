@@ -45,7 +45,7 @@ def test_fields_that_are_taken_are_renamed() -> None:
 def test_what_is_not_an_entry_is_kept(line: str) -> None:
     with capture_logs() as lines:
         merge(line)
-    assert lines == [{"log_level": "warning", "event": "caddy says", "text": line}]
+    assert lines == [{"log_level": "warning", "event": "caddy output", "text": line}]
 
 
 def test_the_warning_about_the_socket_is_not_one() -> None:

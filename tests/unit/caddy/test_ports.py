@@ -77,5 +77,5 @@ def test_a_right_that_is_missing() -> None:
 def test_another_reason() -> None:
     text = _explain(ListenAddress("", 443, "caddy.https_port"), OSError(errno.ENOBUFS, "no buffers"))
     assert text == (
-        "TCP port 443 on all interfaces cannot be listened on (no buffers); check caddy.https_port and caddy.bind"
+        "cannot listen on TCP port 443 on all interfaces (no buffers); check caddy.https_port and caddy.bind"
     )
