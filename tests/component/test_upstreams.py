@@ -485,7 +485,7 @@ async def test_https_that_cannot_be_trusted(chain: Chain, tmp_path: Path) -> Non
     assert (await chain.get(named)).status == 502
     open_to_all = await chain.publish([backend], protocol="https", tls={"insecure_skip_verify": True})
     assert (await chain.get(open_to_all)).status == 200
-    await chain.agent.process.wait_line("backends are not verified", since=since)
+    await chain.agent.process.wait_line("TLS verification of backends is disabled", since=since)
 
 
 async def test_host_and_origin_of_backends_that_check_them(chain: Chain) -> None:

@@ -40,7 +40,7 @@ session at once."""
 SUPERSEDED_PAUSE: Final = 60.0
 STAND_BY_LOOK: Final = 0.5
 STAND_BY_MOST: Final = 2.0
-"""A further connection dials within so many seconds, at random, once it may."""
+"""A further connection dials at a random time within these seconds, once it may."""
 PUBLISH_TIMEOUT: Final = 30.0
 """Seconds that the server has to answer for all services. Many policies take a while to compile."""
 RELEASE_TIMEOUT: Final = 10.0

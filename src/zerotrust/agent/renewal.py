@@ -57,12 +57,12 @@ class Renewal:
         self._plan(load_certificate(certificate))
 
     def due(self, now: float) -> bool:
-        """It is time to request a new certificate."""
+        """Return True if it is time to request a new certificate."""
         # If the last request is in the future, the clock was set back since, and `_next` may be far away.
         return now >= self._next or now < self._requested_at
 
     def expired(self, now: float) -> bool:
-        """The certificate has expired: TLS would refuse it."""
+        """Return True if the certificate has expired, so that TLS would refuse it."""
         return now >= self._expires_at
 
     def request(self, now: float) -> Renew:
@@ -105,7 +105,7 @@ class Renewal:
         return RenewalOutcome(until=f"{new.certificate.not_valid_after_utc:%Y-%m-%d %H:%M:%S} UTC")
 
     def wrote(self, path: str) -> bool:
-        """The content of this file was written by `store`."""
+        """Return True if `store` wrote the content of this file."""
         expected = self._stored.get(path)
         try:
             return expected is not None and Path(path).read_bytes() == expected

@@ -21,7 +21,7 @@ async def test_none_owns_nothing() -> None:
 
 async def test_the_mode_needs_a_restart() -> None:
     async with Edge(NONE) as edge:
-        with pytest.raises(CaddyError, match=r"caddy\.mode changes only"):
+        with pytest.raises(CaddyError, match=r"caddy\.mode needs a restart"):
             await edge.apply(ServerConfig())
 
 
