@@ -50,7 +50,7 @@ class Caddy:
     def permits(self, *hosts: str) -> list[bool]:
         return [self.ask(f"GET {PATH}?domain={host}") == 200 for host in hosts]
 
-    def refuse(self, reply: bytes, *, close: bool) -> None:
+    def reply(self, reply: bytes, *, close: bool) -> None:
         self.said.append((reply, close))
 
     def ask(self, start: str, *fields: str) -> int:
