@@ -455,29 +455,29 @@ class Ingress:
         The address is empty where the proxy sent none that is readable. The proxy's own address in
         its place would open to every client what is open to the proxy alone.
         """
-        peer = (connection.peer_host or "").encode()
-        if peer and not self._is_trusted(peer):
-            return _address(peer), b"http"
+        peer = connection.peer_host
+        if peer is not None and not self._is_trusted(peer):
+            return _address(peer.encode()), b"http"
         scheme = b"http" if fields.forwarded_proto == b"http" else b"https"
         if fields.real_ip is None and fields.forwarded_for is None:
-            return _address(peer or _LOCALHOST), scheme
+            return _address(peer.encode()) if peer is not None else _LOCALHOST, scheme
         said = fields.real_ip or (fields.forwarded_for or b"").rpartition(b",")[2]
         client = _address(said)
         if not client and not self._warned:
             self._warned = True
             _log.warning(
                 "a trusted proxy sent no readable client address",
-                proxy=connection.peer_host,
+                proxy=peer,
                 sent=said[:64].decode("latin-1"),
                 hint="set X-Real-IP to one address, or X-Forwarded-For to a list, in the proxy",
             )
         return client, scheme
 
-    def _trusts(self, peer: bytes) -> bool:
-        client = _address(peer)
-        if not client:
+    def _trusts(self, peer: str) -> bool:
+        peer_address = _address(peer.encode())
+        if not peer_address:
             return False
-        address = ipaddress.ip_address(client.decode())
+        address = ipaddress.ip_address(peer_address.decode())
         return any(address in network for network in self._trusted)
 
 
