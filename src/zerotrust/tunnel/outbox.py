@@ -31,6 +31,9 @@ _DATA: Final = int(FrameType.DATA)
 _OPEN: Final = int(FrameType.OPEN)
 
 
+_NO_STREAMS: Final[list[Stream]] = []
+
+
 def _wake_nothing() -> None:
     """Stand in for `wake` once the session has ended."""
 
@@ -274,7 +277,7 @@ class Outbox:
         if self.pong is not None:
             out.insert(0, encode(FrameType.PONG, 0, 0, self.pong))
             self.pong = None
-        served: list[Stream] = []
+        served = _NO_STREAMS
         resumption = self.resumption
         if self._scheduler and budget > direct and self.has_room:
             allowed = budget - direct if resumption is None else min(budget - direct, resumption.left)

@@ -55,7 +55,9 @@ _OPEN: Final = int(FrameType.OPEN)
 _HEAD: Final = int(FrameType.HEAD)
 _TRAILERS: Final = int(FrameType.TRAILERS)
 _RESET: Final = int(FrameType.RESET)
-_BODY, _DONE = StreamState.BODY, StreamState.DONE
+# Compiled code loads a constant faster than a member of an enumeration.
+_BODY: Final = StreamState.BODY
+_DONE: Final = StreamState.DONE
 
 
 class Phase(IntEnum):
@@ -66,7 +68,9 @@ class Phase(IntEnum):
     CLOSED = 2
 
 
-_PHASE_OPEN = Phase.OPEN
+_HANDSHAKE: Final = Phase.HANDSHAKE
+_OPENED: Final = Phase.OPEN
+_CLOSED: Final = Phase.CLOSED
 
 
 class SessionSink(Protocol):
@@ -166,7 +170,7 @@ class Session:
     def can_open(self) -> bool:
         """A stream may be opened now."""
         return (
-            self.phase is Phase.OPEN
+            self.phase is _OPENED
             and self.attached
             and not self.going_away
             and self._own_streams < self._peer_max_streams
@@ -198,7 +202,7 @@ class Session:
             LocalProtocolError: a final head was sent before, or the head is too large.
         """
         if stream.sending is not StreamState.HEAD:
-            if self.phase is Phase.CLOSED:
+            if self.phase is _CLOSED:
                 return
             raise LocalProtocolError(f"stream {stream.id}: a second head")
         if len(payload) > MAX_OPEN_PAYLOAD_BYTES:
@@ -219,7 +223,7 @@ class Session:
             LocalProtocolError: the direction is not open.
         """
         if stream.sending is not _BODY:
-            if self.phase is Phase.CLOSED:
+            if self.phase is _CLOSED:
                 return True
             raise LocalProtocolError(f"stream {stream.id}: data in state {stream.sending.name}")
         outbox = self.outbox
@@ -243,7 +247,7 @@ class Session:
             LocalProtocolError: the direction is not open, or the fields are too large.
         """
         if stream.sending is not _BODY:
-            if self.phase is Phase.CLOSED:
+            if self.phase is _CLOSED:
                 return
             raise LocalProtocolError(f"stream {stream.id}: trailers in state {stream.sending.name}")
         if len(payload) > MAX_PAYLOAD:
@@ -302,7 +306,7 @@ class Session:
 
     def close(self, code: Code, reason: str = "") -> None:
         """End the session: reset all streams, send CLOSE as the last frame, and ignore what arrives later."""
-        if self.phase is not Phase.CLOSED:
+        if self.phase is not _CLOSED:
             self._emit(FrameType.CLOSE, 0, pack_reason(code, reason))
             self._end(code, reason)
 
@@ -327,13 +331,13 @@ class Session:
                 if kind >= COUNTED:
                     counted += 1
                 try:
-                    if kind == _DATA and self.phase is _PHASE_OPEN:
+                    if kind == _DATA and self.phase is _OPENED:
                         stream = streams.get(stream_id)
                         if stream is None:
                             self._check_known(stream_id)
                         else:
                             self._receive_data(stream, flags, payload)
-                    elif self.phase is not Phase.CLOSED:
+                    elif self.phase is not _CLOSED:
                         self._receive_other(kind, flags, stream_id, payload, now)
                 except RemoteProtocolError:
                     raise
@@ -344,20 +348,20 @@ class Session:
             self.close(Code(error.wire), str(error))
         resumption = self.resumption
         if counted and resumption is not None and resumption.arrived(counted, len(data)):
-            self.outbox.ack_due = self.phase is _PHASE_OPEN
+            self.outbox.ack_due = self.phase is _OPENED
             self.outbox.rouse()
         if fault is not None:
             raise fault
 
     def tick(self, now: float) -> None:
         """Look at the clock: ping, or give up. The owner calls it at `deadline`, or more often."""
-        if self.phase is Phase.CLOSED:
+        if self.phase is _CLOSED:
             return
         resumption = self.resumption
         if not self.attached:
             if resumption is not None and now >= resumption.expires_at:
                 self._end(Code.SILENCE, f"no link for {resumption.timeout:g} s")
-        elif self.phase is Phase.HANDSHAKE:
+        elif self.phase is _HANDSHAKE:
             if now >= self._handshake_by:
                 self.close(Code.SILENCE, f"no handshake within {HANDSHAKE_TIMEOUT:g} s")
         elif self.keepalive.dead(now):
@@ -373,11 +377,11 @@ class Session:
         """Return the time at which `tick` has something to do."""
         if not self.attached:
             return self.resumption.expires_at if self.resumption is not None else math.inf
-        return self._handshake_by if self.phase is Phase.HANDSHAKE else self.keepalive.deadline()
+        return self._handshake_by if self.phase is _HANDSHAKE else self.keepalive.deadline()
 
     def lost(self, reason: str, now: float) -> None:
         """Note that the link has ended without CLOSE. The session waits for another one, or ends."""
-        if self.phase is Phase.CLOSED:
+        if self.phase is _CLOSED:
             return
         if self.resumption is None:
             self._end(Code.GOING_AWAY, reason)
@@ -401,7 +405,7 @@ class Session:
 
     def refusal(self, wanted: Resume) -> str | None:
         """Return the reason why a dialer may not resume this session; None if it may (acceptors)."""
-        if self.phase is not Phase.OPEN or self.resumption is None:
+        if self.phase is not _OPENED or self.resumption is None:
             return "no such session"
         return self.resumption.refusal(wanted)
 
@@ -417,7 +421,7 @@ class Session:
 
     def supersede(self) -> None:
         """End this session without a frame or an event: another session has taken its link over (acceptors)."""
-        self.phase = Phase.CLOSED
+        self.phase = _CLOSED
         self.outbox.close()
         self._part()
 
@@ -571,7 +575,7 @@ class Session:
             self._settle(stream)
 
     def _receive_other(self, kind: int, flags: int, stream_id: int, payload: bytes, now: float) -> None:
-        if self.phase is Phase.HANDSHAKE:
+        if self.phase is _HANDSHAKE:
             self._receive_handshake(kind, payload, now)
         elif kind >= _OPEN:
             self._receive_stream(kind, flags, stream_id, payload, now)
@@ -715,7 +719,7 @@ class Session:
         self._settle(stream)
 
     def _end(self, code: Code, reason: str) -> None:
-        self.phase = Phase.CLOSED
+        self.phase = _CLOSED
         self.outbox.close()
         if self._own_streams:
             self.unsent = self.outbox.take_back_opens()

@@ -31,6 +31,7 @@ class StreamState(IntEnum):
     DONE = 2
 
 
+_DONE: Final = StreamState.DONE
 _HEAD, _DATA, _TRAILERS = int(FrameType.HEAD), int(FrameType.DATA), int(FrameType.TRAILERS)
 
 TRANSITIONS: Final[dict[tuple[StreamState, int, int], StreamState]] = {
@@ -113,12 +114,12 @@ class Stream:
     @property
     def sent(self) -> bool:
         """The sending direction has ended, and its queue is empty."""
-        return self.sending is StreamState.DONE and self.tail is None and not self.queued
+        return self.sending is _DONE and self.tail is None and not self.queued
 
     @property
     def done(self) -> bool:
         """Both directions have ended, and the queue is empty."""
-        return self.receiving is StreamState.DONE and self.sent
+        return self.receiving is _DONE and self.sent
 
     @property
     def ready(self) -> bool:
