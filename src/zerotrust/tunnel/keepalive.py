@@ -53,7 +53,3 @@ class Keepalive:
     def unanswered(self, now: float) -> float:
         """Return the seconds since the first PING without an answer; 0 if all were answered."""
         return now - self._waiting_since if self._waiting_since is not None else 0.0
-
-    def deadline(self) -> float:
-        """Return the time at which a PING is due or the peer is dead."""
-        return min(self._ping_at, self.heard_at + DEAD_AFTER)

@@ -20,7 +20,6 @@ Where both ends offer it, a session outlives its link (section 7). Without a lin
 streams stay as they are until the owner calls `redial` (dialer) or `reattach` (acceptor) with another one.
 """
 
-import math
 from collections.abc import Callable
 from contextlib import suppress
 from enum import IntEnum
@@ -354,7 +353,7 @@ class Session:
             raise fault
 
     def tick(self, now: float) -> None:
-        """Look at the clock: ping, or give up. The owner calls it at `deadline`, or more often."""
+        """Look at the clock: ping, or give up. The owner calls it about once a second."""
         if self.phase is _CLOSED:
             return
         resumption = self.resumption
@@ -372,12 +371,6 @@ class Session:
                 self.lost(reason, now)
         else:
             self._send_overdue(now)
-
-    def deadline(self) -> float:
-        """Return the time at which `tick` has something to do."""
-        if not self.attached:
-            return self.resumption.expires_at if self.resumption is not None else math.inf
-        return self._handshake_by if self.phase is _HANDSHAKE else self.keepalive.deadline()
 
     def lost(self, reason: str, now: float) -> None:
         """Note that the link has ended without CLOSE. The session waits for another one, or ends."""

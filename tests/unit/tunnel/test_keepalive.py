@@ -9,17 +9,10 @@ moments = st.floats(0, 1e9)
 
 @given(moments)
 @example(13.4)  # 13.4 + 12 - 13.4 < 12
-def test_a_silent_peer_is_noticed_within_15_seconds_by_looking_at_deadlines_alone(start: float) -> None:
+def test_a_silent_peer_is_noticed_within_15_seconds_by_a_look_each_second(start: float) -> None:
     clock = Keepalive(start)
-    now = start
-    for _ in range(10):
-        if clock.dead(now):
-            break
-        clock.ping(now)
-        assert clock.deadline() > now, "a deadline that has passed makes the owner spin"
-        now = clock.deadline()
-    assert clock.dead(now)
-    assert now - start <= 15
+    assert not any(clock.dead(start + second) for second in range(int(DEAD_AFTER)))
+    assert any(clock.dead(start + second) for second in range(15))
 
 
 @given(moments, st.lists(st.floats(0, 11.9), min_size=1, max_size=20))
@@ -66,11 +59,3 @@ def test_only_the_answer_to_the_last_ping_counts_and_only_once() -> None:
     clock.pong(second, 6.0)
     clock.pong(second, 60.0)
     assert clock.round_trip == 1.0
-
-
-def test_deadline_is_the_earlier_of_ping_and_death() -> None:
-    clock = Keepalive(0.0)
-    clock.ping(0.0)
-    assert clock.deadline() == PING_INTERVAL
-    clock.ping(10.0)
-    assert clock.deadline() == DEAD_AFTER

@@ -120,6 +120,22 @@ def test_going_away_stops_new_streams_only() -> None:
     assert bytes(pair.agent.ears[stream.id].body) == b"x"
 
 
+@pytest.mark.parametrize(("code", "told"), [(Code.NOT_ALLOWED, Code.NOT_ALLOWED), (Code.SUPERSEDED, Code.GOING_AWAY)])
+def test_a_closed_session_tells_its_streams_once_and_delivers_nothing_more(code: Code, told: Code) -> None:
+    pair = joined()
+    stream, ear = pair.server.open()
+    pair.pump()
+    answering = pair.agent.session.streams[stream.id]
+    pair.agent.session.send_head(answering, ANSWER)
+    pair.agent.session.send_data(answering, b"in flight", end=True)
+    pair.agent.session.send(Ready())
+    pair.send(pair.agent)
+    pair.server.session.close(code, "revoked")
+    pair.deliver(pair.server)
+    assert ear.over == (told, "revoked")
+    assert not ear.heads and not ear.body and not pair.server.messages
+
+
 class Knowing(Ear):
     """A sink that knows its stream, as those of the product do."""
 
@@ -509,7 +525,6 @@ def test_pings_and_silence() -> None:
     assert [frame[0] for frame in owner.sent()] == [T.PING]
     owner.session.tick(111.9)
     assert owner.over is None
-    assert owner.session.deadline() <= 112.0
     owner.session.tick(112.0)
     assert reason_of(owner)[0] is Code.SILENCE
 
