@@ -44,7 +44,7 @@ class Scene:
 
     @property
     def link_of_agent(self) -> TunnelLink:
-        current = self.agent.agent._lines[0].current
+        current = self.agent.agent.connections[0].current
         assert current is not None
         return current.link
 
