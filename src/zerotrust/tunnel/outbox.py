@@ -235,10 +235,10 @@ class Outbox:
 
     def start(self) -> None:
         """Begin to send on a new link; an earlier `wake` had no link to send on."""
+        assert self.resumption is not None
+        self.has_room = self.resumption.left > 0
         self.pong = None
         self.ack_due = False
-        if self.resumption is not None:
-            self.has_room = self.resumption.left > 0
         self._awake = True
         self._wake()
 

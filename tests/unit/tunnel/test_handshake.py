@@ -90,6 +90,12 @@ def test_a_hello_that_says_nothing(payload: bytes) -> None:
     assert reason_of(owner)[0] is Code.PROTOCOL_ERROR
 
 
+def test_a_welcome_that_offers_to_resume_has_a_secret() -> None:
+    dialer = Owner(dialer=True)
+    dialer.feed(message(T.WELCOME, WELCOME.model_copy(update={"capabilities": ["resume"]})))
+    assert reason_of(dialer) == (Code.PROTOCOL_ERROR, "WELCOME offers to resume, and has no secret for it")
+
+
 def test_the_peer_may_refuse_the_handshake() -> None:
     owner = Owner(dialer=True)
     owner.feed(encode(T.CLOSE, 0, 0, pack_reason(Code.VERSION, "too old")))

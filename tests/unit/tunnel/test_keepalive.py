@@ -46,6 +46,17 @@ def test_the_round_trip_is_smoothed() -> None:
     assert clock.round_trip == pytest.approx(0.1 + 0.8 / 8)
 
 
+def test_a_ping_is_unanswered_until_its_answer_comes() -> None:
+    clock = Keepalive(0.0)
+    assert clock.unanswered(1.0) == 0.0
+    clock.ping(1.0)
+    ping = clock.ping(1.0 + PING_INTERVAL)
+    assert ping
+    assert clock.unanswered(8.0) == 7.0
+    clock.pong(ping, 8.0)
+    assert clock.unanswered(9.0) == 0.0
+
+
 def test_only_the_answer_to_the_last_ping_counts_and_only_once() -> None:
     clock = Keepalive(0.0)
     clock.pong(b"\0" * 8, 0.0)

@@ -8,7 +8,20 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.support.tunnel import HELLO, REQUEST, SECRET, SESSION_ID, Ear, Owner, Pair, joined, message, reason_of
+from tests.support.tunnel import (
+    HELLO,
+    REQUEST,
+    SECRET,
+    SESSION_ID,
+    WELCOME,
+    Ear,
+    Owner,
+    Pair,
+    joined,
+    message,
+    reason_of,
+    server,
+)
 from zerotrust.errors import RemoteProtocolError
 from zerotrust.tunnel.binary import pack_head
 from zerotrust.tunnel.codes import CAPABILITIES, RESUME, Code
@@ -231,6 +244,35 @@ def test_what_was_acknowledged_cannot_be_asked_for_again() -> None:
     cut(pair)
     wanted = ask(pair)
     assert pair.server.session.refusal(wanted.model_copy(update={"received": 0})) is not None
+
+
+def test_a_session_that_ends_with_its_link_is_not_given_back() -> None:
+    wanted = Resume(session=SESSION_ID, secret=SECRET, received=0, attempt=1)
+    assert server(SessionOptions(capabilities=())).session.refusal(wanted) == "no such session"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"resumed": False}, "WELCOME of another session"),
+        ({"session": "f" * 32}, "WELCOME of another session"),
+        ({"received": 1}, "1 frames received, 2 were before"),
+    ],
+)
+def test_an_answer_to_a_request_for_the_session_that_cannot_be(change: dict[str, Any], reason: str) -> None:
+    resumption = Resumption()
+    resumption.record(frames(1, 2), 2)
+    resumption.acknowledge(2)
+    answer = WELCOME.model_copy(update={"resumed": True, "received": 2})
+    resumption.check_answer(answer, SESSION_ID)
+    with pytest.raises(RemoteProtocolError, match=reason):
+        resumption.check_answer(answer.model_copy(update=change), SESSION_ID)
+
+
+def test_an_acknowledgement_without_its_number_breaks_the_protocol() -> None:
+    pair = joined()
+    pair.server.feed(encode(T.ACK, 0, 0, bytes(7)))
+    assert reason_of(pair.server) == (Code.PROTOCOL_ERROR, "ACK needs 8 bytes")
 
 
 def test_a_refusal_ends_the_session() -> None:
