@@ -15,7 +15,7 @@ _REASON: Final = struct.Struct(">H")
 
 
 def printable(text: str) -> str:
-    """Return text without control characters: it comes from a peer and goes into logs and terminals."""
+    """Return a peer's text without control characters, for logs and terminals."""
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
@@ -41,7 +41,7 @@ def unpack_open(payload: bytes) -> RequestOpen:
     """Return the fields of OPEN.
 
     Raises:
-        RemoteProtocolError: shorter than its own lengths say, or not visible ASCII where it must be.
+        RemoteProtocolError: it is shorter than its own lengths say, or its names are not ASCII.
     """
     if len(payload) < _OPEN.size:
         raise RemoteProtocolError(f"OPEN of {len(payload)} bytes, at least {_OPEN.size} expected")
@@ -76,7 +76,7 @@ def unpack_head(payload: bytes) -> tuple[int, int, int, bytes]:
 
 
 def pack_reason(code: int, reason: str) -> bytes:
-    """Return the payload of CLOSE, GOAWAY and RESET; a long reason is cut after a whole character."""
+    """Return the payload of CLOSE, GOAWAY and RESET; a long reason is cut."""
     text = reason.encode(errors="replace")[:MAX_REASON_BYTES]
     return _REASON.pack(code) + text.decode(errors="ignore").encode()
 

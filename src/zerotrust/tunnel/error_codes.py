@@ -1,4 +1,4 @@
-"""Error codes of failed requests: an error of `zerotrust.errors` at each end, a code in the tunnel."""
+"""Error codes of failed requests: errors of `zerotrust.errors` as codes in the tunnel."""
 
 import re
 from typing import Final
@@ -23,13 +23,16 @@ _CODES: Final = {error: code for code, error in _ERRORS.items() if code not in (
 
 
 _TIMED: Final = (Code.UPSTREAMS_DOWN, Code.UPSTREAMS_BUSY)
-"""Codes whose reason begins with the seconds until the request may be retried (section 2, Codes)."""
+"""Codes whose reason begins with the seconds until a retry (section 2, Codes)."""
 _TIME: Final = re.compile(r"([1-9][0-9]{0,3}) ")
 _LONGEST: Final = 3600
 
 
 def error_for(code: Code, reason: str) -> errors.ForwardError:
-    """Return the error for a RESET. Its class decides the answer to the client; the peer's reason goes into the log."""
+    """Return the error for a RESET.
+
+    Its class decides the answer to the client; the peer's reason goes into the log.
+    """
     retry_after = None
     if code in _TIMED and (match := _TIME.match(reason)) is not None:
         retry_after, reason = min(int(match[1]), _LONGEST), reason[match.end() :]

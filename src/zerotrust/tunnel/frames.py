@@ -9,7 +9,7 @@ MAX_PAYLOAD: Final = 0xFFFF
 MAX_STREAM_ID: Final = 0x7FFF_FFFF
 
 Frame = tuple[int, int, int, bytes]
-"""Type, flags, stream, payload: a plain tuple, because this is the hottest object of the product."""
+"""Type, flags, stream, payload: a plain tuple, because it is made for each frame."""
 
 
 def encode(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
@@ -20,8 +20,8 @@ def encode(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 class FrameReader:
     """Incremental reader: cuts the bytes of a link into frames.
 
-    It keeps at most one incomplete frame, which the 16-bit length in the header bounds. If a read ends within a
-    frame, the reader copies the pieces of that frame only.
+    It keeps at most one incomplete frame, which the 16-bit length in the header bounds. If a read
+    ends within a frame, the reader copies the pieces of that frame only.
     """
 
     __slots__ = ("_needed", "_partial")
@@ -50,7 +50,7 @@ class FrameReader:
         return frames
 
     def _complete(self, data: bytes, frames: list[Frame]) -> int:
-        """Complete the frame that has begun, if `data` has the rest; return the number of bytes used."""
+        """Complete the frame that has begun, and return the number of bytes used."""
         partial = self._partial
         rest = memoryview(data)
         at = 0

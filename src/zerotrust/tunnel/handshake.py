@@ -1,4 +1,4 @@
-"""The handshake: HELLO, WELCOME and the parameters of this end (docs/spec/tunnel-v1.md, section 3)."""
+"""Handshake: HELLO, WELCOME and the parameters of this end (tunnel-v1.md, section 3)."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -26,7 +26,8 @@ class SessionOptions:
     Attributes:
         window: initial window of each stream, in bytes.
         max_streams: streams that the peer may have open.
-        max_unconsumed_bytes: received bytes that the sinks have not consumed; the stream that passes it is reset.
+        max_unconsumed_bytes: received bytes that the sinks have not consumed; the stream that
+            passes it is reset.
         resume_timeout: seconds for which a session waits without a link; the acceptor decides.
         replay_bytes: unacknowledged bytes above which no DATA is sent.
         shared_queue_bytes: queued bytes of bodies above which streams queue only what leaves soon.
@@ -34,7 +35,8 @@ class SessionOptions:
         congested_bytes: waiting bytes of other frames above which neither end opens a stream.
         max_unwritten_bytes: waiting bytes of other frames above which the session is closed.
         instance: 32 hexadecimal digits that all sessions of one agent process share (dialers).
-        connection: number of this session among those of the instance; it replaces an older one (dialers).
+        connection: number of this session among those of the instance; it replaces an older one
+            (dialers).
     """
 
     software: str = ""

@@ -1,4 +1,4 @@
-"""Keepalive: pings, round-trip time and the death of a silent peer (docs/spec/tunnel-v1.md, section 8)."""
+"""Keepalive: pings, round-trip time and silent peers (docs/spec/tunnel-v1.md, section 8)."""
 
 import struct
 from typing import Final
@@ -43,7 +43,7 @@ class Keepalive:
         return _NONCE.pack(self._nonce)
 
     def pong(self, payload: bytes, now: float) -> None:
-        """Take the round-trip time from an answer to the last PING, and ignore other answers (RFC 6298 s2)."""
+        """Take the round-trip time from the answer to the last PING only (RFC 6298 s2)."""
         if self._pinged_at is None or payload != _NONCE.pack(self._nonce):
             return
         sample = now - self._pinged_at

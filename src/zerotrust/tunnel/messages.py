@@ -45,7 +45,7 @@ Window = Annotated[int, Field(ge=16384, le=16777216)]
 MaxStreams = Annotated[int, Field(ge=1, le=1048576)]
 ServiceId = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")]
 Host = Annotated[str, Field(max_length=255, pattern=r"^[^%\s]+$"), AfterValidator(normalise_host)]
-"""Host name or address. The zone of an IPv6 address is refused: it may contain anything (RFC 6874)."""
+"""Host name or address, without the zone of IPv6, which may contain anything (RFC 6874)."""
 
 
 SessionId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
@@ -75,7 +75,7 @@ class Hello(Message):
     instance: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
     """Process of the agent. Its sessions exist side by side."""
     connection: int = Field(default=0, ge=0, le=255)
-    """Number of the session within the instance. A newer session with the same number replaces it."""
+    """Number of the session within the instance; a newer session with it replaces this one."""
     resume: Resume | None = None
 
 
@@ -124,7 +124,7 @@ class Register(ControlMessage):
     sticky: bool = False
     """Send all requests of a client to the same agent."""
     policy: dict[str, Any] | None = None
-    """Policy of the service (`zerotrust.model.policy`). It is parsed later: a wrong one refuses its service only."""
+    """Policy of the service (`model.policy`), parsed later: an error costs its service only."""
 
 
 class Registered(ControlMessage):

@@ -1,8 +1,8 @@
 """Output of one session: the frames that wait to be sent, and the limits on them.
 
-Most frames leave directly, in the order in which they were added. DATA does so too as long as nothing holds it
-back; otherwise it waits in its stream's queue until there is credit and a turn (`scheduler`), so small messages
-overtake bulk while the link is congested.
+Most frames leave directly, in the order in which they were added. DATA does so too as long as
+nothing holds it back; otherwise it waits in its stream's queue until there is credit and a turn
+(`scheduler`), so small messages overtake bulk while the link is congested.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,7 +16,7 @@ from zerotrust.tunnel.scheduler import Scheduler
 from zerotrust.tunnel.stream import QUANTUM, Chunk, Stream
 
 HIGH_WATER: Final = 128 * 1024
-"""Queued bytes of a stream above which `Session.send_data` returns False; `writable` follows at LOW_WATER."""
+"""Queued bytes of a stream above which it is blocked, until they have come down to LOW_WATER."""
 LOW_WATER: Final = 32 * 1024
 DIRECT_BYTES: Final = 64 * 1024
 """DATA that leaves directly in one write; more of it waits for its stream's turn."""
@@ -46,12 +46,14 @@ class Outbox:
         wake: called when there is something to send, once until the next `take`.
 
     Attributes:
-        resumption: keeps what was sent until the peer acknowledges it; None if the session ends with its link.
+        resumption: keeps what was sent until the peer acknowledges it; None if the session ends
+            with its link.
         queued: bytes of bodies that wait in the streams' queues.
         unwritten: memory of the other frames that wait, in bytes.
         has_room: the peer has acknowledged enough to be sent more bodies.
         stalls: number of times that `has_room` became False.
-        little_credit: credit below which a stream counts as slow while other streams fill the queues.
+        little_credit: credit below which a stream counts as slow while other streams fill the
+            queues.
         pong: payload of the PONG to send; a newer one replaces it (section 8).
         ack_due: an acknowledgement is to be sent.
     """
@@ -181,9 +183,10 @@ class Outbox:
         stream.blocked = False
 
     def takes_more(self, stream: Stream) -> bool:
-        """Return whether the stream may queue more. If not, its sink hears `writable` as soon as it may."""
+        """Return whether the stream may queue more; if not, `writable` follows."""
         if self.queued > self._shared_queue:
-            # Other streams fill the queues, perhaps for clients that read nothing. What leaves soon still passes.
+            # Other streams fill the queues, perhaps for clients that read nothing. What leaves soon
+            # still passes.
             self._queue_was_full = True
             full = stream.queued > 0 or stream.credit < self.little_credit
         else:
@@ -297,7 +300,7 @@ class Outbox:
         return written, served
 
     def _take_frames(self, budget: int) -> tuple[list[Chunk], int]:
-        """Remove whole direct frames of about `budget` bytes; return them and the number of counted frames."""
+        """Remove direct frames of about `budget` bytes; return them and how many of them are counted."""
         out = self._out
         at = size = counted = 0
         while at < len(out) and (size < budget or not at):

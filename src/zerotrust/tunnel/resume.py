@@ -1,8 +1,8 @@
 """Resumption: what a session needs to outlive its link (docs/spec/tunnel-v1.md, section 7).
 
-Both ends number the counted frames of each direction by their order. Each end keeps what it has sent until the peer
-acknowledges it. After a broken link it sends again from the first frame that the peer has not received. It keeps each
-write as one object: nothing is copied as long as the link holds.
+Both ends number the counted frames of each direction by their order. Each end keeps what it has
+sent until the peer acknowledges it. After a broken link it sends again from the first frame that
+the peer has not received. It keeps each write as one object, so it copies nothing meanwhile.
 """
 
 import math
@@ -16,9 +16,9 @@ from zerotrust.tunnel.frames import HEADER, HEADER_BYTES, encode
 from zerotrust.tunnel.messages import Resume, Welcome
 
 REPLAY_BYTES: Final = 8 * 1024 * 1024
-"""Unacknowledged bytes above which no DATA is sent: the largest window, so one stream is never slowed down."""
+"""Unacknowledged bytes above which no DATA is sent: the largest window of one stream."""
 MOST_REPLAYS: Final = 4
-"""Times REPLAY_BYTES: the limit for heads and credit too. No correct peer leaves that much unacknowledged."""
+"""Times REPLAY_BYTES: the limit for all frames, which no correct peer leaves unacknowledged."""
 _WRITE_OVERHEAD: Final = 128
 """Memory in bytes that a write takes besides its content."""
 ACK_FRAMES: Final = 64
@@ -170,7 +170,7 @@ class Resumption:
             raise RemoteProtocolError(f"{peer.received} frames received, {self.acknowledged} were before")
 
     def refusal(self, wanted: Resume) -> str | None:
-        """Return the reason why a dialer may not have the session back; None if it may (acceptors)."""
+        """Return the reason why a dialer may not resume the session; None if it may (acceptors)."""
         if not compare_digest(wanted.secret, self._secret):
             return "no such session"
         if wanted.attempt <= self.attempt:

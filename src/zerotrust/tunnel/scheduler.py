@@ -1,10 +1,11 @@
 """Deficit round robin over the streams, with a preferred list for streams that send little.
 
-The scheme is that of FQ-CoDel (RFC 8290 s4.1) without the CoDel part. A stream that gets something to send, and has
-not used up its quantum in this round, waits in `fresh`, which is always served first: a WebSocket's message, the first
-bytes of an answer. A stream that has used up its quantum waits in `bulk`, where each stream gets one quantum a turn.
-When all have had their turn, a new round begins. So small messages overtake a download, downloads share evenly, and
-many small senders cannot starve them.
+The scheme is that of FQ-CoDel (RFC 8290 s4.1) without the CoDel part. A stream that gets something
+to send, and has not used up its quantum in this round, waits in `fresh`, which is always served
+first: a WebSocket's message, the first bytes of an answer. A stream that has used up its quantum
+waits in `bulk`, where each stream gets one quantum a turn. When all have had their turn, a new
+round begins. So small messages overtake a download, downloads share evenly, and many small senders
+cannot starve them.
 """
 
 from collections import deque

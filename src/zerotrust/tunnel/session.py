@@ -1,23 +1,24 @@
 """The session: the sans-I/O state machine of both ends of a tunnel (docs/spec/tunnel-v1.md).
 
-The owner feeds `receive_data` and `tick`. After `wake` it sends what `data_to_send` returns, as soon as
-the connection takes more.
+The owner feeds `receive_data` and `tick`. After `wake` it sends what `data_to_send` returns, as
+soon as the connection takes more.
 
-Memory is bounded, whatever the peer and the clients do. Each of these has a limit for the whole session:
+Memory is bounded, whatever the peer and the clients do. Each of these has a limit for the session:
 
-    bytes                                  limit                          at the limit
-    bodies that wait to be sent            handshake.SHARED_QUEUE_BYTES   streams queue only what leaves soon
-                                           handshake.MAX_QUEUED_BYTES     the largest queues are reset
-    other frames that wait to be sent      handshake.CONGESTED_BYTES      neither end opens a stream
-                                           handshake.MAX_UNWRITTEN_BYTES  the session is closed
-    answers that the peer causes           outbox.MAX_ANSWER_BYTES        the session is closed
-    received and not consumed              window.MAX_UNCONSUMED_BYTES    the stream that passes it is reset
-    sent and not acknowledged              resume.REPLAY_BYTES            no DATA is sent; at 4 times that
-                                                                          neither end opens a stream, and
-                                                                          `tick` closes the session
+    bytes                        limit                          at the limit
+    bodies that wait to be sent  handshake.SHARED_QUEUE_BYTES   streams queue only what leaves soon
+                                 handshake.MAX_QUEUED_BYTES     the largest queues are reset
+    other frames that wait       handshake.CONGESTED_BYTES      neither end opens a stream
+                                 handshake.MAX_UNWRITTEN_BYTES  the session is closed
+    answers that the peer causes outbox.MAX_ANSWER_BYTES        the session is closed
+    received and not consumed    window.MAX_UNCONSUMED_BYTES    the stream that passes it is reset
+    sent and not acknowledged    resume.REPLAY_BYTES            no DATA is sent; at 4 times that,
+                                                                neither end opens a stream, and
+                                                                `tick` closes the session
 
-Where both ends offer it, a session outlives its link (section 7). Without a link it is *detached*: its
-streams stay as they are until the owner calls `redial` (dialer) or `reattach` (acceptor) with another one.
+Where both ends offer it, a session outlives its link (section 7). Without a link it is *detached*:
+its streams stay as they are until the owner calls `redial` (dialer) or `reattach` (acceptor) with
+another one.
 """
 
 from collections.abc import Callable
@@ -79,10 +80,10 @@ class SessionSink(Protocol):
         """The handshake is complete."""
 
     def opened(self, stream: Stream, payload: bytes, *, end: bool) -> StreamSink | None:
-        """The peer opened a stream. Return its sink, or None if the stream was already reset here."""
+        """The peer opened a stream. Return its sink, or None if the owner has reset it."""
 
     def message(self, message: ControlMessage) -> None:
-        """The peer sent a control message. The session passes on only those that this end may get."""
+        """The peer sent a control message that this end may get."""
 
     def going_away(self, code: Code, reason: str) -> None:
         """The peer accepts no new streams."""
@@ -100,12 +101,14 @@ class SessionSink(Protocol):
         """The session continues over another connection."""
 
     def closed(self, code: Code, reason: str) -> None:
-        """The session has ended and all its streams were reset. The link closes after the last output."""
+        """The session has ended, and its streams were reset; CLOSE may still wait to be sent."""
 
 
 @final
 class Session:
-    """One session: frames in, events out. One link owns it, and `sink` is the component that it serves.
+    """One session: frames in, events out.
+
+    One link owns it, and `sink` is the component that it serves.
 
     Args:
         dialer: this end opened the connection (the agent).
@@ -256,7 +259,7 @@ class Session:
         self.outbox.schedule(stream)
 
     def consumed(self, stream: Stream, count: int, now: float) -> None:
-        """Grant the peer credit for bytes that `StreamSink.data` delivered and that the sink has handed on."""
+        """Grant credit for bytes that `StreamSink.data` delivered and the sink has handed on."""
         window = stream.window
         if not window.unconsumed:
             return
@@ -271,8 +274,9 @@ class Session:
     def reset(self, stream: Stream, code: Code, reason: str = "") -> None:
         """End both directions of a stream at once. The sink gets no more events.
 
-        NO_ERROR after the end of this end's direction says that the rest of the other one is not wanted: the
-        RESET waits until the queue has left, and the session drops what arrives meanwhile.
+        NO_ERROR after the end of this end's direction says that the rest of the other one is not
+        wanted: the RESET waits until the queue has left, and the session drops what arrives
+        meanwhile.
         """
         if self.streams.get(stream.id) is not stream:
             return
@@ -304,7 +308,7 @@ class Session:
         self._emit(FrameType.GOAWAY, 0, pack_reason(code, reason))
 
     def close(self, code: Code, reason: str = "") -> None:
-        """End the session: reset all streams, send CLOSE as the last frame, and ignore what arrives later."""
+        """End the session: reset all streams, send CLOSE, and ignore what arrives later."""
         if self.phase is not _CLOSED:
             self._emit(FrameType.CLOSE, 0, pack_reason(code, reason))
             self._end(code, reason)
@@ -315,8 +319,8 @@ class Session:
         """Take bytes from the link and call the sinks. A broken rule closes the session.
 
         Raises:
-            Exception: the first one that a sink raised, which is a bug. The session has reset the frame's stream,
-                handled all other frames, and continues.
+            Exception: the first one that a sink raised, which is a bug. The session has reset the
+                frame's stream, handled all other frames, and continues.
         """
         self.keepalive.heard(now)
         streams = self.streams
@@ -373,7 +377,7 @@ class Session:
             self._send_overdue(now)
 
     def lost(self, reason: str, now: float) -> None:
-        """Note that the link has ended without CLOSE. The session waits for another one, or ends."""
+        """Note the end of the link without CLOSE: the session waits for another one, or ends."""
         if self.phase is _CLOSED:
             return
         if self.resumption is None:
@@ -397,13 +401,13 @@ class Session:
         self.outbox.start()
 
     def refusal(self, wanted: Resume) -> str | None:
-        """Return the reason why a dialer may not resume this session; None if it may (acceptors)."""
+        """Return the reason why a dialer may not resume the session; None if it may (acceptors)."""
         if self.phase is not _OPENED or self.resumption is None:
             return "no such session"
         return self.resumption.refusal(wanted)
 
     def reattach(self, wanted: Resume, now: float) -> None:
-        """Continue over the link on which a dialer has asked; the owner has seen that there is no `refusal`."""
+        """Continue over the link of a dialer that has asked and met no `refusal` (acceptors)."""
         resumption = self.resumption
         assert resumption is not None
         if self.attached:  # the dialer has noticed the end of the old link first
@@ -413,7 +417,7 @@ class Session:
         self._continue(encode(FrameType.WELCOME, 0, 0, answer), wanted.received, now)
 
     def supersede(self) -> None:
-        """End this session without a frame or an event: another session has taken its link over (acceptors)."""
+        """End without a frame or an event: another session has taken the link over (acceptors)."""
         self.phase = _CLOSED
         self.outbox.close()
         self._part()
@@ -426,7 +430,7 @@ class Session:
         return bool(self._greeting) or (self.attached and self.outbox.has_output)
 
     def data_to_send(self, budget: int) -> bytes:
-        """Return the bytes to send now: all frames that leave directly, then about `budget` bytes of bodies."""
+        """Return the bytes to send now: the direct frames, then about `budget` bytes of bodies."""
         greeting, self._greeting = self._greeting, b""
         if not self.attached:
             return greeting
@@ -459,7 +463,7 @@ class Session:
             self._emit(FrameType.PING, 0, nonce)
 
     def _continue(self, greeting: bytes, received: int, now: float) -> None:
-        """Continue on a new link: send `greeting`, then the frames after the first `received` ones."""
+        """Continue on a new link: send `greeting`, and all frames after the first `received`."""
         resumption = self.resumption
         assert resumption is not None
         self._greeting = greeting + resumption.attach(received)
@@ -480,12 +484,12 @@ class Session:
             self._give_up("the other end asks and does not read the answers")
 
     def _give_up(self, reason: str) -> None:
-        """Close the session of a peer that does not read, and drop what waits for it except CLOSE."""
+        """Close the session of a peer that does not read; of the output, only CLOSE remains."""
         self.close(Code.OVERLOADED, reason)
         self.outbox.keep_last()
 
     def _shed(self, spared: Stream) -> None:
-        """Reset the largest queues, first those without credit, until a quarter of the limit is free."""
+        """Reset the largest queues until a quarter of the limit is free; no credit goes first."""
         outbox = self.outbox
         victims = [stream for stream in self.streams.values() if stream.queued and stream is not spared]
         victims.sort(key=lambda stream: (not stream.ready, stream.queued))
@@ -507,7 +511,7 @@ class Session:
             self._forget(stream)
 
     def _forget(self, stream: Stream) -> StreamSink | None:
-        """Remove a stream and return its sink, which it no longer knows, so that both are freed at once."""
+        """Remove a stream and return its sink; without the cycle, both are freed at once."""
         sink, stream.sink = stream.sink, None
         del self.streams[stream.id]
         if self._is_own(stream.id):
@@ -521,7 +525,7 @@ class Session:
         return bool(stream_id & 1) is self._dialer
 
     def _check_known(self, stream_id: int) -> None:
-        """Check that a stream without an entry has been open: frames may arrive late, but not out of nothing.
+        """Check that an unknown stream was open once: a frame for it is late, and ignored.
 
         Raises:
             RemoteProtocolError: the stream was never opened.
@@ -606,7 +610,7 @@ class Session:
         self._sink.established(peer)
 
     def _receive_resumed(self, frames: list[Frame], now: float) -> list[Frame]:
-        """Take the acceptor's answer to `redial`, and return the frames after it. A detached acceptor ignores all."""
+        """Take the answer to `redial`, and return the frames after it (dialers; others ignore all)."""
         if not frames or not self._dialer:
             return []
         kind, _, _, payload = frames[0]
@@ -716,8 +720,9 @@ class Session:
         self.outbox.close()
         if self._own_streams:
             self.unsent = self.outbox.take_back_opens()
-        # Streams end with GOING_AWAY, whatever ended the session. NOT_ALLOWED alone is passed on: it tells the
-        # sinks to drop what they have not handed on, so a revoked agent delivers nothing more.
+        # Streams end with GOING_AWAY, whatever ended the session. NOT_ALLOWED alone is passed on:
+        # it tells the sinks to drop what they have not handed on, so a revoked agent delivers
+        # nothing more.
         told = code if code is Code.NOT_ALLOWED else Code.GOING_AWAY
         fault: Exception | None = None
         for sink in [self._forget(stream) for stream in list(self.streams.values())]:

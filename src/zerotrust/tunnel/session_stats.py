@@ -70,7 +70,7 @@ class StallCounter:
     """Number of stalls (`Outbox.stalls`) of all sessions, including those that have ended.
 
     Attributes:
-        total: number of stalls at the last `note`. Stalls between the last `note` and the end of a session are lost.
+        total: number of stalls at the last `note`; later stalls of a session that ends are lost.
     """
 
     def __init__(self) -> None:

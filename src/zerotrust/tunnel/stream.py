@@ -1,7 +1,7 @@
 """One stream: the state of its directions and the queue of bytes that wait for credit (section 5).
 
-The state of each direction moves by `TRANSITIONS`, which is the table of the specification; anything
-else is an error. A stream does not know its session: it neither sends nor receives.
+The state of each direction moves by `TRANSITIONS`, which is the table of the specification;
+anything else is an error. A stream does not know its session: it neither sends nor receives.
 """
 
 from collections import deque
@@ -17,10 +17,10 @@ QUANTUM: Final = 32 * 1024
 """Bytes that a stream sends in its turn, and the largest DATA frame that this end sends."""
 
 JOINED: Final = 1024
-"""Pieces that are shorter together are joined in the queue: each piece costs some fifty bytes of its own."""
+"""Pieces that are shorter together are joined: each costs some fifty bytes of its own."""
 
 Chunk = bytes | memoryview
-"""Bytes on their way out. A memoryview is always one of bytes: the transport keeps it without a copy."""
+"""Bytes to send. A memoryview is always one of bytes: the transport keeps it without a copy."""
 
 
 class StreamState(IntEnum):
@@ -48,24 +48,25 @@ TRANSITIONS: Final[dict[tuple[StreamState, int, int], StreamState]] = {
 class StreamSink(Protocol):
     """Owner of one stream; the session calls it with what the peer sends.
 
-    Events are plain calls, one for each frame: the data path affords no more. A sink may call back into the
-    session from within an event. It must not raise; if it raises while a frame arrives, the session resets
-    the frame's stream.
+    Events are plain calls, one for each frame: the data path affords no more. A sink may call back
+    into the session from within an event. It must not raise; if it raises while a frame arrives,
+    the session resets the frame's stream.
     """
 
     def head(self, payload: bytes, *, end: bool, interim: bool) -> None:
         """The peer sent the head of an answer (HEAD)."""
 
     def data(self, payload: bytes, *, end: bool) -> None:
-        """The peer sent bytes of a body. The sink calls `Session.consumed` once it has handed them on."""
+        """The peer sent bytes of a body; `Session.consumed` is due once they are handed on."""
 
     def trailers(self, payload: bytes) -> None:
         """The peer sent trailer fields, which end its direction."""
 
     def reset(self, code: Code, reason: str) -> None:
-        """The stream has ended: a RESET, a broken rule, or the end of the session. It is the last event.
+        """The stream has ended: a RESET, a broken rule, or the end of the session. Last event.
 
-        NOT_ALLOWED means that the peer has lost its permission: the sink drops what it has not handed on.
+        NOT_ALLOWED means that the peer has lost its permission: the sink drops what it has not
+        handed on.
         """
 
     def writable(self) -> None:
@@ -161,7 +162,7 @@ class Stream:
         self.queued += len(data)
 
     def take(self) -> Chunk:
-        """Remove at most a quantum from the queue, and use as much credit; small pieces leave together."""
+        """Remove at most a quantum from the queue, and use its credit; small pieces are joined."""
         limit = min(QUANTUM, self.credit)
         queue = self.queue
         assert queue is not None

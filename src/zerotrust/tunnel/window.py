@@ -2,12 +2,12 @@
 
 1.  Bytes that arrive use credit; more bytes than credit break the protocol.
 2.  Bytes that the reader has consumed are granted again when they make up half of the window.
-3.  If both halves of a window were consumed in less than four round-trip times, the sender waited for credit: the
-    window doubles, up to `MAX_WINDOW`, out of the session's budget. A window never grows if the reader or the source
-    is the slow part.
-    With W the window and R the rate, a window takes W/R; it doubles until that is four round trips, so until
-    W = 4 R RTT: twice what is in flight, with the other half as reserve for the way of the grant. One half alone
-    proves nothing: a slow reader that empties its buffer at once consumes two halves at the same moment.
+3.  If both halves of a window were consumed in less than four round-trip times, the sender waited
+    for credit: the window doubles, up to `MAX_WINDOW`, out of the session's budget. A window never
+    grows if the reader or the source is the slow part. With W the window and R the rate, a window
+    takes W/R; it doubles until that is four round trips, so until W = 4 R RTT: twice what is in
+    flight, with the other half as reserve for the way of the grant. One half alone proves nothing:
+    a slow reader that empties its buffer at once consumes two halves at the same moment.
 """
 
 from typing import Final
@@ -63,7 +63,7 @@ class ReceiveWindow:
         self.unconsumed += count
 
     def consumed(self, count: int, now: float, round_trip: float | None) -> int:
-        """Take bytes that the reader has consumed, and return the credit to grant now (0: none yet)."""
+        """Take bytes that the reader has consumed; return the credit to grant now, or 0."""
         self.unconsumed -= count
         self._consumed += count
         if self._consumed * 2 < self.size:
