@@ -183,7 +183,7 @@ async def test_agents_share_a_host_and_one_that_is_lost_takes_nothing_along(
             assert (await origin.stats())["served"]["echo"] == before + 5
             assert (await other.stats())["served"]["echo"] == 5
             agent.process.kill()
-            await stack.server.wait_line("agent lost, its session waits.*agent-1")
+            await stack.server.wait_line("agent disconnected; session kept for resume.*agent-1")
             for _ in range(10):
                 assert (await stack.api.get(APP, "/echo")).status == 200
             assert (await other.stats())["served"]["echo"] == 15

@@ -13,8 +13,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import h2.config
@@ -29,6 +28,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from tests.conftest import Measured
+from tests.support.agent_sessions import join
 from tests.support.entrypoint import Way, trusting
 from tests.support.ports import free_port
 from tests.support.stack import Authority as TunnelAuthority
@@ -45,10 +45,10 @@ from zerotrust.model.limits import Limits
 from zerotrust.model.server import ServerConfig
 from zerotrust.net.http_listener import HttpListener
 from zerotrust.net.tasks import Tasks
-from zerotrust.net.tunnel import TunnelLink
 from zerotrust.net.write_coalescer import WriteCoalescer
-from zerotrust.server.agents.registry import Registry, ServiceRegistration
+from zerotrust.server.agents.registry import Registry
 from zerotrust.server.agents.scheme import USUAL
+from zerotrust.server.agents.session import ServiceRegistration
 from zerotrust.server.ops.certificate_budget import CertificateBudget
 from zerotrust.server.ops.tls_permission import TlsPermission
 
@@ -273,9 +273,10 @@ async def test_public_names_go_to_acme_and_its_challenge_is_answered_beside_the_
 async def test_a_thousand_random_names_cause_no_order(setting: Setting, measured: Measured) -> None:
     """Of a public authority, by the server's own permission; the one name that is served does cause one."""
     authority, registry, tasks = Authority(setting.http_port), Registry(), Tasks()
-    link = cast("TunnelLink", SimpleNamespace(session=None))
-    served = ServiceRegistration(registry.join("home", link), "app", b"app", ("public.example.com",), True, None, USUAL)
-    registry.register(served.session, served)
+    served = ServiceRegistration(
+        join(registry, "home", None), "app", b"app", ("public.example.com",), True, None, USUAL
+    )
+    registry.register(served)
     granted = GrantTable()
     granted.replace("file", [("home", "public.example.com")])
     decides = TlsPermission(registry, granted, CertificateBudget(Limits()))
@@ -319,8 +320,8 @@ async def test_names_of_a_wildcard_cause_only_so_many_orders(setting: Setting) -
     granted.replace("file", [("mallory", "*.example.com"), ("home", "public.example.com")])
     names = [f"x{number}.example.com" for number in range(30)]
     for agent, hosts in (("mallory", tuple(names)), ("home", ("public.example.com",))):
-        member = registry.join(agent, cast("TunnelLink", SimpleNamespace(session=None)))
-        registry.register(member, ServiceRegistration(member, "app", b"app", hosts, True, None, USUAL))
+        session = join(registry, agent, None)
+        registry.register(ServiceRegistration(session, "app", b"app", hosts, True, None, USUAL))
     budget, port = CertificateBudget(Limits(certificates_per_domain=3)), free_port()
     permission = HttpListener(
         WriteCoalescer(asyncio.get_running_loop()),

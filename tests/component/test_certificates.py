@@ -176,13 +176,13 @@ async def test_an_agent_whose_certificate_has_ended_comes_back(tmp_path: Path, b
         assert (await place.command("agents", "revoke", "revoked", "--reason", "test")).code == 0
         async with clients["away"], clients["revoked"], clients["unknown"]:
             await eventually(lambda: _serves(place, "away.localhost"), "the agent is back")
-            await server.wait_line("agent came back.*away")
+            await server.wait_line("expired certificate renewed.*away")
             assert place.serial("away") != known["away"]
             await clients["revoked"].wait_line(
                 "certificate expired and could not be renewed.*revoked; ask whoever runs the server"
             )
             await clients["unknown"].wait_line("certificate expired and could not be renewed.*not issued here")
-            await server.wait_line("return refused.*not issued here")
+            await server.wait_line("renewal of an expired certificate refused.*not issued here")
             for name in ("revoked", "unknown"):
                 assert not await _serves(place, f"{name}.localhost")
                 assert place.serial(name) == known[name]

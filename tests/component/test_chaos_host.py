@@ -266,7 +266,7 @@ async def test_clocks_that_are_set(tmp_path: Path, measured: Measured) -> None:
         scene.network.swallow()
         for clock in clocks.values():
             clock.set(HOUR)
-        await stack.server.wait_line("agent lost, its session waits", since=since_line)
+        await stack.server.wait_line("agent disconnected; session kept for resume", since=since_line)
         async with await stack.api.open(APP) as client:
             await client.send_head("GET", "/bytes/5", [HTTPS])
             for clock in clocks.values():

@@ -39,8 +39,8 @@ class Scene:
 
     @property
     def link_of_server(self) -> TunnelLink:
-        (member,) = self.server.server._door._terms.registry.sessions
-        return member.link
+        (session,) = self.server.server.registry.sessions
+        return session.link
 
     @property
     def link_of_agent(self) -> TunnelLink:

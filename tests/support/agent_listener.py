@@ -5,12 +5,12 @@ import datetime
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
 
 from tests.support.ports import free_port
+from zerotrust.enrollment.join import IssuedCertificate
 from zerotrust.errors import CertificateRefused, TokenUnknown, TokenUsed
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tls import tunnel_server
@@ -18,25 +18,21 @@ from zerotrust.net.write_coalescer import WriteCoalescer
 from zerotrust.pki import ca_directory, profile
 from zerotrust.pki.chain_verification import is_ours
 from zerotrust.pki.identity import agent_id_of
-from zerotrust.pki.issuer import ServerNames
+from zerotrust.pki.issuer import Issued, ServerNames
 from zerotrust.pki.join_line import JoinLine, fingerprint
 from zerotrust.pki.proof_of_possession import proves
-from zerotrust.server.agents.listener import AgentListener, Terms
+from zerotrust.server.agents.listener import AgentListener
 from zerotrust.server.agents.registry import Registry
+from zerotrust.server.agents.service_registrar import ServiceRegistrar
+from zerotrust.server.agents.session_acceptor import SessionAcceptor
 from zerotrust.server.identity.authorization import Authorization
+from zerotrust.server.identity.enrollment_api import EnrollmentEndpoint
 
 TOKEN = "a-token-that-nobody-guesses"
 
 
-@dataclass(frozen=True)
-class Joined:
-    agent_id: str
-    chain_pem: bytes
-    patterns: list[str]
-
-
 class OneToken:
-    """Lets in who has the token, once (server.identity.enrollment_api.Enrolment)."""
+    """Lets in who has the token, once (server.identity.enrollment_api.Enrollment)."""
 
     def __init__(self, folder: Path) -> None:
         self.issuer = ca_directory.load_authority(folder)
@@ -50,7 +46,7 @@ class OneToken:
     def root_pem(self) -> bytes:
         return self.root
 
-    async def join(self, token: str, csr_pem: bytes, peer: str) -> Joined:
+    async def join(self, token: str, csr_pem: bytes, peer: str) -> IssuedCertificate:
         self.asked.append((token, peer))
         if self.failure is not None:
             raise self.failure
@@ -61,30 +57,50 @@ class OneToken:
         life, now = datetime.timedelta(days=7), datetime.datetime.now(datetime.UTC)
         issued = self.issuer.issue_agent(self.agent_id, csr_pem, life, now)
         self.used = True
-        return Joined(agent_id=self.agent_id, chain_pem=issued.chain_pem, patterns=self.hosts)
+        return self._issued(issued)
 
-    async def come_back(self, chain_pem: bytes, csr_pem: bytes, proof: bytes, peer: str) -> Joined:
+    async def renew_expired(
+        self, chain_pem: bytes, csr_pem: bytes, proof: bytes, peer: str
+    ) -> IssuedCertificate:
         """Whose certificate is of our authority, and who has its key."""
         chain = x509.load_pem_x509_certificates(chain_pem)
         self.asked.append((agent_id_of(chain[0]), peer))
         if self.failure is not None:
             raise self.failure
         root = x509.load_pem_x509_certificate(self.root)
-        if not is_ours(chain, self.issuer, root) or not proves(chain[0].public_key(), csr_pem, proof):
+        if not is_ours(chain, self.issuer, root) or not proves(
+            chain[0].public_key(), csr_pem, proof
+        ):
             raise CertificateRefused("the key of the certificate did not sign this")
         life, now = datetime.timedelta(days=7), datetime.datetime.now(datetime.UTC)
         issued = self.issuer.issue_agent(self.agent_id, csr_pem, life, now)
-        return Joined(agent_id=self.agent_id, chain_pem=issued.chain_pem, patterns=self.hosts)
+        return self._issued(issued)
+
+    def _issued(self, issued: Issued) -> IssuedCertificate:
+        return IssuedCertificate(
+            agent_id=self.agent_id,
+            chain_pem=issued.chain_pem,
+            serial=issued.serial,
+            not_after=issued.not_after,
+            patterns=self.hosts,
+        )
 
 
 class Door:
     """A door that is open, and how to knock."""
 
     def __init__(
-        self, folder: Path, *, enrolment: bool = True, names: ServerNames | None = None, limited: bool = False
+        self,
+        folder: Path,
+        *,
+        enrolment: bool = True,
+        names: ServerNames | None = None,
+        limited: bool = False,
     ) -> None:
         self.folder = folder
-        permitted = profile.alternative_names(dns=["localhost"], ip=["127.0.0.1"]) if limited else []
+        permitted = (
+            profile.alternative_names(dns=["localhost"], ip=["127.0.0.1"]) if limited else []
+        )
         ca_directory.create_authority(folder, permitted=permitted)
         names = names or ServerNames(ip=["127.0.0.1"])
         made = ca_directory.issue_server(folder, "localhost", names)
@@ -93,15 +109,21 @@ class Door:
         self.registry = Registry()
         self.tasks = Tasks()
         self._server = made
-        terms = Terms(
-            registry=self.registry,
-            admission=Authorization(any_host=True),
-            coalescer=WriteCoalescer(asyncio.get_running_loop()),
-            tasks=self.tasks,
-            secret=b"secret",
-            enrolment=self.enrolment,
+        authorization, coalescer = (
+            Authorization(any_host=True),
+            WriteCoalescer(asyncio.get_running_loop()),
         )
-        self.door = AgentListener(terms, context=self.context())
+        registrar = ServiceRegistrar(self.registry, authorization, secret=b"secret")
+        self.enrollment = EnrollmentEndpoint(self.enrolment, coalescer=coalescer, tasks=self.tasks)
+        self.listener = AgentListener(
+            self.context(),
+            registry=self.registry,
+            acceptor=SessionAcceptor(
+                self.registry, registrar, authorization, coalescer=coalescer, tasks=self.tasks
+            ),
+            enrollment=self.enrollment,
+            tasks=self.tasks,
+        )
 
     def context(self) -> ssl.SSLContext:
         """The server's, from its files as they are now."""
@@ -153,10 +175,10 @@ async def open_door(
 ) -> AsyncIterator[Door]:
     """The door, listening; `limited` is its authority, to servers of these names."""
     door = Door(folder, enrolment=enrolment, names=names, limited=limited)
-    listening = door.door.listen(f"127.0.0.1:{door.port}")
+    listening = door.listener.listen(f"127.0.0.1:{door.port}")
     try:
         yield door
     finally:
         await listening.close()
-        await door.door.close()
+        await door.listener.close()
         await door.tasks.close()

@@ -1,4 +1,4 @@
-"""Identities over a SQLite file, with sessions that a test makes up; and their admin channel on a socket."""
+"""Agent directory over a SQLite file, with sessions that a test makes up, and its admin API on a socket."""
 
 import asyncio
 import contextlib
@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 from zerotrust.db.database import Database
@@ -16,7 +17,8 @@ from zerotrust.net.tasks import Tasks
 from zerotrust.net.write_coalescer import WriteCoalescer
 from zerotrust.pki import ca_directory, csr
 from zerotrust.pki.issuer import ServerNames
-from zerotrust.server.agents.session_control import Connected, RevocationResult, SessionControl
+from zerotrust.server.agents.session import AgentSession
+from zerotrust.server.agents.session_control import SessionControl
 from zerotrust.server.identity.agent_directory import AgentDirectory
 from zerotrust.server.identity.audit import Audit
 from zerotrust.server.identity.authority import Authority
@@ -24,43 +26,54 @@ from zerotrust.server.identity.authorization import Authorization
 from zerotrust.server.identity.join_lines import JoinLines
 from zerotrust.server.ops.admin import AdminChannel
 
-HOME = Connected(
-    agent="home",
-    generation=3,
-    since=1_800_000_000.5,
-    peer="203.0.113.7:4711",
-    streams=4,
-    services=2,
-    software="0trust/1",
-    serial="abc",
-    certificate_ends=1_900_000_000,
-)
+
+def home(**changes: object) -> AgentSession:
+    """Return what the admin API reads of a session of the agent "home"."""
+    session = {
+        "agent": "home",
+        "generation": 3,
+        "since": 1_800_000_000.5,
+        "peer": "203.0.113.7:4711",
+        "stream_count": 4,
+        "services": {"web": None, "mail": None},
+        "software": "0trust/1",
+        "serial": "abc",
+        "certificate_ends": 1_900_000_000.5,
+        "attached": True,
+    }
+    return cast("AgentSession", SimpleNamespace(**{**session, **changes}))
+
+
+HOME = home()
 
 
 class Live:
-    """The sessions that a test says there are (server.agents.session_control.Sessions)."""
+    """Sessions that a test makes up (server.agents.session_control.SessionControl)."""
 
     def __init__(self) -> None:
-        self.sessions: list[Connected] = []
+        self.sessions: list[AgentSession] = []
         self.judged = 0
         self.checked = 0
         self.cuts: list[tuple[str, str | None]] = []
 
-    def recheck(self) -> None:
+    def close_revoked(self) -> None:
         self.checked += 1
 
-    def rejudge(self) -> None:
+    def reauthorize(self) -> None:
         self.judged += 1
 
-    def connected(self) -> list[Connected]:
+    def connected(self) -> list[AgentSession]:
         return self.sessions
 
-    def cut(self, agent: str, serial: str | None, reason: str) -> RevocationResult:
+    def is_connected(self, agent: str) -> bool:
+        return any(one.agent == agent for one in self.sessions)
+
+    def revoke(self, agent: str, serial: str | None, reason: str) -> tuple[int, int]:
         assert reason
         self.cuts.append((agent, serial))
         gone = [one for one in self.sessions if one.agent == agent and serial in (None, one.serial)]
         self.sessions = [one for one in self.sessions if one not in gone]
-        return RevocationResult(sessions=len(gone), streams=sum(one.streams for one in gone))
+        return len(gone), sum(one.stream_count for one in gone)
 
 
 @dataclass
@@ -81,37 +94,44 @@ class Office:
     """All of it."""
 
     database: Database
-    admission: Authorization
+    authorization: Authorization
     live: Live
     clock: Clock
-    identities: AgentDirectory
+    agent_directory: AgentDirectory
     settings: AgentListenerConfig
     socket: Path
 
     def again(self, database: Database | None = None) -> "Office":
         """The same after a restart: all that was in memory is gone. With a database of its own, another server."""
-        admission, live = Authorization(), Live()
-        identities = AgentDirectory(
+        authorization, live = Authorization(), Live()
+        agent_directory = AgentDirectory(
             database or self.database,
-            admission=admission,
-            sessions=cast("SessionControl", live),
-            authority=self.identities.authority,
+            authorization=authorization,
+            sessions=live,
+            authority=self.agent_directory.authority,
             clock=self.clock,
         )
-        return replace(self, admission=admission, live=live, identities=identities)
+        return replace(
+            self, authorization=authorization, live=live, agent_directory=agent_directory
+        )
 
 
 def authority(folder: Path) -> tuple[Authority, AgentListenerConfig]:
     """A root, an issuer, and a server's certificate, in a folder."""
     root, issuing = ca_directory.create_authority(folder)
-    server = ca_directory.issue_server(folder, "tunnel.example.com", ServerNames(dns=["localhost"]), days=1)
+    server = ca_directory.issue_server(
+        folder, "tunnel.example.com", ServerNames(dns=["localhost"]), days=1
+    )
     made = Authority(
         issuer=ca_directory.load_issuer(issuing.certificate, issuing.key),
         root_pem=root.certificate.read_bytes(),
         agent_lifetime=timedelta(days=7),
     )
     settings = AgentListenerConfig(
-        listen_addr=":8443", cert_file=str(server.certificate), key_file=str(server.key), ca_file=str(root.certificate)
+        listen_addr=":8443",
+        cert_file=str(server.certificate),
+        key_file=str(server.key),
+        ca_file=str(root.certificate),
     )
     return made, settings
 
@@ -121,12 +141,14 @@ def office(folder: Path, url: str | None = None) -> Iterator[Office]:
     """Identities that have loaded nothing yet, because there is nothing."""
     made, settings = authority(folder / "certs")
     database = Database.open(url or f"sqlite:///{folder / 'state.db'}")
-    admission, live, clock = Authorization(), Live(), Clock()
-    identities = AgentDirectory(
-        database, admission=admission, sessions=cast("SessionControl", live), authority=made, clock=clock
+    authorization, live, clock = Authorization(), Live(), Clock()
+    agent_directory = AgentDirectory(
+        database, authorization=authorization, sessions=live, authority=made, clock=clock
     )
     try:
-        yield Office(database, admission, live, clock, identities, settings, folder / "admin.sock")
+        yield Office(
+            database, authorization, live, clock, agent_directory, settings, folder / "admin.sock"
+        )
     finally:
         database.close()
 
@@ -135,7 +157,13 @@ def office(folder: Path, url: str | None = None) -> Iterator[Office]:
 async def listening(place: Office) -> AsyncIterator[AdminChannel]:
     """The admin channel at its socket, in this loop."""
     tasks = Tasks()
-    channel = AdminChannel(place.identities, Audit(place.database), JoinLines(place.settings), tasks)
+    channel = AdminChannel(
+        place.agent_directory,
+        cast("SessionControl", place.live),
+        Audit(place.database),
+        JoinLines(place.settings),
+        tasks,
+    )
     listener = HttpListener(
         WriteCoalescer(asyncio.get_running_loop()), channel.api, tasks, name="test", most=lambda: 10
     )

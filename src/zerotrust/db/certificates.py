@@ -3,7 +3,7 @@
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from zerotrust.db.changes import changed
+from zerotrust.db.database import changed_rows
 from zerotrust.db.tables import CertificateRow
 
 
@@ -56,4 +56,4 @@ def forget(session: Session, agent_id: str, *, ended_before: int) -> int:
     statement = delete(CertificateRow).where(
         CertificateRow.agent_id == agent_id, CertificateRow.not_after < ended_before
     )
-    return changed(session, statement)
+    return changed_rows(session, statement)

@@ -5,9 +5,9 @@ import contextlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
-from sqlalchemy import URL, Engine, make_url
+from sqlalchemy import URL, CursorResult, Delete, Engine, Update, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session
 
@@ -105,6 +105,11 @@ class Database:
     def _run(self, work: Callable[[Session], T]) -> T:
         with self.transaction() as session:
             return work(session)
+
+
+def changed_rows(session: Session, statement: Update | Delete) -> int:
+    """Run a statement; return the number of rows that it changed."""
+    return cast("CursorResult[Any]", session.execute(statement)).rowcount
 
 
 def _parse(url: str) -> URL:

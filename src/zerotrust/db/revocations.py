@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import delete, or_, select
 from sqlalchemy.orm import Session
 
-from zerotrust.db.changes import changed
+from zerotrust.db.database import changed_rows
 from zerotrust.db.tables import WHOLE_AGENT, RevocationRow
 
 
@@ -41,7 +41,7 @@ def add(
 def remove(session: Session, agent_id: str, serial: str = WHOLE_AGENT) -> bool:
     """Remove a revocation; return False if there is none."""
     statement = delete(RevocationRow).where(RevocationRow.agent_id == agent_id, RevocationRow.serial == serial)
-    return changed(session, statement) == 1
+    return changed_rows(session, statement) == 1
 
 
 def listed(session: Session, agent_id: str | None = None) -> list[RevocationRow]:
@@ -62,6 +62,6 @@ def load(session: Session, *, now: int) -> RevocationList:
 
 def forget(session: Session, agent_id: str, *, ended_before: int) -> int:
     """Remove revocations of an agent's certificates that ended before; return the number."""
-    return changed(
+    return changed_rows(
         session, delete(RevocationRow).where(RevocationRow.agent_id == agent_id, RevocationRow.until < ended_before)
     )

@@ -3,7 +3,7 @@
 from sqlalchemy import delete, or_, select, update
 from sqlalchemy.orm import Session
 
-from zerotrust.db.changes import changed
+from zerotrust.db.database import changed_rows
 from zerotrust.db.tables import JoinTokenRow
 
 _OPEN = (JoinTokenRow.used_at.is_(None), JoinTokenRow.cancelled_at.is_(None))
@@ -32,13 +32,15 @@ def by_digest(session: Session, digest: bytes) -> JoinTokenRow | None:
 def spend(session: Session, number: int, *, now: int) -> bool:
     """Use a token up: True for exactly one caller, however many ask at the same time."""
     statement = update(JoinTokenRow).where(JoinTokenRow.number == number, JoinTokenRow.expires_at > now, *_OPEN)
-    return changed(session, statement.values(used_at=now)) == 1
+    return changed_rows(session, statement.values(used_at=now)) == 1
 
 
 def cancel(session: Session, number: int, *, now: int) -> bool:
     """Cancel a token; return False if it was not open."""
     return (
-        changed(session, update(JoinTokenRow).where(JoinTokenRow.number == number, *_OPEN).values(cancelled_at=now))
+        changed_rows(
+            session, update(JoinTokenRow).where(JoinTokenRow.number == number, *_OPEN).values(cancelled_at=now)
+        )
         == 1
     )
 
@@ -46,7 +48,7 @@ def cancel(session: Session, number: int, *, now: int) -> bool:
 def cancel_all(session: Session, agent_id: str, *, now: int) -> int:
     """Cancel all open tokens of an agent; return the number."""
     statement = update(JoinTokenRow).where(JoinTokenRow.agent_id == agent_id, JoinTokenRow.expires_at > now, *_OPEN)
-    return changed(session, statement.values(cancelled_at=now))
+    return changed_rows(session, statement.values(cancelled_at=now))
 
 
 def listed(session: Session, agent_id: str | None = None) -> list[JoinTokenRow]:
@@ -58,4 +60,4 @@ def listed(session: Session, agent_id: str | None = None) -> list[JoinTokenRow]:
 def forget(session: Session, *, over_before: int) -> int:
     """Remove tokens that were used, cancelled or expired before; return the number."""
     columns = (JoinTokenRow.used_at, JoinTokenRow.cancelled_at, JoinTokenRow.expires_at)
-    return changed(session, delete(JoinTokenRow).where(or_(*(column < over_before for column in columns))))
+    return changed_rows(session, delete(JoinTokenRow).where(or_(*(column < over_before for column in columns))))

@@ -11,18 +11,19 @@ from cryptography import x509
 from sqlalchemy.orm import Session
 
 from zerotrust.db import certificates
-from zerotrust.enrollment.join import CertificateIssuer, IssuedCertificate, renew
+from zerotrust.enrollment.join import IssuedCertificate, renew
 from zerotrust.enrollment.refusals import KEPT, Rationed, every, refuse, seconds
 from zerotrust.errors import CertificateRefused
 from zerotrust.pki.identity import agent_id_of, serial_of
+from zerotrust.pki.issuer import Issuer
 
 NEWEST = 2
 """The agent may have the second newest certificate, if the answer to its last request was lost."""
 
 
-def come_back(  # noqa: PLR0913 - the request, and its circumstances
+def renew_expired(  # noqa: PLR0913 - the request, and its circumstances
     session: Session,
-    issuer: CertificateIssuer,
+    issuer: Issuer,
     *,
     certificate: x509.Certificate,
     csr_pem: bytes,

@@ -2,7 +2,7 @@
 
 import datetime
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from sqlalchemy.orm import Session
 
@@ -11,7 +11,7 @@ from zerotrust.db.tables import JoinTokenRow
 from zerotrust.enrollment.refusals import KEPT, Rationed, agent_name, every, refuse, seconds
 from zerotrust.enrollment.tokens import digest_of, seconds_of
 from zerotrust.errors import AgentRevoked, EnrolmentRefused, TokenExpired, TokenUnknown, TokenUsed, TooManyAttempts
-from zerotrust.pki.issuer import Issued
+from zerotrust.pki.issuer import Issued, Issuer
 
 MOST_ISSUED: Final = 10
 PART_OF_LIFE: Final = 10
@@ -19,20 +19,6 @@ PART_OF_LIFE: Final = 10
 needs a fraction of one. Each is a row until long after it expires, and an audit record forever."""
 
 _REVOKED: Final = "this agent was revoked; ask the administrator of the server"
-
-
-class CertificateIssuer(Protocol):
-    """Issuer of agents' certificates (pki.issuer.Issuer)."""
-
-    def issue_agent(
-        self, agent_id: str, csr_pem: bytes, lifetime: datetime.timedelta, now: datetime.datetime
-    ) -> Issued:
-        """Issue a certificate that names the agent, for the key of the request.
-
-        Raises:
-            CsrRefused: the request is not accepted.
-            PkiError: the issuer cannot sign.
-        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +34,7 @@ class IssuedCertificate:
 
 def join(  # noqa: PLR0913 - the request, and its circumstances
     session: Session,
-    issuer: CertificateIssuer,
+    issuer: Issuer,
     *,
     token: str,
     csr_pem: bytes,
@@ -101,7 +87,7 @@ def join(  # noqa: PLR0913 - the request, and its circumstances
 
 def renew(  # noqa: PLR0913 - as above
     session: Session,
-    issuer: CertificateIssuer,
+    issuer: Issuer,
     *,
     agent_id: str,
     serial: str,

@@ -1,8 +1,7 @@
-"""The server, put together: database, agents' door, proxy API, admin channel, permission endpoint, Caddy; and put
-together otherwise.
+"""The server: builds its parts, applies new configurations, drains and closes.
 
-A new configuration applies as a whole or not at all. What can fail comes first, and can be undone: new listeners beside
-the old ones, the log, Caddy. Then the old listeners close; connections that they accepted live on.
+A new configuration applies as a whole or not at all. The steps that can fail come first, and can be undone: new
+listeners beside the old ones, the log, Caddy. Then the old listeners close; connections that they accepted stay open.
 """
 
 import asyncio
@@ -39,15 +38,18 @@ from zerotrust.net.write_coalescer import WriteCoalescer
 from zerotrust.pki import key_pair_files
 from zerotrust.pki.identity import serial_of
 from zerotrust.server.agents.hash_speed import measure_hash_speed
-from zerotrust.server.agents.listener import AgentListener, RenewCertificate, Terms
+from zerotrust.server.agents.listener import AgentListener
 from zerotrust.server.agents.policy_quota import most_memory
 from zerotrust.server.agents.registry import Registry
+from zerotrust.server.agents.service_registrar import ServiceRegistrar
+from zerotrust.server.agents.session import RenewCertificate
+from zerotrust.server.agents.session_acceptor import SessionAcceptor
 from zerotrust.server.agents.session_control import SessionControl
 from zerotrust.server.identity.agent_directory import FILE, AgentDirectory
 from zerotrust.server.identity.audit import Audit
 from zerotrust.server.identity.authority import Authority, load_authority
 from zerotrust.server.identity.authorization import Authorization
-from zerotrust.server.identity.enrollment_api import Enrollment
+from zerotrust.server.identity.enrollment_api import EnrollmentEndpoint
 from zerotrust.server.identity.join_lines import JoinLines
 from zerotrust.server.ops import admin, tls_permission
 from zerotrust.server.ops.admin import AdminChannel
@@ -70,20 +72,20 @@ _APPLIED: Final = frozenset(
     {"server", "api", "admin", "authority", "caddy", "logging", "hot_reload", "limits", "metrics"}
     | {"grants", "unsafe_agents_may_claim_any_host"}
 )
-"""Sections of the file that apply without a restart, but for what `caddy.edge` says."""
+"""Sections of the file that apply without a restart, except for the keys that `caddy.edge` names."""
 
 FAREWELL: Final = 3.0
-"""For WebSockets to come to the end of a frame, and for Caddy to take the last words."""
+"""Seconds for WebSockets to finish a frame, and for Caddy to read the last bytes."""
 
 Listen = Callable[[str, Listening | None], Awaitable[Listening]]
-"""Listens at an address, beside what is to be closed then."""
+"""Listens at an address, beside the listener that it replaces."""
 
 
 async def serve(loaded: Loaded[ServerConfig], read: Read[ServerConfig]) -> None:
     """Run the server until it is cancelled: then it drains, unless it is cancelled again.
 
     Args:
-        read: reads the configuration again, when it changes or on SIGHUP; what is different is then applied.
+        read: reads the configuration again when it changes or on SIGHUP; differences are then applied.
 
     Raises:
         SetupError: the database, an address, certificate or Caddy can't be used.
@@ -97,7 +99,9 @@ async def serve(loaded: Loaded[ServerConfig], read: Read[ServerConfig]) -> None:
         server = Server(config, database, tasks, hash_speed=await measure_hash_speed())
         stack.push_async_callback(server.close)
         await server.start()
-        reloading = tasks.spawn(Reloader(loaded, read=read, apply=server.apply, tasks=tasks).run(), "reload")
+        reloading = tasks.spawn(
+            Reloader(loaded, read=read, apply=server.apply, tasks=tasks).run(), "reload"
+        )
         _log.info("server ready", agents=config.server.listen_addr, api=config.api.listen_addr)
         try:
             await asyncio.Event().wait()
@@ -107,61 +111,84 @@ async def serve(loaded: Loaded[ServerConfig], read: Read[ServerConfig]) -> None:
 
 
 class Server:
-    """Owns the listeners and the edge. Once started, it can be given other configurations; `close` ends everything.
+    """Builds and owns the parts of a server, with its listeners and the edge.
+
+    `start` begins to serve, `apply` applies another configuration, `close` ends everything.
 
     Raises:
         PkiError: a certificate can't be used.
     """
 
     def __init__(
-        self, config: ServerConfig, database: Database, tasks: Tasks, *, hash_speed: HashSpeed = REFERENCE_SPEED
+        self,
+        config: ServerConfig,
+        database: Database,
+        tasks: Tasks,
+        *,
+        hash_speed: HashSpeed = REFERENCE_SPEED,
     ) -> None:
-        coalescer = WriteCoalescer(asyncio.get_running_loop())
-        registry = Registry()
-        registry.policies.most = most_memory(config.limits)
         authority = load_authority(config)
-        context = _context(config, authority)
+        context = _tls_context(config, authority)
+        coalescer = WriteCoalescer(asyncio.get_running_loop())
         self._config = config
-        self._registry = registry
-        self._admission = Authorization(any_host=config.unsafe_agents_may_claim_any_host)
-        self._admission.grants.replace(FILE, _grants(config))
-        self._sessions = SessionControl(registry, self._admission)
-        self._identities = AgentDirectory(
-            database, admission=self._admission, sessions=self._sessions, authority=authority
-        )
-        self._audit = Audit(database)
         self._tasks = tasks
-        self._admission.watch = self._claimed
-        self._invitations = JoinLines(config.server)
-        terms = Terms(
-            registry=registry,
-            admission=self._admission,
+
+        # Agents: who may connect, and which host names each may serve.
+        self._authorization = Authorization(any_host=config.unsafe_agents_may_claim_any_host)
+        self._authorization.grants.replace(FILE, _grants(config))
+        self._audit = Audit(database)
+        self.registry = Registry()
+        self.registry.policies.most = most_memory(config.limits)
+        registrar = ServiceRegistrar(
+            self.registry,
+            self._authorization,
+            secret=secrets.token_bytes(32),
+            hash_speed=hash_speed,
+            hosts_checked=self._record_refused_hosts,
+        )
+        self.sessions = SessionControl(self.registry, registrar, self._authorization)
+        self._agent_directory = AgentDirectory(
+            database, authorization=self._authorization, sessions=self.sessions, authority=authority
+        )
+
+        # The listener for agents, and for machines that join.
+        self._enrollment = EnrollmentEndpoint(
+            self._enrolls(authority), coalescer=coalescer, tasks=tasks
+        )
+        self._acceptor = SessionAcceptor(
+            self.registry,
+            registrar,
+            self._authorization,
             coalescer=coalescer,
             tasks=tasks,
-            secret=secrets.token_bytes(32),
-            renewal=self._renewal(authority),
-            enrolment=self._enrolment(authority),
-            turned_away=self._audit.turned_away,
+            record_rejected=self._audit.agent_rejected,
+            renew_certificate=self._renews(authority),
             offers_http=_offers_http(config),
             resume_timeout=config.server.resume_timeout,
-            hash_speed=hash_speed,
         )
-        self._door = AgentListener(terms, context=context)
-        self._overload = LoadShedding(config.limits)
-        pending = PendingRequests(registry, timeout=config.api.hold_timeout)
-        registry.subscribe(pending.host_served)
-        self._ingress = Ingress(
-            registry,
+        self._agent_listener = AgentListener(
+            context,
+            registry=self.registry,
+            acceptor=self._acceptor,
+            enrollment=self._enrollment,
+            tasks=tasks,
+        )
+
+        # The proxy API, for requests from Caddy.
+        self._load_shedding = LoadShedding(config.limits)
+        pending = PendingRequests(self.registry, timeout=config.api.hold_timeout)
+        self.registry.subscribe(pending.host_served)
+        self.ingress = Ingress(
+            self.registry,
             config.api,
             pending=pending,
             verifications=VerificationPool(tasks),
             https_port=config.caddy.https_port,
-            overload=self._overload,
+            overload=self._load_shedding,
         )
-        self._load = LoadSampler(registry, self._ingress, self._overload)
         self._api = HttpListener(
             coalescer,
-            self._ingress,
+            self.ingress,
             tasks,
             name="api.listen_addr",
             most=lambda: api_connections(self._config.limits, descriptor_limit()),
@@ -169,8 +196,15 @@ class Server:
             reuse_idle=False,
             fix="raise limits.requests, or how many descriptors the process may open (LimitNOFILE)",
         )
-        self._certificates = CertificateBudget(config.limits)
-        self._permission = TlsPermission(registry, self._admission.grants, self._certificates, storage=_storage(config))
+
+        # The permission endpoint, for Caddy's on-demand TLS.
+        self._certificate_budget = CertificateBudget(config.limits)
+        self._permission = TlsPermission(
+            self.registry,
+            self._authorization.grants,
+            self._certificate_budget,
+            storage=_storage(config),
+        )
         self._permission_api = HttpListener(
             coalescer,
             self._permission,
@@ -178,64 +212,81 @@ class Server:
             name="caddy.permission_addr",
             most=lambda: tls_permission.MAX_CONNECTIONS,
         )
-        channel = AdminChannel(self._identities, self._audit, self._invitations, tasks)
+
+        # The admin API, for administrators of this machine.
+        self._join_lines = JoinLines(config.server)
+        channel = AdminChannel(
+            self._agent_directory, self.sessions, self._audit, self._join_lines, tasks
+        )
         self._admin = HttpListener(
             coalescer, channel.api, tasks, name="admin.socket", most=lambda: admin.MAX_CONNECTIONS
         )
+
+        # Metrics.
+        self._load = LoadSampler(self.registry, self.ingress, self._load_shedding)
         listeners = {"api": self._api, "admin": self._admin, "permission": self._permission_api}
         metrics = ServerMetrics(
             load=self._load,
-            ingress=self._ingress,
-            overload=self._overload,
-            door=self._door,
-            certificates=self._certificates,
+            ingress=self.ingress,
+            load_shedding=self._load_shedding,
+            agent_listener=self._agent_listener,
+            certificates=self._certificate_budget,
             listeners=listeners,
             config=lambda: self._config,
         )
-        self._metrics = MetricsEndpoint(metrics.collect, lambda: metrics.health, coalescer=coalescer, tasks=tasks)
+        self._metrics = MetricsEndpoint(
+            metrics.collect, lambda: metrics.health, coalescer=coalescer, tasks=tasks
+        )
         listeners["metrics"] = self._metrics.listener
+
+        # Caddy, restarts, and what is done from time to time.
         self._edge = Edge(config)
         self._listen: dict[str, Listen] = {
             "server.listen_addr": self._listen_for_agents,
             "api.listen_addr": partial(_listen_plain, self._api, "api.listen_addr"),
-            "caddy.permission_addr": partial(_listen_plain, self._permission_api, "caddy.permission_addr"),
+            "caddy.permission_addr": partial(
+                _listen_plain, self._permission_api, "caddy.permission_addr"
+            ),
             "admin.socket": partial(_listen_plain, self._admin, "admin.socket"),
         }
         self._listening: dict[str, Listening] = {}
-        self._served = RestartGate(registry, Path(config.state.dir) / "served")
-        self._upkeep = CertificateMaintenance(self._sessions, renewed=self._use_certificates)
-        tasks.spawn(self._keep_up(), "upkeep of certificates")
+        self._restart_gate = RestartGate(self.registry, Path(config.state.dir) / "served")
+        self._maintenance = CertificateMaintenance(self.sessions, renewed=self._use_new_certificate)
+        tasks.spawn(self._maintain_certificates(), "certificate maintenance")
         if database.shared:
-            tasks.spawn(self._identities.follow(), "follow other servers")
+            tasks.spawn(self._agent_directory.follow(), "follow other servers")
 
     async def start(self) -> None:
-        """Listen everywhere, and have the edge serve.
+        """Begin to listen, and start the edge.
 
         Raises:
             SetupError: an address, the database or Caddy can't be used.
         """
-        await self._identities.load()
-        self._identities.log_overlaps()
+        await self._agent_directory.load()
+        self._agent_directory.log_overlaps()
         for key, address in _addresses(self._config).items():
             if key == "api.listen_addr":
-                await self._served.wait()
+                await self._restart_gate.wait()
             self._listening[key] = await self._listen[key](address, None)
         await self._metrics.listen(self._config.metrics.listen_addr)
         await self._edge.__aenter__()
-        await self._audit.note("server.started", {"version": __version__, **self._trusts()})
+        await self._audit.note("server.started", {"version": __version__, **self._trust_settings()})
 
     async def apply(self, config: ServerConfig, changes: Changes) -> list[str]:
-        """Go on with this configuration; what of it waits, and for what.
+        """Apply another configuration.
+
+        Returns:
+            The settings that do not apply yet, each with the reason.
 
         Raises:
-            SetupError: an address, a certificate, the log or Caddy can't be used; all is as before.
-            ConfigError: it asks for something that Caddy cannot do.
+            SetupError: an address, a certificate, the log or Caddy can't be used; nothing has changed.
+            ConfigError: Caddy cannot do what the configuration asks for; nothing has changed.
         """
         config, restart = self._edge.without_restart(config)
         # The database stays, and so does the socket beside it.
         config = config.model_copy(update={"state": self._config.state})
-        authority = await self._authority(config, changes)
-        context = _context(config, authority)
+        authority = await self._load_authority(config, changes)
+        context = _tls_context(config, authority)
         async with AsyncExitStack() as undo:
             listening = await self._listen_anew(config, undo)
             if "logging" in changes.sections:
@@ -245,51 +296,41 @@ class Server:
             undo.push_async_callback(self._metrics.listen, self._config.metrics.listen_addr)
             await self._edge.apply(config)
             undo.pop_all()
-        self._ingress.reconfigure(config.api, https_port=config.caddy.https_port)
-        if config.limits != self._config.limits:
-            self._overload.reconfigure(config.limits)
-            self._registry.policies.most = most_memory(config.limits)
-            self._certificates.use(config.limits)
-        self._permission.storage = _storage(config)
-        self._door.use(
-            context,
-            offers_http=_offers_http(config),
-            resume_timeout=config.server.resume_timeout,
-            renewal=self._renewal(authority),
-            enrolment=self._enrolment(authority),
-        )
-        rotated = _serial(authority) != _serial(self._identities.authority)
-        self._identities.use(authority)
-        self._invitations.use(config.server)
+        issuer_before = _issuer_serial(self._agent_directory.authority)
+        self._reconfigure(config, authority, context)
         former, self._listening = self._listening, {**self._listening, **listening}
         for key in listening:
             await former[key].close()
-        self._judge_by(config)
+        self._reauthorize(config)
         waiting = [f"{key}: for a restart" for key in (*restart, *_unknown(changes))]
         if _offers_http(config) != _offers_http(self._config):
-            waiting.append("caddy.http_port: services that listen on http alone, for their agents' next connection")
+            waiting.append(
+                "caddy.http_port: applies to http-only services when their agents reconnect"
+            )
         self._config = config
-        if rotated:
-            await self._audit.note("authority.changed", {"issuer": _serial(authority)})
-        await self._audit.note("configuration.applied", {"settings": changes.keys, "files": changes.files})
+        if _issuer_serial(authority) != issuer_before:
+            await self._audit.note("authority.changed", {"issuer": _issuer_serial(authority)})
+        await self._audit.note(
+            "configuration.applied", {"settings": changes.keys, "files": changes.files}
+        )
         return waiting
 
     async def drain(self) -> None:
-        """Take nothing new, and end what runs: requests within `drain_timeout`, then WebSockets.
+        """Stop listening, and end what is open: requests within `drain_timeout`, then WebSockets.
 
-        What comes from now on waits in Caddy for the next process (`caddy.render`), which is told whose agents it had.
+        Caddy holds new requests back for the next process (`caddy.render`), which waits for the host names of this one.
         """
         timeout = self._config.hot_reload.drains_for
         _log.info("draining", drain_timeout=timeout)
-        self._served.note()
+        self._restart_gate.save()
         for key in ("api.listen_addr", "server.listen_addr"):
             await self._listening.pop(key).close()
         await self._api.drain(timeout)
-        self._door.depart()
+        self._agent_listener.depart()
         await self._api.ended(FAREWELL)
 
     async def close(self) -> None:
-        """End it all: Caddy first, so that it gets answers to what it asks."""
+        """End everything: Caddy first, so that its requests still get answers."""
         await self._edge.__aexit__(None, None, None)
         for listening in self._listening.values():
             await listening.close()
@@ -297,47 +338,46 @@ class Server:
             listener.close()
         await self._metrics.close()
         self._load.loop_lag.stop()
-        await self._door.close()
+        await self._agent_listener.close()
 
-    def _trusts(self) -> dict[str, str | bool | None]:
-        """What of the files decides who is let in, so that a record shows what was changed while nobody ran."""
-        config = self._config
-        return {
-            "grants": _digest("\n".join(f"{agent} {pattern}" for agent, pattern in sorted(_grants(config))).encode()),
-            "any_host": config.unsafe_agents_may_claim_any_host,
-            "ca_file": _digest(Path(config.server.ca_file).read_bytes()),
-            "issuer": _serial(self._identities.authority),
-        }
+    # ---- applying a configuration
 
-    def _claimed(self, agent: str, granted: Sequence[str], refused: Sequence[str]) -> None:
-        if new := self._audit.new_refusals(agent, granted, refused):
-            self._tasks.spawn(self._audit.hosts_refused(agent, new), "record refused host names")
+    def _reconfigure(
+        self, config: ServerConfig, authority: Authority | None, context: ssl.SSLContext
+    ) -> None:
+        """Give the parts their new settings; none of this can fail."""
+        self.ingress.reconfigure(config.api, https_port=config.caddy.https_port)
+        if config.limits != self._config.limits:
+            self._load_shedding.reconfigure(config.limits)
+            self.registry.policies.most = most_memory(config.limits)
+            self._certificate_budget.reconfigure(config.limits)
+        self._permission.storage = _storage(config)
+        self._agent_listener.reconfigure(context)
+        self._acceptor.reconfigure(
+            renew_certificate=self._renews(authority),
+            offers_http=_offers_http(config),
+            resume_timeout=config.server.resume_timeout,
+        )
+        self._enrollment.reconfigure(self._enrolls(authority))
+        self._agent_directory.reconfigure(authority)
+        self._join_lines.reconfigure(config.server)
 
-    async def _keep_up(self) -> None:
-        while True:
-            await asyncio.sleep(TICK)
-            try:
-                self._upkeep.tick(datetime.datetime.now(datetime.UTC), self._config, self._identities.authority)
-            except Exception as error:  # noqa: BLE001 - sessions have to end with their certificates, whatever it was
-                _log.error("upkeep of certificates failed, and goes on", error=repr(error), exc_info=error)
-
-    def _use_certificates(self) -> None:
-        self._door.use_context(_context(self._config, self._identities.authority))
-
-    async def _authority(self, config: ServerConfig, changes: Changes) -> Authority | None:
-        """Raises PkiError. In a thread, because opening a key with a passphrase takes its time."""
+    async def _load_authority(self, config: ServerConfig, changes: Changes) -> Authority | None:
+        """Raises PkiError. Runs in a thread, because decrypting a key with a passphrase takes time."""
         if changes.files or changes.sections & {"server", "authority"}:
             return await asyncio.to_thread(load_authority, config)
-        return self._identities.authority
+        return self._agent_directory.authority
 
-    def _renewal(self, authority: Authority | None) -> RenewCertificate | None:
-        return None if authority is None else self._identities.renew
+    def _renews(self, authority: Authority | None) -> RenewCertificate | None:
+        return None if authority is None else self._agent_directory.renew
 
-    def _enrolment(self, authority: Authority | None) -> Enrollment | None:
-        return None if authority is None else self._identities
+    def _enrolls(self, authority: Authority | None) -> AgentDirectory | None:
+        return None if authority is None else self._agent_directory
 
-    async def _listen_anew(self, config: ServerConfig, undo: AsyncExitStack) -> dict[str, Listening]:
-        """Listen at the addresses that are other ones than before."""
+    async def _listen_anew(
+        self, config: ServerConfig, undo: AsyncExitStack
+    ) -> dict[str, Listening]:
+        """Listen at the addresses that have changed."""
         before = _addresses(self._config)
         found: dict[str, Listening] = {}
         for key, address in _addresses(config).items():
@@ -346,19 +386,62 @@ class Server:
                 undo.push_async_callback(found[key].close)
         return found
 
-    def _judge_by(self, config: ServerConfig) -> None:
+    async def _listen_for_agents(self, address: str, beside: Listening | None) -> Listening:
+        return self._agent_listener.listen(address, beside=beside)
+
+    def _reauthorize(self, config: ServerConfig) -> None:
         before, any_host = self._config, config.unsafe_agents_may_claim_any_host
         if config.grants != before.grants or any_host != before.unsafe_agents_may_claim_any_host:
-            self._admission.any_host = any_host
-            self._admission.grants.replace(FILE, _grants(config))
-            self._identities.log_overlaps()
-            self._sessions.rejudge()
+            self._authorization.any_host = any_host
+            self._authorization.grants.replace(FILE, _grants(config))
+            self._agent_directory.log_overlaps()
+            self.sessions.reauthorize()
 
-    async def _listen_for_agents(self, address: str, beside: Listening | None) -> Listening:
-        return self._door.listen(address, beside=beside)
+    # ---- events
+
+    def _trust_settings(self) -> dict[str, str | bool | None]:
+        """Return the settings that decide who is let in: the audit log shows changes made while no server ran."""
+        config = self._config
+        return {
+            "grants": _digest(
+                "\n".join(
+                    f"{agent} {pattern}" for agent, pattern in sorted(_grants(config))
+                ).encode()
+            ),
+            "any_host": config.unsafe_agents_may_claim_any_host,
+            "ca_file": _digest(Path(config.server.ca_file).read_bytes()),
+            "issuer": _issuer_serial(self._agent_directory.authority),
+        }
+
+    def _record_refused_hosts(
+        self, agent: str, granted: Sequence[str], refused: Sequence[str]
+    ) -> None:
+        if new := self._audit.new_refusals(agent, granted, refused):
+            self._tasks.spawn(self._audit.hosts_refused(agent, new), "record refused host names")
+
+    async def _maintain_certificates(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            try:
+                self._maintenance.tick(
+                    datetime.datetime.now(datetime.UTC),
+                    self._config,
+                    self._agent_directory.authority,
+                )
+            except Exception as error:  # noqa: BLE001 - sessions have to end with their certificates after any fault
+                _log.error(
+                    "certificate maintenance failed; retrying", error=repr(error), exc_info=error
+                )
+
+    def _use_new_certificate(self) -> None:
+        self._agent_listener.reconfigure(
+            _tls_context(self._config, self._agent_directory.authority)
+        )
 
 
-async def _listen_plain(listener: HttpListener, key: str, address: str, beside: Listening | None) -> Listening:
+async def _listen_plain(
+    listener: HttpListener, key: str, address: str, beside: Listening | None
+) -> Listening:
     return await listener.bind(address, key=key, beside=beside)
 
 
@@ -367,15 +450,15 @@ def _grants(config: ServerConfig) -> list[tuple[str, str]]:
 
 
 def _unknown(changes: Changes) -> list[str]:
-    """What changed that `Server.apply` does nothing about."""
+    """Return the changed keys that `Server.apply` does not apply."""
     return [key for key in changes.keys if key.partition(".")[0] not in _APPLIED]
 
 
 def open_database(state: DatabaseConfig) -> Database:
-    """The server's database, brought up to date; its folder is made where there is none.
+    """Open the server's database and migrate it; create its folder where there is none.
 
     Raises:
-        StateError: it can't be used, is of a newer program, or others may replace what is in its folder.
+        StateError: it can't be used, a newer program wrote it, or other users may replace files in its folder.
     """
     folder = Path(state.dir)
     try:
@@ -383,7 +466,7 @@ def open_database(state: DatabaseConfig) -> Database:
         refusal, warnings = folders.refusal(folder), list(folders.above(folder))
     except OSError as error:
         raise StateError(
-            f"state.dir: cannot create {state.dir}: {describe(error)}; correct the path, or make the folder"
+            f"state.dir: cannot create {state.dir}: {describe(error)}; correct the path, or create the folder"
         ) from error
     if refusal is not None:
         raise StateError(f"state.dir: {refusal}")
@@ -397,8 +480,11 @@ def open_database(state: DatabaseConfig) -> Database:
 
 
 def _addresses(config: ServerConfig) -> dict[str, str]:
-    """Where to listen, by the keys that say so; first what nobody else can have at the same time."""
-    found = {"server.listen_addr": config.server.listen_addr, "api.listen_addr": config.api.listen_addr}
+    """Return the addresses to listen at by configuration key; first those that only one process can have."""
+    found = {
+        "server.listen_addr": config.server.listen_addr,
+        "api.listen_addr": config.api.listen_addr,
+    }
     if config.caddy.mode != "none":
         found["caddy.permission_addr"] = config.caddy.permission_addr
     found["admin.socket"] = f"unix:{config.admin_socket}"
@@ -414,8 +500,8 @@ def _offers_http(config: ServerConfig) -> bool:
     return config.caddy.mode == "none" or bool(config.caddy.http_port)
 
 
-def _serial(authority: Authority | None) -> str | None:
-    """Of the issuing certificate."""
+def _issuer_serial(authority: Authority | None) -> str | None:
+    """Return the serial number of the issuing certificate."""
     return None if authority is None else serial_of(authority.issuer.certificate)
 
 
@@ -423,11 +509,14 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _context(config: ServerConfig, authority: Authority | None) -> ssl.SSLContext:
+def _tls_context(config: ServerConfig, authority: Authority | None) -> ssl.SSLContext:
     """Raises PkiError."""
     server = config.server
-    # Who was killed while its certificate was renewed has a key here that does not fit.
+    # A process that was killed during a renewal has left a key that does not fit its certificate.
     key_pair_files.complete(Path(server.cert_file), Path(server.key_file))
     return tunnel_server(
-        certificate=server.cert_file, key=server.key_file, authority=server.ca_file, enrolment=authority is not None
+        certificate=server.cert_file,
+        key=server.key_file,
+        authority=server.ca_file,
+        enrolment=authority is not None,
     )

@@ -736,6 +736,10 @@ class Session:
         if fault is not None:
             raise fault
 
+    def set_sink(self, sink: SessionSink) -> None:
+        """Give the session another owner, which gets all events from now on (as `asyncio.Transport.set_protocol`)."""
+        self._sink = sink
+
     def _part(self) -> None:
         """Forget the owner, so that the two are freed without the garbage collector."""
         self._sink = cast("SessionSink", None)

@@ -84,10 +84,10 @@ class Scene:
 
     @property
     def registry(self) -> Registry:
-        return self.server.server._door._terms.registry
+        return self.server.server.registry
 
     def sessions(self) -> list[Session]:
-        return [member.link.session for member in self.registry.sessions]
+        return [session.link.session for session in self.registry.sessions]
 
 
 async def echoes(client: Client) -> bool:
@@ -380,12 +380,12 @@ class Everybody:
 @pytest.mark.slow
 async def test_who_is_not_let_in_asks_less_and_less(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "BACK_OFF_FIRST", 0.001)
-    scene.server.server._admission.revoked = everybody = Everybody()
-    scene.server.server._sessions.cut("home", None, "revoked")
+    scene.server.server._authorization.revoked = everybody = Everybody()
+    scene.server.server.sessions.revoke("home", None, "revoked")
     await eventually(lambda: everybody.asked > 2, "it comes again")
     await asyncio.sleep(1)
     assert everybody.asked < 30
-    scene.server.server._admission.revoked = NothingRevoked()
+    scene.server.server._authorization.revoked = NothingRevoked()
     await eventually(scene.sessions, "it is let in again", 10)
 
 

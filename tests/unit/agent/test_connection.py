@@ -21,7 +21,7 @@ from zerotrust.errors import SetupError
 from zerotrust.model.agent import AgentConfig
 from zerotrust.net import tasks
 from zerotrust.server.agents import listener
-from zerotrust.server.agents.registry import Member
+from zerotrust.server.agents.session import AgentSession
 from zerotrust.tunnel.codes import CONNECTIONS
 
 pytestmark = pytest.mark.anyio
@@ -53,15 +53,15 @@ class Scene:
         return self.site.agent(service, server={"connections": connections, **server})
 
     @property
-    def members(self) -> list[Member]:
-        return sorted(self.server.server._door._terms.registry.sessions, key=lambda member: member.connection)
+    def sessions(self) -> list[AgentSession]:
+        return sorted(self.server.server.registry.sessions, key=lambda session: session.connection)
 
     def numbers(self) -> list[int]:
-        return [member.connection for member in self.members]
+        return [session.connection for session in self.sessions]
 
     async def connected(self, *numbers: int) -> None:
         def found() -> bool:
-            return self.numbers() == list(numbers) and all(HOST in str(member.services) for member in self.members)
+            return self.numbers() == list(numbers) and all(HOST in str(session.services) for session in self.sessions)
 
         await eventually(found, f"connections {numbers}", 10)
 
@@ -77,7 +77,7 @@ class Scene:
         return client
 
     def streams(self) -> list[int]:
-        return [len(member.link.session.streams) for member in self.members]
+        return [len(session.link.session.streams) for session in self.sessions]
 
 
 async def echoes(client: Client) -> bool:
@@ -101,7 +101,7 @@ async def test_one_carries_all_and_the_other_takes_over_at_once(scene: Scene) ->
         await scene.connected(0, 1)
         sockets_open = [await scene.upgraded() for _ in range(3)]
         assert scene.streams() == [3, 0]
-        first = scene.members[0]
+        first = scene.sessions[0]
         transport = first.link.transport
         assert transport is not None
         # The agent is kept from coming back until the request has been answered.
@@ -122,17 +122,17 @@ async def test_one_carries_all_and_the_other_takes_over_at_once(scene: Scene) ->
 async def test_a_session_that_is_lost_for_good_costs_the_others_nothing(scene: Scene) -> None:
     async with dialling(scene.config()) as agent:
         await scene.connected(0, 1)
-        scene.members[0].doubtful = True
-        scene.server.server._door._terms.registry._sort(scene.members[0])
+        scene.sessions[0].doubtful = True
+        scene.server.server.registry._rearrange(scene.sessions[0])
         there = await scene.upgraded()
         assert scene.streams() == [0, 1]
-        before = scene.members
+        before = scene.sessions
         one = agent.agent.connections[0].current
         assert one is not None
         one.link.close_session(listener.Code.GOING_AWAY, "for the test")
-        await eventually(lambda: scene.members and scene.members[0] not in before, "a new session", 10)
+        await eventually(lambda: scene.sessions and scene.sessions[0] not in before, "a new session", 10)
         await scene.connected(0, 1)
-        assert scene.members[1] is before[1]
+        assert scene.sessions[1] is before[1]
         assert await echoes(there)
         there.abort()
 
@@ -144,10 +144,10 @@ async def test_a_server_that_knows_only_of_one_connection_gets_one(
     monkeypatch.setattr(listener, "CAPABILITIES", known)
     async with dialling(scene.config(3)) as agent:
         await scene.connected(0)
-        (member,) = scene.members
+        (session,) = scene.sessions
         for _ in range(20):
             await asyncio.sleep(0.01)
-            assert scene.members == [member]
+            assert scene.sessions == [session]
         assert len(agent.agent.status().sessions) == 1
 
 
@@ -168,13 +168,13 @@ async def test_more_and_fewer_connections_while_a_websocket_is_open(scene: Scene
         await eventually(lambda: len(agent.agent.connections) == 1, "the agent has forgotten it", 5)
 
 
-def served(scene: Scene) -> list[Member]:
-    return [member for member in scene.members if not member.retired]
+def served(scene: Scene) -> list[AgentSession]:
+    return [session for session in scene.sessions if not session.retired]
 
 
 async def test_each_connection_has_an_address_of_its_own(scene: Scene) -> None:
     port = free_port()
-    other = scene.server.server._door.listen(f"127.0.0.1:{port}")
+    other = scene.server.server._agent_listener.listen(f"127.0.0.1:{port}")
     config = scene.config(3, addresses=[f"127.0.0.1:{port}"])
     try:
         async with dialling(config) as agent:
@@ -189,7 +189,7 @@ async def test_an_address_that_does_not_answer_is_not_the_end(scene: Scene) -> N
     config = scene.config(2, address=f"127.0.0.1:{closed_port()}", addresses=[f"127.0.0.1:{scene.site.tunnel_port}"])
     async with dialling(config) as agent:
         await scene.connected(0, 1)
-        link = scene.members[0].link
+        link = scene.sessions[0].link
         broken = link.transport
         assert broken is not None
         broken.abort()
@@ -204,11 +204,11 @@ async def test_an_address_that_does_not_answer_is_not_the_end(scene: Scene) -> N
 async def test_a_second_process_takes_the_place_of_all_sessions_of_the_first(scene: Scene) -> None:
     async with dialling(scene.config()):
         await scene.connected(0, 1)
-        before = scene.members
+        before = scene.sessions
         async with dialling(scene.config()):
-            await eventually(lambda: not set(before) & set(scene.members), "the first ones have ended", 10)
+            await eventually(lambda: not set(before) & set(scene.sessions), "the first ones have ended", 10)
             await scene.connected(0, 1)
-            assert len({member.instance for member in scene.members}) == 1
+            assert len({session.instance for session in scene.sessions}) == 1
 
 
 async def test_a_configuration_that_one_connection_cannot_have_changes_none(
@@ -216,7 +216,7 @@ async def test_a_configuration_that_one_connection_cannot_have_changes_none(
 ) -> None:
     async with dialling(scene.config()) as agent:
         await scene.connected(0, 1)
-        before = scene.members
+        before = scene.sessions
         succeed = connection.TunnelConnection.succeed
 
         async def not_the_second(self: connection.TunnelConnection, target: Any) -> Any:
@@ -227,7 +227,7 @@ async def test_a_configuration_that_one_connection_cannot_have_changes_none(
         monkeypatch.setattr(connection.TunnelConnection, "succeed", not_the_second)
         with pytest.raises(SetupError, match=r"server\.address: no"):
             await agent.change(scene.config(), str(scene.site.folder / "home.crt"))
-        await eventually(lambda: scene.members == before, "what was begun is given up", 5)
+        await eventually(lambda: scene.sessions == before, "what was begun is given up", 5)
         assert await scene.body() == "first"
         monkeypatch.undo()
 
@@ -236,8 +236,8 @@ async def test_draining_ends_what_every_connection_carries(scene: Scene) -> None
     async with dialling(scene.config()) as agent:
         await scene.connected(0, 1)
         one = await scene.upgraded()
-        scene.members[0].doubtful = True
-        scene.server.server._door._terms.registry._sort(scene.members[0])
+        scene.sessions[0].doubtful = True
+        scene.server.server.registry._rearrange(scene.sessions[0])
         two = await scene.upgraded()
         assert scene.streams() == [1, 1]
         await asyncio.wait_for(agent.agent.drain(), 5)
@@ -255,7 +255,7 @@ async def test_links_that_break_leave_nothing_to_the_garbage_collector(
     monkeypatch.setattr(reconnect, "STEADY", 0.0)
     async with dialling(scene.config(1)):
         await scene.connected(0)
-        link = scene.members[0].link
+        link = scene.sessions[0].link
         gc.collect()
         gc.disable()
         try:
@@ -298,7 +298,7 @@ async def test_a_fault_while_a_session_is_there_ends_it_and_another_one_begins(
     monkeypatch.setattr(tasks, "RESTART_FIRST", 0.01)
     async with dialling(scene.config(1)) as agent:
         await scene.connected(0)
-        (before,) = scene.members
+        (before,) = scene.sessions
         one = agent.agent.connections[0]
         assert one.current is not None
         link = one.current.link
@@ -312,7 +312,7 @@ async def test_a_fault_while_a_session_is_there_ends_it_and_another_one_begins(
 
         one.current = cast("ServerSession", SimpleNamespace(link=Faulty()))
         one._handed_over.set_result(None)
-        await eventually(lambda: link.closed.done() and before not in scene.members, "its session has ended", 5)
+        await eventually(lambda: link.closed.done() and before not in scene.sessions, "its session has ended", 5)
         await scene.connected(0)
         assert await scene.body() == "first"
 

@@ -85,7 +85,7 @@ async def test_a_certificate_of_the_server_that_has_not_begun_is_a_matter_of_clo
     start = datetime.datetime.now(UTC) + timedelta(hours=1)
     async with open_door(tmp_path) as door:
         issue_server_at(tmp_path, "localhost", start)
-        door.door.use_context(door.context())
+        door.listener.reconfigure(door.context())
         server = server_of(door, tmp_path)
         with pytest.raises(JoinError, match="is not valid yet; issue it again on the server"):
             await renew_expired(server, Renew(csr=csr.create().pem.decode()))

@@ -1,15 +1,14 @@
 """Agents as the server sees them, from the command line."""
 
 import json
-from dataclasses import replace
 
-from tests.support.identities import HOME, Office
+from tests.support.identities import HOME, Office, home
 from tests.unit.cli.conftest import Ask
 
 
 def test_agents_are_listed(ask: Ask, place: Office) -> None:
     assert ask("agents", "list")[1] == "no agents\n"
-    place.live.sessions = [HOME, replace(HOME, generation=4)]
+    place.live.sessions = [HOME, home(generation=4)]
     ask("grants", "add", "work", "a.example")
     rows = [line.split() for line in ask("agents", "list")[1].splitlines()[-2:]]
     assert rows[0] == ["home", "connected", "2", "8", "0", "2030-03-17", "17:46", "-"]
@@ -19,7 +18,7 @@ def test_agents_are_listed(ask: Ask, place: Office) -> None:
 
 
 def test_an_agent_is_shown(ask: Ask, place: Office) -> None:
-    place.live.sessions = [replace(HOME, software="\x1b[2Jevil [bold]x[/bold]")]
+    place.live.sessions = [home(software="\x1b[2Jevil [bold]x[/bold]")]
     ask("tokens", "create", "--agent", "home", "--host", "a.example")
     ask("grants", "add", "home", "*.b.example")
     ask("agents", "revoke", "home", "--serial", "def", "--reason", "left on a train")
@@ -38,16 +37,16 @@ def test_an_agent_is_shown(ask: Ask, place: Office) -> None:
 
 
 def test_revocation_says_what_it_ended(ask: Ask, place: Office) -> None:
-    place.live.sessions = [HOME, replace(HOME, generation=4, serial="def", streams=1)]
+    place.live.sessions = [HOME, home(generation=4, serial="def", stream_count=1)]
     code, out, _ = ask("agents", "revoke", "home", "--serial", "def")
     assert (code, out) == (0, "certificate def of home is revoked; 1 session and 1 stream were cut\n")
     assert ask("agents", "revoke", "home")[1] == "home is revoked; 1 session and 4 streams were cut\n"
     assert ask("agents", "revoke", "home")[1] == "home is revoked; it was not connected\n"
     assert json.loads(ask("agents", "revoke", "home", "--json")[1])["sessions"] == 0
-    assert place.admission.refusal("home", "1") is not None
+    assert place.authorization.refusal("home", "1") is not None
     assert ask("agents", "restore", "home")[1] == "home is no longer revoked\n"
-    assert place.admission.refusal("home", "1") is None
-    assert place.admission.refusal("home", "def") is not None
+    assert place.authorization.refusal("home", "1") is None
+    assert place.authorization.refusal("home", "def") is not None
     assert ask("agents", "restore", "home", "--serial", "def")[1] == "certificate def of home is no longer revoked\n"
     ask("agents", "revoke", "home")
     assert "0trust tokens create --agent home" in ask("agents", "restore", "home", "--reissue")[1]

@@ -11,10 +11,10 @@ def test_a_grant_for_an_agent_that_is_not_there_yet(ask: Ask, place: Office) -> 
     code, out, err = ask("grants", "add", "home", "A.example", "*.lab.example")
     assert (code, err) == (0, "")
     assert out == "a.example is granted to home\n*.lab.example is granted to home\n"
-    assert place.admission.grants.may_serve("home", "x.lab.example")
+    assert place.authorization.grants.may_serve("home", "x.lab.example")
     assert ask("grants", "add", "home", "a.example")[1] == "a.example is granted to home already\n"
     assert ask("grants", "remove", "home", "a.example")[1] == "a.example is no longer granted to home\n"
-    assert not place.admission.grants.may_serve("home", "a.example")
+    assert not place.authorization.grants.may_serve("home", "a.example")
     code, _, err = ask("grants", "remove", "home", "a.example")
     assert (code, err.startswith("error: a.example is not granted to home")) == (1, True)
 
@@ -23,18 +23,18 @@ def test_what_was_done_before_an_error_stays_and_was_said(ask: Ask, place: Offic
     code, out, err = ask("grants", "add", "home", "a.example", "a:1", "b.example")
     assert (code, out) == (1, "a.example is granted to home\n")
     assert "has a port" in err
-    assert place.admission.grants.of(DATABASE) == {("home", "a.example")}
+    assert place.authorization.grants.of(DATABASE) == {("home", "a.example")}
 
 
 def test_warnings(ask: Ask, place: Office) -> None:
     assert "warning: " in ask("grants", "add", "home", "*.co.uk")[2]
-    place.admission.grants.replace(FILE, [("home", "*.co.uk")])
+    place.authorization.grants.replace(FILE, [("home", "*.co.uk")])
     code, _, err = ask("grants", "remove", "home", "*.co.uk")
     assert (code, err) == (0, "warning: it stays granted by the server's file, under grants\n")
 
 
 def test_a_wildcard_and_a_name_below_it_of_another_agent_are_warned_about(ask: Ask, place: Office) -> None:
-    place.admission.grants.replace(FILE, [("home", "*.lab.example")])
+    place.authorization.grants.replace(FILE, [("home", "*.lab.example")])
     code, out, err = ask("grants", "add", "nas", "a.lab.example", "a.b.lab.example", "lab.example")
     assert (code, out.count("is granted")) == (0, 3)
     assert err == (
@@ -53,7 +53,7 @@ def test_a_wildcard_and_a_name_below_it_of_another_agent_are_warned_about(ask: A
 def test_grants_are_listed(ask: Ask, place: Office) -> None:
     assert ask("grants", "list")[1] == "no grants\n"
     ask("grants", "add", "home", "a.example")
-    place.admission.grants.replace(FILE, [("work", "b.example")])
+    place.authorization.grants.replace(FILE, [("work", "b.example")])
     out = ask("grants", "list")[1]
     rows = [line.split()[:3] for line in out.splitlines()[-2:]]
     assert rows == [["home", "a.example", "database"], ["work", "b.example", "file"]]

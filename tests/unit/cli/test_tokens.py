@@ -27,7 +27,7 @@ def test_a_token_as_json(ask: Ask) -> None:
 
 
 def test_a_name_below_a_wildcard_of_another_agent_is_warned_about(ask: Ask, place: Office) -> None:
-    place.admission.grants.replace(FILE, [("home", "*.lab.example")])
+    place.authorization.grants.replace(FILE, [("home", "*.lab.example")])
     code, _, err = ask("tokens", "create", "--agent", "nas", "--host", "a.lab.example", "--host", "b.example")
     assert code == 0
     assert err.startswith('warning: "*.lab.example" is granted to home and "a.lab.example" to nas: both may serve')

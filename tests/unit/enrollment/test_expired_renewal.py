@@ -8,7 +8,7 @@ from cryptography import x509
 from tests.unit.enrollment.telling import ADMIN, CSR, NOW, WEEK, do, told
 from zerotrust.db import certificates
 from zerotrust.db.database import Database
-from zerotrust.enrollment.expired_renewal import come_back
+from zerotrust.enrollment.expired_renewal import renew_expired
 from zerotrust.enrollment.join import IssuedCertificate, renew
 from zerotrust.enrollment.refusals import KEPT
 from zerotrust.enrollment.revocation import restore, revoke
@@ -28,7 +28,7 @@ def back(
 ) -> IssuedCertificate:
     return do(
         database,
-        lambda s: come_back(
+        lambda s: renew_expired(
             s, issuer, certificate=certificate, csr_pem=CSR, lifetime=WEEK, client="203.0.113.9", now=now
         ),
     )

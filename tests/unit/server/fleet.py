@@ -1,9 +1,9 @@
 """A client in front of several agents that serve `app.example.com`, without a network."""
 
 import asyncio
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
+from tests.support.agent_sessions import join
 from tests.support.transport import FakeTransport
 from tests.support.tunnel import Ear, Pair
 from tests.unit.middleware.asking import SECRET
@@ -11,10 +11,10 @@ from tests.unit.server.front import build_ingress
 from zerotrust.model.server import ProxyApi
 from zerotrust.net.http_server import HttpServerConnection
 from zerotrust.net.tasks import Tasks
-from zerotrust.net.tunnel import TunnelLink
 from zerotrust.net.write_coalescer import WriteCoalescer
-from zerotrust.server.agents.registry import Registry, ServiceRegistration
+from zerotrust.server.agents.registry import Registry
 from zerotrust.server.agents.service_policy import compile_service_policy
+from zerotrust.server.agents.session import ServiceRegistration
 from zerotrust.tunnel.binary import RequestOpen, pack_head, unpack_open
 from zerotrust.tunnel.codes import KIND_LENGTH, Code
 from zerotrust.tunnel.stream import Stream
@@ -29,12 +29,12 @@ class Agent:
         self.pair = Pair()
         self.pair.pump()
         self.registry = fleet.registry
-        link = cast("TunnelLink", SimpleNamespace(session=self.pair.server.session))
-        self.member = self.registry.join(name, link)
+        self.agent_session = join(self.registry, name, self.pair.server.session)
         service = f"app-{name}"
-        guard = compile_service_policy(policy, secret=SECRET, before=self.registry.former(self.member, service))
-        self.claim = ServiceRegistration(self.member, service, service.encode(), (HOST,), True, guard)
-        self.registry.register(self.member, self.claim)
+        before = self.registry.former_policy(self.agent_session, service)
+        compiled = compile_service_policy(policy, secret=SECRET, before=before)
+        self.claim = ServiceRegistration(self.agent_session, service, service.encode(), (HOST,), True, compiled)
+        self.registry.register(self.claim)
 
     @property
     def opened(self) -> list[RequestOpen]:
@@ -63,7 +63,7 @@ class Agent:
     def lose(self, code: Code = Code.SUPERSEDED) -> None:
         """The server ends the session; what it has sent by now is on its way."""
         self.pair.server.session.close(code, "it is over")
-        self.registry.leave(self.member)
+        self.registry.remove(self.agent_session)
 
 
 class Fleet:

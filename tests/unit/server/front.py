@@ -1,20 +1,20 @@
 """A client's connection, the ingress and an agent's session, without a network."""
 
 import asyncio
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
+from tests.support.agent_sessions import join
 from tests.support.transport import FakeTransport
 from tests.support.tunnel import Ear, Owner, Pair
 from tests.unit.middleware.asking import SECRET
 from zerotrust.model.server import ProxyApi
 from zerotrust.net.http_server import HttpServerConnection
 from zerotrust.net.tasks import Tasks
-from zerotrust.net.tunnel import TunnelLink
 from zerotrust.net.write_coalescer import WriteCoalescer
-from zerotrust.server.agents.registry import Registry, ServiceRegistration
+from zerotrust.server.agents.registry import Registry
 from zerotrust.server.agents.scheme import USUAL, OfferedSchemes
 from zerotrust.server.agents.service_policy import compile_service_policy
+from zerotrust.server.agents.session import ServiceRegistration
 from zerotrust.server.proxy.ingress import Ingress
 from zerotrust.server.proxy.load_shedding import LoadShedding
 from zerotrust.server.proxy.pending_requests import PendingRequests
@@ -53,8 +53,7 @@ class Front:
         self.pair.pump()
         self.tasks = Tasks()
         self.registry = Registry()
-        link = cast("TunnelLink", SimpleNamespace(session=self.pair.server.session))
-        self.member = self.registry.join("home", link)
+        self.agent_session = join(self.registry, "home", self.pair.server.session)
         self.register(policy)
         self.ingress = build_ingress(self.registry, tasks=self.tasks, overload=overload)
         self.connect()
@@ -65,10 +64,10 @@ class Front:
         self.transport = FakeTransport(self.connection.as_protocol())
 
     def register(self, policy: dict[str, Any] | None) -> None:
-        before = self.registry.former(self.member, "app")
+        before = self.registry.former_policy(self.agent_session, "app")
         guard = compile_service_policy(policy, secret=SECRET, before=before)
-        claim = ServiceRegistration(self.member, "app", b"app", ("app.example.com",), True, guard, self.binding)
-        self.registry.register(self.member, claim)
+        claim = ServiceRegistration(self.agent_session, "app", b"app", ("app.example.com",), True, guard, self.binding)
+        self.registry.register(claim)
 
     async def ask(self, start: str, *fields: str, body: bytes = b"", client: str = "203.0.113.7") -> bytes:
         """What is written in answer, at once."""
@@ -119,7 +118,7 @@ def lose_link(front: Front) -> None:
     for owner in (front.pair.server, front.pair.agent):
         front.pair.wires[owner].clear()
         owner.session.lost("cut", 0.0)
-    front.registry.detached(front.member)
+    front.registry.detached(front.agent_session)
 
 
 async def restore_link(front: Front) -> bytes:
@@ -129,6 +128,6 @@ async def restore_link(front: Front) -> bytes:
     acceptor.session.receive_data(front.agent.session.data_to_send(1 << 20), 0.0)
     assert acceptor.wanted is not None
     front.pair.server.session.reattach(acceptor.wanted, 0.0)
-    front.registry.reattached(front.member)
+    front.registry.reattached(front.agent_session)
     await asyncio.sleep(0)
     return await front.hear()

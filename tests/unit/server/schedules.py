@@ -16,8 +16,9 @@ from tests.unit.middleware.asking import SECRET
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.write_coalescer import WriteCoalescer
 from zerotrust.pki.identity import identity
-from zerotrust.server.agents.listener import AgentSession, Terms
 from zerotrust.server.agents.registry import Registry
+from zerotrust.server.agents.service_registrar import ServiceRegistrar
+from zerotrust.server.agents.session_acceptor import SessionAcceptor
 from zerotrust.server.agents.session_control import SessionControl
 from zerotrust.server.identity.authorization import Authorization
 from zerotrust.tunnel.binary import pack_reason
@@ -61,8 +62,7 @@ class Peer:
     def __init__(self, world: "World", agent: str, number: int) -> None:
         self.agent = agent
         self.serial = identity(certificate(agent, number)).serial
-        self.session = AgentSession(world.terms)
-        self.link = self.session.link
+        self.link = world.acceptor.accept()
         self.link.peer_certificate = certificate(agent, number)
         self.order = world.next_order()
         self.ready = self.away = False
@@ -84,12 +84,13 @@ class World:
     def __init__(self, seed: int, coalescer: WriteCoalescer) -> None:
         self.random = random.Random(seed)
         self.registry = Registry(clock=lambda: 0.0)
-        self.admission = Authorization()
-        self.revoked = self.admission.revoked = Revoked()
-        self.terms = Terms(
-            registry=self.registry, admission=self.admission, coalescer=coalescer, tasks=Tasks(), secret=SECRET
+        self.authorization = Authorization()
+        self.revoked = self.authorization.revoked = Revoked()
+        registrar = ServiceRegistrar(self.registry, self.authorization, secret=SECRET)
+        self.acceptor = SessionAcceptor(
+            self.registry, registrar, self.authorization, coalescer=coalescer, tasks=Tasks()
         )
-        self.sessions = SessionControl(self.registry, self.admission)
+        self.sessions = SessionControl(self.registry, registrar, self.authorization)
         self.grants: set[tuple[str, str]] = {("home", "a.example"), ("work", "a.example"), ("home", "*.lab.example")}
         self.peers: list[Peer] = []
         self._order = 0
@@ -154,8 +155,8 @@ class World:
         self._grant()
 
     def _grant(self) -> None:
-        self.admission.grants.replace("database", self.grants)
-        self.sessions.rejudge()
+        self.authorization.grants.replace("database", self.grants)
+        self.sessions.reauthorize()
 
     def revoke(self) -> None:
         agent = self.random.choice(AGENTS)
@@ -164,7 +165,7 @@ class World:
             self.revoked.agents.add(agent)
         else:
             self.revoked.serials.add(serial)
-        self.sessions.cut(agent, serial, "revoked")
+        self.sessions.revoke(agent, serial, "revoked")
 
     def restore(self) -> None:
         self.revoked.agents.clear()

@@ -5,20 +5,20 @@ whatever frames a test makes. Clients read what they get with h11, which knows b
 """
 
 import asyncio
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import h11
 
+from tests.support.agent_sessions import join
 from tests.support.transport import FakeTransport
 from tests.support.tunnel import Pair
 from tests.unit.middleware.asking import SECRET
 from tests.unit.server.front import build_ingress
 from zerotrust.net.http_server import HttpServerConnection
-from zerotrust.net.tunnel import TunnelLink
 from zerotrust.net.write_coalescer import WriteCoalescer
-from zerotrust.server.agents.registry import Registry, ServiceRegistration
+from zerotrust.server.agents.registry import Registry
 from zerotrust.server.agents.service_policy import compile_service_policy
+from zerotrust.server.agents.session import ServiceRegistration
 from zerotrust.server.proxy.ingress import Ingress
 from zerotrust.tunnel.binary import pack_head, unpack_open
 from zerotrust.tunnel.codes import KIND_LENGTH
@@ -35,9 +35,9 @@ class Tenant:
         # Frames that a test makes by itself are not in the agent's count, so it acknowledges nothing.
         self.pair = Pair(agent_options=SessionOptions(capabilities=()))
         self.pair.pump()
-        member = registry.join(host, cast("TunnelLink", SimpleNamespace(session=self.pair.server.session)))
+        session = join(registry, host, self.pair.server.session)
         guard = compile_service_policy(policy, secret=SECRET, before=None)
-        registry.register(member, ServiceRegistration(member, host, host.encode(), (host,), True, guard))
+        registry.register(ServiceRegistration(session, host, host.encode(), (host,), True, guard))
 
     @property
     def streams(self) -> list[int]:

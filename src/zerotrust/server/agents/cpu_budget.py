@@ -1,21 +1,20 @@
-"""Shares of the event loop's time: how much of it is spent for each agent. Sans-I/O.
+"""Budget of event-loop time for each agent. Sans-I/O.
 
-To read and compile a policy takes the loop up to a tenth of a second, and to apply one to a request up to five
-milliseconds, in which nobody else is served. So each agent, however many sessions it has, may use a share of the time
-and a reserve; then it has to wait for a while.
+To compile a policy takes up to a tenth of a second, and to apply one to a request up to 5 ms; meanwhile the loop serves
+no one else. So each agent, with all its sessions, may use a share of the time and a reserve; then it has to wait.
 """
 
 from typing import Final
 
 SHARE: Final = 0.2
 BURST: Final = 2.0
-"""Seconds of work at once: an agent with thousands of services has come back."""
+"""Seconds of work at once: enough for an agent with thousands of services that reconnects."""
 MOST: Final = 3.0
-"""Seconds of one wait: the TCP of an agent that is not read for longer gives up (net.tunnel.UNACKNOWLEDGED)."""
+"""Longest wait, in seconds. TCP gives a connection up that is not read for longer (net.tunnel.UNACKNOWLEDGED)."""
 
 
 class CpuBudget:
-    """By agent, when its work would be done if it were done at its share. `now` is monotonic and in seconds.
+    """Keeps, for each agent, the time at which its work would be done at its share. `now` is monotonic, in seconds.
 
     Args:
         burst: seconds of work at once.
@@ -26,7 +25,7 @@ class CpuBudget:
         self._reserve = burst / SHARE
 
     def add(self, agent: str, seconds: float, now: float) -> None:
-        """Count work: the loop has been busy for the agent for so many seconds."""
+        """Count work that the loop has done for an agent."""
         self._done_at[agent] = max(self._done_at.get(agent, now), now) + seconds / SHARE
 
     def debt(self, agent: str, now: float) -> float:

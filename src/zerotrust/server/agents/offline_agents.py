@@ -32,7 +32,9 @@ class RetainedPolicies:
         """Bytes that all of them take, estimated."""
         return sum(memory for _, _, memory in self._left.values())
 
-    def keep(self, agent: str, guards: Mapping[str, CompiledPolicy], memory: int, now: float) -> None:
+    def keep(
+        self, agent: str, guards: Mapping[str, CompiledPolicy], memory: int, now: float
+    ) -> None:
         """The agent's last session is over; these are the guards of its services, by id, and what they take."""
         self._left.pop(agent, None)
         if guards:

@@ -1,7 +1,7 @@
-"""What an agent wants, done in its order: a little in each turn of the loop, and not more than its share of the time.
+"""Runs one session's registrations in order, time-sliced.
 
-One read brings up to 256 KiB of registrations, and each can take a tenth of a second: done at once, nobody else would
-be served meanwhile.
+One read brings up to 256 KiB of registrations, and each can take a tenth of a second. Done at once, they would delay
+all other agents and requests.
 """
 
 import asyncio
@@ -14,56 +14,62 @@ from zerotrust.net.tunnel import TunnelLink
 from zerotrust.server.agents.cpu_budget import CpuBudget
 
 SLICE: Final = 0.005
-"""Seconds in one turn; what has begun is finished."""
+"""Seconds in one turn of the event loop; a registration that has begun is finished."""
 
-Wish = Callable[[], None]
+Task = Callable[[], None]
 
 
 class RegistrationQueue:
-    """Those of one session. While some wait, the agent is not read: so there are never more than one read brings."""
+    """Registrations of one session that wait for their turn.
 
-    def __init__(self, link: TunnelLink, toll: CpuBudget) -> None:
-        self._loop = asyncio.get_running_loop()
+    While some wait, the link is not read: no more wait than one read has brought.
+
+    Args:
+        budget: CPU time that the agent's registrations may take, in all its sessions.
+    """
+
+    def __init__(self, link: TunnelLink, agent: str, budget: CpuBudget) -> None:
         self._link = link
-        self._toll = toll
-        self._waiting: deque[tuple[str, Wish]] = deque()
+        self._agent = agent
+        self._budget = budget
+        self._waiting: deque[Task] = deque()
         self._spent = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._paused = False
 
-    def do(self, agent: str, wish: Wish) -> None:
-        """Do it now, or as soon as it is its turn."""
+    def run(self, task: Task) -> None:
+        """Run a task now, or when its turn comes."""
         if self._waiting or self._spent > SLICE:
-            self._waiting.append((agent, wish))
+            self._waiting.append(task)
             if not self._paused:
                 self._paused = True
                 self._link.pause_reading()
         else:
-            self._work(agent, wish)
+            self._work(task)
 
-    def forget(self) -> None:
-        """The session is over."""
+    def clear(self) -> None:
+        """Drop all waiting tasks: the session has ended."""
         self._waiting.clear()
         self._paused = False
 
-    def _work(self, agent: str, wish: Wish) -> None:
-        # Not the loop's time, which in uvloop stands still during a turn.
+    def _work(self, task: Task) -> None:
+        # Not the loop's time: in uvloop it stands still during a turn.
         begun_at = time.monotonic()
-        wish()
+        task()
         now = time.monotonic()
         self._spent += now - begun_at
-        wait = self._toll.pay(agent, now - begun_at, now)
+        wait = self._budget.pay(self._agent, now - begun_at, now)
         if wait:
             self._spent = max(self._spent, 2 * SLICE)
         if self._timer is None or wait:
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = self._loop.call_later(wait, self._go_on)
+            self._timer = asyncio.get_running_loop().call_later(wait, self._go_on)
 
     def _go_on(self) -> None:
         self._timer, self._spent = None, 0.0
         while self._waiting and self._spent <= SLICE:
-            self._work(*self._waiting.popleft())
+            self._work(self._waiting.popleft())
         if self._paused and not self._waiting:
             self._paused = False
             self._link.resume_reading()

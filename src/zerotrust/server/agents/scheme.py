@@ -30,7 +30,9 @@ class OfferedSchemes:
         """What the agent asks for. A redirect to an https that there is not is none."""
         https = message.listen_on != "http"
         redirect = message.http_redirect and https
-        return cls(http=message.listen_on != "https" and not redirect, https=https, redirect=redirect)
+        return cls(
+            http=message.listen_on != "https" and not redirect, https=https, redirect=redirect
+        )
 
 
 USUAL = OfferedSchemes()

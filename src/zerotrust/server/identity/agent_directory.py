@@ -1,8 +1,9 @@
-"""What is decided about agents, grants and tokens: first kept by the database, then at once true of the running server.
+"""Agents, join tokens, grants and revocations: decisions are committed to the database, then applied to the server.
 
-Each decision is one transaction, which also reads what holds after it. So what the server goes by is replaced whole, in
-the order of the transactions, and a decision that was not kept changes nothing. All of it runs in the loop's thread;
-the transactions in the database's own. Callers are not cancelled while they wait: what was kept must be made true.
+Each decision is one transaction, which also reads the state that it leaves. The copies in memory are replaced whole by
+that state, in the order of the transactions; a decision that was not committed changes nothing. This code runs in the
+loop's thread, the transactions in the database's own. Callers must not be cancelled while they wait: a decision that
+was committed has to be applied.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from cryptography import x509
 from sqlalchemy.orm import Session
@@ -33,32 +34,49 @@ from zerotrust.errors import CertificateRefused, EnrolmentError, NotFound, PkiEr
 from zerotrust.pki.chain_verification import is_ours
 from zerotrust.pki.identity import agent_id_of
 from zerotrust.pki.proof_of_possession import proves
-from zerotrust.server.agents.session_control import Connected, RevocationResult, SessionControl
 from zerotrust.server.identity.authority import Authority
 from zerotrust.server.identity.authorization import Authorization
 from zerotrust.telemetry import logs
 
 DATABASE = "database"
 FILE = "file"
-"""Where grants come from, in the table of all grants."""
+"""Sources of grants in the table of all grants."""
 
 LONGEST_CHAIN = 4
-"""Certificates of a chain whose signatures we are willing to check for a stranger."""
+"""Certificates in a chain that an unauthenticated client may have us verify."""
 
 FOLLOW_EACH: Final = 0.5
-"""Seconds between two looks at what other servers have decided: an agent that is revoked there is gone in a second."""
+"""Seconds between two reads of what other servers have committed: an agent that is revoked there loses its sessions
+within a second."""
 
 T = TypeVar("T")
 
 _log = logs.logger("identities")
 
 
+class LiveSessions(Protocol):
+    """Sessions of agents with this server (`server.agents.session_control`)."""
+
+    def is_connected(self, agent: str) -> bool:
+        """Return True where the agent has a session."""
+
+    def reauthorize(self) -> None:
+        """Give and take host names after grants have changed; end the requests of those that were taken."""
+
+    def revoke(self, agent: str, serial: str | None, reason: str) -> tuple[int, int]:
+        """End the sessions of an agent, or those with one certificate; return the numbers of sessions and streams."""
+
+    def close_revoked(self) -> None:
+        """End the sessions of all agents that are revoked by now."""
+
+
 @dataclass(frozen=True, slots=True)
-class AppliedRevocation:
-    """A revocation, and what it has ended."""
+class RevocationResult:
+    """A revocation, with the numbers of sessions and streams that it ended."""
 
     revocation: RevocationRow
-    cut: RevocationResult
+    sessions: int
+    streams: int
 
 
 def _now() -> datetime:
@@ -66,12 +84,12 @@ def _now() -> datetime:
 
 
 class AgentDirectory:
-    """Decides by the database, and makes it hold.
+    """Use cases of join tokens, certificates, grants and revocations.
 
-    `load` comes before the first agent may connect.
+    `load` must be called before the first agent may connect.
 
     Args:
-        authority: None where certificates are made by hand; then nobody joins or renews.
+        authority: None where certificates are issued by hand; then agents can neither join nor renew.
         clock: aware, UTC.
     """
 
@@ -79,13 +97,13 @@ class AgentDirectory:
         self,
         database: Database,
         *,
-        admission: Authorization,
-        sessions: SessionControl,
+        authorization: Authorization,
+        sessions: LiveSessions,
         authority: Authority | None,
         clock: Callable[[], datetime] = _now,
     ) -> None:
         self._database = database
-        self._admission = admission
+        self._authorization = authorization
         self._sessions = sessions
         self._authority = authority
         self._clock = clock
@@ -95,20 +113,20 @@ class AgentDirectory:
 
     @property
     def database(self) -> str:
-        """The database's name, for people."""
+        """Name of the database, for people."""
         return self._database.name
 
     @property
     def authority(self) -> Authority | None:
-        """What certificates are made with at the moment."""
+        """The authority that issues certificates now."""
         return self._authority
 
-    def use(self, authority: Authority | None) -> None:
-        """Make certificates with this from now on."""
+    def reconfigure(self, authority: Authority | None) -> None:
+        """Issue certificates by another authority from now on."""
         self._authority = authority
 
     async def load(self) -> None:
-        """Go by what the database holds.
+        """Read grants and revocations from the database, and apply them.
 
         Raises:
             StateError: it can't be read.
@@ -117,13 +135,13 @@ class AgentDirectory:
         pairs, revoked = await self._database.run(
             lambda session: (grant_rows.pairs(session), revocations.load(session, now=now))
         )
-        self._admission.revoked = revoked
-        self._sessions.recheck()
-        if frozenset(pairs) != self._admission.grants.of(DATABASE):
+        self._authorization.revoked = revoked
+        self._sessions.close_revoked()
+        if frozenset(pairs) != self._authorization.grants.of(DATABASE):
             self._granted(pairs)
 
     async def follow(self) -> None:
-        """Go by what other servers of the same database decide, until cancelled; what was known holds meanwhile."""
+        """Apply what other servers commit to the same database, until cancelled; keep the last state while it fails."""
         lost = False
         while True:
             await asyncio.sleep(FOLLOW_EACH)
@@ -132,19 +150,22 @@ class AgentDirectory:
                 lost = False
             except StateError as error:
                 if not lost:
-                    _log.error("what other servers decide is not heard of", reason=str(error))
+                    _log.error(
+                        "cannot read changes made by other servers; using last known state",
+                        reason=str(error),
+                    )
                 lost = True
 
     # ---- certificates
 
     async def join(self, token: str, csr_pem: bytes, peer: str) -> IssuedCertificate:
-        """Let in who has a token, and give it its first certificate (server.identity.enrollment_api.Enrolment).
+        """Use up a join token, and issue the first certificate of its agent (`enrollment_api.Enrollment`).
 
         Raises:
-            EnrolmentRefused: and why, in words for the asker.
-            PkiError, StateError: a fault of ours.
+            EnrolmentRefused: with the reason, in words for the client.
+            PkiError, StateError: the server cannot issue certificates now.
         """
-        authority, now = self._issuing(), self._clock()
+        authority, now = self._authority_or_raise(), self._clock()
         self._attempts.admit(peer, time.monotonic())
 
         def work(session: Session) -> tuple[IssuedCertificate, list[tuple[str, str]]]:
@@ -165,21 +186,21 @@ class AgentDirectory:
         return joined
 
     def root_pem(self) -> bytes:
-        """The certificate that agents trust (server.identity.enrollment_api.Enrolment).
+        """Return the root certificate that agents trust, PEM (`enrollment_api.Enrollment`).
 
         Raises:
-            EnrolmentError: there is no authority here.
+            EnrolmentError: this server has no authority.
         """
-        return self._issuing().root_pem
+        return self._authority_or_raise().root_pem
 
     async def renew(self, agent_id: str, serial: str, csr_pem: bytes) -> IssuedCertificate:
-        """A new certificate for an agent that is connected with the one of this serial.
+        """Issue a new certificate for an agent that is connected with the certificate of this serial number.
 
         Raises:
-            EnrolmentRefused: and why, in words for the agent.
-            PkiError, StateError: a fault of ours.
+            EnrolmentRefused: with the reason, in words for the agent.
+            PkiError, StateError: the server cannot issue certificates now.
         """
-        authority, now = self._issuing(), self._clock()
+        authority, now = self._authority_or_raise(), self._clock()
         self._attempts.renewal(agent_id, time.monotonic())
         return await self._database.run(
             lambda session: join.renew(
@@ -194,19 +215,21 @@ class AgentDirectory:
             )
         )
 
-    async def come_back(self, chain_pem: bytes, csr_pem: bytes, proof: bytes, peer: str) -> IssuedCertificate:
-        """A new certificate for an agent whose old one has ended (server.identity.enrollment_api.Enrolment).
+    async def renew_expired(
+        self, chain_pem: bytes, csr_pem: bytes, proof: bytes, peer: str
+    ) -> IssuedCertificate:
+        """Issue a new certificate for an agent whose old one has expired (`enrollment_api.Enrollment`).
 
         Raises:
-            EnrolmentRefused: and why, in words for the asker.
-            PkiError, StateError: a fault of ours.
+            EnrolmentRefused: with the reason, in words for the client.
+            PkiError, StateError: the server cannot issue certificates now.
         """
-        authority, now = self._issuing(), self._clock()
+        authority, now = self._authority_or_raise(), self._clock()
         self._attempts.admit(peer, time.monotonic())
-        certificate = _shown(chain_pem, csr_pem, proof, authority)
+        certificate = _proven_certificate(chain_pem, csr_pem, proof, authority)
         self._attempts.renewal(agent_id_of(certificate), time.monotonic())
         return await self._database.run(
-            lambda session: expired_renewal.come_back(
+            lambda session: expired_renewal.renew_expired(
                 session,
                 authority.issuer,
                 certificate=certificate,
@@ -220,41 +243,47 @@ class AgentDirectory:
 
     # ---- tokens
 
-    async def create_token(self, agent: str, hosts: list[str], *, lifetime: timedelta, actor: str) -> IssuedToken:
+    async def create_token(
+        self, agent: str, hosts: list[str], *, lifetime: timedelta, actor: str
+    ) -> IssuedToken:
         """Create a join token for an agent, which is granted these host names when it joins.
 
         Raises:
-            EnrolmentError: a name or time that does not do, or nobody can join here.
+            EnrolmentError: a name or the lifetime is invalid, or this server issues no certificates.
         """
-        self._issuing()
+        self._authority_or_raise()
         now = self._clock()
         made = await self._database.run(
             lambda session: tokens.create_token(
                 session, agent_id=agent, patterns=hosts, lifetime=lifetime, actor=actor, now=now
             )
         )
-        return replace(made, warnings=made.warnings + self._overlap_warnings(made.agent_id, made.patterns))
+        return replace(
+            made, warnings=made.warnings + self._overlap_warnings(made.agent_id, made.patterns)
+        )
 
     async def cancel_token(self, number: int, *, actor: str) -> JoinTokenRow:
-        """Cancel a join token.
+        """Cancel an unused join token.
 
         Raises:
-            EnrolmentError: there is none that could be taken back.
+            EnrolmentError: there is no unused token of this number.
         """
         now = self._clock()
-        return await self._database.run(lambda session: tokens.cancel_token(session, number, actor=actor, now=now))
+        return await self._database.run(
+            lambda session: tokens.cancel_token(session, number, actor=actor, now=now)
+        )
 
     async def tokens(self) -> list[JoinTokenRow]:
-        """All that are remembered, the newest first."""
+        """Return all stored tokens, the newest first."""
         return await self._database.run(tokens.list_tokens)
 
     # ---- grants
 
     async def add_grant(self, agent: str, host: str, *, actor: str) -> Granted:
-        """Let an agent serve a host name, or one label below it; it holds for services that wait for it already.
+        """Let an agent serve a host name, or the names one label below; registered services get it at once.
 
         Raises:
-            EnrolmentError: the id or the name does not do.
+            EnrolmentError: the agent's id or the name is invalid.
         """
         now = self._clock()
 
@@ -264,13 +293,16 @@ class AgentDirectory:
 
         granted, pairs = await self._database.run(work)
         self._granted(pairs)
-        return replace(granted, warnings=granted.warnings + self._overlap_warnings(granted.agent_id, [granted.pattern]))
+        return replace(
+            granted,
+            warnings=granted.warnings + self._overlap_warnings(granted.agent_id, [granted.pattern]),
+        )
 
     async def remove_grant(self, agent: str, host: str, *, actor: str) -> bool:
-        """Take a grant back; True where the server's file still says the same.
+        """Remove a grant; return True where the server's file still grants the same.
 
         Raises:
-            EnrolmentError: there is no such grant, or only in the server's file.
+            EnrolmentError: there is no grant like that, or only in the server's file.
         """
         now = self._clock()
 
@@ -283,24 +315,26 @@ class AgentDirectory:
         except NotFound:
             if not self._in_file(agent, host):
                 raise
-            raise EnrolmentError("this grant stands in the server's file, under grants; take it out there") from None
+            raise EnrolmentError(
+                "this grant is in the server's file; remove it there, under grants"
+            ) from None
         self._granted(pairs)
         return self._in_file(agent, host)
 
     async def grants(self, agent: str | None) -> tuple[list[GrantRow], list[tuple[str, str]]]:
-        """Those of the database, and those of the file as agent and pattern."""
-        kept = await self._database.run(lambda session: grants.list_grants(session, agent))
-        filed = self._admission.grants.of(FILE)
-        return kept, sorted(pair for pair in filed if agent in (None, pair[0]))
+        """Return the grants of the database, and those of the server's file as pairs of agent and pattern."""
+        stored = await self._database.run(lambda session: grants.list_grants(session, agent))
+        filed = self._authorization.grants.of(FILE)
+        return stored, sorted(pair for pair in filed if agent in (None, pair[0]))
 
     def hosts_granted(self) -> Counter[str]:
-        """How many host names and wildcards each agent has been granted, by file and database together."""
-        both = self._admission.grants.of(FILE) | self._admission.grants.of(DATABASE)
+        """Count the host names and wildcards that file and database grant to each agent."""
+        both = self._authorization.grants.of(FILE) | self._authorization.grants.of(DATABASE)
         return Counter(agent for agent, _ in both)
 
     def log_overlaps(self) -> None:
-        """Log overlaps of grants that were not there before (see `enrollment.overlaps`)."""
-        found = self._admission.grants.overlaps()
+        """Log overlaps of grants that are new (see `enrollment.overlaps`)."""
+        found = self._authorization.grants.overlaps()
         new = [overlap for overlap in found if overlap not in self._overlaps]
         self._overlaps = frozenset(found)
         for (holder, wildcard), (agent, host) in new[:MAX_WARNINGS]:
@@ -317,48 +351,57 @@ class AgentDirectory:
     # ---- agents
 
     async def agents(self) -> list[AgentSummary]:
-        """All that the database knows."""
+        """Return all agents in the database."""
         now = self._clock()
         return await self._database.run(lambda session: queries.list_agents(session, now))
 
     async def agent(self, agent: str) -> AgentHistory:
-        """All that the database knows about one.
+        """Return what the database knows about one agent.
 
         Raises:
-            NotFound: nothing.
+            NotFound: the agent is not in the database.
         """
         now = self._clock()
         return await self._database.run(lambda session: queries.show_agent(session, agent, now))
 
-    def connected(self) -> list[Connected]:
-        """The sessions that there are."""
-        return self._sessions.connected()
-
-    async def revoke(self, agent: str, serial: str | None, *, reason: str, actor: str) -> AppliedRevocation:
-        """Refuse an agent, or one certificate of it, from now on, and end what it has.
+    async def revoke(
+        self, agent: str, serial: str | None, *, reason: str, actor: str
+    ) -> RevocationResult:
+        """Reject an agent, or one of its certificates, from now on, and end its sessions.
 
         Raises:
-            NotFound: nobody has heard of it.
+            NotFound: the agent is neither in the database nor connected.
         """
         now = self._clock()
-        connected = any(session.agent == agent for session in self._sessions.connected())
+        connected = self._sessions.is_connected(agent)
 
         def work(session: Session) -> tuple[RevocationRow, revocations.RevocationList]:
             row = revocation.revoke(
-                session, agent_id=agent, serial=serial, reason=reason, connected=connected, actor=actor, now=now
+                session,
+                agent_id=agent,
+                serial=serial,
+                reason=reason,
+                connected=connected,
+                actor=actor,
+                now=now,
             )
             return row, revocations.load(session, now=int(now.timestamp()))
 
-        row, self._admission.revoked = await self._database.run(work)
-        serial = row.serial or None  # as it is compared, however it was written
-        cut = self._sessions.cut(agent, serial, "revoked")
+        row, self._authorization.revoked = await self._database.run(work)
+        serial = row.serial or None  # normalised by the transaction
+        sessions, streams = self._sessions.revoke(agent, serial, "revoked")
         _log.warning(
-            "agent revoked", agent=agent, serial=serial, actor=actor, sessions=cut.sessions, streams=cut.streams
+            "agent revoked",
+            agent=agent,
+            serial=serial,
+            actor=actor,
+            sessions=sessions,
+            streams=streams,
         )
-        return AppliedRevocation(row, cut)
+        return RevocationResult(row, sessions, streams)
 
     async def restore(self, agent: str, serial: str | None, *, reissue: bool, actor: str) -> None:
-        """Take a revocation back.
+        """Undo a revocation.
 
         Raises:
             NotFound: there is none.
@@ -366,15 +409,17 @@ class AgentDirectory:
         now = self._clock()
 
         def work(session: Session) -> revocations.RevocationList:
-            revocation.restore(session, agent_id=agent, serial=serial, reissue=reissue, actor=actor, now=now)
+            revocation.restore(
+                session, agent_id=agent, serial=serial, reissue=reissue, actor=actor, now=now
+            )
             return revocations.load(session, now=int(now.timestamp()))
 
-        self._admission.revoked = await self._database.run(work)
+        self._authorization.revoked = await self._database.run(work)
         _log.info("agent restored", agent=agent, serial=serial, actor=actor)
 
     # ----
 
-    def _issuing(self) -> Authority:
+    def _authority_or_raise(self) -> Authority:
         if self._authority is None:
             raise EnrolmentError(
                 "this server issues no certificates: set authority.cert_file and authority.key_file in its file to "
@@ -383,24 +428,24 @@ class AgentDirectory:
         return self._authority
 
     def _rationed(self, kind: str) -> int | None:
-        """Only ever called in the database's thread."""
+        """Called in the database's thread alone."""
         return self._ration.take(kind, time.monotonic())
 
     def _granted(self, pairs: list[tuple[str, str]]) -> None:
-        self._admission.grants.replace(DATABASE, pairs)
+        self._authorization.grants.replace(DATABASE, pairs)
         self.log_overlaps()
-        self._sessions.rejudge()
+        self._sessions.reauthorize()
 
     def _overlap_warnings(self, agent: str, patterns: list[str]) -> list[str]:
-        """Warn of patterns that the agent has, or will have when it joins."""
+        """Return warnings about patterns that the agent has, or gets when it joins."""
         new = [(agent, pattern) for pattern in patterns]
-        table, grants = GrantTable(), self._admission.grants
+        table, grants = GrantTable(), self._authorization.grants
         table.replace("all", [*grants.of(FILE), *grants.of(DATABASE), *new])
         return overlap_warnings(table, new)
 
     def _in_file(self, agent: str, host: str) -> bool:
         try:
-            return (agent, parse_pattern(host)) in self._admission.grants.of(FILE)
+            return (agent, parse_pattern(host)) in self._authorization.grants.of(FILE)
         except ValueError:
             return False
 
@@ -408,11 +453,13 @@ class AgentDirectory:
         return int(self._clock().timestamp())
 
 
-def _shown(chain_pem: bytes, csr_pem: bytes, proof: bytes, authority: Authority) -> x509.Certificate:
-    """The certificate of an agent that has shown that it has its key.
+def _proven_certificate(
+    chain_pem: bytes, csr_pem: bytes, proof: bytes, authority: Authority
+) -> x509.Certificate:
+    """Return the certificate of an agent that has proved possession of its key.
 
     Raises:
-        CertificateRefused: it is not of our authority, names no agent, or its key did not sign this.
+        CertificateRefused: our authority did not issue it, it names no agent, or its key did not sign the CSR.
     """
     try:
         chain = x509.load_pem_x509_certificates(chain_pem)
@@ -420,8 +467,12 @@ def _shown(chain_pem: bytes, csr_pem: bytes, proof: bytes, authority: Authority)
         agent_id_of(chain[0])
     except (ValueError, x509.InvalidVersion, PkiError):
         raise CertificateRefused("this is not the certificate of an agent") from None
-    if len(chain) > LONGEST_CHAIN or not any(is_ours(chain, authority.issuer, root) for root in roots):
-        raise CertificateRefused("this certificate was not issued here; ask for a join token and join")
+    if len(chain) > LONGEST_CHAIN or not any(
+        is_ours(chain, authority.issuer, root) for root in roots
+    ):
+        raise CertificateRefused(
+            "this certificate was not issued here; ask for a join token and join"
+        )
     if not proves(chain[0].public_key(), csr_pem, proof):
         raise CertificateRefused("the key of the certificate did not sign this")
     return chain[0]

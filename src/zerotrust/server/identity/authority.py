@@ -1,4 +1,4 @@
-"""What agents' certificates are made with, as the server's file says, and whom agents are told to believe."""
+"""Authority of a server: the issuer of agents' certificates, and the roots that agents are told to trust."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,7 +13,7 @@ from zerotrust.pki.issuer import Issuer
 
 @dataclass(frozen=True, kw_only=True)
 class Authority:
-    """An issuer, the roots that the server believes, and how long an agent's certificate is good for."""
+    """An issuer, the roots that the server trusts, and the lifetime of agents' certificates."""
 
     issuer: Issuer
     root_pem: bytes
@@ -21,28 +21,30 @@ class Authority:
 
 
 def load_authority(config: ServerConfig) -> Authority | None:
-    """The authority of a configuration; None where certificates are made by hand.
+    """Return the authority of a configuration; None where certificates are issued by hand.
 
-    Opening a key with a passphrase takes a moment, which is meant to be so.
+    Decrypting a key with a passphrase is slow on purpose.
 
     Raises:
-        PkiError: a file is missing or unreadable, or what it would issue this server would not believe.
+        PkiError: a file is missing or unreadable, or this server would not trust certificates of the issuer.
     """
     settings = config.authority
     if settings.cert_file is None and settings.key_file is None:
         return None
     if settings.cert_file is None or settings.key_file is None:
-        raise PkiError("authority.cert_file and authority.key_file belong together: name both, or neither")
+        raise PkiError(
+            "authority.cert_file and authority.key_file belong together: set both, or neither"
+        )
     passphrase = None if settings.passphrase_file is None else Path(settings.passphrase_file)
     issuer = ca_directory.load_issuer(Path(settings.cert_file), Path(settings.key_file), passphrase)
-    believed = Path(config.server.ca_file)
-    if anchor([issuer.certificate, *issuer.above], ca_directory.load_certificates(believed)) is None:
+    trusted = Path(config.server.ca_file)
+    if anchor([issuer.certificate, *issuer.above], ca_directory.load_certificates(trusted)) is None:
         raise PkiError(
-            f"{settings.cert_file}: nothing in {believed} (server.ca_file) has issued this; "
-            "the server would refuse the agents that it lets join"
+            f"{settings.cert_file}: not issued by a certificate in {trusted} (server.ca_file); "
+            "the server would reject the agents that join"
         )
     return Authority(
         issuer=issuer,
-        root_pem=keys.read(believed, what="certificate"),
+        root_pem=keys.read(trusted, what="certificate"),
         agent_lifetime=timedelta(seconds=settings.agent_lifetime),
     )

@@ -1,4 +1,4 @@
-"""Address and CA fingerprint in the join tokens of this server."""
+"""Join tokens, with the server's public address and the fingerprint of its root certificate."""
 
 import ipaddress
 from pathlib import Path
@@ -12,28 +12,28 @@ from zerotrust.pki.join_line import JoinLine, fingerprint
 
 
 class JoinLines:
-    """Builds join tokens. It reads the certificates each time: they change while the server runs."""
+    """Builds join tokens. Reads the server's certificates each time, because they change while it runs."""
 
     def __init__(self, settings: AgentListenerConfig) -> None:
         self._settings = settings
 
-    def use(self, settings: AgentListenerConfig) -> None:
-        """Go by this from now on."""
+    def reconfigure(self, settings: AgentListenerConfig) -> None:
+        """Use other settings from now on."""
         self._settings = settings
 
     def address(self, wanted: str | None) -> tuple[str, list[str]]:
-        """Where agents reach the server, "host:port", and what is doubtful about it.
+        """Return the server's public address, "host:port", and warnings about it.
 
-        It is what somebody wants, else `server.public_addr`, else the first name in the server's
-        certificate: agents insist on a name that stands there.
+        It is `wanted`, else `server.public_addr`, else the first public name in the server's certificate. Agents verify
+        that the certificate is for this name.
 
         Raises:
-            EnrolmentError: nothing of that says an address.
+            EnrolmentError: the address is not set, or invalid.
             PkiError: the certificate can't be read.
         """
         names = ca_directory.describe_file(Path(self._settings.cert_file)).names
         _, listening = split_address(self._settings.listen_addr)
-        given = wanted or self._settings.public_addr or next(filter(_from_outside, names), None)
+        given = wanted or self._settings.public_addr or next(filter(_is_public, names), None)
         if given is None:
             raise EnrolmentError(
                 "the server's public address is not set: use --server HOST:PORT, or set server.public_addr in its file"
@@ -45,9 +45,11 @@ class JoinLines:
         if not host or not port:
             raise EnrolmentError(f'"{given}" is not an address of this server; write host:port')
         host, warnings = host.lower().rstrip("."), []
-        if not any(_stands_for(name, host) for name in names):
+        if not any(_matches(name, host) for name in names):
             known = ", ".join(names) or "no name"
-            warnings.append(f"the server's certificate is for {known}, not for {host}: agents will refuse it")
+            warnings.append(
+                f"the server's certificate is for {known}, not for {host}: agents will refuse it"
+            )
         return f"{_bracketed(host)}:{port}", warnings
 
     def line(self, server: str, token: str) -> str:
@@ -56,22 +58,25 @@ class JoinLines:
         Raises:
             PkiError: a certificate can't be read.
         """
-        believed = ca_directory.load_certificates(Path(self._settings.ca_file))
-        # Of several roots the one by which the agent will know this server: it is the only one that it keeps.
-        root = anchor(ca_directory.load_certificates(Path(self._settings.cert_file)), believed) or believed[0]
+        trusted = ca_directory.load_certificates(Path(self._settings.ca_file))
+        # Of several roots, the one that the server's certificate leads to: the agent keeps no other one.
+        root = (
+            anchor(ca_directory.load_certificates(Path(self._settings.cert_file)), trusted)
+            or trusted[0]
+        )
         return str(JoinLine(server=server, token=token, fingerprint=fingerprint(root)))
 
 
-def _from_outside(name: str) -> bool:
-    """A name that others can dial, so no wildcard and not this machine's name for itself."""
+def _is_public(name: str) -> bool:
+    """Return True where other machines can connect to a name: not a wildcard, a loopback address or "localhost"."""
     try:
         return not ipaddress.ip_address(name).is_loopback
     except ValueError:
         return name != "localhost" and not name.startswith("*.")
 
 
-def _stands_for(name: str, host: str) -> bool:
-    """RFC 9525 s6.3: the first label may be a star."""
+def _matches(name: str, host: str) -> bool:
+    """Return True where a certificate's name covers a host: its first label may be a star (RFC 9525 s6.3)."""
     return name.lower() in (host, f"*.{host.partition('.')[2]}")
 
 

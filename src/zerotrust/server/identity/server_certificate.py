@@ -1,4 +1,4 @@
-"""The server's own certificate, which it renews itself where its authority issued it."""
+"""The server's own certificate, which the server renews where its authority issued it."""
 
 import datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ from zerotrust.pki.issuer import Issuer, ServerNames
 
 
 class ServerCertificate:
-    """A certificate and its key in two files. Certificates of others' authorities are left to their owners."""
+    """A certificate and its key in two files. Certificates of other authorities are not renewed."""
 
     def __init__(self, certificate: Path, key: Path) -> None:
         self._certificate = certificate
@@ -20,22 +20,30 @@ class ServerCertificate:
         self._part = renewal_time.share()
 
     def renew(
-        self, issuer: Issuer, root: x509.Certificate, length: datetime.timedelta, now: datetime.datetime
+        self,
+        issuer: Issuer,
+        root: x509.Certificate,
+        length: datetime.timedelta,
+        now: datetime.datetime,
     ) -> str | None:
-        """Put a new one, for the same names, in the place of the old, if it is time.
+        """Replace the certificate by a new one for the same names, when it is due.
 
         Returns:
-            Until when it is good, for people; None where it was not time, or it is not ours to renew.
+            The end of the new one's validity, for people; None where it was not due, or another authority issued it.
 
         Raises:
-            PkiError: the files can't be read or written, or the issuer has ended.
+            PkiError: the files can't be read or written, or the issuer has expired.
         """
         chain = load_certificates(self._certificate)
-        if now.timestamp() < renewal_time.renew_at(chain[0], self._part) or not is_ours(chain, issuer, root):
+        if now.timestamp() < renewal_time.renew_at(chain[0], self._part) or not is_ours(
+            chain, issuer, root
+        ):
             return None
         new = csr.create()
         issued = issuer.issue_server(new.pem, _names(chain[0]), length, now)
-        key_pair_files.replace(self._certificate, self._key, chain=issued.chain_pem, key_pem=keys.to_pem(new.key))
+        key_pair_files.replace(
+            self._certificate, self._key, chain=issued.chain_pem, key_pem=keys.to_pem(new.key)
+        )
         return f"{issued.not_after:%Y-%m-%d %H:%M:%S} UTC"
 
 

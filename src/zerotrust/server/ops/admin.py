@@ -1,7 +1,7 @@
-"""The admin channel: commands of this machine's administrators, as JSON over a unix socket (docs/reference/admin.md).
+"""Admin API: commands of this machine's administrators, as JSON over a unix socket (docs/reference/admin.md).
 
-The socket is for its owner only, by its mode; and the system says who asks: root and the server's own user are
-answered, anybody else is refused, which is logged and goes into the audit.
+The socket's mode admits its owner only, and the kernel tells the user of each connection: root and the server's own
+user are answered, others are refused with a line in the log and a record in the audit log.
 """
 
 import os
@@ -20,6 +20,7 @@ from zerotrust.errors import NotFound
 from zerotrust.model import admin
 from zerotrust.net.json_api import Call, CallError, Endpoint, JsonApi, Reply
 from zerotrust.net.tasks import Tasks
+from zerotrust.server.agents.session_control import SessionControl
 from zerotrust.server.identity.agent_directory import AgentDirectory
 from zerotrust.server.identity.audit import Audit
 from zerotrust.server.identity.join_lines import JoinLines
@@ -28,35 +29,49 @@ from zerotrust.telemetry import logs
 
 NDJSON: Final = "application/x-ndjson"
 MAX_CONNECTIONS: Final = 32
-"""At the same time: commands of people, and of a few programs."""
-STRANGERS_EACH: Final = 60.0
-"""Seconds in which a user who may not ask gets one line in the log and one record: neither is theirs to fill."""
+"""Connections at the same time: commands of people, and of a few programs."""
+REFUSED_INTERVAL: Final = 60.0
+"""Seconds between two log lines and audit records about the same refused user."""
 
-Asked = TypeVar("Asked", bound=BaseModel)
+Parameters = TypeVar("Parameters", bound=BaseModel)
 Answer = Callable[[Any, str], Awaitable[BaseModel | Reply]]
 
 _log = logs.logger("admin")
 
 
 class NotAllowedError(CallError):
-    """Somebody asks who is neither root nor the server's own user."""
+    """The client is neither root nor the server's own user."""
 
     code = "not_allowed"
 
     def __init__(self) -> None:
-        super().__init__("only root and the user that the server runs as may command it", 403)
+        super().__init__(
+            "only root and the user that the server runs as may use the admin API", 403
+        )
 
 
 class AdminChannel:
-    """Answers commands; `api` is for a listener."""
+    """Answers commands.
 
-    def __init__(self, identities: AgentDirectory, audit: Audit, invitations: JoinLines, tasks: Tasks) -> None:
-        self._identities = identities
+    Attributes:
+        api: handler of the requests, for a listener.
+    """
+
+    def __init__(
+        self,
+        agent_directory: AgentDirectory,
+        sessions: SessionControl,
+        audit: Audit,
+        join_lines: JoinLines,
+        tasks: Tasks,
+    ) -> None:
+        self._agent_directory = agent_directory
+        self._sessions = sessions
         self._audit = audit
-        self._invitations = invitations
+        self._join_lines = join_lines
         self._started_at = int(time.time())
         self._allowed = {0, os.geteuid()}
-        self._strangers: dict[int | None, float] = {}
+        self._refused: dict[int | None, float] = {}
         self.api = JsonApi(self._endpoints(), tasks)
 
     def _endpoints(self) -> dict[tuple[str, str], Endpoint]:
@@ -76,24 +91,28 @@ class AdminChannel:
             ("GET", "/v1/audit/export"): (admin.AuditQuery, self._export),
             ("POST", "/v1/audit/verify"): (admin.NoParameters, self._verify),
         }
-        return {place: self._guarded(place, model, answer) for place, (model, answer) in table.items()}
+        return {
+            place: self._guarded(place, model, answer) for place, (model, answer) in table.items()
+        }
 
     def _guarded(self, place: tuple[str, str], model: type[BaseModel], answer: Answer) -> Endpoint:
-        """An endpoint that looks first at who asks, then at what."""
+        """Return an endpoint that checks the user first, then the parameters."""
 
         async def endpoint(call: Call) -> Reply:
             if call.uid not in self._allowed:
                 await self._refuse(call.uid, " ".join(place))
-            said = await answer(_parsed(model, call.query if place[0] == "GET" else call.body), f"uid {call.uid}")
-            return said if isinstance(said, Reply) else Reply(said.model_dump())
+            result = await answer(
+                _parsed(model, call.query if place[0] == "GET" else call.body), f"uid {call.uid}"
+            )
+            return result if isinstance(result, Reply) else Reply(result.model_dump())
 
         return endpoint
 
     async def _refuse(self, uid: int | None, asked: str) -> None:
         """Raises NotAllowedError."""
         now = time.monotonic()
-        if now >= self._strangers.get(uid, 0.0):
-            self._strangers[uid] = now + STRANGERS_EACH
+        if now >= self._refused.get(uid, 0.0):
+            self._refused[uid] = now + REFUSED_INTERVAL
             _log.warning("command refused", uid=uid, asked=asked)
             await self._audit.note("command.refused", {"asked": asked}, actor=f"uid {uid}")
         raise NotAllowedError
@@ -101,30 +120,34 @@ class AdminChannel:
     # ---- tokens
 
     async def _create_token(self, asked: admin.CreateTokenRequest, actor: str) -> admin.CreatedToken:
-        server, warnings = self._invitations.address(asked.server)
-        made = await self._identities.create_token(
+        server, warnings = self._join_lines.address(asked.server)
+        token = await self._agent_directory.create_token(
             asked.agent, asked.hosts, lifetime=timedelta(seconds=asked.expires), actor=actor
         )
         return admin.CreatedToken(
-            number=made.number,
-            agent=made.agent_id,
-            hosts=list(made.patterns),
-            expires_at=made.expires_at,
+            number=token.number,
+            agent=token.agent_id,
+            hosts=list(token.patterns),
+            expires_at=token.expires_at,
             server=server,
-            line=self._invitations.line(server, made.secret),
-            warnings=[*warnings, *made.warnings],
+            line=self._join_lines.line(server, token.secret),
+            warnings=[*warnings, *token.warnings],
         )
 
     async def _cancel_token(self, asked: admin.TokenRequest, actor: str) -> admin.TokenInfo:
-        return admin_views.token(await self._identities.cancel_token(asked.number, actor=actor))
+        return admin_views.token(
+            await self._agent_directory.cancel_token(asked.number, actor=actor)
+        )
 
     async def _tokens(self, _asked: admin.NoParameters, _actor: str) -> admin.TokenList:
-        return admin.TokenList(tokens=[admin_views.token(token) for token in await self._identities.tokens()])
+        return admin.TokenList(
+            tokens=[admin_views.token(token) for token in await self._agent_directory.tokens()]
+        )
 
     # ---- grants
 
     async def _add_grant(self, asked: admin.GrantRequest, actor: str) -> admin.GrantResult:
-        granted = await self._identities.add_grant(asked.agent, asked.host, actor=actor)
+        granted = await self._agent_directory.add_grant(asked.agent, asked.host, actor=actor)
         return admin.GrantResult(
             agent=granted.agent_id,
             host=granted.pattern,
@@ -133,20 +156,22 @@ class AdminChannel:
         )
 
     async def _remove_grant(self, asked: admin.GrantRequest, actor: str) -> admin.GrantResult:
-        stays = await self._identities.remove_grant(asked.agent, asked.host, actor=actor)
-        warnings = ["it stays granted by the server's file, under grants"] if stays else []
-        return admin.GrantResult(agent=asked.agent, host=asked.host, changed=True, warnings=warnings)
+        in_file = await self._agent_directory.remove_grant(asked.agent, asked.host, actor=actor)
+        warnings = ["the server's file still grants it, under grants"] if in_file else []
+        return admin.GrantResult(
+            agent=asked.agent, host=asked.host, changed=True, warnings=warnings
+        )
 
     async def _grants(self, asked: admin.AgentFilter, _actor: str) -> admin.GrantList:
-        kept, filed = await self._identities.grants(asked.agent)
-        return admin.GrantList(grants=admin_views.grants(kept, filed))
+        stored, filed = await self._agent_directory.grants(asked.agent)
+        return admin.GrantList(grants=admin_views.grants(stored, filed))
 
     # ---- agents
 
     async def _agents(self, _asked: admin.NoParameters, _actor: str) -> admin.AgentList:
-        known = {agent.id: agent for agent in await self._identities.agents()}
-        live = admin_views.by_agent(self._identities.connected())
-        hosts = self._identities.hosts_granted()
+        known = {agent.id: agent for agent in await self._agent_directory.agents()}
+        live = admin_views.by_agent(self._sessions.connected())
+        hosts = self._agent_directory.hosts_granted()
         return admin.AgentList(
             agents=[
                 admin_views.agent(name, known.get(name), live.get(name, []), hosts=hosts[name])
@@ -155,71 +180,85 @@ class AdminChannel:
         )
 
     async def _agent(self, asked: admin.AgentRequest, _actor: str) -> admin.AgentDetails:
-        kept, filed = await self._identities.grants(asked.agent)
-        live = admin_views.by_agent(self._identities.connected()).get(asked.agent, [])
+        stored, filed = await self._agent_directory.grants(asked.agent)
+        live = admin_views.by_agent(self._sessions.connected()).get(asked.agent, [])
         known: AgentHistory | None = None
         try:
-            known = await self._identities.agent(asked.agent)
+            known = await self._agent_directory.agent(asked.agent)
         except NotFound:
             if not live and not filed:
                 raise
-        hosts = self._identities.hosts_granted()[asked.agent]
+        hosts = self._agent_directory.hosts_granted()[asked.agent]
         return admin.AgentDetails(
             agent=admin_views.agent(asked.agent, known.agent if known else None, live, hosts=hosts),
-            grants=admin_views.grants(kept, filed),
+            grants=admin_views.grants(stored, filed),
             certificates=list(map(admin_views.certificate, known.certificates if known else ())),
             tokens=list(map(admin_views.token, known.tokens if known else ())),
             revocations=list(map(admin_views.revocation, known.revocations if known else ())),
         )
 
     async def _revoke(self, asked: admin.RevokeRequest, actor: str) -> admin.RevokeResult:
-        done = await self._identities.revoke(asked.agent, asked.serial, reason=asked.reason, actor=actor)
+        done = await self._agent_directory.revoke(
+            asked.agent, asked.serial, reason=asked.reason, actor=actor
+        )
         return admin.RevokeResult(
             agent=done.revocation.agent_id,
             serial=admin_views.serial(done.revocation),
             reason=done.revocation.reason,
             revoked_at=done.revocation.revoked_at,
-            sessions=done.cut.sessions,
-            streams=done.cut.streams,
+            sessions=done.sessions,
+            streams=done.streams,
         )
 
     async def _restore(self, asked: admin.RestoreRequest, actor: str) -> admin.Confirmation:
-        await self._identities.restore(asked.agent, asked.serial, reissue=asked.reissue, actor=actor)
+        await self._agent_directory.restore(
+            asked.agent, asked.serial, reissue=asked.reissue, actor=actor
+        )
         return admin.Confirmation()
 
     # ---- the audit
 
     async def _records(self, asked: admin.AuditQuery, _actor: str) -> admin.AuditRecordList:
-        found = await self._audit.records(asked.after, asked.limit, agent=asked.agent, action=asked.action)
+        found = await self._audit.records(
+            asked.after, asked.limit, agent=asked.agent, action=asked.action
+        )
         return admin.AuditRecordList(records=[admin_views.record(record) for record in found])
 
     async def _export(self, asked: admin.AuditQuery, actor: str) -> Reply:
         if not asked.after:
             await self._audit.record("audit.exported", actor=actor)
-        found = await self._audit.records(asked.after or 0, asked.limit, agent=asked.agent, action=asked.action)
-        return Reply("".join(f"{as_json(record)}\n" for record in found).encode(), media_type=NDJSON)
+        found = await self._audit.records(
+            asked.after or 0, asked.limit, agent=asked.agent, action=asked.action
+        )
+        return Reply(
+            "".join(f"{as_json(record)}\n" for record in found).encode(), media_type=NDJSON
+        )
 
     async def _verify(self, _asked: admin.NoParameters, _actor: str) -> admin.AuditCheck:
         chain = await self._audit.verify()
-        return admin.AuditCheck(records=chain.records, head=chain.head, broken=chain.broken, reason=chain.reason)
+        return admin.AuditCheck(
+            records=chain.records, head=chain.head, broken=chain.broken, reason=chain.reason
+        )
 
     # ----
 
     async def _status(self, _asked: admin.NoParameters, _actor: str) -> admin.ServerStatus:
-        live = self._identities.connected()
-        authority = self._identities.authority
+        live = self._sessions.connected()
+        authority = self._agent_directory.authority
         return admin.ServerStatus(
             version=__version__,
             started_at=self._started_at,
-            database=self._identities.database,
-            issuer_ends_at=None if authority is None else int(authority.issuer.not_after.timestamp()),
+            database=self._agent_directory.database,
+            issuer_ends_at=None
+            if authority is None
+            else int(authority.issuer.not_after.timestamp()),
             agents=len({session.agent for session in live}),
             sessions=len(live),
-            streams=sum(session.streams for session in live),
+            streams=sum(session.stream_count for session in live),
         )
 
 
-def _parsed(model: type[Asked], data: Mapping[str, Any]) -> Asked:
+def _parsed(model: type[Parameters], data: Mapping[str, Any]) -> Parameters:
     """Raises CallError."""
     given = dict(data)
     try:

@@ -1,29 +1,42 @@
-"""Rows of the database and sessions, as the admin channel tells them (model.admin)."""
+"""Views of database rows and sessions for the admin API (model.admin)."""
 
 import json
 import time
 from collections.abc import Iterable
 
-from zerotrust.db.tables import WHOLE_AGENT, AuditRow, CertificateRow, GrantRow, JoinTokenRow, RevocationRow
+from zerotrust.db.tables import (
+    WHOLE_AGENT,
+    AuditRow,
+    CertificateRow,
+    GrantRow,
+    JoinTokenRow,
+    RevocationRow,
+)
 from zerotrust.enrollment.queries import AgentSummary
 from zerotrust.errors import StateError
 from zerotrust.model import admin
-from zerotrust.server.agents.session_control import Connected
+from zerotrust.server.agents.session import AgentSession
 
 
-def agent(name: str, known: AgentSummary | None, sessions: list[Connected], *, hosts: int) -> admin.AgentInfo:
-    """An agent that the database knows, or that is connected all the same.
+def agent(
+    name: str, known: AgentSummary | None, sessions: list[AgentSession], *, hosts: int
+) -> admin.AgentInfo:
+    """Return the view of an agent that is in the database, or connected, or both.
 
     Args:
-        hosts: how many names and wildcards are granted to it.
+        hosts: number of host names and wildcards that are granted to it.
     """
-    ends = [session.certificate_ends for session in sessions]
+    ends = [int(session.certificate_ends) for session in sessions]
     if known is not None and known.certificate_ends_at is not None:
         ends.append(known.certificate_ends_at)
     revoked_at = None if known is None else known.revoked_at
     return admin.AgentInfo(
         id=name,
-        state="revoked" if revoked_at is not None else "connected" if any(one.attached for one in sessions) else "away",
+        state="revoked"
+        if revoked_at is not None
+        else "connected"
+        if any(one.attached for one in sessions)
+        else "away",
         created_at=None if known is None else known.created_at,
         joined_at=None if known is None else known.joined_at,
         revoked_at=revoked_at,
@@ -33,31 +46,31 @@ def agent(name: str, known: AgentSummary | None, sessions: list[Connected], *, h
     )
 
 
-def by_agent(sessions: Iterable[Connected]) -> dict[str, list[Connected]]:
-    """The sessions of each agent."""
-    found: dict[str, list[Connected]] = {}
+def by_agent(sessions: Iterable[AgentSession]) -> dict[str, list[AgentSession]]:
+    """Group sessions by agent."""
+    found: dict[str, list[AgentSession]] = {}
     for one in sessions:
         found.setdefault(one.agent, []).append(one)
     return found
 
 
-def session(one: Connected) -> admin.SessionInfo:
-    """A connection."""
+def session(one: AgentSession) -> admin.SessionInfo:
+    """Return the view of a session."""
     return admin.SessionInfo(
         generation=one.generation,
         since=int(one.since),
         peer=one.peer,
         software=one.software,
         serial=one.serial,
-        certificate_ends_at=one.certificate_ends,
-        services=one.services,
-        streams=one.streams,
+        certificate_ends_at=int(one.certificate_ends),
+        services=len(one.services),
+        streams=one.stream_count,
         connected=one.attached,
     )
 
 
 def token(row: JoinTokenRow) -> admin.TokenInfo:
-    """Return a join token for the admin API."""
+    """Return the view of a join token, with its state now."""
     if row.used_at is not None:
         state = "used"
     elif row.cancelled_at is not None:
@@ -78,33 +91,41 @@ def token(row: JoinTokenRow) -> admin.TokenInfo:
     )
 
 
-def grants(kept: Iterable[GrantRow], filed: Iterable[tuple[str, str]]) -> list[admin.GrantInfo]:
-    """Those of the database and those of the server's file, in order."""
-    both = [admin.GrantInfo(agent=g.agent_id, host=g.pattern, source="database", created_at=g.created_at) for g in kept]
-    both += [admin.GrantInfo(agent=name, host=host, source="file", created_at=None) for name, host in filed]
+def grants(stored: Iterable[GrantRow], filed: Iterable[tuple[str, str]]) -> list[admin.GrantInfo]:
+    """Return the views of the grants in the database and in the server's file, in order."""
+    both = [
+        admin.GrantInfo(
+            agent=g.agent_id, host=g.pattern, source="database", created_at=g.created_at
+        )
+        for g in stored
+    ]
+    both += [
+        admin.GrantInfo(agent=name, host=host, source="file", created_at=None)
+        for name, host in filed
+    ]
     return sorted(both, key=lambda grant: (grant.agent, grant.host, grant.source))
 
 
 def certificate(row: CertificateRow) -> admin.CertificateInfo:
-    """What was issued."""
+    """Return the view of a certificate."""
     return admin.CertificateInfo(serial=row.serial, issued_at=row.issued_at, ends_at=row.not_after)
 
 
 def revocation(row: RevocationRow) -> admin.RevocationInfo:
-    """Who is refused."""
+    """Return the view of a revocation."""
     return admin.RevocationInfo(serial=serial(row), revoked_at=row.revoked_at, reason=row.reason)
 
 
 def serial(row: RevocationRow) -> str | None:
-    """Of the certificate that is revoked; None where it is the agent."""
+    """Return the serial number of the revoked certificate; None where the agent is revoked."""
     return None if row.serial == WHOLE_AGENT else row.serial
 
 
 def record(row: AuditRow) -> admin.AuditRecord:
-    """A record of the audit.
+    """Return the view of an audit record.
 
     Raises:
-        StateError: somebody has damaged it.
+        StateError: the record is damaged.
     """
     try:
         return admin.AuditRecord(
@@ -117,4 +138,6 @@ def record(row: AuditRow) -> admin.AuditRecord:
             hash=row.hash,
         )
     except (ValueError, TypeError, RecursionError) as error:
-        raise StateError(f"record {row.number} of the audit is damaged; see: 0trust audit verify") from error
+        raise StateError(
+            f"record {row.number} of the audit is damaged; see: 0trust audit verify"
+        ) from error

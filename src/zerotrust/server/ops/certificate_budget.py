@@ -32,7 +32,7 @@ class CertificateBudget:
     """
 
     def __init__(self, limits: Limits) -> None:
-        self.use(limits)
+        self.reconfigure(limits)
         self.permitted: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self._known: TtlCache[bool] = TtlCache(MAX_NAMES)
@@ -40,7 +40,7 @@ class CertificateBudget:
         self._by_domain = _Window(WEEK)
         self._logged: TtlCache[bool] = TtlCache(MAX_NAMES)
 
-    def use(self, limits: Limits) -> None:
+    def reconfigure(self, limits: Limits) -> None:
         """Go by these limits from now on; what was counted stays counted."""
         self._per_agent = limits.certificates_per_agent
         self._per_domain = limits.certificates_per_domain

@@ -1,4 +1,4 @@
-"""What time does to certificates: a session ends with its agent's, and the server's own is renewed before it ends."""
+"""Certificate maintenance: ends sessions whose certificate has expired, and renews the server's certificate."""
 
 import datetime
 from collections.abc import Callable
@@ -18,18 +18,18 @@ from zerotrust.telemetry import logs
 _log = logs.logger("certificates")
 
 TICK: Final = 1.0
-"""Seconds between two looks at the sessions."""
-LOOK_MOST: Final = 60.0
-"""Seconds, at most, between two looks at our own certificate."""
+"""Seconds between two checks of the sessions."""
+MAX_INTERVAL: Final = 60.0
+"""Most seconds between two checks of the server's certificate."""
 WARN: Final = datetime.timedelta(days=30)
-"""So long before the issuing certificate ends, its owner is told, once a day."""
+"""Time before the issuing certificate expires from which on a daily warning is logged."""
 
 
 class CertificateMaintenance:
-    """Looks at the clock.
+    """Does what is due at a time.
 
     Args:
-        renewed: called when the files of our certificate have changed; again, later, where it raises PkiError.
+        renewed: called when the files of the server's certificate have changed, and again if it raises PkiError.
     """
 
     def __init__(self, sessions: SessionControl, *, renewed: Callable[[], None]) -> None:
@@ -37,28 +37,30 @@ class CertificateMaintenance:
         self._renewed = renewed
         self._own: tuple[str, ServerCertificate] | None = None
         self._unused = False
-        self._looked_at = self._pause = 0.0
+        self._checked_at = self._pause = 0.0
         self._warned_at = 0.0
 
-    def tick(self, now: datetime.datetime, config: ServerConfig, authority: Authority | None) -> None:
+    def tick(
+        self, now: datetime.datetime, config: ServerConfig, authority: Authority | None
+    ) -> None:
         """Do what is due."""
         at = now.timestamp()
         self._sessions.expire(at)
-        # A clock that was set back is before the last look, and is not waited for.
-        if authority is None or self._looked_at <= at < self._looked_at + self._pause:
+        # Where the clock was set back, it shows a time before the last check: do not wait for that.
+        if authority is None or self._checked_at <= at < self._checked_at + self._pause:
             return
-        self._looked_at, self._pause = at, min(LOOK_MOST, config.authority.server_lifetime / 20)
+        self._checked_at, self._pause = at, min(MAX_INTERVAL, config.authority.server_lifetime / 20)
         self._warn(now, authority)
         try:
             self._renew(now, config, authority)
         except PkiError as error:
-            _log.error("the server's certificate is not renewed", reason=str(error))
+            _log.error("server certificate not renewed", reason=str(error))
 
     def _renew(self, now: datetime.datetime, config: ServerConfig, authority: Authority) -> None:
         length = datetime.timedelta(seconds=config.authority.server_lifetime)
         until = self._certificate(config).renew(authority.issuer, _root(authority), length, now)
         if until is not None:
-            _log.info("the server's certificate is renewed", until=until)
+            _log.info("server certificate renewed", until=until)
             self._unused = True
         if self._unused:
             self._renewed()
@@ -74,17 +76,21 @@ class CertificateMaintenance:
         left, at = authority.issuer.not_after - now, now.timestamp()
         if left <= WARN and not self._warned_at <= at < self._warned_at + 86400.0:
             self._warned_at = at
-            _log.warning("the issuing certificate ends soon: 0trust ca rotate", days=left.days)
+            _log.warning(
+                "the issuing certificate expires soon: run 0trust ca rotate", days=left.days
+            )
 
 
 def _root(authority: Authority) -> x509.Certificate:
-    """The root that our issuer is below.
+    """Return the trusted root of our issuer.
 
     Raises:
-        PkiError: none of those that are believed.
+        PkiError: no trusted root has issued it.
     """
     issuer = authority.issuer
-    found = anchor([issuer.certificate, *issuer.above], x509.load_pem_x509_certificates(authority.root_pem))
+    found = anchor(
+        [issuer.certificate, *issuer.above], x509.load_pem_x509_certificates(authority.root_pem)
+    )
     if found is None:
-        raise PkiError("the issuing certificate is below no root that the server believes (server.ca_file)")
+        raise PkiError("the issuing certificate was not issued by a root in server.ca_file")
     return found

@@ -1,4 +1,4 @@
-"""Load sampler: the work and the memory of the server, ten times a second (net.loop_lag)."""
+"""Load sampler: work and memory of the server, ten times a second (net.loop_lag)."""
 
 from zerotrust.net.loop_lag import LoopLagMonitor
 from zerotrust.server.agents.registry import Registry
@@ -8,18 +8,18 @@ from zerotrust.tunnel.session_stats import SessionStats, StallCounter
 
 
 class LoadSampler:
-    """Samples what the sessions and their policies hold, and tells `overload`.
+    """Samples the memory of sessions and policies, and passes it to load shedding.
 
     Attributes:
-        by_agent: of each agent that is connected; `total` of all together.
-        stalls: how often sessions could keep no more.
-        loop_lag: how late the loop is.
+        by_agent: statistics of each connected agent; `total`: of all together.
+        stalls: how often sessions stopped sending because nothing was acknowledged.
+        loop_lag: delay of the event loop.
     """
 
-    def __init__(self, registry: Registry, ingress: Ingress, overload: LoadShedding) -> None:
+    def __init__(self, registry: Registry, ingress: Ingress, load_shedding: LoadShedding) -> None:
         self._registry = registry
         self._ingress = ingress
-        self._overload = overload
+        self._load_shedding = load_shedding
         self.by_agent: dict[str, SessionStats] = {}
         self.total = SessionStats()
         self.stalls = StallCounter()
@@ -27,24 +27,24 @@ class LoadSampler:
         self.loop_lag.start()
 
     @property
-    def memory_of_former(self) -> int:
-        """Bytes that the policies of agents take which are away."""
-        return self._registry.memory_of_former
+    def retained_policy_memory(self) -> int:
+        """Memory that the policies of disconnected agents take, in bytes, estimated."""
+        return self._registry.retained_policy_memory
 
     def _beat(self, lag: float) -> None:
         by_agent: dict[str, SessionStats] = {}
         sessions = []
-        for member in self._registry.sessions:
-            session = member.link.session
+        for agent_session in self._registry.sessions:
+            session = agent_session.link.session
             sessions.append(session)
-            usage = by_agent.get(member.agent)
-            if usage is None:
-                usage = by_agent[member.agent] = SessionStats()
-                usage.policies = self._registry.policies.memory(member.agent)
-            usage.add(session)
+            stats = by_agent.get(agent_session.agent)
+            if stats is None:
+                stats = by_agent[agent_session.agent] = SessionStats()
+                stats.policies = self._registry.policies.memory(agent_session.agent)
+            stats.add(session)
         total = SessionStats()
-        for usage in by_agent.values():
-            total.include(usage)
+        for stats in by_agent.values():
+            total.include(stats)
         self.by_agent, self.total = by_agent, total
         self.stalls.note(sessions)
-        self._overload.sample(by_agent, pending=self._ingress.pending, lag=lag)
+        self._load_shedding.sample(by_agent, pending=self._ingress.pending, lag=lag)

@@ -1,4 +1,4 @@
-"""Metrics of the server, collected when Prometheus reads them."""
+"""Metrics of the server, collected when they are read."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
@@ -14,9 +14,11 @@ from zerotrust.net.http_listener import HttpListener
 from zerotrust.net.http_server import HEAD_TIMEOUT, IDLE_TIMEOUT, MAX_AHEAD_BYTES
 from zerotrust.net.listen import HANDSHAKE_TIMEOUT
 from zerotrust.net.loop import descriptor_limit
-from zerotrust.server.agents.listener import MAX_RETIRED, MAX_SESSIONS, AgentListener
+from zerotrust.server.agents.listener import AgentListener
 from zerotrust.server.agents.offline_agents import MAX_MEMORY
 from zerotrust.server.agents.policy_quota import most_memory
+from zerotrust.server.agents.session import MAX_RETIRED
+from zerotrust.server.agents.session_acceptor import MAX_SESSIONS
 from zerotrust.server.identity.enrollment_api import MAX_CONNECTIONS
 from zerotrust.server.ops import admin, tls_permission
 from zerotrust.server.ops.certificate_budget import CertificateBudget
@@ -25,7 +27,11 @@ from zerotrust.server.ops.load_sampler import LoadSampler
 from zerotrust.server.proxy.ingress import Ingress
 from zerotrust.server.proxy.load_shedding import LoadShedding
 from zerotrust.server.proxy.pending_requests import MAX_PENDING
-from zerotrust.server.proxy.verification_pool import MAX_WAITING, MAX_WAITING_OF_AGENT, MAX_WAITING_OF_NETWORK
+from zerotrust.server.proxy.verification_pool import (
+    MAX_WAITING,
+    MAX_WAITING_OF_AGENT,
+    MAX_WAITING_OF_NETWORK,
+)
 from zerotrust.telemetry.metrics import counter, gauge, limits
 from zerotrust.telemetry.session_metrics import LIMITS, loop_metrics, session_metrics
 
@@ -54,19 +60,23 @@ _LIMITS: Final = {
 
 
 def server_limits(config: ServerConfig, descriptors: int) -> dict[str, float]:
-    """Return the configured limits of a server that may open this many descriptors, by name."""
-    asked = config.limits
+    """Return the configured limit of each budget.
+
+    Args:
+        descriptors: file descriptors that the process may open.
+    """
+    configured = config.limits
     return {
         **_LIMITS,
-        "requests": asked.requests,
-        "api_connections": api_connections(asked, descriptors),
-        "requests_per_agent": asked.requests_per_agent,
-        "memory_bytes": asked.memory_bytes,
-        "memory_per_agent_bytes": asked.memory_per_agent_bytes,
-        "policies_per_agent_bytes": most_memory(asked),
-        "certificates_per_agent": asked.certificates_per_agent,
-        "certificates_per_domain": asked.certificates_per_domain,
-        "event_loop_lag_seconds": asked.event_loop_lag,
+        "requests": configured.requests,
+        "api_connections": api_connections(configured, descriptors),
+        "requests_per_agent": configured.requests_per_agent,
+        "memory_bytes": configured.memory_bytes,
+        "memory_per_agent_bytes": configured.memory_per_agent_bytes,
+        "policies_per_agent_bytes": most_memory(configured),
+        "certificates_per_agent": configured.certificates_per_agent,
+        "certificates_per_domain": configured.certificates_per_domain,
+        "event_loop_lag_seconds": configured.event_loop_lag,
         "request_held_seconds": config.api.hold_timeout,
         "session_detached_seconds": config.server.resume_timeout,
         "drain_seconds": config.hot_reload.drains_for,
@@ -74,11 +84,11 @@ def server_limits(config: ServerConfig, descriptors: int) -> dict[str, float]:
 
 
 class ServerMetrics:
-    """Collects the server's metrics.
+    """Collects the metrics from the server's parts.
 
     Args:
-        listeners: the HTTP listeners by name, to count their connections.
-        config: returns the current configuration.
+        listeners: listeners whose connections are counted, by name.
+        config: returns the configuration in use.
     """
 
     def __init__(
@@ -86,8 +96,8 @@ class ServerMetrics:
         *,
         load: LoadSampler,
         ingress: Ingress,
-        overload: LoadShedding,
-        door: AgentListener,
+        load_shedding: LoadShedding,
+        agent_listener: AgentListener,
         certificates: CertificateBudget,
         listeners: Mapping[str, HttpListener],
         config: Callable[[], ServerConfig],
@@ -95,30 +105,34 @@ class ServerMetrics:
         self._config = config
         self._load = load
         self._ingress = ingress
-        self._overload = overload
-        self._door = door
+        self._load_shedding = load_shedding
+        self._agent_listener = agent_listener
         self._certificates = certificates
         self._listeners = listeners
 
     @property
     def health(self) -> str:
-        """Return `overloaded` while the server accepts no new requests, else `ok`."""
-        return "overloaded" if any(self._overload.server.values()) else "ok"
+        """`overloaded` while the server sheds all new requests, else `ok`."""
+        return "overloaded" if any(self._load_shedding.server.values()) else "ok"
 
     def collect(self) -> Iterator[Metric]:
-        """Return the current metrics."""
-        yield gauge("build_info", "Version of 0Trust, as a label.", {__version__: 1}, "version")
+        """Yield all metrics."""
+        yield gauge("build_info", "The version, as a label.", {__version__: 1}, "version")
         yield from session_metrics(self._load.total, self._load.stalls)
         yield from self._agents()
         yield from self._requests()
-        yield gauge("handshakes", "Running TLS handshakes of agents.", self._door.handshakes.count)
-        meaning = "Connections of agents closed before the handshake, because their network had too many."
-        yield counter("handshakes_refused_total", meaning, self._door.handshakes.refused)
+        yield gauge(
+            "handshakes",
+            "TLS handshakes of agents in progress.",
+            self._agent_listener.handshakes.count,
+        )
+        meaning = "TLS connections closed before the handshake, because their network has too many."
+        yield counter("handshakes_refused_total", meaning, self._agent_listener.handshakes.refused)
         connections = {name: listener.connections for name, listener in self._listeners.items()}
-        connections["join"] = self._door.joining
+        connections["join"] = self._agent_listener.joining
         yield gauge("connections", "Open connections, excluding agents.", connections, "listener")
         refused = {name: listener.refused for name, listener in self._listeners.items()}
-        meaning = "Connections closed because their listener was at its limit."
+        meaning = "Connections closed because their listener had reached its limit."
         yield counter("connections_refused_total", meaning, refused, "listener")
         yield from self._certificate_names()
         yield from self._overloads()
@@ -127,33 +141,46 @@ class ServerMetrics:
 
     def _agents(self) -> Iterator[Metric]:
         by_agent = self._load.by_agent
-        yield gauge("agents", "Agents that have a session.", len(by_agent))
-        streams = {agent: usage.streams for agent, usage in by_agent.items()}
-        yield gauge("agent_streams", "Running requests and open WebSockets, by agent.", streams, "agent")
-        held = {agent: usage.bytes for agent, usage in by_agent.items()}
-        yield gauge("agent_bytes", "Bytes held by sessions and policies, by agent.", held, "agent")
-        taken = {"connected": self._load.total.policies, "away": self._load.memory_of_former}
-        meaning = "Estimated bytes of policies, of connected agents and of agents that are away."
+        yield gauge("agents", "Agents with a session.", len(by_agent))
+        streams = {agent: stats.streams for agent, stats in by_agent.items()}
+        yield gauge(
+            "agent_streams", "Open requests and WebSockets of each agent.", streams, "agent"
+        )
+        held = {agent: stats.bytes for agent, stats in by_agent.items()}
+        yield gauge(
+            "agent_bytes",
+            "Memory held by the sessions and policies of each agent, in bytes.",
+            held,
+            "agent",
+        )
+        taken = {"connected": self._load.total.policies, "away": self._load.retained_policy_memory}
+        meaning = "Estimated memory of policies, in bytes; policies of disconnected agents are kept for five minutes."
         yield gauge("policy_bytes", meaning, taken, "agents")
 
     def _requests(self) -> Iterator[Metric]:
         ingress = self._ingress
         yield counter("requests_total", "Requests received.", ingress.requests)
-        meaning = "Requests that the server answered with an error instead of forwarding them."
+        meaning = "Requests that the server answered with an error before forwarding them."
         yield counter("requests_refused_total", meaning, ingress.refused, "code")
         meaning = "Forwarded requests that failed."
         yield counter("requests_failed_total", meaning, ingress.failed, "code")
-        yield gauge("requests_held", "Requests waiting for an agent to reconnect.", ingress.pending)
+        yield gauge(
+            "requests_held", "Requests that wait for an agent to reconnect.", ingress.pending
+        )
 
     def _certificate_names(self) -> Iterator[Metric]:
-        meaning = "New host names under wildcard grants permitted to get a certificate, by agent."
+        meaning = (
+            "New host names of an agent's wildcard grants that were permitted to get a certificate."
+        )
         yield counter("certificate_names_total", meaning, self._certificates.permitted, "agent")
-        meaning = "New host names under wildcard grants refused a certificate because of a limit, by agent."
-        yield counter("certificate_names_refused_total", meaning, self._certificates.refused, "agent")
+        meaning = "Requests of Caddy for certificates of new host names that a limit refused."
+        yield counter(
+            "certificate_names_refused_total", meaning, self._certificates.refused, "agent"
+        )
 
     def _overloads(self) -> Iterator[Metric]:
-        meaning = "1 while new requests get 503 because of this limit, else 0."
-        yield gauge("overloaded", meaning, self._overload.server, "limit")
-        yield gauge("agents_overloaded", "Agents over their own limit.", self._overload.agents)
+        meaning = "1 while new requests get 503 because of this limit."
+        yield gauge("overloaded", meaning, self._load_shedding.server, "limit")
+        yield gauge("agents_overloaded", "Agents over their own limit.", self._load_shedding.agents)
         meaning = "Times a limit of the server or of an agent was reached."
-        yield counter("overloads_total", meaning, self._overload.count)
+        yield counter("overloads_total", meaning, self._load_shedding.count)

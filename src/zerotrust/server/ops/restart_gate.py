@@ -1,7 +1,7 @@
-"""Which host names were served when the last process ended: the next one waits for them before it takes requests.
+"""Restart gate: after a restart, the server waits for the host names that it served before, and then takes requests.
 
-Agents come back within a second or two. Until then nothing would know their names, and requests that Caddy has held
-back for the restart would get a 404.
+Agents reconnect within a second or two. Until then their host names are unknown, and requests that Caddy has held back
+during the restart would get a 404.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from zerotrust.server.agents.registry import Registry
 from zerotrust.telemetry import logs
 
 RETURN_TIMEOUT: Final = 5.0
-"""For all of them: longer than most agents need, shorter than Caddy holds requests back (caddy.render)."""
+"""Longest wait for all agents, in seconds: most need less, and Caddy holds requests back for longer (caddy.render)."""
 STEP: Final = 0.02
 MAX_BYTES: Final = 16 * 1024 * 1024
 
@@ -22,43 +22,55 @@ _log = logs.logger("server")
 
 
 class RestartGate:
-    """Owns a file that lasts from the end of one process to the start of the next."""
+    """Keeps the list of served host names in a file, from the end of one process to the start of the next."""
 
     def __init__(self, registry: Registry, path: Path) -> None:
         self._registry = registry
         self._path = path
 
-    def note(self) -> None:
-        """Write down what is served now; a server that cannot does without."""
-        claims = (claim for member in self._registry.sessions for claim in member.services.values())
-        hosts = {host for claim in claims for host in claim.hosts if self._is_served(host)}
+    def save(self) -> None:
+        """Write the host names that are served now; log a warning where the file cannot be written."""
+        services = (
+            service for session in self._registry.sessions for service in session.services.values()
+        )
+        hosts = {host for service in services for host in service.hosts if self._is_served(host)}
         fresh = self._path.with_suffix(".new")
         try:
             fresh.write_text(json.dumps(sorted(hosts)))
             fresh.replace(self._path)
         except OSError as error:
-            _log.warning("not written down which host names are served", file=str(self._path), reason=describe(error))
+            _log.warning(
+                "cannot save the list of served host names",
+                file=str(self._path),
+                reason=describe(error),
+            )
 
     async def wait(self) -> None:
-        """Wait until all that was served is served again, or RETURN_TIMEOUT is over."""
-        missing = self._take()
+        """Wait until all saved host names are served again, for RETURN_TIMEOUT at most."""
+        missing = self._load()
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + RETURN_TIMEOUT
         while missing := {host for host in missing if not self._is_served(host)}:
             if loop.time() >= ends_at:
-                _log.warning("agents have not come back yet", host_names=len(missing), first=min(missing))
+                _log.warning(
+                    "starting without some host names: their agents have not reconnected",
+                    host_names=len(missing),
+                    first=min(missing),
+                )
                 return
             await asyncio.sleep(STEP)
 
-    def _take(self) -> set[str]:
-        """What the file says, once; whatever is wrong with it costs no more than the waiting."""
+    def _load(self) -> set[str]:
+        """Read and remove the file; return no host names where it cannot be read."""
         try:
             with self._path.open("rb") as file:
-                said = json.loads(file.read(MAX_BYTES))
+                saved = json.loads(file.read(MAX_BYTES))
             self._path.unlink()
         except (OSError, ValueError):
             return set()
-        return {host for host in said if isinstance(host, str)} if isinstance(said, list) else set()
+        return (
+            {host for host in saved if isinstance(host, str)} if isinstance(saved, list) else set()
+        )
 
     def _is_served(self, host: str) -> bool:
         try:

@@ -1,8 +1,8 @@
-"""The endpoint that Caddy asks before it gets a certificate: is this host name served now, over https?
+"""Permission endpoint for Caddy's on-demand TLS: permits certificates for host names that are served over https.
 
-Without it anybody could make us ask for certificates of any name. Caddy asks `GET /.0trust/tls-permission?domain=NAME`
-and goes on with status 200 only. After any other status it also stops using a certificate that is due for renewal, so
-a name that was permitted must not be refused later, as long as it is served.
+Without it, any client could make Caddy order certificates for any name. Caddy sends
+`GET /.0trust/tls-permission?domain=NAME` and goes on with status 200 only. After any other status it also stops using a
+certificate that is due for renewal, so a name that was permitted must not be refused later, while it is served.
 """
 
 import time
@@ -24,7 +24,7 @@ from zerotrust.telemetry import logs
 
 PATH = "/.0trust/tls-permission"
 MAX_CONNECTIONS: Final = 256
-"""At the same time: Caddy makes one for each handshake that waits for its answer, and gets that at once."""
+"""Connections at the same time: Caddy opens one for each handshake that waits for the answer."""
 
 _YES = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 _NO = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
@@ -33,11 +33,16 @@ _log = logs.logger("server")
 
 
 class TlsPermission:
-    """Answers Caddy (net.http_server.RequestHandler).
+    """Answers Caddy's requests (net.http_server.RequestHandler).
 
     Args:
-        storage: the folder of Caddy's certificates; None where an external Caddy has its own.
-        clock: monotonic.
+        registry: host names that are served.
+        grants: tells names that are granted themselves from names that a wildcard grants.
+        budget: limits the new names of wildcard grants.
+        clock: monotonic seconds.
+
+    Attributes:
+        storage: folder of Caddy's certificates; None where an external Caddy has its own.
     """
 
     def __init__(
@@ -70,7 +75,9 @@ class TlsPermission:
             name = normalise_host(names[0])
         except ValueError:
             return False
-        return self._registry.offers_https(name) and (self._costs_nothing(name) or self._has_room(name))
+        return self._registry.offers_https(name) and (
+            self._costs_nothing(name) or self._has_room(name)
+        )
 
     def _costs_nothing(self, name: str) -> bool:
         """Return True where the name is an internal issuer's, granted by itself, or permitted before."""

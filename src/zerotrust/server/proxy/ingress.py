@@ -430,7 +430,7 @@ class Ingress:
             return
         if decision is not None:
             sink = self._conclude(context, decision)
-        elif self._registry.holds(registration, context.host):
+        elif self._registry.is_current(registration, context.host):
             sink = self._serve(context, authorized=True)
         else:
             # Rules or grants have changed. What the middleware has counted stays counted.

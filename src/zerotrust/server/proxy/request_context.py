@@ -9,7 +9,7 @@ from zerotrust.middleware.chain import MiddlewareChain
 from zerotrust.middleware.header_edits import Edit
 from zerotrust.middleware.interface import Counted, Request
 from zerotrust.net.http_server import HttpServerConnection, RequestSink
-from zerotrust.server.agents.registry import ServiceRegistration
+from zerotrust.server.agents.session import ServiceRegistration
 from zerotrust.server.proxy.retry import Delivery, RetryState
 
 _NOT_FORWARDED: Final = Delivery.NOT_FORWARDED

@@ -17,7 +17,8 @@ from typing import Final
 
 from zerotrust.http.body import Kind
 from zerotrust.http.head import IDEMPOTENT, RequestHead
-from zerotrust.server.agents.registry import Registry, ServiceRegistration
+from zerotrust.server.agents.registry import Registry
+from zerotrust.server.agents.session import ServiceRegistration
 from zerotrust.tunnel.codes import UNTOUCHED, Code
 from zerotrust.tunnel.session import Session
 

@@ -1,4 +1,4 @@
-"""Tests of zerotrust.server.agents.registration_queue: the order is kept, and others have their turns."""
+"""Tests of zerotrust.server.agents.registration_queue: order and time slices."""
 
 import asyncio
 import time
@@ -17,22 +17,22 @@ pytestmark = pytest.mark.anyio
 
 
 class Desk:
-    """Wishes that take their time, and what was done."""
+    """Registrations that take their time, and what was done."""
 
     def __init__(self) -> None:
         self.link = Mock()
-        self.toll = CpuBudget()
-        self.wishes = RegistrationQueue(cast("TunnelLink", self.link), self.toll)
+        self.budget = CpuBudget()
+        self.queue = RegistrationQueue(cast("TunnelLink", self.link), "home", self.budget)
         self.done: list[int] = []
 
     def ask(self, number: int, seconds: float = 0.0) -> None:
-        def wish() -> None:
+        def task() -> None:
             until = time.perf_counter() + seconds
             while time.perf_counter() < until:
                 pass
             self.done.append(number)
 
-        self.wishes.do("home", wish)
+        self.queue.run(task)
 
 
 async def test_what_takes_no_time_is_done_at_once() -> None:
@@ -64,7 +64,7 @@ async def test_others_have_their_turns_and_the_order_is_kept() -> None:
 async def test_who_has_used_up_its_share_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu_budget, "MOST", 0.2)
     desk, loop = Desk(), asyncio.get_running_loop()
-    desk.toll.pay("home", 2 * cpu_budget.BURST, time.monotonic())
+    desk.budget.pay("home", 2 * cpu_budget.BURST, time.monotonic())
     begun_at = loop.time()
     for number in range(3):
         desk.ask(number)
@@ -77,7 +77,7 @@ async def test_what_a_session_wanted_is_forgotten_with_it() -> None:
     desk = Desk()
     for number in range(3):
         desk.ask(number, SLICE * 1.5)
-    desk.wishes.forget()
-    await eventually(lambda: desk.wishes._timer is None, "the queue has had its next turn")
+    desk.queue.clear()
+    await eventually(lambda: desk.queue._timer is None, "the queue has had its next turn")
     assert desk.done == [0]
     assert desk.link.method_calls == [call.pause_reading()]

@@ -1,4 +1,4 @@
-"""Sessions of agents, judged anew while requests run, cut off, and listed."""
+"""Tests of zerotrust.server.agents.session_control: grants, revocations and certificates while requests run."""
 
 import asyncio
 import logging
@@ -8,18 +8,15 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
+from tests.support.agent_sessions import join
+from tests.unit.middleware.asking import SECRET
 from tests.unit.server.front import Front
 from tests.unit.server.schedules import World
 from zerotrust.db.revocations import RevocationList
 from zerotrust.net.write_coalescer import WriteCoalescer
 from zerotrust.server.agents import cpu_budget, registration_queue
-from zerotrust.server.agents.session_control import (
-    MAX_REASONS_BYTES,
-    RevocationResult,
-    SessionControl,
-    answer,
-    shortened,
-)
+from zerotrust.server.agents.service_registrar import MAX_REASONS_BYTES, ServiceRegistrar, shortened
+from zerotrust.server.agents.session_control import SessionControl
 from zerotrust.server.identity.authorization import Authorization
 from zerotrust.tunnel.binary import MAX_REASON_BYTES
 from zerotrust.tunnel.codes import KIND_TUNNEL
@@ -37,15 +34,15 @@ class Governed(Front):
 
     def __init__(self, *granted: str) -> None:
         super().__init__({})
-        self.admission = Authorization()
-        self.sessions = SessionControl(self.registry, self.admission)
-        claim = self.member.services["app"]
-        claim.wanted = (HOST, "b.example.com")
+        self.authorization = Authorization()
+        self.registrar = ServiceRegistrar(self.registry, self.authorization, secret=SECRET)
+        self.sessions = SessionControl(self.registry, self.registrar, self.authorization)
+        self.agent_session.services["app"].requested = (HOST, "b.example.com")
         self.grant(*granted)
 
     def grant(self, *hosts: str) -> None:
-        self.admission.grants.replace("file", [("home", host) for host in hosts])
-        self.sessions.rejudge()
+        self.authorization.grants.replace("file", [("home", host) for host in hosts])
+        self.sessions.reauthorize()
         self.pair.pump()
 
     @property
@@ -61,7 +58,7 @@ async def test_names_come_and_go_with_their_grants() -> None:
     assert front.told == ([], [HOST, "b.example.com"])
     front.grant(HOST, "b.example.com")
     assert front.told == ([HOST, "b.example.com"], [])
-    assert front.registry.lookup("b.example.com") is front.member.services["app"]
+    assert front.registry.lookup("b.example.com") is front.agent_session.services["app"]
     front.grant("b.example.com")
     assert front.told == (["b.example.com"], [HOST])
     with pytest.raises(KeyError):
@@ -102,12 +99,12 @@ async def test_a_name_that_stays_keeps_its_requests() -> None:
 
 async def test_cutting_an_agent_tells_its_websockets_why() -> None:
     front = Governed(HOST)
-    front.member.link.close_session = front.pair.server.session.close  # type: ignore[method-assign]
+    front.agent_session.link.close_session = front.pair.server.session.close  # type: ignore[method-assign]
     await front.ask("GET /", "Connection: Upgrade", "Upgrade: websocket")
     await front.answer(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n", kind=KIND_TUNNEL)
-    assert front.sessions.cut("work", None, "revoked") == RevocationResult()
-    assert front.sessions.cut("home", "ff", "revoked") == RevocationResult()
-    assert front.sessions.cut("home", None, "revoked") == RevocationResult(sessions=1, streams=1)
+    assert front.sessions.revoke("work", None, "revoked") == (0, 0)
+    assert front.sessions.revoke("home", "ff", "revoked") == (0, 0)
+    assert front.sessions.revoke("home", None, "revoked") == (1, 1)
     assert await front.hear() == b"\x88\x02\x03\xf0"
     assert front.pair.server.session.phase is Phase.CLOSED
 
@@ -124,17 +121,17 @@ async def test_cutting_an_agent_tells_its_websockets_why() -> None:
 )
 async def test_who_is_refused_now_is_sent_away(revoked: RevocationList, ends: bool) -> None:
     front = Governed(HOST)
-    front.member.link.close_session = front.pair.server.session.close  # type: ignore[method-assign]
-    front.member.serial, front.member.former = "b2", {"a1"}
-    front.admission.revoked = revoked
-    front.sessions.recheck()
+    front.agent_session.link.close_session = front.pair.server.session.close  # type: ignore[method-assign]
+    front.agent_session.serial, front.agent_session.former_serials = "b2", {"a1"}
+    front.authorization.revoked = revoked
+    front.sessions.close_revoked()
     assert front.pair.server.session.phase is (Phase.CLOSED if ends else Phase.OPEN)
 
 
 async def test_a_session_ends_with_its_certificate() -> None:
     front = Governed(HOST)
-    front.member.link.close_session = front.pair.server.session.close  # type: ignore[method-assign]
-    front.member.ends = 1000.0
+    front.agent_session.link.close_session = front.pair.server.session.close  # type: ignore[method-assign]
+    front.agent_session.certificate_ends = 1000.0
     front.sessions.expire(999.9)
     assert front.pair.server.session.phase is Phase.OPEN
     front.sessions.expire(1000.0)
@@ -143,23 +140,23 @@ async def test_a_session_ends_with_its_certificate() -> None:
 
 async def test_a_session_that_goes_away_may_end_what_it_has_begun_where_there_is_a_newer_certificate() -> None:
     front = Governed(HOST)
-    front.member.link.close_session = front.pair.server.session.close  # type: ignore[method-assign]
-    front.member.ends = 1000.0
-    front.registry.retire(front.member)
-    newer = front.registry.join("home", front.member.link)
-    newer.ends = 2000.0
+    front.agent_session.link.close_session = front.pair.server.session.close  # type: ignore[method-assign]
+    front.agent_session.certificate_ends = 1000.0
+    front.registry.retire(front.agent_session)
+    newer = join(front.registry, "home", front.pair.server.session)
+    newer.certificate_ends = 2000.0
     front.sessions.expire(1000.0)
     assert front.pair.server.session.phase is Phase.OPEN
-    front.registry.leave(newer)
+    front.registry.remove(newer)
     front.sessions.expire(1000.0)
     assert front.pair.server.session.phase is Phase.CLOSED
 
 
-async def test_sessions_are_listed_by_agent() -> None:
+async def test_sessions_are_listed_by_agent_and_age() -> None:
     front = Governed(HOST)
-    front.member.serial, front.member.ends = "1f", 2000.5
-    (listed,) = front.sessions.connected()
-    assert (listed.agent, listed.services, listed.serial, listed.certificate_ends) == ("home", 1, "1f", 2000)
+    other, newer = (join(front.registry, agent, front.pair.server.session) for agent in ("away", "home"))
+    assert front.sessions.connected() == [other, front.agent_session, newer]
+    assert [front.sessions.is_connected(agent) for agent in ("home", "work")] == [True, False]
 
 
 async def test_many_reasons_fit_into_one_message() -> None:
@@ -168,7 +165,7 @@ async def test_many_reasons_fit_into_one_message() -> None:
     assert sum(map(len, said.values())) <= MAX_REASONS_BYTES
     assert len(shortened({"a": "r" * 500})["a"]) == MAX_REASON_BYTES
     front = Governed(HOST)
-    answer(front.member, front.member.services["app"], {}, reasons)
+    front.registrar._add(front.agent_session.services["app"], reasons)
     front.pair.pump()
     assert front.pair.server.session.phase is Phase.OPEN
     assert len(front.told[1]) == 256

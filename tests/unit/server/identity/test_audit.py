@@ -51,14 +51,14 @@ async def test_who_knocks_again_and_again_is_recorded_once_an_hour(
     ours: Audit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(3):
-        await ours.turned_away("home", "abc", "revoked")
-    await ours.turned_away("home", "def", "revoked")
+        await ours.agent_rejected("home", "abc", "revoked")
+    await ours.agent_rejected("home", "def", "revoked")
     (first, second) = await ours.records(None, 9)
     assert (first.action, first.agent_id, first.actor) == ("agent.refused", "home", "server")
     assert '"serial":"def"' in second.details
-    later = time.monotonic() + module.KNOCKS_EACH + 1
+    later = time.monotonic() + module.REJECTED_INTERVAL + 1
     monkeypatch.setattr(time, "monotonic", lambda: later)
-    await ours.turned_away("home", "abc", "revoked")
+    await ours.agent_rejected("home", "abc", "revoked")
     assert len(await ours.records(None, 9)) == 3
 
 
@@ -68,7 +68,7 @@ async def test_what_cannot_be_noted_is_logged(ours: Audit, database: Database) -
         session.connection().exec_driver_sql(trigger)
     with capture_logs() as logs:
         await ours.note("configuration.applied", {})
-    assert [one["event"] for one in logs] == ["the audit lacks a record"]
+    assert [one["event"] for one in logs] == ["could not write audit record"]
 
 
 async def test_an_empty_audit_is_whole(ours: Audit, database: Database) -> None:
@@ -77,7 +77,7 @@ async def test_an_empty_audit_is_whole(ours: Audit, database: Database) -> None:
 
 async def test_who_names_nobody_is_recorded_without_an_agent(ours: Audit) -> None:
     for _ in range(3):
-        await ours.turned_away(None, None, "the certificate names no agent")
+        await ours.agent_rejected(None, None, "the certificate names no agent")
     (record,) = await ours.records(None, 9)
     assert (record.action, record.agent_id) == ("agent.refused", None)
 

@@ -59,7 +59,7 @@ def test_one_that_the_server_does_not_believe(tmp_path: Path) -> None:
     ca_directory.create_authority(tmp_path)
     ca_directory.create_authority(tmp_path / "other", name="Other")
     named = {"cert_file": "issuer.crt", "key_file": "issuer.key"}
-    with pytest.raises(PkiError, match="would refuse the agents that it lets join"):
+    with pytest.raises(PkiError, match="would reject the agents that join"):
         load_authority(config(tmp_path, "other/ca.crt", **named))
     both = (tmp_path / "other" / "ca.crt").read_bytes() + (tmp_path / "ca.crt").read_bytes()
     (tmp_path / "both.crt").write_bytes(both)

@@ -17,39 +17,30 @@ class Some:
 
 
 def test_nobody_is_revoked_and_nothing_is_granted_at_first() -> None:
-    admission = Authorization()
-    assert admission.refusal("home", "1f") is None
-    granted, refused = admission.judge("home", ["a.example.com"])
+    authorization = Authorization()
+    assert authorization.refusal("home", "1f") is None
+    granted, refused = authorization.judge("home", ["a.example.com"])
     assert granted == []
     assert refused == {"a.example.com": "not granted to home; on the server: 0trust grants add home a.example.com"}
 
 
 def test_each_name_is_judged_by_itself() -> None:
-    admission = Authorization()
-    admission.grants.replace("file", [("home", "a.example.com"), ("work", "b.example.com")])
-    admission.grants.replace("database", [("home", "*.lab.example.com")])
-    granted, refused = admission.judge("home", ["a.example.com", "b.example.com", "x.lab.example.com"])
+    authorization = Authorization()
+    authorization.grants.replace("file", [("home", "a.example.com"), ("work", "b.example.com")])
+    authorization.grants.replace("database", [("home", "*.lab.example.com")])
+    granted, refused = authorization.judge("home", ["a.example.com", "b.example.com", "x.lab.example.com"])
     assert granted == ["a.example.com", "x.lab.example.com"]
     assert list(refused) == ["b.example.com"]
 
 
 def test_revoked_by_agent_or_by_certificate() -> None:
-    admission = Authorization(any_host=True)
-    admission.revoked = Some("home", "2a")
-    assert "0trust agents restore home" in (admission.refusal("home", "1") or "")
-    assert admission.refusal("work", "2a") is not None
-    assert admission.refusal("work", "2b") is None
+    authorization = Authorization(any_host=True)
+    authorization.revoked = Some("home", "2a")
+    assert "0trust agents restore home" in (authorization.refusal("home", "1") or "")
+    assert authorization.refusal("work", "2a") is not None
+    assert authorization.refusal("work", "2b") is None
 
 
 @given(st.lists(st.sampled_from(["a.example.com", "b.example.com"])))
 def test_any_host_needs_no_grant(hosts: list[str]) -> None:
     assert Authorization(any_host=True).judge("home", hosts) == (hosts, {})
-
-
-def test_who_watches_hears_of_claims_and_of_nothing_else() -> None:
-    admission, heard = Authorization(), list[object]()
-    admission.grants.replace("file", [("home", "a.example")])
-    admission.watch = lambda *told: heard.append(told)
-    admission.judge("home", ["a.example"])
-    assert admission.claimed("home", ["a.example", "b.example"]) == admission.judge("home", ["a.example", "b.example"])
-    assert heard == [("home", ["a.example"], ["b.example"])]

@@ -125,7 +125,7 @@ async def test_an_agent_with_a_certificate_gets_its_session(tmp_path: Path, enro
         writer.write(GREETING)
         async with asyncio.timeout(10):
             assert (await reader.readexactly(1))[0] == FrameType.WELCOME
-        assert [member.agent for member in door.registry.sessions] == ["pi.hole.lan"]
+        assert [session.agent for session in door.registry.sessions] == ["pi.hole.lan"]
         writer.close()
 
 
@@ -258,7 +258,7 @@ async def test_connections_of_one_network_and_in_total(tmp_path: Path, monkeypat
     monkeypatch.setattr(enrollment_api, "MAX_OF_NETWORK", 3)
     async with open_door(tmp_path) as door:
         held = [await asyncio.open_connection("127.0.0.1", door.port, ssl=door.client(HTTP)) for _ in range(3)]
-        desk = door.door._desk
+        desk = door.enrollment
         assert desk is not None
         await eventually(lambda: len(desk._open) == 3, "three are open")
         with capture_logs() as logs:
@@ -266,9 +266,9 @@ async def test_connections_of_one_network_and_in_total(tmp_path: Path, monkeypat
             await eventually(lambda: logs, "the refusal is logged")
         assert "too many connections" in logs[0]["reason"]
         # Others are not shut out by one network, until the desk is full.
-        assert not isinstance(desk.receive("192.0.2.7"), str)
+        assert not isinstance(desk.accept("192.0.2.7"), str)
         monkeypatch.setattr(enrollment_api, "MAX_CONNECTIONS", 3)
-        assert desk.receive("192.0.2.7") == "too many connections of those that have no certificate"
+        assert desk.accept("192.0.2.7") == "too many connections without a certificate"
         monkeypatch.undo()
         held.pop()[1].close()
         await eventually(lambda: len(desk._open) == 2, "one has gone")
@@ -289,14 +289,14 @@ async def test_who_says_nothing_is_sent_away(tmp_path: Path, monkeypatch: pytest
     async with open_door(tmp_path) as door:
         for data in (b"", b"GET / HTTP/1.1\r\n", post(b"{}")[:-1]):
             assert await door.says(door.client(HTTP), data) == b""
-        desk = door.door._desk
-        assert desk is not None and not desk._open
+        desk = door.enrollment
+        assert not desk.connections
 
 
 async def test_the_certificates_can_be_renewed(tmp_path: Path) -> None:
     async with open_door(tmp_path) as door:
         ca_directory.issue_server(tmp_path, "localhost", ca_directory.ServerNames(ip=["127.0.0.1"]), force=True)
-        door.door.use(door.context(), offers_http=True, resume_timeout=60, enrolment=door.enrolment)
+        door.listener.reconfigure(door.context())
         assert await door.says(door.client(HTTP), get(enrollment_api.AUTHORITY))
         assert await door.says(door.client(ALPN), GREETING) == b""
 
@@ -304,18 +304,18 @@ async def test_the_certificates_can_be_renewed(tmp_path: Path) -> None:
 async def test_an_authority_can_come_and_go(tmp_path: Path) -> None:
     async with open_door(tmp_path) as door:
         reader, writer = await asyncio.open_connection("127.0.0.1", door.port, ssl=door.client(HTTP))
-        await eventually(lambda: door.door._desk._open, "somebody is at the desk")
+        await eventually(lambda: door.enrollment.connections, "somebody is at the desk")
         # The handshake may still be with the context from before.
-        door.door.use(door.context(), offers_http=True, resume_timeout=60, enrolment=None)
+        door.enrollment.reconfigure(None)
         with capture_logs() as logs:
             assert await door.says(door.client(HTTP), get(enrollment_api.AUTHORITY)) == b""
             await eventually(lambda: logs, "the refusal is logged")
-        assert logs[0]["reason"] == "no certificate, and nobody can join here"
+        assert logs[0]["reason"] == "no certificate, and this server issues none"
         writer.write(post({"token": TOKEN, "csr": "x"}))
         async with asyncio.timeout(10):
             assert b"HTTP/1.1 503 " in await reader.read()
         writer.close()
-        door.door.use(door.context(), offers_http=True, resume_timeout=60, enrolment=door.enrolment)
+        door.enrollment.reconfigure(door.enrolment)
         assert await door.says(door.client(HTTP), get(enrollment_api.AUTHORITY))
 
 

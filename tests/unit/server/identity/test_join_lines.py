@@ -73,6 +73,6 @@ def test_the_line_names_the_root(tmp_path: Path) -> None:
     both = (tmp_path / "second" / "ca.crt").read_bytes() + (tmp_path / "ca.crt").read_bytes()
     (tmp_path / "ca.crt").write_bytes(both)
     assert join_line.parse(made.line("x:1", "secret")).fingerprint == line.fingerprint
-    made.use(AgentListenerConfig(ca_file=str(tmp_path / "none")))
+    made.reconfigure(AgentListenerConfig(ca_file=str(tmp_path / "none")))
     with pytest.raises(PkiError):
         made.line("tunnel.example.com:8443", "secret")

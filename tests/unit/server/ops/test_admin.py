@@ -67,13 +67,13 @@ async def test_an_agent_from_its_join_token_to_its_revocation(tmp_path: Path) ->
         assert (line.server, made["server"]) == ("tunnel.example.com:8443", "tunnel.example.com:8443")
         assert made["hosts"] == ["a.example", "*.lab.example"]
         assert made["expires_at"] == int(asker.place.clock.now.timestamp()) + 7200
-        await asker.place.identities.join(line.token, new_csr(), "203.0.113.7")
+        await asker.place.agent_directory.join(line.token, new_csr(), "203.0.113.7")
         (token,) = (await asker.get("/v1/tokens"))["tokens"]
         assert (token["state"], token["agent"], token["cancelled_at"]) == ("used", "home", None)
         asker.place.live.sessions = [HOME]
         (agent,) = (await asker.get("/v1/agents"))["agents"]
         assert (agent["id"], agent["state"], agent["hosts"]) == ("home", "connected", 2)
-        assert agent["certificate_ends_at"] == HOME.certificate_ends
+        assert agent["certificate_ends_at"] == int(HOME.certificate_ends)
         assert agent["sessions"] == [
             {
                 "generation": 3,
@@ -130,7 +130,7 @@ async def test_a_server_that_others_know_by_another_name(tmp_path: Path) -> None
 
 async def test_grants_of_both_kinds(tmp_path: Path) -> None:
     async with asking(tmp_path) as asker:
-        asker.place.admission.grants.replace(FILE, [("home", "f.example"), ("home", "a.example")])
+        asker.place.authorization.grants.replace(FILE, [("home", "f.example"), ("home", "a.example")])
         changed = await asker.post("/v1/grants/add", agent="home", host="A.example.")
         assert changed == {"agent": "home", "host": "a.example", "changed": True, "warnings": []}
         assert not (await asker.post("/v1/grants/add", agent="home", host="a.example"))["changed"]
@@ -155,7 +155,7 @@ async def test_an_agent_that_only_its_session_or_the_file_knows(tmp_path: Path) 
     async with asking(tmp_path) as asker:
         assert (await asker.get("/v1/agents/show", 404, agent="home"))["code"] == "not_found"
         asker.place.live.sessions = [HOME]
-        asker.place.admission.grants.replace(FILE, [("work", "w.example")])
+        asker.place.authorization.grants.replace(FILE, [("work", "w.example")])
         shown = await asker.get("/v1/agents/show", agent="home")
         assert (shown["agent"]["state"], shown["agent"]["created_at"]) == ("connected", None)
         assert shown["certificates"] == shown["tokens"] == shown["revocations"] == []
@@ -212,7 +212,7 @@ async def test_the_status(tmp_path: Path) -> None:
         assert (status["agents"], status["sessions"], status["streams"]) == (1, 2, 8)
         assert status["database"] == str(tmp_path / "state.db")
         assert status["issuer_ends_at"] > status["started_at"]
-        asker.place.identities.use(None)
+        asker.place.agent_directory.reconfigure(None)
         assert (await asker.get("/v1/status"))["issuer_ends_at"] is None
         assert "ca init" in (await asker.post("/v1/tokens/create", 400, agent="home"))["error"]
 
@@ -272,12 +272,12 @@ async def test_who_is_somebody_else_is_refused_and_recorded_once(
         with asker.place.database.transaction() as session:
             trigger = "CREATE TRIGGER no BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'x'); END"
             session.connection().exec_driver_sql(trigger)
-        asker.channel._strangers.clear()
+        asker.channel._refused.clear()
         assert (await asker.get("/v1/status", 403))["code"] == "not_allowed", "also where it can't be recorded"
         with asker.place.database.transaction() as session:
             session.connection().exec_driver_sql("DROP TRIGGER no")
-        monkeypatch.setattr(admin, "STRANGERS_EACH", 0.0)
-        asker.channel._strangers.clear()
+        monkeypatch.setattr(admin, "REFUSED_INTERVAL", 0.0)
+        asker.channel._refused.clear()
         await asker.get("/v1/status", 403)
         await asker.get("/v1/status", 403)
         assert len(kept(asker.place)) == 3
@@ -293,5 +293,5 @@ def test_every_question_and_answer_is_documented() -> None:
     keys = {key for kind in kinds if kind.__module__ == models.__name__ for key in kind.model_fields}
     assert {key for key in keys if f"`{key}`" not in page} == set()
     channel = AdminChannel.__new__(AdminChannel)
-    channel._allowed, channel._strangers = set(), {}
+    channel._allowed, channel._refused = set(), {}
     assert {f"{method} {path}" for method, path in channel._endpoints() if f"`{method} {path}`" not in page} == set()

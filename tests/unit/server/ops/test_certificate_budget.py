@@ -51,7 +51,7 @@ def test_a_permitted_name_is_known_for_good() -> None:
 def test_other_limits_hold_at_once_and_forget_nothing() -> None:
     budget = CertificateBudget(FEW)
     names(budget, "home", "a.example", 9, 0)
-    budget.use(Limits(certificates_per_agent=7, certificates_per_domain=5))
+    budget.reconfigure(Limits(certificates_per_agent=7, certificates_per_domain=5))
     assert names(budget, "home", "a.example", 9, 1) == 2
 
 

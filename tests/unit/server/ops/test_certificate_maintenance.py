@@ -44,7 +44,7 @@ class Kept:
         self.authority = load_authority(self.config)
         self.sessions = Noted()
         self.renewed = 0
-        self.upkeep = CertificateMaintenance(cast("SessionControl", self.sessions), renewed=self._count)
+        self.maintenance = CertificateMaintenance(cast("SessionControl", self.sessions), renewed=self._count)
         self.certificate = folder / "localhost.crt"
 
         self.fault: PkiError | None = None
@@ -55,7 +55,7 @@ class Kept:
         self.renewed += 1
 
     def tick(self, at: datetime.datetime) -> None:
-        self.upkeep.tick(at, self.config, self.authority)
+        self.maintenance.tick(at, self.config, self.authority)
 
 
 @pytest.fixture
@@ -95,9 +95,7 @@ def test_a_clock_that_was_wrong_is_no_reason_to_wait_for_it(kept: Kept) -> None:
     with capture_logs() as logs:
         kept.tick(now() + timedelta(days=365))
         kept.tick(now())
-    assert [line["event"] for line in logs if line["log_level"] == "error"] == [
-        "the server's certificate is not renewed"
-    ] * 2
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == ["server certificate not renewed"] * 2
 
 
 def test_what_cannot_be_renewed_is_said_and_tried_again(kept: Kept) -> None:

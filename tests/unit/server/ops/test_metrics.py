@@ -120,7 +120,7 @@ async def test_the_memory_of_an_agent_bounds_its_policies(site: Site, port: int)
                 "the agent is told",
             )
             assert await running.change(site.server(metrics={"listen_addr": f"127.0.0.1:{port}"})) == []
-            assert running.server._registry.policies.most == 48 * 1024 * 1024
+            assert running.server.registry.policies.most == 48 * 1024 * 1024
 
 
 class Deaf:

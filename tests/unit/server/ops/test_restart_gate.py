@@ -3,28 +3,28 @@
 import asyncio
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
 
 import pytest
 
-from zerotrust.net.tunnel import TunnelLink
-from zerotrust.server.agents.registry import Member, Registry, ServiceRegistration
+from tests.support.agent_sessions import join
+from zerotrust.server.agents.registry import Registry
+from zerotrust.server.agents.session import AgentSession, ServiceRegistration
 from zerotrust.server.ops import restart_gate
 from zerotrust.server.ops.restart_gate import RestartGate
 
 pytestmark = pytest.mark.anyio
 
 
-def claimed(registry: Registry, *hosts: str) -> Member:
-    member = registry.join("home", cast("TunnelLink", SimpleNamespace()))
-    registry.register(member, ServiceRegistration(member, "app", b"app", hosts, True))
-    return member
+def claimed(registry: Registry, *hosts: str) -> AgentSession:
+    session = join(registry, "home", SimpleNamespace(attached=True))
+    registry.register(ServiceRegistration(session, "app", b"app", hosts, True))
+    return session
 
 
 def noted(path: Path, *hosts: str) -> None:
     registry = Registry()
     claimed(registry, *hosts)
-    RestartGate(registry, path).note()
+    RestartGate(registry, path).save()
 
 
 async def test_the_next_process_waits_for_all_of_them(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ async def test_not_for_ever_and_not_twice(tmp_path: Path, monkeypatch: pytest.Mo
 async def test_a_session_that_goes_away_serves_nothing(tmp_path: Path) -> None:
     registry = Registry()
     registry.retire(claimed(registry, "a.example.com"))
-    RestartGate(registry, tmp_path / "served").note()
+    RestartGate(registry, tmp_path / "served").save()
     assert (tmp_path / "served").read_text() == "[]"
 
 
@@ -63,5 +63,5 @@ async def test_what_makes_no_sense_costs_nothing(tmp_path: Path, said: bytes) ->
 
 async def test_where_nothing_can_be_written(tmp_path: Path) -> None:
     one = RestartGate(Registry(), tmp_path / "none" / "served")
-    one.note()
+    one.save()
     await asyncio.wait_for(one.wait(), 2)

@@ -7,14 +7,15 @@ from typing import cast
 import pytest
 from structlog.testing import capture_logs
 
+from tests.support.agent_sessions import join
 from zerotrust.enrollment.grant_table import GrantTable
 from zerotrust.http.body import Kind, request_framing
 from zerotrust.http.head import parse_request
 from zerotrust.model.limits import Limits
 from zerotrust.net.http_server import HttpServerConnection
-from zerotrust.net.tunnel import TunnelLink
-from zerotrust.server.agents.registry import Registry, ServiceRegistration
+from zerotrust.server.agents.registry import Registry
 from zerotrust.server.agents.scheme import OfferedSchemes
+from zerotrust.server.agents.session import ServiceRegistration
 from zerotrust.server.ops.certificate_budget import HOUR, CertificateBudget
 from zerotrust.server.ops.tls_permission import PATH, TlsPermission
 
@@ -43,9 +44,9 @@ class Caddy:
 
     def serve(self, agent: str, *hosts: str, https: bool = True) -> None:
         """Have an agent connect and register host names."""
-        member = self._registry.join(agent, cast("TunnelLink", SimpleNamespace(session=SimpleNamespace(attached=True))))
+        session = join(self._registry, agent, SimpleNamespace(attached=True))
         binding = OfferedSchemes(http=True, https=https, redirect=False)
-        self._registry.register(member, ServiceRegistration(member, hosts[0], b"x", hosts, True, schemes=binding))
+        self._registry.register(ServiceRegistration(session, hosts[0], b"x", hosts, True, schemes=binding))
 
     def permits(self, *hosts: str) -> list[bool]:
         return [self.ask(f"GET {PATH}?domain={host}") == 200 for host in hosts]

@@ -5,13 +5,13 @@ import base64
 import threading
 from collections.abc import Awaitable, Callable
 from time import perf_counter
-from types import SimpleNamespace
 from typing import Any, cast
 
 import bcrypt
 import pytest
 from structlog.testing import capture_logs
 
+from tests.support.agent_sessions import join
 from tests.unit.server.fleet import Fleet
 from tests.unit.server.front import Front, build_ingress, lose_link, restore_link
 from zerotrust.http.body import request_framing
@@ -19,9 +19,9 @@ from zerotrust.http.head import parse_request
 from zerotrust.model.limits import Limits
 from zerotrust.model.server import ProxyApi
 from zerotrust.net.http_server import HttpServerConnection
-from zerotrust.net.tunnel import TunnelLink
-from zerotrust.server.agents.registry import Registry, ServiceRegistration
+from zerotrust.server.agents.registry import Registry
 from zerotrust.server.agents.scheme import USUAL, OfferedSchemes
+from zerotrust.server.agents.session import ServiceRegistration
 from zerotrust.server.proxy import verification_pool
 from zerotrust.server.proxy.load_shedding import CALM, LoadShedding
 from zerotrust.server.proxy.verification_pool import MAX_WAITING_OF_NETWORK
@@ -72,12 +72,11 @@ class Door:
     ) -> None:
         self.registry = Registry()
         self.session = Session()
-        member = self.registry.join("home", cast("TunnelLink", SimpleNamespace(session=self.session)))
+        self.agent_session = join(self.registry, "home", self.session)
         claim = ServiceRegistration(
-            member, "app", b"app", ("app.example.com",), websocket, schemes=binding, sticky=sticky
+            self.agent_session, "app", b"app", ("app.example.com",), websocket, schemes=binding, sticky=sticky
         )
-        self.registry.register(member, claim)
-        self.member = member
+        self.registry.register(claim)
         self.ingress = build_ingress(
             self.registry,
             api=ProxyApi(trusted_proxies=["127.0.0.0/8", "10.1.0.0/16"], hold_timeout=0.0, **api),
@@ -331,7 +330,7 @@ def test_each_reason_has_its_status() -> None:
         assert b"HTTP/1.1 503 " in overloaded
         assert b"X-0Trust-Error: overloaded" in overloaded
         assert b"Retry-After: " in overloaded
-        door.registry.leave(door.member)
+        door.registry.remove(door.agent_session)
         lost = door.ask().replies[0]
         assert b"HTTP/1.1 503 " in lost
         assert b"X-0Trust-Error: no_agent" in lost
@@ -609,8 +608,8 @@ async def test_a_login_that_was_right_waits_for_no_guess(slow: Slow) -> None:
 async def test_a_grant_that_is_taken_back_while_a_login_is_computed(slow: Slow) -> None:
     front = Front(LOGIN)
     await front.ask("POST /", authorization("secret"), body=b"")
-    (claim,) = front.member.services.values()
-    front.registry.register(front.member, claim.with_hosts(()))
+    (claim,) = front.agent_session.services.values()
+    front.registry.register(claim.with_hosts(()))
     slow.set()
     assert b"X-0Trust-Error: unknown_host\r\n" in await front.settled()
     assert not front.opened
@@ -726,7 +725,7 @@ def readable(said: bytes) -> bool:
 
 
 async def lost(front: Front) -> bytes:
-    front.registry.leave(front.member)
+    front.registry.remove(front.agent_session)
     return await front.ask("GET /", f"Origin: {ORIGIN}")
 
 
@@ -835,7 +834,7 @@ async def test_what_a_request_costs_is_charged_to_its_agent_also_where_it_is_ref
 @pytest.mark.anyio
 async def test_a_preflight_does_not_need_the_agent() -> None:
     front = Front(READABLE)
-    front.registry.leave(front.member)
+    front.registry.remove(front.agent_session)
     asked = ("Access-Control-Request-Method: POST", "Access-Control-Request-Headers: x-token")
     said = await front.ask("OPTIONS /", f"Origin: {ORIGIN}", *asked)
     assert said.startswith(b"HTTP/1.1 204 ")
@@ -947,7 +946,7 @@ async def test_other_refusals_keep_their_lines_meanwhile() -> None:
     overload = LoadShedding(Limits(requests=10))
     front = Front({}, overload=overload)
     overload.sample(busy(10), pending=0, lag=0.0)
-    front.registry.leave(front.member)
+    front.registry.remove(front.agent_session)
     with capture_logs() as lines:
         assert (await front.ask("GET /")).startswith(b"HTTP/1.1 503 ")
     assert [line["code"] for line in lines] == ["no_agent"]

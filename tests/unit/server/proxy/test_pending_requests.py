@@ -1,16 +1,15 @@
 """Requests that wait for an agent which is away for a moment."""
 
 import asyncio
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
+from tests.support.agent_sessions import join
 from tests.support.waiting import eventually
 from tests.unit.server.front import Front, lose_link, restore_link
 from zerotrust.model.server import ProxyApi
-from zerotrust.net.tunnel import TunnelLink
-from zerotrust.server.agents.registry import ServiceRegistration
+from zerotrust.server.agents.session import ServiceRegistration
 from zerotrust.server.proxy import pending_requests
 
 pytestmark = pytest.mark.anyio
@@ -78,10 +77,10 @@ async def test_a_client_that_may_not_is_told_at_once() -> None:
 
 async def test_an_agent_that_was_lost_may_come_back_as_another_session() -> None:
     front_ = front()
-    front_.registry.leave(front_.member)
+    front_.registry.remove(front_.agent_session)
     assert await front_.ask("GET /") == b""
-    member = front_.registry.join("home", cast("TunnelLink", SimpleNamespace(session=front_.pair.server.session)))
-    front_.registry.register(member, ServiceRegistration(member, "app", b"app", ("app.example.com",), True))
+    session = join(front_.registry, "home", front_.pair.server.session)
+    front_.registry.register(ServiceRegistration(session, "app", b"app", ("app.example.com",), True))
     await asyncio.sleep(0)
     await front_.hear()
     assert len(front_.opened) == 1
@@ -91,7 +90,7 @@ async def test_one_that_is_away_for_long_is_not_waited_for() -> None:
     front_ = front(hold_timeout=30)
     now = 100.0
     front_.registry._clock = lambda: now
-    front_.registry.leave(front_.member)
+    front_.registry.remove(front_.agent_session)
     assert front_.registry.away_until("app.example.com", 30) == 30
     now += 31
     assert b" 503 " in await front_.ask("GET /")

@@ -1,33 +1,41 @@
-"""What the server makes of a registration."""
+"""Tests of zerotrust.server.agents.session and service_registrar: registrations, renewals and the end of sessions."""
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import bcrypt
 import pytest
+from cryptography.hazmat.primitives import serialization
 from structlog.testing import capture_logs
 
-from tests.support.tunnel import message
+from tests.support.agent_sessions import join
+from tests.support.authorities import Foreign
+from tests.support.tunnel import Pair, message
 from tests.support.waiting import eventually
 from tests.unit.middleware.asking import SECRET
+from zerotrust.enrollment.join import IssuedCertificate
 from zerotrust.errors import PkiError
 from zerotrust.model.password_hash import REFERENCE_SPEED, HashSpeed
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.write_coalescer import WriteCoalescer
-from zerotrust.server.agents import listener, policy_quota, registration_queue, registry
-from zerotrust.server.agents.listener import MAX_RETIRED, AgentSession, RenewCertificate, Terms
-from zerotrust.server.agents.registry import Registry, ServiceRegistration
+from zerotrust.server.agents import policy_quota, registration_queue, registry, session
+from zerotrust.server.agents.registry import Registry
+from zerotrust.server.agents.service_registrar import ServiceRegistrar
+from zerotrust.server.agents.session import MAX_RETIRED, RenewCertificate, ServiceRegistration
+from zerotrust.server.agents.session_acceptor import SessionAcceptor
 from zerotrust.server.identity.authorization import Authorization
 from zerotrust.tunnel.binary import pack_reason
 from zerotrust.tunnel.codes import RENEWAL, Code, FrameType
 from zerotrust.tunnel.frames import FrameReader, encode
-from zerotrust.tunnel.messages import Register, Registered, Renew, Renewed, Unregister, decode
+from zerotrust.tunnel.messages import Hello, Register, Registered, Renew, Renewed, Unregister, decode
 from zerotrust.tunnel.session import Phase
+from zerotrust.tunnel.window import DEFAULT_WINDOW
 
 LIMIT = {"global_middleware": [{"type": "rate_limit", "config": {"rate": "1/hour"}}]}
+HELLO = message(FrameType.HELLO, Hello(versions=[1], capabilities=[RENEWAL], window=DEFAULT_WINDOW, max_streams=100))
 BROKEN: dict[str, Any] = {"routes": [{"match": {"moon": "full"}}]}
 
 
@@ -35,6 +43,11 @@ BROKEN: dict[str, Any] = {"routes": [{"match": {"moon": "full"}}]}
 def _no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine what one agent wants may take longer than its slice of a turn: here it is done at once."""
     monkeypatch.setattr(registration_queue, "SLICE", 60.0)
+
+
+@cache
+def certificate() -> bytes:
+    return Foreign.root().issue("home").certificate.public_bytes(serialization.Encoding.DER)
 
 
 class Agent:
@@ -49,22 +62,22 @@ class Agent:
         tasks: Tasks | None = None,
         hash_speed: HashSpeed = REFERENCE_SPEED,
     ) -> None:
-        session = AgentSession(
-            Terms(
-                registry=registry,
-                admission=Authorization(any_host=True),
-                coalescer=WriteCoalescer(asyncio.get_running_loop()),
-                tasks=tasks or Tasks(),
-                secret=SECRET,
-                renewal=renewal,
-                offers_http=offers_http,
-                hash_speed=hash_speed,
-            )
+        authorization = Authorization(any_host=True)
+        registrar = ServiceRegistrar(registry, authorization, secret=SECRET, hash_speed=hash_speed)
+        acceptor = SessionAcceptor(
+            registry,
+            registrar,
+            authorization,
+            coalescer=WriteCoalescer(asyncio.get_running_loop()),
+            tasks=tasks or Tasks(),
+            renew_certificate=renewal,
+            offers_http=offers_http,
         )
-        self.session = session
-        self.link = session.link
-        self.link.session.phase = Phase.OPEN
-        session._member = registry.join("home", self.link)
+        self.link = acceptor.accept()
+        self.link.peer_certificate = certificate()
+        self.link.session.receive_data(HELLO, 1.0)
+        self.link.session.data_to_send(1 << 20)
+        self.session = registry.sessions[-1]
 
     def register(
         self, policy: dict[str, Any] | None, *, hosts: tuple[str, ...] = ("app.example",), **keys: Any
@@ -115,7 +128,7 @@ def test_sessions_of_one_agent_share_the_guard_of_a_policy_that_is_the_same() ->
         first.register(LIMIT)
         guard = claimed(registry).policy
         assert second.register({**LIMIT}).accepted == ["app.example"]
-        assert claimed(registry).session is second.session._member
+        assert claimed(registry).session is second.session
         assert claimed(registry).policy is guard
         third.register({**LIMIT, "routes": [{}]})
         assert claimed(registry).policy is not guard
@@ -195,9 +208,10 @@ def test_a_session_that_is_not_going_away_is_superseded() -> None:
 
 def test_sessions_that_go_away_are_bounded() -> None:
     def check(registry: Registry) -> None:
-        agents = [Agent(registry) for _ in range(MAX_RETIRED + 1)]
-        for agent in agents:
-            agent.go_away()
+        agents = []
+        for _ in range(MAX_RETIRED + 1):
+            agents.append(Agent(registry))
+            agents[-1].go_away()
         phases = [agent.link.session.phase for agent in agents]
         assert phases == [Phase.CLOSED] + [Phase.OPEN] * MAX_RETIRED
 
@@ -234,11 +248,9 @@ def test_a_service_that_nobody_could_reach_is_refused(listen_on: str, offers_htt
     run(check)
 
 
-@dataclass(frozen=True)
-class Issued:
-    chain_pem: bytes = b"-----BEGIN"
-    serial: str = "2b"
-    not_after: datetime = datetime(2026, 7, 8, tzinfo=UTC)
+ISSUED = IssuedCertificate(
+    agent_id="home", chain_pem=b"-----BEGIN", serial="2b", not_after=datetime(2026, 7, 8, tzinfo=UTC), patterns=[]
+)
 
 
 class Issuing:
@@ -249,16 +261,15 @@ class Issuing:
         self.asked: list[tuple[str, str, bytes]] = []
         self.may = asyncio.Event()
 
-    async def __call__(self, agent: str, serial: str, csr: bytes) -> Issued:
+    async def __call__(self, agent: str, serial: str, csr: bytes) -> IssuedCertificate:
         self.asked.append((agent, serial, csr))
         await self.may.wait()
         if self.refusal:
             raise PkiError(self.refusal)
-        return Issued()
+        return ISSUED
 
 
 def asks(agent: Agent, csr: str = "csr") -> None:
-    agent.link.session.capabilities = frozenset({RENEWAL})
     agent.link.session.receive_data(message(FrameType.RENEW, Renew(csr=csr)), 1.0)
 
 
@@ -271,9 +282,8 @@ def told(agent: Agent) -> list[Renewed]:
 async def test_a_renewal_reaches_all_sessions_of_its_agent() -> None:
     registry, tasks, issuing = Registry(), Tasks(), Issuing()
     agent = Agent(registry, renewal=issuing, tasks=tasks)
-    older, newer = registry.join("home", agent.link), agent.session._member
-    assert newer is not None
-    older.serial, older.ends, newer.serial, newer.ends = "1a", 10.0, "2a", 20.0
+    older, newer = join(registry, "home", agent.link.session), agent.session
+    older.serial, older.certificate_ends, newer.serial, newer.certificate_ends = "1a", 10.0, "2a", 20.0
     asks(agent)
     await eventually(lambda: issuing.asked, "a certificate is asked for")
     assert issuing.asked == [("home", "2a", b"csr")]
@@ -282,14 +292,14 @@ async def test_a_renewal_reaches_all_sessions_of_its_agent() -> None:
     issuing.may.set()
     await asyncio.gather(*tasks._running)
     assert told(agent) == [Renewed(chain="-----BEGIN")]
-    ends = Issued.not_after.timestamp()
-    assert (newer.serial, newer.former, newer.ends) == ("2b", {"2a"}, ends)
-    assert (older.serial, older.former, older.ends) == ("1a", set(), ends)
+    ends = ISSUED.not_after.timestamp()
+    assert (newer.serial, newer.former_serials, newer.certificate_ends) == ("2b", {"2a"}, ends)
+    assert (older.serial, older.former_serials, older.certificate_ends) == ("1a", set(), ends)
 
 
 @pytest.mark.anyio
 async def test_a_renewal_that_is_refused_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "RENEWAL_EACH", 0.0)
+    monkeypatch.setattr(session, "RENEWAL_INTERVAL", 0.0)
     tasks, issuing = Tasks(), Issuing("the agent was revoked " + "x" * 200)
     agent = Agent(Registry(), renewal=issuing, tasks=tasks)
     issuing.may.set()
@@ -333,7 +343,7 @@ async def test_what_waits_keeps_its_order_and_is_forgotten_with_the_session(monk
     assert claimed(registry).hosts == ("app.example",), "all wait: something was done in this turn already"
     assert older.link.session.phase is Phase.OPEN
     await eventually(lambda: older.link.session.phase is Phase.CLOSED, "it was superseded")
-    await eventually(lambda: agent.session._member and agent.session._member.retired, "it has gone away")
+    await eventually(lambda: agent.session.retired, "it has gone away")
     reader, kinds = FrameReader(), list[int]()
 
     def answered() -> bool:
@@ -342,11 +352,11 @@ async def test_what_waits_keeps_its_order_and_is_forgotten_with_the_session(monk
 
     await eventually(answered, "each has been answered")
     assert kinds == [FrameType.REGISTERED, FrameType.GOAWAY, FrameType.REGISTERED]
-    assert not registry._claims
+    assert not registry._by_host
     third.link.session.receive_data(frames[0] * 3, 1.0)
     third.link.session.lost("the end", 0.0)
-    await eventually(lambda: third.session._wishes._timer is None, "the queue has had its next turn")
-    assert not registry._claims
+    await eventually(lambda: third.session._queue._timer is None, "the queue has had its next turn")
+    assert not registry._by_host
 
 
 @pytest.mark.anyio
@@ -367,15 +377,22 @@ async def test_a_service_that_is_too_much_is_refused_before_anything_is_compiled
 
 @pytest.mark.anyio
 async def test_where_nobody_issues_certificates_renewal_is_not_offered() -> None:
-    terms = Terms(
-        registry=Registry(),
-        admission=Authorization(),
-        coalescer=WriteCoalescer(asyncio.get_running_loop()),
-        tasks=Tasks(),
-        secret=SECRET,
-    )
-    assert RENEWAL not in terms.options.capabilities
-    assert RENEWAL in replace(terms, renewal=Issuing()).options.capabilities
     agent = Agent(Registry())
+    assert RENEWAL not in agent.link.session.capabilities
+    assert RENEWAL in Agent(Registry(), renewal=Issuing()).link.session.capabilities
     agent.link.session.receive_data(message(FrameType.RENEW, Renew(csr="csr")), 1.0)
     assert agent.link.session.phase is Phase.CLOSED
+
+
+@pytest.mark.anyio
+async def test_each_registration_is_told_with_the_names_that_were_granted_and_refused() -> None:
+    registry, authorization = Registry(), Authorization()
+    authorization.grants.replace("file", [("home", "a.example")])
+    checked: list[object] = []
+    registrar = ServiceRegistrar(
+        registry, authorization, secret=SECRET, hosts_checked=lambda *hosts: checked.append(hosts)
+    )
+    session = join(registry, "home", Pair().server.session)
+    registrar.register(session, Register(id="app", hosts=["a.example", "b.example"]))
+    registrar.reauthorize(session)
+    assert checked == [("home", ["a.example"], ["b.example"])]
