@@ -59,18 +59,14 @@ class OneToken:
         self.used = True
         return self._issued(issued)
 
-    async def renew_expired(
-        self, chain_pem: bytes, csr_pem: bytes, proof: bytes, peer: str
-    ) -> IssuedCertificate:
+    async def renew_expired(self, chain_pem: bytes, csr_pem: bytes, proof: bytes, peer: str) -> IssuedCertificate:
         """Whose certificate is of our authority, and who has its key."""
         chain = x509.load_pem_x509_certificates(chain_pem)
         self.asked.append((agent_id_of(chain[0]), peer))
         if self.failure is not None:
             raise self.failure
         root = x509.load_pem_x509_certificate(self.root)
-        if not is_ours(chain, self.issuer, root) or not proves(
-            chain[0].public_key(), csr_pem, proof
-        ):
+        if not is_ours(chain, self.issuer, root) or not proves(chain[0].public_key(), csr_pem, proof):
             raise CertificateRefused("the key of the certificate did not sign this")
         life, now = datetime.timedelta(days=7), datetime.datetime.now(datetime.UTC)
         issued = self.issuer.issue_agent(self.agent_id, csr_pem, life, now)
@@ -98,9 +94,7 @@ class Door:
         limited: bool = False,
     ) -> None:
         self.folder = folder
-        permitted = (
-            profile.alternative_names(dns=["localhost"], ip=["127.0.0.1"]) if limited else []
-        )
+        permitted = profile.alternative_names(dns=["localhost"], ip=["127.0.0.1"]) if limited else []
         ca_directory.create_authority(folder, permitted=permitted)
         names = names or ServerNames(ip=["127.0.0.1"])
         made = ca_directory.issue_server(folder, "localhost", names)
@@ -118,9 +112,7 @@ class Door:
         self.listener = AgentListener(
             self.context(),
             registry=self.registry,
-            acceptor=SessionAcceptor(
-                self.registry, registrar, authorization, coalescer=coalescer, tasks=self.tasks
-            ),
+            acceptor=SessionAcceptor(self.registry, registrar, authorization, coalescer=coalescer, tasks=self.tasks),
             enrollment=self.enrollment,
             tasks=self.tasks,
         )

@@ -1,7 +1,8 @@
 """The server: builds its parts, applies new configurations, drains and closes.
 
-A new configuration applies as a whole or not at all. The steps that can fail come first, and can be undone: new
-listeners beside the old ones, the log, Caddy. Then the old listeners close; connections that they accepted stay open.
+A new configuration applies as a whole or not at all. The steps that can fail come first, and can be
+undone: new listeners beside the old ones, the log, Caddy. Then the old listeners close; connections
+that they accepted stay open.
 """
 
 import asyncio
@@ -72,7 +73,8 @@ _APPLIED: Final = frozenset(
     {"server", "api", "admin", "authority", "caddy", "logging", "hot_reload", "limits", "metrics"}
     | {"grants", "unsafe_agents_may_claim_any_host"}
 )
-"""Sections of the file that apply without a restart, except for the keys that `caddy.edge` names."""
+"""Sections of the file that apply without a restart, except for the keys that `caddy.edge`
+names."""
 
 FAREWELL: Final = 3.0
 """Seconds for WebSockets to finish a frame, and for Caddy to read the last bytes."""
@@ -85,7 +87,8 @@ async def serve(loaded: Loaded[ServerConfig], read: Read[ServerConfig]) -> None:
     """Run the server until it is cancelled: then it drains, unless it is cancelled again.
 
     Args:
-        read: reads the configuration again when it changes or on SIGHUP; differences are then applied.
+        read: reads the configuration again when it changes or on SIGHUP; differences are then
+            applied.
 
     Raises:
         SetupError: the database, an address, certificate or Caddy can't be used.
@@ -99,9 +102,7 @@ async def serve(loaded: Loaded[ServerConfig], read: Read[ServerConfig]) -> None:
         server = Server(config, database, tasks, hash_speed=await measure_hash_speed())
         stack.push_async_callback(server.close)
         await server.start()
-        reloading = tasks.spawn(
-            Reloader(loaded, read=read, apply=server.apply, tasks=tasks).run(), "reload"
-        )
+        reloading = tasks.spawn(Reloader(loaded, read=read, apply=server.apply, tasks=tasks).run(), "reload")
         _log.info("server ready", agents=config.server.listen_addr, api=config.api.listen_addr)
         try:
             await asyncio.Event().wait()
@@ -152,9 +153,7 @@ class Server:
         )
 
         # The listener for agents, and for machines that join.
-        self._enrollment = EnrollmentEndpoint(
-            self._enrolls(authority), coalescer=coalescer, tasks=tasks
-        )
+        self._enrollment = EnrollmentEndpoint(self._enrolls(authority), coalescer=coalescer, tasks=tasks)
         self._acceptor = SessionAcceptor(
             self.registry,
             registrar,
@@ -215,9 +214,7 @@ class Server:
 
         # The admin API, for administrators of this machine.
         self._join_lines = JoinLines(config.server)
-        channel = AdminChannel(
-            self._agent_directory, self.sessions, self._audit, self._join_lines, tasks
-        )
+        channel = AdminChannel(self._agent_directory, self.sessions, self._audit, self._join_lines, tasks)
         self._admin = HttpListener(
             coalescer, channel.api, tasks, name="admin.socket", most=lambda: admin.MAX_CONNECTIONS
         )
@@ -234,9 +231,7 @@ class Server:
             listeners=listeners,
             config=lambda: self._config,
         )
-        self._metrics = MetricsEndpoint(
-            metrics.collect, lambda: metrics.health, coalescer=coalescer, tasks=tasks
-        )
+        self._metrics = MetricsEndpoint(metrics.collect, lambda: metrics.health, coalescer=coalescer, tasks=tasks)
         listeners["metrics"] = self._metrics.listener
 
         # Caddy, restarts, and what is done from time to time.
@@ -244,9 +239,7 @@ class Server:
         self._listen: dict[str, Listen] = {
             "server.listen_addr": self._listen_for_agents,
             "api.listen_addr": partial(_listen_plain, self._api, "api.listen_addr"),
-            "caddy.permission_addr": partial(
-                _listen_plain, self._permission_api, "caddy.permission_addr"
-            ),
+            "caddy.permission_addr": partial(_listen_plain, self._permission_api, "caddy.permission_addr"),
             "admin.socket": partial(_listen_plain, self._admin, "admin.socket"),
         }
         self._listening: dict[str, Listening] = {}
@@ -279,7 +272,8 @@ class Server:
             The settings that do not apply yet, each with the reason.
 
         Raises:
-            SetupError: an address, a certificate, the log or Caddy can't be used; nothing has changed.
+            SetupError: an address, a certificate, the log or Caddy can't be used; nothing has
+                changed.
             ConfigError: Caddy cannot do what the configuration asks for; nothing has changed.
         """
         config, restart = self._edge.without_restart(config)
@@ -304,21 +298,18 @@ class Server:
         self._reauthorize(config)
         waiting = [f"{key}: for a restart" for key in (*restart, *_unknown(changes))]
         if _offers_http(config) != _offers_http(self._config):
-            waiting.append(
-                "caddy.http_port: applies to http-only services when their agents reconnect"
-            )
+            waiting.append("caddy.http_port: applies to http-only services when their agents reconnect")
         self._config = config
         if _issuer_serial(authority) != issuer_before:
             await self._audit.note("authority.changed", {"issuer": _issuer_serial(authority)})
-        await self._audit.note(
-            "configuration.applied", {"settings": changes.keys, "files": changes.files}
-        )
+        await self._audit.note("configuration.applied", {"settings": changes.keys, "files": changes.files})
         return waiting
 
     async def drain(self) -> None:
         """Stop listening, and end what is open: requests within `drain_timeout`, then WebSockets.
 
-        Caddy holds new requests back for the next process (`caddy.render`), which waits for the host names of this one.
+        Caddy holds new requests back for the next process (`caddy.render`), which waits for the
+        host names of this one.
         """
         timeout = self._config.hot_reload.drains_for
         _log.info("draining", drain_timeout=timeout)
@@ -342,9 +333,7 @@ class Server:
 
     # ---- applying a configuration
 
-    def _reconfigure(
-        self, config: ServerConfig, authority: Authority | None, context: ssl.SSLContext
-    ) -> None:
+    def _reconfigure(self, config: ServerConfig, authority: Authority | None, context: ssl.SSLContext) -> None:
         """Give the parts their new settings; none of this can fail."""
         self.ingress.reconfigure(config.api, https_port=config.caddy.https_port)
         if config.limits != self._config.limits:
@@ -363,7 +352,7 @@ class Server:
         self._join_lines.reconfigure(config.server)
 
     async def _load_authority(self, config: ServerConfig, changes: Changes) -> Authority | None:
-        """Raises PkiError. Runs in a thread, because decrypting a key with a passphrase takes time."""
+        """Raises PkiError. Runs in a thread: decrypting a key with a passphrase takes time."""
         if changes.files or changes.sections & {"server", "authority"}:
             return await asyncio.to_thread(load_authority, config)
         return self._agent_directory.authority
@@ -374,9 +363,7 @@ class Server:
     def _enrolls(self, authority: Authority | None) -> AgentDirectory | None:
         return None if authority is None else self._agent_directory
 
-    async def _listen_anew(
-        self, config: ServerConfig, undo: AsyncExitStack
-    ) -> dict[str, Listening]:
+    async def _listen_anew(self, config: ServerConfig, undo: AsyncExitStack) -> dict[str, Listening]:
         """Listen at the addresses that have changed."""
         before = _addresses(self._config)
         found: dict[str, Listening] = {}
@@ -400,22 +387,16 @@ class Server:
     # ---- events
 
     def _trust_settings(self) -> dict[str, str | bool | None]:
-        """Return the settings that decide who is let in: the audit log shows changes made while no server ran."""
+        """Return the settings about access: records show changes made while no server ran."""
         config = self._config
         return {
-            "grants": _digest(
-                "\n".join(
-                    f"{agent} {pattern}" for agent, pattern in sorted(_grants(config))
-                ).encode()
-            ),
+            "grants": _digest("\n".join(f"{agent} {pattern}" for agent, pattern in sorted(_grants(config))).encode()),
             "any_host": config.unsafe_agents_may_claim_any_host,
             "ca_file": _digest(Path(config.server.ca_file).read_bytes()),
             "issuer": _issuer_serial(self._agent_directory.authority),
         }
 
-    def _record_refused_hosts(
-        self, agent: str, granted: Sequence[str], refused: Sequence[str]
-    ) -> None:
+    def _record_refused_hosts(self, agent: str, granted: Sequence[str], refused: Sequence[str]) -> None:
         if new := self._audit.new_refusals(agent, granted, refused):
             self._tasks.spawn(self._audit.hosts_refused(agent, new), "record refused host names")
 
@@ -429,19 +410,13 @@ class Server:
                     self._agent_directory.authority,
                 )
             except Exception as error:  # noqa: BLE001 - sessions have to end with their certificates after any fault
-                _log.error(
-                    "certificate maintenance failed; retrying", error=repr(error), exc_info=error
-                )
+                _log.error("certificate maintenance failed; retrying", error=repr(error), exc_info=error)
 
     def _use_new_certificate(self) -> None:
-        self._agent_listener.reconfigure(
-            _tls_context(self._config, self._agent_directory.authority)
-        )
+        self._agent_listener.reconfigure(_tls_context(self._config, self._agent_directory.authority))
 
 
-async def _listen_plain(
-    listener: HttpListener, key: str, address: str, beside: Listening | None
-) -> Listening:
+async def _listen_plain(listener: HttpListener, key: str, address: str, beside: Listening | None) -> Listening:
     return await listener.bind(address, key=key, beside=beside)
 
 
@@ -458,7 +433,8 @@ def open_database(state: DatabaseConfig) -> Database:
     """Open the server's database and migrate it; create its folder where there is none.
 
     Raises:
-        StateError: it can't be used, a newer program wrote it, or other users may replace files in its folder.
+        StateError: it can't be used, a newer program wrote it, or other users may replace files in
+            its folder.
     """
     folder = Path(state.dir)
     try:
@@ -480,7 +456,7 @@ def open_database(state: DatabaseConfig) -> Database:
 
 
 def _addresses(config: ServerConfig) -> dict[str, str]:
-    """Return the addresses to listen at by configuration key; first those that only one process can have."""
+    """Return the addresses to listen at by configuration key, the exclusive ones first."""
     found = {
         "server.listen_addr": config.server.listen_addr,
         "api.listen_addr": config.api.listen_addr,

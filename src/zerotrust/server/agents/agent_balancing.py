@@ -1,8 +1,8 @@
-"""Balancing of requests among the agents that serve a host name, and among the sessions of one agent.
+"""Balancing of requests among agents that serve the same host name, and their sessions.
 
-Each agent uses one of its sessions at a time: its best one, because frames of one session share writes. Agents that
-serve the same host name share its requests: by load and weight or, where clients are to stay with an agent, by a hash
-of the client.
+Each agent uses one of its sessions at a time: its best one, because frames of one session share
+writes. Agents that serve the same host name share its requests: by load and weight or, where
+clients are to stay with an agent, by a hash of the client.
 """
 
 import math
@@ -14,12 +14,12 @@ from zerotrust.server.agents.session import AgentSession, ServiceRegistration
 
 SLOW_FACTOR: Final = 2.0
 SLOW_DIFFERENCE: Final = 0.05
-"""A session is slow if its round trip takes so many times as long as the agent's quickest one, and so many seconds
-longer."""
+"""A session is slow if its round trip takes so many times as long as the agent's quickest one, and
+so many seconds longer."""
 
 
 def arrange(registrations: list[ServiceRegistration]) -> int:
-    """Sort the registrations of a host name: healthy sessions first, then by agent, then by the session's rank.
+    """Sort the registrations of a host name by state of the session, agent, and rank.
 
     Returns:
         The number of agents.
@@ -28,9 +28,7 @@ def arrange(registrations: list[ServiceRegistration]) -> int:
     for registration in registrations:
         order.setdefault(registration.session.agent, len(order))
     if len(registrations) > 1:
-        registrations.sort(
-            key=lambda one: (_state(one.session), order[one.session.agent], one.session.rank)
-        )
+        registrations.sort(key=lambda one: (_state(one.session), order[one.session.agent], one.session.rank))
     return len(order)
 
 
@@ -40,10 +38,8 @@ class AgentBalancer:
     def __init__(self) -> None:
         self._turn = 0
 
-    def choose(
-        self, registrations: Sequence[ServiceRegistration], client: bytes
-    ) -> ServiceRegistration:
-        """Choose among the registrations whose sessions are as healthy as the first one's: one for each agent.
+    def choose(self, registrations: Sequence[ServiceRegistration], client: bytes) -> ServiceRegistration:
+        """Choose among the registrations in the best state, of which each agent has one.
 
         Args:
             registrations: as `arrange` sorts them; at least one.
@@ -59,10 +55,9 @@ class AgentBalancer:
         if len(candidates) == 1:
             return candidates[0]
         if any(one.sticky for one in candidates):
-            # Rendezvous hashing (Thaler and Ravishankar, 1998): only the clients of an agent that leaves move.
-            return max(
-                candidates, key=lambda one: crc32(one.session.agent.encode() + b" " + client)
-            )
+            # Rendezvous hashing (Thaler and Ravishankar, 1998): only the clients of an agent that
+            # leaves move.
+            return max(candidates, key=lambda one: crc32(one.session.agent.encode() + b" " + client))
         chosen = min(candidates, key=_load)
         self._turn += 1
         chosen.turn = self._turn
@@ -70,7 +65,7 @@ class AgentBalancer:
 
 
 def update_doubtful(sessions: Sequence[AgentSession]) -> list[AgentSession]:
-    """Compare the links of one agent's sessions; return the sessions whose `doubtful` has changed."""
+    """Compare the links of one agent; return the sessions whose `doubtful` has changed."""
     trips = [_round_trip(session) for session in sessions] if len(sessions) > 1 else []
     slow = max(min(trips) * SLOW_FACTOR, min(trips) + SLOW_DIFFERENCE) if trips else math.inf
     changed = []
@@ -88,7 +83,7 @@ def _state(session: AgentSession) -> int:
 
 
 def _round_trip(session: AgentSession) -> float:
-    """Return the round-trip time of a session's link in seconds; infinite if it is unknown or there is no link."""
+    """Return the link's round-trip time in seconds; infinite where it is unknown."""
     return session.link.session.keepalive.round_trip or math.inf if session.attached else math.inf
 
 

@@ -1,7 +1,8 @@
 """Budget of event-loop time for each agent. Sans-I/O.
 
-To compile a policy takes up to a tenth of a second, and to apply one to a request up to 5 ms; meanwhile the loop serves
-no one else. So each agent, with all its sessions, may use a share of the time and a reserve; then it has to wait.
+To compile a policy takes up to a tenth of a second, and to apply one to a request up to 5 ms;
+meanwhile the loop serves no one else. So each agent, with all its sessions, may use a share of the
+time and a reserve; then it has to wait.
 """
 
 from typing import Final
@@ -10,11 +11,12 @@ SHARE: Final = 0.2
 BURST: Final = 2.0
 """Seconds of work at once: enough for an agent with thousands of services that reconnects."""
 MOST: Final = 3.0
-"""Longest wait, in seconds. TCP gives a connection up that is not read for longer (net.tunnel.UNACKNOWLEDGED)."""
+"""Longest wait, in seconds. TCP gives a connection up that is not read for longer
+(net.tunnel.UNACKNOWLEDGED)."""
 
 
 class CpuBudget:
-    """Keeps, for each agent, the time at which its work would be done at its share. `now` is monotonic, in seconds.
+    """Time at which each agent's work would be done at its share. `now`: monotonic seconds.
 
     Args:
         burst: seconds of work at once.

@@ -1,4 +1,4 @@
-"""Speed at which this machine verifies passwords, and the refusal of services whose hashes would take it too long."""
+"""Password hashing speed of this machine, and the check of hashes against it."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ from zerotrust.model.password_hash import HashSpeed, hash_cost
 from zerotrust.server.agents.service_policy import CompiledPolicy
 
 _RUNS: Final = 2
-"""The quickest counts: what else the machine does makes a run slower, never quicker."""
+"""Runs of each measurement. The quickest counts: other work only makes a run slower."""
 _BCRYPT_COST: Final = 6
 _ARGON2: Final = argon2.Parameters(
     type=argon2.Type.ID,
@@ -25,8 +25,8 @@ _ARGON2: Final = argon2.Parameters(
     memory_cost=32_768,
     parallelism=1,
 )
-"""The memory of a costly hash does not fit into the processor's caches, and neither does this. One lane is timed well:
-it needs no other thread."""
+"""The memory of a costly hash does not fit into the processor's caches, and neither does this. One
+lane is timed well: it needs no other thread."""
 
 
 async def measure_hash_speed() -> HashSpeed:
@@ -38,8 +38,7 @@ def _measure() -> HashSpeed:
     hasher = argon2.PasswordHasher.from_parameters(_ARGON2)
     salt = bcrypt.gensalt(_BCRYPT_COST)
     return HashSpeed(
-        argon2_block=_quickest(lambda: hasher.hash("x"))
-        / (_ARGON2.memory_cost * _ARGON2.time_cost),
+        argon2_block=_quickest(lambda: hasher.hash("x")) / (_ARGON2.memory_cost * _ARGON2.time_cost),
         bcrypt_round=_quickest(lambda: bcrypt.hashpw(b"x", salt)) / (1 << _BCRYPT_COST),
     )
 

@@ -41,9 +41,7 @@ class AgentListener:
         self._registry = registry
         self._acceptor = acceptor
         self._enrollment = enrollment
-        self._listener = TlsListener(
-            context=context, factory=self._router, refused=_log_refused, tasks=tasks
-        )
+        self._listener = TlsListener(context=context, factory=self._router, refused=_log_refused, tasks=tasks)
         self._checking = asyncio.get_running_loop().call_later(CHECK_INTERVAL, self._check_links)
 
     @property
@@ -69,7 +67,7 @@ class AgentListener:
         self._listener.reconfigure(context)
 
     def depart(self) -> None:
-        """Tell agents that no more requests come, and end WebSockets so that their clients reconnect."""
+        """Send GOAWAY to all agents, and end WebSockets so that their clients reconnect."""
         for session in self._registry.sessions:
             session.link.session.go_away(Code.GOING_AWAY, "the server is shutting down")
             session.depart()
@@ -93,7 +91,7 @@ class AgentListener:
 
 
 class ConnectionRouter(asyncio.Protocol):
-    """Routes a new TLS connection by certificate and ALPN: to an agent's session or to the enrollment endpoint."""
+    """Routes a new TLS connection to a session or to enrollment, by certificate and ALPN."""
 
     def __init__(self, acceptor: SessionAcceptor, enrollment: EnrollmentEndpoint) -> None:
         self._acceptor = acceptor

@@ -1,8 +1,8 @@
-"""What is remembered of agents that are not connected: their host names, and for a while the guards of their services,
-because a reconnect must not forgive anybody's count or login.
+"""State of disconnected agents: their host names and, for five minutes, their policies.
 
-Both are kept by agent, so that one which comes and goes can push out nobody else's, but where all guards together are
-too many: then those of the agent that has been away longest go first.
+Policies are kept because they remember counts and logins, which a reconnect must not reset. All is
+kept by agent, so that an agent that reconnects often does not displace the state of others. Only
+where all policies together exceed their limits, those of the agent that disconnected first go.
 """
 
 from collections.abc import Mapping
@@ -11,34 +11,32 @@ from typing import Final
 from zerotrust.server.agents.service_policy import CompiledPolicy
 
 KEPT_FOR: Final = 300.0
-"""Seconds. An agent that is started again, moved or updated is back sooner."""
+"""Seconds. An agent that is restarted, moved or updated reconnects sooner."""
 MAX_KEPT: Final = 10_000
-"""Guards of all agents together: as many as one session may have services."""
+"""Policies of all agents together: as many as one session may have services."""
 MAX_MEMORY: Final = 128 * 1024 * 1024
-"""Bytes that these take, estimated: those of two agents with the largest policies, and more."""
+"""Estimated memory of these, in bytes: more than two agents with the largest policies take."""
 
 MAX_LOST: Final = 20_000
 """Host names of one agent: as many as one session may have."""
 
 
 class RetainedPolicies:
-    """What agents leave behind. `now` is monotonic and in seconds."""
+    """Policies of disconnected agents. `now` is monotonic, in seconds."""
 
     def __init__(self) -> None:
         self._left: dict[str, tuple[float, Mapping[str, CompiledPolicy], int]] = {}
 
     @property
     def memory(self) -> int:
-        """Bytes that all of them take, estimated."""
+        """Estimated memory of all policies, in bytes."""
         return sum(memory for _, _, memory in self._left.values())
 
-    def keep(
-        self, agent: str, guards: Mapping[str, CompiledPolicy], memory: int, now: float
-    ) -> None:
-        """The agent's last session is over; these are the guards of its services, by id, and what they take."""
+    def keep(self, agent: str, policies: Mapping[str, CompiledPolicy], memory: int, now: float) -> None:
+        """Keep the policies of an agent whose last session has ended, by service id."""
         self._left.pop(agent, None)
-        if guards:
-            self._left[agent] = (now, guards, memory)
+        if policies:
+            self._left[agent] = (now, policies, memory)
         kept = sum(len(found) for _, found, _ in self._left.values())
         taken = self.memory
         for name, (left_at, found, freed) in list(self._left.items()):
@@ -49,13 +47,13 @@ class RetainedPolicies:
             del self._left[name]
 
     def get(self, agent: str, service: str, now: float) -> CompiledPolicy | None:
-        """The guard that a service of the agent had."""
-        left_at, guards, _ = self._left.get(agent, (0.0, {}, 0))
-        return guards.get(service) if now - left_at < KEPT_FOR else None
+        """Return the policy that a service of the agent had."""
+        left_at, policies, _ = self._left.get(agent, (0.0, {}, 0))
+        return policies.get(service) if now - left_at < KEPT_FOR else None
 
 
 class RecentlyLostHosts:
-    """Host names whose last agent was lost: agent and service that had them. Of each agent the newest `MAX_LOST`."""
+    """Host names whose last agent has disconnected; the newest `MAX_LOST` of each agent."""
 
     def __init__(self) -> None:
         self._by_name: dict[str, tuple[str, str, float]] = {}
@@ -65,15 +63,15 @@ class RecentlyLostHosts:
         return name in self._by_name
 
     def get(self, name: str) -> tuple[str, str]:
-        """Agent and service; both empty where it is nobody's."""
+        """Return agent and service of a host name; both empty where it is unknown."""
         return self._by_name.get(name, ("", "", 0.0))[:2]
 
     def lost_at(self, name: str) -> float | None:
-        """When that was; None where it is nobody's."""
+        """Return the time at which the agent disconnected; None where the name is unknown."""
         return self._by_name[name][2] if name in self._by_name else None
 
     def add(self, name: str, agent: str, service: str, now: float) -> None:
-        """The name's last agent was lost; `now` is monotonic and in seconds."""
+        """Add a host name whose last agent has disconnected. `now`: monotonic seconds."""
         self.discard(name)
         names = self._of_agent.setdefault(agent, {})
         if len(names) >= MAX_LOST:
@@ -82,7 +80,7 @@ class RecentlyLostHosts:
         self._by_name[name] = (agent, service, now)
 
     def discard(self, name: str) -> None:
-        """The name is served again, or was taken back."""
+        """Remove a host name: it is served again, or was unregistered."""
         agent, *_ = self._by_name.pop(name, ("", "", 0.0))
         names = self._of_agent.get(agent)
         if names is not None:

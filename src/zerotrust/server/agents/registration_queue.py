@@ -1,7 +1,7 @@
 """Runs one session's registrations in order, time-sliced.
 
-One read brings up to 256 KiB of registrations, and each can take a tenth of a second. Done at once, they would delay
-all other agents and requests.
+One read brings up to 256 KiB of registrations, and each can take a tenth of a second. Done at once,
+they would delay all other agents and requests.
 """
 
 import asyncio

@@ -1,11 +1,12 @@
 """Registry of the agents' sessions, and of the services that they registered, by host name.
 
-Among the sessions of one agent, a host name belongs to the newest one or, where several sessions of one process serve
-it together, to the one with the lowest number (`AgentSession.rank`). The end of a session takes only its own
-registrations away. Agents that register the same host name share its requests (`agent_balancing`).
+Among the sessions of one agent, a host name belongs to the newest one or, where several sessions of
+one process serve it together, to the one with the lowest number (`AgentSession.rank`). The end of a
+session takes only its own registrations away. Agents that register the same host name share its
+requests (`agent_balancing`).
 
-A host name whose last agent disconnected is remembered (503); one that its agent unregistered is not (404). A session
-that retires gives its host names up and goes on with the requests that it has.
+A host name whose last agent disconnected is remembered (503); one that its agent unregistered is
+not (404). A session that retires gives its host names up and goes on with the requests that it has.
 """
 
 import time
@@ -23,8 +24,8 @@ MAX_SERVICES: Final = 10_000
 MAX_NAMES: Final = MAX_LOST
 """Host names of all services of one session, granted or not."""
 REPLACED: Final = 30.0
-"""Time for which a process whose sessions were replaced gets no new session, in seconds: half as long as the agent
-itself waits."""
+"""Time for which a process whose sessions were replaced gets no new session, in seconds: half as
+long as the agent itself waits."""
 
 
 class Registry:
@@ -44,7 +45,7 @@ class Registry:
         self._generation = 0
         self._by_host: dict[str, list[ServiceRegistration]] = {}
         self._sole: dict[str, ServiceRegistration] = {}
-        """First registration of each host name that only one agent has: most requests need no choice."""
+        """First registration of each host name that only one agent has: the usual case."""
         self._balancer = AgentBalancer()
         self._retained = RetainedPolicies()
         self._lost = RecentlyLostHosts()
@@ -53,7 +54,7 @@ class Registry:
         self._subscribers: list[Callable[[str], None]] = []
 
     def subscribe(self, served: Callable[[str], None]) -> None:
-        """Call `served` from now on with each host name that an agent begins to serve, or serves again."""
+        """Call `served` with each host name that an agent begins to serve, or serves again."""
         self._subscribers.append(served)
 
     # ---- sessions
@@ -64,7 +65,7 @@ class Registry:
         return [session for sessions in self._sessions.values() for session in sessions]
 
     def new_generation(self, agent: str, instance: str | None) -> tuple[int, int]:
-        """Return the generation of a new session, and that of the first session of the same process."""
+        """Return the generations of a new session and of the first one of its process."""
         self._generation += 1
         for session in self._sessions.get(agent, ()):
             if instance is not None and session.instance == instance:
@@ -83,7 +84,7 @@ class Registry:
         return None
 
     def detached(self, session: AgentSession) -> None:
-        """Record that a session has lost its link: other sessions get the requests of its host names first."""
+        """Record that a session has lost its link: others get the requests first."""
         self._rearrange(session)
 
     def reattached(self, session: AgentSession) -> None:
@@ -108,16 +109,14 @@ class Registry:
         ]
 
     def supersede(self, session: AgentSession) -> list[AgentSession]:
-        """Return the older sessions that this one replaces, now that all its services are registered.
+        """Return the older sessions that this one replaces, now that it is ready.
 
         Sessions of the same process stay, but for the one with the same connection number.
         """
         replaced = [
             other
             for other in self.older(session)
-            if session.instance is None
-            or other.instance != session.instance
-            or other.connection == session.connection
+            if session.instance is None or other.instance != session.instance or other.connection == session.connection
         ]
         for other in replaced:
             if other.instance is not None and other.instance != session.instance:
@@ -125,12 +124,12 @@ class Registry:
         return replaced
 
     def was_replaced(self, agent: str, instance: str | None) -> bool:
-        """Return True where another process of the agent has just replaced this one, which may not know it yet."""
+        """Return True where another process of the agent has just replaced this one."""
         replaced, since = self._replaced.get(agent, (None, 0.0))
         return instance is not None and instance == replaced and self._clock() - since < REPLACED
 
     def retire(self, session: AgentSession) -> list[AgentSession]:
-        """Give a session no more requests; return all retired sessions of its agent, the oldest first."""
+        """Give a session no more requests; return all retired sessions of its agent."""
         session.retired = True
         for registration in session.services.values():
             for host in registration.hosts:
@@ -161,9 +160,7 @@ class Registry:
             self.policies.give_up(session.agent, registration.policy)
         if not sessions:
             self._sessions.pop(session.agent, None)
-            policies = {
-                service: one.policy for service, one in services.items() if one.policy is not None
-            }
+            policies = {service: one.policy for service, one in services.items() if one.policy is not None}
             self._retained.keep(session.agent, policies, memory, self._clock())
         for registration in services.values():
             for host in registration.hosts:
@@ -185,9 +182,7 @@ class Registry:
         for host in registration.hosts:
             holder = self._add(host, registration, before)
             if holder.service != registration.service:
-                waiting[host] = (
-                    f"served by service {holder.service} of the same agent; this one stands by"
-                )
+                waiting[host] = f"served by service {holder.service} of the same agent; this one stands by"
         if before is not None:
             for host in set(before.hosts) - set(registration.hosts):
                 self._release(host, before, remember=False)
@@ -203,25 +198,18 @@ class Registry:
             self._release(host, registration, remember=False)
         return True
 
-    def over_limit(
-        self, session: AgentSession, service: str, hosts: int, policy_bytes: int
-    ) -> str | None:
-        """Return the limit that a session would exceed with this service, or with this version of it."""
+    def over_limit(self, session: AgentSession, service: str, hosts: int, policy_bytes: int) -> str | None:
+        """Return the limit that a session would exceed with a new or changed service."""
         before = session.services.get(service)
         if before is None and len(session.services) >= MAX_SERVICES:
             return f"more than {MAX_SERVICES} services"
-        if (
-            session.host_count + hosts - (len(before.requested) if before is not None else 0)
-            > MAX_NAMES
-        ):
+        if session.host_count + hosts - (len(before.requested) if before is not None else 0) > MAX_NAMES:
             return f"more than {MAX_NAMES} host names in one session"
         given_up = before.policy if before is not None else None
         return self.policies.refusal(session.agent, policy_bytes, given_up)
 
-    def same(
-        self, session: AgentSession, service: str, digest: bytes
-    ) -> ServiceRegistration | None:
-        """Return a registration of the same service with the same policy in any session of the agent."""
+    def same(self, session: AgentSession, service: str, digest: bytes) -> ServiceRegistration | None:
+        """Return a registration of the service with the same policy in any session."""
         for other in reversed(self._sessions.get(session.agent, ())):
             found = other.services.get(service)
             if found is not None and found.policy is not None and found.policy_digest == digest:
@@ -229,7 +217,7 @@ class Registry:
         return None
 
     def former_policy(self, session: AgentSession, service: str) -> CompiledPolicy | None:
-        """Return the policy that a new registration replaces: of any session, or of one that has just ended."""
+        """Return the policy that a new registration replaces, in this session or others."""
         for other in reversed(self._sessions.get(session.agent, ())):
             if service in other.services:
                 return other.services[service].policy
@@ -237,10 +225,7 @@ class Registry:
 
     def is_current(self, registration: ServiceRegistration, host: str) -> bool:
         """Return True where the registration was not replaced, and serves the host name."""
-        return (
-            registration.session.services.get(registration.service) is registration
-            and host in registration.hosts
-        )
+        return registration.session.services.get(registration.service) is registration and host in registration.hosts
 
     @property
     def retained_policy_memory(self) -> int:
@@ -250,7 +235,7 @@ class Registry:
     # ---- host names
 
     def lookup(self, host: str, client: bytes = b"") -> ServiceRegistration | None:
-        """Return the registration that serves a host name for a client; None where its agent is not connected.
+        """Return the registration for a host name; None where its agent is offline.
 
         Raises:
             KeyError: no agent has registered the host name, or its agent unregistered it.
@@ -265,14 +250,10 @@ class Registry:
             raise KeyError(host)
         return None
 
-    def another(
-        self, host: str, client: bytes, tried: Container[ServiceRegistration]
-    ) -> ServiceRegistration | None:
-        """Return another registration, as `lookup`: one that was not tried, and whose session can open a stream."""
+    def another(self, host: str, client: bytes, tried: Container[ServiceRegistration]) -> ServiceRegistration | None:
+        """Return a registration that was not tried and can take a request; else None."""
         registrations = [
-            one
-            for one in self._by_host.get(host, ())
-            if one.session.link.session.can_open and one not in tried
+            one for one in self._by_host.get(host, ()) if one.session.link.session.can_open and one not in tried
         ]
         return self._balancer.choose(registrations, client) if registrations else None
 
@@ -280,7 +261,8 @@ class Registry:
         """Return for how many seconds a request may wait for the agent of a host name to reconnect.
 
         Args:
-            timeout: seconds after the agent has disconnected; 0 is returned later, and where there was no agent.
+            timeout: seconds after the agent has disconnected; 0 is returned later, and where there
+                was no agent.
         """
         if host in self._by_host:
             return timeout
@@ -296,7 +278,7 @@ class Registry:
         return list(dict.fromkeys(one.session.agent for one in self._by_host.get(host, ())))
 
     def policy_of(self, host: str) -> tuple[str, CompiledPolicy | None]:
-        """Return the agent of a host name and the policy, for a while also after the agent has disconnected."""
+        """Return agent and policy of a host name, for five minutes also if it is offline."""
         registrations = self._by_host.get(host)
         if registrations:
             return registrations[0].session.agent, registrations[0].policy
@@ -326,7 +308,7 @@ class Registry:
     def _add(
         self, host: str, registration: ServiceRegistration, before: ServiceRegistration | None
     ) -> ServiceRegistration:
-        """Add a registration to a host name; return the one of the same agent that gets its requests."""
+        """Add a registration to a host name; return the preferred one of its agent."""
         self._lost.discard(host)
         registrations = self._by_host.setdefault(host, [])
         if before in registrations:
@@ -345,9 +327,7 @@ class Registry:
         new: ServiceRegistration | None,
         before: ServiceRegistration | None,
     ) -> None:
-        session.host_count += len(new.requested if new else ()) - len(
-            before.requested if before else ()
-        )
+        session.host_count += len(new.requested if new else ()) - len(before.requested if before else ())
         if new is not None:
             self.policies.take(session.agent, new.policy, new.policy_bytes)
         if before is not None:

@@ -1,7 +1,7 @@
-"""Over which of http and https a service is offered, and where to send those who ask over the other.
+"""Schemes of a service: http, https or both, and the redirect from http to https.
 
-Caddy's configuration says nothing of it: both of its ports lead here with the scheme in `X-Forwarded-Proto`, which
-Caddy sets itself and takes from nobody. So a service that changes its mind changes nothing in Caddy.
+Caddy forwards the requests of both its ports and sets the scheme in `X-Forwarded-Proto` itself. So
+a service can change its schemes without a new configuration for Caddy.
 """
 
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from zerotrust.tunnel.messages import Register
 
 @dataclass(frozen=True, slots=True)
 class OfferedSchemes:
-    """How one service is offered.
+    """Schemes over which a service is offered.
 
     Attributes:
-        http, https: requests that come this way are forwarded.
+        http, https: requests over this scheme are forwarded.
         redirect: requests over http are sent to https.
     """
 
@@ -27,22 +27,20 @@ class OfferedSchemes:
 
     @classmethod
     def of(cls, message: Register) -> Self:
-        """What the agent asks for. A redirect to an https that there is not is none."""
+        """Return the schemes in a registration; without https there is no redirect to it."""
         https = message.listen_on != "http"
         redirect = message.http_redirect and https
-        return cls(
-            http=message.listen_on != "https" and not redirect, https=https, redirect=redirect
-        )
+        return cls(http=message.listen_on != "https" and not redirect, https=https, redirect=redirect)
 
 
 USUAL = OfferedSchemes()
-"""Of a service that says nothing: https, to which http is redirected."""
+"""Default: https, to which http is redirected."""
 
 
 def to_https(head: RequestHead, port: int) -> Answer:
-    """The way to the same target over https at `port`.
+    """Return a redirect to the same target over https at `port`.
 
-    301 lets browsers make a GET of a POST (RFC 9110 s15.4.2); 308 keeps method and body.
+    301 lets browsers turn a POST into a GET (RFC 9110 s15.4.2); 308 keeps method and body.
     """
     status = 301 if head.method in (b"GET", b"HEAD") else 308
     authority = head.fields.host if port == 443 else f"{head.fields.host}:{port}"

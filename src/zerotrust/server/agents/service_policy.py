@@ -1,8 +1,8 @@
-"""What stands in front of a service: its policy, compiled, as requests meet it.
+"""Compiled policy of a service, which its requests have to pass.
 
-An agent may be hostile, so its policy is read as strictly as a configuration file; and a policy of which anything
-cannot be enforced is refused whole. A guard takes the place of the one before with the counts and logins that it
-remembers, so registering again forgives nobody.
+An agent may be hostile, so its policy is read as strictly as a configuration file, and a policy
+with a part that cannot be enforced is refused as a whole. A new policy takes over the counts and
+logins of the one that it replaces, so registering again does not reset them.
 """
 
 from contextlib import suppress
@@ -25,12 +25,12 @@ from zerotrust.server.agents.service_shaping import ServiceShaping
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CompiledPolicy:
-    """The policy of one service.
+    """Compiled policy of one service.
 
     Attributes:
-        max_body: bytes that a request may have; `UNLIMITED` where that is not said.
-        upgrades: counts what is upgraded, where that is limited.
-        shaping: how fast bytes may pass, where that is limited.
+        max_body: most bytes of a request body, or `UNLIMITED`.
+        upgrades: limit on upgraded connections, or None.
+        shaping: bandwidth limits, or None.
     """
 
     policy: Policy
@@ -39,21 +39,22 @@ class CompiledPolicy:
     shaping: ServiceShaping | None = None
 
     def chain(self, head: RequestHead) -> MiddlewareChain:
-        """The handlers that a request has to pass.
+        """Return the middleware that a request has to pass.
 
         Raises:
-            AmbiguousPath: which ones these are depends on how a backend would read its path.
-            PathTooLong, TooManyParameters: which ones these are depends on a path or query that is too large.
+            AmbiguousPath: backends may read the path differently, which leads to different routes.
+            PathTooLong, TooManyParameters: the path or query is too large to find the route.
         """
         return self.policy.table.lookup(head.method, head.target, head.fields)
 
     def ask_origin(self, head: RequestHead, *, by_route: bool = True) -> Answer | list[Edit]:
-        """Where a request is refused before the handlers are asked: which origins may read that.
+        """Return the cross-origin headers for an error, or the answer to a preflight request.
 
-        A preflight is answered all the same: after its failure a browser would not ask for what is refused.
+        A preflight is answered even so: without it, the browser would not send the request that
+        gets the error.
 
         Args:
-            by_route: look for the request's route; else, what holds for requests that no route takes.
+            by_route: use the request's route; else the default of requests without a route.
         """
         asked = Request(head, client=b"", unix_time=0.0)
         chain = self.policy.table.default
@@ -66,14 +67,14 @@ class CompiledPolicy:
 def compile_service_policy(
     told: dict[str, Any] | None, *, secret: bytes, before: CompiledPolicy | None
 ) -> CompiledPolicy | None:
-    """The guard of a service, from the policy that its agent tells; None where every request passes as it is.
+    """Compile the policy of a registration; None where every request passes unchanged.
 
     Args:
         secret: random bytes that only this process has (see `compile_policy`).
-        before: the guard that this one takes the place of.
+        before: the policy that this one replaces.
 
     Raises:
-        ConfigError: it cannot be enforced; the message begins with the place.
+        ConfigError: it cannot be enforced; the message begins with the key.
     """
     if told is None:
         return None
@@ -100,16 +101,14 @@ def compile_service_policy(
         limits=limits,
         before=before.policy if before is not None else None,
     )
-    shaping = ServiceShaping.of(
-        asked.traffic_shaping, before.shaping if before is not None else None
-    )
+    shaping = ServiceShaping.of(asked.traffic_shaping, before.shaping if before is not None else None)
     if shaping is None and not any(chain.handlers for chain in policy.table.choices):
         return None
     return CompiledPolicy(policy, max_body, upgrades, shaping)
 
 
 def passed_head(head: RequestHead, passed: Request) -> RequestHead:
-    """The request as its handlers want the backend to see it."""
+    """Return the request head for the backend, as middleware has changed it."""
     fields = head.fields
     if passed.edits:
         fields = replace(fields, lines=edit_lines(fields.lines, passed.edits))

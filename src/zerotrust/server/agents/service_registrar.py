@@ -1,4 +1,4 @@
-"""Registers the services that agents offer: checks policies and host names, and answers the agents."""
+"""Registrar for services: checks their policies and host names, and answers the agents."""
 
 import hashlib
 import json
@@ -19,8 +19,8 @@ from zerotrust.tunnel.binary import MAX_REASON_BYTES, printable
 from zerotrust.tunnel.messages import Register, Registered
 
 MAX_REASONS_BYTES: Final = 32 * 1024
-"""Total size of the reasons in one REGISTERED message, which has one for each refused host name and must fit into a
-frame."""
+"""Total size of the reasons in one REGISTERED message, which has one for each refused host name and
+must fit into a frame."""
 
 HostsChecked = Callable[[str, Sequence[str], Sequence[str]], None]
 """Called with an agent, the host names that were granted to it, and those that were refused."""
@@ -33,7 +33,8 @@ class ServiceRegistrar:
 
     Args:
         secret: random bytes of this process; policies derive their secrets from it.
-        hash_speed: speed of this machine; services whose password hashes would take too long are refused.
+        hash_speed: speed of this machine; services whose password hashes would take too long are
+            refused.
         hosts_checked: called for each registration.
 
     Attributes:
@@ -57,7 +58,7 @@ class ServiceRegistrar:
         self._hosts_checked = hosts_checked
 
     def register(self, session: AgentSession, message: Register) -> None:
-        """Register a service with those of its host names that are granted, or refuse it; answer the agent."""
+        """Register a service with its granted host names, or refuse it; answer the agent."""
         schemes = OfferedSchemes.of(message)
         if session.retired:
             self._refuse(session, message, "this session is going away")
@@ -70,13 +71,12 @@ class ServiceRegistrar:
         if message.policy is not None:
             policy_bytes = len(message.encode())
             digest = hashlib.sha256(json.dumps(message.policy, sort_keys=True).encode()).digest()
-        # All sessions of an agent share a policy, so a client cannot use its limits up once in each.
+        # All sessions of an agent share a policy, so a client cannot use its limits up once in
+        # each.
         shared = self._registry.same(session, message.id, digest) if digest else None
         if shared is not None:
             policy_bytes = 0
-        if exceeded := self._registry.over_limit(
-            session, message.id, len(message.hosts), policy_bytes
-        ):
+        if exceeded := self._registry.over_limit(session, message.id, len(message.hosts), policy_bytes):
             self._refuse(session, message, exceeded)
             return
         try:
@@ -137,18 +137,15 @@ class ServiceRegistrar:
             waiting=waiting or None,
         )
         for host, reason in refused.items():
-            _log.warning(
-                "host name refused", agent=session.agent, service=service, host=host, reason=reason
-            )
+            _log.warning("host name refused", agent=session.agent, service=service, host=host, reason=reason)
 
     def _refuse(self, session: AgentSession, message: Register, reason: str) -> None:
-        # An earlier registration goes too: its owner wants the service protected in a way that we cannot enforce.
+        # An earlier registration goes too: its owner wants the service protected in a way that we
+        # cannot enforce.
         self._registry.unregister(session, message.id)
         reasons = shortened(dict.fromkeys(message.hosts, reason))
         session.link.session.send(Registered(id=message.id, refused=reasons))
-        _log.warning(
-            "service refused", agent=session.agent, service=message.id, reason=printable(reason)
-        )
+        _log.warning("service refused", agent=session.agent, service=message.id, reason=printable(reason))
 
 
 def shortened(reasons: dict[str, str]) -> dict[str, str]:

@@ -40,11 +40,12 @@ MAX_RETIRED: Final = 16
 """Retired sessions of one agent; beyond that, the oldest is closed."""
 
 RenewCertificate = Callable[[str, str, bytes], Awaitable[IssuedCertificate]]
-"""Issues the next certificate for an agent's id, the serial number that it replaces, and a CSR (PEM)."""
+"""Issues the next certificate for an agent's id, the serial number that it replaces, and a CSR
+(PEM)."""
 
 
 class OpenRequest(Protocol):
-    """A request that an agent serves now: the sink of each stream of its session (`server.proxy.relay`)."""
+    """A request that an agent serves now: the sink of a stream (`server.proxy.relay`)."""
 
     @property
     def host(self) -> str:
@@ -54,20 +55,20 @@ class OpenRequest(Protocol):
         """End the request at once: the agent may no longer serve it."""
 
     def depart(self) -> None:
-        """End an upgraded connection where its protocol allows it, and tell the client to come back."""
+        """End an upgraded connection, where its protocol has a message for that."""
 
 
 class SessionRegistry(Protocol):
     """The calls that a session makes to the registry (`server.agents.registry`)."""
 
     def new_generation(self, agent: str, instance: str | None) -> tuple[int, int]:
-        """Return the generation of a new session, and that of the first session of the same process."""
+        """Return the generations of a new session and of the first one of its process."""
 
     def supersede(self, session: "AgentSession") -> list["AgentSession"]:
-        """Return the older sessions that this one replaces, now that all its services are registered."""
+        """Return the older sessions that this one replaces, now that it is ready."""
 
     def retire(self, session: "AgentSession") -> list["AgentSession"]:
-        """Give a session no more requests; return all retired sessions of its agent, the oldest first."""
+        """Give a session no more requests; return all retired sessions of its agent."""
 
     def certificate_renewed(self, session: "AgentSession", serial: str, ends: float) -> None:
         """Record the new certificate of a session's agent."""
@@ -131,7 +132,7 @@ class ServiceRegistration:
 
 
 class AgentSession:
-    """An agent's session on the server, from the end of its handshake on (tunnel.session.SessionSink).
+    """Agent's session on the server, once its handshake is over (tunnel.session.SessionSink).
 
     The agent is the one that its certificate names; nothing that it sends changes that.
 
@@ -175,9 +176,7 @@ class AgentSession:
         self.instance = hello.instance
         self.connection = hello.connection
         self.software = hello.software
-        self.generation, self.process_generation = registry.new_generation(
-            self.agent, self.instance
-        )
+        self.generation, self.process_generation = registry.new_generation(self.agent, self.instance)
         self.rank = (-self.process_generation, self.connection, -self.generation)
         self.since = time.time()
         self.peer = _address(link)
@@ -205,13 +204,13 @@ class AgentSession:
         return len(self.link.session.streams)
 
     def open_requests(self) -> Iterator[OpenRequest]:
-        """Yield the owners of all streams: agents open none, so each is a request that we forwarded."""
+        """Yield the owners of all streams: each is a request, as agents open no streams."""
         for stream in list(self.link.session.streams.values()):
             if stream.sink is not None:
                 yield cast("OpenRequest", stream.sink)
 
     def depart(self) -> None:
-        """End WebSockets and other upgraded connections, so that their clients reconnect at once."""
+        """End WebSockets and other upgraded connections, so that their clients reconnect."""
         for request in self.open_requests():
             request.depart()
 
@@ -293,16 +292,12 @@ class AgentSession:
         # The agent learns by this that it has received all its requests on this session.
         self.link.session.go_away(Code.GOING_AWAY, "no more requests on this session")
         for oldest in retired[:-MAX_RETIRED]:
-            oldest.link.close_session(
-                Code.GOING_AWAY, f"more than {MAX_RETIRED} sessions of this agent are going away"
-            )
+            oldest.link.close_session(Code.GOING_AWAY, f"more than {MAX_RETIRED} sessions of this agent are going away")
 
     def _renew(self, csr: bytes) -> None:
         issue, now = self._renew_certificate, asyncio.get_running_loop().time()
         if issue is None or self._renewing or now < self._may_renew_at:
-            self.link.session.send(
-                Renewed(reason=f"one request at a time, and in {RENEWAL_INTERVAL:g} s")
-            )
+            self.link.session.send(Renewed(reason=f"one request at a time, and in {RENEWAL_INTERVAL:g} s"))
             return
         self._renewing = True
         self._may_renew_at = now + RENEWAL_INTERVAL

@@ -1,4 +1,4 @@
-"""Acceptor of agents' sessions: checks certificates at the end of the handshake, and begins or resumes sessions."""
+"""Acceptor of agents' sessions: checks certificates, begins and resumes sessions."""
 
 import secrets
 from collections.abc import Callable, Coroutine
@@ -23,19 +23,20 @@ from zerotrust.tunnel.stream import Stream, StreamSink
 _log = logs.logger("agents")
 
 MAX_SESSIONS: Final = 8
-"""Sessions of one agent beside the newest that have not retired; of more, the oldest is closed. An agent may have four,
-and for a moment twice as many, while new ones replace them."""
+"""Sessions of one agent beside the newest that have not retired; of more, the oldest is closed. An
+agent may have four, and for a moment twice as many, while new ones replace them."""
 
 RecordRejected = Callable[[str | None, str | None, str], Coroutine[Any, Any, None]]
-"""Records that an agent was rejected: its id and the serial number of its certificate, both None where the certificate
-names no agent, and the reason."""
+"""Records that an agent was rejected: its id and the serial number of its certificate, both None
+where the certificate names no agent, and the reason."""
 
 
 class SessionAcceptor:
     """Begins the sessions of agents.
 
     Args:
-        record_rejected: records agents that are rejected although TLS has accepted their certificate.
+        record_rejected: records agents that are rejected although TLS has accepted their
+            certificate.
         renew_certificate: None where certificates are issued by hand.
         offers_http: accept services that listen on http alone.
         resume_timeout: seconds for which a session waits for another link; 0 turns resumption off.
@@ -121,9 +122,7 @@ class SessionAcceptor:
             software=session.software,
         )
         for other in self._registry.older(session)[:-MAX_SESSIONS]:
-            other.link.close_session(
-                Code.SUPERSEDED, f"more than {MAX_SESSIONS} sessions of this agent"
-            )
+            other.link.close_session(Code.SUPERSEDED, f"more than {MAX_SESSIONS} sessions of this agent")
 
     def resume(self, link: TunnelLink, wanted: Resume) -> None:
         """Move a session to the connection on which its agent asks for it, or refuse that."""
@@ -146,7 +145,7 @@ class SessionAcceptor:
         session.link.take_over(link, wanted)
 
     def _authenticate(self, link: TunnelLink) -> Identity | None:
-        """Return the identity of the agent at the other end; None where it was rejected, which ends the session."""
+        """Return the identity of the agent; None where it is rejected, which ends the session."""
         try:
             agent = identity(link.peer_certificate)
         except PkiError as error:
@@ -160,20 +159,17 @@ class SessionAcceptor:
     def _reject(self, link: TunnelLink, agent: str | None, serial: str | None, reason: str) -> None:
         link.close_session(Code.NOT_ALLOWED, reason)
         if self._record_rejected is not None:
-            self._tasks.spawn(
-                self._record_rejected(agent, serial, reason), "record a rejected agent"
-            )
+            self._tasks.spawn(self._record_rejected(agent, serial, reason), "record a rejected agent")
 
 
 class _PendingSession:
     """Sink of a tunnel session until the end of its handshake (tunnel.session.SessionSink).
 
-    Then an `AgentSession` takes its place, or an older session takes the connection, or the agent is rejected.
+    Then an `AgentSession` takes its place, or an older session takes the connection, or the agent
+    is rejected.
     """
 
-    def __init__(
-        self, acceptor: SessionAcceptor, coalescer: WriteCoalescer, options: SessionOptions
-    ) -> None:
+    def __init__(self, acceptor: SessionAcceptor, coalescer: WriteCoalescer, options: SessionOptions) -> None:
         self._acceptor = acceptor
         self.link = TunnelLink(
             coalescer,

@@ -11,27 +11,23 @@ _log = logs.logger("agents")
 
 
 class SessionControl:
-    """Operations on all sessions of agents with this server (server.identity.agent_directory.LiveSessions)."""
+    """Operations on all sessions of this server (identity.agent_directory.LiveSessions)."""
 
-    def __init__(
-        self, registry: Registry, registrar: ServiceRegistrar, authorization: Authorization
-    ) -> None:
+    def __init__(self, registry: Registry, registrar: ServiceRegistrar, authorization: Authorization) -> None:
         self._registry = registry
         self._registrar = registrar
         self._authorization = authorization
 
     def connected(self) -> list[AgentSession]:
         """Return all sessions, by agent and age."""
-        return sorted(
-            self._registry.sessions, key=lambda session: (session.agent, session.generation)
-        )
+        return sorted(self._registry.sessions, key=lambda session: (session.agent, session.generation))
 
     def is_connected(self, agent: str) -> bool:
         """Return True where the agent has a session."""
         return any(session.agent == agent for session in self._registry.sessions)
 
     def reauthorize(self) -> None:
-        """Give and take host names after grants have changed; end the requests of those that were taken."""
+        """Check all grants again; end the requests of host names that are no longer granted."""
         for session in self._registry.sessions:
             if not session.retired:
                 self._registrar.reauthorize(session)
@@ -40,23 +36,21 @@ class SessionControl:
                     request.cut("the host name is no longer granted to the agent")
 
     def revoke(self, agent: str, serial: str | None, reason: str) -> tuple[int, int]:
-        """End the sessions of an agent, or those with one certificate, and all their requests, at once.
+        """End the sessions of an agent, or those with one certificate, at once.
 
         Returns:
             The numbers of sessions and of streams.
         """
         sessions = streams = 0
         for session in self._registry.sessions:
-            if session.agent == agent and (
-                serial in (None, session.serial) or serial in session.former_serials
-            ):
+            if session.agent == agent and (serial in (None, session.serial) or serial in session.former_serials):
                 sessions += 1
                 streams += session.stream_count
                 session.link.close_session(Code.NOT_ALLOWED, reason)
         return sessions, streams
 
     def close_revoked(self) -> None:
-        """End the sessions of all agents that are revoked by now, on this server or on another one."""
+        """End the sessions of all agents that are revoked by now."""
         for session in self._registry.sessions:
             for serial in (session.serial, *session.former_serials):
                 if reason := self._authorization.refusal(session.agent, serial):
@@ -77,16 +71,8 @@ class SessionControl:
         Args:
             now: seconds since the epoch.
         """
-        renewed = {
-            session.agent for session in self._registry.sessions if session.certificate_ends > now
-        }
+        renewed = {session.agent for session in self._registry.sessions if session.certificate_ends > now}
         for session in self._registry.sessions:
-            if session.certificate_ends <= now and not (
-                session.retired and session.agent in renewed
-            ):
-                _log.warning(
-                    "certificate expired", agent=session.agent, generation=session.generation
-                )
-                session.link.close_session(
-                    Code.NOT_ALLOWED, "the certificate has expired and was not renewed"
-                )
+            if session.certificate_ends <= now and not (session.retired and session.agent in renewed):
+                _log.warning("certificate expired", agent=session.agent, generation=session.generation)
+                session.link.close_session(Code.NOT_ALLOWED, "the certificate has expired and was not renewed")

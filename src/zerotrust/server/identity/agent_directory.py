@@ -1,9 +1,9 @@
-"""Agents, join tokens, grants and revocations: decisions are committed to the database, then applied to the server.
+"""Directory of agents, join tokens, grants and revocations: commits and applies decisions.
 
-Each decision is one transaction, which also reads the state that it leaves. The copies in memory are replaced whole by
-that state, in the order of the transactions; a decision that was not committed changes nothing. This code runs in the
-loop's thread, the transactions in the database's own. Callers must not be cancelled while they wait: a decision that
-was committed has to be applied.
+Each decision is one transaction, which also reads the state that it leaves. The copies in memory
+are replaced whole by that state, in the order of the transactions; a decision that was not
+committed changes nothing. This code runs in the loop's thread, the transactions in the database's
+own. Callers must not be cancelled while they wait: a decision that was committed has to be applied.
 """
 
 import asyncio
@@ -46,8 +46,8 @@ LONGEST_CHAIN = 4
 """Certificates in a chain that an unauthenticated client may have us verify."""
 
 FOLLOW_EACH: Final = 0.5
-"""Seconds between two reads of what other servers have committed: an agent that is revoked there loses its sessions
-within a second."""
+"""Seconds between two reads of what other servers have committed: an agent that is revoked there
+loses its sessions within a second."""
 
 T = TypeVar("T")
 
@@ -61,10 +61,10 @@ class LiveSessions(Protocol):
         """Return True where the agent has a session."""
 
     def reauthorize(self) -> None:
-        """Give and take host names after grants have changed; end the requests of those that were taken."""
+        """Check all grants again; end the requests of host names that are no longer granted."""
 
     def revoke(self, agent: str, serial: str | None, reason: str) -> tuple[int, int]:
-        """End the sessions of an agent, or those with one certificate; return the numbers of sessions and streams."""
+        """End sessions of an agent or certificate; return the numbers of sessions and streams."""
 
     def close_revoked(self) -> None:
         """End the sessions of all agents that are revoked by now."""
@@ -84,12 +84,13 @@ def _now() -> datetime:
 
 
 class AgentDirectory:
-    """Use cases of join tokens, certificates, grants and revocations.
+    """Use cases of join tokens, certificates, grants and revocations (`enrollment_api.Enrollment`).
 
     `load` must be called before the first agent may connect.
 
     Args:
-        authority: None where certificates are issued by hand; then agents can neither join nor renew.
+        authority: None where certificates are issued by hand; then agents can neither join nor
+            renew.
         clock: aware, UTC.
     """
 
@@ -141,7 +142,10 @@ class AgentDirectory:
             self._granted(pairs)
 
     async def follow(self) -> None:
-        """Apply what other servers commit to the same database, until cancelled; keep the last state while it fails."""
+        """Apply what other servers commit to the same database, until cancelled.
+
+        While the database cannot be read, the last state stays in use.
+        """
         lost = False
         while True:
             await asyncio.sleep(FOLLOW_EACH)
@@ -159,7 +163,7 @@ class AgentDirectory:
     # ---- certificates
 
     async def join(self, token: str, csr_pem: bytes, peer: str) -> IssuedCertificate:
-        """Use up a join token, and issue the first certificate of its agent (`enrollment_api.Enrollment`).
+        """Use up a join token, and issue the first certificate of its agent.
 
         Raises:
             EnrolmentRefused: with the reason, in words for the client.
@@ -186,7 +190,7 @@ class AgentDirectory:
         return joined
 
     def root_pem(self) -> bytes:
-        """Return the root certificate that agents trust, PEM (`enrollment_api.Enrollment`).
+        """Return the root certificate that agents trust, PEM.
 
         Raises:
             EnrolmentError: this server has no authority.
@@ -194,7 +198,7 @@ class AgentDirectory:
         return self._authority_or_raise().root_pem
 
     async def renew(self, agent_id: str, serial: str, csr_pem: bytes) -> IssuedCertificate:
-        """Issue a new certificate for an agent that is connected with the certificate of this serial number.
+        """Issue a new certificate for a connected agent, in place of the one with this serial.
 
         Raises:
             EnrolmentRefused: with the reason, in words for the agent.
@@ -215,10 +219,8 @@ class AgentDirectory:
             )
         )
 
-    async def renew_expired(
-        self, chain_pem: bytes, csr_pem: bytes, proof: bytes, peer: str
-    ) -> IssuedCertificate:
-        """Issue a new certificate for an agent whose old one has expired (`enrollment_api.Enrollment`).
+    async def renew_expired(self, chain_pem: bytes, csr_pem: bytes, proof: bytes, peer: str) -> IssuedCertificate:
+        """Issue a new certificate for an agent whose old one has expired.
 
         Raises:
             EnrolmentRefused: with the reason, in words for the client.
@@ -243,13 +245,12 @@ class AgentDirectory:
 
     # ---- tokens
 
-    async def create_token(
-        self, agent: str, hosts: list[str], *, lifetime: timedelta, actor: str
-    ) -> IssuedToken:
+    async def create_token(self, agent: str, hosts: list[str], *, lifetime: timedelta, actor: str) -> IssuedToken:
         """Create a join token for an agent, which is granted these host names when it joins.
 
         Raises:
-            EnrolmentError: a name or the lifetime is invalid, or this server issues no certificates.
+            EnrolmentError: a name or the lifetime is invalid, or this server issues no
+                certificates.
         """
         self._authority_or_raise()
         now = self._clock()
@@ -258,9 +259,7 @@ class AgentDirectory:
                 session, agent_id=agent, patterns=hosts, lifetime=lifetime, actor=actor, now=now
             )
         )
-        return replace(
-            made, warnings=made.warnings + self._overlap_warnings(made.agent_id, made.patterns)
-        )
+        return replace(made, warnings=made.warnings + self._overlap_warnings(made.agent_id, made.patterns))
 
     async def cancel_token(self, number: int, *, actor: str) -> JoinTokenRow:
         """Cancel an unused join token.
@@ -269,9 +268,7 @@ class AgentDirectory:
             EnrolmentError: there is no unused token of this number.
         """
         now = self._clock()
-        return await self._database.run(
-            lambda session: tokens.cancel_token(session, number, actor=actor, now=now)
-        )
+        return await self._database.run(lambda session: tokens.cancel_token(session, number, actor=actor, now=now))
 
     async def tokens(self) -> list[JoinTokenRow]:
         """Return all stored tokens, the newest first."""
@@ -280,7 +277,7 @@ class AgentDirectory:
     # ---- grants
 
     async def add_grant(self, agent: str, host: str, *, actor: str) -> Granted:
-        """Let an agent serve a host name, or the names one label below; registered services get it at once.
+        """Let an agent serve a host name, or the names one label below; effective at once.
 
         Raises:
             EnrolmentError: the agent's id or the name is invalid.
@@ -315,14 +312,12 @@ class AgentDirectory:
         except NotFound:
             if not self._in_file(agent, host):
                 raise
-            raise EnrolmentError(
-                "this grant is in the server's file; remove it there, under grants"
-            ) from None
+            raise EnrolmentError("this grant is in the server's file; remove it there, under grants") from None
         self._granted(pairs)
         return self._in_file(agent, host)
 
     async def grants(self, agent: str | None) -> tuple[list[GrantRow], list[tuple[str, str]]]:
-        """Return the grants of the database, and those of the server's file as pairs of agent and pattern."""
+        """Return the grants in the database, and those in the file as agent and pattern."""
         stored = await self._database.run(lambda session: grants.list_grants(session, agent))
         filed = self._authorization.grants.of(FILE)
         return stored, sorted(pair for pair in filed if agent in (None, pair[0]))
@@ -364,9 +359,7 @@ class AgentDirectory:
         now = self._clock()
         return await self._database.run(lambda session: queries.show_agent(session, agent, now))
 
-    async def revoke(
-        self, agent: str, serial: str | None, *, reason: str, actor: str
-    ) -> RevocationResult:
+    async def revoke(self, agent: str, serial: str | None, *, reason: str, actor: str) -> RevocationResult:
         """Reject an agent, or one of its certificates, from now on, and end its sessions.
 
         Raises:
@@ -409,9 +402,7 @@ class AgentDirectory:
         now = self._clock()
 
         def work(session: Session) -> revocations.RevocationList:
-            revocation.restore(
-                session, agent_id=agent, serial=serial, reissue=reissue, actor=actor, now=now
-            )
+            revocation.restore(session, agent_id=agent, serial=serial, reissue=reissue, actor=actor, now=now)
             return revocations.load(session, now=int(now.timestamp()))
 
         self._authorization.revoked = await self._database.run(work)
@@ -453,13 +444,12 @@ class AgentDirectory:
         return int(self._clock().timestamp())
 
 
-def _proven_certificate(
-    chain_pem: bytes, csr_pem: bytes, proof: bytes, authority: Authority
-) -> x509.Certificate:
+def _proven_certificate(chain_pem: bytes, csr_pem: bytes, proof: bytes, authority: Authority) -> x509.Certificate:
     """Return the certificate of an agent that has proved possession of its key.
 
     Raises:
-        CertificateRefused: our authority did not issue it, it names no agent, or its key did not sign the CSR.
+        CertificateRefused: our authority did not issue it, it names no agent, or its key did not
+            sign the CSR.
     """
     try:
         chain = x509.load_pem_x509_certificates(chain_pem)
@@ -467,12 +457,8 @@ def _proven_certificate(
         agent_id_of(chain[0])
     except (ValueError, x509.InvalidVersion, PkiError):
         raise CertificateRefused("this is not the certificate of an agent") from None
-    if len(chain) > LONGEST_CHAIN or not any(
-        is_ours(chain, authority.issuer, root) for root in roots
-    ):
-        raise CertificateRefused(
-            "this certificate was not issued here; ask for a join token and join"
-        )
+    if len(chain) > LONGEST_CHAIN or not any(is_ours(chain, authority.issuer, root) for root in roots):
+        raise CertificateRefused("this certificate was not issued here; ask for a join token and join")
     if not proves(chain[0].public_key(), csr_pem, proof):
         raise CertificateRefused("the key of the certificate did not sign this")
     return chain[0]

@@ -1,4 +1,4 @@
-"""Audit log of the running server: adds records of the server's own events, and reads and verifies all records."""
+"""Audit log of the running server: adds, reads and verifies records."""
 
 import math
 import time
@@ -29,7 +29,7 @@ _log = logs.logger("audit")
 
 
 class Audit:
-    """Adds records of decisions outside of `server.identity.agent_directory`, and reads all records.
+    """Adds records of events outside of `identity.agent_directory`, and reads all records.
 
     Args:
         clock: seconds since 1970.
@@ -52,14 +52,10 @@ class Audit:
         """
         at = int(self._clock())
         await self._database.run(
-            lambda session: audit.append(
-                session, at=at, actor=actor, action=action, agent=agent, details=details
-            )
+            lambda session: audit.append(session, at=at, actor=actor, action=action, agent=agent, details=details)
         )
 
-    async def note(
-        self, action: str, details: Details, *, actor: str = "server", agent: str | None = None
-    ) -> None:
+    async def note(self, action: str, details: Details, *, actor: str = "server", agent: str | None = None) -> None:
         """Add a record of an event of the server; log an error where it cannot be stored."""
         try:
             await self.record(action, actor=actor, agent=agent, details=details)
@@ -67,14 +63,12 @@ class Audit:
             _log.error("could not write audit record", action=action, reason=str(error))
 
     async def agent_rejected(self, agent: str | None, serial: str | None, reason: str) -> None:
-        """Add a record of a rejected agent with a valid certificate: once an hour, because it keeps trying."""
-        if not self._rejected.wait(
-            self._rejected.take(f"{agent} {serial}".encode(), time.monotonic())
-        ):
+        """Add a record of a rejected agent with a valid certificate, once an hour."""
+        if not self._rejected.wait(self._rejected.take(f"{agent} {serial}".encode(), time.monotonic())):
             await self.note("agent.refused", {"serial": serial, "reason": reason}, agent=agent)
 
     def new_refusals(self, agent: str, granted: Sequence[str], refused: Sequence[str]) -> list[str]:
-        """Return those refused host names that the agent was not refused the last time that it asked for them."""
+        """Return the refused host names that the agent was not refused the last time."""
         for host in granted:
             self._refused_hosts.forget(_key(agent, host))
         new = [host for host in refused if not self._refused_hosts.get(_key(agent, host), 0.0)]
@@ -83,7 +77,7 @@ class Audit:
         return new
 
     async def hosts_refused(self, agent: str, hosts: Sequence[str]) -> None:
-        """Add a record of host names that an agent asked for without a grant, within a rate limit for each agent."""
+        """Add a record of refused host names, with a rate limit for each agent."""
         left_out = self._refusal_log.take(f"hosts of {agent}", time.monotonic())
         if left_out is None:
             return
@@ -109,9 +103,7 @@ class Audit:
         chain, before = AuditHashChain(), -1
         while chain.broken is None and chain.records > before:
             before = chain.records
-            chain = await self._database.run(
-                partial(audit.verify, start=chain, limit=VERIFIED_AT_ONCE)
-            )
+            chain = await self._database.run(partial(audit.verify, start=chain, limit=VERIFIED_AT_ONCE))
         return chain
 
 

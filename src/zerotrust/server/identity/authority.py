@@ -1,4 +1,4 @@
-"""Authority of a server: the issuer of agents' certificates, and the roots that agents are told to trust."""
+"""Authority of a server: issuer of agents' certificates, and the roots to trust."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,15 +26,14 @@ def load_authority(config: ServerConfig) -> Authority | None:
     Decrypting a key with a passphrase is slow on purpose.
 
     Raises:
-        PkiError: a file is missing or unreadable, or this server would not trust certificates of the issuer.
+        PkiError: a file is missing or unreadable, or this server would not trust certificates of
+            the issuer.
     """
     settings = config.authority
     if settings.cert_file is None and settings.key_file is None:
         return None
     if settings.cert_file is None or settings.key_file is None:
-        raise PkiError(
-            "authority.cert_file and authority.key_file belong together: set both, or neither"
-        )
+        raise PkiError("authority.cert_file and authority.key_file belong together: set both, or neither")
     passphrase = None if settings.passphrase_file is None else Path(settings.passphrase_file)
     issuer = ca_directory.load_issuer(Path(settings.cert_file), Path(settings.key_file), passphrase)
     trusted = Path(config.server.ca_file)

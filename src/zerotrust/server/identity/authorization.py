@@ -1,4 +1,4 @@
-"""Authorization: agents that are revoked, and the host names that each agent may serve; held in memory."""
+"""Authorization of agents: revocations and granted host names, held in memory."""
 
 from collections.abc import Iterable
 from typing import Protocol
@@ -49,7 +49,5 @@ class Authorization:
             if self.any_host or self.grants.may_serve(agent, host):
                 granted.append(host)
             else:
-                refused[host] = (
-                    f"not granted to {agent}; on the server: 0trust grants add {agent} {host}"
-                )
+                refused[host] = f"not granted to {agent}; on the server: 0trust grants add {agent} {host}"
         return granted, refused

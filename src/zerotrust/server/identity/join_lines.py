@@ -12,7 +12,7 @@ from zerotrust.pki.join_line import JoinLine, fingerprint
 
 
 class JoinLines:
-    """Builds join tokens. Reads the server's certificates each time, because they change while it runs."""
+    """Builds join tokens; reads the certificates each time, because they may change."""
 
     def __init__(self, settings: AgentListenerConfig) -> None:
         self._settings = settings
@@ -24,8 +24,8 @@ class JoinLines:
     def address(self, wanted: str | None) -> tuple[str, list[str]]:
         """Return the server's public address, "host:port", and warnings about it.
 
-        It is `wanted`, else `server.public_addr`, else the first public name in the server's certificate. Agents verify
-        that the certificate is for this name.
+        It is `wanted`, else `server.public_addr`, else the first public name in the server's
+        certificate. Agents verify that the certificate is for this name.
 
         Raises:
             EnrolmentError: the address is not set, or invalid.
@@ -47,9 +47,7 @@ class JoinLines:
         host, warnings = host.lower().rstrip("."), []
         if not any(_matches(name, host) for name in names):
             known = ", ".join(names) or "no name"
-            warnings.append(
-                f"the server's certificate is for {known}, not for {host}: agents will refuse it"
-            )
+            warnings.append(f"the server's certificate is for {known}, not for {host}: agents will refuse it")
         return f"{_bracketed(host)}:{port}", warnings
 
     def line(self, server: str, token: str) -> str:
@@ -59,16 +57,14 @@ class JoinLines:
             PkiError: a certificate can't be read.
         """
         trusted = ca_directory.load_certificates(Path(self._settings.ca_file))
-        # Of several roots, the one that the server's certificate leads to: the agent keeps no other one.
-        root = (
-            anchor(ca_directory.load_certificates(Path(self._settings.cert_file)), trusted)
-            or trusted[0]
-        )
+        # Of several roots, the one that the server's certificate leads to: the agent keeps no other
+        # one.
+        root = anchor(ca_directory.load_certificates(Path(self._settings.cert_file)), trusted) or trusted[0]
         return str(JoinLine(server=server, token=token, fingerprint=fingerprint(root)))
 
 
 def _is_public(name: str) -> bool:
-    """Return True where other machines can connect to a name: not a wildcard, a loopback address or "localhost"."""
+    """Return True for a name that is no wildcard, loopback address or "localhost"."""
     try:
         return not ipaddress.ip_address(name).is_loopback
     except ValueError:
@@ -76,7 +72,7 @@ def _is_public(name: str) -> bool:
 
 
 def _matches(name: str, host: str) -> bool:
-    """Return True where a certificate's name covers a host: its first label may be a star (RFC 9525 s6.3)."""
+    """Return True where a certificate's name covers a host (RFC 9525 s6.3)."""
     return name.lower() in (host, f"*.{host.partition('.')[2]}")
 
 

@@ -1,8 +1,9 @@
 """Limits on the names for which the wildcard grants of an agent get certificates.
 
-A wildcard grant lets its agent make up names without end, and Caddy orders a certificate for each one that a client
-asks for. The authority allows an account only so many: 300 orders in 3 hours, and 50 new certificates in a week below
-one registered domain (Let's Encrypt, rate limits). Without a limit of ours one agent could leave the others none.
+A wildcard grant lets its agent make up names without end, and Caddy orders a certificate for each
+one that a client asks for. The authority allows an account only so many: 300 orders in 3 hours, and
+50 new certificates in a week below one registered domain (Let's Encrypt, rate limits). Without a
+limit of ours one agent could leave the others none.
 
 Only new names count: a name that was permitted once stays permitted.
 """
@@ -17,7 +18,8 @@ from zerotrust.model.limits import Limits
 HOUR: Final = 3600.0
 WEEK: Final = 7 * 24 * HOUR
 MAX_NAMES: Final = 65536
-"""Names that are remembered, about 10 MB; one that is forgotten counts again when Caddy asks for it."""
+"""Names that are remembered, about 10 MB; one that is forgotten counts again when Caddy asks for
+it."""
 
 PER_AGENT: Final = "certificates_per_agent"
 PER_DOMAIN: Final = "certificates_per_domain"

@@ -1,4 +1,4 @@
-"""Certificate maintenance: ends sessions whose certificate has expired, and renews the server's certificate."""
+"""Certificate maintenance: expires sessions and renews the server's certificate."""
 
 import datetime
 from collections.abc import Callable
@@ -29,7 +29,8 @@ class CertificateMaintenance:
     """Does what is due at a time.
 
     Args:
-        renewed: called when the files of the server's certificate have changed, and again if it raises PkiError.
+        renewed: called when the files of the server's certificate have changed, and again if it
+            raises PkiError.
     """
 
     def __init__(self, sessions: SessionControl, *, renewed: Callable[[], None]) -> None:
@@ -40,9 +41,7 @@ class CertificateMaintenance:
         self._checked_at = self._pause = 0.0
         self._warned_at = 0.0
 
-    def tick(
-        self, now: datetime.datetime, config: ServerConfig, authority: Authority | None
-    ) -> None:
+    def tick(self, now: datetime.datetime, config: ServerConfig, authority: Authority | None) -> None:
         """Do what is due."""
         at = now.timestamp()
         self._sessions.expire(at)
@@ -76,9 +75,7 @@ class CertificateMaintenance:
         left, at = authority.issuer.not_after - now, now.timestamp()
         if left <= WARN and not self._warned_at <= at < self._warned_at + 86400.0:
             self._warned_at = at
-            _log.warning(
-                "the issuing certificate expires soon: run 0trust ca rotate", days=left.days
-            )
+            _log.warning("the issuing certificate expires soon: run 0trust ca rotate", days=left.days)
 
 
 def _root(authority: Authority) -> x509.Certificate:
@@ -88,9 +85,7 @@ def _root(authority: Authority) -> x509.Certificate:
         PkiError: no trusted root has issued it.
     """
     issuer = authority.issuer
-    found = anchor(
-        [issuer.certificate, *issuer.above], x509.load_pem_x509_certificates(authority.root_pem)
-    )
+    found = anchor([issuer.certificate, *issuer.above], x509.load_pem_x509_certificates(authority.root_pem))
     if found is None:
         raise PkiError("the issuing certificate was not issued by a root in server.ca_file")
     return found

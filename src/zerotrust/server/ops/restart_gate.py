@@ -1,7 +1,7 @@
-"""Restart gate: after a restart, the server waits for the host names that it served before, and then takes requests.
+"""Restart gate: makes a restarted server wait for the host names that it served before.
 
-Agents reconnect within a second or two. Until then their host names are unknown, and requests that Caddy has held back
-during the restart would get a 404.
+Agents reconnect within a second or two. Until then their host names are unknown, and requests that
+Caddy has held back during the restart would get a 404.
 """
 
 import asyncio
@@ -14,7 +14,8 @@ from zerotrust.server.agents.registry import Registry
 from zerotrust.telemetry import logs
 
 RETURN_TIMEOUT: Final = 5.0
-"""Longest wait for all agents, in seconds: most need less, and Caddy holds requests back for longer (caddy.render)."""
+"""Longest wait for all agents, in seconds: most need less, and Caddy holds requests back for longer
+(caddy.render)."""
 STEP: Final = 0.02
 MAX_BYTES: Final = 16 * 1024 * 1024
 
@@ -22,17 +23,15 @@ _log = logs.logger("server")
 
 
 class RestartGate:
-    """Keeps the list of served host names in a file, from the end of one process to the start of the next."""
+    """Hands the list of served host names to the next process, in a file."""
 
     def __init__(self, registry: Registry, path: Path) -> None:
         self._registry = registry
         self._path = path
 
     def save(self) -> None:
-        """Write the host names that are served now; log a warning where the file cannot be written."""
-        services = (
-            service for session in self._registry.sessions for service in session.services.values()
-        )
+        """Write the host names that are served now; log a warning if that fails."""
+        services = (service for session in self._registry.sessions for service in session.services.values())
         hosts = {host for service in services for host in service.hosts if self._is_served(host)}
         fresh = self._path.with_suffix(".new")
         try:
@@ -68,9 +67,7 @@ class RestartGate:
             self._path.unlink()
         except (OSError, ValueError):
             return set()
-        return (
-            {host for host in saved if isinstance(host, str)} if isinstance(saved, list) else set()
-        )
+        return {host for host in saved if isinstance(host, str)} if isinstance(saved, list) else set()
 
     def _is_served(self, host: str) -> bool:
         try:

@@ -1,8 +1,9 @@
-"""Permission endpoint for Caddy's on-demand TLS: permits certificates for host names that are served over https.
+"""Permission endpoint for Caddy's on-demand TLS: permits host names served over https.
 
-Without it, any client could make Caddy order certificates for any name. Caddy sends
-`GET /.0trust/tls-permission?domain=NAME` and goes on with status 200 only. After any other status it also stops using a
-certificate that is due for renewal, so a name that was permitted must not be refused later, while it is served.
+Without it, any client could make Caddy order certificates for any name. Caddy sends `GET
+/.0trust/tls-permission?domain=NAME` and goes on with status 200 only. After any other status it
+also stops using a certificate that is due for renewal, so a name that was permitted must not be
+refused later, while it is served.
 """
 
 import time
@@ -75,12 +76,10 @@ class TlsPermission:
             name = normalise_host(names[0])
         except ValueError:
             return False
-        return self._registry.offers_https(name) and (
-            self._costs_nothing(name) or self._has_room(name)
-        )
+        return self._registry.offers_https(name) and (self._costs_nothing(name) or self._has_room(name))
 
     def _costs_nothing(self, name: str) -> bool:
-        """Return True where the name is an internal issuer's, granted by itself, or permitted before."""
+        """Return True where the name needs no budget: internal, granted, or permitted before."""
         return (
             is_private(name)
             or any(self._grants.names(agent, name) for agent in self._registry.agents_of(name))
@@ -89,7 +88,7 @@ class TlsPermission:
         )
 
     def _has_certificate(self, name: str) -> bool:
-        """Return True where Caddy's storage has a certificate of the name: Caddy asks because it is due for renewal."""
+        """Return True where Caddy has a certificate of the name, which is due for renewal."""
         if self.storage is None:
             return False
         try:
