@@ -30,7 +30,7 @@ def test_warnings(ask: Ask, place: Office) -> None:
     assert "warning: " in ask("grants", "add", "home", "*.co.uk")[2]
     place.authorization.grants.replace(FILE, [("home", "*.co.uk")])
     code, _, err = ask("grants", "remove", "home", "*.co.uk")
-    assert (code, err) == (0, "warning: it stays granted by the server's file, under grants\n")
+    assert (code, err) == (0, "warning: the server's file still grants it, under grants\n")
 
 
 def test_a_wildcard_and_a_name_below_it_of_another_agent_are_warned_about(ask: Ask, place: Office) -> None:

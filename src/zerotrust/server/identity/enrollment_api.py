@@ -1,8 +1,9 @@
 """Enrollment API on the tunnel's port, for agents without a valid certificate.
 
-    GET  /.well-known/0trust/authority   the root's certificate, PEM POST /.well-known/0trust/return
-    {"certificate", "csr", "proof"} -> {"agent", "certificate"} POST /.well-known/0trust/join
-    {"token", "csr"} -> {"agent", "certificate", "authority", "hosts"}
+    GET  /.well-known/0trust/authority   the root's certificate, PEM
+    POST /.well-known/0trust/return      {"certificate", "csr", "proof"} -> {"agent", "certificate"}
+    POST /.well-known/0trust/join        {"token", "csr"}
+                                         -> {"agent", "certificate", "authority", "hosts"}
 
 It speaks HTTP/1.1 (tunnel-v1.md, section 11). Its clients are not authenticated, so it limits their
 connections, the time that these last, and the size of requests.

@@ -50,7 +50,7 @@ def test_it_adds_up_whatever_the_order(steps: list[tuple[str, int, bool]]) -> No
     for (agent, number), count in users.items():
         for _ in range(count):
             budget.give_up(agent, GUARDS[number])
-    assert not budget._held and not budget._sums
+    assert not budget._policies and not budget._sums
 
 
 def test_what_is_given_up_makes_room_where_nobody_else_uses_it() -> None:
