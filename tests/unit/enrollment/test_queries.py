@@ -33,24 +33,23 @@ def filled(database: Database, issuer: Issuer) -> Database:
 
 
 def summary(name: str, **changed: int | None) -> AgentSummary:
-    known = {"created_at": AT, "joined_at": None, "revoked_at": None, "grants": 0, "certificate_ends_at": None}
+    known = {"created_at": AT, "joined_at": None, "revoked_at": None, "certificate_ends_at": None}
     return AgentSummary(id=name, **{**known, **changed})  # type: ignore[arg-type]
 
 
 def test_everybody(filled: Database) -> None:
     assert do(filled, lambda s: list_agents(s, NOW)) == [
-        summary("home", joined_at=AT, grants=1, certificate_ends_at=AT + 14 * 86400),
-        summary("lab", grants=1),
+        summary("home", joined_at=AT, certificate_ends_at=AT + 14 * 86400),
+        summary("lab"),
         summary("work", revoked_at=AT + 3600),
     ]
     later = do(filled, lambda s: list_agents(s, NOW + 2 * WEEK))
-    assert later[0] == summary("home", joined_at=AT, grants=1)
+    assert later[0] == summary("home", joined_at=AT)
 
 
 def test_one(filled: Database) -> None:
     home = do(filled, lambda s: show_agent(s, "home", NOW))
     assert home.agent == do(filled, lambda s: list_agents(s, NOW))[0]
-    assert [grant.pattern for grant in home.grants] == ["a.example"]
     assert [certificate.not_after for certificate in home.certificates] == [AT + 14 * 86400, AT + 7 * 86400]
     assert [token.used_at for token in home.tokens] == [AT, AT]
     work = do(filled, lambda s: show_agent(s, "work", NOW))
@@ -62,8 +61,6 @@ def test_one(filled: Database) -> None:
 def test_rows_become_dictionaries(filled: Database) -> None:
     shown = dataclasses.asdict(do(filled, lambda s: show_agent(s, "home", NOW)).agent)
     assert json.loads(json.dumps(shown))["id"] == "home"
-    grants = [dataclasses.asdict(grant) for grant in do(filled, lambda s: show_agent(s, "home", NOW)).grants]
-    assert grants == [{"agent_id": "home", "pattern": "a.example", "created_at": AT}]
 
 
 def test_nobody(database: Database) -> None:

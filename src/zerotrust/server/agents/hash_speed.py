@@ -53,13 +53,13 @@ def _quickest(run: Callable[[], object]) -> float:
     return min(seconds)
 
 
-def check_hashes(guard: CompiledPolicy | None, speed: HashSpeed) -> None:
+def check_hashes(policy: CompiledPolicy | None, speed: HashSpeed) -> None:
     """Refuse a policy with a hash that takes too long on a machine of this speed.
 
     Raises:
         ConfigError: the message names the user, the hash's parameters, the time and the limit.
     """
-    for config, _ in guard.policy.made if guard is not None else ():
+    for config, _ in policy.policy.made if policy is not None else ():
         if isinstance(config, BasicAuth):
             for name, hashed in config.config.users.items():
                 try:

@@ -51,7 +51,7 @@ loses its sessions within a second."""
 
 T = TypeVar("T")
 
-_log = logs.logger("identities")
+_log = logs.logger("identity")
 
 
 class LiveSessions(Protocol):
