@@ -275,7 +275,7 @@ async def test_another_user_commands_nothing(open_folder: Path, authority: Autho
         ):
             refused = await place.command(*words, uid=NOBODY)
             assert (refused.code, refused.out) == (1, "")
-            assert refused.err == "error: only root and the user that the server runs as may command it\n"
+            assert refused.err == "error: only root and the user that the server runs as may use the admin API\n"
         assert (await place.command("grants", "list", "--json")).json() == {"grants": []}
         _, record = (await place.command("audit", "list", "--json")).json()["records"]
         assert (record["actor"], record["action"]) == (f"uid {NOBODY}", "command.refused")
