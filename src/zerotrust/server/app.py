@@ -116,6 +116,11 @@ class Server:
 
     `start` begins to serve, `apply` applies another configuration, `close` ends everything.
 
+    Attributes:
+        registry: sessions of the agents, and their services.
+        sessions: operations on all these sessions.
+        ingress: handler of the proxy API.
+
     Raises:
         PkiError: a certificate can't be used.
     """

@@ -1,9 +1,9 @@
-"""Limits on the names for which the wildcard grants of an agent get certificates.
+"""Limits on certificates for new host names of an agent's wildcard grants.
 
-A wildcard grant lets its agent make up names without end, and Caddy orders a certificate for each
-one that a client asks for. The authority allows an account only so many: 300 orders in 3 hours, and
-50 new certificates in a week below one registered domain (Let's Encrypt, rate limits). Without a
-limit of ours one agent could leave the others none.
+With a wildcard grant an agent can make up any number of names, and Caddy orders a certificate for
+each one that a client asks for. The authority limits each account: 300 orders in 3 hours, and 50 new
+certificates in a week below one registered domain (Let's Encrypt, rate limits). Without limits of
+our own, one agent could use these up for all others.
 
 Only new names count: a name that was permitted once stays permitted.
 """
@@ -18,8 +18,7 @@ from zerotrust.model.limits import Limits
 HOUR: Final = 3600.0
 WEEK: Final = 7 * 24 * HOUR
 MAX_NAMES: Final = 65536
-"""Names that are remembered, about 10 MB; one that is forgotten counts again when Caddy asks for
-it."""
+"""Names in memory, about 10 MB; a name that was dropped counts as new again."""
 
 PER_AGENT: Final = "certificates_per_agent"
 PER_DOMAIN: Final = "certificates_per_domain"
@@ -30,7 +29,7 @@ class CertificateBudget:
 
     Attributes:
         permitted: new names of each agent that were permitted.
-        refused: questions for names of each agent that were refused.
+        refused: requests of Caddy for names of each agent that were refused.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -43,7 +42,7 @@ class CertificateBudget:
         self._logged: TtlCache[bool] = TtlCache(MAX_NAMES)
 
     def reconfigure(self, limits: Limits) -> None:
-        """Go by these limits from now on; what was counted stays counted."""
+        """Apply new limits; the counts stay."""
         self._per_agent = limits.certificates_per_agent
         self._per_domain = limits.certificates_per_domain
 
@@ -79,7 +78,7 @@ class CertificateBudget:
 
 
 class _Window:
-    """Events of each key in the seconds that have just passed."""
+    """Sliding window of events, by key."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds

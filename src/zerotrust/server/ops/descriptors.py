@@ -5,13 +5,13 @@ from typing import Final
 from zerotrust.model.limits import Limits
 
 RESERVED: Final = 2048
-"""Descriptors for all but the proxy API: 512 handshakes, 384 connections of the small listeners and
-of agents that join, the database, logs, Caddy's pipes, and about a thousand for connections of
-agents, which have two each. Where the process may open fewer than twice as many, half of what it
-may open."""
+"""Descriptors for everything but the proxy API: 512 handshakes, 384 connections of the small
+listeners and of agents that join, the database, logs, Caddy's pipes, and about a thousand for
+connections of agents, which have two each. If the process may open fewer than twice as many, half
+of them are reserved."""
 SPARE: Final = 4096
-"""Connections beyond `limits.requests`: those that Caddy keeps for its next requests (256), and
-those on which requests get 503 because there are too many."""
+"""Connections beyond `limits.requests`: 256 that Caddy keeps for its next requests, and those whose
+requests get 503 because the limit is reached."""
 
 
 def api_connections(limits: Limits, descriptors: int) -> int:

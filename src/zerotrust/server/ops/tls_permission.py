@@ -1,7 +1,7 @@
 """Permission endpoint for Caddy's on-demand TLS: permits host names served over https.
 
-Without it, any client could make Caddy order certificates for any name. Caddy sends `GET
-/.0trust/tls-permission?domain=NAME` and goes on with status 200 only. After any other status it
+Without it, any client could make Caddy order certificates for any name. Caddy requests
+`/.0trust/tls-permission?domain=NAME` and goes on with status 200 only. After any other status it
 also stops using a certificate that is due for renewal, so a name that was permitted must not be
 refused later, while it is served.
 """
