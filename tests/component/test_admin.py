@@ -201,7 +201,7 @@ async def test_a_full_disk_refuses_and_loses_nothing_that_was_acknowledged(
                 if answer.status_code != 200:
                     break
                 acknowledged.append(asked["host"])
-        assert "the disk" in answer.json()["error"]
+        assert "disk" in answer.json()["error"]
         resource.prlimit(place.stack.server.pid, resource.RLIMIT_FSIZE, (hard, hard))
         assert (await place.command("grants", "add", "home", "again.example")).code == 0
         place.stack.server.kill()

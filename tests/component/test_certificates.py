@@ -179,7 +179,7 @@ async def test_an_agent_whose_certificate_has_ended_comes_back(tmp_path: Path, b
             await server.wait_line("expired certificate renewed.*away")
             assert place.serial("away") != known["away"]
             await clients["revoked"].wait_line(
-                "certificate expired and could not be renewed.*revoked; ask whoever runs the server"
+                "certificate expired and could not be renewed.*revoked; ask the administrator of the server"
             )
             await clients["unknown"].wait_line("certificate expired and could not be renewed.*not issued here")
             await server.wait_line("renewal of an expired certificate refused.*not issued here")

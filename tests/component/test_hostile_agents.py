@@ -25,8 +25,8 @@ from tests.support.raw_agent import HELLO, RawAgent, Refused
 from tests.support.stack import Authority
 from tests.support.waiting import eventually
 from zerotrust.pki.identity import agent_id_of, is_authority
-from zerotrust.server.agents.listener import MAX_SESSIONS
 from zerotrust.server.agents.registry import MAX_NAMES
+from zerotrust.server.agents.session_acceptor import MAX_SESSIONS
 from zerotrust.tunnel.codes import Code, FrameType
 from zerotrust.tunnel.frames import encode
 from zerotrust.tunnel.messages import Register, Registered, Renewed, decode

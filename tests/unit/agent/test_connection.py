@@ -20,9 +20,9 @@ from zerotrust.agent.session import ServerSession
 from zerotrust.errors import SetupError
 from zerotrust.model.agent import AgentConfig
 from zerotrust.net import tasks
-from zerotrust.server.agents import listener
+from zerotrust.server.agents import session_acceptor
 from zerotrust.server.agents.session import AgentSession
-from zerotrust.tunnel.codes import CONNECTIONS
+from zerotrust.tunnel.codes import CONNECTIONS, Code
 
 pytestmark = pytest.mark.anyio
 
@@ -129,7 +129,7 @@ async def test_a_session_that_is_lost_for_good_costs_the_others_nothing(scene: S
         before = scene.sessions
         one = agent.agent.connections[0].current
         assert one is not None
-        one.link.close_session(listener.Code.GOING_AWAY, "for the test")
+        one.link.close_session(Code.GOING_AWAY, "for the test")
         await eventually(lambda: scene.sessions and scene.sessions[0] not in before, "a new session", 10)
         await scene.connected(0, 1)
         assert scene.sessions[1] is before[1]
@@ -140,8 +140,8 @@ async def test_a_session_that_is_lost_for_good_costs_the_others_nothing(scene: S
 async def test_a_server_that_knows_only_of_one_connection_gets_one(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = tuple(name for name in listener.CAPABILITIES if name != CONNECTIONS)
-    monkeypatch.setattr(listener, "CAPABILITIES", known)
+    known = tuple(name for name in session_acceptor.CAPABILITIES if name != CONNECTIONS)
+    monkeypatch.setattr(session_acceptor, "CAPABILITIES", known)
     async with dialling(scene.config(3)) as agent:
         await scene.connected(0)
         (session,) = scene.sessions
@@ -329,7 +329,7 @@ async def test_a_server_that_ends_each_session_at_once_is_dialled_less_and_less(
     def closed_at_once(self: ServerSession, peer: Any) -> None:
         begun.append(asyncio.get_running_loop().time())
         established(self, peer)
-        self.link.close_session(listener.Code.GOING_AWAY, "for the test")
+        self.link.close_session(Code.GOING_AWAY, "for the test")
 
     with monkeypatch.context() as patch:
         patch.setattr(ServerSession, "established", closed_at_once)

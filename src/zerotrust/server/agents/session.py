@@ -238,7 +238,7 @@ class AgentSession:
         self._queue.run(partial(self._retire, code, reason))
 
     def resume(self, wanted: Resume) -> None:
-        """Do nothing: only a new connection asks for that (`server.agents.listener`)."""
+        """Do nothing: only a new connection asks for that (`session_acceptor`)."""
 
     def detached(self, reason: str) -> None:
         self._registry.detached(self)
