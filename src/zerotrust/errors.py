@@ -9,9 +9,9 @@
     │   └── CaddyError          Caddy is missing, does not start or refuses its configuration
     ├── BenchError              a benchmark could not measure
     ├── CommandError            the running server did not carry out a command
-    ├── EnrolmentError          a request about agents, grants or tokens that is not possible
+    ├── EnrollmentError          a request about agents, grants or tokens that is not possible
     │   ├── NotFound            unknown agent, grant, token or revocation
-    │   └── EnrolmentRefused    an agent may not join; the message is safe to send to it
+    │   └── EnrollmentRefused    an agent may not join; the message is safe to send to it
     │       ├── TokenUnknown, TokenUsed, TokenExpired
     │       ├── AgentRevoked, CsrRefused, CertificateRefused
     │       └── TooManyAttempts
@@ -97,21 +97,21 @@ class CommandError(ZeroTrustError):
     code = "command"
 
 
-class EnrolmentError(ZeroTrustError):
+class EnrollmentError(ZeroTrustError):
     """A request of an administrator about agents, grants or tokens is not possible."""
 
-    code = "enrolment"
+    code = "enrollment"
     status = 400
 
 
-class NotFound(EnrolmentError):
+class NotFound(EnrollmentError):
     """There is no such agent, grant, token or revocation."""
 
     code = "not_found"
     status = 404
 
 
-class EnrolmentRefused(EnrolmentError):
+class EnrollmentRefused(EnrollmentError):
     """An agent may not join or renew. The refusal is recorded in the audit log.
 
     The message may be sent to the agent: it names no agent, no path and nothing internal.
@@ -121,33 +121,33 @@ class EnrolmentRefused(EnrolmentError):
     status = 403
 
 
-class TokenUnknown(EnrolmentRefused):
+class TokenUnknown(EnrollmentRefused):
     """The token was not created here, or was cancelled."""
 
     code = "token_unknown"
 
 
-class TokenUsed(EnrolmentRefused):
+class TokenUsed(EnrollmentRefused):
     """The token was already used."""
 
     code = "token_used"
     status = 410
 
 
-class TokenExpired(EnrolmentRefused):
+class TokenExpired(EnrollmentRefused):
     """The token has expired."""
 
     code = "token_expired"
     status = 410
 
 
-class AgentRevoked(EnrolmentRefused):
+class AgentRevoked(EnrollmentRefused):
     """The agent or its certificate is revoked."""
 
     code = "agent_revoked"
 
 
-class CsrRefused(EnrolmentRefused):
+class CsrRefused(EnrollmentRefused):
     """The certificate signing request is invalid.
 
     It cannot be parsed, its signature is wrong, or its key is too weak.
@@ -157,13 +157,13 @@ class CsrRefused(EnrolmentRefused):
     status = 400
 
 
-class CertificateRefused(EnrolmentRefused):
+class CertificateRefused(EnrollmentRefused):
     """An expired certificate that the server does not renew."""
 
     code = "certificate_refused"
 
 
-class TooManyAttempts(EnrolmentRefused):
+class TooManyAttempts(EnrollmentRefused):
     """Too many attempts. `retry_after` is the number of whole seconds to wait."""
 
     code = "too_many_attempts"

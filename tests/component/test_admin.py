@@ -23,7 +23,7 @@ from tests.support.commands import NOBODY, Commands
 from tests.support.processes import PRODUCT, Process
 from tests.support.stack import Authority, Stack, service
 from tests.support.waiting import eventually
-from zerotrust.pki import join_line
+from zerotrust.pki import join_token
 
 pytestmark = [pytest.mark.anyio, pytest.mark.component, pytest.mark.timeout(90)]
 
@@ -222,7 +222,7 @@ async def test_a_join_token_and_no_secret_in_the_log(tmp_path: Path, authority: 
         assert (await place.command("tokens", "cancel", 1)).code == 1
         assert made.out.strip() not in place.stack.server.text()
         kept = b"".join(file.read_bytes() for file in (tmp_path / "s" / "state").iterdir() if file.is_file())
-        assert join_line.parse(made.out).token.encode() not in kept
+        assert join_token.parse(made.out).secret.encode() not in kept
         assert stat.S_IMODE(place.socket.stat().st_mode) == 0o600
         assert stat.S_IMODE(place.socket.parent.stat().st_mode) == 0o700
 

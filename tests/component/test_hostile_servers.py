@@ -156,7 +156,7 @@ class Server:
 def true_context(authority: Authority) -> ssl.SSLContext:
     """Of the server's own key, as a thief of it would have it."""
     certificate, key = authority.server()
-    return tunnel_server(certificate=str(certificate), key=str(key), authority=str(authority.root), enrolment=True)
+    return tunnel_server(certificate=str(certificate), key=str(key), authority=str(authority.root), enrollment=True)
 
 
 async def test_a_certificate_that_no_true_server_accepts_changes_nothing(tmp_path: Path, authority: Authority) -> None:

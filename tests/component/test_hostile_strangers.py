@@ -23,7 +23,7 @@ from tests.support.entrypoint import Way
 from tests.support.processes import ROOT
 from tests.support.raw_agent import HELLO, RawAgent, client_context
 from tests.support.stack import Stack
-from zerotrust.pki import join_line
+from zerotrust.pki import join_token
 from zerotrust.pki.proof_of_possession import prove
 from zerotrust.tunnel.codes import Code, FrameType
 
@@ -157,7 +157,7 @@ async def test_a_stolen_key_and_the_way_back(fortress: Fortress, tmp_path: Path)
 
     async def joins(file: str, key: ec.EllipticCurvePrivateKey) -> Credentials:
         made = await fortress.command("/v1/tokens/create", agent="victim", server="localhost:1")
-        said = {"token": join_line.parse(made["line"]).token, "csr": csr(key)}
+        said = {"token": join_token.parse(made["line"]).secret, "csr": csr(key)}
         async with await http(fortress, "127.0.0.8") as client:
             answer = await client.request("POST", JOIN, body=json.dumps(said).encode())
         assert answer.status == 200, answer.body

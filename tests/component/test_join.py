@@ -17,7 +17,7 @@ from tests.support.commands import Commands
 from tests.support.processes import PRODUCT, ROOT, Process
 from tests.support.stack import Authority, Stack
 from tests.support.waiting import eventually
-from zerotrust.pki import join_line
+from zerotrust.pki import join_token
 
 pytestmark = [pytest.mark.anyio, pytest.mark.component, pytest.mark.timeout(90)]
 
@@ -115,7 +115,7 @@ async def test_one_line_makes_an_agent_that_serves(tmp_path: Path, authority: Au
             machine.publish(HOST, origin.port)
             await server.stack.wait_published(HOST, process=agent)
             assert (await server.stack.api.get(HOST, "/")).status == 200
-        secret = join_line.parse(line).token
+        secret = join_token.parse(line).secret
         assert secret not in server.stack.server.text() + said.out + agent.text()
         assert ("agent.joined", "new") in await server.records()
 
@@ -141,7 +141,7 @@ async def test_of_many_that_join_with_one_line_one_does(tmp_path: Path, authorit
 async def test_what_does_not_let_in(tmp_path: Path, authority: Authority) -> None:
     machine = Machine(tmp_path / "machine")
     async with inviting(tmp_path / "s", authority) as server:
-        line = join_line.parse(await server.invite("x", HOST))
+        line = join_token.parse(await server.invite("x", HOST))
         expired = await server.invite("y", HOST, expires="1s")
         cancelled = await server.invite("z", HOST)
         (number,) = [
@@ -151,7 +151,7 @@ async def test_what_does_not_let_in(tmp_path: Path, authority: Authority) -> Non
         ]
         assert (await server.command("tokens", "cancel", number)).code == 0
         for wrong, text in (
-            (str(replace(line, token=line.token[:-4] + "AAAA")), "refuses: unknown join token"),
+            (str(replace(line, secret=line.secret[:-4] + "AAAA")), "refuses: unknown join token"),
             (cancelled, "refuses: this join token was cancelled"),
             (str(replace(line, fingerprint="0" * 64)), "has another CA"),
             (str(line)[:-9], "the join token is incomplete"),
@@ -159,7 +159,7 @@ async def test_what_does_not_let_in(tmp_path: Path, authority: Authority) -> Non
             said = await machine.join(wrong)
             assert (said.code, said.out) == (1, "")
             assert text in said.err
-            assert line.token not in said.err
+            assert line.secret not in said.err
 
         async def is_over() -> bool:
             return "this join token has expired" in (await machine.join(expired)).err

@@ -1,4 +1,4 @@
-"""The server's door for agents inside a test's own loop, with an enrolment that knows one token."""
+"""The server's door for agents inside a test's own loop, with an enrollment that knows one token."""
 
 import asyncio
 import datetime
@@ -19,7 +19,7 @@ from zerotrust.pki import ca_directory, profile
 from zerotrust.pki.chain_verification import is_ours
 from zerotrust.pki.identity import agent_id_of
 from zerotrust.pki.issuer import Issued, ServerNames
-from zerotrust.pki.join_line import JoinLine, fingerprint
+from zerotrust.pki.join_token import JoinToken, fingerprint
 from zerotrust.pki.proof_of_possession import proves
 from zerotrust.server.agents.listener import AgentListener
 from zerotrust.server.agents.registry import Registry
@@ -89,7 +89,7 @@ class Door:
         self,
         folder: Path,
         *,
-        enrolment: bool = True,
+        enrollment: bool = True,
         names: ServerNames | None = None,
         limited: bool = False,
     ) -> None:
@@ -99,7 +99,7 @@ class Door:
         names = names or ServerNames(ip=["127.0.0.1"])
         made = ca_directory.issue_server(folder, "localhost", names)
         self.port = free_port()
-        self.enrolment = OneToken(folder) if enrolment else None
+        self.enrollment = OneToken(folder) if enrollment else None
         self.registry = Registry()
         self.tasks = Tasks()
         self._server = made
@@ -108,7 +108,7 @@ class Door:
             WriteCoalescer(asyncio.get_running_loop()),
         )
         registrar = ServiceRegistrar(self.registry, authorization, secret=b"secret")
-        self.enrollment = EnrollmentEndpoint(self.enrolment, coalescer=coalescer, tasks=self.tasks)
+        self.enrollment = EnrollmentEndpoint(self.enrollment, coalescer=coalescer, tasks=self.tasks)
         self.listener = AgentListener(
             self.context(),
             registry=self.registry,
@@ -123,18 +123,18 @@ class Door:
             certificate=str(self._server.certificate),
             key=str(self._server.key),
             authority=str(self.folder / "ca.crt"),
-            enrolment=self.enrolment is not None,
+            enrollment=self.enrollment is not None,
         )
 
     @property
     def one_token(self) -> OneToken:
-        assert self.enrolment is not None
-        return self.enrolment
+        assert self.enrollment is not None
+        return self.enrollment
 
     @property
-    def line(self) -> JoinLine:
+    def line(self) -> JoinToken:
         root = x509.load_pem_x509_certificate((self.folder / "ca.crt").read_bytes())
-        return JoinLine(server=f"127.0.0.1:{self.port}", token=TOKEN, fingerprint=fingerprint(root))
+        return JoinToken(server=f"127.0.0.1:{self.port}", secret=TOKEN, fingerprint=fingerprint(root))
 
     def client(self, *alpn: str, credentials: tuple[Path, Path] | None = None) -> ssl.SSLContext:
         """A context of a client that believes this server, with a certificate or without."""
@@ -163,10 +163,10 @@ class Door:
 
 @asynccontextmanager
 async def open_door(
-    folder: Path, *, enrolment: bool = True, names: ServerNames | None = None, limited: bool = False
+    folder: Path, *, enrollment: bool = True, names: ServerNames | None = None, limited: bool = False
 ) -> AsyncIterator[Door]:
     """The door, listening; `limited` is its authority, to servers of these names."""
-    door = Door(folder, enrolment=enrolment, names=names, limited=limited)
+    door = Door(folder, enrollment=enrollment, names=names, limited=limited)
     listening = door.listener.listen(f"127.0.0.1:{door.port}")
     try:
         yield door

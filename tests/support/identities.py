@@ -23,7 +23,7 @@ from zerotrust.server.identity.agent_directory import AgentDirectory
 from zerotrust.server.identity.audit import Audit
 from zerotrust.server.identity.authority import Authority
 from zerotrust.server.identity.authorization import Authorization
-from zerotrust.server.identity.join_lines import JoinLines
+from zerotrust.server.identity.join_tokens import JoinTokens
 from zerotrust.server.ops.admin import AdminChannel
 
 
@@ -157,7 +157,7 @@ async def listening(place: Office) -> AsyncIterator[AdminChannel]:
         place.agent_directory,
         cast("SessionControl", place.live),
         Audit(place.database),
-        JoinLines(place.settings),
+        JoinTokens(place.settings),
         tasks,
     )
     listener = HttpListener(

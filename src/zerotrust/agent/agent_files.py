@@ -11,7 +11,7 @@ from zerotrust.agent.join import JoinResult
 from zerotrust.errors import PkiError, SetupError
 from zerotrust.pki import key_pair_files, keys
 from zerotrust.pki.csr import CertificateRequest, create
-from zerotrust.pki.join_line import JoinLine
+from zerotrust.pki.join_token import JoinToken
 
 _CONFIG: Final = """\
 # The agent "{agent}" of {server}, made by 0trust agent join.
@@ -93,7 +93,7 @@ class AgentFilesWriter:
     ) -> None:
         self._pending.unlink(missing_ok=True)
 
-    def finish(self, line: JoinLine, joined: JoinResult) -> bool:
+    def finish(self, token: JoinToken, joined: JoinResult) -> bool:
         """Write all files, but keep an existing configuration.
 
         Returns:
@@ -108,18 +108,18 @@ class AgentFilesWriter:
         key_pair_files.replace(files.certificate, files.key, chain=joined.chain_pem, key_pem=key_pem)
         fresh = not files.config.exists()
         if fresh:
-            keys.write(files.config, configuration(line, joined).encode(), mode=keys.PRIVATE, replace=False)
+            keys.write(files.config, configuration(token, joined).encode(), mode=keys.PRIVATE, replace=False)
         _give_to_owner(files)
         return fresh
 
 
-def configuration(line: JoinLine, joined: JoinResult) -> str:
+def configuration(token: JoinToken, joined: JoinResult) -> str:
     """Return the text of an agent.yaml that publishes no services yet."""
     named = [host for host in joined.hosts if not host.startswith("*.")]
     below = [host.replace("*", "app", 1) for host in joined.hosts if host.startswith("*.")]
     return _CONFIG.format(
         agent=joined.agent_id,
-        server=line.server,
+        server=token.server,
         name="agent.yaml",
         hosts=", ".join(joined.hosts) or "nothing yet (0trust grants add on the server)",
         example=next(iter([*named, *below]), "app.example.com"),

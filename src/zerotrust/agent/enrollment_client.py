@@ -13,7 +13,7 @@ import httpx
 
 from zerotrust.errors import JoinError
 from zerotrust.net.channel import describe
-from zerotrust.net.tls import enrolment_client
+from zerotrust.net.tls import enrollment_client
 
 AUTHORITY: Final = "/.well-known/0trust/authority"
 MAX_ANSWER: Final = 64 * 1024
@@ -67,7 +67,7 @@ class EnrollmentClient:
     async def _call(
         self, method: str, path: str, *, authority: str | None, body: Mapping[str, str] | None = None
     ) -> bytes:
-        client = httpx.AsyncClient(verify=enrolment_client(authority), trust_env=False, timeout=STEP_TIMEOUT)
+        client = httpx.AsyncClient(verify=enrollment_client(authority), trust_env=False, timeout=STEP_TIMEOUT)
         extensions = {} if self._server_name is None else {"sni_hostname": self._server_name}
         request = client.stream(method, f"https://{self._where}{path}", json=body, extensions=extensions)
         async with client, request as response:

@@ -20,7 +20,7 @@ from zerotrust.model.base import parse_pattern
 from zerotrust.pki import pem_chain
 from zerotrust.pki.csr import CertificateRequest
 from zerotrust.pki.identity import check_id
-from zerotrust.pki.join_line import JoinLine, fingerprint
+from zerotrust.pki.join_token import JoinToken, fingerprint
 
 JOIN: Final = "/.well-known/0trust/join"
 
@@ -45,38 +45,38 @@ class JoinResult:
     skew: datetime.timedelta | None
 
 
-def join(line: JoinLine, request: CertificateRequest) -> JoinResult:
+def join(token: JoinToken, request: CertificateRequest) -> JoinResult:
     """Get a certificate from the server that the join token names.
 
     Raises:
         JoinError: the server issues none; the message says why, in one line.
     """
-    return asyncio.run(_join(line, request))
+    return asyncio.run(_join(token, request))
 
 
-async def _join(line: JoinLine, request: CertificateRequest) -> JoinResult:
-    client = EnrollmentClient(*line.address, trusted="the join token names")
+async def _join(token: JoinToken, request: CertificateRequest) -> JoinResult:
+    client = EnrollmentClient(*token.address, trusted="the join token names")
     with client.explaining_errors():
         async with asyncio.timeout(DEADLINE):
-            root = _pinned(await client.get(AUTHORITY), line)
+            root = _pinned(await client.get(AUTHORITY), token)
             root_pem = root.public_bytes(serialization.Encoding.PEM)
-            body = {"token": line.token, "csr": request.pem.decode("ascii")}
+            body = {"token": token.secret, "csr": request.pem.decode("ascii")}
             answer = await client.post(JOIN, body, authority=root_pem.decode("ascii"))
     return _checked(answer, root_pem, request, skew=client.skew)
 
 
-def _pinned(pem: bytes, line: JoinLine) -> x509.Certificate:
+def _pinned(pem: bytes, token: JoinToken) -> x509.Certificate:
     """Return the root that the join token names, from those that the server sent."""
     try:
         offered = pem_chain.parse(pem)
     except PkiError:
-        raise JoinError(f"{line.server} sent something other than a certificate; is it a 0trust server?") from None
+        raise JoinError(f"{token.server} sent something other than a certificate; is it a 0trust server?") from None
     for certificate in offered:
-        if fingerprint(certificate) == line.fingerprint:
+        if fingerprint(certificate) == token.fingerprint:
             return certificate
     raise JoinError(
-        f"{line.server} has another CA (fingerprint {fingerprint(offered[0])[:16]}…) than the join token names "
-        f"({line.fingerprint[:16]}…): the connection may be intercepted, or the CA was replaced; the token was not sent"
+        f"{token.server} has another CA (fingerprint {fingerprint(offered[0])[:16]}…) than the join token names "
+        f"({token.fingerprint[:16]}…): the connection may be intercepted, or the CA was replaced; the token stays secret"
     )
 
 

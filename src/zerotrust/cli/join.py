@@ -47,7 +47,7 @@ def join(
     from zerotrust.agent.agent_files import AgentFilesWriter
     from zerotrust.agent.enrollment_client import clocks
     from zerotrust.agent.join import join as ask
-    from zerotrust.pki.join_line import parse
+    from zerotrust.pki.join_token import parse
 
     wanted = parse(_text(token, token_file))
     if install and folder is not None:
@@ -76,7 +76,7 @@ def join(
 def _text(token: str | None, file: Path | None) -> str:
     """Return the join token, and at most one character more than one can have."""
     from zerotrust.errors import SetupError
-    from zerotrust.pki.join_line import MAX_CHARACTERS
+    from zerotrust.pki.join_token import MAX_CHARACTERS
 
     if (token is None) is (file is None):
         raise typer.BadParameter('give the join token, "-", or --token-file FILE', param_hint="TOKEN")

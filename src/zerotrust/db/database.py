@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from zerotrust.db import postgresql, sqlite
 from zerotrust.db.errors import explained
 from zerotrust.db.migrate import Migration, migrate
-from zerotrust.errors import EnrolmentRefused, StateError
+from zerotrust.errors import EnrollmentRefused, StateError
 
 T = TypeVar("T")
 
@@ -69,7 +69,7 @@ class Database:
     def transaction(self) -> Iterator[Session]:
         """Open a session that may write, and commit it at the end of the block.
 
-        EnrolmentRefused commits too, because the record of a refusal stays. Any other exception rolls
+        EnrollmentRefused commits too, because the record of a refusal stays. Any other exception rolls
         back.
 
         Raises:
@@ -78,7 +78,7 @@ class Database:
         with explained(self.name), Session(self._engine, expire_on_commit=False) as session:
             try:
                 yield session
-            except EnrolmentRefused:
+            except EnrollmentRefused:
                 session.commit()
                 raise
             session.commit()

@@ -27,7 +27,7 @@ def add_grant(session: Session, *, agent_id: str, pattern: str, actor: str, now:
     """Let an agent serve a host name or a wildcard; adds the agent if it is unknown.
 
     Raises:
-        EnrolmentError: invalid agent name or pattern.
+        EnrollmentError: invalid agent name or pattern.
     """
     name, meant, at = agent_name(agent_id), new_pattern(pattern), seconds(now)
     agents.ensure(session, name, now=at)
@@ -42,7 +42,7 @@ def remove_grant(session: Session, *, agent_id: str, pattern: str, actor: str, n
 
     Raises:
         NotFound: the grant does not exist.
-        EnrolmentError: invalid agent name or pattern.
+        EnrollmentError: invalid agent name or pattern.
     """
     name, meant, at = agent_name(agent_id), host_pattern(pattern), seconds(now)
     row = grants.find(session, name, meant)

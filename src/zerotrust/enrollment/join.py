@@ -10,7 +10,7 @@ from zerotrust.db import agents, audit, certificates, grants, revocations, token
 from zerotrust.db.tables import JoinTokenRow
 from zerotrust.enrollment.refusals import KEPT, Rationed, agent_name, every, refuse, seconds
 from zerotrust.enrollment.tokens import digest_of, seconds_of
-from zerotrust.errors import AgentRevoked, EnrolmentRefused, TokenExpired, TokenUnknown, TokenUsed, TooManyAttempts
+from zerotrust.errors import AgentRevoked, EnrollmentRefused, TokenExpired, TokenUnknown, TokenUsed, TooManyAttempts
 from zerotrust.pki.issuer import Issued, Issuer
 
 MOST_ISSUED: Final = 10
@@ -64,7 +64,7 @@ def join(  # noqa: PLR0913 - the request, and its circumstances
     try:
         _spend(session, row, now)
         issued = issuer.issue_agent(name, csr_pem, lifetime, now)
-    except EnrolmentRefused as error:
+    except EnrollmentRefused as error:
         left_out = rationed(f"token {row.number}")
         refuse(
             session,
@@ -115,7 +115,7 @@ def renew(  # noqa: PLR0913 - as above
             raise AgentRevoked(_REVOKED)
         _check_count(session, name, lifetime / PART_OF_LIFE, now)
         issued = issuer.issue_agent(name, csr_pem, lifetime, now)
-    except EnrolmentRefused as error:
+    except EnrollmentRefused as error:
         refuse(
             session,
             error,

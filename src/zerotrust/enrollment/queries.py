@@ -46,7 +46,7 @@ def show_agent(session: Session, agent_id: str, now: datetime.datetime) -> Agent
 
     Raises:
         NotFound: the agent does not exist.
-        EnrolmentError: invalid agent name.
+        EnrollmentError: invalid agent name.
     """
     agent = agents.find(session, agent_name(agent_id))
     if agent is None:

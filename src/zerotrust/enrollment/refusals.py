@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from zerotrust.db import audit
 from zerotrust.enrollment.grant_table import parse_pattern
-from zerotrust.errors import EnrolmentError, EnrolmentRefused, PkiError
+from zerotrust.errors import EnrollmentError, EnrollmentRefused, PkiError
 from zerotrust.model.base import check_a_labels
 from zerotrust.pki.identity import check_id
 
@@ -34,24 +34,24 @@ def agent_name(text: str) -> str:
     """Return `text` if it is a valid agent id.
 
     Raises:
-        EnrolmentError: it is not.
+        EnrollmentError: it is not.
     """
     try:
         return check_id(text)
     except PkiError as error:
-        raise EnrolmentError(str(error)) from error
+        raise EnrollmentError(str(error)) from error
 
 
 def host_pattern(text: str) -> str:
     """Return a pattern in the form in which patterns are compared.
 
     Raises:
-        EnrolmentError: invalid pattern.
+        EnrollmentError: invalid pattern.
     """
     try:
         return parse_pattern(text)
     except ValueError as error:
-        raise EnrolmentError(str(error)) from error
+        raise EnrollmentError(str(error)) from error
 
 
 def new_pattern(text: str) -> str:
@@ -60,17 +60,17 @@ def new_pattern(text: str) -> str:
     Old grants may have A-labels that no client can request.
 
     Raises:
-        EnrolmentError: invalid pattern or A-label.
+        EnrollmentError: invalid pattern or A-label.
     """
     try:
         return check_a_labels(host_pattern(text))
     except ValueError as error:
-        raise EnrolmentError(str(error)) from error
+        raise EnrollmentError(str(error)) from error
 
 
 def refuse(  # noqa: PLR0913 - the parts of a record
     session: Session,
-    error: EnrolmentRefused,
+    error: EnrollmentRefused,
     *,
     action: str,
     actor: str,

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from zerotrust.db import agents, audit, certificates, revocations, tokens
 from zerotrust.db.tables import WHOLE_AGENT, RevocationRow
 from zerotrust.enrollment.refusals import agent_name, seconds
-from zerotrust.errors import EnrolmentError, NotFound
+from zerotrust.errors import EnrollmentError, NotFound
 
 _REASON_LENGTH: Final = 500
 _HEXADECIMAL: Final = frozenset("0123456789abcdef")
@@ -35,7 +35,7 @@ def revoke(
 
     Raises:
         NotFound: the agent is unknown.
-        EnrolmentError: invalid name or serial, or the certificate is another agent's.
+        EnrollmentError: invalid name or serial, or the certificate is another agent's.
     """
     name, at = agent_name(agent_id), seconds(now)
     number = WHOLE_AGENT if serial is None else _serial(serial)
@@ -74,7 +74,7 @@ def restore(
 
     Raises:
         NotFound: the agent, or the certificate, is not revoked.
-        EnrolmentError: invalid name or serial.
+        EnrollmentError: invalid name or serial.
     """
     name, at = agent_name(agent_id), seconds(now)
     number = WHOLE_AGENT if serial is None else _serial(serial)
@@ -104,7 +104,7 @@ def _serial(text: str) -> str:
     """Return the serial in the form of `pki.identity.serial_of`."""
     digits = text.strip().lower().removeprefix("0x").replace(":", "").lstrip("0")
     if not 0 < len(digits) <= 64 or not _HEXADECIMAL.issuperset(digits):
-        raise EnrolmentError(f'"{text[:80]}" is not the serial number of a certificate; write its hexadecimal digits')
+        raise EnrollmentError(f'"{text[:80]}" is not the serial number of a certificate; write its hexadecimal digits')
     return digits
 
 
@@ -113,5 +113,5 @@ def _end(session: Session, agent_id: str, serial: str) -> int | None:
     if certificate is None:
         return None
     if certificate.agent_id != agent_id:
-        raise EnrolmentError(f"certificate {serial} is of {certificate.agent_id}, not of {agent_id}")
+        raise EnrollmentError(f"certificate {serial} is of {certificate.agent_id}, not of {agent_id}")
     return certificate.not_after

@@ -13,7 +13,7 @@ from zerotrust.db import agents, audit, revocations, tokens
 from zerotrust.db.tables import JoinTokenRow
 from zerotrust.enrollment.public_suffix import warning
 from zerotrust.enrollment.refusals import KEPT, agent_name, new_pattern, seconds
-from zerotrust.errors import EnrolmentError, NotFound
+from zerotrust.errors import EnrollmentError, NotFound
 
 LONGEST: Final = datetime.timedelta(days=30)
 MAX_PATTERNS: Final = 1000
@@ -52,18 +52,18 @@ def create_token(
         lifetime: one second to 30 days.
 
     Raises:
-        EnrolmentError: invalid name, pattern or lifetime, or the agent is revoked.
+        EnrollmentError: invalid name, pattern or lifetime, or the agent is revoked.
     """
     name = agent_name(agent_id)
     wanted = list(dict.fromkeys(new_pattern(text) for text in patterns))
     if len(wanted) > MAX_PATTERNS:
-        raise EnrolmentError(f"{len(wanted)} host names are too many for one join token; the limit is {MAX_PATTERNS}")
+        raise EnrollmentError(f"{len(wanted)} host names are too many for one join token; the limit is {MAX_PATTERNS}")
     if not datetime.timedelta(seconds=1) <= lifetime <= LONGEST:
-        raise EnrolmentError(f"invalid lifetime {lifetime} for a join token; choose 1 second to {LONGEST.days} days")
+        raise EnrollmentError(f"invalid lifetime {lifetime} for a join token; choose 1 second to {LONGEST.days} days")
     at = seconds(now)
     agents.ensure(session, name, now=at)
     if revocations.find(session, name) is not None:
-        raise EnrolmentError(f"{name} is revoked; if it may come back: 0trust agents restore {name}")
+        raise EnrollmentError(f"{name} is revoked; if it may come back: 0trust agents restore {name}")
     tokens.forget(session, over_before=at - seconds_of(KEPT))
     secret = secrets.token_urlsafe(_SECRET_BYTES)
     row = tokens.add(session, digest_of(secret), name, wanted, expires_at=at + seconds_of(lifetime), now=at)

@@ -12,11 +12,11 @@ HTTP: Final = "http/1.1"
 _VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
-def tunnel_server(*, certificate: str, key: str, authority: str, enrolment: bool = False) -> ssl.SSLContext:
+def tunnel_server(*, certificate: str, key: str, authority: str, enrollment: bool = False) -> ssl.SSLContext:
     """Return the server's context: TLS 1.3 only, client certificates of our authority only.
 
     Args:
-        enrolment: also accept clients without a certificate, which request one over HTTP/1.1. The
+        enrollment: also accept clients without a certificate, which request one over HTTP/1.1. The
             caller must check whether the client has a certificate. Certificates of other
             authorities are refused in any case.
 
@@ -24,11 +24,11 @@ def tunnel_server(*, certificate: str, key: str, authority: str, enrolment: bool
         PkiError: a file is missing, unreadable or does not fit the others.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.verify_mode = ssl.CERT_OPTIONAL if enrolment else ssl.CERT_REQUIRED
+    context.verify_mode = ssl.CERT_OPTIONAL if enrollment else ssl.CERT_REQUIRED
     # With a session ticket, a client could reconnect after its certificate was revoked. The tunnel reconnects too
     # rarely to profit from tickets.
     context.num_tickets = 0
-    context.set_alpn_protocols([ALPN, HTTP] if enrolment else [ALPN])
+    context.set_alpn_protocols([ALPN, HTTP] if enrollment else [ALPN])
     return _tunnel(context, certificate, key, authority)
 
 
@@ -43,7 +43,7 @@ def tunnel_client(*, certificate: str, key: str, authority: str) -> ssl.SSLConte
     return _tunnel(context, certificate, key, authority)
 
 
-def enrolment_client(authority: str | None) -> ssl.SSLContext:
+def enrollment_client(authority: str | None) -> ssl.SSLContext:
     """Return the context of an agent without a valid certificate (docs/spec/tunnel-v1.md, section 11).
 
     Args:

@@ -51,7 +51,7 @@ from zerotrust.server.identity.audit import Audit
 from zerotrust.server.identity.authority import Authority, load_authority
 from zerotrust.server.identity.authorization import Authorization
 from zerotrust.server.identity.enrollment_api import EnrollmentEndpoint
-from zerotrust.server.identity.join_lines import JoinLines
+from zerotrust.server.identity.join_tokens import JoinTokens
 from zerotrust.server.ops import admin, tls_permission
 from zerotrust.server.ops.admin import AdminChannel
 from zerotrust.server.ops.certificate_budget import CertificateBudget
@@ -218,8 +218,8 @@ class Server:
         )
 
         # The admin API, for administrators of this machine.
-        self._join_lines = JoinLines(config.server)
-        channel = AdminChannel(self._agent_directory, self.sessions, self._audit, self._join_lines, tasks)
+        self._join_tokens = JoinTokens(config.server)
+        channel = AdminChannel(self._agent_directory, self.sessions, self._audit, self._join_tokens, tasks)
         self._admin = HttpListener(
             coalescer, channel.api, tasks, name="admin.socket", most=lambda: admin.MAX_CONNECTIONS
         )
@@ -354,7 +354,7 @@ class Server:
         )
         self._enrollment.reconfigure(self._enrolls(authority))
         self._agent_directory.reconfigure(authority)
-        self._join_lines.reconfigure(config.server)
+        self._join_tokens.reconfigure(config.server)
 
     async def _load_authority(self, config: ServerConfig, changes: Changes) -> Authority | None:
         """Raises PkiError. Runs in a thread: decrypting a key with a passphrase takes time."""
@@ -499,5 +499,5 @@ def _tls_context(config: ServerConfig, authority: Authority | None) -> ssl.SSLCo
         certificate=server.cert_file,
         key=server.key_file,
         authority=server.ca_file,
-        enrolment=authority is not None,
+        enrollment=authority is not None,
     )

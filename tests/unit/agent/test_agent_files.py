@@ -15,9 +15,9 @@ from zerotrust.config.load import load_agent
 from zerotrust.errors import PkiError
 from zerotrust.pki import key_pair_files, keys
 from zerotrust.pki.csr import CertificateRequest
-from zerotrust.pki.join_line import JoinLine
+from zerotrust.pki.join_token import JoinToken
 
-LINE = JoinLine(server="[2001:db8::7]:8443", token="t", fingerprint="0" * 64)
+LINE = JoinToken(server="[2001:db8::7]:8443", secret="t", fingerprint="0" * 64)
 JOINED = JoinResult(
     agent_id="home",
     chain_pem=b"chain",
@@ -116,7 +116,7 @@ def test_joined_anew_and_killed_in_between_the_pair_fits_when_the_agent_starts(
     with AgentFilesWriter(tmp_path, force=True) as writer:
         writer.request = CertificateRequest(pem=b"", key=keys.read_key(tmp_path / "home.key"))
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(key_pair_files, "_give_place", killed)
+            patch.setattr(key_pair_files, "_move_key", killed)
             writer.finish(LINE, replace(JOINED, chain_pem=chain))
     key_pair_files.complete(tmp_path / "agent.crt", tmp_path / "agent.key")
     assert (tmp_path / "agent.crt").read_bytes() == chain

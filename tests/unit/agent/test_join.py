@@ -23,16 +23,16 @@ from zerotrust.agent.join import JoinResult, join
 from zerotrust.errors import JoinError, PkiError
 from zerotrust.pki import csr
 from zerotrust.pki.issuer import Issuer, ServerNames
-from zerotrust.pki.join_line import JoinLine, fingerprint
+from zerotrust.pki.join_token import JoinToken, fingerprint
 
 pytestmark = pytest.mark.anyio
 
 
-async def joined(line: JoinLine, asked: csr.CertificateRequest | None = None) -> JoinResult:
+async def joined(line: JoinToken, asked: csr.CertificateRequest | None = None) -> JoinResult:
     return await asyncio.to_thread(join, line, asked or csr.create())
 
 
-async def refused(line: JoinLine) -> str:
+async def refused(line: JoinToken) -> str:
     with pytest.raises(JoinError) as found:
         await joined(line)
     assert TOKEN not in str(found.value)
@@ -51,8 +51,8 @@ class Liar:
         self._answer = answer
 
     @property
-    def line(self) -> JoinLine:
-        return JoinLine(server=f"localhost:{self.port}", token=TOKEN, fingerprint=fingerprint(self.root.certificate))
+    def line(self) -> JoinToken:
+        return JoinToken(server=f"localhost:{self.port}", secret=TOKEN, fingerprint=fingerprint(self.root.certificate))
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -109,7 +109,7 @@ async def test_a_key_that_stays_and_a_certificate_for_it(tmp_path: Path, names: 
 
 async def test_a_used_and_a_wrong_token(tmp_path: Path) -> None:
     async with open_door(tmp_path) as door:
-        assert (await refused(replace(door.line, token="wrong"))).endswith("refuses: the server knows no such token")
+        assert (await refused(replace(door.line, secret="wrong"))).endswith("refuses: the server knows no such token")
         await joined(door.line)
         assert (await refused(door.line)).endswith("refuses: the token has been used already")
         door.one_token.failure = PkiError("/secret/path")
@@ -198,7 +198,7 @@ async def test_a_date_that_no_clock_can_show_is_no_date(tmp_path: Path, date: by
 
 
 async def test_nobody_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    line = JoinLine(server=f"127.0.0.1:{closed_port()}", token=TOKEN, fingerprint="0" * 64)
+    line = JoinToken(server=f"127.0.0.1:{closed_port()}", secret=TOKEN, fingerprint="0" * 64)
     assert f"cannot connect to {line.server}: connection refused; check the address" in await refused(line)
     said = await refused(replace(line, server="does-not-exist.invalid:8443"))
     assert "cannot connect to does-not-exist.invalid:8443: " in said
@@ -216,8 +216,8 @@ async def test_a_server_that_never_comes_to_an_end(tmp_path: Path, monkeypatch: 
         assert "does not answer; check the address" in await refused(speaks.line)
 
 
-async def test_a_server_without_enrolment(tmp_path: Path) -> None:
-    async with open_door(tmp_path, enrolment=False) as door:
+async def test_a_server_without_enrollment(tmp_path: Path) -> None:
+    async with open_door(tmp_path, enrollment=False) as door:
         assert "accepts no connection without a certificate" in await refused(door.line)
 
 
@@ -246,7 +246,7 @@ async def test_plain_http_at_the_port(tmp_path: Path) -> None:
 
     server = await asyncio.start_server(serve, "127.0.0.1", free_port())
     port = server.sockets[0].getsockname()[1]
-    line = JoinLine(server=f"127.0.0.1:{port}", token=TOKEN, fingerprint="0" * 64)
+    line = JoinToken(server=f"127.0.0.1:{port}", secret=TOKEN, fingerprint="0" * 64)
     assert "is it a 0trust server" in await refused(line)
     server.close()
 

@@ -14,17 +14,17 @@ from zerotrust.cli import systemd
 from zerotrust.cli.main import status
 from zerotrust.errors import JoinError
 from zerotrust.pki.csr import CertificateRequest
-from zerotrust.pki.join_line import JoinLine
+from zerotrust.pki.join_token import JoinToken
 
-LINE = JoinLine(server="tunnel.example.com:8443", token="s3cret", fingerprint="0" * 64)
+LINE = JoinToken(server="tunnel.example.com:8443", secret="s3cret", fingerprint="0" * 64)
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[JoinLine]:
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[JoinToken]:
     """The lines that a server is asked with, which says yes."""
-    lines: list[JoinLine] = []
+    lines: list[JoinToken] = []
 
-    def answer(line: JoinLine, request: CertificateRequest) -> JoinResult:
+    def answer(line: JoinToken, request: CertificateRequest) -> JoinResult:
         lines.append(line)
         return JoinResult(
             agent_id="home",
@@ -42,7 +42,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[JoinLine]:
 @pytest.mark.parametrize("how", ["argument", "file", "stdin"])
 def test_from_a_line_to_files(
     how: str,
-    asked: list[JoinLine],
+    asked: list[JoinToken],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -65,7 +65,7 @@ def test_from_a_line_to_files(
     assert len(asked) == 1
 
 
-def test_a_configuration_is_kept(asked: list[JoinLine], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_configuration_is_kept(asked: list[JoinToken], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "agent.yaml").write_text("mine")
     assert status(["agent", "join", str(LINE), "--dir", str(tmp_path), "--force"]) == 0
     assert "agent.yaml: configuration, unchanged" in capsys.readouterr().out
@@ -75,7 +75,7 @@ def test_a_configuration_is_kept(asked: list[JoinLine], tmp_path: Path, capsys: 
 def test_a_refusal_is_one_line_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(line: JoinLine, request: CertificateRequest) -> JoinResult:
+    def refuse(line: JoinToken, request: CertificateRequest) -> JoinResult:
         raise JoinError("tunnel.example.com:8443 refuses: the token has expired")
 
     monkeypatch.setattr(join, "join", refuse)
@@ -105,7 +105,7 @@ def test_lines_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_the_service(
-    asked: list[JoinLine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    asked: list[JoinToken], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     installed: list[str] = []
     monkeypatch.setattr(systemd, "STATE", tmp_path)

@@ -7,14 +7,14 @@ import pytest
 from tests.support.identities import Office
 from tests.unit.cli.conftest import Ask
 from zerotrust.cli.main import status
-from zerotrust.pki import join_line
+from zerotrust.pki import join_token
 from zerotrust.server.identity.agent_directory import FILE
 
 
 def test_the_line_alone_goes_to_stdout(ask: Ask) -> None:
     code, out, err = ask("tokens", "create", "--agent", "home", "--host", "a.example", "--host", "*.lab.example")
     assert code == 0
-    assert join_line.parse(out).server == "tunnel.example.com:8443"
+    assert join_token.parse(out).server == "tunnel.example.com:8443"
     assert out.count("\n") == 1
     assert "join token for agent home (a.example, *.lab.example), valid once and until" in err
 
@@ -36,7 +36,7 @@ def test_a_name_below_a_wildcard_of_another_agent_is_warned_about(ask: Ask, plac
 
 def test_tokens_are_listed_and_taken_back(ask: Ask, place: Office) -> None:
     assert ask("tokens", "list")[1] == "no join tokens\n"
-    secret = join_line.parse(ask("tokens", "create", "--agent", "home", "--host", "a.example")[1]).token
+    secret = join_token.parse(ask("tokens", "create", "--agent", "home", "--host", "a.example")[1]).secret
     assert ask("tokens", "cancel", 1) == (0, "join token 1 for agent home is cancelled\n", "")
     code, out, _ = ask("tokens", "list")
     assert code == 0

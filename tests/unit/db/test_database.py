@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from tests.support.databases import Cluster
 from zerotrust.db import agents, audit, grants
 from zerotrust.db.database import Database
-from zerotrust.errors import EnrolmentRefused, StateError
+from zerotrust.errors import EnrollmentRefused, StateError
 
 pytestmark = pytest.mark.anyio
 
@@ -64,9 +64,9 @@ def test_an_exception_undoes_everything(database: Database) -> None:
 
 
 def test_a_refusal_keeps_what_was_recorded_about_it(database: Database) -> None:
-    with pytest.raises(EnrolmentRefused), database.transaction() as session:
+    with pytest.raises(EnrollmentRefused), database.transaction() as session:
         note(session, "refused")
-        raise EnrolmentRefused("no")
+        raise EnrollmentRefused("no")
     assert noted(database) == ["refused"]
 
 

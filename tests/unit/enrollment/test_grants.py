@@ -8,7 +8,7 @@ from zerotrust.db import agents, grants
 from zerotrust.db.database import Database
 from zerotrust.db.tables import GrantRow
 from zerotrust.enrollment.grants import Granted, add_grant, list_grants, remove_grant
-from zerotrust.errors import EnrolmentError, NotFound
+from zerotrust.errors import EnrollmentError, NotFound
 
 
 def grant(database: Database, agent: str, pattern: str) -> Granted:
@@ -57,7 +57,7 @@ def test_a_wildcard_for_everybody_is_granted_with_a_warning(database: Database) 
 
 @pytest.mark.parametrize("name", ["faß.example", "*.xn--a.example"])
 def test_a_name_that_is_not_clear_is_not_granted(database: Database, name: str) -> None:
-    with pytest.raises(EnrolmentError, match=r"write xn--fa-hia\.example|is not an internationalised"):
+    with pytest.raises(EnrollmentError, match=r"write xn--fa-hia\.example|is not an internationalised"):
         grant(database, "home", name)
 
 
@@ -75,7 +75,7 @@ def test_what_is_not_granted_cannot_be_taken_back(database: Database) -> None:
     with pytest.raises(NotFound, match=r"a\.example\.com is not granted to home here") as caught:
         take(database, "home", "a.example.com")
     assert caught.value.status == 404
-    with pytest.raises(EnrolmentError, match="whole first label"):
+    with pytest.raises(EnrollmentError, match="whole first label"):
         grant(database, "home", "*.*.example.com")
-    with pytest.raises(EnrolmentError, match="cannot be used as a name"):
+    with pytest.raises(EnrollmentError, match="cannot be used as a name"):
         grant(database, "../home", "a.example")

@@ -19,8 +19,8 @@ from zerotrust.enrollment.tokens import cancel_token, digest_of
 from zerotrust.errors import (
     AgentRevoked,
     CsrRefused,
-    EnrolmentError,
-    EnrolmentRefused,
+    EnrollmentError,
+    EnrollmentRefused,
     PkiError,
     TokenExpired,
     TokenUnknown,
@@ -152,7 +152,7 @@ def test_an_issuer_that_cannot_sign_changes_nothing(database: Database, issuer: 
         row.expires_at = int(later.timestamp()) + 60
     with pytest.raises(PkiError) as caught:
         enter(database, issuer, token.secret, now=later)
-    assert not isinstance(caught.value, EnrolmentError)
+    assert not isinstance(caught.value, EnrollmentError)
     assert len(told(database)) == 1
     assert enter(database, issuer, token.secret).agent_id == "home"
 
@@ -185,7 +185,7 @@ def test_of_many_that_join_with_one_token_exactly_one_does(url: str, database: D
             barrier.wait(10)
             try:
                 return enter(opened, issuer, secret).serial
-            except EnrolmentRefused as error:
+            except EnrollmentRefused as error:
                 return error.code
 
         with ThreadPoolExecutor(8) as threads:
@@ -233,7 +233,7 @@ def test_a_bad_request_for_renewal_is_refused_and_recorded(database: Database, i
     with pytest.raises(CsrRefused):
         again(database, issuer, "a1", b"")
     assert told(database)[-1][1] == "renewal.refused"
-    with pytest.raises(EnrolmentError, match="cannot be used as a name"):
+    with pytest.raises(EnrollmentError, match="cannot be used as a name"):
         again(database, issuer, "a1", agent_id="a b")
 
 

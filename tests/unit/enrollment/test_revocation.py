@@ -11,7 +11,7 @@ from zerotrust.db.revocations import RevocationList
 from zerotrust.db.tables import RevocationRow
 from zerotrust.enrollment.join import IssuedCertificate, join
 from zerotrust.enrollment.revocation import restore, revoke
-from zerotrust.errors import EnrolmentError, NotFound, TokenUnknown
+from zerotrust.errors import EnrollmentError, NotFound, TokenUnknown
 from zerotrust.pki.issuer import Issuer
 
 
@@ -115,13 +115,13 @@ def test_a_certificate_made_by_hand_is_refused_for_good(database: Database) -> N
 def test_a_certificate_of_another_agent(database: Database, issuer: Issuer) -> None:
     joined = enter(database, issuer, invite(database, "work").secret)
     invite(database)
-    with pytest.raises(EnrolmentError, match="is of work, not of home"):
+    with pytest.raises(EnrollmentError, match="is of work, not of home"):
         out(database, serial=joined.serial)
 
 
 @pytest.mark.parametrize("serial", ["", "0", "xyz", "-1", "1" * 65, "a b"])
 def test_what_is_no_serial(database: Database, serial: str) -> None:
-    with pytest.raises(EnrolmentError, match="not the serial number of a certificate"):
+    with pytest.raises(EnrollmentError, match="not the serial number of a certificate"):
         out(database, serial=serial, connected=True)
 
 

@@ -9,7 +9,7 @@ from tests.unit.enrollment.telling import ADMIN, AT, HOUR, NOW, do, invite, told
 from zerotrust.db.database import Database
 from zerotrust.enrollment.revocation import revoke
 from zerotrust.enrollment.tokens import MAX_PATTERNS, IssuedToken, cancel_token, create_token, list_tokens
-from zerotrust.errors import EnrolmentError, NotFound
+from zerotrust.errors import EnrollmentError, NotFound
 
 
 def test_a_token_is_256_bits_and_shown_once(database: Database) -> None:
@@ -56,7 +56,7 @@ def attempt(database: Database, **changed: Any) -> IssuedToken:
     ],
 )
 def test_what_will_not_do_is_refused_with_the_reason(database: Database, changed: dict[str, Any], reason: str) -> None:
-    with pytest.raises(EnrolmentError, match=reason) as caught:
+    with pytest.raises(EnrollmentError, match=reason) as caught:
         attempt(database, **changed)
     assert caught.value.status == 400
     assert told(database) == []
@@ -65,7 +65,7 @@ def test_what_will_not_do_is_refused_with_the_reason(database: Database, changed
 def test_no_token_for_a_revoked_agent(database: Database) -> None:
     invite(database)
     do(database, lambda s: revoke(s, agent_id="home", reason="stolen", actor=ADMIN, now=NOW))
-    with pytest.raises(EnrolmentError, match="0trust agents restore home"):
+    with pytest.raises(EnrollmentError, match="0trust agents restore home"):
         invite(database)
 
 

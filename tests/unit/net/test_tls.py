@@ -8,7 +8,7 @@ import pytest
 from tests.support.authorities import Foreign
 from zerotrust.errors import PkiError
 from zerotrust.model.service import ServiceTls
-from zerotrust.net.tls import backend, enrolment_client, tunnel_client, tunnel_server
+from zerotrust.net.tls import backend, enrollment_client, tunnel_client, tunnel_server
 from zerotrust.pki import ca_directory
 from zerotrust.pki.issuer import ServerNames
 from zerotrust.pki.keys import generate, to_pem
@@ -40,20 +40,20 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
             backend(asked)
 
 
-def test_only_an_enrolment_lets_clients_without_certificate_in(tmp_path: Path) -> None:
+def test_only_an_enrollment_lets_clients_without_certificate_in(tmp_path: Path) -> None:
     ca_directory.create_authority(tmp_path)
     made = ca_directory.issue_server(tmp_path, "localhost", ServerNames())
     names = {"certificate": str(made.certificate), "key": str(made.key), "authority": str(tmp_path / "ca.crt")}
     assert tunnel_server(**names).verify_mode is ssl.CERT_REQUIRED
-    assert tunnel_server(**names, enrolment=True).verify_mode is ssl.CERT_OPTIONAL
+    assert tunnel_server(**names, enrollment=True).verify_mode is ssl.CERT_OPTIONAL
     with pytest.raises(PkiError, match=r"localhost\.key cannot be used together"):
         made.key.write_bytes(to_pem(generate(), b"a long passphrase"))
         tunnel_client(**names)
 
 
 def test_whom_a_joining_agent_believes() -> None:
-    assert enrolment_client(None).verify_mode is ssl.CERT_NONE
-    context = enrolment_client(Foreign.root("Our CA").pem.decode())
+    assert enrollment_client(None).verify_mode is ssl.CERT_NONE
+    context = enrollment_client(Foreign.root("Our CA").pem.decode())
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
     assert context.minimum_version is ssl.TLSVersion.TLSv1_3
     assert [ca["subject"] for ca in context.get_ca_certs()] == [((("commonName", "Our CA"),),)]

@@ -30,7 +30,7 @@ from zerotrust.enrollment.overlaps import MAX_WARNINGS, overlap_warnings
 from zerotrust.enrollment.queries import AgentHistory, AgentSummary
 from zerotrust.enrollment.rate_limits import Attempts, RefusalLog
 from zerotrust.enrollment.tokens import IssuedToken
-from zerotrust.errors import CertificateRefused, EnrolmentError, NotFound, PkiError, StateError
+from zerotrust.errors import CertificateRefused, EnrollmentError, NotFound, PkiError, StateError
 from zerotrust.pki.chain_verification import is_ours
 from zerotrust.pki.identity import agent_id_of
 from zerotrust.pki.proof_of_possession import proves
@@ -166,7 +166,7 @@ class AgentDirectory:
         """Use up a join token, and issue the first certificate of its agent.
 
         Raises:
-            EnrolmentRefused: with the reason, in words for the client.
+            EnrollmentRefused: with the reason, in words for the client.
             PkiError, StateError: the server cannot issue certificates now.
         """
         authority, now = self._authority_or_raise(), self._clock()
@@ -193,7 +193,7 @@ class AgentDirectory:
         """Return the root certificate that agents trust, PEM.
 
         Raises:
-            EnrolmentError: this server has no authority.
+            EnrollmentError: this server has no authority.
         """
         return self._authority_or_raise().root_pem
 
@@ -201,7 +201,7 @@ class AgentDirectory:
         """Issue a new certificate for a connected agent, in place of the one with this serial.
 
         Raises:
-            EnrolmentRefused: with the reason, in words for the agent.
+            EnrollmentRefused: with the reason, in words for the agent.
             PkiError, StateError: the server cannot issue certificates now.
         """
         authority, now = self._authority_or_raise(), self._clock()
@@ -223,7 +223,7 @@ class AgentDirectory:
         """Issue a new certificate for an agent whose old one has expired.
 
         Raises:
-            EnrolmentRefused: with the reason, in words for the client.
+            EnrollmentRefused: with the reason, in words for the client.
             PkiError, StateError: the server cannot issue certificates now.
         """
         authority, now = self._authority_or_raise(), self._clock()
@@ -249,7 +249,7 @@ class AgentDirectory:
         """Create a join token for an agent, which is granted these host names when it joins.
 
         Raises:
-            EnrolmentError: a name or the lifetime is invalid, or this server issues no
+            EnrollmentError: a name or the lifetime is invalid, or this server issues no
                 certificates.
         """
         self._authority_or_raise()
@@ -265,7 +265,7 @@ class AgentDirectory:
         """Cancel an unused join token.
 
         Raises:
-            EnrolmentError: there is no unused token of this number.
+            EnrollmentError: there is no unused token of this number.
         """
         now = self._clock()
         return await self._database.run(lambda session: tokens.cancel_token(session, number, actor=actor, now=now))
@@ -280,7 +280,7 @@ class AgentDirectory:
         """Let an agent serve a host name, or the names one label below; effective at once.
 
         Raises:
-            EnrolmentError: the agent's id or the name is invalid.
+            EnrollmentError: the agent's id or the name is invalid.
         """
         now = self._clock()
 
@@ -299,7 +299,7 @@ class AgentDirectory:
         """Remove a grant; return True where the server's file still grants the same.
 
         Raises:
-            EnrolmentError: there is no grant like that, or only in the server's file.
+            EnrollmentError: there is no grant like that, or only in the server's file.
         """
         now = self._clock()
 
@@ -312,7 +312,7 @@ class AgentDirectory:
         except NotFound:
             if not self._in_file(agent, host):
                 raise
-            raise EnrolmentError("this grant is in the server's file; remove it there, under grants") from None
+            raise EnrollmentError("this grant is in the server's file; remove it there, under grants") from None
         self._granted(pairs)
         return self._in_file(agent, host)
 
@@ -412,7 +412,7 @@ class AgentDirectory:
 
     def _authority_or_raise(self) -> Authority:
         if self._authority is None:
-            raise EnrolmentError(
+            raise EnrollmentError(
                 "this server issues no certificates: set authority.cert_file and authority.key_file in its file to "
                 "the issuer.crt and issuer.key that `0trust ca init` makes"
             )

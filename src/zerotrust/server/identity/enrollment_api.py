@@ -14,7 +14,7 @@ import base64
 from typing import Final, Protocol
 
 from zerotrust.enrollment.join import IssuedCertificate
-from zerotrust.errors import EnrolmentRefused, ZeroTrustError
+from zerotrust.errors import EnrollmentRefused, ZeroTrustError
 from zerotrust.limits.client_network import network_of
 from zerotrust.net.http_server import HttpServerConnection
 from zerotrust.net.json_api import Call, CallError, JsonApi, Reply
@@ -37,7 +37,7 @@ MAX_TOKEN: Final = 512
 MAX_CHAIN: Final = 32768
 MAX_PROOF: Final = 2048
 
-_log = logs.logger("enrolment")
+_log = logs.logger("enrollment")
 
 
 class Enrollment(Protocol):
@@ -57,7 +57,7 @@ class Enrollment(Protocol):
             peer: IP address of the client.
 
         Raises:
-            EnrolmentRefused: with the reason, in words for the client.
+            EnrollmentRefused: with the reason, in words for the client.
         """
 
     async def renew_expired(self, chain_pem: bytes, csr_pem: bytes, proof: bytes, peer: str) -> IssuedCertificate:
@@ -69,7 +69,7 @@ class Enrollment(Protocol):
             peer: IP address of the client.
 
         Raises:
-            EnrolmentRefused: with the reason, in words for the client.
+            EnrollmentRefused: with the reason, in words for the client.
         """
 
 
@@ -122,7 +122,7 @@ class EnrollmentEndpoint:
             # Read the root first: a token must not be used up for an answer that cannot be given.
             root = enrollment.root_pem()
             joined = await enrollment.join(token, csr.encode("ascii"), call.peer)
-        except EnrolmentRefused as error:
+        except EnrollmentRefused as error:
             _log.warning("join refused", peer=call.peer, reason=str(error))
             raise
         except ZeroTrustError as error:
@@ -147,7 +147,7 @@ class EnrollmentEndpoint:
             raise CallError('"proof" is not base64') from None
         try:
             renewed = await self._issuer().renew_expired(chain.encode("ascii"), csr.encode("ascii"), proof, call.peer)
-        except EnrolmentRefused as error:
+        except EnrollmentRefused as error:
             _log.warning("renewal of an expired certificate refused", peer=call.peer, reason=str(error))
             raise
         except ZeroTrustError as error:

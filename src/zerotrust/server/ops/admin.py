@@ -24,7 +24,7 @@ from zerotrust.net.tasks import Tasks
 from zerotrust.server.agents.session_control import SessionControl
 from zerotrust.server.identity.agent_directory import AgentDirectory
 from zerotrust.server.identity.audit import Audit
-from zerotrust.server.identity.join_lines import JoinLines
+from zerotrust.server.identity.join_tokens import JoinTokens
 from zerotrust.server.ops import admin_views
 from zerotrust.telemetry import logs
 
@@ -61,13 +61,13 @@ class AdminChannel:
         agent_directory: AgentDirectory,
         sessions: SessionControl,
         audit: Audit,
-        join_lines: JoinLines,
+        join_tokens: JoinTokens,
         tasks: Tasks,
     ) -> None:
         self._agent_directory = agent_directory
         self._sessions = sessions
         self._audit = audit
-        self._join_lines = join_lines
+        self._join_tokens = join_tokens
         self._started_at = int(time.time())
         self._allowed = {0, os.geteuid()}
         self._refused: dict[int | None, float] = {}
@@ -115,7 +115,7 @@ class AdminChannel:
     # ---- tokens
 
     async def _create_token(self, asked: admin.CreateTokenRequest, actor: str) -> admin.CreatedToken:
-        server, warnings = self._join_lines.address(asked.server)
+        server, warnings = self._join_tokens.address(asked.server)
         token = await self._agent_directory.create_token(
             asked.agent, asked.hosts, lifetime=timedelta(seconds=asked.expires), actor=actor
         )
@@ -125,7 +125,7 @@ class AdminChannel:
             hosts=list(token.patterns),
             expires_at=token.expires_at,
             server=server,
-            line=self._join_lines.line(server, token.secret),
+            line=self._join_tokens.create(server, token.secret),
             warnings=[*warnings, *token.warnings],
         )
 

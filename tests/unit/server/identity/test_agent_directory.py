@@ -22,7 +22,7 @@ from zerotrust.enrollment.rate_limits import RECORDS_AT_ONCE, Attempts
 from zerotrust.errors import (
     AgentRevoked,
     CertificateRefused,
-    EnrolmentError,
+    EnrollmentError,
     NotFound,
     StateError,
     TokenUnknown,
@@ -162,9 +162,9 @@ async def test_without_an_issuer_nobody_joins(place: Office) -> None:
         place.agent_directory.join(token.secret, new_csr(), "203.0.113.7"),
         place.agent_directory.renew("home", "1", new_csr()),
     ):
-        with pytest.raises(EnrolmentError, match="ca init"):
+        with pytest.raises(EnrollmentError, match="ca init"):
             await attempt
-    with pytest.raises(EnrolmentError):
+    with pytest.raises(EnrollmentError):
         place.agent_directory.root_pem()
 
 
@@ -178,14 +178,14 @@ async def test_a_grant_holds_at_once_and_so_does_its_end(place: Office) -> None:
     assert place.live.judged == 3
     with pytest.raises(NotFound):
         await place.agent_directory.remove_grant("home", "a.example", actor="uid 0")
-    with pytest.raises(EnrolmentError):
+    with pytest.raises(EnrollmentError):
         await place.agent_directory.remove_grant("home", "no host", actor="uid 0")
     assert actions(place) == ["grant.added", "grant.removed"]
 
 
 async def test_what_the_file_grants_is_shown_and_not_taken_away(place: Office) -> None:
     place.authorization.grants.replace(FILE, [("home", "a.example"), ("work", "b.example")])
-    with pytest.raises(EnrolmentError, match="server's file"):
+    with pytest.raises(EnrollmentError, match="server's file"):
         await place.agent_directory.remove_grant("home", "A.example", actor="uid 0")
     await place.agent_directory.add_grant("home", "a.example", actor="uid 0")
     await place.agent_directory.add_grant("home", "c.example", actor="uid 0")

@@ -115,10 +115,10 @@ async def test_a_link_that_finds_no_certificate_makes_no_session() -> None:
         link.connection_lost(None)
 
 
-@pytest.mark.parametrize(("enrolment", "limited"), [(True, False), (False, False), (True, True)])
-async def test_an_agent_with_a_certificate_gets_its_session(tmp_path: Path, enrolment: bool, limited: bool) -> None:
+@pytest.mark.parametrize(("enrollment", "limited"), [(True, False), (False, False), (True, True)])
+async def test_an_agent_with_a_certificate_gets_its_session(tmp_path: Path, enrollment: bool, limited: bool) -> None:
     """Also where the issuing certificate is limited to the names of servers: an agent's id is not one of them."""
-    async with open_door(tmp_path, enrolment=enrolment, limited=limited) as door:
+    async with open_door(tmp_path, enrollment=enrollment, limited=limited) as door:
         reader, writer = await asyncio.open_connection(
             "127.0.0.1", door.port, ssl=door.client(ALPN, credentials=agent_of(door, "pi.hole.lan"))
         )
@@ -155,8 +155,8 @@ async def test_a_bad_certificate_is_worse_than_none(tmp_path: Path, alpn: str, k
     assert "certificate not trusted" in logs[0]["reason"]
 
 
-async def test_without_enrolment_the_handshake_refuses(tmp_path: Path) -> None:
-    async with open_door(tmp_path, enrolment=False) as door:
+async def test_without_enrollment_the_handshake_refuses(tmp_path: Path) -> None:
+    async with open_door(tmp_path, enrollment=False) as door:
         with capture_logs() as logs:
             for alpn in (HTTP, ALPN):
                 assert await door.says(door.client(alpn), get(enrollment_api.AUTHORITY)) == b""
@@ -200,7 +200,7 @@ async def test_the_authority_for_all_and_a_certificate_for_who_has_the_token(tmp
         b'{"token":' * 3000,
     ],
 )
-async def test_what_is_no_request_does_not_reach_the_enrolment(tmp_path: Path, body: Any) -> None:
+async def test_what_is_no_request_does_not_reach_the_enrollment(tmp_path: Path, body: Any) -> None:
     async with open_door(tmp_path) as door:
         status, _ = parsed(await door.says(door.client(HTTP), post(body)))
         assert status == 400
@@ -315,7 +315,7 @@ async def test_an_authority_can_come_and_go(tmp_path: Path) -> None:
         async with asyncio.timeout(10):
             assert b"HTTP/1.1 503 " in await reader.read()
         writer.close()
-        door.enrollment.reconfigure(door.enrolment)
+        door.enrollment.reconfigure(door.enrollment)
         assert await door.says(door.client(HTTP), get(enrollment_api.AUTHORITY))
 
 

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from tests.support.identities import HOME, Office, listening, new_csr, office
 from zerotrust.db import audit
-from zerotrust.pki import join_line
+from zerotrust.pki import join_token
 from zerotrust.server.identity.agent_directory import FILE
 from zerotrust.server.ops import admin
 from zerotrust.server.ops.admin import AdminChannel
@@ -63,11 +63,11 @@ async def test_an_agent_from_its_join_token_to_its_revocation(tmp_path: Path) ->
     async with asking(tmp_path) as asker:
         made = await asker.post("/v1/tokens/create", agent="home", hosts=["A.example", "*.lab.example"], expires="2h")
         assert set(made) == {"number", "agent", "hosts", "expires_at", "server", "line", "warnings"}
-        line = join_line.parse(made["line"])
+        line = join_token.parse(made["line"])
         assert (line.server, made["server"]) == ("tunnel.example.com:8443", "tunnel.example.com:8443")
         assert made["hosts"] == ["a.example", "*.lab.example"]
         assert made["expires_at"] == int(asker.place.clock.now.timestamp()) + 7200
-        await asker.place.agent_directory.join(line.token, new_csr(), "203.0.113.7")
+        await asker.place.agent_directory.join(line.secret, new_csr(), "203.0.113.7")
         (token,) = (await asker.get("/v1/tokens"))["tokens"]
         assert (token["state"], token["agent"], token["cancelled_at"]) == ("used", "home", None)
         asker.place.live.sessions = [HOME]

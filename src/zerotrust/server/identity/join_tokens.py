@@ -3,15 +3,15 @@
 import ipaddress
 from pathlib import Path
 
-from zerotrust.errors import EnrolmentError
+from zerotrust.errors import EnrollmentError
 from zerotrust.model.base import split_address
 from zerotrust.model.server import AgentListenerConfig
 from zerotrust.pki import ca_directory
 from zerotrust.pki.chain_verification import anchor
-from zerotrust.pki.join_line import JoinLine, fingerprint
+from zerotrust.pki.join_token import JoinToken, fingerprint
 
 
-class JoinLines:
+class JoinTokens:
     """Builds join tokens; reads the certificates each time, because they may change."""
 
     def __init__(self, settings: AgentListenerConfig) -> None:
@@ -28,29 +28,29 @@ class JoinLines:
         certificate. Agents verify that the certificate is for this name.
 
         Raises:
-            EnrolmentError: the address is not set, or invalid.
+            EnrollmentError: the address is not set, or invalid.
             PkiError: the certificate can't be read.
         """
         names = ca_directory.describe_file(Path(self._settings.cert_file)).names
         _, listening = split_address(self._settings.listen_addr)
         given = wanted or self._settings.public_addr or next(filter(_is_public, names), None)
         if given is None:
-            raise EnrolmentError(
+            raise EnrollmentError(
                 "the server's public address is not set: use --server HOST:PORT, or set server.public_addr in its file"
             )
         try:
             host, port = split_address(_bracketed(given), default_port=listening)
         except ValueError as error:
-            raise EnrolmentError(str(error)) from None
+            raise EnrollmentError(str(error)) from None
         if not host or not port:
-            raise EnrolmentError(f'"{given}" is not an address of this server; write host:port')
+            raise EnrollmentError(f'"{given}" is not an address of this server; write host:port')
         host, warnings = host.lower().rstrip("."), []
         if not any(_matches(name, host) for name in names):
             known = ", ".join(names) or "no name"
             warnings.append(f"the server's certificate is for {known}, not for {host}: agents will refuse it")
         return f"{_bracketed(host)}:{port}", warnings
 
-    def line(self, server: str, token: str) -> str:
+    def create(self, server: str, secret: str) -> str:
         """Return the join token for an agent that joins at this address with this secret.
 
         Raises:
@@ -60,7 +60,7 @@ class JoinLines:
         # Of several roots, the one that the server's certificate leads to: the agent keeps no other
         # one.
         root = anchor(ca_directory.load_certificates(Path(self._settings.cert_file)), trusted) or trusted[0]
-        return str(JoinLine(server=server, token=token, fingerprint=fingerprint(root)))
+        return str(JoinToken(server=server, secret=secret, fingerprint=fingerprint(root)))
 
 
 def _is_public(name: str) -> bool:

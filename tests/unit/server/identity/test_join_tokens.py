@@ -5,17 +5,17 @@ from pathlib import Path
 import pytest
 
 from tests.support.identities import authority
-from zerotrust.errors import EnrolmentError, PkiError
+from zerotrust.errors import EnrollmentError, PkiError
 from zerotrust.model.server import AgentListenerConfig
-from zerotrust.pki import ca_directory, join_line
+from zerotrust.pki import ca_directory, join_token
 from zerotrust.pki.issuer import ServerNames
-from zerotrust.server.identity.join_lines import JoinLines
+from zerotrust.server.identity.join_tokens import JoinTokens
 
 
-def invitations(folder: Path, names: ServerNames, **said: str) -> JoinLines:
+def invitations(folder: Path, names: ServerNames, **said: str) -> JoinTokens:
     _, settings = authority(folder)
     made = ca_directory.issue_server(folder, "localhost", names, days=1)
-    return JoinLines(AgentListenerConfig(**{**settings.model_dump(), "cert_file": str(made.certificate), **said}))
+    return JoinTokens(AgentListenerConfig(**{**settings.model_dump(), "cert_file": str(made.certificate), **said}))
 
 
 NAMES = ServerNames(dns=["*.example.org", "tunnel.example.com"], ip=["127.0.0.1", "192.0.2.7"])
@@ -50,7 +50,7 @@ def test_an_address_of_ipv6_in_the_certificate(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wanted", [None, "", ":8443", "host:0", "host:x", "a b:1:2"])
 def test_no_address(tmp_path: Path, wanted: str | None) -> None:
-    with pytest.raises(EnrolmentError):
+    with pytest.raises(EnrollmentError):
         invitations(tmp_path, ServerNames(ip=["127.0.0.1"])).address(wanted)
 
 
@@ -61,18 +61,18 @@ def test_a_certificate_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_the_line_names_the_root(tmp_path: Path) -> None:
     made = invitations(tmp_path, NAMES)
-    line = join_line.parse(made.line("tunnel.example.com:8443", "secret"))
+    line = join_token.parse(made.create("tunnel.example.com:8443", "secret"))
     root = ca_directory.load_certificate(tmp_path / "ca.crt")
-    assert (line.server, line.token, line.fingerprint) == (
+    assert (line.server, line.secret, line.fingerprint) == (
         "tunnel.example.com:8443",
         "secret",
-        join_line.fingerprint(root),
+        join_token.fingerprint(root),
     )
     (tmp_path / "second").mkdir()
     authority(tmp_path / "second")
     both = (tmp_path / "second" / "ca.crt").read_bytes() + (tmp_path / "ca.crt").read_bytes()
     (tmp_path / "ca.crt").write_bytes(both)
-    assert join_line.parse(made.line("x:1", "secret")).fingerprint == line.fingerprint
+    assert join_token.parse(made.create("x:1", "secret")).fingerprint == line.fingerprint
     made.reconfigure(AgentListenerConfig(ca_file=str(tmp_path / "none")))
     with pytest.raises(PkiError):
-        made.line("tunnel.example.com:8443", "secret")
+        made.create("tunnel.example.com:8443", "secret")

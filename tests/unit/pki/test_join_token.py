@@ -1,4 +1,4 @@
-"""Tests of zerotrust.pki.join_line."""
+"""Tests of zerotrust.pki.join_token."""
 
 import base64
 import json
@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from tests.support.authorities import Foreign
 from zerotrust.errors import PkiError
-from zerotrust.pki.join_line import MAX_CHARACTERS, PREFIX, JoinLine, fingerprint, parse
+from zerotrust.pki.join_token import MAX_CHARACTERS, PREFIX, JoinToken, fingerprint, parse
 
 PRINT = "ab" * 32
-LINE = JoinLine(server="tunnel.example.com:8443", token="s3cret-token", fingerprint=PRINT)
-GOOD: dict[str, Any] = {"server": LINE.server, "token": LINE.token, "fingerprint": PRINT}
+LINE = JoinToken(server="tunnel.example.com:8443", secret="s3cret-token", fingerprint=PRINT)
+GOOD: dict[str, Any] = {"server": LINE.server, "token": LINE.secret, "fingerprint": PRINT}
 
 
 def encoded(said: object) -> str:
@@ -29,7 +29,7 @@ SERVERS = st.sampled_from(["tunnel.example.com:8443", "tunnel.example.com", "192
 
 @given(SERVERS, TOKENS, st.binary(min_size=32, max_size=32))
 def test_what_is_said_comes_back(server: str, token: str, digest: bytes) -> None:
-    line = JoinLine(server=server, token=token, fingerprint=digest.hex())
+    line = JoinToken(server=server, secret=token, fingerprint=digest.hex())
     assert parse(str(line)) == line
 
 
@@ -73,7 +73,7 @@ def test_every_loss_is_noticed() -> None:
         {**GOOD, "fingerprint": PRINT[:-1]},
         {**GOOD, "fingerprint": PRINT.upper()},
         {**GOOD, "fingerprint": PRINT + "\n"},
-        {"server": LINE.server, "token": LINE.token},
+        {"server": LINE.server, "token": LINE.secret},
     ],
 )
 def test_what_is_not_whole(said: object) -> None:
@@ -101,13 +101,13 @@ def test_nothing_else_is_raised(text: str) -> None:
 
 
 def test_the_token_is_not_shown() -> None:
-    assert LINE.token not in repr(LINE)
+    assert LINE.secret not in repr(LINE)
     broken = encoded({**GOOD, "fingerprint": "?"})[:-3]
     for text in (broken, PREFIX + base64.b64encode(b'{"token": "s3cret-token", ').decode().rstrip("=")):
         try:
             parse(text)
         except PkiError as error:
-            assert LINE.token not in "".join(traceback.format_exception(error))
+            assert LINE.secret not in "".join(traceback.format_exception(error))
         else:
             pytest.fail("it was taken")
 

@@ -24,20 +24,20 @@ MAX_CHARACTERS: Final = 4096
 DEFAULT_PORT: Final = 8443
 _OTHER_VERSION: Final = re.compile(r"0trust-join-\d+\.")
 _FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}\Z")
-_TOKEN: Final = re.compile(r"[!-~]{1,512}\Z")
+_SECRET: Final = re.compile(r"[!-~]{1,512}\Z")
 
 
 @dataclass(frozen=True, kw_only=True)
-class JoinLine:
+class JoinToken:
     """A parsed join token. `server` is "host:port", `fingerprint` is lower-case hexadecimal."""
 
     server: str
-    token: str = field(repr=False)
+    secret: str = field(repr=False)
     fingerprint: str
 
     def __str__(self) -> str:
-        said = {"server": self.server, "token": self.token, "fingerprint": self.fingerprint}
-        text = json.dumps(said, separators=(",", ":")).encode()
+        fields = {"server": self.server, "token": self.secret, "fingerprint": self.fingerprint}
+        text = json.dumps(fields, separators=(",", ":")).encode()
         return PREFIX + base64.urlsafe_b64encode(text).rstrip(b"=").decode()
 
     @property
@@ -46,7 +46,7 @@ class JoinLine:
         return split_address(self.server, default_port=DEFAULT_PORT)
 
 
-def parse(text: str) -> JoinLine:
+def parse(text: str) -> JoinToken:
     """Return the join token in a text. White space is ignored: terminals and mail programs add it.
 
     Raises:
@@ -54,13 +54,13 @@ def parse(text: str) -> JoinLine:
     """
     if len(text) > MAX_CHARACTERS:
         raise PkiError(f"not a join token: it has more than {MAX_CHARACTERS} characters")
-    line = "".join(text.split())
-    if not line.startswith(PREFIX):
-        if _OTHER_VERSION.match(line):
+    token = "".join(text.split())
+    if not token.startswith(PREFIX):
+        if _OTHER_VERSION.match(token):
             raise PkiError("this join token is for another version of 0trust; update this machine or the server")
         raise PkiError(f"not a join token: one begins with {PREFIX}; create one with: 0trust tokens create")
     try:
-        return _checked(line.removeprefix(PREFIX))
+        return _checked(token.removeprefix(PREFIX))
     except (ValueError, KeyError, TypeError, RecursionError):
         # Not as its cause: an error of json shows the text that it could not read.
         raise PkiError("the join token is incomplete; copy all of it, or create another one") from None
@@ -71,19 +71,19 @@ def fingerprint(certificate: x509.Certificate) -> str:
     return certificate.fingerprint(hashes.SHA256()).hex()
 
 
-def _checked(payload: str) -> JoinLine:
+def _checked(payload: str) -> JoinToken:
     try:
         text = base64.b64decode(payload + "=" * (-len(payload) % 4), altchars=b"-_", validate=True)
     except binascii.Error as error:
         raise ValueError("not base64url") from error
-    said = json.loads(text)
-    server, token, print_of_root = values = said["server"], said["token"], said["fingerprint"]
+    fields = json.loads(text)
+    server, secret, print_of_root = values = fields["server"], fields["token"], fields["fingerprint"]
     if not all(isinstance(value, str) for value in values):
         raise ValueError("not text")
-    line = JoinLine(server=server, token=token, fingerprint=print_of_root)
-    host, port = line.address
-    if not (host and port and _FINGERPRINT.match(line.fingerprint) and _TOKEN.match(line.token)):
+    found = JoinToken(server=server, secret=secret, fingerprint=print_of_root)
+    host, port = found.address
+    if not (host and port and _FINGERPRINT.match(found.fingerprint) and _SECRET.match(found.secret)):
         raise ValueError("something is missing")
     if any(character.isspace() or not character.isprintable() or character in "/@?#\\" for character in host):
-        raise ValueError("the address is none")
-    return line
+        raise ValueError("invalid address")
+    return found
