@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, cast
@@ -20,7 +21,6 @@ from zerotrust.agent.session import ServerSession
 from zerotrust.errors import SetupError
 from zerotrust.model.agent import AgentConfig
 from zerotrust.net import tasks
-from zerotrust.server.agents import session_acceptor
 from zerotrust.server.agents.session import AgentSession
 from zerotrust.tunnel.codes import CONNECTIONS, Code
 
@@ -140,8 +140,9 @@ async def test_a_session_that_is_lost_for_good_costs_the_others_nothing(scene: S
 async def test_a_server_that_knows_only_of_one_connection_gets_one(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = tuple(name for name in session_acceptor.CAPABILITIES if name != CONNECTIONS)
-    monkeypatch.setattr(session_acceptor, "CAPABILITIES", known)
+    acceptor = scene.server.server._acceptor
+    known = tuple(name for name in acceptor._options.capabilities if name != CONNECTIONS)
+    monkeypatch.setattr(acceptor, "_options", replace(acceptor._options, capabilities=known))
     async with dialling(scene.config(3)) as agent:
         await scene.connected(0)
         (session,) = scene.sessions
