@@ -28,7 +28,6 @@ from zerotrust.http.headers import folded
 from zerotrust.middleware.answer_response import answer_reply
 from zerotrust.middleware.header_edits import Edit
 from zerotrust.middleware.interface import Answer, NeedsVerification, Request
-from zerotrust.middleware.request_limits import UNLIMITED
 from zerotrust.model.limits import Limits
 from zerotrust.model.server import ProxyApi
 from zerotrust.net.http_server import HttpServerConnection, RequestSink
@@ -163,7 +162,7 @@ class Ingress:
                 raise UnknownHost(fields.host) from None
             if registration is None:
                 raise NoAgent(fields.host)
-            context.registration = registration
+            context.assign(registration)
         if fields.upgrade is not None and not registration.websocket:
             raise UpgradeRefused(fields.host)
         if registration.sticky and not context.client:
@@ -186,7 +185,7 @@ class Ingress:
             if context.scheme != b"http" or not schemes.redirect:
                 raise WrongScheme(f"{context.host} over {context.scheme.decode()}")
             return to_https(context.head, self._https_port)
-        policy = registration.policy
+        policy = context.policy
         if policy is None:
             return None
         agent = registration.session.agent
@@ -232,16 +231,8 @@ class Ingress:
             raise NoAgent(fields.host)
         if not session.can_open:
             raise Overloaded("the agent can take no more requests now")
-        policy = registration.policy
-        relay = Relay(
-            context,
-            session,
-            payload,
-            owner=self,
-            loop=self._loop,
-            trailer_filter=self._trailer_filter,
-            max_body=policy.max_body if policy is not None and fields.upgrade is None else UNLIMITED,
-        )
+        relay = Relay(context, session, payload, owner=self, loop=self._loop, trailer_filter=self._trailer_filter)
+        policy = context.policy
         if policy is None:
             return relay
         if fields.upgrade is not None and policy.upgrades is not None:

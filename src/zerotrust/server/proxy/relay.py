@@ -58,7 +58,6 @@ class Relay:
 
     Args:
         payload: of the OPEN frame; the relay opens the stream.
-        max_body: bytes that the request's body may have, or `UNLIMITED`.
 
     Attributes:
         context: the request.
@@ -91,7 +90,6 @@ class Relay:
         owner: RelayOwner,
         loop: asyncio.AbstractEventLoop,
         trailer_filter: TrailerFilter,
-        max_body: int = UNLIMITED,
     ) -> None:
         self.context = context
         self._connection: HttpServerConnection | None = context.connection
@@ -99,14 +97,15 @@ class Relay:
         self._owner = owner
         self._loop = loop
         self._trailer_filter = trailer_filter
-        self._body_left = max_body
+        policy, upgrade = context.policy, context.head.fields.upgrade
+        self._body_left = policy.max_body if policy is not None and upgrade is None else UNLIMITED
         self._owed = 0
         self._frames: FrameTracker | None = None
         self._leaving = False
         self._replay: list[bytes] | None = None
         self._replay_room = MAX_REPLAY_BYTES
         self._ended = False
-        end = context.framing[0] is Kind.NONE and context.head.fields.upgrade is None
+        end = context.framing[0] is Kind.NONE and upgrade is None
         self.stream: Stream = session.open_stream(payload, self, end=end, now=loop.time())
 
     @property

@@ -9,6 +9,7 @@ from zerotrust.middleware.chain import MiddlewareChain
 from zerotrust.middleware.header_edits import Edit
 from zerotrust.middleware.interface import Counted, Request
 from zerotrust.net.http_server import HttpServerConnection, RequestSink
+from zerotrust.server.agents.service_policy import CompiledPolicy
 from zerotrust.server.agents.session import ServiceRegistration
 from zerotrust.server.proxy.retry import Delivery, RetryState
 
@@ -80,6 +81,7 @@ class RequestContext:
         client: the client's address; empty where the trusted proxy gave none that is readable.
         scheme: `http` or `https`, as the client used it.
         registration: the service of the selected agent; None until one is selected.
+        policy: its policy; None where every request passes.
         request: the request as middleware sees it, with its edits; None until it has decided.
         chain: the middleware that decides; set while the policy of `registration` is asked.
         counted: the middleware that has counted the request; it counts no request twice.
@@ -100,6 +102,7 @@ class RequestContext:
         "id",
         "may_wait",
         "parked",
+        "policy",
         "registration",
         "request",
         "retry",
@@ -123,6 +126,7 @@ class RequestContext:
         self.client = client
         self.scheme = scheme
         self.registration: ServiceRegistration | None = None
+        self.policy: CompiledPolicy | None = None
         self.request: Request | None = None
         self.chain: MiddlewareChain | None = None
         self.counted: Counted | None = None
@@ -149,6 +153,7 @@ class RequestContext:
     def assign(self, registration: ServiceRegistration | None) -> None:
         """Assign another agent, whose policy decides anew; None to select one anew."""
         self.registration = registration
+        self.policy = registration.policy if registration is not None else None
         self.request = None
         self.chain = None
         self.delivery = _NOT_FORWARDED
