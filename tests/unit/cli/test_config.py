@@ -100,7 +100,7 @@ def test_grants_for_everybodys_domains_are_warned_about(capsys: pytest.CaptureFi
     file.write_text(own + 'grants:\n  home: ["a.example.com", "*.co.uk"]\n  work: ["github.io"]\n')
     assert status(["config", "check", str(file)]) == 0
     first, second, _ = capsys.readouterr().out.splitlines()
-    assert first.startswith(f'warning: {file}:4:27: grants.home[1]: "*.co.uk" is for the domains of everybody')
+    assert first.startswith(f'warning: {file}:4:27: grants.home[1]: "*.co.uk" matches domains of all owners')
     assert second.startswith(f'warning: {file}:5:10: grants.work[0]: "github.io" is a public suffix')
     for nonsense in ("[x]", "{home: x}", "{home: [1]}"):
         file.write_text(f"{own}grants: {nonsense}\n")

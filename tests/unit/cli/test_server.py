@@ -37,9 +37,9 @@ def test_status_of_a_server(ask: Ask, place: Office) -> None:
     code, out, _ = ask("server", "status")
     assert code == 0
     said = dict(line.split() for line in out.splitlines() if line.startswith(("SERVER", "sessions", "streams")))
-    assert said == {"SERVER": "HEALTHY", "sessions": "1", "streams": str(HOME.streams)}
+    assert said == {"SERVER": "HEALTHY", "sessions": "1", "streams": str(HOME.stream_count)}
     found = json.loads(ask("server", "status", "--json")[1])
-    assert (found["agents"], found["sessions"], found["streams"]) == (1, 1, HOME.streams)
+    assert (found["agents"], found["sessions"], found["streams"]) == (1, 1, HOME.stream_count)
 
 
 def test_a_server_that_does_not_answer_is_not_healthy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
