@@ -76,7 +76,8 @@ def _pinned(pem: bytes, token: JoinToken) -> x509.Certificate:
             return certificate
     raise JoinError(
         f"{token.server} has another CA (fingerprint {fingerprint(offered[0])[:16]}…) than the join token names "
-        f"({token.fingerprint[:16]}…): the connection may be intercepted, or the CA was replaced; the token stays secret"
+        f"({token.fingerprint[:16]}…): someone intercepts the connection, or the CA was replaced; "
+        "the token was not sent"
     )
 
 
