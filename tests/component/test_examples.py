@@ -81,9 +81,9 @@ def reference(file: str, name: str) -> tuple[str, str]:
     """A file of the document, which names no server, with the server of the Pi-hole example."""
     connection = {
         "address": f"{TUNNEL}:8443",
-        "ca_cert": "certs/ca.crt",
-        "cert": f"certs/{name}.crt",
-        "key": f"certs/{name}.key",
+        "ca_cert": "ca.crt",
+        "cert": "agent.crt",
+        "key": "agent.key",
     }
     agent = (ROOT / "examples" / "reference" / file).read_text()
     _, server = written("pihole")
@@ -113,7 +113,7 @@ async def examples(tmp_path_factory: pytest.TempPathFactory, authority: Authorit
     for file, name in REFERENCE.items():
         backends = {"192.168.1.100:80": Witness("pihole")}
         running[file] = make(folder / file, authority, name, reference(file, name), backends)
-    shutil.copy(internal.root, folder / "https-upstreams-own-ca" / "certs" / "internal-ca.crt")
+    shutil.copy(internal.root, folder / "https-upstreams-own-ca" / "internal-ca.crt")
     started = list(running.values())
     try:
         await asyncio.gather(*(backend.start() for each in started for backend in each.backends.values()))

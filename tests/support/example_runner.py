@@ -42,7 +42,7 @@ class Example:
         addresses: Mapping[str, str],
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self._certificates(folder / "certs", authority, name)
+        self._certificates(folder, authority, name)
         tunnel, api, self._https, permission = (free_port() for _ in range(4))
         edge = f'caddy:\n  bind: ["127.0.0.1"]\n  http_port: 0\n  https_port: {self._https}\n'
         edge += f'  permission_addr: "127.0.0.1:{permission}"\n'
@@ -76,11 +76,14 @@ class Example:
         await eventually(all_do, f"{hosts} answer", 20)
 
     def _certificates(self, folder: Path, authority: Authority, name: str) -> None:
-        folder.mkdir(parents=True)
+        """Write the server's files to `certs`, and the agent's beside agent.yaml, as `0trust agent join` does."""
+        certs = folder / "certs"
+        certs.mkdir(parents=True)
+        for file in (authority.root, *authority.issuer, *authority.server(TUNNEL)):
+            shutil.copy(file, certs / file.name)
         shutil.copy(authority.root, folder / "ca.crt")
-        for issued in (authority.agent(name), authority.server(TUNNEL)):
-            for file in issued:
-                shutil.copy(file, folder / file.name)
+        for file in authority.agent(name):
+            shutil.copy(file, folder / f"agent{file.suffix}")
 
     def _write(self, file: Path, text: str, places: Mapping[str, str]) -> None:
         for before, after in places.items():

@@ -43,6 +43,11 @@ class Authority:
     def root(self) -> Path:
         return self.folder / "ca.crt"
 
+    @property
+    def issuer(self) -> tuple[Path, Path]:
+        """The issuing certificate and its key."""
+        return self.folder / "issuer.crt", self.folder / "issuer.key"
+
     def agent(self, name: str) -> tuple[Path, Path]:
         """Certificate and key of an agent."""
         certificate, key = self.folder / f"{name}.crt", self.folder / f"{name}.key"

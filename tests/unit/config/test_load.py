@@ -488,7 +488,7 @@ def test_the_files_of_the_reference_document_load_without_a_warning(name: str) -
 @pytest.mark.parametrize("folder", EXAMPLES, ids=lambda folder: folder.name)
 def test_the_examples_load_and_have_a_page(folder: Path) -> None:
     config = load_agent(folder / "agent.yaml").config
-    assert Path(config.server.cert).name == f"{config.declared_id}.crt"
+    assert Path(config.server.cert).name == "agent.crt"
     assert load_server(folder / "server.yaml").warnings == ()
     page = (ROOT / "docs" / "howto" / f"{folder.name}.md").read_text()
     assert f"examples/{folder.name}" in page
