@@ -1,7 +1,7 @@
-"""Caddy, server, agent and a small private service on this machine, until Ctrl-C.
+"""Run Caddy, server, agent and a small private service on this machine, until Ctrl-C.
 
-Everything lives in one temporary folder, is made by the same commands that a real set-up uses, and is gone at the end.
-`ZEROTRUST_DEMO_PORT` chooses the port of the page; without it, 8443 or a free one.
+The demo uses the commands of a real set-up in one temporary folder, and removes the folder at the
+end. `ZEROTRUST_DEMO_PORT` sets the port of the page; the default is 8443, or else a free one.
 """
 
 import asyncio
@@ -23,7 +23,8 @@ from demo.children import Child, Children, DemoError
 HOST: Final = "demo.localhost"
 PREFERRED_PORT: Final = 8443
 READY_TIMEOUT: Final = 60.0
-FOLDER_BYTES: Final = 85  # Caddy's socket lies below the folder, and the system allows 107 bytes for its path
+FOLDER_BYTES: Final = 85
+"""Caddy's socket is below the folder, and the system allows 107 bytes for its path."""
 COMMAND: Final = Path(sys.executable).with_name("0trust")
 
 SERVER_YAML: Final = """\
@@ -66,16 +67,16 @@ RUNNING: Final = """\
 
 The 0Trust demo is running.
 
-  Caddy      127.0.0.1:{https:<6} public edge, with TLS certificates of its own authority
-  server     127.0.0.1:{api:<6} takes requests from Caddy; agents dial in on 127.0.0.1:{tunnel}
-  agent      demo-agent       dialled out to the server with its certificate; listens nowhere
-  backend    127.0.0.1:{backend:<6} the private service: a page, and the WebSockets it lives on
+  Caddy      127.0.0.1:{https:<6} public edge, with a TLS certificate of its own authority
+  server     127.0.0.1:{api:<6} gets requests from Caddy; agents connect to 127.0.0.1:{tunnel}
+  agent      demo-agent       connects to the server with its certificate; has no open port
+  backend    127.0.0.1:{backend:<6} the private service: a page and its WebSockets
 
-Open this page; the browser asks once, because it does not know Caddy's root certificate:
+Open this page. The browser warns once, because it does not know Caddy's root certificate:
 
   https://{host}:{https}/
 
-The page, and the WebSocket upgrade, which prints "101 Switching Protocols":
+Or use curl. The second command upgrades to a WebSocket and prints "101 Switching Protocols":
 
   curl --cacert {root} https://{host}:{https}/
 
@@ -92,7 +93,7 @@ Ctrl-C stops everything and removes the folder.
 
 @dataclass(frozen=True)
 class Plan:
-    """Where everything is."""
+    """Folder and ports of one run."""
 
     folder: Path
     https: int
@@ -110,7 +111,7 @@ class Plan:
 
 
 def is_free(port: int) -> bool:
-    """True if nobody on this machine listens on the port, by TCP or by UDP (HTTP/3)."""
+    """Return True if the port is free, for TCP and for UDP (HTTP/3)."""
     for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
         with socket.socket(socket.AF_INET, kind) as probe:
             if kind == socket.SOCK_STREAM:
@@ -123,7 +124,7 @@ def is_free(port: int) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Distinct free ports, below those that the system gives to outgoing connections."""
+    """Return distinct free ports, below the range of outgoing connections."""
     free = [port for port in random.sample(range(20000, 32000), 200) if is_free(port)]
     if len(free) < count:
         raise DemoError("no free TCP ports between 20000 and 32000 on 127.0.0.1")
@@ -138,14 +139,14 @@ def page_port() -> int:
         raise DemoError(f'ZEROTRUST_DEMO_PORT is "{wish}"; it must be a port number, for example 8443')
     if not is_free(int(wish)):
         raise DemoError(
-            f"port {wish} on 127.0.0.1 is busy or not allowed; stop what uses it, or choose another: "
+            f"port {wish} on 127.0.0.1 is in use or not permitted; stop the program that uses it, or choose another: "
             "ZEROTRUST_DEMO_PORT=9000 make demo"
         )
     return int(wish)
 
 
 async def prepare(plan: Plan, children: Children) -> None:
-    """Certificates by the product's own commands, and the two configuration files."""
+    """Create the certificates, by the commands of the product, and the configuration files."""
     certs = plan.folder / "certs"
     await children.run(COMMAND, "ca", "init", "--dir", certs)
     names = ("--dns", "localhost", "--ip", "127.0.0.1")
@@ -165,7 +166,7 @@ async def start(plan: Plan, children: Children) -> list[Child]:
 
 
 async def answers(plan: Plan) -> bool:
-    """True if the service answers through all hops, with a certificate that Caddy's root vouches for."""
+    """Return True if the service answers through all hops, with a certificate of Caddy's root."""
     trust = ssl.create_default_context(cafile=plan.root)
     reader, writer = await asyncio.open_connection("127.0.0.1", plan.https, ssl=trust, server_hostname=HOST)
     try:
@@ -189,7 +190,11 @@ async def become_ready(plan: Plan, processes: list[Child]) -> None:
 
 
 async def serve(plan: Plan, children: Children) -> None:
-    """The whole demo; returns never, raises DemoError when something does not work."""
+    """Run the demo until it is cancelled.
+
+    Raises:
+        DemoError: a process ended, or the demo did not become ready.
+    """
     await prepare(plan, children)
     processes = await start(plan, children)
     death = asyncio.create_task(children.first_death())
@@ -206,7 +211,7 @@ async def serve(plan: Plan, children: Children) -> None:
 
 
 async def run(folder: Path) -> None:
-    """Serves until a signal says stop."""
+    """Run the demo until a signal arrives."""
     if len(os.fsencode(folder)) > FOLDER_BYTES:
         raise DemoError(
             f"the path of the temporary folder is too long for a socket ({folder}); set TMPDIR to a shorter one"

@@ -1,9 +1,10 @@
-"""The demo's private service: one page, and the WebSockets that it lives on.
+"""The private service of the demo: one page and its WebSockets.
 
-GET /           the page; asked to upgrade (as `curl` does in docs/reference), it answers 101 and is /live
+GET /           the page; with an Upgrade (as `curl` sends in README.md), 101 and then as /live
 GET /healthz    "ok"
-WebSocket /live ten times a second {"samples": [{"t", "value", "load"}]}; the first message is the last half minute
-WebSocket /echo what comes in goes out
+WebSocket /live {"samples": [{"t", "value", "load"}]} ten times a second; the first message has the
+                last half minute
+WebSocket /echo sends each message back
 """
 
 import argparse
@@ -30,14 +31,14 @@ SOCKETS = ("/", "/live", "/echo")
 
 
 class Feed:
-    """The last half minute of samples. Whoever reads slowly gets fewer of them, never a queue of old ones."""
+    """The samples of the last half minute. A slow reader skips samples."""
 
     def __init__(self) -> None:
         self.samples: deque[dict[str, float]] = deque(maxlen=HISTORY)
         self._fresh = asyncio.Event()
 
     async def run(self) -> None:
-        """Samples for ever: a smooth random walk between 0 and 100, and this process's CPU use."""
+        """Add samples for ever: a smooth random walk between 0 and 100, and this process's CPU use."""
         value, speed = 50.0, 0.0
         wall, cpu = time.monotonic(), time.process_time()
         while True:
@@ -52,7 +53,7 @@ class Feed:
             fresh.set()
 
     async def next(self) -> dict[str, float]:
-        """The sample that comes next."""
+        """Wait for the next sample and return it."""
         await self._fresh.wait()
         return self.samples[-1]
 
@@ -81,7 +82,7 @@ def plain(status: HTTPStatus, kind: str, body: bytes) -> Response:
 
 
 def answer(_: ServerConnection, request: Request) -> Response | None:
-    """The response to a request that is not for a WebSocket; None lets the handshake go on."""
+    """Return the response to a request without an upgrade, or None to continue the handshake."""
     path = request.path.partition("?")[0]
     wants_socket = "websocket" in request.headers.get("Upgrade", "").lower()
     if wants_socket and path in SOCKETS:

@@ -1,4 +1,4 @@
-"""The demo's processes: each in a group of its own, with a log file, and all of them gone at the end."""
+"""Child processes of the demo: each has its own process group and log file."""
 
 import asyncio
 import contextlib
@@ -14,11 +14,11 @@ TAIL = 12
 
 
 class DemoError(Exception):
-    """Why the demo cannot go on, in words for a person."""
+    """The demo cannot continue; the message says why."""
 
 
 class Child:
-    """One running process and where it writes."""
+    """A running process and its log file."""
 
     def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path) -> None:
         self.name = name
@@ -26,7 +26,7 @@ class Child:
         self.log = log
 
     def tail(self) -> str:
-        """The last lines of the log, indented."""
+        """Return the last lines of the log, indented."""
         with self.log.open(errors="replace") as lines:
             return "".join(f"    {line.rstrip()}\n" for line in deque(lines, TAIL)).rstrip("\n")
 
@@ -36,7 +36,7 @@ class Child:
 
 
 class Children:
-    """Owns the processes; leaving the context ends them, politely and then not."""
+    """All processes; leaving the context terminates them, and kills them after a timeout."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -61,7 +61,7 @@ class Children:
         end_strays(f"{MARK}={self._folder}".encode())
 
     async def start(self, name: str, *command: str | Path) -> Child:
-        """Starts a process that is meant to stay."""
+        """Start a process that runs until the end."""
         log = self._folder / f"{name.replace(' ', '-')}.log"
         with log.open("wb") as sink:
             process = await self._spawn(*command, sink=sink.fileno())
@@ -70,7 +70,7 @@ class Children:
         return child
 
     async def run(self, *command: str | Path) -> None:
-        """Runs a command to its end.
+        """Run a command and wait for its end.
 
         Raises:
             DemoError: it failed; with what it said.
@@ -82,7 +82,7 @@ class Children:
             raise DemoError(f"`{words}` failed: {said.decode(errors='replace').strip()}")
 
     async def first_death(self) -> None:
-        """Waits until a process ends that should not.
+        """Wait until one of the processes ends.
 
         Raises:
             DemoError: always, with its last lines.
@@ -108,14 +108,14 @@ class Children:
 
 
 def ending(code: int | None) -> str:
-    """How a process ended, in words."""
+    """Describe the end of a process."""
     if code is not None and code < 0:
         return f"was ended by {signal.Signals(-code).name}; its last lines"
     return f"ended by itself with status {code}; its last lines"
 
 
 def end_strays(mark: bytes) -> None:
-    """Ends what a killed server may have left: processes that still carry our mark in their environment."""
+    """Kill processes that a killed server has left, by the mark in their environment."""
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if mark in (entry / "environ").read_bytes().split(b"\0") and int(entry.name) != os.getpid():
