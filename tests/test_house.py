@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,10 @@ SOURCE = ROOT / "src" / "zerotrust"
 OUTSIDE = ("benchmarks", "scripts")
 """Packages at the root, whose tests stand in folders of their names."""
 UNIT = ROOT / "tests" / "unit"
+
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted([*DOCS.glob("*.md"), *DOCS.glob("howto/*.md"), *DOCS.glob("spec/*.md")])]
+GENERATED = sorted(DOCS.glob("reference/*.md"))
 
 DOORLESS = {"utils", "util", "helpers", "helper", "common", "core", "misc", "manager"}
 
@@ -78,6 +83,62 @@ def test_each_promise_of_the_security_page_names_a_test_that_exists() -> None:
             continue
         assert path.is_file(), name
         assert not test or re.search(rf"(def|class) {test}\b|^{test} =", path.read_text(), re.MULTILINE), name
+
+
+def prose(page: Path) -> Iterator[tuple[int, str]]:
+    """Yield the numbered lines of a page that are not in a code block."""
+    fenced, blank, code = False, True, False
+    for number, line in enumerate(page.read_text().splitlines(), 1):
+        if line.lstrip().startswith("```"):
+            fenced = not fenced
+        elif not fenced:
+            indented = line.startswith("    ") and not re.match(r" +([-*]|\d+\.) ", line)
+            code = indented and (blank or code)
+            if not code:
+                yield number, line
+        blank = not line.strip()
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = [line.lstrip("# ") for _, line in prose(page) if line.startswith("#")]
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_pages_wrap_at_120_columns(page: Path) -> None:
+    long = [
+        f"{page.name}:{number}"
+        for number, line in prose(page)
+        if not line.startswith("|") and len(re.sub(r"https?://[^\s)]+", "", line)) > 120
+    ]
+    assert not long
+
+
+@pytest.mark.parametrize("page", [*PAGES, *GENERATED], ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_between_pages_exist(page: Path) -> None:
+    text = re.sub(r"`[^`]*`", "", "\n".join(line for _, line in prose(page)))
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors(linked), target
+
+
+@pytest.mark.parametrize("page", ["architecture.md", "decisions.md", "security-review.md"])
+def test_pages_for_developers_name_modules_that_exist(page: str) -> None:
+    """A name like `net.tls` is a module, one that it defines, or a configuration key."""
+    keys = "".join(reference.read_text() for reference in GENERATED)
+    for name in re.findall(r"`((?:\w+\.)+\w+)`", (DOCS / page).read_text()):
+        *packages, last = name.split(".")
+        if not (SOURCE / packages[0]).is_dir() or f"`{last}`" in keys:
+            continue
+        module = SOURCE.joinpath(*packages)
+        path = module / last if module.is_dir() else module
+        assert path.is_dir() or path.with_suffix(".py").is_file(), name
+        assert module.is_dir() or re.search(rf"\b{last}\b", module.with_suffix(".py").read_text()), name
 
 
 def test_a_compiled_module_that_moves_is_missed(tmp_path: Path) -> None:
