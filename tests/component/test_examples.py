@@ -77,7 +77,7 @@ def written(folder: str) -> tuple[str, str]:
     return (source / "agent.yaml").read_text(), (source / "server.yaml").read_text()
 
 
-def reference(file: str, name: str) -> tuple[str, str]:
+def reference(file: str) -> tuple[str, str]:
     """A file of the document, which names no server, with the server of the Pi-hole example."""
     connection = {
         "address": f"{TUNNEL}:8443",
@@ -87,7 +87,7 @@ def reference(file: str, name: str) -> tuple[str, str]:
     }
     agent = (ROOT / "examples" / "reference" / file).read_text()
     _, server = written("pihole")
-    return f"{agent}\nserver: {json.dumps(connection)}\n", server.replace("pihole-agent:", f"{name}:")
+    return f"{agent}\nserver: {json.dumps(connection)}\n", server
 
 
 REFERENCE = {"full.yaml": "agent-1", "pihole.yaml": "pihole-agent", "simple.yaml": "simple"}
@@ -112,7 +112,7 @@ async def examples(tmp_path_factory: pytest.TempPathFactory, authority: Authorit
     }
     for file, name in REFERENCE.items():
         backends = {"192.168.1.100:80": Witness("pihole")}
-        running[file] = make(folder / file, authority, name, reference(file, name), backends)
+        running[file] = make(folder / file, authority, name, reference(file), backends)
     shutil.copy(internal.root, folder / "https-upstreams-own-ca" / "internal-ca.crt")
     started = list(running.values())
     try:

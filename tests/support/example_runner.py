@@ -1,12 +1,14 @@
-"""The files of an example, started as they are: only addresses, ports and host names are other ones.
+"""Runs the files of an example, set up as docs/howto/README.md says: the agent joins with a join token.
 
-`NAME.example.com` becomes `NAME.localhost`, for which Caddy's own authority signs. What an example takes from the
-environment is given there; every other address is replaced in the text, and has to be in it.
+Only addresses, ports and host names differ. `NAME.example.com` becomes `NAME.localhost`, for which
+Caddy's own authority issues certificates. What an example takes from the environment is set there;
+every other address is replaced in the text, and must be in it.
 """
 
 import asyncio
 import re
 import shutil
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,7 +28,7 @@ class Example:
     Args:
         folder: where the copies go.
         agent: the text of agent.yaml, and `server` that of server.yaml.
-        name: the agent's name, in its certificate.
+        name: the agent's id.
         addresses: what takes the place of which text in agent.yaml.
         environment: variables of the agent.
     """
@@ -42,14 +44,20 @@ class Example:
         addresses: Mapping[str, str],
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self._certificates(folder, authority, name)
+        self._certificates(folder / "certs", authority)
         tunnel, api, self._https, permission = (free_port() for _ in range(4))
         edge = f'caddy:\n  bind: ["127.0.0.1"]\n  http_port: 0\n  https_port: {self._https}\n'
         edge += f'  permission_addr: "127.0.0.1:{permission}"\n'
-        places = {'":8443"': f'"127.0.0.1:{tunnel}"', "127.0.0.1:9443": f"127.0.0.1:{api}", "caddy:\n": edge}
+        places = {
+            '":8443"': f'"127.0.0.1:{tunnel}"',
+            f"{TUNNEL}:8443": f"localhost:{tunnel}",
+            "127.0.0.1:9443": f"127.0.0.1:{api}",
+            "caddy:\n": edge,
+        }
         self._write(folder / "server.yaml", server, places)
         self.agent_file = folder / "agent.yaml"
         self._write(self.agent_file, agent, {f"{TUNNEL}:8443": f"localhost:{tunnel}", **addresses})
+        self._folder, self._name = folder, name
         self._root = folder / "caddy" / "storage" / "pki" / "authorities" / "local" / "root.crt"
         self.server = self._process("server", folder, {})
         self.agent = self._process("agent", folder, environment or {})
@@ -60,6 +68,7 @@ class Example:
         await wait_port(self._https, process=self.server, timeout=60)
         await eventually(self._root.exists, "Caddy has made its root certificate", 60)
         self.caddy = Way(self._https, root=self._root)
+        await asyncio.to_thread(self._join)
         self.agent.start()
         await self.agent.wait_line("service registered", timeout=60)
 
@@ -75,15 +84,24 @@ class Example:
 
         await eventually(all_do, f"{hosts} answer", 20)
 
-    def _certificates(self, folder: Path, authority: Authority, name: str) -> None:
-        """Write the server's files to `certs`, and the agent's beside agent.yaml, as `0trust agent join` does."""
-        certs = folder / "certs"
-        certs.mkdir(parents=True)
+    def _certificates(self, folder: Path, authority: Authority) -> None:
+        folder.mkdir(parents=True)
         for file in (authority.root, *authority.issuer, *authority.server(TUNNEL)):
-            shutil.copy(file, certs / file.name)
-        shutil.copy(authority.root, folder / "ca.crt")
-        for file in authority.agent(name):
-            shutil.copy(file, folder / f"agent{file.suffix}")
+            shutil.copy(file, folder / file.name)
+
+    def _join(self) -> None:
+        """Create a join token for the host names in agent.yaml, and join with it."""
+        hosts = re.findall(r"[\w-]+\.localhost", self.agent_file.read_text())
+        options = [word for host in dict.fromkeys(hosts) for word in ("--host", host)]
+        token = self._command("tokens", "create", "--agent", self._name, *options, "--config", "server.yaml")
+        self._command("agent", "join", token.strip(), "--force", "--dir", ".")
+
+    def _command(self, *words: str) -> str:
+        done = subprocess.run(
+            [PRODUCT, *words], cwd=self._folder, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def _write(self, file: Path, text: str, places: Mapping[str, str]) -> None:
         for before, after in places.items():
