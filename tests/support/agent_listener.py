@@ -99,7 +99,7 @@ class Door:
         names = names or ServerNames(ip=["127.0.0.1"])
         made = ca_directory.issue_server(folder, "localhost", names)
         self.port = free_port()
-        self.enrollment = OneToken(folder) if enrollment else None
+        self._one_token = OneToken(folder) if enrollment else None
         self.registry = Registry()
         self.tasks = Tasks()
         self._server = made
@@ -108,7 +108,7 @@ class Door:
             WriteCoalescer(asyncio.get_running_loop()),
         )
         registrar = ServiceRegistrar(self.registry, authorization, secret=b"secret")
-        self.enrollment = EnrollmentEndpoint(self.enrollment, coalescer=coalescer, tasks=self.tasks)
+        self.enrollment = EnrollmentEndpoint(self._one_token, coalescer=coalescer, tasks=self.tasks)
         self.listener = AgentListener(
             self.context(),
             registry=self.registry,
@@ -123,13 +123,13 @@ class Door:
             certificate=str(self._server.certificate),
             key=str(self._server.key),
             authority=str(self.folder / "ca.crt"),
-            enrollment=self.enrollment is not None,
+            enrollment=self._one_token is not None,
         )
 
     @property
     def one_token(self) -> OneToken:
-        assert self.enrollment is not None
-        return self.enrollment
+        assert self._one_token is not None
+        return self._one_token
 
     @property
     def line(self) -> JoinToken:

@@ -23,7 +23,7 @@ def renew(key: Path) -> Path:
     return key
 
 
-def test_it_outlives_the_key(tmp_path: Path) -> None:
+def test_the_secret_outlives_the_key(tmp_path: Path) -> None:
     key = renew(tmp_path / "agent.key")
     secret = cookie_secret(config(key))
     assert len(secret) == 32
@@ -35,12 +35,12 @@ def test_it_outlives_the_key(tmp_path: Path) -> None:
     assert cookie_secret(config(renew(key))) == kept.read_bytes()
 
 
-def test_without_affinity_nothing_is_written(tmp_path: Path) -> None:
+def test_no_secret_is_written_without_affinity(tmp_path: Path) -> None:
     assert cookie_secret(config(tmp_path / "none.key", affinity=False)) == b""
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_read_only_folder_is_logged(tmp_path: Path) -> None:
     key = renew(tmp_path / "agent.key")
     (tmp_path / "agent.affinity").mkdir()
     with capture_logs() as logs:
@@ -51,6 +51,6 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     assert "agent.affinity: cannot write" in logs[0]["reason"]
 
 
-def test_without_a_key_there_is_none(tmp_path: Path) -> None:
+def test_a_missing_key_raises(tmp_path: Path) -> None:
     with pytest.raises(PkiError, match="no such private key"):
         cookie_secret(config(tmp_path / "agent.key"))

@@ -32,7 +32,7 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def test_all_files_and_nothing_else(tmp_path: Path) -> None:
+def test_exactly_the_four_files_are_written(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "agent"
     with AgentFilesWriter(folder, force=False) as writer:
         (pending,) = folder.iterdir()
@@ -47,7 +47,7 @@ def test_all_files_and_nothing_else(tmp_path: Path) -> None:
     assert config.server.key == str(folder / "agent.key")
 
 
-def test_the_example_works_when_it_is_uncommented(tmp_path: Path) -> None:
+def test_the_uncommented_example_loads(tmp_path: Path) -> None:
     path = tmp_path / "agent.yaml"
     text = configuration(LINE, JOINED)
     assert "*.lab.example.com, pihole.example.com" in text
@@ -58,20 +58,20 @@ def test_the_example_works_when_it_is_uncommented(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("hosts", "example"), [((), "app.example.com"), (("*.lab.example",), "app.lab.example")])
-def test_without_a_name_to_take(hosts: tuple[str, ...], example: str) -> None:
+def test_the_example_without_granted_hosts(hosts: tuple[str, ...], example: str) -> None:
     text = configuration(LINE, JoinResult(**{**vars(JOINED), "hosts": hosts}))
     assert f'hostname: "{example}"' in text
     assert ("nothing yet" in text) is not hosts or hosts
 
 
-def test_an_attempt_that_fails_leaves_everything_as_it_was(tmp_path: Path) -> None:
+def test_a_failed_attempt_leaves_no_files(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), AgentFilesWriter(tmp_path, force=False):
         raise RuntimeError
     assert names(tmp_path) == set()
 
 
 @pytest.mark.parametrize("name", ["agent.key", "agent.crt", "ca.crt", "agent.yaml"])
-def test_what_exists_is_kept_unless_asked(tmp_path: Path, name: str) -> None:
+def test_existing_files_are_kept_without_force(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine")
     with pytest.raises(PkiError, match=f"{name}: exists already and is not overwritten; use --dir, or --force"):
         AgentFilesWriter(tmp_path, force=False).__enter__()
@@ -83,7 +83,7 @@ def test_what_exists_is_kept_unless_asked(tmp_path: Path, name: str) -> None:
     assert ((tmp_path / name).read_text() == "mine") is (name == "agent.yaml")
 
 
-def test_a_folder_that_does_not_take_files(tmp_path: Path) -> None:
+def test_an_unusable_folder_raises(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(PkiError, match="cannot create the folder"):
         AgentFilesWriter(tmp_path / "file", force=False).__enter__()
@@ -95,16 +95,14 @@ def test_a_folder_that_does_not_take_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_in_the_folder_of_a_service_its_user_can_read_what_root_wrote(tmp_path: Path) -> None:
+def test_files_belong_to_the_owner_of_the_folder(tmp_path: Path) -> None:
     os.chown(tmp_path, 12345, 12345)
     with AgentFilesWriter(tmp_path, force=False) as writer:
         writer.finish(LINE, JOINED)
     assert {path.stat().st_uid for path in tmp_path.iterdir()} == {12345}
 
 
-def test_joined_anew_and_killed_in_between_the_pair_fits_when_the_agent_starts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_join_leaves_a_matching_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = Foreign.root()
     for name in ("home", "agent"):
         root.issue(name).store(tmp_path, name)

@@ -1,4 +1,4 @@
-"""Tests of zerotrust.agent.app: what a new configuration changes, against a real server in the same process."""
+"""Tests of zerotrust.agent.app: reloads, against a real server in the same process."""
 
 import asyncio
 import datetime
@@ -112,7 +112,7 @@ async def scene(site: Site) -> AsyncIterator[Scene]:
 # Services
 
 
-async def test_services_come_change_and_go(scene: Scene) -> None:
+async def test_services_are_added_changed_and_removed(scene: Scene) -> None:
     assert await scene.change(scene.config(TWO)) == []
     await eventually(lambda: is_body(scene, ONE, "unknown_host"), "it is taken back", 2)
     await scene.change(scene.site.agent(scene.service(ONE, scene.second), scene.service(TWO)))
@@ -123,7 +123,7 @@ async def is_body(scene: Scene, host: str, body: str) -> bool:
     return await scene.body(host) == body
 
 
-async def test_what_a_removed_service_has_begun_ends_well(scene: Scene) -> None:
+async def test_requests_of_a_removed_service_complete(scene: Scene) -> None:
     waiting, other = await scene.waiting(), await scene.upgraded(TWO)
     await scene.change(scene.config(TWO))
     await eventually(lambda: is_body(scene, ONE, "unknown_host"), "new requests are refused", 2)
@@ -135,7 +135,7 @@ async def test_what_a_removed_service_has_begun_ends_well(scene: Scene) -> None:
 
 
 @pytest.mark.slow
-async def test_what_does_not_end_in_time_is_ended(scene: Scene) -> None:
+async def test_requests_end_after_drain_timeout(scene: Scene) -> None:
     waiting, socket, other = await scene.waiting(), await scene.upgraded(), await scene.upgraded(TWO)
     begun_at = asyncio.get_running_loop().time()
     await scene.change(scene.config(TWO, hot_reload={"drain_timeout": "2s"}))
@@ -148,14 +148,14 @@ async def test_what_does_not_end_in_time_is_ended(scene: Scene) -> None:
         client.abort()
 
 
-async def test_the_time_by_its_original_name(scene: Scene) -> None:
+async def test_drain_timeout_by_its_alias(scene: Scene) -> None:
     socket = await scene.upgraded()
     await scene.change(scene.config(TWO, hot_reload={"graceful_timeout": 0}))
     assert await socket.wait_end() < 3
     socket.abort()
 
 
-async def test_a_change_that_keeps_the_upstream_ends_nothing(scene: Scene) -> None:
+async def test_requests_continue_if_the_upstream_stays(scene: Scene) -> None:
     socket, moved = await scene.upgraded(), await scene.upgraded(TWO)
     changed = scene.service(ONE, timeout="7s")
     await scene.change(
@@ -170,7 +170,7 @@ async def test_a_change_that_keeps_the_upstream_ends_nothing(scene: Scene) -> No
 # Connections
 
 
-async def test_new_certificates_take_effect_beside_what_runs(scene: Scene) -> None:
+async def test_a_new_certificate_keeps_running_requests(scene: Scene) -> None:
     waiting, socket = await scene.waiting(), await scene.upgraded()
     (before,) = scene.sessions()
     scene.site.issue()
@@ -208,12 +208,12 @@ async def test_no_request_fails_while_sessions_change(scene: Scene) -> None:
 
 
 def held() -> tuple[int, int]:
-    """How many tasks and descriptors there are."""
+    """Return the number of tasks and of descriptors."""
     return len(asyncio.all_tasks()), len(list(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.mark.slow
-async def test_many_changes_leave_nothing_behind(scene: Scene) -> None:
+async def test_many_changes_leak_nothing(scene: Scene) -> None:
     before, nowhere = held(), closed_port()
     for number in range(20):
         extra = scene.service(f"extra-{number}.example.com", scene.first)
@@ -229,7 +229,7 @@ async def test_many_changes_leave_nothing_behind(scene: Scene) -> None:
     await eventually(lambda: all(now <= then for now, then in zip(held(), before, strict=True)), "all is let go", 5)
 
 
-async def test_another_address(scene: Scene) -> None:
+async def test_a_new_server_address_takes_over(scene: Scene) -> None:
     port = free_port()
     socket = await scene.upgraded()
     await scene.server.change(scene.site.server(server={"listen_addr": f"127.0.0.1:{port}"}))
@@ -260,7 +260,7 @@ async def test_a_session_with_a_server_that_is_no_longer_configured_ends_in_time
         client.abort()
 
 
-async def test_what_an_earlier_reload_left_behind_ends_with_its_server(scene: Scene) -> None:
+async def test_sessions_of_earlier_reloads_end_with_their_server(scene: Scene) -> None:
     socket, port = await scene.upgraded(), free_port()
     await scene.change(scene.config(ONE, TWO), str(scene.site.folder / "home.crt"))
     assert len(scene.sessions()) == 2
@@ -273,7 +273,7 @@ async def test_what_an_earlier_reload_left_behind_ends_with_its_server(scene: Sc
 
 
 @pytest.mark.slow
-async def test_a_fault_in_the_sweep_does_not_end_it(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_sweep_restarts_after_an_error(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "RESTART_FIRST", 0.01)
     monkeypatch.setattr(app, "SWEEP", 0.01)
     faults = [RuntimeError("one"), RuntimeError("two")]
@@ -337,7 +337,7 @@ async def test_the_log_changes(scene: Scene, monkeypatch: pytest.MonkeyPatch) ->
     assert len(scene.sessions()) == 1, "no new connection for that"
 
 
-async def test_who_is_not_connected_dials_the_new_address_at_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_disconnected_agent_dials_a_new_address_at_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "BACK_OFF_FIRST", 1e6)
     monkeypatch.setattr(connection, "BACK_OFF_MOST", 1e6)
     async with Backend("first").listening() as first, serving(site) as server:
@@ -352,7 +352,7 @@ async def test_who_is_not_connected_dials_the_new_address_at_once(site: Site, mo
 
 
 @pytest.mark.slow
-async def test_who_was_superseded_stays_away(scene: Scene) -> None:
+async def test_a_superseded_agent_waits(scene: Scene) -> None:
     async with dialling(scene.config(ONE)):
         (before,) = scene.sessions()
 
@@ -367,7 +367,7 @@ async def test_who_was_superseded_stays_away(scene: Scene) -> None:
 
 
 class Everybody:
-    """All are revoked; counts how often that is asked."""
+    """Revocations of all agents; counts its calls."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -378,7 +378,7 @@ class Everybody:
 
 
 @pytest.mark.slow
-async def test_who_is_not_let_in_asks_less_and_less(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_rejected_agent_backs_off(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "BACK_OFF_FIRST", 0.001)
     scene.server.server._authorization.revoked = everybody = Everybody()
     scene.server.server.sessions.revoke("home", None, "revoked")
@@ -392,7 +392,7 @@ async def test_who_is_not_let_in_asks_less_and_less(scene: Scene, monkeypatch: p
 # What is counted
 
 
-async def test_a_restart_forgives_nobody(scene: Scene) -> None:
+async def test_a_revoked_agent_stays_rejected_after_a_restart(scene: Scene) -> None:
     limited = scene.service(ONE, routes=[{"handle": [{"type": "rate_limit", "config": {"rate": "2/hour"}}]}])
     await scene.change(scene.site.agent(limited))
     async with await scene.server.open(ONE) as client:
@@ -411,7 +411,7 @@ async def test_a_restart_forgives_nobody(scene: Scene) -> None:
 # The end
 
 
-async def test_what_runs_ends_well_and_new_requests_go_elsewhere(scene: Scene) -> None:
+async def test_draining_completes_requests_and_moves_new_ones(scene: Scene) -> None:
     await scene.server.change(scene.site.server(api={"hold_timeout": 0}))  # they are refused, and not held for 10 s
     waiting, socket = await scene.waiting(), await scene.upgraded(TWO)
     draining = asyncio.create_task(scene.running.agent.drain())
@@ -426,7 +426,7 @@ async def test_what_runs_ends_well_and_new_requests_go_elsewhere(scene: Scene) -
 
 
 @pytest.mark.slow
-async def test_what_does_not_end_by_itself_is_not_waited_for_without_limit(scene: Scene) -> None:
+async def test_draining_ends_after_drain_timeout(scene: Scene) -> None:
     await scene.change(scene.config(ONE, TWO, hot_reload={"drain_timeout": "1s"}))
     waiting = await scene.waiting()
     loop = asyncio.get_running_loop()
@@ -438,11 +438,11 @@ async def test_what_does_not_end_by_itself_is_not_waited_for_without_limit(scene
     waiting.abort()
 
 
-async def test_an_agent_without_a_session_ends_at_once(scene: Scene) -> None:
+async def test_draining_without_a_session_ends_at_once(scene: Scene) -> None:
     await asyncio.wait_for(app.Agent(scene.config(ONE), Tasks()).drain(), 1)
 
 
-async def test_a_certificate_that_could_not_be_kept_is_not_asked_for(
+async def test_no_renewal_is_requested_if_the_key_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = Site(tmp_path)
@@ -473,8 +473,8 @@ async def is_open(running: RunningAgent) -> bool:
     return bool(running.agent.status().sessions)
 
 
-async def test_a_wrong_clock_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The dates of the server's certificate are shifted in place of the clock."""
+async def test_clock_skew_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test shifts the dates of the server's certificate instead of the clock."""
     site = Site(tmp_path)
     issue_server_at(tmp_path, "server", datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1))
     issuer = {"cert_file": str(tmp_path / "issuer.crt"), "key_file": str(tmp_path / "issuer.key")}

@@ -96,7 +96,7 @@ def sockets(agent: RunningAgent) -> list[Any]:
     return [one.current.link.transport for one in agent.agent.connections if one.current is not None]
 
 
-async def test_one_carries_all_and_the_other_takes_over_at_once(scene: Scene) -> None:
+async def test_the_second_connection_takes_over_at_once(scene: Scene) -> None:
     async with dialling(scene.config()) as agent:
         await scene.connected(0, 1)
         sockets_open = [await scene.upgraded() for _ in range(3)]
@@ -119,7 +119,7 @@ async def test_one_carries_all_and_the_other_takes_over_at_once(scene: Scene) ->
             client.abort()
 
 
-async def test_a_session_that_is_lost_for_good_costs_the_others_nothing(scene: Scene) -> None:
+async def test_a_lost_session_leaves_the_others_alone(scene: Scene) -> None:
     async with dialling(scene.config()) as agent:
         await scene.connected(0, 1)
         scene.sessions[0].doubtful = True
@@ -137,7 +137,7 @@ async def test_a_session_that_is_lost_for_good_costs_the_others_nothing(scene: S
         there.abort()
 
 
-async def test_a_server_that_knows_only_of_one_connection_gets_one(
+async def test_an_older_server_gets_one_connection(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     acceptor = scene.server.server._acceptor
@@ -186,7 +186,7 @@ async def test_each_connection_has_an_address_of_its_own(scene: Scene) -> None:
         await other.close()
 
 
-async def test_an_address_that_does_not_answer_is_not_the_end(scene: Scene) -> None:
+async def test_the_next_address_is_tried(scene: Scene) -> None:
     config = scene.config(2, address=f"127.0.0.1:{closed_port()}", addresses=[f"127.0.0.1:{scene.site.tunnel_port}"])
     async with dialling(config) as agent:
         await scene.connected(0, 1)
@@ -202,7 +202,7 @@ async def test_an_address_that_does_not_answer_is_not_the_end(scene: Scene) -> N
         assert len(agent.agent.status().sessions) == 2
 
 
-async def test_a_second_process_takes_the_place_of_all_sessions_of_the_first(scene: Scene) -> None:
+async def test_a_second_process_supersedes_all_sessions(scene: Scene) -> None:
     async with dialling(scene.config()):
         await scene.connected(0, 1)
         before = scene.sessions
@@ -212,9 +212,7 @@ async def test_a_second_process_takes_the_place_of_all_sessions_of_the_first(sce
             assert len({session.instance for session in scene.sessions}) == 1
 
 
-async def test_a_configuration_that_one_connection_cannot_have_changes_none(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_reload_refused_on_one_connection_changes_none(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     async with dialling(scene.config()) as agent:
         await scene.connected(0, 1)
         before = scene.sessions
@@ -233,7 +231,7 @@ async def test_a_configuration_that_one_connection_cannot_have_changes_none(
         monkeypatch.undo()
 
 
-async def test_draining_ends_what_every_connection_carries(scene: Scene) -> None:
+async def test_draining_covers_all_connections(scene: Scene) -> None:
     async with dialling(scene.config()) as agent:
         await scene.connected(0, 1)
         one = await scene.upgraded()
@@ -249,10 +247,8 @@ async def test_draining_ends_what_every_connection_carries(scene: Scene) -> None
         assert agent.agent.status().sessions
 
 
-async def test_links_that_break_leave_nothing_to_the_garbage_collector(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is collected late is memory that grows: TLS keeps tens of kilobytes for each connection."""
+async def test_broken_links_leave_no_reference_cycles(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TLS keeps tens of kilobytes for each connection until the garbage collector runs."""
     monkeypatch.setattr(reconnect, "STEADY", 0.0)
     async with dialling(scene.config(1)):
         await scene.connected(0)
@@ -271,7 +267,7 @@ async def test_links_that_break_leave_nothing_to_the_garbage_collector(
         assert left < 50, "a break used to leave a hundred objects"
 
 
-async def test_a_fault_in_a_line_costs_one_attempt(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_error_in_a_connection_costs_one_attempt(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "RESTART_FIRST", 0.01)
     connect, faults = (
         ServerEndpoint.connect,
@@ -293,9 +289,7 @@ async def test_a_fault_in_a_line_costs_one_attempt(scene: Scene, monkeypatch: py
     assert errors == ["KeyError('bad')", "ValueError('bad')", "OverflowError('date value out of range')"]
 
 
-async def test_a_fault_while_a_session_is_there_ends_it_and_another_one_begins(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_error_during_a_session_starts_another_one(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "RESTART_FIRST", 0.01)
     async with dialling(scene.config(1)) as agent:
         await scene.connected(0)
@@ -318,7 +312,7 @@ async def test_a_fault_while_a_session_is_there_ends_it_and_another_one_begins(
         assert await scene.body() == "first"
 
 
-async def test_a_server_that_ends_each_session_at_once_is_dialled_less_and_less(
+async def test_backoff_grows_if_the_server_ends_each_session_at_once(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection.random, "uniform", lambda least, most: most)

@@ -1,4 +1,4 @@
-"""Tests of zerotrust.agent.control_socket: who asks an agent to drain waits for its end."""
+"""Tests of zerotrust.agent.control_socket."""
 
 import asyncio
 import contextlib
@@ -52,7 +52,7 @@ async def asked(tmp_path: Path) -> AsyncIterator[Asked]:
     await made.control.close()
 
 
-async def test_whoever_asks_waits_and_the_agent_is_told_once(asked: Asked, tmp_path: Path) -> None:
+async def test_drain_requests_wait_and_drain_once(asked: Asked, tmp_path: Path) -> None:
     first, second = (asyncio.create_task(request_drain(tmp_path / "agent.sock")) for _ in range(2))
     await eventually(lambda: asked.times, "it is told")
     _, writer = await asyncio.open_unix_connection(tmp_path / "agent.sock")
@@ -67,7 +67,7 @@ async def test_whoever_asks_waits_and_the_agent_is_told_once(asked: Asked, tmp_p
     await asyncio.gather(first, second, return_exceptions=True)
 
 
-async def test_one_that_drains_already_is_not_told(asked: Asked, tmp_path: Path) -> None:
+async def test_a_draining_agent_is_not_drained_again(asked: Asked, tmp_path: Path) -> None:
     asked.control.draining()
     reader, writer = await asyncio.open_unix_connection(tmp_path / "agent.sock")
     writer.write(DRAIN[:3])
@@ -78,14 +78,14 @@ async def test_one_that_drains_already_is_not_told(asked: Asked, tmp_path: Path)
     writer.close()
 
 
-async def test_the_status_is_told_to_each_who_asks(asked: Asked, tmp_path: Path) -> None:
+async def test_each_client_gets_the_status(asked: Asked, tmp_path: Path) -> None:
     assert await request_status(tmp_path / "agent.sock") == STATUS
     assert await request_status(tmp_path / "agent.sock") == STATUS
     assert not asked.times
 
 
 @pytest.mark.parametrize("said", [b"", b'{"agent": 7}', b"not json"])
-async def test_an_agent_that_answers_otherwise(tmp_path: Path, said: bytes) -> None:
+async def test_an_answer_of_another_version_raises(tmp_path: Path, said: bytes) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()
         writer.write(said)
@@ -97,7 +97,7 @@ async def test_an_agent_that_answers_otherwise(tmp_path: Path, said: bytes) -> N
     other.close()
 
 
-async def test_an_agent_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_agent_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()
@@ -110,7 +110,7 @@ async def test_an_agent_that_does_not_answer(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("said", [b"x", b"drain now\n", bytes(100_000)])
-async def test_what_is_not_understood_ends_the_connection(asked: Asked, tmp_path: Path, said: bytes) -> None:
+async def test_an_unknown_request_closes_the_connection(asked: Asked, tmp_path: Path, said: bytes) -> None:
     reader, writer = await asyncio.open_unix_connection(tmp_path / "agent.sock")
     writer.write(said)
     with contextlib.suppress(ConnectionError):  # it did not read it all
@@ -119,14 +119,14 @@ async def test_what_is_not_understood_ends_the_connection(asked: Asked, tmp_path
     writer.close()
 
 
-async def test_it_belongs_to_its_owner_and_goes_with_the_agent(asked: Asked, tmp_path: Path) -> None:
+async def test_the_socket_has_mode_0600_and_is_removed(asked: Asked, tmp_path: Path) -> None:
     path = tmp_path / "agent.sock"
     assert path.stat().st_mode & 0o777 == 0o600
     await asked.control.close()
     assert not path.exists()
 
 
-async def test_nobody_there(tmp_path: Path) -> None:
+async def test_no_agent_raises(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="no agent runs with this configuration"):
         await request_drain(tmp_path / "agent.sock")
     (tmp_path / "agent.sock").mkdir()
@@ -134,18 +134,18 @@ async def test_nobody_there(tmp_path: Path) -> None:
         await request_drain(tmp_path / "agent.sock")
 
 
-async def test_an_agent_without_a_place_for_it_works(tmp_path: Path) -> None:
+async def test_a_missing_folder_is_no_error(tmp_path: Path) -> None:
     control = ControlSocket(lambda: None, lambda: STATUS)
     await control.listen(tmp_path / "none" / "agent.sock")
     await control.close()
 
 
-def test_the_place() -> None:
+def test_path_of_the_socket() -> None:
     assert control_path(Path("/config/agent.yaml")) == Path("/config/agent.sock")
     assert control_path(Path("home.yml")).is_absolute()
 
 
-async def test_whoever_says_nothing_makes_room_for_others(asked: Asked, tmp_path: Path) -> None:
+async def test_silent_connections_are_closed_for_new_ones(asked: Asked, tmp_path: Path) -> None:
     path = tmp_path / "agent.sock"
     waiting = asyncio.create_task(request_drain(path))
     await eventually(lambda: asked.times, "it is told")
@@ -162,7 +162,7 @@ async def test_whoever_says_nothing_makes_room_for_others(asked: Asked, tmp_path
         writer.close()
 
 
-async def test_those_that_wait_for_the_end_are_kept_and_new_ones_refused(asked: Asked, tmp_path: Path) -> None:
+async def test_waiting_connections_are_kept_at_the_limit(asked: Asked, tmp_path: Path) -> None:
     path = tmp_path / "agent.sock"
     waiting = [await asyncio.open_unix_connection(path) for _ in range(MAX_CONNECTIONS)]
     for _, writer in waiting:

@@ -1,4 +1,4 @@
-"""One request at the agent: where it is sent, when it is sent again, and what ends it."""
+"""Tests of zerotrust.agent.exchange: selection, retries and timeouts of one request."""
 
 import asyncio
 import itertools
@@ -42,7 +42,7 @@ OURS = b"X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\nX-Forwarded-H
 
 
 class Loop:
-    """The clock."""
+    """An event loop with a clock that the test sets."""
 
     now = 1000.0
 
@@ -111,7 +111,7 @@ class Pool:
 
 
 class Tunnel:
-    """A session that keeps what it is given."""
+    """A session that records its calls."""
 
     def __init__(self) -> None:
         self.heads: list[bytes] = []
@@ -150,7 +150,7 @@ class Bench:
         self.running: set[Exchange] = set()
 
     def use(self, pool: BackendPool) -> None:
-        """Have real connections, and real time."""
+        """Use real connections and real time."""
         self.clock = asyncio.get_running_loop()
         self.upstreams.all[0].pool = pool
 
@@ -167,7 +167,7 @@ class Bench:
 
 
 class Asked:
-    """A request that was sent."""
+    """One request of a client."""
 
     def __init__(self, bench: Bench, request: RequestOpen) -> None:
         self.bench = bench
@@ -188,7 +188,7 @@ class Asked:
 
     @property
     def at(self) -> int | None:
-        """The upstream that has it."""
+        """Return the upstream that has the request."""
         for index, pool in enumerate(self.bench.pools):
             if any(connection is self.exchange._connection for connection, _ in pool.made):
                 return index
@@ -235,7 +235,7 @@ async def test_a_backend_sends_a_bounded_number_of_interim_answers(hints: int, s
         assert connection.transport is None or connection.transport.is_closing()
 
 
-async def test_bytes_for_a_request_that_is_over_reach_no_connection() -> None:
+async def test_data_after_the_end_is_a_protocol_error() -> None:
     bench = Bench()
     asked = bench.ask(b"POST", KIND_CHUNKED)
     asked.exchange.data(b"body", end=True)
@@ -266,7 +266,7 @@ async def test_request_that_crossed_the_end_of_an_idle_connection_is_sent_again(
 
 @pytest.mark.parametrize(("method", "kind"), [(b"POST", KIND_NONE), (b"PATCH", KIND_NONE), (b"PUT", KIND_CHUNKED)])
 @pytest.mark.parametrize("reused", [True, False])
-async def test_what_may_have_been_done_is_not_done_twice(method: bytes, kind: int, reused: bool) -> None:
+async def test_requests_that_are_not_idempotent_are_not_retried(method: bytes, kind: int, reused: bool) -> None:
     bench = Bench(2, load_balancing={"policy": "first"})
     if reused:
         bench.ask().answer()
@@ -282,7 +282,7 @@ POSTED: Final = b"POST / HTTP/1.1\r\nHost: %b\r\n" + OURS + b"Transfer-Encoding:
 
 @pytest.mark.parametrize("event", ["unread", "bytes", "end"])
 async def test_request_that_was_not_written_goes_to_a_new_connection(event: str) -> None:
-    """The kept connection ends after the agent took it and before the kernel got a byte of the request."""
+    """The idle connection ends after the agent took it and before the kernel got a byte of the request."""
     bench = Bench()
     (pool,) = bench.pools
     bench.ask().answer()
@@ -342,7 +342,7 @@ async def test_request_that_was_written_in_part_is_not_sent_again() -> None:
     assert bench.connections() == [1, 0]
 
 
-async def test_what_was_never_sent_goes_elsewhere_with_its_body() -> None:
+async def test_unsent_requests_are_retried_with_their_body() -> None:
     bench = Bench(3, load_balancing={"policy": "first"})
     bench.pools[0].down = bench.pools[1].down = True
     asked = bench.ask(b"POST", KIND_CHUNKED)
@@ -354,7 +354,7 @@ async def test_what_was_never_sent_goes_elsewhere_with_its_body() -> None:
     assert bench.active() == [0, 0, 0]
 
 
-async def test_request_that_found_a_reset_goes_elsewhere() -> None:
+async def test_a_reset_before_the_answer_is_retried() -> None:
     bench = Bench(2, load_balancing={"policy": "first"})
     asked = bench.ask()
     asked.break_off()
@@ -385,7 +385,7 @@ async def test_three_upstreams_are_tried_at_most() -> None:
     assert sorted(bench.connections()) == [0, 0, 1, 1, 1]
 
 
-async def test_upstream_that_fails_is_left_out_and_comes_back() -> None:
+async def test_failing_upstream_is_ejected_and_returns() -> None:
     bench = Bench(2, load_balancing={"policy": "first"})
     bench.pools[0].down = True
     for _ in range(3):
@@ -407,7 +407,7 @@ async def test_answers_of_5xx_are_passed_on_and_counted() -> None:
     assert bench.ask().at == 1
 
 
-async def test_none_is_well_where_that_is_required() -> None:
+async def test_no_healthy_upstream_with_health_check_required() -> None:
     bench = Bench(2, load_balancing={"health_check_required": True})
     for pool in bench.pools:
         pool.down = True
@@ -433,7 +433,7 @@ async def test_requests_wait_in_order_for_a_free_connection() -> None:
     assert bench.active() == [0]
 
 
-async def test_request_whose_client_has_gone_waits_no_more() -> None:
+async def test_aborted_request_leaves_the_queue() -> None:
     bench = Bench(1, load_balancing={"max_connections": 1})
     first, second, third = (bench.ask() for _ in range(3))
     second.exchange.reset(Code.CANCELLED, "gone")
@@ -470,9 +470,7 @@ async def test_request_that_is_given_up_keeps_its_place_until_its_dial_has_ended
 @pytest.mark.parametrize(
     ("error", "counts"), [(UpstreamUnreachable("connection refused"), True), (UpstreamsBusy("no descriptors"), False)]
 )
-async def test_dial_of_a_request_that_was_given_up_says_something_about_the_backend(
-    error: ForwardError, counts: bool
-) -> None:
+async def test_failed_dial_of_an_aborted_request_counts(error: ForwardError, counts: bool) -> None:
     bench = Bench(2, load_balancing={"policy": "first", "outlier_detection": {"consecutive_failures": 1}})
     asked = ask_slowly(bench)
     asked.exchange.reset(Code.CANCELLED, "gone")
@@ -484,14 +482,14 @@ async def test_dial_of_a_request_that_was_given_up_says_something_about_the_back
     assert bench.ask().at == (1 if counts else 0)
 
 
-async def test_request_whose_turn_to_be_dialled_has_not_come_leaves_at_once() -> None:
+async def test_aborted_request_withdraws_its_dial() -> None:
     bench = Bench(1, load_balancing={"max_connections": 1})
     asked = ask_slowly(bench, full=True)
     asked.exchange.reset(Code.CANCELLED, "gone")
     assert (bench.pools[0].waiting, bench.active()) == ([], [0])
 
 
-async def test_agent_that_has_no_descriptors_says_so_and_blames_no_backend() -> None:
+async def test_lack_of_descriptors_is_not_an_upstream_failure() -> None:
     bench = Bench(2, load_balancing={"policy": "first", "outlier_detection": {"consecutive_failures": 1}})
     asked = ask_slowly(bench)
     bench.pools[0].dialling.pop().unreachable(UpstreamsBusy("no descriptors are left"))
@@ -502,7 +500,7 @@ async def test_agent_that_has_no_descriptors_says_so_and_blames_no_backend() -> 
 
 @pytest.mark.parametrize("limit", ["upstream", "service"])
 @pytest.mark.parametrize("seed", range(20))
-async def test_backend_never_has_more_connections_than_the_file_says(seed: int, limit: str) -> None:
+async def test_max_connections_is_never_exceeded(seed: int, limit: str) -> None:
     dice, most = random.Random(seed), 3
     options = {"outlier_detection": {"consecutive_failures": 0}, "queue": 5}
     if limit == "upstream":
@@ -544,7 +542,7 @@ async def test_backend_never_has_more_connections_than_the_file_says(seed: int, 
     assert not any(bench.active())
 
 
-async def test_body_that_waits_for_its_connection_takes_about_as_many_bytes_as_it_has() -> None:
+async def test_buffered_body_has_little_memory_overhead() -> None:
     bench = Bench()
     (pool,) = bench.pools
     pool.slow = True
@@ -563,7 +561,7 @@ async def test_body_that_waits_for_its_connection_takes_about_as_many_bytes_as_i
     assert body == b"10000\r\n" + b"".join(frames) + b"\r\n0\r\n\r\n"
 
 
-async def test_time_in_the_queue_is_not_time_to_answer() -> None:
+async def test_queue_time_does_not_count_for_the_response_timeout() -> None:
     bench = Bench(1, timeout="3s", load_balancing={"max_connections": 1, "queue_timeout": "1m"})
     first, second = bench.ask(), bench.ask()
     bench.loop.now += 2
@@ -623,7 +621,7 @@ async def test_a_cookie_that_is_used_is_renewed(monkeypatch: pytest.MonkeyPatch)
 
 
 def cookie_of(head: bytes) -> bytes | None:
-    """The Cookie line that a browser sends after this answer."""
+    """Return the Cookie line that a browser sends after this answer."""
     for line in head.split(b"\r\n"):
         if line.startswith(b"Set-Cookie: "):
             return b"Cookie: %b\r\n" % line.removeprefix(b"Set-Cookie: ").partition(b";")[0]
@@ -664,7 +662,7 @@ async def test_timeouts(timeouts: Timeouts, seconds: float) -> None:
     assert asked.code is (Code.UPSTREAM_TIMEOUT if seconds < 20 else None)
 
 
-async def test_what_moves_is_not_idle_but_is_counted_in_total() -> None:
+async def test_progress_restarts_the_idle_timeout_only() -> None:
     bench = Bench(timeouts=Timeouts(response=2, idle=3, total=10))
     asked = bench.ask()
     asked.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n")
@@ -696,7 +694,7 @@ async def test_an_upgraded_connection_without_timeouts_lasts() -> None:
 
 
 @pytest.mark.parametrize("upgraded", [False, True])
-async def test_what_runs_at_an_upstream_that_is_gone_ends_in_time(upgraded: bool) -> None:
+async def test_requests_of_a_removed_upstream_end_in_time(upgraded: bool) -> None:
     bench = Bench(2, timeouts=Timeouts(1000), load_balancing={"policy": "first"})
     asked = [bench.ask(flags=FLAG_UPGRADE if upgraded else 0) for _ in range(2)]
     if upgraded:
@@ -712,7 +710,7 @@ async def test_what_runs_at_an_upstream_that_is_gone_ends_in_time(upgraded: bool
     assert [one.code for one in asked] == [Code.WITHDRAWN, None], "the other has moved to the one that stays"
 
 
-async def test_what_waits_for_a_service_that_is_gone_ends_with_it() -> None:
+async def test_queued_requests_of_a_removed_service_fail() -> None:
     bench = Bench(1, load_balancing={"max_connections": 1, "queue_timeout": "1h"})
     running, waiting = bench.ask(), bench.ask()
     bench.upstreams.drain(set(), bench.loop.now + 30)
@@ -722,7 +720,7 @@ async def test_what_waits_for_a_service_that_is_gone_ends_with_it() -> None:
     assert (running.code, waiting.code) == (None, Code.WITHDRAWN)
 
 
-async def test_a_client_that_stalls_in_its_upload_is_not_the_backends_fault() -> None:
+async def test_a_stalled_upload_does_not_run_the_response_timeout() -> None:
     bench = Bench(2, timeouts=Timeouts(response=5), load_balancing={"policy": "first"})
     for _ in range(6):
         asked = bench.ask(b"POST", KIND_CHUNKED)
@@ -764,7 +762,7 @@ async def test_trailers_and_an_empty_end_complete_a_request() -> None:
         assert asked.code is Code.UPSTREAM_TIMEOUT
 
 
-async def test_a_backend_that_takes_no_more_of_a_request_has_its_time() -> None:
+async def test_a_stalled_backend_runs_the_response_timeout() -> None:
     bench = Bench(timeouts=Timeouts(response=5))
     asked = bench.ask(b"POST", KIND_CHUNKED)
     asked.connection.pause_writing()
@@ -783,7 +781,7 @@ async def test_a_backend_that_takes_no_more_of_a_request_has_its_time() -> None:
     assert asked.code is None, "it has taken what there was"
 
 
-async def test_who_is_asked_for_100_continue_has_the_turn() -> None:
+async def test_expect_100_runs_the_response_timeout() -> None:
     bench = Bench(timeouts=Timeouts(response=5))
     asked = bench.ask(b"PUT", KIND_CHUNKED, fields=b"Expect: 100-continue\r\n")
     asked.exchange.expire(bench.loop.now + 5)
@@ -794,7 +792,7 @@ async def test_who_is_asked_for_100_continue_has_the_turn() -> None:
     assert asked.code is None
 
 
-async def test_answers_that_break_off_are_counted() -> None:
+async def test_incomplete_answers_count_as_failures() -> None:
     bench = Bench(2, load_balancing={"policy": "first"})
     for _ in range(3):
         asked = bench.ask(b"POST")
@@ -805,7 +803,7 @@ async def test_answers_that_break_off_are_counted() -> None:
     assert bench.ask().at == 1
 
 
-async def test_an_answer_that_ends_breaks_the_run_and_so_does_one_that_its_client_leaves() -> None:
+async def test_complete_and_aborted_answers_reset_the_failure_count() -> None:
     begun = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nh"
     for well in ("ended", "left", "upgraded"):
         bench = Bench(2, load_balancing={"policy": "first"})
@@ -821,7 +819,7 @@ async def test_an_answer_that_ends_breaks_the_run_and_so_does_one_that_its_clien
         assert bench.ask().at == 0
 
 
-async def test_how_an_upgraded_connection_ends_is_not_counted() -> None:
+async def test_the_end_of_an_upgraded_connection_is_no_failure() -> None:
     bench = Bench(2, load_balancing={"policy": "first"})
     for _ in range(6):
         asked = bench.ask(flags=FLAG_UPGRADE)
@@ -849,7 +847,7 @@ async def test_idle_time_does_not_run_in_the_queue() -> None:
 REQUIRED = {"health_check_required": True, "max_connections": 2, "queue_timeout": "1h"}
 
 
-async def test_what_waits_is_refused_when_the_last_upstream_is_ejected() -> None:
+async def test_queued_requests_fail_when_the_last_upstream_is_ejected() -> None:
     bench = Bench(1, load_balancing={**REQUIRED, "outlier_detection": {"consecutive_failures": 2}})
     first, second, third, fourth = (bench.ask(b"POST") for _ in range(4))
     first.break_off()
@@ -859,7 +857,7 @@ async def test_what_waits_is_refused_when_the_last_upstream_is_ejected() -> None
     assert fourth.tunnel.resets[0][1].startswith("10 ")
 
 
-async def test_what_waits_is_refused_when_the_last_probe_fails() -> None:
+async def test_queued_requests_fail_when_the_last_check_fails() -> None:
     check = {"unhealthy_threshold": 1}
     bench = Bench(1, upstreams=[{"address": "10.0.0.0:80", "health_check": check}], load_balancing=REQUIRED)
     asked = [bench.ask() for _ in range(4)]
@@ -870,8 +868,8 @@ async def test_what_waits_is_refused_when_the_last_probe_fails() -> None:
 
 
 @pytest.mark.parametrize("seed", range(40))
-async def test_who_is_told_that_nothing_was_begun_can_believe_it(seed: int) -> None:
-    """Whatever happens: with these codes nothing of a request has left that a backend must not see twice."""
+async def test_retryable_codes_mean_that_nothing_was_sent(seed: int) -> None:
+    """After these codes, no backend has received a request that it must not see twice."""
     dice = random.Random(seed)
     bench = Bench(3, load_balancing={"max_connections": 2, "queue": 1, "queue_timeout": "5s"})
     asked: list[Asked] = []
@@ -899,7 +897,7 @@ async def test_who_is_told_that_nothing_was_begun_can_believe_it(seed: int) -> N
 
 
 class Moment(Enum):
-    """The moment at which the backend sends bytes behind its answer to the first client."""
+    """Moments at which the backend sends bytes behind its answer to the first client."""
 
     SAME_SEGMENT = 1
     IDLE = 2

@@ -1,4 +1,4 @@
-"""An agent whose certificate has ended, at a real door."""
+"""Tests of zerotrust.agent.expired_renewal, against a real agent listener."""
 
 import datetime
 from datetime import UTC, timedelta
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 
 
 def server_of(door: Door, folder: Path, **changed: object) -> ServerAddress:
-    """What the file of an agent says, whose certificate ended two minutes ago."""
+    """Return the server section of an agent whose certificate expired two minutes ago."""
     made = csr.create()
     now = datetime.datetime.now(UTC)
     issued = ca_directory.load_authority(folder).issue_agent(
@@ -33,7 +33,7 @@ def server_of(door: Door, folder: Path, **changed: object) -> ServerAddress:
     return ServerAddress.model_validate({**said, **changed})
 
 
-async def test_it_comes_back_with_a_new_key_and_nobody_has_to_walk_there(tmp_path: Path) -> None:
+async def test_an_expired_certificate_is_replaced(tmp_path: Path) -> None:
     async with open_door(tmp_path) as door:
         server = server_of(door, tmp_path)
         now = datetime.datetime.now(UTC).timestamp()
@@ -48,7 +48,7 @@ async def test_it_comes_back_with_a_new_key_and_nobody_has_to_walk_there(tmp_pat
         assert door.one_token.asked == [("home", "127.0.0.1")]
 
 
-async def test_with_another_key_it_does_not(tmp_path: Path) -> None:
+async def test_a_proof_by_another_key_is_refused(tmp_path: Path) -> None:
     async with open_door(tmp_path) as door:
         server = server_of(door, tmp_path)
         keys.write(Path(server.key), keys.to_pem(keys.generate()), mode=keys.PRIVATE, replace=True)
@@ -56,7 +56,7 @@ async def test_with_another_key_it_does_not(tmp_path: Path) -> None:
             await renew_expired(server, Renew(csr=csr.create().pem.decode()))
 
 
-async def test_what_the_server_says_is_told(tmp_path: Path) -> None:
+async def test_the_servers_reason_is_reported(tmp_path: Path) -> None:
     async with open_door(tmp_path) as door:
         server = server_of(door, tmp_path)
         asked = Renew(csr=csr.create().pem.decode())
@@ -68,7 +68,7 @@ async def test_what_the_server_says_is_told(tmp_path: Path) -> None:
             await renew_expired(server, asked)
 
 
-async def test_a_server_of_another_authority_gets_nothing(tmp_path: Path) -> None:
+async def test_nothing_is_sent_to_a_server_of_another_authority(tmp_path: Path) -> None:
     (other := tmp_path / "other").mkdir()
     ca_directory.create_authority(other)
     async with open_door(tmp_path / "door") as door:
@@ -78,10 +78,8 @@ async def test_a_server_of_another_authority_gets_nothing(tmp_path: Path) -> Non
         assert not door.one_token.asked
 
 
-async def test_a_certificate_of_the_server_that_has_not_begun_is_a_matter_of_clocks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The dates are shifted in place of the clock; that the clocks are then the same is left out of account."""
+async def test_a_future_server_certificate_reports_clock_skew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test shifts the dates instead of the clock, and lowers MIN_SKEW so that equal clocks count as skewed."""
     start = datetime.datetime.now(UTC) + timedelta(hours=1)
     async with open_door(tmp_path) as door:
         issue_server_at(tmp_path, "localhost", start)
@@ -95,7 +93,7 @@ async def test_a_certificate_of_the_server_that_has_not_begun_is_a_matter_of_clo
         assert not door.one_token.asked
 
 
-async def test_the_name_in_the_file_is_the_one_that_counts(tmp_path: Path) -> None:
+async def test_server_name_is_verified(tmp_path: Path) -> None:
     async with open_door(tmp_path) as door:
         server = server_of(door, tmp_path, server_name="tunnel.example.com")
         with pytest.raises(JoinError, match=r'not for "tunnel.example.com"'):

@@ -1,4 +1,4 @@
-"""Tests of zerotrust.agent.join: against a real door, a liar in between, and what else may answer."""
+"""Tests of zerotrust.agent.join: against a real agent listener, an interceptor, and other servers."""
 
 import asyncio
 import base64
@@ -41,7 +41,7 @@ async def refused(line: JoinToken) -> str:
 
 
 class Liar:
-    """Speaks TLS with a certificate of its own, and answers what it is told to."""
+    """A TLS server with its own certificate and given answers."""
 
     def __init__(self, root: Foreign, answer: Callable[[bytes], bytes], *, stays: bool) -> None:
         self._stays = stays
@@ -93,7 +93,7 @@ def ok(body: bytes, *, fields: bytes = b"") -> bytes:
 
 
 @pytest.mark.parametrize("names", [ServerNames(ip=["127.0.0.1"]), ServerNames(dns=["localhost"])])
-async def test_a_key_that_stays_and_a_certificate_for_it(tmp_path: Path, names: ServerNames) -> None:
+async def test_join_returns_a_certificate_for_the_key(tmp_path: Path, names: ServerNames) -> None:
     async with open_door(tmp_path, names=names) as door:
         host = "localhost" if names.dns else "127.0.0.1"
         asked = csr.create()
@@ -116,22 +116,22 @@ async def test_a_used_and_a_wrong_token(tmp_path: Path) -> None:
         assert "cannot issue certificates at the moment" in await refused(door.line)
 
 
-async def test_of_several_roots_the_one_that_is_named(tmp_path: Path) -> None:
+async def test_the_pinned_root_is_selected(tmp_path: Path) -> None:
     async with open_door(tmp_path) as door:
         own = door.one_token.root
         door.one_token.root = Foreign.root("Another CA").pem + own
         assert (await joined(door.line)).root_pem == own
 
 
-async def test_another_authority_does_not_get_the_token(tmp_path: Path) -> None:
+async def test_no_token_is_sent_to_another_authority(tmp_path: Path) -> None:
     async with open_door(tmp_path) as door:
         said = await refused(replace(door.line, fingerprint="0" * 64))
         assert "has another CA" in said and "the token was not sent" in said
         assert not door.one_token.asked
 
 
-async def test_somebody_in_between_who_shows_the_true_root(tmp_path: Path) -> None:
-    """The root is public: what counts is who has a certificate of it."""
+async def test_an_interceptor_with_the_genuine_root_gets_no_token(tmp_path: Path) -> None:
+    """The root is public, so an interceptor can send it; it has no certificate of it."""
     own = Foreign.root()
     async with liar(
         tmp_path, lambda _head: ok(own.pem), leaf=Foreign.root("Liar").issue("x", dns=("localhost",))
@@ -142,7 +142,7 @@ async def test_somebody_in_between_who_shows_the_true_root(tmp_path: Path) -> No
         assert b"POST" not in speaks.heard
 
 
-async def test_an_address_that_the_certificate_is_not_for(tmp_path: Path) -> None:
+async def test_a_certificate_for_another_name_is_refused(tmp_path: Path) -> None:
     async with open_door(tmp_path) as door:
         door.one_token.used = True
         said = await refused(replace(door.line, server=f"127.0.0.2:{door.port}"))
@@ -166,7 +166,7 @@ async def test_the_servers_certificate_and_the_time(tmp_path: Path, what: str) -
         assert "this machine's clock is" in await refused(speaks.line)
 
 
-async def test_clocks_that_differ_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_clock_skew_is_returned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with open_door(tmp_path) as door:
         monkeypatch.setattr(enrollment_client, "MIN_SKEW", datetime.timedelta(days=-1))
         found = await joined(door.line)
@@ -185,7 +185,7 @@ async def test_clocks_that_differ_are_told(tmp_path: Path, monkeypatch: pytest.M
         b"\xff\xfe",
     ],
 )
-async def test_a_date_that_no_clock_can_show_is_no_date(tmp_path: Path, date: bytes) -> None:
+async def test_an_invalid_date_is_ignored(tmp_path: Path, date: bytes) -> None:
     root, asked = Foreign.root(), csr.create()
     body = answer_of(root, asked)
     fields = b"Date: " + date + b"\r\n"
@@ -197,7 +197,7 @@ async def test_a_date_that_no_clock_can_show_is_no_date(tmp_path: Path, date: by
         assert (await joined(speaks.line, asked)).agent_id == "home"
 
 
-async def test_nobody_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unreachable_server_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     line = JoinToken(server=f"127.0.0.1:{closed_port()}", secret=TOKEN, fingerprint="0" * 64)
     assert f"cannot connect to {line.server}: connection refused; check the address" in await refused(line)
     said = await refused(replace(line, server="does-not-exist.invalid:8443"))
@@ -210,7 +210,7 @@ async def test_nobody_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "does not answer; check the address, and that the port is open" in said
 
 
-async def test_a_server_that_never_comes_to_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_endless_answer_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(joining, "DEADLINE", 0.2)
     async with liar(tmp_path, lambda _head: b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", stays=True) as speaks:
         assert "does not answer; check the address" in await refused(speaks.line)
@@ -234,7 +234,7 @@ async def test_a_server_without_enrollment(tmp_path: Path) -> None:
         (b"", "accepts no connection without a certificate"),
     ],
 )
-async def test_what_is_no_server_of_ours(tmp_path: Path, answer: bytes, said: str) -> None:
+async def test_other_servers_are_reported(tmp_path: Path, answer: bytes, said: str) -> None:
     async with liar(tmp_path, lambda _head: answer) as speaks:
         assert said in await refused(speaks.line)
 
@@ -252,7 +252,7 @@ async def test_plain_http_at_the_port(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["another key", "another agent", "no certificate", "nonsense", "hosts", "a list"])
-async def test_an_answer_that_does_not_fit(tmp_path: Path, what: str) -> None:
+async def test_an_invalid_answer_is_refused(tmp_path: Path, what: str) -> None:
     root = Foreign.root()
     asked = csr.create()
     own = root.issue("home")
@@ -275,7 +275,7 @@ async def test_an_answer_that_does_not_fit(tmp_path: Path, what: str) -> None:
 
 
 def answer_of(root: Foreign, asked: csr.CertificateRequest, **changed: object) -> bytes:
-    """The server's answer to a request to join, with what is different."""
+    """Return the server's answer to a join request, with changes."""
     life = datetime.timedelta(days=1)
     chain = Issuer(certificate=root.certificate, key=root.key).issue_agent("home", asked.pem, life, now()).chain_pem
     said = {"agent": "home", "certificate": chain.decode(), "hosts": ["app.example.com"], **changed}
@@ -283,7 +283,7 @@ def answer_of(root: Foreign, asked: csr.CertificateRequest, **changed: object) -
 
 
 def altered(root: Foreign, before: str, after: str) -> str:
-    """The root in PEM form, with other bytes at one place."""
+    """Return the root in PEM form with some bytes changed."""
     der = root.der.replace(bytes.fromhex(before), bytes.fromhex(after), 1)
     assert der != root.der
     return f"-----BEGIN CERTIFICATE-----\n{base64.encodebytes(der).decode()}-----END CERTIFICATE-----\n"
@@ -305,7 +305,7 @@ async def test_a_certificate_that_cannot_be_parsed_is_one_line(tmp_path: Path, c
 
 
 @pytest.mark.parametrize("changed", [{"certificate": "\ud800"}, {"agent": "../home"}, {"agent": "away"}])
-async def test_an_answer_that_says_something_else(tmp_path: Path, changed: dict[str, object]) -> None:
+async def test_an_answer_for_another_agent_is_refused(tmp_path: Path, changed: dict[str, object]) -> None:
     root, asked = Foreign.root(), csr.create()
     body = answer_of(root, asked, **changed)
     async with liar(tmp_path, lambda head: ok(root.pem if head.startswith(b"GET") else body), root=root) as speaks:
@@ -313,7 +313,7 @@ async def test_an_answer_that_says_something_else(tmp_path: Path, changed: dict[
             await joined(speaks.line, asked)
 
 
-async def test_a_certificate_that_the_named_root_does_not_vouch_for(tmp_path: Path) -> None:
+async def test_a_certificate_of_another_root_is_refused(tmp_path: Path) -> None:
     root, asked = Foreign.root(), csr.create()
     body = answer_of(Foreign.root(), asked)
     async with liar(tmp_path, lambda head: ok(root.pem if head.startswith(b"GET") else body), root=root) as speaks:
@@ -321,7 +321,7 @@ async def test_a_certificate_that_the_named_root_does_not_vouch_for(tmp_path: Pa
             await joined(speaks.line, asked)
 
 
-async def test_what_the_server_says_cannot_play_with_the_terminal(tmp_path: Path) -> None:
+async def test_control_characters_of_the_server_are_removed(tmp_path: Path) -> None:
     root = Foreign.root()
     body = b'{"error": "no\\u001b[31m\\nreally\\u202e' + b"x" * 1000 + b'"}'
     no = b"HTTP/1.1 403 No\r\nContent-Length: %d\r\n\r\n" % len(body) + body

@@ -1,4 +1,4 @@
-"""Where the keys of token issuers come from, how long they hold, and what is refused."""
+"""Tests of zerotrust.agent.jwks."""
 
 import asyncio
 import gzip
@@ -40,7 +40,7 @@ def kids(keys: dict[str, Any] | None) -> list[str]:
 # What is cached
 
 
-def test_keys_come_change_and_stay(documents: list[bytes]) -> None:
+def test_keys_are_added_changed_and_kept(documents: list[bytes]) -> None:
     cached = CachedJwks(SOURCE)
     assert cached.keys is None
     assert cached.fetched(documents[0], 0.0)
@@ -52,7 +52,7 @@ def test_keys_come_change_and_stay(documents: list[bytes]) -> None:
     assert cached.pause == REFRESH
 
 
-def test_the_last_ones_hold_for_a_day(documents: list[bytes]) -> None:
+def test_the_last_keys_stay_valid_for_a_day(documents: list[bytes]) -> None:
     cached = CachedJwks(SOURCE)
     assert not cached.failed(0.0)
     cached.fetched(documents[0], 100.0)
@@ -74,7 +74,7 @@ def test_a_document_that_cannot_be_used_changes_nothing(documents: list[bytes]) 
     assert kids(cached.keys) == ["1"]
 
 
-def test_who_does_not_answer_is_asked_again_soon_and_then_less_often() -> None:
+def test_retries_back_off() -> None:
     cached = CachedJwks(SOURCE)
     pauses = []
     for _ in range(9):
@@ -164,7 +164,7 @@ async def test_over_https_with_a_certificate_that_is_verified(bench: Bench, trus
 
 
 @pytest.mark.anyio
-async def test_a_certificate_of_nobody_we_know(
+async def test_an_untrusted_certificate_is_refused(
     bench: Bench, trusted: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SSL_CERT_FILE")
@@ -179,7 +179,7 @@ async def test_a_certificate_of_nobody_we_know(
 
 
 @pytest.mark.anyio
-async def test_a_key_that_is_added_or_withdrawn_counts_at_the_next_look(bench: Bench) -> None:
+async def test_added_and_withdrawn_keys_take_effect(bench: Bench) -> None:
     async with Issuer() as issuer:
         issuer.add_key("1")
         source = KeySource(issuer.url, "RS256")
@@ -222,7 +222,7 @@ def compressed(_: dict[str, str]) -> bytes:
         (lambda _: b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{", "peer closed"),
     ],
 )
-async def test_what_is_no_answer_changes_nothing_and_is_told_once(
+async def test_invalid_answers_change_nothing_and_are_logged_once(
     bench: Bench, answer: Callable[[dict[str, str]], bytes], reason: str
 ) -> None:
     async with Issuer() as issuer:
@@ -246,7 +246,7 @@ async def test_what_is_no_answer_changes_nothing_and_is_told_once(
 
 
 @pytest.mark.anyio
-async def test_nothing_new_is_no_answer_to_who_has_nothing(bench: Bench) -> None:
+async def test_a_304_without_cached_keys_is_an_error(bench: Bench) -> None:
     async with Issuer() as issuer:
         issuer.answer = lambda _: reply(304, b"")
         with capture_logs() as logs:
@@ -256,7 +256,7 @@ async def test_nothing_new_is_no_answer_to_who_has_nothing(bench: Bench) -> None
 
 
 @pytest.mark.anyio
-async def test_one_that_says_nothing_is_not_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_issuer_times_out(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TIMEOUT", 0.1)
     released = asyncio.Event()
 
@@ -290,7 +290,7 @@ async def test_keys_that_are_too_old_are_withdrawn(bench: Bench, monkeypatch: py
 
 
 @pytest.mark.anyio
-async def test_what_nobody_wants_is_forgotten(bench: Bench) -> None:
+async def test_keys_of_unused_sources_are_dropped(bench: Bench) -> None:
     async with Issuer() as issuer:
         issuer.add_key("1")
         source = KeySource(issuer.url, "RS256")

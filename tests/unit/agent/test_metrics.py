@@ -1,4 +1,4 @@
-"""Tests of zerotrust.agent.metrics: what an agent says of itself."""
+"""Tests of zerotrust.agent.metrics."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -45,7 +45,7 @@ def config(site: Site, backend: Backend, **sections: dict[str, object]) -> Agent
     )
 
 
-async def test_what_it_says(site: Site, server: RunningServer, backend: Backend) -> None:
+async def test_metrics_of_an_agent(site: Site, server: RunningServer, backend: Backend) -> None:
     port = free_port()
     async with dialling(config(site, backend)) as running:
         await running.agent.metrics.listen(f"127.0.0.1:{port}")
@@ -88,7 +88,7 @@ async def test_what_it_says(site: Site, server: RunningServer, backend: Backend)
 CODES = ("upstream_unreachable", "upstreams_down")
 
 
-async def test_a_service_that_is_not_to_be_counted_is_not_named(site: Site, backend: Backend) -> None:
+async def test_uncounted_services_have_no_labels(site: Site, backend: Backend) -> None:
     port = free_port()
     service = {"hostname": APP, "backend": f"127.0.0.1:{backend.port}"}
     quiet = {**service, "id": "quiet", "hostname": DOWN, "monitoring": {"metrics_enabled": False}}
@@ -99,7 +99,7 @@ async def test_a_service_that_is_not_to_be_counted_is_not_named(site: Site, back
         assert not [labels for labels in found if "quiet" in labels]
 
 
-async def test_each_limit_is_said_and_health_is_the_session_s(site: Site, backend: Backend) -> None:
+async def test_limits_and_health(site: Site, backend: Backend) -> None:
     port = free_port()
     async with contextlib.AsyncExitStack() as after, dialling(config(site, backend)) as running:
         await running.agent.metrics.listen(f"127.0.0.1:{port}")

@@ -1,4 +1,4 @@
-"""Active checks: what is asked, what is a good answer, and that each has one result."""
+"""Tests of zerotrust.agent.probe."""
 
 import asyncio
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Pool:
-    """One connection, whenever the test says so."""
+    """A pool that opens one connection when the test says so."""
 
     def __init__(self) -> None:
         self.open = 0
@@ -81,7 +81,7 @@ async def test_status(status: int, expected: Any, failure: str) -> None:
     assert asked.pool.transport.is_closing()
 
 
-async def test_what_goes_wrong_is_said_once() -> None:
+async def test_each_failure_is_reported_once() -> None:
     refused = Asked()
     refused.pool.owner.unreachable(UpstreamUnreachable("connection refused"))
     assert refused.results == ["connection refused"]
@@ -95,7 +95,7 @@ async def test_what_goes_wrong_is_said_once() -> None:
     assert len(garbage.results) == 1 and "not acceptable HTTP" in garbage.results[0]
 
 
-async def test_time_is_up() -> None:
+async def test_a_check_times_out() -> None:
     silent, late = Asked(timeout="10ms"), Asked(timeout="10ms")
     await silent.connected()
     while not (silent.results and late.results):
@@ -107,7 +107,7 @@ async def test_time_is_up() -> None:
     assert len(late.results) == 1
 
 
-async def test_tcp_asks_for_a_connection_alone() -> None:
+async def test_tcp_checks_only_connect() -> None:
     asked = Asked(type="tcp")
     assert await asked.connected() == b""
     assert asked.results == [""]

@@ -1,4 +1,4 @@
-"""How a session gets another link: at once, again and again, and only one."""
+"""Tests of zerotrust.agent.reconnect."""
 
 import asyncio
 from collections.abc import Callable
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Link:
-    """What is asked of a link."""
+    """The part of a TunnelLink that Reconnect uses."""
 
     def __init__(self) -> None:
         self.session = SimpleNamespace(attached=False)
@@ -34,7 +34,7 @@ class Link:
 
 
 class Server:
-    """Where it dials: each attempt fails, hangs or gets a connection, as the test says."""
+    """An endpoint whose attempts fail, hang or connect, as the test says."""
 
     def __init__(self) -> None:
         self.turns: list[int] = []
@@ -81,7 +81,7 @@ async def scene(monkeypatch: pytest.MonkeyPatch) -> Any:
     await found.tasks.close()
 
 
-async def test_it_asks_again_and_again_until_there_is_a_connection(scene: Scene) -> None:
+async def test_it_retries_until_connected(scene: Scene) -> None:
     scene.reconnect.begin()
     scene.reconnect.begin()
     await eventually(lambda: scene.server.attempts > 3, "attempts")
@@ -96,7 +96,7 @@ async def test_it_asks_again_and_again_until_there_is_a_connection(scene: Scene)
     await eventually(lambda: scene.server.attempts > attempts, "the next time as well")
 
 
-async def test_those_that_hang_hold_nobody_up(scene: Scene) -> None:
+async def test_hanging_attempts_do_not_block_others(scene: Scene) -> None:
     scene.server.answer = scene.server.hang
     scene.reconnect.begin()
     await eventually(lambda: scene.server.attempts > 3, "attempts")
@@ -107,7 +107,7 @@ async def test_those_that_hang_hold_nobody_up(scene: Scene) -> None:
     await eventually(lambda: not scene.tasks._running, "those that hang are given up")
 
 
-async def test_a_connection_that_nobody_needs_is_closed(scene: Scene) -> None:
+async def test_a_surplus_connection_is_closed(scene: Scene) -> None:
     first, second = (FakeTransport(asyncio.Protocol()) for _ in range(2))
     scene.reconnect.got(cast("asyncio.Transport", first))
     scene.reconnect.got(cast("asyncio.Transport", second))
@@ -119,9 +119,7 @@ async def test_a_connection_that_nobody_needs_is_closed(scene: Scene) -> None:
     assert third.is_aborted
 
 
-async def test_a_server_that_does_not_answer_is_asked_on_another_one(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_silent_server_is_asked_on_another_connection(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconnect, "PATIENCE", 0.0)
     both = [FakeTransport(asyncio.Protocol()) for _ in range(2)]
     for one in both:
@@ -129,16 +127,14 @@ async def test_a_server_that_does_not_answer_is_asked_on_another_one(
     assert scene.link.asked == both
 
 
-async def test_a_session_that_is_over_is_not_asked_for(scene: Scene) -> None:
+async def test_a_closed_session_is_not_reconnected(scene: Scene) -> None:
     scene.reconnect.begin()
     await eventually(lambda: scene.server.attempts, "an attempt")
     scene.link.closed.set_result(None)
     await eventually(lambda: not scene.tasks._running, "nobody dials any longer")
 
 
-async def test_a_link_that_breaks_right_after_it_was_attached_is_made_anew_after_a_pause_that_grows(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_reconnecting_backs_off_if_links_break_at_once(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconnect, "PAUSE_LEAST", 0.02)
     monkeypatch.setattr(reconnect, "PAUSE_SOON", 0.08)
     monkeypatch.setattr(reconnect.random, "uniform", lambda least, most: most)

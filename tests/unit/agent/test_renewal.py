@@ -1,4 +1,4 @@
-"""When a certificate is asked for, and what becomes of the answer."""
+"""Tests of zerotrust.agent.renewal and zerotrust.agent.accepted_certificate."""
 
 import base64
 import os
@@ -32,7 +32,7 @@ ISSUER = Issuer(certificate=ROOT.certificate, key=ROOT.key)
 
 
 def files(folder: Path, *, life: float = WEEK, age: timedelta = timedelta(0)) -> tuple[Path, Path, Path]:
-    """Write the certificate of "home", its key and the root that an agent believes."""
+    """Write the certificate of "home", its key and the agent's root."""
     start = NOW - age
     issued = Foreign(ROOT.certificate, ROOT.key).issue(
         "home", uris=("urn:0trust:agent:home",), start=start - BACKDATE, end=start + timedelta(seconds=life)
@@ -50,19 +50,19 @@ def answer(message: Renew, *, agent: str = "home", at: datetime = NOW, life: flo
 
 
 @pytest.mark.parametrize("life", [60.0, WEEK, 365 * 86400.0])
-def test_is_due_after_about_two_thirds_of_its_life(tmp_path: Path, life: float) -> None:
+def test_renewal_is_due_after_about_two_thirds_of_the_validity(tmp_path: Path, life: float) -> None:
     paths = files(tmp_path, life=life)
     assert not Renewal(*paths).due(AT + life * EARLIEST - 1)
     assert Renewal(*paths).due(AT + life * LATEST + 1)
 
 
-def test_agents_do_not_all_ask_at_once(tmp_path: Path) -> None:
+def test_agents_renew_at_different_times(tmp_path: Path) -> None:
     paths = files(tmp_path)
     moments = {Renewal(*paths)._next for _ in range(50)}
     assert max(moments) - min(moments) > WEEK * 0.05
 
 
-def test_a_new_certificate_and_a_new_key_take_their_place(tmp_path: Path) -> None:
+def test_certificate_and_key_are_replaced(tmp_path: Path) -> None:
     certificate, key, root = files(tmp_path, age=timedelta(days=5))
     before = key.read_bytes()
     renewal = Renewal(certificate, key, root)
@@ -79,9 +79,7 @@ def test_a_new_certificate_and_a_new_key_take_their_place(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("left", "pause"), [(WEEK, MAX_RETRY), (600.0, 60.0), (5.0, MIN_RETRY), (-5.0, MIN_RETRY)])
-def test_what_was_refused_is_asked_for_again_sooner_the_less_time_is_left(
-    tmp_path: Path, left: float, pause: float
-) -> None:
+def test_a_refused_renewal_is_retried_sooner_near_the_end(tmp_path: Path, left: float, pause: float) -> None:
     renewal = Renewal(*files(tmp_path))
     now = AT + WEEK - left
     renewal.request(now)
@@ -90,13 +88,13 @@ def test_what_was_refused_is_asked_for_again_sooner_the_less_time_is_left(
     assert renewal.due(now + pause)
 
 
-def test_a_clock_that_was_wrong_is_no_reason_to_wait_for_it(tmp_path: Path) -> None:
+def test_a_clock_set_back_does_not_delay_renewal(tmp_path: Path) -> None:
     renewal = Renewal(*files(tmp_path))
     renewal.request(AT + 20 * WEEK)
     assert renewal.due(AT + WEEK * LATEST + 1)
 
 
-def test_who_cannot_keep_a_certificate_asks_for_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_request_without_a_writable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     renewal = Renewal(*files(tmp_path))
     waiting = tmp_path / "home.key.next"
     waiting.mkdir()
@@ -113,7 +111,7 @@ def test_who_cannot_keep_a_certificate_asks_for_none(tmp_path: Path, monkeypatch
     assert waiting.stat().st_mode & 0o777 == 0o600
 
 
-def test_an_answer_that_was_not_asked_for_changes_nothing(tmp_path: Path) -> None:
+def test_an_unrequested_certificate_changes_nothing(tmp_path: Path) -> None:
     certificate, key, root = files(tmp_path)
     renewal = Renewal(certificate, key, root)
     before = certificate.read_bytes()
@@ -126,14 +124,14 @@ def test_an_answer_that_was_not_asked_for_changes_nothing(tmp_path: Path) -> Non
 
 
 def by_another_authority(message: Renew) -> str:
-    """A certificate until the year 2126, which no genuine server accepts."""
+    """Return a certificate of another authority, valid until the year 2126."""
     foreign = create_root("test", days=36500)
     issuer = Issuer(certificate=foreign.certificate, key=foreign.key)
     return chain_of(issuer.issue_agent("home", message.csr.encode(), timedelta(days=36499), NOW))
 
 
 def with_the_true_root_behind(message: Renew) -> str:
-    """The root is public: an impostor can send it behind a certificate of its own authority."""
+    """Return a certificate of another authority with the genuine root behind it, which is public."""
     return by_another_authority(message) + ROOT.certificate_pem.decode()
 
 
@@ -164,7 +162,7 @@ def of_another_agent(message: Renew) -> str:
 
 
 def of_an_agent_that_signs(message: Renew) -> str:
-    """A colleague's certificate and key are no authority, although the authority has signed them."""
+    """Return a certificate issued by another agent, whose own certificate is no authority."""
     thief = keys.generate()
     own = ISSUER.issue_agent("thief", csr_of(thief), timedelta(days=1), NOW)
     certificate = x509.load_pem_x509_certificate(own.chain_pem)
@@ -206,7 +204,7 @@ REFUSED: dict[Callable[[Renew], str], str] = {
 
 
 @pytest.mark.parametrize(("sent", "reason"), REFUSED.items())
-def test_a_certificate_that_a_true_server_would_refuse_changes_nothing(
+def test_a_certificate_that_a_genuine_server_refuses_changes_nothing(
     tmp_path: Path, sent: Callable[[Renew], str], reason: str
 ) -> None:
     certificate, key, root = files(tmp_path)
@@ -221,7 +219,7 @@ def test_a_certificate_that_a_true_server_would_refuse_changes_nothing(
     assert renewal.store(Renewed(chain=good(renewal.request(AT)))).until
 
 
-def test_a_clock_that_is_behind_the_servers_is_no_reason_to_refuse(tmp_path: Path) -> None:
+def test_a_certificate_slightly_in_the_future_is_accepted(tmp_path: Path) -> None:
     renewal = Renewal(*files(tmp_path))
     assert renewal.store(answer(renewal.request(AT), at=NOW + timedelta(hours=20))).until
 
@@ -235,7 +233,7 @@ def test_only_the_certificates_of_an_answer_are_written(tmp_path: Path) -> None:
     assert certificate.read_text() == chain
 
 
-def test_a_certificate_of_an_authority_of_others_is_taken(tmp_path: Path) -> None:
+def test_a_certificate_of_an_external_authority_is_accepted(tmp_path: Path) -> None:
     """Without a URI and without key usage: servers of that authority accept it."""
     certificate, key, root = files(tmp_path)
     renewal = Renewal(certificate, key, root)
@@ -265,7 +263,7 @@ def csr_of(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def signed(message: Renew, *, usage: ObjectIdentifier = profile.CLIENT, digital_signature: bool = True) -> str:
-    """A certificate of the true authority for "home" that is good for something else."""
+    """Return a certificate of the genuine authority for "home", with another usage."""
     public = x509.load_pem_x509_csr(message.csr.encode()).public_key()
     builder = (
         x509.CertificateBuilder(ROOT.certificate.subject, x509.Name([]))
@@ -285,7 +283,7 @@ def signed(message: Renew, *, usage: ObjectIdentifier = profile.CLIENT, digital_
 
 
 def altered(pem: str, before: bytes, after: bytes) -> str:
-    """The certificate with other bytes at one place; its signature no longer counts."""
+    """Return the certificate with some bytes changed, so that its signature is invalid."""
     der = x509.load_pem_x509_certificate(pem.encode()).public_bytes(Encoding.DER)
     assert before in der
     body = base64.encodebytes(der.replace(before, after, 1)).decode()

@@ -1,4 +1,4 @@
-"""What of a request's block is read at the agent, and what a backend sees differently."""
+"""Tests of zerotrust.agent.request_rewrite."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def block(*lines: bytes) -> bytes:
     return b"GET /x HTTP/1.1\r\nHost: App.example.com\r\n" + b"".join(line + b"\r\n" for line in lines) + OURS
 
 
-def test_what_is_read() -> None:
+def test_client_scheme_and_cookies_of_a_block() -> None:
     given = block(b"Cookie: a=1; b=2", b"cookie:c=3", b"X-Cookie: d=4")
     assert (client_of(given), is_secure(given), cookies_of(given)) == (b"192.0.2.7", True, b"a=1; b=2; c=3")
     bare = b"GET / HTTP/1.1\r\nHost: a\r\n"
@@ -43,13 +43,13 @@ def test_host() -> None:
     ],
 )
 def test_origin_is_rewritten_only_where_it_is_the_services_own(given: bytes, seen: bytes | None) -> None:
-    """Else a backend that refuses foreign pages would let them in."""
+    """A backend must be able to refuse foreign origins."""
     edits = Edits(host=None, origin=b"http://10.0.0.1:8123", cookie=False)
     before = block(b"A: b", b"Origin: " + given, b"C: d")
     assert edits.apply(before) == block(b"A: b", b"Origin: " + (given if seen is None else seen), b"C: d")
 
 
-def test_without_origin_none_is_made_up() -> None:
+def test_no_origin_is_added() -> None:
     assert Edits(host=None, origin=b"http://a", cookie=False).apply(block()) == block()
 
 
@@ -63,7 +63,7 @@ def test_without_origin_none_is_made_up() -> None:
         ([b"Cookie: "], [b"Cookie: "]),
     ],
 )
-def test_our_cookie_stays_here(given: list[bytes], seen: list[bytes]) -> None:
+def test_the_affinity_cookie_is_removed(given: list[bytes], seen: list[bytes]) -> None:
     def named(lines: list[bytes]) -> bytes:
         return block(*(line.replace(b"%b", COOKIE) for line in lines))
 

@@ -1,4 +1,4 @@
-"""What is served now, and what a new file changes about it."""
+"""Tests of zerotrust.agent.services."""
 
 import asyncio
 import gc
@@ -40,7 +40,7 @@ def replace(
     renewed: tuple[str, ...] = (),
     drain: float = 30.0,
 ) -> tuple[list[str], list[str]]:
-    """The ids of what is served anew, and of what is gone."""
+    """Adopt a configuration; return the ids of changed and of removed services."""
     checks = HealthChecks(global_settings=health or GlobalHealthSettings())
     plan = services.plan(AgentConfig(services=wanted, health_checks=checks), renewed=renewed)
     services.adopt(plan, drain_timeout=drain)
@@ -53,7 +53,7 @@ def got(services: Services, name: str = "a") -> LiveService:
     return live
 
 
-async def test_a_service_that_is_the_same_keeps_its_upstreams() -> None:
+async def test_an_unchanged_service_keeps_its_upstreams() -> None:
     services = made()
     replace(services, [service("a"), service("b"), service("c")])
     before = {live.id: live.upstreams for live in services.all}
@@ -64,7 +64,7 @@ async def test_a_service_that_is_the_same_keeps_its_upstreams() -> None:
     assert after["b"] is not before["b"]
 
 
-async def test_what_is_planned_is_not_served_yet() -> None:
+async def test_a_plan_takes_effect_when_adopted() -> None:
     services = made()
     replace(services, [service("a")])
     before = got(services)
@@ -139,7 +139,7 @@ def ends(live: LiveService) -> list[float]:
     return [backend.ends_at for backend in live.upstreams.all]
 
 
-async def test_a_removed_service_has_its_time_to_end() -> None:
+async def test_a_removed_service_has_drain_timeout_to_end() -> None:
     now = asyncio.get_running_loop().time()
     services = made()
     replace(services, [service("a")])
@@ -156,7 +156,7 @@ async def test_a_removed_service_has_its_time_to_end() -> None:
     assert services.get("a") is None
 
 
-async def test_other_changes_do_not_give_it_more_time() -> None:
+async def test_other_changes_do_not_extend_drain_timeout() -> None:
     services = made()
     replace(services, [service("a")])
     before = got(services)
@@ -168,7 +168,7 @@ async def test_other_changes_do_not_give_it_more_time() -> None:
     assert ends(before) < first
 
 
-async def test_a_service_that_comes_back_ends_nothing() -> None:
+async def test_a_service_that_is_added_again_ends_no_requests() -> None:
     services = made()
     replace(services, [service("a")])
     before = got(services)
@@ -180,7 +180,7 @@ async def test_a_service_that_comes_back_ends_nothing() -> None:
     assert math.isfinite(ends(before)[0]), "and has its time again when the upstream goes"
 
 
-async def test_only_upstreams_that_go_end() -> None:
+async def test_only_removed_upstreams_drain() -> None:
     services = made()
     addresses = [{"address": f"10.0.0.{number}:80"} for number in range(3)]
     replace(services, [service(backend=None, upstreams=addresses)])
@@ -193,7 +193,7 @@ async def test_only_upstreams_that_go_end() -> None:
     assert all(math.isfinite(one) for one in ends(before)), "another protocol is another upstream"
 
 
-async def test_what_was_replaced_is_swept_until_its_last_request_ends() -> None:
+async def test_a_replaced_service_is_swept_until_its_last_request() -> None:
     services = made()
     replace(services, [service("a")])
     request = got(services)
@@ -232,7 +232,7 @@ def test_timeouts_of_a_service(keys: dict[str, Any], timeouts: Timeouts) -> None
         ({"backend": None, "upstreams": [{"address": "x:1"}, {"address": "y:1"}]}, False),
     ],
 )
-async def test_one_upstream_of_which_nothing_is_asked_costs_nothing(keys: dict[str, Any], alone: bool) -> None:
+async def test_a_single_upstream_without_checks_skips_selection(keys: dict[str, Any], alone: bool) -> None:
     services = made()
     replace(services, [service(**keys)])
     assert (services.all[0].upstreams.only is not None) is alone
@@ -242,7 +242,7 @@ LIMITED = {"load_balancing": {"max_connections": 1}}
 
 
 @pytest.mark.parametrize("gone", [False, True])
-async def test_a_service_that_changes_counts_what_still_runs(gone: bool) -> None:
+async def test_a_changed_service_counts_running_requests(gone: bool) -> None:
     services = made()
     replace(services, [service(**LIMITED)])
     before = got(services)
@@ -272,9 +272,7 @@ async def test_a_service_that_changes_counts_what_still_runs(gone: bool) -> None
         ({"tls": {"min_version": "1.2"}}, HealthState.HEALTHY),
     ],
 )
-async def test_a_backend_is_as_well_as_it_was_where_it_is_asked_the_same(
-    change: dict[str, Any], state: HealthState
-) -> None:
+async def test_health_is_kept_if_the_check_is_the_same(change: dict[str, Any], state: HealthState) -> None:
     services = made()
     keys = {"backend": None, "upstreams": [{"address": "10.0.0.1:80", "health_check": CHECK}]}
     replace(services, [service(**keys)])
@@ -285,8 +283,8 @@ async def test_a_backend_is_as_well_as_it_was_where_it_is_asked_the_same(
     assert backend.member.health.state is state
 
 
-async def test_a_backend_is_judged_anew_when_a_file_of_its_tls_is_renewed() -> None:
-    """It may have been down for a certificate that is good now."""
+async def test_health_is_unknown_after_a_tls_file_is_renewed() -> None:
+    """It may have failed because of a certificate that is valid now."""
     services = made()
     keys = {"backend": None, "upstreams": [{"address": "10.0.0.1:80", "health_check": CHECK}]}
     given = [service(**keys, tls={"ca_file": "/ca"})]

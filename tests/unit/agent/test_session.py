@@ -1,4 +1,4 @@
-"""One session of the agent: what it tells the server of its services, and which requests it takes."""
+"""Tests of zerotrust.agent.session."""
 
 import asyncio
 import random
@@ -78,11 +78,11 @@ class Agent:
         self.session.receive_data(message(FrameType.WELCOME, welcome), 1.0)
 
     def frames(self) -> list[int]:
-        """The types of the frames that were sent since the last look."""
+        """Return the types of the frames sent since the last call."""
         return [kind for kind, *_ in FrameReader().feed(self.session.data_to_send(1 << 20))]
 
     def said(self) -> list[Any]:
-        """Since the last look: what was registered, and the ids that were taken back."""
+        """Return the registrations, and the ids that were unregistered, since the last call."""
         found: list[Any] = []
         for kind, _, _, payload in FrameReader().feed(self.session.data_to_send(1 << 20)):
             if kind == FrameType.REGISTER:
@@ -110,7 +110,7 @@ def test_a_policy_goes_to_a_server_that_enforces_it() -> None:
     run(check)
 
 
-def test_an_older_server_is_told_of_what_it_can_serve() -> None:
+def test_no_policy_goes_to_an_older_server() -> None:
     def check() -> None:
         with capture_logs() as logs:
             agent = Agent(live(PLAIN), live(LIMITED), capabilities=("later",))
@@ -136,7 +136,9 @@ def test_an_older_server_is_told_of_what_it_can_serve() -> None:
     ],
 )
 @pytest.mark.parametrize("capabilities", [("listen_on",), ()])
-def test_where_a_service_listens(keys: dict[str, Any], told: tuple[str, bool], capabilities: tuple[str, ...]) -> None:
+def test_listen_on_of_a_registration(
+    keys: dict[str, Any], told: tuple[str, bool], capabilities: tuple[str, ...]
+) -> None:
     def check() -> None:
         with capture_logs() as logs:
             (registered,) = Agent(live({**PLAIN, **keys}), capabilities=capabilities).said()
@@ -148,8 +150,8 @@ def test_where_a_service_listens(keys: dict[str, Any], told: tuple[str, bool], c
 
 
 @pytest.mark.parametrize("change", [LIMITED, HUGE])
-def test_a_service_that_gets_a_policy_is_not_left_without(change: dict[str, Any]) -> None:
-    """It was registered before, and must not stay as it was."""
+def test_a_service_is_unregistered_if_its_policy_cannot_be_enforced(change: dict[str, Any]) -> None:
+    """It was registered before, without the policy."""
 
     def check() -> None:
         agent = Agent(capabilities=("policy",) if change is HUGE else ())
@@ -161,7 +163,7 @@ def test_a_service_that_gets_a_policy_is_not_left_without(change: dict[str, Any]
     run(check)
 
 
-def test_what_does_not_fit_costs_one_service_not_the_session() -> None:
+def test_an_oversized_registration_affects_one_service() -> None:
     def check() -> None:
         with capture_logs() as logs:
             agent = Agent(live(HUGE), live(PLAIN))
@@ -171,7 +173,7 @@ def test_what_does_not_fit_costs_one_service_not_the_session() -> None:
     run(check)
 
 
-def test_a_refusal_is_in_the_log() -> None:
+def test_refused_host_names_are_logged() -> None:
     def check() -> None:
         agent = Agent()
         with capture_logs() as logs:
@@ -183,7 +185,7 @@ def test_a_refusal_is_in_the_log() -> None:
     run(check)
 
 
-def test_the_answer_to_a_request_for_a_certificate_goes_to_who_asked() -> None:
+def test_a_renewed_certificate_reaches_the_callback() -> None:
     def check() -> None:
         agent = Agent(capabilities=("renewal",))
         agent.session.receive_data(message(FrameType.RENEWED, Renewed(reason="not now")), 2.0)
@@ -192,7 +194,7 @@ def test_the_answer_to_a_request_for_a_certificate_goes_to_who_asked() -> None:
     run(check)
 
 
-def test_a_session_that_takes_over_says_when_it_has_everything_and_is_not_ready_by_itself() -> None:
+def test_a_successor_reports_published_and_sends_no_ready() -> None:
     def check() -> None:
         agent = Agent(live(PLAIN), live(LIMITED), takes_over=True)
         assert FrameType.READY not in agent.frames()
@@ -207,7 +209,7 @@ def test_a_session_that_takes_over_says_when_it_has_everything_and_is_not_ready_
     run(check)
 
 
-def test_a_session_is_released_when_the_server_opens_no_more_or_it_ends() -> None:
+def test_released_after_goaway_or_close() -> None:
     def check() -> None:
         agent, other = Agent(live(PLAIN)), Agent(live(PLAIN))
         assert not agent.server_session.released.done()
@@ -221,8 +223,8 @@ def test_a_session_is_released_when_the_server_opens_no_more_or_it_ends() -> Non
     run(check)
 
 
-def test_each_request_that_a_server_can_frame_is_taken_or_refused_by_the_table() -> None:
-    """docs/spec/tunnel-v1.md, section 5. What is taken here is for a service that the agent does not have."""
+def test_each_combination_of_framing_follows_the_spec() -> None:
+    """docs/spec/tunnel-v1.md, section 5. Accepted requests name a service that the agent does not have."""
 
     def check() -> None:
         agent = Agent(live(PLAIN))
@@ -248,7 +250,7 @@ def test_each_request_that_a_server_can_frame_is_taken_or_refused_by_the_table()
 
 
 def opened(agent: Agent, stream: int) -> tuple[Code, str] | None:
-    """The RESET that an OPEN is answered with."""
+    """Return the RESET that answers an OPEN."""
     block = b"GET / HTTP/1.1\r\nHost: a\r\n"
     payload = pack_open(0, 0, flags=0, service=b"plain.example", request_id=b"r", block=block)
     agent.session.receive_data(encode(FrameType.OPEN, END, stream, payload), 1.0)
@@ -258,7 +260,7 @@ def opened(agent: Agent, stream: int) -> tuple[Code, str] | None:
     return None
 
 
-def test_a_server_that_has_answered_that_the_agent_goes_away_gets_no_more_streams() -> None:
+def test_streams_after_the_answer_to_goaway_are_refused() -> None:
     def check() -> None:
         agent = Agent()
         going_away = encode(FrameType.GOAWAY, 0, 0, pack_reason(Code.GOING_AWAY, ""))
@@ -275,7 +277,7 @@ def test_a_server_that_has_answered_that_the_agent_goes_away_gets_no_more_stream
     run(check)
 
 
-def test_a_server_that_does_not_answer_gets_no_more_streams_when_its_time_is_over() -> None:
+def test_streams_are_refused_after_refuse_streams() -> None:
     def check() -> None:
         agent = Agent()
         agent.server_session.go_away("a newer session takes over")
@@ -290,7 +292,7 @@ def test_a_server_that_does_not_answer_gets_no_more_streams_when_its_time_is_ove
 
 
 class Pool:
-    """Connections to a backend that takes everything."""
+    """Connections to a backend that accepts everything."""
 
     open = 0
 
@@ -311,7 +313,7 @@ class Pool:
 
 
 def publish(**keys: Any) -> tuple[Agent, Pool]:
-    """An agent with one service, whose backends take everything."""
+    """Return an agent with one service whose backends accept everything."""
     found, pool = live({**PLAIN, "id": "app", **keys}), Pool()
     pools = [cast("BackendPool", pool) for _ in found.service.backends]
     upstreams = Upstreams(found.service, pools, secret=b"s" * 32, rng=random.Random(1), now=0.0)
@@ -324,7 +326,7 @@ def open_frame(block: bytes, *, stream: int = 2, upgrade: bool = False) -> bytes
 
 
 @pytest.mark.parametrize("host", ["a..b", "-a", "[0]", "[F]", "a" * 300, "Ws.Example:81"])
-def test_upgrade_is_logged_with_the_host_that_came(host: str) -> None:
+def test_upgrades_are_logged_with_their_host(host: str) -> None:
     def check() -> None:
         agent, pool = publish()
         block = b"GET / HTTP/1.1\r\nHost: %b\r\nUpgrade: WebSocket\r\n" % host.encode()
@@ -378,7 +380,7 @@ SERVICES: list[dict[str, Any]] = [
     st.lists(st.tuples(names, values), max_size=6),
     st.sampled_from(SERVICES),
 )
-def test_each_block_that_is_acceptable_becomes_a_request(
+def test_each_valid_block_becomes_a_request(
     method: bytes, target: bytes, host: tuple[bytes, bytes], fields: list[tuple[bytes, bytes]], keys: dict[str, Any]
 ) -> None:
     path = bytes(byte for byte in target if 0x21 <= byte < 0x7F and byte != 0x23)

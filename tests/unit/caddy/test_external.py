@@ -1,4 +1,4 @@
-"""Whose configuration an external Caddy keeps."""
+"""Tests of zerotrust.caddy.external."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ EXTERNAL = ServerConfig.model_validate({"caddy": {"mode": "external"}})
 FOREIGN: dict[str, Any] = {"apps": {"http": {"servers": {"blog": {"listen": [":80"]}}}}}
 
 
-def test_admin_and_storage_stay_those_of_its_owner() -> None:
+def test_admin_and_storage_of_an_external_caddy_are_kept() -> None:
     existing = {"admin": {"listen": "0.0.0.0:2019"}, "storage": {"module": "redis"}, "logging": {}, **FOREIGN}
     merged = adopt(render(EXTERNAL), existing)
     assert merged["admin"] == {"listen": "0.0.0.0:2019"}
@@ -21,13 +21,13 @@ def test_admin_and_storage_stay_those_of_its_owner() -> None:
     assert merged["apps"] == render(EXTERNAL)["apps"]
 
 
-def test_storage_that_we_are_told_wins() -> None:
+def test_configured_storage_wins() -> None:
     told = ServerConfig.model_validate({"caddy": {"mode": "external", "storage_dir": "/var/lib/caddy"}})
     assert adopt(render(told), {"storage": {"module": "redis"}})["storage"]["root"] == "/var/lib/caddy"
 
 
 @pytest.mark.parametrize("existing", [None, {}])
-def test_what_it_does_not_say_we_do_not_say(existing: dict[str, Any] | None) -> None:
+def test_missing_sections_are_not_added(existing: dict[str, Any] | None) -> None:
     assert "admin" not in adopt(render(EXTERNAL), existing)
     assert "storage" not in adopt(render(EXTERNAL), existing)
 
@@ -38,9 +38,9 @@ def test_a_foreign_configuration_is_refused() -> None:
 
 
 @pytest.mark.parametrize("existing", [None, {}, {"admin": {}}, render(EXTERNAL)])
-def test_nothing_or_our_own_may_be_replaced(existing: dict[str, Any] | None) -> None:
+def test_an_empty_or_own_configuration_may_be_replaced(existing: dict[str, Any] | None) -> None:
     refuse_foreign(existing, EXTERNAL.caddy)
 
 
-def test_a_foreign_configuration_may_be_given_to_us() -> None:
+def test_a_foreign_configuration_is_replaced_if_permitted() -> None:
     refuse_foreign(FOREIGN, Caddy(mode="external", replace_existing_config=True))

@@ -1,4 +1,4 @@
-"""Caddy's lines become ours."""
+"""Tests of zerotrust.caddy.log_lines."""
 
 import json
 
@@ -26,7 +26,7 @@ def test_levels(theirs: str, ours: str) -> None:
     assert lines == [{"log_level": ours, "event": "hello", "source": "tls.obtain", "names": ["a.test"]}]
 
 
-def test_fields_that_are_taken_are_renamed() -> None:
+def test_reserved_fields_are_renamed() -> None:
     with capture_logs() as lines:
         merge('{"level":"info","msg":"m","event":"e","source":"s","exc_info":1}')
     assert lines == [
@@ -42,13 +42,13 @@ def test_fields_that_are_taken_are_renamed() -> None:
 
 
 @pytest.mark.parametrize("line", ["panic: nil map", "[1]", "7", '"x"', "{"])
-def test_what_is_not_an_entry_is_kept(line: str) -> None:
+def test_lines_that_are_no_json_are_kept(line: str) -> None:
     with capture_logs() as lines:
         merge(line)
     assert lines == [{"log_level": "warning", "event": "caddy output", "text": line}]
 
 
-def test_the_warning_about_the_socket_is_not_one() -> None:
+def test_the_harmless_socket_warning_is_debug() -> None:
     with capture_logs() as lines:
         merge('{"level":"warn","msg":"admin endpoint on open interface; host checking disabled"}')
     assert lines[0]["log_level"] == "debug"

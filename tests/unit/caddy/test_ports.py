@@ -1,4 +1,4 @@
-"""Free, busy and impossible ports."""
+"""Tests of zerotrust.caddy.ports."""
 
 import asyncio
 import errno
@@ -31,7 +31,7 @@ def test_endpoints_of_every_address() -> None:
     ]
 
 
-def test_no_http_no_endpoint() -> None:
+def test_no_http_port_without_http() -> None:
     assert {e.key for e in endpoints(Caddy(http_port=0))} == {"caddy.https_port"}
 
 
@@ -68,7 +68,7 @@ async def test_not_an_address_of_this_machine() -> None:
         await check_free([ListenAddress("192.0.2.1", 8443, "caddy.https_port")])
 
 
-def test_a_right_that_is_missing() -> None:
+def test_a_missing_privilege() -> None:
     text = _explain(ListenAddress("", 443, "caddy.https_port"), PermissionError(errno.EACCES, "denied"))
     assert "CAP_NET_BIND_SERVICE" in text
     assert "above 1023 for caddy.https_port" in text

@@ -1,4 +1,4 @@
-"""What the child is given; its life is in tests/component/test_caddy_process.py."""
+"""Tests of zerotrust.caddy.process; tests/component/test_caddy_process.py runs real processes."""
 
 import sys
 from pathlib import Path
@@ -25,13 +25,13 @@ def test_an_existing_godebug_is_kept() -> None:
     assert environment({"GODEBUG": "madvdontneed=1"}, Path("/c"), "a")["GODEBUG"] == "madvdontneed=1,http2xconnect=1"
 
 
-def test_a_directory_that_cannot_be(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CaddyError, match=r"caddy\.config_dir .*file/caddy cannot be created"):
         make_directory(tmp_path / "file" / "caddy")
 
 
-def test_a_directory_that_others_may_write(tmp_path: Path) -> None:
+def test_a_directory_writable_by_others(tmp_path: Path) -> None:
     folder = tmp_path / "caddy"
     make_directory(folder)
     assert folder.stat().st_mode & 0o777 == 0o700
@@ -41,6 +41,6 @@ def test_a_directory_that_others_may_write(tmp_path: Path) -> None:
         make_directory(folder)
 
 
-def test_elsewhere_than_on_linux_nothing_is_promised(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_death_signal_outside_linux(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     assert die_with_parent() is None

@@ -1,4 +1,4 @@
-"""Golden files: a server's YAML, a line of ten dashes, the JSON. `GOLDEN=write pytest …` writes them anew."""
+"""Tests of zerotrust.caddy.render with golden files: YAML, ten dashes, JSON. `GOLDEN=write` updates them."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def caddy(**keys: Any) -> ServerConfig:
 
 
 def pairs(node: object) -> Iterator[tuple[str, object]]:
-    """Every key and value of a document, at any depth."""
+    """Return all keys and values of a document, at any depth."""
     if isinstance(node, dict):
         for key, value in node.items():
             yield key, value
@@ -58,7 +58,7 @@ def test_golden(case: Path) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
-def test_what_no_configuration_may_say(case: Path) -> None:
+def test_unsupported_settings_raise(case: Path) -> None:
     document = render(config_of(case))
     found = list(pairs(document))
     keys = [key for key, _ in found]
@@ -74,7 +74,7 @@ def test_what_no_configuration_may_say(case: Path) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
-def test_caddy_accepts_it(case: Path, tmp_path: Path) -> None:
+def test_caddy_accepts_the_rendered_configuration(case: Path, tmp_path: Path) -> None:
     document = render(config_of(case))
     document["storage"] = {"module": "file_system", "root": str(tmp_path / "storage")}
     log = document["logging"]["logs"]["default"]
@@ -92,7 +92,7 @@ def test_caddy_accepts_it(case: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_services_do_not_change_it() -> None:
+def test_services_do_not_change_the_configuration() -> None:
     assert render(ServerConfig()) == render(ServerConfig.model_validate({"services": [{"hostname": "a.test"}]}))
 
 
@@ -113,19 +113,19 @@ def test_no_regular_expression_that_caddy_reads_as_a_placeholder() -> None:
     assert not set("{}") & set(deep_names(ServerConfig()).pattern)
 
 
-def test_certificates_of_ones_own() -> None:
+def test_own_certificates() -> None:
     rendered = render(caddy(certificates=[{"cert_file": "/a.crt", "key_file": "/a.key"}]))["apps"]["tls"]
     assert rendered["certificates"] == {"load_files": [{"certificate": "/a.crt", "key": "/a.key"}]}
     assert "certificates" not in render(caddy())["apps"]["tls"]
     assert rendered["automation"] == render(caddy())["apps"]["tls"]["automation"]
 
 
-def test_permission_over_a_unix_socket_is_not_possible() -> None:
+def test_permission_over_a_unix_socket_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"caddy\.permission_addr.*unix socket.*127.0.0.1:PORT"):
         render(caddy(permission_addr="unix:/run/p.sock"))
 
 
-def test_one_port_for_both() -> None:
+def test_one_port_for_http_and_https_is_refused() -> None:
     with pytest.raises(ConfigError, match="both 8443"):
         render(caddy(http_port=8443, https_port=8443))
 
@@ -151,12 +151,12 @@ def test_private_names_are_those_of_the_internal_authority(name: str, private: b
     assert any(re.fullmatch(pattern, name) for pattern in patterns) is private
 
 
-def test_a_port_that_caddy_cannot_know() -> None:
+def test_port_0_is_refused() -> None:
     with pytest.raises(ConfigError, match=r'api\.listen_addr "127\.0\.0\.1:0"'):
         render(ServerConfig.model_validate({"api": {"listen_addr": "127.0.0.1:0"}}))
 
 
-def test_the_admin_socket_must_fit() -> None:
+def test_a_long_admin_socket_path_is_refused() -> None:
     fits = "/" + "d" * (107 - len("//admin.sock"))
     render(caddy(config_dir=fits))
     with pytest.raises(ConfigError, match=r"config_dir is too long.* 108 bytes"):
@@ -164,7 +164,7 @@ def test_the_admin_socket_must_fit() -> None:
 
 
 @pytest.mark.parametrize("document", [None, {}, {"apps": None}, {"apps": {"http": {"servers": {"zerotrust": {}}}}}])
-def test_not_ours(document: object) -> None:
+def test_a_foreign_document_is_not_ours(document: object) -> None:
     assert not is_ours(document)
 
 
@@ -185,7 +185,7 @@ def adapted(caddyfile: str) -> dict[str, Any]:
 
 
 def proxies(part: object) -> list[dict[str, Any]]:
-    """All reverse_proxy handlers below."""
+    """Return all reverse_proxy handlers of a document."""
     if isinstance(part, list):
         return [found for each in part for found in proxies(each)]
     if not isinstance(part, dict):

@@ -1,4 +1,4 @@
-"""Reads one request out of bytes as a connection would: head, framing, body."""
+"""Reads one request from bytes as a connection does: head, framing, body."""
 
 from collections.abc import Iterable
 from itertools import pairwise
@@ -8,13 +8,13 @@ from zerotrust.http.head import RequestHead, find_head_end, parse_request
 
 
 def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
-    """The data in pieces, cut at the places (modulo its length)."""
+    """Return the data in pieces, split at these positions (modulo its length)."""
     at = sorted({place % (len(data) + 1) for place in places} | {0, len(data)})
     return [data[start:end] for start, end in pairwise(at)]
 
 
 def read_request(pieces: Iterable[bytes]) -> tuple[RequestHead, bytes, bytes, bytes] | None:
-    """Head, body, trailers and what is left over; None where the message does not end."""
+    """Return head, body, trailers and rest; None if the message is incomplete."""
     buffer, searched, head, reader, body, rest = b"", 0, None, None, b"", None
     for piece in pieces:
         if rest is not None:

@@ -61,7 +61,7 @@ def test_the_length_that_head_and_304_promise_is_kept() -> None:
     assert parse_response(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n").content_length == 5
 
 
-def test_what_is_all_body_is_handed_on_itself() -> None:
+def test_data_of_the_body_alone_is_not_copied() -> None:
     data = bytes(1000)
     reader = LengthReader(2000)
     assert reader.feed(data)[0] is data
@@ -70,7 +70,7 @@ def test_what_is_all_body_is_handed_on_itself() -> None:
     assert rest == b""
 
 
-def test_a_length_ends_inside_what_came() -> None:
+def test_a_length_may_end_within_the_data() -> None:
     reader = LengthReader(5)
     assert reader.feed(b"hel") == (b"hel", None)
     with pytest.raises(HttpError):
@@ -79,7 +79,7 @@ def test_a_length_ends_inside_what_came() -> None:
     reader.eof()
 
 
-def test_no_body_leaves_everything() -> None:
+def test_without_a_body_all_data_is_rest() -> None:
     for kind, length in ((Kind.NONE, 7), (Kind.LENGTH, 0)):
         assert reader_for(kind, length).feed(b"GET") == (b"", b"GET")
         assert reader_for(kind, length).feed(b"") == (b"", b"")
@@ -87,7 +87,7 @@ def test_no_body_leaves_everything() -> None:
 
 
 @pytest.mark.parametrize("kind", [Kind.CLOSE, Kind.TUNNEL])
-def test_until_the_connection_ends(kind: Kind) -> None:
+def test_a_body_until_the_end_of_the_connection(kind: Kind) -> None:
     reader = reader_for(kind, 0)
     assert isinstance(reader, CloseReader)
     assert reader.feed(b"0\r\n\r\n") == (b"0\r\n\r\n", None)
@@ -95,7 +95,7 @@ def test_until_the_connection_ends(kind: Kind) -> None:
     assert reader.trailers == b""
 
 
-def test_a_length_is_kept_to() -> None:
+def test_a_wrong_length_raises() -> None:
     writer = writer_for(Kind.LENGTH, 5)
     assert writer.write(b"hel") == [b"hel"]
     assert writer.write(b"") == []
@@ -109,7 +109,7 @@ def test_a_length_is_kept_to() -> None:
     assert writer.end(b"a: b\r\n") == []
 
 
-def test_no_body_takes_none() -> None:
+def test_data_without_a_body_raises() -> None:
     writer = writer_for(Kind.NONE, 5)
     assert writer.complete
     assert writer.end() == []
@@ -117,7 +117,7 @@ def test_no_body_takes_none() -> None:
         writer.write(b"x")
 
 
-def test_nothing_is_no_chunk() -> None:
+def test_empty_data_makes_no_chunk() -> None:
     writer = writer_for(Kind.CHUNKED, 0)
     assert writer.write(b"") == []
     assert writer.write(bytes(26)) == [b"1a\r\n", bytes(26), b"\r\n"]
@@ -127,7 +127,7 @@ def test_nothing_is_no_chunk() -> None:
 
 
 @pytest.mark.parametrize("kind", [Kind.CLOSE, Kind.TUNNEL])
-def test_bytes_as_they_come(kind: Kind) -> None:
+def test_close_writer_passes_bytes(kind: Kind) -> None:
     writer = writer_for(kind, 0)
     assert writer.write(b"x") == [b"x"]
     assert writer.write(b"") == []
@@ -144,7 +144,7 @@ def test_nothing_is_written_after_the_end(kind: Kind) -> None:
         writer.write(b"x")
 
 
-def test_chunks_end_once() -> None:
+def test_a_second_end_raises() -> None:
     writer = writer_for(Kind.CHUNKED, 0)
     writer.end()
     with pytest.raises(LocalProtocolError):

@@ -12,7 +12,7 @@ PLACES = st.lists(st.integers(0, 1 << 12), max_size=6)
 
 
 def read(pieces: list[bytes]) -> tuple[bytes, bytes, bytes | None]:
-    """Body, trailers and rest."""
+    """Return body, trailers and rest."""
     reader = ChunkedReader()
     body, rest = b"", None
     for piece in pieces:
@@ -91,7 +91,7 @@ def test_bad_trailers_are_refused(lines: bytes) -> None:
 @pytest.mark.parametrize(
     "begun", [b"", b"5", b"5\r", b"5\r\nhel", b"5\r\nhello", b"5\r\nhello\r", b"0\r\n", b"0\r\na: b\r\n"]
 )
-def test_an_end_too_early_is_refused(begun: bytes) -> None:
+def test_an_incomplete_body_is_refused(begun: bytes) -> None:
     reader = ChunkedReader()
     assert reader.feed(begun)[1] is None
     with pytest.raises(HttpError):
@@ -104,12 +104,12 @@ PIECES = st.sampled_from(
 
 
 @given(st.lists(PIECES | st.binary(max_size=4), max_size=12).map(b"".join), PLACES)
-def test_no_cutting_changes_what_is_read(raw: bytes, places: list[int]) -> None:
+def test_splitting_the_input_changes_nothing(raw: bytes, places: list[int]) -> None:
     assert outcome(cut(raw, places)) == outcome([raw])
 
 
 @given(st.lists(st.binary(max_size=300)), st.sampled_from([b"", b"a: b\r\n"]), st.binary(max_size=9), PLACES)
-def test_the_writer_is_undone(chunks: list[bytes], trailers: bytes, rest: bytes, places: list[int]) -> None:
+def test_the_reader_reverses_the_writer(chunks: list[bytes], trailers: bytes, rest: bytes, places: list[int]) -> None:
     writer = ChunkedWriter()
     raw = b"".join(part for chunk in chunks for part in writer.write(chunk)) + b"".join(writer.end(trailers))
     assert read(cut(raw + rest, places)) == (b"".join(chunks), trailers, rest)

@@ -18,7 +18,7 @@ def reply(status: int = 502, **changes: object) -> bytes:
     return error_reply(status, **(said | changes))  # type: ignore[arg-type]
 
 
-def test_it_names_the_hop_and_the_request() -> None:
+def test_the_page_names_hop_and_request() -> None:
     head, _, body = reply().partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 502 Bad Gateway\r\n")
     assert b"\r\nX-0Trust-Error: upstream_failed\r\n" in head + b"\r\n"
@@ -33,7 +33,7 @@ def test_head_gets_the_fields_and_no_body() -> None:
     assert reply(head_only=True) == reply().partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
 
 
-def test_close_and_retry_are_said() -> None:
+def test_close_and_retry_after() -> None:
     head = reply(503, close=True, retry_after=5)
     assert b"\r\nConnection: close\r\n" in head
     assert b"\r\nRetry-After: 5\r\n" in head
@@ -44,7 +44,7 @@ def test_a_status_without_a_name() -> None:
 
 
 @given(st.text(), st.text(), st.text(), st.text())
-def test_nothing_that_is_said_can_break_the_message(code: str, hop: str, message: str, request_id: str) -> None:
+def test_unsafe_texts_cannot_break_the_message(code: str, hop: str, message: str, request_id: str) -> None:
     raw = reply(code=code, hop=hop, message=message, request_id=request_id)
     head, _, body = raw.partition(b"\r\n\r\n")
     parsed = parse_response(head + b"\r\n\r\n")

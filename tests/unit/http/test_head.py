@@ -74,7 +74,7 @@ def test_what_is_forwarded_keeps_case_order_and_bytes() -> None:
     assert (head.fields.host, head.fields.host_field) == ("app.example.com", b"app.example.com")
 
 
-def test_what_belongs_to_the_hop_is_not_forwarded() -> None:
+def test_hop_by_hop_fields_are_not_forwarded() -> None:
     head = request(
         b"Connection: x-secret, close",
         b"X-Secret: 1",
@@ -92,7 +92,7 @@ def test_what_belongs_to_the_hop_is_not_forwarded() -> None:
     assert head.fields.content_length == 5
 
 
-def test_what_a_client_says_in_our_name_is_not_forwarded() -> None:
+def test_clients_cannot_set_our_fields() -> None:
     names = b"X-Forwarded-For X-FORWARDED-PROTO x-forwarded-host X-Forwarded-Port X-Forwarded-Server"
     names += b" X-Forwarded-Prefix X-Real-Ip Forwarded X-0Trust-User x-0trust-error"
     head = request(*(name + b": evil" for name in names.split()), b"X-0: kept", b"X-0Tru: kept")
@@ -100,7 +100,7 @@ def test_what_a_client_says_in_our_name_is_not_forwarded() -> None:
     assert head.fields.real_ip == head.fields.forwarded_for == head.fields.forwarded_proto == b"evil"
 
 
-def test_a_long_connection_field_is_read_like_a_short_one() -> None:
+def test_long_connection_fields_are_parsed() -> None:
     head = request(b"Connection: " + b"x, " * 100 + b"y, close", b"X: 1", b"Y: 1", b"Z: 1")
     assert head.fields.lines == b"Z: 1\r\n"
     assert not head.fields.keep_alive
@@ -108,7 +108,7 @@ def test_a_long_connection_field_is_read_like_a_short_one() -> None:
 
 @pytest.mark.parametrize("name", sorted(SPOOFABLE | {prefix + b"x" for prefix in SPOOFABLE_PREFIXES}))
 @pytest.mark.parametrize("spell", [bytes.lower, bytes.upper, bytes.title])
-def test_what_backends_believe_from_proxies_is_kept_apart(name: bytes, spell: Callable[[bytes], bytes]) -> None:
+def test_spoofable_fields_are_kept_apart(name: bytes, spell: Callable[[bytes], bytes]) -> None:
     line = spell(name) + b": evil"
     for lines in ([line, b"X-Kept: 1"], [b"X-Kept: 1", line]):  # first, and not
         fields = request(*lines).fields
@@ -121,8 +121,8 @@ def test_what_backends_believe_from_proxies_is_kept_apart(name: bytes, spell: Ca
 @pytest.mark.parametrize(
     "name", sorted({b"x-forwarded-user", b"x-0trust-id", *(n for n in REQUEST_SPECIAL if b"-" in n)})
 )
-def test_no_spelling_that_a_backend_may_take_for_it_passes(name: bytes) -> None:
-    """Servers of CGI programs take each character but letters and digits for the same."""
+def test_other_spellings_of_spoofable_fields_are_dropped(name: bytes) -> None:
+    """CGI servers treat all characters other than letters and digits alike."""
     for separator in b"!#$%&'*+.^_`|~":
         fields = request(name.replace(b"-", bytes([separator])) + b": 9", b"X-Kept: 1").fields
         assert (fields.lines, fields.spoofable) == (b"X-Kept: 1\r\n", b"")
@@ -143,8 +143,8 @@ def test_names_that_only_look_alike_pass(name: bytes) -> None:
 @pytest.mark.parametrize(
     "name", [b"X_Forwarded_For", b"x-forwarded_proto", b"X_Real_IP", b"X_0Trust-User", b"X-0TRUST_A"]
 )
-def test_nor_what_a_backend_may_take_for_it(name: bytes) -> None:
-    """CGI and WSGI make the same variable of X_Real_IP and X-Real-IP (RFC 3875 s4.1.18)."""
+def test_other_spellings_of_our_fields_are_dropped(name: bytes) -> None:
+    """CGI and WSGI make one variable of X_Real_IP and X-Real-IP (RFC 3875 s4.1.18)."""
     head = request(name + b": 192.0.2.66", b"X_Kept: 1")
     assert head.fields.lines == b"X_Kept: 1\r\n"
     assert (head.fields.real_ip, head.fields.forwarded_for, head.fields.forwarded_proto) == (None, None, None)
@@ -188,7 +188,7 @@ def test_host_is_compared_in_one_form(field: bytes, host: str) -> None:
 
 
 @pytest.mark.parametrize("field", [b"-a.example", b"[::g]", b"[1]", b"a" * 64, b"a.b:123456", b"."])
-def test_what_is_no_host_is_refused(field: bytes) -> None:
+def test_an_invalid_host_is_refused(field: bytes) -> None:
     assert refusal(host=b"Host: " + field + b"\r\n") == 400
 
 
@@ -214,7 +214,7 @@ def test_a_method_is_any_token(method: bytes) -> None:
         ((b"Upgrade: websocket",), None),
     ],
 )
-def test_an_upgrade_is_asked_for_in_two_places(lines: tuple[bytes, ...], upgrade: bytes | None) -> None:
+def test_an_upgrade_needs_upgrade_and_connection(lines: tuple[bytes, ...], upgrade: bytes | None) -> None:
     head = request(*lines)
     assert head.fields.upgrade == upgrade
     assert head.fields.lines == b""
@@ -258,11 +258,11 @@ def test_each_refusal_has_its_status(lines: tuple[bytes, ...], start: bytes, sta
     assert refusal(*lines, start=start) == status
 
 
-def test_as_many_fields_as_are_allowed() -> None:
+def test_the_number_of_fields_is_limited() -> None:
     assert request(*[b"A: b"] * (MAX_FIELDS - 1)).fields.lines == b"A: b\r\n" * (MAX_FIELDS - 1)
 
 
-def test_llhttp_has_a_say(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_llhttp_must_accept_the_fields(monkeypatch: pytest.MonkeyPatch) -> None:
     class Refuses:
         def __init__(self, protocol: object) -> None: ...
 
@@ -276,7 +276,7 @@ def test_llhttp_has_a_say(monkeypatch: pytest.MonkeyPatch) -> None:
 # -- responses ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_response_keeps_what_is_end_to_end() -> None:
+def test_a_response_keeps_end_to_end_fields() -> None:
     head = response(
         b"Set-Cookie: a=1",
         b"Connection: x-hop",
@@ -314,13 +314,13 @@ def test_a_response_may_switch_protocols() -> None:
         (b"Connection: Upgrade", b"Upgrade: h2c"),
     ],
 )
-def test_a_switch_has_to_say_to_what(lines: tuple[bytes, ...]) -> None:
+def test_a_101_must_name_its_protocol(lines: tuple[bytes, ...]) -> None:
     with pytest.raises(HttpError):
         response(*lines, start=b"HTTP/1.1 101 Switching Protocols")
 
 
 @pytest.mark.parametrize(("status", "length"), [(100, None), (103, None), (204, None), (304, 5), (200, 5)])
-def test_a_length_that_means_nothing_is_dropped(status: int, length: int | None) -> None:
+def test_a_meaningless_length_is_dropped(status: int, length: int | None) -> None:
     assert response(b"Content-Length: 5", start=b"HTTP/1.1 %d X" % status).content_length == length
 
 
@@ -379,13 +379,13 @@ def test_the_end_is_found_wherever_the_head_is_cut() -> None:
 @pytest.mark.parametrize(
     "buffer", [b"\x16\x03\x01", b"\r", b"\n", b" GET", b"\0", b"GET / HTTP/1.1\nA", b"GET / HTTP/1.1\r\n\n"]
 )
-def test_what_will_never_be_a_head_is_refused_early(buffer: bytes) -> None:
+def test_invalid_beginnings_are_refused_early(buffer: bytes) -> None:
     with pytest.raises(HttpError) as caught:
         find_head_end(buffer, 0)
     assert caught.value.reply == 400
 
 
-def test_a_bare_lf_is_found_on_the_seam() -> None:
+def test_a_bare_lf_at_a_read_boundary_is_found() -> None:
     assert find_head_end(b"GET / HTTP/1.1\r", 0) == -1
     assert find_head_end(b"GET / HTTP/1.1\r\n", 15) == -1
     with pytest.raises(HttpError):
@@ -443,7 +443,7 @@ def test_noise_is_parsed_or_refused(noise: bytes) -> None:
 
 
 @given(st.sampled_from(CASES), st.lists(st.integers(0, 1 << 16), max_size=5))
-def test_no_cutting_changes_what_is_read(case: Case, places: list[int]) -> None:
+def test_splitting_the_input_changes_nothing(case: Case, places: list[int]) -> None:
     def outcome(pieces: list[bytes]) -> object:
         try:
             read = read_request(pieces)

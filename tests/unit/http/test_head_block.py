@@ -156,7 +156,7 @@ def test_requests_may_carry_what_their_hops_negotiate() -> None:
         (b"", b"websocket", False),
     ],
 )
-def test_a_switch_is_to_what_was_asked_for(named: bytes, asked: bytes, fits: bool) -> None:
+def test_a_101_names_a_requested_protocol(named: bytes, asked: bytes, fits: bool) -> None:
     block = b"HTTP/1.1 101 Switching Protocols\r\nA: b\r\nupGrade: %b\r\n" % named
     assert check_response_block(block) == 101
     assert switches_as_asked(block, asked) is fits
@@ -192,7 +192,7 @@ def test_bad_trailers(block: bytes) -> None:
     assert not check_trailers(block)
 
 
-def test_trailers_that_go_on() -> None:
+def test_forwarded_trailers() -> None:
     block = b"Grpc-Status: 0\r\nx_sum: 1\r\nX-Other: 2\r\nDIGEST: 3\r\ndigest: 4\r\nSet-Cookie: 5\r\nETag: 6\r\n"
     assert filter_trailers(block, passed={b"x-sum", b"set-cookie"}, edited={b"digest", b"x-other"}) == (
         b"Grpc-Status: 0\r\nx_sum: 1\r\nETag: 6\r\n",
@@ -250,7 +250,7 @@ HEADS = st.lists(st.tuples(NAMES, st.sampled_from([b":", b": ", b":\t "]), VALUE
 
 
 @given(HEADS, st.sampled_from([b"GET", b"OPTIONS", b"TEA"]), st.sampled_from([b"/", b"*", b"http://b?c", b"/\xe9"]))
-def test_what_is_parsed_passes_the_check(fields: bytes, method: bytes, target: bytes) -> None:
+def test_blocks_of_parsed_requests_pass_the_check(fields: bytes, method: bytes, target: bytes) -> None:
     try:
         head = parse_request(method + b" " + target + b" HTTP/1.1\r\nHost: a\r\n" + fields)
     except HttpError:
@@ -265,7 +265,7 @@ def test_what_is_parsed_passes_the_check(fields: bytes, method: bytes, target: b
 
 
 @given(HEADS, st.sampled_from([b"200 OK", b"204", b"304 \xe9", b"101 Switching Protocols"]))
-def test_what_a_backend_says_passes_the_check(fields: bytes, status: bytes) -> None:
+def test_blocks_of_parsed_responses_pass_the_check(fields: bytes, status: bytes) -> None:
     try:
         head = parse_response(b"HTTP/1.1 " + status + b"\r\n" + fields)
     except HttpError:
@@ -286,7 +286,7 @@ def test_a_block_that_passes_is_one_head(noise: bytes, start: bytes) -> None:
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.expectation == "unambiguous"], ids=lambda c: c.name)
-def test_what_is_unambiguous_leaves_no_trace_of_its_oddity(case: object) -> None:
+def test_odd_but_valid_input_becomes_canonical(case: object) -> None:
     read = read_request([case.raw])  # type: ignore[attr-defined]
     assert read is not None
     assert check_request_block(request_block(read[0], client=b"::1", proto=b"https"))

@@ -35,7 +35,7 @@ def test_framing_is_special_everywhere() -> None:
         assert is_forbidden_trailer(name)
 
 
-def test_who_may_say_a_name() -> None:
+def test_field_names_by_permission() -> None:
     assert all(is_ours(name) and not is_usual_trailer(name) for name in FORWARDING)
     assert is_ours(b"x-0trust-user")
     assert not any(is_ours(name) for name in SPOOFABLE)

@@ -1,4 +1,4 @@
-"""What a head means is remembered, in bounded memory, and never for another head."""
+"""Tests of zerotrust.http.parse_cache."""
 
 import pytest
 
@@ -18,7 +18,7 @@ class Counted:
         return head, minor
 
 
-def test_the_same_head_is_read_once() -> None:
+def test_the_same_head_is_parsed_once() -> None:
     counted = Counted()
     assert counted.read(b"a" * MAX_BYTES, 1) is counted.read(b"a" * MAX_BYTES, 1)
     assert counted.calls == 1
@@ -30,14 +30,14 @@ def test_another_argument_is_another_head() -> None:
     assert counted.calls == 2
 
 
-def test_a_long_head_is_not_kept() -> None:
+def test_a_long_head_is_not_cached() -> None:
     counted = Counted()
     for _ in range(2):
         counted.read(b"a" * (MAX_BYTES + 1))
     assert counted.calls == 2
 
 
-def test_old_heads_are_forgotten() -> None:
+def test_old_heads_are_evicted() -> None:
     counted = Counted()
     for number in range(MAX_HEADS + 1):
         counted.read(b"%d" % number)
@@ -56,7 +56,7 @@ def test_two_requests_with_the_same_fields_are_two_requests() -> None:
     assert first.fields is second.fields
 
 
-def test_fields_mean_something_else_in_an_older_version() -> None:
+def test_the_http_version_is_part_of_the_cache_key() -> None:
     assert parse_request(b"GET / HTTP/1.1\r\n" + FIELDS + b"\r\n").fields.keep_alive
     assert not parse_request(b"GET / HTTP/1.0\r\n" + FIELDS + b"\r\n").fields.keep_alive
 
@@ -67,7 +67,7 @@ def test_the_host_of_an_absolute_target_stays_with_its_request() -> None:
     assert parse_request(b"GET / HTTP/1.1\r\n" + FIELDS + b"\r\n").fields.host == "a.example"
 
 
-def test_a_bad_head_is_bad_again() -> None:
+def test_errors_are_not_cached() -> None:
     for _ in range(2):
         with pytest.raises(HttpError) as request:
             parse_request(b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n")

@@ -1,4 +1,4 @@
-"""Frame boundaries, against frames made by this test and cut anywhere."""
+"""Tests of zerotrust.http.websocket_frames, with generated frames that are split anywhere."""
 
 import random
 
@@ -10,7 +10,7 @@ from zerotrust.http.websocket_frames import POLICY_VIOLATION, FrameTracker, clos
 
 
 def frame(opcode: int, payload: bytes, *, masked: bool = False, widest: bool = False) -> bytes:
-    """A frame; `widest` uses the longest form of the length, which a sender should not."""
+    """Return a frame; `widest` uses the longest form of the length, which senders should not use."""
     mask = 0x80 if masked else 0
     size = len(payload)
     if widest or size > 0xFFFF:
@@ -35,7 +35,7 @@ frames = st.lists(
 
 
 @given(frames, st.integers())
-def test_knows_each_boundary_however_the_bytes_come(sent: list[bytes], seed: int) -> None:
+def test_boundaries_are_independent_of_splitting(sent: list[bytes], seed: int) -> None:
     choose = random.Random(seed)
     ends = {0}
     for one in sent:
@@ -62,7 +62,7 @@ def test_a_close_frame_is_noticed(before: bytes, step: int) -> None:
 
 
 @given(st.lists(st.binary(max_size=40)))
-def test_takes_anything_and_the_cuts_do_not_matter(chunks: list[bytes]) -> None:
+def test_any_input_is_accepted_however_it_is_split(chunks: list[bytes]) -> None:
     boundary, whole = FrameTracker(), FrameTracker()
     for chunk in chunks:
         boundary.feed(chunk)
@@ -89,7 +89,7 @@ def test_a_close_frame_is_a_small_control_frame(reason: str) -> None:
 
 
 @given(frames.filter(bool), st.data())
-def test_where_the_frame_that_has_begun_ends(sent: list[bytes], data: st.DataObject) -> None:
+def test_remaining_bytes_of_the_current_frame(sent: list[bytes], data: st.DataObject) -> None:
     stream = b"".join(sent)
     ends = [sum(map(len, sent[:count])) for count in range(len(sent) + 1)]
     at = data.draw(st.integers(0, len(stream)))

@@ -1,4 +1,4 @@
-"""A Channel is an asyncio.Protocol in all but name: transports call each of its methods."""
+"""Tests of zerotrust.net.channel."""
 
 import asyncio
 import errno
@@ -54,12 +54,12 @@ async def _half_close_of_one_that_is_gone() -> tuple[bool, bool]:
     return transport.is_aborted, channel.congested
 
 
-def test_a_half_close_of_a_connection_that_is_gone_is_no_fault_of_who_asks_for_it() -> None:
+def test_half_close_of_a_lost_connection_raises_nothing() -> None:
     assert asyncio.run(_half_close_of_one_that_is_gone()) == (True, False)
 
 
 class Recorder(FakeTransport):
-    """Notes each piece that it is given."""
+    """A transport that records each piece."""
 
     def __init__(self, protocol: asyncio.Protocol) -> None:
         self.pieces: list[bytes] = []
@@ -73,7 +73,7 @@ class Recorder(FakeTransport):
 
 
 class Sink:
-    """The owner of a request to a backend: counts what it hears, and reads no more after each piece of the body."""
+    """A ResponseSink that counts its events, and pauses reading after each piece of the body."""
 
     def __init__(self, connection: BackendConnection) -> None:
         self.connection = connection
@@ -99,7 +99,7 @@ class Sink:
 
 @dataclass(eq=False)
 class Owner:
-    """Of a dial."""
+    """A ConnectionSink."""
 
     connected: Callable[[BackendConnection], None]
     unreachable: Callable[[ForwardError], None]
@@ -143,7 +143,7 @@ async def _chunks_of_a_byte() -> None:
     assert b"".join(transport.pieces) == b"1\r\ny\r\n" * 1000 and sink.drains == 1
 
 
-def test_many_small_pieces_wait_with_little_more_than_their_bytes() -> None:
+def test_small_pieces_are_joined() -> None:
     asyncio.run(_chunks_of_a_byte())
 
 
@@ -157,7 +157,7 @@ async def _last_words(how: str) -> bytes:
 
 
 @pytest.mark.parametrize("how", ["close", "send_eof"])
-def test_what_waits_for_a_congested_transport_leaves_before_its_end(how: str) -> None:
+def test_buffered_bytes_are_written_before_the_end(how: str) -> None:
     assert asyncio.run(_last_words(how)) == b"the last"
 
 
@@ -185,7 +185,7 @@ async def _reads() -> list[int]:
     return sink.sizes
 
 
-def test_a_read_is_no_larger_than_it_is_said_to_be() -> None:
+def test_reads_have_at_most_read_bytes() -> None:
     with asyncio.Runner(loop_factory=aiofastnet.loop_factory(WatchingLoop)) as runner:
         sizes = runner.run(_reads())
     assert READ_BYTES // 2 < max(sizes) <= READ_BYTES and sum(sizes) == 1_000_000

@@ -1,4 +1,4 @@
-"""Tests of zerotrust.net.handshake_limiter, also at a real listener."""
+"""Tests of zerotrust.net.handshake_limiter, also with a real listener."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ def four_places(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Room:
-    """Handshakes that run, by name."""
+    """A limiter whose handshakes have names."""
 
     def __init__(self) -> None:
         self.places = HandshakeLimiter()
@@ -48,7 +48,7 @@ class Room:
         self.places.end(*self.running.pop(name))
 
 
-def test_who_has_most_places_gives_its_oldest_to_another() -> None:
+def test_the_busiest_network_loses_its_oldest_handshake() -> None:
     room = Room()
     assert all(room.begin(f"a{number}", b"a") for number in range(4))
     assert not room.begin("a4", b"a"), "it has as many as anybody"
@@ -62,7 +62,7 @@ def test_who_has_most_places_gives_its_oldest_to_another() -> None:
     assert room.places.take_refused() == {}
 
 
-def test_a_handshake_that_ends_leaves_its_place_once() -> None:
+def test_a_handshake_ends_only_once() -> None:
     room = Room()
     for number in range(4):
         room.begin(f"a{number}", b"a")
@@ -75,7 +75,7 @@ def test_a_handshake_that_ends_leaves_its_place_once() -> None:
     assert room.gone == ["a0", "a1"]
 
 
-def test_so_many_a_second_of_each_network() -> None:
+def test_each_network_has_a_rate() -> None:
     room = Room()
     begun = 0
     for number in range(BURST + 100):
@@ -92,7 +92,7 @@ def test_so_many_a_second_of_each_network() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from(b"abcdef"), st.booleans()), max_size=60))
-def test_never_more_than_there_are_places(steps: list[tuple[int, bool]]) -> None:
+def test_never_more_than_the_maximum(steps: list[tuple[int, bool]]) -> None:
     room, names = Room(), iter(range(1000))
     for which, ends in steps:
         network = bytes([which])
@@ -112,7 +112,7 @@ STRANGER = "127.0.0.2"
 
 
 class Door:
-    """A listener that greets whoever finishes the handshake."""
+    """A TLS listener that greets each client after its handshake."""
 
     def __init__(self, authority: Authority, tasks: Tasks) -> None:
         certificate, key = map(str, authority.server())
@@ -129,7 +129,7 @@ class Door:
         self.nobody = client_context(str(authority.root))
 
     async def silent(self, count: int) -> list[asyncio.StreamReader]:
-        """Connections of a stranger that says nothing."""
+        """Open connections that send nothing."""
         found = []
         for _ in range(count):
             reader, writer = await asyncio.open_connection("127.0.0.1", self.port, local_addr=(STRANGER, 0))
@@ -170,7 +170,7 @@ async def door(authority: Authority) -> AsyncIterator[Door]:
 
 
 @pytest.mark.anyio
-async def test_who_connects_and_says_nothing_keeps_nobody_out(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_silent_connections_keep_no_one_out(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listen, "WARNING_INTERVAL", 0.05)
     silent = await door.silent(30)
     async with asyncio.timeout(5):
@@ -186,7 +186,7 @@ async def test_who_connects_and_says_nothing_keeps_nobody_out(door: Door, monkey
 
 
 @pytest.mark.anyio
-async def test_a_refused_handshake_is_told_with_its_reason(door: Door) -> None:
+async def test_a_failed_handshake_is_reported_with_its_reason(door: Door) -> None:
     with contextlib.suppress(OSError):  # in TLS 1.3 a client may hear nothing but the end
         assert await door.greeting(door.nobody) == b""
     await eventually(lambda: door.refused, "the refusal is told")
@@ -197,7 +197,7 @@ async def test_a_refused_handshake_is_told_with_its_reason(door: Door) -> None:
 
 
 @pytest.mark.anyio
-async def test_silence_ends(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_handshake_times_out(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listen, "HANDSHAKE_TIMEOUT", 0.05)
     (reader,) = await door.silent(1)
     async with asyncio.timeout(5):

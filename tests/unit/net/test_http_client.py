@@ -1,4 +1,4 @@
-"""A backend's connection without a network: when it is used again, and what its end means."""
+"""Tests of zerotrust.net.http_client, without a network."""
 
 import asyncio
 import itertools
@@ -47,7 +47,7 @@ def pool_of(options: ConnectOptions, budget: DescriptorBudget | None = None) -> 
 
 
 class Waiting:
-    """Waits for a connection."""
+    """A ConnectionSink that waits for its connection."""
 
     def __init__(self) -> None:
         self.dialled: asyncio.Future[BackendConnection] = asyncio.get_running_loop().create_future()
@@ -60,7 +60,7 @@ class Waiting:
 
 
 class Owner:
-    """Sends one request after the other; takes nothing more than it has after each piece of a body."""
+    """Sends one request after the other, and pauses reading after each piece of a body."""
 
     def __init__(self, *, tls: bool = False) -> None:
         coalescer = WriteCoalescer(asyncio.get_running_loop())
@@ -76,12 +76,12 @@ class Owner:
         self.connection.flush()
 
     def begin(self, method: bytes = b"GET") -> None:
-        """Ask, but leave the request unwritten."""
+        """Send a request, but leave it unwritten."""
         self.connection.begin(self, method)
         self.connection.send(b"%b / HTTP/1.1\r\nHost: a\r\n\r\n" % method)
 
     def reuse(self) -> None:
-        """Have a connection that has answered one request, and is taken for the next."""
+        """Return a connection that has answered one request, taken from the pool again."""
         self.ask()
         self.connection.data_received(OK)
         assert self.take() is self.connection
@@ -170,7 +170,7 @@ async def test_half_close_of_a_relay_over_tcp() -> None:
 
 
 async def test_half_close_of_a_relay_over_tls_ends_both_directions() -> None:
-    """There is no such thing over TLS here."""
+    """TLS has no half-close here."""
     owner = Owner(tls=True)
     owner.ask()
     owner.connection.data_received(SWITCH)
@@ -181,7 +181,7 @@ async def test_half_close_of_a_relay_over_tls_ends_both_directions() -> None:
     assert owner.ends == 1
 
 
-async def test_relay_over_tls_that_ends_without_a_word_has_ended() -> None:
+async def test_relay_over_tls_ends_with_its_connection() -> None:
     owner = Owner(tls=True)
     owner.ask()
     owner.connection.data_received(SWITCH + b"bye")
@@ -204,7 +204,7 @@ async def test_connection_that_was_idle_for_long_is_closed_not_used() -> None:
 @pytest.mark.parametrize(
     ("before", "untouched"), [(b"", True), (b"H", False), (b"HTTP/1.1 103 Early Hints\r\n\r\n", False)]
 )
-async def test_whether_a_byte_of_an_answer_came(before: bytes, untouched: bool) -> None:
+async def test_untouched_means_no_byte_of_an_answer(before: bytes, untouched: bool) -> None:
     owner = Owner()
     owner.ask()
     if before:
@@ -214,7 +214,7 @@ async def test_whether_a_byte_of_an_answer_came(before: bytes, untouched: bool) 
     assert owner.untouched is untouched
 
 
-async def test_whether_a_byte_came_is_asked_for_each_request() -> None:
+async def test_untouched_is_reset_for_each_request() -> None:
     owner = Owner()
     owner.ask()
     owner.connection.data_received(b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK)
@@ -224,7 +224,7 @@ async def test_whether_a_byte_came_is_asked_for_each_request() -> None:
     assert owner.untouched and owner.connection.reused
 
 
-async def test_end_that_the_loop_has_not_told_of_yet_is_seen_by_who_is_careful() -> None:
+async def test_careful_take_sees_an_unread_end() -> None:
     loop = asyncio.get_running_loop()
     listener = socket.create_server(("127.0.0.1", 0))
     options = ConnectOptions(UpstreamEndpoint("127.0.0.1", listener.getsockname()[1], secured=False))
@@ -254,7 +254,7 @@ async def test_backend_that_closes_idle_connections_gets_new_ones_for_what_canno
     assert owner.take() is kept[1], "what can be sent again takes the risk"
 
 
-async def test_connections_that_we_close_say_nothing_about_the_backend() -> None:
+async def test_closing_connections_ourselves_marks_no_backend() -> None:
     owner, now = Owner(), asyncio.get_running_loop().time()
     FakeTransport(owner.connection.as_protocol())
     owner.pool.put(owner.connection)
@@ -265,7 +265,7 @@ async def test_connections_that_we_close_say_nothing_about_the_backend() -> None
 
 
 async def test_what_cannot_be_sent_twice_gets_only_a_connection_that_was_just_used() -> None:
-    """The first time that a backend closes an idle connection nobody was warned."""
+    """The first early close of an idle connection comes without a warning."""
     owner, now = Owner(), asyncio.get_running_loop().time()
     FakeTransport(owner.connection.as_protocol())
     owner.pool.put(owner.connection)
@@ -274,7 +274,7 @@ async def test_what_cannot_be_sent_twice_gets_only_a_connection_that_was_just_us
 
 
 async def test_backend_that_closes_what_we_were_about_to_close_is_not_hasty() -> None:
-    """We look once a second: a backend that waits for five seconds is sometimes faster."""
+    """The sweep runs once a second, so a backend with a timeout of five seconds is sometimes faster."""
     owner, loop = Owner(), asyncio.get_running_loop()
     FakeTransport(owner.connection.as_protocol())
     owner.pool.put(owner.connection)
@@ -301,7 +301,7 @@ BODILESS = [
 @pytest.mark.parametrize("framing", [NOTHING, ZERO, LENGTH, CHUNKED])
 @pytest.mark.parametrize(("method", "status"), BODILESS)
 async def test_connection_is_kept_only_if_no_body_could_follow(method: bytes, status: int, framing: bytes) -> None:
-    """A GET that is answered 200 without a length has a body until the end: so might HEAD, at a faulty backend."""
+    """A faulty backend may answer HEAD with a body, as it answers GET."""
     owner = Owner()
     owner.ask(method)
     owner.connection.data_received(b"HTTP/1.1 %d X\r\n%b\r\n" % (status, framing))
@@ -315,7 +315,7 @@ async def test_connection_is_kept_only_if_no_body_could_follow(method: bytes, st
 
 @pytest.mark.parametrize("framing", [LENGTH, CHUNKED])
 async def test_interim_answer_that_announces_a_body_is_not_trusted(framing: bytes) -> None:
-    """The body could look like the final answer, and then the final answer would follow."""
+    """The body could look like the final answer."""
     owner = Owner()
     owner.ask()
     owner.connection.data_received(b"HTTP/1.1 103 Early Hints\r\n%b\r\n" % framing + OK)
@@ -385,7 +385,7 @@ async def test_bytes_that_wait_when_the_request_is_written_are_no_answer() -> No
 async def test_bytes_that_arrive_while_the_head_is_being_written_are_no_answer(
     unwritten: int, accepted: bool, later: bool
 ) -> None:
-    """The transport holds the five bytes of the body and the end of the head: it may be answered early, not at once."""
+    """The transport still has the end of the head, so the bytes cannot be an answer to it."""
     owner = Owner()
     owner.reuse()
     owner.begin(b"POST")
@@ -454,7 +454,7 @@ async def test_request_is_not_written_behind_the_end_of_its_connection() -> None
 
 @pytest.mark.parametrize("careful", [True, False])
 async def test_backend_that_sends_bytes_on_an_idle_connection(careful: bool) -> None:
-    """What can't be sent again keeps away from its idle connections, as from those of one that closes them."""
+    """Requests that cannot be sent again get new connections, as with a backend that closes idle ones."""
     owner, now = Owner(), asyncio.get_running_loop().time()
     other = BackendConnection(owner.connection._coalescer, owner.pool)
     FakeTransport(other.as_protocol())
@@ -495,7 +495,7 @@ def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-async def test_dials_of_a_pool_are_bounded_and_the_others_wait_for_their_turn(clogged: ConnectOptions) -> None:
+async def test_dials_of_a_pool_are_bounded(clogged: ConnectOptions) -> None:
     pool, before = pool_of(clogged), descriptors()
     owners = [Waiting() for _ in range(2 * MAX_DIALS + 10)]
     began_at = asyncio.get_running_loop().time()
@@ -520,7 +520,7 @@ async def test_dials_of_a_pool_are_bounded_and_the_others_wait_for_their_turn(cl
     assert pool.dialling == 0
 
 
-async def test_connection_that_its_request_no_longer_needs_serves_the_next(listening: ConnectOptions) -> None:
+async def test_unneeded_connection_serves_the_next_request(listening: ConnectOptions) -> None:
     pool, owner = pool_of(listening), Waiting()
     pool.dial(owner)
     (await owner.dialled).release()
@@ -552,7 +552,7 @@ async def test_backend_may_have_as_many_connections_as_are_left_for_all(listenin
     await ended(pools[0], [await dial(pools[0])])
 
 
-async def test_want_of_descriptors_is_no_fault_of_the_backend(listening: ConnectOptions) -> None:
+async def test_lack_of_descriptors_is_not_a_backend_failure(listening: ConnectOptions) -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     pool, owner = pool_of(listening), Waiting()
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))

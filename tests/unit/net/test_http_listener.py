@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Answers:
-    """Takes each request and answers when told (net.http_server.RequestHandler, RequestSink)."""
+    """Accepts each request and answers when told (net.http_server.RequestHandler, RequestSink)."""
 
     def __init__(self) -> None:
         self.waiting: list[HttpServerConnection] = []
@@ -89,7 +89,7 @@ async def scene() -> AsyncIterator[Scene]:
     await made.tasks.close()
 
 
-async def test_what_runs_is_answered_and_is_the_last_of_its_connection(scene: Scene) -> None:
+async def test_draining_answers_running_requests_and_closes(scene: Scene) -> None:
     client = await scene.open()
     await scene.ask(client)
     draining = await scene.drain()
@@ -116,7 +116,7 @@ async def test_a_request_on_a_kept_connection_is_still_served(scene: Scene) -> N
     client.abort()
 
 
-async def test_what_was_announced_is_kept_to(scene: Scene) -> None:
+async def test_announced_keep_alive_is_honoured(scene: Scene) -> None:
     client = await scene.open()
     await scene.ask(client)
     connection = scene.answers.waiting[0]
@@ -133,7 +133,7 @@ async def test_what_was_announced_is_kept_to(scene: Scene) -> None:
     client.abort()
 
 
-async def test_connections_on_which_nothing_comes_are_closed(scene: Scene) -> None:
+async def test_idle_connections_are_closed_when_draining(scene: Scene) -> None:
     clients = [await scene.open() for _ in range(3)]
     draining = await scene.drain()
     await asyncio.wait_for(draining, 2)
@@ -143,7 +143,7 @@ async def test_connections_on_which_nothing_comes_are_closed(scene: Scene) -> No
     await asyncio.wait_for(scene.listener.ended(5), 2)
 
 
-async def test_it_does_not_wait_for_ever(scene: Scene) -> None:
+async def test_draining_ends_after_its_timeout(scene: Scene) -> None:
     client = await scene.open()
     await scene.ask(client)
     await asyncio.wait_for(await scene.drain(0.1), 2)
@@ -151,7 +151,7 @@ async def test_it_does_not_wait_for_ever(scene: Scene) -> None:
     client.abort()
 
 
-async def test_upgraded_connections_are_left_alone(scene: Scene) -> None:
+async def test_draining_keeps_upgraded_connections(scene: Scene) -> None:
     client = await scene.open()
     await client.send_head("GET", "/", [("Connection", "Upgrade"), ("Upgrade", "x")])
     await eventually(lambda: scene.answers.waiting, "the request is there")
@@ -164,8 +164,8 @@ async def test_upgraded_connections_are_left_alone(scene: Scene) -> None:
     client.abort()
 
 
-async def test_whoever_is_connected_and_not_accepted_yet_is_served(scene: Scene) -> None:
-    """No turn of the loop passes between their connecting and the closing of the address."""
+async def test_queued_connections_are_served(scene: Scene) -> None:
+    """The address closes in the same turn of the loop in which they connect."""
     late = [socket.create_connection(("127.0.0.1", scene.port)) for _ in range(20)]
     for one in late:
         one.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -180,7 +180,7 @@ async def test_whoever_is_connected_and_not_accepted_yet_is_served(scene: Scene)
 
 
 def accepted(scene: Scene, count: int, said: bytes) -> bool:
-    """So many connections have been accepted, and have read what was said; the next will be newer."""
+    """Wait until this number of connections is accepted and has read its bytes."""
     now = asyncio.get_running_loop().time()
     idle = [one for one in scene.listener._connections if not one.has_request]
     return (
@@ -190,7 +190,7 @@ def accepted(scene: Scene, count: int, said: bytes) -> bool:
 
 
 @pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\n"], ids=["nothing", "half a head"])
-async def test_a_new_connection_takes_the_place_of_the_one_that_is_idle_longest(scene: Scene, said: bytes) -> None:
+async def test_a_new_connection_replaces_the_longest_idle_one(scene: Scene, said: bytes) -> None:
     scene.most = 3
     busy = await scene.open()
     await scene.ask(busy)
@@ -213,7 +213,7 @@ async def test_a_new_connection_takes_the_place_of_the_one_that_is_idle_longest(
         client.abort()
 
 
-async def test_where_all_are_busy_new_connections_are_refused_until_one_ends(scene: Scene) -> None:
+async def test_new_connections_are_refused_while_all_are_busy(scene: Scene) -> None:
     scene.most = 2
     busy = [await scene.open() for _ in range(2)]
     for client in busy:
@@ -230,7 +230,7 @@ async def test_where_all_are_busy_new_connections_are_refused_until_one_ends(sce
         client.abort()
 
 
-async def test_connections_that_wait_to_be_used_again_are_kept_where_the_listener_says_so(scene: Scene) -> None:
+async def test_idle_connections_are_kept_without_reuse_idle(scene: Scene) -> None:
     scene.most = 2
     listener, port = scene.made(reuse_idle=False), free_port()
     async with listener.listen(f"127.0.0.1:{port}", key="x"):
@@ -251,7 +251,7 @@ async def test_connections_that_wait_to_be_used_again_are_kept_where_the_listene
         client.abort()
 
 
-async def test_connections_made_in_one_turn_are_no_more_than_it_takes(scene: Scene) -> None:
+async def test_connections_of_one_turn_respect_the_maximum(scene: Scene) -> None:
     scene.most = 5
     clients = [socket.create_connection(("127.0.0.1", scene.port)) for _ in range(40)]
     most = 0

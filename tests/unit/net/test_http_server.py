@@ -1,4 +1,4 @@
-"""A client's connection without a network: what is answered, what is kept, and how it ends."""
+"""Tests of zerotrust.net.http_server, without a network."""
 
 import asyncio
 
@@ -20,7 +20,7 @@ UPGRADE = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: chat/1\
 
 
 class Owner:
-    """Takes requests: answers 404 to /no at once, and keeps the rest to be answered by the test."""
+    """Answers 404 to /no at once; the test answers all other requests."""
 
     def __init__(self) -> None:
         self.connection = HttpServerConnection(WriteCoalescer(asyncio.get_running_loop()), self, set())
@@ -55,7 +55,7 @@ class Owner:
         pass
 
     async def hear(self, data: bytes) -> bytes:
-        """What is answered to these bytes."""
+        """Return the answer to these bytes."""
         self.connection.data_received(data)
         return await self.transport.written()
 
@@ -66,8 +66,8 @@ async def test_pipelined_request_after_one_that_was_refused() -> None:
     assert owner.targets == [b"/no", b"/no", b"/yes"]
 
 
-async def test_close_that_was_announced_is_kept() -> None:
-    """The answer begins while the request's body is coming, so it says close; then both end well."""
+async def test_announced_close_is_honoured() -> None:
+    """The answer begins before the end of the request's body, so it announces close; then both complete."""
     owner = Owner()
     await owner.hear(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab")
     owner.connection.respond(OK, 200, Kind.LENGTH, 2, announce=False)
@@ -93,7 +93,7 @@ async def test_upgrade_is_not_granted_to_a_client_that_has_half_closed() -> None
 
 
 @pytest.mark.parametrize("first", ["client", "backend"])
-async def test_relay_ends_when_both_directions_have(first: str) -> None:
+async def test_a_relay_ends_with_both_directions(first: str) -> None:
     owner = Owner()
     await owner.hear(UPGRADE % b"" + b"ahead")
     owner.connection.respond(SWITCH, 101, Kind.TUNNEL, 0, announce=False)
@@ -113,7 +113,7 @@ async def test_relay_ends_when_both_directions_have(first: str) -> None:
 
 
 def read_ahead(owner: Owner, first: bytes) -> int:
-    """Have the connection read for as long as it wants to, as much at once as a transport reads; what it keeps then."""
+    """Let the connection read until it pauses; return the number of buffered bytes."""
     owner.connection.data_received(first + bytes(READ_BYTES - len(first)))
     while owner.transport.is_reading():
         owner.connection.data_received(bytes(READ_BYTES))
@@ -128,7 +128,7 @@ def read_ahead(owner: Owner, first: bytes) -> int:
         pytest.param(UPGRADE % b"", id="behind an upgrade"),
     ],
 )
-async def test_bytes_ahead_are_bounded_and_read_on_when_it_is_their_turn(first: bytes) -> None:
+async def test_bytes_ahead_are_bounded_and_read_later(first: bytes) -> None:
     owner = Owner()
     assert read_ahead(owner, first) <= MAX_AHEAD_BYTES
     if b"Upgrade" in first:
@@ -155,7 +155,7 @@ async def test_bytes_ahead_of_many_requests_are_bounded_at_each() -> None:
     assert len(owner.targets) == before + answered - 100 + 1
 
 
-async def test_last_words_before_a_relay_breaks_arrive() -> None:
+async def test_bytes_before_the_end_of_a_relay_arrive() -> None:
     owner = Owner()
     await owner.hear(UPGRADE % b"")
     owner.connection.respond(SWITCH, 101, Kind.TUNNEL, 0, announce=False)

@@ -1,4 +1,4 @@
-"""Calls over a real unix socket: who asks, what is answered, and what is refused."""
+"""Tests of zerotrust.net.json_api, over a real unix socket."""
 
 import asyncio
 import os
@@ -55,7 +55,7 @@ async def api(folder: Path) -> AsyncIterator[httpx.AsyncClient]:
     await tasks.close()
 
 
-async def test_answers_what_is_asked_and_knows_who_asks(tmp_path: Path) -> None:
+async def test_calls_are_answered_and_know_their_peer(tmp_path: Path) -> None:
     async with api(tmp_path) as client:
         for number in range(3):
             said = (await client.post("/echo", params={"n": number}, json={"a": [1]})).json()
@@ -68,13 +68,13 @@ async def test_answers_what_is_asked_and_knows_who_asks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("how", "status", "code"), [("pki", 400, "pki"), ("call", 409, "bad_call"), ("down", 503, "no_agent")]
 )
-async def test_errors_of_ours_are_answered_in_words(tmp_path: Path, how: str, status: int, code: str) -> None:
+async def test_known_errors_are_answered_with_their_message(tmp_path: Path, how: str, status: int, code: str) -> None:
     async with api(tmp_path) as client:
         answer = await client.get("/refuse", params={"how": how})
     assert (answer.status_code, answer.json()) == (status, {"error": "no such luck", "code": code})
 
 
-async def test_a_fault_tells_nothing(tmp_path: Path) -> None:
+async def test_unknown_errors_are_answered_without_details(tmp_path: Path) -> None:
     async with api(tmp_path) as client:
         answer = await client.get("/fault")
     assert answer.status_code == 500
@@ -82,14 +82,14 @@ async def test_a_fault_tells_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("body", [b"{", b"[1]", b"\xff", b"[" * 50_000])
-async def test_refuses_what_is_no_json_object(tmp_path: Path, body: bytes) -> None:
+async def test_a_body_that_is_no_json_object_is_refused(tmp_path: Path, body: bytes) -> None:
     async with api(tmp_path) as client:
         answer = await client.post("/echo", content=body)
     assert answer.status_code == 400
     assert answer.json()["code"] == "bad_call"
 
 
-async def test_refuses_what_is_too_much_and_what_is_not_there(tmp_path: Path) -> None:
+async def test_large_bodies_and_unknown_paths_are_refused(tmp_path: Path) -> None:
     async with api(tmp_path) as client:
         assert (await client.post("/echo", content=b" " * (MAX_BODY + 1))).status_code == 413
         assert (await client.get("/echo")).status_code == 405
@@ -106,7 +106,7 @@ async def test_targets_that_look_like_broken_addresses(tmp_path: Path) -> None:
             writer.close()
 
 
-async def test_a_body_that_does_not_come_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_incomplete_body_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_api, "BODY_TIMEOUT", 0.05)
     async with api(tmp_path):
         reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
@@ -117,7 +117,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for(tmp_path: Path, monke
     assert said.startswith(b"HTTP/1.1 408 ")
 
 
-async def test_an_asker_that_leaves_takes_nothing_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_call_completes_after_its_client_has_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked, done = asyncio.Event(), asyncio.Event()
     gone = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""Addresses to listen at: what is left behind, what takes the place of what, and what happens without descriptors."""
+"""Tests of zerotrust.net.listen."""
 
 import asyncio
 import errno
@@ -63,7 +63,7 @@ async def test_an_address_in_use_leaves_nothing_open() -> None:
     await listening.close()
 
 
-async def test_both_listen_until_the_former_is_closed() -> None:
+async def test_old_and_new_address_listen_together() -> None:
     port = free_port()
     former = await listen_plain(f":{port}", Closing, key="k")
     with pytest.raises(SetupError):
@@ -76,7 +76,7 @@ async def test_both_listen_until_the_former_is_closed() -> None:
     assert not await hello(port)
 
 
-async def test_a_unix_socket_goes_with_its_listener_and_no_other(tmp_path: Path) -> None:
+async def test_only_its_own_unix_socket_is_removed(tmp_path: Path) -> None:
     path = tmp_path / "s"
     first = await listen_plain(f"unix:{path}", Closing, key="k")
     assert path.stat().st_mode & 0o777 == 0o600
@@ -99,7 +99,7 @@ def no_descriptors_left() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-async def test_without_descriptors_it_pauses_and_then_goes_on(
+async def test_accepting_pauses_without_descriptors(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(listen, "ACCEPT_PAUSE", 0.2)
@@ -126,7 +126,7 @@ async def test_without_descriptors_it_pauses_and_then_goes_on(
     await listening.close()
 
 
-async def test_the_transport_is_the_fast_one() -> None:
+async def test_transports_are_aiofastnets() -> None:
     made: asyncio.Future[asyncio.BaseTransport] = asyncio.get_running_loop().create_future()
     closing, port = Closing(), free_port()
     closing.connection_made = made.set_result  # type: ignore[method-assign]
@@ -139,7 +139,7 @@ async def test_the_transport_is_the_fast_one() -> None:
     await listening.close()
 
 
-async def test_a_connection_that_nobody_takes_is_closed() -> None:
+async def test_a_connection_without_a_protocol_is_closed() -> None:
     port = free_port()
     listening = await listen_plain(f"127.0.0.1:{port}", lambda: None, key="k")
     assert not await hello(port)

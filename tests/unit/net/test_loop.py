@@ -1,4 +1,4 @@
-"""The loop that a component runs on."""
+"""Tests of zerotrust.net.loop."""
 
 import os
 import subprocess
@@ -20,12 +20,12 @@ run(main())
 
 
 @pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="a scheduling policy of Linux")
-def test_a_component_and_what_it_starts_push_nobody_off_the_cpu() -> None:
+def test_a_component_and_its_children_run_as_sched_batch() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=15, check=True)
     assert done.stdout.split() == [str(os.SCHED_BATCH)] * 2
 
 
-def test_a_component_and_what_it_starts_may_open_as_many_descriptors_as_they_can() -> None:
+def test_the_descriptor_limit_is_raised_for_children_too() -> None:
     program = PROGRAM.replace("os.sched_getscheduler(0)", "resource.getrlimit(resource.RLIMIT_NOFILE)[0]")
     program = program.replace("import os", "import resource")
     begin = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (100, 400))\n"

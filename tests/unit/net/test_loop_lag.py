@@ -11,7 +11,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def beats(count: int, block: float = 0.0) -> list[float]:
-    """The lags of so many beats, in the first of which the loop is held up."""
+    """Return this number of samples; the loop is blocked before the first one."""
     seen: list[float] = []
     done = asyncio.Event()
 
@@ -34,16 +34,16 @@ async def beats(count: int, block: float = 0.0) -> list[float]:
     return seen
 
 
-async def test_a_loop_with_nothing_to_do_is_hardly_late() -> None:
+async def test_an_idle_loop_has_no_lag() -> None:
     assert min(await beats(5)) < INTERVAL / 2
 
 
-async def test_a_loop_that_is_held_up_is_late_by_as_much() -> None:
+async def test_a_blocked_loop_lags_by_the_same_time() -> None:
     lags = await beats(3, block=0.5)
     assert lags[1] >= 0.5 - INTERVAL - 0.01
 
 
-async def test_it_stops() -> None:
+async def test_sampling_stops() -> None:
     seen: list[float] = []
     monitor = LoopLagMonitor(seen.append)
     monitor.stop()
@@ -55,7 +55,7 @@ async def test_it_stops() -> None:
     assert seen == []
 
 
-async def test_a_beat_that_fails_is_not_the_last() -> None:
+async def test_sampling_continues_after_an_error() -> None:
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
     seen: list[float] = []
     twice = asyncio.Event()

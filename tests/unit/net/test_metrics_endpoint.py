@@ -39,7 +39,7 @@ async def ask(port: int, target: str) -> tuple[int, str | None, bytes]:
         return response.status, response.get("content-type"), response.body
 
 
-async def test_what_is_read(endpoint: MetricsEndpoint) -> None:
+async def test_metrics_and_health_over_http(endpoint: MetricsEndpoint) -> None:
     port = free_port()
     await endpoint.listen(f"127.0.0.1:{port}")
     status, media_type, body = await ask(port, "/metrics")
@@ -49,7 +49,7 @@ async def test_what_is_read(endpoint: MetricsEndpoint) -> None:
     assert (await ask(port, "/"))[0] == 404
 
 
-async def test_it_moves_and_stops(endpoint: MetricsEndpoint, tmp_path: Path) -> None:
+async def test_the_address_changes_and_stops(endpoint: MetricsEndpoint, tmp_path: Path) -> None:
     first, second = free_port(), free_port()
     await endpoint.listen(f"127.0.0.1:{first}")
     await endpoint.listen(f"127.0.0.1:{second}")

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Worker:
-    """Fails as often as it is told to, then waits until it is cancelled."""
+    """Fails a given number of times, then waits until it is cancelled."""
 
     def __init__(self, faults: int, error: Exception | None = None) -> None:
         self.faults = faults
@@ -27,7 +27,7 @@ class Worker:
         await asyncio.get_running_loop().create_future()
 
 
-async def test_work_that_fails_begins_again_after_a_pause_that_grows(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_failed_work_restarts_with_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "RESTART_FIRST", 0.05)
     monkeypatch.setattr(tasks, "RESTART_MOST", 0.2)
     running, worker = Tasks(), Worker(faults=4)
@@ -45,7 +45,7 @@ async def test_work_that_fails_begins_again_after_a_pause_that_grows(monkeypatch
     assert not running._running
 
 
-async def test_work_that_returns_is_done() -> None:
+async def test_work_that_returns_is_not_restarted() -> None:
     running = Tasks()
 
     async def work() -> None:
@@ -56,7 +56,7 @@ async def test_work_that_returns_is_done() -> None:
     assert not running._running
 
 
-async def test_work_that_ran_for_long_begins_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_work_that_ran_long_restarts_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "RESTART_FIRST", 0.01)
     monkeypatch.setattr(tasks, "RESTART_MOST", 0.02)
     running = Tasks()

@@ -1,4 +1,4 @@
-"""TLS towards backends and of those that join: whom we believe, who we are, and what is too old."""
+"""Tests of zerotrust.net.tls."""
 
 import ssl
 from pathlib import Path
@@ -26,7 +26,7 @@ def test_oldest_version() -> None:
     assert backend(ServiceTls(min_version="1.2")).minimum_version is ssl.TLSVersion.TLSv1_2
 
 
-def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+def test_unusable_files_are_named(tmp_path: Path) -> None:
     empty, key = tmp_path / "empty.crt", tmp_path / "a.key"
     empty.write_text("")
     key.write_bytes(to_pem(generate()))
@@ -40,7 +40,7 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
             backend(asked)
 
 
-def test_only_an_enrollment_lets_clients_without_certificate_in(tmp_path: Path) -> None:
+def test_clients_without_a_certificate_need_enrollment(tmp_path: Path) -> None:
     ca_directory.create_authority(tmp_path)
     made = ca_directory.issue_server(tmp_path, "localhost", ServerNames())
     names = {"certificate": str(made.certificate), "key": str(made.key), "authority": str(tmp_path / "ca.crt")}
@@ -51,7 +51,7 @@ def test_only_an_enrollment_lets_clients_without_certificate_in(tmp_path: Path) 
         tunnel_client(**names)
 
 
-def test_whom_a_joining_agent_believes() -> None:
+def test_a_joining_agent_verifies_the_given_authority() -> None:
     assert enrollment_client(None).verify_mode is ssl.CERT_NONE
     context = enrollment_client(Foreign.root("Our CA").pem.decode())
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)

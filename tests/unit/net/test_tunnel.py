@@ -1,4 +1,4 @@
-"""Tests of zerotrust.net.tunnel that need no other end."""
+"""Tests of zerotrust.net.tunnel without a peer."""
 
 import asyncio
 import resource
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Raw:
-    """What is asked of a connection's socket."""
+    """The part of a socket that TunnelLink uses."""
 
     def __init__(self, family: int, name: tuple[Any, ...]) -> None:
         self.family = family
@@ -33,7 +33,7 @@ class Raw:
 
 
 class Connection(asyncio.Transport):
-    """Has that socket, and nothing else."""
+    """A transport with this socket."""
 
     def __init__(self, raw: Raw) -> None:
         super().__init__({"socket": raw})
@@ -59,11 +59,11 @@ def link_from(family: int, *name: Any) -> TunnelLink:
         (socket.AF_UNIX, ("/x", ""), False),
     ],
 )
-async def test_whether_this_machine_still_has_the_address(family: int, name: tuple[Any, ...], lost: bool) -> None:
+async def test_a_lost_local_address_is_detected(family: int, name: tuple[Any, ...], lost: bool) -> None:
     assert link_from(family, *name)._has_lost_its_address() is lost
 
 
-async def test_who_has_no_descriptor_left_does_not_know() -> None:
+async def test_a_lack_of_descriptors_is_no_lost_address() -> None:
     link = link_from(socket.AF_INET, "192.0.2.77", 5)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
@@ -74,7 +74,7 @@ async def test_who_has_no_descriptor_left_does_not_know() -> None:
 
 
 class Faulty(Owner):
-    """The sink of a session. It raises for each stream that the other end opens."""
+    """A SessionSink that raises for each stream that the peer opens."""
 
     def opened(self, stream: Stream, payload: bytes, *, end: bool) -> Ear | None:
         raise KeyError("of ours")

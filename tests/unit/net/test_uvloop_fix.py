@@ -1,4 +1,4 @@
-"""Readers of descriptors that have an error."""
+"""Tests of zerotrust.net.uvloop_fix."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ AT_ONCE = struct.pack("ii", 1, 0)
 
 @contextlib.contextmanager
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """A TCP connection, which a pair of Unix sockets is not: that one knows no resets."""
+    """Return both ends of a TCP connection; unix sockets have no resets."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         near = socket.create_connection(listener.getsockname())
         far, _ = listener.accept()
@@ -26,7 +26,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def reset(far: socket.socket, last: bytes) -> None:
-    """Both are there before the loop looks."""
+    """Send data and a reset, before the loop polls."""
     far.send(last)
     far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
     far.close()
@@ -46,7 +46,7 @@ async def turns(loop: WatchingLoop, number: int = 5) -> None:
 
 
 class Listening(asyncio.Protocol):
-    """Keeps what came, until the connection ended."""
+    """Records the received bytes and the end of the connection."""
 
     def __init__(self) -> None:
         self.said = b""
@@ -60,7 +60,7 @@ class Listening(asyncio.Protocol):
 
 
 @pytest.mark.parametrize("last", [b"", b"last words", bytes(1_000_000)], ids=["alone", "behind some", "behind much"])
-def test_a_connection_hears_of_a_reset(last: bytes) -> None:
+def test_a_reset_behind_data_is_reported(last: bytes) -> None:
     told: list[Exception | None] = []
 
     async def main() -> None:
@@ -93,7 +93,7 @@ def test_a_reader_is_called_until_it_has_taken_the_error(loop: WatchingLoop) -> 
 
 
 @pytest.mark.parametrize("leave_at", [1, 2])
-def test_a_reader_that_left_is_not_called_again(loop: WatchingLoop, leave_at: int) -> None:
+def test_a_removed_reader_is_not_called_again(loop: WatchingLoop, leave_at: int) -> None:
     calls = 0
 
     def ready() -> None:
@@ -110,7 +110,7 @@ def test_a_reader_that_left_is_not_called_again(loop: WatchingLoop, leave_at: in
     assert calls == leave_at
 
 
-def test_who_leaves_in_the_next_turn_is_not_called_again(loop: WatchingLoop) -> None:
+def test_a_reader_removed_in_the_next_turn_is_not_called_again(loop: WatchingLoop) -> None:
     calls = 0
 
     def ready() -> None:
@@ -126,7 +126,7 @@ def test_who_leaves_in_the_next_turn_is_not_called_again(loop: WatchingLoop) -> 
     assert calls == 1
 
 
-def test_another_reader_takes_the_place_of_the_first(loop: WatchingLoop) -> None:
+def test_a_second_reader_replaces_the_first(loop: WatchingLoop) -> None:
     got: list[str] = []
 
     def first() -> None:

@@ -1,4 +1,4 @@
-"""What is marked is flushed once at the end of the turn, and nobody's fault keeps another one waiting."""
+"""Tests of zerotrust.net.write_coalescer."""
 
 import asyncio
 from typing import Any
@@ -20,7 +20,7 @@ class Connection:
 
 
 async def turn(connections: list[Connection]) -> list[dict[str, Any]]:
-    """Marks them all, lets two turns pass; what the loop was told of."""
+    """Mark all connections, let two turns pass; return the errors that the loop reported."""
     loop = asyncio.get_running_loop()
     told: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: told.append(context))
@@ -39,7 +39,7 @@ def test_each_is_flushed_once_after_the_turn() -> None:
     assert [connection.flushed for connection in connections] == [1, 1]
 
 
-def test_one_that_raises_keeps_nobody_waiting() -> None:
+def test_an_error_in_one_flush_does_not_stop_others() -> None:
     connections = [Connection(), Connection(broken=True), Connection(), Connection()]
     told = asyncio.run(turn(connections))
     assert [str(context["exception"]) for context in told] == ["broken"]

@@ -98,7 +98,7 @@ def test_a_file_that_cannot_be_opened_names_file_and_fix(tmp_path: Path) -> None
         logs.configure(Logging(output="a\0b"))
 
 
-def test_the_standard_library_takes_the_same_way(tmp_path: Path) -> None:
+def test_the_standard_library_logs_to_the_same_output(tmp_path: Path) -> None:
     path = tmp_path / "log"
     logs.configure(Logging(level="debug", format="json", output=str(path)))
     logging.getLogger("some.package").info("%s things", 3)

@@ -10,7 +10,7 @@ def read(written: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]
     return {(one.name, tuple(sorted(one.labels.items()))): one.value for family in families for one in family.samples}
 
 
-def test_what_is_written_is_what_a_reader_finds() -> None:
+def test_written_metrics_can_be_parsed() -> None:
     said = [
         gauge("streams", "Now.", 5),
         gauge("agent_streams", "Of each.", {"home": 2, 'a"b\\c\n': 3}, "agent"),
@@ -29,7 +29,7 @@ def test_what_is_written_is_what_a_reader_finds() -> None:
     assert not any(name == "zerotrust_refused_total" for name, _ in found)
 
 
-def test_the_process_is_among_them() -> None:
+def test_process_metrics_are_included() -> None:
     found = read(text([]))
     assert found["process_resident_memory_bytes", ()] > 1_000_000
     assert 0 < found["process_open_fds", ()] <= found["process_max_fds", ()]
