@@ -137,9 +137,7 @@ async def test_a_lost_session_leaves_the_others_alone(scene: Scene) -> None:
         there.abort()
 
 
-async def test_an_older_server_gets_one_connection(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_older_server_gets_one_connection(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     acceptor = scene.server.server._acceptor
     known = tuple(name for name in acceptor._options.capabilities if name != CONNECTIONS)
     monkeypatch.setattr(acceptor, "_options", replace(acceptor._options, capabilities=known))
