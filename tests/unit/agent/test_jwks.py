@@ -212,7 +212,7 @@ def compressed(_: dict[str, str]) -> bytes:
     ("answer", "reason"),
     [
         (redirect, "redirects are not followed"),
-        (endless, "more than 256 KiB"),
+        (endless, "larger than 256 KiB"),
         (compressed, "compressed"),
         (lambda _: reply(500, b"{}"), "status 500"),
         (lambda _: reply(200, b"<html>"), "Expecting value"),
@@ -270,7 +270,7 @@ async def test_a_silent_issuer_times_out(bench: Bench, monkeypatch: pytest.Monke
     with capture_logs() as logs:
         bench.fetcher.fetch_from([KeySource(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", "RS256")])
         await eventually(lambda: logs, "it is given up")
-    assert "no whole answer within" in logs[0]["reason"] or "Timeout" in logs[0]["reason"]
+    assert "no complete answer within" in logs[0]["reason"] or "Timeout" in logs[0]["reason"]
     assert logs[0]["effect"] == "requests that need them are refused"
     released.set()
     server.close()
