@@ -246,6 +246,22 @@ async def test_grants_change(running: RunningServer, site: Site) -> None:
         assert await running.status(APP) == 502
 
 
+async def test_a_request_goes_on_as_soon_as_its_agent_is_back(site: Site) -> None:
+    async with (
+        serving(site, site.server(api={"hold_timeout": "1h"})) as running,
+        dialling(site.agent({"hostname": APP, "backend": "127.0.0.1:9"})),
+        await running.open(APP) as client,
+    ):
+        await eventually(lambda: is_known(running), "the service is published")
+        (session,) = running.server.registry.sessions
+        assert session.link.transport is not None
+        session.link.transport.abort()
+        async with asyncio.timeout(10):
+            while session.attached:
+                await asyncio.sleep(0)
+            assert (await client.get("/")).status == 502
+
+
 async def test_what_needs_a_restart_is_said_and_the_rest_applies(
     running: RunningServer, site: Site, configured: list[Logging]
 ) -> None:
