@@ -1,8 +1,9 @@
-"""Compiles the data path when a wheel is built: the modules that each request and each chunk goes through.
+"""Compiles the data path when a wheel is built: the modules that each request and each chunk goes
+through.
 
-mypyc translates them to C as they are: they are typed throughout, and stay the one source. Where there is no C compiler
-the wheel is built without: everything works, at about a third of the speed (docs/performance.md). An editable install
-runs the sources.
+mypyc translates them to C as they are: they are typed throughout, and stay the one source. Where
+there is no C compiler the wheel is built without: everything works, at about a third of the speed
+(docs/performance.md). An editable install runs the sources.
 """
 
 import os
@@ -49,7 +50,8 @@ class DataPath(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Add the compiled modules to the wheel.
 
-        ZEROTRUST_COMPILE=0 leaves them out; =1 makes a missing compiler an error instead of a warning.
+        ZEROTRUST_COMPILE=0 leaves them out; =1 makes a missing compiler an error instead of a
+        warning.
         """
         wanted = os.environ.get("ZEROTRUST_COMPILE", "")
         if version == "editable" or wanted == "0":
@@ -66,7 +68,9 @@ class DataPath(BuildHookInterface[Any]):
             return
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
-        build_data["force_include"].update({str(path): str(path.relative_to(self._folder)) for path in libraries})
+        build_data["force_include"].update(
+            {str(path): str(path.relative_to(self._folder)) for path in libraries}
+        )
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """Remove what was built."""
@@ -78,26 +82,30 @@ def data_path(package: Path) -> list[Path]:
     """Return the modules of the package that are compiled.
 
     Raises:
-        FileNotFoundError: a pattern has no match. A module that was moved would run interpreted, at a third of its
-            speed, and nobody would notice.
+        FileNotFoundError: a pattern has no match. A module that was moved would run interpreted, at
+            a third of its speed, and nobody would notice.
     """
     found: set[Path] = set()
     for pattern in COMPILED:
         matches = set(package.glob(pattern))
         if not matches:
-            raise FileNotFoundError(f"hatch_build.py: COMPILED names {pattern}, but {package} has no such file")
+            raise FileNotFoundError(
+                f"hatch_build.py: COMPILED names {pattern}, but {package} has no such file"
+            )
         found |= matches
     return sorted(path for path in found if path.name not in INTERPRETED)
 
 
 def interpreted_modules(package: Path) -> list[Path]:
-    """Return the modules of an installed package that should be compiled and have no shared object beside them."""
+    """Return the modules of an installed package that should be compiled and have no shared
+    object beside them."""
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     return [path for path in data_path(package) if not path.with_name(path.stem + suffix).is_file()]
 
 
 def compile_modules(source: Path, modules: list[Path], folder: Path) -> list[Path]:
-    """Compile modules below `source`; return the libraries, in `folder` by their places in the package."""
+    """Compile modules below `source`; return the libraries, in `folder` by their places in the
+    package."""
     from mypyc.build import mypycify
     from setuptools import Distribution
     from setuptools.command.build_ext import build_ext
@@ -107,7 +115,12 @@ def compile_modules(source: Path, modules: list[Path], folder: Path) -> list[Pat
     os.chdir(source)
     try:
         extensions = mypycify(
-            ["--ignore-missing-imports", "--config-file=", f"--cache-dir={folder / 'mypy'}", *names],
+            [
+                "--ignore-missing-imports",
+                "--config-file=",
+                f"--cache-dir={folder / 'mypy'}",
+                *names,
+            ],
             group_name="zerotrust",
             target_dir=str(folder / "c"),
             opt_level="2",

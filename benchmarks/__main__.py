@@ -13,42 +13,66 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 def bench(  # noqa: PLR0913 - one parameter is one option
     *,
     only: Annotated[
-        str, typer.Option("--only", metavar="TEXT", help="Run only workloads whose name contains TEXT.")
+        str,
+        typer.Option("--only", metavar="TEXT", help="Run only workloads whose name contains TEXT."),
     ] = "",
     rounds: Annotated[
         int | None, typer.Option("--rounds", min=1, help="Number of rounds [5; with --quick: 3].")
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option("--seconds", min=0.1, help="Seconds of one measurement [3; with --quick: 0.5].")
+        float | None,
+        typer.Option(
+            "--seconds", min=0.1, help="Seconds of one measurement [3; with --quick: 0.5]."
+        ),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Run a few workloads, for less than a minute.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Run a few workloads, for less than a minute.")
+    ] = False,
     growth: Annotated[
         bool, typer.Option("--growth", help="Also measure cost against the number of connections.")
     ] = False,
     peer: Annotated[
         list[str] | None,
-        typer.Option("--peer", metavar="NAME=URL", help="Another tunnel to the same backend (may be repeated)."),
+        typer.Option(
+            "--peer",
+            metavar="NAME=URL",
+            help="Another tunnel to the same backend (may be repeated).",
+        ),
     ] = None,
     backend: Annotated[
         int | None,
         typer.Option(
-            "--backend", metavar="PORT", help="Backend of the peers: HTTP on PORT of 127.0.0.1, WebSocket on PORT + 1."
+            "--backend",
+            metavar="PORT",
+            help="Backend of the peers: HTTP on PORT of 127.0.0.1, WebSocket on PORT + 1.",
         ),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Write the results to DIR.")] = Path(
-        "benchmarks/results"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Write the results to DIR.")
+    ] = Path("benchmarks/results"),
     check: Annotated[
         Path | None,
-        typer.Option("--check", metavar="FILE", help="Compare with earlier results; exit status 1 if a ratio fell."),
+        typer.Option(
+            "--check",
+            metavar="FILE",
+            help="Compare with earlier results; exit status 1 if a ratio fell.",
+        ),
     ] = None,
     tolerance: Annotated[
-        float, typer.Option("--tolerance", min=0.0, max=1.0, help="Share by which a ratio may fall.")
+        float,
+        typer.Option("--tolerance", min=0.0, max=1.0, help="Share by which a ratio may fall."),
     ] = 0.10,
 ) -> None:
     """Measure 0Trust against Caddy straight to the same backend, in turns, on this machine."""
     from benchmarks.app import run
-    from benchmarks.options import QUICK_ROUNDS, QUICK_SECONDS, ROUNDS, SECONDS, Options, parse_peers
+    from benchmarks.options import (
+        QUICK_ROUNDS,
+        QUICK_SECONDS,
+        ROUNDS,
+        SECONDS,
+        Options,
+        parse_peers,
+    )
 
     options = Options(
         only=only,

@@ -82,7 +82,12 @@ class _Run:
         if not figures:
             raise BenchError("nothing was measured")
         report.show(self._console, figures)
-        settings = {"quick": options.quick, "rounds": options.rounds, "seconds": options.seconds, "backend": backend}
+        settings = {
+            "quick": options.quick,
+            "rounds": options.rounds,
+            "seconds": options.seconds,
+            "backend": backend,
+        }
         found = report.document(figures, settings=settings, machine=machine.facts())
         written = report.write(options.out, report.LATEST, report.encode(found))
         drawn = report.write(options.out, report.CHART, chart.draw(figures))
@@ -95,7 +100,9 @@ class _Run:
         if not earlier.shares(figures):
             raise BenchError(f"{self._options.check}: has none of the ratios that were measured")
         if earlier.quick != self._options.quick:
-            self._note(f"{self._options.check}: one of the two runs was quick and the other was not")
+            self._note(
+                f"{self._options.check}: one of the two runs was quick and the other was not"
+            )
         tolerance = self._options.tolerance
         falls = earlier.falls(figures, tolerance)
         for fall in falls:

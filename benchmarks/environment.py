@@ -101,13 +101,19 @@ class Rig:
         seconds: float = READY_TIMEOUT,
         is_socket: bool = False,
     ) -> None:
-        """Return when each of the hosts answers a request or, of a WebSocket's endpoint, an upgrade.
+        """Return when each of the hosts answers a request or, of a WebSocket's endpoint, an
+        upgrade.
 
         Raises:
             BenchError: they do not, for so many seconds.
         """
         size = 0 if is_socket else KIB
-        await self.run(what, Job(kind="probe", endpoint=endpoint, size=size, path="/1k", hosts=hosts, seconds=seconds))
+        await self.run(
+            what,
+            Job(
+                kind="probe", endpoint=endpoint, size=size, path="/1k", hosts=hosts, seconds=seconds
+            ),
+        )
 
     async def new_stack(self, name: str, *, with_caddy: bool = True) -> Stack:
         """A further server, prepared and not started."""
@@ -116,7 +122,9 @@ class Rig:
         return stack
 
     async def _start(self) -> None:
-        self.folder = Path(self._exit.enter_context(tempfile.TemporaryDirectory(prefix="0trust-bench-")))
+        self.folder = Path(
+            self._exit.enter_context(tempfile.TemporaryDirectory(prefix="0trust-bench-"))
+        )
         self.processes = await self._exit.enter_async_context(Processes(self.folder))
         self._generator = await self._exit.enter_async_context(self.another_generator())
         await self._start_backends()
@@ -133,7 +141,9 @@ class Rig:
             (WITHOUT_CADDY, self.stack.without_caddy),
             (ALONE, self._alone),
         ):
-            self.ways[name] = Way(name=name, web=endpoint(WEB), stream=endpoint(STREAM), socket=endpoint(SOCKET))
+            self.ways[name] = Way(
+                name=name, web=endpoint(WEB), stream=endpoint(STREAM), socket=endpoint(SOCKET)
+            )
         if not self.options.quick:
             await self._start_ssh()
         for peer in self.options.peers:
@@ -146,7 +156,9 @@ class Rig:
         web, socket, stream = ports
         program = nginx.locate()
         own = [socket, stream] if program else [socket, stream, web]
-        origin = await self.processes.start("origin", python("benchmarks.lab.origin", *map(str, own)))
+        origin = await self.processes.start(
+            "origin", python("benchmarks.lab.origin", *map(str, own))
+        )
         for port in own:
             await wait_port(port, origin)
         if program is not None:
@@ -166,7 +178,10 @@ class Rig:
         caddy = BareCaddy("caddy before ssh", self.folder, ports)
         await caddy.start(self.processes)
         self.ways[SSH] = Way(
-            name=SSH, web=caddy.endpoint(WEB), stream=caddy.endpoint(STREAM), socket=caddy.endpoint(SOCKET)
+            name=SSH,
+            web=caddy.endpoint(WEB),
+            stream=caddy.endpoint(STREAM),
+            socket=caddy.endpoint(SOCKET),
         )
 
     async def _wait_ways(self) -> None:

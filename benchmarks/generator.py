@@ -13,7 +13,8 @@ JOB_TIMEOUT: Final = 330.0
 
 
 class Generator:
-    """One process; it does one job at a time, and what it holds open stays open until it is stopped."""
+    """One process; it does one job at a time, and what it holds open stays open until it is
+    stopped."""
 
     def __init__(self, name: str, processes: Processes) -> None:
         self._name = name

@@ -1,4 +1,5 @@
-"""What was measured, as numbers: the spread over the rounds, ratios of the same round, and targets."""
+"""What was measured, as numbers: the spread over the rounds, ratios of the same round, and
+targets."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -76,7 +77,10 @@ class Figure:
 
 
 def ratios(ours: Sequence[float], baseline: Sequence[float]) -> list[float]:
-    """Ours / baseline, round by round. A baseline of nothing has no ratio: that round is left out."""
+    """Ours / baseline, round by round.
+
+    A baseline of nothing has no ratio: that round is left out.
+    """
     return [mine / base for mine, base in zip(ours, baseline, strict=True) if base]
 
 
@@ -104,8 +108,19 @@ def compare(
     )
 
 
-def alone(workload: str, measure: str, unit: str, values: Sequence[float], *, higher_is_better: bool = False) -> Figure:
+def alone(
+    workload: str,
+    measure: str,
+    unit: str,
+    values: Sequence[float],
+    *,
+    higher_is_better: bool = False,
+) -> Figure:
     """A figure without a baseline."""
     return Figure(
-        workload=workload, measure=measure, unit=unit, ours=Spread.of(values), higher_is_better=higher_is_better
+        workload=workload,
+        measure=measure,
+        unit=unit,
+        ours=Spread.of(values),
+        higher_is_better=higher_is_better,
     )

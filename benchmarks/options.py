@@ -58,7 +58,8 @@ def parse_peers(texts: list[str], backend: int | None) -> tuple[Peer, ...]:
     """
     if texts and backend is None:
         raise BenchError(
-            "a peer has to know the backend before we start: add --backend PORT (HTTP on PORT, WebSocket on PORT + 1)"
+            "a peer has to know the backend before we start: add --backend PORT (HTTP on PORT,"
+            " WebSocket on PORT + 1)"
         )
     if backend is not None and not 0 < backend <= 65536 - _BACKEND_PORTS:
         raise BenchError(f"--backend {backend}: it and the two after it have to be port numbers")
@@ -68,7 +69,9 @@ def parse_peers(texts: list[str], backend: int | None) -> tuple[Peer, ...]:
         scheme = url.partition("://")[0].lower()
         if not name or not separator or scheme not in _PORTS:
             raise BenchError(f'--peer "{text}": write NAME=URL, with http, https, ws or wss')
-        found.setdefault(name, {})["web" if scheme.startswith("http") else "socket"] = _endpoint(text, url, scheme)
+        found.setdefault(name, {})["web" if scheme.startswith("http") else "socket"] = _endpoint(
+            text, url, scheme
+        )
     return tuple(Peer(name=name, **ends) for name, ends in found.items())
 
 
@@ -82,5 +85,9 @@ def _endpoint(text: str, url: str, scheme: str) -> Endpoint:
         raise BenchError(f'--peer "{text}": the URL has no host and port')
     local = host == "localhost" or host.endswith(".localhost")
     return Endpoint(
-        host=host, port=port, address="127.0.0.1" if local else host, tls=scheme in ("https", "wss"), root=None
+        host=host,
+        port=port,
+        address="127.0.0.1" if local else host,
+        tls=scheme in ("https", "wss"),
+        root=None,
     )

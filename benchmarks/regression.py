@@ -1,7 +1,7 @@
 """Has it become slower? The ratios of a run against those of an earlier one.
 
-Ratios, because they are what two machines have in common; and only those of rates: the 99th percentile of a short run
-on a machine that does other things is too uneven to judge a change by.
+Ratios, because they are what two machines have in common; and only those of rates: the 99th
+percentile of a short run on a machine that does other things is too uneven to judge a change by.
 """
 
 import json
@@ -28,7 +28,8 @@ class Fall:
     def __str__(self) -> str:
         share = 100 * (1 - self.now / self.before)
         return (
-            f"{self.workload}, {self.measure}: the ratio fell from {self.before:.2f} to {self.now:.2f} ({share:.0f} %)"
+            f"{self.workload}, {self.measure}: the ratio fell from {self.before:.2f} to"
+            f" {self.now:.2f} ({share:.0f} %)"
         )
 
 
@@ -40,13 +41,19 @@ class Earlier:
     ratios: dict[tuple[str, str], float]
 
     def falls(self, figures: Sequence[Figure], tolerance: float = TOLERATED) -> list[Fall]:
-        """Return the ratios of rates that fell by more than is tolerated; measures of only one run are passed over.
+        """Return the ratios of rates that fell by more than is tolerated; measures of only one run
+        are passed over.
 
         Args:
             tolerance: share of the earlier ratio.
         """
         return [
-            Fall(workload=figure.workload, measure=figure.measure, before=before, now=figure.ratio.median)
+            Fall(
+                workload=figure.workload,
+                measure=figure.measure,
+                before=before,
+                now=figure.ratio.median,
+            )
             for figure in figures
             if figure.higher_is_better
             and figure.ratio is not None
@@ -76,13 +83,18 @@ def load(path: Path) -> Earlier:
             },
         )
     except OSError as error:
-        raise BenchError(f"{path}: cannot be read: {error.strerror}; `0trust bench` writes such a file") from error
+        raise BenchError(
+            f"{path}: cannot be read: {error.strerror}; `0trust bench` writes such a file"
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise BenchError(f"{path}: not the results of a run; `0trust bench` writes such a file") from error
+        raise BenchError(
+            f"{path}: not the results of a run; `0trust bench` writes such a file"
+        ) from error
 
 
 def better_of(first: Sequence[Figure], second: Sequence[Figure]) -> list[Figure]:
-    """Of the figures of two measurements, those of the one with the higher ratio: a fall counts if it is seen twice."""
+    """Of the figures of two measurements, those of the one with the higher ratio: a fall counts
+    if it is seen twice."""
     again = {figure.measure: figure for figure in second}
     return [_better(figure, again.get(figure.measure)) for figure in first]
 

@@ -16,7 +16,8 @@ from zerotrust.errors import BenchError
 LATEST: Final = "latest.json"
 CHART: Final = "ratios.svg"
 _PIPE_WIDTH: Final = 130
-"""A pipe has no width of its own, and this table is none in the 80 columns that are taken instead."""
+"""A pipe has no width of its own, and this table is none in the 80 columns that are taken
+instead."""
 
 
 def console() -> Console:
@@ -41,7 +42,9 @@ def show(console: Console, figures: Sequence[Figure]) -> None:
     console.print(table)
 
 
-def document(figures: Sequence[Figure], *, settings: Mapping[str, object], machine: Mapping[str, object]) -> Any:
+def document(
+    figures: Sequence[Figure], *, settings: Mapping[str, object], machine: Mapping[str, object]
+) -> Any:
     """Everything, as it is written to the JSON file."""
     return {
         "settings": dict(settings),
@@ -61,7 +64,9 @@ def write(folder: Path, name: str, text: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     except OSError as error:
-        raise BenchError(f"{path}: cannot be written: {error.strerror}; choose another folder with --out") from error
+        raise BenchError(
+            f"{path}: cannot be written: {error.strerror}; choose another folder with --out"
+        ) from error
     return path
 
 
@@ -80,9 +85,13 @@ def number(value: float) -> str:
 def _row(figure: Figure) -> list[Text]:
     unit = "" if figure.unit == "/s" else f" {figure.unit}"
     ratio = figure.ratio
-    judged = {True: Text("met", "green"), False: Text("not met", "bold red"), None: Text("")}[figure.is_met]
+    judged = {True: Text("met", "green"), False: Text("not met", "bold red"), None: Text("")}[
+        figure.is_met
+    ]
     span = ratio or figure.ours
-    others = "".join(f"\n    {name}: {number(value)}{unit}" for name, value in figure.others.items())
+    others = "".join(
+        f"\n    {name}: {number(value)}{unit}" for name, value in figure.others.items()
+    )
     return [
         Text(f"  {figure.measure}{others}"),
         Text(number(figure.ours.median) + unit),
@@ -104,7 +113,11 @@ def _json(figure: Figure) -> dict[str, object]:
         "baseline": _median(figure.baseline),
         "spread": {
             name: [_rounded(spread.least), _rounded(spread.most)]
-            for name, spread in (("ratio", figure.ratio), ("ours", figure.ours), ("baseline", figure.baseline))
+            for name, spread in (
+                ("ratio", figure.ratio),
+                ("ours", figure.ours),
+                ("baseline", figure.baseline),
+            )
             if spread is not None
         },
         "higher_is_better": figure.higher_is_better,

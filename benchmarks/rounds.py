@@ -1,4 +1,5 @@
-"""Rounds: everything that is compared is measured in turns, so that what a machine does besides meets all alike."""
+"""Rounds: everything that is compared is measured in turns, so that what a machine does besides
+meets all alike."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
@@ -6,7 +7,9 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def in_turns(rounds: int, measures: Mapping[str, Callable[[], Awaitable[T]]]) -> dict[str, list[T]]:
+async def in_turns(
+    rounds: int, measures: Mapping[str, Callable[[], Awaitable[T]]]
+) -> dict[str, list[T]]:
     """A B, A B, …: what each measure came to, round by round."""
     found: dict[str, list[T]] = {name: [] for name in measures}
     for _ in range(rounds):

@@ -136,11 +136,13 @@ def page_port() -> int:
     if not wish:
         return PREFERRED_PORT if is_free(PREFERRED_PORT) else free_ports(1)[0]
     if not (wish.isascii() and wish.isdigit() and 0 < int(wish) < 65536):
-        raise DemoError(f'ZEROTRUST_DEMO_PORT is "{wish}"; it must be a port number, for example 8443')
+        raise DemoError(
+            f'ZEROTRUST_DEMO_PORT is "{wish}"; it must be a port number, for example 8443'
+        )
     if not is_free(int(wish)):
         raise DemoError(
-            f"port {wish} on 127.0.0.1 is in use or not permitted; stop the program that uses it, or choose another: "
-            "ZEROTRUST_DEMO_PORT=9000 make demo"
+            f"port {wish} on 127.0.0.1 is in use or not permitted; stop the program that uses it,"
+            " or choose another: ZEROTRUST_DEMO_PORT=9000 make demo"
         )
     return int(wish)
 
@@ -160,15 +162,21 @@ async def start(plan: Plan, children: Children) -> list[Child]:
     backend = [sys.executable, "-m", "demo.backend", "--port", str(plan.backend)]
     return [
         await children.start("demo backend", *backend),
-        await children.start("server", COMMAND, "server", "run", "--config", plan.folder / "server.yaml"),
-        await children.start("agent", COMMAND, "agent", "run", "--config", plan.folder / "agent.yaml"),
+        await children.start(
+            "server", COMMAND, "server", "run", "--config", plan.folder / "server.yaml"
+        ),
+        await children.start(
+            "agent", COMMAND, "agent", "run", "--config", plan.folder / "agent.yaml"
+        ),
     ]
 
 
 async def answers(plan: Plan) -> bool:
     """Return True if the service answers through all hops, with a certificate of Caddy's root."""
     trust = ssl.create_default_context(cafile=plan.root)
-    reader, writer = await asyncio.open_connection("127.0.0.1", plan.https, ssl=trust, server_hostname=HOST)
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", plan.https, ssl=trust, server_hostname=HOST
+    )
     try:
         writer.write(f"GET /healthz HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode())
         return b" 200 " in await reader.readline()
@@ -186,7 +194,9 @@ async def become_ready(plan: Plan, processes: list[Child]) -> None:
                 await asyncio.sleep(0.1)
     except TimeoutError:
         logs = "\n".join(f"  {child.name}:\n{child.tail()}" for child in processes)
-        raise DemoError(f"not ready after {READY_TIMEOUT:.0f} s; the last lines of each:\n{logs}") from None
+        raise DemoError(
+            f"not ready after {READY_TIMEOUT:.0f} s; the last lines of each:\n{logs}"
+        ) from None
 
 
 async def serve(plan: Plan, children: Children) -> None:
@@ -214,7 +224,8 @@ async def run(folder: Path) -> None:
     """Run the demo until a signal arrives."""
     if len(os.fsencode(folder)) > FOLDER_BYTES:
         raise DemoError(
-            f"the path of the temporary folder is too long for a socket ({folder}); set TMPDIR to a shorter one"
+            f"the path of the temporary folder is too long for a socket ({folder}); set TMPDIR to a"
+            " shorter one"
         )
     stop = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -240,7 +251,9 @@ def main() -> None:
     try:
         folder = Path(tempfile.mkdtemp(prefix="0trust-demo-"))
     except OSError as error:
-        sys.exit(f"demo: cannot make a temporary folder ({error}); set TMPDIR to one that can be written")
+        sys.exit(
+            f"demo: cannot make a temporary folder ({error}); set TMPDIR to one that can be written"
+        )
     try:
         asyncio.run(run(folder))
     except (DemoError, OSError) as error:

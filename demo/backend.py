@@ -38,7 +38,8 @@ class Feed:
         self._fresh = asyncio.Event()
 
     async def run(self) -> None:
-        """Add samples for ever: a smooth random walk between 0 and 100, and this process's CPU use."""
+        """Add samples for ever: a smooth random walk between 0 and 100, and this process's CPU
+        use."""
         value, speed = 50.0, 0.0
         wall, cpu = time.monotonic(), time.process_time()
         while True:
@@ -48,7 +49,9 @@ class Feed:
             wall_before, wall = wall, time.monotonic()
             cpu_before, cpu = cpu, time.process_time()
             load = 100 * (cpu - cpu_before) / (wall - wall_before)
-            self.samples.append({"t": time.time(), "value": round(value, 2), "load": round(load, 2)})
+            self.samples.append(
+                {"t": time.time(), "value": round(value, 2), "load": round(load, 2)}
+            )
             fresh, self._fresh = self._fresh, asyncio.Event()
             fresh.set()
 

@@ -46,7 +46,10 @@ class Children:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         children = list(reversed(self._children))
         for child in children:
@@ -78,7 +81,9 @@ class Children:
         process = await self._spawn(*command, sink=asyncio.subprocess.PIPE)
         said, _ = await process.communicate()
         if process.returncode:
-            words = " ".join(Path(part).name if "/" in str(part) else str(part) for part in command[:4])
+            words = " ".join(
+                Path(part).name if "/" in str(part) else str(part) for part in command[:4]
+            )
             raise DemoError(f"`{words}` failed: {said.decode(errors='replace').strip()}")
 
     async def first_death(self) -> None:
@@ -118,5 +123,8 @@ def end_strays(mark: bytes) -> None:
     """Kill processes that a killed server has left, by the mark in their environment."""
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if mark in (entry / "environ").read_bytes().split(b"\0") and int(entry.name) != os.getpid():
+            if (
+                mark in (entry / "environ").read_bytes().split(b"\0")
+                and int(entry.name) != os.getpid()
+            ):
                 os.kill(int(entry.name), signal.SIGKILL)

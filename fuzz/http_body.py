@@ -13,7 +13,9 @@ with atheris.instrument_imports(include=["zerotrust.http"]):
     from zerotrust.http.head_block import check_trailers
 
 
-def outcome(kind: Kind, length: int, pieces: list[bytes]) -> tuple[bytes, bytes, bytes | None] | None:
+def outcome(
+    kind: Kind, length: int, pieces: list[bytes]
+) -> tuple[bytes, bytes, bytes | None] | None:
     """Body, trailers and rest; None where it is refused."""
     reader = reader_for(kind, length)
     body, rest = b"", None
@@ -45,7 +47,9 @@ def test_one_input(data: bytes) -> None:
 
     if kind != Kind.NONE:
         writer = writer_for(kind, len(raw))
-        framed = b"".join(part for piece in pieces for part in writer.write(piece)) + b"".join(writer.end())
+        framed = b"".join(part for piece in pieces for part in writer.write(piece)) + b"".join(
+            writer.end()
+        )
         read = outcome(kind, len(raw), [framed[:cut], framed[cut:]])
         assert read is not None
         assert read[0] == raw

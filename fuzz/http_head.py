@@ -1,4 +1,5 @@
-"""Heads: whatever comes in is parsed or refused, and what is forwarded is one head that passes its check.
+"""Heads: whatever comes in is parsed or refused, and what is forwarded is one head that passes its
+check.
 
 Run: python fuzz/http_head.py -max_total_time=60
 """
@@ -10,7 +11,13 @@ import atheris
 with atheris.instrument_imports(include=["zerotrust.http"]):
     from zerotrust.errors import HttpError
     from zerotrust.http.body import Kind
-    from zerotrust.http.head import MAX_FIELDS, MAX_HTTP_HEAD_BYTES, find_head_end, parse_request, parse_response
+    from zerotrust.http.head import (
+        MAX_FIELDS,
+        MAX_HTTP_HEAD_BYTES,
+        find_head_end,
+        parse_request,
+        parse_response,
+    )
     from zerotrust.http.head_block import (
         check_request_block,
         check_response_block,
@@ -32,11 +39,21 @@ def one_request(data: bytes) -> None:
     block = request_block(head, client=b"::1", proto=b"https")
     assert check_request_block(block, upgrade=head.fields.upgrade is not None), block
     if block.count(b"\r\n") > MAX_FIELDS:
-        return  # with the fields that we add there are more than a client may send; backends have limits of their own
+        # With our own fields there are more than a client may send; backends have their own limits.
+        return
     again = parse_request(
-        block + request_framing_lines(Kind.NONE, 0, upgrade=bool(head.fields.upgrade), te=head.fields.te_trailers)
+        block
+        + request_framing_lines(
+            Kind.NONE, 0, upgrade=bool(head.fields.upgrade), te=head.fields.te_trailers
+        )
     )
-    assert (again.method, again.target, again.fields.host, again.fields.lines, again.fields.upgrade) == (
+    assert (
+        again.method,
+        again.target,
+        again.fields.host,
+        again.fields.lines,
+        again.fields.upgrade,
+    ) == (
         head.method,
         head.target,
         head.fields.host,
@@ -53,12 +70,15 @@ def one_response(data: bytes) -> None:
         return
     block = response_block(head)
     assert check_response_block(block) == head.status, block
-    again = parse_response(block + response_framing_lines(Kind.NONE, 0, close=False, upgrade=head.status == 101))
+    again = parse_response(
+        block + response_framing_lines(Kind.NONE, 0, close=False, upgrade=head.status == 101)
+    )
     assert (again.status, again.reason, again.lines) == (head.status, head.reason, head.lines)
 
 
 def one_block(data: bytes) -> None:
-    """What passes a check is one head: nothing in it ends the head early or says where a body ends."""
+    """What passes a check is one head: nothing in it ends the head early or says where a body
+    ends."""
     requests = check_request_block(data), check_request_block(data, upgrade=True)
     if any(requests) or check_response_block(data) or check_trailers(data):
         assert b"\r\n\r\n" not in data

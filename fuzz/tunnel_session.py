@@ -1,10 +1,11 @@
-"""Sessions: whatever a peer sends, nothing is raised, and memory, windows and events keep to their rules.
+"""Sessions: whatever a peer sends, nothing is raised, and memory, windows and events keep to their
+rules.
 
 Run: python fuzz/tunnel_session.py -max_total_time=60
 
-The first byte of an input chooses the role, whether the handshake has been made, and what the sinks do of themselves;
-the second says how the rest is cut. The rest is what the peer sends: as it is, or (so that inputs get beyond the frame
-header) as short commands which are made into frames.
+The first byte of an input chooses the role, whether the handshake has been made, and what the sinks
+do of themselves; the second says how the rest is cut. The rest is what the peer sends: as it is, or
+(so that inputs get beyond the frame header) as short commands which are made into frames.
 """
 
 import struct
@@ -16,7 +17,16 @@ with atheris.instrument_imports(include=["zerotrust.tunnel"]):
     from zerotrust.tunnel.binary import pack_head, pack_open
     from zerotrust.tunnel.codes import RESUME, Code, FrameType
     from zerotrust.tunnel.frames import FrameReader, encode
-    from zerotrust.tunnel.messages import ControlMessage, Hello, Register, Registered, Renew, Renewed, Resume, Welcome
+    from zerotrust.tunnel.messages import (
+        ControlMessage,
+        Hello,
+        Register,
+        Registered,
+        Renew,
+        Renewed,
+        Resume,
+        Welcome,
+    )
     from zerotrust.tunnel.outbox import HIGH_WATER
     from zerotrust.tunnel.session import Phase, Session, SessionOptions
     from zerotrust.tunnel.stream import Stream, StreamState
@@ -28,7 +38,9 @@ LIMIT = 100_000
 OPTIONS = SessionOptions(window=MIN_WINDOW, max_streams=4, max_unconsumed_bytes=LIMIT)
 HELLO = Hello(versions=[1], window=MIN_WINDOW, max_streams=4)
 WELCOME = Welcome(version=1, session=SESSION_ID, window=MIN_WINDOW, max_streams=4)
-REQUEST = pack_open(2, 0, flags=0, service=b"s", request_id=b"r", block=b"GET / HTTP/1.1\r\nHost: a\r\n")
+REQUEST = pack_open(
+    2, 0, flags=0, service=b"s", request_id=b"r", block=b"GET / HTTP/1.1\r\nHost: a\r\n"
+)
 ANSWER = pack_head(2, 0, 0, b"HTTP/1.1 200 OK\r\n")
 PAYLOADS = (
     b"",
@@ -212,7 +224,14 @@ def frames(script: bytes) -> bytes:
         payload = PAYLOADS[content % len(PAYLOADS)]
         if size & 1:
             payload = payload[: size >> 1]
-        out.append(encode(kinds[kind % len(kinds)] if kind < 250 else kind, place & 3, (place >> 2) % 16, payload))
+        out.append(
+            encode(
+                kinds[kind % len(kinds)] if kind < 250 else kind,
+                place & 3,
+                (place >> 2) % 16,
+                payload,
+            )
+        )
     return b"".join(out)
 
 
@@ -221,7 +240,9 @@ def check(owner: Owner) -> None:
     streams = session.streams.values()
     assert session.unconsumed == sum(stream.window.unconsumed for stream in streams)
     assert session.unconsumed <= LIMIT
-    assert session._growth.left == MAX_GROWTH_BYTES - sum(s.window.size - s.window.initial for s in streams)
+    assert session._growth.left == MAX_GROWTH_BYTES - sum(
+        s.window.size - s.window.initial for s in streams
+    )
     assert len(session.streams) <= 8
     for stream in streams:
         assert 0 <= stream.window.unconsumed <= stream.window.size <= MAX_WINDOW
@@ -231,7 +252,12 @@ def check(owner: Owner) -> None:
     if owner.over:
         assert not session.streams and session.unconsumed == 0
         for sink in owner.sinks:
-            assert sink.stream is None or sink.over or sink.silenced or sink.stream.sending is StreamState.DONE
+            assert (
+                sink.stream is None
+                or sink.over
+                or sink.silenced
+                or sink.stream.sending is StreamState.DONE
+            )
 
 
 def go_on(owner: Owner, now: float, choice: int) -> None:
@@ -246,10 +272,14 @@ def go_on(owner: Owner, now: float, choice: int) -> None:
     if owner.dialer:
         session.redial(now)
         session.data_to_send(1 << 20)
-        welcome = WELCOME.model_copy(update={"resumed": True, "received": received, "secret": SECRET})
+        welcome = WELCOME.model_copy(
+            update={"resumed": True, "received": received, "secret": SECRET}
+        )
         session.receive_data(encode(FrameType.WELCOME, 0, 0, welcome.encode()), now)
     else:
-        wanted = Resume(session=SESSION_ID, secret=SECRET, received=received, attempt=resumption.attempt + 1)
+        wanted = Resume(
+            session=SESSION_ID, secret=SECRET, received=received, attempt=resumption.attempt + 1
+        )
         assert session.refusal(wanted) is None
         session.reattach(wanted, now)
     assert session.attached or owner.over
@@ -262,7 +292,11 @@ def test_one_input(data: bytes) -> None:
     owner = Owner(choices, data[2:12])
     sent = data[12:] if choices & 4 else frames(data[12:])
     if choices & 2:
-        resumes = {"capabilities": [RESUME], "secret": SECRET, "resume_timeout": 5.0} if choices & 16 else {}
+        resumes = (
+            {"capabilities": [RESUME], "secret": SECRET, "resume_timeout": 5.0}
+            if choices & 16
+            else {}
+        )
         welcome = WELCOME.model_copy(update=resumes)
         hello = HELLO.model_copy(update={"capabilities": [RESUME] if resumes else []})
         sent = (

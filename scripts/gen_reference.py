@@ -68,7 +68,10 @@ _HANDLERS: Final = "[handlers](#handlers)"
 
 def agent_page() -> str:
     """Return the reference of the agent's file."""
-    names = {f"services[].websocket.{old}": f"services[].{new}" for old, new in legacy.WEBSOCKET_NAMES.items()}
+    names = {
+        f"services[].websocket.{old}": f"services[].{new}"
+        for old, new in legacy.WEBSOCKET_NAMES.items()
+    }
     names[legacy.LEVEL] = "logging.level"
     parts = [_INTRODUCTION.format(title="The agent's file"), *_sections(AgentConfig, "")]
     parts += ["## Handlers", *_handlers(), "## Older keys", _older(names)]
@@ -124,9 +127,10 @@ def _where_they_run() -> str:
     agents = _names(ReverseProxy)
     others = [name for kind in _models(Handler) for name in _names(kind) if name not in agents]
     text = (
-        f"These handlers run on the server, before the tunnel: {_listed(others)}. So a refused request costs the "
-        f"private network nothing. On the agent run {_listed(agents)} and everything that depends on the upstream: "
-        f"`load_balancing`, health checks, `host_header`, `origin` and the timeouts."
+        f"These handlers run on the server, before the tunnel: {_listed(others)}. So a refused"
+        f" request costs the private network nothing. On the agent run {_listed(agents)} and"
+        " everything that depends on the upstream: `load_balancing`, health checks, `host_header`,"
+        " `origin` and the timeouts."
     )
     return textwrap.fill(text, 120, break_on_hyphens=False)
 
@@ -182,7 +186,9 @@ def _named(name: str, meant: Any) -> str:
         return _WORDS[name]
     if isinstance(meant, type) and issubclass(meant, BaseModel):
         return "keys and values"
-    options = next((part for part in (meant, *get_args(meant)) if get_origin(part) is Literal), None)
+    options = next(
+        (part for part in (meant, *get_args(meant)) if get_origin(part) is Literal), None
+    )
     if options is not None:
         return _options(get_args(options))
     spaced = "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in name)
@@ -195,8 +201,12 @@ def _options(values: object) -> str:
 
 
 def _bounds(field: FieldInfo) -> str:
-    minimum = next((limit.ge for limit in field.metadata if isinstance(limit, annotated_types.Ge)), None)
-    maximum = next((limit.le for limit in field.metadata if isinstance(limit, annotated_types.Le)), None)
+    minimum = next(
+        (limit.ge for limit in field.metadata if isinstance(limit, annotated_types.Ge)), None
+    )
+    maximum = next(
+        (limit.le for limit in field.metadata if isinstance(limit, annotated_types.Le)), None
+    )
     if minimum is not None and maximum is not None:
         return f", {_bound(minimum)} to {_bound(maximum)}"
     if minimum is not None:
@@ -269,7 +279,9 @@ def _meanings(model: type[BaseModel]) -> dict[str, str]:
     for definition, _ in _definitions(model):
         for field, below in zip(definition.body, definition.body[1:], strict=False):
             match field, below:
-                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(
+                    value=ast.Constant(value=str(text))
+                ):
                     found.setdefault(name, text)
     return found
 
@@ -278,7 +290,9 @@ def _annotation(model: type[BaseModel], name: str) -> tuple[ast.expr, ModuleType
     for definition, module in _definitions(model):
         for node in definition.body:
             match node:
-                case ast.AnnAssign(target=ast.Name(id=found), annotation=annotation) if found == name:
+                case ast.AnnAssign(target=ast.Name(id=found), annotation=annotation) if (
+                    found == name
+                ):
                     return annotation, module
     raise LookupError(f"{model.__name__}.{name} has no annotation in its source")
 

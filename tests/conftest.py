@@ -1,4 +1,5 @@
-"""Fixtures of all tests: asynchronous ones run on one uvloop per worker (anyio's plugin); what is measured is shown."""
+"""Fixtures of all tests: asynchronous ones run on one uvloop per worker (anyio's plugin); what
+is measured is shown."""
 
 import gc
 from collections.abc import Callable
@@ -12,7 +13,9 @@ from tests.support.xdist_scheduler import GroupsToTheEnd
 
 Measured = Callable[[str], None]
 
-settings.register_profile("quick", max_examples=20)  # for `make check`; the default, 100, is for `make test`
+settings.register_profile(
+    "quick", max_examples=20
+)  # for `make check`; the default, 100, is for `make test`
 
 
 @pytest.fixture(scope="session")
@@ -41,8 +44,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Schedulin
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, [])]
-    sentences = [str(value) for report in reports for name, value in report.user_properties if name == "measured"]
+    reports = [
+        report
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.stats.get(outcome, [])
+    ]
+    sentences = [
+        str(value)
+        for report in reports
+        for name, value in report.user_properties
+        if name == "measured"
+    ]
     if sentences:
         terminalreporter.section("measured")
         for sentence in sentences:

@@ -1,7 +1,9 @@
-"""Requests that two servers could understand differently, as data: unit tests parse them, component tests send them.
+"""Requests that two servers could understand differently, as data: unit tests parse them, component
+tests send them.
 
-"refused" cases must be answered with an error and nothing of them may be taken for a request. "unambiguous" ones look
-odd, but can mean one thing only: exactly one request, with nothing left over.
+"refused" cases must be answered with an error and nothing of them may be taken for a request.
+"unambiguous" ones look odd, but can mean one thing only: exactly one request, with nothing left
+over.
 """
 
 from typing import Final, NamedTuple
@@ -37,7 +39,9 @@ def _coding(name: str, line: bytes) -> Case:
 
 
 def _both_coding(name: str, line: bytes) -> Case:
-    return _refused("CL + TE " + name, POST + b"Content-Length: 4\r\n" + line + b"\r\n\r\n" + ANY_BODY)
+    return _refused(
+        "CL + TE " + name, POST + b"Content-Length: 4\r\n" + line + b"\r\n\r\n" + ANY_BODY
+    )
 
 
 def _length(name: str, line: bytes) -> Case:
@@ -62,13 +66,23 @@ def _host(name: str, lines: bytes) -> Case:
 
 CASES: Final[list[Case]] = [
     # Two framings
-    _refused("CL.TE", POST + b"Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n" + EMPTY + b"G"),
-    _refused("TE.CL", POST + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n1\r\nG\r\n" + EMPTY),
+    _refused(
+        "CL.TE", POST + b"Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n" + EMPTY + b"G"
+    ),
+    _refused(
+        "TE.CL", POST + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n1\r\nG\r\n" + EMPTY
+    ),
     _refused("CL.CL differ", POST + b"Content-Length: 5\r\nContent-Length: 0\r\n\r\nhello"),
     _refused("CL.CL same", POST + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello"),
     _refused("CL.CL case", POST + b"Content-Length: 5\r\ncontent-length: 6\r\n\r\nhello!"),
-    _refused("CL 0 and TE", POST + b"Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n" + EMPTY + SECOND),
-    _refused("GET with CL and TE", GET + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n" + ANY_BODY),
+    _refused(
+        "CL 0 and TE",
+        POST + b"Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n" + EMPTY + SECOND,
+    ),
+    _refused(
+        "GET with CL and TE",
+        GET + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n" + ANY_BODY,
+    ),
     _both_coding("twice", b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity"),
     _both_coding("identity", b"Transfer-Encoding: identity"),
     _both_coding("unknown", b"Transfer-Encoding: x"),
@@ -101,7 +115,10 @@ CASES: Final[list[Case]] = [
     _coding("control byte in name", b"Transfer-Encoding\x01: chunked"),
     _coding("long s in name", "Tran\u017ffer-Encoding: chunked".encode()),
     _coding("Kelvin sign in value", "Transfer-Encoding: chun\u212aed".encode()),
-    _refused("TE in HTTP/1.0", b"POST / HTTP/1.0\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n" + EMPTY),
+    _refused(
+        "TE in HTTP/1.0",
+        b"POST / HTTP/1.0\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n" + EMPTY,
+    ),
     _unambiguous("TE upper case", POST + b"TRANSFER-ENCODING: CHUNKED\r\n\r\n" + ANY_BODY),
     _unambiguous("TE tab after colon", POST + b"Transfer-Encoding:\tchunked\r\n\r\n" + ANY_BODY),
     _coding("trailing tab", b"Transfer-Encoding: chunked\t"),
@@ -133,7 +150,9 @@ CASES: Final[list[Case]] = [
     _unambiguous("CL with underscore", POST + b"Content_Length: 5\r\n\r\n"),
     _unambiguous("GET with body", GET + b"Content-Length: 5\r\n\r\nhello"),
     _unambiguous("GET with chunks", GET + b"Transfer-Encoding: chunked\r\n\r\n" + ANY_BODY),
-    _unambiguous("body that is a request", POST + b"Content-Length: %d\r\n\r\n" % len(SECOND) + SECOND),
+    _unambiguous(
+        "body that is a request", POST + b"Content-Length: %d\r\n\r\n" % len(SECOND) + SECOND
+    ),
     # Chunks
     _chunks("0x", b"0x5\r\nhello\r\n" + EMPTY),
     _chunks("negative", b"-5\r\nhello\r\n" + EMPTY),
@@ -168,8 +187,12 @@ CASES: Final[list[Case]] = [
     _unambiguous("chunk leading zeros", CHUNKED + b"0005\r\nhello\r\n000\r\n\r\n"),
     _unambiguous("chunk extension", CHUNKED + b'5;a=b;c="d"\r\nhello\r\n0 ;e\r\n\r\n'),
     _unambiguous("chunk trailers", CHUNKED + b"5\r\nhello\r\n0\r\nA: b\r\n\r\n"),
-    _unambiguous("chunk trailer Content-Length", CHUNKED + b"0\r\nContent-Length: 5\r\nHost: evil\r\n\r\n"),
-    _unambiguous("chunk trailer Transfer-Encoding", CHUNKED + b"0\r\nTransfer-Encoding: chunked\r\n\r\n"),
+    _unambiguous(
+        "chunk trailer Content-Length", CHUNKED + b"0\r\nContent-Length: 5\r\nHost: evil\r\n\r\n"
+    ),
+    _unambiguous(
+        "chunk trailer Transfer-Encoding", CHUNKED + b"0\r\nTransfer-Encoding: chunked\r\n\r\n"
+    ),
     # Field lines
     _field("folded with space", b"A: b\r\n c"),
     _field("folded with tab", b"A: b\r\n\tc"),
@@ -233,7 +256,9 @@ CASES: Final[list[Case]] = [
     _unambiguous("start OPTIONS asterisk", b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n"),
     _unambiguous("start unknown method", b"MAKE-TEA / HTTP/1.1\r\n" + HOST + b"\r\n"),
     _unambiguous("start lower-case method", b"get / HTTP/1.1\r\n" + HOST + b"\r\n"),
-    _unambiguous("start odd target", b'GET //a/../b/%2e%2E/;x?y?z&"<>\\^`{|} HTTP/1.1\r\n' + HOST + b"\r\n"),
+    _unambiguous(
+        "start odd target", b'GET //a/../b/%2e%2E/;x?y?z&"<>\\^`{|} HTTP/1.1\r\n' + HOST + b"\r\n"
+    ),
     # Host
     _host("missing", b"A: b"),
     _host("twice", b"Host: app.example.com\r\nHost: app.example.com"),
@@ -258,41 +283,64 @@ CASES: Final[list[Case]] = [
     _host("zone", b"Host: [fe80::1%eth0]"),
     _refused("host missing in HTTP/1.0", b"GET / HTTP/1.0\r\n\r\n"),
     _refused("host absolute-form without Host", b"GET http://app.example.com/ HTTP/1.1\r\n\r\n"),
-    _unambiguous("host upper case and port", b"GET / HTTP/1.1\r\nHOST: APP.Example.COM:443\r\n\r\n"),
+    _unambiguous(
+        "host upper case and port", b"GET / HTTP/1.1\r\nHOST: APP.Example.COM:443\r\n\r\n"
+    ),
     _unambiguous("host root dot", b"GET / HTTP/1.1\r\nHost: app.example.com.\r\n\r\n"),
     _unambiguous(
-        "host absolute-form differs", b"GET http://app.example.com/ HTTP/1.1\r\nHost: evil.example.com\r\n\r\n"
+        "host absolute-form differs",
+        b"GET http://app.example.com/ HTTP/1.1\r\nHost: evil.example.com\r\n\r\n",
     ),
     # Connection
-    _refused("connection names Content-Length", POST + b"Content-Length: 5\r\nConnection: Content-Length\r\n\r\nhello"),
+    _refused(
+        "connection names Content-Length",
+        POST + b"Content-Length: 5\r\nConnection: Content-Length\r\n\r\nhello",
+    ),
     _refused(
         "connection names Transfer-Encoding",
-        POST + b"Transfer-Encoding: chunked\r\nConnection: close, transfer-encoding\r\n\r\n" + ANY_BODY,
+        POST
+        + b"Transfer-Encoding: chunked\r\nConnection: close, transfer-encoding\r\n\r\n"
+        + ANY_BODY,
     ),
     _refused("connection names Host", GET + b"Connection: Host\r\n\r\n"),
-    _unambiguous("connection names a credential", GET + b"Authorization: x\r\nConnection: Authorization\r\n\r\n"),
-    _unambiguous("connection names our field", GET + b"X-Real-IP: 9.9.9.9\r\nConnection: X-Real-IP\r\n\r\n"),
+    _unambiguous(
+        "connection names a credential",
+        GET + b"Authorization: x\r\nConnection: Authorization\r\n\r\n",
+    ),
+    _unambiguous(
+        "connection names our field", GET + b"X-Real-IP: 9.9.9.9\r\nConnection: X-Real-IP\r\n\r\n"
+    ),
     _unambiguous("connection twice", GET + b"Connection: keep-alive\r\nConnection: close\r\n\r\n"),
-    _unambiguous("connection in HTTP/1.0", b"GET / HTTP/1.0\r\n" + HOST + b"Connection: keep-alive\r\n\r\n"),
+    _unambiguous(
+        "connection in HTTP/1.0", b"GET / HTTP/1.0\r\n" + HOST + b"Connection: keep-alive\r\n\r\n"
+    ),
     # Upgrade and Expect
     _unambiguous("upgrade without Connection", GET + b"Upgrade: websocket\r\n\r\n"),
     _unambiguous("upgrade Connection alone", GET + b"Connection: Upgrade\r\n\r\n"),
     _unambiguous(
-        "upgrade h2c", GET + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMA\r\n\r\n"
+        "upgrade h2c",
+        GET
+        + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMA\r\n\r\n",
     ),
     _unambiguous(
-        "upgrade with body", POST + b"Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 5\r\n\r\nhello"
+        "upgrade with body",
+        POST + b"Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 5\r\n\r\nhello",
     ),
     _unambiguous(
         "upgrade with chunks",
-        POST + b"Connection: Upgrade\r\nUpgrade: websocket\r\nTransfer-Encoding: chunked\r\n\r\n" + ANY_BODY,
+        POST
+        + b"Connection: Upgrade\r\nUpgrade: websocket\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + ANY_BODY,
     ),
     _unambiguous(
-        "upgrade in HTTP/1.0", b"GET / HTTP/1.0\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+        "upgrade in HTTP/1.0",
+        b"GET / HTTP/1.0\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
     ),
     _refused("upgrade to nonsense", GET + b"Connection: Upgrade\r\nUpgrade: web socket\r\n\r\n"),
     _refused("expect unknown", POST + b"Expect: 200-ok\r\nContent-Length: 5\r\n\r\nhello"),
     _refused("expect two", POST + b"Expect: 100-continue, x\r\nContent-Length: 5\r\n\r\nhello"),
-    _unambiguous("expect upper case", POST + b"Expect: 100-CONTINUE\r\nContent-Length: 5\r\n\r\nhello"),
+    _unambiguous(
+        "expect upper case", POST + b"Expect: 100-CONTINUE\r\nContent-Length: 5\r\n\r\nhello"
+    ),
     _unambiguous("expect without body", GET + b"Expect: 100-continue\r\n\r\n"),
 ]

@@ -21,22 +21,32 @@ OUTSIDE = ("benchmarks", "scripts")
 UNIT = ROOT / "tests" / "unit"
 
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted([*DOCS.glob("*.md"), *DOCS.glob("howto/*.md"), *DOCS.glob("spec/*.md")])]
+PAGES = [
+    ROOT / "README.md",
+    *sorted([*DOCS.glob("*.md"), *DOCS.glob("howto/*.md"), *DOCS.glob("spec/*.md")]),
+]
 GENERATED = sorted(DOCS.glob("reference/*.md"))
 
 DOORLESS = {"utils", "util", "helpers", "helper", "common", "core", "misc", "manager"}
 
 
 def modules(top: Path) -> set[Path]:
-    return {path.relative_to(top) for path in top.rglob("*.py") if path.name not in ("__init__.py", "conftest.py")}
+    return {
+        path.relative_to(top)
+        for path in top.rglob("*.py")
+        if path.name not in ("__init__.py", "conftest.py")
+    }
 
 
 def test_every_unit_test_file_mirrors_a_source_file() -> None:
-    sources = modules(SOURCE).union(*({name / path for path in modules(ROOT / name)} for name in map(Path, OUTSIDE)))
+    sources = modules(SOURCE).union(
+        *({name / path for path in modules(ROOT / name)} for name in map(Path, OUTSIDE))
+    )
     strays = {
         test
         for test in modules(UNIT)
-        if test.name.startswith("test_") and test.with_name(test.name.removeprefix("test_")) not in sources
+        if test.name.startswith("test_")
+        and test.with_name(test.name.removeprefix("test_")) not in sources
     }
     assert not strays
 
@@ -52,7 +62,9 @@ def test_every_machine_has_a_test_file() -> None:
     untested = {
         m
         for m in machines - tested
-        if any(isinstance(n, ast.FunctionDef) for n in ast.walk(ast.parse((SOURCE / m).read_text())))
+        if any(
+            isinstance(n, ast.FunctionDef) for n in ast.walk(ast.parse((SOURCE / m).read_text()))
+        )
     }
     assert not untested
 
@@ -62,14 +74,18 @@ def test_no_room_without_a_door() -> None:
 
 
 def test_every_module_says_what_it_is() -> None:
-    silent = {path for path in SOURCE.rglob("*.py") if not ast.get_docstring(ast.parse(path.read_text()))}
+    silent = {
+        path for path in SOURCE.rglob("*.py") if not ast.get_docstring(ast.parse(path.read_text()))
+    }
     assert not silent
 
 
 def test_package_files_only_hand_on_names() -> None:
     for path in SOURCE.rglob("__init__.py"):
         body = ast.parse(path.read_text()).body
-        assert all(isinstance(node, (ast.Expr, ast.Assign, ast.Import, ast.ImportFrom)) for node in body), path
+        assert all(
+            isinstance(node, (ast.Expr, ast.Assign, ast.Import, ast.ImportFrom)) for node in body
+        ), path
 
 
 def test_each_promise_of_the_security_page_names_a_test_that_exists() -> None:
@@ -82,7 +98,9 @@ def test_each_promise_of_the_security_page_names_a_test_that_exists() -> None:
         if path is None or path.suffix != ".py" or "test_" not in path.name:
             continue
         assert path.is_file(), name
-        assert not test or re.search(rf"(def|class) {test}\b|^{test} =", path.read_text(), re.MULTILINE), name
+        assert not test or re.search(
+            rf"(def|class) {test}\b|^{test} =", path.read_text(), re.MULTILINE
+        ), name
 
 
 def prose(page: Path) -> Iterator[tuple[int, str]]:
@@ -138,7 +156,9 @@ def test_pages_for_developers_name_modules_that_exist(page: str) -> None:
         module = SOURCE.joinpath(*packages)
         path = module / last if module.is_dir() else module
         assert path.is_dir() or path.with_suffix(".py").is_file(), name
-        assert module.is_dir() or re.search(rf"\b{last}\b", module.with_suffix(".py").read_text()), name
+        assert module.is_dir() or re.search(
+            rf"\b{last}\b", module.with_suffix(".py").read_text()
+        ), name
 
 
 def test_a_compiled_module_that_moves_is_missed(tmp_path: Path) -> None:
@@ -155,28 +175,47 @@ def test_a_compiled_module_that_moves_is_missed(tmp_path: Path) -> None:
 
 
 def test_tests_with_real_processes_say_how_long_they_may_take() -> None:
-    """Else it is the time of a unit test, which a dozen commands outlast while other tests run beside them."""
-    started = [path for room in ("component", "browser") for path in (ROOT / "tests" / room).glob("test_*.py")]
+    """Else it is the time of a unit test, which a dozen commands outlast while other tests run
+    beside them."""
+    started = [
+        path
+        for room in ("component", "browser")
+        for path in (ROOT / "tests" / room).glob("test_*.py")
+    ]
     assert started
     assert not {path.name for path in started if "pytest.mark.timeout(" not in path.read_text()}
 
 
 def pytest_of_its_own(folder: Path) -> str:
     """What pytest says of the tests in `folder`, shared by two processes as ours are."""
-    command = [sys.executable, "-m", "pytest", "-v", "-n", "2", "--dist", "loadgroup", "-p", "no:cacheprovider"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-v",
+        "-n",
+        "2",
+        "--dist",
+        "loadgroup",
+        "-p",
+        "no:cacheprovider",
+    ]
     command += ["-p", "tests.conftest", "-o", "timeout_method=thread", "-o", f"pythonpath={ROOT}"]
     # What runs these tests says to a process of its own that it is a worker of that one.
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     clean["PYTHONPATH"] = str(ROOT)
     clean["TEARDOWN_SECONDS"] = "5"
-    said = subprocess.run(command, check=False, cwd=folder, env=clean, capture_output=True, text=True, timeout=80)
+    said = subprocess.run(
+        command, check=False, cwd=folder, env=clean, capture_output=True, text=True, timeout=80
+    )
     return said.stdout + said.stderr
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(90)
 def test_a_group_of_tests_stays_in_one_process(tmp_path: Path) -> None:
-    """Else each process starts what the tests of a module share: most of the time of the component tests."""
+    """Else each process starts what the tests of a module share: most of the time of the
+    component tests."""
     (tmp_path / "test_group.py").write_text(
         "import pytest\n"
         "pytestmark = pytest.mark.xdist_group('one')\n"
@@ -192,7 +231,8 @@ def test_a_group_of_tests_stays_in_one_process(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(90)
 def test_a_test_that_does_not_end_costs_no_other(tmp_path: Path) -> None:
-    """It ends its process: what that had finished is not run again, what it had not yet is, and the run ends."""
+    """It ends its process: what that had finished is not run again, what it had not yet is, and
+    the run ends."""
     (tmp_path / "test_hang.py").write_text(
         "import asyncio, time, pytest\n"
         "@pytest.mark.parametrize('number', range(20))\n"

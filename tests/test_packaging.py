@@ -33,7 +33,10 @@ def test_the_wheel_is_typed(tmp_path: Path) -> None:
 
 def test_all_pythons_that_the_project_names_are_tested_and_have_wheels() -> None:
     named = re.findall(r"Python :: (3\.\d+)", " ".join(PROJECT["project"]["classifiers"]))
-    assert load(ROOT / ".github/workflows/test.yml")["jobs"]["unit"]["strategy"]["matrix"]["python"] == named
+    assert (
+        load(ROOT / ".github/workflows/test.yml")["jobs"]["unit"]["strategy"]["matrix"]["python"]
+        == named
+    )
     wheels = PROJECT["tool"]["cibuildwheel"]["build"].split()
     assert wheels == [f"cp{version.replace('.', '')}-*" for version in named]
     assert PROJECT["project"]["requires-python"] == f">={named[0]}"
@@ -68,6 +71,8 @@ def test_the_image_has_all_dependencies_of_the_server() -> None:
     project = PROJECT["project"]
     extras = [project["optional-dependencies"].get(name, []) for name in ("server", "postgresql")]
     wanted = [*project["dependencies"], *(line for extra in extras for line in extra)]
-    locked = set(re.findall(r"^([\w.-]+)==", (ROOT / "requirements/image.txt").read_text(), re.MULTILINE))
+    locked = set(
+        re.findall(r"^([\w.-]+)==", (ROOT / "requirements/image.txt").read_text(), re.MULTILINE)
+    )
     names = {re.split(r"[^\w.-]", line)[0].replace(".", "-") for line in wanted}
     assert names - {project["name"]} <= locked

@@ -41,7 +41,9 @@ class BareCaddy:
         routes = [
             {
                 "match": [{"host": [host]}],
-                "handle": [{"handler": "reverse_proxy", "upstreams": [{"dial": f"{ADDRESS}:{port}"}]}],
+                "handle": [
+                    {"handler": "reverse_proxy", "upstreams": [{"dial": f"{ADDRESS}:{port}"}]}
+                ],
             }
             for host, port in self._hosts.items()
         ]

@@ -1,6 +1,8 @@
-"""Many light agents in one process: `python -m benchmarks.lab.fleet FILE…`, each file an agent's configuration.
+"""Many light agents in one process: `python -m benchmarks.lab.fleet FILE…`, each file an agent's
+configuration.
 
-They are the product's own agents: what they dial with, how long they wait before they dial again, is what users have.
+They are the product's own agents: what they dial with, how long they wait before they dial again,
+is what users have.
 """
 
 import asyncio
@@ -19,15 +21,21 @@ from zerotrust.telemetry import logs
 
 
 def prepare(stack: Stack, count: int, port: int) -> dict[str, Path]:
-    """Issue certificates for so many agents and write their files: the file of the agent of each host name."""
-    authority, now = ca_directory.load_authority(stack.authority), datetime.datetime.now(datetime.UTC)
+    """Issue certificates for so many agents and write their files: the file of the agent of each
+    host name."""
+    authority, now = (
+        ca_directory.load_authority(stack.authority),
+        datetime.datetime.now(datetime.UTC),
+    )
     found = {}
     for number in range(count):
         name = f"agent-{number}"
         host = f"{name}.localhost"
         asked = csr.create()
         credential = authority.issue_agent(name, asked.pem, datetime.timedelta(days=1), now)
-        issued = ca_directory.CaPaths(certificate=stack.folder / f"{name}.crt", key=stack.folder / f"{name}.key")
+        issued = ca_directory.CaPaths(
+            certificate=stack.folder / f"{name}.crt", key=stack.folder / f"{name}.key"
+        )
         # Not by pki.ca_directory, which waits for the disk after each: these are thrown away.
         issued.certificate.write_bytes(credential.chain_pem)
         issued.key.write_bytes(keys.to_pem(asked.key))

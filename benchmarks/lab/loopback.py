@@ -13,7 +13,8 @@ ADDRESS: Final = "127.0.0.1"
 LISTEN_TIMEOUT: Final = 30.0
 _POLL_INTERVAL: Final = 0.02
 _FROM, _TO = 20000, 32000
-"""Below what Linux gives to outgoing connections: none of thousands of those takes a port between probe and use."""
+"""Below what Linux gives to outgoing connections: none of thousands of those takes a port
+between probe and use."""
 
 _taken: set[int] = set()
 
@@ -25,7 +26,9 @@ def free_port() -> int:
         BenchError: there is none.
     """
     for port in random.sample(range(_FROM, _TO), 200):
-        if port not in _taken and all(_is_free(port, kind) for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)):
+        if port not in _taken and all(
+            _is_free(port, kind) for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)
+        ):
             _taken.add(port)
             return port
     raise BenchError(f"no free port between {_FROM} and {_TO} on {ADDRESS}")
@@ -58,13 +61,17 @@ async def wait_port(port: int, child: Child) -> None:
                     return
                 await asyncio.sleep(_POLL_INTERVAL)
     except TimeoutError:
-        raise BenchError(f"{child.name} does not listen on port {port}: {child.last_words()}") from None
+        raise BenchError(
+            f"{child.name} does not listen on port {port}: {child.last_words()}"
+        ) from None
 
 
 def _is_free(port: int, kind: socket.SocketKind) -> bool:
     with socket.socket(socket.AF_INET, kind) as probe:
         if kind is socket.SOCK_STREAM:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have ended are no matter
+            probe.setsockopt(
+                socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+            )  # connections that have ended are no matter
         try:
             probe.bind((ADDRESS, port))
         except OSError:

@@ -1,4 +1,5 @@
-"""nginx as the backend of GET and downloads, where it is installed: files from the page cache, nothing logged."""
+"""nginx as the backend of GET and downloads, where it is installed: files from the page cache,
+nothing logged."""
 
 import os
 import pwd
@@ -56,7 +57,11 @@ def prepare(folder: Path, port: int, *, descriptors: int) -> Path:
     user = f"user {pwd.getpwuid(0).pw_name};" if os.geteuid() == 0 else ""
     config = folder / "nginx.conf"
     text = _CONFIG.format(
-        user=user, folder=folder, port=port, descriptors=descriptors, connections=max(64, descriptors - 64)
+        user=user,
+        folder=folder,
+        port=port,
+        descriptors=descriptors,
+        connections=max(64, descriptors - 64),
     )
     config.write_text(text)
     return config

@@ -49,7 +49,11 @@ async def start(processes: Processes, ports: Mapping[str, int]) -> dict[str, int
     server = await processes.start("sshd", [sshd, "-D", "-e", "-f", config])
     await wait_port(port, server)
     forwarded = {name: free_port() for name in ports}
-    options = [f"-oUserKnownHostsFile={folder}/known_hosts", "-oBatchMode=yes", "-oExitOnForwardFailure=yes"]
+    options = [
+        f"-oUserKnownHostsFile={folder}/known_hosts",
+        "-oBatchMode=yes",
+        "-oExitOnForwardFailure=yes",
+    ]
     for name, target in ports.items():
         options.append(f"-R{ADDRESS}:{forwarded[name]}:{ADDRESS}:{target}")
     user = pwd.getpwuid(os.geteuid()).pw_name
@@ -85,8 +89,14 @@ def _make_key(path: Path) -> str:
     key = ed25519.Ed25519PrivateKey.generate()
     path.touch(mode=0o600)
     path.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.OpenSSH,
+            serialization.NoEncryption(),
+        )
     )
-    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    public = key.public_key().public_bytes(
+        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+    )
     path.with_suffix(".pub").write_bytes(public + b"\n")
     return public.decode()

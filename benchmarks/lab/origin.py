@@ -1,10 +1,8 @@
 """Our own backend: `python -m benchmarks.lab.origin WEBSOCKET_PORT HTTP_PORT…`.
 
-GET /1k           1 KiB
-GET /bulk/BYTES   that many bytes
-GET /events       server-sent events, one a second, each with the monotonic time (ns) at which it was sent
-POST anything     takes the body and then answers with its length
-WebSocket         echo, on a port of its own
+GET /1k           1 KiB GET /bulk/BYTES   that many bytes GET /events       server-sent events, one
+a second, each with the monotonic time (ns) at which it was sent POST anything     takes the body
+and then answers with its length WebSocket         echo, on a port of its own
 """
 
 import asyncio
@@ -20,9 +18,12 @@ from zerotrust.net.loop import run
 EVENT_INTERVAL: Final = 1.0
 _CHUNK: Final = bytes(256 * 1024)
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-_KIB: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 1024\r\n\r\n" + b"x" * 1024
+_KIB: Final = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 1024\r\n\r\n" + b"x" * 1024
+)
 _EVENTS: Final = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\nConnection:"
+    b" close\r\n\r\n"
 )
 
 
@@ -37,7 +38,8 @@ class Echo(picows.WSListener):
 
 
 class Origin(asyncio.Protocol):
-    """One connection. It knows what our load generator and the proxies before us send, and no more of HTTP."""
+    """One connection. It knows what our load generator and the proxies before us send, and no
+    more of HTTP."""
 
     def __init__(self) -> None:
         self._head = b""
@@ -81,7 +83,9 @@ class Origin(asyncio.Protocol):
             self._take(rest)
         elif path.startswith(b"/bulk/"):
             self._bulk_left = int(path.removeprefix(b"/bulk/"))
-            self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % self._bulk_left)
+            self._transport.write(
+                b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % self._bulk_left
+            )
             self._pump()
         elif path == b"/events":
             self._transport.write(_EVENTS)
@@ -94,7 +98,9 @@ class Origin(asyncio.Protocol):
         if self._body_left <= 0:
             self._body_left = 0
             said = b"%d\n" % self._body_size
-            self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(said), said))
+            self._transport.write(
+                b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(said), said)
+            )
 
     def _pump(self) -> None:
         while self._bulk_left and self._may_write:
@@ -112,7 +118,9 @@ async def serve(websocket_port: int, http_ports: list[int]) -> None:
     loop = asyncio.get_running_loop()
     for port in http_ports:
         await loop.create_server(Origin, "127.0.0.1", port, backlog=1024)
-    echo = await picows.ws_create_server(lambda _request: Echo(), "127.0.0.1", websocket_port, backlog=1024)
+    echo = await picows.ws_create_server(
+        lambda _request: Echo(), "127.0.0.1", websocket_port, backlog=1024
+    )
     await echo.serve_forever()
 
 

@@ -1,4 +1,5 @@
-"""Our own processes: each in a session and with a log of its own, and all of them gone at the end."""
+"""Our own processes: each in a session and with a log of its own, and all of them gone at the
+end."""
 
 import asyncio
 import contextlib
@@ -36,7 +37,9 @@ class Child:
     def check(self) -> None:
         """Raises BenchError, with the process's last words, if it has ended."""
         if self._process.returncode is not None:
-            raise BenchError(f"{self.name} has ended with status {self._process.returncode}: {self.last_words()}")
+            raise BenchError(
+                f"{self.name} has ended with status {self._process.returncode}: {self.last_words()}"
+            )
 
     def last_words(self) -> str:
         """The last lines of its log, as one."""
@@ -79,12 +82,18 @@ class Processes:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await asyncio.gather(*(child.stop() for child in reversed(self._children)))
 
-    async def start(self, name: str, command: Sequence[str | Path], *, talks: bool = False) -> Child:
-        """Start a process. What it says goes to its log; if it `talks`, its standard output comes to `Child.ask`.
+    async def start(
+        self, name: str, command: Sequence[str | Path], *, talks: bool = False
+    ) -> Child:
+        """Start a process. What it says goes to its log; if it `talks`, its standard output comes
+        to `Child.ask`.
 
         Raises:
             BenchError: the program cannot be run.

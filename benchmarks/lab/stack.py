@@ -14,7 +14,10 @@ AGENT = "bench"
 
 
 class Stack:
-    """One server with its own authority, and its agents. Settings are the defaults, but for addresses and paths."""
+    """One server with its own authority, and its agents.
+
+    Settings are the defaults, but for addresses and paths.
+    """
 
     def __init__(self, name: str, folder: Path, *, with_caddy: bool = True) -> None:
         self.name = name
@@ -32,7 +35,9 @@ class Stack:
         """
         self.folder.mkdir()
         ca_directory.create_authority(self._certificates)
-        issued = ca_directory.issue_server(self._certificates, "server", ServerNames(dns=["localhost"], ip=[ADDRESS]))
+        issued = ca_directory.issue_server(
+            self._certificates, "server", ServerNames(dns=["localhost"], ip=[ADDRESS])
+        )
         edge: dict[str, object] = {"mode": "none"}
         if self._with_caddy:
             edge = {
@@ -64,7 +69,11 @@ class Stack:
         """
         command = python("zerotrust", "server", "run", "--config", self.folder / "server.yaml")
         self.server = await processes.start(f"{self.name} server", command)
-        for port in (self.tunnel_port, self.api_port, *([self.https_port] if self._with_caddy else [])):
+        for port in (
+            self.tunnel_port,
+            self.api_port,
+            *([self.https_port] if self._with_caddy else []),
+        ):
             await wait_port(port, self.server)
         return self.server
 
@@ -82,7 +91,12 @@ class Stack:
                 "key": str(credentials.key),
             },
             "services": [
-                {"id": host, "hostname": host, "protocol": "http", "upstreams": [{"address": f"{ADDRESS}:{port}"}]}
+                {
+                    "id": host,
+                    "hostname": host,
+                    "protocol": "http",
+                    "upstreams": [{"address": f"{ADDRESS}:{port}"}],
+                }
                 for host, port in services.items()
             ],
         }

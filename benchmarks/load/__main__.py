@@ -1,4 +1,5 @@
-"""`python -m benchmarks.load`: reads jobs from its standard input, a line each, and answers each with a line."""
+"""`python -m benchmarks.load`: reads jobs from its standard input, a line each, and answers each
+with a line."""
 
 import asyncio
 import json
@@ -12,7 +13,9 @@ from zerotrust.net.loop import run
 async def serve() -> None:
     """Do jobs until the input ends."""
     lines = asyncio.StreamReader(limit=1 << 24)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin.buffer)
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(lines), sys.stdin.buffer
+    )
     worker = Worker()
     while line := await lines.readline():
         sys.stdout.buffer.write(await answer(worker, line))

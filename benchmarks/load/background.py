@@ -1,4 +1,5 @@
-"""What stays open beside a measurement, until this process is ended: idle WebSockets, stalled readers, downloads."""
+"""What stays open beside a measurement, until this process is ended: idle WebSockets, stalled
+readers, downloads."""
 
 import asyncio
 import time
@@ -41,7 +42,8 @@ class Held:
         """Begin downloads that are not read on."""
         for _ in range(job.connections):
             stalled = await connect(
-                job.endpoint, lambda: Download(job.endpoint, job.path, job.size, stall_after=_STALL_AFTER)
+                job.endpoint,
+                lambda: Download(job.endpoint, job.path, job.size, stall_after=_STALL_AFTER),
             )
             self._stalled.append(stalled)
             stalled.start()
@@ -53,7 +55,9 @@ class Held:
         loop = asyncio.get_running_loop()
         for _ in range(job.connections):
             self._floods.append(loop.create_task(flood(job.endpoint, job.path, job.size)))
-        done, _ = await asyncio.wait(self._floods, timeout=job.seconds, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(
+            self._floods, timeout=job.seconds, return_when=asyncio.FIRST_COMPLETED
+        )
         for ended in done:
             ended.result()
         return Outcome(took=job.seconds)

@@ -1,4 +1,5 @@
-"""Whole transfers: one big answer, one big request body, and downloads that go on until they are told to stop."""
+"""Whole transfers: one big answer, one big request body, and downloads that go on until they are
+told to stop."""
 
 import asyncio
 from typing import Final, cast
@@ -61,11 +62,15 @@ class _Transfer(asyncio.BufferedProtocol):
 
 
 class Download(_Transfer):
-    """GET of a body of `size` bytes; `done` when all of it has come, or after `stall_after` bytes never again read."""
+    """GET of a body of `size` bytes; `done` when all of it has come, or after `stall_after`
+    bytes never again read."""
 
-    def __init__(self, endpoint: Endpoint, path: str, size: int, *, stall_after: int | None = None) -> None:
+    def __init__(
+        self, endpoint: Endpoint, path: str, size: int, *, stall_after: int | None = None
+    ) -> None:
         super().__init__()
-        self._request = f"GET {path} HTTP/1.1\r\nHost: {endpoint.host}\r\nUser-Agent: 0trust-bench\r\n\r\n".encode()
+        fields = f"Host: {endpoint.host}\r\nUser-Agent: 0trust-bench\r\n\r\n"
+        self._request = f"GET {path} HTTP/1.1\r\n{fields}".encode()
         self._enough = size if stall_after is None else stall_after
         self._stalls = stall_after is not None
 
@@ -84,7 +89,8 @@ class Download(_Transfer):
 
 
 class Upload(_Transfer):
-    """POST of a body of `size` bytes; `done` when it is answered, which the origin does when it has all of it."""
+    """POST of a body of `size` bytes; `done` when it is answered, which the origin does when it
+    has all of it."""
 
     def __init__(self, endpoint: Endpoint, path: str, size: int) -> None:
         super().__init__()

@@ -46,7 +46,9 @@ async def connect(endpoint: Endpoint, factory: Callable[[], T]) -> T:
     return protocol
 
 
-async def websocket(endpoint: Endpoint, factory: Callable[[], picows.WSListener], path: str = "/") -> None:
+async def websocket(
+    endpoint: Endpoint, factory: Callable[[], picows.WSListener], path: str = "/"
+) -> None:
     """One WebSocket."""
     context = tls(endpoint)
     options: dict[str, Any] = {"server_hostname": endpoint.host} if context else {}
@@ -61,7 +63,8 @@ async def websocket(endpoint: Endpoint, factory: Callable[[], picows.WSListener]
 
 
 async def open_all(count: int, open_one: Callable[[], Awaitable[Opened]]) -> list[Opened]:
-    """Many connections, a few at a time: no backlog overflows, and nothing is measured of a crowd at a door."""
+    """Many connections, a few at a time: no backlog overflows, and nothing is measured of a
+    crowd at a door."""
     gate = asyncio.Semaphore(AT_A_TIME)
 
     async def opened() -> Opened:
@@ -75,7 +78,9 @@ async def open_all(count: int, open_one: Callable[[], Awaitable[Opened]]) -> lis
 
 async def _connected(endpoint: Endpoint) -> socket.socket:
     """The names that we ask for are in no DNS, so the socket comes connected."""
-    raw = socket.socket(socket.AF_INET6 if ":" in endpoint.address else socket.AF_INET, socket.SOCK_STREAM)
+    raw = socket.socket(
+        socket.AF_INET6 if ":" in endpoint.address else socket.AF_INET, socket.SOCK_STREAM
+    )
     try:
         raw.setblocking(False)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

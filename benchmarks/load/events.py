@@ -1,4 +1,5 @@
-"""Server-sent events: how late each comes. An event carries the time at which it was sent, of this machine's clock."""
+"""Server-sent events: how late each comes. An event carries the time at which it was sent, of
+this machine's clock."""
 
 import asyncio
 import re

@@ -4,15 +4,28 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Literal, Self
 
-Kind = Literal["get", "fresh", "echo", "handshake", "download", "upload", "events", "probe", "hold", "stall", "flood"]
+Kind = Literal[
+    "get",
+    "fresh",
+    "echo",
+    "handshake",
+    "download",
+    "upload",
+    "events",
+    "probe",
+    "hold",
+    "stall",
+    "flood",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
     """Where a service is reached: the address that is connected to and the name that is asked for.
 
-    `root` is the authority that the certificate is checked against. Without one it is not checked: a peer's, whose
-    authority we do not know, and where each operation is a handshake (see load.work).
+    `root` is the authority that the certificate is checked against. Without one it is not checked:
+    a peer's, whose authority we do not know, and where each operation is a handshake (see
+    load.work).
     """
 
     host: str
@@ -29,9 +42,11 @@ class Job:
     Attributes:
         connections: how many at the same time.
         seconds: how long is measured, after `warm_up` seconds that are not.
-        rate: operations a second, each due at its time (open loop); None is as fast as it goes (closed loop).
+        rate: operations a second, each due at its time (open loop); None is as fast as it goes
+            (closed loop).
         size: bytes of a message, of an answer's body, or of a whole transfer.
-        hosts: names asked for in turn in place of the endpoint's own; the connection is the endpoint's.
+        hosts: names asked for in turn in place of the endpoint's own; the connection is the
+            endpoint's.
         watch: processes whose CPU time is taken at both ends of what is measured, by name.
     """
 

@@ -1,4 +1,5 @@
-"""Latencies, kept in a HdrHistogram: three digits of every percentile, from a microsecond to a minute."""
+"""Latencies, kept in a HdrHistogram: three digits of every percentile, from a microsecond to a
+minute."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -20,7 +21,10 @@ class Percentiles:
 
 
 def percentiles(seconds: list[float]) -> Percentiles:
-    """The percentiles of latencies. They are put into the histogram here, after the measurement: it is not cheap."""
+    """The percentiles of latencies.
+
+    They are put into the histogram here, after the measurement: it is not cheap.
+    """
     if not seconds:
         return Percentiles()
     histogram = HdrHistogram(_LEAST_US, _MOST_US, _DIGITS)

@@ -1,9 +1,10 @@
 """Closed and open loop: who tells a lane to begin its next operation.
 
-A lane is one connection (or one client that opens a connection for each operation) that does one operation at a time.
-In a closed loop it begins the next as soon as the last is done: that finds the highest rate, and hides stalls, because
-a lane that waits asks for nothing. In an open loop operations are due at fixed times; one for which no lane is free
-waits, and its latency counts from the time at which it was due (no coordinated omission).
+A lane is one connection (or one client that opens a connection for each operation) that does one
+operation at a time. In a closed loop it begins the next as soon as the last is done: that finds the
+highest rate, and hides stalls, because a lane that waits asks for nothing. In an open loop
+operations are due at fixed times; one for which no lane is free waits, and its latency counts from
+the time at which it was due (no coordinated omission).
 """
 
 import asyncio
@@ -101,7 +102,8 @@ class OpenLoop:
         self.drained.set()
 
     def give_up(self) -> None:
-        """Count what has not come to its end as if it ended now: left out, the worst would be missing."""
+        """Count what has not come to its end as if it ended now: left out, the worst would be
+        missing."""
         now = self._clock()
         for due in (*self._under_way.values(), *self._waiting):
             if due >= self._measured_from:

@@ -1,7 +1,8 @@
 """When operations of a fixed rate are due, and waking up in time for them.
 
-The event loop's timers know milliseconds; an answer here takes less than one. On Linux a timerfd wakes us, which knows
-nanoseconds. What is due is told by the clock, not by the wake-ups: one that comes late delays nothing that follows.
+The event loop's timers know milliseconds; an answer here takes less than one. On Linux a timerfd
+wakes us, which knows nanoseconds. What is due is told by the clock, not by the wake-ups: one that
+comes late delays nothing that follows.
 """
 
 import asyncio

@@ -13,13 +13,18 @@ _EXPECTING_HEAD: Final = -1
 
 
 class Requests:
-    """Prepared requests. No two have the same target: whoever keeps what a request came to gains nothing."""
+    """Prepared requests. No two have the same target: whoever keeps what a request came to gains
+    nothing."""
 
     def __init__(self, job: Job, *, close: bool = False) -> None:
         self._start = f"GET {job.path}?n=".encode()
         hosts = job.hosts or (job.endpoint.host,)
-        fields = "User-Agent: 0trust-bench\r\nAccept: */*\r\n" + ("Connection: close\r\n" if close else "")
-        self._ends = itertools.cycle([f" HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n".encode() for host in hosts])
+        fields = "User-Agent: 0trust-bench\r\nAccept: */*\r\n" + (
+            "Connection: close\r\n" if close else ""
+        )
+        self._ends = itertools.cycle(
+            [f" HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n".encode() for host in hosts]
+        )
         self._numbers = itertools.count()
 
     def next(self) -> bytes:
@@ -28,7 +33,10 @@ class Requests:
 
 
 class KeptLane(asyncio.Protocol):
-    """One connection, one request at a time. It knows how long a body is and counts; it parses as little as it can."""
+    """One connection, one request at a time.
+
+    It knows how long a body is and counts; it parses as little as it can.
+    """
 
     def __init__(self, loop: Ends, requests: Requests, size: int) -> None:
         self._loop = loop

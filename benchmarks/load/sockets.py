@@ -42,7 +42,9 @@ class EchoLane(picows.WSListener):
         self._transport = transport
 
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
-        if frame.msg_type is not picows.WSMsgType.BINARY or frame.payload_size != len(self._payload):
+        if frame.msg_type is not picows.WSMsgType.BINARY or frame.payload_size != len(
+            self._payload
+        ):
             if not self._closing:
                 self._fail(f"a {frame.msg_type.name} frame of {frame.payload_size} bytes came back")
             return

@@ -73,8 +73,9 @@ async def _lanes(job: Job) -> Outcome:
 async def _opened(job: Job, ends: Ends) -> AsyncIterator[list[AnyLane]]:
     """The lanes of a job, connected."""
     requests = Requests(job, close=job.kind == "fresh")
-    # Each operation is a handshake here, and checking two signatures is a quarter of what it costs a client: time that
-    # our side of the machine would take from what is measured. Kept connections are checked.
+    # Each operation is a handshake here, and checking two signatures is a quarter of what it costs
+    # a client: time that our side of the machine would take from what is measured. Kept connections
+    # are checked.
     unchecked = replace(job.endpoint, root=None)
     payload = message(job.size) if job.kind == "echo" else b""
 
@@ -124,7 +125,8 @@ async def _events(job: Job) -> Outcome:
     """Lateness of what comes on open streams."""
     ends = ClosedLoop()
     streams = await open_all(
-        job.connections, lambda: connect(job.endpoint, lambda: EventStream(job.endpoint, job.path, ends))
+        job.connections,
+        lambda: connect(job.endpoint, lambda: EventStream(job.endpoint, job.path, ends)),
     )
     await unless_failed(ends.failure, job.warm_up)
     for stream in streams:
@@ -134,7 +136,9 @@ async def _events(job: Job) -> Outcome:
     for stream in streams:
         stream.close()
     counted = percentiles(taken)
-    return Outcome(rate=len(taken) / job.seconds, p50=counted.p50, p99=counted.p99, worst=counted.worst)
+    return Outcome(
+        rate=len(taken) / job.seconds, p50=counted.p50, p99=counted.p99, worst=counted.worst
+    )
 
 
 async def _probe(job: Job) -> Outcome:

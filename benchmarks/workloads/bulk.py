@@ -22,12 +22,15 @@ async def download(rig: Rig, title: str) -> list[Figure]:
 
     first = job(rig.ways[ALONE])
     assert first is not None
-    await rig.run(f"{title}, {ALONE}", first)  # once unmeasured: then the file is in the page cache for everyone
+    await rig.run(
+        f"{title}, {ALONE}", first
+    )  # once unmeasured: then the file is in the page cache for everyone
     return [rate_figure(title, "MB/s", "MB/s", await rates(rig, title, job), scale=_MB)]
 
 
 async def upload(rig: Rig, title: str) -> list[Figure]:
-    """To our own origin: nginx by itself takes no uploads, and what counts is that both ways lead to the same."""
+    """To our own origin: nginx by itself takes no uploads, and what counts is that both ways
+    lead to the same."""
 
     def job(way: Way) -> Job | None:
         if way.stream is None:

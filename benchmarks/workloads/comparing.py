@@ -1,4 +1,5 @@
-"""The plan that most workloads follow: rates in a closed loop, then latencies in an open one, each in turns."""
+"""The plan that most workloads follow: rates in a closed loop, then latencies in an open one,
+each in turns."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,17 +13,25 @@ from benchmarks.rounds import in_turns
 from benchmarks.targets import ALONE, BASELINE, OURS, WITHOUT_CADDY, Way
 
 LOAD: Final = 0.5
-"""The rate at which latencies are taken, as a share of what the slower way can do: both carry the same load."""
+"""The rate at which latencies are taken, as a share of what the slower way can do: both carry
+the same load."""
 
 MakeJob = Callable[[Way], Job | None]
 Outcomes = dict[str, list[Outcome]]
 
 
-async def rates(rig: Rig, title: str, make: MakeJob, *, without: Sequence[str] = (WITHOUT_CADDY, ALONE)) -> Outcomes:
+async def rates(
+    rig: Rig, title: str, make: MakeJob, *, without: Sequence[str] = (WITHOUT_CADDY, ALONE)
+) -> Outcomes:
     """What each way can do, in turns."""
-    jobs = {way.name: job for way in rig.ways.values() if way.name not in without and (job := make(way)) is not None}
+    jobs = {
+        way.name: job
+        for way in rig.ways.values()
+        if way.name not in without and (job := make(way)) is not None
+    }
     return await in_turns(
-        rig.options.rounds, {name: partial(rig.run, f"{title}, {name}", job) for name, job in jobs.items()}
+        rig.options.rounds,
+        {name: partial(rig.run, f"{title}, {name}", job) for name, job in jobs.items()},
     )
 
 
@@ -33,7 +42,9 @@ async def latencies(rig: Rig, title: str, make: MakeJob, closed: Outcomes) -> Ou
     for name in (BASELINE, OURS):
         job = make(rig.ways[name])
         assert job is not None
-        measures[name] = partial(rig.run, f"{title}, {name} at a fixed rate", replace(job, rate=rate, watch={}))
+        measures[name] = partial(
+            rig.run, f"{title}, {name} at a fixed rate", replace(job, rate=rate, watch={})
+        )
     return await in_turns(rig.options.rounds, measures)
 
 
@@ -42,9 +53,13 @@ def rates_of(outcomes: list[Outcome]) -> list[float]:
     return [outcome.rate for outcome in outcomes]
 
 
-def rate_figure(title: str, measure: str, unit: str, found: Outcomes, *, scale: float = 1.0) -> Figure:
+def rate_figure(
+    title: str, measure: str, unit: str, found: Outcomes, *, scale: float = 1.0
+) -> Figure:
     """The rates of us, the baseline and all others."""
-    values = {name: [rate * scale for rate in rates_of(outcomes)] for name, outcomes in found.items()}
+    values = {
+        name: [rate * scale for rate in rates_of(outcomes)] for name, outcomes in found.items()
+    }
     return compare(
         title,
         measure,

@@ -16,7 +16,8 @@ _LEAST_SECONDS: Final = 2.0
 
 
 async def lateness(rig: Rig, title: str) -> list[Figure]:
-    """From the time that an event carries to its arrival, over 1,000 streams at one event a second."""
+    """From the time that an event carries to its arrival, over 1,000 streams at one event a
+    second."""
     measures = {}
     for name in (BASELINE, OURS):
         endpoint = rig.ways[name].stream

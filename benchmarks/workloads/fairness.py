@@ -1,4 +1,5 @@
-"""What others in the same tunnel do to small messages: downloads that saturate it, and a reader that does not read."""
+"""What others in the same tunnel do to small messages: downloads that saturate it, and a reader
+that does not read."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -19,7 +20,8 @@ _COME_TO_SPEED: Final = 0.5
 
 
 async def beside_downloads(rig: Rig, title: str) -> list[Figure]:
-    """Echo with 4 downloads in the same tunnel against echo without; and the same without 0Trust, to compare with."""
+    """Echo with 4 downloads in the same tunnel against echo without; and the same without
+    0Trust, to compare with."""
     figures = []
     for name in (OURS, BASELINE):
         way = rig.ways[name]
@@ -33,12 +35,15 @@ async def beside_downloads(rig: Rig, title: str) -> list[Figure]:
             path=f"/bulk/{_BULK}",
         )
         measure = "p99" if name == OURS else f"p99, {name}"
-        figures.append(await _with_and_without(rig, title, measure, _echo(rig, way, _ECHO_CONNECTIONS), flood))
+        figures.append(
+            await _with_and_without(rig, title, measure, _echo(rig, way, _ECHO_CONNECTIONS), flood)
+        )
     return figures
 
 
 async def beside_a_stalled_reader(rig: Rig, title: str) -> list[Figure]:
-    """49 echo streams with a download beside them whose client reads no more, against the 49 without it."""
+    """49 echo streams with a download beside them whose client reads no more, against the 49
+    without it."""
     way = rig.ways[OURS]
     assert way.web is not None
     stall = Job(kind="stall", endpoint=way.web, size=_BULK, path=f"/bulk/{_BULK}")
@@ -46,7 +51,8 @@ async def beside_a_stalled_reader(rig: Rig, title: str) -> list[Figure]:
 
 
 async def _with_and_without(rig: Rig, title: str, measure: str, echo: Job, burden: Job) -> Figure:
-    """The p99 of an echo while a second generator holds a burden, against the p99 without; in turns."""
+    """The p99 of an echo while a second generator holds a burden, against the p99 without; in
+    turns."""
     what = f"{title}, {measure}"
 
     async def burdened() -> float:
@@ -59,7 +65,9 @@ async def _with_and_without(rig: Rig, title: str, measure: str, echo: Job, burde
 
     measures: dict[str, Callable[[], Awaitable[float]]] = {"without": unburdened, "with": burdened}
     found = await in_turns(rig.options.rounds, measures)
-    return compare(title, measure, "ms", ours=found["with"], baseline=found["without"], higher_is_better=False)
+    return compare(
+        title, measure, "ms", ours=found["with"], baseline=found["without"], higher_is_better=False
+    )
 
 
 def _echo(rig: Rig, way: Way, connections: int) -> Job:

@@ -26,7 +26,8 @@ Memory = dict[str, int]
 
 
 async def idle(rig: Rig, title: str) -> list[Figure]:
-    """Growth of the resident memory by WebSocket: of the first ones, which may find room that is there, and of more."""
+    """Growth of the resident memory by WebSocket: of the first ones, which may find room that is
+    there, and of more."""
     counts = [_allowed(rig, count) for count in (_QUICK_COUNTS if rig.options.quick else _COUNTS)]
     rounds = 1 if rig.options.quick else min(_ROUNDS, rig.options.rounds)
     grown = [await _grow(rig, title, counts, number) for number in range(rounds)]
@@ -36,7 +37,8 @@ async def idle(rig: Rig, title: str) -> list[Figure]:
         figures += [
             alone(
                 title,
-                f"memory of the {part}, each of {f'{more:,} more' if before else f'the first {more:,}'}",
+                f"memory of the {part}, each of"
+                f" {f'{more:,} more' if before else f'the first {more:,}'}",
                 "KiB",
                 [(memory[count][part] - memory[before][part]) / more / 1024 for memory in grown],
             )
@@ -47,7 +49,10 @@ async def idle(rig: Rig, title: str) -> list[Figure]:
 
 
 async def _grow(rig: Rig, title: str, counts: list[int], number: int) -> dict[int, Memory]:
-    """Memory at each count. Server and agent are new each time: a heap that has grown once does not grow again."""
+    """Memory at each count.
+
+    Server and agent are new each time: a heap that has grown once does not grow again.
+    """
     stack = await rig.new_stack(f"idle {number}")
     config = await asyncio.to_thread(stack.prepare_agent, AGENT, {SOCKET: rig.backends.socket})
     server = await stack.start_server(rig.processes)
@@ -83,5 +88,8 @@ def _allowed(rig: Rig, count: int) -> int:
     most = (rig.descriptors - _SPARE) // _CADDY_NEEDS
     if count <= most:
         return count
-    rig.note(f"idle WebSockets: {most:,} and not {count:,}, because a process may open {rig.descriptors:,} descriptors")
+    rig.note(
+        f"idle WebSockets: {most:,} and not {count:,}, because a process may open"
+        f" {rig.descriptors:,} descriptors"
+    )
     return most

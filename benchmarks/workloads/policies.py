@@ -1,7 +1,9 @@
-"""Time that policies take of the server's event loop, with the costliest that are accepted and the worst requests.
+"""Time that policies take of the server's event loop, with the costliest that are accepted and the
+worst requests.
 
-A policy is an agent's and a request is a stranger's; while the one is applied to the other, the server serves nobody
-else. For each kind of rule and handler there is the largest policy that a server accepts.
+A policy is an agent's and a request is a stranger's; while the one is applied to the other, the
+server serves nobody else. For each kind of rule and handler there is the largest policy that a
+server accepts.
 """
 
 import json
@@ -26,7 +28,11 @@ from zerotrust.middleware.interface import Request
 from zerotrust.middleware.policy_cost import cost_error
 from zerotrust.model.policy import ServicePolicy
 from zerotrust.routing.match import MAX_PARAMETERS, MAX_PATH_BYTES
-from zerotrust.server.agents.service_policy import CompiledPolicy, compile_service_policy, passed_head
+from zerotrust.server.agents.service_policy import (
+    CompiledPolicy,
+    compile_service_policy,
+    passed_head,
+)
 from zerotrust.tunnel.frames import MAX_PAYLOAD
 
 _REPEATS: Final = 5
@@ -39,7 +45,8 @@ Policy = dict[str, Any]
 
 @dataclass(frozen=True)
 class Case:
-    """Policies of one kind, which grow with a number, and what a request needs to be costly for them."""
+    """Policies of one kind, which grow with a number, and what a request needs to be costly for
+    them."""
 
     name: str
     policy: Callable[[int], Policy]
@@ -49,14 +56,19 @@ class Case:
 def is_accepted(told: Policy) -> bool:
     """Return whether a server accepts a policy."""
     try:
-        return len(json.dumps(told)) <= MAX_PAYLOAD - _OTHER_BYTES and cost_error(ServicePolicy.from_json(told)) is None
+        return (
+            len(json.dumps(told)) <= MAX_PAYLOAD - _OTHER_BYTES
+            and cost_error(ServicePolicy.from_json(told)) is None
+        )
     except ConfigError:
         return False
 
 
 def largest(case: Case) -> int:
     """Return the number of the largest policy of a kind that is accepted."""
-    return bisect_left(range(_MOST_ENTRIES), True, key=lambda number: not is_accepted(case.policy(number + 1)))
+    return bisect_left(
+        range(_MOST_ENTRIES), True, key=lambda number: not is_accepted(case.policy(number + 1))
+    )
 
 
 def largest_guard(case: Case) -> CompiledPolicy:
@@ -81,13 +93,19 @@ def held(guard: CompiledPolicy, head: RequestHead, client: bytes) -> float:
 
 
 def worst_heads(case: Case, number: int) -> Iterator[RequestHead]:
-    """Yield the requests that are costly for a kind; no two numbers have a query or a field in common."""
-    fields = b"".join(case.field(number * MAX_FIELDS + index) + b"\r\n" for index in range(MAX_FIELDS - 8))
+    """Yield the requests that are costly for a kind; no two numbers have a query or a field in
+    common."""
+    fields = b"".join(
+        case.field(number * MAX_FIELDS + index) + b"\r\n" for index in range(MAX_FIELDS - 8)
+    )
     if len(fields) > MAX_HTTP_HEAD_BYTES // 2:
         fields = case.field(number) + b"\r\n"
     rest = MAX_HTTP_HEAD_BYTES - MAX_PATH_BYTES - len(fields) - 100
     each = rest // MAX_PARAMETERS
-    query = b"&".join(b"a=" + b"%61" * ((each - 8) // 3) + b"%04d" % index for index in range(number, number + 250))
+    query = b"&".join(
+        b"a=" + b"%61" * ((each - 8) // 3) + b"%04d" % index
+        for index in range(number, number + 250)
+    )
     for path in (
         b"/" + b"a" * (MAX_PATH_BYTES - 1),
         b"/;/" + b"a" * (MAX_PATH_BYTES // 2 - 4),
@@ -103,7 +121,10 @@ def _handlers(kind: str, config: Callable[[int], dict[str, Any]]) -> Callable[[i
 
     def policy(number: int) -> Policy:
         listed = [{"type": kind, "config": config(index)} for index in range(number)]
-        return {"global_middleware": listed[:64], "routes": [{"match": {"path": "/*a*"}, "handle": listed[64:]}, {}]}
+        return {
+            "global_middleware": listed[:64],
+            "routes": [{"match": {"path": "/*a*"}, "handle": listed[64:]}, {}],
+        }
 
     return policy
 
@@ -113,13 +134,20 @@ def _routes(match: Callable[[int], dict[str, Any]]) -> Callable[[int], Policy]:
 
 
 _KEY: Final = ECKey.generate_key("P-384")
-_TOKEN: Final = {"algorithm": "ES384", "key": _KEY.as_pem(private=False).decode(), "audience": ["x"] * 15 + ["us"]}
+_TOKEN: Final = {
+    "algorithm": "ES384",
+    "key": _KEY.as_pem(private=False).decode(),
+    "audience": ["x"] * 15 + ["us"],
+}
 _REGISTRY: Final = JWSRegistry(algorithms=["ES384"])
 
 
 def _token(number: int) -> bytes:
     claims = {"exp": 2**33, "jti": str(number), "aud": ["a"] * 1300 + ["us"]}
-    return b"Authorization: Bearer " + jwt.encode({"alg": "ES384"}, claims, _KEY, registry=_REGISTRY).encode()
+    return (
+        b"Authorization: Bearer "
+        + jwt.encode({"alg": "ES384"}, claims, _KEY, registry=_REGISTRY).encode()
+    )
 
 
 CASES: Final = (
@@ -128,10 +156,25 @@ CASES: Final = (
     Case("paths with many pieces", _routes(lambda i: {"path": "/" + "*a" * 200 + f"*b{i}*"})),
     Case("queries", _routes(lambda i: {"path": f"*a{i}", "query": {"a": f"x{i}"}})),
     Case("fields", _routes(lambda i: {"path": "/*", "headers": {"x-a": [f"{i}*", f"y{i}"]}})),
-    Case("values", lambda number: {"routes": [{"match": {"headers": {"x-a": [str(i) for i in range(number)]}}}]}),
-    Case("headers", _handlers("headers", lambda i: {"request": {"delete": [f"x{j}" for j in range(60)]}})),
-    Case("rate_limit", _handlers("rate_limit", lambda i: {"rate": "999999/s", "key": "header:x-a"})),
-    Case("ip_deny", _handlers("ip_deny", lambda i: {"denied_ips": [f"fe{j:02x}::/{17 + j}" for j in range(40)]})),
+    Case(
+        "values",
+        lambda number: {
+            "routes": [{"match": {"headers": {"x-a": [str(i) for i in range(number)]}}}]
+        },
+    ),
+    Case(
+        "headers",
+        _handlers("headers", lambda i: {"request": {"delete": [f"x{j}" for j in range(60)]}}),
+    ),
+    Case(
+        "rate_limit", _handlers("rate_limit", lambda i: {"rate": "999999/s", "key": "header:x-a"})
+    ),
+    Case(
+        "ip_deny",
+        _handlers(
+            "ip_deny", lambda i: {"denied_ips": [f"fe{j:02x}::/{17 + j}" for j in range(40)]}
+        ),
+    ),
     Case(
         "cors",
         _handlers("cors", lambda i: {"origins": ["https://*.x"], "expose_headers": ["a"]}),
@@ -148,14 +191,26 @@ CASES: Final = (
         "rewrite, with many rules",
         lambda number: {
             "global_middleware": [
-                {"type": "rewrite", "config": {"replace_prefix": {f"/a{i}": "/b" for i in range(number)}}}
+                {
+                    "type": "rewrite",
+                    "config": {"replace_prefix": {f"/a{i}": "/b" for i in range(number)}},
+                }
             ]
         },
     ),
     Case(
         "redirect",
         lambda number: {
-            "routes": [{"handle": [{"type": "redirect", "config": {"location": "https://{host}" + "{uri}" * number}}]}]
+            "routes": [
+                {
+                    "handle": [
+                        {
+                            "type": "redirect",
+                            "config": {"location": "https://{host}" + "{uri}" * number},
+                        }
+                    ]
+                }
+            ]
         },
     ),
     Case(
@@ -167,7 +222,13 @@ CASES: Final = (
                 {"type": "rate_limit", "config": {"rate": "999999/s", "key": "header:x-a"}},
             ],
             "routes": [
-                {"match": {"path": f"/*a{i}*", "query": {"a": f"x{i}"}, "headers": {"x-a": f"x{i}"}}}
+                {
+                    "match": {
+                        "path": f"/*a{i}*",
+                        "query": {"a": f"x{i}"},
+                        "headers": {"x-a": f"x{i}"},
+                    }
+                }
                 for i in range(number)
             ],
         },
@@ -179,7 +240,10 @@ async def costliest(rig: Rig, title: str) -> list[Figure]:
     """Measure, in each round, the policy and the request that hold the loop longest."""
     guards = [(case, largest_guard(case)) for case in CASES]
     numbers = count()
-    longest = [max(_median(case, guard, numbers) for case, guard in guards) for _ in range(rig.options.rounds)]
+    longest = [
+        max(_median(case, guard, numbers) for case, guard in guards)
+        for _ in range(rig.options.rounds)
+    ]
     return [alone(title, "loop held", "ms", [seconds * 1e3 for seconds in longest])]
 
 
@@ -188,5 +252,7 @@ def _median(case: Case, guard: CompiledPolicy, numbers: Iterator[int]) -> float:
     rows = []
     for _ in range(_REPEATS):
         number = next(numbers)
-        rows.append([held(guard, head, b"ffff:%x::1" % number) for head in worst_heads(case, number)])
+        rows.append(
+            [held(guard, head, b"ffff:%x::1" % number) for head in worst_heads(case, number)]
+        )
     return float(max(statistics.median(same) for same in zip(*rows, strict=True)))

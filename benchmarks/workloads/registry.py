@@ -6,7 +6,18 @@ from typing import Final
 
 from benchmarks.environment import Rig
 from benchmarks.metrics import Figure, Target, at_least, at_most
-from benchmarks.workloads import bulk, events, fairness, memory, policies, requests, scale, scaling, sockets, starting
+from benchmarks.workloads import (
+    bulk,
+    events,
+    fairness,
+    memory,
+    policies,
+    requests,
+    scale,
+    scaling,
+    sockets,
+    starting,
+)
 
 
 @dataclass(frozen=True)
@@ -28,7 +39,14 @@ class Workload:
         """What is expected of a measure."""
         found = self.targets.get(measure)
         if found is None:
-            found = next((target for begin, target in self.targets.items() if measure.startswith(f"{begin} of")), None)
+            found = next(
+                (
+                    target
+                    for begin, target in self.targets.items()
+                    if measure.startswith(f"{begin} of")
+                ),
+                None,
+            )
         return found
 
 
@@ -56,11 +74,17 @@ WORKLOADS: Final = (
         sockets.large_echo,
         {"messages/s": at_least(0.50)},
     ),
-    Workload("WebSocket handshakes", sockets.handshakes, {"handshakes/s": at_least(0.50)}, is_quick=True),
+    Workload(
+        "WebSocket handshakes", sockets.handshakes, {"handshakes/s": at_least(0.50)}, is_quick=True
+    ),
     Workload("Download", bulk.download, {"MB/s": at_least(0.60)}, is_quick=True),
     Workload("Upload", bulk.upload, {"MB/s": at_least(0.60)}),
     Workload("1,000 streams of server-sent events, one a second each", events.lateness),
-    Workload("64 B echo beside 4 downloads, against echo alone", fairness.beside_downloads, {"p99": at_most(4)}),
+    Workload(
+        "64 B echo beside 4 downloads, against echo alone",
+        fairness.beside_downloads,
+        {"p99": at_most(4)},
+    ),
     Workload(
         "49 echo streams beside a stalled reader, against the 49 alone",
         fairness.beside_a_stalled_reader,
@@ -82,7 +106,10 @@ WORKLOADS: Final = (
 
 
 def chosen(*, only: str, quick: bool, growth: bool) -> list[Workload]:
-    """The workloads of a run. A name that was asked for is measured also where a quick run would leave it out."""
+    """The workloads of a run.
+
+    A name that was asked for is measured also where a quick run would leave it out.
+    """
     return [
         workload
         for workload in WORKLOADS

@@ -30,7 +30,12 @@ async def kept(rig: Rig, title: str) -> list[Figure]:
         rate_figure(title, "requests/s", "/s", closed),
         *latency_figures(title, opened),
         *(
-            alone(title, f"CPU of the {name}", "µs", [outcome.cpu[name] * 1e6 for outcome in closed[OURS]])
+            alone(
+                title,
+                f"CPU of the {name}",
+                "µs",
+                [outcome.cpu[name] * 1e6 for outcome in closed[OURS]],
+            )
             for name in rig.watched
         ),
         compare(
@@ -49,7 +54,14 @@ async def fresh(rig: Rig, title: str) -> list[Figure]:
     def job(way: Way) -> Job | None:
         if way.web is None:
             return None
-        return Job(kind="fresh", endpoint=way.web, connections=32, seconds=rig.options.seconds, size=KIB, path="/1k")
+        return Job(
+            kind="fresh",
+            endpoint=way.web,
+            connections=32,
+            seconds=rig.options.seconds,
+            size=KIB,
+            path="/1k",
+        )
 
     closed = await rates(rig, title, job)
     return [

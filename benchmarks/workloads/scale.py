@@ -1,4 +1,5 @@
-"""Much of one thing: services of an agent, agents of a server, and all agents back after the server was restarted."""
+"""Much of one thing: services of an agent, agents of a server, and all agents back after the
+server was restarted."""
 
 import asyncio
 import contextlib
@@ -25,7 +26,8 @@ _LOADS_SLOWLY: Final = 300.0
 
 
 async def services(rig: Rig, title: str) -> list[Figure]:
-    """GET of the last of 10,000 services against GET of an only service; both through Caddy, server and agent."""
+    """GET of the last of 10,000 services against GET of an only service; both through Caddy,
+    server and agent."""
     async with contextlib.AsyncExitStack() as running:
         jobs = {}
         for count in (1, _SERVICES):
@@ -42,19 +44,34 @@ async def services(rig: Rig, title: str) -> list[Figure]:
 async def agents(rig: Rig, title: str) -> list[Figure]:
     """GET spread over 500 agents against GET of one; then all of them are cut off at once."""
     async with contextlib.AsyncExitStack() as running:
-        stack = {count: await running.enter_async_context(_server(rig, f"agents {count}")) for count in (1, _AGENTS)}
+        stack = {
+            count: await running.enter_async_context(_server(rig, f"agents {count}"))
+            for count in (1, _AGENTS)
+        }
         hosts = {}
         for count, one in stack.items():
             files = await asyncio.to_thread(fleet.prepare, one, count, rig.backends.web)
             hosts[count] = tuple(files)
-            process = await rig.processes.start(f"fleet of {count}", python("benchmarks.lab.fleet", *files.values()))
+            process = await rig.processes.start(
+                f"fleet of {count}", python("benchmarks.lab.fleet", *files.values())
+            )
             running.push_async_callback(rig.processes.stop, process)
-            await rig.wait_ready(title, one.without_caddy(hosts[count][0]), hosts=hosts[count], seconds=_READY_TIMEOUT)
+            await rig.wait_ready(
+                title,
+                one.without_caddy(hosts[count][0]),
+                hosts=hosts[count],
+                seconds=_READY_TIMEOUT,
+            )
             await rig.wait_ready(title, one.through_caddy(hosts[count][0]))
         many = stack[_AGENTS]
-        rate = await _compare(rig, title, _get(rig, many, hosts[_AGENTS]), _get(rig, stack[1], hosts[1]))
+        rate = await _compare(
+            rig, title, _get(rig, many, hosts[_AGENTS]), _get(rig, stack[1], hosts[1])
+        )
         storms = [await _storm(rig, title, many, hosts[_AGENTS]) for _ in range(rig.options.rounds)]
-        return [rate, alone(title, "seconds from the server's restart until all serve", "s", storms)]
+        return [
+            rate,
+            alone(title, "seconds from the server's restart until all serve", "s", storms),
+        ]
 
 
 @contextlib.asynccontextmanager
@@ -68,7 +85,8 @@ async def _server(rig: Rig, name: str) -> AsyncIterator[Stack]:
 
 
 def _get(rig: Rig, stack: Stack, hosts: tuple[str, ...]) -> Job:
-    """1 KiB, the hosts in turn; Caddy is asked for one certificate only, whatever the Host field says."""
+    """1 KiB, the hosts in turn; Caddy is asked for one certificate only, whatever the Host field
+    says."""
     return Job(
         kind="get",
         endpoint=stack.through_caddy(hosts[0]),
@@ -82,12 +100,17 @@ def _get(rig: Rig, stack: Stack, hosts: tuple[str, ...]) -> Job:
 
 async def _compare(rig: Rig, title: str, ours: Job, baseline: Job) -> Figure:
     jobs = {"one": baseline, "many": ours}
-    found = await in_turns(rig.options.rounds, {name: partial(rig.run, title, job) for name, job in jobs.items()})
-    return compare(title, "requests/s", "/s", ours=rates_of(found["many"]), baseline=rates_of(found["one"]))
+    found = await in_turns(
+        rig.options.rounds, {name: partial(rig.run, title, job) for name, job in jobs.items()}
+    )
+    return compare(
+        title, "requests/s", "/s", ours=rates_of(found["many"]), baseline=rates_of(found["one"])
+    )
 
 
 async def _storm(rig: Rig, title: str, stack: Stack, hosts: tuple[str, ...]) -> float:
-    """Restart the server: from its new start, which ends with Caddy's, until a request to each agent is answered."""
+    """Restart the server: from its new start, which ends with Caddy's, until a request to each
+    agent is answered."""
     await rig.processes.stop(stack.server)
     begun = time.monotonic()
     await stack.start_server(rig.processes)

@@ -18,14 +18,19 @@ _IDLE_SECONDS: Final = 30.0
 
 
 async def connections(rig: Rig, title: str) -> list[Figure]:
-    """1 KiB GET over 1 to 1,000 connections: what can be done, and the p99 at half of what we can."""
+    """1 KiB GET over 1 to 1,000 connections: what can be done, and the p99 at half of what we
+    can."""
     figures = []
     for count in _CONNECTIONS:
         jobs = {name: _get(rig, name, count, None) for name in (BASELINE, OURS)}
-        closed = await in_turns(rig.options.rounds, {name: partial(rig.run, title, job) for name, job in jobs.items()})
+        closed = await in_turns(
+            rig.options.rounds, {name: partial(rig.run, title, job) for name, job in jobs.items()}
+        )
         rate = LOAD * min(rates_of(closed[OURS]))
         jobs = {name: _get(rig, name, count, rate) for name in jobs}
-        opened = await in_turns(rig.options.rounds, {name: partial(rig.run, title, job) for name, job in jobs.items()})
+        opened = await in_turns(
+            rig.options.rounds, {name: partial(rig.run, title, job) for name, job in jobs.items()}
+        )
         figures += [
             compare(
                 title,
@@ -47,12 +52,18 @@ async def connections(rig: Rig, title: str) -> list[Figure]:
 
 
 async def idle_cpu(rig: Rig, title: str) -> list[Figure]:
-    """CPU of a server and an agent that have nothing to do but to ask each other whether they are there."""
+    """CPU of a server and an agent that have nothing to do but to ask each other whether they
+    are there."""
     before = _cpu(rig)
     await asyncio.sleep(_IDLE_SECONDS)
     after = _cpu(rig)
     return [
-        alone(title, f"CPU of the {part}, each minute", "ms", [(after[part] - before[part]) * 1e3 * 60 / _IDLE_SECONDS])
+        alone(
+            title,
+            f"CPU of the {part}, each minute",
+            "ms",
+            [(after[part] - before[part]) * 1e3 * 60 / _IDLE_SECONDS],
+        )
         for part in before
     ]
 

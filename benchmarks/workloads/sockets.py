@@ -23,7 +23,9 @@ async def handshakes(rig: Rig, title: str) -> list[Figure]:
     def job(way: Way) -> Job | None:
         if way.socket is None:
             return None
-        return Job(kind="handshake", endpoint=way.socket, connections=16, seconds=rig.options.seconds)
+        return Job(
+            kind="handshake", endpoint=way.socket, connections=16, seconds=rig.options.seconds
+        )
 
     return [rate_figure(title, "handshakes/s", "/s", await rates(rig, title, job))]
 
@@ -32,7 +34,9 @@ async def _echo(rig: Rig, title: str, size: int) -> list[Figure]:
     def job(way: Way) -> Job | None:
         if way.socket is None:
             return None
-        return Job(kind="echo", endpoint=way.socket, connections=64, seconds=rig.options.seconds, size=size)
+        return Job(
+            kind="echo", endpoint=way.socket, connections=64, seconds=rig.options.seconds, size=size
+        )
 
     closed = await rates(rig, title, job)
     return [

@@ -12,7 +12,8 @@ _HOST: Final = "starter.localhost"
 
 
 async def first_answer(rig: Rig, title: str) -> list[Figure]:
-    """From the command to the first 200 through Caddy, with a server that runs and a certificate that Caddy has."""
+    """From the command to the first 200 through Caddy, with a server that runs and a certificate
+    that Caddy has."""
     config = await asyncio.to_thread(rig.stack.prepare_agent, "starter", {_HOST: rig.backends.web})
     await _start(rig, title, config)
     taken = [await _start(rig, title, config) for _ in range(rig.options.rounds)]

@@ -1,12 +1,14 @@
-"""Runs the Autobahn WebSocket suite twice, straight against an echo server and through the whole chain, and compares.
+"""Runs the Autobahn WebSocket suite twice, straight against an echo server and through the whole
+chain, and compares.
 
     python -m compliance.autobahn [--cases '6.*,9.7.*'] [--bare] [--keep DIR]
 
-The chain is the real Caddy, server, tunnel and agent as processes. 0Trust relays WebSockets as bytes, so each case must
-come out through the chain as it does without it; where one is worse the exit status is 1. `--bare` adds Caddy
-alone in front of the echo server: what is worse there too is not ours. An OK that becomes NON-STRICT is printed and
-does not count: 3.4, 4.1.5 and 4.2.5 ask whether an echo server that gets a good message and then a bad frame still
-answers the first, which depends on whether both come in one segment. Behind a proxy they do more often.
+The chain is the real Caddy, server, tunnel and agent as processes. 0Trust relays WebSockets as
+bytes, so each case must come out through the chain as it does without it; where one is worse the
+exit status is 1. `--bare` adds Caddy alone in front of the echo server: what is worse there too is
+not ours. An OK that becomes NON-STRICT is printed and does not count: 3.4, 4.1.5 and 4.2.5 ask
+whether an echo server that gets a good message and then a bad frame still answers the first, which
+depends on whether both come in one segment. Behind a proxy they do more often.
 
 The suite's own environment is made in `.cache/` at first use, by pip, with exact versions.
 """
@@ -33,15 +35,18 @@ CACHE: Final = Path(__file__).parents[2] / ".cache"
 HOST: Final = "echo.localhost"
 
 TIMED: Final = "1.*,2.*,3.*,4.*,5.*,6.*,7.*,10.*"
-"""These wait and look what happened: one way at a time, so that the other does not take the processor away."""
+"""These wait and look what happened: one way at a time, so that the other does not take the
+processor away."""
 HEAVY: Final = "9.*,12.*,13.*"
 """These compute: the ways side by side."""
 COUNT: Final = 10
-"""Messages in each case of 9.7, 9.8, 12 and 13, of which the suite sends 1000 where it has the time."""
+"""Messages in each case of 9.7, 9.8, 12 and 13, of which the suite sends 1000 where it has the
+time."""
 TIMEOUT: Final = 300.0
 
 ALLOWED: Final = {"7.1.5"}
-"""Fails against the echo server itself: its library closes with 1000 inside a fragmented message, and says so."""
+"""Fails against the echo server itself: its library closes with 1000 inside a fragmented
+message, and says so."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,9 @@ def direct(port: int) -> Target:
 
 def through(name: str, way: Way, authority: Path) -> Target:
     url = f"{name}=wss://{HOST}:{way.port}/"
-    return Target(name, ("--url", url, "--connect-to", f"127.0.0.1:{way.port}", "--cafile", str(authority)))
+    return Target(
+        name, ("--url", url, "--connect-to", f"127.0.0.1:{way.port}", "--cafile", str(authority))
+    )
 
 
 class Suite:
@@ -70,9 +77,14 @@ class Suite:
 
     async def run(self, target: Target, cases: str) -> None:
         out = self._folder / f"{target.name}-{len(list(self._folder.iterdir()))}"
-        status = await self._tool(*target.options, "--cases", cases, "--count", str(COUNT), "--out", str(out))
+        status = await self._tool(
+            *target.options, "--cases", cases, "--count", str(COUNT), "--out", str(out)
+        )
         if status > 1:
-            sys.exit(f"autobahn: the run of {target.name} is not to be trusted (status {status}); reports: {out}")
+            sys.exit(
+                f"autobahn: the run of {target.name} is not to be trusted (status {status});"
+                f" reports: {out}"
+            )
         found = json.loads((out / "index.json").read_text())
         self._index.setdefault(target.name, {}).update(found[target.name])
 
@@ -98,7 +110,15 @@ class Suite:
         return len(self._index[name])
 
     async def _tool(self, *options: str) -> int:
-        command = (sys.executable, str(TOOL), "--venv", str(CACHE / "autobahn"), "--details", "failed", *options)
+        command = (
+            sys.executable,
+            str(TOOL),
+            "--venv",
+            str(CACHE / "autobahn"),
+            "--details",
+            "failed",
+            *options,
+        )
         process = await asyncio.create_subprocess_exec(*command)
         try:
             async with asyncio.timeout(TIMEOUT):
@@ -125,17 +145,24 @@ async def compare(suite: Suite, targets: list[Target], *, cases: str | None) -> 
     worse = [target.name for target in targets[1:] if await suite.is_worse(target.name)]
     broken = suite.failed("direct") - ALLOWED
     if broken:
-        print(f"autobahn: the echo server itself fails {', '.join(sorted(broken))}: nothing can be compared to it")
+        print(
+            f"autobahn: the echo server itself fails {', '.join(sorted(broken))}: nothing can be"
+            " compared to it"
+        )
     return not broken and "chain" not in worse
 
 
 async def main(folder: Path, options: argparse.Namespace) -> int:
     begun_at = time.monotonic()
-    os.environ["WEBSOCKETS_MAX_FRAGMENTS"] = str(1 << 20)  # the suite sends a message in more than the 4096 of today
+    os.environ["WEBSOCKETS_MAX_FRAGMENTS"] = str(
+        1 << 20
+    )  # the suite sends a message in more than the 4096 of today
     async with AsyncExitStack() as stack:
         echo = await stack.enter_async_context(WsEcho(folder))
         agents = {"agent-1": [service(HOST, echo.port)]}
-        chain = await stack.enter_async_context(Stack(folder / "stack", Authority(folder / "ca"), agents=agents))
+        chain = await stack.enter_async_context(
+            Stack(folder / "stack", Authority(folder / "ca"), agents=agents)
+        )
         targets = [direct(echo.port), through("chain", chain.caddy, chain.caddy_root)]
         if options.bare:
             (folder / "bare").mkdir()
@@ -146,16 +173,24 @@ async def main(folder: Path, options: argparse.Namespace) -> int:
         reports.mkdir()
         suite = Suite(reports)
         good = await compare(suite, targets, cases=options.cases)
-    verdict = "as good through the chain as without it" if good else "NOT as good through the chain; see above"
+    verdict = (
+        "as good through the chain as without it"
+        if good
+        else "NOT as good through the chain; see above"
+    )
     print(f"autobahn: {suite.count('chain')} cases, {verdict}, {time.monotonic() - begun_at:.0f} s")
     return 0 if good else 1
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m compliance.autobahn", description="Autobahn through 0Trust.")
+    parser = argparse.ArgumentParser(
+        prog="python -m compliance.autobahn", description="Autobahn through 0Trust."
+    )
     parser.add_argument("--cases", help="only these, for example '6.*,9.7.*'")
     parser.add_argument("--bare", action="store_true", help="also through Caddy alone")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep logs and reports in this new folder")
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIR", help="keep logs and reports in this new folder"
+    )
     return parser.parse_args()
 
 

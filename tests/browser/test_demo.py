@@ -64,16 +64,23 @@ async def test_page_is_live(demo: Demo, key: str, scheme: str) -> None:
         complaints.watch(page)
         await page.goto(demo.url)
         await expect(page.locator("#state")).to_have_text("Live")
-        await page.wait_for_function("() => Number(document.getElementById('messages').textContent) >= 10")
+        await page.wait_for_function(
+            "() => Number(document.getElementById('messages').textContent) >= 10"
+        )
         before, drawn = await messages(page), await page.evaluate("() => chart.toDataURL()")
-        await page.wait_for_function(f"() => Number(document.getElementById('messages').textContent) >= {before + 20}")
+        await page.wait_for_function(
+            f"() => Number(document.getElementById('messages').textContent) >= {before + 20}"
+        )
         assert await page.evaluate("() => chart.toDataURL()") != drawn
         await expect(page.locator("#latency")).to_have_text(re.compile(r"\d+\.\d ms"))
         await expect(page.locator("#reconnects")).to_have_text("0")
         BUILD.mkdir(exist_ok=True)
         await page.screenshot(path=BUILD / f"demo-{scheme}.png")
     assert complaints.errors == []
-    assert sorted(complaints.sockets) == [f"wss://{HOST}:{demo.port}/echo", f"wss://{HOST}:{demo.port}/live"]
+    assert sorted(complaints.sockets) == [
+        f"wss://{HOST}:{demo.port}/echo",
+        f"wss://{HOST}:{demo.port}/live",
+    ]
 
 
 async def test_page_fits_a_small_screen_and_has_names_for_all(demo: Demo, key: str) -> None:
@@ -91,8 +98,8 @@ async def test_page_comes_back_after_the_connection_was_lost(demo: Demo, key: st
     async with chromium(key) as browser:
         page = await browser.new_page()
         await page.add_init_script(
-            "const Real = WebSocket; window.all = [];"
-            "window.WebSocket = class extends Real { constructor(...a) { super(...a); all.push(this); } };"
+            "const Real = WebSocket; window.all = [];window.WebSocket = class extends Real {"
+            " constructor(...a) { super(...a); all.push(this); } };"
         )
         await page.goto(demo.url)
         await expect(page.locator("#state")).to_have_text("Live")
@@ -100,7 +107,9 @@ async def test_page_comes_back_after_the_connection_was_lost(demo: Demo, key: st
         await expect(page.locator("#reconnects")).to_have_text("1")
         before = await messages(page)
         await expect(page.locator("#state")).to_have_text("Live", timeout=10_000)
-        await page.wait_for_function(f"() => Number(document.getElementById('messages').textContent) > {before}")
+        await page.wait_for_function(
+            f"() => Number(document.getElementById('messages').textContent) > {before}"
+        )
 
 
 async def test_browser_that_does_not_know_the_root_refuses(demo: Demo) -> None:

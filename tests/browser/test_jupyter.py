@@ -1,4 +1,5 @@
-"""A real application: JupyterLab behind 0Trust. A notebook is opened, a cell is run, its output is seen.
+"""A real application: JupyterLab behind 0Trust. A notebook is opened, a cell is run, its output is
+seen.
 
 What the kernel says comes by WebSocket, and JupyterLab is strict about `Host` and `Origin`.
 """
@@ -38,7 +39,9 @@ NOTEBOOK = {
             "source": "print(6*7)",
         }
     ],
-    "metadata": {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}},
+    "metadata": {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}
+    },
     "nbformat": 4,
     "nbformat_minor": 5,
 }
@@ -67,7 +70,8 @@ async def jupyter_port(tmp_path: Path) -> AsyncIterator[int]:
 
 
 async def ran(page: Page) -> bool:
-    """Runs the cell; JupyterLab forgets a run that comes while it is still connecting, then a person runs it again."""
+    """Runs the cell; JupyterLab forgets a run that comes while it is still connecting, then a
+    person runs it again."""
     cell = page.locator(".jp-CodeCell").first
     dialog = page.locator(".jp-Dialog")
     if await dialog.count():  # now and then it asks for the kernel although the notebook names it
@@ -85,7 +89,9 @@ async def ran(page: Page) -> bool:
 async def test_a_notebook_s_cell_runs(jupyter_port: int, tmp_path: Path) -> None:
     (tmp_path / "ca").mkdir()
     services = [service(HOST, jupyter_port)]
-    async with Stack(tmp_path / "s", Authority(tmp_path / "ca"), agents={"agent-1": services}) as stack:
+    async with Stack(
+        tmp_path / "s", Authority(tmp_path / "ca"), agents={"agent-1": services}
+    ) as stack:
         key = await asyncio.to_thread(verified_key, HOST, stack.caddy.port, stack.caddy_root)
         complaints = Complaints()
         async with chromium(key) as browser:
@@ -93,7 +99,9 @@ async def test_a_notebook_s_cell_runs(jupyter_port: int, tmp_path: Path) -> None
             complaints.watch(page)
             await page.goto(stack.caddy.url(HOST, f"/lab/tree/answer.ipynb?token={TOKEN}"))
             cell = page.locator(".jp-CodeCell").first
-            await expect(cell.locator(".cm-content").first).to_have_text("print(6*7)", timeout=60_000)
+            await expect(cell.locator(".cm-content").first).to_have_text(
+                "print(6*7)", timeout=60_000
+            )
             await expect(page.locator(".jp-Notebook-ExecutionIndicator")).to_have_attribute(
                 "data-status", "idle", timeout=60_000
             )

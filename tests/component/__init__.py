@@ -1,1 +1,2 @@
-"""Tests with real processes: Caddy, server, agents, backends. Named by the pain that they prevent."""
+"""Tests with real processes: Caddy, server, agents, backends. Named by the pain that they
+prevent."""

@@ -43,11 +43,17 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture(scope="session")
-async def parts(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> AsyncIterator[Parts]:
+async def parts(
+    tmp_path_factory: pytest.TempPathFactory, authority: Authority
+) -> AsyncIterator[Parts]:
     """The shared stack, with a service for every kind of backend."""
     folder: Path = tmp_path_factory.mktemp("shared")
     clogged, mortal_port = Clogged(), closed_port()
-    async with Origin(folder) as origin, Origin(folder, "--record") as recorder, WsEcho(folder) as ws:
+    async with (
+        Origin(folder) as origin,
+        Origin(folder, "--record") as recorder,
+        WsEcho(folder) as ws,
+    ):
         services = [
             service(APP, origin.port),
             service(WS, ws.port, websocket=True),

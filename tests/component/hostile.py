@@ -1,4 +1,5 @@
-"""A server under attack: a good agent whose requests must be answered all the while, and what the attackers have."""
+"""A server under attack: a good agent whose requests must be answered all the while, and what
+the attackers have."""
 
 import asyncio
 import contextlib
@@ -41,12 +42,14 @@ class Traffic:
 
     def __str__(self) -> str:
         return (
-            f"{len(self.seconds)} good requests, p99 {self.p99 * 1000:.1f} ms, most {max(self.seconds) * 1000:.1f} ms"
+            f"{len(self.seconds)} good requests, p99 {self.p99 * 1000:.1f} ms, most"
+            f" {max(self.seconds) * 1000:.1f} ms"
         )
 
 
 class Fortress:
-    """The server, the agent "good" that serves APP, and the attacker "mallory", who may serve MINE and WILD."""
+    """The server, the agent "good" that serves APP, and the attacker "mallory", who may serve
+    MINE and WILD."""
 
     def __init__(self, folder: Path, origin: Origin, echo: WsEcho) -> None:
         self.authority = Authority(folder / "authority")
@@ -60,7 +63,9 @@ class Fortress:
             agents={"good": [service(APP, origin.port), service(TALK, echo.port)]},
             with_caddy=False,
             sections={
-                "server": {"resume_timeout": "1s"},  # whoever vanishes is gone: nobody is waited for
+                "server": {
+                    "resume_timeout": "1s"
+                },  # whoever vanishes is gone: nobody is waited for
                 "api": {"hold_timeout": 0},
                 "unsafe_agents_may_claim_any_host": False,
                 "authority": issuer,
@@ -86,13 +91,17 @@ class Fortress:
     async def open(self, credentials: Credentials | None = None) -> RawAgent:
         return await RawAgent.open(self.port, (credentials or self.mallory).client())
 
-    def session(self, credentials: Credentials | None = None) -> contextlib.AbstractAsyncContextManager[RawAgent]:
+    def session(
+        self, credentials: Credentials | None = None
+    ) -> contextlib.AbstractAsyncContextManager[RawAgent]:
         return session(self.port, (credentials or self.mallory).client())
 
     async def command(self, path: str, **said: object) -> dict[str, Any]:
         """Asks over the admin socket, without the time that a process takes to start."""
         transport = httpx.AsyncHTTPTransport(uds=str(self.stack.folder / "state" / "admin.sock"))
-        async with httpx.AsyncClient(transport=transport, base_url="http://0trust", timeout=10) as client:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://0trust", timeout=10
+        ) as client:
             response = await (client.post(path, json=said) if said else client.get(path))
         assert response.status_code == 200, response.text
         found: dict[str, Any] = response.json()
@@ -136,12 +145,15 @@ class Fortress:
         assert found.messages > 0
 
     async def settled(self) -> None:
-        """Only the good agent is connected, with all its connections, and its requests are answered."""
+        """Only the good agent is connected, with all its connections, and its requests are
+        answered."""
         assert await self.status(APP) == 200
 
         async def alone() -> bool:
             agents = (await self.command("/v1/agents"))["agents"]
-            return [(one["id"], len(one["sessions"])) for one in agents if one["sessions"]] == [("good", 2)]
+            return [(one["id"], len(one["sessions"])) for one in agents if one["sessions"]] == [
+                ("good", 2)
+            ]
 
         await eventually(alone, "only the good agent is connected")
         assert "Traceback" not in self.server.text()
@@ -162,7 +174,10 @@ def csr(key: Any, *, ca: bool = False, name: str = "good") -> str:
     builder = (
         x509.CertificateSigningRequestBuilder()
         .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]))
-        .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(AGENT_URN + name)]), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.UniformResourceIdentifier(AGENT_URN + name)]),
+            critical=False,
+        )
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
     )
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()

@@ -1,4 +1,5 @@
-"""Commands to a running server: grants and revocations hold at once, only for whom they are, and are never lost."""
+"""Commands to a running server: grants and revocations hold at once, only for whom they are, and
+are never lost."""
 
 import asyncio
 import contextlib
@@ -34,9 +35,16 @@ class Place:
     """A server that goes by grants, and commands to it."""
 
     def __init__(
-        self, folder: Path, authority: Authority, url: str | None = None, **agents: list[dict[str, object]]
+        self,
+        folder: Path,
+        authority: Authority,
+        url: str | None = None,
+        **agents: list[dict[str, object]],
     ) -> None:
-        issuer = {"cert_file": str(authority.folder / "issuer.crt"), "key_file": str(authority.folder / "issuer.key")}
+        issuer = {
+            "cert_file": str(authority.folder / "issuer.crt"),
+            "key_file": str(authority.folder / "issuer.key"),
+        }
         self.stack = Stack(
             folder,
             authority,
@@ -87,39 +95,62 @@ async def test_a_grant_holds_at_once_and_a_revocation_ends_everything(
             async with agent:
                 await place.stack.server.wait_line("host name refused.*a.example")
                 assert await place.status("a.example") == 404
-                assert (await place.command("grants", "add", "home", "a.example", "ws.example")).code == 0
-                await eventually(lambda: _is(place.status("a.example"), 200), "the service that was granted")
+                assert (
+                    await place.command("grants", "add", "home", "a.example", "ws.example")
+                ).code == 0
+                await eventually(
+                    lambda: _is(place.status("a.example"), 200), "the service that was granted"
+                )
                 async with place.stack.api.websocket("ws.example") as first:
                     async with place.stack.api.websocket("ws.example") as second:
                         for each in (first, second):
                             await each.send("here")
                             assert await each.recv() == "here"
-                        (shown,) = (await place.command("agents", "list", "--json")).json()["agents"]
-                        assert (shown["id"], shown["state"], shown["hosts"]) == ("home", "connected", 2)
+                        (shown,) = (await place.command("agents", "list", "--json")).json()[
+                            "agents"
+                        ]
+                        assert (shown["id"], shown["state"], shown["hosts"]) == (
+                            "home",
+                            "connected",
+                            2,
+                        )
                         assert sum(one["streams"] for one in shown["sessions"]) == 2
                         done = await place.command("agents", "revoke", "home", "--reason", "test")
-                        assert re.fullmatch(r"home is revoked; [12] sessions? and 2 streams were cut\n", done.out), (
-                            done.out
-                        )
+                        assert re.fullmatch(
+                            r"home is revoked; [12] sessions? and 2 streams were cut\n", done.out
+                        ), done.out
                         began = time.monotonic()
                         for each in (first, second):
                             with pytest.raises(ConnectionClosed):
                                 await asyncio.wait_for(each.recv(), 5)
                         assert time.monotonic() - began < 1
                 assert await place.status("a.example") == 503
-                await place.stack.server.wait_line("agent refused.*was revoked|was revoked.*agent refused")
-                assert (await place.command("agents", "show", "home", "--json")).json()["agent"]["state"] == "revoked"
+                await place.stack.server.wait_line(
+                    "agent refused.*was revoked|was revoked.*agent refused"
+                )
+                assert (await place.command("agents", "show", "home", "--json")).json()["agent"][
+                    "state"
+                ] == "revoked"
                 assert (await place.command("agents", "restore", "home")).code == 0
-                await eventually(lambda: _is(place.status("a.example"), 200), "the agent is back", 60)
+                await eventually(
+                    lambda: _is(place.status("a.example"), 200), "the agent is back", 60
+                )
                 assert (await place.command("grants", "remove", "home", "a.example")).code == 0
                 assert await place.status("a.example") == 404
         actions = [one["action"] for one in await _records(place)]
         # The agent has two connections: each is refused at its own time, and as often as it asks.
         refused = {"hosts.refused", "agent.refused"}
         decided = ["grant.added", "grant.added", "agent.revoked", "agent.restored", "grant.removed"]
-        assert [one for one in actions if one not in refused] == ["server.started", *decided, "server.started"]
+        assert [one for one in actions if one not in refused] == [
+            "server.started",
+            *decided,
+            "server.started",
+        ]
         assert refused <= set(actions)
-        assert "agent.refused" in actions[actions.index("agent.revoked") : actions.index("agent.restored")]
+        assert (
+            "agent.refused"
+            in actions[actions.index("agent.revoked") : actions.index("agent.restored")]
+        )
 
 
 async def _is(asked: object, wanted: int) -> bool:
@@ -130,11 +161,15 @@ async def _records(place: Place) -> list[dict[str, object]]:
     """Of the audit of a server that is started again for that."""
     async with place.running():
         assert (await place.command("audit", "verify")).code == 0
-        records: list[dict[str, object]] = (await place.command("audit", "list", "--json")).json()["records"]
+        records: list[dict[str, object]] = (await place.command("audit", "list", "--json")).json()[
+            "records"
+        ]
         return records
 
 
-async def test_a_host_name_that_two_agents_share_needs_two_grants(tmp_path: Path, authority: Authority) -> None:
+async def test_a_host_name_that_two_agents_share_needs_two_grants(
+    tmp_path: Path, authority: Authority
+) -> None:
     async with Origin(tmp_path) as origin:
         shared = [service("a.example", origin.port)]
         place = Place(tmp_path / "s", authority, first=shared, second=shared)
@@ -142,12 +177,16 @@ async def test_a_host_name_that_two_agents_share_needs_two_grants(tmp_path: Path
         async with place.running():
             assert (await place.command("grants", "add", "first", "a.example")).code == 0
             async with agents["first"].process, agents["second"].process:
-                await eventually(lambda: _is(place.status("a.example"), 200), "the one that may serves it")
+                await eventually(
+                    lambda: _is(place.status("a.example"), 200), "the one that may serves it"
+                )
                 await agents["second"].process.wait_line("not granted to second")
                 assert (await place.command("grants", "add", "second", "a.example")).code == 0
                 await server.wait_line(r"service registered.*second.*hosts=\['a.example'\]")
                 await agents["first"].process.stop()
-                await eventually(lambda: _is(place.status("a.example"), 200), "the other one takes over")
+                await eventually(
+                    lambda: _is(place.status("a.example"), 200), "the other one takes over"
+                )
                 assert (await place.command("grants", "remove", "second", "a.example")).code == 0
                 await eventually(lambda: _is(place.status("a.example"), 404), "and may no longer")
 
@@ -170,9 +209,13 @@ async def test_an_authority_of_ones_own_names_agents_by_their_common_name(tmp_pa
                 await stack.wait_published("a.example")
                 await stranger.wait_line("not granted to stranger")
                 assert (await stack.api.get("a.example", "/echo")).status == 200
-                done = await Commands(tmp_path / "s" / "state" / "admin.sock")("agents", "revoke", "home")
+                done = await Commands(tmp_path / "s" / "state" / "admin.sock")(
+                    "agents", "revoke", "home"
+                )
                 assert re.search(r"; [12] sessions? and", done.out), done.out
-                await stack.server.wait_line("agent refused.*was revoked|was revoked.*agent refused")
+                await stack.server.wait_line(
+                    "agent refused.*was revoked|was revoked.*agent refused"
+                )
 
 
 class OwnAuthority(Authority):
@@ -190,11 +233,15 @@ async def test_a_full_disk_refuses_and_loses_nothing_that_was_acknowledged(
     acknowledged = []
     async with place.running():
         log = place.stack.server.log
-        size = max(file.stat().st_size for file in (*place.socket.parent.iterdir(), log) if file.is_file())
+        size = max(
+            file.stat().st_size for file in (*place.socket.parent.iterdir(), log) if file.is_file()
+        )
         _, hard = resource.prlimit(place.stack.server.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(place.stack.server.pid, resource.RLIMIT_FSIZE, (size + 100_000, hard))
         transport = httpx.AsyncHTTPTransport(uds=str(place.socket))
-        async with httpx.AsyncClient(transport=transport, base_url="http://0trust", timeout=10) as admin:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://0trust", timeout=10
+        ) as admin:
             for number in range(1000):
                 asked = {"agent": "home", "host": f"h{number}.example"}
                 answer = await admin.post("/v1/grants/add", json=asked)
@@ -206,7 +253,10 @@ async def test_a_full_disk_refuses_and_loses_nothing_that_was_acknowledged(
         assert (await place.command("grants", "add", "home", "again.example")).code == 0
         place.stack.server.kill()
     async with place.running():
-        found = {one["host"] for one in (await place.command("grants", "list", "--json")).json()["grants"]}
+        found = {
+            one["host"]
+            for one in (await place.command("grants", "list", "--json")).json()["grants"]
+        }
         assert found == {*acknowledged, "again.example"}
         assert (await place.command("audit", "verify")).code == 0
 
@@ -214,38 +264,60 @@ async def test_a_full_disk_refuses_and_loses_nothing_that_was_acknowledged(
 async def test_a_join_token_and_no_secret_in_the_log(tmp_path: Path, authority: Authority) -> None:
     place = Place(tmp_path / "s", authority)
     async with place.running():
-        made = await place.command("tokens", "create", "--agent", "home", "--host", "a.example", "--expires", "10m")
+        made = await place.command(
+            "tokens", "create", "--agent", "home", "--host", "a.example", "--expires", "10m"
+        )
         assert made.out.startswith("0trust-join-1.")
         (token,) = (await place.command("tokens", "list", "--json")).json()["tokens"]
         assert (token["state"], token["hosts"]) == ("open", ["a.example"])
         assert (await place.command("tokens", "cancel", 1)).code == 0
         assert (await place.command("tokens", "cancel", 1)).code == 1
         assert made.out.strip() not in place.stack.server.text()
-        kept = b"".join(file.read_bytes() for file in (tmp_path / "s" / "state").iterdir() if file.is_file())
+        kept = b"".join(
+            file.read_bytes() for file in (tmp_path / "s" / "state").iterdir() if file.is_file()
+        )
         assert join_token.parse(made.out).secret.encode() not in kept
         assert stat.S_IMODE(place.socket.stat().st_mode) == 0o600
         assert stat.S_IMODE(place.socket.parent.stat().st_mode) == 0o700
 
 
-async def test_a_machine_joins_and_serves_what_its_token_grants(tmp_path: Path, authority: Authority) -> None:
+async def test_a_machine_joins_and_serves_what_its_token_grants(
+    tmp_path: Path, authority: Authority
+) -> None:
     place = Place(tmp_path / "s", authority)
     async with Origin(tmp_path) as origin, place.running():
         where = f"localhost:{place.stack.tunnel_port}"
-        made = await place.command("tokens", "create", "--agent", "new", "--host", "n.example", "--server", where)
+        made = await place.command(
+            "tokens", "create", "--agent", "new", "--host", "n.example", "--server", where
+        )
         line = tmp_path / "line"
         line.write_text(made.out)
         join = [PRODUCT, "agent", "join", "--token-file", line, "--dir", tmp_path / "new"]
-        joined = await asyncio.to_thread(subprocess.run, join, capture_output=True, text=True, timeout=30, check=False)
+        joined = await asyncio.to_thread(
+            subprocess.run, join, capture_output=True, text=True, timeout=30, check=False
+        )
         assert joined.returncode == 0, joined.stderr
         again = await asyncio.to_thread(
-            subprocess.run, [*join[:-1], tmp_path / "other"], capture_output=True, text=True, timeout=30, check=False
+            subprocess.run,
+            [*join[:-1], tmp_path / "other"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
         )
         assert (again.returncode, "already used" in again.stderr) == (1, True)
         file = tmp_path / "new" / "agent.yaml"
-        services = f"services: [{{hostname: n.example, protocol: http, backend: '127.0.0.1:{origin.port}'}}]"
+        services = (
+            "services: [{hostname: n.example, protocol: http, backend:"
+            f" '127.0.0.1:{origin.port}'}}]"
+        )
         file.write_text(file.read_text().replace("services: []", services))
-        async with Process("new", [PRODUCT, "agent", "run", "--config", file], log=tmp_path / "new.log"):
-            await eventually(lambda: _is(place.status("n.example"), 200), "the service of the new agent")
+        async with Process(
+            "new", [PRODUCT, "agent", "run", "--config", file], log=tmp_path / "new.log"
+        ):
+            await eventually(
+                lambda: _is(place.status("n.example"), 200), "the service of the new agent"
+            )
             shown = (await place.command("agents", "show", "new", "--json")).json()
             assert shown["agent"]["state"] == "connected"
             (certificate,) = shown["certificates"]
@@ -253,9 +325,14 @@ async def test_a_machine_joins_and_serves_what_its_token_grants(tmp_path: Path, 
             done = await place.command("agents", "revoke", "new", "--serial", certificate["serial"])
             assert re.search(r"; [12] sessions? and 0 streams were cut", done.out), done.out
             await eventually(lambda: _is(place.status("n.example"), 503), "it is gone")
-        actions = [one["action"] for one in (await place.command("audit", "list", "--json")).json()["records"]]
+        actions = [
+            one["action"]
+            for one in (await place.command("audit", "list", "--json")).json()["records"]
+        ]
         # Whether it has knocked again by now is a matter of time.
-        decided = [action for action in actions if action not in ("server.started", "agent.refused")]
+        decided = [
+            action for action in actions if action not in ("server.started", "agent.refused")
+        ]
         assert decided == ["token.created", "agent.joined", "join.refused", "certificate.revoked"]
 
 
@@ -275,7 +352,10 @@ async def test_another_user_commands_nothing(open_folder: Path, authority: Autho
         ):
             refused = await place.command(*words, uid=NOBODY)
             assert (refused.code, refused.out) == (1, "")
-            assert refused.err == "error: only root and the user that the server runs as may use the admin API\n"
+            assert (
+                refused.err
+                == "error: only root and the user that the server runs as may use the admin API\n"
+            )
         assert (await place.command("grants", "list", "--json")).json() == {"grants": []}
         _, record = (await place.command("audit", "list", "--json")).json()["records"]
         assert (record["actor"], record["action"]) == (f"uid {NOBODY}", "command.refused")
@@ -295,7 +375,10 @@ async def test_the_servers_own_user_and_root_command_it(open_folder: Path) -> No
         await server.wait_line("server ready")
         assert (await place.command("grants", "add", "home", "a.example", uid=NOBODY)).code == 0
         assert (await place.command("grants", "add", "home", "b.example")).code == 0
-        actors = [one["actor"] for one in (await place.command("audit", "list", "--json")).json()["records"]]
+        actors = [
+            one["actor"]
+            for one in (await place.command("audit", "list", "--json")).json()["records"]
+        ]
         assert actors == ["server", f"uid {NOBODY}", "uid 0"]
 
 
@@ -315,10 +398,15 @@ async def test_a_server_that_does_not_run(tmp_path: Path, authority: Authority) 
         assert done.err.count("\n") == 1
 
 
-async def test_a_server_that_is_stopped_while_it_is_asked(tmp_path: Path, authority: Authority) -> None:
+async def test_a_server_that_is_stopped_while_it_is_asked(
+    tmp_path: Path, authority: Authority
+) -> None:
     place = Place(tmp_path / "s", authority)
     async with place.running():
-        asked = [asyncio.ensure_future(place.command("grants", "add", "home", f"h{n}.example")) for n in range(4)]
+        asked = [
+            asyncio.ensure_future(place.command("grants", "add", "home", f"h{n}.example"))
+            for n in range(4)
+        ]
         await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
         assert await place.stack.server.stop() in (0, -15)
         done = await asyncio.gather(*asked)
@@ -357,7 +445,14 @@ async def test_a_killed_server_has_lost_nothing_that_it_acknowledged(
 
 
 def test_commands_explain_themselves() -> None:
-    for words in (["tokens", "create"], ["grants", "add"], ["agents", "revoke"], ["audit", "verify"]):
-        done = subprocess.run([PRODUCT, *words, "--help"], capture_output=True, text=True, check=False)
+    for words in (
+        ["tokens", "create"],
+        ["grants", "add"],
+        ["agents", "revoke"],
+        ["audit", "verify"],
+    ):
+        done = subprocess.run(
+            [PRODUCT, *words, "--help"], capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0
         assert "--socket" in done.stdout

@@ -1,4 +1,5 @@
-"""Agents come, go, and come back; only those that our authority knows get in; services change while sockets live."""
+"""Agents come, go, and come back; only those that our authority knows get in; services change
+while sockets live."""
 
 import asyncio
 import re
@@ -113,7 +114,8 @@ async def test_agent_stops_politely(stack: Stack, agent: Agent) -> None:
 
 
 async def test_agent_that_falls_silent_is_noticed(stack: Stack, agent: Agent) -> None:
-    """No FIN, no RST, as when a router loses its state: noticed by missing pings within 15 s, and waited for 3 s."""
+    """No FIN, no RST, as when a router loses its state: noticed by missing pings within 15 s,
+    and waited for 3 s."""
     agent.process.send_signal(signal.SIGSTOP)
     try:
         begun_at = time.monotonic()
@@ -127,8 +129,11 @@ async def test_agent_that_falls_silent_is_noticed(stack: Stack, agent: Agent) ->
     await wait_status(stack, APP, 200)
 
 
-async def test_newest_session_of_an_agent_wins(stack: Stack, agent: Agent, origin: Origin, tmp_path: Path) -> None:
-    """The first process hangs; a second one with its certificate takes over, and stays when the first one ends."""
+async def test_newest_session_of_an_agent_wins(
+    stack: Stack, agent: Agent, origin: Origin, tmp_path: Path
+) -> None:
+    """The first process hangs; a second one with its certificate takes over, and stays when the
+    first one ends."""
     async with Origin(tmp_path) as other:
         second = stack.make_agent("agent-1", [service(APP, other.port)], file="agent-1-again")
         agent.process.send_signal(signal.SIGSTOP)
@@ -174,7 +179,9 @@ async def test_agents_share_a_host_and_one_that_is_lost_takes_nothing_along(
     stack: Stack, agent: Agent, origin: Origin, tmp_path: Path
 ) -> None:
     async with Origin(tmp_path) as other:
-        second = stack.make_agent("agent-2", [service(APP, other.port), service("only-2.localhost", other.port)])
+        second = stack.make_agent(
+            "agent-2", [service(APP, other.port), service("only-2.localhost", other.port)]
+        )
         async with second.process:
             await stack.wait_published("only-2.localhost")
             before = (await origin.stats())["served"].get("echo", 0)
@@ -208,7 +215,9 @@ async def test_backend_comes_later(stack: Stack, agent: Agent, tmp_path: Path) -
 # Trust
 
 
-def knock(port: int, authority: Authority, credentials: tuple[Path, Path] | None, **changes: object) -> str:
+def knock(
+    port: int, authority: Authority, credentials: tuple[Path, Path] | None, **changes: object
+) -> str:
     """A stranger at the agents' door: how the server ends it. An empty text is a plain close."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(authority.root)
@@ -262,17 +271,22 @@ async def test_old_tls(stack: Stack, authority: Authority) -> None:
     since = stack.server.position()
     credentials = authority.agent("agent-1")
     old = ssl.TLSVersion.TLSv1_2
-    assert await asyncio.to_thread(knock, stack.tunnel_port, authority, credentials, maximum_version=old)
+    assert await asyncio.to_thread(
+        knock, stack.tunnel_port, authority, credentials, maximum_version=old
+    )
     assert len(await refusals(stack, since)) == 1
 
 
 async def test_intruding_agent_is_told_why(
     stack: Stack, origin: Origin, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """The program itself with a foreign certificate: its own log says what is wrong, and its host is not served."""
+    """The program itself with a foreign certificate: its own log says what is wrong, and its
+    host is not served."""
     foreign = Authority(tmp_path_factory.mktemp("intruder"))
     intruder = stack.make_agent(
-        "intruder", [service("intruder.localhost", origin.port)], credentials=foreign.agent("intruder")
+        "intruder",
+        [service("intruder.localhost", origin.port)],
+        credentials=foreign.agent("intruder"),
     )
     async with intruder.process:
         await intruder.process.wait_line(r"(?i)certificate|refused|authority")
@@ -280,7 +294,9 @@ async def test_intruding_agent_is_told_why(
 
 
 async def test_agent_with_another_agents_id(stack: Stack, authority: Authority) -> None:
-    impostor = stack.make_agent("agent-1", [], credentials=authority.agent("agent-3"), file="impostor")
+    impostor = stack.make_agent(
+        "agent-1", [], credentials=authority.agent("agent-3"), file="impostor"
+    )
     async with impostor.process:
         assert await impostor.process.wait_exit() != 0
     text = impostor.process.text()
@@ -324,12 +340,17 @@ async def test_hundred_services_come_and_go_beside_two_hundred_sockets(
     stop.set()
     counts = await asyncio.gather(*talks)
     assert len(counts) == 200
-    measured(f"100 services added and removed; 200 WebSockets through Caddy: none dropped, {sum(counts)} echoes")
+    measured(
+        f"100 services added and removed; 200 WebSockets through Caddy: none dropped, {sum(counts)}"
+        " echoes"
+    )
     for one in sockets:
         await one.close()
 
 
-async def test_service_with_a_wrong_part_keeps_its_last_good_version(stack: Stack, agent: Agent) -> None:
+async def test_service_with_a_wrong_part_keeps_its_last_good_version(
+    stack: Stack, agent: Agent
+) -> None:
     services = agent.services
     since = agent.process.position()
     agent.set_services([{**services[0], "upstreams": 7}, *services[1:]])

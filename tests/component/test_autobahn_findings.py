@@ -1,4 +1,5 @@
-"""What the review of the byte paths found, through real processes: TLS towards the backend, ends, long uploads."""
+"""What the review of the byte paths found, through real processes: TLS towards the backend,
+ends, long uploads."""
 
 import asyncio
 import ssl
@@ -22,7 +23,8 @@ LAST = pattern_bytes(1_000_000)
 
 
 class TlsBackend:
-    """Answers with a megabyte, or grants an upgrade: "talk" gets a megabyte, then it closes; other bytes come back."""
+    """Answers with a megabyte, or grants an upgrade: "talk" gets a megabyte, then it closes;
+    other bytes come back."""
 
     def __init__(self) -> None:
         self.open = 0
@@ -73,7 +75,9 @@ async def stack(
         secured = service(TLS, port, tls={"ca_file": str(authority.root)})
         secured["upstreams"] = [{"address": f"https://localhost:{port}"}]
         services = [secured, service(APP, origin.port), service(SLOW, origin.port, timeout="1s")]
-        async with Stack(folder / "stack", authority, agents={"agent-1": services}, with_caddy=False) as stack:
+        async with Stack(
+            folder / "stack", authority, agents={"agent-1": services}, with_caddy=False
+        ) as stack:
             yield stack
 
 
@@ -83,7 +87,9 @@ async def upgraded(stack: Stack, host: str, target: str = "/upgrade") -> Client:
     return client
 
 
-async def test_relay_to_a_tls_backend_ends_with_the_client(stack: Stack, backend: TlsBackend) -> None:
+async def test_relay_to_a_tls_backend_ends_with_the_client(
+    stack: Stack, backend: TlsBackend
+) -> None:
     async with await upgraded(stack, TLS) as neighbour:
         async with await upgraded(stack, TLS) as client:
             await client.send(b"hello")
@@ -119,11 +125,14 @@ async def test_relay_that_the_backend_ended_first_leaves_nothing(stack: Stack) -
             assert await client.read_to_end() == b"done"
             client.write_eof()
             await asyncio.sleep(0.01)
-    await eventually(lambda: stack.server.open_files() <= before + 2, "the server has closed its ends", 5)
+    await eventually(
+        lambda: stack.server.open_files() <= before + 2, "the server has closed its ends", 5
+    )
 
 
 async def test_upload_that_takes_longer_than_the_backend_may_think(stack: Stack) -> None:
-    """`timeout` is for the answer; as long as the backend takes the request, it is not waited for."""
+    """`timeout` is for the answer; as long as the backend takes the request, it is not waited
+    for."""
     async with await stack.api.open(SLOW) as client:
         await client.send_head("POST", "/upload", [("Content-Length", "30")])
         for _ in range(6):

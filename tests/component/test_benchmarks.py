@@ -27,7 +27,8 @@ SHORT = ["--quick", "--only", "GET, keep-alive", "--rounds", "1", "--seconds", "
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A short path, for Caddy's socket is deep below it; whose processes name it in their command line."""
+    """A short path, for Caddy's socket is deep below it; whose processes name it in their
+    command line."""
     with tempfile.TemporaryDirectory(prefix="t-") as name:
         yield Path(name)
 
@@ -40,7 +41,10 @@ def left_behind(folder: Path) -> list[str]:
             command, environment = ((entry / name).read_bytes() for name in ("cmdline", "environ"))
         except OSError:
             continue
-        if f"TMPDIR={folder}".encode() in environment.split(b"\0") and int(entry.name) != os.getpid():
+        if (
+            f"TMPDIR={folder}".encode() in environment.split(b"\0")
+            and int(entry.name) != os.getpid()
+        ):
             found.append(command.replace(b"\0", b" ").decode())
     return found
 
@@ -65,7 +69,12 @@ def test_a_short_run_and_its_results(folder: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "1 KiB GET, keep-alive, 32 connections" in done.stdout
     found = results(folder)
-    assert found["settings"] == {"quick": True, "rounds": 1, "seconds": 0.3, "backend": found["settings"]["backend"]}
+    assert found["settings"] == {
+        "quick": True,
+        "rounds": 1,
+        "seconds": 0.3,
+        "backend": found["settings"]["backend"],
+    }
     assert found["machine"]["cpus"] == os.cpu_count()
     by_measure = {one["measure"]: one for one in found["workloads"]}
     rate = by_measure["requests/s"]
@@ -84,7 +93,11 @@ def test_a_ratio_that_fell_is_an_error(folder: Path) -> None:
     earlier = {
         "settings": {"quick": True},
         "workloads": [
-            {"workload": "1 KiB GET, keep-alive, 32 connections", "measure": "requests/s", "ratio": 1000.0},
+            {
+                "workload": "1 KiB GET, keep-alive, 32 connections",
+                "measure": "requests/s",
+                "ratio": 1000.0,
+            },
             {"workload": "1 KiB GET, keep-alive, 32 connections", "measure": "p99", "ratio": 0.001},
         ],
     }
@@ -100,9 +113,18 @@ def test_a_ratio_that_fell_is_an_error(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--only", "nothing of the kind"], 'error: --only "nothing of the kind": no workload has this in its name\n'),
-        (["--check", "/no/such"], "error: /no/such: cannot be read: No such file or directory; `make bench` writes"),
-        (["--peer", "frp"], "error: a peer has to know the backend before we start: add --backend PORT"),
+        (
+            ["--only", "nothing of the kind"],
+            'error: --only "nothing of the kind": no workload has this in its name\n',
+        ),
+        (
+            ["--check", "/no/such"],
+            "error: /no/such: cannot be read: No such file or directory; `make bench` writes",
+        ),
+        (
+            ["--peer", "frp"],
+            "error: a peer has to know the backend before we start: add --backend PORT",
+        ),
     ],
 )
 def test_errors_are_one_line(folder: Path, words: list[str], said: str) -> None:
@@ -115,7 +137,9 @@ def test_errors_are_one_line(folder: Path, words: list[str], said: str) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_nothing_is_left_after_a_signal(folder: Path, number: signal.Signals) -> None:
     command = [*BENCHMARK, "--quick", "--out", folder / "results"]
-    async with Process("bench", command, log=folder / "bench.log", env={"TMPDIR": str(folder)}) as process:
+    async with Process(
+        "bench", command, log=folder / "bench.log", env={"TMPDIR": str(folder)}
+    ) as process:
         await process.wait_line("backends: ")
         assert len(left_behind(folder)) > 5
         process.send_signal(number)

@@ -55,7 +55,9 @@ async def scheme_seen(way: Way, host: str, *fields: tuple[str, str]) -> list[str
     """What the backend is told of the client's scheme."""
     response = await way.get(host, "/echo", *fields)
     assert response.status == 200, response.body
-    return [value for name, value in response.json()["fields"] if name.lower() == "x-forwarded-proto"]
+    return [
+        value for name, value in response.json()["fields"] if name.lower() == "x-forwarded-proto"
+    ]
 
 
 async def echoes(way: Way, host: str) -> bool:
@@ -65,15 +67,21 @@ async def echoes(way: Way, host: str) -> bool:
 
 
 def certificates(stack: Stack) -> set[str]:
-    return {path.stem for path in (stack.folder / "caddy" / "storage" / "certificates").rglob("*.crt")}
+    return {
+        path.stem for path in (stack.folder / "caddy" / "storage" / "certificates").rglob("*.crt")
+    }
 
 
 @pytest.mark.parametrize("host", [USUAL, SENT])
-@pytest.mark.parametrize(("method", "status"), [("GET", 301), ("HEAD", 301), ("POST", 308), ("DELETE", 308)])
+@pytest.mark.parametrize(
+    ("method", "status"), [("GET", 301), ("HEAD", 301), ("POST", 308), ("DELETE", 308)]
+)
 async def test_http_is_sent_to_https(stack: Stack, host: str, method: str, status: int) -> None:
     async with await stack.plain.open(host) as client:
         for _ in range(2):
-            response = await client.request(method, "/a%2Fb//?x=%20&&", FORGED, b"body" if method == "POST" else b"")
+            response = await client.request(
+                method, "/a%2Fb//?x=%20&&", FORGED, b"body" if method == "POST" else b""
+            )
             assert response.status == status
             assert response.get("location") == stack.caddy.url(host, "/a%2Fb//?x=%20&&")
     assert await scheme_seen(stack.caddy, host) == ["https"]
@@ -113,7 +121,11 @@ async def test_https_only_is_not_there_over_http(stack: Stack) -> None:
 
 async def test_a_name_that_nobody_serves_is_sent_nowhere(stack: Stack) -> None:
     response = await stack.plain.get("stranger.localhost", "/")
-    assert (response.status, response.error_code, response.get("location")) == (404, "unknown_host", None)
+    assert (response.status, response.error_code, response.get("location")) == (
+        404,
+        "unknown_host",
+        None,
+    )
 
 
 async def test_a_change_holds_at_once_and_disturbs_no_other(

@@ -1,4 +1,5 @@
-"""Large bodies pass at a constant cost of memory, and a reader that does not read disturbs nobody."""
+"""Large bodies pass at a constant cost of memory, and a reader that does not read disturbs
+nobody."""
 
 import asyncio
 import hashlib
@@ -29,7 +30,9 @@ ROOM = 60 * MIB
 
 
 @pytest.fixture(scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> AsyncIterator[Stack]:
+async def stack(
+    tmp_path_factory: pytest.TempPathFactory, authority: Authority
+) -> AsyncIterator[Stack]:
     """A stack whose memory is only ours to use."""
     folder = tmp_path_factory.mktemp("bulk")
     async with Origin(folder) as origin, WsEcho(folder) as ws:
@@ -47,12 +50,16 @@ def expected_digest() -> str:
 
 
 class Memory:
-    """How far the processes grow between entering and leaving; leaving fails where one grew beyond ROOM."""
+    """How far the processes grow between entering and leaving; leaving fails where one grew
+    beyond ROOM."""
 
     def __init__(self, stack: Stack, what: str, measured: Measured) -> None:
         self._what = what
         self._measured = measured
-        self._processes: list[Process] = [stack.server, *(agent.process for agent in stack.agents.values())]
+        self._processes: list[Process] = [
+            stack.server,
+            *(agent.process for agent in stack.agents.values()),
+        ]
         self._before: list[int] = []
         self._begun_at = 0.0
 
@@ -119,12 +126,16 @@ async def converse(stack: Stack, waits: list[float]) -> None:
 
 @pytest.mark.timeout(120)
 async def test_slow_readers_beside_live_sockets(stack: Stack, measured: Measured) -> None:
-    """Ten clients ask for 2 GiB each and read nothing; fifty WebSockets go on as if they were alone."""
+    """Ten clients ask for 2 GiB each and read nothing; fifty WebSockets go on as if they were
+    alone."""
     with Memory(stack, "10 readers that do not read, 50 live WebSockets", measured):
         readers = [await begin_and_stop_reading(stack) for _ in range(10)]
         waits: list[float] = []
         await asyncio.gather(*(converse(stack, waits) for _ in range(50)))
-    measured(f"round trip: median {statistics.median(waits) * 1000:.1f} ms, worst {max(waits) * 1000:.1f} ms")
+    measured(
+        f"round trip: median {statistics.median(waits) * 1000:.1f} ms, worst"
+        f" {max(waits) * 1000:.1f} ms"
+    )
     assert len(waits) == 2500
     assert statistics.median(waits) < 0.1
     assert max(waits) < 2
@@ -150,5 +161,8 @@ async def test_slow_writer_beside_live_sockets(stack: Stack, measured: Measured)
     waits: list[float] = []
     await asyncio.gather(*(converse(stack, waits) for _ in range(10)))
     uploading.cancel()
-    measured(f"beside a bulk upload: median {statistics.median(waits) * 1000:.1f} ms, worst {max(waits) * 1000:.1f} ms")
+    measured(
+        f"beside a bulk upload: median {statistics.median(waits) * 1000:.1f} ms, worst"
+        f" {max(waits) * 1000:.1f} ms"
+    )
     assert statistics.median(waits) < 0.25

@@ -1,4 +1,5 @@
-"""The edge with the real Caddy: a small upstream stands for the server, a small endpoint for its permission."""
+"""The edge with the real Caddy: a small upstream stands for the server, a small endpoint for its
+permission."""
 
 import asyncio
 import base64
@@ -59,7 +60,8 @@ CONTRADICTION = {"include": ["http", "tls"], "exclude": ["http.log"]}
 
 
 class Setting:
-    """What stands around the edge: the upstream, the permission endpoint, and where all of them are."""
+    """What stands around the edge: the upstream, the permission endpoint, and where all of them
+    are."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -105,12 +107,19 @@ class Setting:
         assert urlsplit(target).path == "/.0trust/tls-permission"
         self.asked.append(name)
         status = "403 Forbidden" if name in self.refused else "200 OK"
-        writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+        writer.write(
+            f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
+        )
         writer.close()
 
 
 async def read_head(reader: asyncio.StreamReader) -> list[str]:
-    return (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
+    return (
+        (await reader.readuntil(b"\r\n\r\n"))
+        .decode("latin-1")
+        .removesuffix("\r\n\r\n")
+        .split("\r\n")
+    )
 
 
 def answer_with_head(_: ServerConnection, request: Request) -> Response | None:
@@ -186,7 +195,9 @@ async def test_upstream_behind_a_unix_socket(setting: Setting) -> None:
         assert (await setting.way().get("app.localhost", "/")).body == b"hello"
 
 
-@pytest.mark.parametrize("name", ["a.test", "a.b.test", "a.b.c.localhost", "h.g.f.e.d.c.b.a.internal", "a.home.arpa"])
+@pytest.mark.parametrize(
+    "name", ["a.test", "a.b.test", "a.b.c.localhost", "h.g.f.e.d.c.b.a.internal", "a.home.arpa"]
+)
 async def test_private_names_get_an_internal_certificate(setting: Setting, name: str) -> None:
     async with Edge(setting.config()):
         assert "Caddy Local Authority" in await issuer(setting.way(), name)
@@ -195,20 +206,25 @@ async def test_private_names_get_an_internal_certificate(setting: Setting, name:
 
 
 class Authority:
-    """An ACME authority that tries HTTP-01 and then always says that it failed; keeps what it saw."""
+    """An ACME authority that tries HTTP-01 and then always says that it failed; keeps what it
+    saw."""
 
     def __init__(self, http_port: int) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.visits: list[str] = []
         self.ordered: set[str] = set()
-        self.challenged: asyncio.Future[tuple[str, str]] = asyncio.get_running_loop().create_future()
+        self.challenged: asyncio.Future[tuple[str, str]] = (
+            asyncio.get_running_loop().create_future()
+        )
         self._http_port = http_port
         self._state = "pending"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         lines = await read_head(reader)
-        length = next((int(line[15:]) for line in lines if line.lower().startswith("content-length:")), 0)
+        length = next(
+            (int(line[15:]) for line in lines if line.lower().startswith("content-length:")), 0
+        )
         jws = json.loads(await reader.readexactly(length) or "{}")
         payload = base64.urlsafe_b64decode(jws.get("payload", "") + "===")
         path = lines[0].split(" ")[1]
@@ -216,17 +232,26 @@ class Authority:
         status, document = await self._answer(path, json.loads(payload or "{}"))
         body = json.dumps(document).encode()
         writer.write(
-            f"HTTP/1.1 {status} X\r\nReplay-Nonce: {base64.urlsafe_b64encode(os.urandom(9)).decode()}\r\n"
-            f"Location: {self.url}/{'account/1' if path == '/account' else 'order/1'}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
+            f"HTTP/1.1 {status} X\r\nReplay-Nonce:"
+            f" {base64.urlsafe_b64encode(os.urandom(9)).decode()}\r\nLocation:"
+            f" {self.url}/{'account/1' if path == '/account' else 'order/1'}\r\nContent-Type:"
+            f" application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
             + (b"" if lines[0].startswith("HEAD") else body)
         )
         writer.close()
 
     async def _answer(self, path: str, payload: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        challenge = {"type": "http-01", "url": f"{self.url}/challenge", "token": "tok-en", "status": self._state}
+        challenge = {
+            "type": "http-01",
+            "url": f"{self.url}/challenge",
+            "token": "tok-en",
+            "status": self._state,
+        }
         if path == "/directory":
-            return 200, {key: f"{self.url}/{key[3:].lower()}" for key in ("newNonce", "newAccount", "newOrder")}
+            return 200, {
+                key: f"{self.url}/{key[3:].lower()}"
+                for key in ("newNonce", "newAccount", "newOrder")
+            }
         if path == "/account":
             return 201, {"status": "valid"}
         if path == "/challenge":
@@ -248,7 +273,8 @@ class Authority:
     async def _fetch_token(self) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._http_port)
         writer.write(
-            b"GET /.well-known/acme-challenge/tok-en HTTP/1.1\r\nHost: public.example.com\r\nConnection: close\r\n\r\n"
+            b"GET /.well-known/acme-challenge/tok-en HTTP/1.1\r\nHost:"
+            b" public.example.com\r\nConnection: close\r\n\r\n"
         )
         head, _, body = (await reader.read()).decode().partition("\r\n\r\n")
         writer.close()
@@ -257,10 +283,17 @@ class Authority:
             self.challenged.set_result((head, body))
 
 
-async def test_public_names_go_to_acme_and_its_challenge_is_answered_beside_the_redirect(setting: Setting) -> None:
+async def test_public_names_go_to_acme_and_its_challenge_is_answered_beside_the_redirect(
+    setting: Setting,
+) -> None:
     authority = Authority(setting.http_port)
-    config = setting.config(acme={"ca_url": f"{authority.url}/directory", "email": "admin@example.com"})
-    async with await asyncio.start_server(authority.serve, "127.0.0.1", authority.port), Edge(config):
+    config = setting.config(
+        acme={"ca_url": f"{authority.url}/directory", "email": "admin@example.com"}
+    )
+    async with (
+        await asyncio.start_server(authority.serve, "127.0.0.1", authority.port),
+        Edge(config),
+    ):
         handshake = asyncio.create_task(issuer(setting.way(), "public.example.com"))
         async with asyncio.timeout(20):
             head, body = await authority.challenged
@@ -271,7 +304,8 @@ async def test_public_names_go_to_acme_and_its_challenge_is_answered_beside_the_
 
 
 async def test_a_thousand_random_names_cause_no_order(setting: Setting, measured: Measured) -> None:
-    """Of a public authority, by the server's own permission; the one name that is served does cause one."""
+    """Of a public authority, by the server's own permission; the one name that is served does
+    cause one."""
     authority, registry, tasks = Authority(setting.http_port), Registry(), Tasks()
     served = ServiceRegistration(
         join(registry, "home", None), "app", b"app", ("public.example.com",), True, None, USUAL
@@ -280,12 +314,18 @@ async def test_a_thousand_random_names_cause_no_order(setting: Setting, measured
     granted = GrantTable()
     granted.replace("file", [("home", "public.example.com")])
     decides = TlsPermission(registry, granted, CertificateBudget(Limits()))
-    permission = HttpListener(WriteCoalescer(asyncio.get_running_loop()), decides, tasks, name="test", most=lambda: 256)
+    permission = HttpListener(
+        WriteCoalescer(asyncio.get_running_loop()), decides, tasks, name="test", most=lambda: 256
+    )
     asks, port = asyncio.Semaphore(20), free_port()
     dice = random.Random(6)
-    names = ["".join(dice.choices("abcdefghijklmnopqrstuvwxyz", k=12)) + ".example.com" for _ in range(1000)]
+    names = [
+        "".join(dice.choices("abcdefghijklmnopqrstuvwxyz", k=12)) + ".example.com"
+        for _ in range(1000)
+    ]
     config = setting.config(
-        acme={"ca_url": f"{authority.url}/directory", "email": "a@example.com"}, permission_addr=f"127.0.0.1:{port}"
+        acme={"ca_url": f"{authority.url}/directory", "email": "a@example.com"},
+        permission_addr=f"127.0.0.1:{port}",
     )
 
     async def knock(way: Way, name: str) -> None:
@@ -311,12 +351,21 @@ async def test_a_thousand_random_names_cause_no_order(setting: Setting, measured
         ordering.cancel()
         await asyncio.wait([ordering])
     await tasks.close()
-    measured(f"1,000 handshakes with random names: none got a certificate, no order was made, in {seconds:.1f} s")
+    measured(
+        "1,000 handshakes with random names: none got a certificate, no order was made, in"
+        f" {seconds:.1f} s"
+    )
 
 
 async def test_names_of_a_wildcard_cause_only_so_many_orders(setting: Setting) -> None:
-    """The agent "mallory" makes up 30 names of its wildcard grant, and clients ask for all of them."""
-    authority, registry, tasks, granted = Authority(setting.http_port), Registry(), Tasks(), GrantTable()
+    """The agent "mallory" makes up 30 names of its wildcard grant, and clients ask for all of
+    them."""
+    authority, registry, tasks, granted = (
+        Authority(setting.http_port),
+        Registry(),
+        Tasks(),
+        GrantTable(),
+    )
     granted.replace("file", [("mallory", "*.example.com"), ("home", "public.example.com")])
     names = [f"x{number}.example.com" for number in range(30)]
     for agent, hosts in (("mallory", tuple(names)), ("home", ("public.example.com",))):
@@ -331,11 +380,13 @@ async def test_names_of_a_wildcard_cause_only_so_many_orders(setting: Setting) -
         most=lambda: 256,
     )
     config = setting.config(
-        acme={"ca_url": f"{authority.url}/directory", "email": "a@example.com"}, permission_addr=f"127.0.0.1:{port}"
+        acme={"ca_url": f"{authority.url}/directory", "email": "a@example.com"},
+        permission_addr=f"127.0.0.1:{port}",
     )
 
     async def is_refused(way: Way, name: str) -> bool:
-        """Caddy ends the handshake at once; for a name that is permitted it waits for its certificate."""
+        """Caddy ends the handshake at once; for a name that is permitted it waits for its
+        certificate."""
         try:
             async with asyncio.timeout(5):
                 await way.open(name)
@@ -363,8 +414,17 @@ async def test_names_of_a_wildcard_cause_only_so_many_orders(setting: Setting) -
 async def test_private_names_of_any_depth_never_reach_a_public_authority(setting: Setting) -> None:
     authority = Authority(setting.http_port)
     config = setting.config(acme={"ca_url": f"{authority.url}/directory"})
-    async with await asyncio.start_server(authority.serve, "127.0.0.1", authority.port), Edge(config):
-        for name in ("single", "x.local", "i.h.g.f.e.d.c.b.a.test", "a." * 40 + "TEST", "a." * 12 + "home.arpa"):
+    async with (
+        await asyncio.start_server(authority.serve, "127.0.0.1", authority.port),
+        Edge(config),
+    ):
+        for name in (
+            "single",
+            "x.local",
+            "i.h.g.f.e.d.c.b.a.test",
+            "a." * 40 + "TEST",
+            "a." * 12 + "home.arpa",
+        ):
             try:
                 found = await issuer(setting.way(), name)
             except OSError:
@@ -422,7 +482,9 @@ async def test_what_a_client_says_about_itself_is_not_passed_on(setting: Setting
         "x-real-ip": "127.0.0.1",
         "x-forwarded-for": "127.0.0.1",
         "x-forwarded-proto": "https",
-        "x-forwarded-host": f"app.test:{setting.https_port}" if (":" in dict(fields)["host"]) else "app.test",
+        "x-forwarded-host": (
+            f"app.test:{setting.https_port}" if (":" in dict(fields)["host"]) else "app.test"
+        ),
         "x-custom": "stays",
     }.items():
         assert [v for n, v in fields if n == name] == [value]
@@ -442,7 +504,9 @@ class Http2:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
-        self.connection = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+        self.connection = h2.connection.H2Connection(
+            h2.config.H2Configuration(header_encoding="utf-8")
+        )
         self.connection.initiate_connection()
 
     async def until(self, kind: type[h2.events.Event]) -> Any:
@@ -486,9 +550,15 @@ async def test_websocket_over_http2(setting: Setting) -> None:
 
 @pytest.mark.parametrize("target", ["/a%2Fb/%7Ec//d?x=%20y&z&&", "/?", "//other.test/..%2f", "/"])
 async def test_http_is_handed_over_and_said_to_be_http(setting: Setting, target: str) -> None:
-    pretended = [("X-Forwarded-Proto", "https"), ("X-Forwarded-Scheme", "https"), ("X-Real-IP", "6.6.6.6")]
+    pretended = [
+        ("X-Forwarded-Proto", "https"),
+        ("X-Forwarded-Scheme", "https"),
+        ("X-Real-IP", "6.6.6.6"),
+    ]
     async with Edge(setting.config()):
-        response = await Way(setting.http_port).get("app.test", target, *pretended, ("Connection", "X-Forwarded-Proto"))
+        response = await Way(setting.http_port).get(
+            "app.test", target, *pretended, ("Connection", "X-Forwarded-Proto")
+        )
     assert (response.status, response.json()["path"]) == (200, target)
     fields = [(name.lower(), value) for name, value in response.json()["fields"]]
     assert [value for name, value in fields if name == "x-forwarded-proto"] == ["http"]
@@ -508,8 +578,10 @@ async def test_a_busy_port_is_one_clear_line(setting: Setting, key: str) -> None
         async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", port):
             with pytest.raises(CaddyError) as caught:
                 await Edge(setting.config()).__aenter__()
-    assert str(caught.value) == (
-        f"TCP port {port} on 127.0.0.1 is in use by another program; stop it, or choose another caddy.{key}"
+    assert (
+        str(caught.value)
+        == f"TCP port {port} on 127.0.0.1 is in use by another program; stop it, or choose another"
+        f" caddy.{key}"
     )
     assert not [line for line in lines if line["event"] == "caddy started"]
 
@@ -539,7 +611,9 @@ async def test_a_killed_caddy_is_started_again(setting: Setting) -> None:
             before = edge.pid
             assert before
             os.kill(before, signal.SIGKILL)
-            await eventually(lambda before=before: edge.pid not in (None, before), "another Caddy runs", 20)  # type: ignore[misc]
+            await eventually(
+                lambda before=before: edge.pid not in (None, before), "another Caddy runs", 20
+            )  # type: ignore[misc]
             await edge.apply(setting.config(acme={"email": f"after-{before}@example.com"}))
             assert (await way.get("app.test", "/")).status == 200
             assert not alive(before)
@@ -555,14 +629,20 @@ async def test_the_same_configuration_is_not_sent(setting: Setting) -> None:
             assert not [line for line in lines[before:] if line.get("uri") == "/load"]
             async with AdminApi(f"unix/{setting.folder}/caddy/admin.sock|0600") as admin:
                 await admin.load(render(setting.config()))
-            await eventually(lambda: [line for line in lines if line["event"] == "config is unchanged"], "unchanged")
+            await eventually(
+                lambda: [line for line in lines if line["event"] == "config is unchanged"],
+                "unchanged",
+            )
 
 
 async def test_a_change_drops_no_websocket(setting: Setting) -> None:
     async with AsyncExitStack() as stack:
         edge = await stack.enter_async_context(Edge(setting.config()))
         way = setting.way()
-        sockets = [await stack.enter_async_context(way.websocket(f"ws{number}.test")) for number in range(5)]
+        sockets = [
+            await stack.enter_async_context(way.websocket(f"ws{number}.test"))
+            for number in range(5)
+        ]
         pid, port = edge.pid, free_port()
         for change in (
             {"acme": {"email": "someone@example.com"}},
@@ -583,7 +663,9 @@ async def test_a_refused_change_leaves_the_old_configuration(setting: Setting) -
     async with Edge(setting.config()) as edge:
         with pytest.raises(CaddyError, match=r"Caddy refused POST /load: .*superspace"):
             await edge.apply(setting.config(logging=CONTRADICTION))
-        async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0) as other:
+        async with await asyncio.start_server(
+            lambda _, writer: writer.close(), "127.0.0.1", 0
+        ) as other:
             busy = other.sockets[0].getsockname()[1]
             with pytest.raises(CaddyError, match=rf"TCP port {busy} .*caddy\.https_port"):
                 await edge.apply(setting.config(https_port=busy))
@@ -595,7 +677,9 @@ async def test_a_refused_change_leaves_the_old_configuration(setting: Setting) -
 async def test_a_leftover_socket_does_not_matter(setting: Setting) -> None:
     folder = setting.folder / "caddy"
     folder.mkdir()
-    (await asyncio.start_unix_server(lambda _, writer: writer.close(), folder / "admin.sock")).close()
+    (
+        await asyncio.start_unix_server(lambda _, writer: writer.close(), folder / "admin.sock")
+    ).close()
     assert (folder / "admin.sock").exists()
     async with Edge(setting.config()):
         assert (await setting.way().get("app.test", "/")).status == 200
@@ -603,7 +687,9 @@ async def test_a_leftover_socket_does_not_matter(setting: Setting) -> None:
 
 async def test_requests_wait_for_a_server_that_restarts(tmp_path: Path) -> None:
     setting = Setting(tmp_path)
-    async with await asyncio.start_server(setting._permission, "127.0.0.1", setting.permission_port):
+    async with await asyncio.start_server(
+        setting._permission, "127.0.0.1", setting.permission_port
+    ):
         async with Edge(setting.config()):
             way = setting.way()
             async with await way.open("app.test") as client:
@@ -635,7 +721,12 @@ asyncio.run(main())
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 async def test_a_killed_server_leaves_no_caddy(setting: Setting, loop: str) -> None:
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", CHILD, loop, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        sys.executable,
+        "-c",
+        CHILD,
+        loop,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
     )
     assert child.stdin and child.stdout
     child.stdin.write(setting.config().model_dump_json().encode() + b"\n")
@@ -660,7 +751,10 @@ async def somebody_elses_caddy(folder: Path, document: dict[str, Any]) -> AsyncI
     folder.mkdir()
     file = folder / "caddy.json"
     file.write_text(json.dumps(document))
-    environment = {**os.environ, **dict.fromkeys(("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"), str(folder))}
+    environment = {
+        **os.environ,
+        **dict.fromkeys(("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"), str(folder)),
+    }
     child = await asyncio.create_subprocess_exec(
         locate(), "run", "--config", file, stderr=asyncio.subprocess.DEVNULL, env=environment
     )
@@ -679,12 +773,17 @@ async def test_an_external_caddy_is_replaced_only_when_that_is_wanted(setting: S
         "apps": {"http": {"servers": {"blog": {"listen": [f"127.0.0.1:{free_port()}"]}}}},
     }
     config = setting.config(mode="external", admin_api=f"http://{address}")
-    async with somebody_elses_caddy(setting.folder / "foreign", foreign), AdminApi(address) as admin:
+    async with (
+        somebody_elses_caddy(setting.folder / "foreign", foreign),
+        AdminApi(address) as admin,
+    ):
         await eventually(admin.ready, "the foreign Caddy runs")
         with pytest.raises(CaddyError, match=r"not 0Trust's.*replace_existing_config: true"):
             await Edge(config).__aenter__()
         assert await admin.config() == foreign
-        allowed = setting.config(mode="external", admin_api=f"http://{address}", replace_existing_config=True)
+        allowed = setting.config(
+            mode="external", admin_api=f"http://{address}", replace_existing_config=True
+        )
         async with Edge(allowed):
             document = await admin.config()
             assert document
@@ -694,14 +793,18 @@ async def test_an_external_caddy_is_replaced_only_when_that_is_wanted(setting: S
         assert (await Way(setting.https_port, root=root).get("app.test", "/")).status == 200
         async with Edge(config) as edge:  # ours by now: no permission needed
             assert await admin.config() == document
-            await edge.apply(setting.config(mode="external", admin_api=f"http://{address}", http_port=0))
+            await edge.apply(
+                setting.config(mode="external", admin_api=f"http://{address}", http_port=0)
+            )
             assert await admin.config() != document
 
 
 async def test_an_external_caddy_that_forgot_is_told_again(setting: Setting) -> None:
     address = f"127.0.0.1:{free_port()}"
     blank = {"admin": {"listen": address, "config": {"persist": False}}}
-    config = setting.config(mode="external", admin_api=address, storage_dir=str(setting.folder / "storage"))
+    config = setting.config(
+        mode="external", admin_api=address, storage_dir=str(setting.folder / "storage")
+    )
     async with AdminApi(address) as admin:
         async with somebody_elses_caddy(setting.folder / "first", blank):
             await eventually(admin.ready, "Caddy runs")

@@ -1,4 +1,5 @@
-"""Names for which Caddy may get certificates: the server's endpoint, with agents that have wildcard grants."""
+"""Names for which Caddy may get certificates: the server's endpoint, with agents that have
+wildcard grants."""
 
 import json
 import re
@@ -62,7 +63,9 @@ async def place(tmp_path: Path, authority: Authority) -> AsyncIterator[Place]:
     }
     async with Origin(tmp_path) as origin:
         services = [service(APP, origin.port), service("honest.shop.example.com", origin.port)]
-        async with Stack(tmp_path / "stack", authority, agents={"good": services}, sections=sections) as stack:
+        async with Stack(
+            tmp_path / "stack", authority, agents={"good": services}, sections=sections
+        ) as stack:
             yield Place(stack, metrics_port)
 
 
@@ -75,8 +78,12 @@ async def test_a_wildcard_gets_only_so_many_certificates(place: Place) -> None:
     async with session(place.stack.tunnel_port, place.tls) as agent:
         await registered(agent, *MADE_UP)
         assert await place.ask(*MADE_UP) == [200] * DOMAIN + [403] * 20
-        assert await place.ask(*MADE_UP) == [200] * DOMAIN + [403] * 20, "what was permitted stays so"
-        assert await place.ask(APP, "honest.shop.example.com") == [200, 200], "the other agent has its own"
+        assert await place.ask(*MADE_UP) == [200] * DOMAIN + [403] * 20, (
+            "what was permitted stays so"
+        )
+        assert await place.ask(APP, "honest.shop.example.com") == [200, 200], (
+            "the other agent has its own"
+        )
         (line,) = re.findall(".*no certificate: .*", place.stack.server.text(since))
         assert "agent=mallory" in line
         assert "limit=certificates_per_domain" in line
@@ -91,7 +98,9 @@ async def test_a_wildcard_gets_only_so_many_certificates(place: Place) -> None:
             return await place.ask(MADE_UP[-1]) == [200]
 
         await eventually(has_room, "the other limits hold")
-        assert await place.ask(*MADE_UP) == [200] * 49 + [403] * 10 + [200], "50 in an hour, whatever the domain"
+        assert await place.ask(*MADE_UP) == [200] * 49 + [403] * 10 + [200], (
+            "50 in an hour, whatever the domain"
+        )
 
 
 async def test_names_with_a_certificate_are_permitted_after_a_restart(place: Place) -> None:

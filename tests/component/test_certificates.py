@@ -1,4 +1,5 @@
-"""Certificates that live for seconds: what is renewed disturbs nobody, what has ended comes back, or says why not."""
+"""Certificates that live for seconds: what is renewed disturbs nobody, what has ended comes
+back, or says why not."""
 
 import asyncio
 import contextlib
@@ -41,7 +42,9 @@ SOCKETS = 6
 class Place:
     """A server with an authority, whose certificates live for seconds."""
 
-    def __init__(self, folder: Path, origin: Origin, echo: WsEcho, *names: str, with_caddy: bool = False) -> None:
+    def __init__(
+        self, folder: Path, origin: Origin, echo: WsEcho, *names: str, with_caddy: bool = False
+    ) -> None:
         self.authority = Authority(folder / "pki")
         issuer = {
             "cert_file": str(self.authority.folder / "issuer.crt"),
@@ -51,13 +54,17 @@ class Place:
         }
         self.issue_server()
         for name in names:
-            # The first one is to be good still when all processes have started, on a busy machine too.
+            # The first one is to be good still when all processes have started, on a busy machine
+            # too.
             self.issue(name, life=timedelta(seconds=2 * LIFE))
         self.stack = Stack(
             folder,
             self.authority,
             agents={
-                name: [service(f"{name}.localhost", origin.port), service(f"ws-{name}.localhost", echo.port)]
+                name: [
+                    service(f"{name}.localhost", origin.port),
+                    service(f"ws-{name}.localhost", echo.port),
+                ]
                 for name in names
             },
             with_caddy=with_caddy,
@@ -78,7 +85,9 @@ class Place:
         made, folder = csr.create(), self.authority.folder
         names = ca_directory.ServerNames(dns=["localhost"], ip=["127.0.0.1"])
         life = timedelta(seconds=2 * LIFE)
-        issued = ca_directory.load_authority(folder).issue_server(made.pem, names, life, datetime.datetime.now(UTC))
+        issued = ca_directory.load_authority(folder).issue_server(
+            made.pem, names, life, datetime.datetime.now(UTC)
+        )
         keys.write(folder / "server.crt", issued.chain_pem, mode=keys.PUBLIC, replace=True)
         keys.write(folder / "server.key", keys.to_pem(made.key), mode=keys.PRIVATE, replace=True)
 
@@ -132,7 +141,9 @@ async def test_rotations_under_load_disturb_nobody(
     async with place.stack:
 
         async def both() -> list[dict[str, Any]]:
-            found: list[dict[str, Any]] = (await place.command("agents", "list", "--json")).json()["agents"]
+            found: list[dict[str, Any]] = (await place.command("agents", "list", "--json")).json()[
+                "agents"
+            ]
             return found if all(len(agent["sessions"]) == 2 for agent in found) else []
 
         sessions = await eventually(both, "each agent has both connections")
@@ -146,16 +157,20 @@ async def test_rotations_under_load_disturb_nobody(
             stop.set()
         after = (await place.command("agents", "list", "--json")).json()["agents"]
     generations = [[session["generation"] for session in agent["sessions"]] for agent in sessions]
-    assert [[session["generation"] for session in agent["sessions"]] for agent in after] == generations
+    assert [
+        [session["generation"] for session in agent["sessions"]] for agent in after
+    ] == generations
     total = sum(len(serials) - 1 for serials in seen)
     assert all(len(serials) > ROTATIONS for serials in seen)
     measured(
-        f"{total} rotations of certificates of {LIFE} s beside {requests} requests and {messages} messages on "
-        f"{SOCKETS * len(AGENTS)} WebSockets: none failed, none closed, no new session"
+        f"{total} rotations of certificates of {LIFE} s beside {requests} requests and {messages}"
+        f" messages on {SOCKETS * len(AGENTS)} WebSockets: none failed, none closed, no new session"
     )
 
 
-async def test_an_agent_whose_certificate_has_ended_comes_back(tmp_path: Path, backends: tuple[Origin, WsEcho]) -> None:
+async def test_an_agent_whose_certificate_has_ended_comes_back(
+    tmp_path: Path, backends: tuple[Origin, WsEcho]
+) -> None:
     """As after a month in which the server was off."""
     place = Place(tmp_path / "s", *backends, "away", "revoked", "unknown")
     known = {}
@@ -169,7 +184,10 @@ async def test_an_agent_whose_certificate_has_ended_comes_back(tmp_path: Path, b
             now = int(datetime.datetime.now(UTC).timestamp())
             certificates.add(session, name, known[name], not_after=now - 59, now=now - 60)
     database.close()
-    server, clients = place.stack.server, {name: agent.process for name, agent in place.stack.agents.items()}
+    server, clients = (
+        place.stack.server,
+        {name: agent.process for name, agent in place.stack.agents.items()},
+    )
     async with server:
         await place.stack.wait_server()
         await server.wait_line("server ready")
@@ -179,9 +197,12 @@ async def test_an_agent_whose_certificate_has_ended_comes_back(tmp_path: Path, b
             await server.wait_line("expired certificate renewed.*away")
             assert place.serial("away") != known["away"]
             await clients["revoked"].wait_line(
-                "certificate expired and could not be renewed.*revoked; ask the administrator of the server"
+                "certificate expired and could not be renewed.*revoked; ask the administrator of"
+                " the server"
             )
-            await clients["unknown"].wait_line("certificate expired and could not be renewed.*not issued here")
+            await clients["unknown"].wait_line(
+                "certificate expired and could not be renewed.*not issued here"
+            )
             await server.wait_line("renewal of an expired certificate refused.*not issued here")
             for name in ("revoked", "unknown"):
                 assert not await _serves(place, f"{name}.localhost")

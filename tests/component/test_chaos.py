@@ -1,4 +1,5 @@
-"""What a broken network, a frozen agent and killed processes cost: nothing but time where a link is at fault.
+"""What a broken network, a frozen agent and killed processes cost: nothing but time where a link is
+at fault.
 
 `CHAOS=full` (make chaos) takes the long forms.
 """
@@ -66,7 +67,8 @@ class Talk:
 
 
 class Load:
-    """WebSockets and uploads; what goes wrong is in `failures`, the code of a WebSocket that was closed in `codes`."""
+    """WebSockets and uploads; what goes wrong is in `failures`, the code of a WebSocket that was
+    closed in `codes`."""
 
     def __init__(self, stack: Stack, *, sockets: int = SOCKETS, uploads: int = UPLOADS) -> None:
         self.stack = stack
@@ -82,7 +84,9 @@ class Load:
     async def running(self) -> AsyncIterator["Load"]:
         async with contextlib.AsyncExitStack() as sockets:
             for _ in range(self._sockets):
-                socket = await sockets.enter_async_context(self.stack.api.websocket(WS, close_timeout=0.1))
+                socket = await sockets.enter_async_context(
+                    self.stack.api.websocket(WS, close_timeout=0.1)
+                )
                 self.talks.append(Talk(socket))
             tasks = [asyncio.create_task(self._watch(talk)) for talk in self.talks]
             tasks += [asyncio.create_task(self._upload()) for _ in range(self._uploads)]
@@ -120,7 +124,9 @@ class Load:
                 async with await self.stack.api.open(APP, patience=120) as client:
                     response = await client.request("POST", "/upload", [HTTPS], body)
                 if response.status == 200:
-                    assert response.json()["sha256"] == hashlib.sha256(body).hexdigest(), "another body"
+                    assert response.json()["sha256"] == hashlib.sha256(body).hexdigest(), (
+                        "another body"
+                    )
                     self.uploads += 1
                 else:
                     self.failures.append(f"upload: {response.status} {response.error_code}")
@@ -158,13 +164,18 @@ async def scene_of(
         services = [service(APP, origin.port), service(WS, ws.port)]
         authority = Authority(folder / "pki")
         agents = {"agent-1": services}
-        stack = Stack(folder / "stack", authority, agents=agents, with_caddy=False, sections=sections)
+        stack = Stack(
+            folder / "stack", authority, agents=agents, with_caddy=False, sections=sections
+        )
         async with Network(stack.tunnel_port) as network:
             agent = stack.agents["agent-1"]
             agent.set_up(server={**agent.config["server"], "address": f"127.0.0.1:{network.port}"})
             dress(stack)
             async with stack, Load(stack, sockets=sockets, uploads=uploads).running() as load:
-                await eventually(lambda: network.connections == CONNECTIONS, "the one that stands by is there, too")
+                await eventually(
+                    lambda: network.connections == CONNECTIONS,
+                    "the one that stands by is there, too",
+                )
                 yield Scene(stack, network, load)
                 network.mend()
 
@@ -178,7 +189,9 @@ async def test_resets(tmp_path: Path, measured: Measured) -> None:
             scene.network.reset()
             slowest = max(slowest, await scene.load.all_heard(since))
             assert scene.network.connections > before
-        measured(f"20 resets: recovery p99 of the slowest {slowest:.2f} s, {scene.load.uploads} uploads")
+        measured(
+            f"20 resets: recovery p99 of the slowest {slowest:.2f} s, {scene.load.uploads} uploads"
+        )
         scene.load.untouched()
         assert slowest < RECOVERY
         await eventually(lambda: scene.load.uploads > UPLOADS, "uploads go on")
@@ -204,7 +217,10 @@ async def test_a_long_way(tmp_path: Path, measured: Measured) -> None:
         p99 = await scene.load.all_heard(loop.time() + 2)
         scene.network.reset()
         await scene.load.all_heard(loop.time())
-        measured(f"200 ms each way with jitter: echo within {p99:.2f} s; a reset on top of it costs nothing")
+        measured(
+            f"200 ms each way with jitter: echo within {p99:.2f} s; a reset on top of it costs"
+            " nothing"
+        )
         scene.load.untouched()
 
 
@@ -271,11 +287,16 @@ async def test_another_address(tmp_path: Path, measured: Measured) -> None:
         async with origin, ws:
             services = [service(APP, origin.port), service(WS, ws.port)]
             stack = Stack(
-                tmp_path / "stack", Authority(tmp_path / "pki"), agents={"agent-1": services}, with_caddy=False
+                tmp_path / "stack",
+                Authority(tmp_path / "pki"),
+                agents={"agent-1": services},
+                with_caddy=False,
             )
             stack.listen(HERE)
             agent = stack.agents["agent-1"]
-            agent.set_up(server={**agent.config["server"], "address": f"{HERE}:{stack.tunnel_port}"})
+            agent.set_up(
+                server={**agent.config["server"], "address": f"{HERE}:{stack.tunnel_port}"}
+            )
             agent.process.argv[:0] = place.command
             async with stack, Load(stack).running() as load:
                 place.unplug()
@@ -286,14 +307,20 @@ async def test_another_address(tmp_path: Path, measured: Measured) -> None:
                 since = loop.time()
                 place.move("10.203.0.3")
                 moved = await load.all_heard(since)
-                measured(f"an interface away for 3 s: p99 {plugged:.2f} s; another address: p99 {moved:.2f} s")
+                measured(
+                    f"an interface away for 3 s: p99 {plugged:.2f} s; another address: p99"
+                    f" {moved:.2f} s"
+                )
                 load.untouched()
                 assert plugged < RECOVERY + 1, "TCP's own pause has grown to a second or two"
-                assert moved < RECOVERY + 1, "the agent looks each second whether it still has its address"
+                assert moved < RECOVERY + 1, (
+                    "the agent looks each second whether it still has its address"
+                )
 
 
 async def test_no_descriptors_left(tmp_path: Path) -> None:
-    """Whoever is there is served on; whoever comes waits, and is served as soon as there are some again."""
+    """Whoever is there is served on; whoever comes waits, and is served as soon as there are
+    some again."""
     async with scene_of(tmp_path) as scene:
         server = scene.stack.server
         hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)[1]

@@ -1,4 +1,5 @@
-"""What befalls the machines themselves: Caddy is killed, disks are full, clocks are set. Long forms: `CHAOS=full`."""
+"""What befalls the machines themselves: Caddy is killed, disks are full, clocks are set. Long
+forms: `CHAOS=full`."""
 
 import asyncio
 import contextlib
@@ -44,13 +45,16 @@ HOUR = 3600
 
 
 START = 4.0
-"""Seconds that Caddy may take until it answers, when it is started again: after a pause that each death doubles."""
+"""Seconds that Caddy may take until it answers, when it is started again: after a pause that
+each death doubles."""
 
 
 def caddy_of(server: Process) -> int:
     """The process id of the server's Caddy."""
     children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
-    (found,) = (int(pid) for pid in children if Path(f"/proc/{pid}/comm").read_text().strip() == "caddy")
+    (found,) = (
+        int(pid) for pid in children if Path(f"/proc/{pid}/comm").read_text().strip() == "caddy"
+    )
     return found
 
 
@@ -67,10 +71,15 @@ async def test_a_caddy_that_is_killed(tmp_path: Path, measured: Measured) -> Non
 
             await eventually(connected, "both connections are there")
             before = await sessions_of(command)
-            agent, since = stack.agents["agent-1"].process, stack.agents["agent-1"].process.position()
+            agent, since = (
+                stack.agents["agent-1"].process,
+                stack.agents["agent-1"].process.position(),
+            )
             slowest = 0.0
             for death in range(5 if FULL else 2):
-                sockets = [await stack.caddy.websocket(WS, close_timeout=0.1) for _ in range(SOCKETS)]
+                sockets = [
+                    await stack.caddy.websocket(WS, close_timeout=0.1) for _ in range(SOCKETS)
+                ]
                 uploads = [await stack.caddy.open(APP) for _ in range(4)]
                 for upload in uploads:
                     await upload.send_head("POST", "/upload", [("Content-Length", "10000000")])
@@ -90,10 +99,15 @@ async def test_a_caddy_that_is_killed(tmp_path: Path, measured: Measured) -> Non
                 async with stack.caddy.websocket(WS) as socket:
                     await socket.send("after")
                     assert await socket.recv() == "after"
-                await eventually(lambda: idle(command), "what was under way is given up at the agent", 10)
+                await eventually(
+                    lambda: idle(command), "what was under way is given up at the agent", 10
+                )
             assert await sessions_of(command) == before, "no tunnel has noticed"
             assert "connect" not in agent.text(since)
-            measured(f"Caddy killed: {SOCKETS} WebSockets and 4 uploads broke off, served again in {slowest:.1f} s")
+            measured(
+                f"Caddy killed: {SOCKETS} WebSockets and 4 uploads broke off, served again in"
+                f" {slowest:.1f} s"
+            )
 
 
 async def end_of(socket: Any) -> int | None:
@@ -113,7 +127,9 @@ async def serves(stack: Stack) -> bool:
 
 async def sessions_of(command: Commands) -> list[tuple[str, int]]:
     listed = (await command("agents", "list", "--json")).json()["agents"]
-    return [(agent["id"], session["generation"]) for agent in listed for session in agent["sessions"]]
+    return [
+        (agent["id"], session["generation"]) for agent in listed for session in agent["sessions"]
+    ]
 
 
 async def idle(command: Commands) -> bool:
@@ -132,16 +148,21 @@ LIFE = 90 if FULL else 50
 async def under_load(
     folder: Path, *, sections: dict[str, Any], credentials: tuple[Path, Path] | None = None
 ) -> AsyncIterator[tuple[Stack, Load]]:
-    """A server with these sections in its file, an agent with these files of certificate and key, and a load."""
+    """A server with these sections in its file, an agent with these files of certificate and
+    key, and a load."""
     async with Origin(folder) as origin, WsEcho(folder) as ws:
         agents = {"agent-1": [service(APP, origin.port), service(WS, ws.port)]}
         authority = Authority(folder / "pki")
-        stack = Stack(folder / "stack", authority, agents=agents, with_caddy=False, sections=sections)
+        stack = Stack(
+            folder / "stack", authority, agents=agents, with_caddy=False, sections=sections
+        )
         if credentials is not None:
             certificate, key = credentials
             agent = stack.agents["agent-1"]
             issue(authority, certificate, key)
-            agent.set_up(server={**agent.config["server"], "cert": str(certificate), "key": str(key)})
+            agent.set_up(
+                server={**agent.config["server"], "cert": str(certificate), "key": str(key)}
+            )
         async with stack, Load(stack, sockets=SOCKETS, uploads=2).running() as load:
             yield stack, load
 
@@ -165,7 +186,10 @@ async def test_a_full_disk_at_the_server(tmp_path: Path) -> None:
     """Its database, its log, the folder of its socket."""
     with Disk(tmp_path / "disk") as disk:
         log = disk.place / "server.log"
-        sections = {"state": {"dir": str(disk.place / "state")}, "logging": {"level": "info", "output": str(log)}}
+        sections = {
+            "state": {"dir": str(disk.place / "state")},
+            "logging": {"level": "info", "output": str(log)},
+        }
         async with under_load(tmp_path, sections=sections) as (stack, load):
             command = Commands(disk.place / "state" / "admin.sock")
             assert (await command("grants", "add", "home", "before.example")).code == 0
@@ -176,25 +200,34 @@ async def test_a_full_disk_at_the_server(tmp_path: Path) -> None:
             assert "the disk is full; nothing was changed" in refused.err
             assert (await command("agents", "list")).code == 0, "what only reads goes on"
             for number in range(200):  # each with a line in the log
-                assert (await stack.api.get(f"unknown-{number}.localhost", "/", HTTPS)).status == 404
+                assert (
+                    await stack.api.get(f"unknown-{number}.localhost", "/", HTTPS)
+                ).status == 404
             await load.all_heard(asyncio.get_running_loop().time())
             await eventually(lambda: load.uploads > uploads, "uploads go on", 20)
             disk.clear()
             assert (await command("grants", "add", "home", "after.example")).code == 0
-            hosts = {one["host"] for one in (await command("grants", "list", "--json")).json()["grants"]}
+            hosts = {
+                one["host"] for one in (await command("grants", "list", "--json")).json()["grants"]
+            }
             assert {"before.example", "after.example"} <= hosts
             assert "refused.example" not in hosts
             assert (await command("audit", "verify")).code == 0
             await stack.api.get("logged-again.localhost", "/", HTTPS)
-            await eventually(lambda: "logged-again.localhost" in log.read_text(), "the log goes on", 5)
+            await eventually(
+                lambda: "logged-again.localhost" in log.read_text(), "the log goes on", 5
+            )
             load.untouched()
 
 
 async def test_a_full_disk_at_the_agent(tmp_path: Path) -> None:
-    """The next certificate has nowhere to go: the old one stays whole, and good for as long as it was."""
+    """The next certificate has nowhere to go: the old one stays whole, and good for as long as
+    it was."""
     with Disk(tmp_path / "disk") as disk:
         certificate, key = disk.place / "agent.crt", disk.place / "agent.key"
-        async with under_load(tmp_path, sections=issuing(tmp_path), credentials=(certificate, key)) as (stack, load):
+        async with under_load(
+            tmp_path, sections=issuing(tmp_path), credentials=(certificate, key)
+        ) as (stack, load):
             agent = stack.agents["agent-1"].process
             before = (certificate.read_bytes(), key.read_bytes())
             disk.fill()
@@ -204,7 +237,10 @@ async def test_a_full_disk_at_the_agent(tmp_path: Path) -> None:
             disk.clear()
             await agent.wait_line("certificate renewed", timeout=LIFE)
             assert certificate.read_bytes() != before[0]
-            assert ca_directory.load_certificate(certificate).public_key() == keys.read_key(key).public_key()
+            assert (
+                ca_directory.load_certificate(certificate).public_key()
+                == keys.read_key(key).public_key()
+            )
             await load.all_heard(asyncio.get_running_loop().time())
             load.untouched()
             assert "Traceback" not in agent.text()
@@ -218,7 +254,8 @@ TOKEN, RARE = "token.localhost", "rare.localhost"
 
 
 async def test_clocks_that_are_set(tmp_path: Path, measured: Measured) -> None:
-    """An hour ahead and back, at both ends and at each: sessions, timers and limits go by another clock."""
+    """An hour ahead and back, at both ends and at each: sessions, timers and limits go by
+    another clock."""
     clocks = {}
     for name in ("server", "agent"):
         (tmp_path / name).mkdir()
@@ -230,23 +267,32 @@ async def test_clocks_that_are_set(tmp_path: Path, measured: Measured) -> None:
     def dress(stack: Stack) -> None:
         agent = stack.agents["agent-1"]
         port = agent.services[0]["upstreams"][0]["address"].rpartition(":")[2]
-        more = [service(TOKEN, int(port), security={"auth": auth}), service(RARE, int(port), routes=[limit])]
+        more = [
+            service(TOKEN, int(port), security={"auth": auth}),
+            service(RARE, int(port), routes=[limit]),
+        ]
         agent.set_up(services=[*agent.services, *more])
         stack.server.argv[:0] = clocks["server"].command
         agent.process.argv[:0] = clocks["agent"].command
 
-    async with scene_of(tmp_path, sockets=SOCKETS, uploads=2, sections=issuing(tmp_path), dress=dress) as scene:
+    async with scene_of(
+        tmp_path, sockets=SOCKETS, uploads=2, sections=issuing(tmp_path), dress=dress
+    ) as scene:
         stack, load = scene.stack, scene.load
         command = Commands(stack.folder / "state" / "admin.sock")
         expires = time.time() + HOUR / 2
         token = jwt.encode({"alg": "HS256"}, {"exp": expires}, OctKey.import_key(SECRET))
         assert (
-            await command("tokens", "create", "--agent", "new", "--host", "n.example", "--expires", "10m")
+            await command(
+                "tokens", "create", "--agent", "new", "--host", "n.example", "--expires", "10m"
+            )
         ).code == 0
         before = await sessions_of(command)
 
         async def passes() -> bool:
-            return (await stack.api.get(TOKEN, "/bytes/5", HTTPS, ("Authorization", f"Bearer {token}"))).status == 200
+            return (
+                await stack.api.get(TOKEN, "/bytes/5", HTTPS, ("Authorization", f"Bearer {token}"))
+            ).status == 200
 
         assert [(await stack.api.get(RARE, "/", HTTPS)).status for _ in range(3)] == [200, 200, 429]
         steps = [("server", HOUR), ("agent", HOUR), ("server", 0), ("agent", 0)]
@@ -266,7 +312,9 @@ async def test_clocks_that_are_set(tmp_path: Path, measured: Measured) -> None:
         scene.network.swallow()
         for clock in clocks.values():
             clock.set(HOUR)
-        await stack.server.wait_line("agent disconnected; session kept for resume", since=since_line)
+        await stack.server.wait_line(
+            "agent disconnected; session kept for resume", since=since_line
+        )
         async with await stack.api.open(APP) as client:
             await client.send_head("GET", "/bytes/5", [HTTPS])
             for clock in clocks.values():
@@ -277,8 +325,13 @@ async def test_clocks_that_are_set(tmp_path: Path, measured: Measured) -> None:
             assert (await client.read_response()).status == 200, "it was waited for as long as ever"
         assert await sessions_of(command) == before
         for process in (stack.server, scene.agent.process):
-            assert latest_of(process) > datetime.now(UTC) + timedelta(minutes=55), "its clock was another one"
-        measured(f"clocks set by an hour, {len(steps)} times and while a link is away: recovery p99 {p99:.2f} s")
+            assert latest_of(process) > datetime.now(UTC) + timedelta(minutes=55), (
+                "its clock was another one"
+            )
+        measured(
+            f"clocks set by an hour, {len(steps)} times and while a link is away: recovery p99"
+            f" {p99:.2f} s"
+        )
         load.untouched()
 
 

@@ -1,4 +1,5 @@
-"""Agents and clients that do not read: memory stays bounded at both ends, and whoever reads is served meanwhile."""
+"""Agents and clients that do not read: memory stays bounded at both ends, and whoever reads is
+served meanwhile."""
 
 import asyncio
 import contextlib
@@ -34,7 +35,8 @@ LARGE_HEAD = 28_000
 CLIENTS = 300
 ANSWER = 20_000_000
 SMALL_BUFFER = 65536
-"""Of sockets: 300 connections whose buffers the kernel lets grow would take all the memory that it has for TCP."""
+"""Of sockets: 300 connections whose buffers the kernel lets grow would take all the memory that
+it has for TCP."""
 
 
 class Scene:
@@ -75,7 +77,9 @@ async def _bulk() -> AsyncIterator[int]:
 
 
 @pytest.fixture(scope="module")
-async def scene(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> AsyncIterator[Scene]:
+async def scene(
+    tmp_path_factory: pytest.TempPathFactory, authority: Authority
+) -> AsyncIterator[Scene]:
     folder: Path = tmp_path_factory.mktemp("congestion")
     async with _bulk() as port:
         server_metrics, agent_metrics = free_port(), free_port()
@@ -111,7 +115,9 @@ class SlowReader:
             read_bytes += len(payload)
             if read_bytes > 16 * 1024:
                 read_bytes = 0
-                await self._agent.send(encode(FrameType.ACK, 0, 0, self._counted.to_bytes(8, "big")))
+                await self._agent.send(
+                    encode(FrameType.ACK, 0, 0, self._counted.to_bytes(8, "big"))
+                )
                 await self._agent.send(encode(FrameType.PONG, 0, 0, b"12345678"))
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self.hurry.wait(), 1)
@@ -120,13 +126,16 @@ class SlowReader:
 async def test_an_agent_that_reads_slowly_fills_no_memory_of_the_server(
     scene: Scene, authority: Authority, measured: Measured
 ) -> None:
-    """Clients ask for its host name with large heads, and go away: at once there is nothing to wait for."""
+    """Clients ask for its host name with large heads, and go away: at once there is nothing to
+    wait for."""
     tls = client_context(str(authority.root))
     tls.load_cert_chain(*map(str, authority.agent("slow")))
     server, port = scene.stack.server, scene.stack.api.port
     head = f"GET / HTTP/1.1\r\nHost: {SLOW}\r\nX-Padding: {'x' * LARGE_HEAD}\r\n\r\n".encode()
     async with await RawAgent.open(scene.stack.tunnel_port, tls) as agent:
-        agent.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
+        agent.writer.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER
+        )
         await agent.hello()
         assert (await agent.register("slow", SLOW)).accepted == [SLOW]
         await agent.say(FrameType.READY)
@@ -164,7 +173,10 @@ async def test_an_agent_that_reads_slowly_fills_no_memory_of_the_server(
         await eventually(is_asked_again, "the agent has read what there was, and gets new requests")
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-    measured(f"{REQUESTS} requests to an agent that reads slowly: the server grows by {grown / MIB:.0f} MiB")
+    measured(
+        f"{REQUESTS} requests to an agent that reads slowly: the server grows by"
+        f" {grown / MIB:.0f} MiB"
+    )
 
 
 def _stalled(port: int) -> socket.socket:
@@ -188,11 +200,15 @@ def _rest(client: socket.socket) -> int:
     return count
 
 
-async def test_clients_that_read_nothing_fill_no_memory_of_the_agent(scene: Scene, measured: Measured) -> None:
+async def test_clients_that_read_nothing_fill_no_memory_of_the_agent(
+    scene: Scene, measured: Measured
+) -> None:
     agent, port = scene.stack.agents["honest"].process, scene.stack.api.port
     before = agent.rss_bytes()
     with contextlib.ExitStack() as stack:
-        clients = [stack.enter_context(await asyncio.to_thread(_stalled, port)) for _ in range(CLIENTS)]
+        clients = [
+            stack.enter_context(await asyncio.to_thread(_stalled, port)) for _ in range(CLIENTS)
+        ]
 
         async def is_full() -> bool:
             return await scene.held_by_agent("queued") > SHARED_QUEUE_BYTES // 2

@@ -1,4 +1,5 @@
-"""Connections that do nothing, at each address: they take no descriptors from the others, and no time."""
+"""Connections that do nothing, at each address: they take no descriptors from the others, and no
+time."""
 
 import asyncio
 import contextlib
@@ -39,11 +40,14 @@ class Scene:
         return await read(self.metrics_port)
 
     async def when_refused(self, listener: str, count: int) -> Read:
-        """The metrics when so many connections have been closed: the server accepts a few in each turn of its loop."""
+        """The metrics when so many connections have been closed: the server accepts a few in
+        each turn of its loop."""
 
         async def refused() -> Read | None:
             found = await self.metrics()
-            return found if found["zerotrust_connections_refused_total", listener] >= count else None
+            return (
+                found if found["zerotrust_connections_refused_total", listener] >= count else None
+            )
 
         found = await eventually(refused, f"{count} connections are refused")
         assert found is not None
@@ -57,7 +61,9 @@ class Scene:
 
     async def agents(self) -> int:
         transport = httpx.AsyncHTTPTransport(uds=str(self.stack.folder / "state" / "admin.sock"))
-        async with httpx.AsyncClient(transport=transport, base_url="http://0trust", timeout=10) as client:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://0trust", timeout=10
+        ) as client:
             return int((await client.get("/v1/status")).json()["agents"])
 
     def limit_descriptors(self, count: int) -> None:
@@ -102,7 +108,9 @@ def crowd(port: int, count: int, said: bytes = b"") -> Iterator[list[socket.sock
             client.close()
 
 
-@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nX-Pad: " + bytes(1000)], ids=["nothing", "half a head"])
+@pytest.mark.parametrize(
+    "said", [b"", b"GET / HTTP/1.1\r\nX-Pad: " + bytes(1000)], ids=["nothing", "half a head"]
+)
 async def test_a_crowd_at_the_metrics_takes_nothing_from_others(scene: Scene, said: bytes) -> None:
     with crowd(scene.metrics_port, CROWD, said):
         found = await scene.when_refused("metrics", CROWD - MAX_CONNECTIONS)
@@ -112,11 +120,17 @@ async def test_a_crowd_at_the_metrics_takes_nothing_from_others(scene: Scene, sa
     assert scene.stack.server.text().count("too many connections") == 1
 
 
-async def test_a_crowd_at_the_proxy_api_leaves_descriptors_for_agents_and_commands(scene: Scene) -> None:
+async def test_a_crowd_at_the_proxy_api_leaves_descriptors_for_agents_and_commands(
+    scene: Scene,
+) -> None:
     stack, server = scene.stack, scene.stack.server
     with crowd(stack.api.port, CROWD):
         found = await scene.when_refused("api", CROWD - API_CONNECTIONS)
-        assert found["zerotrust_connections", "api"] == found["zerotrust_limit", "api_connections"] == API_CONNECTIONS
+        assert (
+            found["zerotrust_connections", "api"]
+            == found["zerotrust_limit", "api_connections"]
+            == API_CONNECTIONS
+        )
         late = stack.make_agent("late", [service(LATE, scene.origin.port)])
         async with late.process:
             await late.process.wait_line("connected")

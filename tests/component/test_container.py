@@ -1,4 +1,5 @@
-"""The container image: its Dockerfile, and both roles with the health check that tells whether they work."""
+"""The container image: its Dockerfile, and both roles with the health check that tells whether
+they work."""
 
 import asyncio
 import json
@@ -23,14 +24,21 @@ from tests.support.ports import free_port
 from tests.support.processes import ROOT
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.anyio, pytest.mark.component, pytest.mark.timeout(600), pytest.mark.xdist_group("container")]
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.component,
+    pytest.mark.timeout(600),
+    pytest.mark.xdist_group("container"),
+]
 
 STEPS = parse(DOCKERFILE.read_text())
 
 
 def test_the_dockerfile_is_sound() -> None:
     bases = [step.words for step in STEPS if step.instruction == "FROM"]
-    assert len({words[0] for words in bases}) == 1, "the virtual environment needs the Python that made it"
+    assert len({words[0] for words in bases}) == 1, (
+        "the virtual environment needs the Python that made it"
+    )
     assert re.fullmatch(r"python:3\.\d+-slim-\w+", bases[0][0])
     last = STEPS[max(number for number, step in enumerate(STEPS) if step.instruction == "FROM") :]
     said = {step.instruction: step.words for step in last}
@@ -38,9 +46,11 @@ def test_the_dockerfile_is_sound() -> None:
     assert said["ENTRYPOINT"] == ["0trust"]
     assert said["VOLUME"] == ["/config"]
     assert health_command(STEPS)
-    assert {words[0] for step in STEPS if step.instruction == "COPY" and (words := step.words)[0].startswith("--")} == {
-        f"--from={bases[0][2]}"
-    }
+    assert {
+        words[0]
+        for step in STEPS
+        if step.instruction == "COPY" and (words := step.words)[0].startswith("--")
+    } == {f"--from={bases[0][2]}"}
 
 
 def test_the_builder_gets_what_is_copied_and_nothing_else() -> None:
@@ -66,13 +76,25 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
 
 
 async def test_both_roles_run_and_tell_their_health(image: Image, tmp_path: Path) -> None:
-    public, private = Container(image, "server", tmp_path / "public"), Container(image, "agent", tmp_path / "private")
+    public, private = (
+        Container(image, "server", tmp_path / "public"),
+        Container(image, "agent", tmp_path / "private"),
+    )
     public.call("ca", "init", "--dir", "/config/certs")
     public.call("ca", "issue", "server", "localhost", "--dir", "/config/certs")
     (public.folder / "server.yaml").write_text(json.dumps(server_config()))
     async with public.process("server", "run", "--config", "/config/server.yaml") as server:
         await becomes(public, well=True)
-        answer = public.call("token", "create", "--agent", "home", "--host", "app.example", "-c", "/config/server.yaml")
+        answer = public.call(
+            "token",
+            "create",
+            "--agent",
+            "home",
+            "--host",
+            "app.example",
+            "-c",
+            "/config/server.yaml",
+        )
         (token,) = re.findall(r"0trust-join-\S+", answer)
         private.call("agent", "join", "-", "--dir", "/config", stdin=token)
         assert not private.is_healthy, "it does not run yet"
@@ -89,9 +111,13 @@ async def becomes(container: Container, *, well: bool) -> None:
         return ((await asyncio.to_thread(container.check)).returncode == 0) is well
 
     try:
-        await eventually(asked, f"the health check {'passes' if well else 'fails'}", 60, interval=0.2)
+        await eventually(
+            asked, f"the health check {'passes' if well else 'fails'}", 60, interval=0.2
+        )
     except AssertionError as error:
-        raise AssertionError(f"{error}\n{container.check()}\n{container.log.read_text()[-3000:]}") from None
+        raise AssertionError(
+            f"{error}\n{container.check()}\n{container.log.read_text()[-3000:]}"
+        ) from None
 
 
 def server_config() -> dict[str, object]:

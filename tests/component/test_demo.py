@@ -1,4 +1,5 @@
-"""`python -m demo`: what it prints works as it is printed, it leaves nothing behind, and it fails in one line."""
+"""`python -m demo`: what it prints works as it is printed, it leaves nothing behind, and it
+fails in one line."""
 
 import asyncio
 import os
@@ -54,7 +55,9 @@ class Demo(Process):
         for entry in Path("/proc").glob("[0-9]*"):
             try:
                 if mark in (entry / "environ").read_bytes().split(b"\0"):
-                    found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                    found[int(entry.name)] = (
+                        (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                    )
             except OSError:
                 continue
         return found
@@ -77,7 +80,12 @@ async def demo(folder: Path) -> AsyncIterator[Demo]:
 
 async def shell(command: str) -> subprocess.CompletedProcess[str]:
     return await asyncio.to_thread(
-        subprocess.run, ["/bin/sh", "-c", command], capture_output=True, text=True, check=False, timeout=30
+        subprocess.run,
+        ["/bin/sh", "-c", command],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
     )
 
 
@@ -105,11 +113,15 @@ async def test_sigterm_leaves_nothing(demo: Demo) -> None:
     await demo.check_gone()
 
 
-@pytest.mark.parametrize(("words", "name"), [("demo.backend", "demo backend"), ("server run", "server")])
+@pytest.mark.parametrize(
+    ("words", "name"), [("demo.backend", "demo backend"), ("server run", "server")]
+)
 async def test_part_that_dies_ends_all_with_a_line(demo: Demo, words: str, name: str) -> None:
     os.kill(demo.member(words), signal.SIGKILL)
     assert await demo.wait_exit() == 1
-    assert re.search(rf"^demo: the {name} was ended by SIGKILL", demo.text(), re.MULTILINE), demo.text()
+    assert re.search(rf"^demo: the {name} was ended by SIGKILL", demo.text(), re.MULTILINE), (
+        demo.text()
+    )
     assert "Traceback" not in demo.text()
     await demo.check_gone()
 
@@ -153,7 +165,13 @@ async def test_folder_that_is_too_deep_is_one_line(folder: Path) -> None:
     deep.mkdir()
     env = {**os.environ, "TMPDIR": str(deep)}
     done = await asyncio.to_thread(
-        subprocess.run, [sys.executable, "-m", "demo"], env=env, capture_output=True, text=True, timeout=30, check=False
+        subprocess.run,
+        [sys.executable, "-m", "demo"],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
@@ -162,10 +180,19 @@ async def test_folder_that_is_too_deep_is_one_line(folder: Path) -> None:
 
 
 async def test_folder_that_cannot_be_written_is_one_line() -> None:
-    """No place for temporary files at all: Python tries TMPDIR, the system's folders and the working directory."""
-    code = "import tempfile; tempfile._candidate_tempdir_list = lambda: ['/proc']; import demo.__main__ as d; d.main()"
+    """No place for temporary files at all: Python tries TMPDIR, the system's folders and the
+    working directory."""
+    code = (
+        "import tempfile; tempfile._candidate_tempdir_list = lambda: ['/proc']; import"
+        " demo.__main__ as d; d.main()"
+    )
     done = await asyncio.to_thread(
-        subprocess.run, [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+        subprocess.run,
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()

@@ -1,4 +1,5 @@
-"""Restarts that nobody notices: of agents one after the other, and of the server behind a Caddy that goes on."""
+"""Restarts that nobody notices: of agents one after the other, and of the server behind a Caddy
+that goes on."""
 
 import asyncio
 import contextlib
@@ -34,7 +35,8 @@ RATE = 200
 
 
 class Load:
-    """RATE requests a second over kept-alive connections, one in four with a body; whatever fails is in `failures`."""
+    """RATE requests a second over kept-alive connections, one in four with a body; whatever
+    fails is in `failures`."""
 
     CLIENTS = 20
 
@@ -100,13 +102,18 @@ async def again(agent: Agent) -> None:
 async def stack_of(folder: Path, *agents: str) -> AsyncIterator[Stack]:
     async with Origin(folder) as origin, WsEcho(folder) as ws:
         services = [service(APP, origin.port), service(WS, ws.port)]
-        stack = Stack(folder / "stack", Authority(folder / "pki"), agents=dict.fromkeys(agents, services))
+        stack = Stack(
+            folder / "stack", Authority(folder / "pki"), agents=dict.fromkeys(agents, services)
+        )
         async with stack:
             yield stack
 
 
 async def test_a_rolling_restart_of_two_agents(tmp_path: Path) -> None:
-    async with stack_of(tmp_path, "agent-1", "agent-2") as stack, Load(stack.caddy).running() as load:
+    async with (
+        stack_of(tmp_path, "agent-1", "agent-2") as stack,
+        Load(stack.caddy).running() as load,
+    ):
         for agent in stack.agents.values():
             await agent.process.wait_line("registered|refused")
         for agent in (*stack.agents.values(), *stack.agents.values()):
@@ -121,7 +128,9 @@ async def test_a_rolling_restart_of_two_agents(tmp_path: Path) -> None:
 async def test_agent_drain_ends_websockets_so_that_they_come_back(tmp_path: Path) -> None:
     async with stack_of(tmp_path, "agent-1") as stack:
         agent = stack.agents["agent-1"]
-        sockets = [await stack.caddy.websocket(WS, path) for path in ("/", "/", "/firehose", "/firehose")]
+        sockets = [
+            await stack.caddy.websocket(WS, path) for path in ("/", "/", "/firehose", "/firehose")
+        ]
         ends = [asyncio.create_task(closed_with(one)) for one in sockets]
         command: list[str | Path] = [PRODUCT, "agent", "drain", "--config", agent.path]
         async with Process("drain", command, log=tmp_path / "drain.log") as drain:
@@ -152,8 +161,14 @@ async def behind_external_caddy(folder: Path) -> AsyncIterator[Stack]:
     """A server whose Caddy is somebody else's and goes on without it."""
     admin = free_port()
     config = folder / "caddy.json"
-    config.write_text(json.dumps({"admin": {"listen": f"127.0.0.1:{admin}", "config": {"persist": False}}}))
-    environment = {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
+    config.write_text(
+        json.dumps({"admin": {"listen": f"127.0.0.1:{admin}", "config": {"persist": False}}})
+    )
+    environment = {
+        "HOME": str(folder),
+        "XDG_DATA_HOME": str(folder),
+        "XDG_CONFIG_HOME": str(folder),
+    }
     command: list[str | Path] = [PRODUCT.with_name("caddy"), "run", "--config", config]
     async with (
         Origin(folder) as origin,
@@ -185,7 +200,11 @@ async def test_a_restart_of_the_server_behind_a_caddy_that_goes_on(tmp_path: Pat
             assert await asyncio.gather(*ends) == [1012] * 2
             before = load.answered
             stack.server.start()
-            await eventually(lambda: load.answered > before + RATE, "requests are answered again", 20)  # noqa: B023
+            await eventually(
+                lambda: load.answered > before + RATE,  # noqa: B023
+                "requests are answered again",
+                20,
+            )
         assert load.failures == []
 
 

@@ -1,4 +1,5 @@
-"""The examples are what they say: each is started from its own files, with all four hops, and asked."""
+"""The examples are what they say: each is started from its own files, with all four hops, and
+asked."""
 
 import asyncio
 import json
@@ -54,9 +55,16 @@ def tls_by(authority: Authority) -> ssl.SSLContext:
 
 
 def make(
-    folder: Path, authority: Authority, name: str, texts: tuple[str, str], backends: dict[str, Witness]
+    folder: Path,
+    authority: Authority,
+    name: str,
+    texts: tuple[str, str],
+    backends: dict[str, Witness],
 ) -> Running:
-    """An example that is not started. `backends` are given by the address, or the variable, that leads there."""
+    """An example that is not started.
+
+    `backends` are given by the address, or the variable, that leads there.
+    """
     host = "localhost" if any(backend.tls for backend in backends.values()) else "127.0.0.1"
     to = {place: f"{host}:{backend.port}" for place, backend in backends.items()}
     example = Example(
@@ -95,7 +103,9 @@ REFERENCE = {"full.yaml": "agent-1", "pihole.yaml": "pihole-agent", "simple.yaml
 
 
 @pytest.fixture(scope="module")
-async def examples(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> AsyncIterator[dict[str, Running]]:
+async def examples(
+    tmp_path_factory: pytest.TempPathFactory, authority: Authority
+) -> AsyncIterator[dict[str, Running]]:
     """All of them, started at the same time."""
     folder = tmp_path_factory.mktemp("examples")
     internal = Authority(folder / "internal")
@@ -103,12 +113,25 @@ async def examples(tmp_path_factory: pytest.TempPathFactory, authority: Authorit
     asked: list[tuple[str, str, dict[str, Witness]]] = [
         ("pihole", "pihole-agent", {"PIHOLE": Witness("pihole")}),
         ("home-assistant", "home", {"HOME_ASSISTANT": Witness("home")}),
-        ("several-services", "rack", {f"192.168.1.{end}": Witness(each) for end, each in rack.items()}),
-        ("weighted-canary", "api", {"10.0.0.10:8080": Witness("known"), "10.0.0.11:8080": Witness("canary")}),
-        ("https-upstreams-own-ca", "vault", {"vault.internal.example:8200": Witness("vault", tls=tls_by(internal))}),
+        (
+            "several-services",
+            "rack",
+            {f"192.168.1.{end}": Witness(each) for end, each in rack.items()},
+        ),
+        (
+            "weighted-canary",
+            "api",
+            {"10.0.0.10:8080": Witness("known"), "10.0.0.11:8080": Witness("canary")},
+        ),
+        (
+            "https-upstreams-own-ca",
+            "vault",
+            {"vault.internal.example:8200": Witness("vault", tls=tls_by(internal))},
+        ),
     ]
     running = {
-        title: make(folder / title, authority, name, written(title), backends) for title, name, backends in asked
+        title: make(folder / title, authority, name, written(title), backends)
+        for title, name, backends in asked
     }
     for file, name in REFERENCE.items():
         backends = {"192.168.1.100:80": Witness("pihole")}
@@ -116,12 +139,16 @@ async def examples(tmp_path_factory: pytest.TempPathFactory, authority: Authorit
     shutil.copy(internal.root, folder / "https-upstreams-own-ca" / "internal-ca.crt")
     started = list(running.values())
     try:
-        await asyncio.gather(*(backend.start() for each in started for backend in each.backends.values()))
+        await asyncio.gather(
+            *(backend.start() for each in started for backend in each.backends.values())
+        )
         await asyncio.gather(*(each.example.start() for each in started))
         yield running
     finally:
         await asyncio.gather(*(each.example.stop() for each in started))
-        await asyncio.gather(*(backend.stop() for each in started for backend in each.backends.values()))
+        await asyncio.gather(
+            *(backend.stop() for each in started for backend in each.backends.values())
+        )
 
 
 async def echoes(way: Way, host: str, path: str = "/") -> None:
@@ -135,7 +162,9 @@ async def test_pihole(examples: dict[str, Running]) -> None:
     backend = pihole.backends["pihole"]
     assert (await pihole.caddy.get("pihole.localhost", "/admin/")).body == b"pihole"
     await echoes(pihole.caddy, "pihole.localhost")
-    checks = [each for each in backend.requests if each.headers.get("User-Agent") == "0trust-health-check"]
+    checks = [
+        each for each in backend.requests if each.headers.get("User-Agent") == "0trust-health-check"
+    ]
     await eventually(lambda: "/admin/" in backend.paths, "its health is asked for")
     assert {each.path for each in checks} <= {"/admin/"}
 
@@ -148,7 +177,10 @@ async def test_home_assistant(examples: dict[str, Running]) -> None:
         assert await socket.recv() == "still here"
     upgrade = next(each for each in home.backends["home"].requests if each.path == "/api/websocket")
     assert upgrade.headers["Host"] == f"home.localhost:{home.caddy.port}"
-    assert (upgrade.headers["X-Forwarded-Proto"], upgrade.headers["X-Forwarded-For"]) == ("https", "127.0.0.1")
+    assert (upgrade.headers["X-Forwarded-Proto"], upgrade.headers["X-Forwarded-For"]) == (
+        "https",
+        "127.0.0.1",
+    )
 
 
 async def test_several_services(examples: dict[str, Running]) -> None:
@@ -166,7 +198,9 @@ async def test_several_services(examples: dict[str, Running]) -> None:
     async with rack.caddy.websocket("grafana.localhost") as socket:
         file = rack.example.agent_file
         file.write_text(
-            file.read_text().replace(f"127.0.0.1:{rack.backends['wiki'].port}", f"127.0.0.1:{another.port}")
+            file.read_text().replace(
+                f"127.0.0.1:{rack.backends['wiki'].port}", f"127.0.0.1:{another.port}"
+            )
         )
 
         async def moved() -> bool:
@@ -188,10 +222,14 @@ async def test_weighted_canary(examples: dict[str, Running]) -> None:
     for backend in api.backends.values():
         await eventually(lambda b=backend: "/healthz" in b.paths, "its health is asked for")
     await api.backends["known"].stop()
-    assert await ask(10) == {"canary": 10}, "who is asked when the other is down, without an error in between"
+    assert await ask(10) == {"canary": 10}, (
+        "who is asked when the other is down, without an error in between"
+    )
 
 
-async def test_https_upstreams_with_an_authority_of_ones_own(examples: dict[str, Running], tmp_path: Path) -> None:
+async def test_https_upstreams_with_an_authority_of_ones_own(
+    examples: dict[str, Running], tmp_path: Path
+) -> None:
     vault = examples["https-upstreams-own-ca"]
     backend = vault.backends["vault"]
     assert (await vault.caddy.get("vault.localhost", "/")).body == b"vault"
@@ -212,5 +250,8 @@ async def test_files_of_the_reference_document(examples: dict[str, Running], fil
     assert (await way.get("pihole.localhost", "/admin/")).body == b"pihole"
     async with await way.open("pihole.localhost") as client:
         answer = await client.request("GET", "/", UPGRADE)
-        assert (answer.status, answer.get("sec-websocket-accept")) == (101, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
+        assert (answer.status, answer.get("sec-websocket-accept")) == (
+            101,
+            "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
+        )
     await echoes(way, "pihole.localhost")

@@ -1,4 +1,5 @@
-"""Two agents with one host name: what one of them can't do, the other does, and no backend gets a request twice."""
+"""Two agents with one host name: what one of them can't do, the other does, and no backend gets
+a request twice."""
 
 import asyncio
 import contextlib
@@ -49,14 +50,18 @@ class Asked:
 
 
 @contextlib.asynccontextmanager
-async def stack_of(folder: Path, first: dict[str, int], second: dict[str, int], **keys: str) -> AsyncIterator[Stack]:
+async def stack_of(
+    folder: Path, first: dict[str, int], second: dict[str, int], **keys: str
+) -> AsyncIterator[Stack]:
     """Two agents, by the ports of their backends; `keys` of each service."""
     agents = {
         name: [service(host, port, **keys) for host, port in ports.items()]
         for name, ports in (("agent-1", first), ("agent-2", second))
     }
     short = {"server": {"resume_timeout": "3s"}}
-    async with Stack(folder / "stack", Authority(folder / "pki"), agents=agents, sections=short) as stack:
+    async with Stack(
+        folder / "stack", Authority(folder / "pki"), agents=agents, sections=short
+    ) as stack:
         for agent in stack.agents.values():
             for host in first:
                 await agent.process.wait_line(f"service registered.*{host}")
@@ -89,7 +94,9 @@ async def test_a_backend_that_refuses_is_stood_in_for(tmp_path: Path, by: str) -
                     assert answer.json()["sha256"] == hashlib.sha256(body).hexdigest()
                     assert (await client.get("/bytes/500", HTTPS)).status == 200
             for _ in range(10):
-                async with way.websocket(WS, additional_headers=[HTTPS] if by == "api" else None) as socket:
+                async with way.websocket(
+                    WS, additional_headers=[HTTPS] if by == "api" else None
+                ) as socket:
                     await socket.send("hello")
                     assert await socket.recv() == "hello"
             served = (await origin.stats())["served"]
@@ -100,7 +107,9 @@ async def test_a_backend_that_refuses_is_stood_in_for(tmp_path: Path, by: str) -
 async def test_a_backend_whose_machine_is_gone_is_stood_in_for(tmp_path: Path) -> None:
     async with Origin(tmp_path) as origin:
         clogged = Clogged()
-        async with stack_of(tmp_path, {APP: clogged.port}, {APP: origin.port}, connect_timeout="0.5s") as stack:
+        async with stack_of(
+            tmp_path, {APP: clogged.port}, {APP: origin.port}, connect_timeout="0.5s"
+        ) as stack:
             since = stack.server.position()
             for _ in range(8):
                 body = random.randbytes(3000)
@@ -113,14 +122,17 @@ async def test_a_backend_whose_machine_is_gone_is_stood_in_for(tmp_path: Path) -
         clogged.close()
 
 
-async def test_an_agent_that_is_killed_takes_only_what_may_not_be_repeated(tmp_path: Path, measured: Measured) -> None:
+async def test_an_agent_that_is_killed_takes_only_what_may_not_be_repeated(
+    tmp_path: Path, measured: Measured
+) -> None:
     async with Origin(tmp_path, "--record") as one, Origin(tmp_path, "--record") as two:
         async with stack_of(tmp_path, {APP: one.port}, {APP: two.port}) as stack:
             agent, loop = stack.agents["agent-1"], asyncio.get_running_loop()
             asked: list[Asked] = []
 
             async def kill() -> set[int]:
-                """Kill the agent when its backend has requests of both methods; return the numbers under way."""
+                """Kill the agent when its backend has requests of both methods; return the
+                numbers under way."""
 
                 async def has_both() -> bool:
                     return await methods_under_way(one) == {"GET", "POST"}
@@ -143,15 +155,17 @@ async def test_an_agent_that_is_killed_takes_only_what_may_not_be_repeated(tmp_p
             failed = {request.number for request in asked if request.failure}
             posts = {request.number for request in asked if request.method == "POST"}
             assert {request.failure for request in asked} <= {None, "agent_lost"}
-            assert failed <= under_way & posts, "new ones, and those that may be repeated, have been answered"
+            assert failed <= under_way & posts, (
+                "new ones, and those that may be repeated, have been answered"
+            )
             assert failed <= set(range(5 * RATE)) - set(second)
             twice = [number for number in posts if (first + second).count(number) > 1]
             assert not twice
             again = set(first) & set(second)
             measured(
-                f"an agent killed at {RATE} requests a second, {len(under_way)} under way: "
-                f"{len(failed)} that may not be repeated failed, {len(again)} others had been begun and were repeated, "
-                f"{len(asked)} in all"
+                f"an agent killed at {RATE} requests a second, {len(under_way)} under way:"
+                f" {len(failed)} that may not be repeated failed, {len(again)} others had been"
+                f" begun and were repeated, {len(asked)} in all"
             )
             assert failed
             assert again

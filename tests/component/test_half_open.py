@@ -1,4 +1,5 @@
-"""A link that swallows everything without a word is noticed, by both ends; one that is slow is not taken for it."""
+"""A link that swallows everything without a word is noticed, by both ends; one that is slow is
+not taken for it."""
 
 import asyncio
 import contextlib
@@ -11,7 +12,14 @@ import pytest
 
 from tests.support.black_hole import swallow
 from tests.support.client import Client
-from tests.support.inprocess_stack import Backend, RunningAgent, RunningServer, Site, dialling, serving
+from tests.support.inprocess_stack import (
+    Backend,
+    RunningAgent,
+    RunningServer,
+    Site,
+    dialling,
+    serving,
+)
 from tests.support.waiting import eventually
 from zerotrust.net.tunnel import TunnelLink
 
@@ -65,7 +73,10 @@ class Scene:
 @contextlib.asynccontextmanager
 async def scene_of(folder: Path, **settings: Any) -> AsyncIterator[Scene]:
     site = Site(folder)
-    async with Backend("b").listening() as backend, serving(site, site.server(server=settings)) as running:
+    async with (
+        Backend("b").listening() as backend,
+        serving(site, site.server(server=settings)) as running,
+    ):
         config = site.agent({"hostname": APP, "backend": f"127.0.0.1:{backend.port}"})
         async with dialling(config) as agent:
 
@@ -111,7 +122,8 @@ async def test_silence_is_noticed_sooner_by_an_end_with_output(tmp_path: Path) -
 
 
 async def test_neither_end_holds_small_frames_back(tmp_path: Path) -> None:
-    """Nagle's algorithm would, for 40 ms each time: the first connection has it off, and so has the next one."""
+    """Nagle's algorithm would, for 40 ms each time: the first connection has it off, and so has
+    the next one."""
     async with scene_of(tmp_path) as scene:
         for _ in range(2):
             for link in scene.ends:
@@ -141,7 +153,10 @@ async def test_the_agent_notices_too(tmp_path: Path) -> None:
 
 
 async def test_a_session_that_is_not_kept_ends_with_its_link(tmp_path: Path) -> None:
-    async with scene_of(tmp_path, resume_timeout=0) as scene, await scene.server.open(APP) as client:
+    async with (
+        scene_of(tmp_path, resume_timeout=0) as scene,
+        await scene.server.open(APP) as client,
+    ):
         await upgraded(client)
         link = scene.link_of_agent
         assert link.transport is not None
@@ -150,7 +165,8 @@ async def test_a_session_that_is_not_kept_ends_with_its_link(tmp_path: Path) -> 
 
 
 class SlowProxy:
-    """Passes on `rate` bytes a second in each direction, with little room for more: a queue before a slow link."""
+    """Passes on `rate` bytes a second in each direction, with little room for more: a queue
+    before a slow link."""
 
     def __init__(self, port: int, rate: int) -> None:
         self._port = port
@@ -193,7 +209,9 @@ async def test_a_slow_link_with_a_full_queue_is_not_taken_for_a_dead_one(tmp_pat
         SlowProxy(site.tunnel_port, 40_000).listening() as port,
     ):
         address = {"address": f"127.0.0.1:{port}"}
-        config = site.agent({"hostname": APP, "backend": f"127.0.0.1:{backend.port}"}, server=address)
+        config = site.agent(
+            {"hostname": APP, "backend": f"127.0.0.1:{backend.port}"}, server=address
+        )
         async with dialling(config) as agent:
 
             async def published() -> bool:

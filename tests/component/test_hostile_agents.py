@@ -1,4 +1,5 @@
-"""Agents and strangers that keep to no rule: each is refused with one line that says why, and nobody else notices."""
+"""Agents and strangers that keep to no rule: each is refused with one line that says why, and
+nobody else notices."""
 
 import asyncio
 import contextlib
@@ -40,7 +41,8 @@ pytestmark = [
 
 HOUR, MINUTE = datetime.timedelta(hours=1), datetime.timedelta(minutes=1)
 GROWTH = 48 * 1024 * 1024
-"""That a flood may add to the server's memory: places for handshakes, buffers, what the allocator keeps."""
+"""That a flood may add to the server's memory: places for handshakes, buffers, what the
+allocator keeps."""
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +53,15 @@ async def fortress(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fo
         yield fortress
         await fortress.settled()
         assert fortress.server.rss_bytes() - memory < GROWTH
-        await eventually(lambda: fortress.server.open_files() <= files + 2, "all descriptors are closed", 20)
+        await eventually(
+            lambda: fortress.server.open_files() <= files + 2, "all descriptors are closed", 20
+        )
 
 
 @pytest.fixture(autouse=True)
 async def unharmed(fortress: Fortress) -> AsyncIterator[None]:
-    """Whatever a test does: the good agent stays connected, its requests are answered, nothing is a fault of ours."""
+    """Whatever a test does: the good agent stays connected, its requests are answered, nothing
+    is a fault of ours."""
     yield
     await fortress.settled()
 
@@ -69,7 +74,9 @@ Forgery = Callable[[Fortress, Path], Credentials]
 
 def foreign(fortress: Fortress, folder: Path) -> Credentials:
     other = Authority(folder / "other")
-    return Forger(other.folder, folder / "forged", root=fortress.authority.root).certificate("foreign", ids=("good",))
+    return Forger(other.folder, folder / "forged", root=fortress.authority.root).certificate(
+        "foreign", ids=("good",)
+    )
 
 
 def expired(fortress: Fortress, _: Path) -> Credentials:
@@ -91,7 +98,9 @@ def of_a_server_that_says_it_is_an_agent(fortress: Fortress, _: Path) -> Credent
 
 def of_the_issuer(fortress: Fortress, _: Path) -> Credentials:
     folder = fortress.authority.folder
-    return Credentials(chain=folder / "issuer.crt", key=folder / "issuer.key", root=fortress.authority.root)
+    return Credentials(
+        chain=folder / "issuer.crt", key=folder / "issuer.key", root=fortress.authority.root
+    )
 
 
 def below_an_agent(fortress: Fortress, folder: Path) -> Credentials:
@@ -108,12 +117,17 @@ def below_an_agent(fortress: Fortress, folder: Path) -> Credentials:
         (expired, "certificate has expired"),
         (not_yet, "certificate is not yet valid"),
         (of_a_server, "unsuitable certificate purpose|unsupported certificate purpose"),
-        (of_a_server_that_says_it_is_an_agent, "unsuitable certificate purpose|unsupported certificate purpose"),
+        (
+            of_a_server_that_says_it_is_an_agent,
+            "unsuitable certificate purpose|unsupported certificate purpose",
+        ),
         (of_the_issuer, "unsuitable certificate purpose|an authority's, not an agent's"),
         (below_an_agent, "invalid CA certificate|certificate not trusted"),
     ],
 )
-async def test_the_wrong_certificate(fortress: Fortress, tmp_path: Path, forge: Forgery, reason: str) -> None:
+async def test_the_wrong_certificate(
+    fortress: Fortress, tmp_path: Path, forge: Forgery, reason: str
+) -> None:
     credentials, since = forge(fortress, tmp_path), fortress.server.position()
     await refused(fortress, credentials)
     await fortress.server.wait_line("agent refused", since=since)
@@ -133,7 +147,9 @@ async def test_the_wrong_certificate(fortress: Fortress, tmp_path: Path, forge: 
         ({"ids": ("mallory",), "authority": True}, "an authority's, not an agent's"),
     ],
 )
-async def test_the_right_authority_and_the_wrong_name(fortress: Fortress, names: dict[str, Any], reason: str) -> None:
+async def test_the_right_authority_and_the_wrong_name(
+    fortress: Fortress, names: dict[str, Any], reason: str
+) -> None:
     since = fortress.server.position()
     refusal = await refused(fortress, fortress.forger.certificate("named", **names))
     assert refusal.code is Code.NOT_ALLOWED
@@ -161,7 +177,9 @@ async def test_who_has_no_certificate_and_speaks_the_tunnels_protocol(fortress: 
             with contextlib.suppress(OSError):
                 await agent.say(FrameType.HELLO, HELLO)
             assert (await agent.end()).code is None
-    lines = await eventually(lambda: len(found := fortress.refusals(since)) >= 20 and found, "20 lines")
+    lines = await eventually(
+        lambda: len(found := fortress.refusals(since)) >= 20 and found, "20 lines"
+    )
     assert len(lines) == 20
     assert all("no certificate; an agent gets one with 0trust agent join" in line for line in lines)
 
@@ -177,13 +195,16 @@ async def test_who_has_a_certificate_and_speaks_another_protocol(fortress: Fortr
 
 
 async def test_the_revoked(fortress: Fortress) -> None:
-    """By agent, and by certificate: the session ends, and no other begins; then as if nothing had been."""
+    """By agent, and by certificate: the session ends, and no other begins; then as if nothing
+    had been."""
     spare = fortress.forger.certificate("spare", ids=("mallory",))
     for serial in (None, fortress.mallory.serial):
         async with fortress.session() as agent, fortress.session(spare) as other:
             assert (await agent.register("web", MINE)).accepted == [MINE]
             revoked_at = time.monotonic()
-            done = await fortress.command("/v1/agents/revoke", agent="mallory", serial=serial, reason="test")
+            done = await fortress.command(
+                "/v1/agents/revoke", agent="mallory", serial=serial, reason="test"
+            )
             refusal = await agent.end()
             assert time.monotonic() - revoked_at < 1
             assert refusal.code is Code.NOT_ALLOWED
@@ -232,7 +253,8 @@ async def test_the_host_name_of_another(fortress: Fortress, spelling: str) -> No
 
 
 @pytest.mark.parametrize(
-    "host", ["a.b.mallory.example", "mallory.example", "xmallory.example", "good.localhost", "[::1]"]
+    "host",
+    ["a.b.mallory.example", "mallory.example", "xmallory.example", "good.localhost", "[::1]"],
 )
 async def test_what_a_wildcard_is_not_for(fortress: Fortress, host: str) -> None:
     async with fortress.session() as agent:
@@ -242,7 +264,20 @@ async def test_what_a_wildcard_is_not_for(fortress: Fortress, host: str) -> None
 
 
 @pytest.mark.parametrize(
-    "host", ["*.mallory.example", "", ".", "a..b", "a/b", "a b", "-", "a" * 256, "[::1%a]", "\x00", "é" * 200]
+    "host",
+    [
+        "*.mallory.example",
+        "",
+        ".",
+        "a..b",
+        "a/b",
+        "a b",
+        "-",
+        "a" * 256,
+        "[::1%a]",
+        "\x00",
+        "é" * 200,
+    ],
 )
 async def test_what_is_no_host_name(fortress: Fortress, host: str) -> None:
     async with fortress.session() as agent:
@@ -274,7 +309,9 @@ async def test_a_name_that_is_taken_back_is_gone_however_it_was_claimed(fortress
         assert (await agent.register("web", "t.example", "t.example")).accepted
         await fortress.command("/v1/grants/remove", agent="mallory", host="t.example")
         assert await fortress.status("t.example") == 404
-        assert list(decode(Registered, await agent.expect(FrameType.REGISTERED)).refused) == ["t.example"]
+        assert list(decode(Registered, await agent.expect(FrameType.REGISTERED)).refused) == [
+            "t.example"
+        ]
 
 
 async def test_a_registration_after_going_away(fortress: Fortress) -> None:
@@ -291,7 +328,9 @@ async def test_more_than_an_agent_may_have(fortress: Fortress) -> None:
         for number in range(MAX_NAMES // 250):
             hosts = [f"h{one}.x{number}.example" for one in range(250)]
             await agent.say(FrameType.REGISTER, {"id": str(number), "hosts": hosts})
-            reasons = set(decode(Registered, await agent.expect(FrameType.REGISTERED)).refused.values())
+            reasons = set(
+                decode(Registered, await agent.expect(FrameType.REGISTERED)).refused.values()
+            )
             assert "host names" not in str(reasons)
             if number == 3:
                 break
@@ -360,7 +399,8 @@ async def test_a_request_that_is_huge_or_not_expected(fortress: Fortress) -> Non
 
 
 async def test_a_session_is_for_who_had_it(fortress: Fortress) -> None:
-    """Whoever knows a session's secret needs the certificate of its agent, and whoever has that needs the secret."""
+    """Whoever knows a session's secret needs the certificate of its agent, and whoever has that
+    needs the secret."""
     opened: list[RawAgent] = []
 
     async def knock(credentials: Credentials | None = None) -> RawAgent:
@@ -393,7 +433,10 @@ async def test_a_session_is_for_who_had_it(fortress: Fortress) -> None:
     try:
         assert (await back.end()).code == Code.NOT_ALLOWED
         third = await knock()
-        await third.say(FrameType.HELLO, {**HELLO, "capabilities": ["resume"], "resume": {**wanted, "attempt": 2}})
+        await third.say(
+            FrameType.HELLO,
+            {**HELLO, "capabilities": ["resume"], "resume": {**wanted, "attempt": 2}},
+        )
         assert (await third.end()).code == Code.NOT_ALLOWED
     finally:
         await fortress.command("/v1/agents/restore", agent="mallory")
@@ -465,13 +508,19 @@ async def test_what_does_not_begin_a_session(fortress: Fortress, sent: bytes) ->
         (FrameType.REGISTER, b'{"id":"\\u0000","hosts":["m.example"]}', 0),
         (
             FrameType.REGISTER,
-            b'{"id":"a","hosts":["m.example"],"policy":' + b'{"x":' * 5000 + b"1" + b"}" * 5000 + b"}",
+            b'{"id":"a","hosts":["m.example"],"policy":'
+            + b'{"x":' * 5000
+            + b"1"
+            + b"}" * 5000
+            + b"}",
             0,
         ),
         (FrameType.UNREGISTER, b'{"id":""}', 0),
     ],
 )
-async def test_a_frame_that_may_not_be(fortress: Fortress, kind: int, payload: bytes, stream: int) -> None:
+async def test_a_frame_that_may_not_be(
+    fortress: Fortress, kind: int, payload: bytes, stream: int
+) -> None:
     since = fortress.server.position()
     async with fortress.session() as agent:
         await agent.say(kind, payload, stream=stream)
@@ -482,7 +531,11 @@ async def test_a_frame_that_may_not_be(fortress: Fortress, kind: int, payload: b
 
 async def test_a_policy_that_is_nonsense_costs_its_service_only(fortress: Fortress) -> None:
     async with fortress.session() as agent:
-        for policy in ({"x": 1}, {"routes": [{}] * 2000}, {"routes": [{"match": {"path": "/*a" * 3000}}]}):
+        for policy in (
+            {"x": 1},
+            {"routes": [{}] * 2000},
+            {"routes": [{"match": {"path": "/*a" * 3000}}]},
+        ):
             answer = await agent.register("web", MINE, policy=policy)
             assert answer.accepted == [] or policy.get("routes")
         assert await agent.is_heard()
@@ -492,21 +545,30 @@ async def test_a_policy_that_is_nonsense_costs_its_service_only(fortress: Fortre
     ("hashed", "reason"),
     [
         ("$2b$14$" + "a" * 53, "bcrypt of cost 14 takes 820 ms"),
-        ("$argon2id$v=19$m=262144,t=10,p=16$c29tZXNhbHRzb21l$" + "a" * 43, "m=262144,t=10,p=16 is too costly"),
+        (
+            "$argon2id$v=19$m=262144,t=10,p=16$c29tZXNhbHRzb21l$" + "a" * 43,
+            "m=262144,t=10,p=16 is too costly",
+        ),
     ],
 )
-async def test_a_password_hash_that_costs_too_much(fortress: Fortress, hashed: str, reason: str) -> None:
+async def test_a_password_hash_that_costs_too_much(
+    fortress: Fortress, hashed: str, reason: str
+) -> None:
     """An agent of its own make tells it without a check of its own."""
     auth = {"type": "basic_auth", "config": {"users": {"ann": hashed}}}
     async with fortress.session() as agent:
-        (said,) = (await agent.register("web", MINE, policy={"security": {"auth": auth}})).refused.values()
+        (said,) = (
+            await agent.register("web", MINE, policy={"security": {"auth": auth}})
+        ).refused.values()
         assert "security.auth.config.users.ann: " in said and reason in said
         assert await fortress.status(MINE) in (404, 503)
 
 
 async def test_streams_of_an_agents_own(fortress: Fortress) -> None:
     async with fortress.session() as agent:
-        await agent.send(b"".join(encode(FrameType.OPEN, 0, stream, b"x") for stream in range(1, 2001, 2)))
+        await agent.send(
+            b"".join(encode(FrameType.OPEN, 0, stream, b"x") for stream in range(1, 2001, 2))
+        )
         for _ in range(1000):
             assert (await agent.frame())[0] == FrameType.RESET
         assert await agent.is_heard()
@@ -568,9 +630,14 @@ async def test_frames_as_fast_as_they_go(fortress: Fortress, measured: Measured)
     """PINGs and registrations without a pause, from a process of its own."""
     async with fortress.traffic() as before:
         await asyncio.sleep(0.3)
-    arguments = (str(fortress.port), *map(str, (fortress.mallory.root, fortress.mallory.chain, fortress.mallory.key)))
+    arguments = (
+        str(fortress.port),
+        *map(str, (fortress.mallory.root, fortress.mallory.chain, fortress.mallory.key)),
+    )
     for kind in ("ping", "register"):
-        flood = await asyncio.create_subprocess_exec(sys.executable, "-c", FLOOD, kind, *arguments, cwd=ROOT)
+        flood = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", FLOOD, kind, *arguments, cwd=ROOT
+        )
         async with fortress.traffic() as during:
             assert await flood.wait() == 0
         measured(f"{kind.upper()} without a pause: {during}; before: {before}")
@@ -579,5 +646,8 @@ async def test_frames_as_fast_as_they_go(fortress: Fortress, measured: Measured)
 
 async def test_memory_at_the_end(fortress: Fortress, measured: Measured) -> None:
     """The last of this file: what all of it has left behind."""
-    measured(f"the server's memory after all hostile agents: {fortress.server.rss_bytes() / 2**20:.0f} MiB")
+    measured(
+        "the server's memory after all hostile agents:"
+        f" {fortress.server.rss_bytes() / 2**20:.0f} MiB"
+    )
     assert fortress.server.rss_bytes() < 250 * 2**20

@@ -1,4 +1,5 @@
-"""Servers that an agent must survive: one without any key, and one that has the server's key and not the authority's.
+"""Servers that an agent must survive: one without any key, and one that has the server's key and
+not the authority's.
 
 The agent is a real process; its server is played by the test, over real TLS.
 """
@@ -37,9 +38,19 @@ Sign = Callable[[x509.CertificateSigningRequest], bytes]
 class Agent:
     """The process of the agent "home", whose certificate began and ends when the test says."""
 
-    def __init__(self, folder: Path, authority: Authority, port: int, *, begins: datetime.timedelta, ends: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        authority: Authority,
+        port: int,
+        *,
+        begins: datetime.timedelta,
+        ends: Any,
+    ) -> None:
         forger = Forger(authority.folder, folder / "agent", root=authority.root)
-        self.credentials = forger.certificate("home", name="home", ids=("home",), begins=begins, ends=ends)
+        self.credentials = forger.certificate(
+            "home", name="home", ids=("home",), begins=begins, ends=ends
+        )
         config = {
             "server": {
                 "address": f"127.0.0.1:{port}",
@@ -53,7 +64,9 @@ class Agent:
         }
         path = folder / "agent.yaml"
         path.write_text(json.dumps(config))
-        self.process = Process("agent", [PRODUCT, "agent", "run", "--config", path], log=folder / "agent.log")
+        self.process = Process(
+            "agent", [PRODUCT, "agent", "run", "--config", path], log=folder / "agent.log"
+        )
 
     def pair(self) -> tuple[bytes, bytes]:
         return self.credentials.chain.read_bytes(), self.credentials.key.read_bytes()
@@ -66,9 +79,14 @@ def by_another_authority(csr: x509.CertificateSigningRequest) -> bytes:
         x509.CertificateBuilder(foreign.certificate.subject, x509.Name([]), csr.public_key(), 1)  # type: ignore[arg-type]
         .not_valid_before(datetime.datetime.now(datetime.UTC) - DAY)
         .not_valid_after(datetime.datetime.now(datetime.UTC) + 90 * 365 * DAY)
-        .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(AGENT_URN + "home")]), critical=True)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.UniformResourceIdentifier(AGENT_URN + "home")]),
+            critical=True,
+        )
     )
-    return Foreign(builder.sign(foreign.key, ca_directory.keys.signing_hash(foreign.key)), foreign.key).pem
+    return Foreign(
+        builder.sign(foreign.key, ca_directory.keys.signing_hash(foreign.key)), foreign.key
+    ).pem
 
 
 class Server:
@@ -116,7 +134,9 @@ class Server:
             said = json.loads(await reader.readexactly(int(fields["content-length"])))
             body = json.dumps({"agent": "home", "certificate": self._signed(said["csr"])}).encode()
         date = f"Date: {self.date}\r\n" if self.date else ""
-        writer.write(f"HTTP/1.1 200 OK\r\n{date}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        writer.write(
+            f"HTTP/1.1 200 OK\r\n{date}Content-Length: {len(body)}\r\n\r\n".encode() + body
+        )
         await writer.drain()
 
     async def _tunnel(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -130,9 +150,15 @@ class Server:
         kind, _, _, payload = frame
         match kind:
             case FrameType.HELLO:
-                said: dict[str, Any] = {"version": 1, "capabilities": list(CAPABILITIES), "software": "hostile/1"}
+                said: dict[str, Any] = {
+                    "version": 1,
+                    "capabilities": list(CAPABILITIES),
+                    "software": "hostile/1",
+                }
                 said |= {"session": "0" * 32, "secret": "0" * 64, "window": 65536, "max_streams": 8}
-                return encode(FrameType.WELCOME, 0, 0, json.dumps({**said, "resume_timeout": 60.0}).encode())
+                return encode(
+                    FrameType.WELCOME, 0, 0, json.dumps({**said, "resume_timeout": 60.0}).encode()
+                )
             case FrameType.REGISTER:
                 service_id = json.loads(bytes(payload))["id"]
                 registered = {"id": service_id, "accepted": ["app.example"]}
@@ -156,15 +182,21 @@ class Server:
 def true_context(authority: Authority) -> ssl.SSLContext:
     """Of the server's own key, as a thief of it would have it."""
     certificate, key = authority.server()
-    return tunnel_server(certificate=str(certificate), key=str(key), authority=str(authority.root), enrollment=True)
+    return tunnel_server(
+        certificate=str(certificate), key=str(key), authority=str(authority.root), enrollment=True
+    )
 
 
-async def test_a_certificate_that_no_true_server_accepts_changes_nothing(tmp_path: Path, authority: Authority) -> None:
+async def test_a_certificate_that_no_true_server_accepts_changes_nothing(
+    tmp_path: Path, authority: Authority
+) -> None:
     server = Server(true_context(authority), authority.root.read_bytes(), by_another_authority)
     agent = Agent(tmp_path, authority, server.port, begins=-20 * DAY, ends=DAY)
     before = agent.pair()
     async with server.listening(), agent.process:
-        await agent.process.wait_line("certificate not renewed .*not valid under this agent's ca_cert")
+        await agent.process.wait_line(
+            "certificate not renewed .*not valid under this agent's ca_cert"
+        )
         assert agent.pair() == before
         await eventually(lambda: FrameType.PONG in server.asked, "the session goes on")
         assert server.asked.count(FrameType.HELLO) == 1
@@ -175,14 +207,19 @@ async def test_a_certificate_that_no_true_server_accepts_changes_nothing(tmp_pat
 async def test_an_agent_whose_certificate_has_expired_dials_on_whatever_it_is_answered(
     tmp_path: Path, authority: Authority, answers: str
 ) -> None:
-    """The date comes from somebody without any key: the agent asks for it before it knows whom it asks."""
+    """The date comes from somebody without any key: the agent asks for it before it knows whom
+    it asks."""
     stranger = Authority(tmp_path / "stranger") if answers == "date" else authority
     server = Server(true_context(stranger), authority.root.read_bytes(), by_another_authority)
     server.date = NO_CLOCK_SHOWS_THIS if answers == "date" else ""
-    agent = Agent(tmp_path, authority, server.port, begins=-20 * DAY, ends=-datetime.timedelta(hours=1))
+    agent = Agent(
+        tmp_path, authority, server.port, begins=-20 * DAY, ends=-datetime.timedelta(hours=1)
+    )
     before = agent.pair()
     async with server.listening(), agent.process:
-        await agent.process.wait_line("certificate expired and could not be renewed|certificate not renewed")
+        await agent.process.wait_line(
+            "certificate expired and could not be renewed|certificate not renewed"
+        )
         for _ in range(2):
             since = agent.process.position()
             await agent.process.wait_line("cannot connect|refused: the server", since=since)

@@ -1,4 +1,5 @@
-"""Strangers at the tunnel's port, and at the endpoint for those who have no certificate yet: nobody else notices."""
+"""Strangers at the tunnel's port, and at the endpoint for those who have no certificate yet:
+nobody else notices."""
 
 import asyncio
 import base64
@@ -35,7 +36,8 @@ pytestmark = [
 ]
 
 GROWTH = 48 * 1024 * 1024
-"""That a flood may add to the server's memory: places for handshakes, buffers, what the allocator keeps."""
+"""That a flood may add to the server's memory: places for handshakes, buffers, what the
+allocator keeps."""
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,8 @@ async def fortress(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fo
 
 @pytest.fixture(autouse=True)
 async def unharmed(fortress: Fortress) -> AsyncIterator[None]:
-    """Whatever a test does: the good agent stays connected, its requests are answered, nothing is a fault of ours."""
+    """Whatever a test does: the good agent stays connected, its requests are answered, nothing
+    is a fault of ours."""
     yield
     await fortress.settled()
 
@@ -55,11 +58,14 @@ async def unharmed(fortress: Fortress) -> AsyncIterator[None]:
 
 
 async def test_who_is_slow_is_let_go(fortress: Fortress, measured: Measured) -> None:
-    """Half a handshake, a session without HELLO, a body that does not come; all at the same time."""
+    """Half a handshake, a session without HELLO, a body that does not come; all at the same
+    time."""
     with contextlib.ExitStack() as ended:
 
         async def says_nothing() -> asyncio.StreamReader:
-            reader, writer = await asyncio.open_connection("127.0.0.1", fortress.port, local_addr=(STRANGER, 0))
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", fortress.port, local_addr=(STRANGER, 0)
+            )
             ended.callback(_abort, writer)
             return reader
 
@@ -111,7 +117,9 @@ async def test_wrong_tokens_again_and_again(fortress: Fortress) -> None:
 @pytest.mark.parametrize(
     "sent",
     [
-        POST + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        POST
+        + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost:"
+        b" a\r\n\r\n",
         POST + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}GET / HTTP/1.1\r\n\r\n",
         b"GET " + JOIN.encode() + b" HTTP/1.1\r\nHost: a\r\n folded: x\r\n\r\n",
         b"GET / HTTP/1.1\nHost: a\n\n",
@@ -137,7 +145,8 @@ async def test_http_that_is_none(fortress: Fortress, sent: bytes) -> None:
 
 
 async def test_many_without_a_certificate(fortress: Fortress) -> None:
-    """Eight of one network are served; the others are told nothing, and other networks notice nothing."""
+    """Eight of one network are served; the others are told nothing, and other networks notice
+    nothing."""
     since = fortress.server.position()
     held = [await http(fortress, "127.0.0.5") for _ in range(8)]
     more = await http(fortress, "127.0.0.5")
@@ -152,7 +161,8 @@ async def test_many_without_a_certificate(fortress: Fortress) -> None:
 
 
 async def test_a_stolen_key_and_the_way_back(fortress: Fortress, tmp_path: Path) -> None:
-    """As docs/security.md has it: the thief is out for good, whatever it shows, and the agent has a new key."""
+    """As docs/security.md has it: the thief is out for good, whatever it shows, and the agent
+    has a new key."""
     await fortress.command("/v1/grants/add", agent="victim", host="v.example")
 
     async def joins(file: str, key: ec.EllipticCurvePrivateKey) -> Credentials:
@@ -167,7 +177,9 @@ async def test_a_stolen_key_and_the_way_back(fortress: Fortress, tmp_path: Path)
     stolen = await joins("stolen", key)
     async with fortress.session(stolen) as owner, fortress.session(stolen) as thief:
         assert (await owner.register("web", "v.example")).accepted
-        assert (await thief.register("web", "v.example")).accepted, "the newest session of an agent has its names"
+        assert (await thief.register("web", "v.example")).accepted, (
+            "the newest session of an agent has its names"
+        )
         await fortress.command("/v1/agents/revoke", agent="victim", reason="stolen")
         for agent in (owner, thief):
             assert (await agent.end()).code is Code.NOT_ALLOWED
@@ -228,12 +240,15 @@ uvloop.run(main())
 
 
 async def test_a_thousand_handshakes_a_second(fortress: Fortress, measured: Measured) -> None:
-    """From strangers at fifty addresses, none of which is too fast by itself, while real traffic goes on."""
+    """From strangers at fifty addresses, none of which is too fast by itself, while real traffic
+    goes on."""
     async with fortress.traffic() as before:
         await asyncio.sleep(0.5)
     memory, since = fortress.server.rss_bytes(), fortress.server.position()
     words = ("-c", FLOOD, str(fortress.authority.root), str(fortress.port), "3000", "1000")
-    flood = await asyncio.create_subprocess_exec(sys.executable, *words, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
+    flood = await asyncio.create_subprocess_exec(
+        sys.executable, *words, cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
     async with fortress.traffic() as during:
         said, _ = await flood.communicate()
     count, seconds, ended = said.decode().strip().split(" ", 2)
@@ -241,7 +256,9 @@ async def test_a_thousand_handshakes_a_second(fortress: Fortress, measured: Meas
     reached = sum(int(number) for number in re.findall(r"'(?:answered|finished)': (\d+)", ended))
     assert int(count) == 3000
     assert reached >= 2700, "these were handshakes, and not connections that were turned away"
-    assert float(seconds) < 8, "three seconds where nothing else runs: the rate was about what it says"
+    assert float(seconds) < 8, (
+        "three seconds where nothing else runs: the rate was about what it says"
+    )
     assert during.p99 < 0.5
     assert grown < GROWTH
     lines = fortress.refusals(since)
@@ -264,7 +281,10 @@ async def test_a_thousand_random_names_get_no_certificate(stack: Stack, measured
     async with await way.open("localhost") as client:
         for _ in range(1000):
             name = ".".join(
-                "".join(dice.choices("abcdefghijklmnopqrstuvwxyz0123456789-", k=dice.randint(1, 12))) for _ in range(3)
+                "".join(
+                    dice.choices("abcdefghijklmnopqrstuvwxyz0123456789-", k=dice.randint(1, 12))
+                )
+                for _ in range(3)
             )
             statuses.append((await client.get(f"/.0trust/tls-permission?domain={name}")).status)
         seconds = time.monotonic() - begun_at

@@ -1,4 +1,5 @@
-"""Everything that HTTP/1.1 allows arrives as it was sent; what goes wrong has one status, one code, and a hop."""
+"""Everything that HTTP/1.1 allows arrives as it was sent; what goes wrong has one status, one
+code, and a hop."""
 
 import asyncio
 import contextlib
@@ -35,7 +36,11 @@ def sent_fields(response: Response) -> dict[str, str]:
 async def test_methods(way: Way, method: str) -> None:
     body = b"" if method in ("GET", "OPTIONS") else b"some body"
     response = await way.request(APP, method, "/echo", body=body)
-    assert (response.status, response.json()["method"], response.json()["length"]) == (200, method, len(body))
+    assert (response.status, response.json()["method"], response.json()["length"]) == (
+        200,
+        method,
+        len(body),
+    )
 
 
 @pytest.mark.parametrize(
@@ -58,7 +63,9 @@ async def test_targets_are_kept_byte_for_byte(way: Way, target: str) -> None:
     assert (await way.get(APP, target)).json()["target"] == target
 
 
-@pytest.mark.parametrize("host", ["app.localhost", "APP.LocalHost", "app.localhost.", "app.localhost:{port}"])
+@pytest.mark.parametrize(
+    "host", ["app.localhost", "APP.LocalHost", "app.localhost.", "app.localhost:{port}"]
+)
 async def test_host_ignores_case_port_and_dot(way: Way, host: str) -> None:
     async with await way.open(APP) as client:
         response = await client.get("/echo", ("Host", host.format(port=way.port)))
@@ -125,14 +132,30 @@ async def test_forwarding_fields_of_an_upgrade_are_ours(stack: Stack, origin: Or
     assert got["connection"].lower() == "upgrade"
 
 
-SPOOFED = ["X-Original-URL", "X-Rewrite-URL", "X-HTTP-Method-Override", "X-Client-IP", "True-Client-IP"]
-SPOOFED += ["CF-Connecting-IP", "X-Forwarded-User", "X-Forwarded-Groups", "X-Forwarded-Ssl", "X-Forwarded-Port"]
+SPOOFED = [
+    "X-Original-URL",
+    "X-Rewrite-URL",
+    "X-HTTP-Method-Override",
+    "X-Client-IP",
+    "True-Client-IP",
+]
+SPOOFED += [
+    "CF-Connecting-IP",
+    "X-Forwarded-User",
+    "X-Forwarded-Groups",
+    "X-Forwarded-Ssl",
+    "X-Forwarded-Port",
+]
 
 
 @pytest.mark.parametrize("spell", [str, str.upper, str.lower, lambda name: name.replace("-", "_")])
-async def test_what_a_proxy_says_is_not_taken_from_a_client(way: Way, spell: Callable[[str], str]) -> None:
+async def test_what_a_proxy_says_is_not_taken_from_a_client(
+    way: Way, spell: Callable[[str], str]
+) -> None:
     fields = [(spell(name), "evil") for name in SPOOFED]
-    got = sent_fields(await way.get(APP, "/echo", *fields, ("X-Kept", "yes"), ("Connection", spell(SPOOFED[0]))))
+    got = sent_fields(
+        await way.get(APP, "/echo", *fields, ("X-Kept", "yes"), ("Connection", spell(SPOOFED[0])))
+    )
     assert got["x-kept"] == "yes"
     assert "evil" not in got.values()
 
@@ -152,19 +175,36 @@ async def test_upload_in_chunks(way: Way) -> None:
             await client.send(b"%x;ext=1\r\n%b\r\n" % (len(piece), bytes(piece)))
         await client.send(b"0\r\n\r\n")
         response = await client.read_response()
-    assert response.json() == {"length": 1_000_000, "sha256": pattern_digest(1_000_000), "trailers": []}
+    assert response.json() == {
+        "length": 1_000_000,
+        "sha256": pattern_digest(1_000_000),
+        "trailers": [],
+    }
 
 
 # What would be acted on as a field of the head, by a browser or by a backend that merges the two.
-NO_TRAILERS = ["Strict-Transport-Security", "Content_Security_Policy", "Access-Control-Allow-Origin", "Set-Cookie"]
-NO_TRAILERS += ["X-Original-URL", "X_HTTP_Method_Override", "X-Forwarded-User", "X-User", "x-0trust-user"]
+NO_TRAILERS = [
+    "Strict-Transport-Security",
+    "Content_Security_Policy",
+    "Access-Control-Allow-Origin",
+    "Set-Cookie",
+]
+NO_TRAILERS += [
+    "X-Original-URL",
+    "X_HTTP_Method_Override",
+    "X-Forwarded-User",
+    "X-User",
+    "x-0trust-user",
+]
 
 
 async def test_trailers_of_a_request(stack: Stack) -> None:
     """Caddy drops them; our own hops do not."""
     lines = b"".join(b"%b: evil\r\n" % name.encode() for name in NO_TRAILERS)
     async with await stack.api.open(APP) as client:
-        await client.send_head("POST", "/upload", [("Transfer-Encoding", "chunked"), ("Trailer", "X-Checksum")])
+        await client.send_head(
+            "POST", "/upload", [("Transfer-Encoding", "chunked"), ("Trailer", "X-Checksum")]
+        )
         await client.send(b"5\r\nhello\r\n0\r\n%bX-Checksum: 123\r\n\r\n" % lines)
         response = await client.read_response()
         assert response.json()["trailers"] == [["X-Checksum", "123"]]
@@ -177,7 +217,9 @@ async def test_trailers_of_a_request(stack: Stack) -> None:
 async def test_trailers_of_a_response(way: Way) -> None:
     response = await way.get(APP, "/chunked/100000", ("TE", "trailers"))
     assert response.body == pattern_bytes(100_000)
-    assert [(name.lower(), value) for name, value in response.trailers] == [("x-checksum", "abc123")]
+    assert [(name.lower(), value) for name, value in response.trailers] == [
+        ("x-checksum", "abc123")
+    ]
 
 
 async def test_only_some_fields_may_follow_an_answer(way: Way) -> None:
@@ -212,7 +254,11 @@ async def test_head_has_the_length_and_no_body(way: Way) -> None:
 async def test_no_content_and_not_modified(way: Way) -> None:
     async with await way.open(APP) as client:
         empty = await client.get("/status/204")
-        assert (empty.status, empty.get("x-kept"), empty.get("content-length")) == (204, "yes", None)
+        assert (empty.status, empty.get("x-kept"), empty.get("content-length")) == (
+            204,
+            "yes",
+            None,
+        )
         same = await client.get("/status/304", ("If-None-Match", '"abc"'))
         assert (same.status, same.get("etag")) == (304, '"abc"')
         assert (await client.get("/bytes/5")).body == pattern_bytes(5)
@@ -221,7 +267,11 @@ async def test_no_content_and_not_modified(way: Way) -> None:
 @pytest.mark.parametrize("status", [200, 301, 404, 418, 429, 500, 503, 599])
 async def test_the_backend_s_own_errors_are_its_own(way: Way, status: int) -> None:
     response = await way.get(APP, f"/status/{status}")
-    assert (response.status, response.body, response.error_code) == (status, f"status {status}".encode(), None)
+    assert (response.status, response.body, response.error_code) == (
+        status,
+        f"status {status}".encode(),
+        None,
+    )
 
 
 async def test_hop_by_hop_fields_of_a_response_end_at_the_hop(way: Way) -> None:
@@ -260,7 +310,9 @@ async def test_a_body_of_known_length_is_shown_as_it_comes(way: Way) -> None:
 
 async def test_client_that_waits_for_100_is_told_to_go_on(way: Way) -> None:
     async with await way.open(APP) as client:
-        await client.send_head("POST", "/upload", [("Expect", "100-continue"), ("Content-Length", "50000")])
+        await client.send_head(
+            "POST", "/upload", [("Expect", "100-continue"), ("Content-Length", "50000")]
+        )
         assert (await client.read_head()).status == 100
         await client.send(pattern_bytes(50_000))
         response = await client.read_response()
@@ -270,7 +322,9 @@ async def test_client_that_waits_for_100_is_told_to_go_on(way: Way) -> None:
 @pytest.mark.parametrize("status", [417, 413])
 async def test_client_that_waits_for_100_can_be_refused(stack: Stack, status: int) -> None:
     async with await stack.api.open(APP) as client:
-        await client.send_head("POST", f"/refuse/{status}", [("Expect", "100-continue"), ("Content-Length", "50000")])
+        await client.send_head(
+            "POST", f"/refuse/{status}", [("Expect", "100-continue"), ("Content-Length", "50000")]
+        )
         response = await client.read_response()
     assert (response.status, response.body, response.interim) == (status, b"not this body", [])
 
@@ -278,8 +332,8 @@ async def test_client_that_waits_for_100_can_be_refused(stack: Stack, status: in
 async def test_answer_before_the_body_is_there(way: Way) -> None:
     """A backend that refuses an upload of 50 MB is heard while the client is still sending.
 
-    The client goes on, but not faster than it listens: Caddy gives the answer out when it has read one piece more, and
-    resets clients that pour.
+    The client goes on, but not faster than it listens: Caddy gives the answer out when it has read
+    one piece more, and resets clients that pour.
     """
     async with await way.open(APP) as client:
         await client.send_head("POST", "/refuse/413", [("Content-Length", "50000000")])
@@ -322,12 +376,16 @@ async def latenesses(way: Way, n: int = 20) -> list[float]:
 async def test_events_arrive_when_they_are_sent(way: Way, measured: Measured) -> None:
     """20 events, one every 50 ms, none later than 100 ms.
 
-    What holds events back does so every time; a busy machine does not: one undisturbed second of ten is the proof.
+    What holds events back does so every time; a busy machine does not: one undisturbed second of
+    ten is the proof.
     """
     worst: list[float] = []
     while len(worst) < 10 and min(worst, default=1) >= 0.1:
         worst.append(max(await latenesses(way)))
-    measured(f"server-sent events, latest of 20, each second: {', '.join(f'{w * 1000:.1f} ms' for w in worst)}")
+    measured(
+        "server-sent events, latest of 20, each second:"
+        f" {', '.join(f'{w * 1000:.1f} ms' for w in worst)}"
+    )
     assert min(worst) < 0.1
 
 
@@ -341,19 +399,25 @@ async def test_bytes_of_a_body_with_a_length_arrive_when_they_are_sent(way: Way)
 
 
 @pytest.mark.parametrize("target", ["/never", "/sse?n=10000&every=1", "/bytes/2000000000"])
-async def test_client_that_gives_up_is_gone_at_the_backend(way: Way, origin: Origin, target: str) -> None:
+async def test_client_that_gives_up_is_gone_at_the_backend(
+    way: Way, origin: Origin, target: str
+) -> None:
     before = (await origin.stats())["aborted"]
     client = await way.open(APP)
     await client.send_head("GET", target)
     if target != "/never":
         assert (await client.read_head()).status == 200
     else:
-        await asyncio.sleep(0.2)  # nothing tells when the request is there; earlier would be right too
+        await asyncio.sleep(
+            0.2
+        )  # nothing tells when the request is there; earlier would be right too
     client.abort()
     await origin.wait_aborted(before, timeout=2)
 
 
-async def test_client_that_gives_up_its_upload_is_gone_at_the_backend(way: Way, origin: Origin) -> None:
+async def test_client_that_gives_up_its_upload_is_gone_at_the_backend(
+    way: Way, origin: Origin
+) -> None:
     before = (await origin.stats())["aborted"]
     client = await way.open(APP)
     await client.send_head("POST", "/upload", [("Content-Length", "1000000")])
@@ -401,7 +465,10 @@ async def test_many_clients_get_their_own_answers(way: Way) -> None:
             for turn in range(5):
                 target = f"/echo/{number}/{turn}"
                 response = await client.request("POST", target, body=target.encode())
-                assert (response.json()["target"], response.json()["length"]) == (target, len(target))
+                assert (response.json()["target"], response.json()["length"]) == (
+                    target,
+                    len(target),
+                )
 
     await asyncio.gather(*(ask(number) for number in range(50)))
 

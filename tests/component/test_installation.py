@@ -32,15 +32,22 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(python: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
     clean = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     env = clean | {"PYTHONPATH": str(ROOT / "src")}
-    return subprocess.run([python, *words], capture_output=True, text=True, check=False, env=env, timeout=60)
+    return subprocess.run(
+        [python, *words], capture_output=True, text=True, check=False, env=env, timeout=60
+    )
 
 
 def test_the_packages_of_a_server_are_not_there(python: Path) -> None:
-    code = "import importlib.util, sys; print([n for n in sys.argv[1:] if importlib.util.find_spec(n)])"
+    code = (
+        "import importlib.util, sys; print([n for n in sys.argv[1:] if"
+        " importlib.util.find_spec(n)])"
+    )
     assert run(python, "-c", code, *SERVER_ONLY).stdout == "[]\n"
 
 
-@pytest.mark.parametrize("words", ["", "agent run", "agent join", "agents list", "server run", "config check"])
+@pytest.mark.parametrize(
+    "words", ["", "agent run", "agent join", "agents list", "server run", "config check"]
+)
 def test_help(python: Path, words: str) -> None:
     done = run(python, "-m", "zerotrust", *words.split(), "--help")
     assert (done.returncode, done.stderr) == (0, "")
@@ -57,14 +64,14 @@ def test_a_server_needs_more_packages_and_says_which(python: Path, words: str) -
 def test_an_agent_needs_no_more(python: Path, tmp_path: Path) -> None:
     """Every module of the agent can be imported, and imports nothing of the server."""
     code = (
-        "import importlib, pkgutil, sys, zerotrust.agent as agent\n"
-        "for room in ('agent', 'balancing', 'config', 'net', 'pki', 'telemetry', 'tunnel'):\n"
-        "    package = importlib.import_module('zerotrust.' + room)\n"
-        "    for found in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"
-        "        importlib.import_module(found.name)\n"
-        "import zerotrust.agent.app, zerotrust.agent.join, zerotrust.cli.join, zerotrust.cli.agent\n"
-        "server = ('zerotrust.caddy', 'zerotrust.db', 'zerotrust.enrollment', 'zerotrust.server')\n"
-        "print([name for name in sys.modules if name.startswith(server)])\n"
+        "import importlib, pkgutil, sys, zerotrust.agent as agent\nfor room in ('agent',"
+        " 'balancing', 'config', 'net', 'pki', 'telemetry', 'tunnel'):\n    package ="
+        " importlib.import_module('zerotrust.' + room)\n    for found in"
+        " pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n       "
+        " importlib.import_module(found.name)\nimport zerotrust.agent.app, zerotrust.agent.join,"
+        " zerotrust.cli.join, zerotrust.cli.agent\nserver = ('zerotrust.caddy', 'zerotrust.db',"
+        " 'zerotrust.enrollment', 'zerotrust.server')\nprint([name for name in sys.modules if"
+        " name.startswith(server)])\n"
     )
     done = run(python, "-c", code)
     assert (done.stdout, done.stderr) == ("[]\n", "")

@@ -1,4 +1,5 @@
-"""From one line to an agent that serves: a person's commands, with real processes and nothing copied by hand."""
+"""From one line to an agent that serves: a person's commands, with real processes and nothing
+copied by hand."""
 
 import asyncio
 import contextlib
@@ -54,13 +55,22 @@ class Machine:
         return Said(done.returncode, done.stdout, done.stderr)
 
     def agent(self) -> Process:
-        command: list[str | Path] = [PRODUCT, "agent", "run", "--config", self.folder / "agent.yaml"]
+        command: list[str | Path] = [
+            PRODUCT,
+            "agent",
+            "run",
+            "--config",
+            self.folder / "agent.yaml",
+        ]
         return Process("agent", command, log=self.folder.with_suffix(".log"))
 
     def publish(self, host: str, port: int) -> None:
         """What the starter file says to do."""
         path = self.folder / "agent.yaml"
-        entry = f'services:\n  - hostname: "{host}"\n    backend: "127.0.0.1:{port}"\n    protocol: "http"\n'
+        entry = (
+            f'services:\n  - hostname: "{host}"\n    backend: "127.0.0.1:{port}"\n    protocol:'
+            ' "http"\n'
+        )
         text = path.read_text()
         assert "\nservices: []\n" in text
         path.write_text(text.replace("services: []\n", entry))
@@ -70,7 +80,10 @@ class Inviting:
     """A server whose authority lets agents join, and commands to it."""
 
     def __init__(self, folder: Path, authority: Authority) -> None:
-        issuer = {"cert_file": str(authority.folder / "issuer.crt"), "key_file": str(authority.folder / "issuer.key")}
+        issuer = {
+            "cert_file": str(authority.folder / "issuer.crt"),
+            "key_file": str(authority.folder / "issuer.key"),
+        }
         self.stack = Stack(
             folder,
             authority,
@@ -84,7 +97,9 @@ class Inviting:
         """A join token."""
         asked = [word for host in hosts for word in ("--host", host)]
         where = ["--server", f"127.0.0.1:{self.stack.tunnel_port}"]
-        done = await self.command("tokens", "create", "--agent", agent, *asked, "--expires", expires, *where)
+        done = await self.command(
+            "tokens", "create", "--agent", agent, *asked, "--expires", expires, *where
+        )
         assert done.code == 0, done
         return done.out
 
@@ -108,7 +123,10 @@ async def test_one_line_makes_an_agent_that_serves(tmp_path: Path, authority: Au
         line = await server.invite("new", HOST, "*.lab.example")
         said = await machine.join(line)
         assert (said.code, said.err) == (0, "")
-        assert f"Next: add services to {machine.folder}/agent.yaml (for *.lab.example, {HOST})" in said.out
+        assert (
+            f"Next: add services to {machine.folder}/agent.yaml (for *.lab.example, {HOST})"
+            in said.out
+        )
         assert stat.S_IMODE((machine.folder / "agent.key").stat().st_mode) == 0o600
         async with machine.agent() as agent:
             await agent.wait_line("connected|published|ready")
@@ -120,7 +138,9 @@ async def test_one_line_makes_an_agent_that_serves(tmp_path: Path, authority: Au
         assert ("agent.joined", "new") in await server.records()
 
 
-async def test_of_many_that_join_with_one_line_one_does(tmp_path: Path, authority: Authority) -> None:
+async def test_of_many_that_join_with_one_line_one_does(
+    tmp_path: Path, authority: Authority
+) -> None:
     machines = [Machine(tmp_path / f"m{number}") for number in range(6)]
     async with inviting(tmp_path / "s", authority) as server:
         line = await server.invite("contested", HOST)
@@ -176,7 +196,10 @@ async def test_a_machine_joins_anew(tmp_path: Path, authority: Authority) -> Non
         machine.publish(HOST, origin.port)
         again = await server.invite("home", HOST)
         said = await machine.join(again)
-        assert said.code == 1 and "exists already and is not overwritten; use --dir, or --force" in said.err
+        assert (
+            said.code == 1
+            and "exists already and is not overwritten; use --dir, or --force" in said.err
+        )
         before = (machine.folder / "agent.key").read_bytes()
         said = await machine.join(again, "--force")
         assert said.code == 0 and "agent.yaml: configuration, unchanged" in said.out
@@ -186,7 +209,8 @@ async def test_a_machine_joins_anew(tmp_path: Path, authority: Authority) -> Non
 
 
 async def test_rotation_disturbs_nobody(tmp_path: Path) -> None:
-    """Agents of the old issuer and of the new one, beside each other, after the server has taken the new one."""
+    """Agents of the old issuer and of the new one, beside each other, after the server has taken
+    the new one."""
     own = Authority(tmp_path / "authority")
     old, new = Machine(tmp_path / "old"), Machine(tmp_path / "new")
     async with Origin(tmp_path) as origin, inviting(tmp_path / "s", own) as server:
@@ -195,7 +219,10 @@ async def test_rotation_disturbs_nobody(tmp_path: Path) -> None:
         async with old.agent() as agent:
             await server.stack.wait_published("old.example", process=agent)
             rotated = await asyncio.to_thread(
-                subprocess.run, [PRODUCT, "ca", "rotate", "--dir", own.folder], capture_output=True, check=False
+                subprocess.run,
+                [PRODUCT, "ca", "rotate", "--dir", own.folder],
+                capture_output=True,
+                check=False,
             )
             assert rotated.returncode == 0
             since = server.stack.server.position()
@@ -203,7 +230,8 @@ async def test_rotation_disturbs_nobody(tmp_path: Path) -> None:
             await server.stack.server.wait_line("reload|appl", since=since)
             assert (await new.join(await server.invite("new", "new.example"))).code == 0
             issuers = {
-                machine: (machine.folder / "agent.crt").read_text().split("-----BEGIN")[2] for machine in (old, new)
+                machine: (machine.folder / "agent.crt").read_text().split("-----BEGIN")[2]
+                for machine in (old, new)
             }
             assert issuers[old] != issuers[new]
             new.publish("new.example", origin.port)
@@ -215,8 +243,11 @@ async def test_rotation_disturbs_nobody(tmp_path: Path) -> None:
             await server.stack.wait_published("old.example", process=agent)
 
 
-async def test_strangers_do_not_keep_others_from_joining(tmp_path: Path, authority: Authority) -> None:
-    """Connections that say nothing, halves of requests, and wrong tokens: an agent goes on, memory does not grow."""
+async def test_strangers_do_not_keep_others_from_joining(
+    tmp_path: Path, authority: Authority
+) -> None:
+    """Connections that say nothing, halves of requests, and wrong tokens: an agent goes on,
+    memory does not grow."""
     machine = Machine(tmp_path / "machine")
     async with inviting(tmp_path / "s", authority) as server:
         context = ssl.create_default_context(cafile=str(authority.root))

@@ -1,7 +1,7 @@
 """Connections to backends that serve one request after the other.
 
-A backend closes idle ones while requests are on their way: none may be lost or run twice. A faulty backend sends bytes
-behind its answer: no other client may get them.
+A backend closes idle ones while requests are on their way: none may be lost or run twice. A faulty
+backend sends bytes behind its answer: no other client may get them.
 """
 
 import asyncio
@@ -59,7 +59,9 @@ class Client(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         head, found, body = self._buffer.partition(b"\r\n\r\n")
-        if not found or len(body) < int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]):
+        if not found or len(body) < int(
+            head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
+        ):
             return
         self._buffer = b""
         self._answers[int(head[9:12])] += 1
@@ -75,7 +77,8 @@ class Client(asyncio.Protocol):
             self.transport.write(b"GET /%d HTTP/1.1\r\nHost: %b\r\n\r\n" % (number, self._host))
         else:
             self.transport.write(
-                b"POST /%d HTTP/1.1\r\nHost: %b\r\nContent-Length: 4\r\n\r\nonce" % (number, self._host)
+                b"POST /%d HTTP/1.1\r\nHost: %b\r\nContent-Length: 4\r\n\r\nonce"
+                % (number, self._host)
             )
 
 
@@ -93,7 +96,9 @@ class Crowd:
         self._clients = [
             (
                 await loop.create_connection(
-                    lambda: Client(self._host, self._numbers, self.answers), "127.0.0.1", self._stack.api.port
+                    lambda: Client(self._host, self._numbers, self.answers),
+                    "127.0.0.1",
+                    self._stack.api.port,
                 )
             )[1]
             for _ in range(CLIENTS)
@@ -107,18 +112,26 @@ class Crowd:
     async def burst(self, count: int, *, safe: bool = False) -> None:
         """So many requests from all of them together."""
         async with asyncio.timeout(20):
-            await asyncio.gather(*(client.ask(count // CLIENTS, safe=safe) for client in self._clients))
+            await asyncio.gather(
+                *(client.ask(count // CLIENTS, safe=safe) for client in self._clients)
+            )
 
 
 @pytest.fixture(scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> AsyncIterator[Stack]:
+async def stack(
+    tmp_path_factory: pytest.TempPathFactory, authority: Authority
+) -> AsyncIterator[Stack]:
     folder = tmp_path_factory.mktemp("keep-alive")
-    async with Stack(folder, authority, agents={"kept": [service("first.localhost", 1)]}, with_caddy=False) as stack:
+    async with Stack(
+        folder, authority, agents={"kept": [service("first.localhost", 1)]}, with_caddy=False
+    ) as stack:
         yield stack
 
 
 @contextlib.asynccontextmanager
-async def serving(stack: Stack, *idle_timeouts: float) -> AsyncIterator[list[tuple[IdleCloser, Crowd]]]:
+async def serving(
+    stack: Stack, *idle_timeouts: float
+) -> AsyncIterator[list[tuple[IdleCloser, Crowd]]]:
     """Backends that nothing is known about, and the clients of each."""
     backends = [await IdleCloser(timeout).start() for timeout in idle_timeouts]
     hosts = [f"s{next(_hosts)}.localhost" for _ in backends]
@@ -142,7 +155,8 @@ def assert_once(backend: IdleCloser, crowd: Crowd, count: int) -> None:
 
 
 async def test_twenty_thousand_requests(stack: Stack, measured: Measured) -> None:
-    """The backend closes after five seconds, as Node and Apache do; the bursts come just before, then, and after."""
+    """The backend closes after five seconds, as Node and Apache do; the bursts come just before,
+    then, and after."""
     begun_at = time.monotonic()
     async with serving(stack, 5.0) as [(backend, crowd)]:
         for pause in (3.99, 5.0, 0):
@@ -150,7 +164,10 @@ async def test_twenty_thousand_requests(stack: Stack, measured: Measured) -> Non
             await asyncio.sleep(pause)
         assert_once(backend, crowd, 3 * 6688)
     seconds = time.monotonic() - begun_at
-    measured(f"20,064 requests, bursts 4 and 5 s apart, backend closes after 5 s: none lost, {seconds:.0f} s")
+    measured(
+        "20,064 requests, bursts 4 and 5 s apart, backend closes after 5 s: none lost,"
+        f" {seconds:.0f} s"
+    )
 
 
 async def test_bursts_that_meet_the_close(stack: Stack, measured: Measured) -> None:
@@ -158,13 +175,16 @@ async def test_bursts_that_meet_the_close(stack: Stack, measured: Measured) -> N
     async with serving(stack, 0.05) as [(backend, crowd)]:
 
         def close_idle() -> None:
-            # The backend was busy: requests that have arrived meanwhile are behind its close. The agent sees a close
-            # that arrives before it writes, so a backend that is never busy hardly meets a request.
+            # The backend was busy: requests that have arrived meanwhile are behind its close. The
+            # agent sees a close that arrives before it writes, so a backend that is never busy
+            # hardly meets a request.
             time.sleep(0.001)
             backend.close_idle()
 
         await crowd.burst(CLIENTS, safe=True)
-        await eventually(lambda: backend.closed_idle >= 1, "the backend is seen to close idle connections")
+        await eventually(
+            lambda: backend.closed_idle >= 1, "the backend is seen to close idle connections"
+        )
         turn = 0
         while turn < 100 or (not backend.crossed and turn < 400):
             asyncio.get_running_loop().call_later(turn % 40 / 2000, close_idle)
@@ -174,7 +194,8 @@ async def test_bursts_that_meet_the_close(stack: Stack, measured: Measured) -> N
         assert_once(backend, crowd, (1 + 2 * turn) * CLIENTS)
         assert backend.crossed > 0, "the race was never run"
         measured(
-            f"keep-alive race: {backend.crossed} of {(1 + 2 * turn) * CLIENTS} requests crossed a close, none lost"
+            f"keep-alive race: {backend.crossed} of {(1 + 2 * turn) * CLIENTS} requests crossed a"
+            " close, none lost"
         )
 
 
@@ -188,7 +209,10 @@ async def test_first_close_of_a_backend(stack: Stack, measured: Measured) -> Non
             asyncio.get_running_loop().call_later(number / 1000, backend.close_idle, CAREFUL_IDLE)
             await crowd.burst(2 * CLIENTS)
             assert_once(backend, crowd, 4 * CLIENTS)
-        measured(f"keep-alive race at the first close: {sum(each.crossed for each, _ in served)} crossed, none lost")
+        measured(
+            f"keep-alive race at the first close: {sum(each.crossed for each, _ in served)}"
+            " crossed, none lost"
+        )
 
 
 # A backend that sends more than it was asked for
@@ -199,12 +223,15 @@ FRAMINGS = ("none", "zero", "length", "chunked")
 
 
 def answers() -> list[tuple[str, int, str, bool]]:
-    """Methods, statuses and framings of answers that do not end with their connection; and if nothing can follow."""
+    """Methods, statuses and framings of answers that do not end with their connection; and if
+    nothing can follow."""
     found = []
     for method, status, framing in itertools.product(METHODS, STATUSES, FRAMINGS):
         bodiless = method == "HEAD" or status in (204, 304)
         if bodiless or framing != "none":
-            ended = not bodiless or framing == "zero" or (framing == "none" and status in (204, 304))
+            ended = (
+                not bodiless or framing == "zero" or (framing == "none" and status in (204, 304))
+            )
             found.append((method, status, framing, ended))
     return found
 
@@ -224,8 +251,8 @@ async def sending_surplus(stack: Stack) -> AsyncIterator[str]:
 
 @pytest.mark.parametrize("moment", ["segment", "turn", "request", "50"])
 async def test_no_client_gets_bytes_of_the_answer_to_another(stack: Stack, moment: str) -> None:
-    """Bytes that come when the next request is written are its answer by all that HTTP/1.1 has, unless the first answer
-    was one after which bytes may come: only then are they sent so late."""
+    """Bytes that come when the next request is written are its answer by all that HTTP/1.1 has,
+    unless the first answer was one after which bytes may come: only then are they sent so late."""
     async with (
         sending_surplus(stack) as host,
         await stack.api.open(host) as first,
@@ -245,7 +272,9 @@ async def test_clients_side_by_side_get_their_own_answers(stack: Stack) -> None:
     """The bytes come after any time, also while the next request is being written."""
     rest = itertools.cycle(
         (method, status, framing, moment)
-        for (method, status, framing, ended), moment in itertools.product(answers(), ("0", "1", "2", "3"))
+        for (method, status, framing, ended), moment in itertools.product(
+            answers(), ("0", "1", "2", "3")
+        )
         if not ended
     )
     numbers = itertools.count()
@@ -254,7 +283,9 @@ async def test_clients_side_by_side_get_their_own_answers(stack: Stack) -> None:
         async def provoke() -> None:
             async with await stack.api.open(host) as client:
                 for method, status, framing, moment in itertools.islice(rest, 100):
-                    assert (await client.request(method, f"/first/{moment}/{status}/{framing}")).status == status
+                    assert (
+                        await client.request(method, f"/first/{moment}/{status}/{framing}")
+                    ).status == status
 
         async def ask() -> None:
             async with await stack.api.open(host) as client:

@@ -1,6 +1,8 @@
-"""Requests and connections leave no memory allocated: a server and an agent in this process, traced.
+"""Requests and connections leave no memory allocated: a server and an agent in this process,
+traced.
 
-A leak of 100 bytes a request is found in seconds. `test_soak.py` watches whole processes, and finds only large leaks.
+A leak of 100 bytes a request is found in seconds. `test_soak.py` watches whole processes, and finds
+only large leaks.
 """
 
 import asyncio
@@ -60,7 +62,9 @@ def quiet() -> Iterator[None]:
 @pytest.fixture
 async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
     site, backend = Site(tmp_path), Backend("app")
-    config = site.agent({"hostname": APP, "backend": f"127.0.0.1:{backend.port}", "protocol": "http"})
+    config = site.agent(
+        {"hostname": APP, "backend": f"127.0.0.1:{backend.port}", "protocol": "http"}
+    )
     async with backend.listening(), serving(site) as server, dialling(config):
 
         async def is_published() -> bool:
@@ -103,12 +107,15 @@ async def given_up(stack: Stack) -> None:
         before = backend.waiting
         async with await stack.server.open(APP) as client:
             await client.send_head("GET", "/wait", [HTTPS])
-            await eventually(lambda before=before: backend.waiting > before, "the backend has it", interval=0)
+            await eventually(
+                lambda before=before: backend.waiting > before, "the backend has it", interval=0
+            )
     backend.go.set()
 
 
 async def growth(use: Use, stack: Stack) -> float:
-    """Return how many bytes stay allocated for each use, in the median window: a leak shows in every one."""
+    """Return how many bytes stay allocated for each use, in the median window: a leak shows in
+    every one."""
     sizes: list[int] = []
     tracemalloc.start()
     try:
@@ -121,7 +128,8 @@ async def growth(use: Use, stack: Stack) -> float:
 
 
 async def settled() -> int:
-    """Return the number of allocated bytes when it has stopped falling: connections may still be ending."""
+    """Return the number of allocated bytes when it has stopped falling: connections may still be
+    ending."""
     least, steady = sys.maxsize, 0
     while steady < 4:
         await asyncio.sleep(0.1)

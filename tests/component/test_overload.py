@@ -1,4 +1,5 @@
-"""More than the server takes: it says so early, goes on with what it has, hears its owner, and recovers by itself."""
+"""More than the server takes: it says so early, goes on with what it has, hears its owner, and
+recovers by itself."""
 
 import asyncio
 import contextlib
@@ -30,7 +31,12 @@ pytestmark = [
 
 APP, BULK, TALK, OTHER = "app.localhost", "bulk.localhost", "talk.localhost", "other.localhost"
 OF_ALL, OF_AGENT = 40, 20
-LIMITS = {"requests": OF_ALL, "requests_per_agent": OF_AGENT, "memory": "1MiB", "event_loop_lag": "300ms"}
+LIMITS = {
+    "requests": OF_ALL,
+    "requests_per_agent": OF_AGENT,
+    "memory": "1MiB",
+    "event_loop_lag": "300ms",
+}
 STOPPED, RUNNING = 0.4, 0.06
 """Seconds in turns: the loop is late by 0.36 s at least, each time that it looks."""
 
@@ -45,7 +51,8 @@ class Scene:
     agent_port: int
 
     async def refusal(self, host: str) -> str | None:
-        """The code of an answer with which the server keeps somebody out; it has to come at once."""
+        """The code of an answer with which the server keeps somebody out; it has to come at
+        once."""
         begun_at = time.monotonic()
         response = await self.stack.api.get(host, "/")
         if response.status != 503:
@@ -69,7 +76,9 @@ class Scene:
     async def command(self) -> None:
         """`0trust status` in all but the start of a process."""
         transport = httpx.AsyncHTTPTransport(uds=str(self.stack.folder / "state" / "admin.sock"))
-        async with httpx.AsyncClient(transport=transport, base_url="http://0trust", timeout=10) as client:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://0trust", timeout=10
+        ) as client:
             assert (await client.get("/v1/status")).json()["agents"] == 2
 
     async def health(self) -> str:
@@ -77,9 +86,15 @@ class Scene:
             return str((await client.get("/healthz")).json()["status"])
 
     async def answers_its_owner(self) -> float:
-        """Metrics, health and commands, whatever else there is to do. The seconds of the slowest, in the second best of
-        three tries: who shares a machine with other tests waits for those, too."""
-        tries = [[await _timed(ask) for ask in (self.metrics, self.command, self.health)] for _ in range(3)]
+        """Metrics, health and commands, whatever else there is to do.
+
+        The seconds of the slowest, in the second best of three tries: who shares a machine with
+        other tests waits for those, too.
+        """
+        tries = [
+            [await _timed(ask) for ask in (self.metrics, self.command, self.health)]
+            for _ in range(3)
+        ]
         return sorted(max(one) for one in tries)[1]
 
     @contextlib.asynccontextmanager
@@ -87,10 +102,15 @@ class Scene:
         """So many requests that the backend does not answer yet."""
         before = self.backend.waiting
         async with contextlib.AsyncExitStack() as stack:
-            clients = [await stack.enter_async_context(await self.stack.api.open(host)) for _ in range(count)]
+            clients = [
+                await stack.enter_async_context(await self.stack.api.open(host))
+                for _ in range(count)
+            ]
             for client in clients:
                 await client.send_head("GET", "/wait")
-            await eventually(lambda: self.backend.waiting == before + count, "all requests are at the backend")
+            await eventually(
+                lambda: self.backend.waiting == before + count, "all requests are at the backend"
+            )
             yield clients
 
 
@@ -101,7 +121,9 @@ async def _timed(ask: Callable[[], Awaitable[object]]) -> float:
 
 
 @pytest.fixture(scope="module")
-async def scene(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> AsyncIterator[Scene]:
+async def scene(
+    tmp_path_factory: pytest.TempPathFactory, authority: Authority
+) -> AsyncIterator[Scene]:
     folder: Path = tmp_path_factory.mktemp("overload")
     async with Backend("b").listening() as backend, Origin(folder) as origin, WsEcho(folder) as ws:
         port, agent_port = free_port(), free_port()
@@ -110,7 +132,11 @@ async def scene(tmp_path_factory: pytest.TempPathFactory, authority: Authority) 
             authority,
             with_caddy=False,
             agents={
-                "home": [service(APP, backend.port), service(BULK, origin.port), service(TALK, ws.port)],
+                "home": [
+                    service(APP, backend.port),
+                    service(BULK, origin.port),
+                    service(TALK, ws.port),
+                ],
                 "neighbour": [service(OTHER, backend.port)],
             },
             sections={"limits": LIMITS, "metrics": {"listen_addr": f"127.0.0.1:{port}"}},
@@ -170,7 +196,9 @@ async def test_many_slow_requests_of_all(scene: Scene, measured: Measured) -> No
     log = scene.stack.server.text(since)
     assert log.count("request refused") == 1, "that of the name that nobody serves"
     assert log.count("overloaded: new requests get 503") == log.count("no longer overloaded") <= 3
-    measured(f"overloaded by slow requests: metrics and commands are answered in {slowest * 1000:.0f} ms")
+    measured(
+        f"overloaded by slow requests: metrics and commands are answered in {slowest * 1000:.0f} ms"
+    )
 
 
 async def test_many_bytes_that_nobody_reads(scene: Scene, measured: Measured) -> None:
@@ -211,7 +239,10 @@ async def test_a_loop_that_is_always_late(scene: Scene, measured: Measured) -> N
         assert (await client.read_response()).status == 200, "what was under way ends well"
     await eventually(lambda: scene.serves(APP), "it recovers by itself")
     assert not await scene.is_overloaded("event_loop_lag")
-    measured(f"the loop stands still for {STOPPED:g} s at a time: metrics and commands in {slowest * 1000:.0f} ms")
+    measured(
+        f"the loop stands still for {STOPPED:g} s at a time: metrics and commands in"
+        f" {slowest * 1000:.0f} ms"
+    )
 
 
 @contextlib.asynccontextmanager
@@ -242,7 +273,10 @@ async def test_the_agent_says_how_it_is(scene: Scene) -> None:
 
         async def counted() -> bool:
             found = await read(scene.agent_port)
-            return found["zerotrust_streams"] == 4 and found["zerotrust_backend_connections", APP, "busy"] == 3
+            return (
+                found["zerotrust_streams"] == 4
+                and found["zerotrust_backend_connections", APP, "busy"] == 3
+            )
 
         await eventually(counted, "the agent counts the requests, and the WebSocket")
 

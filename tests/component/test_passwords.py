@@ -1,4 +1,5 @@
-"""Guesses of passwords at one service, and those who log in meanwhile: their turn comes, wherever they are."""
+"""Guesses of passwords at one service, and those who log in meanwhile: their turn comes,
+wherever they are."""
 
 import asyncio
 import base64
@@ -39,7 +40,9 @@ GUESSES = MAX_WAITING_OF_NETWORK + THREADS
 
 def locked(host: str, port: int, hashed: str) -> Service:
     users = dict.fromkeys(("ann", "ben", "cat"), hashed)
-    return service(host, port, security={"auth": {"type": "basic_auth", "config": {"users": users}}})
+    return service(
+        host, port, security={"auth": {"type": "basic_auth", "config": {"users": users}}}
+    )
 
 
 @dataclass
@@ -63,7 +66,9 @@ class Scene:
         credentials = base64.b64encode(f"{user}:{password}".encode()).decode()
         async with await self.stack.api.open(host, patience=40) as connection:
             return await connection.request(
-                "GET", "/bytes/1", [("Authorization", f"Basic {credentials}"), ("X-Real-IP", client)]
+                "GET",
+                "/bytes/1",
+                [("Authorization", f"Basic {credentials}"), ("X-Real-IP", client)],
             )
 
     async def requests(self) -> float:
@@ -71,7 +76,8 @@ class Scene:
 
     @contextlib.asynccontextmanager
     async def guesses(self, count: int = GUESSES) -> AsyncIterator[Guesses]:
-        """Wrong passwords of one client at the attacked service, all of them at the server; at the end it leaves."""
+        """Wrong passwords of one client at the attacked service, all of them at the server; at
+        the end it leaves."""
         before, found = await self.requests(), Guesses()
         for number in range(count):
             guess = self.login(ATTACKED, "ann", f"guess-{number}", GUESSER)
@@ -90,7 +96,9 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-async def scene(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> AsyncIterator[Scene]:
+async def scene(
+    tmp_path_factory: pytest.TempPathFactory, authority: Authority
+) -> AsyncIterator[Scene]:
     folder: Path = tmp_path_factory.mktemp("passwords")
     port = free_port()
     async with Origin(folder) as origin:
@@ -109,16 +117,22 @@ async def scene(tmp_path_factory: pytest.TempPathFactory, authority: Authority) 
 
 
 async def test_a_login_at_another_agents_service(scene: Scene, measured: Measured) -> None:
-    """It waits for a thread, and for at most one guess more: not for all guesses that came before it."""
+    """It waits for a thread, and for at most one guess more: not for all guesses that came
+    before it."""
     async with scene.guesses() as guesses:
         before, begun_at = guesses.verified, time.monotonic()
         assert (await scene.login(ELSEWHERE, "ann", "secret", OTHER)).status == 200
         seconds, waited_for = time.monotonic() - begun_at, guesses.verified - before
-    measured(f"a login elsewhere during {GUESSES} guesses: {seconds:.2f} s, {waited_for} guesses were verified before")
+    measured(
+        f"a login elsewhere during {GUESSES} guesses: {seconds:.2f} s, {waited_for} guesses were"
+        " verified before"
+    )
     assert waited_for <= 2 * THREADS
 
 
-async def test_a_login_at_the_same_service_from_another_network(scene: Scene, measured: Measured) -> None:
+async def test_a_login_at_the_same_service_from_another_network(
+    scene: Scene, measured: Measured
+) -> None:
     async with scene.guesses(GUESSES + 4) as guesses:
         before, begun_at = guesses.verified, time.monotonic()
         assert (await scene.login(ATTACKED, "ben", "secret", OTHER)).status == 200
@@ -127,7 +141,9 @@ async def test_a_login_at_the_same_service_from_another_network(scene: Scene, me
     assert {answer.status for answer in answers} == {401, 503}
     assert all(answer.get("retry-after") == "1" for answer in answers if answer.status == 503)
     assert guesses.verified >= GUESSES
-    measured(f"a login at the same service: {seconds:.2f} s, {waited_for} guesses were verified before")
+    measured(
+        f"a login at the same service: {seconds:.2f} s, {waited_for} guesses were verified before"
+    )
     assert waited_for <= 3 * THREADS
 
 

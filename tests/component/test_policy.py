@@ -57,16 +57,31 @@ def policies(port: int, ws_port: int) -> list[dict[str, Any]]:
             "add": {"X-Seen": "0trust", "Content-MD5": "ours"},
             "delete": ["Cookie", "Digest"],
         },
-        response={"set": {"X-Frame-Options": "DENY", "X-Checksum": "ours"}, "delete": ["Date", "Server-Timing"]},
+        response={
+            "set": {"X-Frame-Options": "DENY", "X-Checksum": "ours"},
+            "delete": ["Date", "Server-Timing"],
+        },
     )
     users: dict[str, Any] = {"type": "basic_auth", "config": {"users": USERS}}
-    token: dict[str, Any] = {"type": "jwt", "config": {"algorithm": "HS256", "secret": SECRET, "issuer": "us"}}
-    cors = {"origins": [ORIGIN], "methods": ["GET", "PUT"], "headers": ["X-Token"], "allow_credentials": True}
+    token: dict[str, Any] = {
+        "type": "jwt",
+        "config": {"algorithm": "HS256", "secret": SECRET, "issuer": "us"},
+    }
+    cors = {
+        "origins": [ORIGIN],
+        "methods": ["GET", "PUT"],
+        "headers": ["X-Token"],
+        "allow_credentials": True,
+    }
     return [
         service("open.localhost", port),
         service("closed.localhost", ws_port, routes=[route(only_elsewhere)]),
-        service("denied.localhost", port, routes=[route(handler("ip_deny", denied_ips=["127.0.0.0/8"]))]),
-        service("here.localhost", port, routes=[route(handler("ip_allow", allowed_ips=["127.0.0.1"]))]),
+        service(
+            "denied.localhost", port, routes=[route(handler("ip_deny", denied_ips=["127.0.0.0/8"]))]
+        ),
+        service(
+            "here.localhost", port, routes=[route(handler("ip_allow", allowed_ips=["127.0.0.1"]))]
+        ),
         service("admin.localhost", port, routes=[route(only_elsewhere, path="/admin/*"), route()]),
         service("some.localhost", port, routes=[route(path="/bytes/*", method="GET")]),
         service("limited.localhost", port, routes=[route(handler("rate_limit", rate="3/hour"))]),
@@ -79,14 +94,19 @@ def policies(port: int, ws_port: int) -> list[dict[str, Any]]:
             "elsewhere.localhost",
             port,
             routes=[
-                route(handler("redirect", location="https://{host}/new{uri}", status=308), path="/old/*"),
+                route(
+                    handler("redirect", location="https://{host}/new{uri}", status=308),
+                    path="/old/*",
+                ),
                 route(handler("respond", status=503, body="closed today"), path="/shop/*"),
                 route(handler("rewrite", strip_prefix="/api"), path="/api/*"),
                 route(handler("rewrite", replace_prefix={"/v1": "/echo"}), path="/v1/*"),
             ],
         ),
         service(
-            "confined.localhost", port, routes=[route(handler("rewrite", replace_prefix={"/pub": "/echo/public"}))]
+            "confined.localhost",
+            port,
+            routes=[route(handler("rewrite", replace_prefix={"/pub": "/echo/public"}))],
         ),
         service("small.localhost", port, max_request_body="1KB"),
         service("few.localhost", ws_port, max_websockets_per_client=1),
@@ -96,7 +116,9 @@ def policies(port: int, ws_port: int) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> AsyncIterator[Stack]:
+async def stack(
+    tmp_path_factory: pytest.TempPathFactory, authority: Authority
+) -> AsyncIterator[Stack]:
     folder: Path = tmp_path_factory.mktemp("policy")
     async with Origin(folder) as origin, WsEcho(folder) as ws:
         services = policies(origin.port, ws.port)
@@ -123,17 +145,25 @@ def refusal(response: Response) -> tuple[int, str | None]:
 # Addresses
 
 
-@pytest.mark.parametrize("said", ["garbage", "127.0.0.1, 203.0.113.9", "unknown", "127.0.0.1:x", "", "127.0.0.1%lo"])
+@pytest.mark.parametrize(
+    "said", ["garbage", "127.0.0.1, 203.0.113.9", "unknown", "127.0.0.1:x", "", "127.0.0.1%lo"]
+)
 async def test_a_client_without_a_readable_address(stack: Stack, said: str) -> None:
-    """The proxy is at 127.0.0.1, which the service lets in: what it cannot say of its client is not said by that."""
+    """The proxy is at 127.0.0.1, which the service lets in: what it cannot say of its client is
+    not said by that."""
     fields = ("X-Real-IP", said), ("X-Forwarded-Proto", "https")
     for host in ("here.localhost", "denied.localhost", "closed.localhost", "limited.localhost"):
-        assert refusal(await stack.api.get(host, "/echo", *fields)) == (400, "client_address_unreadable")
+        assert refusal(await stack.api.get(host, "/echo", *fields)) == (
+            400,
+            "client_address_unreadable",
+        )
     got = dict(echoed(await stack.api.get("open.localhost", "/echo", *fields)))
     assert (got["x-real-ip"], got["x-forwarded-for"]) == ("unknown", "unknown")
 
 
-@pytest.mark.parametrize("said", ["127.0.0.1:4711", "[::ffff:127.0.0.1]:4711", "::ffff:127.0.0.1", None])
+@pytest.mark.parametrize(
+    "said", ["127.0.0.1:4711", "[::ffff:127.0.0.1]:4711", "::ffff:127.0.0.1", None]
+)
 async def test_an_address_that_is_written_another_way(stack: Stack, said: str | None) -> None:
     fields = [("X-Forwarded-Proto", "https"), *([("X-Real-IP", said)] if said else [])]
     got = dict(echoed(await stack.api.get("here.localhost", "/echo", *fields)))
@@ -149,9 +179,14 @@ async def test_an_address_that_is_written_another_way(stack: Stack, said: str | 
         ("True-Client-IP", "203.0.113.7"),
     ],
 )
-async def test_an_address_that_is_claimed_counts_for_nothing(stack: Stack, forged: tuple[str, str]) -> None:
+async def test_an_address_that_is_claimed_counts_for_nothing(
+    stack: Stack, forged: tuple[str, str]
+) -> None:
     for host in ("closed.localhost", "denied.localhost"):
-        assert refusal(await stack.caddy.get(host, "/", forged, ("X-Real-IP", "203.0.113.7"))) == (403, "ip_refused")
+        assert refusal(await stack.caddy.get(host, "/", forged, ("X-Real-IP", "203.0.113.7"))) == (
+            403,
+            "ip_refused",
+        )
     assert (await stack.caddy.get("here.localhost", "/bytes/1", forged)).status == 200
 
 
@@ -198,7 +233,10 @@ async def test_the_rest_of_the_host_is_open(way: Way) -> None:
 async def test_what_no_route_takes(way: Way) -> None:
     assert (await way.get("some.localhost", "/bytes/1")).status == 200
     assert refusal(await way.get("some.localhost", "/other")) == (404, "no_route")
-    assert refusal(await way.request("some.localhost", "POST", "/bytes/1", body=b"x")) == (404, "no_route")
+    assert refusal(await way.request("some.localhost", "POST", "/bytes/1", body=b"x")) == (
+        404,
+        "no_route",
+    )
 
 
 # How often
@@ -211,7 +249,9 @@ async def test_who_asks_too_often_is_told_to_wait(stack: Stack) -> None:
         assert response.get("ratelimit-policy") == '"default";q=3;w=3600'
         assert f"r={left};" in (response.get("ratelimit") or "")
     for forged in ("203.0.113.7", "203.0.113.8"):
-        response = await stack.caddy.get("limited.localhost", "/bytes/1", ("X-Forwarded-For", forged))
+        response = await stack.caddy.get(
+            "limited.localhost", "/bytes/1", ("X-Forwarded-For", forged)
+        )
         assert refusal(response) == (429, "rate_limited")
         assert 0 < int(response.get("retry-after") or 0) <= 1200
 
@@ -233,12 +273,19 @@ async def test_a_password(way: Way) -> None:
         begun_at = time.monotonic()
         for _ in range(20):
             assert (await client.request("GET", "/bytes/1", [basic("secret")])).status == 200
-        assert time.monotonic() - begun_at < 2, "the hash was computed again: it takes a quarter of a second"
-        assert "authorization" not in dict(echoed(await client.request("GET", "/echo", [basic("secret")])))
+        assert time.monotonic() - begun_at < 2, (
+            "the hash was computed again: it takes a quarter of a second"
+        )
+        assert "authorization" not in dict(
+            echoed(await client.request("GET", "/echo", [basic("secret")]))
+        )
 
 
 async def test_a_password_by_argon2(way: Way) -> None:
-    answers = [await way.get("login.localhost", "/bytes/1", basic(word, "ben")) for word in ("secret", "wrong")]
+    answers = [
+        await way.get("login.localhost", "/bytes/1", basic(word, "ben"))
+        for word in ("secret", "wrong")
+    ]
     assert [answer.status for answer in answers] == [200, 401]
 
 
@@ -247,7 +294,9 @@ async def test_an_upload_that_comes_with_its_password(way: Way) -> None:
     body = bytes(range(256)) * 4096
     response = await way.request("login.localhost", "POST", "/echo", [basic("secret")], body)
     assert response.status == 200
-    assert (await way.request("login.localhost", "POST", "/echo", [basic("wrong")], b"x" * 1000)).status == 401
+    assert (
+        await way.request("login.localhost", "POST", "/echo", [basic("wrong")], b"x" * 1000)
+    ).status == 401
 
 
 def token(**claims: Any) -> tuple[str, str]:
@@ -258,7 +307,12 @@ def token(**claims: Any) -> tuple[str, str]:
 
 async def test_a_token(way: Way) -> None:
     assert (await way.get("token.localhost", "/bytes/1", token())).status == 200
-    for bad in (token(iss="them"), token(exp=1), ("Authorization", "Bearer x.y.z"), ("X-None", "1")):
+    for bad in (
+        token(iss="them"),
+        token(exp=1),
+        ("Authorization", "Bearer x.y.z"),
+        ("X-None", "1"),
+    ):
         response = await way.get("token.localhost", "/bytes/1", bad)
         assert refusal(response) == (401, "unauthorized")
         assert (response.get("www-authenticate") or "").startswith("Bearer ")
@@ -284,7 +338,9 @@ async def test_answers_say_who_may_read_them(way: Way) -> None:
         assert response.status == status
         assert response.all("access-control-allow-origin") == [ORIGIN]
         assert response.get("access-control-allow-credentials") == "true"
-    foreign = await way.get("cors.localhost", "/bytes/1", ("Origin", "https://evil.example"), token())
+    foreign = await way.get(
+        "cors.localhost", "/bytes/1", ("Origin", "https://evil.example"), token()
+    )
     assert foreign.get("access-control-allow-origin") is None
 
 
@@ -292,7 +348,9 @@ async def test_answers_say_who_may_read_them(way: Way) -> None:
 
 
 async def test_headers_of_both_directions(way: Way) -> None:
-    response = await way.get("edited.localhost", "/echo", ("Cookie", "c"), ("X_User", "forged"), ("X-Seen", "a"))
+    response = await way.get(
+        "edited.localhost", "/echo", ("Cookie", "c"), ("X_User", "forged"), ("X-Seen", "a")
+    )
     seen = echoed(response)
     assert [value for name, value in seen if name.replace("_", "-") == "x-user"] == ["me"]
     assert [value for name, value in seen if name == "x-seen"] == ["a", "0trust"]
@@ -304,7 +362,10 @@ async def test_edits_of_headers_hold_for_trailers(stack: Stack) -> None:
     """Of each direction, and in every spelling of a name."""
     async with await stack.api.open("edited.localhost") as client:
         await client.send_head("POST", "/echo", [("Transfer-Encoding", "chunked")])
-        await client.send(b"1\r\nx\r\n0\r\nX_Checksum: evil\r\nContent-md5: evil\r\nDIGEST: evil\r\nETag: good\r\n\r\n")
+        await client.send(
+            b"1\r\nx\r\n0\r\nX_Checksum: evil\r\nContent-md5: evil\r\nDIGEST: evil\r\nETag:"
+            b" good\r\n\r\n"
+        )
         response = await client.read_response()
         assert dict(echoed(response))["x-checksum"] == "ours"
         assert response.json()["trailers"] == [["ETag", "good"]]
@@ -315,19 +376,28 @@ async def test_edits_of_headers_hold_for_trailers(stack: Stack) -> None:
 
 async def test_answers_that_need_no_backend(way: Way) -> None:
     moved = await way.get("elsewhere.localhost", "/old/x?y=1")
-    assert (moved.status, moved.get("location")) == (308, "https://elsewhere.localhost/new/old/x?y=1")
+    assert (moved.status, moved.get("location")) == (
+        308,
+        "https://elsewhere.localhost/new/old/x?y=1",
+    )
     closed = await way.get("elsewhere.localhost", "/shop/")
     assert (closed.status, closed.body, closed.error_code) == (503, b"closed today", None)
 
 
 async def test_the_backend_sees_another_path(way: Way) -> None:
-    assert (await way.get("elsewhere.localhost", "/api/echo/a%2Fb?c")).json()["target"] == "/echo/a%2Fb?c"
+    assert (await way.get("elsewhere.localhost", "/api/echo/a%2Fb?c")).json()[
+        "target"
+    ] == "/echo/a%2Fb?c"
     assert (await way.get("elsewhere.localhost", "/v1/a?c")).json()["target"] == "/echo/a?c"
 
 
-@pytest.mark.parametrize("rest", ["/../../private", "/%2e%2e/%2e%2e/private", "/..%2f..%2fprivate", "/..;/private"])
+@pytest.mark.parametrize(
+    "rest", ["/../../private", "/%2e%2e/%2e%2e/private", "/..%2f..%2fprivate", "/..;/private"]
+)
 async def test_a_rewritten_path_stays_below_its_prefix(stack: Stack, rest: str) -> None:
-    assert (await stack.api.get("confined.localhost", "/pub/x")).json()["target"] == "/echo/public/x"
+    assert (await stack.api.get("confined.localhost", "/pub/x")).json()[
+        "target"
+    ] == "/echo/public/x"
     response = await stack.api.get("confined.localhost", f"/pub{rest}")
     assert refusal(response) == (400, "ambiguous_path"), response.json()["target"]
 
@@ -337,11 +407,16 @@ async def test_a_rewritten_path_stays_below_its_prefix(stack: Stack, rest: str) 
 
 async def test_a_body_that_is_too_large(way: Way) -> None:
     assert (await way.request("small.localhost", "POST", "/echo", body=bytes(1000))).status == 200
-    assert refusal(await way.request("small.localhost", "POST", "/echo", body=bytes(1001))) == (413, "body_too_large")
+    assert refusal(await way.request("small.localhost", "POST", "/echo", body=bytes(1001))) == (
+        413,
+        "body_too_large",
+    )
 
 
 @pytest.mark.parametrize(("host", "status"), [("few.localhost", 429), ("scarce.localhost", 503)])
-async def test_so_many_websockets_of_one_client_or_of_the_service(stack: Stack, host: str, status: int) -> None:
+async def test_so_many_websockets_of_one_client_or_of_the_service(
+    stack: Stack, host: str, status: int
+) -> None:
     async with stack.caddy.websocket(host) as first:
         with pytest.raises(InvalidStatus) as refused:
             async with stack.caddy.websocket(host):
@@ -382,7 +457,10 @@ async def test_a_protection_that_is_added_disturbs_nobody_else(stack: Stack) -> 
     agent = stack.agents["agent-1"]
     before = [dict(one) for one in agent.services]
     deny = handler("ip_deny", denied_ips=["0.0.0.0/0", "::/0"])
-    closed = [{**one, "routes": [route(deny)]} if one["hostname"] == "open.localhost" else one for one in before]
+    closed = [
+        {**one, "routes": [route(deny)]} if one["hostname"] == "open.localhost" else one
+        for one in before
+    ]
     assert (await stack.caddy.get("open.localhost", "/bytes/1")).status == 200
     async with stack.caddy.websocket("ws.localhost") as socket:
         agent.set_services(closed)
@@ -411,8 +489,14 @@ async def test_keys_that_their_issuer_publishes(stack: Stack) -> None:
     async with Issuer() as issuer:
         issuer.add_key("1")
         issuer.answer, good = (lambda _: reply(503, b"")), issuer.answer
-        auth = {"type": "jwt", "config": {"algorithm": "RS256", "jwks_url": issuer.url, "issuer": "us"}}
-        asked = [{**one, "security": {"auth": auth}} if one["hostname"] == "token.localhost" else one for one in before]
+        auth = {
+            "type": "jwt",
+            "config": {"algorithm": "RS256", "jwks_url": issuer.url, "issuer": "us"},
+        }
+        asked = [
+            {**one, "security": {"auth": auth}} if one["hostname"] == "token.localhost" else one
+            for one in before
+        ]
         agent.set_services(asked)
         bearer = ("Authorization", f"Bearer {issuer.token('1', iss='us')}")
 
@@ -423,7 +507,10 @@ async def test_keys_that_their_issuer_publishes(stack: Stack) -> None:
             return await code() == "keys_missing"
 
         await eventually(is_without_keys, "without keys nobody passes")
-        assert refusal(await stack.caddy.get("token.localhost", "/bytes/1")) == (503, "keys_missing")
+        assert refusal(await stack.caddy.get("token.localhost", "/bytes/1")) == (
+            503,
+            "keys_missing",
+        )
         issuer.answer = good
 
         async def is_good() -> bool:
@@ -431,12 +518,16 @@ async def test_keys_that_their_issuer_publishes(stack: Stack) -> None:
 
         await eventually(is_good, "the keys have come", 20)
         refused = {
-            "another's": jwt.encode({"alg": "RS256", "kid": "1"}, {"iss": "us", "exp": time.time() + 60}, STRANGER),
+            "another's": jwt.encode(
+                {"alg": "RS256", "kid": "1"}, {"iss": "us", "exp": time.time() + 60}, STRANGER
+            ),
             "of another issuer": issuer.token("1", iss="them"),
             "too old": issuer.token("1", iss="us", exp=1),
         }
         for what, token in refused.items():
-            said = await stack.caddy.get("token.localhost", "/bytes/1", ("Authorization", f"Bearer {token}"))
+            said = await stack.caddy.get(
+                "token.localhost", "/bytes/1", ("Authorization", f"Bearer {token}")
+            )
             assert refusal(said) == (401, "unauthorized"), what
     agent.set_services(before)
 
@@ -445,11 +536,13 @@ async def test_a_file_that_asks_for_what_cannot_be_given_changes_nothing(stack: 
     agent = stack.agents["agent-1"]
     before = list(agent.services)
     asked = [
-        {**one, "tls": {"client_auth": "require"}} if one["hostname"] == "login.localhost" else one for one in before
+        {**one, "tls": {"client_auth": "require"}} if one["hostname"] == "login.localhost" else one
+        for one in before
     ]
     agent.set_services(asked)
     await eventually(
-        lambda: "client certificates are not supported" in agent.process.text(), "the agent's log names the key"
+        lambda: "client certificates are not supported" in agent.process.text(),
+        "the agent's log names the key",
     )
     assert refusal(await stack.caddy.get("login.localhost", "/bytes/1")) == (401, "unauthorized")
     agent.set_services(before)

@@ -45,20 +45,28 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> AsyncIterator[Stack]:
+async def stack(
+    tmp_path_factory: pytest.TempPathFactory, authority: Authority
+) -> AsyncIterator[Stack]:
     folder: Path = tmp_path_factory.mktemp("policy-cost")
     async with Origin(folder) as origin:
-        hostile = [service(host, origin.port, routes=matches) for host, (matches, _) in CASES.items()]
+        hostile = [
+            service(host, origin.port, routes=matches) for host, (matches, _) in CASES.items()
+        ]
         agents = {"agent-1": [service("victim.localhost", origin.port)], "agent-2": hostile}
         async with Stack(folder, authority, agents=agents) as stack:
             yield stack
 
 
 @pytest.mark.parametrize("host", CASES)
-async def test_the_costliest_policies_leave_others_their_time(stack: Stack, host: str, measured: Measured) -> None:
-    """The stranger sends at its rate, whether it is answered or not, and as much as Caddy lets through.
+async def test_the_costliest_policies_leave_others_their_time(
+    stack: Stack, host: str, measured: Measured
+) -> None:
+    """The stranger sends at its rate, whether it is answered or not, and as much as Caddy lets
+    through.
 
-    A request of the victim counts from when it was due, so it counts as well that the one before it came late.
+    A request of the victim counts from when it was due, so it counts as well that the one before it
+    came late.
     """
     loop = asyncio.get_running_loop()
     targets = CASES[host][1]
@@ -76,6 +84,8 @@ async def test_the_costliest_policies_leave_others_their_time(stack: Stack, host
             group.create_task(ask(targets[number % len(targets)]))
             assert (await client.request("GET", "/bytes/1")).status == 200
             took.append(loop.time() - due)
-    measured(f"beside {RATE} requests a second to {host}: p50 {statistics.median(took) * 1e3:.0f} ms")
+    measured(
+        f"beside {RATE} requests a second to {host}: p50 {statistics.median(took) * 1e3:.0f} ms"
+    )
     assert statistics.median(took) < BOUND
     assert statuses == {404, 400 if "queries" in host else 414}

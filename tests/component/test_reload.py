@@ -1,4 +1,5 @@
-"""Files change under load: what they are not about is not disturbed, and each change is told in one line."""
+"""Files change under load: what they are not about is not disturbed, and each change is told in
+one line."""
 
 import asyncio
 import contextlib
@@ -58,7 +59,10 @@ async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene
     authority = Authority(folder / "pki")
     async with Origin(folder) as origin, WsEcho(folder) as ws:
         secure = service(
-            SECURE, origin.port, protocol="https", tls={"ca_file": str(folder / "stack" / "backend-ca.crt")}
+            SECURE,
+            origin.port,
+            protocol="https",
+            tls={"ca_file": str(folder / "stack" / "backend-ca.crt")},
         )
         services = [service(APP, origin.port), service(WS, ws.port), secure]
         stack = Stack(folder / "stack", authority, agents={"agent-1": services})
@@ -140,7 +144,8 @@ def half(file: ConfigFile) -> Callable[[], None]:
 
 
 async def broken_and_mended(file: ConfigFile) -> None:
-    """What cannot be used is refused with its reason, and what was there before comes back without a change."""
+    """What cannot be used is refused with its reason, and what was there before comes back
+    without a change."""
     await file.tell(half(file), f'"event": "{REFUSED}"')
     assert "not valid YAML" in file.told[-1]["reason"]
     await file.tell(file.overwrite, '"changes": "nothing"')
@@ -162,7 +167,9 @@ async def agent_cycle(scene: Scene, number: int) -> None:
     file = scene.agent
     services: list[dict[str, Any]] = file.config["services"]
     host = f"extra-{number}.localhost"
-    await file.tell(lambda: (services.append(service(host, scene.origin.port)), file.replace()), f"added {host}")
+    await file.tell(
+        lambda: (services.append(service(host, scene.origin.port)), file.replace()), f"added {host}"
+    )
     services[-1]["timeout"] = "7s"
     await file.tell(file.overwrite, f"changed {host}")
     services[-1]["upstreams"] = [{"address": f"127.0.0.1:{scene.ws.port}"}]
@@ -209,7 +216,10 @@ async def server_cycle(scene: Scene, number: int) -> None:
 
 
 async def renew_both(scene: Scene) -> None:
-    """Both ends' certificates. Certificate and key are two files: one reload may see them not belong together."""
+    """Both ends' certificates.
+
+    Certificate and key are two files: one reload may see them not belong together.
+    """
     folder = scene.stack.authority.folder
     names = ServerNames(dns=["localhost"], ip=["127.0.0.1"])
     for file, issue in (
@@ -222,8 +232,13 @@ async def renew_both(scene: Scene) -> None:
 
 
 async def has_let_go(program: Process, before: int) -> None:
-    """An older session of the agent is kept by the WebSockets that began there; connections to backends vary."""
-    await eventually(lambda: program.open_files() <= before + 8, f"{program.name} has let go of what it opened", 10)
+    """An older session of the agent is kept by the WebSockets that began there; connections to
+    backends vary."""
+    await eventually(
+        lambda: program.open_files() <= before + 8,
+        f"{program.name} has let go of what it opened",
+        10,
+    )
 
 
 async def test_two_hundred_reloads_under_load(scene: Scene, measured: Measured) -> None:
@@ -237,7 +252,9 @@ async def test_two_hundred_reloads_under_load(scene: Scene, measured: Measured) 
             await asyncio.gather(agent_cycle(scene, number), server_cycle(scene, number))
             if number % 5 == 0:
                 await renew_both(scene)
-                await asyncio.gather(broken_and_mended(scene.agent), broken_and_mended(scene.server))
+                await asyncio.gather(
+                    broken_and_mended(scene.agent), broken_and_mended(scene.server)
+                )
         for program, before in zip(programs, files, strict=True):
             await has_let_go(program, before)
     assert load.failures == []
@@ -252,8 +269,9 @@ async def test_two_hundred_reloads_under_load(scene: Scene, measured: Measured) 
         assert "Traceback" not in file.process.text()
     assert applied >= 200
     measured(
-        f"{reloads} reloads ({applied} with a change) in {time.monotonic() - begun_at:.0f} s beside {load.requests} "
-        f"requests and {load.messages} messages on 20 WebSockets: none failed, none closed"
+        f"{reloads} reloads ({applied} with a change) in {time.monotonic() - begun_at:.0f} s beside"
+        f" {load.requests} requests and {load.messages} messages on 20 WebSockets: none failed,"
+        " none closed"
     )
 
 
@@ -271,7 +289,12 @@ async def test_another_level_shows_in_the_log(scene: Scene) -> None:
             assert await socket.recv() == "hello"
         return "Detected WebSocket upgrade" in file.process.text(since)
 
-    assert [await told_at(level) for level in ("debug", "info", "debug", "info")] == [True, False, True, False]
+    assert [await told_at(level) for level in ("debug", "info", "debug", "info")] == [
+        True,
+        False,
+        True,
+        False,
+    ]
 
 
 async def test_fields_that_pass_change_with_the_file(scene: Scene) -> None:
@@ -298,7 +321,9 @@ async def test_fields_that_pass_change_with_the_file(scene: Scene) -> None:
 
 async def test_a_file_of_a_backend_that_cannot_be_used_changes_nothing(scene: Scene) -> None:
     good = scene.backend_ca.read_text()
-    await scene.agent.tell(lambda: scene.backend_ca.write_text("half"), f"{scene.backend_ca}: cannot be used")
+    await scene.agent.tell(
+        lambda: scene.backend_ca.write_text("half"), f"{scene.backend_ca}: cannot be used"
+    )
     assert scene.agent.told[-1]["event"] == REFUSED
     await scene.agent.tell(lambda: scene.backend_ca.write_text(good), '"changes": "nothing"')
 
@@ -325,14 +350,19 @@ async def test_a_websocket_of_a_removed_service_is_told(scene: Scene) -> None:
 
 
 async def test_everything_listens_elsewhere(scene: Scene) -> None:
-    """Caddy, proxy API, permission endpoint and agents' door move at once; WebSockets stay where they are."""
+    """Caddy, proxy API, permission endpoint and agents' door move at once; WebSockets stay where
+    they are."""
     before, way = dict(scene.server.config), scene.stack.caddy
     ports = [free_port() for _ in range(4)]
     async with way.websocket(WS) as old:
         scene.server.config |= {
             "server": {**before["server"], "listen_addr": f"127.0.0.1:{ports[0]}"},
             "api": {**before["api"], "listen_addr": f"127.0.0.1:{ports[1]}"},
-            "caddy": {**before["caddy"], "permission_addr": f"127.0.0.1:{ports[2]}", "https_port": ports[3]},
+            "caddy": {
+                **before["caddy"],
+                "permission_addr": f"127.0.0.1:{ports[2]}",
+                "https_port": ports[3],
+            },
         }
         keys = "server.listen_addr, api.listen_addr, caddy.https_port, caddy.permission_addr"
         await scene.server.tell(scene.server.replace, f"settings {keys}")

@@ -1,4 +1,5 @@
-"""Revocation, measured: of a thousand WebSockets over two agents, the 500 of one end at once, and only they."""
+"""Revocation, measured: of a thousand WebSockets over two agents, the 500 of one end at once,
+and only they."""
 
 import asyncio
 import re
@@ -53,7 +54,9 @@ class Talk:
 
 
 @pytest.fixture
-async def stack(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> AsyncIterator[Stack]:
+async def stack(
+    tmp_path_factory: pytest.TempPathFactory, authority: Authority
+) -> AsyncIterator[Stack]:
     folder = tmp_path_factory.mktemp("revocation")
     async with WsEcho(folder) as echo:
         agents = {agent: [service(host, echo.port)] for agent, host in HOSTS.items()}
@@ -61,7 +64,9 @@ async def stack(tmp_path_factory: pytest.TempPathFactory, authority: Authority) 
             "unsafe_agents_may_claim_any_host": False,
             "grants": {agent: [host] for agent, host in HOSTS.items()},
         }
-        async with Stack(folder / "s", authority, agents=agents, with_caddy=False, sections=sections) as stack:
+        async with Stack(
+            folder / "s", authority, agents=agents, with_caddy=False, sections=sections
+        ) as stack:
             yield stack
 
 
@@ -69,7 +74,10 @@ async def talks(stack: Stack, host: str, stack_of: AsyncExitStack) -> list[Talk]
     """So many WebSockets, fifty opened at a time."""
     found: list[Talk] = []
     for _ in range(EACH // 50):
-        opened = [stack_of.enter_async_context(stack.api.websocket(host, close_timeout=1)) for _ in range(50)]
+        opened = [
+            stack_of.enter_async_context(stack.api.websocket(host, close_timeout=1))
+            for _ in range(50)
+        ]
         found += [Talk(socket) for socket in await asyncio.gather(*opened)]
     return found
 
@@ -80,18 +88,29 @@ async def test_revoking_one_agent_of_two(stack: Stack, measured: Measured) -> No
         stolen = await talks(stack, HOSTS["stolen"], sockets)
         other = await talks(stack, HOSTS["other"], sockets)
         going = [asyncio.create_task(talk.go_on()) for talk in (*stolen, *other)]
-        await eventually(lambda: all(talk.heard for talk in (*stolen, *other)), "all of them talk", 30)
+        await eventually(
+            lambda: all(talk.heard for talk in (*stolen, *other)), "all of them talk", 30
+        )
 
         since = stack.server.position()
         # Over the socket, as the command does it: a program that starts takes a second by itself.
-        async with httpx.AsyncClient(transport=transport, base_url="http://0trust", timeout=10) as admin:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://0trust", timeout=10
+        ) as admin:
             begun_at = time.monotonic()
-            done = (await admin.post("/v1/agents/revoke", json={"agent": "stolen", "reason": "stolen"})).json()
+            done = (
+                await admin.post("/v1/agents/revoke", json={"agent": "stolen", "reason": "stolen"})
+            ).json()
         assert done["sessions"] in (1, 2), "its second connection may not have come yet"
         assert done["streams"] == EACH
-        await eventually(lambda: all(talk.ended_at for talk in stolen), "those of the revoked agent end", 5)
+        await eventually(
+            lambda: all(talk.ended_at for talk in stolen), "those of the revoked agent end", 5
+        )
         late = max(talk.ended_at for talk in stolen) - begun_at
-        codes = {code: sum(talk.code == code for talk in stolen) for code in {talk.code for talk in stolen}}
+        codes = {
+            code: sum(talk.code == code for talk in stolen)
+            for code in {talk.code for talk in stolen}
+        }
         spread = max(talk.ended_at for talk in stolen) - min(talk.ended_at for talk in stolen)
         assert late < 2, "half a second, on a machine that has nothing else to do"
         assert spread < 1
@@ -99,7 +118,11 @@ async def test_revoking_one_agent_of_two(stack: Stack, measured: Measured) -> No
 
         await stack.server.wait_line("agent refused.*was revoked", since=since)
         heard = [talk.heard for talk in other]
-        await eventually(lambda: all(a.heard > b for a, b in zip(other, heard, strict=True)), "the others go on", 10)
+        await eventually(
+            lambda: all(a.heard > b for a, b in zip(other, heard, strict=True)),
+            "the others go on",
+            10,
+        )
         for talk in other:
             talk.over.set()
         await asyncio.gather(*going)
@@ -109,6 +132,7 @@ async def test_revoking_one_agent_of_two(stack: Stack, measured: Measured) -> No
         assert not re.search(r"agent connected.*agent=stolen", stack.server.text(since))
     messages = sum(talk.heard for talk in other)
     measured(
-        f"{EACH} of {2 * EACH} WebSockets revoked: all ended {late * 1000:.0f} ms after it was asked for, within "
-        f"{spread * 1000:.0f} ms of each other, codes {codes}; the other {EACH} lost none of {messages} messages"
+        f"{EACH} of {2 * EACH} WebSockets revoked: all ended {late * 1000:.0f} ms after it was"
+        f" asked for, within {spread * 1000:.0f} ms of each other, codes {codes}; the other {EACH}"
+        f" lost none of {messages} messages"
     )

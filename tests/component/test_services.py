@@ -1,4 +1,5 @@
-"""What a service's file says about its upstreams, its time and its routes, under real requests: one stack for all."""
+"""What a service's file says about its upstreams, its time and its routes, under real requests:
+one stack for all."""
 
 import asyncio
 import contextlib
@@ -29,7 +30,9 @@ pytestmark = [
 OUTLIERS = {"consecutive_failures": 1, "consecutive_5xx": 2, "base_ejection_time": "1s"}
 
 
-def balanced(host: str, backends: list[Small], weights: list[int] | None = None, **options: Any) -> Service:
+def balanced(
+    host: str, backends: list[Small], weights: list[int] | None = None, **options: Any
+) -> Service:
     upstreams = [
         {"address": f"127.0.0.1:{backend.port}", "weight": weight}
         for backend, weight in zip(backends, weights or [100] * len(backends), strict=True)
@@ -37,7 +40,9 @@ def balanced(host: str, backends: list[Small], weights: list[int] | None = None,
     return service(f"{host}.localhost", 1, upstreams=upstreams, load_balancing=options)
 
 
-def route(kind: str | None = None, match: dict[str, Any] | None = None, **config: Any) -> dict[str, Any]:
+def route(
+    kind: str | None = None, match: dict[str, Any] | None = None, **config: Any
+) -> dict[str, Any]:
     return {"match": match or {}, "handle": [{"type": kind, "config": config}] if kind else []}
 
 
@@ -71,7 +76,10 @@ class Site:
             service(
                 "stormy.localhost",
                 1,
-                upstreams=[{"address": f"127.0.0.1:{each.port}", "max_connections": 2} for each in of["stormy"]],
+                upstreams=[
+                    {"address": f"127.0.0.1:{each.port}", "max_connections": 2}
+                    for each in of["stormy"]
+                ],
                 load_balancing={
                     "policy": "least_conn",
                     "session_affinity": True,
@@ -93,12 +101,24 @@ class Site:
                     route("respond", {"method": ["PUT", "DELETE"]}, body="by method"),
                     route("respond", {"headers": {"X-Canary": ["yes", "always"]}}, body="by field"),
                     route("respond", {"query": {"v": "2*"}}, body="by query"),
-                    route("respond", {"path": "/all/*", "method": "POST", "query": {"a": "1"}}, body="all at once"),
+                    route(
+                        "respond",
+                        {"path": "/all/*", "method": "POST", "query": {"a": "1"}},
+                        body="all at once",
+                    ),
                     route(None, {"path": "/*"}),
                 ],
             ),
-            service("keyed.localhost", plain, routes=[route("rate_limit", rate="2/hour", key="header:X-Key")]),
-            service("shared.localhost", plain, routes=[route("rate_limit", rate="2/hour", key="service")]),
+            service(
+                "keyed.localhost",
+                plain,
+                routes=[route("rate_limit", rate="2/hour", key="header:X-Key")],
+            ),
+            service(
+                "shared.localhost",
+                plain,
+                routes=[route("rate_limit", rate="2/hour", key="service")],
+            ),
             service("burst.localhost", plain, routes=[route("rate_limit", rate="1/hour", burst=3)]),
         ]
 
@@ -111,13 +131,17 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-async def site(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> AsyncIterator[Site]:
+async def site(
+    tmp_path_factory: pytest.TempPathFactory, authority: Authority
+) -> AsyncIterator[Site]:
     site, folder = Site(), tmp_path_factory.mktemp("services")
     every = [backend for backends in site.backends.values() for backend in backends]
     for backend in (*every, site.old, site.sockets):
         await backend.start()
     guarded = [service("guarded.localhost", site.backends["odd"][0].port)]
-    stack = Stack(folder, authority, agents={"plain": site.services(), "global": guarded}, with_caddy=False)
+    stack = Stack(
+        folder, authority, agents={"plain": site.services(), "global": guarded}, with_caddy=False
+    )
     stack.agents["global"].set_up(
         global_middleware=[
             {"type": "ip_deny", "config": {"denied_ips": ["192.0.2.66"]}},
@@ -145,7 +169,9 @@ async def test_ip_hash_goes_by_the_client_and_moves_only_who_must(site: Site) ->
     clients = [f"198.51.100.{n}" for n in range(40)] + [f"2001:db8::{n:x}" for n in range(20)]
 
     async def homes() -> dict[str, str]:
-        answers = {client: await site.get("hashed", "/", ("X-Real-IP", client)) for client in clients}
+        answers = {
+            client: await site.get("hashed", "/", ("X-Real-IP", client)) for client in clients
+        }
         assert {answer.status for answer in answers.values()} == {200}
         return {client: answer.body.decode() for client, answer in answers.items()}
 
@@ -195,19 +221,25 @@ async def test_who_comes_back_starts_slowly(site: Site) -> None:
     ill.status = 500
     since = site.stack.agents["plain"].process.position()
     await site.names("slow", 6)
-    await site.stack.agents["plain"].process.wait_line("upstream health changed.*after=ejected", since=since)
+    await site.stack.agents["plain"].process.wait_line(
+        "upstream health changed.*after=ejected", since=since
+    )
     ill.status = 200
-    await site.stack.agents["plain"].process.wait_line("upstream health changed.*after=healthy", since=since)
+    await site.stack.agents["plain"].process.wait_line(
+        "upstream health changed.*after=healthy", since=since
+    )
     share: Counter[str] = Counter()
     async with asyncio.timeout(30):
         while not share["b0"]:
-            # On a machine that is busy it may be slow to answer, and out once more before it is back.
+            # On a machine that is busy it may be slow to answer, and out once more before it is
+            # back.
             share.update(await site.names("slow", 60))
     assert share["b0"] <= share.total() / 4, "a tenth of a share at first"
 
 
 async def test_requests_that_are_given_up_leave_no_trace(site: Site) -> None:
-    """Thirty clients go away, one while it is answered and the others in the queue; the place is free then."""
+    """Thirty clients go away, one while it is answered and the others in the queue; the place is
+    free then."""
     (backend,) = site.backends["one"]
     backend.delay = 3600
     async with contextlib.AsyncExitStack() as clients:
@@ -218,11 +250,14 @@ async def test_requests_that_are_given_up_leave_no_trace(site: Site) -> None:
     backend.delay = 0
     await site.get("one")
     assert await asyncio.wait_for(site.names("one", 5), 5) == ["b0"] * 5
-    assert backend.most_active == 2, "one at a time, and the first one, which knows nothing of its client's end"
+    assert backend.most_active == 2, (
+        "one at a time, and the first one, which knows nothing of its client's end"
+    )
 
 
 async def test_storm_leaves_every_place_free(site: Site) -> None:
-    """Clients that leave at any moment, backends that close, break and come back; then there are five places again."""
+    """Clients that leave at any moment, backends that close, break and come back; then there are
+    five places again."""
     rng, backends = random.Random(4), site.backends["stormy"]
     statuses: Counter[int] = Counter()
 
@@ -230,8 +265,12 @@ async def test_storm_leaves_every_place_free(site: Site) -> None:
         for _ in range(40):
             async with await site.stack.api.open("stormy.localhost", patience=20) as client:
                 method = rng.choice(["GET", "POST"])
-                asked = asyncio.create_task(client.request(method, "/", (), b"body" if method == "POST" else b""))
-                done, _ = await asyncio.wait([asked], timeout=rng.choice([0, 0.002, 0.01, 0.03, 20]))
+                asked = asyncio.create_task(
+                    client.request(method, "/", (), b"body" if method == "POST" else b"")
+                )
+                done, _ = await asyncio.wait(
+                    [asked], timeout=rng.choice([0, 0.002, 0.01, 0.03, 20])
+                )
                 if done:
                     statuses[asked.result().status] += 1
                 else:
@@ -240,7 +279,10 @@ async def test_storm_leaves_every_place_free(site: Site) -> None:
     async def weather() -> None:
         while True:
             backend = rng.choice(backends)
-            backend.delay, backend.close_after = rng.choice([0, 0.005, 0.05]), rng.choice([None, 1, 3])
+            backend.delay, backend.close_after = (
+                rng.choice([0, 0.005, 0.05]),
+                rng.choice([None, 1, 3]),
+            )
             if rng.random() < 0.3:
                 await backend.stop()
                 await asyncio.sleep(0.01)
@@ -256,11 +298,15 @@ async def test_storm_leaves_every_place_free(site: Site) -> None:
         await backend.stop()
         await backend.start()
         backend.delay, backend.close_after = 0.0, None
-    await eventually(lambda: not any(backend.active for backend in backends), "the backends are idle")
+    await eventually(
+        lambda: not any(backend.active for backend in backends), "the backends are idle"
+    )
     for backend in backends:
         backend.delay = 1.0
     calm = [asyncio.create_task(site.get("stormy")) for _ in range(5)]
-    await eventually(lambda: sum(backend.active for backend in backends) == 5, "five are served at once", 5)
+    await eventually(
+        lambda: sum(backend.active for backend in backends) == 5, "five are served at once", 5
+    )
     assert [(await each).status for each in calm] == [200] * 5
 
 
@@ -271,7 +317,9 @@ async def test_storm_leaves_every_place_free(site: Site) -> None:
 async def test_http_1_0(site: Site, kind: str) -> None:
     async with await site.stack.api.open("old.localhost") as client:
         for method in ("GET", "POST", "GET"):
-            answer = await client.request(method, f"/{kind}", (), b"hello" if method == "POST" else b"")
+            answer = await client.request(
+                method, f"/{kind}", (), b"hello" if method == "POST" else b""
+            )
             assert (answer.status, answer.body) == (200, f"{method} {kind}".encode() * 100)
         assert (await client.request("HEAD", f"/{kind}")).status == 200
         assert (await client.get(f"/{kind}")).status == 200
@@ -345,7 +393,9 @@ async def test_backend_that_does_not_accept(site: Site) -> None:
         ("GET", "/all/x?a=1", (), b"b0"),
     ],
 )
-async def test_routes(site: Site, method: str, target: str, fields: tuple[tuple[str, str], ...], said: bytes) -> None:
+async def test_routes(
+    site: Site, method: str, target: str, fields: tuple[tuple[str, str], ...], said: bytes
+) -> None:
     answer = await site.stack.api.request("routed.localhost", method, target, fields)
     assert (answer.status, answer.body) == (200, said)
 
@@ -360,7 +410,9 @@ async def test_rate_limits_by_other_keys(site: Site) -> None:
     assert await statuses("shared", ("X-Real-IP", "192.0.2.1")) == [200, 200, 429]
     assert await statuses("shared", ("X-Real-IP", "192.0.2.2")) == [429] * 3
     assert await statuses("burst", ("X-Real-IP", "2001:db8:1:1::1")) == [200] * 3
-    assert await statuses("burst", ("X-Real-IP", "2001:db8:1:1::2")) == [429] * 3, "the /64 is one client"
+    assert await statuses("burst", ("X-Real-IP", "2001:db8:1:1::2")) == [429] * 3, (
+        "the /64 is one client"
+    )
 
 
 async def test_global_middleware(site: Site) -> None:

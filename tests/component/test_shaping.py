@@ -1,4 +1,5 @@
-"""`traffic_shaping` through the whole chain: what is limited keeps its rate, what is not does not notice."""
+"""`traffic_shaping` through the whole chain: what is limited keeps its rate, what is not does
+not notice."""
 
 import asyncio
 import time
@@ -33,14 +34,20 @@ DOWN, UP, EACH, SOCKETS, FREE = (
 
 
 @pytest.fixture(scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> AsyncIterator[Stack]:
+async def stack(
+    tmp_path_factory: pytest.TempPathFactory, authority: Authority
+) -> AsyncIterator[Stack]:
     folder: Path = tmp_path_factory.mktemp("shaping")
     async with Origin(folder) as origin, WsEcho(folder) as ws:
         services = [
             service(DOWN, origin.port, traffic_shaping={"download_limit": "2MB/s"}),
             service(UP, origin.port, traffic_shaping={"upload_limit": "2MB/s"}),
             service(EACH, origin.port, traffic_shaping={"per_ip_limit": "16Mbit/s"}),
-            service(SOCKETS, ws.port, traffic_shaping={"upload_limit": "1MB/s", "download_limit": "1MB/s"}),
+            service(
+                SOCKETS,
+                ws.port,
+                traffic_shaping={"upload_limit": "1MB/s", "download_limit": "1MB/s"},
+            ),
             service(FREE, origin.port),
         ]
         async with Stack(folder, authority, agents={"agent-1": services}) as stack:
@@ -93,7 +100,9 @@ async def test_two_share_and_others_are_not_slowed(stack: Stack, measured: Measu
 
 
 async def test_a_client_has_so_much_each_way(stack: Stack) -> None:
-    seconds = await asyncio.gather(download(stack.caddy, EACH, 5 * MB), upload(stack.caddy, EACH, 5 * MB))
+    seconds = await asyncio.gather(
+        download(stack.caddy, EACH, 5 * MB), upload(stack.caddy, EACH, 5 * MB)
+    )
     assert list(seconds) == pytest.approx([2.5, 2.5], rel=0.15)
 
 
@@ -109,7 +118,8 @@ async def test_a_websocket_goes_on_at_the_rate(stack: Stack, measured: Measured)
             assert await socket.recv() == message
         seconds = time.monotonic() - begun_at
         measured(f"30 echoes of 100 kB at 1 MB/s each way: {seconds:.2f} s")
-        # While a message goes up, the other direction gathers what it needs for the same message to come down at once.
+        # While a message goes up, the other direction gathers what it needs for the same message to
+        # come down at once.
         assert seconds == pytest.approx(3, rel=0.15)
         await socket.send("still here")
         assert await socket.recv() == "still here"
@@ -136,7 +146,9 @@ async def test_a_reload_gives_nothing_away(stack: Stack) -> None:
     for number in range(5):
         # Another service changes, and the shaped one too, in what is not its limits.
         extra = {"max_request_body": f"{number + 1}MB"}
-        agent.set_services([{**one, **extra} if one["hostname"] in (DOWN, FREE) else one for one in before])
+        agent.set_services(
+            [{**one, **extra} if one["hostname"] in (DOWN, FREE) else one for one in before]
+        )
         await asyncio.sleep(0.3)
         await download(stack.caddy, DOWN, 100_000)
     seconds = await task

@@ -1,11 +1,12 @@
 """Requests that two servers could understand differently: a backend never gets two from one.
 
-The cases are data in `tests/smuggling_cases.py`. The server, asked directly, refuses each "refused" one. Caddy in front
-may make something unambiguous of it; then the backend gets what Caddy understood: no more requests than Caddy answered,
-and no head that leaves room for doubt.
+The cases are data in `tests/smuggling_cases.py`. The server, asked directly, refuses each "refused"
+one. Caddy in front may make something unambiguous of it; then the backend gets what Caddy
+understood: no more requests than Caddy answered, and no head that leaves room for doubt.
 
-A request whose client has its answer may still be on its way to the backend, and arrive during a later case. Each case
-has a client address of its own, so the requests of each are counted by X-Forwarded-For.
+A request whose client has its answer may still be on its way to the backend, and arrive during a
+later case. Each case has a client address of its own, so the requests of each are counted by
+X-Forwarded-For.
 """
 
 import asyncio
@@ -73,7 +74,9 @@ class Requests:
 
 def client_of(entry: dict[str, Any]) -> str:
     """Return the client address that the server wrote into a request."""
-    [address] = [value for name, value in entry.get("fields", ()) if name == "X-Forwarded-For"] or [""]
+    [address] = [value for name, value in entry.get("fields", ()) if name == "X-Forwarded-For"] or [
+        ""
+    ]
     return str(address)
 
 
@@ -108,7 +111,8 @@ async def send(client: Client, raw: bytes) -> None:
 
 
 async def hear(client: Client, patience: float) -> tuple[bytes, bool]:
-    """Read until the connection ends or is silent for `patience` seconds; return the bytes, and True if it ended."""
+    """Read until the connection ends or is silent for `patience` seconds; return the bytes, and
+    True if it ended."""
     heard = b""
     client.patience = patience
     try:

@@ -1,4 +1,5 @@
-"""Links that break and clients that come and go, for long: nothing grows. `make soak` takes half an hour."""
+"""Links that break and clients that come and go, for long: nothing grows. `make soak` takes half
+an hour."""
 
 import asyncio
 import contextlib
@@ -17,7 +18,8 @@ from tests.support.processes import Process
 SECONDS = float(os.environ.get("SOAK_SECONDS", "30"))
 CLIENTS = 20
 MEMORY = 12 * 2**20
-"""What may come to a process's memory after the warm-up: pieces of Python's arenas, a large window once more."""
+"""What may come to a process's memory after the warm-up: pieces of Python's arenas, a large
+window once more."""
 
 pytestmark = [
     pytest.mark.component,
@@ -72,7 +74,8 @@ async def test_nothing_grows(tmp_path: Path, measured: Measured) -> None:
         for name, (memory, files) in after.items():
             grown, more = memory - before[name][0], files - before[name][1]
             measured(
-                f"{name} after {SECONDS:.0f} s: {memory / 2**20:.0f} MiB ({grown / 2**20:+.1f}), {files} descriptors"
+                f"{name} after {SECONDS:.0f} s: {memory / 2**20:.0f} MiB ({grown / 2**20:+.1f}),"
+                f" {files} descriptors"
             )
             assert grown < MEMORY
             assert more < 30

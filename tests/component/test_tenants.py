@@ -1,7 +1,9 @@
-"""Two tenants behind one Caddy, whose connections to the server they share. One agent is hostile: nobody else notices.
+"""Two tenants behind one Caddy, whose connections to the server they share. One agent is hostile:
+nobody else notices.
 
-The hostile agent frames its answers so that Caddy and the server could disagree about where they end. Then clients of
-the other tenant ask, the agent says more on its old streams, and only then the other backend answers.
+The hostile agent frames its answers so that Caddy and the server could disagree about where they
+end. Then clients of the other tenant ask, the agent says more on its old streams, and only then the
+other backend answers.
 """
 
 import asyncio
@@ -17,7 +19,14 @@ from tests.support.raw_agent import RawAgent, session
 from tests.support.stack import Authority, Stack, service
 from tests.support.waiting import eventually
 from zerotrust.tunnel.binary import pack_head, pack_reason
-from zerotrust.tunnel.codes import END, FLAG_ANNOUNCE, KIND_CHUNKED, KIND_LENGTH, KIND_NONE, FrameType
+from zerotrust.tunnel.codes import (
+    END,
+    FLAG_ANNOUNCE,
+    KIND_CHUNKED,
+    KIND_LENGTH,
+    KIND_NONE,
+    FrameType,
+)
 from zerotrust.tunnel.frames import encode
 
 pytestmark = [
@@ -37,7 +46,11 @@ Frame = tuple[int, int, bytes]
 
 
 def head(status: int, kind: int, length: int, *, flags: int = 0, end: bool = False) -> Frame:
-    return FrameType.HEAD, END if end else 0, pack_head(kind, flags, length, b"HTTP/1.1 %d X\r\n" % status)
+    return (
+        FrameType.HEAD,
+        END if end else 0,
+        pack_head(kind, flags, length, b"HTTP/1.1 %d X\r\n" % status),
+    )
 
 
 def data(payload: bytes, *, end: bool = False) -> Frame:
@@ -47,14 +60,34 @@ def data(payload: bytes, *, end: bool = False) -> Frame:
 RESET: Frame = (FrameType.RESET, 0, pack_reason(8, "so it is"))
 
 CASES: dict[str, tuple[str, list[Frame], list[Frame]]] = {
-    "HEAD with a length, then a body": ("HEAD", [head(200, KIND_LENGTH, len(FORGED))], [data(FORGED)]),
-    "204 with a length, then a body": ("GET", [head(204, KIND_LENGTH, len(FORGED))], [data(FORGED)]),
-    "304 with a length, then a body": ("GET", [head(304, KIND_LENGTH, len(FORGED))], [data(FORGED)]),
+    "HEAD with a length, then a body": (
+        "HEAD",
+        [head(200, KIND_LENGTH, len(FORGED))],
+        [data(FORGED)],
+    ),
+    "204 with a length, then a body": (
+        "GET",
+        [head(204, KIND_LENGTH, len(FORGED))],
+        [data(FORGED)],
+    ),
+    "304 with a length, then a body": (
+        "GET",
+        [head(304, KIND_LENGTH, len(FORGED))],
+        [data(FORGED)],
+    ),
     "204 in chunks, then a body": ("GET", [head(204, KIND_CHUNKED, 0)], [data(FORGED, end=True)]),
     "a length, the body, and no end": ("GET", [head(200, KIND_LENGTH, 2), data(b"ok")], []),
     "a length, the body, a reset": ("GET", [head(200, KIND_LENGTH, 2), data(b"ok")], [RESET]),
-    "a length, the body, then more": ("GET", [head(200, KIND_LENGTH, 2), data(b"ok")], [data(FORGED)]),
-    "a length, the body, more at once": ("GET", [head(200, KIND_LENGTH, 2), data(b"ok" + FORGED)], []),
+    "a length, the body, then more": (
+        "GET",
+        [head(200, KIND_LENGTH, 2), data(b"ok")],
+        [data(FORGED)],
+    ),
+    "a length, the body, more at once": (
+        "GET",
+        [head(200, KIND_LENGTH, 2), data(b"ok" + FORGED)],
+        [],
+    ),
     "a length of 0, then a body": ("GET", [head(200, KIND_LENGTH, 0)], [data(FORGED)]),
     "an announced length of 0 with chunks": (
         "GET",
@@ -62,7 +95,11 @@ CASES: dict[str, tuple[str, list[Frame], list[Frame]]] = {
         [data(FORGED, end=True)],
     ),
     "no body where one is due": ("GET", [head(200, KIND_NONE, 0, end=True)], []),
-    "an announced body where one is due": ("GET", [head(200, KIND_NONE, 4, flags=FLAG_ANNOUNCE, end=True)], []),
+    "an announced body where one is due": (
+        "GET",
+        [head(200, KIND_NONE, 4, flags=FLAG_ANNOUNCE, end=True)],
+        [],
+    ),
     "no body and no end": ("GET", [head(200, KIND_NONE, 0)], [data(FORGED)]),
     "a length that overflows": ("GET", [head(200, KIND_LENGTH, 2**64 - 1)], [data(FORGED)]),
 }
@@ -84,7 +121,9 @@ class Patient:
                 self.waiting += 1
                 await self.go.wait()
                 self.waiting -= 1
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(target), target))
+                writer.write(
+                    b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(target), target)
+                )
         writer.close()
 
 
@@ -110,7 +149,9 @@ class Estate:
                 self.heard.set()
 
     async def say(self, frames: list[Frame], stream: int) -> None:
-        await self.agent.send(b"".join(encode(kind, flags, stream, payload) for kind, flags, payload in frames))
+        await self.agent.send(
+            b"".join(encode(kind, flags, stream, payload) for kind, flags, payload in frames)
+        )
 
     async def say_late(self, frames: list[Frame]) -> None:
         """Say more on all streams; the server has read it in the end."""
@@ -121,7 +162,8 @@ class Estate:
         await self.heard.wait()
 
     async def attack(self, method: str) -> None:
-        """A request to the hostile tenant; what becomes of it is its own affair, if only something does."""
+        """A request to the hostile tenant; what becomes of it is its own affair, if only
+        something does."""
         async with await self.stack.caddy.open(MINE, patience=PATIENCE) as client:
             with contextlib.suppress(OSError, EOFError, AssertionError):
                 await client.request(method, "/attack")
@@ -137,9 +179,16 @@ async def estate(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Esta
     folder = tmp_path_factory.mktemp("tenants")
     authority = Authority(folder / "authority")
     backend = Patient()
-    sections = {"unsafe_agents_may_claim_any_host": False, "grants": {"good": [APP], "mallory": [MINE]}}
+    sections = {
+        "unsafe_agents_may_claim_any_host": False,
+        "grants": {"good": [APP], "mallory": [MINE]},
+    }
     stack = Stack(
-        folder / "stack", authority, agents={"good": [service(APP, backend.port)]}, sections=sections, level="debug"
+        folder / "stack",
+        authority,
+        agents={"good": [service(APP, backend.port)]},
+        sections=sections,
+        level="debug",
     )
     chain, key = authority.agent("mallory")
     mallory = Credentials(chain=chain, key=key, root=authority.root).client()
@@ -161,12 +210,16 @@ async def test_an_answer_that_ends_elsewhere_reaches_nobody_else(estate: Estate,
     try:
         async with asyncio.timeout(4 * PATIENCE):
             attacks = [asyncio.create_task(estate.attack(method)) for _ in range(ATTACKS)]
-            await eventually(lambda: len(estate.streams) == ATTACKS, "the agent has answered all attacks")
+            await eventually(
+                lambda: len(estate.streams) == ATTACKS, "the agent has answered all attacks"
+            )
             await asyncio.wait(attacks, timeout=1.0)
             estate.backend.go.clear()
             victims = [asyncio.create_task(estate.ask(number)) for number in range(VICTIMS)]
             with contextlib.suppress(AssertionError):  # those that never arrive fail below
-                await eventually(lambda: estate.backend.waiting == VICTIMS, "all have reached their backend", 2)
+                await eventually(
+                    lambda: estate.backend.waiting == VICTIMS, "all have reached their backend", 2
+                )
             await estate.say_late(late)
             estate.backend.go.set()
             responses = await asyncio.gather(*victims)
@@ -174,5 +227,7 @@ async def test_an_answer_that_ends_elsewhere_reaches_nobody_else(estate: Estate,
             await asyncio.gather(*attacks)
     finally:
         estate.backend.go.set()
-    assert [(one.status, one.body.decode()) for one in responses] == [(200, f"/private/{n}") for n in range(VICTIMS)]
+    assert [(one.status, one.body.decode()) for one in responses] == [
+        (200, f"/private/{n}") for n in range(VICTIMS)
+    ]
     assert not any(one.get("set-cookie") for one in responses)

@@ -35,7 +35,10 @@ class Chain:
         """The line of the page, with another URL; what curl prints."""
         line = PAGE[PAGE.index("curl -sv") : PAGE.index(" https://pihole")]
         words = [
-            word.strip('"') for word in re.findall(r'"[^"]*"|[^\s\\]+', line.replace("--max-time 3", "--max-time 1"))
+            word.strip('"')
+            for word in re.findall(
+                r'"[^"]*"|[^\s\\]+', line.replace("--max-time 3", "--max-time 1")
+            )
         ]
         way = self.stack.caddy
         trust = ["--cacert", str(way.root), "--resolve", f"{host}:{way.port}:127.0.0.1"]
@@ -48,7 +51,9 @@ class Chain:
 
 
 @pytest.fixture(scope="module")
-async def chain(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> AsyncIterator[Chain]:
+async def chain(
+    tmp_path_factory: pytest.TempPathFactory, authority: Authority
+) -> AsyncIterator[Chain]:
     sockets, plain, slow = Witness("sockets"), Small("plain"), Small("slow")
     slow.delay = 60
     for backend in (sockets, plain, slow):
@@ -65,7 +70,9 @@ async def chain(tmp_path_factory: pytest.TempPathFactory, authority: Authority) 
             service("none.localhost", sockets.port, websocket=False),
             service("denied.localhost", sockets.port, routes=[{"handle": [denied]}]),
             service("strict.localhost", 1, upstreams=strict),
-            service("eased.localhost", 1, upstreams=strict, origin="upstream", host_header="upstream"),
+            service(
+                "eased.localhost", 1, upstreams=strict, origin="upstream", host_header="upstream"
+            ),
             service("few.localhost", sockets.port, max_websockets_per_client=1),
             service("gone.localhost", closed_port()),
             service("slow.localhost", slow.port, timeout="1s"),
@@ -80,7 +87,9 @@ async def chain(tmp_path_factory: pytest.TempPathFactory, authority: Authority) 
         ]
         folder = tmp_path_factory.mktemp("troubleshooting")
         async with Stack(folder, authority, agents={"agent": services}, level="debug") as stack:
-            await stack.agents["agent"].process.wait_line("upstream health changed.*after=unhealthy.*ill.localhost")
+            await stack.agents["agent"].process.wait_line(
+                "upstream health changed.*after=unhealthy.*ill.localhost"
+            )
             yield Chain(stack, sockets)
     for backend in (sockets, plain, slow):
         await backend.stop()
@@ -88,7 +97,9 @@ async def chain(tmp_path_factory: pytest.TempPathFactory, authority: Authority) 
 
 async def test_the_line_that_shows_an_upgrade(chain: Chain) -> None:
     assert "< HTTP/1.1 101 Switching Protocols" in await chain.curl("ws.localhost")
-    assert "< HTTP/1.1 101" in await chain.curl("ws.localhost", url=f"http://127.0.0.1:{chain.sockets.port}/")
+    assert "< HTTP/1.1 101" in await chain.curl(
+        "ws.localhost", url=f"http://127.0.0.1:{chain.sockets.port}/"
+    )
     await chain.stack.agents["agent"].process.wait_line(
         "Detected WebSocket upgrade request for host: ws.localhost - forwarding as regular HTTP"
     )
@@ -119,7 +130,9 @@ async def test_other_answers(chain: Chain, host: str, status: int, code: str | N
     if host == "gone":
         request = re.search(r"request id: (\S+)", said)
         assert request is not None
-        line = await chain.stack.agents["agent"].process.wait_line(f"request failed.*{request[1]}.*", since=since)
+        line = await chain.stack.agents["agent"].process.wait_line(
+            f"request failed.*{request[1]}.*", since=since
+        )
         assert "connection refused" in line[0]
 
 
@@ -147,21 +160,32 @@ async def test_limits_of_websockets(chain: Chain) -> None:
     async with chain.stack.caddy.websocket("quiet.localhost") as socket:
         with pytest.raises(ConnectionClosed):
             await asyncio.wait_for(socket.recv(), 10)
-    await chain.stack.agents["agent"].process.wait_line("no progress within the idle timeout", since=since)
+    await chain.stack.agents["agent"].process.wait_line(
+        "no progress within the idle timeout", since=since
+    )
 
 
 async def test_fields_that_a_backend_misses(chain: Chain) -> None:
-    options = {"subprotocols": ["chat"], "additional_headers": {"Cookie": "a=b", "X-Real-IP": "192.0.2.66"}}
+    options = {
+        "subprotocols": ["chat"],
+        "additional_headers": {"Cookie": "a=b", "X-Real-IP": "192.0.2.66"},
+    }
     async with chain.stack.caddy.websocket("edited.localhost", **options):
         pass
     seen = chain.sockets.requests[-1].headers
-    assert (seen["Sec-WebSocket-Protocol"], seen["Cookie"], seen["X-Missing"]) == ("chat", "a=b", "here")
+    assert (seen["Sec-WebSocket-Protocol"], seen["Cookie"], seen["X-Missing"]) == (
+        "chat",
+        "a=b",
+        "here",
+    )
     assert seen["X-Real-IP"] == "127.0.0.1"
 
 
 async def test_an_agent_that_is_not_connected(chain: Chain) -> None:
     """The last one: it takes the agent away."""
-    assert "< HTTP/1.1 101" in await chain.curl("ws.localhost"), "its certificate is there from now on"
+    assert "< HTTP/1.1 101" in await chain.curl("ws.localhost"), (
+        "its certificate is there from now on"
+    )
     await chain.stack.agents["agent"].process.stop()
 
     async def is_told() -> bool:

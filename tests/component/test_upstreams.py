@@ -1,4 +1,5 @@
-"""Several upstreams through the whole chain: who gets what, who is left out, and what is never done twice."""
+"""Several upstreams through the whole chain: who gets what, who is left out, and what is never
+done twice."""
 
 import asyncio
 import contextlib
@@ -57,7 +58,14 @@ class Chain:
         """What `0trust agent status` says."""
         log = self.folder / "status.log"
         log.unlink(missing_ok=True)
-        command: list[str | Path] = [PRODUCT, "agent", "status", "--config", self.agent.path, "--json"]
+        command: list[str | Path] = [
+            PRODUCT,
+            "agent",
+            "status",
+            "--config",
+            self.agent.path,
+            "--json",
+        ]
         async with Process("status", command, log=log) as asked:
             assert await asked.wait_exit() == 0, asked.text()
             return AgentStatus.model_validate_json(asked.text())
@@ -65,21 +73,30 @@ class Chain:
     async def states(self, service_id: str) -> list[str]:
         """What `0trust agent status` says of the upstreams of a service."""
         status = await self.status()
-        assert {session.server for session in status.sessions} == {self.agent.config["server"]["address"]}
+        assert {session.server for session in status.sessions} == {
+            self.agent.config["server"]["address"]
+        }
         [upstreams] = [one.upstreams for one in status.services if service_id in one.hosts]
         return [upstream.state for upstream in upstreams]
 
     def add(self, upstreams: list[Service], **keys: object) -> str:
         """Publishes a service beside those that are there, before the next one; its host name."""
         host = f"s{next(_numbers)}.localhost"
-        self.agent.set_services([*self.agent.services, service(host, 1, **{"upstreams": upstreams, **keys})])
+        self.agent.set_services(
+            [*self.agent.services, service(host, 1, **{"upstreams": upstreams, **keys})]
+        )
         return host
 
-    async def publish(self, backends: list[Small], upstreams: list[Service] | None = None, **keys: object) -> str:
+    async def publish(
+        self, backends: list[Small], upstreams: list[Service] | None = None, **keys: object
+    ) -> str:
         """The same, with these backends; it answers."""
         addresses = [f"unix:{b.path}" if b.path else f"127.0.0.1:{b.port}" for b in backends]
         more = upstreams or [{} for _ in backends]
-        host = self.add([{"address": address, **each} for address, each in zip(addresses, more, strict=True)], **keys)
+        host = self.add(
+            [{"address": address, **each} for address, each in zip(addresses, more, strict=True)],
+            **keys,
+        )
         await self.stack.wait_published(host, process=self.agent.process)
         for backend in backends:
             backend.heads.clear()
@@ -99,7 +116,9 @@ class Chain:
 
 
 @pytest.fixture(scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> AsyncIterator[Stack]:
+async def shared(
+    tmp_path_factory: pytest.TempPathFactory, authority: Authority
+) -> AsyncIterator[Stack]:
     folder = tmp_path_factory.mktemp("upstreams")
     async with Stack(
         folder, authority, agents={"balanced": [service("first.localhost", 1)]}, with_caddy=False
@@ -168,7 +187,8 @@ async def test_clients_stay_by_cookie_and_move_when_they_must(chain: Chain) -> N
 
 
 async def test_an_answer_that_its_backend_breaks_off_ends(chain: Chain) -> None:
-    """One without a length, whose reset is there with the first of it: both before the agent looks."""
+    """One without a length, whose reset is there with the first of it: both before the agent
+    looks."""
     asked: asyncio.Future[asyncio.StreamWriter] = asyncio.get_running_loop().create_future()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -180,7 +200,9 @@ async def test_an_answer_that_its_backend_breaks_off_ends(chain: Chain) -> None:
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         host, agent = "broken.localhost", chain.agent.process
-        chain.agent.set_services([*chain.agent.services, service(host, server.sockets[0].getsockname()[1])])
+        chain.agent.set_services(
+            [*chain.agent.services, service(host, server.sockets[0].getsockname()[1])]
+        )
         await chain.stack.wait_published(host, process=agent)
         async with await chain.stack.api.open(host) as client:
             await client.send_head("GET", "/broken")
@@ -213,10 +235,14 @@ async def test_nobody_notices_that_an_upstream_dies(chain: Chain) -> None:
                     failed.append(response)
 
     clients = [asyncio.create_task(client()) for _ in range(8)]
-    await eventually(lambda: all(backend.requests > 50 for backend in backends), "all backends are busy")
+    await eventually(
+        lambda: all(backend.requests > 50 for backend in backends), "all backends are busy"
+    )
     await backends[0].stop()
     before = sum(backend.requests for backend in backends)
-    await eventually(lambda: sum(backend.requests for backend in backends) > before + 200, "the others go on")
+    await eventually(
+        lambda: sum(backend.requests for backend in backends) > before + 200, "the others go on"
+    )
     done.set()
     await asyncio.gather(*clients)
     assert not failed
@@ -227,14 +253,19 @@ async def test_who_fails_is_left_out_and_comes_back(chain: Chain) -> None:
     ill.status = 500
     since = chain.agent.process.position()
     host = await chain.publish(
-        backends, load_balancing={"outlier_detection": {"consecutive_5xx": 3, "base_ejection_time": "5s"}}
+        backends,
+        load_balancing={"outlier_detection": {"consecutive_5xx": 3, "base_ejection_time": "5s"}},
     )
     await chain.names(host, 8)
     assert await chain.names(host, 6) == {"b1": 6}
-    await chain.agent.process.wait_line(f"upstream health changed.*after=ejected.*service={host} ", since=since)
+    await chain.agent.process.wait_line(
+        f"upstream health changed.*after=ejected.*service={host} ", since=since
+    )
     assert await chain.states(host) == ["ejected", "healthy"]
     ill.status = 200
-    await chain.agent.process.wait_line(f"upstream health changed.*after=healthy.*service={host} ", since=since)
+    await chain.agent.process.wait_line(
+        f"upstream health changed.*after=healthy.*service={host} ", since=since
+    )
     assert await chain.names(host, 6) == {"b0": 3, "b1": 3}
     assert len(re.findall("upstream health changed", chain.agent.process.text(since))) == 2
 
@@ -242,7 +273,13 @@ async def test_who_fails_is_left_out_and_comes_back(chain: Chain) -> None:
 @pytest.mark.parametrize("kind", ["http", "tcp"])
 async def test_checks_change_where_requests_go(chain: Chain, kind: str) -> None:
     ill, well = backends = await chain.backends(2)
-    check = {"type": kind, "interval": "200ms", "timeout": "1s", "unhealthy_threshold": 1, "healthy_threshold": 1}
+    check = {
+        "type": kind,
+        "interval": "200ms",
+        "timeout": "1s",
+        "unhealthy_threshold": 1,
+        "healthy_threshold": 1,
+    }
     since = chain.agent.process.position()
     host = await chain.publish(
         backends,
@@ -260,14 +297,18 @@ async def test_checks_change_where_requests_go(chain: Chain, kind: str) -> None:
     assert await chain.names(host, 6) == {"b1": 6}
     await well.stop()
     unhealthy = re.compile(f"after=unhealthy.*service={host} ")
-    await eventually(lambda: len(unhealthy.findall(chain.agent.process.text(since))) == 2, "both are down")
+    await eventually(
+        lambda: len(unhealthy.findall(chain.agent.process.text(since))) == 2, "both are down"
+    )
     down = await chain.get(host)
     assert (down.status, down.error_code) == (503, "upstreams_down")
     assert 1 <= int(down.get("retry-after") or 0) <= 60
     ill.status = 200
     if kind == "tcp":
         await ill.start()
-    await chain.agent.process.wait_line(f"upstream health changed.*after=healthy.*service={host} ", since=since)
+    await chain.agent.process.wait_line(
+        f"upstream health changed.*after=healthy.*service={host} ", since=since
+    )
     assert await chain.names(host, 3) == {"b0": 3}
 
 
@@ -277,7 +318,9 @@ async def test_the_least_bad_one_where_none_is_well(chain: Chain) -> None:
     check = {"interval": "200ms", "unhealthy_threshold": 1}
     since = chain.agent.process.position()
     host = await chain.publish(backends, [{"health_check": check}])
-    await chain.agent.process.wait_line(f"upstream health changed.*after=unhealthy.*service={host} ", since=since)
+    await chain.agent.process.wait_line(
+        f"upstream health changed.*after=unhealthy.*service={host} ", since=since
+    )
     answer = await chain.get(host)
     assert (answer.status, answer.body) == (503, b"b0")
 
@@ -287,7 +330,8 @@ async def test_the_least_bad_one_where_none_is_well(chain: Chain) -> None:
 
 @pytest.mark.parametrize("answers", [1, 3])
 async def test_backend_that_closes_when_it_likes(chain: Chain, answers: int) -> None:
-    """The race of keep-alive, provoked: a connection ends right after an answer, while the next request is sent."""
+    """The race of keep-alive, provoked: a connection ends right after an answer, while the next
+    request is sent."""
     backends = await chain.backends(1)
     backends[0].close_after = answers
     host = await chain.publish(backends)
@@ -328,7 +372,9 @@ async def test_post_that_was_sent_is_not_sent_again(chain: Chain) -> None:
 
 async def test_requests_wait_for_a_connection_or_are_refused(chain: Chain) -> None:
     (backend,) = backends = await chain.backends(1)
-    host = await chain.publish(backends, [{"max_connections": 2}], load_balancing={"queue": 3, "queue_timeout": "20s"})
+    host = await chain.publish(
+        backends, [{"max_connections": 2}], load_balancing={"queue": 3, "queue_timeout": "20s"}
+    )
     backend.delay = 0.5
     answers = await asyncio.gather(*(chain.get(host) for _ in range(8)))
     assert Counter(answer.status for answer in answers) == {200: 5, 503: 3}
@@ -338,7 +384,8 @@ async def test_requests_wait_for_a_connection_or_are_refused(chain: Chain) -> No
 
 
 class Mute:
-    """A backend that accepts connections and says nothing, so that a TLS handshake with it takes as long as it may."""
+    """A backend that accepts connections and says nothing, so that a TLS handshake with it takes
+    as long as it may."""
 
     def __init__(self) -> None:
         self.connections: set[asyncio.StreamWriter] = set()
@@ -367,7 +414,8 @@ class Mute:
 
 @contextlib.asynccontextmanager
 async def strangers(chain: Chain, host: str, count: int) -> AsyncIterator[None]:
-    """Clients that ask inside the block, and go away at its end; the agent has then heard of that."""
+    """Clients that ask inside the block, and go away at its end; the agent has then heard of
+    that."""
     asked = b"GET / HTTP/1.1\r\nHost: %b\r\nX-Forwarded-Proto: https\r\n\r\n" % host.encode()
     writers = []
     for _ in range(count):
@@ -390,7 +438,11 @@ async def test_requests_that_are_given_up_keep_the_number_of_connections(chain: 
     """A stranger asks and goes away while the backend's TLS handshake is under way."""
     async with Mute() as mute:
         limits = {"max_connections": 4, "queue": 0}
-        host = chain.add([{"address": f"https://127.0.0.1:{mute.port}"}], load_balancing=limits, connect_timeout="60s")
+        host = chain.add(
+            [{"address": f"https://127.0.0.1:{mute.port}"}],
+            load_balancing=limits,
+            connect_timeout="60s",
+        )
         (other,) = others = await chain.backends(1)
         beside = await chain.publish(others)
         async with strangers(chain, host, 4):
@@ -406,8 +458,11 @@ async def test_requests_that_are_given_up_keep_the_number_of_connections(chain: 
             await eventually(lambda: len(mute.connections) == 4, "the places are free again")
 
 
-async def test_requests_that_are_given_up_leave_descriptors_to_other_services(chain: Chain, clogged: Clogged) -> None:
-    """Strangers ask and go away while the backend's machine accepts nothing; there is no `max_connections`."""
+async def test_requests_that_are_given_up_leave_descriptors_to_other_services(
+    chain: Chain, clogged: Clogged
+) -> None:
+    """Strangers ask and go away while the backend's machine accepts nothing; there is no
+    `max_connections`."""
     agent = chain.agent.process
     host = chain.add([{"address": f"127.0.0.1:{clogged.port}"}], connect_timeout="60s")
     (other,) = others = await chain.backends(1)
@@ -415,14 +470,20 @@ async def test_requests_that_are_given_up_leave_descriptors_to_other_services(ch
     before = agent.open_files()
     for _ in range(3):
         async with strangers(chain, host, 3 * MAX_DIALS):
-            await eventually(lambda: agent.open_files() >= before + MAX_DIALS, "as many are dialled as may be")
+            await eventually(
+                lambda: agent.open_files() >= before + MAX_DIALS, "as many are dialled as may be"
+            )
             assert (await chain.get(beside)).body == other.name.encode()
-            assert agent.open_files() <= before + MAX_DIALS + 8, "and the connections of the other service"
+            assert agent.open_files() <= before + MAX_DIALS + 8, (
+                "and the connections of the other service"
+            )
 
 
 async def test_waiting_has_an_end(chain: Chain) -> None:
     (backend,) = backends = await chain.backends(1)
-    host = await chain.publish(backends, load_balancing={"max_connections": 1, "queue_timeout": "1s"})
+    host = await chain.publish(
+        backends, load_balancing={"max_connections": 1, "queue_timeout": "1s"}
+    )
     backend.delay = 5
     first = asyncio.create_task(chain.get(host))
     await eventually(lambda: backend.active == 1, "the first one has it")
@@ -461,7 +522,9 @@ async def test_https_with_an_authority_of_ones_own(chain: Chain, tmp_path: Path)
     certificate, key = chain.authority.agent("client")
     known = {"ca_file": str(chain.authority.root), "min_version": "1.3"}
     host = await chain.publish(
-        [backend], protocol="https", tls={**known, "client_cert_file": str(certificate), "client_key_file": str(key)}
+        [backend],
+        protocol="https",
+        tls={**known, "client_cert_file": str(certificate), "client_key_file": str(key)},
     )
     assert (await chain.get(host)).body == b"secret"
     without = await chain.publish([backend], protocol="https", tls=known)
@@ -480,10 +543,14 @@ async def test_https_that_cannot_be_trusted(chain: Chain, tmp_path: Path) -> Non
     assert "certificate not trusted" in line[0]
     assert backend.requests == 0
     named = await chain.publish(
-        [backend], protocol="https", tls={"ca_file": str(chain.authority.root), "server_name": "other.example"}
+        [backend],
+        protocol="https",
+        tls={"ca_file": str(chain.authority.root), "server_name": "other.example"},
     )
     assert (await chain.get(named)).status == 502
-    open_to_all = await chain.publish([backend], protocol="https", tls={"insecure_skip_verify": True})
+    open_to_all = await chain.publish(
+        [backend], protocol="https", tls={"insecure_skip_verify": True}
+    )
     assert (await chain.get(open_to_all)).status == 200
     await chain.agent.process.wait_line("TLS verification of backends is disabled", since=since)
 

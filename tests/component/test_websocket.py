@@ -1,4 +1,5 @@
-"""WebSockets, and every other protocol that begins with an upgrade, arrive whole and end when they should."""
+"""WebSockets, and every other protocol that begins with an upgrade, arrive whole and end when
+they should."""
 
 import asyncio
 import hashlib
@@ -40,7 +41,9 @@ MIB = 1 << 20
 # Messages
 
 
-@pytest.mark.parametrize("message", ["hello", "", "grüße ☃ 𝄞", "x" * 70_000, b"", b"\x00\xff" * 40_000])
+@pytest.mark.parametrize(
+    "message", ["hello", "", "grüße ☃ 𝄞", "x" * 70_000, b"", b"\x00\xff" * 40_000]
+)
 async def test_messages_come_back(way: Way, message: str | bytes) -> None:
     async with way.websocket(WS) as socket:
         await socket.send(message)
@@ -136,7 +139,11 @@ async def test_first_frame_in_the_segment_of_the_request(way: Way) -> None:
 
 @pytest.mark.parametrize(
     ("connection", "upgrade"),
-    [("Upgrade", "websocket"), ("keep-alive, UPGRADE", "WebSocket"), ("upgrade,keep-alive", "WEBSOCKET")],
+    [
+        ("Upgrade", "websocket"),
+        ("keep-alive, UPGRADE", "WebSocket"),
+        ("upgrade,keep-alive", "WEBSOCKET"),
+    ],
 )
 async def test_tokens_are_compared_without_case(way: Way, connection: str, upgrade: str) -> None:
     async with await way.open(WS) as client:
@@ -178,7 +185,9 @@ async def test_the_curl_test_of_the_documents(stack: Stack) -> None:
     ):
         command += ["-H", field]
     command += ["--resolve", f"{WS}:{way.port}:127.0.0.1", way.url(WS)]
-    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
+    done = await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, check=False
+    )
     assert "HTTP/1.1 101 Switching Protocols" in done.stderr, done.stderr
 
 
@@ -187,7 +196,8 @@ async def test_the_agent_says_that_it_forwards(way: Way, stack: Stack) -> None:
     since = agent.position()
     async with way.websocket(WS):
         await agent.wait_line(
-            f"Detected WebSocket upgrade request for host: {WS} - forwarding as regular HTTP", since=since
+            f"Detected WebSocket upgrade request for host: {WS} - forwarding as regular HTTP",
+            since=since,
         )
 
 
@@ -255,7 +265,10 @@ async def test_backend_that_resets_ends_the_client(way: Way) -> None:
 
 
 async def test_client_half_closes_and_is_answered(way: Way) -> None:
-    head = f"GET /upgrade-half-close HTTP/1.1\r\nHost: {APP}\r\nConnection: Upgrade\r\nUpgrade: chat/1\r\n\r\n"
+    head = (
+        f"GET /upgrade-half-close HTTP/1.1\r\nHost: {APP}\r\nConnection: Upgrade\r\nUpgrade:"
+        " chat/1\r\n\r\n"
+    )
     said = pattern_bytes(300_000)
     heard = await say_and_listen(way, APP, head.encode(), said)
     assert heard.endswith(f"300000 {hashlib.sha256(said).hexdigest()}".encode())
@@ -283,7 +296,9 @@ async def test_any_protocol_can_be_upgraded_to(way: Way) -> None:
         assert (response.status, response.get("upgrade")) == (101, "chat/1")
         assert await client.read_exactly(16) == b"with the request"
         sending = asyncio.create_task(client.send_pieces([pattern_bytes(4 * MIB)]))
-        assert hashlib.sha256(await client.read_exactly(4 * MIB)).hexdigest() == pattern_digest(4 * MIB)
+        assert hashlib.sha256(await client.read_exactly(4 * MIB)).hexdigest() == pattern_digest(
+            4 * MIB
+        )
         await sending
 
 
@@ -382,12 +397,16 @@ async def test_h2_refuses_like_h1(stack: Stack) -> None:
 
 
 async def converse(way: Way, number: int, end_at: float) -> int:
-    """One client's minute: messages of all sizes, each awaited or not; both ends' hashes agree in the end."""
+    """One client's minute: messages of all sizes, each awaited or not; both ends' hashes agree
+    in the end."""
     rng = random.Random(number)
     sent, received, count = hashlib.sha256(), hashlib.sha256(), 0
     async with way.websocket(WS, "/hash", compression=None) as socket:
         while time.monotonic() < end_at:
-            burst = [rng.randbytes(int(rng.paretovariate(0.9) * 20) % 40_000) for _ in range(rng.randint(1, 6))]
+            burst = [
+                rng.randbytes(int(rng.paretovariate(0.9) * 20) % 40_000)
+                for _ in range(rng.randint(1, 6))
+            ]
             for message in burst:
                 sent.update(message)
                 await socket.send(message)
@@ -405,7 +424,9 @@ async def converse(way: Way, number: int, end_at: float) -> int:
 async def test_two_hundred_for_a_minute_lose_nothing(stack: Stack, measured: Measured) -> None:
     end_at = time.monotonic() + 60
     counts = await asyncio.gather(*(converse(stack.caddy, number, end_at) for number in range(200)))
-    measured(f"200 WebSockets, one minute: {sum(counts)} messages each way, none lost, none out of order")
+    measured(
+        f"200 WebSockets, one minute: {sum(counts)} messages each way, none lost, none out of order"
+    )
     assert min(counts) > 20
 
 

@@ -1,1 +1,2 @@
-"""What the component and browser tests are made with: processes, backends, clients, and the whole stack."""
+"""What the component and browser tests are made with: processes, backends, clients, and the
+whole stack."""

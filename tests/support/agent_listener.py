@@ -1,4 +1,5 @@
-"""The server's door for agents inside a test's own loop, with an enrollment that knows one token."""
+"""The server's door for agents inside a test's own loop, with an enrollment that knows one
+token."""
 
 import asyncio
 import datetime
@@ -59,14 +60,18 @@ class OneToken:
         self.used = True
         return self._issued(issued)
 
-    async def renew_expired(self, chain_pem: bytes, csr_pem: bytes, proof: bytes, peer: str) -> IssuedCertificate:
+    async def renew_expired(
+        self, chain_pem: bytes, csr_pem: bytes, proof: bytes, peer: str
+    ) -> IssuedCertificate:
         """Whose certificate is of our authority, and who has its key."""
         chain = x509.load_pem_x509_certificates(chain_pem)
         self.asked.append((agent_id_of(chain[0]), peer))
         if self.failure is not None:
             raise self.failure
         root = x509.load_pem_x509_certificate(self.root)
-        if not is_ours(chain, self.issuer, root) or not proves(chain[0].public_key(), csr_pem, proof):
+        if not is_ours(chain, self.issuer, root) or not proves(
+            chain[0].public_key(), csr_pem, proof
+        ):
             raise CertificateRefused("the key of the certificate did not sign this")
         life, now = datetime.timedelta(days=7), datetime.datetime.now(datetime.UTC)
         issued = self.issuer.issue_agent(self.agent_id, csr_pem, life, now)
@@ -94,7 +99,9 @@ class Door:
         limited: bool = False,
     ) -> None:
         self.folder = folder
-        permitted = profile.alternative_names(dns=["localhost"], ip=["127.0.0.1"]) if limited else []
+        permitted = (
+            profile.alternative_names(dns=["localhost"], ip=["127.0.0.1"]) if limited else []
+        )
         ca_directory.create_authority(folder, permitted=permitted)
         names = names or ServerNames(ip=["127.0.0.1"])
         made = ca_directory.issue_server(folder, "localhost", names)
@@ -112,7 +119,9 @@ class Door:
         self.listener = AgentListener(
             self.context(),
             registry=self.registry,
-            acceptor=SessionAcceptor(self.registry, registrar, authorization, coalescer=coalescer, tasks=self.tasks),
+            acceptor=SessionAcceptor(
+                self.registry, registrar, authorization, coalescer=coalescer, tasks=self.tasks
+            ),
             enrollment=self.enrollment,
             tasks=self.tasks,
         )
@@ -134,7 +143,9 @@ class Door:
     @property
     def line(self) -> JoinToken:
         root = x509.load_pem_x509_certificate((self.folder / "ca.crt").read_bytes())
-        return JoinToken(server=f"127.0.0.1:{self.port}", secret=TOKEN, fingerprint=fingerprint(root))
+        return JoinToken(
+            server=f"127.0.0.1:{self.port}", secret=TOKEN, fingerprint=fingerprint(root)
+        )
 
     def client(self, *alpn: str, credentials: tuple[Path, Path] | None = None) -> ssl.SSLContext:
         """A context of a client that believes this server, with a certificate or without."""
@@ -163,7 +174,11 @@ class Door:
 
 @asynccontextmanager
 async def open_door(
-    folder: Path, *, enrollment: bool = True, names: ServerNames | None = None, limited: bool = False
+    folder: Path,
+    *,
+    enrollment: bool = True,
+    names: ServerNames | None = None,
+    limited: bool = False,
 ) -> AsyncIterator[Door]:
     """The door, listening; `limited` is its authority, to servers of these names."""
     door = Door(folder, enrollment=enrollment, names=names, limited=limited)

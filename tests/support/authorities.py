@@ -1,4 +1,5 @@
-"""Authorities that 0Trust did not make: one certificate that signs everything, with the key and the names asked for."""
+"""Authorities that 0Trust did not make: one certificate that signs everything, with the key and
+the names asked for."""
 
 import datetime
 from dataclasses import dataclass
@@ -27,7 +28,9 @@ class Foreign:
     key: keys.Key
 
     @classmethod
-    def root(cls, name: str = "Our own CA", *, key: keys.Key | None = None, path_length: int | None = 0) -> Self:
+    def root(
+        cls, name: str = "Our own CA", *, key: keys.Key | None = None, path_length: int | None = 0
+    ) -> Self:
         """As the original program and `openssl req -x509` make it: no issuing certificate below."""
         private = keys.generate() if key is None else key
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
@@ -49,13 +52,20 @@ class Foreign:
     ) -> Self:
         """A certificate for both sides of TLS, or, with `ca`, an authority below this one."""
         private = keys.generate()
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name) for name in common_names])
+        subject = x509.Name(
+            [x509.NameAttribute(x509.NameOID.COMMON_NAME, name) for name in common_names]
+        )
         builder = (
             _builder(subject, self.certificate.subject, private, start=start, end=end)
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
             .add_extension(
-                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]),
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()),
+                critical=False,
+            )
+            .add_extension(
+                x509.ExtendedKeyUsage(
+                    [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
+                ),
                 critical=False,
             )
         )
@@ -104,9 +114,12 @@ def _signs() -> x509.KeyUsage:
 
 
 def issue_server_at(folder: Path, name: str, start: datetime.datetime) -> None:
-    """The folder's own authority makes a certificate for a server at localhost that begins then, for a day."""
+    """The folder's own authority makes a certificate for a server at localhost that begins then,
+    for a day."""
     made = csr.create()
     names = ServerNames(dns=["localhost"], ip=["127.0.0.1"])
-    issued = ca_directory.load_authority(folder).issue_server(made.pem, names, datetime.timedelta(days=1), start)
+    issued = ca_directory.load_authority(folder).issue_server(
+        made.pem, names, datetime.timedelta(days=1), start
+    )
     keys.write(folder / f"{name}.crt", issued.chain_pem, mode=keys.PUBLIC, replace=True)
     keys.write(folder / f"{name}.key", keys.to_pem(made.key), mode=keys.PRIVATE, replace=True)

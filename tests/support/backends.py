@@ -41,7 +41,9 @@ class Origin(Backend):
 
     async def requests(self, *, clear: bool = False) -> list[dict[str, Any]]:
         """Requests as they came in; with `--record` only."""
-        found: list[dict[str, Any]] = (await self.way.get("origin", "/log?clear" if clear else "/log")).json()
+        found: list[dict[str, Any]] = (
+            await self.way.get("origin", "/log?clear" if clear else "/log")
+        ).json()
         return found
 
     async def wait_aborted(self, before: int, *, timeout: float) -> None:

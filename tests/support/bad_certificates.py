@@ -1,4 +1,5 @@
-"""Certificates that should not be: by a real authority or a foreign one, for whom and when one likes."""
+"""Certificates that should not be: by a real authority or a foreign one, for whom and when one
+likes."""
 
 import datetime
 import ssl
@@ -53,7 +54,9 @@ class Forger:
     def sign_with(self, credentials: Credentials) -> None:
         """Sign with the key of an agent from now on, which is no authority."""
         certificate, *above = ca_directory.load_certificates(credentials.chain)
-        self.issuer = Issuer(certificate=certificate, key=keys.read_key(credentials.key), above=tuple(above))
+        self.issuer = Issuer(
+            certificate=certificate, key=keys.read_key(credentials.key), above=tuple(above)
+        )
 
     def certificate(
         self,
@@ -68,7 +71,9 @@ class Forger:
     ) -> Credentials:
         """A certificate with a common name and agents' ids, from and until when."""
         key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)] if name is not None else [])
+        subject = x509.Name(
+            [x509.NameAttribute(NameOID.COMMON_NAME, name)] if name is not None else []
+        )
         builder = (
             x509.CertificateBuilder()
             .subject_name(subject)
@@ -91,7 +96,11 @@ class Forger:
     def write(self, file: str, chain_pem: bytes, key: ec.EllipticCurvePrivateKey) -> Credentials:
         """Put a certificate with its chain, and its key, into files."""
         pem = serialization.Encoding.PEM
-        found = Credentials(chain=self.out / f"{file}.crt", key=self.out / f"{file}.key", root=self.root)
+        found = Credentials(
+            chain=self.out / f"{file}.crt", key=self.out / f"{file}.key", root=self.root
+        )
         found.chain.write_bytes(chain_pem)
-        found.key.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+        found.key.write_bytes(
+            key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        )
         return found

@@ -1,4 +1,5 @@
-"""Caddy alone in front of backends, without 0Trust: what the tests themselves are checked against."""
+"""Caddy alone in front of backends, without 0Trust: what the tests themselves are checked
+against."""
 
 import json
 import ssl
@@ -37,7 +38,9 @@ class BareCaddy(Process):
         await eventually(root.exists, "Caddy has made its root certificate")
         self.caddy = Way(self.port, root=root)
         for host in self._hosts:
-            await eventually(partial(self._has_certificate, host), f"Caddy has a certificate for {host}")
+            await eventually(
+                partial(self._has_certificate, host), f"Caddy has a certificate for {host}"
+            )
         return self
 
     async def _has_certificate(self, host: str) -> bool:
@@ -51,7 +54,9 @@ class BareCaddy(Process):
         routes = [
             {
                 "match": [{"host": [host]}],
-                "handle": [{"handler": "reverse_proxy", "upstreams": [{"dial": f"127.0.0.1:{port}"}]}],
+                "handle": [
+                    {"handler": "reverse_proxy", "upstreams": [{"dial": f"127.0.0.1:{port}"}]}
+                ],
             }
             for host, port in hosts.items()
         ]

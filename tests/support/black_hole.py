@@ -10,6 +10,9 @@ _DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)  # BPF_RET | BPF_K, 0 (linux/filt
 
 
 def swallow(connection: Any) -> None:
-    """Whatever arrives at this socket from now on is dropped before its TCP sees it, and so never acknowledged."""
+    """Whatever arrives at this socket from now on is dropped before its TCP sees it, and so
+    never acknowledged."""
     program = ctypes.create_string_buffer(_DROP_ALL)
-    connection.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HL", 1, ctypes.addressof(program)))
+    connection.setsockopt(
+        socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HL", 1, ctypes.addressof(program))
+    )

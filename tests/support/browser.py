@@ -1,8 +1,9 @@
 """Debian's Chromium, driven by Playwright, which trusts one service's certificate and no other.
 
-The key that it trusts is not taken on faith: it is read from a connection whose certificate a strict client has
-verified with Caddy's root. Chromium is then told this key (`--ignore-certificate-errors-spki-list`), because its own
-store of roots can only be changed for the whole user.
+The key that it trusts is not taken on faith: it is read from a connection whose certificate a
+strict client has verified with Caddy's root. Chromium is then told this key
+(`--ignore-certificate-errors-spki-list`), because its own store of roots can only be changed for
+the whole user.
 """
 
 import base64
@@ -60,7 +61,9 @@ class Complaints:
     sockets: list[str] = field(default_factory=list)
 
     def watch(self, page: Page) -> None:
-        page.on("console", lambda line: self.errors.append(line.text) if line.type == "error" else None)
+        page.on(
+            "console", lambda line: self.errors.append(line.text) if line.type == "error" else None
+        )
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("websocket", lambda socket: self.sockets.append(socket.url))
 
@@ -74,7 +77,8 @@ async def chromium(*trusted_keys: str, scheme: str = "light") -> AsyncIterator[B
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=executable(), args=options)
         context = await browser.new_context(
-            viewport={"width": 1200, "height": 850}, color_scheme="dark" if scheme == "dark" else "light"
+            viewport={"width": 1200, "height": 850},
+            color_scheme="dark" if scheme == "dark" else "light",
         )
         yield context
         await browser.close()

@@ -1,4 +1,5 @@
-"""An HTTP/1.1 client that hides nothing: raw requests, interim responses, trailers, and when each byte came."""
+"""An HTTP/1.1 client that hides nothing: raw requests, interim responses, trailers, and when
+each byte came."""
 
 import asyncio
 import contextlib
@@ -42,7 +43,12 @@ class Client:
     """One connection to 127.0.0.1. Whatever it awaits is bounded by the deadline of each call."""
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, host: str, patience: float
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        host: str,
+        patience: float,
     ) -> None:
         self.reader = reader
         self.writer = writer
@@ -156,9 +162,13 @@ class Client:
         response.body = b"".join([piece async for piece in self.read_pieces(response, method)])
         return response
 
-    async def request(self, method: str, target: str, fields: Fields = (), body: bytes = b"") -> Response:
+    async def request(
+        self, method: str, target: str, fields: Fields = (), body: bytes = b""
+    ) -> Response:
         """Sends a request, with its Content-Length where it has a body, and reads the response."""
-        if body and not any(name.lower() in ("content-length", "transfer-encoding") for name, _ in fields):
+        if body and not any(
+            name.lower() in ("content-length", "transfer-encoding") for name, _ in fields
+        ):
             fields = [*fields, ("Content-Length", str(len(body)))]
         await self.send_head(method, target, fields)
         if body:
@@ -169,8 +179,13 @@ class Client:
         return await self.request("GET", target, fields)
 
     async def upgrade(self, target: str, *fields: tuple[str, str], after: bytes = b"") -> Response:
-        """Asks for "chat/1", with `after` in the same segment; the response has no body if it is 101."""
-        lines = ["Connection: Upgrade", "Upgrade: chat/1", *(f"{name}: {value}" for name, value in fields)]
+        """Asks for "chat/1", with `after` in the same segment; the response has no body if it is
+        101."""
+        lines = [
+            "Connection: Upgrade",
+            "Upgrade: chat/1",
+            *(f"{name}: {value}" for name, value in fields),
+        ]
         head = f"GET {target} HTTP/1.1\r\nHost: {self.host}\r\n" + "\r\n".join(lines) + "\r\n\r\n"
         await self.send(head.encode("latin-1") + after)
         return await self.read_response()

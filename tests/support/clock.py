@@ -1,4 +1,5 @@
-"""The clock of some processes, which a test sets: a library that is loaded before all others (`clock.c`)."""
+"""The clock of some processes, which a test sets: a library that is loaded before all others
+(`clock.c`)."""
 
 import shutil
 import struct
@@ -21,7 +22,9 @@ class Clock:
         self._library = folder / "clock.so"
         self._file = folder / "clock.offset"
         source = Path(__file__).with_name("clock.c")
-        subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-Wall", "-o", self._library, source], check=True)
+        subprocess.run(
+            [compiler, "-shared", "-fPIC", "-O1", "-Wall", "-o", self._library, source], check=True
+        )
         self.seconds = 0
         self.set(0)
 

@@ -32,7 +32,9 @@ class Commands:
     socket: Path
 
     async def __call__(self, *words: str | int, uid: int | None = None) -> Done:
-        become = [] if uid is None else ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
+        become = (
+            [] if uid is None else ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
+        )
         argv = [*become, PRODUCT, *map(str, words), "--socket", self.socket]
         done = await asyncio.to_thread(
             subprocess.run,

@@ -1,4 +1,5 @@
-"""A running program's configuration file, changed in all the ways in which people and programs change files."""
+"""A running program's configuration file, changed in all the ways in which people and programs
+change files."""
 
 import asyncio
 import json
@@ -16,13 +17,17 @@ PARTLY = "services with errors keep their last good version"
 
 
 class ConfigFile:
-    """Owns the file; the program must log as JSON, at info or below. Each change waits for the lines that it gives.
+    """Owns the file; the program must log as JSON, at info or below.
+
+    Each change waits for the lines that it gives.
 
     Attributes:
         told: every line about a reload that was waited for.
     """
 
-    def __init__(self, process: Process, path: Path, config: dict[str, Any], *, debounce: float = 0.03) -> None:
+    def __init__(
+        self, process: Process, path: Path, config: dict[str, Any], *, debounce: float = 0.03
+    ) -> None:
         self.process = process
         self.path = path
         self.config = config
@@ -56,13 +61,17 @@ class ConfigFile:
     # ---- what comes of it
 
     async def tell(self, change: Callable[[], object], *expected: str) -> list[dict[str, Any]]:
-        """Makes a change; the lines that it gives, of which there are as many as `expected` and have these words.
+        """Makes a change; the lines that it gives, of which there are as many as `expected` and
+        have these words.
 
-        On a busy machine a file that is written in place may be read before it is whole: it is refused then, first.
+        On a busy machine a file that is written in place may be read before it is whole: it is
+        refused then, first.
         """
         since = self.process.position()
         await asyncio.to_thread(change)
-        found = await eventually(lambda: self._enough(since, expected), f"{expected} of {self.process.name}", 15)
+        found = await eventually(
+            lambda: self._enough(since, expected), f"{expected} of {self.process.name}", 15
+        )
         early, lines = found[: -len(expected)], found[-len(expected) :]
         assert all(line["event"] == REFUSED for line in early), early
         for line, words in zip(lines, expected, strict=True):
@@ -75,11 +84,19 @@ class ConfigFile:
 
     def reloads(self, since: int = 0) -> list[dict[str, Any]]:
         """All lines about reloads."""
-        lines = [line for line in self.process.text(since).splitlines(keepends=True) if '"logger": "config"' in line]
+        lines = [
+            line
+            for line in self.process.text(since).splitlines(keepends=True)
+            if '"logger": "config"' in line
+        ]
         found = [json.loads(line) for line in lines if line.endswith("\n")]
         return [line for line in found if line["event"] in (RELOADED, REFUSED, PARTLY)]
 
     def _enough(self, since: int, expected: Sequence[str]) -> list[dict[str, Any]] | None:
         lines = self.reloads(since)
-        refused = bool(lines) and lines[-1]["event"] == REFUSED and expected[-1] not in json.dumps(lines[-1])
+        refused = (
+            bool(lines)
+            and lines[-1]["event"] == REFUSED
+            and expected[-1] not in json.dumps(lines[-1])
+        )
         return lines if len(lines) >= len(expected) and not refused else None

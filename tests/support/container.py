@@ -1,4 +1,5 @@
-"""The container image: built by Docker or Podman; without these, the steps of the Dockerfile run on this machine."""
+"""The container image: built by Docker or Podman; without these, the steps of the Dockerfile run
+on this machine."""
 
 import json
 import os
@@ -15,7 +16,8 @@ from tests.support.processes import ROOT, Process
 
 DOCKERFILE = ROOT / "Dockerfile"
 CHANGES_THE_MACHINE = ("apt-get ", "useradd ")
-"""RUN steps that begin with one of these commands need the image's own file system, so a script leaves them out."""
+"""RUN steps that begin with one of these commands need the image's own file system, so a script
+leaves them out."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,10 @@ def health_command(steps: Sequence[Step]) -> list[str]:
 def find_builder() -> str | None:
     """Return the program that can build images here and run them."""
     for name in ("docker", "podman"):
-        if shutil.which(name) and subprocess.run([name, "info"], check=False, capture_output=True).returncode == 0:
+        if (
+            shutil.which(name)
+            and subprocess.run([name, "info"], check=False, capture_output=True).returncode == 0
+        ):
             return name
     return None
 
@@ -111,7 +116,9 @@ class ScriptedImage:
     def _follow(self, step: Step, arguments: Mapping[str, str]) -> None:
         text = self._placed(step.text)
         if step.instruction == "RUN" and not step.text.startswith(CHANGES_THE_MACHINE):
-            subprocess.run(["sh", "-ec", text], check=True, cwd=self._directory, env=self.environment)
+            subprocess.run(
+                ["sh", "-ec", text], check=True, cwd=self._directory, env=self.environment
+            )
         elif step.instruction == "COPY":
             for source in step.sources:
                 self._copy(source, step.words[-1])
@@ -120,12 +127,19 @@ class ScriptedImage:
             self._directory.mkdir(parents=True, exist_ok=True)
         elif step.instruction in ("ARG", "ENV"):
             name, _, value = text.partition("=")
-            self.environment[name] = arguments.get(name, string.Template(value).substitute(self.environment))
+            self.environment[name] = arguments.get(
+                name, string.Template(value).substitute(self.environment)
+            )
 
     def _copy(self, source: str, target: str) -> None:
         path, place = ROOT / source, self._directory / target
         if path.is_dir():
-            shutil.copytree(path, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+            shutil.copytree(
+                path,
+                place,
+                dirs_exist_ok=True,
+                ignore=shutil.ignore_patterns("__pycache__", "*.so"),
+            )
             return
         place = place / path.name if target.endswith("/") else place
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -135,7 +149,9 @@ class ScriptedImage:
         """Return the text with the image's own folders below ours."""
         places = {"/opt/0trust": self._folder / "opt", "/src": self._folder / "src"}
         places["/config"] = config or self._folder / "config"
-        return re.sub(r"(?<![\w./])(/opt/0trust|/src|/config)\b", lambda match: str(places[match[0]]), text)
+        return re.sub(
+            r"(?<![\w./])(/opt/0trust|/src|/config)\b", lambda match: str(places[match[0]]), text
+        )
 
 
 Image = BuiltImage | ScriptedImage
@@ -168,13 +184,20 @@ class Container:
     def process(self, *words: str) -> Process:
         """Return the process of a command that stays."""
         environment = {"PYTHONPATH": "", **self._image.environment}
-        return Process(self._name, self._image.run(self._name, self.folder, words), log=self.log, env=environment)
+        return Process(
+            self._name,
+            self._image.run(self._name, self.folder, words),
+            log=self.log,
+            env=environment,
+        )
 
     def check(self) -> subprocess.CompletedProcess[str]:
         """Run the health check of the image."""
         command = self._image.check_health(self._name, self.folder)
         environment = self._image.environment
-        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60, env=environment)
+        return subprocess.run(
+            command, check=False, capture_output=True, text=True, timeout=60, env=environment
+        )
 
     @property
     def is_healthy(self) -> bool:

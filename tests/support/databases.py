@@ -1,4 +1,5 @@
-"""An empty database of each kind: a SQLite file, and one in a PostgreSQL that the tests start for themselves."""
+"""An empty database of each kind: a SQLite file, and one in a PostgreSQL that the tests start
+for themselves."""
 
 import contextlib
 import os
@@ -20,7 +21,8 @@ KINDS = ["sqlite", pytest.param("postgresql", marks=_POSTGRESQL)]
 
 
 class Cluster:
-    """A PostgreSQL on a unix socket in a temporary folder, without passwords and without fsync; ends with the tests."""
+    """A PostgreSQL on a unix socket in a temporary folder, without passwords and without fsync;
+    ends with the tests."""
 
     def __init__(self) -> None:
         programs = _programs()
@@ -34,14 +36,35 @@ class Cluster:
             become += [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
         data = ["-D", str(self._folder / "data")]
         subprocess.run(
-            [*become, programs / "initdb", *data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"],
+            [
+                *become,
+                programs / "initdb",
+                *data,
+                "-U",
+                "postgres",
+                "-A",
+                "trust",
+                "-E",
+                "UTF8",
+                "--locale=C",
+                "-N",
+            ],
             check=True,
             capture_output=True,
             cwd=self._folder,
         )
         with (self._folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
-                [*become, programs / "postgres", *data, "-k", self._folder, "-c", "listen_addresses=", "-F"],
+                [
+                    *become,
+                    programs / "postgres",
+                    *data,
+                    "-k",
+                    self._folder,
+                    "-c",
+                    "listen_addresses=",
+                    "-F",
+                ],
                 cwd=self._folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -53,7 +76,8 @@ class Cluster:
             time.sleep(0.05)
 
     def new(self) -> str:
-        """The address of an empty database: a schema, which costs no files, and looks the same to who is sent there."""
+        """The address of an empty database: a schema, which costs no files, and looks the same
+        to who is sent there."""
         name = f"test_{next(self._names)}"
         with psycopg.connect(self._url) as connection:
             connection.execute(f"CREATE SCHEMA {name}".encode())
@@ -72,7 +96,9 @@ class Cluster:
 
 
 def _programs() -> Path:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    found = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3])
+    )
     program = found[-1] if found else shutil.which("initdb")
     assert program, "the tests need PostgreSQL: apt-get install postgresql"
     return Path(program).parent

@@ -17,7 +17,9 @@ class Disk:
     def __enter__(self) -> Self:
         self.place.mkdir(parents=True, exist_ok=True)
         options = f"size={self._size},mode=0700"
-        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "0trust-test", self.place], check=True)
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "0trust-test", self.place], check=True
+        )
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,4 +1,5 @@
-"""Where clients connect: Caddy's HTTPS, or the server's proxy API without Caddy. Every host name is at 127.0.0.1."""
+"""Where clients connect: Caddy's HTTPS, or the server's proxy API without Caddy. Every host name
+is at 127.0.0.1."""
 
 import ssl
 from pathlib import Path
@@ -28,11 +29,17 @@ class Way:
     def url(self, host: str, path: str = "/") -> str:
         return f"{'https' if self.tls else 'http'}://{host}:{self.port}{path}"
 
-    async def open(self, host: str, *, patience: float = 15.0, address: str | None = None) -> Client:
+    async def open(
+        self, host: str, *, patience: float = 15.0, address: str | None = None
+    ) -> Client:
         """Open a connection for HTTP/1.1; `address` is the client's own, one of 127.0.0.0/8."""
-        return await Client.open(self.port, host=host, tls=self.tls, patience=patience, address=address)
+        return await Client.open(
+            self.port, host=host, tls=self.tls, patience=patience, address=address
+        )
 
-    async def request(self, host: str, method: str, target: str, fields: Fields = (), body: bytes = b"") -> Response:
+    async def request(
+        self, host: str, method: str, target: str, fields: Fields = (), body: bytes = b""
+    ) -> Response:
         """One request on a connection of its own."""
         async with await self.open(host) as client:
             return await client.request(method, target, fields, body)
@@ -42,7 +49,12 @@ class Way:
 
     def websocket(self, host: str, path: str = "/", **options: Any) -> connect:
         """A WebSocket over HTTP/1.1; options as for `websockets.connect`."""
-        every: dict[str, Any] = {"max_size": None, "ping_interval": None, "open_timeout": 15, **options}
+        every: dict[str, Any] = {
+            "max_size": None,
+            "ping_interval": None,
+            "open_timeout": 15,
+            **options,
+        }
         scheme = "wss" if self.tls else "ws"
         return connect(
             f"{scheme}://{host}:{self.port}{path}",

@@ -1,4 +1,5 @@
-"""Runs the files of an example, set up as docs/howto/README.md says: the agent joins with a join token.
+"""Runs the files of an example, set up as docs/howto/README.md says: the agent joins with a join
+token.
 
 Only addresses, ports and host names differ. `NAME.example.com` becomes `NAME.localhost`, for which
 Caddy's own authority issues certificates. What an example takes from the environment is set there;
@@ -93,12 +94,19 @@ class Example:
         """Create a join token for the host names in agent.yaml, and join with it."""
         hosts = re.findall(r"[\w-]+\.localhost", self.agent_file.read_text())
         options = [word for host in dict.fromkeys(hosts) for word in ("--host", host)]
-        token = self._command("tokens", "create", "--agent", self._name, *options, "--config", "server.yaml")
+        token = self._command(
+            "tokens", "create", "--agent", self._name, *options, "--config", "server.yaml"
+        )
         self._command("agent", "join", token.strip(), "--force", "--dir", ".")
 
     def _command(self, *words: str) -> str:
         done = subprocess.run(
-            [PRODUCT, *words], cwd=self._folder, capture_output=True, text=True, timeout=60, check=False
+            [PRODUCT, *words],
+            cwd=self._folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout

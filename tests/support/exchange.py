@@ -39,7 +39,9 @@ class Request:
         line, *rest = raw.decode("latin-1").rstrip("\r\n").split("\r\n")
         method, target, version = [*line.split(" ", 2), "", ""][:3]
         pairs = (each.partition(":") for each in rest)
-        return cls(raw, method, target, version, [(name, value.strip()) for name, _, value in pairs])
+        return cls(
+            raw, method, target, version, [(name, value.strip()) for name, _, value in pairs]
+        )
 
     @property
     def path(self) -> str:

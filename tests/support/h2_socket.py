@@ -1,6 +1,7 @@
 """WebSockets over HTTP/2 (RFC 8441): one TLS connection, many extended CONNECT streams.
 
-HTTP/2 is h2's, the frames of the WebSocket are those of websockets' sans-I/O protocol; here is only what joins them.
+HTTP/2 is h2's, the frames of the WebSocket are those of websockets' sans-I/O protocol; here is only
+what joins them.
 """
 
 import asyncio
@@ -116,7 +117,9 @@ class H2:
                 self.window_grew.set()
             case ResponseReceived(stream_id=int(number), headers=list(headers)):
                 self.sockets[number].answer({str(name): str(value) for name, value in headers})
-            case DataReceived(stream_id=int(number), data=bytes(data), flow_controlled_length=int(length)):
+            case DataReceived(
+                stream_id=int(number), data=bytes(data), flow_controlled_length=int(length)
+            ):
                 with contextlib.suppress(StreamClosedError):
                     self.machine.acknowledge_received_data(length, number)
                 self.sockets[number].receive(data)

@@ -1,6 +1,8 @@
-"""A client that says all it has to say, ends its own direction, and listens on: over TCP (FIN) or TLS (close_notify).
+"""A client that says all it has to say, ends its own direction, and listens on: over TCP (FIN) or
+TLS (close_notify).
 
-asyncio cannot do the second, so this is a blocking socket with OpenSSL's memory buffers, run in a thread.
+asyncio cannot do the second, so this is a blocking socket with OpenSSL's memory buffers, run in a
+thread.
 """
 
 import asyncio
@@ -12,7 +14,8 @@ from tests.support.entrypoint import Way
 
 
 async def say_and_listen(way: Way, host: str, said: bytes, after_answer: bytes) -> bytes:
-    """Sends `said`, waits for a first answer, sends `after_answer`, half-closes, and reads to the end."""
+    """Sends `said`, waits for a first answer, sends `after_answer`, half-closes, and reads to
+    the end."""
     return await asyncio.to_thread(_say_and_listen, way, host, said, after_answer)
 
 

@@ -115,13 +115,17 @@ class Office:
             authority=self.agent_directory.authority,
             clock=self.clock,
         )
-        return replace(self, authorization=authorization, live=live, agent_directory=agent_directory)
+        return replace(
+            self, authorization=authorization, live=live, agent_directory=agent_directory
+        )
 
 
 def authority(folder: Path) -> tuple[Authority, AgentListenerConfig]:
     """A root, an issuer, and a server's certificate, in a folder."""
     root, issuing = ca_directory.create_authority(folder)
-    server = ca_directory.issue_server(folder, "tunnel.example.com", ServerNames(dns=["localhost"]), days=1)
+    server = ca_directory.issue_server(
+        folder, "tunnel.example.com", ServerNames(dns=["localhost"]), days=1
+    )
     made = Authority(
         issuer=ca_directory.load_issuer(issuing.certificate, issuing.key),
         root_pem=root.certificate.read_bytes(),
@@ -142,9 +146,13 @@ def office(folder: Path, url: str | None = None) -> Iterator[Office]:
     made, settings = authority(folder / "certs")
     database = Database.open(url or f"sqlite:///{folder / 'state.db'}")
     authorization, live, clock = Authorization(), Live(), Clock()
-    agent_directory = AgentDirectory(database, authorization=authorization, sessions=live, authority=made, clock=clock)
+    agent_directory = AgentDirectory(
+        database, authorization=authorization, sessions=live, authority=made, clock=clock
+    )
     try:
-        yield Office(database, authorization, live, clock, agent_directory, settings, folder / "admin.sock")
+        yield Office(
+            database, authorization, live, clock, agent_directory, settings, folder / "admin.sock"
+        )
     finally:
         database.close()
 

@@ -1,4 +1,5 @@
-"""A backend that closes connections on which nothing was asked for a while, as servers do: the other side of the race.
+"""A backend that closes connections on which nothing was asked for a while, as servers do: the
+other side of the race.
 
     backend = await IdleCloser(0.05).start()
     backend.close_idle()          # or at the worst of all moments
@@ -36,7 +37,9 @@ class IdleCloser:
 
     async def start(self) -> "IdleCloser":
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Connection(self), "127.0.0.1", self.port, backlog=1024)
+        self._server = await loop.create_server(
+            lambda: _Connection(self), "127.0.0.1", self.port, backlog=1024
+        )
         return self
 
     def stop(self) -> None:

@@ -1,4 +1,5 @@
-"""A small backend inside the test's own loop: it says its name, counts, and can be told to be slow, ill or gone."""
+"""A small backend inside the test's own loop: it says its name, counts, and can be told to be
+slow, ill or gone."""
 
 import asyncio
 import contextlib
@@ -10,7 +11,8 @@ from tests.support.ports import free_port
 
 
 class Small:
-    """Answers every request with its name, on a port that stays the same when it is stopped and started again.
+    """Answers every request with its name, on a port that stays the same when it is stopped and
+    started again.
 
     Attributes:
         delay: seconds until it answers.
@@ -18,7 +20,9 @@ class Small:
         close_after: so many answers on one connection, and it closes it without a word of warning.
     """
 
-    def __init__(self, name: str, *, path: Path | None = None, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, name: str, *, path: Path | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.name = name
         self.port = free_port()
         self.path = path
@@ -40,7 +44,9 @@ class Small:
         if self.path is not None:
             self._server = await asyncio.start_unix_server(self._serve, self.path)
         else:
-            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self._tls, backlog=512)
+            self._server = await asyncio.start_server(
+                self._serve, "127.0.0.1", self.port, ssl=self._tls, backlog=512
+            )
         return self
 
     async def stop(self) -> None:
@@ -65,7 +71,10 @@ class Small:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         lines = head.lower().split(b"\r\n")
-        length = next((int(line.partition(b":")[2]) for line in lines if line.startswith(b"content-length:")), 0)
+        length = next(
+            (int(line.partition(b":")[2]) for line in lines if line.startswith(b"content-length:")),
+            0,
+        )
         self.bodies[await reader.readexactly(length)] += 1
         self.heads.append(head)
         self.active += 1
@@ -78,5 +87,7 @@ class Small:
         if writer.transport.is_closing():
             raise ConnectionAbortedError
         body = self.name.encode()
-        writer.write(b"HTTP/1.1 %d Said\r\nContent-Length: %d\r\n\r\n%b" % (self.status, len(body), body))
+        writer.write(
+            b"HTTP/1.1 %d Said\r\nContent-Length: %d\r\n\r\n%b" % (self.status, len(body), body)
+        )
         await writer.drain()

@@ -1,4 +1,5 @@
-"""A server without Caddy and an agent, both in the test's own process, with certificates; and a backend."""
+"""A server without Caddy and an agent, both in the test's own process, with certificates; and a
+backend."""
 
 import asyncio
 import contextlib
@@ -21,7 +22,8 @@ from zerotrust.server.app import Server, open_database
 
 
 class Site:
-    """A folder with an authority and the certificates of "server" and "home"; and the configurations that use them."""
+    """A folder with an authority and the certificates of "server" and "home"; and the
+    configurations that use them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -31,7 +33,9 @@ class Site:
 
     def issue(self) -> None:
         """New certificates in the place of the old ones."""
-        issue_server(self.folder, "server", ServerNames(dns=["localhost"], ip=["127.0.0.1"]), force=True)
+        issue_server(
+            self.folder, "server", ServerNames(dns=["localhost"], ip=["127.0.0.1"]), force=True
+        )
         issue_agent(self.folder, "home", force=True)
 
     def server(self, **sections: dict[str, Any]) -> ServerConfig:
@@ -52,14 +56,23 @@ class Site:
     def agent(self, *services: dict[str, Any], **sections: dict[str, Any]) -> AgentConfig:
         names = {"cert": "home.crt", "key": "home.key", "ca_cert": "ca.crt"}
         own = {key: str(self.folder / name) for key, name in names.items()}
-        address = {"address": f"127.0.0.1:{self.tunnel_port}", "server_name": "localhost", "connections": 1}
+        address = {
+            "address": f"127.0.0.1:{self.tunnel_port}",
+            "server_name": "localhost",
+            "connections": 1,
+        }
         return AgentConfig.model_validate(
-            {"server": {**address, **own, **sections.pop("server", {})}, "services": list(services), **sections}
+            {
+                "server": {**address, **own, **sections.pop("server", {})},
+                "services": list(services),
+                **sections,
+            }
         )
 
 
 class Backend:
-    """Answers each request with its name, those for /wait when `go` is set, and upgrades; then echoes."""
+    """Answers each request with its name, those for /wait when `go` is set, and upgrades; then
+    echoes."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -94,7 +107,10 @@ class Backend:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 if b"\r\nUpgrade:" in head:
                     asked = head.partition(b"\r\nUpgrade: ")[2].partition(b"\r\n")[0]
-                    switch = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %b\r\n\r\n"
+                    switch = (
+                        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade:"
+                        b" %b\r\n\r\n"
+                    )
                     writer.write(switch % asked)
                     while data := await reader.read(1000):
                         writer.write(data)

@@ -1,4 +1,5 @@
-"""A token issuer: publishes its keys as a JWKS document over HTTP or HTTPS, well or badly, and signs tokens."""
+"""A token issuer: publishes its keys as a JWKS document over HTTP or HTTPS, well or badly, and
+signs tokens."""
 
 import asyncio
 import json
@@ -46,7 +47,12 @@ class Issuer:
     def token(self, kid: str, **claims: Any) -> str:
         """A token that is good for a minute, where nothing else is said."""
         header = {"alg": "RS256", "kid": kid}
-        return jwt.encode(header, {"exp": int(time.time()) + 60, **claims}, self._signing[kid], algorithms=["RS256"])
+        return jwt.encode(
+            header,
+            {"exp": int(time.time()) + 60, **claims},
+            self._signing[kid],
+            algorithms=["RS256"],
+        )
 
     def document(self) -> bytes:
         public = [{**key.as_dict(private=False), "kid": kid} for kid, key in self._signing.items()]
@@ -76,5 +82,12 @@ class Issuer:
 
 def reply(status: int, body: bytes, *fields: str) -> bytes:
     """A whole response."""
-    lines = [f"HTTP/1.1 {status} x", *fields, f"Content-Length: {len(body)}", "Connection: close", "", ""]
+    lines = [
+        f"HTTP/1.1 {status} x",
+        *fields,
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+        "",
+        "",
+    ]
     return "\r\n".join(lines).encode() + body

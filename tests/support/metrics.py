@@ -10,7 +10,8 @@ Key = str | tuple[str, ...]
 
 
 class Read(defaultdict[Key, float]):
-    """Numbers by name, or by name and values of the labels in the order of the labels' names; 0 where there is none."""
+    """Numbers by name, or by name and values of the labels in the order of the labels' names; 0
+    where there is none."""
 
     def __init__(self, text: str) -> None:
         super().__init__(float)

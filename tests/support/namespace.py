@@ -1,4 +1,5 @@
-"""A network namespace beside this one, joined by a cable: an agent there can lose its interface and its address."""
+"""A network namespace beside this one, joined by a cable: an agent there can lose its interface
+and its address."""
 
 import os
 import subprocess
@@ -27,7 +28,9 @@ class Namespace:
 
     def __enter__(self) -> Self:
         _ip("netns", "add", self.name)
-        _ip("link", "add", self._near, "type", "veth", "peer", "name", self._far, "netns", self.name)
+        _ip(
+            "link", "add", self._near, "type", "veth", "peer", "name", self._far, "netns", self.name
+        )
         _ip("address", "add", f"{HERE}/29", "dev", self._near)
         _ip("link", "set", self._near, "up")
         _ip("-n", self.name, "address", "add", self._address, "dev", self._far)

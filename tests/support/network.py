@@ -1,4 +1,5 @@
-"""A network that misbehaves: a TCP proxy between agent and server. It resets, swallows, delays, throttles, corrupts."""
+"""A network that misbehaves: a TCP proxy between agent and server. It resets, swallows, delays,
+throttles, corrupts."""
 
 import asyncio
 import ctypes
@@ -16,7 +17,8 @@ BUFFER = 64 * 1024
 
 
 class Network:
-    """Listens at `port` and connects to another one; what it does to what passes is in the attributes.
+    """Listens at `port` and connects to another one; what it does to what passes is in the
+    attributes.
 
     Attributes:
         delay, jitter: seconds that each piece takes, and how much that varies; order is kept.
@@ -104,7 +106,10 @@ class Network:
             task.add_done_callback(self._tasks.discard)
 
     async def _carry(
-        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, pair: tuple[asyncio.StreamWriter, ...]
+        self,
+        source: asyncio.StreamReader,
+        sink: asyncio.StreamWriter,
+        pair: tuple[asyncio.StreamWriter, ...],
     ) -> None:
         pieces: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(8 if self.rate else 256)
         writing = asyncio.create_task(self._write(pieces, sink))
@@ -123,7 +128,9 @@ class Network:
             for writer in pair:
                 writer.transport.abort()
 
-    async def _write(self, pieces: asyncio.Queue[tuple[float, bytes]], sink: asyncio.StreamWriter) -> None:
+    async def _write(
+        self, pieces: asyncio.Queue[tuple[float, bytes]], sink: asyncio.StreamWriter
+    ) -> None:
         loop = asyncio.get_running_loop()
         while True:
             due, data = await pieces.get()

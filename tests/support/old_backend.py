@@ -1,4 +1,5 @@
-"""A backend that speaks HTTP/1.0, with and without length, and one way to stop in the middle of an answer."""
+"""A backend that speaks HTTP/1.0, with and without length, and one way to stop in the middle of
+an answer."""
 
 import asyncio
 import contextlib

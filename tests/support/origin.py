@@ -1,7 +1,9 @@
-"""A backend that does everything a backend may do, well or badly: `python -m tests.support.origin --port N`.
+"""A backend that does everything a backend may do, well or badly: `python -m tests.support.origin
+--port N`.
 
-Its answers are in `routes.py`; any other target is echoed as JSON. `/stats` and `/log` are for the test, which asks
-them directly: what was counted, and with `--record` each request as it came in, byte for byte.
+Its answers are in `routes.py`; any other target is echoed as JSON. `/stats` and `/log` are for the
+test, which asks them directly: what was counted, and with `--record` each request as it came in,
+byte for byte.
 """
 
 import argparse
@@ -45,7 +47,9 @@ class Origin:
             pass
         finally:
             if self._record and wire.buffer:
-                self.log.append({"connection": connection, "rest": base64.b64encode(wire.buffer).decode()})
+                self.log.append(
+                    {"connection": connection, "rest": base64.b64encode(wire.buffer).decode()}
+                )
             wire.close()
             self.stats.open -= 1
 
@@ -92,7 +96,9 @@ async def run(port: int, record: bool) -> None:
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stop.set)
     origin = Origin(record=record)
-    server = await loop.create_server(lambda: Wire(origin.accepted), "127.0.0.1", port, backlog=1024)
+    server = await loop.create_server(
+        lambda: Wire(origin.accepted), "127.0.0.1", port, backlog=1024
+    )
     print(f"origin listens on 127.0.0.1:{port}", flush=True)
     await stop.wait()
     server.close()

@@ -1,7 +1,8 @@
-"""One TCP connection of the origin: a buffer to read from at one's own pace, writes with back-pressure, and its end.
+"""One TCP connection of the origin: a buffer to read from at one's own pace, writes with
+back-pressure, and its end.
 
-Not asyncio's streams, because the origin must hold a connection whose other side sent EOF, see that end while it is
-writing, and reset on purpose.
+Not asyncio's streams, because the origin must hold a connection whose other side sent EOF, see that
+end while it is writing, and reset on purpose.
 """
 
 import asyncio

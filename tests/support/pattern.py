@@ -1,4 +1,5 @@
-"""Bytes of any length that can be made anywhere and never look alike when shifted: tests compare their hashes."""
+"""Bytes of any length that can be made anywhere and never look alike when shifted: tests compare
+their hashes."""
 
 import hashlib
 import random

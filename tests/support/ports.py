@@ -21,7 +21,8 @@ def _is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A port that nobody listens on; each is given once in this process, and other test workers get others."""
+    """A port that nobody listens on; each is given once in this process, and other test workers
+    get others."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw") or 0)
     while True:
         port = random.randrange(_FIRST, _END)

@@ -1,4 +1,5 @@
-"""Real processes for tests: each in a process group of its own, with a log file, watched with deadlines."""
+"""Real processes for tests: each in a process group of its own, with a log file, watched with
+deadlines."""
 
 import asyncio
 import contextlib
@@ -27,10 +28,16 @@ def _die_with_parent() -> None:
 
 
 class Process:
-    """One program. It is started by `start()` or by entering the context, which ends it on leaving."""
+    """One program. It is started by `start()` or by entering the context, which ends it on
+    leaving."""
 
     def __init__(
-        self, name: str, argv: Sequence[str | Path], *, log: Path, env: Mapping[str, str] | None = None
+        self,
+        name: str,
+        argv: Sequence[str | Path],
+        *,
+        log: Path,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self.argv = [str(part) for part in argv]
@@ -110,7 +117,9 @@ class Process:
         """Where the log ends now, for `since`."""
         return self.log.stat().st_size if self.log.exists() else 0
 
-    async def wait_line(self, regex: str, *, since: int = 0, timeout: float = 20.0) -> re.Match[str]:
+    async def wait_line(
+        self, regex: str, *, since: int = 0, timeout: float = 20.0
+    ) -> re.Match[str]:
         """The first match in the log.
 
         Raises:
@@ -120,7 +129,9 @@ class Process:
 
         def look() -> re.Match[str] | None:
             found = wanted.search(self.text(since))
-            assert found or self.is_alive, f"{self.name} ended without /{regex}/:\n{self.text(since)[-3000:]}"
+            assert found or self.is_alive, (
+                f"{self.name} ended without /{regex}/:\n{self.text(since)[-3000:]}"
+            )
             return found
 
         try:
@@ -156,7 +167,9 @@ class Process:
             os.killpg(self.pid, number)
 
 
-async def wait_port(port: int, *, process: Process, timeout: float = 20.0, host: str = "127.0.0.1") -> None:
+async def wait_port(
+    port: int, *, process: Process, timeout: float = 20.0, host: str = "127.0.0.1"
+) -> None:
     """Waits until somebody accepts connections on the port."""
 
     async def try_once() -> bool:

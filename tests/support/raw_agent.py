@@ -1,4 +1,5 @@
-"""An agent that keeps to no rule: a TLS connection to the server's door, and whatever frames a test makes.
+"""An agent that keeps to no rule: a TLS connection to the server's door, and whatever frames a test
+makes.
 
 async with await RawAgent.open(port, credentials.client()) as agent:
     await agent.hello()
@@ -50,7 +51,8 @@ class RawAgent:
         """Connects and does the handshake, from an address of loopback.
 
         Raises:
-            OSError: the server refuses. In TLS 1.3 a client may hear of that later, from what it reads.
+            OSError: the server refuses. In TLS 1.3 a client may hear of that later, from what it
+                reads.
         """
         async with asyncio.timeout(PATIENCE):
             reader, writer = await asyncio.open_connection(
@@ -72,7 +74,9 @@ class RawAgent:
         async with asyncio.timeout(PATIENCE):
             await self.writer.drain()
 
-    async def say(self, kind: int, payload: bytes | dict[str, Any] | Message = b"", *, stream: int = 0) -> None:
+    async def say(
+        self, kind: int, payload: bytes | dict[str, Any] | Message = b"", *, stream: int = 0
+    ) -> None:
         """One frame; a dictionary becomes JSON."""
         match payload:
             case dict():

@@ -1,7 +1,8 @@
-"""A backend whose test reads and writes its sockets itself, one step at a time, from the test's own event loop.
+"""A backend whose test reads and writes its sockets itself, one step at a time, from the test's own
+event loop.
 
-On loopback, bytes are in the other end's receive buffer when `send` returns, so a test decides what has arrived before
-the product's loop has had a turn.
+On loopback, bytes are in the other end's receive buffer when `send` returns, so a test decides what
+has arrived before the product's loop has had a turn.
 """
 
 import contextlib

@@ -1,4 +1,5 @@
-"""A backend that says its name, echoes WebSockets, and knows what it was asked; in the test's own loop."""
+"""A backend that says its name, echoes WebSockets, and knows what it was asked; in the test's
+own loop."""
 
 import contextlib
 import ssl
@@ -33,7 +34,12 @@ class Witness:
 
     async def start(self) -> None:
         self._server = await serve(
-            self.converse, "127.0.0.1", self.port, process_request=self._answer, ssl=self.tls, ping_interval=None
+            self.converse,
+            "127.0.0.1",
+            self.port,
+            process_request=self._answer,
+            ssl=self.tls,
+            ping_interval=None,
         )
 
     async def stop(self) -> None:

@@ -32,7 +32,9 @@ async def echo(x: Exchange) -> None:
 
 async def fixed(x: Exchange) -> None:
     """/bytes/N"""
-    await x.head(200, ("Content-Length", str(x.number())), ("Content-Type", "application/octet-stream"))
+    await x.head(
+        200, ("Content-Length", str(x.number())), ("Content-Type", "application/octet-stream")
+    )
     if x.request.method != "HEAD":
         for piece in pattern(x.number()):
             await x.wire.send(piece)
@@ -216,7 +218,9 @@ async def linger(x: Exchange) -> None:
 async def upgrade(x: Exchange) -> None:
     """Echo after 101"""
     x.reusable = False
-    await x.head(101, ("Connection", "upgrade"), ("Upgrade", "chat/1"), reason="Switching Protocols")
+    await x.head(
+        101, ("Connection", "upgrade"), ("Upgrade", "chat/1"), reason="Switching Protocols"
+    )
     while piece := await x.wire.read():
         await x.wire.send(piece)
 
@@ -225,7 +229,8 @@ async def upgrade_greeting(x: Exchange) -> None:
     """The server speaks first, in the segment of the 101"""
     x.reusable = False
     await x.wire.send(
-        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: chat/1\r\n\r\nhello first\n"
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: chat/1\r\n\r\nhello"
+        b" first\n"
     )
     while piece := await x.wire.read():
         await x.wire.send(piece)
@@ -254,7 +259,9 @@ async def upgrade_ignored(x: Exchange) -> None:
 async def upgrade_half_close(x: Exchange) -> None:
     """Reads to the end of what the client sends, then answers: 'N sha256'"""
     x.reusable = False
-    await x.head(101, ("Connection", "upgrade"), ("Upgrade", "chat/1"), reason="Switching Protocols")
+    await x.head(
+        101, ("Connection", "upgrade"), ("Upgrade", "chat/1"), reason="Switching Protocols"
+    )
     length, digest = 0, hashlib.sha256()
     while piece := await x.wire.read():
         digest.update(piece)
@@ -263,9 +270,12 @@ async def upgrade_half_close(x: Exchange) -> None:
 
 
 async def upgrade_server_half_close(x: Exchange) -> None:
-    """Says 'done', ends its own direction, and counts what the client still sends into `/stats` as served"""
+    """Says 'done', ends its own direction, and counts what the client still sends into `/stats`
+    as served"""
     x.reusable = False
-    await x.head(101, ("Connection", "upgrade"), ("Upgrade", "chat/1"), reason="Switching Protocols")
+    await x.head(
+        101, ("Connection", "upgrade"), ("Upgrade", "chat/1"), reason="Switching Protocols"
+    )
     await x.wire.send(b"done")
     x.wire.transport.write_eof()
     length = 0
@@ -277,7 +287,9 @@ async def upgrade_server_half_close(x: Exchange) -> None:
 async def upgrade_reset(x: Exchange) -> None:
     """Resets after the first bytes"""
     x.reusable = False
-    await x.head(101, ("Connection", "upgrade"), ("Upgrade", "chat/1"), reason="Switching Protocols")
+    await x.head(
+        101, ("Connection", "upgrade"), ("Upgrade", "chat/1"), reason="Switching Protocols"
+    )
     await x.wire.read()
     x.wire.reset()
 

@@ -1,6 +1,7 @@
 """The whole of 0Trust as processes: certificates, server with Caddy, agents.
 
-async with Stack(folder, authority, agents={"agent-1": [service("app.localhost", origin.port)]}) as stack:
+async with Stack(folder, authority, agents={"agent-1": [service("app.localhost", origin.port)]}) as
+stack:
     response = await stack.caddy.get("app.localhost", "/echo")
 """
 
@@ -59,7 +60,9 @@ class Authority:
         """Certificate and key of a server at localhost."""
         certificate, key = self.folder / f"{name}.crt", self.folder / f"{name}.key"
         if not certificate.exists():
-            ca_directory.issue_server(self.folder, name, ServerNames(dns=["localhost"], ip=["127.0.0.1"]))
+            ca_directory.issue_server(
+                self.folder, name, ServerNames(dns=["localhost"], ip=["127.0.0.1"])
+            )
         return certificate, key
 
 
@@ -109,7 +112,8 @@ class Stack:
         level: str = "info",
         sections: Mapping[str, Any] | None = None,
     ) -> None:
-        """`sections` of the server's file take the place of its own; `server` and `api` add to them."""
+        """`sections` of the server's file take the place of its own; `server` and `api` add to
+        them."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.authority = authority

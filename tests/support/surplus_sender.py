@@ -1,6 +1,7 @@
 """A backend that sends bytes behind some of its answers, now or later, as a faulty one does.
 
-It runs in the test's own loop. `/first/…` is answered with bytes that no other request may get; `/second/N` with N.
+It runs in the test's own loop. `/first/…` is answered with bytes that no other request may get;
+`/second/N` with N.
 """
 
 import asyncio
@@ -13,8 +14,8 @@ SURPLUS: Final = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(BODY)
 class SurplusSender:
     """Answers `/first/MOMENT/STATUS/FRAMING` so, and sends another answer behind it.
 
-    MOMENT is "segment" (the same one), "turn" (the loop's next one), "request" (when any next request arrives) or a
-    number of milliseconds; FRAMING is "none", "zero", "length" or "chunked".
+    MOMENT is "segment" (the same one), "turn" (the loop's next one), "request" (when any next
+    request arrives) or a number of milliseconds; FRAMING is "none", "zero", "length" or "chunked".
 
     Attributes:
         owed: surplus that is still to be sent; until then no other request is answered.
@@ -26,7 +27,9 @@ class SurplusSender:
         self.held: list[tuple[asyncio.Transport, bytes]] = []
 
     async def start(self) -> "SurplusSender":
-        self._server = await asyncio.get_running_loop().create_server(lambda: _Connection(self), "127.0.0.1", 0)
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: _Connection(self), "127.0.0.1", 0
+        )
         self.port: int = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -42,7 +45,10 @@ class SurplusSender:
             b"none": (b"", b""),
             b"zero": (b"Content-Length: 0\r\n", b""),
             b"length": (b"Content-Length: %d\r\n" % len(BODY), BODY),
-            b"chunked": (b"Transfer-Encoding: chunked\r\n", b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)),
+            b"chunked": (
+                b"Transfer-Encoding: chunked\r\n",
+                b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY),
+            ),
         }[framing]
         answer = b"HTTP/1.1 %b X\r\n%b\r\n%b" % (status, fields, b"" if bodiless else body)
         transport.write(answer + SURPLUS if moment == b"segment" else answer)
@@ -60,7 +66,9 @@ class SurplusSender:
             _send_surplus(other)
         self.on_request.clear()
         number = head.split(b" ", 2)[1].rpartition(b"/")[2]
-        self.held.append((transport, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(number), number)))
+        self.held.append(
+            (transport, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(number), number))
+        )
         if not self.owed:
             self._answer_held()
 

@@ -15,20 +15,22 @@ from typing import TextIO
 import pytest
 
 MARGIN = 3.0
-"""Seconds before the test's process is ended in which it may fail like any other, and put away what it started; of a
-test with little time, a third of that."""
+"""Seconds before the test's process is ended in which it may fail like any other, and put away what
+it started; of a test with little time, a third of that."""
 LAST_WORDS = 1.0
 """Seconds before that end at which the process says where it stands."""
 TEARDOWN = float(os.environ.get("TEARDOWN_SECONDS", "60"))
-"""Seconds that the teardown of a test has. pytest-timeout stops its clock once a test has failed."""
+"""Seconds that the teardown of a test has. pytest-timeout stops its clock once a test has
+failed."""
 
 
 class Patience:
-    """A pytest plugin beside pytest-timeout, whose way to end a test that blocks the loop is to end the process.
+    """A pytest plugin beside pytest-timeout, whose way to end a test that blocks the loop is to end
+    the process.
 
-    A coroutine that waits for ever is cancelled a little earlier, so that its traceback names the line. Where that does
-    not help, it is printed where all threads and coroutines stand: pytest-timeout's own words are lost when several
-    processes share the tests.
+    A coroutine that waits for ever is cancelled a little earlier, so that its traceback names the
+    line. Where that does not help, it is printed where all threads and coroutines stand:
+    pytest-timeout's own words are lost when several processes share the tests.
     """
 
     def __init__(self) -> None:
@@ -84,10 +86,15 @@ class Patience:
                 frame = thing.ag_frame
             if frame is not None:
                 code = frame.f_code
-                print(f"  {code.co_filename}:{frame.f_lineno} in {code.co_qualname}", file=self._stderr)
+                print(
+                    f"  {code.co_filename}:{frame.f_lineno} in {code.co_qualname}",
+                    file=self._stderr,
+                )
 
 
-def _failing_at(test: Callable[..., Awaitable[None]], fail_at: float) -> Callable[..., Awaitable[None]]:
+def _failing_at(
+    test: Callable[..., Awaitable[None]], fail_at: float
+) -> Callable[..., Awaitable[None]]:
     @functools.wraps(test)
     async def bounded(**arguments: object) -> None:
         async with asyncio.timeout(fail_at - time.monotonic()):

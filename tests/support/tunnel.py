@@ -1,4 +1,5 @@
-"""Tunnel sessions without a network: sinks that note what they hear and object to what they must never hear."""
+"""Tunnel sessions without a network: sinks that note what they hear and object to what they must
+never hear."""
 
 from collections.abc import Callable
 
@@ -12,7 +13,9 @@ from zerotrust.tunnel.window import DEFAULT_WINDOW
 
 SESSION_ID = "0123456789abcdef" * 2
 SECRET = "fedcba9876543210" * 4
-REQUEST = pack_open(2, 0, flags=0, service=b"web", request_id=b"r1", block=b"GET / HTTP/1.1\r\nHost: a\r\n")
+REQUEST = pack_open(
+    2, 0, flags=0, service=b"web", request_id=b"r1", block=b"GET / HTTP/1.1\r\nHost: a\r\n"
+)
 HELLO = Hello(versions=[1], window=DEFAULT_WINDOW, max_streams=16384)
 WELCOME = Welcome(version=1, session=SESSION_ID, window=DEFAULT_WINDOW, max_streams=16384)
 
@@ -29,7 +32,8 @@ class Ear:
         self.over: tuple[Code, str] | None = None
         self.drained = 0
         self.silenced = False
-        """Set by the test when it has reset the stream itself: nothing may be heard from then on."""
+        """Set by the test when it has reset the stream itself: nothing may be heard from then
+        on."""
 
     def _alive(self) -> None:
         assert self.over is None, "an event after reset"
@@ -65,9 +69,14 @@ class Ear:
 
 
 class Owner:
-    """A session and its sink. Streams that the peer opens get an `Ear`, or what `accept` returns."""
+    """A session and its sink.
 
-    def __init__(self, *, dialer: bool, options: SessionOptions | None = None, now: float = 0.0) -> None:
+    Streams that the peer opens get an `Ear`, or what `accept` returns.
+    """
+
+    def __init__(
+        self, *, dialer: bool, options: SessionOptions | None = None, now: float = 0.0
+    ) -> None:
         self.peer: Hello | Welcome | None = None
         self.ears: dict[int, Ear] = {}
         self.payloads: dict[int, bytes] = {}
@@ -78,7 +87,9 @@ class Owner:
         self.links: list[str] = []
         """Why a link was lost, and "back" where the session has another one."""
         self.woken = 0
-        self.accept: Callable[[Stream, bytes, bool], Ear | None] = lambda stream, payload, end: Ear()
+        self.accept: Callable[[Stream, bytes, bool], Ear | None] = lambda stream, payload, end: (
+            Ear()
+        )
         self.session = Session(
             dialer=dialer,
             sink=self,
@@ -128,7 +139,9 @@ class Owner:
         assert reason.isprintable()
         self.over = (code, reason)
 
-    def open(self, payload: bytes = REQUEST, *, end: bool = False, now: float = 0.0) -> tuple[Stream, Ear]:
+    def open(
+        self, payload: bytes = REQUEST, *, end: bool = False, now: float = 0.0
+    ) -> tuple[Stream, Ear]:
         """A stream of our own."""
         ear = Ear()
         stream = self.session.open_stream(payload, ear, end=end, now=now)
@@ -145,7 +158,11 @@ class Owner:
 
     def said(self) -> list[tuple[FrameType, int]]:
         """Type and stream of the frames that wait to be sent, without the pings."""
-        return [(FrameType(kind), stream) for kind, _, stream, _ in self.sent() if kind != FrameType.PING]
+        return [
+            (FrameType(kind), stream)
+            for kind, _, stream, _ in self.sent()
+            if kind != FrameType.PING
+        ]
 
 
 def reason_of(owner: Owner) -> tuple[Code, str]:
@@ -198,7 +215,10 @@ class Pair:
     """A server and an agent, and what is under way between them."""
 
     def __init__(
-        self, *, server_options: SessionOptions | None = None, agent_options: SessionOptions | None = None
+        self,
+        *,
+        server_options: SessionOptions | None = None,
+        agent_options: SessionOptions | None = None,
     ) -> None:
         self.now = 0.0
         self.server = Owner(dialer=False, options=server_options)
@@ -233,7 +253,9 @@ class Pair:
                     self.deliver(self.other(owner))
 
 
-def joined(*, server_options: SessionOptions | None = None, agent_options: SessionOptions | None = None) -> Pair:
+def joined(
+    *, server_options: SessionOptions | None = None, agent_options: SessionOptions | None = None
+) -> Pair:
     """Two ends after the handshake."""
     pair = Pair(server_options=server_options, agent_options=agent_options)
     pair.pump()

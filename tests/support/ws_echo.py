@@ -5,9 +5,10 @@
     /hash      echoes; "!digest" is answered with count and sha256 of all that came in before
     /firehose  sends 64 KiB binary messages as fast as the other side reads them
 
-Orders: "!close CODE REASON", "!ping" (pings the client, says "pong" when it answered), "!fragments N" (N fragments of
-one text message), "!extensions" and "!subprotocol" (what was negotiated), "!token T" (gives this
-connection a name), "!closed T" (waits for the end of that connection and tells its code and reason).
+Orders: "!close CODE REASON", "!ping" (pings the client, says "pong" when it answered), "!fragments
+N" (N fragments of one text message), "!extensions" and "!subprotocol" (what was negotiated),
+"!token T" (gives this connection a name), "!closed T" (waits for the end of that connection and
+tells its code and reason).
 """
 
 import argparse

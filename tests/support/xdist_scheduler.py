@@ -1,4 +1,5 @@
-"""How tests share several processes: whole groups at a time, and on to the end also when one of the processes dies."""
+"""How tests share several processes: whole groups at a time, and on to the end also when one of
+the processes dies."""
 
 from xdist.scheduler import LoadGroupScheduling
 from xdist.workermanage import WorkerController
@@ -8,11 +9,13 @@ READY = 2
 
 
 class GroupsToTheEnd(LoadGroupScheduling):  # type: ignore[misc]
-    """As `--dist loadgroup`, without its ways to wait for ever once a process died (pytest-xdist #1189, #1323, #1327).
+    """As `--dist loadgroup`, without its ways to wait for ever once a process died (pytest-xdist
+    #1189, #1323, #1327).
 
-    A test that is over its time ends its process. pytest-xdist 3.8 then queues also what that process had finished,
-    which the next one takes for work and never reports; gives the next one a single test, which it holds until it
-    knows the one after; and runs the deadly test again. Here only what was not run is queued, without the deadly one.
+    A test that is over its time ends its process. pytest-xdist 3.8 then queues also what that
+    process had finished, which the next one takes for work and never reports; gives the next one a
+    single test, which it holds until it knows the one after; and runs the deadly test again. Here
+    only what was not run is queued, without the deadly one.
     """
 
     def remove_node(self, node: WorkerController) -> str | None:

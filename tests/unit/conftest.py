@@ -11,7 +11,8 @@ from zerotrust.telemetry import logs
 
 @pytest.fixture(autouse=True)
 def _unconfigured_logs() -> Iterator[None]:
-    """Undo what a test has configured, so that the next one finds its own log lines whatever ran before."""
+    """Undo what a test has configured, so that the next one finds its own log lines whatever ran
+    before."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield

@@ -55,24 +55,32 @@ def check(
             the system's temporary folder.
 
     Raises:
-        PkiError: it can't be read, is for another agent or key, or a genuine server would refuse it.
+        PkiError: it can't be read, is for another agent or key, or a genuine server would refuse
+            it.
     """
     try:
         certificates = pem_chain.parse(pem)
     except PkiError as error:
         raise PkiError("what the server sent is not a certificate") from error
     if len(certificates) > MAX_CERTIFICATES:
-        raise PkiError(f"the server sent {len(certificates)} certificates; a chain has at most {MAX_CERTIFICATES}")
+        raise PkiError(
+            f"the server sent {len(certificates)} certificates; a chain has at most"
+            f" {MAX_CERTIFICATES}"
+        )
     certificate = certificates[0]
     if certificate.public_key() != key.public_key() or agent_id_of(certificate) != agent_id:
         raise PkiError("the server sent a certificate that is not for this agent and its new key")
     now = datetime.datetime.now(datetime.UTC)
     if certificate.not_valid_after_utc <= now:
-        raise PkiError("the server sent a certificate that has expired by this machine's clock; compare the clocks")
+        raise PkiError(
+            "the server sent a certificate that has expired by this machine's clock; compare the"
+            " clocks"
+        )
     if certificate.not_valid_before_utc > now + MAX_AHEAD:
         begins = f"{certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
         raise PkiError(f"the server sent a certificate that begins on {begins}; compare the clocks")
-    # Only the certificates that OpenSSL reads are kept, not the text around them or other PEM blocks.
+    # Only the certificates that OpenSSL reads are kept, not the text around them or other PEM
+    # blocks.
     chain_pem = b"".join(one.public_bytes(Encoding.PEM) for one in certificates)
     _check_accepted(chain_pem, keys.to_pem(key), root_pem, folder)
     return AcceptedCertificate(certificate=certificate, chain_pem=chain_pem)
@@ -90,7 +98,9 @@ def _check_accepted(chain_pem: bytes, key_pem: bytes, root_pem: bytes, folder: P
     client.verify_mode = ssl.CERT_NONE
     try:
         with tempfile.TemporaryDirectory(prefix=".check-", dir=folder) as name:
-            certificate, key, root = (Path(name) / file for file in ("new.crt", "new.key", "ca.crt"))
+            certificate, key, root = (
+                Path(name) / file for file in ("new.crt", "new.key", "ca.crt")
+            )
             for path, content in ((certificate, chain_pem), (key, key_pem), (root, root_pem)):
                 path.write_bytes(content)  # only the owner can read the folder
             client.load_cert_chain(certificate, key)
@@ -99,14 +109,17 @@ def _check_accepted(chain_pem: bytes, key_pem: bytes, root_pem: bytes, folder: P
         _handshake(client, server)
     except ssl.SSLCertVerificationError as error:
         raise PkiError(
-            f"the server sent a certificate that is not valid under this agent's ca_cert: {error.verify_message}"
+            "the server sent a certificate that is not valid under this agent's ca_cert:"
+            f" {error.verify_message}"
         ) from error
     except ssl.SSLError as error:
         reason = (error.reason or str(error)).replace("_", " ").lower()
         raise PkiError(f"the server sent a certificate that OpenSSL refuses: {reason}") from error
     except OSError as error:
         where = folder or "the system's temporary folder"
-        raise PkiError(f"{where}: cannot write: {error.strerror}; make it writable for the agent's user") from error
+        raise PkiError(
+            f"{where}: cannot write: {error.strerror}; make it writable for the agent's user"
+        ) from error
 
 
 def _handshake(client: ssl.SSLContext, server: ssl.SSLContext) -> None:

@@ -36,7 +36,8 @@ def cookie_secret(config: AgentConfig) -> bytes:
         keys.write(path, secret, mode=keys.PRIVATE, replace=True)
     except PkiError as error:
         _log.warning(
-            "cannot save the secret of session_affinity; cookies are void after the next certificate renewal",
+            "cannot save the secret of session_affinity; cookies are void after the next"
+            " certificate renewal",
             reason=str(error),
         )
     return secret

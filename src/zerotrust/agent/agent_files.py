@@ -15,7 +15,8 @@ from zerotrust.pki.join_token import JoinToken
 
 _CONFIG: Final = """\
 # The agent "{agent}" of {server}, made by 0trust agent join.
-# A running agent reads this file again when it changes. 0trust config check {name} lists its errors.
+# A running agent reads this file again when it changes.
+# 0trust config check {name} lists its errors.
 version: "1.0"
 agent_id: "{agent}"
 server:
@@ -80,16 +81,24 @@ class AgentFilesWriter:
         if not self._force:
             for path in (files.key, files.certificate, files.root, files.config):
                 if path.exists():
-                    raise PkiError(f"{path}: exists already and is not overwritten; use --dir, or --force to join anew")
+                    raise PkiError(
+                        f"{path}: exists already and is not overwritten; use --dir, or --force to"
+                        " join anew"
+                    )
         try:
             files.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise PkiError(f"{files.folder}: cannot create the folder: {error.strerror}; choose another") from error
+            raise PkiError(
+                f"{files.folder}: cannot create the folder: {error.strerror}; choose another"
+            ) from error
         keys.write(self._pending, keys.to_pem(self.request.key), mode=keys.PRIVATE, replace=True)
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._pending.unlink(missing_ok=True)
 
@@ -105,10 +114,17 @@ class AgentFilesWriter:
         files = self.files
         keys.write(files.root, joined.root_pem, mode=keys.PUBLIC, replace=True)
         key_pem = keys.to_pem(self.request.key)
-        key_pair_files.replace(files.certificate, files.key, chain=joined.chain_pem, key_pem=key_pem)
+        key_pair_files.replace(
+            files.certificate, files.key, chain=joined.chain_pem, key_pem=key_pem
+        )
         fresh = not files.config.exists()
         if fresh:
-            keys.write(files.config, configuration(token, joined).encode(), mode=keys.PRIVATE, replace=False)
+            keys.write(
+                files.config,
+                configuration(token, joined).encode(),
+                mode=keys.PRIVATE,
+                replace=False,
+            )
         _give_to_owner(files)
         return fresh
 
@@ -134,4 +150,6 @@ def _give_to_owner(files: AgentFiles) -> None:
             for path in (files.key, files.certificate, files.root, files.config):
                 os.chown(path, owner.st_uid, owner.st_gid)
     except OSError as error:
-        raise SetupError(f"{files.folder}: cannot give the files to its owner: {error.strerror}") from error
+        raise SetupError(
+            f"{files.folder}: cannot give the files to its owner: {error.strerror}"
+        ) from error

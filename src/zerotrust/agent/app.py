@@ -1,9 +1,10 @@
 """The agent: builds its connections and services, and applies its file again when that changes.
 
-A new server address or certificate needs new sessions. The agent makes them before it gives up the old ones: each new
-session has all services registered when the old one sends GOAWAY, and the old one closes with the last of its
-requests, WebSockets included (docs/spec/tunnel-v1.md, section 9). A session with a server that is no longer configured
-closes after `drain_timeout` at the latest, whatever that server does.
+A new server address or certificate needs new sessions. The agent makes them before it gives up the
+old ones: each new session has all services registered when the old one sends GOAWAY, and the old
+one closes with the last of its requests, WebSockets included (docs/spec/tunnel-v1.md, section 9). A
+session with a server that is no longer configured closes after `drain_timeout` at the latest,
+whatever that server does.
 """
 
 import asyncio
@@ -51,7 +52,8 @@ async def serve(loaded: Loaded[AgentConfig], read: Read[AgentConfig]) -> None:
     """Run the agent until it is cancelled; then drain it, unless it is cancelled again.
 
     Args:
-        read: reads the configuration, when a file changes or on SIGHUP; the agent applies the difference.
+        read: reads the configuration, when a file changes or on SIGHUP; the agent applies the
+            difference.
 
     Raises:
         SetupError: a certificate cannot be used, or names another agent than the file.
@@ -61,7 +63,9 @@ async def serve(loaded: Loaded[AgentConfig], read: Read[AgentConfig]) -> None:
     this = asyncio.current_task()
     assert this is not None
     control = ControlSocket(this.cancel, agent.status)
-    reloading = tasks.supervise(Reloader(loaded, read=read, apply=agent.apply, tasks=tasks).run, "reload")
+    reloading = tasks.supervise(
+        Reloader(loaded, read=read, apply=agent.apply, tasks=tasks).run, "reload"
+    )
     try:
         if loaded.files:
             await control.listen(control_path(loaded.files[0]))
@@ -92,9 +96,13 @@ class Agent:
         self._renewal = _renewal(config)
         self._tasks = tasks
         self._coalescer = WriteCoalescer(self._loop)
-        self._options = SessionOptions(software=f"0trust/{__version__}", instance=secrets.token_hex(16))
+        self._options = SessionOptions(
+            software=f"0trust/{__version__}", instance=secrets.token_hex(16)
+        )
         self._endpoint = ServerEndpoint.of(config)
-        self._services = Services(coalescer=self._coalescer, tasks=tasks, keys_changed=self._keys_changed)
+        self._services = Services(
+            coalescer=self._coalescer, tasks=tasks, keys_changed=self._keys_changed
+        )
         self._services.adopt(self._plan(config, Changes()), drain_timeout=0)
         self.connections: list[TunnelConnection] = []
         self._running: set[asyncio.Task[None]] = set()
@@ -170,9 +178,12 @@ class Agent:
         )
 
     async def drain(self) -> None:
-        """Ask the server to send no more requests, and let running ones end. Call it when `run` has ended.
+        """Ask the server to send no more requests, and let running ones end.
 
-        Requests get `drain_timeout`. Then the server closes the WebSockets, because it sees where a frame ends.
+        Call it when `run` has ended.
+
+        Requests get `drain_timeout`. Then the server closes the WebSockets, because it sees where a
+        frame ends.
         """
         timeout = self._config.hot_reload.drains_for
         current = [connection.current for connection in self.connections]
@@ -187,7 +198,9 @@ class Agent:
         for session in sessions:
             session.go_away("its WebSockets are to come back")
         links = [session.link for session in sessions]
-        await self._until(lambda: not any(link.session.streams or link.congested for link in links), FAREWELL)
+        await self._until(
+            lambda: not any(link.session.streams or link.congested for link in links), FAREWELL
+        )
 
     async def close(self) -> None:
         """Close all sessions."""
@@ -249,7 +262,10 @@ class Agent:
         return [session for connection in self.connections for session in connection.sessions]
 
     async def _before_dialling(self) -> None:
-        """Replace an expired certificate. If that fails, the agent dials all the same: so the server logs it."""
+        """Replace an expired certificate.
+
+        If that fails, the agent dials all the same: so the server logs it.
+        """
         now = time.time()
         if not (self._renewal.expired(now) and self._renewal.due(now)):
             return
@@ -288,7 +304,10 @@ class Agent:
                 return
 
     def _renewed(self, message: Renewed) -> None:
-        """Take the server's answer to a request for a certificate. The next session uses the new one; others stay."""
+        """Take the server's answer to a request for a certificate.
+
+        The next session uses the new one; others stay.
+        """
         try:
             outcome = self._renewal.store(message)
             if not outcome.refusal:

@@ -1,9 +1,10 @@
 """One of the agent's connections to the server: it dials, serves requests, and dials again.
 
-A connection has one current session, and keeps the sessions that it replaced until their requests end. The first
-connection (number 0) dials whenever it has no session. The others wait until another connection has a session with a
-server that accepts several: so after a restart of the server every agent is back before any agent dials a second
-time, and an older server, which knows one connection only, never sees two of them replace each other.
+A connection has one current session, and keeps the sessions that it replaced until their requests
+end. The first connection (number 0) dials whenever it has no session. The others wait until another
+connection has a session with a server that accepts several: so after a restart of the server every
+agent is back before any agent dials a second time, and an older server, which knows one connection
+only, never sees two of them replace each other.
 """
 
 import asyncio
@@ -33,10 +34,11 @@ BACK_OFF_MOST: Final = 15.0
 """Seconds: the first backoff, which doubles with each attempt, and the longest one."""
 SOON: Final = 30.0
 SOON_MOST: Final = 1.0
-"""Longest backoff in the first SOON seconds after a session ended: requests wait for a server that restarts."""
+"""Longest backoff in the first SOON seconds after a session ended: requests wait for a server
+that restarts."""
 STEADY: Final = 1.0
-"""Seconds that a session must last before its end resets the backoff. The backoff grows with a server that ends each
-session at once."""
+"""Seconds that a session must last before its end resets the backoff. The backoff grows with a
+server that ends each session at once."""
 SUPERSEDED_PAUSE: Final = 60.0
 STAND_BY_LOOK: Final = 0.5
 STAND_BY_MOST: Final = 2.0
@@ -74,7 +76,8 @@ class TunnelConnection:
     Args:
         number: 0 for the first connection.
         endpoint: the server to dial.
-        drain_timeout: seconds that a session with another server than `endpoint` has to end its requests.
+        drain_timeout: seconds that a session with another server than `endpoint` has to end its
+            requests.
         before_dialling: awaited before each new session.
         allows_more: returns True while a session is open whose server accepts further connections.
 
@@ -119,7 +122,10 @@ class TunnelConnection:
         self._drain_timeout = drain_timeout
 
     async def run(self) -> None:
-        """Dial the server again and again until the connection is retired. May run again after an exception."""
+        """Dial the server again and again until the connection is retired.
+
+        May run again after an exception.
+        """
         try:
             await self._keep_dialling()
         except Exception:
@@ -138,16 +144,19 @@ class TunnelConnection:
             if ended is Code.SUPERSEDED:
                 if not self.number:
                     _log.error(
-                        "another process uses this agent's certificate: stop it, or give each agent its own",
+                        "another process uses this agent's certificate: stop it, or give each agent"
+                        " its own",
                         retry_seconds=SUPERSEDED_PAUSE,
                     )
-                # Two processes that both dial again at once would take the host names from each other for ever.
+                # Two processes that both dial again at once would take the host names from each
+                # other for ever.
                 await self._pause(SUPERSEDED_PAUSE)
             # A rejected agent still completes a handshake, so do not reset the backoff.
             steady = self._loop.time() - self._connected_at >= STEADY
             if ended not in (None, Code.NOT_ALLOWED) and steady:
                 delay, soon_until = BACK_OFF_FIRST, self._loop.time() + SOON
-            # Full jitter: a thousand agents must not come back in step after a restart of their server.
+            # Full jitter: a thousand agents must not come back in step after a restart of their
+            # server.
             await self._pause(random.uniform(0, delay))  # noqa: S311
             delay = min(delay * 2, SOON_MOST if self._loop.time() < soon_until else BACK_OFF_MOST)
 
@@ -169,7 +178,10 @@ class TunnelConnection:
                 session.update(plan)
 
     def sweep(self, now: float) -> None:
-        """Time out backends that do not answer, and close replaced sessions without requests. Runs every second."""
+        """Time out backends that do not answer, and close replaced sessions without requests.
+
+        Runs every second.
+        """
         if self.current is not None:
             self.current.sweep(now)
         for session in self.leaving:
@@ -193,7 +205,8 @@ class TunnelConnection:
     # ---- from one session to the next
 
     async def succeed(self, endpoint: ServerEndpoint) -> ServerSession:
-        """Return a successor of the current session: connected, all services registered, not ready yet.
+        """Return a successor of the current session: connected, all services registered, not ready
+        yet.
 
         `hand_over` makes it current, `give_up` closes it.
 
@@ -201,20 +214,28 @@ class TunnelConnection:
             SetupError: the server cannot be reached or refuses.
         """
         location = endpoint.location(self._turn)
-        session = self.fresh = self._new_session(endpoint, self.number, lost=self._lost, takes_over=True)
+        session = self.fresh = self._new_session(
+            endpoint, self.number, lost=self._lost, takes_over=True
+        )
         try:
             await endpoint.connect(session.link.as_protocol, self._turn)
         except (OSError, TimeoutError) as error:
             self.fresh = None
-            raise SetupError(f"server.address: cannot connect to {location}: {describe(error)}") from error
+            raise SetupError(
+                f"server.address: cannot connect to {location}: {describe(error)}"
+            ) from error
         await asyncio.wait([session.published], timeout=PUBLISH_TIMEOUT)
         if session.published.done() and session.published.result():
             return session
         self.fresh = None
-        _, reason = session.ended or (Code.SILENCE, f"it did not answer for all services in {PUBLISH_TIMEOUT:g} s")
+        _, reason = session.ended or (
+            Code.SILENCE,
+            f"it did not answer for all services in {PUBLISH_TIMEOUT:g} s",
+        )
         session.link.close_session(Code.GOING_AWAY, "it is not needed")
         raise SetupError(
-            f"server.address: {location} refused: {reason or 'it closed the connection'}; its log says why"
+            f"server.address: {location} refused: {reason or 'it closed the connection'}; its log"
+            " says why"
         )
 
     def give_up(self) -> None:
@@ -240,7 +261,8 @@ class TunnelConnection:
         await asyncio.wait([before.released], timeout=RELEASE_TIMEOUT)
         if not before.released.done():
             before.refuse_streams()
-        # READY closes the older sessions on the server, except those that have sent GOAWAY before it.
+        # READY closes the older sessions on the server, except those that have sent GOAWAY before
+        # it.
         fresh.link.session.send(Ready())
 
     # ---- inside
@@ -280,7 +302,8 @@ class TunnelConnection:
         return _end_of(session, str(location))
 
     def _end_in_time(self, session: ServerSession, now: float) -> None:
-        """End a session with a server that is no longer configured after `drain_timeout`, whatever that server does."""
+        """End a session with a server that is no longer configured after `drain_timeout`,
+        whatever that server does."""
         if session.ends_at == math.inf:
             session.ends_at = now + self._drain_timeout
         if now >= session.ends_at:
@@ -317,7 +340,8 @@ def _end_of(session: ServerSession, location: str) -> Code | None:
     """Log how a session ended and return its code; None if it was never established."""
     code, reason = session.ended or (Code.INTERNAL, "")
     if not session.was_established:
-        # In TLS 1.3 a client hears that its certificate is refused after its own handshake, or not at all.
+        # In TLS 1.3 a client hears that its certificate is refused after its own handshake, or not
+        # at all.
         _log.warning(
             "refused: the server may not accept this agent's certificate; its log says why",
             server=location,

@@ -59,9 +59,13 @@ async def request_status(path: Path) -> AgentStatus:
         async with asyncio.timeout(ANSWER_TIMEOUT):
             return AgentStatus.model_validate_json(await _request(path, STATUS))
     except TimeoutError:
-        raise SetupError(f"{path}: the agent did not answer within {ANSWER_TIMEOUT:g} s; see its log") from None
+        raise SetupError(
+            f"{path}: the agent did not answer within {ANSWER_TIMEOUT:g} s; see its log"
+        ) from None
     except ValidationError:
-        raise SetupError(f"{path}: the running agent has another version than this command; restart it") from None
+        raise SetupError(
+            f"{path}: the running agent has another version than this command; restart it"
+        ) from None
 
 
 async def _request(path: Path, word: bytes) -> bytes:
@@ -92,11 +96,16 @@ class ControlSocket:
         self._connections: dict[_ControlConnection, None] = {}
 
     async def listen(self, path: Path) -> None:
-        """Listen at this path; without write access to the folder the agent works without a socket."""
+        """Listen at this path; without write access to the folder the agent works without a
+        socket."""
         try:
-            self._listening = await listen_plain(f"unix:{path}", self._connection, key="0trust agent drain")
+            self._listening = await listen_plain(
+                f"unix:{path}", self._connection, key="0trust agent drain"
+            )
         except SetupError as error:
-            _log.info("no control socket: 0trust agent drain and status do not work", reason=str(error))
+            _log.info(
+                "no control socket: 0trust agent drain and status do not work", reason=str(error)
+            )
 
     def draining(self) -> None:
         """Note that the agent drains already; later `drain` requests only wait for its end."""
@@ -113,7 +122,9 @@ class ControlSocket:
             if oldest is None:
                 return None
             oldest.abort()
-        connection = _ControlConnection(drain=self._drain_once, status=self._status, ended=self._ended)
+        connection = _ControlConnection(
+            drain=self._drain_once, status=self._status, ended=self._ended
+        )
         self._connections[connection] = None
         return connection
 
@@ -158,7 +169,8 @@ class _ControlConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         if self._is_aborted:
-            # Aborted later, because the loop starts reading after this callback and would never stop.
+            # Aborted later, because the loop starts reading after this callback and would never
+            # stop.
             asyncio.get_running_loop().call_soon(self._transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -1,4 +1,5 @@
-"""HTTP client for enrollment: for agents without a valid certificate (docs/spec/tunnel-v1.md, section 11)."""
+"""HTTP client for enrollment: for agents without a valid certificate (docs/spec/tunnel-v1.md,
+section 11)."""
 
 import asyncio
 import datetime
@@ -42,7 +43,9 @@ class EnrollmentClient:
         skew: how far the server's clock is ahead, by its last answer; None if less than MIN_SKEW.
     """
 
-    def __init__(self, host: str, port: int, *, trusted: str, server_name: str | None = None) -> None:
+    def __init__(
+        self, host: str, port: int, *, trusted: str, server_name: str | None = None
+    ) -> None:
         self._host = host
         self._server_name = server_name
         self._trusted = trusted
@@ -65,35 +68,55 @@ class EnrollmentClient:
         return self.skew
 
     async def _call(
-        self, method: str, path: str, *, authority: str | None, body: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        authority: str | None,
+        body: Mapping[str, str] | None = None,
     ) -> bytes:
-        client = httpx.AsyncClient(verify=enrollment_client(authority), trust_env=False, timeout=STEP_TIMEOUT)
+        client = httpx.AsyncClient(
+            verify=enrollment_client(authority), trust_env=False, timeout=STEP_TIMEOUT
+        )
         extensions = {} if self._server_name is None else {"sni_hostname": self._server_name}
-        request = client.stream(method, f"https://{self._where}{path}", json=body, extensions=extensions)
+        request = client.stream(
+            method, f"https://{self._where}{path}", json=body, extensions=extensions
+        )
         async with client, request as response:
             self._compare_clocks(response)
             answer = b""
             async for piece in response.aiter_raw():
                 answer += piece
                 if len(answer) > MAX_ANSWER:
-                    raise JoinError(f"{self._where}: the answer is larger than a 0trust server's; check the address")
+                    raise JoinError(
+                        f"{self._where}: the answer is larger than a 0trust server's; check the"
+                        " address"
+                    )
             if response.is_success:
                 return answer
-            raise JoinError(self._refusal(response.status_code, answer, trusted=authority is not None))
+            raise JoinError(
+                self._refusal(response.status_code, answer, trusted=authority is not None)
+            )
 
     def _refusal(self, status: int, answer: bytes, *, trusted: bool) -> str:
         reason = read_object(answer).get("error")
         if trusted and isinstance(reason, str):
             return f"{self._where} refuses: {_one_line(reason)}"
         return (
-            f"{self._where} answers with status {status}: is it a 0trust server with an authority in its server.yaml?"
+            f"{self._where} answers with status {status}: is it a 0trust server with an authority"
+            " in its server.yaml?"
         )
 
     def _compare_clocks(self, response: httpx.Response) -> None:
         try:
             date = parsedate_to_datetime(response.headers.get("Date", ""))
-            skew = date.replace(tzinfo=date.tzinfo or datetime.UTC) - datetime.datetime.now(datetime.UTC)
-        except (ValueError, OverflowError):  # also for a zone or a year that Python cannot represent
+            skew = date.replace(tzinfo=date.tzinfo or datetime.UTC) - datetime.datetime.now(
+                datetime.UTC
+            )
+        except (
+            ValueError,
+            OverflowError,
+        ):  # also for a zone or a year that Python cannot represent
             return
         self.skew = skew if abs(skew) > MIN_SKEW else None
 
@@ -103,7 +126,9 @@ class EnrollmentClient:
         try:
             yield
         except (TimeoutError, httpx.TimeoutException):
-            raise JoinError(f"{self._where} does not answer; check the address, and that the port is open") from None
+            raise JoinError(
+                f"{self._where} does not answer; check the address, and that the port is open"
+            ) from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise JoinError(self._explain(error)) from error
 
@@ -112,11 +137,17 @@ class EnrollmentClient:
         for cause in causes:
             if isinstance(cause, ssl.SSLCertVerificationError):
                 return self._explain_verification(cause)
-        # The innermost cause has the reason; the exceptions around it say only that the connection failed.
+        # The innermost cause has the reason; the exceptions around it say only that the connection
+        # failed.
         reasons = [describe(cause) for cause in causes if isinstance(cause, OSError)]
-        if isinstance(error, httpx.ConnectError) and not any(isinstance(cause, ssl.SSLError) for cause in causes):
+        if isinstance(error, httpx.ConnectError) and not any(
+            isinstance(cause, ssl.SSLError) for cause in causes
+        ):
             reason = reasons[-1] if reasons else "no connection"
-            return f"cannot connect to {self._where}: {reason}; check the address, and that the port is open"
+            return (
+                f"cannot connect to {self._where}: {reason}; check the address, and that the port"
+                " is open"
+            )
         return (
             f"{self._where} accepts no connection without a certificate; "
             "is it a 0trust server with an authority in its server.yaml?"
@@ -126,8 +157,8 @@ class EnrollmentClient:
         if error.verify_code in _OTHER_NAME:
             name = self._server_name or self._host
             return (
-                f'the certificate of {self._where} is not for "{name}"; use an address that it is for, '
-                f"or issue it again: 0trust ca issue server {name}"
+                f'the certificate of {self._where} is not for "{name}"; use an address that it is'
+                f" for, or issue it again: 0trust ca issue server {name}"
             )
         if is_about_time(error):
             if self.skew is not None:
@@ -135,20 +166,26 @@ class EnrollmentClient:
             state = "has expired" if error.verify_code == _EXPIRED else "is not valid yet"
             return f"the certificate of {self._where} {state}; issue it again on the server"
         return (
-            f"the certificate of {self._where} is not from the CA that {self._trusted}: the connection may be "
-            "intercepted; nothing secret was sent"
+            f"the certificate of {self._where} is not from the CA that {self._trusted}: the"
+            " connection may be intercepted; nothing secret was sent"
         )
 
 
 def is_about_time(error: BaseException) -> bool:
     """Return True if a certificate was refused for its dates: expired, or not valid yet."""
-    return isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in (_NOT_YET, _EXPIRED)
+    return isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in (
+        _NOT_YET,
+        _EXPIRED,
+    )
 
 
 def clocks(skew: datetime.timedelta) -> str:
     """Return a message about differing clocks; `skew` is how far the server's is ahead."""
     how = "behind" if skew > datetime.timedelta(0) else "ahead of"
-    return f"this machine's clock is {abs(skew) - abs(skew) % datetime.timedelta(seconds=1)} {how} the server's; set it"
+    return (
+        f"this machine's clock is {abs(skew) - abs(skew) % datetime.timedelta(seconds=1)} {how} the"
+        " server's; set it"
+    )
 
 
 def read_object(answer: bytes) -> dict[str, Any]:
@@ -162,7 +199,9 @@ def read_object(answer: bytes) -> dict[str, Any]:
 
 def _one_line(text: str) -> str:
     """Return at most 300 characters of a text from another machine, safe for a terminal."""
-    return "".join(character if character.isprintable() else " " for character in text[:300]).strip()
+    return "".join(
+        character if character.isprintable() else " " for character in text[:300]
+    ).strip()
 
 
 def _causes(error: BaseException) -> list[BaseException]:

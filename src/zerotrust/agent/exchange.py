@@ -8,7 +8,13 @@ from typing import Final
 from zerotrust.agent.services import LiveService
 from zerotrust.agent.upstreams import UpstreamHandle, UpstreamSelection, removed_error
 from zerotrust.balancing.passive_health import Failure
-from zerotrust.errors import ForwardError, LocalProtocolError, UpstreamFailed, UpstreamsBusy, UpstreamTimeout
+from zerotrust.errors import (
+    ForwardError,
+    LocalProtocolError,
+    UpstreamFailed,
+    UpstreamsBusy,
+    UpstreamTimeout,
+)
 from zerotrust.http.body import Kind, Writer, writer_for
 from zerotrust.http.head import IDEMPOTENT, ResponseHead
 from zerotrust.http.head_block import check_trailers, request_framing_lines, response_block
@@ -16,7 +22,14 @@ from zerotrust.net.channel import Chunk
 from zerotrust.net.http_client import BackendConnection
 from zerotrust.telemetry import logs
 from zerotrust.tunnel.binary import MAX_OPEN_PAYLOAD_BYTES, RequestOpen, pack_head
-from zerotrust.tunnel.codes import FLAG_ANNOUNCE, FLAG_TRAILERS, FLAG_UPGRADE, KIND_CHUNKED, KIND_NONE, Code
+from zerotrust.tunnel.codes import (
+    FLAG_ANNOUNCE,
+    FLAG_TRAILERS,
+    FLAG_UPGRADE,
+    KIND_CHUNKED,
+    KIND_NONE,
+    Code,
+)
 from zerotrust.tunnel.error_codes import code_for, reason_for
 from zerotrust.tunnel.session import Session
 from zerotrust.tunnel.stream import Stream, StreamState
@@ -27,10 +40,12 @@ _EXPECT: Final = b"\r\nExpect: 100-continue\r\n"
 """With this field, the backend answers before the client sends the body (RFC 9110 s10.1.1)."""
 
 MAX_INTERIM_BYTES: Final = 64 * 1024
-"""Bytes of all interim answers (1xx) to one request. They need no credit, so without a limit a backend could fill the
-session that all services share. Early hints of a page have some kilobytes."""
+"""Bytes of all interim answers (1xx) to one request. They need no credit, so without a limit a
+backend could fill the session that all services share. Early hints of a page have some
+kilobytes."""
 _INTERIM_OVERHEAD: Final = 2048
-"""Bytes added for each interim answer, so that their number stays below `tunnel.stream.MAX_INTERIM_HEADS` (32)."""
+"""Bytes added for each interim answer, so that their number stays below
+`tunnel.stream.MAX_INTERIM_HEADS` (32)."""
 
 
 class Exchange:
@@ -102,7 +117,8 @@ class Exchange:
         self._method = request.block[: request.block.index(b" ")]
         self._connection: BackendConnection | None = None
         self._writer: Writer | None = None
-        # Joined, because the limit counts bytes: an object for each frame could take a hundred times as much.
+        # Joined, because the limit counts bytes: an object for each frame could take a hundred
+        # times as much.
         self._buffered: bytearray | None = None
         self._buffered_end = False
         self._buffered_trailers: bytes | None = None
@@ -110,7 +126,9 @@ class Exchange:
         self._unsent: list[Chunk] = []
         self._ended = False
         self._unconsumed = self._interim_bytes = 0
-        self._answered = self._response_ended = self.tunnelled = self._needs_new_connection = self._dialling = False
+        self._answered = self._response_ended = self.tunnelled = self._needs_new_connection = (
+            self._dialling
+        ) = False
         self._repeatable = request.kind == KIND_NONE and self._method in IDEMPOTENT
         self._upstream: UpstreamHandle | None = None
         self._selection: UpstreamSelection | None = None
@@ -142,7 +160,9 @@ class Exchange:
         if now >= self._deadline and not self._answered:
             if self._selection is not None:
                 self._selection.failed(Failure.SERVER_ERROR, now)
-            self._fail(UpstreamTimeout(f"no answer from the backend within {timeouts.response:g} s"))
+            self._fail(
+                UpstreamTimeout(f"no answer from the backend within {timeouts.response:g} s")
+            )
         elif now - self._began_at >= (timeouts.tunnel_total if self.tunnelled else timeouts.total):
             self._fail(UpstreamTimeout("the total timeout of the service is over"))
         elif self._upstream is None:
@@ -162,7 +182,9 @@ class Exchange:
         selection, now = self._selection, self._loop.time()
         upstream = selection.take(now) if selection is not None else None
         if upstream is None:
-            self._fail(self._service.upstreams.busy("another request has taken the free connection"))
+            self._fail(
+                self._service.upstreams.busy("another request has taken the free connection")
+            )
         else:
             self._progress_at = now
             self._connect(upstream, now)
@@ -181,7 +203,9 @@ class Exchange:
         connection = self._connection
         if self._ended:
             if payload:
-                self._session.reset(self._stream, Code.PROTOCOL_ERROR, "data after the end of the request")
+                self._session.reset(
+                    self._stream, Code.PROTOCOL_ERROR, "data after the end of the request"
+                )
         elif connection is None or (self._writer is None and not self.tunnelled):
             if self._buffered is None:
                 self._buffered = bytearray()
@@ -213,7 +237,11 @@ class Exchange:
         block = response_block(head)
         self._interim_bytes += len(block) + _INTERIM_OVERHEAD
         if self._interim_bytes > MAX_INTERIM_BYTES:
-            self._fail(UpstreamFailed(f"the backend sent more than {MAX_INTERIM_BYTES} bytes of interim answers"))
+            self._fail(
+                UpstreamFailed(
+                    f"the backend sent more than {MAX_INTERIM_BYTES} bytes of interim answers"
+                )
+            )
             return
         if head.status == 100 and self._writer is not None and not self._writer.complete:
             self._deadline = math.inf
@@ -236,7 +264,11 @@ class Exchange:
             block,
         )
         if len(payload) > MAX_OPEN_PAYLOAD_BYTES:
-            self._fail(UpstreamFailed(f"the head of the backend's answer is too large: {len(payload)} bytes"))
+            self._fail(
+                UpstreamFailed(
+                    f"the head of the backend's answer is too large: {len(payload)} bytes"
+                )
+            )
             return
         self._session.send_head(self._stream, payload, end=kind is Kind.NONE)
         if kind is Kind.TUNNEL:
@@ -249,7 +281,10 @@ class Exchange:
 
     def body(self, data: bytes, *, end: bool) -> None:
         self._has_progress = True
-        if not self._session.send_data(self._stream, data, end=end) and self._connection is not None:
+        if (
+            not self._session.send_data(self._stream, data, end=end)
+            and self._connection is not None
+        ):
             self._connection.pause_reading()
         if end:
             if self.tunnelled:
@@ -276,8 +311,8 @@ class Exchange:
             self._mark_ended()
             self._end_selection()
         elif self.tunnelled or closed_idle:
-            # Neither counts against the upstream's health: an upgraded connection may end at any time, and the
-            # backend may close an idle one.
+            # Neither counts against the upstream's health: an upgraded connection may end at any
+            # time, and the backend may close an idle one.
             self._fail(error)
         elif self._answered or not (untouched and self._repeatable):
             if self._selection is not None:
@@ -318,7 +353,11 @@ class Exchange:
         """Send the request on an idle connection, or on a new one."""
         self._upstream = upstream
         self._deadline = now + self._service.timeouts.response
-        connection = None if self._needs_new_connection else upstream.pool.take(now, careful=not self._repeatable)
+        connection = (
+            None
+            if self._needs_new_connection
+            else upstream.pool.take(now, careful=not self._repeatable)
+        )
         if connection is None:
             self._dialling = True
             upstream.pool.dial(self)
@@ -326,7 +365,8 @@ class Exchange:
             self._begin(connection)
 
     def _try_another(self, failure: Failure, error: ForwardError) -> bool:
-        """Send the request to another upstream, as this one has not processed it; False if none is left."""
+        """Send the request to another upstream, as this one has not processed it; False if none
+        is left."""
         selection, before = self._selection, self._upstream
         if selection is None or before is None:
             return False
@@ -354,7 +394,9 @@ class Exchange:
         edits = self._upstream.edits if self._upstream is not None else None
         connection.send(
             (request.block if edits is None else edits.apply(request.block))
-            + request_framing_lines(kind, request.length, upgrade=upgrade, te=bool(request.flags & FLAG_TRAILERS))
+            + request_framing_lines(
+                kind, request.length, upgrade=upgrade, te=bool(request.flags & FLAG_TRAILERS)
+            )
         )
         if not upgrade:
             writer = self._writer
@@ -394,13 +436,16 @@ class Exchange:
                 self._consumed(len(payload))
 
     def _consumed(self, count: int) -> None:
-        """Grant credit for bytes that the backend has accepted, and restart or stop the response timeout."""
+        """Grant credit for bytes that the backend has accepted, and restart or stop the response
+        timeout."""
         now = self._loop.time()
         whole = self._writer is None or self._writer.complete
         self._deadline = now + self._service.timeouts.response if whole else math.inf
         self._session.consumed(self._stream, count, now)
 
-    def _write(self, connection: BackendConnection, payload: bytes, *, end: bool, trailers: bytes = b"") -> None:
+    def _write(
+        self, connection: BackendConnection, payload: bytes, *, end: bool, trailers: bytes = b""
+    ) -> None:
         writer = self._writer
         assert writer is not None
         try:
@@ -432,7 +477,11 @@ class Exchange:
 
     def _finish_tunnel(self) -> None:
         """Close the connection when both directions have ended."""
-        if self._response_ended and self._stream.receiving is StreamState.DONE and self._connection is not None:
+        if (
+            self._response_ended
+            and self._stream.receiving is StreamState.DONE
+            and self._connection is not None
+        ):
             connection, self._connection = self._connection, None
             self._mark_ended()
             connection.finish()
@@ -459,13 +508,17 @@ class Exchange:
         if connection is not None:
             connection.detach()
         if self._dialling and self._upstream is not None:
-            # A connection that is being opened counts as the upstream's until it is open; the next request can use it.
+            # A connection that is being opened counts as the upstream's until it is open; the next
+            # request can use it.
             self._dialling = not self._upstream.pool.withdraw(self)
         if not self._dialling:
             self._end_selection()
 
     def _end_selection(self) -> None:
-        """Make room for the next request. Call it when the connection is back in its pool, or closed."""
+        """Make room for the next request.
+
+        Call it when the connection is back in its pool, or closed.
+        """
         selection = self._selection
         if selection is not None:
             self._selection = None

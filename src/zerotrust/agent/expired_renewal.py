@@ -29,7 +29,9 @@ async def renew_expired(server: ServerAddress, message: Renew) -> Renewed:
         PkiError: certificate, key or authority can't be read.
     """
     host, port = split_address(server.address, default_port=8443)
-    client = EnrollmentClient(host, port, trusted="server.ca_cert holds", server_name=server.server_name)
+    client = EnrollmentClient(
+        host, port, trusted="server.ca_cert holds", server_name=server.server_name
+    )
     csr = message.csr.encode("ascii")
     proof = prove(keys.read_key(Path(server.key)), csr)
     body = {
@@ -40,12 +42,14 @@ async def renew_expired(server: ServerAddress, message: Renew) -> Renewed:
     authority = keys.read(Path(server.ca_cert), what="certificate").decode("ascii")
     with client.explaining_errors():
         async with asyncio.timeout(DEADLINE):
-            # The error message needs the server's clock if the server's certificate is refused for its dates.
+            # The error message needs the server's clock if the server's certificate is refused for
+            # its dates.
             await client.compare_clocks()
             answer = read_object(await client.post(RETURN, body, authority=authority))
     try:
         return Renewed(chain=answer["certificate"])
     except (KeyError, ValueError):
         raise JoinError(
-            "cannot read the server's answer: its version may be newer than the agent's; see its log"
+            "cannot read the server's answer: its version may be newer than the agent's; see"
+            " its log"
         ) from None

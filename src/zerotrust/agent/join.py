@@ -70,14 +70,16 @@ def _pinned(pem: bytes, token: JoinToken) -> x509.Certificate:
     try:
         offered = pem_chain.parse(pem)
     except PkiError:
-        raise JoinError(f"{token.server} sent something other than a certificate; is it a 0trust server?") from None
+        raise JoinError(
+            f"{token.server} sent something other than a certificate; is it a 0trust server?"
+        ) from None
     for certificate in offered:
         if fingerprint(certificate) == token.fingerprint:
             return certificate
     raise JoinError(
-        f"{token.server} has another CA (fingerprint {fingerprint(offered[0])[:16]}…) than the join token names "
-        f"({token.fingerprint[:16]}…): someone intercepts the connection, or the CA was replaced; "
-        "the token was not sent"
+        f"{token.server} has another CA (fingerprint {fingerprint(offered[0])[:16]}…) than the join"
+        f" token names ({token.fingerprint[:16]}…): someone intercepts the connection, or the CA"
+        " was replaced; the token was not sent"
     )
 
 
@@ -93,12 +95,13 @@ def _checked(
         )
     except (ValueError, KeyError, TypeError):
         raise JoinError(
-            "cannot read the server's answer: its version may be newer than the agent's; see its log, and create "
-            "another join token"
+            "cannot read the server's answer: its version may be newer than the agent's; see its"
+            " log, and create another join token"
         ) from None
     except PkiError as error:
         raise JoinError(
-            f"cannot use the server's answer: {error}; see the server's log, and create another join token"
+            f"cannot use the server's answer: {error}; see the server's log, and create another"
+            " join token"
         ) from error
     return JoinResult(
         agent_id=agent_id,

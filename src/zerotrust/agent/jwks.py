@@ -86,7 +86,11 @@ class CachedJwks:
     @property
     def pause(self) -> float:
         """Return the seconds until the next attempt."""
-        return min(RETRY_FIRST * 2.0 ** min(self._failures - 1, 10), REFRESH) if self._failures else REFRESH
+        return (
+            min(RETRY_FIRST * 2.0 ** min(self._failures - 1, 10), REFRESH)
+            if self._failures
+            else REFRESH
+        )
 
 
 class JwksFetcher:
@@ -112,7 +116,9 @@ class JwksFetcher:
             self.documents.pop(source, None)
         for source in sources:
             if source not in self._fetching:
-                self._fetching[source] = self._tasks.spawn(self._fetch_forever(source), f"keys {_shown(source)}")
+                self._fetching[source] = self._tasks.spawn(
+                    self._fetch_forever(source), f"keys {_shown(source)}"
+                )
 
     async def _fetch_forever(self, source: KeySource) -> None:
         # It takes a while to import httpx and to read the system's authorities.
@@ -128,10 +134,13 @@ class JwksFetcher:
                     changed, etag = self._failed(source, cached, str(error), loop.time()), ""
                 if changed:
                     self._publish(source, cached.keys)
-                # Agents that start at the same moment must not ask the issuer at the same moment for ever.
+                # Agents that start at the same moment must not ask the issuer at the same moment
+                # for ever.
                 await asyncio.sleep(cached.pause * random.uniform(0.9, 1.1))  # noqa: S311
 
-    def _fetched(self, source: KeySource, cached: CachedJwks, document: bytes | None, now: float) -> bool:
+    def _fetched(
+        self, source: KeySource, cached: CachedJwks, document: bytes | None, now: float
+    ) -> bool:
         was_failing = cached.failing
         changed = cached.fetched(document, now)
         if changed or was_failing:
@@ -143,9 +152,17 @@ class JwksFetcher:
         was_failing = cached.failing
         expired = cached.failed(now)
         if expired:
-            _log.error("keys are too old: requests that need them are refused", source=_shown(source), reason=reason)
+            _log.error(
+                "keys are too old: requests that need them are refused",
+                source=_shown(source),
+                reason=reason,
+            )
         elif not was_failing:
-            effect = "the last keys stay valid" if cached.keys is not None else "requests that need them are refused"
+            effect = (
+                "the last keys stay valid"
+                if cached.keys is not None
+                else "requests that need them are refused"
+            )
             _log.warning("cannot fetch keys", source=_shown(source), reason=reason, effect=effect)
         return expired
 
@@ -171,9 +188,13 @@ def _client(source: KeySource) -> "httpx.AsyncClient":
         follow_redirects=False,
         timeout=TIMEOUT,
         limits=httpx.Limits(max_keepalive_connections=0),
-        # HTTPS may go through the proxy that the environment names. Plain HTTP is for issuers on this machine.
+        # HTTPS may go through the proxy that the environment names. Plain HTTP is for issuers on
+        # this machine.
         trust_env=secured,
-        headers={"Accept": "application/jwk-set+json, application/json", "Accept-Encoding": "identity"},
+        headers={
+            "Accept": "application/jwk-set+json, application/json",
+            "Accept-Encoding": "identity",
+        },
     )
 
 
@@ -187,7 +208,9 @@ async def _fetch(client: "httpx.AsyncClient", url: str, etag: str) -> tuple[byte
 
     try:
         async with asyncio.timeout(TIMEOUT):
-            async with client.stream("GET", url, headers={"If-None-Match": etag} if etag else {}) as response:
+            async with client.stream(
+                "GET", url, headers={"If-None-Match": etag} if etag else {}
+            ) as response:
                 if response.status_code == 304 and etag:
                     return None, etag
                 _check(response)
@@ -205,7 +228,10 @@ async def _fetch(client: "httpx.AsyncClient", url: str, etag: str) -> tuple[byte
 
 def _check(response: "httpx.Response") -> None:
     if response.has_redirect_location:
-        raise FetchError(f"status {response.status_code}: redirects are not followed; set jwks_url to the final URL")
+        raise FetchError(
+            f"status {response.status_code}: redirects are not followed; set jwks_url to the"
+            " final URL"
+        )
     if response.status_code != 200:
         raise FetchError(f"status {response.status_code}")
     if response.headers.get("content-encoding", "identity").lower() != "identity":

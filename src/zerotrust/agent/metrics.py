@@ -38,13 +38,20 @@ class AgentMetrics:
     """
 
     def __init__(
-        self, sessions: Callable[[], Iterable[Session]], services: Services, *, coalescer: WriteCoalescer, tasks: Tasks
+        self,
+        sessions: Callable[[], Iterable[Session]],
+        services: Services,
+        *,
+        coalescer: WriteCoalescer,
+        tasks: Tasks,
     ) -> None:
         self._sessions = sessions
         self._services = services
         self._stalls = StallCounter()
         self._loop_lag = LoopLagMonitor(lambda _: self._stalls.note(self._sessions()))
-        self._endpoint = MetricsEndpoint(self.collect, self._health, coalescer=coalescer, tasks=tasks)
+        self._endpoint = MetricsEndpoint(
+            self.collect, self._health, coalescer=coalescer, tasks=tasks
+        )
 
     async def listen(self, address: str | None) -> None:
         """Serve the metrics at this address instead of the one before; None is no address.
@@ -71,12 +78,16 @@ class AgentMetrics:
         yield gauge("build_info", "Version of 0Trust, as a label.", {__version__: 1}, "version")
         yield from session_metrics(usage, self._stalls)
         yield counter("requests_total", "Requests received.", self._services.requests)
-        yield counter("requests_failed_total", "Requests that failed.", self._services.failed, "code")
+        yield counter(
+            "requests_failed_total", "Requests that failed.", self._services.failed, "code"
+        )
         listener = self._endpoint.listener
         meaning = "Open connections, by listener."
         yield gauge("connections", meaning, {"metrics": listener.connections}, "listener")
         meaning = "Connections closed because their listener was at its limit."
-        yield counter("connections_refused_total", meaning, {"metrics": listener.refused}, "listener")
+        yield counter(
+            "connections_refused_total", meaning, {"metrics": listener.refused}, "listener"
+        )
         yield from self._backends()
         yield from loop_metrics(self._loop_lag.lag, self._loop_lag.lost)
         yield limits(AGENT_LIMITS)
@@ -87,14 +98,20 @@ class AgentMetrics:
     def _backends(self) -> Iterator[Metric]:
         services = [live for live in self._services.all if live.service.is_counted]
         waiting = {live.id: live.upstreams.waiting for live in services}
-        yield gauge("requests_queued", "Requests waiting for an upstream with room.", waiting, "service")
+        yield gauge(
+            "requests_queued", "Requests waiting for an upstream with room.", waiting, "service"
+        )
         connections: Counter[tuple[str, str]] = Counter()
         for live in services:
             for upstream in live.upstreams.all:
                 connections[live.id, "idle"] += upstream.pool.idle
                 connections[live.id, "busy"] += upstream.pool.open - upstream.pool.idle
-        yield gauge("backend_connections", "Open connections to upstreams.", connections, "service", "state")
+        yield gauge(
+            "backend_connections", "Open connections to upstreams.", connections, "service", "state"
+        )
         states: Counter[tuple[str, str]] = Counter(
-            (one.id, upstream.state) for one in services_status(services) for upstream in one.upstreams
+            (one.id, upstream.state)
+            for one in services_status(services)
+            for upstream in one.upstreams
         )
         yield gauge("upstreams", "Upstreams by health state.", states, "service", "state")

@@ -27,13 +27,17 @@ class Probe:
         report: called exactly once.
     """
 
-    def __init__(self, upstream: UpstreamHandle, check: HealthCheck, *, host: str, report: Report) -> None:
+    def __init__(
+        self, upstream: UpstreamHandle, check: HealthCheck, *, host: str, report: Report
+    ) -> None:
         self._check = check
         self._host = host
         self._report: Report | None = report
         self._connection: BackendConnection | None = None
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(check.timeout, self._end, f"no answer within {check.timeout:g} s")
+        self._timer = loop.call_later(
+            check.timeout, self._end, f"no answer within {check.timeout:g} s"
+        )
         self._pool = upstream.pool
         self._pool.dial(self, probe=True)
 
@@ -82,11 +86,18 @@ class Probe:
     # ---- inside
 
     def _request(self) -> bytes:
-        fields = {"Host": self._host, "User-Agent": "0trust-health-check", "Accept": "*/*", "Connection": "close"}
+        fields = {
+            "Host": self._host,
+            "User-Agent": "0trust-health-check",
+            "Accept": "*/*",
+            "Connection": "close",
+        }
         given = {name.lower() for name in self._check.headers}
         lines = [f"{name}: {value}" for name, value in fields.items() if name.lower() not in given]
         lines += [f"{name}: {value}" for name, value in self._check.headers.items()]
-        return "\r\n".join([f"{self._check.method} {self._check.path} HTTP/1.1", *lines, "", ""]).encode()
+        return "\r\n".join(
+            [f"{self._check.method} {self._check.path} HTTP/1.1", *lines, "", ""]
+        ).encode()
 
     def _end(self, failure: str) -> None:
         report, self._report = self._report, None

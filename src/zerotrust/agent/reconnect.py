@@ -1,10 +1,11 @@
-"""Reconnects a session that has lost its link: it asks the server to resume it over a new connection.
+"""Reconnects a session that has lost its link: it asks the server to resume it over a new
+connection.
 
-The first attempt comes at once, unless the former link broke soon after it was attached: then the pause before it
-grows to a second, so that a server that resumes a session and breaks its link again costs little. WebSockets wait
-while the session does, so further attempts follow within a second each, beside those still under way: a connection
-attempt from a time without network may take seconds to notice that the network is back. After a minute attempts
-become rare.
+The first attempt comes at once, unless the former link broke soon after it was attached: then the
+pause before it grows to a second, so that a server that resumes a session and breaks its link again
+costs little. WebSockets wait while the session does, so further attempts follow within a second
+each, beside those still under way: a connection attempt from a time without network may take
+seconds to notice that the network is back. After a minute attempts become rare.
 """
 
 import asyncio
@@ -35,15 +36,22 @@ _log = logs.logger("agent")
 
 
 class Reconnect:
-    """Reconnects one link. Call `begin` when it is detached, and `attached` when it is attached again.
+    """Reconnects one link. Call `begin` when it is detached, and `attached` when it is attached
+    again.
 
     Args:
-        endpoint: returns the server to dial; a certificate may have been renewed since the last attempt.
+        endpoint: returns the server to dial; a certificate may have been renewed since the last
+            attempt.
         turn: the server's address to begin with; each attempt takes the next one.
     """
 
     def __init__(
-        self, link: TunnelLink, endpoint: Callable[[], ServerEndpoint], tasks: Tasks, *, turn: int = 0
+        self,
+        link: TunnelLink,
+        endpoint: Callable[[], ServerEndpoint],
+        tasks: Tasks,
+        *,
+        turn: int = 0,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._link = link
@@ -107,7 +115,9 @@ class Reconnect:
         try:
             await endpoint.connect(partial(_Connected, self), turn)
         except (OSError, TimeoutError) as error:
-            _log.debug("cannot connect", server=str(endpoint.location(turn)), reason=describe(error))
+            _log.debug(
+                "cannot connect", server=str(endpoint.location(turn)), reason=describe(error)
+            )
 
     async def _wait(self, seconds: float) -> None:
         """Sleep, or return early when the session's state changes."""

@@ -25,7 +25,8 @@ MAX_RETRY: Final = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class RenewalOutcome:
-    """Result of a request: the end of the new certificate's validity, or the reason of the refusal."""
+    """Result of a request: the end of the new certificate's validity, or the reason of the
+    refusal."""
 
     until: str = ""
     refusal: str = ""
@@ -58,7 +59,8 @@ class Renewal:
 
     def due(self, now: float) -> bool:
         """Return True if it is time to request a new certificate."""
-        # If the last request is in the future, the clock was set back since, and `_next` may be far away.
+        # If the last request is in the future, the clock was set back since, and `_next` may be far
+        # away.
         return now >= self._next or now < self._requested_at
 
     def expired(self, now: float) -> bool:

@@ -58,8 +58,13 @@ class ServerEndpoint:
         server = config.server
         key_pair_files.complete(Path(server.cert), Path(server.key))
         _check_identity(config)
-        addresses = (split_address(one, default_port=_DEFAULT_PORT) for one in (server.address, *server.addresses))
-        locations = (ServerLocation(host, port, server.server_name or host) for host, port in addresses)
+        addresses = (
+            split_address(one, default_port=_DEFAULT_PORT)
+            for one in (server.address, *server.addresses)
+        )
+        locations = (
+            ServerLocation(host, port, server.server_name or host) for host, port in addresses
+        )
         tls = tunnel_client(certificate=server.cert, key=server.key, authority=server.ca_cert)
         return cls(tuple(dict.fromkeys(locations)), tls)
 
@@ -80,7 +85,13 @@ class ServerEndpoint:
         """
         location = self.location(turn)
         async with asyncio.timeout(NEXT_TIMEOUT if len(self.locations) > 1 else CONNECT_TIMEOUT):
-            await dial(protocol, location.host, location.port, tls=self.tls, server_name=location.server_name)
+            await dial(
+                protocol,
+                location.host,
+                location.port,
+                tls=self.tls,
+                server_name=location.server_name,
+            )
 
     async def compare_clocks(self, turn: int) -> datetime.timedelta | None:
         """Return how far the server's clock is ahead; None if it is right or unknown."""
@@ -91,7 +102,8 @@ class ServerEndpoint:
 
 
 def _check_identity(config: AgentConfig) -> None:
-    """Check that the configured agent id is the one in the certificate, which is what the server reads.
+    """Check that the configured agent id is the one in the certificate, which is what the server
+    reads.
 
     Raises:
         PkiError: the certificate can't be read, or names another agent.
@@ -104,6 +116,6 @@ def _check_identity(config: AgentConfig) -> None:
     declared = config.declared_id
     if declared is not None and declared != named:
         raise PkiError(
-            f'{config.server.cert} is the certificate of "{named}", but the configuration says agent.id "{declared}"; '
-            f"make them the same (0trust ca issue agent {declared})"
+            f'{config.server.cert} is the certificate of "{named}", but the configuration says'
+            f' agent.id "{declared}"; make them the same (0trust ca issue agent {declared})'
         )

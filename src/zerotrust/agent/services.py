@@ -124,7 +124,9 @@ class Services:
         failed: total number of failed requests by error code.
     """
 
-    def __init__(self, *, coalescer: WriteCoalescer, tasks: Tasks, keys_changed: Callable[[KeySource], None]) -> None:
+    def __init__(
+        self, *, coalescer: WriteCoalescer, tasks: Tasks, keys_changed: Callable[[KeySource], None]
+    ) -> None:
         self._coalescer = coalescer
         self._tasks = tasks
         self._descriptors = DescriptorBudget.of_process()
@@ -138,34 +140,49 @@ class Services:
     def get(self, service_id: str) -> LiveService | None:
         """Return the service of this id; also a removed one while its requests may still come."""
         live = self._live.get(service_id)
-        return live if live is not None or service_id not in self._removed else self._removed[service_id][0]
+        return (
+            live
+            if live is not None or service_id not in self._removed
+            else self._removed[service_id][0]
+        )
 
     @property
     def all(self) -> list[LiveService]:
         """Return all services."""
         return list(self._live.values())
 
-    def plan(self, config: AgentConfig, *, secret: bytes = b"", renewed: Collection[str] = ()) -> ServicePlan:
+    def plan(
+        self, config: AgentConfig, *, secret: bytes = b"", renewed: Collection[str] = ()
+    ) -> ServicePlan:
         """Return the changes that this configuration makes. They take effect with `adopt`.
 
         Args:
             secret: key for the cookies of session affinity; 32 random bytes that a restart keeps.
-            renewed: files whose content has changed; services that name one of them count as changed.
+            renewed: files whose content has changed; services that name one of them count as
+                changed.
 
         Raises:
             PkiError: a certificate for a backend can't be used.
         """
         health = config.health_checks.global_settings
-        wanted = {service.service_id: _with_defaults(service, health) for service in config.services}
+        wanted = {
+            service.service_id: _with_defaults(service, health) for service in config.services
+        }
         changed = []
         for service_id, service in wanted.items():
             policy = ServicePolicy.from_service(service, config.global_middleware)
             live = self._live.get(service_id)
             weight = config.agent.weight
-            same = live is not None and (live.service, live.policy, live.weight) == (service, policy, weight)
+            same = live is not None and (live.service, live.policy, live.weight) == (
+                service,
+                policy,
+                weight,
+            )
             if not same or not set(service.tls_files).isdisjoint(renewed):
                 changed.append(replace(self._provision(service, policy, secret), weight=weight))
-        return ServicePlan(changed, [service_id for service_id in self._live if service_id not in wanted])
+        return ServicePlan(
+            changed, [service_id for service_id in self._live if service_id not in wanted]
+        )
 
     def adopt(self, plan: ServicePlan, *, drain_timeout: float) -> None:
         """Put the changes into effect. Unchanged services keep their connections and health."""
@@ -183,13 +200,20 @@ class Services:
         for previous in self._replaced:
             after = self._live.get(previous.id)
             staying = (
-                frozenset(upstream.endpoint for upstream in after.upstreams.all) if after is not None else frozenset()
+                frozenset(upstream.endpoint for upstream in after.upstreams.all)
+                if after is not None
+                else frozenset()
             )
             previous.upstreams.drain(staying, ends_at)
-        self.jwks.fetch_from({source for live in self._live.values() for source in live.key_sources})
+        self.jwks.fetch_from(
+            {source for live in self._live.values() for source in live.key_sources}
+        )
 
     def sweep(self, now: float) -> None:
-        """Close idle connections, expire waiting requests, start health checks. Runs every second."""
+        """Close idle connections, expire waiting requests, start health checks.
+
+        Runs every second.
+        """
         for service_id in [name for name, (_, ends_at) in self._removed.items() if now >= ends_at]:
             del self._removed[service_id]
         for live in (*self._live.values(), *self._replaced):
@@ -219,22 +243,36 @@ class Services:
             self._replaced.add(live)
         return live
 
-    def _provision(self, service: Service, policy: ServicePolicy | None, secret: bytes) -> LiveService:
+    def _provision(
+        self, service: Service, policy: ServicePolicy | None, secret: bytes
+    ) -> LiveService:
         upstreams = Upstreams(
             service,
             [
-                BackendPool(options, coalescer=self._coalescer, tasks=self._tasks, budget=self._descriptors)
+                BackendPool(
+                    options, coalescer=self._coalescer, tasks=self._tasks, budget=self._descriptors
+                )
                 for options in _connect_options(service)
             ],
             secret=secret,
             rng=random.Random(),  # noqa: S311 - for jitter and for balancing, not for secrets
             now=asyncio.get_running_loop().time(),
         )
-        return LiveService(service.service_id, service, policy, upstreams, Timeouts.of(service), self.jwks.documents)
+        return LiveService(
+            service.service_id,
+            service,
+            policy,
+            upstreams,
+            Timeouts.of(service),
+            self.jwks.documents,
+        )
 
 
 def _same_tls(live: LiveService, previous: LiveService) -> bool:
-    """Return True if TLS to the backends is unchanged. Equal services mean that a TLS file was renewed."""
+    """Return True if TLS to the backends is unchanged.
+
+    Equal services mean that a TLS file was renewed.
+    """
     renewed = (live.service, live.policy) == (previous.service, previous.policy)
     return live.service.tls == previous.service.tls and not renewed
 
@@ -246,7 +284,10 @@ def _connect_options(service: Service) -> list[ConnectOptions]:
     if any(endpoint.secured for endpoint in endpoints):
         context = backend_tls(settings)
         if settings.insecure_skip_verify:
-            _log.warning("TLS verification of backends is disabled (insecure_skip_verify)", service=service.service_id)
+            _log.warning(
+                "TLS verification of backends is disabled (insecure_skip_verify)",
+                service=service.service_id,
+            )
     keep_alive = service.load_balancing.keep_alive_timeout
     return [
         ConnectOptions(
@@ -264,7 +305,9 @@ def _with_defaults(service: Service, health: GlobalHealthSettings) -> Service:
     """Return the service with `health_checks.global_settings` as defaults of its health checks."""
     if not any(upstream.health_check for upstream in service.upstreams):
         return service
-    return service.model_copy(update={"upstreams": [_with_default(upstream, health) for upstream in service.upstreams]})
+    return service.model_copy(
+        update={"upstreams": [_with_default(upstream, health) for upstream in service.upstreams]}
+    )
 
 
 def _with_default(upstream: Upstream, health: GlobalHealthSettings) -> Upstream:

@@ -100,7 +100,8 @@ class ServerSession:
             exchange.expire(now)
 
     def go_away(self, reason: str) -> None:
-        """Ask the server to open no more streams here; refuse those that it opens after its answer."""
+        """Ask the server to open no more streams here; refuse those that it opens after its
+        answer."""
         self._leaving = True
         self.link.session.go_away(Code.GOING_AWAY, reason)
 
@@ -112,7 +113,9 @@ class ServerSession:
     def allows_more(self) -> bool:
         """The session is attached, and the server accepts further connections of this agent."""
         session = self.link.session
-        return session.phase is Phase.OPEN and session.attached and CONNECTIONS in session.capabilities
+        return (
+            session.phase is Phase.OPEN and session.attached and CONNECTIONS in session.capabilities
+        )
 
     @property
     def busy(self) -> bool:
@@ -128,10 +131,15 @@ class ServerSession:
         if message.policy is not None and POLICY not in session.capabilities:
             reason = "this server does not enforce policies; update it first"
         elif size > MAX_PAYLOAD:
-            reason = f"host names and policy take {size} bytes; a registration has at most {MAX_PAYLOAD}"
+            reason = (
+                f"host names and policy take {size} bytes; a registration has at most {MAX_PAYLOAD}"
+            )
         else:
             if LISTEN_ON not in session.capabilities and not _has_default_schemes(message):
-                _log.warning("this server does not know listen_on: it serves https and redirects http", service=live.id)
+                _log.warning(
+                    "this server does not know listen_on: it serves https and redirects http",
+                    service=live.id,
+                )
             self._unanswered.add(live.id)
             session.send(message)
             return
@@ -158,7 +166,9 @@ class ServerSession:
 
     def opened(self, stream: Stream, payload: bytes, *, end: bool) -> StreamSink | None:
         if self._refuses:
-            self.link.session.reset(stream, Code.REFUSED, "the agent accepts no more requests on this session")
+            self.link.session.reset(
+                stream, Code.REFUSED, "the agent accepts no more requests on this session"
+            )
             return None
         try:
             request = _parse_request(payload, end=end)
@@ -203,7 +213,8 @@ class ServerSession:
 
     def going_away(self, code: Code, reason: str) -> None:
         _log.info("server going away", code=code.name, reason=reason)
-        # A server that answers our GOAWAY opens no more streams. One that goes away by itself may still open some.
+        # A server that answers our GOAWAY opens no more streams. One that goes away by itself may
+        # still open some.
         self._refuses = self._refuses or self._leaving
         self._note_released()
 
@@ -211,7 +222,11 @@ class ServerSession:
         """Do nothing: agents ask for a session, and only servers are asked."""
 
     def detached(self, reason: str) -> None:
-        _log.warning("connection lost; session kept for resume", session=self.link.session.id[:8], reason=reason)
+        _log.warning(
+            "connection lost; session kept for resume",
+            session=self.link.session.id[:8],
+            reason=reason,
+        )
         self._lost(self)
 
     def reattached(self) -> None:
@@ -252,7 +267,9 @@ def _parse_request(payload: bytes, *, end: bool) -> RequestOpen:
     if not check_request_block(request.block, upgrade=upgrade):
         raise RemoteProtocolError("invalid request head")
     if kind not in _REQUEST_KINDS or (end or upgrade) != (kind == Kind.NONE) or (end and upgrade):
-        raise RemoteProtocolError(f"invalid request: body kind {kind} with end={end} upgrade={upgrade}")
+        raise RemoteProtocolError(
+            f"invalid request: body kind {kind} with end={end} upgrade={upgrade}"
+        )
     if request.flags & FLAG_ANNOUNCE or length > (MAX_LENGTH if kind == Kind.LENGTH else 0):
         raise RemoteProtocolError(f"invalid request: body kind {kind} with length {length}")
     return request

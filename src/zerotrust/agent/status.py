@@ -13,7 +13,10 @@ def services_status(services: Iterable[LiveService]) -> list[ServiceStatus]:
         ServiceStatus(
             id=live.id,
             hosts=list(live.service.host_names),
-            upstreams=[_upstream(upstream, counted=live.upstreams.only is None) for upstream in live.upstreams.all],
+            upstreams=[
+                _upstream(upstream, counted=live.upstreams.only is None)
+                for upstream in live.upstreams.all
+            ],
         )
         for live in services
     ]
@@ -23,4 +26,6 @@ def _upstream(upstream: UpstreamHandle, *, counted: bool) -> UpstreamStatus:
     if not counted:
         return UpstreamStatus(address=upstream.address, state="unchecked")
     member = upstream.member
-    return UpstreamStatus(address=upstream.address, state=member.health.state.value, requests=member.active)
+    return UpstreamStatus(
+        address=upstream.address, state=member.health.state.value, requests=member.active
+    )

@@ -52,7 +52,9 @@ class UpstreamHandle:
 
     __slots__ = ("check", "edits", "endpoint", "ends_at", "host", "member", "pool")
 
-    def __init__(self, member: PooledUpstream, pool: BackendPool, service: Service, configured: Upstream) -> None:
+    def __init__(
+        self, member: PooledUpstream, pool: BackendPool, service: Service, configured: Upstream
+    ) -> None:
         endpoint = service.endpoint(configured)
         self.member = member
         self.pool = pool
@@ -87,7 +89,13 @@ class Upstreams:
     __slots__ = ("_affinity", "_by_address", "_of", "_pool", "_queue", "_service", "all", "only")
 
     def __init__(
-        self, service: Service, pools: list[BackendPool], *, secret: bytes, rng: random.Random, now: float
+        self,
+        service: Service,
+        pools: list[BackendPool],
+        *,
+        secret: bytes,
+        rng: random.Random,
+        now: float,
     ) -> None:
         options = service.load_balancing
         self._service = service.service_id
@@ -104,7 +112,9 @@ class Upstreams:
             )
         self.all = [
             UpstreamHandle(member, pool, service, configured)
-            for member, pool, configured in zip(self._pool.members, pools, service.backends, strict=True)
+            for member, pool, configured in zip(
+                self._pool.members, pools, service.backends, strict=True
+            )
         ]
         self._of = {upstream.member: upstream for upstream in self.all}
         first = service.backends[0]
@@ -119,7 +129,9 @@ class Upstreams:
         """Return the number of requests that wait for an upstream."""
         return len(self._queue)
 
-    def admit(self, waiter: Waiter, selection: "UpstreamSelection", now: float) -> UpstreamHandle | None:
+    def admit(
+        self, waiter: Waiter, selection: "UpstreamSelection", now: float
+    ) -> UpstreamHandle | None:
         """Return the upstream for a new request; None if it waits for `resume` or `refused`.
 
         Raises:
@@ -138,7 +150,9 @@ class Upstreams:
         return UpstreamsBusy(reason, retry_after=self._queue.retry_after)
 
     def _down(self, now: float) -> UpstreamsDown:
-        return UpstreamsDown("no upstream of the service is healthy", retry_after=self._pool.retry_after(now))
+        return UpstreamsDown(
+            "no upstream of the service is healthy", retry_after=self._pool.retry_after(now)
+        )
 
     def refuse_if_down(self, now: float) -> None:
         """Refuse all waiting requests if no upstream is healthy."""
@@ -183,7 +197,9 @@ class Upstreams:
                     waiter.refused(removed_error())
             self.refuse_if_down(now)
             for waiter in self._queue.expired(now):
-                waiter.refused(self.busy("all connections are in use, and none became free in time"))
+                waiter.refused(
+                    self.busy("all connections are in use, and none became free in time")
+                )
             self.release(now)
 
     def note(self, member: PooledUpstream, change: Change, detail: str = "") -> None:
@@ -207,13 +223,20 @@ class Upstreams:
             same_tls: the TLS settings are the same. If not, health is unknown again.
         """
         before = {upstream.endpoint: upstream.member for upstream in previous.all}
-        same = [(upstream.member, before[upstream.endpoint]) for upstream in self.all if upstream.endpoint in before]
+        same = [
+            (upstream.member, before[upstream.endpoint])
+            for upstream in self.all
+            if upstream.endpoint in before
+        ]
         self._pool.inherit(previous._pool, same, health=same_tls)
 
     def drain(self, staying: AbstractSet[UpstreamEndpoint], ends_at: float) -> None:
-        """Fail running requests of upstreams that are not `staying` at `ends_at`, if not earlier."""
+        """Fail running requests of upstreams that are not `staying` at `ends_at`, if not
+        earlier."""
         for upstream in self.all:
-            upstream.ends_at = math.inf if upstream.endpoint in staying else min(upstream.ends_at, ends_at)
+            upstream.ends_at = (
+                math.inf if upstream.endpoint in staying else min(upstream.ends_at, ends_at)
+            )
 
     def close(self) -> None:
         """Close idle connections; connections in use close with their requests."""
@@ -228,7 +251,17 @@ class UpstreamSelection:
         upstream: the upstream that has the request; None before and between attempts.
     """
 
-    __slots__ = ("_client", "_pool", "_preferred", "_renew", "_secure", "_tried", "_upstreams", "_well", "upstream")
+    __slots__ = (
+        "_client",
+        "_pool",
+        "_preferred",
+        "_renew",
+        "_secure",
+        "_tried",
+        "_upstreams",
+        "_well",
+        "upstream",
+    )
 
     def __init__(self, upstreams: Upstreams, block: bytes) -> None:
         self._upstreams = upstreams
@@ -247,7 +280,8 @@ class UpstreamSelection:
         self.upstream: UpstreamHandle | None = None
 
     def take(self, now: float) -> UpstreamHandle | None:
-        """Return the upstream for the request; None if no upstream that is not tried yet has room."""
+        """Return the upstream for the request; None if no upstream that is not tried yet has
+        room."""
         member = self._pool.take(self._client, now, preferred=self._preferred, tried=self._tried)
         if member is not None:
             self.upstream = self._upstreams._of[member]
@@ -306,8 +340,11 @@ class UpstreamSelection:
 
 
 def removed_error() -> ServiceGone:
-    """Return the error of a request whose service or upstream was removed, after `drain_timeout`."""
-    return ServiceGone("the service or its upstream was removed from the configuration, and drain_timeout is over")
+    """Return the error of a request whose service or upstream was removed, after
+    `drain_timeout`."""
+    return ServiceGone(
+        "the service or its upstream was removed from the configuration, and drain_timeout is over"
+    )
 
 
 def _edits(service: Service, endpoint: UpstreamEndpoint) -> Edits | None:

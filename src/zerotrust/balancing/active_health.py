@@ -48,7 +48,9 @@ class Probes:
             self._run = 0
             return False
         self._run += 1
-        if self._run < (self._check.unhealthy_threshold if self.healthy else self._check.healthy_threshold):
+        if self._run < (
+            self._check.unhealthy_threshold if self.healthy else self._check.healthy_threshold
+        ):
             return False
         self.healthy = ok
         self._run = 0

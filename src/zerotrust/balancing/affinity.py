@@ -52,10 +52,14 @@ class Affinity:
 
     __slots__ = ("_addresses", "_duration", "_ids", "_key")
 
-    def __init__(self, *, secret: bytes, service: str, upstreams: Iterable[str], duration: float) -> None:
+    def __init__(
+        self, *, secret: bytes, service: str, upstreams: Iterable[str], duration: float
+    ) -> None:
         self._key = _mac(secret, b"service " + service.encode())
         self._duration = duration
-        self._ids = {address: _mac(self._key, b"upstream " + address.encode())[:8] for address in upstreams}
+        self._ids = {
+            address: _mac(self._key, b"upstream " + address.encode())[:8] for address in upstreams
+        }
         self._addresses = {opaque: address for address, opaque in self._ids.items()}
 
     def read(self, cookies: bytes, now: float) -> AffinityCookie | None:
@@ -70,7 +74,9 @@ class Affinity:
             if hmac.compare_digest(signature, self._sign(claim)):
                 opaque, expires_at = _CLAIM.unpack(claim)
                 if now < expires_at and opaque in self._addresses:
-                    return AffinityCookie(self._addresses[opaque], expires_at - now < self._duration / 2)
+                    return AffinityCookie(
+                        self._addresses[opaque], expires_at - now < self._duration / 2
+                    )
         return None
 
     def issue(self, upstream: str, now: float, *, secure: bool) -> bytes:

@@ -109,7 +109,9 @@ class UpstreamHealth:
         """Eject the upstream for a while, after this failure."""
         self._outlier.eject(now)
         return self._settle(
-            now, f"requests failed ({failure.value}): ejected for {self._outlier.ejected_until - now:g} s"
+            now,
+            f"requests failed ({failure.value}): ejected for"
+            f" {self._outlier.ejected_until - now:g} s",
         )
 
     def settle(self, now: float) -> Change | None:

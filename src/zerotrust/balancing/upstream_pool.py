@@ -28,7 +28,9 @@ class PooledUpstream(Candidate):
     __slots__ = ("health",)
 
     def __init__(self, upstream: Upstream, health: UpstreamHealth) -> None:
-        super().__init__(upstream.address, weight=upstream.weight, max_connections=upstream.max_connections)
+        super().__init__(
+            upstream.address, weight=upstream.weight, max_connections=upstream.max_connections
+        )
         self.health = health
 
 
@@ -44,7 +46,12 @@ class UpstreamPool:
     """
 
     def __init__(
-        self, upstreams: Sequence[Upstream], options: LoadBalancing, *, rng: random.Random, now: float
+        self,
+        upstreams: Sequence[Upstream],
+        options: LoadBalancing,
+        *,
+        rng: random.Random,
+        now: float,
     ) -> None:
         self.members = tuple(
             PooledUpstream(
@@ -69,7 +76,11 @@ class UpstreamPool:
         self._used_until = -math.inf
 
     def inherit(
-        self, former: "UpstreamPool", members: Iterable[tuple[PooledUpstream, PooledUpstream]], *, health: bool
+        self,
+        former: "UpstreamPool",
+        members: Iterable[tuple[PooledUpstream, PooledUpstream]],
+        *,
+        health: bool,
     ) -> None:
         """Take over the running requests and the health of a replaced pool.
 
@@ -87,7 +98,12 @@ class UpstreamPool:
     # ---- requests
 
     def take(
-        self, client: bytes, now: float, *, preferred: str | None = None, tried: Collection[PooledUpstream] = ()
+        self,
+        client: bytes,
+        now: float,
+        *,
+        preferred: str | None = None,
+        tried: Collection[PooledUpstream] = (),
     ) -> PooledUpstream | None:
         """Place a request and return its upstream.
 
@@ -179,7 +195,8 @@ class UpstreamPool:
         else:
             self._used = [member for member in self.members if member.health.badness(now) == least]
         self._used_until = min(
-            (end for member in self.members if (end := member.health.ejected_until) > now), default=math.inf
+            (end for member in self.members if (end := member.health.ejected_until) > now),
+            default=math.inf,
         )
         for member in self._used:
             member.scale(member.health.weight_factor(now))

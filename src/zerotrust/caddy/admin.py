@@ -22,14 +22,21 @@ class AdminApi:
     """Client of the admin API of one Caddy; use it as an async context manager."""
 
     def __init__(self, address: str) -> None:
-        """`address` is a URL, a host:port, or a unix socket in Caddy's form (`unix//run/caddy/admin.sock|0600`)."""
+        """`address` is a URL, a host:port, or a unix socket in Caddy's form
+        (`unix//run/caddy/admin.sock|0600`)."""
         self.address = address
         self._changes = asyncio.Lock()
         socket = socket_path(address)
-        base = "http://localhost" if socket else f"http://{address.removeprefix('http://').rstrip('/')}"
+        base = (
+            "http://localhost"
+            if socket
+            else f"http://{address.removeprefix('http://').rstrip('/')}"
+        )
         self._client = httpx.AsyncClient(
             base_url=base,
-            transport=httpx.AsyncHTTPTransport(uds=socket, limits=httpx.Limits(max_keepalive_connections=0)),
+            transport=httpx.AsyncHTTPTransport(
+                uds=socket, limits=httpx.Limits(max_keepalive_connections=0)
+            ),
             timeout=_TIMEOUT,
             trust_env=False,
         )
@@ -38,12 +45,18 @@ class AdminApi:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self._client.aclose()
 
     async def ready(self) -> bool:
-        """Return True if Caddy runs a configuration. While it loads one, it answers only after that has started."""
+        """Return True if Caddy runs a configuration.
+
+        While it loads one, it answers only after that has started.
+        """
         try:
             return bool(await self.config())
         except CaddyError:
@@ -55,7 +68,9 @@ class AdminApi:
         try:
             document = response.json()
         except ValueError as error:
-            raise CaddyError(f"{self.address} is not Caddy's admin API: the answer is not JSON") from error
+            raise CaddyError(
+                f"{self.address} is not Caddy's admin API: the answer is not JSON"
+            ) from error
         return document if isinstance(document, dict) else None
 
     async def load(self, document: Mapping[str, Any]) -> None:
@@ -65,7 +80,9 @@ class AdminApi:
             CaddyError: Caddy refuses it, with its reason, or does not answer.
         """
         if not document.get("apps"):
-            raise CaddyError("not sent to Caddy: a configuration without apps would stop it from serving")
+            raise CaddyError(
+                "not sent to Caddy: a configuration without apps would stop it from serving"
+            )
         async with self._changes:
             await self._request("POST", "/load", dict(document))
 
@@ -79,11 +96,14 @@ class AdminApi:
             response = await self._send(method, path, body)
         except httpx.TransportError as error:
             raise CaddyError(
-                f"the admin API of Caddy at {self.address} does not answer ({str(error) or type(error).__name__}); "
-                "is Caddy running, and is caddy.admin_api its address?"
+                f"the admin API of Caddy at {self.address} does not answer"
+                f" ({str(error) or type(error).__name__}); is Caddy running, and is caddy.admin_api"
+                " its address?"
             ) from error
         except httpx.InvalidURL as error:
-            raise CaddyError(f"caddy.admin_api: {self.address} is not an address ({error})") from error
+            raise CaddyError(
+                f"caddy.admin_api: {self.address} is not an address ({error})"
+            ) from error
         if response.is_error:
             raise CaddyError(f"Caddy refused {method} {path}: {_reason(response)}")
         return response

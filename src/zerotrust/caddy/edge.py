@@ -8,7 +8,11 @@ from zerotrust.caddy.process import CaddyProcess
 from zerotrust.errors import CaddyError
 from zerotrust.model.server import ServerConfig
 
-_FIXED: Final = {"managed": ("mode", "binary", "config_dir"), "external": ("mode", "admin_api"), "none": ("mode",)}
+_FIXED: Final = {
+    "managed": ("mode", "binary", "config_dir"),
+    "external": ("mode", "admin_api"),
+    "none": ("mode",),
+}
 """Keys of `caddy` that change only when the server restarts, by mode."""
 
 
@@ -22,12 +26,17 @@ class Edge:
     async def __aenter__(self) -> Self:
         mode = self._config.caddy.mode
         if mode != "none":
-            chosen = CaddyProcess(self._config) if mode == "managed" else ExternalCaddy(self._config)
+            chosen = (
+                CaddyProcess(self._config) if mode == "managed" else ExternalCaddy(self._config)
+            )
             self._caddy = await chosen.__aenter__()
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._caddy:
             await self._caddy.__aexit__(kind, error, trace)
@@ -38,13 +47,18 @@ class Edge:
         return self._caddy.pid if isinstance(self._caddy, CaddyProcess) else None
 
     def without_restart(self, config: ServerConfig) -> tuple[ServerConfig, list[str]]:
-        """Return the configuration without changes that need a restart, and the keys of these changes."""
+        """Return the configuration without changes that need a restart, and the keys of these
+        changes."""
         now, new = self._config.caddy, config.caddy
         waiting = [key for key in _FIXED[now.mode] if getattr(now, key) != getattr(new, key)]
         if not waiting:
             return config, []
         # The other keys are for the new mode, so none of them applies now.
-        caddy = now if "mode" in waiting else new.model_copy(update={key: getattr(now, key) for key in waiting})
+        caddy = (
+            now
+            if "mode" in waiting
+            else new.model_copy(update={key: getattr(now, key) for key in waiting})
+        )
         return config.model_copy(update={"caddy": caddy}), [f"caddy.{key}" for key in waiting]
 
     async def apply(self, config: ServerConfig) -> None:

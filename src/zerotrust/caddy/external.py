@@ -19,7 +19,10 @@ _log: Final = logs.logger("caddy")
 
 
 class ExternalCaddy:
-    """Configures one external Caddy; an async context manager. On entry Caddy has our configuration."""
+    """Configures one external Caddy; an async context manager.
+
+    On entry Caddy has our configuration.
+    """
 
     def __init__(self, config: ServerConfig, *, watch_interval: float = WATCH_INTERVAL) -> None:
         self._config = config
@@ -39,7 +42,10 @@ class ExternalCaddy:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._watch.cancel()
         # The group would wrap the body's exception, so it does not get it.
@@ -68,7 +74,8 @@ class ExternalCaddy:
                 _log.info("caddy configured", admin=self._admin.address)
 
     async def _keep(self) -> None:
-        """Configure Caddy again after it was restarted, because then it has its own configuration or none."""
+        """Configure Caddy again after it was restarted, because then it has its own
+        configuration or none."""
         last_reason = ""
         while True:
             await asyncio.sleep(self._interval)
@@ -83,7 +90,8 @@ class ExternalCaddy:
 
 
 def adopt(rendered: dict[str, Any], existing: dict[str, Any] | None) -> dict[str, Any]:
-    """Return our configuration with the admin endpoint of Caddy, and its storage unless we configure one."""
+    """Return our configuration with the admin endpoint of Caddy, and its storage unless we
+    configure one."""
     merged = {key: value for key, value in rendered.items() if key != "admin"}
     if existing and "admin" in existing:
         merged["admin"] = existing["admin"]
@@ -98,8 +106,14 @@ def refuse_foreign(existing: dict[str, Any] | None, caddy: Caddy) -> None:
     Raises:
         CaddyError: Caddy has one with apps, and `replace_existing_config` is not set.
     """
-    if existing and existing.get("apps") and not is_ours(existing) and not caddy.replace_existing_config:
+    if (
+        existing
+        and existing.get("apps")
+        and not is_ours(existing)
+        and not caddy.replace_existing_config
+    ):
         raise CaddyError(
-            f"the Caddy at {admin_address(caddy)} runs a configuration that is not 0Trust's; save it and set "
-            "caddy.replace_existing_config: true to replace it, or set caddy.mode: managed to use another Caddy"
+            f"the Caddy at {admin_address(caddy)} runs a configuration that is not 0Trust's; save"
+            " it and set caddy.replace_existing_config: true to replace it, or set caddy.mode:"
+            " managed to use another Caddy"
         )

@@ -13,7 +13,9 @@ _HARMLESS: Final = frozenset(
         "exiting; byeee!! 👋",
     }
 )
-_TAKEN: Final = frozenset({"event", "level", "timestamp", "logger", "exc_info", "stack_info", "exception", "stack"})
+_TAKEN: Final = frozenset(
+    {"event", "level", "timestamp", "logger", "exc_info", "stack_info", "exception", "stack"}
+)
 _DROPPED: Final = frozenset({"level", "ts", "msg", "logger"})
 
 

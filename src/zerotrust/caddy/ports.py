@@ -44,7 +44,8 @@ async def check_free(wanted: Iterable[ListenAddress]) -> None:
     """Check that each address is free.
 
     Raises:
-        CaddyError: one is in use, needs a privilege that the process lacks, or is not on this machine.
+        CaddyError: one is in use, needs a privilege that the process lacks, or is not on this
+            machine.
     """
     for endpoint in wanted:
         for host in [endpoint.host] if endpoint.host else ["0.0.0.0", _NO_IPV6]:  # noqa: S104
@@ -57,7 +58,9 @@ async def check_free(wanted: Iterable[ListenAddress]) -> None:
 
 
 async def _try_tcp(host: str, port: int) -> None:
-    server = await asyncio.start_server(lambda _reader, writer: writer.close(), host, port, reuse_port=False)
+    server = await asyncio.start_server(
+        lambda _reader, writer: writer.close(), host, port, reuse_port=False
+    )
     server.close()
     await server.wait_closed()
 
@@ -73,7 +76,9 @@ class _Closing(asyncio.DatagramProtocol):
 
 
 async def _try_udp(host: str, port: int) -> None:
-    transport, protocol = await asyncio.get_running_loop().create_datagram_endpoint(_Closing, local_addr=(host, port))
+    transport, protocol = await asyncio.get_running_loop().create_datagram_endpoint(
+        _Closing, local_addr=(host, port)
+    )
     transport.close()
     await protocol.closed
 
@@ -82,12 +87,18 @@ def _explain(endpoint: ListenAddress, error: OSError) -> str:
     what = f"{'UDP' if endpoint.udp else 'TCP'} port {endpoint.port}"
     where = f"on {endpoint.host}" if endpoint.host else "on all interfaces"
     if error.errno == errno.EADDRINUSE:
-        return f"{what} {where} is in use by another program; stop it, or choose another {endpoint.key}"
+        return (
+            f"{what} {where} is in use by another program; stop it, or choose another"
+            f" {endpoint.key}"
+        )
     if error.errno in (errno.EACCES, errno.EPERM):
         return (
-            f"{what} {where} needs a privilege that this user lacks; grant CAP_NET_BIND_SERVICE to the service, "
-            f"or choose a port above 1023 for {endpoint.key}"
+            f"{what} {where} needs a privilege that this user lacks; grant CAP_NET_BIND_SERVICE to"
+            f" the service, or choose a port above 1023 for {endpoint.key}"
         )
     if error.errno == errno.EADDRNOTAVAIL:
         return f'caddy.bind "{endpoint.host}" is not an address of this machine'
-    return f"cannot listen on {what} {where} ({error.strerror or error}); check {endpoint.key} and caddy.bind"
+    return (
+        f"cannot listen on {what} {where} ({error.strerror or error}); check {endpoint.key} and"
+        " caddy.bind"
+    )

@@ -79,7 +79,10 @@ class CaddyProcess:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._ready.clear()
         if hasattr(self, "_watch"):
@@ -96,7 +99,8 @@ class CaddyProcess:
         """Run another configuration; one without a difference is not sent.
 
         Raises:
-            CaddyError: refused (the old one keeps running), a new port is busy, or Caddy does not run.
+            CaddyError: refused (the old one keeps running), a new port is busy, or Caddy does not
+                run.
             ConfigError: it asks for something that Caddy cannot do.
         """
         async with self._changes:
@@ -112,7 +116,11 @@ class CaddyProcess:
 
     def _check_changeable(self, config: ServerConfig) -> None:
         old, new = self._config.caddy, config.caddy
-        fixed = [key for key in ("mode", "binary", "config_dir") if getattr(old, key) != getattr(new, key)]
+        fixed = [
+            key
+            for key in ("mode", "binary", "config_dir")
+            if getattr(old, key) != getattr(new, key)
+        ]
         if fixed:
             raise CaddyError(f"caddy.{fixed[0]} needs a restart of the server")
 
@@ -135,7 +143,9 @@ class CaddyProcess:
                 while not await self._admin.ready():
                     if child.returncode is not None:
                         await reader
-                        raise CaddyError(f"Caddy did not start: {self._why() or await self._ask_why()}")
+                        raise CaddyError(
+                            f"Caddy did not start: {self._why() or await self._ask_why()}"
+                        )
                     await asyncio.sleep(_POLL_INTERVAL)
         except TimeoutError:
             await self._end()
@@ -177,7 +187,9 @@ class CaddyProcess:
 
     async def _send_config(self, child: asyncio.subprocess.Process) -> None:
         assert child.stdin is not None
-        with contextlib.suppress(ConnectionError):  # it ended before it read its input; its log has the reason
+        with contextlib.suppress(
+            ConnectionError
+        ):  # it ended before it read its input; its log has the reason
             child.stdin.write(json.dumps(self._document).encode())
             await child.stdin.drain()
             child.stdin.close()
@@ -202,11 +214,15 @@ class CaddyProcess:
         return reasons[-1] if reasons else None
 
     async def _ask_why(self) -> str:
-        """Return the reason of a failed start from `caddy validate`; `run` prints none if its logs fail."""
+        """Return the reason of a failed start from `caddy validate`; `run` prints none if its
+        logs fail."""
         child = await self._spawn("validate")
         _, output = await child.communicate(json.dumps(self._document).encode())
         self._last_lines.extend(output.decode(errors="replace").splitlines())
-        return self._why() or f"it exited with code {self._child.returncode if self._child else None}, without a reason"
+        return (
+            self._why()
+            or f"it exited with code {self._child and self._child.returncode}, without a reason"
+        )
 
     async def _supervise(self) -> None:
         delay = FIRST_DELAY
@@ -256,14 +272,16 @@ def make_directory(path: Path) -> None:
         refusal = folders.refusal(path)
     except OSError as error:
         raise CaddyError(
-            f"caddy.config_dir {path} cannot be created ({error.strerror}); choose another directory"
+            f"caddy.config_dir {path} cannot be created ({error.strerror}); choose another"
+            " directory"
         ) from error
     if refusal is not None:
         raise CaddyError(f"caddy.config_dir: {refusal}")
 
 
 def environment(ours: Mapping[str, str], directory: Path, admin: str) -> dict[str, str]:
-    """Return the environment for Caddy: ours, with its own directories and WebSockets over HTTP/2."""
+    """Return the environment for Caddy: ours, with its own directories and WebSockets over
+    HTTP/2."""
     home = str(directory.absolute())
     debug = ours.get("GODEBUG", "")
     return {
@@ -277,7 +295,8 @@ def environment(ours: Mapping[str, str], directory: Path, admin: str) -> dict[st
 
 
 def die_with_parent() -> Callable[[], None] | None:
-    """Return a function to call between fork and exec, which makes the child die with this process."""
+    """Return a function to call between fork and exec, which makes the child die with this
+    process."""
     if sys.platform != "linux":
         return None
     prctl: Any = ctypes.CDLL(None, use_errno=True).prctl

@@ -1,15 +1,16 @@
 """Renders the server's configuration as Caddy JSON: a pure function.
 
-Each port has one static catch-all route to the server's proxy API. The server looks up the host, and
-redirects http. So a changed service does not change Caddy's configuration, and no reload closes open
-WebSockets. When the configuration does change, `stream_close_delay` keeps them open.
+Each port has one static catch-all route to the server's proxy API. The server looks up the host,
+and redirects http. So a changed service does not change Caddy's configuration, and no reload closes
+open WebSockets. When the configuration does change, `stream_close_delay` keeps them open.
 
-There is no `handle_response`, because it runs before Caddy completes an upgrade and drops the `101`.
+There is no `handle_response`, because it runs before Caddy completes an upgrade and drops the
+`101`.
 
 Names that no public authority can certify get a certificate from Caddy's internal authority (RFC
-6761, RFC 8375, `.internal`, `.local`, names without a dot). All others get one by ACME. A wildcard of
-a policy matches exactly one label, so each depth is listed. A handshake for a private name with more
-labels is dropped before a policy is selected, so the name never reaches a public authority.
+6761, RFC 8375, `.internal`, `.local`, names without a dot). All others get one by ACME. A wildcard
+of a policy matches exactly one label, so each depth is listed. A handshake for a private name with
+more labels is dropped before a policy is selected, so the name never reaches a public authority.
 
 Objects that an operator may `PATCH` have an `@id`: `/id/zerotrust-route`, `/id/zerotrust-proxy`.
 """
@@ -45,7 +46,9 @@ def render(config: ServerConfig) -> Json:
     """
     caddy = config.caddy
     if caddy.http_port == caddy.https_port:
-        raise ConfigError(f"caddy.http_port and caddy.https_port are both {caddy.http_port}; choose two ports")
+        raise ConfigError(
+            f"caddy.http_port and caddy.https_port are both {caddy.http_port}; choose two ports"
+        )
     servers = {SERVER: _https_server(config)}
     http: Json = {"https_port": caddy.https_port, "servers": servers}
     if caddy.http_port:
@@ -57,7 +60,8 @@ def render(config: ServerConfig) -> Json:
         "apps": {
             "http": http,
             "tls": _tls(caddy),
-            # Without this, a Caddy that runs as root adds its internal authority to the system's trust store.
+            # Without this, a Caddy that runs as root adds its internal authority to the system's
+            # trust store.
             "pki": {"certificate_authorities": {"local": {"install_trust": False}}},
         },
     }
@@ -84,8 +88,8 @@ def admin_address(caddy: Caddy) -> str:
         path = f"{caddy.config_dir}/admin.sock"
         if len(os.fsencode(path)) > _SOCKET_PATH_BYTES:
             raise ConfigError(
-                f"caddy.config_dir is too long: the socket {path} has {len(os.fsencode(path))} bytes, "
-                f"the system allows {_SOCKET_PATH_BYTES}; choose a shorter directory"
+                f"caddy.config_dir is too long: the socket {path} has {len(os.fsencode(path))}"
+                f" bytes, the system allows {_SOCKET_PATH_BYTES}; choose a shorter directory"
             )
         return f"unix/{path}|0600"
     address = (caddy.admin_api or DEFAULT_ADMIN).removeprefix("http://").rstrip("/")
@@ -115,7 +119,10 @@ def _https_server(config: ServerConfig) -> Json:
 
 
 def _http_server(config: ServerConfig) -> Json:
-    """Return the server for http. Caddy answers ACME's HTTP-01 before its routes; our server redirects."""
+    """Return the server for http.
+
+    Caddy answers ACME's HTTP-01 before its routes; our server redirects.
+    """
     caddy = config.caddy
     return {
         "listen": _listen(caddy, caddy.http_port),
@@ -127,27 +134,32 @@ def _http_server(config: ServerConfig) -> Json:
 
 
 def _handlers(proxy: Json) -> list[Json]:
-    # In a handler of its own, before the proxy: within one set of operations, Caddy deletes after it has set.
+    # In a handler of its own, before the proxy: within one set of operations, Caddy deletes after
+    # it has set.
     return [{"handler": "headers", "request": {"delete": _UNTRUSTED_FIELDS}}, proxy]
 
 
 def _idle_timeouts() -> Json:
-    """Return longer timeouts: the default of a minute cuts quiet WebSockets, -1 truncates responses."""
+    """Return longer timeouts: the default of a minute cuts quiet WebSockets, -1 truncates
+    responses."""
     return {"read_idle_timeout": "1h", "write_idle_timeout": "1h"}
 
 
 def _proxy(config: ServerConfig) -> Json:
-    """Return the handler that proxies to our server. Caddy overwrites `X-Forwarded-Proto` of clients."""
+    """Return the handler that proxies to our server.
+
+    Caddy overwrites `X-Forwarded-Proto` of clients.
+    """
     return {
         "handler": "reverse_proxy",
         "upstreams": [{"dial": _dial("api.listen_addr", config.api.listen_addr)}],
         "headers": {"request": {"set": {"X-Real-IP": ["{http.vars.client_ip}"]}}},
-        # Caddy always flushes responses without a length, and server-sent events, at once. With -1, it would write head
-        # and body of each small response separately.
+        # Caddy always flushes responses without a length, and server-sent events, at once. With -1,
+        # it would write head and body of each small response separately.
         "flush_interval": "50ms",
         "stream_close_delay": "24h",
-        # A request waits while our server restarts (server.ops.restart_gate). Caddy tries again only if it could not
-        # connect. It never sends a request twice.
+        # A request waits while our server restarts (server.ops.restart_gate). Caddy tries again
+        # only if it could not connect. It never sends a request twice.
         "load_balancing": {
             "try_duration": "20s",
             "try_interval": "250ms",
@@ -169,7 +181,11 @@ def _tls(caddy: Caddy) -> Json:
         "automation": {
             "on_demand": {"permission": {"module": "http", "endpoint": _permission_url(caddy)}},
             "policies": [
-                {"subjects": _private_names(), "on_demand": True, "issuers": [{"module": "internal"}]},
+                {
+                    "subjects": _private_names(),
+                    "on_demand": True,
+                    "issuers": [{"module": "internal"}],
+                },
                 {"on_demand": True, "issuers": [_acme(caddy)]},
             ],
         },
@@ -179,29 +195,35 @@ def _tls(caddy: Caddy) -> Json:
 def _permission_url(caddy: Caddy) -> str:
     if caddy.permission_addr.startswith("unix:"):
         raise ConfigError(
-            f'caddy.permission_addr "{caddy.permission_addr}": Caddy cannot use a unix socket here; '
-            "write 127.0.0.1:PORT"
+            f'caddy.permission_addr "{caddy.permission_addr}": Caddy cannot use a unix socket here;'
+            " write 127.0.0.1:PORT"
         )
     return f"http://{_dial('caddy.permission_addr', caddy.permission_addr)}{PERMISSION_PATH}"
 
 
 def has_our_storage(caddy: Caddy) -> bool:
-    """Return True if certificates are in `caddy.storage`; an external Caddy may have another storage."""
+    """Return True if certificates are in `caddy.storage`; an external Caddy may have another
+    storage."""
     return caddy.mode == "managed" or bool(caddy.storage_dir)
 
 
 def is_private(name: str) -> bool:
     """Return True if Caddy's internal authority certifies the name, because no public one can."""
-    return "." not in name or f".{name}".endswith(tuple(f".{suffix}" for suffix in PRIVATE_SUFFIXES))
+    return "." not in name or f".{name}".endswith(
+        tuple(f".{suffix}" for suffix in PRIVATE_SUFFIXES)
+    )
 
 
 def _private_names() -> list[str]:
-    deep = ["*." * depth + suffix for suffix in PRIVATE_SUFFIXES for depth in range(PRIVATE_DEPTH + 1)]
+    deep = [
+        "*." * depth + suffix for suffix in PRIVATE_SUFFIXES for depth in range(PRIVATE_DEPTH + 1)
+    ]
     return ["*", *deep]
 
 
 def _deep_private_names() -> str:
-    """Return an expression for private names of more labels; no `{n,}`, which Caddy takes for a placeholder."""
+    """Return an expression for private names of more labels; no `{n,}`, which Caddy takes for a
+    placeholder."""
     suffixes = "|".join(suffix.replace(".", r"\.") for suffix in PRIVATE_SUFFIXES)
     return r"(?i)^([^.]+\.)+" + r"[^.]+\." * PRIVATE_DEPTH + f"({suffixes})$"
 

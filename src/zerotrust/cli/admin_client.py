@@ -56,8 +56,12 @@ class AdminClient:
         except OSError as error:
             raise CommandError(_unreachable(path, error, start)) from error
         # Each request has a connection of its own, so none stays open.
-        transport = httpx.HTTPTransport(uds=str(path), limits=httpx.Limits(max_keepalive_connections=0))
-        self._client = httpx.Client(base_url="http://0trust", transport=transport, timeout=timeout, trust_env=False)
+        transport = httpx.HTTPTransport(
+            uds=str(path), limits=httpx.Limits(max_keepalive_connections=0)
+        )
+        self._client = httpx.Client(
+            base_url="http://0trust", transport=transport, timeout=timeout, trust_env=False
+        )
 
     def get(self, path: str, model: type[Answer], asked: BaseModel | None = None) -> Answer:
         """Return the answer to a GET.
@@ -88,7 +92,8 @@ class AdminClient:
             response = self._client.request(method, path, **said)
         except httpx.HTTPError as error:
             raise CommandError(
-                f"the server at {self._socket} did not answer; 0trust audit list shows whether the command took effect"
+                f"the server at {self._socket} did not answer; 0trust audit list shows whether the"
+                " command took effect"
             ) from error
         if response.status_code != httpx.codes.OK:
             raise CommandError(_refusal(response) or self._stranger())
@@ -121,9 +126,13 @@ def connect(config: Path, path: Path | None, *, timeout: float = _TIMEOUT) -> Ad
     if path is not None:
         return AdminClient(path, start=start, timeout=timeout)
     try:
-        return AdminClient(Path(load_server(config).config.admin_socket), start=start, timeout=timeout)
+        return AdminClient(
+            Path(load_server(config).config.admin_socket), start=start, timeout=timeout
+        )
     except ConfigError as error:
-        raise ConfigError(f"{error}\nname the server's file with --config, or its admin socket with --socket") from None
+        raise ConfigError(
+            f"{error}\nname the server's file with --config, or its admin socket with --socket"
+        ) from None
 
 
 def _said(asked: BaseModel | None) -> dict[str, Any]:
@@ -143,5 +152,8 @@ def _unreachable(path: Path, error: OSError, start: str) -> str:
         case PermissionError():
             return f"{path}: only root and the user that the server runs as have access; use sudo"
         case FileNotFoundError() | ConnectionRefusedError() | NotADirectoryError():
-            return f"no server runs at {path}; start it with `{start}`, or name another with --config or --socket"
+            return (
+                f"no server runs at {path}; start it with `{start}`, or name another with --config"
+                " or --socket"
+            )
     return f"{path}: {describe(error)}"

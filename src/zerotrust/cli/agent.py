@@ -16,7 +16,10 @@ from zerotrust.cli.options import AsJson
 
 AGENT_FILE: Final = Path("/config/agent.yaml")
 RunningAgent = Annotated[
-    Path, typer.Option("--config", "-c", metavar="FILE", help="The configuration file of the running agent.")
+    Path,
+    typer.Option(
+        "--config", "-c", metavar="FILE", help="The configuration file of the running agent."
+    ),
 ]
 
 app = CommandGroup("Run and control the agent on this machine.")
@@ -28,8 +31,12 @@ def run(
     config: Annotated[
         Path, typer.Option("--config", "-c", metavar="FILE", help="The agent's configuration file.")
     ] = AGENT_FILE,
-    agent_id: Annotated[str | None, typer.Option("--id", metavar="ID", help="The agent's id.")] = None,
-    address: Annotated[str | None, typer.Option("--server", metavar="HOST:PORT", help="Address of the server.")] = None,
+    agent_id: Annotated[
+        str | None, typer.Option("--id", metavar="ID", help="The agent's id.")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option("--server", metavar="HOST:PORT", help="Address of the server.")
+    ] = None,
     cert: startup.Cert = None,
     key: startup.Key = None,
     ca: startup.Authority = None,
@@ -74,9 +81,16 @@ def status(*, config: RunningAgent = AGENT_FILE, as_json: AsJson = False) -> Non
     if as_json:
         show_json(found)
     else:
-        typer.echo(f"{found.agent}: {'connected' if connected else 'not connected'}, version {found.software}")
+        typer.echo(
+            f"{found.agent}: {'connected' if connected else 'not connected'}, version"
+            f" {found.software}"
+        )
         sessions = (
-            (one.id, one.server if one.connected else f"{one.server} (lost, reconnecting)", one.streams)
+            (
+                one.id,
+                one.server if one.connected else f"{one.server} (lost, reconnecting)",
+                one.streams,
+            )
             for one in found.sessions
         )
         show(("SESSION", "SERVER", "STREAMS"), sessions, none="no session with the server")

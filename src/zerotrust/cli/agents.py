@@ -14,7 +14,9 @@ app = CommandGroup("List, revoke and restore agents. Run these commands on the s
 
 
 @app.command("list")
-def show_all(*, config: Config = SERVER_FILE, socket: Socket = None, as_json: AsJson = False) -> None:
+def show_all(
+    *, config: Config = SERVER_FILE, socket: Socket = None, as_json: AsJson = False
+) -> None:
     """List agents and their sessions."""
     from zerotrust.cli.admin_client import connect
     from zerotrust.cli.tables import moment, show, show_json
@@ -36,11 +38,17 @@ def show_all(*, config: Config = SERVER_FILE, socket: Socket = None, as_json: As
         )
         for agent in found.agents
     )
-    show(("AGENT", "STATE", "SESSIONS", "STREAMS", "HOSTS", "CERTIFICATE ENDS (UTC)", "JOINED"), rows, none="no agents")
+    show(
+        ("AGENT", "STATE", "SESSIONS", "STREAMS", "HOSTS", "CERTIFICATE ENDS (UTC)", "JOINED"),
+        rows,
+        none="no agents",
+    )
 
 
 @app.command("show")
-def show_one(agent: Agent, *, config: Config = SERVER_FILE, socket: Socket = None, as_json: AsJson = False) -> None:
+def show_one(
+    agent: Agent, *, config: Config = SERVER_FILE, socket: Socket = None, as_json: AsJson = False
+) -> None:
     """Show all details of an agent."""
     from zerotrust.cli.admin_client import connect, question
     from zerotrust.cli.tables import show_json
@@ -60,7 +68,10 @@ def revoke(
     *,
     serial: Serial = None,
     reason: Annotated[
-        str, typer.Option("--reason", metavar="TEXT", help="Reason for the audit log and `agents show`.")
+        str,
+        typer.Option(
+            "--reason", metavar="TEXT", help="Reason for the audit log and `agents show`."
+        ),
     ] = "",
     config: Config = SERVER_FILE,
     socket: Socket = None,
@@ -90,7 +101,10 @@ def restore(
     *,
     serial: Serial = None,
     reissue: Annotated[
-        bool, typer.Option("--reissue", help="Keep its old certificates revoked; the agent must join again.")
+        bool,
+        typer.Option(
+            "--reissue", help="Keep its old certificates revoked; the agent must join again."
+        ),
     ] = False,
     config: Config = SERVER_FILE,
     socket: Socket = None,
@@ -103,7 +117,8 @@ def restore(
     connect(config, socket).post("/v1/agents/restore", admin.Confirmation, wanted)
     whom = agent if serial is None else f"certificate {serial} of {agent}"
     typer.echo(
-        f"{whom} is no longer revoked" + (f"; it can join again with: 0trust tokens create --agent {agent}" * reissue)
+        f"{whom} is no longer revoked"
+        + (f"; it can join again with: 0trust tokens create --agent {agent}" * reissue)
     )
 
 
@@ -136,11 +151,18 @@ def _describe(found: "admin.AgentDetails") -> None:
     else:
         typer.echo("  no grants")
     if found.certificates:
-        rows = ((one.serial, moment(one.issued_at), moment(one.ends_at)) for one in found.certificates)
+        rows = (
+            (one.serial, moment(one.issued_at), moment(one.ends_at)) for one in found.certificates
+        )
         show(("CERTIFICATE", "ISSUED (UTC)", "ENDS"), rows, none="")
     if found.revocations:
-        out = ((one.serial or "whole agent", moment(one.revoked_at), one.reason) for one in found.revocations)
+        out = (
+            (one.serial or "whole agent", moment(one.revoked_at), one.reason)
+            for one in found.revocations
+        )
         show(("REVOKED", "SINCE (UTC)", "REASON"), out, none="")
     if found.tokens:
-        open_ones = ((token.number, token.state, moment(token.expires_at)) for token in found.tokens)
+        open_ones = (
+            (token.number, token.state, moment(token.expires_at)) for token in found.tokens
+        )
         show(("JOIN TOKEN", "STATE", "ENDS (UTC)"), open_ones, none="")

@@ -11,11 +11,18 @@ from zerotrust.cli.options import SERVER_FILE, AsJson, Config, Socket
 if TYPE_CHECKING:
     from zerotrust.model import admin
 
-app = CommandGroup("List, verify and export the audit log. Run these commands on the server's machine.")
+app = CommandGroup(
+    "List, verify and export the audit log. Run these commands on the server's machine."
+)
 
-OfAgent = Annotated[str | None, typer.Option("--agent", metavar="ID", help="Only records about this agent.")]
+OfAgent = Annotated[
+    str | None, typer.Option("--agent", metavar="ID", help="Only records about this agent.")
+]
 OfAction = Annotated[
-    str | None, typer.Option("--action", metavar="NAME", help="Only records of this action, for example agent.joined.")
+    str | None,
+    typer.Option(
+        "--action", metavar="NAME", help="Only records of this action, for example agent.joined."
+    ),
 ]
 PAGE = 1000
 """Records in one answer of the server."""
@@ -26,11 +33,15 @@ BROKEN: Final = 3
 @app.command("list")
 def show_some(
     *,
-    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", help="Number of records, at most 1000.")] = 50,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", metavar="N", help="Number of records, at most 1000.")
+    ] = 50,
     after: Annotated[
         int | None,
         typer.Option(
-            "--after", metavar="N", help="List records with a number above N, oldest first (default: the newest)."
+            "--after",
+            metavar="N",
+            help="List records with a number above N, oldest first (default: the newest).",
         ),
     ] = None,
     agent: OfAgent = None,
@@ -50,7 +61,14 @@ def show_some(
         show_json(found)
         return
     rows = (
-        (record.number, moment(record.at), record.actor, record.action, record.agent or "-", _details(record))
+        (
+            record.number,
+            moment(record.at),
+            record.actor,
+            record.action,
+            record.agent or "-",
+            _details(record),
+        )
         for record in found.records
     )
     show(("NUMBER", "TIME (UTC)", "ACTOR", "ACTION", "AGENT", "DETAILS"), rows, none="no records")
@@ -70,11 +88,17 @@ def verify(*, config: Config = SERVER_FILE, socket: Socket = None, as_json: AsJs
     if as_json:
         show_json(chain)
     elif chain.broken is None:
-        typer.echo(f"{counted(chain.records, 'record')}, all unchanged; the hash of the last is {chain.head}")
-        typer.echo("store this hash elsewhere: if a later export lacks it, records were removed", err=True)
+        typer.echo(
+            f"{counted(chain.records, 'record')}, all unchanged; the hash of the last is"
+            f" {chain.head}"
+        )
+        typer.echo(
+            "store this hash elsewhere: if a later export lacks it, records were removed", err=True
+        )
     else:
         typer.echo(
-            f"record {chain.broken} is broken: {chain.reason}; {counted(chain.records, 'record')} before it unchanged"
+            f"record {chain.broken} is broken: {chain.reason}; {counted(chain.records, 'record')}"
+            " before it unchanged"
         )
     if chain.broken is not None:
         raise typer.Exit(BROKEN)
@@ -87,7 +111,9 @@ def export(*, config: Config = SERVER_FILE, socket: Socket = None) -> None:
     from zerotrust.model import admin
 
     channel, after = connect(config, socket), 0
-    while page := channel.text("/v1/audit/export", question(admin.AuditQuery, after=after, limit=PAGE)):
+    while page := channel.text(
+        "/v1/audit/export", question(admin.AuditQuery, after=after, limit=PAGE)
+    ):
         typer.echo(page, nl=False)
         after = json.loads(page.splitlines()[-1])["number"]
 
@@ -95,5 +121,6 @@ def export(*, config: Config = SERVER_FILE, socket: Socket = None) -> None:
 def _details(record: "admin.AuditRecord") -> str:
     details = record.details if isinstance(record.details, dict) else {"": record.details}
     return " ".join(
-        f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in sorted(details.items())
+        f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+        for key, value in sorted(details.items())
     )

@@ -22,17 +22,28 @@ app.add_typer(issue, name="issue")
 Folder = Annotated[Path, typer.Option("--dir", metavar="DIR", help="The directory of the CA.")]
 AgentName = Annotated[str, typer.Argument(metavar="NAME", help="The agent's id.")]
 ServerName = Annotated[
-    str, typer.Argument(metavar="NAME", help="DNS name or IP address at which agents reach the server.")
+    str,
+    typer.Argument(metavar="NAME", help="DNS name or IP address at which agents reach the server."),
 ]
-Days = Annotated[int, typer.Option("--days", metavar="N", help="Validity of the certificate in days.")]
+Days = Annotated[
+    int, typer.Option("--days", metavar="N", help="Validity of the certificate in days.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing certificate and key.")]
 Passphrase = Annotated[
     Path | None,
-    typer.Option("--passphrase-file", metavar="FILE", help="Encrypt the keys of the CA with the first line of FILE."),
+    typer.Option(
+        "--passphrase-file",
+        metavar="FILE",
+        help="Encrypt the keys of the CA with the first line of FILE.",
+    ),
 ]
 RootPassphrase = Annotated[
     Path | None,
-    typer.Option("--root-passphrase-file", metavar="FILE", help="Passphrase file for the root key, if different."),
+    typer.Option(
+        "--root-passphrase-file",
+        metavar="FILE",
+        help="Passphrase file for the root key, if different.",
+    ),
 ]
 PermitDns = Annotated[
     list[str] | None,
@@ -44,7 +55,11 @@ PermitDns = Annotated[
 ]
 PermitIp = Annotated[
     list[str] | None,
-    typer.Option("--permit-ip", metavar="IP", help="Limit server certificates to this IP address (repeatable)."),
+    typer.Option(
+        "--permit-ip",
+        metavar="IP",
+        help="Limit server certificates to this IP address (repeatable).",
+    ),
 ]
 
 
@@ -52,7 +67,9 @@ PermitIp = Annotated[
 def init(
     *,
     folder: Folder = Path("certs"),
-    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the CA.")] = "0Trust CA",
+    name: Annotated[
+        str, typer.Option("--name", metavar="NAME", help="Name of the CA.")
+    ] = "0Trust CA",
     permit_dns: PermitDns = None,
     permit_ip: PermitIp = None,
     passphrase_file: Passphrase = None,
@@ -69,9 +86,13 @@ def init(
         passphrase=_passphrase(passphrase_file),
     )
     typer.echo(f"{root.certificate}: CA certificate; the server and all agents need it")
-    typer.echo(f"{root.key}: its private key; only 0trust ca rotate needs it, so move it off this machine")
+    typer.echo(
+        f"{root.key}: its private key; only 0trust ca rotate needs it, so move it off this machine"
+    )
     typer.echo(f"{issuer.certificate}: issuing certificate")
-    typer.echo(f"{issuer.key}: its private key; keep it secret: it can issue certificates for any agent")
+    typer.echo(
+        f"{issuer.key}: its private key; keep it secret: it can issue certificates for any agent"
+    )
 
 
 @app.command()
@@ -79,10 +100,14 @@ def rotate(
     *,
     folder: Folder = Path("certs"),
     root: Annotated[
-        Path | None, typer.Option("--root", metavar="DIR", help="The directory with ca.crt and ca.key, if different.")
+        Path | None,
+        typer.Option(
+            "--root", metavar="DIR", help="The directory with ca.crt and ca.key, if different."
+        ),
     ] = None,
     days: Annotated[
-        int | None, typer.Option("--days", metavar="N", help="Validity of the issuing certificate in days.")
+        int | None,
+        typer.Option("--days", metavar="N", help="Validity of the issuing certificate in days."),
     ] = None,
     permit_dns: PermitDns = None,
     permit_ip: PermitIp = None,
@@ -107,7 +132,10 @@ def rotate(
     typer.echo(f"{made.certificate}: new issuing certificate, used from now on")
     typer.echo(f"{made.key}: its private key; the old key was deleted")
     if kept is not None:
-        typer.echo(f"{kept}: old issuing certificate; certificates that it issued stay valid until they expire")
+        typer.echo(
+            f"{kept}: old issuing certificate; certificates that it issued stay valid until they"
+            " expire"
+        )
 
 
 @issue.command()
@@ -123,7 +151,9 @@ def agent(
     from zerotrust.pki import ca_directory
 
     _warn_if_open(passphrase_file)
-    made = ca_directory.issue_agent(folder, name, days=days, passphrase_file=passphrase_file, force=force)
+    made = ca_directory.issue_agent(
+        folder, name, days=days, passphrase_file=passphrase_file, force=force
+    )
     typer.echo(f"{made.certificate}: certificate of agent {name}")
     typer.echo(f"{made.key}: its private key; copy both files and ca.crt to the agent")
 
@@ -133,10 +163,12 @@ def server(
     name: ServerName,
     *,
     dns: Annotated[
-        list[str] | None, typer.Option("--dns", metavar="NAME", help="Additional DNS name (repeatable).")
+        list[str] | None,
+        typer.Option("--dns", metavar="NAME", help="Additional DNS name (repeatable)."),
     ] = None,
     ip: Annotated[
-        list[str] | None, typer.Option("--ip", metavar="IP", help="Additional IP address (repeatable).")
+        list[str] | None,
+        typer.Option("--ip", metavar="IP", help="Additional IP address (repeatable)."),
     ] = None,
     folder: Folder = Path("certs"),
     days: Days = 365,
@@ -149,7 +181,9 @@ def server(
 
     _warn_if_open(passphrase_file)
     names = ServerNames(dns=dns or [], ip=ip or [])
-    made = ca_directory.issue_server(folder, name, names, days=days, passphrase_file=passphrase_file, force=force)
+    made = ca_directory.issue_server(
+        folder, name, names, days=days, passphrase_file=passphrase_file, force=force
+    )
     typer.echo(f"{made.certificate}: certificate of server {name}")
     typer.echo(f"{made.key}: its private key; copy both files and ca.crt to the server")
 
@@ -161,7 +195,9 @@ def show(*, folder: Folder = Path("certs"), as_json: AsJson = False) -> None:
 
     certificates = ca_directory.describe(folder)
     if as_json:
-        typer.echo(json.dumps({"certificates": [_record(found) for found in certificates]}, indent=2))
+        typer.echo(
+            json.dumps({"certificates": [_record(found) for found in certificates]}, indent=2)
+        )
         return
     now = datetime.datetime.now(datetime.UTC)
     for found in certificates:
@@ -197,4 +233,6 @@ def _passphrase(file: Path | None) -> bytes | None:
 
 def _warn_if_open(file: Path | None) -> None:
     if file is not None and file.exists() and file.stat().st_mode & stat.S_IRWXO:
-        typer.echo(f"warning: all users of this machine can read {file}; run: chmod o-rwx {file}", err=True)
+        typer.echo(
+            f"warning: all users of this machine can read {file}; run: chmod o-rwx {file}", err=True
+        )

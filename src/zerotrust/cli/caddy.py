@@ -13,7 +13,10 @@ app = CommandGroup("Show the Caddy configuration.")
 
 @app.command()
 def render(
-    config: Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="The server's configuration file.")],
+    config: Annotated[
+        Path,
+        typer.Option("--config", "-c", metavar="FILE", help="The server's configuration file."),
+    ],
 ) -> None:
     """Print the Caddy configuration as JSON."""
     from zerotrust.caddy.render import render as render_document

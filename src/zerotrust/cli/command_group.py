@@ -35,7 +35,10 @@ class Command(TyperCommand):
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return the words after the command's name in its usage line."""
-        arguments = [_placeholder(one) if one.required else f"[{_placeholder(one)}]" for one in self._arguments()]
+        arguments = [
+            _placeholder(one) if one.required else f"[{_placeholder(one)}]"
+            for one in self._arguments()
+        ]
         return [self.options_metavar or "", *arguments]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
@@ -44,7 +47,11 @@ class Command(TyperCommand):
         if arguments:
             with formatter.section("Arguments"):
                 formatter.write_dl(arguments)
-        options = [one.get_help_record(ctx) for one in self.get_params(ctx) if not isinstance(one, TyperArgument)]
+        options = [
+            one.get_help_record(ctx)
+            for one in self.get_params(ctx)
+            if not isinstance(one, TyperArgument)
+        ]
         with formatter.section("Options"):
             formatter.write_dl([record for record in options if record])
 

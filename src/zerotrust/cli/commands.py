@@ -35,7 +35,10 @@ def _version(asked: bool) -> None:
 @app.callback(help=SUMMARY)
 def root(
     _version_asked: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Show the version and exit."
+        ),
     ] = False,
 ) -> None:
     """Accept the options of `0trust` itself."""

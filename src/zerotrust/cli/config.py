@@ -23,9 +23,14 @@ app = CommandGroup("Validate configuration files.")
 @app.command()
 def check(
     *,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The configuration file of a server or agent.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The configuration file of a server or agent.")
+    ],
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Explain each key: applied, renamed or without effect.")
+        bool,
+        typer.Option(
+            "--verbose", "-v", help="Explain each key: applied, renamed or without effect."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -43,7 +48,9 @@ def check(
         _warn_of_overlaps(source)
     problems = sort_problems(source.problems)
     if as_json:
-        typer.echo(json.dumps(_record(file, kind, problems, keys(source)), ensure_ascii=False, indent=2))
+        typer.echo(
+            json.dumps(_record(file, kind, problems, keys(source)), ensure_ascii=False, indent=2)
+        )
     else:
         if verbose:
             _table(keys(source))
@@ -85,7 +92,9 @@ def _summary(file: Path, kind: str | None, problems: Sequence["Problem"]) -> Non
         typer.echo(f"{problem.severity}: {problem}")
     errors = sum(problem.severity == "error" for problem in problems)
     warnings = len(problems) - errors
-    counted = ", ".join(_count(n, what) for n, what in ((errors, "error"), (warnings, "warning")) if n)
+    counted = ", ".join(
+        _count(n, what) for n, what in ((errors, "error"), (warnings, "warning")) if n
+    )
     if errors:
         typer.echo(f"{file}: {counted}")
     else:
@@ -101,7 +110,9 @@ def _table(keys: Sequence["Key"]) -> None:
         typer.echo("")
 
 
-def _record(file: Path, kind: str | None, problems: Sequence["Problem"], keys: Sequence["Key"]) -> dict[str, Any]:
+def _record(
+    file: Path, kind: str | None, problems: Sequence["Problem"], keys: Sequence["Key"]
+) -> dict[str, Any]:
     told = ("severity", "file", "line", "column", "key", "message")
     return {
         "file": str(file),

@@ -12,10 +12,15 @@ from zerotrust.cli.options import SERVER_FILE, Agent, AsJson, Config, Socket
 if TYPE_CHECKING:
     from zerotrust.model import admin
 
-app = CommandGroup("Control the host names agents may serve. Run these commands on the server's machine.")
+app = CommandGroup(
+    "Control the host names agents may serve. Run these commands on the server's machine."
+)
 
 Hosts = Annotated[
-    list[str], typer.Argument(metavar="HOST...", help="Host names, or '*.NAME' for all names one label longer.")
+    list[str],
+    typer.Argument(
+        metavar="HOST...", help="Host names, or '*.NAME' for all names one label longer."
+    ),
 ]
 
 
@@ -30,7 +35,9 @@ def add(agent: Agent, hosts: Hosts, *, config: Config = SERVER_FILE, socket: Soc
 
 
 @app.command()
-def remove(agent: Agent, hosts: Hosts, *, config: Config = SERVER_FILE, socket: Socket = None) -> None:
+def remove(
+    agent: Agent, hosts: Hosts, *, config: Config = SERVER_FILE, socket: Socket = None
+) -> None:
     """Withdraw host names from an agent.
 
     Effective immediately.
@@ -58,7 +65,9 @@ def _changes(
 @app.command("list")
 def show_all(
     *,
-    agent: Annotated[str | None, typer.Option("--agent", metavar="ID", help="Only the grants of this agent.")] = None,
+    agent: Annotated[
+        str | None, typer.Option("--agent", metavar="ID", help="Only the grants of this agent.")
+    ] = None,
     config: Config = SERVER_FILE,
     socket: Socket = None,
     as_json: AsJson = False,
@@ -73,5 +82,7 @@ def show_all(
     if as_json:
         show_json(found)
         return
-    rows = ((grant.agent, grant.host, grant.source, moment(grant.created_at)) for grant in found.grants)
+    rows = (
+        (grant.agent, grant.host, grant.source, moment(grant.created_at)) for grant in found.grants
+    )
     show(("AGENT", "HOST", "SOURCE", "SINCE (UTC)"), rows, none="no grants")

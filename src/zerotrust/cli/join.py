@@ -12,7 +12,10 @@ STDIN: Final = "-"
 def join(
     token: Annotated[
         str | None,
-        typer.Argument(metavar="TOKEN", help='The join token from 0trust tokens create; "-" reads standard input.'),
+        typer.Argument(
+            metavar="TOKEN",
+            help='The join token from 0trust tokens create; "-" reads standard input.',
+        ),
     ] = None,
     *,
     token_file: Annotated[
@@ -20,17 +23,29 @@ def join(
         typer.Option(
             "--token-file",
             metavar="FILE",
-            help="Read the join token from FILE (arguments are visible to other users in the process list).",
+            help=(
+                "Read the join token from FILE (arguments are visible to other users in the process"
+                " list)."
+            ),
         ),
     ] = None,
     folder: Annotated[
         Path | None,
-        typer.Option("--dir", metavar="DIR", help="Write the agent's files to DIR (default: current directory)."),
+        typer.Option(
+            "--dir",
+            metavar="DIR",
+            help="Write the agent's files to DIR (default: current directory).",
+        ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace an existing certificate and key; agent.yaml is kept.")
+        bool,
+        typer.Option(
+            "--force", help="Replace an existing certificate and key; agent.yaml is kept."
+        ),
     ] = False,
-    install: Annotated[bool, typer.Option("--install", help="Run the agent as a systemd service.")] = False,
+    install: Annotated[
+        bool, typer.Option("--install", help="Run the agent as a systemd service.")
+    ] = False,
     print_unit: Annotated[
         bool, typer.Option("--print-unit", help="Print the systemd unit of --install and exit.")
     ] = False,
@@ -51,7 +66,9 @@ def join(
 
     wanted = parse(_text(token, token_file))
     if install and folder is not None:
-        raise typer.BadParameter(f"the service keeps its files in {AGENT.folder}", param_hint="--dir")
+        raise typer.BadParameter(
+            f"the service keeps its files in {AGENT.folder}", param_hint="--dir"
+        )
     unit = AGENT.check() if install else None
     with AgentFilesWriter(AGENT.folder if install else folder or Path(), force=force) as writer:
         joined = ask(wanted, writer.request)
@@ -61,12 +78,17 @@ def join(
     typer.echo(f"{files.certificate}: certificate of agent {joined.agent_id}, valid until {ends}")
     typer.echo(f"{files.key}: its private key, which exists only on this machine")
     typer.echo(f"{files.root}: CA certificate")
-    typer.echo(f"{files.config}: {'configuration, without services yet' if fresh else 'configuration, unchanged'}")
+    typer.echo(
+        f"{files.config}:"
+        f" {'configuration, without services yet' if fresh else 'configuration, unchanged'}"
+    )
     if joined.skew is not None:
         typer.echo(f"warning: {clocks(joined.skew)}", err=True)
     if unit is not None:
         AGENT.install(unit)
-        typer.echo(f"{AGENT.path}: runs now and after each boot; its log: journalctl -u {AGENT.name}")
+        typer.echo(
+            f"{AGENT.path}: runs now and after each boot; its log: journalctl -u {AGENT.name}"
+        )
     hosts = ", ".join(joined.hosts) or "host names that are granted to it"
     typer.echo(f"Next: add services to {files.config} (for {hosts})")
     if unit is None:
@@ -79,7 +101,9 @@ def _text(token: str | None, file: Path | None) -> str:
     from zerotrust.pki.join_token import MAX_CHARACTERS
 
     if (token is None) is (file is None):
-        raise typer.BadParameter('give the join token, "-", or --token-file FILE', param_hint="TOKEN")
+        raise typer.BadParameter(
+            'give the join token, "-", or --token-file FILE', param_hint="TOKEN"
+        )
     try:
         if file is not None:
             with file.open() as opened:
@@ -87,4 +111,6 @@ def _text(token: str | None, file: Path | None) -> str:
         return sys.stdin.read(MAX_CHARACTERS + 1) if token == STDIN else str(token)
     except (OSError, UnicodeDecodeError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or "it is not text"
-        raise SetupError(f"{file or 'standard input'}: cannot read the join token: {reason}") from error
+        raise SetupError(
+            f"{file or 'standard input'}: cannot read the join token: {reason}"
+        ) from error

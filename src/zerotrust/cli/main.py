@@ -48,7 +48,9 @@ def status(args: list[str]) -> int:
 def status_of(module: str, args: list[str], *, prog_name: str) -> int:
     """Run the command line of the typer `app` in a module and return its exit status."""
     try:
-        code = importlib.import_module(module).app(args=args, prog_name=prog_name, standalone_mode=False)
+        code = importlib.import_module(module).app(
+            args=args, prog_name=prog_name, standalone_mode=False
+        )
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - every error becomes a message
@@ -84,12 +86,21 @@ def _report(error: Exception) -> int:
             for line in str(cause).splitlines():
                 _print_error(f"error: {line}")
         return FAILED
-    if isinstance(error, ModuleNotFoundError) and str(error.name).partition(".")[0] in SERVER_PACKAGES:
-        _print_error("error: this command needs the server's packages; install them with: pip install '0trust[server]'")
+    if (
+        isinstance(error, ModuleNotFoundError)
+        and str(error.name).partition(".")[0] in SERVER_PACKAGES
+    ):
+        _print_error(
+            "error: this command needs the server's packages; install them with: pip install"
+            " '0trust[server]'"
+        )
         return FAILED
     for cause in causes:
         text = " ".join(str(cause).split()) or "no message"
-        _print_error(f"0trust: internal error: {type(cause).__name__}: {text}; run with {TRACEBACK}=1 for the details")
+        _print_error(
+            f"0trust: internal error: {type(cause).__name__}: {text}; run with {TRACEBACK}=1 for"
+            " the details"
+        )
     return INTERNAL
 
 

@@ -10,12 +10,18 @@ SERVER_FILE: Final = Path("/config/server.yaml")
 Config = Annotated[
     Path,
     typer.Option(
-        "--config", "-c", metavar="FILE", help="The server's configuration file, which names the admin socket."
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="The server's configuration file, which names the admin socket.",
     ),
 ]
-Socket = Annotated[Path | None, typer.Option("--socket", metavar="PATH", help="The server's admin socket.")]
+Socket = Annotated[
+    Path | None, typer.Option("--socket", metavar="PATH", help="The server's admin socket.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Agent = Annotated[str, typer.Argument(metavar="AGENT", help="The agent's id.")]
 Serial = Annotated[
-    str | None, typer.Option("--serial", metavar="HEX", help="Only the certificate with this serial number.")
+    str | None,
+    typer.Option("--serial", metavar="HEX", help="Only the certificate with this serial number."),
 ]

@@ -13,7 +13,8 @@ _RENAMED: Final = {
 
 
 def replace_old_spelling(args: list[str]) -> tuple[list[str], str | None]:
-    """Return the arguments with the present name of the command, and a warning if that changed them."""
+    """Return the arguments with the present name of the command, and a warning if that changed
+    them."""
     for old, new in _RENAMED.items():
         if tuple(args[: len(old)]) == old:
             warning = (

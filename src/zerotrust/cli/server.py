@@ -25,13 +25,16 @@ app = CommandGroup("Run the public server.")
 def run(
     *,
     config: Annotated[
-        Path, typer.Option("--config", "-c", metavar="FILE", help="The server's configuration file.")
+        Path,
+        typer.Option("--config", "-c", metavar="FILE", help="The server's configuration file."),
     ] = SERVER_FILE,
     listen: Annotated[
-        str | None, typer.Option("--listen", metavar="HOST:PORT", help="Address for connections of agents.")
+        str | None,
+        typer.Option("--listen", metavar="HOST:PORT", help="Address for connections of agents."),
     ] = None,
     api: Annotated[
-        str | None, typer.Option("--api", metavar="HOST:PORT", help="Address for requests from Caddy.")
+        str | None,
+        typer.Option("--api", metavar="HOST:PORT", help="Address for requests from Caddy."),
     ] = None,
     cert: startup.Cert = None,
     key: startup.Key = None,
@@ -82,7 +85,10 @@ def status(*, config: Config = SERVER_FILE, socket: Socket = None, as_json: AsJs
         ("version", found.version),
         ("running since (UTC)", moment(found.started_at)),
         ("database", found.database),
-        ("issuing certificate ends", "no authority: agents cannot join" if found.issuer_ends_at is None else issuer),
+        (
+            "issuing certificate ends",
+            "no authority: agents cannot join" if found.issuer_ends_at is None else issuer,
+        ),
         ("connected agents", found.agents),
         ("sessions", found.sessions),
         ("streams", found.streams),
@@ -93,7 +99,9 @@ def status(*, config: Config = SERVER_FILE, socket: Socket = None, as_json: AsJs
 @app.command()
 def install(
     *,
-    print_unit: Annotated[bool, typer.Option("--print-unit", help="Print the systemd unit and exit.")] = False,
+    print_unit: Annotated[
+        bool, typer.Option("--print-unit", help="Print the systemd unit and exit.")
+    ] = False,
 ) -> None:
     """Run the server as a systemd service.
 
@@ -113,7 +121,8 @@ def install(
     loaded = load_server(SERVER.config)
     startup.show_warnings(loaded.warnings)
     problems = [
-        f"{key}: {path} is outside {SERVER.folder}, the only directory of the service; move it there"
+        f"{key}: {path} is outside {SERVER.folder}, the only directory of the service; move it"
+        " there"
         for key, path in _private_files(loaded.config)
         if not Path(os.path.normpath(SERVER.folder / path)).is_relative_to(SERVER.folder)
     ]

@@ -12,10 +12,17 @@ if TYPE_CHECKING:
     from zerotrust.model.logging import Logging
 
 Level = Annotated[
-    str | None, typer.Option("--log-level", metavar="LEVEL", help="Log level: debug, info, warn, error or fatal.")
+    str | None,
+    typer.Option(
+        "--log-level", metavar="LEVEL", help="Log level: debug, info, warn, error or fatal."
+    ),
 ]
-Cert = Annotated[Path | None, typer.Option("--cert", metavar="FILE", help="Certificate of this server or agent.")]
-Key = Annotated[Path | None, typer.Option("--key", metavar="FILE", help="Private key of the certificate.")]
+Cert = Annotated[
+    Path | None, typer.Option("--cert", metavar="FILE", help="Certificate of this server or agent.")
+]
+Key = Annotated[
+    Path | None, typer.Option("--key", metavar="FILE", help="Private key of the certificate.")
+]
 Authority = Annotated[Path | None, typer.Option("--ca", metavar="FILE", help="CA certificate.")]
 
 

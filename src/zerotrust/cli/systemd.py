@@ -117,7 +117,10 @@ class Service:
         """
         text = str(program)
         if any(character.isspace() or character in "%$\"'\\;" for character in text):
-            raise SetupError(f"{text}: not possible in a systemd unit; install 0trust under a path of plain characters")
+            raise SetupError(
+                f"{text}: not possible in a systemd unit; install 0trust under a path of plain"
+                " characters"
+            )
         return _UNIT.format(
             name=self.name,
             description=self.description,
@@ -137,13 +140,18 @@ class Service:
             SetupError: no systemd, not root, or 0trust is installed where services cannot see it.
         """
         if not _RUNNING.is_dir():
-            raise SetupError("systemd does not run on this machine; --print-unit prints the unit without it")
+            raise SetupError(
+                "systemd does not run on this machine; --print-unit prints the unit without it"
+            )
         if os.geteuid() != 0:
             raise SetupError("only root can install a systemd service; use sudo")
         program = Path(sys.executable)
         for path in (program, program.resolve()):
             if any(path.is_relative_to(home) for home in _HOMES):
-                raise SetupError(f"{path}: services cannot see home directories; install 0trust elsewhere, as in /opt")
+                raise SetupError(
+                    f"{path}: services cannot see home directories; install 0trust elsewhere, as in"
+                    " /opt"
+                )
         return self.unit(program)
 
     def install(self, unit: str) -> None:
@@ -199,4 +207,6 @@ def _systemctl(words: list[str]) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SetupError(f"systemctl {' '.join(words)} does not work: {error}") from error
     if done.returncode:
-        raise SetupError(f"systemctl {' '.join(words)}: {' '.join(done.stderr.split()) or done.returncode}")
+        raise SetupError(
+            f"systemctl {' '.join(words)}: {' '.join(done.stderr.split()) or done.returncode}"
+        )

@@ -8,8 +8,8 @@ from zerotrust.cli.command_group import CommandGroup
 from zerotrust.cli.options import SERVER_FILE, AsJson, Config, Socket
 
 app = CommandGroup(
-    "Create, list and cancel join tokens. A join token lets one machine join the server as an agent, once. "
-    "Run these commands on the server's machine."
+    "Create, list and cancel join tokens. A join token lets one machine join the server as an"
+    " agent, once. Run these commands on the server's machine."
 )
 
 
@@ -22,14 +22,25 @@ def create(
         typer.Option(
             "--host",
             metavar="NAME",
-            help="Host name that the agent may serve, or '*.NAME' for all names one label longer (repeatable).",
+            help=(
+                "Host name that the agent may serve, or '*.NAME' for all names one label longer"
+                " (repeatable)."
+            ),
         ),
     ] = None,
     expires: Annotated[
-        str, typer.Option("--expires", metavar="DURATION", help="Lifetime of the join token, for example 30m or 24h.")
+        str,
+        typer.Option(
+            "--expires",
+            metavar="DURATION",
+            help="Lifetime of the join token, for example 30m or 24h.",
+        ),
     ] = "1h",
     server: Annotated[
-        str | None, typer.Option("--server", metavar="HOST:PORT", help="Address at which agents reach the server.")
+        str | None,
+        typer.Option(
+            "--server", metavar="HOST:PORT", help="Address at which agents reach the server."
+        ),
     ] = None,
     config: Config = SERVER_FILE,
     socket: Socket = None,
@@ -40,7 +51,9 @@ def create(
     from zerotrust.cli.tables import moment, show_json
     from zerotrust.model import admin
 
-    wanted = question(admin.CreateTokenRequest, agent=agent, hosts=host or [], expires=expires, server=server)
+    wanted = question(
+        admin.CreateTokenRequest, agent=agent, hosts=host or [], expires=expires, server=server
+    )
     made = connect(config, socket).post("/v1/tokens/create", admin.CreatedToken, wanted)
     for warning in made.warnings:
         typer.echo(f"warning: {warning}", err=True)
@@ -49,15 +62,17 @@ def create(
         return
     hosts = ", ".join(made.hosts) or "no host name yet"
     typer.echo(
-        f"join token for agent {made.agent} ({hosts}), valid once and until {moment(made.expires_at)} UTC; "
-        "on the agent's machine: 0trust agent join TOKEN",
+        f"join token for agent {made.agent} ({hosts}), valid once and until"
+        f" {moment(made.expires_at)} UTC; on the agent's machine: 0trust agent join TOKEN",
         err=True,
     )
     typer.echo(made.line)
 
 
 @app.command("list")
-def show_all(*, config: Config = SERVER_FILE, socket: Socket = None, as_json: AsJson = False) -> None:
+def show_all(
+    *, config: Config = SERVER_FILE, socket: Socket = None, as_json: AsJson = False
+) -> None:
     """List join tokens of the last 30 days.
 
     Their secrets are not stored.

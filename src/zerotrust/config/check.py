@@ -69,13 +69,17 @@ def _incomplete(service: dict[str, Any], path: KeyPath) -> Iterator[tuple[KeyPat
         yield path, "error", model.TWO_BACKENDS
 
 
-def _redirect_without_https(service: dict[str, Any], path: KeyPath) -> Iterator[tuple[KeyPath, Severity, str]]:
+def _redirect_without_https(
+    service: dict[str, Any], path: KeyPath
+) -> Iterator[tuple[KeyPath, Severity, str]]:
     if service.get("listen_on") == "http" and str(service.get("http_redirect")).lower() in _TRUE:
         message = "contradicts listen_on: http; set http_redirect to false or listen_on to both"
         yield (*path, "http_redirect"), "error", message
 
 
-def _upstreams(document: Document, service: dict[str, Any], path: KeyPath) -> Iterator[tuple[KeyPath, Severity, str]]:
+def _upstreams(
+    document: Document, service: dict[str, Any], path: KeyPath
+) -> Iterator[tuple[KeyPath, Severity, str]]:
     seen: dict[UpstreamEndpoint, KeyPath] = {}
     for index, upstream in enumerate(items(service.get("upstreams"))):
         if not isinstance(upstream, dict):
@@ -95,7 +99,9 @@ def _upstreams(document: Document, service: dict[str, Any], path: KeyPath) -> It
             yield (*here, "address"), "error", message
 
 
-def _never_reached(document: Document, routes: list[Any], path: KeyPath) -> Iterator[tuple[KeyPath, Severity, str]]:
+def _never_reached(
+    document: Document, routes: list[Any], path: KeyPath
+) -> Iterator[tuple[KeyPath, Severity, str]]:
     """Yield the routes that never get a request, because an earlier route matches all of them.
 
     A protection in an unreachable route has no effect, so that is an error.
@@ -108,7 +114,9 @@ def _never_reached(document: Document, routes: list[Any], path: KeyPath) -> Iter
             continue  # the model reports the error
         if match.model_extra or not Route.model_fields.keys() >= route.keys():
             continue  # corrected keys may give it other requests
-        first = next((other for known, other in before if Match(known).everything or known == match), None)
+        first = next(
+            (other for known, other in before if Match(known).everything or known == match), None
+        )
         before.append((match, index))
         if first is not None:
             line = document.place((*path, first)).value[0]
@@ -116,7 +124,10 @@ def _never_reached(document: Document, routes: list[Any], path: KeyPath) -> Iter
             yield (
                 (*path, index),
                 severity,
-                f"is never reached: the route on line {line} matches the same requests; move this one before it",
+                (
+                    f"is never reached: the route on line {line} matches the same requests; move"
+                    " this one before it"
+                ),
             )
 
 
@@ -138,10 +149,15 @@ def _same_id(
 
 
 def _taken(document: Document, first: KeyPath, what: str) -> str:
-    return f"{what} is used by another service, on line {document.place(first).value[0]}; each needs its own"
+    return (
+        f"{what} is used by another service, on line {document.place(first).value[0]}; each needs"
+        " its own"
+    )
 
 
-def _identity(service: dict[str, Any], path: KeyPath, hosts: list[tuple[str, KeyPath]]) -> tuple[str, KeyPath] | None:
+def _identity(
+    service: dict[str, Any], path: KeyPath, hosts: list[tuple[str, KeyPath]]
+) -> tuple[str, KeyPath] | None:
     """Return the service's id and its place; by default its first host name."""
     written = service.get("id")
     if written:

@@ -49,7 +49,9 @@ def compare(before: Model, after: Model, *, files: Sequence[str] = ()) -> Change
     old, new = _services(before), _services(after)
     return Changes(
         added=tuple(name for name in new if name not in old),
-        changed=tuple(name for name, service in new.items() if name in old and old[name] != service),
+        changed=tuple(
+            name for name, service in new.items() if name in old and old[name] != service
+        ),
         removed=tuple(name for name in old if name not in new),
         keys=tuple(_keys(before, after)),
         files=tuple(files),
@@ -76,4 +78,8 @@ def _keys(before: Model, after: Model, inside: str = "") -> list[str]:
 
 
 def _named(names: tuple[str, ...]) -> str:
-    return ", ".join(names) if len(names) <= MAX_NAMES else f"{len(names)} ({', '.join(names[:MAX_NAMES])}, …)"
+    return (
+        ", ".join(names)
+        if len(names) <= MAX_NAMES
+        else f"{len(names)} ({', '.join(names[:MAX_NAMES])}, …)"
+    )

@@ -23,7 +23,9 @@ class Source:
         ineffective: paths of keys without effect, and the reasons.
     """
 
-    def __init__(self, path: Path, *, overrides: Mapping[str, str], variables: Mapping[str, str]) -> None:
+    def __init__(
+        self, path: Path, *, overrides: Mapping[str, str], variables: Mapping[str, str]
+    ) -> None:
         self.path = path
         self.problems: list[Problem] = []
         self.renamed: dict[KeyPath, KeyPath] = {}
@@ -58,11 +60,19 @@ class Source:
         return [problem for problem in self.problems if problem.severity == "error"]
 
     def report(
-        self, path: KeyPath, severity: Severity, message: str, *, at_key: bool = False, ineffective: bool = False
+        self,
+        path: KeyPath,
+        severity: Severity,
+        message: str,
+        *,
+        at_key: bool = False,
+        ineffective: bool = False,
     ) -> None:
         """Add a problem at `path`. `ineffective` means that the key has no effect."""
         if path in self._overridden:
-            self.problems.append(Problem(self._overridden[path], 0, 0, dotted(path), message, severity, path))
+            self.problems.append(
+                Problem(self._overridden[path], 0, 0, dotted(path), message, severity, path)
+            )
             return
         path = self.path_in_file(path)
         if path in self.document.unresolved:
@@ -74,14 +84,18 @@ class Source:
         line, column = place.key if at_key or place.text is None else place.value
         if not path and severity == "error":
             line = column = 0
-        self.problems.append(Problem(str(self.path), line, column, dotted(path), message, severity, path))
+        self.problems.append(
+            Problem(str(self.path), line, column, dotted(path), message, severity, path)
+        )
 
     def remove_items(self, key: str, indexes: set[int]) -> None:
         """Remove these items from the list at `key`, and the problems in their text."""
         kept = [index for index in range(len(self.data[key])) if index not in indexes]
         self.data[key] = [self.data[key][index] for index in kept]
         self.renamed.update({(key, new): (key, old) for new, old in enumerate(kept) if new != old})
-        self.problems = [p for p in self.problems if p.path[:1] != (key,) or p.path[1] not in indexes]
+        self.problems = [
+            p for p in self.problems if p.path[:1] != (key,) or p.path[1] not in indexes
+        ]
 
     def path_in_file(self, path: KeyPath) -> KeyPath:
         """Return the path in the file of the value that is now at `path`."""
@@ -112,7 +126,9 @@ class Source:
         try:
             data = self.path.read_bytes()
             if len(data) > LARGEST:
-                self._whole(f"larger than {LARGEST // 1024 // 1024} MiB; check that this is the right file")
+                self._whole(
+                    f"larger than {LARGEST // 1024 // 1024} MiB; check that this is the right file"
+                )
                 return None
             return data.decode("utf-8-sig")
         except FileNotFoundError:

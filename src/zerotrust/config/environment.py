@@ -38,13 +38,16 @@ def expand(text: str, environment: Mapping[str, str]) -> str:
         if found[0] == "$${":
             return "${"
         if name is None:
-            raise UnresolvedError('"${" is not followed by NAME} or NAME:-default}; write $${ for a literal "${"')
+            raise UnresolvedError(
+                '"${" is not followed by NAME} or NAME:-default}; write $${ for a literal "${"'
+            )
         if default is not None:
             return environment.get(name) or str(default).removeprefix(":-")
         if name not in environment:
             shown = printable(name)
             raise UnresolvedError(
-                f"the environment variable {shown} is not set; set it or add a default: ${{{shown}:-default}}"
+                f"the environment variable {shown} is not set; set it or add a default:"
+                f" ${{{shown}:-default}}"
             )
         return environment[name]
 
@@ -68,9 +71,13 @@ def substitute(document: Document, environment: Mapping[str, str]) -> None:
 
 def _walk(document: Document, value: Any, path: KeyPath, environment: Mapping[str, str]) -> Any:
     if isinstance(value, dict):
-        return {key: _walk(document, item, (*path, key), environment) for key, item in value.items()}
+        return {
+            key: _walk(document, item, (*path, key), environment) for key, item in value.items()
+        }
     if isinstance(value, list):
-        return [_walk(document, item, (*path, index), environment) for index, item in enumerate(value)]
+        return [
+            _walk(document, item, (*path, index), environment) for index, item in enumerate(value)
+        ]
     if not isinstance(value, str) or "${" not in value:
         return value
     place = document.place(path)

@@ -30,7 +30,9 @@ _EXPECTED: Final = {
     "model_attributes_type": "keys and values",
 }
 
-_SECRET: Final = frozenset(("users", "secret", "auth", "config", "headers", "request", "response", "set", "add"))
+_SECRET: Final = frozenset(
+    ("users", "secret", "auth", "config", "headers", "request", "response", "set", "add")
+)
 """Keys whose value may be a password if the file is wrong. Errors go to the log, so their values
 are not quoted."""
 
@@ -43,7 +45,9 @@ _BOUNDS: Final[Mapping[str, Callable[[dict[str, Any]], str]]] = {
     "string_too_short": lambda c: _short(c["min_length"], "characters"),
     "too_short": lambda c: _short(c["min_length"], "entries"),
     "too_long": lambda c: f"has more than {c['max_length']:,} entries",
-    "string_pattern_mismatch": lambda _c: "contains a character that is not allowed; use ASCII without spaces",
+    "string_pattern_mismatch": lambda _c: (
+        "contains a character that is not allowed; use ASCII without spaces"
+    ),
 }
 
 
@@ -62,7 +66,14 @@ def plain_errors(error: ValidationError, data: Any) -> list[tuple[KeyPath, str, 
     for details in error.errors(include_url=False):
         path = _in_file(details["loc"], data, missing=details["type"] == "missing")
         # A value of a union causes an error for each type: the first one is enough.
-        found.setdefault(path, (path, details["type"], _message(details, secret=bool(_SECRET.intersection(path[-1:])))))
+        found.setdefault(
+            path,
+            (
+                path,
+                details["type"],
+                _message(details, secret=bool(_SECRET.intersection(path[-1:]))),
+            ),
+        )
     return list(found.values())
 
 
@@ -91,7 +102,9 @@ def _message(details: ErrorDetails, *, secret: bool) -> str:
         shown = "text" if secret and isinstance(value, str) else describe(value)
         return f"expected {_EXPECTED[kind]}, found {shown}"
     if kind == "literal_error":
-        known = [word.strip("'") for word in str(context["expected"]).replace(" or ", ", ").split(", ")]
+        known = [
+            word.strip("'") for word in str(context["expected"]).replace(" or ", ", ").split(", ")
+        ]
         shown = ", ".join(word for word in known if word)
         return f"expected one of {shown}; found {describe(value)}{_near(value, known)}"
     if kind in _BOUNDS:

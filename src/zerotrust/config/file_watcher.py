@@ -58,7 +58,9 @@ def _folders(files: Iterable[Path]) -> set[Path]:
     A missing folder is replaced by its nearest existing parent.
     """
     found = {folder for file in files for folder in (file.absolute().parent, file.resolve().parent)}
-    return {next(around for around in (folder, *folder.parents) if around.is_dir()) for folder in found}
+    return {
+        next(around for around in (folder, *folder.parents) if around.is_dir()) for folder in found
+    }
 
 
 def _statuses(files: Iterable[Path]) -> list[Status]:

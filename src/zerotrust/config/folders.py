@@ -22,7 +22,9 @@ def refusal(folder: Path) -> str | None:
     """
     owner, own = folder.stat().st_uid, os.geteuid()
     if owner not in (0, own):
-        return f"user {owner} owns {folder} and can replace the files in it: run chown {own} {folder}"
+        return (
+            f"user {owner} owns {folder} and can replace the files in it: run chown {own} {folder}"
+        )
     return _writable(folder)
 
 
@@ -46,11 +48,17 @@ def above(folder: Path) -> Iterator[str]:
     for parent in folder.resolve().parents:
         mode = stat.S_IMODE(parent.stat().st_mode)
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-            yield f"all users can write {parent} (mode {mode:04o}) and replace {folder}: run chmod o-w {parent}"
+            yield (
+                f"all users can write {parent} (mode {mode:04o}) and replace {folder}: run chmod"
+                f" o-w {parent}"
+            )
 
 
 def _writable(folder: Path) -> str | None:
     mode = stat.S_IMODE(folder.stat().st_mode)
     if not mode & _OTHERS:
         return None
-    return f"other users can write {folder} (mode {mode:04o}) and replace the files in it: run chmod 700 {folder}"
+    return (
+        f"other users can write {folder} (mode {mode:04o}) and replace the files in it: run chmod"
+        f" 700 {folder}"
+    )

@@ -1,8 +1,8 @@
 """Keys that the server and the agent know but do not act on.
 
 A key that asks for protection is an error: a service must not be published without the protection
-that its file asks for. Any other key is a warning, where its value asks for something else than what
-the program does.
+that its file asks for. Any other key is a warning, where its value asks for something else than
+what the program does.
 
 The checks read the plain data instead of the models, so that an error in one key hides no other.
 """
@@ -19,24 +19,40 @@ Effect = tuple[KeyPath, Severity, str]
 
 FOR_PEOPLE: Final = "it only informs readers of the file"
 _NO_CLIENT_AUTH: Final = ("", "none", "no", "off", "false", "no_client_cert", "noclientcert")
-_OF_CADDY: Final = "remove it; to use your own certificate, name it in the server's caddy.certificates"
+_OF_CADDY: Final = (
+    "remove it; to use your own certificate, name it in the server's caddy.certificates"
+)
 _NO_QUESTION: Final = (
-    "client certificates are not supported: remove it, and protect the service with security.auth or ip_allow"
+    "client certificates are not supported: remove it, and protect the service with security.auth"
+    " or ip_allow"
 )
 _TOWARDS_CLIENTS: Final = {
     "cert_file": f"clients get Caddy's certificate: {_OF_CADDY}",
-    "key_file": f"clients get Caddy's certificate, and private keys are not sent to the server: {_OF_CADDY}",
-    "ciphers": "Caddy chooses the ciphers, all with forward secrecy and authenticated encryption: remove it",
+    "key_file": (
+        f"clients get Caddy's certificate, and private keys are not sent to the server: {_OF_CADDY}"
+    ),
+    "ciphers": (
+        "Caddy chooses the ciphers, all with forward secrecy and authenticated encryption:"
+        " remove it"
+    ),
     "client_auth": _NO_QUESTION,
     "client_ca_file": _NO_QUESTION,
 }
 """Keys of `tls` for TLS to clients, and the reasons why they are refused."""
-_TOWARDS_BACKENDS: Final = ("ca_file", "server_name", "client_cert_file", "client_key_file", "min_version")
-_UNVERIFIED: Final = (
-    "anyone on the path to the backends can read and modify the traffic; name their certificate authority in "
-    "ca_file instead"
+_TOWARDS_BACKENDS: Final = (
+    "ca_file",
+    "server_name",
+    "client_cert_file",
+    "client_key_file",
+    "min_version",
 )
-_NO_TLS: Final = "no backend of the service uses TLS: remove it, or write https:// before an address"
+_UNVERIFIED: Final = (
+    "anyone on the path to the backends can read and modify the traffic; name their certificate"
+    " authority in ca_file instead"
+)
+_NO_TLS: Final = (
+    "no backend of the service uses TLS: remove it, or write https:// before an address"
+)
 
 
 def agent_effects(data: dict[str, Any]) -> Iterator[Effect]:
@@ -47,7 +63,10 @@ def agent_effects(data: dict[str, Any]) -> Iterator[Effect]:
 
 
 def for_people(data: dict[str, Any]) -> Iterator[KeyPath]:
-    """Yield the keys that only describe the service to readers of the file. They cause no warning."""
+    """Yield the keys that only describe the service to readers of the file.
+
+    They cause no warning.
+    """
     yield from (("services", index, "name") for index in range(len(items(data.get("services")))))
 
 
@@ -55,7 +74,10 @@ def server_effects(data: dict[str, Any]) -> Iterator[Effect]:
     """Yield the keys of a server's file that have no effect or are refused."""
     caddy = section(data, "caddy")
     if caddy.get("admin_api") and caddy.get("mode", "managed") == "managed":
-        message = "has no effect with mode managed: the admin API of that Caddy is a socket in config_dir; remove it"
+        message = (
+            "has no effect with mode managed: the admin API of that Caddy is a socket in"
+            " config_dir; remove it"
+        )
         yield ("caddy", "admin_api"), "warning", message
     api = section(data, "api")
     for key, judge in (("pass_headers", _passed_header), ("pass_trailers", _passed_trailer)):
@@ -69,16 +91,26 @@ def _passed_header(name: str) -> tuple[Severity, str] | None:
     if headers.is_ours(plain):
         return "error", f"the server itself sets {name}, see api.trusted_proxies: remove it"
     if plain in headers.REQUEST_SPECIAL:
-        return "error", f"{name} describes the connection to the server and is not forwarded: remove it"
+        return (
+            "error",
+            f"{name} describes the connection to the server and is not forwarded: remove it",
+        )
     if not headers.is_spoofable(plain):
-        near = difflib.get_close_matches(plain.decode(), [known.decode() for known in headers.SPOOFABLE], n=1)
-        return "warning", f"has no effect: {name} passes anyway" + (f"; did you mean {near[0]}?" if near else "")
+        near = difflib.get_close_matches(
+            plain.decode(), [known.decode() for known in headers.SPOOFABLE], n=1
+        )
+        return "warning", f"has no effect: {name} passes anyway" + (
+            f"; did you mean {near[0]}?" if near else ""
+        )
     return None
 
 
 def _passed_trailer(name: str) -> tuple[Severity, str] | None:
     if headers.is_forbidden_trailer(headers.folded(name.encode())):
-        return "error", f"{name} is not safe as a trailer field, because recipients act on it: remove it"
+        return (
+            "error",
+            f"{name} is not safe as a trailer field, because recipients act on it: remove it",
+        )
     return None
 
 
@@ -94,7 +126,11 @@ def _tls(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
                 yield here, "warning", f"has no effect: client_auth is {tls['client_auth']}"
             else:
                 yield here, "error", _TOWARDS_CLIENTS[key]
-        elif key in _TOWARDS_BACKENDS and not _secured(service) and not _as_happens_anyway(key, value):
+        elif (
+            key in _TOWARDS_BACKENDS
+            and not _secured(service)
+            and not _as_happens_anyway(key, value)
+        ):
             yield here, "error", _NO_TLS
         elif key == "insecure_skip_verify":
             yield here, "warning", _UNVERIFIED if _secured(service) else f"has no effect: {_NO_TLS}"
@@ -110,7 +146,9 @@ def _as_happens_anyway(key: str, value: Any) -> bool:
 
 def _secured(service: dict[str, Any]) -> bool:
     """Return True if one of the backends uses TLS."""
-    addresses = [item.get("address") for item in items(service.get("upstreams")) if isinstance(item, dict)]
+    addresses = [
+        item.get("address") for item in items(service.get("upstreams")) if isinstance(item, dict)
+    ]
     addresses.append(service.get("backend"))
     written = [address for address in addresses if isinstance(address, str)]
     return any(_scheme(address, service) in ("https", "wss") for address in written)

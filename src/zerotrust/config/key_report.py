@@ -35,11 +35,18 @@ def keys(source: Source) -> list[Key]:
 def _leaves(source: Source) -> Iterator[KeyPath]:
     """Return the paths that end in a key and have no keys below them."""
     written = [path for path in source.document.places if path and path not in source.renamed]
-    parents = {path[:length] for path in written if isinstance(path[-1], str) for length in range(len(path))}
+    parents = {
+        path[:length]
+        for path in written
+        if isinstance(path[-1], str)
+        for length in range(len(path))
+    }
     return (path for path in written if isinstance(path[-1], str) and path not in parents)
 
 
-def _key(source: Source, path: KeyPath, errors: dict[KeyPath, str], renamed: dict[KeyPath, KeyPath]) -> Key:
+def _key(
+    source: Source, path: KeyPath, errors: dict[KeyPath, str], renamed: dict[KeyPath, KeyPath]
+) -> Key:
     line, column = source.document.places[path].key
     state, note = _state(source, path, errors, renamed)
     return Key(dotted(path), line, column, state, note)

@@ -39,7 +39,8 @@ def rename_level(source: Source) -> None:
 
 
 def flatten_websocket(source: Source) -> None:
-    """Move the keys of a service's `websocket` section to the service, as in `websocket_idle_timeout`."""
+    """Move the keys of a service's `websocket` section to the service, as in
+    `websocket_idle_timeout`."""
     for index, service in enumerate(items(source.data.get("services"))):
         asked = service.get("websocket") if isinstance(service, dict) else None
         if not isinstance(asked, dict):
@@ -48,7 +49,9 @@ def flatten_websocket(source: Source) -> None:
         here = source.path_in_file((*path, "websocket"))
         for key in asked.keys() - WEBSOCKET_NAMES.keys():
             near = suggestion(key, WEBSOCKET_NAMES) or ", it is ignored"
-            source.report((*here, key), "warning", f"unknown key{near}", at_key=True, ineffective=True)
+            source.report(
+                (*here, key), "warning", f"unknown key{near}", at_key=True, ineffective=True
+            )
         del service["websocket"]
         for key, name in WEBSOCKET_NAMES.items():
             if asked.get(key) is None:
@@ -61,7 +64,8 @@ def flatten_websocket(source: Source) -> None:
 
 
 def restrict_api_to_loopback(source: Source) -> None:
-    """Take an `api.listen_addr` without a host, as in ":9443", as loopback: only the local Caddy connects."""
+    """Take an `api.listen_addr` without a host, as in ":9443", as loopback: only the local Caddy
+    connects."""
     api = source.data.get("api")
     address = api.get("listen_addr") if isinstance(api, dict) else None
     if not (isinstance(address, str) and address.startswith(":")) or api.get(EXPOSE):

@@ -88,7 +88,9 @@ def load_agent(path: Path, *, overrides: Mapping[str, str] | None = None) -> Loa
     return _load(_source(path, overrides), "agent", AgentConfig)
 
 
-def reload_agent(path: Path, last: AgentConfig, *, overrides: Mapping[str, str] | None = None) -> Loaded[AgentConfig]:
+def reload_agent(
+    path: Path, last: AgentConfig, *, overrides: Mapping[str, str] | None = None
+) -> Loaded[AgentConfig]:
     """Return the agent's configuration; a service with an error keeps its version in `last`.
 
     While the file has an error, no service is removed either: its entry may be misspelt, or the
@@ -102,10 +104,14 @@ def reload_agent(path: Path, last: AgentConfig, *, overrides: Mapping[str, str] 
         return _load(source, "agent", AgentConfig)
     except ConfigError:
         refused = sort_problems(source.errors)
-        if not refused or not all(problem.path[:1] == ("services",) and problem.path[1:] for problem in refused):
+        if not refused or not all(
+            problem.path[:1] == ("services",) and problem.path[1:] for problem in refused
+        ):
             raise
     rest = _source(path, overrides)
-    rest.remove_items("services", {index for problem in refused if isinstance(index := problem.path[1], int)})
+    rest.remove_items(
+        "services", {index for problem in refused if isinstance(index := problem.path[1], int)}
+    )
     loaded = _load(rest, "agent", AgentConfig)
     services = loaded.config.services
     kept = list(_kept(services, last.services, refused))
@@ -127,7 +133,8 @@ def _kept(new: list[Service], last: list[Service], refused: list[Problem]) -> It
         if moved:
             reasons = "\n".join(map(str, refused))
             raise ConfigError(
-                f'{reasons}\nthe last good service "{service.service_id}" stays and still needs {min(moved)}'
+                f'{reasons}\nthe last good service "{service.service_id}" stays and still needs'
+                f" {min(moved)}"
             )
         yield service
 
@@ -151,7 +158,8 @@ def examine(path: Path) -> tuple[Kind | None, Source]:
         source.report(
             (),
             "error",
-            "unknown kind of file: expected keys of a server (server, api, caddy) or of an agent (agent_id, services)",
+            "unknown kind of file: expected keys of a server (server, api, caddy) or of an agent"
+            " (agent_id, services)",
         )
     elif kind is not None:
         _examine(source, kind, MODELS[kind])
@@ -165,7 +173,11 @@ def _source(path: Path, overrides: Mapping[str, str] | None) -> Source:
 def _load(source: Source, kind: Kind, model: type[Config]) -> Loaded[Config]:
     other = _kind(source.data)
     if source.usable and other not in (None, kind):
-        source.report((), "error", f"this is the configuration of {_ARTICLE[other or kind]}, not of {_ARTICLE[kind]}")
+        source.report(
+            (),
+            "error",
+            f"this is the configuration of {_ARTICLE[other or kind]}, not of {_ARTICLE[kind]}",
+        )
     found = _examine(source, kind, model) if source.usable else None
     problems = sort_problems(source.problems)
     errors = [str(problem) for problem in problems if problem.severity == "error"]
@@ -195,12 +207,15 @@ def _examine(source: Source, kind: Kind, model: type[Config]) -> tuple[Config, l
     else:
         legacy.flatten_websocket(source)
         source.ineffective.update(
-            (source.path_in_file(path), ineffective_keys.FOR_PEOPLE) for path in ineffective_keys.for_people(data)
+            (source.path_in_file(path), ineffective_keys.FOR_PEOPLE)
+            for path in ineffective_keys.for_people(data)
         )
     for path, severity, message in unknown_keys.unknown_keys(model, data):
         source.report(path, severity, message, at_key=True, ineffective=severity == "warning")
     for path, severity, message in _checks_before_models(source, kind):
-        source.report(path, severity, message, ineffective=severity == "warning" and DOES_NOTHING in message)
+        source.report(
+            path, severity, message, ineffective=severity == "warning" and DOES_NOTHING in message
+        )
     if kind == "agent":
         _server_from_environment(source)
     usable = ineffective_keys.without_nulls(data)
@@ -254,12 +269,16 @@ def _validate(source: Source, data: dict[str, Any], model: type[Config]) -> Conf
             return model.model_validate(data)
         except ValidationError as error:
             errors = error_messages.plain_errors(error, data)
-        changed = [_use_spelling(source, data, path) for path, kind, _ in errors if kind == "string_type"]
+        changed = [
+            _use_spelling(source, data, path) for path, kind, _ in errors if kind == "string_type"
+        ]
         if last or not any(changed):
             break
     for path, kind, message in errors:
         written = source.path_in_file(path)
-        if kind == "value_error" and any(at[: len(written)] == written for at in source.document.unresolved):
+        if kind == "value_error" and any(
+            at[: len(written)] == written for at in source.document.unresolved
+        ):
             continue  # the value still contains a variable that is not set
         source.report(path, "error", message, at_key=kind == "extra_forbidden")
     return None

@@ -44,7 +44,11 @@ def resolve(data: dict[str, Any], folder: Path) -> None:
         for section in _sections(data, way):
             value = section.get(key)
             # The system searches PATH for a program without a folder.
-            if isinstance(value, str) and value not in _NOT_FILES and (key != "binary" or "/" in value):
+            if (
+                isinstance(value, str)
+                and value not in _NOT_FILES
+                and (key != "binary" or "/" in value)
+            ):
                 section[key] = str(folder / value)
 
 
@@ -53,5 +57,9 @@ def _sections(data: Any, way: list[str]) -> list[dict[str, Any]]:
         return [data] if isinstance(data, dict) else []
     step, rest = way[0], way[1:]
     if step == "*":
-        return [found for item in data for found in _sections(item, rest)] if isinstance(data, list) else []
+        return (
+            [found for item in data for found in _sections(item, rest)]
+            if isinstance(data, list)
+            else []
+        )
     return _sections(data.get(step), rest) if isinstance(data, dict) else []

@@ -44,7 +44,9 @@ class Reloader(Generic[Config]):
     `run` watches and reloads until it is cancelled; signal handlers call `ask`.
     """
 
-    def __init__(self, loaded: Loaded[Config], *, read: Read[Config], apply: Apply[Config], tasks: Tasks) -> None:
+    def __init__(
+        self, loaded: Loaded[Config], *, read: Read[Config], apply: Apply[Config], tasks: Tasks
+    ) -> None:
         self.config: Config = loaded.config
         self._tasks = tasks
         self._sources: tuple[Path, ...] = loaded.files
@@ -81,7 +83,9 @@ class Reloader(Generic[Config]):
         except ZeroTrustError as error:
             _refused(error)
             return None
-        renewed = [name for name, digest in digests.items() if self._digests.get(name, digest) != digest]
+        renewed = [
+            name for name, digest in digests.items() if self._digests.get(name, digest) != digest
+        ]
         changes = diff.compare(last, loaded.config, files=renewed)
         try:
             waiting = await self._apply(loaded.config, changes) if changes else ()
@@ -104,7 +108,9 @@ class Reloader(Generic[Config]):
     def _watched(self) -> tuple[tuple[Path, ...], float]:
         """Return the files to watch, and the delay."""
         settings: HotReload = self.config.hot_reload
-        files: tuple[Path, ...] = self._sources if settings.enabled and settings.watch_config else ()
+        files: tuple[Path, ...] = (
+            self._sources if settings.enabled and settings.watch_config else ()
+        )
         if settings.enabled and settings.watch_certs:
             files = (*files, *certificates(self.config))
         return files, settings.debounce_delay
@@ -130,7 +136,10 @@ class Reloader(Generic[Config]):
                 async for _ in changes:
                     self.ask()
         except OSError as error:
-            _log.warning("cannot watch files; send SIGHUP after a change", reason=error.strerror or str(error))
+            _log.warning(
+                "cannot watch files; send SIGHUP after a change",
+                reason=error.strerror or str(error),
+            )
 
 
 def certificates(config: AgentConfig | ServerConfig) -> tuple[Path, ...]:
@@ -140,7 +149,12 @@ def certificates(config: AgentConfig | ServerConfig) -> tuple[Path, ...]:
         names = (*own, *(name for service in config.services for name in service.tls_files))
     else:
         issuer = (config.authority.cert_file, config.authority.key_file)
-        names = (config.server.cert_file, config.server.key_file, config.server.ca_file, *filter(None, issuer))
+        names = (
+            config.server.cert_file,
+            config.server.key_file,
+            config.server.ca_file,
+            *filter(None, issuer),
+        )
     return tuple(Path(name) for name in dict.fromkeys(names))
 
 

@@ -54,7 +54,11 @@ def _inline(source: Source, model: Config, path: KeyPath, found: list[Path]) -> 
         if after is not before:
             changed[name] = after
     filled = model.model_copy(update=changed) if changed else model
-    return _filled(source, filled, path, found) if isinstance(filled, TakesFiles) and filled.files else filled
+    return (
+        _filled(source, filled, path, found)
+        if isinstance(filled, TakesFiles) and filled.files
+        else filled
+    )
 
 
 def _inside(source: Source, value: Any, path: KeyPath, found: list[Path]) -> Any:
@@ -74,7 +78,11 @@ def _filled(source: Source, model: Any, path: KeyPath, found: list[Path]) -> Any
         for message in _read(file, name, contents):
             source.report((*path, key), "error", message)
         if name in contents and key not in PUBLIC and file.stat().st_mode & stat.S_IRWXO:
-            source.report((*path, key), "warning", f"all users of this machine can read {name}: run chmod o-rwx {name}")
+            source.report(
+                (*path, key),
+                "warning",
+                f"all users of this machine can read {name}: run chmod o-rwx {name}",
+            )
     if len(contents) < len(set(model.files.values())):
         return model
     try:
@@ -93,7 +101,10 @@ def _read(file: Path, name: str, contents: dict[str, bytes]) -> Iterator[str]:
         yield f"{name} cannot be read: {reason}; correct the path or the permissions"
         return
     if len(data) > LARGEST:
-        yield f"{name} is larger than {LARGEST // 1024 // 1024} MiB; check that this is the right file"
+        yield (
+            f"{name} is larger than {LARGEST // 1024 // 1024} MiB; check that this is the right"
+            " file"
+        )
     elif not data.strip():
         yield f"{name} is empty"
     else:

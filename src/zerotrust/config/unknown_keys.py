@@ -49,7 +49,9 @@ def not_enforced(name: str) -> str:
     return f"{name} is not supported here; remove it and protect the service in another way"
 
 
-def unknown_keys(model: type[BaseModel], data: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Severity, str]]:
+def unknown_keys(
+    model: type[BaseModel], data: Any, path: KeyPath = ()
+) -> Iterator[tuple[KeyPath, Severity, str]]:
     """Yield each unknown key below `data`, which is to be read as `model`."""
     if not isinstance(data, dict):
         return
@@ -71,9 +73,15 @@ def _judge(model: type[BaseModel], key: str, path: KeyPath) -> tuple[Severity, s
     if is_protection(key):
         return "error", not_enforced(key)
     if path[-1:] == ("security",):
-        return "error", f"unknown key{near or ', remove it'}; unknown keys in security are never ignored"
+        return (
+            "error",
+            f"unknown key{near or ', remove it'}; unknown keys in security are never ignored",
+        )
     if model in (Route, RouteMatch):
-        return "error", f"unknown key{near or ', remove it'}; unknown keys in routes are never ignored"
+        return (
+            "error",
+            f"unknown key{near or ', remove it'}; unknown keys in routes are never ignored",
+        )
     if any(f'"{guard}"' in near for guard in _GUARDS):
         return "error", f"unknown key{near}; a misspelt protection is never ignored"
     return "warning", f"unknown key{near or ', it is ignored'}"

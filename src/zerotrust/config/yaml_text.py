@@ -90,7 +90,9 @@ def parse(text: str) -> Document:
             document.data = _Reader(document).value(node, (), _at(node))
     except MarkedYAMLError as error:
         at = _mark(error)
-        document.faults.append((at, (), f"not valid YAML: {_problem_text(error)}{_unquoted_reference(text, at[0])}"))
+        document.faults.append(
+            (at, (), f"not valid YAML: {_problem_text(error)}{_unquoted_reference(text, at[0])}")
+        )
     except ReaderError as error:
         at = _position(text, error.position)
         document.faults.append((at, (), "not valid YAML: a control character; remove it"))
@@ -98,7 +100,15 @@ def parse(text: str) -> Document:
         document.faults.append((error.at, (), str(error)))
     except RecursionError:
         document.faults.append(((1, 1), (), f"nested deeper than {MAX_DEPTH} levels"))
-    except (YAMLError, ValueError, TypeError, AttributeError, LookupError, AssertionError, NotImplementedError):
+    except (
+        YAMLError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        LookupError,
+        AssertionError,
+        NotImplementedError,
+    ):
         # The parser fails on some hostile texts with other exceptions, without a position.
         document.faults.append(((1, 1), (), "not valid YAML"))
     return document
@@ -135,7 +145,9 @@ class _Reader:
         self._around.append(id(node))
         try:
             if isinstance(node, SequenceNode):
-                return [self.value(item, (*path, i), _at(item)) for i, item in enumerate(node.value)]
+                return [
+                    self.value(item, (*path, i), _at(item)) for i, item in enumerate(node.value)
+                ]
             return self._mapping(node, path) if isinstance(node, MappingNode) else None
         finally:
             self._around.pop()
@@ -151,7 +163,9 @@ class _Reader:
                 merged.extend(self._pairs_to_merge(value, path))
             elif key.value in lines:
                 where = (*path, key.value)
-                self._fault(key, where, f"is given twice, first on line {lines[key.value]}; remove one")
+                self._fault(
+                    key, where, f"is given twice, first on line {lines[key.value]}; remove one"
+                )
             else:
                 lines[key.value] = _at(key)[0]
                 found[key.value] = self.value(value, (*path, key.value), _at(key))
@@ -167,7 +181,9 @@ class _Reader:
                 self._fault(source, (*path, "<<"), "can only merge mappings")
                 continue
             if id(source) in self._around:
-                raise _TooLarge(_at(source), "an alias refers to a value that contains it; remove it")
+                raise _TooLarge(
+                    _at(source), "an alias refers to a value that contains it; remove it"
+                )
             self._around.append(id(source))
             if len(self._around) > MAX_DEPTH:
                 raise _TooLarge(_at(source), f"nested deeper than {MAX_DEPTH} levels")
@@ -187,7 +203,9 @@ class _Reader:
     def _scalar(self, node: ScalarNode, path: KeyPath) -> object:
         text: str = node.value
         if any("\ud800" <= c <= "\udfff" for c in text):
-            self._fault(node, path, "invalid character (a lone surrogate); write the character itself")
+            self._fault(
+                node, path, "invalid character (a lone surrogate); write the character itself"
+            )
             return ""
         if node.style is not None or _core_tag(node) == "str":
             return text
@@ -237,14 +255,20 @@ def _problem_text(error: MarkedYAMLError) -> str:
         return "a tab where YAML wants spaces; indent with spaces"
     if error.problem and error.problem.startswith("but found another document"):
         return "a second document (---); keep one"
-    return printable(" ".join(" ".join(parts).replace("'<stream end>'", "the end of the file").split()))
+    return printable(
+        " ".join(" ".join(parts).replace("'<stream end>'", "the end of the file").split())
+    )
 
 
 def _unquoted_reference(text: str, line: int) -> str:
     """Return a hint if the line has ${NAME} inside [ ] or { }, where YAML reads its brace."""
     lines = text.splitlines()
     here = lines[line - 1] if line <= len(lines) else ""
-    return "; put ${NAME} in quotes here" if "${" in here and ("[" in here or "{" in here.replace("${", "")) else ""
+    return (
+        "; put ${NAME} in quotes here"
+        if "${" in here and ("[" in here or "{" in here.replace("${", ""))
+        else ""
+    )
 
 
 def _position(text: str, offset: object) -> tuple[int, int]:

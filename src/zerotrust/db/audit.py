@@ -1,10 +1,10 @@
 """The audit log: decisions about identity, in records that are only added.
 
-The records form a hash chain (Haber and Stornetta, How to Time-Stamp a Digital Document, 1991, s5.1).
-The hash of a record is the SHA-256 of the previous record's hash (of 64 zeros for the first), a line
-feed, and the record as a JSON object with sorted keys, without spaces, in ASCII. To change, insert or
-remove a record an attacker has to change all later ones, which an earlier note of a hash reveals.
-Removing the last records is revealed by such a note only.
+The records form a hash chain (Haber and Stornetta, How to Time-Stamp a Digital Document, 1991,
+s5.1). The hash of a record is the SHA-256 of the previous record's hash (of 64 zeros for the
+first), a line feed, and the record as a JSON object with sorted keys, without spaces, in ASCII. To
+change, insert or remove a record an attacker has to change all later ones, which an earlier note of
+a hash reveals. Removing the last records is revealed by such a note only.
 """
 
 import contextlib
@@ -43,7 +43,13 @@ class AuditHashChain:
 
 
 def append(
-    session: Session, *, at: int, actor: str, action: str, agent: str | None = None, details: Details | None = None
+    session: Session,
+    *,
+    at: int,
+    actor: str,
+    action: str,
+    agent: str | None = None,
+    details: Details | None = None,
 ) -> AuditRow:
     """Add a record to the transaction.
 
@@ -71,9 +77,15 @@ def append(
 
 
 def records(
-    session: Session, *, after: int = 0, limit: int = 100, agent: str | None = None, action: str | None = None
+    session: Session,
+    *,
+    after: int = 0,
+    limit: int = 100,
+    agent: str | None = None,
+    action: str | None = None,
 ) -> list[AuditRow]:
-    """Return at most `limit` records with a number above `after`, optionally of one agent or action."""
+    """Return at most `limit` records with a number above `after`, optionally of one agent or
+    action."""
     query = select(AuditRow).where(AuditRow.number > after).order_by(AuditRow.number).limit(limit)
     return list(session.scalars(_of(query, agent, action)))
 
@@ -87,11 +99,14 @@ def newest(
 
 
 def as_json(record: AuditRow) -> str:
-    """Return a line of the export: the record and its hash, from which the chain can be verified."""
+    """Return a line of the export: the record and its hash, from which the chain can be
+    verified."""
     return _canonical({**_content(record), "hash": record.hash})
 
 
-def verify(session: Session, start: AuditHashChain = AuditHashChain(), *, limit: int | None = None) -> AuditHashChain:
+def verify(
+    session: Session, start: AuditHashChain = AuditHashChain(), *, limit: int | None = None
+) -> AuditHashChain:
     """Check hash and number of each record, up to the first that is wrong.
 
     Args:
@@ -99,12 +114,18 @@ def verify(session: Session, start: AuditHashChain = AuditHashChain(), *, limit:
         limit: number of records to check, so that no other transaction waits for long.
     """
     count, head = start.records, start.head
-    query = select(AuditRow).order_by(AuditRow.number).limit(limit).execution_options(yield_per=1000)
-    with contextlib.closing(session.scalars(query.where(AuditRow.number > count) if count else query)) as found:
+    query = (
+        select(AuditRow).order_by(AuditRow.number).limit(limit).execution_options(yield_per=1000)
+    )
+    with contextlib.closing(
+        session.scalars(query.where(AuditRow.number > count) if count else query)
+    ) as found:
         for record in found:
             reason = _fault(record, count + 1, head)
             if reason:
-                return AuditHashChain(count, head, broken=min(record.number, count + 1), reason=reason)
+                return AuditHashChain(
+                    count, head, broken=min(record.number, count + 1), reason=reason
+                )
             count, head = count + 1, record.hash
             session.expunge(record)
     return AuditHashChain(count, head)
@@ -144,9 +165,12 @@ def _content(record: AuditRow) -> dict[str, Any]:
 
 
 def _canonical(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
 
 
 def _ascii(text: str) -> str:
-    """Escape text to ASCII: databases differ in what they accept (a NUL, half of a surrogate pair)."""
+    """Escape text to ASCII: databases differ in what they accept (a NUL, half of a surrogate
+    pair)."""
     return text.encode("ascii", "backslashreplace").decode().replace("\0", "\\x00")

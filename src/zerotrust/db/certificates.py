@@ -7,9 +7,13 @@ from zerotrust.db.database import changed_rows
 from zerotrust.db.tables import CertificateRow
 
 
-def add(session: Session, agent_id: str, serial: str, *, not_after: int, now: int) -> CertificateRow:
+def add(
+    session: Session, agent_id: str, serial: str, *, not_after: int, now: int
+) -> CertificateRow:
     """Add a certificate that was issued now."""
-    certificate = CertificateRow(serial=serial, agent_id=agent_id, issued_at=now, not_after=not_after)
+    certificate = CertificateRow(
+        serial=serial, agent_id=agent_id, issued_at=now, not_after=not_after
+    )
     session.add(certificate)
     session.flush()
     return certificate
@@ -20,7 +24,9 @@ def living(session: Session, agent_id: str, *, now: int) -> list[CertificateRow]
     query = (
         select(CertificateRow)
         .where(CertificateRow.agent_id == agent_id, CertificateRow.not_after > now)
-        .order_by(CertificateRow.issued_at.desc(), CertificateRow.not_after.desc(), CertificateRow.serial)
+        .order_by(
+            CertificateRow.issued_at.desc(), CertificateRow.not_after.desc(), CertificateRow.serial
+        )
     )
     return list(session.scalars(query))
 
@@ -37,7 +43,9 @@ def ends(session: Session, *, now: int) -> dict[str, int]:
 
 def issued_since(session: Session, agent_id: str, since: int) -> int:
     """Return the number of certificates issued to an agent since then."""
-    query = select(func.count()).where(CertificateRow.agent_id == agent_id, CertificateRow.issued_at >= since)
+    query = select(func.count()).where(
+        CertificateRow.agent_id == agent_id, CertificateRow.issued_at >= since
+    )
     return session.scalar(query) or 0
 
 
@@ -52,7 +60,10 @@ def find(session: Session, serial: str) -> CertificateRow | None:
 
 
 def forget(session: Session, agent_id: str, *, ended_before: int) -> int:
-    """Remove an agent's certificates that ended before; return the number. The audit log keeps them."""
+    """Remove an agent's certificates that ended before; return the number.
+
+    The audit log keeps them.
+    """
     statement = delete(CertificateRow).where(
         CertificateRow.agent_id == agent_id, CertificateRow.not_after < ended_before
     )

@@ -22,7 +22,9 @@ T = TypeVar("T")
 class Database:
     """Owns the connections and the thread in which the server's transactions run."""
 
-    def __init__(self, engine: Engine, name: str, migration: Migration | None, *, shared: bool) -> None:
+    def __init__(
+        self, engine: Engine, name: str, migration: Migration | None, *, shared: bool
+    ) -> None:
         self._engine = engine
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="state")
         self.name = name
@@ -42,7 +44,8 @@ class Database:
             folder: for the backup of a PostgreSQL database before it is migrated.
 
         Raises:
-            StateError: the URL is invalid, or the database cannot be opened or is of a newer program.
+            StateError: the URL is invalid, or the database cannot be opened or is of a newer
+                program.
         """
         parsed = _parse(url)
         if parsed.get_backend_name() == "sqlite":
@@ -69,8 +72,8 @@ class Database:
     def transaction(self) -> Iterator[Session]:
         """Open a session that may write, and commit it at the end of the block.
 
-        EnrollmentRefused commits too, because the record of a refusal stays. Any other exception rolls
-        back.
+        EnrollmentRefused commits too, because the record of a refusal stays. Any other exception
+        rolls back.
 
         Raises:
             StateError: the database cannot be reached, written or locked; nothing was changed.
@@ -118,9 +121,15 @@ def _parse(url: str) -> URL:
         parsed = make_url(url)
         backend = parsed.get_backend_name()
     except (ArgumentError, ValueError) as error:
-        raise StateError("state.url is not a valid database URL; write sqlite:////PATH or postgresql://…") from error
+        raise StateError(
+            "state.url is not a valid database URL; write sqlite:////PATH or postgresql://…"
+        ) from error
     if backend not in ("sqlite", "postgresql", "postgres"):
-        raise StateError(f"state.url: unsupported database {backend}: use sqlite:////PATH or postgresql://…")
+        raise StateError(
+            f"state.url: unsupported database {backend}: use sqlite:////PATH or postgresql://…"
+        )
     if backend == "sqlite" and parsed.database in (None, "", ":memory:"):
-        raise StateError("state.url: SQLite needs a file, for example sqlite:////var/lib/0trust/state.db")
+        raise StateError(
+            "state.url: SQLite needs a file, for example sqlite:////var/lib/0trust/state.db"
+        )
     return parsed

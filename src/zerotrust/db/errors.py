@@ -10,7 +10,9 @@ from zerotrust.errors import StateError
 
 _MEANT: Final = {
     "disk is full": "the disk is full; nothing was changed; free some space and try again",
-    "No space left on device": "the disk is full; nothing was changed; free some space and try again",
+    "No space left on device": (
+        "the disk is full; nothing was changed; free some space and try again"
+    ),
     "disk I/O error": "disk I/O error; nothing was changed; see the system log",
     "is locked": "another process has locked it; stop that process and try again",
     "lock timeout": "another process has locked it; stop that process and try again",

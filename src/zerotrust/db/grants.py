@@ -29,7 +29,9 @@ def remove(session: Session, grant: GrantRow) -> None:
 def listed(session: Session, agent_id: str | None = None) -> list[GrantRow]:
     """Return all grants, or those of one agent, in order."""
     query = select(GrantRow).order_by(GrantRow.agent_id, GrantRow.pattern)
-    return list(session.scalars(query if agent_id is None else query.where(GrantRow.agent_id == agent_id)))
+    return list(
+        session.scalars(query if agent_id is None else query.where(GrantRow.agent_id == agent_id))
+    )
 
 
 def pairs(session: Session) -> list[tuple[str, str]]:

@@ -1,8 +1,8 @@
 """Migration of a database to the schema of this program; a newer database is refused.
 
-To change the schema: change `tables.py` and write `migrations/versions/vNNNN_….py` with revision NNNN
-(Alembic's operations, for both databases). A test compares tables and migrations and names what is
-missing.
+To change the schema: change `tables.py` and write `migrations/versions/vNNNN_….py` with revision
+NNNN (Alembic's operations, for both databases). A test compares tables and migrations and names
+what is missing.
 """
 
 from collections.abc import Callable
@@ -39,11 +39,17 @@ class Migration:
     def __str__(self) -> str:
         if self.before is None:
             return f"database created, schema {self.after}"
-        kept = "no backup was made: pg_dump is missing" if self.backup is None else f"backup: {self.backup}"
+        kept = (
+            "no backup was made: pg_dump is missing"
+            if self.backup is None
+            else f"backup: {self.backup}"
+        )
         return f"database migrated from schema {self.before} to {self.after}; {kept}"
 
 
-def migrate(connection: Connection, back_up: Callable[[str], Path | None], *, where: str) -> Migration | None:
+def migrate(
+    connection: Connection, back_up: Callable[[str], Path | None], *, where: str
+) -> Migration | None:
     """Run the missing migrations in the connection's transaction; return None if there are none.
 
     Args:
@@ -79,7 +85,9 @@ def _known() -> list[str]:
 def _schema(connection: Connection) -> str | None:
     if not inspect(connection).has_table(VERSION_TABLE):
         return None
-    found: str | None = connection.scalar(select(column("version_num")).select_from(table(VERSION_TABLE)))
+    found: str | None = connection.scalar(
+        select(column("version_num")).select_from(table(VERSION_TABLE))
+    )
     return found
 
 
@@ -98,5 +106,6 @@ def _refuse_foreign(connection: Connection, where: str) -> None:
     ours = set(Base.metadata.tables) & set(inspect(connection).get_table_names())
     if ours:
         raise StateError(
-            f"{where}: has tables of another program ({', '.join(sorted(ours))}); give 0Trust a database of its own"
+            f"{where}: has tables of another program ({', '.join(sorted(ours))}); give 0Trust a"
+            " database of its own"
         )

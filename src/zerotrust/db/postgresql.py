@@ -1,8 +1,8 @@
 """PostgreSQL, through psycopg 3 (`pip install '0trust[postgresql]'`).
 
-Every transaction, migrations included, begins with the same advisory lock: so there is one at a time,
-and each sees all earlier ones, as in SQLite. Transactions decide about identity, a few a second at
-most.
+Every transaction, migrations included, begins with the same advisory lock: so there is one at a
+time, and each sees all earlier ones, as in SQLite. Transactions decide about identity, a few a
+second at most.
 
 One that hangs would stop all. So TCP gives up a silent database after about ten seconds, and the
 database itself ends a statement that takes longer, or a transaction whose server is silent.
@@ -25,7 +25,9 @@ _BEGIN: Final = (
     "SET LOCAL lock_timeout = '10s'; SET LOCAL statement_timeout = '15s'; "
     f"SET LOCAL idle_in_transaction_session_timeout = '30s'; SELECT pg_advisory_xact_lock({_LOCK})"
 )
-_PATIENCE: Final = "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"
+_PATIENCE: Final = (
+    "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"
+)
 _CONNECTION: Final = {
     "application_name": "0trust",
     "connect_timeout": 10,
@@ -49,10 +51,14 @@ def connect(url: URL) -> Engine:
         StateError: the driver is not installed.
     """
     if importlib.util.find_spec("psycopg") is None:
-        raise StateError("state.url: PostgreSQL needs its driver; install it with: pip install '0trust[postgresql]'")
+        raise StateError(
+            "state.url: PostgreSQL needs its driver; install it with: pip install"
+            " '0trust[postgresql]'"
+        )
     engine = create_engine(
         url.set(drivername="postgresql+psycopg"),
-        isolation_level="READ COMMITTED",  # after the lock each statement sees what was committed before
+        # After the lock each statement sees all that was committed before.
+        isolation_level="READ COMMITTED",
         pool_pre_ping=True,
         connect_args={**_CONNECTION, **url.query},
     )
@@ -75,7 +81,12 @@ def back_up(connection: Connection, url: URL, folder: Path, schema: str) -> Path
         return None
     backup = folder / f"postgresql.backup-{schema}"
     address = url.set(drivername="postgresql", password=None).difference_update_query(_SECRETS)
-    words = [program, "--format=custom", "--no-password", f"--dbname={address.render_as_string(hide_password=False)}"]
+    words = [
+        program,
+        "--format=custom",
+        "--no-password",
+        f"--dbname={address.render_as_string(hide_password=False)}",
+    ]
     # Other users see a program's arguments, but not its environment.
     password = url.password or url.query.get("password")
     secret = {"PGPASSWORD": str(password)} if password else {}
@@ -84,17 +95,23 @@ def back_up(connection: Connection, url: URL, folder: Path, schema: str) -> Path
             dump = Path(place, backup.name)
             dump.touch(0o600)
             done = subprocess.run(  # noqa: S603 - the operator's own PATH and address
-                [*words, f"--file={dump}"], capture_output=True, text=True, env={**os.environ, **secret}, check=False
+                [*words, f"--file={dump}"],
+                capture_output=True,
+                text=True,
+                env={**os.environ, **secret},
+                check=False,
             )
             if done.returncode:
                 reason = " ".join(done.stderr.split()) or "pg_dump failed"
                 raise StateError(
-                    f"{backup}: no backup, so nothing is migrated: {reason}; correct that, or make a backup by hand "
-                    "and start once without pg_dump in the PATH"
+                    f"{backup}: no backup, so nothing is migrated: {reason}; correct that, or make"
+                    " a backup by hand and start once without pg_dump in the PATH"
                 )
             dump.replace(backup)
     except OSError as error:
-        raise StateError(f"{backup}: no backup, so nothing is migrated: {error.strerror}") from error
+        raise StateError(
+            f"{backup}: no backup, so nothing is migrated: {error.strerror}"
+        ) from error
     return backup
 
 

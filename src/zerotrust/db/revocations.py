@@ -29,10 +29,18 @@ def find(session: Session, agent_id: str, serial: str = WHOLE_AGENT) -> Revocati
 
 
 def add(
-    session: Session, agent_id: str, serial: str = WHOLE_AGENT, *, reason: str, now: int, until: int | None = None
+    session: Session,
+    agent_id: str,
+    serial: str = WHOLE_AGENT,
+    *,
+    reason: str,
+    now: int,
+    until: int | None = None,
 ) -> RevocationRow:
     """Revoke a known agent, or one certificate of it, that is not revoked yet."""
-    revocation = RevocationRow(agent_id=agent_id, serial=serial, revoked_at=now, reason=reason, until=until)
+    revocation = RevocationRow(
+        agent_id=agent_id, serial=serial, revoked_at=now, reason=reason, until=until
+    )
     session.add(revocation)
     session.flush()
     return revocation
@@ -40,19 +48,27 @@ def add(
 
 def remove(session: Session, agent_id: str, serial: str = WHOLE_AGENT) -> bool:
     """Remove a revocation; return False if there is none."""
-    statement = delete(RevocationRow).where(RevocationRow.agent_id == agent_id, RevocationRow.serial == serial)
+    statement = delete(RevocationRow).where(
+        RevocationRow.agent_id == agent_id, RevocationRow.serial == serial
+    )
     return changed_rows(session, statement) == 1
 
 
 def listed(session: Session, agent_id: str | None = None) -> list[RevocationRow]:
     """Return all revocations, or those of one agent, in order."""
     query = select(RevocationRow).order_by(RevocationRow.agent_id, RevocationRow.serial)
-    return list(session.scalars(query if agent_id is None else query.where(RevocationRow.agent_id == agent_id)))
+    return list(
+        session.scalars(
+            query if agent_id is None else query.where(RevocationRow.agent_id == agent_id)
+        )
+    )
 
 
 def load(session: Session, *, now: int) -> RevocationList:
     """Return the revocations to check handshakes against, without those of expired certificates."""
-    query = select(RevocationRow).where(or_(RevocationRow.until.is_(None), RevocationRow.until > now))
+    query = select(RevocationRow).where(
+        or_(RevocationRow.until.is_(None), RevocationRow.until > now)
+    )
     rows = list(session.scalars(query))
     return RevocationList(
         agents=frozenset(row.agent_id for row in rows if row.serial == WHOLE_AGENT),
@@ -63,5 +79,8 @@ def load(session: Session, *, now: int) -> RevocationList:
 def forget(session: Session, agent_id: str, *, ended_before: int) -> int:
     """Remove revocations of an agent's certificates that ended before; return the number."""
     return changed_rows(
-        session, delete(RevocationRow).where(RevocationRow.agent_id == agent_id, RevocationRow.until < ended_before)
+        session,
+        delete(RevocationRow).where(
+            RevocationRow.agent_id == agent_id, RevocationRow.until < ended_before
+        ),
     )

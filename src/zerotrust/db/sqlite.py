@@ -1,7 +1,8 @@
 """SQLite: one file that only its owner can read.
 
-A write-ahead log with `synchronous=FULL` keeps committed data through a power cut. Every transaction
-begins IMMEDIATE and so takes the write lock: there is one at a time, and each sees all earlier ones.
+A write-ahead log with `synchronous=FULL` keeps committed data through a power cut. Every
+transaction begins IMMEDIATE and so takes the write lock: there is one at a time, and each sees all
+earlier ones.
 """
 
 import os
@@ -28,11 +29,13 @@ def connect(path: Path) -> Engine:
     """Return an engine for the file, which is created if it is missing.
 
     Raises:
-        StateError: the file cannot be created, its mode cannot be set, or other users may replace it.
+        StateError: the file cannot be created, its mode cannot be set, or other users may replace
+            it.
     """
     _make_private(path)
     engine = create_engine(
-        URL.create("sqlite", database=str(path)), connect_args={"isolation_level": None, "timeout": BUSY_SECONDS}
+        URL.create("sqlite", database=str(path)),
+        connect_args={"isolation_level": None, "timeout": BUSY_SECONDS},
     )
     event.listen(engine, "connect", _prepare)
     event.listen(engine, "begin", _begin)
@@ -56,7 +59,9 @@ def back_up(path: Path, revision: str) -> Path:
         _flush(path.parent)
     except (OSError, sqlite3.Error) as error:
         temporary.unlink(missing_ok=True)
-        raise StateError(f"{backup}: no backup, so nothing is migrated: {_reason(error)}") from error
+        raise StateError(
+            f"{backup}: no backup, so nothing is migrated: {_reason(error)}"
+        ) from error
     return backup
 
 
@@ -87,7 +92,9 @@ def _make_private(path: Path) -> None:
             if file.exists():
                 file.chmod(PRIVATE)
     except FileNotFoundError as error:
-        raise StateError(f"{path}: there is no folder {path.parent}; create it, or correct the path") from error
+        raise StateError(
+            f"{path}: there is no folder {path.parent}; create it, or correct the path"
+        ) from error
     except OSError as error:
         raise StateError(f"{path}: {_reason(error)}; correct path or permissions") from error
 

@@ -1,10 +1,21 @@
 """The tables: one class each, whose instances are rows.
 
-A row can be read after its transaction, and `dataclasses.asdict` makes a dictionary of it. Times are
-whole seconds since 1970, UTC. Migrations create the tables; a test compares them with these classes.
+A row can be read after its transaction, and `dataclasses.asdict` makes a dictionary of it. Times
+are whole seconds since 1970, UTC. Migrations create the tables; a test compares them with these
+classes.
 """
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
 
 WHOLE_AGENT = ""
@@ -64,7 +75,8 @@ class CertificateRow(Base):
 
 
 class JoinTokenRow(Base):
-    """A join token: the first machine that shows it in time becomes the agent and gets the grants."""
+    """A join token: the first machine that shows it in time becomes the agent and gets the
+    grants."""
 
     __tablename__ = "join_tokens"
     __table_args__ = (Index(None, "agent_id"), {"sqlite_autoincrement": True})

@@ -10,10 +10,18 @@ _OPEN = (JoinTokenRow.used_at.is_(None), JoinTokenRow.cancelled_at.is_(None))
 
 
 def add(
-    session: Session, digest: bytes, agent_id: str, patterns: list[str], *, expires_at: int, now: int
+    session: Session,
+    digest: bytes,
+    agent_id: str,
+    patterns: list[str],
+    *,
+    expires_at: int,
+    now: int,
 ) -> JoinTokenRow:
     """Add a token that was made now; its row has its number."""
-    token = JoinTokenRow(digest=digest, agent_id=agent_id, patterns=patterns, created_at=now, expires_at=expires_at)
+    token = JoinTokenRow(
+        digest=digest, agent_id=agent_id, patterns=patterns, created_at=now, expires_at=expires_at
+    )
     session.add(token)
     session.flush()
     return token
@@ -31,7 +39,9 @@ def by_digest(session: Session, digest: bytes) -> JoinTokenRow | None:
 
 def spend(session: Session, number: int, *, now: int) -> bool:
     """Use a token up: True for exactly one caller, however many ask at the same time."""
-    statement = update(JoinTokenRow).where(JoinTokenRow.number == number, JoinTokenRow.expires_at > now, *_OPEN)
+    statement = update(JoinTokenRow).where(
+        JoinTokenRow.number == number, JoinTokenRow.expires_at > now, *_OPEN
+    )
     return changed_rows(session, statement.values(used_at=now)) == 1
 
 
@@ -39,7 +49,10 @@ def cancel(session: Session, number: int, *, now: int) -> bool:
     """Cancel a token; return False if it was not open."""
     return (
         changed_rows(
-            session, update(JoinTokenRow).where(JoinTokenRow.number == number, *_OPEN).values(cancelled_at=now)
+            session,
+            update(JoinTokenRow)
+            .where(JoinTokenRow.number == number, *_OPEN)
+            .values(cancelled_at=now),
         )
         == 1
     )
@@ -47,17 +60,25 @@ def cancel(session: Session, number: int, *, now: int) -> bool:
 
 def cancel_all(session: Session, agent_id: str, *, now: int) -> int:
     """Cancel all open tokens of an agent; return the number."""
-    statement = update(JoinTokenRow).where(JoinTokenRow.agent_id == agent_id, JoinTokenRow.expires_at > now, *_OPEN)
+    statement = update(JoinTokenRow).where(
+        JoinTokenRow.agent_id == agent_id, JoinTokenRow.expires_at > now, *_OPEN
+    )
     return changed_rows(session, statement.values(cancelled_at=now))
 
 
 def listed(session: Session, agent_id: str | None = None) -> list[JoinTokenRow]:
     """Return all tokens, or those of one agent, the newest first."""
     query = select(JoinTokenRow).order_by(JoinTokenRow.number.desc())
-    return list(session.scalars(query if agent_id is None else query.where(JoinTokenRow.agent_id == agent_id)))
+    return list(
+        session.scalars(
+            query if agent_id is None else query.where(JoinTokenRow.agent_id == agent_id)
+        )
+    )
 
 
 def forget(session: Session, *, over_before: int) -> int:
     """Remove tokens that were used, cancelled or expired before; return the number."""
     columns = (JoinTokenRow.used_at, JoinTokenRow.cancelled_at, JoinTokenRow.expires_at)
-    return changed_rows(session, delete(JoinTokenRow).where(or_(*(column < over_before for column in columns))))
+    return changed_rows(
+        session, delete(JoinTokenRow).where(or_(*(column < over_before for column in columns)))
+    )

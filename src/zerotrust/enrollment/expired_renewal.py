@@ -57,7 +57,14 @@ def renew_expired(  # noqa: PLR0913 - the request, and its circumstances
             now=now,
         )
     return renew(
-        session, issuer, agent_id=name, serial=serial, csr_pem=csr_pem, lifetime=lifetime, now=now, rationed=rationed
+        session,
+        issuer,
+        agent_id=name,
+        serial=serial,
+        csr_pem=csr_pem,
+        lifetime=lifetime,
+        now=now,
+        rationed=rationed,
     )
 
 
@@ -65,9 +72,15 @@ def _refusal(session: Session, agent_id: str, serial: str, now: datetime.datetim
     """Return why this certificate is not accepted; empty if it is."""
     row = certificates.find(session, serial)
     if row is None or row.agent_id != agent_id:
-        return "this certificate was not issued here, or expired too long ago; ask for a join token and join again"
+        return (
+            "this certificate was not issued here, or expired too long ago; ask for a join token"
+            " and join again"
+        )
     if row.not_after + KEPT.total_seconds() < seconds(now):
-        return f"this certificate expired more than {KEPT.days} days ago; ask for a join token and join again"
+        return (
+            f"this certificate expired more than {KEPT.days} days ago; ask for a join token and"
+            " join again"
+        )
     newer = [one for one in certificates.of(session, agent_id) if one.issued_at > row.issued_at]
     if len(newer) >= NEWEST:
         return "this agent has newer certificates; ask for a join token and join again"

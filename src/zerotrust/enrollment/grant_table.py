@@ -51,7 +51,9 @@ class GrantTable:
 
     def may_serve(self, agent: str, host: str) -> bool:
         """Return True if the host name is granted to the agent."""
-        return agent in self._agents.get(host, _NONE) or agent in self._agents.get(wildcard_of(host), _NONE)
+        return agent in self._agents.get(host, _NONE) or agent in self._agents.get(
+            wildcard_of(host), _NONE
+        )
 
     def names(self, agent: str, host: str) -> bool:
         """Return True if the host name itself is granted to the agent, not only a wildcard."""
@@ -66,5 +68,9 @@ class GrantTable:
         for host, named in self._agents.items():
             wildcard = wildcard_of(host)
             holders = self._agents.get(wildcard, _NONE)
-            found += [((holder, wildcard), (agent, host)) for holder in holders - named for agent in named - holders]
+            found += [
+                ((holder, wildcard), (agent, host))
+                for holder in holders - named
+                for agent in named - holders
+            ]
         return sorted(found)

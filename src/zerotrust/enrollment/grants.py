@@ -23,7 +23,9 @@ class Granted:
     warnings: list[str]
 
 
-def add_grant(session: Session, *, agent_id: str, pattern: str, actor: str, now: datetime.datetime) -> Granted:
+def add_grant(
+    session: Session, *, agent_id: str, pattern: str, actor: str, now: datetime.datetime
+) -> Granted:
     """Let an agent serve a host name or a wildcard; adds the agent if it is unknown.
 
     Raises:
@@ -33,11 +35,20 @@ def add_grant(session: Session, *, agent_id: str, pattern: str, actor: str, now:
     agents.ensure(session, name, now=at)
     added = grants.add(session, name, meant, now=at)
     if added:
-        audit.append(session, at=at, actor=actor, action="grant.added", agent=name, details={"host": meant})
-    return Granted(agent_id=name, pattern=meant, added=added, warnings=[text] if (text := warning(meant)) else [])
+        audit.append(
+            session, at=at, actor=actor, action="grant.added", agent=name, details={"host": meant}
+        )
+    return Granted(
+        agent_id=name,
+        pattern=meant,
+        added=added,
+        warnings=[text] if (text := warning(meant)) else [],
+    )
 
 
-def remove_grant(session: Session, *, agent_id: str, pattern: str, actor: str, now: datetime.datetime) -> GrantRow:
+def remove_grant(
+    session: Session, *, agent_id: str, pattern: str, actor: str, now: datetime.datetime
+) -> GrantRow:
     """Remove a grant.
 
     Raises:
@@ -47,9 +58,13 @@ def remove_grant(session: Session, *, agent_id: str, pattern: str, actor: str, n
     name, meant, at = agent_name(agent_id), host_pattern(pattern), seconds(now)
     row = grants.find(session, name, meant)
     if row is None:
-        raise NotFound(f"{meant} is not granted to {name} here; list what is with: 0trust grants list")
+        raise NotFound(
+            f"{meant} is not granted to {name} here; list what is with: 0trust grants list"
+        )
     grants.remove(session, row)
-    audit.append(session, at=at, actor=actor, action="grant.removed", agent=name, details={"host": meant})
+    audit.append(
+        session, at=at, actor=actor, action="grant.removed", agent=name, details={"host": meant}
+    )
     return row
 
 

@@ -10,13 +10,21 @@ from zerotrust.db import agents, audit, certificates, grants, revocations, token
 from zerotrust.db.tables import JoinTokenRow
 from zerotrust.enrollment.refusals import KEPT, Rationed, agent_name, every, refuse, seconds
 from zerotrust.enrollment.tokens import digest_of, seconds_of
-from zerotrust.errors import AgentRevoked, EnrollmentRefused, TokenExpired, TokenUnknown, TokenUsed, TooManyAttempts
+from zerotrust.errors import (
+    AgentRevoked,
+    EnrollmentRefused,
+    TokenExpired,
+    TokenUnknown,
+    TokenUsed,
+    TooManyAttempts,
+)
 from zerotrust.pki.issuer import Issued, Issuer
 
 MOST_ISSUED: Final = 10
 PART_OF_LIFE: Final = 10
-"""An agent gets at most MOST_ISSUED certificates by renewal in a tenth of a certificate's lifetime. It
-needs a fraction of one. Each is a row until long after it expires, and an audit record forever."""
+"""An agent gets at most MOST_ISSUED certificates by renewal in a tenth of a certificate's
+lifetime. It needs a fraction of one. Each is a row until long after it expires, and an audit
+record forever."""
 
 _REVOKED: Final = "this agent was revoked; ask the administrator of the server"
 
@@ -59,7 +67,14 @@ def join(  # noqa: PLR0913 - the request, and its circumstances
     row = tokens.by_digest(session, digest_of(token))
     if row is None:
         unknown = TokenUnknown("unknown join token; check that it is complete and from this server")
-        refuse(session, unknown, action="join.refused", actor=client, now=now, left_out=rationed("unknown token"))
+        refuse(
+            session,
+            unknown,
+            action="join.refused",
+            actor=client,
+            now=now,
+            left_out=rationed("unknown token"),
+        )
     name, about = row.agent_id, {"token": row.number}
     try:
         _spend(session, row, now)
@@ -81,7 +96,9 @@ def join(  # noqa: PLR0913 - the request, and its circumstances
     for pattern in row.patterns:
         grants.add(session, name, pattern, now=seconds(now))
     details: audit.Details = {**about, **_said(issued), "hosts": row.patterns}
-    audit.append(session, at=seconds(now), actor=client, action="agent.joined", agent=name, details=details)
+    audit.append(
+        session, at=seconds(now), actor=client, action="agent.joined", agent=name, details=details
+    )
     return _joined(session, name, issued)
 
 
@@ -109,8 +126,8 @@ def renew(  # noqa: PLR0913 - as above
     name, actor = agent_name(agent_id), f"agent {agent_id}"
     agents.ensure(session, name, now=seconds(now))
     try:
-        # All revocations count, also those of expired certificates, which handshakes ignore: an agent
-        # may come back with one of these.
+        # All revocations count, also those of expired certificates, which handshakes ignore: an
+        # agent may come back with one of these.
         if revocations.find(session, name) or revocations.find(session, name, serial):
             raise AgentRevoked(_REVOKED)
         _check_count(session, name, lifetime / PART_OF_LIFE, now)
@@ -128,14 +145,25 @@ def renew(  # noqa: PLR0913 - as above
         )
     _remember(session, name, issued, now)
     details = {"before": serial, **_said(issued)}
-    audit.append(session, at=seconds(now), actor=actor, action="certificate.renewed", agent=name, details=details)
+    audit.append(
+        session,
+        at=seconds(now),
+        actor=actor,
+        action="certificate.renewed",
+        agent=name,
+        details=details,
+    )
     return _joined(session, name, issued)
 
 
-def _check_count(session: Session, agent_id: str, span: datetime.timedelta, now: datetime.datetime) -> None:
+def _check_count(
+    session: Session, agent_id: str, span: datetime.timedelta, now: datetime.datetime
+) -> None:
     if certificates.issued_since(session, agent_id, seconds(now - span)) >= MOST_ISSUED:
         wait = seconds_of(span)
-        raise TooManyAttempts(f"{MOST_ISSUED} certificates in {wait} s, its next has to wait", retry_after=wait)
+        raise TooManyAttempts(
+            f"{MOST_ISSUED} certificates in {wait} s, its next has to wait", retry_after=wait
+        )
 
 
 def _spend(session: Session, token: JoinTokenRow, now: datetime.datetime) -> None:
@@ -151,8 +179,8 @@ def _spend(session: Session, token: JoinTokenRow, now: datetime.datetime) -> Non
         raise TokenExpired("this join token has expired; ask for a new one")
     used = datetime.datetime.fromtimestamp(token.used_at, datetime.UTC)
     raise TokenUsed(
-        f"this join token was already used, on {used:%Y-%m-%d at %H:%M:%S} UTC; if that was not you, have the agent "
-        "revoked and ask for a new join token"
+        f"this join token was already used, on {used:%Y-%m-%d at %H:%M:%S} UTC; if that was not"
+        " you, have the agent revoked and ask for a new join token"
     )
 
 
@@ -160,7 +188,9 @@ def _remember(session: Session, agent_id: str, issued: Issued, now: datetime.dat
     long_ago = seconds(now - KEPT)
     certificates.forget(session, agent_id, ended_before=long_ago)
     revocations.forget(session, agent_id, ended_before=long_ago)
-    certificates.add(session, agent_id, issued.serial, not_after=seconds(issued.not_after), now=seconds(now))
+    certificates.add(
+        session, agent_id, issued.serial, not_after=seconds(issued.not_after), now=seconds(now)
+    )
 
 
 def _said(issued: Issued) -> dict[str, str | int]:

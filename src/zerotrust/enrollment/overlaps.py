@@ -1,7 +1,7 @@
 """Warnings for overlapping grants: a wildcard of one agent and a host name below it of another.
 
-A wildcard `*.lab.example.com` of one agent matches `a.lab.example.com` of another: each gets a share
-of the requests. Agents with the same pattern share it on purpose.
+A wildcard `*.lab.example.com` of one agent matches `a.lab.example.com` of another: each gets a
+share of the requests. Agents with the same pattern share it on purpose.
 """
 
 from collections.abc import Collection
@@ -18,7 +18,9 @@ def overlap_warnings(table: GrantTable, new: Collection[Grant]) -> list[str]:
     found = [(wide, named) for wide, named in table.overlaps() if wide in new or named in new]
     texts = [text(wide, named) for wide, named in found[:MAX_WARNINGS]]
     if len(found) > MAX_WARNINGS:
-        texts.append(f"{len(found) - MAX_WARNINGS} more host names are granted to two agents in this way")
+        texts.append(
+            f"{len(found) - MAX_WARNINGS} more host names are granted to two agents in this way"
+        )
     return texts
 
 

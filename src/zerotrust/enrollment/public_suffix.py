@@ -20,11 +20,15 @@ def warning(pattern: str) -> str | None:
         return None
     if name == pattern:
         return f'"{pattern}" is a public suffix, which many owners share; grant YOUR-DOMAIN.{name}'
-    return f'"{pattern}" matches domains of all owners under the public suffix "{name}"; grant *.YOUR-DOMAIN.{name}'
+    return (
+        f'"{pattern}" matches domains of all owners under the public suffix "{name}"; grant'
+        f" *.YOUR-DOMAIN.{name}"
+    )
 
 
 def registered_domain(name: str) -> str:
-    """Return the public suffix of a host name and one label more: the domain that somebody has registered.
+    """Return the public suffix of a host name and one label more: the domain that somebody has
+    registered.
 
     Below a top-level domain that is not in the list, the last two labels.
     """

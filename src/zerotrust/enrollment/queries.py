@@ -37,8 +37,15 @@ class AgentHistory:
 def list_agents(session: Session, now: datetime.datetime) -> list[AgentSummary]:
     """Return all agents, sorted by id."""
     ends = certificates.ends(session, now=seconds(now))
-    revoked = {row.agent_id: row.revoked_at for row in revocations.listed(session) if row.serial == WHOLE_AGENT}
-    return [_summary(agent, revoked.get(agent.id), ends.get(agent.id)) for agent in agents.everyone(session)]
+    revoked = {
+        row.agent_id: row.revoked_at
+        for row in revocations.listed(session)
+        if row.serial == WHOLE_AGENT
+    }
+    return [
+        _summary(agent, revoked.get(agent.id), ends.get(agent.id))
+        for agent in agents.everyone(session)
+    ]
 
 
 def show_agent(session: Session, agent_id: str, now: datetime.datetime) -> AgentHistory:

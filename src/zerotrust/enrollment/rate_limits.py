@@ -1,7 +1,7 @@
 """Rate limits for attempts to join and to renew, and for the records of refusals. Sans-I/O.
 
-A token has 256 random bits, so it cannot be guessed. The limits bound what attempts cost the server,
-above all the audit records, which are kept forever.
+A token has 256 random bits, so it cannot be guessed. The limits bound what attempts cost the
+server, above all the audit records, which are kept forever.
 """
 
 from collections import Counter
@@ -50,7 +50,8 @@ class Attempts:
 
 
 class RefusalLog:
-    """Limits audit records of refusals by kind: strangers must neither fill the disk nor hide others.
+    """Limits audit records of refusals by kind: strangers must neither fill the disk nor hide
+    others.
 
     There are no more kinds than tokens and agents.
     """
@@ -60,7 +61,8 @@ class RefusalLog:
         self._left_out: Counter[str] = Counter()
 
     def take(self, kind: str, now: float) -> int | None:
-        """Return how many records of the kind were left out since the last one; None to leave this out."""
+        """Return how many records of the kind were left out since the last one; None to leave
+        this out."""
         if self._rate.wait(self._rate.take(kind.encode(), now)):
             self._left_out[kind] += 1
             return None

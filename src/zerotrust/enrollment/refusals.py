@@ -82,8 +82,8 @@ def refuse(  # noqa: PLR0913 - the parts of a record
     """Roll back, record the refusal, and raise the error.
 
     Args:
-        left_out: number of records of this kind that were left out before; None to leave this one out
-            (`rate_limits.RefusalLog`).
+        left_out: number of records of this kind that were left out before; None to leave this one
+            out (`rate_limits.RefusalLog`).
     """
     session.rollback()
     if left_out is None:
@@ -92,6 +92,11 @@ def refuse(  # noqa: PLR0913 - the parts of a record
     if left_out:
         reason["left_out"] = left_out
     audit.append(
-        session, at=seconds(now), actor=actor, action=action, agent=agent, details={**reason, **(details or {})}
+        session,
+        at=seconds(now),
+        actor=actor,
+        action=action,
+        agent=agent,
+        details={**reason, **(details or {})},
     )
     raise error

@@ -30,8 +30,8 @@ def revoke(
 
     Args:
         serial: in hexadecimal, with or without colons; None for the whole agent.
-        connected: the agent is connected; so it exists, though its certificate may have been made by
-            hand.
+        connected: the agent is connected; so it exists, though its certificate may have been made
+            by hand.
 
     Raises:
         NotFound: the agent is unknown.
@@ -46,7 +46,9 @@ def revoke(
     if found is not None:
         return found
     until = _end(session, name, number)
-    revocation = revocations.add(session, name, number, reason=_legible(reason), until=until, now=at)
+    revocation = revocations.add(
+        session, name, number, reason=_legible(reason), until=until, now=at
+    )
     details: dict[str, str | int] = {"reason": revocation.reason}
     if number == WHOLE_AGENT:
         details["tokens_cancelled"] = tokens.cancel_all(session, name, now=at)
@@ -69,8 +71,9 @@ def restore(
     """Undo a revocation.
 
     Args:
-        reissue: keep certificates issued here refused, so that the agent joins again with a new key,
-            for example after a theft. A certificate made by hand is unknown here: revoke its serial.
+        reissue: keep certificates issued here refused, so that the agent joins again with a new
+            key, for example after a theft. A certificate made by hand is unknown here: revoke its
+            serial.
 
     Raises:
         NotFound: the agent, or the certificate, is not revoked.
@@ -82,14 +85,28 @@ def restore(
         what = name if serial is None else f"certificate {number} of {name}"
         raise NotFound(f"{what} is not revoked; see: 0trust agents show {name}")
     if number != WHOLE_AGENT:
-        audit.append(session, at=at, actor=actor, action="certificate.restored", agent=name, details={"serial": number})
+        audit.append(
+            session,
+            at=at,
+            actor=actor,
+            action="certificate.restored",
+            agent=name,
+            details={"serial": number},
+        )
         return
     refused = []
     # Expired ones, too: the agent could renew with one of these.
     for certificate in certificates.of(session, name) if reissue else ():
         if revocations.find(session, name, certificate.serial) is None:
             until = certificate.not_after
-            revocations.add(session, name, certificate.serial, reason="restored to join again", until=until, now=at)
+            revocations.add(
+                session,
+                name,
+                certificate.serial,
+                reason="restored to join again",
+                until=until,
+                now=at,
+            )
         refused.append(certificate.serial)
     details = {"certificates_still_refused": refused}
     audit.append(session, at=at, actor=actor, action="agent.restored", agent=name, details=details)
@@ -104,7 +121,9 @@ def _serial(text: str) -> str:
     """Return the serial in the form of `pki.identity.serial_of`."""
     digits = text.strip().lower().removeprefix("0x").replace(":", "").lstrip("0")
     if not 0 < len(digits) <= 64 or not _HEXADECIMAL.issuperset(digits):
-        raise EnrollmentError(f'"{text[:80]}" is not the serial number of a certificate; write its hexadecimal digits')
+        raise EnrollmentError(
+            f'"{text[:80]}" is not the serial number of a certificate; write its hexadecimal digits'
+        )
     return digits
 
 
@@ -113,5 +132,7 @@ def _end(session: Session, agent_id: str, serial: str) -> int | None:
     if certificate is None:
         return None
     if certificate.agent_id != agent_id:
-        raise EnrollmentError(f"certificate {serial} is of {certificate.agent_id}, not of {agent_id}")
+        raise EnrollmentError(
+            f"certificate {serial} is of {certificate.agent_id}, not of {agent_id}"
+        )
     return certificate.not_after

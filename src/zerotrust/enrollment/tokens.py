@@ -33,7 +33,10 @@ class IssuedToken:
 
 
 def digest_of(secret: str) -> bytes:
-    """Return the hash that the database keeps. The secret has 256 random bits: no salt is needed."""
+    """Return the hash that the database keeps.
+
+    The secret has 256 random bits: no salt is needed.
+    """
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
@@ -57,16 +60,24 @@ def create_token(
     name = agent_name(agent_id)
     wanted = list(dict.fromkeys(new_pattern(text) for text in patterns))
     if len(wanted) > MAX_PATTERNS:
-        raise EnrollmentError(f"{len(wanted)} host names are too many for one join token; the limit is {MAX_PATTERNS}")
+        raise EnrollmentError(
+            f"{len(wanted)} host names are too many for one join token; the limit is {MAX_PATTERNS}"
+        )
     if not datetime.timedelta(seconds=1) <= lifetime <= LONGEST:
-        raise EnrollmentError(f"invalid lifetime {lifetime} for a join token; choose 1 second to {LONGEST.days} days")
+        raise EnrollmentError(
+            f"invalid lifetime {lifetime} for a join token; choose 1 second to {LONGEST.days} days"
+        )
     at = seconds(now)
     agents.ensure(session, name, now=at)
     if revocations.find(session, name) is not None:
-        raise EnrollmentError(f"{name} is revoked; if it may come back: 0trust agents restore {name}")
+        raise EnrollmentError(
+            f"{name} is revoked; if it may come back: 0trust agents restore {name}"
+        )
     tokens.forget(session, over_before=at - seconds_of(KEPT))
     secret = secrets.token_urlsafe(_SECRET_BYTES)
-    row = tokens.add(session, digest_of(secret), name, wanted, expires_at=at + seconds_of(lifetime), now=at)
+    row = tokens.add(
+        session, digest_of(secret), name, wanted, expires_at=at + seconds_of(lifetime), now=at
+    )
     audit.append(
         session,
         at=at,
@@ -86,7 +97,9 @@ def create_token(
     )
 
 
-def cancel_token(session: Session, number: int, *, actor: str, now: datetime.datetime) -> JoinTokenRow:
+def cancel_token(
+    session: Session, number: int, *, actor: str, now: datetime.datetime
+) -> JoinTokenRow:
     """Cancel a join token.
 
     Raises:
@@ -96,7 +109,14 @@ def cancel_token(session: Session, number: int, *, actor: str, now: datetime.dat
     row = tokens.find(session, number)
     if row is None or not tokens.cancel(session, number, now=at):
         raise NotFound(f"there is no open join token {number}; list them with: 0trust tokens list")
-    audit.append(session, at=at, actor=actor, action="token.cancelled", agent=row.agent_id, details={"token": number})
+    audit.append(
+        session,
+        at=at,
+        actor=actor,
+        action="token.cancelled",
+        agent=row.agent_id,
+        details={"token": number},
+    )
     return row
 
 

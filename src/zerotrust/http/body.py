@@ -47,7 +47,8 @@ class Reader(Protocol):
     trailers: bytes
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
-        """Return the body in `data`, and the bytes behind the body once it is complete, else None."""
+        """Return the body in `data`, and the bytes behind the body once it is complete, else
+        None."""
 
     def eof(self) -> None:
         """Handle the end of the connection; raise HttpError if the body is incomplete."""
@@ -86,7 +87,8 @@ def response_framing(method: bytes, head: ResponseHead) -> Framing:
         return Kind.TUNNEL, 0
     if method == b"HEAD" or head.status < 200 or head.status in (204, 304):
         return NO_BODY
-    # 2. CONNECT never comes here. 3. Both Transfer-Encoding and Content-Length: refused with the head
+    # 2. CONNECT never comes here. 3. Both Transfer-Encoding and Content-Length: refused with the
+    #    head
     # 4. chunked
     if head.chunked:
         return Kind.CHUNKED, 0
@@ -97,7 +99,9 @@ def response_framing(method: bytes, head: ResponseHead) -> Framing:
     return Kind.CLOSE, 0
 
 
-def response_framing_fits(method: bytes, status: int, kind: int, length: int, *, announce: bool) -> bool:
+def response_framing_fits(
+    method: bytes, status: int, kind: int, length: int, *, announce: bool
+) -> bool:
     """Return True if the client expects the end of the response exactly where this framing puts it.
 
     These are the steps of RFC 9112 s6.3 from the sender's side. A response that ends with the
@@ -117,7 +121,8 @@ def response_framing_fits(method: bytes, status: int, kind: int, length: int, *,
         # RFC 9110 s8.6: no Content-Length with 1xx and 204
         may_announce = status == 304 or (status >= 200 and status != 204)
         return kind == Kind.NONE and (may_announce if announce else not length)
-    # 2. CONNECT is refused with the request. 3. and 5. Framing fields are ours alone. 4. chunked. 6. Content-Length
+    # 2. CONNECT is refused with the request. 3. and 5. Framing fields are ours alone. 4. chunked.
+    #    6. Content-Length
     if announce:
         return False
     return kind == Kind.LENGTH or (kind == Kind.CHUNKED and not length)
@@ -133,7 +138,8 @@ class LengthReader:
         self._left = length
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
-        """Return the body in `data`, and the bytes behind the body once it is complete, else None."""
+        """Return the body in `data`, and the bytes behind the body once it is complete, else
+        None."""
         left = self._left - len(data)
         if left > 0:
             self._left = left
@@ -198,7 +204,9 @@ class LengthWriter:
     def end(self, trailers: bytes = b"") -> list[bytes]:
         """Drop the trailers; raise LocalProtocolError if bytes are missing."""
         if self._left:
-            raise LocalProtocolError(f"the body has {self._left} bytes less than its Content-Length")
+            raise LocalProtocolError(
+                f"the body has {self._left} bytes less than its Content-Length"
+            )
         return []
 
 

@@ -24,12 +24,17 @@ MAX_TRAILER_BYTES: Final = 8 * 1024
 
 _MAX_SIZE_LINE: Final = 16 + MAX_EXTENSION_BYTES + 1
 _SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})((?:[\t ]*+;[\t\x20-\x7e\x80-\xff]*+)?+)\r\n")
-_PARTIAL_SIZE: Final = re.compile(rb"[0-9A-Fa-f]{1,16}(?:[\t ]*+(?:;[\t\x20-\x7e\x80-\xff]*+)?+)\r?")
+_PARTIAL_SIZE: Final = re.compile(
+    rb"[0-9A-Fa-f]{1,16}(?:[\t ]*+(?:;[\t\x20-\x7e\x80-\xff]*+)?+)\r?"
+)
 _LINES: Final = re.compile(grammar.LOOSE_LINES)
 
 
 class ChunkedReader:
-    """Reads a chunked body. Do not call `feed` again after it has returned the bytes behind the body."""
+    """Reads a chunked body.
+
+    Do not call `feed` again after it has returned the bytes behind the body.
+    """
 
     __slots__ = ("_extension_bytes", "_in_trailers", "_left", "_pending", "trailers")
 
@@ -41,7 +46,8 @@ class ChunkedReader:
         self._in_trailers = False
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
-        """Return the body in `data`, and the bytes behind the message once it is complete, else None.
+        """Return the body in `data`, and the bytes behind the message once it is complete, else
+        None.
 
         Raises:
             HttpError: invalid chunked coding.
@@ -72,7 +78,8 @@ class ChunkedReader:
         raise HttpError("incomplete chunked body")
 
     def _take(self, data: bytes, at: int, found: list[bytes]) -> int:
-        """Append the data of the chunk in `data` to `found`; return the index behind it and its CRLF."""
+        """Append the data of the chunk in `data` to `found`; return the index behind it and its
+        CRLF."""
         if self._left > 2:
             piece = data[at : at + self._left - 2]
             found.append(piece)

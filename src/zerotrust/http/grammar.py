@@ -10,7 +10,8 @@ from typing import Final
 # RFC 9110 s5.6.2: token = 1*tchar
 TCHAR: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 TOKEN: Final = TCHAR + rb"++"
-# RFC 9110 s5.5: VCHAR, obs-text, and SP and HTAB between them; no other control byte, so no CR, LF or NUL
+# RFC 9110 s5.5: VCHAR, obs-text, and SP and HTAB between them; no other control byte, so no CR, LF
+# or NUL
 TEXT: Final = rb"[\t\x20-\x7e\x80-\xff]*+"
 VALUE: Final = rb"(?:[\x21-\x7e\x80-\xff]" + TEXT + rb"(?<![\t ]))?+"
 # RFC 9112 s3.2: VCHAR without "#", because a fragment is never sent, and without obs-text

@@ -61,7 +61,9 @@ _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: (%b))?+"
 _LINES: Final = re.compile(grammar.LINES + rb"\r\n")
 _LOOSE_LINES: Final = re.compile(grammar.LOOSE_LINES + rb"\r\n")
 _VERSION: Final = re.compile(rb"[^ ]+ [^ ]+ HTTP/[0-9]\.[0-9]")
-_ABSOLUTE: Final = re.compile(rb"(?i:https?)://(%b)((?:[/?]%b)?+|/)" % (grammar.HOST, grammar.TARGET))
+_ABSOLUTE: Final = re.compile(
+    rb"(?i:https?)://(%b)((?:[/?]%b)?+|/)" % (grammar.HOST, grammar.TARGET)
+)
 _HOST: Final = re.compile(grammar.HOST)
 _PROTOCOLS: Final = re.compile(grammar.PROTOCOLS)
 _FIRST: Final = re.compile(grammar.TCHAR)
@@ -74,7 +76,8 @@ _MAX_LENGTH_DIGITS: Final = 19
 
 
 def _first_words(names: Iterable[bytes]) -> bytes:
-    """Return an expression for the first words: `[Xx]|[Cc](?i:f)` for x-scheme, x-ssl- and cf-visitor."""
+    """Return an expression for the first words: `[Xx]|[Cc](?i:f)` for x-scheme, x-ssl- and
+    cf-visitor."""
     words = sorted({name.partition(b"-")[0] for name in names})
     return b"|".join(b"[%b%b](?i:%b)" % (word[:1].upper(), word[:1], word[1:]) for word in words)
 
@@ -85,7 +88,8 @@ def _twins(names: Iterable[bytes]) -> bytes:
     return b"|".join(b"(?i:%b)" % b"[^0-9A-Za-z:]".join(words) for words in split)
 
 
-# One search over all lines is cheaper than a comparison of each name. Most requests have no such field.
+# One search over all lines is cheaper than a comparison of each name. Most requests have no such
+# field.
 _MAY_BE_SPOOFED: Final = re.compile(
     rb"\n(?:(?:%b)[^0-9A-Za-z]|(?:%b):)"
     % (_first_words([OWN_PREFIX, *SPOOFABLE, *SPOOFABLE_PREFIXES]), _twins(REQUEST_SPECIAL))
@@ -117,7 +121,8 @@ class RequestFields:
 
 
 class RequestHead:
-    """Head of a request. Not a dataclass, because a compiled dataclass has an interpreted constructor."""
+    """Head of a request. Not a dataclass, because a compiled dataclass has an interpreted
+    constructor."""
 
     __slots__ = ("fields", "method", "minor", "target")
 
@@ -224,7 +229,10 @@ def _request_fields(rest: bytes, minor: int) -> RequestFields:
         chunked,
         keep_alive,
         upgrade,
-        b"expect" in found and _expects(found[b"expect"]) and minor == 1 and (chunked or bool(length)),
+        b"expect" in found
+        and _expects(found[b"expect"])
+        and minor == 1
+        and (chunked or bool(length)),
         b"te" in found and b"trailers" in tokens(found[b"te"]),
         found.get(b"x-real-ip"),
         found.get(b"x-forwarded-for"),
@@ -271,9 +279,20 @@ def _parse_response(head: bytes) -> ResponseHead:
     if status < 200 or status == 204:  # RFC 9110 s8.6: these have no Content-Length
         length = None
     # llhttp requires the space before the reason (s4), which old servers leave out.
-    _second_opinion(httptools.HttpResponseParser(None), b"HTTP/1.%b %b %b\r\n%b" % (version, code, reason or b"", rest))
+    _second_opinion(
+        httptools.HttpResponseParser(None),
+        b"HTTP/1.%b %b %b\r\n%b" % (version, code, reason or b"", rest),
+    )
     return ResponseHead(
-        status, reason or b"", minor, b"".join(lines), length, chunked, keep_alive, upgrade, announces_body
+        status,
+        reason or b"",
+        minor,
+        b"".join(lines),
+        length,
+        chunked,
+        keep_alive,
+        upgrade,
+        announces_body,
     )
 
 
@@ -317,7 +336,8 @@ def _framing(found: dict[bytes, bytes], minor: int) -> tuple[int | None, bool]:
 
 
 def _other_form(method: bytes, target: bytes, host_field: bytes) -> tuple[bytes, bytes]:
-    """Return target and host of a request that is not in origin-form (RFC 9112 s3.2.2 and s3.2.4)."""
+    """Return target and host of a request that is not in origin-form (RFC 9112 s3.2.2 and
+    s3.2.4)."""
     if method == b"CONNECT":
         raise HttpError("CONNECT is not supported", 501)
     if target == b"*" and method == b"OPTIONS":
@@ -392,7 +412,9 @@ def _expects(value: bytes) -> bool:
     return bool(expectations)
 
 
-def _second_opinion(parser: "httptools.HttpRequestParser | httptools.HttpResponseParser", head: bytes) -> None:
+def _second_opinion(
+    parser: "httptools.HttpRequestParser | httptools.HttpResponseParser", head: bytes
+) -> None:
     try:
         parser.feed_data(head)
     except httptools.HttpParserUpgrade:

@@ -21,18 +21,27 @@ from zerotrust.http.head import RequestHead, ResponseHead
 from zerotrust.http.headers import folded, is_forbidden_trailer, is_usual_trailer, tokens
 from zerotrust.http.parse_cache import recent
 
-# A check first matches the shape, then searches for forbidden names. A lookahead before each line takes 50 % longer.
-_REQUEST_LINE: Final = re.compile(rb"(?:(?!CONNECT )%b /[\x21\x22\x24-\x7e]*+|OPTIONS \*) HTTP/1\.1" % grammar.TOKEN)
+# A check first matches the shape, then searches for forbidden names. A lookahead before each line
+# takes 50 % longer.
+_REQUEST_LINE: Final = re.compile(
+    rb"(?:(?!CONNECT )%b /[\x21\x22\x24-\x7e]*+|OPTIONS \*) HTTP/1\.1" % grammar.TOKEN
+)
 _REQUEST_LINES: Final = re.compile(rb"Host: %b(\r\n)%b" % (grammar.HOST, grammar.LINES))
-_RESPONSE_BLOCK: Final = re.compile(rb"HTTP/1\.1 ([1-9][0-9][0-9]) %b\r\n%b" % (grammar.TEXT, grammar.LINES))
+_RESPONSE_BLOCK: Final = re.compile(
+    rb"HTTP/1\.1 ([1-9][0-9][0-9]) %b\r\n%b" % (grammar.TEXT, grammar.LINES)
+)
 _REQUEST_TEMPLATE: Final = (
-    b"%b %b HTTP/1.1\r\nHost: %b\r\n%b"
-    b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\nX-Real-IP: %b\r\n%b%b%b"
+    b"%b %b HTTP/1.1\r\nHost: %b\r\n%bX-Forwarded-For: %b\r\nX-Forwarded-Proto:"
+    b" %b\r\nX-Forwarded-Host: %b\r\nX-Real-IP: %b\r\n%b%b%b"
 )
 _UNKNOWN: Final = b"unknown"
-"""Stands for an unknown client address (RFC 7239 s6), so that backends do not use the proxy's address instead."""
+"""Stands for an unknown client address (RFC 7239 s6), so that backends do not use the proxy's
+address instead."""
 _TRAILERS: Final = re.compile(grammar.LINES)
-_HOP = rb"[Cc](?i:onnection|ontent-length)|[Tt](?i:ransfer-encoding)|[Kk](?i:eep-alive)|[Pp](?i:roxy-connection)"
+_HOP = (
+    rb"[Cc](?i:onnection|ontent-length)|[Tt](?i:ransfer-encoding)"
+    rb"|[Kk](?i:eep-alive)|[Pp](?i:roxy-connection)"
+)
 _NOT_IN_REQUEST: Final = re.compile(rb"\n(?:%b|[Hh](?i:ost)):" % _HOP)
 _NOT_IN_RESPONSE: Final = re.compile(rb"\n(?:%b):" % _HOP)
 _UPGRADE: Final = re.compile(rb"\n[Uu](?i:pgrade): ([^\r]*+)")
@@ -69,14 +78,18 @@ def response_block(head: ResponseHead) -> bytes:
 
 
 def check_request_block(block: bytes, *, upgrade: bool = False) -> bool:
-    """Return True if the block is one request head without framing; with `upgrade` it has one Upgrade field."""
+    """Return True if the block is one request head without framing; with `upgrade` it has one
+    Upgrade field."""
     start, _, rest = block.partition(b"\r\n")
-    return _REQUEST_LINE.fullmatch(start) is not None and _count_upgrades(rest) == (1 if upgrade else 0)
+    return _REQUEST_LINE.fullmatch(start) is not None and _count_upgrades(rest) == (
+        1 if upgrade else 0
+    )
 
 
 @recent
 def _count_upgrades(rest: bytes) -> int:
-    """Return the number of Upgrade fields in the lines of a request; -1 if the lines are invalid."""
+    """Return the number of Upgrade fields in the lines of a request; -1 if the lines are
+    invalid."""
     match = _REQUEST_LINES.fullmatch(rest)
     if match is None or _NOT_IN_REQUEST.search(rest, match.start(1)) is not None:
         return -1
@@ -116,13 +129,15 @@ def check_trailers(block: bytes) -> bool:
     )
 
 
-def filter_trailers(block: bytes, *, passed: Collection[bytes], edited: Collection[bytes]) -> tuple[bytes, list[bytes]]:
+def filter_trailers(
+    block: bytes, *, passed: Collection[bytes], edited: Collection[bytes]
+) -> tuple[bytes, list[bytes]]:
     """Return the trailer lines to forward, and the names of fields that were dropped.
 
     Args:
         passed: names (`folded`) that pass besides the usual ones.
-        edited: names (`folded`) of header fields that the policy has edited. A trailer must not undo
-            an edit, so these are dropped silently.
+        edited: names (`folded`) of header fields that the policy has edited. A trailer must not
+            undo an edit, so these are dropped silently.
     """
     kept: list[bytes] = []
     dropped: list[bytes] = []

@@ -19,8 +19,9 @@ __all__ = [
     "tokens",
 ]
 
-# RFC 9110 s7.6.1: fields that an intermediary removes even if Connection does not name them. The two authentication
-# fields are between a client and its proxy (s11.7). 0Trust is a gateway, and neither end must see it as a proxy.
+# RFC 9110 s7.6.1: fields that an intermediary removes even if Connection does not name them. The
+# two authentication fields are between a client and its proxy (s11.7). 0Trust is a gateway, and
+# neither end must see it as a proxy.
 HOP_BY_HOP: Final = frozenset(
     (
         b"connection",
@@ -35,12 +36,15 @@ HOP_BY_HOP: Final = frozenset(
 )
 
 # The server sets these fields. A client's fields of these names reach no backend.
-FORWARDING: Final = frozenset((b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-real-ip"))
+FORWARDING: Final = frozenset(
+    (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-real-ip")
+)
 OWN_PREFIX: Final = b"x-0trust-"
 """Only the server sets fields whose names have this prefix."""
 
-# Other fields by which a proxy tells its backend who the client is or what it requested. Backends trust them from any
-# sender. The names come from Envoy, which strips its own from external requests, from OWASP and from scanners' lists.
+# Other fields by which a proxy tells its backend who the client is or what it requested. Backends
+# trust them from any sender. The names come from Envoy, which strips its own from external
+# requests, from OWASP and from scanners' lists.
 SPOOFABLE: Final = frozenset(
     (
         # The client's address, as content delivery networks, load balancers and CGI name it.
@@ -82,7 +86,8 @@ SPOOFABLE: Final = frozenset(
         b"remote-host",
         b"true-client-ip",
         b"wl-proxy-client-ip",
-        # URL, host or method that replace those of the request: routes and path rules would not see them.
+        # URL, host or method that replace those of the request: routes and path rules would not see
+        # them.
         b"x-host",
         b"x-http-destinationurl",
         b"x-http-host-override",
@@ -112,7 +117,8 @@ SPOOFABLE: Final = frozenset(
         b"x-scheme",
         b"x-ssl",
         b"x-url-scheme",
-        # The user, as an authenticating proxy names it (oauth2-proxy and others have prefixes, below).
+        # The user, as an authenticating proxy names it (oauth2-proxy and others have prefixes,
+        # below).
         b"cf-access-authenticated-user-email",
         b"remote-email",
         b"remote-groups",
@@ -124,8 +130,8 @@ SPOOFABLE: Final = frozenset(
         b"x-remote-groups",
         b"x-remote-name",
         b"x-remote-user",
-        # Control of the backend: an environment variable of CGI programs (CVE-2016-5385), and files that a proxy
-        # delivers in place of the backend (CVE-2025-61780).
+        # Control of the backend: an environment variable of CGI programs (CVE-2016-5385), and files
+        # that a proxy delivers in place of the backend (CVE-2025-61780).
         b"proxy",
         b"x-accel-mapping",
         b"x-sendfile-type",
@@ -149,12 +155,14 @@ SPOOFABLE_PREFIXES: Final = (
 )
 
 # HTTP2-Settings goes with `Upgrade: h2c`, which is never forwarded (see head.py).
-REQUEST_SPECIAL: Final = HOP_BY_HOP | FORWARDING | {b"host", b"content-length", b"expect", b"http2-settings"}
+REQUEST_SPECIAL: Final = (
+    HOP_BY_HOP | FORWARDING | {b"host", b"content-length", b"expect", b"http2-settings"}
+)
 RESPONSE_SPECIAL: Final = HOP_BY_HOP | {b"content-length"}
 
-# RFC 9110 s6.5.1: fields that are forbidden as trailers, even if the configuration permits them. A recipient that
-# merges trailers into the head would act on them: framing, routing, control of request and answer, authentication,
-# content encoding, and rules for browsers.
+# RFC 9110 s6.5.1: fields that are forbidden as trailers, even if the configuration permits them. A
+# recipient that merges trailers into the head would act on them: framing, routing, control of
+# request and answer, authentication, content encoding, and rules for browsers.
 _FORBIDDEN_TRAILERS: Final = (
     HOP_BY_HOP
     | FORWARDING
@@ -251,7 +259,8 @@ _USUAL_TRAILER_PREFIXES: Final = (b"grpc-", b"x-checksum-", b"x-amz-checksum-")
 
 
 def is_spoofable(name: bytes) -> bool:
-    """Return True if clients may not send this field (`folded`), because backends trust it from proxies."""
+    """Return True if clients may not send this field (`folded`), because backends trust it from
+    proxies."""
     return name in SPOOFABLE or name.startswith(SPOOFABLE_PREFIXES)
 
 
@@ -271,5 +280,6 @@ def is_usual_trailer(name: bytes) -> bool:
 
 
 def tokens(value: bytes) -> list[bytes]:
-    """Return the members of a comma-separated list (RFC 9110 s5.6.1) in lower case, without empty ones."""
+    """Return the members of a comma-separated list (RFC 9110 s5.6.1) in lower case, without
+    empty ones."""
     return [part for member in value.lower().split(b",") if (part := member.strip(b" \t"))]

@@ -37,7 +37,8 @@ class FrameTracker:
         return not self._left and not self._header
 
     def until_end(self, data: bytes) -> int:
-        """Return the number of following bytes of the current frame; at least all of `data` if unknown."""
+        """Return the number of following bytes of the current frame; at least all of `data` if
+        unknown."""
         if not self._header:
             return self._left
         whole = self._header + data
@@ -70,7 +71,8 @@ class FrameTracker:
 
 
 def close_frame(code: int, reason: str = "") -> bytes:
-    """Return an unmasked Close frame, as a server sends it; the reason is cut to 123 bytes of ASCII."""
+    """Return an unmasked Close frame, as a server sends it; the reason is cut to 123 bytes of
+    ASCII."""
     text = reason.encode("ascii", "replace")[:123]
     return bytes((_CLOSE, 2 + len(text))) + code.to_bytes(2, "big") + text
 

@@ -110,7 +110,16 @@ class Shaper:
         per_client: bytes per second for each client; None for no limit.
     """
 
-    __slots__ = ("_asleep", "_clients", "_per_client", "_serial", "_shared_queue", "_total", "_turn", "_turns")
+    __slots__ = (
+        "_asleep",
+        "_clients",
+        "_per_client",
+        "_serial",
+        "_shared_queue",
+        "_total",
+        "_turn",
+        "_turns",
+    )
 
     def __init__(self, *, total: float | None, per_client: float | None, now: float) -> None:
         self._total = Bucket(total, now) if total is not None else None

@@ -29,7 +29,9 @@ def answer_reply(answer: Answer, *, request_id: str, close: bool, head_only: boo
         own = {line.partition(b":")[0].lower() for line in answer.lines.splitlines()}
         kept = b"".join(line for line in lines if line.partition(b":")[0].lower() not in own)
         return b"%b%b\r\n%b\r\n%b" % (start, kept.removesuffix(b"\r\n"), answer.lines, body)
-    length = b"" if answer.status in _WITHOUT_LENGTH else b"Content-Length: %d\r\n" % len(answer.body)
+    length = (
+        b"" if answer.status in _WITHOUT_LENGTH else b"Content-Length: %d\r\n" % len(answer.body)
+    )
     return b"HTTP/1.1 %d %b\r\n%b%b%b\r\n%b" % (
         answer.status,
         reason_phrase(answer.status).encode(),

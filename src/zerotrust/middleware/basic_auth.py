@@ -31,7 +31,10 @@ MAX_CREDENTIALS_BYTES: Final = 2048
 """Maximum length of the encoded user name and password."""
 
 _BUSY: Final = Answer(
-    503, b"Retry-After: 1\r\n", code="auth_busy", message="too many logins at the same time; try again"
+    503,
+    b"Retry-After: 1\r\n",
+    code="auth_busy",
+    message="too many logins at the same time; try again",
 )
 _REMOVE_CREDENTIALS: Final = delete_field("Authorization")
 
@@ -54,9 +57,14 @@ class BasicAuthMiddleware:
         self._remember = config.remember
         self._forward = config.forward_credentials
         self._remembered: TtlCache[bool] = TtlCache(MAX_REMEMBERED)
-        challenge = b'WWW-Authenticate: Basic realm="%b", charset="UTF-8"\r\n' % config.realm.encode()
+        challenge = (
+            b'WWW-Authenticate: Basic realm="%b", charset="UTF-8"\r\n' % config.realm.encode()
+        )
         self._refusal = Answer(
-            401, challenge, code="unauthorized", message="a valid user name and password are required"
+            401,
+            challenge,
+            code="unauthorized",
+            message="a valid user name and password are required",
         )
 
     def request(self, request: Request, now: float) -> Answer | NeedsVerification | None:
@@ -70,7 +78,9 @@ class BasicAuthMiddleware:
         self._pass(digest, request, now)
         return None
 
-    def verified(self, verification: Verification, result: bool | None, request: Request, now: float) -> Answer | None:
+    def verified(
+        self, verification: Verification, result: bool | None, request: Request, now: float
+    ) -> Answer | None:
         if result is None:
             return _BUSY
         if not result:

@@ -17,7 +17,11 @@ class MiddlewareChain:
 
     def __init__(self, handlers: Sequence[Middleware]) -> None:
         self.handlers = tuple(handlers)
-        self._cors = [(place, handler) for place, handler in enumerate(handlers) if isinstance(handler, CorsMiddleware)]
+        self._cors = [
+            (place, handler)
+            for place, handler in enumerate(handlers)
+            if isinstance(handler, CorsMiddleware)
+        ]
 
     def run(self, request: Request, now: float) -> Answer | NeedsVerification | None:
         """Return an answer, a verification to wait for, or None to pass the request.
@@ -50,7 +54,9 @@ class MiddlewareChain:
                 return answer
         return None
 
-    def _run_from(self, first: int, request: Request, now: float) -> Answer | NeedsVerification | None:
+    def _run_from(
+        self, first: int, request: Request, now: float
+    ) -> Answer | NeedsVerification | None:
         for position in range(first, len(self.handlers)):
             result = self.handlers[position].request(request, now)
             if isinstance(result, Answer):
@@ -67,4 +73,6 @@ class MiddlewareChain:
         edits = request.response_edits
         if not edits:
             return answer
-        return answer._replace(lines=edit_lines(answer.lines, refusal_edits(edits) if answer.code else edits))
+        return answer._replace(
+            lines=edit_lines(answer.lines, refusal_edits(edits) if answer.code else edits)
+        )

@@ -16,14 +16,20 @@ from zerotrust.routing.match import values_of
 
 _SAFELISTED: Final = ("GET", "HEAD", "POST")
 _NAMES: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z, \t]{0,2048}")
-_WITH_LABELS: Final = re.compile(rb"([a-z][a-z0-9+.-]*+://)([a-z0-9_-]++(?:\.[a-z0-9_-]++)+)(:[0-9]++)?")
+_WITH_LABELS: Final = re.compile(
+    rb"([a-z][a-z0-9+.-]*+://)([a-z0-9_-]++(?:\.[a-z0-9_-]++)+)(:[0-9]++)?"
+)
 _MAX_ORIGIN_BYTES: Final = 300
-"""Maximum length of a scheme, a host name of 253 bytes and a port. Longer values match no origin."""
+"""Maximum length of a scheme, a host name of 253 bytes and a port. Longer values match no
+origin."""
 _NONE: Final = tuple(
-    Edit(b"access-control-" + name, b"", True) for name in (b"allow-origin", b"allow-credentials", b"expose-headers")
+    Edit(b"access-control-" + name, b"", True)
+    for name in (b"allow-origin", b"allow-credentials", b"expose-headers")
 )
 _VARY: Final = Edit(b"vary", b"Vary: Origin\r\n", False)
-_PREFLIGHT_VARY: Final = b"Vary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers\r\n"
+_PREFLIGHT_VARY: Final = (
+    b"Vary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers\r\n"
+)
 
 
 class CorsMiddleware:
@@ -35,7 +41,9 @@ class CorsMiddleware:
         origins = [origin.encode() for origin in config.origins]
         self._all = b"*" in origins
         self._exact = frozenset(origins)
-        self._methods = None if "*" in config.methods else ", ".join(config.methods or _SAFELISTED).encode()
+        self._methods = (
+            None if "*" in config.methods else ", ".join(config.methods or _SAFELISTED).encode()
+        )
         self._headers = None if "*" in config.headers else ", ".join(config.headers).encode()
         self._max_age = int(config.max_age)
         self._extras: list[Edit] = []
@@ -43,7 +51,9 @@ class CorsMiddleware:
             line = b"Access-Control-Allow-Credentials: true\r\n"
             self._extras.append(Edit(b"access-control-allow-credentials", line, False))
         if config.expose_headers:
-            line = b"Access-Control-Expose-Headers: %b\r\n" % ", ".join(config.expose_headers).encode()
+            line = (
+                b"Access-Control-Expose-Headers: %b\r\n" % ", ".join(config.expose_headers).encode()
+            )
             self._extras.append(Edit(b"access-control-expose-headers", line, False))
 
     def request(self, request: Request, now: float) -> Answer | None:
@@ -51,7 +61,11 @@ class CorsMiddleware:
             origin = _one(values_of(b"origin", request.fields))
             method = _one(values_of(b"access-control-request-method", request.fields))
             if origin is not None and method is not None:
-                return self._preflight(request, origin, method) if self._allows(origin) else self._refusal()
+                return (
+                    self._preflight(request, origin, method)
+                    if self._allows(origin)
+                    else self._refusal()
+                )
         self.admit(request)
         return None
 
@@ -69,7 +83,10 @@ class CorsMiddleware:
     def _allows(self, origin: bytes) -> bool:
         return self._all or (
             len(origin) <= _MAX_ORIGIN_BYTES
-            and (origin in self._exact or any(pattern in self._exact for pattern in _patterns(origin)))
+            and (
+                origin in self._exact
+                or any(pattern in self._exact for pattern in _patterns(origin))
+            )
         )
 
     def _named(self, origin: bytes) -> bytes:
@@ -77,15 +94,23 @@ class CorsMiddleware:
 
     def _refusal(self) -> Answer:
         return Answer(
-            403, _PREFLIGHT_VARY, code="origin_refused", message="the service does not allow requests from this origin"
+            403,
+            _PREFLIGHT_VARY,
+            code="origin_refused",
+            message="the service does not allow requests from this origin",
         )
 
     def _preflight(self, request: Request, origin: bytes, method: bytes) -> Answer:
         asked = b", ".join(values_of(b"access-control-request-headers", request.fields))
-        headers = (asked if _NAMES.fullmatch(asked) else b"") if self._headers is None else self._headers
-        methods = method if self._methods is None and _NAMES.fullmatch(method) else self._methods or b""
+        headers = (
+            (asked if _NAMES.fullmatch(asked) else b"") if self._headers is None else self._headers
+        )
+        methods = (
+            method if self._methods is None and _NAMES.fullmatch(method) else self._methods or b""
+        )
         lines = (
-            b"Access-Control-Allow-Origin: %b\r\nAccess-Control-Allow-Methods: %b\r\n%b%bAccess-Control-Max-Age: %d\r\n"
+            b"Access-Control-Allow-Origin: %b\r\nAccess-Control-Allow-Methods:"
+            b" %b\r\n%b%bAccess-Control-Max-Age: %d\r\n"
             % (
                 self._named(origin),
                 methods,

@@ -26,9 +26,20 @@ class Request:
             count it again.
     """
 
-    __slots__ = ("client", "counted", "edits", "fields", "method", "response_edits", "target", "unix_time")
+    __slots__ = (
+        "client",
+        "counted",
+        "edits",
+        "fields",
+        "method",
+        "response_edits",
+        "target",
+        "unix_time",
+    )
 
-    def __init__(self, head: RequestHead, *, client: bytes, unix_time: float, counted: Counted | None = None) -> None:
+    def __init__(
+        self, head: RequestHead, *, client: bytes, unix_time: float, counted: Counted | None = None
+    ) -> None:
         self.method = head.method
         self.target = head.target
         self.fields = head.fields
@@ -69,7 +80,9 @@ class Verification(NamedTuple):
 class Verifier(Protocol):
     """A handler that needs verifications."""
 
-    def verified(self, verification: Verification, result: bool | None, request: Request, now: float) -> Answer | None:
+    def verified(
+        self, verification: Verification, result: bool | None, request: Request, now: float
+    ) -> Answer | None:
         """Return the answer for a request after its verification, or None to pass it.
 
         `result` is None if too many verifications wait and this one was dropped.

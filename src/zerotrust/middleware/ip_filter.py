@@ -11,7 +11,9 @@ from functools import lru_cache
 from zerotrust.middleware.client_address import UNREADABLE
 from zerotrust.middleware.interface import Answer, Request
 
-_REFUSAL = Answer(403, code="ip_refused", message="the service does not allow requests from this client address")
+_REFUSAL = Answer(
+    403, code="ip_refused", message="the service does not allow requests from this client address"
+)
 
 
 class IpFilterMiddleware:
@@ -34,11 +36,15 @@ class IpFilterMiddleware:
 
     def _decide(self, client: bytes) -> Answer | None:
         try:
-            address: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(client.decode("ascii"))
+            address: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(
+                client.decode("ascii")
+            )
         except ValueError:
             return UNREADABLE
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
         number = int(address)
-        listed = any(number & mask in networks for mask, networks in self._networks[address.version].items())
+        listed = any(
+            number & mask in networks for mask, networks in self._networks[address.version].items()
+        )
         return None if listed is self._allow else _REFUSAL

@@ -31,14 +31,30 @@ _MAX_RSA_EXPONENT_BITS: Final = 32
 """Bits. Nearly all keys have 65537; verifying with a long exponent takes milliseconds."""
 _MIN_RSA_BITS: Final = 2048  # RFC 7518 s3.3
 
-_KEY_TYPES: Final[dict[str, type[RSAKey | ECKey | OKPKey]]] = {"R": RSAKey, "P": RSAKey, "ES": ECKey, "Ed": OKPKey}
-_NOT_ACCEPTABLE: Final = (JoseError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
+_KEY_TYPES: Final[dict[str, type[RSAKey | ECKey | OKPKey]]] = {
+    "R": RSAKey,
+    "P": RSAKey,
+    "ES": ECKey,
+    "Ed": OKPKey,
+}
+_NOT_ACCEPTABLE: Final = (
+    JoseError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    RecursionError,
+    OverflowError,
+)
 """Exceptions that joserfc may raise for a malicious token."""
 
 _PUBLIC_MEMBERS: Final = frozenset(("kty", "kid", "use", "alg", "n", "e", "crv", "x", "y"))
 
 _NO_KEYS: Final = Answer(
-    503, b"Retry-After: 5\r\n", code="keys_missing", message="the token issuer's keys are not available yet; try again"
+    503,
+    b"Retry-After: 5\r\n",
+    code="keys_missing",
+    message="the token issuer's keys are not available yet; try again",
 )
 
 
@@ -97,10 +113,15 @@ class JwtMiddleware:
         elif config.jwks is not None:
             self._key = _key_set(config.jwks, config.algorithm)
         challenge = b'WWW-Authenticate: Bearer realm="%b"' % config.realm.encode()
-        self._missing = Answer(401, challenge + b"\r\n", code="unauthorized", message="a token is required")
+        self._missing = Answer(
+            401, challenge + b"\r\n", code="unauthorized", message="a token is required"
+        )
         challenge += b', error="invalid_token"'
         self._refusal = Answer(
-            401, challenge + b"\r\n", code="unauthorized", message="the token is invalid or has expired"
+            401,
+            challenge + b"\r\n",
+            code="unauthorized",
+            message="the token is invalid or has expired",
         )
 
     def request(self, request: Request, now: float) -> Answer | None:
@@ -135,7 +156,11 @@ class JwtMiddleware:
         if self._config.cookie is not None:
             found = _cookies(values_of(b"cookie", request.fields), self._config.cookie.encode())
         if not found and self._config.query is not None:
-            found = {value for value in parameters_of(request.target).get(self._config.query, ()) if value}
+            found = {
+                value
+                for value in parameters_of(request.target).get(self._config.query, ())
+                if value
+            }
         # If there are several values, the backend may read another one than this handler.
         return found.pop() if len(found) == 1 else b""
 
@@ -147,7 +172,11 @@ class JwtMiddleware:
             registry = jwt.JWTClaimsRegistry(now=int(unix_time), leeway=int(self._config.leeway))
             registry.options = self._options
             registry.validate(claims)
-            lasts = float(claims.get("exp", unix_time + _MAX_REMEMBERED_SECONDS)) + self._config.leeway - unix_time
+            lasts = (
+                float(claims.get("exp", unix_time + _MAX_REMEMBERED_SECONDS))
+                + self._config.leeway
+                - unix_time
+            )
         except _NOT_ACCEPTABLE:
             return None
         return lasts if lasts > 0 else None  # Python's JSON parser accepts NaN
@@ -192,7 +221,8 @@ def _public_key(pem: str, algorithm: str) -> RSAKey | ECKey | OKPKey:
         raise ValueError(f"key is not a PEM key for {algorithm}: {error}") from None
     if not _acceptable(key):
         raise ValueError(
-            f"key needs at least {_MIN_RSA_BITS} bits and a public exponent of at most {_MAX_RSA_EXPONENT_BITS} bits"
+            f"key needs at least {_MIN_RSA_BITS} bits and a public exponent of at most"
+            f" {_MAX_RSA_EXPONENT_BITS} bits"
         )
     return key
 
@@ -210,7 +240,11 @@ def usable_keys(document: bytes, algorithm: str) -> dict[str, Any]:
     except RecursionError:
         raise ValueError("not a JWKS document: nested too deeply") from None
     entries = [
-        {member: value for member, value in entry.items() if member in _PUBLIC_MEMBERS and isinstance(value, str)}
+        {
+            member: value
+            for member, value in entry.items()
+            if member in _PUBLIC_MEMBERS and isinstance(value, str)
+        }
         for entry, _ in _usable(parsed, algorithm)
     ]
     return {"keys": sorted(entries, key=lambda entry: sorted(entry.items()))}
@@ -221,7 +255,9 @@ def _key_set(document: object, algorithm: str) -> KeySet:
     return KeySet(keys)
 
 
-def _usable(document: object, algorithm: str) -> list[tuple[dict[str, Any], RSAKey | ECKey | OKPKey]]:
+def _usable(
+    document: object, algorithm: str
+) -> list[tuple[dict[str, Any], RSAKey | ECKey | OKPKey]]:
     """Return the keys of a JWKS document that fit the algorithm; skip others (RFC 7517 s5)."""
     entries = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(entries, list):
@@ -229,7 +265,11 @@ def _usable(document: object, algorithm: str) -> list[tuple[dict[str, Any], RSAK
     kind = _key_type(algorithm)
     found = []
     for entry in entries:
-        if not isinstance(entry, dict) or entry.get("kty") != kind.key_type or not _verifies(entry, algorithm):
+        if (
+            not isinstance(entry, dict)
+            or entry.get("kty") != kind.key_type
+            or not _verifies(entry, algorithm)
+        ):
             continue
         try:
             key = _imported(kind, entry)
@@ -263,4 +303,7 @@ def _acceptable(key: RSAKey | ECKey | OKPKey) -> bool:
     if not isinstance(key, RSAKey):
         return True
     public = key.public_key
-    return public.key_size >= _MIN_RSA_BITS and public.public_numbers().e.bit_length() <= _MAX_RSA_EXPONENT_BITS
+    return (
+        public.key_size >= _MIN_RSA_BITS
+        and public.public_numbers().e.bit_length() <= _MAX_RSA_EXPONENT_BITS
+    )

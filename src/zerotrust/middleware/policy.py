@@ -61,14 +61,20 @@ def compile_policy(
         ConfigError: a key or the contents of a file are invalid; the message begins with the place.
     """
     builder = _Builder(secret, before)
-    front = [builder.make(handler, f"global_middleware[{i}]") for i, handler in enumerate(global_middleware)]
+    front = [
+        builder.make(handler, f"global_middleware[{i}]")
+        for i, handler in enumerate(global_middleware)
+    ]
     if security is not None and security.cors is not None:
         front.append(builder.make(model.Cors(config=security.cors), "security.cors"))
     if security is not None and security.auth is not None:
         front.append(builder.make(security.auth, "security.auth"))
     rows = []
     for i, route in enumerate(routes):
-        own = [builder.make(handler, f"routes[{i}].handle[{j}]") for j, handler in enumerate(route.handle)]
+        own = [
+            builder.make(handler, f"routes[{i}].handle[{j}]")
+            for j, handler in enumerate(route.handle)
+        ]
         rows.append((Match(route.match), _chain([*front, *own, *limits])))
     default = _chain([*front, no_route()] if routes else [*front, *limits])
     return Policy(RouteTable(rows, default=default), tuple(builder.made))

@@ -61,10 +61,18 @@ def cost_error(policy: ServicePolicy) -> tuple[Path, str] | None:
     if cost <= MAX_COST:
         return None
     place = max(parts, key=lambda part: parts[part])
-    advice = "routes, or patterns with several *" if place == ("routes",) else "handlers, jwt and rewrite first"
-    return place, (
-        f"the policy may take {cost / 1000:.1f} ms of server time per request, {parts[place] / 1000:.1f} ms of it "
-        f"here; at most {MAX_COST / 1000:g} ms are allowed: remove {advice}"
+    advice = (
+        "routes, or patterns with several *"
+        if place == ("routes",)
+        else "handlers, jwt and rewrite first"
+    )
+    return (
+        place,
+        (
+            f"the policy may take {cost / 1000:.1f} ms of server time per request,"
+            f" {parts[place] / 1000:.1f} ms of it here; at most {MAX_COST / 1000:g} ms are allowed:"
+            f" remove {advice}"
+        ),
     )
 
 

@@ -26,7 +26,9 @@ class RateLimitMiddleware:
         self._rate = CellRate(count, seconds, config.burst)
         self._policy = b'RateLimit-Policy: "default";q=%d;w=%d\r\n' % (count, seconds)
         self._by_service = config.key == "service"
-        self._field = folded(config.key.removeprefix("header:").encode()) if ":" in config.key else None
+        self._field = (
+            folded(config.key.removeprefix("header:").encode()) if ":" in config.key else None
+        )
 
     def request(self, request: Request, now: float) -> Answer | None:
         edits = request.counted.get(self)
@@ -40,7 +42,9 @@ class RateLimitMiddleware:
         wait = self._rate.wait(early)
         if wait:
             lines = b"Retry-After: %d\r\n%b%b" % (wait, self._policy, _state(0, wait))
-            return Answer(429, lines, code="rate_limited", message=f"too many requests; try again in {wait} s")
+            return Answer(
+                429, lines, code="rate_limited", message=f"too many requests; try again in {wait} s"
+            )
         state = _state(self._rate.left(early), math.ceil(early))
         edits = [Edit(b"ratelimit-policy", self._policy, True), Edit(b"ratelimit", state, True)]
         request.counted[self] = edits

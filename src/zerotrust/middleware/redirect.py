@@ -26,6 +26,10 @@ class RedirectMiddleware:
 
     def request(self, request: Request, now: float) -> Answer:
         uri = b"/" + request.target.lstrip(b"/\\*")
-        values = {b"{host}": request.fields.host.encode(), b"{uri}": uri, b"{path}": uri.partition(b"?")[0]}
+        values = {
+            b"{host}": request.fields.host.encode(),
+            b"{uri}": uri,
+            b"{path}": uri.partition(b"?")[0],
+        }
         location = b"".join([values.get(part, part) for part in self._parts])
         return Answer(self._status, b"Location: %b\r\n" % location)

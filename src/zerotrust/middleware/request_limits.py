@@ -14,10 +14,16 @@ UNLIMITED: Final = -1
 
 _LATER: Final = b"Retry-After: 5\r\n"
 _SERVICE_FULL: Final = Answer(
-    503, _LATER, code="websocket_limit", message="the service has reached its limit of WebSockets; try again later"
+    503,
+    _LATER,
+    code="websocket_limit",
+    message="the service has reached its limit of WebSockets; try again later",
 )
 _CLIENT_FULL: Final = Answer(
-    429, _LATER, code="websocket_limit", message="this client has reached its limit of WebSockets; close one first"
+    429,
+    _LATER,
+    code="websocket_limit",
+    message="this client has reached its limit of WebSockets; close one first",
 )
 
 
@@ -59,10 +65,14 @@ class UpgradeLimit:
 
     __slots__ = ("_open", "_per_client", "_total")
 
-    def __init__(self, total: int | None, per_client: int | None, before: "UpgradeLimit | None" = None) -> None:
+    def __init__(
+        self, total: int | None, per_client: int | None, before: "UpgradeLimit | None" = None
+    ) -> None:
         self._total = total
         self._per_client = per_client
-        self._open: list[tuple[bytes, UpgradedConnection]] = before._open if before is not None else []
+        self._open: list[tuple[bytes, UpgradedConnection]] = (
+            before._open if before is not None else []
+        )
 
     def request(self, request: Request, now: float) -> Answer | None:
         if request.fields.upgrade is None:

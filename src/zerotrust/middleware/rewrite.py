@@ -33,7 +33,10 @@ class RewriteMiddleware:
 
     def __init__(self, config: RewriteConfig) -> None:
         rules = config.replace_prefix or {config.strip_prefix or "": ""}
-        self._rules = [_Rule(old.encode() + b"/", _pattern(old.encode()), new.encode()) for old, new in rules.items()]
+        self._rules = [
+            _Rule(old.encode() + b"/", _pattern(old.encode()), new.encode())
+            for old, new in rules.items()
+        ]
 
     def request(self, request: Request, now: float) -> Answer | None:
         target = request.target
@@ -51,9 +54,14 @@ class RewriteMiddleware:
 
     def _rule(self, paths: Iterable[bytes]) -> "_Rule | None":
         """Return the rule for all readings of a path; None if no rule matches."""
-        found = {next((rule for rule in self._rules if (path + b"/").startswith(rule.old)), None) for path in paths}
+        found = {
+            next((rule for rule in self._rules if (path + b"/").startswith(rule.old)), None)
+            for path in paths
+        }
         if len(found) > 1:
-            raise AmbiguousPath("the path is ambiguous: rewrite rules apply to some readings of it only")
+            raise AmbiguousPath(
+                "the path is ambiguous: rewrite rules apply to some readings of it only"
+            )
         return found.pop()
 
 
@@ -69,5 +77,8 @@ def _pattern(prefix: bytes) -> "re.Pattern[bytes]":
 
     Each byte may be literal or percent-encoded, a slash only literal.
     """
-    signs = (b"/" if sign == 0x2F else rb"(?:%b|%%(?i:%02x))" % (re.escape(bytes([sign])), sign) for sign in prefix)
+    signs = (
+        b"/" if sign == 0x2F else rb"(?:%b|%%(?i:%02x))" % (re.escape(bytes([sign])), sign)
+        for sign in prefix
+    )
     return re.compile(b"".join(signs) + rb"(?=[/?]|\Z)")

@@ -26,7 +26,8 @@ def _reachable(value: str) -> str:
     host, port = split_address(value, default_port=8443)
     if not host or not port:
         raise ValueError(
-            f'"{value}" is not a valid server address; write host:port, for example tunnel.example.com:8443'
+            f'"{value}" is not a valid server address; write host:port, for example'
+            " tunnel.example.com:8443"
         )
     return value
 

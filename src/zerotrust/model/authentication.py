@@ -27,7 +27,9 @@ def _hash(value: str) -> str:
 
 def _user(value: str) -> str:
     if not value or ":" in value or not value.isprintable() or len(value) > 256:
-        raise ValueError("a user name must be printable, without colon, with at most 256 characters")
+        raise ValueError(
+            "a user name must be printable, without colon, with at most 256 characters"
+        )
     return value
 
 
@@ -116,7 +118,9 @@ class BasicAuthConfig(_WithFiles):
 
     FILES = {"users_file": "users"}
 
-    users: Annotated[dict[UserName, PasswordHash], BeforeValidator(_users)] = Field(default={}, repr=False)
+    users: Annotated[dict[UserName, PasswordHash], BeforeValidator(_users)] = Field(
+        default={}, repr=False
+    )
     """User names and password hashes (argon2 or bcrypt), as keys and values or as a list of
     `name:hash`. A hash may take at most 0.5 s of processor time, like bcrypt with cost 13 on a
     small server, and argon2 at most 128 MiB of memory (`m=131072,t=5,p=4`)."""
@@ -136,7 +140,9 @@ class BasicAuthConfig(_WithFiles):
     @model_validator(mode="after")
     def _has_users(self) -> Self:
         if bool(self.users) == (self.users_file is not None):
-            raise ValueError("basic_auth needs either users: {name: hash} or users_file; " + HOW_TO_HASH)
+            raise ValueError(
+                "basic_auth needs either users: {name: hash} or users_file; " + HOW_TO_HASH
+            )
         return self
 
     def _read(self, key: str, text: str) -> object:
@@ -175,13 +181,19 @@ def _algorithm(value: object) -> object:
 
 def _claims(value: object) -> object:
     """Return required claims as a mapping; `[sub, email]` requires only that they exist."""
-    return dict.fromkeys(value) if isinstance(value, list) and all(isinstance(name, str) for name in value) else value
+    return (
+        dict.fromkeys(value)
+        if isinstance(value, list) and all(isinstance(name, str) for name in value)
+        else value
+    )
 
 
 def _few_values(claims: dict[str, Any]) -> dict[str, Any]:
     for name, value in claims.items():
         if isinstance(value, list) and len(value) > _MAX_CLAIMS:
-            raise ValueError(f'claim "{name[:60]}" has {len(value)} values; at most {_MAX_CLAIMS} are allowed')
+            raise ValueError(
+                f'claim "{name[:60]}" has {len(value)} values; at most {_MAX_CLAIMS} are allowed'
+            )
     return claims
 
 
@@ -196,11 +208,19 @@ def _issuer_url(value: str) -> str:
     except ValueError:
         valid = False
     if not valid or url.scheme not in ("https", "http"):
-        raise ValueError(f'invalid URL "{value[:80]}": write for example https://issuer.example/.well-known/jwks.json')
+        raise ValueError(
+            f'invalid URL "{value[:80]}": write for example'
+            " https://issuer.example/.well-known/jwks.json"
+        )
     if "@" in url.netloc:
-        raise ValueError("the URL contains a user name or password; remove it: public keys need none")
+        raise ValueError(
+            "the URL contains a user name or password; remove it: public keys need none"
+        )
     if url.scheme == "http" and url.hostname not in _LOOPBACK:
-        raise ValueError("keys fetched over http could be forged; use https:// (http is allowed on this machine only)")
+        raise ValueError(
+            "keys fetched over http could be forged; use https:// (http is allowed on this machine"
+            " only)"
+        )
     return value
 
 
@@ -256,12 +276,14 @@ class JwtConfig(_WithFiles):
     issuer: str | None = None
     """Required value of the claim `iss`."""
 
-    audience: Annotated[list[str], BeforeValidator(_strings)] = Field(default=[], max_length=_MAX_CLAIMS)
+    audience: Annotated[list[str], BeforeValidator(_strings)] = Field(
+        default=[], max_length=_MAX_CLAIMS
+    )
     """Accepted audiences. The claim `aud` must contain one of them."""
 
-    required_claims: Annotated[dict[str, Any], BeforeValidator(_claims), AfterValidator(_few_values)] = Field(
-        default={}, max_length=_MAX_CLAIMS
-    )
+    required_claims: Annotated[
+        dict[str, Any], BeforeValidator(_claims), AfterValidator(_few_values)
+    ] = Field(default={}, max_length=_MAX_CLAIMS)
     """Claims that a token must have: a list of names, or names with a value. If a value is a list,
     one of its entries must match."""
 
@@ -285,7 +307,9 @@ class JwtConfig(_WithFiles):
         sources = ("secret", "secret_file", "key", "key_file", "jwks", "jwks_file", "jwks_url")
         given = [name for name in sources if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"jwt needs exactly one of {', '.join(sources)}; found {', '.join(given) or 'none'}")
+            raise ValueError(
+                f"jwt needs exactly one of {', '.join(sources)}; found {', '.join(given) or 'none'}"
+            )
         symmetric = self.algorithm.startswith("HS")
         if symmetric != given[0].startswith("secret"):
             kind = "a secret: secret" if symmetric else "a public key: key, jwks or jwks_url"
@@ -302,11 +326,14 @@ class JwtConfig(_WithFiles):
     def _check_secret(self, secret: str) -> None:
         # RFC 8725 s2.1: with a public key as the secret, everybody can sign tokens.
         if "-----BEGIN" in secret or '"kty"' in secret:
-            raise ValueError("secret contains a key; write it as key or jwks, with an algorithm such as RS256")
+            raise ValueError(
+                "secret contains a key; write it as key or jwks, with an algorithm such as RS256"
+            )
         minimum = _SECRET_BYTES[self.algorithm]
         if len(secret.encode()) < minimum:  # RFC 7518 s3.2
             raise ValueError(
-                f"the secret for {self.algorithm} must have at least {minimum} bytes: use openssl rand -hex {minimum}"
+                f"the secret for {self.algorithm} must have at least {minimum} bytes: use openssl"
+                f" rand -hex {minimum}"
             )
 
     def _read(self, key: str, text: str) -> object:

@@ -70,7 +70,11 @@ def normalise_host(host: str) -> str:
     name = host.strip()
     if name.startswith("["):
         literal, bracket, port = name[1:].lower().partition("]")
-        if not bracket or "%" in literal or not (port == "" or (port[0] == ":" and port[1:].isdigit())):
+        if (
+            not bracket
+            or "%" in literal
+            or not (port == "" or (port[0] == ":" and port[1:].isdigit()))
+        ):
             raise ValueError(f'"{host}" is not a host name')
         return f"[{ipaddress.IPv6Address(literal)}]"
     name, colon, port = name.partition(":")
@@ -95,14 +99,16 @@ def _to_ascii(name: str) -> str:
     try:
         labels = idna.uts46_remap(name, std3_rules=False).split(".")
         # ASCII labels stay as they are, because idna refuses underscores.
-        encoded = ".".join(label if label.isascii() else idna.alabel(label).decode("ascii") for label in labels)
+        encoded = ".".join(
+            label if label.isascii() else idna.alabel(label).decode("ascii") for label in labels
+        )
     except idna.IDNAError as error:
         raise ValueError(f'"{name}" is not a valid internationalised host name: {error}') from error
     for letter, words in _DEVIATIONS.items():
         if any(letter in label for label in labels):
             raise ValueError(
-                f'"{name}" contains {words}: older programs replace or drop it and connect to another '
-                f"host; write {encoded} for the host that browsers connect to"
+                f'"{name}" contains {words}: older programs replace or drop it and connect to'
+                f" another host; write {encoded} for the host that browsers connect to"
             )
     return encoded
 
@@ -118,7 +124,9 @@ def check_a_labels(name: str) -> str:
     """
     for label in name.split("."):
         if label.startswith(_A_LABEL) and not _is_a_label(label):
-            raise ValueError(f'"{name}": "{label}" is not an internationalised label; correct or remove it')
+            raise ValueError(
+                f'"{name}": "{label}" is not an internationalised label; correct or remove it'
+            )
     return name
 
 
@@ -127,7 +135,11 @@ def _is_a_label(label: str) -> bool:
     try:
         text = code.encode("ascii").decode("punycode")
         canonical = text.encode("punycode").decode("ascii")
-        return not text.isascii() and canonical == code and idna.uts46_remap(text, std3_rules=False) == text
+        return (
+            not text.isascii()
+            and canonical == code
+            and idna.uts46_remap(text, std3_rules=False) == text
+        )
     except UnicodeError:  # includes idna.IDNAError
         return False
 
@@ -140,10 +152,14 @@ def parse_pattern(text: str) -> str:
     """
     written = text.strip()
     if "/" in written:
-        raise ValueError(f'"{text}" is a URL; write only the host name, for example app.example.com')
+        raise ValueError(
+            f'"{text}" is a URL; write only the host name, for example app.example.com'
+        )
     name = written.removeprefix("*.")
     if "*" in name:
-        raise ValueError(f'"{text}": a wildcard must be the whole first label, for example *.lab.example.com')
+        raise ValueError(
+            f'"{text}": a wildcard must be the whole first label, for example *.lab.example.com'
+        )
     if ":" in name and not (name.startswith("[") and name.endswith("]")):
         raise ValueError(f'"{text}" has a port; remove it: a grant applies to every port')
     host = normalise_host(name)
@@ -160,7 +176,9 @@ HostPattern = Annotated[str, AfterValidator(parse_pattern), AfterValidator(check
 
 def _service_host(value: str) -> str:
     if "://" in value or "/" in value:
-        raise ValueError(f'"{value}" is a URL; write only the host name, for example app.example.com')
+        raise ValueError(
+            f'"{value}" is a URL; write only the host name, for example app.example.com'
+        )
     if "*" in value:
         raise ValueError(f'"{value}": wildcards are not supported; list each host name')
     return normalise_host(value)
@@ -170,7 +188,9 @@ HostName = Annotated[str, AfterValidator(_service_host), AfterValidator(check_a_
 """A host name in normalised form (see `normalise_host`)."""
 
 
-def split_address(value: str, *, default_host: str = "", default_port: int | None = None) -> tuple[str, int]:
+def split_address(
+    value: str, *, default_host: str = "", default_port: int | None = None
+) -> tuple[str, int]:
     """Return the host and the port of an address.
 
     The address is "host:port", ":port", "[::1]:port", or "host" if there is a default port.
@@ -192,7 +212,9 @@ def split_address(value: str, *, default_host: str = "", default_port: int | Non
     if not port_text and default_port is not None:
         return host or default_host, default_port
     if not (port_text.isascii() and port_text.isdigit()) or int(port_text) > 65535:
-        raise ValueError(f'"{value}" has no valid port; write host:port, for example 127.0.0.1:8443')
+        raise ValueError(
+            f'"{value}" has no valid port; write host:port, for example 127.0.0.1:8443'
+        )
     return host or default_host, int(port_text)
 
 

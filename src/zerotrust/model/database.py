@@ -29,7 +29,9 @@ class DatabaseConfig(Model):
     def _supported_database(cls, value: SecretStr | None) -> SecretStr | None:
         kind = value.get_secret_value().partition("://")[0] if value is not None else "postgresql"
         if kind not in ("postgresql", "postgres", "sqlite"):
-            raise ValueError("invalid database URL: use postgresql://user@host/database or sqlite:////absolute/path")
+            raise ValueError(
+                "invalid database URL: use postgresql://user@host/database or sqlite:////absolute/path"
+            )
         return value
 
     @property

@@ -33,7 +33,8 @@ NOT_IN_RESPONSE: Final = frozenset(_HOP)
 
 _OWN_PREFIX: Final = "x-0trust-"
 _FOLD: Final = bytes(
-    byte + 32 if 0x41 <= byte <= 0x5A else byte if chr(byte).isalnum() and byte < 0x80 else 0x2D for byte in range(256)
+    byte + 32 if 0x41 <= byte <= 0x5A else byte if chr(byte).isalnum() and byte < 0x80 else 0x2D
+    for byte in range(256)
 )
 
 
@@ -83,7 +84,9 @@ def refuse_condition(name: str) -> None:
     """
     plain = _folded(_name(name))
     if plain in NOT_IN_REQUEST and plain not in ("host", "upgrade"):
-        raise ValueError(f"routes cannot match {name}; of the headers about the connection, use Host or Upgrade")
+        raise ValueError(
+            f"routes cannot match {name}; of the headers about the connection, use Host or Upgrade"
+        )
 
 
 def _name(value: str) -> str:
@@ -113,7 +116,9 @@ def _once(fields: dict[str, list[str]]) -> dict[str, list[str]]:
     seen: set[str] = set()
     for name in fields:
         if _folded(name) in seen:
-            raise ValueError(f"{name} is given twice; remove one: header names ignore case, and _ counts as -")
+            raise ValueError(
+                f"{name} is given twice; remove one: header names ignore case, and _ counts as -"
+            )
         seen.add(_folded(name))
     return fields
 
@@ -124,6 +129,8 @@ MAX_FIELDS: Final = 64
 
 FieldName = Annotated[str, AfterValidator(_name)]
 FieldValue = Annotated[str, BeforeValidator(_number_as_text), AfterValidator(_value)]
-_Values = Annotated[list[FieldValue], BeforeValidator(_as_list), Field(min_length=1, max_length=MAX_FIELDS)]
+_Values = Annotated[
+    list[FieldValue], BeforeValidator(_as_list), Field(min_length=1, max_length=MAX_FIELDS)
+]
 SetFields = Annotated[dict[FieldName, _Values], Field(max_length=MAX_FIELDS), AfterValidator(_once)]
 """Header values by name: `Name: value` or `Name: [value, value]`."""

@@ -22,10 +22,15 @@ class Metrics(Model):
     @model_validator(mode="after")
     def _loopback(self) -> "Metrics":
         address = self.listen_addr
-        if address is not None and not is_loopback(address) and not self.expose_to_network_without_authentication:
+        if (
+            address is not None
+            and not is_loopback(address)
+            and not self.expose_to_network_without_authentication
+        ):
             raise ValueError(
-                f'metrics.listen_addr "{address}" is reachable from the network without '
-                "authentication; use 127.0.0.1:PORT or unix:/path, or set "
-                "metrics.expose_to_network_without_authentication: true if another program protects it"
+                f'metrics.listen_addr "{address}" is reachable from the network without'
+                " authentication; use 127.0.0.1:PORT or unix:/path, or set"
+                " metrics.expose_to_network_without_authentication: true if another program"
+                " protects it"
             )
         return self

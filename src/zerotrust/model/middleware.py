@@ -106,7 +106,19 @@ class Rewrite(Strict):
 
 _MODELS: Final[dict[str, type[Strict]]] = {
     kind: model
-    for model in (Headers, RateLimit, IpAllow, IpDeny, Cors, BasicAuth, Jwt, Redirect, Respond, Rewrite, ReverseProxy)
+    for model in (
+        Headers,
+        RateLimit,
+        IpAllow,
+        IpDeny,
+        Cors,
+        BasicAuth,
+        Jwt,
+        Redirect,
+        Respond,
+        Rewrite,
+        ReverseProxy,
+    )
     for kind in model.model_fields["type"].annotation.__args__  # type: ignore[union-attr]
 }
 KINDS: Final = tuple(_MODELS)
@@ -126,7 +138,8 @@ def _known(value: str) -> str:
     if kind not in _MODELS:
         near = difflib.get_close_matches(kind, [*KINDS, "cache"], n=1)
         raise ValueError(
-            f'unknown handler type "{kind[:60]}"' + (f', did you mean "{near[0]}"?' if near else "; remove it")
+            f'unknown handler type "{kind[:60]}"'
+            + (f', did you mean "{near[0]}"?' if near else "; remove it")
         )
     return kind
 
@@ -147,7 +160,17 @@ def _typed(value: object) -> object:
 
 
 Handler = Annotated[
-    ReverseProxy | Headers | RateLimit | IpAllow | IpDeny | Cors | BasicAuth | Jwt | Redirect | Respond | Rewrite,
+    ReverseProxy
+    | Headers
+    | RateLimit
+    | IpAllow
+    | IpDeny
+    | Cors
+    | BasicAuth
+    | Jwt
+    | Redirect
+    | Respond
+    | Rewrite,
     Field(discriminator="type"),
     BeforeValidator(_typed),
 ]
@@ -163,7 +186,9 @@ def _authentication(value: object) -> object:
     return handler
 
 
-Authentication = Annotated[BasicAuth | Jwt, Field(discriminator="type"), BeforeValidator(_authentication)]
+Authentication = Annotated[
+    BasicAuth | Jwt, Field(discriminator="type"), BeforeValidator(_authentication)
+]
 """A handler that authenticates the client."""
 
 MAX_HANDLERS: Final = 64

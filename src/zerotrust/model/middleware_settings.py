@@ -11,7 +11,13 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from zerotrust.model.base import Duration
-from zerotrust.model.fields import MAX_FIELDS, FieldName, SetFields, refuse_request_field, refuse_response_field
+from zerotrust.model.fields import (
+    MAX_FIELDS,
+    FieldName,
+    SetFields,
+    refuse_request_field,
+    refuse_response_field,
+)
 from zerotrust.model.rates import Rate
 from zerotrust.model.strict import Strict
 
@@ -95,7 +101,8 @@ def _network(value: str) -> str:
         network = ipaddress.ip_network(value.strip(), strict=False)
     except ValueError:
         raise ValueError(
-            f'invalid address or network "{value}": write 192.168.1.0/24, 203.0.113.7 or 2001:db8::/32'
+            f'invalid address or network "{value}": write 192.168.1.0/24, 203.0.113.7 or'
+            " 2001:db8::/32"
         ) from None
     if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= 96:
         mapped = network.network_address.ipv4_mapped
@@ -104,7 +111,9 @@ def _network(value: str) -> str:
     return str(network)
 
 
-Networks = Annotated[list[Annotated[str, AfterValidator(_network)]], Field(min_length=1, max_length=10_000)]
+Networks = Annotated[
+    list[Annotated[str, AfterValidator(_network)]], Field(min_length=1, max_length=10_000)
+]
 
 
 class IpAllowConfig(Strict):
@@ -125,7 +134,9 @@ def _origin(value: str) -> str:
     text = value.strip().lower().rstrip("/")
     match = _ORIGIN.fullmatch(text)
     if text != "*" and match is None:
-        raise ValueError(f'invalid origin "{value}": use https://app.example.com, https://*.example.com or "*"')
+        raise ValueError(
+            f'invalid origin "{value}": use https://app.example.com, https://*.example.com or "*"'
+        )
     default = {"http": ":80", "https": ":443"}.get(match[1]) if match else None
     return text.removesuffix(default) if default else text
 
@@ -146,7 +157,8 @@ class CorsConfig(Strict):
     """
 
     origins: list[Annotated[str, AfterValidator(_origin)]] = Field(min_length=1)
-    """Origins that may read responses: `https://app.example.com`, `https://*.example.com` or `"*"`."""
+    """Origins that may read responses: `https://app.example.com`, `https://*.example.com` or
+    `"*"`."""
 
     methods: list[Method] = []
     """Allowed methods. Default: GET, HEAD and POST."""
@@ -178,10 +190,14 @@ def _location(value: str) -> str:
         raise ValueError("location contains a character that URLs do not allow; percent-encode it")
     names = _PLACEHOLDER.findall(value)
     if len(names) > _MAX_PLACEHOLDERS:
-        raise ValueError(f"location has {len(names)} placeholders; at most {_MAX_PLACEHOLDERS} are allowed")
+        raise ValueError(
+            f"location has {len(names)} placeholders; at most {_MAX_PLACEHOLDERS} are allowed"
+        )
     for name in names:
         if name not in LOCATION_PLACEHOLDERS:
-            raise ValueError(f"unknown placeholder {{{name}}} in location: use {{host}}, {{uri}} or {{path}}")
+            raise ValueError(
+                f"unknown placeholder {{{name}}} in location: use {{host}}, {{uri}} or {{path}}"
+            )
     return value
 
 
@@ -221,7 +237,9 @@ class RespondConfig(Strict):
     @model_validator(mode="after")
     def _bodiless(self) -> Self:
         if self.body and self.status in (204, 205, 304):
-            raise ValueError(f"a response with status {self.status} has no body; remove body or change status")
+            raise ValueError(
+                f"a response with status {self.status} has no body; remove body or change status"
+            )
         return self
 
 
@@ -262,5 +280,7 @@ class RewriteConfig(Strict):
     @model_validator(mode="after")
     def _one_of_them(self) -> Self:
         if (self.strip_prefix is None) == (not self.replace_prefix):
-            raise ValueError("rewrite needs either strip_prefix: /api or replace_prefix: {/old: /new}")
+            raise ValueError(
+                "rewrite needs either strip_prefix: /api or replace_prefix: {/old: /new}"
+            )
         return self

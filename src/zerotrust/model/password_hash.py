@@ -25,7 +25,8 @@ MAX_BCRYPT_COST: Final = 31
 """The limits of bcrypt itself. `MAX_SECONDS` excludes high costs earlier."""
 
 HOW_TO_HASH: Final = (
-    "create a hash with caddy hash-password --algorithm argon2id (m=47104,t=1,p=1) or htpasswd -nB NAME"
+    "create a hash with caddy hash-password --algorithm argon2id (m=47104,t=1,p=1) or htpasswd -nB"
+    " NAME"
 )
 
 
@@ -37,7 +38,8 @@ class HashSpeed(NamedTuple):
 
 
 REFERENCE_SPEED: Final = HashSpeed(argon2_block=0.7e-6, bcrypt_round=50e-6)
-"""Measured on one core of a small cloud server: argon2id m=65536,t=3 takes 0.14 s there, bcrypt of cost 12 0.2 s."""
+"""Measured on one core of a small cloud server: argon2id m=65536,t=3 takes 0.14 s there, bcrypt
+of cost 12 0.2 s."""
 
 
 class HashCost(NamedTuple):
@@ -88,7 +90,11 @@ def hash_cost(hashed: str) -> HashCost:
     if match := _ARGON2.fullmatch(hashed):
         memory, iterations, lanes = (int(digits) for digits in match.groups()[1:])
         name = f"{match[1]} m={memory},t={iterations},p={lanes}"
-        if memory > MAX_ARGON2_MEMORY or iterations > MAX_ARGON2_ITERATIONS or lanes > MAX_ARGON2_LANES:
+        if (
+            memory > MAX_ARGON2_MEMORY
+            or iterations > MAX_ARGON2_ITERATIONS
+            or lanes > MAX_ARGON2_LANES
+        ):
             limits = f"m={MAX_ARGON2_MEMORY},t={MAX_ARGON2_ITERATIONS},p={MAX_ARGON2_LANES}"
             raise ValueError(f"{name} is too costly; at most {limits} is allowed; {HOW_TO_HASH}")
         return HashCost(name, argon2_blocks=memory * iterations)

@@ -81,7 +81,9 @@ class ServicePolicy(Strict):
             where = ".".join(str(step) for step in first["loc"])
             raise ConfigError(f"{where}: {first['msg']}") from None
         for where in _unknown(policy, ""):
-            raise ConfigError(f"{where}: unknown key; this server may be older than the agent: update the server")
+            raise ConfigError(
+                f"{where}: unknown key; this server may be older than the agent: update the server"
+            )
         return policy
 
 
@@ -94,7 +96,11 @@ def _to_json(value: Any, keys: Mapping[KeySource, Mapping[str, Any]]) -> Any:
         return {name: _to_json(item, keys) for name, item in given if item is not None}
     if isinstance(value, (list, tuple)):
         return [_to_json(item, keys) for item in value]
-    return {key: _to_json(item, keys) for key, item in value.items()} if isinstance(value, dict) else value
+    return (
+        {key: _to_json(item, keys) for key, item in value.items()}
+        if isinstance(value, dict)
+        else value
+    )
 
 
 def _key_sources(value: Any) -> Iterator[KeySource]:

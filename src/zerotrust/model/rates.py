@@ -17,7 +17,8 @@ _SECONDS: Final = {
 }
 _REQUESTS: Final = re.compile(r"(\d{1,9})\s*(?:/|per)\s*([a-z]+)", re.IGNORECASE | re.ASCII)
 _BYTES: Final = re.compile(
-    r"(\d{1,12}(?:\.\d{1,6})?)\s*([kmgt]?)(i?)(b|bits?)(?:/s|/sec|/second|ps)", re.ASCII | re.IGNORECASE
+    r"(\d{1,12}(?:\.\d{1,6})?)\s*([kmgt]?)(i?)(b|bits?)(?:/s|/sec|/second|ps)",
+    re.ASCII | re.IGNORECASE,
 )
 _SIZE: Final = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)\s*([kmgt]?)(i?)b?", re.ASCII)
 _POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
@@ -53,7 +54,9 @@ def parse_byte_rate(text: str) -> float:
     number, power, binary, unit = match.groups()
     if unit == "b":
         prefix = f"{number}{power.upper()}{binary}"
-        raise ValueError(f'ambiguous rate "{text[:60]}" (bits or bytes?): use {prefix}bit/s or {prefix}B/s')
+        raise ValueError(
+            f'ambiguous rate "{text[:60]}" (bits or bytes?): use {prefix}bit/s or {prefix}B/s'
+        )
     factor: int = (1024 if binary else 1000) ** _POWERS[power.lower()]
     rate = float(number) * factor / (1 if unit == "B" else 8)
     if rate < 1024:

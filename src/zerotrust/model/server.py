@@ -17,7 +17,9 @@ def _network(value: str) -> str:
     try:
         return str(ipaddress.ip_network(value.strip(), strict=False))
     except ValueError:
-        raise ValueError(f'invalid address or network "{value}": write 10.0.0.0/8, 192.0.2.7 or ::1') from None
+        raise ValueError(
+            f'invalid address or network "{value}": write 10.0.0.0/8, 192.0.2.7 or ::1'
+        ) from None
 
 
 class AgentListenerConfig(Model):
@@ -91,7 +93,9 @@ def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
-CaddyLevel = Annotated[Literal["DEBUG", "INFO", "WARN", "WARNING", "ERROR", "PANIC", "FATAL"], BeforeValidator(_upper)]
+CaddyLevel = Annotated[
+    Literal["DEBUG", "INFO", "WARN", "WARNING", "ERROR", "PANIC", "FATAL"], BeforeValidator(_upper)
+]
 
 
 class CaddyLogging(Model):

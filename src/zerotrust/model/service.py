@@ -15,14 +15,22 @@ from zerotrust.model.middleware import FINAL, MAX_HANDLERS, Authentication, Hand
 from zerotrust.model.middleware import Cors as CorsHandler
 from zerotrust.model.middleware_settings import CorsConfig
 from zerotrust.model.rates import ByteRate, ByteSize
-from zerotrust.model.upstream import LoadBalancing, Upstream, UpstreamAddress, UpstreamEndpoint, endpoint_of
+from zerotrust.model.upstream import (
+    LoadBalancing,
+    Upstream,
+    UpstreamAddress,
+    UpstreamEndpoint,
+    endpoint_of,
+)
 
 MAX_ROUTES: Final = 1024
 """Maximum routes of a service. A request is compared with each: 1,024 take half of the maximum cost
 of a policy (`zerotrust.middleware.policy_cost`)."""
 
 NO_HOST = "a service needs a host name: add hostname: app.example.com"
-NO_BACKEND = "a service needs a backend: add upstreams: [{address: host:port}] or backend: host:port"
+NO_BACKEND = (
+    "a service needs a backend: add upstreams: [{address: host:port}] or backend: host:port"
+)
 TWO_BACKENDS = "backend and upstreams exclude each other: remove one"
 
 _HOST_FIELD: Final = re.compile(r"[\[\]:%!$&'()*+,;=._~0-9A-Za-z-]{1,255}")
@@ -59,7 +67,8 @@ class RouteMatch(Model):
             raise ValueError(f'"{value}" matches no request: a path begins with /, as in /{value}')
         if any(sign in value for sign in "?#;\\") or "%2f" in value.lower():
             raise ValueError(
-                f'"{value}": write only the path, with / between its segments; put conditions on the query in query'
+                f'"{value}": write only the path, with / between its segments; put conditions on'
+                " the query in query"
             )
         if "//" in value or {".", ".."} & set(value.split("/")):
             raise ValueError(f'"{value}" matches no request: write the path without //, . and ..')
@@ -87,11 +96,18 @@ class Route(Model):
         acting = [handler for handler in self.handle if not isinstance(handler, ReverseProxy)]
         for handler, behind in pairwise(acting):
             if isinstance(handler, FINAL):
-                raise ValueError(f"{handler.type} answers every request: move {behind.type} before it, or remove it")
-        methods = [self.match.method] if isinstance(self.match.method, str) else self.match.method or []
+                raise ValueError(
+                    f"{handler.type} answers every request: move {behind.type} before it, or"
+                    " remove it"
+                )
+        methods = (
+            [self.match.method] if isinstance(self.match.method, str) else self.match.method or []
+        )
         cors = any(isinstance(handler, CorsHandler) for handler in acting)
         if cors and methods and "OPTIONS" not in map(str.upper, methods):
-            raise ValueError("cors answers OPTIONS requests: add OPTIONS to method, or move cors to security")
+            raise ValueError(
+                "cors answers OPTIONS requests: add OPTIONS to method, or move cors to security"
+            )
         return self
 
 
@@ -158,7 +174,10 @@ class ServiceTls(Model):
         if self.client_key_file and not self.client_cert_file:
             raise ValueError("client_key_file needs client_cert_file: add it")
         if self.insecure_skip_verify and (self.ca_file or self.server_name):
-            raise ValueError("insecure_skip_verify contradicts ca_file and server_name: remove it, or both of them")
+            raise ValueError(
+                "insecure_skip_verify contradicts ca_file and server_name: remove it, or both of"
+                " them"
+            )
         return self
 
 
@@ -268,7 +287,8 @@ class Service(Model):
     apply to upgraded connections."""
 
     total_timeout: Duration = 0.0
-    """Maximum duration of a request. 0 means no limit. It does not apply to upgraded connections."""
+    """Maximum duration of a request. 0 means no limit. It does not apply to upgraded
+    connections."""
 
     websocket_idle_timeout: Duration = 0.0
     """Maximum time without any data on an upgraded connection; pings count as data. 0 means no
@@ -312,7 +332,8 @@ class Service(Model):
     def _valid_host_header(cls, value: str) -> str:
         if not _HOST_FIELD.fullmatch(value):
             raise ValueError(
-                f'invalid Host header "{value[:60]}": use preserve, upstream or a host such as app.internal:8080'
+                f'invalid Host header "{value[:60]}": use preserve, upstream or a host such as'
+                " app.internal:8080"
             )
         return value
 
@@ -356,7 +377,9 @@ class Service(Model):
     def tls_files(self) -> tuple[str, ...]:
         """Return the files with the backends' authority and the agent's client certificate."""
         tls = self.tls or ServiceTls()
-        return tuple(name for name in (tls.ca_file, tls.client_cert_file, tls.client_key_file) if name)
+        return tuple(
+            name for name in (tls.ca_file, tls.client_cert_file, tls.client_key_file) if name
+        )
 
     def endpoint(self, upstream: Upstream) -> UpstreamEndpoint:
         """Return the endpoint of one of the upstreams."""

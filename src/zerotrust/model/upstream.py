@@ -36,7 +36,9 @@ class UpstreamEndpoint(NamedTuple):
 def _upstream(value: str) -> str:
     if value.startswith(_UNIX):
         if not value.startswith("unix:/") or "\0" in value:
-            raise ValueError(f'"{value}": write the path of a socket after unix:, for example unix:/run/app.sock')
+            raise ValueError(
+                f'"{value}": write the path of a socket after unix:, for example unix:/run/app.sock'
+            )
         return value
     scheme, separator, rest = value.partition("://")
     if separator and scheme.lower() not in _SCHEMES:
@@ -60,7 +62,9 @@ def endpoint_of(address: str, *, protocol: str) -> UpstreamEndpoint:
         return UpstreamEndpoint("localhost", 80, secured=False, path=address.removeprefix(_UNIX))
     scheme, separator, rest = address.partition("://")
     kind = _SCHEMES[scheme.lower() if separator else protocol]
-    host, port = split_address(rest if separator else address, default_port=443 if kind == "https" else 80)
+    host, port = split_address(
+        rest if separator else address, default_port=443 if kind == "https" else 80
+    )
     return UpstreamEndpoint(host, port, secured=kind == "https")
 
 
@@ -72,7 +76,11 @@ def _status_range(value: object) -> tuple[int, int]:
     if match is None:
         raise ValueError(f'invalid status "{value}": use 200, 2xx, 200-399 or a list of these')
     hundred, first, last = match.groups()
-    low, high = (int(hundred) * 100, int(hundred) * 100 + 99) if hundred else (int(first), int(last or first))
+    low, high = (
+        (int(hundred) * 100, int(hundred) * 100 + 99)
+        if hundred
+        else (int(first), int(last or first))
+    )
     if low > high:
         raise ValueError(f'invalid range "{value}": write the lower status first')
     return low, high
@@ -111,7 +119,8 @@ class HealthCheck(Model):
     """Maximum time for the upstream to answer."""
 
     headers: dict[FieldName, FieldValue] = {}
-    """Headers of the request. `Host` is the one of the service's requests, unless it is set here."""
+    """Headers of the request. `Host` is the one of the service's requests, unless it is set
+    here."""
 
     expected_status: StatusRanges = ((200, 299),)
     """Status codes of a successful check: 200, "2xx", "200-399" or a list of these. Redirects are
@@ -149,7 +158,9 @@ class Upstream(Model):
     """Active health check. Without one, only passive checks apply."""
 
 
-Policy = Literal["round_robin", "weighted_round_robin", "least_conn", "ip_hash", "random_two", "first"]
+Policy = Literal[
+    "round_robin", "weighted_round_robin", "least_conn", "ip_hash", "random_two", "first"
+]
 
 
 class OutlierDetection(Model):
@@ -180,7 +191,8 @@ class OutlierDetection(Model):
     def _grows(self) -> "OutlierDetection":
         if self.max_ejection_time < self.base_ejection_time:
             raise ValueError(
-                f"max_ejection_time ({self.max_ejection_time:g} s) is shorter than base_ejection_time; make it longer"
+                f"max_ejection_time ({self.max_ejection_time:g} s) is shorter than"
+                " base_ejection_time; make it longer"
             )
         return self
 
@@ -205,7 +217,8 @@ class LoadBalancing(Model):
     """Passive health check: ejection of upstreams whose requests fail."""
 
     slow_start: Duration = 0.0
-    """Ramp-up time for a recovered upstream, starting at 10 % of its weight; 0 disables slow start."""
+    """Ramp-up time for a recovered upstream, starting at 10 % of its weight; 0 disables slow
+    start."""
 
     session_affinity: bool = False
     """Keep a browser on the same upstream, by a signed cookie. The secret for it is in a file next

@@ -11,7 +11,8 @@ from zerotrust.net.write_coalescer import WriteCoalescer
 Chunk = bytes | memoryview
 
 JOINED: Final = 1024
-"""Pieces are joined up to this many bytes, because each waiting piece takes fifty bytes of its own."""
+"""Pieces are joined up to this many bytes, because each waiting piece takes fifty bytes of its
+own."""
 _LINGER_ZERO: Final = struct.pack("ii", 1, 0)
 _CREDENTIALS: Final = struct.Struct("3i")
 """Process, user and group, as SO_PEERCRED gives them (unix(7))."""
@@ -68,7 +69,8 @@ class Channel:
             self._coalescer.mark(self)
             out.append(data)
         elif len(out) > 1 and len(out[-1]) + len(data) <= JOINED:
-            # Never joined to the first piece: BackendConnection must know if a request's head was written.
+            # Never joined to the first piece: BackendConnection must know if a request's head was
+            # written.
             out[-1] = b"".join((out[-1], data))
         else:
             out.append(data)
@@ -103,7 +105,8 @@ class Channel:
             self.transport.abort()
 
     def reset_on_close(self) -> None:
-        """Make a later close send a TCP reset, so that the peer does not take it for a regular end."""
+        """Make a later close send a TCP reset, so that the peer does not take it for a regular
+        end."""
         raw = self.transport.get_extra_info("socket") if self.transport is not None else None
         if raw is not None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
@@ -117,8 +120,8 @@ class Channel:
             try:
                 self.transport.write_eof()
             except OSError:
-                # The peer is gone, and the loop has not told us yet. The caller may be the tunnel, which serves
-                # other streams too, so the error must not reach it.
+                # The peer is gone, and the loop has not told us yet. The caller may be the tunnel,
+                # which serves other streams too, so the error must not reach it.
                 self.abort()
         else:
             self.close()
@@ -142,11 +145,14 @@ class Channel:
         return self.transport.get_extra_info("peername") if self.transport is not None else None
 
     def peer_uid(self) -> int | None:
-        """Return the user id of the peer of a unix socket; None if the system does not provide it."""
+        """Return the user id of the peer of a unix socket; None if the system does not provide
+        it."""
         raw = self.transport.get_extra_info("socket") if self.transport is not None else None
         if raw is None or raw.family != socket.AF_UNIX or not hasattr(socket, "SO_PEERCRED"):
             return None
-        _, uid, _ = _CREDENTIALS.unpack(raw.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+        _, uid, _ = _CREDENTIALS.unpack(
+            raw.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        )
         return int(uid)
 
     # ---- asyncio.Protocol
@@ -163,7 +169,10 @@ class Channel:
         self.ended(exc)
 
     def eof_received(self) -> bool:
-        """Close the connection when the peer half-closes it. A subclass may return True to keep it open."""
+        """Close the connection when the peer half-closes it.
+
+        A subclass may return True to keep it open.
+        """
         return False
 
     def pause_writing(self) -> None:
@@ -198,8 +207,9 @@ class BufferedChannel(Channel):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         if self.transport is not None:
-            # Any byte that the kernel does not take counts as congestion, so that the owner limits its buffers. The
-            # limit is not 0, because uvloop's TLS compares with >= and would always be congested.
+            # Any byte that the kernel does not take counts as congestion, so that the owner limits
+            # its buffers. The limit is not 0, because uvloop's TLS compares with >= and would
+            # always be congested.
             self.transport.set_write_buffer_limits(high=1)
 
     def is_buffered_protocol(self) -> bool:

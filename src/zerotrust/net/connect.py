@@ -13,7 +13,12 @@ NEXT_ADDRESS: Final = 0.25
 
 
 async def dial(
-    protocol: Callable[[], asyncio.Protocol], host: str, port: int, *, tls: ssl.SSLContext, server_name: str
+    protocol: Callable[[], asyncio.Protocol],
+    host: str,
+    port: int,
+    *,
+    tls: ssl.SSLContext,
+    server_name: str,
 ) -> None:
     """Resolve the host and connect a new protocol to it by TLS, to the first address that answers.
 
@@ -21,8 +26,11 @@ async def dial(
         OSError: no address answers.
     """
     loop = asyncio.get_running_loop()
-    found = {address[0] for *_, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
-    # Happy eyeballs leave reference cycles of tasks and sockets behind, so use them only for several addresses.
+    found = {
+        address[0] for *_, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    }
+    # Happy eyeballs leave reference cycles of tasks and sockets behind, so use them only for
+    # several addresses.
     several = len(found) > 1
     await aiofastnet.create_connection(
         loop,

@@ -66,7 +66,8 @@ class HandshakeLimiter:
         return counts
 
     def _has_room(self, network: bytes) -> bool:
-        """Return True if there is room, or evict a handshake of the busiest network to make some."""
+        """Return True if there is room, or evict a handshake of the busiest network to make
+        some."""
         if self.count < MAX_HANDSHAKES:
             return True
         most = max(self._running, key=lambda one: len(self._running[one]))

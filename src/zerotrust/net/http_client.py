@@ -9,8 +9,9 @@ may be another client's, so these bytes must never count as its answer:
 * After an answer without a body that a faulty backend may send a body with, the connection is
   closed.
 * Bytes behind an answer, and bytes on an idle connection, close it.
-* Bytes that arrive before the head of the next request is written fail that request on this connection. The owner
-  sends it on a new connection if the old one has written none of it, or if it may be sent twice.
+* Bytes that arrive before the head of the next request is written fail that request on this
+  connection. The owner sends it on a new connection if the old one has written none of it, or if it
+  may be sent twice.
 """
 
 import asyncio
@@ -42,19 +43,22 @@ from zerotrust.net.write_coalescer import WriteCoalescer
 
 CONNECT_TIMEOUT: Final = 5.0
 IDLE_TIMEOUT: Final = 4.0
-"""Below the shortest keep-alive of common servers (Node: 5 s), so that a closing connection is rarely used."""
+"""Below the shortest keep-alive of common servers (Node: 5 s), so that a closing connection is
+rarely used."""
 MAX_IDLE: Final = 128
 MAX_DIALS: Final = 128
-"""Connections to one backend that are opened at the same time; further requests wait. A usual listener queues as many
-connections that its program has not accepted (listen(2)), and a pool keeps as many idle ones."""
+"""Connections to one backend that are opened at the same time; further requests wait. A usual
+listener queues as many connections that its program has not accepted (listen(2)), and a pool keeps
+as many idle ones."""
 RESERVED_DESCRIPTORS: Final = 128
-"""Descriptors that backend connections never use. The metrics endpoint and the control socket take 32 connections each;
-the rest is for the tunnel's connections, the log and files."""
+"""Descriptors that backend connections never use. The metrics endpoint and the control socket take
+32 connections each; the rest is for the tunnel's connections, the log and files."""
 CAREFUL_IDLE: Final = 0.5
-"""A request that cannot be sent again gets a connection that was used within this many seconds. Servers keep idle
-connections for whole seconds."""
+"""A request that cannot be sent again gets a connection that was used within this many seconds.
+Servers keep idle connections for whole seconds."""
 HASTY: Final = 60.0
-"""Seconds for which a backend counts as hasty after it closed an idle connection before we did, or sent bytes on it."""
+"""Seconds for which a backend counts as hasty after it closed an idle connection before we did,
+or sent bytes on it."""
 
 
 class ResponseState(IntEnum):
@@ -153,7 +157,10 @@ class BackendConnection(BufferedChannel):
     @property
     def usable(self) -> bool:
         """A request can be sent on the connection."""
-        return not (self._closing or self._input_ended or self.transport is None) and self.state is ResponseState.IDLE
+        return (
+            not (self._closing or self._input_ended or self.transport is None)
+            and self.state is ResponseState.IDLE
+        )
 
     def begin(self, sink: ResponseSink, method: bytes) -> None:
         """Start a request for the sink; its first `send` must be the request's head."""
@@ -179,7 +186,8 @@ class BackendConnection(BufferedChannel):
         """Return the connection to its pool: request and answer are complete."""
         self._sink = None
         if self._out or (self.transport is not None and self.transport.get_write_buffer_size()):
-            # The answer came before the whole request was written. The backend may take the rest for a request.
+            # The answer came before the whole request was written. The backend may take the rest
+            # for a request.
             self.abort()
             return
         self.resume_reading()
@@ -196,7 +204,8 @@ class BackendConnection(BufferedChannel):
         self.close()
 
     def write(self) -> None:
-        """Write the buffered bytes, unless the backend has sent unsolicited bytes: then fail the request."""
+        """Write the buffered bytes, unless the backend has sent unsolicited bytes: then fail the
+        request."""
         if not self._head_unwritten or not self._out:
             super().write()
             return
@@ -244,7 +253,9 @@ class BackendConnection(BufferedChannel):
             try:
                 self._reader.eof()
             except HttpError:
-                self._fail(UpstreamFailed("the backend closed the connection before the end of its answer"))
+                self._fail(
+                    UpstreamFailed("the backend closed the connection before the end of its answer")
+                )
             else:
                 self.state = ResponseState.IDLE
                 sink.body(b"", end=True)
@@ -253,11 +264,15 @@ class BackendConnection(BufferedChannel):
     def ended(self, error: Exception | None) -> None:
         self._pool.discard(self)
         if self.state is ResponseState.TUNNEL and error is None and not self._input_ended:
-            # TLS has no half-close here: the end of the connection ends the backend's direction too.
+            # TLS has no half-close here: the end of the connection ends the backend's direction
+            # too.
             self.eof_received()
         if self._sink is not None:
             untouched = self.state is ResponseState.HEAD and not self._buffer and not self._heard
-            self._fail(UpstreamFailed(f"the backend closed the connection: {describe(error)}"), untouched=untouched)
+            self._fail(
+                UpstreamFailed(f"the backend closed the connection: {describe(error)}"),
+                untouched=untouched,
+            )
 
     def drained(self) -> None:
         if self._sink is not None:
@@ -266,9 +281,12 @@ class BackendConnection(BufferedChannel):
     # ---- inside
 
     def _check_head_written(self) -> bool:
-        """Return whether the transport holds nothing of the head any more: at most what was sent behind it."""
+        """Return whether the transport holds nothing of the head any more: at most what was sent
+        behind it."""
         behind = self._behind_head
-        if behind >= 0 and (self.transport is None or self.transport.get_write_buffer_size() <= behind):
+        if behind >= 0 and (
+            self.transport is None or self.transport.get_write_buffer_size() <= behind
+        ):
             self._head_unwritten = False
         return not self._head_unwritten
 
@@ -276,7 +294,10 @@ class BackendConnection(BufferedChannel):
         """Close: what has arrived is no answer to the request, which was not written yet."""
         self._pool.mark_hasty()
         self._fail(
-            UpstreamFailed("the backend closed a kept connection, or sent bytes on it, before the request was written"),
+            UpstreamFailed(
+                "the backend closed a kept connection, or sent bytes on it, before the request was"
+                " written"
+            ),
             untouched=True,
             unsent=self._out if self._behind_head < 0 else [],
         )
@@ -305,7 +326,9 @@ class BackendConnection(BufferedChannel):
             self._begin_body(head, framing, rest, sink)
             return
 
-    def _begin_body(self, head: ResponseHead, framing: tuple[Kind, int], rest: bytes, sink: ResponseSink) -> None:
+    def _begin_body(
+        self, head: ResponseHead, framing: tuple[Kind, int], rest: bytes, sink: ResponseSink
+    ) -> None:
         kind, length = framing
         if not head.keep_alive or (kind is Kind.NONE and (rest or _body_may_follow(head))):
             self.keep = False
@@ -348,7 +371,9 @@ class BackendConnection(BufferedChannel):
         else:
             sink.body(body, end=True)
 
-    def _fail(self, error: ForwardError, *, untouched: bool = False, unsent: list[Chunk] | None = None) -> None:
+    def _fail(
+        self, error: ForwardError, *, untouched: bool = False, unsent: list[Chunk] | None = None
+    ) -> None:
         sink, self._sink = self._sink, None
         self.abort()
         if sink is not None:
@@ -356,10 +381,12 @@ class BackendConnection(BufferedChannel):
 
 
 def _body_may_follow(head: ResponseHead) -> bool:
-    """Return whether a backend that does not know that this answer has no body would send one, perhaps later."""
+    """Return whether a backend that does not know that this answer has no body would send one,
+    perhaps later."""
     if head.status in (204, 304):
         return head.announces_body
-    # It answers HEAD: a GET would have a body unless its length is 0; without a length, until the connection ends.
+    # It answers HEAD: a GET would have a body unless its length is 0; without a length, until the
+    # connection ends.
     return head.content_length != 0
 
 
@@ -385,8 +412,8 @@ class ConnectOptions:
 class DescriptorBudget:
     """Shares the process's file descriptors between the connections to all backends.
 
-    A backend may have as many connections as are left for all. So one backend gets at most half of them, two get a
-    third each, and some are always left for the next one.
+    A backend may have as many connections as are left for all. So one backend gets at most half of
+    them, two get a third each, and some are always left for the next one.
 
     Attributes:
         limit: connections to all backends together.
@@ -401,9 +428,12 @@ class DescriptorBudget:
 
     @classmethod
     def of_process(cls) -> "DescriptorBudget":
-        """Return a budget of all descriptors that the process may open, less `RESERVED_DESCRIPTORS`."""
+        """Return a budget of all descriptors that the process may open, less
+        `RESERVED_DESCRIPTORS`."""
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        return cls(sys.maxsize if limit == resource.RLIM_INFINITY else max(limit - RESERVED_DESCRIPTORS, 2))
+        return cls(
+            sys.maxsize if limit == resource.RLIM_INFINITY else max(limit - RESERVED_DESCRIPTORS, 2)
+        )
 
     def allows(self, connections: int) -> bool:
         """Return whether one backend may have this many connections; they are counted in `used`."""
@@ -411,7 +441,9 @@ class DescriptorBudget:
 
 
 class BackendPool:
-    """Pool of connections to one backend. The last one used is used next, so that surplus ones time out.
+    """Pool of connections to one backend.
+
+    The last one used is used next, so that surplus ones time out.
 
     Attributes:
         open: number of open connections, idle or in use.
@@ -419,7 +451,12 @@ class BackendPool:
     """
 
     def __init__(
-        self, options: ConnectOptions, *, coalescer: WriteCoalescer, tasks: Tasks, budget: DescriptorBudget
+        self,
+        options: ConnectOptions,
+        *,
+        coalescer: WriteCoalescer,
+        tasks: Tasks,
+        budget: DescriptorBudget,
     ) -> None:
         self._options = options
         self._idle_timeout = options.idle_timeout
@@ -495,7 +532,12 @@ class BackendPool:
 
     def put(self, connection: BackendConnection) -> None:
         """Take a connection back, or close it if it cannot be used again."""
-        if self._closed or not connection.keep or not connection.usable or len(self._idle) >= MAX_IDLE:
+        if (
+            self._closed
+            or not connection.keep
+            or not connection.usable
+            or len(self._idle) >= MAX_IDLE
+        ):
             connection.close()
             return
         connection.idle_since = self._loop.time()
@@ -512,7 +554,11 @@ class BackendPool:
 
     def sweep(self, now: float) -> None:
         """Close connections that are idle for `idle_timeout`."""
-        expired = [connection for connection in self._idle if now - connection.idle_since >= self._idle_timeout]
+        expired = [
+            connection
+            for connection in self._idle
+            if now - connection.idle_since >= self._idle_timeout
+        ]
         for connection in expired:
             self._idle.remove(connection)
             connection.close()
@@ -540,7 +586,8 @@ class BackendPool:
                 error = await self._open(connection)
             else:
                 error = UpstreamsBusy(
-                    f"no descriptors are left for more than the {self.open} connections to the backend"
+                    f"no descriptors are left for more than the {self.open} connections to the"
+                    " backend"
                 )
         finally:
             self.dialling -= 1
@@ -565,16 +612,24 @@ class BackendPool:
             return UpstreamUnreachable(f"cannot connect to the backend: {describe(error)}")
         except ValueError as error:  # a host name that cannot be encoded
             return UpstreamUnreachable(f"cannot connect to the backend: {error}")
-        return None if connection.usable else UpstreamFailed("the backend closed the connection at once")
+        return (
+            None
+            if connection.usable
+            else UpstreamFailed("the backend closed the connection at once")
+        )
 
     async def _connect(self, connection: BackendConnection) -> None:
         endpoint, tls = self._options.endpoint, self._options.tls
         if endpoint.path:
             await self._loop.create_unix_connection(connection.as_protocol, endpoint.path)
             return
-        # Use the loop's own TLS instead of aiofastnet's: when reading is paused, aiofastnet 1.2.0 keeps decrypted bytes
-        # back until the backend sends more.
-        connect = partial(type(self._loop).create_connection, self._loop) if tls else self._loop.create_connection
+        # Use the loop's own TLS instead of aiofastnet's: when reading is paused, aiofastnet 1.2.0
+        # keeps decrypted bytes back until the backend sends more.
+        connect = (
+            partial(type(self._loop).create_connection, self._loop)
+            if tls
+            else self._loop.create_connection
+        )
         await connect(
             connection.as_protocol,
             endpoint.host,

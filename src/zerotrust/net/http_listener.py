@@ -71,7 +71,9 @@ class HttpListener:
             await listening.close()
             self.close()
 
-    async def bind(self, address: str, *, key: str, beside: Listening | None = None) -> PlainListening:
+    async def bind(
+        self, address: str, *, key: str, beside: Listening | None = None
+    ) -> PlainListening:
         """Accept connections at an address, as `listen_plain` does, until the result is closed.
 
         Open connections stay until `close`.
@@ -82,7 +84,9 @@ class HttpListener:
         return await listen_plain(address, self._connection, key=key, beside=beside)
 
     async def drain(self, seconds: float) -> None:
-        """Wait at most `seconds` until running requests have ended. Call it after closing all addresses.
+        """Wait at most `seconds` until running requests have ended.
+
+        Call it after closing all addresses.
 
         Requests that still come on keep-alive connections are answered. Each connection closes
         after its request. Upgraded connections stay open.

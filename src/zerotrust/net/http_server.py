@@ -42,12 +42,13 @@ MAX_AHEAD_BYTES: Final = AHEAD_BYTES + READ_BYTES
 MAX_DRAIN_BYTES: Final = 16 * 1024 * 1024
 HEAD_TIMEOUT: Final = 60.0
 IDLE_TIMEOUT: Final = 600.0
-"""Longer than the two minutes that Caddy keeps an idle connection, so that Caddy closes it first."""
+"""Longer than the two minutes that Caddy keeps an idle connection, so that Caddy closes it
+first."""
 DRAIN_TIMEOUT: Final = 5.0
 SWEEP: Final = 5.0
 QUIET: Final = 0.3
-"""Seconds. When the server drains, it closes keep-alive connections once they are idle for this long, so that no
-request is lost that Caddy sends at the same moment."""
+"""Seconds. When the server drains, it closes keep-alive connections once they are idle for this
+long, so that no request is lost that Caddy sends at the same moment."""
 
 
 class RequestState(IntEnum):
@@ -86,10 +87,12 @@ class RequestHandler(Protocol):
 
 
 class HttpServerConnection(BufferedChannel):
-    """One client connection. The sink answers with `respond`, `respond_data` and `respond_trailers`, or with `reply`.
+    """One client connection.
 
-    An answer ends at the byte at which it ends for the client; the methods return that at once. From
-    then on the connection belongs to the next request, and the sink must not use it any more.
+    The sink answers with `respond`, `respond_data` and `respond_trailers`, or with `reply`.
+
+    An answer ends at the byte at which it ends for the client; the methods return that at once.
+    From then on the connection belongs to the next request, and the sink must not use it any more.
     """
 
     __slots__ = (
@@ -114,7 +117,10 @@ class HttpServerConnection(BufferedChannel):
     )
 
     def __init__(
-        self, coalescer: WriteCoalescer, handler: RequestHandler, siblings: "set[HttpServerConnection]"
+        self,
+        coalescer: WriteCoalescer,
+        handler: RequestHandler,
+        siblings: "set[HttpServerConnection]",
     ) -> None:
         super().__init__(coalescer)
         self._loop = asyncio.get_running_loop()
@@ -155,12 +161,15 @@ class HttpServerConnection(BufferedChannel):
             True if the answer ends with its head.
 
         Raises:
-            LocalProtocolError: the client would expect another end of this answer; nothing was sent.
+            LocalProtocolError: the client would expect another end of this answer; nothing was
+                sent.
         """
         head = self._head
         assert head is not None
         if not response_framing_fits(head.method, status, kind, length, announce=announce):
-            raise LocalProtocolError(f"status {status} to {head.method.decode()} with a body of kind {kind}")
+            raise LocalProtocolError(
+                f"status {status} to {head.method.decode()} with a body of kind {kind}"
+            )
         if kind == Kind.TUNNEL and head.fields.upgrade is None:
             raise LocalProtocolError("status 101 to a request without Upgrade")
         self._responded = True
@@ -180,7 +189,10 @@ class HttpServerConnection(BufferedChannel):
             self._keep_alive = False
         self._keep_alive = self.reusable()
         framing = Kind.LENGTH if announce else kind
-        self.send(block + response_framing_lines(framing, length, close=not self._keep_alive, upgrade=False))
+        self.send(
+            block
+            + response_framing_lines(framing, length, close=not self._keep_alive, upgrade=False)
+        )
         if kind == Kind.NONE or (kind == Kind.LENGTH and not length):
             self._finish()
             return True
@@ -191,7 +203,8 @@ class HttpServerConnection(BufferedChannel):
         """Send bytes of the body.
 
         Returns:
-            True if the answer has ended: with the last byte of the announced length, even before `end`.
+            True if the answer has ended: with the last byte of the announced length, even before
+                `end`.
 
         Raises:
             LocalProtocolError: the body does not have the announced length; call `break_off`.
@@ -243,7 +256,8 @@ class HttpServerConnection(BufferedChannel):
         self.abort()
 
     def finish(self) -> None:
-        """End a byte relay: send the last bytes of the backend, and ignore what the client sends."""
+        """End a byte relay: send the last bytes of the backend, and ignore what the client
+        sends."""
         self._sink = None
         self.close()
 
@@ -272,7 +286,11 @@ class HttpServerConnection(BufferedChannel):
     @property
     def has_request(self) -> bool:
         """A request is running, or the connection has become a byte relay."""
-        return not self._closing and self._state is not RequestState.HEAD and self._state is not RequestState.DRAIN
+        return (
+            not self._closing
+            and self._state is not RequestState.HEAD
+            and self._state is not RequestState.DRAIN
+        )
 
     @property
     def since(self) -> float:
@@ -322,8 +340,8 @@ class HttpServerConnection(BufferedChannel):
         peer = self.peer()
         self.peer_host = peer[0] if isinstance(peer, tuple) else None
         if self._closing and self.transport is not None:
-            # Aborted before it was made. The loop starts reading after this callback, and would never stop if the
-            # transport were aborted here.
+            # Aborted before it was made. The loop starts reading after this callback, and would
+            # never stop if the transport were aborted here.
             self._loop.call_soon(self.transport.abort)
         else:
             self._siblings.add(self)
@@ -356,8 +374,11 @@ class HttpServerConnection(BufferedChannel):
             if sink is not None:
                 sink.body(b"", end=True)
             return not self._output_ended
-        # A half-close before the answer means that the client went away: Caddy does so when its own client aborts.
-        return self._head is not None and self._head.fields.upgrade is not None and not self._responded
+        # A half-close before the answer means that the client went away: Caddy does so when its own
+        # client aborts.
+        return (
+            self._head is not None and self._head.fields.upgrade is not None and not self._responded
+        )
 
     def ended(self, error: Exception | None) -> None:
         self._siblings.discard(self)
@@ -386,7 +407,8 @@ class HttpServerConnection(BufferedChannel):
             return
         # A request with an upgrade has no body, or one of length 0.
         framing = request_framing(head.fields) if head.fields.upgrade is None else NO_BODY
-        # The bytes behind the head stay in the buffer: if the handler answers at once, they are the next request.
+        # The bytes behind the head stay in the buffer: if the handler answers at once, they are the
+        # next request.
         self._buffer = buffer[end:]
         self._searched = 0
         self._head = head
@@ -437,7 +459,8 @@ class HttpServerConnection(BufferedChannel):
             sink.body(body, end=True)
 
     def _broken_request(self, error: HttpError) -> None:
-        """Fail a request whose body breaks its framing, so that the backend does not see a complete one."""
+        """Fail a request whose body breaks its framing, so that the backend does not see a
+        complete one."""
         sink, self._sink = self._sink, None
         if sink is not None:
             sink.aborted()
@@ -466,9 +489,15 @@ class HttpServerConnection(BufferedChannel):
     def reusable(self) -> bool:
         """Return True if the connection stays open after this request."""
         head = self._head
-        if head is None or not self._keep_alive or self._state is not RequestState.WAIT or self._input_ended:
+        if (
+            head is None
+            or not self._keep_alive
+            or self._state is not RequestState.WAIT
+            or self._input_ended
+        ):
             return False
-        # After a refused upgrade, buffered bytes belong to the new protocol; they are not a request.
+        # After a refused upgrade, buffered bytes belong to the new protocol; they are not a
+        # request.
         return head.fields.upgrade is None or not self._buffer
 
     def _respond_end(self, writer: Writer, fields: bytes) -> None:

@@ -72,7 +72,9 @@ class JsonApi:
         one_call: close each connection after one call.
     """
 
-    def __init__(self, endpoints: Mapping[tuple[str, str], Endpoint], tasks: Tasks, *, one_call: bool = False) -> None:
+    def __init__(
+        self, endpoints: Mapping[tuple[str, str], Endpoint], tasks: Tasks, *, one_call: bool = False
+    ) -> None:
         self._endpoints = endpoints
         self._tasks = tasks
         self.one_call = one_call
@@ -80,13 +82,18 @@ class JsonApi:
     def request(
         self, connection: HttpServerConnection, head: RequestHead, framing: tuple[Kind, int]
     ) -> RequestSink | None:
-        # Not by urllib's urlsplit, to which "//[" is a broken address: a target begins with its path.
+        # Not by urllib's urlsplit, to which "//[" is a broken address: a target begins with its
+        # path.
         path, _, query = head.target.decode("ascii").partition("?")
         method = head.method.decode("ascii")
         endpoint = self._endpoints.get((method, path))
         if endpoint is None:
             known = any(path == other for _, other in self._endpoints)
-            _respond(connection, _error(CallError(f"no {method} {path} here", 405 if known else 404)), close=True)
+            _respond(
+                connection,
+                _error(CallError(f"no {method} {path} here", 405 if known else 404)),
+                close=True,
+            )
             return None
         call = _PendingCall(self, connection, endpoint, dict(parse_qsl(query)))
         if framing[0] is Kind.NONE:
@@ -104,7 +111,11 @@ class _PendingCall:
     __slots__ = ("_api", "_body", "_connection", "_endpoint", "_query", "_timer")
 
     def __init__(
-        self, api: JsonApi, connection: HttpServerConnection, endpoint: Endpoint, query: dict[str, str]
+        self,
+        api: JsonApi,
+        connection: HttpServerConnection,
+        endpoint: Endpoint,
+        query: dict[str, str],
     ) -> None:
         self._api = api
         self._connection: HttpServerConnection | None = connection
@@ -139,22 +150,32 @@ class _PendingCall:
         """Do nothing: answers are small."""
 
     async def answer(self) -> None:
-        """Call the endpoint and answer. If the client disconnects, the endpoint still runs to its end."""
+        """Call the endpoint and answer.
+
+        If the client disconnects, the endpoint still runs to its end.
+        """
         connection = self._connection
         if connection is None:
             return
         try:
             call = Call(
-                peer=connection.peer_host or "", uid=connection.peer_uid(), query=self._query, body=_object(self._body)
+                peer=connection.peer_host or "",
+                uid=connection.peer_uid(),
+                query=self._query,
+                body=_object(self._body),
             )
             reply = await self._endpoint(call)
         except ZeroTrustError as error:
             reply = _error(error)
         except Exception:  # noqa: BLE001 - every fault gets an answer
             _log.error("unhandled error in API handler", exc_info=True)
-            reply = Reply({"error": "internal error; see the server's log", "code": "internal"}, 500)
+            reply = Reply(
+                {"error": "internal error; see the server's log", "code": "internal"}, 500
+            )
         if self._connection is not None:
-            _respond(self._connection, reply, close=self._api.one_call or not self._connection.reusable())
+            _respond(
+                self._connection, reply, close=self._api.one_call or not self._connection.reusable()
+            )
 
     def _refuse(self, reason: str, status: int) -> None:
         connection, self._connection = self._connection, None
@@ -176,15 +197,26 @@ def _object(body: bytes) -> dict[str, Any]:
 
 
 def _error(error: ZeroTrustError) -> Reply:
-    status = error.reply if isinstance(error, CallError) else error.status if error.status != 500 else 400
+    status = (
+        error.reply
+        if isinstance(error, CallError)
+        else error.status
+        if error.status != 500
+        else 400
+    )
     return Reply({"error": str(error), "code": error.code}, status)
 
 
 def _respond(connection: HttpServerConnection, reply: Reply, *, close: bool) -> None:
-    body = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body, separators=(",", ":")).encode()
+    body = (
+        reply.body
+        if isinstance(reply.body, bytes)
+        else json.dumps(reply.body, separators=(",", ":")).encode()
+    )
     head = (
-        f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}\r\nContent-Type: {reply.media_type}\r\n"
-        f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\nDate: {formatdate(usegmt=True)}\r\n"
+        f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}\r\nContent-Type:"
+        f" {reply.media_type}\r\nContent-Length: {len(body)}\r\nCache-Control: no-store\r\nDate:"
+        f" {formatdate(usegmt=True)}\r\n"
     )
     if close:
         head += "Connection: close\r\n"

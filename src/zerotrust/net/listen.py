@@ -27,7 +27,8 @@ SHUTDOWN_TIMEOUT: Final = 2.0
 ACCEPT_PAUSE: Final = 0.5
 """Seconds without accepting after an accept failed, because no descriptors are left."""
 ACCEPTS: Final = 16
-"""Connections accepted in one turn of the loop, so that open connections do not wait for many new ones."""
+"""Connections accepted in one turn of the loop, so that open connections do not wait for many
+new ones."""
 WARNING_INTERVAL: Final = 10.0
 """Shortest time between two warnings of one kind, in seconds."""
 
@@ -53,7 +54,8 @@ class Listening(Protocol):
 
 
 class RateLimitedWarning:
-    """A warning about a frequent event: logged at once, then every WARNING_INTERVAL with a count."""
+    """A warning about a frequent event: logged at once, then every WARNING_INTERVAL with a
+    count."""
 
     def __init__(self, event: str, **fields: object) -> None:
         self._event = event
@@ -90,7 +92,9 @@ class PlainListening:
         self._failures = RateLimitedWarning("cannot accept connections; they wait", listener=key)
         self._connecting: set[asyncio.Task[None]] = set()
         self._pauses: dict[socket.socket, asyncio.TimerHandle] = {}
-        self._paths = {path: path.stat().st_ino for path in map(_path_of, sockets) if path is not None}
+        self._paths = {
+            path: path.stat().st_ino for path in map(_path_of, sockets) if path is not None
+        }
         for listening in sockets:
             self._watch(listening)
 
@@ -106,7 +110,8 @@ class PlainListening:
         sockets, self.sockets = self.sockets, []
         for listening in sockets:
             self._loop.remove_reader(listening)
-            # The kernel has accepted the connections in the queue already: closing would reset their requests.
+            # The kernel has accepted the connections in the queue already: closing would reset
+            # their requests.
             late = list(_queued(listening))
             listening.close()
             for connection in late:
@@ -125,7 +130,9 @@ class PlainListening:
                 return
             except OSError as error:
                 self._loop.remove_reader(listening)
-                self._pauses[listening] = self._loop.call_later(ACCEPT_PAUSE, self._watch, listening)
+                self._pauses[listening] = self._loop.call_later(
+                    ACCEPT_PAUSE, self._watch, listening
+                )
                 self._failures.note(error=describe(error))
                 return
             self._take(connection)
@@ -174,7 +181,12 @@ class TlsListener:
     """
 
     def __init__(
-        self, *, context: ssl.SSLContext, factory: Factory, refused: Callable[[str, str], None], tasks: Tasks
+        self,
+        *,
+        context: ssl.SSLContext,
+        factory: Factory,
+        refused: Callable[[str, str], None],
+        tasks: Tasks,
     ) -> None:
         self._context = context
         self._factory = factory
@@ -190,7 +202,9 @@ class TlsListener:
             SetupError: the address can't be used.
         """
         sockets = _bind_all(address, key=key, beside=beside)
-        return TlsListening(sockets, [self._tasks.spawn(self._accept(one), "accept agents") for one in sockets])
+        return TlsListening(
+            sockets, [self._tasks.spawn(self._accept(one), "accept agents") for one in sockets]
+        )
 
     def reconfigure(self, context: ssl.SSLContext) -> None:
         """Use this context for new handshakes; open connections stay."""
@@ -225,18 +239,27 @@ class TlsListener:
         try:
             async with timeout:
                 await aiofastnet.connect_accepted_socket(
-                    loop, self._factory, connection, ssl=self._context, ssl_shutdown_timeout=SHUTDOWN_TIMEOUT
+                    loop,
+                    self._factory,
+                    connection,
+                    ssl=self._context,
+                    ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
                 )
         except OSError as error:
             evicted = timeout.when() == 0.0
-            self._refused(f"{host}:{port}", "too many handshakes of its network" if evicted else describe(error))
-            # Break the reference cycle of error and transport: it would keep 70 KiB until the next collection.
+            self._refused(
+                f"{host}:{port}",
+                "too many handshakes of its network" if evicted else describe(error),
+            )
+            # Break the reference cycle of error and transport: it would keep 70 KiB until the next
+            # collection.
             error.__traceback__ = None
         finally:
             self.handshakes.end(network, give_up)
 
     def _report_soon(self) -> None:
-        """Report refused connections by network, because one log line each costs more than a handshake."""
+        """Report refused connections by network, because one log line each costs more than a
+        handshake."""
         if not self._will_report:
             self._will_report = True
             asyncio.get_running_loop().call_later(WARNING_INTERVAL, self._report)
@@ -244,12 +267,17 @@ class TlsListener:
     def _report(self) -> None:
         self._will_report = False
         for network, count in self.handshakes.take_refused().items():
-            self._refused(_network_text(network), f"{count} connections without a handshake: too many of its network")
+            self._refused(
+                _network_text(network),
+                f"{count} connections without a handshake: too many of its network",
+            )
 
 
 def _network_text(network: bytes) -> str:
     return (
-        str(ipaddress.ip_address(network)) if len(network) == 4 else f"{ipaddress.IPv6Address(network + bytes(8))}/64"
+        str(ipaddress.ip_address(network))
+        if len(network) == 4
+        else f"{ipaddress.IPv6Address(network + bytes(8))}/64"
     )
 
 
@@ -264,7 +292,8 @@ class TlsListening:
         """Stop accepting; open connections stay."""
         for task in self._accepting:
             task.cancel()
-        # The loop must stop watching a descriptor before it is closed, because its number is used again.
+        # The loop must stop watching a descriptor before it is closed, because its number is used
+        # again.
         await asyncio.gather(*self._accepting, return_exceptions=True)
         for listening in self.sockets:
             listening.close()
@@ -324,7 +353,11 @@ def _path_of(listening: socket.socket) -> Path | None:
 
 def _families(host: str) -> list[tuple[int, str]]:
     if not host:
-        return [(socket.AF_INET, ""), (socket.AF_INET6, "::")] if socket.has_ipv6 else [(socket.AF_INET, "")]
+        return (
+            [(socket.AF_INET, ""), (socket.AF_INET6, "::")]
+            if socket.has_ipv6
+            else [(socket.AF_INET, "")]
+        )
     return [(socket.AF_INET6 if ":" in host else socket.AF_INET, host)]
 
 
@@ -346,6 +379,8 @@ def _bind(family: int, host: str, port: int, previous: Sequence[socket.socket]) 
 
 def _share(previous: Sequence[socket.socket], listening: socket.socket, port: int) -> None:
     """Let an address replace one that overlaps it, such as "127.0.0.1:8443" and ":8443"."""
-    same = [one for one in previous if one.family == listening.family and one.getsockname()[1] == port]
+    same = [
+        one for one in previous if one.family == listening.family and one.getsockname()[1] == port
+    ]
     for one in (*same, listening) if same else ():
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

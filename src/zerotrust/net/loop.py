@@ -30,8 +30,8 @@ def avoid_preemption() -> None:
 
     Caddy, server and agent wake each other for each request. By default the kernel may preempt a
     process as soon as it wakes another one. On a machine with few CPUs these switches cost a fifth
-    of all CPU time. A process of `SCHED_BATCH` preempts no other one when it wakes (sched(7)). On an
-    idle CPU it makes no difference.
+    of all CPU time. A process of `SCHED_BATCH` preempts no other one when it wakes (sched(7)). On
+    an idle CPU it makes no difference.
     """
     if hasattr(os, "SCHED_BATCH"):
         with suppress(OSError):
@@ -57,7 +57,8 @@ def descriptor_limit() -> int:
 
 
 async def _until_signal(main: Coroutine[Any, Any, None]) -> None:
-    # Requests leave no reference cycles. With its defaults the collector would run two hundred times a second.
+    # Requests leave no reference cycles. With its defaults the collector would run two hundred
+    # times a second.
     gc.freeze()
     gc.set_threshold(GC_ALLOCATIONS, 20, 20)
     loop = asyncio.get_running_loop()

@@ -38,8 +38,13 @@ class MetricsEndpoint:
     ) -> None:
         self._collect = collect
         self._health = health
-        # One call for each connection, so that a client that reads no answers keeps at most one in memory.
-        api = JsonApi({("GET", "/metrics"): self._metrics, ("GET", "/healthz"): self._healthz}, tasks, one_call=True)
+        # One call for each connection, so that a client that reads no answers keeps at most one in
+        # memory.
+        api = JsonApi(
+            {("GET", "/metrics"): self._metrics, ("GET", "/healthz"): self._healthz},
+            tasks,
+            one_call=True,
+        )
         self.listener = HttpListener(coalescer, api, tasks, name=KEY, most=lambda: MAX_CONNECTIONS)
         self._address: str | None = None
         self._listening: Listening | None = None
@@ -53,7 +58,11 @@ class MetricsEndpoint:
         if address == self._address:
             return
         previous = self._listening
-        self._listening = await self.listener.bind(address, key=KEY, beside=previous) if address is not None else None
+        self._listening = (
+            await self.listener.bind(address, key=KEY, beside=previous)
+            if address is not None
+            else None
+        )
         self._address = address
         if previous is not None:
             await previous.close()

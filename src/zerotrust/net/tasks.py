@@ -27,8 +27,11 @@ class Tasks:
         task.add_done_callback(self._ended)
         return task
 
-    def supervise(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> asyncio.Task[None]:
-        """Run essential work as a background task; start it again when it raises, until it returns."""
+    def supervise(
+        self, work: Callable[[], Coroutine[Any, Any, None]], name: str
+    ) -> asyncio.Task[None]:
+        """Run essential work as a background task; start it again when it raises, until it
+        returns."""
         return self.spawn(_supervised(work, name), name)
 
     async def close(self) -> None:
@@ -54,7 +57,12 @@ async def _supervised(work: Callable[[], Coroutine[Any, Any, None]], name: str) 
         except Exception as error:  # noqa: BLE001  the component continues after any error
             ran_long = loop.time() - begun_at > RESTART_MOST
             pause = RESTART_FIRST if ran_long else min(max(pause * 2, RESTART_FIRST), RESTART_MOST)
-            _log.error("task failed; please report this fault", task=name, error=repr(error), restart_seconds=pause)
+            _log.error(
+                "task failed; please report this fault",
+                task=name,
+                error=repr(error),
+                restart_seconds=pause,
+            )
             _log.debug("traceback of the failed task", task=name, exc_info=error)
         else:
             return

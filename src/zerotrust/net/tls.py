@@ -1,4 +1,5 @@
-"""TLS contexts for the tunnel (docs/spec/tunnel-v1.md, section 1), for enrollment and for backends."""
+"""TLS contexts for the tunnel (docs/spec/tunnel-v1.md, section 1), for enrollment and for
+backends."""
 
 import ssl
 from pathlib import Path
@@ -12,7 +13,9 @@ HTTP: Final = "http/1.1"
 _VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
-def tunnel_server(*, certificate: str, key: str, authority: str, enrollment: bool = False) -> ssl.SSLContext:
+def tunnel_server(
+    *, certificate: str, key: str, authority: str, enrollment: bool = False
+) -> ssl.SSLContext:
     """Return the server's context: TLS 1.3 only, client certificates of our authority only.
 
     Args:
@@ -25,8 +28,8 @@ def tunnel_server(*, certificate: str, key: str, authority: str, enrollment: boo
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.verify_mode = ssl.CERT_OPTIONAL if enrollment else ssl.CERT_REQUIRED
-    # With a session ticket, a client could reconnect after its certificate was revoked. The tunnel reconnects too
-    # rarely to profit from tickets.
+    # With a session ticket, a client could reconnect after its certificate was revoked. The tunnel
+    # reconnects too rarely to profit from tickets.
     context.num_tickets = 0
     context.set_alpn_protocols([ALPN, HTTP] if enrollment else [ALPN])
     return _tunnel(context, certificate, key, authority)
@@ -44,7 +47,8 @@ def tunnel_client(*, certificate: str, key: str, authority: str) -> ssl.SSLConte
 
 
 def enrollment_client(authority: str | None) -> ssl.SSLContext:
-    """Return the context of an agent without a valid certificate (docs/spec/tunnel-v1.md, section 11).
+    """Return the context of an agent without a valid certificate (docs/spec/tunnel-v1.md, section
+    11).
 
     Args:
         authority: the root to verify the server by, in PEM form. None verifies nothing: use it only
@@ -70,7 +74,9 @@ def backend(settings: ServiceTls) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=settings.ca_file)
     except (OSError, ssl.SSLError) as error:
-        raise PkiError(f"{settings.ca_file}: cannot be used as the backend's authority: {_reason(error)}") from error
+        raise PkiError(
+            f"{settings.ca_file}: cannot be used as the backend's authority: {_reason(error)}"
+        ) from error
     if settings.insecure_skip_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -79,27 +85,35 @@ def backend(settings: ServiceTls) -> ssl.SSLContext:
     if settings.client_cert_file is not None:
         try:
             # OpenSSL asks for a password at the terminal unless it gets one.
-            context.load_cert_chain(settings.client_cert_file, settings.client_key_file, password="")
+            context.load_cert_chain(
+                settings.client_cert_file, settings.client_key_file, password=""
+            )
         except (OSError, ssl.SSLError) as error:
             raise PkiError(
-                f"{settings.client_cert_file} cannot be used as the agent's certificate for a backend: {_reason(error)}"
+                f"{settings.client_cert_file} cannot be used as the agent's certificate for a"
+                f" backend: {_reason(error)}"
             ) from error
     return context
 
 
 def _tunnel(context: ssl.SSLContext, certificate: str, key: str, authority: str) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    # An agent's common name may look like a host name. OpenSSL must not check it against the name constraints of its
-    # issuer.
+    # An agent's common name may look like a host name. OpenSSL must not check it against the name
+    # constraints of its issuer.
     context.hostname_checks_common_name = False
     for path in (certificate, key, authority):
         if not Path(path).is_file():
-            raise PkiError(f'{path}: no such file; correct the configuration, or create it with "0trust ca issue"')
+            raise PkiError(
+                f'{path}: no such file; correct the configuration, or create it with "0trust ca'
+                ' issue"'
+            )
     try:
         # OpenSSL asks for a password at the terminal unless it gets one.
         context.load_cert_chain(certificate, key, password="")
     except (OSError, ssl.SSLError) as error:
-        raise PkiError(f"{certificate} and {key} cannot be used together: {_reason(error)}") from error
+        raise PkiError(
+            f"{certificate} and {key} cannot be used together: {_reason(error)}"
+        ) from error
     try:
         context.load_verify_locations(authority)
     except (OSError, ssl.SSLError) as error:

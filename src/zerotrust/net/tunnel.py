@@ -1,4 +1,5 @@
-"""Link of a tunnel session: drives a `tunnel.session.Session` over one TLS connection after another."""
+"""Link of a tunnel session: drives a `tunnel.session.Session` over one TLS connection after
+another."""
 
 import asyncio
 import errno
@@ -16,17 +17,18 @@ from zerotrust.tunnel.session import Phase, Session, SessionOptions, SessionSink
 _log = logs.logger("tunnel")
 
 FLUSH_BYTES: Final = 128 * 1024
-"""Bytes that go to TLS at once: enough for full records, and few enough for a message to wait behind."""
+"""Bytes that go to TLS at once: enough for full records, and few enough for a message to wait
+behind."""
 WRITE_HIGH: Final = 64 * 1024
 WRITE_LOW: Final = 16 * 1024
 NOTSENT_LOWAT: Final = 128 * 1024
 """Bytes that the kernel may buffer unsent. No urgent frame can overtake them there."""
 UNACKNOWLEDGED: Final = 10.0
-"""TCP user timeout in seconds (RFC 5482): the kernel closes a connection whose peer acknowledges nothing for so long.
-Any acknowledgement restarts it, so a slow link stays open."""
+"""TCP user timeout in seconds (RFC 5482): the kernel closes a connection whose peer acknowledges
+nothing for so long. Any acknowledgement restarts it, so a slow link stays open."""
 SILENT: Final = 3.0
-"""Seconds without an acknowledgement while bytes are sent. Then a session that can be resumed is detached, to find
-another link. Checked each second, so this takes at most 4 s."""
+"""Seconds without an acknowledgement while bytes are sent. Then a session that can be resumed is
+detached, to find another link. Checked each second, so this takes at most 4 s."""
 TICK: Final = 1.0
 SUSPENDED: Final = 3 * TICK
 DOUBTFUL: Final = 1.0
@@ -34,12 +36,13 @@ DOUBTFUL: Final = 1.0
 PING_DOUBTFUL: Final = 2.0
 """Seconds without an answer to a PING, after which a link is doubtful."""
 _TCP_INFO: Final = struct.Struct("=24xI28xI84xI80xI")
-"""Fields of `struct tcp_info` (linux/tcp.h): unacknowledged packets, milliseconds since the last acknowledgement,
-unsent bytes, and the peer's window."""
+"""Fields of `struct tcp_info` (linux/tcp.h): unacknowledged packets, milliseconds since the last
+acknowledgement, unsent bytes, and the peer's window."""
 
 
 class TunnelLink(Channel):
-    """A session and its current connection, on which both ends have verified each other's certificate.
+    """A session and its current connection, on which both ends have verified each other's
+    certificate.
 
     The session begins with the first connection. If it outlives it (tunnel.session), the agent
     passes the next connection to `redial`, and the server passes it to `take_over`.
@@ -115,7 +118,8 @@ class TunnelLink(Channel):
             self.session.redial(self._loop.time())
 
     def take_over(self, other: "TunnelLink", wanted: Resume) -> None:
-        """Resume the session over the connection of `other`, on which the agent asked for it (servers)."""
+        """Resume the session over the connection of `other`, on which the agent asked for it
+        (servers)."""
         transport = other.transport
         assert transport is not None
         other.transport = None
@@ -166,7 +170,12 @@ class TunnelLink(Channel):
         except Exception as error:  # noqa: BLE001 - a new link would only bring the same frames again
             # Log the traceback only once, because the peer may be able to repeat the error.
             traceback, self._faulty = None if self._faulty else error, True
-            _log.error("internal error in a stream", peer=self.peer_name, error=repr(error), exc_info=traceback)
+            _log.error(
+                "internal error in a stream",
+                peer=self.peer_name,
+                error=repr(error),
+                exc_info=traceback,
+            )
 
     def flush(self) -> None:
         if self.transport is None or self.congested:
@@ -270,7 +279,10 @@ class TunnelLink(Channel):
         return False
 
     def _silence(self, now: float) -> float:
-        """Return the seconds for which the peer has acknowledged none of the sent bytes. Linux only."""
+        """Return the seconds for which the peer has acknowledged none of the sent bytes.
+
+        Linux only.
+        """
         raw = self.transport.get_extra_info("socket") if self.transport is not None else None
         if raw is None or not hasattr(socket, "TCP_INFO"):
             return 0.0

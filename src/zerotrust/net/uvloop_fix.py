@@ -17,10 +17,10 @@ Arguments = TypeVarTuple("Arguments")
 class WatchingLoop(uvloop.Loop):
     """uvloop that watches a descriptor with an error until its reader is removed.
 
-    When epoll reports an error, libuv stops watching the descriptor (`uv__poll_io`), and uvloop 0.23
-    calls the reader one last time. A reader that reads the data before the error and waits for more,
-    as an asyncio transport does, is never called again. So it would miss a reset right behind data
-    until it writes.
+    When epoll reports an error, libuv stops watching the descriptor (`uv__poll_io`), and uvloop
+    0.23 calls the reader one last time. A reader that reads the data before the error and waits for
+    more, as an asyncio transport does, is never called again. So it would miss a reset right behind
+    data until it writes.
 
     uvloop alone holds a reference to the callback. If the callback is freed without
     `remove_reader`, uvloop has stopped watching, and the descriptor is added again.
@@ -56,7 +56,9 @@ class WatchingLoop(uvloop.Loop):
     def _dropped(self, number: int, again: Callable[[], None], _: object) -> None:
         self._watched[number] = self.call_soon(again)
 
-    def _again(self, fd: "int | HasFileno", callback: Callable[[Unpack[Arguments]], Any], *args: *Arguments) -> None:
+    def _again(
+        self, fd: "int | HasFileno", callback: Callable[[Unpack[Arguments]], Any], *args: *Arguments
+    ) -> None:
         super().remove_reader(fd)  # clears the rest of the old watch
         self.add_reader(fd, callback, *args)
 

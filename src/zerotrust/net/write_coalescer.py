@@ -9,8 +9,8 @@ import asyncio
 from typing import Final, Protocol
 
 READ_BYTES: Final = 64 * 1024
-"""Largest read from clients and backends. A stream's first window has the same size, so that the tunnel can take a
-whole read at once."""
+"""Largest read from clients and backends. A stream's first window has the same size, so that the
+tunnel can take a whole read at once."""
 
 
 class Flushable(Protocol):
@@ -47,6 +47,7 @@ class WriteCoalescer:
             for connection in waiting:
                 connection.flush()
         finally:
-            # After an exception, which the loop reports: mark the other connections again, as they will not do it.
+            # After an exception, which the loop reports: mark the other connections again, as they
+            # will not do it.
             for connection in waiting:
                 self.mark(connection)

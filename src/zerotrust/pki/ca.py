@@ -32,14 +32,18 @@ class Credential:
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def create_root(name: str, *, days: int = ROOT_DAYS, now: datetime.datetime | None = None) -> Credential:
+def create_root(
+    name: str, *, days: int = ROOT_DAYS, now: datetime.datetime | None = None
+) -> Credential:
     """Create a root.
 
     Raises:
         PkiError: invalid name or validity.
     """
     key = keys.generate()
-    builder = profile.root(name, key.public_key(), profile.validity(_moment(now), profile.days(days)))
+    builder = profile.root(
+        name, key.public_key(), profile.validity(_moment(now), profile.days(days))
+    )
     return Credential(certificate=builder.sign(key, keys.signing_hash(key)), key=key)
 
 
@@ -78,8 +82,9 @@ def _may_have_issuers(root: x509.Certificate) -> None:
     constraints = root.extensions.get_extension_for_class(x509.BasicConstraints).value
     if constraints.path_length == 0:
         raise PkiError(
-            "this authority issues its certificates itself and can have no issuing certificate below it; "
-            "it keeps working, but cannot rotate; create a new one in another folder: 0trust ca init"
+            "this authority issues its certificates itself and can have no issuing certificate"
+            " below it; it keeps working, but cannot rotate; create a new one in another folder:"
+            " 0trust ca init"
         )
 
 

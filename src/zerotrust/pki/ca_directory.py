@@ -75,7 +75,8 @@ def create_authority(
 
     Args:
         permitted: the only names that server certificates may have; any if empty.
-        passphrase: encrypts the key of the issuing certificate; the root's is encrypted with `root_passphrase`.
+        passphrase: encrypts the key of the issuing certificate; the root's is encrypted with
+            `root_passphrase`.
 
     Raises:
         PkiError: the folder has an authority already, or cannot be written.
@@ -84,7 +85,9 @@ def create_authority(
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise PkiError(f"{folder}: cannot create the folder: {error.strerror}; choose another") from error
+        raise PkiError(
+            f"{folder}: cannot create the folder: {error.strerror}; choose another"
+        ) from error
     _refuse_existing(root)
     _refuse_existing(issuing)
     made = ca.create_root(name)
@@ -119,16 +122,26 @@ def rotate_issuer(
     files = _files(folder, ISSUER)
     old = load_certificate(files.certificate) if files.certificate.exists() else None
     if old is not None and not is_authority(old):
-        raise PkiError(f"{files.certificate}: not the certificate of an authority; move it away first")
-    if passphrase is None and files.key.exists() and b"ENCRYPTED" in keys.read(files.key, what="private key"):
-        raise PkiError(f"{files.key}: is encrypted, and the new key would not be; use --passphrase-file")
+        raise PkiError(
+            f"{files.certificate}: not the certificate of an authority; move it away first"
+        )
+    if (
+        passphrase is None
+        and files.key.exists()
+        and b"ENCRYPTED" in keys.read(files.key, what="private key")
+    ):
+        raise PkiError(
+            f"{files.key}: is encrypted, and the new key would not be; use --passphrase-file"
+        )
     if permitted is None:
         permitted = profile.permitted_names(old) if old is not None else []
     made = ca.create_issuer(authority, days=days, permitted=permitted)
     kept = None
     if old is not None:
         kept = folder / f"{ISSUER}-{old.not_valid_before_utc:%Y%m%dT%H%M%SZ}.crt"
-        keys.write(kept, old.public_bytes(serialization.Encoding.PEM), mode=keys.PUBLIC, replace=True)
+        keys.write(
+            kept, old.public_bytes(serialization.Encoding.PEM), mode=keys.PUBLIC, replace=True
+        )
     _store(files, keys.to_pem(made.key, passphrase), made.certificate_pem, force=True)
     return files, kept
 
@@ -144,7 +157,9 @@ def load_authority(folder: Path, passphrase_file: Path | None = None) -> Issuer:
     if not files.certificate.exists() or not is_authority(load_certificate(files.certificate)):
         files = _files(folder, AUTHORITY)
         if not files.certificate.exists() and not files.key.exists():
-            raise PkiError(f"{folder}: no authority here; create one with: 0trust ca init --dir {folder}")
+            raise PkiError(
+                f"{folder}: no authority here; create one with: 0trust ca init --dir {folder}"
+            )
     return load_issuer(files.certificate, files.key, passphrase_file)
 
 
@@ -155,9 +170,13 @@ def load_issuer(certificate: Path, key: Path, passphrase_file: Path | None = Non
         PkiError: a file is missing or unreadable, or key and certificate do not match.
     """
     own, *above = load_certificates(certificate)
-    private = keys.read_key(key, None if passphrase_file is None else keys.read_passphrase(passphrase_file))
+    private = keys.read_key(
+        key, None if passphrase_file is None else keys.read_passphrase(passphrase_file)
+    )
     _check_pair(own, private, CaPaths(certificate=certificate, key=key))
-    return Issuer(certificate=own, key=private, above=tuple(c for c in above if c.subject != c.issuer))
+    return Issuer(
+        certificate=own, key=private, above=tuple(c for c in above if c.subject != c.issuer)
+    )
 
 
 def issue_agent(
@@ -171,7 +190,8 @@ def issue_agent(
     """Issue and store an agent's certificate and key.
 
     Raises:
-        PkiError: the name is invalid, files exist and `force` is false, or the authority cannot issue.
+        PkiError: the name is invalid, files exist and `force` is false, or the authority cannot
+            issue.
     """
     files = _files(folder, check_name(agent_id))
     if not force:
@@ -228,7 +248,9 @@ def load_certificates(path: Path) -> list[x509.Certificate]:
     try:
         return pem_chain.parse(data)
     except PkiError as error:
-        raise PkiError(f"{path}: not a certificate in PEM form; restore it or issue it again") from error
+        raise PkiError(
+            f"{path}: not a certificate in PEM form; restore it or issue it again"
+        ) from error
 
 
 def describe(folder: Path) -> list[CertificateSummary]:
@@ -238,8 +260,13 @@ def describe(folder: Path) -> list[CertificateSummary]:
         PkiError: the folder does not exist, or one of its certificates cannot be read.
     """
     if not folder.is_dir():
-        raise PkiError(f"{folder}: no such folder; create an authority with: 0trust ca init --dir {folder}")
-    paths = sorted(folder.glob("*.crt"), key=lambda path: (path.stem != AUTHORITY, path.stem != ISSUER, path.name))
+        raise PkiError(
+            f"{folder}: no such folder; create an authority with: 0trust ca init --dir {folder}"
+        )
+    paths = sorted(
+        folder.glob("*.crt"),
+        key=lambda path: (path.stem != AUTHORITY, path.stem != ISSUER, path.name),
+    )
     return [describe_file(path) for path in paths]
 
 
@@ -288,7 +315,8 @@ def _files(folder: Path, name: str) -> CaPaths:
 
 
 def _refuse_existing(files: CaPaths) -> None:
-    """Raise if a file of the pair exists: checked before a key is made, so that no half pair is left."""
+    """Raise if a file of the pair exists: checked before a key is made, so that no half pair is
+    left."""
     for path in (files.key, files.certificate):
         if path.exists():
             own = path.stem in (AUTHORITY, ISSUER)
@@ -311,9 +339,14 @@ def _load_root(folder: Path, passphrase: bytes | None) -> ca.Credential:
 
 def _check_pair(certificate: x509.Certificate, key: keys.Key, files: CaPaths) -> None:
     if certificate.public_key() != key.public_key():
-        raise PkiError(f"{files.key}: does not belong to {files.certificate}; restore the pair from one backup")
+        raise PkiError(
+            f"{files.key}: does not belong to {files.certificate}; restore the pair from one backup"
+        )
     if not is_authority(certificate):
-        raise PkiError(f"{files.certificate}: not the certificate of an authority; create one with 0trust ca init")
+        raise PkiError(
+            f"{files.certificate}: not the certificate of an authority; create one with 0trust ca"
+            " init"
+        )
 
 
 def _store(files: CaPaths, key_pem: bytes, certificate_pem: bytes, *, force: bool) -> None:

@@ -30,7 +30,11 @@ class CertificateRequest:
 def create() -> CertificateRequest:
     """Create a key and a request for it, with an empty subject: the issuer knows who asks."""
     key = keys.generate()
-    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    request = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([]))
+        .sign(key, hashes.SHA256())
+    )
     return CertificateRequest(key=key, pem=request.public_bytes(serialization.Encoding.PEM))
 
 
@@ -38,7 +42,8 @@ def public_key(pem: bytes) -> keys.PublicKey:
     """Return the public key of a request after checking that its sender has the private key.
 
     Raises:
-        CsrRefused: the text is too long or no request, or the key, the signature or its hash is weak.
+        CsrRefused: the text is too long or no request, or the key, the signature or its hash is
+            weak.
     """
     if len(pem) > MAX_BYTES:
         raise CsrRefused(f"the certificate signing request is longer than {MAX_BYTES} bytes")
@@ -48,11 +53,17 @@ def public_key(pem: bytes) -> keys.PublicKey:
         key = keys.strong(request.public_key())
         proven = key is not None and _hash_is_good(request) and request.is_signature_valid
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
-        raise CsrRefused("not a certificate signing request in PEM form, or of an unknown kind") from error
+        raise CsrRefused(
+            "not a certificate signing request in PEM form, or of an unknown kind"
+        ) from error
     if key is None:
-        raise CsrRefused(f"the key of the certificate signing request is not accepted; use {keys.STRONG}")
+        raise CsrRefused(
+            f"the key of the certificate signing request is not accepted; use {keys.STRONG}"
+        )
     if not proven:
-        raise CsrRefused("the certificate signing request is not signed by its own key, or with a weak hash")
+        raise CsrRefused(
+            "the certificate signing request is not signed by its own key, or with a weak hash"
+        )
     return key
 
 

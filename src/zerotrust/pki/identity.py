@@ -38,8 +38,8 @@ def check_id(agent_id: str) -> str:
     """
     if not _ID.match(agent_id):
         raise PkiError(
-            f'"{agent_id[:100]}" cannot be used as a name; use 1 to 64 letters, digits, ".", "_" and "-", '
-            "and begin with a letter or a digit"
+            f'"{agent_id[:100]}" cannot be used as a name; use 1 to 64 letters, digits, ".", "_"'
+            ' and "-", and begin with a letter or a digit'
         )
     return agent_id
 
@@ -74,7 +74,9 @@ def agent_id_of(certificate: x509.Certificate) -> str:
     except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
         raise PkiError("the certificate cannot be read") from error
     if len(named) != 1:
-        raise PkiError(f"the certificate names {'no agent' if not named else 'more than one agent'}")
+        raise PkiError(
+            f"the certificate names {'no agent' if not named else 'more than one agent'}"
+        )
     return check_id(named[0])
 
 
@@ -106,4 +108,7 @@ def _uris(certificate: x509.Certificate) -> list[str]:
 
 
 def _common_names(certificate: x509.Certificate) -> list[str]:
-    return [str(name.value) for name in certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
+    return [
+        str(name.value)
+        for name in certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    ]

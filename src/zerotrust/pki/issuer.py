@@ -53,17 +53,25 @@ class Issuer:
     def issue_agent(
         self, agent_id: str, csr_pem: bytes, lifetime: datetime.timedelta, now: datetime.datetime
     ) -> Issued:
-        """Issue a certificate for an agent (TLS client). Only the public key of the request is used.
+        """Issue a certificate for an agent (TLS client).
+
+        Only the public key of the request is used.
 
         Raises:
             CsrRefused: the request does not prove possession of a strong key.
             PkiError: the id or validity is invalid, or the issuing certificate has expired.
         """
-        names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(AGENT_URN + check_id(agent_id))]
+        names: list[x509.GeneralName] = [
+            x509.UniformResourceIdentifier(AGENT_URN + check_id(agent_id))
+        ]
         return self._issue(agent_id, csr_pem, profile.CLIENT, names, self._validity(lifetime, now))
 
     def issue_server(
-        self, csr_pem: bytes, names: ServerNames, lifetime: datetime.timedelta, now: datetime.datetime
+        self,
+        csr_pem: bytes,
+        names: ServerNames,
+        lifetime: datetime.timedelta,
+        now: datetime.datetime,
     ) -> Issued:
         """Issue a certificate for the addresses that agents dial (TLS server).
 
@@ -74,9 +82,12 @@ class Issuer:
         alternatives = profile.alternative_names(dns=list(names.dns), ip=list(names.ip))
         if not alternatives:
             raise PkiError("the certificate of a server needs a DNS name or an IP address")
-        # For people only: a client checks the alternative names, which may be longer than a common name.
+        # For people only: a client checks the alternative names, which may be longer than a common
+        # name.
         shown = [*names.dns, *names.ip][0][:64]
-        return self._issue(shown, csr_pem, profile.SERVER, alternatives, self._validity(lifetime, now))
+        return self._issue(
+            shown, csr_pem, profile.SERVER, alternatives, self._validity(lifetime, now)
+        )
 
     def _validity(self, lifetime: datetime.timedelta, now: datetime.datetime) -> profile.Validity:
         return profile.validity(now, lifetime, within=self.certificate)
@@ -90,11 +101,15 @@ class Issuer:
         validity: profile.Validity,
     ) -> Issued:
         public = csr.public_key(csr_pem)
-        builder = profile.leaf(name, public, validity, parent=self.certificate, usage=usage, names=names)
+        builder = profile.leaf(
+            name, public, validity, parent=self.certificate, usage=usage, names=names
+        )
         made = builder.sign(self.key, keys.signing_hash(self.key))
         sent = [made, *self.above] if self._is_root else [made, self.certificate, *self.above]
         return Issued(
-            chain_pem=b"".join(certificate.public_bytes(serialization.Encoding.PEM) for certificate in sent),
+            chain_pem=b"".join(
+                certificate.public_bytes(serialization.Encoding.PEM) for certificate in sent
+            ),
             serial=serial_of(made),
             not_after=validity.end,
         )

@@ -47,23 +47,33 @@ class JoinToken:
 
 
 def parse(text: str) -> JoinToken:
-    """Return the join token in a text. White space is ignored: terminals and mail programs add it.
+    """Return the join token in a text.
+
+    White space is ignored: terminals and mail programs add it.
 
     Raises:
-        PkiError: it is not a join token, or incomplete. The message does not repeat it: it is secret.
+        PkiError: it is not a join token, or incomplete. The message does not repeat it: it is
+            secret.
     """
     if len(text) > MAX_CHARACTERS:
         raise PkiError(f"not a join token: it has more than {MAX_CHARACTERS} characters")
     token = "".join(text.split())
     if not token.startswith(PREFIX):
         if _OTHER_VERSION.match(token):
-            raise PkiError("this join token is for another version of 0trust; update this machine or the server")
-        raise PkiError(f"not a join token: one begins with {PREFIX}; create one with: 0trust tokens create")
+            raise PkiError(
+                "this join token is for another version of 0trust; update this machine or the"
+                " server"
+            )
+        raise PkiError(
+            f"not a join token: one begins with {PREFIX}; create one with: 0trust tokens create"
+        )
     try:
         return _checked(token.removeprefix(PREFIX))
     except (ValueError, KeyError, TypeError, RecursionError):
         # Not as its cause: an error of json shows the text that it could not read.
-        raise PkiError("the join token is incomplete; copy all of it, or create another one") from None
+        raise PkiError(
+            "the join token is incomplete; copy all of it, or create another one"
+        ) from None
 
 
 def fingerprint(certificate: x509.Certificate) -> str:
@@ -77,13 +87,22 @@ def _checked(payload: str) -> JoinToken:
     except binascii.Error as error:
         raise ValueError("not base64url") from error
     fields = json.loads(text)
-    server, secret, print_of_root = values = fields["server"], fields["token"], fields["fingerprint"]
+    server, secret, print_of_root = values = (
+        fields["server"],
+        fields["token"],
+        fields["fingerprint"],
+    )
     if not all(isinstance(value, str) for value in values):
         raise ValueError("not text")
     found = JoinToken(server=server, secret=secret, fingerprint=print_of_root)
     host, port = found.address
-    if not (host and port and _FINGERPRINT.match(found.fingerprint) and _SECRET.match(found.secret)):
+    if not (
+        host and port and _FINGERPRINT.match(found.fingerprint) and _SECRET.match(found.secret)
+    ):
         raise ValueError("something is missing")
-    if any(character.isspace() or not character.isprintable() or character in "/@?#\\" for character in host):
+    if any(
+        character.isspace() or not character.isprintable() or character in "/@?#\\"
+        for character in host
+    ):
         raise ValueError("invalid address")
     return found

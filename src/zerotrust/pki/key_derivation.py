@@ -1,4 +1,5 @@
-"""Secrets derived from a private key (HKDF, RFC 5869): the same after a restart, and never stored."""
+"""Secrets derived from a private key (HKDF, RFC 5869): the same after a restart, and never
+stored."""
 
 from pathlib import Path
 from typing import Final
@@ -29,4 +30,6 @@ def derive(key: Path, purpose: str) -> bytes:
     material = private.private_bytes(
         serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    return HKDF(hashes.SHA256(), SECRET_BYTES, salt=None, info=f"0trust {purpose}".encode()).derive(material)
+    return HKDF(hashes.SHA256(), SECRET_BYTES, salt=None, info=f"0trust {purpose}".encode()).derive(
+        material
+    )

@@ -54,7 +54,9 @@ def complete(certificate: Path, key: Path) -> None:
     if _fit(load_certificate(certificate), waiting):
         _move_key(waiting, key)
     else:
-        with contextlib.suppress(OSError):  # it is useless, and harmless in a folder that cannot be written
+        with contextlib.suppress(
+            OSError
+        ):  # it is useless, and harmless in a folder that cannot be written
             waiting.unlink(missing_ok=True)
 
 
@@ -73,4 +75,6 @@ def _move_key(waiting: Path, key: Path) -> None:
     try:
         waiting.replace(key)
     except OSError as error:
-        raise PkiError(f"{key}: cannot be replaced: {error.strerror}; make its folder writable") from error
+        raise PkiError(
+            f"{key}: cannot be replaced: {error.strerror}; make its folder writable"
+        ) from error

@@ -39,9 +39,13 @@ def generate() -> ec.EllipticCurvePrivateKey:
 def to_pem(key: Key, passphrase: bytes | None = None) -> bytes:
     """Return the key in PKCS #8; without a passphrase only the mode of its file protects it."""
     encryption: serialization.KeySerializationEncryption = (
-        serialization.NoEncryption() if passphrase is None else serialization.BestAvailableEncryption(passphrase)
+        serialization.NoEncryption()
+        if passphrase is None
+        else serialization.BestAvailableEncryption(passphrase)
     )
-    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
+    )
 
 
 def signing_hash(key: Key) -> hashes.SHA256 | None:
@@ -56,7 +60,9 @@ def strong(key: object) -> PublicKey | None:
             return key
         case ec.EllipticCurvePublicKey() if isinstance(key.curve, (ec.SECP256R1, ec.SECP384R1)):
             return key
-        case rsa.RSAPublicKey() if key.key_size in RSA_BITS and key.public_numbers().e == RSA_EXPONENT:
+        case rsa.RSAPublicKey() if (
+            key.key_size in RSA_BITS and key.public_numbers().e == RSA_EXPONENT
+        ):
             return key
     return None
 
@@ -65,7 +71,8 @@ def read_key(path: Path, passphrase: bytes | None = None) -> Key:
     """The private key in a PEM file.
 
     Raises:
-        PkiError: missing, unreadable, weak, encrypted with another passphrase, or not encrypted where one is given.
+        PkiError: missing, unreadable, weak, encrypted with another passphrase, or not encrypted
+            where one is given.
     """
     data = read(path, what="private key")
     try:
@@ -74,13 +81,20 @@ def read_key(path: Path, passphrase: bytes | None = None) -> Key:
         raise PkiError(
             f"{path}: the key is encrypted; give the file with its passphrase"
             if passphrase is None
-            else f"{path}: a passphrase is given, but the key is not encrypted; encrypt it, or give no passphrase"
+            else (
+                f"{path}: a passphrase is given, but the key is not encrypted; encrypt it, or give"
+                " no passphrase"
+            )
         ) from error
     except (ValueError, UnsupportedAlgorithm) as error:
         otherwise = "" if passphrase is None else ", or encrypted with another passphrase"
-        raise PkiError(f"{path}: not a private key in PEM form{otherwise}; restore it or issue it again") from error
+        raise PkiError(
+            f"{path}: not a private key in PEM form{otherwise}; restore it or issue it again"
+        ) from error
     if not isinstance(key, Key) or strong(key.public_key()) is None:
-        raise PkiError(f"{path}: the key is of a kind that is not used here or too weak; use {STRONG}")
+        raise PkiError(
+            f"{path}: the key is of a kind that is not used here or too weak; use {STRONG}"
+        )
     return key
 
 
@@ -93,7 +107,9 @@ def read_passphrase(path: Path) -> bytes:
     try:
         passphrase = path.read_bytes().partition(b"\n")[0].removesuffix(b"\r")
     except (OSError, ValueError) as error:
-        raise PkiError(f"{path}: cannot read the passphrase: {_reason(error)}; correct path or permissions") from error
+        raise PkiError(
+            f"{path}: cannot read the passphrase: {_reason(error)}; correct path or permissions"
+        ) from error
     if len(passphrase) < PASSPHRASE_BYTES:
         raise PkiError(
             f"{path}: the passphrase has fewer than {PASSPHRASE_BYTES} characters; "
@@ -111,9 +127,13 @@ def read(path: Path, *, what: str) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise PkiError(f"{path}: no such {what}; create it with 0trust ca, or correct the path") from error
+        raise PkiError(
+            f"{path}: no such {what}; create it with 0trust ca, or correct the path"
+        ) from error
     except (OSError, ValueError) as error:
-        raise PkiError(f"{path}: cannot read the {what}: {_reason(error)}; correct path or permissions") from error
+        raise PkiError(
+            f"{path}: cannot read the {what}: {_reason(error)}; correct path or permissions"
+        ) from error
 
 
 def write(path: Path, data: bytes, *, mode: int, replace: bool) -> None:
@@ -134,9 +154,13 @@ def write(path: Path, data: bytes, *, mode: int, replace: bool) -> None:
             temporary.unlink(missing_ok=True)
         _flush_folder(path.parent)
     except FileExistsError as error:
-        raise PkiError(f"{path}: exists already and is not overwritten; move it away first, or use --force") from error
+        raise PkiError(
+            f"{path}: exists already and is not overwritten; move it away first, or use --force"
+        ) from error
     except (OSError, ValueError) as error:
-        raise PkiError(f"{path}: cannot write: {_reason(error)}; choose a folder you may write to") from error
+        raise PkiError(
+            f"{path}: cannot write: {_reason(error)}; choose a folder you may write to"
+        ) from error
 
 
 def _write_new(path: Path, data: bytes, mode: int) -> None:

@@ -17,11 +17,13 @@ def parse(pem: bytes) -> list[x509.Certificate]:
     """
     try:
         with warnings.catch_warnings():
-            # Home-made roots often have the serial number 0, which RFC 5280 s4.1.2.2 forbids and TLS accepts.
+            # Home-made roots often have the serial number 0, which RFC 5280 s4.1.2.2 forbids and
+            # TLS accepts.
             warnings.simplefilter("ignore", CryptographyDeprecationWarning)
             certificates = x509.load_pem_x509_certificates(pem)
         for certificate in certificates:
-            # The library parses the key on access. The caller compares keys, so an unknown kind must fail here.
+            # The library parses the key on access. The caller compares keys, so an unknown kind
+            # must fail here.
             certificate.public_key()
     except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
         raise PkiError("not a certificate in PEM form") from error

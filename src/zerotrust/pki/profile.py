@@ -56,11 +56,14 @@ def days(count: int) -> datetime.timedelta:
     return datetime.timedelta(days=count)
 
 
-def validity(now: datetime.datetime, length: datetime.timedelta, *, within: x509.Certificate | None = None) -> Validity:
+def validity(
+    now: datetime.datetime, length: datetime.timedelta, *, within: x509.Certificate | None = None
+) -> Validity:
     """Return a validity period that begins now and ends no later than its issuer's.
 
     Raises:
-        PkiError: `length` is not between a second and a hundred years, or the issuer is not valid now.
+        PkiError: `length` is not between a second and a hundred years, or the issuer is not valid
+            now.
     """
     if not _SHORTEST <= length <= _LONGEST:
         raise PkiError(f"invalid validity: {length}; choose 1 second to {_LONGEST.days} days")
@@ -70,12 +73,13 @@ def validity(now: datetime.datetime, length: datetime.timedelta, *, within: x509
         begun, ended = within.not_valid_before_utc, within.not_valid_after_utc
         if ended <= start:
             raise PkiError(
-                f"the issuing certificate expired on {ended:%Y-%m-%d}; make a new one with 0trust ca rotate, "
-                "or a new authority if it is the root"
+                f"the issuing certificate expired on {ended:%Y-%m-%d}; make a new one with 0trust"
+                " ca rotate, or a new authority if it is the root"
             )
         if begun > start:
             raise PkiError(
-                f"the issuing certificate is valid from {begun:%Y-%m-%d %H:%M} UTC; set this machine's clock"
+                f"the issuing certificate is valid from {begun:%Y-%m-%d %H:%M} UTC; set this"
+                " machine's clock"
             )
         end = min(end, ended)
     return Validity(start=start, end=end)
@@ -86,19 +90,29 @@ def root(name: str, key: PublicKey, validity: Validity) -> x509.CertificateBuild
     return (
         _builder(name, None, key, validity)
         .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
-        .add_extension(x509.KeyUsage(**{**_NO_USE, "key_cert_sign": True, "crl_sign": True}), critical=True)
+        .add_extension(
+            x509.KeyUsage(**{**_NO_USE, "key_cert_sign": True, "crl_sign": True}), critical=True
+        )
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key), critical=False)
     )
 
 
 def issuing(
-    name: str, key: PublicKey, validity: Validity, *, parent: x509.Certificate, permitted: list[x509.GeneralName]
+    name: str,
+    key: PublicKey,
+    validity: Validity,
+    *,
+    parent: x509.Certificate,
+    permitted: list[x509.GeneralName],
 ) -> x509.CertificateBuilder:
-    """Return the builder of an issuing certificate, limited to servers of the `permitted` names if any."""
+    """Return the builder of an issuing certificate, limited to servers of the `permitted` names
+    if any."""
     builder = (
         _builder(name, parent, key, validity)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(x509.KeyUsage(**{**_NO_USE, "key_cert_sign": True, "crl_sign": True}), critical=True)
+        .add_extension(
+            x509.KeyUsage(**{**_NO_USE, "key_cert_sign": True, "crl_sign": True}), critical=True
+        )
         .add_extension(x509.ExtendedKeyUsage([CLIENT, SERVER]), critical=False)
         .add_extension(_identifier_of(parent), critical=False)
     )
@@ -138,14 +152,18 @@ def alternative_names(*, dns: list[str], ip: list[str]) -> list[x509.GeneralName
         try:
             names.append(x509.IPAddress(ipaddress.ip_address(address)))
         except ValueError as error:
-            raise PkiError(f'"{address}" is not an IP address; write it as 192.0.2.7 or 2001:db8::7') from error
+            raise PkiError(
+                f'"{address}" is not an IP address; write it as 192.0.2.7 or 2001:db8::7'
+            ) from error
     return list(dict.fromkeys(names))
 
 
 def permitted_names(issuer: x509.Certificate) -> list[x509.GeneralName]:
     """Return the server names that an issuing certificate is limited to; empty if it is not."""
     try:
-        trees = issuer.extensions.get_extension_for_class(x509.NameConstraints).value.permitted_subtrees
+        trees = issuer.extensions.get_extension_for_class(
+            x509.NameConstraints
+        ).value.permitted_subtrees
     except x509.ExtensionNotFound:
         return []
     return list(trees or [])
@@ -164,7 +182,11 @@ def _constraints(permitted: list[x509.GeneralName]) -> x509.NameConstraints:
 
 
 def _tree(name: x509.GeneralName) -> x509.GeneralName:
-    return x509.IPAddress(ipaddress.ip_network(str(name.value))) if isinstance(name, x509.IPAddress) else name
+    return (
+        x509.IPAddress(ipaddress.ip_network(str(name.value)))
+        if isinstance(name, x509.IPAddress)
+        else name
+    )
 
 
 def _dns_name(host: str) -> str:
@@ -174,11 +196,15 @@ def _dns_name(host: str) -> str:
     except ValueError as error:
         raise PkiError(f"{error}; write a DNS name such as tunnel.example.com") from error
     if ":" in host:
-        raise PkiError(f'"{host}" is not a DNS name; write it without a port, an IP address with --ip')
+        raise PkiError(
+            f'"{host}" is not a DNS name; write it without a port, an IP address with --ip'
+        )
     return wildcard + name
 
 
-def _builder(name: str, parent: x509.Certificate | None, key: PublicKey, validity: Validity) -> x509.CertificateBuilder:
+def _builder(
+    name: str, parent: x509.Certificate | None, key: PublicKey, validity: Validity
+) -> x509.CertificateBuilder:
     try:
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     except ValueError as error:
@@ -200,5 +226,7 @@ def _identifier_of(parent: x509.Certificate) -> x509.AuthorityKeyIdentifier:
     try:
         own = parent.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     except x509.ExtensionNotFound as error:
-        raise PkiError("the authority's certificate has no subject key identifier; create a new one") from error
+        raise PkiError(
+            "the authority's certificate has no subject key identifier; create a new one"
+        ) from error
     return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)

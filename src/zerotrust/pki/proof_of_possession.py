@@ -8,7 +8,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
 from zerotrust.pki import keys
 
-_PURPOSE: Final = b"0trust: a new certificate in place of one that has ended, for the request that follows\0"
+_PURPOSE: Final = (
+    b"0trust: a new certificate in place of one that has ended, for the request that follows\0"
+)
 """Prefix of the signed bytes, so that the signature serves no other purpose."""
 _PSS: Final = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=padding.PSS.DIGEST_LENGTH)
 

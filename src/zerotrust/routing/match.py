@@ -74,7 +74,9 @@ _END: Final = re.compile(rb"[?#].*", re.DOTALL)
 _SLASHES: Final = re.compile(rb"/{2,}")
 _DOTS: Final = re.compile(rb"/ *+\.[. ]*+(?:/|\Z)")
 """Windows removes dots and spaces at the end of a segment, so `.. ` and `...` may mean `..` too."""
-_OTHER_CODES: Final = re.compile(rb"%u[0-9A-Fa-f]{4}|[\xc0\xc1][\x80-\xbf]|\xe0[\x80-\x9f][\x80-\xbf]")
+_OTHER_CODES: Final = re.compile(
+    rb"%u[0-9A-Fa-f]{4}|[\xc0\xc1][\x80-\xbf]|\xe0[\x80-\x9f][\x80-\xbf]"
+)
 """Encodings of IIS, and overlong UTF-8 (RFC 3629 s10). Some old servers decode both."""
 
 _EVERYTHING: Final = ("*", "/*", "")
@@ -120,7 +122,9 @@ def readings(path: bytes) -> tuple[bytes, ...]:
     if _CONTROL.search(whole) is not None:
         raise AmbiguousPath("the path contains a control character")
     if _OTHER_CODES.search(whole) is not None:
-        raise AmbiguousPath("the path contains %uXXXX or overlong UTF-8, which only some servers decode")
+        raise AmbiguousPath(
+            "the path contains %uXXXX or overlong UTF-8, which only some servers decode"
+        )
     found = [unquote_to_bytes(_SLASH.sub(b"%252F", path)), _tidied(whole)]
     if b";" in whole:
         found += [_tidied(_decodings(_PARAMETERS.sub(b"", stage))[-1]) for stage in stages]
@@ -131,7 +135,10 @@ def readings(path: bytes) -> tuple[bytes, ...]:
         raise AmbiguousPath("the path has a segment . or ..; send the resolved path")
     distinct = tuple(dict.fromkeys(found))
     if sum(map(len, distinct)) > MAX_PATH_BYTES:
-        raise PathTooLong(f"the {len(distinct)} readings of the path are longer than {MAX_PATH_BYTES} bytes together")
+        raise PathTooLong(
+            f"the {len(distinct)} readings of the path are longer than {MAX_PATH_BYTES} bytes"
+            " together"
+        )
     return distinct
 
 
@@ -241,7 +248,9 @@ class Match:
             (folded(name.encode()), [_ValuePattern(value.encode()) for value in values])
             for name, values in model.headers.items()
         ]
-        self._query = [(name, [_ValuePattern(value.encode())]) for name, value in model.query.items()]
+        self._query = [
+            (name, [_ValuePattern(value.encode())]) for name, value in model.query.items()
+        ]
         self.searches = self._path.searches if self._path is not None else 0
         self.comparisons = sum(len(patterns) for _, patterns in self._fields) + len(self._query)
 
@@ -313,7 +322,9 @@ class _PathPattern:
             return False
         place = len(self._beginning)
         if self._whole:
-            return len(path) == place or (self._below != b"" and path.startswith(self._below, place))
+            return len(path) == place or (
+                self._below != b"" and path.startswith(self._below, place)
+            )
         for piece in self._pieces:
             found = piece.search(path, place)
             if found is None:
@@ -336,7 +347,9 @@ class _ValuePattern:
         place = bisect_left(values, self._text)
         if place == len(values):
             return False
-        return values[place].startswith(self._text) if self._beginning else values[place] == self._text
+        return (
+            values[place].startswith(self._text) if self._beginning else values[place] == self._text
+        )
 
 
 def _any_fits(values: Sequence[bytes], patterns: Sequence[_ValuePattern]) -> bool:

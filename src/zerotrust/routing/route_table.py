@@ -51,6 +51,8 @@ class RouteTable(Generic[T]):
                 fitting += match.path_fits(path)
             if fitting and match.rest_fits(method, target, fields):
                 if fitting < len(paths):
-                    raise AmbiguousPath("the path is ambiguous: its readings match different routes")
+                    raise AmbiguousPath(
+                        "the path is ambiguous: its readings match different routes"
+                    )
                 return chosen
         return self.default

@@ -102,7 +102,9 @@ async def serve(loaded: Loaded[ServerConfig], read: Read[ServerConfig]) -> None:
         server = Server(config, database, tasks, hash_speed=await measure_hash_speed())
         stack.push_async_callback(server.close)
         await server.start()
-        reloading = tasks.spawn(Reloader(loaded, read=read, apply=server.apply, tasks=tasks).run(), "reload")
+        reloading = tasks.spawn(
+            Reloader(loaded, read=read, apply=server.apply, tasks=tasks).run(), "reload"
+        )
         _log.info("server ready", agents=config.server.listen_addr, api=config.api.listen_addr)
         try:
             await asyncio.Event().wait()
@@ -158,7 +160,9 @@ class Server:
         )
 
         # The listener for agents, and for machines that join.
-        self._enrollment = EnrollmentEndpoint(self._enrolls(authority), coalescer=coalescer, tasks=tasks)
+        self._enrollment = EnrollmentEndpoint(
+            self._enrolls(authority), coalescer=coalescer, tasks=tasks
+        )
         self._acceptor = SessionAcceptor(
             self.registry,
             registrar,
@@ -219,7 +223,9 @@ class Server:
 
         # The admin API, for administrators of this machine.
         self._join_tokens = JoinTokens(config.server)
-        channel = AdminChannel(self._agent_directory, self.sessions, self._audit, self._join_tokens, tasks)
+        channel = AdminChannel(
+            self._agent_directory, self.sessions, self._audit, self._join_tokens, tasks
+        )
         self._admin = HttpListener(
             coalescer, channel.api, tasks, name="admin.socket", most=lambda: admin.MAX_CONNECTIONS
         )
@@ -236,7 +242,9 @@ class Server:
             listeners=listeners,
             config=lambda: self._config,
         )
-        self._metrics = MetricsEndpoint(metrics.collect, lambda: metrics.health, coalescer=coalescer, tasks=tasks)
+        self._metrics = MetricsEndpoint(
+            metrics.collect, lambda: metrics.health, coalescer=coalescer, tasks=tasks
+        )
         listeners["metrics"] = self._metrics.listener
 
         # Caddy, restarts, and what is done from time to time.
@@ -244,7 +252,9 @@ class Server:
         self._listen: dict[str, Listen] = {
             "server.listen_addr": self._listen_for_agents,
             "api.listen_addr": partial(_listen_plain, self._api, "api.listen_addr"),
-            "caddy.permission_addr": partial(_listen_plain, self._permission_api, "caddy.permission_addr"),
+            "caddy.permission_addr": partial(
+                _listen_plain, self._permission_api, "caddy.permission_addr"
+            ),
             "admin.socket": partial(_listen_plain, self._admin, "admin.socket"),
         }
         self._listening: dict[str, Listening] = {}
@@ -303,11 +313,15 @@ class Server:
         self._reauthorize(config)
         waiting = [f"{key}: for a restart" for key in (*restart, *_unknown(changes))]
         if _offers_http(config) != _offers_http(self._config):
-            waiting.append("caddy.http_port: applies to http-only services when their agents reconnect")
+            waiting.append(
+                "caddy.http_port: applies to http-only services when their agents reconnect"
+            )
         self._config = config
         if _issuer_serial(authority) != issuer_before:
             await self._audit.note("authority.changed", {"issuer": _issuer_serial(authority)})
-        await self._audit.note("configuration.applied", {"settings": changes.keys, "files": changes.files})
+        await self._audit.note(
+            "configuration.applied", {"settings": changes.keys, "files": changes.files}
+        )
         return waiting
 
     async def drain(self) -> None:
@@ -338,7 +352,9 @@ class Server:
 
     # ---- applying a configuration
 
-    def _reconfigure(self, config: ServerConfig, authority: Authority | None, context: ssl.SSLContext) -> None:
+    def _reconfigure(
+        self, config: ServerConfig, authority: Authority | None, context: ssl.SSLContext
+    ) -> None:
         """Give the parts their new settings; none of this can fail."""
         self.ingress.reconfigure(config.api, https_port=config.caddy.https_port)
         if config.limits != self._config.limits:
@@ -368,7 +384,9 @@ class Server:
     def _enrolls(self, authority: Authority | None) -> AgentDirectory | None:
         return None if authority is None else self._agent_directory
 
-    async def _listen_anew(self, config: ServerConfig, undo: AsyncExitStack) -> dict[str, Listening]:
+    async def _listen_anew(
+        self, config: ServerConfig, undo: AsyncExitStack
+    ) -> dict[str, Listening]:
         """Listen at the addresses that have changed."""
         before = _addresses(self._config)
         found: dict[str, Listening] = {}
@@ -395,13 +413,19 @@ class Server:
         """Return the settings about access: records show changes made while no server ran."""
         config = self._config
         return {
-            "grants": _digest("\n".join(f"{agent} {pattern}" for agent, pattern in sorted(_grants(config))).encode()),
+            "grants": _digest(
+                "\n".join(
+                    f"{agent} {pattern}" for agent, pattern in sorted(_grants(config))
+                ).encode()
+            ),
             "any_host": config.unsafe_agents_may_claim_any_host,
             "ca_file": _digest(Path(config.server.ca_file).read_bytes()),
             "issuer": _issuer_serial(self._agent_directory.authority),
         }
 
-    def _record_refused_hosts(self, agent: str, granted: Sequence[str], refused: Sequence[str]) -> None:
+    def _record_refused_hosts(
+        self, agent: str, granted: Sequence[str], refused: Sequence[str]
+    ) -> None:
         if new := self._audit.new_refusals(agent, granted, refused):
             self._tasks.spawn(self._audit.hosts_refused(agent, new), "record refused host names")
 
@@ -415,13 +439,19 @@ class Server:
                     self._agent_directory.authority,
                 )
             except Exception as error:  # noqa: BLE001 - sessions have to end with their certificates after any fault
-                _log.error("certificate maintenance failed; retrying", error=repr(error), exc_info=error)
+                _log.error(
+                    "certificate maintenance failed; retrying", error=repr(error), exc_info=error
+                )
 
     def _use_new_certificate(self) -> None:
-        self._agent_listener.reconfigure(_tls_context(self._config, self._agent_directory.authority))
+        self._agent_listener.reconfigure(
+            _tls_context(self._config, self._agent_directory.authority)
+        )
 
 
-async def _listen_plain(listener: HttpListener, key: str, address: str, beside: Listening | None) -> Listening:
+async def _listen_plain(
+    listener: HttpListener, key: str, address: str, beside: Listening | None
+) -> Listening:
     return await listener.bind(address, key=key, beside=beside)
 
 
@@ -447,7 +477,8 @@ def open_database(state: DatabaseConfig) -> Database:
         refusal, warnings = folders.refusal(folder), list(folders.above(folder))
     except OSError as error:
         raise StateError(
-            f"state.dir: cannot create {state.dir}: {describe(error)}; correct the path, or create the folder"
+            f"state.dir: cannot create {state.dir}: {describe(error)}; correct the path, or create"
+            " the folder"
         ) from error
     if refusal is not None:
         raise StateError(f"state.dir: {refusal}")

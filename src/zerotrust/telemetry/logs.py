@@ -129,10 +129,15 @@ def _open(output: str) -> tuple[TextIO, bool]:
 
 def _renderers(form: str, *, colors: bool) -> list[Processor]:
     if form == "json":
-        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
+        return [
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+        ]
     return [
         _printable,
-        structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback),
+        structlog.dev.ConsoleRenderer(
+            colors=colors, exception_formatter=structlog.dev.plain_traceback
+        ),
     ]
 
 
@@ -151,7 +156,9 @@ def _printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventD
     return event
 
 
-def _route_standard_library(level: int, shared: list[Processor], renderers: list[Processor]) -> None:
+def _route_standard_library(
+    level: int, shared: list[Processor], renderers: list[Processor]
+) -> None:
     handler = logging.StreamHandler(_SINK)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

@@ -35,12 +35,14 @@ def counter(name: str, meaning: str, value: float | Labelled, *labels: str) -> M
 
 
 def limits(values: Mapping[str, float]) -> Metric:
-    """Return the metric of configured limits; docs/reliability.md names the metric of each one's usage."""
+    """Return the metric of configured limits; docs/reliability.md names the metric of each one's
+    usage."""
     return gauge("limit", "Configured limit.", values, "name")
 
 
 def text(metrics: Iterable[Metric]) -> bytes:
-    """Return these metrics as text, with those of the process: memory, CPU, descriptors (Linux only)."""
+    """Return these metrics as text, with those of the process: memory, CPU, descriptors (Linux
+    only)."""
     return generate_latest(_CollectedMetrics([*metrics, *_PROCESS.collect()]))
 
 

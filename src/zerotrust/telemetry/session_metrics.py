@@ -37,7 +37,12 @@ LIMITS: Final = {
 def session_metrics(usage: SessionStats, stalls: StallCounter) -> Iterator[Metric]:
     """Return the metrics of all sessions."""
     states = {"attached": usage.sessions - usage.detached, "detached": usage.detached}
-    yield gauge("sessions", "Sessions: attached to a connection, or detached and waiting for one.", states, "state")
+    yield gauge(
+        "sessions",
+        "Sessions: attached to a connection, or detached and waiting for one.",
+        states,
+        "state",
+    )
     yield gauge("streams", "Running requests and open WebSockets.", usage.streams)
     kinds = {
         "received": usage.unconsumed,
@@ -46,8 +51,8 @@ def session_metrics(usage: SessionStats, stalls: StallCounter) -> Iterator[Metri
         "kept": usage.unacknowledged,
     }
     meaning = (
-        "Bytes held by sessions: received and not consumed, bodies queued to send, other frames queued to send, "
-        "sent and not acknowledged."
+        "Bytes held by sessions: received and not consumed, bodies queued to send, other frames"
+        " queued to send, sent and not acknowledged."
     )
     yield gauge("session_bytes", meaning, kinds, "kind")
     yield gauge("session_bytes_most", "Bytes held by the largest session.", usage.most)

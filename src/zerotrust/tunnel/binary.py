@@ -24,7 +24,9 @@ class RequestOpen:
 
     __slots__ = ("block", "flags", "kind", "length", "request_id", "service")
 
-    def __init__(self, kind: int, flags: int, length: int, names: tuple[str, str], block: bytes) -> None:
+    def __init__(
+        self, kind: int, flags: int, length: int, names: tuple[str, str], block: bytes
+    ) -> None:
         self.kind = kind
         self.flags = flags
         self.length = length
@@ -32,9 +34,18 @@ class RequestOpen:
         self.block = block
 
 
-def pack_open(kind: int, length: int, *, flags: int, service: bytes, request_id: bytes, block: bytes) -> bytes:
+def pack_open(
+    kind: int, length: int, *, flags: int, service: bytes, request_id: bytes, block: bytes
+) -> bytes:
     """Return the payload of OPEN; service and request id are ASCII."""
-    return b"".join((_OPEN.pack(kind, flags, len(service), length, len(request_id), 0), service, request_id, block))
+    return b"".join(
+        (
+            _OPEN.pack(kind, flags, len(service), length, len(request_id), 0),
+            service,
+            request_id,
+            block,
+        )
+    )
 
 
 def unpack_open(payload: bytes) -> RequestOpen:
@@ -55,7 +66,9 @@ def unpack_open(payload: bytes) -> RequestOpen:
         names = "\0"
     if not names.isprintable():
         raise RemoteProtocolError("OPEN: service and request id must be visible ASCII")
-    return RequestOpen(kind, flags, length, (names[:service_bytes], names[service_bytes:]), payload[id_end:])
+    return RequestOpen(
+        kind, flags, length, (names[:service_bytes], names[service_bytes:]), payload[id_end:]
+    )
 
 
 def pack_head(kind: int, flags: int, length: int, block: bytes) -> bytes:

@@ -18,7 +18,11 @@ _ERRORS: Final[dict[Code, type[errors.ForwardError]]] = {
     Code.UPSTREAMS_BUSY: errors.UpstreamsBusy,
     Code.WITHDRAWN: errors.ServiceGone,
 }
-_CODES: Final = {error: code for code, error in _ERRORS.items() if code not in (Code.REFUSED, Code.UNKNOWN_SERVICE)}
+_CODES: Final = {
+    error: code
+    for code, error in _ERRORS.items()
+    if code not in (Code.REFUSED, Code.UNKNOWN_SERVICE)
+}
 """The two codes left out say that the peer has not begun with the request, which no error says."""
 
 

@@ -46,7 +46,9 @@ class FrameReader:
         if at < end:
             self._partial += memoryview(data)[at:]
             rest = end - at
-            self._needed = HEADER_BYTES if rest < HEADER_BYTES else HEADER_BYTES + unpack(data, at)[2]
+            self._needed = (
+                HEADER_BYTES if rest < HEADER_BYTES else HEADER_BYTES + unpack(data, at)[2]
+            )
         return frames
 
     def _complete(self, data: bytes, frames: list[Frame]) -> int:

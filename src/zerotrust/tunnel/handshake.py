@@ -69,7 +69,12 @@ def hello(options: SessionOptions, resume: Resume | None = None) -> bytes:
 
 
 def welcome(
-    options: SessionOptions, session: str, capabilities: frozenset[str], *, secret: str, received: int | None = None
+    options: SessionOptions,
+    session: str,
+    capabilities: frozenset[str],
+    *,
+    secret: str,
+    received: int | None = None,
 ) -> bytes:
     """Return the payload of WELCOME; `received` if it resumes an older session."""
     resumable = RESUME in capabilities
@@ -124,6 +129,10 @@ def read_welcome(kind: int, payload: bytes) -> Welcome:
 
 def _check(kind: int, expected: FrameType, payload: bytes) -> None:
     if kind != expected:
-        raise RemoteProtocolError(f"the first frame is of type {kind:#04x}, {expected.name} expected")
+        raise RemoteProtocolError(
+            f"the first frame is of type {kind:#04x}, {expected.name} expected"
+        )
     if len(payload) > MAX_HELLO_BYTES:
-        raise RemoteProtocolError(f"{expected.name} of {len(payload)} bytes, at most {MAX_HELLO_BYTES} allowed")
+        raise RemoteProtocolError(
+            f"{expected.name} of {len(payload)} bytes, at most {MAX_HELLO_BYTES} allowed"
+        )

@@ -48,7 +48,9 @@ class Keepalive:
             return
         sample = now - self._pinged_at
         self._pinged_at = self._waiting_since = None
-        self.round_trip = sample if self.round_trip is None else self.round_trip + (sample - self.round_trip) / 8
+        self.round_trip = (
+            sample if self.round_trip is None else self.round_trip + (sample - self.round_trip) / 8
+        )
 
     def unanswered(self, now: float) -> float:
         """Return the seconds since the first PING without an answer; 0 if all were answered."""

@@ -102,7 +102,9 @@ class Outbox:
     def congested(self) -> bool:
         """The peer reads or acknowledges so slowly that neither end may open another stream."""
         resumption = self.resumption
-        return self.unwritten > self._congested_bytes or (resumption is not None and resumption.hopeless)
+        return self.unwritten > self._congested_bytes or (
+            resumption is not None and resumption.hopeless
+        )
 
     @property
     def overfull(self) -> bool:
@@ -283,11 +285,17 @@ class Outbox:
         served = _NO_STREAMS
         resumption = self.resumption
         if self._scheduler and budget > direct and self.has_room:
-            allowed = budget - direct if resumption is None else min(budget - direct, resumption.left)
+            allowed = (
+                budget - direct if resumption is None else min(budget - direct, resumption.left)
+            )
             served, taken = self._scheduler.fill(out, allowed)
             self.queued -= taken
             counted += len(served)
-        if resumption is not None and (self.ack_due or resumption.untold >= ACK_ALONG) and not self._closed:
+        if (
+            resumption is not None
+            and (self.ack_due or resumption.untold >= ACK_ALONG)
+            and not self._closed
+        ):
             self.ack_due = False
             out.append(resumption.acknowledgement())
         # One write is one TLS record for small frames: joining costs less than a record each.
@@ -300,7 +308,8 @@ class Outbox:
         return written, served
 
     def _take_frames(self, budget: int) -> tuple[list[Chunk], int]:
-        """Remove direct frames of about `budget` bytes; return them and how many of them are counted."""
+        """Remove direct frames of about `budget` bytes; return them and how many of them are
+        counted."""
         out = self._out
         at = size = counted = 0
         while at < len(out) and (size < budget or not at):

@@ -58,7 +58,9 @@ class Resumption:
         "unacknowledged",
     )
 
-    def __init__(self, *, secret: str = "", timeout: float = 0.0, budget: int = REPLAY_BYTES) -> None:
+    def __init__(
+        self, *, secret: str = "", timeout: float = 0.0, budget: int = REPLAY_BYTES
+    ) -> None:
         self.received = 0
         self.sent = 0
         self.acknowledged = 0
@@ -156,7 +158,9 @@ class Resumption:
     def request(self, session_id: str) -> Resume:
         """Return the request for the session on a new connection (dialers)."""
         self.attempt += 1
-        return Resume(session=session_id, secret=self._secret, received=self.received, attempt=self.attempt)
+        return Resume(
+            session=session_id, secret=self._secret, received=self.received, attempt=self.attempt
+        )
 
     def check_answer(self, peer: Welcome, session_id: str) -> None:
         """Check the acceptor's answer to the request.
@@ -167,7 +171,9 @@ class Resumption:
         if not peer.resumed or peer.session != session_id:
             raise RemoteProtocolError("WELCOME of another session")
         if peer.received < self.acknowledged:
-            raise RemoteProtocolError(f"{peer.received} frames received, {self.acknowledged} were before")
+            raise RemoteProtocolError(
+                f"{peer.received} frames received, {self.acknowledged} were before"
+            )
 
     def refusal(self, wanted: Resume) -> str | None:
         """Return the reason why a dialer may not resume the session; None if it may (acceptors)."""

@@ -30,7 +30,14 @@ from zerotrust.errors import LocalProtocolError, RemoteProtocolError
 from zerotrust.tunnel.binary import MAX_OPEN_PAYLOAD_BYTES, pack_reason, unpack_reason
 from zerotrust.tunnel.codes import COUNTED, END, INTERIM, RENEWAL, RESUME, Code, FrameType
 from zerotrust.tunnel.frames import MAX_PAYLOAD, MAX_STREAM_ID, Frame, FrameReader, encode
-from zerotrust.tunnel.handshake import SessionOptions, common, hello, read_hello, read_welcome, welcome
+from zerotrust.tunnel.handshake import (
+    SessionOptions,
+    common,
+    hello,
+    read_hello,
+    read_welcome,
+    welcome,
+)
 from zerotrust.tunnel.keepalive import DEAD_AFTER, HANDSHAKE_TIMEOUT, Keepalive
 from zerotrust.tunnel.messages import (
     AGENT_MESSAGES,
@@ -189,7 +196,9 @@ class Session:
         if not self.can_open:
             raise LocalProtocolError("no stream can be opened now")
         if len(payload) > MAX_OPEN_PAYLOAD_BYTES:
-            raise LocalProtocolError(f"a head of {len(payload)} bytes, at most {MAX_OPEN_PAYLOAD_BYTES} allowed")
+            raise LocalProtocolError(
+                f"a head of {len(payload)} bytes, at most {MAX_OPEN_PAYLOAD_BYTES} allowed"
+            )
         stream = self._new_stream(self._next_id, opener=True, ended=end, now=now)
         stream.sink = sink
         self._next_id += 2
@@ -197,7 +206,9 @@ class Session:
         self._emit(_OPEN, stream.id, payload, END if end else 0)
         return stream
 
-    def send_head(self, stream: Stream, payload: bytes, *, end: bool = False, interim: bool = False) -> None:
+    def send_head(
+        self, stream: Stream, payload: bytes, *, end: bool = False, interim: bool = False
+    ) -> None:
         """Send the head of an answer (`binary.pack_head`).
 
         Raises:
@@ -208,7 +219,9 @@ class Session:
                 return
             raise LocalProtocolError(f"stream {stream.id}: a second head")
         if len(payload) > MAX_OPEN_PAYLOAD_BYTES:
-            raise LocalProtocolError(f"a head of {len(payload)} bytes, at most {MAX_OPEN_PAYLOAD_BYTES} allowed")
+            raise LocalProtocolError(
+                f"a head of {len(payload)} bytes, at most {MAX_OPEN_PAYLOAD_BYTES} allowed"
+            )
         if not interim:
             stream.sending = _DONE if end else _BODY
         self._emit(_HEAD, stream.id, payload, (END if end else 0) | (INTERIM if interim else 0))
@@ -253,7 +266,9 @@ class Session:
                 return
             raise LocalProtocolError(f"stream {stream.id}: trailers in state {stream.sending.name}")
         if len(payload) > MAX_PAYLOAD:
-            raise LocalProtocolError(f"trailers of {len(payload)} bytes, at most {MAX_PAYLOAD} allowed")
+            raise LocalProtocolError(
+                f"trailers of {len(payload)} bytes, at most {MAX_PAYLOAD} allowed"
+            )
         stream.sending = _DONE
         stream.tail = (_TRAILERS, payload)
         self.outbox.schedule(stream)
@@ -297,7 +312,10 @@ class Session:
         payload = message.encode()
         if len(payload) > MAX_PAYLOAD:
             # The peer would wait for it in vain.
-            self.close(Code.INTERNAL, f"{message.frame_type.name} of {len(payload)} bytes fits into no frame")
+            self.close(
+                Code.INTERNAL,
+                f"{message.frame_type.name} of {len(payload)} bytes fits into no frame",
+            )
         elif self._dialer:
             self._emit(message.frame_type, 0, payload)
         else:
@@ -397,7 +415,9 @@ class Session:
         resumption = self.resumption
         assert resumption is not None and not self.attached
         self.keepalive = Keepalive(now)
-        self._greeting = encode(FrameType.HELLO, 0, 0, hello(self._options, resumption.request(self.id)))
+        self._greeting = encode(
+            FrameType.HELLO, 0, 0, hello(self._options, resumption.request(self.id))
+        )
         self.outbox.start()
 
     def refusal(self, wanted: Resume) -> str | None:
@@ -413,7 +433,13 @@ class Session:
         if self.attached:  # the dialer has noticed the end of the old link first
             self.lost("the agent has another connection", now)
         resumption.grant(wanted)
-        answer = welcome(self._options, self.id, self.capabilities, secret=self._secret, received=resumption.received)
+        answer = welcome(
+            self._options,
+            self.id,
+            self.capabilities,
+            secret=self._secret,
+            received=resumption.received,
+        )
         self._continue(encode(FrameType.WELCOME, 0, 0, answer), wanted.received, now)
 
     def supersede(self) -> None:
@@ -491,7 +517,9 @@ class Session:
     def _shed(self, spared: Stream) -> None:
         """Reset the largest queues until a quarter of the limit is free; no credit goes first."""
         outbox = self.outbox
-        victims = [stream for stream in self.streams.values() if stream.queued and stream is not spared]
+        victims = [
+            stream for stream in self.streams.values() if stream.queued and stream is not spared
+        ]
         victims.sort(key=lambda stream: (not stream.ready, stream.queued))
         error = RemoteProtocolError(
             f"this session queues {outbox.queued} bytes, which is too much", wire=Code.OVERLOADED
@@ -501,7 +529,9 @@ class Session:
 
     def _new_stream(self, stream_id: int, *, opener: bool, ended: bool, now: float) -> Stream:
         window = ReceiveWindow(self._options.window, self._growth, now)
-        stream = Stream(stream_id, opener=opener, ended=ended, credit=self._peer_window, window=window)
+        stream = Stream(
+            stream_id, opener=opener, ended=ended, credit=self._peer_window, window=window
+        )
         self.streams[stream_id] = stream
         return stream
 
@@ -557,7 +587,8 @@ class Session:
             self.unconsumed += size
             if self.unconsumed > self._max_unconsumed:
                 raise RemoteProtocolError(
-                    f"this session holds {self.unconsumed} bytes, which is too much", wire=Code.OVERLOADED
+                    f"this session holds {self.unconsumed} bytes, which is too much",
+                    wire=Code.OVERLOADED,
                 )
         except RemoteProtocolError as error:
             self._fail_stream(stream, error)
@@ -571,7 +602,9 @@ class Session:
         if end:
             self._settle(stream)
 
-    def _receive_other(self, kind: int, flags: int, stream_id: int, payload: bytes, now: float) -> None:
+    def _receive_other(
+        self, kind: int, flags: int, stream_id: int, payload: bytes, now: float
+    ) -> None:
         if self.phase is _HANDSHAKE:
             self._receive_handshake(kind, payload, now)
         elif kind >= _OPEN:
@@ -597,7 +630,11 @@ class Session:
                 self._sink.resume(peer.resume)
                 return
             resume_timeout = self._options.resume_timeout
-            self._emit(FrameType.WELCOME, 0, welcome(self._options, self.id, self.capabilities, secret=self._secret))
+            self._emit(
+                FrameType.WELCOME,
+                0,
+                welcome(self._options, self.id, self.capabilities, secret=self._secret),
+            )
         if RESUME in self.capabilities:
             self.resumption = self.outbox.resumption = Resumption(
                 secret=self._secret, timeout=resume_timeout, budget=self._options.replay_bytes
@@ -610,7 +647,8 @@ class Session:
         self._sink.established(peer)
 
     def _receive_resumed(self, frames: list[Frame], now: float) -> list[Frame]:
-        """Take the answer to `redial`, and return the frames after it (dialers; others ignore all)."""
+        """Take the answer to `redial`, and return the frames after it (dialers; others ignore
+        all)."""
         if not frames or not self._dialer:
             return []
         kind, _, _, payload = frames[0]
@@ -644,11 +682,15 @@ class Session:
 
     def _receive_message(self, kind: int, payload: bytes) -> None:
         message_type = (SERVER_MESSAGES if self._dialer else AGENT_MESSAGES).get(kind)
-        if message_type is None or (RENEWAL not in self.capabilities and kind in (FrameType.RENEW, FrameType.RENEWED)):
+        if message_type is None or (
+            RENEWAL not in self.capabilities and kind in (FrameType.RENEW, FrameType.RENEWED)
+        ):
             raise RemoteProtocolError(f"a frame of type {kind:#04x} is not expected here")
         self._sink.message(Ready() if message_type is Ready else decode(message_type, payload))
 
-    def _receive_stream(self, kind: int, flags: int, stream_id: int, payload: bytes, now: float) -> None:
+    def _receive_stream(
+        self, kind: int, flags: int, stream_id: int, payload: bytes, now: float
+    ) -> None:
         if kind == _OPEN:
             self._receive_open(flags, stream_id, payload, now)
             return
@@ -698,7 +740,9 @@ class Session:
             raise RemoteProtocolError("WINDOW needs 4 bytes")
         credit = stream.credit + int.from_bytes(payload, "big")
         if credit > MAX_CREDIT:
-            raise RemoteProtocolError(f"stream {stream.id}: window of {credit} bytes", wire=Code.FLOW_CONTROL)
+            raise RemoteProtocolError(
+                f"stream {stream.id}: window of {credit} bytes", wire=Code.FLOW_CONTROL
+            )
         stream.credit = credit
         self.outbox.schedule(stream)
         if stream.blocked:
@@ -737,7 +781,8 @@ class Session:
             raise fault
 
     def set_sink(self, sink: SessionSink) -> None:
-        """Give the session another owner, which gets all events from now on (as `asyncio.Transport.set_protocol`)."""
+        """Give the session another owner, which gets all events from now on (as
+        `asyncio.Transport.set_protocol`)."""
         self._sink = sink
 
     def _part(self) -> None:

@@ -46,7 +46,9 @@ class SessionStats:
         self.queued += outbox.queued
         self.unwritten += outbox.unwritten
         self.unacknowledged += unacknowledged
-        self.most = max(self.most, session.unconsumed + outbox.queued + outbox.unwritten + unacknowledged)
+        self.most = max(
+            self.most, session.unconsumed + outbox.queued + outbox.unwritten + unacknowledged
+        )
         if not session.attached:
             self.detached += 1
         if not outbox.has_room:
@@ -81,4 +83,6 @@ class StallCounter:
         """Take the numbers of the current sessions."""
         before = self._before
         self._before = {session: session.outbox.stalls for session in sessions}
-        self.total += sum(stalls - before.get(session, 0) for session, stalls in self._before.items())
+        self.total += sum(
+            stalls - before.get(session, 0) for session, stalls in self._before.items()
+        )

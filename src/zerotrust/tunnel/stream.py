@@ -94,7 +94,9 @@ class Stream:
         "window",
     )
 
-    def __init__(self, stream_id: int, *, opener: bool, ended: bool, credit: int, window: ReceiveWindow) -> None:
+    def __init__(
+        self, stream_id: int, *, opener: bool, ended: bool, credit: int, window: ReceiveWindow
+    ) -> None:
         request = StreamState.DONE if ended else StreamState.BODY
         self.id = stream_id
         self.sending = request if opener else StreamState.HEAD
@@ -136,7 +138,8 @@ class Stream:
         state = TRANSITIONS.get((self.receiving, kind, flags & (END | INTERIM)))
         if state is None:
             raise RemoteProtocolError(
-                f"stream {self.id}: {FrameType(kind).name} with flags {flags} in state {self.receiving.name}"
+                f"stream {self.id}: {FrameType(kind).name} with flags {flags} in state"
+                f" {self.receiving.name}"
             )
         self.receiving = state
 
@@ -148,7 +151,9 @@ class Stream:
         """
         self.interim_heads += 1
         if self.interim_heads > MAX_INTERIM_HEADS:
-            raise RemoteProtocolError(f"stream {self.id}: more than {MAX_INTERIM_HEADS} interim heads")
+            raise RemoteProtocolError(
+                f"stream {self.id}: more than {MAX_INTERIM_HEADS} interim heads"
+            )
 
     def enqueue(self, data: bytes) -> None:
         """Add bytes to the queue."""

@@ -40,7 +40,16 @@ class ReceiveWindow:
         unconsumed: bytes that were received and that the reader has not consumed.
     """
 
-    __slots__ = ("_budget", "_consumed", "_credit", "_granted_at", "_granted_before", "initial", "size", "unconsumed")
+    __slots__ = (
+        "_budget",
+        "_consumed",
+        "_credit",
+        "_granted_at",
+        "_granted_before",
+        "initial",
+        "size",
+        "unconsumed",
+    )
 
     def __init__(self, size: int, budget: GrowthBudget, now: float) -> None:
         self.initial = size
@@ -58,7 +67,9 @@ class ReceiveWindow:
             RemoteProtocolError: the bytes exceed the credit (FLOW_CONTROL).
         """
         if count > self._credit:
-            raise RemoteProtocolError(f"window exceeded by {count - self._credit} bytes", wire=Code.FLOW_CONTROL)
+            raise RemoteProtocolError(
+                f"window exceeded by {count - self._credit} bytes", wire=Code.FLOW_CONTROL
+            )
         self._credit -= count
         self.unconsumed += count
 

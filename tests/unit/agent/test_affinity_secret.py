@@ -14,7 +14,11 @@ from zerotrust.pki import keys
 
 
 def config(key: Path, *, affinity: bool = True) -> AgentConfig:
-    service: dict[str, Any] = {"hostname": "a.test", "backend": "x:1", "load_balancing": {"session_affinity": affinity}}
+    service: dict[str, Any] = {
+        "hostname": "a.test",
+        "backend": "x:1",
+        "load_balancing": {"session_affinity": affinity},
+    }
     return AgentConfig.model_validate({"server": {"key": str(key)}, "services": [service]})
 
 

@@ -57,7 +57,9 @@ def test_the_uncommented_example_loads(tmp_path: Path) -> None:
     assert service.hostname == "pihole.example.com"
 
 
-@pytest.mark.parametrize(("hosts", "example"), [((), "app.example.com"), (("*.lab.example",), "app.lab.example")])
+@pytest.mark.parametrize(
+    ("hosts", "example"), [((), "app.example.com"), (("*.lab.example",), "app.lab.example")]
+)
 def test_the_example_without_granted_hosts(hosts: tuple[str, ...], example: str) -> None:
     text = configuration(LINE, JoinResult(**{**vars(JOINED), "hosts": hosts}))
     assert f'hostname: "{example}"' in text
@@ -73,7 +75,9 @@ def test_a_failed_attempt_leaves_no_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["agent.key", "agent.crt", "ca.crt", "agent.yaml"])
 def test_existing_files_are_kept_without_force(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine")
-    with pytest.raises(PkiError, match=f"{name}: exists already and is not overwritten; use --dir, or --force"):
+    with pytest.raises(
+        PkiError, match=f"{name}: exists already and is not overwritten; use --dir, or --force"
+    ):
         AgentFilesWriter(tmp_path, force=False).__enter__()
     assert (tmp_path / name).read_text() == "mine"
     assert names(tmp_path) == {name}
@@ -102,7 +106,9 @@ def test_files_belong_to_the_owner_of_the_folder(tmp_path: Path) -> None:
     assert {path.stat().st_uid for path in tmp_path.iterdir()} == {12345}
 
 
-def test_an_interrupted_join_leaves_a_matching_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_join_leaves_a_matching_pair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = Foreign.root()
     for name in ("home", "agent"):
         root.issue(name).store(tmp_path, name)

@@ -11,7 +11,14 @@ from structlog.testing import capture_logs
 
 from tests.support.authorities import issue_server_at
 from tests.support.client import Client
-from tests.support.inprocess_stack import Backend, RunningAgent, RunningServer, Site, dialling, serving
+from tests.support.inprocess_stack import (
+    Backend,
+    RunningAgent,
+    RunningServer,
+    Site,
+    dialling,
+    serving,
+)
 from tests.support.ports import closed_port, free_port
 from tests.support.waiting import eventually
 from zerotrust.agent import app, connection, enrollment_client
@@ -97,7 +104,11 @@ async def echoes(client: Client) -> bool:
 
 @pytest.fixture
 async def scene(site: Site) -> AsyncIterator[Scene]:
-    async with Backend("first").listening() as first, Backend("second").listening() as second, serving(site) as server:
+    async with (
+        Backend("first").listening() as first,
+        Backend("second").listening() as second,
+        serving(site) as server,
+    ):
         made = Scene(site, server, first, second)
         async with dialling(made.config(ONE, TWO)) as agent:
             made.running = agent
@@ -136,7 +147,11 @@ async def test_requests_of_a_removed_service_complete(scene: Scene) -> None:
 
 @pytest.mark.slow
 async def test_requests_end_after_drain_timeout(scene: Scene) -> None:
-    waiting, socket, other = await scene.waiting(), await scene.upgraded(), await scene.upgraded(TWO)
+    waiting, socket, other = (
+        await scene.waiting(),
+        await scene.upgraded(),
+        await scene.upgraded(TWO),
+    )
     begun_at = asyncio.get_running_loop().time()
     await scene.change(scene.config(TWO, hot_reload={"drain_timeout": "2s"}))
     assert await echoes(socket)
@@ -184,7 +199,9 @@ async def test_a_new_certificate_keeps_running_requests(scene: Scene) -> None:
     assert (await waiting.read_response()).body == b"first"
     assert await echoes(socket)
     socket.abort()
-    await eventually(lambda: scene.sessions() == [new], "the old session ends with its last stream", 5)
+    await eventually(
+        lambda: scene.sessions() == [new], "the old session ends with its last stream", 5
+    )
     assert await scene.body(ONE) == "first"
     waiting.abort()
 
@@ -217,16 +234,24 @@ async def test_many_changes_leak_nothing(scene: Scene) -> None:
     before, nowhere = held(), closed_port()
     for number in range(20):
         extra = scene.service(f"extra-{number}.example.com", scene.first)
-        await scene.change(scene.site.agent(scene.service(ONE), extra), str(scene.site.folder / "home.crt"))
+        await scene.change(
+            scene.site.agent(scene.service(ONE), extra), str(scene.site.folder / "home.crt")
+        )
         await scene.server.change(scene.site.server(api={"trusted_proxies": [f"192.0.2.{number}"]}))
         with pytest.raises(SetupError):
-            await scene.server.change(scene.site.server(server={"listen_addr": f"127.0.0.1:{scene.first.port}"}))
+            await scene.server.change(
+                scene.site.server(server={"listen_addr": f"127.0.0.1:{scene.first.port}"})
+            )
         with pytest.raises(SetupError):
             await scene.change(scene.config(TWO, server={"address": f"127.0.0.1:{nowhere}"}))
     await scene.change(scene.config(ONE, TWO))
     await eventually(lambda: len(scene.sessions()) == 1, "one session is left", 5)
     await eventually(lambda: not scene.running.agent.connections[0].leaving, "also at the agent", 5)
-    await eventually(lambda: all(now <= then for now, then in zip(held(), before, strict=True)), "all is let go", 5)
+    await eventually(
+        lambda: all(now <= then for now, then in zip(held(), before, strict=True)),
+        "all is let go",
+        5,
+    )
 
 
 async def test_a_new_server_address_takes_over(scene: Scene) -> None:
@@ -241,7 +266,9 @@ async def test_a_new_server_address_takes_over(scene: Scene) -> None:
 
 
 @pytest.mark.slow
-async def test_a_session_with_a_server_that_is_no_longer_configured_ends_in_time(scene: Scene) -> None:
+async def test_a_session_with_a_server_that_is_no_longer_configured_ends_in_time(
+    scene: Scene,
+) -> None:
     port = free_port()
     waiting, socket = await scene.waiting(), await scene.upgraded(TWO)
     (old,) = scene.sessions()
@@ -255,7 +282,9 @@ async def test_a_session_with_a_server_that_is_no_longer_configured_ends_in_time
     await eventually(lambda: old not in scene.sessions(), "the old session has ended", 10)
     assert 4 <= asyncio.get_running_loop().time() - begun_at < 7
     scene.first.go.set()
-    assert (await waiting.read_response()).body == b"first", "the server has asked again on the new session"
+    assert (await waiting.read_response()).body == b"first", (
+        "the server has asked again on the new session"
+    )
     for client in (waiting, socket):
         client.abort()
 
@@ -273,7 +302,9 @@ async def test_sessions_of_earlier_reloads_end_with_their_server(scene: Scene) -
 
 
 @pytest.mark.slow
-async def test_the_sweep_restarts_after_an_error(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_sweep_restarts_after_an_error(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tasks, "RESTART_FIRST", 0.01)
     monkeypatch.setattr(app, "SWEEP", 0.01)
     faults = [RuntimeError("one"), RuntimeError("two")]
@@ -291,23 +322,31 @@ async def test_the_sweep_restarts_after_an_error(scene: Scene, monkeypatch: pyte
 
 
 async def test_a_server_that_cannot_be_reached_changes_nothing(scene: Scene) -> None:
-    with pytest.raises(SetupError, match=r"server\.address: cannot connect to 127\.0\.0\.1:\d+: connection refused"):
+    with pytest.raises(
+        SetupError, match=r"server\.address: cannot connect to 127\.0\.0\.1:\d+: connection refused"
+    ):
         await scene.change(scene.config(TWO, server={"address": f"127.0.0.1:{closed_port()}"}))
     assert await scene.body(ONE) == "first"
     assert len(scene.sessions()) == 1
 
 
-async def test_a_server_that_refuses_changes_nothing(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> None:
+async def test_a_server_that_refuses_changes_nothing(
+    scene: Scene, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     foreign = tmp_path_factory.mktemp("foreign")
     create_authority(foreign)
     issue_agent(foreign, "home")
     own = {"cert": str(foreign / "home.crt"), "key": str(foreign / "home.key")}
-    with pytest.raises(SetupError, match=r"server\.address: 127\.0\.0\.1:\d+ refused: .*; its log says why"):
+    with pytest.raises(
+        SetupError, match=r"server\.address: 127\.0\.0\.1:\d+ refused: .*; its log says why"
+    ):
         await scene.change(scene.config(TWO, server=own))
     assert await scene.body(ONE) == "first"
 
 
-async def test_a_server_that_does_not_answer_changes_nothing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_does_not_answer_changes_nothing(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(connection, "PUBLISH_TIMEOUT", 0.0)
     with pytest.raises(SetupError, match="it did not answer for all services in 0 s"):
         await scene.change(scene.config(TWO), str(scene.site.folder / "ca.crt"))
@@ -324,7 +363,9 @@ async def test_a_log_that_cannot_be_opened_changes_nothing(scene: Scene) -> None
 
 
 async def test_the_certificate_of_another_changes_nothing(scene: Scene) -> None:
-    with pytest.raises(PkiError, match=r'is the certificate of "home", but the configuration says agent\.id "away"'):
+    with pytest.raises(
+        PkiError, match=r'is the certificate of "home", but the configuration says agent\.id "away"'
+    ):
         await scene.change(scene.config(TWO, agent={"id": "away"}))
     assert await scene.body(ONE) == "first"
 
@@ -337,12 +378,16 @@ async def test_the_log_changes(scene: Scene, monkeypatch: pytest.MonkeyPatch) ->
     assert len(scene.sessions()) == 1, "no new connection for that"
 
 
-async def test_a_disconnected_agent_dials_a_new_address_at_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_disconnected_agent_dials_a_new_address_at_once(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(connection, "BACK_OFF_FIRST", 1e6)
     monkeypatch.setattr(connection, "BACK_OFF_MOST", 1e6)
     async with Backend("first").listening() as first, serving(site) as server:
         service = {"hostname": ONE, "backend": f"127.0.0.1:{first.port}", "http_redirect": False}
-        async with dialling(site.agent(service, server={"address": f"127.0.0.1:{closed_port()}"})) as agent:
+        async with dialling(
+            site.agent(service, server={"address": f"127.0.0.1:{closed_port()}"})
+        ) as agent:
             scene = Scene(site, server, first, first)
             scene.running = agent
             await asyncio.sleep(0.1)
@@ -393,7 +438,9 @@ async def test_a_rejected_agent_backs_off(scene: Scene, monkeypatch: pytest.Monk
 
 
 async def test_a_revoked_agent_stays_rejected_after_a_restart(scene: Scene) -> None:
-    limited = scene.service(ONE, routes=[{"handle": [{"type": "rate_limit", "config": {"rate": "2/hour"}}]}])
+    limited = scene.service(
+        ONE, routes=[{"handle": [{"type": "rate_limit", "config": {"rate": "2/hour"}}]}]
+    )
     await scene.change(scene.site.agent(limited))
     async with await scene.server.open(ONE) as client:
         assert [(await client.get("/")).status for _ in range(3)] == [200, 200, 429]
@@ -412,7 +459,9 @@ async def test_a_revoked_agent_stays_rejected_after_a_restart(scene: Scene) -> N
 
 
 async def test_draining_completes_requests_and_moves_new_ones(scene: Scene) -> None:
-    await scene.server.change(scene.site.server(api={"hold_timeout": 0}))  # they are refused, and not held for 10 s
+    await scene.server.change(
+        scene.site.server(api={"hold_timeout": 0})
+    )  # they are refused, and not held for 10 s
     waiting, socket = await scene.waiting(), await scene.upgraded(TWO)
     draining = asyncio.create_task(scene.running.agent.drain())
     await eventually(lambda: is_body(scene, ONE, "no_agent"), "new requests do not get there", 2)
@@ -458,9 +507,13 @@ async def test_no_renewal_is_requested_if_the_key_cannot_be_written(
                 return any(line["event"] == event and "serial" not in line for line in said)
 
             await eventually(lambda: is_open(running), "the agent is connected")
-            assert running.agent.status().agent == "home", "its certificate says so, if its file does not"
+            assert running.agent.status().agent == "home", (
+                "its certificate says so, if its file does not"
+            )
             running.agent._renewal._next = 0.0
-            await eventually(lambda: heard("certificate not renewed"), "the agent finds that it can't write")
+            await eventually(
+                lambda: heard("certificate not renewed"), "the agent finds that it can't write"
+            )
             waiting.rmdir()
             assert (tmp_path / "home.crt").read_bytes() == before
             running.agent._renewal._next = 0.0
@@ -476,7 +529,9 @@ async def is_open(running: RunningAgent) -> bool:
 async def test_clock_skew_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test shifts the dates of the server's certificate instead of the clock."""
     site = Site(tmp_path)
-    issue_server_at(tmp_path, "server", datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1))
+    issue_server_at(
+        tmp_path, "server", datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
+    )
     issuer = {"cert_file": str(tmp_path / "issuer.crt"), "key_file": str(tmp_path / "issuer.key")}
     monkeypatch.setattr(enrollment_client, "MIN_SKEW", datetime.timedelta(days=-1))
     with capture_logs() as said:

@@ -1,4 +1,5 @@
-"""Tests of zerotrust.agent.connection: several connections of one agent, against a real server in the same process."""
+"""Tests of zerotrust.agent.connection: several connections of one agent, against a real server
+in the same process."""
 
 import asyncio
 import gc
@@ -12,7 +13,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support.client import Client
-from tests.support.inprocess_stack import Backend, RunningAgent, RunningServer, Site, dialling, serving
+from tests.support.inprocess_stack import (
+    Backend,
+    RunningAgent,
+    RunningServer,
+    Site,
+    dialling,
+    serving,
+)
 from tests.support.ports import closed_port, free_port
 from tests.support.waiting import eventually
 from zerotrust.agent import connection, reconnect
@@ -49,7 +57,11 @@ class Scene:
         self.backend = backend
 
     def config(self, connections: int = 2, **server: Any) -> AgentConfig:
-        service = {"hostname": HOST, "http_redirect": False, "backend": f"127.0.0.1:{self.backend.port}"}
+        service = {
+            "hostname": HOST,
+            "http_redirect": False,
+            "backend": f"127.0.0.1:{self.backend.port}",
+        }
         return self.site.agent(service, server={"connections": connections, **server})
 
     @property
@@ -61,7 +73,9 @@ class Scene:
 
     async def connected(self, *numbers: int) -> None:
         def found() -> bool:
-            return self.numbers() == list(numbers) and all(HOST in str(session.services) for session in self.sessions)
+            return self.numbers() == list(numbers) and all(
+                HOST in str(session.services) for session in self.sessions
+            )
 
         await eventually(found, f"connections {numbers}", 10)
 
@@ -93,7 +107,9 @@ async def scene(site: Site) -> AsyncIterator[Scene]:
 
 
 def sockets(agent: RunningAgent) -> list[Any]:
-    return [one.current.link.transport for one in agent.agent.connections if one.current is not None]
+    return [
+        one.current.link.transport for one in agent.agent.connections if one.current is not None
+    ]
 
 
 async def test_the_second_connection_takes_over_at_once(scene: Scene) -> None:
@@ -130,14 +146,18 @@ async def test_a_lost_session_leaves_the_others_alone(scene: Scene) -> None:
         one = agent.agent.connections[0].current
         assert one is not None
         one.link.close_session(Code.GOING_AWAY, "for the test")
-        await eventually(lambda: scene.sessions and scene.sessions[0] not in before, "a new session", 10)
+        await eventually(
+            lambda: scene.sessions and scene.sessions[0] not in before, "a new session", 10
+        )
         await scene.connected(0, 1)
         assert scene.sessions[1] is before[1]
         assert await echoes(there)
         there.abort()
 
 
-async def test_an_older_server_gets_one_connection(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_older_server_gets_one_connection(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     acceptor = scene.server.server._acceptor
     known = tuple(name for name in acceptor._options.capabilities if name != CONNECTIONS)
     monkeypatch.setattr(acceptor, "_options", replace(acceptor._options, capabilities=known))
@@ -163,7 +183,9 @@ async def test_more_and_fewer_connections_while_a_websocket_is_open(scene: Scene
             clients.append(await scene.upgraded())
         for client in clients:
             client.abort()
-        await eventually(lambda: scene.numbers() == [0], "what was replaced ends with its last stream", 10)
+        await eventually(
+            lambda: scene.numbers() == [0], "what was replaced ends with its last stream", 10
+        )
         await eventually(lambda: len(agent.agent.connections) == 1, "the agent has forgotten it", 5)
 
 
@@ -185,7 +207,9 @@ async def test_each_connection_has_an_address_of_its_own(scene: Scene) -> None:
 
 
 async def test_the_next_address_is_tried(scene: Scene) -> None:
-    config = scene.config(2, address=f"127.0.0.1:{closed_port()}", addresses=[f"127.0.0.1:{scene.site.tunnel_port}"])
+    config = scene.config(
+        2, address=f"127.0.0.1:{closed_port()}", addresses=[f"127.0.0.1:{scene.site.tunnel_port}"]
+    )
     async with dialling(config) as agent:
         await scene.connected(0, 1)
         link = scene.sessions[0].link
@@ -205,12 +229,16 @@ async def test_a_second_process_supersedes_all_sessions(scene: Scene) -> None:
         await scene.connected(0, 1)
         before = scene.sessions
         async with dialling(scene.config()):
-            await eventually(lambda: not set(before) & set(scene.sessions), "the first ones have ended", 10)
+            await eventually(
+                lambda: not set(before) & set(scene.sessions), "the first ones have ended", 10
+            )
             await scene.connected(0, 1)
             assert len({session.instance for session in scene.sessions}) == 1
 
 
-async def test_a_reload_refused_on_one_connection_changes_none(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_reload_refused_on_one_connection_changes_none(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with dialling(scene.config()) as agent:
         await scene.connected(0, 1)
         before = scene.sessions
@@ -245,7 +273,9 @@ async def test_draining_covers_all_connections(scene: Scene) -> None:
         assert agent.agent.status().sessions
 
 
-async def test_broken_links_leave_no_reference_cycles(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_broken_links_leave_no_reference_cycles(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """TLS keeps tens of kilobytes for each connection until the garbage collector runs."""
     monkeypatch.setattr(reconnect, "STEADY", 0.0)
     async with dialling(scene.config(1)):
@@ -258,14 +288,22 @@ async def test_broken_links_leave_no_reference_cycles(scene: Scene, monkeypatch:
                 broken = link.transport
                 assert broken is not None
                 broken.abort()
-                await eventually(lambda: link.transport not in (None, broken) and link.session.attached, "it is back")  # noqa: B023
+                await eventually(
+                    lambda: (
+                        link.transport not in (None, broken)  # noqa: B023
+                        and link.session.attached
+                    ),
+                    "it is back",
+                )
             left = gc.collect()
         finally:
             gc.enable()
         assert left < 50, "a break used to leave a hundred objects"
 
 
-async def test_an_error_in_a_connection_costs_one_attempt(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_error_in_a_connection_costs_one_attempt(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tasks, "RESTART_FIRST", 0.01)
     connect, faults = (
         ServerEndpoint.connect,
@@ -284,10 +322,16 @@ async def test_an_error_in_a_connection_costs_one_attempt(scene: Scene, monkeypa
             assert await scene.body() == "first"
     assert not faults
     errors = [entry["error"] for entry in logs if entry["log_level"] == "error"]
-    assert errors == ["KeyError('bad')", "ValueError('bad')", "OverflowError('date value out of range')"]
+    assert errors == [
+        "KeyError('bad')",
+        "ValueError('bad')",
+        "OverflowError('date value out of range')",
+    ]
 
 
-async def test_an_error_during_a_session_starts_another_one(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_error_during_a_session_starts_another_one(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tasks, "RESTART_FIRST", 0.01)
     async with dialling(scene.config(1)) as agent:
         await scene.connected(0)
@@ -305,7 +349,9 @@ async def test_an_error_during_a_session_starts_another_one(scene: Scene, monkey
 
         one.current = cast("ServerSession", SimpleNamespace(link=Faulty()))
         one._handed_over.set_result(None)
-        await eventually(lambda: link.closed.done() and before not in scene.sessions, "its session has ended", 5)
+        await eventually(
+            lambda: link.closed.done() and before not in scene.sessions, "its session has ended", 5
+        )
         await scene.connected(0)
         assert await scene.body() == "first"
 

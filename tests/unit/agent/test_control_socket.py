@@ -110,7 +110,9 @@ async def test_a_silent_agent_raises(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("said", [b"x", b"drain now\n", bytes(100_000)])
-async def test_an_unknown_request_closes_the_connection(asked: Asked, tmp_path: Path, said: bytes) -> None:
+async def test_an_unknown_request_closes_the_connection(
+    asked: Asked, tmp_path: Path, said: bytes
+) -> None:
     reader, writer = await asyncio.open_unix_connection(tmp_path / "agent.sock")
     writer.write(said)
     with contextlib.suppress(ConnectionError):  # it did not read it all
@@ -167,7 +169,9 @@ async def test_waiting_connections_are_kept_at_the_limit(asked: Asked, tmp_path:
     waiting = [await asyncio.open_unix_connection(path) for _ in range(MAX_CONNECTIONS)]
     for _, writer in waiting:
         writer.write(DRAIN)
-    await eventually(lambda: all(one.has_request for one in asked.control._connections), "all have asked")
+    await eventually(
+        lambda: all(one.has_request for one in asked.control._connections), "all have asked"
+    )
     assert len(asked.control._connections) == MAX_CONNECTIONS
     reader, writer = await asyncio.open_unix_connection(path)
     assert await asyncio.wait_for(reader.read(), 5) == b""

@@ -25,7 +25,13 @@ from zerotrust.agent.upstreams import Upstreams
 from zerotrust.errors import ForwardError, UpstreamsBusy, UpstreamUnreachable
 from zerotrust.model.service import Service
 from zerotrust.model.upstream import UpstreamEndpoint
-from zerotrust.net.http_client import BackendConnection, BackendPool, ConnectionSink, ConnectOptions, DescriptorBudget
+from zerotrust.net.http_client import (
+    BackendConnection,
+    BackendPool,
+    ConnectionSink,
+    ConnectOptions,
+    DescriptorBudget,
+)
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.uvloop_fix import WatchingLoop
 from zerotrust.net.write_coalescer import WriteCoalescer
@@ -38,7 +44,10 @@ pytestmark = pytest.mark.anyio
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 FAILED = b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: chat/1\r\n\r\n"
-OURS = b"X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: a\r\nX-Real-IP: 192.0.2.7\r\n"
+OURS = (
+    b"X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: a\r\nX-Real-IP:"
+    b" 192.0.2.7\r\n"
+)
 
 
 class Loop:
@@ -55,7 +64,8 @@ class Pool:
 
     Attributes:
         down: new ones are refused.
-        slow: new ones are opened when the test says so: they are `dialling`, or `waiting` while it is `full`.
+        slow: new ones are opened when the test says so: they are `dialling`, or `waiting` while it
+            is `full`.
     """
 
     def __init__(self) -> None:
@@ -118,7 +128,9 @@ class Tunnel:
         self.body = b""
         self.resets: list[tuple[Code, str]] = []
 
-    def send_head(self, stream: Any, payload: bytes, *, end: bool = False, interim: bool = False) -> None:
+    def send_head(
+        self, stream: Any, payload: bytes, *, end: bool = False, interim: bool = False
+    ) -> None:
         self.heads.append(unpack_head(payload)[3])
 
     def send_data(self, stream: Any, data: bytes, *, end: bool) -> bool:
@@ -136,8 +148,14 @@ class Tunnel:
 class Bench:
     """A service with its upstreams, and the requests of its clients."""
 
-    def __init__(self, upstreams: int = 1, /, *, timeouts: Timeouts | None = None, **keys: Any) -> None:
-        config = {"hostname": "a", "upstreams": [{"address": f"10.0.0.{n}:80"} for n in range(upstreams)], **keys}
+    def __init__(
+        self, upstreams: int = 1, /, *, timeouts: Timeouts | None = None, **keys: Any
+    ) -> None:
+        config = {
+            "hostname": "a",
+            "upstreams": [{"address": f"10.0.0.{n}:80"} for n in range(upstreams)],
+            **keys,
+        }
         self.service = Service.model_validate(config)
         self.loop = Loop()
         self.clock: Loop | asyncio.AbstractEventLoop = self.loop
@@ -145,7 +163,9 @@ class Bench:
         rng: Any = SimpleNamespace(random=lambda: 0.5, uniform=lambda a, b: a)
         made: Any = self.pools
         self.upstreams = Upstreams(self.service, made, secret=b"s" * 32, rng=rng, now=self.loop.now)
-        live: Any = SimpleNamespace(id="a", upstreams=self.upstreams, timeouts=timeouts or Timeouts.of(self.service))
+        live: Any = SimpleNamespace(
+            id="a", upstreams=self.upstreams, timeouts=timeouts or Timeouts.of(self.service)
+        )
         self.live = live
         self.running: set[Exchange] = set()
 
@@ -154,9 +174,14 @@ class Bench:
         self.clock = asyncio.get_running_loop()
         self.upstreams.all[0].pool = pool
 
-    def ask(self, method: bytes = b"GET", kind: int = KIND_NONE, *, flags: int = 0, fields: bytes = b"") -> "Asked":
+    def ask(
+        self, method: bytes = b"GET", kind: int = KIND_NONE, *, flags: int = 0, fields: bytes = b""
+    ) -> "Asked":
         return Asked(
-            self, RequestOpen(kind, flags, 0, ("a", "r"), method + b" / HTTP/1.1\r\nHost: a\r\n" + fields + OURS)
+            self,
+            RequestOpen(
+                kind, flags, 0, ("a", "r"), method + b" / HTTP/1.1\r\nHost: a\r\n" + fields + OURS
+            ),
         )
 
     def connections(self) -> list[int]:
@@ -176,7 +201,13 @@ class Asked:
         tunnel: Any = self.tunnel
         loop: Any = bench.clock
         self.exchange = Exchange(
-            stream, request, bench.live, session=tunnel, loop=loop, running=bench.running, failures=Counter()
+            stream,
+            request,
+            bench.live,
+            session=tunnel,
+            loop=loop,
+            running=bench.running,
+            failures=Counter(),
         )
         self.exchange.start()
 
@@ -217,9 +248,12 @@ async def test_a_connection_is_used_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hints", "size", "passes"), [(31, 10, True), (32, 10, False), (2, 29_000, True), (3, 29_000, False)]
+    ("hints", "size", "passes"),
+    [(31, 10, True), (32, 10, False), (2, 29_000, True), (3, 29_000, False)],
 )
-async def test_a_backend_sends_a_bounded_number_of_interim_answers(hints: int, size: int, passes: bool) -> None:
+async def test_a_backend_sends_a_bounded_number_of_interim_answers(
+    hints: int, size: int, passes: bool
+) -> None:
     bench = Bench()
     asked = bench.ask()
     connection = asked.connection
@@ -252,7 +286,9 @@ async def test_data_after_the_end_is_a_protocol_error() -> None:
 
 @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS"])
 @pytest.mark.parametrize("upstreams", [1, 2])
-async def test_request_that_crossed_the_end_of_an_idle_connection_is_sent_again(method: bytes, upstreams: int) -> None:
+async def test_request_that_crossed_the_end_of_an_idle_connection_is_sent_again(
+    method: bytes, upstreams: int
+) -> None:
     bench = Bench(upstreams, load_balancing={"policy": "first"})
     bench.ask().answer()
     asked = bench.ask(method)
@@ -264,9 +300,13 @@ async def test_request_that_crossed_the_end_of_an_idle_connection_is_sent_again(
     assert bench.connections() == [2, 0][:upstreams]
 
 
-@pytest.mark.parametrize(("method", "kind"), [(b"POST", KIND_NONE), (b"PATCH", KIND_NONE), (b"PUT", KIND_CHUNKED)])
+@pytest.mark.parametrize(
+    ("method", "kind"), [(b"POST", KIND_NONE), (b"PATCH", KIND_NONE), (b"PUT", KIND_CHUNKED)]
+)
 @pytest.mark.parametrize("reused", [True, False])
-async def test_requests_that_are_not_idempotent_are_not_retried(method: bytes, kind: int, reused: bool) -> None:
+async def test_requests_that_are_not_idempotent_are_not_retried(
+    method: bytes, kind: int, reused: bool
+) -> None:
     bench = Bench(2, load_balancing={"policy": "first"})
     if reused:
         bench.ask().answer()
@@ -282,7 +322,8 @@ POSTED: Final = b"POST / HTTP/1.1\r\nHost: %b\r\n" + OURS + b"Transfer-Encoding:
 
 @pytest.mark.parametrize("event", ["unread", "bytes", "end"])
 async def test_request_that_was_not_written_goes_to_a_new_connection(event: str) -> None:
-    """The idle connection ends after the agent took it and before the kernel got a byte of the request."""
+    """The idle connection ends after the agent took it and before the kernel got a byte of the
+    request."""
     bench = Bench()
     (pool,) = bench.pools
     bench.ask().answer()
@@ -364,7 +405,8 @@ async def test_a_reset_before_the_answer_is_retried() -> None:
 
 
 @pytest.mark.parametrize(
-    "said", [b"H", b"HTTP/1.1 103 Early Hints\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nh"]
+    "said",
+    [b"H", b"HTTP/1.1 103 Early Hints\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nh"],
 )
 async def test_request_that_was_answered_in_part_is_not_sent_again(said: bytes) -> None:
     bench = Bench(2)
@@ -425,7 +467,9 @@ async def test_requests_wait_in_order_for_a_free_connection() -> None:
     assert (first.at, second.at, third.at) == (0, None, None)
     first.answer()
     assert (second.at, third.at) == (0, None)
-    assert bench.connections() == [1], "the connection was back in its pool before the next request began"
+    assert bench.connections() == [1], (
+        "the connection was back in its pool before the next request began"
+    )
     bench.loop.now += 6
     bench.upstreams.sweep(bench.loop.now)
     assert third.code is Code.UPSTREAMS_BUSY
@@ -445,7 +489,8 @@ async def test_aborted_request_leaves_the_queue() -> None:
 
 
 def ask_slowly(bench: Bench, *, full: bool = False) -> Asked:
-    """Ask, with a backend that has not accepted the connection yet, or a pool whose turn has not come."""
+    """Ask, with a backend that has not accepted the connection yet, or a pool whose turn has not
+    come."""
     pool = bench.pools[0]
     pool.slow, pool.full = True, full
     asked = bench.ask()
@@ -462,16 +507,21 @@ async def test_request_that_is_given_up_keeps_its_place_until_its_dial_has_ended
     assert (second.at, bench.active(), len(pool.dialling)) == (None, [1], 1)
     pool.dialling.pop().connected(pool.make())
     assert (second.at, bench.active()) == (0, [1])
-    assert bench.connections() == [1], "the next request has the connection of the one that was given up"
+    assert bench.connections() == [1], (
+        "the next request has the connection of the one that was given up"
+    )
     second.answer()
     assert (second.tunnel.body, bench.active()) == (b"ok", [0])
 
 
 @pytest.mark.parametrize(
-    ("error", "counts"), [(UpstreamUnreachable("connection refused"), True), (UpstreamsBusy("no descriptors"), False)]
+    ("error", "counts"),
+    [(UpstreamUnreachable("connection refused"), True), (UpstreamsBusy("no descriptors"), False)],
 )
 async def test_failed_dial_of_an_aborted_request_counts(error: ForwardError, counts: bool) -> None:
-    bench = Bench(2, load_balancing={"policy": "first", "outlier_detection": {"consecutive_failures": 1}})
+    bench = Bench(
+        2, load_balancing={"policy": "first", "outlier_detection": {"consecutive_failures": 1}}
+    )
     asked = ask_slowly(bench)
     asked.exchange.reset(Code.CANCELLED, "gone")
     assert bench.active() == [1, 0]
@@ -490,7 +540,9 @@ async def test_aborted_request_withdraws_its_dial() -> None:
 
 
 async def test_lack_of_descriptors_is_not_an_upstream_failure() -> None:
-    bench = Bench(2, load_balancing={"policy": "first", "outlier_detection": {"consecutive_failures": 1}})
+    bench = Bench(
+        2, load_balancing={"policy": "first", "outlier_detection": {"consecutive_failures": 1}}
+    )
     asked = ask_slowly(bench)
     bench.pools[0].dialling.pop().unreachable(UpstreamsBusy("no descriptors are left"))
     assert asked.tunnel.resets == [(Code.UPSTREAMS_BUSY, "no descriptors are left")]
@@ -579,7 +631,9 @@ async def test_cookie_keeps_a_client_with_its_upstream() -> None:
     asked = bench.ask()
     home = asked.at
     asked.answer()
-    line = next(line for line in asked.tunnel.heads[0].split(b"\r\n") if line.startswith(b"Set-Cookie: "))
+    line = next(
+        line for line in asked.tunnel.heads[0].split(b"\r\n") if line.startswith(b"Set-Cookie: ")
+    )
     assert line.endswith(b"; Secure")
     cookie = b"Cookie: a=1; %b; b=2\r\n" % line.removeprefix(b"Set-Cookie: ").partition(b";")[0]
     for _ in range(4):
@@ -648,7 +702,12 @@ async def test_host_of_each_upstream_that_is_tried() -> None:
 
 @pytest.mark.parametrize(
     ("timeouts", "seconds"),
-    [(Timeouts(response=5), 5), (Timeouts(idle=7), 7), (Timeouts(total=9), 9), (Timeouts(response=math.inf), math.inf)],
+    [
+        (Timeouts(response=5), 5),
+        (Timeouts(idle=7), 7),
+        (Timeouts(total=9), 9),
+        (Timeouts(response=math.inf), math.inf),
+    ],
 )
 async def test_timeouts(timeouts: Timeouts, seconds: float) -> None:
     bench = Bench(timeouts=timeouts)
@@ -673,8 +732,12 @@ async def test_progress_restarts_the_idle_timeout_only() -> None:
     assert bench.loop.now == 1010
 
 
-@pytest.mark.parametrize(("timeouts", "seconds"), [(Timeouts(tunnel_idle=7), 7), (Timeouts(tunnel_total=9), 9)])
-async def test_upgraded_connections_have_timeouts_of_their_own(timeouts: Timeouts, seconds: int) -> None:
+@pytest.mark.parametrize(
+    ("timeouts", "seconds"), [(Timeouts(tunnel_idle=7), 7), (Timeouts(tunnel_total=9), 9)]
+)
+async def test_upgraded_connections_have_timeouts_of_their_own(
+    timeouts: Timeouts, seconds: int
+) -> None:
     bench = Bench(timeouts=Timeouts(1, 2, 3, timeouts.tunnel_idle, timeouts.tunnel_total))
     asked = bench.ask(flags=FLAG_UPGRADE)
     asked.answer(SWITCH)
@@ -707,7 +770,10 @@ async def test_requests_of_a_removed_upstream_end_in_time(upgraded: bool) -> Non
         bench.loop.now += seconds
         for one in asked:
             one.exchange.expire(bench.loop.now)
-    assert [one.code for one in asked] == [Code.WITHDRAWN, None], "the other has moved to the one that stays"
+    assert [one.code for one in asked] == [
+        Code.WITHDRAWN,
+        None,
+    ], "the other has moved to the one that stays"
 
 
 async def test_queued_requests_of_a_removed_service_fail() -> None:
@@ -829,7 +895,9 @@ async def test_the_end_of_an_upgraded_connection_is_no_failure() -> None:
 
 
 async def test_idle_time_does_not_run_in_the_queue() -> None:
-    bench = Bench(1, timeouts=Timeouts(idle=3), load_balancing={"max_connections": 1, "queue_timeout": "1m"})
+    bench = Bench(
+        1, timeouts=Timeouts(idle=3), load_balancing={"max_connections": 1, "queue_timeout": "1m"}
+    )
     first, second = bench.ask(), bench.ask()
     bench.loop.now += 10
     second.exchange.expire(bench.loop.now)
@@ -859,7 +927,9 @@ async def test_queued_requests_fail_when_the_last_upstream_is_ejected() -> None:
 
 async def test_queued_requests_fail_when_the_last_check_fails() -> None:
     check = {"unhealthy_threshold": 1}
-    bench = Bench(1, upstreams=[{"address": "10.0.0.0:80", "health_check": check}], load_balancing=REQUIRED)
+    bench = Bench(
+        1, upstreams=[{"address": "10.0.0.0:80", "health_check": check}], load_balancing=REQUIRED
+    )
     asked = [bench.ask() for _ in range(4)]
     (backend,) = bench.upstreams.due(bench.loop.now + 3)
     bench.upstreams.probed(backend, "no answer", bench.loop.now)
@@ -876,7 +946,11 @@ async def test_retryable_codes_mean_that_nothing_was_sent(seed: int) -> None:
     for _ in range(30):
         for pool in bench.pools:
             pool.down = dice.random() < 0.5
-        asked.append(bench.ask(b"POST", dice.choice([KIND_NONE, KIND_CHUNKED]), fields=b"X-N: %d\r\n" % len(asked)))
+        asked.append(
+            bench.ask(
+                b"POST", dice.choice([KIND_NONE, KIND_CHUNKED]), fields=b"X-N: %d\r\n" % len(asked)
+            )
+        )
         for one in asked:
             if one.exchange._connection is not None and one.code is None and dice.random() < 0.3:
                 dice.choice([one.answer, one.break_off])()
@@ -886,7 +960,9 @@ async def test_retryable_codes_mean_that_nothing_was_sent(seed: int) -> None:
         for one in list(bench.running):
             one.expire(bench.loop.now)
         bench.upstreams.sweep(bench.loop.now)
-    written = b"".join([await transport.written() for pool in bench.pools for _, transport in pool.made])
+    written = b"".join(
+        [await transport.written() for pool in bench.pools for _, transport in pool.made]
+    )
     for number, one in enumerate(asked):
         if one.code in UNTOUCHED:
             assert b"X-N: %d\r\n" % number not in written
@@ -912,9 +988,18 @@ class Moment(Enum):
 
 METHODS: Final = (b"GET", b"HEAD", b"OPTIONS", b"POST", b"PUT", b"DELETE")
 STATUSES: Final = (200, 204, 206, 304, 404, 500)
-FRAMINGS: Final = (b"", b"Content-Length: 0\r\n", b"Content-Length: 3\r\n", b"Transfer-Encoding: chunked\r\n")
+FRAMINGS: Final = (
+    b"",
+    b"Content-Length: 0\r\n",
+    b"Content-Length: 3\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+)
 BODIES: Final = (b"", b"", b"1st", b"3\r\n1st\r\n0\r\n\r\n")
-SURPLUS: Final = (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n1st", b"1st", b"3\r\n1st\r\n0\r\n\r\n")
+SURPLUS: Final = (
+    b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n1st",
+    b"1st",
+    b"3\r\n1st\r\n0\r\n\r\n",
+)
 LOOPS: Final[dict[str, Callable[[], asyncio.AbstractEventLoop]]] = {
     "plain": aiofastnet.loop_factory(WatchingLoop),
     "uvloop": uvloop.new_event_loop,  # which carries TLS to backends
@@ -924,9 +1009,13 @@ LOOPS: Final[dict[str, Callable[[], asyncio.AbstractEventLoop]]] = {
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("moment", Moment)
 @pytest.mark.parametrize("method", METHODS)
-def test_no_client_gets_bytes_of_the_answer_to_another(method: bytes, moment: Moment, loop: str) -> None:
+def test_no_client_gets_bytes_of_the_answer_to_another(
+    method: bytes, moment: Moment, loop: str
+) -> None:
     async def every() -> None:
-        cases = itertools.product(STATUSES, zip(FRAMINGS, BODIES, strict=True), SURPLUS, (b"GET", b"POST"))
+        cases = itertools.product(
+            STATUSES, zip(FRAMINGS, BODIES, strict=True), SURPLUS, (b"GET", b"POST")
+        )
         for status, (framing, body), surplus, second in cases:
             bodiless = method == b"HEAD" or status in (204, 304)
             if framing or bodiless:  # else the answer ends with its connection
@@ -938,12 +1027,15 @@ def test_no_client_gets_bytes_of_the_answer_to_another(method: bytes, moment: Mo
         runner.run(every())
 
 
-async def cross(method: bytes, answer: bytes, moment: Moment, surplus: bytes, second: bytes, *, kept: bool) -> None:
+async def cross(
+    method: bytes, answer: bytes, moment: Moment, surplus: bytes, second: bytes, *, kept: bool
+) -> None:
     """Two requests, one after the other.
 
     Args:
-        kept: nothing can follow the answer to the first one, so its connection is used again. What comes LATE all the
-            same is, by all that HTTP/1.1 has, the answer to the second one; it is not sent.
+        kept: nothing can follow the answer to the first one, so its connection is used again. What
+            comes LATE all the same is, by all that HTTP/1.1 has, the answer to the second one; it
+            is not sent.
     """
     case = (answer, surplus, second)
     with RawBackend() as backend:
@@ -958,7 +1050,9 @@ async def cross(method: bytes, answer: bytes, moment: Moment, surplus: bytes, se
         a = bench.ask(method)
         first = await backend.request()
         first.send(answer + surplus if moment is Moment.SAME_SEGMENT else answer)
-        await eventually(lambda: not bench.running, f"the first one is answered: {case}", interval=0)
+        await eventually(
+            lambda: not bench.running, f"the first one is answered: {case}", interval=0
+        )
         assert (len(a.tunnel.heads), a.code) == (1, None), case
         if moment is Moment.IDLE:
             first.send(surplus)
@@ -974,7 +1068,9 @@ async def cross(method: bytes, answer: bytes, moment: Moment, surplus: bytes, se
         if not kept and moment is Moment.LATE:
             first.send(surplus)
         then.send(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n2nd")
-        await eventually(lambda: not bench.running, f"the second one is answered: {case}", interval=0)
+        await eventually(
+            lambda: not bench.running, f"the second one is answered: {case}", interval=0
+        )
         assert (len(b.tunnel.heads), b.tunnel.body, b.code) == (1, b"2nd", None), case
         assert (then is first) is (kept and moment is Moment.LATE), case
         pool.close()

@@ -28,7 +28,11 @@ def server_of(door: Door, folder: Path, **changed: object) -> ServerAddress:
     )
     keys.write(folder / "home.crt", issued.chain_pem, mode=keys.PUBLIC, replace=True)
     keys.write(folder / "home.key", keys.to_pem(made.key), mode=keys.PRIVATE, replace=True)
-    said = {"address": f"127.0.0.1:{door.port}", "server_name": "localhost", "ca_cert": str(folder / "ca.crt")}
+    said = {
+        "address": f"127.0.0.1:{door.port}",
+        "server_name": "localhost",
+        "ca_cert": str(folder / "ca.crt"),
+    }
     said |= {"cert": str(folder / "home.crt"), "key": str(folder / "home.key")}
     return ServerAddress.model_validate({**said, **changed})
 
@@ -78,8 +82,11 @@ async def test_nothing_is_sent_to_a_server_of_another_authority(tmp_path: Path) 
         assert not door.one_token.asked
 
 
-async def test_a_future_server_certificate_reports_clock_skew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The test shifts the dates instead of the clock, and lowers MIN_SKEW so that equal clocks count as skewed."""
+async def test_a_future_server_certificate_reports_clock_skew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The test shifts the dates instead of the clock, and lowers MIN_SKEW so that equal clocks
+    count as skewed."""
     start = datetime.datetime.now(UTC) + timedelta(hours=1)
     async with open_door(tmp_path) as door:
         issue_server_at(tmp_path, "localhost", start)

@@ -1,4 +1,5 @@
-"""Tests of zerotrust.agent.join: against a real agent listener, an interceptor, and other servers."""
+"""Tests of zerotrust.agent.join: against a real agent listener, an interceptor, and other
+servers."""
 
 import asyncio
 import base64
@@ -52,7 +53,11 @@ class Liar:
 
     @property
     def line(self) -> JoinToken:
-        return JoinToken(server=f"localhost:{self.port}", secret=TOKEN, fingerprint=fingerprint(self.root.certificate))
+        return JoinToken(
+            server=f"localhost:{self.port}",
+            secret=TOKEN,
+            fingerprint=fingerprint(self.root.certificate),
+        )
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -98,7 +103,10 @@ async def test_join_returns_a_certificate_for_the_key(tmp_path: Path, names: Ser
         host = "localhost" if names.dns else "127.0.0.1"
         asked = csr.create()
         found = await joined(replace(door.line, server=f"{host}:{door.port}"), asked)
-        assert (found.agent_id, found.hosts) == ("home", ("pihole.example.com", "*.lab.example.com"))
+        assert (found.agent_id, found.hosts) == (
+            "home",
+            ("pihole.example.com", "*.lab.example.com"),
+        )
         leaf, issuer = x509.load_pem_x509_certificates(found.chain_pem)
         assert leaf.public_key() == asked.key.public_key()
         assert issuer == door.one_token.issuer.certificate
@@ -109,7 +117,9 @@ async def test_join_returns_a_certificate_for_the_key(tmp_path: Path, names: Ser
 
 async def test_a_used_and_a_wrong_token(tmp_path: Path) -> None:
     async with open_door(tmp_path) as door:
-        assert (await refused(replace(door.line, secret="wrong"))).endswith("refuses: the server knows no such token")
+        assert (await refused(replace(door.line, secret="wrong"))).endswith(
+            "refuses: the server knows no such token"
+        )
         await joined(door.line)
         assert (await refused(door.line)).endswith("refuses: the token has been used already")
         door.one_token.failure = PkiError("/secret/path")
@@ -134,7 +144,9 @@ async def test_an_interceptor_with_the_genuine_root_gets_no_token(tmp_path: Path
     """The root is public, so an interceptor can send it; it has no certificate of it."""
     own = Foreign.root()
     async with liar(
-        tmp_path, lambda _head: ok(own.pem), leaf=Foreign.root("Liar").issue("x", dns=("localhost",))
+        tmp_path,
+        lambda _head: ok(own.pem),
+        leaf=Foreign.root("Liar").issue("x", dns=("localhost",)),
     ) as speaks:
         said = await refused(replace(speaks.line, fingerprint=fingerprint(own.certificate)))
         assert "the connection may be intercepted" in said
@@ -162,7 +174,9 @@ async def test_the_servers_certificate_and_the_time(tmp_path: Path, what: str) -
     async with liar(tmp_path, lambda _head: ok(root.pem), root=root, leaf=leaf) as speaks:
         assert what in await refused(speaks.line)
     date = b"Date: Tue, 01 Jan 2030 00:00:00 GMT\r\n"
-    async with liar(tmp_path, lambda _head: ok(root.pem, fields=date), root=root, leaf=leaf) as speaks:
+    async with liar(
+        tmp_path, lambda _head: ok(root.pem, fields=date), root=root, leaf=leaf
+    ) as speaks:
         assert "this machine's clock is" in await refused(speaks.line)
 
 
@@ -172,8 +186,14 @@ async def test_clock_skew_is_returned(tmp_path: Path, monkeypatch: pytest.Monkey
         found = await joined(door.line)
     assert found.skew is not None
     minute = datetime.timedelta(minutes=1)
-    assert enrollment_client.clocks(5 * minute) == "this machine's clock is 0:05:00 behind the server's; set it"
-    assert enrollment_client.clocks(-7 * minute) == "this machine's clock is 0:07:00 ahead of the server's; set it"
+    assert (
+        enrollment_client.clocks(5 * minute)
+        == "this machine's clock is 0:05:00 behind the server's; set it"
+    )
+    assert (
+        enrollment_client.clocks(-7 * minute)
+        == "this machine's clock is 0:07:00 ahead of the server's; set it"
+    )
 
 
 @pytest.mark.parametrize(
@@ -199,7 +219,10 @@ async def test_an_invalid_date_is_ignored(tmp_path: Path, date: bytes) -> None:
 
 async def test_an_unreachable_server_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     line = JoinToken(server=f"127.0.0.1:{closed_port()}", secret=TOKEN, fingerprint="0" * 64)
-    assert f"cannot connect to {line.server}: connection refused; check the address" in await refused(line)
+    assert (
+        f"cannot connect to {line.server}: connection refused; check the address"
+        in await refused(line)
+    )
     said = await refused(replace(line, server="does-not-exist.invalid:8443"))
     assert "cannot connect to does-not-exist.invalid:8443: " in said
     monkeypatch.setattr(enrollment_client, "STEP_TIMEOUT", 0.2)
@@ -212,7 +235,9 @@ async def test_an_unreachable_server_raises(monkeypatch: pytest.MonkeyPatch) -> 
 
 async def test_an_endless_answer_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(joining, "DEADLINE", 0.2)
-    async with liar(tmp_path, lambda _head: b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", stays=True) as speaks:
+    async with liar(
+        tmp_path, lambda _head: b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", stays=True
+    ) as speaks:
         assert "does not answer; check the address" in await refused(speaks.line)
 
 
@@ -227,9 +252,15 @@ async def test_a_server_without_enrollment(tmp_path: Path) -> None:
         (ok(b"hello"), "something other than a certificate"),
         (ok(b""), "something other than a certificate"),
         (ok(b"x" * 70_000), "larger than a 0trust server"),
-        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "answers with status 404: is it a 0trust server"),
+        (
+            b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+            "answers with status 404: is it a 0trust server",
+        ),
         (b"HTTP/1.1 302 Found\r\nLocation: https://a/\r\nContent-Length: 0\r\n\r\n", "status 302"),
-        (b'HTTP/1.1 403 No\r\nContent-Length: 26\r\n\r\n{"error": "send me money!"}', "answers with status 403"),
+        (
+            b'HTTP/1.1 403 No\r\nContent-Length: 26\r\n\r\n{"error": "send me money!"}',
+            "answers with status 403",
+        ),
         (b"SSH-2.0-OpenSSH\r\n", "accepts no connection without a certificate"),
         (b"", "accepts no connection without a certificate"),
     ],
@@ -251,7 +282,9 @@ async def test_plain_http_at_the_port(tmp_path: Path) -> None:
     server.close()
 
 
-@pytest.mark.parametrize("what", ["another key", "another agent", "no certificate", "nonsense", "hosts", "a list"])
+@pytest.mark.parametrize(
+    "what", ["another key", "another agent", "no certificate", "nonsense", "hosts", "a list"]
+)
 async def test_an_invalid_answer_is_refused(tmp_path: Path, what: str) -> None:
     root = Foreign.root()
     asked = csr.create()
@@ -269,7 +302,9 @@ async def test_an_invalid_answer_is_refused(tmp_path: Path, what: str) -> None:
     elif what == "a list":
         body = []
     answer = b"{" if what == "nonsense" else json.dumps(body).encode()
-    async with liar(tmp_path, lambda head: ok(root.pem if head.startswith(b"GET") else answer), root=root) as speaks:
+    async with liar(
+        tmp_path, lambda head: ok(root.pem if head.startswith(b"GET") else answer), root=root
+    ) as speaks:
         with pytest.raises(JoinError, match=r"cannot (read|use) the server's answer"):
             await joined(speaks.line, asked)
 
@@ -277,7 +312,11 @@ async def test_an_invalid_answer_is_refused(tmp_path: Path, what: str) -> None:
 def answer_of(root: Foreign, asked: csr.CertificateRequest, **changed: object) -> bytes:
     """Return the server's answer to a join request, with changes."""
     life = datetime.timedelta(days=1)
-    chain = Issuer(certificate=root.certificate, key=root.key).issue_agent("home", asked.pem, life, now()).chain_pem
+    chain = (
+        Issuer(certificate=root.certificate, key=root.key)
+        .issue_agent("home", asked.pem, life, now())
+        .chain_pem
+    )
     said = {"agent": "home", "certificate": chain.decode(), "hosts": ["app.example.com"], **changed}
     return json.dumps(said).encode()
 
@@ -286,7 +325,10 @@ def altered(root: Foreign, before: str, after: str) -> str:
     """Return the root in PEM form with some bytes changed."""
     der = root.der.replace(bytes.fromhex(before), bytes.fromhex(after), 1)
     assert der != root.der
-    return f"-----BEGIN CERTIFICATE-----\n{base64.encodebytes(der).decode()}-----END CERTIFICATE-----\n"
+    return (
+        f"-----BEGIN CERTIFICATE-----\n{base64.encodebytes(der).decode()}-----END"
+        " CERTIFICATE-----\n"
+    )
 
 
 VERSION_8 = ("a003020102", "a003020107")
@@ -294,21 +336,31 @@ UNKNOWN_KEY = ("2a8648ce3d0201", "2a8648ce3d027f")
 
 
 @pytest.mark.parametrize("change", [VERSION_8, UNKNOWN_KEY])
-async def test_a_certificate_that_cannot_be_parsed_is_one_line(tmp_path: Path, change: tuple[str, str]) -> None:
+async def test_a_certificate_that_cannot_be_parsed_is_one_line(
+    tmp_path: Path, change: tuple[str, str]
+) -> None:
     root = Foreign.root()
     odd = altered(root, *change)
     async with liar(tmp_path, lambda _head: ok(odd.encode()), root=root) as speaks:
         assert "something other than a certificate" in await refused(speaks.line)
     body = answer_of(root, csr.create(), certificate=odd)
-    async with liar(tmp_path, lambda head: ok(root.pem if head.startswith(b"GET") else body), root=root) as speaks:
+    async with liar(
+        tmp_path, lambda head: ok(root.pem if head.startswith(b"GET") else body), root=root
+    ) as speaks:
         assert "what the server sent is not a certificate" in await refused(speaks.line)
 
 
-@pytest.mark.parametrize("changed", [{"certificate": "\ud800"}, {"agent": "../home"}, {"agent": "away"}])
-async def test_an_answer_for_another_agent_is_refused(tmp_path: Path, changed: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "changed", [{"certificate": "\ud800"}, {"agent": "../home"}, {"agent": "away"}]
+)
+async def test_an_answer_for_another_agent_is_refused(
+    tmp_path: Path, changed: dict[str, object]
+) -> None:
     root, asked = Foreign.root(), csr.create()
     body = answer_of(root, asked, **changed)
-    async with liar(tmp_path, lambda head: ok(root.pem if head.startswith(b"GET") else body), root=root) as speaks:
+    async with liar(
+        tmp_path, lambda head: ok(root.pem if head.startswith(b"GET") else body), root=root
+    ) as speaks:
         with pytest.raises(JoinError, match=r"cannot (read|use) the server's answer"):
             await joined(speaks.line, asked)
 
@@ -316,7 +368,9 @@ async def test_an_answer_for_another_agent_is_refused(tmp_path: Path, changed: d
 async def test_a_certificate_of_another_root_is_refused(tmp_path: Path) -> None:
     root, asked = Foreign.root(), csr.create()
     body = answer_of(Foreign.root(), asked)
-    async with liar(tmp_path, lambda head: ok(root.pem if head.startswith(b"GET") else body), root=root) as speaks:
+    async with liar(
+        tmp_path, lambda head: ok(root.pem if head.startswith(b"GET") else body), root=root
+    ) as speaks:
         with pytest.raises(JoinError, match="not valid under this agent's ca_cert: "):
             await joined(speaks.line, asked)
 
@@ -325,7 +379,9 @@ async def test_control_characters_of_the_server_are_removed(tmp_path: Path) -> N
     root = Foreign.root()
     body = b'{"error": "no\\u001b[31m\\nreally\\u202e' + b"x" * 1000 + b'"}'
     no = b"HTTP/1.1 403 No\r\nContent-Length: %d\r\n\r\n" % len(body) + body
-    async with liar(tmp_path, lambda head: ok(root.pem) if head.startswith(b"GET") else no, root=root) as speaks:
+    async with liar(
+        tmp_path, lambda head: ok(root.pem) if head.startswith(b"GET") else no, root=root
+    ) as speaks:
         said = await refused(speaks.line)
     assert said.isprintable() and len(said) < 400
     assert "refuses: no [31m really" in said

@@ -143,13 +143,19 @@ def self_signed(folder: Path, name: str) -> tuple[Path, Path]:
     files = folder / "issuer.crt", folder / "issuer.key"
     files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     files[1].write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
     )
     return files
 
 
 @pytest.mark.anyio
-async def test_over_https_with_a_certificate_that_is_verified(bench: Bench, trusted: ssl.SSLContext) -> None:
+async def test_over_https_with_a_certificate_that_is_verified(
+    bench: Bench, trusted: ssl.SSLContext
+) -> None:
     async with Issuer(tls=trusted) as issuer:
         issuer.add_key("1")
         source = KeySource(issuer.url, "RS256")
@@ -238,7 +244,11 @@ async def test_invalid_answers_change_nothing_and_are_logged_once(
             issuer.answer = good
             issuer.add_key("2")
             await eventually(lambda: len(bench.ids(source)) == 2, "it is well again")
-        assert [entry["event"] for entry in logs] == ["keys fetched", "cannot fetch keys", "keys fetched"]
+        assert [entry["event"] for entry in logs] == [
+            "keys fetched",
+            "cannot fetch keys",
+            "keys fetched",
+        ]
         assert reason in logs[1]["reason"]
         assert logs[1]["effect"] == "the last keys stay valid"
         assert "secret" not in json.dumps(logs)
@@ -268,7 +278,9 @@ async def test_a_silent_issuer_times_out(bench: Bench, monkeypatch: pytest.Monke
 
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     with capture_logs() as logs:
-        bench.fetcher.fetch_from([KeySource(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", "RS256")])
+        bench.fetcher.fetch_from(
+            [KeySource(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", "RS256")]
+        )
         await eventually(lambda: logs, "it is given up")
     assert "no complete answer within" in logs[0]["reason"] or "Timeout" in logs[0]["reason"]
     assert logs[0]["effect"] == "requests that need them are refused"
@@ -277,7 +289,9 @@ async def test_a_silent_issuer_times_out(bench: Bench, monkeypatch: pytest.Monke
 
 
 @pytest.mark.anyio
-async def test_keys_that_are_too_old_are_withdrawn(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_keys_that_are_too_old_are_withdrawn(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "MAX_STALE", 0.2)
     async with Issuer() as issuer:
         issuer.add_key("1")

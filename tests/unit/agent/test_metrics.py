@@ -36,11 +36,19 @@ async def backend() -> AsyncIterator[Backend]:
 
 
 def config(site: Site, backend: Backend, **sections: dict[str, object]) -> AgentConfig:
-    down = {"address": f"127.0.0.1:{closed_port()}", "health_check": {"path": "/", "interval": "1s"}}
+    down = {
+        "address": f"127.0.0.1:{closed_port()}",
+        "health_check": {"path": "/", "interval": "1s"},
+    }
     limited = {"address": f"127.0.0.1:{backend.port}", "max_connections": 1}
     return site.agent(
         {"id": "app", "hostname": APP, "upstreams": [limited]},
-        {"id": "down", "hostname": DOWN, "upstreams": [down], "load_balancing": {"health_check_required": True}},
+        {
+            "id": "down",
+            "hostname": DOWN,
+            "upstreams": [down],
+            "load_balancing": {"health_check_required": True},
+        },
         **sections,
     )
 
@@ -71,16 +79,28 @@ async def test_metrics_of_an_agent(site: Site, server: RunningServer, backend: B
             assert found["zerotrust_backend_connections", "app", "busy"] == 1
             assert found["zerotrust_backend_connections", "app", "idle"] == 0
             assert found["zerotrust_upstreams", "app", "healthy"] == 1
-            assert sum(found["zerotrust_upstreams", "down", state] for state in ("healthy", "unhealthy")) == 1
+            assert (
+                sum(
+                    found["zerotrust_upstreams", "down", state]
+                    for state in ("healthy", "unhealthy")
+                )
+                == 1
+            )
             assert sum(found["zerotrust_requests_failed_total", code] for code in CODES) == 1
             assert found["zerotrust_requests_total"] >= 4
             assert found["zerotrust_session_bytes", "kept"] > 0
             backend.go.set()
-            assert (await first.read_response()).status == (await second.read_response()).status == 200
+            assert (
+                (await first.read_response()).status == (await second.read_response()).status == 200
+            )
 
         async def at_rest() -> bool:
             found = await read(port)
-            return found["zerotrust_backend_connections", "app", "busy"] == found["zerotrust_streams"] == 0
+            return (
+                found["zerotrust_backend_connections", "app", "busy"]
+                == found["zerotrust_streams"]
+                == 0
+            )
 
         await eventually(at_rest, "nothing runs any more")
 
@@ -119,7 +139,9 @@ async def connected(port: int) -> bool:
     return await health(port) == "ok"
 
 
-async def test_the_address_changes_with_the_file(site: Site, server: RunningServer, backend: Backend) -> None:
+async def test_the_address_changes_with_the_file(
+    site: Site, server: RunningServer, backend: Backend
+) -> None:
     port = free_port()
     async with dialling(config(site, backend)) as running:
         await running.change(config(site, backend, metrics={"listen_addr": f"127.0.0.1:{port}"}))

@@ -44,7 +44,12 @@ class Asked:
         self.pool = Pool()
         self.results: list[str] = []
         backend: Any = SimpleNamespace(pool=self.pool)
-        Probe(backend, HealthCheck.model_validate(check), host="app.example.com", report=self.results.append)
+        Probe(
+            backend,
+            HealthCheck.model_validate(check),
+            host="app.example.com",
+            report=self.results.append,
+        )
 
     async def connected(self) -> bytes:
         self.pool.owner.connected(self.pool.connection)
@@ -76,7 +81,9 @@ async def test_status(status: int, expected: Any, failure: str) -> None:
     await asked.connected()
     asked.pool.connection.data_received(b"HTTP/1.1 103 Early Hints\r\n\r\n")
     assert asked.results == []
-    asked.pool.connection.data_received(b"HTTP/1.1 %d X\r\nLocation: /\r\nContent-Length: 9\r\n\r\npart" % status)
+    asked.pool.connection.data_received(
+        b"HTTP/1.1 %d X\r\nLocation: /\r\nContent-Length: 9\r\n\r\npart" % status
+    )
     assert asked.results == [failure]
     assert asked.pool.transport.is_closing()
 

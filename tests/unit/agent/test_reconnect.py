@@ -119,7 +119,9 @@ async def test_a_surplus_connection_is_closed(scene: Scene) -> None:
     assert third.is_aborted
 
 
-async def test_a_silent_server_is_asked_on_another_connection(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_server_is_asked_on_another_connection(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(reconnect, "PATIENCE", 0.0)
     both = [FakeTransport(asyncio.Protocol()) for _ in range(2)]
     for one in both:
@@ -134,7 +136,9 @@ async def test_a_closed_session_is_not_reconnected(scene: Scene) -> None:
     await eventually(lambda: not scene.tasks._running, "nobody dials any longer")
 
 
-async def test_reconnecting_backs_off_if_links_break_at_once(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_reconnecting_backs_off_if_links_break_at_once(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(reconnect, "PAUSE_LEAST", 0.02)
     monkeypatch.setattr(reconnect, "PAUSE_SOON", 0.08)
     monkeypatch.setattr(reconnect.random, "uniform", lambda least, most: most)
@@ -161,5 +165,7 @@ async def test_reconnecting_backs_off_if_links_break_at_once(scene: Scene, monke
     monkeypatch.setattr(reconnect, "STEADY", 0.0)
     before = len(asked)
     scene.reconnect.begin()
-    assert scene.reconnect._begins_at <= asyncio.get_running_loop().time(), "the next loss is answered at once"
+    assert scene.reconnect._begins_at <= asyncio.get_running_loop().time(), (
+        "the next loss is answered at once"
+    )
     await eventually(lambda: len(asked) > before, "it is")

@@ -31,20 +31,29 @@ ROOT = create_root("test", now=NOW - timedelta(days=1))
 ISSUER = Issuer(certificate=ROOT.certificate, key=ROOT.key)
 
 
-def files(folder: Path, *, life: float = WEEK, age: timedelta = timedelta(0)) -> tuple[Path, Path, Path]:
+def files(
+    folder: Path, *, life: float = WEEK, age: timedelta = timedelta(0)
+) -> tuple[Path, Path, Path]:
     """Write the certificate of "home", its key and the agent's root."""
     start = NOW - age
     issued = Foreign(ROOT.certificate, ROOT.key).issue(
-        "home", uris=("urn:0trust:agent:home",), start=start - BACKDATE, end=start + timedelta(seconds=life)
+        "home",
+        uris=("urn:0trust:agent:home",),
+        start=start - BACKDATE,
+        end=start + timedelta(seconds=life),
     )
     certificate, key, root = folder / "home.crt", folder / "home.key", folder / "ca.crt"
-    keys.write(certificate, issued.certificate.public_bytes(Encoding.PEM), mode=keys.PUBLIC, replace=False)
+    keys.write(
+        certificate, issued.certificate.public_bytes(Encoding.PEM), mode=keys.PUBLIC, replace=False
+    )
     keys.write(key, keys.to_pem(issued.key), mode=keys.PRIVATE, replace=False)
     keys.write(root, ROOT.certificate_pem, mode=keys.PUBLIC, replace=False)
     return certificate, key, root
 
 
-def answer(message: Renew, *, agent: str = "home", at: datetime = NOW, life: float = WEEK) -> Renewed:
+def answer(
+    message: Renew, *, agent: str = "home", at: datetime = NOW, life: float = WEEK
+) -> Renewed:
     issued = ISSUER.issue_agent(agent, message.csr.encode(), timedelta(seconds=life), at)
     return Renewed(chain=issued.chain_pem.decode())
 
@@ -78,8 +87,12 @@ def test_certificate_and_key_are_replaced(tmp_path: Path) -> None:
     assert not renewal.wrote(str(tmp_path / "other"))
 
 
-@pytest.mark.parametrize(("left", "pause"), [(WEEK, MAX_RETRY), (600.0, 60.0), (5.0, MIN_RETRY), (-5.0, MIN_RETRY)])
-def test_a_refused_renewal_is_retried_sooner_near_the_end(tmp_path: Path, left: float, pause: float) -> None:
+@pytest.mark.parametrize(
+    ("left", "pause"), [(WEEK, MAX_RETRY), (600.0, 60.0), (5.0, MIN_RETRY), (-5.0, MIN_RETRY)]
+)
+def test_a_refused_renewal_is_retried_sooner_near_the_end(
+    tmp_path: Path, left: float, pause: float
+) -> None:
     renewal = Renewal(*files(tmp_path))
     now = AT + WEEK - left
     renewal.request(now)
@@ -94,7 +107,9 @@ def test_a_clock_set_back_does_not_delay_renewal(tmp_path: Path) -> None:
     assert renewal.due(AT + WEEK * LATEST + 1)
 
 
-def test_no_request_without_a_writable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_request_without_a_writable_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     renewal = Renewal(*files(tmp_path))
     waiting = tmp_path / "home.key.next"
     waiting.mkdir()
@@ -131,7 +146,8 @@ def by_another_authority(message: Renew) -> str:
 
 
 def with_the_true_root_behind(message: Renew) -> str:
-    """Return a certificate of another authority with the genuine root behind it, which is public."""
+    """Return a certificate of another authority with the genuine root behind it, which is
+    public."""
     return by_another_authority(message) + ROOT.certificate_pem.decode()
 
 
@@ -150,11 +166,17 @@ def without_use(message: Renew) -> str:
 
 
 def not_begun(message: Renew) -> str:
-    return chain_of(ISSUER.issue_agent("home", message.csr.encode(), timedelta(days=1), NOW + timedelta(days=2)))
+    return chain_of(
+        ISSUER.issue_agent("home", message.csr.encode(), timedelta(days=1), NOW + timedelta(days=2))
+    )
 
 
 def ended(message: Renew) -> str:
-    return chain_of(ISSUER.issue_agent("home", message.csr.encode(), timedelta(minutes=1), NOW - timedelta(hours=1)))
+    return chain_of(
+        ISSUER.issue_agent(
+            "home", message.csr.encode(), timedelta(minutes=1), NOW - timedelta(hours=1)
+        )
+    )
 
 
 def of_another_agent(message: Renew) -> str:
@@ -239,7 +261,9 @@ def test_a_certificate_of_an_external_authority_is_accepted(tmp_path: Path) -> N
     renewal = Renewal(certificate, key, root)
     public = x509.load_pem_x509_csr(renewal.request(AT).csr.encode()).public_key()
     issued = (
-        x509.CertificateBuilder(ROOT.certificate.subject, x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "home")]))
+        x509.CertificateBuilder(
+            ROOT.certificate.subject, x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "home")])
+        )
         .public_key(public)  # type: ignore[arg-type]
         .serial_number(7)
         .not_valid_before(NOW - BACKDATE)
@@ -258,11 +282,17 @@ def chain_of(issued: Issued) -> str:
 
 
 def csr_of(key: ec.EllipticCurvePrivateKey) -> bytes:
-    csr = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    csr = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([]))
+        .sign(key, hashes.SHA256())
+    )
     return csr.public_bytes(Encoding.PEM)
 
 
-def signed(message: Renew, *, usage: ObjectIdentifier = profile.CLIENT, digital_signature: bool = True) -> str:
+def signed(
+    message: Renew, *, usage: ObjectIdentifier = profile.CLIENT, digital_signature: bool = True
+) -> str:
     """Return a certificate of the genuine authority for "home", with another usage."""
     public = x509.load_pem_x509_csr(message.csr.encode()).public_key()
     builder = (
@@ -273,10 +303,12 @@ def signed(message: Renew, *, usage: ObjectIdentifier = profile.CLIENT, digital_
         .not_valid_after(NOW + timedelta(days=1))
         .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         .add_extension(
-            x509.SubjectAlternativeName([x509.UniformResourceIdentifier("urn:0trust:agent:home")]), critical=True
+            x509.SubjectAlternativeName([x509.UniformResourceIdentifier("urn:0trust:agent:home")]),
+            critical=True,
         )
         .add_extension(
-            x509.KeyUsage(digital_signature, True, False, False, False, False, False, False, False), critical=True
+            x509.KeyUsage(digital_signature, True, False, False, False, False, False, False, False),
+            critical=True,
         )
     )
     return builder.sign(ROOT.key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()

@@ -24,12 +24,16 @@ CHECK = {"unhealthy_threshold": 1}
 
 def made() -> Services:
     return Services(
-        coalescer=WriteCoalescer(asyncio.get_running_loop()), tasks=Tasks(), keys_changed=lambda source: None
+        coalescer=WriteCoalescer(asyncio.get_running_loop()),
+        tasks=Tasks(),
+        keys_changed=lambda source: None,
     )
 
 
 def service(name: str = "a", **keys: Any) -> Service:
-    return Service.model_validate({"id": name, "hostname": f"{name}.example.com", "backend": "10.0.0.1:80", **keys})
+    return Service.model_validate(
+        {"id": name, "hostname": f"{name}.example.com", "backend": "10.0.0.1:80", **keys}
+    )
 
 
 def replace(
@@ -73,11 +77,16 @@ async def test_a_plan_takes_effect_when_adopted() -> None:
     assert services.all == [before]
 
 
-async def test_keys_of_issuers_are_announced_with_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_keys_of_issuers_are_announced_with_the_service(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     services = made()
     wanted: list[set[KeySource]] = []
     monkeypatch.setattr(services.jwks, "fetch_from", wanted.append)
-    auth = {"type": "jwt", "config": {"algorithm": "RS256", "jwks_url": "https://issuer.example/keys"}}
+    auth = {
+        "type": "jwt",
+        "config": {"algorithm": "RS256", "jwks_url": "https://issuer.example/keys"},
+    }
     source = KeySource("https://issuer.example/keys", "RS256")
     replace(services, [service("a", security={"auth": auth}), service("b")])
     assert wanted == [{source}]
@@ -118,7 +127,9 @@ async def test_certificate_that_cannot_be_used_changes_nothing() -> None:
     services = made()
     replace(services, [service("a")])
     with pytest.raises(PkiError, match="authority"):
-        replace(services, [service("b"), service("c", protocol="https", tls={"ca_file": "/nowhere"})])
+        replace(
+            services, [service("b"), service("c", protocol="https", tls={"ca_file": "/nowhere"})]
+        )
     assert [live.id for live in services.all] == ["a"]
 
 
@@ -211,7 +222,10 @@ async def test_a_replaced_service_is_swept_until_its_last_request() -> None:
         ({"timeout": "5s", "load_balancing": {"timeout": "7s"}}, Timeouts(response=5)),
         ({"load_balancing": {"timeout": "7s"}}, Timeouts(response=7)),
         ({"idle_timeout": 1, "total_timeout": 2}, Timeouts(idle=1, total=2)),
-        ({"websocket_idle_timeout": 1, "websocket_max_duration": 2}, Timeouts(tunnel_idle=1, tunnel_total=2)),
+        (
+            {"websocket_idle_timeout": 1, "websocket_max_duration": 2},
+            Timeouts(tunnel_idle=1, tunnel_total=2),
+        ),
     ],
 )
 def test_timeouts_of_a_service(keys: dict[str, Any], timeouts: Timeouts) -> None:
@@ -232,7 +246,9 @@ def test_timeouts_of_a_service(keys: dict[str, Any], timeouts: Timeouts) -> None
         ({"backend": None, "upstreams": [{"address": "x:1"}, {"address": "y:1"}]}, False),
     ],
 )
-async def test_a_single_upstream_without_checks_skips_selection(keys: dict[str, Any], alone: bool) -> None:
+async def test_a_single_upstream_without_checks_skips_selection(
+    keys: dict[str, Any], alone: bool
+) -> None:
     services = made()
     replace(services, [service(**keys)])
     assert (services.all[0].upstreams.only is not None) is alone
@@ -268,11 +284,16 @@ async def test_a_changed_service_counts_running_requests(gone: bool) -> None:
         ),
         ({"protocol": "https"}, HealthState.HEALTHY),
         ({"upstreams": [{"address": "10.0.0.2:80", "health_check": CHECK}]}, HealthState.HEALTHY),
-        ({"upstreams": [{"address": "10.0.0.1:80", "health_check": {**CHECK, "path": "/x"}}]}, HealthState.HEALTHY),
+        (
+            {"upstreams": [{"address": "10.0.0.1:80", "health_check": {**CHECK, "path": "/x"}}]},
+            HealthState.HEALTHY,
+        ),
         ({"tls": {"min_version": "1.2"}}, HealthState.HEALTHY),
     ],
 )
-async def test_health_is_kept_if_the_check_is_the_same(change: dict[str, Any], state: HealthState) -> None:
+async def test_health_is_kept_if_the_check_is_the_same(
+    change: dict[str, Any], state: HealthState
+) -> None:
     services = made()
     keys = {"backend": None, "upstreams": [{"address": "10.0.0.1:80", "health_check": CHECK}]}
     replace(services, [service(**keys)])

@@ -32,14 +32,27 @@ from zerotrust.tunnel.messages import Register, Registered, Renewed, Unregister,
 from zerotrust.tunnel.session import SessionOptions
 
 LIMIT = {"type": "rate_limit", "config": {"rate": "10/s"}}
-NETWORKS = {"type": "ip_deny", "config": {"denied_ips": [f"2001:db8:{n:x}::/48" for n in range(4000)]}}
+NETWORKS = {
+    "type": "ip_deny",
+    "config": {"denied_ips": [f"2001:db8:{n:x}::/48" for n in range(4000)]},
+}
 PLAIN: dict[str, Any] = {"hostname": "plain.example", "backend": "x:1"}
-LIMITED: dict[str, Any] = {"hostname": "limited.example", "backend": "x:1", "routes": [{"handle": [LIMIT]}]}
-HUGE: dict[str, Any] = {"hostname": "huge.example", "backend": "x:1", "routes": [{"handle": [NETWORKS]}]}
+LIMITED: dict[str, Any] = {
+    "hostname": "limited.example",
+    "backend": "x:1",
+    "routes": [{"handle": [LIMIT]}],
+}
+HUGE: dict[str, Any] = {
+    "hostname": "huge.example",
+    "backend": "x:1",
+    "routes": [{"handle": [NETWORKS]}],
+}
 
 
 def live(service: dict[str, Any], *middleware: dict[str, Any]) -> LiveService:
-    config = AgentConfig.model_validate({"services": [service], "global_middleware": list(middleware)})
+    config = AgentConfig.model_validate(
+        {"services": [service], "global_middleware": list(middleware)}
+    )
     (found,) = config.services
     policy = ServicePolicy.from_service(found, config.global_middleware)
     return LiveService(found.service_id, found, policy, cast("BackendPool", None), 1.0)
@@ -58,7 +71,10 @@ class Agent:
         known = cast(
             "Services",
             SimpleNamespace(
-                all=list(services), failed=Counter(), requests=0, get={live.id: live for live in services}.get
+                all=list(services),
+                failed=Counter(),
+                requests=0,
+                get={live.id: live for live in services}.get,
             ),
         )
         self.renewals: list[Renewed] = []
@@ -103,7 +119,10 @@ def test_a_policy_goes_to_a_server_that_enforces_it() -> None:
     def check() -> None:
         plain, limited = Agent(live(PLAIN), live(LIMITED)).said()
         assert plain.policy is None
-        assert ServicePolicy.from_json(limited.policy).routes == AgentConfig(services=[LIMITED]).services[0].routes
+        assert (
+            ServicePolicy.from_json(limited.policy).routes
+            == AgentConfig(services=[LIMITED]).services[0].routes
+        )
         (everywhere,) = Agent(live(PLAIN, LIMIT)).said()
         assert everywhere.policy["global_middleware"] == [LIMIT]
 
@@ -167,7 +186,10 @@ def test_an_oversized_registration_affects_one_service() -> None:
     def check() -> None:
         with capture_logs() as logs:
             agent = Agent(live(HUGE), live(PLAIN))
-        assert [getattr(said, "id", said) for said in agent.said()] == ["huge.example", "plain.example"]
+        assert [getattr(said, "id", said) for said in agent.said()] == [
+            "huge.example",
+            "plain.example",
+        ]
         assert "bytes" in next(entry["reason"] for entry in logs if entry["log_level"] == "error")
 
     run(check)
@@ -177,7 +199,9 @@ def test_refused_host_names_are_logged() -> None:
     def check() -> None:
         agent = Agent()
         with capture_logs() as logs:
-            agent.server_session.message(Registered(id="app", refused={"a.example": "policy: routes.0.x: not known"}))
+            agent.server_session.message(
+                Registered(id="app", refused={"a.example": "policy: routes.0.x: not known"})
+            )
         assert [(entry["log_level"], entry["host"], entry["reason"]) for entry in logs] == [
             ("warning", "a.example", "policy: routes.0.x: not known")
         ]
@@ -199,12 +223,16 @@ def test_a_successor_reports_published_and_sends_no_ready() -> None:
         agent = Agent(live(PLAIN), live(LIMITED), takes_over=True)
         assert FrameType.READY not in agent.frames()
         assert not agent.server_session.published.done()
-        agent.server_session.message(Registered(id="limited.example", refused={"limited.example": "no"}))
+        agent.server_session.message(
+            Registered(id="limited.example", refused={"limited.example": "no"})
+        )
         assert not agent.server_session.published.done()
         agent.server_session.message(Registered(id="plain.example", accepted=["plain.example"]))
         assert agent.server_session.published.result() is True
         assert FrameType.READY in Agent(live(PLAIN)).frames()
-        assert Agent(takes_over=True).server_session.published.result() is True, "there is nothing to wait for"
+        assert Agent(takes_over=True).server_session.published.result() is True, (
+            "there is nothing to wait for"
+        )
 
     run(check)
 
@@ -224,7 +252,10 @@ def test_released_after_goaway_or_close() -> None:
 
 
 def test_each_combination_of_framing_follows_the_spec() -> None:
-    """docs/spec/tunnel-v1.md, section 5. Accepted requests name a service that the agent does not have."""
+    """docs/spec/tunnel-v1.md, section 5.
+
+    Accepted requests name a service that the agent does not have.
+    """
 
     def check() -> None:
         agent = Agent(live(PLAIN))
@@ -232,19 +263,36 @@ def test_each_combination_of_framing_follows_the_spec() -> None:
         stream = 0
         asks = [b"", b"Upgrade: chat\r\n", b"Upgrade: chat\r\nupgrade: h2c\r\n"]
         flags = [0, FLAG_TRAILERS, FLAG_UPGRADE, FLAG_ANNOUNCE, FLAG_UPGRADE | FLAG_ANNOUNCE]
-        for kind, flag, length, ends, upgrades in product(range(6), flags, (0, 4, 2**63), (0, END), range(3)):
+        for kind, flag, length, ends, upgrades in product(
+            range(6), flags, (0, 4, 2**63), (0, END), range(3)
+        ):
             stream += 2
             block = b"POST / HTTP/1.1\r\nHost: a\r\n" + asks[upgrades]
-            payload = pack_open(kind, length, flags=flag, service=b"none", request_id=b"r", block=block)
+            payload = pack_open(
+                kind, length, flags=flag, service=b"none", request_id=b"r", block=block
+            )
             agent.session.receive_data(encode(FrameType.OPEN, ends, stream, payload), 1.0)
             ((sent, _, _, reason),) = FrameReader().feed(agent.session.data_to_send(1 << 20))
             assert sent == FrameType.RESET
             asked = flag == FLAG_UPGRADE
             lengths = (0, 4) if kind == 1 else (0,)
-            framed = (kind == 0) == (bool(ends) or asked) and not (ends and asked) and kind in (0, 1, 2)
-            taken = framed and length in lengths and not flag & FLAG_ANNOUNCE and upgrades == (1 if asked else 0)
+            framed = (
+                (kind == 0) == (bool(ends) or asked) and not (ends and asked) and kind in (0, 1, 2)
+            )
+            taken = (
+                framed
+                and length in lengths
+                and not flag & FLAG_ANNOUNCE
+                and upgrades == (1 if asked else 0)
+            )
             code, said = unpack_reason(reason)
-            assert code == (Code.UNKNOWN_SERVICE if taken else Code.PROTOCOL_ERROR), (kind, flag, length, ends, said)
+            assert code == (Code.UNKNOWN_SERVICE if taken else Code.PROTOCOL_ERROR), (
+                kind,
+                flag,
+                length,
+                ends,
+                said,
+            )
 
     run(check)
 
@@ -266,7 +314,9 @@ def test_streams_after_the_answer_to_goaway_are_refused() -> None:
         going_away = encode(FrameType.GOAWAY, 0, 0, pack_reason(Code.GOING_AWAY, ""))
         unknown = (Code.UNKNOWN_SERVICE, "plain.example")
         agent.session.receive_data(going_away, 1.0)
-        assert opened(agent, 2) == unknown, "it goes away of its own accord, and gives out what it has"
+        assert opened(agent, 2) == unknown, (
+            "it goes away of its own accord, and gives out what it has"
+        )
         agent.server_session.go_away("a newer session takes over")
         assert opened(agent, 4) == unknown, "it may not have heard"
         agent.session.receive_data(going_away, 1.0)
@@ -303,7 +353,9 @@ class Pool:
         return None
 
     def dial(self, owner: ConnectionSink) -> None:
-        connection = BackendConnection(WriteCoalescer(asyncio.get_running_loop()), cast("BackendPool", self))
+        connection = BackendConnection(
+            WriteCoalescer(asyncio.get_running_loop()), cast("BackendPool", self)
+        )
         self.transports.append(FakeTransport(connection.as_protocol()))
         owner.connected(connection)
 
@@ -321,7 +373,9 @@ def publish(**keys: Any) -> tuple[Agent, Pool]:
 
 
 def open_frame(block: bytes, *, stream: int = 2, upgrade: bool = False) -> bytes:
-    payload = pack_open(0, 0, flags=FLAG_UPGRADE if upgrade else 0, service=b"app", request_id=b"r", block=block)
+    payload = pack_open(
+        0, 0, flags=FLAG_UPGRADE if upgrade else 0, service=b"app", request_id=b"r", block=block
+    )
     return encode(FrameType.OPEN, 0 if upgrade else END, stream, payload)
 
 
@@ -334,8 +388,10 @@ def test_upgrades_are_logged_with_their_host(host: str) -> None:
             agent.session.receive_data(open_frame(block, upgrade=True), 1.0)
         assert len(pool.transports) == 1
         (entry,) = [entry for entry in logs if entry["log_level"] == "debug"]
-        assert entry["event"] == (
-            f"Detected WebSocket upgrade request for host: {host.removesuffix(':81')} - forwarding as regular HTTP"
+        assert (
+            entry["event"]
+            == f"Detected WebSocket upgrade request for host: {host.removesuffix(':81')} -"
+            " forwarding as regular HTTP"
         )
 
     run(check)
@@ -346,18 +402,31 @@ hosts = st.one_of(
     st.text("09azAZ._-", min_size=1, max_size=9).map(str.encode),
     st.text("09afAF:.", min_size=1, max_size=9).map(lambda text: b"[%b]" % text.encode()),
 )
-ports = st.one_of(st.just(b""), st.text("0123456789", max_size=5).map(lambda text: b":" + text.encode()))
+ports = st.one_of(
+    st.just(b""), st.text("0123456789", max_size=5).map(lambda text: b":" + text.encode())
+)
 names = st.one_of(
     token,
     st.sampled_from(
-        b"Cookie cookie Origin Upgrade Expect TE X-Real-IP X-Forwarded-For X-Forwarded-Proto X-Forwarded-Host".split()
+        b"Cookie cookie Origin Upgrade Expect TE X-Real-IP X-Forwarded-For X-Forwarded-Proto"
+        b" X-Forwarded-Host".split()
     ),
 )
 values = st.one_of(
     st.sampled_from(
-        [b"", b"websocket", b"http://a", b"https://[", b"://", b"0trust_affinity=", b'0trust_affinity="x.y"; a; =; b=c']
+        [
+            b"",
+            b"websocket",
+            b"http://a",
+            b"https://[",
+            b"://",
+            b"0trust_affinity=",
+            b'0trust_affinity="x.y"; a; =; b=c',
+        ]
     ),
-    st.binary(max_size=12).map(lambda value: bytes(byte for byte in value if byte > 31 and byte != 127).strip()),
+    st.binary(max_size=12).map(
+        lambda value: bytes(byte for byte in value if byte > 31 and byte != 127).strip()
+    ),
 )
 SERVICES: list[dict[str, Any]] = [
     {},
@@ -381,7 +450,11 @@ SERVICES: list[dict[str, Any]] = [
     st.sampled_from(SERVICES),
 )
 def test_each_valid_block_becomes_a_request(
-    method: bytes, target: bytes, host: tuple[bytes, bytes], fields: list[tuple[bytes, bytes]], keys: dict[str, Any]
+    method: bytes,
+    target: bytes,
+    host: tuple[bytes, bytes],
+    fields: list[tuple[bytes, bytes]],
+    keys: dict[str, Any],
 ) -> None:
     path = bytes(byte for byte in target if 0x21 <= byte < 0x7F and byte != 0x23)
     lines = b"".join(b"%b: %b\r\n" % field for field in fields)

@@ -7,17 +7,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zerotrust.balancing.active_health import JITTER, MAX_FIRST_DELAY, MIN_INTERVAL, Probes, is_expected
+from zerotrust.balancing.active_health import (
+    JITTER,
+    MAX_FIRST_DELAY,
+    MIN_INTERVAL,
+    Probes,
+    is_expected,
+)
 from zerotrust.model.upstream import HealthCheck
 
 
-def make(fall: int = 3, rise: int = 2, interval: float = 30.0, seed: int = 0, now: float = 0.0) -> Probes:
+def make(
+    fall: int = 3, rise: int = 2, interval: float = 30.0, seed: int = 0, now: float = 0.0
+) -> Probes:
     check = HealthCheck(unhealthy_threshold=fall, healthy_threshold=rise, interval=interval)
     return Probes(check, random.Random(seed), now)
 
 
 @given(st.integers(1, 4), st.integers(1, 4), st.lists(st.booleans(), max_size=40))
-def test_only_consecutive_results_change_the_health(fall: int, rise: int, results: list[bool]) -> None:
+def test_only_consecutive_results_change_the_health(
+    fall: int, rise: int, results: list[bool]
+) -> None:
     probes = make(fall, rise)
     healthy = True
     seen: list[bool] = []
@@ -32,7 +42,9 @@ def test_only_consecutive_results_change_the_health(fall: int, rise: int, result
 
 
 @given(st.integers(0, 10_000), st.floats(0.0, 1e5), st.floats(0, 1e9))
-def test_the_next_probe_is_due_about_one_interval_after_the_result(seed: int, interval: float, now: float) -> None:
+def test_the_next_probe_is_due_about_one_interval_after_the_result(
+    seed: int, interval: float, now: float
+) -> None:
     probes = make(interval=interval, seed=seed, now=now)
     assert now <= probes.due_at <= now + min(interval, MAX_FIRST_DELAY)
     probes.started()

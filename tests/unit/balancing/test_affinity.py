@@ -16,7 +16,11 @@ NOW = 1_800_000_000.0
 
 
 def make(
-    *, secret: bytes = SECRET, service: str = "web", upstreams: list[str] = ADDRESSES, duration: float = 3600.0
+    *,
+    secret: bytes = SECRET,
+    service: str = "web",
+    upstreams: list[str] = ADDRESSES,
+    duration: float = 3600.0,
 ) -> Affinity:
     return Affinity(secret=secret, service=service, upstreams=upstreams, duration=duration)
 
@@ -48,14 +52,18 @@ def test_a_cookie_expires() -> None:
     assert affinity.read(issued, NOW + 60) is None
 
 
-@pytest.mark.parametrize(("age", "renew"), [(0, False), (29.9, False), (30, False), (30.1, True), (59.9, True)])
+@pytest.mark.parametrize(
+    ("age", "renew"), [(0, False), (29.9, False), (30, False), (30.1, True), (59.9, True)]
+)
 def test_a_cookie_is_renewed_after_half_of_its_lifetime(age: float, renew: bool) -> None:
     affinity = make(duration=60)
     assert affinity.read(cookie(affinity), NOW + age) == AffinityCookie(ADDRESSES[1], renew)
 
 
 def test_a_cookie_from_a_longer_affinity_duration_is_not_renewed() -> None:
-    assert make(duration=60).read(cookie(make(duration=3600)), NOW) == AffinityCookie(ADDRESSES[1], renew=False)
+    assert make(duration=60).read(cookie(make(duration=3600)), NOW) == AffinityCookie(
+        ADDRESSES[1], renew=False
+    )
 
 
 def test_a_cookie_for_a_removed_upstream_is_ignored() -> None:
@@ -66,7 +74,10 @@ def test_a_cookie_is_invalid_with_another_secret_or_service() -> None:
     issued = cookie(make())
     assert make(secret=b"x" * 32).read(issued, NOW) is None
     assert make(service="api").read(issued, NOW) is None
-    opaque = {urlsafe_b64decode(cookie(make(service=s)).partition(b"=")[2])[:8] for s in ("web", "api", "we")}
+    opaque = {
+        urlsafe_b64decode(cookie(make(service=s)).partition(b"=")[2])[:8]
+        for s in ("web", "api", "we")
+    }
     assert len(opaque) == 3
 
 
@@ -83,7 +94,9 @@ def test_a_cookie_with_a_changed_bit_is_invalid(bit: int) -> None:
     assert make().read(COOKIE + b"=" + urlsafe_b64encode(raw), NOW) is None
 
 
-@given(st.binary(max_size=200) | st.text("0trus_afiny=;AB-\t \"'\r\n", max_size=120).map(str.encode))
+@given(
+    st.binary(max_size=200) | st.text("0trus_afiny=;AB-\t \"'\r\n", max_size=120).map(str.encode)
+)
 def test_arbitrary_bytes_are_no_valid_cookie(value: bytes) -> None:
     assert make().read(value, NOW) is None
     assert make().read(COOKIE + b"=" + value, NOW) is None
@@ -104,8 +117,8 @@ def test_a_planted_cookie_does_not_hide_the_valid_one() -> None:
 def test_the_set_cookie_line(secure: bool) -> None:
     line = make(duration=90.5).issue(ADDRESSES[0], NOW, secure=secure)
     assert re.fullmatch(
-        rb"Set-Cookie: 0trust_affinity=[0-9A-Za-z_-]{64}; Path=/; Max-Age=90; HttpOnly; SameSite=Lax%b\r\n"
-        % (b"; Secure" if secure else b""),
+        rb"Set-Cookie: 0trust_affinity=[0-9A-Za-z_-]{64}; Path=/; Max-Age=90; HttpOnly;"
+        rb" SameSite=Lax%b\r\n" % (b"; Secure" if secure else b""),
         line,
     )
     parsed = SimpleCookie(line.decode().partition(": ")[2].strip())[COOKIE.decode()]
@@ -117,7 +130,9 @@ def test_the_set_cookie_line(secure: bool) -> None:
 # ---- strip
 
 PAIRS = st.lists(
-    st.sampled_from([b"a=b", COOKIE + b"=x", b"x" + COOKIE + b"=1", b"c=" + COOKIE, COOKIE, b"", b"d", b'e="f"'])
+    st.sampled_from(
+        [b"a=b", COOKIE + b"=x", b"x" + COOKIE + b"=1", b"c=" + COOKIE, COOKIE, b"", b"d", b'e="f"']
+    )
     | st.binary(max_size=8).map(lambda raw: raw.replace(b";", b"").strip(b"\t ")),
     max_size=6,
 )

@@ -40,11 +40,15 @@ def places(candidates: Sequence[Candidate]) -> dict[bytes, Candidate | None]:
 
 @pytest.mark.parametrize("policy", POLICIES)
 @given(data=st.data())
-def test_pick_returns_an_upstream_with_room_if_there_is_one(policy: Policy, data: st.DataObject) -> None:
+def test_pick_returns_an_upstream_with_room_if_there_is_one(
+    policy: Policy, data: st.DataObject
+) -> None:
     candidates = []
     for index in range(data.draw(st.integers(0, 5))):
         bound = data.draw(st.none() | st.integers(1, 3))
-        candidate = Candidate(str(index), weight=data.draw(st.integers(0, 3)), max_connections=bound)
+        candidate = Candidate(
+            str(index), weight=data.draw(st.integers(0, 3)), max_connections=bound
+        )
         candidate.load.active = data.draw(st.integers(0, 4))
         candidates.append(candidate)
     balancer = make(policy, data.draw(st.integers(0, 9)))
@@ -104,7 +108,9 @@ def test_weighted_round_robin_is_smooth(weights: list[int]) -> None:
     for turn in range(1, sum(weights) + 1):
         counted.update(picks(balancer, candidates, 1))
         for candidate in candidates:
-            assert abs(counted[candidate.key] - turn * candidate.weight / sum(weights)) < len(weights)
+            assert abs(counted[candidate.key] - turn * candidate.weight / sum(weights)) < len(
+                weights
+            )
 
 
 def test_weighted_round_robin_has_the_order_of_nginx() -> None:
@@ -115,7 +121,9 @@ def test_weighted_round_robin_has_the_order_of_nginx() -> None:
 @given(WEIGHTS)
 def test_round_robin_takes_turns_whatever_the_weights(weights: list[int]) -> None:
     candidates = upstreams(weights)
-    assert picks(make("round_robin"), candidates, 2 * len(weights)) == [c.key for c in candidates] * 2
+    assert (
+        picks(make("round_robin"), candidates, 2 * len(weights)) == [c.key for c in candidates] * 2
+    )
 
 
 @pytest.mark.parametrize(("policy", "share"), [("round_robin", 20), ("weighted_round_robin", 60)])
@@ -174,7 +182,9 @@ def test_least_conn_spreads_lasting_requests_by_weight(weights: list[int]) -> No
 
 @given(st.lists(st.integers(1, 100), min_size=2, max_size=6), st.data())
 @settings(max_examples=40, deadline=None)
-def test_ip_hash_moves_only_clients_of_a_removed_upstream(weights: list[int], data: st.DataObject) -> None:
+def test_ip_hash_moves_only_clients_of_a_removed_upstream(
+    weights: list[int], data: st.DataObject
+) -> None:
     candidates = upstreams(weights)
     leaver = data.draw(st.sampled_from(candidates))
     before = places(candidates)
@@ -206,7 +216,9 @@ def test_ip_hash_with_more_weight_takes_no_client_away(weights: list[int], times
 def test_ip_hash_spreads_clients_by_weight() -> None:
     one, three = Candidate("10.0.0.1:80", weight=1), Candidate("10.0.0.2:80", weight=3)
     balancer = make("ip_hash")
-    found = Counter(balancer.pick([one, three], b"10.1.%d.%d" % (i // 256, i % 256)) for i in range(4000))
+    found = Counter(
+        balancer.pick([one, three], b"10.1.%d.%d" % (i // 256, i % 256)) for i in range(4000)
+    )
     # 750 of 1000 expected in each thousand; 4 standard deviations of a fair draw are 110.
     assert abs(found[three] - 3000) < 110
 
@@ -222,7 +234,10 @@ def test_ip_hash_moves_only_clients_of_a_full_upstream() -> None:
 # ---- random_two
 
 
-@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), min_size=2, max_size=6), st.integers(0, 1000))
+@given(
+    st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), min_size=2, max_size=6),
+    st.integers(0, 1000),
+)
 def test_random_two_never_picks_the_most_loaded(loads: list[tuple[int, int]], seed: int) -> None:
     candidates = upstreams([weight for weight, _ in loads])
     for candidate, (_, active) in zip(candidates, loads, strict=True):

@@ -14,7 +14,9 @@ from zerotrust.model.upstream import HealthCheck, OutlierDetection
 HEALTHY, UNHEALTHY, EJECTED = HealthState.HEALTHY, HealthState.UNHEALTHY, HealthState.EJECTED
 
 
-def make(*, check: HealthCheck | None = None, slow_start: float = 0.0, ejection: float = 10.0) -> UpstreamHealth:
+def make(
+    *, check: HealthCheck | None = None, slow_start: float = 0.0, ejection: float = 10.0
+) -> UpstreamHealth:
     return UpstreamHealth(
         check=check,
         outlier=OutlierDetection(base_ejection_time=ejection),
@@ -49,7 +51,9 @@ def test_one_probe_at_a_time() -> None:
 
 def test_a_change_is_returned_once() -> None:
     health = make(check=HealthCheck(unhealthy_threshold=2, healthy_threshold=2))
-    result = [health.probed(ok, 1.0) for ok in (True, False, False, False, True, False, True, True, True)]
+    result = [
+        health.probed(ok, 1.0) for ok in (True, False, False, False, True, False, True, True, True)
+    ]
     assert [change and (change.before, change.after) for change in result] == [
         *[None, None, (HEALTHY, UNHEALTHY), None],
         *[None, None, None, (UNHEALTHY, HEALTHY), None],
@@ -139,10 +143,14 @@ def test_the_weight_grows_after_recovery(ejected: bool) -> None:
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from(["ok", "down", "eject", "wait"]), st.floats(0, 30)), max_size=30),
+    st.lists(
+        st.tuples(st.sampled_from(["ok", "down", "eject", "wait"]), st.floats(0, 30)), max_size=30
+    ),
     st.floats(0, 100),
 )
-def test_any_sequence_of_events_keeps_the_state_consistent(events: list[tuple[str, float]], slow_start: float) -> None:
+def test_any_sequence_of_events_keeps_the_state_consistent(
+    events: list[tuple[str, float]], slow_start: float
+) -> None:
     """State, usable and badness agree, changes form a chain, and weight factors are in range."""
     health = make(check=probed(), slow_start=slow_start)
     now, state = 0.0, HEALTHY

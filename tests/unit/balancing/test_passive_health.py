@@ -16,8 +16,14 @@ def make(**options: Any) -> Outlier:
     return Outlier(OutlierDetection(**options))
 
 
-@given(st.integers(0, 4), st.integers(0, 6), st.lists(st.sampled_from([None, CONNECT, RESET, ERROR]), max_size=30))
-def test_failures_are_counted_from_the_last_success(failures: int, errors: int, outcomes: list[Failure | None]) -> None:
+@given(
+    st.integers(0, 4),
+    st.integers(0, 6),
+    st.lists(st.sampled_from([None, CONNECT, RESET, ERROR]), max_size=30),
+)
+def test_failures_are_counted_from_the_last_success(
+    failures: int, errors: int, outcomes: list[Failure | None]
+) -> None:
     outlier = make(consecutive_failures=failures, consecutive_5xx=errors)
     for end, outcome in enumerate(outcomes, 1):
         if outcome is None:
@@ -25,7 +31,8 @@ def test_failures_are_counted_from_the_last_success(failures: int, errors: int, 
             continue
         past = [None, *outcomes[:end]]
         run = past[len(past) - past[::-1].index(None) :]
-        # Of these, the connections that failed since the last one that brought an answer of any kind.
+        # Of these, the connections that failed since the last one that brought an answer of any
+        # kind.
         broken = run[len(run) - run[::-1].index(ERROR) :] if ERROR in run else run
         assert outlier.failed(outcome) is (0 < failures <= len(broken) or 0 < errors <= len(run))
 
@@ -69,7 +76,9 @@ def test_very_many_ejections_do_not_overflow() -> None:
     assert now < 2000 * 3000 * 86400
 
 
-@pytest.mark.parametrize("options", [{"base_ejection_time": 0}, {"base_ejection_time": 0, "max_ejection_time": 0}])
+@pytest.mark.parametrize(
+    "options", [{"base_ejection_time": 0}, {"base_ejection_time": 0, "max_ejection_time": 0}]
+)
 def test_an_ejection_time_of_0_ejects_nothing(options: dict[str, Any]) -> None:
     outlier = make(**options)
     outlier.eject(5.0)

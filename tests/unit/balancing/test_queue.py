@@ -75,7 +75,9 @@ def test_a_falsy_item_is_released_too() -> None:
     assert queue.release() == 0
 
 
-@pytest.mark.parametrize(("timeout", "seconds"), [(0.0, 1), (0.2, 1), (1.0, 1), (1.01, 2), (30.0, 30)])
+@pytest.mark.parametrize(
+    ("timeout", "seconds"), [(0.0, 1), (0.2, 1), (1.0, 1), (1.01, 2), (30.0, 30)]
+)
 def test_retry_after_is_whole_seconds(timeout: float, seconds: int) -> None:
     assert Queue[int](limit=1, timeout=timeout).retry_after == seconds
 

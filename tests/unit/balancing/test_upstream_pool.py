@@ -37,7 +37,9 @@ def used(pool: UpstreamPool, now: float = 0.0) -> set[int | None]:
     return {take(pool, now) for _ in range(60)}
 
 
-def break_down(pool: UpstreamPool, index: int, now: float = 0.0, failure: Failure = CONNECT) -> bool:
+def break_down(
+    pool: UpstreamPool, index: int, now: float = 0.0, failure: Failure = CONNECT
+) -> bool:
     """Fail requests in a row. Return True if the member is ejected."""
     return any([pool.failed(pool.members[index], failure, now) is not None for _ in range(5)])  # noqa: C419 - all five
 
@@ -104,12 +106,26 @@ def test_failing_probes_of_all_upstreams_change_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("count", "percent", "most"),
-    [(1, 100, 0), (2, 50, 1), (2, 100, 1), (3, 50, 2), (3, 33, 1), (4, 50, 2), (5, 100, 4), (5, 0, 0), (10, 11, 2)],
+    [
+        (1, 100, 0),
+        (2, 50, 1),
+        (2, 100, 1),
+        (3, 50, 2),
+        (3, 33, 1),
+        (4, 50, 2),
+        (5, 100, 4),
+        (5, 0, 0),
+        (10, 11, 2),
+    ],
 )
 @pytest.mark.parametrize("failure", list(Failure))
-def test_at_most_max_ejection_percent_are_ejected(count: int, percent: int, most: int, failure: Failure) -> None:
+def test_at_most_max_ejection_percent_are_ejected(
+    count: int, percent: int, most: int, failure: Failure
+) -> None:
     pool = make(count, outlier={"max_ejection_percent": percent})
-    assert [break_down(pool, index, failure=failure) for index in range(count)] == [i < most for i in range(count)]
+    assert [break_down(pool, index, failure=failure) for index in range(count)] == [
+        i < most for i in range(count)
+    ]
     assert len(used(pool)) == count - most
 
 
@@ -170,7 +186,10 @@ def test_the_limit_of_the_service() -> None:
 
 
 def test_the_limits_of_the_upstreams() -> None:
-    upstreams = [Upstream(address="a:1", max_connections=1), Upstream(address="b:1", max_connections=2)]
+    upstreams = [
+        Upstream(address="a:1", max_connections=1),
+        Upstream(address="b:1", max_connections=2),
+    ]
     pool = UpstreamPool(upstreams, LoadBalancing(), rng=random.Random(0), now=0.0)
     taken = [pool.take(b"c", 0.0) for _ in range(4)]
     assert Counter(member and member.key for member in taken) == {"a:1": 1, "b:1": 2, None: 1}
@@ -257,7 +276,11 @@ def test_retry_after_is_whole_seconds_until_one_may_be_back() -> None:
 
 
 def test_retry_after_is_bounded() -> None:
-    pool = make(1, health_check_required=True, outlier={"base_ejection_time": "1h", "max_ejection_time": "1h"})
+    pool = make(
+        1,
+        health_check_required=True,
+        outlier={"base_ejection_time": "1h", "max_ejection_time": "1h"},
+    )
     break_down(pool, 0)
     assert pool.retry_after(0.0) == MAX_RETRY_AFTER
 
@@ -281,11 +304,20 @@ EVENTS = st.tuples(
 )
 @settings(max_examples=60, deadline=None)
 def test_any_sequence_of_events_keeps_the_pool_consistent(
-    policy: Policy, weights: list[int], required: bool, slow_start: float, bound: int | None, events: list[Any]
+    policy: Policy,
+    weights: list[int],
+    required: bool,
+    slow_start: float,
+    bound: int | None,
+    events: list[Any],
 ) -> None:
-    upstreams = [Upstream(address=f"{i}:1", weight=w, max_connections=2) for i, w in enumerate(weights)]
+    upstreams = [
+        Upstream(address=f"{i}:1", weight=w, max_connections=2) for i, w in enumerate(weights)
+    ]
     upstreams = [upstream.model_copy(update={"health_check": CHECK}) for upstream in upstreams]
-    options = LoadBalancing(policy=policy, health_check_required=required, slow_start=slow_start, max_connections=bound)
+    options = LoadBalancing(
+        policy=policy, health_check_required=required, slow_start=slow_start, max_connections=bound
+    )
     pool = UpstreamPool(upstreams, options, rng=random.Random(0), now=0.0)
     taken: list[PooledUpstream] = []
     now = 0.0
@@ -315,7 +347,9 @@ def test_any_sequence_of_events_keeps_the_pool_consistent(
             pool.succeeded(member)
         elif event == "sweep":
             pool.sweep(now)
-            assert all((m.health.state is HealthState.HEALTHY) is (badness[m] == 0) for m in pool.members)
+            assert all(
+                (m.health.state is HealthState.HEALTHY) is (badness[m] == 0) for m in pool.members
+            )
         assert pool._load.active == sum(m.active for m in pool.members) == len(taken)
         assert 1 <= pool.retry_after(now) <= MAX_RETRY_AFTER
 
@@ -339,7 +373,9 @@ def test_running_requests_count_in_the_new_pool() -> None:
     before.give_back(running[0])
     assert after.has_room(1.0)
     assert after.take(b"", 1.0) is not None
-    assert before.take(b"", 1.0) is None, "who waited for the former one competes for the same places"
+    assert before.take(b"", 1.0) is None, (
+        "who waited for the former one competes for the same places"
+    )
 
 
 def test_the_health_of_a_member_moves_to_the_new_pool() -> None:
@@ -355,12 +391,16 @@ def test_the_health_of_a_member_moves_to_the_new_pool() -> None:
 @pytest.mark.parametrize("changed", ["health", "check", "outlier", "slow_start"])
 def test_changed_checks_start_with_fresh_health(changed: str) -> None:
     before = make(
-        outlier={} if changed == "outlier" else {"base_ejection_time": 5}, slow_start=float(changed == "slow_start")
+        outlier={} if changed == "outlier" else {"base_ejection_time": 5},
+        slow_start=float(changed == "slow_start"),
     )
     before.probed(before.members[1], False, 0.0)
     after = make(2, outlier={"base_ejection_time": 5})
     if changed == "check":
-        upstreams = [Upstream(address=f"10.0.0.{i}:80", health_check=HealthCheck(path="/x")) for i in range(2)]
+        upstreams = [
+            Upstream(address=f"10.0.0.{i}:80", health_check=HealthCheck(path="/x"))
+            for i in range(2)
+        ]
         options = LoadBalancing(outlier_detection={"base_ejection_time": 5})
         after = UpstreamPool(upstreams, options, rng=random.Random(0), now=0.0)
     after.inherit(before, [(after.members[0], before.members[1])], health=changed != "health")

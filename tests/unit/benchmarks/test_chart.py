@@ -12,7 +12,10 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 def test_a_bar_for_each_ratio() -> None:
     figures = [
-        replace(compare("<GET> & more", "requests/s", "/s", ours=[5.0], baseline=[10.0]), target=at_least(0.7)),
+        replace(
+            compare("<GET> & more", "requests/s", "/s", ours=[5.0], baseline=[10.0]),
+            target=at_least(0.7),
+        ),
         compare("Echo", "messages/s", "/s", ours=[10.0], baseline=[10.0]),
         compare("Echo", "p99", "ms", ours=[3.0], baseline=[1.0], higher_is_better=False),
         alone("Idle", "memory", "KiB", [1.0]),
@@ -29,7 +32,11 @@ def test_a_bar_for_each_ratio() -> None:
         "Echo: p99",
         "3.00",
     ]
-    half, whole, _ = [float(bar.attrib["width"]) for bar in root.iter(f"{SVG}rect") if bar.attrib["width"] != "100%"]
+    half, whole, _ = [
+        float(bar.attrib["width"])
+        for bar in root.iter(f"{SVG}rect")
+        if bar.attrib["width"] != "100%"
+    ]
     assert whole == 2 * half
 
 

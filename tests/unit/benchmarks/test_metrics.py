@@ -12,7 +12,14 @@ def test_the_spread_is_median_least_and_most() -> None:
 
 def test_ratios_are_of_the_same_round() -> None:
     # The machine was half as fast in the second round: that is not a difference between the two.
-    figure = compare("w", "m", "/s", ours=[50.0, 25.0, 60.0], baseline=[100.0, 50.0, 100.0], others={"x": [1.0, 3.0]})
+    figure = compare(
+        "w",
+        "m",
+        "/s",
+        ours=[50.0, 25.0, 60.0],
+        baseline=[100.0, 50.0, 100.0],
+        others={"x": [1.0, 3.0]},
+    )
     assert figure.ratio == Spread(median=0.5, least=0.5, most=0.6)
     assert figure.ours.median == 50.0
     assert figure.others == {"x": 2.0}

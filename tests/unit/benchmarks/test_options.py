@@ -8,7 +8,10 @@ from zerotrust.errors import BenchError
 
 
 def test_a_peer_has_a_web_and_a_socket_end() -> None:
-    found = parse_peers(["frp=https://app.localhost:7000", "frp=ws://127.0.0.1:7001", "chisel=http://10.0.0.1"], 9000)
+    found = parse_peers(
+        ["frp=https://app.localhost:7000", "frp=ws://127.0.0.1:7001", "chisel=http://10.0.0.1"],
+        9000,
+    )
     assert found == (
         Peer(
             name="frp",
@@ -20,7 +23,16 @@ def test_a_peer_has_a_web_and_a_socket_end() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["frp", "=http://a", "frp=ftp://a", "frp=http://", "frp=http://a:b", "frp=http://[1", "frp=a:1"]
+    "text",
+    [
+        "frp",
+        "=http://a",
+        "frp=ftp://a",
+        "frp=http://",
+        "frp=http://a:b",
+        "frp=http://[1",
+        "frp=a:1",
+    ],
 )
 def test_what_is_no_peer(text: str) -> None:
     with pytest.raises(BenchError, match="--peer"):

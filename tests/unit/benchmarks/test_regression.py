@@ -20,18 +20,30 @@ def latency(ratio: float) -> Figure:
 
 @pytest.fixture
 def earlier(tmp_path: Path) -> Path:
-    figures = [rate(0.70), rate(0.50, "Echo"), latency(2.0), alone("GET", "CPU of the server", "µs", [40.0])]
+    figures = [
+        rate(0.70),
+        rate(0.50, "Echo"),
+        latency(2.0),
+        alone("GET", "CPU of the server", "µs", [40.0]),
+    ]
     found = report.document(figures, settings={"quick": True}, machine={})
     return report.write(tmp_path, "baseline.json", report.encode(found))
 
 
 def test_a_ratio_that_fell_by_more_than_a_tenth_is_named(earlier: Path) -> None:
     falls = load(earlier).falls([rate(0.62), rate(0.46, "Echo")])
-    assert [str(fall) for fall in falls] == ["GET, requests/s: the ratio fell from 0.70 to 0.62 (11 %)"]
+    assert [str(fall) for fall in falls] == [
+        "GET, requests/s: the ratio fell from 0.70 to 0.62 (11 %)"
+    ]
 
 
 def test_what_is_tolerated(earlier: Path) -> None:
-    unchanged = [rate(0.64), rate(0.9, "Echo"), latency(9.0), alone("GET", "CPU of the server", "µs", [90.0])]
+    unchanged = [
+        rate(0.64),
+        rate(0.9, "Echo"),
+        latency(9.0),
+        alone("GET", "CPU of the server", "µs", [90.0]),
+    ]
     assert load(earlier).falls(unchanged) == []
     assert load(earlier).falls([rate(0.01, "a workload that the earlier run had not")]) == []
 
@@ -53,7 +65,9 @@ def test_a_fall_counts_if_it_is_seen_twice(earlier: Path) -> None:
     assert better_of([rate(0.3)], []) == [rate(0.3)]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"settings": {}, "workloads": []}', '{"settings": {"quick": 1}}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"settings": {}, "workloads": []}', '{"settings": {"quick": 1}}']
+)
 def test_a_file_that_is_none_of_ours(tmp_path: Path, text: str) -> None:
     path = tmp_path / "x.json"
     path.write_text(text)

@@ -14,7 +14,12 @@ from zerotrust.errors import BenchError
 FIGURES = [
     replace(
         compare(
-            "GET", "requests/s", "/s", ours=[700.0, 750.0], baseline=[1000.0, 1000.0], others={"ssh -R": [12345.6]}
+            "GET",
+            "requests/s",
+            "/s",
+            ours=[700.0, 750.0],
+            baseline=[1000.0, 1000.0],
+            others={"ssh -R": [12345.6]},
         ),
         target=at_least(0.7),
     ),
@@ -57,7 +62,11 @@ def test_the_document() -> None:
                 "ratio": 0.725,
                 "ours": 725.0,
                 "baseline": 1000.0,
-                "spread": {"ratio": [0.7, 0.75], "ours": [700.0, 750.0], "baseline": [1000.0, 1000.0]},
+                "spread": {
+                    "ratio": [0.7, 0.75],
+                    "ours": [700.0, 750.0],
+                    "baseline": [1000.0, 1000.0],
+                },
                 "higher_is_better": True,
                 "target": "≥ 0.7",
                 "is_met": True,
@@ -69,7 +78,12 @@ def test_the_document() -> None:
 
 def test_a_figure_without_a_baseline_has_no_ratio() -> None:
     found = report.document(FIGURES[2:], settings={}, machine={})["workloads"][0]
-    assert (found["ratio"], found["baseline"], found["ours"], found["is_met"]) == (None, None, 1.5, None)
+    assert (found["ratio"], found["baseline"], found["ours"], found["is_met"]) == (
+        None,
+        None,
+        1.5,
+        None,
+    )
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:

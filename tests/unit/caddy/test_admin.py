@@ -40,21 +40,30 @@ class Answers:
         self.most_open = max(self.open, self.most_open)
         self.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
         await asyncio.sleep(0)
-        writer.write(f"HTTP/1.1 {self.status} X\r\nContent-Length: {len(self.body)}\r\n\r\n{self.body}".encode())
+        writer.write(
+            f"HTTP/1.1 {self.status} X\r\nContent-Length: {len(self.body)}\r\n\r\n{self.body}".encode()
+        )
         self.open -= 1
         writer.close()
 
 
 @asynccontextmanager
-async def caddy(folder: Path, status: int = 200, body: str = "") -> AsyncIterator[tuple[AdminApi, Answers]]:
+async def caddy(
+    folder: Path, status: int = 200, body: str = ""
+) -> AsyncIterator[tuple[AdminApi, Answers]]:
     answers = Answers(status, body)
     path = folder / "a.sock"
-    async with await asyncio.start_unix_server(answers.serve, path), AdminApi(f"unix/{path}|0600") as admin:
+    async with (
+        await asyncio.start_unix_server(answers.serve, path),
+        AdminApi(f"unix/{path}|0600") as admin,
+    ):
         yield admin, answers
 
 
 @pytest.mark.parametrize("document", [{}, {"apps": {}}, {"apps": None}, {"admin": {"listen": "x"}}])
-async def test_an_empty_configuration_is_never_sent(tmp_path: Path, document: dict[str, Any]) -> None:
+async def test_an_empty_configuration_is_never_sent(
+    tmp_path: Path, document: dict[str, Any]
+) -> None:
     async with caddy(tmp_path) as (admin, answers):
         with pytest.raises(CaddyError, match="without apps"):
             await admin.load(document)
@@ -139,7 +148,11 @@ async def test_over_tcp() -> None:
     port = server.sockets[0].getsockname()[1]
     write: Callable[[str], AdminApi] = AdminApi
     async with server:
-        for address in (f"127.0.0.1:{port}", f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port}/"):
+        for address in (
+            f"127.0.0.1:{port}",
+            f"http://127.0.0.1:{port}",
+            f"http://127.0.0.1:{port}/",
+        ):
             async with write(address) as admin:
                 assert await admin.ready()
 

@@ -14,7 +14,12 @@ FOREIGN: dict[str, Any] = {"apps": {"http": {"servers": {"blog": {"listen": [":8
 
 
 def test_admin_and_storage_of_an_external_caddy_are_kept() -> None:
-    existing = {"admin": {"listen": "0.0.0.0:2019"}, "storage": {"module": "redis"}, "logging": {}, **FOREIGN}
+    existing = {
+        "admin": {"listen": "0.0.0.0:2019"},
+        "storage": {"module": "redis"},
+        "logging": {},
+        **FOREIGN,
+    }
     merged = adopt(render(EXTERNAL), existing)
     assert merged["admin"] == {"listen": "0.0.0.0:2019"}
     assert merged["storage"] == {"module": "redis"}
@@ -22,8 +27,12 @@ def test_admin_and_storage_of_an_external_caddy_are_kept() -> None:
 
 
 def test_configured_storage_wins() -> None:
-    told = ServerConfig.model_validate({"caddy": {"mode": "external", "storage_dir": "/var/lib/caddy"}})
-    assert adopt(render(told), {"storage": {"module": "redis"}})["storage"]["root"] == "/var/lib/caddy"
+    told = ServerConfig.model_validate(
+        {"caddy": {"mode": "external", "storage_dir": "/var/lib/caddy"}}
+    )
+    assert (
+        adopt(render(told), {"storage": {"module": "redis"}})["storage"]["root"] == "/var/lib/caddy"
+    )
 
 
 @pytest.mark.parametrize("existing", [None, {}])
@@ -33,7 +42,9 @@ def test_missing_sections_are_not_added(existing: dict[str, Any] | None) -> None
 
 
 def test_a_foreign_configuration_is_refused() -> None:
-    with pytest.raises(CaddyError, match="localhost:2019 runs a configuration that is not 0Trust's"):
+    with pytest.raises(
+        CaddyError, match="localhost:2019 runs a configuration that is not 0Trust's"
+    ):
         refuse_foreign(FOREIGN, EXTERNAL.caddy)
 
 

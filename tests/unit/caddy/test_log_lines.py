@@ -22,8 +22,20 @@ from zerotrust.caddy.log_lines import merge, reason
 )
 def test_levels(theirs: str, ours: str) -> None:
     with capture_logs() as lines:
-        merge(json.dumps({"level": theirs, "ts": 1.5, "logger": "tls.obtain", "msg": "hello", "names": ["a.test"]}))
-    assert lines == [{"log_level": ours, "event": "hello", "source": "tls.obtain", "names": ["a.test"]}]
+        merge(
+            json.dumps(
+                {
+                    "level": theirs,
+                    "ts": 1.5,
+                    "logger": "tls.obtain",
+                    "msg": "hello",
+                    "names": ["a.test"],
+                }
+            )
+        )
+    assert lines == [
+        {"log_level": ours, "event": "hello", "source": "tls.obtain", "names": ["a.test"]}
+    ]
 
 
 def test_reserved_fields_are_renamed() -> None:

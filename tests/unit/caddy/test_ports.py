@@ -15,7 +15,9 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def busy() -> AsyncIterator[int]:
-    async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0) as server:
+    async with await asyncio.start_server(
+        lambda _, writer: writer.close(), "127.0.0.1", 0
+    ) as server:
         yield server.sockets[0].getsockname()[1]
 
 
@@ -37,11 +39,16 @@ def test_no_http_port_without_http() -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", ""])
 async def test_busy(busy: int, host: str) -> None:
-    with pytest.raises(CaddyError, match=rf"^TCP port {busy} on .* is in use by another program.*caddy\.https_port$"):
+    with pytest.raises(
+        CaddyError,
+        match=rf"^TCP port {busy} on .* is in use by another program.*caddy\.https_port$",
+    ):
         await check_free([ListenAddress(host, busy, "caddy.https_port")])
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # uvloop's, of a bind that fails
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # uvloop's, of a bind that fails
 async def test_busy_udp() -> None:
     transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
         asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)
@@ -59,23 +66,35 @@ async def test_a_free_port_stays_free() -> None:
     await server.wait_closed()
     for _ in range(2):
         await check_free(
-            [ListenAddress(host, port, "k", udp=udp) for host in ("", "127.0.0.1") for udp in (False, True)]
+            [
+                ListenAddress(host, port, "k", udp=udp)
+                for host in ("", "127.0.0.1")
+                for udp in (False, True)
+            ]
         )
 
 
 async def test_not_an_address_of_this_machine() -> None:
-    with pytest.raises(CaddyError, match=r'caddy\.bind "192\.0\.2\.1" is not an address of this machine'):
+    with pytest.raises(
+        CaddyError, match=r'caddy\.bind "192\.0\.2\.1" is not an address of this machine'
+    ):
         await check_free([ListenAddress("192.0.2.1", 8443, "caddy.https_port")])
 
 
 def test_a_missing_privilege() -> None:
-    text = _explain(ListenAddress("", 443, "caddy.https_port"), PermissionError(errno.EACCES, "denied"))
+    text = _explain(
+        ListenAddress("", 443, "caddy.https_port"), PermissionError(errno.EACCES, "denied")
+    )
     assert "CAP_NET_BIND_SERVICE" in text
     assert "above 1023 for caddy.https_port" in text
 
 
 def test_another_reason() -> None:
-    text = _explain(ListenAddress("", 443, "caddy.https_port"), OSError(errno.ENOBUFS, "no buffers"))
-    assert text == (
-        "cannot listen on TCP port 443 on all interfaces (no buffers); check caddy.https_port and caddy.bind"
+    text = _explain(
+        ListenAddress("", 443, "caddy.https_port"), OSError(errno.ENOBUFS, "no buffers")
+    )
+    assert (
+        text
+        == "cannot listen on TCP port 443 on all interfaces (no buffers); check caddy.https_port"
+        " and caddy.bind"
     )

@@ -10,7 +10,9 @@ from zerotrust.errors import CaddyError
 
 
 def test_environment() -> None:
-    given = environment({"PATH": "/bin", "HOME": "/root", "CADDY_ADMIN": "x"}, Path("/c"), "unix//c/admin.sock|0600")
+    given = environment(
+        {"PATH": "/bin", "HOME": "/root", "CADDY_ADMIN": "x"}, Path("/c"), "unix//c/admin.sock|0600"
+    )
     assert given == {
         "PATH": "/bin",
         "HOME": "/c",
@@ -22,7 +24,10 @@ def test_environment() -> None:
 
 
 def test_an_existing_godebug_is_kept() -> None:
-    assert environment({"GODEBUG": "madvdontneed=1"}, Path("/c"), "a")["GODEBUG"] == "madvdontneed=1,http2xconnect=1"
+    assert (
+        environment({"GODEBUG": "madvdontneed=1"}, Path("/c"), "a")["GODEBUG"]
+        == "madvdontneed=1,http2xconnect=1"
+    )
 
 
 def test_a_directory_that_cannot_be_created(tmp_path: Path) -> None:
@@ -37,7 +42,10 @@ def test_a_directory_writable_by_others(tmp_path: Path) -> None:
     assert folder.stat().st_mode & 0o777 == 0o700
     make_directory(folder)
     folder.chmod(0o770)
-    with pytest.raises(CaddyError, match=r"caddy\.config_dir: other users can write .*/caddy \(mode 0770\).*chmod 700"):
+    with pytest.raises(
+        CaddyError,
+        match=r"caddy\.config_dir: other users can write .*/caddy \(mode 0770\).*chmod 700",
+    ):
         make_directory(folder)
 
 

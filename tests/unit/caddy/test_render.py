@@ -1,4 +1,5 @@
-"""Tests of zerotrust.caddy.render with golden files: YAML, ten dashes, JSON. `GOLDEN=write` updates them."""
+"""Tests of zerotrust.caddy.render with golden files: YAML, ten dashes, JSON. `GOLDEN=write`
+updates them."""
 
 import json
 import os
@@ -87,13 +88,20 @@ def test_caddy_accepts_the_rendered_configuration(case: Path, tmp_path: Path) ->
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)},
+        env={
+            **os.environ,
+            "HOME": str(tmp_path),
+            "XDG_DATA_HOME": str(tmp_path),
+            "XDG_CONFIG_HOME": str(tmp_path),
+        },
     )
     assert done.returncode == 0, done.stderr
 
 
 def test_services_do_not_change_the_configuration() -> None:
-    assert render(ServerConfig()) == render(ServerConfig.model_validate({"services": [{"hostname": "a.test"}]}))
+    assert render(ServerConfig()) == render(
+        ServerConfig.model_validate({"services": [{"hostname": "a.test"}]})
+    )
 
 
 def test_private_names_are_listed_or_dropped_at_every_depth() -> None:
@@ -114,7 +122,9 @@ def test_no_regular_expression_that_caddy_reads_as_a_placeholder() -> None:
 
 
 def test_own_certificates() -> None:
-    rendered = render(caddy(certificates=[{"cert_file": "/a.crt", "key_file": "/a.key"}]))["apps"]["tls"]
+    rendered = render(caddy(certificates=[{"cert_file": "/a.crt", "key_file": "/a.key"}]))["apps"][
+        "tls"
+    ]
     assert rendered["certificates"] == {"load_files": [{"certificate": "/a.crt", "key": "/a.key"}]}
     assert "certificates" not in render(caddy())["apps"]["tls"]
     assert rendered["automation"] == render(caddy())["apps"]["tls"]["automation"]
@@ -163,7 +173,9 @@ def test_a_long_admin_socket_path_is_refused() -> None:
         render(caddy(config_dir=fits + "d"))
 
 
-@pytest.mark.parametrize("document", [None, {}, {"apps": None}, {"apps": {"http": {"servers": {"zerotrust": {}}}}}])
+@pytest.mark.parametrize(
+    "document", [None, {}, {"apps": None}, {"apps": {"http": {"servers": {"zerotrust": {}}}}}]
+)
 def test_a_foreign_document_is_not_ours(document: object) -> None:
     assert not is_ours(document)
 

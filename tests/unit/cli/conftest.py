@@ -1,4 +1,5 @@
-"""A running server for commands: its admin channel, on a socket, in a thread; and components that only record."""
+"""A running server for commands: its admin channel, on a socket, in a thread; and components
+that only record."""
 
 import signal
 from collections.abc import Callable, Coroutine, Iterator

@@ -70,10 +70,14 @@ def test_no_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = said_by(["agents", "list", "--config", str(tmp_path / "none.yaml")], capsys)
     assert "no such file" in said
-    assert said.endswith("error: name the server's file with --config, or its admin socket with --socket\n")
+    assert said.endswith(
+        "error: name the server's file with --config, or its admin socket with --socket\n"
+    )
 
 
-def test_a_folder_that_is_closed_to_this_user(monkeypatch: pytest.MonkeyPatch, place: Office) -> None:
+def test_a_folder_that_is_closed_to_this_user(
+    monkeypatch: pytest.MonkeyPatch, place: Office
+) -> None:
     def deny(self: Path, **_: object) -> os.stat_result:
         raise PermissionError(13, "Permission denied", str(self))
 
@@ -153,7 +157,9 @@ def test_what_answers_is_not_believed_blindly(
         assert said in said_by(["grants", "list", "--socket", str(path)], capsys)
 
 
-def test_answers_may_have_keys_of_a_later_version(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_answers_may_have_keys_of_a_later_version(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "s"
     with answering(path, reply("200 OK", '{"grants": [], "later": true}')):
         assert status(["grants", "list", "--socket", str(path)]) == 0

@@ -16,7 +16,9 @@ def test_the_agent_with_every_option_and_its_reload(
     path.write_text("agent_id: a\n")
     options = ["--id", "b", "--server", "x:1", "--cert", "/a", "--key", "/b", "--ca", "/c"]
     assert status(["agent", "run", "-c", str(path), *options]) == 0
-    assert capsys.readouterr().err == (f"warning: {path}:1:1: services: no services: this agent publishes nothing\n")
+    assert capsys.readouterr().err == (
+        f"warning: {path}:1:1: services: no services: this agent publishes nothing\n"
+    )
     _, (loaded, read) = started
     config = loaded.config
     assert config.declared_id == "b"
@@ -29,7 +31,12 @@ def test_the_agent_with_every_option_and_its_reload(
 
 @pytest.mark.parametrize(
     ("text", "environment", "level"),
-    [("", "debug", "debug"), ("log_level: error", "debug", "error"), ("", "nonsense", "info"), ("", "", "info")],
+    [
+        ("", "debug", "debug"),
+        ("log_level: error", "debug", "error"),
+        ("", "nonsense", "info"),
+        ("", "", "info"),
+    ],
 )
 def test_the_environments_level_counts_where_the_file_has_none(
     started: list[tuple[Any, ...]],
@@ -52,13 +59,19 @@ def test_a_wrong_option_is_named(
     path = tmp_path / "agent.yaml"
     path.write_text("agent_id: a\n")
     assert status(["agent", "run", "--config", str(path), "--log-level", "loud"]) == 1
-    assert capsys.readouterr().err.startswith("error: command line: logging.level: expected one of debug")
+    assert capsys.readouterr().err.startswith(
+        "error: command line: logging.level: expected one of debug"
+    )
     assert started == []
 
 
-def test_an_agent_that_does_not_run_cannot_be_drained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_agent_that_does_not_run_cannot_be_drained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert status(["agent", "drain", "--config", str(tmp_path / "agent.yaml")]) == 1
-    assert f"{tmp_path}/agent.sock: no agent runs with this configuration" in capsys.readouterr().err
+    assert (
+        f"{tmp_path}/agent.sock: no agent runs with this configuration" in capsys.readouterr().err
+    )
 
 
 def test_draining_returns_when_the_agent_has_ended(
@@ -101,7 +114,9 @@ def test_status_of_an_agent(
         "SERVICE HOSTS BACKEND STATE REQUESTS",
         "web a.example, b.example 10.0.0.1:80 unhealthy 0",
     ]
-    found = found.model_copy(update={"sessions": [found.sessions[0].model_copy(update={"connected": False})]})
+    found = found.model_copy(
+        update={"sessions": [found.sessions[0].model_copy(update={"connected": False})]}
+    )
     assert status(command) == 1
     said = capsys.readouterr().out
     assert "home: not connected" in said and "192.0.2.7:8443 (lost, reconnecting)" in said

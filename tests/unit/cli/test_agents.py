@@ -25,7 +25,14 @@ def test_an_agent_is_shown(ask: Ask, place: Office) -> None:
     code, out, _ = ask("agents", "show", "home")
     assert code == 0
     assert out.startswith("home: connected\n")
-    for said in ("203.0.113.7:4711", "?[2Jevil [bold]x[/bold]", "*.b.example", "left on a train", "def", "open"):
+    for said in (
+        "203.0.113.7:4711",
+        "?[2Jevil [bold]x[/bold]",
+        "*.b.example",
+        "left on a train",
+        "def",
+        "open",
+    ):
         assert said in out
     assert "\x1b" not in out
     assert json.loads(ask("agents", "show", "home", "--json")[1])["agent"]["state"] == "connected"
@@ -33,21 +40,32 @@ def test_an_agent_is_shown(ask: Ask, place: Office) -> None:
     ask("grants", "remove", "work", "a.example")
     assert "no sessions\n  no grants\n" in ask("agents", "show", "work")[1]
     code, _, err = ask("agents", "show", "other")
-    assert (code, err) == (1, "error: there is no agent other; list them with: 0trust agents list\n")
+    assert (code, err) == (
+        1,
+        "error: there is no agent other; list them with: 0trust agents list\n",
+    )
 
 
 def test_revocation_says_what_it_ended(ask: Ask, place: Office) -> None:
     place.live.sessions = [HOME, home(generation=4, serial="def", stream_count=1)]
     code, out, _ = ask("agents", "revoke", "home", "--serial", "def")
-    assert (code, out) == (0, "certificate def of home is revoked; 1 session and 1 stream were cut\n")
-    assert ask("agents", "revoke", "home")[1] == "home is revoked; 1 session and 4 streams were cut\n"
+    assert (code, out) == (
+        0,
+        "certificate def of home is revoked; 1 session and 1 stream were cut\n",
+    )
+    assert (
+        ask("agents", "revoke", "home")[1] == "home is revoked; 1 session and 4 streams were cut\n"
+    )
     assert ask("agents", "revoke", "home")[1] == "home is revoked; it was not connected\n"
     assert json.loads(ask("agents", "revoke", "home", "--json")[1])["sessions"] == 0
     assert place.authorization.refusal("home", "1") is not None
     assert ask("agents", "restore", "home")[1] == "home is no longer revoked\n"
     assert place.authorization.refusal("home", "1") is None
     assert place.authorization.refusal("home", "def") is not None
-    assert ask("agents", "restore", "home", "--serial", "def")[1] == "certificate def of home is no longer revoked\n"
+    assert (
+        ask("agents", "restore", "home", "--serial", "def")[1]
+        == "certificate def of home is no longer revoked\n"
+    )
     ask("agents", "revoke", "home")
     assert "0trust tokens create --agent home" in ask("agents", "restore", "home", "--reissue")[1]
     assert ask("agents", "restore", "home")[0] == 1

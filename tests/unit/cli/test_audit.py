@@ -38,7 +38,9 @@ def test_an_audit_that_is_whole(full: Ask) -> None:
 def test_an_audit_that_is_not(full: Ask, place: Office) -> None:
     with place.database.transaction() as session:
         connection = session.connection()
-        for (name,) in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type='trigger'").fetchall():
+        for (name,) in connection.exec_driver_sql(
+            "SELECT name FROM sqlite_master WHERE type='trigger'"
+        ).fetchall():
             connection.exec_driver_sql(f"DROP TRIGGER {name}")
         connection.exec_driver_sql("UPDATE audit SET actor = 'uid 1' WHERE number = 3")
     code, out, _ = full("audit", "verify")
@@ -53,7 +55,9 @@ def test_all_of_it_in_lines(full: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "PAGE", 2)
     code, out, _ = full("audit", "export")
     assert code == 0
-    assert [json.loads(line)["number"] for line in out.splitlines()] == [1, 2, 3, 4, 5, 6], "who reads it all is in it"
+    assert [json.loads(line)["number"] for line in out.splitlines()] == [1, 2, 3, 4, 5, 6], (
+        "who reads it all is in it"
+    )
 
 
 def test_an_empty_audit(ask: Ask) -> None:

@@ -12,7 +12,16 @@ def test_from_nothing_to_certificates(tmp_path: Path, capsys: pytest.CaptureFixt
     folder = ["--dir", str(tmp_path / "certs")]
     assert status(["ca", "init", *folder, "--name", "Home CA"]) == 0
     assert status(["ca", "issue", "agent", "pihole", *folder, "--days", "30"]) == 0
-    server = ["ca", "issue", "server", "tunnel.example.com", "--dns", "localhost", "--ip", "127.0.0.1"]
+    server = [
+        "ca",
+        "issue",
+        "server",
+        "tunnel.example.com",
+        "--dns",
+        "localhost",
+        "--ip",
+        "127.0.0.1",
+    ]
     assert status([*server, *folder]) == 0
     made = capsys.readouterr().out
     assert f"{tmp_path}/certs/pihole.key: its private key" in made
@@ -24,7 +33,11 @@ def test_from_nothing_to_certificates(tmp_path: Path, capsys: pytest.CaptureFixt
     assert status(["ca", "show", "--json", *folder]) == 0
     told = {one["name"]: one for one in json.loads(capsys.readouterr().out)["certificates"]}
     server = told["tunnel.example.com"]
-    assert (server["role"], server["names"][0], server["has_key"]) == ("server", "tunnel.example.com", True)
+    assert (server["role"], server["names"][0], server["has_key"]) == (
+        "server",
+        "tunnel.example.com",
+        True,
+    )
     pihole = told["pihole"]
     assert pihole["not_after"] - pihole["not_before"] == pytest.approx(30 * 86400, abs=600)
     assert server["path"].endswith("tunnel.example.com.crt")
@@ -47,7 +60,9 @@ def test_no_authority(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "no authority here; create one with: 0trust ca init" in capsys.readouterr().err
 
 
-def test_an_ended_certificate_is_shown_as_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_ended_certificate_is_shown_as_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     import datetime
 
     from zerotrust.pki import ca
@@ -81,7 +96,9 @@ def test_rotation_and_passphrases(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "(99 days left)" in capsys.readouterr().out
 
 
-def test_a_passphrase_that_everybody_can_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_passphrase_that_everybody_can_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     secret = tmp_path / "pass"
     secret.write_text("correct horse battery\n")
     secret.chmod(0o644)

@@ -17,7 +17,8 @@ from zerotrust.cli.main import status
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "cli.md"
 SUMMARY = 45
 BANNED = re.compile(
-    r"\b(nobody|somebody|whoever|whom|whose|such|so many|the one that|the original|invit\w+|join lines?)\b",
+    r"\b(nobody|somebody|whoever|whom|whose|such|so many|the one that|the original|invit\w+|join"
+    r" lines?)\b",
     re.IGNORECASE,
 )
 Place = tuple[str, ...]
@@ -81,7 +82,11 @@ def test_the_reference_names_every_command(place: Place) -> None:
 
 @pytest.mark.parametrize(
     ("words", "found"),
-    [("ag", ["agent", "agents"]), ("agents re", ["restore", "revoke"]), ("server run --li", ["--listen"])],
+    [
+        ("ag", ["agent", "agents"]),
+        ("agents re", ["restore", "revoke"]),
+        ("server run --li", ["--listen"]),
+    ],
 )
 def test_completion(words: str, found: list[str]) -> None:
     ask = {
@@ -90,6 +95,10 @@ def test_completion(words: str, found: list[str]) -> None:
         "COMP_CWORD": str(len(words.split())),
     }
     done = subprocess.run(
-        [sys.executable, "-m", "zerotrust"], env={**os.environ, **ask}, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "zerotrust"],
+        env={**os.environ, **ask},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert sorted(done.stdout.split()) == found, done.stderr

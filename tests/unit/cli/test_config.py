@@ -35,7 +35,9 @@ def test_no_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "no such file" in capsys.readouterr().out
 
 
-def test_what_becomes_of_each_key(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_becomes_of_each_key(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(FOLDER / "valid")
     assert status(["config", "check", "-v", "agent-full.yaml"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -46,7 +48,9 @@ def test_what_becomes_of_each_key(capsys: pytest.CaptureFixture[str], monkeypatc
     assert lines[-1] == "agent-full.yaml: ok, agent configuration, 2 warnings"
 
 
-def test_json_is_for_programs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_is_for_programs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(FOLDER)
     assert status(["config", "check", "--json", str(SIMPLE)]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -80,28 +84,39 @@ def test_json_is_for_programs(capsys: pytest.CaptureFixture[str], monkeypatch: p
     }
 
 
-def test_grants_that_overlap_are_warned_about(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_grants_that_overlap_are_warned_about(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     file = tmp_path / "server.yaml"
     own = "server: {cert_file: a, key_file: b, ca_file: c}\ncaddy: {mode: none}\n"
-    file.write_text(own + 'grants:\n  home: ["*.Lab.example.com"]\n  work: [b.example, a.lab.example.com]\n')
+    file.write_text(
+        own + 'grants:\n  home: ["*.Lab.example.com"]\n  work: [b.example, a.lab.example.com]\n'
+    )
     assert status(["config", "check", str(file)]) == 0
-    (first, _) = capsys.readouterr().out.splitlines()
+    first, _ = capsys.readouterr().out.splitlines()
     assert first.startswith(
-        f'warning: {file}:5:21: grants.work[1]: "*.lab.example.com" is granted to home and "a.lab.example.com" to work'
+        f'warning: {file}:5:21: grants.work[1]: "*.lab.example.com" is granted to home and'
+        ' "a.lab.example.com" to work'
     )
     file.write_text(f'{own}grants: {{a: ["*.x.example", "..", 1], b: x, c: [y.z.example]}}\n')
     assert status(["config", "check", str(file)]) == 1
     assert "both may serve" not in capsys.readouterr().out
 
 
-def test_grants_for_everybodys_domains_are_warned_about(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_grants_for_everybodys_domains_are_warned_about(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     file = tmp_path / "server.yaml"
     own = "server: {cert_file: a, key_file: b, ca_file: c}\ncaddy: {mode: none}\n"
     file.write_text(own + 'grants:\n  home: ["a.example.com", "*.co.uk"]\n  work: ["github.io"]\n')
     assert status(["config", "check", str(file)]) == 0
     first, second, _ = capsys.readouterr().out.splitlines()
-    assert first.startswith(f'warning: {file}:4:27: grants.home[1]: "*.co.uk" matches domains of all owners')
-    assert second.startswith(f'warning: {file}:5:10: grants.work[0]: "github.io" is a public suffix')
+    assert first.startswith(
+        f'warning: {file}:4:27: grants.home[1]: "*.co.uk" matches domains of all owners'
+    )
+    assert second.startswith(
+        f'warning: {file}:5:10: grants.work[0]: "github.io" is a public suffix'
+    )
     for nonsense in ("[x]", "{home: x}", "{home: [1]}"):
         file.write_text(f"{own}grants: {nonsense}\n")
         status(["config", "check", str(file)])

@@ -13,7 +13,10 @@ def test_a_grant_for_an_agent_that_is_not_there_yet(ask: Ask, place: Office) -> 
     assert out == "a.example is granted to home\n*.lab.example is granted to home\n"
     assert place.authorization.grants.may_serve("home", "x.lab.example")
     assert ask("grants", "add", "home", "a.example")[1] == "a.example is granted to home already\n"
-    assert ask("grants", "remove", "home", "a.example")[1] == "a.example is no longer granted to home\n"
+    assert (
+        ask("grants", "remove", "home", "a.example")[1]
+        == "a.example is no longer granted to home\n"
+    )
     assert not place.authorization.grants.may_serve("home", "a.example")
     code, _, err = ask("grants", "remove", "home", "a.example")
     assert (code, err.startswith("error: a.example is not granted to home")) == (1, True)
@@ -33,15 +36,22 @@ def test_warnings(ask: Ask, place: Office) -> None:
     assert (code, err) == (0, "warning: the server's file still grants it, under grants\n")
 
 
-def test_a_wildcard_and_a_name_below_it_of_another_agent_are_warned_about(ask: Ask, place: Office) -> None:
+def test_a_wildcard_and_a_name_below_it_of_another_agent_are_warned_about(
+    ask: Ask, place: Office
+) -> None:
     place.authorization.grants.replace(FILE, [("home", "*.lab.example")])
     code, out, err = ask("grants", "add", "nas", "a.lab.example", "a.b.lab.example", "lab.example")
     assert (code, out.count("is granted")) == (0, 3)
-    assert err == (
-        'warning: "*.lab.example" is granted to home and "a.lab.example" to nas: both may serve a.lab.example; '
-        "grant it to home by name too if that is meant, else take one of the two grants back\n"
+    assert (
+        err
+        == 'warning: "*.lab.example" is granted to home and "a.lab.example" to nas: both may serve'
+        " a.lab.example; grant it to home by name too if that is meant, else take one of the two"
+        " grants back\n"
     )
-    assert "to third: both may serve c.lab.example" in ask("grants", "add", "third", "c.lab.example")[2]
+    assert (
+        "to third: both may serve c.lab.example"
+        in ask("grants", "add", "third", "c.lab.example")[2]
+    )
     assert ask("grants", "add", "home", "a.lab.example")[2] == "", "now they share it on purpose"
     warnings = ask("grants", "add", "fourth", "*.lab.example")[2].splitlines()
     assert [line.partition(": both")[2][:24] for line in warnings] == [
@@ -58,4 +68,6 @@ def test_grants_are_listed(ask: Ask, place: Office) -> None:
     rows = [line.split()[:3] for line in out.splitlines()[-2:]]
     assert rows == [["home", "a.example", "database"], ["work", "b.example", "file"]]
     found = json.loads(ask("grants", "list", "--agent", "work", "--json")[1])
-    assert found == {"grants": [{"agent": "work", "host": "b.example", "source": "file", "created_at": None}]}
+    assert found == {
+        "grants": [{"agent": "work", "host": "b.example", "source": "file", "created_at": None}]
+    }

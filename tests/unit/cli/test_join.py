@@ -1,4 +1,5 @@
-"""Tests of zerotrust.cli.join. The way over the network is tested with agent.join and with processes."""
+"""Tests of zerotrust.cli.join. The way over the network is tested with agent.join and with
+processes."""
 
 import datetime
 import io
@@ -49,12 +50,19 @@ def test_from_a_line_to_files(
 ) -> None:
     (tmp_path / "line").write_text(f"{LINE}\n")
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"{LINE}\n"))
-    words = {"argument": [str(LINE)], "file": ["--token-file", str(tmp_path / "line")], "stdin": ["-"]}[how]
+    words = {
+        "argument": [str(LINE)],
+        "file": ["--token-file", str(tmp_path / "line")],
+        "stdin": ["-"],
+    }[how]
     folder = tmp_path / "agent"
     assert status(["agent", "join", *words, "--dir", str(folder)]) == 0
     assert asked == [LINE]
     said = capsys.readouterr()
-    assert f"{folder}/agent.crt: certificate of agent home, valid until 2030-01-01 12:00 UTC" in said.out
+    assert (
+        f"{folder}/agent.crt: certificate of agent home, valid until 2030-01-01 12:00 UTC"
+        in said.out
+    )
     assert f"Then: 0trust agent run --config {folder}/agent.yaml" in said.out
     assert "for pihole.example.com" in said.out
     assert said.err == "warning: this machine's clock is 0:09:00 behind the server's; set it\n"
@@ -65,7 +73,9 @@ def test_from_a_line_to_files(
     assert len(asked) == 1
 
 
-def test_a_configuration_is_kept(asked: list[JoinToken], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_configuration_is_kept(
+    asked: list[JoinToken], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "agent.yaml").write_text("mine")
     assert status(["agent", "join", str(LINE), "--dir", str(tmp_path), "--force"]) == 0
     assert "agent.yaml: configuration, unchanged" in capsys.readouterr().out
@@ -80,11 +90,15 @@ def test_a_refusal_is_one_line_and_leaves_nothing(
 
     monkeypatch.setattr(join, "join", refuse)
     assert status(["agent", "join", str(LINE), "--dir", str(tmp_path)]) == 1
-    assert capsys.readouterr().err == "error: tunnel.example.com:8443 refuses: the token has expired\n"
+    assert (
+        capsys.readouterr().err == "error: tunnel.example.com:8443 refuses: the token has expired\n"
+    )
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("words", [[], [str(LINE), "--token-file", "x"], [str(LINE), "--install", "--dir", "x"]])
+@pytest.mark.parametrize(
+    "words", [[], [str(LINE), "--token-file", "x"], [str(LINE), "--install", "--dir", "x"]]
+)
 def test_wrong_command_lines(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert status(["agent", "join", *words]) == 2
     assert capsys.readouterr().err
@@ -94,7 +108,10 @@ def test_lines_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture
     binary = tmp_path / "binary"
     binary.write_bytes(b"\xff\xfe")
     for words, said in (
-        (["--token-file", str(tmp_path / "no")], "cannot read the join token: No such file or directory"),
+        (
+            ["--token-file", str(tmp_path / "no")],
+            "cannot read the join token: No such file or directory",
+        ),
         (["--token-file", str(binary)], "cannot read the join token: it is not text"),
         (["nonsense"], "not a join token"),
         ([f"{LINE}"[:-5]], "the join token is incomplete"),
@@ -105,7 +122,10 @@ def test_lines_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_the_service(
-    asked: list[JoinToken], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    asked: list[JoinToken],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     installed: list[str] = []
     monkeypatch.setattr(systemd, "STATE", tmp_path)

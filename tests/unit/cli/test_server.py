@@ -18,7 +18,9 @@ def test_the_server_with_every_option(
     started: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("server.yaml").write_text("server: {listen_addr: ':1', cert_file: x.crt}\ncaddy: {mode: none}\n")
+    Path("server.yaml").write_text(
+        "server: {listen_addr: ':1', cert_file: x.crt}\ncaddy: {mode: none}\n"
+    )
     files = ["--cert", "a", "--key", "b", "--ca", "/c"]
     options = ["--listen", ":2", "--api", "127.0.0.1:3", "--log-level", "DEBUG"]
     assert status(["server", "run", "--config", "server.yaml", *files, *options]) == 0
@@ -36,13 +38,19 @@ def test_status_of_a_server(ask: Ask, place: Office) -> None:
     place.live.sessions = [HOME]
     code, out, _ = ask("server", "status")
     assert code == 0
-    said = dict(line.split() for line in out.splitlines() if line.startswith(("SERVER", "sessions", "streams")))
+    said = dict(
+        line.split()
+        for line in out.splitlines()
+        if line.startswith(("SERVER", "sessions", "streams"))
+    )
     assert said == {"SERVER": "HEALTHY", "sessions": "1", "streams": str(HOME.stream_count)}
     found = json.loads(ask("server", "status", "--json")[1])
     assert (found["agents"], found["sessions"], found["streams"]) == (1, 1, HOME.stream_count)
 
 
-def test_a_server_that_does_not_answer_is_not_healthy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_that_does_not_answer_is_not_healthy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert status(["server", "status", "--socket", str(tmp_path / "no.sock")]) == 1
     said = capsys.readouterr()
     assert said.out == ""
@@ -63,27 +71,44 @@ class TestInstalling:
     def write(self, text: str) -> None:
         (self.folder / "server.yaml").write_text(text)
 
-    def test_a_server_whose_files_are_in_its_folder(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self.write("server: {cert_file: s.crt, key_file: s.key, ca_file: ca.crt}\ncaddy: {config_dir: caddy}\n")
+    def test_a_server_whose_files_are_in_its_folder(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.write(
+            "server: {cert_file: s.crt, key_file: s.key, ca_file: ca.crt}\ncaddy: {config_dir:"
+            " caddy}\n"
+        )
         assert status(["server", "install"]) == 0
         assert f"--config {self.folder}/server.yaml" in self.installed[0]
         assert "journalctl -u 0trust-server" in capsys.readouterr().out
 
     def test_files_that_the_service_could_not_use(self, capsys: pytest.CaptureFixture[str]) -> None:
         self.write(
-            "server: {cert_file: ../s.crt, key_file: /etc/s.key}\nauthority: {cert_file: i.crt, key_file: /i.key}\n"
+            "server: {cert_file: ../s.crt, key_file: /etc/s.key}\nauthority: {cert_file: i.crt,"
+            " key_file: /i.key}\n"
         )
         assert status(["server", "install"]) == 1
         assert not self.installed
-        named = [line.split(": ")[1] for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-        assert named == ["server.cert_file", "server.key_file", "caddy.config_dir", "authority.key_file"]
+        named = [
+            line.split(": ")[1]
+            for line in capsys.readouterr().err.splitlines()
+            if line.startswith("error: ")
+        ]
+        assert named == [
+            "server.cert_file",
+            "server.key_file",
+            "caddy.config_dir",
+            "authority.key_file",
+        ]
 
     def test_a_configuration_that_is_missing(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert status(["server", "install"]) == 1
         assert f"{self.folder}/server.yaml: no such file" in capsys.readouterr().err
         assert not self.installed
 
-    def test_the_unit_is_printed_without_a_configuration(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_the_unit_is_printed_without_a_configuration(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         assert status(["server", "install", "--print-unit"]) == 0
         assert capsys.readouterr().out == SERVER.unit(Path(sys.executable))
         assert not self.installed

@@ -19,7 +19,9 @@ each_service = pytest.mark.parametrize("service", [AGENT, SERVER], ids=lambda se
 
 def judged(*words: str) -> str:
     assert ANALYZE
-    done = subprocess.run([ANALYZE, *words], capture_output=True, text=True, timeout=15, check=False)
+    done = subprocess.run(
+        [ANALYZE, *words], capture_output=True, text=True, timeout=15, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -41,7 +43,9 @@ def test_it_has_few_rights_and_is_always_started_again(service: Service) -> None
 
 def test_the_agent_has_no_capability_and_half_of_the_memory() -> None:
     lines = AGENT.unit(PYTHON).splitlines()
-    command = "/opt/0trust/bin/python -m zerotrust agent run --config /var/lib/0trust-agent/agent.yaml"
+    command = (
+        "/opt/0trust/bin/python -m zerotrust agent run --config /var/lib/0trust-agent/agent.yaml"
+    )
     for line in (
         f"ExecStart={command}",
         "CapabilityBoundingSet=",
@@ -54,7 +58,9 @@ def test_the_agent_has_no_capability_and_half_of_the_memory() -> None:
 
 def test_the_server_may_listen_on_low_ports_and_ends_caddy_itself() -> None:
     lines = SERVER.unit(PYTHON).splitlines()
-    command = "/opt/0trust/bin/python -m zerotrust server run --config /var/lib/0trust-server/server.yaml"
+    command = (
+        "/opt/0trust/bin/python -m zerotrust server run --config /var/lib/0trust-server/server.yaml"
+    )
     capability = "CAP_NET_BIND_SERVICE"
     for line in (
         f"ExecStart={command}",
@@ -65,7 +71,9 @@ def test_the_server_may_listen_on_low_ports_and_ends_caddy_itself() -> None:
         assert line in lines
 
 
-@pytest.mark.parametrize("path", ["/opt/a b/python", "/opt/100%/python", "/opt/$HOME/python", '/opt/"/python', "/o\n"])
+@pytest.mark.parametrize(
+    "path", ["/opt/a b/python", "/opt/100%/python", "/opt/$HOME/python", '/opt/"/python', "/o\n"]
+)
 def test_paths_that_systemd_would_read_differently(path: str) -> None:
     with pytest.raises(SetupError, match="install 0trust under a path of plain characters"):
         AGENT.unit(Path(path))
@@ -77,7 +85,10 @@ def test_systemds_own_opinion(service: Service, tmp_path: Path) -> None:
     path = tmp_path / f"{service.name}.service"
     path.write_text(service.unit(Path(sys.executable)))
     assert service.name not in judged("verify", str(path))
-    found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", judged("security", "--offline=true", str(path)))
+    found = re.search(
+        r"Overall exposure level for \S+: ([0-9.]+)",
+        judged("security", "--offline=true", str(path)),
+    )
     assert found and float(found[1]) < 2.0
 
 
@@ -97,12 +108,20 @@ class TestInstalling:
     def run(self, words: list[str], **_options: object) -> subprocess.CompletedProcess[str]:
         self.calls.append(words[2:])
         failed = self.fails == words[2]
-        return subprocess.CompletedProcess(words, int(failed), "", "no\nsuch unit" if failed else "")
+        return subprocess.CompletedProcess(
+            words, int(failed), "", "no\nsuch unit" if failed else ""
+        )
 
     def test_it_starts_now_and_at_boot(self, service: Service, tmp_path: Path) -> None:
         service.install(service.check())
-        assert "ExecStart=/opt/0trust/bin/python" in (tmp_path / f"{service.name}.service").read_text()
-        assert self.calls == [["daemon-reload"], ["enable", service.name], ["restart", service.name]]
+        assert (
+            "ExecStart=/opt/0trust/bin/python" in (tmp_path / f"{service.name}.service").read_text()
+        )
+        assert self.calls == [
+            ["daemon-reload"],
+            ["enable", service.name],
+            ["restart", service.name],
+        ]
 
     def test_systemds_reason_is_told(self, service: Service) -> None:
         self.fails = "enable"
@@ -115,7 +134,9 @@ class TestInstalling:
             service.install("")
         assert not self.calls
 
-    def test_without_systemd(self, service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_without_systemd(
+        self, service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(systemd, "_RUNNING", tmp_path / "no")
         with pytest.raises(SetupError, match="systemd does not run on this machine"):
             service.check()

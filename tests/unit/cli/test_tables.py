@@ -12,7 +12,9 @@ def test_a_row_is_one_line_in_a_file(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out == "nothing\n"
 
 
-def test_what_others_wrote_is_shown_as_it_is_and_drives_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_others_wrote_is_shown_as_it_is_and_drives_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     show(("A",), [("[red]a[/red] :smile: \x1b]0;x\x07 \u202e",)], none="")
     assert capsys.readouterr().out.splitlines()[-1].strip() == "[red]a[/red] :smile: ?]0;x? ?"
 
@@ -24,4 +26,8 @@ def test_times() -> None:
 
 
 def test_numbers() -> None:
-    assert [counted(number, "stream") for number in (0, 1, 2)] == ["0 streams", "1 stream", "2 streams"]
+    assert [counted(number, "stream") for number in (0, 1, 2)] == [
+        "0 streams",
+        "1 stream",
+        "2 streams",
+    ]

@@ -4,8 +4,16 @@ from zerotrust.config.diagnostics import Problem, dotted, printable, sort_proble
 
 
 def test_a_problem_reads_as_one_line() -> None:
-    problem = Problem("agent.yaml", 12, 5, "services[0].upstreams[0].adress", 'unknown key, did you mean "address"?')
-    assert str(problem) == ('agent.yaml:12:5: services[0].upstreams[0].adress: unknown key, did you mean "address"?')
+    problem = Problem(
+        "agent.yaml",
+        12,
+        5,
+        "services[0].upstreams[0].adress",
+        'unknown key, did you mean "address"?',
+    )
+    assert str(problem) == (
+        'agent.yaml:12:5: services[0].upstreams[0].adress: unknown key, did you mean "address"?'
+    )
     assert str(Problem("agent.yaml", 0, 0, "", "is empty")) == "agent.yaml: is empty"
 
 
@@ -16,7 +24,9 @@ def test_problems_are_sorted_without_duplicates() -> None:
 
 
 def test_paths_are_written_as_people_write_them() -> None:
-    assert dotted(("services", 0, "upstreams", 12, "address")) == "services[0].upstreams[12].address"
+    assert (
+        dotted(("services", 0, "upstreams", 12, "address")) == "services[0].upstreams[12].address"
+    )
     assert dotted(("a\nb",)) == "a\\nb"
     assert dotted(()) == ""
 

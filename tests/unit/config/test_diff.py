@@ -28,13 +28,17 @@ def test_services_are_compared_by_their_id() -> None:
 
 
 def test_their_order_means_nothing() -> None:
-    changes = compare(agent(services=[service("a"), service("b")]), agent(services=[service("b"), service("a")]))
+    changes = compare(
+        agent(services=[service("a"), service("b")]), agent(services=[service("b"), service("a")])
+    )
     assert not changes
     assert str(changes) == "nothing"
 
 
 def test_settings_are_compared_by_key() -> None:
-    changes = compare(agent(), agent(logging={"level": "debug"}, agent_id="x", hot_reload={"enabled": False}))
+    changes = compare(
+        agent(), agent(logging={"level": "debug"}, agent_id="x", hot_reload={"enabled": False})
+    )
     assert set(changes.keys) == {"logging.level", "agent_id", "hot_reload.enabled"}
     assert changes.sections == {"logging", "agent_id", "hot_reload"}
     edge = ServerConfig.model_validate({"caddy": {"acme": {"email": "x"}, "bind": ["::1"]}})
@@ -60,7 +64,9 @@ SERVICES = st.dictionaries(st.sampled_from("abcdef"), st.sampled_from(["x:1", "y
 
 
 @given(SERVICES, SERVICES)
-def test_changes_lead_from_one_configuration_to_the_other(old: dict[str, str], new: dict[str, str]) -> None:
+def test_changes_lead_from_one_configuration_to_the_other(
+    old: dict[str, str], new: dict[str, str]
+) -> None:
     def config(services: dict[str, str]) -> AgentConfig:
         return agent(services=[service(name, backend) for name, backend in services.items()])
 

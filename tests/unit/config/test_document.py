@@ -22,7 +22,10 @@ def test_a_moved_key_is_reported_at_its_place_in_the_file(tmp_path: Path) -> Non
     found.renamed["new", "name"] = ("old", "key")
     found.report(("new", "name", "a"), "error", "is wrong")
     found.report(("new", "name"), "warning", "does nothing", ineffective=True)
-    assert messages(found) == ["error: 2:12: old.key.a: is wrong", "warning: 2:3: old.key: does nothing"]
+    assert messages(found) == [
+        "error: 2:12: old.key.a: is wrong",
+        "warning: 2:3: old.key: does nothing",
+    ]
     assert found.ineffective == {("old", "key"): "does nothing"}
 
 
@@ -35,7 +38,9 @@ def test_an_unset_variable_is_reported_once(tmp_path: Path) -> None:
 
 
 def test_removed_items_take_their_problems_along(tmp_path: Path) -> None:
-    found = source(tmp_path, "x:\n  - {a: 0, a: 0}\n  - {a: 1}\n  - {a: '${A}'}\n  - {a: 3}\ny: ${A}\n")
+    found = source(
+        tmp_path, "x:\n  - {a: 0, a: 0}\n  - {a: 1}\n  - {a: '${A}'}\n  - {a: 3}\ny: ${A}\n"
+    )
     found.remove_items("x", {0, 2})
     assert found.data["x"] == [{"a": 1}, {"a": 3}]
     assert [problem.key for problem in found.problems] == ["y"]

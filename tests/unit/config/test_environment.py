@@ -34,12 +34,15 @@ def test_references(text: str, value: str) -> None:
 @pytest.mark.parametrize("text", ["${NO}", "a${NO}b", "${HOST}${no}"])
 def test_a_variable_that_is_not_set_is_named(text: str) -> None:
     with pytest.raises(
-        UnresolvedError, match=r"variable (NO|no) is not set; set it or add a default: \$\{(NO|no):-defa"
+        UnresolvedError,
+        match=r"variable (NO|no) is not set; set it or add a default: \$\{(NO|no):-defa",
     ):
         expand(text, SET)
 
 
-@pytest.mark.parametrize("text", ["${", "${}", "${HOST", "${9}", "${A-b}", "${A:b}", "${ HOST }", "${HOST:-x", "${ä}"])
+@pytest.mark.parametrize(
+    "text", ["${", "${}", "${HOST", "${9}", "${A-b}", "${A:b}", "${ HOST }", "${HOST:-x", "${ä}"]
+)
 def test_malformed_references_are_refused(text: str) -> None:
     with pytest.raises(UnresolvedError, match="is not followed by"):
         expand(text, SET)
@@ -70,7 +73,9 @@ def substituted(text: str) -> Document:
 
 
 def test_a_variable_cannot_add_keys_or_lists() -> None:
-    document = substituted("a: ${TRICK}\n${HOST}: 1\nb: [x, '${NO:-5}', {c: \"${HOST}\"}]\nd: |\n  ${HOST}\n  y\n")
+    document = substituted(
+        "a: ${TRICK}\n${HOST}: 1\nb: [x, '${NO:-5}', {c: \"${HOST}\"}]\nd: |\n  ${HOST}\n  y\n"
+    )
     assert document.data == {
         "a": "a: [1]\n# ${HOST}",
         "${HOST}": 1,
@@ -85,7 +90,9 @@ def test_an_unset_variable_has_a_place() -> None:
     document = substituted("a:\n  - b: x ${NO}\n")
     [(at, path, message)] = document.faults
     assert (at, path) == ((2, 8), ("a", 0, "b"))
-    assert message == "the environment variable NO is not set; set it or add a default: ${NO:-default}"
+    assert (
+        message == "the environment variable NO is not set; set it or add a default: ${NO:-default}"
+    )
     assert document.unresolved == {path}
 
 

@@ -25,7 +25,10 @@ def messages(data: object) -> list[str]:
 
 
 def test_messages_have_plain_words_and_the_path_in_the_file() -> None:
-    data = {"inner": [{"size": 0, "name": "", "ratio": "x"}, {"size": 10, "name": "long"}, 5], "either": {"a": 1}}
+    data = {
+        "inner": [{"size": 0, "name": "", "ratio": "x"}, {"size": 10, "name": "long"}, 5],
+        "either": {"a": 1},
+    }
     assert messages(data) == [
         "('inner', 0, 'size') must be more than 0",
         "('inner', 0, 'name') is empty",

@@ -134,7 +134,9 @@ def test_a_link_that_is_switched(tmp_path: Path, watches: Watches) -> None:
     assert causes_event([file], turn, watches)
 
 
-def test_a_linked_file_that_is_written_where_it_is(tmp_path: Path, file: Path, watches: Watches) -> None:
+def test_a_linked_file_that_is_written_where_it_is(
+    tmp_path: Path, file: Path, watches: Watches
+) -> None:
     folder = tmp_path / "etc"
     folder.mkdir()
     link = folder / "agent.yaml"
@@ -142,14 +144,18 @@ def test_a_linked_file_that_is_written_where_it_is(tmp_path: Path, file: Path, w
     assert causes_event([link], lambda: write(file, "a: 2\n"), watches)
 
 
-def test_other_files_of_the_folder_are_ignored(file: Path, watches: Watches, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_files_of_the_folder_are_ignored(
+    file: Path, watches: Watches, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(file_watcher, "RECHECK_SECONDS", 0.05)
 
     async def run() -> None:
         async with watched([file], watches) as first:
             file.with_name("agent.log").write_text("x")
             os.utime(file.parent)
-            await eventually(lambda: "agent.log" in watches.seen, "the system tells of the other file")
+            await eventually(
+                lambda: "agent.log" in watches.seen, "the system tells of the other file"
+            )
             turns = watches.turns
             await eventually(lambda: watches.turns > turns + 1, "its events have been handled")
             assert not first.done()
@@ -157,7 +163,9 @@ def test_other_files_of_the_folder_are_ignored(file: Path, watches: Watches, mon
     asyncio.run(run())
 
 
-def test_a_replaced_folder_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watches: Watches) -> None:
+def test_a_replaced_folder_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watches: Watches
+) -> None:
     monkeypatch.setattr(file_watcher, "RECHECK_SECONDS", 0.1)
     folder = tmp_path / "certs"
     folder.mkdir()
@@ -169,7 +177,8 @@ def test_a_replaced_folder_is_noticed(tmp_path: Path, monkeypatch: pytest.Monkey
         (folder / "ca.crt").write_text("new one")
 
     assert causes_event([folder / "ca.crt"], exchange, watches)
-    # After the exchange the watch hangs on the folder that was moved away: only looking again tells.
+    # After the exchange the watch hangs on the folder that was moved away: only looking again
+    # tells.
 
 
 def test_several_writes_are_one_change(file: Path, watches: Watches) -> None:
@@ -192,7 +201,9 @@ def test_several_writes_are_one_change(file: Path, watches: Watches) -> None:
     assert asyncio.run(run()) == 1
 
 
-def test_a_folder_that_is_not_there_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watches: Watches) -> None:
+def test_a_folder_that_is_not_there_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watches: Watches
+) -> None:
     monkeypatch.setattr(file_watcher, "RECHECK_SECONDS", 0.1)
     folder = tmp_path / "later" / "certs"
 

@@ -1,4 +1,5 @@
-"""Tests of zerotrust.config.folders; those of the server's folders are in tests/unit/server/test_app.py."""
+"""Tests of zerotrust.config.folders; those of the server's folders are in
+tests/unit/server/test_app.py."""
 
 from pathlib import Path
 
@@ -31,7 +32,9 @@ def test_a_missing_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "keys"), [(AGENT, ["server.key"]), (SERVER, ["server.key_file", "authority.key_file"])]
 )
-def test_keys_that_others_may_replace_are_warned_about(tmp_path: Path, mode: int, text: str, keys: list[str]) -> None:
+def test_keys_that_others_may_replace_are_warned_about(
+    tmp_path: Path, mode: int, text: str, keys: list[str]
+) -> None:
     file, folder = tmp_path / "0trust.yaml", tmp_path / "keys"
     file.write_text(text)
     folder.mkdir()
@@ -39,6 +42,7 @@ def test_keys_that_others_may_replace_are_warned_about(tmp_path: Path, mode: int
     folder.chmod(mode)
     messages = [str(problem) for problem in check(file)]
     assert [
-        line.partition(f": other users can write {folder} (mode {mode:04o})")[0].rpartition(" ")[2] for line in messages
+        line.partition(f": other users can write {folder} (mode {mode:04o})")[0].rpartition(" ")[2]
+        for line in messages
     ] == keys
     assert all(line.endswith(f"chmod 700 {folder}") for line in messages)

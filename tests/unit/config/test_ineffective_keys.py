@@ -21,15 +21,33 @@ def messages(**service: Any) -> list[tuple[str, str]]:
         {"routes": [{"match": {"path": "/*"}}]},
         {"routes": [{"handle": [{"type": "reverse_proxy"}]}]},
         {"upstreams": [{"address": "x:1", "weight": 5}], "load_balancing": {"policy": "ip_hash"}},
-        {"load_balancing": {"policy": "round_robin", "health_check_required": True, "session_affinity": True}},
+        {
+            "load_balancing": {
+                "policy": "round_robin",
+                "health_check_required": True,
+                "session_affinity": True,
+            }
+        },
         {"upstreams": [{"address": "x:1", "health_check": None}]},
         {"timeout": "90s"},
-        {"backend": "x", "protocol": "https", "tls": {"ca_file": "x", "min_version": "1.3", "server_name": "y"}},
-        {"upstreams": [{"address": "x:1"}, {"address": "WSS://y:1"}], "tls": {"client_cert_file": "x", "ca_file": "y"}},
+        {
+            "backend": "x",
+            "protocol": "https",
+            "tls": {"ca_file": "x", "min_version": "1.3", "server_name": "y"},
+        },
+        {
+            "upstreams": [{"address": "x:1"}, {"address": "WSS://y:1"}],
+            "tls": {"client_cert_file": "x", "ca_file": "y"},
+        },
         {"tls": {"min_version": "1.2"}},
         {"tls": {"min_version": "TLSv1.2", "ca_file": "", "ciphers": []}},
         {"tls": {"min_version": "1.0"}},
-        {"upstreams": [{"address": "x:1", "health_check": {"path": "/"}, "max_connections": 5}, {"address": "y:1"}]},
+        {
+            "upstreams": [
+                {"address": "x:1", "health_check": {"path": "/"}, "max_connections": 5},
+                {"address": "y:1"},
+            ]
+        },
         {"load_balancing": {"timeout": "5s", "max_connections": 5, "keep_alive_timeout": "5s"}},
         {"listen_on": "both", "http_redirect": True},
         {"listen_on": "https"},
@@ -40,9 +58,24 @@ def messages(**service: Any) -> list[tuple[str, str]]:
         {"security": {}, "tls": None, "monitoring": {}, "traffic_shaping": {}},
         {"security": {"auth": None, "cors": None}},
         {"security": {"auth": {"type": "jwt", "config": {"key": "x"}}, "cors": {"origins": ["*"]}}},
-        {"routes": [{"match": {"path": "/api"}, "handle": [{"type": "Rate-Limit "}, {"type": "headers"}]}]},
-        {"max_websockets": 5, "max_request_body": "1MB", "traffic_shaping": {"upload_limit": "1MB/s"}},
-        {"upstreams": "text", "load_balancing": 5, "routes": [7, {"match": 1, "handle": ["x", {"type": 5}]}]},
+        {
+            "routes": [
+                {
+                    "match": {"path": "/api"},
+                    "handle": [{"type": "Rate-Limit "}, {"type": "headers"}],
+                }
+            ]
+        },
+        {
+            "max_websockets": 5,
+            "max_request_body": "1MB",
+            "traffic_shaping": {"upload_limit": "1MB/s"},
+        },
+        {
+            "upstreams": "text",
+            "load_balancing": 5,
+            "routes": [7, {"match": 1, "handle": ["x", {"type": 5}]}],
+        },
     ],
 )
 def test_values_that_match_the_behaviour_are_not_reported(service: dict[str, Any]) -> None:
@@ -88,7 +121,11 @@ def test_keys_without_effect_are_reported_once(service: dict[str, Any], key: str
         ({"protocol": "https", "backend": "unix:/x", "tls": {"ca_file": "x"}}, "tls.ca_file"),
         ({"tls": {"server_name": "x"}}, "tls.server_name"),
         (
-            {"protocol": "wss", "upstreams": [{"address": "http://x"}], "tls": {"client_cert_file": "x"}},
+            {
+                "protocol": "wss",
+                "upstreams": [{"address": "http://x"}],
+                "tls": {"client_cert_file": "x"},
+            },
             "tls.client_cert_file",
         ),
         ({"tls": {"client_key_file": "x"}}, "tls.client_key_file"),
@@ -118,7 +155,11 @@ def test_the_whole_file() -> None:
         ("pass_headers", "X-0Trust-User", ("error", "remove it")),
         ("pass_headers", "Connection", ("error", "describes the connection")),
         ("pass_headers", "Host", ("error", "describes the connection")),
-        ("pass_headers", "CF-Conecting-IP", ("warning", "no effect: CF-Conecting-IP passes anyway; did you mean cf-c")),
+        (
+            "pass_headers",
+            "CF-Conecting-IP",
+            ("warning", "no effect: CF-Conecting-IP passes anyway; did you mean cf-c"),
+        ),
         ("pass_headers", "Accept", ("warning", "no effect: Accept passes anyway")),
         ("pass_headers", "Ä", ("warning", "no effect")),
         ("pass_headers", 7, None),
@@ -129,8 +170,12 @@ def test_the_whole_file() -> None:
         ("pass_trailers", "X-Original-URL", ("error", "is not safe as a trailer field")),
     ],
 )
-def test_pass_headers_and_pass_trailers(key: str, name: str | int, messages: tuple[str, str] | None) -> None:
-    found = list(server_effects({"api": {key: ["Forwarded" if key == "pass_headers" else "A", name]}}))
+def test_pass_headers_and_pass_trailers(
+    key: str, name: str | int, messages: tuple[str, str] | None
+) -> None:
+    found = list(
+        server_effects({"api": {key: ["Forwarded" if key == "pass_headers" else "A", name]}})
+    )
     assert [(dotted(path), severity) for path, severity, _ in found] == (
         [(f"api.{key}[1]", messages[0])] if messages else []
     )
@@ -140,7 +185,16 @@ def test_pass_headers_and_pass_trailers(key: str, name: str | int, messages: tup
 def test_the_server() -> None:
     admin = {"admin_api": "http://localhost:2019"}
     timeouts = {"drain_timeout": 1, "graceful_timeout": 1}  # of the server's own end
-    assert [dotted(path) for path, _, _ in server_effects({"caddy": admin, "hot_reload": timeouts})] == [
+    assert [
+        dotted(path) for path, _, _ in server_effects({"caddy": admin, "hot_reload": timeouts})
+    ] == [
         "caddy.admin_api",
     ]
-    assert list(server_effects({"caddy": {"mode": "external", **admin}, "hot_reload": {"enabled": False}})) == []
+    assert (
+        list(
+            server_effects(
+                {"caddy": {"mode": "external", **admin}, "hot_reload": {"enabled": False}}
+            )
+        )
+        == []
+    )

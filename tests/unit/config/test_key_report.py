@@ -38,7 +38,9 @@ def test_the_nearest_reason_counts(tmp_path: Path) -> None:
 def test_keys_of_a_websocket_section_are_renamed(tmp_path: Path) -> None:
     path = tmp_path / "agent.yaml"
     websocket = "{enabled: true, max_duration: 8h, idle: 1s}"
-    path.write_text(f"agent_id: a\nservices: [{{hostname: a.test, backend: 'x:1', websocket: {websocket}}}]\n")
+    path.write_text(
+        f"agent_id: a\nservices: [{{hostname: a.test, backend: 'x:1', websocket: {websocket}}}]\n"
+    )
     found = told(path)
     assert {key: found[key] for key in found if "websocket" in key} == {
         "services[0].websocket.enabled": ("renamed", "now services[0].websocket"),
@@ -234,5 +236,7 @@ def test_the_state_of_each_key(tmp_path: Path, text: str) -> None:
         state, _, note = expected.partition(": ")
         key = found.pop(number)
         assert key.state == state, f"{line}: {key.note}"
-        assert note in (key.note if not note.startswith(("services[", "global_")) else key.key), f"{line}: {key}"
+        assert note in (key.note if not note.startswith(("services[", "global_")) else key.key), (
+            f"{line}: {key}"
+        )
     assert found == {}

@@ -19,7 +19,11 @@ def test_the_older_form_of_the_level(tmp_path: Path) -> None:
     rename_level(found)
     assert found.data == {"logging": {"level": "debug"}}
     assert found.renamed == {("logging", "level"): ("log_level",)}
-    for text in ("log_level: debug\nlogging: 5\n", "log_level:\n", "logging: {level: info}\nlog_level: debug\n"):
+    for text in (
+        "log_level: debug\nlogging: 5\n",
+        "log_level:\n",
+        "logging: {level: info}\nlog_level: debug\n",
+    ):
         found = source(tmp_path, text)
         rename_level(found)
         assert found.renamed == {}

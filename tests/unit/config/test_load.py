@@ -67,12 +67,17 @@ def keys_of(model: type[BaseModel], path: str = "", *, strict: bool = False) -> 
             yield from keys_of(inner[0], here + many, strict=strict)
 
 
-@pytest.mark.parametrize(("model", "pattern"), [(AgentConfig, "[!s]*.txt"), (ServerConfig, "server*.txt")])
+@pytest.mark.parametrize(
+    ("model", "pattern"), [(AgentConfig, "[!s]*.txt"), (ServerConfig, "server*.txt")]
+)
 def test_each_key_has_a_wrong_value_and_its_message(model: type[BaseModel], pattern: str) -> None:
     lines = "".join(path.read_text() for path in (FOLDER / "invalid").glob(pattern))
     if model is AgentConfig:
         lines += (FOLDER / "invalid" / "service-keys.txt").read_text()
-    refused = {re.sub(r"\[\d+\]", "[]", key) for key in re.findall(r"^error: \S+: ([\w.\[\]]+): ", lines, re.MULTILINE)}
+    refused = {
+        re.sub(r"\[\d+\]", "[]", key)
+        for key in re.findall(r"^error: \S+: ([\w.\[\]]+): ", lines, re.MULTILINE)
+    }
     refused |= {key.removesuffix("[]") for key in refused}
     assert [key for key in keys_of(model) if key not in refused] == []
 
@@ -83,15 +88,23 @@ def test_each_key_of_a_handler_has_a_wrong_value_and_its_message() -> None:
     handlers = file["services"][0]["routes"][0]["handle"]
     refused: defaultdict[str, set[str]] = defaultdict(set)
     for index, key in re.findall(r"handle\[(\d+)\]\.config\.([\w.]+)", lines):
-        refused[handlers[int(index)]["type"]] |= {key, key.split(".")[0], ".".join(key.split(".")[:2])}
+        refused[handlers[int(index)]["type"]] |= {
+            key,
+            key.split(".")[0],
+            ".".join(key.split(".")[:2]),
+        }
     for kind in models_in(Handler):
         for options in models_in(kind.model_fields["config"].annotation):
-            (name, *_) = get_args(kind.model_fields["type"].annotation)
-            assert [key for key in keys_of(options, strict=True) if key not in refused[name]] == [], name
+            name, *_ = get_args(kind.model_fields["type"].annotation)
+            assert [
+                key for key in keys_of(options, strict=True) if key not in refused[name]
+            ] == [], name
 
 
 @pytest.mark.parametrize("name", names("valid"))
-def test_valid_files_load_with_the_expected_warnings(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_valid_files_load_with_the_expected_warnings(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(FOLDER / "valid")
     problems = check(Path(name))
     assert [f"{problem.severity}: {problem}" for problem in problems] == expected(Path(name))
@@ -122,14 +135,18 @@ def test_agent_files_in_use_load_and_keys_without_meaning_are_reported(
     assert isinstance(load_agent(path), Loaded)
     fates = keys(source)
     assert {key.state for key in fates} <= {"applied", "renamed", "without effect"}
-    unknown = {re.sub(r"\[\d+\]", "[]", key.key) for key in fates if key.note.startswith("unknown key")}
+    unknown = {
+        re.sub(r"\[\d+\]", "[]", key.key) for key in fates if key.note.startswith("unknown key")
+    }
     assert unknown <= WITHOUT_MEANING
 
 
 def agent(tmp_path: Path, text: str, **overrides: str) -> Loaded[AgentConfig]:
     path = tmp_path / "agent.yaml"
     path.write_text(text)
-    return load_agent(path, overrides={key.replace("__", "."): value for key, value in overrides.items()})
+    return load_agent(
+        path, overrides={key.replace("__", "."): value for key, value in overrides.items()}
+    )
 
 
 def test_numbers_keep_their_spelling_where_text_is_expected() -> None:
@@ -158,12 +175,21 @@ def test_file_names_are_relative_to_the_file() -> None:
 
 def test_file_names_are_absolute_even_for_a_relative_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(FOLDER / "valid")
-    assert load_agent(Path("agent-full.yaml")).config.server.cert == str(Path.cwd() / "certs/agent.crt")
+    assert load_agent(Path("agent-full.yaml")).config.server.cert == str(
+        Path.cwd() / "certs/agent.crt"
+    )
 
 
 def test_logging_level_wins_over_log_level(tmp_path: Path) -> None:
-    assert agent(tmp_path, "services: []\nlog_level: debug\nlogging: {level: error}").config.logging.level == "error"
-    assert agent(tmp_path, "services: []\nlog_level: debug\nlogging:").config.logging.level == "debug"
+    assert (
+        agent(
+            tmp_path, "services: []\nlog_level: debug\nlogging: {level: error}"
+        ).config.logging.level
+        == "error"
+    )
+    assert (
+        agent(tmp_path, "services: []\nlog_level: debug\nlogging:").config.logging.level == "debug"
+    )
 
 
 def test_an_agent_without_services_is_warned_about(tmp_path: Path) -> None:
@@ -174,12 +200,16 @@ def test_an_agent_without_services_is_warned_about(tmp_path: Path) -> None:
 
 
 def test_the_command_line_wins_and_is_checked(tmp_path: Path) -> None:
-    config = agent(tmp_path, "agent_id: a", server__address="x:1", agent__id="b", logging__level="WARN").config
+    config = agent(
+        tmp_path, "agent_id: a", server__address="x:1", agent__id="b", logging__level="WARN"
+    ).config
     assert (config.server.address, config.declared_id, config.logging.level) == ("x:1", "b", "warn")
     with pytest.raises(ConfigError) as caught:
         agent(tmp_path, "agent_id: a\nlogging: {level: silent}", logging__level="loud")
-    assert str(caught.value) == (
-        'command line: logging.level: expected one of debug, info, warn, warning, error, fatal; found "loud"'
+    assert (
+        str(caught.value)
+        == "command line: logging.level: expected one of debug, info, warn, warning, error, fatal;"
+        ' found "loud"'
     )
     with pytest.raises(ConfigError, match="server: expected keys and values"):
         agent(tmp_path, "agent_id: a\nserver: 5", server__address="x:1")
@@ -207,11 +237,19 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         assert [str(problem) for problem in check(path)] == [str(caught.value)]
         return str(caught.value).removeprefix(f"{path}: ")
 
-    assert messages(tmp_path / "no.yaml") == "no such file; name the configuration with --config FILE"
+    assert (
+        messages(tmp_path / "no.yaml") == "no such file; name the configuration with --config FILE"
+    )
     assert messages(tmp_path) == "is a folder; name a file"
     (tmp_path / "file").write_text("")
-    assert messages(tmp_path / "file" / "x") == "cannot be read: Not a directory; correct the path or the permissions"
-    assert messages(tmp_path / "a\0b") == "cannot be read: embedded null byte; correct the path or the permissions"
+    assert (
+        messages(tmp_path / "file" / "x")
+        == "cannot be read: Not a directory; correct the path or the permissions"
+    )
+    assert (
+        messages(tmp_path / "a\0b")
+        == "cannot be read: embedded null byte; correct the path or the permissions"
+    )
     (tmp_path / "large").write_bytes(b"#" * (LARGEST + 1))
     assert messages(tmp_path / "large") == "larger than 4 MiB; check that this is the right file"
 
@@ -318,7 +356,9 @@ ROOTS = st.dictionaries(KEYS, TREES, max_size=5).map(
 
 
 @pytest.mark.slow
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300
+)
 @given(text=ROOTS | st.text(max_size=60) | st.text("-:{}[]&*!|>'\"%@`# \n\tab1<", max_size=40))
 def test_any_text_either_loads_or_is_refused_in_words(tmp_path: Path, text: str) -> None:
     path = tmp_path / "any.yaml"
@@ -369,22 +409,36 @@ def backends(config: AgentConfig) -> dict[str, str | None]:
 
 
 def test_a_service_that_is_wrong_keeps_its_last_good_version(tmp_path: Path) -> None:
-    loaded = reloaded(tmp_path, ('two.example.com, backend: "x:2"', 'two.example.com, backend: "x", websocket: maybe'))
+    loaded = reloaded(
+        tmp_path,
+        ('two.example.com, backend: "x:2"', 'two.example.com, backend: "x", websocket: maybe'),
+    )
     assert backends(loaded.config) == {"one": "x:1", "three": "x:3", "two": "x:2"}
-    assert [problem.key for problem in loaded.refused] == ["services[1].backend", "services[1].websocket"]
+    assert [problem.key for problem in loaded.refused] == [
+        "services[1].backend",
+        "services[1].websocket",
+    ]
 
 
 def test_a_section_of_websocket_behind_a_wrong_service_is_read(tmp_path: Path) -> None:
     section = 'backend: "x:3", websocket: {enabled: no, idle_timeout: 30s, max_duraton: 1h}'
     loaded = reloaded(tmp_path, ('backend: "x:1"', 'backend: "x"'), ('backend: "x:3"', section))
     three = next(service for service in loaded.config.services if service.service_id == "three")
-    assert (three.websocket, three.websocket_idle_timeout, three.websocket_max_duration) == (False, 30.0, 0.0)
+    assert (three.websocket, three.websocket_idle_timeout, three.websocket_max_duration) == (
+        False,
+        30.0,
+        0.0,
+    )
     assert [problem.key for problem in loaded.warnings] == ["services[2].websocket.max_duraton"]
     assert all(problem.line == 6 for problem in loaded.warnings)
 
 
 def test_valid_changes_apply_next_to_errors(tmp_path: Path) -> None:
-    text = GOOD.replace("x:3", "y:3").replace("x:1", "nothing").replace("two, hostname: two", "four, hostname: four")
+    text = (
+        GOOD.replace("x:3", "y:3")
+        .replace("x:1", "nothing")
+        .replace("two, hostname: two", "four, hostname: four")
+    )
     loaded = reloaded(tmp_path, (GOOD, text))
     assert backends(loaded.config) == {"four": "x:2", "three": "y:3", "one": "x:1", "two": "x:2"}
 
@@ -435,10 +489,15 @@ def test_old_and_new_services_must_not_contradict(tmp_path: Path) -> None:
     path.write_text(GOOD.replace("id: one,", "id: one, hosts: [1.example.com],"))
     last = load_agent(path).config
     path.write_text(
-        GOOD.replace('hostname: one.example.com, backend: "x:1"', "hostname: 1.example.com").replace("three.", "one.")
+        GOOD.replace(
+            'hostname: one.example.com, backend: "x:1"', "hostname: 1.example.com"
+        ).replace("three.", "one.")
     )
     with pytest.raises(
-        ConfigError, match=r'(?s)needs a backend.*\nthe last good service "one" stays and still needs one\.example'
+        ConfigError,
+        match=(
+            r'(?s)needs a backend.*\nthe last good service "one" stays and still needs one\.example'
+        ),
     ):
         reload_agent(path, last)
 
@@ -464,14 +523,18 @@ services:
     path = tmp_path / "agent.yaml"
     assert str(caught.value).splitlines() == [
         f'{path}:5:16: services[0].websocket: expected true or false, found "a.example.com"',
-        f"{path}:7:51: services[0].upstreams[0].weight: the environment variable W is not set; set it "
-        "or add a default: ${W:-default}",
+        (
+            f"{path}:7:51: services[0].upstreams[0].weight: the environment variable W is not set;"
+            " set it or add a default: ${W:-default}"
+        ),
     ]
 
 
 ROOT = Path(__file__).parents[3]
 REFERENCE = ROOT / "examples" / "reference"
-EXAMPLES = sorted(path for path in (ROOT / "examples").iterdir() if path.is_dir() and path != REFERENCE)
+EXAMPLES = sorted(
+    path for path in (ROOT / "examples").iterdir() if path.is_dir() and path != REFERENCE
+)
 
 
 def test_there_are_five_examples() -> None:
@@ -515,18 +578,27 @@ def test_the_environment_names_the_server_if_the_file_does_not(
     monkeypatch.setenv("ZERO_TRUST_SERVER", "env.example:1")
     config = agent(tmp_path, f"agent_id: a\nservices: []\n{text}\n").config
     assert config.server.address == address
-    assert agent(tmp_path, f"agent_id: a\n{text}\n", server__address="line:2").config.server.address == "line:2"
+    assert (
+        agent(tmp_path, f"agent_id: a\n{text}\n", server__address="line:2").config.server.address
+        == "line:2"
+    )
 
 
-def test_an_invalid_variable_is_reported_as_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_variable_is_reported_as_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SERVER_PORT", "many")
-    with pytest.raises(ConfigError, match=r'^environment: server\.address: "localhost:many" has no valid port'):
+    with pytest.raises(
+        ConfigError, match=r'^environment: server\.address: "localhost:many" has no valid port'
+    ):
         agent(tmp_path, "agent_id: a\n")
     with pytest.raises(ConfigError, match=r"agent\.yaml:2:9: server: expected keys and values"):
         agent(tmp_path, "agent_id: a\nserver: 5\n")
 
 
-def test_a_server_ignores_variables_of_agents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_ignores_variables_of_agents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in VARIABLES:
         monkeypatch.setenv(name, "nowhere:x")
     path = tmp_path / "server.yaml"
@@ -534,15 +606,24 @@ def test_a_server_ignores_variables_of_agents(tmp_path: Path, monkeypatch: pytes
     assert load_server(path).warnings == ()
 
 
-def test_variables_do_not_replace_a_missing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_do_not_replace_a_missing_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ZERO_TRUST_SERVER", "env.example:1")
-    with pytest.raises(ConfigError, match="no such file; name the configuration with --config FILE"):
+    with pytest.raises(
+        ConfigError, match="no such file; name the configuration with --config FILE"
+    ):
         load_agent(tmp_path / "agent.yaml")
     assert not (tmp_path / "agent.yaml").exists()
 
 
-def test_a_value_with_an_unset_variable_is_not_validated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = "agent_id: a\nservices:\n  - hostname: a.test\n    backend: a:1\n    security:\n      auth:\n"
+def test_a_value_with_an_unset_variable_is_not_validated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (
+        "agent_id: a\nservices:\n  - hostname: a.test\n    backend: a:1\n    security:\n     "
+        " auth:\n"
+    )
     text += '        type: jwt\n        config: {algorithm: HS256, secret: "${TOO_SECRET}"}\n'
     monkeypatch.delenv("TOO_SECRET", raising=False)
     with pytest.raises(ConfigError) as caught:

@@ -105,7 +105,11 @@ def test_an_unchanged_file_is_not_applied(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("", "is empty"), (TEXT[:-20], "not valid YAML"), (TEXT.replace("10ms", "soon"), "invalid duration")],
+    [
+        ("", "is empty"),
+        (TEXT[:-20], "not valid YAML"),
+        (TEXT.replace("10ms", "soon"), "invalid duration"),
+    ],
 )
 def test_an_invalid_file_changes_nothing(tmp_path: Path, text: str, reason: str) -> None:
     async def scene(it: Component) -> None:
@@ -194,7 +198,9 @@ def test_a_request_and_a_changed_file_cause_a_reload(tmp_path: Path) -> None:
     run(tmp_path, scene)
 
 
-def test_what_is_watched_follows_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_watched_follows_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     watched: list[tuple[list[str], float]] = []
 
     async def changes(files: Sequence[Path], *, delay: float) -> AsyncGenerator[None, None]:
@@ -207,14 +213,24 @@ def test_what_is_watched_follows_the_configuration(tmp_path: Path, monkeypatch: 
 
     async def scene(it: Component) -> None:
         it.tasks.spawn(it.reloader.run(), "reload")
-        for settings in ("watch_certs: false", "watch_config: false", "enabled: false", "debounce_delay: 2s"):
+        for settings in (
+            "watch_certs: false",
+            "watch_config: false",
+            "enabled: false",
+            "debounce_delay: 2s",
+        ):
             it.write("debounce_delay: 10ms", settings)
             it.reloader.ask()
             await applied(it)
             await asyncio.sleep(0)  # the former watch ends, the next begins
 
     run(tmp_path, scene)
-    assert watched == [(everything, 0.01), (["agent.yaml"], 0.5), (everything[1:], 0.5), (everything, 2.0)]
+    assert watched == [
+        (everything, 0.01),
+        (["agent.yaml"], 0.5),
+        (everything[1:], 0.5),
+        (everything, 2.0),
+    ]
 
 
 def test_signals(tmp_path: Path) -> None:
@@ -224,12 +240,19 @@ def test_signals(tmp_path: Path) -> None:
         it.tasks.spawn(it.reloader.run(), "reload")
         await asyncio.sleep(0)
         quiet = TEXT.replace("debounce_delay: 10ms", "enabled: false, reload_signal: sigusr1")
-        for number, backend in ((signal.SIGHUP, "x:1"), (signal.SIGUSR1, "y:1"), (signal.SIGHUP, "z:1")):
+        for number, backend in (
+            (signal.SIGHUP, "x:1"),
+            (signal.SIGUSR1, "y:1"),
+            (signal.SIGHUP, "z:1"),
+        ):
             it.path.write_text(quiet.replace("x:1", backend))
             os.kill(os.getpid(), number)
             await applied(it)
             await asyncio.sleep(0)  # it listens to the signals that are named now
-        assert [(changes.changed, changes.keys) for changes in it.applied[1:]] == [(("one",), ()), (("one",), ())]
+        assert [(changes.changed, changes.keys) for changes in it.applied[1:]] == [
+            (("one",), ()),
+            (("one",), ()),
+        ]
         it.path.write_text(TEXT)
         it.reloader.ask()
         await applied(it)
@@ -263,10 +286,23 @@ def test_a_failing_watcher_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_certificates_of_both_ends() -> None:
-    assert [path.name for path in certificates(AgentConfig())] == ["agent.crt", "agent.key", "ca.crt"]
-    assert [path.name for path in certificates(ServerConfig())] == ["server.crt", "server.key", "ca.crt"]
+    assert [path.name for path in certificates(AgentConfig())] == [
+        "agent.crt",
+        "agent.key",
+        "ca.crt",
+    ]
+    assert [path.name for path in certificates(ServerConfig())] == [
+        "server.crt",
+        "server.key",
+        "ca.crt",
+    ]
     services = [
-        {"hostname": name, "backend": "x:1", "tls": {"ca_file": "/ca", "client_cert_file": f"/{name}"}} for name in "bc"
+        {
+            "hostname": name,
+            "backend": "x:1",
+            "tls": {"ca_file": "/ca", "client_cert_file": f"/{name}"},
+        }
+        for name in "bc"
     ]
     own = AgentConfig.model_validate({"services": services})
     assert [path.name for path in certificates(own)][3:] == ["ca", "b", "c"]

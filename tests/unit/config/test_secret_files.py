@@ -82,13 +82,22 @@ def test_without_files_nothing_is_copied(folder: Path) -> None:
             {"secret_file": "no"},
             "error: 4:27: doors[1].lock.secret_file: no cannot be read: No such file or directory;",
         ),
-        ({"secret_file": "."}, "error: 4:27: doors[1].lock.secret_file: . cannot be read: Is a directory;"),
+        (
+            {"secret_file": "."},
+            "error: 4:27: doors[1].lock.secret_file: . cannot be read: Is a directory;",
+        ),
         ({"secret_file": "blank"}, "error: 4:27: doors[1].lock.secret_file: blank is empty"),
-        ({"secret_file": "large"}, "error: 4:27: doors[1].lock.secret_file: large is larger than 1 MiB"),
+        (
+            {"secret_file": "large"},
+            "error: 4:27: doors[1].lock.secret_file: large is larger than 1 MiB",
+        ),
         ({"key_file": "bad"}, "error: 4:24: doors[1].lock.key_file: key_file bad: not a key"),
         (
             {"secret_file": "open"},
-            "warning: 4:27: doors[1].lock.secret_file: all users of this machine can read open: run chmod o-rwx open",
+            (
+                "warning: 4:27: doors[1].lock.secret_file: all users of this machine can read open:"
+                " run chmod o-rwx open"
+            ),
         ),
     ],
 )

@@ -17,7 +17,10 @@ def test_unknown_keys_at_every_depth() -> None:
     data = {
         "sevices": 1,
         "agent": {"wieght": "x"},
-        "services": [{"upstreams": [{"adress": 1, "health_check": {"paht": "/", "headers": {"any": "x"}}}]}, 5],
+        "services": [
+            {"upstreams": [{"adress": 1, "health_check": {"paht": "/", "headers": {"any": "x"}}}]},
+            5,
+        ],
         "health_checks": {"global_setting": "text"},
         "zzz": {"inner": 1},
     }
@@ -25,19 +28,26 @@ def test_unknown_keys_at_every_depth() -> None:
         (("sevices",), 'unknown key, did you mean "services"?'),
         (("agent", "wieght"), 'unknown key, did you mean "weight"?'),
         (("services", 0, "upstreams", 0, "adress"), 'unknown key, did you mean "address"?'),
-        (("services", 0, "upstreams", 0, "health_check", "paht"), 'unknown key, did you mean "path"?'),
+        (
+            ("services", 0, "upstreams", 0, "health_check", "paht"),
+            'unknown key, did you mean "path"?',
+        ),
         (("health_checks", "global_setting"), 'unknown key, did you mean "global_settings"?'),
         (("zzz",), "unknown key, it is ignored"),
     ]
     assert {severity for _, severity, _ in found(data)} == {"warning"}
 
 
-@pytest.mark.parametrize("key", ["ip_whitelist", "IP-Whitelist", "basic_auth", "jwt", "rate_limit", "auth"])
+@pytest.mark.parametrize(
+    "key", ["ip_whitelist", "IP-Whitelist", "basic_auth", "jwt", "rate_limit", "auth"]
+)
 def test_an_unknown_protection_is_refused_at_every_depth(key: str) -> None:
     assert is_protection(key)
     for data in ({key: 1}, {"services": [{key: {}}]}, {"services": [{"security": {key + "_": 1}}]}):
         assert [severity for _, severity, _ in found(data)] == ["error"]
-    assert [severity for _, severity, _ in unknown_keys(ServerConfig, {"api": {key: 1}})] == ["error"]
+    assert [severity for _, severity, _ in unknown_keys(ServerConfig, {"api": {key: 1}})] == [
+        "error"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -60,7 +70,10 @@ def test_misspelt_protections_are_never_ignored(data: Any) -> None:
 
 
 def test_handlers_refuse_unknown_keys_themselves() -> None:
-    assert found({"services": [{"routes": [{"handle": [{"type": "headers", "config": {"jwt": 1}}]}]}]}) == []
+    assert (
+        found({"services": [{"routes": [{"handle": [{"type": "headers", "config": {"jwt": 1}}]}]}]})
+        == []
+    )
     security = {"cors": {"orgins": []}, "auth": {"type": "jwt", "config": {"secret": "x"}}}
     assert found({"services": [{"security": security}]}) == []
     assert found("text") == []

@@ -60,11 +60,15 @@ def test_quotes_and_tags_make_text() -> None:
     assert parse("['1', \"2\", !!str 3]").data == ["1", "2", "3"]
 
 
-# The characters that only YAML 1.1 calls ends of lines are written by ruamel as it does not read them.
+# The characters that only YAML 1.1 calls ends of lines are written by ruamel as it does not read
+# them.
 TEXT = st.characters(codec="utf-8", exclude_characters="\x85\u2028\u2029")
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.text(TEXT, max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc<", max_size=3), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text("abc<", max_size=3), inner, max_size=3)
+    ),
     max_leaves=10,
 )
 
@@ -73,7 +77,9 @@ JSON = st.recursive(
 def test_dumped_yaml_is_parsed_back(data: Any) -> None:
     out = io.StringIO()
     writer = YAML(typ="safe", pure=True)
-    writer.default_flow_style = False  # in a flow, ruamel writes some texts ("?0") that it can't read again
+    writer.default_flow_style = (
+        False  # in a flow, ruamel writes some texts ("?0") that it can't read again
+    )
     writer.dump({"root": data}, out)
     document = parse(out.getvalue())
     assert document.faults == []
@@ -81,7 +87,10 @@ def test_dumped_yaml_is_parsed_back(data: Any) -> None:
 
 
 def test_aliases_and_merges() -> None:
-    text = "a: &a {x: 1, y: 2}\nb: &b {<<: *a, y: 3}\nc: {<<: [{z: 5}, *b], x: 9}\nd: *a\ne: {'<<': 1}\n"
+    text = (
+        "a: &a {x: 1, y: 2}\nb: &b {<<: *a, y: 3}\nc: {<<: [{z: 5}, *b], x: 9}\nd: *a\ne: {'<<':"
+        " 1}\n"
+    )
     assert parse(text).data == {
         "a": {"x": 1, "y": 2},
         "b": {"x": 1, "y": 3},
@@ -104,11 +113,19 @@ def test_every_duplicate_is_named_with_the_first_line() -> None:
     [
         (
             "a: [${B}]",
-            "1:6 not valid YAML: expected ',' or ']', but got '{' while parsing a flow sequence; "
-            "put ${NAME} in quotes here",
+            (
+                "1:6 not valid YAML: expected ',' or ']', but got '{' while parsing a flow"
+                " sequence; put ${NAME} in quotes here"
+            ),
         ),
         ("a: *b", "1:4 not valid YAML: found undefined alias 'b'"),
-        ("a: b: c", "1:5 not valid YAML: a second colon on this line, or wrong indentation; put the value in quotes"),
+        (
+            "a: b: c",
+            (
+                "1:5 not valid YAML: a second colon on this line, or wrong indentation; put the"
+                " value in quotes"
+            ),
+        ),
         ("a: 1\nb: \x07", "2:4 not valid YAML: a control character; remove it"),
         ("a: &a [*a]", "1:4 an alias refers to a value that contains it; remove it"),
         ("a: &a {<<: *a}", "1:4 an alias refers to a value that contains it; remove it"),

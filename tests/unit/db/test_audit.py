@@ -34,7 +34,13 @@ def fill(database: Database, count: int = RECORDS) -> None:
                 actor=f"uid {number}",
                 action="grant.added",
                 agent="home" if number % 2 else "work",
-                details={"host": "bücher.example", "count": number, "hosts": ["a", "b"], "none": None, "yes": True},
+                details={
+                    "host": "bücher.example",
+                    "count": number,
+                    "hosts": ["a", "b"],
+                    "none": None,
+                    "yes": True,
+                },
             )
 
 
@@ -67,10 +73,16 @@ def test_one_record_as_it_will_always_be(database: Database) -> None:
     """A change of the form would break the chain of everybody who has one."""
     with database.transaction() as session:
         record = audit.append(
-            session, at=1, actor="uid 0", action="grant.added", agent="home", details={"b": 1, "a": "é"}
+            session,
+            at=1,
+            actor="uid 0",
+            action="grant.added",
+            agent="home",
+            details={"b": 1, "a": "é"},
         )
-        assert audit.as_json(record) == (
-            '{"action":"grant.added","actor":"uid 0","agent":"home","at":1,"details":{"a":"\\u00e9","b":1},'
+        assert (
+            audit.as_json(record) == '{"action":"grant.added","actor":"uid'
+            ' 0","agent":"home","at":1,"details":{"a":"\\u00e9","b":1},'
             '"hash":"f8cf3637de78e157c579a886bdce7345aee0ae2574c50c88f3e612b46176cbce","number":1}'
         )
 
@@ -103,10 +115,15 @@ def test_a_chain_is_verified_page_by_page(database: Database) -> None:
         assert audit.verify(session, chain, limit=4) == whole
 
 
-@pytest.mark.parametrize("statement", ["UPDATE audit SET actor = 'x'", "DELETE FROM audit WHERE number = 6"])
+@pytest.mark.parametrize(
+    "statement", ["UPDATE audit SET actor = 'x'", "DELETE FROM audit WHERE number = 6"]
+)
 def test_the_database_itself_refuses_changes(database: Database, statement: str) -> None:
     fill(database)
-    with pytest.raises(StateError, match="the audit is never changed"), database.transaction() as session:
+    with (
+        pytest.raises(StateError, match="the audit is never changed"),
+        database.transaction() as session,
+    ):
         session.execute(text(statement))
     assert verify(database).records == RECORDS
 
@@ -119,10 +136,16 @@ def test_postgresql_refuses_to_truncate_too(database: Database, url: str) -> Non
         session.execute(text("TRUNCATE audit"))
 
 
-@pytest.mark.parametrize("value", ["\udc80", "\0", "a\nb", "é", "", "'; DROP TABLE audit; --", "x" * 100_000])
-def test_text_of_any_kind_is_kept_and_stays_provable(url: str, database: Database, value: str) -> None:
+@pytest.mark.parametrize(
+    "value", ["\udc80", "\0", "a\nb", "é", "", "'; DROP TABLE audit; --", "x" * 100_000]
+)
+def test_text_of_any_kind_is_kept_and_stays_provable(
+    url: str, database: Database, value: str
+) -> None:
     with database.transaction() as session:
-        audit.append(session, at=1, actor=value, action="x", agent=value, details={"value": value, value: 1})
+        audit.append(
+            session, at=1, actor=value, action="x", agent=value, details={"value": value, value: 1}
+        )
     database.close()
     reopened = Database.open(url)
     with reopened.transaction() as session:
@@ -167,7 +190,10 @@ def break_in(url: str, statement: str, *values: object) -> None:
         ("DELETE FROM audit WHERE number = 1", 1, "missing"),
         ("DELETE FROM audit WHERE number = 3", 3, "missing"),
         (
-            "INSERT INTO audit SELECT 7, at, actor, action, agent_id, details, hash FROM audit WHERE number = 6",
+            (
+                "INSERT INTO audit SELECT 7, at, actor, action, agent_id, details, hash FROM audit"
+                " WHERE number = 6"
+            ),
             7,
             "changed",
         ),
@@ -191,7 +217,9 @@ def test_two_records_that_changed_places(url: str, database: Database) -> None:
     assert verify(database).broken == 2
 
 
-def test_missing_last_records_show_against_a_head_that_was_noted(url: str, database: Database) -> None:
+def test_missing_last_records_show_against_a_head_that_was_noted(
+    url: str, database: Database
+) -> None:
     fill(database)
     noted = verify(database)
     break_in(url, "DELETE FROM audit WHERE number = 6")
@@ -223,7 +251,10 @@ def test_one_flipped_byte_anywhere_is_found_and_its_record_named(
 ) -> None:
     with sealed.transaction() as session:
         run = session.connection().exec_driver_sql
-        found = run(f"SELECT CAST({column} AS BLOB), typeof({column}) FROM audit WHERE number = ?", (number,)).one()
+        found = run(
+            f"SELECT CAST({column} AS BLOB), typeof({column}) FROM audit WHERE number = ?",
+            (number,),
+        ).one()
         raw = bytearray(found[0])
         raw[place % len(raw)] ^= flip
         kind = "TEXT" if found[1] == "text" else "INTEGER"
@@ -245,7 +276,9 @@ def test_the_document_verifies_an_export_without_us(database: Database) -> None:
         lines = [audit.as_json(record) for record in audit.records(session)]
 
     def run(text: str) -> str:
-        done = subprocess.run([sys.executable, "-c", program], check=False, input=text, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", program], check=False, input=text, capture_output=True, text=True
+        )
         return (done.stdout + done.stderr).strip()
 
     assert run("\n".join(lines)) == f"{RECORDS} records, head {verify(database).head}"

@@ -71,14 +71,21 @@ def test_a_refusal_keeps_what_was_recorded_about_it(database: Database) -> None:
 
 
 def test_a_foreign_key_is_held_and_said_in_one_line(database: Database) -> None:
-    with pytest.raises(StateError, match=r"(?i)foreign key") as caught, database.transaction() as session:
+    with (
+        pytest.raises(StateError, match=r"(?i)foreign key") as caught,
+        database.transaction() as session,
+    ):
         grants.add(session, "nobody", "app.example", now=7)
     assert "\n" not in str(caught.value)
     assert caught.value.code == "state"
 
 
-async def test_work_is_done_in_one_thread_and_committed_when_run_returns(database: Database) -> None:
-    names = await asyncio.gather(*(database.run(lambda s: (note(s, "x"), threading.get_ident())) for _ in range(20)))
+async def test_work_is_done_in_one_thread_and_committed_when_run_returns(
+    database: Database,
+) -> None:
+    names = await asyncio.gather(
+        *(database.run(lambda s: (note(s, "x"), threading.get_ident())) for _ in range(20))
+    )
     assert sorted(number for number, _ in names) == list(range(1, 21))
     assert len({thread for _, thread in names}) == 1
     assert threading.get_ident() not in {thread for _, thread in names}
@@ -153,11 +160,16 @@ def test_two_that_open_an_empty_database_at_once_share_it(url: str) -> None:
         ("sqlite://", "needs a file"),
         ("sqlite:///:memory:", "needs a file"),
         ("postgresql://user:hush@127.0.0.1:1/x", "postgresql://user:.*@127.0.0.1:1/x: .*refused"),
-        ("postgresql://127.0.0.1:1/x?user=u&password=hush&sslpassword=hush", r"127\.0\.0\.1:1/x\?user=u: .*refused"),
+        (
+            "postgresql://127.0.0.1:1/x?user=u&password=hush&sslpassword=hush",
+            r"127\.0\.0\.1:1/x\?user=u: .*refused",
+        ),
         ("postgresql://user:hush@127.0.0.1:port/x", "not a valid database URL"),
     ],
 )
-def test_what_cannot_be_opened_says_why_in_one_line_without_the_password(address: str, reason: str) -> None:
+def test_what_cannot_be_opened_says_why_in_one_line_without_the_password(
+    address: str, reason: str
+) -> None:
     with pytest.raises(StateError, match=reason) as caught:
         Database.open(address)
     assert "hush" not in str(caught.value)
@@ -209,18 +221,24 @@ def test_sqlite_is_set_for_a_power_cut(tmp_path: Path) -> None:
     database = Database.open(f"sqlite:///{tmp_path}/state.db")
     with database.transaction() as session:
         found = {
-            name: session.scalar(text(f"PRAGMA {name}")) for name in ("journal_mode", "synchronous", "foreign_keys")
+            name: session.scalar(text(f"PRAGMA {name}"))
+            for name in ("journal_mode", "synchronous", "foreign_keys")
         }
     assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
     database.close()
 
 
-def test_a_database_that_another_keeps_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_another_keeps_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("zerotrust.db.sqlite.BUSY_SECONDS", 0.05)
     database = Database.open(f"sqlite:///{tmp_path}/state.db")
     other = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(StateError, match="another process has locked it"), database.transaction() as session:
+    with (
+        pytest.raises(StateError, match="another process has locked it"),
+        database.transaction() as session,
+    ):
         note(session, "x")
     other.close()
     with database.transaction() as session:
@@ -229,9 +247,13 @@ def test_a_database_that_another_keeps_locked(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.slow
-def test_a_lost_connection_is_said_and_the_next_transaction_has_a_new_one(postgresql: Cluster) -> None:
+def test_a_lost_connection_is_said_and_the_next_transaction_has_a_new_one(
+    postgresql: Cluster,
+) -> None:
     database = Database.open(postgresql.new())
-    with pytest.raises(StateError, match=r"postgres@/postgres.*: .*(terminat|closed|lost)") as caught:
+    with pytest.raises(
+        StateError, match=r"postgres@/postgres.*: .*(terminat|closed|lost)"
+    ) as caught:
         with database.transaction() as session:
             note(session, "lost")
             session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
@@ -243,16 +265,23 @@ def test_a_lost_connection_is_said_and_the_next_transaction_has_a_new_one(postgr
 
 
 @pytest.mark.slow
-def test_a_postgresql_that_hangs_does_not_keep_the_one_thread_for_minutes(postgresql: Cluster) -> None:
+def test_a_postgresql_that_hangs_does_not_keep_the_one_thread_for_minutes(
+    postgresql: Cluster,
+) -> None:
     database = Database.open(postgresql.new() + "&tcp_user_timeout=7000")
     with database.transaction() as session:
         driver = session.connection().connection.driver_connection
         assert driver is not None
         told = driver.info.get_parameters()
-        assert (told["keepalives_idle"], told["tcp_user_timeout"]) == ("5", "7000"), "the address has the last word"
+        assert (told["keepalives_idle"], told["tcp_user_timeout"]) == ("5", "7000"), (
+            "the address has the last word"
+        )
         assert session.scalar(text("SHOW statement_timeout")) == "15s"
         assert session.scalar(text("SHOW idle_in_transaction_session_timeout")) == "30s"
-    with pytest.raises(StateError, match="the database is too slow"), database.transaction() as session:
+    with (
+        pytest.raises(StateError, match="the database is too slow"),
+        database.transaction() as session,
+    ):
         session.execute(text("SET LOCAL statement_timeout = '10ms'"))
         session.execute(text("SELECT pg_sleep(10)"))
     database.close()
@@ -302,7 +331,10 @@ except StateError as error:
 
 def writer(url: str, limit: int = 0) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", WRITER, url, str(limit)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", WRITER, url, str(limit)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 

@@ -11,7 +11,10 @@ from zerotrust.errors import StateError
     ("said", "meant"),
     [
         ("database or disk is full", "the disk is full"),
-        ("could not extend file: No space left on device\nHINT: Check free disk space.", "the disk is full"),
+        (
+            "could not extend file: No space left on device\nHINT: Check free disk space.",
+            "the disk is full",
+        ),
         ("attempt to write a readonly database", "correct the permissions"),
         ("database disk image is malformed", "restore a backup"),
         ("canceling statement due to lock timeout\nCONTEXT: x", "has locked it"),

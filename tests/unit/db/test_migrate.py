@@ -44,7 +44,9 @@ def upgrade() -> None:
 def next_version(folder: Path, step: str = NEXT) -> Iterator[None]:
     """The program as it will be after another step."""
     scripts = folder / "migrations 100%"
-    shutil.copytree(SCRIPTS, scripts, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+    shutil.copytree(
+        SCRIPTS, scripts, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True
+    )
     (scripts / "versions" / "v0002_next.py").write_text(step)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(migrate, "SCRIPTS", scripts)
@@ -70,15 +72,22 @@ def test_the_migrations_make_the_tables_of_the_models(database: Database) -> Non
 def test_each_step_is_named_after_the_schema_that_it_makes() -> None:
     newest_first = list(ScriptDirectory(str(SCRIPTS)).walk_revisions())
     revisions = [step.revision for step in newest_first]
-    assert [Path(step.path).name[:6] for step in newest_first] == [f"v{revision}_" for revision in revisions]
+    assert [Path(step.path).name[:6] for step in newest_first] == [
+        f"v{revision}_" for revision in revisions
+    ]
     assert revisions == sorted(revisions, reverse=True)
 
 
 def test_a_database_that_is_up_to_date_is_opened_without_alembic(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/state.db"
     fill(url)
-    code = "import sys; from zerotrust.db.database import Database; Database.open(sys.argv[1]); print(*sys.modules)"
-    opened = subprocess.run([sys.executable, "-c", code, url], check=True, capture_output=True, text=True)
+    code = (
+        "import sys; from zerotrust.db.database import Database; Database.open(sys.argv[1]);"
+        " print(*sys.modules)"
+    )
+    opened = subprocess.run(
+        [sys.executable, "-c", code, url], check=True, capture_output=True, text=True
+    )
     assert "alembic" not in opened.stdout.split()
 
 
@@ -118,7 +127,10 @@ def test_no_backup_no_migration(tmp_path: Path) -> None:
     file = tmp_path / "state.db"
     fill(f"sqlite:///{file}")
     (tmp_path / "state.db.backup-0001").mkdir()
-    with next_version(tmp_path), pytest.raises(StateError, match="backup-0001: no backup, so nothing is migrated"):
+    with (
+        next_version(tmp_path),
+        pytest.raises(StateError, match="backup-0001: no backup, so nothing is migrated"),
+    ):
         Database.open(f"sqlite:///{file}")
     assert not list(tmp_path.glob(".*"))
     assert Database.open(f"sqlite:///{file}").migration is None
@@ -136,7 +148,9 @@ def test_postgresql_is_dumped_before_it_is_migrated(postgresql: Cluster, tmp_pat
     assert (database.migration.backup, database.migration.risky) == (backup, False)
     assert backup.stat().st_mode & 0o777 == 0o600
     assert not list(tmp_path.glob(".*"))
-    listed = subprocess.run(["pg_restore", "--list", backup], check=True, capture_output=True, text=True).stdout
+    listed = subprocess.run(
+        ["pg_restore", "--list", backup], check=True, capture_output=True, text=True
+    ).stdout
     assert "TABLE DATA" in listed
     assert "agents" in listed
 
@@ -152,7 +166,9 @@ def test_postgresql_is_not_migrated_where_the_dump_fails(
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     with next_version(tmp_path):
-        with pytest.raises(StateError, match="backup-0001: no backup, so nothing is migrated: told; correct that"):
+        with pytest.raises(
+            StateError, match="backup-0001: no backup, so nothing is migrated: told; correct that"
+        ):
             Database.open(url + "&password=told", folder=tmp_path)
         with pytest.raises(StateError, match="no backup, so nothing is migrated: Not a directory"):
             Database.open(url, folder=program)
@@ -217,11 +233,18 @@ def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
 def test_the_wheel_brings_the_migrations(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(
-        build, cwd=ROOT, env={"ZEROTRUST_COMPILE": "0", "PATH": "/usr/bin:/bin"}, check=True, capture_output=True
+        build,
+        cwd=ROOT,
+        env={"ZEROTRUST_COMPILE": "0", "PATH": "/usr/bin:/bin"},
+        check=True,
+        capture_output=True,
     )
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         wheel.extractall(tmp_path / "package")
-    program = "from zerotrust.db.database import Database; import sys; print(Database.open(sys.argv[1]).migration)"
+    program = (
+        "from zerotrust.db.database import Database; import sys;"
+        " print(Database.open(sys.argv[1]).migration)"
+    )
     opened = subprocess.run(
         [sys.executable, "-c", program, f"sqlite:///{tmp_path}/state.db"],
         env={"PYTHONPATH": str(tmp_path / "package")},

@@ -13,7 +13,10 @@ def test_an_agent_and_a_certificate_are_two_things(database: Database) -> None:
         revocations.add(session, "work", "a1", reason="y", now=1, until=50)
         now = revocations.load(session, now=49)
         assert now == RevocationList(frozenset({"home"}), frozenset({("work", "a1")}))
-        assert [now.refuses(*who) for who in (("home", "b2"), ("work", "a1"), ("work", "b2"), ("lab", "a1"))] == [
+        assert [
+            now.refuses(*who)
+            for who in (("home", "b2"), ("work", "a1"), ("work", "b2"), ("lab", "a1"))
+        ] == [
             True,
             True,
             False,

@@ -8,7 +8,9 @@ from zerotrust.db.database import Database
 
 def add(session: Session, name: str, agent: str = "home", expires_at: int = 100) -> int:
     agents.ensure(session, agent, now=1)
-    return tokens.add(session, name.encode().ljust(32), agent, ["*.a.example"], expires_at=expires_at, now=1).number
+    return tokens.add(
+        session, name.encode().ljust(32), agent, ["*.a.example"], expires_at=expires_at, now=1
+    ).number
 
 
 def test_a_token_is_spent_once_and_in_time(database: Database) -> None:

@@ -27,10 +27,14 @@ def do(database: Database, work: Callable[[Session], T]) -> T:
         return work(session)
 
 
-def invite(database: Database, agent: str = "home", *patterns: str, lifetime: datetime.timedelta = HOUR) -> IssuedToken:
+def invite(
+    database: Database, agent: str = "home", *patterns: str, lifetime: datetime.timedelta = HOUR
+) -> IssuedToken:
     return do(
         database,
-        lambda s: create_token(s, agent_id=agent, patterns=patterns, lifetime=lifetime, actor=ADMIN, now=NOW),
+        lambda s: create_token(
+            s, agent_id=agent, patterns=patterns, lifetime=lifetime, actor=ADMIN, now=NOW
+        ),
     )
 
 
@@ -38,4 +42,6 @@ def told(database: Database) -> list[tuple[str, str, str | None, dict[str, Any]]
     """Actor, action, agent and details of all records, whose chain is whole."""
     with database.transaction() as session:
         assert audit.verify(session).broken is None
-        return [(r.actor, r.action, r.agent_id, json.loads(r.details)) for r in audit.records(session)]
+        return [
+            (r.actor, r.action, r.agent_id, json.loads(r.details)) for r in audit.records(session)
+        ]

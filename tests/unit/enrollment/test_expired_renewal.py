@@ -19,7 +19,12 @@ SECOND = datetime.timedelta(seconds=1)
 
 
 def issued(database: Database, issuer: Issuer, now: datetime.datetime = NOW) -> x509.Certificate:
-    made = do(database, lambda s: renew(s, issuer, agent_id="home", serial="1", csr_pem=CSR, lifetime=WEEK, now=now))
+    made = do(
+        database,
+        lambda s: renew(
+            s, issuer, agent_id="home", serial="1", csr_pem=CSR, lifetime=WEEK, now=now
+        ),
+    )
     return x509.load_pem_x509_certificate(made.chain_pem)
 
 
@@ -29,7 +34,13 @@ def back(
     return do(
         database,
         lambda s: renew_expired(
-            s, issuer, certificate=certificate, csr_pem=CSR, lifetime=WEEK, client="203.0.113.9", now=now
+            s,
+            issuer,
+            certificate=certificate,
+            csr_pem=CSR,
+            lifetime=WEEK,
+            client="203.0.113.9",
+            now=now,
         ),
     )
 
@@ -49,13 +60,17 @@ def test_who_was_away_for_too_long_has_to_join_again(database: Database, issuer:
     assert told(database)[-1][:3] == ("203.0.113.9", "return.refused", "home")
 
 
-def test_a_certificate_that_was_not_issued_here_is_worth_nothing(database: Database, issuer: Issuer) -> None:
+def test_a_certificate_that_was_not_issued_here_is_worth_nothing(
+    database: Database, issuer: Issuer
+) -> None:
     foreign = issuer.issue_agent("home", CSR, WEEK, NOW)
     with pytest.raises(CertificateRefused, match="not issued here"):
         back(database, issuer, x509.load_pem_x509_certificate(foreign.chain_pem), NOW + WEEK)
 
 
-def test_a_certificate_of_another_agents_number_is_worth_nothing(database: Database, issuer: Issuer) -> None:
+def test_a_certificate_of_another_agents_number_is_worth_nothing(
+    database: Database, issuer: Issuer
+) -> None:
     certificate = issued(database, issuer)
     with database.transaction() as session:
         row = certificates.find(session, f"{certificate.serial_number:x}")
@@ -74,7 +89,9 @@ def do_agent(session: object) -> str:
     return agents.ensure(session, "work", now=1).id
 
 
-def test_the_newest_and_the_one_before_it_will_do_an_old_backup_will_not(database: Database, issuer: Issuer) -> None:
+def test_the_newest_and_the_one_before_it_will_do_an_old_backup_will_not(
+    database: Database, issuer: Issuer
+) -> None:
     found = [issued(database, issuer, NOW + SECOND * number) for number in range(3)]
     late = NOW + WEEK + KEPT / 2
     with pytest.raises(CertificateRefused, match="newer certificates"):
@@ -89,10 +106,15 @@ def test_a_revoked_agent_does_not_come_back(database: Database, issuer: Issuer) 
         back(database, issuer, certificate, NOW + WEEK + SECOND)
 
 
-def test_a_revoked_certificate_does_not_come_back_when_it_has_ended(database: Database, issuer: Issuer) -> None:
+def test_a_revoked_certificate_does_not_come_back_when_it_has_ended(
+    database: Database, issuer: Issuer
+) -> None:
     certificate = issued(database, issuer)
     serial = f"{certificate.serial_number:x}"
-    do(database, lambda s: revoke(s, agent_id="home", serial=serial, reason="stolen", actor=ADMIN, now=NOW))
+    do(
+        database,
+        lambda s: revoke(s, agent_id="home", serial=serial, reason="stolen", actor=ADMIN, now=NOW),
+    )
     for late in (WEEK + SECOND, WEEK + KEPT - SECOND, WEEK + KEPT):
         with pytest.raises(AgentRevoked):
             back(database, issuer, certificate, NOW + late)

@@ -109,7 +109,9 @@ GRANTS = st.lists(st.tuples(st.sampled_from(["home", "work", "lab"]), PATTERNS),
 def said_by_labels(pattern: str, host: str) -> bool:
     """What a pattern means, written apart from the code."""
     wanted, found = pattern.split("."), host.split(".")
-    return len(wanted) == len(found) and all(w in ("*", f) for w, f in zip(wanted, found, strict=True))
+    return len(wanted) == len(found) and all(
+        w in ("*", f) for w, f in zip(wanted, found, strict=True)
+    )
 
 
 @given(GRANTS, GRANTS, HOSTS)
@@ -122,11 +124,15 @@ def test_the_table_says_what_the_patterns_say(
     table.replace("database", in_database)
     grants = in_file + in_database
     meant = {agent for agent, pattern in grants if said_by_labels(pattern, host)}
-    assert {agent for agent in ("home", "work", "lab", "gone") if table.may_serve(agent, host)} == meant
+    assert {
+        agent for agent in ("home", "work", "lab", "gone") if table.may_serve(agent, host)
+    } == meant
 
 
 @given(GRANTS)
-def test_overlaps_are_names_of_two_agents_that_nobody_gave_both(grants: list[tuple[str, str]]) -> None:
+def test_overlaps_are_names_of_two_agents_that_nobody_gave_both(
+    grants: list[tuple[str, str]],
+) -> None:
     table = GrantTable()
     table.replace("file", grants)
     assert table.overlaps() == sorted(

@@ -12,11 +12,15 @@ from zerotrust.errors import EnrollmentError, NotFound
 
 
 def grant(database: Database, agent: str, pattern: str) -> Granted:
-    return do(database, lambda s: add_grant(s, agent_id=agent, pattern=pattern, actor=ADMIN, now=NOW))
+    return do(
+        database, lambda s: add_grant(s, agent_id=agent, pattern=pattern, actor=ADMIN, now=NOW)
+    )
 
 
 def take(database: Database, agent: str, pattern: str) -> GrantRow:
-    return do(database, lambda s: remove_grant(s, agent_id=agent, pattern=pattern, actor=ADMIN, now=NOW))
+    return do(
+        database, lambda s: remove_grant(s, agent_id=agent, pattern=pattern, actor=ADMIN, now=NOW)
+    )
 
 
 def test_grants_are_given_listed_and_taken_back(database: Database) -> None:
@@ -57,7 +61,9 @@ def test_a_wildcard_for_everybody_is_granted_with_a_warning(database: Database) 
 
 @pytest.mark.parametrize("name", ["faß.example", "*.xn--a.example"])
 def test_a_name_that_is_not_clear_is_not_granted(database: Database, name: str) -> None:
-    with pytest.raises(EnrollmentError, match=r"write xn--fa-hia\.example|is not an internationalised"):
+    with pytest.raises(
+        EnrollmentError, match=r"write xn--fa-hia\.example|is not an internationalised"
+    ):
         grant(database, "home", name)
 
 

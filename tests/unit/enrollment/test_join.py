@@ -33,12 +33,16 @@ from zerotrust.pki.issuer import Issuer
 CLIENT = "203.0.113.9"
 
 
-def enter(database: Database, issuer: Issuer, token: str, csr: bytes = CSR, **changed: Any) -> IssuedCertificate:
+def enter(
+    database: Database, issuer: Issuer, token: str, csr: bytes = CSR, **changed: Any
+) -> IssuedCertificate:
     arguments = {"lifetime": WEEK, "client": CLIENT, "now": NOW, **changed}
     return do(database, lambda s: join(s, issuer, token=token, csr_pem=csr, **arguments))
 
 
-def again(database: Database, issuer: Issuer, serial: str, csr: bytes = CSR, **changed: Any) -> IssuedCertificate:
+def again(
+    database: Database, issuer: Issuer, serial: str, csr: bytes = CSR, **changed: Any
+) -> IssuedCertificate:
     arguments = {"agent_id": "home", "lifetime": WEEK, "now": NOW, **changed}
     return do(database, lambda s: renew(s, issuer, serial=serial, csr_pem=csr, **arguments))
 
@@ -55,9 +59,14 @@ def test_a_token_makes_an_agent_with_its_grants(database: Database, issuer: Issu
     with database.transaction() as session:
         agent = agents.find(session, "home")
         assert agent is not None and agent.joined_at == AT
-        assert grants.pairs(session) == [("home", "*.lab.example.com"), ("home", "pihole.example.com")]
+        assert grants.pairs(session) == [
+            ("home", "*.lab.example.com"),
+            ("home", "pihole.example.com"),
+        ]
         kept = certificates.living(session, "home", now=AT)
-        assert [(c.agent_id, c.serial, c.not_after) for c in kept] == [("home", joined.serial, AT + 7 * 86400)]
+        assert [(c.agent_id, c.serial, c.not_after) for c in kept] == [
+            ("home", joined.serial, AT + 7 * 86400)
+        ]
     assert told(database)[1:] == [
         (
             CLIENT,
@@ -73,10 +82,14 @@ def test_a_token_makes_an_agent_with_its_grants(database: Database, issuer: Issu
     ]
 
 
-def test_a_token_is_used_once_and_its_holder_is_told_when(database: Database, issuer: Issuer) -> None:
+def test_a_token_is_used_once_and_its_holder_is_told_when(
+    database: Database, issuer: Issuer
+) -> None:
     token = invite(database)
     enter(database, issuer, token.secret)
-    with pytest.raises(TokenUsed, match="already used, on 2030-01-01 at 12:00:00 UTC; if that was not you") as caught:
+    with pytest.raises(
+        TokenUsed, match="already used, on 2030-01-01 at 12:00:00 UTC; if that was not you"
+    ) as caught:
         enter(database, issuer, token.secret, now=NOW + 2 * HOUR)
     assert (caught.value.status, caught.value.code) == (410, "token_used")
     reason = {"token": 1, "code": "token_used", "reason": str(caught.value)}
@@ -88,7 +101,12 @@ def test_a_token_ends(database: Database, issuer: Issuer) -> None:
     with pytest.raises(TokenExpired, match="has expired"):
         enter(database, issuer, token.secret, now=NOW + HOUR)
     assert told(database)[-1][1:3] == ("join.refused", "home")
-    assert enter(database, issuer, token.secret, now=NOW + HOUR - datetime.timedelta(seconds=1)).agent_id == "home"
+    assert (
+        enter(
+            database, issuer, token.secret, now=NOW + HOUR - datetime.timedelta(seconds=1)
+        ).agent_id
+        == "home"
+    )
 
 
 def test_a_cancelled_token(database: Database, issuer: Issuer) -> None:
@@ -99,7 +117,9 @@ def test_a_cancelled_token(database: Database, issuer: Issuer) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "x", "A" * 43, "\0", "\udc80", "é", "x" * 100_000])
-def test_a_token_that_nobody_made_is_recorded_without_itself(database: Database, issuer: Issuer, token: str) -> None:
+def test_a_token_that_nobody_made_is_recorded_without_itself(
+    database: Database, issuer: Issuer, token: str
+) -> None:
     invite(database)
     with pytest.raises(TokenUnknown, match="unknown join token"):
         enter(database, issuer, token)
@@ -174,14 +194,18 @@ def test_who_joins_again_keeps_its_grants(database: Database, issuer: Issuer) ->
     assert joined.patterns == ["a.example", "b.example"]
 
 
-def test_of_many_that_join_with_one_token_exactly_one_does(url: str, database: Database, issuer: Issuer) -> None:
+def test_of_many_that_join_with_one_token_exactly_one_does(
+    url: str, database: Database, issuer: Issuer
+) -> None:
     """Two servers, eight threads, all at once."""
     other = Database.open(url)
     for _ in range(5):
         secret = invite(database).secret
         barrier = threading.Barrier(8)
 
-        def attempt(opened: Database, secret: str = secret, barrier: threading.Barrier = barrier) -> str:
+        def attempt(
+            opened: Database, secret: str = secret, barrier: threading.Barrier = barrier
+        ) -> str:
             barrier.wait(10)
             try:
                 return enter(opened, issuer, secret).serial
@@ -198,13 +222,19 @@ def test_of_many_that_join_with_one_token_exactly_one_does(url: str, database: D
     assert len(do(database, lambda s: certificates.living(s, "home", now=AT))) == 5
 
 
-def test_an_agent_renews_with_a_new_key_and_the_old_certificate_stays(database: Database, issuer: Issuer) -> None:
+def test_an_agent_renews_with_a_new_key_and_the_old_certificate_stays(
+    database: Database, issuer: Issuer
+) -> None:
     joined = enter(database, issuer, invite(database, "home", "a.example").secret)
     asked = csr.create()
     later = NOW + datetime.timedelta(days=4)
     renewed = again(database, issuer, joined.serial, asked.pem, now=later)
     assert x509.load_pem_x509_certificate(renewed.chain_pem).public_key() == asked.key.public_key()
-    assert (renewed.agent_id, renewed.not_after, renewed.patterns) == ("home", later + WEEK, ["a.example"])
+    assert (renewed.agent_id, renewed.not_after, renewed.patterns) == (
+        "home",
+        later + WEEK,
+        ["a.example"],
+    )
     kept = do(database, lambda s: certificates.living(s, "home", now=int(later.timestamp())))
     assert [certificate.serial for certificate in kept] == [renewed.serial, joined.serial]
     actor, action, agent, details = told(database)[-1]
@@ -212,7 +242,9 @@ def test_an_agent_renews_with_a_new_key_and_the_old_certificate_stays(database: 
     assert (details["before"], details["serial"]) == (joined.serial, renewed.serial)
 
 
-def test_an_agent_with_a_certificate_made_by_hand_renews_too(database: Database, issuer: Issuer) -> None:
+def test_an_agent_with_a_certificate_made_by_hand_renews_too(
+    database: Database, issuer: Issuer
+) -> None:
     assert again(database, issuer, "a1b2").agent_id == "home"
     assert do(database, lambda s: [agent.joined_at for agent in agents.everyone(s)]) == [None]
 
@@ -221,7 +253,10 @@ def test_an_agent_with_a_certificate_made_by_hand_renews_too(database: Database,
 def test_who_is_revoked_does_not_renew(database: Database, issuer: Issuer, whole: bool) -> None:
     joined = enter(database, issuer, invite(database).secret)
     serial = None if whole else joined.serial
-    do(database, lambda s: revoke(s, agent_id="home", serial=serial, reason="x", actor=ADMIN, now=NOW))
+    do(
+        database,
+        lambda s: revoke(s, agent_id="home", serial=serial, reason="x", actor=ADMIN, now=NOW),
+    )
     with pytest.raises(AgentRevoked):
         again(database, issuer, joined.serial)
     actor, action, agent, details = told(database)[-1]
@@ -229,7 +264,9 @@ def test_who_is_revoked_does_not_renew(database: Database, issuer: Issuer, whole
     assert (details["serial"], details["code"]) == (joined.serial, "agent_revoked")
 
 
-def test_a_bad_request_for_renewal_is_refused_and_recorded(database: Database, issuer: Issuer) -> None:
+def test_a_bad_request_for_renewal_is_refused_and_recorded(
+    database: Database, issuer: Issuer
+) -> None:
     with pytest.raises(CsrRefused):
         again(database, issuer, "a1", b"")
     assert told(database)[-1][1] == "renewal.refused"
@@ -237,9 +274,16 @@ def test_a_bad_request_for_renewal_is_refused_and_recorded(database: Database, i
         again(database, issuer, "a1", agent_id="a b")
 
 
-def test_what_ended_long_ago_is_forgotten_by_the_tables_only(database: Database, issuer: Issuer) -> None:
+def test_what_ended_long_ago_is_forgotten_by_the_tables_only(
+    database: Database, issuer: Issuer
+) -> None:
     joined = enter(database, issuer, invite(database).secret)
-    do(database, lambda s: revoke(s, agent_id="home", serial=joined.serial, reason="x", actor=ADMIN, now=NOW))
+    do(
+        database,
+        lambda s: revoke(
+            s, agent_id="home", serial=joined.serial, reason="x", actor=ADMIN, now=NOW
+        ),
+    )
     later = NOW + datetime.timedelta(days=60)
     renewed = again(database, issuer, "a1", now=later)
     with database.transaction() as session:

@@ -5,7 +5,9 @@ import pytest
 from zerotrust.enrollment.public_suffix import registered_domain, warning
 
 
-@pytest.mark.parametrize("pattern", ["*.co.uk", "*.com", "*.github.io", "*.xn--fiqs8s", "*.x.kawasaki.jp"])
+@pytest.mark.parametrize(
+    "pattern", ["*.co.uk", "*.com", "*.github.io", "*.xn--fiqs8s", "*.x.kawasaki.jp"]
+)
 def test_wildcards_for_everybody_warn(pattern: str) -> None:
     assert f'public suffix "{pattern[2:]}"' in (warning(pattern) or "")
 

@@ -26,7 +26,10 @@ def filled(database: Database, issuer: Issuer) -> Database:
                 s, issuer, token=secret, csr_pem=CSR, lifetime=life, client="192.0.2.1", now=NOW
             ),
         )
-    do(database, lambda s: add_grant(s, agent_id="lab", pattern="*.lab.example", actor=ADMIN, now=NOW))
+    do(
+        database,
+        lambda s: add_grant(s, agent_id="lab", pattern="*.lab.example", actor=ADMIN, now=NOW),
+    )
     invite(database, "work", "b.example")
     do(database, lambda s: revoke(s, agent_id="work", reason="left", actor=ADMIN, now=NOW + HOUR))
     return database
@@ -50,7 +53,10 @@ def test_everybody(filled: Database) -> None:
 def test_one(filled: Database) -> None:
     home = do(filled, lambda s: show_agent(s, "home", NOW))
     assert home.agent == do(filled, lambda s: list_agents(s, NOW))[0]
-    assert [certificate.not_after for certificate in home.certificates] == [AT + 14 * 86400, AT + 7 * 86400]
+    assert [certificate.not_after for certificate in home.certificates] == [
+        AT + 14 * 86400,
+        AT + 7 * 86400,
+    ]
     assert [token.used_at for token in home.tokens] == [AT, AT]
     work = do(filled, lambda s: show_agent(s, "work", NOW))
     assert work.agent.revoked_at == AT + 3600

@@ -2,7 +2,13 @@
 
 import pytest
 
-from zerotrust.enrollment.rate_limits import JOINS_A_MINUTE, RECORDS_AT_ONCE, RENEWALS_A_MINUTE, Attempts, RefusalLog
+from zerotrust.enrollment.rate_limits import (
+    JOINS_A_MINUTE,
+    RECORDS_AT_ONCE,
+    RENEWALS_A_MINUTE,
+    Attempts,
+    RefusalLog,
+)
 from zerotrust.errors import TooManyAttempts
 
 DAY = 86400.0

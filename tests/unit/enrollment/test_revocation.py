@@ -17,7 +17,10 @@ from zerotrust.pki.issuer import Issuer
 
 def enter(database: Database, issuer: Issuer, secret: str) -> IssuedCertificate:
     return do(
-        database, lambda s: join(s, issuer, token=secret, csr_pem=CSR, lifetime=WEEK, client="192.0.2.1", now=NOW)
+        database,
+        lambda s: join(
+            s, issuer, token=secret, csr_pem=CSR, lifetime=WEEK, client="192.0.2.1", now=NOW
+        ),
     )
 
 
@@ -50,7 +53,9 @@ def test_an_agent_is_out_and_back(database: Database, issuer: Issuer) -> None:
     ]
 
 
-def test_open_tokens_go_with_the_agent_and_do_not_come_back(database: Database, issuer: Issuer) -> None:
+def test_open_tokens_go_with_the_agent_and_do_not_come_back(
+    database: Database, issuer: Issuer
+) -> None:
     used, stolen, other = invite(database), invite(database), invite(database, "work")
     enter(database, issuer, used.secret)
     out(database)
@@ -80,7 +85,9 @@ def test_one_certificate_is_out_until_it_ends_anyway(database: Database, issuer:
     assert revoked(database) == RevocationList()
 
 
-def test_after_a_theft_the_agent_joins_again_and_the_stolen_key_stays_out(database: Database, issuer: Issuer) -> None:
+def test_after_a_theft_the_agent_joins_again_and_the_stolen_key_stays_out(
+    database: Database, issuer: Issuer
+) -> None:
     stolen = enter(database, issuer, invite(database).secret)
     out(database, serial=stolen.serial)
     second = enter(database, issuer, invite(database).secret)
@@ -88,7 +95,11 @@ def test_after_a_theft_the_agent_joins_again_and_the_stolen_key_stays_out(databa
     back(database, reissue=True)
     new = enter(database, issuer, invite(database).secret)
     now = revoked(database)
-    assert [now.refuses("home", joined.serial) for joined in (stolen, second, new)] == [True, True, False]
+    assert [now.refuses("home", joined.serial) for joined in (stolen, second, new)] == [
+        True,
+        True,
+        False,
+    ]
     refused = told(database)[-3][3]["certificates_still_refused"]
     assert sorted(refused) == sorted([stolen.serial, second.serial])
 

@@ -8,12 +8,20 @@ import pytest
 from tests.unit.enrollment.telling import ADMIN, AT, HOUR, NOW, do, invite, told
 from zerotrust.db.database import Database
 from zerotrust.enrollment.revocation import revoke
-from zerotrust.enrollment.tokens import MAX_PATTERNS, IssuedToken, cancel_token, create_token, list_tokens
+from zerotrust.enrollment.tokens import (
+    MAX_PATTERNS,
+    IssuedToken,
+    cancel_token,
+    create_token,
+    list_tokens,
+)
 from zerotrust.errors import EnrollmentError, NotFound
 
 
 def test_a_token_is_256_bits_and_shown_once(database: Database) -> None:
-    token = invite(database, "home", "Pihole.example.com", "*.lab.example.com", "pihole.example.com.")
+    token = invite(
+        database, "home", "Pihole.example.com", "*.lab.example.com", "pihole.example.com."
+    )
     assert len(token.secret) == 43
     assert token.secret not in repr(token)
     assert (token.agent_id, token.expires_at, token.warnings) == ("home", AT + 3600, [])
@@ -38,7 +46,14 @@ def test_a_wildcard_for_everybody_is_granted_with_a_warning(database: Database) 
 
 
 def attempt(database: Database, **changed: Any) -> IssuedToken:
-    arguments = {"agent_id": "home", "patterns": [], "lifetime": HOUR, "actor": ADMIN, "now": NOW, **changed}
+    arguments = {
+        "agent_id": "home",
+        "patterns": [],
+        "lifetime": HOUR,
+        "actor": ADMIN,
+        "now": NOW,
+        **changed,
+    }
     return do(database, lambda s: create_token(s, **arguments))
 
 
@@ -49,13 +64,18 @@ def attempt(database: Database, **changed: Any) -> IssuedToken:
         ({"agent_id": "a b"}, "cannot be used as a name"),
         ({"agent_id": "x" * 65}, "cannot be used as a name"),
         ({"patterns": ["*"]}, "whole first label"),
-        ({"patterns": [f"a{n}.example" for n in range(MAX_PATTERNS + 1)]}, "1001 host names are too many"),
+        (
+            {"patterns": [f"a{n}.example" for n in range(MAX_PATTERNS + 1)]},
+            "1001 host names are too many",
+        ),
         ({"lifetime": datetime.timedelta(0)}, "1 second to 30 days"),
         ({"lifetime": -HOUR}, "1 second to 30 days"),
         ({"lifetime": datetime.timedelta(days=31)}, "1 second to 30 days"),
     ],
 )
-def test_what_will_not_do_is_refused_with_the_reason(database: Database, changed: dict[str, Any], reason: str) -> None:
+def test_what_will_not_do_is_refused_with_the_reason(
+    database: Database, changed: dict[str, Any], reason: str
+) -> None:
     with pytest.raises(EnrollmentError, match=reason) as caught:
         attempt(database, **changed)
     assert caught.value.status == 400

@@ -51,13 +51,18 @@ def test_the_body_of_a_request(method: bytes, lines: bytes, framing: tuple[Kind,
         (b"GET", 101, b"Connection: Upgrade\r\nUpgrade: websocket\r\n", (Kind.TUNNEL, 0)),
     ],
 )
-def test_the_body_of_a_response(method: bytes, status: int, lines: bytes, framing: tuple[Kind, int]) -> None:
+def test_the_body_of_a_response(
+    method: bytes, status: int, lines: bytes, framing: tuple[Kind, int]
+) -> None:
     head = parse_response(b"HTTP/1.1 %d X\r\n%b\r\n" % (status, lines))
     assert response_framing(method, head) == framing
 
 
 def test_the_length_that_head_and_304_promise_is_kept() -> None:
-    assert parse_response(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n").content_length == 5
+    assert (
+        parse_response(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n").content_length
+        == 5
+    )
     assert parse_response(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n").content_length == 5
 
 

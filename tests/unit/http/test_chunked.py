@@ -5,7 +5,12 @@ from hypothesis import strategies as st
 from tests.unit.http.reading import cut
 from zerotrust.errors import HttpError
 from zerotrust.http.body import ChunkedWriter
-from zerotrust.http.chunked import MAX_EXTENSION_BYTES, MAX_EXTENSIONS_BYTES, MAX_TRAILER_BYTES, ChunkedReader
+from zerotrust.http.chunked import (
+    MAX_EXTENSION_BYTES,
+    MAX_EXTENSIONS_BYTES,
+    MAX_TRAILER_BYTES,
+    ChunkedReader,
+)
 from zerotrust.http.head_block import check_trailers
 
 PLACES = st.lists(st.integers(0, 1 << 12), max_size=6)
@@ -64,9 +69,13 @@ def test_the_largest_size() -> None:
 
 
 def test_trailers_are_canonical_and_filtered() -> None:
-    forbidden = b"content-length: 1\r\nHost: x\r\nX-0Trust-User: x\r\nX-Real-IP: x\r\nSET-COOKIE: x\r\nTE: x\r\n"
+    forbidden = (
+        b"content-length: 1\r\nHost: x\r\nX-0Trust-User: x\r\nX-Real-IP: x\r\nSET-COOKIE: x\r\nTE:"
+        b" x\r\n"
+    )
     forbidden += (
-        b"X_Real_IP: x\r\nstrict-transport-security: x\r\nAccess_Control_Allow-Origin: *\r\nX-Original-URL: /\r\n"
+        b"X_Real_IP: x\r\nstrict-transport-security: x\r\nAccess_Control_Allow-Origin:"
+        b" *\r\nX-Original-URL: /\r\n"
     )
     _, trailers, rest = read([b"0\r\n" + forbidden + b"Grpc-Status:0 \r\nx-a: \xe9\r\n\r\nrest"])
     assert trailers == b"Grpc-Status: 0\r\nx-a: \xe9\r\n"
@@ -83,13 +92,16 @@ def test_trailers_are_bounded() -> None:
             assert result == ((b"", expected, b"") if expected else "refused")
 
 
-@pytest.mark.parametrize("lines", [b"a: b\nc: d", b"a : b", b" a: b", b"a: b\r\n c", b"a", b": b", b"a: \0", b"\n"])
+@pytest.mark.parametrize(
+    "lines", [b"a: b\nc: d", b"a : b", b" a: b", b"a: b\r\n c", b"a", b": b", b"a: \0", b"\n"]
+)
 def test_bad_trailers_are_refused(lines: bytes) -> None:
     assert outcome([b"0\r\n" + lines + b"\r\n\r\n"]) == "refused"
 
 
 @pytest.mark.parametrize(
-    "begun", [b"", b"5", b"5\r", b"5\r\nhel", b"5\r\nhello", b"5\r\nhello\r", b"0\r\n", b"0\r\na: b\r\n"]
+    "begun",
+    [b"", b"5", b"5\r", b"5\r\nhel", b"5\r\nhello", b"5\r\nhello\r", b"0\r\n", b"0\r\na: b\r\n"],
 )
 def test_an_incomplete_body_is_refused(begun: bytes) -> None:
     reader = ChunkedReader()
@@ -108,8 +120,17 @@ def test_splitting_the_input_changes_nothing(raw: bytes, places: list[int]) -> N
     assert outcome(cut(raw, places)) == outcome([raw])
 
 
-@given(st.lists(st.binary(max_size=300)), st.sampled_from([b"", b"a: b\r\n"]), st.binary(max_size=9), PLACES)
-def test_the_reader_reverses_the_writer(chunks: list[bytes], trailers: bytes, rest: bytes, places: list[int]) -> None:
+@given(
+    st.lists(st.binary(max_size=300)),
+    st.sampled_from([b"", b"a: b\r\n"]),
+    st.binary(max_size=9),
+    PLACES,
+)
+def test_the_reader_reverses_the_writer(
+    chunks: list[bytes], trailers: bytes, rest: bytes, places: list[int]
+) -> None:
     writer = ChunkedWriter()
-    raw = b"".join(part for chunk in chunks for part in writer.write(chunk)) + b"".join(writer.end(trailers))
+    raw = b"".join(part for chunk in chunks for part in writer.write(chunk)) + b"".join(
+        writer.end(trailers)
+    )
     assert read(cut(raw + rest, places)) == (b"".join(chunks), trailers, rest)

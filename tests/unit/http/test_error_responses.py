@@ -44,7 +44,9 @@ def test_a_status_without_a_name() -> None:
 
 
 @given(st.text(), st.text(), st.text(), st.text())
-def test_unsafe_texts_cannot_break_the_message(code: str, hop: str, message: str, request_id: str) -> None:
+def test_unsafe_texts_cannot_break_the_message(
+    code: str, hop: str, message: str, request_id: str
+) -> None:
     raw = reply(code=code, hop=hop, message=message, request_id=request_id)
     head, _, body = raw.partition(b"\r\n\r\n")
     parsed = parse_response(head + b"\r\n\r\n")

@@ -24,7 +24,9 @@ HOST = b"Host: app.example.com\r\n"
 
 
 def request(*lines: bytes, start: bytes = b"GET / HTTP/1.1", host: bytes = HOST) -> RequestHead:
-    return parse_request(start + b"\r\n" + host + b"".join(line + b"\r\n" for line in lines) + b"\r\n")
+    return parse_request(
+        start + b"\r\n" + host + b"".join(line + b"\r\n" for line in lines) + b"\r\n"
+    )
 
 
 def response(*lines: bytes, start: bytes = b"HTTP/1.1 200 OK") -> ResponseHead:
@@ -37,7 +39,8 @@ def refusal(*lines: bytes, start: bytes = b"GET / HTTP/1.1", host: bytes = HOST)
     return caught.value.reply
 
 
-# -- smuggling ---------------------------------------------------------------------------------------------------------
+# -- smuggling
+# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -64,12 +67,17 @@ def test_a_pipelined_request_is_left_over_whole() -> None:
     assert read[3] == SECOND
 
 
-# -- requests ----------------------------------------------------------------------------------------------------------
+# -- requests
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_what_is_forwarded_keeps_case_order_and_bytes() -> None:
-    head = request(b"X-b: 1", b"x-A:2 \t", b"Set-Cookie: caf\xe9", b"x-a:", start=b"PUT /%2f?a=%20&b HTTP/1.1")
-    assert head.fields.lines == b"".join([b"X-b: 1\r\n", b"x-A: 2\r\n", b"Set-Cookie: caf\xe9\r\n", b"x-a: \r\n"])
+    head = request(
+        b"X-b: 1", b"x-A:2 \t", b"Set-Cookie: caf\xe9", b"x-a:", start=b"PUT /%2f?a=%20&b HTTP/1.1"
+    )
+    assert head.fields.lines == b"".join(
+        [b"X-b: 1\r\n", b"x-A: 2\r\n", b"Set-Cookie: caf\xe9\r\n", b"x-a: \r\n"]
+    )
     assert (head.method, head.target, head.minor) == (b"PUT", b"/%2f?a=%20&b", 1)
     assert (head.fields.host, head.fields.host_field) == ("app.example.com", b"app.example.com")
 
@@ -93,11 +101,15 @@ def test_hop_by_hop_fields_are_not_forwarded() -> None:
 
 
 def test_clients_cannot_set_our_fields() -> None:
-    names = b"X-Forwarded-For X-FORWARDED-PROTO x-forwarded-host X-Forwarded-Port X-Forwarded-Server"
+    names = (
+        b"X-Forwarded-For X-FORWARDED-PROTO x-forwarded-host X-Forwarded-Port X-Forwarded-Server"
+    )
     names += b" X-Forwarded-Prefix X-Real-Ip Forwarded X-0Trust-User x-0trust-error"
     head = request(*(name + b": evil" for name in names.split()), b"X-0: kept", b"X-0Tru: kept")
     assert head.fields.lines == b"".join([b"X-0: kept\r\n", b"X-0Tru: kept\r\n"])
-    assert head.fields.real_ip == head.fields.forwarded_for == head.fields.forwarded_proto == b"evil"
+    assert (
+        head.fields.real_ip == head.fields.forwarded_for == head.fields.forwarded_proto == b"evil"
+    )
 
 
 def test_long_connection_fields_are_parsed() -> None:
@@ -106,7 +118,9 @@ def test_long_connection_fields_are_parsed() -> None:
     assert not head.fields.keep_alive
 
 
-@pytest.mark.parametrize("name", sorted(SPOOFABLE | {prefix + b"x" for prefix in SPOOFABLE_PREFIXES}))
+@pytest.mark.parametrize(
+    "name", sorted(SPOOFABLE | {prefix + b"x" for prefix in SPOOFABLE_PREFIXES})
+)
 @pytest.mark.parametrize("spell", [bytes.lower, bytes.upper, bytes.title])
 def test_spoofable_fields_are_kept_apart(name: bytes, spell: Callable[[bytes], bytes]) -> None:
     line = spell(name) + b": evil"
@@ -119,7 +133,8 @@ def test_spoofable_fields_are_kept_apart(name: bytes, spell: Callable[[bytes], b
 
 
 @pytest.mark.parametrize(
-    "name", sorted({b"x-forwarded-user", b"x-0trust-id", *(n for n in REQUEST_SPECIAL if b"-" in n)})
+    "name",
+    sorted({b"x-forwarded-user", b"x-0trust-id", *(n for n in REQUEST_SPECIAL if b"-" in n)}),
 )
 def test_other_spellings_of_spoofable_fields_are_dropped(name: bytes) -> None:
     """CGI servers treat all characters other than letters and digits alike."""
@@ -130,28 +145,39 @@ def test_other_spellings_of_spoofable_fields_are_dropped(name: bytes) -> None:
 
 
 def test_what_connection_names_is_not_kept_apart() -> None:
-    fields = request(b"Connection: X-Client-IP, x-original-url", b"X-Client-IP: 1", b"X-Original-URL: /").fields
+    fields = request(
+        b"Connection: X-Client-IP, x-original-url", b"X-Client-IP: 1", b"X-Original-URL: /"
+    ).fields
     assert (fields.lines, fields.spoofable) == (b"", b"")
 
 
-@pytest.mark.parametrize("name", [b"X-User", b"Client", b"Clients-Ip", b"Remote", b"Proxy-Status", b"X", b"Forwarder"])
+@pytest.mark.parametrize(
+    "name", [b"X-User", b"Client", b"Clients-Ip", b"Remote", b"Proxy-Status", b"X", b"Forwarder"]
+)
 def test_names_that_only_look_alike_pass(name: bytes) -> None:
     fields = request(name + b": 1", b"X_Kept: X-Client-IP: 1").fields
     assert (fields.lines, fields.spoofable) == (name + b": 1\r\nX_Kept: X-Client-IP: 1\r\n", b"")
 
 
 @pytest.mark.parametrize(
-    "name", [b"X_Forwarded_For", b"x-forwarded_proto", b"X_Real_IP", b"X_0Trust-User", b"X-0TRUST_A"]
+    "name",
+    [b"X_Forwarded_For", b"x-forwarded_proto", b"X_Real_IP", b"X_0Trust-User", b"X-0TRUST_A"],
 )
 def test_other_spellings_of_our_fields_are_dropped(name: bytes) -> None:
     """CGI and WSGI make one variable of X_Real_IP and X-Real-IP (RFC 3875 s4.1.18)."""
     head = request(name + b": 192.0.2.66", b"X_Kept: 1")
     assert head.fields.lines == b"X_Kept: 1\r\n"
-    assert (head.fields.real_ip, head.fields.forwarded_for, head.fields.forwarded_proto) == (None, None, None)
+    assert (head.fields.real_ip, head.fields.forwarded_for, head.fields.forwarded_proto) == (
+        None,
+        None,
+        None,
+    )
 
 
 def test_repetitions_of_a_forwarding_field_cannot_hide_each_other() -> None:
-    assert request(b"X-Real-IP: 1.1.1.1", b"X-Real-IP: 2.2.2.2").fields.real_ip == b"1.1.1.1, 2.2.2.2"
+    assert (
+        request(b"X-Real-IP: 1.1.1.1", b"X-Real-IP: 2.2.2.2").fields.real_ip == b"1.1.1.1, 2.2.2.2"
+    )
 
 
 @pytest.mark.parametrize(
@@ -163,7 +189,9 @@ def test_repetitions_of_a_forwarding_field_cannot_hide_each_other() -> None:
         (b"http://[::1]:80//x", b"[::1]:80", b"//x"),
     ],
 )
-def test_absolute_form_takes_the_place_of_host(target: bytes, host: bytes, forwarded: bytes) -> None:
+def test_absolute_form_takes_the_place_of_host(
+    target: bytes, host: bytes, forwarded: bytes
+) -> None:
     head = request(start=b"GET " + target + b" HTTP/1.1")
     assert (head.fields.host_field, head.target) == (host, forwarded)
 
@@ -192,7 +220,9 @@ def test_an_invalid_host_is_refused(field: bytes) -> None:
     assert refusal(host=b"Host: " + field + b"\r\n") == 400
 
 
-@pytest.mark.parametrize("method", [b"PROPFIND", b"M-SEARCH", b"VERSION-CONTROL", b"x", b"!#$%&'*+-.^_`|~9", b"PRI"])
+@pytest.mark.parametrize(
+    "method", [b"PROPFIND", b"M-SEARCH", b"VERSION-CONTROL", b"x", b"!#$%&'*+-.^_`|~9", b"PRI"]
+)
 def test_a_method_is_any_token(method: bytes) -> None:
     assert request(b"A: b", start=method + b" / HTTP/1.1").method == method
 
@@ -214,7 +244,9 @@ def test_a_method_is_any_token(method: bytes) -> None:
         ((b"Upgrade: websocket",), None),
     ],
 )
-def test_an_upgrade_needs_upgrade_and_connection(lines: tuple[bytes, ...], upgrade: bytes | None) -> None:
+def test_an_upgrade_needs_upgrade_and_connection(
+    lines: tuple[bytes, ...], upgrade: bytes | None
+) -> None:
     head = request(*lines)
     assert head.fields.upgrade == upgrade
     assert head.fields.lines == b""
@@ -225,7 +257,9 @@ def test_http_1_0_has_no_upgrade_and_closes_unless_asked() -> None:
     assert request(b"Connection: Upgrade", b"Upgrade: websocket", start=old).fields.upgrade is None
     assert not request(start=old).fields.keep_alive
     assert request(b"Connection: keep-alive", start=old).fields.keep_alive
-    assert not request(b"Expect: 100-continue", b"Content-Length: 1", start=old).fields.expect_continue
+    assert not request(
+        b"Expect: 100-continue", b"Content-Length: 1", start=old
+    ).fields.expect_continue
 
 
 def test_an_expectation_needs_a_body() -> None:
@@ -273,7 +307,8 @@ def test_llhttp_must_accept_the_fields(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refusal(b"X: a head that no other test has sent, because those are remembered") == 400
 
 
-# -- responses ---------------------------------------------------------------------------------------------------------
+# -- responses
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_response_keeps_end_to_end_fields() -> None:
@@ -288,7 +323,9 @@ def test_a_response_keeps_end_to_end_fields() -> None:
         b"Upgrade: h2c",
         b"X-Forwarded-For: kept",
     )
-    assert head.lines == b"".join([b"Set-Cookie: a=1\r\n", b"set-cookie: b=2\r\n", b"X-Forwarded-For: kept\r\n"])
+    assert head.lines == b"".join(
+        [b"Set-Cookie: a=1\r\n", b"set-cookie: b=2\r\n", b"X-Forwarded-For: kept\r\n"]
+    )
     assert (head.status, head.reason, head.minor, head.content_length) == (200, b"OK", 1, 5)
     assert head.keep_alive
     assert head.upgrade is None
@@ -300,7 +337,9 @@ def test_a_response_needs_no_reason(start: bytes) -> None:
 
 
 def test_a_response_may_switch_protocols() -> None:
-    head = response(b"Upgrade: websocket", b"Connection: Upgrade", start=b"HTTP/1.1 101 Switching Protocols")
+    head = response(
+        b"Upgrade: websocket", b"Connection: Upgrade", start=b"HTTP/1.1 101 Switching Protocols"
+    )
     assert head.upgrade == b"websocket"
 
 
@@ -319,7 +358,9 @@ def test_a_101_must_name_its_protocol(lines: tuple[bytes, ...]) -> None:
         response(*lines, start=b"HTTP/1.1 101 Switching Protocols")
 
 
-@pytest.mark.parametrize(("status", "length"), [(100, None), (103, None), (204, None), (304, 5), (200, 5)])
+@pytest.mark.parametrize(
+    ("status", "length"), [(100, None), (103, None), (204, None), (304, 5), (200, 5)]
+)
 def test_a_meaningless_length_is_dropped(status: int, length: int | None) -> None:
     assert response(b"Content-Length: 5", start=b"HTTP/1.1 %d X" % status).content_length == length
 
@@ -333,7 +374,9 @@ def test_a_meaningless_length_is_dropped(status: int, length: int | None) -> Non
         (b"HTTP/1.0 200 OK", (b"Connection: keep-alive",), True),
     ],
 )
-def test_when_a_backend_connection_stays(start: bytes, lines: tuple[bytes, ...], stays: bool) -> None:
+def test_when_a_backend_connection_stays(
+    start: bytes, lines: tuple[bytes, ...], stays: bool
+) -> None:
     assert response(*lines, start=start).keep_alive is stays
 
 
@@ -364,7 +407,8 @@ def test_a_bad_response_is_a_bad_gateway(raw: bytes) -> None:
     assert caught.value.reply == 502
 
 
-# -- the end of a head -------------------------------------------------------------------------------------------------
+# -- the end of a head
+# -------------------------------------------------------------------------------------------------
 
 
 def test_the_end_is_found_wherever_the_head_is_cut() -> None:
@@ -377,7 +421,8 @@ def test_the_end_is_found_wherever_the_head_is_cut() -> None:
 
 
 @pytest.mark.parametrize(
-    "buffer", [b"\x16\x03\x01", b"\r", b"\n", b" GET", b"\0", b"GET / HTTP/1.1\nA", b"GET / HTTP/1.1\r\n\n"]
+    "buffer",
+    [b"\x16\x03\x01", b"\r", b"\n", b" GET", b"\0", b"GET / HTTP/1.1\nA", b"GET / HTTP/1.1\r\n\n"],
 )
 def test_invalid_beginnings_are_refused_early(buffer: bytes) -> None:
     with pytest.raises(HttpError) as caught:
@@ -403,7 +448,8 @@ def test_a_head_has_a_largest_size() -> None:
         assert caught.value.reply == 431
 
 
-# -- properties --------------------------------------------------------------------------------------------------------
+# -- properties
+# --------------------------------------------------------------------------------------------------------
 
 FRAGMENTS = st.sampled_from(
     [
@@ -449,7 +495,13 @@ def test_splitting_the_input_changes_nothing(case: Case, places: list[int]) -> N
             read = read_request(pieces)
         except HttpError:
             return "refused"
-        return read and (read[0].method, read[0].target, read[0].minor, asdict(read[0].fields), *read[1:])
+        return read and (
+            read[0].method,
+            read[0].target,
+            read[0].minor,
+            asdict(read[0].fields),
+            *read[1:],
+        )
 
     assert outcome(cut(case.raw, places)) == outcome([case.raw])
 
@@ -462,13 +514,22 @@ class Seen:
         self.fields.append((name, value.rstrip(b" \t")))
 
 
-@given(st.lists(st.tuples(st.from_regex(rb"[!-9;-~]{1,9}", fullmatch=True), st.binary(max_size=9)), max_size=5))
+@given(
+    st.lists(
+        st.tuples(st.from_regex(rb"[!-9;-~]{1,9}", fullmatch=True), st.binary(max_size=9)),
+        max_size=5,
+    )
+)
 def test_llhttp_sees_the_same_fields(fields: list[tuple[bytes, bytes]]) -> None:
-    raw = b"GET / HTTP/1.1\r\n" + HOST + b"".join(b"X%b:%b\r\n" % field for field in fields) + b"\r\n"
+    raw = (
+        b"GET / HTTP/1.1\r\n" + HOST + b"".join(b"X%b:%b\r\n" % field for field in fields) + b"\r\n"
+    )
     try:
         head = parse_request(raw)
     except HttpError:
         return
     seen = Seen()
     httptools.HttpRequestParser(seen).feed_data(raw)
-    assert [b"%b: %b\r\n" % field for field in seen.fields[1:]] == head.fields.lines.splitlines(True)
+    assert [b"%b: %b\r\n" % field for field in seen.fields[1:]] == head.fields.lines.splitlines(
+        True
+    )

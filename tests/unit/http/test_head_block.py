@@ -21,30 +21,60 @@ from zerotrust.http.head_block import (
 
 REQUEST = b"GET /x?y HTTP/1.1\r\nHost: a.example\r\n"
 RESPONSE = b"HTTP/1.1 200 OK\r\n"
-FRAMING_FIELDS = [b"Connection: close", b"CONTENT-LENGTH: 5", b"transfer-Encoding: chunked", b"keep-alive: 5"]
+FRAMING_FIELDS = [
+    b"Connection: close",
+    b"CONTENT-LENGTH: 5",
+    b"transfer-Encoding: chunked",
+    b"keep-alive: 5",
+]
 FRAMING_FIELDS += [b"Proxy-Connection: close", b"Content-Length: "]
-INJECTIONS = [b"A: b\r\n\r\nGET /admin HTTP/1.1\r\n", b"A: b\nC: d\r\n", b"A: b\rC: d\r\n", b"A: b\r\n c\r\n"]
-INJECTIONS += [b"A: b\0\r\n", b"A : b\r\n", b"A:b\r\n", b"A: b \r\n", b"A: \tb\r\n", b" A: b\r\n", b"A\r\n", b": b\r\n"]
-INJECTIONS += [b"\r\n", b"A: b\r", b"A: b\n", b"\xe9: b\r\n", b"A: b\x7f\r\n", b"Content-Length : 5\r\n"]
+INJECTIONS = [
+    b"A: b\r\n\r\nGET /admin HTTP/1.1\r\n",
+    b"A: b\nC: d\r\n",
+    b"A: b\rC: d\r\n",
+    b"A: b\r\n c\r\n",
+]
+INJECTIONS += [
+    b"A: b\0\r\n",
+    b"A : b\r\n",
+    b"A:b\r\n",
+    b"A: b \r\n",
+    b"A: \tb\r\n",
+    b" A: b\r\n",
+    b"A\r\n",
+    b": b\r\n",
+]
+INJECTIONS += [
+    b"\r\n",
+    b"A: b\r",
+    b"A: b\n",
+    b"\xe9: b\r\n",
+    b"A: b\x7f\r\n",
+    b"Content-Length : 5\r\n",
+]
 INJECTIONS += [line + b"\r\n" for line in FRAMING_FIELDS]
 
 
 def test_a_request_in_its_canonical_form() -> None:
     head = parse_request(
-        b"POST http://A.example:80/x HTTP/1.1\r\nHost: b.example\r\nUser-Agent:  x\r\nX-Forwarded-For: 6.6.6.6\r\n"
-        b"TE: trailers\r\nExpect: 100-continue\r\nContent-Length: 5\r\nConnection: close\r\n\r\n"
+        b"POST http://A.example:80/x HTTP/1.1\r\nHost: b.example\r\nUser-Agent: "
+        b" x\r\nX-Forwarded-For: 6.6.6.6\r\nTE: trailers\r\nExpect: 100-continue\r\nContent-Length:"
+        b" 5\r\nConnection: close\r\n\r\n"
     )
     block = request_block(head, client=b"203.0.113.9", proto=b"https")
-    assert block == (
-        b"POST /x HTTP/1.1\r\nHost: A.example:80\r\nUser-Agent: x\r\nX-Forwarded-For: 203.0.113.9\r\n"
-        b"X-Forwarded-Proto: https\r\nX-Forwarded-Host: A.example:80\r\nX-Real-IP: 203.0.113.9\r\n"
-        b"Expect: 100-continue\r\nTE: trailers\r\n"
+    assert (
+        block == b"POST /x HTTP/1.1\r\nHost: A.example:80\r\nUser-Agent: x\r\nX-Forwarded-For:"
+        b" 203.0.113.9\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host:"
+        b" A.example:80\r\nX-Real-IP: 203.0.113.9\r\nExpect: 100-continue\r\nTE: trailers\r\n"
     )
     assert check_request_block(block)
 
 
 def test_an_upgrade_travels_in_the_block() -> None:
-    raw = b"HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n"
+    raw = (
+        b"HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key:"
+        b" x\r\n\r\n"
+    )
     block = request_block(parse_request(b"GET /ws " + raw), client=b"::1", proto=b"http")
     assert block.endswith(b"X-Real-IP: ::1\r\nUpgrade: websocket\r\n")
     assert check_request_block(block, upgrade=True)
@@ -53,7 +83,8 @@ def test_an_upgrade_travels_in_the_block() -> None:
 
 def test_a_response_in_its_canonical_form() -> None:
     raw = (
-        b"HTTP/1.0 404\r\nSet-Cookie: a\r\nConnection: close\r\nContent-Length: 5\r\nset-cookie:b\r\nUpgrade: x\r\n\r\n"
+        b"HTTP/1.0 404\r\nSet-Cookie: a\r\nConnection: close\r\nContent-Length:"
+        b" 5\r\nset-cookie:b\r\nUpgrade: x\r\n\r\n"
     )
     block = response_block(parse_response(raw))
     assert block == b"HTTP/1.1 404 \r\nSet-Cookie: a\r\nset-cookie: b\r\n"
@@ -70,7 +101,9 @@ def test_a_switch_of_protocols_travels_in_the_block() -> None:
 @pytest.mark.parametrize("injection", [*INJECTIONS, b"Host: b.example\r\n", b"HOST: b.example\r\n"])
 @pytest.mark.parametrize("before", [b"", b"B: c\r\n"])
 @pytest.mark.parametrize("behind", [b"", b"B: c\r\n"])
-def test_no_request_block_can_be_more_than_a_head(injection: bytes, before: bytes, behind: bytes) -> None:
+def test_no_request_block_can_be_more_than_a_head(
+    injection: bytes, before: bytes, behind: bytes
+) -> None:
     assert check_request_block(REQUEST + before + behind)
     assert not check_request_block(REQUEST + before + injection + behind)
 
@@ -78,7 +111,9 @@ def test_no_request_block_can_be_more_than_a_head(injection: bytes, before: byte
 @pytest.mark.parametrize("injection", INJECTIONS)
 @pytest.mark.parametrize("before", [b"", b"B: c\r\n"])
 @pytest.mark.parametrize("behind", [b"", b"B: c\r\n"])
-def test_no_response_block_can_be_more_than_a_head(injection: bytes, before: bytes, behind: bytes) -> None:
+def test_no_response_block_can_be_more_than_a_head(
+    injection: bytes, before: bytes, behind: bytes
+) -> None:
     assert check_response_block(RESPONSE + before + behind) == 200
     assert check_response_block(RESPONSE + before + injection + behind) == 0
 
@@ -139,8 +174,12 @@ def test_requests_may_carry_what_their_hops_negotiate() -> None:
     assert check_request_block(REQUEST + b"Upgrade: websocket\r\n" + negotiated, upgrade=True)
     assert check_request_block(REQUEST + negotiated)
     assert not check_request_block(REQUEST + negotiated, upgrade=True)
-    assert not check_request_block(REQUEST + b"Upgrade: websocket\r\nuPGRADE: h2c\r\n", upgrade=True)
-    assert check_request_block(b"OPTIONS * HTTP/1.1\r\nHost: [::1]:80\r\nContent-Lengthy: 1\r\nHostess: x\r\n")
+    assert not check_request_block(
+        REQUEST + b"Upgrade: websocket\r\nuPGRADE: h2c\r\n", upgrade=True
+    )
+    assert check_request_block(
+        b"OPTIONS * HTTP/1.1\r\nHost: [::1]:80\r\nContent-Lengthy: 1\r\nHostess: x\r\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -193,8 +232,13 @@ def test_bad_trailers(block: bytes) -> None:
 
 
 def test_forwarded_trailers() -> None:
-    block = b"Grpc-Status: 0\r\nx_sum: 1\r\nX-Other: 2\r\nDIGEST: 3\r\ndigest: 4\r\nSet-Cookie: 5\r\nETag: 6\r\n"
-    assert filter_trailers(block, passed={b"x-sum", b"set-cookie"}, edited={b"digest", b"x-other"}) == (
+    block = (
+        b"Grpc-Status: 0\r\nx_sum: 1\r\nX-Other: 2\r\nDIGEST: 3\r\ndigest: 4\r\nSet-Cookie:"
+        b" 5\r\nETag: 6\r\n"
+    )
+    assert filter_trailers(
+        block, passed={b"x-sum", b"set-cookie"}, edited={b"digest", b"x-other"}
+    ) == (
         b"Grpc-Status: 0\r\nx_sum: 1\r\nETag: 6\r\n",
         [b"X-Other", b"Set-Cookie"],
     )
@@ -212,7 +256,9 @@ def test_forwarded_trailers() -> None:
         (Kind.NONE, 0, True, True, b"Connection: Upgrade, TE\r\n\r\n"),
     ],
 )
-def test_the_end_of_a_request_head(kind: Kind, length: int, upgrade: bool, te: bool, lines: bytes) -> None:
+def test_the_end_of_a_request_head(
+    kind: Kind, length: int, upgrade: bool, te: bool, lines: bytes
+) -> None:
     assert request_framing_lines(kind, length, upgrade=upgrade, te=te) == lines
 
 
@@ -234,23 +280,45 @@ def test_a_request_does_not_end_with_its_connection(kind: Kind) -> None:
         (Kind.TUNNEL, 0, True, True, b"Connection: Upgrade\r\n\r\n"),
     ],
 )
-def test_the_end_of_a_response_head(kind: Kind, length: int, close: bool, upgrade: bool, lines: bytes) -> None:
+def test_the_end_of_a_response_head(
+    kind: Kind, length: int, close: bool, upgrade: bool, lines: bytes
+) -> None:
     assert response_framing_lines(kind, length, close=close, upgrade=upgrade) == lines
 
 
-# -- properties --------------------------------------------------------------------------------------------------------
+# -- properties
+# --------------------------------------------------------------------------------------------------------
 
 NAMES = st.from_regex(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,12}", fullmatch=True) | st.sampled_from(
-    [b"Connection", b"TE", b"Upgrade", b"Expect", b"X-0Trust-A", b"Keep-Alive", b"X-Real-IP", b"Trailer"]
+    [
+        b"Connection",
+        b"TE",
+        b"Upgrade",
+        b"Expect",
+        b"X-0Trust-A",
+        b"Keep-Alive",
+        b"X-Real-IP",
+        b"Trailer",
+    ]
 )
-VALUES = st.binary(max_size=12) | st.sampled_from([b"upgrade, TE", b"websocket", b"trailers", b"100-continue"])
+VALUES = st.binary(max_size=12) | st.sampled_from(
+    [b"upgrade, TE", b"websocket", b"trailers", b"100-continue"]
+)
 HEADS = st.lists(st.tuples(NAMES, st.sampled_from([b":", b": ", b":\t "]), VALUES), max_size=6).map(
-    lambda fields: b"".join(name + colon + value + b"\r\n" for name, colon, value in fields) + b"\r\n"
+    lambda fields: (
+        b"".join(name + colon + value + b"\r\n" for name, colon, value in fields) + b"\r\n"
+    )
 )
 
 
-@given(HEADS, st.sampled_from([b"GET", b"OPTIONS", b"TEA"]), st.sampled_from([b"/", b"*", b"http://b?c", b"/\xe9"]))
-def test_blocks_of_parsed_requests_pass_the_check(fields: bytes, method: bytes, target: bytes) -> None:
+@given(
+    HEADS,
+    st.sampled_from([b"GET", b"OPTIONS", b"TEA"]),
+    st.sampled_from([b"/", b"*", b"http://b?c", b"/\xe9"]),
+)
+def test_blocks_of_parsed_requests_pass_the_check(
+    fields: bytes, method: bytes, target: bytes
+) -> None:
     try:
         head = parse_request(method + b" " + target + b" HTTP/1.1\r\nHost: a\r\n" + fields)
     except HttpError:
@@ -258,10 +326,20 @@ def test_blocks_of_parsed_requests_pass_the_check(fields: bytes, method: bytes, 
     block = request_block(head, client=b"::1", proto=b"https")
     assert check_request_block(block)
     again = parse_request(
-        block + request_framing_lines(Kind.NONE, 0, upgrade=bool(head.fields.upgrade), te=head.fields.te_trailers)
+        block
+        + request_framing_lines(
+            Kind.NONE, 0, upgrade=bool(head.fields.upgrade), te=head.fields.te_trailers
+        )
     )
-    assert (again.method, again.target, again.fields.lines) == (head.method, head.target, head.fields.lines)
-    assert (again.fields.upgrade, again.fields.te_trailers) == (head.fields.upgrade, head.fields.te_trailers)
+    assert (again.method, again.target, again.fields.lines) == (
+        head.method,
+        head.target,
+        head.fields.lines,
+    )
+    assert (again.fields.upgrade, again.fields.te_trailers) == (
+        head.fields.upgrade,
+        head.fields.te_trailers,
+    )
 
 
 @given(HEADS, st.sampled_from([b"200 OK", b"204", b"304 \xe9", b"101 Switching Protocols"]))
@@ -272,7 +350,9 @@ def test_blocks_of_parsed_responses_pass_the_check(fields: bytes, status: bytes)
         return
     block = response_block(head)
     assert check_response_block(block) == head.status
-    again = parse_response(block + response_framing_lines(Kind.NONE, 0, close=False, upgrade=head.status == 101))
+    again = parse_response(
+        block + response_framing_lines(Kind.NONE, 0, close=False, upgrade=head.status == 101)
+    )
     assert (again.status, again.reason, again.lines) == (head.status, head.reason, head.lines)
 
 
@@ -285,7 +365,9 @@ def test_a_block_that_passes_is_one_head(noise: bytes, start: bytes) -> None:
         assert parse_response(block + b"\r\n").content_length is None
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.expectation == "unambiguous"], ids=lambda c: c.name)
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case.expectation == "unambiguous"], ids=lambda c: c.name
+)
 def test_odd_but_valid_input_becomes_canonical(case: object) -> None:
     read = read_request([case.raw])  # type: ignore[attr-defined]
     assert read is not None

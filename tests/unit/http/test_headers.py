@@ -24,7 +24,14 @@ def test_only_comma_space_and_tab_separate() -> None:
 
 
 def test_names_are_kept_in_the_form_in_which_they_are_compared() -> None:
-    names = HOP_BY_HOP | FORWARDING | REQUEST_SPECIAL | RESPONSE_SPECIAL | SPOOFABLE | set(SPOOFABLE_PREFIXES)
+    names = (
+        HOP_BY_HOP
+        | FORWARDING
+        | REQUEST_SPECIAL
+        | RESPONSE_SPECIAL
+        | SPOOFABLE
+        | set(SPOOFABLE_PREFIXES)
+    )
     assert all(name == folded(name) for name in names)
 
 
@@ -45,11 +52,19 @@ def test_field_names_by_permission() -> None:
 
 
 def test_no_trailer_is_usual_and_forbidden() -> None:
-    usual = "digest content-digest etag server-timing signature x-checksum x-checksum-sha256 grpc-status x-stream-error"
+    usual = (
+        "digest content-digest etag server-timing signature x-checksum x-checksum-sha256"
+        " grpc-status x-stream-error"
+    )
     for name in usual.encode().split():
         assert is_usual_trailer(name)
         assert not is_forbidden_trailer(name)
-    for name in SPOOFABLE | HOP_BY_HOP | FORWARDING | {b"strict-transport-security", b"access-control-max-age"}:
+    for name in (
+        SPOOFABLE
+        | HOP_BY_HOP
+        | FORWARDING
+        | {b"strict-transport-security", b"access-control-max-age"}
+    ):
         assert is_forbidden_trailer(name)
         assert not is_usual_trailer(name)
     assert not is_usual_trailer(b"x-sum")

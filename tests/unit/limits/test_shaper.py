@@ -33,7 +33,9 @@ class Carrier(Flow):
 class Clock:
     """Simulated clock that runs a shaper when it asks for it, or later."""
 
-    def __init__(self, *, total: float | None = None, per_client: float | None = None, lateness: float = 0.0) -> None:
+    def __init__(
+        self, *, total: float | None = None, per_client: float | None = None, lateness: float = 0.0
+    ) -> None:
         self.now = 1000.0
         self.log: list[tuple[float, Carrier, int]] = []
         self.shaper = Shaper(total=total, per_client=per_client, now=self.now)
@@ -76,7 +78,9 @@ def most(log: list[tuple[float, int]], rate: float) -> float:
 
 
 STEPS = st.lists(
-    st.tuples(st.integers(0, 5), st.integers(1, 300_000), st.sampled_from([0.0, 0.0, 0.001, 0.1, 3.0])),
+    st.tuples(
+        st.integers(0, 5), st.integers(1, 300_000), st.sampled_from([0.0, 0.0, 0.001, 0.1, 3.0])
+    ),
     min_size=1,
     max_size=30,
 )
@@ -239,7 +243,10 @@ def test_a_flow_may_enqueue_from_passed() -> None:
     assert flow.left == 0
 
 
-@given(st.floats(1024, 1e10), st.lists(st.tuples(st.floats(0, 100), st.integers(1, 16384)), max_size=20))
+@given(
+    st.floats(1024, 1e10),
+    st.lists(st.tuples(st.floats(0, 100), st.integers(1, 16384)), max_size=20),
+)
 def test_a_bucket_is_ready_when_it_says(rate: float, steps: list[tuple[float, int]]) -> None:
     now = 1e6
     bucket = Bucket(rate, now)

@@ -16,15 +16,25 @@ HANDLER: TypeAdapter[Any] = TypeAdapter(model.Handler)
 
 
 def request(
-    *lines: str, method: str = "GET", target: str = "/", client: str = "203.0.113.9", unix_time: float = 1_000_000.0
+    *lines: str,
+    method: str = "GET",
+    target: str = "/",
+    client: str = "203.0.113.9",
+    unix_time: float = 1_000_000.0,
 ) -> Request:
-    raw = f"{method} {target} HTTP/1.1\r\nHost: App.example.com:443\r\n" + "".join(f"{line}\r\n" for line in lines)
-    return Request(parse_request(raw.encode("latin-1") + b"\r\n"), client=client.encode(), unix_time=unix_time)
+    raw = f"{method} {target} HTTP/1.1\r\nHost: App.example.com:443\r\n" + "".join(
+        f"{line}\r\n" for line in lines
+    )
+    return Request(
+        parse_request(raw.encode("latin-1") + b"\r\n"), client=client.encode(), unix_time=unix_time
+    )
 
 
 def policy(*handlers: tuple[str, dict[str, Any]], before: Policy | None = None) -> Policy:
     """Return a policy with these handlers for every request."""
-    route = Route.model_validate({"handle": [{"type": kind, "config": config} for kind, config in handlers]})
+    route = Route.model_validate(
+        {"handle": [{"type": kind, "config": config} for kind, config in handlers]}
+    )
     return compile_policy([route], secret=SECRET, before=before)
 
 

@@ -9,7 +9,9 @@ from zerotrust.middleware.answer_response import answer_reply
 from zerotrust.middleware.interface import Answer
 
 
-def reply(answer: Answer, *, close: bool = False, head_only: bool = False) -> tuple[ResponseHead, bytes]:
+def reply(
+    answer: Answer, *, close: bool = False, head_only: bool = False
+) -> tuple[ResponseHead, bytes]:
     raw = answer_reply(answer, request_id="r-1", close=close, head_only=head_only)
     head, _, body = raw.partition(b"\r\n\r\n")
     parsed = parse_response(head + b"\r\n\r\n")
@@ -20,7 +22,12 @@ def reply(answer: Answer, *, close: bool = False, head_only: bool = False) -> tu
 
 def test_the_response_of_a_regular_answer() -> None:
     head, body = reply(Answer(200, b"A: b\r\n", b"hello"))
-    assert (head.status, head.reason, head.lines, head.content_length) == (200, b"OK", b"A: b\r\n", 5)
+    assert (head.status, head.reason, head.lines, head.content_length) == (
+        200,
+        b"OK",
+        b"A: b\r\n",
+        5,
+    )
     assert body == b"hello"
     assert head.keep_alive
     assert not reply(Answer(200), close=True)[0].keep_alive
@@ -41,7 +48,12 @@ def test_a_response_to_head_has_no_body() -> None:
 
 
 def test_a_refusal_says_why() -> None:
-    answer = Answer(429, b"Retry-After: 7\r\nCache-Control: private\r\n", code="rate_limited", message="too many")
+    answer = Answer(
+        429,
+        b"Retry-After: 7\r\nCache-Control: private\r\n",
+        code="rate_limited",
+        message="too many",
+    )
     head, body = reply(answer, close=True)
     assert head.status == 429
     assert b"X-0Trust-Error: rate_limited\r\n" in head.lines
@@ -61,7 +73,8 @@ def test_every_answer_can_be_written(kind: str, config: dict[str, object]) -> No
     if kind == "basic_auth":
         return
     answer = run(
-        policy((kind, config)), request("Origin: https://x", "Access-Control-Request-Method: X", method="OPTIONS")
+        policy((kind, config)),
+        request("Origin: https://x", "Access-Control-Request-Method: X", method="OPTIONS"),
     )
     if answer is not None:
         assert reply(answer)[0].status == answer.status

@@ -41,7 +41,16 @@ def test_a_valid_password_passes(credentials: str, scheme: str) -> None:
     assert run(guarded(), request(authorization(credentials, scheme))) is None
 
 
-WRONG = ["ann:wrong", "ann:", "ann:right ", "bob:right", "nobody:right", ":right", "ANN:right", "ann:" + "x" * 200]
+WRONG = [
+    "ann:wrong",
+    "ann:",
+    "ann:right ",
+    "bob:right",
+    "nobody:right",
+    ":right",
+    "ANN:right",
+    "ann:" + "x" * 200,
+]
 WRONG += ["bob:p:ä\0", "ann:right\0", "ann:\0"]
 
 
@@ -79,7 +88,9 @@ def test_valid_credentials_are_remembered_for_a_while() -> None:
     chain = found.table.default
     assert chain.run(request(authorization("ann:right")), 59.9) is None
     assert isinstance(chain.run(request(authorization("ann:wrong")), 59.9), NeedsVerification)
-    assert chain.run(request(authorization("ann:right")), 119.8) is None, "remembered since its last use"
+    assert chain.run(request(authorization("ann:right")), 119.8) is None, (
+        "remembered since its last use"
+    )
     assert isinstance(chain.run(request(authorization("ann:right")), 179.8), NeedsVerification)
 
 

@@ -10,7 +10,13 @@ from tests.unit.middleware.asking import request
 from zerotrust.middleware.chain import MiddlewareChain
 from zerotrust.middleware.cors import CorsMiddleware
 from zerotrust.middleware.header_edits import set_field
-from zerotrust.middleware.interface import Answer, Middleware, NeedsVerification, Request, Verification
+from zerotrust.middleware.interface import (
+    Answer,
+    Middleware,
+    NeedsVerification,
+    Request,
+    Verification,
+)
 from zerotrust.model.middleware_settings import CorsConfig
 
 
@@ -29,7 +35,9 @@ class Scripted:
             return NeedsVerification(self, Verification(b"", lambda: True))
         return Answer(403, b"A: b\r\n") if self.word == "refuse" else None
 
-    def verified(self, verification: Verification, result: bool | None, request: Request, now: float) -> Answer | None:
+    def verified(
+        self, verification: Verification, result: bool | None, request: Request, now: float
+    ) -> Answer | None:
         return None if result else Answer(401)
 
 
@@ -74,22 +82,34 @@ def test_a_refusal_has_the_cors_headers(place: int) -> None:
     handlers: list[Middleware] = [Scripted("refuse", [])]
     handlers.insert(place, CorsMiddleware(CORS))
     found = MiddlewareChain(handlers)
-    assert found.run(request("Origin: https://app.example"), 0) == Answer(403, b"A: b\r\n" + ALLOWED)
-    assert found.run(request("Origin: https://evil.example"), 0) == Answer(403, b"A: b\r\nVary: Origin\r\n")
+    assert found.run(request("Origin: https://app.example"), 0) == Answer(
+        403, b"A: b\r\n" + ALLOWED
+    )
+    assert found.run(request("Origin: https://evil.example"), 0) == Answer(
+        403, b"A: b\r\nVary: Origin\r\n"
+    )
 
 
 def test_the_answer_to_a_preflight_is_complete() -> None:
     other = CorsConfig(origins=["https://other.example"])
-    asked = request("Origin: https://app.example", "Access-Control-Request-Method: PUT", method="OPTIONS")
+    asked = request(
+        "Origin: https://app.example", "Access-Control-Request-Method: PUT", method="OPTIONS"
+    )
     answer = MiddlewareChain([CorsMiddleware(CORS), CorsMiddleware(other)]).run(asked, 0)
     assert isinstance(answer, Answer)
-    assert (answer.status, answer.lines) == (204, MiddlewareChain([CorsMiddleware(CORS)]).run(asked, 0).lines)  # type: ignore[union-attr]
+    assert (answer.status, answer.lines) == (
+        204,
+        MiddlewareChain([CorsMiddleware(CORS)]).run(asked, 0).lines,
+    )  # type: ignore[union-attr]
 
 
 def test_a_refusal_keeps_its_content_headers() -> None:
     class Edits:
         def request(self, request: Request, now: float) -> None:
-            request.response_edits += [set_field("Cache-Control", ["public"]), set_field("X-Frame-Options", ["DENY"])]
+            request.response_edits += [
+                set_field("Cache-Control", ["public"]),
+                set_field("X-Frame-Options", ["DENY"]),
+            ]
 
     for code, lines in (
         ("no", b"X-Frame-Options: DENY\r\n"),

@@ -32,19 +32,28 @@ def preflight(*lines: str, **config: Any) -> Answer:
 
 
 def test_an_allowed_origin_gets_cors_headers() -> None:
-    assert decorated(APP) == b"Access-Control-Allow-Origin: https://app.example.com\r\nVary: Origin\r\n"
+    assert (
+        decorated(APP)
+        == b"Access-Control-Allow-Origin: https://app.example.com\r\nVary: Origin\r\n"
+    )
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", f"{APP}.evil.example", f"{APP}:8443", None, "x"])
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", f"{APP}.evil.example", f"{APP}:8443", None, "x"]
+)
 def test_other_origins_get_no_cors_headers(origin: str | None) -> None:
-    backend = b"Access-Control-Allow-Origin: *\r\nAccess-Control-Allow-Credentials: true\r\nA: b\r\n"
+    backend = (
+        b"Access-Control-Allow-Origin: *\r\nAccess-Control-Allow-Credentials: true\r\nA: b\r\n"
+    )
     assert decorated(origin, backend) == b"A: b\r\nVary: Origin\r\n"
 
 
 def test_cors_headers_of_the_backend_are_replaced() -> None:
-    lines = decorated(APP, b"access-control-allow-origin: *\r\nVary: Accept\r\n", expose_headers=["X-A", "X-B"])
-    assert lines == (
-        b"Vary: Accept\r\nAccess-Control-Allow-Origin: https://app.example.com\r\n"
+    lines = decorated(
+        APP, b"access-control-allow-origin: *\r\nVary: Accept\r\n", expose_headers=["X-A", "X-B"]
+    )
+    assert (
+        lines == b"Vary: Accept\r\nAccess-Control-Allow-Origin: https://app.example.com\r\n"
         b"Access-Control-Expose-Headers: X-A, X-B\r\nVary: Origin\r\n"
     )
 
@@ -52,7 +61,10 @@ def test_cors_headers_of_the_backend_are_replaced() -> None:
 def test_credentials() -> None:
     assert b"Access-Control-Allow-Credentials: true\r\n" in decorated(APP, allow_credentials=True)
     assert b"Credentials" not in decorated("https://evil.example", allow_credentials=True)
-    assert b"Access-Control-Allow-Credentials: true\r\n" in preflight(*PREFLIGHT, allow_credentials=True).lines
+    assert (
+        b"Access-Control-Allow-Credentials: true\r\n"
+        in preflight(*PREFLIGHT, allow_credentials=True).lines
+    )
 
 
 def test_a_star_allows_every_origin() -> None:
@@ -62,7 +74,9 @@ def test_a_star_allows_every_origin() -> None:
 WILD = "https://*.example.com"
 
 
-@pytest.mark.parametrize("origin", ["https://a.example.com", "https://a.b.example.com", "https://a-1_x.example.com"])
+@pytest.mark.parametrize(
+    "origin", ["https://a.example.com", "https://a.b.example.com", "https://a-1_x.example.com"]
+)
 def test_a_wildcard_origin_allows_every_subdomain(origin: str) -> None:
     assert f"Origin: {origin}\r\n".encode() in decorated(origin, origins=[WILD])
 
@@ -123,20 +137,25 @@ def test_a_preflight_is_answered() -> None:
     answer = preflight(*PREFLIGHT, methods=["get", "put"], headers=["X-A", "X-B"], max_age=60)
     assert answer.status == 204
     assert answer.code == ""
-    assert answer.lines == (
-        b"Access-Control-Allow-Origin: https://app.example.com\r\nAccess-Control-Allow-Methods: GET, PUT\r\n"
-        b"Access-Control-Allow-Headers: X-A, X-B\r\nAccess-Control-Max-Age: 60\r\n"
-        b"Vary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers\r\n"
+    assert (
+        answer.lines
+        == b"Access-Control-Allow-Origin: https://app.example.com\r\nAccess-Control-Allow-Methods:"
+        b" GET, PUT\r\nAccess-Control-Allow-Headers: X-A, X-B\r\nAccess-Control-Max-Age:"
+        b" 60\r\nVary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers\r\n"
     )
 
 
 def test_default_methods_are_the_safe_ones() -> None:
     assert b"Methods: GET, HEAD, POST\r\n" in preflight(*PREFLIGHT).lines
-    assert b"Allow-Headers" not in preflight(*PREFLIGHT, "Access-Control-Request-Headers: x-a").lines
+    assert (
+        b"Allow-Headers" not in preflight(*PREFLIGHT, "Access-Control-Request-Headers: x-a").lines
+    )
 
 
 def test_a_star_allows_every_method_and_header() -> None:
-    answer = preflight(*PREFLIGHT, "Access-Control-Request-Headers: x-a, x-b", methods=["*"], headers=["*"])
+    answer = preflight(
+        *PREFLIGHT, "Access-Control-Request-Headers: x-a, x-b", methods=["*"], headers=["*"]
+    )
     assert b"Methods: PUT\r\n" in answer.lines
     assert b"Headers: x-a, x-b\r\n" in answer.lines
     odd = preflight(*PREFLIGHT, "Access-Control-Request-Headers: <x>", methods=["*"], headers=["*"])
@@ -163,6 +182,9 @@ def test_a_refusal_of_a_later_handler_has_cors_headers() -> None:
 
 @given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=30))
 def test_any_origin_gets_at_most_its_own_permission(origin: str) -> None:
-    for lines in (decorated("x" + origin, origins=[WILD]), decorated("https://" + origin, origins=[WILD])):
+    for lines in (
+        decorated("x" + origin, origins=[WILD]),
+        decorated("https://" + origin, origins=[WILD]),
+    ):
         if b"Allow-Origin" in lines:
             assert re.fullmatch(r"[a-z0-9_.-]+\.example\.com", origin)

@@ -16,11 +16,15 @@ def test_edits_of_request_and_response() -> None:
     asked = request("X-A: evil", "Cookie: a", "X-B: 1", "x_a: evil")
     assert run(found, asked) is None
     assert forwarded(asked) == b"X-B: 1\r\nX-A: 1\r\nX-B: 2\r\nX-B: 3\r\n"
-    assert returned(asked, b"Server: x\r\nx-frame-options: ALLOW\r\n") == b"X-Frame-Options: DENY\r\n"
+    assert (
+        returned(asked, b"Server: x\r\nx-frame-options: ALLOW\r\n") == b"X-Frame-Options: DENY\r\n"
+    )
 
 
 def test_deleted_before_set() -> None:
-    found = policy(("headers", {"request": {"delete": ["A"], "set": {"A": "1"}, "add": {"A": "2"}}}))
+    found = policy(
+        ("headers", {"request": {"delete": ["A"], "set": {"A": "1"}, "add": {"A": "2"}}})
+    )
     asked = request("A: 0")
     assert run(found, asked) is None
     assert forwarded(asked) == b"A: 1\r\nA: 2\r\n"

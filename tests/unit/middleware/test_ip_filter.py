@@ -13,7 +13,9 @@ NETWORKS = ["192.168.1.0/24", "203.0.113.9", "2001:db8::/32", "::ffff:10.0.0.0/1
 
 def passes(kind: str, networks: list[str], client: str) -> bool:
     key = "denied_ips" if kind == "ip_deny" else "allowed_ips"
-    answer = run(policy((kind, {key: networks})), request("X-Forwarded-For: 192.168.1.1", client=client))
+    answer = run(
+        policy((kind, {key: networks})), request("X-Forwarded-For: 192.168.1.1", client=client)
+    )
     assert answer is None or (answer.status, answer.code) == (403, "ip_refused")
     return answer is None
 
@@ -24,8 +26,22 @@ def unreadable(kind: str, networks: list[str], client: str) -> bool:
     return answer is not None and (answer.status, answer.code) == (400, "client_address_unreadable")
 
 
-INSIDE = ["192.168.1.77", "203.0.113.9", "2001:db8::1", "10.1.2.3", "::ffff:192.168.1.77", "::ffff:c0a8:014d"]
-OUTSIDE = ["192.168.2.1", "203.0.113.10", "2001:db9::1", "::1", "::ffff:192.168.2.1", "::192.168.1.77"]
+INSIDE = [
+    "192.168.1.77",
+    "203.0.113.9",
+    "2001:db8::1",
+    "10.1.2.3",
+    "::ffff:192.168.1.77",
+    "::ffff:c0a8:014d",
+]
+OUTSIDE = [
+    "192.168.2.1",
+    "203.0.113.10",
+    "2001:db9::1",
+    "::1",
+    "::ffff:192.168.2.1",
+    "::192.168.1.77",
+]
 
 
 @pytest.mark.parametrize("client", INSIDE)
@@ -41,7 +57,9 @@ def test_unlisted_addresses(client: str) -> None:
     assert passes("ip_deny", NETWORKS, client)
 
 
-@pytest.mark.parametrize("client", ["", "unix", "192.168.1.1:80", "192.168.1", "0xC0A80101", "192.168.001.001"])
+@pytest.mark.parametrize(
+    "client", ["", "unix", "192.168.1.1:80", "192.168.1", "0xC0A80101", "192.168.001.001"]
+)
 def test_an_unreadable_client_address_does_not_pass(client: str) -> None:
     assert unreadable("ip_allow", ["0.0.0.0/0", "::/0"], client)
     assert unreadable("ip_deny", NETWORKS, client)

@@ -39,7 +39,9 @@ def token(claims: dict[str, Any], key: Any = None, alg: str = "HS256", **header:
     registry = JWSRegistry(algorithms=[alg], strict_check_header=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return jwt.encode({"alg": alg, **header}, claims, key or OctKey.import_key(HMAC), registry=registry)
+        return jwt.encode(
+            {"alg": alg, **header}, claims, key or OctKey.import_key(HMAC), registry=registry
+        )
 
 
 def guarded(**config: Any) -> Policy:
@@ -86,7 +88,11 @@ def test_the_algorithm_is_pinned() -> None:
 
 def unsigned(header: dict[str, Any], signature: str = "") -> str:
     parts = (json.dumps(header).encode(), json.dumps(OPEN).encode())
-    return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts) + "." + signature
+    return (
+        ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
+        + "."
+        + signature
+    )
 
 
 @pytest.mark.parametrize("alg", ["none", "None", "NONE", "", None, 5, ["HS256"], {"a": 1}])
@@ -230,7 +236,10 @@ def test_places_where_a_token_is_ignored() -> None:
         (["Authorization: Bearer bad", f"Cookie: session={good}"], "/"),
         ([f"Authorization: {good}"], "/"),
         ([f"Authorization: Bearer {good}", f"Authorization: Bearer {good}"], "/"),
-        (["Authorization: Bearer bad", "Authorization: Basic YTpi", f"Cookie: session={good}"], "/"),
+        (
+            ["Authorization: Bearer bad", "Authorization: Basic YTpi", f"Cookie: session={good}"],
+            "/",
+        ),
         (["Authorization: Bearer\tbad", f"Cookie: session={good}"], "/"),
         ([f"Cookie: session={good}; session=other"], "/"),
         ([f"Cookie: xsession={good}"], "/"),
@@ -239,7 +248,9 @@ def test_places_where_a_token_is_ignored() -> None:
     ):
         answer = run(everywhere, request(*lines, target=target, unix_time=NOW))
         assert answer is not None and answer.status == 401
-    elsewhere = run(guarded(), request(f"Cookie: session={good}", target=f"/?token={good}", unix_time=NOW))
+    elsewhere = run(
+        guarded(), request(f"Cookie: session={good}", target=f"/?token={good}", unix_time=NOW)
+    )
     assert elsewhere is not None and elsewhere.status == 401
 
 
@@ -252,7 +263,18 @@ def test_the_challenge_of_a_refusal() -> None:
     assert wrong.lines == b'WWW-Authenticate: Bearer realm="home", error="invalid_token"\r\n'
 
 
-HOSTILE = ["a.b.c", "..", ".", "a" * 9000, "é", "a.b.c.d.e", "=.=.=", "bnVsbA.bnVsbA.bnVsbA", "W10.W10.W10", "{}.{}.{}"]
+HOSTILE = [
+    "a.b.c",
+    "..",
+    ".",
+    "a" * 9000,
+    "é",
+    "a.b.c.d.e",
+    "=.=.=",
+    "bnVsbA.bnVsbA.bnVsbA",
+    "W10.W10.W10",
+    "{}.{}.{}",
+]
 DEEP = base64.urlsafe_b64encode(b"[" * 1500).rstrip(b"=").decode()
 
 
@@ -271,7 +293,9 @@ def test_any_token_is_answered(parts: list[bytes]) -> None:
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2)
+    ),
     max_leaves=4,
 )
 NAMES = st.sampled_from(["alg", "typ", "kid", "crit", "b64", "jwk", "enc", "zip", "x5c", "cty"])
@@ -314,9 +338,23 @@ def test_without_keys_every_request_gets_503() -> None:
 def test_the_key_is_chosen_by_its_id_among_those_that_fit() -> None:
     rsa = RSA.as_dict(private=False)
     other = {**RSAKey.generate_key(2048).as_dict(private=False), "kid": "2"}
-    odd: list[Any] = [5, {}, {"kty": "RSA"}, {"kty": "oct", "k": "AA", "kid": "1"}, {**rsa, "use": "enc", "kid": "1"}]
+    odd: list[Any] = [
+        5,
+        {},
+        {"kty": "RSA"},
+        {"kty": "oct", "k": "AA", "kid": "1"},
+        {**rsa, "use": "enc", "kid": "1"},
+    ]
     odd += [{**rsa, "alg": "RS512", "kid": "1"}, EC.as_dict(private=False), {"kty": "PQ"}]
-    found = policy(("jwt", {"algorithm": "RS256", "jwks": {"keys": [*odd, {**rsa, "kid": "1", "use": "sig"}, other]}}))
+    found = policy(
+        (
+            "jwt",
+            {
+                "algorithm": "RS256",
+                "jwks": {"keys": [*odd, {**rsa, "kid": "1", "use": "sig"}, other]},
+            },
+        )
+    )
     assert passes(found, token(OPEN, RSA, "RS256", kid="1"))
     assert not passes(found, token(OPEN, RSA, "RS256", kid="2"))
     assert not passes(found, token(OPEN, RSA, "RS256", kid="3"))
@@ -343,13 +381,20 @@ def test_a_document_without_usable_keys(document: bytes) -> None:
 
 def test_usable_keys_keeps_only_keys_that_verify() -> None:
     good = {**RSA.as_dict(private=False), "kid": "1", "use": "sig", "key_ops": ["verify"]}
-    other = {**RSAKey.generate_key(2048).as_dict(private=True), "kid": "2", "x5c": ["A" * 1000], "n2": 5}
+    other = {
+        **RSAKey.generate_key(2048).as_dict(private=True),
+        "kid": "2",
+        "x5c": ["A" * 1000],
+        "n2": 5,
+    }
     signs = {**good, "kid": "3", "key_ops": ["sign"]}
     odd = {**good, "kid": "4", "key_ops": "verify"}
     document = {"keys": [good, other, signs, odd, EC.as_dict(private=False), 7], "more": 1}
     found = usable_keys(json.dumps(document).encode(), "RS256")
     assert {key["kid"] for key in found["keys"]} == {"1", "2"}
-    assert all(set(key) <= {"kty", "kid", "use", "n", "e"} for key in found["keys"]), "no private part goes anywhere"
+    assert all(set(key) <= {"kty", "kid", "use", "n", "e"} for key in found["keys"]), (
+        "no private part goes anywhere"
+    )
     turned = {"keys": document["keys"][::-1]}
     assert usable_keys(json.dumps(turned).encode(), "RS256") == found
     fetched = policy(("jwt", {"algorithm": "RS256", "jwks": found}))
@@ -372,7 +417,10 @@ def test_any_document_has_keys_or_is_refused(document: Any) -> None:
         ({"algorithm": "RS256", "key": SMALL.as_pem(private=False).decode()}, "at least 2048 bits"),
         ({"algorithm": "RS256", "key": SLOW}, "public exponent of at most 32 bits"),
         ({"algorithm": "RS256", "key_file": "x"}, "key_file of jwt was not read"),
-        ({"algorithm": "ES256", "jwks": {"keys": [RSA.as_dict(private=False)]}}, "no key for ES256"),
+        (
+            {"algorithm": "ES256", "jwks": {"keys": [RSA.as_dict(private=False)]}},
+            "no key for ES256",
+        ),
         ({"algorithm": "RS256", "jwks": {}}, "expected .*keys"),
     ],
 )

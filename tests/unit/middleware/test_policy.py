@@ -56,9 +56,14 @@ def test_global_handlers_run_first() -> None:
 
 
 def test_security_runs_before_the_routes() -> None:
-    found = compiled({"match": {"path": "/a", "method": "PUT"}}, security={"cors": CORS, "auth": JWT})
+    found = compiled(
+        {"match": {"path": "/a", "method": "PUT"}}, security={"cors": CORS, "auth": JWT}
+    )
     origin = "Origin: https://app.example"
-    assert status(found, origin, "Access-Control-Request-Method: PUT", target="/a", method="OPTIONS") == 204
+    assert (
+        status(found, origin, "Access-Control-Request-Method: PUT", target="/a", method="OPTIONS")
+        == 204
+    )
     assert status(found, target="/a", method="PUT") == 401
     assert status(found, target="/none") == 401
     refusal = run(found, request(origin, target="/a", method="PUT"))
@@ -69,7 +74,10 @@ def test_security_runs_before_the_routes() -> None:
 def test_routes_have_their_own_handlers() -> None:
     admin = {"type": "ip_whitelist", "config": {"allowed_ips": ["10.0.0.0/8"]}}
     set_a = {"type": "headers", "config": {"request": {"set": {"A": "1"}}}}
-    found = compiled({"match": {"path": "/admin/*"}, "handle": [admin]}, {"handle": [{"type": "reverse_proxy"}, set_a]})
+    found = compiled(
+        {"match": {"path": "/admin/*"}, "handle": [admin]},
+        {"handle": [{"type": "reverse_proxy"}, set_a]},
+    )
     assert status(found, target="/admin/x") == 403
     asked = request(target="/x")
     assert run(found, asked) is None
@@ -85,7 +93,9 @@ def test_reverse_proxy_needs_no_handler() -> None:
 def test_the_same_handler_is_kept_with_what_it_remembers() -> None:
     first = compiled({"handle": [LIMIT]}, everywhere=[LIMIT])
     assert status(first) == 0
-    second = compiled({"match": {"path": "/new"}}, {"handle": [LIMIT]}, everywhere=[LIMIT], before=first)
+    second = compiled(
+        {"match": {"path": "/new"}}, {"handle": [LIMIT]}, everywhere=[LIMIT], before=first
+    )
     assert status(second) == 429
     assert [handler for _, handler in second.made] == [handler for _, handler in first.made]
     assert len({id(handler) for _, handler in second.made}) == 2

@@ -26,7 +26,11 @@ def test_a_policy_with_two_hundred_routes_is_accepted() -> None:
     ]
     routes = [
         {
-            "match": {"path": f"/api/*/part-{i}/*", "method": ["GET", "PUT"], "headers": {"X-Beta": "1"}},
+            "match": {
+                "path": f"/api/*/part-{i}/*",
+                "method": ["GET", "PUT"],
+                "headers": {"X-Beta": "1"},
+            },
             "handle": [JWT, REWRITE]
             if i < 2
             else [{"type": "headers", "config": {"response": {"delete": ["Server"]}}}],
@@ -36,7 +40,12 @@ def test_a_policy_with_two_hundred_routes_is_accepted() -> None:
     routes += [{"match": {"path": f"/part-{i}/*"}} for i in range(100)]
     assert place({"global_middleware": common, "routes": routes}) is None
     assert place({"routes": [{"match": {"path": f"/{i}/*/x/*"}} for i in range(200)]}) is None
-    assert place({"routes": [{"match": {"path": f"/{i}/*", "query": {"a": "b"}}} for i in range(1000)]}) is None
+    assert (
+        place(
+            {"routes": [{"match": {"path": f"/{i}/*", "query": {"a": "b"}}} for i in range(1000)]}
+        )
+        is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -49,7 +58,10 @@ def test_a_policy_with_two_hundred_routes_is_accepted() -> None:
         ({"global_middleware": [REWRITE] * 8}, ("global_middleware",)),
         ({"global_middleware": [JWT] * 4, "security": {"auth": JWT}}, ("global_middleware",)),
         (
-            {"global_middleware": [{"type": "cors", "config": CORS}] * 64, "security": {"auth": JWT}},
+            {
+                "global_middleware": [{"type": "cors", "config": CORS}] * 64,
+                "security": {"auth": JWT},
+            },
             ("global_middleware",),
         ),
         (
@@ -62,12 +74,16 @@ def test_a_policy_with_two_hundred_routes_is_accepted() -> None:
         ),
     ],
 )
-def test_a_costly_policy_is_refused_with_its_place(values: dict[str, Any], where: tuple[str | int, ...]) -> None:
+def test_a_costly_policy_is_refused_with_its_place(
+    values: dict[str, Any], where: tuple[str | int, ...]
+) -> None:
     assert place(values) == where
 
 
 def test_the_message_has_the_figures_and_the_fix() -> None:
-    found = cost_error(ServicePolicy.from_json({"global_middleware": [REWRITE], "routes": [{"handle": [JWT] * 5}]}))
+    found = cost_error(
+        ServicePolicy.from_json({"global_middleware": [REWRITE], "routes": [{"handle": [JWT] * 5}]})
+    )
     assert found is not None
     assert found[1] == (
         "the policy may take 3.4 ms of server time per request, 3.0 ms of it here; "

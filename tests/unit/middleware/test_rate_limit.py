@@ -50,8 +50,9 @@ def test_the_headers_of_responses() -> None:
     answer = run(found, request(), 0)
     assert answer is not None
     assert answer.code == "rate_limited"
-    assert answer.lines == (
-        b'Retry-After: 1\r\nRateLimit-Policy: "default";q=60;w=60\r\nRateLimit: "default";r=0;t=1\r\n'
+    assert (
+        answer.lines == b'Retry-After: 1\r\nRateLimit-Policy: "default";q=60;w=60\r\nRateLimit:'
+        b' "default";r=0;t=1\r\n'
     )
 
 
@@ -103,7 +104,9 @@ def test_an_ipv6_client_is_its_network() -> None:
 def test_forwarding_headers_of_the_client_do_not_count() -> None:
     found = limit("1/minute")
     assert passes(found, "X-Forwarded-For: 1.1.1.1")
-    assert not passes(found, "X-Forwarded-For: 2.2.2.2", "X-Real-IP: 3.3.3.3", "Forwarded: for=4.4.4.4")
+    assert not passes(
+        found, "X-Forwarded-For: 2.2.2.2", "X-Real-IP: 3.3.3.3", "Forwarded: for=4.4.4.4"
+    )
 
 
 def test_by_header() -> None:
@@ -138,7 +141,10 @@ def test_clients_without_address_do_not_share_a_count(client: bytes) -> None:
     assert network_of(client) == b""
     for key in ("client", "header:K"):
         answer = policy_says(key, client)
-        assert answer is not None and (answer.status, answer.code) == (400, "client_address_unreadable")
+        assert answer is not None and (answer.status, answer.code) == (
+            400,
+            "client_address_unreadable",
+        )
     assert policy_says("service", client) is None
     assert policy_says("header:K", client, "K: 1") is None
 

@@ -11,7 +11,10 @@ from zerotrust.http import grammar
 
 
 def location(pattern: str, target: str, method: str = "GET") -> str:
-    answer = run(policy(("redirect", {"location": pattern, "status": 308})), request(target=target, method=method))
+    answer = run(
+        policy(("redirect", {"location": pattern, "status": 308})),
+        request(target=target, method=method),
+    )
     assert answer is not None
     assert answer.status == 308
     assert re.fullmatch(grammar.LINES, answer.lines)
@@ -27,7 +30,11 @@ def location(pattern: str, target: str, method: str = "GET") -> str:
         ("{uri}", "//evil.example", "/evil.example"),
         ("{uri}", "/\\evil.example", "/evil.example"),
         ("{path}/", "///evil.example?x", "/evil.example/"),
-        ("https://{host}{uri}", "/a%0d%0aSet-Cookie:x", "https://app.example.com/a%0d%0aSet-Cookie:x"),
+        (
+            "https://{host}{uri}",
+            "/a%0d%0aSet-Cookie:x",
+            "https://app.example.com/a%0d%0aSet-Cookie:x",
+        ),
         ("https://{host}{uri}", "/{path}{host}", "https://app.example.com/{path}{host}"),
     ],
 )

@@ -57,7 +57,10 @@ def test_concurrent_upgrades_are_limited() -> None:
 
 @pytest.mark.parametrize(
     ("one", "same", "other"),
-    [("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8::ffff:1", "2001:db8:0:1::1")],
+    [
+        ("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"),
+        ("2001:db8::1", "2001:db8::ffff:1", "2001:db8:0:1::1"),
+    ],
 )
 def test_concurrent_upgrades_of_a_client_are_limited(one: str, same: str, other: str) -> None:
     upgrades = UpgradeLimit(None, 1)

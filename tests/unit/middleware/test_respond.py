@@ -5,11 +5,14 @@ from zerotrust.middleware.interface import Answer
 
 
 def test_a_fixed_response() -> None:
-    found = policy(("respond", {"status": 503, "body": "back at nöon", "headers": {"Retry-After": 60}}))
+    found = policy(
+        ("respond", {"status": 503, "body": "back at nöon", "headers": {"Retry-After": 60}})
+    )
     answer = run(found, request())
     assert answer == Answer(
         503,
-        b"Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\nRetry-After: 60\r\n",
+        b"Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options:"
+        b" nosniff\r\nRetry-After: 60\r\n",
         "back at nöon".encode(),
     )
 

@@ -40,7 +40,13 @@ def test_a_prefix_is_cut_off(target: str, expected: str) -> None:
 
 @pytest.mark.parametrize(
     ("target", "expected"),
-    [("/old/x?q", "/new/x?q"), ("/old", "/new"), ("/a/b", "/c/b"), ("/x", "/x"), ("/olds", "/olds")],
+    [
+        ("/old/x?q", "/new/x?q"),
+        ("/old", "/new"),
+        ("/a/b", "/c/b"),
+        ("/x", "/x"),
+        ("/olds", "/olds"),
+    ],
 )
 def test_a_prefix_is_replaced(target: str, expected: str) -> None:
     assert rewritten(target, replace_prefix={"/old": "/new", "/a": "/c"}) == expected
@@ -54,7 +60,10 @@ def test_a_prefix_for_everything() -> None:
 
 def test_two_rewrites_in_a_chain() -> None:
     asked = request(target="/a/b/c")
-    assert run(policy(("rewrite", {"strip_prefix": "/a"}), ("rewrite", {"strip_prefix": "/b"})), asked) is None
+    assert (
+        run(policy(("rewrite", {"strip_prefix": "/a"}), ("rewrite", {"strip_prefix": "/b"})), asked)
+        is None
+    )
     assert asked.target == b"/c"
 
 
@@ -89,7 +98,9 @@ UNLIKE = ["/pub%2fx", "/pub;v=1/x", "//pub/x", "/%2570ub/x", "/pub%3fx"]
 
 @pytest.mark.parametrize("target", [*OUTSIDE, *UNLIKE])
 @pytest.mark.parametrize("config", [CONFINED, {"strip_prefix": "/pub"}])
-def test_a_path_that_may_lead_out_of_the_prefix_is_refused(target: str, config: dict[str, Any]) -> None:
+def test_a_path_that_may_lead_out_of_the_prefix_is_refused(
+    target: str, config: dict[str, Any]
+) -> None:
     answer = run(policy(("rewrite", config)), request(target=target))
     assert answer is not None
     assert (answer.status, answer.code) == (400, "ambiguous_path")

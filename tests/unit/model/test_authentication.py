@@ -35,8 +35,14 @@ def test_users(users: Any) -> None:
         ({"users": {"a": BCRYPT}, "users_file": "x"}, "either users"),
         ({"users": {"a": "secret"}}, "plain-text password"),
         ({"users": {"a": "$1$abc$def"}}, "unsupported hash type"),
-        ({"users": {"a": "$2y$14$" + "a" * 53}}, "bcrypt of cost 14 takes 820 ms on a small server, at most 500 ms"),
-        ({"users": [f"b:{BCRYPT}", "a:$2y$14$" + "a" * 53]}, 'line 2: user "a": bcrypt of cost 14 takes'),
+        (
+            {"users": {"a": "$2y$14$" + "a" * 53}},
+            "bcrypt of cost 14 takes 820 ms on a small server, at most 500 ms",
+        ),
+        (
+            {"users": [f"b:{BCRYPT}", "a:$2y$14$" + "a" * 53]},
+            'line 2: user "a": bcrypt of cost 14 takes',
+        ),
         ({"users": {"a": ARGON2.replace("65536", "9999999")}}, "is too costly"),
         ({"users": {"a": ARGON2.replace("t=3", "t=99")}}, "is too costly"),
         ({"users": {"a:b": BCRYPT}}, "without colon"),
@@ -53,7 +59,9 @@ def test_invalid_users(keys: dict[str, Any], message: str) -> None:
 
 def test_a_costly_hash_in_a_file_is_named_by_file_line_and_user() -> None:
     config = BasicAuthConfig.model_validate({"users_file": "users"})
-    with pytest.raises(ValueError, match='users_file users: line 2: user "ann": bcrypt of cost 14 takes 820 ms'):
+    with pytest.raises(
+        ValueError, match='users_file users: line 2: user "ann": bcrypt of cost 14 takes 820 ms'
+    ):
         config.with_files({"users": b"# people\nann:" + b"$2a$14$" + b"a" * 53})
 
 
@@ -110,11 +118,17 @@ def test_exactly_one_key_is_accepted(keys: dict[str, Any]) -> None:
         ({"algorithm": "none", "secret": "s" * 32}, "accept unsigned tokens"),
         ({"algorithm": "None", "secret": "s" * 32}, "accept unsigned tokens"),
         ({"algorithm": "HS256"}, "found none"),
-        ({"algorithm": "HS256", "secret": "s" * 32, "jwks_url": "https://x/"}, "found secret, jwks_url"),
+        (
+            {"algorithm": "HS256", "secret": "s" * 32, "jwks_url": "https://x/"},
+            "found secret, jwks_url",
+        ),
         ({"algorithm": "HS256", "key": "pem"}, "key does not fit"),
         ({"algorithm": "HS256", "jwks": JWKS}, "jwks does not fit"),
         ({"algorithm": "RS256", "secret": "s" * 32}, "secret does not fit"),
-        ({"algorithm": "HS256", "secret": "-----BEGIN PUBLIC KEY-----" + "s" * 32}, "secret contains a key"),
+        (
+            {"algorithm": "HS256", "secret": "-----BEGIN PUBLIC KEY-----" + "s" * 32},
+            "secret contains a key",
+        ),
         ({"algorithm": "HS256", "secret": "short"}, "at least 32 bytes"),
         ({"algorithm": "HS384", "secret": "s" * 47}, "at least 48 bytes"),
         ({"algorithm": "RS256", "jwks_url": "file:///etc/passwd"}, "invalid URL"),
@@ -124,7 +138,10 @@ def test_exactly_one_key_is_accepted(keys: dict[str, Any]) -> None:
         ({"algorithm": "RS256", "jwks_url": "http://issuer.example/keys"}, "could be forged"),
         ({"algorithm": "RS256", "jwks_url": "http://127.0.0.1.example/keys"}, "could be forged"),
         ({"algorithm": "RS256", "jwks_url": "http://localhost@evil.example/"}, "name or password"),
-        ({"algorithm": "RS256", "jwks_url": "https://me:secret@issuer.example/"}, "name or password"),
+        (
+            {"algorithm": "RS256", "jwks_url": "https://me:secret@issuer.example/"},
+            "name or password",
+        ),
         ({"algorithm": "RS256", "key": "x", "leeway": "1h"}, "leeway"),
         ({"algorithm": "RS256", "key": "x", "alogrithm": "none"}, 'did you mean "algorithm"?'),
     ],

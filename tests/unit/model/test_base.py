@@ -30,22 +30,37 @@ DEVIATIONS = "ß\u1e9eς\u200c\u200d"
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("30s", 30), ("5m", 300), ("1h30m", 5400), ("500ms", 0.5), ("1.5s", 1.5), (" 1d ", 86400), (90, 90), (0.25, 0.25)],
+    [
+        ("30s", 30),
+        ("5m", 300),
+        ("1h30m", 5400),
+        ("500ms", 0.5),
+        ("1.5s", 1.5),
+        (" 1d ", 86400),
+        (90, 90),
+        (0.25, 0.25),
+    ],
 )
 def test_durations(text: object, seconds: float) -> None:
     assert DURATION.validate_python(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "30", "s", "-1s", "1 s", "1s2", "5 minutes", True, None, [], -1, float("nan")])
+@pytest.mark.parametrize(
+    "text", ["", "30", "s", "-1s", "1 s", "1s2", "5 minutes", True, None, [], -1, float("nan")]
+)
 def test_invalid_durations(text: object) -> None:
     with pytest.raises(ValidationError):
         DURATION.validate_python(text)
 
 
 @given(st.integers(0, 99), st.integers(0, 59), st.integers(0, 59), st.integers(0, 999))
-def test_a_duration_is_the_sum_of_its_parts(hours: int, minutes: int, seconds: int, thousandths: int) -> None:
+def test_a_duration_is_the_sum_of_its_parts(
+    hours: int, minutes: int, seconds: int, thousandths: int
+) -> None:
     text = f"{hours}h{minutes}m{seconds}s{thousandths}ms"
-    assert parse_duration(text) == pytest.approx(hours * 3600 + minutes * 60 + seconds + thousandths / 1000)
+    assert parse_duration(text) == pytest.approx(
+        hours * 3600 + minutes * 60 + seconds + thousandths / 1000
+    )
 
 
 @pytest.mark.parametrize(
@@ -58,9 +73,15 @@ def test_a_duration_is_the_sum_of_its_parts(hours: int, minutes: int, seconds: i
         ("[2001:DB8:0::1]:443", "[2001:db8::1]"),
         ("under_score", "under_score"),
         ("_a.ＢÜＣＨＥＲ。example。", "_a.xn--bcher-kva.example"),
-        ("ΣΟΦΟΣ.example", "xn--0xaakcn.example"),  # the last Σ is no ς: UTS 46 knows no position, str.lower does
+        (
+            "ΣΟΦΟΣ.example",
+            "xn--0xaakcn.example",
+        ),  # the last Σ is no ς: UTS 46 knows no position, str.lower does
         ("xn--fa-hia.example", "xn--fa-hia.example"),
-        ("XN--zzzzzz99999.example", "xn--zzzzzz99999.example"),  # in a Host field, where it does no harm
+        (
+            "XN--zzzzzz99999.example",
+            "xn--zzzzzz99999.example",
+        ),  # in a Host field, where it does no harm
     ],
 )
 def test_host_names_have_one_form(host: str, name: str) -> None:
@@ -69,7 +90,22 @@ def test_host_names_have_one_form(host: str, name: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["[::1%eth0]", "", ".", "a..b", "-a", "a-", "a b", "a:b", "[::1", "[::1]x", "[x]", "x" * 64, "a/b", "\ud800"],
+    [
+        "[::1%eth0]",
+        "",
+        ".",
+        "a..b",
+        "-a",
+        "a-",
+        "a b",
+        "a:b",
+        "[::1",
+        "[::1]x",
+        "[x]",
+        "x" * 64,
+        "a/b",
+        "\ud800",
+    ],
 )
 def test_invalid_host_names(host: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
@@ -82,11 +118,17 @@ def test_invalid_host_names(host: str) -> None:
         ("faß.example", "ß", "xn--fa-hia.example"),
         ("FA\u1e9e.example", "ß", "xn--fa-hia.example"),
         ("βόλος.example", "ς", "xn--nxasmm1c.example"),
-        ("\u0646\u0627\u0645\u0647\u200c\u0627\u06cc.example", "U+200C", "xn--mgba3gch31f060k.example"),
+        (
+            "\u0646\u0627\u0645\u0647\u200c\u0627\u06cc.example",
+            "U+200C",
+            "xn--mgba3gch31f060k.example",
+        ),
         ("ශ්\u200dරී.example", "U+200D", "xn--10cl1a0b660p.example"),
     ],
 )
-def test_a_name_with_two_meanings_is_refused_with_the_form_to_write(host: str, letter: str, form: str) -> None:
+def test_a_name_with_two_meanings_is_refused_with_the_form_to_write(
+    host: str, letter: str, form: str
+) -> None:
     with pytest.raises(ValueError, match=re.escape(letter)) as refused:
         normalise_host(host)
     assert form in str(refused.value)
@@ -122,7 +164,11 @@ def test_a_name_that_idna_does_not_allow_is_refused_with_the_reason(host: str, r
 )
 def test_an_a_label_that_stands_for_no_unicode_label_is_refused_in_files(label: str) -> None:
     assert normalise_host(f"{label}.example")  # a Host field is only compared
-    for kind, name in ((HOST, f"{label}.example"), (PATTERN, f"{label}.example"), (PATTERN, f"*.{label}.example")):
+    for kind, name in (
+        (HOST, f"{label}.example"),
+        (PATTERN, f"{label}.example"),
+        (PATTERN, f"*.{label}.example"),
+    ):
         with pytest.raises(ValidationError, match="is not an internationalised"):
             kind.validate_python(name)
 
@@ -132,9 +178,11 @@ def test_an_emoji_that_browsers_reach_is_named_by_its_a_label() -> None:
 
 
 @given(
-    st.lists(st.text("aäéλ\u03c3ςßжあ漢한\u200c\u200dאب-_1", min_size=1, max_size=8), min_size=1, max_size=3).map(
-        ".".join
-    )
+    st.lists(
+        st.text("aäéλ\u03c3ςßжあ漢한\u200c\u200dאب-_1", min_size=1, max_size=8),
+        min_size=1,
+        max_size=3,
+    ).map(".".join)
 )
 def test_accepted_names_are_those_of_idna_2008(host: str) -> None:
     try:
@@ -152,7 +200,10 @@ def test_accepted_names_are_those_of_idna_2008(host: str) -> None:
         assert HOST.validate_python(form) == form
 
 
-@given(st.text("abz09-", max_size=12).map(lambda text: f"xn--{text}") | st.from_regex(r"\Axn--[a-z0-9-]{1,59}\Z"))
+@given(
+    st.text("abz09-", max_size=12).map(lambda text: f"xn--{text}")
+    | st.from_regex(r"\Axn--[a-z0-9-]{1,59}\Z")
+)
 def test_an_a_label_is_accepted_as_it_is_or_refused(label: str) -> None:
     try:
         assert HOST.validate_python(label) == label
@@ -168,7 +219,9 @@ def test_a_normal_form_is_its_own_normal_form_or_the_name_is_refused(host: str) 
     except ValueError:
         return
     assert normalise_host(name) == name
-    assert all(re.fullmatch(r"[a-z0-9_-]{1,63}", label) for label in name.split(".")) or name.startswith("[")
+    assert all(
+        re.fullmatch(r"[a-z0-9_-]{1,63}", label) for label in name.split(".")
+    ) or name.startswith("[")
 
 
 @pytest.mark.parametrize("host", ["https://a.example.com", "a.example.com/x", "*.example.com"])
@@ -179,7 +232,12 @@ def test_a_service_has_a_plain_host_name(host: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "address"),
-    [("127.0.0.1:80", ("127.0.0.1", 80)), (":8443", ("", 8443)), ("[::1]:1", ("::1", 1)), ("host:0", ("host", 0))],
+    [
+        ("127.0.0.1:80", ("127.0.0.1", 80)),
+        (":8443", ("", 8443)),
+        ("[::1]:1", ("::1", 1)),
+        ("host:0", ("host", 0)),
+    ],
 )
 def test_addresses(text: str, address: tuple[str, int]) -> None:
     assert split_address(text) == address
@@ -192,7 +250,8 @@ def test_addresses_with_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "host", "host:", "host:x", "host:65536", "::1:80", "[::1]", "[::1]80", "[x]:1", "a:²"]
+    "text",
+    ["", "host", "host:", "host:x", "host:65536", "::1:80", "[::1]", "[::1]80", "[x]:1", "a:²"],
 )
 def test_invalid_addresses(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):

@@ -16,11 +16,17 @@ SET: TypeAdapter[dict[str, list[str]]] = TypeAdapter(fields.SetFields)
 def test_refused_headers_are_those_that_forwarding_sets() -> None:
     special = {name.decode() for name in headers.REQUEST_SPECIAL}
     assert special | {"trailer"} == fields.NOT_IN_REQUEST
-    assert {name.decode() for name in headers.RESPONSE_SPECIAL} | {"trailer"} == fields.NOT_IN_RESPONSE
+    assert {name.decode() for name in headers.RESPONSE_SPECIAL} | {
+        "trailer"
+    } == fields.NOT_IN_RESPONSE
 
 
 def test_one_value_or_several() -> None:
-    assert SET.validate_python({"A": "x", "B": ["y ", " z"], "C": 5}) == {"A": ["x"], "B": ["y", "z"], "C": ["5"]}
+    assert SET.validate_python({"A": "x", "B": ["y ", " z"], "C": 5}) == {
+        "A": ["x"],
+        "B": ["y", "z"],
+        "C": ["5"],
+    }
 
 
 @pytest.mark.parametrize(
@@ -71,8 +77,14 @@ def test_routes_cannot_match_headers_of_the_connection(name: str) -> None:
         fields.refuse_condition(name)
 
 
-@given(st.sampled_from(sorted(fields.NOT_IN_RESPONSE)), st.sampled_from("!#$%&'*+-.^_`|~"), st.booleans())
-def test_no_spelling_of_the_framing_may_be_changed(name: str, separator: str, capitals: bool) -> None:
+@given(
+    st.sampled_from(sorted(fields.NOT_IN_RESPONSE)),
+    st.sampled_from("!#$%&'*+-.^_`|~"),
+    st.booleans(),
+)
+def test_no_spelling_of_the_framing_may_be_changed(
+    name: str, separator: str, capitals: bool
+) -> None:
     spelled = name.replace("-", separator)
     with pytest.raises(ValueError, match="remove it"):
         fields.refuse_response_field(spelled.upper() if capitals else spelled)

@@ -14,13 +14,24 @@ ANY: TypeAdapter[Any] = TypeAdapter(model.Handler)
 
 GOOD: list[tuple[str, dict[str, Any]]] = [
     ("reverse_proxy", {}),
-    ("headers", {"request": {"set": {"X-A": "b"}, "add": {"X-A": ["c", "d"]}, "delete": ["Cookie"]}}),
+    (
+        "headers",
+        {"request": {"set": {"X-A": "b"}, "add": {"X-A": ["c", "d"]}, "delete": ["Cookie"]}},
+    ),
     ("rate_limit", {"rate": "1000/minute", "burst": 50}),
     ("rate_limit", {"rate": "10/s", "key": "header:X-Api-Key"}),
     ("ip_whitelist", {"allowed_ips": ["192.168.1.0/24", "2001:db8::/32", "10.0.0.7"]}),
     ("ip_allow", {"allowed_ips": ["10.0.0.0/8"]}),
     ("ip_deny", {"denied_ips": ["10.0.0.0/8"]}),
-    ("cors", {"origins": ["https://app.example.com"], "methods": ["get"], "headers": ["X-A"], "max_age": "1h"}),
+    (
+        "cors",
+        {
+            "origins": ["https://app.example.com"],
+            "methods": ["get"],
+            "headers": ["X-A"],
+            "max_age": "1h",
+        },
+    ),
     ("basic_auth", {"users": {"ann": BCRYPT}}),
     ("jwt", {"algorithm": "HS256", "secret": "s" * 32, "required_claims": ["sub"]}),
     ("redirect", {"location": "https://{host}{uri}", "status": 308}),
@@ -65,10 +76,15 @@ def test_unknown_kinds(kind: str, messages: str) -> None:
 
 
 def test_the_kind_is_read_as_people_write_it() -> None:
-    assert ANY.validate_python({"type": " IP-Whitelist ", "config": {"allowed_ips": ["::1"]}}).type == "ip_whitelist"
+    assert (
+        ANY.validate_python({"type": " IP-Whitelist ", "config": {"allowed_ips": ["::1"]}}).type
+        == "ip_whitelist"
+    )
 
 
-@pytest.mark.parametrize("value", [None, 5, "rate_limit", [], {}, {"type": None}, {"type": ["headers"]}])
+@pytest.mark.parametrize(
+    "value", [None, 5, "rate_limit", [], {}, {"type": None}, {"type": ["headers"]}]
+)
 def test_invalid_handlers(value: Any) -> None:
     assert objections(value)
 
@@ -80,34 +96,79 @@ BAD: list[tuple[str, dict[str, Any], tuple[str, ...], str]] = [
     ("rate_limit", {"rate": "1/s", "burst": 0}, ("config", "burst"), "greater than or equal to 1"),
     ("rate_limit", {"rate": "1/s", "brust": 5}, ("config",), 'did you mean "burst"?'),
     ("rate_limit", {"rate": "1/s", "config": {}}, ("config",), 'unknown key "config"'),
-    ("rate_limit", {"rate": "1/s", "key": "ip"}, ("config", "key"), "use client, service or header:NAME"),
+    (
+        "rate_limit",
+        {"rate": "1/s", "key": "ip"},
+        ("config", "key"),
+        "use client, service or header:NAME",
+    ),
     ("rate_limit", {"rate": "1/s", "key": "header:a b"}, ("config", "key"), "header:NAME"),
     ("ip_allow", {"allowed_ips": []}, ("config", "allowed_ips"), "at least 1"),
-    ("ip_whitelist", {"allowed_ips": ["10.0.0.0/33"]}, ("config", "allowed_ips", "0"), "invalid address or network"),
+    (
+        "ip_whitelist",
+        {"allowed_ips": ["10.0.0.0/33"]},
+        ("config", "allowed_ips", "0"),
+        "invalid address or network",
+    ),
     ("ip_deny", {"allowed_ips": ["10.0.0.0/8"]}, ("config",), 'unknown key "allowed_ips"'),
     ("cors", {"origins": []}, ("config", "origins"), "at least 1"),
-    ("cors", {"origins": ["*"], "allow_credentials": True}, ("config",), 'does not go with origin "*"'),
+    (
+        "cors",
+        {"origins": ["*"], "allow_credentials": True},
+        ("config",),
+        'does not go with origin "*"',
+    ),
     ("cors", {"origins": ["app.example.com"]}, ("config", "origins", "0"), "invalid origin"),
     ("cors", {"origins": ["https://a/x"]}, ("config", "origins", "0"), "invalid origin"),
     ("cors", {"origins": ["null"]}, ("config", "origins", "0"), "invalid origin"),
     ("cors", {"origins": ["https://*"]}, ("config", "origins", "0"), "invalid origin"),
     ("cors", {"origins": ["https://a.*.b"]}, ("config", "origins", "0"), "invalid origin"),
-    ("cors", {"origins": ["*"], "methods": ["A\r\nB"]}, ("config", "methods", "0"), "invalid method"),
-    ("cors", {"origins": ["*"], "headers": ["A: b"]}, ("config", "headers", "0"), "invalid header name"),
+    (
+        "cors",
+        {"origins": ["*"], "methods": ["A\r\nB"]},
+        ("config", "methods", "0"),
+        "invalid method",
+    ),
+    (
+        "cors",
+        {"origins": ["*"], "headers": ["A: b"]},
+        ("config", "headers", "0"),
+        "invalid header name",
+    ),
     ("redirect", {"location": "/a b"}, ("config", "location"), "percent-encode"),
     ("redirect", {"location": "/\r\nX: y"}, ("config", "location"), "percent-encode"),
     ("redirect", {"location": "{query}"}, ("config", "location"), "unknown placeholder {query}"),
     ("redirect", {"location": "/", "status": 200}, ("config", "status"), "301"),
     ("respond", {"status": 101}, ("config", "status"), "200"),
     ("respond", {"status": 204, "body": "x"}, ("config",), "has no body"),
-    ("respond", {"headers": {"Content-Length": "5"}}, ("config", "headers"), "describes the connection"),
+    (
+        "respond",
+        {"headers": {"Content-Length": "5"}},
+        ("config", "headers"),
+        "describes the connection",
+    ),
     ("rewrite", {}, ("config",), "either strip_prefix"),
-    ("rewrite", {"strip_prefix": "/a", "replace_prefix": {"/b": "/c"}}, ("config",), "either strip_prefix"),
+    (
+        "rewrite",
+        {"strip_prefix": "/a", "replace_prefix": {"/b": "/c"}},
+        ("config",),
+        "either strip_prefix",
+    ),
     ("rewrite", {"strip_prefix": "api"}, ("config", "strip_prefix"), "invalid prefix"),
     ("rewrite", {"strip_prefix": "/a b"}, ("config", "strip_prefix"), "invalid prefix"),
     ("rewrite", {"strip_prefix": "/a?b"}, ("config", "strip_prefix"), "invalid prefix"),
-    ("rewrite", {"replace_prefix": {"/a": "/../b"}}, ("config", "replace_prefix", "/a"), "without . and .."),
-    ("rewrite", {"replace_prefix": {"/a": "/b//c"}}, ("config", "replace_prefix", "/a"), "invalid prefix"),
+    (
+        "rewrite",
+        {"replace_prefix": {"/a": "/../b"}},
+        ("config", "replace_prefix", "/a"),
+        "without . and ..",
+    ),
+    (
+        "rewrite",
+        {"replace_prefix": {"/a": "/b//c"}},
+        ("config", "replace_prefix", "/a"),
+        "invalid prefix",
+    ),
 ]
 
 
@@ -126,7 +187,9 @@ def test_a_key_beside_config_is_refused() -> None:
     assert objections({"type": "rate_limit"})[0][0] == ("config",)
 
 
-@pytest.mark.parametrize("name", ["Host", "connection", "Transfer-Encoding", "Content-Length", "TE", "Keep-Alive"])
+@pytest.mark.parametrize(
+    "name", ["Host", "connection", "Transfer-Encoding", "Content-Length", "TE", "Keep-Alive"]
+)
 @pytest.mark.parametrize("edit", ["set", "add", "delete"])
 def test_headers_of_the_connection_are_refused(name: str, edit: str) -> None:
     value: Any = [name] if edit == "delete" else {name: "x"}
@@ -136,14 +199,17 @@ def test_headers_of_the_connection_are_refused(name: str, edit: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["X-Forwarded-For", "x_forwarded_for", "X-Forwarded-Host", "X-Real-IP", "X-0Trust-Error"]
+    "name",
+    ["X-Forwarded-For", "x_forwarded_for", "X-Forwarded-Host", "X-Real-IP", "X-0Trust-Error"],
 )
 def test_fields_that_0trust_sets_itself(name: str) -> None:
     ((_, message),) = objections({"type": "headers", "config": {"request": {"set": {name: "x"}}}})
     assert "0Trust itself sets" in message
 
 
-@pytest.mark.parametrize("name", ["X-Forwarded-Port", "X-Forwarded-User", "Forwarded", "X-Original-URL"])
+@pytest.mark.parametrize(
+    "name", ["X-Forwarded-Port", "X-Forwarded-User", "Forwarded", "X-Original-URL"]
+)
 def test_headers_that_only_clients_may_not_set(name: str) -> None:
     adapter: TypeAdapter[Any] = TypeAdapter(model.Handler)
     adapter.validate_python({"type": "headers", "config": {"request": {"set": {name: "x"}}}})
@@ -152,7 +218,9 @@ def test_headers_that_only_clients_may_not_set(name: str) -> None:
 @pytest.mark.parametrize("kind", ["basic", "basic_auth", "Basic-Auth"])
 def test_authentication_is_one_of_two(kind: str) -> None:
     adapter: TypeAdapter[Any] = TypeAdapter(model.Authentication)
-    assert isinstance(adapter.validate_python({"type": kind, "config": {"users": {"a": BCRYPT}}}), model.BasicAuth)
+    assert isinstance(
+        adapter.validate_python({"type": kind, "config": {"users": {"a": BCRYPT}}}), model.BasicAuth
+    )
     with pytest.raises(ValidationError, match="basic_auth or jwt"):
         adapter.validate_python({"type": "rate_limit", "config": {"rate": "1/s"}})
     with pytest.raises(ValidationError, match="use jwt"):
@@ -161,14 +229,20 @@ def test_authentication_is_one_of_two(kind: str) -> None:
 
 JUNK = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=5,
 )
 
 
 @given(st.sampled_from(model.KINDS), JUNK)
 def test_any_values_are_valid_or_refused(kind: str, junk: Any) -> None:
-    for value in ({"type": kind, "config": junk}, {"type": kind, **({} if not isinstance(junk, dict) else junk)}, junk):
+    for value in (
+        {"type": kind, "config": junk},
+        {"type": kind, **({} if not isinstance(junk, dict) else junk)},
+        junk,
+    ):
         try:
             ANY.validate_python(value)
         except ValidationError as error:

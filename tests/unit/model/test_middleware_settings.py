@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from zerotrust.http import grammar
-from zerotrust.model.middleware_settings import CorsConfig, HeaderEdits, IpAllowConfig, RedirectConfig, RewriteConfig
+from zerotrust.model.middleware_settings import (
+    CorsConfig,
+    HeaderEdits,
+    IpAllowConfig,
+    RedirectConfig,
+    RewriteConfig,
+)
 
 
 def test_names_of_all_edits() -> None:
@@ -15,13 +21,22 @@ def test_names_of_all_edits() -> None:
 
 
 def test_networks_in_their_one_form() -> None:
-    config = IpAllowConfig(allowed_ips=["192.168.1.5/24", "::ffff:10.0.0.0/104", "::FFFF:1.2.3.4", "2001:DB8::1"])
+    config = IpAllowConfig(
+        allowed_ips=["192.168.1.5/24", "::ffff:10.0.0.0/104", "::FFFF:1.2.3.4", "2001:DB8::1"]
+    )
     assert config.allowed_ips == ["192.168.1.0/24", "10.0.0.0/8", "1.2.3.4/32", "2001:db8::1/128"]
     assert IpAllowConfig(allowed_ips=["::/0"]).allowed_ips == ["::/0"]
 
 
 def test_origins_in_their_one_form() -> None:
-    origins = ["HTTPS://App.Example.com:443/", "http://a:80", "https://a:80", "https://*.Example.com", "app://x", "*"]
+    origins = [
+        "HTTPS://App.Example.com:443/",
+        "http://a:80",
+        "https://a:80",
+        "https://*.Example.com",
+        "app://x",
+        "*",
+    ]
     assert CorsConfig(origins=origins).origins == [
         "https://app.example.com",
         "http://a",

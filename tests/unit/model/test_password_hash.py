@@ -16,7 +16,9 @@ from zerotrust.model.password_hash import (
 )
 
 
-def argon2_hash(memory: int = 65536, time: int = 3, lanes: int = 4, *, kind: str = "argon2id") -> str:
+def argon2_hash(
+    memory: int = 65536, time: int = 3, lanes: int = 4, *, kind: str = "argon2id"
+) -> str:
     return f"${kind}$v=19$m={memory},t={time},p={lanes}$c29tZXNhbHRzb21l$" + "a" * 43
 
 
@@ -38,7 +40,9 @@ def bcrypt_hash(cost: int) -> str:
         bcrypt_hash(12),  # the bcrypt package, and PHP
         bcrypt_hash(13),
         bcrypt.hashpw(b"x", b"$2b$04$" + b"." * 22).decode(),
-        argon2.PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash("x", salt=b"of 16 bytes each"),
+        argon2.PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(
+            "x", salt=b"of 16 bytes each"
+        ),
     ],
 )
 def test_hashes_of_common_tools_are_accepted(hashed: str) -> None:
@@ -50,7 +54,10 @@ def test_hashes_of_common_tools_are_accepted(hashed: str) -> None:
     [
         (
             bcrypt_hash(14),
-            "bcrypt of cost 14 takes 820 ms here, at most 500 ms is allowed; create a hash with caddy",
+            (
+                "bcrypt of cost 14 takes 820 ms here, at most 500 ms is allowed; create a hash with"
+                " caddy"
+            ),
         ),
         (bcrypt_hash(31), "bcrypt of cost 31 takes 107374183 ms here"),
         (argon2_hash(131072, 6, 4), "argon2id m=131072,t=6,p=4 takes 551 ms here, at most 500 ms"),
@@ -91,7 +98,13 @@ def test_a_slower_machine_accepts_less() -> None:
         cost.check(HashSpeed(0.0, 62e-6), "on this server")
 
 
-@given(st.integers(8, MAX_ARGON2_MEMORY), st.integers(1, MAX_ARGON2_ITERATIONS), st.integers(1, MAX_ARGON2_LANES))
-def test_cost_grows_with_memory_and_iterations_and_not_with_lanes(memory: int, time: int, lanes: int) -> None:
+@given(
+    st.integers(8, MAX_ARGON2_MEMORY),
+    st.integers(1, MAX_ARGON2_ITERATIONS),
+    st.integers(1, MAX_ARGON2_LANES),
+)
+def test_cost_grows_with_memory_and_iterations_and_not_with_lanes(
+    memory: int, time: int, lanes: int
+) -> None:
     cost = hash_cost(argon2_hash(memory, time, lanes))
     assert cost.seconds(HashSpeed(1.0, 1000.0)) == memory * time

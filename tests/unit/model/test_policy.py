@@ -20,7 +20,10 @@ JWT: dict[str, Any] = {
 
 def policy(*, middleware: list[Any] | None = None, **keys: Any) -> ServicePolicy | None:
     config = AgentConfig.model_validate(
-        {"services": [{"hostname": "a.example", "backend": "x:1", **keys}], "global_middleware": middleware or []}
+        {
+            "services": [{"hostname": "a.example", "backend": "x:1", **keys}],
+            "global_middleware": middleware or [],
+        }
     )
     return ServicePolicy.from_service(config.services[0], config.global_middleware)
 
@@ -34,13 +37,19 @@ SOURCE = KeySource("https://issuer.example/keys", "RS256")
 
 def test_fetched_keys_replace_their_url() -> None:
     other = {**FETCHED, "config": {**FETCHED["config"], "algorithm": "ES256"}}
-    asked = policy(middleware=[JWT, FETCHED], security={"auth": other}, routes=[{"handle": [FETCHED]}])
+    asked = policy(
+        middleware=[JWT, FETCHED], security={"auth": other}, routes=[{"handle": [FETCHED]}]
+    )
     assert asked is not None
     assert asked.key_sources == {SOURCE, KeySource("https://issuer.example/keys", "ES256")}
     document = {"keys": [{"kty": "RSA"}]}
     values = asked.to_json({SOURCE: document})
     known = {"algorithm": "RS256", "jwks": document, "issuer": "us"}
-    assert values["global_middleware"][1]["config"] == values["routes"][0]["handle"][0]["config"] == known
+    assert (
+        values["global_middleware"][1]["config"]
+        == values["routes"][0]["handle"][0]["config"]
+        == known
+    )
     assert values["security"]["auth"]["config"] == other["config"]
     assert asked.to_json()["routes"][0]["handle"][0]["config"] == FETCHED["config"]
     assert ServicePolicy.from_json(values).to_json() == values
@@ -56,9 +65,31 @@ def test_a_service_without_rules_has_no_policy(keys: dict[str, Any]) -> None:
     [
         {"middleware": [LIMIT]},
         {"security": {"auth": JWT, "cors": {"origins": ["https://x.example"], "max_age": "1h"}}},
-        {"routes": [{"match": {"path": "/a/*", "method": ["GET"], "headers": {"X": "y"}}, "handle": [LIMIT]}]},
-        {"routes": [{"handle": [{"type": "headers", "config": {"request": {"set": {"X-A": 3}, "delete": ["B"]}}}]}]},
-        {"routes": [{"handle": [{"type": "IP-Whitelist", "config": {"allowed_ips": ["10.0.0.1/8"]}}]}]},
+        {
+            "routes": [
+                {
+                    "match": {"path": "/a/*", "method": ["GET"], "headers": {"X": "y"}},
+                    "handle": [LIMIT],
+                }
+            ]
+        },
+        {
+            "routes": [
+                {
+                    "handle": [
+                        {
+                            "type": "headers",
+                            "config": {"request": {"set": {"X-A": 3}, "delete": ["B"]}},
+                        }
+                    ]
+                }
+            ]
+        },
+        {
+            "routes": [
+                {"handle": [{"type": "IP-Whitelist", "config": {"allowed_ips": ["10.0.0.1/8"]}}]}
+            ]
+        },
         {"max_request_body": "10MB"},
         {"max_websockets": 5, "max_websockets_per_client": 2},
     ],
@@ -104,13 +135,19 @@ def test_an_unknown_key_refuses_the_whole_policy(values: dict[str, Any], place: 
 def test_a_refusal_contains_no_secret() -> None:
     with pytest.raises(ConfigError) as caught:
         ServicePolicy.from_json(
-            {"security": {"auth": {"type": "jwt", "config": {"secret": SECRET, "algorithm": "none"}}}}
+            {
+                "security": {
+                    "auth": {"type": "jwt", "config": {"secret": SECRET, "algorithm": "none"}}
+                }
+            }
         )
     assert SECRET not in str(caught.value)
 
 
 def test_to_json_does_not_change_the_service() -> None:
-    service = Service.model_validate({"hostname": "a", "backend": "x:1", "routes": [{"handle": [LIMIT]}]})
+    service = Service.model_validate(
+        {"hostname": "a", "backend": "x:1", "routes": [{"handle": [LIMIT]}]}
+    )
     before = service.model_copy(deep=True)
     asked = ServicePolicy.from_service(service, [])
     assert asked is not None

@@ -53,7 +53,9 @@ def test_invalid_byte_rates(text: str) -> None:
         parse_byte_rate(text)
 
 
-@pytest.mark.parametrize(("text", "hint"), [("8mbps", "8Mbit/s"), ("10kib/s", "10Kibit/s"), ("2048b/s", "2048bit/s")])
+@pytest.mark.parametrize(
+    ("text", "hint"), [("8mbps", "8Mbit/s"), ("10kib/s", "10Kibit/s"), ("2048b/s", "2048bit/s")]
+)
 def test_a_small_b_is_refused(text: str, hint: str) -> None:
     with pytest.raises(ValueError, match=f'ambiguous rate "{text}".*: use {hint} or '):
         parse_byte_rate(text)
@@ -75,7 +77,14 @@ def test_any_text_is_a_rate_or_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("10MB", 10_000_000), ("512 KiB", 524_288), ("4096", 4096), ("1.5g", 1_500_000_000), (" 7b ", 7), ("0", 0)],
+    [
+        ("10MB", 10_000_000),
+        ("512 KiB", 524_288),
+        ("4096", 4096),
+        ("1.5g", 1_500_000_000),
+        (" 7b ", 7),
+        ("0", 0),
+    ],
 )
 def test_sizes(text: str, size: int) -> None:
     assert parse_byte_size(text) == size

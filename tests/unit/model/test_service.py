@@ -18,12 +18,17 @@ def test_the_simple_form() -> None:
     found = service()
     assert found.service_id == "app.example.com"
     assert found.host_names == ("app.example.com",)
-    assert [found.endpoint(upstream) for upstream in found.backends] == [("10.0.0.1", 80, False, "")]
+    assert [found.endpoint(upstream) for upstream in found.backends] == [
+        ("10.0.0.1", 80, False, "")
+    ]
     assert found.websocket
 
 
 def test_host_names_once_hostname_first() -> None:
-    assert service(hosts=["b.example.com", "APP.example.com."]).host_names == ("app.example.com", "b.example.com")
+    assert service(hosts=["b.example.com", "APP.example.com."]).host_names == (
+        "app.example.com",
+        "b.example.com",
+    )
     assert service(id="web").service_id == "web"
 
 
@@ -41,7 +46,9 @@ def test_host_names_once_hostname_first() -> None:
         ("unix:/run/a b.sock", "https", ("localhost", 80, False)),
     ],
 )
-def test_endpoints_of_backend_addresses(address: str, protocol: str, upstream: tuple[str, int, bool]) -> None:
+def test_endpoints_of_backend_addresses(
+    address: str, protocol: str, upstream: tuple[str, int, bool]
+) -> None:
     simple = service(backend=address, protocol=protocol)
     listed = service(backend=None, upstreams=[{"address": address}], protocol=protocol)
     for found in (simple, listed):
@@ -52,7 +59,13 @@ def test_endpoints_of_backend_addresses(address: str, protocol: str, upstream: t
 
 @pytest.mark.parametrize(
     ("address", "authority"),
-    [("a:80", "a"), ("a:443", "a:443"), ("https://a", "a"), ("https://[::1]:80", "[::1]:80"), ("unix:/a", "localhost")],
+    [
+        ("a:80", "a"),
+        ("a:443", "a:443"),
+        ("https://a", "a"),
+        ("https://[::1]:80", "[::1]:80"),
+        ("unix:/a", "localhost"),
+    ],
 )
 def test_the_authority_of_an_endpoint(address: str, authority: str) -> None:
     found = service(backend=address)
@@ -84,7 +97,20 @@ def test_invalid_keys_for_backends(keys: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["a", ":80", "a:0", "a:80/", "a:80/x", "http://a/x", "ftp://a", "a:99999", "http://", "unix:", "unix:a"]
+    "address",
+    [
+        "a",
+        ":80",
+        "a:0",
+        "a:80/",
+        "a:80/x",
+        "http://a/x",
+        "ftp://a",
+        "a:99999",
+        "http://",
+        "unix:",
+        "unix:a",
+    ],
 )
 def test_invalid_backend_addresses(address: str) -> None:
     with pytest.raises(ValidationError):
@@ -121,8 +147,17 @@ def test_ids_are_short_and_ascii(name: str) -> None:
 @pytest.mark.parametrize(
     ("route", "message"),
     [
-        ({"handle": [{"type": "respond", "config": {}}, {"type": "jwt", "config": JWT}]}, "move jwt before it"),
-        ({"match": {"method": "GET"}, "handle": [{"type": "cors", "config": {"origins": ["*"]}}]}, "add OPTIONS"),
+        (
+            {"handle": [{"type": "respond", "config": {}}, {"type": "jwt", "config": JWT}]},
+            "move jwt before it",
+        ),
+        (
+            {
+                "match": {"method": "GET"},
+                "handle": [{"type": "cors", "config": {"origins": ["*"]}}],
+            },
+            "add OPTIONS",
+        ),
         ({"match": {"path": "admin"}}, "as in /admin"),
         ({"match": {"path": "/a?b"}}, "conditions on the query"),
         ({"match": {"path": "/a/./b"}}, "matches no request"),
@@ -130,22 +165,35 @@ def test_ids_are_short_and_ascii(name: str) -> None:
         ({"handle": [{"type": "rate_limit"}]}, "config"),
     ],
 )
-def test_routes_that_would_have_another_effect_are_refused(route: dict[str, Any], message: str) -> None:
+def test_routes_that_would_have_another_effect_are_refused(
+    route: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValidationError) as caught:
         service(routes=[route])
     assert message in str(caught.value)
 
 
 def test_handlers_after_reverse_proxy_apply_too() -> None:
-    handle = [{"type": "reverse_proxy"}, {"type": "ip_allow", "config": {"allowed_ips": ["10.0.0.0/8"]}}]
+    handle = [
+        {"type": "reverse_proxy"},
+        {"type": "ip_allow", "config": {"allowed_ips": ["10.0.0.0/8"]}},
+    ]
     cors = {"type": "cors", "config": {"origins": ["*"]}}
-    found = service(routes=[{"handle": handle}, {"match": {"method": ["get", "options"]}, "handle": [cors]}])
+    found = service(
+        routes=[{"handle": handle}, {"match": {"method": ["get", "options"]}, "handle": [cors]}]
+    )
     assert [handler.type for handler in found.routes[0].handle] == ["reverse_proxy", "ip_allow"]
 
 
 def test_the_security_section_is_read_as_handlers() -> None:
-    found = service(security={"cors": {"origins": ["https://a"]}, "auth": {"type": "jwt", "config": JWT}})
-    assert found.security is not None and found.security.auth is not None and found.security.cors is not None
+    found = service(
+        security={"cors": {"origins": ["https://a"]}, "auth": {"type": "jwt", "config": JWT}}
+    )
+    assert (
+        found.security is not None
+        and found.security.auth is not None
+        and found.security.cors is not None
+    )
     assert found.security.auth.type == "jwt"
     assert found.security.cors.origins == ["https://a"]
 

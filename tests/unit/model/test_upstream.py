@@ -12,13 +12,17 @@ def test_the_scheme_of_the_address_wins() -> None:
     assert not endpoint_of("unix:/a", protocol="https").secured
 
 
-@pytest.mark.parametrize("path", ["", "health", "/a b", "/a\r\nX: y", "/a#b", "/\u00fc", "http://a/"])
+@pytest.mark.parametrize(
+    "path", ["", "health", "/a b", "/a\r\nX: y", "/a#b", "/\u00fc", "http://a/"]
+)
 def test_a_health_check_refuses_an_invalid_path(path: str) -> None:
     with pytest.raises(ValidationError, match="invalid path"):
         HealthCheck(path=path)
 
 
-@pytest.mark.parametrize("keys", [{"method": "A B"}, {"headers": {"A": "b\r\nc: d"}}, {"headers": {"A b": "c"}}])
+@pytest.mark.parametrize(
+    "keys", [{"method": "A B"}, {"headers": {"A": "b\r\nc: d"}}, {"headers": {"A b": "c"}}]
+)
 def test_a_health_check_refuses_an_invalid_method_and_headers(keys: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         HealthCheck.model_validate(keys)
@@ -41,7 +45,25 @@ def test_spellings_of_status_codes(written: object, ranges: tuple[tuple[int, int
 
 @pytest.mark.parametrize(
     "written",
-    ["", "2x", "xx", "99", "600", "399-200", "200-", "-1", True, None, 200.5, [], [[]], [""], {}, "٢xx", "٢٠٠"],
+    [
+        "",
+        "2x",
+        "xx",
+        "99",
+        "600",
+        "399-200",
+        "200-",
+        "-1",
+        True,
+        None,
+        200.5,
+        [],
+        [[]],
+        [""],
+        {},
+        "٢xx",
+        "٢٠٠",
+    ],
 )
 def test_invalid_status_codes(written: object) -> None:
     with pytest.raises(ValidationError):

@@ -17,7 +17,12 @@ from zerotrust.http.body import Kind
 from zerotrust.http.head import ResponseHead
 from zerotrust.model.upstream import UpstreamEndpoint
 from zerotrust.net.channel import Channel, Chunk
-from zerotrust.net.http_client import BackendConnection, BackendPool, ConnectOptions, DescriptorBudget
+from zerotrust.net.http_client import (
+    BackendConnection,
+    BackendPool,
+    ConnectOptions,
+    DescriptorBudget,
+)
 from zerotrust.net.http_server import HttpServerConnection
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tunnel import TunnelLink
@@ -26,7 +31,9 @@ from zerotrust.net.write_coalescer import READ_BYTES, WriteCoalescer
 
 
 def methods(kind: type) -> list[str]:
-    return [name for name, _ in inspect.getmembers(kind, inspect.isfunction) if not name.startswith("_")]
+    return [
+        name for name, _ in inspect.getmembers(kind, inspect.isfunction) if not name.startswith("_")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +116,10 @@ def backend(port: int = 1) -> BackendPool:
     coalescer = WriteCoalescer(asyncio.get_running_loop())
     budget = DescriptorBudget.of_process()
     return BackendPool(
-        ConnectOptions(UpstreamEndpoint("127.0.0.1", port, False)), coalescer=coalescer, tasks=Tasks(), budget=budget
+        ConnectOptions(UpstreamEndpoint("127.0.0.1", port, False)),
+        coalescer=coalescer,
+        tasks=Tasks(),
+        budget=budget,
     )
 
 
@@ -172,7 +182,9 @@ async def _reads() -> list[int]:
     loop = asyncio.get_running_loop()
     async with await asyncio.start_server(_answer, "127.0.0.1", 0) as server:
         dialled: asyncio.Future[BackendConnection] = loop.create_future()
-        backend(server.sockets[0].getsockname()[1]).dial(Owner(dialled.set_result, dialled.set_exception))
+        backend(server.sockets[0].getsockname()[1]).dial(
+            Owner(dialled.set_result, dialled.set_exception)
+        )
         connection = await dialled
         sink = Sink(connection)
         connection.send(b"GET / HTTP/1.1\r\n\r\n")

@@ -86,7 +86,10 @@ def test_each_network_has_a_rate() -> None:
     assert room.begin("other", b"b")
     room.end("other")
     assert (
-        sum(room.begin(f"later {number}", b"a", now=1.0) and not room.end(f"later {number}") for number in range(300))
+        sum(
+            room.begin(f"later {number}", b"a", now=1.0) and not room.end(f"later {number}")
+            for number in range(300)
+        )
         == RATE
     )
 
@@ -120,7 +123,10 @@ class Door:
         self.refused: list[tuple[str, str]] = []
         self.writers: list[asyncio.StreamWriter] = []
         listener = TlsListener(
-            context=context, factory=_Greeting, refused=lambda peer, why: self.refused.append((peer, why)), tasks=tasks
+            context=context,
+            factory=_Greeting,
+            refused=lambda peer, why: self.refused.append((peer, why)),
+            tasks=tasks,
         )
         self.listening = listener.listen("127.0.0.1:0", key="test")
         self.port: int = self.listening.sockets[0].getsockname()[1]
@@ -132,14 +138,18 @@ class Door:
         """Open connections that send nothing."""
         found = []
         for _ in range(count):
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.port, local_addr=(STRANGER, 0))
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", self.port, local_addr=(STRANGER, 0)
+            )
             self.writers.append(writer)
             found.append(reader)
         return found
 
     async def greeting(self, tls: ssl.SSLContext) -> bytes:
         async with asyncio.timeout(5):
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=tls, server_hostname="localhost")
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", self.port, ssl=tls, server_hostname="localhost"
+            )
             try:
                 return await reader.read()
             finally:
@@ -170,11 +180,15 @@ async def door(authority: Authority) -> AsyncIterator[Door]:
 
 
 @pytest.mark.anyio
-async def test_silent_connections_keep_no_one_out(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_silent_connections_keep_no_one_out(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(listen, "WARNING_INTERVAL", 0.05)
     silent = await door.silent(30)
     async with asyncio.timeout(5):
-        assert await silent[-1].read() == b"", "the last found all places taken by others of its network"
+        assert await silent[-1].read() == b"", (
+            "the last found all places taken by others of its network"
+        )
     assert await door.greeting(door.agent) == b"welcome"
     async with asyncio.timeout(5):
         assert await silent[0].read() == b"", "the first had to give its place"

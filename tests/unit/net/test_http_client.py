@@ -202,7 +202,8 @@ async def test_connection_that_was_idle_for_long_is_closed_not_used() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "untouched"), [(b"", True), (b"H", False), (b"HTTP/1.1 103 Early Hints\r\n\r\n", False)]
+    ("before", "untouched"),
+    [(b"", True), (b"H", False), (b"HTTP/1.1 103 Early Hints\r\n\r\n", False)],
 )
 async def test_untouched_means_no_byte_of_an_answer(before: bytes, untouched: bool) -> None:
     owner = Owner()
@@ -227,7 +228,9 @@ async def test_untouched_is_reset_for_each_request() -> None:
 async def test_careful_take_sees_an_unread_end() -> None:
     loop = asyncio.get_running_loop()
     listener = socket.create_server(("127.0.0.1", 0))
-    options = ConnectOptions(UpstreamEndpoint("127.0.0.1", listener.getsockname()[1], secured=False))
+    options = ConnectOptions(
+        UpstreamEndpoint("127.0.0.1", listener.getsockname()[1], secured=False)
+    )
     pool = pool_of(options)
     owner = Waiting()
     pool.dial(owner)
@@ -243,7 +246,9 @@ async def test_careful_take_sees_an_unread_end() -> None:
         await asyncio.sleep(0)
 
 
-async def test_backend_that_closes_idle_connections_gets_new_ones_for_what_cannot_be_sent_twice() -> None:
+async def test_backend_that_closes_idle_connections_gets_new_ones_for_what_cannot_be_sent_twice() -> (
+    None
+):
     owner, now = Owner(), asyncio.get_running_loop().time()
     kept = [BackendConnection(owner.connection._coalescer, owner.pool) for _ in range(2)]
     for connection in kept:
@@ -274,7 +279,8 @@ async def test_what_cannot_be_sent_twice_gets_only_a_connection_that_was_just_us
 
 
 async def test_backend_that_closes_what_we_were_about_to_close_is_not_hasty() -> None:
-    """The sweep runs once a second, so a backend with a timeout of five seconds is sometimes faster."""
+    """The sweep runs once a second, so a backend with a timeout of five seconds is sometimes
+    faster."""
     owner, loop = Owner(), asyncio.get_running_loop()
     FakeTransport(owner.connection.as_protocol())
     owner.pool.put(owner.connection)
@@ -300,7 +306,9 @@ BODILESS = [
 
 @pytest.mark.parametrize("framing", [NOTHING, ZERO, LENGTH, CHUNKED])
 @pytest.mark.parametrize(("method", "status"), BODILESS)
-async def test_connection_is_kept_only_if_no_body_could_follow(method: bytes, status: int, framing: bytes) -> None:
+async def test_connection_is_kept_only_if_no_body_could_follow(
+    method: bytes, status: int, framing: bytes
+) -> None:
     """A faulty backend may answer HEAD with a body, as it answers GET."""
     owner = Owner()
     owner.ask(method)
@@ -310,7 +318,9 @@ async def test_connection_is_kept_only_if_no_body_could_follow(method: bytes, st
     assert (owner.take() is owner.connection) is kept
     assert owner.transport.is_closing() is not kept
     await asyncio.sleep(0)
-    assert owner.pool._hasty_until < asyncio.get_running_loop().time(), "we closed it, not the backend"
+    assert owner.pool._hasty_until < asyncio.get_running_loop().time(), (
+        "we closed it, not the backend"
+    )
 
 
 @pytest.mark.parametrize("framing", [LENGTH, CHUNKED])
@@ -454,7 +464,8 @@ async def test_request_is_not_written_behind_the_end_of_its_connection() -> None
 
 @pytest.mark.parametrize("careful", [True, False])
 async def test_backend_that_sends_bytes_on_an_idle_connection(careful: bool) -> None:
-    """Requests that cannot be sent again get new connections, as with a backend that closes idle ones."""
+    """Requests that cannot be sent again get new connections, as with a backend that closes idle
+    ones."""
     owner, now = Owner(), asyncio.get_running_loop().time()
     other = BackendConnection(owner.connection._coalescer, owner.pool)
     FakeTransport(other.as_protocol())
@@ -474,7 +485,9 @@ async def test_backend_that_sends_bytes_on_an_idle_connection(careful: bool) -> 
 def clogged() -> Iterator[ConnectOptions]:
     """A backend whose machine accepts nothing."""
     backend = Clogged()
-    yield ConnectOptions(UpstreamEndpoint("127.0.0.1", backend.port, secured=False), connect_timeout=0.3)
+    yield ConnectOptions(
+        UpstreamEndpoint("127.0.0.1", backend.port, secured=False), connect_timeout=0.3
+    )
     backend.close()
 
 
@@ -482,7 +495,9 @@ def clogged() -> Iterator[ConnectOptions]:
 def listening() -> Iterator[ConnectOptions]:
     """A backend whose machine accepts everything."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
-        yield ConnectOptions(UpstreamEndpoint("127.0.0.1", listener.getsockname()[1], secured=False))
+        yield ConnectOptions(
+            UpstreamEndpoint("127.0.0.1", listener.getsockname()[1], secured=False)
+        )
 
 
 async def ended(pool: BackendPool, connections: list[BackendConnection]) -> None:
@@ -528,7 +543,9 @@ async def test_unneeded_connection_serves_the_next_request(listening: ConnectOpt
     await ended(pool, [owner.dialled.result()])
 
 
-async def test_backend_may_have_as_many_connections_as_are_left_for_all(listening: ConnectOptions) -> None:
+async def test_backend_may_have_as_many_connections_as_are_left_for_all(
+    listening: ConnectOptions,
+) -> None:
     budget = DescriptorBudget(6)
     pools = [pool_of(listening, budget) for _ in range(2)]
 
@@ -570,7 +587,10 @@ def test_budget_of_a_process_leaves_descriptors_for_everything_else() -> None:
 
 
 async def test_name_that_cannot_be_looked_up_fails_the_dial() -> None:
-    pool, owner = pool_of(ConnectOptions(UpstreamEndpoint("a" * 64 + ".example", 80, secured=False))), Waiting()
+    pool, owner = (
+        pool_of(ConnectOptions(UpstreamEndpoint("a" * 64 + ".example", 80, secured=False))),
+        Waiting(),
+    )
     pool.dial(owner)
     with pytest.raises(UpstreamUnreachable):
         await owner.dialled

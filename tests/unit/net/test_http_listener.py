@@ -1,4 +1,5 @@
-"""Tests of zerotrust.net.http_listener: draining and limits, seen by clients over real connections."""
+"""Tests of zerotrust.net.http_listener: draining and limits, seen by clients over real
+connections."""
 
 import asyncio
 import socket
@@ -28,7 +29,9 @@ class Answers:
     def __init__(self) -> None:
         self.waiting: list[HttpServerConnection] = []
 
-    def request(self, connection: HttpServerConnection, head: RequestHead, framing: tuple[Kind, int]) -> "Answers":
+    def request(
+        self, connection: HttpServerConnection, head: RequestHead, framing: tuple[Kind, int]
+    ) -> "Answers":
         self.waiting.append(connection)
         return self
 
@@ -63,7 +66,12 @@ class Scene:
     def made(self, *, reuse_idle: bool) -> HttpListener:
         coalescer = WriteCoalescer(asyncio.get_running_loop())
         return HttpListener(
-            coalescer, self.answers, self.tasks, name="test", most=lambda: self.most, reuse_idle=reuse_idle
+            coalescer,
+            self.answers,
+            self.tasks,
+            name="test",
+            most=lambda: self.most,
+            reuse_idle=reuse_idle,
         )
 
     async def open(self) -> Client:
@@ -156,7 +164,9 @@ async def test_draining_keeps_upgraded_connections(scene: Scene) -> None:
     await client.send_head("GET", "/", [("Connection", "Upgrade"), ("Upgrade", "x")])
     await eventually(lambda: scene.answers.waiting, "the request is there")
     connection = scene.answers.waiting[0]
-    connection.respond(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n", 101, Kind.TUNNEL, 0, announce=False)
+    connection.respond(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n", 101, Kind.TUNNEL, 0, announce=False
+    )
     await asyncio.wait_for(await scene.drain(), 2)
     connection.respond_data(b"goes on", end=False)
     assert (await client.read_response()).status == 101

@@ -23,7 +23,9 @@ class Owner:
     """Answers 404 to /no at once; the test answers all other requests."""
 
     def __init__(self) -> None:
-        self.connection = HttpServerConnection(WriteCoalescer(asyncio.get_running_loop()), self, set())
+        self.connection = HttpServerConnection(
+            WriteCoalescer(asyncio.get_running_loop()), self, set()
+        )
         self.transport = FakeTransport(self.connection)
         self.targets: list[bytes] = []
         self.framing: tuple[Kind, int] | None = None
@@ -67,7 +69,8 @@ async def test_pipelined_request_after_one_that_was_refused() -> None:
 
 
 async def test_announced_close_is_honoured() -> None:
-    """The answer begins before the end of the request's body, so it announces close; then both complete."""
+    """The answer begins before the end of the request's body, so it announces close; then both
+    complete."""
     owner = Owner()
     await owner.hear(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab")
     owner.connection.respond(OK, 200, Kind.LENGTH, 2, announce=False)
@@ -88,7 +91,9 @@ async def test_upgrade_is_not_granted_to_a_client_that_has_half_closed() -> None
     assert owner.connection.eof_received()
     owner.connection.respond(OK, 200, Kind.LENGTH, 2, announce=False)
     owner.connection.respond_data(b"ok", end=True)
-    assert (await owner.transport.written()).endswith(b"Connection: close\r\nContent-Length: 2\r\n\r\nok")
+    assert (await owner.transport.written()).endswith(
+        b"Connection: close\r\nContent-Length: 2\r\n\r\nok"
+    )
     assert owner.transport.is_closing()
 
 
@@ -124,7 +129,9 @@ def read_ahead(owner: Owner, first: bytes) -> int:
     "first",
     [
         pytest.param(GET % b"yes", id="behind a request"),
-        pytest.param(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab", id="behind a body"),
+        pytest.param(
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab", id="behind a body"
+        ),
         pytest.param(UPGRADE % b"", id="behind an upgrade"),
     ],
 )

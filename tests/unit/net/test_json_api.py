@@ -22,7 +22,9 @@ pytestmark = pytest.mark.anyio
 
 
 async def echo(call: Call) -> Reply:
-    return Reply({"query": dict(call.query), "body": dict(call.body), "uid": call.uid, "peer": call.peer})
+    return Reply(
+        {"query": dict(call.query), "body": dict(call.body), "uid": call.uid, "peer": call.peer}
+    )
 
 
 async def plain(_call: Call) -> Reply:
@@ -30,27 +32,38 @@ async def plain(_call: Call) -> Reply:
 
 
 async def refuse(call: Call) -> Reply:
-    raise {"pki": PkiError, "call": lambda text: CallError(text, 409), "down": NoAgent}[call.query["how"]](
-        "no such luck"
-    )
+    raise {"pki": PkiError, "call": lambda text: CallError(text, 409), "down": NoAgent}[
+        call.query["how"]
+    ]("no such luck")
 
 
 async def fault(_call: Call) -> Reply:
     raise RuntimeError("secret detail")
 
 
-ENDPOINTS = {("POST", "/echo"): echo, ("GET", "/plain"): plain, ("GET", "/refuse"): refuse, ("GET", "/fault"): fault}
+ENDPOINTS = {
+    ("POST", "/echo"): echo,
+    ("GET", "/plain"): plain,
+    ("GET", "/refuse"): refuse,
+    ("GET", "/fault"): fault,
+}
 
 
 @asynccontextmanager
 async def api(folder: Path) -> AsyncIterator[httpx.AsyncClient]:
     tasks = Tasks()
     listener = HttpListener(
-        WriteCoalescer(asyncio.get_running_loop()), JsonApi(ENDPOINTS, tasks), tasks, name="test", most=lambda: 10
+        WriteCoalescer(asyncio.get_running_loop()),
+        JsonApi(ENDPOINTS, tasks),
+        tasks,
+        name="test",
+        most=lambda: 10,
     )
     path = str(folder / "s")
     async with listener.listen(f"unix:{path}", key="test"):
-        async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=path), base_url="http://api") as client:
+        async with httpx.AsyncClient(
+            transport=httpx.AsyncHTTPTransport(uds=path), base_url="http://api"
+        ) as client:
             yield client
     await tasks.close()
 
@@ -62,13 +75,19 @@ async def test_calls_are_answered_and_know_their_peer(tmp_path: Path) -> None:
             uid = os.getuid() if sys.platform == "linux" else None
             assert said == {"query": {"n": str(number)}, "body": {"a": [1]}, "uid": uid, "peer": ""}
         answer = await client.get("/plain")
-        assert (answer.content, answer.headers["content-type"]) == (b"-----BEGIN\n", "application/x-pem-file")
+        assert (answer.content, answer.headers["content-type"]) == (
+            b"-----BEGIN\n",
+            "application/x-pem-file",
+        )
 
 
 @pytest.mark.parametrize(
-    ("how", "status", "code"), [("pki", 400, "pki"), ("call", 409, "bad_call"), ("down", 503, "no_agent")]
+    ("how", "status", "code"),
+    [("pki", 400, "pki"), ("call", 409, "bad_call"), ("down", 503, "no_agent")],
 )
-async def test_known_errors_are_answered_with_their_message(tmp_path: Path, how: str, status: int, code: str) -> None:
+async def test_known_errors_are_answered_with_their_message(
+    tmp_path: Path, how: str, status: int, code: str
+) -> None:
     async with api(tmp_path) as client:
         answer = await client.get("/refuse", params={"how": how})
     assert (answer.status_code, answer.json()) == (status, {"error": "no such luck", "code": code})
@@ -106,7 +125,9 @@ async def test_targets_that_look_like_broken_addresses(tmp_path: Path) -> None:
             writer.close()
 
 
-async def test_an_incomplete_body_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_incomplete_body_times_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(json_api, "BODY_TIMEOUT", 0.05)
     async with api(tmp_path):
         reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
@@ -117,7 +138,9 @@ async def test_an_incomplete_body_times_out(tmp_path: Path, monkeypatch: pytest.
     assert said.startswith(b"HTTP/1.1 408 ")
 
 
-async def test_a_call_completes_after_its_client_has_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_call_completes_after_its_client_has_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked, done = asyncio.Event(), asyncio.Event()
     gone = asyncio.Event()
 

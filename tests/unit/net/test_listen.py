@@ -57,7 +57,9 @@ async def test_an_address_in_use_leaves_nothing_open() -> None:
     port = free_port()
     with socket.create_server(("::", port), family=socket.AF_INET6) as taken:
         taken.listen()
-        with pytest.raises(SetupError, match=rf"api\.x: cannot listen on :{port}: address already in use"):
+        with pytest.raises(
+            SetupError, match=rf"api\.x: cannot listen on :{port}: address already in use"
+        ):
             await listen_plain(f":{port}", Closing, key="api.x")
     listening = await listen_plain(f"127.0.0.1:{port}", Closing, key="k")
     await listening.close()

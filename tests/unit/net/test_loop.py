@@ -21,12 +21,16 @@ run(main())
 
 @pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="a scheduling policy of Linux")
 def test_a_component_and_its_children_run_as_sched_batch() -> None:
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=15, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=15, check=True
+    )
     assert done.stdout.split() == [str(os.SCHED_BATCH)] * 2
 
 
 def test_the_descriptor_limit_is_raised_for_children_too() -> None:
-    program = PROGRAM.replace("os.sched_getscheduler(0)", "resource.getrlimit(resource.RLIMIT_NOFILE)[0]")
+    program = PROGRAM.replace(
+        "os.sched_getscheduler(0)", "resource.getrlimit(resource.RLIMIT_NOFILE)[0]"
+    )
     program = program.replace("import os", "import resource")
     begin = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (100, 400))\n"
     command = [sys.executable, "-c", begin + program]

@@ -34,7 +34,9 @@ async def test_failed_work_restarts_with_backoff(monkeypatch: pytest.MonkeyPatch
     with capture_logs() as logs:
         running.supervise(worker.work, "connection 1")
         await eventually(lambda: len(worker.begun) == 5, "it runs")
-    pauses = [later - earlier for earlier, later in zip(worker.begun, worker.begun[1:], strict=False)]
+    pauses = [
+        later - earlier for earlier, later in zip(worker.begun, worker.begun[1:], strict=False)
+    ]
     for pause, least in zip(pauses, (0.05, 0.1, 0.2, 0.2), strict=True):
         assert pause >= least - 0.002
     errors = [entry for entry in logs if entry["log_level"] == "error"]

@@ -43,7 +43,11 @@ def test_unusable_files_are_named(tmp_path: Path) -> None:
 def test_clients_without_a_certificate_need_enrollment(tmp_path: Path) -> None:
     ca_directory.create_authority(tmp_path)
     made = ca_directory.issue_server(tmp_path, "localhost", ServerNames())
-    names = {"certificate": str(made.certificate), "key": str(made.key), "authority": str(tmp_path / "ca.crt")}
+    names = {
+        "certificate": str(made.certificate),
+        "key": str(made.key),
+        "authority": str(tmp_path / "ca.crt"),
+    }
     assert tunnel_server(**names).verify_mode is ssl.CERT_REQUIRED
     assert tunnel_server(**names, enrollment=True).verify_mode is ssl.CERT_OPTIONAL
     with pytest.raises(PkiError, match=r"localhost\.key cannot be used together"):

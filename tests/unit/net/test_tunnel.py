@@ -59,7 +59,9 @@ def link_from(family: int, *name: Any) -> TunnelLink:
         (socket.AF_UNIX, ("/x", ""), False),
     ],
 )
-async def test_a_lost_local_address_is_detected(family: int, name: tuple[Any, ...], lost: bool) -> None:
+async def test_a_lost_local_address_is_detected(
+    family: int, name: tuple[Any, ...], lost: bool
+) -> None:
     assert link_from(family, *name)._has_lost_its_address() is lost
 
 
@@ -82,7 +84,10 @@ class Faulty(Owner):
 
 async def test_exception_of_a_sink_is_logged_and_does_not_end_the_link() -> None:
     link = TunnelLink(
-        WriteCoalescer(asyncio.get_running_loop()), dialer=True, sink=Faulty(dialer=True), options=SessionOptions()
+        WriteCoalescer(asyncio.get_running_loop()),
+        dialer=True,
+        sink=Faulty(dialer=True),
+        options=SessionOptions(),
     )
     link.data_received(message(FrameType.WELCOME, WELCOME))
     link.session.data_to_send(1 << 20)

@@ -59,7 +59,9 @@ class Listening(asyncio.Protocol):
         self.ended.set_result(exc)
 
 
-@pytest.mark.parametrize("last", [b"", b"last words", bytes(1_000_000)], ids=["alone", "behind some", "behind much"])
+@pytest.mark.parametrize(
+    "last", [b"", b"last words", bytes(1_000_000)], ids=["alone", "behind some", "behind much"]
+)
 def test_a_reset_behind_data_is_reported(last: bytes) -> None:
     told: list[Exception | None] = []
 
@@ -148,7 +150,9 @@ def test_a_second_reader_replaces_the_first(loop: WatchingLoop) -> None:
     assert got == ["first", "second", "second"]
 
 
-def test_an_open_watch_ends_with_the_loop(loop: WatchingLoop, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_open_watch_ends_with_the_loop(
+    loop: WatchingLoop, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pair() as (near, _):
         loop.add_reader(near, near.recv, 1)
         loop.run_until_complete(turns(loop, 1))

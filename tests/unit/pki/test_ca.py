@@ -51,13 +51,17 @@ def test_a_root_of_others_may_have_our_issuer_below_it(path_length: int | None) 
 
 def test_an_authority_of_the_old_kind_has_no_issuer() -> None:
     foreign = Foreign.root(path_length=0)
-    with pytest.raises(PkiError, match="it keeps working, but cannot rotate; create a new one in another folder"):
+    with pytest.raises(
+        PkiError, match="it keeps working, but cannot rotate; create a new one in another folder"
+    ):
         ca.create_issuer(ca.Credential(certificate=foreign.certificate, key=foreign.key))
 
 
 def test_an_issuer_ends_with_its_root() -> None:
     root = ca.create_root("Test CA", days=10, now=NOW)
-    assert ca.create_issuer(root, now=NOW).certificate.not_valid_after_utc == NOW + datetime.timedelta(days=10)
+    assert ca.create_issuer(
+        root, now=NOW
+    ).certificate.not_valid_after_utc == NOW + datetime.timedelta(days=10)
     with pytest.raises(PkiError, match="expired on 2030-01-11"):
         ca.create_issuer(root, now=NOW + datetime.timedelta(days=10))
 

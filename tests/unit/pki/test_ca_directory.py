@@ -24,7 +24,9 @@ def folder(tmp_path: Path) -> Path:
 
 def test_the_layout(folder: Path) -> None:
     ca_directory.issue_agent(folder, "pihole")
-    ca_directory.issue_server(folder, "tunnel.example.com", ServerNames(dns=["localhost"], ip=["127.0.0.1"]))
+    ca_directory.issue_server(
+        folder, "tunnel.example.com", ServerNames(dns=["localhost"], ip=["127.0.0.1"])
+    )
     names = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
     assert names == {
         "ca.crt": 0o644,
@@ -38,7 +40,11 @@ def test_the_layout(folder: Path) -> None:
     }
     root, issuer, *ends = ca_directory.describe(folder)
     assert (root.name, root.role, root.has_key) == ("Test CA", "authority", True)
-    assert (issuer.name.partition(" issuing ")[0], issuer.role, issuer.has_key) == ("Test CA", "issuer", True)
+    assert (issuer.name.partition(" issuing ")[0], issuer.role, issuer.has_key) == (
+        "Test CA",
+        "issuer",
+        True,
+    )
     assert [(d.name, d.role, d.names, d.has_key) for d in ends] == [
         ("pihole", "agent", ("urn:0trust:agent:pihole",), True),
         ("tunnel.example.com", "server", ("tunnel.example.com", "localhost", "127.0.0.1"), True),
@@ -52,14 +58,18 @@ def test_a_server_named_by_its_address(folder: Path) -> None:
 
 def test_nothing_is_overwritten_unless_asked(folder: Path) -> None:
     before = ca_directory.issue_agent(folder, "a").key.read_bytes()
-    with pytest.raises(PkiError, match=r"a\.key: exists already and is not overwritten; choose another name"):
+    with pytest.raises(
+        PkiError, match=r"a\.key: exists already and is not overwritten; choose another name"
+    ):
         ca_directory.issue_agent(folder, "a")
     with pytest.raises(PkiError, match="exists already"):
         ca_directory.issue_server(folder, "a", ServerNames())
     assert (folder / "a.key").read_bytes() == before
     ca_directory.issue_agent(folder, "a", force=True)
     assert (folder / "a.key").read_bytes() != before
-    with pytest.raises(PkiError, match=r"ca\.key: exists already and is not overwritten; move it away first"):
+    with pytest.raises(
+        PkiError, match=r"ca\.key: exists already and is not overwritten; move it away first"
+    ):
         ca_directory.create_authority(folder)
 
 
@@ -71,7 +81,23 @@ def test_half_a_pair_is_not_completed(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "../x", "a/b", ".a", "-a", "a b", "a\n", "x" * 65, "ca", "CA", "issuer", "Issuer", "ü", "::1"]
+    "name",
+    [
+        "",
+        "../x",
+        "a/b",
+        ".a",
+        "-a",
+        "a b",
+        "a\n",
+        "x" * 65,
+        "ca",
+        "CA",
+        "issuer",
+        "Issuer",
+        "ü",
+        "::1",
+    ],
 )
 def test_names_that_are_refused(folder: Path, name: str) -> None:
     before = sorted(folder.iterdir())
@@ -119,7 +145,8 @@ def test_a_leaf_is_no_authority(folder: Path, tmp_path: Path) -> None:
 
 
 class TestOldLayout:
-    """One certificate that signs everything: ca.crt and ca.key, as before there were issuers, or brought along."""
+    """One certificate that signs everything: ca.crt and ca.key, as before there were issuers, or
+    brought along."""
 
     @pytest.fixture
     def old(self, tmp_path: Path) -> Path:
@@ -137,13 +164,17 @@ class TestOldLayout:
 
     def test_an_agent_that_is_called_issuer(self, old: Path) -> None:
         self.root.issue("issuer").store(old, "issuer")
-        (leaf,) = ca_directory.load_certificates(ca_directory.issue_agent(old, "pihole").certificate)
+        (leaf,) = ca_directory.load_certificates(
+            ca_directory.issue_agent(old, "pihole").certificate
+        )
         leaf.verify_directly_issued_by(self.root.certificate)
         with pytest.raises(PkiError, match=r"ca\.key: exists already"):
             ca_directory.create_authority(old)
         self.root = Foreign.root(path_length=None)
         self.root.store(old, "ca")
-        with pytest.raises(PkiError, match=r"issuer\.crt: not the certificate of an authority; move it away first"):
+        with pytest.raises(
+            PkiError, match=r"issuer\.crt: not the certificate of an authority; move it away first"
+        ):
             ca_directory.rotate_issuer(old)
 
     def test_it_cannot_be_rotated(self, old: Path) -> None:
@@ -173,7 +204,8 @@ class TestRotation:
         assert not kept.with_suffix(".key").exists()
         assert ca_directory.load_certificates(old.certificate)[1] == before.certificate
         assert (
-            ca_directory.load_certificates(ca_directory.issue_agent(folder, "new").certificate)[1] == after.certificate
+            ca_directory.load_certificates(ca_directory.issue_agent(folder, "new").certificate)[1]
+            == after.certificate
         )
         assert [found.role for found in ca_directory.describe(folder)] == [
             "authority",
@@ -188,7 +220,9 @@ class TestRotation:
         stick.mkdir()
         (folder / "ca.key").rename(stick / "ca.key")
         before = (folder / "issuer.key").read_bytes()
-        with pytest.raises(PkiError, match="the root's key is not here; name the folder that has it with --root"):
+        with pytest.raises(
+            PkiError, match="the root's key is not here; name the folder that has it with --root"
+        ):
             ca_directory.rotate_issuer(folder)
         assert (folder / "issuer.key").read_bytes() == before
         (stick / "ca.crt").write_bytes((folder / "ca.crt").read_bytes())
@@ -208,7 +242,10 @@ class TestRotation:
         ca_directory.create_authority(tmp_path, permitted=list(one))
         for asked, expected in ((None, one), (other, other)):
             ca_directory.rotate_issuer(tmp_path, permitted=asked and list(asked))
-            assert profile.permitted_names(ca_directory.load_authority(tmp_path).certificate) == expected
+            assert (
+                profile.permitted_names(ca_directory.load_authority(tmp_path).certificate)
+                == expected
+            )
 
 
 class TestPassphrases:
@@ -221,13 +258,17 @@ class TestPassphrases:
             keys.read_key(tmp_path / f"{name}.key", good)
             with pytest.raises(PkiError):
                 keys.read_key(tmp_path / f"{name}.key", bad)
-        with pytest.raises(PkiError, match="the key is encrypted; give the file with its passphrase"):
+        with pytest.raises(
+            PkiError, match="the key is encrypted; give the file with its passphrase"
+        ):
             ca_directory.issue_agent(tmp_path, "pihole")
         assert not (tmp_path / "pihole.key").exists()
         ca_directory.issue_agent(tmp_path, "pihole", passphrase_file=file)
         with pytest.raises(PkiError, match="encrypted"):
             ca_directory.rotate_issuer(tmp_path, passphrase=own)
-        with pytest.raises(PkiError, match=r"issuer\.key: is encrypted, and the new key would not be"):
+        with pytest.raises(
+            PkiError, match=r"issuer\.key: is encrypted, and the new key would not be"
+        ):
             ca_directory.rotate_issuer(tmp_path, root_passphrase=root)
         keys.read_key(tmp_path / "issuer.key", own)
         ca_directory.rotate_issuer(tmp_path, root_passphrase=root, passphrase=own)
@@ -251,7 +292,9 @@ def test_a_foreign_certificate_is_described_all_the_same(tmp_path: Path) -> None
     usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING])
     for name, made in {"a": builder, "b": builder.add_extension(usage, critical=False)}.items():
         certificate = made.sign(key, hashes.SHA256())
-        (tmp_path / f"{name}.crt").write_bytes(certificate.public_bytes(keys.serialization.Encoding.PEM))
+        (tmp_path / f"{name}.crt").write_bytes(
+            certificate.public_bytes(keys.serialization.Encoding.PEM)
+        )
     for found in ca_directory.describe(tmp_path):
         assert (found.name, found.role, found.names, found.serial) == ("", "other", (), "ff")
         assert not found.has_key

@@ -22,14 +22,18 @@ def test_our_issuer_an_earlier_one_and_the_root_itself(tmp_path: Path) -> None:
     assert is_ours(chain, load_authority(tmp_path), root)
     ca_directory.rotate_issuer(tmp_path)
     assert is_ours(chain, load_authority(tmp_path), root)
-    assert not is_ours(chain[:1], load_authority(tmp_path), root), "the issuer of old has to be shown"
+    assert not is_ours(chain[:1], load_authority(tmp_path), root), (
+        "the issuer of old has to be shown"
+    )
 
 
 def test_dates_do_not_matter(tmp_path: Path) -> None:
     ca_directory.create_authority(tmp_path)
     issuer = load_authority(tmp_path)
     now = datetime.datetime.now(UTC)
-    issued = issuer.issue_agent("home", csr.create().pem, timedelta(seconds=1), now - timedelta(seconds=-1))
+    issued = issuer.issue_agent(
+        "home", csr.create().pem, timedelta(seconds=1), now - timedelta(seconds=-1)
+    )
     path = tmp_path / "old.crt"
     path.write_bytes(issued.chain_pem)
     assert is_ours(load_certificates(path), issuer, load_certificate(tmp_path / "ca.crt"))
@@ -58,17 +62,22 @@ def test_who_was_issued_a_certificate_by_the_root_is_no_authority(tmp_path: Path
     root, key = load_certificate(tmp_path / "ca.crt"), keys.read_key(tmp_path / "ca.key")
     issuer, asked = Issuer(certificate=root, key=key), csr.create()
     mine = x509.load_pem_x509_certificate(
-        issuer.issue_agent("home", asked.pem, timedelta(days=7), datetime.datetime.now(UTC)).chain_pem
+        issuer.issue_agent(
+            "home", asked.pem, timedelta(days=7), datetime.datetime.now(UTC)
+        ).chain_pem
     )
     assert is_ours([mine], issuer, root)
     thief = Issuer(certificate=mine, key=asked.key)
-    forged = thief.issue_agent("office", csr.create().pem, timedelta(days=7), datetime.datetime.now(UTC))
+    forged = thief.issue_agent(
+        "office", csr.create().pem, timedelta(days=7), datetime.datetime.now(UTC)
+    )
     chain = [x509.load_pem_x509_certificate(forged.chain_pem), mine]
     assert not is_ours(chain, issuer, root)
 
 
 def test_what_nobody_can_verify_is_not_ours() -> None:
-    """Strangers show it: by an authority with an RSA key, and with signatures of every kind that it might have."""
+    """Strangers show it: by an authority with an RSA key, and with signatures of every kind that
+    it might have."""
     key = rsa.generate_private_key(65537, 2048)
     root = Foreign.root(key=key).certificate
     sha256 = bytes.fromhex("608648016503040201")
@@ -82,6 +91,8 @@ def test_what_nobody_can_verify_is_not_ours() -> None:
 
 def _signed_with_pss(root: x509.Certificate, key: rsa.RSAPrivateKey) -> x509.Certificate:
     now = datetime.datetime.now(UTC)
-    builder = x509.CertificateBuilder(root.subject, x509.Name([]), key.public_key(), 5, now, now + timedelta(days=1))
+    builder = x509.CertificateBuilder(
+        root.subject, x509.Name([]), key.public_key(), 5, now, now + timedelta(days=1)
+    )
     padded = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=32)
     return builder.sign(key, hashes.SHA256(), rsa_padding=padded)

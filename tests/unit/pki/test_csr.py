@@ -63,7 +63,8 @@ def test_weak_keys_and_rare_kinds(key: object) -> None:
 
 
 def test_a_weak_hash() -> None:
-    # cryptography refuses to sign with SHA-1; a request that says so is refused before its signature is looked at.
+    # cryptography refuses to sign with SHA-1; a request that says so is refused before its
+    # signature is looked at.
     der = signed(rsa.generate_private_key(65537, 2048), hashes.SHA256()).public_bytes(DER)
     sha256, sha1 = bytes.fromhex("2a864886f70d01010b"), bytes.fromhex("2a864886f70d010105")
     assert der.count(sha256) == 1

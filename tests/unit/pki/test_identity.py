@@ -36,7 +36,10 @@ def test_the_uri_first_then_the_common_name(made: Foreign, agent_id: str) -> Non
         (ROOT.issue(), "names no agent"),
         (ROOT.issue(dns=("home",)), "names no agent"),
         (ROOT.issue("home", "away"), "names more than one agent"),
-        (ROOT.issue("home", uris=("urn:0trust:agent:a", "urn:0trust:agent:b")), "names more than one agent"),
+        (
+            ROOT.issue("home", uris=("urn:0trust:agent:a", "urn:0trust:agent:b")),
+            "names more than one agent",
+        ),
         # An id that is none is not mended with the common name.
         (ROOT.issue("home", uris=("urn:0trust:agent:",)), "cannot be used as a name"),
         (ROOT.issue("home", uris=("urn:0trust:agent:a/b",)), "cannot be used as a name"),
@@ -61,7 +64,12 @@ def of_version(number: int) -> bytes:
 @pytest.mark.parametrize(
     "der",
     [b"", b"nonsense", ROOT.issue("home").der[:-1], of_version(7)],
-    ids=["nothing", "nonsense", "cut short", "version 8"],  # the bytes are other ones in each process
+    ids=[
+        "nothing",
+        "nonsense",
+        "cut short",
+        "version 8",
+    ],  # the bytes are other ones in each process
 )
 def test_what_is_no_certificate(der: bytes) -> None:
     with pytest.raises(PkiError, match="cannot be read"):
@@ -75,7 +83,10 @@ def test_extensions_that_cannot_be_read() -> None:
         x509.CertificateBuilder(name, name, key.public_key(), 1)
         .not_valid_before(now())
         .not_valid_after(now())
-        .add_extension(x509.UnrecognizedExtension(x509.SubjectAlternativeName.oid, b"\x30\x05junk"), critical=False)
+        .add_extension(
+            x509.UnrecognizedExtension(x509.SubjectAlternativeName.oid, b"\x30\x05junk"),
+            critical=False,
+        )
         .sign(key, hashes.SHA256())
     )
     with pytest.raises(PkiError, match="cannot be read"):

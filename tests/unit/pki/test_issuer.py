@@ -50,7 +50,8 @@ def test_an_agent_certificate_names_the_agent_and_is_for_clients_only(issuer: Is
 
 def test_a_server_certificate_carries_each_address_once(issuer: Issuer) -> None:
     names = ServerNames(
-        dns=["Tunnel.example.com", "tunnel.example.com.", "*.example.com"], ip=["::1", "127.0.0.1", "0:0::1"]
+        dns=["Tunnel.example.com", "tunnel.example.com.", "*.example.com"],
+        ip=["::1", "127.0.0.1", "0:0::1"],
     )
     certificate = certificate_of(issuer.issue_server(csr.create().pem, names, WEEK, NOW))
     found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -66,7 +67,9 @@ def test_a_server_certificate_carries_each_address_once(issuer: Issuer) -> None:
 
 def test_a_server_with_a_long_name_and_one_without(issuer: Issuer) -> None:
     host = ".".join(["x" * 40] * 5)
-    certificate = certificate_of(issuer.issue_server(csr.create().pem, ServerNames(dns=[host]), WEEK, NOW))
+    certificate = certificate_of(
+        issuer.issue_server(csr.create().pem, ServerNames(dns=[host]), WEEK, NOW)
+    )
     found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert list(found) == [x509.DNSName(host)]
     with pytest.raises(PkiError, match="needs a DNS name or an IP address"):
@@ -78,14 +81,18 @@ def test_of_a_request_only_the_key_counts(issuer: Issuer) -> None:
     greedy = (
         x509.CertificateSigningRequestBuilder()
         .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "admin")]))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("tunnel.example.com")]), critical=True)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.DNSName("tunnel.example.com")]), critical=True
+        )
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=True)
         .sign(key, hashes.SHA256())
     )
     pem = greedy.public_bytes(serialization.Encoding.PEM)
     modest = csr.create()
-    one, other = (certificate_of(issuer.issue_agent("home", asked, WEEK, NOW)) for asked in (pem, modest.pem))
+    one, other = (
+        certificate_of(issuer.issue_agent("home", asked, WEEK, NOW)) for asked in (pem, modest.pem)
+    )
     assert [e.oid for e in one.extensions] == [e.oid for e in other.extensions]
     assert (one.subject, agent_id_of(one)) == (other.subject, "home")
     own = (x509.SubjectKeyIdentifier,)
@@ -133,7 +140,10 @@ def test_those_between_the_issuer_and_the_root_are_sent_too() -> None:
     lower = middle.issue("Lower", ca=True)
     issuer = Issuer(certificate=lower.certificate, key=lower.key, above=(middle.certificate,))
     issued = issuer.issue_agent("home", csr.create().pem, WEEK, datetime.datetime.now(datetime.UTC))
-    assert x509.load_pem_x509_certificates(issued.chain_pem)[1:] == [lower.certificate, middle.certificate]
+    assert x509.load_pem_x509_certificates(issued.chain_pem)[1:] == [
+        lower.certificate,
+        middle.certificate,
+    ]
 
 
 def test_an_authority_without_key_identifier_is_refused() -> None:

@@ -24,7 +24,9 @@ def encoded(said: object) -> str:
 
 
 TOKENS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=512)
-SERVERS = st.sampled_from(["tunnel.example.com:8443", "tunnel.example.com", "192.0.2.7:1", "[2001:db8::7]:8443"])
+SERVERS = st.sampled_from(
+    ["tunnel.example.com:8443", "tunnel.example.com", "192.0.2.7:1", "[2001:db8::7]:8443"]
+)
 
 
 @given(SERVERS, TOKENS, st.binary(min_size=32, max_size=32))
@@ -40,7 +42,10 @@ def test_white_space_does_not_matter() -> None:
 
 def test_more_is_read_over() -> None:
     assert parse(encoded({**GOOD, "more": [1]})) == LINE
-    assert parse(encoded({**GOOD, "server": "tunnel.example.com"})).address == ("tunnel.example.com", 8443)
+    assert parse(encoded({**GOOD, "server": "tunnel.example.com"})).address == (
+        "tunnel.example.com",
+        8443,
+    )
 
 
 def test_every_loss_is_noticed() -> None:
@@ -103,7 +108,10 @@ def test_nothing_else_is_raised(text: str) -> None:
 def test_the_token_is_not_shown() -> None:
     assert LINE.secret not in repr(LINE)
     broken = encoded({**GOOD, "fingerprint": "?"})[:-3]
-    for text in (broken, PREFIX + base64.b64encode(b'{"token": "s3cret-token", ').decode().rstrip("=")):
+    for text in (
+        broken,
+        PREFIX + base64.b64encode(b'{"token": "s3cret-token", ').decode().rstrip("="),
+    ):
         try:
             parse(text)
         except PkiError as error:

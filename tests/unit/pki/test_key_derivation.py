@@ -21,17 +21,25 @@ def test_a_secret_depends_on_key_and_purpose_alone(tmp_path: Path) -> None:
     assert len(secret) == SECRET_BYTES
 
 
-@pytest.mark.parametrize("key", [ed25519.Ed25519PrivateKey.generate(), rsa.generate_private_key(65537, 2048)])
-def test_keys_of_other_kinds(key: ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "key", [ed25519.Ed25519PrivateKey.generate(), rsa.generate_private_key(65537, 2048)]
+)
+def test_keys_of_other_kinds(
+    key: ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey, tmp_path: Path
+) -> None:
     """The original made RSA keys."""
     path = tmp_path / "key"
     path.write_bytes(
         key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.TraditionalOpenSSL,
+            serialization.NoEncryption(),
         )
         if isinstance(key, rsa.RSAPrivateKey)
         else key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
         )
     )
     assert len(derive(path, "x")) == SECRET_BYTES

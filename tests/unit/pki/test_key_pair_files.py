@@ -98,5 +98,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     certificate, key = made(tmp_path)
     chain, key_pem = new()
     with pytest.raises(PkiError, match="cannot write"):
-        key_pair_files.replace(certificate, tmp_path / "gone" / "a.key", chain=chain, key_pem=key_pem)
+        key_pair_files.replace(
+            certificate, tmp_path / "gone" / "a.key", chain=chain, key_pem=key_pem
+        )
     assert fits(certificate, key)

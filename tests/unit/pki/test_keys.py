@@ -51,7 +51,9 @@ def test_file_systems_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_failed_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
@@ -78,7 +80,9 @@ def test_what_is_not_a_usable_key_is_named(tmp_path: Path) -> None:
         keys.read_key(path)
     path.write_bytes(
         x25519.X25519PrivateKey.generate().private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
         )
     )
     with pytest.raises(PkiError, match="of a kind that is not used here"):
@@ -104,7 +108,11 @@ def test_a_key_with_a_passphrase(tmp_path: Path) -> None:
 
 def test_the_passphrase_is_the_first_line(tmp_path: Path) -> None:
     path = tmp_path / "pass"
-    for text in (b"correct horse battery", b"correct horse battery\n", b"correct horse battery\r\nand notes\n"):
+    for text in (
+        b"correct horse battery",
+        b"correct horse battery\n",
+        b"correct horse battery\r\nand notes\n",
+    ):
         path.write_bytes(text)
         assert keys.read_passphrase(path) == b"correct horse battery"
     path.write_bytes(b"short\nand a long second line")

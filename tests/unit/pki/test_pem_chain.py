@@ -15,7 +15,9 @@ ROOT = Foreign.root()
 
 
 def pem(der: bytes) -> bytes:
-    return b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(der) + b"-----END CERTIFICATE-----\n"
+    return (
+        b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(der) + b"-----END CERTIFICATE-----\n"
+    )
 
 
 def test_all_certificates_in_their_order() -> None:

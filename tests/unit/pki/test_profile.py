@@ -1,4 +1,5 @@
-"""Tests of zerotrust.pki.profile: the chain under the strict rules of OpenSSL and of cryptography's verifier."""
+"""Tests of zerotrust.pki.profile: the chain under the strict rules of OpenSSL and of
+cryptography's verifier."""
 
 import contextlib
 import datetime
@@ -28,7 +29,11 @@ class Chain:
     """A root, an issuer below it, and files for `net.tls`."""
 
     def __init__(
-        self, folder: Path, *, permit_dns: list[str] | None = None, permit_ip: list[str] | None = None
+        self,
+        folder: Path,
+        *,
+        permit_dns: list[str] | None = None,
+        permit_ip: list[str] | None = None,
     ) -> None:
         self.folder = folder
         self.root = ca.create_root("Test CA")
@@ -40,7 +45,9 @@ class Chain:
 
     def server(self, names: ServerNames = NAMES) -> dict[str, str]:
         asked = csr.create()
-        return self._store("server", asked, self.issuer.issue_server(asked.pem, names, DAY, moment()))
+        return self._store(
+            "server", asked, self.issuer.issue_server(asked.pem, names, DAY, moment())
+        )
 
     def agent(self, name: str = "home") -> dict[str, str]:
         asked = csr.create()
@@ -53,12 +60,17 @@ class Chain:
         return {"certificate": str(certificate), "key": str(key), "authority": str(self.authority)}
 
 
-def handshake(client: ssl.SSLContext, server: ssl.SSLContext, *, host: str = HOST) -> tuple[ssl.SSLObject, ...]:
+def handshake(
+    client: ssl.SSLContext, server: ssl.SSLContext, *, host: str = HOST
+) -> tuple[ssl.SSLObject, ...]:
     """Both ends, done; strict beyond what the contexts ask for themselves."""
     for context in (client, server):
         context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_STRICT
     up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ends = client.wrap_bio(down, up, server_hostname=host), server.wrap_bio(up, down, server_side=True)
+    ends = (
+        client.wrap_bio(down, up, server_hostname=host),
+        server.wrap_bio(up, down, server_side=True),
+    )
     for _ in range(6):
         for end in ends:
             with contextlib.suppress(ssl.SSLWantReadError):
@@ -74,7 +86,9 @@ def test_both_ends_accept_each_other_by_the_root_alone(tmp_path: Path) -> None:
     chain = Chain(tmp_path)
     client, server = handshake(tunnel_client(**chain.agent()), tunnel_server(**chain.server()))
     assert client.selected_alpn_protocol() == server.selected_alpn_protocol() == "0trust/1"
-    assert server.getpeercert(True) == certificates({"certificate": str(tmp_path / "home.crt")})[0].public_bytes(DER)
+    assert server.getpeercert(True) == certificates({"certificate": str(tmp_path / "home.crt")})[
+        0
+    ].public_bytes(DER)
 
 
 def test_what_an_older_issuer_has_issued_stays_good(tmp_path: Path) -> None:
@@ -107,8 +121,11 @@ def test_a_stranger_of_the_same_name_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "limits", [{"permit_dns": [HOST]}, {"permit_dns": ["example.com"], "permit_ip": ["192.0.2.7"]}]
 )
-def test_constraints_let_agents_and_the_named_server_through(tmp_path: Path, limits: dict[str, list[str]]) -> None:
-    """An agent called pi.hole.lan has a host name in OpenSSL's eyes, which must not hold it against the constraints."""
+def test_constraints_let_agents_and_the_named_server_through(
+    tmp_path: Path, limits: dict[str, list[str]]
+) -> None:
+    """An agent called pi.hole.lan has a host name in OpenSSL's eyes, which must not hold it
+    against the constraints."""
     chain = Chain(tmp_path, **limits)
     handshake(tunnel_client(**chain.agent("pi.hole.lan")), tunnel_server(**chain.server()))
 
@@ -127,7 +144,10 @@ def test_constraints_hold_against_other_servers(
     tmp_path: Path, limits: dict[str, list[str]], names: ServerNames, host: str
 ) -> None:
     chain = Chain(tmp_path, **limits)
-    with pytest.raises(ssl.SSLCertVerificationError, match=r"permitted subtree violation|excluded subtree violation"):
+    with pytest.raises(
+        ssl.SSLCertVerificationError,
+        match=r"permitted subtree violation|excluded subtree violation",
+    ):
         handshake(tunnel_client(**chain.agent()), tunnel_server(**chain.server(names)), host=host)
 
 
@@ -147,7 +167,10 @@ def test_whole_seconds_within_the_issuers_life() -> None:
     start = datetime.datetime(2030, 1, 1, 12, 0, 0, 999, tzinfo=datetime.UTC)
     root = ca.create_root("Test CA", days=1, now=start).certificate
     life = profile.validity(start, datetime.timedelta(seconds=60), within=root)
-    assert (life.start, life.end) == (start.replace(microsecond=0), start.replace(minute=1, microsecond=0))
+    assert (life.start, life.end) == (
+        start.replace(microsecond=0),
+        start.replace(minute=1, microsecond=0),
+    )
     assert profile.validity(start, 9 * DAY, within=root).end == root.not_valid_after_utc
     with pytest.raises(PkiError, match="expired on 2030-01-02"):
         profile.validity(start + DAY, DAY, within=root)
@@ -157,7 +180,9 @@ def test_whole_seconds_within_the_issuers_life() -> None:
     assert profile.validity(elsewhere, DAY) == profile.validity(start, DAY)
 
 
-@pytest.mark.parametrize("length", [datetime.timedelta(0), -DAY, 36501 * DAY, datetime.timedelta(milliseconds=999)])
+@pytest.mark.parametrize(
+    "length", [datetime.timedelta(0), -DAY, 36501 * DAY, datetime.timedelta(milliseconds=999)]
+)
 def test_lives_without_sense_are_refused(length: datetime.timedelta) -> None:
     with pytest.raises(PkiError, match="invalid validity"):
         profile.validity(moment(), length)

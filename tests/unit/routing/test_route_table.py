@@ -14,12 +14,17 @@ from zerotrust.routing.route_table import RouteTable
 
 def table(*routes: tuple[str, dict[str, Any]]) -> RouteTable[str]:
     return RouteTable(
-        [(Match(RouteMatch.model_validate(condition)), name) for name, condition in routes], default="nothing"
+        [(Match(RouteMatch.model_validate(condition)), name) for name, condition in routes],
+        default="nothing",
     )
 
 
 def look_up(routes: RouteTable[str], target: str, *lines: str, method: str = "GET") -> str:
-    raw = f"{method} {target} HTTP/1.1\r\nHost: a\r\n" + "".join(f"{line}\r\n" for line in lines) + "\r\n"
+    raw = (
+        f"{method} {target} HTTP/1.1\r\nHost: a\r\n"
+        + "".join(f"{line}\r\n" for line in lines)
+        + "\r\n"
+    )
     head = parse_request(raw.encode())
     return routes.lookup(head.method, head.target, head.fields)
 
@@ -45,7 +50,11 @@ def test_the_first_match_wins() -> None:
 
 def test_methods_in_any_case() -> None:
     routes = table(("read", {"method": ["get", "HEAD"]}))
-    assert [look_up(routes, "/", method=method) for method in ("Get", "head", "PUT")] == ["read", "read", "nothing"]
+    assert [look_up(routes, "/", method=method) for method in ("Get", "head", "PUT")] == [
+        "read",
+        "read",
+        "nothing",
+    ]
 
 
 def test_routes_after_one_for_everything_are_never_reached() -> None:
@@ -67,8 +76,25 @@ def test_a_path_passes_if_its_readings_match_the_same_route() -> None:
     assert look_up(routes, "/%61pi/x") == "api"
 
 
-SPELLINGS = ["/./admin", "//admin", "/%61dmin", "/admin%2f", "/admin%2Fx", "/admin;x", "/admin;x/y", "/x/../admin"]
-SPELLINGS += ["/x/%2e%2e/admin", "/admin/.", "/admin//", "/admin/x/..", "/%2561dmin", "/admin\\x", "/admin%5cx"]
+SPELLINGS = [
+    "/./admin",
+    "//admin",
+    "/%61dmin",
+    "/admin%2f",
+    "/admin%2Fx",
+    "/admin;x",
+    "/admin;x/y",
+    "/x/../admin",
+]
+SPELLINGS += [
+    "/x/%2e%2e/admin",
+    "/admin/.",
+    "/admin//",
+    "/admin/x/..",
+    "/%2561dmin",
+    "/admin\\x",
+    "/admin%5cx",
+]
 SPELLINGS += [
     "/..;/admin",
     "/x/..%2fadmin",
@@ -90,7 +116,9 @@ def test_a_protected_path_is_not_dodged(target: str) -> None:
         assert refusal.status == 400
 
 
-@pytest.mark.parametrize("target", ["/public/../x", "/public%2fx", "/public;x/y", "//public/x", "/public/%2e%2e/x"])
+@pytest.mark.parametrize(
+    "target", ["/public/../x", "/public%2fx", "/public;x/y", "//public/x", "/public/%2e%2e/x"]
+)
 def test_an_open_path_does_not_lead_to_a_protected_one(target: str) -> None:
     routes = table(("open", {"path": "/public/*"}), ("protected", {}))
     with pytest.raises(AmbiguousPath):
@@ -117,7 +145,24 @@ def resolved(path: str) -> str:
     return "/" + "/".join(kept)
 
 
-PIECES = ["admin", "adm", "in", "public", "x", "/", "//", ".", "..", "/../", "/./", "%2e", "%2E", "%2f", "%5c", "\\"]
+PIECES = [
+    "admin",
+    "adm",
+    "in",
+    "public",
+    "x",
+    "/",
+    "//",
+    ".",
+    "..",
+    "/../",
+    "/./",
+    "%2e",
+    "%2E",
+    "%2f",
+    "%5c",
+    "\\",
+]
 PIECES += [";", ";a=b", "%61", "%2561", "%25", "%252f", "%252e", "%3b", "..;"]
 
 
@@ -148,9 +193,13 @@ def test_paths_that_pass_read_the_same_for_every_backend(pieces: list[str]) -> N
         assert (found == "open") is (path == "/public" or path.startswith("/public/"))
 
 
-@given(st.binary(max_size=30).map(lambda raw: bytes(b for b in raw if 0x20 < b < 0x7F and b != 0x23)))
+@given(
+    st.binary(max_size=30).map(lambda raw: bytes(b for b in raw if 0x20 < b < 0x7F and b != 0x23))
+)
 def test_no_target_breaks_the_lookup(target: bytes) -> None:
-    routes = table(("admin", {"path": "/admin/*", "query": {"a": "b"}}), ("rest", {"method": "GET"}))
+    routes = table(
+        ("admin", {"path": "/admin/*", "query": {"a": "b"}}), ("rest", {"method": "GET"})
+    )
     try:
         assert look_up(routes, "/" + target.decode()) in ("admin", "rest")
     except AmbiguousPath:

@@ -55,7 +55,9 @@ def test_each_top_level_key_is_listed() -> None:
 
 @pytest.mark.parametrize("name", sorted(PAGES))
 def test_each_key_has_a_meaning(name: str) -> None:
-    assert [row for row in PAGES[name]().splitlines() if row.startswith("| `") and row.endswith("|  |")] == []
+    assert [
+        row for row in PAGES[name]().splitlines() if row.startswith("| `") and row.endswith("|  |")
+    ] == []
 
 
 def test_the_introduction_names_each_handler() -> None:

@@ -33,7 +33,9 @@ class Agent:
         service = f"app-{name}"
         before = self.registry.former_policy(self.agent_session, service)
         compiled = compile_service_policy(policy, secret=SECRET, before=before)
-        self.claim = ServiceRegistration(self.agent_session, service, service.encode(), (HOST,), True, compiled)
+        self.claim = ServiceRegistration(
+            self.agent_session, service, service.encode(), (HOST,), True, compiled
+        )
         self.registry.register(self.claim)
 
     @property
@@ -51,7 +53,9 @@ class Agent:
         """Reset the last of them."""
         self.pair.agent.session.reset(self.last[0], code, reason)
 
-    def say(self, block: bytes, *, kind: int = 0, body: bytes | None = None, interim: bool = False) -> None:
+    def say(
+        self, block: bytes, *, kind: int = 0, body: bytes | None = None, interim: bool = False
+    ) -> None:
         """Answer the last of them."""
         stream, _ = self.last
         end = kind == 0 and not interim
@@ -69,16 +73,24 @@ class Agent:
 class Fleet:
     """The agents, the first of which gets the first request."""
 
-    def __init__(self, *policies: dict[str, Any] | None, names: str = "abcdef", hold_timeout: float = 0.0) -> None:
+    def __init__(
+        self, *policies: dict[str, Any] | None, names: str = "abcdef", hold_timeout: float = 0.0
+    ) -> None:
         self.registry = Registry()
         self.tasks = Tasks()
-        self.ingress = build_ingress(self.registry, tasks=self.tasks, api=ProxyApi(hold_timeout=hold_timeout))
-        self.agents = [Agent(self, name, policy) for name, policy in zip(names, policies, strict=False)]
+        self.ingress = build_ingress(
+            self.registry, tasks=self.tasks, api=ProxyApi(hold_timeout=hold_timeout)
+        )
+        self.agents = [
+            Agent(self, name, policy) for name, policy in zip(names, policies, strict=False)
+        ]
         self.connect()
 
     def connect(self) -> None:
         """A new connection of the client."""
-        self.connection = HttpServerConnection(WriteCoalescer(asyncio.get_running_loop()), self.ingress, set())
+        self.connection = HttpServerConnection(
+            WriteCoalescer(asyncio.get_running_loop()), self.ingress, set()
+        )
         self.transport = FakeTransport(self.connection.as_protocol())
 
     def send(self, start: str, *fields: str, body: bytes = b"") -> None:

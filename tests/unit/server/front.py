@@ -32,13 +32,19 @@ def build_ingress(
     https_port: int = 443,
     overload: LoadShedding | None = None,
 ) -> Ingress:
-    """Return an ingress, wired as `zerotrust.server.app` does; without `api` no request waits for its agent."""
+    """Return an ingress, wired as `zerotrust.server.app` does; without `api` no request waits
+    for its agent."""
     api = api or ProxyApi(hold_timeout=0.0)
     pending = PendingRequests(registry, timeout=api.hold_timeout)
     registry.subscribe(pending.host_served)
     verifications = VerificationPool(tasks or Tasks())
     return Ingress(
-        registry, api, pending=pending, verifications=verifications, https_port=https_port, overload=overload
+        registry,
+        api,
+        pending=pending,
+        verifications=verifications,
+        https_port=https_port,
+        overload=overload,
     )
 
 
@@ -46,7 +52,11 @@ class Front:
     """One client in front of `app.example.com`, which has this policy."""
 
     def __init__(
-        self, policy: dict[str, Any], *, binding: OfferedSchemes = USUAL, overload: LoadShedding | None = None
+        self,
+        policy: dict[str, Any],
+        *,
+        binding: OfferedSchemes = USUAL,
+        overload: LoadShedding | None = None,
     ) -> None:
         self.binding = binding
         self.pair = Pair()
@@ -60,18 +70,31 @@ class Front:
 
     def connect(self) -> None:
         """A new connection of the client."""
-        self.connection = HttpServerConnection(WriteCoalescer(asyncio.get_running_loop()), self.ingress, set())
+        self.connection = HttpServerConnection(
+            WriteCoalescer(asyncio.get_running_loop()), self.ingress, set()
+        )
         self.transport = FakeTransport(self.connection.as_protocol())
 
     def register(self, policy: dict[str, Any] | None) -> None:
         before = self.registry.former_policy(self.agent_session, "app")
         guard = compile_service_policy(policy, secret=SECRET, before=before)
-        claim = ServiceRegistration(self.agent_session, "app", b"app", ("app.example.com",), True, guard, self.binding)
+        claim = ServiceRegistration(
+            self.agent_session, "app", b"app", ("app.example.com",), True, guard, self.binding
+        )
         self.registry.register(claim)
 
-    async def ask(self, start: str, *fields: str, body: bytes = b"", client: str = "203.0.113.7") -> bytes:
+    async def ask(
+        self, start: str, *fields: str, body: bytes = b"", client: str = "203.0.113.7"
+    ) -> bytes:
         """What is written in answer, at once."""
-        lines = [f"{start} HTTP/1.1", "Host: app.example.com", f"X-Real-IP: {client}", *fields, "", ""]
+        lines = [
+            f"{start} HTTP/1.1",
+            "Host: app.example.com",
+            f"X-Real-IP: {client}",
+            *fields,
+            "",
+            "",
+        ]
         self.connection.data_received("\r\n".join(lines).encode("latin-1") + body)
         return await self.hear()
 
@@ -94,12 +117,17 @@ class Front:
         number = max(self.agent.ears)
         return self.agent.session.streams[number], self.agent.ears[number]
 
-    async def answer(self, block: bytes, *, kind: int = 0, body: bytes | None = None, interim: bool = False) -> bytes:
+    async def answer(
+        self, block: bytes, *, kind: int = 0, body: bytes | None = None, interim: bool = False
+    ) -> bytes:
         """What the client gets when the agent answers the last request."""
         stream, _ = self.last
         end = kind == 0 and not interim
         self.agent.session.send_head(
-            stream, pack_head(kind, 0, len(body or b"") if kind == KIND_LENGTH else 0, block), end=end, interim=interim
+            stream,
+            pack_head(kind, 0, len(body or b"") if kind == KIND_LENGTH else 0, block),
+            end=end,
+            interim=interim,
         )
         if body is not None:
             self.agent.session.send_data(stream, body, end=kind == 1)

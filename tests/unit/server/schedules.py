@@ -1,7 +1,8 @@
-"""Random schedules of what agents and their owner do: whom a lookup finds is always somebody who may be found.
+"""Random schedules of what agents and their owner do: whom a lookup finds is always somebody who
+may be found.
 
-Agents connect, register, are ready, die with or without a word (half-open), go away, are granted and lose names, are
-revoked and restored, in any order and beside each other.
+Agents connect, register, are ready, die with or without a word (half-open), go away, are granted
+and lose names, are revoked and restored, in any order and beside each other.
 """
 
 import random
@@ -91,7 +92,11 @@ class World:
             self.registry, registrar, self.authorization, coalescer=coalescer, tasks=Tasks()
         )
         self.sessions = SessionControl(self.registry, registrar, self.authorization)
-        self.grants: set[tuple[str, str]] = {("home", "a.example"), ("work", "a.example"), ("home", "*.lab.example")}
+        self.grants: set[tuple[str, str]] = {
+            ("home", "a.example"),
+            ("work", "a.example"),
+            ("home", "*.lab.example"),
+        }
         self.peers: list[Peer] = []
         self._order = 0
         self._grant()
@@ -101,8 +106,19 @@ class World:
         return self._order
 
     def run(self) -> None:
-        steps = [self.connect] * 3 + [self.register] * 5 + [self.unregister, self.ready, self.ready, self.silence]
-        steps += [self.word, self.go_away, self.change_grant, self.change_grant, self.revoke, self.restore]
+        steps = (
+            [self.connect] * 3
+            + [self.register] * 5
+            + [self.unregister, self.ready, self.ready, self.silence]
+        )
+        steps += [
+            self.word,
+            self.go_away,
+            self.change_grant,
+            self.change_grant,
+            self.revoke,
+            self.restore,
+        ]
         done: list[str] = []
         for _ in range(STEPS):
             step: Callable[[], None] = self.random.choice(steps)
@@ -121,7 +137,9 @@ class World:
 
     def register(self) -> None:
         if (peer := self._any()) is not None:
-            hosts = tuple(self.random.choices(HOSTS, k=self.random.randint(1, 3)))  # an agent may say one twice
+            hosts = tuple(
+                self.random.choices(HOSTS, k=self.random.randint(1, 3))
+            )  # an agent may say one twice
             service = self.random.choice(("one", "two"))
             peer.say(message(FrameType.REGISTER, Register(id=service, hosts=list(hosts))))
             if not peer.away:
@@ -185,7 +203,11 @@ class World:
             holder = next((peer for peer in self.peers if peer.link is found), None)
             assert holder is not None, ("a dead session is found", host, done)
             assert holder.order in able, ("a session is found that may not serve", host, done)
-            newer = [peer for peer in able.values() if peer.agent == holder.agent and peer.order > holder.order]
+            newer = [
+                peer
+                for peer in able.values()
+                if peer.agent == holder.agent and peer.order > holder.order
+            ]
             assert not newer, ("an older session is found", host, done)
 
     def _offers(self, peer: Peer, host: str) -> bool:

@@ -1,7 +1,8 @@
 """Two tenants of one server, and clients that reach both over the same connections, as Caddy's do.
 
-`good.example` belongs to an agent that answers each request with its number. `evil.example` belongs to one that sends
-whatever frames a test makes. Clients read what they get with h11, which knows by itself where an answer ends.
+`good.example` belongs to an agent that answers each request with its number. `evil.example` belongs
+to one that sends whatever frames a test makes. Clients read what they get with h11, which knows by
+itself where an answer ends.
 """
 
 import asyncio
@@ -29,10 +30,12 @@ GOOD, EVIL = "good.example", "evil.example"
 
 
 class Tenant:
-    """One agent: a session at both ends, of which the agent's is used for the handshake and to read."""
+    """One agent: a session at both ends, of which the agent's is used for the handshake and to
+    read."""
 
     def __init__(self, registry: Registry, host: str, policy: dict[str, Any] | None) -> None:
-        # Frames that a test makes by itself are not in the agent's count, so it acknowledges nothing.
+        # Frames that a test makes by itself are not in the agent's count, so it acknowledges
+        # nothing.
         self.pair = Pair(agent_options=SessionOptions(capabilities=()))
         self.pair.pump()
         session = join(registry, host, self.pair.server.session)
@@ -63,23 +66,29 @@ class Tenant:
             if stream.sending.name == "HEAD":
                 body = self.target(number).encode()
                 block = b"HTTP/1.1 200 OK\r\nX-From: good\r\n"
-                self.pair.agent.session.send_head(stream, pack_head(KIND_LENGTH, 0, len(body), block))
+                self.pair.agent.session.send_head(
+                    stream, pack_head(KIND_LENGTH, 0, len(body), block)
+                )
                 self.pair.agent.session.send_data(stream, body, end=True)
         self.pair.pump()
 
 
 class Client:
-    """A connection that is used for one request after the other while both ends agree that it may be."""
+    """A connection that is used for one request after the other while both ends agree that it
+    may be."""
 
     def __init__(self, ingress: Ingress) -> None:
-        self.connection = HttpServerConnection(WriteCoalescer(asyncio.get_running_loop()), ingress, set())
+        self.connection = HttpServerConnection(
+            WriteCoalescer(asyncio.get_running_loop()), ingress, set()
+        )
         self.transport = FakeTransport(self.connection.as_protocol())
         self._parser = h11.Connection(h11.CLIENT)
         self.host = ""
         self.target = ""
         self.status = 0
         self.from_good = self.refused = self.switched = False
-        """The head came from the agent of GOOD, or from the server itself; the connection has become a tunnel."""
+        """The head came from the agent of GOOD, or from the server itself; the connection has
+        become a tunnel."""
         self.body = b""
         self.broken = False
         """The answer, or the connection, has ended in a way that the client notices."""
@@ -99,13 +108,24 @@ class Client:
     def closed(self) -> bool:
         return self.broken or self.transport.is_closing() or self.transport.has_eof
 
-    def send(self, method: str, host: str, target: str, *fields: tuple[str, str], body: bytes | None = None) -> None:
+    def send(
+        self,
+        method: str,
+        host: str,
+        target: str,
+        *fields: tuple[str, str],
+        body: bytes | None = None,
+    ) -> None:
         """A request; `body` is what of a body of 4 bytes is sent now."""
         if self._parser.our_state is h11.DONE:
             self._parser.start_next_cycle()
         self.host, self.target, self.status, self.body = host, target, 0, b""
         self.from_good = self.refused = False
-        headers = [("Host", host), *fields, *([("Content-Length", "4")] if body is not None else [])]
+        headers = [
+            ("Host", host),
+            *fields,
+            *([("Content-Length", "4")] if body is not None else []),
+        ]
         data = self._parser.send(h11.Request(method=method, target=target, headers=headers)) or b""
         if body is not None:
             data += self._parser.send(h11.Data(data=body)) or b""
@@ -131,12 +151,16 @@ class Client:
             self.broken = True
         self.broken |= self.transport.is_closing() and not self.switched and not self.status
         if self._parser.their_state is h11.DONE:
-            assert self._parser.trailing_data == (b"", self.transport.is_closing()), self._parser.trailing_data
+            assert self._parser.trailing_data == (b"", self.transport.is_closing()), (
+                self._parser.trailing_data
+            )
 
     def _read(self) -> None:
         while True:
             event = self._parser.next_event()
-            if event in (h11.NEED_DATA, h11.PAUSED) or isinstance(event, (h11.EndOfMessage, h11.ConnectionClosed)):
+            if event in (h11.NEED_DATA, h11.PAUSED) or isinstance(
+                event, (h11.EndOfMessage, h11.ConnectionClosed)
+            ):
                 return
             if isinstance(event, h11.Response):
                 self.status = event.status_code

@@ -1,4 +1,5 @@
-"""Tests of zerotrust.server.app: a new configuration applies as a whole, or not at all, and disturbs nobody."""
+"""Tests of zerotrust.server.app: a new configuration applies as a whole, or not at all, and
+disturbs nobody."""
 
 import asyncio
 import os
@@ -57,7 +58,9 @@ def accepts(port: int, host: str = "127.0.0.1") -> bool:
     return True
 
 
-async def test_the_log_changes(running: RunningServer, site: Site, configured: list[Logging]) -> None:
+async def test_the_log_changes(
+    running: RunningServer, site: Site, configured: list[Logging]
+) -> None:
     new = site.server(logging={"level": "debug"})
     assert await running.change(new) == []
     await running.change(site.server(logging={"level": "debug"}, hot_reload={"enabled": False}))
@@ -74,7 +77,9 @@ async def test_the_api_moves_and_its_connections_stay(running: RunningServer, si
         assert (await client.get("/")).status == 404, "the connection of before"
 
 
-async def test_the_api_moves_to_a_unix_socket_and_back(running: RunningServer, site: Site, tmp_path: Path) -> None:
+async def test_the_api_moves_to_a_unix_socket_and_back(
+    running: RunningServer, site: Site, tmp_path: Path
+) -> None:
     path = tmp_path / "api.sock"
     await running.change(site.server(api={"listen_addr": f"unix:{path}"}))
     reader, writer = await asyncio.open_unix_connection(path)
@@ -132,7 +137,10 @@ async def test_an_address_that_is_taken_changes_nothing(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         addresses = {"server": f"127.0.0.1:{other}", "api": f"127.0.0.1:{other}"}
         addresses[section] = f"127.0.0.1:{taken.getsockname()[1]}"
-        wanted = site.server(logging={"level": "debug"}, **{key: {"listen_addr": at} for key, at in addresses.items()})
+        wanted = site.server(
+            logging={"level": "debug"},
+            **{key: {"listen_addr": at} for key, at in addresses.items()},
+        )
         with pytest.raises(SetupError, match=rf"{section}\.listen_addr: cannot listen on .*in use"):
             await running.change(wanted)
     assert not accepts(other)
@@ -150,17 +158,23 @@ async def test_an_edge_that_refuses_changes_nothing(
     monkeypatch.setattr(Edge, "apply", refuse)
     port = free_port()
     with pytest.raises(CaddyError):
-        await running.change(site.server(api={"listen_addr": f"127.0.0.1:{port}"}, logging={"level": "debug"}))
+        await running.change(
+            site.server(api={"listen_addr": f"127.0.0.1:{port}"}, logging={"level": "debug"})
+        )
     assert [one.level for one in configured] == ["debug", "info"], "the log is as before"
     assert not accepts(port)
     assert await running.status(APP) == 404
 
 
-async def test_a_log_that_cannot_be_opened_changes_nothing(running: RunningServer, site: Site) -> None:
+async def test_a_log_that_cannot_be_opened_changes_nothing(
+    running: RunningServer, site: Site
+) -> None:
     port = free_port()
     with pytest.raises(SetupError, match="cannot open the log file"):
         await running.change(
-            site.server(logging={"output": "/dev/null/x"}, server={"listen_addr": f"127.0.0.1:{port}"})
+            site.server(
+                logging={"output": "/dev/null/x"}, server={"listen_addr": f"127.0.0.1:{port}"}
+            )
         )
     assert not accepts(port)
     assert accepts(site.tunnel_port)
@@ -171,7 +185,9 @@ async def test_a_certificate_that_cannot_be_used_changes_nothing(
 ) -> None:
     with pytest.raises(PkiError, match="cannot be used together"):
         await running.change(
-            site.server(server={"key_file": str(site.folder / "home.key")}, logging={"level": "debug"})
+            site.server(
+                server={"key_file": str(site.folder / "home.key")}, logging={"level": "debug"}
+            )
         )
     assert configured == []
 
@@ -192,7 +208,10 @@ async def test_who_was_killed_while_its_certificate_was_renewed_starts_again(sit
     site.issue()
     key.rename(site.folder / "server.key.next")
     key.write_bytes(before)
-    async with serving(site) as running, dialling(site.agent({"hostname": APP, "backend": "127.0.0.1:9"})):
+    async with (
+        serving(site) as running,
+        dialling(site.agent({"hostname": APP, "backend": "127.0.0.1:9"})),
+    ):
         await eventually(lambda: is_known(running), "an agent connects")
         site.issue()
         renewed = key.rename(site.folder / "server.key.next")
@@ -230,7 +249,9 @@ async def test_whom_the_api_believes(running: RunningServer, site: Site) -> None
         await running.open(APP) as client,
     ):
         await eventually(lambda: is_known(running), "the service is published")
-        await running.change(site.server(api={"trusted_proxies": ["192.0.2.1"]}, caddy={"https_port": 8843}))
+        await running.change(
+            site.server(api={"trusted_proxies": ["192.0.2.1"]}, caddy={"https_port": 8843})
+        )
         answer = await client.get("/", *forwarded)
         assert (answer.status, answer.get("location")) == (301, f"https://{APP}:8843/")
         await running.change(site.server())
@@ -265,7 +286,9 @@ async def test_a_request_goes_on_as_soon_as_its_agent_is_back(site: Site) -> Non
 async def test_what_needs_a_restart_is_said_and_the_rest_applies(
     running: RunningServer, site: Site, configured: list[Logging]
 ) -> None:
-    new = site.server(caddy={"mode": "managed", "http_port": 0}, logging={"level": "debug"}, state={"dir": "/x"})
+    new = site.server(
+        caddy={"mode": "managed", "http_port": 0}, logging={"level": "debug"}, state={"dir": "/x"}
+    )
     assert await running.change(new) == ["caddy.mode: for a restart", "state.dir: for a restart"]
     assert configured == [new.logging]
 
@@ -277,11 +300,16 @@ async def asked(socket: Path, path: str) -> Any:
         return (await client.get(path)).json()
 
 
-async def test_an_authority_comes_and_goes_and_the_audit_knows(running: RunningServer, site: Site) -> None:
+async def test_an_authority_comes_and_goes_and_the_audit_knows(
+    running: RunningServer, site: Site
+) -> None:
     socket = site.folder / "state" / "admin.sock"
     start = (await asked(socket, "/v1/audit"))["records"][-1]["number"]
     assert (await asked(socket, "/v1/status"))["issuer_ends_at"] is None
-    named = {"cert_file": str(site.folder / "issuer.crt"), "key_file": str(site.folder / "issuer.key")}
+    named = {
+        "cert_file": str(site.folder / "issuer.crt"),
+        "key_file": str(site.folder / "issuer.key"),
+    }
     assert await running.change(site.server(authority=named)) == []
     assert (await asked(socket, "/v1/status"))["issuer_ends_at"] > 0
     with pytest.raises(PkiError, match="belong together"):
@@ -307,25 +335,34 @@ async def test_an_authority_comes_and_goes_and_the_audit_knows(running: RunningS
 async def test_what_was_changed_while_it_was_off_shows(site: Site) -> None:
     async def started(config: ServerConfig) -> dict[str, Any]:
         async with serving(site, config):
-            records = (await asked(site.folder / "state" / "admin.sock", "/v1/audit?action=server.started"))["records"]
+            records = (
+                await asked(site.folder / "state" / "admin.sock", "/v1/audit?action=server.started")
+            )["records"]
             told: dict[str, Any] = records[-1]["details"]
             return told
 
     first = await started(site.server())
     assert await started(site.server()) == first
-    other = await started(site.server(grants={"home": ["*.example.com"], "thief": ["a.example.com"]}))
+    other = await started(
+        site.server(grants={"home": ["*.example.com"], "thief": ["a.example.com"]})
+    )
     assert {key for key in first if first[key] != other[key]} == {"grants"}
     other = await started(site.server(unsafe_agents_may_claim_any_host=True))
     assert {key for key in first if first[key] != other[key]} == {"any_host"}
     (site.folder / "two.crt").write_bytes(2 * (site.folder / "ca.crt").read_bytes())
     other = await started(site.server(server={"ca_file": str(site.folder / "two.crt")}))
     assert {key for key in first if first[key] != other[key]} == {"ca_file"}
-    named = {"cert_file": str(site.folder / "issuer.crt"), "key_file": str(site.folder / "issuer.key")}
+    named = {
+        "cert_file": str(site.folder / "issuer.crt"),
+        "key_file": str(site.folder / "issuer.key"),
+    }
     other = await started(site.server(authority=named))
     assert {key for key in first if first[key] != other[key]} == {"issuer"}
 
 
-async def test_host_names_that_are_not_granted_are_in_the_audit(running: RunningServer, site: Site) -> None:
+async def test_host_names_that_are_not_granted_are_in_the_audit(
+    running: RunningServer, site: Site
+) -> None:
     socket = site.folder / "state" / "admin.sock"
     before = len((await asked(socket, "/v1/audit?action=hosts.refused"))["records"])
 
@@ -349,7 +386,9 @@ async def test_the_admin_socket_moves(running: RunningServer, site: Site, tmp_pa
 
 async def test_a_folder_for_the_state_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StateError, match=r"state\.dir: cannot create .*: not a directory; correct the path"):
+    with pytest.raises(
+        StateError, match=r"state\.dir: cannot create .*: not a directory; correct the path"
+    ):
         open_database(DatabaseConfig(dir=str(tmp_path / "file" / "state")))
     folder = tmp_path / "new" / "state"
     open_database(DatabaseConfig(dir=str(folder))).close()
@@ -357,11 +396,16 @@ async def test_a_folder_for_the_state_that_cannot_be_made(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("mode", [0o720, 0o702, 0o777, 0o1777, 0o2770])
-async def test_a_folder_for_the_state_that_others_may_write_is_refused(tmp_path: Path, mode: int) -> None:
+async def test_a_folder_for_the_state_that_others_may_write_is_refused(
+    tmp_path: Path, mode: int
+) -> None:
     folder = tmp_path / "state"
     folder.mkdir()
     folder.chmod(mode)
-    reason = rf"state\.dir: other users can write {folder} \(mode {mode:04o}\).*: run chmod 700 {folder}$"
+    reason = (
+        rf"state\.dir: other users can write {folder} \(mode {mode:04o}\).*: run chmod 700"
+        rf" {folder}$"
+    )
     with pytest.raises(StateError, match=reason):
         open_database(DatabaseConfig(dir=str(folder)))
     assert list(folder.iterdir()) == []
@@ -375,11 +419,15 @@ async def test_a_folder_for_the_state_of_another_user_is_refused(
     own = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: own + 1)
     if own == 0:
-        open_database(DatabaseConfig(dir=str(tmp_path))).close()  # root may replace everything anyway
+        open_database(
+            DatabaseConfig(dir=str(tmp_path))
+        ).close()  # root may replace everything anyway
         os.chown(tmp_path, 4711, -1)
         own = 4711
         monkeypatch.setattr(os, "geteuid", lambda: 0)
-    with pytest.raises(StateError, match=rf"state\.dir: user {own} owns .*: run chown \d+ {tmp_path}$"):
+    with pytest.raises(
+        StateError, match=rf"state\.dir: user {own} owns .*: run chown \d+ {tmp_path}$"
+    ):
         open_database(DatabaseConfig(dir=str(tmp_path)))
 
 

@@ -154,11 +154,15 @@ def test_a_filtered_call_is_cheap() -> None:
     logs.configure(Logging())
     log = logs.logger("test.cheap")
     log.debug("warm up")
-    once = min(timeit.repeat(lambda: log.debug("frame", stream=1), number=10_000, repeat=5)) / 10_000
+    once = (
+        min(timeit.repeat(lambda: log.debug("frame", stream=1), number=10_000, repeat=5)) / 10_000
+    )
     assert once < 20e-6  # about 0.4 µs; the margin is for a busy machine under a tracer
 
 
-def test_events_before_configure_after_close_go_to_stderr(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_events_before_configure_after_close_go_to_stderr(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     logs.configure(Logging(output=str(tmp_path / "log")))
     logs.close()
     logs._SINK.write("late\n")

@@ -7,7 +7,11 @@ from zerotrust.telemetry.metrics import counter, gauge, limits, text
 
 def read(written: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     families = text_string_to_metric_families(written.decode())
-    return {(one.name, tuple(sorted(one.labels.items()))): one.value for family in families for one in family.samples}
+    return {
+        (one.name, tuple(sorted(one.labels.items()))): one.value
+        for family in families
+        for one in family.samples
+    }
 
 
 def test_written_metrics_can_be_parsed() -> None:

@@ -19,9 +19,16 @@ sizes = st.integers(0, 2**64 - 1)
 
 
 @given(st.integers(0, 255), st.integers(0, 255), sizes, visible, visible, st.binary())
-def test_open_comes_back(kind: int, flags: int, length: int, service: str, request_id: str, block: bytes) -> None:
+def test_open_comes_back(
+    kind: int, flags: int, length: int, service: str, request_id: str, block: bytes
+) -> None:
     payload = pack_open(
-        kind, length, flags=flags, service=service.encode(), request_id=request_id.encode(), block=block
+        kind,
+        length,
+        flags=flags,
+        service=service.encode(),
+        request_id=request_id.encode(),
+        block=block,
     )
     found = unpack_open(payload)
     assert (found.kind, found.flags, found.length) == (kind, flags, length)

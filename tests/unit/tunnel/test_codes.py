@@ -19,7 +19,9 @@ def rows(first_column: str) -> list[list[str]]:
 
 
 def test_types_are_those_of_the_specification() -> None:
-    assert {(int(row[0], 16), row[1]) for row in rows("type")} == {(int(t), t.name) for t in FrameType}
+    assert {(int(row[0], 16), row[1]) for row in rows("type")} == {
+        (int(t), t.name) for t in FrameType
+    }
 
 
 def test_counted_types_and_types_of_streams_are_ranges() -> None:

@@ -34,7 +34,9 @@ def test_an_unknown_failure_is_a_fault_of_our_own() -> None:
 
 
 @pytest.mark.parametrize("kind", [errors.UpstreamsDown, errors.UpstreamsBusy])
-@pytest.mark.parametrize(("given", "heard"), [(1, 1), (60, 60), (3600, 3600), (9999, 3600), (None, None)])
+@pytest.mark.parametrize(
+    ("given", "heard"), [(1, 1), (60, 60), (3600, 3600), (9999, 3600), (None, None)]
+)
 def test_the_time_for_another_try_crosses_the_tunnel(
     kind: type[errors.ForwardError], given: int | None, heard: int | None
 ) -> None:

@@ -2,7 +2,17 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.tunnel import HELLO, SESSION_ID, WELCOME, Owner, agent, joined, message, reason_of, server
+from tests.support.tunnel import (
+    HELLO,
+    SESSION_ID,
+    WELCOME,
+    Owner,
+    agent,
+    joined,
+    message,
+    reason_of,
+    server,
+)
 from zerotrust.tunnel.binary import pack_reason
 from zerotrust.tunnel.codes import CAPABILITIES, Code, FrameType
 from zerotrust.tunnel.frames import encode
@@ -22,7 +32,9 @@ def test_both_ends_learn_of_each_other() -> None:
     assert (pair.server.peer.software, pair.server.peer.max_streams) == ("a", 7)
     assert (pair.agent.peer.software, pair.agent.peer.window) == ("s", 99_999)
     assert pair.agent.session.id == SESSION_ID
-    assert pair.server.session.keepalive.round_trip == pair.agent.session.keepalive.round_trip == 0.0
+    assert (
+        pair.server.session.keepalive.round_trip == pair.agent.session.keepalive.round_trip == 0.0
+    )
 
 
 def test_the_acceptor_learns_which_process_it_is_and_which_of_its_sessions() -> None:
@@ -35,8 +47,12 @@ def test_the_acceptor_learns_which_process_it_is_and_which_of_its_sessions() -> 
 
 
 @pytest.mark.parametrize("dialer", [True, False])
-@pytest.mark.parametrize(("said", "held"), [([], set()), (["policy", "later"], {"policy"}), (["Policy"], set())])
-def test_a_capability_is_in_force_where_both_have_it(dialer: bool, said: list[str], held: set[str]) -> None:
+@pytest.mark.parametrize(
+    ("said", "held"), [([], set()), (["policy", "later"], {"policy"}), (["Policy"], set())]
+)
+def test_a_capability_is_in_force_where_both_have_it(
+    dialer: bool, said: list[str], held: set[str]
+) -> None:
     owner = Owner(dialer=dialer)
     assert not owner.session.capabilities
     peer = (WELCOME if dialer else HELLO).model_copy(update={"capabilities": said})
@@ -93,7 +109,10 @@ def test_a_hello_that_says_nothing(payload: bytes) -> None:
 def test_a_welcome_that_offers_to_resume_has_a_secret() -> None:
     dialer = Owner(dialer=True)
     dialer.feed(message(T.WELCOME, WELCOME.model_copy(update={"capabilities": ["resume"]})))
-    assert reason_of(dialer) == (Code.PROTOCOL_ERROR, "WELCOME offers to resume, and has no secret for it")
+    assert reason_of(dialer) == (
+        Code.PROTOCOL_ERROR,
+        "WELCOME offers to resume, and has no secret for it",
+    )
 
 
 def test_the_peer_may_refuse_the_handshake() -> None:

@@ -27,7 +27,9 @@ def test_a_peer_that_speaks_is_never_dead(start: float, pauses: list[float]) -> 
 
 def test_pings_leave_every_interval() -> None:
     clock = Keepalive(100.0)
-    sent = [clock.ping(100.0 + t) for t in (0, 1, PING_INTERVAL - 0.1, PING_INTERVAL, PING_INTERVAL)]
+    sent = [
+        clock.ping(100.0 + t) for t in (0, 1, PING_INTERVAL - 0.1, PING_INTERVAL, PING_INTERVAL)
+    ]
     assert [payload is not None for payload in sent] == [True, False, False, True, False]
     assert sent[0] != sent[3]
     assert all(payload is None or len(payload) == 8 for payload in sent)

@@ -7,16 +7,37 @@ from hypothesis import strategies as st
 
 from zerotrust.errors import RemoteProtocolError
 from zerotrust.tunnel.binary import MAX_REASON_BYTES
-from zerotrust.tunnel.messages import Hello, Message, Register, Registered, Unregister, Welcome, decode
+from zerotrust.tunnel.messages import (
+    Hello,
+    Message,
+    Register,
+    Registered,
+    Unregister,
+    Welcome,
+    decode,
+)
 
 KINDS: list[type[Message]] = [Hello, Welcome, Register, Registered, Unregister]
 HELLO = {"versions": [1], "window": 65536, "max_streams": 100}
 visible = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=128)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
-members = ["id", "hosts", "websocket", "name", "versions", "version", "window", "max_streams", "session", "refused"]
+members = [
+    "id",
+    "hosts",
+    "websocket",
+    "name",
+    "versions",
+    "version",
+    "window",
+    "max_streams",
+    "session",
+    "refused",
+]
 json_values: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(members), inner, max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(members), inner, max_size=6)
+    ),
     max_leaves=12,
 )
 
@@ -75,7 +96,9 @@ def test_a_host_name_is_plain_or_refused(host: str) -> None:
 
 @given(visible, texts, st.booleans())
 def test_register_comes_back(service: str, name: str, websocket: bool) -> None:
-    message = Register(id=service, hosts=["app.example.com", "[::1]"], websocket=websocket, name=name)
+    message = Register(
+        id=service, hosts=["app.example.com", "[::1]"], websocket=websocket, name=name
+    )
     assert decode(Register, message.encode()) == message
 
 
@@ -84,7 +107,9 @@ def test_a_policy_travels_as_it_is() -> None:
     message = Register(id="a", hosts=["a"], policy=policy)
     assert decode(Register, message.encode()).policy == policy
     assert b"policy" not in Register(id="a", hosts=["a"]).encode()
-    assert refused(Register, {"id": "a", "hosts": ["a"], "policy": []}).startswith("REGISTER policy")
+    assert refused(Register, {"id": "a", "hosts": ["a"], "policy": []}).startswith(
+        "REGISTER policy"
+    )
 
 
 def test_unknown_members_are_ignored() -> None:
@@ -115,17 +140,30 @@ def test_hello_has_limits(change: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"id": ""}, {"id": "a b"}, {"id": "a\n"}, {"id": "é"}, {"id": "x" * 129}, {"hosts": []}, {"hosts": ["a"] * 257}],
+    [
+        {"id": ""},
+        {"id": "a b"},
+        {"id": "a\n"},
+        {"id": "é"},
+        {"id": "x" * 129},
+        {"hosts": []},
+        {"hosts": ["a"] * 257},
+    ],
 )
 def test_register_has_limits(change: dict[str, Any]) -> None:
     assert refused(Register, {"id": "a", "hosts": ["a"], **change}).startswith("REGISTER ")
 
 
-@pytest.mark.parametrize("session", ["", "0" * 31, "0" * 33, "0" * 31 + "G", "A" * 32, "0" * 32 + "\n"])
+@pytest.mark.parametrize(
+    "session", ["", "0" * 31, "0" * 33, "0" * 31 + "G", "A" * 32, "0" * 32 + "\n"]
+)
 def test_a_session_id_has_32_hexadecimal_digits(session: str) -> None:
     refused(Welcome, {"version": 1, "session": session, "window": 65536, "max_streams": 1})
 
 
 def test_text_for_people_holds_no_control_characters() -> None:
-    assert decode(Hello, json.dumps({**HELLO, "software": "a\x1b[31m\r\nb"}).encode()).software == "a?[31m??b"
+    assert (
+        decode(Hello, json.dumps({**HELLO, "software": "a\x1b[31m\r\nb"}).encode()).software
+        == "a?[31m??b"
+    )
     assert decode(Register, b'{"id":"a","hosts":["a"],"name":"\\u0007\xe2\x80\xaex"}').name == "??x"

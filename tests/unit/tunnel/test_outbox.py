@@ -1,4 +1,5 @@
-"""What waits to be sent: order, credit and turns; and its bounds, whatever the peer and the clients do."""
+"""What waits to be sent: order, credit and turns; and its bounds, whatever the peer and the
+clients do."""
 
 import sys
 from dataclasses import dataclass, field
@@ -8,11 +9,27 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from tests.support.tunnel import REQUEST, Ear, Owner, agent, frames_of, joined, reason_of, serve, server, window
+from tests.support.tunnel import (
+    REQUEST,
+    Ear,
+    Owner,
+    agent,
+    frames_of,
+    joined,
+    reason_of,
+    serve,
+    server,
+    window,
+)
 from zerotrust.tunnel.binary import MAX_OPEN_PAYLOAD_BYTES, pack_head
 from zerotrust.tunnel.codes import CAPABILITIES, END, Code, FrameType
 from zerotrust.tunnel.frames import encode
-from zerotrust.tunnel.handshake import CONGESTED_BYTES, MAX_QUEUED_BYTES, MAX_UNWRITTEN_BYTES, SHARED_QUEUE_BYTES
+from zerotrust.tunnel.handshake import (
+    CONGESTED_BYTES,
+    MAX_QUEUED_BYTES,
+    MAX_UNWRITTEN_BYTES,
+    SHARED_QUEUE_BYTES,
+)
 from zerotrust.tunnel.outbox import HIGH_WATER, LOW_WATER
 from zerotrust.tunnel.session import Session, SessionOptions
 from zerotrust.tunnel.stream import QUANTUM, Stream
@@ -130,7 +147,11 @@ def test_frames_leave_in_order_and_whole_whatever_the_link_takes() -> None:
     while owner.session.has_output:
         found += owner.sent(1000)
     for number in range(2, 42, 2):
-        mine = [(kind, flags, payload) for kind, flags, stream_id, payload in found if stream_id == number]
+        mine = [
+            (kind, flags, payload)
+            for kind, flags, stream_id, payload in found
+            if stream_id == number
+        ]
         assert mine[0] == (T.HEAD, 0, ANSWER)
         assert b"".join(payload for _, _, payload in mine[1:]) == bytes([number]) * (number * 100)
         assert mine[-1][:2] == (T.DATA, END)
@@ -201,7 +222,8 @@ def test_writable_comes_once_after_a_full_queue_has_drained() -> None:
 
 
 def test_writable_comes_also_where_more_was_sent_while_the_queue_drained() -> None:
-    """The owner has stopped its source: who clears the mark between the two limits leaves it stopped for ever."""
+    """The owner has stopped its source: who clears the mark between the two limits leaves it
+    stopped for ever."""
     owner = server()
     stream, ear = owner.open()
     owner.feed(window(2, 10 << 20))
@@ -223,7 +245,9 @@ def test_the_end_does_not_overtake_data_that_waits_for_credit() -> None:
     owner.session.send_data(stream, b"", end=True)
     assert owner.sent() == []
     owner.feed(window(2, 1))
-    assert [(kind, flags, payload) for kind, flags, _, payload in owner.sent()] == [(T.DATA, END, b"x")]
+    assert [(kind, flags, payload) for kind, flags, _, payload in owner.sent()] == [
+        (T.DATA, END, b"x")
+    ]
 
 
 def test_a_stream_lives_until_what_it_has_queued_is_sent() -> None:
@@ -268,7 +292,10 @@ def test_small_answers_overtake_a_download() -> None:
     frames_of(owner.session.data_to_send(4 * QUANTUM))
     owner.session.send_head(quick, ANSWER)
     owner.session.send_data(quick, b"hello", end=True)
-    assert [kind_stream for kind_stream in owner.said() if kind_stream[1]][:2] == [(T.HEAD, 4), (T.DATA, 4)]
+    assert [kind_stream for kind_stream in owner.said() if kind_stream[1]][:2] == [
+        (T.HEAD, 4),
+        (T.DATA, 4),
+    ]
 
 
 def stalled_clients(owner: Owner, count: int, *, first: int = 2) -> list[Stream]:
@@ -288,7 +315,9 @@ def stalled_clients(owner: Owner, count: int, *, first: int = 2) -> list[Stream]
 
 def writes_on(owner: Owner, stream: Stream) -> None:
     """What a source does that has no end."""
-    while owner.session.streams.get(stream.id) is stream and owner.session.send_data(stream, bytes(READ)):
+    while owner.session.streams.get(stream.id) is stream and owner.session.send_data(
+        stream, bytes(READ)
+    ):
         owner.session.data_to_send(1 << 30)
 
 
@@ -299,9 +328,13 @@ def unresumable() -> SessionOptions:
 def test_clients_that_read_nothing_fill_no_memory() -> None:
     owner = agent(unresumable())
     streams = stalled_clients(owner, 3000)
-    assert owner.session.outbox.queued == sum(stream.queued for stream in owner.session.streams.values())
+    assert owner.session.outbox.queued == sum(
+        stream.queued for stream in owner.session.streams.values()
+    )
     assert owner.session.outbox.queued <= SHARED_QUEUE_BYTES + len(streams) * 1024
-    assert all(owner.ears[stream.id].over is None for stream in streams), "a slow client is no reason for a reset"
+    assert all(owner.ears[stream.id].over is None for stream in streams), (
+        "a slow client is no reason for a reset"
+    )
 
 
 def test_a_client_that_reads_has_its_answer_although_others_read_nothing() -> None:
@@ -345,7 +378,8 @@ def test_a_source_that_waits_for_others_goes_on_when_they_are_gone() -> None:
 
 
 def test_those_who_hold_most_are_reset_before_it_is_too_much() -> None:
-    """Sources read once before they hear that there is no room: so many at once pass the limit of all."""
+    """Sources read once before they hear that there is no room: so many at once pass the limit
+    of all."""
     owner = agent(unresumable())
     numbers = range(2, 2 * 4000, 2)
     owner.feed(b"".join(encode(T.OPEN, END, number, REQUEST) for number in numbers))
@@ -356,7 +390,9 @@ def test_those_who_hold_most_are_reset_before_it_is_too_much() -> None:
             owner.session.send_data(stream, bytes(READ))
         assert owner.session.outbox.queued <= MAX_QUEUED_BYTES
     over = [ear for ear in owner.ears.values() if ear.over is not None]
-    assert 1000 < len(over) < 3000 and {ear.over[0] for ear in over if ear.over} == {Code.OVERLOADED}
+    assert 1000 < len(over) < 3000 and {ear.over[0] for ear in over if ear.over} == {
+        Code.OVERLOADED
+    }
     assert owner.session.outbox.queued > MAX_QUEUED_BYTES // 2, "no more than there has to be"
     assert owner.over is None
 
@@ -401,7 +437,8 @@ def test_a_stream_with_little_credit_waits_for_more_while_others_hold_the_queue(
 
 @dataclass
 class Flow:
-    """One direction of a stream: what its source wrote, what its reader got and has not handed on."""
+    """One direction of a stream: what its source wrote, what its reader got and has not handed
+    on."""
 
     owner: Owner
     stream: Stream
@@ -454,7 +491,8 @@ sizes = st.sampled_from([0, 1, 2, 100, 5_000, 33_000, READ])
 
 
 class Congestion(RuleBasedStateMachine):
-    """Two ends, sources that heed `send_data` and `writable`, and a network that takes what it likes."""
+    """Two ends, sources that heed `send_data` and `writable`, and a network that takes what it
+    likes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -477,7 +515,9 @@ class Congestion(RuleBasedStateMachine):
 
     def pick(self, number: int) -> Flow | None:
         flows = [
-            flow for flow in self.flows if flow.owner.over is None and flow.ear.over is None and not flow.ear.silenced
+            flow
+            for flow in self.flows
+            if flow.owner.over is None and flow.ear.over is None and not flow.ear.silenced
         ]
         return flows[number % len(flows)] if flows else None
 
@@ -487,7 +527,9 @@ class Congestion(RuleBasedStateMachine):
             if self.pair.server.session.can_open:
                 reader = Reader()
                 session = self.pair.server.session
-                stream = session.open_stream(REQUEST + bytes(size), reader, end=False, now=self.pair.now)
+                stream = session.open_stream(
+                    REQUEST + bytes(size), reader, end=False, now=self.pair.now
+                )
                 flow = Flow(self.pair.server, stream, reader, Reader())
                 self.up[stream.id] = flow
                 self.flows.append(flow)
@@ -559,11 +601,17 @@ class Congestion(RuleBasedStateMachine):
     def memory_is_bounded(self) -> None:
         for owner in self.ends:
             session = owner.session
-            queued = sum(len(chunk) for stream in session.streams.values() for chunk in stream.queue or ())
+            queued = sum(
+                len(chunk) for stream in session.streams.values() for chunk in stream.queue or ()
+            )
             assert session.outbox.queued == queued <= LIMITS.queued + READ
             assert session.outbox.unwritten <= LIMITS.unwritten + MAX_OPEN_PAYLOAD_BYTES
             assert waiting(session) <= session.outbox.unwritten + session.outbox._direct
-            small = sum(len(chunk) < 512 for stream in session.streams.values() for chunk in stream.queue or ())
+            small = sum(
+                len(chunk) < 512
+                for stream in session.streams.values()
+                for chunk in stream.queue or ()
+            )
             assert small <= 2 * len(session.streams) + queued // 512
 
     @invariant()
@@ -585,11 +633,18 @@ class Congestion(RuleBasedStateMachine):
         if any(owner.over is not None for owner in self.ends):
             return
         for flow in self.flows:
-            if flow.ear.over is flow.reader.over is None and not flow.ear.silenced and not flow.reader.silenced:
+            if (
+                flow.ear.over is flow.reader.over is None
+                and not flow.ear.silenced
+                and not flow.reader.silenced
+            ):
                 assert flow.reader.got == flow.written and flow.reader.ended == flow.ended
                 assert flow.free or flow.ear.drained or flow.ended, "nobody said that there is room"
         for owner in self.ends:
-            assert owner.session.outbox.queued == owner.session.outbox.unwritten == 0 and not owner.session.has_output
+            assert (
+                owner.session.outbox.queued == owner.session.outbox.unwritten == 0
+                and not owner.session.has_output
+            )
 
     def progress(self) -> int:
         return sum(flow.reader.got for flow in self.flows) + len(self.flows)

@@ -259,7 +259,9 @@ def test_a_session_that_ends_with_its_link_is_not_given_back() -> None:
         ({"received": 1}, "1 frames received, 2 were before"),
     ],
 )
-def test_an_answer_to_a_request_for_the_session_that_cannot_be(change: dict[str, Any], reason: str) -> None:
+def test_an_answer_to_a_request_for_the_session_that_cannot_be(
+    change: dict[str, Any], reason: str
+) -> None:
     resumption = Resumption()
     resumption.record(frames(1, 2), 2)
     resumption.acknowledge(2)
@@ -319,7 +321,10 @@ def test_an_end_that_does_not_offer_it_loses_the_session() -> None:
 
 def test_data_waits_for_acknowledgements_and_heads_do_not() -> None:
     budget = 64 * 1024
-    pair = joined(server_options=SessionOptions(replay_bytes=budget), agent_options=SessionOptions(window=1 << 20))
+    pair = joined(
+        server_options=SessionOptions(replay_bytes=budget),
+        agent_options=SessionOptions(window=1 << 20),
+    )
     stream, _, _, _ = opened(pair)
     for _ in range(100):
         pair.server.session.send_data(stream, bytes(10_000))
@@ -393,9 +398,14 @@ def test_a_door_without_the_session_hears_nothing_more() -> None:
 
 
 class Breaking(RuleBasedStateMachine):
-    """Two sessions, a link that breaks anywhere, a clock. What arrives is what was sent: all, once, in order."""
+    """Two sessions, a link that breaks anywhere, a clock.
 
-    @initialize(window=st.sampled_from([16384, DEFAULT_WINDOW]), budget=st.sampled_from([5000, 100_000]))
+    What arrives is what was sent: all, once, in order.
+    """
+
+    @initialize(
+        window=st.sampled_from([16384, DEFAULT_WINDOW]), budget=st.sampled_from([5000, 100_000])
+    )
     def begin(self, window: int, budget: int) -> None:
         options = SessionOptions(window=window, replay_bytes=budget)
         self.pair = joined(server_options=options, agent_options=options)
@@ -428,7 +438,11 @@ class Breaking(RuleBasedStateMachine):
             owner.session.send_data(stream, content, end=end)
             self.sent[name, stream.id] += content
 
-    @rule(name=st.sampled_from(["server", "agent"]), budget=st.integers(1, 100_000), count=st.integers(1, 60_000))
+    @rule(
+        name=st.sampled_from(["server", "agent"]),
+        budget=st.integers(1, 100_000),
+        count=st.integers(1, 60_000),
+    )
     def carry(self, name: str, budget: int, count: int) -> None:
         owner = self.owners()[name]
         data = owner.session.data_to_send(budget)
@@ -451,7 +465,9 @@ class Breaking(RuleBasedStateMachine):
             owner.session.tick(self.pair.now)
 
     @precondition(lambda self: self.linked)
-    @rule(arrives=st.tuples(st.integers(0, 100_000), st.integers(0, 100_000)), noticed=st.booleans())
+    @rule(
+        arrives=st.tuples(st.integers(0, 100_000), st.integers(0, 100_000)), noticed=st.booleans()
+    )
     def break_link(self, arrives: tuple[int, int], noticed: bool) -> None:
         for owner, count in zip((self.pair.server, self.pair.agent), arrives, strict=True):
             self.pair.send(self.pair.other(owner), 50_000)
@@ -463,7 +479,11 @@ class Breaking(RuleBasedStateMachine):
             self.pair.server.session.lost("broken", self.pair.now)
         self.linked = False
 
-    @precondition(lambda self: not self.linked and self.pair.agent.over is None and self.pair.server.over is None)
+    @precondition(
+        lambda self: (
+            not self.linked and self.pair.agent.over is None and self.pair.server.over is None
+        )
+    )
     @rule(answered=st.booleans())
     def restore(self, answered: bool) -> None:
         wanted = ask(self.pair)
@@ -476,7 +496,9 @@ class Breaking(RuleBasedStateMachine):
     def is_a_prefix(self) -> None:
         for name, owner in self.owners().items():
             for number, ear in owner.ears.items():
-                said = self.sent.get((next(key for key in self.owners() if key != name), number), b"")
+                said = self.sent.get(
+                    (next(key for key in self.owners() if key != name), number), b""
+                )
                 assert said.startswith(bytes(ear.body))
                 assert not (ear.over and owner.over is None), "a stream does not end by itself"
 

@@ -11,7 +11,13 @@ from zerotrust.tunnel.window import GrowthBudget, ReceiveWindow
 
 
 def make(stream_id: int, credit: int = 1 << 40) -> Stream:
-    return Stream(stream_id, opener=True, ended=False, credit=credit, window=ReceiveWindow(65536, GrowthBudget(0), 0.0))
+    return Stream(
+        stream_id,
+        opener=True,
+        ended=False,
+        credit=credit,
+        window=ReceiveWindow(65536, GrowthBudget(0), 0.0),
+    )
 
 
 def put(schedule: Scheduler, stream: Stream, size: int) -> None:
@@ -49,7 +55,8 @@ def test_a_stream_that_talks_now_and_then_overtakes_every_time() -> None:
 
 @pytest.mark.parametrize("piece", [700, 5_000, QUANTUM, 100_000])
 def test_bulk_shares_evenly(piece: int) -> None:
-    """At any time the streams that always have something to send differ by one turn, whatever their pieces are."""
+    """At any time the streams that always have something to send differ by one turn, whatever
+    their pieces are."""
     schedule = Scheduler()
     streams = [make(stream_id) for stream_id in range(2, 22, 2)]
     sent: Counter[int] = Counter()
@@ -64,7 +71,8 @@ def test_bulk_shares_evenly(piece: int) -> None:
 
 
 def test_many_who_send_little_leave_something_to_bulk() -> None:
-    """Together they could fill the link: each has its turn first, and then it is the turn of the others."""
+    """Together they could fill the link: each has its turn first, and then it is the turn of the
+    others."""
     schedule = Scheduler()
     bulk = make(2)
     small = [make(stream_id) for stream_id in range(4, 24, 2)]
@@ -90,10 +98,16 @@ def test_nobody_starves() -> None:
         for _ in range(500):
             for stream in rng.sample(streams, rng.randrange(len(streams))):
                 if stream.queued < 4 * QUANTUM:
-                    put(schedule, stream, rng.choice((1, 100, 5_000, QUANTUM - 1, QUANTUM, 100_000)))
+                    put(
+                        schedule, stream, rng.choice((1, 100, 5_000, QUANTUM - 1, QUANTUM, 100_000))
+                    )
             for stream_id, size in fill(schedule, rng.choice((1, QUANTUM, 5 * QUANTUM))):
                 for stream in streams:
-                    waited[stream.id] = 0 if stream.id == stream_id or not stream.ready else waited[stream.id] + size
+                    waited[stream.id] = (
+                        0
+                        if stream.id == stream_id or not stream.ready
+                        else waited[stream.id] + size
+                    )
             assert max(waited.values(), default=0) <= 4 * QUANTUM * len(streams)
 
 
@@ -116,7 +130,9 @@ def test_end_travels_with_the_last_piece() -> None:
     put(schedule, stream, QUANTUM + 1)
     out: list[Chunk] = []
     schedule.fill(out, 1 << 30)
-    assert [(kind, flags, len(payload)) for kind, flags, _, payload in frames_of(b"".join(out))] == [
+    assert [
+        (kind, flags, len(payload)) for kind, flags, _, payload in frames_of(b"".join(out))
+    ] == [
         (FrameType.DATA, 0, QUANTUM),
         (FrameType.DATA, END, 1),
     ]

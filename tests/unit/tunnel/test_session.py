@@ -100,9 +100,12 @@ def test_certificates_are_renewed_where_both_ends_offer_it() -> None:
 
 
 def test_an_answer_that_fits_into_no_frame_ends_the_session_and_raises_nothing() -> None:
-    """A hostile agent can register so many long names that the answer is longer than the question."""
+    """A hostile agent can register so many long names that the answer is longer than the
+    question."""
     owner = server()
-    owner.session.send(Registered(id="web", refused={f"{n}." + "x" * 250: "taken by another" for n in range(256)}))
+    owner.session.send(
+        Registered(id="web", refused={f"{n}." + "x" * 250: "taken by another" for n in range(256)})
+    )
     assert reason_of(owner)[0] is Code.INTERNAL
 
 
@@ -120,8 +123,12 @@ def test_going_away_stops_new_streams_only() -> None:
     assert bytes(pair.agent.ears[stream.id].body) == b"x"
 
 
-@pytest.mark.parametrize(("code", "told"), [(Code.NOT_ALLOWED, Code.NOT_ALLOWED), (Code.SUPERSEDED, Code.GOING_AWAY)])
-def test_a_closed_session_tells_its_streams_once_and_delivers_nothing_more(code: Code, told: Code) -> None:
+@pytest.mark.parametrize(
+    ("code", "told"), [(Code.NOT_ALLOWED, Code.NOT_ALLOWED), (Code.SUPERSEDED, Code.GOING_AWAY)]
+)
+def test_a_closed_session_tells_its_streams_once_and_delivers_nothing_more(
+    code: Code, told: Code
+) -> None:
     pair = joined()
     stream, ear = pair.server.open()
     pair.pump()
@@ -242,14 +249,31 @@ BREAKS_THE_STREAM: dict[str, tuple[bytes, Code]] = {
     "TRAILERS before HEAD": (encode(T.TRAILERS, END, 2, b""), Code.PROTOCOL_ERROR),
     "HEAD twice": (encode(T.HEAD, 0, 2, ANSWER) * 2, Code.PROTOCOL_ERROR),
     "INTERIM and END": (encode(T.HEAD, INTERIM | END, 2, ANSWER), Code.PROTOCOL_ERROR),
-    "INTERIM after HEAD": (encode(T.HEAD, 0, 2, ANSWER) + encode(T.HEAD, INTERIM, 2, ANSWER), Code.PROTOCOL_ERROR),
+    "INTERIM after HEAD": (
+        encode(T.HEAD, 0, 2, ANSWER) + encode(T.HEAD, INTERIM, 2, ANSWER),
+        Code.PROTOCOL_ERROR,
+    ),
     "33 INTERIM": (encode(T.HEAD, INTERIM, 2, ANSWER) * 33, Code.PROTOCOL_ERROR),
-    "HEAD too large": (encode(T.HEAD, 0, 2, bytes(MAX_OPEN_PAYLOAD_BYTES + 1)), Code.PROTOCOL_ERROR),
-    "TRAILERS without END": (encode(T.HEAD, 0, 2, ANSWER) + encode(T.TRAILERS, 0, 2, b""), Code.PROTOCOL_ERROR),
-    "DATA with INTERIM": (encode(T.HEAD, 0, 2, ANSWER) + encode(T.DATA, INTERIM, 2, b"x"), Code.PROTOCOL_ERROR),
-    "DATA after END": (encode(T.HEAD, END, 2, ANSWER) + encode(T.DATA, 0, 2, b"x"), Code.PROTOCOL_ERROR),
+    "HEAD too large": (
+        encode(T.HEAD, 0, 2, bytes(MAX_OPEN_PAYLOAD_BYTES + 1)),
+        Code.PROTOCOL_ERROR,
+    ),
+    "TRAILERS without END": (
+        encode(T.HEAD, 0, 2, ANSWER) + encode(T.TRAILERS, 0, 2, b""),
+        Code.PROTOCOL_ERROR,
+    ),
+    "DATA with INTERIM": (
+        encode(T.HEAD, 0, 2, ANSWER) + encode(T.DATA, INTERIM, 2, b"x"),
+        Code.PROTOCOL_ERROR,
+    ),
+    "DATA after END": (
+        encode(T.HEAD, END, 2, ANSWER) + encode(T.DATA, 0, 2, b"x"),
+        Code.PROTOCOL_ERROR,
+    ),
     "DATA beyond credit": (
-        encode(T.HEAD, 0, 2, ANSWER) + encode(T.DATA, 0, 2, bytes(DEFAULT_WINDOW - 1)) + encode(T.DATA, 0, 2, b"xy"),
+        encode(T.HEAD, 0, 2, ANSWER)
+        + encode(T.DATA, 0, 2, bytes(DEFAULT_WINDOW - 1))
+        + encode(T.DATA, 0, 2, b"xy"),
         Code.FLOW_CONTROL,
     ),
     "WINDOW beyond 2^31 - 1": (window(2, 2**31 - DEFAULT_WINDOW), Code.FLOW_CONTROL),
@@ -277,12 +301,18 @@ def test_a_broken_stream_is_reset_and_the_others_go_on(attack: str) -> None:
 def test_a_stream_is_reset_even_where_nobody_listens(attack: str) -> None:
     owner = agent()
     owner.accept = lambda stream, payload, end: None
-    owner.feed(encode(T.OPEN, 0, 2, REQUEST), BREAKS_THE_STREAM[attack][0] * 2, encode(T.HEAD, 0, 2, ANSWER))
+    owner.feed(
+        encode(T.OPEN, 0, 2, REQUEST),
+        BREAKS_THE_STREAM[attack][0] * 2,
+        encode(T.HEAD, 0, 2, ANSWER),
+    )
     assert owner.over is None and owner.said() == [(T.RESET, 2)]
 
 
 HARMLESS: dict[str, bytes] = {
-    "PONG unsolicited": encode(T.PONG, 0, 0, bytes(8)) + encode(T.PONG, 0, 0) + encode(T.PONG, 0, 0, bytes(100)),
+    "PONG unsolicited": encode(T.PONG, 0, 0, bytes(8))
+    + encode(T.PONG, 0, 0)
+    + encode(T.PONG, 0, 0, bytes(100)),
     "WINDOW 0": window(2, 0),
     "WINDOW up to 2^31 - 1": window(2, 2**31 - 1 - DEFAULT_WINDOW),
     "32 INTERIM": encode(T.HEAD, INTERIM, 2, ANSWER) * 32,
@@ -320,7 +350,10 @@ def test_end_on_a_reset_is_a_reset() -> None:
 
 def test_reasons_of_the_peer_are_printable() -> None:
     owner = server()
-    owner.feed(encode(T.GOAWAY, 0, 0, b"\0\x0a\x07\r\n\xff"), encode(T.CLOSE, 0, 0, b"\0\x0a\x00" + b"x" * 400))
+    owner.feed(
+        encode(T.GOAWAY, 0, 0, b"\0\x0a\x07\r\n\xff"),
+        encode(T.CLOSE, 0, 0, b"\0\x0a\x00" + b"x" * 400),
+    )
     assert owner.goaway == (Code.GOING_AWAY, "???\ufffd")
     assert reason_of(owner) == (Code.GOING_AWAY, "?" + "x" * 255)
 
@@ -410,7 +443,9 @@ def test_no_error_waits_for_the_answer_that_is_queued() -> None:
     while not ear.over:
         pair.pump()
         seen = (
-            pair.server.session.streams[stream.id].window.unconsumed if stream.id in pair.server.session.streams else 0
+            pair.server.session.streams[stream.id].window.unconsumed
+            if stream.id in pair.server.session.streams
+            else 0
         )
         pair.server.session.consumed(stream, seen, pair.now)
     assert len(ear.body) == 3 * DEFAULT_WINDOW and ear.ended
@@ -420,7 +455,8 @@ def test_no_error_waits_for_the_answer_that_is_queued() -> None:
 
 @pytest.mark.parametrize("late", [False, True])
 def test_both_ends_may_leave_while_they_wait_for_credit(late: bool) -> None:
-    """What comes for one who has left is dropped and its credit given back: else each would wait for the other."""
+    """What comes for one who has left is dropped and its credit given back: else each would wait
+    for the other."""
     pair = joined()
     stream, _ = pair.server.open()
     pair.pump()
@@ -475,12 +511,18 @@ MISUSE: dict[str, Callable[[Owner, Stream], object]] = {
     "trailers before head": lambda o, s: o.session.send_trailers(s, b""),
     "a head too large": lambda o, s: o.session.send_head(s, bytes(MAX_OPEN_PAYLOAD_BYTES + 1)),
     "a second head": lambda o, s: (o.session.send_head(s, ANSWER), o.session.send_head(s, ANSWER)),
-    "data after end": lambda o, s: (o.session.send_head(s, ANSWER, end=True), o.session.send_data(s, b"x")),
+    "data after end": lambda o, s: (
+        o.session.send_head(s, ANSWER, end=True),
+        o.session.send_data(s, b"x"),
+    ),
     "trailers too large": lambda o, s: (
         o.session.send_head(s, ANSWER),
         o.session.send_trailers(s, bytes(MAX_PAYLOAD + 1)),
     ),
-    "data after reset": lambda o, s: (o.session.reset(s, Code.INTERNAL), o.session.send_data(s, b"x")),
+    "data after reset": lambda o, s: (
+        o.session.reset(s, Code.INTERNAL),
+        o.session.send_data(s, b"x"),
+    ),
     "a request too large": lambda o, s: o.open(bytes(MAX_OPEN_PAYLOAD_BYTES + 1)),
 }
 
@@ -546,7 +588,11 @@ def test_after_the_end_there_is_no_credit_and_no_growth() -> None:
     owner.sent()
     owner.feed(encode(T.HEAD, 0, 2, ANSWER), encode(T.DATA, END, 2, bytes(50_000)))
     owner.session.consumed(stream, 50_000, 0.1)
-    assert owner.said() == [] and stream.window.size == DEFAULT_WINDOW and owner.session.unconsumed == 0
+    assert (
+        owner.said() == []
+        and stream.window.size == DEFAULT_WINDOW
+        and owner.session.unconsumed == 0
+    )
 
 
 # ---- sinks that act from within events
@@ -715,14 +761,18 @@ POISON = {
 
 @pytest.mark.parametrize("also", [(), ("reset",)])
 @pytest.mark.parametrize("event", POISON)
-def test_a_sink_that_raises_costs_its_stream_and_no_other(event: str, also: tuple[str, ...]) -> None:
+def test_a_sink_that_raises_costs_its_stream_and_no_other(
+    event: str, also: tuple[str, ...]
+) -> None:
     def take(stream: Stream, payload: bytes, end: bool) -> Ear:
         if stream.id == FAULTY and event == "opened":
             raise FaultError
         return Faulty(event, *also) if stream.id == FAULTY else Ear()
 
     owner = Owner(dialer=True)
-    welcome = WELCOME.model_copy(update={"capabilities": [RESUME], "secret": "0" * 64, "resume_timeout": 60.0})
+    welcome = WELCOME.model_copy(
+        update={"capabilities": [RESUME], "secret": "0" * 64, "resume_timeout": 60.0}
+    )
     owner.feed(message(FrameType.WELCOME, welcome))
     owner.accept = take
     owner.sent()
@@ -737,7 +787,11 @@ def test_a_sink_that_raises_costs_its_stream_and_no_other(event: str, also: tupl
         owner.feed(*frames)
     assert (bytes(owner.ears[GOOD].body), owner.ears[GOOD].ended) == (b"before, after", True)
     assert list(owner.session.streams) == [GOOD]
-    resets = [(stream, unpack_reason(payload)) for kind, _, stream, payload in owner.sent() if kind == FrameType.RESET]
+    resets = [
+        (stream, unpack_reason(payload))
+        for kind, _, stream, payload in owner.sent()
+        if kind == FrameType.RESET
+    ]
     assert resets == ([] if event == "reset" else [(FAULTY, (Code.INTERNAL, "internal error"))])
     owner.session.lost("broken", 1.0)
     owner.session.redial(2.0)
@@ -762,7 +816,10 @@ def test_an_owner_that_raises_with_a_control_frame_keeps_its_session() -> None:
     owner = joined().agent
     owner.message = Faulty("data").data  # type: ignore[assignment]
     with pytest.raises(FaultError):
-        owner.feed(message(FrameType.REGISTERED, Registered(id="web")), encode(FrameType.OPEN, 0, GOOD, REQUEST))
+        owner.feed(
+            message(FrameType.REGISTERED, Registered(id="web")),
+            encode(FrameType.OPEN, 0, GOOD, REQUEST),
+        )
     assert list(owner.session.streams) == [GOOD]
     assert owner.over is None
 

@@ -39,7 +39,10 @@ def test_what_arrived_counts_until_it_is_handed_on() -> None:
     pair.agent.session.send_data(pair.agent.session.streams[number], bytes(1000))
     pair.pump()
     session = pair.server.session
-    assert (usage_of(session).unconsumed, usage_of(session).bytes) == (1000, 1000 + session.unacknowledged)
+    assert (usage_of(session).unconsumed, usage_of(session).bytes) == (
+        1000,
+        1000 + session.unacknowledged,
+    )
     session.consumed(session.streams[number], 600, 0.0)
     assert usage_of(session).unconsumed == 400
     session.close(Code.NO_ERROR)
@@ -80,7 +83,9 @@ def test_what_is_queued_is_what_the_streams_have_queued(rng: random.Random) -> N
         stream = session.streams.get(rng.choice(numbers))
         match rng.randrange(5):
             case 0 | 1 if stream is not None and stream.sending is StreamState.BODY:
-                session.send_data(stream, bytes(rng.choice((10, 5_000, 90_000))), end=rng.random() < 0.05)
+                session.send_data(
+                    stream, bytes(rng.choice((10, 5_000, 90_000))), end=rng.random() < 0.05
+                )
             case 2:
                 pair.send(pair.agent, rng.choice((1_000, 40_000, 1 << 20)))
                 pair.deliver(pair.server)

@@ -17,7 +17,13 @@ from zerotrust.tunnel.codes import END, INTERIM, Code, FrameType
 from zerotrust.tunnel.outbox import HIGH_WATER
 from zerotrust.tunnel.session import SessionOptions
 from zerotrust.tunnel.stream import MAX_INTERIM_HEADS, QUANTUM, TRANSITIONS, Stream, StreamState
-from zerotrust.tunnel.window import MAX_GROWTH_BYTES, MAX_WINDOW, MIN_WINDOW, GrowthBudget, ReceiveWindow
+from zerotrust.tunnel.window import (
+    MAX_GROWTH_BYTES,
+    MAX_WINDOW,
+    MIN_WINDOW,
+    GrowthBudget,
+    ReceiveWindow,
+)
 
 ANSWER = pack_head(2, 0, 0, b"HTTP/1.1 200 OK\r\n")
 TRAILERS = b"a: b\r\n"
@@ -40,7 +46,13 @@ COLUMNS = [
 
 
 def make(*, opener: bool = False, ended: bool = False, credit: int = 1 << 20) -> Stream:
-    return Stream(2, opener=opener, ended=ended, credit=credit, window=ReceiveWindow(65536, GrowthBudget(0), 0.0))
+    return Stream(
+        2,
+        opener=opener,
+        ended=ended,
+        credit=credit,
+        window=ReceiveWindow(65536, GrowthBudget(0), 0.0),
+    )
 
 
 def test_transitions_are_the_table_of_the_specification() -> None:
@@ -52,8 +64,12 @@ def test_transitions_are_the_table_of_the_specification() -> None:
     assert table == TRANSITIONS
 
 
-@pytest.mark.parametrize(("state", "kind", "flags"), list(product(StreamState, FrameType, range(4))))
-def test_a_frame_moves_by_the_table_or_is_an_error(state: StreamState, kind: FrameType, flags: int) -> None:
+@pytest.mark.parametrize(
+    ("state", "kind", "flags"), list(product(StreamState, FrameType, range(4)))
+)
+def test_a_frame_moves_by_the_table_or_is_an_error(
+    state: StreamState, kind: FrameType, flags: int
+) -> None:
     stream = make()
     stream.receiving = state
     after = TRANSITIONS.get((state, int(kind), flags))
@@ -73,9 +89,13 @@ def test_other_flags_are_ignored() -> None:
 
 
 @pytest.mark.parametrize(("opener", "ended"), list(product((True, False), repeat=2)))
-def test_the_openers_direction_begins_in_body_and_the_other_in_head(opener: bool, ended: bool) -> None:
+def test_the_openers_direction_begins_in_body_and_the_other_in_head(
+    opener: bool, ended: bool
+) -> None:
     stream = make(opener=opener, ended=ended)
-    request, answer = (stream.sending, stream.receiving) if opener else (stream.receiving, stream.sending)
+    request, answer = (
+        (stream.sending, stream.receiving) if opener else (stream.receiving, stream.sending)
+    )
     assert request is (StreamState.DONE if ended else StreamState.BODY)
     assert answer is StreamState.HEAD
 
@@ -89,7 +109,9 @@ def test_interim_heads_are_counted() -> None:
 
 
 @given(st.lists(st.binary(min_size=1, max_size=3 * QUANTUM)), st.lists(st.integers(1, QUANTUM * 2)))
-def test_pieces_are_the_queue_within_quantum_and_credit(written: list[bytes], credits: list[int]) -> None:
+def test_pieces_are_the_queue_within_quantum_and_credit(
+    written: list[bytes], credits: list[int]
+) -> None:
     stream = make(credit=0)
     for data in written:
         stream.enqueue(data)
@@ -167,7 +189,8 @@ class Listener(Ear):
 
 @dataclass
 class Half:
-    """One end of a stream as its owner sees it, and what the other end must have heard when all is done."""
+    """One end of a stream as its owner sees it, and what the other end must have heard when all
+    is done."""
 
     owner: Owner
     ear: Listener
@@ -217,7 +240,11 @@ class TwoSessions(RuleBasedStateMachine):
 
     def pick(self, number: int, server: bool) -> Half | None:
         """A half that has not been reset, if there is one."""
-        halves = [pair[0] for pair in self.halves.values()] if server else [pair[1] for pair in self.halves.values()]
+        halves = (
+            [pair[0] for pair in self.halves.values()]
+            if server
+            else [pair[1] for pair in self.halves.values()]
+        )
         if server:
             halves += [half for stream, half in self.openers.items() if stream not in self.halves]
         alive = [half for half in halves if half.open]
@@ -234,7 +261,9 @@ class TwoSessions(RuleBasedStateMachine):
         ear = Listener(mine)
         stream = session.open_stream(REQUEST, ear, end=end, now=self.pair.now)
         ear.consume = lambda count: session.consumed(stream, count, self.pair.now)
-        self.openers[stream.id] = Half(self.pair.server, ear, stream, head=True, ended=end, bare=end)
+        self.openers[stream.id] = Half(
+            self.pair.server, ear, stream, head=True, ended=end, bare=end
+        )
 
     @rule(number=which, interim=st.booleans(), end=st.booleans())
     def head(self, number: int, interim: bool, end: bool) -> None:
@@ -269,10 +298,19 @@ class TwoSessions(RuleBasedStateMachine):
             half.ended = half.trailer = True
             half.owner.session.send_trailers(half.stream, TRAILERS)
 
-    @rule(number=which, server=sides, code=st.sampled_from([Code.NO_ERROR, Code.CANCELLED]), luck=st.integers(0, 2))
+    @rule(
+        number=which,
+        server=sides,
+        code=st.sampled_from([Code.NO_ERROR, Code.CANCELLED]),
+        luck=st.integers(0, 2),
+    )
     def reset(self, number: int, server: bool, code: Code, luck: int) -> None:
         half = self.pick(number, server)
-        if half is None or luck or half.owner.session.streams.get(half.stream.id) is not half.stream:
+        if (
+            half is None
+            or luck
+            or half.owner.session.streams.get(half.stream.id) is not half.stream
+        ):
             return
         half.left = code
         half.ear.silenced = True
@@ -329,8 +367,12 @@ class TwoSessions(RuleBasedStateMachine):
     def memory_is_bounded_and_accounted_for(self) -> None:
         for owner in (self.pair.server, self.pair.agent):
             session = owner.session
-            assert session.unconsumed == sum(stream.window.unconsumed for stream in session.streams.values())
-            grown = sum(stream.window.size - stream.window.initial for stream in session.streams.values())
+            assert session.unconsumed == sum(
+                stream.window.unconsumed for stream in session.streams.values()
+            )
+            grown = sum(
+                stream.window.size - stream.window.initial for stream in session.streams.values()
+            )
             assert session._growth.left == MAX_GROWTH_BYTES - grown
             for stream in session.streams.values():
                 assert stream.queued <= HIGH_WATER + LARGEST
@@ -352,8 +394,12 @@ class TwoSessions(RuleBasedStateMachine):
                     count, half.ear.unconsumed = half.ear.unconsumed, 0
                     if half.open:
                         half.ear.consume(count)
-            moved = before != sum(len(half.ear.body) for pair in self.halves.values() for half in pair)
-            moved = moved or self.pair.server.session.has_output or self.pair.agent.session.has_output
+            moved = before != sum(
+                len(half.ear.body) for pair in self.halves.values() for half in pair
+            )
+            moved = (
+                moved or self.pair.server.session.has_output or self.pair.agent.session.has_output
+            )
 
     def teardown(self) -> None:
         self.settle()
@@ -366,12 +412,16 @@ class TwoSessions(RuleBasedStateMachine):
                 whole = (here.left is None or graceful) and there.left is None
                 if whole:
                     assert there.ear.body == here.written and there.ear.ended == here.ended
-                    assert not here.ear.waiting or graceful, "nobody said that the queue has drained"
+                    assert not here.ear.waiting or graceful, (
+                        "nobody said that the queue has drained"
+                    )
                 over = here.left is not None and (there.left is None)
                 done = here.ended and there.ended
                 assert not over or there.ear.over is not None or done
                 if whole and done and there.left is here.left is None:
-                    assert here.stream.id not in here.owner.session.streams, "both directions have ended"
+                    assert here.stream.id not in here.owner.session.streams, (
+                        "both directions have ended"
+                    )
         for pair in self.halves.values():
             for half in pair:
                 if half.open:

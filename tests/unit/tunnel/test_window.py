@@ -10,7 +10,13 @@ from zerotrust.tunnel.binary import pack_head
 from zerotrust.tunnel.codes import Code
 from zerotrust.tunnel.outbox import HIGH_WATER, LOW_WATER
 from zerotrust.tunnel.stream import QUANTUM, Stream
-from zerotrust.tunnel.window import DEFAULT_WINDOW, MAX_WINDOW, MIN_WINDOW, GrowthBudget, ReceiveWindow
+from zerotrust.tunnel.window import (
+    DEFAULT_WINDOW,
+    MAX_WINDOW,
+    MIN_WINDOW,
+    GrowthBudget,
+    ReceiveWindow,
+)
 
 
 def test_more_than_the_credit_is_refused() -> None:
@@ -74,7 +80,8 @@ def test_no_growth_without_a_round_trip_time() -> None:
 
 
 def test_a_slow_reader_who_takes_a_whole_window_at_once_does_not_grow_it() -> None:
-    """It empties its buffer in one go every ten seconds: the halves follow on each other, the windows do not."""
+    """It empties its buffer in one go every ten seconds: the halves follow on each other, the
+    windows do not."""
     window = ReceiveWindow(DEFAULT_WINDOW, GrowthBudget(1 << 30), 0.0)
     for step in range(1, 20):
         turn(window, step * 10.0, 0.1)
@@ -90,12 +97,15 @@ def test_a_window_that_begins_above_the_limit_of_growth_stays_as_it_is() -> None
     assert budget.left == 1 << 30
 
 
-steps = st.lists(st.tuples(st.integers(0, 1 << 24), st.integers(0, 1 << 24), st.floats(0, 2)), max_size=60)
+steps = st.lists(
+    st.tuples(st.integers(0, 1 << 24), st.integers(0, 1 << 24), st.floats(0, 2)), max_size=60
+)
 
 
 @given(st.integers(MIN_WINDOW, 16 << 20), st.integers(0, 64 << 20), steps)
 def test_credit_arithmetic(initial: int, total: int, steps: list[tuple[int, int, float]]) -> None:
-    """At any time: credit + held + handed on and not granted = size; sizes within limits; the budget is conserved."""
+    """At any time: credit + held + handed on and not granted = size; sizes within limits; the
+    budget is conserved."""
     budget = GrowthBudget(total)
     window = ReceiveWindow(initial, budget, 0.0)
     credit = initial
@@ -111,7 +121,9 @@ def test_credit_arithmetic(initial: int, total: int, steps: list[tuple[int, int,
         assert credit + window.unconsumed <= window.size <= max(MAX_WINDOW, initial)
         assert budget.left >= 0
         assert budget.left + window.size - initial == total
-        assert window.unconsumed or credit * 2 > window.size, "all was handed on and yet the sender may not go on"
+        assert window.unconsumed or credit * 2 > window.size, (
+            "all was handed on and yet the sender may not go on"
+        )
     window.close()
     assert budget.left == total and window.unconsumed == 0
 
@@ -138,7 +150,8 @@ class Download(Ear):
 
 
 def download(every: float | None, seconds: float) -> tuple[Download, Stream, dict[int, int]]:
-    """An endless answer over 20 MB/s and a round trip of 100 ms; how much had arrived by each tenth of a second."""
+    """An endless answer over 20 MB/s and a round trip of 100 ms; how much had arrived by each
+    tenth of a second."""
     pair = joined()
     session = pair.server.session
     ear = Download(every)
@@ -184,7 +197,9 @@ def test_a_long_fat_pipe_is_full_after_a_second() -> None:
     _, stream, arrived = download(0.0, 2.5)
     rate = (arrived[24] - arrived[10]) / 1.4
     assert rate > 0.97 * RATE
-    assert stream.window.size <= 8 * RATE * 2 * ONE_WAY, "and it takes no more memory than that needs"
+    assert stream.window.size <= 8 * RATE * 2 * ONE_WAY, (
+        "and it takes no more memory than that needs"
+    )
 
 
 def test_a_reader_that_stalls_keeps_the_window_small() -> None:

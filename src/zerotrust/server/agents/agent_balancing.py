@@ -28,7 +28,9 @@ def arrange(registrations: list[ServiceRegistration]) -> int:
     for registration in registrations:
         order.setdefault(registration.session.agent, len(order))
     if len(registrations) > 1:
-        registrations.sort(key=lambda one: (_state(one.session), order[one.session.agent], one.session.rank))
+        registrations.sort(
+            key=lambda one: (_state(one.session), order[one.session.agent], one.session.rank)
+        )
     return len(order)
 
 
@@ -38,7 +40,9 @@ class AgentBalancer:
     def __init__(self) -> None:
         self._turn = 0
 
-    def choose(self, registrations: Sequence[ServiceRegistration], client: bytes) -> ServiceRegistration:
+    def choose(
+        self, registrations: Sequence[ServiceRegistration], client: bytes
+    ) -> ServiceRegistration:
         """Choose among the registrations in the best state, of which each agent has one.
 
         Args:
@@ -57,7 +61,9 @@ class AgentBalancer:
         if any(one.sticky for one in candidates):
             # Rendezvous hashing (Thaler and Ravishankar, 1998): only the clients of an agent that
             # leaves move.
-            return max(candidates, key=lambda one: crc32(one.session.agent.encode() + b" " + client))
+            return max(
+                candidates, key=lambda one: crc32(one.session.agent.encode() + b" " + client)
+            )
         chosen = min(candidates, key=_load)
         self._turn += 1
         chosen.turn = self._turn

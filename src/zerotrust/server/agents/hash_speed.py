@@ -38,7 +38,8 @@ def _measure() -> HashSpeed:
     hasher = argon2.PasswordHasher.from_parameters(_ARGON2)
     salt = bcrypt.gensalt(_BCRYPT_COST)
     return HashSpeed(
-        argon2_block=_quickest(lambda: hasher.hash("x")) / (_ARGON2.memory_cost * _ARGON2.time_cost),
+        argon2_block=_quickest(lambda: hasher.hash("x"))
+        / (_ARGON2.memory_cost * _ARGON2.time_cost),
         bcrypt_round=_quickest(lambda: bcrypt.hashpw(b"x", salt)) / (1 << _BCRYPT_COST),
     )
 

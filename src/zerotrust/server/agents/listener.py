@@ -41,7 +41,9 @@ class AgentListener:
         self._registry = registry
         self._acceptor = acceptor
         self._enrollment = enrollment
-        self._listener = TlsListener(context=context, factory=self._router, refused=_log_refused, tasks=tasks)
+        self._listener = TlsListener(
+            context=context, factory=self._router, refused=_log_refused, tasks=tasks
+        )
         self._checking = asyncio.get_running_loop().call_later(CHECK_INTERVAL, self._check_links)
 
     @property

@@ -32,7 +32,9 @@ class RetainedPolicies:
         """Estimated memory of all policies, in bytes."""
         return sum(memory for _, _, memory in self._left.values())
 
-    def keep(self, agent: str, policies: Mapping[str, CompiledPolicy], memory: int, now: float) -> None:
+    def keep(
+        self, agent: str, policies: Mapping[str, CompiledPolicy], memory: int, now: float
+    ) -> None:
         """Keep the policies of an agent whose last session has ended, by service id."""
         self._left.pop(agent, None)
         if policies:

@@ -55,8 +55,8 @@ class PolicyQuota:
         freed = use.memory if use is not None and use.users == 1 else 0
         if size and self._sums.get(agent, 0) + estimate(size) - freed > self.most:
             return (
-                f"the policies of this agent would take more than {self.most // 1024} KiB of the server's memory, "
-                "half of limits.memory_per_agent in the server's file"
+                f"the policies of this agent would take more than {self.most // 1024} KiB of the"
+                " server's memory, half of limits.memory_per_agent in the server's file"
             )
         return None
 

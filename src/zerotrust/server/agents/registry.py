@@ -116,7 +116,9 @@ class Registry:
         replaced = [
             other
             for other in self.older(session)
-            if session.instance is None or other.instance != session.instance or other.connection == session.connection
+            if session.instance is None
+            or other.instance != session.instance
+            or other.connection == session.connection
         ]
         for other in replaced:
             if other.instance is not None and other.instance != session.instance:
@@ -160,7 +162,9 @@ class Registry:
             self.policies.give_up(session.agent, registration.policy)
         if not sessions:
             self._sessions.pop(session.agent, None)
-            policies = {service: one.policy for service, one in services.items() if one.policy is not None}
+            policies = {
+                service: one.policy for service, one in services.items() if one.policy is not None
+            }
             self._retained.keep(session.agent, policies, memory, self._clock())
         for registration in services.values():
             for host in registration.hosts:
@@ -182,7 +186,9 @@ class Registry:
         for host in registration.hosts:
             holder = self._add(host, registration, before)
             if holder.service != registration.service:
-                waiting[host] = f"served by service {holder.service} of the same agent; this one stands by"
+                waiting[host] = (
+                    f"served by service {holder.service} of the same agent; this one stands by"
+                )
         if before is not None:
             for host in set(before.hosts) - set(registration.hosts):
                 self._release(host, before, remember=False)
@@ -198,17 +204,24 @@ class Registry:
             self._release(host, registration, remember=False)
         return True
 
-    def over_limit(self, session: AgentSession, service: str, hosts: int, policy_bytes: int) -> str | None:
+    def over_limit(
+        self, session: AgentSession, service: str, hosts: int, policy_bytes: int
+    ) -> str | None:
         """Return the limit that a session would exceed with a new or changed service."""
         before = session.services.get(service)
         if before is None and len(session.services) >= MAX_SERVICES:
             return f"more than {MAX_SERVICES} services"
-        if session.host_count + hosts - (len(before.requested) if before is not None else 0) > MAX_NAMES:
+        if (
+            session.host_count + hosts - (len(before.requested) if before is not None else 0)
+            > MAX_NAMES
+        ):
             return f"more than {MAX_NAMES} host names in one session"
         given_up = before.policy if before is not None else None
         return self.policies.refusal(session.agent, policy_bytes, given_up)
 
-    def same(self, session: AgentSession, service: str, digest: bytes) -> ServiceRegistration | None:
+    def same(
+        self, session: AgentSession, service: str, digest: bytes
+    ) -> ServiceRegistration | None:
         """Return a registration of the service with the same policy in any session."""
         for other in reversed(self._sessions.get(session.agent, ())):
             found = other.services.get(service)
@@ -225,7 +238,10 @@ class Registry:
 
     def is_current(self, registration: ServiceRegistration, host: str) -> bool:
         """Return True where the registration was not replaced, and serves the host name."""
-        return registration.session.services.get(registration.service) is registration and host in registration.hosts
+        return (
+            registration.session.services.get(registration.service) is registration
+            and host in registration.hosts
+        )
 
     @property
     def retained_policy_memory(self) -> int:
@@ -250,10 +266,14 @@ class Registry:
             raise KeyError(host)
         return None
 
-    def another(self, host: str, client: bytes, tried: Container[ServiceRegistration]) -> ServiceRegistration | None:
+    def another(
+        self, host: str, client: bytes, tried: Container[ServiceRegistration]
+    ) -> ServiceRegistration | None:
         """Return a registration that was not tried and can take a request; else None."""
         registrations = [
-            one for one in self._by_host.get(host, ()) if one.session.link.session.can_open and one not in tried
+            one
+            for one in self._by_host.get(host, ())
+            if one.session.link.session.can_open and one not in tried
         ]
         return self._balancer.choose(registrations, client) if registrations else None
 
@@ -327,7 +347,9 @@ class Registry:
         new: ServiceRegistration | None,
         before: ServiceRegistration | None,
     ) -> None:
-        session.host_count += len(new.requested if new else ()) - len(before.requested if before else ())
+        session.host_count += len(new.requested if new else ()) - len(
+            before.requested if before else ()
+        )
         if new is not None:
             self.policies.take(session.agent, new.policy, new.policy_bytes)
         if before is not None:

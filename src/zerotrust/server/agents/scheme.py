@@ -30,7 +30,9 @@ class OfferedSchemes:
         """Return the schemes in a registration; without https there is no redirect to it."""
         https = message.listen_on != "http"
         redirect = message.http_redirect and https
-        return cls(http=message.listen_on != "https" and not redirect, https=https, redirect=redirect)
+        return cls(
+            http=message.listen_on != "https" and not redirect, https=https, redirect=redirect
+        )
 
 
 USUAL = OfferedSchemes()

@@ -101,7 +101,9 @@ def compile_service_policy(
         limits=limits,
         before=before.policy if before is not None else None,
     )
-    shaping = ServiceShaping.of(asked.traffic_shaping, before.shaping if before is not None else None)
+    shaping = ServiceShaping.of(
+        asked.traffic_shaping, before.shaping if before is not None else None
+    )
     if shaping is None and not any(chain.handlers for chain in policy.table.choices):
         return None
     return CompiledPolicy(policy, max_body, upgrades, shaping)

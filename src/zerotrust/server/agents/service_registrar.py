@@ -76,7 +76,9 @@ class ServiceRegistrar:
         shared = self._registry.same(session, message.id, digest) if digest else None
         if shared is not None:
             policy_bytes = 0
-        if exceeded := self._registry.over_limit(session, message.id, len(message.hosts), policy_bytes):
+        if exceeded := self._registry.over_limit(
+            session, message.id, len(message.hosts), policy_bytes
+        ):
             self._refuse(session, message, exceeded)
             return
         try:
@@ -137,7 +139,9 @@ class ServiceRegistrar:
             waiting=waiting or None,
         )
         for host, reason in refused.items():
-            _log.warning("host name refused", agent=session.agent, service=service, host=host, reason=reason)
+            _log.warning(
+                "host name refused", agent=session.agent, service=service, host=host, reason=reason
+            )
 
     def _refuse(self, session: AgentSession, message: Register, reason: str) -> None:
         # An earlier registration goes too: its owner wants the service protected in a way that we
@@ -145,7 +149,9 @@ class ServiceRegistrar:
         self._registry.unregister(session, message.id)
         reasons = shortened(dict.fromkeys(message.hosts, reason))
         session.link.session.send(Registered(id=message.id, refused=reasons))
-        _log.warning("service refused", agent=session.agent, service=message.id, reason=printable(reason))
+        _log.warning(
+            "service refused", agent=session.agent, service=message.id, reason=printable(reason)
+        )
 
 
 def shortened(reasons: dict[str, str]) -> dict[str, str]:

@@ -53,7 +53,9 @@ class ServiceShaping:
     down: DirectionShaper | None
 
     @classmethod
-    def of(cls, limits: TrafficShaping | None, before: "ServiceShaping | None") -> "ServiceShaping | None":
+    def of(
+        cls, limits: TrafficShaping | None, before: "ServiceShaping | None"
+    ) -> "ServiceShaping | None":
         """Return the shaping for these limits; None where nothing is limited.
 
         It is `before` where that has the same limits, so that a reload gives no client a new burst.

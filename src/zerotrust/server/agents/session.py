@@ -176,7 +176,9 @@ class AgentSession:
         self.instance = hello.instance
         self.connection = hello.connection
         self.software = hello.software
-        self.generation, self.process_generation = registry.new_generation(self.agent, self.instance)
+        self.generation, self.process_generation = registry.new_generation(
+            self.agent, self.instance
+        )
         self.rank = (-self.process_generation, self.connection, -self.generation)
         self.since = time.time()
         self.peer = _address(link)
@@ -292,12 +294,16 @@ class AgentSession:
         # The agent learns by this that it has received all its requests on this session.
         self.link.session.go_away(Code.GOING_AWAY, "no more requests on this session")
         for oldest in retired[:-MAX_RETIRED]:
-            oldest.link.close_session(Code.GOING_AWAY, f"more than {MAX_RETIRED} sessions of this agent are going away")
+            oldest.link.close_session(
+                Code.GOING_AWAY, f"more than {MAX_RETIRED} sessions of this agent are going away"
+            )
 
     def _renew(self, csr: bytes) -> None:
         issue, now = self._renew_certificate, asyncio.get_running_loop().time()
         if issue is None or self._renewing or now < self._may_renew_at:
-            self.link.session.send(Renewed(reason=f"one request at a time, and in {RENEWAL_INTERVAL:g} s"))
+            self.link.session.send(
+                Renewed(reason=f"one request at a time, and in {RENEWAL_INTERVAL:g} s")
+            )
             return
         self._renewing = True
         self._may_renew_at = now + RENEWAL_INTERVAL

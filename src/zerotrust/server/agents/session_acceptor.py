@@ -122,7 +122,9 @@ class SessionAcceptor:
             software=session.software,
         )
         for other in self._registry.older(session)[:-MAX_SESSIONS]:
-            other.link.close_session(Code.SUPERSEDED, f"more than {MAX_SESSIONS} sessions of this agent")
+            other.link.close_session(
+                Code.SUPERSEDED, f"more than {MAX_SESSIONS} sessions of this agent"
+            )
 
     def resume(self, link: TunnelLink, wanted: Resume) -> None:
         """Move a session to the connection on which its agent asks for it, or refuse that."""
@@ -159,7 +161,9 @@ class SessionAcceptor:
     def _reject(self, link: TunnelLink, agent: str | None, serial: str | None, reason: str) -> None:
         link.close_session(Code.NOT_ALLOWED, reason)
         if self._record_rejected is not None:
-            self._tasks.spawn(self._record_rejected(agent, serial, reason), "record a rejected agent")
+            self._tasks.spawn(
+                self._record_rejected(agent, serial, reason), "record a rejected agent"
+            )
 
 
 class _PendingSession:
@@ -169,7 +173,9 @@ class _PendingSession:
     is rejected.
     """
 
-    def __init__(self, acceptor: SessionAcceptor, coalescer: WriteCoalescer, options: SessionOptions) -> None:
+    def __init__(
+        self, acceptor: SessionAcceptor, coalescer: WriteCoalescer, options: SessionOptions
+    ) -> None:
         self._acceptor = acceptor
         self.link = TunnelLink(
             coalescer,

@@ -13,14 +13,18 @@ _log = logs.logger("agents")
 class SessionControl:
     """Operations on all sessions of this server (identity.agent_directory.LiveSessions)."""
 
-    def __init__(self, registry: Registry, registrar: ServiceRegistrar, authorization: Authorization) -> None:
+    def __init__(
+        self, registry: Registry, registrar: ServiceRegistrar, authorization: Authorization
+    ) -> None:
         self._registry = registry
         self._registrar = registrar
         self._authorization = authorization
 
     def connected(self) -> list[AgentSession]:
         """Return all sessions, by agent and age."""
-        return sorted(self._registry.sessions, key=lambda session: (session.agent, session.generation))
+        return sorted(
+            self._registry.sessions, key=lambda session: (session.agent, session.generation)
+        )
 
     def is_connected(self, agent: str) -> bool:
         """Return True where the agent has a session."""
@@ -43,7 +47,9 @@ class SessionControl:
         """
         sessions = streams = 0
         for session in self._registry.sessions:
-            if session.agent == agent and (serial in (None, session.serial) or serial in session.former_serials):
+            if session.agent == agent and (
+                serial in (None, session.serial) or serial in session.former_serials
+            ):
                 sessions += 1
                 streams += session.stream_count
                 session.link.close_session(Code.NOT_ALLOWED, reason)
@@ -71,8 +77,16 @@ class SessionControl:
         Args:
             now: seconds since the epoch.
         """
-        renewed = {session.agent for session in self._registry.sessions if session.certificate_ends > now}
+        renewed = {
+            session.agent for session in self._registry.sessions if session.certificate_ends > now
+        }
         for session in self._registry.sessions:
-            if session.certificate_ends <= now and not (session.retired and session.agent in renewed):
-                _log.warning("certificate expired", agent=session.agent, generation=session.generation)
-                session.link.close_session(Code.NOT_ALLOWED, "the certificate has expired and was not renewed")
+            if session.certificate_ends <= now and not (
+                session.retired and session.agent in renewed
+            ):
+                _log.warning(
+                    "certificate expired", agent=session.agent, generation=session.generation
+                )
+                session.link.close_session(
+                    Code.NOT_ALLOWED, "the certificate has expired and was not renewed"
+                )

@@ -219,7 +219,9 @@ class AgentDirectory:
             )
         )
 
-    async def renew_expired(self, chain_pem: bytes, csr_pem: bytes, proof: bytes, peer: str) -> IssuedCertificate:
+    async def renew_expired(
+        self, chain_pem: bytes, csr_pem: bytes, proof: bytes, peer: str
+    ) -> IssuedCertificate:
         """Issue a new certificate for an agent whose old one has expired.
 
         Raises:
@@ -245,7 +247,9 @@ class AgentDirectory:
 
     # ---- tokens
 
-    async def create_token(self, agent: str, hosts: list[str], *, lifetime: timedelta, actor: str) -> IssuedToken:
+    async def create_token(
+        self, agent: str, hosts: list[str], *, lifetime: timedelta, actor: str
+    ) -> IssuedToken:
         """Create a join token for an agent, which is granted these host names when it joins.
 
         Raises:
@@ -259,7 +263,9 @@ class AgentDirectory:
                 session, agent_id=agent, patterns=hosts, lifetime=lifetime, actor=actor, now=now
             )
         )
-        return replace(made, warnings=made.warnings + self._overlap_warnings(made.agent_id, made.patterns))
+        return replace(
+            made, warnings=made.warnings + self._overlap_warnings(made.agent_id, made.patterns)
+        )
 
     async def cancel_token(self, number: int, *, actor: str) -> JoinTokenRow:
         """Cancel an unused join token.
@@ -268,7 +274,9 @@ class AgentDirectory:
             EnrollmentError: there is no unused token of this number.
         """
         now = self._clock()
-        return await self._database.run(lambda session: tokens.cancel_token(session, number, actor=actor, now=now))
+        return await self._database.run(
+            lambda session: tokens.cancel_token(session, number, actor=actor, now=now)
+        )
 
     async def tokens(self) -> list[JoinTokenRow]:
         """Return all stored tokens, the newest first."""
@@ -312,7 +320,9 @@ class AgentDirectory:
         except NotFound:
             if not self._in_file(agent, host):
                 raise
-            raise EnrollmentError("this grant is in the server's file; remove it there, under grants") from None
+            raise EnrollmentError(
+                "this grant is in the server's file; remove it there, under grants"
+            ) from None
         self._granted(pairs)
         return self._in_file(agent, host)
 
@@ -359,7 +369,9 @@ class AgentDirectory:
         now = self._clock()
         return await self._database.run(lambda session: queries.show_agent(session, agent, now))
 
-    async def revoke(self, agent: str, serial: str | None, *, reason: str, actor: str) -> RevocationResult:
+    async def revoke(
+        self, agent: str, serial: str | None, *, reason: str, actor: str
+    ) -> RevocationResult:
         """Reject an agent, or one of its certificates, from now on, and end its sessions.
 
         Raises:
@@ -402,7 +414,9 @@ class AgentDirectory:
         now = self._clock()
 
         def work(session: Session) -> revocations.RevocationList:
-            revocation.restore(session, agent_id=agent, serial=serial, reissue=reissue, actor=actor, now=now)
+            revocation.restore(
+                session, agent_id=agent, serial=serial, reissue=reissue, actor=actor, now=now
+            )
             return revocations.load(session, now=int(now.timestamp()))
 
         self._authorization.revoked = await self._database.run(work)
@@ -413,8 +427,8 @@ class AgentDirectory:
     def _authority_or_raise(self) -> Authority:
         if self._authority is None:
             raise EnrollmentError(
-                "this server issues no certificates: set authority.cert_file and authority.key_file in its file to "
-                "the issuer.crt and issuer.key that `0trust ca init` makes"
+                "this server issues no certificates: set authority.cert_file and authority.key_file"
+                " in its file to the issuer.crt and issuer.key that `0trust ca init` makes"
             )
         return self._authority
 
@@ -444,7 +458,9 @@ class AgentDirectory:
         return int(self._clock().timestamp())
 
 
-def _proven_certificate(chain_pem: bytes, csr_pem: bytes, proof: bytes, authority: Authority) -> x509.Certificate:
+def _proven_certificate(
+    chain_pem: bytes, csr_pem: bytes, proof: bytes, authority: Authority
+) -> x509.Certificate:
     """Return the certificate of an agent that has proved possession of its key.
 
     Raises:
@@ -457,8 +473,12 @@ def _proven_certificate(chain_pem: bytes, csr_pem: bytes, proof: bytes, authorit
         agent_id_of(chain[0])
     except (ValueError, x509.InvalidVersion, PkiError):
         raise CertificateRefused("this is not the certificate of an agent") from None
-    if len(chain) > LONGEST_CHAIN or not any(is_ours(chain, authority.issuer, root) for root in roots):
-        raise CertificateRefused("this certificate was not issued here; ask for a join token and join")
+    if len(chain) > LONGEST_CHAIN or not any(
+        is_ours(chain, authority.issuer, root) for root in roots
+    ):
+        raise CertificateRefused(
+            "this certificate was not issued here; ask for a join token and join"
+        )
     if not proves(chain[0].public_key(), csr_pem, proof):
         raise CertificateRefused("the key of the certificate did not sign this")
     return chain[0]

@@ -52,10 +52,14 @@ class Audit:
         """
         at = int(self._clock())
         await self._database.run(
-            lambda session: audit.append(session, at=at, actor=actor, action=action, agent=agent, details=details)
+            lambda session: audit.append(
+                session, at=at, actor=actor, action=action, agent=agent, details=details
+            )
         )
 
-    async def note(self, action: str, details: Details, *, actor: str = "server", agent: str | None = None) -> None:
+    async def note(
+        self, action: str, details: Details, *, actor: str = "server", agent: str | None = None
+    ) -> None:
         """Add a record of an event of the server; log an error where it cannot be stored."""
         try:
             await self.record(action, actor=actor, agent=agent, details=details)
@@ -64,7 +68,9 @@ class Audit:
 
     async def agent_rejected(self, agent: str | None, serial: str | None, reason: str) -> None:
         """Add a record of a rejected agent with a valid certificate, once an hour."""
-        if not self._rejected.wait(self._rejected.take(f"{agent} {serial}".encode(), time.monotonic())):
+        if not self._rejected.wait(
+            self._rejected.take(f"{agent} {serial}".encode(), time.monotonic())
+        ):
             await self.note("agent.refused", {"serial": serial, "reason": reason}, agent=agent)
 
     def new_refusals(self, agent: str, granted: Sequence[str], refused: Sequence[str]) -> list[str]:
@@ -103,7 +109,9 @@ class Audit:
         chain, before = AuditHashChain(), -1
         while chain.broken is None and chain.records > before:
             before = chain.records
-            chain = await self._database.run(partial(audit.verify, start=chain, limit=VERIFIED_AT_ONCE))
+            chain = await self._database.run(
+                partial(audit.verify, start=chain, limit=VERIFIED_AT_ONCE)
+            )
         return chain
 
 

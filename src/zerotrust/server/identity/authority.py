@@ -33,7 +33,9 @@ def load_authority(config: ServerConfig) -> Authority | None:
     if settings.cert_file is None and settings.key_file is None:
         return None
     if settings.cert_file is None or settings.key_file is None:
-        raise PkiError("authority.cert_file and authority.key_file belong together: set both, or neither")
+        raise PkiError(
+            "authority.cert_file and authority.key_file belong together: set both, or neither"
+        )
     passphrase = None if settings.passphrase_file is None else Path(settings.passphrase_file)
     issuer = ca_directory.load_issuer(Path(settings.cert_file), Path(settings.key_file), passphrase)
     trusted = Path(config.server.ca_file)

@@ -49,5 +49,7 @@ class Authorization:
             if self.any_host or self.grants.may_serve(agent, host):
                 granted.append(host)
             else:
-                refused[host] = f"not granted to {agent}; on the server: 0trust grants add {agent} {host}"
+                refused[host] = (
+                    f"not granted to {agent}; on the server: 0trust grants add {agent} {host}"
+                )
         return granted, refused

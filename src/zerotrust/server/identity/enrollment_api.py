@@ -60,7 +60,9 @@ class Enrollment(Protocol):
             EnrollmentRefused: with the reason, in words for the client.
         """
 
-    async def renew_expired(self, chain_pem: bytes, csr_pem: bytes, proof: bytes, peer: str) -> IssuedCertificate:
+    async def renew_expired(
+        self, chain_pem: bytes, csr_pem: bytes, proof: bytes, peer: str
+    ) -> IssuedCertificate:
         """Issue a new certificate for an expired one; committed when it returns.
 
         Args:
@@ -76,7 +78,9 @@ class Enrollment(Protocol):
 class EnrollmentEndpoint:
     """Serves connections without a certificate; none while `enrollment` is None."""
 
-    def __init__(self, enrollment: Enrollment | None, *, coalescer: WriteCoalescer, tasks: Tasks) -> None:
+    def __init__(
+        self, enrollment: Enrollment | None, *, coalescer: WriteCoalescer, tasks: Tasks
+    ) -> None:
         self._enrollment = enrollment
         self._coalescer = coalescer
         endpoints = {
@@ -102,7 +106,10 @@ class EnrollmentEndpoint:
         if self._enrollment is None:
             return "no certificate, and this server issues none"
         network = network_of(peer.encode())
-        same = sum(network_of((connection.peer_host or "").encode()) == network for connection in self._open)
+        same = sum(
+            network_of((connection.peer_host or "").encode()) == network
+            for connection in self._open
+        )
         if same >= MAX_OF_NETWORK or len(self._open) >= MAX_CONNECTIONS:
             return "too many connections without a certificate"
         return HttpServerConnection(self._coalescer, self._api, self._open).as_protocol()
@@ -127,9 +134,15 @@ class EnrollmentEndpoint:
             raise
         except ZeroTrustError as error:
             # The client is not authenticated, so it is told nothing about files and database.
-            _log.error("cannot issue certificates to joining agents", peer=call.peer, reason=str(error))
-            raise CallError("the server cannot issue certificates at the moment; its log says why", 503) from error
-        _log.info("agent joined", agent=joined.agent_id, peer=call.peer, hosts=list(joined.patterns))
+            _log.error(
+                "cannot issue certificates to joining agents", peer=call.peer, reason=str(error)
+            )
+            raise CallError(
+                "the server cannot issue certificates at the moment; its log says why", 503
+            ) from error
+        _log.info(
+            "agent joined", agent=joined.agent_id, peer=call.peer, hosts=list(joined.patterns)
+        )
         return Reply(
             {
                 "agent": joined.agent_id,
@@ -146,13 +159,19 @@ class EnrollmentEndpoint:
         except ValueError:
             raise CallError('"proof" is not base64') from None
         try:
-            renewed = await self._issuer().renew_expired(chain.encode("ascii"), csr.encode("ascii"), proof, call.peer)
+            renewed = await self._issuer().renew_expired(
+                chain.encode("ascii"), csr.encode("ascii"), proof, call.peer
+            )
         except EnrollmentRefused as error:
-            _log.warning("renewal of an expired certificate refused", peer=call.peer, reason=str(error))
+            _log.warning(
+                "renewal of an expired certificate refused", peer=call.peer, reason=str(error)
+            )
             raise
         except ZeroTrustError as error:
             _log.error("cannot renew expired certificates", peer=call.peer, reason=str(error))
-            raise CallError("the server cannot issue certificates at the moment; its log says why", 503) from error
+            raise CallError(
+                "the server cannot issue certificates at the moment; its log says why", 503
+            ) from error
         _log.info("expired certificate renewed", agent=renewed.agent_id, peer=call.peer)
         return Reply({"agent": renewed.agent_id, "certificate": renewed.chain_pem.decode("ascii")})
 

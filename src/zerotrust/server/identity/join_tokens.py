@@ -36,7 +36,8 @@ class JoinTokens:
         given = wanted or self._settings.public_addr or next(filter(_is_public, names), None)
         if given is None:
             raise EnrollmentError(
-                "the server's public address is not set: use --server HOST:PORT, or set server.public_addr in its file"
+                "the server's public address is not set: use --server HOST:PORT, or set"
+                " server.public_addr in its file"
             )
         try:
             host, port = split_address(_bracketed(given), default_port=listening)
@@ -47,7 +48,9 @@ class JoinTokens:
         host, warnings = host.lower().rstrip("."), []
         if not any(_matches(name, host) for name in names):
             known = ", ".join(names) or "no name"
-            warnings.append(f"the server's certificate is for {known}, not for {host}: agents will refuse it")
+            warnings.append(
+                f"the server's certificate is for {known}, not for {host}: agents will refuse it"
+            )
         return f"{_bracketed(host)}:{port}", warnings
 
     def create(self, server: str, secret: str) -> str:
@@ -59,7 +62,10 @@ class JoinTokens:
         trusted = ca_directory.load_certificates(Path(self._settings.ca_file))
         # Of several roots, the one that the server's certificate leads to: the agent keeps no other
         # one.
-        root = anchor(ca_directory.load_certificates(Path(self._settings.cert_file)), trusted) or trusted[0]
+        root = (
+            anchor(ca_directory.load_certificates(Path(self._settings.cert_file)), trusted)
+            or trusted[0]
+        )
         return str(JoinToken(server=server, secret=secret, fingerprint=fingerprint(root)))
 
 

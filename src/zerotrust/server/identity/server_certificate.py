@@ -36,11 +36,15 @@ class ServerCertificate:
             PkiError: the files can't be read or written, or the issuer has expired.
         """
         chain = load_certificates(self._certificate)
-        if now.timestamp() < renewal_time.renew_at(chain[0], self._part) or not is_ours(chain, issuer, root):
+        if now.timestamp() < renewal_time.renew_at(chain[0], self._part) or not is_ours(
+            chain, issuer, root
+        ):
             return None
         new = csr.create()
         issued = issuer.issue_server(new.pem, _names(chain[0]), length, now)
-        key_pair_files.replace(self._certificate, self._key, chain=issued.chain_pem, key_pem=keys.to_pem(new.key))
+        key_pair_files.replace(
+            self._certificate, self._key, chain=issued.chain_pem, key_pem=keys.to_pem(new.key)
+        )
         return f"{issued.not_after:%Y-%m-%d %H:%M:%S} UTC"
 
 

@@ -46,7 +46,9 @@ class NotAllowedError(CallError):
     code = "not_allowed"
 
     def __init__(self) -> None:
-        super().__init__("only root and the user that the server runs as may use the admin API", 403)
+        super().__init__(
+            "only root and the user that the server runs as may use the admin API", 403
+        )
 
 
 class AdminChannel:
@@ -90,7 +92,9 @@ class AdminChannel:
             ("GET", "/v1/audit/export"): (admin.AuditQuery, self._export),
             ("POST", "/v1/audit/verify"): (admin.NoParameters, self._verify),
         }
-        return {place: self._guarded(place, model, answer) for place, (model, answer) in table.items()}
+        return {
+            place: self._guarded(place, model, answer) for place, (model, answer) in table.items()
+        }
 
     def _guarded(self, place: tuple[str, str], model: type[BaseModel], answer: Answer) -> Endpoint:
         """Return an endpoint that checks the user first, then the parameters."""
@@ -98,7 +102,9 @@ class AdminChannel:
         async def endpoint(call: Call) -> Reply:
             if call.uid not in self._allowed:
                 await self._refuse(call.uid, " ".join(place))
-            result = await answer(_parsed(model, call.query if place[0] == "GET" else call.body), f"uid {call.uid}")
+            result = await answer(
+                _parsed(model, call.query if place[0] == "GET" else call.body), f"uid {call.uid}"
+            )
             return result if isinstance(result, Reply) else Reply(result.model_dump())
 
         return endpoint
@@ -114,7 +120,9 @@ class AdminChannel:
 
     # ---- tokens
 
-    async def _create_token(self, asked: admin.CreateTokenRequest, actor: str) -> admin.CreatedToken:
+    async def _create_token(
+        self, asked: admin.CreateTokenRequest, actor: str
+    ) -> admin.CreatedToken:
         server, warnings = self._join_tokens.address(asked.server)
         token = await self._agent_directory.create_token(
             asked.agent, asked.hosts, lifetime=timedelta(seconds=asked.expires), actor=actor
@@ -130,10 +138,14 @@ class AdminChannel:
         )
 
     async def _cancel_token(self, asked: admin.TokenRequest, actor: str) -> admin.TokenInfo:
-        return admin_views.token(await self._agent_directory.cancel_token(asked.number, actor=actor))
+        return admin_views.token(
+            await self._agent_directory.cancel_token(asked.number, actor=actor)
+        )
 
     async def _tokens(self, _asked: admin.NoParameters, _actor: str) -> admin.TokenList:
-        return admin.TokenList(tokens=[admin_views.token(token) for token in await self._agent_directory.tokens()])
+        return admin.TokenList(
+            tokens=[admin_views.token(token) for token in await self._agent_directory.tokens()]
+        )
 
     # ---- grants
 
@@ -149,7 +161,9 @@ class AdminChannel:
     async def _remove_grant(self, asked: admin.GrantRequest, actor: str) -> admin.GrantResult:
         in_file = await self._agent_directory.remove_grant(asked.agent, asked.host, actor=actor)
         warnings = ["the server's file still grants it, under grants"] if in_file else []
-        return admin.GrantResult(agent=asked.agent, host=asked.host, changed=True, warnings=warnings)
+        return admin.GrantResult(
+            agent=asked.agent, host=asked.host, changed=True, warnings=warnings
+        )
 
     async def _grants(self, asked: admin.AgentFilter, _actor: str) -> admin.GrantList:
         stored, filed = await self._agent_directory.grants(asked.agent)
@@ -187,7 +201,9 @@ class AdminChannel:
         )
 
     async def _revoke(self, asked: admin.RevokeRequest, actor: str) -> admin.RevokeResult:
-        done = await self._agent_directory.revoke(asked.agent, asked.serial, reason=asked.reason, actor=actor)
+        done = await self._agent_directory.revoke(
+            asked.agent, asked.serial, reason=asked.reason, actor=actor
+        )
         return admin.RevokeResult(
             agent=done.revocation.agent_id,
             serial=admin_views.serial(done.revocation),
@@ -198,24 +214,34 @@ class AdminChannel:
         )
 
     async def _restore(self, asked: admin.RestoreRequest, actor: str) -> admin.Confirmation:
-        await self._agent_directory.restore(asked.agent, asked.serial, reissue=asked.reissue, actor=actor)
+        await self._agent_directory.restore(
+            asked.agent, asked.serial, reissue=asked.reissue, actor=actor
+        )
         return admin.Confirmation()
 
     # ---- the audit
 
     async def _records(self, asked: admin.AuditQuery, _actor: str) -> admin.AuditRecordList:
-        found = await self._audit.records(asked.after, asked.limit, agent=asked.agent, action=asked.action)
+        found = await self._audit.records(
+            asked.after, asked.limit, agent=asked.agent, action=asked.action
+        )
         return admin.AuditRecordList(records=[admin_views.record(record) for record in found])
 
     async def _export(self, asked: admin.AuditQuery, actor: str) -> Reply:
         if not asked.after:
             await self._audit.record("audit.exported", actor=actor)
-        found = await self._audit.records(asked.after or 0, asked.limit, agent=asked.agent, action=asked.action)
-        return Reply("".join(f"{as_json(record)}\n" for record in found).encode(), media_type=NDJSON)
+        found = await self._audit.records(
+            asked.after or 0, asked.limit, agent=asked.agent, action=asked.action
+        )
+        return Reply(
+            "".join(f"{as_json(record)}\n" for record in found).encode(), media_type=NDJSON
+        )
 
     async def _verify(self, _asked: admin.NoParameters, _actor: str) -> admin.AuditCheck:
         chain = await self._audit.verify()
-        return admin.AuditCheck(records=chain.records, head=chain.head, broken=chain.broken, reason=chain.reason)
+        return admin.AuditCheck(
+            records=chain.records, head=chain.head, broken=chain.broken, reason=chain.reason
+        )
 
     # ----
 
@@ -226,7 +252,9 @@ class AdminChannel:
             version=__version__,
             started_at=self._started_at,
             database=self._agent_directory.database,
-            issuer_ends_at=None if authority is None else int(authority.issuer.not_after.timestamp()),
+            issuer_ends_at=None
+            if authority is None
+            else int(authority.issuer.not_after.timestamp()),
             agents=len({session.agent for session in live}),
             sessions=len(live),
             streams=sum(session.stream_count for session in live),

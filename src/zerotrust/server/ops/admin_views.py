@@ -18,7 +18,9 @@ from zerotrust.model import admin
 from zerotrust.server.agents.session import AgentSession
 
 
-def agent(name: str, known: AgentSummary | None, sessions: list[AgentSession], *, hosts: int) -> admin.AgentInfo:
+def agent(
+    name: str, known: AgentSummary | None, sessions: list[AgentSession], *, hosts: int
+) -> admin.AgentInfo:
     """Return the view of an agent that is in the database, or connected, or both.
 
     Args:
@@ -30,7 +32,11 @@ def agent(name: str, known: AgentSummary | None, sessions: list[AgentSession], *
     revoked_at = None if known is None else known.revoked_at
     return admin.AgentInfo(
         id=name,
-        state="revoked" if revoked_at is not None else "connected" if any(one.attached for one in sessions) else "away",
+        state="revoked"
+        if revoked_at is not None
+        else "connected"
+        if any(one.attached for one in sessions)
+        else "away",
         created_at=None if known is None else known.created_at,
         joined_at=None if known is None else known.joined_at,
         revoked_at=revoked_at,
@@ -88,9 +94,15 @@ def token(row: JoinTokenRow) -> admin.TokenInfo:
 def grants(stored: Iterable[GrantRow], filed: Iterable[tuple[str, str]]) -> list[admin.GrantInfo]:
     """Return the views of the grants in the database and in the server's file, in order."""
     both = [
-        admin.GrantInfo(agent=g.agent_id, host=g.pattern, source="database", created_at=g.created_at) for g in stored
+        admin.GrantInfo(
+            agent=g.agent_id, host=g.pattern, source="database", created_at=g.created_at
+        )
+        for g in stored
     ]
-    both += [admin.GrantInfo(agent=name, host=host, source="file", created_at=None) for name, host in filed]
+    both += [
+        admin.GrantInfo(agent=name, host=host, source="file", created_at=None)
+        for name, host in filed
+    ]
     return sorted(both, key=lambda grant: (grant.agent, grant.host, grant.source))
 
 
@@ -126,4 +138,6 @@ def record(row: AuditRow) -> admin.AuditRecord:
             hash=row.hash,
         )
     except (ValueError, TypeError, RecursionError) as error:
-        raise StateError(f"record {row.number} of the audit is damaged; see: 0trust audit verify") from error
+        raise StateError(
+            f"record {row.number} of the audit is damaged; see: 0trust audit verify"
+        ) from error

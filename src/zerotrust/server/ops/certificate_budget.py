@@ -1,9 +1,9 @@
 """Limits on certificates for new host names of an agent's wildcard grants.
 
 With a wildcard grant an agent can make up any number of names, and Caddy orders a certificate for
-each one that a client asks for. The authority limits each account: 300 orders in 3 hours, and 50 new
-certificates in a week below one registered domain (Let's Encrypt, rate limits). Without limits of
-our own, one agent could use these up for all others.
+each one that a client asks for. The authority limits each account: 300 orders in 3 hours, and 50
+new certificates in a week below one registered domain (Let's Encrypt, rate limits). Without limits
+of our own, one agent could use these up for all others.
 
 Only new names count: a name that was permitted once stays permitted.
 """

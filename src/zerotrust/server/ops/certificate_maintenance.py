@@ -41,7 +41,9 @@ class CertificateMaintenance:
         self._checked_at = self._pause = 0.0
         self._warned_at = 0.0
 
-    def tick(self, now: datetime.datetime, config: ServerConfig, authority: Authority | None) -> None:
+    def tick(
+        self, now: datetime.datetime, config: ServerConfig, authority: Authority | None
+    ) -> None:
         """Do what is due."""
         at = now.timestamp()
         self._sessions.expire(at)
@@ -75,7 +77,9 @@ class CertificateMaintenance:
         left, at = authority.issuer.not_after - now, now.timestamp()
         if left <= WARN and not self._warned_at <= at < self._warned_at + 86400.0:
             self._warned_at = at
-            _log.warning("the issuing certificate expires soon: run 0trust ca rotate", days=left.days)
+            _log.warning(
+                "the issuing certificate expires soon: run 0trust ca rotate", days=left.days
+            )
 
 
 def _root(authority: Authority) -> x509.Certificate:
@@ -85,7 +89,9 @@ def _root(authority: Authority) -> x509.Certificate:
         PkiError: no trusted root has issued it.
     """
     issuer = authority.issuer
-    found = anchor([issuer.certificate, *issuer.above], x509.load_pem_x509_certificates(authority.root_pem))
+    found = anchor(
+        [issuer.certificate, *issuer.above], x509.load_pem_x509_certificates(authority.root_pem)
+    )
     if found is None:
         raise PkiError("the issuing certificate was not issued by a root in server.ca_file")
     return found

@@ -143,7 +143,9 @@ class ServerMetrics:
         by_agent = self._load.by_agent
         yield gauge("agents", "Agents with a session.", len(by_agent))
         streams = {agent: stats.streams for agent, stats in by_agent.items()}
-        yield gauge("agent_streams", "Open requests and WebSockets of each agent.", streams, "agent")
+        yield gauge(
+            "agent_streams", "Open requests and WebSockets of each agent.", streams, "agent"
+        )
         held = {agent: stats.bytes for agent, stats in by_agent.items()}
         yield gauge(
             "agent_bytes",
@@ -152,7 +154,10 @@ class ServerMetrics:
             "agent",
         )
         taken = {"connected": self._load.total.policies, "away": self._load.retained_policy_memory}
-        meaning = "Estimated memory of policies, in bytes; policies of disconnected agents are kept for five minutes."
+        meaning = (
+            "Estimated memory of policies, in bytes; policies of disconnected agents are kept for"
+            " five minutes."
+        )
         yield gauge("policy_bytes", meaning, taken, "agents")
 
     def _requests(self) -> Iterator[Metric]:
@@ -162,13 +167,19 @@ class ServerMetrics:
         yield counter("requests_refused_total", meaning, ingress.refused, "code")
         meaning = "Forwarded requests that failed."
         yield counter("requests_failed_total", meaning, ingress.failed, "code")
-        yield gauge("requests_held", "Requests that wait for an agent to reconnect.", ingress.pending)
+        yield gauge(
+            "requests_held", "Requests that wait for an agent to reconnect.", ingress.pending
+        )
 
     def _certificate_names(self) -> Iterator[Metric]:
-        meaning = "New host names of an agent's wildcard grants that were permitted to get a certificate."
+        meaning = (
+            "New host names of an agent's wildcard grants that were permitted to get a certificate."
+        )
         yield counter("certificate_names_total", meaning, self._certificates.permitted, "agent")
         meaning = "Requests of Caddy for certificates of new host names that a limit refused."
-        yield counter("certificate_names_refused_total", meaning, self._certificates.refused, "agent")
+        yield counter(
+            "certificate_names_refused_total", meaning, self._certificates.refused, "agent"
+        )
 
     def _overloads(self) -> Iterator[Metric]:
         meaning = "1 while new requests get 503 because of this limit."

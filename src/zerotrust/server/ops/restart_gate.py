@@ -31,7 +31,9 @@ class RestartGate:
 
     def save(self) -> None:
         """Write the host names that are served now; log a warning if that fails."""
-        services = (service for session in self._registry.sessions for service in session.services.values())
+        services = (
+            service for session in self._registry.sessions for service in session.services.values()
+        )
         hosts = {host for service in services for host in service.hosts if self._is_served(host)}
         fresh = self._path.with_suffix(".new")
         try:
@@ -67,7 +69,9 @@ class RestartGate:
             self._path.unlink()
         except (OSError, ValueError):
             return set()
-        return {host for host in saved if isinstance(host, str)} if isinstance(saved, list) else set()
+        return (
+            {host for host in saved if isinstance(host, str)} if isinstance(saved, list) else set()
+        )
 
     def _is_served(self, host: str) -> bool:
         try:

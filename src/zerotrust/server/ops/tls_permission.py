@@ -76,7 +76,9 @@ class TlsPermission:
             name = normalise_host(names[0])
         except ValueError:
             return False
-        return self._registry.offers_https(name) and (self._costs_nothing(name) or self._has_room(name))
+        return self._registry.offers_https(name) and (
+            self._costs_nothing(name) or self._has_room(name)
+        )
 
     def _costs_nothing(self, name: str) -> bool:
         """Return True where the name needs no budget: internal, granted, or permitted before."""

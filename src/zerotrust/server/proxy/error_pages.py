@@ -18,7 +18,9 @@ _MESSAGES: Final = {
     "ambiguous_path": "Ambiguous path: remove encoded or duplicate separators.",
     "path_too_long": "The path is too long.",
     "too_many_parameters": "The request has too many parameters or cookies.",
-    "client_address_unreadable": "The proxy in front of this server sent no readable client address.",
+    "client_address_unreadable": (
+        "The proxy in front of this server sent no readable client address."
+    ),
     "body_too_large": "The request body is too large.",
     "head_too_large": "The header fields are too large, with those that this service adds.",
     "no_agent": "The agent of this service is not connected.",
@@ -35,7 +37,12 @@ _MESSAGES: Final = {
 
 
 def send_error_page(
-    connection: HttpServerConnection, error: ForwardError, *, request_id: str, head_only: bool, edits: Sequence[Edit]
+    connection: HttpServerConnection,
+    error: ForwardError,
+    *,
+    request_id: str,
+    head_only: bool,
+    edits: Sequence[Edit],
 ) -> None:
     """Answer a request with the page for `error`, which names the hop that failed and the request.
 
@@ -51,6 +58,7 @@ def send_error_page(
         request_id=request_id,
         close=close,
         head_only=head_only,
-        retry_after=error.retry_after or (RETRY_AFTER if error.retryable and error.status == 503 else None),
+        retry_after=error.retry_after
+        or (RETRY_AFTER if error.retryable and error.status == 503 else None),
     )
     connection.reply(edit_refusal(page, edits), close=close)

@@ -103,4 +103,6 @@ class FairQueue(Generic[T]):
 
 def _largest_network(queue: _AgentQueue[T], newcomer: bytes) -> bytes:
     """Return the client network with most items; of equals the newcomer."""
-    return max(queue.networks, key=lambda network: (len(queue.networks[network]), network == newcomer))
+    return max(
+        queue.networks, key=lambda network: (len(queue.networks[network]), network == newcomer)
+    )

@@ -53,7 +53,9 @@ _log = logs.logger("ingress")
 _LOCALHOST: Final = b"127.0.0.1"
 """The client address of a connection by unix socket."""
 _IPV6: Final = rb"([0-9A-Fa-f:.]{2,45})(?:%[0-9A-Za-z._-]{1,32})?"
-_ADDRESS: Final = re.compile(rb"([0-9.]{7,15})(?::[0-9]{1,5})?|\[%b\](?::[0-9]{1,5})?|%b" % (_IPV6, _IPV6))
+_ADDRESS: Final = re.compile(
+    rb"([0-9.]{7,15})(?::[0-9]{1,5})?|\[%b\](?::[0-9]{1,5})?|%b" % (_IPV6, _IPV6)
+)
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -117,7 +119,9 @@ class Ingress:
         client, scheme = self._client(connection, head.fields)
         request_id = f"{self._run}-{self.requests:x}"
         return self._serve(
-            RequestContext(connection, head, framing, request_id=request_id, client=client, scheme=scheme)
+            RequestContext(
+                connection, head, framing, request_id=request_id, client=client, scheme=scheme
+            )
         )
 
     def _serve(self, context: RequestContext, *, authorized: bool = False) -> RequestSink | None:
@@ -193,7 +197,9 @@ class Ingress:
         self._policy_time.check(agent, begun_at)
         try:
             chain = policy.chain(context.head)
-            request = Request(context.head, client=context.client, unix_time=time(), counted=context.counted)
+            request = Request(
+                context.head, client=context.client, unix_time=time(), counted=context.counted
+            )
             decision = chain.run(request, self._loop.time())
         finally:
             self._policy_time.charge(agent, perf_counter() - begun_at, begun_at)
@@ -219,26 +225,38 @@ class Ingress:
         payload = pack_open(
             kind,
             length,
-            flags=(FLAG_UPGRADE if fields.upgrade is not None else 0) | (FLAG_TRAILERS if fields.te_trailers else 0),
+            flags=(FLAG_UPGRADE if fields.upgrade is not None else 0)
+            | (FLAG_TRAILERS if fields.te_trailers else 0),
             service=registration.wire_id,
             request_id=context.id.encode(),
             block=request_block(head, client=context.client, proto=context.scheme),
         )
         if len(payload) > MAX_OPEN_PAYLOAD_BYTES:
-            raise HeadTooLarge(f"OPEN of {len(payload)} bytes, at most {MAX_OPEN_PAYLOAD_BYTES} allowed")
+            raise HeadTooLarge(
+                f"OPEN of {len(payload)} bytes, at most {MAX_OPEN_PAYLOAD_BYTES} allowed"
+            )
         session = registration.session.link.session
         if not session.attached:
             raise NoAgent(fields.host)
         if not session.can_open:
             raise Overloaded("the agent can take no more requests now")
-        relay = Relay(context, session, payload, owner=self, loop=self._loop, trailer_filter=self._trailer_filter)
+        relay = Relay(
+            context,
+            session,
+            payload,
+            owner=self,
+            loop=self._loop,
+            trailer_filter=self._trailer_filter,
+        )
         policy = context.policy
         if policy is None:
             return relay
         if fields.upgrade is not None and policy.upgrades is not None:
             policy.upgrades.opened(context.client, relay.stream)
         if policy.shaping is not None:
-            return ShapedRelay(relay, context.connection, policy.shaping, client=context.client, loop=self._loop)
+            return ShapedRelay(
+                relay, context.connection, policy.shaping, client=context.client, loop=self._loop
+            )
         return relay
 
     # ---- failures
@@ -288,7 +306,11 @@ class Ingress:
         context.delivery = Delivery.FINAL
         if relay.replayable:
             context.delivery = delivery_of(
-                context.head, context.framing, code, session_closed=relay.session_closed, unsent=relay.unsent
+                context.head,
+                context.framing,
+                code,
+                session_closed=relay.session_closed,
+                unsent=relay.unsent,
             )
             context.retry = context.retry or RetryState()
             context.retry.exclude(registration, code)
@@ -360,9 +382,13 @@ class Ingress:
         reply = answer_reply(answer, request_id=context.id, close=close, head_only=head_only)
         connection.reply(reply, close=close)
 
-    def _send_error_page(self, context: RequestContext, error: ForwardError, edits: Sequence[Edit]) -> None:
+    def _send_error_page(
+        self, context: RequestContext, error: ForwardError, edits: Sequence[Edit]
+    ) -> None:
         head_only = context.head.method == b"HEAD"
-        send_error_page(context.connection, error, request_id=context.id, head_only=head_only, edits=edits)
+        send_error_page(
+            context.connection, error, request_id=context.id, head_only=head_only, edits=edits
+        )
 
     # ---- requests that wait
 
@@ -386,12 +412,16 @@ class Ingress:
         context.assign(None)
         self._unpark(context, parked, self._serve(context))
 
-    def _unpark(self, context: RequestContext, parked: ParkedRequest, sink: RequestSink | None) -> None:
+    def _unpark(
+        self, context: RequestContext, parked: ParkedRequest, sink: RequestSink | None
+    ) -> None:
         if sink is not None and sink is not parked:
             context.parked = None
             parked.release(sink)
 
-    def _conclude(self, context: RequestContext, decision: Answer | NeedsVerification) -> RequestSink | None:
+    def _conclude(
+        self, context: RequestContext, decision: Answer | NeedsVerification
+    ) -> RequestSink | None:
         """Answer a request or let it wait for a verification; return its owner."""
         if isinstance(decision, Answer):
             context.parked = None
@@ -408,10 +438,22 @@ class Ingress:
         )
         return parked
 
-    def _verified(self, context: RequestContext, pending: NeedsVerification, result: bool | None) -> None:
+    def _verified(
+        self, context: RequestContext, pending: NeedsVerification, result: bool | None
+    ) -> None:
         """Go on with the policy of a request that waited for the result of a verification."""
-        parked, registration, request, chain = context.parked, context.registration, context.request, context.chain
-        assert parked is not None and registration is not None and request is not None and chain is not None
+        parked, registration, request, chain = (
+            context.parked,
+            context.registration,
+            context.request,
+            context.chain,
+        )
+        assert (
+            parked is not None
+            and registration is not None
+            and request is not None
+            and chain is not None
+        )
         parked.withdraw = None
         begun_at = perf_counter()
         # Also where the client is gone: the middleware remembers the result.
@@ -435,12 +477,16 @@ class Ingress:
         """Return the head with those of its spoofable fields that the configuration lets pass."""
         fields = head.fields
         passed = [
-            line for line in fields.spoofable.splitlines(True) if line.partition(b":")[0].lower() in self._pass_headers
+            line
+            for line in fields.spoofable.splitlines(True)
+            if line.partition(b":")[0].lower() in self._pass_headers
         ]
         fields = replace(fields, lines=fields.lines + b"".join(passed), spoofable=b"")
         return RequestHead(head.method, head.target, head.minor, fields)
 
-    def _client(self, connection: HttpServerConnection, fields: RequestFields) -> tuple[bytes, bytes]:
+    def _client(
+        self, connection: HttpServerConnection, fields: RequestFields
+    ) -> tuple[bytes, bytes]:
         """Return the client's address and scheme, from a trusted proxy or the connection.
 
         The address is empty where the proxy sent none that is readable. The proxy's own address in

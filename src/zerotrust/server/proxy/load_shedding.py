@@ -122,16 +122,22 @@ class LoadShedding:
 
     def _sample_agent(self, agent: str, usage: SessionStats) -> None:
         requests, most_bytes = self._most
-        thresholds = self._agents.setdefault(agent, {"requests": Threshold(requests), "memory": Threshold(most_bytes)})
+        thresholds = self._agents.setdefault(
+            agent, {"requests": Threshold(requests), "memory": Threshold(most_bytes)}
+        )
         self._note(thresholds["requests"], "requests_per_agent", usage.streams, agent)
         self._note(thresholds["memory"], "memory_per_agent", usage.bytes, agent)
         if not any(threshold.over for threshold in thresholds.values()):
             del self._agents[agent]
 
-    def _note(self, threshold: Threshold, name: str, value: float, agent: str | None = None) -> None:
+    def _note(
+        self, threshold: Threshold, name: str, value: float, agent: str | None = None
+    ) -> None:
         if not threshold.note(value):
             return
-        fields = {"limit": name, "most": threshold.limit, "now": round(value, 3)} | ({"agent": agent} if agent else {})
+        fields = {"limit": name, "most": threshold.limit, "now": round(value, 3)} | (
+            {"agent": agent} if agent else {}
+        )
         if threshold.over:
             self.count += 1
             _log.warning("overloaded: new requests get 503", **fields)

@@ -46,9 +46,12 @@ class PolicyTime:
         if wait:
             if agent not in self._over:
                 self._over.add(agent)
-                _log.warning("policies take too much time: new requests get 503", agent=agent, share=SHARE)
+                _log.warning(
+                    "policies take too much time: new requests get 503", agent=agent, share=SHARE
+                )
             raise PoliciesTooSlow(
-                "the agent's policies have used up their share of the server's time", retry_after=math.ceil(wait)
+                "the agent's policies have used up their share of the server's time",
+                retry_after=math.ceil(wait),
             )
         if agent in self._over and not self._budget.debt(agent, now):
             self._over.discard(agent)

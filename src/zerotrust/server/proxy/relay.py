@@ -3,10 +3,22 @@
 import asyncio
 from typing import Final, Protocol
 
-from zerotrust.errors import BodyTooLarge, ForwardError, LocalProtocolError, RemoteProtocolError, UpstreamFailed
+from zerotrust.errors import (
+    BodyTooLarge,
+    ForwardError,
+    LocalProtocolError,
+    RemoteProtocolError,
+    UpstreamFailed,
+)
 from zerotrust.http.body import Kind
 from zerotrust.http.head_block import check_response_block, check_trailers, switches_as_asked
-from zerotrust.http.websocket_frames import GOING_AWAY, POLICY_VIOLATION, SERVICE_RESTART, FrameTracker, close_frame
+from zerotrust.http.websocket_frames import (
+    GOING_AWAY,
+    POLICY_VIOLATION,
+    SERVICE_RESTART,
+    FrameTracker,
+    close_frame,
+)
 from zerotrust.middleware.header_edits import edit_block
 from zerotrust.middleware.request_limits import UNLIMITED
 from zerotrust.net.http_server import HttpServerConnection, RequestSink
@@ -166,7 +178,9 @@ class Relay:
         if self._body_left >= 0:
             self._body_left -= len(data)
             if self._body_left < 0:
-                self._break(Code.CANCELLED, BodyTooLarge("the body is larger than the service takes"))
+                self._break(
+                    Code.CANCELLED, BodyTooLarge("the body is larger than the service takes")
+                )
                 return
         if self._replay_room >= 0:
             self._keep(data, end=end)
@@ -227,7 +241,9 @@ class Relay:
                 connection.respond_interim(block)
             else:
                 self._check_head(status, kind, block, end=end)
-                self._respond(connection, block, status, kind, length, announce=bool(flags & FLAG_ANNOUNCE))
+                self._respond(
+                    connection, block, status, kind, length, announce=bool(flags & FLAG_ANNOUNCE)
+                )
         except (RemoteProtocolError, LocalProtocolError) as error:
             self._break_protocol(str(error))
 
@@ -262,7 +278,9 @@ class Relay:
             return
         try:
             edits = self.context.response_edits
-            connection.respond_trailers(self._trailer_filter.apply(payload, edits, host=self.host, of="answer"))
+            connection.respond_trailers(
+                self._trailer_filter.apply(payload, edits, host=self.host, of="answer")
+            )
         except LocalProtocolError as error:
             self._break_protocol(str(error))
             return
@@ -307,7 +325,14 @@ class Relay:
                 raise RemoteProtocolError("a switch to a protocol that was not asked for")
 
     def _respond(
-        self, connection: HttpServerConnection, block: bytes, status: int, kind: int, length: int, *, announce: bool
+        self,
+        connection: HttpServerConnection,
+        block: bytes,
+        status: int,
+        kind: int,
+        length: int,
+        *,
+        announce: bool,
     ) -> None:
         """Send the final head.
 
@@ -355,7 +380,9 @@ class Relay:
         """Reset the stream of an agent that sends bytes behind the end of its answer."""
         if not self.stream.done:
             reason = "bytes behind the end of the answer"
-            _log.warning("agent broke the protocol", host=self.host, request=self.context.id, reason=reason)
+            _log.warning(
+                "agent broke the protocol", host=self.host, request=self.context.id, reason=reason
+            )
             self._session.reset(self.stream, Code.PROTOCOL_ERROR, reason)
 
     def _break_protocol(self, reason: str) -> None:
@@ -372,5 +399,13 @@ class Relay:
 
 def _check_interim(status: int, kind: int, flags: int, length: int) -> None:
     """Raise RemoteProtocolError for an interim head that a client could take for a final one."""
-    if not 100 <= status < 200 or status == 101 or kind != KIND_NONE or flags & FLAG_ANNOUNCE or length:
-        raise RemoteProtocolError(f"an interim head with status {status}, kind {kind} and length {length}")
+    if (
+        not 100 <= status < 200
+        or status == 101
+        or kind != KIND_NONE
+        or flags & FLAG_ANNOUNCE
+        or length
+    ):
+        raise RemoteProtocolError(
+            f"an interim head with status {status}, kind {kind} and length {length}"
+        )

@@ -67,7 +67,10 @@ class RetryState:
     def __contains__(self, registration: object) -> bool:
         """Return True where this session, or all of this agent, has failed with the request."""
         assert isinstance(registration, ServiceRegistration)
-        return registration.session.agent in self._agents or registration.session.link.session in self._sessions
+        return (
+            registration.session.agent in self._agents
+            or registration.session.link.session in self._sessions
+        )
 
     def exclude(self, registration: ServiceRegistration, code: Code) -> None:
         """Exclude a session that failed with `code`, and its agent where that is about both."""
@@ -75,7 +78,9 @@ class RetryState:
         if code not in _OF_SESSION:
             self._agents.add(registration.session.agent)
 
-    def next_agent(self, registry: Registry, host: str, client: bytes) -> ServiceRegistration | None:
+    def next_agent(
+        self, registry: Registry, host: str, client: bytes
+    ) -> ServiceRegistration | None:
         """Use up a try; return the agent to try, or None after MAX_TRIES or the last agent."""
         self._tries += 1
         return registry.another(host, client, self) if self._tries <= MAX_TRIES else None

@@ -24,7 +24,9 @@ class ShapedBuffer(Flow):
 
     __slots__ = ("_after", "_ended", "_loop", "_offset", "_pieces", "_relay", "_shaper")
 
-    def __init__(self, relay: Relay, shaper: DirectionShaper, client: bytes, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, relay: Relay, shaper: DirectionShaper, client: bytes, loop: asyncio.AbstractEventLoop
+    ) -> None:
         super().__init__(shaper.shaper.queue_for(client, loop.time()))
         self._relay = relay
         self._shaper = shaper
@@ -123,7 +125,9 @@ class ShapedRelay:
         self.relay = relay
         self._connection = connection
         self._up = Upload(relay, shaping.up, client, loop) if shaping.up is not None else None
-        self._down = Download(relay, shaping.down, client, loop) if shaping.down is not None else None
+        self._down = (
+            Download(relay, shaping.down, client, loop) if shaping.down is not None else None
+        )
         relay.stream.sink = self
 
     # ---- from the client

@@ -31,12 +31,18 @@ class TrailerFilter:
         self._passed = frozenset(folded(name.encode()) for name in passed)
         self._reported: set[tuple[str, str]] = set()
 
-    def apply(self, block: bytes, edits: Sequence[Edit], *, host: str, of: Literal["request", "answer"]) -> bytes:
+    def apply(
+        self, block: bytes, edits: Sequence[Edit], *, host: str, of: Literal["request", "answer"]
+    ) -> bytes:
         """Return the lines of a trailer block that pass, after a head with these `edits`."""
-        kept, dropped = filter_trailers(block, passed=self._passed, edited={edit.name for edit in edits})
+        kept, dropped = filter_trailers(
+            block, passed=self._passed, edited={edit.name for edit in edits}
+        )
         if dropped and (host, of) not in self._reported and len(self._reported) < 2 * MAX_REPORTED:
             self._reported.add((host, of))
             names = [name[:MAX_NAME_BYTES].decode("ascii") for name in dropped[:MAX_NAMES]]
-            hint = "add the names that the application needs to api.pass_trailers in the server's file"
+            hint = (
+                "add the names that the application needs to api.pass_trailers in the server's file"
+            )
             _log.info("trailer fields dropped", host=host, of=of, fields=names, hint=hint)
         return kept

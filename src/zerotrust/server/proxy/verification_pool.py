@@ -59,10 +59,14 @@ class VerificationPool:
         self._running = 0
         self._jobs: dict[Key, _Job] = {}
         self._queue: FairQueue[Key] = FairQueue(
-            capacity=MAX_WAITING, agent_capacity=MAX_WAITING_OF_AGENT, network_capacity=MAX_WAITING_OF_NETWORK
+            capacity=MAX_WAITING,
+            agent_capacity=MAX_WAITING_OF_AGENT,
+            network_capacity=MAX_WAITING_OF_NETWORK,
         )
 
-    def ask(self, pending: NeedsVerification, callback: Callback, *, agent: str, client: bytes) -> Callable[[], None]:
+    def ask(
+        self, pending: NeedsVerification, callback: Callback, *, agent: str, client: bytes
+    ) -> Callable[[], None]:
         """Run a verification and call back once, in a later turn; return a function that withdraws.
 
         Args:

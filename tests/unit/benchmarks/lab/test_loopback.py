@@ -18,13 +18,18 @@ def test_each_port_is_given_once() -> None:
 
 
 def test_a_busy_port() -> None:
-    with socket.create_server((ADDRESS, 0)) as listening, pytest.raises(BenchError, match="is busy or not allowed"):
+    with (
+        socket.create_server((ADDRESS, 0)) as listening,
+        pytest.raises(BenchError, match="is busy or not allowed"),
+    ):
         claim(listening.getsockname()[1])
 
 
 @pytest.mark.anyio
 async def test_nobody_will_listen(tmp_path: Path) -> None:
     async with Processes(tmp_path) as processes:
-        child = await processes.start("server", [sys.executable, "-c", "raise SystemExit('no luck')"])
+        child = await processes.start(
+            "server", [sys.executable, "-c", "raise SystemExit('no luck')"]
+        )
         with pytest.raises(BenchError, match="server has ended with status 1: no luck"):
             await wait_port(free_port(), child)

@@ -12,7 +12,10 @@ from zerotrust.errors import BenchError
 pytestmark = pytest.mark.anyio
 
 ECHO = "import sys\nfor line in sys.stdin: print(line.upper(), end='', flush=True)"
-DEAF = "import signal, sys\nsignal.signal(15, signal.SIG_IGN)\nprint('deaf', flush=True)\nsignal.pause()"
+DEAF = (
+    "import signal, sys\nsignal.signal(15, signal.SIG_IGN)\nprint('deaf',"
+    " flush=True)\nsignal.pause()"
+)
 
 
 def is_running(pid: int) -> bool:
@@ -32,7 +35,9 @@ async def test_talking_and_ending(tmp_path: Path) -> None:
     assert not is_running(child.pid)
 
 
-async def test_one_that_will_not_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_that_will_not_end_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("benchmarks.lab.processes.PATIENCE", 0.2)
     async with Processes(tmp_path) as processes:
         child = await processes.start("deaf", [sys.executable, "-c", DEAF], talks=True)
@@ -54,11 +59,15 @@ async def test_last_words(tmp_path: Path) -> None:
         child = await processes.start("short lived", [sys.executable, "-c", code], talks=True)
         assert await child.ask(b"x\n") == b""
         await child.stop()
-        with pytest.raises(BenchError, match=r"^short lived has ended with status 1: b / the reason$"):
+        with pytest.raises(
+            BenchError, match=r"^short lived has ended with status 1: b / the reason$"
+        ):
             child.check()
 
 
 async def test_a_program_that_is_not_there(tmp_path: Path) -> None:
     async with Processes(tmp_path) as processes:
-        with pytest.raises(BenchError, match=r"^/no/such cannot be run: No such file or directory$"):
+        with pytest.raises(
+            BenchError, match=r"^/no/such cannot be run: No such file or directory$"
+        ):
             await processes.start("nothing", ["/no/such"])

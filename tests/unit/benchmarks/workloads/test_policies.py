@@ -2,7 +2,15 @@
 
 import pytest
 
-from benchmarks.workloads.policies import CASES, Case, held, is_accepted, largest, largest_guard, worst_heads
+from benchmarks.workloads.policies import (
+    CASES,
+    Case,
+    held,
+    is_accepted,
+    largest,
+    largest_guard,
+    worst_heads,
+)
 from zerotrust.http.head import MAX_HTTP_HEAD_BYTES
 from zerotrust.middleware.policy import Policy
 from zerotrust.model import middleware as model
@@ -15,18 +23,31 @@ def test_the_largest_policy_is_at_a_bound(case: Case) -> None:
     assert is_accepted(case.policy(number))
     assert not is_accepted(case.policy(number + 1))
     for head in worst_heads(case, 7):
-        assert MAX_HTTP_HEAD_BYTES - 4096 < len(head.target) + len(head.fields.lines) < MAX_HTTP_HEAD_BYTES
+        assert (
+            MAX_HTTP_HEAD_BYTES - 4096
+            < len(head.target) + len(head.fields.lines)
+            < MAX_HTTP_HEAD_BYTES
+        )
         assert held(guard, head, b"203.0.113.9") > 0
 
 
 @pytest.mark.slow
 def test_each_kind_of_handler_is_measured() -> None:
-    """But those that do nothing, and basic_auth, whose hash a thread computes, as its own tests say."""
+    """But those that do nothing, and basic_auth, whose hash a thread computes, as its own tests
+    say."""
     kinds: set[type[object]] = set()
     for case in CASES:
         policy: Policy = largest_guard(case).policy
         kinds.update(type(handler) for handler, _ in policy.made)
-    expected = {model.Headers, model.RateLimit, model.IpDeny, model.Cors, model.Jwt, model.Redirect, model.Rewrite}
+    expected = {
+        model.Headers,
+        model.RateLimit,
+        model.IpDeny,
+        model.Cors,
+        model.Jwt,
+        model.Redirect,
+        model.Rewrite,
+    }
     assert kinds == expected
 
 

@@ -11,7 +11,9 @@ def test_a_quick_run_has_a_few() -> None:
 
 
 def test_what_is_asked_for_is_measured_also_when_quick() -> None:
-    assert [workload.name for workload in chosen(only="upload", quick=True, growth=False)] == ["Upload"]
+    assert [workload.name for workload in chosen(only="upload", quick=True, growth=False)] == [
+        "Upload"
+    ]
     assert chosen(only="no such workload", quick=False, growth=True) == []
 
 

@@ -51,11 +51,14 @@ def test_a_hash_that_takes_too_long_here_is_refused_with_user_figure_and_fix(pla
     with pytest.raises(ConfigError) as caught:
         check_hashes(found, HashSpeed(argon2_block=0.001, bcrypt_round=0.001))
     assert str(caught.value).startswith(
-        'basic_auth: user "bob": argon2id m=1024,t=2,p=1 takes 2048 ms on this server, at most 500 ms is allowed; '
-        "create a hash with caddy hash-password --algorithm argon2id"
+        'basic_auth: user "bob": argon2id m=1024,t=2,p=1 takes 2048 ms on this server, at most 500'
+        " ms is allowed; create a hash with caddy hash-password --algorithm argon2id"
     )
 
 
 def test_policies_without_passwords() -> None:
     check_hashes(None, REFERENCE_SPEED)
-    check_hashes(compile_service_policy({"max_request_body": "1KB"}, secret=SECRET, before=None), HashSpeed(9.0, 9.0))
+    check_hashes(
+        compile_service_policy({"max_request_body": "1KB"}, secret=SECRET, before=None),
+        HashSpeed(9.0, 9.0),
+    )

@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zerotrust.server.agents import offline_agents as module
-from zerotrust.server.agents.offline_agents import KEPT_FOR, MAX_KEPT, MAX_MEMORY, RecentlyLostHosts, RetainedPolicies
+from zerotrust.server.agents.offline_agents import (
+    KEPT_FOR,
+    MAX_KEPT,
+    MAX_MEMORY,
+    RecentlyLostHosts,
+    RetainedPolicies,
+)
 from zerotrust.server.agents.service_policy import CompiledPolicy
 
 GUARD, OTHER = cast("CompiledPolicy", object()), cast("CompiledPolicy", object())
@@ -52,12 +58,20 @@ def test_where_they_take_too_much_memory_those_of_the_agent_that_is_away_longest
     for number, name in enumerate(("first", "second", "third")):
         former.keep(name, {"web": GUARD}, MAX_MEMORY // 2, number)
     assert former.memory == MAX_MEMORY // 2 * 2
-    assert [former.get(name, "web", 3.0) for name in ("first", "second", "third")] == [None, GUARD, GUARD]
+    assert [former.get(name, "web", 3.0) for name in ("first", "second", "third")] == [
+        None,
+        GUARD,
+        GUARD,
+    ]
     former.keep("third", {}, 0, 4.0)
     assert former.memory == MAX_MEMORY // 2
 
 
-@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from(["home", "office", ""])), max_size=40))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abcdef"), st.sampled_from(["home", "office", ""])), max_size=40
+    )
+)
 def test_names_are_bounded_for_each_agent(steps: list[tuple[str, str]]) -> None:
     names, expected = RecentlyLostHosts(), dict[str, str]()
     with pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,5 @@
-"""The budget of policies: each guard counts once for its agent, however many of its services use it."""
+"""The budget of policies: each guard counts once for its agent, however many of its services use
+it."""
 
 import json
 import tracemalloc
@@ -26,11 +27,18 @@ def left(budget: PolicyQuota, agent: str) -> int:
     low, high = 0, MOST
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if budget.refusal(agent, middle, None) is None else (low, middle - 1)
+        low, high = (
+            (middle, high) if budget.refusal(agent, middle, None) is None else (low, middle - 1)
+        )
     return low
 
 
-@given(st.lists(st.tuples(st.sampled_from(["home", "office"]), st.integers(0, 2), st.booleans()), max_size=30))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["home", "office"]), st.integers(0, 2), st.booleans()),
+        max_size=30,
+    )
+)
 def test_it_adds_up_whatever_the_order(steps: list[tuple[str, int, bool]]) -> None:
     budget = PolicyQuota()
     budget.most = estimate(MOST)
@@ -44,9 +52,15 @@ def test_it_adds_up_whatever_the_order(steps: list[tuple[str, int, bool]]) -> No
             budget.give_up(agent, GUARDS[number])
             users[key] -= 1
         for name in ("home", "office"):
-            held = sum(estimate(1000 * (n + 1)) for (a, n), count in users.items() if a == name and count)
+            held = sum(
+                estimate(1000 * (n + 1)) for (a, n), count in users.items() if a == name and count
+            )
             assert budget.memory(name) == held
-            assert estimate(left(budget, name)) <= budget.most - held < estimate(left(budget, name) + 1)
+            assert (
+                estimate(left(budget, name))
+                <= budget.most - held
+                < estimate(left(budget, name) + 1)
+            )
     for (agent, number), count in users.items():
         for _ in range(count):
             budget.give_up(agent, GUARDS[number])
@@ -71,12 +85,22 @@ def test_the_estimate_is_near_what_a_policy_takes() -> None:
         (2, {"routes": [{"match": {"headers": {f"X-{n}": "v"}}} for n in range(900)]}),
         (2, {"routes": [{"match": {"path": f"/a{n}"}} for n in range(900)]}),
         (200, {"traffic_shaping": {"upload_limit": "1MB/s"}}),
-        (200, {"global_middleware": [{"type": "headers", "config": {"request": {"set": {"X-A": "b"}}}}]}),
+        (
+            200,
+            {
+                "global_middleware": [
+                    {"type": "headers", "config": {"request": {"set": {"X-A": "b"}}}}
+                ]
+            },
+        ),
     ):
         told = json.dumps(policy, separators=(",", ":"))
         compile_service_policy(json.loads(told), secret=b"s" * 32, before=None)
         tracemalloc.start()
-        guards = [compile_service_policy(json.loads(told), secret=b"s" * 32, before=None) for _ in range(count)]
+        guards = [
+            compile_service_policy(json.loads(told), secret=b"s" * 32, before=None)
+            for _ in range(count)
+        ]
         taken = tracemalloc.get_traced_memory()[0] / len(guards)
         tracemalloc.stop()
         assert 0.3 < taken / estimate(len(told)) < 1.25, told[:60]

@@ -1,4 +1,5 @@
-"""The registry: the newest session of an agent wins, and the end of an old one takes nothing away."""
+"""The registry: the newest session of an agent wins, and the end of an old one takes nothing
+away."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -28,7 +29,9 @@ PHASES = (
 
 def tunnel() -> SimpleNamespace:
     """Return the parts of a tunnel session that the registry uses."""
-    return SimpleNamespace(attached=True, streams={}, id="", keepalive=SimpleNamespace(round_trip=None))
+    return SimpleNamespace(
+        attached=True, streams={}, id="", keepalive=SimpleNamespace(round_trip=None)
+    )
 
 
 TUNNEL = tunnel()
@@ -41,10 +44,21 @@ def claim(
 
 
 def wanting(
-    session: AgentSession, *hosts: str, service: str = "web", policy_bytes: int = 0, guard: CompiledPolicy | None = None
+    session: AgentSession,
+    *hosts: str,
+    service: str = "web",
+    policy_bytes: int = 0,
+    guard: CompiledPolicy | None = None,
 ) -> ServiceRegistration:
     return ServiceRegistration(
-        session, service, service.encode(), hosts, True, guard, requested=hosts, policy_bytes=policy_bytes
+        session,
+        service,
+        service.encode(),
+        hosts,
+        True,
+        guard,
+        requested=hosts,
+        policy_bytes=policy_bytes,
     )
 
 
@@ -83,7 +97,12 @@ def test_https_is_offered_where_the_holder_does() -> None:
     assert not registry.offers_https("a.example")
     session, second = join(registry, "home", TUNNEL), join(registry, "office", TUNNEL)
     plain = ServiceRegistration(
-        session, "web", b"web", ("a.example",), True, schemes=OfferedSchemes(http=True, https=False, redirect=False)
+        session,
+        "web",
+        b"web",
+        ("a.example",),
+        True,
+        schemes=OfferedSchemes(http=True, https=False, redirect=False),
     )
     registry.register(plain)
     registry.register(claim(second, "a.example"))
@@ -193,7 +212,8 @@ def connections(count: int = 2, agent: str = "home") -> tuple[Registry, list[Age
     """One agent that keeps several sessions; they join in the opposite order of their numbers."""
     registry = Registry()
     sessions = [
-        join(registry, agent, tunnel(), instance=PROCESS, connection=number) for number in reversed(range(count))
+        join(registry, agent, tunnel(), instance=PROCESS, connection=number)
+        for number in reversed(range(count))
     ]
     for session in sessions:
         assert registry.register(claim(session, "a.example")) == {}
@@ -230,7 +250,14 @@ def test_a_connection_that_answers_late_gets_nothing_new() -> None:
 
 @pytest.mark.parametrize(
     ("trips", "chosen"),
-    [((0.01, 0.02), 0), ((0.05, 0.01), 0), ((0.07, 0.01), 1), ((0.3, 0.2), 0), ((0.5, 0.2), 1), ((None, 0.01), 0)],
+    [
+        ((0.01, 0.02), 0),
+        ((0.05, 0.01), 0),
+        ((0.07, 0.01), 1),
+        ((0.3, 0.2), 0),
+        ((0.5, 0.2), 1),
+        ((None, 0.01), 0),
+    ],
 )
 def test_a_connection_that_is_much_slower_than_another_gets_nothing_new(
     trips: tuple[float | None, float | None], chosen: int
@@ -249,7 +276,9 @@ def test_an_agent_that_answers_late_gets_nothing_new_while_another_does_not() ->
     assert {agent_for(registry) for _ in range(3)} == {"agent-1"}
     sessions[1].link.doubtful = True
     registry.check_links()
-    assert {agent_for(registry) for _ in range(4)} == {"agent-0", "agent-1"}, "those that are left share all"
+    assert {agent_for(registry) for _ in range(4)} == {"agent-0", "agent-1"}, (
+        "those that are left share all"
+    )
 
 
 def test_agents_with_several_connections_share_a_host_name_as_others_do() -> None:
@@ -289,7 +318,9 @@ def test_a_process_that_was_replaced_is_not_let_in_for_a_while() -> None:
     registry.supersede(join(registry, "home", tunnel(), instance=NEXT_PROCESS))
     assert registry.was_replaced("home", PROCESS)
     assert not registry.was_replaced("office", PROCESS)
-    assert not registry.was_replaced("home", NEXT_PROCESS) and not registry.was_replaced("home", None)
+    assert not registry.was_replaced("home", NEXT_PROCESS) and not registry.was_replaced(
+        "home", None
+    )
     now += REPLACED
     assert not registry.was_replaced("home", PROCESS)
 
@@ -365,7 +396,11 @@ def test_what_one_session_may_have_is_bounded() -> None:
 
 def test_policies_are_counted_over_all_sessions_of_an_agent() -> None:
     registry = Registry()
-    old, new, other = join(registry, "home", TUNNEL), join(registry, "home", TUNNEL), join(registry, "office", TUNNEL)
+    old, new, other = (
+        join(registry, "home", TUNNEL),
+        join(registry, "home", TUNNEL),
+        join(registry, "office", TUNNEL),
+    )
     registry.policies.most = estimate(1000) + estimate(10)
     registry.register(wanting(old, "a.example", policy_bytes=1000, guard=new_guard()))
     assert registry.over_limit(new, "web", 1, 10) is None
@@ -382,14 +417,19 @@ def test_what_the_policies_of_an_agent_take_is_counted_also_while_it_is_away() -
     session, second = join(registry, "home", TUNNEL), join(registry, "home", TUNNEL)
     registry.register(wanting(session, "a.example", policy_bytes=1000, guard=new_guard()))
     registry.register(wanting(second, "b.example", policy_bytes=500, guard=new_guard()))
-    assert (registry.policies.memory("home"), registry.retained_policy_memory) == (estimate(1000) + estimate(500), 0)
+    assert (registry.policies.memory("home"), registry.retained_policy_memory) == (
+        estimate(1000) + estimate(500),
+        0,
+    )
     registry.remove(session)
     assert (registry.policies.memory("home"), registry.retained_policy_memory) == (estimate(500), 0)
     registry.remove(second)
     assert (registry.policies.memory("home"), registry.retained_policy_memory) == (0, estimate(500))
 
 
-def test_an_agent_that_comes_and_goes_with_other_names_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_agent_that_comes_and_goes_with_other_names_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(offline_agents, "MAX_LOST", 3)
     registry = Registry()
     bystander = join(registry, "office", TUNNEL)
@@ -455,9 +495,21 @@ class Schedules(RuleBasedStateMachine):
     hosts = st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=4)
     services = st.sampled_from(["web", "api"])
 
-    @rule(agent=agents, instance=st.sampled_from([None, PROCESS, NEXT_PROCESS]), number=st.integers(0, 2))
+    @rule(
+        agent=agents,
+        instance=st.sampled_from([None, PROCESS, NEXT_PROCESS]),
+        number=st.integers(0, 2),
+    )
     def join(self, agent: str, instance: str | None, number: int) -> None:
-        self.live.append(join(self.registry, agent, tunnel(), instance=instance, connection=number if instance else 0))
+        self.live.append(
+            join(
+                self.registry,
+                agent,
+                tunnel(),
+                instance=instance,
+                connection=number if instance else 0,
+            )
+        )
 
     @rule(data=st.data(), hosts=hosts, service=services)
     def register(self, data: Any, hosts: list[str], service: str) -> None:
@@ -514,10 +566,14 @@ class Schedules(RuleBasedStateMachine):
                 assert host in found.hosts
                 assert standing(found.session) == min(map(standing, holders))
                 rivals = [
-                    m for m in holders if m.agent == found.session.agent and standing(m) == standing(found.session)
+                    m
+                    for m in holders
+                    if m.agent == found.session.agent and standing(m) == standing(found.session)
                 ]
                 assert found.session.rank == min(m.rank for m in rivals)
 
 
-Schedules.TestCase.settings = settings(max_examples=60, stateful_step_count=20, deadline=None, phases=PHASES)
+Schedules.TestCase.settings = settings(
+    max_examples=60, stateful_step_count=20, deadline=None, phases=PHASES
+)
 TestSchedules = Schedules.TestCase

@@ -24,7 +24,9 @@ def asked(**keys: object) -> Register:
     ],
 )
 def test_each_binding(keys: dict[str, object], http: bool, https: bool, redirect: bool) -> None:
-    assert OfferedSchemes.of(asked(**keys)) == OfferedSchemes(http=http, https=https, redirect=redirect)
+    assert OfferedSchemes.of(asked(**keys)) == OfferedSchemes(
+        http=http, https=https, redirect=redirect
+    )
 
 
 def test_an_agent_that_says_nothing_is_served_as_ever() -> None:
@@ -34,7 +36,13 @@ def test_an_agent_that_says_nothing_is_served_as_ever() -> None:
 @pytest.mark.parametrize(
     ("start", "host", "port", "status", "location"),
     [
-        ("GET /a%2Fb//?x=%20&&", "App.Example:8080", 443, 301, "https://app.example/a%2Fb//?x=%20&&"),
+        (
+            "GET /a%2Fb//?x=%20&&",
+            "App.Example:8080",
+            443,
+            301,
+            "https://app.example/a%2Fb//?x=%20&&",
+        ),
         ("HEAD /", "app.example.", 8443, 301, "https://app.example:8443/"),
         ("POST //evil.example/..", "app.example", 443, 308, "https://app.example//evil.example/.."),
         ("OPTIONS *", "app.example", 443, 308, "https://app.example"),
@@ -44,4 +52,8 @@ def test_an_agent_that_says_nothing_is_served_as_ever() -> None:
 def test_the_way_to_https(start: str, host: str, port: int, status: int, location: str) -> None:
     head = parse_request(f"{start} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
     answer = to_https(head, port)
-    assert (answer.status, answer.lines, answer.body) == (status, f"Location: {location}\r\n".encode(), b"")
+    assert (answer.status, answer.lines, answer.body) == (
+        status,
+        f"Location: {location}\r\n".encode(),
+        b"",
+    )

@@ -10,12 +10,18 @@ from zerotrust.http.head import parse_request
 from zerotrust.middleware.header_edits import delete_field, set_field
 from zerotrust.middleware.interface import Answer
 from zerotrust.middleware.request_limits import UNLIMITED
-from zerotrust.server.agents.service_policy import CompiledPolicy, compile_service_policy, passed_head
+from zerotrust.server.agents.service_policy import (
+    CompiledPolicy,
+    compile_service_policy,
+    passed_head,
+)
 
 LIMIT = {"type": "rate_limit", "config": {"rate": "1/hour"}}
 
 
-def guard(told: dict[str, Any] | None, before: CompiledPolicy | None = None) -> CompiledPolicy | None:
+def guard(
+    told: dict[str, Any] | None, before: CompiledPolicy | None = None
+) -> CompiledPolicy | None:
     return compile_service_policy(told, secret=SECRET, before=before)
 
 
@@ -28,7 +34,9 @@ def made(told: dict[str, Any], before: CompiledPolicy | None = None) -> Compiled
 def code(found: CompiledPolicy, *fields: str, **asked: Any) -> str | None:
     """What a request gets; None where it passes."""
     question = request(*fields, **asked)
-    head = parse_request(f"{question.method.decode()} {question.target.decode()} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    head = parse_request(
+        f"{question.method.decode()} {question.target.decode()} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+    )
     said = found.chain(head).run(question, 0.0)
     return said.code if isinstance(said, Answer) else None
 
@@ -59,9 +67,22 @@ def test_a_route_for_some_paths_is_a_guard() -> None:
     [
         ({"quota": 1}, "quota"),
         ({"routes": [{"match": {"country": "x"}}]}, "country"),
-        ({"security": {"auth": {"type": "basic_auth", "config": {"users_file": "/etc/passwd"}}}}, "not read"),
-        ({"security": {"auth": {"type": "jwt", "config": {"algorithm": "HS256", "secret_file": "x"}}}}, "not read"),
-        ({"global_middleware": [{"type": "jwt", "config": {"algorithm": "RS256", "key": "no"}}]}, "PEM"),
+        (
+            {"security": {"auth": {"type": "basic_auth", "config": {"users_file": "/etc/passwd"}}}},
+            "not read",
+        ),
+        (
+            {
+                "security": {
+                    "auth": {"type": "jwt", "config": {"algorithm": "HS256", "secret_file": "x"}}
+                }
+            },
+            "not read",
+        ),
+        (
+            {"global_middleware": [{"type": "jwt", "config": {"algorithm": "RS256", "key": "no"}}]},
+            "PEM",
+        ),
     ],
 )
 def test_what_cannot_be_enforced_is_refused(told: dict[str, Any], said: str) -> None:
@@ -71,10 +92,24 @@ def test_what_cannot_be_enforced_is_refused(told: dict[str, Any], said: str) -> 
 
 def test_a_policy_that_costs_too_much_is_refused_with_the_figure() -> None:
     routes = [{"match": {"path": f"/*ab*cd{i}*"}} for i in range(1000)]
-    with pytest.raises(ConfigError, match=r"routes: the policy may take 17.0 ms .* 2.5 ms are allowed: remove routes"):
+    with pytest.raises(
+        ConfigError,
+        match=r"routes: the policy may take 17.0 ms .* 2.5 ms are allowed: remove routes",
+    ):
         guard({"routes": routes})
     with pytest.raises(ConfigError, match=r"routes.0.handle: the policy may take 36.0 ms"):
-        guard({"routes": [{"handle": [{"type": "jwt", "config": {"algorithm": "HS256", "secret": "s" * 32}}] * 60}]})
+        guard(
+            {
+                "routes": [
+                    {
+                        "handle": (
+                            [{"type": "jwt", "config": {"algorithm": "HS256", "secret": "s" * 32}}]
+                            * 60
+                        )
+                    }
+                ]
+            }
+        )
 
 
 def test_counts_outlive_a_new_policy() -> None:

@@ -5,7 +5,9 @@ from zerotrust.server.agents.service_policy import CompiledPolicy, compile_servi
 from zerotrust.server.agents.service_shaping import ServiceShaping
 
 
-def compiled(limits: dict[str, str] | None, before: CompiledPolicy | None = None) -> CompiledPolicy | None:
+def compiled(
+    limits: dict[str, str] | None, before: CompiledPolicy | None = None
+) -> CompiledPolicy | None:
     policy = {"traffic_shaping": limits} if limits is not None else {}
     return compile_service_policy(policy, secret=b"s" * 32, before=before)
 

@@ -1,4 +1,5 @@
-"""Tests of zerotrust.server.agents.session and service_registrar: registrations, renewals and the end of sessions."""
+"""Tests of zerotrust.server.agents.session and service_registrar: registrations, renewals and
+the end of sessions."""
 
 import asyncio
 from collections.abc import Callable
@@ -30,18 +31,30 @@ from zerotrust.server.identity.authorization import Authorization
 from zerotrust.tunnel.binary import pack_reason
 from zerotrust.tunnel.codes import RENEWAL, Code, FrameType
 from zerotrust.tunnel.frames import FrameReader, encode
-from zerotrust.tunnel.messages import Hello, Register, Registered, Renew, Renewed, Unregister, decode
+from zerotrust.tunnel.messages import (
+    Hello,
+    Register,
+    Registered,
+    Renew,
+    Renewed,
+    Unregister,
+    decode,
+)
 from zerotrust.tunnel.session import Phase
 from zerotrust.tunnel.window import DEFAULT_WINDOW
 
 LIMIT = {"global_middleware": [{"type": "rate_limit", "config": {"rate": "1/hour"}}]}
-HELLO = message(FrameType.HELLO, Hello(versions=[1], capabilities=[RENEWAL], window=DEFAULT_WINDOW, max_streams=100))
+HELLO = message(
+    FrameType.HELLO,
+    Hello(versions=[1], capabilities=[RENEWAL], window=DEFAULT_WINDOW, max_streams=100),
+)
 BROKEN: dict[str, Any] = {"routes": [{"match": {"moon": "full"}}]}
 
 
 @pytest.fixture(autouse=True)
 def _no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy machine what one agent wants may take longer than its slice of a turn: here it is done at once."""
+    """On a busy machine what one agent wants may take longer than its slice of a turn: here it
+    is done at once."""
     monkeypatch.setattr(registration_queue, "SLICE", 60.0)
 
 
@@ -80,7 +93,11 @@ class Agent:
         self.session = registry.sessions[-1]
 
     def register(
-        self, policy: dict[str, Any] | None, *, hosts: tuple[str, ...] = ("app.example",), **keys: Any
+        self,
+        policy: dict[str, Any] | None,
+        *,
+        hosts: tuple[str, ...] = ("app.example",),
+        **keys: Any,
     ) -> Registered:
         content = Register(id="app", hosts=list(hosts), policy=policy, **keys)
         self.link.session.receive_data(message(FrameType.REGISTER, content), 1.0)
@@ -89,7 +106,9 @@ class Agent:
 
     def go_away(self) -> list[int]:
         """What is said to it then."""
-        self.link.session.receive_data(encode(FrameType.GOAWAY, 0, 0, pack_reason(Code.GOING_AWAY, "moved")), 1.0)
+        self.link.session.receive_data(
+            encode(FrameType.GOAWAY, 0, 0, pack_reason(Code.GOING_AWAY, "moved")), 1.0
+        )
         return [kind for kind, *_ in FrameReader().feed(self.link.session.data_to_send(1 << 20))]
 
 
@@ -163,8 +182,8 @@ def test_a_password_hash_that_takes_this_server_too_long() -> None:
         slow = Agent(Registry(), hash_speed=HashSpeed(argon2_block=0.0, bcrypt_round=0.1))
         (reason,) = slow.register(policy).refused.values()
         assert reason.startswith(
-            'its policy cannot be enforced: basic_auth: user "ann": bcrypt of cost 4 takes 1600 ms on this server, '
-            "at most 500 ms is allowed; create a hash with caddy hash-password"
+            'its policy cannot be enforced: basic_auth: user "ann": bcrypt of cost 4 takes 1600 ms'
+            " on this server, at most 500 ms is allowed; create a hash with caddy hash-password"
         )
 
     run(check)
@@ -249,7 +268,11 @@ def test_a_service_that_nobody_could_reach_is_refused(listen_on: str, offers_htt
 
 
 ISSUED = IssuedCertificate(
-    agent_id="home", chain_pem=b"-----BEGIN", serial="2b", not_after=datetime(2026, 7, 8, tzinfo=UTC), patterns=[]
+    agent_id="home",
+    chain_pem=b"-----BEGIN",
+    serial="2b",
+    not_after=datetime(2026, 7, 8, tzinfo=UTC),
+    patterns=[],
 )
 
 
@@ -283,7 +306,12 @@ async def test_a_renewal_reaches_all_sessions_of_its_agent() -> None:
     registry, tasks, issuing = Registry(), Tasks(), Issuing()
     agent = Agent(registry, renewal=issuing, tasks=tasks)
     older, newer = join(registry, "home", agent.link.session), agent.session
-    older.serial, older.certificate_ends, newer.serial, newer.certificate_ends = "1a", 10.0, "2a", 20.0
+    older.serial, older.certificate_ends, newer.serial, newer.certificate_ends = (
+        "1a",
+        10.0,
+        "2a",
+        20.0,
+    )
     asks(agent)
     await eventually(lambda: issuing.asked, "a certificate is asked for")
     assert issuing.asked == [("home", "2a", b"csr")]
@@ -326,7 +354,9 @@ async def test_who_asks_again_and_again_is_told_so_and_nobody_else() -> None:
 
 
 @pytest.mark.anyio
-async def test_what_waits_keeps_its_order_and_is_forgotten_with_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_waits_keeps_its_order_and_is_forgotten_with_the_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     registry = Registry()
     older, agent, third = (Agent(registry) for _ in range(3))
     session = agent.link.session
@@ -340,7 +370,9 @@ async def test_what_waits_keeps_its_order_and_is_forgotten_with_the_session(monk
         message(FrameType.REGISTER, Register(id="app", hosts=["c.example"])),
     ]
     session.receive_data(b"".join(frames), 1.0)
-    assert claimed(registry).hosts == ("app.example",), "all wait: something was done in this turn already"
+    assert claimed(registry).hosts == ("app.example",), (
+        "all wait: something was done in this turn already"
+    )
     assert older.link.session.phase is Phase.OPEN
     await eventually(lambda: older.link.session.phase is Phase.CLOSED, "it was superseded")
     await eventually(lambda: agent.session.retired, "it has gone away")

@@ -1,4 +1,5 @@
-"""Tests of zerotrust.server.agents.session_control: grants, revocations and certificates while requests run."""
+"""Tests of zerotrust.server.agents.session_control: grants, revocations and certificates while
+requests run."""
 
 import asyncio
 import logging
@@ -101,7 +102,9 @@ async def test_cutting_an_agent_tells_its_websockets_why() -> None:
     front = Governed(HOST)
     front.agent_session.link.close_session = front.pair.server.session.close  # type: ignore[method-assign]
     await front.ask("GET /", "Connection: Upgrade", "Upgrade: websocket")
-    await front.answer(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n", kind=KIND_TUNNEL)
+    await front.answer(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n", kind=KIND_TUNNEL
+    )
     assert front.sessions.revoke("work", None, "revoked") == (0, 0)
     assert front.sessions.revoke("home", "ff", "revoked") == (0, 0)
     assert front.sessions.revoke("home", None, "revoked") == (1, 1)
@@ -138,7 +141,9 @@ async def test_a_session_ends_with_its_certificate() -> None:
     assert front.pair.server.session.phase is Phase.CLOSED
 
 
-async def test_a_session_that_goes_away_may_end_what_it_has_begun_where_there_is_a_newer_certificate() -> None:
+async def test_a_session_that_goes_away_may_end_what_it_has_begun_where_there_is_a_newer_certificate() -> (
+    None
+):
     front = Governed(HOST)
     front.agent_session.link.close_session = front.pair.server.session.close  # type: ignore[method-assign]
     front.agent_session.certificate_ends = 1000.0
@@ -154,7 +159,9 @@ async def test_a_session_that_goes_away_may_end_what_it_has_begun_where_there_is
 
 async def test_sessions_are_listed_by_agent_and_age() -> None:
     front = Governed(HOST)
-    other, newer = (join(front.registry, agent, front.pair.server.session) for agent in ("away", "home"))
+    other, newer = (
+        join(front.registry, agent, front.pair.server.session) for agent in ("away", "home")
+    )
     assert front.sessions.connected() == [other, front.agent_session, newer]
     assert [front.sessions.is_connected(agent) for agent in ("home", "work")] == [True, False]
 

@@ -1,4 +1,5 @@
-"""What is decided is kept, and holds at once: with a real database and sessions that the tests make up."""
+"""What is decided is kept, and holds at once: with a real database and sessions that the tests
+make up."""
 
 import asyncio
 import contextlib
@@ -48,7 +49,9 @@ def place(tmp_path: Path) -> Iterator[Office]:
 
 async def joined(place: Office, agent: str = "home", hosts: list[str] | None = None) -> str:
     """The serial of an agent that has joined."""
-    token = await place.agent_directory.create_token(agent, hosts or [], lifetime=HOUR, actor="uid 0")
+    token = await place.agent_directory.create_token(
+        agent, hosts or [], lifetime=HOUR, actor="uid 0"
+    )
     await place.agent_directory.join(token.secret, new_csr(), "203.0.113.7")
     return (await place.agent_directory.agent(agent)).certificates[0].serial
 
@@ -78,7 +81,9 @@ async def test_who_joins_has_its_grants_at_once_and_after_a_restart(place: Offic
 
 async def test_of_two_that_join_with_one_token_one_does(place: Office) -> None:
     token = await place.agent_directory.create_token("home", [], lifetime=HOUR, actor="uid 0")
-    attempts = [place.agent_directory.join(token.secret, new_csr(), f"203.0.113.{n}") for n in range(5)]
+    attempts = [
+        place.agent_directory.join(token.secret, new_csr(), f"203.0.113.{n}") for n in range(5)
+    ]
     results = await asyncio.gather(*attempts, return_exceptions=True)
     assert sum(isinstance(result, TokenUsed) for result in results) == 4
     assert len((await place.agent_directory.agent("home")).certificates) == 1
@@ -125,10 +130,15 @@ async def test_an_agent_cannot_fill_the_database_with_certificates(place: Office
 async def test_nor_by_coming_back_again_and_again(place: Office) -> None:
     made = csr.create()
     token = await place.agent_directory.create_token("home", [], lifetime=HOUR, actor="uid 0")
-    chain, key = (await place.agent_directory.join(token.secret, made.pem, "203.0.113.7")).chain_pem, made.key
+    chain, key = (
+        (await place.agent_directory.join(token.secret, made.pem, "203.0.113.7")).chain_pem,
+        made.key,
+    )
     for number in range(MOST_ISSUED):
         made = csr.create()
-        coming = place.agent_directory.renew_expired(chain, made.pem, prove(key, made.pem), f"203.0.113.{number}")
+        coming = place.agent_directory.renew_expired(
+            chain, made.pem, prove(key, made.pem), f"203.0.113.{number}"
+        )
         if number == MOST_ISSUED - 1:
             with pytest.raises(TooManyAttempts):
                 await coming
@@ -136,11 +146,15 @@ async def test_nor_by_coming_back_again_and_again(place: Office) -> None:
             chain, key = (await coming).chain_pem, made.key
 
 
-async def test_a_revoked_agent_that_comes_back_from_everywhere_fills_no_audit(place: Office) -> None:
+async def test_a_revoked_agent_that_comes_back_from_everywhere_fills_no_audit(
+    place: Office,
+) -> None:
     asked = new_csr()
     chain, proof = await shown(place, asked)
     await place.agent_directory.revoke("home", None, reason="", actor="uid 0")
-    place.agent_directory._attempts = cast("Attempts", SimpleNamespace(admit=lambda *_: None, renewal=lambda *_: None))
+    place.agent_directory._attempts = cast(
+        "Attempts", SimpleNamespace(admit=lambda *_: None, renewal=lambda *_: None)
+    )
     for _ in range(RECORDS_AT_ONCE + 5):
         with pytest.raises(AgentRevoked):
             await place.agent_directory.renew_expired(chain, asked, proof, "203.0.113.7")
@@ -225,7 +239,9 @@ async def test_one_certificate_is_revoked_however_its_serial_is_written(place: O
     assert place.authorization.refusal("home", "def") is None
 
 
-async def test_who_is_connected_with_a_certificate_made_by_hand_can_be_revoked(place: Office) -> None:
+async def test_who_is_connected_with_a_certificate_made_by_hand_can_be_revoked(
+    place: Office,
+) -> None:
     with pytest.raises(NotFound):
         await place.agent_directory.revoke("home", None, reason="", actor="uid 0")
     assert place.live.cuts == []
@@ -259,14 +275,18 @@ async def test_decisions_hold_in_the_order_in_which_they_were_kept(place: Office
     for n in range(40):
         changes.append(place.agent_directory.add_grant("home", f"h{n % 4}.example", actor="uid 0"))
         if n % 3 == 2:
-            changes.append(place.agent_directory.remove_grant("home", f"h{n % 4}.example", actor="uid 0"))
+            changes.append(
+                place.agent_directory.remove_grant("home", f"h{n % 4}.example", actor="uid 0")
+            )
     await asyncio.gather(*changes, return_exceptions=True)
     kept, _ = await place.agent_directory.grants("home")
     assert {("home", grant.pattern) for grant in kept} == place.authorization.grants.of(DATABASE)
 
 
 async def test_tokens_are_listed_and_taken_back(place: Office) -> None:
-    made = await place.agent_directory.create_token("home", ["a.example"], lifetime=HOUR, actor="uid 7")
+    made = await place.agent_directory.create_token(
+        "home", ["a.example"], lifetime=HOUR, actor="uid 7"
+    )
     cancelled = await place.agent_directory.cancel_token(made.number, actor="uid 7")
     assert cancelled.cancelled_at == int(place.clock.now.timestamp())
     assert [token.number for token in await place.agent_directory.tokens()] == [made.number]
@@ -278,12 +298,16 @@ async def test_tokens_are_listed_and_taken_back(place: Office) -> None:
 
 async def test_it_says_where_it_keeps_things(place: Office, tmp_path: Path) -> None:
     assert place.agent_directory.database == str(tmp_path / "state.db")
-    ours = AgentDirectory(place.database, authorization=place.authorization, sessions=place.live, authority=None)
+    ours = AgentDirectory(
+        place.database, authorization=place.authorization, sessions=place.live, authority=None
+    )
     assert (await ours.add_grant("home", "a.example", actor="uid 0")).added
     assert [agent.id for agent in await ours.agents()] == ["home"]
 
 
-async def shown(place: Office, csr_pem: bytes, *, signs: keys.Key | None = None) -> tuple[bytes, bytes]:
+async def shown(
+    place: Office, csr_pem: bytes, *, signs: keys.Key | None = None
+) -> tuple[bytes, bytes]:
     """The chain of an agent that has joined, and a proof for a request."""
     made = csr.create()
     token = await place.agent_directory.create_token("home", [], lifetime=HOUR, actor="uid 0")
@@ -310,7 +334,9 @@ async def test_a_chain_without_its_key_is_worth_nothing(place: Office) -> None:
         await place.agent_directory.renew_expired(chain, new_csr(), proof, "203.0.113.7")
     foreign = Foreign.root().issue("home")
     with pytest.raises(CertificateRefused, match="not issued here"):
-        await place.agent_directory.renew_expired(foreign.pem, asked, prove(foreign.key, asked), "203.0.113.7")
+        await place.agent_directory.renew_expired(
+            foreign.pem, asked, prove(foreign.key, asked), "203.0.113.7"
+        )
     for nonsense in (b"", b"-----BEGIN CERTIFICATE-----", chain * 5):
         with pytest.raises(CertificateRefused):
             await place.agent_directory.renew_expired(nonsense, asked, proof, "203.0.113.8")
@@ -330,16 +356,21 @@ async def follows(place: Office, other: Office, monkeypatch: pytest.MonkeyPatch)
     following = asyncio.create_task(place.agent_directory.follow())
     try:
         await other.agent_directory.add_grant("home", "a.example", actor="uid 0")
-        await eventually(lambda: place.authorization.grants.may_serve("home", "a.example"), "the grant is known")
+        await eventually(
+            lambda: place.authorization.grants.may_serve("home", "a.example"), "the grant is known"
+        )
         assert place.live.judged == before + 1
         checked = place.live.checked
         await other.agent_directory.revoke("home", None, reason="", actor="uid 0")
         await eventually(
-            lambda: place.authorization.refusal("home", "1") and place.live.checked > checked, "and who is out"
+            lambda: place.authorization.refusal("home", "1") and place.live.checked > checked,
+            "and who is out",
         )
         assert place.live.judged == before + 1, "for what is the same nobody is judged anew"
         await other.agent_directory.restore("home", None, reissue=False, actor="uid 0")
-        await eventually(lambda: place.authorization.refusal("home", "1") is None, "and who is in again")
+        await eventually(
+            lambda: place.authorization.refusal("home", "1") is None, "and who is in again"
+        )
     finally:
         following.cancel()
 
@@ -365,7 +396,10 @@ async def test_a_database_that_is_lost_is_told_of_once_and_changes_nothing(
         assert place.authorization.grants.may_serve("home", "a.example")
         monkeypatch.setattr(place.database, "run", run)
         await place.again().agent_directory.add_grant("home", "b.example", actor="uid 0")
-        await eventually(lambda: place.authorization.grants.may_serve("home", "b.example"), "it is heard of again")
+        await eventually(
+            lambda: place.authorization.grants.may_serve("home", "b.example"),
+            "it is heard of again",
+        )
     finally:
         following.cancel()
 
@@ -394,8 +428,13 @@ async def test_grants_that_overlap_are_logged_once(place: Office) -> None:
         await place.agent_directory.remove_grant("nas", "a.lab.example", actor="uid 0")
         await place.agent_directory.add_grant("nas", "a.lab.example", actor="uid 0")
         assert overlaps() == [("home", "*.lab.example", "nas", "a.lab.example")]
-        place.authorization.grants.replace(FILE, [("home", f"x{number}.lab.example") for number in range(30)])
+        place.authorization.grants.replace(
+            FILE, [("home", f"x{number}.lab.example") for number in range(30)]
+        )
         place.agent_directory.log_overlaps()
         await place.agent_directory.add_grant("nas", "*.lab.example", actor="uid 0")
-        assert len([line for line in logs if line["event"].startswith("grants overlap")]) == MAX_WARNINGS
+        assert (
+            len([line for line in logs if line["event"].startswith("grants overlap")])
+            == MAX_WARNINGS
+        )
         assert logs[-1]["event"] == "more grants overlap"

@@ -27,7 +27,9 @@ def ours(database: Database) -> Audit:
     return Audit(database)
 
 
-async def test_in_pages_and_verified_in_steps(ours: Audit, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_in_pages_and_verified_in_steps(
+    ours: Audit, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "VERIFIED_AT_ONCE", 3)
     for n in range(7):
         await ours.record("configuration.applied", actor="server", details={"keys": [f"k{n}"]})
@@ -40,9 +42,13 @@ async def test_in_pages_and_verified_in_steps(ours: Audit, database: Database, m
     assert (whole.records, whole.broken) == (8, None)
     with database.transaction() as session:
         connection = session.connection()
-        for (name,) in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type='trigger'").fetchall():
+        for (name,) in connection.exec_driver_sql(
+            "SELECT name FROM sqlite_master WHERE type='trigger'"
+        ).fetchall():
             connection.exec_driver_sql(f"DROP TRIGGER {name}")
-        connection.exec_driver_sql("""UPDATE audit SET details = replace(details, 'k4', 'k5') WHERE number = 5""")
+        connection.exec_driver_sql(
+            """UPDATE audit SET details = replace(details, 'k4', 'k5') WHERE number = 5"""
+        )
     broken = await ours.verify()
     assert (broken.records, broken.broken) == (4, 5)
 

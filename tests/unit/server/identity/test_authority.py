@@ -17,7 +17,9 @@ def config(folder: Path, ca: str = "ca.crt", **authority: Any) -> ServerConfig:
         key: str(folder / value) if isinstance(value, str) and key != "agent_lifetime" else value
         for key, value in authority.items()
     }
-    return ServerConfig.model_validate({"server": {"ca_file": str(folder / ca)}, "authority": named})
+    return ServerConfig.model_validate(
+        {"server": {"ca_file": str(folder / ca)}, "authority": named}
+    )
 
 
 def test_none(tmp_path: Path) -> None:
@@ -26,7 +28,9 @@ def test_none(tmp_path: Path) -> None:
 
 def test_the_issuer_below_the_root(tmp_path: Path) -> None:
     ca_directory.create_authority(tmp_path)
-    made = load_authority(config(tmp_path, cert_file="issuer.crt", key_file="issuer.key", agent_lifetime="1h"))
+    made = load_authority(
+        config(tmp_path, cert_file="issuer.crt", key_file="issuer.key", agent_lifetime="1h")
+    )
     assert made is not None
     assert made.agent_lifetime == timedelta(hours=1)
     assert made.root_pem == (tmp_path / "ca.crt").read_bytes()

@@ -21,14 +21,18 @@ def test_nobody_is_revoked_and_nothing_is_granted_at_first() -> None:
     assert authorization.refusal("home", "1f") is None
     granted, refused = authorization.judge("home", ["a.example.com"])
     assert granted == []
-    assert refused == {"a.example.com": "not granted to home; on the server: 0trust grants add home a.example.com"}
+    assert refused == {
+        "a.example.com": "not granted to home; on the server: 0trust grants add home a.example.com"
+    }
 
 
 def test_each_name_is_judged_by_itself() -> None:
     authorization = Authorization()
     authorization.grants.replace("file", [("home", "a.example.com"), ("work", "b.example.com")])
     authorization.grants.replace("database", [("home", "*.lab.example.com")])
-    granted, refused = authorization.judge("home", ["a.example.com", "b.example.com", "x.lab.example.com"])
+    granted, refused = authorization.judge(
+        "home", ["a.example.com", "b.example.com", "x.lab.example.com"]
+    )
     assert granted == ["a.example.com", "x.lab.example.com"]
     assert list(refused) == ["b.example.com"]
 

@@ -33,7 +33,10 @@ def get(path: str) -> bytes:
 
 def post(body: Any) -> bytes:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    head = f"POST {enrollment_api.JOIN} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {len(data)}\r\n\r\n"
+    head = (
+        f"POST {enrollment_api.JOIN} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length:"
+        f" {len(data)}\r\n\r\n"
+    )
     return head.encode() + data
 
 
@@ -50,7 +53,9 @@ def agent_of(door: Door, name: str = "home") -> tuple[Path, Path]:
 
 @pytest.mark.parametrize("alpn", [(ALPN,), (ALPN, HTTP), (), ("h2",)])
 @pytest.mark.parametrize("data", [GREETING, get(enrollment_api.AUTHORITY)])
-async def test_without_a_certificate_there_is_no_session(tmp_path: Path, alpn: tuple[str, ...], data: bytes) -> None:
+async def test_without_a_certificate_there_is_no_session(
+    tmp_path: Path, alpn: tuple[str, ...], data: bytes
+) -> None:
     async with open_door(tmp_path) as door:
         with capture_logs() as logs:
             assert await door.says(door.client(*alpn), data) == b""
@@ -86,7 +91,9 @@ async def test_a_link_that_finds_no_certificate_makes_no_session() -> None:
             super().__init__({"ssl_object": Tls(certificate)})
             self.aborted = False
 
-        def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+        def set_write_buffer_limits(
+            self, high: int | None = None, low: int | None = None
+        ) -> None: ...
 
         def abort(self) -> None:
             self.aborted = True
@@ -116,8 +123,11 @@ async def test_a_link_that_finds_no_certificate_makes_no_session() -> None:
 
 
 @pytest.mark.parametrize(("enrollment", "limited"), [(True, False), (False, False), (True, True)])
-async def test_an_agent_with_a_certificate_gets_its_session(tmp_path: Path, enrollment: bool, limited: bool) -> None:
-    """Also where the issuing certificate is limited to the names of servers: an agent's id is not one of them."""
+async def test_an_agent_with_a_certificate_gets_its_session(
+    tmp_path: Path, enrollment: bool, limited: bool
+) -> None:
+    """Also where the issuing certificate is limited to the names of servers: an agent's id is
+    not one of them."""
     async with open_door(tmp_path, enrollment=enrollment, limited=limited) as door:
         reader, writer = await asyncio.open_connection(
             "127.0.0.1", door.port, ssl=door.client(ALPN, credentials=agent_of(door, "pi.hole.lan"))
@@ -150,7 +160,12 @@ async def test_a_bad_certificate_is_worse_than_none(tmp_path: Path, alpn: str, k
         else:
             credentials = tmp_path / "localhost.crt", tmp_path / "localhost.key"
         with capture_logs() as logs:
-            assert await door.says(door.client(alpn, credentials=credentials), get(enrollment_api.AUTHORITY)) == b""
+            assert (
+                await door.says(
+                    door.client(alpn, credentials=credentials), get(enrollment_api.AUTHORITY)
+                )
+                == b""
+            )
             await eventually(lambda: logs, "the refusal is logged")
     assert "certificate not trusted" in logs[0]["reason"]
 
@@ -164,9 +179,13 @@ async def test_without_enrollment_the_handshake_refuses(tmp_path: Path) -> None:
     assert {line["reason"] for line in logs} == {"TLS: peer did not return a certificate"}
 
 
-async def test_the_authority_for_all_and_a_certificate_for_who_has_the_token(tmp_path: Path) -> None:
+async def test_the_authority_for_all_and_a_certificate_for_who_has_the_token(
+    tmp_path: Path,
+) -> None:
     async with open_door(tmp_path) as door:
-        root = (await door.says(door.client(HTTP), get(enrollment_api.AUTHORITY))).partition(b"\r\n\r\n")[2]
+        root = (await door.says(door.client(HTTP), get(enrollment_api.AUTHORITY))).partition(
+            b"\r\n\r\n"
+        )[2]
         assert root == (tmp_path / "ca.crt").read_bytes()
         asked = csr.create()
         body = {"token": TOKEN, "csr": asked.pem.decode()}
@@ -213,7 +232,12 @@ async def test_refusals_are_told_and_faults_of_ours_are_not(tmp_path: Path) -> N
         for failure, status, code, told in (
             (TokenExpired("the token has expired"), 410, "token_expired", "the token has expired"),
             (CsrRefused("weak"), 400, "csr_refused", "weak"),
-            (PkiError("/etc/0trust/issuer.key: gone"), 503, "bad_call", "the server cannot issue certificates"),
+            (
+                PkiError("/etc/0trust/issuer.key: gone"),
+                503,
+                "bad_call",
+                "the server cannot issue certificates",
+            ),
             (RuntimeError("detail"), 500, "internal", "internal error"),
         ):
             door.one_token.failure = failure
@@ -230,14 +254,20 @@ async def test_bodies_are_bounded(tmp_path: Path) -> None:
     async with open_door(tmp_path) as door:
         answer = await door.says(door.client(HTTP), post(b" " * (64 * 1024 + 1)))
         assert answer.startswith(b"HTTP/1.1 413 ")
-        endless = b"POST %b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" % enrollment_api.JOIN.encode()
-        answer = await door.says(door.client(HTTP), endless + (b"1000\r\n" + b" " * 4096 + b"\r\n") * 17)
+        endless = (
+            b"POST %b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+            % enrollment_api.JOIN.encode()
+        )
+        answer = await door.says(
+            door.client(HTTP), endless + (b"1000\r\n" + b" " * 4096 + b"\r\n") * 17
+        )
         assert answer.startswith(b"HTTP/1.1 413 ")
         assert not door.one_token.asked
 
 
 @pytest.mark.parametrize(
-    "target", ["/", "/x", "//[", "//[::1", enrollment_api.JOIN, enrollment_api.AUTHORITY + "/", "/%2e"]
+    "target",
+    ["/", "/x", "//[", "//[::1", enrollment_api.JOIN, enrollment_api.AUTHORITY + "/", "/%2e"],
 )
 async def test_there_is_nothing_else(tmp_path: Path, target: str) -> None:
     async with open_door(tmp_path) as door:
@@ -246,7 +276,8 @@ async def test_there_is_nothing_else(tmp_path: Path, target: str) -> None:
 
 
 async def test_one_question_a_connection(tmp_path: Path) -> None:
-    """Else a stranger would do one handshake, and keep the loop busy for as long as the connection lasts."""
+    """Else a stranger would do one handshake, and keep the loop busy for as long as the
+    connection lasts."""
     async with open_door(tmp_path) as door:
         asked = get(enrollment_api.AUTHORITY).replace(b"Connection: close\r\n", b"")
         said = await door.says(door.client(HTTP), asked * 1000)
@@ -254,10 +285,15 @@ async def test_one_question_a_connection(tmp_path: Path) -> None:
         assert b"Connection: close" in said
 
 
-async def test_connections_of_one_network_and_in_total(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_connections_of_one_network_and_in_total(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(enrollment_api, "MAX_OF_NETWORK", 3)
     async with open_door(tmp_path) as door:
-        held = [await asyncio.open_connection("127.0.0.1", door.port, ssl=door.client(HTTP)) for _ in range(3)]
+        held = [
+            await asyncio.open_connection("127.0.0.1", door.port, ssl=door.client(HTTP))
+            for _ in range(3)
+        ]
         desk = door.enrollment
         assert desk is not None
         await eventually(lambda: len(desk._open) == 3, "three are open")
@@ -284,7 +320,9 @@ async def test_connections_of_one_network_and_in_total(tmp_path: Path, monkeypat
         writer.close()
 
 
-async def test_who_says_nothing_is_sent_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_says_nothing_is_sent_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(enrollment_api, "LIFE", 0.1)
     async with open_door(tmp_path) as door:
         for data in (b"", b"GET / HTTP/1.1\r\n", post(b"{}")[:-1]):
@@ -295,7 +333,9 @@ async def test_who_says_nothing_is_sent_away(tmp_path: Path, monkeypatch: pytest
 
 async def test_the_certificates_can_be_renewed(tmp_path: Path) -> None:
     async with open_door(tmp_path) as door:
-        ca_directory.issue_server(tmp_path, "localhost", ca_directory.ServerNames(ip=["127.0.0.1"]), force=True)
+        ca_directory.issue_server(
+            tmp_path, "localhost", ca_directory.ServerNames(ip=["127.0.0.1"]), force=True
+        )
         door.listener.reconfigure(door.context())
         assert await door.says(door.client(HTTP), get(enrollment_api.AUTHORITY))
         assert await door.says(door.client(ALPN), GREETING) == b""
@@ -303,7 +343,9 @@ async def test_the_certificates_can_be_renewed(tmp_path: Path) -> None:
 
 async def test_an_authority_can_come_and_go(tmp_path: Path) -> None:
     async with open_door(tmp_path) as door:
-        reader, writer = await asyncio.open_connection("127.0.0.1", door.port, ssl=door.client(HTTP))
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", door.port, ssl=door.client(HTTP)
+        )
         await eventually(lambda: door.enrollment.connections, "somebody is at the desk")
         # The handshake may still be with the context from before.
         door.enrollment.reconfigure(None)
@@ -321,4 +363,6 @@ async def test_an_authority_can_come_and_go(tmp_path: Path) -> None:
 
 def test_only_one_place_lets_clients_without_certificate_through_the_handshake() -> None:
     source = Path(enrollment_api.__file__).parents[2]
-    assert [path.name for path in source.rglob("*.py") if "CERT_OPTIONAL" in path.read_text()] == ["tls.py"]
+    assert [path.name for path in source.rglob("*.py") if "CERT_OPTIONAL" in path.read_text()] == [
+        "tls.py"
+    ]

@@ -15,7 +15,9 @@ from zerotrust.server.identity.join_tokens import JoinTokens
 def invitations(folder: Path, names: ServerNames, **said: str) -> JoinTokens:
     _, settings = authority(folder)
     made = ca_directory.issue_server(folder, "localhost", names, days=1)
-    return JoinTokens(AgentListenerConfig(**{**settings.model_dump(), "cert_file": str(made.certificate), **said}))
+    return JoinTokens(
+        AgentListenerConfig(**{**settings.model_dump(), "cert_file": str(made.certificate), **said})
+    )
 
 
 NAMES = ServerNames(dns=["*.example.org", "tunnel.example.com"], ip=["127.0.0.1", "192.0.2.7"])

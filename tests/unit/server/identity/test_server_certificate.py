@@ -30,9 +30,18 @@ def authority(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def renew(folder: Path, at: datetime.datetime, *, own: ServerCertificate | None = None) -> str | None:
-    own = own or ServerCertificate(folder / "tunnel.example.com.crt", folder / "tunnel.example.com.key")
-    return own.renew(ca_directory.load_authority(folder), ca_directory.load_certificate(folder / "ca.crt"), LENGTH, at)
+def renew(
+    folder: Path, at: datetime.datetime, *, own: ServerCertificate | None = None
+) -> str | None:
+    own = own or ServerCertificate(
+        folder / "tunnel.example.com.crt", folder / "tunnel.example.com.key"
+    )
+    return own.renew(
+        ca_directory.load_authority(folder),
+        ca_directory.load_certificate(folder / "ca.crt"),
+        LENGTH,
+        at,
+    )
 
 
 def names_of(certificate: x509.Certificate) -> list[str]:
@@ -42,11 +51,18 @@ def names_of(certificate: x509.Certificate) -> list[str]:
 
 def test_it_is_renewed_for_the_same_names_with_a_new_key(authority: Path) -> None:
     path = authority / "tunnel.example.com.crt"
-    before, key = ca_directory.load_certificate(path), (authority / "tunnel.example.com.key").read_bytes()
+    before, key = (
+        ca_directory.load_certificate(path),
+        (authority / "tunnel.example.com.key").read_bytes(),
+    )
     assert renew(authority, now() + LENGTH * EARLIEST - timedelta(hours=1)) is None
     assert renew(authority, at := now() + LENGTH * LATEST + timedelta(hours=1)) is not None
     after = ca_directory.load_certificate(path)
-    assert names_of(after) == names_of(before) == ["127.0.0.1", "::1", "localhost", "tunnel.example.com"]
+    assert (
+        names_of(after)
+        == names_of(before)
+        == ["127.0.0.1", "::1", "localhost", "tunnel.example.com"]
+    )
     assert after.not_valid_after_utc - at <= LENGTH
     assert (authority / "tunnel.example.com.key").read_bytes() != key
     assert after.public_key() == keys.read_key(authority / "tunnel.example.com.key").public_key()

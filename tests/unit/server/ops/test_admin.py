@@ -61,10 +61,15 @@ def kept(place: Office) -> list[tuple[str, str]]:
 
 async def test_an_agent_from_its_join_token_to_its_revocation(tmp_path: Path) -> None:
     async with asking(tmp_path) as asker:
-        made = await asker.post("/v1/tokens/create", agent="home", hosts=["A.example", "*.lab.example"], expires="2h")
+        made = await asker.post(
+            "/v1/tokens/create", agent="home", hosts=["A.example", "*.lab.example"], expires="2h"
+        )
         assert set(made) == {"number", "agent", "hosts", "expires_at", "server", "line", "warnings"}
         line = join_token.parse(made["line"])
-        assert (line.server, made["server"]) == ("tunnel.example.com:8443", "tunnel.example.com:8443")
+        assert (line.server, made["server"]) == (
+            "tunnel.example.com:8443",
+            "tunnel.example.com:8443",
+        )
         assert made["hosts"] == ["a.example", "*.lab.example"]
         assert made["expires_at"] == int(asker.place.clock.now.timestamp()) + 7200
         await asker.place.agent_directory.join(line.secret, new_csr(), "203.0.113.7")
@@ -88,7 +93,12 @@ async def test_an_agent_from_its_join_token_to_its_revocation(tmp_path: Path) ->
             }
         ]
         done = await asker.post("/v1/agents/revoke", agent="home", reason="stolen")
-        assert (done["sessions"], done["streams"], done["reason"], done["serial"]) == (1, 4, "stolen", None)
+        assert (done["sessions"], done["streams"], done["reason"], done["serial"]) == (
+            1,
+            4,
+            "stolen",
+            None,
+        )
         shown = await asker.get("/v1/agents/show", agent="home")
         assert shown["agent"]["state"] == "revoked"
         assert [one["host"] for one in shown["grants"]] == ["*.lab.example", "a.example"]
@@ -123,14 +133,19 @@ async def test_a_server_that_others_know_by_another_name(tmp_path: Path) -> None
         made = await asker.post("/v1/tokens/create", agent="home", server="other.example.com:443")
         assert made["server"] == "other.example.com:443"
         assert "agents will refuse it" in made["warnings"][0]
-        assert "no valid port" in (await asker.post("/v1/tokens/create", 400, agent="home", server="x:y"))["error"]
+        assert (
+            "no valid port"
+            in (await asker.post("/v1/tokens/create", 400, agent="home", server="x:y"))["error"]
+        )
         wide = await asker.post("/v1/tokens/create", agent="home", hosts=["*.co.uk"])
         assert "public suffix" in wide["warnings"][0]
 
 
 async def test_grants_of_both_kinds(tmp_path: Path) -> None:
     async with asking(tmp_path) as asker:
-        asker.place.authorization.grants.replace(FILE, [("home", "f.example"), ("home", "a.example")])
+        asker.place.authorization.grants.replace(
+            FILE, [("home", "f.example"), ("home", "a.example")]
+        )
         changed = await asker.post("/v1/grants/add", agent="home", host="A.example.")
         assert changed == {"agent": "home", "host": "a.example", "changed": True, "warnings": []}
         assert not (await asker.post("/v1/grants/add", agent="home", host="a.example"))["changed"]
@@ -145,8 +160,13 @@ async def test_grants_of_both_kinds(tmp_path: Path) -> None:
         assert len((await asker.get("/v1/grants", agent="work"))["grants"]) == 1
         removed = await asker.post("/v1/grants/remove", agent="home", host="a.example")
         assert "server's file" in removed["warnings"][0]
-        assert "server's file" in (await asker.post("/v1/grants/remove", 400, agent="home", host="f.example"))["error"]
-        assert (await asker.post("/v1/grants/remove", agent="work", host="*.co.uk"))["warnings"] == []
+        assert (
+            "server's file"
+            in (await asker.post("/v1/grants/remove", 400, agent="home", host="f.example"))["error"]
+        )
+        assert (await asker.post("/v1/grants/remove", agent="work", host="*.co.uk"))[
+            "warnings"
+        ] == []
         names = [(one["id"], one["hosts"]) for one in (await asker.get("/v1/agents"))["agents"]]
         assert names == [("home", 2), ("work", 0)]
 
@@ -169,9 +189,13 @@ async def test_one_certificate(tmp_path: Path) -> None:
         asker.place.live.sessions = [HOME]
         done = await asker.post("/v1/agents/revoke", agent="home", serial="0ABC")
         assert (done["serial"], done["sessions"]) == ("abc", 1)
-        assert (await asker.get("/v1/agents/show", agent="home"))["revocations"][0]["serial"] == "abc"
+        assert (await asker.get("/v1/agents/show", agent="home"))["revocations"][0][
+            "serial"
+        ] == "abc"
         await asker.post("/v1/agents/restore", agent="home", serial="abc")
-        assert (await asker.post("/v1/agents/restore", 404, agent="home", serial="abc"))["code"] == "not_found"
+        assert (await asker.post("/v1/agents/restore", 404, agent="home", serial="abc"))[
+            "code"
+        ] == "not_found"
 
 
 async def test_the_audit(tmp_path: Path) -> None:
@@ -181,7 +205,9 @@ async def test_the_audit(tmp_path: Path) -> None:
         records = (await asker.get("/v1/audit", limit=2))["records"]
         assert [one["number"] for one in records] == [4, 5]
         assert records[0]["details"] == {"host": "h3.example"}
-        assert [one["number"] for one in (await asker.get("/v1/audit", after=1, limit=2))["records"]] == [2, 3]
+        assert [
+            one["number"] for one in (await asker.get("/v1/audit", after=1, limit=2))["records"]
+        ] == [2, 3]
         assert (await asker.get("/v1/audit", agent="other"))["records"] == []
         assert len((await asker.get("/v1/audit", action="grant.added"))["records"]) == 5
         page = await asker.client.get("/v1/audit/export", params={"after": 3})
@@ -198,7 +224,9 @@ async def test_a_damaged_record_is_named_and_not_shown(tmp_path: Path) -> None:
         await asker.post("/v1/grants/add", agent="home", host="a.example")
         with asker.place.database.transaction() as session:
             connection = session.connection()
-            for (name,) in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type='trigger'").fetchall():
+            for (name,) in connection.exec_driver_sql(
+                "SELECT name FROM sqlite_master WHERE type='trigger'"
+            ).fetchall():
                 connection.exec_driver_sql(f"DROP TRIGGER {name}")
             connection.exec_driver_sql("UPDATE audit SET details = '{\"'")
         assert "record 1 of the audit is damaged" in (await asker.get("/v1/audit", 400))["error"]
@@ -222,8 +250,16 @@ async def test_the_status(tmp_path: Path) -> None:
     [
         ("/v1/tokens/create", {}, "agent: is missing"),
         ("/v1/tokens/create", {"agent": 5}, "agent: expected text, found 5"),
-        ("/v1/tokens/create", {"agent": "home", "host": []}, 'unknown key "host", did you mean "hosts"?'),
-        ("/v1/tokens/create", {"agent": "home", "expires": "soon"}, 'expires: invalid duration "soon"'),
+        (
+            "/v1/tokens/create",
+            {"agent": "home", "host": []},
+            'unknown key "host", did you mean "hosts"?',
+        ),
+        (
+            "/v1/tokens/create",
+            {"agent": "home", "expires": "soon"},
+            'expires: invalid duration "soon"',
+        ),
         ("/v1/tokens/create", {"agent": "home", "expires": "31d"}, "30 days"),
         ("/v1/tokens/create", {"agent": "../x"}, "cannot be used as a name"),
         ("/v1/tokens/create", {"agent": "home", "hosts": ["*"]}, "wildcard"),
@@ -231,19 +267,31 @@ async def test_the_status(tmp_path: Path) -> None:
         ("/v1/tokens/cancel", {"number": -1}, "number: must be at least 0"),
         ("/v1/tokens/cancel", {"number": 2**63}, "number: must be less"),
         ("/v1/grants/add", {"agent": "home", "host": "https://a"}, "is a URL"),
-        ("/v1/agents/revoke", {"agent": "home", "reason": "x" * 501}, "reason: is longer than 500 characters"),
+        (
+            "/v1/agents/revoke",
+            {"agent": "home", "reason": "x" * 501},
+            "reason: is longer than 500 characters",
+        ),
         ("/v1/agents/revoke", {"agent": "home", "serial": "xyz"}, "is not the serial"),
-        ("/v1/agents/restore", {"agent": "home", "reissue": "perhaps"}, "reissue: expected true or false"),
+        (
+            "/v1/agents/restore",
+            {"agent": "home", "reissue": "perhaps"},
+            "reissue: expected true or false",
+        ),
     ],
 )
-async def test_what_cannot_be_asked_is_said(tmp_path: Path, path: str, said: dict[str, Any], error: str) -> None:
+async def test_what_cannot_be_asked_is_said(
+    tmp_path: Path, path: str, said: dict[str, Any], error: str
+) -> None:
     async with asking(tmp_path) as asker:
         asker.place.live.sessions = [HOME]
         assert error in (await asker.post(path, 400, **said))["error"]
         assert kept(asker.place) == []
 
 
-@pytest.mark.parametrize("said", [{"limit": 0}, {"limit": 1001}, {"limit": "many"}, {"after": -1}, {"what": 1}])
+@pytest.mark.parametrize(
+    "said", [{"limit": 0}, {"limit": 1001}, {"limit": "many"}, {"after": -1}, {"what": 1}]
+)
 async def test_a_page_has_its_bounds(tmp_path: Path, said: dict[str, Any]) -> None:
     async with asking(tmp_path) as asker:
         for path in ("/v1/audit", "/v1/audit/export"):
@@ -273,7 +321,9 @@ async def test_who_is_somebody_else_is_refused_and_recorded_once(
             trigger = "CREATE TRIGGER no BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'x'); END"
             session.connection().exec_driver_sql(trigger)
         asker.channel._refused.clear()
-        assert (await asker.get("/v1/status", 403))["code"] == "not_allowed", "also where it can't be recorded"
+        assert (await asker.get("/v1/status", 403))["code"] == "not_allowed", (
+            "also where it can't be recorded"
+        )
         with asker.place.database.transaction() as session:
             session.connection().exec_driver_sql("DROP TRIGGER no")
         monkeypatch.setattr(admin, "REFUSED_INTERVAL", 0.0)
@@ -289,9 +339,19 @@ def test_every_question_and_answer_is_documented() -> None:
     from zerotrust.model import admin as models
 
     page = (Path(__file__).parents[4] / "docs" / "reference" / "admin.md").read_text()
-    kinds = [kind for kind in vars(models).values() if isinstance(kind, type) and issubclass(kind, BaseModel)]
-    keys = {key for kind in kinds if kind.__module__ == models.__name__ for key in kind.model_fields}
+    kinds = [
+        kind
+        for kind in vars(models).values()
+        if isinstance(kind, type) and issubclass(kind, BaseModel)
+    ]
+    keys = {
+        key for kind in kinds if kind.__module__ == models.__name__ for key in kind.model_fields
+    }
     assert {key for key in keys if f"`{key}`" not in page} == set()
     channel = AdminChannel.__new__(AdminChannel)
     channel._allowed, channel._refused = set(), {}
-    assert {f"{method} {path}" for method, path in channel._endpoints() if f"`{method} {path}`" not in page} == set()
+    assert {
+        f"{method} {path}"
+        for method, path in channel._endpoints()
+        if f"`{method} {path}`" not in page
+    } == set()

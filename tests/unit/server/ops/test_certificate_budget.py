@@ -13,7 +13,9 @@ DOMAINS = ("a.example", "b.example")
 
 def names(budget: CertificateBudget, agent: str, domain: str, count: int, now: float) -> int:
     """Ask for new names; how many are permitted."""
-    limits = [budget.exceeded(agent, domain, f"{agent}{i}-{now}.{domain}", now) for i in range(count)]
+    limits = [
+        budget.exceeded(agent, domain, f"{agent}{i}-{now}.{domain}", now) for i in range(count)
+    ]
     return limits.count(None)
 
 
@@ -28,7 +30,9 @@ def test_an_agent_gets_so_many_in_an_hour_whatever_their_domain() -> None:
 def test_a_domain_gets_so_many_in_a_week() -> None:
     budget = CertificateBudget(FEW)
     assert [names(budget, "home", "a.example", 9, hour * HOUR) for hour in range(4)] == [3, 2, 0, 0]
-    assert budget.exceeded("home", "a.example", "x.a.example", 4 * HOUR) == "certificates_per_domain"
+    assert (
+        budget.exceeded("home", "a.example", "x.a.example", 4 * HOUR) == "certificates_per_domain"
+    )
     assert names(budget, "home", "b.example", 9, 4 * HOUR) == 3
     assert names(budget, "home", "a.example", 9, WEEK) == 3
 
@@ -57,7 +61,11 @@ def test_other_limits_hold_at_once_and_forget_nothing() -> None:
 
 def test_refusals_are_counted_and_logged_once_an_hour() -> None:
     budget = CertificateBudget(FEW)
-    asked = [("home", "certificates_per_agent", 0.0), ("home", "certificates_per_domain", 1.0), ("work", "", 1.0)]
+    asked = [
+        ("home", "certificates_per_agent", 0.0),
+        ("home", "certificates_per_domain", 1.0),
+        ("work", "", 1.0),
+    ]
     assert [budget.refuse(*one) for one in asked * 2] == [True] * 3 + [False] * 3
     assert budget.refuse("home", "certificates_per_agent", HOUR)
     assert budget.refused == {"home": 5, "work": 2}
@@ -66,7 +74,9 @@ def test_refusals_are_counted_and_logged_once_an_hour() -> None:
 # Whole seconds: at the very edge of a window, sums and differences of fractions round differently.
 @given(
     st.lists(
-        st.tuples(st.sampled_from(("home", "work")), st.sampled_from(DOMAINS), st.integers(0, int(HOUR))),
+        st.tuples(
+            st.sampled_from(("home", "work")), st.sampled_from(DOMAINS), st.integers(0, int(HOUR))
+        ),
         max_size=60,
     )
 )

@@ -1,4 +1,5 @@
-"""What the clock does: sessions end with their certificates, our own is renewed, its owner is warned."""
+"""What the clock does: sessions end with their certificates, our own is renewed, its owner is
+warned."""
 
 import datetime
 from datetime import UTC, timedelta
@@ -38,13 +39,18 @@ class Kept:
                     "key_file": str(folder / "localhost.key"),
                     "ca_file": str(folder / "ca.crt"),
                 },
-                "authority": {"cert_file": str(folder / "issuer.crt"), "key_file": str(folder / "issuer.key")},
+                "authority": {
+                    "cert_file": str(folder / "issuer.crt"),
+                    "key_file": str(folder / "issuer.key"),
+                },
             }
         )
         self.authority = load_authority(self.config)
         self.sessions = Noted()
         self.renewed = 0
-        self.maintenance = CertificateMaintenance(cast("SessionControl", self.sessions), renewed=self._count)
+        self.maintenance = CertificateMaintenance(
+            cast("SessionControl", self.sessions), renewed=self._count
+        )
         self.certificate = folder / "localhost.crt"
 
         self.fault: PkiError | None = None
@@ -95,7 +101,9 @@ def test_a_clock_that_was_wrong_is_no_reason_to_wait_for_it(kept: Kept) -> None:
     with capture_logs() as logs:
         kept.tick(now() + timedelta(days=365))
         kept.tick(now())
-    assert [line["event"] for line in logs if line["log_level"] == "error"] == ["server certificate not renewed"] * 2
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == [
+        "server certificate not renewed"
+    ] * 2
 
 
 def test_what_cannot_be_renewed_is_said_and_tried_again(kept: Kept) -> None:

@@ -100,7 +100,9 @@ async def test_policies_count_for_the_memory_of_their_agent_and_are_kept_for_a_w
     async with dialling(site.agent(service)):
         found = await eventually(lambda: taken("connected", "away"), "the policy is counted")
         assert found is not None
-        assert found["zerotrust_agent_bytes", "home"] >= found["zerotrust_policy_bytes", "connected"]
+        assert (
+            found["zerotrust_agent_bytes", "home"] >= found["zerotrust_policy_bytes", "connected"]
+        )
     await eventually(lambda: taken("away", "connected"), "it is kept")
 
 
@@ -114,12 +116,16 @@ async def test_the_memory_of_an_agent_bounds_its_policies(site: Site, port: int)
             assert (await read(port))["zerotrust_limit", "policies_per_agent_bytes"] == 512 * 1024
             await eventually(
                 lambda: any(
-                    line["event"] == "host name refused" and "limits.memory_per_agent" in line["reason"]
+                    line["event"] == "host name refused"
+                    and "limits.memory_per_agent" in line["reason"]
                     for line in lines
                 ),
                 "the agent is told",
             )
-            assert await running.change(site.server(metrics={"listen_addr": f"127.0.0.1:{port}"})) == []
+            assert (
+                await running.change(site.server(metrics={"listen_addr": f"127.0.0.1:{port}"}))
+                == []
+            )
             assert running.server.registry.policies.most == 48 * 1024 * 1024
 
 
@@ -138,10 +144,17 @@ class Deaf:
         await self._agent.say(FrameType.ACK, self._counted.to_bytes(8, "big"))
 
 
-async def test_a_session_that_may_keep_no_more_shows(running: RunningServer, site: Site, port: int) -> None:
+async def test_a_session_that_may_keep_no_more_shows(
+    running: RunningServer, site: Site, port: int
+) -> None:
     folder = site.folder
-    tls = Credentials(chain=folder / "home.crt", key=folder / "home.key", root=folder / "ca.crt").client()
-    async with await RawAgent.open(site.tunnel_port, tls) as agent, await running.open(APP) as client:
+    tls = Credentials(
+        chain=folder / "home.crt", key=folder / "home.key", root=folder / "ca.crt"
+    ).client()
+    async with (
+        await RawAgent.open(site.tunnel_port, tls) as agent,
+        await running.open(APP) as client,
+    ):
         await agent.hello(window=1 << 24)
         await agent.register("app", APP)
         deaf = Deaf(agent)
@@ -182,10 +195,17 @@ async def test_each_limit_is_said(running: RunningServer, port: int) -> None:
         assert found["zerotrust_limit", name] == value
 
 
-async def test_the_address_and_the_limits_change(running: RunningServer, site: Site, port: int) -> None:
+async def test_the_address_and_the_limits_change(
+    running: RunningServer, site: Site, port: int
+) -> None:
     other = free_port()
     limits = {"requests": 7}
-    assert await running.change(site.server(metrics={"listen_addr": f"127.0.0.1:{other}"}, limits=limits)) == []
+    assert (
+        await running.change(
+            site.server(metrics={"listen_addr": f"127.0.0.1:{other}"}, limits=limits)
+        )
+        == []
+    )
     assert (await read(other))["zerotrust_limit", "requests"] == 7
     with pytest.raises(ConnectionRefusedError):
         await read(port)
@@ -194,7 +214,9 @@ async def test_the_address_and_the_limits_change(running: RunningServer, site: S
         await read(other)
 
 
-async def test_an_address_that_is_taken_changes_nothing(running: RunningServer, site: Site, port: int) -> None:
+async def test_an_address_that_is_taken_changes_nothing(
+    running: RunningServer, site: Site, port: int
+) -> None:
     listener = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0)
     async with listener:
         taken = listener.sockets[0].getsockname()[1]
@@ -223,7 +245,11 @@ UNITS = {"KiB": 1024, "MiB": 1024 * 1024, "ms": 0.001, "s": 1}
 def rows() -> dict[str, list[str]]:
     """Return the cells behind each name in the table of budgets."""
     _, _, section = TABLE.partition("\n## Budgets\n")
-    cells = [line.strip("| ").split(" | ") for line in section.split("\n## ")[0].splitlines() if line.startswith("| `")]
+    cells = [
+        line.strip("| ").split(" | ")
+        for line in section.split("\n## ")[0].splitlines()
+        if line.startswith("| `")
+    ]
     return {name.strip("`"): rest for name, *rest in cells}
 
 

@@ -1,4 +1,5 @@
-"""Tests of zerotrust.server.ops.restart_gate: a process waits for the host names of the one before."""
+"""Tests of zerotrust.server.ops.restart_gate: a process waits for the host names of the one
+before."""
 
 import asyncio
 from pathlib import Path

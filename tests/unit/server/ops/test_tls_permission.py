@@ -40,13 +40,17 @@ class Caddy:
         self.serve("home", "secure.example")
         self.serve("home", "plain.example", https=False)
         self.budget = CertificateBudget(Limits(certificates_per_agent=3, certificates_per_domain=2))
-        self._permission = TlsPermission(self._registry, grants, self.budget, storage=storage, clock=lambda: self.now)
+        self._permission = TlsPermission(
+            self._registry, grants, self.budget, storage=storage, clock=lambda: self.now
+        )
 
     def serve(self, agent: str, *hosts: str, https: bool = True) -> None:
         """Have an agent connect and register host names."""
         session = join(self._registry, agent, SimpleNamespace(attached=True))
         binding = OfferedSchemes(http=True, https=https, redirect=False)
-        self._registry.register(ServiceRegistration(session, hosts[0], b"x", hosts, True, schemes=binding))
+        self._registry.register(
+            ServiceRegistration(session, hosts[0], b"x", hosts, True, schemes=binding)
+        )
 
     def permits(self, *hosts: str) -> list[bool]:
         return [self.ask(f"GET {PATH}?domain={host}") == 200 for host in hosts]
@@ -55,7 +59,9 @@ class Caddy:
         self.said.append((reply, close))
 
     def ask(self, start: str, *fields: str) -> int:
-        head = parse_request("\r\n".join([f"{start} HTTP/1.1", "Host: localhost", *fields, "", ""]).encode())
+        head = parse_request(
+            "\r\n".join([f"{start} HTTP/1.1", "Host: localhost", *fields, "", ""]).encode()
+        )
         framing = request_framing(head.fields)
         assert self._permission.request(cast("HttpServerConnection", self), head, framing) is None
         reply, close = self.said[-1]

@@ -107,7 +107,8 @@ class Turns(RuleBasedStateMachine):
         self.queue = small()
         self.waiting: list[Entry[Item]] = []
         self.turns_since: dict[str, Counter[str]] = {}
-        """For each agent that waits, the turns of each other agent since its last one, or since it came."""
+        """For each agent that waits, the turns of each other agent since its last one, or since
+        it came."""
         self.network_turns_since: dict[tuple[str, bytes], Counter[bytes]] = {}
 
     def forget(self, entry: Entry[Item]) -> None:
@@ -154,7 +155,9 @@ class Turns(RuleBasedStateMachine):
         assert (entry is None) is (not self.waiting), "never idle while something waits"
         if entry is None:
             return
-        assert entry == next(each for each in self.waiting if each[:2] == entry[:2]), "the oldest of its network"
+        assert entry == next(each for each in self.waiting if each[:2] == entry[:2]), (
+            "the oldest of its network"
+        )
         for agent, turns in self.turns_since.items():
             if agent != entry.agent:
                 turns[entry.agent] += 1

@@ -68,13 +68,24 @@ class Door:
     """An ingress with one service, `app.example.com`."""
 
     def __init__(
-        self, *, websocket: bool = True, binding: OfferedSchemes = EITHER, sticky: bool = False, **api: Any
+        self,
+        *,
+        websocket: bool = True,
+        binding: OfferedSchemes = EITHER,
+        sticky: bool = False,
+        **api: Any,
     ) -> None:
         self.registry = Registry()
         self.session = Session()
         self.agent_session = join(self.registry, "home", self.session)
         claim = ServiceRegistration(
-            self.agent_session, "app", b"app", ("app.example.com",), websocket, schemes=binding, sticky=sticky
+            self.agent_session,
+            "app",
+            b"app",
+            ("app.example.com",),
+            websocket,
+            schemes=binding,
+            sticky=sticky,
         )
         self.registry.register(claim)
         self.ingress = build_ingress(
@@ -83,10 +94,16 @@ class Door:
             https_port=444,
         )
 
-    def ask(self, *fields: str, peer: str | None = "127.0.0.1", host: str = "app.example.com") -> Connection:
-        head = parse_request("\r\n".join(["GET /a%2Fb//?x HTTP/1.1", f"Host: {host}", *fields, "", ""]).encode())
+    def ask(
+        self, *fields: str, peer: str | None = "127.0.0.1", host: str = "app.example.com"
+    ) -> Connection:
+        head = parse_request(
+            "\r\n".join(["GET /a%2Fb//?x HTTP/1.1", f"Host: {host}", *fields, "", ""]).encode()
+        )
         connection = Connection(peer)
-        self.ingress.request(cast("HttpServerConnection", connection), head, request_framing(head.fields))
+        self.ingress.request(
+            cast("HttpServerConnection", connection), head, request_framing(head.fields)
+        )
         return connection
 
     def fields(self, *fields: str, peer: str | None = "127.0.0.1") -> dict[str, list[str]]:
@@ -109,7 +126,12 @@ def run(check: Any) -> None:
 @pytest.mark.parametrize(
     ("peer", "said", "client", "proto"),
     [
-        ("127.0.0.1", ["X-Real-IP: 203.0.113.7", "X-Forwarded-Proto: https"], "203.0.113.7", "https"),
+        (
+            "127.0.0.1",
+            ["X-Real-IP: 203.0.113.7", "X-Forwarded-Proto: https"],
+            "203.0.113.7",
+            "https",
+        ),
         ("127.0.0.1", ["X-Real-IP: 203.0.113.7", "X-Forwarded-Proto: http"], "203.0.113.7", "http"),
         ("10.1.2.3", ["X-Forwarded-For: 6.6.6.6, 203.0.113.7"], "203.0.113.7", "https"),
         ("127.0.0.1", ["X-Real-IP: 2001:DB8::0:1"], "2001:db8::1", "https"),
@@ -119,7 +141,12 @@ def run(check: Any) -> None:
         ("127.0.0.1", ["X-Real-IP: ::ffff:203.0.113.7"], "203.0.113.7", "https"),
         ("127.0.0.1", ["X-Real-IP: [::FFFF:cb00:7107]:1"], "203.0.113.7", "https"),
         ("127.0.0.1", ["X-Real-IP: fe80::1%eth0"], "fe80::1", "https"),
-        ("127.0.0.1", ["X-Real-IP:", "X-Forwarded-For: 6.6.6.6, 203.0.113.7:80"], "203.0.113.7", "https"),
+        (
+            "127.0.0.1",
+            ["X-Real-IP:", "X-Forwarded-For: 6.6.6.6, 203.0.113.7:80"],
+            "203.0.113.7",
+            "https",
+        ),
         ("127.0.0.1", ["X-A: no word of it"], "127.0.0.1", "https"),
         ("::ffff:127.0.0.1", ["X-Real-IP: 203.0.113.7"], "203.0.113.7", "https"),
         ("::ffff:192.0.2.1", ["X-Real-IP: 203.0.113.7"], "192.0.2.1", "http"),
@@ -127,12 +154,21 @@ def run(check: Any) -> None:
         (None, [], "127.0.0.1", "https"),
         (None, ["X-Real-IP: 203.0.113.7"], "203.0.113.7", "https"),
         ("192.0.2.1", ["X-Real-IP: 203.0.113.7", "X-Forwarded-Proto: https"], "192.0.2.1", "http"),
-        ("192.0.2.1", ["X-Forwarded-For: 127.0.0.1", "Forwarded: for=127.0.0.1"], "192.0.2.1", "http"),
+        (
+            "192.0.2.1",
+            ["X-Forwarded-For: 127.0.0.1", "Forwarded: for=127.0.0.1"],
+            "192.0.2.1",
+            "http",
+        ),
     ],
 )
-def test_only_a_trusted_proxy_is_believed(peer: str | None, said: list[str], client: str, proto: str) -> None:
+def test_only_a_trusted_proxy_is_believed(
+    peer: str | None, said: list[str], client: str, proto: str
+) -> None:
     def check() -> None:
-        fields = Door().fields(*said, "X-Forwarded-Host: evil.example", "X-0Trust-Identity: root", peer=peer)
+        fields = Door().fields(
+            *said, "X-Forwarded-Host: evil.example", "X-0Trust-Identity: root", peer=peer
+        )
         assert fields["x-forwarded-for"] == [client]
         assert fields["x-real-ip"] == [client]
         assert fields["x-forwarded-proto"] == [proto]
@@ -172,8 +208,13 @@ def test_what_cannot_be_read_is_not_the_proxys_address(said: list[str], peer: st
         with capture_logs() as logs:
             for _ in range(2):
                 fields = door.fields(*said, peer=peer)
-                assert (fields["x-forwarded-for"], fields["x-real-ip"]) == (["unknown"], ["unknown"])
-        assert [line["event"] for line in logs] == ["a trusted proxy sent no readable client address"]
+                assert (fields["x-forwarded-for"], fields["x-real-ip"]) == (
+                    ["unknown"],
+                    ["unknown"],
+                )
+        assert [line["event"] for line in logs] == [
+            "a trusted proxy sent no readable client address"
+        ]
 
     run(check)
 
@@ -190,9 +231,17 @@ def test_a_client_is_not_kept_at_an_agent_by_an_address_that_is_unknown() -> Non
 
 PER_CLIENT = {
     "ip_allow": {
-        "routes": [{"handle": [{"type": "ip_allow", "config": {"allowed_ips": ["127.0.0.0/8", "203.0.113.7"]}}]}]
+        "routes": [
+            {
+                "handle": [
+                    {"type": "ip_allow", "config": {"allowed_ips": ["127.0.0.0/8", "203.0.113.7"]}}
+                ]
+            }
+        ]
     },
-    "ip_deny": {"routes": [{"handle": [{"type": "ip_deny", "config": {"denied_ips": ["192.0.2.1"]}}]}]},
+    "ip_deny": {
+        "routes": [{"handle": [{"type": "ip_deny", "config": {"denied_ips": ["192.0.2.1"]}}]}]
+    },
     "rate_limit": {"global_middleware": [{"type": "rate_limit", "config": {"rate": "9/s"}}]},
     "shaping": {"traffic_shaping": {"per_ip_limit": "1MB/s"}},
     "websockets": {"max_websockets_per_client": 5},
@@ -202,7 +251,9 @@ PER_CLIENT = {
 @pytest.mark.anyio
 @pytest.mark.parametrize("policy", PER_CLIENT.values(), ids=PER_CLIENT)
 @pytest.mark.parametrize("client", ["garbage", "127.0.0.1, 127.0.0.1", "unknown", ""])
-async def test_what_asks_for_an_address_refuses_without_one(policy: dict[str, Any], client: str) -> None:
+async def test_what_asks_for_an_address_refuses_without_one(
+    policy: dict[str, Any], client: str
+) -> None:
     front = Front(policy)
     upgrade = ("Connection: Upgrade", "Upgrade: websocket")
     answer = await front.ask("GET /", *upgrade, client=client)
@@ -215,17 +266,33 @@ async def test_what_asks_for_an_address_refuses_without_one(policy: dict[str, An
 
 @pytest.mark.anyio
 async def test_where_nothing_asks_for_an_address_the_request_is_served() -> None:
-    front = Front({"traffic_shaping": {"upload_limit": "1MB/s"}, "max_websockets": 5, "max_request_body": "1MB"})
+    front = Front(
+        {
+            "traffic_shaping": {"upload_limit": "1MB/s"},
+            "max_websockets": 5,
+            "max_request_body": "1MB",
+        }
+    )
     assert await front.ask("GET /", client="garbage") == b""
     assert b"\r\nX-Real-IP: unknown\r\n" in front.opened[-1].block
 
 
 def test_fields_that_the_configuration_lets_pass() -> None:
-    said = ["X-Client-IP: 1", "x-forwarded-port: 2", "CF-Connecting-IP: 3", "CF_Connecting_IP: 4", "X-Original-URL: /"]
+    said = [
+        "X-Client-IP: 1",
+        "x-forwarded-port: 2",
+        "CF-Connecting-IP: 3",
+        "CF_Connecting_IP: 4",
+        "X-Original-URL: /",
+    ]
 
     def check() -> None:
-        assert not {"x-client-ip", "cf-connecting-ip", "x-forwarded-port"} & set(Door().fields(*said))
-        fields = Door(pass_headers=["cf-connecting-ip", "X_FORWARDED_PORT", "X-Forwarded-For"]).fields(*said)
+        assert not {"x-client-ip", "cf-connecting-ip", "x-forwarded-port"} & set(
+            Door().fields(*said)
+        )
+        fields = Door(
+            pass_headers=["cf-connecting-ip", "X_FORWARDED_PORT", "X-Forwarded-For"]
+        ).fields(*said)
         assert (fields["cf-connecting-ip"], fields["x-forwarded-port"]) == (["3"], ["2"])
         assert fields["x-forwarded-for"] == ["127.0.0.1"]
         assert not {"x-client-ip", "x-original-url", "cf_connecting_ip"} & set(fields)
@@ -253,17 +320,44 @@ HTTP, HTTPS = "X-Forwarded-Proto: http", "X-Forwarded-Proto: https"
     [
         (USUAL, HTTPS, "127.0.0.1", None),
         (USUAL, "X-Forwarded-Proto: HTTPS", "127.0.0.1", None),
-        (USUAL, HTTP, "127.0.0.1", "301 Moved Permanently\r\nLocation: https://app.example.com:444/a%2Fb//?x\r\n"),
-        (USUAL, HTTPS, "192.0.2.1", "301 Moved Permanently\r\nLocation: https://app.example.com:444/a%2Fb//?x\r\n"),
+        (
+            USUAL,
+            HTTP,
+            "127.0.0.1",
+            "301 Moved Permanently\r\nLocation: https://app.example.com:444/a%2Fb//?x\r\n",
+        ),
+        (
+            USUAL,
+            HTTPS,
+            "192.0.2.1",
+            "301 Moved Permanently\r\nLocation: https://app.example.com:444/a%2Fb//?x\r\n",
+        ),
         (OfferedSchemes(http=False, https=True, redirect=False), HTTPS, "127.0.0.1", None),
         (OfferedSchemes(http=False, https=True, redirect=False), HTTP, "127.0.0.1", "wrong_scheme"),
-        (OfferedSchemes(http=False, https=True, redirect=False), HTTPS, "192.0.2.1", "wrong_scheme"),
+        (
+            OfferedSchemes(http=False, https=True, redirect=False),
+            HTTPS,
+            "192.0.2.1",
+            "wrong_scheme",
+        ),
         (OfferedSchemes(http=True, https=False, redirect=False), HTTP, "127.0.0.1", None),
-        (OfferedSchemes(http=True, https=False, redirect=False), HTTPS, "127.0.0.1", "wrong_scheme"),
-        (OfferedSchemes(http=True, https=False, redirect=False), "X-A: no word of it", "127.0.0.1", "wrong_scheme"),
+        (
+            OfferedSchemes(http=True, https=False, redirect=False),
+            HTTPS,
+            "127.0.0.1",
+            "wrong_scheme",
+        ),
+        (
+            OfferedSchemes(http=True, https=False, redirect=False),
+            "X-A: no word of it",
+            "127.0.0.1",
+            "wrong_scheme",
+        ),
     ],
 )
-def test_a_service_is_found_where_it_listens(binding: OfferedSchemes, said: str, peer: str, answer: str | None) -> None:
+def test_a_service_is_found_where_it_listens(
+    binding: OfferedSchemes, said: str, peer: str, answer: str | None
+) -> None:
     def check() -> None:
         door = Door(binding=binding)
         replies = door.ask(said, peer=peer).replies
@@ -277,7 +371,9 @@ def test_a_service_is_found_where_it_listens(binding: OfferedSchemes, said: str,
 async def test_http_is_sent_to_https_before_a_policy_is_asked() -> None:
     front = Front({"routes": [ADMIN, {}]})
     said = await front.ask("POST /admin", HTTP, "Content-Length: 4", body=b"abcd")
-    assert said.startswith(b"HTTP/1.1 308 Permanent Redirect\r\nLocation: https://app.example.com/admin\r\n")
+    assert said.startswith(
+        b"HTTP/1.1 308 Permanent Redirect\r\nLocation: https://app.example.com/admin\r\n"
+    )
     assert front.opened == []
 
 
@@ -340,14 +436,18 @@ def test_each_reason_has_its_status() -> None:
 
 # Services with a policy
 
-ADMIN = {"match": {"path": "/admin/*"}, "handle": [{"type": "ip_allow", "config": {"allowed_ips": ["192.0.2.0/24"]}}]}
+ADMIN = {
+    "match": {"path": "/admin/*"},
+    "handle": [{"type": "ip_allow", "config": {"allowed_ips": ["192.0.2.0/24"]}}],
+}
 USERS = {"ann": bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()}
 LOGIN = {"security": {"auth": {"type": "basic_auth", "config": {"users": USERS}}}}
 SOCKET = ("Connection: Upgrade", "Upgrade: websocket")
 
 
 class Slow(threading.Event):
-    """Passwords are not computed before the test sets this; `begun` has those that threads have begun with."""
+    """Passwords are not computed before the test sets this; `begun` has those that threads have
+    begun with."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -364,7 +464,9 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Slow:
         return check(password, hashed)
 
     monkeypatch.setattr(bcrypt, "checkpw", checked)
-    monkeypatch.setattr(verification_pool, "THREADS", 1)  # so that they are begun in the order of their turns
+    monkeypatch.setattr(
+        verification_pool, "THREADS", 1
+    )  # so that they are begun in the order of their turns
     return may
 
 
@@ -439,10 +541,11 @@ async def test_what_handlers_change_reaches_the_agent() -> None:
     ]
     front = Front({"routes": [{"handle": handlers}]})
     await front.ask("GET /api/x%2Fy?z", "Cookie: c", "x_user: forged", "Accept: a")
-    assert front.opened[0].block == (
-        b"GET /x%2Fy?z HTTP/1.1\r\nHost: app.example.com\r\nAccept: a\r\nX-User: me\r\n"
-        b"X-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: app.example.com\r\n"
-        b"X-Real-IP: 203.0.113.7\r\n"
+    assert (
+        front.opened[0].block
+        == b"GET /x%2Fy?z HTTP/1.1\r\nHost: app.example.com\r\nAccept: a\r\nX-User:"
+        b" me\r\nX-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host:"
+        b" app.example.com\r\nX-Real-IP: 203.0.113.7\r\n"
     )
 
 
@@ -450,7 +553,9 @@ async def test_what_handlers_change_reaches_the_agent() -> None:
 async def test_an_answer_that_was_asked_for_is_no_error() -> None:
     front = Front({"routes": [{"handle": [{"type": "respond", "config": {"body": "hello"}}]}]})
     said = await front.ask("GET /")
-    assert said.startswith(b"HTTP/1.1 200 OK\r\n") and said.endswith(b"\r\nContent-Length: 5\r\n\r\nhello")
+    assert said.startswith(b"HTTP/1.1 200 OK\r\n") and said.endswith(
+        b"\r\nContent-Length: 5\r\n\r\nhello"
+    )
     assert b"X-0Trust-Error" not in said
 
 
@@ -558,7 +663,9 @@ async def test_a_client_that_leaves_between_two_logins(slow: Slow) -> None:
 async def guess(front: Front, count: int) -> None:
     """Wrong passwords of one client, each on a connection of its own, which waits."""
     for number in range(count):
-        assert await front.ask("GET /", authorization(f"guess-{number}"), client="192.0.2.66") == b""
+        assert (
+            await front.ask("GET /", authorization(f"guess-{number}"), client="192.0.2.66") == b""
+        )
         front.connect()
 
 
@@ -577,7 +684,8 @@ async def test_a_client_that_leaves_before_its_turn(slow: Slow) -> None:
 
 @pytest.mark.anyio
 async def test_guesses_keep_no_other_client_out(slow: Slow) -> None:
-    """The thread and all places of one client network are taken: others log in, and that one is told to come again."""
+    """The thread and all places of one client network are taken: others log in, and that one is
+    told to come again."""
     front = Front(LOGIN)
     await guess(front, 1 + MAX_WAITING_OF_NETWORK)
     said = await front.ask("GET /", authorization("secret"), client="192.0.2.66")
@@ -647,7 +755,8 @@ async def test_an_agent_that_leaves_while_a_login_is_computed(slow: Slow) -> Non
 
 @pytest.mark.anyio
 async def test_a_login_that_was_right_waits_for_its_agent(slow: Slow) -> None:
-    """One body is kept through both waits; the wait for the agent is judged anew, and remembers the login."""
+    """One body is kept through both waits; the wait for the agent is judged anew, and remembers
+    the login."""
     front = Front(LOGIN)
     front.ingress.reconfigure(ProxyApi(hold_timeout=30), https_port=443)
     await front.ask("POST /", authorization("secret"), "Content-Length: 10", body=b"first")
@@ -696,7 +805,9 @@ async def test_sockets_are_counted_until_they_end() -> None:
 async def test_a_policy_holds_from_the_next_request_on() -> None:
     front = Front({"routes": [{}]})
     await front.ask("GET /", *SOCKET)
-    front.register({"global_middleware": [{"type": "ip_deny", "config": {"denied_ips": ["0.0.0.0/0"]}}]})
+    front.register(
+        {"global_middleware": [{"type": "ip_deny", "config": {"denied_ips": ["0.0.0.0/0"]}}]}
+    )
     front.connect()
     assert b"ip_refused" in await front.ask("GET /")
     assert front.last[1].over is None, "what is open goes on"
@@ -711,7 +822,14 @@ READABLE: dict[str, Any] = {
     "security": {"cors": {"origins": [ORIGIN], "allow_credentials": True}},
     "routes": [
         {"match": {"path": "/admin/*"}},
-        {"handle": [{"type": "headers", "config": {"response": {"set": {"X-Frame-Options": "DENY", "Expires": "0"}}}}]},
+        {
+            "handle": [
+                {
+                    "type": "headers",
+                    "config": {"response": {"set": {"X-Frame-Options": "DENY", "Expires": "0"}}},
+                }
+            ]
+        },
     ],
 }
 
@@ -739,7 +857,9 @@ async def ambiguous(front: Front) -> bytes:
 
 
 async def too_many_parameters(front: Front) -> bytes:
-    front.register({**READABLE, "routes": [{"match": {"query": {"debug": "1"}}}, *READABLE["routes"]]})
+    front.register(
+        {**READABLE, "routes": [{"match": {"query": {"debug": "1"}}}, *READABLE["routes"]]}
+    )
     return await front.ask(f"GET /?{'a=b&' * 300}", f"Origin: {ORIGIN}")
 
 
@@ -785,7 +905,9 @@ async def too_often(front: Front) -> bytes:
         (too_often, b"429"),
     ],
 )
-async def test_a_refusal_says_who_may_read_it(fail: Callable[[Front], Awaitable[bytes]], status: bytes) -> None:
+async def test_a_refusal_says_who_may_read_it(
+    fail: Callable[[Front], Awaitable[bytes]], status: bytes
+) -> None:
     said = await fail(Front({**READABLE, "max_request_body": "1kB"}))
     assert said.startswith(b"HTTP/1.1 " + status)
     assert readable(said)
@@ -808,7 +930,9 @@ async def test_an_agent_whose_policies_take_too_long_gets_no_more_requests() -> 
             said = await over_its_share(front)
             assert b"X-0Trust-Error: overloaded\r\n" in said
             assert b"Retry-After: 3\r\n" in said
-    assert [line["event"] for line in lines] == ["policies take too much time: new requests get 503"]
+    assert [line["event"] for line in lines] == [
+        "policies take too much time: new requests get 503"
+    ]
     assert not front.opened
     front.register(None)
     assert await front.ask("GET /") == b""
@@ -822,7 +946,9 @@ async def test_what_a_request_costs_is_charged_to_its_agent_also_where_it_is_ref
     front = Front({"routes": [ADMIN, {}]})
     charged = []
     monkeypatch.setattr(
-        front.ingress._policy_time, "charge", lambda agent, seconds, now: charged.append((agent, seconds > 0))
+        front.ingress._policy_time,
+        "charge",
+        lambda agent, seconds, now: charged.append((agent, seconds > 0)),
     )
     await front.ask("GET /")
     assert charged == [("home", True)]
@@ -873,12 +999,16 @@ async def test_what_a_service_without_rules_says_is_left_alone() -> None:
 # More than the server takes
 
 ADDED = {f"X-Added-{number}": "a" * 3000 for number in range(3)}
-FAT: dict[str, Any] = {"global_middleware": [{"type": "headers", "config": {"request": {"set": ADDED}}}]}
+FAT: dict[str, Any] = {
+    "global_middleware": [{"type": "headers", "config": {"request": {"set": ADDED}}}]
+}
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("size", [32_000 - 9000, 32_000])
-async def test_a_head_that_is_too_large_with_what_the_service_adds_is_not_tried_again(size: int) -> None:
+async def test_a_head_that_is_too_large_with_what_the_service_adds_is_not_tried_again(
+    size: int,
+) -> None:
     fleet = Fleet(FAT, FAT, hold_timeout=30)
     said = await fleet.ask("GET /", f"X-Own: {'o' * size}")
     if size < 32_000:
@@ -928,12 +1058,16 @@ async def test_an_overload_is_answered_at_once_and_ends_nothing(limits: Limits) 
 
 
 @pytest.mark.anyio
-async def test_a_request_is_refused_once_where_there_is_too_much_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_request_is_refused_once_where_there_is_too_much_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     overload = LoadShedding(Limits(requests=10))
     front = Front({}, overload=overload)
     overload.sample(busy(10), pending=0, lag=0.0)
     judged: list[str] = []
-    monkeypatch.setattr(LoadShedding, "check", lambda self, agent: judged.append(agent) or check(self, agent))
+    monkeypatch.setattr(
+        LoadShedding, "check", lambda self, agent: judged.append(agent) or check(self, agent)
+    )
     assert b"X-0Trust-Error: overloaded\r\n" in await front.ask("GET /")
     assert len(judged) == 1
 
@@ -967,4 +1101,6 @@ async def test_requests_and_what_becomes_of_them_are_counted() -> None:
 
 async def chatting(front: Front) -> bytes:
     await front.ask("GET /", *SOCKET)
-    return await front.answer(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n", kind=KIND_TUNNEL)
+    return await front.answer(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n", kind=KIND_TUNNEL
+    )

@@ -1,4 +1,5 @@
-"""Tests of zerotrust.server.proxy.load_shedding: refused early, not for long, and never because of somebody else."""
+"""Tests of zerotrust.server.proxy.load_shedding: refused early, not for long, and never because
+of somebody else."""
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,9 @@ from zerotrust.server.proxy.load_shedding import CALM, LATE, LOW, LoadShedding, 
 from zerotrust.tunnel.session_stats import SessionStats
 
 MIB = 1024 * 1024
-LIMITS = Limits(requests=100, requests_per_agent=60, memory="10MiB", memory_per_agent="6MiB", event_loop_lag=0.5)
+LIMITS = Limits(
+    requests=100, requests_per_agent=60, memory="10MiB", memory_per_agent="6MiB", event_loop_lag=0.5
+)
 
 
 def usage(streams: int = 0, size: int = 0) -> SessionStats:
@@ -34,14 +37,21 @@ def refused(overload: LoadShedding, agent: str = "home") -> str | None:
 
 
 def sample(
-    overload: LoadShedding, times: int = 1, *, pending: int = 0, lag: float = 0.0, **agents: SessionStats
+    overload: LoadShedding,
+    times: int = 1,
+    *,
+    pending: int = 0,
+    lag: float = 0.0,
+    **agents: SessionStats,
 ) -> None:
     for _ in range(times):
         overload.sample(agents, pending=pending, lag=lag)
 
 
 @given(st.lists(st.floats(0, 200)), st.integers(1, 5))
-def test_a_mark_changes_only_after_a_run_and_never_in_between(values: list[float], after: int) -> None:
+def test_a_mark_changes_only_after_a_run_and_never_in_between(
+    values: list[float], after: int
+) -> None:
     mark = Threshold(100.0, after=after)
     for index, value in enumerate(values):
         before = mark.over
@@ -69,7 +79,9 @@ def test_a_mark_always_comes_back(values: list[float]) -> None:
 @given(
     st.lists(
         st.tuples(
-            st.dictionaries(st.sampled_from("abc"), st.tuples(st.integers(0, 90), st.integers(0, 9 * MIB))),
+            st.dictionaries(
+                st.sampled_from("abc"), st.tuples(st.integers(0, 90), st.integers(0, 9 * MIB))
+            ),
             st.integers(0, 120),
             st.floats(0, 2),
         ),
@@ -81,7 +93,9 @@ def test_whatever_comes_it_is_on_exactly_when_somebody_is_refused_and_it_ends(
 ) -> None:
     overload = LoadShedding(LIMITS)
     for agents, pending, lag in samples:
-        overload.sample({name: usage(*said) for name, said in agents.items()}, pending=pending, lag=lag)
+        overload.sample(
+            {name: usage(*said) for name, said in agents.items()}, pending=pending, lag=lag
+        )
         assert overload.on == any(refused(overload, name) for name in "abc")
         assert overload.agents <= len(agents)
     sample(overload, CALM)
@@ -94,11 +108,18 @@ def test_whatever_comes_it_is_on_exactly_when_somebody_is_refused_and_it_ends(
     [
         ({"a": usage(50), "b": usage(50)}, 0, 0.0, "the server is over its limit of requests"),
         ({"a": usage(50)}, 50, 0.0, "the server is over its limit of requests"),
-        ({"a": usage(0, 5 * MIB), "b": usage(0, 5 * MIB)}, 0, 0.0, "the server is over its limit of memory"),
+        (
+            {"a": usage(0, 5 * MIB), "b": usage(0, 5 * MIB)},
+            0,
+            0.0,
+            "the server is over its limit of memory",
+        ),
         ({}, 0, 0.5, "the server is over its limit of event_loop_lag"),
     ],
 )
-def test_budgets_of_the_server(agents: dict[str, SessionStats], pending: int, lag: float, reason: str) -> None:
+def test_budgets_of_the_server(
+    agents: dict[str, SessionStats], pending: int, lag: float, reason: str
+) -> None:
     overload = LoadShedding(LIMITS)
     sample(overload, LATE, pending=pending, lag=lag, **agents)
     assert refused(overload, "a") == reason
@@ -120,7 +141,9 @@ def test_a_single_long_turn_of_the_loop_is_no_overload() -> None:
 
 
 @pytest.mark.parametrize(("much", "name"), [(usage(60), "requests"), (usage(0, 6 * MIB), "memory")])
-def test_an_agent_over_its_budget_keeps_out_its_own_clients_only(much: SessionStats, name: str) -> None:
+def test_an_agent_over_its_budget_keeps_out_its_own_clients_only(
+    much: SessionStats, name: str
+) -> None:
     overload = LoadShedding(LIMITS)
     sample(overload, home=much, other=usage(1, 1))
     assert refused(overload, "home") == f"the agent is over its limit of {name}"

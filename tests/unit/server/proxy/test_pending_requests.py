@@ -15,7 +15,9 @@ from zerotrust.server.proxy import pending_requests
 pytestmark = pytest.mark.anyio
 
 OK = b"HTTP/1.1 200 OK\r\n"
-SHUT: dict[str, Any] = {"global_middleware": [{"type": "ip_deny", "config": {"denied_ips": ["198.51.100.0/24"]}}]}
+SHUT: dict[str, Any] = {
+    "global_middleware": [{"type": "ip_deny", "config": {"denied_ips": ["198.51.100.0/24"]}}]
+}
 
 
 def front(policy: dict[str, Any] | None = None, *, hold_timeout: float = 30.0) -> Front:
@@ -80,7 +82,9 @@ async def test_an_agent_that_was_lost_may_come_back_as_another_session() -> None
     front_.registry.remove(front_.agent_session)
     assert await front_.ask("GET /") == b""
     session = join(front_.registry, "home", front_.pair.server.session)
-    front_.registry.register(ServiceRegistration(session, "app", b"app", ("app.example.com",), True))
+    front_.registry.register(
+        ServiceRegistration(session, "app", b"app", ("app.example.com",), True)
+    )
     await asyncio.sleep(0)
     await front_.hear()
     assert len(front_.opened) == 1

@@ -1,4 +1,5 @@
-"""The relay between a client's connection, which services share, and the stream of an agent that may be hostile."""
+"""The relay between a client's connection, which services share, and the stream of an agent that
+may be hostile."""
 
 import asyncio
 from collections.abc import Iterator
@@ -13,13 +14,23 @@ from tests.unit.server.front import Front
 from tests.unit.server.tenants import EVIL, GOOD, Client, Tenants
 from zerotrust.server.proxy.relay import Relay
 from zerotrust.tunnel.binary import pack_head, pack_reason
-from zerotrust.tunnel.codes import END, FLAG_ANNOUNCE, INTERIM, KIND_LENGTH, KIND_TUNNEL, Code, FrameType
+from zerotrust.tunnel.codes import (
+    END,
+    FLAG_ANNOUNCE,
+    INTERIM,
+    KIND_LENGTH,
+    KIND_TUNNEL,
+    Code,
+    FrameType,
+)
 
 pytestmark = pytest.mark.anyio
 
 HEADERS = {
     "type": "headers",
-    "config": {"response": {"set": {"X-Frame-Options": "DENY"}, "add": {"Via": "x"}, "delete": ["Server"]}},
+    "config": {
+        "response": {"set": {"X-Frame-Options": "DENY"}, "add": {"Via": "x"}, "delete": ["Server"]}
+    },
 }
 CHANGED = {"global_middleware": [HEADERS]}
 
@@ -29,14 +40,21 @@ async def test_final_heads_are_changed_and_interim_ones_are_not() -> None:
     assert await front.ask("GET /") == b""
     hint = await front.answer(b"HTTP/1.1 103 Early Hints\r\nServer: s\r\n", interim=True)
     assert hint == b"HTTP/1.1 103 Early Hints\r\nServer: s\r\n\r\n"
-    said = await front.answer(b"HTTP/1.1 200 OK\r\nServer: s\r\nx-frame-options: A\r\nVia: y\r\n", kind=1, body=b"hi")
-    assert said == (b"HTTP/1.1 200 OK\r\nVia: y\r\nX-Frame-Options: DENY\r\nVia: x\r\nContent-Length: 2\r\n\r\nhi")
+    said = await front.answer(
+        b"HTTP/1.1 200 OK\r\nServer: s\r\nx-frame-options: A\r\nVia: y\r\n", kind=1, body=b"hi"
+    )
+    assert (
+        said == b"HTTP/1.1 200 OK\r\nVia: y\r\nX-Frame-Options: DENY\r\nVia: x\r\nContent-Length:"
+        b" 2\r\n\r\nhi"
+    )
 
 
 async def test_a_switch_of_protocols_keeps_its_upgrade() -> None:
     front = Front(CHANGED)
     await front.ask("GET /", "Connection: Upgrade", "Upgrade: chat")
-    said = await front.answer(b"HTTP/1.1 101 Switching Protocols\r\nServer: s\r\nUpgrade: chat\r\n", kind=KIND_TUNNEL)
+    said = await front.answer(
+        b"HTTP/1.1 101 Switching Protocols\r\nServer: s\r\nUpgrade: chat\r\n", kind=KIND_TUNNEL
+    )
     assert b"\r\nUpgrade: chat\r\n" in said
     assert b"\r\nConnection: Upgrade\r\n" in said
     assert b"\r\nX-Frame-Options: DENY\r\n" in said
@@ -44,7 +62,8 @@ async def test_a_switch_of_protocols_keeps_its_upgrade() -> None:
 
 
 @pytest.mark.parametrize(
-    "field", [b"", b"Upgrade: h2c\r\n", b"Upgrade: chat, h2c\r\n", b"Upgrade: chat\r\nupgrade: h2c\r\n"]
+    "field",
+    [b"", b"Upgrade: h2c\r\n", b"Upgrade: chat, h2c\r\n", b"Upgrade: chat\r\nupgrade: h2c\r\n"],
 )
 async def test_a_switch_to_what_was_not_asked_for_is_refused(field: bytes) -> None:
     front = Front({})
@@ -78,7 +97,12 @@ async def test_trailers_behind_a_body_that_is_too_large_change_nothing() -> None
 
 async def test_a_body_that_is_just_small_enough() -> None:
     front = Front({"max_request_body": "10"})
-    assert await front.ask("POST /", "Transfer-Encoding: chunked", body=b"a\r\n0123456789\r\n0\r\n\r\n") == b""
+    assert (
+        await front.ask(
+            "POST /", "Transfer-Encoding: chunked", body=b"a\r\n0123456789\r\n0\r\n\r\n"
+        )
+        == b""
+    )
     assert front.last[1].body == b"0123456789"
     assert front.last[1].ended
     assert (await front.answer(b"HTTP/1.1 204 No Content\r\n")).startswith(b"HTTP/1.1 204 ")
@@ -160,7 +184,9 @@ async def test_a_session_that_ends_ends_its_websockets() -> None:
     ],
     ids=["inside a frame", "after a close", "the backend broke off", "not a websocket"],
 )
-async def test_where_no_reason_can_be_told_the_connection_ends(sent: bytes, protocol: str, code: Code) -> None:
+async def test_where_no_reason_can_be_told_the_connection_ends(
+    sent: bytes, protocol: str, code: Code
+) -> None:
     front = await websocket(sent, protocol=protocol)
     front.agent.session.reset(front.last[0], code, "so it is")
     assert await front.hear() == b""
@@ -302,12 +328,15 @@ def heads(status: int) -> Iterator[tuple[Said, Frame]]:
     """Each head that frames can say, with this status."""
     field = b"Upgrade: chat\r\n" if status == 101 else b""
     block = b"HTTP/1.1 %d Something\r\nX-From: evil\r\n%b" % (status, field)
-    for kind, flags, length, ends in product(range(6), (0, FLAG_ANNOUNCE), LENGTHS, (0, END, INTERIM)):
+    for kind, flags, length, ends in product(
+        range(6), (0, FLAG_ANNOUNCE), LENGTHS, (0, END, INTERIM)
+    ):
         yield (kind, flags, length, ends), (HEAD, ends, pack_head(kind, flags, length, block))
 
 
 class Attack:
-    """One request to the hostile tenant, what its agent says, and a request of somebody else behind it."""
+    """One request to the hostile tenant, what its agent says, and a request of somebody else
+    behind it."""
 
     def __init__(self, tenants: Tenants, request: str) -> None:
         self.tenants = tenants
@@ -324,7 +353,8 @@ class Attack:
         self.client.check()
 
     async def end(self, *late: Frame) -> None:
-        """Whatever the agent has said: its client does not wait for ever, and another's request is answered well.
+        """Whatever the agent has said: its client does not wait for ever, and another's request is
+        answered well.
 
         Args:
             late: what the agent says while that request is under way.
@@ -341,7 +371,9 @@ class Attack:
             await self.tenants.settle(client)
             client.check()
             assert (client.status, client.body) == (200, b"/mine")
-        assert self.tenants.evil.pair.server.over is None, "the session is over, and with it what else it carries"
+        assert self.tenants.evil.pair.server.over is None, (
+            "the session is over, and with it what else it carries"
+        )
         assert client.switched or self.stream not in self.tenants.evil.open
 
 
@@ -349,7 +381,9 @@ class Attack:
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("request_", REQUESTS)
-async def test_whatever_an_agent_frames_reaches_its_own_client_only(request_: str, status: int) -> None:
+async def test_whatever_an_agent_frames_reaches_its_own_client_only(
+    request_: str, status: int
+) -> None:
     tenants = Tenants()
     taken = set()
     for said, head in heads(status):
@@ -370,12 +404,34 @@ async def test_whatever_an_agent_frames_reaches_its_own_client_only(request_: st
 
 def head(said: Said, status: int) -> Frame:
     field = b"Upgrade: chat\r\n" * (status == 101)
-    return HEAD, said[3], pack_head(*said[:3], b"HTTP/1.1 %d X\r\nX-From: evil\r\n%b" % (status, field))
+    return (
+        HEAD,
+        said[3],
+        pack_head(*said[:3], b"HTTP/1.1 %d X\r\nX-From: evil\r\n%b" % (status, field)),
+    )
 
 
-PLAUSIBLE: list[Said] = [(1, 0, 4, 0), (1, 0, 4, 0), (2, 0, 0, 0), (0, 0, 0, END), (0, FLAG_ANNOUNCE, 4, END)]
-OTHERS: list[Said] = [(1, 0, 0, 0), (4, 0, 0, 0), (0, 0, 0, INTERIM), (0, 0, 0, 0), (0, FLAG_ANNOUNCE, 0, 0)]
-OTHERS += [(1, FLAG_ANNOUNCE, 4, 0), (2, FLAG_ANNOUNCE, 0, 0), (1, 0, 2**63, 0), (1, 0, 4, END), (2, 0, 0, END)]
+PLAUSIBLE: list[Said] = [
+    (1, 0, 4, 0),
+    (1, 0, 4, 0),
+    (2, 0, 0, 0),
+    (0, 0, 0, END),
+    (0, FLAG_ANNOUNCE, 4, END),
+]
+OTHERS: list[Said] = [
+    (1, 0, 0, 0),
+    (4, 0, 0, 0),
+    (0, 0, 0, INTERIM),
+    (0, 0, 0, 0),
+    (0, FLAG_ANNOUNCE, 0, 0),
+]
+OTHERS += [
+    (1, FLAG_ANNOUNCE, 4, 0),
+    (2, FLAG_ANNOUNCE, 0, 0),
+    (1, 0, 2**63, 0),
+    (1, 0, 4, END),
+    (2, 0, 0, END),
+]
 HEADS = st.builds(
     head,
     st.sampled_from(PLAUSIBLE) | st.sampled_from(OTHERS),
@@ -391,7 +447,8 @@ SHAPED = {"traffic_shaping": {"download_limit": "1MiB/s", "upload_limit": "1MiB/
 
 
 class TenantsMachine(RuleBasedStateMachine):
-    """Clients of two tenants on shared connections: each gets the answer to its own request, an error, or an end."""
+    """Clients of two tenants on shared connections: each gets the answer to its own request, an
+    error, or an end."""
 
     @initialize(policy=st.sampled_from([None, {}, SHAPED]))
     def begin(self, policy: dict[str, object] | None) -> None:
@@ -402,11 +459,15 @@ class TenantsMachine(RuleBasedStateMachine):
     async def _begin(self, policy: dict[str, object] | None) -> Tenants:
         return Tenants(policy)
 
-    @rule(data=st.data(), request=st.sampled_from(list(REQUESTS)), host=st.sampled_from([EVIL, GOOD]))
+    @rule(
+        data=st.data(), request=st.sampled_from(list(REQUESTS)), host=st.sampled_from([EVIL, GOOD])
+    )
     def ask(self, data: st.DataObject, request: str, host: str) -> None:
         """A request on a kept connection, as Caddy prefers it, or on a new one."""
         idle = [client for client in self.clients if client.is_idle]
-        self.runner.run(self._ask(data.draw(st.sampled_from(idle)) if idle else None, request, host))
+        self.runner.run(
+            self._ask(data.draw(st.sampled_from(idle)) if idle else None, request, host)
+        )
 
     async def _ask(self, client: Client | None, request: str, host: str) -> None:
         if client is None:
@@ -420,7 +481,9 @@ class TenantsMachine(RuleBasedStateMachine):
     @rule(data=st.data(), script=SCRIPTS)
     def lie(self, data: st.DataObject, script: tuple[Frame, ...]) -> None:
         streams = self.tenants.evil.streams
-        stream = data.draw(st.sampled_from(self.tenants.evil.open or streams) | st.sampled_from(streams))
+        stream = data.draw(
+            st.sampled_from(self.tenants.evil.open or streams) | st.sampled_from(streams)
+        )
         self.runner.run(self._lie(stream, script))
 
     async def _lie(self, stream: int, script: tuple[Frame, ...]) -> None:
@@ -450,5 +513,8 @@ class TenantsMachine(RuleBasedStateMachine):
 
 TestTenants = pytest.mark.slow(pytest.mark.timeout(120)(TenantsMachine.TestCase))
 TestTenants.settings = settings(
-    max_examples=300, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=300,
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )

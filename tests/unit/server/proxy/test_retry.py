@@ -1,4 +1,5 @@
-"""A request that one agent could not be given, or came to nothing with, goes to another; to no backend twice."""
+"""A request that one agent could not be given, or came to nothing with, goes to another; to no
+backend twice."""
 
 import asyncio
 from collections.abc import Iterator
@@ -24,7 +25,9 @@ SOCKET = ("Connection: Upgrade", "Upgrade: websocket")
 IDEMPOTENT = ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE")
 OTHERS = sorted(set(Code) - UNTOUCHED - {Code.NO_ERROR})
 RARE: dict[str, Any] = {"global_middleware": [{"type": "rate_limit", "config": {"rate": "1/hour"}}]}
-SHUT: dict[str, Any] = {"global_middleware": [{"type": "ip_deny", "config": {"denied_ips": ["0.0.0.0/0"]}}]}
+SHUT: dict[str, Any] = {
+    "global_middleware": [{"type": "ip_deny", "config": {"denied_ips": ["0.0.0.0/0"]}}]
+}
 
 
 def head_of(said: bytes) -> bytes:
@@ -97,7 +100,9 @@ async def test_idempotent_ones_with_a_body_do_not() -> None:
     assert fleet.counts == [1, 0]
 
 
-@pytest.mark.parametrize("end", [lambda agent: agent.lose(), lambda agent: agent.refuse(Code.UPSTREAM_UNREACHABLE)])
+@pytest.mark.parametrize(
+    "end", [lambda agent: agent.lose(), lambda agent: agent.refuse(Code.UPSTREAM_UNREACHABLE)]
+)
 @pytest.mark.parametrize("interim", [True, False])
 async def test_nothing_goes_on_whose_answer_has_begun(interim: bool, end: Any) -> None:
     fleet = Fleet(None, None)
@@ -131,7 +136,9 @@ async def test_a_body_is_given_again(when: int) -> None:
     assert (await fleet.hear()).endswith(b"done")
 
 
-@pytest.mark.parametrize(("size", "goes_on"), [(MAX_REPLAY_BYTES - 64, True), (MAX_REPLAY_BYTES - 63, False)])
+@pytest.mark.parametrize(
+    ("size", "goes_on"), [(MAX_REPLAY_BYTES - 64, True), (MAX_REPLAY_BYTES - 63, False)]
+)
 async def test_as_much_is_kept_and_no_more(size: int, goes_on: bool) -> None:
     fleet = Fleet(None, None)
     body = bytes(size)
@@ -150,7 +157,12 @@ async def test_as_much_is_kept_and_no_more(size: int, goes_on: bool) -> None:
 
 async def test_trailers_are_not_kept() -> None:
     fleet = Fleet(None, None)
-    await fleet.ask("POST /", "Transfer-Encoding: chunked", "Trailer: x-a", body=b"1\r\nx\r\n0\r\nX-A: 1\r\n\r\n")
+    await fleet.ask(
+        "POST /",
+        "Transfer-Encoding: chunked",
+        "Trailer: x-a",
+        body=b"1\r\nx\r\n0\r\nX-A: 1\r\n\r\n",
+    )
     fleet.agents[0].refuse(Code.UPSTREAM_UNREACHABLE)
     assert b"502" in head_of(await fleet.hear())
 
@@ -288,7 +300,12 @@ async def test_the_policy_of_the_agent_that_takes_it_holds() -> None:
     fleet.agents[0].refuse(Code.UPSTREAM_UNREACHABLE)
     assert b"X-0Trust-Error: ip_refused\r\n" in await fleet.hear()
     assert fleet.counts == [1, 0]
-    said = [{"type": "headers", "config": {"request": {"set": {"X-B": "b"}}, "response": {"set": {"X-C": "c"}}}}]
+    said = [
+        {
+            "type": "headers",
+            "config": {"request": {"set": {"X-B": "b"}}, "response": {"set": {"X-C": "c"}}},
+        }
+    ]
     fleet = Fleet({"max_request_body": "3"}, {"global_middleware": said, "max_request_body": "4"})
     await fleet.ask("POST /", "Transfer-Encoding: chunked", body=b"3\r\nabc\r\n")
     fleet.agents[0].refuse(Code.UPSTREAM_UNREACHABLE)
@@ -331,7 +348,8 @@ async def test_no_limit_counts_a_request_twice_that_waits() -> None:
 
 
 class Backends:
-    """What the agents' backends have seen of a request, where each agent keeps to what its codes say."""
+    """What the agents' backends have seen of a request, where each agent keeps to what its codes
+    say."""
 
     def __init__(self, fleet: Fleet, draw: Any, *, repeatable: bool) -> None:
         self.fleet = fleet
@@ -343,7 +361,9 @@ class Backends:
         """Whatever has the request does something with it."""
         for agent in self.fleet.agents:
             session = agent.pair.agent.session
-            if session.phase is Phase.OPEN and any(s.sending is StreamState.HEAD for s in session.streams.values()):
+            if session.phase is Phase.OPEN and any(
+                s.sending is StreamState.HEAD for s in session.streams.values()
+            ):
                 self._have(agent)
                 return
 
@@ -361,7 +381,9 @@ class Backends:
         if deed == "answer":
             agent.say(OK, kind=KIND_LENGTH, body=b"x")
         elif deed == "fail":
-            agent.refuse(self._draw(st.sampled_from([*OTHERS, *(UNTOUCHED if self._repeatable else ())])))
+            agent.refuse(
+                self._draw(st.sampled_from([*OTHERS, *(UNTOUCHED if self._repeatable else ())]))
+            )
         elif deed == "lose":
             agent.lose()
         else:
@@ -386,7 +408,9 @@ def test_a_backend_never_sees_a_request_twice_that_it_may_not(data: st.DataObjec
     repeatable = method in IDEMPOTENT and size is None
 
     async def run() -> None:
-        fleet = Fleet(*[draw(st.sampled_from([None, RARE])) for _ in range(draw(st.integers(1, 4)))])
+        fleet = Fleet(
+            *[draw(st.sampled_from([None, RARE])) for _ in range(draw(st.integers(1, 4)))]
+        )
         backends = Backends(fleet, draw, repeatable=repeatable)
         fields = [] if size is None else [f"Content-Length: {size}"]
         fleet.send(f"{method} /", *fields)
@@ -395,7 +419,9 @@ def test_a_backend_never_sees_a_request_twice_that_it_may_not(data: st.DataObjec
         for _ in range(40):
             step = draw(st.sampled_from(["cut", "move", "act", "body"]))
             if step == "cut":
-                alive = [agent for agent in fleet.agents if agent.pair.server.session.phase is Phase.OPEN]
+                alive = [
+                    agent for agent in fleet.agents if agent.pair.server.session.phase is Phase.OPEN
+                ]
                 if alive:
                     draw(st.sampled_from(alive)).lose()
             elif step == "act":

@@ -1,4 +1,5 @@
-"""Limits of rate between a client's connection and the tunnel: what passes when, and in what order."""
+"""Limits of rate between a client's connection and the tunnel: what passes when, and in what
+order."""
 
 import asyncio
 from collections.abc import Callable
@@ -116,7 +117,9 @@ async def test_an_answer_comes_at_the_rate_and_whole() -> None:
         seconds += 1
         said += await front.wait(1)
         assert len(body_of(said)) <= BURST + seconds * RATE + 1
-        assert front.pair.server.session.unconsumed <= 64 * 1024, "the window is all that waits here"
+        assert front.pair.server.session.unconsumed <= 64 * 1024, (
+            "the window is all that waits here"
+        )
     assert seconds == pytest.approx((len(content) - BURST) / RATE, abs=1)
     assert body_of(said) == content
     assert front.pair.server.session.unconsumed == 0
@@ -151,7 +154,8 @@ async def test_trailers_come_behind_the_body() -> None:
 
 
 async def test_an_end_that_waits_survives_the_stream() -> None:
-    """The agent wants no more of the request: that its reset comes first does not cut the answer."""
+    """The agent wants no more of the request: that its reset comes first does not cut the
+    answer."""
     front = down()
     await front.ask("POST /", "Transfer-Encoding: chunked")
     stream, _ = front.last
@@ -294,7 +298,9 @@ async def test_an_early_answer_ends_the_request_and_the_next_one_goes_on() -> No
 
 async def test_a_body_that_grows_too_large_while_it_waits() -> None:
     front = Shaped({"traffic_shaping": {"upload_limit": "20kB/s"}, "max_request_body": "20kB"})
-    await front.ask("POST /", "Transfer-Encoding: chunked", body=b"7530\r\n" + bytes(30_000) + b"\r\n")
+    await front.ask(
+        "POST /", "Transfer-Encoding: chunked", body=b"7530\r\n" + bytes(30_000) + b"\r\n"
+    )
     said = await front.wait(2)
     assert said.startswith(b"HTTP/1.1 413 ")
     assert len(front.agent.ears[2].body) <= 20_000
@@ -305,7 +311,9 @@ async def test_reading_goes_on_when_the_tunnel_takes_more() -> None:
     await front.ask("POST /", "Content-Length: 1000000")
     stream = front.pair.server.session.streams[2]
     for _ in range(5):
-        front.connection.data_received(bytes(65_536))  # the agent's window is 64 KiB, and it consumes nothing
+        front.connection.data_received(
+            bytes(65_536)
+        )  # the agent's window is 64 KiB, and it consumes nothing
     await front.wait(1)
     assert stream.blocked
     assert not front.transport.is_reading()
@@ -391,7 +399,8 @@ async def test_a_websocket_is_ended_behind_what_waits() -> None:
 
 @pytest.mark.parametrize("first", [BURST, BURST + 100])
 async def test_a_revoked_agent_sends_nothing_more(first: int) -> None:
-    """Of what it sent before, no message waits: at the end of a frame the client is told, inside one it breaks off."""
+    """Of what it sent before, no message waits: at the end of a frame the client is told, inside
+    one it breaks off."""
     front = shaped(upload_limit="20kB/s", download_limit="20kB/s")
     await front.ask("GET /", "Connection: Upgrade", "Upgrade: websocket")
     await front.answer(SWITCH.replace(b"chat", b"websocket"), kind=KIND_TUNNEL)

@@ -19,7 +19,9 @@ from zerotrust.tunnel.codes import KIND_CHUNKED
 OK = b"HTTP/1.1 200 OK\r\n"
 EDITS = {"set": {"X-Checksum": "ours"}, "add": {"ETag": "ours"}, "delete": ["digest", "X-Sum"]}
 EDITED = {b"x-checksum", b"etag", b"digest", b"x-sum"}
-EDITING = {"global_middleware": [{"type": "headers", "config": {"request": EDITS, "response": EDITS}}]}
+EDITING = {
+    "global_middleware": [{"type": "headers", "config": {"request": EDITS, "response": EDITS}}]
+}
 PASSED = ["x-sum", "X-Order"]
 
 
@@ -27,19 +29,25 @@ PASSED = ["x-sum", "X-Order"]
 def logs(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What is logged at info."""
     lines: list[dict[str, Any]] = []
-    monkeypatch.setattr(trailers, "_log", SimpleNamespace(info=lambda event, **fields: lines.append(fields)))
+    monkeypatch.setattr(
+        trailers, "_log", SimpleNamespace(info=lambda event, **fields: lines.append(fields))
+    )
     return lines
 
 
 def front(*, passed: list[str] | None = None, edits: bool = False) -> Front:
     found = Front(EDITING if edits else {})
-    found.ingress.reconfigure(ProxyApi(hold_timeout=0.0, pass_trailers=passed or []), https_port=443)
+    found.ingress.reconfigure(
+        ProxyApi(hold_timeout=0.0, pass_trailers=passed or []), https_port=443
+    )
     return found
 
 
 async def of_request(found: Front, lines: bytes) -> bytes | None:
     """What the agent gets; None where the request was refused."""
-    await found.ask("POST /", "Transfer-Encoding: chunked", body=b"1\r\nx\r\n0\r\n" + lines + b"\r\n")
+    await found.ask(
+        "POST /", "Transfer-Encoding: chunked", body=b"1\r\nx\r\n0\r\n" + lines + b"\r\n"
+    )
     ear = found.agent.ears[max(found.agent.ears)]
     if not ear.ended:
         return None
@@ -62,14 +70,17 @@ async def of_answer(found: Front, payload: bytes) -> bytes | None:
 
 
 NAMES = st.sampled_from(
-    b"Digest DIGEST X-Checksum x_checksum ETag Server-Timing Grpc-Status x-sum X_SUM X-Order X-User Set-Cookie Host "
-    b"Transfer-Encoding content_length Strict-Transport-Security X-Original-URL X_HTTP_Method_Override X-Real-IP "
-    b"X-Forwarded-User Access-Control-Allow-Origin X-0Trust-User Sec-Fetch-Site x_0trust_user".split()
+    b"Digest DIGEST X-Checksum x_checksum ETag Server-Timing Grpc-Status x-sum X_SUM X-Order X-User"
+    b" Set-Cookie Host Transfer-Encoding content_length Strict-Transport-Security X-Original-URL"
+    b" X_HTTP_Method_Override X-Real-IP X-Forwarded-User Access-Control-Allow-Origin X-0Trust-User"
+    b" Sec-Fetch-Site x_0trust_user".split()
 ) | st.from_regex(rb"[A-Za-z_-]{1,9}", fullmatch=True)
-LINES = st.lists(st.tuples(NAMES, st.sampled_from([b": ", b":", b" : ", b""]), st.binary(max_size=6)), max_size=6).map(
-    lambda fields: b"".join(name + colon + value + b"\r\n" for name, colon, value in fields)
+LINES = st.lists(
+    st.tuples(NAMES, st.sampled_from([b": ", b":", b" : ", b""]), st.binary(max_size=6)), max_size=6
+).map(lambda fields: b"".join(name + colon + value + b"\r\n" for name, colon, value in fields))
+CANONICAL = st.lists(NAMES, max_size=6).map(
+    lambda names: b"".join(name + b": v\r\n" for name in names)
 )
-CANONICAL = st.lists(NAMES, max_size=6).map(lambda names: b"".join(name + b": v\r\n" for name in names))
 
 
 def allowed(block: bytes, *, edits: bool, passed: list[str]) -> bool:
@@ -77,7 +88,9 @@ def allowed(block: bytes, *, edits: bool, passed: list[str]) -> bool:
     names = [folded(line.partition(b":")[0]) for line in block.splitlines()]
     own = {folded(name.encode()) for name in passed}
     return check_trailers(block) and all(
-        not is_forbidden_trailer(name) and (is_usual_trailer(name) or name in own) and not (edits and name in EDITED)
+        not is_forbidden_trailer(name)
+        and (is_usual_trailer(name) or name in own)
+        and not (edits and name in EDITED)
         for name in names
     )
 

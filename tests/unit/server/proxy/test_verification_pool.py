@@ -11,7 +11,11 @@ from structlog.testing import capture_logs
 from zerotrust.middleware.interface import NeedsVerification, Verification
 from zerotrust.net.tasks import Tasks
 from zerotrust.server.proxy import verification_pool
-from zerotrust.server.proxy.verification_pool import MAX_WAITING_OF_AGENT, MAX_WAITING_OF_NETWORK, VerificationPool
+from zerotrust.server.proxy.verification_pool import (
+    MAX_WAITING_OF_AGENT,
+    MAX_WAITING_OF_NETWORK,
+    VerificationPool,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -67,7 +71,9 @@ class Scene:
 
 
 @pytest.fixture(params=[1])
-async def scene(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
+async def scene(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Scene]:
     """Has one thread, so that verifications are begun in the order of their turns."""
     monkeypatch.setattr(verification_pool, "THREADS", request.param)
     found = Scene()
@@ -118,7 +124,9 @@ async def test_one_that_breaks_lets_nobody_pass(scene: Scene) -> None:
 
     pending = NeedsVerification(Handler(), Verification(b"d", broken))
     with capture_logs() as logs:
-        scene.verifications.ask(pending, lambda result: scene.told.append(("x", result)), agent="a", client=HERE)
+        scene.verifications.ask(
+            pending, lambda result: scene.told.append(("x", result)), agent="a", client=HERE
+        )
         assert await scene.settled() == [("x", False)]
     assert [entry["log_level"] for entry in logs] == ["error"]
 
@@ -137,7 +145,8 @@ async def test_as_many_at_a_time_as_there_are_threads(scene: Scene) -> None:
 
 
 async def test_agents_and_client_networks_take_turns(scene: Scene, busy: Handler) -> None:
-    """However many guesses one agent's service gets: another agent's login is next, and so is another network's."""
+    """However many guesses one agent's service gets: another agent's login is next, and so is
+    another network's."""
     order = Handler()
     order.may.set()
     for number in range(3):
@@ -172,7 +181,9 @@ async def test_a_network_is_a_64_or_an_address(scene: Scene, busy: Handler, clie
     await scene.settled()
 
 
-async def test_a_verification_of_two_networks_is_dropped_by_neither(scene: Scene, busy: Handler) -> None:
+async def test_a_verification_of_two_networks_is_dropped_by_neither(
+    scene: Scene, busy: Handler
+) -> None:
     """One loses its place for it: its request is told so, and the other's is verified."""
     handler = Handler()
     for number in range(MAX_WAITING_OF_NETWORK):
@@ -187,7 +198,9 @@ async def test_a_verification_of_two_networks_is_dropped_by_neither(scene: Scene
     assert handler.begun.count("shared") == 1
 
 
-async def test_a_verification_of_two_networks_runs_once_at_the_first_turn(scene: Scene, busy: Handler) -> None:
+async def test_a_verification_of_two_networks_runs_once_at_the_first_turn(
+    scene: Scene, busy: Handler
+) -> None:
     handler = Handler()
     handler.may.set()
     for number in range(3):
@@ -204,7 +217,10 @@ async def test_a_verification_of_two_networks_runs_once_at_the_first_turn(scene:
 async def test_one_that_nobody_waits_for_does_not_run(scene: Scene, busy: Handler) -> None:
     handler = Handler()
     handler.may.set()
-    withdraw = [scene.ask(handler, "gone", name="first"), scene.ask(handler, "gone", client=THERE, name="second")]
+    withdraw = [
+        scene.ask(handler, "gone", name="first"),
+        scene.ask(handler, "gone", client=THERE, name="second"),
+    ]
     for each in withdraw * 2:
         each()
     assert not scene.verifications._queue

@@ -42,7 +42,9 @@ def _certificates() -> None:
         sa.Column("agent_id", sa.String(64), nullable=False),
         sa.Column("issued_at", sa.BigInteger(), nullable=False),
         sa.Column("not_after", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(["agent_id"], ["agents.id"], name="fk_certificates_agent_id_agents"),
+        sa.ForeignKeyConstraint(
+            ["agent_id"], ["agents.id"], name="fk_certificates_agent_id_agents"
+        ),
         sa.PrimaryKeyConstraint("serial", name="pk_certificates"),
     )
     op.create_index("ix_certificates_agent_id", "certificates", ["agent_id"])
