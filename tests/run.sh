@@ -117,22 +117,13 @@ run "format, lint, types, layers" static
 run "unit tests" tests tests/unit tests/test_*.py
 run "compiling the data path" compile
 run "unit tests, compiled" tests tests/unit/tunnel tests/unit/http tests/unit/balancing tests/unit/routing tests/unit/net
-component() {
-    # Many of them wait for something most of the time: one process more than there are cores. What fails beside the
-    # others is run once more by itself, and both results are shown. This goes when five runs under load pass without.
-    tests -n "$((JOBS + 1))" --durations=15 tests/component && return
-    echo "── once more, by themselves: those that failed ──"
-    # They were noted with the names of their groups, which they only have among several processes.
-    sed -i -E 's/@[a-z0-9_-]+"/"/' .pytest_cache/v/cache/lastfailed
-    timeout --signal INT --kill-after 60 900 "$BIN/python" -m pytest -q --last-failed --last-failed-no-failures=none tests/component
-}
-
 speed() { # a short form of `make bench-check`: what is slower by half is noticed; a ratio that fell is measured again
     "$BIN/python" -m benchmarks --quick --only GET --check benchmarks/baseline.json --tolerance 0.4 --out build/bench
 }
 
 run "speed against Caddy alone" speed
-run "component tests" component
+# Many of them wait most of the time: one process more than there are cores.
+run "component tests" tests -n "$((JOBS + 1))" --durations=15 tests/component
 run "browser tests" tests tests/browser
 if "$BIN/python" -c 'import atheris' 2>/dev/null; then
     run "fuzzing" fuzz
