@@ -80,6 +80,93 @@ def test_every_module_says_what_it_is() -> None:
     assert not silent
 
 
+QUESTIONS = re.compile(r"(What|How|Where|Who|Whose|Whom|Whether|When|Which|Why|Of|So)\b")
+
+
+def docstrings(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield line and text of each docstring of a module, its classes and its functions."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, documented) and (text := ast.get_docstring(node)):
+            yield getattr(node, "lineno", 1), text
+
+
+def test_no_docstring_opens_with_a_question_word() -> None:
+    folders = (SOURCE, ROOT / "scripts", ROOT / "demo")
+    assert not [
+        f"{path.relative_to(ROOT)}:{line}: {text.splitlines()[0]}"
+        for folder in folders
+        for path in sorted(folder.rglob("*.py"))
+        for line, text in docstrings(path)
+        if QUESTIONS.match(text)
+    ]
+
+
+def test_no_public_class_name_stands_twice() -> None:
+    places: dict[str, list[str]] = {}
+    for module in modules(SOURCE):
+        for node in ast.parse((SOURCE / module).read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(module))
+    assert not {name: found for name, found in places.items() if len(found) > 1}
+
+
+SAME_CONCEPT = {
+    "admin": "the API of the server, its models, and Caddy's API",
+    "agent": "settings, commands",
+    "agents": "rows of agents, commands about agents",
+    "app": "the two programs",
+    "audit": "records, use, commands",
+    "ca": "the authority, its commands",
+    "database": "the database, its settings",
+    "errors": "the tree of errors, errors of the database",
+    "expired_renewal": "both ends of one exchange",
+    "grants": "rows, decisions, commands",
+    "join": "the agent's end, decision, command",
+    "metrics": "metrics of each part, their settings",
+    "policy": "a policy as data and as middleware",
+    "server": "settings, commands",
+    "session": "the session of the tunnel and its owner at each end",
+    "status": "status of an agent, its model",
+    "tables": "tables of the database, tables in the terminal",
+    "tokens": "rows, decisions, commands",
+}
+"""File names that stand in several rooms, because they are about one concept."""
+
+
+def test_files_of_one_name_are_about_one_concept() -> None:
+    places: dict[str, list[str]] = {}
+    for module in modules(SOURCE):
+        places.setdefault(module.stem, []).append(str(module))
+    found = {name: where for name, where in places.items() if len(where) > 1}
+    assert not {name: where for name, where in found.items() if name not in SAME_CONCEPT}
+
+
+BANNED = re.compile(
+    r"\b(nobody|such an?|the original|so many|the one that|whoever)\b", re.IGNORECASE
+)
+
+
+def test_users_read_no_riddles() -> None:
+    """Strings other than docstrings are what users read: messages, logs, help, pages."""
+
+    def strings(path: Path) -> Iterator[tuple[int, str]]:
+        tree = ast.parse(path.read_text())
+        documentation = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Constant) or node in documentation:
+                continue
+            if isinstance(node.value, str):
+                yield node.lineno, node.value
+
+    assert not [
+        f"{path.relative_to(ROOT)}:{line}: {text}"
+        for path in sorted(SOURCE.rglob("*.py"))
+        for line, text in strings(path)
+        if BANNED.search(text)
+    ]
+
+
 def test_package_files_only_hand_on_names() -> None:
     for path in SOURCE.rglob("__init__.py"):
         body = ast.parse(path.read_text()).body

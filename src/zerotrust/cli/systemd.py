@@ -71,7 +71,7 @@ WantedBy=multi-user.target
 
 
 @dataclass(frozen=True, kw_only=True)
-class Service:
+class SystemdService:
     """A service of systemd that runs a command of 0trust.
 
     Attributes:
@@ -169,7 +169,7 @@ class Service:
             _systemctl(words)
 
 
-AGENT: Final = Service(
+AGENT: Final = SystemdService(
     name="0trust-agent",
     description="0Trust agent",
     command="agent run",
@@ -178,7 +178,7 @@ AGENT: Final = Service(
     tasks=64,
 )
 
-SERVER: Final = Service(
+SERVER: Final = SystemdService(
     name="0trust-server",
     description="0Trust server",
     command="server run",

@@ -1,4 +1,4 @@
-"""What commands print: tables for people, JSON for programs."""
+"""Output of commands: tables for people, JSON for programs."""
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime

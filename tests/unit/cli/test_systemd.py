@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from zerotrust.cli import systemd
-from zerotrust.cli.systemd import AGENT, SERVER, Service
+from zerotrust.cli.systemd import AGENT, SERVER, SystemdService
 from zerotrust.errors import SetupError
 
 ANALYZE = shutil.which("systemd-analyze")
@@ -27,7 +27,7 @@ def judged(*words: str) -> str:
 
 
 @each_service
-def test_it_has_few_rights_and_is_always_started_again(service: Service) -> None:
+def test_it_has_few_rights_and_is_always_started_again(service: SystemdService) -> None:
     lines = service.unit(PYTHON).splitlines()
     for line in (
         "DynamicUser=yes",
@@ -81,7 +81,7 @@ def test_paths_that_systemd_would_read_differently(path: str) -> None:
 
 @pytest.mark.skipif(ANALYZE is None, reason="no systemd-analyze")
 @each_service
-def test_systemds_own_opinion(service: Service, tmp_path: Path) -> None:
+def test_systemds_own_opinion(service: SystemdService, tmp_path: Path) -> None:
     path = tmp_path / f"{service.name}.service"
     path.write_text(service.unit(Path(sys.executable)))
     assert service.name not in judged("verify", str(path))
@@ -112,7 +112,7 @@ class TestInstalling:
             words, int(failed), "", "no\nsuch unit" if failed else ""
         )
 
-    def test_it_starts_now_and_at_boot(self, service: Service, tmp_path: Path) -> None:
+    def test_it_starts_now_and_at_boot(self, service: SystemdService, tmp_path: Path) -> None:
         service.install(service.check())
         assert (
             "ExecStart=/opt/0trust/bin/python" in (tmp_path / f"{service.name}.service").read_text()
@@ -123,35 +123,37 @@ class TestInstalling:
             ["restart", service.name],
         ]
 
-    def test_systemds_reason_is_told(self, service: Service) -> None:
+    def test_systemds_reason_is_told(self, service: SystemdService) -> None:
         self.fails = "enable"
         with pytest.raises(SetupError, match=f"systemctl enable {service.name}: no such unit"):
             service.install(service.check())
 
-    def test_a_unit_that_cannot_be_written(self, service: Service) -> None:
+    def test_a_unit_that_cannot_be_written(self, service: SystemdService) -> None:
         service.path.mkdir()
         with pytest.raises(SetupError, match="cannot write: Is a directory"):
             service.install("")
         assert not self.calls
 
     def test_without_systemd(
-        self, service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, service: SystemdService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(systemd, "_RUNNING", tmp_path / "no")
         with pytest.raises(SetupError, match="systemd does not run on this machine"):
             service.check()
 
-    def test_without_rights(self, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_without_rights(self, service: SystemdService, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("os.geteuid", lambda: 1000)
         with pytest.raises(SetupError, match="only root can install"):
             service.check()
 
-    def test_from_a_home(self, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_from_a_home(self, service: SystemdService, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "executable", "/home/me/.venv/bin/python")
         with pytest.raises(SetupError, match="services cannot see home directories"):
             service.check()
 
-    def test_systemctl_is_missing(self, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_systemctl_is_missing(
+        self, service: SystemdService, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def missing(*_: object, **__: object) -> None:
             raise FileNotFoundError(2, "No such file or directory")
 
