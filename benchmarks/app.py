@@ -68,7 +68,7 @@ class _Run:
         return FAILED if self._has_fallen(figures, earlier) or self._failed else 0
 
     async def _measure(self, rig: Rig, workload: Workload) -> list[Figure]:
-        """What fails is said, and the others are measured all the same."""
+        """Measure one workload; report a failure and let the run go on."""
         try:
             found = await workload.run(rig, workload.name)
         except (BenchError, SetupError) as error:

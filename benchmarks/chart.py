@@ -9,7 +9,7 @@ from benchmarks.metrics import Figure
 
 _WIDTH: Final = 1000
 _LEFT: Final = 560
-"""Where the bars begin; the names end there."""
+"""Left edge of the bars; the names end there."""
 _RIGHT: Final = 70
 _ROW: Final = 22
 _COLOURS: Final = {True: "#2e8b57", False: "#c0392b", None: "#7f8c8d"}

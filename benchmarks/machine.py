@@ -14,7 +14,7 @@ _LIBRARIES: Final = ("aiofastnet", "uvloop", "httptools", "picows", "hdrhistogra
 
 
 def facts() -> dict[str, object]:
-    """What to write beside figures."""
+    """Return a description of the machine, to store with the results."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "cpus": os.cpu_count(),

@@ -1,5 +1,4 @@
-"""What was measured, as numbers: the spread over the rounds, ratios of the same round, and
-targets."""
+"""Metrics: the spread over the rounds, ratios of the same round, and targets."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Target:
-    """What a ratio or, where there is nothing to compare with, a figure of ours should be."""
+    """Bound for a ratio or, without a baseline, for our own value."""
 
     sense: Literal["≥", "≤"]
     bound: float
@@ -67,12 +66,12 @@ class Figure:
 
     @property
     def judged(self) -> float:
-        """What the target is about: the ratio, else our figure."""
+        """The value that the target bounds: the ratio, or our own value without a baseline."""
         return self.ratio.median if self.ratio is not None else self.ours.median
 
     @property
     def is_met(self) -> bool | None:
-        """Whether the target is met; None without a target."""
+        """True if the target is met; None without a target."""
         return None if self.target is None else self.target.is_met(self.judged)
 
 

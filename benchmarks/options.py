@@ -1,4 +1,4 @@
-"""What the user asked for."""
+"""Options of a run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,13 +29,13 @@ class Peer:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How much is measured, of what, and where it is written.
+    """Options of a run.
 
     Attributes:
-        only: workloads whose name has this in it.
-        backend: the first of the three ports of the backends; None is free ones.
-        check: figures of an earlier run, to compare with.
-        tolerance: the share by which a ratio may be lower than in the earlier run.
+        only: text in the names of the workloads to run.
+        backend: first of the three ports of the backends; None takes free ports.
+        check: results of an earlier run, to compare with.
+        tolerance: share by which a ratio may fall below the earlier run.
     """
 
     only: str = ""

@@ -35,7 +35,7 @@ class Fall:
 
 @dataclass(frozen=True, kw_only=True)
 class Earlier:
-    """What a run is compared with: the ratio of each workload's measures."""
+    """Results of an earlier run: the ratio of each measure of each workload."""
 
     quick: bool
     ratios: dict[tuple[str, str], float]
@@ -93,8 +93,10 @@ def load(path: Path) -> Earlier:
 
 
 def better_of(first: Sequence[Figure], second: Sequence[Figure]) -> list[Figure]:
-    """Of the figures of two measurements, those of the one with the higher ratio: a fall counts
-    if it is seen twice."""
+    """Return the metrics of the measurement with the higher ratio.
+
+    A fall counts only if two measurements show it.
+    """
     again = {figure.measure: figure for figure in second}
     return [_better(figure, again.get(figure.measure)) for figure in first]
 

@@ -1,4 +1,4 @@
-"""What a run has found, for people and for programs."""
+"""Results of a run: a table for people, JSON for programs."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ instead."""
 
 
 def console() -> Console:
-    """Where everything is printed."""
+    """Return the console that all output goes to."""
     found = Console(highlight=False)
     return found if found.is_terminal else Console(highlight=False, width=_PIPE_WIDTH)
 

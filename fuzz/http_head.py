@@ -77,8 +77,7 @@ def one_response(data: bytes) -> None:
 
 
 def one_block(data: bytes) -> None:
-    """What passes a check is one head: nothing in it ends the head early or says where a body
-    ends."""
+    """Check that an accepted block is exactly one head, without a field that delimits the body."""
     requests = check_request_block(data), check_request_block(data, upgrade=True)
     if any(requests) or check_response_block(data) or check_trailers(data):
         assert b"\r\n\r\n" not in data

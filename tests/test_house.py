@@ -274,7 +274,7 @@ def test_tests_with_real_processes_say_how_long_they_may_take() -> None:
 
 
 def pytest_of_its_own(folder: Path) -> str:
-    """What pytest says of the tests in `folder`, shared by two processes as ours are."""
+    """Run the tests in `folder` in two processes; return the output of pytest."""
     command = [
         sys.executable,
         "-m",

@@ -1,2 +1,1 @@
-"""What is measured, on loopback, as processes: backends, Caddy alone, 0Trust, ssh -R, a fleet of
-agents."""
+"""Processes under measurement: backends, Caddy alone, 0Trust, ssh -R, a fleet of agents."""

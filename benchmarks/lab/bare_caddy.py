@@ -33,7 +33,7 @@ class BareCaddy:
         await wait_port(self.port, child)
 
     def endpoint(self, host: str) -> Endpoint:
-        """Where a host is reached."""
+        """Return the endpoint of a host."""
         root = self._storage / "pki" / "authorities" / "local" / "root.crt"
         return Endpoint(host=host, port=self.port, tls=True, root=str(root))
 

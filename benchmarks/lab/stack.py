@@ -118,12 +118,12 @@ class Stack:
         return await processes.start(f"{self.name} agent {config.stem}", command)
 
     def through_caddy(self, host: str) -> Endpoint:
-        """Where a host is reached as the world reaches it."""
+        """Return the endpoint of a host through Caddy, as clients use it."""
         root = self.folder / "caddy" / "storage" / "pki" / "authorities" / "local" / "root.crt"
         return Endpoint(host=host, port=self.https_port, tls=True, root=str(root))
 
     def without_caddy(self, host: str) -> Endpoint:
-        """Where Caddy reaches it."""
+        """Return the endpoint of a host at the server, as Caddy uses it."""
         return Endpoint(host=host, port=self.api_port)
 
     @property

@@ -1,5 +1,4 @@
-"""What stays open beside a measurement, until this process is ended: idle WebSockets, stalled
-readers, downloads."""
+"""Background load until the process ends: idle WebSockets, stalled readers, downloads."""
 
 import asyncio
 import time

@@ -13,7 +13,7 @@ _HEAD_MOST: Final = 16 * 1024
 
 
 class _Transfer(asyncio.BufferedProtocol):
-    """What download and upload share: a head is read, then bytes are counted and not looked at."""
+    """Base of download and upload: reads a head, then counts bytes without looking at them."""
 
     def __init__(self) -> None:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()

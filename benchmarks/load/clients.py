@@ -20,7 +20,7 @@ Opened = TypeVar("Opened")
 
 @functools.cache
 def tls(endpoint: Endpoint) -> ssl.SSLContext | None:
-    """How to speak TLS there: HTTP/1.1 only, so that every way does the same work."""
+    """Return the TLS context for an endpoint: HTTP/1.1 only, to compare all targets alike."""
     if not endpoint.tls:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

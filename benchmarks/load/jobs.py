@@ -1,4 +1,4 @@
-"""What the generator is asked for and what it answers: one JSON object a line, each way."""
+"""Jobs and outcomes of the load generator: one JSON object per line, each way."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -21,11 +21,11 @@ Kind = Literal[
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """Where a service is reached: the address that is connected to and the name that is asked for.
+    """Address of a service: the address to connect to and the host name to ask for.
 
-    `root` is the authority that the certificate is checked against. Without one it is not checked:
-    a peer's, whose authority we do not know, and where each operation is a handshake (see
-    load.work).
+    `root` is the authority that the certificate is verified against. Without one it is not
+    verified: for a peer, whose authority we do not know, and where each operation is a handshake
+    (see load.work).
     """
 
     host: str
@@ -76,13 +76,13 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What came of a job.
+    """Result of a job.
 
     Attributes:
-        rate: operations (of a transfer: bytes) a second.
-        p50, p99, worst: latencies in milliseconds; 0 where none were taken.
-        cpu: seconds of CPU that each watched process spent on one operation.
-        took: seconds from the job's begin to its end.
+        rate: operations (of a transfer: bytes) per second.
+        p50, p99, worst: latencies in milliseconds; 0 if none were measured.
+        cpu: CPU seconds per operation of each watched process.
+        took: seconds from the start of the job to its end.
     """
 
     rate: float = 0.0

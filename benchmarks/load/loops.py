@@ -24,7 +24,7 @@ class Lane(Protocol):
 
 
 class Ends(Protocol):
-    """Who hears how operations end."""
+    """Callbacks for the end of an operation."""
 
     def finished(self, lane: Lane, due: float) -> None:
         """One is done; `due` is what `start` was told."""
@@ -74,7 +74,7 @@ class OpenLoop:
         self._idle.append(lane)
 
     def measure(self) -> None:
-        """What is due from now on counts."""
+        """Measure the operations that are due from now on."""
         self._measured_from = self._clock()
 
     def due(self, at: float) -> None:

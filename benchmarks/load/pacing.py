@@ -1,8 +1,8 @@
-"""When operations of a fixed rate are due, and waking up in time for them.
+"""Schedule of operations at a fixed rate, and wake-ups on time.
 
-The event loop's timers know milliseconds; an answer here takes less than one. On Linux a timerfd
-wakes us, which knows nanoseconds. What is due is told by the clock, not by the wake-ups: one that
-comes late delays nothing that follows.
+The event loop's timers have a resolution of milliseconds, but an answer takes less than one. On
+Linux a timerfd with a resolution of nanoseconds wakes the loop. The clock decides which
+operations are due, not the wake-ups: a late wake-up delays no later operation.
 """
 
 import asyncio

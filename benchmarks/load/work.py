@@ -174,7 +174,7 @@ class _Once:
 
 
 async def _why_not(job: Job, host: str) -> str:
-    """Why a request or, where no body is expected, an upgrade failed; nothing if it did not."""
+    """Return why a request failed, or an upgrade if no body is expected; "" if it succeeded."""
     once = _Once()
     try:
         if job.size:

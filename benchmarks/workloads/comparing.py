@@ -23,7 +23,7 @@ Outcomes = dict[str, list[Outcome]]
 async def rates(
     rig: Rig, title: str, make: MakeJob, *, without: Sequence[str] = (WITHOUT_CADDY, ALONE)
 ) -> Outcomes:
-    """What each way can do, in turns."""
+    """Measure the maximum rate of each target, in turns."""
     jobs = {
         way.name: job
         for way in rig.ways.values()

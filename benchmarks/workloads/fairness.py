@@ -1,5 +1,4 @@
-"""What others in the same tunnel do to small messages: downloads that saturate it, and a reader
-that does not read."""
+"""Fairness: latency of small messages beside downloads and beside a stalled reader."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final

@@ -84,7 +84,7 @@ async def _memory(parts: Mapping[str, int]) -> Memory:
 
 
 def _allowed(rig: Rig, count: int) -> int:
-    """So many, or as many as Caddy may open."""
+    """Return `count`, or the most that Caddy may open if that is less."""
     most = (rig.descriptors - _SPARE) // _CADDY_NEEDS
     if count <= most:
         return count

@@ -38,7 +38,7 @@ from zerotrust.tunnel.frames import MAX_PAYLOAD
 _REPEATS: Final = 5
 _MOST_ENTRIES: Final = 16_384
 _OTHER_BYTES: Final = 500
-"""Of a registration, beside the policy."""
+"""Bytes of a registration besides the policy."""
 
 Policy = dict[str, Any]
 

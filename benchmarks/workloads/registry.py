@@ -36,7 +36,7 @@ class Workload:
     is_growth: bool = False
 
     def target(self, measure: str) -> Target | None:
-        """What is expected of a measure."""
+        """Return the target for a measure."""
         found = self.targets.get(measure)
         if found is None:
             found = next(

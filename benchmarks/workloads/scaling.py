@@ -1,4 +1,4 @@
-"""How cost grows: with the connections, and with time in which nothing happens."""
+"""Scaling: cost against the number of connections, and of an idle server and agent."""
 
 import asyncio
 from functools import partial

@@ -1,4 +1,4 @@
-"""How long after `0trust agent run` the world can use a service."""
+"""Time from `0trust agent run` until a service can be used from outside."""
 
 import asyncio
 import time

@@ -106,7 +106,7 @@ class Suite:
         }
 
     def count(self, name: str) -> int:
-        """How many cases there were."""
+        """Return the number of cases that ran."""
         return len(self._index[name])
 
     async def _tool(self, *options: str) -> int:

@@ -113,7 +113,7 @@ async def test_page_comes_back_after_the_connection_was_lost(demo: Demo, key: st
 
 
 async def test_browser_that_does_not_know_the_root_refuses(demo: Demo) -> None:
-    """So that the tests above prove something."""
+    """Prove that the other tests verify the certificate."""
     async with chromium() as browser:
         page = await browser.new_page()
         with pytest.raises(Error, match="ERR_CERT_AUTHORITY_INVALID"):

@@ -29,12 +29,12 @@ STRANGER = "127.0.0.2"
 
 @dataclass
 class Traffic:
-    """How the requests of the good agent's clients fared."""
+    """Results of the good agent's clients."""
 
     seconds: list[float] = field(default_factory=list)
     statuses: set[int] = field(default_factory=set)
     messages: int = 0
-    """That a WebSocket said and heard again meanwhile."""
+    """Number of WebSocket messages echoed meanwhile."""
 
     @property
     def p99(self) -> float:

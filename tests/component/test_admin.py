@@ -158,7 +158,7 @@ async def _is(asked: object, wanted: int) -> bool:
 
 
 async def _records(place: Place) -> list[dict[str, object]]:
-    """Of the audit of a server that is started again for that."""
+    """Start the server again and return its audit records."""
     async with place.running():
         assert (await place.command("audit", "verify")).code == 0
         records: list[dict[str, object]] = (await place.command("audit", "list", "--json")).json()[

@@ -1,5 +1,4 @@
-"""What the review of the byte paths found, through real processes: TLS towards the backend,
-ends, long uploads."""
+"""Regression tests of the review of the byte paths, through real processes."""
 
 import asyncio
 import ssl

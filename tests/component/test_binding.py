@@ -52,7 +52,7 @@ async def stack(
 
 
 async def scheme_seen(way: Way, host: str, *fields: tuple[str, str]) -> list[str]:
-    """What the backend is told of the client's scheme."""
+    """Return the client's scheme that the backend is told."""
     response = await way.get(host, "/echo", *fields)
     assert response.status == 200, response.body
     return [

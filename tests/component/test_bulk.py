@@ -50,8 +50,7 @@ def expected_digest() -> str:
 
 
 class Memory:
-    """How far the processes grow between entering and leaving; leaving fails where one grew
-    beyond ROOM."""
+    """Context manager that fails if a process has grown by more than ROOM on exit."""
 
     def __init__(self, stack: Stack, what: str, measured: Measured) -> None:
         self._what = what

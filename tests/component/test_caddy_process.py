@@ -56,12 +56,11 @@ from zerotrust.server.ops.tls_permission import TlsPermission
 pytestmark = [pytest.mark.component, pytest.mark.anyio, pytest.mark.timeout(90)]
 
 CONTRADICTION = {"include": ["http", "tls"], "exclude": ["http.log"]}
-"""What our model lets pass and Caddy does not."""
+"""Logging settings that our model accepts and Caddy refuses."""
 
 
 class Setting:
-    """What stands around the edge: the upstream, the permission endpoint, and where all of them
-    are."""
+    """Surroundings of the edge: upstream, permission endpoint, and the ports of all of them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -155,7 +154,7 @@ def alive(pid: int) -> bool:
 
 
 async def issuer(way: Way, name: str) -> str:
-    """Who signed the certificate that a client gets for the name; verified against Caddy's root."""
+    """Return the issuer of the certificate for a name, verified against Caddy's root."""
     async with await way.open(name) as client:
         raw = client.writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
     return x509.load_der_x509_certificate(raw).issuer.rfc4514_string()
@@ -304,8 +303,7 @@ async def test_public_names_go_to_acme_and_its_challenge_is_answered_beside_the_
 
 
 async def test_a_thousand_random_names_cause_no_order(setting: Setting, measured: Measured) -> None:
-    """Of a public authority, by the server's own permission; the one name that is served does
-    cause one."""
+    """Only the name that is served causes an order at the public authority."""
     authority, registry, tasks = Authority(setting.http_port), Registry(), Tasks()
     served = ServiceRegistration(
         join(registry, "home", None), "app", b"app", ("public.example.com",), True, None, USUAL

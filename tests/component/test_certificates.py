@@ -31,12 +31,12 @@ pytestmark = [
 ]
 
 LIFE = int(os.environ.get("CERTIFICATE_SECONDS", "10"))
-"""Of a certificate in these tests; 60 for a run that takes its time."""
+"""Lifetime of a certificate in seconds; 60 for a long run."""
 ROTATIONS = int(os.environ.get("CERTIFICATE_ROTATIONS", "3"))
-"""Of each of the agents and of the server."""
+"""Rotations of each agent and of the server."""
 AGENTS = ("agent-a", "agent-b", "agent-c")
 SOCKETS = 6
-"""Of each agent."""
+"""WebSockets of each agent."""
 
 
 class Place:
@@ -92,7 +92,7 @@ class Place:
         keys.write(folder / "server.key", keys.to_pem(made.key), mode=keys.PRIVATE, replace=True)
 
     def serial(self, name: str) -> str:
-        """Of the certificate that is in the files now."""
+        """Return the serial number of the certificate that is in the files now."""
         return serial_of(ca_directory.load_certificate(self.authority.folder / f"{name}.crt"))
 
 

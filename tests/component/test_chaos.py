@@ -1,7 +1,6 @@
-"""What a broken network, a frozen agent and killed processes cost: nothing but time where a link is
-at fault.
+"""Tests with a broken network, a frozen agent and killed processes.
 
-`CHAOS=full` (make chaos) takes the long forms.
+A fault of the link costs time and nothing else. `CHAOS=full` (make chaos) runs the long forms.
 """
 
 import asyncio

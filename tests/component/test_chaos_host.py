@@ -1,5 +1,7 @@
-"""What befalls the machines themselves: Caddy is killed, disks are full, clocks are set. Long
-forms: `CHAOS=full`."""
+"""Tests of faults of the machine: Caddy is killed, disks are full, clocks jump.
+
+`CHAOS=full` runs the long forms.
+"""
 
 import asyncio
 import contextlib

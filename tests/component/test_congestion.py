@@ -35,8 +35,7 @@ LARGE_HEAD = 28_000
 CLIENTS = 300
 ANSWER = 20_000_000
 SMALL_BUFFER = 65536
-"""Of sockets: 300 connections whose buffers the kernel lets grow would take all the memory that
-it has for TCP."""
+"""Socket buffers in bytes: 300 with buffers that grow would take all memory for TCP."""
 
 
 class Scene:

@@ -95,7 +95,7 @@ async def scene(tmp_path: Path, authority: Authority) -> AsyncIterator[Scene]:
 
 @contextlib.contextmanager
 def crowd(port: int, count: int, said: bytes = b"") -> Iterator[list[socket.socket]]:
-    """So many connections that say no more than this."""
+    """Open `count` connections that send `said` and nothing more."""
     clients = []
     try:
         for _ in range(count):

@@ -159,7 +159,7 @@ async def test_the_right_authority_and_the_wrong_name(
 
 
 async def refused(fortress: Fortress, credentials: Credentials) -> Refused:
-    """How a session ends that must not begin."""
+    """Return how the server ends a session that it must not accept."""
     try:
         async with await RawAgent.open(fortress.port, credentials.client()) as agent:
             with contextlib.suppress(ConnectionError, ssl.SSLError):

@@ -180,7 +180,7 @@ class Server:
 
 
 def true_context(authority: Authority) -> ssl.SSLContext:
-    """Of the server's own key, as a thief of it would have it."""
+    """Return a TLS context with the real server's key, as a thief of it would have."""
     certificate, key = authority.server()
     return tunnel_server(
         certificate=str(certificate), key=str(key), authority=str(authority.root), enrollment=True

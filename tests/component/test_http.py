@@ -25,7 +25,7 @@ pytestmark = [
 
 
 def sent_fields(response: Response) -> dict[str, str]:
-    """What the backend got, by lower-case name."""
+    """Return the header fields that the backend got, by lower-case name."""
     return {name.lower(): value for name, value in response.json()["fields"]}
 
 

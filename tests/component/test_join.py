@@ -65,7 +65,7 @@ class Machine:
         return Process("agent", command, log=self.folder.with_suffix(".log"))
 
     def publish(self, host: str, port: int) -> None:
-        """What the starter file says to do."""
+        """Add a service to agent.yaml, as its comments say."""
         path = self.folder / "agent.yaml"
         entry = (
             f'services:\n  - hostname: "{host}"\n    backend: "127.0.0.1:{port}"\n    protocol:'

@@ -50,7 +50,7 @@ class Client(asyncio.Protocol):
             self._done.set_exception(ConnectionError(f"the server closed the connection: {exc}"))
 
     async def ask(self, count: int, *, safe: bool = False) -> None:
-        """So many requests; with `safe` only GETs."""
+        """Send `count` requests, one after the other; with `safe` only GETs."""
         self._left, self._safe = count, safe
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._next()
@@ -110,7 +110,7 @@ class Crowd:
             client.transport.abort()
 
     async def burst(self, count: int, *, safe: bool = False) -> None:
-        """So many requests from all of them together."""
+        """Send `count` requests, spread over all clients."""
         async with asyncio.timeout(20):
             await asyncio.gather(
                 *(client.ask(count // CLIENTS, safe=safe) for client in self._clients)

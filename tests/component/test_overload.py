@@ -99,7 +99,7 @@ class Scene:
 
     @contextlib.asynccontextmanager
     async def waiting(self, host: str, count: int) -> AsyncIterator[list[Client]]:
-        """So many requests that the backend does not answer yet."""
+        """Open `count` requests that the backend does not answer yet."""
         before = self.backend.waiting
         async with contextlib.AsyncExitStack() as stack:
             clients = [

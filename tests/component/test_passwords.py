@@ -35,7 +35,7 @@ COSTLY = argon2.PasswordHasher(time_cost=4, memory_cost=131_072, parallelism=4).
 CHEAP = bcrypt.hashpw(b"secret", bcrypt.gensalt(5)).decode()
 GUESSER, OTHER = "203.0.113.66", "198.51.100.7"
 GUESSES = MAX_WAITING_OF_NETWORK + THREADS
-"""Of one client: all that one network may have under way."""
+"""Guesses of one client: the maximum that one network may have in progress."""
 
 
 def locked(host: str, port: int, hashed: str) -> Service:

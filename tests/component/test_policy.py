@@ -290,7 +290,7 @@ async def test_a_password_by_argon2(way: Way) -> None:
 
 
 async def test_an_upload_that_comes_with_its_password(way: Way) -> None:
-    """What arrives while the hash is computed is kept, and the rest is read afterwards."""
+    """The server keeps the data that arrives while it computes the hash."""
     body = bytes(range(256)) * 4096
     response = await way.request("login.localhost", "POST", "/echo", [basic("secret")], body)
     assert response.status == 200
@@ -359,7 +359,7 @@ async def test_headers_of_both_directions(way: Way) -> None:
 
 
 async def test_edits_of_headers_hold_for_trailers(stack: Stack) -> None:
-    """Of each direction, and in every spelling of a name."""
+    """Edits apply in both directions and to every spelling of a name."""
     async with await stack.api.open("edited.localhost") as client:
         await client.send_head("POST", "/echo", [("Transfer-Encoding", "chunked")])
         await client.send(

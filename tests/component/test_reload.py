@@ -144,8 +144,7 @@ def half(file: ConfigFile) -> Callable[[], None]:
 
 
 async def broken_and_mended(file: ConfigFile) -> None:
-    """What cannot be used is refused with its reason, and what was there before comes back
-    without a change."""
+    """Write unusable files: each is refused with its reason, and the former settings return."""
     await file.tell(half(file), f'"event": "{REFUSED}"')
     assert "not valid YAML" in file.told[-1]["reason"]
     await file.tell(file.overwrite, '"changes": "nothing"')
@@ -276,7 +275,7 @@ async def test_two_hundred_reloads_under_load(scene: Scene, measured: Measured) 
 
 
 async def test_another_level_shows_in_the_log(scene: Scene) -> None:
-    """Of a WebSocket that opens the agent tells at debug only."""
+    """The agent logs the opening of a WebSocket at debug only."""
     file = scene.agent
 
     async def told_at(level: str) -> bool:
@@ -301,7 +300,7 @@ async def test_fields_that_pass_change_with_the_file(scene: Scene) -> None:
     file, api = scene.server, scene.server.config["api"]
 
     async def passed() -> tuple[str | None, list[str]]:
-        """What the backend gets of a header, and the client of trailers."""
+        """Return the header value that the backend gets and the trailers that the client gets."""
         seen = await scene.stack.caddy.get(APP, "/echo", ("CF-Connecting-IP", "203.0.113.9"))
         said = await scene.stack.caddy.get(APP, "/trailers?X-Sum=1&X-User=root", ("TE", "trailers"))
         fields = {name.lower(): value for name, value in seen.json()["fields"]}

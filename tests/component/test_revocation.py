@@ -71,7 +71,7 @@ async def stack(
 
 
 async def talks(stack: Stack, host: str, stack_of: AsyncExitStack) -> list[Talk]:
-    """So many WebSockets, fifty opened at a time."""
+    """Open EACH WebSockets, fifty at a time."""
     found: list[Talk] = []
     for _ in range(EACH // 50):
         opened = [

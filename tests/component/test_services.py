@@ -1,5 +1,4 @@
-"""What a service's file says about its upstreams, its time and its routes, under real requests:
-one stack for all."""
+"""Tests of upstreams, timeouts and routes of services, under real requests on one stack."""
 
 import asyncio
 import contextlib

@@ -126,7 +126,7 @@ async def hear(client: Client, patience: float) -> tuple[bytes, bool]:
 
 
 async def settled(recorder: Origin) -> list[dict[str, Any]]:
-    """What the backend recorded, once it has finished with all of it; the record begins anew."""
+    """Return the complete record of the backend and clear it."""
 
     async def finished() -> bool:
         return all("complete" in entry or "rest" in entry for entry in await recorder.requests())

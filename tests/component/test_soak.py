@@ -18,8 +18,7 @@ from tests.support.processes import Process
 SECONDS = float(os.environ.get("SOAK_SECONDS", "30"))
 CLIENTS = 20
 MEMORY = 12 * 2**20
-"""What may come to a process's memory after the warm-up: pieces of Python's arenas, a large
-window once more."""
+"""Bytes by which a process may grow after the warm-up: arenas of Python, one large window."""
 
 pytestmark = [
     pytest.mark.component,

@@ -1,4 +1,4 @@
-"""What docs/troubleshooting.md says is seen is seen: by curl, through the whole chain."""
+"""Tests of docs/troubleshooting.md: curl sees each documented symptom through the whole chain."""
 
 import asyncio
 import re

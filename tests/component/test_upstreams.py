@@ -55,7 +55,7 @@ class Chain:
         return small
 
     async def status(self) -> AgentStatus:
-        """What `0trust agent status` says."""
+        """Return the output of `0trust agent status`."""
         log = self.folder / "status.log"
         log.unlink(missing_ok=True)
         command: list[str | Path] = [
@@ -71,7 +71,7 @@ class Chain:
             return AgentStatus.model_validate_json(asked.text())
 
     async def states(self, service_id: str) -> list[str]:
-        """What `0trust agent status` says of the upstreams of a service."""
+        """Return the states of a service's upstreams, as `0trust agent status` shows them."""
         status = await self.status()
         assert {session.server for session in status.sessions} == {
             self.agent.config["server"]["address"]

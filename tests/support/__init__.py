@@ -1,2 +1,1 @@
-"""What the component and browser tests are made with: processes, backends, clients, and the
-whole stack."""
+"""Support for tests: processes, backends, clients, and the whole stack."""

@@ -63,7 +63,7 @@ class OneToken:
     async def renew_expired(
         self, chain_pem: bytes, csr_pem: bytes, proof: bytes, peer: str
     ) -> IssuedCertificate:
-        """Whose certificate is of our authority, and who has its key."""
+        """Issue a certificate to the holder of an expired one of our authority and its key."""
         chain = x509.load_pem_x509_certificates(chain_pem)
         self.asked.append((agent_id_of(chain[0]), peer))
         if self.failure is not None:
@@ -157,7 +157,7 @@ class Door:
         return context
 
     async def says(self, context: ssl.SSLContext, data: bytes = b"") -> bytes:
-        """What the server answers until it closes; nothing where it breaks the connection off."""
+        """Send `data`; return the answer up to the close, b"" if the server resets the connection."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=context)
         answer = b""
         try:

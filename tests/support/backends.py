@@ -35,7 +35,7 @@ class Origin(Backend):
     module = "tests.support.origin"
 
     async def stats(self) -> dict[str, Any]:
-        """What it has counted."""
+        """Return its counters."""
         found: dict[str, Any] = (await self.way.get("origin", "/stats")).json()
         return found
 

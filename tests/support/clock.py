@@ -30,7 +30,7 @@ class Clock:
 
     @property
     def command(self) -> list[str]:
-        """What to put before a command so that it goes by this clock."""
+        """Command prefix that makes a program use this clock."""
         return ["env", f"LD_PRELOAD={self._library}", f"CLOCK_OFFSET={self._file}"]
 
     def set(self, seconds: int) -> None:

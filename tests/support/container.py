@@ -92,7 +92,7 @@ class BuiltImage:
 
 
 class ScriptedImage:
-    """What the steps of the Dockerfile make below a folder of this machine, without a container."""
+    """The result of the Dockerfile's steps below a local folder, without a container."""
 
     def __init__(self, folder: Path, arguments: Mapping[str, str]) -> None:
         self._steps = parse(DOCKERFILE.read_text())

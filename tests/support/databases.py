@@ -105,7 +105,7 @@ def _programs() -> Path:
 
 
 def _unprivileged() -> pwd.struct_passwd:
-    """Whom to run it as: it refuses to be root."""
+    """Return the user to run PostgreSQL as: it refuses to run as root."""
     with contextlib.suppress(KeyError):
         return pwd.getpwnam("postgres")
     return pwd.getpwnam("nobody")

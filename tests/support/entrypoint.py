@@ -1,5 +1,7 @@
-"""Where clients connect: Caddy's HTTPS, or the server's proxy API without Caddy. Every host name
-is at 127.0.0.1."""
+"""Entry point for clients: Caddy's HTTPS, or the server's proxy API without Caddy.
+
+Every host name is at 127.0.0.1.
+"""
 
 import ssl
 from pathlib import Path

@@ -15,7 +15,7 @@ _FIELD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[ \t]*[^\x00-\x08\x0a-\x1f\x7
 
 @dataclass
 class Stats:
-    """What happened, for `/stats`."""
+    """Counters for `/stats`."""
 
     connections: int = 0
     open: int = 0

@@ -22,7 +22,7 @@ class Read(defaultdict[Key, float]):
 
 
 async def read(port: int, *, patience: float = 15.0) -> Read:
-    """What a process says at its `metrics.listen_addr`."""
+    """Read the metrics of a process from its `metrics.listen_addr`."""
     async with await Client.open(port, host="localhost", patience=patience) as client:
         response = await client.get("/metrics")
         assert response.status == 200

@@ -23,7 +23,7 @@ class Namespace:
 
     @property
     def command(self) -> list[str]:
-        """What to put before a command so that it runs there."""
+        """Command prefix that runs a program in the namespace."""
         return ["ip", "netns", "exec", self.name]
 
     def __enter__(self) -> Self:

@@ -75,7 +75,7 @@ class Network:
             raw.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, ctypes.c_int(0))
 
     def mend(self) -> None:
-        """What passes is neither late nor slow any longer."""
+        """Stop delaying and throttling."""
         self.delay = self.jitter = 0.0
         self.rate = 0
 

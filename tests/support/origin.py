@@ -84,7 +84,7 @@ class Origin:
         return exchange.reusable
 
     async def tell(self, exchange: Exchange, name: str) -> None:
-        """What the test asks directly; `?clear` begins a new log."""
+        """Answer the test's own request for counters or log; `?clear` starts a new log."""
         await exchange.json(200, self.log if name == "log" else vars(self.stats))
         if "clear" in exchange.request.target:
             self.log.clear()

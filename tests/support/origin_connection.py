@@ -78,7 +78,7 @@ class Wire(asyncio.Protocol):
         return taken
 
     async def read(self, size: int = LIMIT) -> bytes:
-        """What is there, at most `size`; b"" at EOF."""
+        """Return the bytes that are there, at most `size`; b"" at EOF."""
         while not self.buffer:
             if not await self.more():
                 return b""

@@ -114,7 +114,7 @@ class Process:
             return lines.read().decode(errors="replace")
 
     def position(self) -> int:
-        """Where the log ends now, for `since`."""
+        """Return the present end of the log, for `since`."""
         return self.log.stat().st_size if self.log.exists() else 0
 
     async def wait_line(
@@ -153,7 +153,7 @@ class Process:
         Path(f"/proc/{self.pid}/clear_refs").write_text("5")
 
     def open_files(self) -> int:
-        """How many file descriptors it has."""
+        """Return the number of its open file descriptors."""
         return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
 
     def _status_bytes(self, field: str) -> int:

@@ -130,7 +130,7 @@ class RawAgent:
         return decode(Renewed, await self.expect(FrameType.RENEWED))
 
     async def end(self) -> Refused:
-        """How the server ends it; frames before that are dropped."""
+        """Wait for the end of the session; drop the frames before it."""
         try:
             while True:
                 await self.frame()

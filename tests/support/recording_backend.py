@@ -29,7 +29,7 @@ class Witness:
 
     @property
     def paths(self) -> list[str]:
-        """What was asked for."""
+        """Paths of the requests."""
         return [request.path for request in self.requests]
 
     async def start(self) -> None:

@@ -1,4 +1,4 @@
-"""What the origin answers at each of its addresses: `/NAME/…`."""
+"""Routes of the origin: its answer at each `/NAME/…`."""
 
 import base64
 import hashlib

@@ -123,7 +123,7 @@ class Stack:
         """Through Caddy, by HTTP."""
         self._https_port = free_port()
         self.permission_port = free_port()
-        """Where Caddy asks which names may have a certificate."""
+        """Port of the endpoint at which Caddy asks for permission to get a certificate."""
         self._with_caddy = with_caddy
         self._tunnel_host = "127.0.0.1"
         self._level = level

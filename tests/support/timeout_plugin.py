@@ -1,4 +1,4 @@
-"""What is known of a test that does not end: where it waits, before its process is ended for it."""
+"""Pytest plugin: dump the stacks of a test that exceeds its timeout, before its process ends."""
 
 import asyncio
 import faulthandler

@@ -31,7 +31,7 @@ class FakeTransport(asyncio.Transport):
         protocol.connection_made(self)
 
     async def written(self) -> bytes:
-        """What was written since the last time, after the loop has had its turns."""
+        """Run the loop; return the bytes written since the last call."""
         for _ in range(10):
             await asyncio.sleep(0)
         output, self.output = self.output, b""

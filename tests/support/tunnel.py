@@ -85,7 +85,7 @@ class Owner:
         self.over: tuple[Code, str] | None = None
         self.wanted: Resume | None = None
         self.links: list[str] = []
-        """Why a link was lost, and "back" where the session has another one."""
+        """Reasons of lost links, and "back" for each new link."""
         self.woken = 0
         self.accept: Callable[[Stream, bytes, bool], Ear | None] = lambda stream, payload, end: (
             Ear()
@@ -149,7 +149,7 @@ class Owner:
         return stream, ear
 
     def feed(self, *frames: bytes, now: float = 0.0) -> None:
-        """What a peer sends, as it is."""
+        """Hand the session frames from its peer."""
         self.session.receive_data(b"".join(frames), now)
 
     def sent(self, budget: int = 1 << 30) -> list[Frame]:
@@ -166,7 +166,7 @@ class Owner:
 
 
 def reason_of(owner: Owner) -> tuple[Code, str]:
-    """Why the session ended; it must have."""
+    """Return the code and reason that closed the session; fail if it is open."""
     assert owner.over is not None
     return owner.over
 
@@ -224,7 +224,7 @@ class Pair:
         self.server = Owner(dialer=False, options=server_options)
         self.agent = Owner(dialer=True, options=agent_options)
         self.wires = {self.server: bytearray(), self.agent: bytearray()}
-        """What is on its way to each."""
+        """Bytes in transit to each end."""
 
     def other(self, owner: Owner) -> Owner:
         return self.agent if owner is self.server else self.server

@@ -1,5 +1,4 @@
-"""How tests share several processes: whole groups at a time, and on to the end also when one of
-the processes dies."""
+"""Pytest-xdist scheduler: whole groups per process, and to the end if a process dies."""
 
 from xdist.scheduler import LoadGroupScheduling
 from xdist.workermanage import WorkerController

@@ -46,7 +46,7 @@ def test_the_file_of_the_current_folder(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def channel_of(config: Path) -> str:
-    """Where nobody answers, in the words of the error."""
+    """Return the connection error, which names the socket."""
     with pytest.raises(CommandError) as caught:
         admin_client.connect(config, None)
     return str(caught.value)

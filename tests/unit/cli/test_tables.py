@@ -1,4 +1,4 @@
-"""What people see."""
+"""Tests of the tables that commands print."""
 
 import pytest
 

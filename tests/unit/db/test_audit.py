@@ -162,7 +162,7 @@ def test_what_is_no_json_is_not_recorded(database: Database, details: Any) -> No
 
 
 def break_in(url: str, statement: str, *values: object) -> None:
-    """What somebody does who has the database itself and knows of the triggers."""
+    """Change the audit table past its triggers, as an attacker with database access would."""
     if url.startswith("sqlite"):
         with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file, file:
             file.execute("DROP TRIGGER IF EXISTS audit_refuses_update")

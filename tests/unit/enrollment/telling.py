@@ -1,4 +1,4 @@
-"""What these tests do again and again, and what the audit says about it."""
+"""Short forms for tests of enrollment: transactions, join tokens, audit records."""
 
 import datetime
 import json

@@ -107,7 +107,7 @@ GRANTS = st.lists(st.tuples(st.sampled_from(["home", "work", "lab"]), PATTERNS),
 
 
 def said_by_labels(pattern: str, host: str) -> bool:
-    """What a pattern means, written apart from the code."""
+    """Return whether a pattern matches a host name, computed independently of the code."""
     wanted, found = pattern.split("."), host.split(".")
     return len(wanted) == len(found) and all(
         w in ("*", f) for w, f in zip(wanted, found, strict=True)

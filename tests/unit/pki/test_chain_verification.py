@@ -1,4 +1,4 @@
-"""Of our authority or not, whatever its dates say."""
+"""Tests of chain verification, which ignores the dates."""
 
 import datetime
 from datetime import UTC, timedelta

@@ -1,4 +1,4 @@
-"""When certificates are renewed."""
+"""Tests of renewal times."""
 
 import random
 from datetime import UTC, datetime, timedelta

@@ -104,7 +104,7 @@ class Fleet:
         return await self.hear()
 
     async def hear(self) -> bytes:
-        """What the client gets when all has arrived everywhere."""
+        """Deliver all frames; return the bytes that the client gets."""
         said = b""
         for _ in range(3):
             for agent in self.agents:
@@ -114,5 +114,5 @@ class Fleet:
 
     @property
     def counts(self) -> list[int]:
-        """How many requests reached each agent."""
+        """The number of requests that reached each agent."""
         return [len(agent.opened) for agent in self.agents]

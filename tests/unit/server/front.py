@@ -86,7 +86,7 @@ class Front:
     async def ask(
         self, start: str, *fields: str, body: bytes = b"", client: str = "203.0.113.7"
     ) -> bytes:
-        """What is written in answer, at once."""
+        """Send a request; return the bytes that are written in answer at once."""
         lines = [
             f"{start} HTTP/1.1",
             "Host: app.example.com",
@@ -120,7 +120,7 @@ class Front:
     async def answer(
         self, block: bytes, *, kind: int = 0, body: bytes | None = None, interim: bool = False
     ) -> bytes:
-        """What the client gets when the agent answers the last request."""
+        """Answer the last request as its agent; return the bytes that the client gets."""
         stream, _ = self.last
         end = kind == 0 and not interim
         self.agent.session.send_head(
@@ -134,7 +134,7 @@ class Front:
         return await self.hear()
 
     async def settled(self) -> bytes:
-        """What the client gets when all threads are done."""
+        """Wait until all threads are done; return the bytes that the client gets."""
         async with asyncio.timeout(10):
             while self.tasks._running:
                 await asyncio.sleep(0.005)

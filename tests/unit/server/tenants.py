@@ -173,7 +173,7 @@ class Client:
                 self.body += bytes(event.data)
 
     def check(self) -> None:
-        """What came is of this request's own agent, or an error of ours."""
+        """Assert that the answer is from the agent of this request, or an error of the server."""
         if not self.status:
             return
         if self.host == GOOD:

@@ -294,7 +294,7 @@ async def test_what_needs_a_restart_is_said_and_the_rest_applies(
 
 
 async def asked(socket: Path, path: str) -> Any:
-    """What the admin channel answers."""
+    """Return the admin API's answer to a GET."""
     transport = httpx.AsyncHTTPTransport(uds=str(socket))
     async with httpx.AsyncClient(transport=transport, base_url="http://admin") as client:
         return (await client.get(path)).json()

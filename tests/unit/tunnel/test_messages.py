@@ -43,7 +43,7 @@ json_values: st.SearchStrategy[Any] = st.recursive(
 
 
 def refused(kind: type[Message], payload: bytes | dict[str, Any]) -> str:
-    """Why a payload is not taken."""
+    """Return the reason why a payload is refused."""
     data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
     with pytest.raises(RemoteProtocolError) as caught:
         decode(kind, data)

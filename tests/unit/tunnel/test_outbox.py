@@ -1,5 +1,4 @@
-"""What waits to be sent: order, credit and turns; and its bounds, whatever the peer and the
-clients do."""
+"""Tests of the outbox: order, credit, fairness, and memory bounds under any peer and clients."""
 
 import sys
 from dataclasses import dataclass, field
@@ -314,7 +313,7 @@ def stalled_clients(owner: Owner, count: int, *, first: int = 2) -> list[Stream]
 
 
 def writes_on(owner: Owner, stream: Stream) -> None:
-    """What a source does that has no end."""
+    """Send on a stream without end until it is closed or out of credit."""
     while owner.session.streams.get(stream.id) is stream and owner.session.send_data(
         stream, bytes(READ)
     ):
@@ -566,7 +565,7 @@ class Congestion(RuleBasedStateMachine):
             self.hand_on(flow, part)
 
     def hand_on(self, flow: Flow, part: float = 1.0) -> None:
-        """What this flow's owner has received on the same stream."""
+        """Release received bytes of a flow, as their consumer does."""
         ear = flow.ear
         assert isinstance(ear, Reader)
         count = int(ear.unconsumed * part)

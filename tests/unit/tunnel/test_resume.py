@@ -519,7 +519,7 @@ class Breaking(RuleBasedStateMachine):
         raise AssertionError("not all has arrived")
 
     def heard(self, name: str, number: int) -> bytes:
-        """What has arrived of what `name` says on a stream."""
+        """Return the bytes that have arrived from `name` on a stream."""
         ear = (self.pair.agent if name == "server" else self.pair.server).ears.get(number)
         return bytes(ear.body) if ear else b""
 

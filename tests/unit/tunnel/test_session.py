@@ -384,7 +384,7 @@ def test_a_request_whose_head_is_too_large_is_reset() -> None:
 
 
 def test_a_peer_that_makes_us_answer_and_does_not_read_is_cut_off() -> None:
-    """What waits for a peer that does not read is bounded, whatever it sends."""
+    """Data queued for a peer that does not read is bounded."""
     pinged = server()
     for _ in range(100):
         pinged.feed(PING * 1000)
@@ -455,8 +455,10 @@ def test_no_error_waits_for_the_answer_that_is_queued() -> None:
 
 @pytest.mark.parametrize("late", [False, True])
 def test_both_ends_may_leave_while_they_wait_for_credit(late: bool) -> None:
-    """What comes for one who has left is dropped and its credit given back: else each would wait
-    for the other."""
+    """Data for an end that has reset its stream is dropped and its credit returned.
+
+    Otherwise each end would wait for the other.
+    """
     pair = joined()
     stream, _ = pair.server.open()
     pair.pump()

@@ -1,4 +1,4 @@
-"""What sessions hold in memory is what an account from outside says."""
+"""Tests of session statistics, against an independent count of the memory."""
 
 import random
 

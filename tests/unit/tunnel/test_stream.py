@@ -203,7 +203,7 @@ class Half:
     bare: bool = False
     """A request without a body: OPEN had END."""
     left: Code | None = None
-    """How this end has reset the stream."""
+    """Code of this end's reset; None while it has not reset the stream."""
 
     @property
     def open(self) -> bool:

@@ -39,7 +39,7 @@ class Delivery(IntEnum):
     REPEATABLE = 2
     """Some or all of it, but another agent may get it, too."""
     FINAL = 3
-    """So much that no other agent may get it."""
+    """More than another agent may get a second time."""
 
 
 def delivery_of(

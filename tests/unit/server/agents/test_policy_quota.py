@@ -23,7 +23,7 @@ GUARDS = [new_guard() for _ in range(3)]
 
 
 def left(budget: PolicyQuota, agent: str) -> int:
-    """How much more the agent may have, to the byte."""
+    """Return the bytes that the agent may still use."""
     low, high = 0, MOST
     while low < high:
         middle = (low + high + 1) // 2

@@ -32,7 +32,7 @@ def made(told: dict[str, Any], before: CompiledPolicy | None = None) -> Compiled
 
 
 def code(found: CompiledPolicy, *fields: str, **asked: Any) -> str | None:
-    """What a request gets; None where it passes."""
+    """Return the error code that the policy answers; None if the request passes."""
     question = request(*fields, **asked)
     head = parse_request(
         f"{question.method.decode()} {question.target.decode()} HTTP/1.1\r\nHost: a\r\n\r\n".encode()

@@ -105,7 +105,7 @@ class Agent:
         return decode(Registered, bytes(frame[3]))
 
     def go_away(self) -> list[int]:
-        """What is said to it then."""
+        """Send GOAWAY; return the types of the frames that answer it."""
         self.link.session.receive_data(
             encode(FrameType.GOAWAY, 0, 0, pack_reason(Code.GOING_AWAY, "moved")), 1.0
         )

@@ -48,7 +48,7 @@ class Governed(Front):
 
     @property
     def told(self) -> tuple[list[str], list[str]]:
-        """What the agent heard last of the service: accepted and refused names."""
+        """The accepted and refused names in the last message to the agent."""
         message = self.agent.messages[-1]
         assert isinstance(message, Registered)
         return message.accepted, list(message.refused)

@@ -1,5 +1,7 @@
-"""What is decided is kept, and holds at once: with a real database and sessions that the tests
-make up."""
+"""Tests of the agent directory: decisions are stored and take effect at once.
+
+The database is real; the sessions are stand-ins.
+"""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Whom the server lets in, and with which names."""
+"""Tests of authorization: revoked agents and certificates, granted host names."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""Where agents are told to find the server, and whom to believe."""
+"""Tests of join tokens: the server's address and the fingerprint of its root."""
 
 from pathlib import Path
 

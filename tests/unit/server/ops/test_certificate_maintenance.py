@@ -1,5 +1,4 @@
-"""What the clock does: sessions end with their certificates, our own is renewed, its owner is
-warned."""
+"""Tests of certificate maintenance: expired sessions, renewal, warnings."""
 
 import datetime
 from datetime import UTC, timedelta

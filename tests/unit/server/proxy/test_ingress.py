@@ -1,4 +1,4 @@
-"""What the server says of a client, and whom it believes about it."""
+"""Tests of the ingress: client addresses, trusted proxies, policies, parked requests."""
 
 import asyncio
 import base64

@@ -24,7 +24,7 @@ def usage(streams: int = 0, size: int = 0) -> SessionStats:
 
 
 def refused(overload: LoadShedding, agent: str = "home") -> str | None:
-    """Why a request for the agent is not taken."""
+    """Return the reason why a request for the agent is refused; None if it is accepted."""
     if not overload.on:
         return None
     try:

@@ -348,8 +348,7 @@ async def test_no_limit_counts_a_request_twice_that_waits() -> None:
 
 
 class Backends:
-    """What the agents' backends have seen of a request, where each agent keeps to what its codes
-    say."""
+    """The agents' backends; each agent does with a request what its reset code says."""
 
     def __init__(self, fleet: Fleet, draw: Any, *, repeatable: bool) -> None:
         self.fleet = fleet

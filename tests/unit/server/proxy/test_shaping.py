@@ -61,7 +61,7 @@ class Shaped(Front):
         self.ingress._loop = self.clock  # type: ignore[assignment]
 
     async def wait(self, seconds: float) -> bytes:
-        """What the client gets meanwhile."""
+        """Advance the clock; return the bytes that the client gets meanwhile."""
         end, heard = self.clock.now + seconds, b""
         while (timer := self.clock.due(end)) is not None:
             self.clock.timers.remove(timer)
@@ -399,8 +399,7 @@ async def test_a_websocket_is_ended_behind_what_waits() -> None:
 
 @pytest.mark.parametrize("first", [BURST, BURST + 100])
 async def test_a_revoked_agent_sends_nothing_more(first: int) -> None:
-    """Of what it sent before, no message waits: at the end of a frame the client is told, inside
-    one it breaks off."""
+    """Queued messages are dropped: the client gets CLOSE after a whole frame, else EOF."""
     front = shaped(upload_limit="20kB/s", download_limit="20kB/s")
     await front.ask("GET /", "Connection: Upgrade", "Upgrade: websocket")
     await front.answer(SWITCH.replace(b"chat", b"websocket"), kind=KIND_TUNNEL)

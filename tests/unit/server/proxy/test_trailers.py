@@ -27,7 +27,7 @@ PASSED = ["x-sum", "X-Order"]
 
 @pytest.fixture
 def logs(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What is logged at info."""
+    """Fields of the messages that are logged at info."""
     lines: list[dict[str, Any]] = []
     monkeypatch.setattr(
         trailers, "_log", SimpleNamespace(info=lambda event, **fields: lines.append(fields))
@@ -44,7 +44,7 @@ def front(*, passed: list[str] | None = None, edits: bool = False) -> Front:
 
 
 async def of_request(found: Front, lines: bytes) -> bytes | None:
-    """What the agent gets; None where the request was refused."""
+    """Return the trailers that the agent gets; None if the request was refused."""
     await found.ask(
         "POST /", "Transfer-Encoding: chunked", body=b"1\r\nx\r\n0\r\n" + lines + b"\r\n"
     )
@@ -56,7 +56,7 @@ async def of_request(found: Front, lines: bytes) -> bytes | None:
 
 
 async def of_answer(found: Front, payload: bytes) -> bytes | None:
-    """What the client gets; None where the answer was broken off."""
+    """Return the trailers that the client gets; None if the answer was broken off."""
     await found.ask("GET /", "TE: trailers")
     stream, _ = found.last
     await found.answer(OK, kind=KIND_CHUNKED, body=b"x")
