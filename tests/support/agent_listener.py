@@ -157,7 +157,7 @@ class Door:
         return context
 
     async def says(self, context: ssl.SSLContext, data: bytes = b"") -> bytes:
-        """Send `data`; return the answer up to the close, b"" if the server resets the connection."""
+        """Send `data`; return the answer until the server closes, b"" if it resets instead."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=context)
         answer = b""
         try:
