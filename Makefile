@@ -6,6 +6,7 @@
 # make soak   links that break and clients that come and go, for half an hour
 # make check  format, lint, types, layers and the unit tests that are not marked slow: under a minute, for every commit
 # make lint   the same without the tests; make unit: all unit tests
+# make coverage  all unit tests, and the coverage that each room needs (scripts/check_coverage.py)
 # make image  builds the container image and tries it, where there is Docker or Podman; elsewhere runs its steps here
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ BIN    := $(VENV)/bin
 # Each process of the tests would compile all that it imports, for seconds: what is compiled once stays.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check lint unit image compiled lock clean format bench bench-quick bench-check chaos soak rotations
+.PHONY: demo test check lint unit coverage image compiled lock clean format bench bench-quick bench-check chaos soak rotations
 
 demo: $(VENV)/demo.stamp
 	@$(BIN)/python -m demo
@@ -35,6 +36,14 @@ check: lint
 
 unit: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -q tests/unit tests/test_*.py -n 2 --dist loadgroup
+
+JOBS ?= 2
+coverage: $(VENV)/test.stamp
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest -q tests/unit tests/test_*.py -n $(JOBS) --dist loadgroup
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage json --quiet -o build/coverage/report.json
+	@$(BIN)/python scripts/check_coverage.py build/coverage/report.json
 
 image: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -q tests/component/test_container.py

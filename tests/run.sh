@@ -114,7 +114,8 @@ fuzz() {
 
 run "the machine" machine
 run "format, lint, types, layers" static
-run "unit tests" tests tests/unit tests/test_*.py
+run "unit tests, with coverage" timeout --signal INT --kill-after 60 1500 \
+    make --no-print-directory VENV="${VENV:-.venv}" JOBS="$JOBS" coverage
 run "compiling the data path" compile
 run "unit tests, compiled" tests tests/unit/tunnel tests/unit/http tests/unit/balancing tests/unit/routing tests/unit/net
 speed() { # a short form of `make bench-check`: what is slower by half is noticed; a ratio that fell is measured again
