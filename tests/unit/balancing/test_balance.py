@@ -288,3 +288,17 @@ def test_random_two_draws_by_weight_and_compares_loads(
 def test_random_two_draws_idle_upstreams_by_weight() -> None:
     counted = Counter(picks(make("random_two"), upstreams([1, 1, 8]), 2000))
     assert 1450 < counted["10.0.0.2:80"] < 1750  # the first draw, 0.8, ties with every second one
+
+
+def test_rounding_never_leaves_a_draw_without_upstream() -> None:
+    """0.3 and 0.7 add up to more than what is left after both are subtracted."""
+
+    class Highest(random.Random):
+        def random(self) -> float:
+            return 1 - 2**-53
+
+    candidates = upstreams([1, 1])
+    for candidate, factor in zip(candidates, (0.3, 0.7), strict=True):
+        candidate.scale(factor)
+    candidates[1].load.active = 9
+    assert make_balancer("random_two", Highest()).pick(candidates, b"c") is candidates[0]

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from tests.unit.http.reading import cut
 from zerotrust.errors import HttpError, LocalProtocolError
 from zerotrust.http.body import (
+    MAX_LENGTH,
     NO_BODY,
     CloseReader,
     Kind,
@@ -12,6 +13,7 @@ from zerotrust.http.body import (
     reader_for,
     request_framing,
     response_framing,
+    response_framing_fits,
     writer_for,
 )
 from zerotrust.http.head import parse_request, parse_response
@@ -172,3 +174,42 @@ def test_a_reader_undoes_its_writer(kind: Kind, parts: list[bytes], places: list
     assert body == b"".join(parts)
     assert rest == (b"" if kind in (Kind.LENGTH, Kind.CHUNKED) else None)
     assert writer.complete
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "kind", "length", "announce", "fits"),
+    [
+        (b"GET", 200, Kind.LENGTH, 5, False, True),
+        (b"GET", 200, Kind.LENGTH, 0, False, True),
+        (b"GET", 200, Kind.LENGTH, -1, False, False),
+        (b"GET", 200, Kind.LENGTH, MAX_LENGTH, False, True),
+        (b"GET", 200, Kind.LENGTH, MAX_LENGTH + 1, False, False),
+        (b"GET", 200, Kind.LENGTH, 5, True, False),
+        (b"GET", 200, Kind.CHUNKED, 0, False, True),
+        (b"GET", 200, Kind.CHUNKED, 5, False, False),
+        (b"GET", 200, Kind.CHUNKED, 0, True, False),
+        (b"GET", 200, Kind.NONE, 0, False, False),
+        (b"GET", 200, Kind.CLOSE, 0, False, False),
+        (b"GET", 200, Kind.TUNNEL, 0, False, False),
+        (b"GET", 101, Kind.TUNNEL, 0, False, True),
+        (b"GET", 101, Kind.TUNNEL, 5, False, False),
+        (b"GET", 101, Kind.TUNNEL, 0, True, False),
+        (b"GET", 101, Kind.NONE, 0, False, False),
+        (b"HEAD", 200, Kind.NONE, 0, False, True),
+        (b"HEAD", 200, Kind.NONE, 5, True, True),
+        (b"HEAD", 200, Kind.NONE, 5, False, False),
+        (b"HEAD", 200, Kind.LENGTH, 5, False, False),
+        (b"HEAD", 204, Kind.NONE, 5, True, False),
+        (b"GET", 304, Kind.NONE, 5, True, True),
+        (b"GET", 304, Kind.LENGTH, 5, False, False),
+        (b"GET", 204, Kind.NONE, 0, False, True),
+        (b"GET", 204, Kind.NONE, 0, True, False),
+        (b"GET", 103, Kind.NONE, 0, False, True),
+        (b"GET", 103, Kind.NONE, 0, True, False),
+        (b"GET", 103, Kind.CHUNKED, 0, False, False),
+    ],
+)
+def test_a_framing_fits_only_what_the_client_expects(
+    method: bytes, status: int, kind: Kind, length: int, announce: bool, fits: bool
+) -> None:
+    assert response_framing_fits(method, status, kind, length, announce=announce) is fits

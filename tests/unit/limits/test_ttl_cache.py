@@ -33,3 +33,12 @@ def test_the_cache_never_exceeds_its_maximum(keys: list[bytes], most: int) -> No
         memory.put(key, 1, until=1)
         assert memory.get(key, 0) == 1
         assert len(memory) <= most
+
+
+def test_a_forgotten_entry_is_gone() -> None:
+    memory: TtlCache[int] = TtlCache(2)
+    memory.put(b"a", 1, until=10)
+    memory.put(b"b", 2, until=10)
+    memory.forget(b"a")
+    memory.forget(b"unknown")
+    assert [memory.get(key, 0) for key in (b"a", b"b")] == [None, 2]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.middleware.asking import request
+from tests.unit.middleware.asking import request, returned
 from zerotrust.middleware.chain import MiddlewareChain
 from zerotrust.middleware.cors import CorsMiddleware
 from zerotrust.middleware.header_edits import set_field
@@ -130,3 +130,25 @@ def test_a_failed_verification_ends_the_chain() -> None:
     assert isinstance(answer, NeedsVerification)
     assert found.resume(answer, False, asked, 0) == Answer(401, b"X-Mark: 1\r\n")
     assert log == ["mark", "wait"]
+
+
+def preflight(origin: str) -> Request:
+    return request(f"Origin: {origin}", "Access-Control-Request-Method: PUT", method="OPTIONS")
+
+
+def test_only_cors_handlers_are_asked_for_the_origin() -> None:
+    log: list[str] = []
+    found = MiddlewareChain([Scripted("refuse", log), CorsMiddleware(CORS)])
+    answer = found.ask_origin(preflight("https://app.example"))
+    assert answer is not None
+    assert answer.status == 204
+    answer = found.ask_origin(preflight("https://evil.example"))
+    assert answer is not None
+    assert (answer.status, answer.code) == (403, "origin_refused")
+    assert log == []
+
+
+def test_a_request_from_an_allowed_origin_gets_the_cors_headers_of_its_refusal() -> None:
+    asked = request("Origin: https://app.example")
+    assert MiddlewareChain([CorsMiddleware(CORS)]).ask_origin(asked) is None
+    assert returned(asked) == ALLOWED

@@ -153,3 +153,14 @@ def policy_says(key: str, client: bytes, *fields: str) -> Answer | None:
     asked = request(*fields)
     asked.client = client
     return run(policy(("rate_limit", {"rate": "1/hour", "key": key})), asked)
+
+
+def test_a_request_that_is_tried_again_is_counted_once() -> None:
+    found = limit("1/minute")
+    first = request()
+    assert run(found, first) is None
+    again = request()
+    again.counted = first.counted
+    assert run(found, again) is None
+    assert returned(again) == returned(first) != b""
+    assert not passes(found)

@@ -489,6 +489,30 @@ def test_no_error_with_trailers_queued() -> None:
     assert owner.said() == [(T.RESET, 2)]
 
 
+def test_a_reset_of_a_stream_that_still_sends_after_no_error_ends_it() -> None:
+    owner = agent()
+    stream, ear = serve(owner)
+    owner.session.send_head(stream, ANSWER)
+    owner.session.send_data(stream, bytes(2 * DEFAULT_WINDOW), end=True)
+    owner.session.reset(stream, Code.NO_ERROR)
+    ear.silenced = True
+    owner.said()
+    assert owner.session.streams
+    owner.feed(RESET)
+    assert not owner.session.streams
+    assert owner.said() == []
+
+
+def test_another_sink_gets_all_later_events() -> None:
+    pair = joined()
+    heir = Owner(dialer=False)
+    pair.server.session.set_sink(heir)
+    pair.agent.session.send(Ready())
+    pair.pump()
+    assert heir.messages == [Ready()]
+    assert pair.server.messages == []
+
+
 def test_no_error_before_the_end_drops_what_is_queued() -> None:
     """The opener whose answer is complete has no use for the rest of its request."""
     owner = server()
