@@ -11,7 +11,7 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
 
 import httpx
@@ -153,8 +153,8 @@ async def test_a_grant_holds_at_once_and_a_revocation_ends_everything(
         )
 
 
-async def _is(asked: object, wanted: int) -> bool:
-    return await asked == wanted  # type: ignore[misc]
+async def _is(asked: Awaitable[int], wanted: int) -> bool:
+    return await asked == wanted
 
 
 async def _records(place: Place) -> list[dict[str, object]]:
@@ -292,14 +292,22 @@ async def test_a_machine_joins_and_serves_what_its_token_grants(
         )
         line = tmp_path / "line"
         line.write_text(made.out)
-        join = [PRODUCT, "agent", "join", "--token-file", line, "--dir", tmp_path / "new"]
+        join = [
+            str(PRODUCT),
+            "agent",
+            "join",
+            "--token-file",
+            str(line),
+            "--dir",
+            str(tmp_path / "new"),
+        ]
         joined = await asyncio.to_thread(
             subprocess.run, join, capture_output=True, text=True, timeout=30, check=False
         )
         assert joined.returncode == 0, joined.stderr
         again = await asyncio.to_thread(
             subprocess.run,
-            [*join[:-1], tmp_path / "other"],
+            [*join[:-1], str(tmp_path / "other")],
             capture_output=True,
             text=True,
             timeout=30,

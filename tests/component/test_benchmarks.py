@@ -136,7 +136,7 @@ def test_errors_are_one_line(folder: Path, words: list[str], said: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_nothing_is_left_after_a_signal(folder: Path, number: signal.Signals) -> None:
-    command = [*BENCHMARK, "--quick", "--out", folder / "results"]
+    command: list[str | Path] = [*BENCHMARK, "--quick", "--out", folder / "results"]
     async with Process(
         "bench", command, log=folder / "bench.log", env={"TMPDIR": str(folder)}
     ) as process:

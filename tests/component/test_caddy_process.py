@@ -12,7 +12,8 @@ import ssl
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -24,7 +25,7 @@ import h2.settings
 import pytest
 from cryptography import x509
 from structlog.testing import capture_logs
-from websockets.asyncio.server import ServerConnection, serve
+from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
@@ -129,7 +130,7 @@ def answer_with_head(_: ServerConnection, request: Request) -> Response | None:
     return Response(200, "OK", Headers({"Content-Length": str(len(body))}), body)
 
 
-def upstream(port: int) -> serve:
+def upstream(port: int) -> AbstractAsyncContextManager[Server]:
     async def echo(connection: ServerConnection) -> None:
         async for message in connection:
             await connection.send(message)
@@ -605,13 +606,15 @@ async def test_a_killed_caddy_is_started_again(setting: Setting) -> None:
         assert (await way.get("app.test", "/")).status == 200
         first = edge.pid
         assert first
+
+        def restarted(before: int) -> bool:
+            return edge.pid not in (None, before)
+
         for _ in range(2):
             before = edge.pid
             assert before
             os.kill(before, signal.SIGKILL)
-            await eventually(
-                lambda before=before: edge.pid not in (None, before), "another Caddy runs", 20
-            )  # type: ignore[misc]
+            await eventually(partial(restarted, before), "another Caddy runs", 20)
             await edge.apply(setting.config(acme={"email": f"after-{before}@example.com"}))
             assert (await way.get("app.test", "/")).status == 200
             assert not alive(before)

@@ -22,6 +22,7 @@ from zerotrust.db import agents, certificates
 from zerotrust.db.database import Database
 from zerotrust.pki import ca_directory, csr, keys
 from zerotrust.pki.identity import serial_of
+from zerotrust.pki.issuer import ServerNames
 
 pytestmark = [
     pytest.mark.component,
@@ -83,7 +84,7 @@ class Place:
 
     def issue_server(self) -> None:
         made, folder = csr.create(), self.authority.folder
-        names = ca_directory.ServerNames(dns=["localhost"], ip=["127.0.0.1"])
+        names = ServerNames(dns=["localhost"], ip=["127.0.0.1"])
         life = timedelta(seconds=2 * LIFE)
         issued = ca_directory.load_authority(folder).issue_server(
             made.pem, names, life, datetime.datetime.now(UTC)

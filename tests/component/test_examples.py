@@ -219,8 +219,10 @@ async def test_weighted_canary(examples: dict[str, Running]) -> None:
             return Counter([(await client.get("/v")).body.decode() for _ in range(count)])
 
     assert await ask(100) == {"known": 95, "canary": 5}
-    for backend in api.backends.values():
-        await eventually(lambda b=backend: "/healthz" in b.paths, "its health is asked for")
+    await eventually(
+        lambda: all("/healthz" in backend.paths for backend in api.backends.values()),
+        "the health of each backend is asked for",
+    )
     await api.backends["known"].stop()
     assert await ask(10) == {"canary": 10}, (
         "who is asked when the other is down, without an error in between"

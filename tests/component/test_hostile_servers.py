@@ -23,7 +23,7 @@ from tests.support.processes import PRODUCT, Process
 from tests.support.stack import Authority, service
 from tests.support.waiting import eventually
 from zerotrust.net.tls import tunnel_server
-from zerotrust.pki import ca_directory
+from zerotrust.pki import keys
 from zerotrust.pki.identity import AGENT_URN
 from zerotrust.tunnel.codes import ALPN, CAPABILITIES, FrameType
 from zerotrust.tunnel.frames import Frame, FrameReader, encode
@@ -76,7 +76,7 @@ def by_another_authority(csr: x509.CertificateSigningRequest) -> bytes:
     """The right key and name, for ninety years, under the name of the true authority."""
     foreign = Foreign.root("0Trust CA")
     builder = (
-        x509.CertificateBuilder(foreign.certificate.subject, x509.Name([]), csr.public_key(), 1)  # type: ignore[arg-type]
+        x509.CertificateBuilder(foreign.certificate.subject, x509.Name([]), csr.public_key(), 1)
         .not_valid_before(datetime.datetime.now(datetime.UTC) - DAY)
         .not_valid_after(datetime.datetime.now(datetime.UTC) + 90 * 365 * DAY)
         .add_extension(
@@ -84,9 +84,7 @@ def by_another_authority(csr: x509.CertificateSigningRequest) -> bytes:
             critical=True,
         )
     )
-    return Foreign(
-        builder.sign(foreign.key, ca_directory.keys.signing_hash(foreign.key)), foreign.key
-    ).pem
+    return Foreign(builder.sign(foreign.key, keys.signing_hash(foreign.key)), foreign.key).pem
 
 
 class Server:

@@ -22,7 +22,17 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = folder / "bin" / "python"
     subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder], check=True)
     lock = ROOT / "requirements" / "agent.txt"
-    install = [uv, "pip", "install", "--quiet", "--python", made, "--require-hashes", "-r", lock]
+    install: list[str | Path] = [
+        uv,
+        "pip",
+        "install",
+        "--quiet",
+        "--python",
+        made,
+        "--require-hashes",
+        "-r",
+        lock,
+    ]
     # `make test` installed the same files, so they are in uv's cache; else they are downloaded.
     if subprocess.run([*install, "--offline"], capture_output=True, check=False).returncode:
         subprocess.run(install, check=True)

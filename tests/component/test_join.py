@@ -42,7 +42,7 @@ class Machine:
         """The line comes through standard input, so that it is in nobody's list of processes."""
         done = await asyncio.to_thread(
             subprocess.run,
-            [PRODUCT, "agent", "join", "-", "--dir", self.folder, *options],
+            [str(PRODUCT), "agent", "join", "-", "--dir", str(self.folder), *options],
             input=line,
             capture_output=True,
             text=True,
@@ -220,7 +220,7 @@ async def test_rotation_disturbs_nobody(tmp_path: Path) -> None:
             await server.stack.wait_published("old.example", process=agent)
             rotated = await asyncio.to_thread(
                 subprocess.run,
-                [PRODUCT, "ca", "rotate", "--dir", own.folder],
+                [str(PRODUCT), "ca", "rotate", "--dir", str(own.folder)],
                 capture_output=True,
                 check=False,
             )

@@ -13,6 +13,7 @@ import sys
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -103,13 +104,15 @@ async def given_up(stack: Stack) -> None:
     """Break off when the backend has the request."""
     backend = stack.backend
     backend.go.clear()
+
+    def more_wait_than(before: int) -> bool:
+        return backend.waiting > before
+
     for _ in range(WINDOW):
         before = backend.waiting
         async with await stack.server.open(APP) as client:
             await client.send_head("GET", "/wait", [HTTPS])
-            await eventually(
-                lambda before=before: backend.waiting > before, "the backend has it", interval=0
-            )
+            await eventually(partial(more_wait_than, before), "the backend has it", interval=0)
     backend.go.set()
 
 

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -156,7 +157,7 @@ async def bystander(scene: Scene) -> AsyncIterator[None]:
         assert await socket_.recv() == "still here"
     scene.backend.go.set()
     for host in (APP, BULK, OTHER):
-        await eventually(lambda host=host: scene.serves(host), f"{host} is served again")
+        await eventually(partial(scene.serves, host), f"{host} is served again")
     assert await scene.health() == "ok"
     assert "Traceback" not in scene.stack.server.text()
 

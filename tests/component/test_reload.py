@@ -166,9 +166,12 @@ async def agent_cycle(scene: Scene, number: int) -> None:
     file = scene.agent
     services: list[dict[str, Any]] = file.config["services"]
     host = f"extra-{number}.localhost"
-    await file.tell(
-        lambda: (services.append(service(host, scene.origin.port)), file.replace()), f"added {host}"
-    )
+
+    def add() -> None:
+        services.append(service(host, scene.origin.port))
+        file.replace()
+
+    await file.tell(add, f"added {host}")
     services[-1]["timeout"] = "7s"
     await file.tell(file.overwrite, f"changed {host}")
     services[-1]["upstreams"] = [{"address": f"127.0.0.1:{scene.ws.port}"}]

@@ -135,7 +135,8 @@ async def site(
 ) -> AsyncIterator[Site]:
     site, folder = Site(), tmp_path_factory.mktemp("services")
     every = [backend for backends in site.backends.values() for backend in backends]
-    for backend in (*every, site.old, site.sockets):
+    backends: list[Small | OldBackend | Witness] = [*every, site.old, site.sockets]
+    for backend in backends:
         await backend.start()
     guarded = [service("guarded.localhost", site.backends["odd"][0].port)]
     stack = Stack(
@@ -150,7 +151,7 @@ async def site(
     async with stack:
         site.stack = stack
         yield site
-    for backend in (*every, site.old, site.sockets):
+    for backend in backends:
         await backend.stop()
     site.clogged.close()
 

@@ -4,10 +4,12 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed
+from websockets.typing import Origin
 
 from tests.support.inprocess_backend import Small
 from tests.support.ports import closed_port
@@ -59,7 +61,8 @@ async def chain(
     for backend in (sockets, plain, slow):
         await backend.start()
     own = f"127.0.0.1:{closed_port()}"
-    async with serve(sockets.converse, "127.0.0.1", int(own[10:]), origins=[f"http://{own}"]):
+    origin = Origin(f"http://{own}")
+    async with serve(sockets.converse, "127.0.0.1", int(own[10:]), origins=[origin]):
         strict = [{"address": own}]
         edits = {"type": "headers", "config": {"request": {"set": {"X-Missing": "here"}}}}
         denied = {"type": "ip_deny", "config": {"denied_ips": ["127.0.0.1"]}}
@@ -142,7 +145,9 @@ async def test_backends_that_check_where_a_page_is_from(chain: Chain) -> None:
     async def status(host: str, origin: str) -> str:
         said = await chain.curl(host, "-H", f"Origin: {origin}")
         assert "X-0trust-Error" not in said
-        return re.findall(r"< HTTP/1.1 (\d+)", said)[0]
+        found = re.search(r"< HTTP/1.1 (\d+)", said)
+        assert found
+        return found[1]
 
     assert await status("strict.localhost", f"https://strict.localhost:{port}") == "403"
     assert await status("eased.localhost", f"https://eased.localhost:{port}") == "101"
@@ -166,7 +171,7 @@ async def test_limits_of_websockets(chain: Chain) -> None:
 
 
 async def test_fields_that_a_backend_misses(chain: Chain) -> None:
-    options = {
+    options: dict[str, Any] = {
         "subprotocols": ["chat"],
         "additional_headers": {"Cookie": "a=b", "X-Real-IP": "192.0.2.66"},
     }

@@ -32,7 +32,7 @@ class Commands:
     socket: Path
 
     async def __call__(self, *words: str | int, uid: int | None = None) -> Done:
-        become = (
+        become: list[str | Path] = (
             [] if uid is None else ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
         )
         argv = [*become, PRODUCT, *map(str, words), "--socket", self.socket]

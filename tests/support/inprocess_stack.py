@@ -38,7 +38,7 @@ class Site:
         )
         issue_agent(self.folder, "home", force=True)
 
-    def server(self, **sections: dict[str, Any]) -> ServerConfig:
+    def server(self, **sections: Any) -> ServerConfig:
         server, api, caddy = (sections.pop(name, {}) for name in ("server", "api", "caddy"))
         names = {"cert_file": "server.crt", "key_file": "server.key", "ca_file": "ca.crt"}
         own = {key: str(self.folder / name) for key, name in names.items()}

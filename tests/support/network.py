@@ -34,7 +34,7 @@ class Network:
         self.connections = 0
         self._corrupt = 0
         self._away = False
-        self._pairs: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
+        self._pairs: set[tuple[asyncio.StreamWriter, ...]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener: asyncio.Server
 
@@ -124,7 +124,7 @@ class Network:
             pass
         finally:
             writing.cancel()
-            self._pairs.discard(pair)  # type: ignore[arg-type]
+            self._pairs.discard(pair)
             for writer in pair:
                 writer.transport.abort()
 

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Generator
 from types import AsyncGeneratorType, CoroutineType
-from typing import TextIO
 
 import pytest
 
@@ -35,7 +34,8 @@ class Patience:
 
     def __init__(self) -> None:
         # Before the tests' own output is caught.
-        self._stderr: TextIO = os.fdopen(os.dup(sys.__stderr__.fileno()), "w", buffering=1)  # type: ignore[union-attr]
+        assert sys.__stderr__ is not None
+        self._stderr = os.fdopen(os.dup(sys.__stderr__.fileno()), "w", buffering=1)
         self._fail_at: dict[str, float] = {}
         self._timers: dict[str, threading.Timer] = {}
 

@@ -63,7 +63,7 @@ def test_the_uncommented_example_loads(tmp_path: Path) -> None:
 def test_the_example_without_granted_hosts(hosts: tuple[str, ...], example: str) -> None:
     text = configuration(LINE, JoinResult(**{**vars(JOINED), "hosts": hosts}))
     assert f'hostname: "{example}"' in text
-    assert ("nothing yet" in text) is not hosts or hosts
+    assert ("nothing yet" in text) is (not hosts)
 
 
 def test_a_failed_attempt_leaves_no_files(tmp_path: Path) -> None:

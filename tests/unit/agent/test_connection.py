@@ -3,8 +3,10 @@ in the same process."""
 
 import asyncio
 import gc
+import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, cast
@@ -175,9 +177,13 @@ async def test_more_and_fewer_connections_while_a_websocket_is_open(scene: Scene
     async with dialling(scene.config(1)) as agent:
         await scene.connected(0)
         clients = [await scene.upgraded()]
+
+        def serves(count: int) -> bool:
+            return len(served(scene)) == count
+
         for count in (3, 2, 4, 1):
             await agent.change(scene.config(count))
-            await eventually(lambda n=count: len(served(scene)) == n, f"{count} connections", 10)
+            await eventually(partial(serves, count), f"{count} connections", 10)
             assert await scene.body() == "first"
             assert all([await echoes(client) for client in clients])
             clients.append(await scene.upgraded())
@@ -359,7 +365,7 @@ async def test_an_error_during_a_session_starts_another_one(
 async def test_backoff_grows_if_the_server_ends_each_session_at_once(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection.random, "uniform", lambda least, most: most)
+    monkeypatch.setattr(random, "uniform", lambda least, most: most)
     monkeypatch.setattr(connection, "BACK_OFF_FIRST", 0.05)
     monkeypatch.setattr(connection, "SOON_MOST", 0.4)
     begun: list[float] = []

@@ -169,8 +169,10 @@ async def test_a_certificate_for_another_name_is_refused(tmp_path: Path) -> None
 @pytest.mark.parametrize("what", ["expired", "not valid yet"])
 async def test_the_servers_certificate_and_the_time(tmp_path: Path, what: str) -> None:
     root, hour = Foreign.root(), datetime.timedelta(hours=1)
-    life = {"end": now() - hour / 2} if what == "expired" else {"start": now() + hour}
-    leaf = root.issue("x", dns=("localhost",), **life)
+    if what == "expired":
+        leaf = root.issue("x", dns=("localhost",), end=now() - hour / 2)
+    else:
+        leaf = root.issue("x", dns=("localhost",), start=now() + hour)
     async with liar(tmp_path, lambda _head: ok(root.pem), root=root, leaf=leaf) as speaks:
         assert what in await refused(speaks.line)
     date = b"Date: Tue, 01 Jan 2030 00:00:00 GMT\r\n"

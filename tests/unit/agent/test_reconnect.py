@@ -1,6 +1,7 @@
 """Tests of zerotrust.agent.reconnect."""
 
 import asyncio
+import random
 from collections.abc import Callable
 from itertools import pairwise
 from types import SimpleNamespace
@@ -141,7 +142,7 @@ async def test_reconnecting_backs_off_if_links_break_at_once(
 ) -> None:
     monkeypatch.setattr(reconnect, "PAUSE_LEAST", 0.02)
     monkeypatch.setattr(reconnect, "PAUSE_SOON", 0.08)
-    monkeypatch.setattr(reconnect.random, "uniform", lambda least, most: most)
+    monkeypatch.setattr(random, "uniform", lambda least, most: most)
     scene.server.answer = scene.server.accept
     asked: list[float] = []
 

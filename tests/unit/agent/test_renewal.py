@@ -264,7 +264,7 @@ def test_a_certificate_of_an_external_authority_is_accepted(tmp_path: Path) -> N
         x509.CertificateBuilder(
             ROOT.certificate.subject, x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "home")])
         )
-        .public_key(public)  # type: ignore[arg-type]
+        .public_key(public)
         .serial_number(7)
         .not_valid_before(NOW - BACKDATE)
         .not_valid_after(NOW + timedelta(days=1))
@@ -297,7 +297,7 @@ def signed(
     public = x509.load_pem_x509_csr(message.csr.encode()).public_key()
     builder = (
         x509.CertificateBuilder(ROOT.certificate.subject, x509.Name([]))
-        .public_key(public)  # type: ignore[arg-type]
+        .public_key(public)
         .serial_number(7)
         .not_valid_before(NOW - BACKDATE)
         .not_valid_after(NOW + timedelta(days=1))

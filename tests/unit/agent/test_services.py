@@ -91,7 +91,7 @@ async def test_keys_of_issuers_are_announced_with_the_service(
     replace(services, [service("a", security={"auth": auth}), service("b")])
     assert wanted == [{source}]
     live = got(services)
-    assert (live.key_sources, got(services, "b").key_sources) == ({source}, frozenset())
+    assert (live.key_sources, got(services, "b").key_sources) == (frozenset({source}), frozenset())
 
     def told() -> dict[str, Any]:
         policy = live.announcement().policy
@@ -254,7 +254,7 @@ async def test_a_single_upstream_without_checks_skips_selection(
     assert (services.all[0].upstreams.only is not None) is alone
 
 
-LIMITED = {"load_balancing": {"max_connections": 1}}
+LIMITED: dict[str, Any] = {"load_balancing": {"max_connections": 1}}
 
 
 @pytest.mark.parametrize("gone", [False, True])
@@ -295,7 +295,10 @@ async def test_health_is_kept_if_the_check_is_the_same(
     change: dict[str, Any], state: HealthState
 ) -> None:
     services = made()
-    keys = {"backend": None, "upstreams": [{"address": "10.0.0.1:80", "health_check": CHECK}]}
+    keys: dict[str, Any] = {
+        "backend": None,
+        "upstreams": [{"address": "10.0.0.1:80", "health_check": CHECK}],
+    }
     replace(services, [service(**keys)])
     upstreams = got(services).upstreams
     upstreams.probed(upstreams.all[0], "no answer", 1.0)
@@ -307,7 +310,10 @@ async def test_health_is_kept_if_the_check_is_the_same(
 async def test_health_is_unknown_after_a_tls_file_is_renewed() -> None:
     """It may have failed because of a certificate that is valid now."""
     services = made()
-    keys = {"backend": None, "upstreams": [{"address": "10.0.0.1:80", "health_check": CHECK}]}
+    keys: dict[str, Any] = {
+        "backend": None,
+        "upstreams": [{"address": "10.0.0.1:80", "health_check": CHECK}],
+    }
     given = [service(**keys, tls={"ca_file": "/ca"})]
     replace(services, given)
     upstreams = got(services).upstreams

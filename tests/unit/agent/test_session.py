@@ -55,7 +55,7 @@ def live(service: dict[str, Any], *middleware: dict[str, Any]) -> LiveService:
     )
     (found,) = config.services
     policy = ServicePolicy.from_service(found, config.global_middleware)
-    return LiveService(found.service_id, found, policy, cast("BackendPool", None), 1.0)
+    return LiveService(found.service_id, found, policy, cast("Upstreams", None), Timeouts.of(found))
 
 
 class Agent:

@@ -55,7 +55,7 @@ def test_pick_returns_an_upstream_with_room_if_there_is_one(
     room = [c for c in candidates if c.active < c.max_connections]
     for client in (b"", b"192.0.2.1", b"2001:db8::1"):
         chosen = balancer.pick(candidates, client)
-        assert chosen in (room or [None])
+        assert chosen in room if room else chosen is None
         assert chosen is None or chosen.weight or not any(c.weight for c in room)
 
 

@@ -118,8 +118,8 @@ def test_status_of_an_agent(
         update={"sessions": [found.sessions[0].model_copy(update={"connected": False})]}
     )
     assert status(command) == 1
-    said = capsys.readouterr().out
-    assert "home: not connected" in said and "192.0.2.7:8443 (lost, reconnecting)" in said
+    text = capsys.readouterr().out
+    assert "home: not connected" in text and "192.0.2.7:8443 (lost, reconnecting)" in text
     found = found.model_copy(update={"sessions": []})
     assert status(command) == 1, "so that it serves as a health check"
     assert capsys.readouterr().out.startswith("home: not connected")

@@ -68,7 +68,7 @@ def test_possible_passwords_are_not_quoted() -> None:
 
 
 def test_descriptions_of_values() -> None:
-    values = (None, True, False, "a\n", 1, 2.5, [1], {}, object())
+    values: tuple[object, ...] = (None, True, False, "a\n", 1, 2.5, [1], {}, object())
     assert [describe(value) for value in values] == [
         "nothing",
         "true",

@@ -43,7 +43,12 @@ def test_unknown_keys_at_every_depth() -> None:
 )
 def test_an_unknown_protection_is_refused_at_every_depth(key: str) -> None:
     assert is_protection(key)
-    for data in ({key: 1}, {"services": [{key: {}}]}, {"services": [{"security": {key + "_": 1}}]}):
+    documents: list[dict[str, Any]] = [
+        {key: 1},
+        {"services": [{key: {}}]},
+        {"services": [{"security": {key + "_": 1}}]},
+    ]
+    for data in documents:
         assert [severity for _, severity, _ in found(data)] == ["error"]
     assert [severity for _, severity, _ in unknown_keys(ServerConfig, {"api": {key: 1}})] == [
         "error"

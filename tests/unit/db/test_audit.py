@@ -19,6 +19,7 @@ from sqlalchemy import text
 from zerotrust.db import audit
 from zerotrust.db.audit import ORIGIN, AuditHashChain
 from zerotrust.db.database import Database
+from zerotrust.db.tables import AuditRow
 from zerotrust.errors import StateError
 
 COLUMNS = ["number", "at", "actor", "action", "agent_id", "details", "hash"]
@@ -92,7 +93,7 @@ def test_records_are_found_by_page_agent_and_kind(database: Database) -> None:
     with database.transaction() as session:
         audit.append(session, at=1, actor="x", action="agent.joined", agent="home")
 
-        def numbers(found: list[audit.AuditRow]) -> list[int]:
+        def numbers(found: list[AuditRow]) -> list[int]:
             return [record.number for record in found]
 
         assert numbers(audit.records(session, limit=3)) == [1, 2, 3]

@@ -90,7 +90,7 @@ async def test_work_is_done_in_one_thread_and_committed_when_run_returns(
     assert len({thread for _, thread in names}) == 1
     assert threading.get_ident() not in {thread for _, thread in names}
     with pytest.raises(LookupError):
-        await database.run(lambda session: {}["x"])
+        await database.run(lambda session: dict[str, int]()["x"])
     assert len(noted(database)) == 20
 
 

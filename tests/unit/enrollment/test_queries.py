@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import partial
 
 import pytest
 
@@ -22,8 +23,14 @@ def filled(database: Database, issuer: Issuer) -> Database:
         secret = invite(database, "home", "a.example").secret
         do(
             database,
-            lambda s, secret=secret, life=life: join(
-                s, issuer, token=secret, csr_pem=CSR, lifetime=life, client="192.0.2.1", now=NOW
+            partial(
+                join,
+                issuer=issuer,
+                token=secret,
+                csr_pem=CSR,
+                lifetime=life,
+                client="192.0.2.1",
+                now=NOW,
             ),
         )
     do(

@@ -1,6 +1,7 @@
 """Tests of zerotrust.enrollment.tokens."""
 
 import datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -96,7 +97,7 @@ def test_a_token_is_cancelled_once(database: Database) -> None:
     assert told(database)[-1] == (ADMIN, "token.cancelled", "home", {"token": token.number})
     for number in (token.number, 99):
         with pytest.raises(NotFound, match=f"no open join token {number}"):
-            do(database, lambda s, number=number: cancel_token(s, number, actor=ADMIN, now=NOW))
+            do(database, partial(cancel_token, number=number, actor=ADMIN, now=NOW))
     assert len(told(database)) == 2
 
 

@@ -96,11 +96,9 @@ def test_the_answer_to_a_preflight_is_complete() -> None:
         "Origin: https://app.example", "Access-Control-Request-Method: PUT", method="OPTIONS"
     )
     answer = MiddlewareChain([CorsMiddleware(CORS), CorsMiddleware(other)]).run(asked, 0)
-    assert isinstance(answer, Answer)
-    assert (answer.status, answer.lines) == (
-        204,
-        MiddlewareChain([CorsMiddleware(CORS)]).run(asked, 0).lines,
-    )  # type: ignore[union-attr]
+    alone = MiddlewareChain([CorsMiddleware(CORS)]).run(asked, 0)
+    assert isinstance(answer, Answer) and isinstance(alone, Answer)
+    assert (answer.status, answer.lines) == (204, alone.lines)
 
 
 def test_a_refusal_keeps_its_content_headers() -> None:

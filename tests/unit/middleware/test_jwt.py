@@ -389,13 +389,14 @@ def test_usable_keys_keeps_only_keys_that_verify() -> None:
     }
     signs = {**good, "kid": "3", "key_ops": ["sign"]}
     odd = {**good, "kid": "4", "key_ops": "verify"}
-    document = {"keys": [good, other, signs, odd, EC.as_dict(private=False), 7], "more": 1}
+    listed = [good, other, signs, odd, EC.as_dict(private=False), 7]
+    document = {"keys": listed, "more": 1}
     found = usable_keys(json.dumps(document).encode(), "RS256")
     assert {key["kid"] for key in found["keys"]} == {"1", "2"}
     assert all(set(key) <= {"kty", "kid", "use", "n", "e"} for key in found["keys"]), (
         "no private part goes anywhere"
     )
-    turned = {"keys": document["keys"][::-1]}
+    turned = {"keys": listed[::-1]}
     assert usable_keys(json.dumps(turned).encode(), "RS256") == found
     fetched = policy(("jwt", {"algorithm": "RS256", "jwks": found}))
     assert passes(fetched, token(OPEN, RSA, "RS256", kid="1"))

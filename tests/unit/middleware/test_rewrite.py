@@ -67,7 +67,7 @@ def test_two_rewrites_in_a_chain() -> None:
     assert asked.target == b"/c"
 
 
-CONFINED = {"replace_prefix": {"/pub": "/files/public"}}
+CONFINED: dict[str, Any] = {"replace_prefix": {"/pub": "/files/public"}}
 
 
 def resolved(path: str) -> str:

@@ -66,7 +66,7 @@ class Owner:
         coalescer = WriteCoalescer(asyncio.get_running_loop())
         self.pool = pool_of(ConnectOptions(UpstreamEndpoint("a", 1, False)))
         self.connection = BackendConnection(coalescer, self.pool)
-        self.transport = FakeTransport(self.connection, tls=tls)
+        self.transport = FakeTransport(self.connection.as_protocol(), tls=tls)
         self.said = b""
         self.ends = 0
         self.error: ForwardError | None = None

@@ -26,7 +26,7 @@ class Owner:
         self.connection = HttpServerConnection(
             WriteCoalescer(asyncio.get_running_loop()), self, set()
         )
-        self.transport = FakeTransport(self.connection)
+        self.transport = FakeTransport(self.connection.as_protocol())
         self.targets: list[bytes] = []
         self.framing: tuple[Kind, int] | None = None
         self.said = b""

@@ -32,9 +32,11 @@ async def plain(_call: Call) -> Reply:
 
 
 async def refuse(call: Call) -> Reply:
-    raise {"pki": PkiError, "call": lambda text: CallError(text, 409), "down": NoAgent}[
-        call.query["how"]
-    ]("no such luck")
+    raise {
+        "pki": PkiError("no such luck"),
+        "call": CallError("no such luck", 409),
+        "down": NoAgent("no such luck"),
+    }[call.query["how"]]
 
 
 async def fault(_call: Call) -> Reply:

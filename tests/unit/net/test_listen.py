@@ -130,9 +130,13 @@ async def test_accepting_pauses_without_descriptors(
 
 async def test_transports_are_aiofastnets() -> None:
     made: asyncio.Future[asyncio.BaseTransport] = asyncio.get_running_loop().create_future()
-    closing, port = Closing(), free_port()
-    closing.connection_made = made.set_result  # type: ignore[method-assign]
-    listening = await listen_plain(f"127.0.0.1:{port}", lambda: closing, key="k")
+
+    class Kept(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            made.set_result(transport)
+
+    port = free_port()
+    listening = await listen_plain(f"127.0.0.1:{port}", Kept, key="k")
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     transport = await asyncio.wait_for(made, 5)
     assert type(transport).__module__.startswith("aiofastnet")

@@ -1,6 +1,7 @@
 """Tests of zerotrust.net.tls."""
 
 import ssl
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -43,16 +44,13 @@ def test_unusable_files_are_named(tmp_path: Path) -> None:
 def test_clients_without_a_certificate_need_enrollment(tmp_path: Path) -> None:
     ca_directory.create_authority(tmp_path)
     made = ca_directory.issue_server(tmp_path, "localhost", ServerNames())
-    names = {
-        "certificate": str(made.certificate),
-        "key": str(made.key),
-        "authority": str(tmp_path / "ca.crt"),
-    }
-    assert tunnel_server(**names).verify_mode is ssl.CERT_REQUIRED
-    assert tunnel_server(**names, enrollment=True).verify_mode is ssl.CERT_OPTIONAL
+    certificate, key, authority = map(str, (made.certificate, made.key, tmp_path / "ca.crt"))
+    server = partial(tunnel_server, certificate=certificate, key=key, authority=authority)
+    assert server().verify_mode is ssl.CERT_REQUIRED
+    assert server(enrollment=True).verify_mode is ssl.CERT_OPTIONAL
     with pytest.raises(PkiError, match=r"localhost\.key cannot be used together"):
         made.key.write_bytes(to_pem(generate(), b"a long passphrase"))
-        tunnel_client(**names)
+        tunnel_client(certificate=certificate, key=key, authority=authority)
 
 
 def test_a_joining_agent_verifies_the_given_authority() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tests.support.authorities import Foreign
@@ -238,10 +238,11 @@ class TestRotation:
         assert ca_directory.load_authority(tmp_path).certificate.issuer == root.certificate.subject
 
     def test_constraints_are_kept_unless_others_are_asked_for(self, tmp_path: Path) -> None:
-        one, other = ([x509.DNSName(name)] for name in ("a.example", "b.example"))
-        ca_directory.create_authority(tmp_path, permitted=list(one))
+        one: list[x509.GeneralName] = [x509.DNSName("a.example")]
+        other: list[x509.GeneralName] = [x509.DNSName("b.example")]
+        ca_directory.create_authority(tmp_path, permitted=one)
         for asked, expected in ((None, one), (other, other)):
-            ca_directory.rotate_issuer(tmp_path, permitted=asked and list(asked))
+            ca_directory.rotate_issuer(tmp_path, permitted=asked)
             assert (
                 profile.permitted_names(ca_directory.load_authority(tmp_path).certificate)
                 == expected
@@ -292,9 +293,7 @@ def test_a_foreign_certificate_is_described_all_the_same(tmp_path: Path) -> None
     usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING])
     for name, made in {"a": builder, "b": builder.add_extension(usage, critical=False)}.items():
         certificate = made.sign(key, hashes.SHA256())
-        (tmp_path / f"{name}.crt").write_bytes(
-            certificate.public_bytes(keys.serialization.Encoding.PEM)
-        )
+        (tmp_path / f"{name}.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     for found in ca_directory.describe(tmp_path):
         assert (found.name, found.role, found.names, found.serial) == ("", "other", (), "ff")
         assert not found.has_key

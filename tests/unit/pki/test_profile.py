@@ -5,9 +5,11 @@ import contextlib
 import datetime
 import ssl
 from pathlib import Path
+from typing import TypedDict
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from zerotrust.errors import PkiError
@@ -15,7 +17,7 @@ from zerotrust.net.tls import tunnel_client, tunnel_server
 from zerotrust.pki import ca, csr, keys, profile
 from zerotrust.pki.issuer import Issued, Issuer, ServerNames
 
-DER = keys.serialization.Encoding.DER
+DER = serialization.Encoding.DER
 DAY = datetime.timedelta(days=1)
 HOST = "tunnel.example.com"
 NAMES = ServerNames(dns=[HOST])
@@ -23,6 +25,14 @@ NAMES = ServerNames(dns=[HOST])
 
 def moment() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC)
+
+
+class Files(TypedDict):
+    """Arguments of the contexts in `net.tls`."""
+
+    certificate: str
+    key: str
+    authority: str
 
 
 class Chain:
@@ -43,17 +53,17 @@ class Chain:
         self.authority = folder / "ca.crt"
         self.authority.write_bytes(self.root.certificate_pem)
 
-    def server(self, names: ServerNames = NAMES) -> dict[str, str]:
+    def server(self, names: ServerNames = NAMES) -> Files:
         asked = csr.create()
         return self._store(
             "server", asked, self.issuer.issue_server(asked.pem, names, DAY, moment())
         )
 
-    def agent(self, name: str = "home") -> dict[str, str]:
+    def agent(self, name: str = "home") -> Files:
         asked = csr.create()
         return self._store(name, asked, self.issuer.issue_agent(name, asked.pem, DAY, moment()))
 
-    def _store(self, name: str, asked: csr.CertificateRequest, issued: Issued) -> dict[str, str]:
+    def _store(self, name: str, asked: csr.CertificateRequest, issued: Issued) -> Files:
         certificate, key = self.folder / f"{name}.crt", self.folder / f"{name}.key"
         certificate.write_bytes(issued.chain_pem)
         key.write_bytes(keys.to_pem(asked.key))
@@ -78,17 +88,15 @@ def handshake(
     return ends
 
 
-def certificates(files: dict[str, str]) -> list[x509.Certificate]:
-    return x509.load_pem_x509_certificates(Path(files["certificate"]).read_bytes())
+def certificates(file: str) -> list[x509.Certificate]:
+    return x509.load_pem_x509_certificates(Path(file).read_bytes())
 
 
 def test_both_ends_accept_each_other_by_the_root_alone(tmp_path: Path) -> None:
     chain = Chain(tmp_path)
     client, server = handshake(tunnel_client(**chain.agent()), tunnel_server(**chain.server()))
     assert client.selected_alpn_protocol() == server.selected_alpn_protocol() == "0trust/1"
-    assert server.getpeercert(True) == certificates({"certificate": str(tmp_path / "home.crt")})[
-        0
-    ].public_bytes(DER)
+    assert server.getpeercert(True) == certificates(str(tmp_path / "home.crt"))[0].public_bytes(DER)
 
 
 def test_what_an_older_issuer_has_issued_stays_good(tmp_path: Path) -> None:
@@ -113,7 +121,8 @@ def test_each_certificate_is_good_for_its_side_only(tmp_path: Path) -> None:
 def test_a_stranger_of_the_same_name_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     chain, other = Chain(tmp_path), Chain(tmp_path / "other")
-    stranger = other.agent() | {"authority": str(chain.authority)}
+    stranger = other.agent()
+    stranger["authority"] = str(chain.authority)
     with pytest.raises(ssl.SSLCertVerificationError):
         handshake(tunnel_client(**stranger), tunnel_server(**chain.server()))
 
@@ -154,10 +163,10 @@ def test_constraints_hold_against_other_servers(
 def test_a_second_opinion(tmp_path: Path) -> None:
     chain = Chain(tmp_path, permit_dns=[HOST])
     policy = PolicyBuilder().store(Store([chain.root.certificate])).time(moment())
-    leaf, *above = certificates(chain.server())
+    leaf, *above = certificates(chain.server()["certificate"])
     found = policy.build_server_verifier(x509.DNSName(HOST)).verify(leaf, above)
     assert found == [leaf, chain.issuer.certificate, chain.root.certificate]
-    leaf, *above = certificates(chain.agent())
+    leaf, *above = certificates(chain.agent()["certificate"])
     assert len(policy.build_client_verifier().verify(leaf, above).chain) == 3
     with pytest.raises(VerificationError):
         policy.build_client_verifier().verify(leaf, [])

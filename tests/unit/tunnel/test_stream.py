@@ -154,7 +154,9 @@ def test_the_rest_of_a_read_waits_for_credit_without_the_part_that_has_left() ->
         stream.take()
     assert stream.queue is not None
     (rest,) = stream.queue
-    assert len(memoryview(rest).obj) == len(rest) == 1
+    assert isinstance(rest, memoryview)
+    assert isinstance(rest.obj, bytes)
+    assert len(rest.obj) == len(rest) == 1
 
 
 # ---- the contract of StreamSink, between two sessions

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from typing import Any
 
 import argon2
 import bcrypt
@@ -19,7 +20,7 @@ CHEAP = bcrypt.hashpw(b"x", bcrypt.gensalt(4)).decode()
 
 def guard(users: dict[str, str], *, place: str = "security") -> CompiledPolicy | None:
     handler = {"type": "basic_auth", "config": {"users": users}}
-    policies = {
+    policies: dict[str, dict[str, Any]] = {
         "security": {"security": {"auth": handler}},
         "everywhere": {"global_middleware": [handler]},
         "route": {"routes": [{"match": {"path": "/x"}, "handle": [handler]}, {}]},

@@ -334,7 +334,7 @@ def test_a_newer_process_goes_before_an_older_one() -> None:
 
 
 def test_who_waits_for_a_host_name_is_told() -> None:
-    registry, told = Registry(), []
+    registry, told = Registry(), list[str]()
     registry.subscribe(told.append)
     session = join(registry, "home", tunnel())
     registry.register(claim(session, "a.example", "b.example"))

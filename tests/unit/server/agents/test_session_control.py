@@ -46,6 +46,9 @@ class Governed(Front):
         self.sessions.reauthorize()
         self.pair.pump()
 
+    def is_closed(self) -> bool:
+        return self.pair.server.session.phase is Phase.CLOSED
+
     @property
     def told(self) -> tuple[list[str], list[str]]:
         """The accepted and refused names in the last message to the agent."""
@@ -109,7 +112,7 @@ async def test_cutting_an_agent_tells_its_websockets_why() -> None:
     assert front.sessions.revoke("home", "ff", "revoked") == (0, 0)
     assert front.sessions.revoke("home", None, "revoked") == (1, 1)
     assert await front.hear() == b"\x88\x02\x03\xf0"
-    assert front.pair.server.session.phase is Phase.CLOSED
+    assert front.is_closed()
 
 
 @pytest.mark.parametrize(
@@ -136,9 +139,9 @@ async def test_a_session_ends_with_its_certificate() -> None:
     front.agent_session.link.close_session = front.pair.server.session.close  # type: ignore[method-assign]
     front.agent_session.certificate_ends = 1000.0
     front.sessions.expire(999.9)
-    assert front.pair.server.session.phase is Phase.OPEN
+    assert not front.is_closed()
     front.sessions.expire(1000.0)
-    assert front.pair.server.session.phase is Phase.CLOSED
+    assert front.is_closed()
 
 
 async def test_a_session_that_goes_away_may_end_what_it_has_begun_where_there_is_a_newer_certificate() -> (
@@ -151,10 +154,10 @@ async def test_a_session_that_goes_away_may_end_what_it_has_begun_where_there_is
     newer = join(front.registry, "home", front.pair.server.session)
     newer.certificate_ends = 2000.0
     front.sessions.expire(1000.0)
-    assert front.pair.server.session.phase is Phase.OPEN
+    assert not front.is_closed()
     front.registry.remove(newer)
     front.sessions.expire(1000.0)
-    assert front.pair.server.session.phase is Phase.CLOSED
+    assert front.is_closed()
 
 
 async def test_sessions_are_listed_by_agent_and_age() -> None:
@@ -174,7 +177,7 @@ async def test_many_reasons_fit_into_one_message() -> None:
     front = Governed(HOST)
     front.registrar._add(front.agent_session.services["app"], reasons)
     front.pair.pump()
-    assert front.pair.server.session.phase is Phase.OPEN
+    assert not front.is_closed()
     assert len(front.told[1]) == 256
 
 

@@ -5,11 +5,11 @@ The database is real; the sessions are stand-ins.
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from structlog.testing import capture_logs
@@ -273,7 +273,7 @@ async def test_what_was_not_kept_changes_nothing(place: Office) -> None:
 
 
 async def test_decisions_hold_in_the_order_in_which_they_were_kept(place: Office) -> None:
-    changes = []
+    changes: list[Coroutine[Any, Any, object]] = []
     for n in range(40):
         changes.append(place.agent_directory.add_grant("home", f"h{n % 4}.example", actor="uid 0"))
         if n % 3 == 2:
@@ -411,7 +411,7 @@ async def test_grants_that_overlap_are_logged_once(place: Office) -> None:
 
     def overlaps() -> list[tuple[object, ...]]:
         """Those that have been logged since the last look."""
-        found = [
+        found: list[tuple[object, ...]] = [
             (line["wildcard_agent"], line["wildcard"], line["agent"], line["host_name"])
             for line in logs
             if line["event"].startswith("grants overlap")

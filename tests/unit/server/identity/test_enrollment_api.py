@@ -17,6 +17,7 @@ from zerotrust.errors import CsrRefused, PkiError, TokenExpired
 from zerotrust.net.tunnel import TunnelLink
 from zerotrust.net.write_coalescer import WriteCoalescer
 from zerotrust.pki import ca_directory, csr
+from zerotrust.pki.issuer import ServerNames
 from zerotrust.server.identity import enrollment_api
 from zerotrust.tunnel.codes import ALPN, FrameType
 from zerotrust.tunnel.session import Phase, SessionOptions
@@ -333,9 +334,7 @@ async def test_who_says_nothing_is_sent_away(
 
 async def test_the_certificates_can_be_renewed(tmp_path: Path) -> None:
     async with open_door(tmp_path) as door:
-        ca_directory.issue_server(
-            tmp_path, "localhost", ca_directory.ServerNames(ip=["127.0.0.1"]), force=True
-        )
+        ca_directory.issue_server(tmp_path, "localhost", ServerNames(ip=["127.0.0.1"]), force=True)
         door.listener.reconfigure(door.context())
         assert await door.says(door.client(HTTP), get(enrollment_api.AUTHORITY))
         assert await door.says(door.client(ALPN), GREETING) == b""
@@ -357,7 +356,7 @@ async def test_an_authority_can_come_and_go(tmp_path: Path) -> None:
         async with asyncio.timeout(10):
             assert b"HTTP/1.1 503 " in await reader.read()
         writer.close()
-        door.enrollment.reconfigure(door.enrollment)
+        door.enrollment.reconfigure(door.one_token)
         assert await door.says(door.client(HTTP), get(enrollment_api.AUTHORITY))
 
 

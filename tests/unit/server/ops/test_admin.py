@@ -33,8 +33,10 @@ class Asker:
     client: httpx.AsyncClient
 
     async def ask(self, method: str, path: str, status: int = 200, **said: Any) -> Any:
-        key = "params" if method == "GET" else "json"
-        response = await self.client.request(method, path, **{key: said})
+        if method == "GET":
+            response = await self.client.get(path, params=said)
+        else:
+            response = await self.client.request(method, path, json=said)
         assert response.status_code == status, response.text
         return response.json()
 

@@ -107,7 +107,7 @@ def test_new_names_of_a_wildcard_are_limited_and_stay_what_they_are() -> None:
         assert caddy.permits(*hosts) == [True] * 2 + [False] * 8
     (line,) = logs
     assert line["event"].startswith("no certificate: ")
-    assert line | {"event": ""} == {
+    assert {**line, "event": ""} == {
         "event": "",
         "log_level": "warning",
         "agent": "mallory",
