@@ -160,3 +160,16 @@ def test_keys_from_files() -> None:
         secret.with_files({"s": b"short"})
     with pytest.raises(ValueError, match="jwks_file j"):
         keys.with_files({"j": b"{"})
+
+
+@pytest.mark.parametrize(("count", "accepted"), [(16, True), (17, False)])
+def test_a_required_claim_has_at_most_16_values(count: int, accepted: bool) -> None:
+    keys = {
+        "algorithm": "HS256",
+        "secret": "s" * 32,
+        "required_claims": {"group": [str(number) for number in range(count)]},
+    }
+    if accepted:
+        JwtConfig.model_validate(keys)
+    else:
+        assert 'claim "group" has 17 values; at most 16 are allowed' in messages(JwtConfig, keys)

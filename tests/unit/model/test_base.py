@@ -16,6 +16,7 @@ from zerotrust.model.base import (
     is_loopback,
     normalise_host,
     parse_duration,
+    parse_pattern,
     split_address,
 )
 
@@ -296,3 +297,33 @@ def test_listening_addresses() -> None:
 )
 def test_loopback_addresses(listen: str, loopback: bool) -> None:
     assert is_loopback(listen) is loopback
+
+
+@pytest.mark.parametrize(
+    ("text", "pattern"),
+    [
+        (" App.Example.com ", "app.example.com"),
+        ("*.Lab.example.com", "*.lab.example.com"),
+        ("10.0.0.1", "10.0.0.1"),
+        ("[::1]", "[::1]"),
+    ],
+)
+def test_a_host_pattern_has_one_form(text: str, pattern: str) -> None:
+    assert parse_pattern(text) == pattern
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("https://app.example.com", "is a URL"),
+        ("a.*.example.com", "must be the whole first label"),
+        ("*", "must be the whole first label"),
+        ("app.example.com:443", "has a port"),
+        ("[::1]:443", "has a port"),
+        ("*.10.0.0.1", "cannot have a wildcard"),
+        ("*.[::1]", "cannot have a wildcard"),
+    ],
+)
+def test_an_invalid_host_pattern_names_its_problem(text: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(problem)):
+        parse_pattern(text)

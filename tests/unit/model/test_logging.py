@@ -24,3 +24,10 @@ def test_levels_are_read_in_any_case() -> None:
 )
 def test_both_names_of_the_drain_timeout(keys: dict[str, object], seconds: float) -> None:
     assert HotReload.model_validate(keys).drains_for == seconds
+
+
+def test_the_reload_signal_is_read_in_any_case() -> None:
+    assert HotReload.model_validate({"reload_signal": "sighup"}).reload_signal == "SIGHUP"
+    for signal in ("SIGKILL", 1):
+        with pytest.raises(ValidationError):
+            HotReload.model_validate({"reload_signal": signal})

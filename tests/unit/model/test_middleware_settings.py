@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -69,3 +70,9 @@ def test_valid_settings_fit_into_a_head(text: str) -> None:
         assert re.fullmatch(grammar.LINES, f"A: {origin}\r\n".encode())
     except ValidationError:
         pass
+
+
+def test_a_location_has_at_most_8_placeholders() -> None:
+    assert RedirectConfig(location="{host}" * 8)
+    with pytest.raises(ValidationError, match="location has 9 placeholders; at most 8"):
+        RedirectConfig(location="{host}" * 9)

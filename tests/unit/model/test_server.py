@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from zerotrust.model.server import Caddy, ProxyApi
+from zerotrust.model.server import Caddy, CaddyLogging, ProxyApi, ServerConfig
 
 
 def test_the_proxy_api_is_not_for_the_network() -> None:
@@ -28,3 +28,16 @@ def test_trusted_proxies_are_networks() -> None:
 def test_where_caddy_keeps_certificates() -> None:
     assert Caddy(config_dir="/x").storage == "/x/storage"
     assert Caddy(config_dir="/x", storage_dir="/y").storage == "/y"
+
+
+def test_caddys_level_is_read_in_any_case() -> None:
+    assert CaddyLogging.model_validate({"level": "warn"}).level == "WARN"
+    for level in ("loud", 5):
+        with pytest.raises(ValidationError):
+            CaddyLogging.model_validate({"level": level})
+
+
+def test_the_admin_socket_is_in_the_folder_of_the_state_unless_it_is_named() -> None:
+    assert ServerConfig.model_validate({"state": {"dir": "/s"}}).admin_socket == "/s/admin.sock"
+    named = ServerConfig.model_validate({"state": {"dir": "/s"}, "admin": {"socket": "/run/a"}})
+    assert named.admin_socket == "/run/a"

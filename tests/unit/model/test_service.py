@@ -202,3 +202,54 @@ def test_rates_of_traffic() -> None:
     assert service(traffic_shaping={"upload_limit": "10MB/s"}).traffic_shaping is not None
     with pytest.raises(ValidationError, match="invalid rate"):
         service(traffic_shaping={"per_ip_limit": "fast"})
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_protocols_that_are_no_http_are_refused(protocol: str) -> None:
+    with pytest.raises(ValidationError, match=f"protocol {protocol} is not supported"):
+        service(protocol=protocol)
+
+
+def test_a_tls_version_is_text_or_a_number() -> None:
+    with pytest.raises(ValidationError):
+        service(tls={"min_version": ["1.3"]})
+
+
+@pytest.mark.parametrize(
+    ("header", "host"),
+    [
+        ("preserve", "app.example.com"),
+        ("upstream", "10.0.0.1:8080"),
+        ("app.internal:8080", "app.internal:8080"),
+    ],
+)
+def test_the_host_header_of_requests_to_upstreams(header: str, host: str) -> None:
+    found = service(host_header=header, backend="10.0.0.1:8080")
+    assert found.host_for(found.endpoint(found.backends[0])) == host
+
+
+@pytest.mark.parametrize(
+    ("keys", "redirects"),
+    [
+        ({"listen_on": "both"}, True),
+        ({"listen_on": "https"}, False),
+        ({"listen_on": "both", "http_redirect": False}, False),
+    ],
+)
+def test_http_is_redirected_where_both_schemes_are_served(
+    keys: dict[str, Any], redirects: bool
+) -> None:
+    assert service(**keys).redirects is redirects
+
+
+def test_metrics_may_name_a_service_unless_it_forbids_it() -> None:
+    assert service().is_counted
+    assert service(monitoring={"metrics_enabled": True}).is_counted
+    assert not service(monitoring={"metrics_enabled": False}).is_counted
+
+
+def test_files_of_the_tls_to_upstreams() -> None:
+    assert service().tls_files == ()
+    tls = {"client_cert_file": "c", "client_key_file": "k"}
+    assert service(tls=tls).tls_files == ("c", "k")
+    assert service(tls={**tls, "ca_file": "a"}).tls_files == ("a", "c", "k")

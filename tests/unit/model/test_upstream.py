@@ -3,7 +3,12 @@
 import pytest
 from pydantic import ValidationError
 
-from zerotrust.model.upstream import HealthCheck, endpoint_of
+from zerotrust.model.upstream import (
+    HealthCheck,
+    LoadBalancing,
+    OutlierDetection,
+    endpoint_of,
+)
 
 
 def test_the_scheme_of_the_address_wins() -> None:
@@ -73,3 +78,20 @@ def test_invalid_status_codes(written: object) -> None:
 def test_a_health_check_expects_success() -> None:
     assert HealthCheck().expected_status == ((200, 299),)
     assert HealthCheck().type == "http"
+
+
+def test_an_ejection_does_not_start_above_its_maximum() -> None:
+    keys = {"base_ejection_time": "30s", "max_ejection_time": "30s"}
+    assert OutlierDetection.model_validate(keys)
+    with pytest.raises(ValidationError, match=r"max_ejection_time \(29 s\) is shorter"):
+        OutlierDetection.model_validate({**keys, "max_ejection_time": "29s"})
+
+
+@pytest.mark.parametrize(
+    ("keys", "keeps"),
+    [({}, False), ({"session_affinity": True}, True), ({"policy": "ip_hash"}, True)],
+)
+def test_balancers_that_keep_clients_on_their_upstream(
+    keys: dict[str, object], keeps: bool
+) -> None:
+    assert LoadBalancing.model_validate(keys).keeps_clients is keeps
