@@ -240,7 +240,7 @@ def check(owner: Owner) -> None:
     streams = session.streams.values()
     assert session.unconsumed == sum(stream.window.unconsumed for stream in streams)
     assert session.unconsumed <= LIMIT
-    assert session._growth.left == MAX_GROWTH_BYTES - sum(
+    assert session.growth.left == MAX_GROWTH_BYTES - sum(
         s.window.size - s.window.initial for s in streams
     )
     assert len(session.streams) <= 8

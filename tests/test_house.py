@@ -167,6 +167,56 @@ def test_users_read_no_riddles() -> None:
     ]
 
 
+PRIVATE = {
+    ("test_channel.py", "_out"): "the memory of the chunks, which no behaviour shows",
+    ("test_fair_queue.py", "_agents"): "an agent that waits no more must leave no entry",
+    ("test_frames.py", "_complete"): "the memory of this step alone",
+    ("test_outbox.py", "_direct"): "the bound on frames that pass the scheduler",
+    ("test_outbox.py", "_out"): "the memory of the chunks, which no behaviour shows",
+    ("test_policy_quota.py", "_policies"): "an agent without policies must leave no entry",
+    ("test_policy_quota.py", "_sums"): "an agent without policies must leave no entry",
+    ("test_resume.py", "_writes"): "what is kept must be the object that was written, no copy",
+    ("test_session_control.py", "_add"): "reasons longer than any that the registrar makes",
+    ("test_shaping.py", "_loop"): "the compiled ingress takes its loop from asyncio",
+}
+"""Private names of the package that a test file uses, and why no public one would do."""
+
+
+def private_names(path: Path) -> Iterator[str]:
+    """Yield the private names that a file takes from other objects, also by `setattr`."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Attribute(value=ast.Name(id="self" | "cls")):
+                continue
+            case ast.Attribute(attr=name):
+                yield name
+            case ast.ImportFrom(names=names):
+                yield from (alias.name for alias in names)
+            case ast.Call(
+                func=ast.Attribute(attr="setattr" | "delattr") | ast.Name(id="setattr" | "getattr"),
+                args=arguments,
+            ):
+                for argument in arguments:
+                    if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+                        yield argument.value.rpartition(".")[2]
+
+
+def test_tests_use_the_public_names_of_the_package() -> None:
+    defined = {
+        name
+        for path in SOURCE.rglob("*.py")
+        for name in re.findall(r"\b_[A-Za-z]\w*", path.read_text())
+    }
+    reached = {
+        (path.name, name)
+        for folder in ("tests", "demo", "benchmarks", "scripts", "fuzz")
+        for path in (ROOT / folder).rglob("*.py")
+        for name in private_names(path)
+        if name in defined
+    }
+    assert reached == set(PRIVATE)
+
+
 def test_package_files_only_hand_on_names() -> None:
     for path in SOURCE.rglob("__init__.py"):
         body = ast.parse(path.read_text()).body

@@ -97,11 +97,11 @@ class Setting:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(upstream(self.api_port))
             await stack.enter_async_context(
-                await asyncio.start_server(self._permission, "127.0.0.1", self.permission_port)
+                await asyncio.start_server(self.permission, "127.0.0.1", self.permission_port)
             )
             yield
 
-    async def _permission(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def permission(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         target = (await read_head(reader))[0].split(" ")[1]
         name = parse_qs(urlsplit(target).query)["domain"][0]
         assert urlsplit(target).path == "/.0trust/tls-permission"
@@ -688,9 +688,7 @@ async def test_a_leftover_socket_does_not_matter(setting: Setting) -> None:
 
 async def test_requests_wait_for_a_server_that_restarts(tmp_path: Path) -> None:
     setting = Setting(tmp_path)
-    async with await asyncio.start_server(
-        setting._permission, "127.0.0.1", setting.permission_port
-    ):
+    async with await asyncio.start_server(setting.permission, "127.0.0.1", setting.permission_port):
         async with Edge(setting.config()):
             way = setting.way()
             async with await way.open("app.test") as client:

@@ -23,5 +23,5 @@ def _unconfigured_logs() -> Iterator[None]:
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.reset_defaults()
-    for proxy in logs._LOGGERS.values():
+    for proxy in logs.LOGGERS.values():
         vars(proxy).pop("bind", None)

@@ -88,12 +88,13 @@ class Agent:
     Attributes:
         connections: its connections to the server, with retired ones that still have requests.
         metrics: the metrics and the endpoint that serves them.
+        renewal: the agent's certificate and its renewal.
     """
 
     def __init__(self, config: AgentConfig, tasks: Tasks) -> None:
         self._loop = asyncio.get_running_loop()
         self._config = config
-        self._renewal = _renewal(config)
+        self.renewal = _renewal(config)
         self._tasks = tasks
         self._coalescer = WriteCoalescer(self._loop)
         self._options = SessionOptions(
@@ -107,7 +108,7 @@ class Agent:
         self.connections: list[TunnelConnection] = []
         self._running: set[asyncio.Task[None]] = set()
         self.metrics = AgentMetrics(
-            lambda: [one.link.session for one in self._sessions()],
+            lambda: [one.link.session for one in self.sessions()],
             self._services,
             coalescer=self._coalescer,
             tasks=tasks,
@@ -135,7 +136,7 @@ class Agent:
         """
         endpoint, plan = ServerEndpoint.of(config), self._plan(config, changes)
         moved = "server" in changes.sections or any(
-            path in _credentials(config) and not self._renewal.wrote(path) for path in changes.files
+            path in _credentials(config) and not self.renewal.wrote(path) for path in changes.files
         )
         with ExitStack() as undo:
             if moved:
@@ -153,7 +154,7 @@ class Agent:
             connection.update(plan)
         self._config = config
         if moved:
-            self._renewal = _renewal(config)
+            self.renewal = _renewal(config)
         self._dial(endpoint if moved else self._endpoint)
         if moved:
             self._keep(config.server.connections)
@@ -163,7 +164,7 @@ class Agent:
     def status(self) -> AgentStatus:
         """Return the agent's state, its sessions and its services."""
         return AgentStatus(
-            agent=self._renewal.agent,
+            agent=self.renewal.agent,
             software=__version__,
             sessions=[
                 SessionStatus(
@@ -172,7 +173,7 @@ class Agent:
                     streams=len(session.link.session.streams),
                     connected=session.link.session.attached,
                 )
-                for session in self._sessions()
+                for session in self.sessions()
             ],
             services=services_status(self._services.all),
         )
@@ -187,7 +188,7 @@ class Agent:
         """
         timeout = self._config.hot_reload.drains_for
         current = [connection.current for connection in self.connections]
-        sessions = [session for session in self._sessions() if session.link.session.attached]
+        sessions = [session for session in self.sessions() if session.link.session.attached]
         if not sessions:
             return
         _log.info("draining", drain_timeout=timeout)
@@ -204,7 +205,7 @@ class Agent:
 
     async def close(self) -> None:
         """Close all sessions."""
-        links = [session.link for session in self._sessions()]
+        links = [session.link for session in self.sessions()]
         for link in links:
             link.close_session(Code.GOING_AWAY, "the agent is shutting down")
         if links:
@@ -227,7 +228,7 @@ class Agent:
                 tasks=self._tasks,
                 drain_timeout=self._config.hot_reload.drains_for,
                 before_dialling=self._before_dialling,
-                allows_more=lambda: any(one.allows_more for one in self._sessions()),
+                allows_more=lambda: any(one.allows_more for one in self.sessions()),
             )
             self.connections.append(connection)
             task = self._tasks.supervise(connection.run, f"connection {number + 1}")
@@ -258,7 +259,8 @@ class Agent:
         for connection in self.connections:
             connection.reconfigure(endpoint, drain_timeout=self._config.hot_reload.drains_for)
 
-    def _sessions(self) -> list[ServerSession]:
+    def sessions(self) -> list[ServerSession]:
+        """Return the sessions of all connections."""
         return [session for connection in self.connections for session in connection.sessions]
 
     async def _before_dialling(self) -> None:
@@ -267,10 +269,10 @@ class Agent:
         If that fails, the agent dials all the same: so the server logs it.
         """
         now = time.time()
-        if not (self._renewal.expired(now) and self._renewal.due(now)):
+        if not (self.renewal.expired(now) and self.renewal.due(now)):
             return
         try:
-            answer = await renew_expired(self._config.server, self._renewal.request(now))
+            answer = await renew_expired(self._config.server, self.renewal.request(now))
         except ZeroTrustError as error:
             _log.warning("certificate expired and could not be renewed", reason=str(error))
         else:
@@ -296,9 +298,9 @@ class Agent:
                 continue
             tunnel, now = session.link.session, time.time()
             if tunnel.attached and RENEWAL in tunnel.capabilities:
-                if self._renewal.due(now):
+                if self.renewal.due(now):
                     try:
-                        tunnel.send(self._renewal.request(now))
+                        tunnel.send(self.renewal.request(now))
                     except PkiError as error:
                         _log.warning("certificate not renewed", reason=str(error))
                 return
@@ -309,7 +311,7 @@ class Agent:
         The next session uses the new one; others stay.
         """
         try:
-            outcome = self._renewal.store(message)
+            outcome = self.renewal.store(message)
             if not outcome.refusal:
                 self._dial(ServerEndpoint.of(self._config))
         except SetupError as error:

@@ -86,6 +86,7 @@ class TunnelConnection:
         fresh: a session that is to replace `current`.
         leaving: sessions that were replaced and end their requests.
         retired: the agent keeps fewer connections now; this one dials no more.
+        handed_over: done when another session has become current, or none will any more.
     """
 
     def __init__(
@@ -113,7 +114,7 @@ class TunnelConnection:
         self.retired = False
         self._turn = number
         self._connected_at = 0.0
-        self._handed_over: asyncio.Future[None] = self._loop.create_future()
+        self.handed_over: asyncio.Future[None] = self._loop.create_future()
         self._dial_now = asyncio.Event()
 
     def reconfigure(self, endpoint: ServerEndpoint, *, drain_timeout: float) -> None:
@@ -199,8 +200,8 @@ class TunnelConnection:
         if self.current is not None:
             self.current.go_away("the agent keeps fewer connections")
             self.leaving.append(self.current)
-            if not self._handed_over.done():
-                self._handed_over.set_result(None)
+            if not self.handed_over.done():
+                self.handed_over.set_result(None)
 
     # ---- from one session to the next
 
@@ -257,7 +258,7 @@ class TunnelConnection:
         before.go_away("a newer session takes over")
         self.leaving.append(before)
         self.current = fresh
-        self._handed_over.set_result(None)
+        self.handed_over.set_result(None)
         await asyncio.wait([before.released], timeout=RELEASE_TIMEOUT)
         if not before.released.done():
             before.refuse_streams()
@@ -292,8 +293,8 @@ class TunnelConnection:
         self.current = session
         self._connected_at = self._loop.time()
         while not (session.link.closed.done() or self.retired):
-            self._handed_over = self._loop.create_future()
-            gone = [session.link.closed, self._handed_over]
+            self.handed_over = self._loop.create_future()
+            gone = [session.link.closed, self.handed_over]
             await asyncio.wait(gone, return_when=asyncio.FIRST_COMPLETED)
             session = self.current
         self.current = None

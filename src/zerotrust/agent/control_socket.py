@@ -87,13 +87,16 @@ class ControlSocket:
         drain: called at the first `drain` request only, because a second call would end the agent
             at once.
         status: returns the agent's status; called for each `status` request.
+
+    Attributes:
+        connections: the open connections, oldest first.
     """
 
     def __init__(self, drain: Callable[[], object], status: Callable[[], AgentStatus]) -> None:
         self._drain: Callable[[], object] | None = drain
         self._status = status
         self._listening: Listening | None = None
-        self._connections: dict[_ControlConnection, None] = {}
+        self.connections: dict[_ControlConnection, None] = {}
 
     async def listen(self, path: Path) -> None:
         """Listen at this path; without write access to the folder the agent works without a
@@ -117,19 +120,19 @@ class ControlSocket:
             await self._listening.close()
 
     def _connection(self) -> asyncio.Protocol | None:
-        if len(self._connections) >= MAX_CONNECTIONS:
-            oldest = next((one for one in self._connections if not one.has_request), None)
+        if len(self.connections) >= MAX_CONNECTIONS:
+            oldest = next((one for one in self.connections if not one.has_request), None)
             if oldest is None:
                 return None
             oldest.abort()
         connection = _ControlConnection(
             drain=self._drain_once, status=self._status, ended=self._ended
         )
-        self._connections[connection] = None
+        self.connections[connection] = None
         return connection
 
     def _ended(self, connection: "_ControlConnection") -> None:
-        self._connections.pop(connection, None)
+        self.connections.pop(connection, None)
 
     def _drain_once(self) -> None:
         drain, self._drain = self._drain, None

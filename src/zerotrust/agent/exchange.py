@@ -62,6 +62,7 @@ class Exchange:
 
     Attributes:
         tunnelled: the backend has answered 101; the exchange relays bytes.
+        connection: the connection to the backend; None while there is none.
     """
 
     __slots__ = (
@@ -70,7 +71,6 @@ class Exchange:
         "_buffered",
         "_buffered_end",
         "_buffered_trailers",
-        "_connection",
         "_deadline",
         "_dialling",
         "_ended",
@@ -93,6 +93,7 @@ class Exchange:
         "_unsent",
         "_upstream",
         "_writer",
+        "connection",
         "tunnelled",
     )
 
@@ -115,7 +116,7 @@ class Exchange:
         self._request = request
         self._service = service
         self._method = request.block[: request.block.index(b" ")]
-        self._connection: BackendConnection | None = None
+        self.connection: BackendConnection | None = None
         self._writer: Writer | None = None
         # Joined, because the limit counts bytes: an object for each frame could take a hundred
         # times as much.
@@ -200,7 +201,7 @@ class Exchange:
 
     def data(self, payload: bytes, *, end: bool) -> None:
         self._has_progress = True
-        connection = self._connection
+        connection = self.connection
         if self._ended:
             if payload:
                 self._session.reset(
@@ -220,16 +221,16 @@ class Exchange:
             self._abandon()
             return
         self._buffered_trailers = payload
-        if self._connection is not None:
-            self._send_buffered(self._connection)
+        if self.connection is not None:
+            self._send_buffered(self.connection)
 
     def reset(self, code: Code, reason: str) -> None:
         _log.debug("stream reset", request=self._request.request_id, code=code.name, reason=reason)
         self._abandon()
 
     def writable(self) -> None:
-        if self._connection is not None:
-            self._connection.resume_reading()
+        if self.connection is not None:
+            self.connection.resume_reading()
 
     # ---- from the backend (net.http_client.ResponseSink)
 
@@ -274,18 +275,15 @@ class Exchange:
         if kind is Kind.TUNNEL:
             self.tunnelled = True
             self._began_at = self._progress_at = self._loop.time()
-            if self._connection is not None:
-                self._send_buffered(self._connection)
+            if self.connection is not None:
+                self._send_buffered(self.connection)
         elif kind is Kind.NONE:
             self._complete()
 
     def body(self, data: bytes, *, end: bool) -> None:
         self._has_progress = True
-        if (
-            not self._session.send_data(self._stream, data, end=end)
-            and self._connection is not None
-        ):
-            self._connection.pause_reading()
+        if not self._session.send_data(self._stream, data, end=end) and self.connection is not None:
+            self.connection.pause_reading()
         if end:
             if self.tunnelled:
                 self._response_ended = True
@@ -298,7 +296,7 @@ class Exchange:
         self._complete()
 
     def failed(self, error: ForwardError, *, untouched: bool, unsent: list[Chunk]) -> None:
-        connection, self._connection = self._connection, None
+        connection, self.connection = self.connection, None
         upstream = self._upstream
         closed_idle = untouched and connection is not None and connection.reused
         if closed_idle and (unsent or self._repeatable) and upstream is not None:
@@ -388,7 +386,7 @@ class Exchange:
     def _begin(self, connection: BackendConnection) -> None:
         request = self._request
         upgrade = bool(request.flags & FLAG_UPGRADE)
-        self._connection = connection
+        self.connection = connection
         connection.begin(self, self._method)
         kind = Kind(request.kind)
         edits = self._upstream.edits if self._upstream is not None else None
@@ -462,7 +460,7 @@ class Exchange:
 
     def _complete(self) -> None:
         """End the exchange: the answer is complete. Close the connection if the request is not."""
-        connection, self._connection = self._connection, None
+        connection, self.connection = self.connection, None
         # Without a writer the backend has refused an upgrade: the request has no body.
         whole = self._writer is None or self._writer.complete
         self._mark_ended()
@@ -480,9 +478,9 @@ class Exchange:
         if (
             self._response_ended
             and self._stream.receiving is StreamState.DONE
-            and self._connection is not None
+            and self.connection is not None
         ):
-            connection, self._connection = self._connection, None
+            connection, self.connection = self.connection, None
             self._mark_ended()
             connection.finish()
             self._end_selection()
@@ -503,7 +501,7 @@ class Exchange:
 
     def _abandon(self) -> None:
         """End the exchange before its end, and close its connection."""
-        connection, self._connection = self._connection, None
+        connection, self.connection = self.connection, None
         self._mark_ended()
         if connection is not None:
             connection.detach()

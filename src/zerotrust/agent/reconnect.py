@@ -43,6 +43,9 @@ class Reconnect:
         endpoint: returns the server to dial; a certificate may have been renewed since the last
             attempt.
         turn: the server's address to begin with; each attempt takes the next one.
+
+    Attributes:
+        begins_at: time of the loop before which no attempt starts.
     """
 
     def __init__(
@@ -65,14 +68,14 @@ class Reconnect:
         self._asked_at = 0.0
         self._attached_at = -math.inf
         self._delay = 0.0
-        self._begins_at = 0.0
+        self.begins_at = 0.0
 
     def begin(self) -> None:
         """Ask the server until the session is attached or closed."""
         now = self._loop.time()
         steady = now - self._attached_at >= STEADY
         self._delay = 0.0 if steady else min(max(self._delay * 2, PAUSE_LEAST), PAUSE_SOON)
-        self._begins_at = now + random.uniform(self._delay / 2, self._delay)  # noqa: S311
+        self.begins_at = now + random.uniform(self._delay / 2, self._delay)  # noqa: S311
         if self._task is None or self._task.done():
             self._task = self._tasks.spawn(self._run(), "redial")
 
@@ -96,7 +99,7 @@ class Reconnect:
         soon_until = self._loop.time() + SOON
         try:
             while not (link.session.attached or link.closed.done()):
-                if (left := self._begins_at - self._loop.time()) > 0:
+                if (left := self.begins_at - self._loop.time()) > 0:
                     await self._wait(left)
                     continue
                 attempt = self._tasks.spawn(self._attempt(), "connect")

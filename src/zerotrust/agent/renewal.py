@@ -43,6 +43,7 @@ class Renewal:
 
     Attributes:
         agent: the agent id in the certificate.
+        next_at: time of the next request for a certificate, in seconds since the epoch.
 
     Raises:
         PkiError: the certificate can't be read.
@@ -59,9 +60,9 @@ class Renewal:
 
     def due(self, now: float) -> bool:
         """Return True if it is time to request a new certificate."""
-        # If the last request is in the future, the clock was set back since, and `_next` may be far
-        # away.
-        return now >= self._next or now < self._requested_at
+        # If the last request is in the future, the clock was set back since, and `next_at` may be
+        # far away.
+        return now >= self.next_at or now < self._requested_at
 
     def expired(self, now: float) -> bool:
         """Return True if the certificate has expired, so that TLS would refuse it."""
@@ -75,7 +76,7 @@ class Renewal:
                 store the answer, and the server limits the number of certificates.
         """
         self._requested_at = now
-        self._next = now + self._retry_delay(now)
+        self.next_at = now + self._retry_delay(now)
         request = create()
         key_pair_files.prepare(self._certificate, self._key, keys.to_pem(request.key))
         self._request = request
@@ -118,7 +119,7 @@ class Renewal:
         self._requested_at = 0.0
         self.agent = agent_id_of(certificate)
         self._expires_at = certificate.not_valid_after_utc.timestamp()
-        self._next = renewal_time.renew_at(certificate, renewal_time.share())
+        self.next_at = renewal_time.renew_at(certificate, renewal_time.share())
 
     def _retry_delay(self, now: float) -> float:
         return min(max((self._expires_at - now) / 10, MIN_RETRY), MAX_RETRY)

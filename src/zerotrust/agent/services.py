@@ -122,6 +122,7 @@ class Services:
         jwks: the JWKS documents of token issuers.
         requests: total number of requests.
         failed: total number of failed requests by error code.
+        replaced: former versions of services that still have requests.
     """
 
     def __init__(
@@ -131,7 +132,7 @@ class Services:
         self._tasks = tasks
         self._descriptors = DescriptorBudget.of_process()
         self._live: dict[str, LiveService] = {}
-        self._replaced: weakref.WeakSet[LiveService] = weakref.WeakSet()
+        self.replaced: weakref.WeakSet[LiveService] = weakref.WeakSet()
         self._removed: dict[str, tuple[LiveService, float]] = {}
         self.jwks = JwksFetcher(tasks, changed=keys_changed)
         self.requests = 0
@@ -197,7 +198,7 @@ class Services:
             if previous is not None:
                 live.upstreams.inherit(previous.upstreams, same_tls=_same_tls(live, previous))
             self._live[live.id] = live
-        for previous in self._replaced:
+        for previous in self.replaced:
             after = self._live.get(previous.id)
             staying = (
                 frozenset(upstream.endpoint for upstream in after.upstreams.all)
@@ -216,7 +217,7 @@ class Services:
         """
         for service_id in [name for name, (_, ends_at) in self._removed.items() if now >= ends_at]:
             del self._removed[service_id]
-        for live in (*self._live.values(), *self._replaced):
+        for live in (*self._live.values(), *self.replaced):
             live.upstreams.sweep(now)
         for live in self._live.values():
             for upstream in live.upstreams.due(now):
@@ -240,7 +241,7 @@ class Services:
         live = self._live.pop(service_id, None)
         if live is not None:
             live.upstreams.close()
-            self._replaced.add(live)
+            self.replaced.add(live)
         return live
 
     def _provision(

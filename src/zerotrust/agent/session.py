@@ -79,7 +79,7 @@ class ServerSession:
         self._loop = asyncio.get_running_loop()
         self._running: set[Exchange] = set()
         self._renewed = renewed
-        self._lost = lost
+        self.lost = lost
         self._takes_over = takes_over
         self._leaving = False
         self._refuses = False
@@ -227,7 +227,7 @@ class ServerSession:
             session=self.link.session.id[:8],
             reason=reason,
         )
-        self._lost(self)
+        self.lost(self)
 
     def reattached(self) -> None:
         _log.info("reconnected", session=self.link.session.id[:8])

@@ -43,6 +43,9 @@ class UpstreamPool:
     Args:
         upstreams: at least one, in the order of the file, with the defaults of health checks
             applied.
+
+    Attributes:
+        load: requests in progress at all upstreams.
     """
 
     def __init__(
@@ -66,7 +69,7 @@ class UpstreamPool:
             )
             for upstream in upstreams
         )
-        self._load = ActiveRequests()
+        self.load = ActiveRequests()
         self._balancer = make_balancer(options.policy, rng)
         self._required = options.health_check_required
         self._max_connections = options.max_connections or sys.maxsize
@@ -88,7 +91,7 @@ class UpstreamPool:
             members: members of this pool, each with the same backend's member in `former`.
             health: take over the health too, if the checks are the same.
         """
-        self._load = former._load
+        self.load = former.load
         for member, before in members:
             member.load = before.load
             if health and member.health.has_same_checks(before.health):
@@ -115,7 +118,7 @@ class UpstreamPool:
                 weight is 0, but not if it is not used now or is full.
             tried: members that have already failed this request.
         """
-        if self._load.active >= self._max_connections:
+        if self.load.active >= self._max_connections:
             return None
         used = self._in_use(now)
         if tried:
@@ -125,13 +128,13 @@ class UpstreamPool:
             chosen = self._balancer.pick(used, client)
         if chosen is not None:
             chosen.load.active += 1
-            self._load.active += 1
+            self.load.active += 1
         return chosen
 
     def give_back(self, member: PooledUpstream) -> None:
         """Note the end of a placed request."""
         member.load.active -= 1
-        self._load.active -= 1
+        self.load.active -= 1
 
     def succeeded(self, member: PooledUpstream) -> None:
         """Note a response with a status below 500."""
@@ -150,7 +153,7 @@ class UpstreamPool:
 
     def has_room(self, now: float) -> bool:
         """Return True if a request can be placed now."""
-        return self._load.active < self._max_connections and any(
+        return self.load.active < self._max_connections and any(
             member.load.active < member.max_connections for member in self._in_use(now)
         )
 

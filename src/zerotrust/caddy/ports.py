@@ -54,7 +54,7 @@ async def check_free(wanted: Iterable[ListenAddress]) -> None:
             except OSError as error:
                 if host == _NO_IPV6 and not endpoint.host and error.errno in _NO_SUCH_ADDRESS:
                     continue
-                raise CaddyError(_explain(endpoint, error)) from error
+                raise CaddyError(explain(endpoint, error)) from error
 
 
 async def _try_tcp(host: str, port: int) -> None:
@@ -83,7 +83,8 @@ async def _try_udp(host: str, port: int) -> None:
     await protocol.closed
 
 
-def _explain(endpoint: ListenAddress, error: OSError) -> str:
+def explain(endpoint: ListenAddress, error: OSError) -> str:
+    """Return a message for a port that cannot be bound, with a way out."""
     what = f"{'UDP' if endpoint.udp else 'TCP'} port {endpoint.port}"
     where = f"on {endpoint.host}" if endpoint.host else "on all interfaces"
     if error.errno == errno.EADDRINUSE:

@@ -16,7 +16,8 @@ from zerotrust.errors import SetupError
 
 UNITS: Final = Path("/etc/systemd/system")
 STATE: Final = Path("/var/lib")
-_RUNNING: Final = Path("/run/systemd/system")
+RUNNING: Final = Path("/run/systemd/system")
+"""Folder that exists where systemd runs (sd_booted(3))."""
 _HOMES: Final = (Path("/home"), Path("/root"), Path("/run/user"))
 
 _UNIT: Final = """\
@@ -139,7 +140,7 @@ class SystemdService:
         Raises:
             SetupError: no systemd, not root, or 0trust is installed where services cannot see it.
         """
-        if not _RUNNING.is_dir():
+        if not RUNNING.is_dir():
             raise SetupError(
                 "systemd does not run on this machine; --print-unit prints the unit without it"
             )

@@ -20,12 +20,16 @@ T = TypeVar("T")
 
 
 class Database:
-    """Owns the connections and the thread in which the server's transactions run."""
+    """Owns the connections and the thread in which the server's transactions run.
+
+    Attributes:
+        engine: the SQLAlchemy engine.
+    """
 
     def __init__(
         self, engine: Engine, name: str, migration: Migration | None, *, shared: bool
     ) -> None:
-        self._engine = engine
+        self.engine = engine
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="state")
         self.name = name
         """The file, or the address without its password."""
@@ -78,7 +82,7 @@ class Database:
         Raises:
             StateError: the database cannot be reached, written or locked; nothing was changed.
         """
-        with explained(self.name), Session(self._engine, expire_on_commit=False) as session:
+        with explained(self.name), Session(self.engine, expire_on_commit=False) as session:
             try:
                 yield session
             except EnrollmentRefused:
@@ -103,7 +107,7 @@ class Database:
     def close(self) -> None:
         """Finish the running work and close the connections."""
         self._worker.shutdown()
-        self._engine.dispose()
+        self.engine.dispose()
 
     def _run(self, work: Callable[[Session], T]) -> T:
         with self.transaction() as session:

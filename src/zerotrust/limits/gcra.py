@@ -20,27 +20,30 @@ class CellRate:
     """Allows `count` requests per `seconds` for each key, and at most `burst` at once.
 
     The default of `burst` is `count`.
+
+    Attributes:
+        expected: arrival time of each key's next request at the rate, by the caller's clock.
     """
 
-    __slots__ = ("_expected", "interval", "tolerance")
+    __slots__ = ("expected", "interval", "tolerance")
 
     def __init__(self, count: int, seconds: float, burst: int | None = None) -> None:
         self.interval = seconds / count
         """Seconds between two requests at the rate."""
         self.tolerance = self.interval * (burst or count)
         """Seconds by which the request after this one may be early."""
-        self._expected: TtlCache[float] = TtlCache(MAX_KEYS)
+        self.expected: TtlCache[float] = TtlCache(MAX_KEYS)
 
     def take(self, key: bytes, now: float) -> float:
         """Return the seconds by which the request after this one would be early.
 
         The request is counted only if it is allowed.
         """
-        expected = self._expected.get(key, now) or now
+        expected = self.expected.get(key, now) or now
         following = expected + self.interval
         early = following - now
         if early <= self.tolerance + _INEXACT:
-            self._expected.put(key, following, until=following)
+            self.expected.put(key, following, until=following)
         return early
 
     def wait(self, early: float) -> int:

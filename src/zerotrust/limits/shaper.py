@@ -108,17 +108,20 @@ class Shaper:
     Args:
         total: bytes per second for all clients; None for no limit.
         per_client: bytes per second for each client; None for no limit.
+
+    Attributes:
+        clients: the queue of each client.
     """
 
     __slots__ = (
         "_asleep",
-        "_clients",
         "_per_client",
         "_serial",
         "_shared_queue",
         "_total",
         "_turn",
         "_turns",
+        "clients",
     )
 
     def __init__(self, *, total: float | None, per_client: float | None, now: float) -> None:
@@ -126,7 +129,7 @@ class Shaper:
         self._per_client = per_client
         self._turn = min(turn_of(rate) for rate in (total, per_client) if rate is not None)
         self._shared_queue = ClientQueue(None)
-        self._clients: TtlCache[ClientQueue] = TtlCache(MAX_CLIENTS)
+        self.clients: TtlCache[ClientQueue] = TtlCache(MAX_CLIENTS)
         self._turns: deque[ClientQueue] = deque()
         self._asleep: list[tuple[float, int, ClientQueue]] = []
         self._serial = 0
@@ -139,8 +142,8 @@ class Shaper:
         if self._per_client is None:
             return self._shared_queue
         key = network_of(client)
-        queue = self._clients.get(key, now) or ClientQueue(Bucket(self._per_client, now))
-        self._clients.put(key, queue, until=math.inf)
+        queue = self.clients.get(key, now) or ClientQueue(Bucket(self._per_client, now))
+        self.clients.put(key, queue, until=math.inf)
         return queue
 
     def enqueue(self, flow: Flow, count: int) -> None:

@@ -44,9 +44,12 @@ class BasicAuthMiddleware:
 
     Args:
         secret: 16 to 64 random bytes, the key of the digests.
+
+    Attributes:
+        remembered: digests of credentials that were verified, and their results.
     """
 
-    __slots__ = ("_forward", "_hashes", "_refusal", "_remember", "_remembered", "_secret", "_users")
+    __slots__ = ("_forward", "_hashes", "_refusal", "_remember", "_secret", "_users", "remembered")
 
     def __init__(self, config: BasicAuthConfig, *, secret: bytes) -> None:
         if not config.users:
@@ -56,7 +59,7 @@ class BasicAuthMiddleware:
         self._secret = secret
         self._remember = config.remember
         self._forward = config.forward_credentials
-        self._remembered: TtlCache[bool] = TtlCache(MAX_REMEMBERED)
+        self.remembered: TtlCache[bool] = TtlCache(MAX_REMEMBERED)
         challenge = (
             b'WWW-Authenticate: Basic realm="%b", charset="UTF-8"\r\n' % config.realm.encode()
         )
@@ -73,7 +76,7 @@ class BasicAuthMiddleware:
         if credentials is None:
             return self._refusal
         digest = self._digest(b":".join(credentials))
-        if not self._remembered.get(digest, now):
+        if not self.remembered.get(digest, now):
             return NeedsVerification(self, Verification(digest, self._check(*credentials)))
         self._pass(digest, request, now)
         return None
@@ -89,7 +92,7 @@ class BasicAuthMiddleware:
         return None
 
     def _pass(self, digest: bytes, request: Request, now: float) -> None:
-        self._remembered.put(digest, True, until=now + self._remember)
+        self.remembered.put(digest, True, until=now + self._remember)
         if not self._forward:
             request.edits.append(_REMOVE_CREDENTIALS)
 

@@ -84,8 +84,7 @@ class CorsMiddleware:
         return self._all or (
             len(origin) <= _MAX_ORIGIN_BYTES
             and (
-                origin in self._exact
-                or any(pattern in self._exact for pattern in _patterns(origin))
+                origin in self._exact or any(pattern in self._exact for pattern in patterns(origin))
             )
         )
 
@@ -126,7 +125,7 @@ def _one(values: Sequence[bytes]) -> bytes | None:
     return values[0] if len(values) == 1 else None
 
 
-def _patterns(origin: bytes) -> Iterator[bytes]:
+def patterns(origin: bytes) -> Iterator[bytes]:
     """Yield each wildcard pattern that matches an origin: `*.` replaces its first labels.
 
     Looking these up in a set makes the cost independent of the number of configured origins.

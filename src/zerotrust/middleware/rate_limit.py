@@ -17,13 +17,17 @@ from zerotrust.routing.match import folded, values_of
 
 
 class RateLimitMiddleware:
-    """Handler that counts requests by key."""
+    """Handler that counts requests by key.
 
-    __slots__ = ("_by_service", "_field", "_policy", "_rate")
+    Attributes:
+        rate: the rate limiter.
+    """
+
+    __slots__ = ("_by_service", "_field", "_policy", "rate")
 
     def __init__(self, config: RateLimitConfig) -> None:
         count, seconds = parse_rate(config.rate)
-        self._rate = CellRate(count, seconds, config.burst)
+        self.rate = CellRate(count, seconds, config.burst)
         self._policy = b'RateLimit-Policy: "default";q=%d;w=%d\r\n' % (count, seconds)
         self._by_service = config.key == "service"
         self._field = (
@@ -38,14 +42,14 @@ class RateLimitMiddleware:
         key = self._key(request)
         if key is None:
             return UNREADABLE
-        early = self._rate.take(key, now)
-        wait = self._rate.wait(early)
+        early = self.rate.take(key, now)
+        wait = self.rate.wait(early)
         if wait:
             lines = b"Retry-After: %d\r\n%b%b" % (wait, self._policy, _state(0, wait))
             return Answer(
                 429, lines, code="rate_limited", message=f"too many requests; try again in {wait} s"
             )
-        state = _state(self._rate.left(early), math.ceil(early))
+        state = _state(self.rate.left(early), math.ceil(early))
         edits = [Edit(b"ratelimit-policy", self._policy, True), Edit(b"ratelimit", state, True)]
         request.counted[self] = edits
         request.response_edits += edits

@@ -61,33 +61,36 @@ class UpgradeLimit:
 
     Args:
         before: the limit that this one replaces. Its open connections stay open and count.
+
+    Attributes:
+        open: the client and the connection of each upgrade, until it is found ended.
     """
 
-    __slots__ = ("_open", "_per_client", "_total")
+    __slots__ = ("_per_client", "_total", "open")
 
     def __init__(
         self, total: int | None, per_client: int | None, before: "UpgradeLimit | None" = None
     ) -> None:
         self._total = total
         self._per_client = per_client
-        self._open: list[tuple[bytes, UpgradedConnection]] = (
-            before._open if before is not None else []
+        self.open: list[tuple[bytes, UpgradedConnection]] = (
+            before.open if before is not None else []
         )
 
     def request(self, request: Request, now: float) -> Answer | None:
         if request.fields.upgrade is None:
             return None
-        self._open[:] = [entry for entry in self._open if not entry[1].done]
-        if self._total is not None and len(self._open) >= self._total:
+        self.open[:] = [entry for entry in self.open if not entry[1].done]
+        if self._total is not None and len(self.open) >= self._total:
             return _SERVICE_FULL
         if self._per_client is not None:
             network = network_of(request.client)
             if not network:
                 return UNREADABLE
-            if sum(other == network for other, _ in self._open) >= self._per_client:
+            if sum(other == network for other, _ in self.open) >= self._per_client:
                 return _CLIENT_FULL
         return None
 
     def opened(self, client: bytes, connection: UpgradedConnection) -> None:
         """Count an upgraded connection whose request was passed."""
-        self._open.append((network_of(client), connection))
+        self.open.append((network_of(client), connection))

@@ -448,6 +448,8 @@ class BackendPool:
     Attributes:
         open: number of open connections, idle or in use.
         dialling: number of connections that are being opened.
+        hasty_until: time of the loop until which a request that cannot be sent again gets a new
+            connection, because the backend closes idle ones early.
     """
 
     def __init__(
@@ -469,7 +471,7 @@ class BackendPool:
         self.open = 0
         self.dialling = 0
         self._closed = False
-        self._hasty_until = -math.inf
+        self.hasty_until = -math.inf
 
     def take(self, now: float, *, careful: bool) -> BackendConnection | None:
         """Return an idle connection, ready for `begin`; None if there is none.
@@ -480,7 +482,7 @@ class BackendPool:
                 that was used within CAREFUL_IDLE, none if the backend is hasty, and none with
                 unread bytes.
         """
-        if careful and now < self._hasty_until:
+        if careful and now < self.hasty_until:
             return None
         while self._idle:
             connection = self._idle[-1]
@@ -499,7 +501,7 @@ class BackendPool:
 
     def mark_hasty(self) -> None:
         """Note that the backend closed an idle connection before we did, or sent bytes on it."""
-        self._hasty_until = self._loop.time() + HASTY
+        self.hasty_until = self._loop.time() + HASTY
 
     @property
     def idle(self) -> int:

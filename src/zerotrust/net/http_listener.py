@@ -27,6 +27,7 @@ class HttpListener:
 
     Attributes:
         refused: total number of connections that were closed or refused at the maximum.
+        accepted: the open connections.
     """
 
     def __init__(
@@ -48,14 +49,14 @@ class HttpListener:
         effect = "the longest idle ones are closed" if reuse_idle else "new ones are refused"
         fields = {"listener": name} | ({"fix": fix} if fix else {})
         self._full = RateLimitedWarning(f"too many connections: {effect}", **fields)
-        self._connections: set[HttpServerConnection] = set()
+        self.accepted: set[HttpServerConnection] = set()
         self._draining = False
         self._sweeping = tasks.spawn(self._sweep(), "sweep connections")
 
     @property
     def connections(self) -> int:
         """Return the number of open connections."""
-        return len(self._connections)
+        return len(self.accepted)
 
     @asynccontextmanager
     async def listen(self, address: str, *, key: str) -> AsyncIterator[Listening]:
@@ -92,12 +93,12 @@ class HttpListener:
         after its request. Upgraded connections stay open.
         """
         self._draining = True
-        for connection in self._connections:
+        for connection in self.accepted:
             connection.end_keep_alive()
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + seconds
         while (now := loop.time()) < ends_at:
-            if not [one for one in list(self._connections) if not one.close_if_idle(now)]:
+            if not [one for one in list(self.accepted) if not one.close_if_idle(now)]:
                 return
             await asyncio.sleep(DRAIN_STEP)
 
@@ -106,20 +107,20 @@ class HttpListener:
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + seconds
         # Polled, so that the end of a connection costs nothing.
-        while self._connections and loop.time() < ends_at:  # noqa: ASYNC110
+        while self.accepted and loop.time() < ends_at:  # noqa: ASYNC110
             await asyncio.sleep(DRAIN_STEP)
 
     def close(self) -> None:
         """Abort all connections."""
         self._sweeping.cancel()
-        for connection in list(self._connections):
+        for connection in list(self.accepted):
             connection.abort()
 
     def _connection(self) -> asyncio.Protocol | None:
         if not self._has_room():
             return None
-        connection = HttpServerConnection(self._coalescer, self._handler, self._connections)
-        self._connections.add(connection)
+        connection = HttpServerConnection(self._coalescer, self._handler, self.accepted)
+        self.accepted.add(connection)
         if self._draining:
             connection.end_keep_alive()
         return connection.as_protocol()
@@ -127,24 +128,24 @@ class HttpListener:
     def _has_room(self) -> bool:
         """Return True if there is room for a connection, or close an idle one to make some."""
         most = self._most()
-        if len(self._connections) < most:
+        if len(self.accepted) < most:
             return True
         self.refused += 1
         self._full.note(most=most)
         if not self._reuse_idle:
             return False
-        idle = [connection for connection in self._connections if not connection.has_request]
+        idle = [connection for connection in self.accepted if not connection.has_request]
         if not idle:
             return False
         longest = min(idle, key=lambda connection: connection.since)
         longest.abort()
-        self._connections.discard(longest)
-        return len(self._connections) < most
+        self.accepted.discard(longest)
+        return len(self.accepted) < most
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(SWEEP)
             now = loop.time()
-            for connection in list(self._connections):
+            for connection in list(self.accepted):
                 connection.sweep(now)

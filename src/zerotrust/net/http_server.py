@@ -93,10 +93,12 @@ class HttpServerConnection(BufferedChannel):
 
     An answer ends at the byte at which it ends for the client; the methods return that at once.
     From then on the connection belongs to the next request, and the sink must not use it any more.
+
+    Attributes:
+        buffer: bytes that were received and not parsed yet.
     """
 
     __slots__ = (
-        "_buffer",
         "_drained",
         "_handler",
         "_head",
@@ -113,6 +115,7 @@ class HttpServerConnection(BufferedChannel):
         "_sink",
         "_state",
         "_writer",
+        "buffer",
         "peer_host",
     )
 
@@ -128,7 +131,7 @@ class HttpServerConnection(BufferedChannel):
         self._siblings = siblings
         self.peer_host: str | None = None
         self._state = RequestState.HEAD
-        self._buffer = b""
+        self.buffer = b""
         self._searched = 0
         self._drained = 0
         self._since = self._loop.time()
@@ -177,7 +180,7 @@ class HttpServerConnection(BufferedChannel):
             self.send(block + response_framing_lines(Kind.TUNNEL, 0, close=False, upgrade=True))
             self._state = RequestState.TUNNEL
             self._writer = None
-            ahead, self._buffer = self._buffer, b""
+            ahead, self.buffer = self.buffer, b""
             self.resume_reading()
             if ahead and self._sink is not None:
                 self._sink.body(ahead, end=False)
@@ -312,7 +315,7 @@ class HttpServerConnection(BufferedChannel):
         Byte relays have no request.
         """
         if self._state is RequestState.HEAD:
-            if self._buffer or now - self._since < QUIET:
+            if self.buffer or now - self._since < QUIET:
                 return False
             self.close()
             return True
@@ -322,7 +325,7 @@ class HttpServerConnection(BufferedChannel):
         """Close the connection if it has exceeded a timeout. Runs every `SWEEP` seconds."""
         waited = now - self._since
         if self._state is RequestState.HEAD:
-            if self._buffer and waited > HEAD_TIMEOUT:
+            if self.buffer and waited > HEAD_TIMEOUT:
                 self._fail(HttpError(f"no complete request within {HEAD_TIMEOUT:g} s", 408))
             elif waited > IDLE_TIMEOUT:
                 self.close()
@@ -330,7 +333,7 @@ class HttpServerConnection(BufferedChannel):
             self.abort()
 
     def resume_reading(self) -> None:
-        if self._state is not RequestState.WAIT or len(self._buffer) <= AHEAD_BYTES:
+        if self._state is not RequestState.WAIT or len(self.buffer) <= AHEAD_BYTES:
             super().resume_reading()
 
     # ---- asyncio.Protocol
@@ -354,11 +357,11 @@ class HttpServerConnection(BufferedChannel):
         elif state is RequestState.BODY:
             self._read_body(data)
         elif state is RequestState.HEAD:
-            self._buffer += data
+            self.buffer += data
             self._read_head()
         elif state is RequestState.WAIT:
-            self._buffer += data
-            if len(self._buffer) > AHEAD_BYTES:
+            self.buffer += data
+            if len(self.buffer) > AHEAD_BYTES:
                 self.pause_reading()
         else:
             self._drained += len(data)
@@ -393,7 +396,7 @@ class HttpServerConnection(BufferedChannel):
     # ---- inside
 
     def _read_head(self) -> None:
-        buffer = self._buffer
+        buffer = self.buffer
         try:
             end = find_head_end(buffer, self._searched)
             if end < 0:
@@ -409,7 +412,7 @@ class HttpServerConnection(BufferedChannel):
         framing = request_framing(head.fields) if head.fields.upgrade is None else NO_BODY
         # The bytes behind the head stay in the buffer: if the handler answers at once, they are the
         # next request.
-        self._buffer = buffer[end:]
+        self.buffer = buffer[end:]
         self._searched = 0
         self._head = head
         self._keep_alive = head.fields.keep_alive and not self._last
@@ -419,7 +422,7 @@ class HttpServerConnection(BufferedChannel):
             self._state = RequestState.BODY
         else:
             self._state = RequestState.WAIT
-            if len(self._buffer) > AHEAD_BYTES:
+            if len(self.buffer) > AHEAD_BYTES:
                 self.pause_reading()
         sink = self._handler.request(self, head, framing)
         if sink is None or self._closing:
@@ -427,7 +430,7 @@ class HttpServerConnection(BufferedChannel):
         self._sink = sink
         if framing[0] is not Kind.NONE:
             self._reader = reader_for(*framing)
-            rest, self._buffer = self._buffer, b""
+            rest, self.buffer = self.buffer, b""
             self._read_body(rest)
 
     def _read_body(self, data: bytes) -> None:
@@ -445,7 +448,7 @@ class HttpServerConnection(BufferedChannel):
             return
         self._state = RequestState.WAIT
         self._reader = None
-        self._buffer += rest
+        self.buffer += rest
         if len(rest) > AHEAD_BYTES:
             self.pause_reading()
         if sink is None:
@@ -498,7 +501,7 @@ class HttpServerConnection(BufferedChannel):
             return False
         # After a refused upgrade, buffered bytes belong to the new protocol; they are not a
         # request.
-        return head.fields.upgrade is None or not self._buffer
+        return head.fields.upgrade is None or not self.buffer
 
     def _respond_end(self, writer: Writer, fields: bytes) -> None:
         for piece in writer.end(fields):
@@ -515,7 +518,7 @@ class HttpServerConnection(BufferedChannel):
         self._head = None
         self._state = RequestState.HEAD
         self._since = self._loop.time()
-        if self._buffer:
+        if self.buffer:
             # In another turn, so that pipelined requests do not become a recursion.
             self._loop.call_soon(self._next_request)
         else:
@@ -524,7 +527,7 @@ class HttpServerConnection(BufferedChannel):
     def _next_request(self) -> None:
         if self._state is RequestState.HEAD and not self._closing:
             self._read_on()
-            if self._buffer:
+            if self.buffer:
                 self._read_head()
 
     def _read_on(self) -> None:
@@ -533,12 +536,12 @@ class HttpServerConnection(BufferedChannel):
 
     def _drain(self) -> None:
         """Close after giving the client time to read the answer."""
-        if self._state is RequestState.WAIT and not self._buffer:
+        if self._state is RequestState.WAIT and not self.buffer:
             self.close()
             return
         self._state = RequestState.DRAIN
         self._drained = 0
-        self._buffer = b""
+        self.buffer = b""
         self._since = self._loop.time()
         self.send_eof()
         self._read_on()

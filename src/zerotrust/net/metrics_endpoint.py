@@ -26,6 +26,7 @@ class MetricsEndpoint:
 
     Attributes:
         listener: its HTTP listener.
+        listening: the address that it listens on; None if there is none.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class MetricsEndpoint:
         coalescer: WriteCoalescer,
         tasks: Tasks,
     ) -> None:
-        self._collect = collect
+        self.collect = collect
         self._health = health
         # One call for each connection, so that a client that reads no answers keeps at most one in
         # memory.
@@ -47,7 +48,7 @@ class MetricsEndpoint:
         )
         self.listener = HttpListener(coalescer, api, tasks, name=KEY, most=lambda: MAX_CONNECTIONS)
         self._address: str | None = None
-        self._listening: Listening | None = None
+        self.listening: Listening | None = None
 
     async def listen(self, address: str | None) -> None:
         """Listen at this address instead of the one before; None is no address.
@@ -57,8 +58,8 @@ class MetricsEndpoint:
         """
         if address == self._address:
             return
-        previous = self._listening
-        self._listening = (
+        previous = self.listening
+        self.listening = (
             await self.listener.bind(address, key=KEY, beside=previous)
             if address is not None
             else None
@@ -73,7 +74,7 @@ class MetricsEndpoint:
         self.listener.close()
 
     async def _metrics(self, _call: Call) -> Reply:
-        return Reply(text(self._collect()), media_type=MEDIA_TYPE)
+        return Reply(text(self.collect()), media_type=MEDIA_TYPE)
 
     async def _healthz(self, _call: Call) -> Reply:
         return Reply({"status": self._health()})

@@ -15,15 +15,19 @@ for longer than RESTART_MOST."""
 
 
 class Tasks:
-    """The background tasks of one component."""
+    """The background tasks of one component.
+
+    Attributes:
+        running: the tasks that have not ended.
+    """
 
     def __init__(self) -> None:
-        self._running: set[asyncio.Task[None]] = set()
+        self.running: set[asyncio.Task[None]] = set()
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Run `work` as a background task; log its failure."""
         task = asyncio.get_running_loop().create_task(work, name=name)
-        self._running.add(task)
+        self.running.add(task)
         task.add_done_callback(self._ended)
         return task
 
@@ -36,13 +40,13 @@ class Tasks:
 
     async def close(self) -> None:
         """Cancel all running tasks and wait for them."""
-        running = list(self._running)
+        running = list(self.running)
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
+        self.running.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("task failed", task=task.get_name(), error=repr(error), exc_info=error)
 

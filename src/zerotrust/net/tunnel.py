@@ -247,7 +247,7 @@ class TunnelLink(Channel):
         if was_attached and RESUME in session.capabilities:
             if silence >= SILENT:
                 session.lost(f"nothing acknowledged for {SILENT:g} s", now)
-            elif self._dialer and self._has_lost_its_address():
+            elif self._dialer and self.has_lost_its_address():
                 session.lost("this machine no longer has the connection's address", now)
         session.tick(now)
         if session.phase is not Phase.CLOSED:
@@ -261,7 +261,7 @@ class TunnelLink(Channel):
         else:
             self.flush()
 
-    def _has_lost_its_address(self) -> bool:
+    def has_lost_its_address(self) -> bool:
         """Return True if this machine no longer has the local address of the connection.
 
         Then it has joined another network, and no packet reaches the connection. For agents only.

@@ -39,7 +39,7 @@ def replace(certificate: Path, key: Path, *, chain: bytes, key_pem: bytes) -> No
     waiting = _waiting(key)
     keys.write(waiting, key_pem, mode=keys.PRIVATE, replace=True)
     keys.write(certificate, chain, mode=keys.PUBLIC, replace=True)
-    _move_key(waiting, key)
+    move_key(waiting, key)
 
 
 def complete(certificate: Path, key: Path) -> None:
@@ -52,7 +52,7 @@ def complete(certificate: Path, key: Path) -> None:
     if not waiting.exists():
         return
     if _fit(load_certificate(certificate), waiting):
-        _move_key(waiting, key)
+        move_key(waiting, key)
     else:
         with contextlib.suppress(
             OSError
@@ -71,7 +71,12 @@ def _fit(certificate: x509.Certificate, waiting: Path) -> bool:
         return False
 
 
-def _move_key(waiting: Path, key: Path) -> None:
+def move_key(waiting: Path, key: Path) -> None:
+    """Replace a private key by the one that waits beside it.
+
+    Raises:
+        PkiError: the folder cannot be written.
+    """
     try:
         waiting.replace(key)
     except OSError as error:

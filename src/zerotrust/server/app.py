@@ -122,6 +122,10 @@ class Server:
         registry: sessions of the agents, and their services.
         sessions: operations on all these sessions.
         ingress: handler of the proxy API.
+        authorization: the grants and revocations in force.
+        acceptor: begins the sessions of agents.
+        agent_listener: the listener for agents.
+        metrics: the metrics and the endpoint that serves them.
 
     Raises:
         PkiError: a certificate can't be used.
@@ -142,31 +146,31 @@ class Server:
         self._tasks = tasks
 
         # Agents: who may connect, and which host names each may serve.
-        self._authorization = Authorization(any_host=config.unsafe_agents_may_claim_any_host)
-        self._authorization.grants.replace(FILE, _grants(config))
+        self.authorization = Authorization(any_host=config.unsafe_agents_may_claim_any_host)
+        self.authorization.grants.replace(FILE, _grants(config))
         self._audit = Audit(database)
         self.registry = Registry()
         self.registry.policies.most = most_memory(config.limits)
         registrar = ServiceRegistrar(
             self.registry,
-            self._authorization,
+            self.authorization,
             secret=secrets.token_bytes(32),
             hash_speed=hash_speed,
             hosts_checked=self._record_refused_hosts,
         )
-        self.sessions = SessionControl(self.registry, registrar, self._authorization)
+        self.sessions = SessionControl(self.registry, registrar, self.authorization)
         self._agent_directory = AgentDirectory(
-            database, authorization=self._authorization, sessions=self.sessions, authority=authority
+            database, authorization=self.authorization, sessions=self.sessions, authority=authority
         )
 
         # The listener for agents, and for machines that join.
         self._enrollment = EnrollmentEndpoint(
             self._enrolls(authority), coalescer=coalescer, tasks=tasks
         )
-        self._acceptor = SessionAcceptor(
+        self.acceptor = SessionAcceptor(
             self.registry,
             registrar,
-            self._authorization,
+            self.authorization,
             coalescer=coalescer,
             tasks=tasks,
             record_rejected=self._audit.agent_rejected,
@@ -174,10 +178,10 @@ class Server:
             offers_http=_offers_http(config),
             resume_timeout=config.server.resume_timeout,
         )
-        self._agent_listener = AgentListener(
+        self.agent_listener = AgentListener(
             context,
             registry=self.registry,
-            acceptor=self._acceptor,
+            acceptor=self.acceptor,
             enrollment=self._enrollment,
             tasks=tasks,
         )
@@ -209,7 +213,7 @@ class Server:
         self._certificate_budget = CertificateBudget(config.limits)
         self._permission = TlsPermission(
             self.registry,
-            self._authorization.grants,
+            self.authorization.grants,
             self._certificate_budget,
             storage=_storage(config),
         )
@@ -237,15 +241,15 @@ class Server:
             load=self._load,
             ingress=self.ingress,
             load_shedding=self._load_shedding,
-            agent_listener=self._agent_listener,
+            agent_listener=self.agent_listener,
             certificates=self._certificate_budget,
             listeners=listeners,
             config=lambda: self._config,
         )
-        self._metrics = MetricsEndpoint(
+        self.metrics = MetricsEndpoint(
             metrics.collect, lambda: metrics.health, coalescer=coalescer, tasks=tasks
         )
-        listeners["metrics"] = self._metrics.listener
+        listeners["metrics"] = self.metrics.listener
 
         # Caddy, restarts, and what is done from time to time.
         self._edge = Edge(config)
@@ -276,7 +280,7 @@ class Server:
             if key == "api.listen_addr":
                 await self._restart_gate.wait()
             self._listening[key] = await self._listen[key](address, None)
-        await self._metrics.listen(self._config.metrics.listen_addr)
+        await self.metrics.listen(self._config.metrics.listen_addr)
         await self._edge.__aenter__()
         await self._audit.note("server.started", {"version": __version__, **self._trust_settings()})
 
@@ -301,8 +305,8 @@ class Server:
             if "logging" in changes.sections:
                 logs.configure(config.logging)
                 undo.callback(logs.configure, self._config.logging)
-            await self._metrics.listen(config.metrics.listen_addr)
-            undo.push_async_callback(self._metrics.listen, self._config.metrics.listen_addr)
+            await self.metrics.listen(config.metrics.listen_addr)
+            undo.push_async_callback(self.metrics.listen, self._config.metrics.listen_addr)
             await self._edge.apply(config)
             undo.pop_all()
         issuer_before = _issuer_serial(self._agent_directory.authority)
@@ -336,7 +340,7 @@ class Server:
         for key in ("api.listen_addr", "server.listen_addr"):
             await self._listening.pop(key).close()
         await self._api.drain(timeout)
-        self._agent_listener.depart()
+        self.agent_listener.depart()
         await self._api.ended(FAREWELL)
 
     async def close(self) -> None:
@@ -346,9 +350,9 @@ class Server:
             await listening.close()
         for listener in (self._admin, self._permission_api, self._api):
             listener.close()
-        await self._metrics.close()
+        await self.metrics.close()
         self._load.loop_lag.stop()
-        await self._agent_listener.close()
+        await self.agent_listener.close()
 
     # ---- applying a configuration
 
@@ -362,8 +366,8 @@ class Server:
             self.registry.policies.most = most_memory(config.limits)
             self._certificate_budget.reconfigure(config.limits)
         self._permission.storage = _storage(config)
-        self._agent_listener.reconfigure(context)
-        self._acceptor.reconfigure(
+        self.agent_listener.reconfigure(context)
+        self.acceptor.reconfigure(
             renew_certificate=self._renews(authority),
             offers_http=_offers_http(config),
             resume_timeout=config.server.resume_timeout,
@@ -397,13 +401,13 @@ class Server:
         return found
 
     async def _listen_for_agents(self, address: str, beside: Listening | None) -> Listening:
-        return self._agent_listener.listen(address, beside=beside)
+        return self.agent_listener.listen(address, beside=beside)
 
     def _reauthorize(self, config: ServerConfig) -> None:
         before, any_host = self._config, config.unsafe_agents_may_claim_any_host
         if config.grants != before.grants or any_host != before.unsafe_agents_may_claim_any_host:
-            self._authorization.any_host = any_host
-            self._authorization.grants.replace(FILE, _grants(config))
+            self.authorization.any_host = any_host
+            self.authorization.grants.replace(FILE, _grants(config))
             self._agent_directory.log_overlaps()
             self.sessions.reauthorize()
 
@@ -444,9 +448,7 @@ class Server:
                 )
 
     def _use_new_certificate(self) -> None:
-        self._agent_listener.reconfigure(
-            _tls_context(self._config, self._agent_directory.authority)
-        )
+        self.agent_listener.reconfigure(_tls_context(self._config, self._agent_directory.authority))
 
 
 async def _listen_plain(

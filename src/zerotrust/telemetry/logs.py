@@ -60,23 +60,25 @@ class _Sink:
         self._file, self._owned = None, False
 
 
-_SINK: Final = _Sink()
-_LOGGERS: Final[dict[str, Any]] = {}
+SINK: Final = _Sink()
+"""Destination of all log lines."""
+LOGGERS: Final[dict[str, Any]] = {}
+"""Each logger by its name."""
 
 
 class _Writer(structlog.WriteLogger):
     """Writes to the sink; has the name of its logger."""
 
     def __init__(self, name: str = "") -> None:
-        super().__init__(_SINK)  # type: ignore[arg-type]
+        super().__init__(SINK)  # type: ignore[arg-type]
         self.name = name
 
 
 def logger(name: str) -> structlog.typing.FilteringBoundLogger:
     """Return the logger of this name. The same name gives the same logger."""
-    if name not in _LOGGERS:
-        _LOGGERS[name] = structlog.get_logger(name)  # noqa: TID251 - the only call
-    found: structlog.typing.FilteringBoundLogger = _LOGGERS[name]
+    if name not in LOGGERS:
+        LOGGERS[name] = structlog.get_logger(name)  # noqa: TID251 - the only call
+    found: structlog.typing.FilteringBoundLogger = LOGGERS[name]
     return found
 
 
@@ -87,7 +89,7 @@ def configure(settings: Logging) -> None:
         SetupError: the file cannot be opened.
     """
     file, owned = _open(settings.output)
-    _SINK.redirect(file, owned=owned)
+    SINK.redirect(file, owned=owned)
     level = LEVELS[settings.level]
     shared: list[Processor] = [
         _named,
@@ -102,14 +104,14 @@ def configure(settings: Logging) -> None:
         logger_factory=_Writer,
         cache_logger_on_first_use=True,
     )
-    for proxy in _LOGGERS.values():
+    for proxy in LOGGERS.values():
         vars(proxy).pop("bind", None)  # drop the logger that was cached with the old settings
     _route_standard_library(level, shared, renderers)
 
 
 def close() -> None:
     """Close the log file, if there is one; later events go to stderr."""
-    _SINK.close()
+    SINK.close()
 
 
 def _open(output: str) -> tuple[TextIO, bool]:
@@ -159,7 +161,7 @@ def _printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventD
 def _route_standard_library(
     level: int, shared: list[Processor], renderers: list[Processor]
 ) -> None:
-    handler = logging.StreamHandler(_SINK)
+    handler = logging.StreamHandler(SINK)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],

@@ -129,6 +129,9 @@ class Session:
         resumption: what the session needs to outlive its link; None if it ends with it.
         unconsumed: bytes that have arrived and that the sinks have not consumed.
         unsent: once the session has ended, this end's streams of which no frame has left.
+        growth: memory by which the windows of all streams may still grow.
+        own_streams: number of open streams that this end has opened.
+        next_id: id of the next stream that this end opens.
     """
 
     def __init__(
@@ -160,9 +163,9 @@ class Session:
         self._secret = secret
         self._reader = FrameReader()
         self._greeting = b""
-        self._growth = GrowthBudget(MAX_GROWTH_BYTES)
-        self._next_id = 1 if dialer else 2
-        self._last_peer_id = self._own_streams = 0
+        self.growth = GrowthBudget(MAX_GROWTH_BYTES)
+        self.next_id = 1 if dialer else 2
+        self._last_peer_id = self.own_streams = 0
         self._peer_window = self._peer_max_streams = 0
         self._handshake_by = now + HANDSHAKE_TIMEOUT
         if dialer:
@@ -182,8 +185,8 @@ class Session:
             self.phase is _OPENED
             and self.attached
             and not self.going_away
-            and self._own_streams < self._peer_max_streams
-            and self._next_id <= MAX_STREAM_ID
+            and self.own_streams < self._peer_max_streams
+            and self.next_id <= MAX_STREAM_ID
             and not self.outbox.congested
         )
 
@@ -199,10 +202,10 @@ class Session:
             raise LocalProtocolError(
                 f"a head of {len(payload)} bytes, at most {MAX_OPEN_PAYLOAD_BYTES} allowed"
             )
-        stream = self._new_stream(self._next_id, opener=True, ended=end, now=now)
+        stream = self._new_stream(self.next_id, opener=True, ended=end, now=now)
         stream.sink = sink
-        self._next_id += 2
-        self._own_streams += 1
+        self.next_id += 2
+        self.own_streams += 1
         self._emit(_OPEN, stream.id, payload, END if end else 0)
         return stream
 
@@ -528,7 +531,7 @@ class Session:
             self._fail_stream(victims.pop(), error)
 
     def _new_stream(self, stream_id: int, *, opener: bool, ended: bool, now: float) -> Stream:
-        window = ReceiveWindow(self._options.window, self._growth, now)
+        window = ReceiveWindow(self._options.window, self.growth, now)
         stream = Stream(
             stream_id, opener=opener, ended=ended, credit=self._peer_window, window=window
         )
@@ -545,7 +548,7 @@ class Session:
         sink, stream.sink = stream.sink, None
         del self.streams[stream.id]
         if self._is_own(stream.id):
-            self._own_streams -= 1
+            self.own_streams -= 1
         self.unconsumed -= stream.window.close()
         self.outbox.discard(stream)
         stream.sending = stream.receiving = _DONE
@@ -560,7 +563,7 @@ class Session:
         Raises:
             RemoteProtocolError: the stream was never opened.
         """
-        limit = self._next_id - 2 if self._is_own(stream_id) else self._last_peer_id
+        limit = self.next_id - 2 if self._is_own(stream_id) else self._last_peer_id
         if not 0 < stream_id <= limit:
             raise RemoteProtocolError(f"a frame for stream {stream_id}, which was never opened")
 
@@ -724,7 +727,7 @@ class Session:
         self._last_peer_id = stream_id
         end = bool(flags & END)
         stream = self._new_stream(stream_id, opener=False, ended=end, now=now)
-        if len(self.streams) - self._own_streams > self._options.max_streams:
+        if len(self.streams) - self.own_streams > self._options.max_streams:
             self.reset(stream, Code.REFUSED, f"more than {self._options.max_streams} streams")
         elif self.outbox.congested:
             self.reset(stream, Code.REFUSED, "the link is congested")
@@ -762,7 +765,7 @@ class Session:
     def _end(self, code: Code, reason: str) -> None:
         self.phase = _CLOSED
         self.outbox.close()
-        if self._own_streams:
+        if self.own_streams:
             self.unsent = self.outbox.take_back_opens()
         # Streams end with GOING_AWAY, whatever ended the session. NOT_ALLOWED alone is passed on:
         # it tells the sinks to drop what they have not handed on, so a revoked agent delivers

@@ -38,14 +38,15 @@ class ReceiveWindow:
     Attributes:
         size: credit plus bytes that were received and not granted again.
         unconsumed: bytes that were received and that the reader has not consumed.
+        credit: bytes that the peer may still send.
     """
 
     __slots__ = (
         "_budget",
         "_consumed",
-        "_credit",
         "_granted_at",
         "_granted_before",
+        "credit",
         "initial",
         "size",
         "unconsumed",
@@ -55,7 +56,7 @@ class ReceiveWindow:
         self.initial = size
         self.size = size
         self.unconsumed = 0
-        self._credit = size
+        self.credit = size
         self._consumed = 0
         self._granted_at = self._granted_before = now
         self._budget = budget
@@ -66,11 +67,11 @@ class ReceiveWindow:
         Raises:
             RemoteProtocolError: the bytes exceed the credit (FLOW_CONTROL).
         """
-        if count > self._credit:
+        if count > self.credit:
             raise RemoteProtocolError(
-                f"window exceeded by {count - self._credit} bytes", wire=Code.FLOW_CONTROL
+                f"window exceeded by {count - self.credit} bytes", wire=Code.FLOW_CONTROL
             )
-        self._credit -= count
+        self.credit -= count
         self.unconsumed += count
 
     def consumed(self, count: int, now: float, round_trip: float | None) -> int:
@@ -87,7 +88,7 @@ class ReceiveWindow:
             self.size += grown
             grant += grown
         self._granted_before, self._granted_at = self._granted_at, now
-        self._credit += grant
+        self.credit += grant
         return grant
 
     def close(self) -> int:

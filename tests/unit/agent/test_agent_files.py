@@ -120,7 +120,7 @@ def test_an_interrupted_join_leaves_a_matching_pair(
     with AgentFilesWriter(tmp_path, force=True) as writer:
         writer.request = CertificateRequest(pem=b"", key=keys.read_key(tmp_path / "home.key"))
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(key_pair_files, "_move_key", killed)
+            patch.setattr(key_pair_files, "move_key", killed)
             writer.finish(LINE, replace(JOINED, chain_pem=chain))
     key_pair_files.complete(tmp_path / "agent.crt", tmp_path / "agent.key")
     assert (tmp_path / "agent.crt").read_bytes() == chain

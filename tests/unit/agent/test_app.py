@@ -425,12 +425,12 @@ class Everybody:
 @pytest.mark.slow
 async def test_a_rejected_agent_backs_off(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "BACK_OFF_FIRST", 0.001)
-    scene.server.server._authorization.revoked = everybody = Everybody()
+    scene.server.server.authorization.revoked = everybody = Everybody()
     scene.server.server.sessions.revoke("home", None, "revoked")
     await eventually(lambda: everybody.asked > 2, "it comes again")
     await asyncio.sleep(1)
     assert everybody.asked < 30
-    scene.server.server._authorization.revoked = NothingRevoked()
+    scene.server.server.authorization.revoked = NothingRevoked()
     await eventually(scene.sessions, "it is let in again", 10)
 
 
@@ -510,13 +510,13 @@ async def test_no_renewal_is_requested_if_the_key_cannot_be_written(
             assert running.agent.status().agent == "home", (
                 "its certificate says so, if its file does not"
             )
-            running.agent._renewal._next = 0.0
+            running.agent.renewal.next_at = 0.0
             await eventually(
                 lambda: heard("certificate not renewed"), "the agent finds that it can't write"
             )
             waiting.rmdir()
             assert (tmp_path / "home.crt").read_bytes() == before
-            running.agent._renewal._next = 0.0
+            running.agent.renewal.next_at = 0.0
             await eventually(lambda: heard("certificate renewed"), "it goes on, and can")
     assert not [line for line in said if "one request at a time" in line.get("reason", "")]
     assert (tmp_path / "home.crt").read_bytes() != before

@@ -125,12 +125,13 @@ async def test_the_second_connection_takes_over_at_once(scene: Scene) -> None:
         # The agent is kept from coming back until the request has been answered.
         line_0 = agent.agent.connections[0]
         assert line_0.current is not None
-        line_0.current._lost = lambda session: None
+        session_0, come_back = line_0.current, line_0.current.lost
+        session_0.lost = lambda session: None
         transport.abort()
         await eventually(lambda: not first.link.session.attached, "the server knows")
         assert await scene.body() == "first", "it does not wait for the connection that broke"
         assert scene.streams() == [3, 0], "what has begun there stays there"
-        line_0._lost(line_0.current)
+        come_back(session_0)
         assert all([await echoes(client) for client in sockets_open])
         assert scene.numbers() == [0, 1]
         for client in sockets_open:
@@ -141,7 +142,7 @@ async def test_a_lost_session_leaves_the_others_alone(scene: Scene) -> None:
     async with dialling(scene.config()) as agent:
         await scene.connected(0, 1)
         scene.sessions[0].doubtful = True
-        scene.server.server.registry._rearrange(scene.sessions[0])
+        scene.server.server.registry.rearrange(scene.sessions[0])
         there = await scene.upgraded()
         assert scene.streams() == [0, 1]
         before = scene.sessions
@@ -160,9 +161,9 @@ async def test_a_lost_session_leaves_the_others_alone(scene: Scene) -> None:
 async def test_an_older_server_gets_one_connection(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    acceptor = scene.server.server._acceptor
-    known = tuple(name for name in acceptor._options.capabilities if name != CONNECTIONS)
-    monkeypatch.setattr(acceptor, "_options", replace(acceptor._options, capabilities=known))
+    acceptor = scene.server.server.acceptor
+    known = tuple(name for name in acceptor.options.capabilities if name != CONNECTIONS)
+    monkeypatch.setattr(acceptor, "options", replace(acceptor.options, capabilities=known))
     async with dialling(scene.config(3)) as agent:
         await scene.connected(0)
         (session,) = scene.sessions
@@ -201,7 +202,7 @@ def served(scene: Scene) -> list[AgentSession]:
 
 async def test_each_connection_has_an_address_of_its_own(scene: Scene) -> None:
     port = free_port()
-    other = scene.server.server._agent_listener.listen(f"127.0.0.1:{port}")
+    other = scene.server.server.agent_listener.listen(f"127.0.0.1:{port}")
     config = scene.config(3, addresses=[f"127.0.0.1:{port}"])
     try:
         async with dialling(config) as agent:
@@ -268,7 +269,7 @@ async def test_draining_covers_all_connections(scene: Scene) -> None:
         await scene.connected(0, 1)
         one = await scene.upgraded()
         scene.sessions[0].doubtful = True
-        scene.server.server.registry._rearrange(scene.sessions[0])
+        scene.server.server.registry.rearrange(scene.sessions[0])
         two = await scene.upgraded()
         assert scene.streams() == [1, 1]
         await asyncio.wait_for(agent.agent.drain(), 5)
@@ -354,7 +355,7 @@ async def test_an_error_during_a_session_starts_another_one(
                 raise RuntimeError("a fault of ours")
 
         one.current = cast("ServerSession", SimpleNamespace(link=Faulty()))
-        one._handed_over.set_result(None)
+        one.handed_over.set_result(None)
         await eventually(
             lambda: link.closed.done() and before not in scene.sessions, "its session has ended", 5
         )

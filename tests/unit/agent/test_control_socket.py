@@ -155,7 +155,7 @@ async def test_silent_connections_are_closed_for_new_ones(asked: Asked, tmp_path
     assert await request_status(path) == STATUS
     ended = [asyncio.create_task(reader.read()) for reader, _ in silent]
     await asyncio.wait_for(asyncio.gather(*ended[:6]), 5)
-    assert len(asked.control._connections) <= MAX_CONNECTIONS
+    assert len(asked.control.connections) <= MAX_CONNECTIONS
     assert not any(task.done() for task in (waiting, *ended[7:]))
     for task in (waiting, *ended):
         task.cancel()
@@ -170,11 +170,11 @@ async def test_waiting_connections_are_kept_at_the_limit(asked: Asked, tmp_path:
     for _, writer in waiting:
         writer.write(DRAIN)
     await eventually(
-        lambda: all(one.has_request for one in asked.control._connections), "all have asked"
+        lambda: all(one.has_request for one in asked.control.connections), "all have asked"
     )
-    assert len(asked.control._connections) == MAX_CONNECTIONS
+    assert len(asked.control.connections) == MAX_CONNECTIONS
     reader, writer = await asyncio.open_unix_connection(path)
     assert await asyncio.wait_for(reader.read(), 5) == b""
     for _, one in (*waiting, (reader, writer)):
         one.close()
-    await eventually(lambda: not asked.control._connections, "all have ended")
+    await eventually(lambda: not asked.control.connections, "all have ended")

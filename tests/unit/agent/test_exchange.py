@@ -213,7 +213,7 @@ class Asked:
 
     @property
     def connection(self) -> BackendConnection:
-        found = self.exchange._connection
+        found = self.exchange.connection
         assert found is not None
         return found
 
@@ -221,7 +221,7 @@ class Asked:
     def at(self) -> int | None:
         """Return the upstream that has the request."""
         for index, pool in enumerate(self.bench.pools):
-            if any(connection is self.exchange._connection for connection, _ in pool.made):
+            if any(connection is self.exchange.connection for connection, _ in pool.made):
                 return index
         return None
 
@@ -580,7 +580,7 @@ async def test_max_connections_is_never_exceeded(seed: int, limit: str) -> None:
             else:
                 owner.unreachable(UpstreamUnreachable("connection refused"))
         for one in asked:
-            if one.exchange._connection is not None and one.code is None and dice.random() < 0.2:
+            if one.exchange.connection is not None and one.code is None and dice.random() < 0.2:
                 one.answer()
         await asyncio.sleep(0)  # what was closed is gone
         for pool, active in zip(bench.pools, bench.active(), strict=True):
@@ -952,7 +952,7 @@ async def test_retryable_codes_mean_that_nothing_was_sent(seed: int) -> None:
             )
         )
         for one in asked:
-            if one.exchange._connection is not None and one.code is None and dice.random() < 0.3:
+            if one.exchange.connection is not None and one.code is None and dice.random() < 0.3:
                 dice.choice([one.answer, one.break_off])()
         if dice.random() < 0.1:
             bench.upstreams.drain(set(), bench.loop.now + 1)

@@ -314,4 +314,4 @@ async def test_keys_of_unused_sources_are_dropped(bench: Bench) -> None:
         assert bench.ids(source) == ["1"], "a reload leaves them alone"
         bench.fetcher.fetch_from([])
         assert not bench.fetcher.documents
-        await eventually(lambda: not bench.tasks._running, "nothing is asked for any more")
+        await eventually(lambda: not bench.tasks.running, "nothing is asked for any more")

@@ -90,7 +90,7 @@ async def test_it_retries_until_connected(scene: Scene) -> None:
     await eventually(lambda: scene.link.asked, "the session is asked for")
     scene.link.session.attached = True
     scene.reconnect.attached()
-    await eventually(lambda: not scene.tasks._running, "nobody dials any longer")
+    await eventually(lambda: not scene.tasks.running, "nobody dials any longer")
     attempts = scene.server.attempts
     scene.link.session.attached = False
     scene.reconnect.begin()
@@ -105,7 +105,7 @@ async def test_hanging_attempts_do_not_block_others(scene: Scene) -> None:
     await eventually(lambda: scene.link.asked, "the session is asked for")
     scene.link.session.attached = True
     scene.reconnect.attached()
-    await eventually(lambda: not scene.tasks._running, "those that hang are given up")
+    await eventually(lambda: not scene.tasks.running, "those that hang are given up")
 
 
 async def test_a_surplus_connection_is_closed(scene: Scene) -> None:
@@ -134,7 +134,7 @@ async def test_a_closed_session_is_not_reconnected(scene: Scene) -> None:
     scene.reconnect.begin()
     await eventually(lambda: scene.server.attempts, "an attempt")
     scene.link.closed.set_result(None)
-    await eventually(lambda: not scene.tasks._running, "nobody dials any longer")
+    await eventually(lambda: not scene.tasks.running, "nobody dials any longer")
 
 
 async def test_reconnecting_backs_off_if_links_break_at_once(
@@ -166,7 +166,7 @@ async def test_reconnecting_backs_off_if_links_break_at_once(
     monkeypatch.setattr(reconnect, "STEADY", 0.0)
     before = len(asked)
     scene.reconnect.begin()
-    assert scene.reconnect._begins_at <= asyncio.get_running_loop().time(), (
+    assert scene.reconnect.begins_at <= asyncio.get_running_loop().time(), (
         "the next loss is answered at once"
     )
     await eventually(lambda: len(asked) > before, "it is")

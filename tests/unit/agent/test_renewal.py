@@ -67,7 +67,7 @@ def test_renewal_is_due_after_about_two_thirds_of_the_validity(tmp_path: Path, l
 
 def test_agents_renew_at_different_times(tmp_path: Path) -> None:
     paths = files(tmp_path)
-    moments = {Renewal(*paths)._next for _ in range(50)}
+    moments = {Renewal(*paths).next_at for _ in range(50)}
     assert max(moments) - min(moments) > WEEK * 0.05
 
 

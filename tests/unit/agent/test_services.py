@@ -209,10 +209,10 @@ async def test_a_replaced_service_is_swept_until_its_last_request() -> None:
     replace(services, [service("a")])
     request = got(services)
     replace(services, [service("a", timeout="5s")])
-    assert list(services._replaced) == [request]
+    assert list(services.replaced) == [request]
     del request
     gc.collect()
-    assert not services._replaced
+    assert not services.replaced
 
 
 @pytest.mark.parametrize(

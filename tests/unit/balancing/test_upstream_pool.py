@@ -195,7 +195,7 @@ def test_the_limits_of_the_upstreams() -> None:
     assert Counter(member and member.key for member in taken) == {"a:1": 1, "b:1": 2, None: 1}
     assert pool.up(0.0)
     assert not pool.has_room(0.0)
-    assert pool._load.active == 3
+    assert pool.load.active == 3
 
 
 # ---- preferred and tried
@@ -350,7 +350,7 @@ def test_any_sequence_of_events_keeps_the_pool_consistent(
             assert all(
                 (m.health.state is HealthState.HEALTHY) is (badness[m] == 0) for m in pool.members
             )
-        assert pool._load.active == sum(m.active for m in pool.members) == len(taken)
+        assert pool.load.active == sum(m.active for m in pool.members) == len(taken)
         assert 1 <= pool.retry_after(now) <= MAX_RETRY_AFTER
 
 

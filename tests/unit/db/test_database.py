@@ -294,7 +294,7 @@ def test_a_full_disk_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None
         connection.execute(f"PRAGMA max_page_count={pages}")
 
     full = [40]
-    event.listen(database._engine, "checkout", lambda dbapi, record, proxy: limit(dbapi, full[0]))
+    event.listen(database.engine, "checkout", lambda dbapi, record, proxy: limit(dbapi, full[0]))
     kept = 0
     with pytest.raises(StateError, match="the disk is full; nothing was changed"):
         for _ in range(10_000):

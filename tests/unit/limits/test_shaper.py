@@ -223,7 +223,7 @@ def test_memory_is_bounded() -> None:
     clock = Clock(per_client=1e6)
     for number in range(MAX_CLIENTS + 100):
         clock.carrier(b"10.%d.%d.%d" % (number >> 16, number >> 8 & 255, number & 255))
-    assert len(clock.shaper._clients) == MAX_CLIENTS
+    assert len(clock.shaper.clients) == MAX_CLIENTS
 
 
 def test_a_flow_may_enqueue_from_passed() -> None:

@@ -170,7 +170,7 @@ def test_the_password_is_not_kept() -> None:
     assert run(found, request(authorization("ann:right"))) is None
     ((_, handler),) = found.made
     assert isinstance(handler, BasicAuthMiddleware)
-    assert all(b"right" not in key for key in handler._remembered._entries)
+    assert all(b"right" not in key for key in handler.remembered.entries)
 
 
 def test_users_whose_file_was_not_read() -> None:

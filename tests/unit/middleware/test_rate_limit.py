@@ -130,10 +130,10 @@ def test_memory_is_bounded_whatever_the_keys() -> None:
     assert handler.request(request(f"k: {giant}"), 0) is None
     answer = handler.request(request(f"k: {giant}"), 0)
     assert answer is not None and answer.status == 429
-    assert all(len(key) <= 17 for key in handler._rate._expected._entries)
+    assert all(len(key) <= 17 for key in handler.rate.expected.entries)
     for number in range(MAX_KEYS + 10):
-        handler._rate._expected.put(b"%d" % number, 1.0, until=1.0)
-    assert len(handler._rate._expected) == MAX_KEYS
+        handler.rate.expected.put(b"%d" % number, 1.0, until=1.0)
+    assert len(handler.rate.expected) == MAX_KEYS
 
 
 @pytest.mark.parametrize("client", [b"", b"\xff", b"203.0.113.9:80", b"unix"])

@@ -107,4 +107,4 @@ def test_ended_connections_do_not_count() -> None:
         socket = opens(upgrades, "192.0.2.1")
         assert isinstance(socket, Socket)
         socket.done = True
-    assert len(upgrades._open) == 1
+    assert len(upgrades.open) == 1

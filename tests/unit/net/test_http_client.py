@@ -63,9 +63,9 @@ class Owner:
     """Sends one request after the other, and pauses reading after each piece of a body."""
 
     def __init__(self, *, tls: bool = False) -> None:
-        coalescer = WriteCoalescer(asyncio.get_running_loop())
+        self.coalescer = WriteCoalescer(asyncio.get_running_loop())
         self.pool = pool_of(ConnectOptions(UpstreamEndpoint("a", 1, False)))
-        self.connection = BackendConnection(coalescer, self.pool)
+        self.connection = BackendConnection(self.coalescer, self.pool)
         self.transport = FakeTransport(self.connection.as_protocol(), tls=tls)
         self.said = b""
         self.ends = 0
@@ -250,7 +250,7 @@ async def test_backend_that_closes_idle_connections_gets_new_ones_for_what_canno
     None
 ):
     owner, now = Owner(), asyncio.get_running_loop().time()
-    kept = [BackendConnection(owner.connection._coalescer, owner.pool) for _ in range(2)]
+    kept = [BackendConnection(owner.coalescer, owner.pool) for _ in range(2)]
     for connection in kept:
         FakeTransport(connection.as_protocol())
         owner.pool.put(connection)
@@ -266,7 +266,7 @@ async def test_closing_connections_ourselves_marks_no_backend() -> None:
     owner.pool.sweep(now + IDLE_TIMEOUT + 1)
     await asyncio.sleep(0)
     assert owner.connection.transport is None
-    assert owner.pool._hasty_until < now
+    assert owner.pool.hasty_until < now
 
 
 async def test_what_cannot_be_sent_twice_gets_only_a_connection_that_was_just_used() -> None:
@@ -286,7 +286,7 @@ async def test_backend_that_closes_what_we_were_about_to_close_is_not_hasty() ->
     owner.pool.put(owner.connection)
     owner.connection.idle_since = loop.time() - IDLE_TIMEOUT - 0.9
     owner.connection.connection_lost(None)
-    assert owner.pool._hasty_until < loop.time()
+    assert owner.pool.hasty_until < loop.time()
 
 
 # Answers that could be followed by something, and bytes that no request has asked for
@@ -318,7 +318,7 @@ async def test_connection_is_kept_only_if_no_body_could_follow(
     assert (owner.take() is owner.connection) is kept
     assert owner.transport.is_closing() is not kept
     await asyncio.sleep(0)
-    assert owner.pool._hasty_until < asyncio.get_running_loop().time(), (
+    assert owner.pool.hasty_until < asyncio.get_running_loop().time(), (
         "we closed it, not the backend"
     )
 
@@ -387,7 +387,7 @@ async def test_bytes_that_wait_when_the_request_is_written_are_no_answer() -> No
     assert owner.unsent == [REQUEST, b"body"]
     assert owner.transport.is_aborted
     assert not await owner.transport.written(), "the request was not written"
-    assert owner.pool._hasty_until > asyncio.get_running_loop().time()
+    assert owner.pool.hasty_until > asyncio.get_running_loop().time()
 
 
 @pytest.mark.parametrize(("unwritten", "accepted"), [(5, True), (6, False), (30, False)])
@@ -467,7 +467,7 @@ async def test_backend_that_sends_bytes_on_an_idle_connection(careful: bool) -> 
     """Requests that cannot be sent again get new connections, as with a backend that closes idle
     ones."""
     owner, now = Owner(), asyncio.get_running_loop().time()
-    other = BackendConnection(owner.connection._coalescer, owner.pool)
+    other = BackendConnection(owner.coalescer, owner.pool)
     FakeTransport(other.as_protocol())
     owner.pool.put(other)
     FakeTransport(owner.connection.as_protocol())

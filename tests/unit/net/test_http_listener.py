@@ -192,9 +192,9 @@ async def test_queued_connections_are_served(scene: Scene) -> None:
 def accepted(scene: Scene, count: int, said: bytes) -> bool:
     """Wait until this number of connections is accepted and has read its bytes."""
     now = asyncio.get_running_loop().time()
-    idle = [one for one in scene.listener._connections if not one.has_request]
+    idle = [one for one in scene.listener.accepted if not one.has_request]
     return (
-        all(one._buffer == said and one.since < now for one in idle)
+        all(one.buffer == said and one.since < now for one in idle)
         and scene.listener.connections + scene.listener.refused == count
     )
 

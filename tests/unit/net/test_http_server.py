@@ -122,7 +122,7 @@ def read_ahead(owner: Owner, first: bytes) -> int:
     owner.connection.data_received(first + bytes(READ_BYTES - len(first)))
     while owner.transport.is_reading():
         owner.connection.data_received(bytes(READ_BYTES))
-    return len(owner.connection._buffer)
+    return len(owner.connection.buffer)
 
 
 @pytest.mark.parametrize(
@@ -150,10 +150,10 @@ async def test_bytes_ahead_of_many_requests_are_bounded_at_each() -> None:
         await owner.transport.written()
         while owner.transport.is_reading():
             owner.connection.data_received((GET % b"yes") * (READ_BYTES // len(GET % b"yes")))
-        assert len(owner.connection._buffer) <= MAX_AHEAD_BYTES
+        assert len(owner.connection.buffer) <= MAX_AHEAD_BYTES
         owner.connection.respond(OK, 200, Kind.LENGTH, 0, announce=False)
     before, answered = len(owner.targets), 100
-    while len(owner.connection._buffer) > 64 * 1024:
+    while len(owner.connection.buffer) > 64 * 1024:
         await owner.transport.written()
         owner.connection.respond(OK, 200, Kind.LENGTH, 0, announce=False)
         answered += 1

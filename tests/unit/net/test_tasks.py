@@ -44,7 +44,7 @@ async def test_failed_work_restarts_with_backoff(monkeypatch: pytest.MonkeyPatch
     assert (errors[0]["task"], errors[0]["error"]) == ("connection 1", "OverflowError('too large')")
     assert "exc_info" not in errors[0], "one line"
     await running.close()
-    assert not running._running
+    assert not running.running
 
 
 async def test_work_that_returns_is_not_restarted() -> None:
@@ -55,7 +55,7 @@ async def test_work_that_returns_is_not_restarted() -> None:
 
     task = running.supervise(work, "done")
     await asyncio.wait_for(task, 1)
-    assert not running._running
+    assert not running.running
 
 
 async def test_work_that_ran_long_restarts_soon(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,7 @@ def link_from(family: int, *name: Any) -> TunnelLink:
 async def test_a_lost_local_address_is_detected(
     family: int, name: tuple[Any, ...], lost: bool
 ) -> None:
-    assert link_from(family, *name)._has_lost_its_address() is lost
+    assert link_from(family, *name).has_lost_its_address() is lost
 
 
 async def test_a_lack_of_descriptors_is_no_lost_address() -> None:
@@ -70,7 +70,7 @@ async def test_a_lack_of_descriptors_is_no_lost_address() -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
     try:
-        assert not link._has_lost_its_address()
+        assert not link.has_lost_its_address()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 

@@ -58,7 +58,7 @@ def test_killed_at_any_step_the_pair_fits_after_completion(
 
     with monkeypatch.context() as patch:
         patch.setattr(keys, "write", killed(keys.write))
-        patch.setattr(key_pair_files, "_move_key", killed(key_pair_files._move_key))
+        patch.setattr(key_pair_files, "move_key", killed(key_pair_files.move_key))
         chain, key_pem = new()
         if step < 3:
             with pytest.raises(KeyboardInterrupt):

@@ -136,7 +136,7 @@ class Front:
     async def settled(self) -> bytes:
         """Wait until all threads are done; return the bytes that the client gets."""
         async with asyncio.timeout(10):
-            while self.tasks._running:
+            while self.tasks.running:
                 await asyncio.sleep(0.005)
         return await self.hear()
 

@@ -146,7 +146,7 @@ def test_a_broken_destination_does_not_break_the_caller() -> None:
 
     logs.configure(Logging())
     full: Any = Full()
-    logs._SINK.redirect(full, owned=False)
+    logs.SINK.redirect(full, owned=False)
     logs.logger("test.full").info("lost")
 
 
@@ -165,6 +165,6 @@ def test_events_before_configure_after_close_go_to_stderr(
 ) -> None:
     logs.configure(Logging(output=str(tmp_path / "log")))
     logs.close()
-    logs._SINK.write("late\n")
+    logs.SINK.write("late\n")
     assert capsys.readouterr().err == "late\n"
     assert sys.stderr is not None

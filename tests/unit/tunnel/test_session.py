@@ -573,7 +573,7 @@ def test_nothing_can_be_opened_before_or_after_the_session() -> None:
 
 def test_stream_ids_end() -> None:
     owner = server()
-    owner.session._next_id = MAX_STREAM_ID - 1
+    owner.session.next_id = MAX_STREAM_ID - 1
     stream, _ = owner.open()
     assert stream.id == MAX_STREAM_ID - 1
     assert not owner.session.can_open

@@ -375,7 +375,7 @@ class TwoSessions(RuleBasedStateMachine):
             grown = sum(
                 stream.window.size - stream.window.initial for stream in session.streams.values()
             )
-            assert session._growth.left == MAX_GROWTH_BYTES - grown
+            assert session.growth.left == MAX_GROWTH_BYTES - grown
             for stream in session.streams.values():
                 assert stream.queued <= HIGH_WATER + LARGEST
                 assert 0 <= stream.window.unconsumed <= stream.window.size <= MAX_WINDOW
@@ -434,8 +434,8 @@ class TwoSessions(RuleBasedStateMachine):
         self.nobody_broke_a_rule()
         for owner in (self.pair.server, self.pair.agent):
             assert not owner.session.streams and owner.session.unconsumed == 0
-            assert owner.session._growth.left == MAX_GROWTH_BYTES
-            assert owner.session._own_streams == 0 and not owner.session.has_output
+            assert owner.session.growth.left == MAX_GROWTH_BYTES
+            assert owner.session.own_streams == 0 and not owner.session.has_output
 
 
 TwoSessions.TestCase.settings = settings(

@@ -50,7 +50,7 @@ def test_a_window_that_was_waited_for_grows_up_to_its_limit() -> None:
     window = ReceiveWindow(DEFAULT_WINDOW, budget, 0.0)
     now = 0.0
     for _ in range(20):
-        credit = window._credit
+        credit = window.credit
         window.received(credit)
         now += 0.1
         window.consumed(credit, now, 0.1)

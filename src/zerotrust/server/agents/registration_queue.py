@@ -26,6 +26,9 @@ class RegistrationQueue:
 
     Args:
         budget: CPU time that the agent's registrations may take, in all its sessions.
+
+    Attributes:
+        timer: the next turn; None if nothing waits.
     """
 
     def __init__(self, link: TunnelLink, agent: str, budget: CpuBudget) -> None:
@@ -34,7 +37,7 @@ class RegistrationQueue:
         self._budget = budget
         self._waiting: deque[Task] = deque()
         self._spent = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self.timer: asyncio.TimerHandle | None = None
         self._paused = False
 
     def run(self, task: Task) -> None:
@@ -61,13 +64,13 @@ class RegistrationQueue:
         wait = self._budget.pay(self._agent, now - begun_at, now)
         if wait:
             self._spent = max(self._spent, 2 * SLICE)
-        if self._timer is None or wait:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = asyncio.get_running_loop().call_later(wait, self._go_on)
+        if self.timer is None or wait:
+            if self.timer is not None:
+                self.timer.cancel()
+            self.timer = asyncio.get_running_loop().call_later(wait, self._go_on)
 
     def _go_on(self) -> None:
-        self._timer, self._spent = None, 0.0
+        self.timer, self._spent = None, 0.0
         while self._waiting and self._spent <= SLICE:
             self._work(self._waiting.popleft())
         if self._paused and not self._waiting:

@@ -36,14 +36,15 @@ class Registry:
 
     Attributes:
         policies: memory that the policies of connected agents take.
+        by_host: registrations of each host name, the preferred one first.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.policies = PolicyQuota()
-        self._clock = clock
+        self.clock = clock
         self._sessions: dict[str, list[AgentSession]] = {}
         self._generation = 0
-        self._by_host: dict[str, list[ServiceRegistration]] = {}
+        self.by_host: dict[str, list[ServiceRegistration]] = {}
         self._sole: dict[str, ServiceRegistration] = {}
         """First registration of each host name that only one agent has: the usual case."""
         self._balancer = AgentBalancer()
@@ -85,11 +86,11 @@ class Registry:
 
     def detached(self, session: AgentSession) -> None:
         """Record that a session has lost its link: others get the requests first."""
-        self._rearrange(session)
+        self.rearrange(session)
 
     def reattached(self, session: AgentSession) -> None:
         """Record that a session has a link again."""
-        self._rearrange(session)
+        self.rearrange(session)
         for registration in session.services.values():
             for host in registration.hosts:
                 self._notify(host)
@@ -98,7 +99,7 @@ class Registry:
         """Look for links that are slow to answer; to be called each second."""
         for sessions in self._sessions.values():
             for session in update_doubtful(sessions):
-                self._rearrange(session)
+                self.rearrange(session)
 
     def older(self, session: AgentSession) -> list[AgentSession]:
         """Return the older sessions of the same agent that have not retired."""
@@ -122,13 +123,13 @@ class Registry:
         ]
         for other in replaced:
             if other.instance is not None and other.instance != session.instance:
-                self._replaced[session.agent] = (other.instance, self._clock())
+                self._replaced[session.agent] = (other.instance, self.clock())
         return replaced
 
     def was_replaced(self, agent: str, instance: str | None) -> bool:
         """Return True where another process of the agent has just replaced this one."""
         replaced, since = self._replaced.get(agent, (None, 0.0))
-        return instance is not None and instance == replaced and self._clock() - since < REPLACED
+        return instance is not None and instance == replaced and self.clock() - since < REPLACED
 
     def retire(self, session: AgentSession) -> list[AgentSession]:
         """Give a session no more requests; return all retired sessions of its agent."""
@@ -165,7 +166,7 @@ class Registry:
             policies = {
                 service: one.policy for service, one in services.items() if one.policy is not None
             }
-            self._retained.keep(session.agent, policies, memory, self._clock())
+            self._retained.keep(session.agent, policies, memory, self.clock())
         for registration in services.values():
             for host in registration.hosts:
                 self._release(host, registration, remember=True)
@@ -234,7 +235,7 @@ class Registry:
         for other in reversed(self._sessions.get(session.agent, ())):
             if service in other.services:
                 return other.services[service].policy
-        return self._retained.get(session.agent, service, self._clock())
+        return self._retained.get(session.agent, service, self.clock())
 
     def is_current(self, registration: ServiceRegistration, host: str) -> bool:
         """Return True where the registration was not replaced, and serves the host name."""
@@ -259,7 +260,7 @@ class Registry:
         sole = self._sole.get(host)
         if sole is not None:
             return sole
-        registrations = self._by_host.get(host)
+        registrations = self.by_host.get(host)
         if registrations is not None:
             return self._balancer.choose(registrations, client)
         if host not in self._lost:
@@ -272,7 +273,7 @@ class Registry:
         """Return a registration that was not tried and can take a request; else None."""
         registrations = [
             one
-            for one in self._by_host.get(host, ())
+            for one in self.by_host.get(host, ())
             if one.session.link.session.can_open and one not in tried
         ]
         return self._balancer.choose(registrations, client) if registrations else None
@@ -284,26 +285,26 @@ class Registry:
             timeout: seconds after the agent has disconnected; 0 is returned later, and where there
                 was no agent.
         """
-        if host in self._by_host:
+        if host in self.by_host:
             return timeout
         lost_at = self._lost.lost_at(host)
-        return 0.0 if lost_at is None else max(0.0, lost_at + timeout - self._clock())
+        return 0.0 if lost_at is None else max(0.0, lost_at + timeout - self.clock())
 
     def offers_https(self, host: str) -> bool:
         """Return True where the host name is served now, and not over http alone."""
-        return any(one.schemes.https for one in self._by_host.get(host, ())[:1])
+        return any(one.schemes.https for one in self.by_host.get(host, ())[:1])
 
     def agents_of(self, host: str) -> list[str]:
         """Return the agents that serve the host name now, the best first."""
-        return list(dict.fromkeys(one.session.agent for one in self._by_host.get(host, ())))
+        return list(dict.fromkeys(one.session.agent for one in self.by_host.get(host, ())))
 
     def policy_of(self, host: str) -> tuple[str, CompiledPolicy | None]:
         """Return agent and policy of a host name, for five minutes also if it is offline."""
-        registrations = self._by_host.get(host)
+        registrations = self.by_host.get(host)
         if registrations:
             return registrations[0].session.agent, registrations[0].policy
         agent, service = self._lost.get(host)
-        return agent, self._retained.get(agent, service, self._clock())
+        return agent, self._retained.get(agent, service, self.clock())
 
     # ----
 
@@ -311,13 +312,14 @@ class Registry:
         for served in self._subscribers:
             served(host)
 
-    def _rearrange(self, session: AgentSession) -> None:
+    def rearrange(self, session: AgentSession) -> None:
+        """Choose again which session each host name of this one is served by."""
         for registration in session.services.values():
             for host in registration.hosts:
                 self._arrange(host)
 
     def _arrange(self, host: str) -> None:
-        registrations = self._by_host.get(host)
+        registrations = self.by_host.get(host)
         if registrations is None:
             return
         if arrange(registrations) == 1:
@@ -330,7 +332,7 @@ class Registry:
     ) -> ServiceRegistration:
         """Add a registration to a host name; return the preferred one of its agent."""
         self._lost.discard(host)
-        registrations = self._by_host.setdefault(host, [])
+        registrations = self.by_host.setdefault(host, [])
         if before in registrations:
             registrations[registrations.index(before)] = registration
         is_new = registration not in registrations  # an agent may name a host twice
@@ -356,16 +358,16 @@ class Registry:
             self.policies.give_up(session.agent, before.policy)
 
     def _release(self, host: str, registration: ServiceRegistration, *, remember: bool) -> None:
-        registrations = self._by_host.get(host)
+        registrations = self.by_host.get(host)
         if registrations is None or registration not in registrations:
             return
         registrations.remove(registration)
         if registrations:
             self._arrange(host)
             return
-        del self._by_host[host]
+        del self.by_host[host]
         del self._sole[host]
         if remember:
-            self._lost.add(host, registration.session.agent, registration.service, self._clock())
+            self._lost.add(host, registration.session.agent, registration.service, self.clock())
         else:
             self._lost.discard(host)

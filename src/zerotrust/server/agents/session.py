@@ -154,6 +154,7 @@ class AgentSession:
         host_count: number of host names that all registrations ask for.
         doubtful: the link is slow to answer, so the agent's other sessions are preferred.
         retired: the session gets no more requests; those that it has go on.
+        queue: the registrations that wait for their turn.
     """
 
     def __init__(  # noqa: PLR0913 - three parts of the handshake, and the server's collaborators
@@ -193,7 +194,7 @@ class AgentSession:
         self._renew_certificate = renew_certificate
         self._renewing = False
         self._may_renew_at = 0.0
-        self._queue = RegistrationQueue(link, self.agent, registrar.cpu_budget)
+        self.queue = RegistrationQueue(link, self.agent, registrar.cpu_budget)
 
     @property
     def attached(self) -> bool:
@@ -228,16 +229,16 @@ class AgentSession:
     def message(self, message: ControlMessage) -> None:
         match message:
             case Register():
-                self._queue.run(partial(self._registrar.register, self, message))
+                self.queue.run(partial(self._registrar.register, self, message))
             case Unregister():
-                self._queue.run(partial(self._registrar.unregister, self, message.id))
+                self.queue.run(partial(self._registrar.unregister, self, message.id))
             case Ready():
-                self._queue.run(self._supersede)
+                self.queue.run(self._supersede)
             case Renew():
                 self._renew(message.csr.encode())
 
     def going_away(self, code: Code, reason: str) -> None:
-        self._queue.run(partial(self._retire, code, reason))
+        self.queue.run(partial(self._retire, code, reason))
 
     def resume(self, wanted: Resume) -> None:
         """Do nothing: only a new connection asks for that (`session_acceptor`)."""
@@ -262,7 +263,7 @@ class AgentSession:
         )
 
     def closed(self, code: Code, reason: str) -> None:
-        self._queue.clear()
+        self.queue.clear()
         self._registry.remove(self)
         _log.info(
             "agent disconnected",

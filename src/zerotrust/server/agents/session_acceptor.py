@@ -40,6 +40,9 @@ class SessionAcceptor:
         renew_certificate: None where certificates are issued by hand.
         offers_http: accept services that listen on http alone.
         resume_timeout: seconds for which a session waits for another link; 0 turns resumption off.
+
+    Attributes:
+        options: the options of each new session.
     """
 
     def __init__(  # noqa: PLR0913 - the server's collaborators, and settings
@@ -80,7 +83,7 @@ class SessionAcceptor:
         left_out = {RENEWAL} if renew_certificate is None else set()
         if not resume_timeout:
             left_out.add(RESUME)
-        self._options = SessionOptions(
+        self.options = SessionOptions(
             software=f"0trust/{__version__}",
             capabilities=tuple(name for name in CAPABILITIES if name not in left_out),
             resume_timeout=resume_timeout,
@@ -88,7 +91,7 @@ class SessionAcceptor:
 
     def accept(self) -> TunnelLink:
         """Return the link for a new connection, which waits for the handshake."""
-        return _PendingSession(self, self._coalescer, self._options).link
+        return _PendingSession(self, self._coalescer, self.options).link
 
     def begin(self, link: TunnelLink, hello: Hello) -> None:
         """Begin a session on a link that has completed the handshake, or reject the agent."""

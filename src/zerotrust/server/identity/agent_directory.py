@@ -92,6 +92,9 @@ class AgentDirectory:
         authority: None where certificates are issued by hand; then agents can neither join nor
             renew.
         clock: aware, UTC.
+
+    Attributes:
+        attempts: the rate limits of joins and renewals.
     """
 
     def __init__(
@@ -108,7 +111,7 @@ class AgentDirectory:
         self._sessions = sessions
         self._authority = authority
         self._clock = clock
-        self._attempts = Attempts()
+        self.attempts = Attempts()
         self._ration = RefusalLog()
         self._overlaps: frozenset[tuple[Pair, Pair]] = frozenset()
 
@@ -170,7 +173,7 @@ class AgentDirectory:
             PkiError, StateError: the server cannot issue certificates now.
         """
         authority, now = self._authority_or_raise(), self._clock()
-        self._attempts.admit(peer, time.monotonic())
+        self.attempts.admit(peer, time.monotonic())
 
         def work(session: Session) -> tuple[IssuedCertificate, list[tuple[str, str]]]:
             joined = join.join(
@@ -205,7 +208,7 @@ class AgentDirectory:
             PkiError, StateError: the server cannot issue certificates now.
         """
         authority, now = self._authority_or_raise(), self._clock()
-        self._attempts.renewal(agent_id, time.monotonic())
+        self.attempts.renewal(agent_id, time.monotonic())
         return await self._database.run(
             lambda session: join.renew(
                 session,
@@ -229,9 +232,9 @@ class AgentDirectory:
             PkiError, StateError: the server cannot issue certificates now.
         """
         authority, now = self._authority_or_raise(), self._clock()
-        self._attempts.admit(peer, time.monotonic())
+        self.attempts.admit(peer, time.monotonic())
         certificate = _proven_certificate(chain_pem, csr_pem, proof, authority)
-        self._attempts.renewal(agent_id_of(certificate), time.monotonic())
+        self.attempts.renewal(agent_id_of(certificate), time.monotonic())
         return await self._database.run(
             lambda session: expired_renewal.renew_expired(
                 session,

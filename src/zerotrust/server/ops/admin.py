@@ -56,6 +56,8 @@ class AdminChannel:
 
     Attributes:
         api: handler of the requests, for a listener.
+        allowed: the user ids that may send commands.
+        refused: time at which the next refusal of each user id is recorded, in monotonic seconds.
     """
 
     def __init__(
@@ -71,11 +73,12 @@ class AdminChannel:
         self._audit = audit
         self._join_tokens = join_tokens
         self._started_at = int(time.time())
-        self._allowed = {0, os.geteuid()}
-        self._refused: dict[int | None, float] = {}
-        self.api = JsonApi(self._endpoints(), tasks)
+        self.allowed = {0, os.geteuid()}
+        self.refused: dict[int | None, float] = {}
+        self.api = JsonApi(self.endpoints(), tasks)
 
-    def _endpoints(self) -> dict[tuple[str, str], Endpoint]:
+    def endpoints(self) -> dict[tuple[str, str], Endpoint]:
+        """Return the endpoint of each method and path."""
         table: dict[tuple[str, str], tuple[type[BaseModel], Answer]] = {
             ("GET", "/v1/status"): (admin.NoParameters, self._status),
             ("GET", "/v1/tokens"): (admin.NoParameters, self._tokens),
@@ -100,7 +103,7 @@ class AdminChannel:
         """Return an endpoint that checks the user first, then the parameters."""
 
         async def endpoint(call: Call) -> Reply:
-            if call.uid not in self._allowed:
+            if call.uid not in self.allowed:
                 await self._refuse(call.uid, " ".join(place))
             result = await answer(
                 _parsed(model, call.query if place[0] == "GET" else call.body), f"uid {call.uid}"
@@ -112,8 +115,8 @@ class AdminChannel:
     async def _refuse(self, uid: int | None, asked: str) -> None:
         """Raises NotAllowedError."""
         now = time.monotonic()
-        if now >= self._refused.get(uid, 0.0):
-            self._refused[uid] = now + REFUSED_INTERVAL
+        if now >= self.refused.get(uid, 0.0):
+            self.refused[uid] = now + REFUSED_INTERVAL
             _log.warning("command refused", uid=uid, asked=asked)
             await self._audit.note("command.refused", {"asked": asked}, actor=f"uid {uid}")
         raise NotAllowedError

@@ -70,6 +70,7 @@ class Ingress:
         requests: how many requests came.
         refused, failed: requests that the server answered itself, by error code: before (`refused`)
             or after (`failed`) it had forwarded them.
+        policy_time: CPU time that the policies of each agent have taken.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class Ingress:
         self.refused: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
         self._overload = overload or LoadShedding(Limits())
-        self._policy_time = PolicyTime()
+        self.policy_time = PolicyTime()
         self._registry = registry
         self._verifications = verifications
         self._pending = pending
@@ -194,7 +195,7 @@ class Ingress:
             return None
         agent = registration.session.agent
         begun_at = perf_counter()
-        self._policy_time.check(agent, begun_at)
+        self.policy_time.check(agent, begun_at)
         try:
             chain = policy.chain(context.head)
             request = Request(
@@ -202,7 +203,7 @@ class Ingress:
             )
             decision = chain.run(request, self._loop.time())
         finally:
-            self._policy_time.charge(agent, perf_counter() - begun_at, begun_at)
+            self.policy_time.charge(agent, perf_counter() - begun_at, begun_at)
         context.chain = chain
         context.request = request
         context.counted = request.counted
@@ -368,8 +369,8 @@ class Ingress:
         if policy is None:
             return ()
         begun_at = perf_counter()
-        answer = policy.ask_origin(head, by_route=not self._policy_time.is_over(agent, begun_at))
-        self._policy_time.charge(agent, perf_counter() - begun_at, begun_at)
+        answer = policy.ask_origin(head, by_route=not self.policy_time.is_over(agent, begun_at))
+        self.policy_time.charge(agent, perf_counter() - begun_at, begun_at)
         return answer
 
     def _respond(self, context: RequestContext, answer: Answer) -> None:
@@ -458,7 +459,7 @@ class Ingress:
         begun_at = perf_counter()
         # Also where the client is gone: the middleware remembers the result.
         decision = chain.resume(pending, result, request, self._loop.time())
-        self._policy_time.charge(registration.session.agent, perf_counter() - begun_at, begun_at)
+        self.policy_time.charge(registration.session.agent, perf_counter() - begun_at, begun_at)
         if parked.abandoned:
             return
         if decision is not None:

@@ -50,15 +50,20 @@ class VerificationPool:
     A verification that clients of several networks wait for has a place in the queue for each of
     them, and runs as soon as one of these has its turn. One that no request waits for any more does
     not run.
+
+    Attributes:
+        running: number of verifications that run.
+        queue: the verifications that wait for a thread.
+        jobs: the verifications that run or wait.
     """
 
     def __init__(self, tasks: Tasks) -> None:
         self._loop = asyncio.get_running_loop()
         self._tasks = tasks
         self._threads = ThreadPoolExecutor(THREADS, "verify")
-        self._running = 0
-        self._jobs: dict[Key, _Job] = {}
-        self._queue: FairQueue[Key] = FairQueue(
+        self.running = 0
+        self.jobs: dict[Key, _Job] = {}
+        self.queue: FairQueue[Key] = FairQueue(
             capacity=MAX_WAITING,
             agent_capacity=MAX_WAITING_OF_AGENT,
             network_capacity=MAX_WAITING_OF_NETWORK,
@@ -74,25 +79,25 @@ class VerificationPool:
             client: the address of the client.
         """
         key, network = (pending.verifier, pending.verification.digest), network_of(client)
-        job = self._jobs.get(key)
+        job = self.jobs.get(key)
         if job is None:
-            job = self._jobs[key] = _Job(agent, pending.verification)
+            job = self.jobs[key] = _Job(agent, pending.verification)
         job.waiting.setdefault(network, {})[callback] = None
         if not job.started:
-            dropped = self._queue.push(agent, network, key)
+            dropped = self.queue.push(agent, network, key)
             if dropped is not None:
                 self._drop(dropped)
             self._start()
         return partial(self._withdraw, key, job, network, callback)
 
     def _start(self) -> None:
-        while self._running < THREADS and (entry := self._queue.pop()) is not None:
+        while self.running < THREADS and (entry := self.queue.pop()) is not None:
             key = entry.item
-            job = self._jobs[key]
+            job = self.jobs[key]
             for network in job.waiting:
-                self._queue.remove(Entry(job.agent, network, key))
+                self.queue.remove(Entry(job.agent, network, key))
             job.started = True
-            self._running += 1
+            self.running += 1
             self._tasks.spawn(self._run(key, job), "verify")
 
     async def _run(self, key: Key, job: _Job) -> None:
@@ -101,15 +106,15 @@ class VerificationPool:
         except Exception:  # noqa: BLE001 - the requests that wait must be answered after any error
             _log.exception("password verification raised an error; request denied")
             result = False
-        del self._jobs[key]
+        del self.jobs[key]
         for waiting in job.waiting.values():
             self._call_back(waiting, result)
-        self._running -= 1
+        self.running -= 1
         self._start()
 
     def _drop(self, entry: Entry[Key]) -> None:
         """Answer the requests of a client network that lost its place; others keep theirs."""
-        job = self._jobs[entry.item]
+        job = self.jobs[entry.item]
         self._call_back(job.waiting.pop(entry.network), None)
         self._forget_unless_wanted(entry.item, job)
 
@@ -120,12 +125,12 @@ class VerificationPool:
         del waiting[callback]
         if not waiting:
             del job.waiting[network]
-            self._queue.remove(Entry(job.agent, network, key))
+            self.queue.remove(Entry(job.agent, network, key))
             self._forget_unless_wanted(key, job)
 
     def _forget_unless_wanted(self, key: Key, job: _Job) -> None:
         if not job.waiting:
-            del self._jobs[key]
+            del self.jobs[key]
 
     def _call_back(self, waiting: dict[Callback, None], result: bool | None) -> None:
         for callback in waiting:

@@ -41,7 +41,7 @@ def test_it_forgets_without_being_asked() -> None:
     former = RetainedPolicies()
     former.keep("gone", {"web": GUARD}, 1, 0.0)
     former.keep("home", {"web": GUARD}, 1, KEPT_FOR)
-    assert list(former._left) == ["home"]
+    assert former.memory == 1, "of the policy of home alone"
 
 
 def test_where_there_are_too_many_those_of_the_agent_that_is_away_longest_go() -> None:

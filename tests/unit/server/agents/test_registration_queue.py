@@ -78,6 +78,6 @@ async def test_what_a_session_wanted_is_forgotten_with_it() -> None:
     for number in range(3):
         desk.ask(number, SLICE * 1.5)
     desk.queue.clear()
-    await eventually(lambda: desk.queue._timer is None, "the queue has had its next turn")
+    await eventually(lambda: desk.queue.timer is None, "the queue has had its next turn")
     assert desk.done == [0]
     assert desk.link.method_calls == [call.pause_reading()]

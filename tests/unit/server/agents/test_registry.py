@@ -443,7 +443,7 @@ def test_an_agent_that_comes_and_goes_with_other_names_is_forgotten(
     assert registry.lookup("office.example") is None
     with pytest.raises(KeyError):
         registry.lookup("6.example")
-    assert not registry._by_host
+    assert not registry.by_host
 
 
 def test_what_a_guard_takes_the_place_of() -> None:

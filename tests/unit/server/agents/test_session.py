@@ -321,7 +321,7 @@ async def test_a_renewal_reaches_all_sessions_of_its_agent() -> None:
     asks(agent)
     assert told(agent) == [Renewed(reason="one request at a time, and in 5 s")]
     issuing.may.set()
-    await asyncio.gather(*tasks._running)
+    await asyncio.gather(*tasks.running)
     assert told(agent) == [Renewed(chain="-----BEGIN")]
     ends = ISSUED.not_after.timestamp()
     assert (newer.serial, newer.former_serials, newer.certificate_ends) == ("2b", {"2a"}, ends)
@@ -336,7 +336,7 @@ async def test_a_renewal_that_is_refused_says_why(monkeypatch: pytest.MonkeyPatc
     issuing.may.set()
     for _ in range(2):
         asks(agent)
-        await asyncio.gather(*tasks._running)
+        await asyncio.gather(*tasks.running)
         (answer,) = told(agent)
         assert answer.chain == ""
         assert answer.reason.startswith("the agent was revoked")
@@ -351,7 +351,7 @@ async def test_who_asks_again_and_again_is_told_so_and_nobody_else() -> None:
     with capture_logs() as logs:
         for _ in range(50):
             asks(agent)
-            await asyncio.gather(*tasks._running)
+            await asyncio.gather(*tasks.running)
     assert len(told(agent)) == 50
     assert len(issuing.asked) == len(logs) == 1
 
@@ -387,11 +387,11 @@ async def test_what_waits_keeps_its_order_and_is_forgotten_with_the_session(
 
     await eventually(answered, "each has been answered")
     assert kinds == [FrameType.REGISTERED, FrameType.GOAWAY, FrameType.REGISTERED]
-    assert not registry._by_host
+    assert not registry.by_host
     third.link.session.receive_data(frames[0] * 3, 1.0)
     third.link.session.lost("the end", 0.0)
-    await eventually(lambda: third.session._queue._timer is None, "the queue has had its next turn")
-    assert not registry._by_host
+    await eventually(lambda: third.session.queue.timer is None, "the queue has had its next turn")
+    assert not registry.by_host
 
 
 @pytest.mark.anyio

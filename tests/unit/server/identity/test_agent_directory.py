@@ -154,7 +154,7 @@ async def test_a_revoked_agent_that_comes_back_from_everywhere_fills_no_audit(
     asked = new_csr()
     chain, proof = await shown(place, asked)
     await place.agent_directory.revoke("home", None, reason="", actor="uid 0")
-    place.agent_directory._attempts = cast(
+    place.agent_directory.attempts = cast(
         "Attempts", SimpleNamespace(admit=lambda *_: None, renewal=lambda *_: None)
     )
     for _ in range(RECORDS_AT_ONCE + 5):

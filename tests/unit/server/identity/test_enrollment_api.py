@@ -297,7 +297,7 @@ async def test_connections_of_one_network_and_in_total(
         ]
         desk = door.enrollment
         assert desk is not None
-        await eventually(lambda: len(desk._open) == 3, "three are open")
+        await eventually(lambda: desk.connections == 3, "three are open")
         with capture_logs() as logs:
             assert await door.says(door.client(HTTP), get(enrollment_api.AUTHORITY)) == b""
             await eventually(lambda: logs, "the refusal is logged")
@@ -308,7 +308,7 @@ async def test_connections_of_one_network_and_in_total(
         assert desk.accept("192.0.2.7") == "too many connections without a certificate"
         monkeypatch.undo()
         held.pop()[1].close()
-        await eventually(lambda: len(desk._open) == 2, "one has gone")
+        await eventually(lambda: desk.connections == 2, "one has gone")
         assert await door.says(door.client(HTTP), get(enrollment_api.AUTHORITY))
         for _, writer in held:
             writer.close()

@@ -310,8 +310,8 @@ async def test_who_is_somebody_else_is_refused_and_recorded_once(
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 4242)
     async with asking(tmp_path) as asker:
-        assert asker.channel._allowed == {0, 4242}
-        asker.channel._allowed = {4242}
+        assert asker.channel.allowed == {0, 4242}
+        asker.channel.allowed = {4242}
         with capture_logs() as logs:
             for path in ("/v1/agents/revoke", "/v1/grants/add", "/v1/audit/verify"):
                 refused = await asker.post(path, 403, agent="home")
@@ -322,14 +322,14 @@ async def test_who_is_somebody_else_is_refused_and_recorded_once(
         with asker.place.database.transaction() as session:
             trigger = "CREATE TRIGGER no BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'x'); END"
             session.connection().exec_driver_sql(trigger)
-        asker.channel._refused.clear()
+        asker.channel.refused.clear()
         assert (await asker.get("/v1/status", 403))["code"] == "not_allowed", (
             "also where it can't be recorded"
         )
         with asker.place.database.transaction() as session:
             session.connection().exec_driver_sql("DROP TRIGGER no")
         monkeypatch.setattr(admin, "REFUSED_INTERVAL", 0.0)
-        asker.channel._refused.clear()
+        asker.channel.refused.clear()
         await asker.get("/v1/status", 403)
         await asker.get("/v1/status", 403)
         assert len(kept(asker.place)) == 3
@@ -351,9 +351,9 @@ def test_every_question_and_answer_is_documented() -> None:
     }
     assert {key for key in keys if f"`{key}`" not in page} == set()
     channel = AdminChannel.__new__(AdminChannel)
-    channel._allowed, channel._refused = set(), {}
+    channel.allowed, channel.refused = set(), {}
     assert {
         f"{method} {path}"
-        for method, path in channel._endpoints()
+        for method, path in channel.endpoints()
         if f"`{method} {path}`" not in page
     } == set()

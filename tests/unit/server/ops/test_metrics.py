@@ -78,7 +78,7 @@ async def test_what_it_says(running: RunningServer, site: Site, port: int) -> No
             assert found["zerotrust_overloaded", "requests"] == 0
             assert found["zerotrust_event_loop_lag_seconds"] < 5
             assert found["process_open_fds"] > 5
-            link = agent.agent._sessions()[0].link
+            link = agent.agent.sessions()[0].link
             link.close_session(Code.GOING_AWAY, "a test")
             await eventually(lambda: lost(port), "the WebSocket has failed")
 
@@ -233,7 +233,7 @@ async def test_health(running: RunningServer, port: int) -> None:
 
 async def test_nothing_listens_unless_it_is_asked_for(site: Site, tmp_path: Path) -> None:
     async with serving(site) as running:
-        assert running.server._metrics._listening is None
+        assert running.server.metrics.listening is None
 
 
 # docs/reliability.md
@@ -269,11 +269,11 @@ def test_the_documented_budgets_are_those_that_hold() -> None:
 
 async def test_each_documented_metric_is_there(running: RunningServer, site: Site) -> None:
     async with dialling(site.agent()) as agent:
-        await eventually(agent.agent._sessions, "the agent is connected")
+        await eventually(agent.agent.sessions, "the agent is connected")
         said = {
             end: {f"{one.name}_total" if one.type == "counter" else one.name for one in metrics}
             for end, metrics in (
-                ("S", list(running.server._metrics._collect())),
+                ("S", list(running.server.metrics.collect())),
                 ("A", list(agent.agent.metrics.collect())),
             )
         }

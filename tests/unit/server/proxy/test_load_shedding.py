@@ -4,10 +4,10 @@ of somebody else."""
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from zerotrust.errors import Overloaded
 from zerotrust.model.limits import Limits
-from zerotrust.server.proxy import load_shedding as module
 from zerotrust.server.proxy.load_shedding import CALM, LATE, LOW, LoadShedding, Threshold
 from zerotrust.tunnel.session_stats import SessionStats
 
@@ -181,21 +181,13 @@ def test_other_limits_count_at_once() -> None:
     assert not overload.on
 
 
-def test_only_changes_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines: list[tuple[str, str, object]] = []
-
-    class Log:
-        def warning(self, event: str, **fields: object) -> None:
-            lines.append(("warning", str(fields["limit"]), fields.get("agent")))
-
-        def info(self, event: str, **fields: object) -> None:
-            lines.append(("info", str(fields["limit"]), fields.get("agent")))
-
-    monkeypatch.setattr(module, "_log", Log())
+def test_only_changes_are_told() -> None:
     overload = LoadShedding(LIMITS)
-    sample(overload, 30, pending=100, home=usage(60))
-    sample(overload, 30, home=usage(1))
-    assert sorted(lines) == [
+    with capture_logs() as lines:
+        sample(overload, 30, pending=100, home=usage(60))
+        sample(overload, 30, home=usage(1))
+    told = [(line["log_level"], line["limit"], line.get("agent")) for line in lines]
+    assert sorted(told) == [
         ("info", "requests", None),
         ("info", "requests_per_agent", "home"),
         ("warning", "requests", None),

@@ -93,7 +93,7 @@ async def test_an_agent_that_was_lost_may_come_back_as_another_session() -> None
 async def test_one_that_is_away_for_long_is_not_waited_for() -> None:
     front_ = front(hold_timeout=30)
     now = 100.0
-    front_.registry._clock = lambda: now
+    front_.registry.clock = lambda: now
     front_.registry.remove(front_.agent_session)
     assert front_.registry.away_until("app.example.com", 30) == 30
     now += 31

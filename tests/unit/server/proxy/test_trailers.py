@@ -1,12 +1,13 @@
 """Fields behind the body: what of them reaches a backend, and what reaches a client."""
 
 import asyncio
-from types import SimpleNamespace
+from collections.abc import Iterator, MutableMapping
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from tests.unit.server.front import Front
 from zerotrust.http.head_block import check_trailers
@@ -26,13 +27,10 @@ PASSED = ["x-sum", "X-Order"]
 
 
 @pytest.fixture
-def logs(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Fields of the messages that are logged at info."""
-    lines: list[dict[str, Any]] = []
-    monkeypatch.setattr(
-        trailers, "_log", SimpleNamespace(info=lambda event, **fields: lines.append(fields))
-    )
-    return lines
+def logs() -> Iterator[list[MutableMapping[str, Any]]]:
+    """The lines that are logged."""
+    with capture_logs() as lines:
+        yield lines
 
 
 def front(*, passed: list[str] | None = None, edits: bool = False) -> Front:

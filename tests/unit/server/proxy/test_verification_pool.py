@@ -62,11 +62,11 @@ class Scene:
 
     async def settled(self) -> list[tuple[str, bool | None]]:
         async with asyncio.timeout(10):
-            while self.tasks._running:
-                await asyncio.gather(*self.tasks._running)
+            while self.tasks.running:
+                await asyncio.gather(*self.tasks.running)
         await asyncio.sleep(0)
-        assert not self.verifications._jobs
-        assert not self.verifications._queue
+        assert not self.verifications.jobs
+        assert not self.verifications.queue
         return self.told
 
 
@@ -136,8 +136,8 @@ async def test_as_many_at_a_time_as_there_are_threads(scene: Scene) -> None:
     handler = Handler()
     for number in range(6):
         scene.ask(handler, str(number))
-    assert scene.verifications._running == verification_pool.THREADS
-    assert len(scene.verifications._queue) == 6 - verification_pool.THREADS
+    assert scene.verifications.running == verification_pool.THREADS
+    assert len(scene.verifications.queue) == 6 - verification_pool.THREADS
     handler.may.set()
     await scene.settled()
     assert len(handler.begun) == 6
@@ -223,7 +223,7 @@ async def test_one_that_nobody_waits_for_does_not_run(scene: Scene, busy: Handle
     ]
     for each in withdraw * 2:
         each()
-    assert not scene.verifications._queue
+    assert not scene.verifications.queue
     busy.may.set()
     assert results(await scene.settled()) == {}
     assert handler.begun == []
