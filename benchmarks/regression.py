@@ -84,11 +84,11 @@ def load(path: Path) -> Earlier:
         )
     except OSError as error:
         raise BenchError(
-            f"{path}: cannot be read: {error.strerror}; `0trust bench` writes such a file"
+            f"{path}: cannot be read: {error.strerror}; `make bench` writes such a file"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise BenchError(
-            f"{path}: not the results of a run; `0trust bench` writes such a file"
+            f"{path}: not the results of a run; `make bench` writes such a file"
         ) from error
 
 

@@ -157,7 +157,7 @@ async def test_many_without_a_certificate(fortress: Fortress) -> None:
     for client in held:
         client.abort()
     (line,) = fortress.refusals(since)
-    assert "too many connections of those that have no certificate" in line
+    assert "too many connections without a certificate" in line
 
 
 async def test_a_stolen_key_and_the_way_back(fortress: Fortress, tmp_path: Path) -> None:

@@ -440,5 +440,5 @@ def _canonical(rest: bytes) -> bytes:
 def _start_fault(start: bytes) -> HttpError:
     """Return the error of an invalid request line."""
     if _VERSION.fullmatch(start) and not start.endswith((b" HTTP/1.0", b" HTTP/1.1")):
-        return HttpError("unsupported HTTP version: use HTTP/1.1 or HTTP/1.0", 505)
+        return HttpError("unsupported HTTP version: use version 1.1 or 1.0", 505)
     return HttpError("invalid request line: use `METHOD target HTTP/1.1`")
