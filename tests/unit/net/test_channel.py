@@ -65,6 +65,93 @@ def test_half_close_of_a_lost_connection_raises_nothing() -> None:
     assert asyncio.run(_half_close_of_one_that_is_gone()) == (True, False)
 
 
+def unconnected() -> Channel:
+    return Channel(WriteCoalescer(asyncio.get_running_loop()))
+
+
+async def _written_after(method: Callable[[Channel], None]) -> bytes:
+    channel = unconnected()
+    channel.send(b"x")
+    method(channel)
+    transport = FakeTransport(channel.as_protocol())
+    output = await transport.written()
+    assert not transport.has_eof and not transport.resets
+    return output
+
+
+@pytest.mark.parametrize(
+    ("method", "output"),
+    [
+        (Channel.send_eof, b"x"),
+        (Channel.reset_on_close, b"x"),
+        (Channel.close, b""),
+        (Channel.abort, b""),
+    ],
+)
+def test_a_channel_that_is_not_connected_yet(
+    method: Callable[[Channel], None], output: bytes
+) -> None:
+    assert asyncio.run(_written_after(method)) == output
+
+
+async def _after_the_end() -> bytes:
+    channel = unconnected()
+    transport = FakeTransport(channel.as_protocol())
+    channel.send(b"last")
+    channel.close()
+    channel.send(b"late")
+    channel.send_eof()
+    channel.close()
+    return await transport.written()
+
+
+def test_nothing_is_written_after_close() -> None:
+    assert asyncio.run(_after_the_end()) == b"last"
+
+
+async def _half_close_over_tls() -> FakeTransport:
+    channel = unconnected()
+    transport = FakeTransport(channel.as_protocol(), tls=True)
+    channel.send(b"last")
+    channel.send_eof()
+    assert await transport.written() == b"last"
+    return transport
+
+
+def test_half_close_over_tls_closes() -> None:
+    transport = asyncio.run(_half_close_over_tls())
+    assert transport.is_closing() and not transport.is_aborted
+
+
+async def _congested_again() -> int:
+    drains = 0
+
+    class Counting(Channel):
+        def drained(self) -> None:
+            nonlocal drains
+            drains += 1
+
+    class Full(FakeTransport):
+        """A transport that a write congests."""
+
+        def write(self, data: Any) -> None:
+            channel.pause_writing()
+
+    channel = Counting(WriteCoalescer(asyncio.get_running_loop()))
+    Full(channel.as_protocol())
+    channel.pause_writing()
+    channel.send(b"x")
+    channel.resume_writing()
+    assert (channel.congested, drains) == (True, 0)
+    channel.resume_writing()
+    assert not channel.congested
+    return drains
+
+
+def test_drained_only_if_the_transport_takes_all_bytes() -> None:
+    assert asyncio.run(_congested_again()) == 1
+
+
 class Recorder(FakeTransport):
     """A transport that records each piece."""
 

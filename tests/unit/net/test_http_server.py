@@ -5,9 +5,18 @@ import asyncio
 import pytest
 
 from tests.support.transport import FakeTransport
+from zerotrust.errors import LocalProtocolError
 from zerotrust.http.body import Kind
 from zerotrust.http.head import RequestHead
-from zerotrust.net.http_server import MAX_AHEAD_BYTES, HttpServerConnection, RequestSink
+from zerotrust.net.http_server import (
+    DRAIN_TIMEOUT,
+    HEAD_TIMEOUT,
+    IDLE_TIMEOUT,
+    MAX_AHEAD_BYTES,
+    MAX_DRAIN_BYTES,
+    HttpServerConnection,
+    RequestSink,
+)
 from zerotrust.net.write_coalescer import READ_BYTES, WriteCoalescer
 
 pytestmark = pytest.mark.anyio
@@ -29,7 +38,7 @@ class Owner:
         self.transport = FakeTransport(self.connection.as_protocol())
         self.targets: list[bytes] = []
         self.framing: tuple[Kind, int] | None = None
-        self.said = b""
+        self.said = self.trailers = b""
         self.ended = self.is_aborted = False
 
     def request(
@@ -48,6 +57,7 @@ class Owner:
         self.ended = end
 
     def body_trailers(self, fields: bytes) -> None:
+        self.trailers = fields
         self.ended = True
 
     def aborted(self) -> None:
@@ -179,3 +189,107 @@ async def test_body_that_ends_with_the_connection_breaks_off_with_a_reset() -> N
     owner.connection.respond_data(b"half")
     owner.connection.break_off()
     assert owner.transport.resets
+
+
+async def test_an_interim_response_is_only_for_http_1_1() -> None:
+    for minor, line in ((0, b""), (1, b"HTTP/1.1 103 Early Hints\r\n\r\n")):
+        owner = Owner()
+        await owner.hear(b"GET / HTTP/1.%d\r\nHost: a\r\n\r\n" % minor)
+        owner.connection.respond_interim(b"HTTP/1.1 103 Early Hints\r\n")
+        assert await owner.transport.written() == line
+
+
+async def test_a_response_that_the_client_would_misread_is_not_sent() -> None:
+    owner = Owner()
+    await owner.hear(GET % b"yes")
+    for status, kind, message in (
+        (204, Kind.LENGTH, "status 204 to GET with a body"),
+        (101, Kind.TUNNEL, "status 101 to a request without Upgrade"),
+    ):
+        with pytest.raises(LocalProtocolError, match=message):
+            owner.connection.respond(OK, status, kind, 0, announce=False)
+    assert await owner.transport.written() == b""
+    assert not owner.connection.responded
+
+
+async def test_a_relay_of_a_client_that_has_half_closed_ends_its_direction() -> None:
+    owner = Owner()
+    await owner.hear(UPGRADE % b"" + b"all")
+    assert owner.connection.eof_received()
+    owner.connection.respond(SWITCH, 101, Kind.TUNNEL, 0, announce=False)
+    assert (owner.said, owner.ended) == (b"all", True)
+
+
+async def test_what_comes_after_the_end_of_a_relay_is_ignored() -> None:
+    owner = Owner()
+    await owner.hear(UPGRADE % b"")
+    owner.connection.respond(SWITCH, 101, Kind.TUNNEL, 0, announce=False)
+    owner.connection.finish()
+    owner.connection.data_received(b"late")
+    owner.connection.eof_received()
+    owner.connection.resume_writing()
+    owner.connection.connection_lost(None)
+    assert owner.said == b""
+    assert not owner.ended and not owner.is_aborted
+
+
+async def test_a_head_that_does_not_end_is_answered_with_408() -> None:
+    owner = Owner()
+    now = asyncio.get_running_loop().time()
+    await owner.hear(b"GET / HTTP/1.1\r\n")
+    owner.connection.sweep(now + HEAD_TIMEOUT - 1)
+    assert await owner.transport.written() == b""
+    owner.connection.sweep(now + HEAD_TIMEOUT + 1)
+    assert (await owner.transport.written()).startswith(b"HTTP/1.1 408 ")
+
+
+async def test_an_idle_connection_is_closed() -> None:
+    owner = Owner()
+    now = asyncio.get_running_loop().time()
+    owner.connection.sweep(now + IDLE_TIMEOUT - 1)
+    assert not owner.transport.is_closing()
+    owner.connection.sweep(now + IDLE_TIMEOUT + 1)
+    assert owner.transport.is_closing()
+    assert await owner.transport.written() == b""
+
+
+async def test_a_client_that_does_not_close_after_the_last_answer_is_cut_off() -> None:
+    late, talkative = Owner(), Owner()
+    for owner in (late, talkative):
+        await owner.hear(b"POST /no HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab")
+        assert not owner.transport.is_aborted
+    late.connection.sweep(asyncio.get_running_loop().time() + DRAIN_TIMEOUT + 1)
+    assert late.transport.is_aborted
+    talkative.connection.data_received(bytes(MAX_DRAIN_BYTES))
+    assert not talkative.transport.is_aborted
+    talkative.connection.data_received(b"x")
+    assert talkative.transport.is_aborted
+
+
+async def test_a_request_in_progress_hears_that_the_client_is_gone() -> None:
+    owner = Owner()
+    await owner.hear(GET % b"yes")
+    owner.connection.connection_lost(ConnectionResetError())
+    assert owner.is_aborted
+
+
+@pytest.mark.parametrize("responded", [False, True])
+async def test_a_body_that_breaks_its_framing_ends_the_request(responded: bool) -> None:
+    owner = Owner()
+    await owner.hear(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+    if responded:
+        owner.connection.respond(OK, 200, Kind.LENGTH, 2, announce=False)
+        await owner.transport.written()
+    answer = await owner.hear(b"no chunk\r\n")
+    assert owner.is_aborted and not owner.ended
+    assert owner.transport.is_aborted is responded
+    assert answer[:13] == (b"" if responded else b"HTTP/1.1 400 ")
+
+
+async def test_trailers_of_a_request_reach_the_sink_after_the_body() -> None:
+    owner = Owner()
+    await owner.hear(
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"2\r\nab\r\n0\r\nA: b\r\n\r\n"
+    )
+    assert (owner.said, owner.trailers, owner.ended) == (b"ab", b"A: b\r\n", True)
