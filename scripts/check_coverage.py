@@ -56,13 +56,13 @@ class RoomCoverage:
         self.covered_lines += summary["covered_lines"]
         self.branches += summary["num_branches"]
         self.covered_branches += summary["covered_branches"]
+        lines = file["missing_lines"]
         parts = [
-            *_ranges(file["missing_lines"]),
-            # A line that never ran is listed already, so its branches are not.
+            *_ranges(lines),
             *(
                 f"{source}->{target if target > 0 else 'exit'}"
                 for source, target in file["missing_branches"]
-                if source not in file["missing_lines"]
+                if source not in lines and target not in lines  # else the line is listed already
             ),
         ]
         if parts:

@@ -60,7 +60,9 @@ def test_a_room_is_all_files_of_a_package(
 
 def test_what_is_missing_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = {
-        "src/zerotrust/errors.py": file((5, 9), (0, 3), [2, 3, 4, 8], [[3, 5], [6, 9], [7, -1]]),
+        "src/zerotrust/errors.py": file(
+            (5, 9), (0, 4), [2, 3, 4, 8], [[3, 5], [6, 8], [6, 9], [7, -1]]
+        ),
         "src/zerotrust/net/tls.py": file((99, 100), (9, 10), [7]),
     }
     assert check(tmp_path, files) == 1
