@@ -63,7 +63,7 @@ def bench(  # noqa: PLR0913 - one parameter is one option
         typer.Option("--tolerance", min=0.0, max=1.0, help="Share by which a ratio may fall."),
     ] = 0.10,
 ) -> None:
-    """Measure 0Trust against Caddy straight to the same backend, in turns, on this machine."""
+    """Compare 0Trust with Caddy alone in front of the same backend, on this machine."""
     from benchmarks.app import run
     from benchmarks.options import (
         QUICK_ROUNDS,

@@ -1,11 +1,10 @@
-"""The ratios as a picture: one bar each with its range over the rounds, and a line where its
-target is."""
+"""Chart of the ratios: a bar with its range over the rounds, and a line at the target."""
 
 from collections.abc import Sequence
 from html import escape
 from typing import Final
 
-from benchmarks.metrics import Figure
+from benchmarks.metrics import Metric
 
 _WIDTH: Final = 1000
 _LEFT: Final = 560
@@ -19,8 +18,8 @@ _STYLE: Final = (
 )
 
 
-def draw(figures: Sequence[Figure]) -> str:
-    """An SVG document: rates first, where more is better, then latencies, where less is."""
+def draw(metrics: Sequence[Metric]) -> str:
+    """Return an SVG document: first rates, where more is better, then latencies."""
     parts: list[str] = []
     top = 10
     for title, higher in (
@@ -28,9 +27,9 @@ def draw(figures: Sequence[Figure]) -> str:
         ("ours / baseline: less is better", False),
     ):
         rows = [
-            figure
-            for figure in figures
-            if figure.ratio is not None and figure.higher_is_better is higher
+            metric
+            for metric in metrics
+            if metric.ratio is not None and metric.higher_is_better is higher
         ]
         if rows:
             parts += _group(title, rows, top)
@@ -43,27 +42,27 @@ def draw(figures: Sequence[Figure]) -> str:
     )
 
 
-def _group(title: str, figures: Sequence[Figure], top: int) -> list[str]:
-    """A heading and a bar for each figure, all of one scale; the thin line is a ratio of 1."""
-    scale = (_WIDTH - _LEFT - _RIGHT) / max(1.0, *(_extent(figure) for figure in figures))
-    bottom = top + (len(figures) + 1) * _ROW
+def _group(title: str, metrics: Sequence[Metric], top: int) -> list[str]:
+    """Return a heading and bars on one scale; the thin line marks a ratio of 1."""
+    scale = (_WIDTH - _LEFT - _RIGHT) / max(1.0, *(_extent(metric) for metric in metrics))
+    bottom = top + (len(metrics) + 1) * _ROW
     one = _LEFT + scale
     parts = [
         f'<text class="t" x="10" y="{top + 15}">{escape(title)}</text>',
         f'<line x1="{one:.1f}" x2="{one:.1f}" y1="{top + _ROW}" y2="{bottom}" stroke-width="0.5"/>',
     ]
-    for number, figure in enumerate(figures, start=1):
-        parts += _bar(figure, top + number * _ROW, scale)
+    for number, metric in enumerate(metrics, start=1):
+        parts += _bar(metric, top + number * _ROW, scale)
     return parts
 
 
-def _extent(figure: Figure) -> float:
-    assert figure.ratio is not None
-    return max(figure.ratio.most, figure.target.bound if figure.target else 0.0)
+def _extent(metric: Metric) -> float:
+    assert metric.ratio is not None
+    return max(metric.ratio.most, metric.threshold.bound if metric.threshold else 0.0)
 
 
-def _bar(figure: Figure, y: int, scale: float) -> list[str]:
-    ratio = figure.ratio
+def _bar(metric: Metric, y: int, scale: float) -> list[str]:
+    ratio = metric.ratio
     assert ratio is not None
     least, middle, most = (
         _LEFT + value * scale for value in (ratio.least, ratio.median, ratio.most)
@@ -71,16 +70,16 @@ def _bar(figure: Figure, y: int, scale: float) -> list[str]:
     parts = [
         (
             f'<text class="n" x="{_LEFT - 8}"'
-            f' y="{y + 15}">{escape(f"{figure.workload}: {figure.measure}")}</text>'
+            f' y="{y + 15}">{escape(f"{metric.workload}: {metric.measure}")}</text>'
         ),
         (
             f'<rect x="{_LEFT}" y="{y + 3}" width="{middle - _LEFT:.1f}" height="15"'
-            f' fill="{_COLOURS[figure.is_met]}"/>'
+            f' fill="{_COLOURS[metric.is_met]}"/>'
         ),
         f'<line x1="{least:.1f}" x2="{most:.1f}" y1="{y + 10.5}" y2="{y + 10.5}"/>',
         f'<text class="n" x="{_WIDTH - 8}" y="{y + 15}">{ratio.median:.2f}</text>',
     ]
-    if figure.target is not None:
-        at = _LEFT + figure.target.bound * scale
+    if metric.threshold is not None:
+        at = _LEFT + metric.threshold.bound * scale
         parts.append(f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{y}" y2="{y + 21}" stroke-width="2"/>')
     return parts

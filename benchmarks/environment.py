@@ -1,4 +1,4 @@
-"""The rig: backends, the ways to them and a load generator, all running while it is entered."""
+"""Environment of a run: backends, targets and a load generator."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,17 @@ from benchmarks.lab.processes import Child, Processes, python
 from benchmarks.lab.stack import AGENT, Stack
 from benchmarks.load.jobs import Endpoint, Job, Outcome
 from benchmarks.options import Options
-from benchmarks.targets import ALONE, BASELINE, OURS, SOCKET, SSH, STREAM, WEB, WITHOUT_CADDY, Way
+from benchmarks.targets import (
+    ALONE,
+    BASELINE,
+    OURS,
+    SOCKET,
+    SSH,
+    STREAM,
+    WEB,
+    WITHOUT_CADDY,
+    Target,
+)
 from zerotrust.errors import BenchError
 from zerotrust.net.loop import raise_descriptor_limit
 
@@ -27,7 +37,7 @@ READY_TIMEOUT: Final = 30.0
 
 @dataclass(frozen=True, kw_only=True)
 class Backends:
-    """The ports of the backends."""
+    """Ports of the backends."""
 
     web: int
     socket: int
@@ -39,14 +49,14 @@ class Backends:
         return {WEB: self.web, STREAM: self.stream, SOCKET: self.socket}
 
 
-class Rig:
-    """Owns every process of a run."""
+class Environment:
+    """All processes of a run; they run while the context is entered."""
 
     def __init__(self, options: Options, note: Callable[[str], None]) -> None:
         self.options = options
         self.note = note
         self.descriptors = raise_descriptor_limit()
-        self.ways: dict[str, Way] = {}
+        self.targets: dict[str, Target] = {}
         self._exit = AsyncExitStack()
         self._generators = 0
         self.folder: Path
@@ -70,20 +80,20 @@ class Rig:
 
     @property
     def watched(self) -> dict[str, int]:
-        """The processes of ours whose CPU is counted."""
+        """Process ids of server and agent, whose CPU time is measured."""
         return {"server": self.stack.server.pid, "agent": self.agent.pid}
 
     async def run(self, what: str, job: Job) -> Outcome:
-        """Have a job done by the load generator.
+        """Run a job on the load generator.
 
         Raises:
-            BenchError: it could not be done.
+            BenchError: the job failed.
         """
         return await self._generator.run(job, what)
 
     @contextlib.asynccontextmanager
     async def another_generator(self) -> AsyncIterator[Generator]:
-        """One more, for work beside other work; what it holds open is closed at the end."""
+        """Start another load generator, for background load that ends with the context."""
         self._generators += 1
         generator = Generator(f"generator {self._generators}", self.processes)
         await generator.start()
@@ -101,11 +111,10 @@ class Rig:
         seconds: float = READY_TIMEOUT,
         is_socket: bool = False,
     ) -> None:
-        """Return when each of the hosts answers a request or, of a WebSocket's endpoint, an
-        upgrade.
+        """Wait until each host answers a request or, at a WebSocket endpoint, an upgrade.
 
         Raises:
-            BenchError: they do not, for so many seconds.
+            BenchError: a host did not answer within `seconds`.
         """
         size = 0 if is_socket else KIB
         await self.run(
@@ -116,7 +125,7 @@ class Rig:
         )
 
     async def new_stack(self, name: str, *, with_caddy: bool = True) -> Stack:
-        """A further server, prepared and not started."""
+        """Prepare another server, without starting it."""
         stack = Stack(name, self.folder, with_caddy=with_caddy)
         await asyncio.to_thread(stack.prepare)
         return stack
@@ -141,14 +150,14 @@ class Rig:
             (WITHOUT_CADDY, self.stack.without_caddy),
             (ALONE, self._alone),
         ):
-            self.ways[name] = Way(
+            self.targets[name] = Target(
                 name=name, web=endpoint(WEB), stream=endpoint(STREAM), socket=endpoint(SOCKET)
             )
         if not self.options.quick:
             await self._start_ssh()
         for peer in self.options.peers:
-            self.ways[peer.name] = Way(name=peer.name, web=peer.web, socket=peer.socket)
-        await self._wait_ways()
+            self.targets[peer.name] = Target(name=peer.name, web=peer.web, socket=peer.socket)
+        await self._wait_targets()
 
     async def _start_backends(self) -> None:
         first = self.options.backend
@@ -169,7 +178,7 @@ class Rig:
         self.backends = Backends(web=web, socket=socket, stream=stream)
 
     async def _start_ssh(self) -> None:
-        """OpenSSH is a machine's own, so nothing depends on it."""
+        """Add `ssh -R` as a target if OpenSSH is installed and works."""
         try:
             ports = await openssh.start(self.processes, self.backends.hosts)
         except BenchError as error:
@@ -177,21 +186,21 @@ class Rig:
             return
         caddy = BareCaddy("caddy before ssh", self.folder, ports)
         await caddy.start(self.processes)
-        self.ways[SSH] = Way(
+        self.targets[SSH] = Target(
             name=SSH,
             web=caddy.endpoint(WEB),
             stream=caddy.endpoint(STREAM),
             socket=caddy.endpoint(SOCKET),
         )
 
-    async def _wait_ways(self) -> None:
-        """Everything answers, and Caddy has its certificates."""
-        for way in self.ways.values():
-            for endpoint in (way.web, way.stream):
+    async def _wait_targets(self) -> None:
+        """Wait until all targets answer and Caddy has its certificates."""
+        for target in self.targets.values():
+            for endpoint in (target.web, target.stream):
                 if endpoint is not None:
-                    await self.wait_ready(way.name, endpoint)
-            if way.socket is not None:
-                await self.wait_ready(way.name, way.socket, is_socket=True)
+                    await self.wait_ready(target.name, endpoint)
+            if target.socket is not None:
+                await self.wait_ready(target.name, target.socket, is_socket=True)
 
     def _alone(self, host: str) -> Endpoint:
         return Endpoint(host=host, port=self.backends.hosts[host])

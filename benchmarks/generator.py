@@ -1,4 +1,4 @@
-"""A load generator's process, from the side of who asks it."""
+"""Client of a load generator process."""
 
 import asyncio
 import json
@@ -9,12 +9,11 @@ from benchmarks.load.jobs import Job, Outcome
 from zerotrust.errors import BenchError
 
 JOB_TIMEOUT: Final = 330.0
-"""For connecting and for a whole transfer; what a job's own seconds are comes on top."""
+"""Seconds for connecting and for a whole transfer, in addition to a job's own time."""
 
 
 class Generator:
-    """One process; it does one job at a time, and what it holds open stays open until it is
-    stopped."""
+    """A load generator process: one job at a time; its background load lasts until it stops."""
 
     def __init__(self, name: str, processes: Processes) -> None:
         self._name = name
@@ -26,17 +25,17 @@ class Generator:
         self._child = await self._processes.start(self._name, python("benchmarks.load"), talks=True)
 
     async def stop(self) -> None:
-        """End it, and with it everything that it holds open."""
+        """Stop the process, which closes all its connections."""
         await self._processes.stop(self._child)
 
     async def run(self, job: Job, what: str) -> Outcome:
-        """Have a job done.
+        """Run a job.
 
         Args:
-            what: what is measured, for the error.
+            what: name of the measurement, for the error.
 
         Raises:
-            BenchError: it could not be done.
+            BenchError: the job failed.
         """
         try:
             async with asyncio.timeout(job.seconds + job.warm_up + JOB_TIMEOUT):

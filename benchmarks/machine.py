@@ -1,4 +1,4 @@
-"""The machine: what a run's figures depend on."""
+"""Description of the machine that a run's results depend on."""
 
 import contextlib
 import datetime

@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """Median, least and most over the rounds."""
+    """Median, minimum and maximum over the rounds."""
 
     median: float
     least: float
@@ -16,42 +16,42 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Self:
-        """The spread of at least one value."""
+        """Return the spread of one or more values."""
         return cls(median=statistics.median(values), least=min(values), most=max(values))
 
 
 @dataclass(frozen=True)
-class Target:
+class Threshold:
     """Bound for a ratio or, without a baseline, for our own value."""
 
     sense: Literal["≥", "≤"]
     bound: float
 
     def is_met(self, value: float) -> bool:
-        """True where `value` is good enough."""
+        """Return True if the value is within the bound."""
         return value >= self.bound if self.sense == "≥" else value <= self.bound
 
     def __str__(self) -> str:
         return f"{self.sense} {self.bound:g}"
 
 
-def at_least(bound: float) -> Target:
-    """No less than this."""
-    return Target("≥", bound)
+def at_least(bound: float) -> Threshold:
+    """Return a lower bound."""
+    return Threshold("≥", bound)
 
 
-def at_most(bound: float) -> Target:
-    """No more than this."""
-    return Target("≤", bound)
+def at_most(bound: float) -> Threshold:
+    """Return an upper bound."""
+    return Threshold("≤", bound)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figure:
+class Metric:
     """One measure of one workload.
 
     Attributes:
-        ratio: ours / baseline, of each round; None where there is no baseline.
-        others: medians of the other ways that did the same work.
+        ratio: ours / baseline, of each round; None without a baseline.
+        others: medians of the other targets that did the same work.
     """
 
     workload: str
@@ -62,7 +62,7 @@ class Figure:
     ratio: Spread | None = None
     higher_is_better: bool = True
     others: dict[str, float] = field(default_factory=dict)
-    target: Target | None = None
+    threshold: Threshold | None = None
 
     @property
     def judged(self) -> float:
@@ -72,14 +72,11 @@ class Figure:
     @property
     def is_met(self) -> bool | None:
         """True if the target is met; None without a target."""
-        return None if self.target is None else self.target.is_met(self.judged)
+        return None if self.threshold is None else self.threshold.is_met(self.judged)
 
 
 def ratios(ours: Sequence[float], baseline: Sequence[float]) -> list[float]:
-    """Ours / baseline, round by round.
-
-    A baseline of nothing has no ratio: that round is left out.
-    """
+    """Return ours / baseline, round by round; rounds with a baseline of 0 are left out."""
     return [mine / base for mine, base in zip(ours, baseline, strict=True) if base]
 
 
@@ -92,10 +89,10 @@ def compare(
     baseline: Sequence[float],
     higher_is_better: bool = True,
     others: Mapping[str, Sequence[float]] | None = None,
-) -> Figure:
-    """A figure with a baseline, from the values of the same rounds."""
+) -> Metric:
+    """Return a metric with a baseline, from the values of the same rounds."""
     found = ratios(ours, baseline)
-    return Figure(
+    return Metric(
         workload=workload,
         measure=measure,
         unit=unit,
@@ -114,9 +111,9 @@ def alone(
     values: Sequence[float],
     *,
     higher_is_better: bool = False,
-) -> Figure:
-    """A figure without a baseline."""
-    return Figure(
+) -> Metric:
+    """Return a metric without a baseline."""
+    return Metric(
         workload=workload,
         measure=measure,
         unit=unit,

@@ -20,7 +20,7 @@ _BACKEND_PORTS: Final = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:
-    """Another tunnel: where its web and its WebSocket end are reached."""
+    """Another tunnel to compare with: its HTTP and its WebSocket endpoint."""
 
     name: str
     web: Endpoint | None = None
@@ -45,16 +45,16 @@ class Options:
     growth: bool = False
     peers: tuple[Peer, ...] = ()
     backend: int | None = None
-    out: Path = Path("bench/results")
+    out: Path = Path("benchmarks/results")
     check: Path | None = None
     tolerance: float = TOLERATED
 
 
 def parse_peers(texts: list[str], backend: int | None) -> tuple[Peer, ...]:
-    """The peers of `NAME=URL`; one name may come twice, with http(s) and with ws(s).
+    """Parse peers of the form `NAME=URL`; a name may have an http(s) and a ws(s) URL.
 
     Raises:
-        BenchError: one is not of that form, or nobody can know where the backend is.
+        BenchError: a text has another form, or the backend's port is not set.
     """
     if texts and backend is None:
         raise BenchError(

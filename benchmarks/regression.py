@@ -1,7 +1,7 @@
-"""Has it become slower? The ratios of a run against those of an earlier one.
+"""Regression check: the ratios of a run against those of an earlier one.
 
-Ratios, because they are what two machines have in common; and only those of rates: the 99th
-percentile of a short run on a machine that does other things is too uneven to judge a change by.
+Ratios can be compared between machines, absolute values cannot. Only ratios of rates count: the
+99th percentile of a short run on a busy machine varies too much to judge a change by.
 """
 
 import json
@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.metrics import Figure
+from benchmarks.metrics import Metric
 from zerotrust.errors import BenchError
 
 TOLERATED: Final = 0.10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fall:
-    """A ratio that is lower than it was."""
+class Regression:
+    """A ratio that fell."""
 
     workload: str
     measure: str
@@ -34,47 +34,48 @@ class Fall:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Earlier:
+class EarlierRun:
     """Results of an earlier run: the ratio of each measure of each workload."""
 
     quick: bool
     ratios: dict[tuple[str, str], float]
 
-    def falls(self, figures: Sequence[Figure], tolerance: float = TOLERATED) -> list[Fall]:
-        """Return the ratios of rates that fell by more than is tolerated; measures of only one run
-        are passed over.
+    def regressions(
+        self, metrics: Sequence[Metric], tolerance: float = TOLERATED
+    ) -> list[Regression]:
+        """Return the rates whose ratio fell by more than the tolerance, if both runs have them.
 
         Args:
             tolerance: share of the earlier ratio.
         """
         return [
-            Fall(
-                workload=figure.workload,
-                measure=figure.measure,
+            Regression(
+                workload=metric.workload,
+                measure=metric.measure,
                 before=before,
-                now=figure.ratio.median,
+                now=metric.ratio.median,
             )
-            for figure in figures
-            if figure.higher_is_better
-            and figure.ratio is not None
-            and (before := self.ratios.get((figure.workload, figure.measure))) is not None
-            and figure.ratio.median < before * (1 - tolerance)
+            for metric in metrics
+            if metric.higher_is_better
+            and metric.ratio is not None
+            and (before := self.ratios.get((metric.workload, metric.measure))) is not None
+            and metric.ratio.median < before * (1 - tolerance)
         ]
 
-    def shares(self, figures: Sequence[Figure]) -> bool:
-        """True where there is anything to compare."""
-        return any((figure.workload, figure.measure) in self.ratios for figure in figures)
+    def shares(self, metrics: Sequence[Metric]) -> bool:
+        """Return True if both runs have a ratio in common."""
+        return any((metric.workload, metric.measure) in self.ratios for metric in metrics)
 
 
-def load(path: Path) -> Earlier:
-    """The results of an earlier run.
+def load(path: Path) -> EarlierRun:
+    """Load the results of an earlier run.
 
     Raises:
-        BenchError: the file cannot be read, or is none of ours.
+        BenchError: the file cannot be read, or has no results.
     """
     try:
         found: Any = json.loads(path.read_text())
-        return Earlier(
+        return EarlierRun(
             quick=bool(found["settings"]["quick"]),
             ratios={
                 (one["workload"], one["measure"]): float(one["ratio"])
@@ -92,16 +93,16 @@ def load(path: Path) -> Earlier:
         ) from error
 
 
-def better_of(first: Sequence[Figure], second: Sequence[Figure]) -> list[Figure]:
+def better_of(first: Sequence[Metric], second: Sequence[Metric]) -> list[Metric]:
     """Return the metrics of the measurement with the higher ratio.
 
     A fall counts only if two measurements show it.
     """
-    again = {figure.measure: figure for figure in second}
-    return [_better(figure, again.get(figure.measure)) for figure in first]
+    again = {metric.measure: metric for metric in second}
+    return [_better(metric, again.get(metric.measure)) for metric in first]
 
 
-def _better(first: Figure, second: Figure | None) -> Figure:
+def _better(first: Metric, second: Metric | None) -> Metric:
     if second is None or first.ratio is None or second.ratio is None or not first.higher_is_better:
         return first
-    return max(first, second, key=lambda figure: figure.ratio.median if figure.ratio else 0.0)
+    return max(first, second, key=lambda metric: metric.ratio.median if metric.ratio else 0.0)

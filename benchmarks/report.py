@@ -10,14 +10,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.metrics import Figure, Spread
+from benchmarks.metrics import Metric, Spread
 from zerotrust.errors import BenchError
 
 LATEST: Final = "latest.json"
 CHART: Final = "ratios.svg"
 _PIPE_WIDTH: Final = 130
-"""A pipe has no width of its own, and this table is none in the 80 columns that are taken
-instead."""
+"""Width of the table in a pipe, which has none of its own; 80 columns are too few."""
 
 
 def console() -> Console:
@@ -26,7 +25,7 @@ def console() -> Console:
     return found if found.is_terminal else Console(highlight=False, width=_PIPE_WIDTH)
 
 
-def show(console: Console, figures: Sequence[Figure]) -> None:
+def show(console: Console, metrics: Sequence[Metric]) -> None:
     """Print the table."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("workload")
@@ -34,22 +33,22 @@ def show(console: Console, figures: Sequence[Figure]) -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("")
     named = ""
-    for figure in figures:
-        if figure.workload != named:
-            named = figure.workload
+    for metric in metrics:
+        if metric.workload != named:
+            named = metric.workload
             table.add_row(Text(named, style="bold"))
-        table.add_row(*_row(figure))
+        table.add_row(*_row(metric))
     console.print(table)
 
 
 def document(
-    figures: Sequence[Figure], *, settings: Mapping[str, object], machine: Mapping[str, object]
+    metrics: Sequence[Metric], *, settings: Mapping[str, object], machine: Mapping[str, object]
 ) -> Any:
-    """Everything, as it is written to the JSON file."""
+    """Return the content of the JSON file."""
     return {
         "settings": dict(settings),
         "machine": dict(machine),
-        "workloads": [_json(figure) for figure in figures],
+        "workloads": [_json(metric) for metric in metrics],
     }
 
 
@@ -57,7 +56,7 @@ def write(folder: Path, name: str, text: str) -> Path:
     """Write a file of the results.
 
     Raises:
-        BenchError: it cannot be written.
+        BenchError: the file cannot be written.
     """
     path = folder / name
     try:
@@ -71,59 +70,59 @@ def write(folder: Path, name: str, text: str) -> Path:
 
 
 def encode(found: Any) -> str:
-    """JSON for files that are compared and committed."""
+    """Encode JSON for files that are compared and committed."""
     return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
 
 
 def number(value: float) -> str:
-    """Three digits that count, or all of a whole number."""
+    """Format three significant digits, or all digits of a large number."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def _row(figure: Figure) -> list[Text]:
-    unit = "" if figure.unit == "/s" else f" {figure.unit}"
-    ratio = figure.ratio
+def _row(metric: Metric) -> list[Text]:
+    unit = "" if metric.unit == "/s" else f" {metric.unit}"
+    ratio = metric.ratio
     judged = {True: Text("met", "green"), False: Text("not met", "bold red"), None: Text("")}[
-        figure.is_met
+        metric.is_met
     ]
-    span = ratio or figure.ours
+    span = ratio or metric.ours
     others = "".join(
-        f"\n    {name}: {number(value)}{unit}" for name, value in figure.others.items()
+        f"\n    {name}: {number(value)}{unit}" for name, value in metric.others.items()
     )
     return [
-        Text(f"  {figure.measure}{others}"),
-        Text(number(figure.ours.median) + unit),
-        Text(number(figure.baseline.median) + unit if figure.baseline else ""),
+        Text(f"  {metric.measure}{others}"),
+        Text(number(metric.ours.median) + unit),
+        Text(number(metric.baseline.median) + unit if metric.baseline else ""),
         Text(f"{ratio.median:.2f}" if ratio else "", "bold"),
         Text(f"{number(span.least)} to {number(span.most)}"),
-        Text(str(figure.target) if figure.target else ""),
+        Text(str(metric.threshold) if metric.threshold else ""),
         judged,
     ]
 
 
-def _json(figure: Figure) -> dict[str, object]:
+def _json(metric: Metric) -> dict[str, object]:
     return {
-        "workload": figure.workload,
-        "measure": figure.measure,
-        "unit": figure.unit,
-        "ratio": _median(figure.ratio),
-        "ours": _median(figure.ours),
-        "baseline": _median(figure.baseline),
+        "workload": metric.workload,
+        "measure": metric.measure,
+        "unit": metric.unit,
+        "ratio": _median(metric.ratio),
+        "ours": _median(metric.ours),
+        "baseline": _median(metric.baseline),
         "spread": {
             name: [_rounded(spread.least), _rounded(spread.most)]
             for name, spread in (
-                ("ratio", figure.ratio),
-                ("ours", figure.ours),
-                ("baseline", figure.baseline),
+                ("ratio", metric.ratio),
+                ("ours", metric.ours),
+                ("baseline", metric.baseline),
             )
             if spread is not None
         },
-        "higher_is_better": figure.higher_is_better,
-        "target": str(figure.target) if figure.target else None,
-        "is_met": figure.is_met,
-        "others": {name: _rounded(value) for name, value in figure.others.items()},
+        "higher_is_better": metric.higher_is_better,
+        "target": str(metric.threshold) if metric.threshold else None,
+        "is_met": metric.is_met,
+        "others": {name: _rounded(value) for name, value in metric.others.items()},
     }
 
 
@@ -132,5 +131,5 @@ def _median(spread: Spread | None) -> float | None:
 
 
 def _rounded(value: float) -> float:
-    """Digits beyond the fourth are noise that would fill a diff."""
+    """Round to four digits: further ones are noise in a diff."""
     return float(f"{value:.4g}")

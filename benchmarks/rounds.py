@@ -1,5 +1,4 @@
-"""Rounds: everything that is compared is measured in turns, so that what a machine does besides
-meets all alike."""
+"""Rounds: all targets are measured in turns, so that disturbances affect all alike."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
@@ -10,7 +9,7 @@ T = TypeVar("T")
 async def in_turns(
     rounds: int, measures: Mapping[str, Callable[[], Awaitable[T]]]
 ) -> dict[str, list[T]]:
-    """A B, A B, …: what each measure came to, round by round."""
+    """Measure A B, A B, …; return the results of each measure, round by round."""
     found: dict[str, list[T]] = {name: [] for name in measures}
     for _ in range(rounds):
         for name, measure in measures.items():

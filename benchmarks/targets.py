@@ -1,4 +1,4 @@
-"""The ways that lead to the same backends."""
+"""Targets of the benchmark: the tunnels and proxies that lead to the same backends."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -17,8 +17,8 @@ SOCKET: Final = "socket.localhost"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Way:
-    """One way, and where each kind of backend is reached by it; None where it is not.
+class Target:
+    """One target with the endpoint of each kind of backend; None if it has none.
 
     Attributes:
         web: 1 KiB and downloads (nginx, or our origin).

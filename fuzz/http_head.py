@@ -1,5 +1,4 @@
-"""Heads: whatever comes in is parsed or refused, and what is forwarded is one head that passes its
-check.
+"""Fuzz target: any head is parsed or refused; what is forwarded is exactly one head.
 
 Run: python fuzz/http_head.py -max_total_time=60
 """

@@ -1,11 +1,10 @@
-"""Sessions: whatever a peer sends, nothing is raised, and memory, windows and events keep to their
-rules.
+"""Fuzz target: no input of a peer raises or breaks the rules for memory, windows, events.
 
 Run: python fuzz/tunnel_session.py -max_total_time=60
 
-The first byte of an input chooses the role, whether the handshake has been made, and what the sinks
-do of themselves; the second says how the rest is cut. The rest is what the peer sends: as it is, or
-(so that inputs get beyond the frame header) as short commands which are made into frames.
+The first byte of an input chooses the role, the state of the handshake and the actions of the
+sinks; the second one chooses how the rest is split. The rest is the peer's data: as it is, or (so
+that inputs get beyond the frame header) as short commands that become frames.
 """
 
 import struct

@@ -1,5 +1,4 @@
-"""Fixtures of all tests: asynchronous ones run on one uvloop per worker (anyio's plugin); what
-is measured is shown."""
+"""Fixtures of all tests: one uvloop per worker (anyio's plugin); measurements are printed."""
 
 import gc
 from collections.abc import Callable
@@ -8,8 +7,8 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import Scheduling
 
-from tests.support.timeout_plugin import Patience
-from tests.support.xdist_scheduler import GroupsToTheEnd
+from tests.support.timeout_plugin import TimeoutPlugin
+from tests.support.xdist_scheduler import CrashTolerantScheduling
 
 Measured = Callable[[str], None]
 
@@ -25,22 +24,22 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 
 @pytest.fixture
 def measured(record_property: Callable[[str, object], None]) -> Measured:
-    """Takes a sentence with a figure; the run's summary shows it, also when the test passes."""
+    """Record a sentence with a measurement; the summary prints it, also if the test passes."""
     return lambda sentence: record_property("measured", sentence)
 
 
 def pytest_collection_finish() -> None:
-    """Keep the collected tests out of garbage collection: they stay until the end."""
+    """Exclude the collected tests from garbage collection: they stay until the end."""
     gc.collect()
     gc.freeze()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(Patience())
+    config.pluginmanager.register(TimeoutPlugin())
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduling | None:
-    return GroupsToTheEnd(config, log) if config.getvalue("dist") == "loadgroup" else None
+    return CrashTolerantScheduling(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,4 +1,4 @@
-"""Caddy without 0Trust, straight to backends: what we are compared with."""
+"""Caddy alone in front of the backends: the baseline."""
 
 import json
 from collections.abc import Mapping
@@ -20,11 +20,11 @@ class BareCaddy:
         self._hosts = hosts
 
     async def start(self, processes: Processes) -> None:
-        """Start it; it listens then.
+        """Start Caddy and wait until it listens.
 
         Raises:
-            CaddyError: there is none.
-            BenchError: it does not start.
+            CaddyError: Caddy is not installed.
+            BenchError: Caddy did not start.
         """
         self._storage.mkdir()
         config = self._storage / "caddy.json"

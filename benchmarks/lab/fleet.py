@@ -1,8 +1,6 @@
-"""Many light agents in one process: `python -m benchmarks.lab.fleet FILE…`, each file an agent's
-configuration.
+"""Many agents in one process: `python -m benchmarks.lab.fleet FILE…`, one file per agent.
 
-They are the product's own agents: what they dial with, how long they wait before they dial again,
-is what users have.
+They are the product's own agents, so their dialing and backoff are those of users.
 """
 
 import asyncio
@@ -21,8 +19,7 @@ from zerotrust.telemetry import logs
 
 
 def prepare(stack: Stack, count: int, port: int) -> dict[str, Path]:
-    """Issue certificates for so many agents and write their files: the file of the agent of each
-    host name."""
+    """Issue certificates for `count` agents; return the configuration file by host name."""
     authority, now = (
         ca_directory.load_authority(stack.authority),
         datetime.datetime.now(datetime.UTC),
@@ -36,7 +33,7 @@ def prepare(stack: Stack, count: int, port: int) -> dict[str, Path]:
         issued = ca_directory.CaPaths(
             certificate=stack.folder / f"{name}.crt", key=stack.folder / f"{name}.key"
         )
-        # Not by pki.ca_directory, which waits for the disk after each: these are thrown away.
+        # pki.ca_directory would sync each file to the disk; these are temporary.
         issued.certificate.write_bytes(credential.chain_pem)
         issued.key.write_bytes(keys.to_pem(asked.key))
         found[host] = stack.folder / f"{name}.json"

@@ -1,4 +1,4 @@
-"""Ports of this machine: free ones, and waiting until somebody listens."""
+"""Local ports: find free ones, and wait for listeners."""
 
 import asyncio
 import contextlib
@@ -13,17 +13,16 @@ ADDRESS: Final = "127.0.0.1"
 LISTEN_TIMEOUT: Final = 30.0
 _POLL_INTERVAL: Final = 0.02
 _FROM, _TO = 20000, 32000
-"""Below what Linux gives to outgoing connections: none of thousands of those takes a port
-between probe and use."""
+"""Below the ephemeral ports: an outgoing connection cannot take a port before its use."""
 
 _taken: set[int] = set()
 
 
 def free_port() -> int:
-    """A port that nobody listens on, TCP or UDP; each is given once.
+    """Return a port that is free for TCP and UDP; each is returned once.
 
     Raises:
-        BenchError: there is none.
+        BenchError: no port is free.
     """
     for port in random.sample(range(_FROM, _TO), 200):
         if port not in _taken and all(
@@ -35,10 +34,10 @@ def free_port() -> int:
 
 
 def claim(port: int) -> int:
-    """The port, if nobody listens on it.
+    """Return the port if it is free.
 
     Raises:
-        BenchError: somebody does.
+        BenchError: the port is in use or not allowed.
     """
     if not _is_free(port, socket.SOCK_STREAM):
         raise BenchError(f"port {port} on {ADDRESS} is busy or not allowed; choose another")
@@ -46,10 +45,10 @@ def claim(port: int) -> int:
 
 
 async def wait_port(port: int, child: Child) -> None:
-    """Return when somebody listens on the port.
+    """Wait until the child listens on the port.
 
     Raises:
-        BenchError: the child has ended, or nobody listens in time.
+        BenchError: the child has ended, or does not listen in time.
     """
     try:
         async with asyncio.timeout(LISTEN_TIMEOUT):
@@ -71,7 +70,7 @@ def _is_free(port: int, kind: socket.SocketKind) -> bool:
         if kind is socket.SOCK_STREAM:
             probe.setsockopt(
                 socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-            )  # connections that have ended are no matter
+            )  # ignore connections in TIME_WAIT
         try:
             probe.bind((ADDRESS, port))
         except OSError:

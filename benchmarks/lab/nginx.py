@@ -1,5 +1,4 @@
-"""nginx as the backend of GET and downloads, where it is installed: files from the page cache,
-nothing logged."""
+"""nginx as the backend of GET and downloads, if installed: cached files, no access log."""
 
 import os
 import pwd
@@ -40,20 +39,20 @@ http {{
 
 
 def locate() -> Path | None:
-    """The program; Debian puts it where only root's search path leads."""
+    """Return the path of nginx, also outside a user's search path; None if not installed."""
     found = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
     return Path(found) if found else None
 
 
 def prepare(folder: Path, port: int, *, descriptors: int) -> Path:
-    """Write its configuration and its files: 1 KiB, and big ones with holes, which cost no disk."""
+    """Write the configuration and the files: 1 KiB, and large sparse files."""
     files = folder / "www"
     (files / "bulk").mkdir(parents=True)
     (files / "1k").write_bytes(b"x" * SMALL_BYTES)
     for size in BULK_SIZES:
         with (files / "bulk" / str(size)).open("wb") as file:
             file.truncate(size)
-    # The workers of root's nginx would be another user's, who may not enter our folder.
+    # Workers of an nginx started by root would run as a user who may not enter this folder.
     user = f"user {pwd.getpwuid(0).pw_name};" if os.geteuid() == 0 else ""
     config = folder / "nginx.conf"
     text = _CONFIG.format(

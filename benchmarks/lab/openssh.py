@@ -1,6 +1,6 @@
-"""`ssh -R` between an sshd and a client of our own: what people use who have no tunnel program.
+"""`ssh -R` with an sshd and a client of our own, as a tunnel to compare with.
 
-Keys are thrown away, ports are not privileged, and nothing of the user's own configuration is read.
+Keys are temporary, ports are unprivileged, and the user's configuration is not read.
 """
 
 import os
@@ -33,10 +33,10 @@ LogLevel ERROR
 
 
 async def start(processes: Processes, ports: Mapping[str, int]) -> dict[str, int]:
-    """Forward ports of this machine through ssh: where each is found now.
+    """Forward local ports through ssh; return the forwarded port of each name.
 
     Raises:
-        BenchError: OpenSSH is not here, or does not do it; says why.
+        BenchError: OpenSSH is not installed or failed.
     """
     sshd, ssh = _program("sshd"), _program("ssh")
     folder = processes.folder / "ssh"
@@ -77,7 +77,7 @@ async def start(processes: Processes, ports: Mapping[str, int]) -> dict[str, int
 
 
 def _program(name: str) -> str:
-    """The full path, without which sshd refuses to start."""
+    """Return the absolute path of a program: sshd refuses to start by a relative one."""
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
     if found is None:
         raise BenchError(f"OpenSSH's {name} is not installed")
@@ -85,7 +85,7 @@ def _program(name: str) -> str:
 
 
 def _make_key(path: Path) -> str:
-    """Write a new pair: the public key."""
+    """Write a new key pair; return the public key."""
     key = ed25519.Ed25519PrivateKey.generate()
     path.touch(mode=0o600)
     path.write_bytes(

@@ -1,8 +1,10 @@
 """Our own backend: `python -m benchmarks.lab.origin WEBSOCKET_PORT HTTP_PORT…`.
 
-GET /1k           1 KiB GET /bulk/BYTES   that many bytes GET /events       server-sent events, one
-a second, each with the monotonic time (ns) at which it was sent POST anything     takes the body
-and then answers with its length WebSocket         echo, on a port of its own
+GET /1k           1 KiB
+GET /bulk/BYTES   that many bytes
+GET /events       server-sent events, one per second, with their send time (monotonic, ns)
+POST anything     reads the body, then answers its length
+WebSocket         echo, on a port of its own
 """
 
 import asyncio
@@ -28,7 +30,7 @@ _EVENTS: Final = (
 
 
 class Echo(picows.WSListener):
-    """Sends each message back."""
+    """WebSocket echo."""
 
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
         if frame.msg_type is picows.WSMsgType.CLOSE:
@@ -38,8 +40,7 @@ class Echo(picows.WSListener):
 
 
 class Origin(asyncio.Protocol):
-    """One connection. It knows what our load generator and the proxies before us send, and no
-    more of HTTP."""
+    """One connection; it parses only the HTTP that our load generator and proxies send."""
 
     def __init__(self) -> None:
         self._head = b""

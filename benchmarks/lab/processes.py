@@ -1,5 +1,4 @@
-"""Our own processes: each in a session and with a log of its own, and all of them gone at the
-end."""
+"""Child processes: each in a session and with a log of its own, all ended at the end."""
 
 import asyncio
 import contextlib
@@ -31,28 +30,28 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Its id."""
+        """Process id."""
         return self._process.pid
 
     def check(self) -> None:
-        """Raises BenchError, with the process's last words, if it has ended."""
+        """Raise BenchError with the last lines of the log if the process has ended."""
         if self._process.returncode is not None:
             raise BenchError(
                 f"{self.name} has ended with status {self._process.returncode}: {self.last_words()}"
             )
 
     def last_words(self) -> str:
-        """The last lines of its log, as one."""
+        """Return the last lines of the log, joined."""
         with self.log.open(errors="replace") as lines:
             return " / ".join(line.strip() for line in deque(lines, _TAIL)) or "it said nothing"
 
     def signal_group(self, number: signal.Signals) -> None:
-        """Signal the process and those of its children that stayed in its session."""
+        """Signal the process and the children in its session."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
 
     async def stop(self) -> None:
-        """End it, politely and then not."""
+        """Send SIGTERM, then SIGKILL."""
         if self._process.stdin is not None:
             self._process.stdin.close()
         self.signal_group(signal.SIGTERM)
@@ -62,7 +61,7 @@ class Child:
         await self._process.wait()
 
     async def ask(self, line: bytes) -> bytes:
-        """Write a line to it and read one; empty where it has ended."""
+        """Write a line and read one; return an empty line if the process has ended."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with contextlib.suppress(ConnectionError):
@@ -72,7 +71,7 @@ class Child:
 
 
 class Processes:
-    """Owns the processes; leaving the context ends them, the last started first."""
+    """All child processes; leaving the context ends them in reverse order."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -92,8 +91,7 @@ class Processes:
     async def start(
         self, name: str, command: Sequence[str | Path], *, talks: bool = False
     ) -> Child:
-        """Start a process. What it says goes to its log; if it `talks`, its standard output comes
-        to `Child.ask`.
+        """Start a process with its output in a log, or in `Child.ask` if it `talks`.
 
         Raises:
             BenchError: the program cannot be run.
@@ -117,18 +115,18 @@ class Processes:
         return child
 
     async def stop(self, child: Child) -> None:
-        """End one of them now."""
+        """End one process now."""
         self._children.remove(child)
         await child.stop()
 
 
 def python(module: str, *arguments: str | Path) -> list[str | Path]:
-    """The command that runs a module of ours."""
+    """Return the command that runs a Python module."""
     return [sys.executable, "-m", module, *arguments]
 
 
 def _end_with_us() -> Callable[[], None] | None:
-    """Have the kernel end the new process when we die without a word."""
+    """Let the kernel end the new process when this one dies."""
     if sys.platform != "linux":
         return None
     prctl: Any = ctypes.CDLL(None, use_errno=True).prctl

@@ -1,4 +1,4 @@
-"""0Trust as its users run it: `0trust server run`, which starts Caddy, and `0trust agent run`."""
+"""0Trust as users run it: `0trust server run`, which starts Caddy, and `0trust agent run`."""
 
 import json
 from collections.abc import Mapping
@@ -14,9 +14,9 @@ AGENT = "bench"
 
 
 class Stack:
-    """One server with its own authority, and its agents.
+    """A server with its own authority, and its agents.
 
-    Settings are the defaults, but for addresses and paths.
+    All settings except addresses and paths are the defaults.
     """
 
     def __init__(self, name: str, folder: Path, *, with_caddy: bool = True) -> None:
@@ -62,10 +62,10 @@ class Stack:
         (self.folder / "server.yaml").write_text(json.dumps(config))  # JSON is YAML
 
     async def start_server(self, processes: Processes) -> Child:
-        """Start the server; agents and clients can connect then.
+        """Start the server and wait until agents and clients can connect.
 
         Raises:
-            BenchError: it does not start.
+            BenchError: the server did not start.
         """
         command = python("zerotrust", "server", "run", "--config", self.folder / "server.yaml")
         self.server = await processes.start(f"{self.name} server", command)
@@ -80,7 +80,7 @@ class Stack:
     def agent_config(
         self, agent: str, services: Mapping[str, int], credentials: ca_directory.CaPaths
     ) -> dict[str, object]:
-        """The configuration of an agent that publishes ports of this machine under host names."""
+        """Return the configuration of an agent that publishes local ports under host names."""
         return {
             "agent": {"id": agent},
             "server": {
@@ -128,7 +128,7 @@ class Stack:
 
     @property
     def authority(self) -> Path:
-        """The folder of the authority."""
+        """Folder of the authority."""
         return self._certificates
 
     @property

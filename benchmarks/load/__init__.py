@@ -1,1 +1,1 @@
-"""The load generator: a program of its own, so that its work is not done by what it measures."""
+"""Load generator: a separate program, so that it takes no time of the measured processes."""

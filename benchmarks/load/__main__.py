@@ -1,5 +1,4 @@
-"""`python -m benchmarks.load`: reads jobs from its standard input, a line each, and answers each
-with a line."""
+"""`python -m benchmarks.load`: reads jobs from standard input, one per line, and answers each."""
 
 import asyncio
 import json
@@ -11,7 +10,7 @@ from zerotrust.net.loop import run
 
 
 async def serve() -> None:
-    """Do jobs until the input ends."""
+    """Run jobs until the input ends."""
     lines = asyncio.StreamReader(limit=1 << 24)
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(lines), sys.stdin.buffer
@@ -23,7 +22,7 @@ async def serve() -> None:
 
 
 async def answer(worker: Worker, line: bytes) -> bytes:
-    """The line that answers a job's."""
+    """Run the job of a line; return the line with its outcome."""
     try:
         return (await worker.do(Job.decode(line))).encode()
     except Exception as error:  # noqa: BLE001 - whatever it is, the one who asked is told

@@ -8,16 +8,16 @@ from benchmarks.load.bulk import Download, flood
 from benchmarks.load.clients import connect, open_all, websocket
 from benchmarks.load.jobs import Job, Outcome
 from benchmarks.load.loops import ClosedLoop
-from benchmarks.load.sockets import EchoLane
+from benchmarks.load.sockets import EchoClient
 
 _STALL_AFTER: Final = 64 * 1024
 
 
-class Held:
-    """Everything that is open at the moment."""
+class BackgroundLoad:
+    """Open background connections."""
 
     def __init__(self) -> None:
-        self._idle: list[EchoLane] = []
+        self._idle: list[EchoClient] = []
         self._stalled: list[Download] = []
         self._floods: list[asyncio.Task[None]] = []
         self._ends = ClosedLoop()
@@ -26,10 +26,10 @@ class Held:
         """Open idle WebSockets until there are `job.connections` of them."""
         begun, more = time.monotonic(), job.connections - len(self._idle)
 
-        async def opened() -> EchoLane:
-            lane = EchoLane(self._ends, b"")
-            await websocket(job.endpoint, lambda: lane)
-            return lane
+        async def opened() -> EchoClient:
+            client = EchoClient(self._ends, b"")
+            await websocket(job.endpoint, lambda: client)
+            return client
 
         self._idle += await open_all(more, opened)
         took = time.monotonic() - begun
@@ -38,7 +38,7 @@ class Held:
         return Outcome(rate=more / took, took=took)
 
     async def stall(self, job: Job) -> Outcome:
-        """Begin downloads that are not read on."""
+        """Start downloads and stop reading them."""
         for _ in range(job.connections):
             stalled = await connect(
                 job.endpoint,
@@ -50,7 +50,7 @@ class Held:
         return Outcome()
 
     async def flood(self, job: Job) -> Outcome:
-        """Begin downloads that never end, and let them come to speed."""
+        """Start endless downloads and let them reach full speed."""
         loop = asyncio.get_running_loop()
         for _ in range(job.connections):
             self._floods.append(loop.create_task(flood(job.endpoint, job.path, job.size)))

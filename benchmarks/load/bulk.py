@@ -1,5 +1,4 @@
-"""Whole transfers: one big answer, one big request body, and downloads that go on until they are
-told to stop."""
+"""Bulk transfers: one download, one upload, and endless downloads."""
 
 import asyncio
 from typing import Final, cast
@@ -48,12 +47,12 @@ class _Transfer(asyncio.BufferedProtocol):
         self.fail(f"the connection ended after {self.received} bytes ({exc or 'without a reason'})")
 
     def fail(self, reason: str) -> None:
-        """The transfer did not come to its end."""
+        """Fail the transfer."""
         if not self.done.done():
             self.done.set_exception(BenchError(reason))
 
     def _take(self, nbytes: int) -> None:
-        """That many bytes of the body have come."""
+        """Count received bytes of the body."""
         self.received += nbytes
         self.counted()
 
@@ -62,8 +61,7 @@ class _Transfer(asyncio.BufferedProtocol):
 
 
 class Download(_Transfer):
-    """GET of a body of `size` bytes; `done` when all of it has come, or after `stall_after`
-    bytes never again read."""
+    """GET of `size` bytes; `done` at the end, or after `stall_after` bytes, then never read."""
 
     def __init__(
         self, endpoint: Endpoint, path: str, size: int, *, stall_after: int | None = None
@@ -75,7 +73,7 @@ class Download(_Transfer):
         self._stalls = stall_after is not None
 
     def start(self) -> None:
-        """Ask; again only after `done`."""
+        """Send the request; repeat it only after `done`."""
         self.received = 0
         self._has_head, self._head = False, b""
         self.done = asyncio.get_running_loop().create_future()
@@ -89,8 +87,7 @@ class Download(_Transfer):
 
 
 class Upload(_Transfer):
-    """POST of a body of `size` bytes; `done` when it is answered, which the origin does when it
-    has all of it."""
+    """POST of `size` bytes; `done` when the origin, having all of it, has answered."""
 
     def __init__(self, endpoint: Endpoint, path: str, size: int) -> None:
         super().__init__()
@@ -104,7 +101,7 @@ class Upload(_Transfer):
         self._may_write.set()
 
     async def send(self) -> None:
-        """Send all, as fast as it is taken."""
+        """Send the body as fast as the peer accepts it."""
         self.transport.write(self._request)
         while self._left and not self.done.done():
             await self._may_write.wait()
@@ -128,7 +125,7 @@ class Upload(_Transfer):
 
 
 async def flood(endpoint: Endpoint, path: str, size: int) -> None:
-    """Download again and again until cancelled."""
+    """Repeat downloads until cancelled."""
     download = await connect(endpoint, lambda: Download(endpoint, path, size))
     try:
         while True:

@@ -1,4 +1,4 @@
-"""Connecting: TLS contexts, sockets and the number of connections that are opened at a time."""
+"""Connecting: TLS contexts, sockets, and a limit for concurrent handshakes."""
 
 import asyncio
 import functools
@@ -34,7 +34,7 @@ def tls(endpoint: Endpoint) -> ssl.SSLContext | None:
 
 
 async def connect(endpoint: Endpoint, factory: Callable[[], T]) -> T:
-    """One connection."""
+    """Open a connection."""
     context = tls(endpoint)
     _, protocol = await asyncio.get_running_loop().create_connection(
         factory,
@@ -49,7 +49,7 @@ async def connect(endpoint: Endpoint, factory: Callable[[], T]) -> T:
 async def websocket(
     endpoint: Endpoint, factory: Callable[[], picows.WSListener], path: str = "/"
 ) -> None:
-    """One WebSocket."""
+    """Open a WebSocket."""
     context = tls(endpoint)
     options: dict[str, Any] = {"server_hostname": endpoint.host} if context else {}
     await picows.ws_connect(
@@ -63,8 +63,7 @@ async def websocket(
 
 
 async def open_all(count: int, open_one: Callable[[], Awaitable[Opened]]) -> list[Opened]:
-    """Many connections, a few at a time: no backlog overflows, and nothing is measured of a
-    crowd at a door."""
+    """Open many connections, a few at a time, so that no backlog overflows."""
     gate = asyncio.Semaphore(AT_A_TIME)
 
     async def opened() -> Opened:
@@ -77,7 +76,7 @@ async def open_all(count: int, open_one: Callable[[], Awaitable[Opened]]) -> lis
 
 
 async def _connected(endpoint: Endpoint) -> socket.socket:
-    """The names that we ask for are in no DNS, so the socket comes connected."""
+    """Connect a socket ourselves: the requested host names are in no DNS."""
     raw = socket.socket(
         socket.AF_INET6 if ":" in endpoint.address else socket.AF_INET, socket.SOCK_STREAM
     )

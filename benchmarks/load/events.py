@@ -1,5 +1,4 @@
-"""Server-sent events: how late each comes. An event carries the time at which it was sent, of
-this machine's clock."""
+"""Server-sent events: lateness of each event, which carries its send time (monotonic clock)."""
 
 import asyncio
 import re
@@ -7,22 +6,22 @@ import time
 from typing import Final, cast
 
 from benchmarks.load.jobs import Endpoint
-from benchmarks.load.loops import Ends
+from benchmarks.load.loops import CompletionSink
 
 _EVENT: Final = re.compile(rb"data: (\d+)\n\n")
 _KEPT: Final = 64
-"""Bytes of the last read that may be the begin of an event."""
+"""Bytes kept of the last read, which may be the start of an event."""
 
 
 class EventStream(asyncio.Protocol):
-    """One stream; the lateness of each event, in seconds, goes to `taken`."""
+    """One event stream; `taken` has the lateness of each event in seconds."""
 
-    def __init__(self, endpoint: Endpoint, path: str, ends: Ends) -> None:
+    def __init__(self, endpoint: Endpoint, path: str, sink: CompletionSink) -> None:
         self._request = (
             f"GET {path} HTTP/1.1\r\nHost: {endpoint.host}\r\nUser-Agent: 0trust-bench\r\n"
             "Accept: text/event-stream\r\n\r\n"
         ).encode()
-        self._ends = ends
+        self._ends = sink
         self._rest = b""
         self._answered = False
         self._closing = False

@@ -37,17 +37,17 @@ class Endpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One piece of work for the generator.
+    """A job for the generator.
 
     Attributes:
-        connections: how many at the same time.
-        seconds: how long is measured, after `warm_up` seconds that are not.
-        rate: operations a second, each due at its time (open loop); None is as fast as it goes
+        connections: number of concurrent connections.
+        seconds: measured time, after `warm_up` seconds that are not measured.
+        rate: operations per second, each due at its time (open loop); None for as fast as possible
             (closed loop).
-        size: bytes of a message, of an answer's body, or of a whole transfer.
-        hosts: names asked for in turn in place of the endpoint's own; the connection is the
-            endpoint's.
-        watch: processes whose CPU time is taken at both ends of what is measured, by name.
+        size: bytes of a message, of a response body, or of a whole transfer.
+        hosts: host names to request in turn in place of the endpoint's own; connections go to the
+            endpoint.
+        watch: process ids by name, whose CPU time is measured.
     """
 
     kind: Kind
@@ -62,12 +62,12 @@ class Job:
     watch: dict[str, int] = field(default_factory=dict)
 
     def encode(self) -> bytes:
-        """One line."""
+        """Return the job as a line."""
         return json.dumps(asdict(self)).encode() + b"\n"
 
     @classmethod
     def decode(cls, line: bytes) -> Self:
-        """The job of a line."""
+        """Parse a line."""
         fields = json.loads(line)
         fields["endpoint"] = Endpoint(**fields["endpoint"])
         fields["hosts"] = tuple(fields["hosts"])
@@ -93,5 +93,5 @@ class Outcome:
     took: float = 0.0
 
     def encode(self) -> bytes:
-        """One line."""
+        """Return the outcome as a line."""
         return json.dumps(asdict(self)).encode() + b"\n"

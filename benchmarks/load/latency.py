@@ -1,5 +1,4 @@
-"""Latencies, kept in a HdrHistogram: three digits of every percentile, from a microsecond to a
-minute."""
+"""Latencies in a HdrHistogram: three significant digits, from a microsecond to a minute."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -13,7 +12,7 @@ _DIGITS: Final = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Percentiles:
-    """Milliseconds."""
+    """Percentiles in milliseconds."""
 
     p50: float = 0.0
     p99: float = 0.0
@@ -21,9 +20,9 @@ class Percentiles:
 
 
 def percentiles(seconds: list[float]) -> Percentiles:
-    """The percentiles of latencies.
+    """Return the percentiles of latencies.
 
-    They are put into the histogram here, after the measurement: it is not cheap.
+    The histogram is filled after the measurement, because that takes time.
     """
     if not seconds:
         return Percentiles()

@@ -1,10 +1,10 @@
-"""Closed and open loop: who tells a lane to begin its next operation.
+"""Closed and open loop: schedulers of the clients' operations.
 
-A lane is one connection (or one client that opens a connection for each operation) that does one
-operation at a time. In a closed loop it begins the next as soon as the last is done: that finds the
-highest rate, and hides stalls, because a lane that waits asks for nothing. In an open loop
-operations are due at fixed times; one for which no lane is free waits, and its latency counts from
-the time at which it was due (no coordinated omission).
+A client is one connection (or opens a connection for each operation) and does one operation at a
+time. In a closed loop it starts the next one as soon as the last one is done: that finds the
+highest rate but hides stalls, because a waiting client sends nothing. In an open loop operations
+are due at fixed times; an operation without a free client waits, and its latency counts from its
+due time (no coordinated omission).
 """
 
 import asyncio
@@ -16,62 +16,62 @@ from typing import Protocol
 from zerotrust.errors import BenchError
 
 
-class Lane(Protocol):
-    """Does one operation at a time; tells its loop about each end."""
+class Client(Protocol):
+    """A client that does one operation at a time and reports its end to the loop."""
 
     def start(self, due: float) -> None:
-        """Begin an operation; `loop.finished(self, due)` follows."""
+        """Start an operation; `loop.finished(self, due)` follows."""
 
 
-class Ends(Protocol):
+class CompletionSink(Protocol):
     """Callbacks for the end of an operation."""
 
-    def finished(self, lane: Lane, due: float) -> None:
-        """One is done; `due` is what `start` was told."""
+    def finished(self, client: Client, due: float) -> None:
+        """An operation succeeded; `due` is the argument of `start`."""
 
     def failed(self, reason: str) -> None:
-        """One did not come to its end."""
+        """An operation failed."""
 
 
 class ClosedLoop:
-    """Each lane begins again at once."""
+    """Closed loop: each client starts its next operation at once."""
 
     def __init__(self) -> None:
         self.count = 0
         self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._running = True
 
-    def finished(self, lane: Lane, due: float) -> None:
-        """An operation is done."""
+    def finished(self, client: Client, due: float) -> None:
+        """An operation succeeded."""
         self.count += 1
         if self._running:
-            lane.start(0.0)
+            client.start(0.0)
 
     def failed(self, reason: str) -> None:
-        """An operation did not come to its end: the measurement is void."""
+        """An operation failed: the measurement is void."""
         _fail(self.failure, reason)
 
     def stop(self) -> None:
-        """Begin no more."""
+        """Start no more operations."""
         self._running = False
 
 
 class OpenLoop:
-    """Operations begin when they are due, or as soon after as a lane is free."""
+    """Open loop: operations start when due, or as soon as a client is free."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.drained = asyncio.Event()
         self.taken: list[float] = []
         self._clock = clock
-        self._idle: deque[Lane] = deque()
+        self._idle: deque[Client] = deque()
         self._waiting: deque[float] = deque()
-        self._under_way: dict[Lane, float] = {}
+        self._under_way: dict[Client, float] = {}
         self._measured_from = float("inf")
 
-    def add(self, lane: Lane) -> None:
-        """A lane that is free."""
-        self._idle.append(lane)
+    def add(self, client: Client) -> None:
+        """Add a free client."""
+        self._idle.append(client)
 
     def measure(self) -> None:
         """Measure the operations that are due from now on."""
@@ -84,26 +84,25 @@ class OpenLoop:
         else:
             self._waiting.append(at)
 
-    def finished(self, lane: Lane, due: float) -> None:
-        """An operation is done."""
+    def finished(self, client: Client, due: float) -> None:
+        """An operation succeeded."""
         if due >= self._measured_from:
             self.taken.append(self._clock() - due)
-        del self._under_way[lane]
+        del self._under_way[client]
         if self._waiting:
-            self._start(lane, self._waiting.popleft())
+            self._start(client, self._waiting.popleft())
         else:
-            self._idle.append(lane)
+            self._idle.append(client)
             if not self._under_way:
                 self.drained.set()
 
     def failed(self, reason: str) -> None:
-        """An operation did not come to its end: the measurement is void."""
+        """An operation failed: the measurement is void."""
         _fail(self.failure, reason)
         self.drained.set()
 
     def give_up(self) -> None:
-        """Count what has not come to its end as if it ended now: left out, the worst would be
-        missing."""
+        """Count unfinished operations as ending now; else the worst latency would be missing."""
         now = self._clock()
         for due in (*self._under_way.values(), *self._waiting):
             if due >= self._measured_from:
@@ -111,13 +110,13 @@ class OpenLoop:
 
     @property
     def is_busy(self) -> bool:
-        """Operations are under way."""
+        """True while operations are running."""
         return bool(self._under_way)
 
-    def _start(self, lane: Lane, due: float) -> None:
+    def _start(self, client: Client, due: float) -> None:
         self.drained.clear()
-        self._under_way[lane] = due
-        lane.start(due)
+        self._under_way[client] = due
+        client.start(due)
 
 
 def _fail(failure: asyncio.Future[None], reason: str) -> None:

@@ -18,7 +18,7 @@ _COARSE: Final = 0.001
 
 
 class Schedule:
-    """Due times: the begin, and then one each `interval` seconds."""
+    """Due times: the start, then one every `interval` seconds."""
 
     def __init__(self, begin: float, interval: float) -> None:
         self._begin = begin
@@ -26,7 +26,7 @@ class Schedule:
         self._given = 0
 
     def due(self, now: float) -> Iterator[float]:
-        """The times that have come and were not given before, oldest first."""
+        """Return the due times since the last call, oldest first."""
         while (at := self._begin + self._given * self._interval) <= now:
             self._given += 1
             yield at
@@ -44,7 +44,7 @@ class _TimerSpec(ctypes.Structure):
 
 
 class Pacer:
-    """Calls `due(at)` for each operation of a fixed rate, until it is stopped."""
+    """Timer that calls `due(at)` for each operation of a fixed rate, until stopped."""
 
     def __init__(self, rate: float, due: Callable[[float], None]) -> None:
         self._due = due
@@ -60,7 +60,7 @@ class Pacer:
             self._ticked()
 
     def stop(self) -> None:
-        """No more calls."""
+        """Stop the calls."""
         if self._timer is not None:
             self._timer.cancel()
         if self._descriptor >= 0:
@@ -82,7 +82,7 @@ class Pacer:
 
 
 def _timerfd(interval: float) -> int:
-    """A descriptor that becomes readable each `interval` seconds."""
+    """Return a descriptor that becomes readable every `interval` seconds."""
     libc = ctypes.CDLL(None, use_errno=True)
     descriptor: int = libc.timerfd_create(_CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
     seconds, nanoseconds = divmod(max(1, round(interval * 1e9)), 1_000_000_000)

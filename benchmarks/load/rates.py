@@ -1,4 +1,4 @@
-"""Measuring lanes: as fast as they go, or at a fixed rate."""
+"""Measuring clients: as fast as possible, or at a fixed rate."""
 
 import asyncio
 import contextlib
@@ -9,17 +9,17 @@ import psutil
 
 from benchmarks.load.jobs import Job, Outcome
 from benchmarks.load.latency import percentiles
-from benchmarks.load.loops import ClosedLoop, Lane, OpenLoop
+from benchmarks.load.loops import Client, ClosedLoop, OpenLoop
 from benchmarks.load.pacing import Pacer
 
 DRAIN_TIMEOUT = 10.0
 
 
-async def as_fast_as_it_goes(job: Job, loop: ClosedLoop, lanes: Sequence[Lane]) -> Outcome:
-    """The highest rate, and what each watched process spends on an operation."""
+async def as_fast_as_it_goes(job: Job, loop: ClosedLoop, clients: Sequence[Client]) -> Outcome:
+    """Measure the highest rate, and the CPU time per operation of each watched process."""
     begun = time.monotonic()
-    for lane in lanes:
-        lane.start(0.0)
+    for client in clients:
+        client.start(0.0)
     await unless_failed(loop.failure, job.warm_up)
     cpu, count, since = _cpu(job), loop.count, time.monotonic()
     await unless_failed(loop.failure, job.seconds)
@@ -32,11 +32,11 @@ async def as_fast_as_it_goes(job: Job, loop: ClosedLoop, lanes: Sequence[Lane]) 
     )
 
 
-async def at_a_rate(job: Job, loop: OpenLoop, lanes: Sequence[Lane], rate: float) -> Outcome:
-    """Latencies at a rate, of every operation that was due."""
+async def at_a_rate(job: Job, loop: OpenLoop, clients: Sequence[Client], rate: float) -> Outcome:
+    """Measure the latencies at a rate, of every operation that was due."""
     begun = time.monotonic()
-    for lane in lanes:
-        loop.add(lane)
+    for client in clients:
+        loop.add(client)
     pacer = Pacer(rate, loop.due)
     try:
         await unless_failed(loop.failure, job.warm_up)
@@ -61,7 +61,7 @@ async def at_a_rate(job: Job, loop: OpenLoop, lanes: Sequence[Lane], rate: float
 
 
 async def unless_failed(failure: asyncio.Future[None], seconds: float) -> None:
-    """Let time pass.
+    """Sleep.
 
     Raises:
         BenchError: an operation failed meanwhile.
@@ -72,7 +72,7 @@ async def unless_failed(failure: asyncio.Future[None], seconds: float) -> None:
 
 
 def _cpu(job: Job) -> dict[str, float]:
-    """Seconds of CPU, user and system, that each watched process has had."""
+    """Return the CPU seconds, user and system, of each watched process."""
     found = {}
     for name, pid in job.watch.items():
         times = psutil.Process(pid).cpu_times()

@@ -1,4 +1,4 @@
-"""GET requests: over connections that are kept, and over a new one for each."""
+"""GET requests: over kept connections, and over a new one for each."""
 
 import asyncio
 import itertools
@@ -6,15 +6,14 @@ from typing import Final, cast
 
 from benchmarks.load.clients import connect
 from benchmarks.load.jobs import Endpoint, Job
-from benchmarks.load.loops import Ends, Lane
+from benchmarks.load.loops import Client, CompletionSink
 
 _HEAD_END: Final = b"\r\n\r\n"
 _EXPECTING_HEAD: Final = -1
 
 
 class Requests:
-    """Prepared requests. No two have the same target: whoever keeps what a request came to gains
-    nothing."""
+    """Prepared requests, each with another target, so that caches give no advantage."""
 
     def __init__(self, job: Job, *, close: bool = False) -> None:
         self._start = f"GET {job.path}?n=".encode()
@@ -28,17 +27,17 @@ class Requests:
         self._numbers = itertools.count()
 
     def next(self) -> bytes:
-        """The next one."""
+        """Return the next request."""
         return b"%b%d%b" % (self._start, next(self._numbers), next(self._ends))
 
 
-class KeptLane(asyncio.Protocol):
-    """One connection, one request at a time.
+class KeepAliveClient(asyncio.Protocol):
+    """One connection with one request at a time.
 
-    It knows how long a body is and counts; it parses as little as it can.
+    It knows the length of a body and counts; it parses as little as possible.
     """
 
-    def __init__(self, loop: Ends, requests: Requests, size: int) -> None:
+    def __init__(self, loop: CompletionSink, requests: Requests, size: int) -> None:
         self._loop = loop
         self._requests = requests
         self._size = size
@@ -48,7 +47,7 @@ class KeptLane(asyncio.Protocol):
         self._closing = False
 
     def start(self, due: float) -> None:
-        """Ask."""
+        """Send a request."""
         self._due = due
         self._transport.write(self._requests.next())
 
@@ -89,44 +88,48 @@ class KeptLane(asyncio.Protocol):
         self._loop.failed(reason)
 
 
-class FreshLane:
+class NewConnectionClient:
     """A client that opens a connection for each request."""
 
-    def __init__(self, loop: Ends, endpoint: Endpoint, requests: Requests, size: int) -> None:
+    def __init__(
+        self, loop: CompletionSink, endpoint: Endpoint, requests: Requests, size: int
+    ) -> None:
         self._loop = loop
         self._endpoint = endpoint
         self._requests = requests
         self._size = size
         self._task: asyncio.Task[None] | None = None
-        self._current: KeptLane | None = None
+        self._current: KeepAliveClient | None = None
 
     def start(self, due: float) -> None:
-        """Connect and ask."""
+        """Connect and send a request."""
         self._task = asyncio.get_running_loop().create_task(self._ask(due))
 
     def close(self) -> None:
-        """Give up."""
+        """Cancel the request."""
         if self._task is not None:
             self._task.cancel()
         if self._current is not None:
             self._current.close()
 
-    def finished(self, lane: Lane, due: float) -> None:
-        """The connection has answered."""
-        if self._current is lane:
+    def finished(self, client: Client, due: float) -> None:
+        """The request succeeded."""
+        if self._current is client:
             self._current.close()
             self._current = None
         self._loop.finished(self, due)
 
     def failed(self, reason: str) -> None:
-        """The connection has not answered."""
+        """The request failed."""
         self._loop.failed(reason)
 
     async def _ask(self, due: float) -> None:
         try:
-            lane = await connect(self._endpoint, lambda: KeptLane(self, self._requests, self._size))
+            client = await connect(
+                self._endpoint, lambda: KeepAliveClient(self, self._requests, self._size)
+            )
         except OSError as error:
             self._loop.failed(f"cannot connect: {error}")
             return
-        self._current = lane
-        lane.start(due)
+        self._current = client
+        client.start(due)

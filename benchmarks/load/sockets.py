@@ -1,4 +1,4 @@
-"""WebSockets: echo over open ones, handshakes one after the other, and idle ones."""
+"""WebSocket clients: echo over an open one, and repeated handshakes."""
 
 import asyncio
 import random
@@ -8,32 +8,32 @@ import picows
 
 from benchmarks.load.clients import websocket
 from benchmarks.load.jobs import Endpoint
-from benchmarks.load.loops import Ends
+from benchmarks.load.loops import CompletionSink
 
 _SEED: Final = 1
 
 
 def message(size: int) -> bytes:
-    """The same bytes in each run; no compression would help."""
+    """Return the same incompressible bytes in each run."""
     return random.Random(_SEED).randbytes(size)  # noqa: S311 - no secret
 
 
-class EchoLane(picows.WSListener):
-    """One WebSocket: sends a message, waits until it is back."""
+class EchoClient(picows.WSListener):
+    """One WebSocket that sends a message and waits for its echo."""
 
-    def __init__(self, loop: Ends, payload: bytes) -> None:
+    def __init__(self, loop: CompletionSink, payload: bytes) -> None:
         self._loop = loop
         self._payload = payload
         self._due = 0.0
         self._closing = False
 
     def start(self, due: float) -> None:
-        """Send."""
+        """Send a message."""
         self._due = due
         self._transport.send(picows.WSMsgType.BINARY, self._payload)
 
     def close(self) -> None:
-        """Say goodbye and close."""
+        """Send a Close frame and disconnect."""
         self._closing = True
         self._transport.send_close(picows.WSCloseCode.OK)
         self._transport.disconnect()
@@ -59,29 +59,29 @@ class EchoLane(picows.WSListener):
         self._loop.failed(reason)
 
 
-class HandshakeLane:
-    """A client that opens a WebSocket, closes it, and opens the next."""
+class HandshakeClient:
+    """A client that opens and closes one WebSocket after the other."""
 
-    def __init__(self, loop: Ends, endpoint: Endpoint) -> None:
+    def __init__(self, loop: CompletionSink, endpoint: Endpoint) -> None:
         self._loop = loop
         self._endpoint = endpoint
         self._task: asyncio.Task[None] | None = None
 
     def start(self, due: float) -> None:
-        """Open one."""
+        """Open a WebSocket."""
         self._task = asyncio.get_running_loop().create_task(self._open(due))
 
     def close(self) -> None:
-        """Give up."""
+        """Cancel the handshake."""
         if self._task is not None:
             self._task.cancel()
 
     async def _open(self, due: float) -> None:
-        lane = EchoLane(self._loop, b"")
+        client = EchoClient(self._loop, b"")
         try:
-            await websocket(self._endpoint, lambda: lane)
+            await websocket(self._endpoint, lambda: client)
         except (OSError, TimeoutError, picows.WSHandshakeError) as error:
             self._loop.failed(f"no WebSocket: {error}")
             return
-        lane.close()
+        client.close()
         self._loop.finished(self, due)

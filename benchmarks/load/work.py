@@ -1,4 +1,4 @@
-"""Each kind of job, done."""
+"""Worker of the load generator: runs each kind of job."""
 
 import asyncio
 import contextlib
@@ -9,93 +9,94 @@ from typing import Final
 
 import picows
 
-from benchmarks.load.background import Held
+from benchmarks.load.background import BackgroundLoad
 from benchmarks.load.bulk import Download, Upload
 from benchmarks.load.clients import connect, open_all, websocket
 from benchmarks.load.events import EventStream
 from benchmarks.load.jobs import Job, Kind, Outcome
 from benchmarks.load.latency import percentiles
-from benchmarks.load.loops import ClosedLoop, Ends, Lane, OpenLoop
+from benchmarks.load.loops import Client, ClosedLoop, CompletionSink, OpenLoop
 from benchmarks.load.rates import as_fast_as_it_goes, at_a_rate, unless_failed
-from benchmarks.load.requests import FreshLane, KeptLane, Requests
-from benchmarks.load.sockets import EchoLane, HandshakeLane, message
+from benchmarks.load.requests import KeepAliveClient, NewConnectionClient, Requests
+from benchmarks.load.sockets import EchoClient, HandshakeClient, message
 from zerotrust.errors import BenchError
 
 _PROBE_INTERVAL: Final = 0.01
 _TRANSFER_TIMEOUT: Final = 300.0
 
-AnyLane = KeptLane | FreshLane | EchoLane | HandshakeLane
+AnyClient = KeepAliveClient | NewConnectionClient | EchoClient | HandshakeClient
 
 
 class Worker:
-    """Does jobs, one after the other."""
+    """Runs jobs, one after the other."""
 
     def __init__(self) -> None:
-        self._held = Held()
+        self._background = BackgroundLoad()
         self._kinds: dict[Kind, Callable[[Job], Awaitable[Outcome]]] = {
-            "get": _lanes,
-            "fresh": _lanes,
-            "echo": _lanes,
-            "handshake": _lanes,
+            "get": _operations,
+            "fresh": _operations,
+            "echo": _operations,
+            "handshake": _operations,
             "download": _download,
             "upload": _upload,
             "events": _events,
             "probe": _probe,
-            "hold": self._held.hold,
-            "stall": self._held.stall,
-            "flood": self._held.flood,
+            "hold": self._background.hold,
+            "stall": self._background.stall,
+            "flood": self._background.flood,
         }
 
     async def do(self, job: Job) -> Outcome:
-        """Do one job.
+        """Run a job.
 
         Raises:
-            BenchError: it did not come to its end.
-            OSError: neither did a connection.
+            BenchError: the job failed.
+            OSError: a connection failed.
         """
         return await self._kinds[job.kind](job)
 
 
-async def _lanes(job: Job) -> Outcome:
-    """Operations on lanes, in a closed loop or, where the job has a rate, in an open one."""
+async def _operations(job: Job) -> Outcome:
+    """Run operations in a closed loop or, if the job has a rate, in an open one."""
     if job.rate is None:
         closed = ClosedLoop()
-        async with _opened(job, closed) as lanes:
-            outcome = await as_fast_as_it_goes(job, closed, lanes)
+        async with _opened(job, closed) as clients:
+            outcome = await as_fast_as_it_goes(job, closed, clients)
     else:
         opened = OpenLoop()
-        async with _opened(job, opened) as lanes:
-            outcome = await at_a_rate(job, opened, lanes, job.rate)
+        async with _opened(job, opened) as clients:
+            outcome = await at_a_rate(job, opened, clients, job.rate)
     return outcome
 
 
 @contextlib.asynccontextmanager
-async def _opened(job: Job, ends: Ends) -> AsyncIterator[list[AnyLane]]:
-    """The lanes of a job, connected."""
+async def _opened(job: Job, sink: CompletionSink) -> AsyncIterator[list[AnyClient]]:
+    """Connect the clients of a job."""
     requests = Requests(job, close=job.kind == "fresh")
-    # Each operation is a handshake here, and checking two signatures is a quarter of what it costs
-    # a client: time that our side of the machine would take from what is measured. Kept connections
-    # are checked.
+    # Each operation is a handshake here. Verifying two signatures is a quarter of a client's cost,
+    # and would take that time from the measured processes. Kept connections are verified.
     unchecked = replace(job.endpoint, root=None)
     payload = message(job.size) if job.kind == "echo" else b""
 
-    async def lane() -> AnyLane:
+    async def client() -> AnyClient:
         match job.kind:
             case "get":
-                return await connect(job.endpoint, lambda: KeptLane(ends, requests, job.size))
+                return await connect(
+                    job.endpoint, lambda: KeepAliveClient(sink, requests, job.size)
+                )
             case "fresh":
-                return FreshLane(ends, unchecked, requests, job.size)
+                return NewConnectionClient(sink, unchecked, requests, job.size)
             case "handshake":
-                return HandshakeLane(ends, unchecked)
-        echo = EchoLane(ends, payload)
+                return HandshakeClient(sink, unchecked)
+        echo = EchoClient(sink, payload)
         await websocket(job.endpoint, lambda: echo)
         return echo
 
-    lanes = await open_all(job.connections, lane)
+    clients = await open_all(job.connections, client)
     try:
-        yield lanes
+        yield clients
     finally:
-        for one in lanes:
+        for one in clients:
             one.close()
 
 
@@ -122,16 +123,16 @@ async def _upload(job: Job) -> Outcome:
 
 
 async def _events(job: Job) -> Outcome:
-    """Lateness of what comes on open streams."""
-    ends = ClosedLoop()
+    """Measure the lateness of events on open streams."""
+    sink = ClosedLoop()
     streams = await open_all(
         job.connections,
-        lambda: connect(job.endpoint, lambda: EventStream(job.endpoint, job.path, ends)),
+        lambda: connect(job.endpoint, lambda: EventStream(job.endpoint, job.path, sink)),
     )
-    await unless_failed(ends.failure, job.warm_up)
+    await unless_failed(sink.failure, job.warm_up)
     for stream in streams:
         stream.taken.clear()
-    await unless_failed(ends.failure, job.seconds)
+    await unless_failed(sink.failure, job.seconds)
     taken = [late for stream in streams for late in stream.taken]
     for stream in streams:
         stream.close()
@@ -142,10 +143,10 @@ async def _events(job: Job) -> Outcome:
 
 
 async def _probe(job: Job) -> Outcome:
-    """Ask until every host has answered as it should; how long that took.
+    """Poll until every host answers correctly; return the time this took.
 
     Raises:
-        BenchError: not within `job.seconds`; with the last reason.
+        BenchError: a host did not answer within `job.seconds`; with the last reason.
     """
     begun = time.monotonic()
     reason = "no answer"
@@ -160,12 +161,12 @@ async def _probe(job: Job) -> Outcome:
 
 
 class _Once:
-    """Hears how one operation ends (load.loops.Ends): `reason` is empty where it ended well."""
+    """CompletionSink for one operation; `reason` is "" if it succeeded."""
 
     def __init__(self) -> None:
         self.reason: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    def finished(self, lane: Lane, due: float) -> None:
+    def finished(self, client: Client, due: float) -> None:
         self.failed("")
 
     def failed(self, reason: str) -> None:
@@ -179,12 +180,12 @@ async def _why_not(job: Job, host: str) -> str:
     try:
         if job.size:
             requests = Requests(replace(job, hosts=(host,)))
-            kept = await connect(job.endpoint, lambda: KeptLane(once, requests, job.size))
+            kept = await connect(job.endpoint, lambda: KeepAliveClient(once, requests, job.size))
             kept.start(0.0)
             await once.reason
             kept.close()
         else:
-            echo = EchoLane(once, b"")
+            echo = EchoClient(once, b"")
             await websocket(job.endpoint, lambda: echo)
             once.finished(echo, 0.0)
             echo.close()

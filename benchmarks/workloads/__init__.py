@@ -1,1 +1,1 @@
-"""The workloads: each does the same work over the ways that it compares, and returns figures."""
+"""Workloads: each does the same work over several targets and returns metrics."""

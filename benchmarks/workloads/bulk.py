@@ -1,45 +1,46 @@
-"""One big transfer at a time, down and up."""
+"""Bulk transfers: one large download or upload at a time."""
 
-from benchmarks.environment import Rig
+from benchmarks.environment import Environment
 from benchmarks.load.jobs import Job
-from benchmarks.metrics import Figure
-from benchmarks.targets import ALONE, Way
-from benchmarks.workloads.comparing import rate_figure, rates
+from benchmarks.metrics import Metric
+from benchmarks.targets import ALONE, Target
+from benchmarks.workloads.comparison import rate_metric, rates
 
 _GIB = 1 << 30
 _QUICK = 128 << 20
 _MB = 1e-6
 
 
-async def download(rig: Rig, title: str) -> list[Figure]:
-    """From the web backend."""
+async def download(environment: Environment, title: str) -> list[Metric]:
+    """Download from the web backend."""
 
-    def job(way: Way) -> Job | None:
-        if way.web is None:
+    def job(target: Target) -> Job | None:
+        if target.web is None:
             return None
-        size = bulk_size(rig)
-        return Job(kind="download", endpoint=way.web, size=size, path=f"/bulk/{size}")
+        size = bulk_size(environment)
+        return Job(kind="download", endpoint=target.web, size=size, path=f"/bulk/{size}")
 
-    first = job(rig.ways[ALONE])
+    first = job(environment.targets[ALONE])
     assert first is not None
-    await rig.run(
+    await environment.run(
         f"{title}, {ALONE}", first
-    )  # once unmeasured: then the file is in the page cache for everyone
-    return [rate_figure(title, "MB/s", "MB/s", await rates(rig, title, job), scale=_MB)]
+    )  # unmeasured: puts the file into the page cache
+    return [rate_metric(title, "MB/s", "MB/s", await rates(environment, title, job), scale=_MB)]
 
 
-async def upload(rig: Rig, title: str) -> list[Figure]:
-    """To our own origin: nginx by itself takes no uploads, and what counts is that both ways
-    lead to the same."""
+async def upload(environment: Environment, title: str) -> list[Metric]:
+    """Upload to our own origin through each target; nginx by itself accepts no uploads."""
 
-    def job(way: Way) -> Job | None:
-        if way.stream is None:
+    def job(target: Target) -> Job | None:
+        if target.stream is None:
             return None
-        return Job(kind="upload", endpoint=way.stream, size=bulk_size(rig), path="/upload")
+        return Job(
+            kind="upload", endpoint=target.stream, size=bulk_size(environment), path="/upload"
+        )
 
-    return [rate_figure(title, "MB/s", "MB/s", await rates(rig, title, job), scale=_MB)]
+    return [rate_metric(title, "MB/s", "MB/s", await rates(environment, title, job), scale=_MB)]
 
 
-def bulk_size(rig: Rig) -> int:
-    """Bytes of a transfer; nginx has a file of each size (lab.nginx)."""
-    return _QUICK if rig.options.quick else _GIB
+def bulk_size(environment: Environment) -> int:
+    """Return the size of a transfer; nginx has a file of each size (lab.nginx)."""
+    return _QUICK if environment.options.quick else _GIB

@@ -3,11 +3,11 @@
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from benchmarks.environment import Rig
+from benchmarks.environment import Environment
 from benchmarks.load.jobs import Job
-from benchmarks.metrics import Figure, compare
+from benchmarks.metrics import Metric, compare
 from benchmarks.rounds import in_turns
-from benchmarks.targets import BASELINE, OURS, Way
+from benchmarks.targets import BASELINE, OURS, Target
 
 _BULK: Final = 1 << 30
 _DOWNLOADS: Final = 4
@@ -18,64 +18,67 @@ _LIVE: Final = 49
 _COME_TO_SPEED: Final = 0.5
 
 
-async def beside_downloads(rig: Rig, title: str) -> list[Figure]:
-    """Echo with 4 downloads in the same tunnel against echo without; and the same without
-    0Trust, to compare with."""
-    figures = []
+async def beside_downloads(environment: Environment, title: str) -> list[Metric]:
+    """Measure echo beside 4 downloads against echo alone, with 0Trust and without it."""
+    metrics = []
     for name in (OURS, BASELINE):
-        way = rig.ways[name]
-        assert way.web is not None
+        target = environment.targets[name]
+        assert target.web is not None
         flood = Job(
             kind="flood",
-            endpoint=way.web,
+            endpoint=target.web,
             connections=_DOWNLOADS,
             seconds=_COME_TO_SPEED,
             size=_BULK,
             path=f"/bulk/{_BULK}",
         )
         measure = "p99" if name == OURS else f"p99, {name}"
-        figures.append(
-            await _with_and_without(rig, title, measure, _echo(rig, way, _ECHO_CONNECTIONS), flood)
+        metrics.append(
+            await _with_and_without(
+                environment, title, measure, _echo(environment, target, _ECHO_CONNECTIONS), flood
+            )
         )
-    return figures
+    return metrics
 
 
-async def beside_a_stalled_reader(rig: Rig, title: str) -> list[Figure]:
-    """49 echo streams with a download beside them whose client reads no more, against the 49
-    without it."""
-    way = rig.ways[OURS]
-    assert way.web is not None
-    stall = Job(kind="stall", endpoint=way.web, size=_BULK, path=f"/bulk/{_BULK}")
-    return [await _with_and_without(rig, title, "p99", _echo(rig, way, _LIVE), stall)]
+async def beside_a_stalled_reader(environment: Environment, title: str) -> list[Metric]:
+    """Measure 49 echo streams beside a stalled download against the 49 alone."""
+    target = environment.targets[OURS]
+    assert target.web is not None
+    stall = Job(kind="stall", endpoint=target.web, size=_BULK, path=f"/bulk/{_BULK}")
+    return [
+        await _with_and_without(environment, title, "p99", _echo(environment, target, _LIVE), stall)
+    ]
 
 
-async def _with_and_without(rig: Rig, title: str, measure: str, echo: Job, burden: Job) -> Figure:
-    """The p99 of an echo while a second generator holds a burden, against the p99 without; in
-    turns."""
+async def _with_and_without(
+    environment: Environment, title: str, measure: str, echo: Job, burden: Job
+) -> Metric:
+    """Return the p99 of an echo with and without the load of a second generator, in turns."""
     what = f"{title}, {measure}"
 
     async def burdened() -> float:
-        async with rig.another_generator() as generator:
+        async with environment.another_generator() as generator:
             await generator.run(burden, what)
-            return (await rig.run(what, echo)).p99
+            return (await environment.run(what, echo)).p99
 
     async def unburdened() -> float:
-        return (await rig.run(what, echo)).p99
+        return (await environment.run(what, echo)).p99
 
     measures: dict[str, Callable[[], Awaitable[float]]] = {"without": unburdened, "with": burdened}
-    found = await in_turns(rig.options.rounds, measures)
+    found = await in_turns(environment.options.rounds, measures)
     return compare(
         title, measure, "ms", ours=found["with"], baseline=found["without"], higher_is_better=False
     )
 
 
-def _echo(rig: Rig, way: Way, connections: int) -> Job:
-    assert way.socket is not None
+def _echo(environment: Environment, target: Target, connections: int) -> Job:
+    assert target.socket is not None
     return Job(
         kind="echo",
-        endpoint=way.socket,
+        endpoint=target.socket,
         connections=connections,
-        seconds=rig.options.seconds,
+        seconds=environment.options.seconds,
         rate=_ECHO_RATE,
         size=_ECHO_BYTES,
     )

@@ -1,9 +1,8 @@
-"""Time that policies take of the server's event loop, with the costliest that are accepted and the
-worst requests.
+"""CPU time of the costliest accepted policies on the server's event loop.
 
-A policy is an agent's and a request is a stranger's; while the one is applied to the other, the
-server serves nobody else. For each kind of rule and handler there is the largest policy that a
-server accepts.
+A policy comes from an agent and a request from a stranger; while the server applies one to the
+other, it serves no other request. For each kind of rule and middleware there is the largest policy
+that a server accepts.
 """
 
 import json
@@ -19,8 +18,8 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 from joserfc.jws import JWSRegistry
 
-from benchmarks.environment import Rig
-from benchmarks.metrics import Figure, alone
+from benchmarks.environment import Environment
+from benchmarks.metrics import Metric, alone
 from zerotrust.errors import ConfigError, ForwardError
 from zerotrust.http.head import MAX_FIELDS, MAX_HTTP_HEAD_BYTES, RequestHead, parse_request
 from zerotrust.middleware.header_edits import edit_block
@@ -45,8 +44,7 @@ Policy = dict[str, Any]
 
 @dataclass(frozen=True)
 class Case:
-    """Policies of one kind, which grow with a number, and what a request needs to be costly for
-    them."""
+    """Policies of one kind that grow with a number, and header fields that make them costly."""
 
     name: str
     policy: Callable[[int], Policy]
@@ -79,7 +77,7 @@ def largest_guard(case: Case) -> CompiledPolicy:
 
 
 def held(guard: CompiledPolicy, head: RequestHead, client: bytes) -> float:
-    """Apply a policy to a request; return for how many seconds of CPU that held the loop."""
+    """Apply a policy to a request; return the seconds of CPU that this took."""
     begun_at = time.thread_time()
     try:
         chain = guard.chain(head)
@@ -93,8 +91,7 @@ def held(guard: CompiledPolicy, head: RequestHead, client: bytes) -> float:
 
 
 def worst_heads(case: Case, number: int) -> Iterator[RequestHead]:
-    """Yield the requests that are costly for a kind; no two numbers have a query or a field in
-    common."""
+    """Yield requests that are costly for a kind; no two share a query or a field."""
     fields = b"".join(
         case.field(number * MAX_FIELDS + index) + b"\r\n" for index in range(MAX_FIELDS - 8)
     )
@@ -117,7 +114,7 @@ def worst_heads(case: Case, number: int) -> Iterator[RequestHead]:
 
 
 def _handlers(kind: str, config: Callable[[int], dict[str, Any]]) -> Callable[[int], Policy]:
-    """One list holds 64 handlers; the others are the route's."""
+    """Return policies of this middleware by number: 64 in the global list, others in the route."""
 
     def policy(number: int) -> Policy:
         listed = [{"type": kind, "config": config(index)} for index in range(number)]
@@ -236,19 +233,19 @@ CASES: Final = (
 )
 
 
-async def costliest(rig: Rig, title: str) -> list[Figure]:
-    """Measure, in each round, the policy and the request that hold the loop longest."""
+async def costliest(environment: Environment, title: str) -> list[Metric]:
+    """Measure the longest time of a policy on the loop, in each round."""
     guards = [(case, largest_guard(case)) for case in CASES]
     numbers = count()
     longest = [
         max(_median(case, guard, numbers) for case, guard in guards)
-        for _ in range(rig.options.rounds)
+        for _ in range(environment.options.rounds)
     ]
     return [alone(title, "loop held", "ms", [seconds * 1e3 for seconds in longest])]
 
 
 def _median(case: Case, guard: CompiledPolicy, numbers: Iterator[int]) -> float:
-    """Return the longest time of one of the requests; of each, the median of several like it."""
+    """Return the longest time of a request; for each kind, the median of similar requests."""
     rows = []
     for _ in range(_REPEATS):
         number = next(numbers)

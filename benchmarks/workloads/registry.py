@@ -1,11 +1,11 @@
-"""All workloads: their names, which belong to a quick run, and what is expected of them."""
+"""Registry of workloads: names, members of a quick run, and targets."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from benchmarks.environment import Rig
-from benchmarks.metrics import Figure, Target, at_least, at_most
+from benchmarks.environment import Environment
+from benchmarks.metrics import Metric, Threshold, at_least, at_most
 from benchmarks.workloads import (
     bulk,
     events,
@@ -25,24 +25,24 @@ class Workload:
     """One workload.
 
     Attributes:
-        targets: by the measure's name, or by how it begins.
-        is_growth: measured only where it was asked for with `--growth`.
+        thresholds: thresholds by the name of the measure, or by its prefix before " of".
+        is_growth: measured only with `--growth`.
     """
 
     name: str
-    run: Callable[[Rig, str], Awaitable[list[Figure]]]
-    targets: Mapping[str, Target] = field(default_factory=dict)
+    run: Callable[[Environment, str], Awaitable[list[Metric]]]
+    thresholds: Mapping[str, Threshold] = field(default_factory=dict)
     is_quick: bool = False
     is_growth: bool = False
 
-    def target(self, measure: str) -> Target | None:
+    def threshold(self, measure: str) -> Threshold | None:
         """Return the target for a measure."""
-        found = self.targets.get(measure)
+        found = self.thresholds.get(measure)
         if found is None:
             found = next(
                 (
-                    target
-                    for begin, target in self.targets.items()
+                    threshold
+                    for begin, threshold in self.thresholds.items()
                     if measure.startswith(f"{begin} of")
                 ),
                 None,
@@ -106,9 +106,9 @@ WORKLOADS: Final = (
 
 
 def chosen(*, only: str, quick: bool, growth: bool) -> list[Workload]:
-    """The workloads of a run.
+    """Return the workloads of a run.
 
-    A name that was asked for is measured also where a quick run would leave it out.
+    A workload that was named is included even if a quick run would leave it out.
     """
     return [
         workload

@@ -1,34 +1,34 @@
-"""1 KiB GET, over kept connections and over a new one each."""
+"""GET of 1 KiB, over kept and over new connections."""
 
-from benchmarks.environment import KIB, Rig
+from benchmarks.environment import KIB, Environment
 from benchmarks.load.jobs import Job
-from benchmarks.metrics import Figure, alone, compare
-from benchmarks.targets import ALONE, OURS, WITHOUT_CADDY, Way
-from benchmarks.workloads.comparing import latencies, latency_figures, rate_figure, rates, rates_of
+from benchmarks.metrics import Metric, alone, compare
+from benchmarks.targets import ALONE, OURS, WITHOUT_CADDY, Target
+from benchmarks.workloads.comparison import latencies, latency_metrics, rate_metric, rates, rates_of
 
 
-async def kept(rig: Rig, title: str) -> list[Figure]:
-    """Requests over 32 connections that stay open."""
+async def kept(environment: Environment, title: str) -> list[Metric]:
+    """Measure requests over 32 kept connections."""
 
-    def job(way: Way) -> Job | None:
-        if way.web is None:
+    def job(target: Target) -> Job | None:
+        if target.web is None:
             return None
-        watch = rig.watched if way.name == OURS else {}
+        watch = environment.watched if target.name == OURS else {}
         return Job(
             kind="get",
-            endpoint=way.web,
+            endpoint=target.web,
             connections=32,
-            seconds=rig.options.seconds,
+            seconds=environment.options.seconds,
             size=KIB,
             path="/1k",
             watch=watch,
         )
 
-    closed = await rates(rig, title, job, without=())
-    opened = await latencies(rig, title, job, closed)
+    closed = await rates(environment, title, job, without=())
+    opened = await latencies(environment, title, job, closed)
     return [
-        rate_figure(title, "requests/s", "/s", closed),
-        *latency_figures(title, opened),
+        rate_metric(title, "requests/s", "/s", closed),
+        *latency_metrics(title, opened),
         *(
             alone(
                 title,
@@ -36,7 +36,7 @@ async def kept(rig: Rig, title: str) -> list[Figure]:
                 "µs",
                 [outcome.cpu[name] * 1e6 for outcome in closed[OURS]],
             )
-            for name in rig.watched
+            for name in environment.watched
         ),
         compare(
             title,
@@ -48,23 +48,23 @@ async def kept(rig: Rig, title: str) -> list[Figure]:
     ]
 
 
-async def fresh(rig: Rig, title: str) -> list[Figure]:
-    """Requests, each over a new connection."""
+async def fresh(environment: Environment, title: str) -> list[Metric]:
+    """Measure requests over a new connection each."""
 
-    def job(way: Way) -> Job | None:
-        if way.web is None:
+    def job(target: Target) -> Job | None:
+        if target.web is None:
             return None
         return Job(
             kind="fresh",
-            endpoint=way.web,
+            endpoint=target.web,
             connections=32,
-            seconds=rig.options.seconds,
+            seconds=environment.options.seconds,
             size=KIB,
             path="/1k",
         )
 
-    closed = await rates(rig, title, job)
+    closed = await rates(environment, title, job)
     return [
-        rate_figure(title, "requests/s", "/s", closed),
-        *latency_figures(title, await latencies(rig, title, job, closed)),
+        rate_metric(title, "requests/s", "/s", closed),
+        *latency_metrics(title, await latencies(environment, title, job, closed)),
     ]

@@ -6,32 +6,33 @@ from typing import Final
 
 import psutil
 
-from benchmarks.environment import KIB, Rig
+from benchmarks.environment import KIB, Environment
 from benchmarks.load.jobs import Job
-from benchmarks.metrics import Figure, alone, compare
+from benchmarks.metrics import Metric, alone, compare
 from benchmarks.rounds import in_turns
 from benchmarks.targets import BASELINE, OURS
-from benchmarks.workloads.comparing import LOAD, rates_of
+from benchmarks.workloads.comparison import LOAD, rates_of
 
 _CONNECTIONS: Final = (1, 10, 100, 1000)
 _IDLE_SECONDS: Final = 30.0
 
 
-async def connections(rig: Rig, title: str) -> list[Figure]:
-    """1 KiB GET over 1 to 1,000 connections: what can be done, and the p99 at half of what we
-    can."""
-    figures = []
+async def connections(environment: Environment, title: str) -> list[Metric]:
+    """Measure GET over 1 to 1,000 connections: the rate, and the p99 at half our rate."""
+    metrics = []
     for count in _CONNECTIONS:
-        jobs = {name: _get(rig, name, count, None) for name in (BASELINE, OURS)}
+        jobs = {name: _get(environment, name, count, None) for name in (BASELINE, OURS)}
         closed = await in_turns(
-            rig.options.rounds, {name: partial(rig.run, title, job) for name, job in jobs.items()}
+            environment.options.rounds,
+            {name: partial(environment.run, title, job) for name, job in jobs.items()},
         )
         rate = LOAD * min(rates_of(closed[OURS]))
-        jobs = {name: _get(rig, name, count, rate) for name in jobs}
+        jobs = {name: _get(environment, name, count, rate) for name in jobs}
         opened = await in_turns(
-            rig.options.rounds, {name: partial(rig.run, title, job) for name, job in jobs.items()}
+            environment.options.rounds,
+            {name: partial(environment.run, title, job) for name, job in jobs.items()},
         )
-        figures += [
+        metrics += [
             compare(
                 title,
                 f"requests/s, {count:,} connections",
@@ -48,15 +49,14 @@ async def connections(rig: Rig, title: str) -> list[Figure]:
                 higher_is_better=False,
             ),
         ]
-    return figures
+    return metrics
 
 
-async def idle_cpu(rig: Rig, title: str) -> list[Figure]:
-    """CPU of a server and an agent that have nothing to do but to ask each other whether they
-    are there."""
-    before = _cpu(rig)
+async def idle_cpu(environment: Environment, title: str) -> list[Metric]:
+    """Measure the CPU time of an idle server and agent, which exchange keepalives only."""
+    before = _cpu(environment)
     await asyncio.sleep(_IDLE_SECONDS)
-    after = _cpu(rig)
+    after = _cpu(environment)
     return [
         alone(
             title,
@@ -68,23 +68,23 @@ async def idle_cpu(rig: Rig, title: str) -> list[Figure]:
     ]
 
 
-def _get(rig: Rig, name: str, count: int, rate: float | None) -> Job:
-    endpoint = rig.ways[name].web
+def _get(environment: Environment, name: str, count: int, rate: float | None) -> Job:
+    endpoint = environment.targets[name].web
     assert endpoint is not None
     return Job(
         kind="get",
         endpoint=endpoint,
         connections=count,
-        seconds=rig.options.seconds,
+        seconds=environment.options.seconds,
         rate=rate,
         size=KIB,
         path="/1k",
     )
 
 
-def _cpu(rig: Rig) -> dict[str, float]:
+def _cpu(environment: Environment) -> dict[str, float]:
     found = {}
-    for name, pid in rig.watched.items():
+    for name, pid in environment.watched.items():
         times = psutil.Process(pid).cpu_times()
         found[name] = times.user + times.system
     return found

@@ -1,45 +1,52 @@
-"""WebSockets: echo of small and of larger messages, and handshakes."""
+"""WebSockets: echo of small and large messages, and handshakes."""
 
-from benchmarks.environment import Rig
+from benchmarks.environment import Environment
 from benchmarks.load.jobs import Job
-from benchmarks.metrics import Figure
-from benchmarks.targets import Way
-from benchmarks.workloads.comparing import latencies, latency_figures, rate_figure, rates
+from benchmarks.metrics import Metric
+from benchmarks.targets import Target
+from benchmarks.workloads.comparison import latencies, latency_metrics, rate_metric, rates
 
 
-async def small_echo(rig: Rig, title: str) -> list[Figure]:
-    """64 B."""
-    return await _echo(rig, title, 64)
+async def small_echo(environment: Environment, title: str) -> list[Metric]:
+    """Measure echo of 64 bytes."""
+    return await _echo(environment, title, 64)
 
 
-async def large_echo(rig: Rig, title: str) -> list[Figure]:
-    """16 KiB."""
-    return await _echo(rig, title, 16 * 1024)
+async def large_echo(environment: Environment, title: str) -> list[Metric]:
+    """Measure echo of 16 KiB."""
+    return await _echo(environment, title, 16 * 1024)
 
 
-async def handshakes(rig: Rig, title: str) -> list[Figure]:
-    """Connect, upgrade, close; 16 clients at a time."""
+async def handshakes(environment: Environment, title: str) -> list[Metric]:
+    """Measure handshakes: connect, upgrade, close; 16 clients at a time."""
 
-    def job(way: Way) -> Job | None:
-        if way.socket is None:
+    def job(target: Target) -> Job | None:
+        if target.socket is None:
             return None
         return Job(
-            kind="handshake", endpoint=way.socket, connections=16, seconds=rig.options.seconds
+            kind="handshake",
+            endpoint=target.socket,
+            connections=16,
+            seconds=environment.options.seconds,
         )
 
-    return [rate_figure(title, "handshakes/s", "/s", await rates(rig, title, job))]
+    return [rate_metric(title, "handshakes/s", "/s", await rates(environment, title, job))]
 
 
-async def _echo(rig: Rig, title: str, size: int) -> list[Figure]:
-    def job(way: Way) -> Job | None:
-        if way.socket is None:
+async def _echo(environment: Environment, title: str, size: int) -> list[Metric]:
+    def job(target: Target) -> Job | None:
+        if target.socket is None:
             return None
         return Job(
-            kind="echo", endpoint=way.socket, connections=64, seconds=rig.options.seconds, size=size
+            kind="echo",
+            endpoint=target.socket,
+            connections=64,
+            seconds=environment.options.seconds,
+            size=size,
         )
 
-    closed = await rates(rig, title, job)
+    closed = await rates(environment, title, job)
     return [
-        rate_figure(title, "messages/s", "/s", closed),
-        *latency_figures(title, await latencies(rig, title, job, closed)),
+        rate_metric(title, "messages/s", "/s", closed),
+        *latency_metrics(title, await latencies(environment, title, job, closed)),
     ]

@@ -1,2 +1,1 @@
-"""The Autobahn WebSocket suite through browser's edge, server, tunnel and agent: `python -m
-compliance.autobahn`."""
+"""The Autobahn WebSocket suite through Caddy, server, tunnel and agent."""

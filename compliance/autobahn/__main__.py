@@ -1,14 +1,13 @@
-"""Runs the Autobahn WebSocket suite twice, straight against an echo server and through the whole
-chain, and compares.
+"""Run the Autobahn WebSocket suite against an echo server and through the chain; compare.
 
     python -m compliance.autobahn [--cases '6.*,9.7.*'] [--bare] [--keep DIR]
 
 The chain is the real Caddy, server, tunnel and agent as processes. 0Trust relays WebSockets as
-bytes, so each case must come out through the chain as it does without it; where one is worse the
-exit status is 1. `--bare` adds Caddy alone in front of the echo server: what is worse there too is
-not ours. An OK that becomes NON-STRICT is printed and does not count: 3.4, 4.1.5 and 4.2.5 ask
-whether an echo server that gets a good message and then a bad frame still answers the first, which
-depends on whether both come in one segment. Behind a proxy they do more often.
+bytes, so each case must end through the chain as it does without it; the exit status is 1 if one is
+worse. `--bare` adds Caddy alone in front of the echo server: a case that is worse there too is not
+a fault of 0Trust. An OK that becomes NON-STRICT is printed and does not count: 3.4, 4.1.5 and 4.2.5
+ask whether an echo server that gets a good message and then a bad frame still answers the first,
+which depends on whether both arrive in one segment. Behind a proxy they do more often.
 
 The suite's own environment is made in `.cache/` at first use, by pip, with exact versions.
 """
@@ -27,7 +26,7 @@ from typing import Any, Final
 
 from tests.support.backends import WsEcho
 from tests.support.bare_caddy import BareCaddy
-from tests.support.entrypoint import Way
+from tests.support.entrypoint import Entrypoint
 from tests.support.stack import Authority, Stack, service
 
 TOOL: Final = Path(__file__).with_name("autobahn_client.py")
@@ -35,23 +34,20 @@ CACHE: Final = Path(__file__).parents[2] / ".cache"
 HOST: Final = "echo.localhost"
 
 TIMED: Final = "1.*,2.*,3.*,4.*,5.*,6.*,7.*,10.*"
-"""These wait and look what happened: one way at a time, so that the other does not take the
-processor away."""
+"""Cases with timeouts; they run one target at a time, to leave the CPU free."""
 HEAVY: Final = "9.*,12.*,13.*"
-"""These compute: the ways side by side."""
+"""CPU-bound cases; they run for both targets side by side."""
 COUNT: Final = 10
-"""Messages in each case of 9.7, 9.8, 12 and 13, of which the suite sends 1000 where it has the
-time."""
+"""Messages in each case of 9.7, 9.8, 12 and 13, where the suite sends up to 1000."""
 TIMEOUT: Final = 300.0
 
 ALLOWED: Final = {"7.1.5"}
-"""Fails against the echo server itself: its library closes with 1000 inside a fragmented
-message, and says so."""
+"""Cases that the echo server itself fails: its library closes with 1000 inside a fragment."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """One way to the echo server, and what the tool needs to go it."""
+    """A target of the suite: a way to the echo server, and its options for the tool."""
 
     name: str
     options: tuple[str, ...]
@@ -61,10 +57,11 @@ def direct(port: int) -> Target:
     return Target("direct", ("--url", f"direct=ws://127.0.0.1:{port}/"))
 
 
-def through(name: str, way: Way, authority: Path) -> Target:
-    url = f"{name}=wss://{HOST}:{way.port}/"
+def through(name: str, entrypoint: Entrypoint, authority: Path) -> Target:
+    url = f"{name}=wss://{HOST}:{entrypoint.port}/"
     return Target(
-        name, ("--url", url, "--connect-to", f"127.0.0.1:{way.port}", "--cafile", str(authority))
+        name,
+        ("--url", url, "--connect-to", f"127.0.0.1:{entrypoint.port}", "--cafile", str(authority)),
     )
 
 

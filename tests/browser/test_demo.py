@@ -1,4 +1,4 @@
-"""A person opens the demo's page: `python -m demo` and a real browser, over Caddy's HTTPS."""
+"""Tests of the demo's page in a real browser, over Caddy's HTTPS."""
 
 import asyncio
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Error, Page, expect
 
-from tests.support.browser import BUILD, Complaints, chromium, verified_key
+from tests.support.browser import BUILD, PageErrors, chromium, verified_key
 from tests.support.ports import free_port
 from tests.support.processes import Process
 
@@ -58,12 +58,12 @@ async def messages(page: Page) -> int:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_page_is_live(demo: Demo, key: str, scheme: str) -> None:
-    complaints = Complaints()
+    page_errors = PageErrors()
     async with chromium(key, scheme=scheme) as browser:
         page = await browser.new_page()
-        complaints.watch(page)
+        page_errors.watch(page)
         await page.goto(demo.url)
-        await expect(page.locator("#state")).to_have_text("Live")
+        await expect(page.locator("#state")).to_have_text("FakeSessionControl")
         await page.wait_for_function(
             "() => Number(document.getElementById('messages').textContent) >= 10"
         )
@@ -76,8 +76,8 @@ async def test_page_is_live(demo: Demo, key: str, scheme: str) -> None:
         await expect(page.locator("#reconnects")).to_have_text("0")
         BUILD.mkdir(exist_ok=True)
         await page.screenshot(path=BUILD / f"demo-{scheme}.png")
-    assert complaints.errors == []
-    assert sorted(complaints.sockets) == [
+    assert page_errors.errors == []
+    assert sorted(page_errors.sockets) == [
         f"wss://{HOST}:{demo.port}/echo",
         f"wss://{HOST}:{demo.port}/live",
     ]
@@ -90,7 +90,7 @@ async def test_page_fits_a_small_screen_and_has_names_for_all(demo: Demo, key: s
         await page.goto(demo.url)
         await expect(page.get_by_role("heading", level=1)).to_have_text("0Trust demo")
         await expect(page.get_by_role("img", name=re.compile("Line chart"))).to_be_visible()
-        await expect(page.get_by_role("status")).to_have_text("Live")
+        await expect(page.get_by_role("status")).to_have_text("FakeSessionControl")
         assert await page.evaluate("() => document.documentElement.scrollWidth") <= 360
 
 
@@ -102,11 +102,11 @@ async def test_page_comes_back_after_the_connection_was_lost(demo: Demo, key: st
             " constructor(...a) { super(...a); all.push(this); } };"
         )
         await page.goto(demo.url)
-        await expect(page.locator("#state")).to_have_text("Live")
+        await expect(page.locator("#state")).to_have_text("FakeSessionControl")
         await page.evaluate("() => all.forEach((socket) => socket.close())")
         await expect(page.locator("#reconnects")).to_have_text("1")
         before = await messages(page)
-        await expect(page.locator("#state")).to_have_text("Live", timeout=10_000)
+        await expect(page.locator("#state")).to_have_text("FakeSessionControl", timeout=10_000)
         await page.wait_for_function(
             f"() => Number(document.getElementById('messages').textContent) > {before}"
         )

@@ -1,7 +1,6 @@
-"""A real application: JupyterLab behind 0Trust. A notebook is opened, a cell is run, its output is
-seen.
+"""Test of JupyterLab behind 0Trust: open a notebook, run a cell, see its output.
 
-What the kernel says comes by WebSocket, and JupyterLab is strict about `Host` and `Origin`.
+The kernel's output comes over a WebSocket, and JupyterLab is strict about `Host` and `Origin`.
 """
 
 import asyncio
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.support.browser import BUILD, Complaints, chromium, verified_key
+from tests.support.browser import BUILD, PageErrors, chromium, verified_key
 from tests.support.ports import free_port
 from tests.support.processes import Process, wait_port
 from tests.support.stack import Authority, Stack, service
@@ -49,7 +48,7 @@ NOTEBOOK = {
 
 @pytest.fixture
 async def jupyter_port(tmp_path: Path) -> AsyncIterator[int]:
-    """JupyterLab with one notebook, and nothing of the user's own."""
+    """Run JupyterLab with one notebook and without the user's configuration; yield its port."""
     port = free_port()
     work = tmp_path / "work"
     work.mkdir()
@@ -70,8 +69,10 @@ async def jupyter_port(tmp_path: Path) -> AsyncIterator[int]:
 
 
 async def ran(page: Page) -> bool:
-    """Runs the cell; JupyterLab forgets a run that comes while it is still connecting, then a
-    person runs it again."""
+    """Run the cell; return True if it has output.
+
+    JupyterLab forgets a run that comes while it is still connecting, so the test retries.
+    """
     cell = page.locator(".jp-CodeCell").first
     dialog = page.locator(".jp-Dialog")
     if await dialog.count():  # now and then it asks for the kernel although the notebook names it
@@ -93,10 +94,10 @@ async def test_a_notebook_s_cell_runs(jupyter_port: int, tmp_path: Path) -> None
         tmp_path / "s", Authority(tmp_path / "ca"), agents={"agent-1": services}
     ) as stack:
         key = await asyncio.to_thread(verified_key, HOST, stack.caddy.port, stack.caddy_root)
-        complaints = Complaints()
+        page_errors = PageErrors()
         async with chromium(key) as browser:
             page = await browser.new_page()
-            complaints.watch(page)
+            page_errors.watch(page)
             await page.goto(stack.caddy.url(HOST, f"/lab/tree/answer.ipynb?token={TOKEN}"))
             cell = page.locator(".jp-CodeCell").first
             await expect(cell.locator(".cm-content").first).to_have_text(
@@ -109,7 +110,7 @@ async def test_a_notebook_s_cell_runs(jupyter_port: int, tmp_path: Path) -> None
             await expect(cell.locator(".jp-OutputArea-output").first).to_have_text("42")
             BUILD.mkdir(exist_ok=True)
             await page.screenshot(path=BUILD / "jupyter.png")
-        channels = [url for url in complaints.sockets if "/api/kernels/" in url]
+        channels = [url for url in page_errors.sockets if "/api/kernels/" in url]
         assert channels
         assert all(url.startswith(f"wss://{HOST}:{stack.caddy.port}/") for url in channels)
-        assert not [error for error in complaints.errors if "WebSocket" in error]
+        assert not [error for error in page_errors.errors if "WebSocket" in error]

@@ -1,2 +1,1 @@
-"""Tests with real processes: Caddy, server, agents, backends. Named by the pain that they
-prevent."""
+"""Tests with real processes: Caddy, server, agents, backends; each file covers one risk."""

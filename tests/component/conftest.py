@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.backends import Clogged, Origin, WsEcho
+from tests.support.backends import Origin, UnresponsivePort, WsEcho
 from tests.support.databases import postgresql, url
-from tests.support.entrypoint import Way
+from tests.support.entrypoint import Entrypoint
 from tests.support.ports import closed_port
 from tests.support.stack import Authority, Stack, service
 
@@ -48,7 +48,7 @@ async def parts(
 ) -> AsyncIterator[Parts]:
     """The shared stack, with a service for every kind of backend."""
     folder: Path = tmp_path_factory.mktemp("shared")
-    clogged, mortal_port = Clogged(), closed_port()
+    clogged, mortal_port = UnresponsivePort(), closed_port()
     async with (
         Origin(folder) as origin,
         Origin(folder, "--record") as recorder,
@@ -80,7 +80,7 @@ def origin(parts: Parts) -> Origin:
 
 
 @pytest.fixture(params=["caddy", "api"])
-def way(request: pytest.FixtureRequest, stack: Stack) -> Way:
+def entrypoint(request: pytest.FixtureRequest, stack: Stack) -> Entrypoint:
     """Every hop, and then without Caddy."""
-    found: Way = getattr(stack, request.param)
+    found: Entrypoint = getattr(stack, request.param)
     return found

@@ -1,5 +1,4 @@
-"""Commands to a running server: grants and revocations hold at once, only for whom they are, and
-are never lost."""
+"""Tests of commands to a running server: grants and revocations are exact, prompt and durable."""
 
 import asyncio
 import contextlib
@@ -18,7 +17,7 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from tests.support.authorities import Foreign
+from tests.support.authorities import ForeignCertificate
 from tests.support.backends import Origin, WsEcho
 from tests.support.commands import NOBODY, Commands
 from tests.support.processes import PRODUCT, Process
@@ -31,8 +30,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.component, pytest.mark.timeout(90)]
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 
 
-class Place:
-    """A server that goes by grants, and commands to it."""
+class Scenario:
+    """A server that enforces grants, and commands to it."""
 
     def __init__(
         self,
@@ -60,7 +59,7 @@ class Place:
         self.command = Commands(self.socket)
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator["Place"]:
+    async def running(self) -> AsyncIterator["Scenario"]:
         async with self.stack.server:
             await self.listening()
             yield self
@@ -89,24 +88,24 @@ async def test_a_grant_holds_at_once_and_a_revocation_ends_everything(
 ) -> None:
     async with Origin(tmp_path) as origin, WsEcho(tmp_path) as echo:
         services = [service("a.example", origin.port), service("ws.example", echo.port)]
-        place = Place(tmp_path / "s", authority, url, home=services)
-        async with place.running():
-            agent = place.stack.agents["home"].process
+        scenario = Scenario(tmp_path / "s", authority, url, home=services)
+        async with scenario.running():
+            agent = scenario.stack.agents["home"].process
             async with agent:
-                await place.stack.server.wait_line("host name refused.*a.example")
-                assert await place.status("a.example") == 404
+                await scenario.stack.server.wait_line("host name refused.*a.example")
+                assert await scenario.status("a.example") == 404
                 assert (
-                    await place.command("grants", "add", "home", "a.example", "ws.example")
+                    await scenario.command("grants", "add", "home", "a.example", "ws.example")
                 ).code == 0
                 await eventually(
-                    lambda: _is(place.status("a.example"), 200), "the service that was granted"
+                    lambda: _is(scenario.status("a.example"), 200), "the service that was granted"
                 )
-                async with place.stack.api.websocket("ws.example") as first:
-                    async with place.stack.api.websocket("ws.example") as second:
+                async with scenario.stack.api.websocket("ws.example") as first:
+                    async with scenario.stack.api.websocket("ws.example") as second:
                         for each in (first, second):
                             await each.send("here")
                             assert await each.recv() == "here"
-                        (shown,) = (await place.command("agents", "list", "--json")).json()[
+                        (shown,) = (await scenario.command("agents", "list", "--json")).json()[
                             "agents"
                         ]
                         assert (shown["id"], shown["state"], shown["hosts"]) == (
@@ -115,7 +114,9 @@ async def test_a_grant_holds_at_once_and_a_revocation_ends_everything(
                             2,
                         )
                         assert sum(one["streams"] for one in shown["sessions"]) == 2
-                        done = await place.command("agents", "revoke", "home", "--reason", "test")
+                        done = await scenario.command(
+                            "agents", "revoke", "home", "--reason", "test"
+                        )
                         assert re.fullmatch(
                             r"home is revoked; [12] sessions? and 2 streams were cut\n", done.out
                         ), done.out
@@ -124,20 +125,20 @@ async def test_a_grant_holds_at_once_and_a_revocation_ends_everything(
                             with pytest.raises(ConnectionClosed):
                                 await asyncio.wait_for(each.recv(), 5)
                         assert time.monotonic() - began < 1
-                assert await place.status("a.example") == 503
-                await place.stack.server.wait_line(
+                assert await scenario.status("a.example") == 503
+                await scenario.stack.server.wait_line(
                     "agent refused.*was revoked|was revoked.*agent refused"
                 )
-                assert (await place.command("agents", "show", "home", "--json")).json()["agent"][
+                assert (await scenario.command("agents", "show", "home", "--json")).json()["agent"][
                     "state"
                 ] == "revoked"
-                assert (await place.command("agents", "restore", "home")).code == 0
+                assert (await scenario.command("agents", "restore", "home")).code == 0
                 await eventually(
-                    lambda: _is(place.status("a.example"), 200), "the agent is back", 60
+                    lambda: _is(scenario.status("a.example"), 200), "the agent is back", 60
                 )
-                assert (await place.command("grants", "remove", "home", "a.example")).code == 0
-                assert await place.status("a.example") == 404
-        actions = [one["action"] for one in await _records(place)]
+                assert (await scenario.command("grants", "remove", "home", "a.example")).code == 0
+                assert await scenario.status("a.example") == 404
+        actions = [one["action"] for one in await _records(scenario)]
         # The agent has two connections: each is refused at its own time, and as often as it asks.
         refused = {"hosts.refused", "agent.refused"}
         decided = ["grant.added", "grant.added", "agent.revoked", "agent.restored", "grant.removed"]
@@ -157,13 +158,13 @@ async def _is(asked: Awaitable[int], wanted: int) -> bool:
     return await asked == wanted
 
 
-async def _records(place: Place) -> list[dict[str, object]]:
+async def _records(scenario: Scenario) -> list[dict[str, object]]:
     """Start the server again and return its audit records."""
-    async with place.running():
-        assert (await place.command("audit", "verify")).code == 0
-        records: list[dict[str, object]] = (await place.command("audit", "list", "--json")).json()[
-            "records"
-        ]
+    async with scenario.running():
+        assert (await scenario.command("audit", "verify")).code == 0
+        records: list[dict[str, object]] = (
+            await scenario.command("audit", "list", "--json")
+        ).json()["records"]
         return records
 
 
@@ -172,28 +173,30 @@ async def test_a_host_name_that_two_agents_share_needs_two_grants(
 ) -> None:
     async with Origin(tmp_path) as origin:
         shared = [service("a.example", origin.port)]
-        place = Place(tmp_path / "s", authority, first=shared, second=shared)
-        server, agents = place.stack.server, place.stack.agents
-        async with place.running():
-            assert (await place.command("grants", "add", "first", "a.example")).code == 0
+        scenario = Scenario(tmp_path / "s", authority, first=shared, second=shared)
+        server, agents = scenario.stack.server, scenario.stack.agents
+        async with scenario.running():
+            assert (await scenario.command("grants", "add", "first", "a.example")).code == 0
             async with agents["first"].process, agents["second"].process:
                 await eventually(
-                    lambda: _is(place.status("a.example"), 200), "the one that may serves it"
+                    lambda: _is(scenario.status("a.example"), 200), "the one that may serves it"
                 )
                 await agents["second"].process.wait_line("not granted to second")
-                assert (await place.command("grants", "add", "second", "a.example")).code == 0
+                assert (await scenario.command("grants", "add", "second", "a.example")).code == 0
                 await server.wait_line(r"service registered.*second.*hosts=\['a.example'\]")
                 await agents["first"].process.stop()
                 await eventually(
-                    lambda: _is(place.status("a.example"), 200), "the other one takes over"
+                    lambda: _is(scenario.status("a.example"), 200), "the other one takes over"
                 )
-                assert (await place.command("grants", "remove", "second", "a.example")).code == 0
-                await eventually(lambda: _is(place.status("a.example"), 404), "and may no longer")
+                assert (await scenario.command("grants", "remove", "second", "a.example")).code == 0
+                await eventually(
+                    lambda: _is(scenario.status("a.example"), 404), "and may no longer"
+                )
 
 
 async def test_an_authority_of_ones_own_names_agents_by_their_common_name(tmp_path: Path) -> None:
     """As `openssl` makes them: one key signs everything, and no certificate has a URI."""
-    root = Foreign.root()
+    root = ForeignCertificate.root()
     root.store(tmp_path / "pki", "ca")
     root.issue("server", dns=("localhost",)).store(tmp_path / "pki", "server")
     root.issue("home").store(tmp_path / "pki", "home")
@@ -219,7 +222,7 @@ async def test_an_authority_of_ones_own_names_agents_by_their_common_name(tmp_pa
 
 
 class OwnAuthority(Authority):
-    """A folder that somebody else has filled."""
+    """An authority folder that already exists."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -229,16 +232,18 @@ async def test_a_full_disk_refuses_and_loses_nothing_that_was_acknowledged(
     tmp_path: Path, authority: Authority
 ) -> None:
     """A limit on the size of files stands for it."""
-    place = Place(tmp_path / "s", authority)
+    scenario = Scenario(tmp_path / "s", authority)
     acknowledged = []
-    async with place.running():
-        log = place.stack.server.log
+    async with scenario.running():
+        log = scenario.stack.server.log
         size = max(
-            file.stat().st_size for file in (*place.socket.parent.iterdir(), log) if file.is_file()
+            file.stat().st_size
+            for file in (*scenario.socket.parent.iterdir(), log)
+            if file.is_file()
         )
-        _, hard = resource.prlimit(place.stack.server.pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(place.stack.server.pid, resource.RLIMIT_FSIZE, (size + 100_000, hard))
-        transport = httpx.AsyncHTTPTransport(uds=str(place.socket))
+        _, hard = resource.prlimit(scenario.stack.server.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(scenario.stack.server.pid, resource.RLIMIT_FSIZE, (size + 100_000, hard))
+        transport = httpx.AsyncHTTPTransport(uds=str(scenario.socket))
         async with httpx.AsyncClient(
             transport=transport, base_url="http://0trust", timeout=10
         ) as admin:
@@ -249,45 +254,45 @@ async def test_a_full_disk_refuses_and_loses_nothing_that_was_acknowledged(
                     break
                 acknowledged.append(asked["host"])
         assert "disk" in answer.json()["error"]
-        resource.prlimit(place.stack.server.pid, resource.RLIMIT_FSIZE, (hard, hard))
-        assert (await place.command("grants", "add", "home", "again.example")).code == 0
-        place.stack.server.kill()
-    async with place.running():
+        resource.prlimit(scenario.stack.server.pid, resource.RLIMIT_FSIZE, (hard, hard))
+        assert (await scenario.command("grants", "add", "home", "again.example")).code == 0
+        scenario.stack.server.kill()
+    async with scenario.running():
         found = {
             one["host"]
-            for one in (await place.command("grants", "list", "--json")).json()["grants"]
+            for one in (await scenario.command("grants", "list", "--json")).json()["grants"]
         }
         assert found == {*acknowledged, "again.example"}
-        assert (await place.command("audit", "verify")).code == 0
+        assert (await scenario.command("audit", "verify")).code == 0
 
 
 async def test_a_join_token_and_no_secret_in_the_log(tmp_path: Path, authority: Authority) -> None:
-    place = Place(tmp_path / "s", authority)
-    async with place.running():
-        made = await place.command(
+    scenario = Scenario(tmp_path / "s", authority)
+    async with scenario.running():
+        made = await scenario.command(
             "tokens", "create", "--agent", "home", "--host", "a.example", "--expires", "10m"
         )
         assert made.out.startswith("0trust-join-1.")
-        (token,) = (await place.command("tokens", "list", "--json")).json()["tokens"]
+        (token,) = (await scenario.command("tokens", "list", "--json")).json()["tokens"]
         assert (token["state"], token["hosts"]) == ("open", ["a.example"])
-        assert (await place.command("tokens", "cancel", 1)).code == 0
-        assert (await place.command("tokens", "cancel", 1)).code == 1
-        assert made.out.strip() not in place.stack.server.text()
+        assert (await scenario.command("tokens", "cancel", 1)).code == 0
+        assert (await scenario.command("tokens", "cancel", 1)).code == 1
+        assert made.out.strip() not in scenario.stack.server.text()
         kept = b"".join(
             file.read_bytes() for file in (tmp_path / "s" / "state").iterdir() if file.is_file()
         )
         assert join_token.parse(made.out).secret.encode() not in kept
-        assert stat.S_IMODE(place.socket.stat().st_mode) == 0o600
-        assert stat.S_IMODE(place.socket.parent.stat().st_mode) == 0o700
+        assert stat.S_IMODE(scenario.socket.stat().st_mode) == 0o600
+        assert stat.S_IMODE(scenario.socket.parent.stat().st_mode) == 0o700
 
 
 async def test_a_machine_joins_and_serves_what_its_token_grants(
     tmp_path: Path, authority: Authority
 ) -> None:
-    place = Place(tmp_path / "s", authority)
-    async with Origin(tmp_path) as origin, place.running():
-        where = f"localhost:{place.stack.tunnel_port}"
-        made = await place.command(
+    scenario = Scenario(tmp_path / "s", authority)
+    async with Origin(tmp_path) as origin, scenario.running():
+        where = f"localhost:{scenario.stack.tunnel_port}"
+        made = await scenario.command(
             "tokens", "create", "--agent", "new", "--host", "n.example", "--server", where
         )
         line = tmp_path / "line"
@@ -324,18 +329,20 @@ async def test_a_machine_joins_and_serves_what_its_token_grants(
             "new", [PRODUCT, "agent", "run", "--config", file], log=tmp_path / "new.log"
         ):
             await eventually(
-                lambda: _is(place.status("n.example"), 200), "the service of the new agent"
+                lambda: _is(scenario.status("n.example"), 200), "the service of the new agent"
             )
-            shown = (await place.command("agents", "show", "new", "--json")).json()
+            shown = (await scenario.command("agents", "show", "new", "--json")).json()
             assert shown["agent"]["state"] == "connected"
             (certificate,) = shown["certificates"]
             assert shown["agent"]["sessions"][0]["serial"] == certificate["serial"]
-            done = await place.command("agents", "revoke", "new", "--serial", certificate["serial"])
+            done = await scenario.command(
+                "agents", "revoke", "new", "--serial", certificate["serial"]
+            )
             assert re.search(r"; [12] sessions? and 0 streams were cut", done.out), done.out
-            await eventually(lambda: _is(place.status("n.example"), 503), "it is gone")
+            await eventually(lambda: _is(scenario.status("n.example"), 503), "it is gone")
         actions = [
             one["action"]
-            for one in (await place.command("audit", "list", "--json")).json()["records"]
+            for one in (await scenario.command("audit", "list", "--json")).json()["records"]
         ]
         # Whether it has knocked again by now is a matter of time.
         decided = [
@@ -346,110 +353,112 @@ async def test_a_machine_joins_and_serves_what_its_token_grants(
 
 @as_root
 async def test_another_user_commands_nothing(open_folder: Path, authority: Authority) -> None:
-    place = Place(open_folder / "s", authority)
-    async with place.running():
-        closed = await place.command("grants", "add", "home", "a.example", uid=NOBODY)
+    scenario = Scenario(open_folder / "s", authority)
+    async with scenario.running():
+        closed = await scenario.command("grants", "add", "home", "a.example", uid=NOBODY)
         assert (closed.code, "use sudo" in closed.err) == (1, True)
         # Somebody has opened it: the system's word about who asks still counts.
-        place.socket.parent.chmod(0o711)
-        place.socket.chmod(0o666)
+        scenario.socket.parent.chmod(0o711)
+        scenario.socket.chmod(0o666)
         for words in (
             ("grants", "add", "home", "a.example"),
             ("audit", "list"),
             ("tokens", "create", "--agent", "home"),
         ):
-            refused = await place.command(*words, uid=NOBODY)
+            refused = await scenario.command(*words, uid=NOBODY)
             assert (refused.code, refused.out) == (1, "")
             assert (
                 refused.err
                 == "error: only root and the user that the server runs as may use the admin API\n"
             )
-        assert (await place.command("grants", "list", "--json")).json() == {"grants": []}
-        _, record = (await place.command("audit", "list", "--json")).json()["records"]
+        assert (await scenario.command("grants", "list", "--json")).json() == {"grants": []}
+        _, record = (await scenario.command("audit", "list", "--json")).json()["records"]
         assert (record["actor"], record["action"]) == (f"uid {NOBODY}", "command.refused")
-        assert place.stack.server.text().count("command refused") == 1
+        assert scenario.stack.server.text().count("command refused") == 1
 
 
 @as_root
 async def test_the_servers_own_user_and_root_command_it(open_folder: Path) -> None:
     authority = Authority(open_folder / "authority")
-    place = Place(open_folder / "s", authority)
+    scenario = Scenario(open_folder / "s", authority)
     authority.server()
     for path in (open_folder, *open_folder.rglob("*")):
         os.chown(path, NOBODY, NOBODY)
     become = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-    server = Process("server", [*become, *place.stack.server.argv], log=open_folder / "server.log")
+    server = Process(
+        "server", [*become, *scenario.stack.server.argv], log=open_folder / "server.log"
+    )
     async with server:
         await server.wait_line("server ready")
-        assert (await place.command("grants", "add", "home", "a.example", uid=NOBODY)).code == 0
-        assert (await place.command("grants", "add", "home", "b.example")).code == 0
+        assert (await scenario.command("grants", "add", "home", "a.example", uid=NOBODY)).code == 0
+        assert (await scenario.command("grants", "add", "home", "b.example")).code == 0
         actors = [
             one["actor"]
-            for one in (await place.command("audit", "list", "--json")).json()["records"]
+            for one in (await scenario.command("audit", "list", "--json")).json()["records"]
         ]
         assert actors == ["server", f"uid {NOBODY}", "uid 0"]
 
 
 async def test_a_server_that_does_not_run(tmp_path: Path, authority: Authority) -> None:
-    place = Place(tmp_path / "s", authority)
-    before = await place.command("grants", "list")
-    async with place.running():
-        assert (await place.command("grants", "list")).out == "no grants\n"
-        healthy = await place.command("server", "status")
+    scenario = Scenario(tmp_path / "s", authority)
+    before = await scenario.command("grants", "list")
+    async with scenario.running():
+        assert (await scenario.command("grants", "list")).out == "no grants\n"
+        healthy = await scenario.command("server", "status")
         assert healthy.code == 0 and healthy.out.splitlines()[0].split() == ["SERVER", "HEALTHY"]
-        place.stack.server.kill()
-        killed = await place.command("grants", "list")
-        unhealthy = await place.command("server", "status")
+        scenario.stack.server.kill()
+        killed = await scenario.command("grants", "list")
+        unhealthy = await scenario.command("server", "status")
     for done in (before, killed, unhealthy):
         assert (done.code, done.out) == (1, "")
-        assert done.err.startswith(f"error: no server runs at {place.socket}; start it with `")
+        assert done.err.startswith(f"error: no server runs at {scenario.socket}; start it with `")
         assert done.err.count("\n") == 1
 
 
 async def test_a_server_that_is_stopped_while_it_is_asked(
     tmp_path: Path, authority: Authority
 ) -> None:
-    place = Place(tmp_path / "s", authority)
-    async with place.running():
+    scenario = Scenario(tmp_path / "s", authority)
+    async with scenario.running():
         asked = [
-            asyncio.ensure_future(place.command("grants", "add", "home", f"h{n}.example"))
+            asyncio.ensure_future(scenario.command("grants", "add", "home", f"h{n}.example"))
             for n in range(4)
         ]
         await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
-        assert await place.stack.server.stop() in (0, -15)
+        assert await scenario.stack.server.stop() in (0, -15)
         done = await asyncio.gather(*asked)
     said = sorted(one.out for one in done if one.code == 0)
     assert all(one.code == 0 or one.err.count("\n") == 1 for one in done)
-    async with place.running():
-        found = (await place.command("grants", "list", "--json")).json()["grants"]
+    async with scenario.running():
+        found = (await scenario.command("grants", "list", "--json")).json()["grants"]
         assert {f"{one['host']} is granted to home\n" for one in found} >= set(said)
 
 
 async def test_a_killed_server_has_lost_nothing_that_it_acknowledged(
     tmp_path: Path, authority: Authority, url: str
 ) -> None:
-    place = Place(tmp_path / "s", authority, url)
+    scenario = Scenario(tmp_path / "s", authority, url)
     acknowledged: list[str] = []
 
     async def grant(worker: int) -> None:
         for number in range(1000):
             host = f"h{number}.w{worker}.example"
-            done = await place.command("grants", "add", "home", host)
+            done = await scenario.command("grants", "add", "home", host)
             if done.code != 0:
                 return
             acknowledged.append(host)
 
-    async with place.running():
+    async with scenario.running():
         workers = [asyncio.ensure_future(grant(worker)) for worker in range(2)]
         await eventually(lambda: len(acknowledged) >= 4, "some grants", 30)
-        place.stack.server.kill()
+        scenario.stack.server.kill()
         await asyncio.gather(*workers)
-    async with place.running():
-        found = (await place.command("grants", "list", "--json")).json()["grants"]
+    async with scenario.running():
+        found = (await scenario.command("grants", "list", "--json")).json()["grants"]
         assert {one["host"] for one in found} >= set(acknowledged)
-        lines = (await place.command("audit", "export")).out.splitlines()
+        lines = (await scenario.command("audit", "export")).out.splitlines()
         assert sum('"grant.added"' in line for line in lines) == len(found)
-        assert (await place.command("audit", "verify")).code == 0
+        assert (await scenario.command("audit", "verify")).code == 0
 
 
 def test_commands_explain_themselves() -> None:

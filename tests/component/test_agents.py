@@ -1,5 +1,4 @@
-"""Agents come, go, and come back; only those that our authority knows get in; services change
-while sockets live."""
+"""Tests of agents: connect, disconnect, reconnect, authentication, changing services."""
 
 import asyncio
 import re
@@ -114,8 +113,7 @@ async def test_agent_stops_politely(stack: Stack, agent: Agent) -> None:
 
 
 async def test_agent_that_falls_silent_is_noticed(stack: Stack, agent: Agent) -> None:
-    """No FIN, no RST, as when a router loses its state: noticed by missing pings within 15 s,
-    and waited for 3 s."""
+    """No FIN and no RST, as if a router lost its state: missed pings detect it within 15 s."""
     agent.process.send_signal(signal.SIGSTOP)
     try:
         begun_at = time.monotonic()
@@ -132,8 +130,7 @@ async def test_agent_that_falls_silent_is_noticed(stack: Stack, agent: Agent) ->
 async def test_newest_session_of_an_agent_wins(
     stack: Stack, agent: Agent, origin: Origin, tmp_path: Path
 ) -> None:
-    """The first process hangs; a second one with its certificate takes over, and stays when the
-    first one ends."""
+    """The first process hangs; a second one with its certificate takes over and stays."""
     async with Origin(tmp_path) as other:
         second = stack.make_agent("agent-1", [service(APP, other.port)], file="agent-1-again")
         agent.process.send_signal(signal.SIGSTOP)
@@ -280,8 +277,7 @@ async def test_old_tls(stack: Stack, authority: Authority) -> None:
 async def test_intruding_agent_is_told_why(
     stack: Stack, origin: Origin, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """The program itself with a foreign certificate: its own log says what is wrong, and its
-    host is not served."""
+    """An agent with a foreign certificate logs the reason, and its host is not served."""
     foreign = Authority(tmp_path_factory.mktemp("intruder"))
     intruder = stack.make_agent(
         "intruder",

@@ -22,8 +22,7 @@ LAST = pattern_bytes(1_000_000)
 
 
 class TlsBackend:
-    """Answers with a megabyte, or grants an upgrade: "talk" gets a megabyte, then it closes;
-    other bytes come back."""
+    """TLS backend: answers a megabyte, or upgrades and echoes; "talk" sends a megabyte."""
 
     def __init__(self) -> None:
         self.open = 0
@@ -130,8 +129,7 @@ async def test_relay_that_the_backend_ended_first_leaves_nothing(stack: Stack) -
 
 
 async def test_upload_that_takes_longer_than_the_backend_may_think(stack: Stack) -> None:
-    """`timeout` is for the answer; as long as the backend takes the request, it is not waited
-    for."""
+    """`timeout` limits the wait for the answer, which starts after the request's end."""
     async with await stack.api.open(SLOW) as client:
         await client.send_head("POST", "/upload", [("Content-Length", "30")])
         for _ in range(6):

@@ -27,8 +27,7 @@ SHORT = ["--quick", "--only", "GET, keep-alive", "--rounds", "1", "--seconds", "
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A short path, for Caddy's socket is deep below it; whose processes name it in their
-    command line."""
+    """A short path: Caddy's socket is deep below it. Its processes name it in their arguments."""
     with tempfile.TemporaryDirectory(prefix="t-") as name:
         yield Path(name)
 

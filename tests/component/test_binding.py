@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.backends import Origin, WsEcho
-from tests.support.entrypoint import Way
+from tests.support.entrypoint import Entrypoint
 from tests.support.stack import Authority, Service, Stack, service
 from tests.support.waiting import eventually
 
@@ -51,17 +51,17 @@ async def stack(
         yield stack
 
 
-async def scheme_seen(way: Way, host: str, *fields: tuple[str, str]) -> list[str]:
+async def scheme_seen(entrypoint: Entrypoint, host: str, *fields: tuple[str, str]) -> list[str]:
     """Return the client's scheme that the backend is told."""
-    response = await way.get(host, "/echo", *fields)
+    response = await entrypoint.get(host, "/echo", *fields)
     assert response.status == 200, response.body
     return [
         value for name, value in response.json()["fields"] if name.lower() == "x-forwarded-proto"
     ]
 
 
-async def echoes(way: Way, host: str) -> bool:
-    async with way.websocket(host) as socket:
+async def echoes(entrypoint: Entrypoint, host: str) -> bool:
+    async with entrypoint.websocket(host) as socket:
         await socket.send("hello")
         return await socket.recv() == "hello"
 

@@ -1,5 +1,4 @@
-"""Large bodies pass at a constant cost of memory, and a reader that does not read disturbs
-nobody."""
+"""Tests of large bodies: constant memory, and a stalled reader disturbs no other stream."""
 
 import asyncio
 import hashlib
@@ -125,8 +124,7 @@ async def converse(stack: Stack, waits: list[float]) -> None:
 
 @pytest.mark.timeout(120)
 async def test_slow_readers_beside_live_sockets(stack: Stack, measured: Measured) -> None:
-    """Ten clients ask for 2 GiB each and read nothing; fifty WebSockets go on as if they were
-    alone."""
+    """Ten clients request 2 GiB each and read nothing; fifty WebSockets are not affected."""
     with Memory(stack, "10 readers that do not read, 50 live WebSockets", measured):
         readers = [await begin_and_stop_reading(stack) for _ in range(10)]
         waits: list[float] = []

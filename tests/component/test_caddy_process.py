@@ -1,5 +1,4 @@
-"""The edge with the real Caddy: a small upstream stands for the server, a small endpoint for its
-permission."""
+"""Tests of the edge with the real Caddy, a stand-in upstream and permission endpoint."""
 
 import asyncio
 import base64
@@ -31,7 +30,7 @@ from websockets.http11 import Request, Response
 
 from tests.conftest import Measured
 from tests.support.agent_sessions import join
-from tests.support.entrypoint import Way, trusting
+from tests.support.entrypoint import Entrypoint, trusting
 from tests.support.ports import free_port
 from tests.support.stack import Authority as TunnelAuthority
 from tests.support.waiting import eventually
@@ -60,7 +59,7 @@ CONTRADICTION = {"include": ["http", "tls"], "exclude": ["http.log"]}
 """Logging settings that our model accepts and Caddy refuses."""
 
 
-class Setting:
+class EdgeSetup:
     """Surroundings of the edge: upstream, permission endpoint, and the ports of all of them."""
 
     def __init__(self, folder: Path) -> None:
@@ -88,9 +87,9 @@ class Setting:
         """The root certificate of Caddy's own authority, which signs private names."""
         return self.folder / "caddy" / "storage/pki/authorities/local/root.crt"
 
-    def way(self, port: int | None = None) -> Way:
+    def entrypoint(self, port: int | None = None) -> Entrypoint:
         root = self.root_certificate
-        return Way(port or self.https_port, root=root if root.is_file() else None)
+        return Entrypoint(port or self.https_port, root=root if root.is_file() else None)
 
     @asynccontextmanager
     async def surroundings(self) -> AsyncIterator[None]:
@@ -139,10 +138,10 @@ def upstream(port: int) -> AbstractAsyncContextManager[Server]:
 
 
 @pytest.fixture
-async def setting(tmp_path: Path) -> AsyncIterator[Setting]:
-    setting = Setting(tmp_path)
-    async with setting.surroundings():
-        yield setting
+async def edge_setup(tmp_path: Path) -> AsyncIterator[EdgeSetup]:
+    edge_setup = EdgeSetup(tmp_path)
+    async with edge_setup.surroundings():
+        yield edge_setup
 
 
 def alive(pid: int) -> bool:
@@ -154,60 +153,59 @@ def alive(pid: int) -> bool:
     return state not in "ZX"
 
 
-async def issuer(way: Way, name: str) -> str:
+async def issuer(entrypoint: Entrypoint, name: str) -> str:
     """Return the issuer of the certificate for a name, verified against Caddy's root."""
-    async with await way.open(name) as client:
+    async with await entrypoint.open(name) as client:
         raw = client.writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
     return x509.load_der_x509_certificate(raw).issuer.rfc4514_string()
 
 
-async def test_serves_when_entered_and_leaves_nothing(setting: Setting) -> None:
-    async with Edge(setting.config()) as edge:
+async def test_serves_when_entered_and_leaves_nothing(edge_setup: EdgeSetup) -> None:
+    async with Edge(edge_setup.config()) as edge:
         pid = edge.pid
         assert pid and alive(pid)
-        response = await setting.way().get("app.localhost", "/a%2Fb?c=%20d&")
+        response = await edge_setup.entrypoint().get("app.localhost", "/a%2Fb?c=%20d&")
         assert response.status == 200
         assert response.json()["path"] == "/a%2Fb?c=%20d&"
-        assert setting.root_certificate.is_file()
-        assert (setting.folder / "caddy" / "admin.sock").stat().st_mode & 0o777 == 0o600
-        assert (setting.folder / "caddy").stat().st_mode & 0o777 == 0o700
+        assert edge_setup.root_certificate.is_file()
+        assert (edge_setup.folder / "caddy" / "admin.sock").stat().st_mode & 0o777 == 0o600
+        assert (edge_setup.folder / "caddy").stat().st_mode & 0o777 == 0o700
     assert not alive(pid)
     assert edge.pid is None
 
 
-async def test_serves_on_all_interfaces(setting: Setting) -> None:
-    async with Edge(setting.config(bind=[])):
-        assert (await setting.way().get("app.localhost", "/")).status == 200
+async def test_serves_on_all_interfaces(edge_setup: EdgeSetup) -> None:
+    async with Edge(edge_setup.config(bind=[])):
+        assert (await edge_setup.entrypoint().get("app.localhost", "/")).status == 200
 
 
-async def test_upstream_behind_a_unix_socket(setting: Setting) -> None:
-    path = setting.folder / "api.sock"
+async def test_upstream_behind_a_unix_socket(edge_setup: EdgeSetup) -> None:
+    path = edge_setup.folder / "api.sock"
 
     async def hello(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_head(reader)
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")
         writer.close()
 
-    config = setting.config().model_copy(
+    config = edge_setup.config().model_copy(
         update={"api": ServerConfig.model_validate({"api": {"listen_addr": f"unix:{path}"}}).api}
     )
     async with await asyncio.start_unix_server(hello, path), Edge(config):
-        assert (await setting.way().get("app.localhost", "/")).body == b"hello"
+        assert (await edge_setup.entrypoint().get("app.localhost", "/")).body == b"hello"
 
 
 @pytest.mark.parametrize(
     "name", ["a.test", "a.b.test", "a.b.c.localhost", "h.g.f.e.d.c.b.a.internal", "a.home.arpa"]
 )
-async def test_private_names_get_an_internal_certificate(setting: Setting, name: str) -> None:
-    async with Edge(setting.config()):
-        assert "Caddy Local Authority" in await issuer(setting.way(), name)
-        assert (await setting.way().get(name, "/")).status == 200
-    assert setting.asked == [name]
+async def test_private_names_get_an_internal_certificate(edge_setup: EdgeSetup, name: str) -> None:
+    async with Edge(edge_setup.config()):
+        assert "Caddy Local Authority" in await issuer(edge_setup.entrypoint(), name)
+        assert (await edge_setup.entrypoint().get(name, "/")).status == 200
+    assert edge_setup.asked == [name]
 
 
 class Authority:
-    """An ACME authority that tries HTTP-01 and then always says that it failed; keeps what it
-    saw."""
+    """An ACME authority that tries HTTP-01, always fails, and records the requests."""
 
     def __init__(self, http_port: int) -> None:
         self.port = free_port()
@@ -284,17 +282,17 @@ class Authority:
 
 
 async def test_public_names_go_to_acme_and_its_challenge_is_answered_beside_the_redirect(
-    setting: Setting,
+    edge_setup: EdgeSetup,
 ) -> None:
-    authority = Authority(setting.http_port)
-    config = setting.config(
+    authority = Authority(edge_setup.http_port)
+    config = edge_setup.config(
         acme={"ca_url": f"{authority.url}/directory", "email": "admin@example.com"}
     )
     async with (
         await asyncio.start_server(authority.serve, "127.0.0.1", authority.port),
         Edge(config),
     ):
-        handshake = asyncio.create_task(issuer(setting.way(), "public.example.com"))
+        handshake = asyncio.create_task(issuer(edge_setup.entrypoint(), "public.example.com"))
         async with asyncio.timeout(20):
             head, body = await authority.challenged
         assert head.startswith("HTTP/1.1 200 ")
@@ -303,9 +301,11 @@ async def test_public_names_go_to_acme_and_its_challenge_is_answered_beside_the_
         await asyncio.wait([handshake])
 
 
-async def test_a_thousand_random_names_cause_no_order(setting: Setting, measured: Measured) -> None:
+async def test_a_thousand_random_names_cause_no_order(
+    edge_setup: EdgeSetup, measured: Measured
+) -> None:
     """Only the name that is served causes an order at the public authority."""
-    authority, registry, tasks = Authority(setting.http_port), Registry(), Tasks()
+    authority, registry, tasks = Authority(edge_setup.http_port), Registry(), Tasks()
     served = ServiceRegistration(
         join(registry, "home", None), "app", b"app", ("public.example.com",), True, None, USUAL
     )
@@ -322,27 +322,27 @@ async def test_a_thousand_random_names_cause_no_order(setting: Setting, measured
         "".join(dice.choices("abcdefghijklmnopqrstuvwxyz", k=12)) + ".example.com"
         for _ in range(1000)
     ]
-    config = setting.config(
+    config = edge_setup.config(
         acme={"ca_url": f"{authority.url}/directory", "email": "a@example.com"},
         permission_addr=f"127.0.0.1:{port}",
     )
 
-    async def knock(way: Way, name: str) -> None:
+    async def knock(entrypoint: Entrypoint, name: str) -> None:
         async with asks:
             with pytest.raises(ssl.SSLError, match="internal error"):
-                await way.open(name)
+                await entrypoint.open(name)
 
     async with (
         await asyncio.start_server(authority.serve, "127.0.0.1", authority.port),
         permission.listen(f"127.0.0.1:{port}", key="caddy.permission_addr"),
         Edge(config),
     ):
-        way = setting.way()
+        entrypoint = edge_setup.entrypoint()
         begun_at = time.monotonic()
-        await asyncio.gather(*(knock(way, name) for name in names))
+        await asyncio.gather(*(knock(entrypoint, name) for name in names))
         seconds = time.monotonic() - begun_at
         assert "/order" not in authority.visits
-        ordering = asyncio.create_task(issuer(way, "public.example.com"))
+        ordering = asyncio.create_task(issuer(entrypoint, "public.example.com"))
         # To the end of the challenge: Caddy is still needed for it.
         async with asyncio.timeout(20):
             await authority.challenged
@@ -356,11 +356,10 @@ async def test_a_thousand_random_names_cause_no_order(setting: Setting, measured
     )
 
 
-async def test_names_of_a_wildcard_cause_only_so_many_orders(setting: Setting) -> None:
-    """The agent "mallory" makes up 30 names of its wildcard grant, and clients ask for all of
-    them."""
+async def test_names_of_a_wildcard_cause_only_so_many_orders(edge_setup: EdgeSetup) -> None:
+    """The agent "mallory" serves 30 names of its wildcard grant, and clients request them all."""
     authority, registry, tasks, granted = (
-        Authority(setting.http_port),
+        Authority(edge_setup.http_port),
         Registry(),
         Tasks(),
         GrantTable(),
@@ -378,17 +377,16 @@ async def test_names_of_a_wildcard_cause_only_so_many_orders(setting: Setting) -
         name="test",
         most=lambda: 256,
     )
-    config = setting.config(
+    config = edge_setup.config(
         acme={"ca_url": f"{authority.url}/directory", "email": "a@example.com"},
         permission_addr=f"127.0.0.1:{port}",
     )
 
-    async def is_refused(way: Way, name: str) -> bool:
-        """Caddy ends the handshake at once; for a name that is permitted it waits for its
-        certificate."""
+    async def is_refused(entrypoint: Entrypoint, name: str) -> bool:
+        """Caddy ends the handshake at once; for a permitted name it waits for its certificate."""
         try:
             async with asyncio.timeout(5):
-                await way.open(name)
+                await entrypoint.open(name)
         except ssl.SSLError:
             return True
         except TimeoutError:
@@ -400,19 +398,21 @@ async def test_names_of_a_wildcard_cause_only_so_many_orders(setting: Setting) -
         permission.listen(f"127.0.0.1:{port}", key="caddy.permission_addr"),
         Edge(config),
     ):
-        way = setting.way()
-        refused = await asyncio.gather(*(is_refused(way, name) for name in names))
+        entrypoint = edge_setup.entrypoint()
+        refused = await asyncio.gather(*(is_refused(entrypoint, name) for name in names))
         assert refused.count(True) == 27
         assert budget.permitted == {"mallory": 3}
         assert len(authority.ordered - {"public.example.com"}) == 3
-        assert not await is_refused(way, "public.example.com")
+        assert not await is_refused(entrypoint, "public.example.com")
         assert "public.example.com" in authority.ordered
     await tasks.close()
 
 
-async def test_private_names_of_any_depth_never_reach_a_public_authority(setting: Setting) -> None:
-    authority = Authority(setting.http_port)
-    config = setting.config(acme={"ca_url": f"{authority.url}/directory"})
+async def test_private_names_of_any_depth_never_reach_a_public_authority(
+    edge_setup: EdgeSetup,
+) -> None:
+    authority = Authority(edge_setup.http_port)
+    config = edge_setup.config(acme={"ca_url": f"{authority.url}/directory"})
     async with (
         await asyncio.start_server(authority.serve, "127.0.0.1", authority.port),
         Edge(config),
@@ -425,43 +425,48 @@ async def test_private_names_of_any_depth_never_reach_a_public_authority(setting
             "a." * 12 + "home.arpa",
         ):
             try:
-                found = await issuer(setting.way(), name)
+                found = await issuer(edge_setup.entrypoint(), name)
             except OSError:
                 assert name.count(".") > 8
             else:
                 assert "Caddy Local Authority" in found
         assert authority.visits == []
-    assert setting.asked == ["single", "x.local"]
+    assert edge_setup.asked == ["single", "x.local"]
 
 
-async def test_a_refused_name_gets_no_certificate(setting: Setting) -> None:
-    setting.refused.add("stranger.test")
-    async with Edge(setting.config()):
+async def test_a_refused_name_gets_no_certificate(edge_setup: EdgeSetup) -> None:
+    edge_setup.refused.add("stranger.test")
+    async with Edge(edge_setup.config()):
         with pytest.raises(ssl.SSLError, match="internal error"):
-            await setting.way().get("stranger.test", "/")
-        assert (await setting.way().get("friend.test", "/")).status == 200
-    assert "stranger.test" in setting.asked
+            await edge_setup.entrypoint().get("stranger.test", "/")
+        assert (await edge_setup.entrypoint().get("friend.test", "/")).status == 200
+    assert "stranger.test" in edge_setup.asked
 
 
-async def test_certificates_of_ones_own(setting: Setting, authority: TunnelAuthority) -> None:
+async def test_certificates_of_ones_own(edge_setup: EdgeSetup, authority: TunnelAuthority) -> None:
     certificate, key = authority.server()
     own = {"cert_file": str(certificate), "key_file": str(key)}
-    async with Edge(setting.config(certificates=[own])):
-        response = await Way(setting.https_port, root=authority.root).get("localhost", "/")
+    async with Edge(edge_setup.config(certificates=[own])):
+        response = await Entrypoint(edge_setup.https_port, root=authority.root).get(
+            "localhost", "/"
+        )
         assert response.status == 200
-        assert setting.asked == []
-        assert "Caddy Local Authority" in await issuer(setting.way(), "other.test")
+        assert edge_setup.asked == []
+        assert "Caddy Local Authority" in await issuer(edge_setup.entrypoint(), "other.test")
 
 
-async def test_a_certificate_that_is_not_there_is_named(setting: Setting) -> None:
-    own = {"cert_file": str(setting.folder / "no.crt"), "key_file": str(setting.folder / "no.key")}
+async def test_a_certificate_that_is_not_there_is_named(edge_setup: EdgeSetup) -> None:
+    own = {
+        "cert_file": str(edge_setup.folder / "no.crt"),
+        "key_file": str(edge_setup.folder / "no.key"),
+    }
     with pytest.raises(CaddyError, match=r"no\.crt"):
-        await Edge(setting.config(certificates=[own])).__aenter__()
+        await Edge(edge_setup.config(certificates=[own])).__aenter__()
 
 
-async def test_what_a_client_says_about_itself_is_not_passed_on(setting: Setting) -> None:
-    async with Edge(setting.config()):
-        response = await setting.way().get(
+async def test_what_a_client_says_about_itself_is_not_passed_on(edge_setup: EdgeSetup) -> None:
+    async with Edge(edge_setup.config()):
+        response = await edge_setup.entrypoint().get(
             "app.test",
             "/",
             ("Forwarded", "for=6.6.6.6"),
@@ -482,7 +487,7 @@ async def test_what_a_client_says_about_itself_is_not_passed_on(setting: Setting
         "x-forwarded-for": "127.0.0.1",
         "x-forwarded-proto": "https",
         "x-forwarded-host": (
-            f"app.test:{setting.https_port}" if (":" in dict(fields)["host"]) else "app.test"
+            f"app.test:{edge_setup.https_port}" if (":" in dict(fields)["host"]) else "app.test"
         ),
         "x-custom": "stays",
     }.items():
@@ -490,8 +495,8 @@ async def test_what_a_client_says_about_itself_is_not_passed_on(setting: Setting
     assert not [n for n, _ in fields if "0trust" in n or n == "forwarded"]
 
 
-async def test_websocket_over_http1(setting: Setting) -> None:
-    async with Edge(setting.config()), setting.way().websocket("ws.test") as socket:
+async def test_websocket_over_http1(edge_setup: EdgeSetup) -> None:
+    async with Edge(edge_setup.config()), edge_setup.entrypoint().websocket("ws.test") as socket:
         assert socket.response and socket.response.status_code == 101
         for message in ("text", b"\x00\xff" * 300_000):
             await socket.send(message)
@@ -519,11 +524,11 @@ class Http2:
                     return event
 
 
-async def test_websocket_over_http2(setting: Setting) -> None:
-    async with Edge(setting.config()), asyncio.timeout(20):
-        tls = trusting(setting.root_certificate, "h2")
+async def test_websocket_over_http2(edge_setup: EdgeSetup) -> None:
+    async with Edge(edge_setup.config()), asyncio.timeout(20):
+        tls = trusting(edge_setup.root_certificate, "h2")
         reader, writer = await asyncio.open_connection(
-            "127.0.0.1", setting.https_port, ssl=tls, server_hostname="ws.test"
+            "127.0.0.1", edge_setup.https_port, ssl=tls, server_hostname="ws.test"
         )
         client = Http2(reader, writer)
         settings = await client.until(h2.events.RemoteSettingsChanged)
@@ -548,14 +553,14 @@ async def test_websocket_over_http2(setting: Setting) -> None:
 
 
 @pytest.mark.parametrize("target", ["/a%2Fb/%7Ec//d?x=%20y&z&&", "/?", "//other.test/..%2f", "/"])
-async def test_http_is_handed_over_and_said_to_be_http(setting: Setting, target: str) -> None:
+async def test_http_is_handed_over_and_said_to_be_http(edge_setup: EdgeSetup, target: str) -> None:
     pretended = [
         ("X-Forwarded-Proto", "https"),
         ("X-Forwarded-Scheme", "https"),
         ("X-Real-IP", "6.6.6.6"),
     ]
-    async with Edge(setting.config()):
-        response = await Way(setting.http_port).get(
+    async with Edge(edge_setup.config()):
+        response = await Entrypoint(edge_setup.http_port).get(
             "app.test", target, *pretended, ("Connection", "X-Forwarded-Proto")
         )
     assert (response.status, response.json()["path"]) == (200, target)
@@ -564,19 +569,22 @@ async def test_http_is_handed_over_and_said_to_be_http(setting: Setting, target:
     assert [value for name, value in fields if name == "x-real-ip"] == ["127.0.0.1"]
 
 
-async def test_websocket_over_plain_http(setting: Setting) -> None:
-    async with Edge(setting.config()), Way(setting.http_port).websocket("ws.test") as socket:
+async def test_websocket_over_plain_http(edge_setup: EdgeSetup) -> None:
+    async with (
+        Edge(edge_setup.config()),
+        Entrypoint(edge_setup.http_port).websocket("ws.test") as socket,
+    ):
         await socket.send("text")
         assert await socket.recv() == "text"
 
 
 @pytest.mark.parametrize("key", ["https_port", "http_port"])
-async def test_a_busy_port_is_one_clear_line(setting: Setting, key: str) -> None:
-    port = getattr(setting, key)
+async def test_a_busy_port_is_one_clear_line(edge_setup: EdgeSetup, key: str) -> None:
+    port = getattr(edge_setup, key)
     with capture_logs() as lines:
         async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", port):
             with pytest.raises(CaddyError) as caught:
-                await Edge(setting.config()).__aenter__()
+                await Edge(edge_setup.config()).__aenter__()
     assert (
         str(caught.value)
         == f"TCP port {port} on 127.0.0.1 is in use by another program; stop it, or choose another"
@@ -585,25 +593,29 @@ async def test_a_busy_port_is_one_clear_line(setting: Setting, key: str) -> None
     assert not [line for line in lines if line["event"] == "caddy started"]
 
 
-async def test_a_second_edge_on_the_same_ports_does_not_split_the_traffic(setting: Setting) -> None:
-    async with Edge(setting.config()):
-        other = setting.config(config_dir=str(setting.folder / "other"))
+async def test_a_second_edge_on_the_same_ports_does_not_split_the_traffic(
+    edge_setup: EdgeSetup,
+) -> None:
+    async with Edge(edge_setup.config()):
+        other = edge_setup.config(config_dir=str(edge_setup.folder / "other"))
         with pytest.raises(CaddyError, match=r"in use.*caddy\.https_port"):
             await Edge(other).__aenter__()
         with pytest.raises(CaddyError, match=r"another server.*caddy\.config_dir"):
-            await Edge(setting.config(https_port=free_port(), http_port=0)).__aenter__()
-        assert (await setting.way().get("app.test", "/")).status == 200
+            await Edge(edge_setup.config(https_port=free_port(), http_port=0)).__aenter__()
+        assert (await edge_setup.entrypoint().get("app.test", "/")).status == 200
 
 
-async def test_a_configuration_that_caddy_refuses_is_told_at_the_start(setting: Setting) -> None:
+async def test_a_configuration_that_caddy_refuses_is_told_at_the_start(
+    edge_setup: EdgeSetup,
+) -> None:
     with pytest.raises(CaddyError, match=r"Caddy did not start: .*superspace"):
-        await Edge(setting.config(logging=CONTRADICTION)).__aenter__()
+        await Edge(edge_setup.config(logging=CONTRADICTION)).__aenter__()
 
 
-async def test_a_killed_caddy_is_started_again(setting: Setting) -> None:
-    async with Edge(setting.config()) as edge:
-        way = setting.way()
-        assert (await way.get("app.test", "/")).status == 200
+async def test_a_killed_caddy_is_started_again(edge_setup: EdgeSetup) -> None:
+    async with Edge(edge_setup.config()) as edge:
+        entrypoint = edge_setup.entrypoint()
+        assert (await entrypoint.get("app.test", "/")).status == 200
         first = edge.pid
         assert first
 
@@ -615,33 +627,33 @@ async def test_a_killed_caddy_is_started_again(setting: Setting) -> None:
             assert before
             os.kill(before, signal.SIGKILL)
             await eventually(partial(restarted, before), "another Caddy runs", 20)
-            await edge.apply(setting.config(acme={"email": f"after-{before}@example.com"}))
-            assert (await way.get("app.test", "/")).status == 200
+            await edge.apply(edge_setup.config(acme={"email": f"after-{before}@example.com"}))
+            assert (await entrypoint.get("app.test", "/")).status == 200
             assert not alive(before)
         last = edge.pid
     assert last and not alive(last)
 
 
-async def test_the_same_configuration_is_not_sent(setting: Setting) -> None:
+async def test_the_same_configuration_is_not_sent(edge_setup: EdgeSetup) -> None:
     with capture_logs() as lines:
-        async with Edge(setting.config()) as edge:
+        async with Edge(edge_setup.config()) as edge:
             before = len(lines)
-            await edge.apply(setting.config())
+            await edge.apply(edge_setup.config())
             assert not [line for line in lines[before:] if line.get("uri") == "/load"]
-            async with AdminApi(f"unix/{setting.folder}/caddy/admin.sock|0600") as admin:
-                await admin.load(render(setting.config()))
+            async with AdminApi(f"unix/{edge_setup.folder}/caddy/admin.sock|0600") as admin:
+                await admin.load(render(edge_setup.config()))
             await eventually(
                 lambda: [line for line in lines if line["event"] == "config is unchanged"],
                 "unchanged",
             )
 
 
-async def test_a_change_drops_no_websocket(setting: Setting) -> None:
+async def test_a_change_drops_no_websocket(edge_setup: EdgeSetup) -> None:
     async with AsyncExitStack() as stack:
-        edge = await stack.enter_async_context(Edge(setting.config()))
-        way = setting.way()
+        edge = await stack.enter_async_context(Edge(edge_setup.config()))
+        entrypoint = edge_setup.entrypoint()
         sockets = [
-            await stack.enter_async_context(way.websocket(f"ws{number}.test"))
+            await stack.enter_async_context(entrypoint.websocket(f"ws{number}.test"))
             for number in range(5)
         ]
         pid, port = edge.pid, free_port()
@@ -651,51 +663,53 @@ async def test_a_change_drops_no_websocket(setting: Setting) -> None:
             {"https_port": port, "http_port": 0},
             {},
         ):
-            await edge.apply(setting.config(**change))
+            await edge.apply(edge_setup.config(**change))
             for socket in sockets:
                 await socket.send(str(change))
                 assert await asyncio.wait_for(socket.recv(), 10) == str(change)
-            current = setting.way(change.get("https_port"))  # type: ignore[arg-type]
+            current = edge_setup.entrypoint(change.get("https_port"))  # type: ignore[arg-type]
             assert (await current.get("app.test", "/")).status == 200
         assert edge.pid == pid
 
 
-async def test_a_refused_change_leaves_the_old_configuration(setting: Setting) -> None:
-    async with Edge(setting.config()) as edge:
+async def test_a_refused_change_leaves_the_old_configuration(edge_setup: EdgeSetup) -> None:
+    async with Edge(edge_setup.config()) as edge:
         with pytest.raises(CaddyError, match=r"Caddy refused POST /load: .*superspace"):
-            await edge.apply(setting.config(logging=CONTRADICTION))
+            await edge.apply(edge_setup.config(logging=CONTRADICTION))
         async with await asyncio.start_server(
             lambda _, writer: writer.close(), "127.0.0.1", 0
         ) as other:
             busy = other.sockets[0].getsockname()[1]
             with pytest.raises(CaddyError, match=rf"TCP port {busy} .*caddy\.https_port"):
-                await edge.apply(setting.config(https_port=busy))
+                await edge.apply(edge_setup.config(https_port=busy))
         with pytest.raises(CaddyError, match=r"caddy\.config_dir needs a restart"):
-            await edge.apply(setting.config(config_dir=str(setting.folder / "other")))
-        assert (await setting.way().get("app.test", "/")).status == 200
+            await edge.apply(edge_setup.config(config_dir=str(edge_setup.folder / "other")))
+        assert (await edge_setup.entrypoint().get("app.test", "/")).status == 200
 
 
-async def test_a_leftover_socket_does_not_matter(setting: Setting) -> None:
-    folder = setting.folder / "caddy"
+async def test_a_leftover_socket_does_not_matter(edge_setup: EdgeSetup) -> None:
+    folder = edge_setup.folder / "caddy"
     folder.mkdir()
     (
         await asyncio.start_unix_server(lambda _, writer: writer.close(), folder / "admin.sock")
     ).close()
     assert (folder / "admin.sock").exists()
-    async with Edge(setting.config()):
-        assert (await setting.way().get("app.test", "/")).status == 200
+    async with Edge(edge_setup.config()):
+        assert (await edge_setup.entrypoint().get("app.test", "/")).status == 200
 
 
 async def test_requests_wait_for_a_server_that_restarts(tmp_path: Path) -> None:
-    setting = Setting(tmp_path)
-    async with await asyncio.start_server(setting.permission, "127.0.0.1", setting.permission_port):
-        async with Edge(setting.config()):
-            way = setting.way()
-            async with await way.open("app.test") as client:
+    edge_setup = EdgeSetup(tmp_path)
+    async with await asyncio.start_server(
+        edge_setup.permission, "127.0.0.1", edge_setup.permission_port
+    ):
+        async with Edge(edge_setup.config()):
+            entrypoint = edge_setup.entrypoint()
+            async with await entrypoint.open("app.test") as client:
                 await client.send_head("GET", "/waited")
                 with pytest.raises(TimeoutError):
                     await asyncio.wait_for(client.reader.read(1), 0.5)
-                async with upstream(setting.api_port):
+                async with upstream(edge_setup.api_port):
                     assert (await client.read_head()).status == 200
 
 
@@ -718,7 +732,7 @@ asyncio.run(main())
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-async def test_a_killed_server_leaves_no_caddy(setting: Setting, loop: str) -> None:
+async def test_a_killed_server_leaves_no_caddy(edge_setup: EdgeSetup, loop: str) -> None:
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
@@ -728,7 +742,7 @@ async def test_a_killed_server_leaves_no_caddy(setting: Setting, loop: str) -> N
         stdout=asyncio.subprocess.PIPE,
     )
     assert child.stdin and child.stdout
-    child.stdin.write(setting.config().model_dump_json().encode() + b"\n")
+    child.stdin.write(edge_setup.config().model_dump_json().encode() + b"\n")
     try:
         line = b""
         async with asyncio.timeout(40):
@@ -741,8 +755,8 @@ async def test_a_killed_server_leaves_no_caddy(setting: Setting, loop: str) -> N
         child.kill()
         await child.wait()
     await eventually(lambda: not alive(pid), "Caddy is gone")
-    async with Edge(setting.config()):
-        assert (await setting.way().get("app.test", "/")).status == 200
+    async with Edge(edge_setup.config()):
+        assert (await edge_setup.entrypoint().get("app.test", "/")).status == 200
 
 
 @asynccontextmanager
@@ -764,23 +778,28 @@ async def somebody_elses_caddy(folder: Path, document: dict[str, Any]) -> AsyncI
         await child.wait()
 
 
-async def test_an_external_caddy_is_replaced_only_when_that_is_wanted(setting: Setting) -> None:
+async def test_an_external_caddy_is_replaced_only_when_that_is_wanted(
+    edge_setup: EdgeSetup,
+) -> None:
     address = f"127.0.0.1:{free_port()}"
     foreign = {
         "admin": {"listen": address, "config": {"persist": False}},
-        "storage": {"module": "file_system", "root": str(setting.folder / "foreign" / "storage")},
+        "storage": {
+            "module": "file_system",
+            "root": str(edge_setup.folder / "foreign" / "storage"),
+        },
         "apps": {"http": {"servers": {"blog": {"listen": [f"127.0.0.1:{free_port()}"]}}}},
     }
-    config = setting.config(mode="external", admin_api=f"http://{address}")
+    config = edge_setup.config(mode="external", admin_api=f"http://{address}")
     async with (
-        somebody_elses_caddy(setting.folder / "foreign", foreign),
+        somebody_elses_caddy(edge_setup.folder / "foreign", foreign),
         AdminApi(address) as admin,
     ):
         await eventually(admin.ready, "the foreign Caddy runs")
         with pytest.raises(CaddyError, match=r"not 0Trust's.*replace_existing_config: true"):
             await Edge(config).__aenter__()
         assert await admin.config() == foreign
-        allowed = setting.config(
+        allowed = edge_setup.config(
             mode="external", admin_api=f"http://{address}", replace_existing_config=True
         )
         async with Edge(allowed):
@@ -788,71 +807,75 @@ async def test_an_external_caddy_is_replaced_only_when_that_is_wanted(setting: S
             assert document
             assert document["admin"] == foreign["admin"]
             assert document["storage"] == foreign["storage"]
-        root = setting.folder / "foreign/storage/pki/authorities/local/root.crt"
-        assert (await Way(setting.https_port, root=root).get("app.test", "/")).status == 200
+        root = edge_setup.folder / "foreign/storage/pki/authorities/local/root.crt"
+        assert (
+            await Entrypoint(edge_setup.https_port, root=root).get("app.test", "/")
+        ).status == 200
         async with Edge(config) as edge:  # ours by now: no permission needed
             assert await admin.config() == document
             await edge.apply(
-                setting.config(mode="external", admin_api=f"http://{address}", http_port=0)
+                edge_setup.config(mode="external", admin_api=f"http://{address}", http_port=0)
             )
             assert await admin.config() != document
 
 
-async def test_an_external_caddy_that_forgot_is_told_again(setting: Setting) -> None:
+async def test_an_external_caddy_that_forgot_is_told_again(edge_setup: EdgeSetup) -> None:
     address = f"127.0.0.1:{free_port()}"
     blank = {"admin": {"listen": address, "config": {"persist": False}}}
-    config = setting.config(
-        mode="external", admin_api=address, storage_dir=str(setting.folder / "storage")
+    config = edge_setup.config(
+        mode="external", admin_api=address, storage_dir=str(edge_setup.folder / "storage")
     )
     async with AdminApi(address) as admin:
-        async with somebody_elses_caddy(setting.folder / "first", blank):
+        async with somebody_elses_caddy(edge_setup.folder / "first", blank):
             await eventually(admin.ready, "Caddy runs")
             edge = await ExternalCaddy(config, watch_interval=0.1).__aenter__()
         try:
-            async with somebody_elses_caddy(setting.folder / "second", blank):
-                root = setting.folder / "storage/pki/authorities/local/root.crt"
-                way = Way(setting.https_port, root=root)
-                await eventually(lambda: responds(way), "our configuration is back")
+            async with somebody_elses_caddy(edge_setup.folder / "second", blank):
+                root = edge_setup.folder / "storage/pki/authorities/local/root.crt"
+                entrypoint = Entrypoint(edge_setup.https_port, root=root)
+                await eventually(lambda: responds(entrypoint), "our configuration is back")
         finally:
             await edge.__aexit__(None, None, None)
 
 
-async def responds(way: Way) -> bool:
+async def responds(entrypoint: Entrypoint) -> bool:
     try:
-        return (await way.get("app.test", "/")).status == 200
+        return (await entrypoint.get("app.test", "/")).status == 200
     except OSError:
         return False
 
 
-async def test_the_end_does_not_wait_for_open_streams(setting: Setting) -> None:
+async def test_the_end_does_not_wait_for_open_streams(edge_setup: EdgeSetup) -> None:
     async with AsyncExitStack() as stack:
-        edge = await stack.enter_async_context(Edge(setting.config()))
+        edge = await stack.enter_async_context(Edge(edge_setup.config()))
         pid = edge.pid
-        await stack.enter_async_context(setting.way().websocket("ws.test"))
+        await stack.enter_async_context(edge_setup.entrypoint().websocket("ws.test"))
         async with asyncio.timeout(STOP_TIMEOUT + 3):
             await edge.__aexit__(None, None, None)
         assert pid and not alive(pid)
 
 
-async def test_no_edge(setting: Setting) -> None:
-    async with Edge(setting.config(mode="none")) as edge:
-        await edge.apply(setting.config(mode="none", http_port=0))
+async def test_no_edge(edge_setup: EdgeSetup) -> None:
+    async with Edge(edge_setup.config(mode="none")) as edge:
+        await edge.apply(edge_setup.config(mode="none", http_port=0))
         assert edge.pid is None
-    assert not (setting.folder / "caddy").exists()
+    assert not (edge_setup.folder / "caddy").exists()
 
 
-async def test_an_error_in_the_body_comes_out_as_it_is(setting: Setting) -> None:
+async def test_an_error_in_the_body_comes_out_as_it_is(edge_setup: EdgeSetup) -> None:
     with pytest.raises(LookupError, match="mine"):
-        async with Edge(setting.config()) as edge:
+        async with Edge(edge_setup.config()) as edge:
             pid = edge.pid
             raise LookupError("mine")
     assert pid and not alive(pid)
 
 
 @pytest.mark.parametrize("patience", [0.05, 0.2, 0.35])
-async def test_a_start_that_is_given_up_leaves_nothing(setting: Setting, patience: float) -> None:
+async def test_a_start_that_is_given_up_leaves_nothing(
+    edge_setup: EdgeSetup, patience: float
+) -> None:
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(patience), Edge(setting.config()):
+        async with asyncio.timeout(patience), Edge(edge_setup.config()):
             await asyncio.Event().wait()
-    async with Edge(setting.config()):  # its ports and its socket are free
-        assert (await setting.way().get("app.test", "/")).status == 200
+    async with Edge(edge_setup.config()):  # its ports and its socket are free
+        assert (await edge_setup.entrypoint().get("app.test", "/")).status == 200

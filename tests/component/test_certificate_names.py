@@ -1,5 +1,4 @@
-"""Names for which Caddy may get certificates: the server's endpoint, with agents that have
-wildcard grants."""
+"""Tests of the permission endpoint with agents that have wildcard grants."""
 
 import json
 import re
@@ -11,7 +10,7 @@ import pytest
 
 from tests.support.backends import Origin
 from tests.support.client import Client
-from tests.support.entrypoint import Way
+from tests.support.entrypoint import Entrypoint
 from tests.support.metrics import read
 from tests.support.ports import free_port
 from tests.support.raw_agent import RawAgent, client_context, session
@@ -27,8 +26,8 @@ DOMAIN = 40
 """`limits.certificates_per_domain`, where the file says nothing."""
 
 
-class Place:
-    """The stack, and the attacker's way in."""
+class Scenario:
+    """The stack, and the attacker's credentials."""
 
     def __init__(self, stack: Stack, metrics_port: int) -> None:
         self.stack = stack
@@ -39,7 +38,7 @@ class Place:
 
     async def ask(self, *names: str) -> list[int]:
         """As Caddy asks, one after the other."""
-        async with await Way(self.stack.permission_port).open("localhost") as client:
+        async with await Entrypoint(self.stack.permission_port).open("localhost") as client:
             return [await status(client, name) for name in names]
 
     def change_limits(self, **limits: int) -> None:
@@ -54,7 +53,7 @@ async def status(client: Client, name: str) -> int:
 
 
 @pytest.fixture
-async def place(tmp_path: Path, authority: Authority) -> AsyncIterator[Place]:
+async def scenario(tmp_path: Path, authority: Authority) -> AsyncIterator[Scenario]:
     metrics_port = free_port()
     sections = {
         "unsafe_agents_may_claim_any_host": False,
@@ -66,53 +65,55 @@ async def place(tmp_path: Path, authority: Authority) -> AsyncIterator[Place]:
         async with Stack(
             tmp_path / "stack", authority, agents={"good": services}, sections=sections
         ) as stack:
-            yield Place(stack, metrics_port)
+            yield Scenario(stack, metrics_port)
 
 
 async def registered(agent: RawAgent, *names: str) -> None:
     assert (await agent.register("web", *names)).accepted == list(names)
 
 
-async def test_a_wildcard_gets_only_so_many_certificates(place: Place) -> None:
-    since = place.stack.server.position()
-    async with session(place.stack.tunnel_port, place.tls) as agent:
+async def test_a_wildcard_gets_only_so_many_certificates(scenario: Scenario) -> None:
+    since = scenario.stack.server.position()
+    async with session(scenario.stack.tunnel_port, scenario.tls) as agent:
         await registered(agent, *MADE_UP)
-        assert await place.ask(*MADE_UP) == [200] * DOMAIN + [403] * 20
-        assert await place.ask(*MADE_UP) == [200] * DOMAIN + [403] * 20, (
+        assert await scenario.ask(*MADE_UP) == [200] * DOMAIN + [403] * 20
+        assert await scenario.ask(*MADE_UP) == [200] * DOMAIN + [403] * 20, (
             "what was permitted stays so"
         )
-        assert await place.ask(APP, "honest.shop.example.com") == [200, 200], (
+        assert await scenario.ask(APP, "honest.shop.example.com") == [200, 200], (
             "the other agent has its own"
         )
-        (line,) = re.findall(".*no certificate: .*", place.stack.server.text(since))
+        (line,) = re.findall(".*no certificate: .*", scenario.stack.server.text(since))
         assert "agent=mallory" in line
         assert "limit=certificates_per_domain" in line
-        found = await read(place.metrics_port)
+        found = await read(scenario.metrics_port)
         assert found["zerotrust_certificate_names_total", "mallory"] == DOMAIN
         assert found["zerotrust_certificate_names_total", "good"] == 1
         assert found["zerotrust_certificate_names_refused_total", "mallory"] == 40
         assert found["zerotrust_limit", "certificates_per_domain"] == DOMAIN
-        place.change_limits(certificates_per_domain=100, certificates_per_agent=50)
+        scenario.change_limits(certificates_per_domain=100, certificates_per_agent=50)
 
         async def has_room() -> bool:
-            return await place.ask(MADE_UP[-1]) == [200]
+            return await scenario.ask(MADE_UP[-1]) == [200]
 
         await eventually(has_room, "the other limits hold")
-        assert await place.ask(*MADE_UP) == [200] * 49 + [403] * 10 + [200], (
+        assert await scenario.ask(*MADE_UP) == [200] * 49 + [403] * 10 + [200], (
             "50 in an hour, whatever the domain"
         )
 
 
-async def test_names_with_a_certificate_are_permitted_after_a_restart(place: Place) -> None:
+async def test_names_with_a_certificate_are_permitted_after_a_restart(scenario: Scenario) -> None:
     """All at once, and more than a new agent could have: Caddy would drop what it is refused."""
-    await place.stack.server.stop()
+    await scenario.stack.server.stop()
     for name in MADE_UP:
-        folder = place.stack.folder / "caddy" / "storage" / "certificates" / "acme-directory" / name
+        folder = (
+            scenario.stack.folder / "caddy" / "storage" / "certificates" / "acme-directory" / name
+        )
         folder.mkdir(parents=True)
         (folder / f"{name}.crt").touch()
-    place.stack.server.start()
-    await place.stack.wait_server()
-    async with session(place.stack.tunnel_port, place.tls) as agent:
+    scenario.stack.server.start()
+    await scenario.stack.wait_server()
+    async with session(scenario.stack.tunnel_port, scenario.tls) as agent:
         await registered(agent, *MADE_UP, *OTHERS)
-        assert await place.ask(*MADE_UP) == [200] * 60
-        assert await place.ask(*OTHERS) == [200] * DOMAIN + [403] * 20
+        assert await scenario.ask(*MADE_UP) == [200] * 60
+        assert await scenario.ask(*OTHERS) == [200] * DOMAIN + [403] * 20

@@ -1,5 +1,4 @@
-"""Certificates that live for seconds: what is renewed disturbs nobody, what has ended comes
-back, or says why not."""
+"""Tests of certificates that live for seconds: renewal, expiry, recovery, messages."""
 
 import asyncio
 import contextlib
@@ -40,7 +39,7 @@ SOCKETS = 6
 """WebSockets of each agent."""
 
 
-class Place:
+class Scenario:
     """A server with an authority, whose certificates live for seconds."""
 
     def __init__(
@@ -103,34 +102,34 @@ async def backends(tmp_path: Path) -> AsyncIterator[tuple[Origin, WsEcho]]:
         yield origin, echo
 
 
-async def rotations(place: Place, name: str, count: int) -> set[str]:
+async def rotations(scenario: Scenario, name: str, count: int) -> set[str]:
     """The serials that the files of a name hold, one after the other."""
-    seen = {place.serial(name)}
+    seen = {scenario.serial(name)}
     async with asyncio.timeout(LIFE * (count + 4)):
         while len(seen) <= count:
             await asyncio.sleep(0.1)
             with contextlib.suppress(Exception):
-                seen.add(place.serial(name))
+                seen.add(scenario.serial(name))
     return seen
 
 
 async def test_rotations_under_load_disturb_nobody(
     tmp_path: Path, backends: tuple[Origin, WsEcho], measured: Measured
 ) -> None:
-    place = Place(tmp_path / "s", *backends, *AGENTS, with_caddy=True)
+    scenario = Scenario(tmp_path / "s", *backends, *AGENTS, with_caddy=True)
     stop = asyncio.Event()
     requests = messages = 0
 
     async def ask(name: str) -> None:
         nonlocal requests
-        async with await place.stack.caddy.open(f"{name}.localhost") as client:
+        async with await scenario.stack.caddy.open(f"{name}.localhost") as client:
             while not stop.is_set():
                 assert (await client.request("GET", "/echo")).status == 200
                 requests += 1
 
     async def talk(name: str) -> None:
         nonlocal messages
-        async with place.stack.caddy.websocket(f"ws-{name}.localhost") as socket:
+        async with scenario.stack.caddy.websocket(f"ws-{name}.localhost") as socket:
             for number in itertools.count():
                 if stop.is_set():
                     return
@@ -139,12 +138,12 @@ async def test_rotations_under_load_disturb_nobody(
                 messages += 1
                 await asyncio.sleep(0.05)
 
-    async with place.stack:
+    async with scenario.stack:
 
         async def both() -> list[dict[str, Any]]:
-            found: list[dict[str, Any]] = (await place.command("agents", "list", "--json")).json()[
-                "agents"
-            ]
+            found: list[dict[str, Any]] = (
+                await scenario.command("agents", "list", "--json")
+            ).json()["agents"]
             return found if all(len(agent["sessions"]) == 2 for agent in found) else []
 
         sessions = await eventually(both, "each agent has both connections")
@@ -154,9 +153,9 @@ async def test_rotations_under_load_disturb_nobody(
                 for _ in range(SOCKETS):
                     group.create_task(talk(name))
             names = [*AGENTS, "server"]
-            seen = await asyncio.gather(*(rotations(place, name, ROTATIONS) for name in names))
+            seen = await asyncio.gather(*(rotations(scenario, name, ROTATIONS) for name in names))
             stop.set()
-        after = (await place.command("agents", "list", "--json")).json()["agents"]
+        after = (await scenario.command("agents", "list", "--json")).json()["agents"]
     generations = [[session["generation"] for session in agent["sessions"]] for agent in sessions]
     assert [
         [session["generation"] for session in agent["sessions"]] for agent in after
@@ -173,12 +172,12 @@ async def test_an_agent_whose_certificate_has_ended_comes_back(
     tmp_path: Path, backends: tuple[Origin, WsEcho]
 ) -> None:
     """As after a month in which the server was off."""
-    place = Place(tmp_path / "s", *backends, "away", "revoked", "unknown")
+    scenario = Scenario(tmp_path / "s", *backends, "away", "revoked", "unknown")
     known = {}
     for name in ("away", "revoked", "unknown"):
-        known[name] = place.issue(name, life=timedelta(seconds=1), ago=timedelta(minutes=1))
-    (place.stack.folder / "state").mkdir(mode=0o700)
-    database = Database.open(f"sqlite:///{place.stack.folder}/state/state.db")
+        known[name] = scenario.issue(name, life=timedelta(seconds=1), ago=timedelta(minutes=1))
+    (scenario.stack.folder / "state").mkdir(mode=0o700)
+    database = Database.open(f"sqlite:///{scenario.stack.folder}/state/state.db")
     with database.transaction() as session:
         for name in ("away", "revoked"):
             agents.ensure(session, name, now=1)
@@ -186,17 +185,17 @@ async def test_an_agent_whose_certificate_has_ended_comes_back(
             certificates.add(session, name, known[name], not_after=now - 59, now=now - 60)
     database.close()
     server, clients = (
-        place.stack.server,
-        {name: agent.process for name, agent in place.stack.agents.items()},
+        scenario.stack.server,
+        {name: agent.process for name, agent in scenario.stack.agents.items()},
     )
     async with server:
-        await place.stack.wait_server()
+        await scenario.stack.wait_server()
         await server.wait_line("server ready")
-        assert (await place.command("agents", "revoke", "revoked", "--reason", "test")).code == 0
+        assert (await scenario.command("agents", "revoke", "revoked", "--reason", "test")).code == 0
         async with clients["away"], clients["revoked"], clients["unknown"]:
-            await eventually(lambda: _serves(place, "away.localhost"), "the agent is back")
+            await eventually(lambda: _serves(scenario, "away.localhost"), "the agent is back")
             await server.wait_line("expired certificate renewed.*away")
-            assert place.serial("away") != known["away"]
+            assert scenario.serial("away") != known["away"]
             await clients["revoked"].wait_line(
                 "certificate expired and could not be renewed.*revoked; ask the administrator of"
                 " the server"
@@ -206,11 +205,11 @@ async def test_an_agent_whose_certificate_has_ended_comes_back(
             )
             await server.wait_line("renewal of an expired certificate refused.*not issued here")
             for name in ("revoked", "unknown"):
-                assert not await _serves(place, f"{name}.localhost")
-                assert place.serial(name) == known[name]
+                assert not await _serves(scenario, f"{name}.localhost")
+                assert scenario.serial(name) == known[name]
     for process in (server, *clients.values()):
         assert "Traceback" not in process.text()
 
 
-async def _serves(place: Place, host: str) -> bool:
-    return (await place.stack.api.get(host, "/echo")).status == 200
+async def _serves(scenario: Scenario, host: str) -> bool:
+    return (await scenario.stack.api.get(host, "/echo")).status == 200

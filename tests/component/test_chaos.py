@@ -45,8 +45,8 @@ RECOVERY = 2.0
 """Seconds within which 99 of 100 WebSockets have their echo when the network is back."""
 
 
-class Talk:
-    """One WebSocket that says numbers and wants them back, all and in order."""
+class EchoCheck:
+    """A WebSocket that sends numbers and checks that all come back in order."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
@@ -66,14 +66,18 @@ class Talk:
 
 
 class Load:
-    """WebSockets and uploads; what goes wrong is in `failures`, the code of a WebSocket that was
-    closed in `codes`."""
+    """Load of WebSockets and uploads.
+
+    Attributes:
+        failures: descriptions of failed operations.
+        codes: close codes of the WebSockets.
+    """
 
     def __init__(self, stack: Stack, *, sockets: int = SOCKETS, uploads: int = UPLOADS) -> None:
         self.stack = stack
         self._sockets = sockets
         self._uploads = uploads
-        self.talks: list[Talk] = []
+        self.open_checks: list[EchoCheck] = []
         self.failures: list[str] = []
         self.codes: list[int | None] = []
         self.uploads = 0
@@ -86,8 +90,8 @@ class Load:
                 socket = await sockets.enter_async_context(
                     self.stack.api.websocket(WS, close_timeout=0.1)
                 )
-                self.talks.append(Talk(socket))
-            tasks = [asyncio.create_task(self._watch(talk)) for talk in self.talks]
+                self.open_checks.append(EchoCheck(socket))
+            tasks = [asyncio.create_task(self._watch(check)) for check in self.open_checks]
             tasks += [asyncio.create_task(self._upload()) for _ in range(self._uploads)]
             try:
                 await self.all_heard(self._loop.time(), 20)
@@ -102,17 +106,17 @@ class Load:
 
         def heard() -> bool:
             assert not self.codes and not self.failures, (self.codes, self.failures)
-            return all(talk.heard_at > since for talk in self.talks)
+            return all(check.heard_at > since for check in self.open_checks)
 
         await eventually(heard, "every echo", timeout)
-        waited = sorted(talk.heard_at - since for talk in self.talks)
+        waited = sorted(check.heard_at - since for check in self.open_checks)
         return waited[int(len(waited) * 0.99) - 1]
 
-    async def _watch(self, talk: Talk) -> None:
+    async def _watch(self, check: EchoCheck) -> None:
         try:
-            await talk.run()
+            await check.run()
         except ConnectionClosed:
-            self.codes.append(talk.socket.close_code)
+            self.codes.append(check.socket.close_code)
         except (AssertionError, OSError) as error:
             self.failures.append(repr(error))
 
@@ -139,8 +143,8 @@ class Load:
         assert (self.failures, self.codes) == ([], [])
 
 
-class Scene:
-    """All of it, with a network in the tunnel's way."""
+class Scenario:
+    """A stack under load with a faulty network between agent and server."""
 
     def __init__(self, stack: Stack, network: Network, load: Load) -> None:
         self.stack = stack
@@ -157,7 +161,7 @@ async def scene_of(
     uploads: int = UPLOADS,
     sections: Mapping[str, Any] | None = None,
     dress: Callable[[Stack], None] = lambda stack: None,
-) -> AsyncIterator[Scene]:
+) -> AsyncIterator[Scenario]:
     """`sections` of the server's file; `dress` changes what is there before anything is started."""
     async with Origin(folder) as origin, WsEcho(folder) as ws:
         services = [service(APP, origin.port), service(WS, ws.port)]
@@ -175,105 +179,105 @@ async def scene_of(
                     lambda: network.connections == CONNECTIONS,
                     "the one that stands by is there, too",
                 )
-                yield Scene(stack, network, load)
+                yield Scenario(stack, network, load)
                 network.mend()
 
 
 async def test_resets(tmp_path: Path, measured: Measured) -> None:
-    async with scene_of(tmp_path) as scene:
+    async with scene_of(tmp_path) as scenario:
         slowest = 0.0
         for _ in range(20):
-            before = scene.network.connections
+            before = scenario.network.connections
             since = asyncio.get_running_loop().time()
-            scene.network.reset()
-            slowest = max(slowest, await scene.load.all_heard(since))
-            assert scene.network.connections > before
+            scenario.network.reset()
+            slowest = max(slowest, await scenario.load.all_heard(since))
+            assert scenario.network.connections > before
         measured(
-            f"20 resets: recovery p99 of the slowest {slowest:.2f} s, {scene.load.uploads} uploads"
+            f"20 resets: recovery p99 of the slowest {slowest:.2f} s, {scenario.load.uploads} uploads"
         )
-        scene.load.untouched()
+        scenario.load.untouched()
         assert slowest < RECOVERY
-        await eventually(lambda: scene.load.uploads > UPLOADS, "uploads go on")
+        await eventually(lambda: scenario.load.uploads > UPLOADS, "uploads go on")
 
 
 @pytest.mark.parametrize("seconds", [2, 5, 30] if FULL else [2, 5])
 async def test_a_black_hole(tmp_path: Path, measured: Measured, seconds: int) -> None:
-    async with scene_of(tmp_path) as scene:
-        scene.network.swallow()
+    async with scene_of(tmp_path) as scenario:
+        scenario.network.swallow()
         await asyncio.sleep(seconds)
         since = asyncio.get_running_loop().time()
-        scene.network.give_back()
-        p99 = await scene.load.all_heard(since)
+        scenario.network.give_back()
+        p99 = await scenario.load.all_heard(since)
         measured(f"a black hole of {seconds} s: recovery p99 {p99:.2f} s")
-        scene.load.untouched()
+        scenario.load.untouched()
         assert p99 < RECOVERY
 
 
 async def test_a_long_way(tmp_path: Path, measured: Measured) -> None:
-    async with scene_of(tmp_path) as scene:
-        scene.network.delay, scene.network.jitter = 0.2, 0.05
+    async with scene_of(tmp_path) as scenario:
+        scenario.network.delay, scenario.network.jitter = 0.2, 0.05
         loop = asyncio.get_running_loop()
-        p99 = await scene.load.all_heard(loop.time() + 2)
-        scene.network.reset()
-        await scene.load.all_heard(loop.time())
+        p99 = await scenario.load.all_heard(loop.time() + 2)
+        scenario.network.reset()
+        await scenario.load.all_heard(loop.time())
         measured(
             f"200 ms each way with jitter: echo within {p99:.2f} s; a reset on top of it costs"
             " nothing"
         )
-        scene.load.untouched()
+        scenario.load.untouched()
 
 
 async def test_little_bandwidth(tmp_path: Path, measured: Measured) -> None:
-    async with scene_of(tmp_path) as scene:
-        scene.network.rate = 200_000
-        before = scene.network.connections
+    async with scene_of(tmp_path) as scenario:
+        scenario.network.rate = 200_000
+        before = scenario.network.connections
         since = asyncio.get_running_loop().time()
-        await scene.load.all_heard(since + (20 if FULL else 8), 90)
-        measured(f"200 kB/s: {scene.network.connections - before} links lost")
-        scene.load.untouched()
-        assert scene.network.connections == before, "slow is not dead"
+        await scenario.load.all_heard(since + (20 if FULL else 8), 90)
+        measured(f"200 kB/s: {scenario.network.connections - before} links lost")
+        scenario.load.untouched()
+        assert scenario.network.connections == before, "slow is not dead"
 
 
 async def test_corruption(tmp_path: Path) -> None:
-    async with scene_of(tmp_path) as scene:
+    async with scene_of(tmp_path) as scenario:
         for _ in range(3):
-            before = scene.network.connections
-            scene.network.corrupt()
-            await eventually(lambda: scene.network.connections > before, "TLS has noticed")  # noqa: B023
-            await scene.load.all_heard(asyncio.get_running_loop().time())
-        scene.load.untouched()
+            before = scenario.network.connections
+            scenario.network.corrupt()
+            await eventually(lambda: scenario.network.connections > before, "TLS has noticed")  # noqa: B023
+            await scenario.load.all_heard(asyncio.get_running_loop().time())
+        scenario.load.untouched()
 
 
 async def test_an_agent_that_is_frozen(tmp_path: Path, measured: Measured) -> None:
     seconds = 20 if FULL else 6
-    async with scene_of(tmp_path) as scene:
-        scene.agent.process.send_signal(signal.SIGSTOP)
+    async with scene_of(tmp_path) as scenario:
+        scenario.agent.process.send_signal(signal.SIGSTOP)
         await asyncio.sleep(seconds)
         since = asyncio.get_running_loop().time()
-        scene.agent.process.send_signal(signal.SIGCONT)
-        p99 = await scene.load.all_heard(since)
+        scenario.agent.process.send_signal(signal.SIGCONT)
+        p99 = await scenario.load.all_heard(since)
         measured(f"an agent frozen for {seconds} s: recovery p99 {p99:.2f} s")
-        scene.load.untouched()
+        scenario.load.untouched()
         assert p99 < RECOVERY + 1
 
 
 async def test_an_agent_that_is_killed(tmp_path: Path) -> None:
-    async with scene_of(tmp_path) as scene:
-        scene.agent.process.kill()
-        scene.agent.process.start()
-        await eventually(lambda: len(scene.load.codes) == SOCKETS, "all are told", 15)
-        assert set(scene.load.codes) == {1012}
-        assert (await scene.stack.api.get(APP, "/bytes/5", HTTPS)).status == 200
+    async with scene_of(tmp_path) as scenario:
+        scenario.agent.process.kill()
+        scenario.agent.process.start()
+        await eventually(lambda: len(scenario.load.codes) == SOCKETS, "all are told", 15)
+        assert set(scenario.load.codes) == {1012}
+        assert (await scenario.stack.api.get(APP, "/bytes/5", HTTPS)).status == 200
 
 
 async def test_a_server_that_is_killed(tmp_path: Path) -> None:
-    async with scene_of(tmp_path) as scene:
-        scene.stack.server.kill()
-        scene.stack.server.start()
-        await scene.stack.wait_server()
-        await scene.stack.wait_published(APP)
-        await eventually(lambda: len(scene.load.codes) == SOCKETS, "all have ended", 5)
-        assert (await scene.stack.api.get(APP, "/bytes/5", HTTPS)).status == 200
+    async with scene_of(tmp_path) as scenario:
+        scenario.stack.server.kill()
+        scenario.stack.server.start()
+        await scenario.stack.wait_server()
+        await scenario.stack.wait_published(APP)
+        await eventually(lambda: len(scenario.load.codes) == SOCKETS, "all have ended", 5)
+        assert (await scenario.stack.api.get(APP, "/bytes/5", HTTPS)).status == 200
 
 
 async def test_another_address(tmp_path: Path, measured: Measured) -> None:
@@ -318,15 +322,16 @@ async def test_another_address(tmp_path: Path, measured: Measured) -> None:
 
 
 async def test_no_descriptors_left(tmp_path: Path) -> None:
-    """Whoever is there is served on; whoever comes waits, and is served as soon as there are
-    some again."""
-    async with scene_of(tmp_path) as scene:
-        server = scene.stack.server
+    """Running requests go on; new ones wait and are served once agents are back."""
+    async with scene_of(tmp_path) as scenario:
+        server = scenario.stack.server
         hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)[1]
         resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (server.open_files(), hard))
-        late = [asyncio.create_task(scene.stack.api.get(APP, "/bytes/5", HTTPS)) for _ in range(5)]
+        late = [
+            asyncio.create_task(scenario.stack.api.get(APP, "/bytes/5", HTTPS)) for _ in range(5)
+        ]
         await server.wait_line("descriptors|[Tt]oo many open files")
         resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (hard, hard))
         assert [response.status for response in await asyncio.gather(*late)] == [200] * 5
-        await scene.load.all_heard(asyncio.get_running_loop().time())
-        scene.load.untouched()
+        await scenario.load.all_heard(asyncio.get_running_loop().time())
+        scenario.load.untouched()

@@ -47,8 +47,7 @@ HOUR = 3600
 
 
 START = 4.0
-"""Seconds that Caddy may take until it answers, when it is started again: after a pause that
-each death doubles."""
+"""Limit in seconds for Caddy's restart, with a backoff that doubles after each crash."""
 
 
 def caddy_of(server: Process) -> int:
@@ -150,8 +149,7 @@ LIFE = 90 if FULL else 50
 async def under_load(
     folder: Path, *, sections: dict[str, Any], credentials: tuple[Path, Path] | None = None
 ) -> AsyncIterator[tuple[Stack, Load]]:
-    """A server with these sections in its file, an agent with these files of certificate and
-    key, and a load."""
+    """Run a server with these sections, an agent with these credentials, and a load."""
     async with Origin(folder) as origin, WsEcho(folder) as ws:
         agents = {"agent-1": [service(APP, origin.port), service(WS, ws.port)]}
         authority = Authority(folder / "pki")
@@ -223,8 +221,7 @@ async def test_a_full_disk_at_the_server(tmp_path: Path) -> None:
 
 
 async def test_a_full_disk_at_the_agent(tmp_path: Path) -> None:
-    """The next certificate has nowhere to go: the old one stays whole, and good for as long as
-    it was."""
+    """The new certificate cannot be stored: the old one stays intact and valid."""
     with Disk(tmp_path / "disk") as disk:
         certificate, key = disk.place / "agent.crt", disk.place / "agent.key"
         async with under_load(
@@ -256,8 +253,7 @@ TOKEN, RARE = "token.localhost", "rare.localhost"
 
 
 async def test_clocks_that_are_set(tmp_path: Path, measured: Measured) -> None:
-    """An hour ahead and back, at both ends and at each: sessions, timers and limits go by
-    another clock."""
+    """The clock jumps by an hour at one or both ends: sessions, timers and limits are monotonic."""
     clocks = {}
     for name in ("server", "agent"):
         (tmp_path / name).mkdir()
@@ -279,8 +275,8 @@ async def test_clocks_that_are_set(tmp_path: Path, measured: Measured) -> None:
 
     async with scene_of(
         tmp_path, sockets=SOCKETS, uploads=2, sections=issuing(tmp_path), dress=dress
-    ) as scene:
-        stack, load = scene.stack, scene.load
+    ) as scenario:
+        stack, load = scenario.stack, scenario.load
         command = Commands(stack.folder / "state" / "admin.sock")
         expires = time.time() + HOUR / 2
         token = jwt.encode({"alg": "HS256"}, {"exp": expires}, OctKey.import_key(SECRET))
@@ -307,11 +303,11 @@ async def test_clocks_that_are_set(tmp_path: Path, measured: Measured) -> None:
             assert shown["state"] == ("expired" if ahead else "open")
             assert (await stack.api.get(RARE, "/", HTTPS)).status == 429, "a limit does not"
             await load.all_heard(since)
-            scene.network.reset()
+            scenario.network.reset()
             await load.all_heard(loop.time())
         assert await sessions_of(command) == before, "the certificates are good for longer"
         since_line = stack.server.position()
-        scene.network.swallow()
+        scenario.network.swallow()
         for clock in clocks.values():
             clock.set(HOUR)
         await stack.server.wait_line(
@@ -322,11 +318,11 @@ async def test_clocks_that_are_set(tmp_path: Path, measured: Measured) -> None:
             for clock in clocks.values():
                 clock.set(0)
             since = loop.time()
-            scene.network.give_back()
+            scenario.network.give_back()
             p99 = await load.all_heard(since)
             assert (await client.read_response()).status == 200, "it was waited for as long as ever"
         assert await sessions_of(command) == before
-        for process in (stack.server, scene.agent.process):
+        for process in (stack.server, scenario.agent.process):
             assert latest_of(process) > datetime.now(UTC) + timedelta(minutes=55), (
                 "its clock was another one"
             )

@@ -1,5 +1,4 @@
-"""Agents and clients that do not read: memory stays bounded at both ends, and whoever reads is
-served meanwhile."""
+"""Tests of stalled agents and clients: bounded memory at both ends, no effect on others."""
 
 import asyncio
 import contextlib
@@ -38,7 +37,7 @@ SMALL_BUFFER = 65536
 """Socket buffers in bytes: 300 with buffers that grow would take all memory for TCP."""
 
 
-class Scene:
+class Scenario:
     """A server, the agent of an honest tenant, and the figures of both."""
 
     def __init__(self, stack: Stack, server_metrics: int, agent_metrics: int) -> None:
@@ -76,9 +75,9 @@ async def _bulk() -> AsyncIterator[int]:
 
 
 @pytest.fixture(scope="module")
-async def scene(
+async def scenario(
     tmp_path_factory: pytest.TempPathFactory, authority: Authority
-) -> AsyncIterator[Scene]:
+) -> AsyncIterator[Scenario]:
     folder: Path = tmp_path_factory.mktemp("congestion")
     async with _bulk() as port:
         server_metrics, agent_metrics = free_port(), free_port()
@@ -91,7 +90,7 @@ async def scene(
         )
         stack.agents["honest"].set_up(metrics={"listen_addr": f"127.0.0.1:{agent_metrics}"})
         async with stack:
-            yield Scene(stack, server_metrics, agent_metrics)
+            yield Scenario(stack, server_metrics, agent_metrics)
 
 
 class SlowReader:
@@ -123,15 +122,14 @@ class SlowReader:
 
 
 async def test_an_agent_that_reads_slowly_fills_no_memory_of_the_server(
-    scene: Scene, authority: Authority, measured: Measured
+    scenario: Scenario, authority: Authority, measured: Measured
 ) -> None:
-    """Clients ask for its host name with large heads, and go away: at once there is nothing to
-    wait for."""
+    """Clients send large heads for the agent's host and go away; nothing remains to wait for."""
     tls = client_context(str(authority.root))
     tls.load_cert_chain(*map(str, authority.agent("slow")))
-    server, port = scene.stack.server, scene.stack.api.port
+    server, port = scenario.stack.server, scenario.stack.api.port
     head = f"GET / HTTP/1.1\r\nHost: {SLOW}\r\nX-Padding: {'x' * LARGE_HEAD}\r\n\r\n".encode()
-    async with await RawAgent.open(scene.stack.tunnel_port, tls) as agent:
+    async with await RawAgent.open(scenario.stack.tunnel_port, tls) as agent:
         agent.writer.get_extra_info("socket").setsockopt(
             socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER
         )
@@ -153,11 +151,11 @@ async def test_an_agent_that_reads_slowly_fills_no_memory_of_the_server(
             if number % 20:
                 continue
             begun_at = time.monotonic()
-            assert (await scene.stack.api.get(APP, "/")).status == 200
+            assert (await scenario.stack.api.get(APP, "/")).status == 200
             slowest = max(slowest, time.monotonic() - begun_at)
-        refused = await scene.stack.api.get(SLOW, "/")
+        refused = await scenario.stack.api.get(SLOW, "/")
         assert (refused.status, refused.error_code) == (503, "overloaded")
-        assert await scene.held_by_server("unwritten") <= CONGESTED_BYTES + MIB
+        assert await scenario.held_by_server("unwritten") <= CONGESTED_BYTES + MIB
         grown = server.rss_bytes() - before
         assert grown < 64 * MIB
         assert slowest < 5
@@ -166,7 +164,7 @@ async def test_an_agent_that_reads_slowly_fills_no_memory_of_the_server(
 
         async def is_asked_again() -> bool:
             with contextlib.suppress(OSError, TimeoutError):
-                await asyncio.wait_for(scene.stack.api.get(SLOW, "/again"), 0.2)
+                await asyncio.wait_for(scenario.stack.api.get(SLOW, "/again"), 0.2)
             return b"/again" in reader.paths
 
         await eventually(is_asked_again, "the agent has read what there was, and gets new requests")
@@ -200,9 +198,9 @@ def _rest(client: socket.socket) -> int:
 
 
 async def test_clients_that_read_nothing_fill_no_memory_of_the_agent(
-    scene: Scene, measured: Measured
+    scenario: Scenario, measured: Measured
 ) -> None:
-    agent, port = scene.stack.agents["honest"].process, scene.stack.api.port
+    agent, port = scenario.stack.agents["honest"].process, scenario.stack.api.port
     before = agent.rss_bytes()
     with contextlib.ExitStack() as stack:
         clients = [
@@ -210,25 +208,27 @@ async def test_clients_that_read_nothing_fill_no_memory_of_the_agent(
         ]
 
         async def is_full() -> bool:
-            return await scene.held_by_agent("queued") > SHARED_QUEUE_BYTES // 2
+            return await scenario.held_by_agent("queued") > SHARED_QUEUE_BYTES // 2
 
         await eventually(is_full, "the agent's queues are full", 20)
         begun_at = time.monotonic()
-        answer = await scene.stack.api.get(APP, "/")
+        answer = await scenario.stack.api.get(APP, "/")
         took = time.monotonic() - begun_at
         assert (answer.status, len(answer.body)) == (200, ANSWER), "who reads is served"
-        assert await scene.held_by_agent("queued") < 1.5 * SHARED_QUEUE_BYTES
+        assert await scenario.held_by_agent("queued") < 1.5 * SHARED_QUEUE_BYTES
         grown = agent.rss_bytes() - before
         assert grown < 72 * MIB
         for client in (clients[0], clients[CLIENTS // 2], clients[-1]):
             assert await asyncio.to_thread(_rest, client) == ANSWER, "who reads again gets the rest"
-    await eventually(lambda: scene_is_empty(scene), "nothing is held any more", 20)
+    await eventually(lambda: scene_is_empty(scenario), "nothing is held any more", 20)
     measured(
         f"{CLIENTS} clients that read nothing: the agent grows by {grown / MIB:.0f} MiB; "
         f"another client has {ANSWER // 1_000_000} MB in {took:.1f} s"
     )
 
 
-async def scene_is_empty(scene: Scene) -> bool:
+async def scene_is_empty(scenario: Scenario) -> bool:
     """Neither end holds anything."""
-    return not await scene.held_by_agent("queued") and not await scene.held_by_server("received")
+    return not await scenario.held_by_agent("queued") and not await scenario.held_by_server(
+        "received"
+    )

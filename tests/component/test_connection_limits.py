@@ -1,5 +1,4 @@
-"""Connections that do nothing, at each address: they take no descriptors from the others, and no
-time."""
+"""Tests of idle connections at each address: they use no descriptors and time of others."""
 
 import asyncio
 import contextlib
@@ -29,7 +28,7 @@ CROWD = 400
 
 
 @dataclass
-class Scene:
+class Scenario:
     """A server that may open few descriptors, and its agent."""
 
     stack: Stack
@@ -40,8 +39,10 @@ class Scene:
         return await read(self.metrics_port)
 
     async def when_refused(self, listener: str, count: int) -> Read:
-        """The metrics when so many connections have been closed: the server accepts a few in
-        each turn of its loop."""
+        """Wait until `count` connections have been closed; return the metrics.
+
+        The server accepts a few in each turn of its loop.
+        """
 
         async def refused() -> Read | None:
             found = await self.metrics()
@@ -76,7 +77,7 @@ class Scene:
 
 
 @pytest.fixture
-async def scene(tmp_path: Path, authority: Authority) -> AsyncIterator[Scene]:
+async def scenario(tmp_path: Path, authority: Authority) -> AsyncIterator[Scenario]:
     port = free_port()
     async with Origin(tmp_path) as origin:
         stack = Stack(
@@ -87,7 +88,7 @@ async def scene(tmp_path: Path, authority: Authority) -> AsyncIterator[Scene]:
             sections={"metrics": {"listen_addr": f"127.0.0.1:{port}"}},
         )
         async with stack:
-            made = Scene(stack, port, origin)
+            made = Scenario(stack, port, origin)
             made.limit_descriptors(DESCRIPTORS)
             yield made
         assert "Traceback" not in stack.server.text()
@@ -111,45 +112,49 @@ def crowd(port: int, count: int, said: bytes = b"") -> Iterator[list[socket.sock
 @pytest.mark.parametrize(
     "said", [b"", b"GET / HTTP/1.1\r\nX-Pad: " + bytes(1000)], ids=["nothing", "half a head"]
 )
-async def test_a_crowd_at_the_metrics_takes_nothing_from_others(scene: Scene, said: bytes) -> None:
-    with crowd(scene.metrics_port, CROWD, said):
-        found = await scene.when_refused("metrics", CROWD - MAX_CONNECTIONS)
+async def test_a_crowd_at_the_metrics_takes_nothing_from_others(
+    scenario: Scenario, said: bytes
+) -> None:
+    with crowd(scenario.metrics_port, CROWD, said):
+        found = await scenario.when_refused("metrics", CROWD - MAX_CONNECTIONS)
         assert found["zerotrust_connections", "metrics"] <= MAX_CONNECTIONS
-        assert await scene.serves()
-        assert await scene.agents() == 1
-    assert scene.stack.server.text().count("too many connections") == 1
+        assert await scenario.serves()
+        assert await scenario.agents() == 1
+    assert scenario.stack.server.text().count("too many connections") == 1
 
 
 async def test_a_crowd_at_the_proxy_api_leaves_descriptors_for_agents_and_commands(
-    scene: Scene,
+    scenario: Scenario,
 ) -> None:
-    stack, server = scene.stack, scene.stack.server
+    stack, server = scenario.stack, scenario.stack.server
     with crowd(stack.api.port, CROWD):
-        found = await scene.when_refused("api", CROWD - API_CONNECTIONS)
+        found = await scenario.when_refused("api", CROWD - API_CONNECTIONS)
         assert (
             found["zerotrust_connections", "api"]
             == found["zerotrust_limit", "api_connections"]
             == API_CONNECTIONS
         )
-        late = stack.make_agent("late", [service(LATE, scene.origin.port)])
+        late = stack.make_agent("late", [service(LATE, scenario.origin.port)])
         async with late.process:
             await late.process.wait_line("connected")
-            assert await scene.agents() == 2
+            assert await scenario.agents() == 2
             assert "too many open files" not in server.text()
             assert server.text().count("too many connections: new ones are refused") == 1
-    await eventually(scene.serves, "its own way in is free again")
+    await eventually(scenario.serves, "its own way in is free again")
 
 
-async def test_without_descriptors_the_server_neither_spins_nor_stays_away(scene: Scene) -> None:
-    server = scene.stack.server
-    scene.limit_descriptors(server.open_files())
-    late = [asyncio.create_task(scene.stack.api.get(APP, "/bytes/1")) for _ in range(5)]
-    metrics = asyncio.create_task(scene.metrics())
+async def test_without_descriptors_the_server_neither_spins_nor_stays_away(
+    scenario: Scenario,
+) -> None:
+    server = scenario.stack.server
+    scenario.limit_descriptors(server.open_files())
+    late = [asyncio.create_task(scenario.stack.api.get(APP, "/bytes/1")) for _ in range(5)]
+    metrics = asyncio.create_task(scenario.metrics())
     await server.wait_line("cannot accept connections; they wait.*too many open files")
-    began, used = server.position(), scene.cpu_seconds()
+    began, used = server.position(), scenario.cpu_seconds()
     await asyncio.sleep(2)  # the time in which it would spin
-    assert scene.cpu_seconds() - used < 0.6
+    assert scenario.cpu_seconds() - used < 0.6
     assert server.position() - began < 2000
-    scene.limit_descriptors(DESCRIPTORS)
+    scenario.limit_descriptors(DESCRIPTORS)
     assert {response.status for response in await asyncio.gather(*late)} == {200}
     await metrics

@@ -1,5 +1,4 @@
-"""The container image: its Dockerfile, and both roles with the health check that tells whether
-they work."""
+"""Tests of the container image: Dockerfile, both roles, health check."""
 
 import asyncio
 import json

@@ -1,5 +1,4 @@
-"""`python -m demo`: what it prints works as it is printed, it leaves nothing behind, and it
-fails in one line."""
+"""Tests of `python -m demo`: its printed commands work, it cleans up, its errors are one line."""
 
 import asyncio
 import os
@@ -180,8 +179,7 @@ async def test_folder_that_is_too_deep_is_one_line(folder: Path) -> None:
 
 
 async def test_folder_that_cannot_be_written_is_one_line() -> None:
-    """No place for temporary files at all: Python tries TMPDIR, the system's folders and the
-    working directory."""
+    """No writable folder for temporary files: TMPDIR, the system's folders, the working folder."""
     code = (
         "import tempfile; tempfile._candidate_tempdir_list = lambda: ['/proc']; import"
         " demo.__main__ as d; d.main()"

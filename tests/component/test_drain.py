@@ -1,5 +1,4 @@
-"""Restarts that nobody notices: of agents one after the other, and of the server behind a Caddy
-that goes on."""
+"""Tests of restarts without failed requests: of agents, and of the server behind Caddy."""
 
 import asyncio
 import contextlib
@@ -17,7 +16,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from tests.support.backends import Origin, WsEcho
-from tests.support.entrypoint import Way
+from tests.support.entrypoint import Entrypoint
 from tests.support.ports import free_port
 from tests.support.processes import PRODUCT, ROOT, Process, wait_port
 from tests.support.stack import Agent, Authority, Stack, service
@@ -35,13 +34,16 @@ RATE = 200
 
 
 class Load:
-    """RATE requests a second over kept-alive connections, one in four with a body; whatever
-    fails is in `failures`."""
+    """RATE requests per second over kept-alive connections; every fourth has a body.
+
+    Attributes:
+        failures: descriptions of failed requests.
+    """
 
     CLIENTS = 20
 
-    def __init__(self, way: Way) -> None:
-        self.way = way
+    def __init__(self, entrypoint: Entrypoint) -> None:
+        self.entrypoint = entrypoint
         self.answered = 0
         self.failures: list[str] = []
         self._stop = asyncio.Event()
@@ -61,7 +63,7 @@ class Load:
         due = loop.time() + pause * number / self.CLIENTS
         while not self._stop.is_set():
             try:
-                async with await self.way.open(APP, patience=30) as client:
+                async with await self.entrypoint.open(APP, patience=30) as client:
                     while not self._stop.is_set():
                         await asyncio.sleep(due - loop.time())
                         due = max(due + pause, loop.time())

@@ -1,5 +1,4 @@
-"""The examples are what they say: each is started from its own files, with all four hops, and
-asked."""
+"""Tests of the examples: each runs from its own files through all four hops."""
 
 import asyncio
 import json
@@ -13,10 +12,10 @@ from pathlib import Path
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from tests.support.entrypoint import Way
+from tests.support.entrypoint import Entrypoint
 from tests.support.example_runner import TUNNEL, Example
 from tests.support.processes import ROOT
-from tests.support.recording_backend import Witness
+from tests.support.recording_backend import RecordingBackend
 from tests.support.stack import Authority
 from tests.support.waiting import eventually
 
@@ -40,10 +39,10 @@ class Running:
     """An example with its backends, by name."""
 
     example: Example
-    backends: dict[str, Witness]
+    backends: dict[str, RecordingBackend]
 
     @property
-    def caddy(self) -> Way:
+    def caddy(self) -> Entrypoint:
         return self.example.caddy
 
 
@@ -59,7 +58,7 @@ def make(
     authority: Authority,
     name: str,
     texts: tuple[str, str],
-    backends: dict[str, Witness],
+    backends: dict[str, RecordingBackend],
 ) -> Running:
     """An example that is not started.
 
@@ -110,23 +109,26 @@ async def examples(
     folder = tmp_path_factory.mktemp("examples")
     internal = Authority(folder / "internal")
     rack = {"20:3000": "grafana", "21:8080": "wiki", "22:80": "files"}
-    asked: list[tuple[str, str, dict[str, Witness]]] = [
-        ("pihole", "pihole-agent", {"PIHOLE": Witness("pihole")}),
-        ("home-assistant", "home", {"HOME_ASSISTANT": Witness("home")}),
+    asked: list[tuple[str, str, dict[str, RecordingBackend]]] = [
+        ("pihole", "pihole-agent", {"PIHOLE": RecordingBackend("pihole")}),
+        ("home-assistant", "home", {"HOME_ASSISTANT": RecordingBackend("home")}),
         (
             "several-services",
             "rack",
-            {f"192.168.1.{end}": Witness(each) for end, each in rack.items()},
+            {f"192.168.1.{end}": RecordingBackend(each) for end, each in rack.items()},
         ),
         (
             "weighted-canary",
             "api",
-            {"10.0.0.10:8080": Witness("known"), "10.0.0.11:8080": Witness("canary")},
+            {
+                "10.0.0.10:8080": RecordingBackend("known"),
+                "10.0.0.11:8080": RecordingBackend("canary"),
+            },
         ),
         (
             "https-upstreams-own-ca",
             "vault",
-            {"vault.internal.example:8200": Witness("vault", tls=tls_by(internal))},
+            {"vault.internal.example:8200": RecordingBackend("vault", tls=tls_by(internal))},
         ),
     ]
     running = {
@@ -134,7 +136,7 @@ async def examples(
         for title, name, backends in asked
     }
     for file, name in REFERENCE.items():
-        backends = {"192.168.1.100:80": Witness("pihole")}
+        backends = {"192.168.1.100:80": RecordingBackend("pihole")}
         running[file] = make(folder / file, authority, name, reference(file), backends)
     shutil.copy(internal.root, folder / "https-upstreams-own-ca" / "internal-ca.crt")
     started = list(running.values())
@@ -151,8 +153,8 @@ async def examples(
         )
 
 
-async def echoes(way: Way, host: str, path: str = "/") -> None:
-    async with way.websocket(host, path) as socket:
+async def echoes(entrypoint: Entrypoint, host: str, path: str = "/") -> None:
+    async with entrypoint.websocket(host, path) as socket:
         await socket.send("hello")
         assert await socket.recv() == "hello"
 
@@ -193,7 +195,7 @@ async def test_several_services(examples: dict[str, Running]) -> None:
         await echoes(rack.caddy, "files.localhost")
     assert refused.value.response.status_code == 403
     assert "/socket" not in rack.backends["files"].paths
-    rack.backends["another wiki"] = another = Witness("another wiki")
+    rack.backends["another wiki"] = another = RecordingBackend("another wiki")
     await another.start()
     async with rack.caddy.websocket("grafana.localhost") as socket:
         file = rack.example.agent_file
@@ -248,12 +250,12 @@ async def test_https_upstreams_with_an_authority_of_ones_own(
 @pytest.mark.parametrize("file", REFERENCE)
 async def test_files_of_the_reference_document(examples: dict[str, Running], file: str) -> None:
     """And the line that it checks the upgrade with."""
-    way = examples[file].caddy
-    assert (await way.get("pihole.localhost", "/admin/")).body == b"pihole"
-    async with await way.open("pihole.localhost") as client:
+    entrypoint = examples[file].caddy
+    assert (await entrypoint.get("pihole.localhost", "/admin/")).body == b"pihole"
+    async with await entrypoint.open("pihole.localhost") as client:
         answer = await client.request("GET", "/", UPGRADE)
         assert (answer.status, answer.get("sec-websocket-accept")) == (
             101,
             "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
         )
-    await echoes(way, "pihole.localhost")
+    await echoes(entrypoint, "pihole.localhost")

@@ -1,5 +1,4 @@
-"""Two agents with one host name: what one of them can't do, the other does, and no backend gets
-a request twice."""
+"""Tests of failover between two agents of a host; no backend gets a request twice."""
 
 import asyncio
 import contextlib
@@ -11,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Measured
-from tests.support.backends import Clogged, Origin, WsEcho
-from tests.support.entrypoint import Way
+from tests.support.backends import Origin, UnresponsivePort, WsEcho
+from tests.support.entrypoint import Entrypoint
 from tests.support.ports import closed_port
 from tests.support.stack import Authority, Stack, service
 from tests.support.waiting import eventually
@@ -38,10 +37,10 @@ class Asked:
         self.failure: str | None = None
         self.done = False
 
-    async def run(self, way: Way) -> None:
+    async def run(self, entrypoint: Entrypoint) -> None:
         body = random.randbytes(2000) if self.method == "POST" else b""
         fields = [HTTPS, ("X-Number", str(self.number))]
-        response = await way.request(APP, self.method, "/late?wait=0.5", fields, body)
+        response = await entrypoint.request(APP, self.method, "/late?wait=0.5", fields, body)
         self.done = True
         if response.status != 200:
             self.failure = response.error_code or str(response.status)
@@ -84,9 +83,9 @@ async def test_a_backend_that_refuses_is_stood_in_for(tmp_path: Path, by: str) -
     async with Origin(tmp_path) as origin, WsEcho(tmp_path) as ws:
         down = {APP: closed_port(), WS: closed_port()}
         async with stack_of(tmp_path, down, {APP: origin.port, WS: ws.port}) as stack:
-            way: Way = getattr(stack, by)
+            entrypoint: Entrypoint = getattr(stack, by)
             since = stack.server.position()
-            async with await way.open(APP) as client:
+            async with await entrypoint.open(APP) as client:
                 for size in (0, 10, 3000, 30_000) * 5:
                     body = random.randbytes(size)
                     answer = await client.request("POST", "/upload", [HTTPS], body)
@@ -94,7 +93,7 @@ async def test_a_backend_that_refuses_is_stood_in_for(tmp_path: Path, by: str) -
                     assert answer.json()["sha256"] == hashlib.sha256(body).hexdigest()
                     assert (await client.get("/bytes/500", HTTPS)).status == 200
             for _ in range(10):
-                async with way.websocket(
+                async with entrypoint.websocket(
                     WS, additional_headers=[HTTPS] if by == "api" else None
                 ) as socket:
                     await socket.send("hello")
@@ -106,7 +105,7 @@ async def test_a_backend_that_refuses_is_stood_in_for(tmp_path: Path, by: str) -
 
 async def test_a_backend_whose_machine_is_gone_is_stood_in_for(tmp_path: Path) -> None:
     async with Origin(tmp_path) as origin:
-        clogged = Clogged()
+        clogged = UnresponsivePort()
         async with stack_of(
             tmp_path, {APP: clogged.port}, {APP: origin.port}, connect_timeout="0.5s"
         ) as stack:
@@ -131,8 +130,7 @@ async def test_an_agent_that_is_killed_takes_only_what_may_not_be_repeated(
             asked: list[Asked] = []
 
             async def kill() -> set[int]:
-                """Kill the agent when its backend has requests of both methods; return the
-                numbers under way."""
+                """Kill the agent while its backend has requests of both methods; return those."""
 
                 async def has_both() -> bool:
                     return await methods_under_way(one) == {"GET", "POST"}

@@ -1,5 +1,4 @@
-"""A link that swallows everything without a word is noticed, by both ends; one that is slow is
-not taken for it."""
+"""Tests of half-open links: both ends detect a dead link, and keep a slow one."""
 
 import asyncio
 import contextlib
@@ -16,7 +15,7 @@ from tests.support.inprocess_stack import (
     Backend,
     RunningAgent,
     RunningServer,
-    Site,
+    StackFiles,
     dialling,
     serving,
 )
@@ -35,7 +34,7 @@ RESTART = b"\x88\x02" + (1012).to_bytes(2, "big")
 """A Close frame."""
 
 
-class Scene:
+class Scenario:
     """Both ends of a link, in this process."""
 
     def __init__(self, server: RunningServer, agent: RunningAgent, backend: Backend) -> None:
@@ -71,20 +70,20 @@ class Scene:
 
 
 @contextlib.asynccontextmanager
-async def scene_of(folder: Path, **settings: Any) -> AsyncIterator[Scene]:
-    site = Site(folder)
+async def scene_of(folder: Path, **settings: Any) -> AsyncIterator[Scenario]:
+    files = StackFiles(folder)
     async with (
         Backend("b").listening() as backend,
-        serving(site, site.server(server=settings)) as running,
+        serving(files, files.server(server=settings)) as running,
     ):
-        config = site.agent({"hostname": APP, "backend": f"127.0.0.1:{backend.port}"})
+        config = files.agent({"hostname": APP, "backend": f"127.0.0.1:{backend.port}"})
         async with dialling(config) as agent:
 
             async def published() -> bool:
                 return await running.status(APP) == 200
 
             await eventually(published, "the service is published")
-            yield Scene(running, agent, backend)
+            yield Scenario(running, agent, backend)
 
 
 async def upgraded(client: Client) -> None:
@@ -94,10 +93,10 @@ async def upgraded(client: Client) -> None:
 
 
 async def test_silence_is_noticed_by_both_ends_while_idle(tmp_path: Path) -> None:
-    async with scene_of(tmp_path) as scene, await scene.server.open(APP) as client:
+    async with scene_of(tmp_path) as scenario, await scenario.server.open(APP) as client:
         await upgraded(client)
-        since = scene.swallow()
-        times = await asyncio.gather(*(scene.noticed(link, since) for link in scene.ends))
+        since = scenario.swallow()
+        times = await asyncio.gather(*(scenario.noticed(link, since) for link in scenario.ends))
         assert max(times) < 15
         await client.send(b"still there")
         assert await client.read_exactly(11) == b"still there", (
@@ -107,14 +106,14 @@ async def test_silence_is_noticed_by_both_ends_while_idle(tmp_path: Path) -> Non
 
 async def test_silence_is_noticed_sooner_by_an_end_with_output(tmp_path: Path) -> None:
     async with (
-        scene_of(tmp_path) as scene,
-        await scene.server.open(APP) as client,
-        await scene.server.open(APP) as other,
+        scene_of(tmp_path) as scenario,
+        await scenario.server.open(APP) as client,
+        await scenario.server.open(APP) as other,
     ):
         await upgraded(other)
-        since = scene.swallow()
+        since = scenario.swallow()
         await client.send_head("GET", "/")
-        assert await scene.noticed(scene.ends[0], since) < 5
+        assert await scenario.noticed(scenario.ends[0], since) < 5
         response = await client.read_response()
         assert response.status == 200, "it waited for the next link"
         await other.send(b"still there")
@@ -122,51 +121,49 @@ async def test_silence_is_noticed_sooner_by_an_end_with_output(tmp_path: Path) -
 
 
 async def test_neither_end_holds_small_frames_back(tmp_path: Path) -> None:
-    """Nagle's algorithm would, for 40 ms each time: the first connection has it off, and so has
-    the next one."""
-    async with scene_of(tmp_path) as scene:
+    """Nagle's algorithm would delay by 40 ms; it is off on the first and later connections."""
+    async with scene_of(tmp_path) as scenario:
         for _ in range(2):
-            for link in scene.ends:
+            for link in scenario.ends:
                 assert link.transport is not None
                 raw = link.transport.get_extra_info("socket")
                 assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-            before = [link.transport for link in scene.ends]
+            before = [link.transport for link in scenario.ends]
             assert before[1] is not None
             before[1].abort()
             await eventually(
                 lambda: all(
                     link.session.attached and link.transport not in (None, old)
-                    for link, old in zip(scene.ends, before, strict=True)  # noqa: B023
+                    for link, old in zip(scenario.ends, before, strict=True)  # noqa: B023
                 ),
                 "there is another connection",
             )
 
 
 async def test_the_agent_notices_too(tmp_path: Path) -> None:
-    async with scene_of(tmp_path) as scene, await scene.server.open(APP) as client:
+    async with scene_of(tmp_path) as scenario, await scenario.server.open(APP) as client:
         await client.send_head("GET", "/wait")
-        await eventually(lambda: scene.backend.waiting, "the request is at the backend")
-        since = scene.swallow()
-        scene.backend.go.set()
-        assert await scene.noticed(scene.ends[1], since) < 5
+        await eventually(lambda: scenario.backend.waiting, "the request is at the backend")
+        since = scenario.swallow()
+        scenario.backend.go.set()
+        assert await scenario.noticed(scenario.ends[1], since) < 5
         assert (await client.read_response()).status == 200
 
 
 async def test_a_session_that_is_not_kept_ends_with_its_link(tmp_path: Path) -> None:
     async with (
-        scene_of(tmp_path, resume_timeout=0) as scene,
-        await scene.server.open(APP) as client,
+        scene_of(tmp_path, resume_timeout=0) as scenario,
+        await scenario.server.open(APP) as client,
     ):
         await upgraded(client)
-        link = scene.link_of_agent
+        link = scenario.link_of_agent
         assert link.transport is not None
         link.transport.abort()
         assert await client.read_exactly(4) == RESTART
 
 
 class SlowProxy:
-    """Passes on `rate` bytes a second in each direction, with little room for more: a queue
-    before a slow link."""
+    """A proxy with `rate` bytes per second each way and a small buffer, like a slow link."""
 
     def __init__(self, port: int, rate: int) -> None:
         self._port = port
@@ -202,14 +199,14 @@ class SlowProxy:
 
 
 async def test_a_slow_link_with_a_full_queue_is_not_taken_for_a_dead_one(tmp_path: Path) -> None:
-    site = Site(tmp_path)
+    files = StackFiles(tmp_path)
     async with (
         Backend("b").listening() as backend,
-        serving(site) as running,
-        SlowProxy(site.tunnel_port, 40_000).listening() as port,
+        serving(files) as running,
+        SlowProxy(files.tunnel_port, 40_000).listening() as port,
     ):
         address = {"address": f"127.0.0.1:{port}"}
-        config = site.agent(
+        config = files.agent(
             {"hostname": APP, "backend": f"127.0.0.1:{backend.port}"}, server=address
         )
         async with dialling(config) as agent:
@@ -218,7 +215,7 @@ async def test_a_slow_link_with_a_full_queue_is_not_taken_for_a_dead_one(tmp_pat
                 return await running.status(APP) == 200
 
             await eventually(published, "the service is published", 20)
-            scene = Scene(running, agent, backend)
+            scenario = Scenario(running, agent, backend)
             client = await running.open(APP)
             assert (await client.upgrade("/")).status == 101
             # Far more than passes in that time, in both directions: the backend echoes.
@@ -228,6 +225,6 @@ async def test_a_slow_link_with_a_full_queue_is_not_taken_for_a_dead_one(tmp_pat
             while asyncio.get_running_loop().time() < ends_at:
                 got += len(await client.read_exactly(1000))
             assert got > 40_000
-            assert not any(link.closed.done() for link in scene.ends)
+            assert not any(link.closed.done() for link in scenario.ends)
             sending.cancel()
             client.abort()

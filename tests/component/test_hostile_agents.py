@@ -1,5 +1,4 @@
-"""Agents and strangers that keep to no rule: each is refused with one line that says why, and
-nobody else notices."""
+"""Tests of hostile agents and strangers: each is refused with one log line, others go on."""
 
 import asyncio
 import contextlib
@@ -18,9 +17,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from tests.component.hostile import APP, MINE, WILD, Fortress, besieged, csr
+from tests.component.attacked_server import APP, MINE, WILD, AttackedServer, besieged, csr
 from tests.conftest import Measured
-from tests.support.bad_certificates import SERVER, Credentials, Forger
+from tests.support.bad_certificates import SERVER, BadCertificateIssuer, Credentials
 from tests.support.processes import ROOT
 from tests.support.raw_agent import HELLO, RawAgent, Refused
 from tests.support.stack import Authority
@@ -41,72 +40,72 @@ pytestmark = [
 
 HOUR, MINUTE = datetime.timedelta(hours=1), datetime.timedelta(minutes=1)
 GROWTH = 48 * 1024 * 1024
-"""That a flood may add to the server's memory: places for handshakes, buffers, what the
-allocator keeps."""
+"""Bytes that a flood may add to the server's memory: handshakes, buffers, allocator."""
 
 
 @pytest.fixture(scope="module")
-async def fortress(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fortress]:
-    async with besieged(tmp_path_factory.mktemp("hostile")) as fortress:
-        await fortress.settled()
-        files, memory = fortress.server.open_files(), fortress.server.rss_bytes()
-        yield fortress
-        await fortress.settled()
-        assert fortress.server.rss_bytes() - memory < GROWTH
+async def attacked(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AttackedServer]:
+    async with besieged(tmp_path_factory.mktemp("hostile")) as attacked:
+        await attacked.settled()
+        files, memory = attacked.server.open_files(), attacked.server.rss_bytes()
+        yield attacked
+        await attacked.settled()
+        assert attacked.server.rss_bytes() - memory < GROWTH
         await eventually(
-            lambda: fortress.server.open_files() <= files + 2, "all descriptors are closed", 20
+            lambda: attacked.server.open_files() <= files + 2, "all descriptors are closed", 20
         )
 
 
 @pytest.fixture(autouse=True)
-async def unharmed(fortress: Fortress) -> AsyncIterator[None]:
-    """Whatever a test does: the good agent stays connected, its requests are answered, nothing
-    is a fault of ours."""
+async def unharmed(attacked: AttackedServer) -> AsyncIterator[None]:
+    """Check after each test that the good agent is served and the server has no errors."""
     yield
-    await fortress.settled()
+    await attacked.settled()
 
 
 # Who is not let in
 
 
-Forgery = Callable[[Fortress, Path], Credentials]
+Forgery = Callable[[AttackedServer, Path], Credentials]
 
 
-def foreign(fortress: Fortress, folder: Path) -> Credentials:
+def foreign(attacked: AttackedServer, folder: Path) -> Credentials:
     other = Authority(folder / "other")
-    return Forger(other.folder, folder / "forged", root=fortress.authority.root).certificate(
-        "foreign", ids=("good",)
-    )
+    return BadCertificateIssuer(
+        other.folder, folder / "forged", root=attacked.authority.root
+    ).certificate("foreign", ids=("good",))
 
 
-def expired(fortress: Fortress, _: Path) -> Credentials:
-    return fortress.forger.certificate("expired", ids=("good",), begins=-2 * HOUR, ends=-HOUR)
+def expired(attacked: AttackedServer, _: Path) -> Credentials:
+    return attacked.forger.certificate("expired", ids=("good",), begins=-2 * HOUR, ends=-HOUR)
 
 
-def not_yet(fortress: Fortress, _: Path) -> Credentials:
-    return fortress.forger.certificate("early", ids=("good",), begins=HOUR, ends=2 * HOUR)
+def not_yet(attacked: AttackedServer, _: Path) -> Credentials:
+    return attacked.forger.certificate("early", ids=("good",), begins=HOUR, ends=2 * HOUR)
 
 
-def of_a_server(fortress: Fortress, _: Path) -> Credentials:
-    chain, key = fortress.authority.server()
-    return Credentials(chain=chain, key=key, root=fortress.authority.root)
+def of_a_server(attacked: AttackedServer, _: Path) -> Credentials:
+    chain, key = attacked.authority.server()
+    return Credentials(chain=chain, key=key, root=attacked.authority.root)
 
 
-def of_a_server_that_says_it_is_an_agent(fortress: Fortress, _: Path) -> Credentials:
-    return fortress.forger.certificate("posing", ids=("good",), usage=SERVER)
+def of_a_server_that_says_it_is_an_agent(attacked: AttackedServer, _: Path) -> Credentials:
+    return attacked.forger.certificate("posing", ids=("good",), usage=SERVER)
 
 
-def of_the_issuer(fortress: Fortress, _: Path) -> Credentials:
-    folder = fortress.authority.folder
+def of_the_issuer(attacked: AttackedServer, _: Path) -> Credentials:
+    folder = attacked.authority.folder
     return Credentials(
-        chain=folder / "issuer.crt", key=folder / "issuer.key", root=fortress.authority.root
+        chain=folder / "issuer.crt", key=folder / "issuer.key", root=attacked.authority.root
     )
 
 
-def below_an_agent(fortress: Fortress, folder: Path) -> Credentials:
+def below_an_agent(attacked: AttackedServer, folder: Path) -> Credentials:
     """Signed by an agent's key, with the agent's certificate in the chain."""
-    forger = Forger(fortress.authority.folder, folder / "forged", root=fortress.authority.root)
-    forger.sign_with(fortress.mallory)
+    forger = BadCertificateIssuer(
+        attacked.authority.folder, folder / "forged", root=attacked.authority.root
+    )
+    forger.sign_with(attacked.mallory)
     return forger.certificate("below", ids=("good",))
 
 
@@ -126,12 +125,12 @@ def below_an_agent(fortress: Fortress, folder: Path) -> Credentials:
     ],
 )
 async def test_the_wrong_certificate(
-    fortress: Fortress, tmp_path: Path, forge: Forgery, reason: str
+    attacked: AttackedServer, tmp_path: Path, forge: Forgery, reason: str
 ) -> None:
-    credentials, since = forge(fortress, tmp_path), fortress.server.position()
-    await refused(fortress, credentials)
-    await fortress.server.wait_line("agent refused", since=since)
-    (line,) = fortress.refusals(since)
+    credentials, since = forge(attacked, tmp_path), attacked.server.position()
+    await refused(attacked, credentials)
+    await attacked.server.wait_line("agent refused", since=since)
+    (line,) = attacked.refusals(since)
     assert re.search(reason, line), line
     assert "peer=127.0.0.1:" in line
 
@@ -148,20 +147,20 @@ async def test_the_wrong_certificate(
     ],
 )
 async def test_the_right_authority_and_the_wrong_name(
-    fortress: Fortress, names: dict[str, Any], reason: str
+    attacked: AttackedServer, names: dict[str, Any], reason: str
 ) -> None:
-    since = fortress.server.position()
-    refusal = await refused(fortress, fortress.forger.certificate("named", **names))
+    since = attacked.server.position()
+    refusal = await refused(attacked, attacked.forger.certificate("named", **names))
     assert refusal.code is Code.NOT_ALLOWED
     assert reason in refusal.reason
-    (line,) = fortress.refusals(since)
+    (line,) = attacked.refusals(since)
     assert reason in line and "peer=127.0.0.1:" in line
 
 
-async def refused(fortress: Fortress, credentials: Credentials) -> Refused:
+async def refused(attacked: AttackedServer, credentials: Credentials) -> Refused:
     """Return how the server ends a session that it must not accept."""
     try:
-        async with await RawAgent.open(fortress.port, credentials.client()) as agent:
+        async with await RawAgent.open(attacked.port, credentials.client()) as agent:
             with contextlib.suppress(ConnectionError, ssl.SSLError):
                 await agent.say(FrameType.HELLO, HELLO)
                 await agent.say(FrameType.REGISTER, {"id": "web", "hosts": [APP]})
@@ -170,38 +169,39 @@ async def refused(fortress: Fortress, credentials: Credentials) -> Refused:
         return Refused(None, str(error))
 
 
-async def test_who_has_no_certificate_and_speaks_the_tunnels_protocol(fortress: Fortress) -> None:
-    since = fortress.server.position()
+async def test_who_has_no_certificate_and_speaks_the_tunnels_protocol(
+    attacked: AttackedServer,
+) -> None:
+    since = attacked.server.position()
     for _ in range(20):
-        async with await RawAgent.open(fortress.port, fortress.nobody) as agent:
+        async with await RawAgent.open(attacked.port, attacked.nobody) as agent:
             with contextlib.suppress(OSError):
                 await agent.say(FrameType.HELLO, HELLO)
             assert (await agent.end()).code is None
-    await eventually(lambda: len(fortress.refusals(since)) >= 20, "20 lines")
-    lines = fortress.refusals(since)
+    await eventually(lambda: len(attacked.refusals(since)) >= 20, "20 lines")
+    lines = attacked.refusals(since)
     assert len(lines) == 20
     assert all("no certificate; an agent gets one with 0trust agent join" in line for line in lines)
 
 
-async def test_who_has_a_certificate_and_speaks_another_protocol(fortress: Fortress) -> None:
-    since = fortress.server.position()
-    async with await RawAgent.open(fortress.port, fortress.mallory.client("http/1.1")) as agent:
+async def test_who_has_a_certificate_and_speaks_another_protocol(attacked: AttackedServer) -> None:
+    since = attacked.server.position()
+    async with await RawAgent.open(attacked.port, attacked.mallory.client("http/1.1")) as agent:
         with contextlib.suppress(OSError):
             await agent.send(b"GET /.well-known/0trust/authority HTTP/1.1\r\nHost: a\r\n\r\n")
         assert (await agent.end()).code is None
-    (line,) = fortress.refusals(since)
+    (line,) = attacked.refusals(since)
     assert "does not speak 0trust/1" in line
 
 
-async def test_the_revoked(fortress: Fortress) -> None:
-    """By agent, and by certificate: the session ends, and no other begins; then as if nothing
-    had been."""
-    spare = fortress.forger.certificate("spare", ids=("mallory",))
-    for serial in (None, fortress.mallory.serial):
-        async with fortress.session() as agent, fortress.session(spare) as other:
+async def test_the_revoked(attacked: AttackedServer) -> None:
+    """Revoked by agent and by certificate: the session ends, no new one; then restored."""
+    spare = attacked.forger.certificate("spare", ids=("mallory",))
+    for serial in (None, attacked.mallory.serial):
+        async with attacked.session() as agent, attacked.session(spare) as other:
             assert (await agent.register("web", MINE)).accepted == [MINE]
             revoked_at = time.monotonic()
-            done = await fortress.command(
+            done = await attacked.command(
                 "/v1/agents/revoke", agent="mallory", serial=serial, reason="test"
             )
             refusal = await agent.end()
@@ -210,14 +210,14 @@ async def test_the_revoked(fortress: Fortress) -> None:
             assert done["sessions"] == (2 if serial is None else 1)
             if serial is not None:
                 assert await other.is_heard()
-        since = fortress.server.position()
-        assert "was revoked" in (await refused(fortress, fortress.mallory)).reason
-        (line,) = fortress.refusals(since)
+        since = attacked.server.position()
+        assert "was revoked" in (await refused(attacked, attacked.mallory)).reason
+        (line,) = attacked.refusals(since)
         assert "was revoked" in line and "mallory" in line
         if serial is None:
-            assert "was revoked" in (await refused(fortress, spare)).reason
-        await fortress.command("/v1/agents/restore", agent="mallory", serial=serial)
-    async with fortress.session() as agent:
+            assert "was revoked" in (await refused(attacked, spare)).reason
+        await attacked.command("/v1/agents/restore", agent="mallory", serial=serial)
+    async with attacked.session() as agent:
         assert await agent.is_heard()
 
 
@@ -236,9 +236,9 @@ async def test_the_revoked(fortress: Fortress) -> None:
         "app\u3002example",
     ],
 )
-async def test_the_host_name_of_another(fortress: Fortress, spelling: str) -> None:
-    since = fortress.server.position()
-    async with fortress.session() as agent:
+async def test_the_host_name_of_another(attacked: AttackedServer, spelling: str) -> None:
+    since = attacked.server.position()
+    async with attacked.session() as agent:
         await agent.say(FrameType.REGISTER, {"id": "web", "hosts": [spelling]})
         assert decode(Registered, await agent.expect(FrameType.REGISTERED)).refused == {
             APP: f"not granted to mallory; on the server: 0trust grants add mallory {APP}"
@@ -247,19 +247,19 @@ async def test_the_host_name_of_another(fortress: Fortress, spelling: str) -> No
         await agent.say(FrameType.REGISTER, {"id": "web", "hosts": [MINE, spelling]})
         changed = decode(Registered, await agent.expect(FrameType.REGISTERED))
         assert (changed.accepted, list(changed.refused)) == ([MINE], [APP])
-        assert await fortress.status(APP) == 200
-    assert len(re.findall("host name refused", fortress.server.text(since))) == 2
+        assert await attacked.status(APP) == 200
+    assert len(re.findall("host name refused", attacked.server.text(since))) == 2
 
 
 @pytest.mark.parametrize(
     "host",
     ["a.b.mallory.example", "mallory.example", "xmallory.example", "good.localhost", "[::1]"],
 )
-async def test_what_a_wildcard_is_not_for(fortress: Fortress, host: str) -> None:
-    async with fortress.session() as agent:
+async def test_what_a_wildcard_is_not_for(attacked: AttackedServer, host: str) -> None:
+    async with attacked.session() as agent:
         assert (await agent.register("web", "a.mallory.example")).accepted == ["a.mallory.example"]
         assert (await agent.register("web", host)).accepted == []
-        assert await fortress.status("a.mallory.example") == 404
+        assert await attacked.status("a.mallory.example") == 404
 
 
 @pytest.mark.parametrize(
@@ -278,16 +278,16 @@ async def test_what_a_wildcard_is_not_for(fortress: Fortress, host: str) -> None
         "é" * 200,
     ],
 )
-async def test_what_is_no_host_name(fortress: Fortress, host: str) -> None:
-    async with fortress.session() as agent:
+async def test_what_is_no_host_name(attacked: AttackedServer, host: str) -> None:
+    async with attacked.session() as agent:
         await agent.say(FrameType.REGISTER, {"id": "web", "hosts": [host]})
         refusal = await agent.end()
     assert refusal.code is Code.PROTOCOL_ERROR
     assert refusal.reason.startswith("REGISTER hosts.0")
 
 
-async def test_a_registration_replayed(fortress: Fortress) -> None:
-    async with fortress.session() as first, fortress.session() as second:
+async def test_a_registration_replayed(attacked: AttackedServer) -> None:
+    async with attacked.session() as first, attacked.session() as second:
         frame = encode(FrameType.REGISTER, 0, 0, Register(id="web", hosts=[MINE, MINE]).encode())
         for agent in (first, second, first):
             await agent.send(frame * 20)
@@ -299,31 +299,33 @@ async def test_a_registration_replayed(fortress: Fortress) -> None:
         for agent in (first, second):
             await agent.say(FrameType.UNREGISTER, {"id": "web"})
             assert await agent.is_heard()
-        assert await fortress.status(MINE) in (404, 503)
+        assert await attacked.status(MINE) in (404, 503)
 
 
-async def test_a_name_that_is_taken_back_is_gone_however_it_was_claimed(fortress: Fortress) -> None:
-    await fortress.command("/v1/grants/add", agent="mallory", host="t.example")
-    async with fortress.session() as agent:
+async def test_a_name_that_is_taken_back_is_gone_however_it_was_claimed(
+    attacked: AttackedServer,
+) -> None:
+    await attacked.command("/v1/grants/add", agent="mallory", host="t.example")
+    async with attacked.session() as agent:
         assert (await agent.register("web", "t.example", "t.example")).accepted
-        await fortress.command("/v1/grants/remove", agent="mallory", host="t.example")
-        assert await fortress.status("t.example") == 404
+        await attacked.command("/v1/grants/remove", agent="mallory", host="t.example")
+        assert await attacked.status("t.example") == 404
         assert list(decode(Registered, await agent.expect(FrameType.REGISTERED)).refused) == [
             "t.example"
         ]
 
 
-async def test_a_registration_after_going_away(fortress: Fortress) -> None:
-    async with fortress.session() as agent:
+async def test_a_registration_after_going_away(attacked: AttackedServer) -> None:
+    async with attacked.session() as agent:
         await agent.say(FrameType.GOAWAY, b"\x00\x00bye")
         await agent.expect(FrameType.GOAWAY)
         assert (await agent.register("web", MINE)).refused == {MINE: "this session is going away"}
-        assert await fortress.status(MINE) in (404, 503)
+        assert await attacked.status(MINE) in (404, 503)
 
 
-async def test_more_than_an_agent_may_have(fortress: Fortress) -> None:
+async def test_more_than_an_agent_may_have(attacked: AttackedServer) -> None:
     """Host names of one session, and sessions; the good agent's requests are answered meanwhile."""
-    async with fortress.traffic(), fortress.session() as agent:
+    async with attacked.traffic(), attacked.session() as agent:
         for number in range(MAX_NAMES // 250):
             hosts = [f"h{one}.x{number}.example" for one in range(250)]
             await agent.say(FrameType.REGISTER, {"id": str(number), "hosts": hosts})
@@ -333,7 +335,7 @@ async def test_more_than_an_agent_may_have(fortress: Fortress) -> None:
             assert "host names" not in str(reasons)
             if number == 3:
                 break
-    sessions = [await fortress.open() for _ in range(3 * MAX_SESSIONS)]
+    sessions = [await attacked.open() for _ in range(3 * MAX_SESSIONS)]
     for agent in sessions:
         await agent.hello()
     ended = [await agent.end() for agent in sessions[: -MAX_SESSIONS - 1]]
@@ -353,9 +355,9 @@ def not_signed_by_its_key() -> str:
     return x509.load_der_x509_csr(bytes(der)).public_bytes(serialization.Encoding.PEM).decode()
 
 
-async def test_a_request_for_a_certificate_of_another(fortress: Fortress) -> None:
+async def test_a_request_for_a_certificate_of_another(attacked: AttackedServer) -> None:
     """Only the key counts: the certificate is the agent's, for clients, and no authority."""
-    async with fortress.session() as agent:
+    async with attacked.session() as agent:
         answer = await agent.renew(csr(ec.generate_private_key(ec.SECP256R1()), ca=True))
     certificate = x509.load_pem_x509_certificate(answer.chain.encode())
     assert (agent_id_of(certificate), is_authority(certificate)) == ("mallory", False)
@@ -376,34 +378,33 @@ async def test_a_request_for_a_certificate_of_another(fortress: Fortress) -> Non
     ],
 )
 async def test_a_request_that_nobody_should_sign(
-    fortress: Fortress, request_pem: Callable[[], str], reason: str
+    attacked: AttackedServer, request_pem: Callable[[], str], reason: str
 ) -> None:
-    since = fortress.server.position()
-    async with fortress.session() as agent:
+    since = attacked.server.position()
+    async with attacked.session() as agent:
         answer = await agent.renew(request_pem())
         assert answer.chain == ""
         assert reason in answer.reason
         assert await agent.is_heard(), "its session goes on"
-    assert len(re.findall("certificate not renewed", fortress.server.text(since))) == 1
+    assert len(re.findall("certificate not renewed", attacked.server.text(since))) == 1
 
 
-async def test_a_request_that_is_huge_or_not_expected(fortress: Fortress) -> None:
-    async with fortress.session() as agent:
+async def test_a_request_that_is_huge_or_not_expected(attacked: AttackedServer) -> None:
+    async with attacked.session() as agent:
         await agent.say(FrameType.RENEW, {"csr": "x" * 8193})
         assert (await agent.end()).code is Code.PROTOCOL_ERROR
-    async with await fortress.open() as agent:
+    async with await attacked.open() as agent:
         await agent.hello(capabilities=[])
         await agent.say(FrameType.RENEW, {"csr": "x"})
         assert (await agent.end()).code is Code.PROTOCOL_ERROR
 
 
-async def test_a_session_is_for_who_had_it(fortress: Fortress) -> None:
-    """Whoever knows a session's secret needs the certificate of its agent, and whoever has that
-    needs the secret."""
+async def test_a_session_is_for_who_had_it(attacked: AttackedServer) -> None:
+    """Resumption needs both the session's secret and its agent's certificate."""
     opened: list[RawAgent] = []
 
     async def knock(credentials: Credentials | None = None) -> RawAgent:
-        opened.append(await fortress.open(credentials))
+        opened.append(await attacked.open(credentials))
         return opened[-1]
 
     agent = await knock()
@@ -412,10 +413,10 @@ async def test_a_session_is_for_who_had_it(fortress: Fortress) -> None:
     agent.writer.transport.abort()
     wanted = {"session": welcome.session, "secret": welcome.secret, "received": 1, "attempt": 1}
     thieves = [
-        (fortress.credentials("thief"), wanted),
-        (fortress.mallory, {**wanted, "secret": "0" * 64}),
-        (fortress.mallory, {**wanted, "session": "0" * 32}),
-        (fortress.mallory, {**wanted, "received": 1000}),
+        (attacked.credentials("thief"), wanted),
+        (attacked.mallory, {**wanted, "secret": "0" * 64}),
+        (attacked.mallory, {**wanted, "session": "0" * 32}),
+        (attacked.mallory, {**wanted, "received": 1000}),
     ]
     for credentials, said in thieves:
         thief = await knock(credentials)
@@ -428,7 +429,7 @@ async def test_a_session_is_for_who_had_it(fortress: Fortress) -> None:
     await late.say(FrameType.HELLO, {**HELLO, "capabilities": ["resume"], "resume": wanted})
     assert (await late.end()).code == Code.NOT_RESUMED, "a connection of before"
     assert await back.is_heard()
-    await fortress.command("/v1/agents/revoke", agent="mallory", reason="stolen")
+    await attacked.command("/v1/agents/revoke", agent="mallory", reason="stolen")
     try:
         assert (await back.end()).code == Code.NOT_ALLOWED
         third = await knock()
@@ -438,19 +439,19 @@ async def test_a_session_is_for_who_had_it(fortress: Fortress) -> None:
         )
         assert (await third.end()).code == Code.NOT_ALLOWED
     finally:
-        await fortress.command("/v1/agents/restore", agent="mallory")
+        await attacked.command("/v1/agents/restore", agent="mallory")
         for one in opened:
             one.writer.transport.abort()
-    await fortress.settled()
+    await attacked.settled()
 
 
-async def test_a_flood_of_requests(fortress: Fortress, measured: Measured) -> None:
-    since = fortress.server.position()
-    async with fortress.traffic() as traffic, fortress.session() as agent:
+async def test_a_flood_of_requests(attacked: AttackedServer, measured: Measured) -> None:
+    since = attacked.server.position()
+    async with attacked.traffic() as traffic, attacked.session() as agent:
         await agent.send(encode(FrameType.RENEW, 0, 0, b'{"csr":"x"}') * 2000)
         answers = [decode(Renewed, await agent.expect(FrameType.RENEWED)) for _ in range(2000)]
     assert sum("one request at a time" not in answer.reason for answer in answers) == 1
-    assert len(re.findall("certificate not renewed", fortress.server.text(since))) == 1
+    assert len(re.findall("certificate not renewed", attacked.server.text(since))) == 1
     measured(f"2,000 requests for a certificate at once: {traffic}")
 
 
@@ -474,12 +475,12 @@ async def test_a_flood_of_requests(fortress: Fortress, measured: Measured) -> No
         encode(FrameType.HELLO, 0, 0, b'{"versions":[1],"window":65536,"max_streams":-1}'),
     ],
 )
-async def test_what_does_not_begin_a_session(fortress: Fortress, sent: bytes) -> None:
-    since = fortress.server.position()
-    async with await fortress.open() as agent:
+async def test_what_does_not_begin_a_session(attacked: AttackedServer, sent: bytes) -> None:
+    since = attacked.server.position()
+    async with await attacked.open() as agent:
         await agent.send(sent)
         assert (await agent.end()).code in (Code.PROTOCOL_ERROR, Code.VERSION)
-    (line,) = fortress.refusals(since)
+    (line,) = attacked.refusals(since)
     assert "reason=" in line and len(line) < 600
 
 
@@ -518,18 +519,18 @@ async def test_what_does_not_begin_a_session(fortress: Fortress, sent: bytes) ->
     ],
 )
 async def test_a_frame_that_may_not_be(
-    fortress: Fortress, kind: int, payload: bytes, stream: int
+    attacked: AttackedServer, kind: int, payload: bytes, stream: int
 ) -> None:
-    since = fortress.server.position()
-    async with fortress.session() as agent:
+    since = attacked.server.position()
+    async with attacked.session() as agent:
         await agent.say(kind, payload, stream=stream)
         assert (await agent.end()).code is Code.PROTOCOL_ERROR
-    (line,) = re.findall(r".*agent disconnected.*", fortress.server.text(since))
+    (line,) = re.findall(r".*agent disconnected.*", attacked.server.text(since))
     assert "PROTOCOL_ERROR" in line and len(line) < 600
 
 
-async def test_a_policy_that_is_nonsense_costs_its_service_only(fortress: Fortress) -> None:
-    async with fortress.session() as agent:
+async def test_a_policy_that_is_nonsense_costs_its_service_only(attacked: AttackedServer) -> None:
+    async with attacked.session() as agent:
         policies: list[dict[str, Any]] = [
             {"x": 1},
             {"routes": [{}] * 2000},
@@ -552,20 +553,20 @@ async def test_a_policy_that_is_nonsense_costs_its_service_only(fortress: Fortre
     ],
 )
 async def test_a_password_hash_that_costs_too_much(
-    fortress: Fortress, hashed: str, reason: str
+    attacked: AttackedServer, hashed: str, reason: str
 ) -> None:
     """An agent of its own make tells it without a check of its own."""
     auth = {"type": "basic_auth", "config": {"users": {"ann": hashed}}}
-    async with fortress.session() as agent:
+    async with attacked.session() as agent:
         (said,) = (
             await agent.register("web", MINE, policy={"security": {"auth": auth}})
         ).refused.values()
         assert "security.auth.config.users.ann: " in said and reason in said
-        assert await fortress.status(MINE) in (404, 503)
+        assert await attacked.status(MINE) in (404, 503)
 
 
-async def test_streams_of_an_agents_own(fortress: Fortress) -> None:
-    async with fortress.session() as agent:
+async def test_streams_of_an_agents_own(attacked: AttackedServer) -> None:
+    async with attacked.session() as agent:
         await agent.send(
             b"".join(encode(FrameType.OPEN, 0, stream, b"x") for stream in range(1, 2001, 2))
         )
@@ -574,12 +575,12 @@ async def test_streams_of_an_agents_own(fortress: Fortress) -> None:
         assert await agent.is_heard()
 
 
-async def test_noise(fortress: Fortress) -> None:
+async def test_noise(attacked: AttackedServer) -> None:
     """Frames with random bytes, from a seed, by sessions that have begun well."""
     dice = random.Random(5)
     kinds = [int(kind) for kind in FrameType if kind not in (FrameType.CLOSE, FrameType.GOAWAY)]
     for _ in range(60):
-        async with fortress.session() as agent:
+        async with attacked.session() as agent:
             frames = [
                 encode(
                     dice.choice(kinds),
@@ -626,28 +627,28 @@ uvloop.run(main())
 """
 
 
-async def test_frames_as_fast_as_they_go(fortress: Fortress, measured: Measured) -> None:
+async def test_frames_as_fast_as_they_go(attacked: AttackedServer, measured: Measured) -> None:
     """PINGs and registrations without a pause, from a process of its own."""
-    async with fortress.traffic() as before:
+    async with attacked.traffic() as before:
         await asyncio.sleep(0.3)
     arguments = (
-        str(fortress.port),
-        *map(str, (fortress.mallory.root, fortress.mallory.chain, fortress.mallory.key)),
+        str(attacked.port),
+        *map(str, (attacked.mallory.root, attacked.mallory.chain, attacked.mallory.key)),
     )
     for kind in ("ping", "register"):
         flood = await asyncio.create_subprocess_exec(
             sys.executable, "-c", FLOOD, kind, *arguments, cwd=ROOT
         )
-        async with fortress.traffic() as during:
+        async with attacked.traffic() as during:
             assert await flood.wait() == 0
         measured(f"{kind.upper()} without a pause: {during}; before: {before}")
         assert during.p99 < 0.5
 
 
-async def test_memory_at_the_end(fortress: Fortress, measured: Measured) -> None:
+async def test_memory_at_the_end(attacked: AttackedServer, measured: Measured) -> None:
     """The last of this file: what all of it has left behind."""
     measured(
         "the server's memory after all hostile agents:"
-        f" {fortress.server.rss_bytes() / 2**20:.0f} MiB"
+        f" {attacked.server.rss_bytes() / 2**20:.0f} MiB"
     )
-    assert fortress.server.rss_bytes() < 250 * 2**20
+    assert attacked.server.rss_bytes() < 250 * 2**20

@@ -1,7 +1,6 @@
-"""Servers that an agent must survive: one without any key, and one that has the server's key and
-not the authority's.
+"""Tests of agents against servers without a key, or with the server's stolen key.
 
-The agent is a real process; its server is played by the test, over real TLS.
+The agent is a real process; the test plays its server over real TLS.
 """
 
 import asyncio
@@ -16,8 +15,8 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from tests.support.authorities import Foreign
-from tests.support.bad_certificates import Forger
+from tests.support.authorities import ForeignCertificate
+from tests.support.bad_certificates import BadCertificateIssuer
 from tests.support.ports import closed_port, free_port
 from tests.support.processes import PRODUCT, Process
 from tests.support.stack import Authority, service
@@ -47,7 +46,7 @@ class Agent:
         begins: datetime.timedelta,
         ends: Any,
     ) -> None:
-        forger = Forger(authority.folder, folder / "agent", root=authority.root)
+        forger = BadCertificateIssuer(authority.folder, folder / "agent", root=authority.root)
         self.credentials = forger.certificate(
             "home", name="home", ids=("home",), begins=begins, ends=ends
         )
@@ -74,7 +73,7 @@ class Agent:
 
 def by_another_authority(csr: x509.CertificateSigningRequest) -> bytes:
     """The right key and name, for ninety years, under the name of the true authority."""
-    foreign = Foreign.root("0Trust CA")
+    foreign = ForeignCertificate.root("0Trust CA")
     builder = (
         x509.CertificateBuilder(foreign.certificate.subject, x509.Name([]), csr.public_key(), 1)
         .not_valid_before(datetime.datetime.now(datetime.UTC) - DAY)
@@ -84,7 +83,9 @@ def by_another_authority(csr: x509.CertificateSigningRequest) -> bytes:
             critical=True,
         )
     )
-    return Foreign(builder.sign(foreign.key, keys.signing_hash(foreign.key)), foreign.key).pem
+    return ForeignCertificate(
+        builder.sign(foreign.key, keys.signing_hash(foreign.key)), foreign.key
+    ).pem
 
 
 class Server:
@@ -205,8 +206,7 @@ async def test_a_certificate_that_no_true_server_accepts_changes_nothing(
 async def test_an_agent_whose_certificate_has_expired_dials_on_whatever_it_is_answered(
     tmp_path: Path, authority: Authority, answers: str
 ) -> None:
-    """The date comes from somebody without any key: the agent asks for it before it knows whom
-    it asks."""
+    """The date comes from an unauthenticated peer: the agent asks before it knows the server."""
     stranger = Authority(tmp_path / "stranger") if answers == "date" else authority
     server = Server(true_context(stranger), authority.root.read_bytes(), by_another_authority)
     server.date = NO_CLOCK_SHOWS_THIS if answers == "date" else ""

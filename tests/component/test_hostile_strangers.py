@@ -1,5 +1,4 @@
-"""Strangers at the tunnel's port, and at the endpoint for those who have no certificate yet:
-nobody else notices."""
+"""Tests of strangers at the tunnel port and the enrollment endpoint: no effect on others."""
 
 import asyncio
 import base64
@@ -16,11 +15,11 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.component.hostile import STRANGER, Fortress, besieged, csr
+from tests.component.attacked_server import STRANGER, AttackedServer, besieged, csr
 from tests.conftest import Measured
 from tests.support.bad_certificates import Credentials
 from tests.support.client import Client
-from tests.support.entrypoint import Way
+from tests.support.entrypoint import Entrypoint
 from tests.support.processes import ROOT
 from tests.support.raw_agent import HELLO, RawAgent, client_context
 from tests.support.stack import Stack
@@ -36,46 +35,43 @@ pytestmark = [
 ]
 
 GROWTH = 48 * 1024 * 1024
-"""That a flood may add to the server's memory: places for handshakes, buffers, what the
-allocator keeps."""
+"""Bytes that a flood may add to the server's memory: handshakes, buffers, allocator."""
 
 
 @pytest.fixture(scope="module")
-async def fortress(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fortress]:
-    async with besieged(tmp_path_factory.mktemp("strangers")) as fortress:
-        yield fortress
+async def attacked(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AttackedServer]:
+    async with besieged(tmp_path_factory.mktemp("strangers")) as attacked:
+        yield attacked
 
 
 @pytest.fixture(autouse=True)
-async def unharmed(fortress: Fortress) -> AsyncIterator[None]:
-    """Whatever a test does: the good agent stays connected, its requests are answered, nothing
-    is a fault of ours."""
+async def unharmed(attacked: AttackedServer) -> AsyncIterator[None]:
+    """Check after each test that the good agent is served and the server has no errors."""
     yield
-    await fortress.settled()
+    await attacked.settled()
 
 
 # At the door
 
 
-async def test_who_is_slow_is_let_go(fortress: Fortress, measured: Measured) -> None:
-    """Half a handshake, a session without HELLO, a body that does not come; all at the same
-    time."""
+async def test_who_is_slow_is_let_go(attacked: AttackedServer, measured: Measured) -> None:
+    """Half a handshake, a session without HELLO, an incomplete body; all at the same time."""
     with contextlib.ExitStack() as ended:
 
         async def says_nothing() -> asyncio.StreamReader:
             reader, writer = await asyncio.open_connection(
-                "127.0.0.1", fortress.port, local_addr=(STRANGER, 0)
+                "127.0.0.1", attacked.port, local_addr=(STRANGER, 0)
             )
             ended.callback(_abort, writer)
             return reader
 
         silent = [await says_nothing() for _ in range(700)]
         begun_at = time.monotonic()
-        async with fortress.session() as agent:
+        async with attacked.session() as agent:
             joined = time.monotonic() - begun_at
             assert await agent.is_heard()
         assert joined < 2, "those who say nothing keep nobody out"
-        async with await fortress.open() as mute, await http(fortress, "127.0.0.7") as slow:
+        async with await attacked.open() as mute, await http(attacked, "127.0.0.7") as slow:
             await slow.send(POST + b"Content-Length: 100\r\n\r\n{")
             assert (await slow.read_response()).status == 408
             assert (await mute.end()).reason.startswith("no handshake within")
@@ -94,24 +90,24 @@ JOIN, RETURN = "/.well-known/0trust/join", "/.well-known/0trust/return"
 POST = f"POST {JOIN} HTTP/1.1\r\nHost: a\r\n".encode()
 
 
-async def http(fortress: Fortress, source: str = STRANGER) -> Client:
-    context = client_context(str(fortress.authority.root), "http/1.1")
-    agent = await RawAgent.open(fortress.port, context, source=source)
+async def http(attacked: AttackedServer, source: str = STRANGER) -> Client:
+    context = client_context(str(attacked.authority.root), "http/1.1")
+    agent = await RawAgent.open(attacked.port, context, source=source)
     return Client(agent.reader, agent.writer, host="localhost", patience=15)
 
 
-async def test_wrong_tokens_again_and_again(fortress: Fortress) -> None:
-    since = fortress.server.position()
+async def test_wrong_tokens_again_and_again(attacked: AttackedServer) -> None:
+    since = attacked.server.position()
     answers = []
     request_pem = csr(ec.generate_private_key(ec.SECP256R1()))
     for _ in range(15):
-        async with await http(fortress, "127.0.0.3") as client:
+        async with await http(attacked, "127.0.0.3") as client:
             body = f'{{"token": "wrong", "csr": {request_pem!r}}}'.replace("'", '"').encode()
             answers.append(await client.request("POST", JOIN, body=body))
     assert [answer.status for answer in answers[10:]] == [429] * 5
     assert {answer.status for answer in answers[:10]} <= {403}
     assert {answer.json()["code"] for answer in answers} == {"token_unknown", "too_many_attempts"}
-    assert len(re.findall("join refused", fortress.server.text(since))) == 15
+    assert len(re.findall("join refused", attacked.server.text(since))) == 15
 
 
 @pytest.mark.parametrize(
@@ -135,8 +131,8 @@ async def test_wrong_tokens_again_and_again(fortress: Fortress) -> None:
         b"\x00" * 100,
     ],
 )
-async def test_http_that_is_none(fortress: Fortress, sent: bytes) -> None:
-    async with await http(fortress, "127.0.0.4") as client:
+async def test_http_that_is_none(attacked: AttackedServer, sent: bytes) -> None:
+    async with await http(attacked, "127.0.0.4") as client:
         with contextlib.suppress(OSError):
             await client.send(sent)
         response = await client.read_response()
@@ -144,57 +140,55 @@ async def test_http_that_is_none(fortress: Fortress, sent: bytes) -> None:
         client.abort()
 
 
-async def test_many_without_a_certificate(fortress: Fortress) -> None:
-    """Eight of one network are served; the others are told nothing, and other networks notice
-    nothing."""
-    since = fortress.server.position()
-    held = [await http(fortress, "127.0.0.5") for _ in range(8)]
-    more = await http(fortress, "127.0.0.5")
+async def test_many_without_a_certificate(attacked: AttackedServer) -> None:
+    """Eight connections of a network are served, more are dropped; other networks go on."""
+    since = attacked.server.position()
+    held = [await http(attacked, "127.0.0.5") for _ in range(8)]
+    more = await http(attacked, "127.0.0.5")
     with contextlib.suppress(ConnectionError, ssl.SSLError):
         assert await more.read_to_end() == b""
-    async with await http(fortress, "127.0.0.6") as client:
+    async with await http(attacked, "127.0.0.6") as client:
         assert (await client.get("/.well-known/0trust/authority")).status == 200
     for client in held:
         client.abort()
-    (line,) = fortress.refusals(since)
+    (line,) = attacked.refusals(since)
     assert "too many connections without a certificate" in line
 
 
-async def test_a_stolen_key_and_the_way_back(fortress: Fortress, tmp_path: Path) -> None:
-    """As docs/security.md has it: the thief is out for good, whatever it shows, and the agent
-    has a new key."""
-    await fortress.command("/v1/grants/add", agent="victim", host="v.example")
+async def test_a_stolen_key_and_the_way_back(attacked: AttackedServer, tmp_path: Path) -> None:
+    """As in docs/security.md: the thief stays locked out, and the agent has a new key."""
+    await attacked.command("/v1/grants/add", agent="victim", host="v.example")
 
     async def joins(file: str, key: ec.EllipticCurvePrivateKey) -> Credentials:
-        made = await fortress.command("/v1/tokens/create", agent="victim", server="localhost:1")
+        made = await attacked.command("/v1/tokens/create", agent="victim", server="localhost:1")
         said = {"token": join_token.parse(made["line"]).secret, "csr": csr(key)}
-        async with await http(fortress, "127.0.0.8") as client:
+        async with await http(attacked, "127.0.0.8") as client:
             answer = await client.request("POST", JOIN, body=json.dumps(said).encode())
         assert answer.status == 200, answer.body
-        return fortress.forger.write(file, answer.json()["certificate"].encode(), key)
+        return attacked.forger.write(file, answer.json()["certificate"].encode(), key)
 
     key = ec.generate_private_key(ec.SECP256R1())
     stolen = await joins("stolen", key)
-    async with fortress.session(stolen) as owner, fortress.session(stolen) as thief:
+    async with attacked.session(stolen) as owner, attacked.session(stolen) as thief:
         assert (await owner.register("web", "v.example")).accepted
         assert (await thief.register("web", "v.example")).accepted, (
             "the newest session of an agent has its names"
         )
-        await fortress.command("/v1/agents/revoke", agent="victim", reason="stolen")
+        await attacked.command("/v1/agents/revoke", agent="victim", reason="stolen")
         for agent in (owner, thief):
             assert (await agent.end()).code is Code.NOT_ALLOWED
-    await fortress.command("/v1/agents/restore", agent="victim", reissue=True)
-    async with await fortress.open(stolen) as thief:
+    await attacked.command("/v1/agents/restore", agent="victim", reissue=True)
+    async with await attacked.open(stolen) as thief:
         await thief.say(FrameType.HELLO, HELLO)
         assert "was revoked" in (await thief.end()).reason
     request_pem = csr(key).encode()
     proof = base64.b64encode(prove(key, request_pem)).decode()
     shown = {"certificate": stolen.chain.read_text(), "csr": request_pem.decode(), "proof": proof}
-    async with await http(fortress, "127.0.0.8") as client:
+    async with await http(attacked, "127.0.0.8") as client:
         answer = await client.request("POST", RETURN, body=json.dumps(shown).encode())
     assert (answer.status, answer.json()["code"]) == (403, "agent_revoked")
     again = await joins("again", ec.generate_private_key(ec.SECP256R1()))
-    async with fortress.session(again) as owner:
+    async with attacked.session(again) as owner:
         assert (await owner.register("web", "v.example")).accepted == ["v.example"]
 
 
@@ -239,20 +233,19 @@ uvloop.run(main())
 """
 
 
-async def test_a_thousand_handshakes_a_second(fortress: Fortress, measured: Measured) -> None:
-    """From strangers at fifty addresses, none of which is too fast by itself, while real traffic
-    goes on."""
-    async with fortress.traffic() as before:
+async def test_a_thousand_handshakes_a_second(attacked: AttackedServer, measured: Measured) -> None:
+    """Fifty strangers, each below its own limit, beside real traffic."""
+    async with attacked.traffic() as before:
         await asyncio.sleep(0.5)
-    memory, since = fortress.server.rss_bytes(), fortress.server.position()
-    words = ("-c", FLOOD, str(fortress.authority.root), str(fortress.port), "3000", "1000")
+    memory, since = attacked.server.rss_bytes(), attacked.server.position()
+    words = ("-c", FLOOD, str(attacked.authority.root), str(attacked.port), "3000", "1000")
     flood = await asyncio.create_subprocess_exec(
         sys.executable, *words, cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )
-    async with fortress.traffic() as during:
+    async with attacked.traffic() as during:
         said, _ = await flood.communicate()
     count, seconds, ended = said.decode().strip().split(" ", 2)
-    grown = fortress.server.rss_bytes() - memory
+    grown = attacked.server.rss_bytes() - memory
     reached = sum(int(number) for number in re.findall(r"'(?:answered|finished)': (\d+)", ended))
     assert int(count) == 3000
     assert reached >= 2700, "these were handshakes, and not connections that were turned away"
@@ -261,7 +254,7 @@ async def test_a_thousand_handshakes_a_second(fortress: Fortress, measured: Meas
     )
     assert during.p99 < 0.5
     assert grown < GROWTH
-    lines = fortress.refusals(since)
+    lines = attacked.refusals(since)
     assert len(lines) <= 3000
     assert all("reason=" in line for line in lines)
     measured(
@@ -275,10 +268,10 @@ async def test_a_thousand_handshakes_a_second(fortress: Fortress, measured: Meas
 
 async def test_a_thousand_random_names_get_no_certificate(stack: Stack, measured: Measured) -> None:
     """At the endpoint that Caddy asks; it answers for names that are served."""
-    way = Way(stack.permission_port)
+    entrypoint = Entrypoint(stack.permission_port)
     dice, statuses = random.Random(7), []
     begun_at = time.monotonic()
-    async with await way.open("localhost") as client:
+    async with await entrypoint.open("localhost") as client:
         for _ in range(1000):
             name = ".".join(
                 "".join(

@@ -1,5 +1,4 @@
-"""From one line to an agent that serves: a person's commands, with real processes and nothing
-copied by hand."""
+"""Tests of joining with commands and real processes, from a join token to a served agent."""
 
 import asyncio
 import contextlib
@@ -26,20 +25,20 @@ HOST = "app.example"
 
 
 @dataclass(frozen=True)
-class Said:
+class CommandOutput:
     code: int
     out: str
     err: str
 
 
 class Machine:
-    """Another machine, as far as the product can tell: a folder of its own."""
+    """A folder that stands for another machine."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    async def join(self, line: str, *options: str) -> Said:
-        """The line comes through standard input, so that it is in nobody's list of processes."""
+    async def join(self, line: str, *options: str) -> CommandOutput:
+        """Join with the token on standard input, where other users cannot see it."""
         done = await asyncio.to_thread(
             subprocess.run,
             [str(PRODUCT), "agent", "join", "-", "--dir", str(self.folder), *options],
@@ -52,7 +51,7 @@ class Machine:
         )
         assert "Traceback" not in done.stderr
         assert done.stderr.count("\n") <= 1
-        return Said(done.returncode, done.stdout, done.stderr)
+        return CommandOutput(done.returncode, done.stdout, done.stderr)
 
     def agent(self) -> Process:
         command: list[str | Path] = [
@@ -76,8 +75,8 @@ class Machine:
         path.write_text(text.replace("services: []\n", entry))
 
 
-class Inviting:
-    """A server whose authority lets agents join, and commands to it."""
+class JoinServer:
+    """A server whose authority issues join tokens, and commands to it."""
 
     def __init__(self, folder: Path, authority: Authority) -> None:
         issuer = {
@@ -109,8 +108,8 @@ class Inviting:
 
 
 @contextlib.asynccontextmanager
-async def inviting(folder: Path, authority: Authority) -> AsyncIterator[Inviting]:
-    server = Inviting(folder, authority)
+async def inviting(folder: Path, authority: Authority) -> AsyncIterator[JoinServer]:
+    server = JoinServer(folder, authority)
     async with server.stack.server:
         await server.stack.wait_server()
         await server.stack.server.wait_line("server ready")
@@ -209,8 +208,7 @@ async def test_a_machine_joins_anew(tmp_path: Path, authority: Authority) -> Non
 
 
 async def test_rotation_disturbs_nobody(tmp_path: Path) -> None:
-    """Agents of the old issuer and of the new one, beside each other, after the server has taken
-    the new one."""
+    """Agents of the old and the new issuer are connected after the server took the new one."""
     own = Authority(tmp_path / "authority")
     old, new = Machine(tmp_path / "old"), Machine(tmp_path / "new")
     async with Origin(tmp_path) as origin, inviting(tmp_path / "s", own) as server:
@@ -246,8 +244,7 @@ async def test_rotation_disturbs_nobody(tmp_path: Path) -> None:
 async def test_strangers_do_not_keep_others_from_joining(
     tmp_path: Path, authority: Authority
 ) -> None:
-    """Connections that say nothing, halves of requests, and wrong tokens: an agent goes on,
-    memory does not grow."""
+    """Silent connections, partial requests, wrong tokens: the agent goes on, memory is bounded."""
     machine = Machine(tmp_path / "machine")
     async with inviting(tmp_path / "s", authority) as server:
         context = ssl.create_default_context(cafile=str(authority.root))

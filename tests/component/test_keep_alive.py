@@ -82,7 +82,7 @@ class Client(asyncio.Protocol):
             )
 
 
-class Crowd:
+class ClientGroup:
     """All clients of one service."""
 
     def __init__(self, stack: Stack, host: str) -> None:
@@ -91,7 +91,7 @@ class Crowd:
         self._numbers = itertools.count()
         self.answers: Counter[int] = Counter()
 
-    async def __aenter__(self) -> "Crowd":
+    async def __aenter__(self) -> "ClientGroup":
         loop = asyncio.get_running_loop()
         self._clients = [
             (
@@ -131,7 +131,7 @@ async def stack(
 @contextlib.asynccontextmanager
 async def serving(
     stack: Stack, *idle_timeouts: float
-) -> AsyncIterator[list[tuple[IdleCloser, Crowd]]]:
+) -> AsyncIterator[list[tuple[IdleCloser, ClientGroup]]]:
     """Backends that nothing is known about, and the clients of each."""
     backends = [await IdleCloser(timeout).start() for timeout in idle_timeouts]
     hosts = [f"s{next(_hosts)}.localhost" for _ in backends]
@@ -142,27 +142,26 @@ async def serving(
         for backend in backends:
             crowds.callback(backend.stop)
         yield [
-            (backend, await crowds.enter_async_context(Crowd(stack, host)))
+            (backend, await crowds.enter_async_context(ClientGroup(stack, host)))
             for host, backend in zip(hosts, backends, strict=True)
         ]
 
 
-def assert_once(backend: IdleCloser, crowd: Crowd, count: int) -> None:
+def assert_once(backend: IdleCloser, clients: ClientGroup, count: int) -> None:
     """Each request was answered, and no POST ran twice."""
-    assert crowd.answers == {200: count}
+    assert clients.answers == {200: count}
     assert max(backend.posts.values()) == 1
     assert len(backend.posts) + len([number for number in backend.gets if number]) == count
 
 
 async def test_twenty_thousand_requests(stack: Stack, measured: Measured) -> None:
-    """The backend closes after five seconds, as Node and Apache do; the bursts come just before,
-    then, and after."""
+    """The backend closes after five seconds, as Node and Apache do; bursts come around then."""
     begun_at = time.monotonic()
-    async with serving(stack, 5.0) as [(backend, crowd)]:
+    async with serving(stack, 5.0) as [(backend, clients)]:
         for pause in (3.99, 5.0, 0):
-            await crowd.burst(6688)
+            await clients.burst(6688)
             await asyncio.sleep(pause)
-        assert_once(backend, crowd, 3 * 6688)
+        assert_once(backend, clients, 3 * 6688)
     seconds = time.monotonic() - begun_at
     measured(
         "20,064 requests, bursts 4 and 5 s apart, backend closes after 5 s: none lost,"
@@ -172,7 +171,7 @@ async def test_twenty_thousand_requests(stack: Stack, measured: Measured) -> Non
 
 async def test_bursts_that_meet_the_close(stack: Stack, measured: Measured) -> None:
     """Again and again the backend closes all idle connections while the next requests arrive."""
-    async with serving(stack, 0.05) as [(backend, crowd)]:
+    async with serving(stack, 0.05) as [(backend, clients)]:
 
         def close_idle() -> None:
             # The backend was busy: requests that have arrived meanwhile are behind its close. The
@@ -181,17 +180,17 @@ async def test_bursts_that_meet_the_close(stack: Stack, measured: Measured) -> N
             time.sleep(0.001)
             backend.close_idle()
 
-        await crowd.burst(CLIENTS, safe=True)
+        await clients.burst(CLIENTS, safe=True)
         await eventually(
             lambda: backend.closed_idle >= 1, "the backend is seen to close idle connections"
         )
         turn = 0
         while turn < 100 or (not backend.crossed and turn < 400):
             asyncio.get_running_loop().call_later(turn % 40 / 2000, close_idle)
-            await crowd.burst(2 * CLIENTS)
+            await clients.burst(2 * CLIENTS)
             await asyncio.sleep(0.05 + (turn % 7 - 3) / 2000)
             turn += 1
-        assert_once(backend, crowd, (1 + 2 * turn) * CLIENTS)
+        assert_once(backend, clients, (1 + 2 * turn) * CLIENTS)
         assert backend.crossed > 0, "the race was never run"
         measured(
             f"keep-alive race: {backend.crossed} of {(1 + 2 * turn) * CLIENTS} requests crossed a"
@@ -202,13 +201,13 @@ async def test_bursts_that_meet_the_close(stack: Stack, measured: Measured) -> N
 async def test_first_close_of_a_backend(stack: Stack, measured: Measured) -> None:
     """Nothing is known of it yet: what cannot be sent twice has to be safe from the beginning."""
     async with serving(stack, *[30.0] * 20) as served:
-        for _, crowd in served:
-            await crowd.burst(2 * CLIENTS, safe=True)
+        for _, clients in served:
+            await clients.burst(2 * CLIENTS, safe=True)
         await asyncio.sleep(CAREFUL_IDLE + 0.1)
-        for number, (backend, crowd) in enumerate(served):
+        for number, (backend, clients) in enumerate(served):
             asyncio.get_running_loop().call_later(number / 1000, backend.close_idle, CAREFUL_IDLE)
-            await crowd.burst(2 * CLIENTS)
-            assert_once(backend, crowd, 4 * CLIENTS)
+            await clients.burst(2 * CLIENTS)
+            assert_once(backend, clients, 4 * CLIENTS)
         measured(
             f"keep-alive race at the first close: {sum(each.crossed for each, _ in served)}"
             " crossed, none lost"
@@ -223,8 +222,10 @@ FRAMINGS = ("none", "zero", "length", "chunked")
 
 
 def answers() -> list[tuple[str, int, str, bool]]:
-    """Methods, statuses and framings of answers that do not end with their connection; and if
-    nothing can follow."""
+    """Return method, status and framing of answers that keep the connection.
+
+    The last item is True if the answer delimits itself, so that nothing can follow.
+    """
     found = []
     for method, status, framing in itertools.product(METHODS, STATUSES, FRAMINGS):
         bodiless = method == "HEAD" or status in (204, 304)
@@ -238,7 +239,7 @@ def answers() -> list[tuple[str, int, str, bool]]:
 
 @contextlib.asynccontextmanager
 async def sending_surplus(stack: Stack) -> AsyncIterator[str]:
-    """A service with a faulty backend; its host name."""
+    """Publish a service with a faulty backend; yield its host name."""
     backend = await SurplusSender().start()
     host = f"s{next(_hosts)}.localhost"
     try:
@@ -251,8 +252,11 @@ async def sending_surplus(stack: Stack) -> AsyncIterator[str]:
 
 @pytest.mark.parametrize("moment", ["segment", "turn", "request", "50"])
 async def test_no_client_gets_bytes_of_the_answer_to_another(stack: Stack, moment: str) -> None:
-    """Bytes that come when the next request is written are its answer by all that HTTP/1.1 has,
-    unless the first answer was one after which bytes may come: only then are they sent so late."""
+    """Surplus bytes of one answer never reach another client.
+
+    Bytes that come with the next request are its answer by HTTP/1.1 if the first answer delimited
+    itself; the test leaves these cases out.
+    """
     async with (
         sending_surplus(stack) as host,
         await stack.api.open(host) as first,

@@ -1,8 +1,7 @@
-"""Requests and connections leave no memory allocated: a server and an agent in this process,
-traced.
+"""Tests of memory leaks by requests and connections: server and agent in this process, traced.
 
-A leak of 100 bytes a request is found in seconds. `test_soak.py` watches whole processes, and finds
-only large leaks.
+A leak of 100 bytes per request is found in seconds. `test_soak.py` watches whole processes, and
+finds only large leaks.
 """
 
 import asyncio
@@ -21,7 +20,7 @@ import pytest
 import structlog
 
 from tests.conftest import Measured
-from tests.support.inprocess_stack import Backend, RunningServer, Site, dialling, serving
+from tests.support.inprocess_stack import Backend, RunningServer, StackFiles, dialling, serving
 from tests.support.waiting import eventually
 
 pytestmark = [
@@ -62,11 +61,11 @@ def quiet() -> Iterator[None]:
 
 @pytest.fixture
 async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
-    site, backend = Site(tmp_path), Backend("app")
-    config = site.agent(
+    files, backend = StackFiles(tmp_path), Backend("app")
+    config = files.agent(
         {"hostname": APP, "backend": f"127.0.0.1:{backend.port}", "protocol": "http"}
     )
-    async with backend.listening(), serving(site) as server, dialling(config):
+    async with backend.listening(), serving(files) as server, dialling(config):
 
         async def is_published() -> bool:
             async with await server.open(APP) as client:
@@ -117,8 +116,7 @@ async def given_up(stack: Stack) -> None:
 
 
 async def growth(use: Use, stack: Stack) -> float:
-    """Return how many bytes stay allocated for each use, in the median window: a leak shows in
-    every one."""
+    """Return the bytes allocated per use in the median window: a leak shows in each window."""
     sizes: list[int] = []
     tracemalloc.start()
     try:
@@ -131,8 +129,7 @@ async def growth(use: Use, stack: Stack) -> float:
 
 
 async def settled() -> int:
-    """Return the number of allocated bytes when it has stopped falling: connections may still be
-    ending."""
+    """Return the allocated bytes once they stop falling: connections may still be ending."""
     least, steady = sys.maxsize, 0
     while steady < 4:
         await asyncio.sleep(0.1)

@@ -1,5 +1,4 @@
-"""More than the server takes: it says so early, goes on with what it has, hears its owner, and
-recovers by itself."""
+"""Tests of overload: early refusals, running requests go on, admin API works, recovery."""
 
 import asyncio
 import contextlib
@@ -43,8 +42,8 @@ STOPPED, RUNNING = 0.4, 0.06
 
 
 @dataclass
-class Scene:
-    """A server that takes little, its agents "home" and "neighbour", and their backends."""
+class Scenario:
+    """A server with low limits, its agents "home" and "neighbour", and their backends."""
 
     stack: Stack
     backend: Backend
@@ -52,8 +51,7 @@ class Scene:
     agent_port: int
 
     async def refusal(self, host: str) -> str | None:
-        """The code of an answer with which the server keeps somebody out; it has to come at
-        once."""
+        """Return the error code of a refusal, which must come at once."""
         begun_at = time.monotonic()
         response = await self.stack.api.get(host, "/")
         if response.status != 503:
@@ -122,9 +120,9 @@ async def _timed(ask: Callable[[], Awaitable[object]]) -> float:
 
 
 @pytest.fixture(scope="module")
-async def scene(
+async def scenario(
     tmp_path_factory: pytest.TempPathFactory, authority: Authority
-) -> AsyncIterator[Scene]:
+) -> AsyncIterator[Scenario]:
     folder: Path = tmp_path_factory.mktemp("overload")
     async with Backend("b").listening() as backend, Origin(folder) as origin, WsEcho(folder) as ws:
         port, agent_port = free_port(), free_port()
@@ -144,57 +142,59 @@ async def scene(
         )
         stack.agents["home"].set_up(metrics={"listen_addr": f"127.0.0.1:{agent_port}"})
         async with stack:
-            yield Scene(stack, backend, port, agent_port)
+            yield Scenario(stack, backend, port, agent_port)
 
 
 @pytest.fixture(autouse=True)
-async def bystander(scene: Scene) -> AsyncIterator[None]:
+async def bystander(scenario: Scenario) -> AsyncIterator[None]:
     """A WebSocket that notices nothing of what a test does; and afterwards all is as it was."""
-    scene.backend.go.clear()
-    async with scene.stack.api.websocket(TALK) as socket_:
+    scenario.backend.go.clear()
+    async with scenario.stack.api.websocket(TALK) as socket_:
         yield
         await socket_.send("still here")
         assert await socket_.recv() == "still here"
-    scene.backend.go.set()
+    scenario.backend.go.set()
     for host in (APP, BULK, OTHER):
-        await eventually(partial(scene.serves, host), f"{host} is served again")
-    assert await scene.health() == "ok"
-    assert "Traceback" not in scene.stack.server.text()
+        await eventually(partial(scenario.serves, host), f"{host} is served again")
+    assert await scenario.health() == "ok"
+    assert "Traceback" not in scenario.stack.server.text()
 
 
-async def test_many_slow_requests_of_one_agent(scene: Scene) -> None:
-    async with scene.waiting(APP, OF_AGENT) as clients:
-        await eventually(lambda: scene.is_full(APP), "the agent is over its limit")
-        assert await scene.is_full(TALK), "so are its other services"
-        assert await scene.serves(OTHER), "its neighbour is not"
-        assert await scene.health() == "ok"
-        found = await scene.metrics()
+async def test_many_slow_requests_of_one_agent(scenario: Scenario) -> None:
+    async with scenario.waiting(APP, OF_AGENT) as clients:
+        await eventually(lambda: scenario.is_full(APP), "the agent is over its limit")
+        assert await scenario.is_full(TALK), "so are its other services"
+        assert await scenario.serves(OTHER), "its neighbour is not"
+        assert await scenario.health() == "ok"
+        found = await scenario.metrics()
         assert found["zerotrust_agents_overloaded"] == 1
         assert found["zerotrust_agent_streams", "home"] >= OF_AGENT
-        scene.backend.go.set()
+        scenario.backend.go.set()
         assert [(await client.read_response()).status for client in clients] == [200] * OF_AGENT
-    await eventually(lambda: scene.serves(APP), "it recovers by itself")
+    await eventually(lambda: scenario.serves(APP), "it recovers by itself")
 
 
-async def test_many_slow_requests_of_all(scene: Scene, measured: Measured) -> None:
-    since = scene.stack.server.position()
-    refused = (await scene.metrics())["zerotrust_requests_refused_total", "overloaded"]
-    async with scene.waiting(APP, OF_AGENT) as some, scene.waiting(OTHER, OF_AGENT) as others:
-        await eventually(lambda: scene.is_overloaded("requests"), "the server is over its limit")
-        assert [await scene.refusal(host) for host in (APP, BULK, OTHER)] == ["overloaded"] * 3
-        assert await scene.refusal("nobody.localhost") is None, "404 as ever"
-        assert await scene.health() == "overloaded"
-        slowest = await scene.answers_its_owner()
+async def test_many_slow_requests_of_all(scenario: Scenario, measured: Measured) -> None:
+    since = scenario.stack.server.position()
+    refused = (await scenario.metrics())["zerotrust_requests_refused_total", "overloaded"]
+    async with scenario.waiting(APP, OF_AGENT) as some, scenario.waiting(OTHER, OF_AGENT) as others:
+        await eventually(lambda: scenario.is_overloaded("requests"), "the server is over its limit")
+        assert [await scenario.refusal(host) for host in (APP, BULK, OTHER)] == ["overloaded"] * 3
+        assert await scenario.refusal("nobody.localhost") is None, "404 as ever"
+        assert await scenario.health() == "overloaded"
+        slowest = await scenario.answers_its_owner()
         assert slowest < 1
         for _ in range(20):
-            assert await scene.is_full(APP)
-        scene.backend.go.set()
+            assert await scenario.is_full(APP)
+        scenario.backend.go.set()
         statuses = [(await client.read_response()).status for client in (*some, *others)]
         assert statuses == [200] * (2 * OF_AGENT), "what was under way ends well"
-    await eventually(lambda: scene.serves(APP), "it recovers by itself")
-    assert not await scene.is_overloaded("requests")
-    assert (await scene.metrics())["zerotrust_requests_refused_total", "overloaded"] >= refused + 23
-    log = scene.stack.server.text(since)
+    await eventually(lambda: scenario.serves(APP), "it recovers by itself")
+    assert not await scenario.is_overloaded("requests")
+    assert (await scenario.metrics())[
+        "zerotrust_requests_refused_total", "overloaded"
+    ] >= refused + 23
+    log = scenario.stack.server.text(since)
     assert log.count("request refused") == 1, "that of the name that nobody serves"
     assert log.count("overloaded: new requests get 503") == log.count("no longer overloaded") <= 3
     measured(
@@ -202,20 +202,20 @@ async def test_many_slow_requests_of_all(scene: Scene, measured: Measured) -> No
     )
 
 
-async def test_many_bytes_that_nobody_reads(scene: Scene, measured: Measured) -> None:
+async def test_many_bytes_that_nobody_reads(scenario: Scenario, measured: Measured) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(OF_AGENT - 2):
-            stack.enter_context(_stalled(scene.stack.api.port))
-        await eventually(lambda: scene.is_overloaded("memory"), "the server holds too much")
-        found = await scene.metrics()
+            stack.enter_context(_stalled(scenario.stack.api.port))
+        await eventually(lambda: scenario.is_overloaded("memory"), "the server holds too much")
+        found = await scenario.metrics()
         assert found["zerotrust_session_bytes", "received"] > 900_000
         assert found["zerotrust_session_bytes_most"] <= sum(
             found["zerotrust_session_bytes", kind] for kind in ("received", "queued", "kept")
         )
-        assert await scene.is_full(OTHER)
-        slowest = await scene.answers_its_owner()
+        assert await scenario.is_full(OTHER)
+        slowest = await scenario.answers_its_owner()
         assert slowest < 1
-    await eventually(lambda: scene.serves(BULK), "it recovers by itself")
+    await eventually(lambda: scenario.serves(BULK), "it recovers by itself")
     measured(f"overloaded by bytes: metrics and commands are answered in {slowest * 1000:.0f} ms")
 
 
@@ -228,18 +228,18 @@ def _stalled(port: int) -> socket.socket:
     return client
 
 
-async def test_a_loop_that_is_always_late(scene: Scene, measured: Measured) -> None:
-    async with scene.waiting(APP, 1) as (client,), _held_up(scene):
-        await eventually(lambda: scene.is_overloaded("event_loop_lag"), "the loop is late", 30)
-        assert (await scene.metrics())["zerotrust_event_loop_lag_seconds"] > 0.2
-        assert await scene.is_full(APP)
-        assert await scene.health() == "overloaded"
-        slowest = await scene.answers_its_owner()
+async def test_a_loop_that_is_always_late(scenario: Scenario, measured: Measured) -> None:
+    async with scenario.waiting(APP, 1) as (client,), _held_up(scenario):
+        await eventually(lambda: scenario.is_overloaded("event_loop_lag"), "the loop is late", 30)
+        assert (await scenario.metrics())["zerotrust_event_loop_lag_seconds"] > 0.2
+        assert await scenario.is_full(APP)
+        assert await scenario.health() == "overloaded"
+        slowest = await scenario.answers_its_owner()
         assert slowest < 1
-        scene.backend.go.set()
+        scenario.backend.go.set()
         assert (await client.read_response()).status == 200, "what was under way ends well"
-    await eventually(lambda: scene.serves(APP), "it recovers by itself")
-    assert not await scene.is_overloaded("event_loop_lag")
+    await eventually(lambda: scenario.serves(APP), "it recovers by itself")
+    assert not await scenario.is_overloaded("event_loop_lag")
     measured(
         f"the loop stands still for {STOPPED:g} s at a time: metrics and commands in"
         f" {slowest * 1000:.0f} ms"
@@ -247,9 +247,9 @@ async def test_a_loop_that_is_always_late(scene: Scene, measured: Measured) -> N
 
 
 @contextlib.asynccontextmanager
-async def _held_up(scene: Scene) -> AsyncIterator[None]:
+async def _held_up(scenario: Scenario) -> AsyncIterator[None]:
     """The server has a moment to do something, again and again."""
-    server = scene.stack.server
+    server = scenario.stack.server
 
     async def hold_up() -> None:
         try:
@@ -269,11 +269,11 @@ async def _held_up(scene: Scene) -> AsyncIterator[None]:
         await asyncio.gather(holding, return_exceptions=True)
 
 
-async def test_the_agent_says_how_it_is(scene: Scene) -> None:
-    async with scene.waiting(APP, 3):
+async def test_the_agent_says_how_it_is(scenario: Scenario) -> None:
+    async with scenario.waiting(APP, 3):
 
         async def counted() -> bool:
-            found = await read(scene.agent_port)
+            found = await read(scenario.agent_port)
             return (
                 found["zerotrust_streams"] == 4
                 and found["zerotrust_backend_connections", APP, "busy"] == 3
@@ -282,7 +282,7 @@ async def test_the_agent_says_how_it_is(scene: Scene) -> None:
         await eventually(counted, "the agent counts the requests, and the WebSocket")
 
         async def connected() -> bool:
-            return (await read(scene.agent_port))["zerotrust_sessions", "attached"] == 2
+            return (await read(scenario.agent_port))["zerotrust_sessions", "attached"] == 2
 
         await eventually(connected, "both connections")
-        scene.backend.go.set()
+        scenario.backend.go.set()

@@ -1,5 +1,4 @@
-"""Guesses of passwords at one service, and those who log in meanwhile: their turn comes,
-wherever they are."""
+"""Tests of logins during password guessing: each login gets its turn."""
 
 import asyncio
 import base64
@@ -47,17 +46,17 @@ def locked(host: str, port: int, hashed: str) -> Service:
 
 @dataclass
 class Guesses:
-    """Requests with wrong passwords under way."""
+    """Running requests with wrong passwords."""
 
     tasks: list[asyncio.Task[Response]] = field(default_factory=list)
 
     @property
     def verified(self) -> int:
-        """Those whose hash was computed."""
+        """Number of guesses whose hash was computed."""
         return sum(task.done() and task.result().status == 401 for task in self.tasks)
 
 
-class Scene:
+class Scenario:
     def __init__(self, stack: Stack, metrics_port: int) -> None:
         self.stack = stack
         self.metrics_port = metrics_port
@@ -76,8 +75,7 @@ class Scene:
 
     @contextlib.asynccontextmanager
     async def guesses(self, count: int = GUESSES) -> AsyncIterator[Guesses]:
-        """Wrong passwords of one client at the attacked service, all of them at the server; at
-        the end it leaves."""
+        """Send wrong passwords of one client until all are at the server; disconnect at the end."""
         before, found = await self.requests(), Guesses()
         for number in range(count):
             guess = self.login(ATTACKED, "ann", f"guess-{number}", GUESSER)
@@ -96,9 +94,9 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-async def scene(
+async def scenario(
     tmp_path_factory: pytest.TempPathFactory, authority: Authority
-) -> AsyncIterator[Scene]:
+) -> AsyncIterator[Scenario]:
     folder: Path = tmp_path_factory.mktemp("passwords")
     port = free_port()
     async with Origin(folder) as origin:
@@ -113,15 +111,14 @@ async def scene(
             sections={"metrics": {"listen_addr": f"127.0.0.1:{port}"}},
         )
         async with stack:
-            yield Scene(stack, port)
+            yield Scenario(stack, port)
 
 
-async def test_a_login_at_another_agents_service(scene: Scene, measured: Measured) -> None:
-    """It waits for a thread, and for at most one guess more: not for all guesses that came
-    before it."""
-    async with scene.guesses() as guesses:
+async def test_a_login_at_another_agents_service(scenario: Scenario, measured: Measured) -> None:
+    """A login waits for a thread and at most one guess, not for all earlier guesses."""
+    async with scenario.guesses() as guesses:
         before, begun_at = guesses.verified, time.monotonic()
-        assert (await scene.login(ELSEWHERE, "ann", "secret", OTHER)).status == 200
+        assert (await scenario.login(ELSEWHERE, "ann", "secret", OTHER)).status == 200
         seconds, waited_for = time.monotonic() - begun_at, guesses.verified - before
     measured(
         f"a login elsewhere during {GUESSES} guesses: {seconds:.2f} s, {waited_for} guesses were"
@@ -131,11 +128,11 @@ async def test_a_login_at_another_agents_service(scene: Scene, measured: Measure
 
 
 async def test_a_login_at_the_same_service_from_another_network(
-    scene: Scene, measured: Measured
+    scenario: Scenario, measured: Measured
 ) -> None:
-    async with scene.guesses(GUESSES + 4) as guesses:
+    async with scenario.guesses(GUESSES + 4) as guesses:
         before, begun_at = guesses.verified, time.monotonic()
-        assert (await scene.login(ATTACKED, "ben", "secret", OTHER)).status == 200
+        assert (await scenario.login(ATTACKED, "ben", "secret", OTHER)).status == 200
         seconds, waited_for = time.monotonic() - begun_at, guesses.verified - before
         answers = await asyncio.gather(*guesses.tasks)
     assert {answer.status for answer in answers} == {401, 503}
@@ -147,11 +144,11 @@ async def test_a_login_at_the_same_service_from_another_network(
     assert waited_for <= 3 * THREADS
 
 
-async def test_a_login_that_was_right_a_moment_ago(scene: Scene) -> None:
+async def test_a_login_that_was_right_a_moment_ago(scenario: Scenario) -> None:
     """It waits for nobody, also where it comes from the network of the guesses."""
-    assert (await scene.login(ATTACKED, "cat", "secret", OTHER)).status == 200
-    async with scene.guesses(GUESSES + 4) as guesses:
+    assert (await scenario.login(ATTACKED, "cat", "secret", OTHER)).status == 200
+    async with scenario.guesses(GUESSES + 4) as guesses:
         before = guesses.verified
         for client in (OTHER, GUESSER):
-            assert (await scene.login(ATTACKED, "cat", "secret", client)).status == 200
+            assert (await scenario.login(ATTACKED, "cat", "secret", client)).status == 200
         assert guesses.verified - before <= THREADS

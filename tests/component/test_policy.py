@@ -16,7 +16,7 @@ from websockets.exceptions import InvalidStatus
 
 from tests.support.backends import Origin, WsEcho
 from tests.support.client import Response
-from tests.support.entrypoint import Way
+from tests.support.entrypoint import Entrypoint
 from tests.support.issuer import Issuer, reply
 from tests.support.ports import closed_port
 from tests.support.stack import Authority, Stack, service
@@ -127,8 +127,8 @@ async def stack(
 
 
 @pytest.fixture(params=["caddy", "api"])
-def way(request: pytest.FixtureRequest, stack: Stack) -> Way:
-    found: Way = getattr(stack, request.param)
+def entrypoint(request: pytest.FixtureRequest, stack: Stack) -> Entrypoint:
+    found: Entrypoint = getattr(stack, request.param)
     return found
 
 
@@ -149,8 +149,7 @@ def refusal(response: Response) -> tuple[int, str | None]:
     "said", ["garbage", "127.0.0.1, 203.0.113.9", "unknown", "127.0.0.1:x", "", "127.0.0.1%lo"]
 )
 async def test_a_client_without_a_readable_address(stack: Stack, said: str) -> None:
-    """The proxy is at 127.0.0.1, which the service lets in: what it cannot say of its client is
-    not said by that."""
+    """The service admits 127.0.0.1, the proxy's own address; an unknown client does not get it."""
     fields = ("X-Real-IP", said), ("X-Forwarded-Proto", "https")
     for host in ("here.localhost", "denied.localhost", "closed.localhost", "limited.localhost"):
         assert refusal(await stack.api.get(host, "/echo", *fields)) == (
@@ -190,9 +189,9 @@ async def test_an_address_that_is_claimed_counts_for_nothing(
     assert (await stack.caddy.get("here.localhost", "/bytes/1", forged)).status == 200
 
 
-async def test_an_upgrade_is_refused_like_everything_else(way: Way) -> None:
+async def test_an_upgrade_is_refused_like_everything_else(entrypoint: Entrypoint) -> None:
     with pytest.raises(InvalidStatus) as refused:
-        async with way.websocket("closed.localhost"):
+        async with entrypoint.websocket("closed.localhost"):
             pass
     assert refused.value.response.status_code == 403
     assert refused.value.response.headers["x-0trust-error"] == "ip_refused"
@@ -220,20 +219,22 @@ async def test_an_upgrade_is_refused_like_everything_else(way: Way) -> None:
         "/admin?x=/",
     ],
 )
-async def test_no_spelling_of_a_path_gets_around_its_route(way: Way, target: str) -> None:
-    response = await way.get("admin.localhost", target)
+async def test_no_spelling_of_a_path_gets_around_its_route(
+    entrypoint: Entrypoint, target: str
+) -> None:
+    response = await entrypoint.get("admin.localhost", target)
     assert refusal(response) in {(403, "ip_refused"), (400, "ambiguous_path")}, response
 
 
-async def test_the_rest_of_the_host_is_open(way: Way) -> None:
-    assert (await way.get("admin.localhost", "/bytes/5")).status == 200
-    assert (await way.get("admin.localhost", "/administration")).error_code is None
+async def test_the_rest_of_the_host_is_open(entrypoint: Entrypoint) -> None:
+    assert (await entrypoint.get("admin.localhost", "/bytes/5")).status == 200
+    assert (await entrypoint.get("admin.localhost", "/administration")).error_code is None
 
 
-async def test_what_no_route_takes(way: Way) -> None:
-    assert (await way.get("some.localhost", "/bytes/1")).status == 200
-    assert refusal(await way.get("some.localhost", "/other")) == (404, "no_route")
-    assert refusal(await way.request("some.localhost", "POST", "/bytes/1", body=b"x")) == (
+async def test_what_no_route_takes(entrypoint: Entrypoint) -> None:
+    assert (await entrypoint.get("some.localhost", "/bytes/1")).status == 200
+    assert refusal(await entrypoint.get("some.localhost", "/other")) == (404, "no_route")
+    assert refusal(await entrypoint.request("some.localhost", "POST", "/bytes/1", body=b"x")) == (
         404,
         "no_route",
     )
@@ -263,12 +264,12 @@ def basic(password: str, user: str = "ann") -> tuple[str, str]:
     return "Authorization", "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-async def test_a_password(way: Way) -> None:
-    asked = await way.get("login.localhost", "/bytes/1")
+async def test_a_password(entrypoint: Entrypoint) -> None:
+    asked = await entrypoint.get("login.localhost", "/bytes/1")
     assert refusal(asked) == (401, "unauthorized")
     assert asked.get("www-authenticate") == 'Basic realm="restricted", charset="UTF-8"'
-    assert (await way.get("login.localhost", "/bytes/1", basic("wrong"))).status == 401
-    async with await way.open("login.localhost") as client:
+    assert (await entrypoint.get("login.localhost", "/bytes/1", basic("wrong"))).status == 401
+    async with await entrypoint.open("login.localhost") as client:
         assert (await client.request("GET", "/bytes/1", [basic("secret")])).status == 200
         begun_at = time.monotonic()
         for _ in range(20):
@@ -281,21 +282,21 @@ async def test_a_password(way: Way) -> None:
         )
 
 
-async def test_a_password_by_argon2(way: Way) -> None:
+async def test_a_password_by_argon2(entrypoint: Entrypoint) -> None:
     answers = [
-        await way.get("login.localhost", "/bytes/1", basic(word, "ben"))
+        await entrypoint.get("login.localhost", "/bytes/1", basic(word, "ben"))
         for word in ("secret", "wrong")
     ]
     assert [answer.status for answer in answers] == [200, 401]
 
 
-async def test_an_upload_that_comes_with_its_password(way: Way) -> None:
+async def test_an_upload_that_comes_with_its_password(entrypoint: Entrypoint) -> None:
     """The server keeps the data that arrives while it computes the hash."""
     body = bytes(range(256)) * 4096
-    response = await way.request("login.localhost", "POST", "/echo", [basic("secret")], body)
+    response = await entrypoint.request("login.localhost", "POST", "/echo", [basic("secret")], body)
     assert response.status == 200
     assert (
-        await way.request("login.localhost", "POST", "/echo", [basic("wrong")], b"x" * 1000)
+        await entrypoint.request("login.localhost", "POST", "/echo", [basic("wrong")], b"x" * 1000)
     ).status == 401
 
 
@@ -305,15 +306,15 @@ def token(**claims: Any) -> tuple[str, str]:
     return "Authorization", "Bearer " + jwt.encode({"alg": "HS256"}, claims, key)
 
 
-async def test_a_token(way: Way) -> None:
-    assert (await way.get("token.localhost", "/bytes/1", token())).status == 200
+async def test_a_token(entrypoint: Entrypoint) -> None:
+    assert (await entrypoint.get("token.localhost", "/bytes/1", token())).status == 200
     for bad in (
         token(iss="them"),
         token(exp=1),
         ("Authorization", "Bearer x.y.z"),
         ("X-None", "1"),
     ):
-        response = await way.get("token.localhost", "/bytes/1", bad)
+        response = await entrypoint.get("token.localhost", "/bytes/1", bad)
         assert refusal(response) == (401, "unauthorized")
         assert (response.get("www-authenticate") or "").startswith("Bearer ")
 
@@ -321,24 +322,24 @@ async def test_a_token(way: Way) -> None:
 # Cross-origin
 
 
-async def test_a_preflight_needs_no_login(way: Way) -> None:
+async def test_a_preflight_needs_no_login(entrypoint: Entrypoint) -> None:
     asked = [("Origin", ORIGIN), ("Access-Control-Request-Method", "PUT")]
-    allowed = await way.request("cors.localhost", "OPTIONS", "/bytes/1", asked)
+    allowed = await entrypoint.request("cors.localhost", "OPTIONS", "/bytes/1", asked)
     assert allowed.status == 204
     assert allowed.get("access-control-allow-origin") == ORIGIN
     assert allowed.get("access-control-allow-methods") == "GET, PUT"
     foreign = [("Origin", "https://evil.example"), asked[1]]
-    refused = await way.request("cors.localhost", "OPTIONS", "/bytes/1", foreign)
+    refused = await entrypoint.request("cors.localhost", "OPTIONS", "/bytes/1", foreign)
     assert refusal(refused) == (403, "origin_refused")
 
 
-async def test_answers_say_who_may_read_them(way: Way) -> None:
+async def test_answers_say_who_may_read_them(entrypoint: Entrypoint) -> None:
     for fields, status in (([token()], 200), ([], 401)):
-        response = await way.get("cors.localhost", "/bytes/1", ("Origin", ORIGIN), *fields)
+        response = await entrypoint.get("cors.localhost", "/bytes/1", ("Origin", ORIGIN), *fields)
         assert response.status == status
         assert response.all("access-control-allow-origin") == [ORIGIN]
         assert response.get("access-control-allow-credentials") == "true"
-    foreign = await way.get(
+    foreign = await entrypoint.get(
         "cors.localhost", "/bytes/1", ("Origin", "https://evil.example"), token()
     )
     assert foreign.get("access-control-allow-origin") is None
@@ -347,8 +348,8 @@ async def test_answers_say_who_may_read_them(way: Way) -> None:
 # What is changed
 
 
-async def test_headers_of_both_directions(way: Way) -> None:
-    response = await way.get(
+async def test_headers_of_both_directions(entrypoint: Entrypoint) -> None:
+    response = await entrypoint.get(
         "edited.localhost", "/echo", ("Cookie", "c"), ("X_User", "forged"), ("X-Seen", "a")
     )
     seen = echoed(response)
@@ -374,21 +375,21 @@ async def test_edits_of_headers_hold_for_trailers(stack: Stack) -> None:
         assert response.trailers == [("Grpc-Status", "0")]
 
 
-async def test_answers_that_need_no_backend(way: Way) -> None:
-    moved = await way.get("elsewhere.localhost", "/old/x?y=1")
+async def test_answers_that_need_no_backend(entrypoint: Entrypoint) -> None:
+    moved = await entrypoint.get("elsewhere.localhost", "/old/x?y=1")
     assert (moved.status, moved.get("location")) == (
         308,
         "https://elsewhere.localhost/new/old/x?y=1",
     )
-    closed = await way.get("elsewhere.localhost", "/shop/")
+    closed = await entrypoint.get("elsewhere.localhost", "/shop/")
     assert (closed.status, closed.body, closed.error_code) == (503, b"closed today", None)
 
 
-async def test_the_backend_sees_another_path(way: Way) -> None:
-    assert (await way.get("elsewhere.localhost", "/api/echo/a%2Fb?c")).json()[
+async def test_the_backend_sees_another_path(entrypoint: Entrypoint) -> None:
+    assert (await entrypoint.get("elsewhere.localhost", "/api/echo/a%2Fb?c")).json()[
         "target"
     ] == "/echo/a%2Fb?c"
-    assert (await way.get("elsewhere.localhost", "/v1/a?c")).json()["target"] == "/echo/a?c"
+    assert (await entrypoint.get("elsewhere.localhost", "/v1/a?c")).json()["target"] == "/echo/a?c"
 
 
 @pytest.mark.parametrize(
@@ -405,9 +406,13 @@ async def test_a_rewritten_path_stays_below_its_prefix(stack: Stack, rest: str) 
 # Limits
 
 
-async def test_a_body_that_is_too_large(way: Way) -> None:
-    assert (await way.request("small.localhost", "POST", "/echo", body=bytes(1000))).status == 200
-    assert refusal(await way.request("small.localhost", "POST", "/echo", body=bytes(1001))) == (
+async def test_a_body_that_is_too_large(entrypoint: Entrypoint) -> None:
+    assert (
+        await entrypoint.request("small.localhost", "POST", "/echo", body=bytes(1000))
+    ).status == 200
+    assert refusal(
+        await entrypoint.request("small.localhost", "POST", "/echo", body=bytes(1001))
+    ) == (
         413,
         "body_too_large",
     )
@@ -439,14 +444,14 @@ async def test_so_many_websockets_of_one_client_or_of_the_service(
 # Refusals, as a browser's script sees them
 
 
-async def test_a_script_sees_why_nothing_came(way: Way) -> None:
-    broken = await way.get("broken.localhost", "/", ("Origin", ORIGIN))
+async def test_a_script_sees_why_nothing_came(entrypoint: Entrypoint) -> None:
+    broken = await entrypoint.get("broken.localhost", "/", ("Origin", ORIGIN))
     assert refusal(broken) == (502, "upstream_unreachable")
     assert broken.all("access-control-allow-origin") == [ORIGIN]
-    unauthorized = await way.get("cors.localhost", "/", ("Origin", ORIGIN))
+    unauthorized = await entrypoint.get("cors.localhost", "/", ("Origin", ORIGIN))
     assert refusal(unauthorized) == (401, "unauthorized")
     assert unauthorized.all("access-control-allow-origin") == [ORIGIN]
-    foreign = await way.get("broken.localhost", "/", ("Origin", "https://evil.example"))
+    foreign = await entrypoint.get("broken.localhost", "/", ("Origin", "https://evil.example"))
     assert (foreign.status, foreign.get("access-control-allow-origin")) == (502, None)
 
 

@@ -62,11 +62,10 @@ async def stack(
 async def test_the_costliest_policies_leave_others_their_time(
     stack: Stack, host: str, measured: Measured
 ) -> None:
-    """The stranger sends at its rate, whether it is answered or not, and as much as Caddy lets
-    through.
+    """Flood at the stranger's rate, as far as Caddy lets it, and measure the victim's requests.
 
-    A request of the victim counts from when it was due, so it counts as well that the one before it
-    came late.
+    A request of the victim is measured from its due time, so that a delay of the one before it
+    counts.
     """
     loop = asyncio.get_running_loop()
     targets = CASES[host][1]

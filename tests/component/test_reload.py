@@ -1,5 +1,4 @@
-"""Files change under load: what they are not about is not disturbed, and each change is told in
-one line."""
+"""Tests of reloads under load: unrelated traffic goes on, each change is one log line."""
 
 import asyncio
 import contextlib
@@ -20,7 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from tests.conftest import Measured
 from tests.support.backends import Origin, WsEcho
 from tests.support.config_file import PARTLY, REFUSED, RELOADED, ConfigFile
-from tests.support.entrypoint import Way
+from tests.support.entrypoint import Entrypoint
 from tests.support.ports import free_port
 from tests.support.processes import Process
 from tests.support.stack import Authority, Stack, service
@@ -38,8 +37,8 @@ pytestmark = [
 APP, WS, SECURE = "app.localhost", "ws.localhost", "secure.localhost"
 
 
-class Scene:
-    """A stack of its own, with both files in hand."""
+class Scenario:
+    """A stack with the files of server and agent."""
 
     def __init__(self, stack: Stack, origin: Origin, ws: WsEcho) -> None:
         self.stack = stack
@@ -54,7 +53,7 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
+async def scenario(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scenario]:
     folder = tmp_path_factory.mktemp("reload")
     authority = Authority(folder / "pki")
     async with Origin(folder) as origin, WsEcho(folder) as ws:
@@ -66,16 +65,16 @@ async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene
         )
         services = [service(APP, origin.port), service(WS, ws.port), secure]
         stack = Stack(folder / "stack", authority, agents={"agent-1": services})
-        made = Scene(stack, origin, ws)
+        made = Scenario(stack, origin, ws)
         async with stack:
             yield made
 
 
 class Load:
-    """Clients of APP and WS; whatever fails ends in `failures`."""
+    """Clients of APP and WS; descriptions of failures are in `failures`."""
 
-    def __init__(self, way: Way) -> None:
-        self.way = way
+    def __init__(self, entrypoint: Entrypoint) -> None:
+        self.entrypoint = entrypoint
         self.requests = self.messages = 0
         self.failures: list[str] = []
         self._stop = asyncio.Event()
@@ -83,7 +82,7 @@ class Load:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["Load"]:
-        self._sockets = [await self.way.websocket(WS, "/hash") for _ in range(20)]
+        self._sockets = [await self.entrypoint.websocket(WS, "/hash") for _ in range(20)]
         clients = [self._watched(self._get(), "GET") for _ in range(4)]
         clients += [self._watched(self._post(), "POST") for _ in range(2)]
         clients += [self._watched(self._talk(one), "WebSocket") for one in self._sockets]
@@ -104,7 +103,7 @@ class Load:
 
     async def _get(self) -> None:
         """One connection, kept alive."""
-        async with await self.way.open(APP) as client:
+        async with await self.entrypoint.open(APP) as client:
             while not self._stop.is_set():
                 response = await client.get("/bytes/2000")
                 assert response.status == 200 and len(response.body) == 2000, response
@@ -113,7 +112,7 @@ class Load:
 
     async def _post(self) -> None:
         """Bodies of all sizes; the backend says what it got."""
-        async with await self.way.open(APP) as client:
+        async with await self.entrypoint.open(APP) as client:
             while not self._stop.is_set():
                 body = random.randbytes(random.choice((1, 1000, 100_000)))
                 response = await client.request("POST", "/upload", body=body)
@@ -162,19 +161,19 @@ async def change_level(file: ConfigFile) -> None:
     await file.tell(file.replace, "settings logging.level")
 
 
-async def agent_cycle(scene: Scene, number: int) -> None:
-    file = scene.agent
+async def agent_cycle(scenario: Scenario, number: int) -> None:
+    file = scenario.agent
     services: list[dict[str, Any]] = file.config["services"]
     host = f"extra-{number}.localhost"
 
     def add() -> None:
-        services.append(service(host, scene.origin.port))
+        services.append(service(host, scenario.origin.port))
         file.replace()
 
     await file.tell(add, f"added {host}")
     services[-1]["timeout"] = "7s"
     await file.tell(file.overwrite, f"changed {host}")
-    services[-1]["upstreams"] = [{"address": f"127.0.0.1:{scene.ws.port}"}]
+    services[-1]["upstreams"] = [{"address": f"127.0.0.1:{scenario.ws.port}"}]
     await file.tell(file.by_backup, f"changed {host}")
     services[-1]["upstreams"] = 7
     await wrong_service(file, host)
@@ -182,7 +181,7 @@ async def agent_cycle(scene: Scene, number: int) -> None:
     await file.tell(file.replace, f"removed {host}")
     await change_level(file)
     await file.tell(file.hang_up, '"changes": "nothing"')
-    await file.tell(lambda: renew(scene.backend_ca), f"files {scene.backend_ca}")
+    await file.tell(lambda: renew(scenario.backend_ca), f"files {scenario.backend_ca}")
 
 
 async def wrong_service(file: ConfigFile, host: str) -> None:
@@ -198,8 +197,8 @@ def renew(path: Path) -> None:
     fresh.replace(path)
 
 
-async def server_cycle(scene: Scene, number: int) -> None:
-    file = scene.server
+async def server_cycle(scenario: Scenario, number: int) -> None:
+    file = scenario.server
     await change_level(file)
     file.config["api"]["trusted_proxies"] = ["127.0.0.0/8", f"192.0.2.{number}"]
     await file.tell(file.overwrite, "settings api.trusted_proxies")
@@ -208,25 +207,25 @@ async def server_cycle(scene: Scene, number: int) -> None:
     await file.tell(file.hang_up, '"changes": "nothing"')
     file.config["server"]["listen_addr"] = f"127.0.0.1:{free_port()}"
     await file.tell(file.replace, "settings server.listen_addr")
-    file.config["server"]["listen_addr"] = f"127.0.0.1:{scene.stack.tunnel_port}"
+    file.config["server"]["listen_addr"] = f"127.0.0.1:{scenario.stack.tunnel_port}"
     await file.tell(file.replace, "settings server.listen_addr")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         file.config["server"]["listen_addr"] = f"127.0.0.1:{taken.getsockname()[1]}"
         await file.tell(file.replace, "server.listen_addr: cannot listen on 127.0.0.1:")
-    file.config["server"]["listen_addr"] = f"127.0.0.1:{scene.stack.tunnel_port}"
+    file.config["server"]["listen_addr"] = f"127.0.0.1:{scenario.stack.tunnel_port}"
     await file.tell(file.replace, '"changes": "nothing"')
 
 
-async def renew_both(scene: Scene) -> None:
+async def renew_both(scenario: Scenario) -> None:
     """Both ends' certificates.
 
     Certificate and key are two files: one reload may see them not belong together.
     """
-    folder = scene.stack.authority.folder
+    folder = scenario.stack.authority.folder
     names = ServerNames(dns=["localhost"], ip=["127.0.0.1"])
     for file, issue in (
-        (scene.server, lambda: issue_server(folder, "server", names, force=True)),
-        (scene.agent, lambda: issue_agent(folder, "agent-1", force=True)),
+        (scenario.server, lambda: issue_server(folder, "server", names, force=True)),
+        (scenario.agent, lambda: issue_agent(folder, "agent-1", force=True)),
     ):
         since = file.process.position()
         await asyncio.to_thread(issue)
@@ -234,8 +233,7 @@ async def renew_both(scene: Scene) -> None:
 
 
 async def has_let_go(program: Process, before: int) -> None:
-    """An older session of the agent is kept by the WebSockets that began there; connections to
-    backends vary."""
+    """WebSockets keep an older session of the agent; connections to backends vary."""
     await eventually(
         lambda: program.open_files() <= before + 8,
         f"{program.name} has let go of what it opened",
@@ -243,30 +241,30 @@ async def has_let_go(program: Process, before: int) -> None:
     )
 
 
-async def test_two_hundred_reloads_under_load(scene: Scene, measured: Measured) -> None:
+async def test_two_hundred_reloads_under_load(scenario: Scenario, measured: Measured) -> None:
     begun_at = time.monotonic()
-    programs = (scene.agent.process, scene.stack.server)
-    assert (await scene.stack.caddy.get(APP, "/bytes/1")).status == 200
-    async with Load(scene.stack.caddy).running() as load:
-        await asyncio.gather(agent_cycle(scene, 0), server_cycle(scene, 0))
+    programs = (scenario.agent.process, scenario.stack.server)
+    assert (await scenario.stack.caddy.get(APP, "/bytes/1")).status == 200
+    async with Load(scenario.stack.caddy).running() as load:
+        await asyncio.gather(agent_cycle(scenario, 0), server_cycle(scenario, 0))
         files = [program.open_files() for program in programs]
         for number in range(1, 19):
-            await asyncio.gather(agent_cycle(scene, number), server_cycle(scene, number))
+            await asyncio.gather(agent_cycle(scenario, number), server_cycle(scenario, number))
             if number % 5 == 0:
-                await renew_both(scene)
+                await renew_both(scenario)
                 await asyncio.gather(
-                    broken_and_mended(scene.agent), broken_and_mended(scene.server)
+                    broken_and_mended(scenario.agent), broken_and_mended(scenario.server)
                 )
         for program, before in zip(programs, files, strict=True):
             await has_let_go(program, before)
     assert load.failures == []
     reloads = applied = 0
-    for file in (scene.agent, scene.server):
+    for file in (scenario.agent, scenario.server):
         lines = file.reloads()
         reloads += len(lines)
         applied += sum(line["event"] == RELOADED and line["changes"] != "nothing" for line in lines)
         others = [line for line in lines if line not in file.told]
-        assert all(str(scene.stack.authority.folder) in str(line) for line in others), others
+        assert all(str(scenario.stack.authority.folder) in str(line) for line in others), others
         assert all(line.get("reason") or line["event"] == RELOADED for line in lines)
         assert "Traceback" not in file.process.text()
     assert applied >= 200
@@ -277,16 +275,16 @@ async def test_two_hundred_reloads_under_load(scene: Scene, measured: Measured) 
     )
 
 
-async def test_another_level_shows_in_the_log(scene: Scene) -> None:
+async def test_another_level_shows_in_the_log(scenario: Scenario) -> None:
     """The agent logs the opening of a WebSocket at debug only."""
-    file = scene.agent
+    file = scenario.agent
 
     async def told_at(level: str) -> bool:
         if file.config["logging"]["level"] != level:
             file.config["logging"]["level"] = level
             await file.tell(file.replace, "settings logging.level")
         since = file.process.position()
-        async with scene.stack.caddy.websocket(WS) as socket:
+        async with scenario.stack.caddy.websocket(WS) as socket:
             await socket.send("hello")
             assert await socket.recv() == "hello"
         return "Detected WebSocket upgrade" in file.process.text(since)
@@ -299,13 +297,15 @@ async def test_another_level_shows_in_the_log(scene: Scene) -> None:
     ]
 
 
-async def test_fields_that_pass_change_with_the_file(scene: Scene) -> None:
-    file, api = scene.server, scene.server.config["api"]
+async def test_fields_that_pass_change_with_the_file(scenario: Scenario) -> None:
+    file, api = scenario.server, scenario.server.config["api"]
 
     async def passed() -> tuple[str | None, list[str]]:
         """Return the header value that the backend gets and the trailers that the client gets."""
-        seen = await scene.stack.caddy.get(APP, "/echo", ("CF-Connecting-IP", "203.0.113.9"))
-        said = await scene.stack.caddy.get(APP, "/trailers?X-Sum=1&X-User=root", ("TE", "trailers"))
+        seen = await scenario.stack.caddy.get(APP, "/echo", ("CF-Connecting-IP", "203.0.113.9"))
+        said = await scenario.stack.caddy.get(
+            APP, "/trailers?X-Sum=1&X-User=root", ("TE", "trailers")
+        )
         fields = {name.lower(): value for name, value in seen.json()["fields"]}
         return fields.get("cf-connecting-ip"), [name for name, _ in said.trailers]
 
@@ -321,27 +321,30 @@ async def test_fields_that_pass_change_with_the_file(scene: Scene) -> None:
     assert await passed() == (None, [])
 
 
-async def test_a_file_of_a_backend_that_cannot_be_used_changes_nothing(scene: Scene) -> None:
-    good = scene.backend_ca.read_text()
-    await scene.agent.tell(
-        lambda: scene.backend_ca.write_text("half"), f"{scene.backend_ca}: cannot be used"
+async def test_a_file_of_a_backend_that_cannot_be_used_changes_nothing(scenario: Scenario) -> None:
+    good = scenario.backend_ca.read_text()
+    await scenario.agent.tell(
+        lambda: scenario.backend_ca.write_text("half"), f"{scenario.backend_ca}: cannot be used"
     )
-    assert scene.agent.told[-1]["event"] == REFUSED
-    await scene.agent.tell(lambda: scene.backend_ca.write_text(good), '"changes": "nothing"')
+    assert scenario.agent.told[-1]["event"] == REFUSED
+    await scenario.agent.tell(lambda: scenario.backend_ca.write_text(good), '"changes": "nothing"')
 
 
-async def test_a_websocket_of_a_removed_service_is_told(scene: Scene) -> None:
+async def test_a_websocket_of_a_removed_service_is_told(scenario: Scenario) -> None:
     """It has its time, then a Close frame; others go on."""
-    services = scene.agent.config["services"]
-    services.append(service("leaving.localhost", scene.ws.port))
-    await scene.agent.tell(scene.agent.replace, "added leaving.localhost")
-    way = scene.stack.caddy
-    async with way.websocket("leaving.localhost") as leaving, way.websocket(WS) as staying:
+    services = scenario.agent.config["services"]
+    services.append(service("leaving.localhost", scenario.ws.port))
+    await scenario.agent.tell(scenario.agent.replace, "added leaving.localhost")
+    entrypoint = scenario.stack.caddy
+    async with (
+        entrypoint.websocket("leaving.localhost") as leaving,
+        entrypoint.websocket(WS) as staying,
+    ):
         services.pop()
-        await scene.agent.tell(scene.agent.replace, "removed leaving.localhost")
+        await scenario.agent.tell(scenario.agent.replace, "removed leaving.localhost")
         await leaving.send("still here")
         assert await leaving.recv() == "still here"
-        assert (await scene.stack.api.get("leaving.localhost", "/")).error_code == "unknown_host"
+        assert (await scenario.stack.api.get("leaving.localhost", "/")).error_code == "unknown_host"
         async with asyncio.timeout(10):
             with pytest.raises(ConnectionClosed) as closed:
                 await leaving.recv()
@@ -351,13 +354,12 @@ async def test_a_websocket_of_a_removed_service_is_told(scene: Scene) -> None:
         assert await staying.recv() == "hello"
 
 
-async def test_everything_listens_elsewhere(scene: Scene) -> None:
-    """Caddy, proxy API, permission endpoint and agents' door move at once; WebSockets stay where
-    they are."""
-    before, way = dict(scene.server.config), scene.stack.caddy
+async def test_everything_listens_elsewhere(scenario: Scenario) -> None:
+    """Caddy, proxy API, permission endpoint and agent listener move at once; WebSockets stay."""
+    before, entrypoint = dict(scenario.server.config), scenario.stack.caddy
     ports = [free_port() for _ in range(4)]
-    async with way.websocket(WS) as old:
-        scene.server.config |= {
+    async with entrypoint.websocket(WS) as old:
+        scenario.server.config |= {
             "server": {**before["server"], "listen_addr": f"127.0.0.1:{ports[0]}"},
             "api": {**before["api"], "listen_addr": f"127.0.0.1:{ports[1]}"},
             "caddy": {
@@ -367,42 +369,42 @@ async def test_everything_listens_elsewhere(scene: Scene) -> None:
             },
         }
         keys = "server.listen_addr, api.listen_addr, caddy.https_port, caddy.permission_addr"
-        await scene.server.tell(scene.server.replace, f"settings {keys}")
-        assert scene.server.told[-1]["waiting"] is None
-        scene.agent.config["server"]["address"] = f"127.0.0.1:{ports[0]}"
-        await scene.agent.tell(scene.agent.replace, "settings server.address")
-        moved = Way(ports[3], root=scene.stack.caddy_root)
+        await scenario.server.tell(scenario.server.replace, f"settings {keys}")
+        assert scenario.server.told[-1]["waiting"] is None
+        scenario.agent.config["server"]["address"] = f"127.0.0.1:{ports[0]}"
+        await scenario.agent.tell(scenario.agent.replace, "settings server.address")
+        moved = Entrypoint(ports[3], root=scenario.stack.caddy_root)
         assert (await moved.get(APP, "/bytes/1")).status == 200
         async with moved.websocket(WS) as new:
             for one in (old, new):
                 await one.send("hello")
                 assert await one.recv() == "hello"
         with pytest.raises(ConnectionRefusedError):
-            await way.get(APP, "/bytes/1")
-    scene.server.config.update(before)
-    await scene.server.tell(scene.server.replace, f"settings {keys}")
-    scene.agent.config["server"]["address"] = before["server"]["listen_addr"]
-    await scene.agent.tell(scene.agent.replace, "settings server.address")
-    assert (await way.get(APP, "/bytes/1")).status == 200
+            await entrypoint.get(APP, "/bytes/1")
+    scenario.server.config.update(before)
+    await scenario.server.tell(scenario.server.replace, f"settings {keys}")
+    scenario.agent.config["server"]["address"] = before["server"]["listen_addr"]
+    await scenario.agent.tell(scenario.agent.replace, "settings server.address")
+    assert (await entrypoint.get(APP, "/bytes/1")).status == 200
 
 
-async def test_what_cannot_be_listened_on_changes_nothing(scene: Scene) -> None:
-    before = scene.server.config["caddy"], scene.server.config["api"]
+async def test_what_cannot_be_listened_on_changes_nothing(scenario: Scenario) -> None:
+    before = scenario.server.config["caddy"], scenario.server.config["api"]
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        scene.server.config["caddy"] = {**before[0], "https_port": taken.getsockname()[1]}
-        scene.server.config["api"] = {**before[1], "listen_addr": f"127.0.0.1:{free_port()}"}
-        await scene.server.tell(scene.server.replace, "is in use by another program")
-    assert (await scene.stack.caddy.get(APP, "/bytes/1")).status == 200
-    scene.server.config["caddy"], scene.server.config["api"] = before
-    await scene.server.tell(scene.server.replace, '"changes": "nothing"')
+        scenario.server.config["caddy"] = {**before[0], "https_port": taken.getsockname()[1]}
+        scenario.server.config["api"] = {**before[1], "listen_addr": f"127.0.0.1:{free_port()}"}
+        await scenario.server.tell(scenario.server.replace, "is in use by another program")
+    assert (await scenario.stack.caddy.get(APP, "/bytes/1")).status == 200
+    scenario.server.config["caddy"], scenario.server.config["api"] = before
+    await scenario.server.tell(scenario.server.replace, '"changes": "nothing"')
 
 
-async def test_what_needs_a_restart_is_said(scene: Scene) -> None:
-    caddy = scene.server.config["caddy"]
+async def test_what_needs_a_restart_is_said(scenario: Scenario) -> None:
+    caddy = scenario.server.config["caddy"]
     caddy["binary"] = "/nowhere/caddy"
-    (line,) = await scene.server.tell(scene.server.replace, "settings caddy.binary")
+    (line,) = await scenario.server.tell(scenario.server.replace, "settings caddy.binary")
     assert line["waiting"] == ["caddy.binary: for a restart"]
     del caddy["binary"]
-    (line,) = await scene.server.tell(scene.server.replace, "settings caddy.binary")
+    (line,) = await scenario.server.tell(scenario.server.replace, "settings caddy.binary")
     assert line["waiting"] is None
-    assert (await scene.stack.caddy.get(APP, "/bytes/1")).status == 200
+    assert (await scenario.stack.caddy.get(APP, "/bytes/1")).status == 200

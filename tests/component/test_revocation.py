@@ -1,5 +1,4 @@
-"""Revocation, measured: of a thousand WebSockets over two agents, the 500 of one end at once,
-and only they."""
+"""Test of revocation: of 1,000 WebSockets, the 500 of one agent end at once."""
 
 import asyncio
 import re
@@ -30,8 +29,8 @@ HOSTS = {"stolen": "stolen.example", "other": "other.example"}
 
 
 @dataclass
-class Talk:
-    """A WebSocket that says numbers and hears each of them again, in order, until it ends."""
+class EchoCheck:
+    """A WebSocket that sends numbers and checks that each comes back in order until it ends."""
 
     socket: ClientConnection
     said: int = 0
@@ -70,26 +69,26 @@ async def stack(
             yield stack
 
 
-async def talks(stack: Stack, host: str, stack_of: AsyncExitStack) -> list[Talk]:
+async def open_checks(stack: Stack, host: str, stack_of: AsyncExitStack) -> list[EchoCheck]:
     """Open EACH WebSockets, fifty at a time."""
-    found: list[Talk] = []
+    found: list[EchoCheck] = []
     for _ in range(EACH // 50):
         opened = [
             stack_of.enter_async_context(stack.api.websocket(host, close_timeout=1))
             for _ in range(50)
         ]
-        found += [Talk(socket) for socket in await asyncio.gather(*opened)]
+        found += [EchoCheck(socket) for socket in await asyncio.gather(*opened)]
     return found
 
 
 async def test_revoking_one_agent_of_two(stack: Stack, measured: Measured) -> None:
     transport = httpx.AsyncHTTPTransport(uds=str(stack.folder / "state" / "admin.sock"))
     async with AsyncExitStack() as sockets:
-        stolen = await talks(stack, HOSTS["stolen"], sockets)
-        other = await talks(stack, HOSTS["other"], sockets)
-        going = [asyncio.create_task(talk.go_on()) for talk in (*stolen, *other)]
+        stolen = await open_checks(stack, HOSTS["stolen"], sockets)
+        other = await open_checks(stack, HOSTS["other"], sockets)
+        going = [asyncio.create_task(check.go_on()) for check in (*stolen, *other)]
         await eventually(
-            lambda: all(talk.heard for talk in (*stolen, *other)), "all of them talk", 30
+            lambda: all(check.heard for check in (*stolen, *other)), "all of them talk", 30
         )
 
         since = stack.server.position()
@@ -104,33 +103,33 @@ async def test_revoking_one_agent_of_two(stack: Stack, measured: Measured) -> No
         assert done["sessions"] in (1, 2), "its second connection may not have come yet"
         assert done["streams"] == EACH
         await eventually(
-            lambda: all(talk.ended_at for talk in stolen), "those of the revoked agent end", 5
+            lambda: all(check.ended_at for check in stolen), "those of the revoked agent end", 5
         )
-        late = max(talk.ended_at for talk in stolen) - begun_at
+        late = max(check.ended_at for check in stolen) - begun_at
         codes = {
-            code: sum(talk.code == code for talk in stolen)
-            for code in {talk.code for talk in stolen}
+            code: sum(check.code == code for check in stolen)
+            for code in {check.code for check in stolen}
         }
-        spread = max(talk.ended_at for talk in stolen) - min(talk.ended_at for talk in stolen)
+        spread = max(check.ended_at for check in stolen) - min(check.ended_at for check in stolen)
         assert late < 2, "half a second, on a machine that has nothing else to do"
         assert spread < 1
         assert codes == {1008: EACH}
 
         await stack.server.wait_line("agent refused.*was revoked", since=since)
-        heard = [talk.heard for talk in other]
+        heard = [check.heard for check in other]
         await eventually(
             lambda: all(a.heard > b for a, b in zip(other, heard, strict=True)),
             "the others go on",
             10,
         )
-        for talk in other:
-            talk.over.set()
+        for check in other:
+            check.over.set()
         await asyncio.gather(*going)
-        assert all(talk.said == talk.heard and not talk.ended_at for talk in other)
+        assert all(check.said == check.heard and not check.ended_at for check in other)
         assert (await stack.api.get(HOSTS["stolen"], "/")).status == 503
         # Not those of the other one: its second connection may come only now.
         assert not re.search(r"agent connected.*agent=stolen", stack.server.text(since))
-    messages = sum(talk.heard for talk in other)
+    messages = sum(check.heard for check in other)
     measured(
         f"{EACH} of {2 * EACH} WebSockets revoked: all ended {late * 1000:.0f} ms after it was"
         f" asked for, within {spread * 1000:.0f} ms of each other, codes {codes}; the other {EACH}"

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from tests.support.backends import Clogged
+from tests.support.backends import UnresponsivePort
 from tests.support.client import Response
-from tests.support.inprocess_backend import Small
+from tests.support.inprocess_backend import InProcessBackend
 from tests.support.old_backend import OldBackend
-from tests.support.recording_backend import Witness
+from tests.support.recording_backend import RecordingBackend
 from tests.support.stack import Authority, Service, Stack, service
 from tests.support.waiting import eventually
 
@@ -30,7 +30,7 @@ OUTLIERS = {"consecutive_failures": 1, "consecutive_5xx": 2, "base_ejection_time
 
 
 def balanced(
-    host: str, backends: list[Small], weights: list[int] | None = None, **options: Any
+    host: str, backends: list[InProcessBackend], weights: list[int] | None = None, **options: Any
 ) -> Service:
     upstreams = [
         {"address": f"127.0.0.1:{backend.port}", "weight": weight}
@@ -45,19 +45,19 @@ def route(
     return {"match": match or {}, "handle": [{"type": kind, "config": config}] if kind else []}
 
 
-class Site:
+class Scenario:
     """The stack and the backends of each service."""
 
     def __init__(self) -> None:
         self.backends = {
-            name: [Small(f"b{n}") for n in range(count)]
+            name: [InProcessBackend(f"b{n}") for n in range(count)]
             for name, count in {
                 "turns": 3, "hashed": 4, "first": 2, "two": 3, "reserve": 2, "slow": 2, "one": 1, "odd": 1, "stormy": 3
             }.items()
         }  # fmt: skip
         self.old = OldBackend()
-        self.sockets = Witness("sockets")
-        self.clogged = Clogged()
+        self.sockets = RecordingBackend("sockets")
+        self.clogged = UnresponsivePort()
         self.stack: Stack
 
     def services(self) -> list[Service]:
@@ -130,17 +130,24 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-async def site(
+async def scenario(
     tmp_path_factory: pytest.TempPathFactory, authority: Authority
-) -> AsyncIterator[Site]:
-    site, folder = Site(), tmp_path_factory.mktemp("services")
-    every = [backend for backends in site.backends.values() for backend in backends]
-    backends: list[Small | OldBackend | Witness] = [*every, site.old, site.sockets]
+) -> AsyncIterator[Scenario]:
+    scenario, folder = Scenario(), tmp_path_factory.mktemp("services")
+    every = [backend for backends in scenario.backends.values() for backend in backends]
+    backends: list[InProcessBackend | OldBackend | RecordingBackend] = [
+        *every,
+        scenario.old,
+        scenario.sockets,
+    ]
     for backend in backends:
         await backend.start()
-    guarded = [service("guarded.localhost", site.backends["odd"][0].port)]
+    guarded = [service("guarded.localhost", scenario.backends["odd"][0].port)]
     stack = Stack(
-        folder, authority, agents={"plain": site.services(), "global": guarded}, with_caddy=False
+        folder,
+        authority,
+        agents={"plain": scenario.services(), "global": guarded},
+        with_caddy=False,
     )
     stack.agents["global"].set_up(
         global_middleware=[
@@ -149,28 +156,28 @@ async def site(
         ]
     )
     async with stack:
-        site.stack = stack
-        yield site
+        scenario.stack = stack
+        yield scenario
     for backend in backends:
         await backend.stop()
-    site.clogged.close()
+    scenario.clogged.close()
 
 
 # Balancing
 
 
-async def test_round_robin(site: Site) -> None:
-    names = await site.names("turns", 9)
+async def test_round_robin(scenario: Scenario) -> None:
+    names = await scenario.names("turns", 9)
     assert names == names[:3] * 3
     assert sorted(names[:3]) == ["b0", "b1", "b2"]
 
 
-async def test_ip_hash_goes_by_the_client_and_moves_only_who_must(site: Site) -> None:
+async def test_ip_hash_goes_by_the_client_and_moves_only_who_must(scenario: Scenario) -> None:
     clients = [f"198.51.100.{n}" for n in range(40)] + [f"2001:db8::{n:x}" for n in range(20)]
 
     async def homes() -> dict[str, str]:
         answers = {
-            client: await site.get("hashed", "/", ("X-Real-IP", client)) for client in clients
+            client: await scenario.get("hashed", "/", ("X-Real-IP", client)) for client in clients
         }
         assert {answer.status for answer in answers.values()} == {200}
         return {client: answer.body.decode() for client, answer in answers.items()}
@@ -178,12 +185,12 @@ async def test_ip_hash_goes_by_the_client_and_moves_only_who_must(site: Site) ->
     before = await homes()
     assert await homes() == before
     assert min(Counter(before.values()).values()) >= 4, "each of four has some of sixty"
-    await site.backends["hashed"][0].stop()
+    await scenario.backends["hashed"][0].stop()
     after = await homes()
     assert {client for client in clients if after[client] != before[client]} == {
         client for client in clients if before[client] == "b0"
     }
-    await site.backends["hashed"][0].start()
+    await scenario.backends["hashed"][0].start()
 
     async def as_before() -> bool:
         return await homes() == before
@@ -191,41 +198,41 @@ async def test_ip_hash_goes_by_the_client_and_moves_only_who_must(site: Site) ->
     await eventually(as_before, "everyone is back home", interval=0.3)
 
 
-async def test_first_is_failover_and_back(site: Site) -> None:
-    assert set(await site.names("first", 5)) == {"b0"}
-    await site.backends["first"][0].stop()
-    assert set(await site.names("first", 5)) == {"b1"}
-    await site.backends["first"][0].start()
+async def test_first_is_failover_and_back(scenario: Scenario) -> None:
+    assert set(await scenario.names("first", 5)) == {"b0"}
+    await scenario.backends["first"][0].stop()
+    assert set(await scenario.names("first", 5)) == {"b1"}
+    await scenario.backends["first"][0].start()
 
     async def back() -> bool:
-        return await site.names("first", 1) == ["b0"]
+        return await scenario.names("first", 1) == ["b0"]
 
     await eventually(back, "the first one is first again", interval=0.2)
 
 
-async def test_random_two_prefers_the_less_busy_one(site: Site) -> None:
-    site.backends["two"][0].delay = 0.4
-    await asyncio.gather(*(site.names("two", 15) for _ in range(6)))
-    slow, *others = (backend.requests for backend in site.backends["two"])
+async def test_random_two_prefers_the_less_busy_one(scenario: Scenario) -> None:
+    scenario.backends["two"][0].delay = 0.4
+    await asyncio.gather(*(scenario.names("two", 15) for _ in range(6)))
+    slow, *others = (backend.requests for backend in scenario.backends["two"])
     assert 0 < slow < min(others)
 
 
-async def test_weight_0_is_a_reserve(site: Site) -> None:
-    assert set(await site.names("reserve", 10)) == {"b0"}
-    await site.backends["reserve"][0].stop()
-    assert set(await site.names("reserve", 10)) == {"b1"}
+async def test_weight_0_is_a_reserve(scenario: Scenario) -> None:
+    assert set(await scenario.names("reserve", 10)) == {"b0"}
+    await scenario.backends["reserve"][0].stop()
+    assert set(await scenario.names("reserve", 10)) == {"b1"}
 
 
-async def test_who_comes_back_starts_slowly(site: Site) -> None:
-    ill = site.backends["slow"][0]
+async def test_who_comes_back_starts_slowly(scenario: Scenario) -> None:
+    ill = scenario.backends["slow"][0]
     ill.status = 500
-    since = site.stack.agents["plain"].process.position()
-    await site.names("slow", 6)
-    await site.stack.agents["plain"].process.wait_line(
+    since = scenario.stack.agents["plain"].process.position()
+    await scenario.names("slow", 6)
+    await scenario.stack.agents["plain"].process.wait_line(
         "upstream health changed.*after=ejected", since=since
     )
     ill.status = 200
-    await site.stack.agents["plain"].process.wait_line(
+    await scenario.stack.agents["plain"].process.wait_line(
         "upstream health changed.*after=healthy", since=since
     )
     share: Counter[str] = Counter()
@@ -233,37 +240,37 @@ async def test_who_comes_back_starts_slowly(site: Site) -> None:
         while not share["b0"]:
             # On a machine that is busy it may be slow to answer, and out once more before it is
             # back.
-            share.update(await site.names("slow", 60))
+            share.update(await scenario.names("slow", 60))
     assert share["b0"] <= share.total() / 4, "a tenth of a share at first"
 
 
-async def test_requests_that_are_given_up_leave_no_trace(site: Site) -> None:
-    """Thirty clients go away, one while it is answered and the others in the queue; the place is
-    free then."""
-    (backend,) = site.backends["one"]
+async def test_requests_that_are_given_up_leave_no_trace(scenario: Scenario) -> None:
+    """Thirty clients go away, one during its answer, the others queued; then the place is free."""
+    (backend,) = scenario.backends["one"]
     backend.delay = 3600
     async with contextlib.AsyncExitStack() as clients:
         for _ in range(30):
-            client = await clients.enter_async_context(await site.stack.api.open("one.localhost"))
+            client = await clients.enter_async_context(
+                await scenario.stack.api.open("one.localhost")
+            )
             await client.send_head("GET", "/")
         await eventually(lambda: backend.active == 1, "one is answered")
     backend.delay = 0
-    await site.get("one")
-    assert await asyncio.wait_for(site.names("one", 5), 5) == ["b0"] * 5
+    await scenario.get("one")
+    assert await asyncio.wait_for(scenario.names("one", 5), 5) == ["b0"] * 5
     assert backend.most_active == 2, (
         "one at a time, and the first one, which knows nothing of its client's end"
     )
 
 
-async def test_storm_leaves_every_place_free(site: Site) -> None:
-    """Clients that leave at any moment, backends that close, break and come back; then there are
-    five places again."""
-    rng, backends = random.Random(4), site.backends["stormy"]
+async def test_storm_leaves_every_place_free(scenario: Scenario) -> None:
+    """Clients leave at any time, backends close and come back; then five places are free."""
+    rng, backends = random.Random(4), scenario.backends["stormy"]
     statuses: Counter[int] = Counter()
 
     async def client() -> None:
         for _ in range(40):
-            async with await site.stack.api.open("stormy.localhost", patience=20) as client:
+            async with await scenario.stack.api.open("stormy.localhost", patience=20) as client:
                 method = rng.choice(["GET", "POST"])
                 asked = asyncio.create_task(
                     client.request(method, "/", (), b"body" if method == "POST" else b"")
@@ -303,7 +310,7 @@ async def test_storm_leaves_every_place_free(site: Site) -> None:
     )
     for backend in backends:
         backend.delay = 1.0
-    calm = [asyncio.create_task(site.get("stormy")) for _ in range(5)]
+    calm = [asyncio.create_task(scenario.get("stormy")) for _ in range(5)]
     await eventually(
         lambda: sum(backend.active for backend in backends) == 5, "five are served at once", 5
     )
@@ -314,8 +321,8 @@ async def test_storm_leaves_every_place_free(site: Site) -> None:
 
 
 @pytest.mark.parametrize("kind", ["until-close", "length", "keep-alive"])
-async def test_http_1_0(site: Site, kind: str) -> None:
-    async with await site.stack.api.open("old.localhost") as client:
+async def test_http_1_0(scenario: Scenario, kind: str) -> None:
+    async with await scenario.stack.api.open("old.localhost") as client:
         for method in ("GET", "POST", "GET"):
             answer = await client.request(
                 method, f"/{kind}", (), b"hello" if method == "POST" else b""
@@ -328,8 +335,8 @@ async def test_http_1_0(site: Site, kind: str) -> None:
 # Time
 
 
-async def test_websocket_that_is_silent_for_too_long(site: Site) -> None:
-    async with site.stack.api.websocket("quiet.localhost") as socket:
+async def test_websocket_that_is_silent_for_too_long(scenario: Scenario) -> None:
+    async with scenario.stack.api.websocket("quiet.localhost") as socket:
         for _ in range(6):
             await socket.send("still here")
             assert await socket.recv() == "still here"
@@ -342,9 +349,9 @@ async def test_websocket_that_is_silent_for_too_long(site: Site) -> None:
         assert 0.5 < time.monotonic() - began < 4
 
 
-async def test_websocket_that_lasts_for_too_long(site: Site) -> None:
+async def test_websocket_that_lasts_for_too_long(scenario: Scenario) -> None:
     began = time.monotonic()
-    async with site.stack.api.websocket("brief.localhost") as socket:
+    async with scenario.stack.api.websocket("brief.localhost") as socket:
         with pytest.raises(ConnectionClosed) as closed:
             async with asyncio.timeout(10):
                 while True:
@@ -356,9 +363,9 @@ async def test_websocket_that_lasts_for_too_long(site: Site) -> None:
     assert 1.9 < time.monotonic() - began < 5
 
 
-async def test_answer_that_stops_in_the_middle(site: Site) -> None:
+async def test_answer_that_stops_in_the_middle(scenario: Scenario) -> None:
     began = time.monotonic()
-    async with await site.stack.api.open("stalled.localhost") as client:
+    async with await scenario.stack.api.open("stalled.localhost") as client:
         await client.send_head("GET", "/stall")
         assert (await client.read_head()).status == 200
         assert await client.read(4) == b"half"
@@ -366,9 +373,9 @@ async def test_answer_that_stops_in_the_middle(site: Site) -> None:
     assert 0.9 < time.monotonic() - began < 5
 
 
-async def test_backend_that_does_not_accept(site: Site) -> None:
+async def test_backend_that_does_not_accept(scenario: Scenario) -> None:
     began = time.monotonic()
-    answer = await site.get("clogged")
+    answer = await scenario.get("clogged")
     assert (answer.status, answer.error_code) == (504, "upstream_timeout")
     assert 0.9 < time.monotonic() - began < 4
 
@@ -394,15 +401,15 @@ async def test_backend_that_does_not_accept(site: Site) -> None:
     ],
 )
 async def test_routes(
-    site: Site, method: str, target: str, fields: tuple[tuple[str, str], ...], said: bytes
+    scenario: Scenario, method: str, target: str, fields: tuple[tuple[str, str], ...], said: bytes
 ) -> None:
-    answer = await site.stack.api.request("routed.localhost", method, target, fields)
+    answer = await scenario.stack.api.request("routed.localhost", method, target, fields)
     assert (answer.status, answer.body) == (200, said)
 
 
-async def test_rate_limits_by_other_keys(site: Site) -> None:
+async def test_rate_limits_by_other_keys(scenario: Scenario) -> None:
     async def statuses(host: str, *fields: tuple[str, str]) -> list[int]:
-        return [(await site.get(host, "/", *fields)).status for _ in range(3)]
+        return [(await scenario.get(host, "/", *fields)).status for _ in range(3)]
 
     for key in ("one", "two"):
         assert await statuses("keyed", ("X-Key", key)) == [200, 200, 429]
@@ -415,8 +422,8 @@ async def test_rate_limits_by_other_keys(site: Site) -> None:
     )
 
 
-async def test_global_middleware(site: Site) -> None:
-    answer = await site.get("guarded")
+async def test_global_middleware(scenario: Scenario) -> None:
+    answer = await scenario.get("guarded")
     assert (answer.status, answer.get("x-frame-options")) == (200, "DENY")
-    denied = await site.get("guarded", "/", ("X-Real-IP", "::ffff:192.0.2.66"))
+    denied = await scenario.get("guarded", "/", ("X-Real-IP", "::ffff:192.0.2.66"))
     assert (denied.status, denied.error_code) == (403, "ip_refused")

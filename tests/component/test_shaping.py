@@ -1,5 +1,4 @@
-"""`traffic_shaping` through the whole chain: what is limited keeps its rate, what is not does
-not notice."""
+"""Tests of `traffic_shaping` through the chain: limited traffic keeps its rate, other is free."""
 
 import asyncio
 import time
@@ -12,7 +11,7 @@ from websockets.asyncio.client import connect
 
 from tests.conftest import Measured
 from tests.support.backends import Origin, WsEcho
-from tests.support.entrypoint import Way
+from tests.support.entrypoint import Entrypoint
 from tests.support.stack import Authority, Stack, service
 
 pytestmark = [
@@ -54,18 +53,18 @@ async def stack(
             yield stack
 
 
-async def download(way: Way, host: str, size: int) -> float:
+async def download(entrypoint: Entrypoint, host: str, size: int) -> float:
     """Seconds that it took."""
     begun_at = time.monotonic()
-    response = await way.get(host, f"/bytes/{size}")
+    response = await entrypoint.get(host, f"/bytes/{size}")
     assert (response.status, len(response.body)) == (200, size)
     return time.monotonic() - begun_at
 
 
-async def upload(way: Way, host: str, size: int) -> float:
+async def upload(entrypoint: Entrypoint, host: str, size: int) -> float:
     """Seconds that it took."""
     begun_at = time.monotonic()
-    async with await way.open(host, patience=30) as client:
+    async with await entrypoint.open(host, patience=30) as client:
         response = await client.request("POST", "/upload", body=bytes(size))
     assert response.json()["length"] == size
     return time.monotonic() - begun_at

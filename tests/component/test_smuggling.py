@@ -111,8 +111,7 @@ async def send(client: Client, raw: bytes) -> None:
 
 
 async def hear(client: Client, patience: float) -> tuple[bytes, bool]:
-    """Read until the connection ends or is silent for `patience` seconds; return the bytes, and
-    True if it ended."""
+    """Read until EOF or `patience` seconds of silence; return the bytes, and True at EOF."""
     heard = b""
     client.patience = patience
     try:

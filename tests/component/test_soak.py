@@ -1,5 +1,4 @@
-"""Links that break and clients that come and go, for long: nothing grows. `make soak` takes half
-an hour."""
+"""Soak test with broken links and short clients: no growth. `make soak` takes half an hour."""
 
 import asyncio
 import contextlib
@@ -12,7 +11,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.component.test_chaos import APP, HTTPS, WS, scene_of
 from tests.conftest import Measured
-from tests.support.entrypoint import Way
+from tests.support.entrypoint import Entrypoint
 from tests.support.processes import Process
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "30"))
@@ -28,16 +27,16 @@ pytestmark = [
 ]
 
 
-async def come_and_go(way: Way, stop: asyncio.Event) -> None:
+async def come_and_go(entrypoint: Entrypoint, stop: asyncio.Event) -> None:
     """A WebSocket for a moment, a request, a download that is given up: again and again."""
     while not stop.is_set():
         with contextlib.suppress(ConnectionClosed):
-            async with way.websocket(WS, close_timeout=0.2) as socket:
+            async with entrypoint.websocket(WS, close_timeout=0.2) as socket:
                 for _ in range(random.randrange(5)):
                     await socket.send("hello")
                     assert await socket.recv() == "hello"
-        assert (await way.get(APP, "/bytes/1000", HTTPS)).status == 200
-        async with await way.open(APP) as client:
+        assert (await entrypoint.get(APP, "/bytes/1000", HTTPS)).status == 200
+        async with await entrypoint.open(APP) as client:
             await client.send_head("GET", "/bytes/20000000", [HTTPS])
             assert await client.read_exactly(12) == b"HTTP/1.1 200"
         await asyncio.sleep(random.uniform(0, 0.2))
@@ -54,22 +53,22 @@ async def settled(process: Process) -> tuple[int, int]:
 
 
 async def test_nothing_grows(tmp_path: Path, measured: Measured) -> None:
-    async with scene_of(tmp_path, sockets=50, uploads=1) as scene:
+    async with scene_of(tmp_path, sockets=50, uploads=1) as scenario:
         stop = asyncio.Event()
-        churn = [asyncio.create_task(come_and_go(scene.stack.api, stop)) for _ in range(CLIENTS)]
-        processes = {"server": scene.stack.server, "agent": scene.agent.process}
+        churn = [asyncio.create_task(come_and_go(scenario.stack.api, stop)) for _ in range(CLIENTS)]
+        processes = {"server": scenario.stack.server, "agent": scenario.agent.process}
         loop = asyncio.get_running_loop()
         begun_at = loop.time()
         before: dict[str, tuple[int, int]] = {}
         while loop.time() < begun_at + SECONDS:
             await asyncio.sleep(random.uniform(0.5, 2))
-            scene.network.reset()
+            scenario.network.reset()
             if not before and loop.time() > begun_at + SECONDS / 3:
                 before = {name: await settled(process) for name, process in processes.items()}
         after = {name: await settled(process) for name, process in processes.items()}
         stop.set()
         await asyncio.gather(*churn)
-        scene.load.untouched()
+        scenario.load.untouched()
         for name, (memory, files) in after.items():
             grown, more = memory - before[name][0], files - before[name][1]
             measured(

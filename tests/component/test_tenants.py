@@ -1,9 +1,8 @@
-"""Two tenants behind one Caddy, whose connections to the server they share. One agent is hostile:
-nobody else notices.
+"""Tests of two tenants on Caddy's shared connections; a hostile agent affects only itself.
 
 The hostile agent frames its answers so that Caddy and the server could disagree about where they
-end. Then clients of the other tenant ask, the agent says more on its old streams, and only then the
-other backend answers.
+end. Then clients of the other tenant send requests, the agent sends more on its old streams, and
+only then the other backend answers.
 """
 
 import asyncio
@@ -105,8 +104,8 @@ CASES: dict[str, tuple[str, list[Frame], list[Frame]]] = {
 }
 
 
-class Patient:
-    """The other tenant's backend: it answers each request with its target when it is told to."""
+class HeldBackend:
+    """The other tenant's backend; it answers each request with its target once `go` is set."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -127,10 +126,10 @@ class Patient:
         writer.close()
 
 
-class Estate:
+class Scenario:
     """The stack, the other tenant's backend, and the hostile agent's session."""
 
-    def __init__(self, stack: Stack, backend: Patient, agent: RawAgent) -> None:
+    def __init__(self, stack: Stack, backend: HeldBackend, agent: RawAgent) -> None:
         self.stack = stack
         self.backend = backend
         self.agent = agent
@@ -162,8 +161,7 @@ class Estate:
         await self.heard.wait()
 
     async def attack(self, method: str) -> None:
-        """A request to the hostile tenant; what becomes of it is its own affair, if only
-        something does."""
+        """Send a request to the hostile tenant; it may have any result but must have one."""
         async with await self.stack.caddy.open(MINE, patience=PATIENCE) as client:
             with contextlib.suppress(OSError, EOFError, AssertionError):
                 await client.request(method, "/attack")
@@ -175,10 +173,10 @@ class Estate:
 
 
 @pytest.fixture(scope="module")
-async def estate(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Estate]:
+async def scenario(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scenario]:
     folder = tmp_path_factory.mktemp("tenants")
     authority = Authority(folder / "authority")
-    backend = Patient()
+    backend = HeldBackend()
     sections = {
         "unsafe_agents_may_claim_any_host": False,
         "grants": {"good": [APP], "mallory": [MINE]},
@@ -196,37 +194,39 @@ async def estate(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Esta
     async with server, stack, session(stack.tunnel_port, mallory) as agent:
         assert (await agent.register("m", MINE)).accepted == [MINE]
         await agent.say(FrameType.READY)
-        estate = Estate(stack, backend, agent)
-        answering = asyncio.create_task(estate.answer())
-        yield estate
+        scenario = Scenario(stack, backend, agent)
+        answering = asyncio.create_task(scenario.answer())
+        yield scenario
         answering.cancel()
         assert "Traceback" not in stack.server.text()
 
 
 @pytest.mark.parametrize("case", CASES)
-async def test_an_answer_that_ends_elsewhere_reaches_nobody_else(estate: Estate, case: str) -> None:
-    method, estate.frames, late = CASES[case]
-    estate.streams.clear()
+async def test_an_answer_that_ends_elsewhere_reaches_nobody_else(
+    scenario: Scenario, case: str
+) -> None:
+    method, scenario.frames, late = CASES[case]
+    scenario.streams.clear()
     try:
         async with asyncio.timeout(4 * PATIENCE):
-            attacks = [asyncio.create_task(estate.attack(method)) for _ in range(ATTACKS)]
+            attacks = [asyncio.create_task(scenario.attack(method)) for _ in range(ATTACKS)]
             await eventually(
-                lambda: len(estate.streams) == ATTACKS, "the agent has answered all attacks"
+                lambda: len(scenario.streams) == ATTACKS, "the agent has answered all attacks"
             )
             await asyncio.wait(attacks, timeout=1.0)
-            estate.backend.go.clear()
-            victims = [asyncio.create_task(estate.ask(number)) for number in range(VICTIMS)]
+            scenario.backend.go.clear()
+            victims = [asyncio.create_task(scenario.ask(number)) for number in range(VICTIMS)]
             with contextlib.suppress(AssertionError):  # those that never arrive fail below
                 await eventually(
-                    lambda: estate.backend.waiting == VICTIMS, "all have reached their backend", 2
+                    lambda: scenario.backend.waiting == VICTIMS, "all have reached their backend", 2
                 )
-            await estate.say_late(late)
-            estate.backend.go.set()
+            await scenario.say_late(late)
+            scenario.backend.go.set()
             responses = await asyncio.gather(*victims)
-            await estate.say_late([RESET])
+            await scenario.say_late([RESET])
             await asyncio.gather(*attacks)
     finally:
-        estate.backend.go.set()
+        scenario.backend.go.set()
     assert [(one.status, one.body.decode()) for one in responses] == [
         (200, f"/private/{n}") for n in range(VICTIMS)
     ]

@@ -11,10 +11,10 @@ from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Origin
 
-from tests.support.inprocess_backend import Small
+from tests.support.inprocess_backend import InProcessBackend
 from tests.support.ports import closed_port
 from tests.support.processes import ROOT
-from tests.support.recording_backend import Witness
+from tests.support.recording_backend import RecordingBackend
 from tests.support.stack import Authority, Stack, service
 from tests.support.waiting import eventually
 
@@ -29,9 +29,9 @@ PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
 
 
 @dataclass
-class Chain:
+class Scenario:
     stack: Stack
-    sockets: Witness
+    sockets: RecordingBackend
 
     async def curl(self, host: str, *options: str, url: str | None = None) -> str:
         """The line of the page, with another URL; what curl prints."""
@@ -42,9 +42,14 @@ class Chain:
                 r'"[^"]*"|[^\s\\]+', line.replace("--max-time 3", "--max-time 1")
             )
         ]
-        way = self.stack.caddy
-        trust = ["--cacert", str(way.root), "--resolve", f"{host}:{way.port}:127.0.0.1"]
-        command = [*words, *trust, *options, url or way.url(host)]
+        entrypoint = self.stack.caddy
+        trust = [
+            "--cacert",
+            str(entrypoint.root),
+            "--resolve",
+            f"{host}:{entrypoint.port}:127.0.0.1",
+        ]
+        command = [*words, *trust, *options, url or entrypoint.url(host)]
         process = await asyncio.create_subprocess_exec(
             *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
         )
@@ -53,10 +58,14 @@ class Chain:
 
 
 @pytest.fixture(scope="module")
-async def chain(
+async def scenario(
     tmp_path_factory: pytest.TempPathFactory, authority: Authority
-) -> AsyncIterator[Chain]:
-    sockets, plain, slow = Witness("sockets"), Small("plain"), Small("slow")
+) -> AsyncIterator[Scenario]:
+    sockets, plain, slow = (
+        RecordingBackend("sockets"),
+        InProcessBackend("plain"),
+        InProcessBackend("slow"),
+    )
     slow.delay = 60
     for backend in (sockets, plain, slow):
         await backend.start()
@@ -93,20 +102,20 @@ async def chain(
             await stack.agents["agent"].process.wait_line(
                 "upstream health changed.*after=unhealthy.*ill.localhost"
             )
-            yield Chain(stack, sockets)
+            yield Scenario(stack, sockets)
     for backend in (sockets, plain, slow):
         await backend.stop()
 
 
-async def test_the_line_that_shows_an_upgrade(chain: Chain) -> None:
-    assert "< HTTP/1.1 101 Switching Protocols" in await chain.curl("ws.localhost")
-    assert "< HTTP/1.1 101" in await chain.curl(
-        "ws.localhost", url=f"http://127.0.0.1:{chain.sockets.port}/"
+async def test_the_line_that_shows_an_upgrade(scenario: Scenario) -> None:
+    assert "< HTTP/1.1 101 Switching Protocols" in await scenario.curl("ws.localhost")
+    assert "< HTTP/1.1 101" in await scenario.curl(
+        "ws.localhost", url=f"http://127.0.0.1:{scenario.sockets.port}/"
     )
-    await chain.stack.agents["agent"].process.wait_line(
+    await scenario.stack.agents["agent"].process.wait_line(
         "Detected WebSocket upgrade request for host: ws.localhost - forwarding as regular HTTP"
     )
-    over_http2 = await chain.curl("ws.localhost", "--http2")
+    over_http2 = await scenario.curl("ws.localhost", "--http2")
     assert "< HTTP/2 200" in over_http2
 
 
@@ -121,9 +130,9 @@ async def test_the_line_that_shows_an_upgrade(chain: Chain) -> None:
         ("ill", 503, "upstreams_down"),
     ],
 )
-async def test_other_answers(chain: Chain, host: str, status: int, code: str | None) -> None:
-    since = chain.stack.agents["agent"].process.position()
-    said = await chain.curl(f"{host}.localhost", "--max-time", "6")
+async def test_other_answers(scenario: Scenario, host: str, status: int, code: str | None) -> None:
+    since = scenario.stack.agents["agent"].process.position()
+    said = await scenario.curl(f"{host}.localhost", "--max-time", "6")
     assert f"< HTTP/1.1 {status} " in said
     found = re.search(r"(?i)< x-0trust-error: (\S+)", said)
     assert (found[1] if found else None) == code
@@ -133,17 +142,17 @@ async def test_other_answers(chain: Chain, host: str, status: int, code: str | N
     if host == "gone":
         request = re.search(r"request id: (\S+)", said)
         assert request is not None
-        line = await chain.stack.agents["agent"].process.wait_line(
+        line = await scenario.stack.agents["agent"].process.wait_line(
             f"request failed.*{request[1]}.*", since=since
         )
         assert "connection refused" in line[0]
 
 
-async def test_backends_that_check_where_a_page_is_from(chain: Chain) -> None:
-    port = chain.stack.caddy.port
+async def test_backends_that_check_where_a_page_is_from(scenario: Scenario) -> None:
+    port = scenario.stack.caddy.port
 
     async def status(host: str, origin: str) -> str:
-        said = await chain.curl(host, "-H", f"Origin: {origin}")
+        said = await scenario.curl(host, "-H", f"Origin: {origin}")
         assert "X-0trust-Error" not in said
         found = re.search(r"< HTTP/1.1 (\d+)", said)
         assert found
@@ -154,30 +163,30 @@ async def test_backends_that_check_where_a_page_is_from(chain: Chain) -> None:
     assert await status("eased.localhost", "https://evil.example") == "403"
 
 
-async def test_no_certificate_for_a_name_that_nobody_serves(chain: Chain) -> None:
-    assert "tlsv1 alert internal error" in await chain.curl("nobody.localhost")
+async def test_no_certificate_for_a_name_that_nobody_serves(scenario: Scenario) -> None:
+    assert "tlsv1 alert internal error" in await scenario.curl("nobody.localhost")
 
 
-async def test_limits_of_websockets(chain: Chain) -> None:
-    async with chain.stack.caddy.websocket("few.localhost"):
-        assert "X-0trust-Error: websocket_limit" in await chain.curl("few.localhost")
-    since = chain.stack.agents["agent"].process.position()
-    async with chain.stack.caddy.websocket("quiet.localhost") as socket:
+async def test_limits_of_websockets(scenario: Scenario) -> None:
+    async with scenario.stack.caddy.websocket("few.localhost"):
+        assert "X-0trust-Error: websocket_limit" in await scenario.curl("few.localhost")
+    since = scenario.stack.agents["agent"].process.position()
+    async with scenario.stack.caddy.websocket("quiet.localhost") as socket:
         with pytest.raises(ConnectionClosed):
             await asyncio.wait_for(socket.recv(), 10)
-    await chain.stack.agents["agent"].process.wait_line(
+    await scenario.stack.agents["agent"].process.wait_line(
         "no progress within the idle timeout", since=since
     )
 
 
-async def test_fields_that_a_backend_misses(chain: Chain) -> None:
+async def test_fields_that_a_backend_misses(scenario: Scenario) -> None:
     options: dict[str, Any] = {
         "subprotocols": ["chat"],
         "additional_headers": {"Cookie": "a=b", "X-Real-IP": "192.0.2.66"},
     }
-    async with chain.stack.caddy.websocket("edited.localhost", **options):
+    async with scenario.stack.caddy.websocket("edited.localhost", **options):
         pass
-    seen = chain.sockets.requests[-1].headers
+    seen = scenario.sockets.requests[-1].headers
     assert (seen["Sec-WebSocket-Protocol"], seen["Cookie"], seen["X-Missing"]) == (
         "chat",
         "a=b",
@@ -186,14 +195,14 @@ async def test_fields_that_a_backend_misses(chain: Chain) -> None:
     assert seen["X-Real-IP"] == "127.0.0.1"
 
 
-async def test_an_agent_that_is_not_connected(chain: Chain) -> None:
+async def test_an_agent_that_is_not_connected(scenario: Scenario) -> None:
     """The last one: it takes the agent away."""
-    assert "< HTTP/1.1 101" in await chain.curl("ws.localhost"), (
+    assert "< HTTP/1.1 101" in await scenario.curl("ws.localhost"), (
         "its certificate is there from now on"
     )
-    await chain.stack.agents["agent"].process.stop()
+    await scenario.stack.agents["agent"].process.stop()
 
     async def is_told() -> bool:
-        return "X-0trust-Error: no_agent" in await chain.curl("ws.localhost")
+        return "X-0trust-Error: no_agent" in await scenario.curl("ws.localhost")
 
     await eventually(is_told, "nobody is waited for any longer", 20)

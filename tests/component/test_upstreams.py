@@ -1,5 +1,4 @@
-"""Several upstreams through the whole chain: who gets what, who is left out, and what is never
-done twice."""
+"""Tests of several upstreams through the chain: balancing, health, retries."""
 
 import asyncio
 import contextlib
@@ -15,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.backends import Clogged
+from tests.support.backends import UnresponsivePort
 from tests.support.client import Response
-from tests.support.inprocess_backend import Small
+from tests.support.inprocess_backend import InProcessBackend
 from tests.support.processes import PRODUCT, Process
 from tests.support.stack import Authority, Service, Stack, service
 from tests.support.waiting import eventually
@@ -35,7 +34,7 @@ pytestmark = [
 _numbers = itertools.count()
 
 
-class Chain:
+class Scenario:
     """One agent; each test publishes its service and its backends."""
 
     def __init__(self, stack: Stack, folder: Path, authority: Authority) -> None:
@@ -43,14 +42,14 @@ class Chain:
         self.folder = folder
         self.authority = authority
         self.agent = stack.agents["balanced"]
-        self._backends: list[Small] = []
+        self._backends: list[InProcessBackend] = []
 
-    async def backends(self, count: int) -> list[Small]:
-        made = [await Small(f"b{n}").start() for n in range(count)]
+    async def backends(self, count: int) -> list[InProcessBackend]:
+        made = [await InProcessBackend(f"b{n}").start() for n in range(count)]
         self._backends += made
         return made
 
-    async def backend(self, small: Small) -> Small:
+    async def backend(self, small: InProcessBackend) -> InProcessBackend:
         self._backends.append(await small.start())
         return small
 
@@ -80,7 +79,7 @@ class Chain:
         return [upstream.state for upstream in upstreams]
 
     def add(self, upstreams: list[Service], **keys: object) -> str:
-        """Publishes a service beside those that are there, before the next one; its host name."""
+        """Publish one more service, before the next one; return its host name."""
         host = f"s{next(_numbers)}.localhost"
         self.agent.set_services(
             [*self.agent.services, service(host, 1, **{"upstreams": upstreams, **keys})]
@@ -88,7 +87,10 @@ class Chain:
         return host
 
     async def publish(
-        self, backends: list[Small], upstreams: list[Service] | None = None, **keys: object
+        self,
+        backends: list[InProcessBackend],
+        upstreams: list[Service] | None = None,
+        **keys: object,
     ) -> str:
         """The same, with these backends; it answers."""
         addresses = [f"unix:{b.path}" if b.path else f"127.0.0.1:{b.port}" for b in backends]
@@ -127,16 +129,16 @@ async def shared(
 
 
 @pytest.fixture
-async def chain(shared: Stack, tmp_path: Path, authority: Authority) -> AsyncIterator[Chain]:
-    chain = Chain(shared, tmp_path, authority)
-    chain.agent.set_services([service("first.localhost", 1)])
-    yield chain
-    await chain.close()
+async def scenario(shared: Stack, tmp_path: Path, authority: Authority) -> AsyncIterator[Scenario]:
+    scenario = Scenario(shared, tmp_path, authority)
+    scenario.agent.set_services([service("first.localhost", 1)])
+    yield scenario
+    await scenario.close()
 
 
 @pytest.fixture
-def clogged() -> Iterator[Clogged]:
-    clogged = Clogged()
+def clogged() -> Iterator[UnresponsivePort]:
+    clogged = UnresponsivePort()
     yield clogged
     clogged.close()
 
@@ -144,51 +146,50 @@ def clogged() -> Iterator[Clogged]:
 # Balancing
 
 
-async def test_weights_hold(chain: Chain) -> None:
-    backends = await chain.backends(2)
-    host = await chain.publish(
+async def test_weights_hold(scenario: Scenario) -> None:
+    backends = await scenario.backends(2)
+    host = await scenario.publish(
         backends, [{"weight": 3}, {"weight": 1}], load_balancing={"policy": "weighted_round_robin"}
     )
-    assert await chain.names(host, 100) == {"b0": 75, "b1": 25}
+    assert await scenario.names(host, 100) == {"b0": 75, "b1": 25}
 
 
-async def test_the_less_busy_one_gets_more(chain: Chain) -> None:
-    slow, fast = backends = await chain.backends(2)
+async def test_the_less_busy_one_gets_more(scenario: Scenario) -> None:
+    slow, fast = backends = await scenario.backends(2)
     slow.delay, fast.delay = 0.5, 0.01
-    host = await chain.publish(backends, load_balancing={"policy": "least_conn"})
+    host = await scenario.publish(backends, load_balancing={"policy": "least_conn"})
 
     async def client() -> None:
-        await chain.names(host, 10)
+        await scenario.names(host, 10)
 
     await asyncio.gather(*(client() for _ in range(8)))
     assert fast.requests > 2 * slow.requests
 
 
-async def test_clients_stay_by_cookie_and_move_when_they_must(chain: Chain) -> None:
-    backends = await chain.backends(3)
-    host = await chain.publish(backends, load_balancing={"session_affinity": True})
-    first = await chain.get(host)
+async def test_clients_stay_by_cookie_and_move_when_they_must(scenario: Scenario) -> None:
+    backends = await scenario.backends(3)
+    host = await scenario.publish(backends, load_balancing={"session_affinity": True})
+    first = await scenario.get(host)
     cookie = ("Cookie", (first.get("set-cookie") or "").partition(";")[0])
     for _ in range(6):
-        again = await chain.get(host, cookie)
+        again = await scenario.get(host, cookie)
         assert (again.body, again.get("set-cookie")) == (first.body, None)
     home = next(backend for backend in backends if backend.name.encode() == first.body)
     assert not any(b"0trust_affinity" in head for head in home.heads)
     await home.stop()
-    moved = await chain.get(host, cookie)
+    moved = await scenario.get(host, cookie)
     assert moved.status == 200
     assert moved.body != first.body
     assert moved.get("set-cookie")
     forged = ("Cookie", cookie[1][:-2] + "xx")
-    assert (await chain.get(host, forged)).get("set-cookie")
+    assert (await scenario.get(host, forged)).get("set-cookie")
 
 
 # Failures
 
 
-async def test_an_answer_that_its_backend_breaks_off_ends(chain: Chain) -> None:
-    """One without a length, whose reset is there with the first of it: both before the agent
-    looks."""
+async def test_an_answer_that_its_backend_breaks_off_ends(scenario: Scenario) -> None:
+    """An answer without a length is reset, and both are there before the agent reads."""
     asked: asyncio.Future[asyncio.StreamWriter] = asyncio.get_running_loop().create_future()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -199,12 +200,12 @@ async def test_an_answer_that_its_backend_breaks_off_ends(chain: Chain) -> None:
         writer.close()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        host, agent = "broken.localhost", chain.agent.process
-        chain.agent.set_services(
-            [*chain.agent.services, service(host, server.sockets[0].getsockname()[1])]
+        host, agent = "broken.localhost", scenario.agent.process
+        scenario.agent.set_services(
+            [*scenario.agent.services, service(host, server.sockets[0].getsockname()[1])]
         )
-        await chain.stack.wait_published(host, process=agent)
-        async with await chain.stack.api.open(host) as client:
+        await scenario.stack.wait_published(host, process=agent)
+        async with await scenario.stack.api.open(host) as client:
             await client.send_head("GET", "/broken")
             writer = await asked
             agent.send_signal(signal.SIGSTOP)
@@ -219,16 +220,16 @@ async def test_an_answer_that_its_backend_breaks_off_ends(chain: Chain) -> None:
                     await client.read_response()
 
 
-async def test_nobody_notices_that_an_upstream_dies(chain: Chain) -> None:
-    backends = await chain.backends(3)
+async def test_nobody_notices_that_an_upstream_dies(scenario: Scenario) -> None:
+    backends = await scenario.backends(3)
     for backend in backends:
         backend.delay = 0.005
-    host = await chain.publish(backends)
+    host = await scenario.publish(backends)
     failed: list[Response] = []
     done = asyncio.Event()
 
     async def client() -> None:
-        async with await chain.stack.api.open(host) as client:
+        async with await scenario.stack.api.open(host) as client:
             while not done.is_set():
                 response = await client.get("/")
                 if response.status != 200:
@@ -248,31 +249,31 @@ async def test_nobody_notices_that_an_upstream_dies(chain: Chain) -> None:
     assert not failed
 
 
-async def test_who_fails_is_left_out_and_comes_back(chain: Chain) -> None:
-    ill, _ = backends = await chain.backends(2)
+async def test_who_fails_is_left_out_and_comes_back(scenario: Scenario) -> None:
+    ill, _ = backends = await scenario.backends(2)
     ill.status = 500
-    since = chain.agent.process.position()
-    host = await chain.publish(
+    since = scenario.agent.process.position()
+    host = await scenario.publish(
         backends,
         load_balancing={"outlier_detection": {"consecutive_5xx": 3, "base_ejection_time": "5s"}},
     )
-    await chain.names(host, 8)
-    assert await chain.names(host, 6) == {"b1": 6}
-    await chain.agent.process.wait_line(
+    await scenario.names(host, 8)
+    assert await scenario.names(host, 6) == {"b1": 6}
+    await scenario.agent.process.wait_line(
         f"upstream health changed.*after=ejected.*service={host} ", since=since
     )
-    assert await chain.states(host) == ["ejected", "healthy"]
+    assert await scenario.states(host) == ["ejected", "healthy"]
     ill.status = 200
-    await chain.agent.process.wait_line(
+    await scenario.agent.process.wait_line(
         f"upstream health changed.*after=healthy.*service={host} ", since=since
     )
-    assert await chain.names(host, 6) == {"b0": 3, "b1": 3}
-    assert len(re.findall("upstream health changed", chain.agent.process.text(since))) == 2
+    assert await scenario.names(host, 6) == {"b0": 3, "b1": 3}
+    assert len(re.findall("upstream health changed", scenario.agent.process.text(since))) == 2
 
 
 @pytest.mark.parametrize("kind", ["http", "tcp"])
-async def test_checks_change_where_requests_go(chain: Chain, kind: str) -> None:
-    ill, well = backends = await chain.backends(2)
+async def test_checks_change_where_requests_go(scenario: Scenario, kind: str) -> None:
+    ill, well = backends = await scenario.backends(2)
     check = {
         "type": kind,
         "interval": "200ms",
@@ -280,8 +281,8 @@ async def test_checks_change_where_requests_go(chain: Chain, kind: str) -> None:
         "unhealthy_threshold": 1,
         "healthy_threshold": 1,
     }
-    since = chain.agent.process.position()
-    host = await chain.publish(
+    since = scenario.agent.process.position()
+    host = await scenario.publish(
         backends,
         [{"health_check": check}, {"health_check": check}],
         load_balancing={"health_check_required": True},
@@ -290,38 +291,38 @@ async def test_checks_change_where_requests_go(chain: Chain, kind: str) -> None:
         ill.status = 302
     else:
         await ill.stop()
-    line = await chain.agent.process.wait_line(
+    line = await scenario.agent.process.wait_line(
         f"upstream health changed.*after=unhealthy.*service={host} .*", since=since
     )
     assert ("answered 302" if kind == "http" else "connection refused") in line[0]
-    assert await chain.names(host, 6) == {"b1": 6}
+    assert await scenario.names(host, 6) == {"b1": 6}
     await well.stop()
     unhealthy = re.compile(f"after=unhealthy.*service={host} ")
     await eventually(
-        lambda: len(unhealthy.findall(chain.agent.process.text(since))) == 2, "both are down"
+        lambda: len(unhealthy.findall(scenario.agent.process.text(since))) == 2, "both are down"
     )
-    down = await chain.get(host)
+    down = await scenario.get(host)
     assert (down.status, down.error_code) == (503, "upstreams_down")
     assert 1 <= int(down.get("retry-after") or 0) <= 60
     ill.status = 200
     if kind == "tcp":
         await ill.start()
-    await chain.agent.process.wait_line(
+    await scenario.agent.process.wait_line(
         f"upstream health changed.*after=healthy.*service={host} ", since=since
     )
-    assert await chain.names(host, 3) == {"b0": 3}
+    assert await scenario.names(host, 3) == {"b0": 3}
 
 
-async def test_the_least_bad_one_where_none_is_well(chain: Chain) -> None:
-    (ill,) = backends = await chain.backends(1)
+async def test_the_least_bad_one_where_none_is_well(scenario: Scenario) -> None:
+    (ill,) = backends = await scenario.backends(1)
     ill.status = 503
     check = {"interval": "200ms", "unhealthy_threshold": 1}
-    since = chain.agent.process.position()
-    host = await chain.publish(backends, [{"health_check": check}])
-    await chain.agent.process.wait_line(
+    since = scenario.agent.process.position()
+    host = await scenario.publish(backends, [{"health_check": check}])
+    await scenario.agent.process.wait_line(
         f"upstream health changed.*after=unhealthy.*service={host} ", since=since
     )
-    answer = await chain.get(host)
+    answer = await scenario.get(host)
     assert (answer.status, answer.body) == (503, b"b0")
 
 
@@ -329,16 +330,15 @@ async def test_the_least_bad_one_where_none_is_well(chain: Chain) -> None:
 
 
 @pytest.mark.parametrize("answers", [1, 3])
-async def test_backend_that_closes_when_it_likes(chain: Chain, answers: int) -> None:
-    """The race of keep-alive, provoked: a connection ends right after an answer, while the next
-    request is sent."""
-    backends = await chain.backends(1)
+async def test_backend_that_closes_when_it_likes(scenario: Scenario, answers: int) -> None:
+    """The keep-alive race: a connection closes after an answer, during the next request."""
+    backends = await scenario.backends(1)
     backends[0].close_after = answers
-    host = await chain.publish(backends)
+    host = await scenario.publish(backends)
     lost: list[int] = []
 
     async def client(number: int) -> None:
-        async with await chain.stack.api.open(host) as client:
+        async with await scenario.stack.api.open(host) as client:
             for turn in range(40):
                 response = await client.get("/")
                 assert response.status == 200
@@ -352,12 +352,12 @@ async def test_backend_that_closes_when_it_likes(chain: Chain, answers: int) -> 
     assert not lost
 
 
-async def test_post_that_was_sent_is_not_sent_again(chain: Chain) -> None:
-    backends = await chain.backends(2)
-    host = await chain.publish(backends)
+async def test_post_that_was_sent_is_not_sent_again(scenario: Scenario) -> None:
+    backends = await scenario.backends(2)
+    host = await scenario.publish(backends)
     for backend in backends:
         backend.delay = 30
-    asked = asyncio.create_task(chain.stack.api.request(host, "POST", "/", (), b"once"))
+    asked = asyncio.create_task(scenario.stack.api.request(host, "POST", "/", (), b"once"))
     await eventually(lambda: sum(b.bodies[b"once"] for b in backends), "one of them has it")
     for backend in backends:
         if backend.bodies[b"once"]:
@@ -370,27 +370,26 @@ async def test_post_that_was_sent_is_not_sent_again(chain: Chain) -> None:
 # Limits
 
 
-async def test_requests_wait_for_a_connection_or_are_refused(chain: Chain) -> None:
-    (backend,) = backends = await chain.backends(1)
-    host = await chain.publish(
+async def test_requests_wait_for_a_connection_or_are_refused(scenario: Scenario) -> None:
+    (backend,) = backends = await scenario.backends(1)
+    host = await scenario.publish(
         backends, [{"max_connections": 2}], load_balancing={"queue": 3, "queue_timeout": "20s"}
     )
     backend.delay = 0.5
-    answers = await asyncio.gather(*(chain.get(host) for _ in range(8)))
+    answers = await asyncio.gather(*(scenario.get(host) for _ in range(8)))
     assert Counter(answer.status for answer in answers) == {200: 5, 503: 3}
     refused = next(answer for answer in answers if answer.status == 503)
     assert (refused.error_code, refused.get("retry-after")) == ("upstreams_busy", "20")
     assert backend.most_active == 2
 
 
-class Mute:
-    """A backend that accepts connections and says nothing, so that a TLS handshake with it takes
-    as long as it may."""
+class SilentBackend:
+    """A backend that accepts connections and never completes a TLS handshake."""
 
     def __init__(self) -> None:
         self.connections: set[asyncio.StreamWriter] = set()
 
-    async def __aenter__(self) -> "Mute":
+    async def __aenter__(self) -> "SilentBackend":
         self._listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.port: int = self._listener.sockets[0].getsockname()[1]
         return self
@@ -413,13 +412,12 @@ class Mute:
 
 
 @contextlib.asynccontextmanager
-async def strangers(chain: Chain, host: str, count: int) -> AsyncIterator[None]:
-    """Clients that ask inside the block, and go away at its end; the agent has then heard of
-    that."""
+async def strangers(scenario: Scenario, host: str, count: int) -> AsyncIterator[None]:
+    """Send requests inside the block; at its end the clients leave and the agent knows it."""
     asked = b"GET / HTTP/1.1\r\nHost: %b\r\nX-Forwarded-Proto: https\r\n\r\n" % host.encode()
     writers = []
     for _ in range(count):
-        _, writer = await asyncio.open_connection("127.0.0.1", chain.stack.api.port)
+        _, writer = await asyncio.open_connection("127.0.0.1", scenario.stack.api.port)
         writer.write(asked)
         writers.append(writer)
     try:
@@ -429,84 +427,87 @@ async def strangers(chain: Chain, host: str, count: int) -> AsyncIterator[None]:
             writer.transport.abort()
 
     async def gone() -> bool:
-        return sum(session.streams for session in (await chain.status()).sessions) == 0
+        return sum(session.streams for session in (await scenario.status()).sessions) == 0
 
     await eventually(gone, "the agent has heard that they are gone")
 
 
-async def test_requests_that_are_given_up_keep_the_number_of_connections(chain: Chain) -> None:
-    """A stranger asks and goes away while the backend's TLS handshake is under way."""
-    async with Mute() as mute:
+async def test_requests_that_are_given_up_keep_the_number_of_connections(
+    scenario: Scenario,
+) -> None:
+    """A stranger goes away during the backend's TLS handshake."""
+    async with SilentBackend() as mute:
         limits = {"max_connections": 4, "queue": 0}
-        host = chain.add(
+        host = scenario.add(
             [{"address": f"https://127.0.0.1:{mute.port}"}],
             load_balancing=limits,
             connect_timeout="60s",
         )
-        (other,) = others = await chain.backends(1)
-        beside = await chain.publish(others)
-        async with strangers(chain, host, 4):
+        (other,) = others = await scenario.backends(1)
+        beside = await scenario.publish(others)
+        async with strangers(scenario, host, 4):
             await eventually(lambda: len(mute.connections) == 4, "each has a connection")
         for _ in range(3):
-            refused = await chain.get(host)
+            refused = await scenario.get(host)
             assert (refused.status, refused.error_code) == (503, "upstreams_busy")
-            assert (await chain.get(beside)).body == other.name.encode()
+            assert (await scenario.get(beside)).body == other.name.encode()
         assert len(mute.connections) == 4
         mute.break_off()
         await eventually(lambda: not mute.connections, "the dials have failed")
-        async with strangers(chain, host, 4):
+        async with strangers(scenario, host, 4):
             await eventually(lambda: len(mute.connections) == 4, "the places are free again")
 
 
 async def test_requests_that_are_given_up_leave_descriptors_to_other_services(
-    chain: Chain, clogged: Clogged
+    scenario: Scenario, clogged: UnresponsivePort
 ) -> None:
-    """Strangers ask and go away while the backend's machine accepts nothing; there is no
-    `max_connections`."""
-    agent = chain.agent.process
-    host = chain.add([{"address": f"127.0.0.1:{clogged.port}"}], connect_timeout="60s")
-    (other,) = others = await chain.backends(1)
-    beside = await chain.publish(others)
+    """Strangers come and go while the backend accepts nothing; there is no `max_connections`."""
+    agent = scenario.agent.process
+    host = scenario.add([{"address": f"127.0.0.1:{clogged.port}"}], connect_timeout="60s")
+    (other,) = others = await scenario.backends(1)
+    beside = await scenario.publish(others)
     before = agent.open_files()
     for _ in range(3):
-        async with strangers(chain, host, 3 * MAX_DIALS):
+        async with strangers(scenario, host, 3 * MAX_DIALS):
             await eventually(
                 lambda: agent.open_files() >= before + MAX_DIALS, "as many are dialled as may be"
             )
-            assert (await chain.get(beside)).body == other.name.encode()
+            assert (await scenario.get(beside)).body == other.name.encode()
             assert agent.open_files() <= before + MAX_DIALS + 8, (
                 "and the connections of the other service"
             )
 
 
-async def test_waiting_has_an_end(chain: Chain) -> None:
-    (backend,) = backends = await chain.backends(1)
-    host = await chain.publish(
+async def test_waiting_has_an_end(scenario: Scenario) -> None:
+    (backend,) = backends = await scenario.backends(1)
+    host = await scenario.publish(
         backends, load_balancing={"max_connections": 1, "queue_timeout": "1s"}
     )
     backend.delay = 5
-    first = asyncio.create_task(chain.get(host))
+    first = asyncio.create_task(scenario.get(host))
     await eventually(lambda: backend.active == 1, "the first one has it")
-    second = await chain.get(host)
+    second = await scenario.get(host)
     assert (second.status, second.error_code) == (503, "upstreams_busy")
     assert (await first).status == 200
 
 
-async def test_total_time(chain: Chain) -> None:
-    (backend,) = backends = await chain.backends(1)
-    host = await chain.publish(backends, total_timeout="1s")
+async def test_total_time(scenario: Scenario) -> None:
+    (backend,) = backends = await scenario.backends(1)
+    host = await scenario.publish(backends, total_timeout="1s")
     backend.delay = 10
-    answer = await chain.get(host)
+    answer = await scenario.get(host)
     assert (answer.status, answer.error_code) == (504, "upstream_timeout")
 
 
 # Kinds of upstreams
 
 
-async def test_unix_socket(chain: Chain) -> None:
-    backend = await chain.backend(Small("on a socket", path=chain.folder / "app.sock"))
-    host = await chain.publish([backend])
-    assert (await chain.get(host)).body == b"on a socket"
+async def test_unix_socket(scenario: Scenario) -> None:
+    backend = await scenario.backend(
+        InProcessBackend("on a socket", path=scenario.folder / "app.sock")
+    )
+    host = await scenario.publish([backend])
+    assert (await scenario.get(host)).body == b"on a socket"
 
 
 def tls_of(authority: Authority) -> ssl.SSLContext:
@@ -515,51 +516,51 @@ def tls_of(authority: Authority) -> ssl.SSLContext:
     return context
 
 
-async def test_https_with_an_authority_of_ones_own(chain: Chain, tmp_path: Path) -> None:
-    context = tls_of(chain.authority)
+async def test_https_with_an_authority_of_ones_own(scenario: Scenario, tmp_path: Path) -> None:
+    context = tls_of(scenario.authority)
     context.verify_mode = ssl.CERT_REQUIRED
-    backend = await chain.backend(Small("secret", tls=context))
-    certificate, key = chain.authority.agent("client")
-    known = {"ca_file": str(chain.authority.root), "min_version": "1.3"}
-    host = await chain.publish(
+    backend = await scenario.backend(InProcessBackend("secret", tls=context))
+    certificate, key = scenario.authority.agent("client")
+    known = {"ca_file": str(scenario.authority.root), "min_version": "1.3"}
+    host = await scenario.publish(
         [backend],
         protocol="https",
         tls={**known, "client_cert_file": str(certificate), "client_key_file": str(key)},
     )
-    assert (await chain.get(host)).body == b"secret"
-    without = await chain.publish([backend], protocol="https", tls=known)
-    assert (await chain.get(without)).status == 502
+    assert (await scenario.get(host)).body == b"secret"
+    without = await scenario.publish([backend], protocol="https", tls=known)
+    assert (await scenario.get(without)).status == 502
 
 
-async def test_https_that_cannot_be_trusted(chain: Chain, tmp_path: Path) -> None:
-    backend = await chain.backend(Small("secret", tls=tls_of(chain.authority)))
+async def test_https_that_cannot_be_trusted(scenario: Scenario, tmp_path: Path) -> None:
+    backend = await scenario.backend(InProcessBackend("secret", tls=tls_of(scenario.authority)))
     foreign = Authority(tmp_path / "foreign")
-    since = chain.agent.process.position()
-    host = await chain.publish([backend], protocol="https", tls={"ca_file": str(foreign.root)})
-    answer = await chain.get(host)
+    since = scenario.agent.process.position()
+    host = await scenario.publish([backend], protocol="https", tls={"ca_file": str(foreign.root)})
+    answer = await scenario.get(host)
     assert (answer.status, answer.error_code) == (502, "upstream_unreachable")
-    line = await chain.agent.process.wait_line("request failed.*", since=since)
+    line = await scenario.agent.process.wait_line("request failed.*", since=since)
     assert f"127.0.0.1:{backend.port}" in line[0]
     assert "certificate not trusted" in line[0]
     assert backend.requests == 0
-    named = await chain.publish(
+    named = await scenario.publish(
         [backend],
         protocol="https",
-        tls={"ca_file": str(chain.authority.root), "server_name": "other.example"},
+        tls={"ca_file": str(scenario.authority.root), "server_name": "other.example"},
     )
-    assert (await chain.get(named)).status == 502
-    open_to_all = await chain.publish(
+    assert (await scenario.get(named)).status == 502
+    open_to_all = await scenario.publish(
         [backend], protocol="https", tls={"insecure_skip_verify": True}
     )
-    assert (await chain.get(open_to_all)).status == 200
-    await chain.agent.process.wait_line("TLS verification of backends is disabled", since=since)
+    assert (await scenario.get(open_to_all)).status == 200
+    await scenario.agent.process.wait_line("TLS verification of backends is disabled", since=since)
 
 
-async def test_host_and_origin_of_backends_that_check_them(chain: Chain) -> None:
-    (backend,) = backends = await chain.backends(1)
-    host = await chain.publish(backends, host_header="upstream", origin="upstream")
-    await chain.stack.api.get(host, "/", ("Origin", f"https://{host}"))
-    await chain.get(host, ("Origin", "https://evil.example"))
+async def test_host_and_origin_of_backends_that_check_them(scenario: Scenario) -> None:
+    (backend,) = backends = await scenario.backends(1)
+    host = await scenario.publish(backends, host_header="upstream", origin="upstream")
+    await scenario.stack.api.get(host, "/", ("Origin", f"https://{host}"))
+    await scenario.get(host, ("Origin", "https://evil.example"))
     own, foreign = backend.heads
     address = b"127.0.0.1:%d" % backend.port
     assert b"\r\nHost: " + address in own
@@ -570,16 +571,16 @@ async def test_host_and_origin_of_backends_that_check_them(chain: Chain) -> None
 # Reload
 
 
-async def test_reload_leaves_alone_what_is_the_same(chain: Chain) -> None:
-    kept, changed = await chain.backends(2)
-    kept_host = await chain.publish([kept])
-    changed_host = await chain.publish([changed])
+async def test_reload_leaves_alone_what_is_the_same(scenario: Scenario) -> None:
+    kept, changed = await scenario.backends(2)
+    kept_host = await scenario.publish([kept])
+    changed_host = await scenario.publish([changed])
     changed.delay = kept.delay = 1.5
-    under_way = [asyncio.create_task(chain.get(host)) for host in (kept_host, changed_host)]
+    under_way = [asyncio.create_task(scenario.get(host)) for host in (kept_host, changed_host)]
     await eventually(lambda: kept.active == changed.active == 1, "both are under way")
-    services = [dict(each) for each in chain.agent.services]
+    services = [dict(each) for each in scenario.agent.services]
     services[-1]["load_balancing"] = {"policy": "least_conn"}
-    since = chain.agent.process.position()
-    chain.agent.set_services(services)
-    await chain.agent.process.wait_line("(?i)reload|changed", since=since)
+    since = scenario.agent.process.position()
+    scenario.agent.set_services(services)
+    await scenario.agent.process.wait_line("(?i)reload|changed", since=since)
     assert [(await each).status for each in under_way] == [200, 200]

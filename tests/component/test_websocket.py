@@ -1,5 +1,4 @@
-"""WebSockets, and every other protocol that begins with an upgrade, arrive whole and end when
-they should."""
+"""Tests of WebSockets and other upgrades: complete transfer, correct ends."""
 
 import asyncio
 import hashlib
@@ -18,7 +17,7 @@ from websockets.typing import Subprotocol
 from tests.component.conftest import APP, MORTAL, PLAIN, WS, Parts
 from tests.conftest import Measured
 from tests.support.backends import Origin, WsEcho
-from tests.support.entrypoint import Way
+from tests.support.entrypoint import Entrypoint
 from tests.support.h2_socket import H2
 from tests.support.half_close import say_and_listen
 from tests.support.pattern import pattern_bytes, pattern_digest
@@ -44,21 +43,21 @@ MIB = 1 << 20
 @pytest.mark.parametrize(
     "message", ["hello", "", "grüße ☃ 𝄞", "x" * 70_000, b"", b"\x00\xff" * 40_000]
 )
-async def test_messages_come_back(way: Way, message: str | bytes) -> None:
-    async with way.websocket(WS) as socket:
+async def test_messages_come_back(entrypoint: Entrypoint, message: str | bytes) -> None:
+    async with entrypoint.websocket(WS) as socket:
         await socket.send(message)
         assert await socket.recv() == message
 
 
-async def test_sixteen_mebibytes_in_one_message(way: Way) -> None:
+async def test_sixteen_mebibytes_in_one_message(entrypoint: Entrypoint) -> None:
     message = pattern_bytes(16 * MIB)
-    async with way.websocket(WS, compression=None) as socket:
+    async with entrypoint.websocket(WS, compression=None) as socket:
         await socket.send(message)
         assert await socket.recv() == message
 
 
-async def test_fragments_stay_fragments(way: Way) -> None:
-    async with way.websocket(WS) as socket:
+async def test_fragments_stay_fragments(entrypoint: Entrypoint) -> None:
+    async with entrypoint.websocket(WS) as socket:
         await socket.send(["one ", "two ", "three"])
         assert await socket.recv() == "one two three"
         await socket.send("!fragments 3")
@@ -66,16 +65,16 @@ async def test_fragments_stay_fragments(way: Way) -> None:
     assert fragments[:3] == ["fragment 0 ", "fragment 1 ", "fragment 2 "]
 
 
-async def test_ping_and_pong_both_ways(way: Way) -> None:
-    async with way.websocket(WS) as socket:
+async def test_ping_and_pong_both_ways(entrypoint: Entrypoint) -> None:
+    async with entrypoint.websocket(WS) as socket:
         async with asyncio.timeout(5):
             assert await (await socket.ping(b"are you there")) < 5
         await socket.send("!ping")
         assert await socket.recv() == "pong"
 
 
-async def test_many_small_messages_keep_their_order(way: Way) -> None:
-    async with way.websocket(WS) as socket:
+async def test_many_small_messages_keep_their_order(entrypoint: Entrypoint) -> None:
+    async with entrypoint.websocket(WS) as socket:
         for number in range(2000):
             await socket.send(str(number))
         assert [await socket.recv() for _ in range(2000)] == [str(number) for number in range(2000)]
@@ -84,22 +83,24 @@ async def test_many_small_messages_keep_their_order(way: Way) -> None:
 # Handshake
 
 
-async def test_subprotocol_is_chosen_by_the_backend(way: Way) -> None:
-    async with way.websocket(WS, subprotocols=[Subprotocol("soap"), Subprotocol("chat")]) as socket:
+async def test_subprotocol_is_chosen_by_the_backend(entrypoint: Entrypoint) -> None:
+    async with entrypoint.websocket(
+        WS, subprotocols=[Subprotocol("soap"), Subprotocol("chat")]
+    ) as socket:
         assert socket.subprotocol == "chat"
         await socket.send("!subprotocol")
         assert await socket.recv() == "chat"
 
 
-async def test_no_subprotocol_is_made_up(way: Way) -> None:
-    async with way.websocket(WS) as socket:
+async def test_no_subprotocol_is_made_up(entrypoint: Entrypoint) -> None:
+    async with entrypoint.websocket(WS) as socket:
         assert socket.subprotocol is None
         await socket.send("!subprotocol")
         assert await socket.recv() == "None"
 
 
-async def test_compression_is_negotiated_end_to_end(way: Way) -> None:
-    async with way.websocket(WS) as socket:
+async def test_compression_is_negotiated_end_to_end(entrypoint: Entrypoint) -> None:
+    async with entrypoint.websocket(WS) as socket:
         assert [type(one).__name__ for one in socket.protocol.extensions] == ["PerMessageDeflate"]
         await socket.send("!extensions")
         assert await socket.recv() == "PerMessageDeflate"
@@ -108,29 +109,29 @@ async def test_compression_is_negotiated_end_to_end(way: Way) -> None:
             assert await socket.recv() == message
 
 
-async def test_no_compression_where_none_was_asked_for(way: Way) -> None:
-    async with way.websocket(WS, compression=None) as socket:
+async def test_no_compression_where_none_was_asked_for(entrypoint: Entrypoint) -> None:
+    async with entrypoint.websocket(WS, compression=None) as socket:
         await socket.send("!extensions")
         assert await socket.recv() == ""
 
 
-async def test_server_speaks_first(way: Way) -> None:
-    async with way.websocket(WS, "/greet") as socket:
+async def test_server_speaks_first(entrypoint: Entrypoint) -> None:
+    async with entrypoint.websocket(WS, "/greet") as socket:
         assert await socket.recv() == "hello"
 
 
-async def test_first_frame_in_the_segment_of_the_101(way: Way) -> None:
-    async with way.websocket(APP, "/websocket-greeting", compression=None) as socket:
+async def test_first_frame_in_the_segment_of_the_101(entrypoint: Entrypoint) -> None:
+    async with entrypoint.websocket(APP, "/websocket-greeting", compression=None) as socket:
         assert await socket.recv() == "hello first"
 
 
-async def test_first_frame_in_the_segment_of_the_request(way: Way) -> None:
+async def test_first_frame_in_the_segment_of_the_request(entrypoint: Entrypoint) -> None:
     frame = Frame(Opcode.TEXT, b"early bird").serialize(mask=True)
     head = (
         f"GET / HTTP/1.1\r\nHost: {WS}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         f"Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
     )
-    async with await way.open(WS) as client:
+    async with await entrypoint.open(WS) as client:
         await client.send(head.encode() + frame)
         response = await client.read_head()
         assert (response.status, response.get("sec-websocket-accept")) == (101, ACCEPT)
@@ -145,8 +146,10 @@ async def test_first_frame_in_the_segment_of_the_request(way: Way) -> None:
         ("upgrade,keep-alive", "WEBSOCKET"),
     ],
 )
-async def test_tokens_are_compared_without_case(way: Way, connection: str, upgrade: str) -> None:
-    async with await way.open(WS) as client:
+async def test_tokens_are_compared_without_case(
+    entrypoint: Entrypoint, connection: str, upgrade: str
+) -> None:
+    async with await entrypoint.open(WS) as client:
         await client.send_head(
             "GET",
             "/",
@@ -165,7 +168,7 @@ async def test_tokens_are_compared_without_case(way: Way, connection: str, upgra
 
 
 async def test_the_curl_test_of_the_documents(stack: Stack) -> None:
-    way = stack.caddy
+    entrypoint = stack.caddy
     command: list[str | Path] = [
         "curl",
         "-sv",
@@ -184,17 +187,17 @@ async def test_the_curl_test_of_the_documents(stack: Stack) -> None:
         "Sec-WebSocket-Version: 13",
     ):
         command += ["-H", field]
-    command += ["--resolve", f"{WS}:{way.port}:127.0.0.1", way.url(WS)]
+    command += ["--resolve", f"{WS}:{entrypoint.port}:127.0.0.1", entrypoint.url(WS)]
     done = await asyncio.to_thread(
         subprocess.run, command, capture_output=True, text=True, check=False
     )
     assert "HTTP/1.1 101 Switching Protocols" in done.stderr, done.stderr
 
 
-async def test_the_agent_says_that_it_forwards(way: Way, stack: Stack) -> None:
+async def test_the_agent_says_that_it_forwards(entrypoint: Entrypoint, stack: Stack) -> None:
     agent = stack.agents["agent-1"].process
     since = agent.position()
-    async with way.websocket(WS):
+    async with entrypoint.websocket(WS):
         await agent.wait_line(
             f"Detected WebSocket upgrade request for host: {WS} - forwarding as regular HTTP",
             since=since,
@@ -205,16 +208,16 @@ async def test_the_agent_says_that_it_forwards(way: Way, stack: Stack) -> None:
 
 
 @pytest.mark.parametrize(("code", "reason"), CLOSES)
-async def test_backend_closes(way: Way, code: int, reason: str) -> None:
-    async with way.websocket(WS) as socket:
+async def test_backend_closes(entrypoint: Entrypoint, code: int, reason: str) -> None:
+    async with entrypoint.websocket(WS) as socket:
         await socket.send(f"!close {code} {reason}")
         with pytest.raises(ConnectionClosed):
             await socket.recv()
         assert (socket.close_code, socket.close_reason) == (code, reason)
 
 
-async def how_it_ended(way: Way, token: str) -> str:
-    async with way.websocket(WS) as socket:
+async def how_it_ended(entrypoint: Entrypoint, token: str) -> str:
+    async with entrypoint.websocket(WS) as socket:
         await socket.send(f"!closed {token}")
         async with asyncio.timeout(5):
             return str(await socket.recv())
@@ -229,25 +232,27 @@ async def named(socket: ClientConnection) -> str:
 
 
 @pytest.mark.parametrize(("code", "reason"), CLOSES)
-async def test_client_closes(way: Way, code: int, reason: str) -> None:
-    async with way.websocket(WS) as socket:
+async def test_client_closes(entrypoint: Entrypoint, code: int, reason: str) -> None:
+    async with entrypoint.websocket(WS) as socket:
         token = await named(socket)
         await socket.close(code, reason)
-    assert await how_it_ended(way, token) == f"{code} {reason}"
+    assert await how_it_ended(entrypoint, token) == f"{code} {reason}"
 
 
-async def test_client_that_vanishes_is_gone_at_the_backend_too(way: Way) -> None:
-    async with way.websocket(WS) as socket:
+async def test_client_that_vanishes_is_gone_at_the_backend_too(entrypoint: Entrypoint) -> None:
+    async with entrypoint.websocket(WS) as socket:
         token = await named(socket)
         socket.transport.abort()
         begun_at = time.monotonic()
-        assert (await how_it_ended(way, token)).split()[0] == "1006"
+        assert (await how_it_ended(entrypoint, token)).split()[0] == "1006"
     assert time.monotonic() - begun_at < 2
 
 
-async def test_backend_that_dies_ends_the_client(way: Way, parts: Parts, tmp_path: Path) -> None:
+async def test_backend_that_dies_ends_the_client(
+    entrypoint: Entrypoint, parts: Parts, tmp_path: Path
+) -> None:
     backend = WsEcho(tmp_path, port=parts.mortal_port)
-    async with backend, way.websocket(MORTAL) as socket:
+    async with backend, entrypoint.websocket(MORTAL) as socket:
         await socket.send("still here")
         assert await socket.recv() == "still here"
         backend.kill()
@@ -257,20 +262,20 @@ async def test_backend_that_dies_ends_the_client(way: Way, parts: Parts, tmp_pat
         assert socket.close_code == 1006
 
 
-async def test_backend_that_resets_ends_the_client(way: Way) -> None:
-    async with await way.open(APP) as client:
+async def test_backend_that_resets_ends_the_client(entrypoint: Entrypoint) -> None:
+    async with await entrypoint.open(APP) as client:
         assert (await client.upgrade("/upgrade-reset")).status == 101
         await client.send(b"now")
         assert await client.wait_end() < 2
 
 
-async def test_client_half_closes_and_is_answered(way: Way) -> None:
+async def test_client_half_closes_and_is_answered(entrypoint: Entrypoint) -> None:
     head = (
         f"GET /upgrade-half-close HTTP/1.1\r\nHost: {APP}\r\nConnection: Upgrade\r\nUpgrade:"
         " chat/1\r\n\r\n"
     )
     said = pattern_bytes(300_000)
-    heard = await say_and_listen(way, APP, head.encode(), said)
+    heard = await say_and_listen(entrypoint, APP, head.encode(), said)
     assert heard.endswith(f"300000 {hashlib.sha256(said).hexdigest()}".encode())
 
 
@@ -290,8 +295,8 @@ async def test_backend_half_closes_and_still_listens(stack: Stack, origin: Origi
 # Other protocols, and no
 
 
-async def test_any_protocol_can_be_upgraded_to(way: Way) -> None:
-    async with await way.open(APP) as client:
+async def test_any_protocol_can_be_upgraded_to(entrypoint: Entrypoint) -> None:
+    async with await entrypoint.open(APP) as client:
         response = await client.upgrade("/upgrade", after=b"with the request")
         assert (response.status, response.get("upgrade")) == (101, "chat/1")
         assert await client.read_exactly(16) == b"with the request"
@@ -302,8 +307,8 @@ async def test_any_protocol_can_be_upgraded_to(way: Way) -> None:
         await sending
 
 
-async def test_server_speaks_first_in_any_protocol(way: Way) -> None:
-    async with await way.open(APP) as client:
+async def test_server_speaks_first_in_any_protocol(entrypoint: Entrypoint) -> None:
+    async with await entrypoint.open(APP) as client:
         assert (await client.upgrade("/upgrade-greeting")).status == 101
         assert await client.read_exactly(12) == b"hello first\n"
 
@@ -313,20 +318,20 @@ async def test_server_speaks_first_in_any_protocol(way: Way) -> None:
     [("/upgrade-refused", 403, b"no upgrade here"), ("/upgrade-ignored", 200, b"plain answer")],
 )
 async def test_upgrade_that_is_not_granted_keeps_the_connection(
-    way: Way, target: str, status: int, body: bytes
+    entrypoint: Entrypoint, target: str, status: int, body: bytes
 ) -> None:
-    async with await way.open(APP) as client:
+    async with await entrypoint.open(APP) as client:
         for _ in range(3):
             response = await client.upgrade(target)
             assert (response.status, response.body, response.error_code) == (status, body, None)
             assert len((await client.get("/bytes/100")).body) == 100
 
 
-async def test_websocket_false_refuses_upgrades_only(way: Way) -> None:
+async def test_websocket_false_refuses_upgrades_only(entrypoint: Entrypoint) -> None:
     with pytest.raises(InvalidStatus) as refused:
-        await way.websocket(PLAIN, "/upgrade")
+        await entrypoint.websocket(PLAIN, "/upgrade")
     assert refused.value.response.status_code == 403
-    async with await way.open(PLAIN) as client:
+    async with await entrypoint.open(PLAIN) as client:
         response = await client.upgrade("/upgrade")
         assert (response.status, response.error_code) == (403, "upgrade_refused")
         assert (await client.get("/bytes/10")).status == 200
@@ -396,12 +401,11 @@ async def test_h2_refuses_like_h1(stack: Stack) -> None:
 # Many
 
 
-async def converse(way: Way, number: int, end_at: float) -> int:
-    """One client's minute: messages of all sizes, each awaited or not; both ends' hashes agree
-    in the end."""
+async def converse(entrypoint: Entrypoint, number: int, end_at: float) -> int:
+    """Send messages of all sizes for a minute, awaited or not; both ends' hashes must agree."""
     rng = random.Random(number)
     sent, received, count = hashlib.sha256(), hashlib.sha256(), 0
-    async with way.websocket(WS, "/hash", compression=None) as socket:
+    async with entrypoint.websocket(WS, "/hash", compression=None) as socket:
         while time.monotonic() < end_at:
             burst = [
                 rng.randbytes(int(rng.paretovariate(0.9) * 20) % 40_000)

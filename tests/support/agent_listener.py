@@ -1,5 +1,4 @@
-"""The server's door for agents inside a test's own loop, with an enrollment that knows one
-token."""
+"""The server's agent listener in the test's own loop, with a single-token enrollment."""
 
 import asyncio
 import datetime
@@ -32,8 +31,8 @@ from zerotrust.server.identity.enrollment_api import EnrollmentEndpoint
 TOKEN = "a-token-that-nobody-guesses"
 
 
-class OneToken:
-    """Lets in who has the token, once (server.identity.enrollment_api.Enrollment)."""
+class SingleTokenEnrollment:
+    """Enrollment that accepts one token, once (server.identity.enrollment_api.Enrollment)."""
 
     def __init__(self, folder: Path) -> None:
         self.issuer = ca_directory.load_authority(folder)
@@ -87,8 +86,8 @@ class OneToken:
         )
 
 
-class Door:
-    """A door that is open, and how to knock."""
+class AgentListenerFixture:
+    """An agent listener with an authority, a registry and an enrollment endpoint."""
 
     def __init__(
         self,
@@ -106,7 +105,7 @@ class Door:
         names = names or ServerNames(ip=["127.0.0.1"])
         made = ca_directory.issue_server(folder, "localhost", names)
         self.port = free_port()
-        self._one_token = OneToken(folder) if enrollment else None
+        self._one_token = SingleTokenEnrollment(folder) if enrollment else None
         self.registry = Registry()
         self.tasks = Tasks()
         self._server = made
@@ -116,7 +115,7 @@ class Door:
         )
         registrar = ServiceRegistrar(self.registry, authorization, secret=b"secret")
         self.enrollment = EnrollmentEndpoint(self._one_token, coalescer=coalescer, tasks=self.tasks)
-        self.listener = AgentListener(
+        self.agent_listener = AgentListener(
             self.context(),
             registry=self.registry,
             acceptor=SessionAcceptor(
@@ -127,7 +126,7 @@ class Door:
         )
 
     def context(self) -> ssl.SSLContext:
-        """The server's, from its files as they are now."""
+        """Return the server's TLS context, from its present files."""
         return tunnel_server(
             certificate=str(self._server.certificate),
             key=str(self._server.key),
@@ -136,7 +135,7 @@ class Door:
         )
 
     @property
-    def one_token(self) -> OneToken:
+    def one_token(self) -> SingleTokenEnrollment:
         assert self._one_token is not None
         return self._one_token
 
@@ -148,7 +147,7 @@ class Door:
         )
 
     def client(self, *alpn: str, credentials: tuple[Path, Path] | None = None) -> ssl.SSLContext:
-        """A context of a client that believes this server, with a certificate or without."""
+        """Return a client's TLS context that trusts this server, with or without a certificate."""
         context = ssl.create_default_context(cafile=str(self.folder / "ca.crt"))
         if alpn:
             context.set_alpn_protocols(list(alpn))
@@ -173,19 +172,19 @@ class Door:
 
 
 @asynccontextmanager
-async def open_door(
+async def running_listener(
     folder: Path,
     *,
     enrollment: bool = True,
     names: ServerNames | None = None,
     limited: bool = False,
-) -> AsyncIterator[Door]:
-    """The door, listening; `limited` is its authority, to servers of these names."""
-    door = Door(folder, enrollment=enrollment, names=names, limited=limited)
-    listening = door.listener.listen(f"127.0.0.1:{door.port}")
+) -> AsyncIterator[AgentListenerFixture]:
+    """Run the listener; `limited` restricts its authority to servers of these names."""
+    listener = AgentListenerFixture(folder, enrollment=enrollment, names=names, limited=limited)
+    listening = listener.agent_listener.listen(f"127.0.0.1:{listener.port}")
     try:
-        yield door
+        yield listener
     finally:
         await listening.close()
-        await door.listener.close()
-        await door.tasks.close()
+        await listener.agent_listener.close()
+        await listener.tasks.close()

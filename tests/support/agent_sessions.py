@@ -1,4 +1,4 @@
-"""Sessions of agents in a registry, without a connection."""
+"""Agent sessions in a registry, without a connection."""
 
 from datetime import UTC, datetime
 from types import SimpleNamespace

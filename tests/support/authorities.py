@@ -1,5 +1,4 @@
-"""Authorities that 0Trust did not make: one certificate that signs everything, with the key and
-the names asked for."""
+"""Foreign authorities: one certificate that signs everything, with any key and any names."""
 
 import datetime
 from dataclasses import dataclass
@@ -21,8 +20,8 @@ def now() -> datetime.datetime:
 
 
 @dataclass(frozen=True)
-class Foreign:
-    """A certificate and its key; `issue` makes what is below it."""
+class ForeignCertificate:
+    """A certificate and its key; `issue` signs certificates below it."""
 
     certificate: x509.Certificate
     key: keys.Key
@@ -31,7 +30,7 @@ class Foreign:
     def root(
         cls, name: str = "Our own CA", *, key: keys.Key | None = None, path_length: int | None = 0
     ) -> Self:
-        """As the original program and `openssl req -x509` make it: no issuing certificate below."""
+        """Return a root with no issuing certificate below it, as `openssl req -x509` makes it."""
         private = keys.generate() if key is None else key
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         builder = (
@@ -50,7 +49,7 @@ class Foreign:
         start: datetime.datetime | None = None,
         end: datetime.datetime | None = None,
     ) -> Self:
-        """A certificate for both sides of TLS, or, with `ca`, an authority below this one."""
+        """Issue a certificate for both sides of TLS or, with `ca`, for an authority."""
         private = keys.generate()
         subject = x509.Name(
             [x509.NameAttribute(x509.NameOID.COMMON_NAME, name) for name in common_names]
@@ -85,7 +84,7 @@ class Foreign:
         return self.certificate.public_bytes(serialization.Encoding.DER)
 
     def store(self, folder: Path, name: str) -> tuple[Path, Path]:
-        """Certificate and key as files."""
+        """Write the certificate and its key to files."""
         folder.mkdir(parents=True, exist_ok=True)
         certificate, key = folder / f"{name}.crt", folder / f"{name}.key"
         certificate.write_bytes(self.pem)
@@ -114,8 +113,7 @@ def _signs() -> x509.KeyUsage:
 
 
 def issue_server_at(folder: Path, name: str, start: datetime.datetime) -> None:
-    """The folder's own authority makes a certificate for a server at localhost that begins then,
-    for a day."""
+    """Issue a certificate of the folder's authority for localhost, valid for a day from `start`."""
     made = csr.create()
     names = ServerNames(dns=["localhost"], ip=["127.0.0.1"])
     issued = ca_directory.load_authority(folder).issue_server(

@@ -1,18 +1,18 @@
-"""The backends as processes, and ports that are not backends at all."""
+"""Backends as processes, and a port that neither accepts nor refuses."""
 
 import socket
 import sys
 from pathlib import Path
 from typing import Any, Self
 
-from tests.support.entrypoint import Way
+from tests.support.entrypoint import Entrypoint
 from tests.support.ports import free_port
 from tests.support.processes import Process
 from tests.support.waiting import eventually
 
 
 class Backend(Process):
-    """A program of the kits that listens on a port; entered, it listens."""
+    """A backend process on a port of its own; entering the context waits until it listens."""
 
     module = ""
 
@@ -21,7 +21,7 @@ class Backend(Process):
         command = [sys.executable, "-m", self.module, "--port", str(self.port), *options]
         name = self.module.rpartition(".")[2]
         super().__init__(name, command, log=folder / f"{name}-{self.port}.log")
-        self.way = Way(self.port)
+        self.entrypoint = Entrypoint(self.port)
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -30,24 +30,24 @@ class Backend(Process):
 
 
 class Origin(Backend):
-    """`tests.support.origin`: everything that HTTP can be."""
+    """`tests.support.origin`: an HTTP/1.1 backend for every feature of the protocol."""
 
     module = "tests.support.origin"
 
     async def stats(self) -> dict[str, Any]:
         """Return its counters."""
-        found: dict[str, Any] = (await self.way.get("origin", "/stats")).json()
+        found: dict[str, Any] = (await self.entrypoint.get("origin", "/stats")).json()
         return found
 
     async def requests(self, *, clear: bool = False) -> list[dict[str, Any]]:
-        """Requests as they came in; with `--record` only."""
+        """Return the recorded requests; needs `--record`."""
         found: list[dict[str, Any]] = (
-            await self.way.get("origin", "/log?clear" if clear else "/log")
+            await self.entrypoint.get("origin", "/log?clear" if clear else "/log")
         ).json()
         return found
 
     async def wait_aborted(self, before: int, *, timeout: float) -> None:
-        """Waits until it has seen one more request aborted than `before`."""
+        """Wait until it has seen one more aborted request than `before`."""
 
         async def more() -> bool:
             return bool((await self.stats())["aborted"] > before)
@@ -61,8 +61,8 @@ class WsEcho(Backend):
     module = "tests.support.ws_echo"
 
 
-class Clogged:
-    """A port at which connections are neither accepted nor refused: its queue is full."""
+class UnresponsivePort:
+    """A port whose backlog is full: connections are neither accepted nor refused."""
 
     def __init__(self) -> None:
         self._listener = socket.socket()

@@ -1,5 +1,4 @@
-"""Certificates that should not be: by a real authority or a foreign one, for whom and when one
-likes."""
+"""Invalid certificates: any issuer, subject and dates."""
 
 import datetime
 import ssl
@@ -32,17 +31,17 @@ class Credentials:
         return serial_of(ca_directory.load_certificate(self.chain))
 
     def client(self, *protocols: str) -> ssl.SSLContext:
-        """A TLS client that shows the certificate."""
+        """Return a client's TLS context with this certificate."""
         context = client_context(str(self.root), *protocols)
         context.load_cert_chain(self.chain, self.key)
         return context
 
 
-class Forger:
-    """Signs anything with the issuing key of a folder, as a thief of it would.
+class BadCertificateIssuer:
+    """Issuer of any certificate, with the stolen issuing key of a folder.
 
     Args:
-        root: what the clients believe.
+        root: root certificate that the clients trust.
     """
 
     def __init__(self, folder: Path, out: Path, *, root: Path) -> None:
@@ -52,7 +51,7 @@ class Forger:
         out.mkdir(parents=True, exist_ok=True)
 
     def sign_with(self, credentials: Credentials) -> None:
-        """Sign with the key of an agent from now on, which is no authority."""
+        """Sign with an agent's key from now on, which belongs to no authority."""
         certificate, *above = ca_directory.load_certificates(credentials.chain)
         self.issuer = Issuer(
             certificate=certificate, key=keys.read_key(credentials.key), above=tuple(above)
@@ -69,7 +68,7 @@ class Forger:
         usage: ObjectIdentifier = CLIENT,
         authority: bool = False,
     ) -> Credentials:
-        """A certificate with a common name and agents' ids, from and until when."""
+        """Issue a certificate with a common name, agent ids and dates relative to now."""
         key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
         subject = x509.Name(
             [x509.NameAttribute(NameOID.COMMON_NAME, name)] if name is not None else []
@@ -94,7 +93,7 @@ class Forger:
         return self.write(file, b"".join(one.public_bytes(pem) for one in chain), key)
 
     def write(self, file: str, chain_pem: bytes, key: ec.EllipticCurvePrivateKey) -> Credentials:
-        """Put a certificate with its chain, and its key, into files."""
+        """Write a certificate chain and its key to files."""
         pem = serialization.Encoding.PEM
         found = Credentials(
             chain=self.out / f"{file}.crt", key=self.out / f"{file}.key", root=self.root

@@ -1,5 +1,4 @@
-"""Caddy alone in front of backends, without 0Trust: what the tests themselves are checked
-against."""
+"""Caddy in front of backends without 0Trust, as a reference for the tests themselves."""
 
 import json
 import ssl
@@ -9,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from tests.support.entrypoint import Way
+from tests.support.entrypoint import Entrypoint
 from tests.support.ports import free_port
 from tests.support.processes import Process, wait_port
 from tests.support.waiting import eventually
@@ -36,7 +35,7 @@ class BareCaddy(Process):
         await wait_port(self.port, process=self)
         root = self._storage / "pki" / "authorities" / "local" / "root.crt"
         await eventually(root.exists, "Caddy has made its root certificate")
-        self.caddy = Way(self.port, root=root)
+        self.caddy = Entrypoint(self.port, root=root)
         for host in self._hosts:
             await eventually(
                 partial(self._has_certificate, host), f"Caddy has a certificate for {host}"

@@ -10,8 +10,7 @@ _DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)  # BPF_RET | BPF_K, 0 (linux/filt
 
 
 def swallow(connection: Any) -> None:
-    """Whatever arrives at this socket from now on is dropped before its TCP sees it, and so
-    never acknowledged."""
+    """Drop all data for this socket from now on, before TCP sees or acknowledges it."""
     program = ctypes.create_string_buffer(_DROP_ALL)
     connection.setsockopt(
         socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HL", 1, ctypes.addressof(program))

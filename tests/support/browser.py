@@ -1,9 +1,8 @@
-"""Debian's Chromium, driven by Playwright, which trusts one service's certificate and no other.
+"""Chromium driven by Playwright, which trusts the certificate of one service only.
 
-The key that it trusts is not taken on faith: it is read from a connection whose certificate a
-strict client has verified with Caddy's root. Chromium is then told this key
-(`--ignore-certificate-errors-spki-list`), because its own store of roots can only be changed for
-the whole user.
+A strict client first verifies the service's certificate with Caddy's root and reads its key.
+Chromium then trusts this key (`--ignore-certificate-errors-spki-list`), because its own root store
+can only be changed for the whole user.
 """
 
 import base64
@@ -35,7 +34,7 @@ OPTIONS = [
 
 
 def executable() -> str:
-    """The Chromium of this machine."""
+    """Return the Chromium of this machine."""
     for name in ("chromium", "chromium-browser", "google-chrome"):
         if found := shutil.which(name):
             return found
@@ -43,7 +42,7 @@ def executable() -> str:
 
 
 def verified_key(host: str, port: int, root: Path) -> str:
-    """The hash of the key that a service shows, once its certificate was verified with the root."""
+    """Verify a service's certificate with the root; return the hash of its key."""
     with socket.create_connection(("127.0.0.1", port), timeout=15) as raw:
         with trusting(root).wrap_socket(raw, server_hostname=host) as tls:
             shown = tls.getpeercert(binary_form=True)
@@ -54,8 +53,8 @@ def verified_key(host: str, port: int, root: Path) -> str:
 
 
 @dataclass
-class Complaints:
-    """Everything that a page complains about, and the WebSockets that it opened."""
+class PageErrors:
+    """Errors that a page reports, and the WebSockets that it opens."""
 
     errors: list[str] = field(default_factory=list)
     sockets: list[str] = field(default_factory=list)
@@ -70,7 +69,7 @@ class Complaints:
 
 @contextlib.asynccontextmanager
 async def chromium(*trusted_keys: str, scheme: str = "light") -> AsyncIterator[BrowserContext]:
-    """A browser that trusts the keys and otherwise what every browser trusts."""
+    """Start a browser that also trusts these keys."""
     options = [*OPTIONS]
     if trusted_keys:
         options.append(f"--ignore-certificate-errors-spki-list={','.join(trusted_keys)}")

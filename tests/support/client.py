@@ -1,5 +1,4 @@
-"""An HTTP/1.1 client that hides nothing: raw requests, interim responses, trailers, and when
-each byte came."""
+"""HTTP/1.1 client for tests: raw requests, interim responses, trailers, arrival times."""
 
 import asyncio
 import contextlib
@@ -179,8 +178,7 @@ class Client:
         return await self.request("GET", target, fields)
 
     async def upgrade(self, target: str, *fields: tuple[str, str], after: bytes = b"") -> Response:
-        """Asks for "chat/1", with `after` in the same segment; the response has no body if it is
-        101."""
+        """Upgrade to "chat/1" and send `after` in the same segment; a 101 has no body."""
         lines = [
             "Connection: Upgrade",
             "Upgrade: chat/1",

@@ -1,5 +1,4 @@
-"""The clock of some processes, which a test sets: a library that is loaded before all others
-(`clock.c`)."""
+"""A settable clock for processes: a preloaded library (`clock.c`)."""
 
 import shutil
 import struct

@@ -1,4 +1,4 @@
-"""Commands of the product, as a person types them, also as another user of the machine."""
+"""Commands of the product, optionally as another user."""
 
 import asyncio
 import json
@@ -13,8 +13,8 @@ NOBODY = 65534
 
 
 @dataclass(frozen=True)
-class Done:
-    """A command that has ended."""
+class CommandResult:
+    """Exit status and output of a command."""
 
     code: int
     out: str
@@ -27,11 +27,11 @@ class Done:
 
 @dataclass(frozen=True)
 class Commands:
-    """Commands to the server with this socket."""
+    """Run commands against the server with this socket."""
 
     socket: Path
 
-    async def __call__(self, *words: str | int, uid: int | None = None) -> Done:
+    async def __call__(self, *words: str | int, uid: int | None = None) -> CommandResult:
         become: list[str | Path] = (
             [] if uid is None else ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
         )
@@ -47,4 +47,4 @@ class Commands:
             stdin=subprocess.DEVNULL,
         )
         assert "Traceback" not in done.stderr, done.stderr
-        return Done(done.returncode, done.stdout, done.stderr)
+        return CommandResult(done.returncode, done.stdout, done.stderr)

@@ -1,5 +1,4 @@
-"""A running program's configuration file, changed in all the ways in which people and programs
-change files."""
+"""A running program's configuration file, and the ways in which tools change files."""
 
 import asyncio
 import json
@@ -61,11 +60,10 @@ class ConfigFile:
     # ---- what comes of it
 
     async def tell(self, change: Callable[[], object], *expected: str) -> list[dict[str, Any]]:
-        """Makes a change; the lines that it gives, of which there are as many as `expected` and
-        have these words.
+        """Make a change; return the log lines about it, `expected` ones with these words.
 
-        On a busy machine a file that is written in place may be read before it is whole: it is
-        refused then, first.
+        On a busy machine the program may read a file that is written in place before it is
+        complete; it refuses the incomplete file first.
         """
         since = self.process.position()
         await asyncio.to_thread(change)

@@ -1,5 +1,4 @@
-"""The container image: built by Docker or Podman; without these, the steps of the Dockerfile run
-on this machine."""
+"""The container image, built by Docker or Podman, or its steps run on this machine."""
 
 import json
 import os
@@ -16,8 +15,7 @@ from tests.support.processes import ROOT, Process
 
 DOCKERFILE = ROOT / "Dockerfile"
 CHANGES_THE_MACHINE = ("apt-get ", "useradd ")
-"""RUN steps that begin with one of these commands need the image's own file system, so a script
-leaves them out."""
+"""RUN commands that need the image's own file system; the local run skips them."""
 
 
 @dataclass(frozen=True)

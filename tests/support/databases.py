@@ -1,5 +1,4 @@
-"""An empty database of each kind: a SQLite file, and one in a PostgreSQL that the tests start
-for themselves."""
+"""Empty databases: a SQLite file, and PostgreSQL started by the tests."""
 
 import contextlib
 import os
@@ -21,8 +20,7 @@ KINDS = ["sqlite", pytest.param("postgresql", marks=_POSTGRESQL)]
 
 
 class Cluster:
-    """A PostgreSQL on a unix socket in a temporary folder, without passwords and without fsync;
-    ends with the tests."""
+    """PostgreSQL on a Unix socket in a temporary folder, without passwords and fsync."""
 
     def __init__(self) -> None:
         programs = _programs()
@@ -76,8 +74,7 @@ class Cluster:
             time.sleep(0.05)
 
     def new(self) -> str:
-        """The address of an empty database: a schema, which costs no files, and looks the same
-        to who is sent there."""
+        """Return the URL of an empty database: a new schema, which costs no files."""
         name = f"test_{next(self._names)}"
         with psycopg.connect(self._url) as connection:
             connection.execute(f"CREATE SCHEMA {name}".encode())
@@ -120,7 +117,7 @@ def postgresql() -> Iterator[Cluster]:
 
 @pytest.fixture(params=KINDS)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind."""
+    """URL of an empty database of each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/state.db"
     cluster: Cluster = request.getfixturevalue("postgresql")

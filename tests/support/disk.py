@@ -1,4 +1,4 @@
-"""A small disk that can be filled: a file system in memory. Needs root."""
+"""A small disk that can be filled: a tmpfs. Needs root."""
 
 import contextlib
 import subprocess
@@ -7,7 +7,7 @@ from typing import Self
 
 
 class Disk:
-    """Mounted at `place`, which is made, while it is entered."""
+    """Mount at `place`, created and mounted while the context is entered."""
 
     def __init__(self, place: Path, *, size: str = "4m") -> None:
         self.place = place
@@ -26,11 +26,11 @@ class Disk:
         subprocess.run(["umount", "--lazy", self.place], check=True)
 
     def fill(self) -> None:
-        """Not a byte is left."""
+        """Fill the disk to the last byte."""
         with contextlib.suppress(OSError), self._ballast.open("ab", buffering=0) as ballast:
             while True:
                 ballast.write(bytes(4096))
 
     def clear(self) -> None:
-        """There is room again."""
+        """Free the space again."""
         self._ballast.unlink()

@@ -13,15 +13,15 @@ from tests.support.client import Client, Fields, Response
 
 
 def trusting(root: Path, *protocols: str) -> ssl.SSLContext:
-    """A client's TLS context that trusts one root and offers the given ALPN protocols."""
+    """Return a client's TLS context that trusts one root and offers these ALPN protocols."""
     context = ssl.create_default_context(cafile=root)
     if protocols:
         context.set_alpn_protocols(list(protocols))
     return context
 
 
-class Way:
-    """One port of the stack and how to speak to it."""
+class Entrypoint:
+    """One port of the stack and its protocol."""
 
     def __init__(self, port: int, *, root: Path | None = None) -> None:
         self.port = port
@@ -42,7 +42,7 @@ class Way:
     async def request(
         self, host: str, method: str, target: str, fields: Fields = (), body: bytes = b""
     ) -> Response:
-        """One request on a connection of its own."""
+        """Send one request on a new connection."""
         async with await self.open(host) as client:
             return await client.request(method, target, fields, body)
 
@@ -50,7 +50,7 @@ class Way:
         return await self.request(host, "GET", target, fields)
 
     def websocket(self, host: str, path: str = "/", **options: Any) -> connect:
-        """A WebSocket over HTTP/1.1; options as for `websockets.connect`."""
+        """Open a WebSocket over HTTP/1.1; options as for `websockets.connect`."""
         every: dict[str, Any] = {
             "max_size": None,
             "ping_interval": None,

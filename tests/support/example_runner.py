@@ -1,9 +1,8 @@
-"""Runs the files of an example, set up as docs/howto/README.md says: the agent joins with a join
-token.
+"""Runs an example's files, set up as docs/howto/README.md says, with a join token.
 
-Only addresses, ports and host names differ. `NAME.example.com` becomes `NAME.localhost`, for which
-Caddy's own authority issues certificates. What an example takes from the environment is set there;
-every other address is replaced in the text, and must be in it.
+Only addresses, ports and host names differ. `NAME.example.com` becomes `NAME.localhost`, for
+which Caddy's own authority issues certificates. The runner sets the example's environment
+variables and replaces every other address in the text, where it must occur.
 """
 
 import asyncio
@@ -13,7 +12,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.support.entrypoint import Way
+from tests.support.entrypoint import Entrypoint
 from tests.support.ports import free_port
 from tests.support.processes import PRODUCT, Process, wait_port
 from tests.support.stack import Authority
@@ -68,17 +67,17 @@ class Example:
         self.server.start()
         await wait_port(self._https, process=self.server, timeout=60)
         await eventually(self._root.exists, "Caddy has made its root certificate", 60)
-        self.caddy = Way(self._https, root=self._root)
+        self.caddy = Entrypoint(self._https, root=self._root)
         await asyncio.to_thread(self._join)
         self.agent.start()
         await self.agent.wait_line("service registered", timeout=60)
 
     async def stop(self) -> None:
-        """End both."""
+        """Stop server and agent."""
         await asyncio.gather(self.agent.stop(), self.server.stop())
 
     async def published(self, *hosts: str) -> None:
-        """Waits until all of them answer."""
+        """Wait until all hosts answer."""
 
         async def all_do() -> bool:
             return all([(await self.caddy.get(host, "/")).status == 200 for host in hosts])

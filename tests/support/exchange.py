@@ -1,4 +1,4 @@
-"""A request as the origin got it, and the means to answer it."""
+"""A request at the origin, and its response."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs
 
-from tests.support.origin_connection import LIMIT, Gone, Wire
+from tests.support.origin_connection import LIMIT, OriginConnection, PeerClosed
 
 _LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [\x21-\x7e]+ HTTP/1\.[01]\r\n")
 _FIELD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[ \t]*[^\x00-\x08\x0a-\x1f\x7f]*\r\n")
@@ -63,7 +63,7 @@ class Request:
         return [value for key, value in self.fields if key.lower() == name]
 
     def doubts(self) -> list[str]:
-        """Every way in which two readers of this head could disagree about it."""
+        """Return every ambiguity in this head that two parsers could resolve differently."""
         lines = self.raw.removesuffix(b"\r\n").splitlines(keepends=True)
         found = [] if _LINE.fullmatch(lines[0]) else [f"request line {lines[0]!r}"]
         found += [f"field line {line!r}" for line in lines[1:] if not _FIELD.fullmatch(line)]
@@ -82,7 +82,7 @@ class Request:
 class Exchange:
     """One request and the means to answer it."""
 
-    def __init__(self, wire: Wire, request: Request, stats: Stats) -> None:
+    def __init__(self, wire: OriginConnection, request: Request, stats: Stats) -> None:
         self.wire = wire
         self.request = request
         self.stats = stats
@@ -98,7 +98,7 @@ class Exchange:
                 while size:
                     piece = await self.wire.read(min(size, LIMIT))
                     if not piece:
-                        raise Gone
+                        raise PeerClosed
                     size -= len(piece)
                     yield piece
                 await self.wire.read_exactly(2)
@@ -111,7 +111,7 @@ class Exchange:
         while left:
             piece = await self.wire.read(min(left, LIMIT))
             if not piece:
-                raise Gone
+                raise PeerClosed
             left -= len(piece)
             yield piece
         self.body_is_complete = True

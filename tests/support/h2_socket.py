@@ -25,7 +25,7 @@ from h2.settings import SettingCodes
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import Protocol, Side
 
-from tests.support.entrypoint import Way, trusting
+from tests.support.entrypoint import Entrypoint, trusting
 
 PIECE = 64 * 1024
 
@@ -33,8 +33,8 @@ PIECE = 64 * 1024
 class H2:
     """The connection; entered, the settings of the other side are known."""
 
-    def __init__(self, way: Way, host: str) -> None:
-        self._way = way
+    def __init__(self, entrypoint: Entrypoint, host: str) -> None:
+        self._entrypoint = entrypoint
         self.host = host
         self.machine = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
         self.sockets: dict[int, H2Socket] = {}
@@ -42,11 +42,11 @@ class H2:
         self.window_grew = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        assert self._way.root
+        assert self._entrypoint.root
         self._reader, self._writer = await asyncio.open_connection(
             "127.0.0.1",
-            self._way.port,
-            ssl=trusting(self._way.root, "h2"),
+            self._entrypoint.port,
+            ssl=trusting(self._entrypoint.root, "h2"),
             server_hostname=self.host,
         )
         assert self._writer.get_extra_info("ssl_object").selected_alpn_protocol() == "h2"
@@ -88,7 +88,7 @@ class H2:
             (":method", "CONNECT"),
             (":protocol", "websocket"),
             (":scheme", "https"),
-            (":authority", f"{self.host}:{self._way.port}"),
+            (":authority", f"{self.host}:{self._entrypoint.port}"),
             (":path", path),
             ("sec-websocket-version", "13"),
             *fields,

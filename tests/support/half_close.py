@@ -1,8 +1,7 @@
-"""A client that says all it has to say, ends its own direction, and listens on: over TCP (FIN) or
-TLS (close_notify).
+"""A client that half-closes after its request: over TCP (FIN) or TLS (close_notify).
 
-asyncio cannot do the second, so this is a blocking socket with OpenSSL's memory buffers, run in a
-thread.
+asyncio cannot half-close TLS, so this is a blocking socket with OpenSSL's memory buffers, run in
+a thread.
 """
 
 import asyncio
@@ -10,18 +9,19 @@ import contextlib
 import socket
 import ssl
 
-from tests.support.entrypoint import Way
+from tests.support.entrypoint import Entrypoint
 
 
-async def say_and_listen(way: Way, host: str, said: bytes, after_answer: bytes) -> bytes:
-    """Sends `said`, waits for a first answer, sends `after_answer`, half-closes, and reads to
-    the end."""
-    return await asyncio.to_thread(_say_and_listen, way, host, said, after_answer)
+async def say_and_listen(
+    entrypoint: Entrypoint, host: str, said: bytes, after_answer: bytes
+) -> bytes:
+    """Send `said`, wait for an answer, send `after_answer`, half-close, read to the end."""
+    return await asyncio.to_thread(_say_and_listen, entrypoint, host, said, after_answer)
 
 
-def _say_and_listen(way: Way, host: str, said: bytes, after_answer: bytes) -> bytes:
-    with socket.create_connection(("127.0.0.1", way.port), timeout=15) as raw:
-        line = _Tls(raw, way.tls, host) if way.tls else _Plain(raw)
+def _say_and_listen(entrypoint: Entrypoint, host: str, said: bytes, after_answer: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", entrypoint.port), timeout=15) as raw:
+        line = _Tls(raw, entrypoint.tls, host) if entrypoint.tls else _Plain(raw)
         line.send(said)
         heard = line.recv()
         line.send(after_answer)

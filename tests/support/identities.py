@@ -47,8 +47,8 @@ def home(**changes: object) -> AgentSession:
 HOME = home()
 
 
-class Live:
-    """Sessions that a test makes up (server.agents.session_control.SessionControl)."""
+class FakeSessionControl:
+    """Stand-in for server.agents.session_control.SessionControl."""
 
     def __init__(self) -> None:
         self.sessions: list[AgentSession] = []
@@ -78,7 +78,7 @@ class Live:
 
 @dataclass
 class Clock:
-    """Says what a test wants."""
+    """A clock that the test sets."""
 
     now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
 
@@ -90,24 +90,24 @@ class Clock:
 
 
 @dataclass
-class Office:
-    """All of it."""
+class DirectoryServer:
+    """An agent directory with its database, clock, sessions and admin socket."""
 
     database: Database
     authorization: Authorization
-    live: Live
+    live: FakeSessionControl
     clock: Clock
     agent_directory: AgentDirectory
     settings: AgentListenerConfig
     socket: Path
 
-    def again(self, database: Database | None = None) -> "Office":
+    def again(self, database: Database | None = None) -> "DirectoryServer":
         """Return the same after a restart, without the state in memory; or another server.
 
         Args:
             database: that of another server.
         """
-        authorization, live = Authorization(), Live()
+        authorization, live = Authorization(), FakeSessionControl()
         agent_directory = AgentDirectory(
             database or self.database,
             authorization=authorization,
@@ -121,7 +121,7 @@ class Office:
 
 
 def authority(folder: Path) -> tuple[Authority, AgentListenerConfig]:
-    """A root, an issuer, and a server's certificate, in a folder."""
+    """Create an authority and a server's certificate in a folder."""
     root, issuing = ca_directory.create_authority(folder)
     server = ca_directory.issue_server(
         folder, "tunnel.example.com", ServerNames(dns=["localhost"]), days=1
@@ -141,16 +141,16 @@ def authority(folder: Path) -> tuple[Authority, AgentListenerConfig]:
 
 
 @contextlib.contextmanager
-def office(folder: Path, url: str | None = None) -> Iterator[Office]:
-    """Identities that have loaded nothing yet, because there is nothing."""
+def directory_server(folder: Path, url: str | None = None) -> Iterator[DirectoryServer]:
+    """Create an empty agent directory."""
     made, settings = authority(folder / "certs")
     database = Database.open(url or f"sqlite:///{folder / 'state.db'}")
-    authorization, live, clock = Authorization(), Live(), Clock()
+    authorization, live, clock = Authorization(), FakeSessionControl(), Clock()
     agent_directory = AgentDirectory(
         database, authorization=authorization, sessions=live, authority=made, clock=clock
     )
     try:
-        yield Office(
+        yield DirectoryServer(
             database, authorization, live, clock, agent_directory, settings, folder / "admin.sock"
         )
     finally:
@@ -158,51 +158,51 @@ def office(folder: Path, url: str | None = None) -> Iterator[Office]:
 
 
 @contextlib.asynccontextmanager
-async def listening(place: Office) -> AsyncIterator[AdminChannel]:
-    """The admin channel at its socket, in this loop."""
+async def listening(server: DirectoryServer) -> AsyncIterator[AdminChannel]:
+    """Run the admin API at its socket, in this loop."""
     tasks = Tasks()
     channel = AdminChannel(
-        place.agent_directory,
-        cast("SessionControl", place.live),
-        Audit(place.database),
-        JoinTokens(place.settings),
+        server.agent_directory,
+        cast("SessionControl", server.live),
+        Audit(server.database),
+        JoinTokens(server.settings),
         tasks,
     )
     listener = HttpListener(
         WriteCoalescer(asyncio.get_running_loop()), channel.api, tasks, name="test", most=lambda: 10
     )
-    async with listener.listen(f"unix:{place.socket}", key="admin.socket"):
+    async with listener.listen(f"unix:{server.socket}", key="admin.socket"):
         yield channel
     await tasks.close()
 
 
 @contextlib.contextmanager
-def served(folder: Path) -> Iterator[Office]:
-    """The same with a loop in a thread of its own, for tests that block, as commands do."""
+def served(folder: Path) -> Iterator[DirectoryServer]:
+    """Run the admin API in a thread with its own loop, for tests of blocking commands."""
     ready, loop = threading.Event(), asyncio.new_event_loop()
 
-    async def serve(place: Office) -> None:
-        async with listening(place):
+    async def serve(server: DirectoryServer) -> None:
+        async with listening(server):
             ready.set()
             await asyncio.Event().wait()
 
-    with office(folder) as place:
+    with directory_server(folder) as server:
 
         def run() -> None:
             with contextlib.suppress(asyncio.CancelledError), contextlib.closing(loop):
                 loop.run_until_complete(task)
 
-        task = loop.create_task(serve(place))
+        task = loop.create_task(serve(server))
         thread = threading.Thread(target=run)
         thread.start()
         try:
             assert ready.wait(10)
-            yield place
+            yield server
         finally:
             loop.call_soon_threadsafe(task.cancel)
             thread.join(10)
 
 
 def new_csr() -> bytes:
-    """A request for a certificate, with a new key."""
+    """Return a certificate signing request with a new key."""
     return csr.create().pem

@@ -1,10 +1,9 @@
-"""A backend that closes connections on which nothing was asked for a while, as servers do: the
-other side of the race.
+"""A backend that closes idle connections after a short time, as servers do.
 
     backend = await IdleCloser(0.05).start()
     backend.close_idle()          # or at the worst of all moments
 
-It runs in the test's own loop and counts what it was asked.
+It runs in the test's own loop and counts its requests.
 """
 
 import asyncio

@@ -1,5 +1,4 @@
-"""A small backend inside the test's own loop: it says its name, counts, and can be told to be
-slow, ill or gone."""
+"""A backend in the test's own loop: it answers its name, slowly or with errors on request."""
 
 import asyncio
 import contextlib
@@ -10,14 +9,13 @@ from pathlib import Path
 from tests.support.ports import free_port
 
 
-class Small:
-    """Answers every request with its name, on a port that stays the same when it is stopped and
-    started again.
+class InProcessBackend:
+    """Answer every request with the backend's name; the port survives a restart.
 
     Attributes:
-        delay: seconds until it answers.
-        status: what it answers.
-        close_after: so many answers on one connection, and it closes it without a word of warning.
+        delay: seconds before an answer.
+        status: status of the answers.
+        close_after: number of answers on a connection before it is closed without notice.
     """
 
     def __init__(
@@ -40,7 +38,7 @@ class Small:
     def requests(self) -> int:
         return len(self.heads)
 
-    async def start(self) -> "Small":
+    async def start(self) -> "InProcessBackend":
         if self.path is not None:
             self._server = await asyncio.start_unix_server(self._serve, self.path)
         else:
@@ -50,7 +48,7 @@ class Small:
         return self
 
     async def stop(self) -> None:
-        """Refuse connections, and break those that are open."""
+        """Refuse connections and abort open ones."""
         if self._server is not None:
             self._server.close()
             self._server = None

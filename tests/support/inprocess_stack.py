@@ -1,5 +1,4 @@
-"""A server without Caddy and an agent, both in the test's own process, with certificates; and a
-backend."""
+"""Server without Caddy, agent and backend in the test's own process, with certificates."""
 
 import asyncio
 import contextlib
@@ -21,9 +20,8 @@ from zerotrust.pki.issuer import ServerNames
 from zerotrust.server.app import Server, open_database
 
 
-class Site:
-    """A folder with an authority and the certificates of "server" and "home"; and the
-    configurations that use them."""
+class StackFiles:
+    """A folder with an authority, the certificates "server" and "home", and configurations."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -32,7 +30,7 @@ class Site:
         self.tunnel_port, self.api_port = free_port(), free_port()
 
     def issue(self) -> None:
-        """New certificates in the place of the old ones."""
+        """Replace the certificates by new ones."""
         issue_server(
             self.folder, "server", ServerNames(dns=["localhost"], ip=["127.0.0.1"]), force=True
         )
@@ -71,8 +69,7 @@ class Site:
 
 
 class Backend:
-    """Answers each request with its name, those for /wait when `go` is set, and upgrades; then
-    echoes."""
+    """Answer requests with a name, /wait only once `go` is set; upgrades become an echo."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -124,21 +121,21 @@ class Backend:
 
 @dataclass
 class RunningServer:
-    """A `Server` with what it runs by."""
+    """A running server, its files and its configuration."""
 
-    site: Site
+    files: StackFiles
     server: Server
     config: ServerConfig
     port: int
 
     async def change(self, config: ServerConfig, *files: str) -> list[str]:
-        """Apply another configuration; what it says waits."""
+        """Apply another configuration; return the keys that take effect later."""
         waiting = await self.server.apply(config, diff.compare(self.config, config, files=files))
         self.config = config
         return waiting
 
     async def open(self, host: str, port: int | None = None) -> Client:
-        return await Client.open(port or self.site.api_port, host=host)
+        return await Client.open(port or self.files.api_port, host=host)
 
     async def status(self, host: str, port: int | None = None) -> int:
         async with await self.open(host, port) as client:
@@ -146,14 +143,16 @@ class RunningServer:
 
 
 @contextlib.asynccontextmanager
-async def serving(site: Site, config: ServerConfig | None = None) -> AsyncIterator[RunningServer]:
-    """A server, started."""
-    config = config or site.server()
+async def serving(
+    files: StackFiles, config: ServerConfig | None = None
+) -> AsyncIterator[RunningServer]:
+    """Run a server."""
+    config = config or files.server()
     database, tasks = open_database(config.state), Tasks()
     server = Server(config, database, tasks)
     try:
         await server.start()
-        yield RunningServer(site, server, config, site.api_port)
+        yield RunningServer(files, server, config, files.api_port)
     finally:
         await server.close()
         await tasks.close()
@@ -162,14 +161,14 @@ async def serving(site: Site, config: ServerConfig | None = None) -> AsyncIterat
 
 @dataclass
 class RunningAgent:
-    """An `Agent` with what it runs by."""
+    """A running agent and its configuration."""
 
     agent: Agent
     config: AgentConfig
     changes: list[Changes] = field(default_factory=list)
 
     async def change(self, config: AgentConfig, *files: str) -> list[str]:
-        """Apply another configuration; what it says waits."""
+        """Apply another configuration; return the keys that take effect later."""
         waiting = await self.agent.apply(config, diff.compare(self.config, config, files=files))
         self.config = config
         return waiting
@@ -177,7 +176,7 @@ class RunningAgent:
 
 @contextlib.asynccontextmanager
 async def dialling(config: AgentConfig) -> AsyncIterator[RunningAgent]:
-    """An agent that runs."""
+    """Run an agent."""
     tasks = Tasks()
     agent = Agent(config, tasks)
     tasks.spawn(agent.run(), "agent")

@@ -1,5 +1,4 @@
-"""A token issuer: publishes its keys as a JWKS document over HTTP or HTTPS, well or badly, and
-signs tokens."""
+"""A token issuer: signs tokens, publishes its keys as a JWKS document, with optional faults."""
 
 import asyncio
 import json
@@ -21,7 +20,7 @@ class Issuer:
         self._tls = tls
         self._signing: dict[str, RSAKey] = {}
         self.asked: list[dict[str, str]] = []
-        """The fields of each request, their names in small letters."""
+        """Header fields of each request, by lower-case name."""
         self.answer: Callable[[dict[str, str]], bytes] = self.publish
         self.extra: list[dict[str, Any]] = []
         """Entries of the document beside the keys that sign."""

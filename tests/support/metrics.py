@@ -10,8 +10,7 @@ Key = str | tuple[str, ...]
 
 
 class Read(defaultdict[Key, float]):
-    """Numbers by name, or by name and values of the labels in the order of the labels' names; 0
-    where there is none."""
+    """Values by name, or by name and label values in the order of the label names; default 0."""
 
     def __init__(self, text: str) -> None:
         super().__init__(float)

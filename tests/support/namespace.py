@@ -1,5 +1,4 @@
-"""A network namespace beside this one, joined by a cable: an agent there can lose its interface
-and its address."""
+"""A network namespace joined by a cable: an agent in it can lose its interface and address."""
 
 import os
 import subprocess

@@ -1,5 +1,4 @@
-"""A network that misbehaves: a TCP proxy between agent and server. It resets, swallows, delays,
-throttles, corrupts."""
+"""A faulty network: a TCP proxy that resets, swallows, delays, throttles and corrupts."""
 
 import asyncio
 import ctypes
@@ -17,13 +16,12 @@ BUFFER = 64 * 1024
 
 
 class Network:
-    """Listens at `port` and connects to another one; what it does to what passes is in the
-    attributes.
+    """A TCP proxy with faults.
 
     Attributes:
-        delay, jitter: seconds that each piece takes, and how much that varies; order is kept.
-        rate: bytes a second in each direction of a connection; 0 for all there is.
-        connections: how many there have been.
+        delay, jitter: seconds that each piece takes, and their variation; the order is kept.
+        rate: bytes per second in each direction of a connection; 0 for no limit.
+        connections: number of connections so far.
     """
 
     def __init__(self, to: int) -> None:
@@ -80,7 +78,7 @@ class Network:
         self.rate = 0
 
     def corrupt(self) -> None:
-        """One byte of what passes next is another one."""
+        """Flip a bit of the next piece."""
         self._corrupt += 1
 
     def _sockets(self) -> list[Any]:

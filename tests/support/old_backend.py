@@ -1,5 +1,4 @@
-"""A backend that speaks HTTP/1.0, with and without length, and one way to stop in the middle of
-an answer."""
+"""An HTTP/1.0 backend, with and without Content-Length; it can stall inside an answer."""
 
 import asyncio
 import contextlib
@@ -8,7 +7,7 @@ from tests.support.ports import free_port
 
 
 class OldBackend:
-    """`/until-close`, `/length`, `/keep-alive` `/stall`: half an answer, then nothing."""
+    """Routes: `/until-close`, `/length`, `/keep-alive`, and `/stall` for half an answer."""
 
     def __init__(self) -> None:
         self.port = free_port()

@@ -1,9 +1,7 @@
-"""A backend that does everything a backend may do, well or badly: `python -m tests.support.origin
---port N`.
+"""An HTTP/1.1 backend, correct or faulty: `python -m tests.support.origin --port N`.
 
-Its answers are in `routes.py`; any other target is echoed as JSON. `/stats` and `/log` are for the
-test, which asks them directly: what was counted, and with `--record` each request as it came in,
-byte for byte.
+Its answers are in `routes.py`; it echoes any other target as JSON. The test itself asks `/stats`
+for counters and, with `--record`, `/log` for each request, byte for byte.
 """
 
 import argparse
@@ -14,7 +12,7 @@ import signal
 import uvloop
 
 from tests.support.exchange import Exchange, Request, Stats
-from tests.support.origin_connection import Gone, Wire
+from tests.support.origin_connection import OriginConnection, PeerClosed
 from tests.support.routes import ROUTES, echo
 
 
@@ -27,12 +25,12 @@ class Origin:
         self._record = record
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def accepted(self, wire: Wire) -> None:
+    def accepted(self, wire: OriginConnection) -> None:
         task = asyncio.create_task(self.serve(wire))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def serve(self, wire: Wire) -> None:
+    async def serve(self, wire: OriginConnection) -> None:
         self.stats.connections += 1
         self.stats.open += 1
         connection = self.stats.connections
@@ -43,7 +41,7 @@ class Origin:
                 request = Request.parse(await wire.read_until(b"\r\n\r\n"))
                 if not await self.answer(Exchange(wire, request, self.stats), connection):
                     break
-        except Gone:
+        except PeerClosed:
             pass
         finally:
             if self._record and wire.buffer:
@@ -54,7 +52,7 @@ class Origin:
             self.stats.open -= 1
 
     async def answer(self, exchange: "Exchange", connection: int) -> bool:
-        """Answers one request; True if the connection can be used again."""
+        """Answer one request; return True if the connection can be used again."""
         request = exchange.request
         name = request.route
         if name in ("stats", "log"):
@@ -76,7 +74,7 @@ class Origin:
             await ROUTES.get(name, echo)(exchange)
             if exchange.reusable and not exchange.body_is_read:
                 await exchange.skip_body()
-        except Gone:
+        except PeerClosed:
             self.stats.aborted += 1
             raise
         finally:
@@ -97,7 +95,7 @@ async def run(port: int, record: bool) -> None:
         loop.add_signal_handler(name, stop.set)
     origin = Origin(record=record)
     server = await loop.create_server(
-        lambda: Wire(origin.accepted), "127.0.0.1", port, backlog=1024
+        lambda: OriginConnection(origin.accepted), "127.0.0.1", port, backlog=1024
     )
     print(f"origin listens on 127.0.0.1:{port}", flush=True)
     await stop.wait()

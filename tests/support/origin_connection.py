@@ -1,8 +1,7 @@
-"""One TCP connection of the origin: a buffer to read from at one's own pace, writes with
-back-pressure, and its end.
+"""A TCP connection of the origin: buffered reads, writes with back-pressure, its end.
 
-Not asyncio's streams, because the origin must hold a connection whose other side sent EOF, see that
-end while it is writing, and reset on purpose.
+asyncio's streams do not fit: the origin must hold a connection after the peer's EOF, notice that
+EOF while it writes, and reset on purpose.
 """
 
 import asyncio
@@ -14,16 +13,16 @@ from typing import cast
 LIMIT = 1 << 20
 
 
-class Gone(Exception):  # noqa: N818  a peer may go
+class PeerClosed(Exception):  # noqa: N818  a peer may go
     """The peer closed or reset the connection before we were done."""
 
 
-class Wire(asyncio.Protocol):
+class OriginConnection(asyncio.Protocol):
     """The connection; `accepted` is called with it once it is made."""
 
     transport: asyncio.Transport
 
-    def __init__(self, accepted: Callable[["Wire"], None]) -> None:
+    def __init__(self, accepted: Callable[["OriginConnection"], None]) -> None:
         self._accepted = accepted
         self.buffer = bytearray()
         self.eof = False
@@ -63,7 +62,7 @@ class Wire(asyncio.Protocol):
     # the origin's side
 
     async def more(self) -> bool:
-        """Waits for bytes; False at the end of what the peer sends."""
+        """Wait for bytes; return False at the end of the peer's data."""
         if self.eof:
             return False
         self._changed.clear()
@@ -87,33 +86,33 @@ class Wire(asyncio.Protocol):
     async def read_exactly(self, size: int) -> bytes:
         while len(self.buffer) < size:
             if not await self.more():
-                raise Gone
+                raise PeerClosed
         return self.take(size)
 
     async def read_until(self, end: bytes) -> bytes:
-        """Up to and with `end`."""
+        """Read up to and including `end`."""
         while (found := self.buffer.find(end)) < 0:
             if not await self.more():
-                raise Gone
+                raise PeerClosed
         return self.take(found + len(end))
 
     def write(self, data: bytes | memoryview) -> None:
         self.transport.write(data)
 
     async def send(self, data: bytes | memoryview) -> None:
-        """Writes, and waits while the peer does not read."""
+        """Write, and wait while the peer does not read."""
         if self.lost:
-            raise Gone
+            raise PeerClosed
         self.transport.write(data)
         await self._writable.wait()
         if self.lost:
-            raise Gone
+            raise PeerClosed
 
     async def pause(self, seconds: float | None) -> None:
-        """Sleeps, for ever if None; what the peer sends is kept.
+        """Sleep, for ever if None; keep the data that the peer sends.
 
         Raises:
-            Gone: the peer closed or reset the connection meanwhile.
+            PeerClosed: the peer closed or reset the connection meanwhile.
         """
         try:
             async with asyncio.timeout(seconds):
@@ -121,13 +120,13 @@ class Wire(asyncio.Protocol):
                     pass
         except TimeoutError:
             return
-        raise Gone
+        raise PeerClosed
 
     def close(self) -> None:
         self.transport.close()
 
     def reset(self) -> None:
-        """Ends the connection with RST instead of FIN."""
+        """End the connection with RST instead of FIN."""
         raw: socket.socket = self.transport.get_extra_info("socket")
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()

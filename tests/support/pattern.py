@@ -1,5 +1,4 @@
-"""Bytes of any length that can be made anywhere and never look alike when shifted: tests compare
-their hashes."""
+"""Reproducible bytes of any length that never look alike when shifted, and their hashes."""
 
 import hashlib
 import random
@@ -11,7 +10,7 @@ _TWICE = memoryview(_ONCE + _ONCE)
 
 
 def pattern(size: int, *, offset: int = 0, piece: int = 256 * 1024) -> Iterator[memoryview]:
-    """The bytes from `offset` to `offset + size`, in pieces."""
+    """Yield the bytes from `offset` to `offset + size`, in pieces."""
     end = offset + size
     while offset < end:
         length = min(piece, end - offset)

@@ -1,4 +1,4 @@
-"""Free ports on loopback, below those that the system gives to outgoing connections."""
+"""Free ports on loopback, below the ephemeral port range."""
 
 import os
 import random
@@ -21,8 +21,7 @@ def _is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A port that nobody listens on; each is given once in this process, and other test workers
-    get others."""
+    """Return a free port; this process never returns it again, and other workers get others."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw") or 0)
     while True:
         port = random.randrange(_FIRST, _END)
@@ -32,5 +31,5 @@ def free_port() -> int:
 
 
 def closed_port() -> int:
-    """A port at which connections are refused."""
+    """Return a port that refuses connections."""
     return free_port()

@@ -1,5 +1,4 @@
-"""Real processes for tests: each in a process group of its own, with a log file, watched with
-deadlines."""
+"""Processes for tests: each in its own process group, with a log file and deadlines."""
 
 import asyncio
 import contextlib
@@ -23,13 +22,12 @@ _PR_SET_PDEATHSIG = 1
 
 
 def _die_with_parent() -> None:
-    """A test run that is killed leaves no process behind."""
+    """End this child with the test run."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Process:
-    """One program. It is started by `start()` or by entering the context, which ends it on
-    leaving."""
+    """One program, started by `start()` or by entering the context, ended on leaving."""
 
     def __init__(
         self,
@@ -53,7 +51,7 @@ class Process:
         await self.stop()
 
     def start(self) -> None:
-        """Starts the program; the log goes on where it was."""
+        """Start the program; append to its log."""
         assert not self.is_alive, f"{self.name} runs already"
         with self.log.open("ab") as sink:
             self._popen = subprocess.Popen(
@@ -80,13 +78,13 @@ class Process:
         os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """Ends the program and its children at once, without a chance to say goodbye."""
+        """Kill the program and its children."""
         self._signal_group(signal.SIGKILL)
         assert self._popen is not None
         self._popen.wait()
 
     async def stop(self, timeout: float = 15.0) -> int | None:
-        """SIGTERM, then SIGKILL after `timeout`; returns the exit status, None if it never ran.
+        """Send SIGTERM, then SIGKILL after `timeout`; return the exit status, None if never started.
 
         Whatever of its process group is left after that is killed.
         """
@@ -106,7 +104,7 @@ class Process:
         return popen.returncode
 
     def text(self, since: int = 0) -> str:
-        """The log from a byte position on."""
+        """Return the log from a byte position on."""
         if not self.log.exists():
             return ""
         with self.log.open("rb") as lines:
@@ -120,7 +118,7 @@ class Process:
     async def wait_line(
         self, regex: str, *, since: int = 0, timeout: float = 20.0
     ) -> re.Match[str]:
-        """The first match in the log.
+        """Wait for a match in the log.
 
         Raises:
             AssertionError: it did not come in time, or the program ended.
@@ -142,11 +140,11 @@ class Process:
         return found
 
     def rss_bytes(self) -> int:
-        """Resident memory now."""
+        """Return the resident memory in bytes."""
         return self._status_bytes("VmRSS")
 
     def peak_rss_bytes(self) -> int:
-        """Highest resident memory since the start or `reset_peak_rss()`."""
+        """Return the highest resident memory since the start or `reset_peak_rss()`."""
         return self._status_bytes("VmHWM")
 
     def reset_peak_rss(self) -> None:
@@ -170,7 +168,7 @@ class Process:
 async def wait_port(
     port: int, *, process: Process, timeout: float = 20.0, host: str = "127.0.0.1"
 ) -> None:
-    """Waits until somebody accepts connections on the port."""
+    """Wait until the port accepts connections."""
 
     async def try_once() -> bool:
         assert process.is_alive, f"{process.name} ended:\n{process.text()[-3000:]}"

@@ -1,5 +1,4 @@
-"""An agent that keeps to no rule: a TLS connection to the server's door, and whatever frames a test
-makes.
+"""An agent without rules: a TLS connection to the agent listener and any frames.
 
 async with await RawAgent.open(port, credentials.client()) as agent:
     await agent.hello()
@@ -29,7 +28,7 @@ HELLO: dict[str, Any] = {
 
 
 class Refused(Exception):  # noqa: N818  the server may
-    """The server said CLOSE; `code` is None where it ended the connection without a word."""
+    """The server sent CLOSE; `code` is None if it ended the connection without it."""
 
     def __init__(self, code: Code | None, reason: str) -> None:
         super().__init__(f"{code and code.name}: {reason}")
@@ -38,7 +37,7 @@ class Refused(Exception):  # noqa: N818  the server may
 
 
 class RawAgent:
-    """One connection. What it waits for is bounded by `PATIENCE`."""
+    """One connection; every wait is bounded by `PATIENCE`."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -48,11 +47,10 @@ class RawAgent:
 
     @classmethod
     async def open(cls, port: int, tls: ssl.SSLContext, *, source: str = "127.0.0.1") -> "RawAgent":
-        """Connects and does the handshake, from an address of loopback.
+        """Connect from a loopback address and complete the handshake.
 
         Raises:
-            OSError: the server refuses. In TLS 1.3 a client may hear of that later, from what it
-                reads.
+            OSError: the server refuses. In TLS 1.3 a client may learn that only when it reads.
         """
         async with asyncio.timeout(PATIENCE):
             reader, writer = await asyncio.open_connection(
@@ -77,7 +75,7 @@ class RawAgent:
     async def say(
         self, kind: int, payload: bytes | dict[str, Any] | Message = b"", *, stream: int = 0
     ) -> None:
-        """One frame; a dictionary becomes JSON."""
+        """Send one frame; a dictionary becomes JSON."""
         match payload:
             case dict():
                 payload = json.dumps(payload).encode()
@@ -86,7 +84,7 @@ class RawAgent:
         await self.send(encode(kind, 0, stream, payload))
 
     async def frame(self) -> Frame:
-        """The next frame but PING, which is answered, and ACK.
+        """Return the next frame; answer PING, skip ACK.
 
         Raises:
             Refused: CLOSE, or the end of the connection.
@@ -112,7 +110,7 @@ class RawAgent:
                 return frame
 
     async def expect(self, kind: FrameType) -> bytes:
-        """The payload of the next frame, which is of this type."""
+        """Return the payload of the next frame, which must be of this type."""
         found, _, _, payload = await self.frame()
         assert found == kind, f"{found:#04x}: {payload[:200]!r}"
         return payload
@@ -138,7 +136,7 @@ class RawAgent:
             return refused
 
     async def is_heard(self) -> bool:
-        """The server answers a PING: it has read all before it, and goes on."""
+        """Send PING; return True if the server answers, having read all before it."""
         await self.say(FrameType.PING, b"are you?")
         while (frame := await self.frame())[0] != FrameType.PONG:
             pass
@@ -147,14 +145,14 @@ class RawAgent:
 
 @contextlib.asynccontextmanager
 async def session(port: int, tls: ssl.SSLContext, **options: str) -> AsyncIterator[RawAgent]:
-    """An agent that has said HELLO and was welcomed."""
+    """Open a session that has passed the handshake."""
     async with await RawAgent.open(port, tls, **options) as agent:
         await agent.hello()
         yield agent
 
 
 def client_context(root: str, *protocols: str) -> ssl.SSLContext:
-    """A TLS client that knows the root, without a certificate of its own."""
+    """Return a TLS context that trusts the root, without a certificate of its own."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(root)
     context.minimum_version = ssl.TLSVersion.TLSv1_3

@@ -1,8 +1,7 @@
-"""A backend whose test reads and writes its sockets itself, one step at a time, from the test's own
-event loop.
+"""A backend whose sockets the test reads and writes itself, step by step.
 
-On loopback, bytes are in the other end's receive buffer when `send` returns, so a test decides what
-has arrived before the product's loop has had a turn.
+On loopback, bytes are in the other end's receive buffer when `send` returns, so a test decides
+what has arrived before the product's loop has had a turn.
 """
 
 import contextlib
@@ -32,7 +31,7 @@ class Peer:
             self._raw.sendall(data)
 
     def take_request(self) -> bytes | None:
-        """The request that has arrived whole; None until then."""
+        """Return a complete request; None until then."""
         head, found, body = self.received.partition(b"\r\n\r\n")
         if not found or (b"chunked" in head and not body.endswith(b"0\r\n\r\n")):
             return None
@@ -44,7 +43,7 @@ class Peer:
 
 
 class RawBackend:
-    """Listens on a port of its own; entered and left with `with`."""
+    """A listener on a port of its own, closed at the end of `with`."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -61,11 +60,11 @@ class RawBackend:
         self._listener.close()
 
     async def request(self) -> Peer:
-        """The connection on which the next whole request has arrived."""
+        """Wait for a complete request; return its connection."""
         return await eventually(self.requested, "the backend gets a request", interval=0)
 
     def requested(self) -> Peer | None:
-        """The connection on which a whole request has arrived; None if there is none."""
+        """Return a connection with a complete request; None if there is none."""
         with contextlib.suppress(BlockingIOError):
             while True:
                 self.peers.append(Peer(self._listener.accept()[0]))

@@ -1,5 +1,4 @@
-"""A backend that says its name, echoes WebSockets, and knows what it was asked; in the test's
-own loop."""
+"""A backend in the test's own loop: answers its name, echoes WebSockets, records requests."""
 
 import contextlib
 import ssl
@@ -13,8 +12,8 @@ from websockets.http11 import Request, Response
 from tests.support.ports import free_port
 
 
-class Witness:
-    """Answers every path with its name; an upgrade is a WebSocket that echoes.
+class RecordingBackend:
+    """Answer every path with the backend's name; an upgrade becomes a WebSocket echo.
 
     Attributes:
         requests: the head of each request.
@@ -43,7 +42,7 @@ class Witness:
         )
 
     async def stop(self) -> None:
-        """Close the port and all connections; the port stays its own."""
+        """Close the listener and all connections; the port stays reserved."""
         server, self._server = self._server, None
         if server is not None:
             server.close()

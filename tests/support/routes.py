@@ -270,8 +270,7 @@ async def upgrade_half_close(x: Exchange) -> None:
 
 
 async def upgrade_server_half_close(x: Exchange) -> None:
-    """Says 'done', ends its own direction, and counts what the client still sends into `/stats`
-    as served"""
+    """Send 'done', half-close, and count the client's further bytes in `/stats`."""
     x.reusable = False
     await x.head(
         101, ("Connection", "upgrade"), ("Upgrade", "chat/1"), reason="Switching Protocols"

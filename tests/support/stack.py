@@ -1,7 +1,7 @@
-"""The whole of 0Trust as processes: certificates, server with Caddy, agents.
+"""A complete 0Trust as processes: certificates, server with Caddy, agents.
 
-async with Stack(folder, authority, agents={"agent-1": [service("app.localhost", origin.port)]}) as
-stack:
+services = [service("app.localhost", origin.port)]
+async with Stack(folder, authority, agents={"agent-1": services}) as stack:
     response = await stack.caddy.get("app.localhost", "/echo")
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from tests.support.entrypoint import Way
+from tests.support.entrypoint import Entrypoint
 from tests.support.ports import free_port
 from tests.support.processes import PRODUCT, Process, wait_port
 from tests.support.waiting import eventually
@@ -23,7 +23,7 @@ Service = dict[str, Any]
 
 
 def service(hostname: str, port: int, **keys: Any) -> Service:
-    """A service of agent.yaml in its full form, with one upstream on loopback."""
+    """Return a service for agent.yaml, in full form with one upstream on loopback."""
     return {
         "id": keys.pop("id", hostname),
         "hostname": hostname,
@@ -34,7 +34,7 @@ def service(hostname: str, port: int, **keys: Any) -> Service:
 
 
 class Authority:
-    """A certificate authority and what it issues; each certificate is issued once."""
+    """A certificate authority and its certificates; each is issued once."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -50,14 +50,14 @@ class Authority:
         return self.folder / "issuer.crt", self.folder / "issuer.key"
 
     def agent(self, name: str) -> tuple[Path, Path]:
-        """Certificate and key of an agent."""
+        """Return certificate and key of an agent."""
         certificate, key = self.folder / f"{name}.crt", self.folder / f"{name}.key"
         if not certificate.exists():
             ca_directory.issue_agent(self.folder, name)
         return certificate, key
 
     def server(self, name: str = "server") -> tuple[Path, Path]:
-        """Certificate and key of a server at localhost."""
+        """Return certificate and key of a server at localhost."""
         certificate, key = self.folder / f"{name}.crt", self.folder / f"{name}.key"
         if not certificate.exists():
             ca_directory.issue_server(
@@ -67,7 +67,7 @@ class Authority:
 
 
 class Agent:
-    """One agent: its file, its process."""
+    """An agent's file and process."""
 
     def __init__(self, name: str, folder: Path, config: dict[str, Any]) -> None:
         self.name = name
@@ -83,12 +83,12 @@ class Agent:
         return services
 
     def set_up(self, **sections: Any) -> None:
-        """Other sections of the file, before it is read."""
+        """Change sections of the file before the agent starts."""
         self.config.update(sections)
         self._write()
 
     def set_services(self, services: Sequence[Service]) -> None:
-        """Changes the file and tells the agent to read it again."""
+        """Change the file and tell the agent to reload it."""
         self.config["services"] = list(services)
         self._write()
         self.process.send_signal(signal.SIGHUP)
@@ -100,7 +100,7 @@ class Agent:
 
 
 class Stack:
-    """Owns the processes; entered, every agent's services answer."""
+    """All processes; entering the context waits until every agent's services answer."""
 
     def __init__(
         self,
@@ -112,15 +112,14 @@ class Stack:
         level: str = "info",
         sections: Mapping[str, Any] | None = None,
     ) -> None:
-        """`sections` of the server's file take the place of its own; `server` and `api` add to
-        them."""
+        """Write the files; `sections` replace the server's own, or extend `server` and `api`."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.authority = authority
         self.tunnel_port = free_port()
-        self.api = Way(free_port())
-        self.plain = Way(free_port())
-        """Through Caddy, by HTTP."""
+        self.api = Entrypoint(free_port())
+        self.plain = Entrypoint(free_port())
+        """Entry point through Caddy over HTTP."""
         self._https_port = free_port()
         self.permission_port = free_port()
         """Port of the endpoint at which Caddy asks for permission to get a certificate."""
@@ -138,7 +137,7 @@ class Stack:
         self.agents = {name: self.make_agent(name, services) for name, services in agents.items()}
 
     def listen(self, host: str) -> None:
-        """Have agents connect at another address of this machine; before it is entered."""
+        """Let agents connect to another local address; call it before the context is entered."""
         path = self.folder / "server.yaml"
         config = json.loads(path.read_text())
         config["server"]["listen_addr"] = f"{host}:{self.tunnel_port}"
@@ -151,12 +150,12 @@ class Stack:
 
     @property
     def caddy_chain(self) -> Path:
-        """The authority that signs the certificates of the services, itself signed by the root."""
+        """Intermediate certificate that signs the services' certificates, below Caddy's root."""
         return self.caddy_root.with_name("intermediate.crt")
 
     @property
-    def caddy(self) -> Way:
-        """Through Caddy, by HTTPS."""
+    def caddy(self) -> Entrypoint:
+        """Entry point through Caddy over HTTPS."""
         return self._caddy
 
     async def __aenter__(self) -> Self:
@@ -181,21 +180,21 @@ class Stack:
             await self.wait_agent(agent)
 
     async def wait_server(self) -> None:
-        """Waits until agents and clients can connect."""
+        """Wait until agents and clients can connect."""
         await wait_port(self.tunnel_port, process=self.server, host=self._tunnel_host)
         await wait_port(self.api.port, process=self.server)
         if self._with_caddy:
             await wait_port(self._https_port, process=self.server)
             await eventually(self.caddy_root.exists, "Caddy has made its root certificate")
-            self._caddy = Way(self._https_port, root=self.caddy_root)
+            self._caddy = Entrypoint(self._https_port, root=self.caddy_root)
 
     async def wait_agent(self, agent: Agent) -> None:
-        """Waits until the agent's services are published."""
+        """Wait until the agent's services are published."""
         if agent.services:
             await self.wait_published(agent.services[0]["hostname"], process=agent.process)
 
     async def wait_published(self, host: str, *, process: Process | None = None) -> None:
-        """Waits until the server has an agent for the host."""
+        """Wait until the server has an agent for the host."""
 
         async def is_served() -> bool:
             assert process is None or process.is_alive, f"{process and process.text()[-3000:]}"
@@ -216,7 +215,7 @@ class Stack:
         credentials: tuple[Path, Path] | None = None,
         file: str | None = None,
     ) -> Agent:
-        """An agent that is not started; `credentials` other than its own are for tests of trust."""
+        """Create an agent, not started; other `credentials` are for tests of trust."""
         certificate, key = credentials or self.authority.agent(name)
         config = {
             "agent": {"id": name},

@@ -14,22 +14,22 @@ from types import AsyncGeneratorType, CoroutineType
 import pytest
 
 MARGIN = 3.0
-"""Seconds before the test's process is ended in which it may fail like any other, and put away what
-it started; of a test with little time, a third of that."""
+"""Seconds before the timeout at which the test is cancelled, at most a third of its time.
+
+The test then fails like any other and stops the processes it started.
+"""
 LAST_WORDS = 1.0
-"""Seconds before that end at which the process says where it stands."""
+"""Seconds before the timeout at which the process prints its stacks."""
 TEARDOWN = float(os.environ.get("TEARDOWN_SECONDS", "60"))
-"""Seconds that the teardown of a test has. pytest-timeout stops its clock once a test has
-failed."""
+"""Limit in seconds for a test's teardown, where pytest-timeout sets none after a failure."""
 
 
-class Patience:
-    """A pytest plugin beside pytest-timeout, whose way to end a test that blocks the loop is to end
-    the process.
+class TimeoutPlugin:
+    """Plugin beside pytest-timeout, which ends the whole process of a test that blocks the loop.
 
-    A coroutine that waits for ever is cancelled a little earlier, so that its traceback names the
-    line. Where that does not help, it is printed where all threads and coroutines stand:
-    pytest-timeout's own words are lost when several processes share the tests.
+    It cancels a waiting coroutine a little earlier, so that its traceback names the line. If that
+    does not help, it prints the stacks of all threads and coroutines: the output of pytest-timeout
+    is lost when several processes share the tests.
     """
 
     def __init__(self) -> None:

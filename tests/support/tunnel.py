@@ -1,5 +1,4 @@
-"""Tunnel sessions without a network: sinks that note what they hear and object to what they must
-never hear."""
+"""Tunnel sessions without a network, with sinks that record events and reject illegal ones."""
 
 from collections.abc import Callable
 
@@ -20,8 +19,8 @@ HELLO = Hello(versions=[1], window=DEFAULT_WINDOW, max_streams=16384)
 WELCOME = Welcome(version=1, session=SESSION_ID, window=DEFAULT_WINDOW, max_streams=16384)
 
 
-class Ear:
-    """A stream's sink. Events that the contract rules out fail the test at once."""
+class RecordingSink:
+    """A stream's sink that records events and fails on events that the contract forbids."""
 
     def __init__(self) -> None:
         self.heads: list[bytes] = []
@@ -32,8 +31,7 @@ class Ear:
         self.over: tuple[Code, str] | None = None
         self.drained = 0
         self.silenced = False
-        """Set by the test when it has reset the stream itself: nothing may be heard from then
-        on."""
+        """True once the test has reset the stream; no event may follow."""
 
     def _alive(self) -> None:
         assert self.over is None, "an event after reset"
@@ -71,14 +69,14 @@ class Ear:
 class Owner:
     """A session and its sink.
 
-    Streams that the peer opens get an `Ear`, or what `accept` returns.
+    Streams that the peer opens get a `RecordingSink`, or the sink that `accept` returns.
     """
 
     def __init__(
         self, *, dialer: bool, options: SessionOptions | None = None, now: float = 0.0
     ) -> None:
         self.peer: Hello | Welcome | None = None
-        self.ears: dict[int, Ear] = {}
+        self.sinks: dict[int, RecordingSink] = {}
         self.payloads: dict[int, bytes] = {}
         self.messages: list[ControlMessage] = []
         self.goaway: tuple[Code, str] | None = None
@@ -87,8 +85,8 @@ class Owner:
         self.links: list[str] = []
         """Reasons of lost links, and "back" for each new link."""
         self.woken = 0
-        self.accept: Callable[[Stream, bytes, bool], Ear | None] = lambda stream, payload, end: (
-            Ear()
+        self.accept: Callable[[Stream, bytes, bool], RecordingSink | None] = (
+            lambda stream, payload, end: RecordingSink()
         )
         self.session = Session(
             dialer=dialer,
@@ -108,14 +106,14 @@ class Owner:
         assert self.peer is None and self.over is None
         self.peer = peer
 
-    def opened(self, stream: Stream, payload: bytes, *, end: bool) -> Ear | None:
+    def opened(self, stream: Stream, payload: bytes, *, end: bool) -> RecordingSink | None:
         assert self.over is None
         self.payloads[stream.id] = payload
-        ear = self.accept(stream, payload, end)
-        if ear is not None:
-            ear.ended = end
-            self.ears[stream.id] = ear
-        return ear
+        sink = self.accept(stream, payload, end)
+        if sink is not None:
+            sink.ended = end
+            self.sinks[stream.id] = sink
+        return sink
 
     def message(self, message: ControlMessage) -> None:
         self.messages.append(message)
@@ -141,23 +139,23 @@ class Owner:
 
     def open(
         self, payload: bytes = REQUEST, *, end: bool = False, now: float = 0.0
-    ) -> tuple[Stream, Ear]:
-        """A stream of our own."""
-        ear = Ear()
-        stream = self.session.open_stream(payload, ear, end=end, now=now)
-        self.ears[stream.id] = ear
-        return stream, ear
+    ) -> tuple[Stream, RecordingSink]:
+        """Open a stream."""
+        sink = RecordingSink()
+        stream = self.session.open_stream(payload, sink, end=end, now=now)
+        self.sinks[stream.id] = sink
+        return stream, sink
 
     def feed(self, *frames: bytes, now: float = 0.0) -> None:
         """Hand the session frames from its peer."""
         self.session.receive_data(b"".join(frames), now)
 
     def sent(self, budget: int = 1 << 30) -> list[Frame]:
-        """The frames that wait to be sent."""
+        """Return the frames that wait to be sent."""
         return frames_of(self.session.data_to_send(budget))
 
     def said(self) -> list[tuple[FrameType, int]]:
-        """Type and stream of the frames that wait to be sent, without the pings."""
+        """Return type and stream of the frames that wait to be sent, without pings."""
         return [
             (FrameType(kind), stream)
             for kind, _, stream, _ in self.sent()
@@ -172,7 +170,7 @@ def reason_of(owner: Owner) -> tuple[Code, str]:
 
 
 def frames_of(data: bytes) -> list[Frame]:
-    """Whole frames out of what `data_to_send` returned."""
+    """Split the bytes of `data_to_send` into whole frames."""
     reader = FrameReader()
     found = list(reader.feed(data))
     assert sum(8 + len(frame[3]) for frame in found) == len(data), "a frame that is cut short"
@@ -180,23 +178,23 @@ def frames_of(data: bytes) -> list[Frame]:
 
 
 def message(kind: FrameType, content: Message) -> bytes:
-    """The frame of a control message."""
+    """Return the frame of a control message."""
     return encode(kind, 0, 0, content.encode())
 
 
 def window(stream: int, credit: int) -> bytes:
-    """The frame that grants credit."""
+    """Return the frame that grants credit."""
     return encode(FrameType.WINDOW, 0, stream, credit.to_bytes(4, "big"))
 
 
-def serve(owner: Owner, stream: int = 2, *, end: bool = False) -> tuple[Stream, Ear]:
-    """A stream that the peer of an agent opens."""
+def serve(owner: Owner, stream: int = 2, *, end: bool = False) -> tuple[Stream, RecordingSink]:
+    """Open a stream as an agent's peer does."""
     owner.feed(encode(FrameType.OPEN, END if end else 0, stream, REQUEST))
-    return owner.session.streams[stream], owner.ears[stream]
+    return owner.session.streams[stream], owner.sinks[stream]
 
 
 def server(options: SessionOptions | None = None) -> Owner:
-    """An acceptor after the handshake, with nothing left to send."""
+    """Return an acceptor after the handshake, with nothing left to send."""
     owner = Owner(dialer=False, options=options)
     owner.feed(message(FrameType.HELLO, HELLO))
     owner.sent()
@@ -204,7 +202,7 @@ def server(options: SessionOptions | None = None) -> Owner:
 
 
 def agent(options: SessionOptions | None = None) -> Owner:
-    """A dialer after the handshake, with nothing left to send."""
+    """Return a dialer after the handshake, with nothing left to send."""
     owner = Owner(dialer=True, options=options)
     owner.feed(message(FrameType.WELCOME, WELCOME))
     owner.sent()
@@ -212,7 +210,7 @@ def agent(options: SessionOptions | None = None) -> Owner:
 
 
 class Pair:
-    """A server and an agent, and what is under way between them."""
+    """A server and an agent, and the bytes in transit between them."""
 
     def __init__(
         self,
@@ -230,20 +228,20 @@ class Pair:
         return self.agent if owner is self.server else self.server
 
     def send(self, owner: Owner, budget: int = 1 << 30) -> bool:
-        """Put what an end has to send onto the wire; whether there was something."""
+        """Put an end's pending bytes into transit; return True if there were any."""
         data = owner.session.data_to_send(budget)
         self.wires[self.other(owner)] += data
         return bool(data)
 
     def deliver(self, owner: Owner, count: int | None = None) -> None:
-        """Hand an end the next bytes of its wire."""
+        """Deliver the next bytes in transit to an end."""
         wire = self.wires[owner]
         data = bytes(wire[:count])
         del wire[: len(data)]
         owner.session.receive_data(data, self.now)
 
     def pump(self) -> None:
-        """Run until nothing moves."""
+        """Send and deliver until nothing is in transit."""
         moved = True
         while moved:
             moved = False
@@ -256,7 +254,7 @@ class Pair:
 def joined(
     *, server_options: SessionOptions | None = None, agent_options: SessionOptions | None = None
 ) -> Pair:
-    """Two ends after the handshake."""
+    """Return two ends after the handshake."""
     pair = Pair(server_options=server_options, agent_options=agent_options)
     pair.pump()
     assert pair.server.peer is not None and pair.agent.peer is not None

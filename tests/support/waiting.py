@@ -1,4 +1,4 @@
-"""Waiting for something to become true, with a deadline and a sentence for when it does not."""
+"""Waiting for a condition, with a deadline and a description for the failure."""
 
 import asyncio
 import inspect
@@ -20,7 +20,7 @@ async def eventually(
 async def eventually(
     check: Callable[[], Any], what: str, timeout: float = 10.0, interval: float = 0.02
 ) -> Any:
-    """The first true value of `check`.
+    """Return the first true value of `check`.
 
     Raises:
         AssertionError: it stayed false for `timeout` seconds.

@@ -4,17 +4,16 @@ from xdist.scheduler import LoadGroupScheduling
 from xdist.workermanage import WorkerController
 
 READY = 2
-"""Tests that a process has in hand: it starts one only when it knows the next."""
+"""Tests queued per process: it starts one only when it knows the next."""
 
 
-class GroupsToTheEnd(LoadGroupScheduling):  # type: ignore[misc]
-    """As `--dist loadgroup`, without its ways to wait for ever once a process died (pytest-xdist
-    #1189, #1323, #1327).
+class CrashTolerantScheduling(LoadGroupScheduling):  # type: ignore[misc]
+    """`--dist loadgroup` without its hangs after a crash (pytest-xdist #1189, #1323, #1327).
 
-    A test that is over its time ends its process. pytest-xdist 3.8 then queues also what that
-    process had finished, which the next one takes for work and never reports; gives the next one a
-    single test, which it holds until it knows the one after; and runs the deadly test again. Here
-    only what was not run is queued, without the deadly one.
+    A test that exceeds its timeout ends its process. pytest-xdist 3.8 then also queues the tests
+    that this process had finished, which the next one takes for work and never reports; gives the
+    next one a single test, which it holds until it knows the one after; and runs the crashing test
+    again. This scheduler queues only the tests that have not run, without the crashing one.
     """
 
     def remove_node(self, node: WorkerController) -> str | None:

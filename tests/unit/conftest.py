@@ -11,8 +11,7 @@ from zerotrust.telemetry import logs
 
 @pytest.fixture(autouse=True)
 def _unconfigured_logs() -> Iterator[None]:
-    """Undo what a test has configured, so that the next one finds its own log lines whatever ran
-    before."""
+    """Undo a test's logging configuration, so that the next test can capture its log lines."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.authorities import Foreign
+from tests.support.authorities import ForeignCertificate
 from zerotrust.agent.agent_files import AgentFilesWriter, configuration
 from zerotrust.agent.join import JoinResult
 from zerotrust.config.load import load_agent
@@ -21,7 +21,7 @@ LINE = JoinToken(server="[2001:db8::7]:8443", secret="t", fingerprint="0" * 64)
 JOINED = JoinResult(
     agent_id="home",
     chain_pem=b"chain",
-    root_pem=Foreign.root().pem,
+    root_pem=ForeignCertificate.root().pem,
     hosts=("*.lab.example.com", "pihole.example.com"),
     not_after=datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC),
     skew=None,
@@ -109,7 +109,7 @@ def test_files_belong_to_the_owner_of_the_folder(tmp_path: Path) -> None:
 def test_an_interrupted_join_leaves_a_matching_pair(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = Foreign.root()
+    root = ForeignCertificate.root()
     for name in ("home", "agent"):
         root.issue(name).store(tmp_path, name)
     chain = (tmp_path / "home.crt").read_bytes()

@@ -15,7 +15,7 @@ from tests.support.inprocess_stack import (
     Backend,
     RunningAgent,
     RunningServer,
-    Site,
+    StackFiles,
     dialling,
     serving,
 )
@@ -39,23 +39,25 @@ ONE, TWO = "one.example.com", "two.example.com"
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    return Site(tmp_path_factory.mktemp("site"))
+def files(tmp_path_factory: pytest.TempPathFactory) -> StackFiles:
+    return StackFiles(tmp_path_factory.mktemp("stack"))
 
 
-class Scene:
+class Scenario:
     """A server, an agent that publishes ONE and TWO, and a backend for each."""
 
     running: RunningAgent
 
-    def __init__(self, site: Site, server: RunningServer, first: Backend, second: Backend) -> None:
-        self.site = site
+    def __init__(
+        self, files: StackFiles, server: RunningServer, first: Backend, second: Backend
+    ) -> None:
+        self.files = files
         self.server = server
         self.first = first
         self.second = second
 
     def config(self, *hosts: str, **sections: Any) -> AgentConfig:
-        return self.site.agent(*(self.service(host) for host in hosts), **sections)
+        return self.files.agent(*(self.service(host) for host in hosts), **sections)
 
     def service(self, host: str, backend: Backend | None = None, **keys: Any) -> dict[str, Any]:
         backend = backend or (self.first if host == ONE else self.second)
@@ -103,13 +105,13 @@ async def echoes(client: Client) -> bool:
 
 
 @pytest.fixture
-async def scene(site: Site) -> AsyncIterator[Scene]:
+async def scenario(files: StackFiles) -> AsyncIterator[Scenario]:
     async with (
         Backend("first").listening() as first,
         Backend("second").listening() as second,
-        serving(site) as server,
+        serving(files) as server,
     ):
-        made = Scene(site, server, first, second)
+        made = Scenario(files, server, first, second)
         async with dialling(made.config(ONE, TWO)) as agent:
             made.running = agent
 
@@ -123,22 +125,26 @@ async def scene(site: Site) -> AsyncIterator[Scene]:
 # Services
 
 
-async def test_services_are_added_changed_and_removed(scene: Scene) -> None:
-    assert await scene.change(scene.config(TWO)) == []
-    await eventually(lambda: is_body(scene, ONE, "unknown_host"), "it is taken back", 2)
-    await scene.change(scene.site.agent(scene.service(ONE, scene.second), scene.service(TWO)))
-    await eventually(lambda: is_body(scene, ONE, "second"), "it is back, with another backend", 2)
+async def test_services_are_added_changed_and_removed(scenario: Scenario) -> None:
+    assert await scenario.change(scenario.config(TWO)) == []
+    await eventually(lambda: is_body(scenario, ONE, "unknown_host"), "it is taken back", 2)
+    await scenario.change(
+        scenario.files.agent(scenario.service(ONE, scenario.second), scenario.service(TWO))
+    )
+    await eventually(
+        lambda: is_body(scenario, ONE, "second"), "it is back, with another backend", 2
+    )
 
 
-async def is_body(scene: Scene, host: str, body: str) -> bool:
-    return await scene.body(host) == body
+async def is_body(scenario: Scenario, host: str, body: str) -> bool:
+    return await scenario.body(host) == body
 
 
-async def test_requests_of_a_removed_service_complete(scene: Scene) -> None:
-    waiting, other = await scene.waiting(), await scene.upgraded(TWO)
-    await scene.change(scene.config(TWO))
-    await eventually(lambda: is_body(scene, ONE, "unknown_host"), "new requests are refused", 2)
-    scene.first.go.set()
+async def test_requests_of_a_removed_service_complete(scenario: Scenario) -> None:
+    waiting, other = await scenario.waiting(), await scenario.upgraded(TWO)
+    await scenario.change(scenario.config(TWO))
+    await eventually(lambda: is_body(scenario, ONE, "unknown_host"), "new requests are refused", 2)
+    scenario.first.go.set()
     assert (await waiting.read_response()).body == b"first"
     assert await echoes(other)
     for client in (waiting, other):
@@ -146,14 +152,14 @@ async def test_requests_of_a_removed_service_complete(scene: Scene) -> None:
 
 
 @pytest.mark.slow
-async def test_requests_end_after_drain_timeout(scene: Scene) -> None:
+async def test_requests_end_after_drain_timeout(scenario: Scenario) -> None:
     waiting, socket, other = (
-        await scene.waiting(),
-        await scene.upgraded(),
-        await scene.upgraded(TWO),
+        await scenario.waiting(),
+        await scenario.upgraded(),
+        await scenario.upgraded(TWO),
     )
     begun_at = asyncio.get_running_loop().time()
-    await scene.change(scene.config(TWO, hot_reload={"drain_timeout": "2s"}))
+    await scenario.change(scenario.config(TWO, hot_reload={"drain_timeout": "2s"}))
     assert await echoes(socket)
     assert (await waiting.read_response()).error_code == "service_gone"
     assert 2 <= asyncio.get_running_loop().time() - begun_at < 4
@@ -163,18 +169,20 @@ async def test_requests_end_after_drain_timeout(scene: Scene) -> None:
         client.abort()
 
 
-async def test_drain_timeout_by_its_alias(scene: Scene) -> None:
-    socket = await scene.upgraded()
-    await scene.change(scene.config(TWO, hot_reload={"graceful_timeout": 0}))
+async def test_drain_timeout_by_its_alias(scenario: Scenario) -> None:
+    socket = await scenario.upgraded()
+    await scenario.change(scenario.config(TWO, hot_reload={"graceful_timeout": 0}))
     assert await socket.wait_end() < 3
     socket.abort()
 
 
-async def test_requests_continue_if_the_upstream_stays(scene: Scene) -> None:
-    socket, moved = await scene.upgraded(), await scene.upgraded(TWO)
-    changed = scene.service(ONE, timeout="7s")
-    await scene.change(
-        scene.site.agent(changed, scene.service(TWO, scene.first), hot_reload={"drain_timeout": 0}),
+async def test_requests_continue_if_the_upstream_stays(scenario: Scenario) -> None:
+    socket, moved = await scenario.upgraded(), await scenario.upgraded(TWO)
+    changed = scenario.service(ONE, timeout="7s")
+    await scenario.change(
+        scenario.files.agent(
+            changed, scenario.service(TWO, scenario.first), hot_reload={"drain_timeout": 0}
+        ),
     )
     await moved.wait_end()
     assert await echoes(socket)
@@ -185,43 +193,46 @@ async def test_requests_continue_if_the_upstream_stays(scene: Scene) -> None:
 # Connections
 
 
-async def test_a_new_certificate_keeps_running_requests(scene: Scene) -> None:
-    waiting, socket = await scene.waiting(), await scene.upgraded()
-    (before,) = scene.sessions()
-    scene.site.issue()
-    assert await scene.change(scene.config(ONE, TWO), str(scene.site.folder / "home.crt")) == []
-    old, new = scene.sessions()
+async def test_a_new_certificate_keeps_running_requests(scenario: Scenario) -> None:
+    waiting, socket = await scenario.waiting(), await scenario.upgraded()
+    (before,) = scenario.sessions()
+    scenario.files.issue()
+    assert (
+        await scenario.change(scenario.config(ONE, TWO), str(scenario.files.folder / "home.crt"))
+        == []
+    )
+    old, new = scenario.sessions()
     assert old is before
     assert len(old.streams) == 2
-    assert await scene.body(ONE) == "first"
+    assert await scenario.body(ONE) == "first"
     assert len(old.streams) == 2 and not new.streams, "it went over the new one"
-    scene.first.go.set()
+    scenario.first.go.set()
     assert (await waiting.read_response()).body == b"first"
     assert await echoes(socket)
     socket.abort()
     await eventually(
-        lambda: scene.sessions() == [new], "the old session ends with its last stream", 5
+        lambda: scenario.sessions() == [new], "the old session ends with its last stream", 5
     )
-    assert await scene.body(ONE) == "first"
+    assert await scenario.body(ONE) == "first"
     waiting.abort()
 
 
-async def test_no_request_fails_while_sessions_change(scene: Scene) -> None:
+async def test_no_request_fails_while_sessions_change(scenario: Scenario) -> None:
     bodies: list[str] = []
     done = asyncio.Event()
 
     async def ask() -> None:
-        async with await scene.server.open(ONE) as client:
+        async with await scenario.server.open(ONE) as client:
             while not done.is_set():
                 bodies.append((await client.get("/")).body.decode())
 
     asking = [asyncio.create_task(ask()) for _ in range(4)]
     for _ in range(10):
-        await scene.change(scene.config(ONE, TWO), str(scene.site.folder / "home.crt"))
+        await scenario.change(scenario.config(ONE, TWO), str(scenario.files.folder / "home.crt"))
     done.set()
     await asyncio.gather(*asking)
     assert set(bodies) == {"first"}
-    await eventually(lambda: len(scene.sessions()) == 1, "one session is left", 5)
+    await eventually(lambda: len(scenario.sessions()) == 1, "one session is left", 5)
 
 
 def held() -> tuple[int, int]:
@@ -230,23 +241,28 @@ def held() -> tuple[int, int]:
 
 
 @pytest.mark.slow
-async def test_many_changes_leak_nothing(scene: Scene) -> None:
+async def test_many_changes_leak_nothing(scenario: Scenario) -> None:
     before, nowhere = held(), closed_port()
     for number in range(20):
-        extra = scene.service(f"extra-{number}.example.com", scene.first)
-        await scene.change(
-            scene.site.agent(scene.service(ONE), extra), str(scene.site.folder / "home.crt")
+        extra = scenario.service(f"extra-{number}.example.com", scenario.first)
+        await scenario.change(
+            scenario.files.agent(scenario.service(ONE), extra),
+            str(scenario.files.folder / "home.crt"),
         )
-        await scene.server.change(scene.site.server(api={"trusted_proxies": [f"192.0.2.{number}"]}))
+        await scenario.server.change(
+            scenario.files.server(api={"trusted_proxies": [f"192.0.2.{number}"]})
+        )
         with pytest.raises(SetupError):
-            await scene.server.change(
-                scene.site.server(server={"listen_addr": f"127.0.0.1:{scene.first.port}"})
+            await scenario.server.change(
+                scenario.files.server(server={"listen_addr": f"127.0.0.1:{scenario.first.port}"})
             )
         with pytest.raises(SetupError):
-            await scene.change(scene.config(TWO, server={"address": f"127.0.0.1:{nowhere}"}))
-    await scene.change(scene.config(ONE, TWO))
-    await eventually(lambda: len(scene.sessions()) == 1, "one session is left", 5)
-    await eventually(lambda: not scene.running.agent.connections[0].leaving, "also at the agent", 5)
+            await scenario.change(scenario.config(TWO, server={"address": f"127.0.0.1:{nowhere}"}))
+    await scenario.change(scenario.config(ONE, TWO))
+    await eventually(lambda: len(scenario.sessions()) == 1, "one session is left", 5)
+    await eventually(
+        lambda: not scenario.running.agent.connections[0].leaving, "also at the agent", 5
+    )
     await eventually(
         lambda: all(now <= then for now, then in zip(held(), before, strict=True)),
         "all is let go",
@@ -254,34 +270,36 @@ async def test_many_changes_leak_nothing(scene: Scene) -> None:
     )
 
 
-async def test_a_new_server_address_takes_over(scene: Scene) -> None:
+async def test_a_new_server_address_takes_over(scenario: Scenario) -> None:
     port = free_port()
-    socket = await scene.upgraded()
-    await scene.server.change(scene.site.server(server={"listen_addr": f"127.0.0.1:{port}"}))
-    await scene.change(scene.config(ONE, TWO, server={"address": f"127.0.0.1:{port}"}))
-    assert len(scene.sessions()) == 2
-    assert await scene.body(ONE) == "first"
+    socket = await scenario.upgraded()
+    await scenario.server.change(scenario.files.server(server={"listen_addr": f"127.0.0.1:{port}"}))
+    await scenario.change(scenario.config(ONE, TWO, server={"address": f"127.0.0.1:{port}"}))
+    assert len(scenario.sessions()) == 2
+    assert await scenario.body(ONE) == "first"
     assert await echoes(socket)
     socket.abort()
 
 
 @pytest.mark.slow
 async def test_a_session_with_a_server_that_is_no_longer_configured_ends_in_time(
-    scene: Scene,
+    scenario: Scenario,
 ) -> None:
     port = free_port()
-    waiting, socket = await scene.waiting(), await scene.upgraded(TWO)
-    (old,) = scene.sessions()
-    await scene.server.change(scene.site.server(server={"listen_addr": f"127.0.0.1:{port}"}))
+    waiting, socket = await scenario.waiting(), await scenario.upgraded(TWO)
+    (old,) = scenario.sessions()
+    await scenario.server.change(scenario.files.server(server={"listen_addr": f"127.0.0.1:{port}"}))
     elsewhere = {"address": f"127.0.0.1:{port}"}
     begun_at = asyncio.get_running_loop().time()
-    await scene.change(scene.config(ONE, TWO, server=elsewhere, hot_reload={"drain_timeout": "4s"}))
+    await scenario.change(
+        scenario.config(ONE, TWO, server=elsewhere, hot_reload={"drain_timeout": "4s"})
+    )
     assert await echoes(socket), "it has its time"
     assert len(old.streams) == 2
     assert await socket.wait_end() < 4, "the server was asked to end WebSockets"
-    await eventually(lambda: old not in scene.sessions(), "the old session has ended", 10)
+    await eventually(lambda: old not in scenario.sessions(), "the old session has ended", 10)
     assert 4 <= asyncio.get_running_loop().time() - begun_at < 7
-    scene.first.go.set()
+    scenario.first.go.set()
     assert (await waiting.read_response()).body == b"first", (
         "the server has asked again on the new session"
     )
@@ -289,21 +307,23 @@ async def test_a_session_with_a_server_that_is_no_longer_configured_ends_in_time
         client.abort()
 
 
-async def test_sessions_of_earlier_reloads_end_with_their_server(scene: Scene) -> None:
-    socket, port = await scene.upgraded(), free_port()
-    await scene.change(scene.config(ONE, TWO), str(scene.site.folder / "home.crt"))
-    assert len(scene.sessions()) == 2
-    await scene.server.change(scene.site.server(server={"listen_addr": f"127.0.0.1:{port}"}))
+async def test_sessions_of_earlier_reloads_end_with_their_server(scenario: Scenario) -> None:
+    socket, port = await scenario.upgraded(), free_port()
+    await scenario.change(scenario.config(ONE, TWO), str(scenario.files.folder / "home.crt"))
+    assert len(scenario.sessions()) == 2
+    await scenario.server.change(scenario.files.server(server={"listen_addr": f"127.0.0.1:{port}"}))
     elsewhere = {"address": f"127.0.0.1:{port}"}
-    await scene.change(scene.config(ONE, TWO, server=elsewhere, hot_reload={"drain_timeout": 0}))
+    await scenario.change(
+        scenario.config(ONE, TWO, server=elsewhere, hot_reload={"drain_timeout": 0})
+    )
     await socket.wait_end()
-    await eventually(lambda: len(scene.sessions()) == 1, "one session is left", 5)
+    await eventually(lambda: len(scenario.sessions()) == 1, "one session is left", 5)
     socket.abort()
 
 
 @pytest.mark.slow
 async def test_the_sweep_restarts_after_an_error(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tasks, "RESTART_FIRST", 0.01)
     monkeypatch.setattr(app, "SWEEP", 0.01)
@@ -321,17 +341,19 @@ async def test_the_sweep_restarts_after_an_error(
     await asyncio.wait_for(swept.wait(), 5)
 
 
-async def test_a_server_that_cannot_be_reached_changes_nothing(scene: Scene) -> None:
+async def test_a_server_that_cannot_be_reached_changes_nothing(scenario: Scenario) -> None:
     with pytest.raises(
         SetupError, match=r"server\.address: cannot connect to 127\.0\.0\.1:\d+: connection refused"
     ):
-        await scene.change(scene.config(TWO, server={"address": f"127.0.0.1:{closed_port()}"}))
-    assert await scene.body(ONE) == "first"
-    assert len(scene.sessions()) == 1
+        await scenario.change(
+            scenario.config(TWO, server={"address": f"127.0.0.1:{closed_port()}"})
+        )
+    assert await scenario.body(ONE) == "first"
+    assert len(scenario.sessions()) == 1
 
 
 async def test_a_server_that_refuses_changes_nothing(
-    scene: Scene, tmp_path_factory: pytest.TempPathFactory
+    scenario: Scenario, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     foreign = tmp_path_factory.mktemp("foreign")
     create_authority(foreign)
@@ -340,78 +362,78 @@ async def test_a_server_that_refuses_changes_nothing(
     with pytest.raises(
         SetupError, match=r"server\.address: 127\.0\.0\.1:\d+ refused: .*; its log says why"
     ):
-        await scene.change(scene.config(TWO, server=own))
-    assert await scene.body(ONE) == "first"
+        await scenario.change(scenario.config(TWO, server=own))
+    assert await scenario.body(ONE) == "first"
 
 
 async def test_a_server_that_does_not_answer_changes_nothing(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "PUBLISH_TIMEOUT", 0.0)
     with pytest.raises(SetupError, match="it did not answer for all services in 0 s"):
-        await scene.change(scene.config(TWO), str(scene.site.folder / "ca.crt"))
-    assert await scene.body(ONE) == "first"
-    await eventually(lambda: len(scene.sessions()) == 1, "what was begun is given up", 5)
+        await scenario.change(scenario.config(TWO), str(scenario.files.folder / "ca.crt"))
+    assert await scenario.body(ONE) == "first"
+    await eventually(lambda: len(scenario.sessions()) == 1, "what was begun is given up", 5)
 
 
-async def test_a_log_that_cannot_be_opened_changes_nothing(scene: Scene) -> None:
-    config = scene.config(TWO, logging={"output": "/dev/null/x"})
+async def test_a_log_that_cannot_be_opened_changes_nothing(scenario: Scenario) -> None:
+    config = scenario.config(TWO, logging={"output": "/dev/null/x"})
     with pytest.raises(SetupError, match="cannot open the log file"):
-        await scene.change(config, str(scene.site.folder / "home.crt"))
-    await eventually(lambda: len(scene.sessions()) == 1, "the new session is given up", 5)
-    assert await scene.body(ONE) == "first"
+        await scenario.change(config, str(scenario.files.folder / "home.crt"))
+    await eventually(lambda: len(scenario.sessions()) == 1, "the new session is given up", 5)
+    assert await scenario.body(ONE) == "first"
 
 
-async def test_the_certificate_of_another_changes_nothing(scene: Scene) -> None:
+async def test_the_certificate_of_another_changes_nothing(scenario: Scenario) -> None:
     with pytest.raises(
         PkiError, match=r'is the certificate of "home", but the configuration says agent\.id "away"'
     ):
-        await scene.change(scene.config(TWO, agent={"id": "away"}))
-    assert await scene.body(ONE) == "first"
+        await scenario.change(scenario.config(TWO, agent={"id": "away"}))
+    assert await scenario.body(ONE) == "first"
 
 
-async def test_the_log_changes(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_log_changes(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Logging] = []
     monkeypatch.setattr(logs, "configure", calls.append)
-    assert await scene.change(scene.config(ONE, TWO, logging={"level": "error"})) == []
+    assert await scenario.change(scenario.config(ONE, TWO, logging={"level": "error"})) == []
     assert [one.level for one in calls] == ["error"]
-    assert len(scene.sessions()) == 1, "no new connection for that"
+    assert len(scenario.sessions()) == 1, "no new connection for that"
 
 
 async def test_a_disconnected_agent_dials_a_new_address_at_once(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    files: StackFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "BACK_OFF_FIRST", 1e6)
     monkeypatch.setattr(connection, "BACK_OFF_MOST", 1e6)
-    async with Backend("first").listening() as first, serving(site) as server:
+    async with Backend("first").listening() as first, serving(files) as server:
         service = {"hostname": ONE, "backend": f"127.0.0.1:{first.port}", "http_redirect": False}
         async with dialling(
-            site.agent(service, server={"address": f"127.0.0.1:{closed_port()}"})
+            files.agent(service, server={"address": f"127.0.0.1:{closed_port()}"})
         ) as agent:
-            scene = Scene(site, server, first, first)
-            scene.running = agent
+            scenario = Scenario(files, server, first, first)
+            scenario.running = agent
             await asyncio.sleep(0.1)
-            assert not scene.sessions()
-            await scene.change(site.agent(service))
-            await eventually(lambda: len(scene.sessions()) == 1, "it has connected", 5)
+            assert not scenario.sessions()
+            await scenario.change(files.agent(service))
+            await eventually(lambda: len(scenario.sessions()) == 1, "it has connected", 5)
 
 
 @pytest.mark.slow
-async def test_a_superseded_agent_waits(scene: Scene) -> None:
-    async with dialling(scene.config(ONE)):
-        (before,) = scene.sessions()
+async def test_a_superseded_agent_waits(scenario: Scenario) -> None:
+    async with dialling(scenario.config(ONE)):
+        (before,) = scenario.sessions()
 
         async def newer() -> bool:
-            return len(found := scene.sessions()) == 1 and found[0] is not before
+            return len(found := scenario.sessions()) == 1 and found[0] is not before
 
         await eventually(newer, "the second process took over", 5)
-        (newest,) = scene.sessions()
+        (newest,) = scenario.sessions()
         for _ in range(10):
             await asyncio.sleep(0.1)
-            assert scene.sessions() == [newest]
+            assert scenario.sessions() == [newest]
 
 
-class Everybody:
+class AllRevoked:
     """Revocations of all agents; counts its calls."""
 
     def __init__(self) -> None:
@@ -423,30 +445,32 @@ class Everybody:
 
 
 @pytest.mark.slow
-async def test_a_rejected_agent_backs_off(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_rejected_agent_backs_off(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(connection, "BACK_OFF_FIRST", 0.001)
-    scene.server.server.authorization.revoked = everybody = Everybody()
-    scene.server.server.sessions.revoke("home", None, "revoked")
+    scenario.server.server.authorization.revoked = everybody = AllRevoked()
+    scenario.server.server.sessions.revoke("home", None, "revoked")
     await eventually(lambda: everybody.asked > 2, "it comes again")
     await asyncio.sleep(1)
     assert everybody.asked < 30
-    scene.server.server.authorization.revoked = NothingRevoked()
-    await eventually(scene.sessions, "it is let in again", 10)
+    scenario.server.server.authorization.revoked = NothingRevoked()
+    await eventually(scenario.sessions, "it is let in again", 10)
 
 
 # What is counted
 
 
-async def test_a_revoked_agent_stays_rejected_after_a_restart(scene: Scene) -> None:
-    limited = scene.service(
+async def test_a_revoked_agent_stays_rejected_after_a_restart(scenario: Scenario) -> None:
+    limited = scenario.service(
         ONE, routes=[{"handle": [{"type": "rate_limit", "config": {"rate": "2/hour"}}]}]
     )
-    await scene.change(scene.site.agent(limited))
-    async with await scene.server.open(ONE) as client:
+    await scenario.change(scenario.files.agent(limited))
+    async with await scenario.server.open(ONE) as client:
         assert [(await client.get("/")).status for _ in range(3)] == [200, 200, 429]
-        await scene.running.agent.close()
-        await eventually(lambda: not scene.sessions(), "the agent has gone")
-        async with dialling(scene.site.agent(limited)):
+        await scenario.running.agent.close()
+        await eventually(lambda: not scenario.sessions(), "the agent has gone")
+        async with dialling(scenario.files.agent(limited)):
 
             async def served() -> int:
                 status = (await client.get("/")).status
@@ -458,15 +482,15 @@ async def test_a_revoked_agent_stays_rejected_after_a_restart(scene: Scene) -> N
 # The end
 
 
-async def test_draining_completes_requests_and_moves_new_ones(scene: Scene) -> None:
-    await scene.server.change(
-        scene.site.server(api={"hold_timeout": 0})
+async def test_draining_completes_requests_and_moves_new_ones(scenario: Scenario) -> None:
+    await scenario.server.change(
+        scenario.files.server(api={"hold_timeout": 0})
     )  # they are refused, and not held for 10 s
-    waiting, socket = await scene.waiting(), await scene.upgraded(TWO)
-    draining = asyncio.create_task(scene.running.agent.drain())
-    await eventually(lambda: is_body(scene, ONE, "no_agent"), "new requests do not get there", 2)
+    waiting, socket = await scenario.waiting(), await scenario.upgraded(TWO)
+    draining = asyncio.create_task(scenario.running.agent.drain())
+    await eventually(lambda: is_body(scenario, ONE, "no_agent"), "new requests do not get there", 2)
     assert await echoes(socket), "as long as requests run"
-    scene.first.go.set()
+    scenario.first.go.set()
     assert (await waiting.read_response()).body == b"first"
     await socket.wait_end()
     await asyncio.wait_for(draining, 2)
@@ -475,32 +499,32 @@ async def test_draining_completes_requests_and_moves_new_ones(scene: Scene) -> N
 
 
 @pytest.mark.slow
-async def test_draining_ends_after_drain_timeout(scene: Scene) -> None:
-    await scene.change(scene.config(ONE, TWO, hot_reload={"drain_timeout": "1s"}))
-    waiting = await scene.waiting()
+async def test_draining_ends_after_drain_timeout(scenario: Scenario) -> None:
+    await scenario.change(scenario.config(ONE, TWO, hot_reload={"drain_timeout": "1s"}))
+    waiting = await scenario.waiting()
     loop = asyncio.get_running_loop()
     begun_at = loop.time()
-    await scene.running.agent.drain()
+    await scenario.running.agent.drain()
     assert 1 <= loop.time() - begun_at < 1 + connection.FAREWELL + 1
-    await scene.running.agent.close()
+    await scenario.running.agent.close()
     assert (await waiting.read_response()).error_code == "agent_lost"
     waiting.abort()
 
 
-async def test_draining_without_a_session_ends_at_once(scene: Scene) -> None:
-    await asyncio.wait_for(app.Agent(scene.config(ONE), Tasks()).drain(), 1)
+async def test_draining_without_a_session_ends_at_once(scenario: Scenario) -> None:
+    await asyncio.wait_for(app.Agent(scenario.config(ONE), Tasks()).drain(), 1)
 
 
 async def test_no_renewal_is_requested_if_the_key_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site = Site(tmp_path)
+    files = StackFiles(tmp_path)
     issuer = {"cert_file": str(tmp_path / "issuer.crt"), "key_file": str(tmp_path / "issuer.key")}
     before = (tmp_path / "home.crt").read_bytes()
     waiting = tmp_path / "home.key.next"
     waiting.mkdir()
     monkeypatch.setattr(app, "SWEEP", 0.01)
-    async with serving(site, site.server(authority=issuer)), dialling(site.agent()) as running:
+    async with serving(files, files.server(authority=issuer)), dialling(files.agent()) as running:
         with capture_logs() as said:
 
             async def heard(event: str) -> bool:
@@ -528,7 +552,7 @@ async def is_open(running: RunningAgent) -> bool:
 
 async def test_clock_skew_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test shifts the dates of the server's certificate instead of the clock."""
-    site = Site(tmp_path)
+    files = StackFiles(tmp_path)
     issue_server_at(
         tmp_path, "server", datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
     )
@@ -540,5 +564,5 @@ async def test_clock_skew_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             reasons = [line["reason"] for line in said if line["event"] == "cannot connect"]
             return any("not yet valid: this machine's clock is" in reason for reason in reasons)
 
-        async with serving(site, site.server(authority=issuer)), dialling(site.agent()):
+        async with serving(files, files.server(authority=issuer)), dialling(files.agent()):
             await eventually(told, "the agent says what is wrong")

@@ -1,5 +1,4 @@
-"""Tests of zerotrust.agent.connection: several connections of one agent, against a real server
-in the same process."""
+"""Tests of zerotrust.agent.connection with a real server in the same process."""
 
 import asyncio
 import gc
@@ -19,7 +18,7 @@ from tests.support.inprocess_stack import (
     Backend,
     RunningAgent,
     RunningServer,
-    Site,
+    StackFiles,
     dialling,
     serving,
 )
@@ -40,8 +39,8 @@ HOST = "one.example.com"
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    return Site(tmp_path_factory.mktemp("site"))
+def files(tmp_path_factory: pytest.TempPathFactory) -> StackFiles:
+    return StackFiles(tmp_path_factory.mktemp("stack"))
 
 
 @pytest.fixture(autouse=True)
@@ -50,11 +49,11 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "STAND_BY_MOST", 0.01)
 
 
-class Scene:
+class Scenario:
     """A server and a backend, and agents that dial."""
 
-    def __init__(self, site: Site, server: RunningServer, backend: Backend) -> None:
-        self.site = site
+    def __init__(self, files: StackFiles, server: RunningServer, backend: Backend) -> None:
+        self.files = files
         self.server = server
         self.backend = backend
 
@@ -64,7 +63,7 @@ class Scene:
             "http_redirect": False,
             "backend": f"127.0.0.1:{self.backend.port}",
         }
-        return self.site.agent(service, server={"connections": connections, **server})
+        return self.files.agent(service, server={"connections": connections, **server})
 
     @property
     def sessions(self) -> list[AgentSession]:
@@ -102,10 +101,10 @@ async def echoes(client: Client) -> bool:
 
 
 @pytest.fixture
-async def scene(site: Site) -> AsyncIterator[Scene]:
-    config = site.server(api={"hold_timeout": 0})
-    async with Backend("first").listening() as backend, serving(site, config) as server:
-        yield Scene(site, server, backend)
+async def scenario(files: StackFiles) -> AsyncIterator[Scenario]:
+    config = files.server(api={"hold_timeout": 0})
+    async with Backend("first").listening() as backend, serving(files, config) as server:
+        yield Scenario(files, server, backend)
 
 
 def sockets(agent: RunningAgent) -> list[Any]:
@@ -114,12 +113,12 @@ def sockets(agent: RunningAgent) -> list[Any]:
     ]
 
 
-async def test_the_second_connection_takes_over_at_once(scene: Scene) -> None:
-    async with dialling(scene.config()) as agent:
-        await scene.connected(0, 1)
-        sockets_open = [await scene.upgraded() for _ in range(3)]
-        assert scene.streams() == [3, 0]
-        first = scene.sessions[0]
+async def test_the_second_connection_takes_over_at_once(scenario: Scenario) -> None:
+    async with dialling(scenario.config()) as agent:
+        await scenario.connected(0, 1)
+        sockets_open = [await scenario.upgraded() for _ in range(3)]
+        assert scenario.streams() == [3, 0]
+        first = scenario.sessions[0]
         transport = first.link.transport
         assert transport is not None
         # The agent is kept from coming back until the request has been answered.
@@ -129,97 +128,99 @@ async def test_the_second_connection_takes_over_at_once(scene: Scene) -> None:
         session_0.lost = lambda session: None
         transport.abort()
         await eventually(lambda: not first.link.session.attached, "the server knows")
-        assert await scene.body() == "first", "it does not wait for the connection that broke"
-        assert scene.streams() == [3, 0], "what has begun there stays there"
+        assert await scenario.body() == "first", "it does not wait for the connection that broke"
+        assert scenario.streams() == [3, 0], "what has begun there stays there"
         come_back(session_0)
         assert all([await echoes(client) for client in sockets_open])
-        assert scene.numbers() == [0, 1]
+        assert scenario.numbers() == [0, 1]
         for client in sockets_open:
             client.abort()
 
 
-async def test_a_lost_session_leaves_the_others_alone(scene: Scene) -> None:
-    async with dialling(scene.config()) as agent:
-        await scene.connected(0, 1)
-        scene.sessions[0].doubtful = True
-        scene.server.server.registry.rearrange(scene.sessions[0])
-        there = await scene.upgraded()
-        assert scene.streams() == [0, 1]
-        before = scene.sessions
+async def test_a_lost_session_leaves_the_others_alone(scenario: Scenario) -> None:
+    async with dialling(scenario.config()) as agent:
+        await scenario.connected(0, 1)
+        scenario.sessions[0].doubtful = True
+        scenario.server.server.registry.rearrange(scenario.sessions[0])
+        there = await scenario.upgraded()
+        assert scenario.streams() == [0, 1]
+        before = scenario.sessions
         one = agent.agent.connections[0].current
         assert one is not None
         one.link.close_session(Code.GOING_AWAY, "for the test")
         await eventually(
-            lambda: scene.sessions and scene.sessions[0] not in before, "a new session", 10
+            lambda: scenario.sessions and scenario.sessions[0] not in before, "a new session", 10
         )
-        await scene.connected(0, 1)
-        assert scene.sessions[1] is before[1]
+        await scenario.connected(0, 1)
+        assert scenario.sessions[1] is before[1]
         assert await echoes(there)
         there.abort()
 
 
 async def test_an_older_server_gets_one_connection(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    acceptor = scene.server.server.acceptor
+    acceptor = scenario.server.server.acceptor
     known = tuple(name for name in acceptor.options.capabilities if name != CONNECTIONS)
     monkeypatch.setattr(acceptor, "options", replace(acceptor.options, capabilities=known))
-    async with dialling(scene.config(3)) as agent:
-        await scene.connected(0)
-        (session,) = scene.sessions
+    async with dialling(scenario.config(3)) as agent:
+        await scenario.connected(0)
+        (session,) = scenario.sessions
         for _ in range(20):
             await asyncio.sleep(0.01)
-            assert scene.sessions == [session]
+            assert scenario.sessions == [session]
         assert len(agent.agent.status().sessions) == 1
 
 
 @pytest.mark.slow
-async def test_more_and_fewer_connections_while_a_websocket_is_open(scene: Scene) -> None:
-    async with dialling(scene.config(1)) as agent:
-        await scene.connected(0)
-        clients = [await scene.upgraded()]
+async def test_more_and_fewer_connections_while_a_websocket_is_open(scenario: Scenario) -> None:
+    async with dialling(scenario.config(1)) as agent:
+        await scenario.connected(0)
+        clients = [await scenario.upgraded()]
 
         def serves(count: int) -> bool:
-            return len(served(scene)) == count
+            return len(served(scenario)) == count
 
         for count in (3, 2, 4, 1):
-            await agent.change(scene.config(count))
+            await agent.change(scenario.config(count))
             await eventually(partial(serves, count), f"{count} connections", 10)
-            assert await scene.body() == "first"
+            assert await scenario.body() == "first"
             assert all([await echoes(client) for client in clients])
-            clients.append(await scene.upgraded())
+            clients.append(await scenario.upgraded())
         for client in clients:
             client.abort()
         await eventually(
-            lambda: scene.numbers() == [0], "what was replaced ends with its last stream", 10
+            lambda: scenario.numbers() == [0], "what was replaced ends with its last stream", 10
         )
         await eventually(lambda: len(agent.agent.connections) == 1, "the agent has forgotten it", 5)
 
 
-def served(scene: Scene) -> list[AgentSession]:
-    return [session for session in scene.sessions if not session.retired]
+def served(scenario: Scenario) -> list[AgentSession]:
+    return [session for session in scenario.sessions if not session.retired]
 
 
-async def test_each_connection_has_an_address_of_its_own(scene: Scene) -> None:
+async def test_each_connection_has_an_address_of_its_own(scenario: Scenario) -> None:
     port = free_port()
-    other = scene.server.server.agent_listener.listen(f"127.0.0.1:{port}")
-    config = scene.config(3, addresses=[f"127.0.0.1:{port}"])
+    other = scenario.server.server.agent_listener.listen(f"127.0.0.1:{port}")
+    config = scenario.config(3, addresses=[f"127.0.0.1:{port}"])
     try:
         async with dialling(config) as agent:
-            await scene.connected(0, 1, 2)
+            await scenario.connected(0, 1, 2)
             ports = [int(one.server.rpartition(":")[2]) for one in agent.agent.status().sessions]
-            assert ports == [scene.site.tunnel_port, port, scene.site.tunnel_port]
+            assert ports == [scenario.files.tunnel_port, port, scenario.files.tunnel_port]
     finally:
         await other.close()
 
 
-async def test_the_next_address_is_tried(scene: Scene) -> None:
-    config = scene.config(
-        2, address=f"127.0.0.1:{closed_port()}", addresses=[f"127.0.0.1:{scene.site.tunnel_port}"]
+async def test_the_next_address_is_tried(scenario: Scenario) -> None:
+    config = scenario.config(
+        2,
+        address=f"127.0.0.1:{closed_port()}",
+        addresses=[f"127.0.0.1:{scenario.files.tunnel_port}"],
     )
     async with dialling(config) as agent:
-        await scene.connected(0, 1)
-        link = scene.sessions[0].link
+        await scenario.connected(0, 1)
+        link = scenario.sessions[0].link
         broken = link.transport
         assert broken is not None
         broken.abort()
@@ -231,24 +232,24 @@ async def test_the_next_address_is_tried(scene: Scene) -> None:
         assert len(agent.agent.status().sessions) == 2
 
 
-async def test_a_second_process_supersedes_all_sessions(scene: Scene) -> None:
-    async with dialling(scene.config()):
-        await scene.connected(0, 1)
-        before = scene.sessions
-        async with dialling(scene.config()):
+async def test_a_second_process_supersedes_all_sessions(scenario: Scenario) -> None:
+    async with dialling(scenario.config()):
+        await scenario.connected(0, 1)
+        before = scenario.sessions
+        async with dialling(scenario.config()):
             await eventually(
-                lambda: not set(before) & set(scene.sessions), "the first ones have ended", 10
+                lambda: not set(before) & set(scenario.sessions), "the first ones have ended", 10
             )
-            await scene.connected(0, 1)
-            assert len({session.instance for session in scene.sessions}) == 1
+            await scenario.connected(0, 1)
+            assert len({session.instance for session in scenario.sessions}) == 1
 
 
 async def test_a_reload_refused_on_one_connection_changes_none(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with dialling(scene.config()) as agent:
-        await scene.connected(0, 1)
-        before = scene.sessions
+    async with dialling(scenario.config()) as agent:
+        await scenario.connected(0, 1)
+        before = scenario.sessions
         succeed = connection.TunnelConnection.succeed
 
         async def not_the_second(self: connection.TunnelConnection, target: Any) -> Any:
@@ -258,36 +259,36 @@ async def test_a_reload_refused_on_one_connection_changes_none(
 
         monkeypatch.setattr(connection.TunnelConnection, "succeed", not_the_second)
         with pytest.raises(SetupError, match=r"server\.address: no"):
-            await agent.change(scene.config(), str(scene.site.folder / "home.crt"))
-        await eventually(lambda: scene.sessions == before, "what was begun is given up", 5)
-        assert await scene.body() == "first"
+            await agent.change(scenario.config(), str(scenario.files.folder / "home.crt"))
+        await eventually(lambda: scenario.sessions == before, "what was begun is given up", 5)
+        assert await scenario.body() == "first"
         monkeypatch.undo()
 
 
-async def test_draining_covers_all_connections(scene: Scene) -> None:
-    async with dialling(scene.config()) as agent:
-        await scene.connected(0, 1)
-        one = await scene.upgraded()
-        scene.sessions[0].doubtful = True
-        scene.server.server.registry.rearrange(scene.sessions[0])
-        two = await scene.upgraded()
-        assert scene.streams() == [1, 1]
+async def test_draining_covers_all_connections(scenario: Scenario) -> None:
+    async with dialling(scenario.config()) as agent:
+        await scenario.connected(0, 1)
+        one = await scenario.upgraded()
+        scenario.sessions[0].doubtful = True
+        scenario.server.server.registry.rearrange(scenario.sessions[0])
+        two = await scenario.upgraded()
+        assert scenario.streams() == [1, 1]
         await asyncio.wait_for(agent.agent.drain(), 5)
         for client in (one, two):
             await client.wait_end()
             client.abort()
-        assert await scene.body() == "no_agent"
+        assert await scenario.body() == "no_agent"
         assert agent.agent.status().sessions
 
 
 async def test_broken_links_leave_no_reference_cycles(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """TLS keeps tens of kilobytes for each connection until the garbage collector runs."""
     monkeypatch.setattr(reconnect, "STEADY", 0.0)
-    async with dialling(scene.config(1)):
-        await scene.connected(0)
-        link = scene.sessions[0].link
+    async with dialling(scenario.config(1)):
+        await scenario.connected(0)
+        link = scenario.sessions[0].link
         gc.collect()
         gc.disable()
         try:
@@ -309,7 +310,7 @@ async def test_broken_links_leave_no_reference_cycles(
 
 
 async def test_an_error_in_a_connection_costs_one_attempt(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tasks, "RESTART_FIRST", 0.01)
     connect, faults = (
@@ -324,9 +325,9 @@ async def test_an_error_in_a_connection_costs_one_attempt(
 
     monkeypatch.setattr(ServerEndpoint, "connect", faulty)
     with capture_logs() as logs:
-        async with dialling(scene.config()):
-            await scene.connected(0, 1)
-            assert await scene.body() == "first"
+        async with dialling(scenario.config()):
+            await scenario.connected(0, 1)
+            assert await scenario.body() == "first"
     assert not faults
     errors = [entry["error"] for entry in logs if entry["log_level"] == "error"]
     assert errors == [
@@ -337,12 +338,12 @@ async def test_an_error_in_a_connection_costs_one_attempt(
 
 
 async def test_an_error_during_a_session_starts_another_one(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tasks, "RESTART_FIRST", 0.01)
-    async with dialling(scene.config(1)) as agent:
-        await scene.connected(0)
-        (before,) = scene.sessions
+    async with dialling(scenario.config(1)) as agent:
+        await scenario.connected(0)
+        (before,) = scenario.sessions
         one = agent.agent.connections[0]
         assert one.current is not None
         link = one.current.link
@@ -357,14 +358,16 @@ async def test_an_error_during_a_session_starts_another_one(
         one.current = cast("ServerSession", SimpleNamespace(link=Faulty()))
         one.handed_over.set_result(None)
         await eventually(
-            lambda: link.closed.done() and before not in scene.sessions, "its session has ended", 5
+            lambda: link.closed.done() and before not in scenario.sessions,
+            "its session has ended",
+            5,
         )
-        await scene.connected(0)
-        assert await scene.body() == "first"
+        await scenario.connected(0)
+        assert await scenario.body() == "first"
 
 
 async def test_backoff_grows_if_the_server_ends_each_session_at_once(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(random, "uniform", lambda least, most: most)
     monkeypatch.setattr(connection, "BACK_OFF_FIRST", 0.05)
@@ -379,7 +382,7 @@ async def test_backoff_grows_if_the_server_ends_each_session_at_once(
 
     with monkeypatch.context() as patch:
         patch.setattr(ServerSession, "established", closed_at_once)
-        async with dialling(scene.config(1)):
+        async with dialling(scenario.config(1)):
             await eventually(lambda: len(begun) == 5, "sessions", 10)
     pauses = [later - earlier for earlier, later in pairwise(begun)]
     for pause, least in zip(pauses, (0.05, 0.1, 0.2, 0.4), strict=True):

@@ -145,7 +145,7 @@ class Tunnel:
         self.resets.append((code, reason))
 
 
-class Bench:
+class Harness:
     """A service with its upstreams, and the requests of its clients."""
 
     def __init__(
@@ -194,19 +194,19 @@ class Bench:
 class Asked:
     """One request of a client."""
 
-    def __init__(self, bench: Bench, request: RequestOpen) -> None:
-        self.bench = bench
+    def __init__(self, harness: Harness, request: RequestOpen) -> None:
+        self.harness = harness
         self.tunnel = Tunnel()
         stream: Any = SimpleNamespace(receiving=StreamState.DONE)
         tunnel: Any = self.tunnel
-        loop: Any = bench.clock
+        loop: Any = harness.clock
         self.exchange = Exchange(
             stream,
             request,
-            bench.live,
+            harness.live,
             session=tunnel,
             loop=loop,
-            running=bench.running,
+            running=harness.running,
             failures=Counter(),
         )
         self.exchange.start()
@@ -220,7 +220,7 @@ class Asked:
     @property
     def at(self) -> int | None:
         """Return the upstream that has the request."""
-        for index, pool in enumerate(self.bench.pools):
+        for index, pool in enumerate(self.harness.pools):
             if any(connection is self.exchange.connection for connection, _ in pool.made):
                 return index
         return None
@@ -238,13 +238,13 @@ class Asked:
 
 
 async def test_a_connection_is_used_again() -> None:
-    bench = Bench()
+    harness = Harness()
     for _ in range(3):
-        asked = bench.ask()
+        asked = harness.ask()
         asked.answer()
         assert asked.tunnel.body == b"ok"
-    assert bench.connections() == [1]
-    assert not bench.running
+    assert harness.connections() == [1]
+    assert not harness.running
 
 
 @pytest.mark.parametrize(
@@ -254,8 +254,8 @@ async def test_a_connection_is_used_again() -> None:
 async def test_a_backend_sends_a_bounded_number_of_interim_answers(
     hints: int, size: int, passes: bool
 ) -> None:
-    bench = Bench()
-    asked = bench.ask()
+    harness = Harness()
+    asked = harness.ask()
     connection = asked.connection
     for _ in range(hints):
         connection.data_received(b"HTTP/1.1 103 Early Hints\r\nLink: " + b"x" * size + b"\r\n\r\n")
@@ -270,10 +270,10 @@ async def test_a_backend_sends_a_bounded_number_of_interim_answers(
 
 
 async def test_data_after_the_end_is_a_protocol_error() -> None:
-    bench = Bench()
-    asked = bench.ask(b"POST", KIND_CHUNKED)
+    harness = Harness()
+    asked = harness.ask(b"POST", KIND_CHUNKED)
     asked.exchange.data(b"body", end=True)
-    (_, transport), *_ = bench.pools[0].made
+    (_, transport), *_ = harness.pools[0].made
     asked.answer()
     asked.exchange.data(b"", end=True)
     assert not asked.tunnel.resets
@@ -289,15 +289,15 @@ async def test_data_after_the_end_is_a_protocol_error() -> None:
 async def test_request_that_crossed_the_end_of_an_idle_connection_is_sent_again(
     method: bytes, upstreams: int
 ) -> None:
-    bench = Bench(upstreams, load_balancing={"policy": "first"})
-    bench.ask().answer()
-    asked = bench.ask(method)
+    harness = Harness(upstreams, load_balancing={"policy": "first"})
+    harness.ask().answer()
+    asked = harness.ask(method)
     assert asked.connection.reused
     asked.break_off()
     assert not asked.connection.reused
     asked.answer(FAILED)
     assert asked.tunnel.heads and asked.code is None
-    assert bench.connections() == [2, 0][:upstreams]
+    assert harness.connections() == [2, 0][:upstreams]
 
 
 @pytest.mark.parametrize(
@@ -307,14 +307,14 @@ async def test_request_that_crossed_the_end_of_an_idle_connection_is_sent_again(
 async def test_requests_that_are_not_idempotent_are_not_retried(
     method: bytes, kind: int, reused: bool
 ) -> None:
-    bench = Bench(2, load_balancing={"policy": "first"})
+    harness = Harness(2, load_balancing={"policy": "first"})
     if reused:
-        bench.ask().answer()
-    asked = bench.ask(method, kind)
+        harness.ask().answer()
+    asked = harness.ask(method, kind)
     asked.break_off()
     assert asked.code is Code.UPSTREAM_FAILED
-    assert bench.connections() == [1, 0]
-    assert bench.active() == [0, 0]
+    assert harness.connections() == [1, 0]
+    assert harness.active() == [0, 0]
 
 
 POSTED: Final = b"POST / HTTP/1.1\r\nHost: %b\r\n" + OURS + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -322,15 +322,14 @@ POSTED: Final = b"POST / HTTP/1.1\r\nHost: %b\r\n" + OURS + b"Transfer-Encoding:
 
 @pytest.mark.parametrize("event", ["unread", "bytes", "end"])
 async def test_request_that_was_not_written_goes_to_a_new_connection(event: str) -> None:
-    """The idle connection ends after the agent took it and before the kernel got a byte of the
-    request."""
-    bench = Bench()
-    (pool,) = bench.pools
-    bench.ask().answer()
+    """The idle connection ends after the agent chose it and before it sends the request."""
+    harness = Harness()
+    (pool,) = harness.pools
+    harness.ask().answer()
     (_, first), *_ = pool.made
     await first.written()
     pool.slow = True
-    asked = bench.ask(b"POST", KIND_CHUNKED)
+    asked = harness.ask(b"POST", KIND_CHUNKED)
     asked.exchange.data(b"one", end=False)
     asked.exchange.data(b"two", end=False)
     if event == "unread":
@@ -353,53 +352,53 @@ async def test_request_that_was_not_written_goes_to_a_new_connection(event: str)
 
 
 async def test_request_that_was_not_written_goes_to_another_upstream_with_its_body() -> None:
-    bench = Bench(2, host_header="upstream", load_balancing={"policy": "first"})
-    bench.ask().answer()
-    (_, first), *_ = bench.pools[0].made
+    harness = Harness(2, host_header="upstream", load_balancing={"policy": "first"})
+    harness.ask().answer()
+    (_, first), *_ = harness.pools[0].made
     await first.written()
-    asked = bench.ask(b"POST", KIND_CHUNKED)
+    asked = harness.ask(b"POST", KIND_CHUNKED)
     asked.exchange.data(b"body", end=True)
-    bench.pools[0].down = first.unread = True
+    harness.pools[0].down = first.unread = True
     asked.connection.flush()
     assert asked.at == 1
     asked.answer()
     assert (asked.tunnel.body, asked.code) == (b"ok", None)
     assert await first.written() == b""
-    sent = await bench.pools[1].made[0][1].written()
+    sent = await harness.pools[1].made[0][1].written()
     assert sent == POSTED % b"10.0.0.1" + b"4\r\nbody\r\n0\r\n\r\n"
 
 
 async def test_request_that_was_written_in_part_is_not_sent_again() -> None:
-    bench = Bench(2, load_balancing={"policy": "first"})
-    bench.ask().answer()
-    (_, transport), *_ = bench.pools[0].made
-    asked = bench.ask(b"POST", KIND_CHUNKED)
+    harness = Harness(2, load_balancing={"policy": "first"})
+    harness.ask().answer()
+    (_, transport), *_ = harness.pools[0].made
+    asked = harness.ask(b"POST", KIND_CHUNKED)
     asked.exchange.data(b"one", end=False)
     transport.unwritten = 100
     asked.connection.flush()
     asked.exchange.data(b"two", end=True)
     asked.connection.data_received(OK)
     assert asked.code is Code.UPSTREAM_FAILED
-    assert bench.connections() == [1, 0]
+    assert harness.connections() == [1, 0]
 
 
 async def test_unsent_requests_are_retried_with_their_body() -> None:
-    bench = Bench(3, load_balancing={"policy": "first"})
-    bench.pools[0].down = bench.pools[1].down = True
-    asked = bench.ask(b"POST", KIND_CHUNKED)
+    harness = Harness(3, load_balancing={"policy": "first"})
+    harness.pools[0].down = harness.pools[1].down = True
+    asked = harness.ask(b"POST", KIND_CHUNKED)
     assert asked.at == 2
     asked.exchange.data(b"body", end=True)
     asked.answer()
     assert asked.tunnel.body == b"ok"
-    assert b"body" in await bench.pools[2].made[0][1].written()
-    assert bench.active() == [0, 0, 0]
+    assert b"body" in await harness.pools[2].made[0][1].written()
+    assert harness.active() == [0, 0, 0]
 
 
 async def test_a_reset_before_the_answer_is_retried() -> None:
-    bench = Bench(2, load_balancing={"policy": "first"})
-    asked = bench.ask()
+    harness = Harness(2, load_balancing={"policy": "first"})
+    asked = harness.ask()
     asked.break_off()
-    assert (asked.at, bench.active()) == (1, [0, 1])
+    assert (asked.at, harness.active()) == (1, [0, 1])
     asked.answer()
     assert asked.tunnel.body == b"ok"
 
@@ -409,109 +408,108 @@ async def test_a_reset_before_the_answer_is_retried() -> None:
     [b"H", b"HTTP/1.1 103 Early Hints\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nh"],
 )
 async def test_request_that_was_answered_in_part_is_not_sent_again(said: bytes) -> None:
-    bench = Bench(2)
-    asked = bench.ask()
+    harness = Harness(2)
+    asked = harness.ask()
     asked.answer(said)
     asked.break_off()
     assert asked.code is Code.UPSTREAM_FAILED
-    assert sum(bench.connections()) == 1
+    assert sum(harness.connections()) == 1
 
 
 async def test_three_upstreams_are_tried_at_most() -> None:
-    bench = Bench(5)
-    asked = bench.ask()
+    harness = Harness(5)
+    asked = harness.ask()
     for _ in range(3):
         assert asked.code is None
         asked.break_off()
     assert asked.code is Code.UPSTREAM_FAILED
-    assert sorted(bench.connections()) == [0, 0, 1, 1, 1]
+    assert sorted(harness.connections()) == [0, 0, 1, 1, 1]
 
 
 async def test_failing_upstream_is_ejected_and_returns() -> None:
-    bench = Bench(2, load_balancing={"policy": "first"})
-    bench.pools[0].down = True
+    harness = Harness(2, load_balancing={"policy": "first"})
+    harness.pools[0].down = True
     for _ in range(3):
-        bench.ask().answer()
-    bench.pools[0].down = False
-    asked = bench.ask()
+        harness.ask().answer()
+    harness.pools[0].down = False
+    asked = harness.ask()
     assert asked.at == 1
-    bench.loop.now += 11
-    bench.upstreams.sweep(bench.loop.now)
-    assert bench.ask().at == 0
+    harness.loop.now += 11
+    harness.upstreams.sweep(harness.loop.now)
+    assert harness.ask().at == 0
 
 
 async def test_answers_of_5xx_are_passed_on_and_counted() -> None:
-    bench = Bench(2, load_balancing={"policy": "first"})
+    harness = Harness(2, load_balancing={"policy": "first"})
     for _ in range(5):
-        asked = bench.ask()
+        asked = harness.ask()
         asked.answer(FAILED)
         assert asked.tunnel.heads[0].startswith(b"HTTP/1.1 500")
-    assert bench.ask().at == 1
+    assert harness.ask().at == 1
 
 
 async def test_no_healthy_upstream_with_health_check_required() -> None:
-    bench = Bench(2, load_balancing={"health_check_required": True})
-    for pool in bench.pools:
+    harness = Harness(2, load_balancing={"health_check_required": True})
+    for pool in harness.pools:
         pool.down = True
     for _ in range(4):
-        bench.ask()
-    asked = bench.ask()
+        harness.ask()
+    asked = harness.ask()
     assert asked.code is Code.UPSTREAMS_DOWN
     assert asked.tunnel.resets[0][1].startswith("10 ")
 
 
 async def test_requests_wait_in_order_for_a_free_connection() -> None:
-    bench = Bench(1, load_balancing={"max_connections": 1, "queue": 2, "queue_timeout": "5s"})
-    first, second, third, fourth = (bench.ask() for _ in range(4))
+    harness = Harness(1, load_balancing={"max_connections": 1, "queue": 2, "queue_timeout": "5s"})
+    first, second, third, fourth = (harness.ask() for _ in range(4))
     assert (fourth.code, fourth.tunnel.resets[0][1][:2]) == (Code.UPSTREAMS_BUSY, "5 ")
     assert (first.at, second.at, third.at) == (0, None, None)
     first.answer()
     assert (second.at, third.at) == (0, None)
-    assert bench.connections() == [1], (
+    assert harness.connections() == [1], (
         "the connection was back in its pool before the next request began"
     )
-    bench.loop.now += 6
-    bench.upstreams.sweep(bench.loop.now)
+    harness.loop.now += 6
+    harness.upstreams.sweep(harness.loop.now)
     assert third.code is Code.UPSTREAMS_BUSY
     second.answer()
-    assert bench.active() == [0]
+    assert harness.active() == [0]
 
 
 async def test_aborted_request_leaves_the_queue() -> None:
-    bench = Bench(1, load_balancing={"max_connections": 1})
-    first, second, third = (bench.ask() for _ in range(3))
+    harness = Harness(1, load_balancing={"max_connections": 1})
+    first, second, third = (harness.ask() for _ in range(3))
     second.exchange.reset(Code.CANCELLED, "gone")
     first.exchange.reset(Code.CANCELLED, "gone")
-    assert (third.at, bench.active()) == (0, [1])
+    assert (third.at, harness.active()) == (0, [1])
 
 
 # Requests that are given up while their connection is opened
 
 
-def ask_slowly(bench: Bench, *, full: bool = False) -> Asked:
-    """Ask, with a backend that has not accepted the connection yet, or a pool whose turn has not
-    come."""
-    pool = bench.pools[0]
+def ask_slowly(harness: Harness, *, full: bool = False) -> Asked:
+    """Send requests before the backend accepts a connection, or before the pool's turn comes."""
+    pool = harness.pools[0]
     pool.slow, pool.full = True, full
-    asked = bench.ask()
+    asked = harness.ask()
     assert asked.exchange in (pool.waiting if full else pool.dialling)
     return asked
 
 
 async def test_request_that_is_given_up_keeps_its_place_until_its_dial_has_ended() -> None:
-    bench = Bench(1, load_balancing={"max_connections": 1})
-    (pool,) = bench.pools
-    first = ask_slowly(bench)
+    harness = Harness(1, load_balancing={"max_connections": 1})
+    (pool,) = harness.pools
+    first = ask_slowly(harness)
     first.exchange.reset(Code.CANCELLED, "gone")
-    second = bench.ask()
-    assert (second.at, bench.active(), len(pool.dialling)) == (None, [1], 1)
+    second = harness.ask()
+    assert (second.at, harness.active(), len(pool.dialling)) == (None, [1], 1)
     pool.dialling.pop().connected(pool.make())
-    assert (second.at, bench.active()) == (0, [1])
-    assert bench.connections() == [1], (
+    assert (second.at, harness.active()) == (0, [1])
+    assert harness.connections() == [1], (
         "the next request has the connection of the one that was given up"
     )
     second.answer()
-    assert (second.tunnel.body, bench.active()) == (b"ok", [0])
+    assert (second.tunnel.body, harness.active()) == (b"ok", [0])
 
 
 @pytest.mark.parametrize(
@@ -519,35 +517,35 @@ async def test_request_that_is_given_up_keeps_its_place_until_its_dial_has_ended
     [(UpstreamUnreachable("connection refused"), True), (UpstreamsBusy("no descriptors"), False)],
 )
 async def test_failed_dial_of_an_aborted_request_counts(error: ForwardError, counts: bool) -> None:
-    bench = Bench(
+    harness = Harness(
         2, load_balancing={"policy": "first", "outlier_detection": {"consecutive_failures": 1}}
     )
-    asked = ask_slowly(bench)
+    asked = ask_slowly(harness)
     asked.exchange.reset(Code.CANCELLED, "gone")
-    assert bench.active() == [1, 0]
-    bench.pools[0].dialling.pop().unreachable(error)
-    assert bench.active() == [0, 0]
+    assert harness.active() == [1, 0]
+    harness.pools[0].dialling.pop().unreachable(error)
+    assert harness.active() == [0, 0]
     assert (asked.tunnel.heads, asked.tunnel.resets) == ([], [])
-    bench.pools[0].slow = False
-    assert bench.ask().at == (1 if counts else 0)
+    harness.pools[0].slow = False
+    assert harness.ask().at == (1 if counts else 0)
 
 
 async def test_aborted_request_withdraws_its_dial() -> None:
-    bench = Bench(1, load_balancing={"max_connections": 1})
-    asked = ask_slowly(bench, full=True)
+    harness = Harness(1, load_balancing={"max_connections": 1})
+    asked = ask_slowly(harness, full=True)
     asked.exchange.reset(Code.CANCELLED, "gone")
-    assert (bench.pools[0].waiting, bench.active()) == ([], [0])
+    assert (harness.pools[0].waiting, harness.active()) == ([], [0])
 
 
 async def test_lack_of_descriptors_is_not_an_upstream_failure() -> None:
-    bench = Bench(
+    harness = Harness(
         2, load_balancing={"policy": "first", "outlier_detection": {"consecutive_failures": 1}}
     )
-    asked = ask_slowly(bench)
-    bench.pools[0].dialling.pop().unreachable(UpstreamsBusy("no descriptors are left"))
+    asked = ask_slowly(harness)
+    harness.pools[0].dialling.pop().unreachable(UpstreamsBusy("no descriptors are left"))
     assert asked.tunnel.resets == [(Code.UPSTREAMS_BUSY, "no descriptors are left")]
-    bench.pools[0].slow = False
-    assert bench.ask().at == 0
+    harness.pools[0].slow = False
+    assert harness.ask().at == 0
 
 
 @pytest.mark.parametrize("limit", ["upstream", "service"])
@@ -557,22 +555,22 @@ async def test_max_connections_is_never_exceeded(seed: int, limit: str) -> None:
     options = {"outlier_detection": {"consecutive_failures": 0}, "queue": 5}
     if limit == "upstream":
         upstreams = [{"address": f"10.0.0.{n}:80", "max_connections": most} for n in range(2)]
-        bench = Bench(upstreams=upstreams, load_balancing=options)
+        harness = Harness(upstreams=upstreams, load_balancing=options)
     else:
-        bench = Bench(load_balancing={**options, "max_connections": most})
+        harness = Harness(load_balancing={**options, "max_connections": most})
     asked: list[Asked] = []
     for _ in range(300):
-        for pool in bench.pools:
+        for pool in harness.pools:
             pool.slow, pool.full = True, len(pool.dialling) >= 2
             while pool.waiting and not pool.full:
                 pool.dialling.append(pool.waiting.pop(0))
                 pool.full = len(pool.dialling) >= 2
         if dice.random() < 0.6:
-            asked.append(bench.ask())
-        if bench.running and dice.random() < 0.5:
-            exchange = dice.choice(sorted(bench.running, key=id))
+            asked.append(harness.ask())
+        if harness.running and dice.random() < 0.5:
+            exchange = dice.choice(sorted(harness.running, key=id))
             exchange.reset(Code.CANCELLED, "gone")
-        pool = dice.choice(bench.pools)
+        pool = dice.choice(harness.pools)
         if pool.dialling and dice.random() < 0.6:
             owner = pool.dialling.pop(0)
             if dice.random() < 0.8:
@@ -583,22 +581,22 @@ async def test_max_connections_is_never_exceeded(seed: int, limit: str) -> None:
             if one.exchange.connection is not None and one.code is None and dice.random() < 0.2:
                 one.answer()
         await asyncio.sleep(0)  # what was closed is gone
-        for pool, active in zip(bench.pools, bench.active(), strict=True):
+        for pool, active in zip(harness.pools, harness.active(), strict=True):
             assert pool.open + len(pool.dialling) <= most
             assert pool.open - len(pool.idle) + len(pool.dialling) <= active
-    for exchange in list(bench.running):
+    for exchange in list(harness.running):
         exchange.reset(Code.CANCELLED, "gone")
-    for pool in bench.pools:
+    for pool in harness.pools:
         while pool.dialling:
             pool.dialling.pop().connected(pool.make())
-    assert not any(bench.active())
+    assert not any(harness.active())
 
 
 async def test_buffered_body_has_little_memory_overhead() -> None:
-    bench = Bench()
-    (pool,) = bench.pools
+    harness = Harness()
+    (pool,) = harness.pools
     pool.slow = True
-    asked = bench.ask(b"POST", KIND_CHUNKED)
+    asked = harness.ask(b"POST", KIND_CHUNKED)
     frames = [b"%02x" % (number & 255) for number in range(32 * 1024)]
     tracemalloc.start()
     try:
@@ -614,21 +612,21 @@ async def test_buffered_body_has_little_memory_overhead() -> None:
 
 
 async def test_queue_time_does_not_count_for_the_response_timeout() -> None:
-    bench = Bench(1, timeout="3s", load_balancing={"max_connections": 1, "queue_timeout": "1m"})
-    first, second = bench.ask(), bench.ask()
-    bench.loop.now += 2
+    harness = Harness(1, timeout="3s", load_balancing={"max_connections": 1, "queue_timeout": "1m"})
+    first, second = harness.ask(), harness.ask()
+    harness.loop.now += 2
     first.answer()
-    bench.loop.now += 2
-    second.exchange.expire(bench.loop.now)
+    harness.loop.now += 2
+    second.exchange.expire(harness.loop.now)
     assert second.code is None
-    bench.loop.now += 2
-    second.exchange.expire(bench.loop.now)
+    harness.loop.now += 2
+    second.exchange.expire(harness.loop.now)
     assert second.code is Code.UPSTREAM_TIMEOUT
 
 
 async def test_cookie_keeps_a_client_with_its_upstream() -> None:
-    bench = Bench(3, load_balancing={"session_affinity": True})
-    asked = bench.ask()
+    harness = Harness(3, load_balancing={"session_affinity": True})
+    asked = harness.ask()
     home = asked.at
     asked.answer()
     line = next(
@@ -637,30 +635,30 @@ async def test_cookie_keeps_a_client_with_its_upstream() -> None:
     assert line.endswith(b"; Secure")
     cookie = b"Cookie: a=1; %b; b=2\r\n" % line.removeprefix(b"Set-Cookie: ").partition(b";")[0]
     for _ in range(4):
-        again = bench.ask(fields=cookie)
+        again = harness.ask(fields=cookie)
         assert again.at == home is not None
-        assert b"Cookie: a=1; b=2\r\n" in await bench.pools[home].made[-1][1].written()
+        assert b"Cookie: a=1; b=2\r\n" in await harness.pools[home].made[-1][1].written()
         again.answer()
         assert b"Set-Cookie" not in again.tunnel.heads[0]
     assert home is not None
-    bench.pools[home].down = True
-    bench.pools[home].idle.clear()
-    moved = bench.ask(fields=cookie)
+    harness.pools[home].down = True
+    harness.pools[home].idle.clear()
+    moved = harness.ask(fields=cookie)
     assert moved.at != home
     moved.answer()
     assert b"Set-Cookie" in moved.tunnel.heads[0]
 
 
 async def test_a_cookie_that_is_used_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = Bench(3, load_balancing={"session_affinity": True, "affinity_duration": "1h"})
-    asked = bench.ask()
+    harness = Harness(3, load_balancing={"session_affinity": True, "affinity_duration": "1h"})
+    asked = harness.ask()
     home = asked.at
     asked.answer()
     began_at = time.time()
 
     def renewed(fields: bytes, age: float) -> bytes | None:
         monkeypatch.setattr(time, "time", lambda: began_at + age)
-        again = bench.ask(fields=fields)
+        again = harness.ask(fields=fields)
         assert again.at == home is not None
         again.answer()
         return cookie_of(again.tunnel.heads[0])
@@ -683,21 +681,21 @@ def cookie_of(head: bytes) -> bytes | None:
 
 
 async def test_same_address_same_upstream() -> None:
-    bench = Bench(4, load_balancing={"policy": "ip_hash"})
+    harness = Harness(4, load_balancing={"policy": "ip_hash"})
     places = set()
     for _ in range(5):
-        asked = bench.ask()
+        asked = harness.ask()
         places.add(asked.at)
         asked.answer()
     assert len(places) == 1
 
 
 async def test_host_of_each_upstream_that_is_tried() -> None:
-    bench = Bench(2, host_header="upstream", load_balancing={"policy": "first"})
-    asked = bench.ask()
-    assert b"\r\nHost: 10.0.0.0\r\n" in await bench.pools[0].made[0][1].written()
+    harness = Harness(2, host_header="upstream", load_balancing={"policy": "first"})
+    asked = harness.ask()
+    assert b"\r\nHost: 10.0.0.0\r\n" in await harness.pools[0].made[0][1].written()
     asked.break_off()
-    assert b"\r\nHost: 10.0.0.1\r\n" in await bench.pools[1].made[0][1].written()
+    assert b"\r\nHost: 10.0.0.1\r\n" in await harness.pools[1].made[0][1].written()
 
 
 @pytest.mark.parametrize(
@@ -710,26 +708,26 @@ async def test_host_of_each_upstream_that_is_tried() -> None:
     ],
 )
 async def test_timeouts(timeouts: Timeouts, seconds: float) -> None:
-    bench = Bench(timeouts=timeouts)
-    asked = bench.ask()
+    harness = Harness(timeouts=timeouts)
+    asked = harness.ask()
     for _ in range(20):
-        asked.exchange.expire(bench.loop.now)
+        asked.exchange.expire(harness.loop.now)
         if asked.code is not None:
             break
-        bench.loop.now += 1
-    assert bench.loop.now - 1000 == min(seconds, 20)
+        harness.loop.now += 1
+    assert harness.loop.now - 1000 == min(seconds, 20)
     assert asked.code is (Code.UPSTREAM_TIMEOUT if seconds < 20 else None)
 
 
 async def test_progress_restarts_the_idle_timeout_only() -> None:
-    bench = Bench(timeouts=Timeouts(response=2, idle=3, total=10))
-    asked = bench.ask()
+    harness = Harness(timeouts=Timeouts(response=2, idle=3, total=10))
+    asked = harness.ask()
     asked.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n")
     while asked.code is None:
         asked.answer(b"x")
-        bench.loop.now += 1
-        asked.exchange.expire(bench.loop.now)
-    assert bench.loop.now == 1010
+        harness.loop.now += 1
+        asked.exchange.expire(harness.loop.now)
+    assert harness.loop.now == 1010
 
 
 @pytest.mark.parametrize(
@@ -738,38 +736,38 @@ async def test_progress_restarts_the_idle_timeout_only() -> None:
 async def test_upgraded_connections_have_timeouts_of_their_own(
     timeouts: Timeouts, seconds: int
 ) -> None:
-    bench = Bench(timeouts=Timeouts(1, 2, 3, timeouts.tunnel_idle, timeouts.tunnel_total))
-    asked = bench.ask(flags=FLAG_UPGRADE)
+    harness = Harness(timeouts=Timeouts(1, 2, 3, timeouts.tunnel_idle, timeouts.tunnel_total))
+    asked = harness.ask(flags=FLAG_UPGRADE)
     asked.answer(SWITCH)
     while asked.code is None:
-        bench.loop.now += 1
-        asked.exchange.expire(bench.loop.now)
-    assert bench.loop.now == 1000 + seconds
+        harness.loop.now += 1
+        asked.exchange.expire(harness.loop.now)
+    assert harness.loop.now == 1000 + seconds
 
 
 async def test_an_upgraded_connection_without_timeouts_lasts() -> None:
-    bench = Bench(timeouts=Timeouts(1, 2, 3))
-    asked = bench.ask(flags=FLAG_UPGRADE)
+    harness = Harness(timeouts=Timeouts(1, 2, 3))
+    asked = harness.ask(flags=FLAG_UPGRADE)
     asked.answer(SWITCH)
-    bench.loop.now += 1e6
-    asked.exchange.expire(bench.loop.now)
+    harness.loop.now += 1e6
+    asked.exchange.expire(harness.loop.now)
     assert asked.code is None
 
 
 @pytest.mark.parametrize("upgraded", [False, True])
 async def test_requests_of_a_removed_upstream_end_in_time(upgraded: bool) -> None:
-    bench = Bench(2, timeouts=Timeouts(1000), load_balancing={"policy": "first"})
-    asked = [bench.ask(flags=FLAG_UPGRADE if upgraded else 0) for _ in range(2)]
+    harness = Harness(2, timeouts=Timeouts(1000), load_balancing={"policy": "first"})
+    asked = [harness.ask(flags=FLAG_UPGRADE if upgraded else 0) for _ in range(2)]
     if upgraded:
         asked[0].answer(SWITCH)
-    _, other = bench.upstreams.all
-    bench.upstreams.drain({other.endpoint}, bench.loop.now + 30)
+    _, other = harness.upstreams.all
+    harness.upstreams.drain({other.endpoint}, harness.loop.now + 30)
     asked[1].break_off()
     for seconds in (29, 1):
         assert [one.code for one in asked] == [None, None]
-        bench.loop.now += seconds
+        harness.loop.now += seconds
         for one in asked:
-            one.exchange.expire(bench.loop.now)
+            one.exchange.expire(harness.loop.now)
     assert [one.code for one in asked] == [
         Code.WITHDRAWN,
         None,
@@ -777,30 +775,30 @@ async def test_requests_of_a_removed_upstream_end_in_time(upgraded: bool) -> Non
 
 
 async def test_queued_requests_of_a_removed_service_fail() -> None:
-    bench = Bench(1, load_balancing={"max_connections": 1, "queue_timeout": "1h"})
-    running, waiting = bench.ask(), bench.ask()
-    bench.upstreams.drain(set(), bench.loop.now + 30)
-    bench.upstreams.sweep(bench.loop.now + 29)
+    harness = Harness(1, load_balancing={"max_connections": 1, "queue_timeout": "1h"})
+    running, waiting = harness.ask(), harness.ask()
+    harness.upstreams.drain(set(), harness.loop.now + 30)
+    harness.upstreams.sweep(harness.loop.now + 29)
     assert [waiting.code] == [None]
-    bench.upstreams.sweep(bench.loop.now + 30)
+    harness.upstreams.sweep(harness.loop.now + 30)
     assert [running.code, waiting.code] == [None, Code.WITHDRAWN]
 
 
 async def test_a_stalled_upload_does_not_run_the_response_timeout() -> None:
-    bench = Bench(2, timeouts=Timeouts(response=5), load_balancing={"policy": "first"})
+    harness = Harness(2, timeouts=Timeouts(response=5), load_balancing={"policy": "first"})
     for _ in range(6):
-        asked = bench.ask(b"POST", KIND_CHUNKED)
+        asked = harness.ask(b"POST", KIND_CHUNKED)
         asked.exchange.data(b"some of it", end=False)
-        bench.loop.now += 100
-        asked.exchange.expire(bench.loop.now)
+        harness.loop.now += 100
+        asked.exchange.expire(harness.loop.now)
         assert asked.code is None
-    assert bench.ask().at == 0, "it is not left out"
+    assert harness.ask().at == 0, "it is not left out"
     asked.exchange.data(b"the rest", end=True)
-    bench.loop.now += 4
-    asked.exchange.expire(bench.loop.now)
+    harness.loop.now += 4
+    asked.exchange.expire(harness.loop.now)
     assert asked.code is None
-    bench.loop.now += 1
-    asked.exchange.expire(bench.loop.now)
+    harness.loop.now += 1
+    asked.exchange.expire(harness.loop.now)
     assert asked.code is Code.UPSTREAM_TIMEOUT
 
 
@@ -808,107 +806,107 @@ async def test_a_stalled_upload_does_not_run_the_response_timeout() -> None:
     "fields", [b"X-Original-URL: /\r\n", b"x_forwarded_user: root\r\n", b"Host: a\r\n", b"a:b\r\n"]
 )
 async def test_trailers_that_a_server_may_not_send_end_the_request(fields: bytes) -> None:
-    asked = Bench().ask(b"POST", KIND_CHUNKED)
+    asked = Harness().ask(b"POST", KIND_CHUNKED)
     asked.exchange.trailers(fields)
     assert asked.code is Code.PROTOCOL_ERROR
 
 
 async def test_trailers_and_an_empty_end_complete_a_request() -> None:
-    bench = Bench(timeouts=Timeouts(response=5))
+    harness = Harness(timeouts=Timeouts(response=5))
     for end in ("data", "trailers"):
-        asked = bench.ask(b"POST", KIND_CHUNKED)
-        bench.loop.now += 100
+        asked = harness.ask(b"POST", KIND_CHUNKED)
+        harness.loop.now += 100
         if end == "data":
             asked.exchange.data(b"", end=True)
         else:
             asked.exchange.trailers(b"X-Sum: 1\r\n")
-        asked.exchange.expire(bench.loop.now + 4)
+        asked.exchange.expire(harness.loop.now + 4)
         assert asked.code is None
-        asked.exchange.expire(bench.loop.now + 5)
+        asked.exchange.expire(harness.loop.now + 5)
         assert asked.code is Code.UPSTREAM_TIMEOUT
 
 
 async def test_a_stalled_backend_runs_the_response_timeout() -> None:
-    bench = Bench(timeouts=Timeouts(response=5))
-    asked = bench.ask(b"POST", KIND_CHUNKED)
+    harness = Harness(timeouts=Timeouts(response=5))
+    asked = harness.ask(b"POST", KIND_CHUNKED)
     asked.connection.pause_writing()
     for _ in range(5):
-        asked.exchange.expire(bench.loop.now)
+        asked.exchange.expire(harness.loop.now)
         assert asked.code is None
         asked.exchange.data(b"more", end=False)
-        bench.loop.now += 1
-    asked.exchange.expire(bench.loop.now)
+        harness.loop.now += 1
+    asked.exchange.expire(harness.loop.now)
     assert asked.code is Code.UPSTREAM_TIMEOUT
-    asked = bench.ask(b"POST", KIND_CHUNKED)
+    asked = harness.ask(b"POST", KIND_CHUNKED)
     asked.connection.pause_writing()
     asked.exchange.data(b"more", end=False)
     asked.connection.resume_writing()
-    asked.exchange.expire(bench.loop.now + 100)
+    asked.exchange.expire(harness.loop.now + 100)
     assert asked.code is None, "it has taken what there was"
 
 
 async def test_expect_100_runs_the_response_timeout() -> None:
-    bench = Bench(timeouts=Timeouts(response=5))
-    asked = bench.ask(b"PUT", KIND_CHUNKED, fields=b"Expect: 100-continue\r\n")
-    asked.exchange.expire(bench.loop.now + 5)
+    harness = Harness(timeouts=Timeouts(response=5))
+    asked = harness.ask(b"PUT", KIND_CHUNKED, fields=b"Expect: 100-continue\r\n")
+    asked.exchange.expire(harness.loop.now + 5)
     assert asked.code is Code.UPSTREAM_TIMEOUT
-    asked = bench.ask(b"PUT", KIND_CHUNKED, fields=b"Expect: 100-continue\r\n")
+    asked = harness.ask(b"PUT", KIND_CHUNKED, fields=b"Expect: 100-continue\r\n")
     asked.answer(b"HTTP/1.1 100 Continue\r\n\r\n")
-    asked.exchange.expire(bench.loop.now + 100)
+    asked.exchange.expire(harness.loop.now + 100)
     assert asked.code is None
 
 
 async def test_incomplete_answers_count_as_failures() -> None:
-    bench = Bench(2, load_balancing={"policy": "first"})
+    harness = Harness(2, load_balancing={"policy": "first"})
     for _ in range(3):
-        asked = bench.ask(b"POST")
+        asked = harness.ask(b"POST")
         assert asked.at == 0
         asked.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nh")
         asked.break_off()
         assert asked.code is Code.UPSTREAM_FAILED
-    assert bench.ask().at == 1
+    assert harness.ask().at == 1
 
 
 async def test_complete_and_aborted_answers_reset_the_failure_count() -> None:
     begun = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nh"
     for well in ("ended", "left", "upgraded"):
-        bench = Bench(2, load_balancing={"policy": "first"})
+        harness = Harness(2, load_balancing={"policy": "first"})
         for number in range(5):
-            asked = bench.ask(b"POST")
+            asked = harness.ask(b"POST")
             asked.answer(begun)
             asked.break_off()
             if number % 2:
-                good = bench.ask(flags=FLAG_UPGRADE if well == "upgraded" else 0)
+                good = harness.ask(flags=FLAG_UPGRADE if well == "upgraded" else 0)
                 good.answer({"ended": OK, "left": begun, "upgraded": SWITCH}[well])
                 if well == "left":
                     good.exchange.reset(Code.CANCELLED, "gone")
-        assert bench.ask().at == 0
+        assert harness.ask().at == 0
 
 
 async def test_the_end_of_an_upgraded_connection_is_no_failure() -> None:
-    bench = Bench(2, load_balancing={"policy": "first"})
+    harness = Harness(2, load_balancing={"policy": "first"})
     for _ in range(6):
-        asked = bench.ask(flags=FLAG_UPGRADE)
+        asked = harness.ask(flags=FLAG_UPGRADE)
         asked.answer(SWITCH)
         asked.break_off()
-    assert bench.ask().at == 0
+    assert harness.ask().at == 0
 
 
 async def test_idle_time_does_not_run_in_the_queue() -> None:
-    bench = Bench(
+    harness = Harness(
         1, timeouts=Timeouts(idle=3), load_balancing={"max_connections": 1, "queue_timeout": "1m"}
     )
-    first, second = bench.ask(), bench.ask()
-    bench.loop.now += 10
-    second.exchange.expire(bench.loop.now)
+    first, second = harness.ask(), harness.ask()
+    harness.loop.now += 10
+    second.exchange.expire(harness.loop.now)
     assert second.code is None
     first.answer()
     assert second.at == 0
-    bench.loop.now += 2
-    second.exchange.expire(bench.loop.now)
+    harness.loop.now += 2
+    second.exchange.expire(harness.loop.now)
     assert second.code is None
-    bench.loop.now += 1
-    second.exchange.expire(bench.loop.now)
+    harness.loop.now += 1
+    second.exchange.expire(harness.loop.now)
     assert second.code is Code.UPSTREAM_TIMEOUT
 
 
@@ -916,8 +914,10 @@ REQUIRED = {"health_check_required": True, "max_connections": 2, "queue_timeout"
 
 
 async def test_queued_requests_fail_when_the_last_upstream_is_ejected() -> None:
-    bench = Bench(1, load_balancing={**REQUIRED, "outlier_detection": {"consecutive_failures": 2}})
-    first, second, third, fourth = (bench.ask(b"POST") for _ in range(4))
+    harness = Harness(
+        1, load_balancing={**REQUIRED, "outlier_detection": {"consecutive_failures": 2}}
+    )
+    first, second, third, fourth = (harness.ask(b"POST") for _ in range(4))
     first.break_off()
     assert (first.code, third.code) == (Code.UPSTREAM_FAILED, None)
     second.break_off()
@@ -927,27 +927,27 @@ async def test_queued_requests_fail_when_the_last_upstream_is_ejected() -> None:
 
 async def test_queued_requests_fail_when_the_last_check_fails() -> None:
     check = {"unhealthy_threshold": 1}
-    bench = Bench(
+    harness = Harness(
         1, upstreams=[{"address": "10.0.0.0:80", "health_check": check}], load_balancing=REQUIRED
     )
-    asked = [bench.ask() for _ in range(4)]
-    (backend,) = bench.upstreams.due(bench.loop.now + 3)
-    bench.upstreams.probed(backend, "no answer", bench.loop.now)
+    asked = [harness.ask() for _ in range(4)]
+    (backend,) = harness.upstreams.due(harness.loop.now + 3)
+    harness.upstreams.probed(backend, "no answer", harness.loop.now)
     assert [one.code for one in asked] == [None, None, Code.UPSTREAMS_DOWN, Code.UPSTREAMS_DOWN]
-    assert bench.active() == [2]
+    assert harness.active() == [2]
 
 
 @pytest.mark.parametrize("seed", range(40))
 async def test_retryable_codes_mean_that_nothing_was_sent(seed: int) -> None:
     """After these codes, no backend has received a request that it must not see twice."""
     dice = random.Random(seed)
-    bench = Bench(3, load_balancing={"max_connections": 2, "queue": 1, "queue_timeout": "5s"})
+    harness = Harness(3, load_balancing={"max_connections": 2, "queue": 1, "queue_timeout": "5s"})
     asked: list[Asked] = []
     for _ in range(30):
-        for pool in bench.pools:
+        for pool in harness.pools:
             pool.down = dice.random() < 0.5
         asked.append(
-            bench.ask(
+            harness.ask(
                 b"POST", dice.choice([KIND_NONE, KIND_CHUNKED]), fields=b"X-N: %d\r\n" % len(asked)
             )
         )
@@ -955,13 +955,13 @@ async def test_retryable_codes_mean_that_nothing_was_sent(seed: int) -> None:
             if one.exchange.connection is not None and one.code is None and dice.random() < 0.3:
                 dice.choice([one.answer, one.break_off])()
         if dice.random() < 0.1:
-            bench.upstreams.drain(set(), bench.loop.now + 1)
-        bench.loop.now += dice.choice([0, 0, 1, 3])
-        for exchange in list(bench.running):
-            exchange.expire(bench.loop.now)
-        bench.upstreams.sweep(bench.loop.now)
+            harness.upstreams.drain(set(), harness.loop.now + 1)
+        harness.loop.now += dice.choice([0, 0, 1, 3])
+        for exchange in list(harness.running):
+            exchange.expire(harness.loop.now)
+        harness.upstreams.sweep(harness.loop.now)
     written = b"".join(
-        [await transport.written() for pool in bench.pools for _, transport in pool.made]
+        [await transport.written() for pool in harness.pools for _, transport in pool.made]
     )
     for number, one in enumerate(asked):
         if one.code in UNTOUCHED:
@@ -1039,19 +1039,19 @@ async def cross(
     """
     case = (answer, surplus, second)
     with RawBackend() as backend:
-        bench = Bench()
+        harness = Harness()
         pool = BackendPool(
             ConnectOptions(UpstreamEndpoint("127.0.0.1", backend.port, secured=False)),
             coalescer=WriteCoalescer(asyncio.get_running_loop()),
             tasks=Tasks(),
             budget=DescriptorBudget.of_process(),
         )
-        bench.use(pool)
-        a = bench.ask(method)
+        harness.use(pool)
+        a = harness.ask(method)
         first = await backend.request()
         first.send(answer + surplus if moment is Moment.SAME_SEGMENT else answer)
         await eventually(
-            lambda: not bench.running, f"the first one is answered: {case}", interval=0
+            lambda: not harness.running, f"the first one is answered: {case}", interval=0
         )
         assert (len(a.tunnel.heads), a.code) == (1, None), case
         if moment is Moment.IDLE:
@@ -1059,7 +1059,7 @@ async def cross(
             await eventually(lambda: not pool.idle, f"the connection is closed: {case}", interval=0)
         elif moment is Moment.UNREAD:
             first.send(surplus)
-        b = bench.ask(second, KIND_NONE if second == b"GET" else KIND_CHUNKED)
+        b = harness.ask(second, KIND_NONE if second == b"GET" else KIND_CHUNKED)
         if second == b"POST":
             b.exchange.data(b"2nd", end=True)
         if moment is Moment.WRITING:
@@ -1069,7 +1069,7 @@ async def cross(
             first.send(surplus)
         then.send(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n2nd")
         await eventually(
-            lambda: not bench.running, f"the second one is answered: {case}", interval=0
+            lambda: not harness.running, f"the second one is answered: {case}", interval=0
         )
         assert (len(b.tunnel.heads), b.tunnel.body, b.code) == (1, b"2nd", None), case
         assert (then is first) is (kept and moment is Moment.LATE), case

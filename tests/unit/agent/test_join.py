@@ -1,5 +1,4 @@
-"""Tests of zerotrust.agent.join: against a real agent listener, an interceptor, and other
-servers."""
+"""Tests of zerotrust.agent.join with a real agent listener, an interceptor, other servers."""
 
 import asyncio
 import base64
@@ -15,8 +14,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from tests.support.agent_listener import TOKEN, open_door
-from tests.support.authorities import Foreign, now
+from tests.support.agent_listener import TOKEN, running_listener
+from tests.support.authorities import ForeignCertificate, now
 from tests.support.ports import closed_port, free_port
 from zerotrust.agent import enrollment_client
 from zerotrust.agent import join as joining
@@ -41,10 +40,12 @@ async def refused(line: JoinToken) -> str:
     return str(found.value)
 
 
-class Liar:
+class FakeServer:
     """A TLS server with its own certificate and given answers."""
 
-    def __init__(self, root: Foreign, answer: Callable[[bytes], bytes], *, stays: bool) -> None:
+    def __init__(
+        self, root: ForeignCertificate, answer: Callable[[bytes], bytes], *, stays: bool
+    ) -> None:
         self._stays = stays
         self.heard = b""
         self.port = free_port()
@@ -76,15 +77,15 @@ async def liar(
     folder: Path,
     answer: Callable[[bytes], bytes],
     *,
-    root: Foreign | None = None,
-    leaf: Foreign | None = None,
+    root: ForeignCertificate | None = None,
+    leaf: ForeignCertificate | None = None,
     stays: bool = False,
-) -> AsyncIterator[Liar]:
-    root = root or Foreign.root()
+) -> AsyncIterator[FakeServer]:
+    root = root or ForeignCertificate.root()
     leaf = leaf or root.issue("localhost", dns=("localhost",))
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(*leaf.store(folder, "liar"))
-    speaks = Liar(root, answer, stays=stays)
+    speaks = FakeServer(root, answer, stays=stays)
     server = await asyncio.start_server(speaks.serve, "127.0.0.1", speaks.port, ssl=context)
     try:
         yield speaks
@@ -99,54 +100,54 @@ def ok(body: bytes, *, fields: bytes = b"") -> bytes:
 
 @pytest.mark.parametrize("names", [ServerNames(ip=["127.0.0.1"]), ServerNames(dns=["localhost"])])
 async def test_join_returns_a_certificate_for_the_key(tmp_path: Path, names: ServerNames) -> None:
-    async with open_door(tmp_path, names=names) as door:
+    async with running_listener(tmp_path, names=names) as listener:
         host = "localhost" if names.dns else "127.0.0.1"
         asked = csr.create()
-        found = await joined(replace(door.line, server=f"{host}:{door.port}"), asked)
+        found = await joined(replace(listener.line, server=f"{host}:{listener.port}"), asked)
         assert (found.agent_id, found.hosts) == (
             "home",
             ("pihole.example.com", "*.lab.example.com"),
         )
         leaf, issuer = x509.load_pem_x509_certificates(found.chain_pem)
         assert leaf.public_key() == asked.key.public_key()
-        assert issuer == door.one_token.issuer.certificate
+        assert issuer == listener.one_token.issuer.certificate
         assert found.root_pem == (tmp_path / "ca.crt").read_bytes()
         assert found.not_after == leaf.not_valid_after_utc
         assert found.skew is None
 
 
 async def test_a_used_and_a_wrong_token(tmp_path: Path) -> None:
-    async with open_door(tmp_path) as door:
-        assert (await refused(replace(door.line, secret="wrong"))).endswith(
+    async with running_listener(tmp_path) as listener:
+        assert (await refused(replace(listener.line, secret="wrong"))).endswith(
             "refuses: the server knows no such token"
         )
-        await joined(door.line)
-        assert (await refused(door.line)).endswith("refuses: the token has been used already")
-        door.one_token.failure = PkiError("/secret/path")
-        assert "cannot issue certificates at the moment" in await refused(door.line)
+        await joined(listener.line)
+        assert (await refused(listener.line)).endswith("refuses: the token has been used already")
+        listener.one_token.failure = PkiError("/secret/path")
+        assert "cannot issue certificates at the moment" in await refused(listener.line)
 
 
 async def test_the_pinned_root_is_selected(tmp_path: Path) -> None:
-    async with open_door(tmp_path) as door:
-        own = door.one_token.root
-        door.one_token.root = Foreign.root("Another CA").pem + own
-        assert (await joined(door.line)).root_pem == own
+    async with running_listener(tmp_path) as listener:
+        own = listener.one_token.root
+        listener.one_token.root = ForeignCertificate.root("Another CA").pem + own
+        assert (await joined(listener.line)).root_pem == own
 
 
 async def test_no_token_is_sent_to_another_authority(tmp_path: Path) -> None:
-    async with open_door(tmp_path) as door:
-        said = await refused(replace(door.line, fingerprint="0" * 64))
+    async with running_listener(tmp_path) as listener:
+        said = await refused(replace(listener.line, fingerprint="0" * 64))
         assert "has another CA" in said and "the token was not sent" in said
-        assert not door.one_token.asked
+        assert not listener.one_token.asked
 
 
 async def test_an_interceptor_with_the_genuine_root_gets_no_token(tmp_path: Path) -> None:
     """The root is public, so an interceptor can send it; it has no certificate of it."""
-    own = Foreign.root()
+    own = ForeignCertificate.root()
     async with liar(
         tmp_path,
         lambda _head: ok(own.pem),
-        leaf=Foreign.root("Liar").issue("x", dns=("localhost",)),
+        leaf=ForeignCertificate.root("FakeServer").issue("x", dns=("localhost",)),
     ) as speaks:
         said = await refused(replace(speaks.line, fingerprint=fingerprint(own.certificate)))
         assert "the connection may be intercepted" in said
@@ -155,20 +156,20 @@ async def test_an_interceptor_with_the_genuine_root_gets_no_token(tmp_path: Path
 
 
 async def test_a_certificate_for_another_name_is_refused(tmp_path: Path) -> None:
-    async with open_door(tmp_path) as door:
-        door.one_token.used = True
-        said = await refused(replace(door.line, server=f"127.0.0.2:{door.port}"))
+    async with running_listener(tmp_path) as listener:
+        listener.one_token.used = True
+        said = await refused(replace(listener.line, server=f"127.0.0.2:{listener.port}"))
         assert "cannot connect to 127.0.0.2" in said
     other = tmp_path / "other"
-    async with open_door(other, names=ServerNames(dns=["tunnel.example.com"])) as door:
-        line = replace(door.line, server=f"127.0.0.1:{door.port}")
+    async with running_listener(other, names=ServerNames(dns=["tunnel.example.com"])) as listener:
+        line = replace(listener.line, server=f"127.0.0.1:{listener.port}")
         assert 'is not for "127.0.0.1"; use an address that it is for' in await refused(line)
-        assert not door.one_token.asked
+        assert not listener.one_token.asked
 
 
 @pytest.mark.parametrize("what", ["expired", "not valid yet"])
 async def test_the_servers_certificate_and_the_time(tmp_path: Path, what: str) -> None:
-    root, hour = Foreign.root(), datetime.timedelta(hours=1)
+    root, hour = ForeignCertificate.root(), datetime.timedelta(hours=1)
     if what == "expired":
         leaf = root.issue("x", dns=("localhost",), end=now() - hour / 2)
     else:
@@ -183,9 +184,9 @@ async def test_the_servers_certificate_and_the_time(tmp_path: Path, what: str) -
 
 
 async def test_clock_skew_is_returned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with open_door(tmp_path) as door:
+    async with running_listener(tmp_path) as listener:
         monkeypatch.setattr(enrollment_client, "MIN_SKEW", datetime.timedelta(days=-1))
-        found = await joined(door.line)
+        found = await joined(listener.line)
     assert found.skew is not None
     minute = datetime.timedelta(minutes=1)
     assert (
@@ -208,7 +209,7 @@ async def test_clock_skew_is_returned(tmp_path: Path, monkeypatch: pytest.Monkey
     ],
 )
 async def test_an_invalid_date_is_ignored(tmp_path: Path, date: bytes) -> None:
-    root, asked = Foreign.root(), csr.create()
+    root, asked = ForeignCertificate.root(), csr.create()
     body = answer_of(root, asked)
     fields = b"Date: " + date + b"\r\n"
 
@@ -244,8 +245,8 @@ async def test_an_endless_answer_times_out(tmp_path: Path, monkeypatch: pytest.M
 
 
 async def test_a_server_without_enrollment(tmp_path: Path) -> None:
-    async with open_door(tmp_path, enrollment=False) as door:
-        assert "accepts no connection without a certificate" in await refused(door.line)
+    async with running_listener(tmp_path, enrollment=False) as listener:
+        assert "accepts no connection without a certificate" in await refused(listener.line)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +289,7 @@ async def test_plain_http_at_the_port(tmp_path: Path) -> None:
     "what", ["another key", "another agent", "no certificate", "nonsense", "hosts", "a list"]
 )
 async def test_an_invalid_answer_is_refused(tmp_path: Path, what: str) -> None:
-    root = Foreign.root()
+    root = ForeignCertificate.root()
     asked = csr.create()
     own = root.issue("home")
     body: object = {"agent": "home", "certificate": own.pem.decode(), "hosts": []}
@@ -311,7 +312,7 @@ async def test_an_invalid_answer_is_refused(tmp_path: Path, what: str) -> None:
             await joined(speaks.line, asked)
 
 
-def answer_of(root: Foreign, asked: csr.CertificateRequest, **changed: object) -> bytes:
+def answer_of(root: ForeignCertificate, asked: csr.CertificateRequest, **changed: object) -> bytes:
     """Return the server's answer to a join request, with changes."""
     life = datetime.timedelta(days=1)
     chain = (
@@ -323,7 +324,7 @@ def answer_of(root: Foreign, asked: csr.CertificateRequest, **changed: object) -
     return json.dumps(said).encode()
 
 
-def altered(root: Foreign, before: str, after: str) -> str:
+def altered(root: ForeignCertificate, before: str, after: str) -> str:
     """Return the root in PEM form with some bytes changed."""
     der = root.der.replace(bytes.fromhex(before), bytes.fromhex(after), 1)
     assert der != root.der
@@ -341,7 +342,7 @@ UNKNOWN_KEY = ("2a8648ce3d0201", "2a8648ce3d027f")
 async def test_a_certificate_that_cannot_be_parsed_is_one_line(
     tmp_path: Path, change: tuple[str, str]
 ) -> None:
-    root = Foreign.root()
+    root = ForeignCertificate.root()
     odd = altered(root, *change)
     async with liar(tmp_path, lambda _head: ok(odd.encode()), root=root) as speaks:
         assert "something other than a certificate" in await refused(speaks.line)
@@ -358,7 +359,7 @@ async def test_a_certificate_that_cannot_be_parsed_is_one_line(
 async def test_an_answer_for_another_agent_is_refused(
     tmp_path: Path, changed: dict[str, object]
 ) -> None:
-    root, asked = Foreign.root(), csr.create()
+    root, asked = ForeignCertificate.root(), csr.create()
     body = answer_of(root, asked, **changed)
     async with liar(
         tmp_path, lambda head: ok(root.pem if head.startswith(b"GET") else body), root=root
@@ -368,8 +369,8 @@ async def test_an_answer_for_another_agent_is_refused(
 
 
 async def test_a_certificate_of_another_root_is_refused(tmp_path: Path) -> None:
-    root, asked = Foreign.root(), csr.create()
-    body = answer_of(Foreign.root(), asked)
+    root, asked = ForeignCertificate.root(), csr.create()
+    body = answer_of(ForeignCertificate.root(), asked)
     async with liar(
         tmp_path, lambda head: ok(root.pem if head.startswith(b"GET") else body), root=root
     ) as speaks:
@@ -378,7 +379,7 @@ async def test_a_certificate_of_another_root_is_refused(tmp_path: Path) -> None:
 
 
 async def test_control_characters_of_the_server_are_removed(tmp_path: Path) -> None:
-    root = Foreign.root()
+    root = ForeignCertificate.root()
     body = b'{"error": "no\\u001b[31m\\nreally\\u202e' + b"x" * 1000 + b'"}'
     no = b"HTTP/1.1 403 No\r\nContent-Length: %d\r\n\r\n" % len(body) + body
     async with liar(

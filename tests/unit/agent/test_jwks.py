@@ -86,7 +86,7 @@ def test_retries_back_off() -> None:
 # What is fetched
 
 
-class Bench:
+class Harness:
     """A fetcher that refreshes after 20 ms, with the changes that it reported."""
 
     def __init__(self) -> None:
@@ -99,12 +99,12 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
+async def harness(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Harness]:
     monkeypatch.setattr(module, "REFRESH", 0.02)
     monkeypatch.setattr(module, "RETRY_FIRST", 0.02)
-    bench = Bench()
-    yield bench
-    await bench.tasks.close()
+    harness = Harness()
+    yield harness
+    await harness.tasks.close()
 
 
 @pytest.fixture
@@ -154,51 +154,51 @@ def self_signed(folder: Path, name: str) -> tuple[Path, Path]:
 
 @pytest.mark.anyio
 async def test_over_https_with_a_certificate_that_is_verified(
-    bench: Bench, trusted: ssl.SSLContext
+    harness: Harness, trusted: ssl.SSLContext
 ) -> None:
     async with Issuer(tls=trusted) as issuer:
         issuer.add_key("1")
         source = KeySource(issuer.url, "RS256")
-        bench.fetcher.fetch_from([source])
-        await eventually(lambda: bench.ids(source) == ["1"], "the keys are fetched")
+        harness.fetcher.fetch_from([source])
+        await eventually(lambda: harness.ids(source) == ["1"], "the keys are fetched")
         other = KeySource(issuer.url.replace("localhost", "127.0.0.1"), "RS256")
         with capture_logs() as logs:
-            bench.fetcher.fetch_from([source, other])
+            harness.fetcher.fetch_from([source, other])
             await eventually(lambda: logs, "a certificate for another name is told of")
         assert "ertificate" in logs[0]["reason"]
-        assert other not in bench.fetcher.documents
+        assert other not in harness.fetcher.documents
 
 
 @pytest.mark.anyio
 async def test_an_untrusted_certificate_is_refused(
-    bench: Bench, trusted: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, trusted: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SSL_CERT_FILE")
     async with Issuer(tls=trusted) as issuer:
         issuer.add_key("1")
         with capture_logs() as logs:
-            bench.fetcher.fetch_from([KeySource(issuer.url, "RS256")])
+            harness.fetcher.fetch_from([KeySource(issuer.url, "RS256")])
             await eventually(lambda: logs, "it is told of")
         assert "CERTIFICATE_VERIFY_FAILED" in logs[0]["reason"]
         assert not issuer.asked
-        assert not bench.fetcher.documents
+        assert not harness.fetcher.documents
 
 
 @pytest.mark.anyio
-async def test_added_and_withdrawn_keys_take_effect(bench: Bench) -> None:
+async def test_added_and_withdrawn_keys_take_effect(harness: Harness) -> None:
     async with Issuer() as issuer:
         issuer.add_key("1")
         source = KeySource(issuer.url, "RS256")
-        bench.fetcher.fetch_from([source])
+        harness.fetcher.fetch_from([source])
         await eventually(lambda: len(issuer.asked) > 3, "it is asked again and again")
-        assert bench.ids(source) == ["1"]
-        assert bench.changes == [source], "who has nothing new is not listened to"
+        assert harness.ids(source) == ["1"]
+        assert harness.changes == [source], "who has nothing new is not listened to"
         assert all("if-none-match" in fields for fields in issuer.asked[1:])
         issuer.add_key("2")
-        await eventually(lambda: sorted(bench.ids(source)) == ["1", "2"], "a new key is known")
+        await eventually(lambda: sorted(harness.ids(source)) == ["1", "2"], "a new key is known")
         issuer.remove_key("1")
-        await eventually(lambda: bench.ids(source) == ["2"], "an old key is forgotten")
-        assert len(bench.changes) == 3
+        await eventually(lambda: harness.ids(source) == ["2"], "an old key is forgotten")
+        assert len(harness.changes) == 3
 
 
 def redirect(_: dict[str, str]) -> bytes:
@@ -229,21 +229,21 @@ def compressed(_: dict[str, str]) -> bytes:
     ],
 )
 async def test_invalid_answers_change_nothing_and_are_logged_once(
-    bench: Bench, answer: Callable[[dict[str, str]], bytes], reason: str
+    harness: Harness, answer: Callable[[dict[str, str]], bytes], reason: str
 ) -> None:
     async with Issuer() as issuer:
         issuer.add_key("1")
         source = KeySource(f"{issuer.url}?secret=x", "RS256")
         with capture_logs() as logs:
-            bench.fetcher.fetch_from([source])
-            await eventually(lambda: bench.ids(source) == ["1"], "the keys are fetched")
+            harness.fetcher.fetch_from([source])
+            await eventually(lambda: harness.ids(source) == ["1"], "the keys are fetched")
             issuer.answer, good = answer, issuer.answer
             asked = len(issuer.asked)
             await eventually(lambda: len(issuer.asked) > asked + 3, "it is asked again and again")
-            assert bench.ids(source) == ["1"]
+            assert harness.ids(source) == ["1"]
             issuer.answer = good
             issuer.add_key("2")
-            await eventually(lambda: len(bench.ids(source)) == 2, "it is well again")
+            await eventually(lambda: len(harness.ids(source)) == 2, "it is well again")
         assert [entry["event"] for entry in logs] == [
             "keys fetched",
             "cannot fetch keys",
@@ -252,21 +252,21 @@ async def test_invalid_answers_change_nothing_and_are_logged_once(
         assert reason in logs[1]["reason"]
         assert logs[1]["effect"] == "the last keys stay valid"
         assert "secret" not in json.dumps(logs)
-        assert bench.changes == [source, source]
+        assert harness.changes == [source, source]
 
 
 @pytest.mark.anyio
-async def test_a_304_without_cached_keys_is_an_error(bench: Bench) -> None:
+async def test_a_304_without_cached_keys_is_an_error(harness: Harness) -> None:
     async with Issuer() as issuer:
         issuer.answer = lambda _: reply(304, b"")
         with capture_logs() as logs:
-            bench.fetcher.fetch_from([KeySource(issuer.url, "RS256")])
+            harness.fetcher.fetch_from([KeySource(issuer.url, "RS256")])
             await eventually(lambda: logs, "it is told of")
         assert logs[0]["reason"] == "status 304"
 
 
 @pytest.mark.anyio
-async def test_a_silent_issuer_times_out(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_issuer_times_out(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TIMEOUT", 0.1)
     released = asyncio.Event()
 
@@ -278,7 +278,7 @@ async def test_a_silent_issuer_times_out(bench: Bench, monkeypatch: pytest.Monke
 
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     with capture_logs() as logs:
-        bench.fetcher.fetch_from(
+        harness.fetcher.fetch_from(
             [KeySource(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", "RS256")]
         )
         await eventually(lambda: logs, "it is given up")
@@ -290,28 +290,30 @@ async def test_a_silent_issuer_times_out(bench: Bench, monkeypatch: pytest.Monke
 
 @pytest.mark.anyio
 async def test_keys_that_are_too_old_are_withdrawn(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_STALE", 0.2)
     async with Issuer() as issuer:
         issuer.add_key("1")
         source = KeySource(issuer.url, "RS256")
-        bench.fetcher.fetch_from([source])
-        await eventually(lambda: bench.ids(source) == ["1"], "the keys are fetched")
+        harness.fetcher.fetch_from([source])
+        await eventually(lambda: harness.ids(source) == ["1"], "the keys are fetched")
         issuer.answer = lambda _: reply(503, b"")
-        await eventually(lambda: source not in bench.fetcher.documents, "they do not hold for ever")
-        assert bench.changes == [source, source]
+        await eventually(
+            lambda: source not in harness.fetcher.documents, "they do not hold for ever"
+        )
+        assert harness.changes == [source, source]
 
 
 @pytest.mark.anyio
-async def test_keys_of_unused_sources_are_dropped(bench: Bench) -> None:
+async def test_keys_of_unused_sources_are_dropped(harness: Harness) -> None:
     async with Issuer() as issuer:
         issuer.add_key("1")
         source = KeySource(issuer.url, "RS256")
-        bench.fetcher.fetch_from([source])
-        await eventually(lambda: bench.ids(source) == ["1"], "the keys are fetched")
-        bench.fetcher.fetch_from([source])
-        assert bench.ids(source) == ["1"], "a reload leaves them alone"
-        bench.fetcher.fetch_from([])
-        assert not bench.fetcher.documents
-        await eventually(lambda: not bench.tasks.running, "nothing is asked for any more")
+        harness.fetcher.fetch_from([source])
+        await eventually(lambda: harness.ids(source) == ["1"], "the keys are fetched")
+        harness.fetcher.fetch_from([source])
+        assert harness.ids(source) == ["1"], "a reload leaves them alone"
+        harness.fetcher.fetch_from([])
+        assert not harness.fetcher.documents
+        await eventually(lambda: not harness.tasks.running, "nothing is asked for any more")

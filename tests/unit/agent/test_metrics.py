@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.support.client import Client
-from tests.support.inprocess_stack import Backend, RunningServer, Site, dialling, serving
+from tests.support.inprocess_stack import Backend, RunningServer, StackFiles, dialling, serving
 from tests.support.metrics import Read, read
 from tests.support.ports import closed_port, free_port
 from tests.support.waiting import eventually
@@ -19,13 +19,13 @@ APP, DOWN = "app.example.com", "down.example.com"
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    return Site(tmp_path_factory.mktemp("site"))
+def files(tmp_path_factory: pytest.TempPathFactory) -> StackFiles:
+    return StackFiles(tmp_path_factory.mktemp("stack"))
 
 
 @pytest.fixture
-async def server(site: Site) -> AsyncIterator[RunningServer]:
-    async with serving(site) as server:
+async def server(files: StackFiles) -> AsyncIterator[RunningServer]:
+    async with serving(files) as server:
         yield server
 
 
@@ -35,13 +35,13 @@ async def backend() -> AsyncIterator[Backend]:
         yield backend
 
 
-def config(site: Site, backend: Backend, **sections: dict[str, object]) -> AgentConfig:
+def config(files: StackFiles, backend: Backend, **sections: dict[str, object]) -> AgentConfig:
     down = {
         "address": f"127.0.0.1:{closed_port()}",
         "health_check": {"path": "/", "interval": "1s"},
     }
     limited = {"address": f"127.0.0.1:{backend.port}", "max_connections": 1}
-    return site.agent(
+    return files.agent(
         {"id": "app", "hostname": APP, "upstreams": [limited]},
         {
             "id": "down",
@@ -53,9 +53,11 @@ def config(site: Site, backend: Backend, **sections: dict[str, object]) -> Agent
     )
 
 
-async def test_metrics_of_an_agent(site: Site, server: RunningServer, backend: Backend) -> None:
+async def test_metrics_of_an_agent(
+    files: StackFiles, server: RunningServer, backend: Backend
+) -> None:
     port = free_port()
-    async with dialling(config(site, backend)) as running:
+    async with dialling(config(files, backend)) as running:
         await running.agent.metrics.listen(f"127.0.0.1:{port}")
 
         async def served() -> bool:
@@ -108,25 +110,25 @@ async def test_metrics_of_an_agent(site: Site, server: RunningServer, backend: B
 CODES = ("upstream_unreachable", "upstreams_down")
 
 
-async def test_uncounted_services_have_no_labels(site: Site, backend: Backend) -> None:
+async def test_uncounted_services_have_no_labels(files: StackFiles, backend: Backend) -> None:
     port = free_port()
     service = {"hostname": APP, "backend": f"127.0.0.1:{backend.port}"}
     quiet = {**service, "id": "quiet", "hostname": DOWN, "monitoring": {"metrics_enabled": False}}
-    async with dialling(site.agent({**service, "id": "app"}, quiet)) as running:
+    async with dialling(files.agent({**service, "id": "app"}, quiet)) as running:
         await running.agent.metrics.listen(f"127.0.0.1:{port}")
         found = await read(port)
         assert ("zerotrust_backend_connections", "app", "idle") in found
         assert not [labels for labels in found if "quiet" in labels]
 
 
-async def test_limits_and_health(site: Site, backend: Backend) -> None:
+async def test_limits_and_health(files: StackFiles, backend: Backend) -> None:
     port = free_port()
-    async with contextlib.AsyncExitStack() as after, dialling(config(site, backend)) as running:
+    async with contextlib.AsyncExitStack() as after, dialling(config(files, backend)) as running:
         await running.agent.metrics.listen(f"127.0.0.1:{port}")
         found = await read(port)
         assert {name: found["zerotrust_limit", name] for name in AGENT_LIMITS} == AGENT_LIMITS
         assert await health(port) == "disconnected"
-        await after.enter_async_context(serving(site))
+        await after.enter_async_context(serving(files))
         await eventually(lambda: connected(port), "the agent is connected")
 
 
@@ -140,12 +142,12 @@ async def connected(port: int) -> bool:
 
 
 async def test_the_address_changes_with_the_file(
-    site: Site, server: RunningServer, backend: Backend
+    files: StackFiles, server: RunningServer, backend: Backend
 ) -> None:
     port = free_port()
-    async with dialling(config(site, backend)) as running:
-        await running.change(config(site, backend, metrics={"listen_addr": f"127.0.0.1:{port}"}))
+    async with dialling(config(files, backend)) as running:
+        await running.change(config(files, backend, metrics={"listen_addr": f"127.0.0.1:{port}"}))
         await eventually(lambda: connected(port), "the agent is connected")
-        await running.change(config(site, backend))
+        await running.change(config(files, backend))
         with pytest.raises(ConnectionRefusedError):
             await read(port)

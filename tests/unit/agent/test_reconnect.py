@@ -65,7 +65,7 @@ class Server:
         await asyncio.Event().wait()
 
 
-class Scene:
+class Scenario:
     def __init__(self) -> None:
         self.link, self.server, self.tasks = Link(), Server(), Tasks()
         self.reconnect = Reconnect(
@@ -74,99 +74,99 @@ class Scene:
 
 
 @pytest.fixture
-async def scene(monkeypatch: pytest.MonkeyPatch) -> Any:
+async def scenario(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(reconnect, "PAUSE_LEAST", 0.0)
     monkeypatch.setattr(reconnect, "PAUSE_SOON", 0.01)
-    found = Scene()
+    found = Scenario()
     yield found
     await found.tasks.close()
 
 
-async def test_it_retries_until_connected(scene: Scene) -> None:
-    scene.reconnect.begin()
-    scene.reconnect.begin()
-    await eventually(lambda: scene.server.attempts > 3, "attempts")
-    scene.server.answer = scene.server.accept
-    await eventually(lambda: scene.link.asked, "the session is asked for")
-    scene.link.session.attached = True
-    scene.reconnect.attached()
-    await eventually(lambda: not scene.tasks.running, "nobody dials any longer")
-    attempts = scene.server.attempts
-    scene.link.session.attached = False
-    scene.reconnect.begin()
-    await eventually(lambda: scene.server.attempts > attempts, "the next time as well")
+async def test_it_retries_until_connected(scenario: Scenario) -> None:
+    scenario.reconnect.begin()
+    scenario.reconnect.begin()
+    await eventually(lambda: scenario.server.attempts > 3, "attempts")
+    scenario.server.answer = scenario.server.accept
+    await eventually(lambda: scenario.link.asked, "the session is asked for")
+    scenario.link.session.attached = True
+    scenario.reconnect.attached()
+    await eventually(lambda: not scenario.tasks.running, "nobody dials any longer")
+    attempts = scenario.server.attempts
+    scenario.link.session.attached = False
+    scenario.reconnect.begin()
+    await eventually(lambda: scenario.server.attempts > attempts, "the next time as well")
 
 
-async def test_hanging_attempts_do_not_block_others(scene: Scene) -> None:
-    scene.server.answer = scene.server.hang
-    scene.reconnect.begin()
-    await eventually(lambda: scene.server.attempts > 3, "attempts")
-    scene.server.answer = scene.server.accept
-    await eventually(lambda: scene.link.asked, "the session is asked for")
-    scene.link.session.attached = True
-    scene.reconnect.attached()
-    await eventually(lambda: not scene.tasks.running, "those that hang are given up")
+async def test_hanging_attempts_do_not_block_others(scenario: Scenario) -> None:
+    scenario.server.answer = scenario.server.hang
+    scenario.reconnect.begin()
+    await eventually(lambda: scenario.server.attempts > 3, "attempts")
+    scenario.server.answer = scenario.server.accept
+    await eventually(lambda: scenario.link.asked, "the session is asked for")
+    scenario.link.session.attached = True
+    scenario.reconnect.attached()
+    await eventually(lambda: not scenario.tasks.running, "those that hang are given up")
 
 
-async def test_a_surplus_connection_is_closed(scene: Scene) -> None:
+async def test_a_surplus_connection_is_closed(scenario: Scenario) -> None:
     first, second = (FakeTransport(asyncio.Protocol()) for _ in range(2))
-    scene.reconnect.got(cast("asyncio.Transport", first))
-    scene.reconnect.got(cast("asyncio.Transport", second))
-    assert scene.link.asked == [first]
+    scenario.reconnect.got(cast("asyncio.Transport", first))
+    scenario.reconnect.got(cast("asyncio.Transport", second))
+    assert scenario.link.asked == [first]
     assert second.is_aborted and not first.is_aborted
-    scene.link.transport, scene.link.session.attached = None, True
+    scenario.link.transport, scenario.link.session.attached = None, True
     third = FakeTransport(asyncio.Protocol())
-    scene.reconnect.got(cast("asyncio.Transport", third))
+    scenario.reconnect.got(cast("asyncio.Transport", third))
     assert third.is_aborted
 
 
 async def test_a_silent_server_is_asked_on_another_connection(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconnect, "PATIENCE", 0.0)
     both = [FakeTransport(asyncio.Protocol()) for _ in range(2)]
     for one in both:
-        scene.reconnect.got(cast("asyncio.Transport", one))
-    assert scene.link.asked == both
+        scenario.reconnect.got(cast("asyncio.Transport", one))
+    assert scenario.link.asked == both
 
 
-async def test_a_closed_session_is_not_reconnected(scene: Scene) -> None:
-    scene.reconnect.begin()
-    await eventually(lambda: scene.server.attempts, "an attempt")
-    scene.link.closed.set_result(None)
-    await eventually(lambda: not scene.tasks.running, "nobody dials any longer")
+async def test_a_closed_session_is_not_reconnected(scenario: Scenario) -> None:
+    scenario.reconnect.begin()
+    await eventually(lambda: scenario.server.attempts, "an attempt")
+    scenario.link.closed.set_result(None)
+    await eventually(lambda: not scenario.tasks.running, "nobody dials any longer")
 
 
 async def test_reconnecting_backs_off_if_links_break_at_once(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconnect, "PAUSE_LEAST", 0.02)
     monkeypatch.setattr(reconnect, "PAUSE_SOON", 0.08)
     monkeypatch.setattr(random, "uniform", lambda least, most: most)
-    scene.server.answer = scene.server.accept
+    scenario.server.answer = scenario.server.accept
     asked: list[float] = []
 
     def resumed(transport: Any) -> None:
         """The server takes the session back, and breaks the link at once."""
         asked.append(asyncio.get_running_loop().time())
-        scene.link.transport = transport
+        scenario.link.transport = transport
         asyncio.get_running_loop().call_soon(lost)
 
     def lost() -> None:
-        scene.reconnect.attached()
-        scene.link.transport = None
-        scene.reconnect.begin()
+        scenario.reconnect.attached()
+        scenario.link.transport = None
+        scenario.reconnect.begin()
 
-    scene.link.redial = resumed  # type: ignore[method-assign]
-    scene.reconnect.begin()
+    scenario.link.redial = resumed  # type: ignore[method-assign]
+    scenario.reconnect.begin()
     await eventually(lambda: len(asked) == 6, "it was asked for again")
     pauses = [later - earlier for earlier, later in pairwise(asked)]
     for pause, least in zip(pauses, (0.02, 0.04, 0.08, 0.08, 0.08), strict=True):
         assert pause >= least - 0.002, "the loop counts in milliseconds"
     monkeypatch.setattr(reconnect, "STEADY", 0.0)
     before = len(asked)
-    scene.reconnect.begin()
-    assert scene.reconnect.begins_at <= asyncio.get_running_loop().time(), (
+    scenario.reconnect.begin()
+    assert scenario.reconnect.begins_at <= asyncio.get_running_loop().time(), (
         "the next loss is answered at once"
     )
     await eventually(lambda: len(asked) > before, "it is")

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
-from tests.support.authorities import Foreign
+from tests.support.authorities import ForeignCertificate
 from zerotrust.agent.renewal import MAX_RETRY, MIN_RETRY, Renewal
 from zerotrust.errors import PkiError
 from zerotrust.pki import keys, profile
@@ -36,7 +36,7 @@ def files(
 ) -> tuple[Path, Path, Path]:
     """Write the certificate of "home", its key and the agent's root."""
     start = NOW - age
-    issued = Foreign(ROOT.certificate, ROOT.key).issue(
+    issued = ForeignCertificate(ROOT.certificate, ROOT.key).issue(
         "home",
         uris=("urn:0trust:agent:home",),
         start=start - BACKDATE,
@@ -139,7 +139,7 @@ def test_an_unrequested_certificate_changes_nothing(tmp_path: Path) -> None:
 
 
 def by_another_authority(message: Renew) -> str:
-    """Return a certificate of another authority, valid until the year 2126."""
+    """Return a certificate of another authority, followed by the genuine root, which is public."""
     foreign = create_root("test", days=36500)
     issuer = Issuer(certificate=foreign.certificate, key=foreign.key)
     return chain_of(issuer.issue_agent("home", message.csr.encode(), timedelta(days=36499), NOW))
@@ -153,7 +153,7 @@ def with_the_true_root_behind(message: Renew) -> str:
 
 def with_a_weak_authority_behind(message: Renew) -> str:
     """OpenSSL refuses to load the chain, so the agent could never start with it."""
-    weak = Foreign.root("weak", key=rsa.generate_private_key(65537, 1024))
+    weak = ForeignCertificate.root("weak", key=rsa.generate_private_key(65537, 1024))
     return good(message) + weak.pem.decode()
 
 

@@ -11,16 +11,16 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def test_a_bar_for_each_ratio() -> None:
-    figures = [
+    metrics = [
         replace(
             compare("<GET> & more", "requests/s", "/s", ours=[5.0], baseline=[10.0]),
-            target=at_least(0.7),
+            threshold=at_least(0.7),
         ),
         compare("Echo", "messages/s", "/s", ours=[10.0], baseline=[10.0]),
         compare("Echo", "p99", "ms", ours=[3.0], baseline=[1.0], higher_is_better=False),
         alone("Idle", "memory", "KiB", [1.0]),
     ]
-    root = ElementTree.fromstring(draw(figures))
+    root = ElementTree.fromstring(draw(metrics))
     texts = [text.text for text in root.iter(f"{SVG}text")]
     assert texts == [
         "ours / baseline: more is better",
@@ -41,8 +41,8 @@ def test_a_bar_for_each_ratio() -> None:
 
 
 def test_nothing_is_drawn_outside() -> None:
-    figures = [compare("w", "m", "/s", ours=[50.0, 1.0, 0.1], baseline=[1.0, 1.0, 1.0])]
-    document = draw(figures)
+    metrics = [compare("w", "m", "/s", ours=[50.0, 1.0, 0.1], baseline=[1.0, 1.0, 1.0])]
+    document = draw(metrics)
     width = float(re.search(r'viewBox="0 0 (\d+)', document)[1])  # type: ignore[index]
     assert all(float(x) <= width for x in re.findall(r'\bx[12]?="([\d.]+)"', document))
 

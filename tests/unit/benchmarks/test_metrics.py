@@ -12,7 +12,7 @@ def test_the_spread_is_median_least_and_most() -> None:
 
 def test_ratios_are_of_the_same_round() -> None:
     # The machine was half as fast in the second round: that is not a difference between the two.
-    figure = compare(
+    metric = compare(
         "w",
         "m",
         "/s",
@@ -20,9 +20,9 @@ def test_ratios_are_of_the_same_round() -> None:
         baseline=[100.0, 50.0, 100.0],
         others={"x": [1.0, 3.0]},
     )
-    assert figure.ratio == Spread(median=0.5, least=0.5, most=0.6)
-    assert figure.ours.median == 50.0
-    assert figure.others == {"x": 2.0}
+    assert metric.ratio == Spread(median=0.5, least=0.5, most=0.6)
+    assert metric.ours.median == 50.0
+    assert metric.others == {"x": 2.0}
 
 
 def test_rounds_must_be_as_many() -> None:
@@ -35,15 +35,15 @@ def test_a_baseline_of_nothing_has_no_ratio() -> None:
 
 
 def test_a_target_is_about_the_ratio_where_there_is_one() -> None:
-    figure = compare("w", "m", "/s", ours=[70.0], baseline=[100.0])
-    assert figure.is_met is None
-    for target, is_met in (
+    metric = compare("w", "m", "/s", ours=[70.0], baseline=[100.0])
+    assert metric.is_met is None
+    for threshold, is_met in (
         (at_least(0.7), True),
         (at_least(0.71), False),
         (at_most(0.7), True),
         (at_most(0.69), False),
     ):
-        assert target.is_met(figure.judged) is is_met
+        assert threshold.is_met(metric.judged) is is_met
     assert alone("w", "m", "µs", [39.0, 41.0, 50.0]).judged == 41.0
 
 

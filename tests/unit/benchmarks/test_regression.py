@@ -5,34 +5,34 @@ from pathlib import Path
 import pytest
 
 from benchmarks import report
-from benchmarks.metrics import Figure, alone, compare
+from benchmarks.metrics import Metric, alone, compare
 from benchmarks.regression import better_of, load
 from zerotrust.errors import BenchError
 
 
-def rate(ratio: float, workload: str = "GET") -> Figure:
+def rate(ratio: float, workload: str = "GET") -> Metric:
     return compare(workload, "requests/s", "/s", ours=[ratio * 1000], baseline=[1000.0])
 
 
-def latency(ratio: float) -> Figure:
+def latency(ratio: float) -> Metric:
     return compare("GET", "p99", "ms", ours=[ratio], baseline=[1.0], higher_is_better=False)
 
 
 @pytest.fixture
 def earlier(tmp_path: Path) -> Path:
-    figures = [
+    metrics = [
         rate(0.70),
         rate(0.50, "Echo"),
         latency(2.0),
         alone("GET", "CPU of the server", "µs", [40.0]),
     ]
-    found = report.document(figures, settings={"quick": True}, machine={})
+    found = report.document(metrics, settings={"quick": True}, machine={})
     return report.write(tmp_path, "baseline.json", report.encode(found))
 
 
 def test_a_ratio_that_fell_by_more_than_a_tenth_is_named(earlier: Path) -> None:
-    falls = load(earlier).falls([rate(0.62), rate(0.46, "Echo")])
-    assert [str(fall) for fall in falls] == [
+    regressions = load(earlier).regressions([rate(0.62), rate(0.46, "Echo")])
+    assert [str(regressed) for regressed in regressions] == [
         "GET, requests/s: the ratio fell from 0.70 to 0.62 (11 %)"
     ]
 
@@ -44,13 +44,13 @@ def test_what_is_tolerated(earlier: Path) -> None:
         latency(9.0),
         alone("GET", "CPU of the server", "µs", [90.0]),
     ]
-    assert load(earlier).falls(unchanged) == []
-    assert load(earlier).falls([rate(0.01, "a workload that the earlier run had not")]) == []
+    assert load(earlier).regressions(unchanged) == []
+    assert load(earlier).regressions([rate(0.01, "a workload that the earlier run had not")]) == []
 
 
 def test_another_tolerance(earlier: Path) -> None:
-    assert not load(earlier).falls([rate(0.43)], 0.4)
-    assert len(load(earlier).falls([rate(0.41)], 0.4)) == 1
+    assert not load(earlier).regressions([rate(0.43)], 0.4)
+    assert len(load(earlier).regressions([rate(0.41)], 0.4)) == 1
 
 
 def test_nothing_in_common(earlier: Path) -> None:
@@ -60,8 +60,8 @@ def test_nothing_in_common(earlier: Path) -> None:
 
 def test_a_fall_counts_if_it_is_seen_twice(earlier: Path) -> None:
     found = better_of([rate(0.3), latency(1.0)], [latency(0.5), rate(0.69)])
-    assert [figure.ratio and figure.ratio.median for figure in found] == [0.69, 1.0]
-    assert load(earlier).falls(better_of([rate(0.3)], [rate(0.4)]))
+    assert [metric.ratio and metric.ratio.median for metric in found] == [0.69, 1.0]
+    assert load(earlier).regressions(better_of([rate(0.3)], [rate(0.4)]))
     assert better_of([rate(0.3)], []) == [rate(0.3)]
 
 

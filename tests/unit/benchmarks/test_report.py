@@ -21,11 +21,11 @@ FIGURES = [
             baseline=[1000.0, 1000.0],
             others={"ssh -R": [12345.6]},
         ),
-        target=at_least(0.7),
+        threshold=at_least(0.7),
     ),
     replace(
         compare("GET", "p99", "ms", ours=[12.34], baseline=[4.0], higher_is_better=False),
-        target=at_most(2.2),
+        threshold=at_most(2.2),
     ),
     alone("Idle", "memory", "KiB", [1.5]),
 ]

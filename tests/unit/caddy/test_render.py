@@ -1,5 +1,7 @@
-"""Tests of zerotrust.caddy.render with golden files: YAML, ten dashes, JSON. `GOLDEN=write`
-updates them."""
+"""Tests of zerotrust.caddy.render with golden files; `GOLDEN=write` updates them.
+
+A golden file has YAML, a line of ten dashes, and JSON.
+"""
 
 import json
 import os

@@ -1,5 +1,4 @@
-"""A running server for commands: its admin channel, on a socket, in a thread; and components
-that only record."""
+"""Fixtures for commands: an admin API in a thread, and components that only record."""
 
 import signal
 from collections.abc import Callable, Coroutine, Iterator
@@ -9,13 +8,13 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.identities import Office, served
+from tests.support.identities import DirectoryServer, served
 from zerotrust.cli.main import status
 from zerotrust.telemetry import logs
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Office]:
+def server(tmp_path: Path) -> Iterator[DirectoryServer]:
     with capture_logs(), served(tmp_path) as made:
         yield made
 
@@ -24,11 +23,11 @@ Ask = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def ask(place: Office, capsys: pytest.CaptureFixture[str]) -> Ask:
-    """Runs a command against it: exit status, what it printed, what it complained about."""
+def ask(server: DirectoryServer, capsys: pytest.CaptureFixture[str]) -> Ask:
+    """Run a command against the server; return exit status, output and error output."""
 
     def run(*words: Any) -> tuple[int, str, str]:
-        code = status([*map(str, words), "--socket", str(place.socket)])
+        code = status([*map(str, words), "--socket", str(server.socket)])
         said = capsys.readouterr()
         return code, said.out, said.err
 
@@ -37,7 +36,7 @@ def ask(place: Office, capsys: pytest.CaptureFixture[str]) -> Ask:
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Any, ...]]]:
-    """The calls of `serve` of both components, which return at once, and of `logs.configure`."""
+    """Calls of `serve` of both components, which return at once, and of `logs.configure`."""
     calls: list[tuple[Any, ...]] = []
 
     async def serve(*args: Any) -> None:

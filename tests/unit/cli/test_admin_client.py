@@ -1,4 +1,4 @@
-"""The way to the running server: found, not found, and not what it should be."""
+"""Tests of zerotrust.cli.admin_client: a running server, none, and a wrong one."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.identities import Office
+from tests.support.identities import DirectoryServer
 from zerotrust.cli import admin_client
 from zerotrust.cli.admin_client import AdminClient, connect
 from zerotrust.cli.main import status
@@ -27,7 +27,7 @@ def said_by(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_the_socket_is_found_by_the_servers_file(
-    place: Office, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: DirectoryServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "server.yaml"
     file.write_text("server: {cert_file: c.crt}\nadmin: {socket: admin.sock}\n")
@@ -76,19 +76,21 @@ def test_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_folder_that_is_closed_to_this_user(
-    monkeypatch: pytest.MonkeyPatch, place: Office
+    monkeypatch: pytest.MonkeyPatch, server: DirectoryServer
 ) -> None:
     def deny(self: Path, **_: object) -> os.stat_result:
         raise PermissionError(13, "Permission denied", str(self))
 
     monkeypatch.setattr(Path, "stat", deny)
-    assert connect(SERVER_FILE, place.socket).get("/v1/grants", admin.GrantList).grants == []
+    assert connect(SERVER_FILE, server.socket).get("/v1/grants", admin.GrantList).grants == []
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may open every socket")
-def test_a_socket_of_somebody_else(place: Office, capsys: pytest.CaptureFixture[str]) -> None:
-    place.socket.chmod(0)
-    assert "use sudo" in said_by(["agents", "list", "--socket", str(place.socket)], capsys)
+def test_a_socket_of_somebody_else(
+    server: DirectoryServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.socket.chmod(0)
+    assert "use sudo" in said_by(["agents", "list", "--socket", str(server.socket)], capsys)
 
 
 def test_a_denied_connection_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -115,7 +117,7 @@ def test_a_path_that_is_too_long(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 @contextmanager
 def answering(path: Path, answer: bytes) -> Iterator[None]:
-    """Something that is no server of ours, for one connection."""
+    """Run a stand-in for another program at the socket, for one connection."""
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))
         listening.listen()

@@ -2,13 +2,13 @@
 
 import json
 
-from tests.support.identities import HOME, Office, home
+from tests.support.identities import HOME, DirectoryServer, home
 from tests.unit.cli.conftest import Ask
 
 
-def test_agents_are_listed(ask: Ask, place: Office) -> None:
+def test_agents_are_listed(ask: Ask, server: DirectoryServer) -> None:
     assert ask("agents", "list")[1] == "no agents\n"
-    place.live.sessions = [HOME, home(generation=4)]
+    server.live.sessions = [HOME, home(generation=4)]
     ask("grants", "add", "work", "a.example")
     rows = [line.split() for line in ask("agents", "list")[1].splitlines()[-2:]]
     assert rows[0] == ["home", "connected", "2", "8", "0", "2030-03-17", "17:46", "-"]
@@ -17,8 +17,8 @@ def test_agents_are_listed(ask: Ask, place: Office) -> None:
     assert [agent["id"] for agent in found] == ["home", "work"]
 
 
-def test_an_agent_is_shown(ask: Ask, place: Office) -> None:
-    place.live.sessions = [home(software="\x1b[2Jevil [bold]x[/bold]")]
+def test_an_agent_is_shown(ask: Ask, server: DirectoryServer) -> None:
+    server.live.sessions = [home(software="\x1b[2Jevil [bold]x[/bold]")]
     ask("tokens", "create", "--agent", "home", "--host", "a.example")
     ask("grants", "add", "home", "*.b.example")
     ask("agents", "revoke", "home", "--serial", "def", "--reason", "left on a train")
@@ -46,8 +46,8 @@ def test_an_agent_is_shown(ask: Ask, place: Office) -> None:
     )
 
 
-def test_revocation_says_what_it_ended(ask: Ask, place: Office) -> None:
-    place.live.sessions = [HOME, home(generation=4, serial="def", stream_count=1)]
+def test_revocation_says_what_it_ended(ask: Ask, server: DirectoryServer) -> None:
+    server.live.sessions = [HOME, home(generation=4, serial="def", stream_count=1)]
     code, out, _ = ask("agents", "revoke", "home", "--serial", "def")
     assert (code, out) == (
         0,
@@ -58,10 +58,10 @@ def test_revocation_says_what_it_ended(ask: Ask, place: Office) -> None:
     )
     assert ask("agents", "revoke", "home")[1] == "home is revoked; it was not connected\n"
     assert json.loads(ask("agents", "revoke", "home", "--json")[1])["sessions"] == 0
-    assert place.authorization.refusal("home", "1") is not None
+    assert server.authorization.refusal("home", "1") is not None
     assert ask("agents", "restore", "home")[1] == "home is no longer revoked\n"
-    assert place.authorization.refusal("home", "1") is None
-    assert place.authorization.refusal("home", "def") is not None
+    assert server.authorization.refusal("home", "1") is None
+    assert server.authorization.refusal("home", "def") is not None
     assert (
         ask("agents", "restore", "home", "--serial", "def")[1]
         == "certificate def of home is no longer revoked\n"

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.support.identities import Office
+from tests.support.identities import DirectoryServer
 from tests.unit.cli.conftest import Ask
 from zerotrust.cli import audit
 
@@ -35,8 +35,8 @@ def test_an_audit_that_is_whole(full: Ask) -> None:
     assert json.loads(full("audit", "verify", "--json")[1])["broken"] is None
 
 
-def test_an_audit_that_is_not(full: Ask, place: Office) -> None:
-    with place.database.transaction() as session:
+def test_an_audit_that_is_not(full: Ask, server: DirectoryServer) -> None:
+    with server.database.transaction() as session:
         connection = session.connection()
         for (name,) in connection.exec_driver_sql(
             "SELECT name FROM sqlite_master WHERE type='trigger'"

@@ -2,44 +2,46 @@
 
 import json
 
-from tests.support.identities import Office
+from tests.support.identities import DirectoryServer
 from tests.unit.cli.conftest import Ask
 from zerotrust.server.identity.agent_directory import DATABASE, FILE
 
 
-def test_a_grant_for_an_agent_that_is_not_there_yet(ask: Ask, place: Office) -> None:
+def test_a_grant_for_an_agent_that_is_not_there_yet(ask: Ask, server: DirectoryServer) -> None:
     code, out, err = ask("grants", "add", "home", "A.example", "*.lab.example")
     assert (code, err) == (0, "")
     assert out == "a.example is granted to home\n*.lab.example is granted to home\n"
-    assert place.authorization.grants.may_serve("home", "x.lab.example")
+    assert server.authorization.grants.may_serve("home", "x.lab.example")
     assert ask("grants", "add", "home", "a.example")[1] == "a.example is granted to home already\n"
     assert (
         ask("grants", "remove", "home", "a.example")[1]
         == "a.example is no longer granted to home\n"
     )
-    assert not place.authorization.grants.may_serve("home", "a.example")
+    assert not server.authorization.grants.may_serve("home", "a.example")
     code, _, err = ask("grants", "remove", "home", "a.example")
     assert (code, err.startswith("error: a.example is not granted to home")) == (1, True)
 
 
-def test_what_was_done_before_an_error_stays_and_was_said(ask: Ask, place: Office) -> None:
+def test_what_was_done_before_an_error_stays_and_was_said(
+    ask: Ask, server: DirectoryServer
+) -> None:
     code, out, err = ask("grants", "add", "home", "a.example", "a:1", "b.example")
     assert (code, out) == (1, "a.example is granted to home\n")
     assert "has a port" in err
-    assert place.authorization.grants.of(DATABASE) == {("home", "a.example")}
+    assert server.authorization.grants.of(DATABASE) == {("home", "a.example")}
 
 
-def test_warnings(ask: Ask, place: Office) -> None:
+def test_warnings(ask: Ask, server: DirectoryServer) -> None:
     assert "warning: " in ask("grants", "add", "home", "*.co.uk")[2]
-    place.authorization.grants.replace(FILE, [("home", "*.co.uk")])
+    server.authorization.grants.replace(FILE, [("home", "*.co.uk")])
     code, _, err = ask("grants", "remove", "home", "*.co.uk")
     assert (code, err) == (0, "warning: the server's file still grants it, under grants\n")
 
 
 def test_a_wildcard_and_a_name_below_it_of_another_agent_are_warned_about(
-    ask: Ask, place: Office
+    ask: Ask, server: DirectoryServer
 ) -> None:
-    place.authorization.grants.replace(FILE, [("home", "*.lab.example")])
+    server.authorization.grants.replace(FILE, [("home", "*.lab.example")])
     code, out, err = ask("grants", "add", "nas", "a.lab.example", "a.b.lab.example", "lab.example")
     assert (code, out.count("is granted")) == (0, 3)
     assert (
@@ -60,10 +62,10 @@ def test_a_wildcard_and_a_name_below_it_of_another_agent_are_warned_about(
     ]
 
 
-def test_grants_are_listed(ask: Ask, place: Office) -> None:
+def test_grants_are_listed(ask: Ask, server: DirectoryServer) -> None:
     assert ask("grants", "list")[1] == "no grants\n"
     ask("grants", "add", "home", "a.example")
-    place.authorization.grants.replace(FILE, [("work", "b.example")])
+    server.authorization.grants.replace(FILE, [("work", "b.example")])
     out = ask("grants", "list")[1]
     rows = [line.split()[:3] for line in out.splitlines()[-2:]]
     assert rows == [["home", "a.example", "database"], ["work", "b.example", "file"]]

@@ -1,5 +1,4 @@
-"""Tests of zerotrust.cli.join. The way over the network is tested with agent.join and with
-processes."""
+"""Tests of zerotrust.cli.join; the network part is tested with agent.join and processes."""
 
 import datetime
 import io
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.authorities import Foreign
+from tests.support.authorities import ForeignCertificate
 from zerotrust.agent import join
 from zerotrust.agent.join import JoinResult
 from zerotrust.cli import systemd
@@ -30,7 +29,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[JoinToken]:
         return JoinResult(
             agent_id="home",
             chain_pem=b"chain",
-            root_pem=Foreign.root().pem,
+            root_pem=ForeignCertificate.root().pem,
             hosts=("pihole.example.com",),
             not_after=datetime.datetime(2030, 1, 1, 12, tzinfo=datetime.UTC),
             skew=datetime.timedelta(minutes=9),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.identities import HOME, Office
+from tests.support.identities import HOME, DirectoryServer
 from tests.unit.cli.conftest import Ask
 from zerotrust.cli import systemd
 from zerotrust.cli.main import status
@@ -34,8 +34,8 @@ def test_the_server_with_every_option(
     assert found == (f"{tmp_path}/a", f"{tmp_path}/b", "/c")
 
 
-def test_status_of_a_server(ask: Ask, place: Office) -> None:
-    place.live.sessions = [HOME]
+def test_status_of_a_server(ask: Ask, server: DirectoryServer) -> None:
+    server.live.sessions = [HOME]
     code, out, _ = ask("server", "status")
     assert code == 0
     said = dict(

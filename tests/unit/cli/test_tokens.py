@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.support.identities import Office
+from tests.support.identities import DirectoryServer
 from tests.unit.cli.conftest import Ask
 from zerotrust.cli.main import status
 from zerotrust.pki import join_token
@@ -30,8 +30,10 @@ def test_a_token_as_json(ask: Ask) -> None:
     assert err.startswith("warning: the server's certificate is for ")
 
 
-def test_a_name_below_a_wildcard_of_another_agent_is_warned_about(ask: Ask, place: Office) -> None:
-    place.authorization.grants.replace(FILE, [("home", "*.lab.example")])
+def test_a_name_below_a_wildcard_of_another_agent_is_warned_about(
+    ask: Ask, server: DirectoryServer
+) -> None:
+    server.authorization.grants.replace(FILE, [("home", "*.lab.example")])
     code, _, err = ask(
         "tokens", "create", "--agent", "nas", "--host", "a.lab.example", "--host", "b.example"
     )
@@ -42,7 +44,7 @@ def test_a_name_below_a_wildcard_of_another_agent_is_warned_about(ask: Ask, plac
     assert err.count("warning: ") == 1
 
 
-def test_tokens_are_listed_and_taken_back(ask: Ask, place: Office) -> None:
+def test_tokens_are_listed_and_taken_back(ask: Ask, server: DirectoryServer) -> None:
     assert ask("tokens", "list")[1] == "no join tokens\n"
     secret = join_token.parse(
         ask("tokens", "create", "--agent", "home", "--host", "a.example")[1]
@@ -87,7 +89,7 @@ def test_a_wrong_command_line(
     assert said in capsys.readouterr().err
 
 
-def test_what_the_server_refuses(ask: Ask, place: Office) -> None:
+def test_what_the_server_refuses(ask: Ask, server: DirectoryServer) -> None:
     assert ask("tokens", "create", "--agent", "../x")[0] == 1
     code, out, err = ask("tokens", "create", "--agent", "home", "--host", "https://a.example")
     assert (code, out) == (1, "")

@@ -1,5 +1,4 @@
-"""Tests of zerotrust.config.folders; those of the server's folders are in
-tests/unit/server/test_app.py."""
+"""Tests of zerotrust.config.folders; tests/unit/server/test_app.py has the server's folders."""
 
 from pathlib import Path
 

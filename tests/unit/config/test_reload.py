@@ -64,11 +64,11 @@ class Component:
         return [dict(line) for line in lines]
 
 
-def run(tmp_path: Path, scene: Callable[[Component], Awaitable[None]]) -> None:
+def run(tmp_path: Path, scenario: Callable[[Component], Awaitable[None]]) -> None:
     async def play() -> None:
         component = Component(tmp_path)
         try:
-            await scene(component)
+            await scenario(component)
         finally:
             await component.tasks.close()
 
@@ -76,7 +76,7 @@ def run(tmp_path: Path, scene: Callable[[Component], Awaitable[None]]) -> None:
 
 
 def test_changes_are_applied_and_logged_in_one_line(tmp_path: Path) -> None:
-    async def scene(it: Component) -> None:
+    async def scenario(it: Component) -> None:
         it.write("x:2", "y:2")
         [line] = await it.reload()
         assert it.applied == [Changes(changed=("two",))]
@@ -91,16 +91,16 @@ def test_changes_are_applied_and_logged_in_one_line(tmp_path: Path) -> None:
         assert line["changes"] == "changed two; settings agent_id"
         assert line["waiting"] == ["agent_id: for a restart"]
 
-    run(tmp_path, scene)
+    run(tmp_path, scenario)
 
 
 def test_an_unchanged_file_is_not_applied(tmp_path: Path) -> None:
-    async def scene(it: Component) -> None:
+    async def scenario(it: Component) -> None:
         [line] = await it.reload()
         assert it.applied == []
         assert line["changes"] == "nothing"
 
-    run(tmp_path, scene)
+    run(tmp_path, scenario)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_an_unchanged_file_is_not_applied(tmp_path: Path) -> None:
     ],
 )
 def test_an_invalid_file_changes_nothing(tmp_path: Path, text: str, reason: str) -> None:
-    async def scene(it: Component) -> None:
+    async def scenario(it: Component) -> None:
         before = it.reloader.config
         it.path.write_text(text)
         [line] = await it.reload()
@@ -122,11 +122,11 @@ def test_an_invalid_file_changes_nothing(tmp_path: Path, text: str, reason: str)
         assert it.reloader.config is before
         assert it.applied == []
 
-    run(tmp_path, scene)
+    run(tmp_path, scenario)
 
 
 def test_a_failed_apply_is_repeated_with_the_next_change(tmp_path: Path) -> None:
-    async def scene(it: Component) -> None:
+    async def scenario(it: Component) -> None:
         it.refuse = "no such certificate"
         it.write("x:2", "y:2")
         [line] = await it.reload()
@@ -135,11 +135,11 @@ def test_a_failed_apply_is_repeated_with_the_next_change(tmp_path: Path) -> None
         await it.reload()
         assert it.applied == [Changes(changed=("two",))]
 
-    run(tmp_path, scene)
+    run(tmp_path, scenario)
 
 
 def test_a_wrong_service_is_named_and_the_others_go_on(tmp_path: Path) -> None:
-    async def scene(it: Component) -> None:
+    async def scenario(it: Component) -> None:
         it.path.write_text(TEXT.replace("x:2", "wrong").replace("x:1", "y:1"))
         refused, done = await it.reload()
         assert refused["event"] == "services with errors keep their last good version"
@@ -151,11 +151,11 @@ def test_a_wrong_service_is_named_and_the_others_go_on(tmp_path: Path) -> None:
         [line] = await it.reload()
         assert line["changes"] == "changed one"
 
-    run(tmp_path, scene)
+    run(tmp_path, scenario)
 
 
 def test_renewed_certificates_are_a_change(tmp_path: Path) -> None:
-    async def scene(it: Component) -> None:
+    async def scenario(it: Component) -> None:
         (tmp_path / "a.crt").write_text("new")
         await it.reload()
         assert it.applied == [Changes(files=(str(tmp_path / "a.crt"),))]
@@ -163,17 +163,17 @@ def test_renewed_certificates_are_a_change(tmp_path: Path) -> None:
         await it.reload()
         assert it.applied[1:] == [Changes(files=(str(tmp_path / "a.key"),))]
 
-    run(tmp_path, scene)
+    run(tmp_path, scenario)
 
 
 def test_other_certificates_are_a_change_of_settings_alone(tmp_path: Path) -> None:
-    async def scene(it: Component) -> None:
+    async def scenario(it: Component) -> None:
         (tmp_path / "b.crt").write_text("new")
         it.write("cert: a.crt", "cert: b.crt")
         await it.reload()
         assert it.applied == [Changes(keys=("server.cert",))]
 
-    run(tmp_path, scene)
+    run(tmp_path, scenario)
 
 
 async def applied(it: Component) -> Changes:
@@ -184,7 +184,7 @@ async def applied(it: Component) -> Changes:
 
 
 def test_a_request_and_a_changed_file_cause_a_reload(tmp_path: Path) -> None:
-    async def scene(it: Component) -> None:
+    async def scenario(it: Component) -> None:
         it.tasks.spawn(it.reloader.run(), "reload")
         await asyncio.sleep(0)
         it.write("x:1", "y:1")
@@ -195,7 +195,7 @@ def test_a_request_and_a_changed_file_cause_a_reload(tmp_path: Path) -> None:
         (tmp_path / "a.crt").write_text("renewed")
         assert (await applied(it)).files == (str(tmp_path / "a.crt"),)
 
-    run(tmp_path, scene)
+    run(tmp_path, scenario)
 
 
 def test_what_is_watched_follows_the_configuration(
@@ -211,7 +211,7 @@ def test_what_is_watched_follows_the_configuration(
     monkeypatch.setattr(file_watcher, "changes", changes)
     everything = ["agent.yaml", "a.crt", "a.key", "ca.crt"]
 
-    async def scene(it: Component) -> None:
+    async def scenario(it: Component) -> None:
         it.tasks.spawn(it.reloader.run(), "reload")
         for settings in (
             "watch_certs: false",
@@ -224,7 +224,7 @@ def test_what_is_watched_follows_the_configuration(
             await applied(it)
             await asyncio.sleep(0)  # the former watch ends, the next begins
 
-    run(tmp_path, scene)
+    run(tmp_path, scenario)
     assert watched == [
         (everything, 0.01),
         (["agent.yaml"], 0.5),
@@ -236,7 +236,7 @@ def test_what_is_watched_follows_the_configuration(
 def test_signals(tmp_path: Path) -> None:
     before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGUSR1)}
 
-    async def scene(it: Component) -> None:
+    async def scenario(it: Component) -> None:
         it.tasks.spawn(it.reloader.run(), "reload")
         await asyncio.sleep(0)
         quiet = TEXT.replace("debounce_delay: 10ms", "enabled: false, reload_signal: sigusr1")
@@ -260,7 +260,7 @@ def test_signals(tmp_path: Path) -> None:
         assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
 
     try:
-        run(tmp_path, scene)
+        run(tmp_path, scenario)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -273,7 +273,7 @@ def test_a_failing_watcher_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(file_watcher, "changes", changes)
 
-    async def scene(it: Component) -> None:
+    async def scenario(it: Component) -> None:
         with structlog.testing.capture_logs() as lines:
             it.tasks.spawn(it.reloader.run(), "reload")
             it.write("x:1", "y:1")
@@ -282,7 +282,7 @@ def test_a_failing_watcher_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert lines[0]["event"] == "cannot watch files; send SIGHUP after a change"
         assert lines[0]["reason"] == "inotify watch limit reached"
 
-    run(tmp_path, scene)
+    run(tmp_path, scenario)
 
 
 def test_certificates_of_both_ends() -> None:

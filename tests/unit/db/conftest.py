@@ -1,4 +1,4 @@
-"""The databases that these tests run on: each test on both."""
+"""Fixtures for database tests: each runs on SQLite and on PostgreSQL."""
 
 from collections.abc import Iterator
 

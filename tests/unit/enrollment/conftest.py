@@ -1,11 +1,11 @@
-"""An authority, and both databases."""
+"""Fixtures for enrollment tests: an issuer, and both databases."""
 
 from collections.abc import Iterator
 
 import pytest
 
 from tests.support.databases import postgresql, url
-from tests.unit.enrollment.telling import NOW
+from tests.unit.enrollment.transactions import NOW
 from zerotrust.db.database import Database
 from zerotrust.pki import ca
 from zerotrust.pki.issuer import Issuer

@@ -5,7 +5,7 @@ import datetime
 import pytest
 from cryptography import x509
 
-from tests.unit.enrollment.telling import ADMIN, CSR, NOW, WEEK, do, told
+from tests.unit.enrollment.transactions import ADMIN, CSR, NOW, WEEK, audit_records, transact
 from zerotrust.db import certificates
 from zerotrust.db.database import Database
 from zerotrust.enrollment.expired_renewal import renew_expired
@@ -19,7 +19,7 @@ SECOND = datetime.timedelta(seconds=1)
 
 
 def issued(database: Database, issuer: Issuer, now: datetime.datetime = NOW) -> x509.Certificate:
-    made = do(
+    made = transact(
         database,
         lambda s: renew(
             s, issuer, agent_id="home", serial="1", csr_pem=CSR, lifetime=WEEK, now=now
@@ -31,7 +31,7 @@ def issued(database: Database, issuer: Issuer, now: datetime.datetime = NOW) -> 
 def back(
     database: Database, issuer: Issuer, certificate: x509.Certificate, now: datetime.datetime
 ) -> IssuedCertificate:
-    return do(
+    return transact(
         database,
         lambda s: renew_expired(
             s,
@@ -50,14 +50,14 @@ def test_an_agent_that_was_away_gets_a_new_certificate(database: Database, issue
     late = NOW + WEEK + KEPT - SECOND
     joined = back(database, issuer, certificate, late)
     assert (joined.agent_id, joined.not_after) == ("home", late + WEEK)
-    assert told(database)[-1][1] == "certificate.renewed"
+    assert audit_records(database)[-1][1] == "certificate.renewed"
 
 
 def test_who_was_away_for_too_long_has_to_join_again(database: Database, issuer: Issuer) -> None:
     certificate = issued(database, issuer)
     with pytest.raises(CertificateRefused, match="30 days ago"):
         back(database, issuer, certificate, NOW + WEEK + KEPT + SECOND)
-    assert told(database)[-1][:3] == ("203.0.113.9", "return.refused", "home")
+    assert audit_records(database)[-1][:3] == ("203.0.113.9", "return.refused", "home")
 
 
 def test_a_certificate_that_was_not_issued_here_is_worth_nothing(
@@ -101,7 +101,7 @@ def test_the_newest_and_the_one_before_it_will_do_an_old_backup_will_not(
 
 def test_a_revoked_agent_does_not_come_back(database: Database, issuer: Issuer) -> None:
     certificate = issued(database, issuer)
-    do(database, lambda s: revoke(s, agent_id="home", reason="lost", actor=ADMIN, now=NOW))
+    transact(database, lambda s: revoke(s, agent_id="home", reason="lost", actor=ADMIN, now=NOW))
     with pytest.raises(AgentRevoked):
         back(database, issuer, certificate, NOW + WEEK + SECOND)
 
@@ -111,7 +111,7 @@ def test_a_revoked_certificate_does_not_come_back_when_it_has_ended(
 ) -> None:
     certificate = issued(database, issuer)
     serial = f"{certificate.serial_number:x}"
-    do(
+    transact(
         database,
         lambda s: revoke(s, agent_id="home", serial=serial, reason="stolen", actor=ADMIN, now=NOW),
     )
@@ -125,8 +125,10 @@ def test_who_has_to_join_again_does_not_come_back(
     database: Database, issuer: Issuer, restored_after: datetime.timedelta
 ) -> None:
     certificate = issued(database, issuer)
-    do(database, lambda s: revoke(s, agent_id="home", reason="stolen", actor=ADMIN, now=NOW))
+    transact(database, lambda s: revoke(s, agent_id="home", reason="stolen", actor=ADMIN, now=NOW))
     restored_at = NOW + restored_after
-    do(database, lambda s: restore(s, agent_id="home", reissue=True, actor=ADMIN, now=restored_at))
+    transact(
+        database, lambda s: restore(s, agent_id="home", reissue=True, actor=ADMIN, now=restored_at)
+    )
     with pytest.raises(AgentRevoked):
         back(database, issuer, certificate, max(restored_at, NOW + WEEK) + SECOND)

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy.orm import Session
 
-from tests.unit.enrollment.telling import ADMIN, NOW, do, told
+from tests.unit.enrollment.transactions import ADMIN, NOW, audit_records, transact
 from zerotrust.db import agents, grants
 from zerotrust.db.database import Database
 from zerotrust.db.tables import GrantRow
@@ -12,13 +12,13 @@ from zerotrust.errors import EnrollmentError, NotFound
 
 
 def grant(database: Database, agent: str, pattern: str) -> Granted:
-    return do(
+    return transact(
         database, lambda s: add_grant(s, agent_id=agent, pattern=pattern, actor=ADMIN, now=NOW)
     )
 
 
 def take(database: Database, agent: str, pattern: str) -> GrantRow:
-    return do(
+    return transact(
         database, lambda s: remove_grant(s, agent_id=agent, pattern=pattern, actor=ADMIN, now=NOW)
     )
 
@@ -26,15 +26,17 @@ def take(database: Database, agent: str, pattern: str) -> GrantRow:
 def test_grants_are_given_listed_and_taken_back(database: Database) -> None:
     assert grant(database, "work", "*.Lab.example.com").pattern == "*.lab.example.com"
     assert grant(database, "home", "bücher.example").pattern == "xn--bcher-kva.example"
-    listed = do(database, list_grants)
+    listed = transact(database, list_grants)
     assert [(row.agent_id, row.pattern) for row in listed] == [
         ("home", "xn--bcher-kva.example"),
         ("work", "*.lab.example.com"),
     ]
-    assert [row.agent_id for row in do(database, lambda s: list_grants(s, "home"))] == ["home"]
+    assert [row.agent_id for row in transact(database, lambda s: list_grants(s, "home"))] == [
+        "home"
+    ]
     assert take(database, "home", "BÜCHER.example").pattern == "xn--bcher-kva.example"
-    assert [row.agent_id for row in do(database, list_grants)] == ["work"]
-    assert told(database) == [
+    assert [row.agent_id for row in transact(database, list_grants)] == ["work"]
+    assert audit_records(database) == [
         (ADMIN, "grant.added", "work", {"host": "*.lab.example.com"}),
         (ADMIN, "grant.added", "home", {"host": "xn--bcher-kva.example"}),
         (ADMIN, "grant.removed", "home", {"host": "xn--bcher-kva.example"}),
@@ -45,13 +47,13 @@ def test_two_agents_may_share_a_name(database: Database) -> None:
     assert grant(database, "home", "a.example").added
     assert grant(database, "work", "a.example").added
     take(database, "home", "a.example")
-    assert [row.agent_id for row in do(database, list_grants)] == ["work"]
+    assert [row.agent_id for row in transact(database, list_grants)] == ["work"]
 
 
 def test_twice_is_no_decision(database: Database) -> None:
     assert grant(database, "home", "a.example").added
     assert not grant(database, "home", "A.example.").added
-    assert len(told(database)) == 1
+    assert len(audit_records(database)) == 1
 
 
 def test_a_wildcard_for_everybody_is_granted_with_a_warning(database: Database) -> None:
@@ -72,7 +74,7 @@ def test_an_old_grant_with_any_a_label_can_be_taken_back(database: Database) -> 
         agents.ensure(session, "home", now=0)
         grants.add(session, "home", "xn--a.example", now=0)
 
-    do(database, older)
+    transact(database, older)
     assert take(database, "home", "XN--a.example").pattern == "xn--a.example"
 
 

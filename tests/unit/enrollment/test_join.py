@@ -10,7 +10,17 @@ from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.enrollment.telling import ADMIN, AT, CSR, HOUR, NOW, WEEK, do, invite, told
+from tests.unit.enrollment.transactions import (
+    ADMIN,
+    AT,
+    CSR,
+    HOUR,
+    NOW,
+    WEEK,
+    audit_records,
+    issue_token,
+    transact,
+)
 from zerotrust.db import agents, certificates, grants, revocations, tokens
 from zerotrust.db.database import Database
 from zerotrust.enrollment.join import IssuedCertificate, join, renew
@@ -37,18 +47,18 @@ def enter(
     database: Database, issuer: Issuer, token: str, csr: bytes = CSR, **changed: Any
 ) -> IssuedCertificate:
     arguments = {"lifetime": WEEK, "client": CLIENT, "now": NOW, **changed}
-    return do(database, lambda s: join(s, issuer, token=token, csr_pem=csr, **arguments))
+    return transact(database, lambda s: join(s, issuer, token=token, csr_pem=csr, **arguments))
 
 
 def again(
     database: Database, issuer: Issuer, serial: str, csr: bytes = CSR, **changed: Any
 ) -> IssuedCertificate:
     arguments = {"agent_id": "home", "lifetime": WEEK, "now": NOW, **changed}
-    return do(database, lambda s: renew(s, issuer, serial=serial, csr_pem=csr, **arguments))
+    return transact(database, lambda s: renew(s, issuer, serial=serial, csr_pem=csr, **arguments))
 
 
 def test_a_token_makes_an_agent_with_its_grants(database: Database, issuer: Issuer) -> None:
-    token = invite(database, "home", "pihole.example.com", "*.lab.example.com")
+    token = issue_token(database, "home", "pihole.example.com", "*.lab.example.com")
     asked = csr.create()
     joined = enter(database, issuer, token.secret, asked.pem)
     certificate = x509.load_pem_x509_certificate(joined.chain_pem)
@@ -67,7 +77,7 @@ def test_a_token_makes_an_agent_with_its_grants(database: Database, issuer: Issu
         assert [(c.agent_id, c.serial, c.not_after) for c in kept] == [
             ("home", joined.serial, AT + 7 * 86400)
         ]
-    assert told(database)[1:] == [
+    assert audit_records(database)[1:] == [
         (
             CLIENT,
             "agent.joined",
@@ -85,7 +95,7 @@ def test_a_token_makes_an_agent_with_its_grants(database: Database, issuer: Issu
 def test_a_token_is_used_once_and_its_holder_is_told_when(
     database: Database, issuer: Issuer
 ) -> None:
-    token = invite(database)
+    token = issue_token(database)
     enter(database, issuer, token.secret)
     with pytest.raises(
         TokenUsed, match="already used, on 2030-01-01 at 12:00:00 UTC; if that was not you"
@@ -93,14 +103,14 @@ def test_a_token_is_used_once_and_its_holder_is_told_when(
         enter(database, issuer, token.secret, now=NOW + 2 * HOUR)
     assert (caught.value.status, caught.value.code) == (410, "token_used")
     reason = {"token": 1, "code": "token_used", "reason": str(caught.value)}
-    assert told(database)[-1] == (CLIENT, "join.refused", "home", reason)
+    assert audit_records(database)[-1] == (CLIENT, "join.refused", "home", reason)
 
 
 def test_a_token_ends(database: Database, issuer: Issuer) -> None:
-    token = invite(database)
+    token = issue_token(database)
     with pytest.raises(TokenExpired, match="has expired"):
         enter(database, issuer, token.secret, now=NOW + HOUR)
-    assert told(database)[-1][1:3] == ("join.refused", "home")
+    assert audit_records(database)[-1][1:3] == ("join.refused", "home")
     assert (
         enter(
             database, issuer, token.secret, now=NOW + HOUR - datetime.timedelta(seconds=1)
@@ -110,8 +120,8 @@ def test_a_token_ends(database: Database, issuer: Issuer) -> None:
 
 
 def test_a_cancelled_token(database: Database, issuer: Issuer) -> None:
-    token = invite(database)
-    do(database, lambda s: cancel_token(s, token.number, actor=ADMIN, now=NOW))
+    token = issue_token(database)
+    transact(database, lambda s: cancel_token(s, token.number, actor=ADMIN, now=NOW))
     with pytest.raises(TokenUnknown, match="was cancelled"):
         enter(database, issuer, token.secret)
 
@@ -120,24 +130,24 @@ def test_a_cancelled_token(database: Database, issuer: Issuer) -> None:
 def test_a_token_that_nobody_made_is_recorded_without_itself(
     database: Database, issuer: Issuer, token: str
 ) -> None:
-    invite(database)
+    issue_token(database)
     with pytest.raises(TokenUnknown, match="unknown join token"):
         enter(database, issuer, token)
-    actor, action, agent, details = told(database)[-1]
+    actor, action, agent, details = audit_records(database)[-1]
     assert (actor, action, agent) == (CLIENT, "join.refused", None)
     assert details["code"] == "token_unknown"
     with pytest.raises(TokenUnknown):
         enter(database, issuer, token, rationed=lambda kind: None)
-    assert len(told(database)) == 2
+    assert len(audit_records(database)) == 2
     with pytest.raises(TokenUnknown):
         enter(database, issuer, token, rationed={"unknown token": 7}.__getitem__)
-    assert told(database)[-1][3]["left_out"] == 7
+    assert audit_records(database)[-1][3]["left_out"] == 7
 
 
 def test_what_is_in_the_database_lets_nobody_in(database: Database, issuer: Issuer) -> None:
     """A thief of the database has the hashes."""
-    token = invite(database)
-    row = do(database, lambda s: tokens.find(s, token.number))
+    token = issue_token(database)
+    row = transact(database, lambda s: tokens.find(s, token.number))
     assert row is not None and row.digest == digest_of(token.secret)
     for stolen in (row.digest.hex(), row.digest.decode("latin-1"), repr(row)):
         assert token.secret not in stolen
@@ -153,10 +163,10 @@ def test_no_token_but_the_whole_one(place: int, letter: str) -> None:
 
 
 def test_a_bad_request_does_not_use_the_token_up(database: Database, issuer: Issuer) -> None:
-    token = invite(database, "home", "app.example.com")
+    token = issue_token(database, "home", "app.example.com")
     with pytest.raises(CsrRefused):
         enter(database, issuer, token.secret, b"not a request")
-    assert told(database)[-1][1:3] == ("join.refused", "home")
+    assert audit_records(database)[-1][1:3] == ("join.refused", "home")
     with database.transaction() as session:
         assert grants.pairs(session) == []
         assert certificates.living(session, "home", now=AT) == []
@@ -164,7 +174,7 @@ def test_a_bad_request_does_not_use_the_token_up(database: Database, issuer: Iss
 
 
 def test_an_issuer_that_cannot_sign_changes_nothing(database: Database, issuer: Issuer) -> None:
-    token = invite(database, lifetime=datetime.timedelta(days=30))
+    token = issue_token(database, lifetime=datetime.timedelta(days=30))
     later = issuer.not_after + HOUR
     with database.transaction() as session:
         row = tokens.find(session, token.number)
@@ -173,24 +183,24 @@ def test_an_issuer_that_cannot_sign_changes_nothing(database: Database, issuer: 
     with pytest.raises(PkiError) as caught:
         enter(database, issuer, token.secret, now=later)
     assert not isinstance(caught.value, EnrollmentError)
-    assert len(told(database)) == 1
+    assert len(audit_records(database)) == 1
     assert enter(database, issuer, token.secret).agent_id == "home"
 
 
 def test_no_token_lets_a_revoked_agent_in(database: Database, issuer: Issuer) -> None:
     """There should be none: a revocation cancels them, and none is made while it lasts."""
-    token = invite(database)
+    token = issue_token(database)
     with database.transaction() as session:
         revocations.add(session, "home", "", reason="test", now=AT)
     with pytest.raises(AgentRevoked, match="revoked; ask"):
         enter(database, issuer, token.secret)
-    row = do(database, lambda s: tokens.find(s, token.number))
+    row = transact(database, lambda s: tokens.find(s, token.number))
     assert row is not None and row.used_at is None
 
 
 def test_who_joins_again_keeps_its_grants(database: Database, issuer: Issuer) -> None:
-    enter(database, issuer, invite(database, "home", "a.example").secret)
-    joined = enter(database, issuer, invite(database, "home", "a.example", "b.example").secret)
+    enter(database, issuer, issue_token(database, "home", "a.example").secret)
+    joined = enter(database, issuer, issue_token(database, "home", "a.example", "b.example").secret)
     assert joined.patterns == ["a.example", "b.example"]
 
 
@@ -200,7 +210,7 @@ def test_of_many_that_join_with_one_token_exactly_one_does(
     """Two servers, eight threads, all at once."""
     other = Database.open(url)
     for _ in range(5):
-        secret = invite(database).secret
+        secret = issue_token(database).secret
         barrier = threading.Barrier(8)
 
         def attempt(
@@ -217,15 +227,15 @@ def test_of_many_that_join_with_one_token_exactly_one_does(
             outcomes = sorted(future.result(15) for future in futures)
         assert outcomes.count("token_used") == 7
     other.close()
-    actions = [action for _, action, _, _ in told(database)]
+    actions = [action for _, action, _, _ in audit_records(database)]
     assert (actions.count("agent.joined"), actions.count("join.refused")) == (5, 35)
-    assert len(do(database, lambda s: certificates.living(s, "home", now=AT))) == 5
+    assert len(transact(database, lambda s: certificates.living(s, "home", now=AT))) == 5
 
 
 def test_an_agent_renews_with_a_new_key_and_the_old_certificate_stays(
     database: Database, issuer: Issuer
 ) -> None:
-    joined = enter(database, issuer, invite(database, "home", "a.example").secret)
+    joined = enter(database, issuer, issue_token(database, "home", "a.example").secret)
     asked = csr.create()
     later = NOW + datetime.timedelta(days=4)
     renewed = again(database, issuer, joined.serial, asked.pem, now=later)
@@ -235,9 +245,9 @@ def test_an_agent_renews_with_a_new_key_and_the_old_certificate_stays(
         later + WEEK,
         ["a.example"],
     )
-    kept = do(database, lambda s: certificates.living(s, "home", now=int(later.timestamp())))
+    kept = transact(database, lambda s: certificates.living(s, "home", now=int(later.timestamp())))
     assert [certificate.serial for certificate in kept] == [renewed.serial, joined.serial]
-    actor, action, agent, details = told(database)[-1]
+    actor, action, agent, details = audit_records(database)[-1]
     assert (actor, action, agent) == ("agent home", "certificate.renewed", "home")
     assert (details["before"], details["serial"]) == (joined.serial, renewed.serial)
 
@@ -246,20 +256,20 @@ def test_an_agent_with_a_certificate_made_by_hand_renews_too(
     database: Database, issuer: Issuer
 ) -> None:
     assert again(database, issuer, "a1b2").agent_id == "home"
-    assert do(database, lambda s: [agent.joined_at for agent in agents.everyone(s)]) == [None]
+    assert transact(database, lambda s: [agent.joined_at for agent in agents.everyone(s)]) == [None]
 
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_who_is_revoked_does_not_renew(database: Database, issuer: Issuer, whole: bool) -> None:
-    joined = enter(database, issuer, invite(database).secret)
+    joined = enter(database, issuer, issue_token(database).secret)
     serial = None if whole else joined.serial
-    do(
+    transact(
         database,
         lambda s: revoke(s, agent_id="home", serial=serial, reason="x", actor=ADMIN, now=NOW),
     )
     with pytest.raises(AgentRevoked):
         again(database, issuer, joined.serial)
-    actor, action, agent, details = told(database)[-1]
+    actor, action, agent, details = audit_records(database)[-1]
     assert (actor, action, agent) == ("agent home", "renewal.refused", "home")
     assert (details["serial"], details["code"]) == (joined.serial, "agent_revoked")
 
@@ -269,7 +279,7 @@ def test_a_bad_request_for_renewal_is_refused_and_recorded(
 ) -> None:
     with pytest.raises(CsrRefused):
         again(database, issuer, "a1", b"")
-    assert told(database)[-1][1] == "renewal.refused"
+    assert audit_records(database)[-1][1] == "renewal.refused"
     with pytest.raises(EnrollmentError, match="cannot be used as a name"):
         again(database, issuer, "a1", agent_id="a b")
 
@@ -277,8 +287,8 @@ def test_a_bad_request_for_renewal_is_refused_and_recorded(
 def test_what_ended_long_ago_is_forgotten_by_the_tables_only(
     database: Database, issuer: Issuer
 ) -> None:
-    joined = enter(database, issuer, invite(database).secret)
-    do(
+    joined = enter(database, issuer, issue_token(database).secret)
+    transact(
         database,
         lambda s: revoke(
             s, agent_id="home", serial=joined.serial, reason="x", actor=ADMIN, now=NOW
@@ -290,7 +300,7 @@ def test_what_ended_long_ago_is_forgotten_by_the_tables_only(
         assert certificates.find(session, joined.serial) is None
         assert certificates.find(session, renewed.serial) is not None
         assert revocations.listed(session) == []
-    assert [action for _, action, _, _ in told(database)] == [
+    assert [action for _, action, _, _ in audit_records(database)] == [
         "token.created",
         "agent.joined",
         "certificate.revoked",

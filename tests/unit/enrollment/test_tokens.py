@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from tests.unit.enrollment.telling import ADMIN, AT, HOUR, NOW, do, invite, told
+from tests.unit.enrollment.transactions import (
+    ADMIN,
+    AT,
+    HOUR,
+    NOW,
+    audit_records,
+    issue_token,
+    transact,
+)
 from zerotrust.db.database import Database
 from zerotrust.enrollment.revocation import revoke
 from zerotrust.enrollment.tokens import (
@@ -20,28 +28,28 @@ from zerotrust.errors import EnrollmentError, NotFound
 
 
 def test_a_token_is_256_bits_and_shown_once(database: Database) -> None:
-    token = invite(
+    token = issue_token(
         database, "home", "Pihole.example.com", "*.lab.example.com", "pihole.example.com."
     )
     assert len(token.secret) == 43
     assert token.secret not in repr(token)
     assert (token.agent_id, token.expires_at, token.warnings) == ("home", AT + 3600, [])
     assert token.patterns == ["pihole.example.com", "*.lab.example.com"]
-    assert invite(database).secret != token.secret
-    rows = do(database, list_tokens)
+    assert issue_token(database).secret != token.secret
+    rows = transact(database, list_tokens)
     assert [(row.number, row.patterns) for row in rows] == [(2, []), (1, token.patterns)]
     assert token.secret not in repr(rows)
-    assert told(database)[0] == (
+    assert audit_records(database)[0] == (
         ADMIN,
         "token.created",
         "home",
         {"token": 1, "hosts": token.patterns, "expires_at": AT + 3600},
     )
-    assert token.secret not in str(told(database))
+    assert token.secret not in str(audit_records(database))
 
 
 def test_a_wildcard_for_everybody_is_granted_with_a_warning(database: Database) -> None:
-    token = invite(database, "home", "*.co.uk", "*.lab.example.com")
+    token = issue_token(database, "home", "*.co.uk", "*.lab.example.com")
     assert len(token.warnings) == 1
     assert 'public suffix "co.uk"' in token.warnings[0]
 
@@ -55,7 +63,7 @@ def attempt(database: Database, **changed: Any) -> IssuedToken:
         "now": NOW,
         **changed,
     }
-    return do(database, lambda s: create_token(s, **arguments))
+    return transact(database, lambda s: create_token(s, **arguments))
 
 
 @pytest.mark.parametrize(
@@ -80,28 +88,33 @@ def test_what_will_not_do_is_refused_with_the_reason(
     with pytest.raises(EnrollmentError, match=reason) as caught:
         attempt(database, **changed)
     assert caught.value.status == 400
-    assert told(database) == []
+    assert audit_records(database) == []
 
 
 def test_no_token_for_a_revoked_agent(database: Database) -> None:
-    invite(database)
-    do(database, lambda s: revoke(s, agent_id="home", reason="stolen", actor=ADMIN, now=NOW))
+    issue_token(database)
+    transact(database, lambda s: revoke(s, agent_id="home", reason="stolen", actor=ADMIN, now=NOW))
     with pytest.raises(EnrollmentError, match="0trust agents restore home"):
-        invite(database)
+        issue_token(database)
 
 
 def test_a_token_is_cancelled_once(database: Database) -> None:
-    token = invite(database)
-    row = do(database, lambda s: cancel_token(s, token.number, actor=ADMIN, now=NOW))
+    token = issue_token(database)
+    row = transact(database, lambda s: cancel_token(s, token.number, actor=ADMIN, now=NOW))
     assert (row.number, row.cancelled_at) == (token.number, AT)
-    assert told(database)[-1] == (ADMIN, "token.cancelled", "home", {"token": token.number})
+    assert audit_records(database)[-1] == (
+        ADMIN,
+        "token.cancelled",
+        "home",
+        {"token": token.number},
+    )
     for number in (token.number, 99):
         with pytest.raises(NotFound, match=f"no open join token {number}"):
-            do(database, partial(cancel_token, number=number, actor=ADMIN, now=NOW))
-    assert len(told(database)) == 2
+            transact(database, partial(cancel_token, number=number, actor=ADMIN, now=NOW))
+    assert len(audit_records(database)) == 2
 
 
 def test_old_tokens_are_forgotten_and_their_numbers_not_given_again(database: Database) -> None:
-    first = invite(database)
+    first = issue_token(database)
     attempt(database, now=NOW + datetime.timedelta(days=31, hours=1))
-    assert [row.number for row in do(database, list_tokens)] == [first.number + 1]
+    assert [row.number for row in transact(database, list_tokens)] == [first.number + 1]

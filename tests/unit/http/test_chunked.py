@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.http.reading import cut
+from tests.unit.http.request_reader import cut
 from zerotrust.errors import HttpError
 from zerotrust.http.body import ChunkedWriter
 from zerotrust.http.chunked import (

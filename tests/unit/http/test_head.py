@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.smuggling_cases import CASES, SECOND, Case
-from tests.unit.http.reading import cut, read_request
+from tests.unit.http.request_reader import cut, read_request
 from zerotrust.errors import HttpError
 from zerotrust.http.head import (
     MAX_FIELDS,

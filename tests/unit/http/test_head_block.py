@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.smuggling_cases import CASES
-from tests.unit.http.reading import read_request
+from tests.unit.http.request_reader import read_request
 from zerotrust.errors import HttpError, LocalProtocolError
 from zerotrust.http.body import Kind
 from zerotrust.http.head import parse_request, parse_response

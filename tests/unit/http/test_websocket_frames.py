@@ -10,8 +10,7 @@ from zerotrust.http.websocket_frames import POLICY_VIOLATION, FrameTracker, clos
 
 
 def frame(opcode: int, payload: bytes, *, masked: bool = False, widest: bool = False) -> bytes:
-    """Return a frame; `widest` uses the longest form of the length, which senders should not
-    use."""
+    """Return a frame; `widest` uses the longest form of the length, which is not canonical."""
     mask = 0x80 if masked else 0
     size = len(payload)
     if widest or size > 0xFFFF:

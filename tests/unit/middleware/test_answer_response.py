@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.unit.middleware.asking import policy, request, run
+from tests.unit.middleware.policy_runner import policy, request, run
 from tests.unit.model.test_middleware import GOOD
 from zerotrust.http.head import ResponseHead, parse_response
 from zerotrust.middleware.answer_response import answer_reply

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.middleware.asking import SECRET, forwarded, policy, request, run
+from tests.unit.middleware.policy_runner import SECRET, forwarded, policy, request, run
 from zerotrust.middleware.basic_auth import BasicAuthMiddleware
 from zerotrust.middleware.interface import Answer, NeedsVerification, Request
 from zerotrust.middleware.policy import Policy

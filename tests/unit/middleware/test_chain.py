@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.middleware.asking import request, returned
+from tests.unit.middleware.policy_runner import request, returned
 from zerotrust.middleware.chain import MiddlewareChain
 from zerotrust.middleware.cors import CorsMiddleware
 from zerotrust.middleware.header_edits import set_field

@@ -1,6 +1,6 @@
 """Tests of zerotrust.middleware.client_address."""
 
-from tests.unit.middleware.asking import request
+from tests.unit.middleware.policy_runner import request
 from zerotrust.middleware.client_address import RequireClientAddress
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.middleware.asking import policy, request, returned, run
+from tests.unit.middleware.policy_runner import policy, request, returned, run
 from zerotrust.http import grammar
 from zerotrust.middleware import cors
 from zerotrust.middleware.interface import Answer

@@ -1,6 +1,6 @@
 """Tests of zerotrust.middleware.header_rules."""
 
-from tests.unit.middleware.asking import forwarded, policy, request, returned, run
+from tests.unit.middleware.policy_runner import forwarded, policy, request, returned, run
 
 
 def test_edits_of_request_and_response() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.middleware.asking import policy, request, run
+from tests.unit.middleware.policy_runner import policy, request, run
 
 NETWORKS = ["192.168.1.0/24", "203.0.113.9", "2001:db8::/32", "::ffff:10.0.0.0/104"]
 

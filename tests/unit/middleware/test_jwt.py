@@ -14,7 +14,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 
-from tests.unit.middleware.asking import SECRET, policy, request, run
+from tests.unit.middleware.policy_runner import SECRET, policy, request, run
 from zerotrust.middleware.interface import Request
 from zerotrust.middleware.jwt import JwtMiddleware, usable_keys
 from zerotrust.middleware.policy import Policy

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.middleware.asking import HANDLER, SECRET, forwarded, request, run
+from tests.unit.middleware.policy_runner import HANDLER, SECRET, forwarded, request, run
 from zerotrust.errors import ConfigError
 from zerotrust.middleware.policy import Policy, compile_policy
 from zerotrust.model.service import Route, ServiceSecurity

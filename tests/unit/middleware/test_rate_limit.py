@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.middleware.asking import policy, request, returned, run
+from tests.unit.middleware.policy_runner import policy, request, returned, run
 from zerotrust.limits.client_network import network_of
 from zerotrust.limits.gcra import MAX_KEYS
 from zerotrust.middleware.interface import Answer

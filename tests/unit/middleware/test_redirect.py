@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.middleware.asking import policy, request, run
+from tests.unit.middleware.policy_runner import policy, request, run
 from zerotrust.http import grammar
 
 

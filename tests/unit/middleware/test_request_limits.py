@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.middleware.asking import request
+from tests.unit.middleware.policy_runner import request
 from zerotrust.middleware.request_limits import BodyLimit, UpgradeLimit
 
 UPGRADE = ("Connection: Upgrade", "Upgrade: websocket")

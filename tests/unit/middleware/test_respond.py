@@ -1,6 +1,6 @@
 """Tests of zerotrust.middleware.respond."""
 
-from tests.unit.middleware.asking import policy, request, run
+from tests.unit.middleware.policy_runner import policy, request, run
 from zerotrust.middleware.interface import Answer
 
 

@@ -27,7 +27,7 @@ def four_places(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handshake_limiter, "MAX_HANDSHAKES", 4)
 
 
-class Room:
+class NamedHandshakes:
     """A limiter whose handshakes have names."""
 
     def __init__(self) -> None:
@@ -49,63 +49,65 @@ class Room:
 
 
 def test_the_busiest_network_loses_its_oldest_handshake() -> None:
-    room = Room()
-    assert all(room.begin(f"a{number}", b"a") for number in range(4))
-    assert not room.begin("a4", b"a"), "it has as many as anybody"
-    assert room.begin("b0", b"b")
-    assert room.begin("b1", b"b")
-    assert room.gone == ["a0", "a1"]
-    assert not room.begin("b2", b"b"), "both have two"
-    assert room.begin("c0", b"c")
-    assert len(room.gone) == 3
-    assert room.places.take_refused() == {b"a": 1, b"b": 1}
-    assert room.places.take_refused() == {}
+    handshakes = NamedHandshakes()
+    assert all(handshakes.begin(f"a{number}", b"a") for number in range(4))
+    assert not handshakes.begin("a4", b"a"), "it has as many as anybody"
+    assert handshakes.begin("b0", b"b")
+    assert handshakes.begin("b1", b"b")
+    assert handshakes.gone == ["a0", "a1"]
+    assert not handshakes.begin("b2", b"b"), "both have two"
+    assert handshakes.begin("c0", b"c")
+    assert len(handshakes.gone) == 3
+    assert handshakes.places.take_refused() == {b"a": 1, b"b": 1}
+    assert handshakes.places.take_refused() == {}
 
 
 def test_a_handshake_ends_only_once() -> None:
-    room = Room()
+    handshakes = NamedHandshakes()
     for number in range(4):
-        room.begin(f"a{number}", b"a")
-    room.end("a3")
-    assert room.begin("a4", b"a")
-    room.begin("b0", b"b")
-    assert room.gone == ["a0"]
-    room.end("a0")  # its place is another's already
-    assert room.begin("b1", b"b")
-    assert room.gone == ["a0", "a1"]
+        handshakes.begin(f"a{number}", b"a")
+    handshakes.end("a3")
+    assert handshakes.begin("a4", b"a")
+    handshakes.begin("b0", b"b")
+    assert handshakes.gone == ["a0"]
+    handshakes.end("a0")  # its place is another's already
+    assert handshakes.begin("b1", b"b")
+    assert handshakes.gone == ["a0", "a1"]
 
 
 def test_each_network_has_a_rate() -> None:
-    room = Room()
+    handshakes = NamedHandshakes()
     begun = 0
     for number in range(BURST + 100):
-        if room.begin(str(number), b"a"):
+        if handshakes.begin(str(number), b"a"):
             begun += 1
-            room.end(str(number))
+            handshakes.end(str(number))
     assert begun == BURST
-    assert room.begin("other", b"b")
-    room.end("other")
+    assert handshakes.begin("other", b"b")
+    handshakes.end("other")
     begun = 0
     for number in range(300):
-        if room.begin(f"later {number}", b"a", now=1.0):
+        if handshakes.begin(f"later {number}", b"a", now=1.0):
             begun += 1
-            room.end(f"later {number}")
+            handshakes.end(f"later {number}")
     assert begun == RATE
 
 
 @given(st.lists(st.tuples(st.sampled_from(b"abcdef"), st.booleans()), max_size=60))
 def test_never_more_than_the_maximum(steps: list[tuple[int, bool]]) -> None:
-    room, names = Room(), iter(range(1000))
+    handshakes, names = NamedHandshakes(), iter(range(1000))
     for which, ends in steps:
         network = bytes([which])
-        if ends and room.running:
-            room.end(next(iter(room.running)))
+        if ends and handshakes.running:
+            handshakes.end(next(iter(handshakes.running)))
         else:
-            before = Counter(n for name, (n, _) in room.running.items() if name not in room.gone)
-            if not room.begin(str(next(names)), network):
+            before = Counter(
+                n for name, (n, _) in handshakes.running.items() if name not in handshakes.gone
+            )
+            if not handshakes.begin(str(next(names)), network):
                 assert sum(before.values()) == 4
                 assert before[network] == max(before.values())
-        assert sum(name not in room.gone for name in room.running) <= 4
+        assert sum(name not in handshakes.gone for name in handshakes.running) <= 4
 
 
 # At a door
@@ -113,7 +115,7 @@ def test_never_more_than_the_maximum(steps: list[tuple[int, bool]]) -> None:
 STRANGER = "127.0.0.2"
 
 
-class Door:
+class GreetingListener:
     """A TLS listener that greets each client after its handshake."""
 
     def __init__(self, authority: Authority, tasks: Tasks) -> None:
@@ -123,7 +125,7 @@ class Door:
         self.writers: list[asyncio.StreamWriter] = []
         listener = TlsListener(
             context=context,
-            factory=_Greeting,
+            factory=_Greeter,
             refused=lambda peer, why: self.refused.append((peer, why)),
             tasks=tasks,
         )
@@ -155,7 +157,7 @@ class Door:
                 writer.transport.abort()
 
 
-class _Greeting(asyncio.Protocol):
+class _Greeter(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         connection = cast("asyncio.Transport", transport)
         connection.write(b"welcome")
@@ -168,51 +170,56 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture
-async def door(authority: Authority) -> AsyncIterator[Door]:
+async def listener(authority: Authority) -> AsyncIterator[GreetingListener]:
     tasks = Tasks()
-    door = Door(authority, tasks)
-    yield door
-    for writer in door.writers:
+    listener = GreetingListener(authority, tasks)
+    yield listener
+    for writer in listener.writers:
         writer.transport.abort()
-    await door.listening.close()
+    await listener.listening.close()
     await tasks.close()
 
 
 @pytest.mark.anyio
 async def test_silent_connections_keep_no_one_out(
-    door: Door, monkeypatch: pytest.MonkeyPatch
+    listener: GreetingListener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listen, "WARNING_INTERVAL", 0.05)
-    silent = await door.silent(30)
+    silent = await listener.silent(30)
     async with asyncio.timeout(5):
         assert await silent[-1].read() == b"", (
             "the last found all places taken by others of its network"
         )
-    assert await door.greeting(door.agent) == b"welcome"
+    assert await listener.greeting(listener.agent) == b"welcome"
     async with asyncio.timeout(5):
         assert await silent[0].read() == b"", "the first had to give its place"
-    await eventually(lambda: len(door.refused) >= 2, "both are told of")
-    assert (STRANGER, "26 connections without a handshake: too many of its network") in door.refused
-    assert [why for peer, why in door.refused if peer.startswith(f"{STRANGER}:")] == [
+    await eventually(lambda: len(listener.refused) >= 2, "both are told of")
+    assert (
+        STRANGER,
+        "26 connections without a handshake: too many of its network",
+    ) in listener.refused
+    assert [why for peer, why in listener.refused if peer.startswith(f"{STRANGER}:")] == [
         "too many handshakes of its network"
     ]
 
 
 @pytest.mark.anyio
-async def test_a_failed_handshake_is_reported_with_its_reason(door: Door) -> None:
+async def test_a_failed_handshake_is_reported_with_its_reason(listener: GreetingListener) -> None:
     with contextlib.suppress(OSError):  # in TLS 1.3 a client may hear nothing but the end
-        assert await door.greeting(door.nobody) == b""
-    await eventually(lambda: door.refused, "the refusal is told")
-    assert await door.greeting(door.agent) == b"welcome"
-    ((peer, why),) = door.refused
+        assert await listener.greeting(listener.nobody) == b""
+    await eventually(lambda: listener.refused, "the refusal is told")
+    assert await listener.greeting(listener.agent) == b"welcome"
+    ((peer, why),) = listener.refused
     assert peer.startswith("127.0.0.1:")
     assert why == "TLS: peer did not return a certificate"
 
 
 @pytest.mark.anyio
-async def test_a_silent_handshake_times_out(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_handshake_times_out(
+    listener: GreetingListener, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(listen, "HANDSHAKE_TIMEOUT", 0.05)
-    (reader,) = await door.silent(1)
+    (reader,) = await listener.silent(1)
     async with asyncio.timeout(5):
         assert await reader.read() == b""
-    assert [why for _, why in door.refused] == ["timed out"]
+    assert [why for _, why in listener.refused] == ["timed out"]

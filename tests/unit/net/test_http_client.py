@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.backends import Clogged
+from tests.support.backends import UnresponsivePort
 from tests.support.transport import FakeTransport
 from tests.support.waiting import eventually
 from zerotrust.errors import ConnectTimeout, ForwardError, UpstreamsBusy, UpstreamUnreachable
@@ -279,8 +279,7 @@ async def test_what_cannot_be_sent_twice_gets_only_a_connection_that_was_just_us
 
 
 async def test_backend_that_closes_what_we_were_about_to_close_is_not_hasty() -> None:
-    """The sweep runs once a second, so a backend with a timeout of five seconds is sometimes
-    faster."""
+    """The sweep runs once per second, so a backend with a timeout of five seconds may be faster."""
     owner, loop = Owner(), asyncio.get_running_loop()
     FakeTransport(owner.connection.as_protocol())
     owner.pool.put(owner.connection)
@@ -464,8 +463,7 @@ async def test_request_is_not_written_behind_the_end_of_its_connection() -> None
 
 @pytest.mark.parametrize("careful", [True, False])
 async def test_backend_that_sends_bytes_on_an_idle_connection(careful: bool) -> None:
-    """Requests that cannot be sent again get new connections, as with a backend that closes idle
-    ones."""
+    """Requests that cannot be repeated get new connections, as if the backend closes idle ones."""
     owner, now = Owner(), asyncio.get_running_loop().time()
     other = BackendConnection(owner.coalescer, owner.pool)
     FakeTransport(other.as_protocol())
@@ -484,7 +482,7 @@ async def test_backend_that_sends_bytes_on_an_idle_connection(careful: bool) -> 
 @pytest.fixture
 def clogged() -> Iterator[ConnectOptions]:
     """A backend whose machine accepts nothing."""
-    backend = Clogged()
+    backend = UnresponsivePort()
     yield ConnectOptions(
         UpstreamEndpoint("127.0.0.1", backend.port, secured=False), connect_timeout=0.3
     )

@@ -1,5 +1,4 @@
-"""Tests of zerotrust.net.http_listener: draining and limits, seen by clients over real
-connections."""
+"""Tests of zerotrust.net.http_listener: draining and limits, over real connections."""
 
 import asyncio
 import socket
@@ -53,7 +52,7 @@ class Answers:
         pass
 
 
-class Scene:
+class Scenario:
     listening: PlainListening
 
     def __init__(self) -> None:
@@ -88,8 +87,8 @@ class Scene:
 
 
 @pytest.fixture
-async def scene() -> AsyncIterator[Scene]:
-    made = Scene()
+async def scenario() -> AsyncIterator[Scenario]:
+    made = Scenario()
     made.listening = await made.listener.bind(f"127.0.0.1:{made.port}", key="x")
     yield made
     await made.listening.close()
@@ -97,13 +96,13 @@ async def scene() -> AsyncIterator[Scene]:
     await made.tasks.close()
 
 
-async def test_draining_answers_running_requests_and_closes(scene: Scene) -> None:
-    client = await scene.open()
-    await scene.ask(client)
-    draining = await scene.drain()
+async def test_draining_answers_running_requests_and_closes(scenario: Scenario) -> None:
+    client = await scenario.open()
+    await scenario.ask(client)
+    draining = await scenario.drain()
     await asyncio.wait([draining], timeout=2 * QUIET)
     assert not draining.done()
-    scene.answers.answer()
+    scenario.answers.answer()
     response = await client.read_response()
     assert response.get("connection") == "close"
     await client.wait_end()
@@ -111,138 +110,140 @@ async def test_draining_answers_running_requests_and_closes(scene: Scene) -> Non
     client.abort()
 
 
-async def test_a_request_on_a_kept_connection_is_still_served(scene: Scene) -> None:
-    client = await scene.open()
-    await scene.ask(client)
-    scene.answers.answer()
+async def test_a_request_on_a_kept_connection_is_still_served(scenario: Scenario) -> None:
+    client = await scenario.open()
+    await scenario.ask(client)
+    scenario.answers.answer()
     assert (await client.read_response()).get("connection") != "close"
-    draining = await scene.drain()
-    await scene.ask(client)
-    scene.answers.answer()
+    draining = await scenario.drain()
+    await scenario.ask(client)
+    scenario.answers.answer()
     assert (await client.read_response()).get("connection") == "close"
     await asyncio.wait_for(draining, 2)
     client.abort()
 
 
-async def test_announced_keep_alive_is_honoured(scene: Scene) -> None:
-    client = await scene.open()
-    await scene.ask(client)
-    connection = scene.answers.waiting[0]
+async def test_announced_keep_alive_is_honoured(scenario: Scenario) -> None:
+    client = await scenario.open()
+    await scenario.ask(client)
+    connection = scenario.answers.waiting[0]
     connection.respond(b"HTTP/1.1 200 OK\r\n", 200, Kind.LENGTH, 2, announce=False)
-    draining = await scene.drain()
+    draining = await scenario.drain()
     await asyncio.sleep(0)
     connection.respond_data(b"hi", end=True)
     assert (await client.read_response()).get("connection") != "close"
-    scene.answers.waiting.clear()
-    await scene.ask(client)
-    scene.answers.answer()
+    scenario.answers.waiting.clear()
+    await scenario.ask(client)
+    scenario.answers.answer()
     assert (await client.read_response()).get("connection") == "close"
     await asyncio.wait_for(draining, 2)
     client.abort()
 
 
-async def test_idle_connections_are_closed_when_draining(scene: Scene) -> None:
-    clients = [await scene.open() for _ in range(3)]
-    draining = await scene.drain()
+async def test_idle_connections_are_closed_when_draining(scenario: Scenario) -> None:
+    clients = [await scenario.open() for _ in range(3)]
+    draining = await scenario.drain()
     await asyncio.wait_for(draining, 2)
     for client in clients:
         assert await client.wait_end() < 2
         client.abort()
-    await asyncio.wait_for(scene.listener.ended(5), 2)
+    await asyncio.wait_for(scenario.listener.ended(5), 2)
 
 
-async def test_draining_ends_after_its_timeout(scene: Scene) -> None:
-    client = await scene.open()
-    await scene.ask(client)
-    await asyncio.wait_for(await scene.drain(0.1), 2)
-    await asyncio.wait_for(scene.listener.ended(0.1), 2)
+async def test_draining_ends_after_its_timeout(scenario: Scenario) -> None:
+    client = await scenario.open()
+    await scenario.ask(client)
+    await asyncio.wait_for(await scenario.drain(0.1), 2)
+    await asyncio.wait_for(scenario.listener.ended(0.1), 2)
     client.abort()
 
 
-async def test_draining_keeps_upgraded_connections(scene: Scene) -> None:
-    client = await scene.open()
+async def test_draining_keeps_upgraded_connections(scenario: Scenario) -> None:
+    client = await scenario.open()
     await client.send_head("GET", "/", [("Connection", "Upgrade"), ("Upgrade", "x")])
-    await eventually(lambda: scene.answers.waiting, "the request is there")
-    connection = scene.answers.waiting[0]
+    await eventually(lambda: scenario.answers.waiting, "the request is there")
+    connection = scenario.answers.waiting[0]
     connection.respond(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n", 101, Kind.TUNNEL, 0, announce=False
     )
-    await asyncio.wait_for(await scene.drain(), 2)
+    await asyncio.wait_for(await scenario.drain(), 2)
     connection.respond_data(b"goes on", end=False)
     assert (await client.read_response()).status == 101
     assert await client.read_exactly(7) == b"goes on"
     client.abort()
 
 
-async def test_queued_connections_are_served(scene: Scene) -> None:
+async def test_queued_connections_are_served(scenario: Scenario) -> None:
     """The address closes in the same turn of the loop in which they connect."""
-    late = [socket.create_connection(("127.0.0.1", scene.port)) for _ in range(20)]
+    late = [socket.create_connection(("127.0.0.1", scenario.port)) for _ in range(20)]
     for one in late:
         one.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-    draining = await scene.drain()
-    await eventually(lambda: len(scene.answers.waiting) == 20, "all are there")
+    draining = await scenario.drain()
+    await eventually(lambda: len(scenario.answers.waiting) == 20, "all are there")
     for _ in late:
-        scene.answers.answer()
+        scenario.answers.answer()
     await asyncio.wait_for(draining, 2)
     for one in late:
         assert one.recv(1000).startswith(b"HTTP/1.1 200 OK\r\n")
         one.close()
 
 
-def accepted(scene: Scene, count: int, said: bytes) -> bool:
+def accepted(scenario: Scenario, count: int, said: bytes) -> bool:
     """Wait until this number of connections is accepted and has read its bytes."""
     now = asyncio.get_running_loop().time()
-    idle = [one for one in scene.listener.accepted if not one.has_request]
+    idle = [one for one in scenario.listener.accepted if not one.has_request]
     return (
         all(one.buffer == said and one.since < now for one in idle)
-        and scene.listener.connections + scene.listener.refused == count
+        and scenario.listener.connections + scenario.listener.refused == count
     )
 
 
 @pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\n"], ids=["nothing", "half a head"])
-async def test_a_new_connection_replaces_the_longest_idle_one(scene: Scene, said: bytes) -> None:
-    scene.most = 3
-    busy = await scene.open()
-    await scene.ask(busy)
+async def test_a_new_connection_replaces_the_longest_idle_one(
+    scenario: Scenario, said: bytes
+) -> None:
+    scenario.most = 3
+    busy = await scenario.open()
+    await scenario.ask(busy)
     with capture_logs() as lines:
         idle = []
         for number in range(5):
-            idle.append(await scene.open())
+            idle.append(await scenario.open())
             await idle[-1].send(said)
-            await eventually(partial(accepted, scene, 2 + number, said), "it is accepted")
+            await eventually(partial(accepted, scenario, 2 + number, said), "it is accepted")
         for client in idle[:3]:
             await client.wait_end()
-    assert scene.listener.connections == scene.most
-    assert scene.listener.refused == 3
+    assert scenario.listener.connections == scenario.most
+    assert scenario.listener.refused == 3
     assert [(line["event"], line["listener"], line["most"]) for line in lines] == [
         ("too many connections: the longest idle ones are closed", "test", 3)
     ]
-    scene.answers.answer()
+    scenario.answers.answer()
     assert (await busy.read_response()).status == 200
     for client in (busy, *idle):
         client.abort()
 
 
-async def test_new_connections_are_refused_while_all_are_busy(scene: Scene) -> None:
-    scene.most = 2
-    busy = [await scene.open() for _ in range(2)]
+async def test_new_connections_are_refused_while_all_are_busy(scenario: Scenario) -> None:
+    scenario.most = 2
+    busy = [await scenario.open() for _ in range(2)]
     for client in busy:
-        await scene.ask(client)
-    late = await scene.open()
+        await scenario.ask(client)
+    late = await scenario.open()
     await late.wait_end()
-    assert scene.listener.refused == 1
+    assert scenario.listener.refused == 1
     for client in busy:
-        scene.answers.answer()
+        scenario.answers.answer()
         assert (await client.read_response()).status == 200
-    another = await scene.open()
-    await scene.ask(another)
+    another = await scenario.open()
+    await scenario.ask(another)
     for client in (*busy, late, another):
         client.abort()
 
 
-async def test_idle_connections_are_kept_without_reuse_idle(scene: Scene) -> None:
-    scene.most = 2
-    listener, port = scene.made(reuse_idle=False), free_port()
+async def test_idle_connections_are_kept_without_reuse_idle(scenario: Scenario) -> None:
+    scenario.most = 2
+    listener, port = scenario.made(reuse_idle=False), free_port()
     async with listener.listen(f"127.0.0.1:{port}", key="x"):
         kept = [await Client.open(port, host="a") for _ in range(2)]
         await eventually(lambda: listener.connections == 2, "they are accepted")
@@ -253,22 +254,22 @@ async def test_idle_connections_are_kept_without_reuse_idle(scene: Scene) -> Non
                 refused.abort()
         assert (listener.connections, listener.refused) == (2, 3)
         assert [line["event"] for line in lines] == ["too many connections: new ones are refused"]
-        await scene.ask(kept[0])
-        scene.most = 3
+        await scenario.ask(kept[0])
+        scenario.most = 3
         another = await Client.open(port, host="a")
-        await scene.ask(another)
+        await scenario.ask(another)
     for client in (*kept, another):
         client.abort()
 
 
-async def test_connections_of_one_turn_respect_the_maximum(scene: Scene) -> None:
-    scene.most = 5
-    clients = [socket.create_connection(("127.0.0.1", scene.port)) for _ in range(40)]
+async def test_connections_of_one_turn_respect_the_maximum(scenario: Scenario) -> None:
+    scenario.most = 5
+    clients = [socket.create_connection(("127.0.0.1", scenario.port)) for _ in range(40)]
     most = 0
-    while scene.listener.refused < 35:
+    while scenario.listener.refused < 35:
         await asyncio.sleep(0)
-        most = max(most, scene.listener.connections)
+        most = max(most, scenario.listener.connections)
     assert most == 5
     for client in clients:
         client.close()
-    await eventually(lambda: not scene.listener.connections, "all have ended")
+    await eventually(lambda: not scenario.listener.connections, "all have ended")

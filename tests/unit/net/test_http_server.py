@@ -79,8 +79,7 @@ async def test_pipelined_request_after_one_that_was_refused() -> None:
 
 
 async def test_announced_close_is_honoured() -> None:
-    """The answer begins before the end of the request's body, so it announces close; then both
-    complete."""
+    """The answer starts before the request's end, so it announces close; both complete."""
     owner = Owner()
     await owner.hear(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab")
     owner.connection.respond(OK, 200, Kind.LENGTH, 2, announce=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.authorities import Foreign
+from tests.support.authorities import ForeignCertificate
 from zerotrust.errors import PkiError
 from zerotrust.model.service import ServiceTls
 from zerotrust.net.tls import backend, enrollment_client, tunnel_client, tunnel_server
@@ -55,7 +55,7 @@ def test_clients_without_a_certificate_need_enrollment(tmp_path: Path) -> None:
 
 def test_a_joining_agent_verifies_the_given_authority() -> None:
     assert enrollment_client(None).verify_mode is ssl.CERT_NONE
-    context = enrollment_client(Foreign.root("Our CA").pem.decode())
+    context = enrollment_client(ForeignCertificate.root("Our CA").pem.decode())
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
     assert context.minimum_version is ssl.TLSVersion.TLSv1_3
     assert [ca["subject"] for ca in context.get_ca_certs()] == [((("commonName", "Our CA"),),)]

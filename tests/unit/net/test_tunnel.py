@@ -9,8 +9,12 @@ from typing import Any, cast
 import pytest
 from structlog.testing import capture_logs
 
+<<<<<<< HEAD
 from tests.support.transport import FakeTransport
 from tests.support.tunnel import REQUEST, SECRET, WELCOME, Ear, Owner, message
+=======
+from tests.support.tunnel import REQUEST, WELCOME, Owner, RecordingSink, message
+>>>>>>> 6d46454 (tests, benchmarks: standard names and plain docstrings)
 from zerotrust.net.tunnel import TunnelLink
 from zerotrust.net.write_coalescer import WriteCoalescer
 from zerotrust.tunnel.binary import unpack_reason
@@ -79,7 +83,7 @@ async def test_a_lack_of_descriptors_is_no_lost_address() -> None:
 class Faulty(Owner):
     """A SessionSink that raises for each stream that the peer opens."""
 
-    def opened(self, stream: Stream, payload: bytes, *, end: bool) -> Ear | None:
+    def opened(self, stream: Stream, payload: bytes, *, end: bool) -> RecordingSink | None:
         raise KeyError("of ours")
 
 

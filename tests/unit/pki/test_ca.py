@@ -5,7 +5,7 @@ import datetime
 import pytest
 from cryptography import x509
 
-from tests.support.authorities import Foreign
+from tests.support.authorities import ForeignCertificate
 from zerotrust.errors import PkiError
 from zerotrust.pki import ca, profile
 
@@ -44,13 +44,13 @@ def test_a_long_name_leaves_room_for_the_issuers() -> None:
 
 @pytest.mark.parametrize("path_length", [None, 1])
 def test_a_root_of_others_may_have_our_issuer_below_it(path_length: int | None) -> None:
-    foreign = Foreign.root(path_length=path_length)
+    foreign = ForeignCertificate.root(path_length=path_length)
     made = ca.create_issuer(ca.Credential(certificate=foreign.certificate, key=foreign.key))
     made.certificate.verify_directly_issued_by(foreign.certificate)
 
 
 def test_an_authority_of_the_old_kind_has_no_issuer() -> None:
-    foreign = Foreign.root(path_length=0)
+    foreign = ForeignCertificate.root(path_length=0)
     with pytest.raises(
         PkiError, match="it keeps working, but cannot rotate; create a new one in another folder"
     ):

@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from tests.support.authorities import Foreign
+from tests.support.authorities import ForeignCertificate
 from zerotrust.errors import PkiError
 from zerotrust.pki import ca_directory, keys, profile
 from zerotrust.pki.issuer import ServerNames
@@ -145,13 +145,12 @@ def test_a_leaf_is_no_authority(folder: Path, tmp_path: Path) -> None:
 
 
 class TestOldLayout:
-    """One certificate that signs everything: ca.crt and ca.key, as before there were issuers, or
-    brought along."""
+    """One certificate that signs everything: ca.crt and ca.key, of a former version or foreign."""
 
     @pytest.fixture
     def old(self, tmp_path: Path) -> Path:
         folder = tmp_path / "old"
-        self.root = Foreign.root()
+        self.root = ForeignCertificate.root()
         self.root.store(folder, "ca")
         return folder
 
@@ -170,7 +169,7 @@ class TestOldLayout:
         leaf.verify_directly_issued_by(self.root.certificate)
         with pytest.raises(PkiError, match=r"ca\.key: exists already"):
             ca_directory.create_authority(old)
-        self.root = Foreign.root(path_length=None)
+        self.root = ForeignCertificate.root(path_length=None)
         self.root.store(old, "ca")
         with pytest.raises(
             PkiError, match=r"issuer\.crt: not the certificate of an authority; move it away first"
@@ -183,7 +182,7 @@ class TestOldLayout:
         assert not (old / "issuer.key").exists()
 
     def test_an_issuer_of_others_with_those_above_it(self, tmp_path: Path) -> None:
-        root = Foreign.root(path_length=None)
+        root = ForeignCertificate.root(path_length=None)
         middle = root.issue("Middle", ca=True)
         lower = middle.issue("Lower", ca=True)
         certificate, key = lower.store(tmp_path, "lower")
@@ -231,7 +230,7 @@ class TestRotation:
         assert not (folder / "ca.key").exists()
 
     def test_a_first_issuer_below_a_root_of_others(self, tmp_path: Path) -> None:
-        root = Foreign.root(path_length=None)
+        root = ForeignCertificate.root(path_length=None)
         root.store(tmp_path, "ca")
         _, kept = ca_directory.rotate_issuer(tmp_path)
         assert kept is None

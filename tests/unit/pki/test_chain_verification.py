@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from tests.support.authorities import Foreign
+from tests.support.authorities import ForeignCertificate
 from zerotrust.pki import ca_directory, csr, keys
 from zerotrust.pki.ca_directory import load_authority, load_certificate, load_certificates
 from zerotrust.pki.chain_verification import anchor, is_ours
@@ -43,7 +43,7 @@ def test_the_names_of_ours_are_not_enough(tmp_path: Path) -> None:
     ca_directory.create_authority(tmp_path)
     issuer, root = load_authority(tmp_path), load_certificate(tmp_path / "ca.crt")
     name = issuer.certificate.subject.rfc4514_string().removeprefix("CN=")
-    thief = Foreign.root(name)
+    thief = ForeignCertificate.root(name)
     assert not is_ours([thief.issue("home").certificate, thief.certificate], issuer, root)
 
 
@@ -76,10 +76,9 @@ def test_who_was_issued_a_certificate_by_the_root_is_no_authority(tmp_path: Path
 
 
 def test_what_nobody_can_verify_is_not_ours() -> None:
-    """Strangers show it: by an authority with an RSA key, and with signatures of every kind that
-    it might have."""
+    """Untrusted certificates: from an RSA authority, with each kind of signature."""
     key = rsa.generate_private_key(65537, 2048)
-    root = Foreign.root(key=key).certificate
+    root = ForeignCertificate.root(key=key).certificate
     sha256 = bytes.fromhex("608648016503040201")
     der = _signed_with_pss(root, key).public_bytes(serialization.Encoding.DER)
     issuer = Issuer(certificate=root, key=key)

@@ -4,12 +4,12 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from tests.support.authorities import Foreign, now
+from tests.support.authorities import ForeignCertificate, now
 from zerotrust.errors import PkiError
 from zerotrust.pki import keys
 from zerotrust.pki.identity import agent_id_of, check_id, common_name, identity
 
-ROOT = Foreign.root()
+ROOT = ForeignCertificate.root()
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ ROOT = Foreign.root()
         (ROOT.issue("Home-1_2.lan"), "Home-1_2.lan"),
     ],
 )
-def test_the_uri_first_then_the_common_name(made: Foreign, agent_id: str) -> None:
+def test_the_uri_first_then_the_common_name(made: ForeignCertificate, agent_id: str) -> None:
     assert agent_id_of(made.certificate) == agent_id
     found = identity(made.der)
     assert (found.agent_id, found.not_after) == (agent_id, made.certificate.not_valid_after_utc)
@@ -46,11 +46,11 @@ def test_the_uri_first_then_the_common_name(made: Foreign, agent_id: str) -> Non
         (ROOT.issue("two words"), "cannot be used as a name"),
         (ROOT.issue("line\nbreak"), "cannot be used as a name"),
         (ROOT.issue("../../etc"), "cannot be used as a name"),
-        (Foreign.root("home"), "an authority's, not an agent's"),
+        (ForeignCertificate.root("home"), "an authority's, not an agent's"),
         (ROOT.issue("home", ca=True), "an authority's, not an agent's"),
     ],
 )
-def test_what_names_nobody(made: Foreign, said: str) -> None:
+def test_what_names_nobody(made: ForeignCertificate, said: str) -> None:
     with pytest.raises(PkiError, match=said):
         identity(made.der)
 

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from tests.support.authorities import Foreign
+from tests.support.authorities import ForeignCertificate
 from zerotrust.errors import CsrRefused, PkiError
 from zerotrust.pki import ca, csr, keys
 from zerotrust.pki.identity import agent_id_of, serial_of
@@ -127,7 +127,7 @@ def test_bad_requests_ids_and_lives(issuer: Issuer) -> None:
     ids=lambda key: type(key).__name__,
 )
 def test_an_authority_of_others_issues_with_its_own_kind_of_key(key: keys.Key) -> None:
-    root = Foreign.root(key=key)
+    root = ForeignCertificate.root(key=key)
     issuer = Issuer(certificate=root.certificate, key=root.key)
     issued = issuer.issue_agent("home", csr.create().pem, WEEK, datetime.datetime.now(datetime.UTC))
     (certificate,) = x509.load_pem_x509_certificates(issued.chain_pem)
@@ -135,7 +135,7 @@ def test_an_authority_of_others_issues_with_its_own_kind_of_key(key: keys.Key) -
 
 
 def test_those_between_the_issuer_and_the_root_are_sent_too() -> None:
-    root = Foreign.root(path_length=None)
+    root = ForeignCertificate.root(path_length=None)
     middle = root.issue("Middle", ca=True)
     lower = middle.issue("Lower", ca=True)
     issuer = Issuer(certificate=lower.certificate, key=lower.key, above=(middle.certificate,))

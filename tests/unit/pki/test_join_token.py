@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import hashes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.authorities import Foreign
+from tests.support.authorities import ForeignCertificate
 from zerotrust.errors import PkiError
 from zerotrust.pki.join_token import MAX_CHARACTERS, PREFIX, JoinToken, fingerprint, parse
 
@@ -121,6 +121,6 @@ def test_the_token_is_not_shown() -> None:
 
 
 def test_the_fingerprint_is_of_the_whole_certificate() -> None:
-    certificate = Foreign.root().certificate
+    certificate = ForeignCertificate.root().certificate
     assert fingerprint(certificate) == certificate.fingerprint(hashes.SHA256()).hex()
     assert len(fingerprint(certificate)) == 64

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.authorities import Foreign
+from tests.support.authorities import ForeignCertificate
 from zerotrust.errors import PkiError
 from zerotrust.pki import key_pair_files, keys
 from zerotrust.pki.ca_directory import load_certificate
@@ -19,7 +19,7 @@ def made(folder: Path) -> tuple[Path, Path]:
 
 
 def new() -> tuple[bytes, bytes]:
-    issued = Foreign.root().issue("home")
+    issued = ForeignCertificate.root().issue("home")
     from cryptography.hazmat.primitives.serialization import Encoding
 
     return issued.certificate.public_bytes(Encoding.PEM), keys.to_pem(issued.key)

@@ -7,11 +7,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.authorities import Foreign
+from tests.support.authorities import ForeignCertificate
 from zerotrust.errors import PkiError
 from zerotrust.pki.pem_chain import parse
 
-ROOT = Foreign.root()
+ROOT = ForeignCertificate.root()
 
 
 def pem(der: bytes) -> bytes:

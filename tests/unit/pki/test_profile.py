@@ -1,5 +1,4 @@
-"""Tests of zerotrust.pki.profile: the chain under the strict rules of OpenSSL and of
-cryptography's verifier."""
+"""Tests of zerotrust.pki.profile with the strict rules of OpenSSL and cryptography."""
 
 import contextlib
 import datetime
@@ -133,8 +132,7 @@ def test_a_stranger_of_the_same_name_is_refused(tmp_path: Path) -> None:
 def test_constraints_let_agents_and_the_named_server_through(
     tmp_path: Path, limits: dict[str, list[str]]
 ) -> None:
-    """An agent called pi.hole.lan has a host name in OpenSSL's eyes, which must not hold it
-    against the constraints."""
+    """OpenSSL takes the agent id pi.hole.lan for a host name; the constraints must allow it."""
     chain = Chain(tmp_path, **limits)
     handshake(tunnel_client(**chain.agent("pi.hole.lan")), tunnel_server(**chain.server()))
 

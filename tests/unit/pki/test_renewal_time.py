@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.support.authorities import Foreign
+from tests.support.authorities import ForeignCertificate
 from zerotrust.pki.profile import BACKDATE
 from zerotrust.pki.renewal_time import EARLIEST, LATEST, renew_at, share
 
@@ -21,10 +21,12 @@ def test_each_takes_another_moment_about_two_thirds_in() -> None:
 
 @pytest.mark.parametrize(("life", "after"), [(60, 40), (900, 600), (604_800, 403_200)])
 def test_life_begins_when_it_was_issued(life: int, after: int) -> None:
-    made = Foreign.root().issue("a", start=NOW - BACKDATE, end=NOW + timedelta(seconds=life))
+    made = ForeignCertificate.root().issue(
+        "a", start=NOW - BACKDATE, end=NOW + timedelta(seconds=life)
+    )
     assert renew_at(made.certificate, 2 / 3) == pytest.approx(NOW.timestamp() + after, abs=1)
 
 
 def test_a_certificate_that_ends_before_it_begins_is_renewed_at_once() -> None:
-    made = Foreign.root().issue("a", start=NOW, end=NOW + timedelta(seconds=60))
+    made = ForeignCertificate.root().issue("a", start=NOW, end=NOW + timedelta(seconds=60))
     assert renew_at(made.certificate, 0.6) == (NOW + BACKDATE).timestamp()

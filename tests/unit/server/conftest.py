@@ -1,4 +1,4 @@
-"""The databases that some of these tests run on."""
+"""Database fixtures for server tests."""
 
 from tests.support.databases import postgresql, url
 

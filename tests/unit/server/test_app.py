@@ -1,5 +1,4 @@
-"""Tests of zerotrust.server.app: a new configuration applies as a whole, or not at all, and
-disturbs nobody."""
+"""Tests of zerotrust.server.app: a configuration applies as a whole and disturbs no traffic."""
 
 import asyncio
 import os
@@ -13,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from tests.support.inprocess_stack import Backend, RunningServer, Site, dialling, serving
+from tests.support.inprocess_stack import Backend, RunningServer, StackFiles, dialling, serving
 from tests.support.ports import free_port
 from tests.support.waiting import eventually
 from zerotrust.caddy.edge import Edge
@@ -33,13 +32,13 @@ APP = "app.example.com"
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    return Site(tmp_path_factory.mktemp("site"))
+def files(tmp_path_factory: pytest.TempPathFactory) -> StackFiles:
+    return StackFiles(tmp_path_factory.mktemp("stack"))
 
 
 @pytest.fixture
-async def running(site: Site) -> AsyncIterator[RunningServer]:
-    async with serving(site) as running:
+async def running(files: StackFiles) -> AsyncIterator[RunningServer]:
+    async with serving(files) as running:
         yield running
 
 
@@ -59,48 +58,52 @@ def accepts(port: int, host: str = "127.0.0.1") -> bool:
 
 
 async def test_the_log_changes(
-    running: RunningServer, site: Site, configured: list[Logging]
+    running: RunningServer, files: StackFiles, configured: list[Logging]
 ) -> None:
-    new = site.server(logging={"level": "debug"})
+    new = files.server(logging={"level": "debug"})
     assert await running.change(new) == []
-    await running.change(site.server(logging={"level": "debug"}, hot_reload={"enabled": False}))
+    await running.change(files.server(logging={"level": "debug"}, hot_reload={"enabled": False}))
     assert configured == [new.logging]
 
 
-async def test_the_api_moves_and_its_connections_stay(running: RunningServer, site: Site) -> None:
+async def test_the_api_moves_and_its_connections_stay(
+    running: RunningServer, files: StackFiles
+) -> None:
     port = free_port()
     async with await running.open(APP) as client:
         assert (await client.get("/")).status == 404
-        assert await running.change(site.server(api={"listen_addr": f"127.0.0.1:{port}"})) == []
+        assert await running.change(files.server(api={"listen_addr": f"127.0.0.1:{port}"})) == []
         assert await running.status(APP, port) == 404
-        assert not accepts(site.api_port)
+        assert not accepts(files.api_port)
         assert (await client.get("/")).status == 404, "the connection of before"
 
 
 async def test_the_api_moves_to_a_unix_socket_and_back(
-    running: RunningServer, site: Site, tmp_path: Path
+    running: RunningServer, files: StackFiles, tmp_path: Path
 ) -> None:
     path = tmp_path / "api.sock"
-    await running.change(site.server(api={"listen_addr": f"unix:{path}"}))
+    await running.change(files.server(api={"listen_addr": f"unix:{path}"}))
     reader, writer = await asyncio.open_unix_connection(path)
     writer.write(b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n")
     assert (await reader.readline()).startswith(b"HTTP/1.1 404")
     assert path.stat().st_mode & 0o777 == 0o600
-    await running.change(site.server())
+    await running.change(files.server())
     assert not path.exists()
     assert await running.status(APP) == 404
     writer.close()
 
 
-async def test_the_agents_door_moves_and_agents_stay(running: RunningServer, site: Site) -> None:
+async def test_the_agents_door_moves_and_agents_stay(
+    running: RunningServer, files: StackFiles
+) -> None:
     port = free_port()
     async with (
         Backend("b").listening() as backend,
-        dialling(site.agent({"hostname": APP, "backend": f"127.0.0.1:{backend.port}"})),
+        dialling(files.agent({"hostname": APP, "backend": f"127.0.0.1:{backend.port}"})),
     ):
         await eventually(lambda: is_served(running), "the service is published")
-        await running.change(site.server(server={"listen_addr": f"127.0.0.1:{port}"}))
-        assert not accepts(site.tunnel_port)
+        await running.change(files.server(server={"listen_addr": f"127.0.0.1:{port}"}))
+        assert not accepts(files.tunnel_port)
         assert accepts(port)
         assert await running.status(APP) == 200
 
@@ -110,16 +113,18 @@ async def is_served(running: RunningServer) -> bool:
 
 
 @pytest.mark.parametrize("before", ["127.0.0.1:{}", ":{}"])
-async def test_an_address_takes_the_place_of_one_that_overlaps_it(site: Site, before: str) -> None:
+async def test_an_address_takes_the_place_of_one_that_overlaps_it(
+    files: StackFiles, before: str
+) -> None:
     port, api = free_port(), free_port()
     after = {"127.0.0.1:{}": ":{}", ":{}": "127.0.0.1:{}"}[before]
     risk = {"expose_to_network_without_authentication": True}
 
     def config(form: str) -> ServerConfig:
         listen = {"listen_addr": form.format(api), **risk}
-        return site.server(server={"listen_addr": form.format(port)}, api=listen)
+        return files.server(server={"listen_addr": form.format(port)}, api=listen)
 
-    async with serving(site, config(before)) as running:
+    async with serving(files, config(before)) as running:
         await running.change(config(after))
         assert accepts(port)
         assert await running.status(APP, api) == 404
@@ -131,26 +136,29 @@ async def test_an_address_takes_the_place_of_one_that_overlaps_it(site: Site, be
 
 @pytest.mark.parametrize("section", ["server", "api"])
 async def test_an_address_that_is_taken_changes_nothing(
-    running: RunningServer, site: Site, configured: list[Logging], section: str
+    running: RunningServer, files: StackFiles, configured: list[Logging], section: str
 ) -> None:
     other = free_port()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         addresses = {"server": f"127.0.0.1:{other}", "api": f"127.0.0.1:{other}"}
         addresses[section] = f"127.0.0.1:{taken.getsockname()[1]}"
-        wanted = site.server(
+        wanted = files.server(
             logging={"level": "debug"},
             **{key: {"listen_addr": at} for key, at in addresses.items()},
         )
         with pytest.raises(SetupError, match=rf"{section}\.listen_addr: cannot listen on .*in use"):
             await running.change(wanted)
     assert not accepts(other)
-    assert accepts(site.tunnel_port)
+    assert accepts(files.tunnel_port)
     assert await running.status(APP) == 404
     assert configured == []
 
 
 async def test_an_edge_that_refuses_changes_nothing(
-    running: RunningServer, site: Site, configured: list[Logging], monkeypatch: pytest.MonkeyPatch
+    running: RunningServer,
+    files: StackFiles,
+    configured: list[Logging],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def refuse(edge: Edge, config: ServerConfig) -> None:
         raise CaddyError("no")
@@ -159,7 +167,7 @@ async def test_an_edge_that_refuses_changes_nothing(
     port = free_port()
     with pytest.raises(CaddyError):
         await running.change(
-            site.server(api={"listen_addr": f"127.0.0.1:{port}"}, logging={"level": "debug"})
+            files.server(api={"listen_addr": f"127.0.0.1:{port}"}, logging={"level": "debug"})
         )
     assert [one.level for one in configured] == ["debug", "info"], "the log is as before"
     assert not accepts(port)
@@ -167,60 +175,64 @@ async def test_an_edge_that_refuses_changes_nothing(
 
 
 async def test_a_log_that_cannot_be_opened_changes_nothing(
-    running: RunningServer, site: Site
+    running: RunningServer, files: StackFiles
 ) -> None:
     port = free_port()
     with pytest.raises(SetupError, match="cannot open the log file"):
         await running.change(
-            site.server(
+            files.server(
                 logging={"output": "/dev/null/x"}, server={"listen_addr": f"127.0.0.1:{port}"}
             )
         )
     assert not accepts(port)
-    assert accepts(site.tunnel_port)
+    assert accepts(files.tunnel_port)
 
 
 async def test_a_certificate_that_cannot_be_used_changes_nothing(
-    running: RunningServer, site: Site, configured: list[Logging]
+    running: RunningServer, files: StackFiles, configured: list[Logging]
 ) -> None:
     with pytest.raises(PkiError, match="cannot be used together"):
         await running.change(
-            site.server(
-                server={"key_file": str(site.folder / "home.key")}, logging={"level": "debug"}
+            files.server(
+                server={"key_file": str(files.folder / "home.key")}, logging={"level": "debug"}
             )
         )
     assert configured == []
 
 
-async def test_certificates_are_renewed_at_once(running: RunningServer, site: Site) -> None:
-    before = (site.folder / "server.crt").read_bytes()
-    site.issue()
-    assert before != (site.folder / "server.crt").read_bytes()
-    assert await running.change(site.server(), str(site.folder / "server.crt")) == []
-    async with dialling(site.agent({"hostname": APP, "backend": "127.0.0.1:9"})):
+async def test_certificates_are_renewed_at_once(running: RunningServer, files: StackFiles) -> None:
+    before = (files.folder / "server.crt").read_bytes()
+    files.issue()
+    assert before != (files.folder / "server.crt").read_bytes()
+    assert await running.change(files.server(), str(files.folder / "server.crt")) == []
+    async with dialling(files.agent({"hostname": APP, "backend": "127.0.0.1:9"})):
         await eventually(lambda: is_known(running), "an agent connects")
 
 
-async def test_who_was_killed_while_its_certificate_was_renewed_starts_again(site: Site) -> None:
+async def test_who_was_killed_while_its_certificate_was_renewed_starts_again(
+    files: StackFiles,
+) -> None:
     """The certificate is the new one, its key still waits beside the old."""
-    key = site.folder / "server.key"
+    key = files.folder / "server.key"
     before = key.read_bytes()
-    site.issue()
-    key.rename(site.folder / "server.key.next")
+    files.issue()
+    key.rename(files.folder / "server.key.next")
     key.write_bytes(before)
     async with (
-        serving(site) as running,
-        dialling(site.agent({"hostname": APP, "backend": "127.0.0.1:9"})),
+        serving(files) as running,
+        dialling(files.agent({"hostname": APP, "backend": "127.0.0.1:9"})),
     ):
         await eventually(lambda: is_known(running), "an agent connects")
-        site.issue()
-        renewed = key.rename(site.folder / "server.key.next")
+        files.issue()
+        renewed = key.rename(files.folder / "server.key.next")
         key.write_bytes(before)
-        assert await running.change(site.server(), str(site.folder / "server.crt")) == []
+        assert await running.change(files.server(), str(files.folder / "server.crt")) == []
         assert not renewed.exists()
 
 
-async def test_upkeep_goes_on_after_a_fault(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_upkeep_goes_on_after_a_fault(
+    files: StackFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = 0
     twice = asyncio.Event()
 
@@ -233,7 +245,7 @@ async def test_upkeep_goes_on_after_a_fault(site: Site, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(CertificateMaintenance, "tick", fail)
     monkeypatch.setattr(app, "TICK", 0.001)
-    async with serving(site), asyncio.timeout(10):
+    async with serving(files), asyncio.timeout(10):
         await twice.wait()
 
 
@@ -241,36 +253,36 @@ async def is_known(running: RunningServer) -> bool:
     return await running.status(APP) == 502
 
 
-async def test_whom_the_api_believes(running: RunningServer, site: Site) -> None:
+async def test_whom_the_api_believes(running: RunningServer, files: StackFiles) -> None:
     """A proxy that is not believed speaks http, so its client is sent to https."""
     forwarded = [("X-Forwarded-Proto", "https")]
     async with (
-        dialling(site.agent({"hostname": APP, "backend": "127.0.0.1:9"})),
+        dialling(files.agent({"hostname": APP, "backend": "127.0.0.1:9"})),
         await running.open(APP) as client,
     ):
         await eventually(lambda: is_known(running), "the service is published")
         await running.change(
-            site.server(api={"trusted_proxies": ["192.0.2.1"]}, caddy={"https_port": 8843})
+            files.server(api={"trusted_proxies": ["192.0.2.1"]}, caddy={"https_port": 8843})
         )
         answer = await client.get("/", *forwarded)
         assert (answer.status, answer.get("location")) == (301, f"https://{APP}:8843/")
-        await running.change(site.server())
+        await running.change(files.server())
         assert (await client.get("/", *forwarded)).status == 502
 
 
-async def test_grants_change(running: RunningServer, site: Site) -> None:
-    async with dialling(site.agent({"hostname": APP, "backend": "127.0.0.1:9"})):
+async def test_grants_change(running: RunningServer, files: StackFiles) -> None:
+    async with dialling(files.agent({"hostname": APP, "backend": "127.0.0.1:9"})):
         await eventually(lambda: is_known(running), "the service is published")
-        assert await running.change(site.server(grants={"home": ["other.example.com"]})) == []
+        assert await running.change(files.server(grants={"home": ["other.example.com"]})) == []
         assert await running.status(APP) == 404
-        await running.change(site.server(grants={}, unsafe_agents_may_claim_any_host=True))
+        await running.change(files.server(grants={}, unsafe_agents_may_claim_any_host=True))
         assert await running.status(APP) == 502
 
 
-async def test_a_request_goes_on_as_soon_as_its_agent_is_back(site: Site) -> None:
+async def test_a_request_goes_on_as_soon_as_its_agent_is_back(files: StackFiles) -> None:
     async with (
-        serving(site, site.server(api={"hold_timeout": "1h"})) as running,
-        dialling(site.agent({"hostname": APP, "backend": "127.0.0.1:9"})),
+        serving(files, files.server(api={"hold_timeout": "1h"})) as running,
+        dialling(files.agent({"hostname": APP, "backend": "127.0.0.1:9"})),
         await running.open(APP) as client,
     ):
         await eventually(lambda: is_known(running), "the service is published")
@@ -284,9 +296,9 @@ async def test_a_request_goes_on_as_soon_as_its_agent_is_back(site: Site) -> Non
 
 
 async def test_what_needs_a_restart_is_said_and_the_rest_applies(
-    running: RunningServer, site: Site, configured: list[Logging]
+    running: RunningServer, files: StackFiles, configured: list[Logging]
 ) -> None:
-    new = site.server(
+    new = files.server(
         caddy={"mode": "managed", "http_port": 0}, logging={"level": "debug"}, state={"dir": "/x"}
     )
     assert await running.change(new) == ["caddy.mode: for a restart", "state.dir: for a restart"]
@@ -301,24 +313,24 @@ async def asked(socket: Path, path: str) -> Any:
 
 
 async def test_an_authority_comes_and_goes_and_the_audit_knows(
-    running: RunningServer, site: Site
+    running: RunningServer, files: StackFiles
 ) -> None:
-    socket = site.folder / "state" / "admin.sock"
+    socket = files.folder / "state" / "admin.sock"
     start = (await asked(socket, "/v1/audit"))["records"][-1]["number"]
     assert (await asked(socket, "/v1/status"))["issuer_ends_at"] is None
     named = {
-        "cert_file": str(site.folder / "issuer.crt"),
-        "key_file": str(site.folder / "issuer.key"),
+        "cert_file": str(files.folder / "issuer.crt"),
+        "key_file": str(files.folder / "issuer.key"),
     }
-    assert await running.change(site.server(authority=named)) == []
+    assert await running.change(files.server(authority=named)) == []
     assert (await asked(socket, "/v1/status"))["issuer_ends_at"] > 0
     with pytest.raises(PkiError, match="belong together"):
-        await running.change(site.server(authority={"cert_file": named["cert_file"]}))
+        await running.change(files.server(authority={"cert_file": named["cert_file"]}))
     assert (await asked(socket, "/v1/status"))["issuer_ends_at"] > 0
-    rotate_issuer(site.folder)
-    await running.change(site.server(authority=named), named["cert_file"])
-    await running.change(site.server(authority=named, logging={"level": "warn"}))
-    await running.change(site.server())
+    rotate_issuer(files.folder)
+    await running.change(files.server(authority=named), named["cert_file"])
+    await running.change(files.server(authority=named, logging={"level": "warn"}))
+    await running.change(files.server())
     assert (await asked(socket, "/v1/status"))["issuer_ends_at"] is None
     records = (await asked(socket, f"/v1/audit?after={start}"))["records"]
     assert [one["action"] for one in records] == [
@@ -332,53 +344,57 @@ async def test_an_authority_comes_and_goes_and_the_audit_knows(
     assert records[4]["details"]["settings"][-1].startswith("logging")
 
 
-async def test_what_was_changed_while_it_was_off_shows(site: Site) -> None:
+async def test_what_was_changed_while_it_was_off_shows(files: StackFiles) -> None:
     async def started(config: ServerConfig) -> dict[str, Any]:
-        async with serving(site, config):
+        async with serving(files, config):
             records = (
-                await asked(site.folder / "state" / "admin.sock", "/v1/audit?action=server.started")
+                await asked(
+                    files.folder / "state" / "admin.sock", "/v1/audit?action=server.started"
+                )
             )["records"]
             told: dict[str, Any] = records[-1]["details"]
             return told
 
-    first = await started(site.server())
-    assert await started(site.server()) == first
+    first = await started(files.server())
+    assert await started(files.server()) == first
     other = await started(
-        site.server(grants={"home": ["*.example.com"], "thief": ["a.example.com"]})
+        files.server(grants={"home": ["*.example.com"], "thief": ["a.example.com"]})
     )
     assert {key for key in first if first[key] != other[key]} == {"grants"}
-    other = await started(site.server(unsafe_agents_may_claim_any_host=True))
+    other = await started(files.server(unsafe_agents_may_claim_any_host=True))
     assert {key for key in first if first[key] != other[key]} == {"any_host"}
-    (site.folder / "two.crt").write_bytes(2 * (site.folder / "ca.crt").read_bytes())
-    other = await started(site.server(server={"ca_file": str(site.folder / "two.crt")}))
+    (files.folder / "two.crt").write_bytes(2 * (files.folder / "ca.crt").read_bytes())
+    other = await started(files.server(server={"ca_file": str(files.folder / "two.crt")}))
     assert {key for key in first if first[key] != other[key]} == {"ca_file"}
     named = {
-        "cert_file": str(site.folder / "issuer.crt"),
-        "key_file": str(site.folder / "issuer.key"),
+        "cert_file": str(files.folder / "issuer.crt"),
+        "key_file": str(files.folder / "issuer.key"),
     }
-    other = await started(site.server(authority=named))
+    other = await started(files.server(authority=named))
     assert {key for key in first if first[key] != other[key]} == {"issuer"}
 
 
 async def test_host_names_that_are_not_granted_are_in_the_audit(
-    running: RunningServer, site: Site
+    running: RunningServer, files: StackFiles
 ) -> None:
-    socket = site.folder / "state" / "admin.sock"
+    socket = files.folder / "state" / "admin.sock"
     before = len((await asked(socket, "/v1/audit?action=hosts.refused"))["records"])
 
     async def refusals() -> list[Any]:
         found = (await asked(socket, "/v1/audit?action=hosts.refused"))["records"]
         return [one["details"]["hosts"] for one in found[before:]]
 
-    async with dialling(site.agent({"hostname": "not.granted.example", "backend": "127.0.0.1:9"})):
+    async with dialling(files.agent({"hostname": "not.granted.example", "backend": "127.0.0.1:9"})):
         await eventually(refusals, "it is recorded")
-        await running.change(site.server(grants={"home": ["other.example"]}))
+        await running.change(files.server(grants={"home": ["other.example"]}))
         assert await refusals() == [["not.granted.example"]]
 
 
-async def test_the_admin_socket_moves(running: RunningServer, site: Site, tmp_path: Path) -> None:
-    before, after = site.folder / "state" / "admin.sock", tmp_path / "a.sock"
-    assert await running.change(site.server(admin={"socket": str(after)})) == []
+async def test_the_admin_socket_moves(
+    running: RunningServer, files: StackFiles, tmp_path: Path
+) -> None:
+    before, after = files.folder / "state" / "admin.sock", tmp_path / "a.sock"
+    assert await running.change(files.server(admin={"socket": str(after)})) == []
     assert not before.exists()
     assert (await asked(after, "/v1/status"))["agents"] == 0
     assert after.stat().st_mode & 0o777 == 0o600

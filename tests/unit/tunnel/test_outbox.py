@@ -10,8 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tests.support.tunnel import (
     REQUEST,
-    Ear,
     Owner,
+    RecordingSink,
     agent,
     frames_of,
     joined,
@@ -83,14 +83,17 @@ def test_what_has_not_left_when_a_session_ends_never_does() -> None:
     pair = joined()
     before, _ = pair.server.open()
     pair.pump()
-    late, ear = pair.server.open()
+    late, sink = pair.server.open()
     pair.server.session.send_data(late, b"\x20" * 40)
     pair.server.session.send_data(before, b"body")
     pair.server.session.close(Code.GOING_AWAY, "bye")
     assert pair.server.session.unsent == {late.id}
-    assert ear.over == (Code.GOING_AWAY, "bye")
+    assert sink.over == (Code.GOING_AWAY, "bye")
     pair.pump()
-    assert (list(pair.agent.ears), bytes(pair.agent.ears[before.id].body)) == ([before.id], b"body")
+    assert (list(pair.agent.sinks), bytes(pair.agent.sinks[before.id].body)) == (
+        [before.id],
+        b"body",
+    )
     assert reason_of(pair.agent) == (Code.GOING_AWAY, "bye")
 
 
@@ -110,8 +113,8 @@ def test_what_has_not_left_while_the_link_takes_nothing() -> None:
 def test_no_stream_is_opened_over_a_link_that_takes_nothing() -> None:
     owner = server()
     while owner.session.can_open:
-        stream, ear = owner.open(bytes(28_000))
-        ear.silenced = True
+        stream, sink = owner.open(bytes(28_000))
+        sink.silenced = True
         owner.session.reset(stream, Code.CANCELLED)
         assert owner.session.outbox.unwritten <= CONGESTED_BYTES + MAX_OPEN_PAYLOAD_BYTES
     assert waiting(owner.session) <= owner.session.outbox.unwritten
@@ -165,10 +168,10 @@ def test_requests_are_refused_over_a_link_that_takes_no_answers() -> None:
         number += 2
     assert owner.session.outbox.unwritten <= CONGESTED_BYTES + MAX_OPEN_PAYLOAD_BYTES
     owner.feed(encode(T.OPEN, END, number, REQUEST))
-    assert number not in owner.ears, "a request that another agent may have"
+    assert number not in owner.sinks, "a request that another agent may have"
     assert owner.sent()[-1][:3] == (T.RESET, 0, number)
     owner.feed(encode(T.OPEN, END, number + 2, REQUEST))
-    assert number + 2 in owner.ears
+    assert number + 2 in owner.sinks
 
 
 def test_a_session_whose_peer_does_not_read_is_closed() -> None:
@@ -176,14 +179,14 @@ def test_a_session_whose_peer_does_not_read_is_closed() -> None:
     owner = agent()
     for number in range(2, 3002, 2):
         owner.feed(encode(T.OPEN, END, number, REQUEST))
-    ears = list(owner.ears.values())
+    sinks = list(owner.sinks.values())
     streams = list(owner.session.streams.values())
     for stream in streams:
         owner.session.send_head(stream, pack_head(0, 0, 0, bytes(24_000)), end=True)
         owner.session.send_data(stream, b"late", end=True) if owner.over else None
         assert owner.session.outbox.unwritten <= MAX_UNWRITTEN_BYTES + MAX_OPEN_PAYLOAD_BYTES
     assert reason_of(owner) == (Code.OVERLOADED, "the other end does not read")
-    assert any(ear.over is not None for ear in ears)
+    assert any(sink.over is not None for sink in sinks)
     assert [frame[0] for frame in owner.sent()] == [T.CLOSE], "what waited for this peer is dropped"
     for stream in streams[-2:]:
         owner.session.send_head(stream, ANSWER)
@@ -208,30 +211,29 @@ def test_tiny_frames_count_with_the_memory_that_they_take(size: int) -> None:
 
 def test_writable_comes_once_after_a_full_queue_has_drained() -> None:
     owner = server()
-    stream, ear = owner.open()
+    stream, sink = owner.open()
     owner.feed(window(2, 10 << 20))
     assert owner.session.send_data(stream, bytes(HIGH_WATER))
     assert not owner.session.send_data(stream, b"x")
     while stream.queued > LOW_WATER:
-        assert ear.drained == 0
+        assert sink.drained == 0
         owner.session.data_to_send(QUANTUM)
-    assert ear.drained == 1
+    assert sink.drained == 1
     owner.sent()
-    assert ear.drained == 1
+    assert sink.drained == 1
 
 
 def test_writable_comes_also_where_more_was_sent_while_the_queue_drained() -> None:
-    """The owner has stopped its source: who clears the mark between the two limits leaves it
-    stopped for ever."""
+    """The source is stopped; clearing the mark between the two limits would never restart it."""
     owner = server()
-    stream, ear = owner.open()
+    stream, sink = owner.open()
     owner.feed(window(2, 10 << 20))
     assert not owner.session.send_data(stream, bytes(HIGH_WATER + 1))
     while stream.queued > (HIGH_WATER + LOW_WATER) // 2:
         owner.session.data_to_send(QUANTUM)
     assert not owner.session.send_data(stream, b"late")
     owner.sent()
-    assert ear.drained == 1
+    assert sink.drained == 1
 
 
 def test_the_end_does_not_overtake_data_that_waits_for_credit() -> None:
@@ -331,7 +333,7 @@ def test_clients_that_read_nothing_fill_no_memory() -> None:
         stream.queued for stream in owner.session.streams.values()
     )
     assert owner.session.outbox.queued <= SHARED_QUEUE_BYTES + len(streams) * 1024
-    assert all(owner.ears[stream.id].over is None for stream in streams), (
+    assert all(owner.sinks[stream.id].over is None for stream in streams), (
         "a slow client is no reason for a reset"
     )
 
@@ -342,7 +344,7 @@ def test_a_client_that_reads_has_its_answer_although_others_read_nothing() -> No
     assert owner.session.outbox.queued > SHARED_QUEUE_BYTES
     number = streams[-1].id + 2
     owner.feed(encode(T.OPEN, END, number, REQUEST))
-    stream, ear = owner.session.streams[number], owner.ears[number]
+    stream, sink = owner.session.streams[number], owner.sinks[number]
     owner.session.send_head(stream, ANSWER)
     got = wrote = owed = 0
     free = True
@@ -355,12 +357,12 @@ def test_a_client_that_reads_has_its_answer_although_others_read_nothing() -> No
                 got += len(payload)
                 owed += len(payload)
         if owed * 2 >= DEFAULT_WINDOW:
-            before = ear.drained
+            before = sink.drained
             owner.feed(encode(T.WINDOW, 0, number, owed.to_bytes(4, "big")))
             owed = 0
-            free = free or ear.drained > before
-        free = free or ear.drained > 0
-        ear.drained = 0
+            free = free or sink.drained > before
+        free = free or sink.drained > 0
+        sink.drained = 0
     assert got > 50 * DEFAULT_WINDOW and wrote - got <= 2 * READ
 
 
@@ -369,16 +371,15 @@ def test_a_source_that_waits_for_others_goes_on_when_they_are_gone() -> None:
     owner = agent(unresumable())
     streams = stalled_clients(owner, 1000)
     last = streams[-1]
-    assert last.blocked and owner.ears[last.id].drained == 0
+    assert last.blocked and owner.sinks[last.id].drained == 0
     for stream in streams[:-1]:
         owner.feed(encode(T.RESET, 0, stream.id, b"\0\3"))
     owner.session.tick(1.0)
-    assert not last.blocked and owner.ears[last.id].drained == 1
+    assert not last.blocked and owner.sinks[last.id].drained == 1
 
 
 def test_those_who_hold_most_are_reset_before_it_is_too_much() -> None:
-    """Sources read once before they hear that there is no room: so many at once pass the limit
-    of all."""
+    """Sources read once before they are stopped: many of them exceed the common limit."""
     owner = agent(unresumable())
     numbers = range(2, 2 * 4000, 2)
     owner.feed(b"".join(encode(T.OPEN, END, number, REQUEST) for number in numbers))
@@ -388,8 +389,8 @@ def test_those_who_hold_most_are_reset_before_it_is_too_much() -> None:
             owner.session.send_head(stream, ANSWER)
             owner.session.send_data(stream, bytes(READ))
         assert owner.session.outbox.queued <= MAX_QUEUED_BYTES
-    over = [ear for ear in owner.ears.values() if ear.over is not None]
-    assert 1000 < len(over) < 3000 and {ear.over[0] for ear in over if ear.over} == {
+    over = [sink for sink in owner.sinks.values() if sink.over is not None]
+    assert 1000 < len(over) < 3000 and {sink.over[0] for sink in over if sink.over} == {
         Code.OVERLOADED
     }
     assert owner.session.outbox.queued > MAX_QUEUED_BYTES // 2, "no more than there has to be"
@@ -411,7 +412,7 @@ def test_credit_saves_a_stream_when_others_have_none() -> None:
         owner.session.send_data(owner.session.streams[number], bytes(READ))
     for number in alive:
         owner.session.send_data(owner.session.streams[number], bytes(2 * READ))
-    over = {number for number, ear in owner.ears.items() if ear.over is not None}
+    over = {number for number, sink in owner.sinks.items() if sink.over is not None}
     assert over and over <= dead
 
 
@@ -426,9 +427,9 @@ def test_a_stream_with_little_credit_waits_for_more_while_others_hold_the_queue(
     assert not owner.session.send_data(stream, bytes(30_000))
     assert stream.queued == 0, "all of it has left"
     owner.feed(encode(T.WINDOW, 0, 1000, (10_000).to_bytes(4, "big")))
-    assert owner.ears[1000].drained == 0
+    assert owner.sinks[1000].drained == 0
     owner.feed(encode(T.WINDOW, 0, 1000, (50_000).to_bytes(4, "big")))
-    assert owner.ears[1000].drained == 1
+    assert owner.sinks[1000].drained == 1
 
 
 # ---- whatever they do
@@ -436,12 +437,11 @@ def test_a_stream_with_little_credit_waits_for_more_while_others_hold_the_queue(
 
 @dataclass
 class Flow:
-    """One direction of a stream: what its source wrote, what its reader got and has not handed
-    on."""
+    """One direction of a stream: bytes written, bytes received, bytes not yet consumed."""
 
     owner: Owner
     stream: Stream
-    ear: Ear
+    sink: RecordingSink
     reader: "Reader"
     written: int = 0
     ended: bool = False
@@ -449,7 +449,7 @@ class Flow:
     begun: bool = True
 
 
-class Reader(Ear):
+class Reader(RecordingSink):
     """Counts what it gets, and hands it on when the test says so."""
 
     def __init__(self) -> None:
@@ -465,7 +465,7 @@ class Reader(Ear):
 
 @dataclass
 class Limits:
-    """Small enough for a test to pass them."""
+    """InProcessBackend enough for a test to pass them."""
 
     shared: int = 3 * READ
     queued: int = 7 * READ
@@ -490,8 +490,7 @@ sizes = st.sampled_from([0, 1, 2, 100, 5_000, 33_000, READ])
 
 
 class Congestion(RuleBasedStateMachine):
-    """Two ends, sources that heed `send_data` and `writable`, and a network that takes what it
-    likes."""
+    """Two ends with sources that obey `send_data` and `writable`, and an arbitrary network."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -507,8 +506,8 @@ class Congestion(RuleBasedStateMachine):
     def accept(self, stream: Stream, payload: bytes, end: bool) -> Reader:
         reader = Reader()
         up = self.up[stream.id]
-        assert isinstance(up.ear, Reader)
-        self.flows.append(Flow(self.pair.agent, stream, reader, up.ear, begun=False))
+        assert isinstance(up.sink, Reader)
+        self.flows.append(Flow(self.pair.agent, stream, reader, up.sink, begun=False))
         up.reader = reader
         return reader
 
@@ -516,7 +515,7 @@ class Congestion(RuleBasedStateMachine):
         flows = [
             flow
             for flow in self.flows
-            if flow.owner.over is None and flow.ear.over is None and not flow.ear.silenced
+            if flow.owner.over is None and flow.sink.over is None and not flow.sink.silenced
         ]
         return flows[number % len(flows)] if flows else None
 
@@ -545,9 +544,9 @@ class Congestion(RuleBasedStateMachine):
     def write(self, number: int, size: int, end: bool, times: int) -> None:
         for n in range(times):
             flow = self.pick(number + n)
-            if flow is None or not flow.begun or flow.ended or not (flow.free or flow.ear.drained):
+            if flow is None or not flow.begun or flow.ended or not (flow.free or flow.sink.drained):
                 continue
-            flow.ear.drained = 0
+            flow.sink.drained = 0
             flow.written += size
             flow.ended = end and n == 0 and size < READ
             flow.free = flow.owner.session.send_data(flow.stream, bytes(size), end=flow.ended)
@@ -556,7 +555,7 @@ class Congestion(RuleBasedStateMachine):
     def reset(self, number: int) -> None:
         flow = self.pick(number)
         if flow is not None and flow.owner.session.streams.get(flow.stream.id) is flow.stream:
-            flow.ear.silenced = True
+            flow.sink.silenced = True
             flow.owner.session.reset(flow.stream, Code.CANCELLED)
 
     @rule(part=st.floats(0, 1), every=st.integers(1, 3))
@@ -566,11 +565,11 @@ class Congestion(RuleBasedStateMachine):
 
     def hand_on(self, flow: Flow, part: float = 1.0) -> None:
         """Release received bytes of a flow, as their consumer does."""
-        ear = flow.ear
-        assert isinstance(ear, Reader)
-        count = int(ear.unconsumed * part)
-        if count and ear.over is None and not ear.silenced and flow.owner.over is None:
-            ear.unconsumed -= count
+        sink = flow.sink
+        assert isinstance(sink, Reader)
+        count = int(sink.unconsumed * part)
+        if count and sink.over is None and not sink.silenced and flow.owner.over is None:
+            sink.unconsumed -= count
             flow.owner.session.consumed(flow.stream, count, self.pair.now)
 
     @rule(number=which, times=st.integers(1, 8))
@@ -633,12 +632,14 @@ class Congestion(RuleBasedStateMachine):
             return
         for flow in self.flows:
             if (
-                flow.ear.over is flow.reader.over is None
-                and not flow.ear.silenced
+                flow.sink.over is flow.reader.over is None
+                and not flow.sink.silenced
                 and not flow.reader.silenced
             ):
                 assert flow.reader.got == flow.written and flow.reader.ended == flow.ended
-                assert flow.free or flow.ear.drained or flow.ended, "nobody said that there is room"
+                assert flow.free or flow.sink.drained or flow.ended, (
+                    "nobody said that there is room"
+                )
         for owner in self.ends:
             assert (
                 owner.session.outbox.queued == owner.session.outbox.unwritten == 0

@@ -14,9 +14,9 @@ from tests.support.tunnel import (
     SECRET,
     SESSION_ID,
     WELCOME,
-    Ear,
     Owner,
     Pair,
+    RecordingSink,
     joined,
     message,
     reason_of,
@@ -100,10 +100,10 @@ def cut(pair: Pair) -> None:
 def ask(pair: Pair) -> Resume:
     """The agent asks for its session; what an acceptor makes of that."""
     pair.agent.session.redial(pair.now)
-    door = Owner(dialer=False, now=pair.now)
-    door.session.receive_data(pair.agent.session.data_to_send(1 << 20), pair.now)
-    assert door.wanted is not None and not door.sent()
-    return door.wanted
+    acceptor = Owner(dialer=False, now=pair.now)
+    acceptor.session.receive_data(pair.agent.session.data_to_send(1 << 20), pair.now)
+    assert acceptor.wanted is not None and not acceptor.sent()
+    return acceptor.wanted
 
 
 def restore(pair: Pair) -> None:
@@ -112,16 +112,16 @@ def restore(pair: Pair) -> None:
     pair.server.session.reattach(wanted, pair.now)
 
 
-def opened(pair: Pair) -> tuple[Stream, Ear, Stream, Ear]:
+def opened(pair: Pair) -> tuple[Stream, RecordingSink, Stream, RecordingSink]:
     """A stream from server to agent, both ends of it."""
-    stream, ear = pair.server.open()
+    stream, sink = pair.server.open()
     pair.pump()
-    return stream, ear, pair.agent.session.streams[stream.id], pair.agent.ears[stream.id]
+    return stream, sink, pair.agent.session.streams[stream.id], pair.agent.sinks[stream.id]
 
 
 def test_streams_do_not_notice() -> None:
     pair = joined()
-    stream, ear, far, far_ear = opened(pair)
+    stream, sink, far, far_ear = opened(pair)
     pair.agent.session.send_head(far, ANSWER)
     pair.agent.session.send_data(far, b"one ")
     pair.pump()
@@ -135,8 +135,8 @@ def test_streams_do_not_notice() -> None:
     assert not pair.agent.session.has_output, "nobody to send it to"
     restore(pair)
     pair.pump()
-    assert ear.heads == [ANSWER]
-    assert (bytes(ear.body), ear.ended) == (b"one two three", True)
+    assert sink.heads == [ANSWER]
+    assert (bytes(sink.body), sink.ended) == (b"one two three", True)
     assert bytes(far_ear.body) == b"up"
     assert pair.agent.links == pair.server.links == ["cut", "back"]
     assert pair.agent.over is pair.server.over is None
@@ -144,14 +144,14 @@ def test_streams_do_not_notice() -> None:
 
 def test_the_acceptor_need_not_have_noticed() -> None:
     pair = joined()
-    _stream, ear, far, _ = opened(pair)
+    _stream, sink, far, _ = opened(pair)
     pair.agent.session.send_head(far, ANSWER)
     pair.agent.session.lost("the address has changed", pair.now)
     for wire in pair.wires.values():
         wire.clear()
     restore(pair)
     pair.pump()
-    assert ear.heads == [ANSWER]
+    assert sink.heads == [ANSWER]
     assert pair.server.links == ["the agent has another connection", "back"]
 
 
@@ -180,9 +180,9 @@ def test_no_stream_is_opened_without_a_link() -> None:
 @pytest.mark.parametrize("end", ["server", "agent"])
 def test_who_does_not_come_back_in_time(end: str) -> None:
     pair = joined()
-    _, ear, _, far_ear = opened(pair)
+    _, sink, _, far_ear = opened(pair)
     cut(pair)
-    owner, hears = (pair.server, ear) if end == "server" else (pair.agent, far_ear)
+    owner, hears = (pair.server, sink) if end == "server" else (pair.agent, far_ear)
     owner.session.tick(pair.now + TIMEOUT - 0.1)
     assert owner.over is None and hears.over is None
     owner.session.tick(pair.now + TIMEOUT)
@@ -198,14 +198,14 @@ def test_silence_costs_the_link_and_not_the_session() -> None:
 
 def test_a_second_break_before_the_answer() -> None:
     pair = joined()
-    _, ear, far, _ = opened(pair)
+    _, sink, far, _ = opened(pair)
     pair.agent.session.send_head(far, ANSWER, end=True)
     cut(pair)
     restore(pair)
     cut(pair)
     restore(pair)
     pair.pump()
-    assert ear.heads == [ANSWER] and ear.ended
+    assert sink.heads == [ANSWER] and sink.ended
     assert pair.server.links == ["cut", "back", "cut", "back"]
     assert pair.agent.links == ["cut", "back"]
 
@@ -368,7 +368,7 @@ def test_what_is_kept_is_what_was_written_and_no_copy_of_it() -> None:
     pair = joined()
     session = pair.server.session
     assert session.resumption is not None
-    session.open_stream(REQUEST, Ear(), end=True, now=1.0)
+    session.open_stream(REQUEST, RecordingSink(), end=True, now=1.0)
     written = session.data_to_send(1 << 20)
     assert written and session.resumption._writes[-1][1] is written
 
@@ -386,15 +386,15 @@ def test_nothing_kept_while_both_are_idle() -> None:
 
 
 def test_a_door_without_the_session_hears_nothing_more() -> None:
-    door = Owner(dialer=False)
+    acceptor = Owner(dialer=False)
     wanted = Resume(session=SESSION_ID, secret=SECRET, received=0, attempt=1)
     hello = HELLO.model_copy(update={"capabilities": [RESUME], "resume": wanted})
-    door.feed(message(T.HELLO, hello))
-    assert door.wanted == wanted
-    door.session.supersede()
-    door.feed(encode(T.READY, 0, 0, b""))
-    assert door.session.phase is Phase.CLOSED
-    assert (door.over, door.messages, door.sent()) == (None, [], [])
+    acceptor.feed(message(T.HELLO, hello))
+    assert acceptor.wanted == wanted
+    acceptor.session.supersede()
+    acceptor.feed(encode(T.READY, 0, 0, b""))
+    assert acceptor.session.phase is Phase.CLOSED
+    assert (acceptor.over, acceptor.messages, acceptor.sent()) == (None, [], [])
 
 
 class Breaking(RuleBasedStateMachine):
@@ -495,12 +495,12 @@ class Breaking(RuleBasedStateMachine):
     @invariant()
     def is_a_prefix(self) -> None:
         for name, owner in self.owners().items():
-            for number, ear in owner.ears.items():
+            for number, sink in owner.sinks.items():
                 said = self.sent.get(
                     (next(key for key in self.owners() if key != name), number), b""
                 )
-                assert said.startswith(bytes(ear.body))
-                assert not (ear.over and owner.over is None), "a stream does not end by itself"
+                assert said.startswith(bytes(sink.body))
+                assert not (sink.over and owner.over is None), "a stream does not end by itself"
 
     def teardown(self) -> None:
         if not hasattr(self, "pair") or self.pair.agent.over or self.pair.server.over:
@@ -520,8 +520,8 @@ class Breaking(RuleBasedStateMachine):
 
     def heard(self, name: str, number: int) -> bytes:
         """Return the bytes that have arrived from `name` on a stream."""
-        ear = (self.pair.agent if name == "server" else self.pair.server).ears.get(number)
-        return bytes(ear.body) if ear else b""
+        sink = (self.pair.agent if name == "server" else self.pair.server).sinks.get(number)
+        return bytes(sink.body) if sink else b""
 
 
 TestBreaking = pytest.mark.slow(Breaking.TestCase)

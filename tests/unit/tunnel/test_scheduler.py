@@ -55,8 +55,7 @@ def test_a_stream_that_talks_now_and_then_overtakes_every_time() -> None:
 
 @pytest.mark.parametrize("piece", [700, 5_000, QUANTUM, 100_000])
 def test_bulk_shares_evenly(piece: int) -> None:
-    """At any time the streams that always have something to send differ by one turn, whatever
-    their pieces are."""
+    """Streams that always have data differ by one turn at most, whatever their pieces are."""
     schedule = Scheduler()
     streams = [make(stream_id) for stream_id in range(2, 22, 2)]
     sent: Counter[int] = Counter()
@@ -71,8 +70,7 @@ def test_bulk_shares_evenly(piece: int) -> None:
 
 
 def test_many_who_send_little_leave_something_to_bulk() -> None:
-    """Together they could fill the link: each has its turn first, and then it is the turn of the
-    others."""
+    """Streams that could fill the link each get their first turn; then the others get theirs."""
     schedule = Scheduler()
     bulk = make(2)
     small = [make(stream_id) for stream_id in range(4, 24, 2)]

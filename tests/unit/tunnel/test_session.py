@@ -8,8 +8,8 @@ from tests.support.tunnel import (
     HELLO,
     REQUEST,
     WELCOME,
-    Ear,
     Owner,
+    RecordingSink,
     agent,
     joined,
     message,
@@ -100,8 +100,7 @@ def test_certificates_are_renewed_where_both_ends_offer_it() -> None:
 
 
 def test_an_answer_that_fits_into_no_frame_ends_the_session_and_raises_nothing() -> None:
-    """A hostile agent can register so many long names that the answer is longer than the
-    question."""
+    """Long host names of a hostile agent can make the answer longer than the request."""
     owner = server()
     owner.session.send(
         Registered(id="web", refused={f"{n}." + "x" * 250: "taken by another" for n in range(256)})
@@ -120,7 +119,7 @@ def test_going_away_stops_new_streams_only() -> None:
         pair.server.open()
     pair.server.session.send_data(stream, b"x", end=True)
     pair.pump()
-    assert bytes(pair.agent.ears[stream.id].body) == b"x"
+    assert bytes(pair.agent.sinks[stream.id].body) == b"x"
 
 
 @pytest.mark.parametrize(
@@ -130,7 +129,7 @@ def test_a_closed_session_tells_its_streams_once_and_delivers_nothing_more(
     code: Code, told: Code
 ) -> None:
     pair = joined()
-    stream, ear = pair.server.open()
+    stream, sink = pair.server.open()
     pair.pump()
     answering = pair.agent.session.streams[stream.id]
     pair.agent.session.send_head(answering, ANSWER)
@@ -139,12 +138,12 @@ def test_a_closed_session_tells_its_streams_once_and_delivers_nothing_more(
     pair.send(pair.agent)
     pair.server.session.close(code, "revoked")
     pair.deliver(pair.server)
-    assert ear.over == (told, "revoked")
-    assert not ear.heads and not ear.body and not pair.server.messages
+    assert sink.over == (told, "revoked")
+    assert not sink.heads and not sink.body and not pair.server.messages
 
 
-class Knowing(Ear):
-    """A sink that knows its stream, as those of the product do."""
+class Knowing(RecordingSink):
+    """A sink with a reference to its stream, as the product's sinks have."""
 
     stream: Stream
 
@@ -212,12 +211,12 @@ FROM_A_SERVER: dict[str, bytes] = {
 }
 
 
-def check_broken(owner: Owner, ears: list[Ear], attack: bytes) -> None:
+def check_broken(owner: Owner, sinks: list[RecordingSink], attack: bytes) -> None:
     owner.feed(attack)
     assert reason_of(owner)[1]
     frames = owner.sent()
     assert (frames[-1][0], [f[0] for f in frames].count(T.CLOSE)) in ((T.CLOSE, 1), (T.CLOSE, 0))
-    assert all(ear.over is not None for ear in ears)
+    assert all(sink.over is not None for sink in sinks)
     assert not owner.session.streams and owner.session.unconsumed == 0
     owner.feed(attack, PING, window(2, 1), encode(T.DATA, 0, 2, b"late"), b"\x22")
     owner.session.tick(1000.0)
@@ -230,17 +229,17 @@ def check_broken(owner: Owner, ears: list[Ear], attack: bytes) -> None:
 @pytest.mark.parametrize("attack", [*BREAKS_THE_LINK, *FROM_AN_AGENT])
 def test_an_agent_that_breaks_the_rules(attack: str) -> None:
     owner = server()
-    ears = [owner.open()[1] for _ in range(3)]
+    sinks = [owner.open()[1] for _ in range(3)]
     owner.sent()
-    check_broken(owner, ears, {**BREAKS_THE_LINK, **FROM_AN_AGENT}[attack])
+    check_broken(owner, sinks, {**BREAKS_THE_LINK, **FROM_AN_AGENT}[attack])
     assert reason_of(owner)[0] is Code.PROTOCOL_ERROR
 
 
 @pytest.mark.parametrize("attack", [*BREAKS_THE_LINK, *FROM_A_SERVER])
 def test_a_server_that_breaks_the_rules(attack: str) -> None:
     owner = agent()
-    ears = [serve(owner, stream)[1] for stream in (2, 4, 6)]
-    check_broken(owner, ears, {**BREAKS_THE_LINK, **FROM_A_SERVER}[attack])
+    sinks = [serve(owner, stream)[1] for stream in (2, 4, 6)]
+    check_broken(owner, sinks, {**BREAKS_THE_LINK, **FROM_A_SERVER}[attack])
     assert reason_of(owner)[0] is Code.PROTOCOL_ERROR
 
 
@@ -324,17 +323,17 @@ HARMLESS: dict[str, bytes] = {
 @pytest.mark.parametrize("frames", HARMLESS)
 def test_what_is_odd_and_allowed(frames: str) -> None:
     owner = server()
-    _, ear = owner.open()
+    _, sink = owner.open()
     owner.feed(HARMLESS[frames])
-    assert owner.over is None and ear.over is None and 2 in owner.session.streams
+    assert owner.over is None and sink.over is None and 2 in owner.session.streams
 
 
 @pytest.mark.parametrize("kind", [T.HEAD, T.DATA, T.TRAILERS, T.WINDOW, T.RESET])
 def test_a_late_frame_for_an_ended_stream_is_ignored(kind: FrameType) -> None:
     owner = server()
-    stream, ear = owner.open()
+    stream, sink = owner.open()
     owner.session.reset(stream, Code.CANCELLED)
-    ear.silenced = True
+    sink.silenced = True
     owner.sent()
     owner.feed(encode(kind, END, 2, bytes(4)))
     assert owner.over is None and owner.said() == []
@@ -342,9 +341,9 @@ def test_a_late_frame_for_an_ended_stream_is_ignored(kind: FrameType) -> None:
 
 def test_end_on_a_reset_is_a_reset() -> None:
     owner = server()
-    _, ear = owner.open()
+    _, sink = owner.open()
     owner.feed(encode(T.RESET, END, 2, pack_reason(99, "a\x1b[31m\nb")))
-    assert ear.over == (Code.INTERNAL, "a?[31m?b")
+    assert sink.over == (Code.INTERNAL, "a?[31m?b")
     assert not owner.session.streams
 
 
@@ -361,26 +360,26 @@ def test_reasons_of_the_peer_are_printable() -> None:
 def test_empty_data_is_not_an_event() -> None:
     """It costs no credit, and as a chunk of an HTTP body it would end it."""
     owner = server()
-    _, ear = owner.open()
+    _, sink = owner.open()
     owner.feed(encode(T.HEAD, 0, 2, ANSWER), encode(T.DATA, 0, 2) * 100, encode(T.DATA, END, 2))
-    assert ear.ended
+    assert sink.ended
 
 
 def test_streams_beyond_the_limit_are_refused() -> None:
     owner = agent(SessionOptions(max_streams=2))
     for stream in (2, 4, 6, 8):
         owner.feed(encode(T.OPEN, 0, stream, REQUEST))
-    assert list(owner.ears) == [2, 4]
+    assert list(owner.sinks) == [2, 4]
     frames = owner.sent()
     assert [(f[2], f[3][:2]) for f in frames if f[0] == T.RESET] == [(6, b"\0\x04"), (8, b"\0\x04")]
     owner.feed(encode(T.RESET, 0, 2, bytes(2)), encode(T.OPEN, 0, 10, REQUEST))
-    assert 10 in owner.ears
+    assert 10 in owner.sinks
 
 
 def test_a_request_whose_head_is_too_large_is_reset() -> None:
     owner = agent()
     owner.feed(encode(T.OPEN, 0, 2, bytes(MAX_OPEN_PAYLOAD_BYTES + 1)))
-    assert owner.said() == [(T.RESET, 2)] and not owner.ears and owner.over is None
+    assert owner.said() == [(T.RESET, 2)] and not owner.sinks and owner.over is None
 
 
 def test_a_peer_that_makes_us_answer_and_does_not_read_is_cut_off() -> None:
@@ -407,14 +406,14 @@ def test_a_peer_that_makes_us_answer_and_does_not_read_is_cut_off() -> None:
 
 def test_what_is_held_is_bounded_for_the_session() -> None:
     owner = server(SessionOptions(max_unconsumed_bytes=100_000))
-    ears = [owner.open()[1] for _ in range(3)]
+    sinks = [owner.open()[1] for _ in range(3)]
     owner.feed(*(encode(T.HEAD, 0, stream, ANSWER) for stream in (2, 4, 6)))
     owner.feed(*(encode(T.DATA, 0, stream, bytes(40_000)) for stream in (2, 4, 6)))
-    assert [ear.over and ear.over[0] for ear in ears] == [None, None, Code.OVERLOADED]
+    assert [sink.over and sink.over[0] for sink in sinks] == [None, None, Code.OVERLOADED]
     assert owner.session.unconsumed == 80_000
     owner.session.consumed(owner.session.streams[2], 40_000, 0.0)
     owner.feed(encode(T.DATA, 0, 4, bytes(25_000)))
-    assert ears[1].over is None and owner.session.unconsumed == 65_000
+    assert sinks[1].over is None and owner.session.unconsumed == 65_000
 
 
 # ---- what the owner does
@@ -432,15 +431,15 @@ def test_reset_twice_is_once() -> None:
 def test_no_error_waits_for_the_answer_that_is_queued() -> None:
     """RESET NO_ERROR says that END was sent (section 2): the answer must not be cut short by it."""
     pair = joined()
-    stream, ear = pair.server.open()
+    stream, sink = pair.server.open()
     pair.pump()
     answering = pair.agent.session.streams[stream.id]
-    pair.agent.ears[stream.id].silenced = True
+    pair.agent.sinks[stream.id].silenced = True
     pair.agent.session.send_head(answering, ANSWER)
     pair.agent.session.send_data(answering, bytes(3 * DEFAULT_WINDOW), end=True)
     pair.agent.session.reset(answering, Code.NO_ERROR, "the answer is complete")
     pair.server.session.send_data(stream, b"still coming")
-    while not ear.over:
+    while not sink.over:
         pair.pump()
         seen = (
             pair.server.session.streams[stream.id].window.unconsumed
@@ -448,8 +447,8 @@ def test_no_error_waits_for_the_answer_that_is_queued() -> None:
             else 0
         )
         pair.server.session.consumed(stream, seen, pair.now)
-    assert len(ear.body) == 3 * DEFAULT_WINDOW and ear.ended
-    assert ear.over[0] is Code.NO_ERROR
+    assert len(sink.body) == 3 * DEFAULT_WINDOW and sink.ended
+    assert sink.over[0] is Code.NO_ERROR
     assert not pair.agent.session.streams and pair.agent.session.unconsumed == 0
 
 
@@ -471,7 +470,7 @@ def test_both_ends_may_leave_while_they_wait_for_credit(late: bool) -> None:
         pair.pump()
     for owner, half in halves:
         owner.session.reset(half, Code.NO_ERROR)
-        owner.ears[stream.id].silenced = True
+        owner.sinks[stream.id].silenced = True
     pair.pump()
     assert not pair.server.session.streams and not pair.agent.session.streams
     assert pair.server.session.unconsumed == pair.agent.session.unconsumed == 0
@@ -479,11 +478,11 @@ def test_both_ends_may_leave_while_they_wait_for_credit(late: bool) -> None:
 
 def test_no_error_with_trailers_queued() -> None:
     owner = agent()
-    stream, ear = serve(owner)
+    stream, sink = serve(owner)
     owner.session.send_head(stream, ANSWER)
     owner.session.send_trailers(stream, b"a: b\r\n")
     owner.session.reset(stream, Code.NO_ERROR)
-    ear.silenced = True
+    sink.silenced = True
     owner.session.reset(stream, Code.NO_ERROR)
     assert owner.said() == [(T.HEAD, 2), (T.TRAILERS, 2)]
     assert owner.said() == [(T.RESET, 2)]
@@ -491,11 +490,11 @@ def test_no_error_with_trailers_queued() -> None:
 
 def test_a_reset_of_a_stream_that_still_sends_after_no_error_ends_it() -> None:
     owner = agent()
-    stream, ear = serve(owner)
+    stream, sink = serve(owner)
     owner.session.send_head(stream, ANSWER)
     owner.session.send_data(stream, bytes(2 * DEFAULT_WINDOW), end=True)
     owner.session.reset(stream, Code.NO_ERROR)
-    ear.silenced = True
+    sink.silenced = True
     owner.said()
     assert owner.session.streams
     owner.feed(RESET)
@@ -626,8 +625,8 @@ def test_after_the_end_there_is_no_credit_and_no_growth() -> None:
 # ---- sinks that act from within events
 
 
-class Actor(Ear):
-    """Does something of its own in each event."""
+class Actor(RecordingSink):
+    """A sink that acts in each event."""
 
     def __init__(self, act: Callable[[str], None]) -> None:
         super().__init__()
@@ -746,12 +745,12 @@ def test_writable_may_do_anything(deed: str) -> None:
 def test_an_owner_may_act_while_a_stream_is_opened(deed: str) -> None:
     owner = agent()
 
-    def accept(stream: Stream, payload: bytes, end: bool) -> Ear:
+    def accept(stream: Stream, payload: bytes, end: bool) -> RecordingSink:
         if deed == "close":
             owner.session.close(Code.INTERNAL)
         else:
             owner.session.send_head(stream, ANSWER, end=True)
-        return Ear()
+        return RecordingSink()
 
     owner.accept = accept
     owner.feed(encode(T.OPEN, END, 2, REQUEST), PING)
@@ -766,8 +765,8 @@ class FaultError(Exception):
     """A bug of a sink."""
 
 
-class Faulty(Ear):
-    """Raises with the events of these names."""
+class Faulty(RecordingSink):
+    """A sink that raises in these events."""
 
     def __init__(self, *names: str) -> None:
         super().__init__()
@@ -792,10 +791,10 @@ POISON = {
 def test_a_sink_that_raises_costs_its_stream_and_no_other(
     event: str, also: tuple[str, ...]
 ) -> None:
-    def take(stream: Stream, payload: bytes, end: bool) -> Ear:
+    def take(stream: Stream, payload: bytes, end: bool) -> RecordingSink:
         if stream.id == FAULTY and event == "opened":
             raise FaultError
-        return Faulty(event, *also) if stream.id == FAULTY else Ear()
+        return Faulty(event, *also) if stream.id == FAULTY else RecordingSink()
 
     owner = Owner(dialer=True)
     welcome = WELCOME.model_copy(
@@ -813,7 +812,7 @@ def test_a_sink_that_raises_costs_its_stream_and_no_other(
     ]
     with pytest.raises(FaultError):
         owner.feed(*frames)
-    assert (bytes(owner.ears[GOOD].body), owner.ears[GOOD].ended) == (b"before, after", True)
+    assert (bytes(owner.sinks[GOOD].body), owner.sinks[GOOD].ended) == (b"before, after", True)
     assert list(owner.session.streams) == [GOOD]
     resets = [
         (stream, unpack_reason(payload))
@@ -832,10 +831,10 @@ def test_a_sink_that_raises_costs_its_stream_and_no_other(
 def test_a_sink_that_raises_with_an_answer_costs_its_stream_and_no_other() -> None:
     owner = joined().server
     faulty = owner.session.open_stream(REQUEST, Faulty("head"), end=True, now=0.0)
-    good, ear = owner.open(end=True)
+    good, sink = owner.open(end=True)
     with pytest.raises(FaultError):
         owner.feed(*[encode(FrameType.HEAD, END, stream.id, ANSWER) for stream in (faulty, good)])
-    assert ear.heads == [ANSWER]
+    assert sink.heads == [ANSWER]
     assert not owner.session.streams
     assert (FrameType.RESET, faulty.id) in owner.said()
 
@@ -855,8 +854,8 @@ def test_an_owner_that_raises_with_a_control_frame_keeps_its_session() -> None:
 def test_a_session_that_ends_tells_every_sink() -> None:
     owner = joined().server
     owner.session.open_stream(REQUEST, Faulty("reset"), end=True, now=0.0)
-    _, ear = owner.open(end=True)
+    _, sink = owner.open(end=True)
     with pytest.raises(FaultError):
         owner.session.close(Code.GOING_AWAY, "the end")
-    assert ear.over is not None
+    assert sink.over is not None
     assert owner.over == (Code.GOING_AWAY, "the end")

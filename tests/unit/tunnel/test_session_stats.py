@@ -5,7 +5,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.tunnel import Ear, Pair, joined
+from tests.support.tunnel import Pair, RecordingSink, joined
 from zerotrust.tunnel.binary import pack_head
 from zerotrust.tunnel.codes import Code, FrameType
 from zerotrust.tunnel.session import Session, SessionOptions
@@ -52,7 +52,7 @@ def test_what_arrived_counts_until_it_is_handed_on() -> None:
 def test_frames_that_wait_for_the_link_count() -> None:
     session = joined().server.session
     before = usage_of(session).bytes
-    session.open_stream(bytes(20_000), Ear(), end=True, now=0.0)
+    session.open_stream(bytes(20_000), RecordingSink(), end=True, now=0.0)
     usage = usage_of(session, session)
     assert usage.unwritten == 2 * session.outbox.unwritten > 2 * 20_000
     assert usage.bytes == 2 * (before + session.outbox.unwritten) == 2 * usage.most

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from tests.support.tunnel import REQUEST, Ear, Owner, joined
+from tests.support.tunnel import REQUEST, Owner, RecordingSink, joined
 from tests.unit.tunnel.test_codes import rows
 from zerotrust.errors import RemoteProtocolError
 from zerotrust.tunnel.binary import pack_head
@@ -162,19 +162,19 @@ def test_the_rest_of_a_read_waits_for_credit_without_the_part_that_has_left() ->
 # ---- the contract of StreamSink, between two sessions
 
 
-class Listener(Ear):
+class Listener(RecordingSink):
     """Hands bytes on at once, when the test says so, or never."""
 
-    def __init__(self, way: str) -> None:
+    def __init__(self, entrypoint: str) -> None:
         super().__init__()
-        self.way = way
+        self.entrypoint = entrypoint
         self.unconsumed = 0
         self.waiting = False
         self.consume: Callable[[int], None] = lambda count: None
 
     def data(self, payload: bytes, *, end: bool) -> None:
         super().data(payload, end=end)
-        if self.way == "at once":
+        if self.entrypoint == "at once":
             self.consume(len(payload))
         else:
             self.unconsumed += len(payload)
@@ -191,11 +191,10 @@ class Listener(Ear):
 
 @dataclass
 class Half:
-    """One end of a stream as its owner sees it, and what the other end must have heard when all
-    is done."""
+    """One end of a stream, and the bytes that the other end must have received at the end."""
 
     owner: Owner
-    ear: Listener
+    sink: Listener
     stream: Stream
     written: bytearray = field(default_factory=bytearray)
     interims: int = 0
@@ -209,7 +208,7 @@ class Half:
 
     @property
     def open(self) -> bool:
-        return self.left is None and self.ear.over is None
+        return self.left is None and self.sink.over is None
 
 
 class TwoSessions(RuleBasedStateMachine):
@@ -227,18 +226,18 @@ class TwoSessions(RuleBasedStateMachine):
             self.pair.pump()
             self.head(number=len(self.halves) - 1, interim=False, end=False)
 
-    def accept(self, stream: Stream, payload: bytes, end: bool) -> Ear:
+    def accept(self, stream: Stream, payload: bytes, end: bool) -> RecordingSink:
         assert payload == REQUEST
         half = self.half(self.pair.agent, stream, self.next_way)
         opener = self.openers[stream.id]
         assert end == opener.bare
         self.halves[stream.id] = (opener, half)
-        return half.ear
+        return half.sink
 
-    def half(self, owner: Owner, stream: Stream, way: str) -> Half:
-        ear = Listener(way)
-        ear.consume = lambda count: owner.session.consumed(stream, count, self.pair.now)
-        return Half(owner, ear, stream)
+    def half(self, owner: Owner, stream: Stream, entrypoint: str) -> Half:
+        sink = Listener(entrypoint)
+        sink.consume = lambda count: owner.session.consumed(stream, count, self.pair.now)
+        return Half(owner, sink, stream)
 
     def pick(self, number: int, server: bool) -> Half | None:
         """A half that has not been reset, if there is one."""
@@ -260,11 +259,11 @@ class TwoSessions(RuleBasedStateMachine):
         if not session.can_open:
             return
         self.next_way = yours
-        ear = Listener(mine)
-        stream = session.open_stream(REQUEST, ear, end=end, now=self.pair.now)
-        ear.consume = lambda count: session.consumed(stream, count, self.pair.now)
+        sink = Listener(mine)
+        stream = session.open_stream(REQUEST, sink, end=end, now=self.pair.now)
+        sink.consume = lambda count: session.consumed(stream, count, self.pair.now)
         self.openers[stream.id] = Half(
-            self.pair.server, ear, stream, head=True, ended=end, bare=end
+            self.pair.server, sink, stream, head=True, ended=end, bare=end
         )
 
     @rule(number=which, interim=st.booleans(), end=st.booleans())
@@ -285,13 +284,13 @@ class TwoSessions(RuleBasedStateMachine):
     @rule(number=which, server=sides, size=sizes, end=st.booleans())
     def write(self, number: int, server: bool, size: int, end: bool) -> None:
         half = self.pick(number, server)
-        if half is None or not half.head or half.ended or half.ear.waiting:
+        if half is None or not half.head or half.ended or half.sink.waiting:
             return
         at = len(half.written) % LARGEST
         data = WORDS[at : at + size]
         half.written += data
         half.ended = end
-        half.ear.waiting = not half.owner.session.send_data(half.stream, data, end=end)
+        half.sink.waiting = not half.owner.session.send_data(half.stream, data, end=end)
 
     @rule(number=which, server=sides)
     def trailers(self, number: int, server: bool) -> None:
@@ -315,16 +314,16 @@ class TwoSessions(RuleBasedStateMachine):
         ):
             return
         half.left = code
-        half.ear.silenced = True
+        half.sink.silenced = True
         half.owner.session.reset(half.stream, code, "enough")
 
     @rule(number=which, server=sides, part=st.floats(0, 1))
     def consume(self, number: int, server: bool, part: float) -> None:
         half = self.pick(number, server)
-        if half is not None and half.ear.way == "later":
-            count = int(half.ear.unconsumed * part)
-            half.ear.unconsumed -= count
-            half.ear.consume(count)
+        if half is not None and half.sink.entrypoint == "later":
+            count = int(half.sink.unconsumed * part)
+            half.sink.unconsumed -= count
+            half.sink.consume(count)
 
     # ---- what the network does
 
@@ -358,12 +357,12 @@ class TwoSessions(RuleBasedStateMachine):
     def bytes_arrive_once_and_in_order(self) -> None:
         for server, agent in self.halves.values():
             for here, there in ((server, agent), (agent, server)):
-                assert here.written.startswith(there.ear.body)
-                assert not there.ear.ended or (here.ended and (there.ear.body == here.written))
-                assert (there.ear.trailer is not None) == (there.ear.ended and here.trailer)
-                assert len(there.ear.interims) <= here.interims
-                if there.ear.over is not None:
-                    assert there.ear.over[0] == here.left
+                assert here.written.startswith(there.sink.body)
+                assert not there.sink.ended or (here.ended and (there.sink.body == here.written))
+                assert (there.sink.trailer is not None) == (there.sink.ended and here.trailer)
+                assert len(there.sink.interims) <= here.interims
+                if there.sink.over is not None:
+                    assert there.sink.over[0] == here.left
 
     @invariant()
     def memory_is_bounded_and_accounted_for(self) -> None:
@@ -389,15 +388,15 @@ class TwoSessions(RuleBasedStateMachine):
         moved = True
         while moved:
             self.pair.now += 0.01
-            before = sum(len(half.ear.body) for pair in self.halves.values() for half in pair)
+            before = sum(len(half.sink.body) for pair in self.halves.values() for half in pair)
             self.pair.pump()
             for pair in self.halves.values():
                 for half in pair:
-                    count, half.ear.unconsumed = half.ear.unconsumed, 0
+                    count, half.sink.unconsumed = half.sink.unconsumed, 0
                     if half.open:
-                        half.ear.consume(count)
+                        half.sink.consume(count)
             moved = before != sum(
-                len(half.ear.body) for pair in self.halves.values() for half in pair
+                len(half.sink.body) for pair in self.halves.values() for half in pair
             )
             moved = (
                 moved or self.pair.server.session.has_output or self.pair.agent.session.has_output
@@ -413,13 +412,13 @@ class TwoSessions(RuleBasedStateMachine):
                 graceful = here.left is Code.NO_ERROR and here.ended
                 whole = (here.left is None or graceful) and there.left is None
                 if whole:
-                    assert there.ear.body == here.written and there.ear.ended == here.ended
-                    assert not here.ear.waiting or graceful, (
+                    assert there.sink.body == here.written and there.sink.ended == here.ended
+                    assert not here.sink.waiting or graceful, (
                         "nobody said that the queue has drained"
                     )
                 over = here.left is not None and (there.left is None)
                 done = here.ended and there.ended
-                assert not over or there.ear.over is not None or done
+                assert not over or there.sink.over is not None or done
                 if whole and done and there.left is here.left is None:
                     assert here.stream.id not in here.owner.session.streams, (
                         "both directions have ended"
@@ -428,7 +427,7 @@ class TwoSessions(RuleBasedStateMachine):
             for half in pair:
                 if half.open:
                     half.left = Code.CANCELLED
-                    half.ear.silenced = half.stream.id in half.owner.session.streams
+                    half.sink.silenced = half.stream.id in half.owner.session.streams
                     half.owner.session.reset(half.stream, Code.CANCELLED)
         self.settle()
         self.nobody_broke_a_rule()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.tunnel import REQUEST, Ear, Owner, joined
+from tests.support.tunnel import REQUEST, Owner, RecordingSink, joined
 from zerotrust.errors import RemoteProtocolError
 from zerotrust.tunnel.binary import pack_head
 from zerotrust.tunnel.codes import Code
@@ -80,8 +80,7 @@ def test_no_growth_without_a_round_trip_time() -> None:
 
 
 def test_a_slow_reader_who_takes_a_whole_window_at_once_does_not_grow_it() -> None:
-    """It empties its buffer in one go every ten seconds: the halves follow on each other, the
-    windows do not."""
+    """A consumer that drains its buffer every ten seconds must not get a growing window."""
     window = ReceiveWindow(DEFAULT_WINDOW, GrowthBudget(1 << 30), 0.0)
     for step in range(1, 20):
         turn(window, step * 10.0, 0.1)
@@ -104,8 +103,7 @@ steps = st.lists(
 
 @given(st.integers(MIN_WINDOW, 16 << 20), st.integers(0, 64 << 20), steps)
 def test_credit_arithmetic(initial: int, total: int, steps: list[tuple[int, int, float]]) -> None:
-    """At any time: credit + held + handed on and not granted = size; sizes within limits; the
-    budget is conserved."""
+    """Credit + unconsumed + consumed but not granted = size; sizes and budget are bounded."""
     budget = GrowthBudget(total)
     window = ReceiveWindow(initial, budget, 0.0)
     credit = initial
@@ -134,8 +132,8 @@ STEP = 0.001
 PIECE = bytes(64 * 1024)
 
 
-class Download(Ear):
-    """Hands all on at once, or only every now and then, or never; the sizes are noted."""
+class Download(RecordingSink):
+    """A sink that consumes at once, now and then, or never; it records the sizes."""
 
     def __init__(self, every: float | None) -> None:
         super().__init__()
@@ -150,12 +148,11 @@ class Download(Ear):
 
 
 def download(every: float | None, seconds: float) -> tuple[Download, Stream, dict[int, int]]:
-    """An endless answer over 20 MB/s and a round trip of 100 ms; how much had arrived by each
-    tenth of a second."""
+    """Receive an endless answer over 20 MB/s and 100 ms; count bytes per tenth of a second."""
     pair = joined()
     session = pair.server.session
-    ear = Download(every)
-    stream = session.open_stream(REQUEST, ear, end=True, now=0.0)
+    sink = Download(every)
+    stream = session.open_stream(REQUEST, sink, end=True, now=0.0)
     pair.pump()
     pair.now = 0.0
     for owner in (pair.server, pair.agent):
@@ -178,19 +175,19 @@ def download(every: float | None, seconds: float) -> tuple[Download, Stream, dic
         if allowance > 0 and (out := source.data_to_send(int(allowance))):
             allowance -= len(out)
             pipes[pair.server].append((now + ONE_WAY, out))
-        if ear.waiting and ear.every is not None and now >= ear.read_at:
-            count, ear.waiting = ear.waiting, 0
+        if sink.waiting and sink.every is not None and now >= sink.read_at:
+            count, sink.waiting = sink.waiting, 0
             for _ in range(4):
                 session.consumed(stream, count // 4, now)
             session.consumed(stream, count % 4, now)
-            ear.read_at = now + ear.every
+            sink.read_at = now + sink.every
         if out := session.data_to_send(1 << 20):
             pipes[pair.agent].append((now + ONE_WAY, out))
-        arrived[round(now * 10)] = ear.total
+        arrived[round(now * 10)] = sink.total
         assert session.unconsumed == stream.window.unconsumed <= stream.window.size <= MAX_WINDOW
         assert sending.queued <= HIGH_WATER + len(PIECE)
     assert pair.server.over is None and pair.agent.over is None
-    return ear, stream, arrived
+    return sink, stream, arrived
 
 
 def test_a_long_fat_pipe_is_full_after_a_second() -> None:
@@ -203,8 +200,8 @@ def test_a_long_fat_pipe_is_full_after_a_second() -> None:
 
 
 def test_a_reader_that_stalls_keeps_the_window_small() -> None:
-    ear, stream, _ = download(None, 1.0)
-    assert stream.window.size == DEFAULT_WINDOW and ear.total == DEFAULT_WINDOW
+    sink, stream, _ = download(None, 1.0)
+    assert stream.window.size == DEFAULT_WINDOW and sink.total == DEFAULT_WINDOW
 
 
 def test_a_reader_that_reads_now_and_then_keeps_the_window_small() -> None:

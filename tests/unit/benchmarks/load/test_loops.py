@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.load.latency import percentiles
-from benchmarks.load.loops import ClosedLoop, Ends, OpenLoop
+from benchmarks.load.loops import ClosedLoop, CompletionSink, OpenLoop
 from zerotrust.errors import BenchError
 
 pytestmark = pytest.mark.anyio
@@ -18,10 +18,10 @@ class Clock:
         return self.now
 
 
-class Lane:
+class Client:
     """An operation ends when the test says so."""
 
-    def __init__(self, loop: Ends) -> None:
+    def __init__(self, loop: CompletionSink) -> None:
         self.loop = loop
         self.started: list[float] = []
 
@@ -34,27 +34,27 @@ class Lane:
 
 async def test_a_closed_loop_begins_again_at_once() -> None:
     loop = ClosedLoop()
-    lane = Lane(loop)
-    lane.start(0.0)
+    client = Client(loop)
+    client.start(0.0)
     for _ in range(3):
-        lane.finish()
-    assert (loop.count, len(lane.started)) == (3, 4)
+        client.finish()
+    assert (loop.count, len(client.started)) == (3, 4)
     loop.stop()
-    lane.finish()
-    assert (loop.count, len(lane.started)) == (4, 4)
+    client.finish()
+    assert (loop.count, len(client.started)) == (4, 4)
 
 
 async def test_an_open_loop_uses_its_lanes_in_turn() -> None:
     loop = OpenLoop(Clock())
-    lanes = [Lane(loop), Lane(loop)]
-    for lane in lanes:
-        loop.add(lane)
+    clients = [Client(loop), Client(loop)]
+    for client in clients:
+        loop.add(client)
     loop.due(1.0)
     loop.due(2.0)
     loop.due(3.0)
-    assert [lane.started for lane in lanes] == [[1.0], [2.0]]
-    lanes[1].finish()
-    assert [lane.started for lane in lanes] == [[1.0], [2.0, 3.0]]
+    assert [client.started for client in clients] == [[1.0], [2.0]]
+    clients[1].finish()
+    assert [client.started for client in clients] == [[1.0], [2.0, 3.0]]
 
 
 async def test_a_stall_shows_in_the_percentiles() -> None:
@@ -64,23 +64,23 @@ async def test_a_stall_shows_in_the_percentiles() -> None:
     """
     clock = Clock()
     loop = OpenLoop(clock)
-    lane = Lane(loop)
-    loop.add(lane)
+    client = Client(loop)
+    loop.add(client)
     loop.measure()
     ends_at = float("inf")
     dues = [number * 0.002 for number in range(2000)]
     while dues or loop.is_busy:
         if dues and dues[0] <= ends_at:
             clock.now = max(clock.now, dues[0])
-            before = len(lane.started)
+            before = len(client.started)
             loop.due(dues.pop(0))
         else:
             clock.now = ends_at
-            before = len(lane.started)
-            lane.finish()
+            before = len(client.started)
+            client.finish()
             ends_at = float("inf")
-        if len(lane.started) > before:
-            ends_at = clock.now + (1.0 if len(lane.started) == 1000 else 0.001)
+        if len(client.started) > before:
+            ends_at = clock.now + (1.0 if len(client.started) == 1000 else 0.001)
     assert len(loop.taken) == 2000
     found = percentiles(loop.taken)
     assert found.p50 < 500
@@ -91,22 +91,22 @@ async def test_a_stall_shows_in_the_percentiles() -> None:
 async def test_what_is_due_before_the_measurement_does_not_count() -> None:
     clock = Clock()
     loop = OpenLoop(clock)
-    lane = Lane(loop)
-    loop.add(lane)
+    client = Client(loop)
+    loop.add(client)
     loop.due(0.0)
     clock.now = 1.0
     loop.measure()
-    lane.finish()
+    client.finish()
     loop.due(1.5)
     clock.now = 2.0
-    lane.finish()
+    client.finish()
     assert loop.taken == [0.5]
 
 
 async def test_what_never_ends_counts_too() -> None:
     clock = Clock()
     loop = OpenLoop(clock)
-    loop.add(Lane(loop))
+    loop.add(Client(loop))
     loop.measure()
     loop.due(1.0)
     loop.due(2.0)
@@ -118,13 +118,13 @@ async def test_what_never_ends_counts_too() -> None:
 
 async def test_drained_when_nothing_is_under_way() -> None:
     loop = OpenLoop(Clock())
-    lane = Lane(loop)
-    loop.add(lane)
+    client = Client(loop)
+    loop.add(client)
     loop.due(0.0)
     loop.due(0.0)
-    lane.finish()
+    client.finish()
     assert not loop.drained.is_set()
-    lane.finish()
+    client.finish()
     assert loop.drained.is_set()
 
 

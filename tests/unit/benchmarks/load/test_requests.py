@@ -6,28 +6,28 @@ from typing import cast
 import pytest
 
 from benchmarks.load.jobs import Endpoint, Job
-from benchmarks.load.loops import Lane
-from benchmarks.load.requests import KeptLane, Requests
+from benchmarks.load.loops import Client
+from benchmarks.load.requests import KeepAliveClient, Requests
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n"
 JOB = Job(kind="get", endpoint=Endpoint(host="web.localhost", port=1), path="/1k", size=4)
 
 
-class Ends:
+class CompletionSink:
     """Counts."""
 
     def __init__(self) -> None:
         self.dues: list[float] = []
         self.reasons: list[str] = []
 
-    def finished(self, lane: Lane, due: float) -> None:
+    def finished(self, client: Client, due: float) -> None:
         self.dues.append(due)
 
     def failed(self, reason: str) -> None:
         self.reasons.append(reason)
 
 
-class Wire:
+class FakeTransport:
     """A transport."""
 
     def __init__(self) -> None:
@@ -41,16 +41,16 @@ class Wire:
 
 
 @pytest.fixture
-def ends() -> Ends:
-    return Ends()
+def sink() -> CompletionSink:
+    return CompletionSink()
 
 
 @pytest.fixture
-def lane(ends: Ends) -> KeptLane:
-    lane = KeptLane(ends, Requests(JOB), 4)
-    lane.connection_made(cast("asyncio.Transport", Wire()))
-    lane.start(7.0)
-    return lane
+def client(sink: CompletionSink) -> KeepAliveClient:
+    client = KeepAliveClient(sink, Requests(JOB), 4)
+    client.connection_made(cast("asyncio.Transport", FakeTransport()))
+    client.start(7.0)
+    return client
 
 
 def test_no_two_targets_are_the_same() -> None:
@@ -67,30 +67,32 @@ def test_hosts_in_turn() -> None:
 
 
 @pytest.mark.parametrize("cut", range(1, len(HEAD) + 4))
-def test_an_answer_in_any_two_pieces(lane: KeptLane, ends: Ends, cut: int) -> None:
+def test_an_answer_in_any_two_pieces(
+    client: KeepAliveClient, sink: CompletionSink, cut: int
+) -> None:
     answer = HEAD + b"body"
-    lane.data_received(answer[:cut])
-    assert ends.dues == []
-    lane.data_received(answer[cut:])
-    assert (ends.dues, ends.reasons) == ([7.0], [])
+    client.data_received(answer[:cut])
+    assert sink.dues == []
+    client.data_received(answer[cut:])
+    assert (sink.dues, sink.reasons) == ([7.0], [])
 
 
-def test_an_answer_of_another_status(lane: KeptLane, ends: Ends) -> None:
-    lane.data_received(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbody")
-    assert (ends.dues, ends.reasons) == ([], ["HTTP/1.1 503 Service Unavailable"])
+def test_an_answer_of_another_status(client: KeepAliveClient, sink: CompletionSink) -> None:
+    client.data_received(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbody")
+    assert (sink.dues, sink.reasons) == ([], ["HTTP/1.1 503 Service Unavailable"])
 
 
-def test_too_long_an_answer(lane: KeptLane, ends: Ends) -> None:
-    lane.data_received(HEAD + b"body and more")
-    assert (ends.dues, ends.reasons) == ([], ["an answer with more than its 4 bytes"])
+def test_too_long_an_answer(client: KeepAliveClient, sink: CompletionSink) -> None:
+    client.data_received(HEAD + b"body and more")
+    assert (sink.dues, sink.reasons) == ([], ["an answer with more than its 4 bytes"])
 
 
-def test_a_connection_that_is_lost(lane: KeptLane, ends: Ends) -> None:
-    lane.connection_lost(None)
-    assert ends.reasons == ["a connection that should be kept was closed (without a reason)"]
+def test_a_connection_that_is_lost(client: KeepAliveClient, sink: CompletionSink) -> None:
+    client.connection_lost(None)
+    assert sink.reasons == ["a connection that should be kept was closed (without a reason)"]
 
 
-def test_a_connection_that_we_close(lane: KeptLane, ends: Ends) -> None:
-    lane.close()
-    lane.connection_lost(None)
-    assert ends.reasons == []
+def test_a_connection_that_we_close(client: KeepAliveClient, sink: CompletionSink) -> None:
+    client.close()
+    client.connection_lost(None)
+    assert sink.reasons == []

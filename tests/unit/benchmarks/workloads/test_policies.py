@@ -33,8 +33,7 @@ def test_the_largest_policy_is_at_a_bound(case: Case) -> None:
 
 @pytest.mark.slow
 def test_each_kind_of_handler_is_measured() -> None:
-    """But those that do nothing, and basic_auth, whose hash a thread computes, as its own tests
-    say."""
+    """Exempt are middleware without effect, and basic_auth, whose hash a thread computes."""
     kinds: set[type[object]] = set()
     for case in CASES:
         policy: Policy = largest_guard(case).policy

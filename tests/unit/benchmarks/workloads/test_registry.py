@@ -24,8 +24,8 @@ def test_names_are_different() -> None:
 
 def test_targets_are_by_name_or_by_how_a_name_begins() -> None:
     first = WORKLOADS[0]
-    assert first.target("requests/s") == at_least(0.70)
-    assert first.target("CPU of the agent") == at_most(40)
-    assert first.target("p50") is None
+    assert first.threshold("requests/s") == at_least(0.70)
+    assert first.threshold("CPU of the agent") == at_most(40)
+    assert first.threshold("p50") is None
     (idle,) = chosen(only="idle web", quick=False, growth=False)
-    assert idle.target("memory of the server, each of 500 more") == at_most(12)
+    assert idle.threshold("memory of the server, each of 500 more") == at_most(12)

@@ -8,7 +8,7 @@ import argon2
 import bcrypt
 import pytest
 
-from tests.unit.middleware.asking import SECRET
+from tests.unit.middleware.policy_runner import SECRET
 from zerotrust.errors import ConfigError
 from zerotrust.model.password_hash import REFERENCE_SPEED, HashSpeed
 from zerotrust.server.agents.hash_speed import check_hashes, measure_hash_speed

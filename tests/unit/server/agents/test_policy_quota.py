@@ -1,5 +1,4 @@
-"""The budget of policies: each guard counts once for its agent, however many of its services use
-it."""
+"""Tests of the policy quota: a policy counts once per agent, whatever the number of services."""
 
 import json
 import tracemalloc

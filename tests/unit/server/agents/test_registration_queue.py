@@ -16,8 +16,8 @@ from zerotrust.server.agents.registration_queue import SLICE, RegistrationQueue
 pytestmark = pytest.mark.anyio
 
 
-class Desk:
-    """Registrations that take their time, and what was done."""
+class RegistrationLog:
+    """Slow registrations, and a log of them."""
 
     def __init__(self) -> None:
         self.link = Mock()
@@ -36,48 +36,48 @@ class Desk:
 
 
 async def test_what_takes_no_time_is_done_at_once() -> None:
-    desk = Desk()
+    log = RegistrationLog()
     for number in range(100):
-        desk.ask(number)
-    assert desk.done == list(range(100))
-    assert not desk.link.method_calls
+        log.ask(number)
+    assert log.done == list(range(100))
+    assert not log.link.method_calls
 
 
 async def test_others_have_their_turns_and_the_order_is_kept() -> None:
-    desk, turns = Desk(), 0
+    log, turns = RegistrationLog(), 0
     for number in range(20):
-        desk.ask(number, SLICE * 1.5)
-    assert desk.done == [0]
-    assert desk.link.method_calls == [call.pause_reading()]
-    while len(desk.done) < 20:
-        before = len(desk.done)
+        log.ask(number, SLICE * 1.5)
+    assert log.done == [0]
+    assert log.link.method_calls == [call.pause_reading()]
+    while len(log.done) < 20:
+        before = len(log.done)
         await asyncio.sleep(0)
-        assert len(desk.done) <= before + 1
+        assert len(log.done) <= before + 1
         turns += 1
     assert turns >= 19
-    assert desk.done == list(range(20))
-    assert desk.link.method_calls == [call.pause_reading(), call.resume_reading()]
-    desk.ask(20)
-    await eventually(lambda: desk.done == list(range(21)), "it goes on as before")
+    assert log.done == list(range(20))
+    assert log.link.method_calls == [call.pause_reading(), call.resume_reading()]
+    log.ask(20)
+    await eventually(lambda: log.done == list(range(21)), "it goes on as before")
 
 
 async def test_who_has_used_up_its_share_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu_budget, "MOST", 0.2)
-    desk, loop = Desk(), asyncio.get_running_loop()
-    desk.budget.pay("home", 2 * cpu_budget.BURST, time.monotonic())
+    log, loop = RegistrationLog(), asyncio.get_running_loop()
+    log.budget.pay("home", 2 * cpu_budget.BURST, time.monotonic())
     begun_at = loop.time()
     for number in range(3):
-        desk.ask(number)
-    assert desk.done == [0]
-    await eventually(lambda: desk.done == [0, 1, 2], "all is done")
+        log.ask(number)
+    assert log.done == [0]
+    await eventually(lambda: log.done == [0, 1, 2], "all is done")
     assert loop.time() - begun_at >= 0.4
 
 
 async def test_what_a_session_wanted_is_forgotten_with_it() -> None:
-    desk = Desk()
+    log = RegistrationLog()
     for number in range(3):
-        desk.ask(number, SLICE * 1.5)
-    desk.queue.clear()
-    await eventually(lambda: desk.queue.timer is None, "the queue has had its next turn")
-    assert desk.done == [0]
-    assert desk.link.method_calls == [call.pause_reading()]
+        log.ask(number, SLICE * 1.5)
+    log.queue.clear()
+    await eventually(lambda: log.queue.timer is None, "the queue has had its next turn")
+    assert log.done == [0]
+    assert log.link.method_calls == [call.pause_reading()]

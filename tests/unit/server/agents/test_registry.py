@@ -1,5 +1,4 @@
-"""The registry: the newest session of an agent wins, and the end of an old one takes nothing
-away."""
+"""Tests of the registry: the newest session of an agent wins; an old one ends without effect."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -484,7 +483,7 @@ def standing(session: AgentSession) -> tuple[bool, bool]:
 
 
 class Schedules(RuleBasedStateMachine):
-    """Any order of joins, registrations and ends: a lookup never yields a session that has left."""
+    """Joins, registrations and ends in any order: a lookup never returns an ended session."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.middleware.asking import SECRET, request
+from tests.unit.middleware.policy_runner import SECRET, request
 from zerotrust.errors import ConfigError
 from zerotrust.http.head import parse_request
 from zerotrust.middleware.header_edits import delete_field, set_field

@@ -1,5 +1,4 @@
-"""Tests of zerotrust.server.agents.session and service_registrar: registrations, renewals and
-the end of sessions."""
+"""Tests of zerotrust.server.agents.session and service_registrar."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,10 +12,10 @@ from cryptography.hazmat.primitives import serialization
 from structlog.testing import capture_logs
 
 from tests.support.agent_sessions import join
-from tests.support.authorities import Foreign
+from tests.support.authorities import ForeignCertificate
 from tests.support.tunnel import Pair, message
 from tests.support.waiting import eventually
-from tests.unit.middleware.asking import SECRET
+from tests.unit.middleware.policy_runner import SECRET
 from zerotrust.enrollment.join import IssuedCertificate
 from zerotrust.errors import PkiError
 from zerotrust.model.password_hash import REFERENCE_SPEED, HashSpeed
@@ -53,14 +52,15 @@ BROKEN: dict[str, Any] = {"routes": [{"match": {"moon": "full"}}]}
 
 @pytest.fixture(autouse=True)
 def _no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy machine what one agent wants may take longer than its slice of a turn: here it
-    is done at once."""
+    """Do all work at once: on a busy machine it may take longer than an agent's time slice."""
     monkeypatch.setattr(registration_queue, "SLICE", 60.0)
 
 
 @cache
 def certificate() -> bytes:
-    return Foreign.root().issue("home").certificate.public_bytes(serialization.Encoding.DER)
+    return (
+        ForeignCertificate.root().issue("home").certificate.public_bytes(serialization.Encoding.DER)
+    )
 
 
 class Agent:
@@ -280,7 +280,7 @@ ISSUED = IssuedCertificate(
 
 
 class Issuing:
-    """Issues certificates when it is told to, or refuses."""
+    """Issue certificates when told to, or refuse."""
 
     def __init__(self, refusal: str = "") -> None:
         self.refusal = refusal

@@ -1,5 +1,4 @@
-"""Tests of zerotrust.server.agents.session_control: grants, revocations and certificates while
-requests run."""
+"""Tests of zerotrust.server.agents.session_control while requests run."""
 
 import asyncio
 import logging
@@ -10,9 +9,9 @@ import pytest
 import structlog
 
 from tests.support.agent_sessions import join
-from tests.unit.middleware.asking import SECRET
-from tests.unit.server.front import Front
-from tests.unit.server.schedules import World
+from tests.unit.middleware.policy_runner import SECRET
+from tests.unit.server.proxy_fixture import ProxyFixture
+from tests.unit.server.random_schedule import Schedule
 from zerotrust.db.revocations import RevocationList
 from zerotrust.net.write_coalescer import WriteCoalescer
 from zerotrust.server.agents import cpu_budget, registration_queue
@@ -30,8 +29,8 @@ HOST = "app.example.com"
 SCHEDULES = 10_000
 
 
-class Governed(Front):
-    """The front with an agent "home" whose names are granted one by one."""
+class GrantedProxy(ProxyFixture):
+    """A proxy with an agent "home" whose host names are granted one by one."""
 
     def __init__(self, *granted: str) -> None:
         super().__init__({})
@@ -58,61 +57,61 @@ class Governed(Front):
 
 
 async def test_names_come_and_go_with_their_grants() -> None:
-    front = Governed()
-    assert front.told == ([], [HOST, "b.example.com"])
-    front.grant(HOST, "b.example.com")
-    assert front.told == ([HOST, "b.example.com"], [])
-    assert front.registry.lookup("b.example.com") is front.agent_session.services["app"]
-    front.grant("b.example.com")
-    assert front.told == (["b.example.com"], [HOST])
+    proxy = GrantedProxy()
+    assert proxy.told == ([], [HOST, "b.example.com"])
+    proxy.grant(HOST, "b.example.com")
+    assert proxy.told == ([HOST, "b.example.com"], [])
+    assert proxy.registry.lookup("b.example.com") is proxy.agent_session.services["app"]
+    proxy.grant("b.example.com")
+    assert proxy.told == (["b.example.com"], [HOST])
     with pytest.raises(KeyError):
-        front.registry.lookup(HOST)
+        proxy.registry.lookup(HOST)
 
 
 async def test_what_is_the_same_is_not_said_again() -> None:
-    front = Governed(HOST)
-    said = len(front.agent.messages)
-    front.grant(HOST)
-    assert len(front.agent.messages) == said
+    proxy = GrantedProxy(HOST)
+    said = len(proxy.agent.messages)
+    proxy.grant(HOST)
+    assert len(proxy.agent.messages) == said
 
 
 async def test_a_name_that_is_taken_ends_its_requests() -> None:
-    front = Governed(HOST)
-    assert await front.ask("GET /") == b""
-    front.grant()
-    assert (await front.hear()).startswith(b"HTTP/1.1 502 ")
-    assert not front.pair.server.session.streams
-    assert not front.agent.session.streams
+    proxy = GrantedProxy(HOST)
+    assert await proxy.ask("GET /") == b""
+    proxy.grant()
+    assert (await proxy.hear()).startswith(b"HTTP/1.1 502 ")
+    assert not proxy.pair.server.session.streams
+    assert not proxy.agent.session.streams
 
 
 async def test_a_name_that_is_taken_ends_its_requests_also_where_they_are_shaped() -> None:
-    front = Governed(HOST)
-    front.register({"traffic_shaping": {"download_limit": "10kB/s"}})
-    assert await front.ask("GET /") == b""
-    front.grant()
-    assert (await front.hear()).startswith(b"HTTP/1.1 ")
-    assert not front.pair.server.session.streams
+    proxy = GrantedProxy(HOST)
+    proxy.register({"traffic_shaping": {"download_limit": "10kB/s"}})
+    assert await proxy.ask("GET /") == b""
+    proxy.grant()
+    assert (await proxy.hear()).startswith(b"HTTP/1.1 ")
+    assert not proxy.pair.server.session.streams
 
 
 async def test_a_name_that_stays_keeps_its_requests() -> None:
-    front = Governed(HOST, "b.example.com")
-    await front.ask("GET /")
-    front.grant(HOST)
-    assert await front.answer(b"HTTP/1.1 204 No Content\r\n") == b"HTTP/1.1 204 No Content\r\n\r\n"
+    proxy = GrantedProxy(HOST, "b.example.com")
+    await proxy.ask("GET /")
+    proxy.grant(HOST)
+    assert await proxy.answer(b"HTTP/1.1 204 No Content\r\n") == b"HTTP/1.1 204 No Content\r\n\r\n"
 
 
 async def test_cutting_an_agent_tells_its_websockets_why() -> None:
-    front = Governed(HOST)
-    front.agent_session.link.close_session = front.pair.server.session.close  # type: ignore[method-assign]
-    await front.ask("GET /", "Connection: Upgrade", "Upgrade: websocket")
-    await front.answer(
+    proxy = GrantedProxy(HOST)
+    proxy.agent_session.link.close_session = proxy.pair.server.session.close  # type: ignore[method-assign]
+    await proxy.ask("GET /", "Connection: Upgrade", "Upgrade: websocket")
+    await proxy.answer(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n", kind=KIND_TUNNEL
     )
-    assert front.sessions.revoke("work", None, "revoked") == (0, 0)
-    assert front.sessions.revoke("home", "ff", "revoked") == (0, 0)
-    assert front.sessions.revoke("home", None, "revoked") == (1, 1)
-    assert await front.hear() == b"\x88\x02\x03\xf0"
-    assert front.is_closed()
+    assert proxy.sessions.revoke("work", None, "revoked") == (0, 0)
+    assert proxy.sessions.revoke("home", "ff", "revoked") == (0, 0)
+    assert proxy.sessions.revoke("home", None, "revoked") == (1, 1)
+    assert await proxy.hear() == b"\x88\x02\x03\xf0"
+    assert proxy.is_closed()
 
 
 @pytest.mark.parametrize(
@@ -126,47 +125,47 @@ async def test_cutting_an_agent_tells_its_websockets_why() -> None:
     ],
 )
 async def test_who_is_refused_now_is_sent_away(revoked: RevocationList, ends: bool) -> None:
-    front = Governed(HOST)
-    front.agent_session.link.close_session = front.pair.server.session.close  # type: ignore[method-assign]
-    front.agent_session.serial, front.agent_session.former_serials = "b2", {"a1"}
-    front.authorization.revoked = revoked
-    front.sessions.close_revoked()
-    assert front.pair.server.session.phase is (Phase.CLOSED if ends else Phase.OPEN)
+    proxy = GrantedProxy(HOST)
+    proxy.agent_session.link.close_session = proxy.pair.server.session.close  # type: ignore[method-assign]
+    proxy.agent_session.serial, proxy.agent_session.former_serials = "b2", {"a1"}
+    proxy.authorization.revoked = revoked
+    proxy.sessions.close_revoked()
+    assert proxy.pair.server.session.phase is (Phase.CLOSED if ends else Phase.OPEN)
 
 
 async def test_a_session_ends_with_its_certificate() -> None:
-    front = Governed(HOST)
-    front.agent_session.link.close_session = front.pair.server.session.close  # type: ignore[method-assign]
-    front.agent_session.certificate_ends = 1000.0
-    front.sessions.expire(999.9)
-    assert not front.is_closed()
-    front.sessions.expire(1000.0)
-    assert front.is_closed()
+    proxy = GrantedProxy(HOST)
+    proxy.agent_session.link.close_session = proxy.pair.server.session.close  # type: ignore[method-assign]
+    proxy.agent_session.certificate_ends = 1000.0
+    proxy.sessions.expire(999.9)
+    assert not proxy.is_closed()
+    proxy.sessions.expire(1000.0)
+    assert proxy.is_closed()
 
 
 async def test_a_session_that_goes_away_may_end_what_it_has_begun_where_there_is_a_newer_certificate() -> (
     None
 ):
-    front = Governed(HOST)
-    front.agent_session.link.close_session = front.pair.server.session.close  # type: ignore[method-assign]
-    front.agent_session.certificate_ends = 1000.0
-    front.registry.retire(front.agent_session)
-    newer = join(front.registry, "home", front.pair.server.session)
+    proxy = GrantedProxy(HOST)
+    proxy.agent_session.link.close_session = proxy.pair.server.session.close  # type: ignore[method-assign]
+    proxy.agent_session.certificate_ends = 1000.0
+    proxy.registry.retire(proxy.agent_session)
+    newer = join(proxy.registry, "home", proxy.pair.server.session)
     newer.certificate_ends = 2000.0
-    front.sessions.expire(1000.0)
-    assert not front.is_closed()
-    front.registry.remove(newer)
-    front.sessions.expire(1000.0)
-    assert front.is_closed()
+    proxy.sessions.expire(1000.0)
+    assert not proxy.is_closed()
+    proxy.registry.remove(newer)
+    proxy.sessions.expire(1000.0)
+    assert proxy.is_closed()
 
 
 async def test_sessions_are_listed_by_agent_and_age() -> None:
-    front = Governed(HOST)
+    proxy = GrantedProxy(HOST)
     other, newer = (
-        join(front.registry, agent, front.pair.server.session) for agent in ("away", "home")
+        join(proxy.registry, agent, proxy.pair.server.session) for agent in ("away", "home")
     )
-    assert front.sessions.connected() == [other, front.agent_session, newer]
-    assert [front.sessions.is_connected(agent) for agent in ("home", "work")] == [True, False]
+    assert proxy.sessions.connected() == [other, proxy.agent_session, newer]
+    assert [proxy.sessions.is_connected(agent) for agent in ("home", "work")] == [True, False]
 
 
 async def test_many_reasons_fit_into_one_message() -> None:
@@ -174,11 +173,11 @@ async def test_many_reasons_fit_into_one_message() -> None:
     said = shortened(reasons)
     assert sum(map(len, said.values())) <= MAX_REASONS_BYTES
     assert len(shortened({"a": "r" * 500})["a"]) == MAX_REASON_BYTES
-    front = Governed(HOST)
-    front.registrar._add(front.agent_session.services["app"], reasons)
-    front.pair.pump()
-    assert not front.is_closed()
-    assert len(front.told[1]) == 256
+    proxy = GrantedProxy(HOST)
+    proxy.registrar._add(proxy.agent_session.services["app"], reasons)
+    proxy.pair.pump()
+    assert not proxy.is_closed()
+    assert len(proxy.told[1]) == 256
 
 
 @pytest.fixture
@@ -198,6 +197,6 @@ async def test_whom_a_lookup_finds_may_be_found(monkeypatch: pytest.MonkeyPatch)
     coalescer = WriteCoalescer(asyncio.get_running_loop())
     for seed in range(SCHEDULES):
         try:
-            World(seed, coalescer).run()
+            Schedule(seed, coalescer).run()
         except AssertionError as error:
             raise AssertionError(f"schedule {seed}: {error}") from error

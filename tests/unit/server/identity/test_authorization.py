@@ -7,7 +7,7 @@ from zerotrust.server.identity.authorization import Authorization
 
 
 class Some:
-    """These agents, and these certificates, are revoked."""
+    """Revocations of these agents and certificates."""
 
     def __init__(self, *revoked: str) -> None:
         self._revoked = revoked

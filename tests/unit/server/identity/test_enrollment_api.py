@@ -9,8 +9,8 @@ import pytest
 from cryptography import x509
 from structlog.testing import capture_logs
 
-from tests.support.agent_listener import TOKEN, Door, open_door
-from tests.support.authorities import Foreign, now
+from tests.support.agent_listener import TOKEN, AgentListenerFixture, running_listener
+from tests.support.authorities import ForeignCertificate, now
 from tests.support.tunnel import HELLO, message
 from tests.support.waiting import eventually
 from zerotrust.errors import CsrRefused, PkiError, TokenExpired
@@ -47,8 +47,8 @@ def parsed(answer: bytes) -> tuple[int, Any]:
     return int(head.split()[1]), json.loads(body)
 
 
-def agent_of(door: Door, name: str = "home") -> tuple[Path, Path]:
-    made = ca_directory.issue_agent(door.folder, name)
+def agent_of(listener: AgentListenerFixture, name: str = "home") -> tuple[Path, Path]:
+    made = ca_directory.issue_agent(listener.folder, name)
     return made.certificate, made.key
 
 
@@ -57,9 +57,9 @@ def agent_of(door: Door, name: str = "home") -> tuple[Path, Path]:
 async def test_without_a_certificate_there_is_no_session(
     tmp_path: Path, alpn: tuple[str, ...], data: bytes
 ) -> None:
-    async with open_door(tmp_path) as door:
+    async with running_listener(tmp_path) as listener:
         with capture_logs() as logs:
-            assert await door.says(door.client(*alpn), data) == b""
+            assert await listener.says(listener.client(*alpn), data) == b""
             await eventually(lambda: logs, "the refusal is logged")
     assert [(line["event"], line["reason"]) for line in logs] == [
         ("agent refused", "no certificate; an agent gets one with 0trust agent join")
@@ -67,10 +67,10 @@ async def test_without_a_certificate_there_is_no_session(
 
 
 async def test_at_the_desk_frames_of_the_tunnel_are_not_understood(tmp_path: Path) -> None:
-    async with open_door(tmp_path) as door:
-        answer = await door.says(door.client(HTTP), GREETING)
+    async with running_listener(tmp_path) as listener:
+        answer = await listener.says(listener.client(HTTP), GREETING)
         assert answer.startswith(b"HTTP/1.1 400 ")
-        assert not list(door.registry.sessions)
+        assert not list(listener.registry.sessions)
 
 
 async def test_a_link_that_finds_no_certificate_makes_no_session() -> None:
@@ -127,24 +127,25 @@ async def test_a_link_that_finds_no_certificate_makes_no_session() -> None:
 async def test_an_agent_with_a_certificate_gets_its_session(
     tmp_path: Path, enrollment: bool, limited: bool
 ) -> None:
-    """Also where the issuing certificate is limited to the names of servers: an agent's id is
-    not one of them."""
-    async with open_door(tmp_path, enrollment=enrollment, limited=limited) as door:
+    """An issuer limited to server names may still issue agent ids, which are not host names."""
+    async with running_listener(tmp_path, enrollment=enrollment, limited=limited) as listener:
         reader, writer = await asyncio.open_connection(
-            "127.0.0.1", door.port, ssl=door.client(ALPN, credentials=agent_of(door, "pi.hole.lan"))
+            "127.0.0.1",
+            listener.port,
+            ssl=listener.client(ALPN, credentials=agent_of(listener, "pi.hole.lan")),
         )
         writer.write(GREETING)
         async with asyncio.timeout(10):
             assert (await reader.readexactly(1))[0] == FrameType.WELCOME
-        assert [session.agent for session in door.registry.sessions] == ["pi.hole.lan"]
+        assert [session.agent for session in listener.registry.sessions] == ["pi.hole.lan"]
         writer.close()
 
 
 async def test_who_has_a_certificate_has_no_business_at_the_desk(tmp_path: Path) -> None:
-    async with open_door(tmp_path) as door:
+    async with running_listener(tmp_path) as listener:
         with capture_logs() as logs:
-            context = door.client(HTTP, credentials=agent_of(door))
-            assert await door.says(context, get(enrollment_api.AUTHORITY)) == b""
+            context = listener.client(HTTP, credentials=agent_of(listener))
+            assert await listener.says(context, get(enrollment_api.AUTHORITY)) == b""
             await eventually(lambda: logs, "the refusal is logged")
     assert logs[0]["reason"] == "the peer does not speak 0trust/1"
 
@@ -152,18 +153,20 @@ async def test_who_has_a_certificate_has_no_business_at_the_desk(tmp_path: Path)
 @pytest.mark.parametrize("alpn", [ALPN, HTTP])
 @pytest.mark.parametrize("kind", ["foreign", "ended", "server"])
 async def test_a_bad_certificate_is_worse_than_none(tmp_path: Path, alpn: str, kind: str) -> None:
-    async with open_door(tmp_path) as door:
+    async with running_listener(tmp_path) as listener:
         if kind == "foreign":
-            credentials = Foreign.root().issue("home").store(tmp_path, "foreign")
+            credentials = ForeignCertificate.root().issue("home").store(tmp_path, "foreign")
         elif kind == "ended":
-            root = Foreign(door.one_token.issuer.certificate, door.one_token.issuer.key)
+            root = ForeignCertificate(
+                listener.one_token.issuer.certificate, listener.one_token.issuer.key
+            )
             credentials = root.issue("home", end=now()).store(tmp_path, "ended")
         else:
             credentials = tmp_path / "localhost.crt", tmp_path / "localhost.key"
         with capture_logs() as logs:
             assert (
-                await door.says(
-                    door.client(alpn, credentials=credentials), get(enrollment_api.AUTHORITY)
+                await listener.says(
+                    listener.client(alpn, credentials=credentials), get(enrollment_api.AUTHORITY)
                 )
                 == b""
             )
@@ -172,10 +175,12 @@ async def test_a_bad_certificate_is_worse_than_none(tmp_path: Path, alpn: str, k
 
 
 async def test_without_enrollment_the_handshake_refuses(tmp_path: Path) -> None:
-    async with open_door(tmp_path, enrollment=False) as door:
+    async with running_listener(tmp_path, enrollment=False) as listener:
         with capture_logs() as logs:
             for alpn in (HTTP, ALPN):
-                assert await door.says(door.client(alpn), get(enrollment_api.AUTHORITY)) == b""
+                assert (
+                    await listener.says(listener.client(alpn), get(enrollment_api.AUTHORITY)) == b""
+                )
             await eventually(lambda: len(logs) == 2, "the refusals are logged")
     assert {line["reason"] for line in logs} == {"TLS: peer did not return a certificate"}
 
@@ -183,22 +188,22 @@ async def test_without_enrollment_the_handshake_refuses(tmp_path: Path) -> None:
 async def test_the_authority_for_all_and_a_certificate_for_who_has_the_token(
     tmp_path: Path,
 ) -> None:
-    async with open_door(tmp_path) as door:
-        root = (await door.says(door.client(HTTP), get(enrollment_api.AUTHORITY))).partition(
-            b"\r\n\r\n"
-        )[2]
+    async with running_listener(tmp_path) as listener:
+        root = (
+            await listener.says(listener.client(HTTP), get(enrollment_api.AUTHORITY))
+        ).partition(b"\r\n\r\n")[2]
         assert root == (tmp_path / "ca.crt").read_bytes()
         asked = csr.create()
         body = {"token": TOKEN, "csr": asked.pem.decode()}
-        status, said = parsed(await door.says(door.client(HTTP), post(body)))
+        status, said = parsed(await listener.says(listener.client(HTTP), post(body)))
         assert status == 200
         assert said["agent"] == "home"
         assert said["hosts"] == ["pihole.example.com", "*.lab.example.com"]
         assert said["authority"].encode() == root
         leaf = x509.load_pem_x509_certificate(said["certificate"].encode())
         assert leaf.public_key() == asked.key.public_key()
-        assert door.one_token.asked == [(TOKEN, "127.0.0.1")]
-        status, said = parsed(await door.says(door.client(HTTP), post(body)))
+        assert listener.one_token.asked == [(TOKEN, "127.0.0.1")]
+        status, said = parsed(await listener.says(listener.client(HTTP), post(body)))
         assert (status, said["code"]) == (410, "token_used")
 
 
@@ -221,15 +226,15 @@ async def test_the_authority_for_all_and_a_certificate_for_who_has_the_token(
     ],
 )
 async def test_what_is_no_request_does_not_reach_the_enrollment(tmp_path: Path, body: Any) -> None:
-    async with open_door(tmp_path) as door:
-        status, _ = parsed(await door.says(door.client(HTTP), post(body)))
+    async with running_listener(tmp_path) as listener:
+        status, _ = parsed(await listener.says(listener.client(HTTP), post(body)))
         assert status == 400
-        assert not door.one_token.asked
+        assert not listener.one_token.asked
 
 
 async def test_refusals_are_told_and_faults_of_ours_are_not(tmp_path: Path) -> None:
     body = {"token": TOKEN, "csr": csr.create().pem.decode()}
-    async with open_door(tmp_path) as door:
+    async with running_listener(tmp_path) as listener:
         for failure, status, code, told in (
             (TokenExpired("the token has expired"), 410, "token_expired", "the token has expired"),
             (CsrRefused("weak"), 400, "csr_refused", "weak"),
@@ -241,9 +246,9 @@ async def test_refusals_are_told_and_faults_of_ours_are_not(tmp_path: Path) -> N
             ),
             (RuntimeError("detail"), 500, "internal", "internal error"),
         ):
-            door.one_token.failure = failure
+            listener.one_token.failure = failure
             with capture_logs() as logs:
-                got, said = parsed(await door.says(door.client(HTTP), post(body)))
+                got, said = parsed(await listener.says(listener.client(HTTP), post(body)))
             assert (got, said["code"]) == (status, code)
             assert told in said["error"]
             assert "/etc" not in said["error"] and "detail" not in said["error"]
@@ -252,18 +257,18 @@ async def test_refusals_are_told_and_faults_of_ours_are_not(tmp_path: Path) -> N
 
 
 async def test_bodies_are_bounded(tmp_path: Path) -> None:
-    async with open_door(tmp_path) as door:
-        answer = await door.says(door.client(HTTP), post(b" " * (64 * 1024 + 1)))
+    async with running_listener(tmp_path) as listener:
+        answer = await listener.says(listener.client(HTTP), post(b" " * (64 * 1024 + 1)))
         assert answer.startswith(b"HTTP/1.1 413 ")
         endless = (
             b"POST %b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
             % enrollment_api.JOIN.encode()
         )
-        answer = await door.says(
-            door.client(HTTP), endless + (b"1000\r\n" + b" " * 4096 + b"\r\n") * 17
+        answer = await listener.says(
+            listener.client(HTTP), endless + (b"1000\r\n" + b" " * 4096 + b"\r\n") * 17
         )
         assert answer.startswith(b"HTTP/1.1 413 ")
-        assert not door.one_token.asked
+        assert not listener.one_token.asked
 
 
 @pytest.mark.parametrize(
@@ -271,17 +276,16 @@ async def test_bodies_are_bounded(tmp_path: Path) -> None:
     ["/", "/x", "//[", "//[::1", enrollment_api.JOIN, enrollment_api.AUTHORITY + "/", "/%2e"],
 )
 async def test_there_is_nothing_else(tmp_path: Path, target: str) -> None:
-    async with open_door(tmp_path) as door:
-        status, _ = parsed(await door.says(door.client(HTTP), get(target)))
+    async with running_listener(tmp_path) as listener:
+        status, _ = parsed(await listener.says(listener.client(HTTP), get(target)))
         assert status == (405 if target == enrollment_api.JOIN else 404)
 
 
 async def test_one_question_a_connection(tmp_path: Path) -> None:
-    """Else a stranger would do one handshake, and keep the loop busy for as long as the
-    connection lasts."""
-    async with open_door(tmp_path) as door:
+    """Otherwise a stranger could occupy the loop for as long as one connection lasts."""
+    async with running_listener(tmp_path) as listener:
         asked = get(enrollment_api.AUTHORITY).replace(b"Connection: close\r\n", b"")
-        said = await door.says(door.client(HTTP), asked * 1000)
+        said = await listener.says(listener.client(HTTP), asked * 1000)
         assert said.count(b"HTTP/1.1 200 OK") == 1
         assert b"Connection: close" in said
 
@@ -290,16 +294,16 @@ async def test_connections_of_one_network_and_in_total(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(enrollment_api, "MAX_OF_NETWORK", 3)
-    async with open_door(tmp_path) as door:
+    async with running_listener(tmp_path) as listener:
         held = [
-            await asyncio.open_connection("127.0.0.1", door.port, ssl=door.client(HTTP))
+            await asyncio.open_connection("127.0.0.1", listener.port, ssl=listener.client(HTTP))
             for _ in range(3)
         ]
-        desk = door.enrollment
+        desk = listener.enrollment
         assert desk is not None
         await eventually(lambda: desk.connections == 3, "three are open")
         with capture_logs() as logs:
-            assert await door.says(door.client(HTTP), get(enrollment_api.AUTHORITY)) == b""
+            assert await listener.says(listener.client(HTTP), get(enrollment_api.AUTHORITY)) == b""
             await eventually(lambda: logs, "the refusal is logged")
         assert "too many connections" in logs[0]["reason"]
         # Others are not shut out by one network, until the desk is full.
@@ -309,12 +313,12 @@ async def test_connections_of_one_network_and_in_total(
         monkeypatch.undo()
         held.pop()[1].close()
         await eventually(lambda: desk.connections == 2, "one has gone")
-        assert await door.says(door.client(HTTP), get(enrollment_api.AUTHORITY))
+        assert await listener.says(listener.client(HTTP), get(enrollment_api.AUTHORITY))
         for _, writer in held:
             writer.close()
-        agent = door.client(ALPN, credentials=agent_of(door))
+        agent = listener.client(ALPN, credentials=agent_of(listener))
         monkeypatch.setattr(enrollment_api, "MAX_CONNECTIONS", 0)
-        reader, writer = await asyncio.open_connection("127.0.0.1", door.port, ssl=agent)
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port, ssl=agent)
         writer.write(GREETING)
         async with asyncio.timeout(10):
             assert (await reader.readexactly(1))[0] == FrameType.WELCOME
@@ -325,39 +329,39 @@ async def test_who_says_nothing_is_sent_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(enrollment_api, "LIFE", 0.1)
-    async with open_door(tmp_path) as door:
+    async with running_listener(tmp_path) as listener:
         for data in (b"", b"GET / HTTP/1.1\r\n", post(b"{}")[:-1]):
-            assert await door.says(door.client(HTTP), data) == b""
-        desk = door.enrollment
+            assert await listener.says(listener.client(HTTP), data) == b""
+        desk = listener.enrollment
         assert not desk.connections
 
 
 async def test_the_certificates_can_be_renewed(tmp_path: Path) -> None:
-    async with open_door(tmp_path) as door:
+    async with running_listener(tmp_path) as listener:
         ca_directory.issue_server(tmp_path, "localhost", ServerNames(ip=["127.0.0.1"]), force=True)
-        door.listener.reconfigure(door.context())
-        assert await door.says(door.client(HTTP), get(enrollment_api.AUTHORITY))
-        assert await door.says(door.client(ALPN), GREETING) == b""
+        listener.agent_listener.reconfigure(listener.context())
+        assert await listener.says(listener.client(HTTP), get(enrollment_api.AUTHORITY))
+        assert await listener.says(listener.client(ALPN), GREETING) == b""
 
 
 async def test_an_authority_can_come_and_go(tmp_path: Path) -> None:
-    async with open_door(tmp_path) as door:
+    async with running_listener(tmp_path) as listener:
         reader, writer = await asyncio.open_connection(
-            "127.0.0.1", door.port, ssl=door.client(HTTP)
+            "127.0.0.1", listener.port, ssl=listener.client(HTTP)
         )
-        await eventually(lambda: door.enrollment.connections, "somebody is at the desk")
+        await eventually(lambda: listener.enrollment.connections, "somebody is at the desk")
         # The handshake may still be with the context from before.
-        door.enrollment.reconfigure(None)
+        listener.enrollment.reconfigure(None)
         with capture_logs() as logs:
-            assert await door.says(door.client(HTTP), get(enrollment_api.AUTHORITY)) == b""
+            assert await listener.says(listener.client(HTTP), get(enrollment_api.AUTHORITY)) == b""
             await eventually(lambda: logs, "the refusal is logged")
         assert logs[0]["reason"] == "no certificate, and this server issues none"
         writer.write(post({"token": TOKEN, "csr": "x"}))
         async with asyncio.timeout(10):
             assert b"HTTP/1.1 503 " in await reader.read()
         writer.close()
-        door.enrollment.reconfigure(door.one_token)
-        assert await door.says(door.client(HTTP), get(enrollment_api.AUTHORITY))
+        listener.enrollment.reconfigure(listener.one_token)
+        assert await listener.says(listener.client(HTTP), get(enrollment_api.AUTHORITY))
 
 
 def test_only_one_place_lets_clients_without_certificate_through_the_handshake() -> None:

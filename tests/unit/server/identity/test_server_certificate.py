@@ -8,7 +8,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.support.authorities import Foreign
+from tests.support.authorities import ForeignCertificate
 from zerotrust.errors import PkiError
 from zerotrust.pki import ca_directory, keys
 from zerotrust.pki.issuer import ServerNames
@@ -75,7 +75,9 @@ def test_an_issuer_after_the_one_that_made_it_renews_it_too(authority: Path) -> 
 
 
 def test_the_certificate_of_somebody_else_is_left_alone(authority: Path, tmp_path: Path) -> None:
-    other = Foreign.root("0Trust CA").issue("tunnel.example.com", dns=("tunnel.example.com",))
+    other = ForeignCertificate.root("0Trust CA").issue(
+        "tunnel.example.com", dns=("tunnel.example.com",)
+    )
     path = tmp_path / "other.crt"
     path.write_bytes(other.certificate.public_bytes(Encoding.PEM))
     own = ServerCertificate(path, tmp_path / "other.key")

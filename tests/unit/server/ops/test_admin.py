@@ -14,7 +14,7 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.identities import HOME, Office, listening, new_csr, office
+from tests.support.identities import HOME, DirectoryServer, directory_server, listening, new_csr
 from zerotrust.db import audit
 from zerotrust.pki import join_token
 from zerotrust.server.identity.agent_directory import FILE
@@ -26,9 +26,9 @@ pytestmark = pytest.mark.anyio
 
 @dataclass
 class Asker:
-    """A client of the channel."""
+    """A client of the admin API."""
 
-    place: Office
+    server: DirectoryServer
     channel: AdminChannel
     client: httpx.AsyncClient
 
@@ -49,15 +49,15 @@ class Asker:
 
 @asynccontextmanager
 async def asking(folder: Path) -> AsyncIterator[Asker]:
-    with office(folder) as place:
-        async with listening(place) as channel:
-            transport = httpx.AsyncHTTPTransport(uds=str(place.socket))
+    with directory_server(folder) as server:
+        async with listening(server) as channel:
+            transport = httpx.AsyncHTTPTransport(uds=str(server.socket))
             async with httpx.AsyncClient(transport=transport, base_url="http://admin") as client:
-                yield Asker(place, channel, client)
+                yield Asker(server, channel, client)
 
 
-def kept(place: Office) -> list[tuple[str, str]]:
-    with place.database.transaction() as session:
+def kept(server: DirectoryServer) -> list[tuple[str, str]]:
+    with server.database.transaction() as session:
         return [(record.actor, record.action) for record in audit.records(session)]
 
 
@@ -73,11 +73,11 @@ async def test_an_agent_from_its_join_token_to_its_revocation(tmp_path: Path) ->
             "tunnel.example.com:8443",
         )
         assert made["hosts"] == ["a.example", "*.lab.example"]
-        assert made["expires_at"] == int(asker.place.clock.now.timestamp()) + 7200
-        await asker.place.agent_directory.join(line.secret, new_csr(), "203.0.113.7")
+        assert made["expires_at"] == int(asker.server.clock.now.timestamp()) + 7200
+        await asker.server.agent_directory.join(line.secret, new_csr(), "203.0.113.7")
         (token,) = (await asker.get("/v1/tokens"))["tokens"]
         assert (token["state"], token["agent"], token["cancelled_at"]) == ("used", "home", None)
-        asker.place.live.sessions = [HOME]
+        asker.server.live.sessions = [HOME]
         (agent,) = (await asker.get("/v1/agents"))["agents"]
         assert (agent["id"], agent["state"], agent["hosts"]) == ("home", "connected", 2)
         assert agent["certificate_ends_at"] == int(HOME.certificate_ends)
@@ -109,7 +109,7 @@ async def test_an_agent_from_its_join_token_to_its_revocation(tmp_path: Path) ->
         assert await asker.post("/v1/agents/restore", agent="home") == {"done": True}
         assert (await asker.get("/v1/agents"))["agents"][0]["state"] == "away"
         uid = f"uid {os.getuid()}"
-        assert kept(asker.place) == [
+        assert kept(asker.server) == [
             (uid, "token.created"),
             ("203.0.113.7", "agent.joined"),
             (uid, "agent.revoked"),
@@ -123,7 +123,7 @@ async def test_tokens_open_cancelled_and_expired(tmp_path: Path) -> None:
             await asker.post("/v1/tokens/create", agent=agent)
         cancelled = await asker.post("/v1/tokens/cancel", number=2)
         assert (cancelled["state"], cancelled["number"]) == ("cancelled", 2)
-        asker.place.clock.forward(hours=-3)
+        asker.server.clock.forward(hours=-3)
         await asker.post("/v1/tokens/create", agent="c", expires=60)
         states = {one["agent"]: one["state"] for one in (await asker.get("/v1/tokens"))["tokens"]}
         assert states == {"a": "open", "b": "cancelled", "c": "expired"}
@@ -145,7 +145,7 @@ async def test_a_server_that_others_know_by_another_name(tmp_path: Path) -> None
 
 async def test_grants_of_both_kinds(tmp_path: Path) -> None:
     async with asking(tmp_path) as asker:
-        asker.place.authorization.grants.replace(
+        asker.server.authorization.grants.replace(
             FILE, [("home", "f.example"), ("home", "a.example")]
         )
         changed = await asker.post("/v1/grants/add", agent="home", host="A.example.")
@@ -176,8 +176,8 @@ async def test_grants_of_both_kinds(tmp_path: Path) -> None:
 async def test_an_agent_that_only_its_session_or_the_file_knows(tmp_path: Path) -> None:
     async with asking(tmp_path) as asker:
         assert (await asker.get("/v1/agents/show", 404, agent="home"))["code"] == "not_found"
-        asker.place.live.sessions = [HOME]
-        asker.place.authorization.grants.replace(FILE, [("work", "w.example")])
+        asker.server.live.sessions = [HOME]
+        asker.server.authorization.grants.replace(FILE, [("work", "w.example")])
         shown = await asker.get("/v1/agents/show", agent="home")
         assert (shown["agent"]["state"], shown["agent"]["created_at"]) == ("connected", None)
         assert shown["certificates"] == shown["tokens"] == shown["revocations"] == []
@@ -188,7 +188,7 @@ async def test_an_agent_that_only_its_session_or_the_file_knows(tmp_path: Path) 
 
 async def test_one_certificate(tmp_path: Path) -> None:
     async with asking(tmp_path) as asker:
-        asker.place.live.sessions = [HOME]
+        asker.server.live.sessions = [HOME]
         done = await asker.post("/v1/agents/revoke", agent="home", serial="0ABC")
         assert (done["serial"], done["sessions"]) == ("abc", 1)
         assert (await asker.get("/v1/agents/show", agent="home"))["revocations"][0][
@@ -224,7 +224,7 @@ async def test_the_audit(tmp_path: Path) -> None:
 async def test_a_damaged_record_is_named_and_not_shown(tmp_path: Path) -> None:
     async with asking(tmp_path) as asker:
         await asker.post("/v1/grants/add", agent="home", host="a.example")
-        with asker.place.database.transaction() as session:
+        with asker.server.database.transaction() as session:
             connection = session.connection()
             for (name,) in connection.exec_driver_sql(
                 "SELECT name FROM sqlite_master WHERE type='trigger'"
@@ -237,12 +237,12 @@ async def test_a_damaged_record_is_named_and_not_shown(tmp_path: Path) -> None:
 
 async def test_the_status(tmp_path: Path) -> None:
     async with asking(tmp_path) as asker:
-        asker.place.live.sessions = [HOME, HOME]
+        asker.server.live.sessions = [HOME, HOME]
         status = await asker.get("/v1/status")
         assert (status["agents"], status["sessions"], status["streams"]) == (1, 2, 8)
         assert status["database"] == str(tmp_path / "state.db")
         assert status["issuer_ends_at"] > status["started_at"]
-        asker.place.agent_directory.reconfigure(None)
+        asker.server.agent_directory.reconfigure(None)
         assert (await asker.get("/v1/status"))["issuer_ends_at"] is None
         assert "ca init" in (await asker.post("/v1/tokens/create", 400, agent="home"))["error"]
 
@@ -286,9 +286,9 @@ async def test_what_cannot_be_asked_is_said(
     tmp_path: Path, path: str, said: dict[str, Any], error: str
 ) -> None:
     async with asking(tmp_path) as asker:
-        asker.place.live.sessions = [HOME]
+        asker.server.live.sessions = [HOME]
         assert error in (await asker.post(path, 400, **said))["error"]
-        assert kept(asker.place) == []
+        assert kept(asker.server) == []
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ async def test_a_page_has_its_bounds(tmp_path: Path, said: dict[str, Any]) -> No
 
 async def test_the_socket_is_its_owners(tmp_path: Path) -> None:
     async with asking(tmp_path) as asker:
-        assert stat.S_IMODE(asker.place.socket.stat().st_mode) == 0o600
+        assert stat.S_IMODE(asker.server.socket.stat().st_mode) == 0o600
 
 
 async def test_who_is_somebody_else_is_refused_and_recorded_once(
@@ -318,21 +318,21 @@ async def test_who_is_somebody_else_is_refused_and_recorded_once(
                 assert refused["code"] == "not_allowed"
             await asyncio.gather(*(asker.get("/v1/status", 403) for _ in range(10)))
         assert [one["event"] for one in logs] == ["command refused"]
-        assert kept(asker.place) == [(f"uid {os.getuid()}", "command.refused")]
-        with asker.place.database.transaction() as session:
+        assert kept(asker.server) == [(f"uid {os.getuid()}", "command.refused")]
+        with asker.server.database.transaction() as session:
             trigger = "CREATE TRIGGER no BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'x'); END"
             session.connection().exec_driver_sql(trigger)
         asker.channel.refused.clear()
         assert (await asker.get("/v1/status", 403))["code"] == "not_allowed", (
             "also where it can't be recorded"
         )
-        with asker.place.database.transaction() as session:
+        with asker.server.database.transaction() as session:
             session.connection().exec_driver_sql("DROP TRIGGER no")
         monkeypatch.setattr(admin, "REFUSED_INTERVAL", 0.0)
         asker.channel.refused.clear()
         await asker.get("/v1/status", 403)
         await asker.get("/v1/status", 403)
-        assert len(kept(asker.place)) == 3
+        assert len(kept(asker.server)) == 3
 
 
 def test_every_question_and_answer_is_documented() -> None:

@@ -18,7 +18,7 @@ from zerotrust.server.ops.certificate_maintenance import CertificateMaintenance
 
 
 class Noted:
-    """Sessions that note when they were asked to expire."""
+    """Sessions that record when they were asked to expire."""
 
     def __init__(self) -> None:
         self.at: list[float] = []

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from tests.support.bad_certificates import Credentials
 from tests.support.client import Client
-from tests.support.inprocess_stack import Backend, RunningServer, Site, dialling, serving
+from tests.support.inprocess_stack import Backend, RunningServer, StackFiles, dialling, serving
 from tests.support.metrics import Read, read
 from tests.support.ports import free_port
 from tests.support.raw_agent import RawAgent
@@ -31,8 +31,8 @@ APP = "app.example.com"
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    return Site(tmp_path_factory.mktemp("site"))
+def files(tmp_path_factory: pytest.TempPathFactory) -> StackFiles:
+    return StackFiles(tmp_path_factory.mktemp("stack"))
 
 
 @pytest.fixture
@@ -41,8 +41,10 @@ async def port() -> int:
 
 
 @pytest.fixture
-async def running(site: Site, port: int) -> AsyncIterator[RunningServer]:
-    async with serving(site, site.server(metrics={"listen_addr": f"127.0.0.1:{port}"})) as running:
+async def running(files: StackFiles, port: int) -> AsyncIterator[RunningServer]:
+    async with serving(
+        files, files.server(metrics={"listen_addr": f"127.0.0.1:{port}"})
+    ) as running:
         yield running
 
 
@@ -50,10 +52,10 @@ async def is_served(running: RunningServer) -> bool:
     return await running.status(APP) == 200
 
 
-async def test_what_it_says(running: RunningServer, site: Site, port: int) -> None:
+async def test_what_it_says(running: RunningServer, files: StackFiles, port: int) -> None:
     async with (
         Backend("b").listening() as backend,
-        dialling(site.agent({"hostname": APP, "backend": f"127.0.0.1:{backend.port}"})) as agent,
+        dialling(files.agent({"hostname": APP, "backend": f"127.0.0.1:{backend.port}"})) as agent,
     ):
         await eventually(lambda: is_served(running), "the service is published")
         before = await read(port)
@@ -89,7 +91,7 @@ async def lost(port: int) -> bool:
 
 
 async def test_policies_count_for_the_memory_of_their_agent_and_are_kept_for_a_while(
-    running: RunningServer, site: Site, port: int
+    running: RunningServer, files: StackFiles, port: int
 ) -> None:
     async def taken(by: str, other: str) -> Read | None:
         found = await read(port)
@@ -97,7 +99,7 @@ async def test_policies_count_for_the_memory_of_their_agent_and_are_kept_for_a_w
         return found if is_there and not found["zerotrust_policy_bytes", other] else None
 
     service = {"hostname": APP, "backend": f"127.0.0.1:{free_port()}", "max_websockets": 7}
-    async with dialling(site.agent(service)):
+    async with dialling(files.agent(service)):
         found = await eventually(lambda: taken("connected", "away"), "the policy is counted")
         assert found is not None
         assert (
@@ -106,13 +108,13 @@ async def test_policies_count_for_the_memory_of_their_agent_and_are_kept_for_a_w
     await eventually(lambda: taken("away", "connected"), "it is kept")
 
 
-async def test_the_memory_of_an_agent_bounds_its_policies(site: Site, port: int) -> None:
+async def test_the_memory_of_an_agent_bounds_its_policies(files: StackFiles, port: int) -> None:
     limits = {"memory_per_agent": "1MiB"}
-    config = site.server(metrics={"listen_addr": f"127.0.0.1:{port}"}, limits=limits)
+    config = files.server(metrics={"listen_addr": f"127.0.0.1:{port}"}, limits=limits)
     routes = [{"match": {"headers": {"X-A": "b" * 30_000}}}]
     service = {"hostname": APP, "backend": f"127.0.0.1:{free_port()}", "routes": routes}
     with capture_logs() as lines:
-        async with serving(site, config) as running, dialling(site.agent(service)):
+        async with serving(files, config) as running, dialling(files.agent(service)):
             assert (await read(port))["zerotrust_limit", "policies_per_agent_bytes"] == 512 * 1024
             await eventually(
                 lambda: any(
@@ -123,14 +125,14 @@ async def test_the_memory_of_an_agent_bounds_its_policies(site: Site, port: int)
                 "the agent is told",
             )
             assert (
-                await running.change(site.server(metrics={"listen_addr": f"127.0.0.1:{port}"}))
+                await running.change(files.server(metrics={"listen_addr": f"127.0.0.1:{port}"}))
                 == []
             )
             assert running.server.registry.policies.most == 48 * 1024 * 1024
 
 
-class Deaf:
-    """An agent that takes all that it is sent and acknowledges nothing."""
+class NeverAcknowledging:
+    """An agent that receives everything and acknowledges nothing."""
 
     def __init__(self, agent: RawAgent) -> None:
         self._agent = agent
@@ -145,19 +147,19 @@ class Deaf:
 
 
 async def test_a_session_that_may_keep_no_more_shows(
-    running: RunningServer, site: Site, port: int
+    running: RunningServer, files: StackFiles, port: int
 ) -> None:
-    folder = site.folder
+    folder = files.folder
     tls = Credentials(
         chain=folder / "home.crt", key=folder / "home.key", root=folder / "ca.crt"
     ).client()
     async with (
-        await RawAgent.open(site.tunnel_port, tls) as agent,
+        await RawAgent.open(files.tunnel_port, tls) as agent,
         await running.open(APP) as client,
     ):
         await agent.hello(window=1 << 24)
         await agent.register("app", APP)
-        deaf = Deaf(agent)
+        deaf = NeverAcknowledging(agent)
         await client.send_head("POST", "/", [("Content-Length", str(2 * REPLAY_BYTES))])
         pieces = (bytes(65536) for _ in range(2 * REPLAY_BYTES // 65536))
         tasks = [asyncio.create_task(work) for work in (deaf.take(), client.send_pieces(pieces))]
@@ -196,31 +198,31 @@ async def test_each_limit_is_said(running: RunningServer, port: int) -> None:
 
 
 async def test_the_address_and_the_limits_change(
-    running: RunningServer, site: Site, port: int
+    running: RunningServer, files: StackFiles, port: int
 ) -> None:
     other = free_port()
     limits = {"requests": 7}
     assert (
         await running.change(
-            site.server(metrics={"listen_addr": f"127.0.0.1:{other}"}, limits=limits)
+            files.server(metrics={"listen_addr": f"127.0.0.1:{other}"}, limits=limits)
         )
         == []
     )
     assert (await read(other))["zerotrust_limit", "requests"] == 7
     with pytest.raises(ConnectionRefusedError):
         await read(port)
-    assert await running.change(site.server()) == []
+    assert await running.change(files.server()) == []
     with pytest.raises(ConnectionRefusedError):
         await read(other)
 
 
 async def test_an_address_that_is_taken_changes_nothing(
-    running: RunningServer, site: Site, port: int
+    running: RunningServer, files: StackFiles, port: int
 ) -> None:
     listener = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0)
     async with listener:
         taken = listener.sockets[0].getsockname()[1]
-        wanted = site.server(metrics={"listen_addr": f"127.0.0.1:{taken}"}, limits={"requests": 7})
+        wanted = files.server(metrics={"listen_addr": f"127.0.0.1:{taken}"}, limits={"requests": 7})
         with pytest.raises(SetupError, match=r"metrics\.listen_addr"):
             await running.change(wanted)
     assert (await read(port))["zerotrust_limit", "requests"] != 7
@@ -231,8 +233,8 @@ async def test_health(running: RunningServer, port: int) -> None:
         assert (await client.get("/healthz")).json() == {"status": "ok"}
 
 
-async def test_nothing_listens_unless_it_is_asked_for(site: Site, tmp_path: Path) -> None:
-    async with serving(site) as running:
+async def test_nothing_listens_unless_it_is_asked_for(files: StackFiles, tmp_path: Path) -> None:
+    async with serving(files) as running:
         assert running.server.metrics.listening is None
 
 
@@ -267,8 +269,8 @@ def test_the_documented_budgets_are_those_that_hold() -> None:
             assert limits.get(name, number(most)) == pytest.approx(number(most)), name
 
 
-async def test_each_documented_metric_is_there(running: RunningServer, site: Site) -> None:
-    async with dialling(site.agent()) as agent:
+async def test_each_documented_metric_is_there(running: RunningServer, files: StackFiles) -> None:
+    async with dialling(files.agent()) as agent:
         await eventually(agent.agent.sessions, "the agent is connected")
         said = {
             end: {f"{one.name}_total" if one.type == "counter" else one.name for one in metrics}

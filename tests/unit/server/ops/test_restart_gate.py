@@ -1,5 +1,4 @@
-"""Tests of zerotrust.server.ops.restart_gate: a process waits for the host names of the one
-before."""
+"""Tests of zerotrust.server.ops.restart_gate."""
 
 import asyncio
 from pathlib import Path

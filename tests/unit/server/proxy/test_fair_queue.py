@@ -100,15 +100,14 @@ def test_an_agent_takes_no_place_of_its_equals() -> None:
 
 
 class Turns(RuleBasedStateMachine):
-    """Any order of pushes, turns and withdrawals, against a list of what is in the queue."""
+    """Pushes, turns and withdrawals in any order, compared with a list of the queue's content."""
 
     def __init__(self) -> None:
         super().__init__()
         self.queue = small()
         self.waiting: list[Entry[Item]] = []
         self.turns_since: dict[str, Counter[str]] = {}
-        """For each agent that waits, the turns of each other agent since its last one, or since
-        it came."""
+        """Per waiting agent: the turns of each other agent since its last one, or since it came."""
         self.network_turns_since: dict[tuple[str, bytes], Counter[bytes]] = {}
 
     def forget(self, entry: Entry[Item]) -> None:

@@ -13,8 +13,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support.agent_sessions import join
-from tests.unit.server.fleet import Fleet
-from tests.unit.server.front import Front, build_ingress, lose_link, restore_link
+from tests.unit.server.multi_agent_proxy import MultiAgentProxy
+from tests.unit.server.proxy_fixture import ProxyFixture, build_ingress, lose_link, restore_link
 from zerotrust.http.body import request_framing
 from zerotrust.http.head import parse_request
 from zerotrust.model.limits import Limits
@@ -34,7 +34,7 @@ EITHER = OfferedSchemes(http=True, https=True, redirect=False)
 
 
 class Session:
-    """Keeps what is opened."""
+    """Session that records opened streams."""
 
     can_open = True
     attached = True
@@ -51,7 +51,7 @@ class Session:
 
 
 class Connection:
-    """Keeps what is refused."""
+    """Connection that records refusals."""
 
     def __init__(self, peer: str | None) -> None:
         self.peer_host = peer
@@ -65,7 +65,7 @@ class Connection:
         self.replies.append(reply)
 
 
-class Door:
+class IngressFixture:
     """An ingress with one service, `app.example.com`."""
 
     def __init__(
@@ -167,7 +167,7 @@ def test_only_a_trusted_proxy_is_believed(
     peer: str | None, said: list[str], client: str, proto: str
 ) -> None:
     def check() -> None:
-        fields = Door().fields(
+        fields = IngressFixture().fields(
             *said, "X-Forwarded-Host: evil.example", "X-0Trust-Identity: root", peer=peer
         )
         assert fields["x-forwarded-for"] == [client]
@@ -205,10 +205,10 @@ UNREADABLE = [
 @pytest.mark.parametrize("said", UNREADABLE)
 def test_what_cannot_be_read_is_not_the_proxys_address(said: list[str], peer: str | None) -> None:
     def check() -> None:
-        door = Door()
+        proxy = IngressFixture()
         with capture_logs() as logs:
             for _ in range(2):
-                fields = door.fields(*said, peer=peer)
+                fields = proxy.fields(*said, peer=peer)
                 assert (fields["x-forwarded-for"], fields["x-real-ip"]) == (
                     ["unknown"],
                     ["unknown"],
@@ -222,10 +222,10 @@ def test_what_cannot_be_read_is_not_the_proxys_address(said: list[str], peer: st
 
 def test_a_client_is_not_kept_at_an_agent_by_an_address_that_is_unknown() -> None:
     def check() -> None:
-        (reply,) = Door(sticky=True).ask(*UNREADABLE[0]).replies
+        (reply,) = IngressFixture(sticky=True).ask(*UNREADABLE[0]).replies
         assert reply.startswith(b"HTTP/1.1 400 ")
         assert b"X-0Trust-Error: client_address_unreadable\r\n" in reply
-        assert not Door(sticky=True).ask("X-Real-IP: 203.0.113.7").replies
+        assert not IngressFixture(sticky=True).ask("X-Real-IP: 203.0.113.7").replies
 
     run(check)
 
@@ -255,27 +255,27 @@ PER_CLIENT = {
 async def test_what_asks_for_an_address_refuses_without_one(
     policy: dict[str, Any], client: str
 ) -> None:
-    front = Front(policy)
+    proxy = ProxyFixture(policy)
     upgrade = ("Connection: Upgrade", "Upgrade: websocket")
-    answer = await front.ask("GET /", *upgrade, client=client)
+    answer = await proxy.ask("GET /", *upgrade, client=client)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"X-0Trust-Error: client_address_unreadable\r\n" in answer
-    assert front.opened == []
-    assert await front.ask("GET /", *upgrade, client="203.0.113.7:99") == b""
-    assert len(front.opened) == 1
+    assert proxy.opened == []
+    assert await proxy.ask("GET /", *upgrade, client="203.0.113.7:99") == b""
+    assert len(proxy.opened) == 1
 
 
 @pytest.mark.anyio
 async def test_where_nothing_asks_for_an_address_the_request_is_served() -> None:
-    front = Front(
+    proxy = ProxyFixture(
         {
             "traffic_shaping": {"upload_limit": "1MB/s"},
             "max_websockets": 5,
             "max_request_body": "1MB",
         }
     )
-    assert await front.ask("GET /", client="garbage") == b""
-    assert b"\r\nX-Real-IP: unknown\r\n" in front.opened[-1].block
+    assert await proxy.ask("GET /", client="garbage") == b""
+    assert b"\r\nX-Real-IP: unknown\r\n" in proxy.opened[-1].block
 
 
 def test_fields_that_the_configuration_lets_pass() -> None:
@@ -289,9 +289,9 @@ def test_fields_that_the_configuration_lets_pass() -> None:
 
     def check() -> None:
         assert not {"x-client-ip", "cf-connecting-ip", "x-forwarded-port"} & set(
-            Door().fields(*said)
+            IngressFixture().fields(*said)
         )
-        fields = Door(
+        fields = IngressFixture(
             pass_headers=["cf-connecting-ip", "X_FORWARDED_PORT", "X-Forwarded-For"]
         ).fields(*said)
         assert (fields["cf-connecting-ip"], fields["x-forwarded-port"]) == (["3"], ["2"])
@@ -303,12 +303,15 @@ def test_fields_that_the_configuration_lets_pass() -> None:
 
 def test_fields_that_pass_change_with_the_configuration() -> None:
     def check() -> None:
-        door = Door()
-        assert "true-client-ip" not in door.fields("True-Client-IP: 1")
-        door.ingress.reconfigure(ProxyApi(pass_headers=["True-Client-IP"]), https_port=443)
-        assert door.fields("True-Client-IP: 1", "True-Client-IP: 2")["true-client-ip"] == ["1", "2"]
-        door.ingress.reconfigure(ProxyApi(), https_port=443)
-        assert "true-client-ip" not in door.fields("True-Client-IP: 1")
+        proxy = IngressFixture()
+        assert "true-client-ip" not in proxy.fields("True-Client-IP: 1")
+        proxy.ingress.reconfigure(ProxyApi(pass_headers=["True-Client-IP"]), https_port=443)
+        assert proxy.fields("True-Client-IP: 1", "True-Client-IP: 2")["true-client-ip"] == [
+            "1",
+            "2",
+        ]
+        proxy.ingress.reconfigure(ProxyApi(), https_port=443)
+        assert "true-client-ip" not in proxy.fields("True-Client-IP: 1")
 
     run(check)
 
@@ -360,9 +363,9 @@ def test_a_service_is_found_where_it_listens(
     binding: OfferedSchemes, said: str, peer: str, answer: str | None
 ) -> None:
     def check() -> None:
-        door = Door(binding=binding)
-        replies = door.ask(said, peer=peer).replies
-        assert len(door.session.opened) == (answer is None)
+        proxy = IngressFixture(binding=binding)
+        replies = proxy.ask(said, peer=peer).replies
+        assert len(proxy.session.opened) == (answer is None)
         assert [answer.encode() in reply for reply in replies] == [True] if answer else not replies
 
     run(check)
@@ -370,27 +373,27 @@ def test_a_service_is_found_where_it_listens(
 
 @pytest.mark.anyio
 async def test_http_is_sent_to_https_before_a_policy_is_asked() -> None:
-    front = Front({"routes": [ADMIN, {}]})
-    said = await front.ask("POST /admin", HTTP, "Content-Length: 4", body=b"abcd")
+    proxy = ProxyFixture({"routes": [ADMIN, {}]})
+    said = await proxy.ask("POST /admin", HTTP, "Content-Length: 4", body=b"abcd")
     assert said.startswith(
         b"HTTP/1.1 308 Permanent Redirect\r\nLocation: https://app.example.com/admin\r\n"
     )
-    assert front.opened == []
+    assert proxy.opened == []
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(("said", "proto"), [(HTTP, b"http"), (HTTPS, b"https")])
 async def test_a_guarded_service_is_told_the_scheme(said: str, proto: bytes) -> None:
-    front = Front({"routes": [ADMIN, {}]}, binding=EITHER)
-    assert await front.ask("GET /", said) == b""
-    assert b"\r\nX-Forwarded-Proto: %b\r\n" % proto in front.opened[-1].block
+    proxy = ProxyFixture({"routes": [ADMIN, {}]}, binding=EITHER)
+    assert await proxy.ask("GET /", said) == b""
+    assert b"\r\nX-Forwarded-Proto: %b\r\n" % proto in proxy.opened[-1].block
 
 
 def test_the_target_is_forwarded_as_it_came() -> None:
     def check() -> None:
-        door = Door()
-        door.ask()
-        request, end = door.session.opened[0]
+        proxy = IngressFixture()
+        proxy.ask()
+        request, end = proxy.session.opened[0]
         assert request.block.startswith(b"GET /a%2Fb//?x HTTP/1.1\r\n")
         assert end
 
@@ -403,32 +406,32 @@ UPGRADE = ("Connection: keep-alive, UPGRADE", "Upgrade: WebSocket")
 @pytest.mark.parametrize("websocket", [True, False])
 def test_an_upgrade_passes_where_the_service_allows_it(websocket: bool) -> None:
     def check() -> None:
-        door = Door(websocket=websocket)
-        replies = door.ask(*UPGRADE).replies
+        proxy = IngressFixture(websocket=websocket)
+        replies = proxy.ask(*UPGRADE).replies
         if websocket:
-            request, end = door.session.opened[0]
+            request, end = proxy.session.opened[0]
             assert request.flags & FLAG_UPGRADE
             assert not end
         else:
             assert replies[0].startswith(b"HTTP/1.1 403 ")
             assert b"X-0Trust-Error: upgrade_refused\r\n" in replies[0]
-            assert not door.session.opened
-            assert not door.ask().replies
+            assert not proxy.session.opened
+            assert not proxy.ask().replies
 
     run(check)
 
 
 def test_each_reason_has_its_status() -> None:
     def check() -> None:
-        door = Door()
-        assert b"HTTP/1.1 404 " in door.ask(host="other.example.com").replies[0]
-        door.session.can_open = False
-        overloaded = door.ask().replies[0]
+        proxy = IngressFixture()
+        assert b"HTTP/1.1 404 " in proxy.ask(host="other.example.com").replies[0]
+        proxy.session.can_open = False
+        overloaded = proxy.ask().replies[0]
         assert b"HTTP/1.1 503 " in overloaded
         assert b"X-0Trust-Error: overloaded" in overloaded
         assert b"Retry-After: " in overloaded
-        door.registry.remove(door.agent_session)
-        lost = door.ask().replies[0]
+        proxy.registry.remove(proxy.agent_session)
+        lost = proxy.ask().replies[0]
         assert b"HTTP/1.1 503 " in lost
         assert b"X-0Trust-Error: no_agent" in lost
 
@@ -447,8 +450,7 @@ SOCKET = ("Connection: Upgrade", "Upgrade: websocket")
 
 
 class Slow(threading.Event):
-    """Passwords are not computed before the test sets this; `begun` has those that threads have
-    begun with."""
+    """Event that delays password hashes; `begun` has the hashes that threads have started."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -471,13 +473,13 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Slow:
     return may
 
 
-async def settled(fleet: Fleet) -> None:
+async def settled(proxy: MultiAgentProxy) -> None:
     """All threads are done, and what follows from that has arrived."""
-    await fleet.hear()
+    await proxy.hear()
     async with asyncio.timeout(10):
-        while fleet.tasks.running:
+        while proxy.tasks.running:
             await asyncio.sleep(0.005)
-    await fleet.hear()
+    await proxy.hear()
 
 
 def authorization(password: str) -> str:
@@ -504,33 +506,33 @@ def authorization(password: str) -> str:
 async def test_a_request_is_judged_by_path_and_client(
     target: str, client: str, code: str | None, fields: tuple[str, ...]
 ) -> None:
-    front = Front({"routes": [ADMIN, {}]})
-    said = await front.ask(f"GET {target}", "X-Forwarded-For: 192.0.2.1", *fields, client=client)
+    proxy = ProxyFixture({"routes": [ADMIN, {}]})
+    said = await proxy.ask(f"GET {target}", "X-Forwarded-For: 192.0.2.1", *fields, client=client)
     if code is None:
-        assert (said, len(front.opened)) == (b"", 1)
+        assert (said, len(proxy.opened)) == (b"", 1)
     else:
         assert f"X-0Trust-Error: {code}\r\n".encode() in said
         assert re.search(rb"request id: [0-9a-z]+-1\n", said)
-        assert not front.opened
+        assert not proxy.opened
 
 
 @pytest.mark.anyio
 async def test_the_client_is_who_the_trusted_proxy_says() -> None:
-    """Here the peer is nobody's proxy: what it says of itself counts for nothing."""
-    front = Front({"routes": [ADMIN, {}]}, binding=EITHER)
-    front.connection.peer_host = "203.0.113.7"
-    assert b"ip_refused" in await front.ask("GET /admin", client="192.0.2.1")
-    front.connection.peer_host = "192.0.2.1"
-    assert await front.ask("GET /admin", client="203.0.113.7") == b""
+    """The peer is not a trusted proxy: its header fields about the client are ignored."""
+    proxy = ProxyFixture({"routes": [ADMIN, {}]}, binding=EITHER)
+    proxy.connection.peer_host = "203.0.113.7"
+    assert b"ip_refused" in await proxy.ask("GET /admin", client="192.0.2.1")
+    proxy.connection.peer_host = "192.0.2.1"
+    assert await proxy.ask("GET /admin", client="203.0.113.7") == b""
 
 
 @pytest.mark.anyio
 async def test_a_connection_goes_on_after_an_answer() -> None:
-    front = Front({"routes": [ADMIN, {}]})
-    said = await front.ask("GET /admin")
+    proxy = ProxyFixture({"routes": [ADMIN, {}]})
+    said = await proxy.ask("GET /admin")
     assert said.startswith(b"HTTP/1.1 403 ") and b"Connection" not in said
-    assert b"HTTP/1.1 403 " in await front.ask("HEAD /admin")
-    assert await front.ask("GET /") == b""
+    assert b"HTTP/1.1 403 " in await proxy.ask("HEAD /admin")
+    assert await proxy.ask("GET /") == b""
 
 
 @pytest.mark.anyio
@@ -540,10 +542,10 @@ async def test_what_handlers_change_reaches_the_agent() -> None:
         {"type": "headers", "config": {"request": edits}},
         {"type": "rewrite", "config": {"strip_prefix": "/api"}},
     ]
-    front = Front({"routes": [{"handle": handlers}]})
-    await front.ask("GET /api/x%2Fy?z", "Cookie: c", "x_user: forged", "Accept: a")
+    proxy = ProxyFixture({"routes": [{"handle": handlers}]})
+    await proxy.ask("GET /api/x%2Fy?z", "Cookie: c", "x_user: forged", "Accept: a")
     assert (
-        front.opened[0].block
+        proxy.opened[0].block
         == b"GET /x%2Fy?z HTTP/1.1\r\nHost: app.example.com\r\nAccept: a\r\nX-User:"
         b" me\r\nX-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host:"
         b" app.example.com\r\nX-Real-IP: 203.0.113.7\r\n"
@@ -552,8 +554,10 @@ async def test_what_handlers_change_reaches_the_agent() -> None:
 
 @pytest.mark.anyio
 async def test_an_answer_that_was_asked_for_is_no_error() -> None:
-    front = Front({"routes": [{"handle": [{"type": "respond", "config": {"body": "hello"}}]}]})
-    said = await front.ask("GET /")
+    proxy = ProxyFixture(
+        {"routes": [{"handle": [{"type": "respond", "config": {"body": "hello"}}]}]}
+    )
+    said = await proxy.ask("GET /")
     assert said.startswith(b"HTTP/1.1 200 OK\r\n") and said.endswith(
         b"\r\nContent-Length: 5\r\n\r\nhello"
     )
@@ -562,258 +566,256 @@ async def test_an_answer_that_was_asked_for_is_no_error() -> None:
 
 @pytest.mark.anyio
 async def test_a_login_is_waited_for_and_remembered(slow: Slow) -> None:
-    front = Front(LOGIN)
-    assert b"HTTP/1.1 401 " in await front.ask("GET /")
-    assert await front.ask("GET /", authorization("secret")) == b""
-    assert not front.opened
+    proxy = ProxyFixture(LOGIN)
+    assert b"HTTP/1.1 401 " in await proxy.ask("GET /")
+    assert await proxy.ask("GET /", authorization("secret")) == b""
+    assert not proxy.opened
     slow.set()
-    await front.settled()
-    assert b"Authorization" not in front.opened[0].block
-    assert b"200 OK" in await front.answer(b"HTTP/1.1 200 OK\r\n", kind=1, body=b"x")
-    await front.ask("GET /", authorization("secret"))
-    assert not front.tasks.running, "what was right is not computed again"
-    assert len(front.opened) == 2
+    await proxy.settled()
+    assert b"Authorization" not in proxy.opened[0].block
+    assert b"200 OK" in await proxy.answer(b"HTTP/1.1 200 OK\r\n", kind=1, body=b"x")
+    await proxy.ask("GET /", authorization("secret"))
+    assert not proxy.tasks.running, "what was right is not computed again"
+    assert len(proxy.opened) == 2
 
 
 @pytest.mark.anyio
 async def test_a_wrong_password(slow: Slow) -> None:
-    front = Front(LOGIN)
-    await front.ask("GET /", authorization("wrong"))
+    proxy = ProxyFixture(LOGIN)
+    await proxy.ask("GET /", authorization("wrong"))
     slow.set()
-    assert b"HTTP/1.1 401 " in await front.settled()
-    assert not front.opened
+    assert b"HTTP/1.1 401 " in await proxy.settled()
+    assert not proxy.opened
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("framing", ["Content-Length: 300000", "Transfer-Encoding: chunked"])
 async def test_a_body_that_comes_before_the_login_is_decided(slow: Slow, framing: str) -> None:
     """It is not lost, and while nothing is decided no more of it is read."""
-    front = Front(LOGIN)
+    proxy = ProxyFixture(LOGIN)
     chunked = "chunked" in framing
     first = b"493e0\r\n" * chunked + b"a" * 100_000
-    await front.ask("POST /", authorization("secret"), framing, body=first)
-    assert not front.transport.is_reading()
+    await proxy.ask("POST /", authorization("secret"), framing, body=first)
+    assert not proxy.transport.is_reading()
     slow.set()
-    await front.settled()
-    assert front.transport.is_reading()
-    front.connection.data_received(b"b" * 200_000 + b"\r\n0\r\n\r\n" * chunked)
-    stream, ear = front.last
+    await proxy.settled()
+    assert proxy.transport.is_reading()
+    proxy.connection.data_received(b"b" * 200_000 + b"\r\n0\r\n\r\n" * chunked)
+    stream, sink = proxy.last
     for _ in range(20):
-        front.pair.pump()
-        front.agent.session.consumed(stream, stream.window.unconsumed, 1.0)
-    assert ear.body == b"a" * 100_000 + b"b" * 200_000
-    assert ear.ended
+        proxy.pair.pump()
+        proxy.agent.session.consumed(stream, stream.window.unconsumed, 1.0)
+    assert sink.body == b"a" * 100_000 + b"b" * 200_000
+    assert sink.ended
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("trailers", [b"", b"X-Checksum: 1\r\n"])
 async def test_a_whole_request_that_waits(slow: Slow, trailers: bytes) -> None:
-    front = Front(LOGIN)
+    proxy = ProxyFixture(LOGIN)
     body = b"2\r\nhi\r\n0\r\n" + trailers + b"\r\n"
-    await front.ask("POST /", authorization("secret"), "Transfer-Encoding: chunked", body=body)
+    await proxy.ask("POST /", authorization("secret"), "Transfer-Encoding: chunked", body=body)
     slow.set()
-    await front.settled()
-    _, ear = front.last
-    assert (bytes(ear.body), ear.ended, ear.trailer or b"") == (b"hi", True, trailers)
+    await proxy.settled()
+    _, sink = proxy.last
+    assert (bytes(sink.body), sink.ended, sink.trailer or b"") == (b"hi", True, trailers)
 
 
 @pytest.mark.anyio
 async def test_a_body_behind_a_wrong_password(slow: Slow) -> None:
-    front = Front(LOGIN)
-    await front.ask("POST /", authorization("wrong"), "Content-Length: 10", body=b"12345")
+    proxy = ProxyFixture(LOGIN)
+    await proxy.ask("POST /", authorization("wrong"), "Content-Length: 10", body=b"12345")
     slow.set()
-    said = await front.settled()
+    said = await proxy.settled()
     assert b"HTTP/1.1 401 " in said and b"Connection: close\r\n" in said
-    assert front.transport.is_reading(), "what still comes is thrown away"
+    assert proxy.transport.is_reading(), "what still comes is thrown away"
 
 
 @pytest.mark.anyio
 async def test_a_client_that_does_not_wait(slow: Slow) -> None:
     """Nothing is asked of the backend for it; the next one with the same password need not wait."""
-    front = Front(LOGIN)
-    await front.ask("GET /", authorization("secret"))
-    front.transport.abort()
-    await front.hear()
+    proxy = ProxyFixture(LOGIN)
+    await proxy.ask("GET /", authorization("secret"))
+    proxy.transport.abort()
+    await proxy.hear()
     slow.set()
-    await front.settled()
-    assert not front.opened
-    front.connect()
-    await front.ask("GET /", authorization("secret"))
-    assert not front.tasks.running
-    assert len(front.opened) == 1
+    await proxy.settled()
+    assert not proxy.opened
+    proxy.connect()
+    await proxy.ask("GET /", authorization("secret"))
+    assert not proxy.tasks.running
+    assert len(proxy.opened) == 1
 
 
 @pytest.mark.anyio
 async def test_a_client_that_leaves_between_two_logins(slow: Slow) -> None:
     """The first one is remembered, the second is not asked."""
     first = {"type": "basic_auth", "config": {"users": USERS, "realm": "first"}}
-    front = Front({**LOGIN, "global_middleware": [first]})
-    await front.ask("GET /", authorization("secret"))
-    front.transport.abort()
-    await front.hear()
+    proxy = ProxyFixture({**LOGIN, "global_middleware": [first]})
+    await proxy.ask("GET /", authorization("secret"))
+    proxy.transport.abort()
+    await proxy.hear()
     slow.set()
-    await front.settled()
+    await proxy.settled()
     assert slow.begun == [b"secret"]
-    front.connect()
-    await front.ask("GET /", authorization("secret"))
-    await front.settled()
+    proxy.connect()
+    await proxy.ask("GET /", authorization("secret"))
+    await proxy.settled()
     assert slow.begun == [b"secret"] * 2
-    assert len(front.opened) == 1
+    assert len(proxy.opened) == 1
 
 
-async def guess(front: Front, count: int) -> None:
+async def guess(proxy: ProxyFixture, count: int) -> None:
     """Wrong passwords of one client, each on a connection of its own, which waits."""
     for number in range(count):
         assert (
-            await front.ask("GET /", authorization(f"guess-{number}"), client="192.0.2.66") == b""
+            await proxy.ask("GET /", authorization(f"guess-{number}"), client="192.0.2.66") == b""
         )
-        front.connect()
+        proxy.connect()
 
 
 @pytest.mark.anyio
 async def test_a_client_that_leaves_before_its_turn(slow: Slow) -> None:
     """Its password is not computed."""
-    front = Front(LOGIN)
-    await guess(front, 1)
-    await front.ask("GET /", authorization("secret"))
-    front.transport.abort()
-    await front.hear()
+    proxy = ProxyFixture(LOGIN)
+    await guess(proxy, 1)
+    await proxy.ask("GET /", authorization("secret"))
+    proxy.transport.abort()
+    await proxy.hear()
     slow.set()
-    await front.settled()
+    await proxy.settled()
     assert slow.begun == [b"guess-0"]
 
 
 @pytest.mark.anyio
 async def test_guesses_keep_no_other_client_out(slow: Slow) -> None:
-    """The thread and all places of one client network are taken: others log in, and that one is
-    told to come again."""
-    front = Front(LOGIN)
-    await guess(front, 1 + MAX_WAITING_OF_NETWORK)
-    said = await front.ask("GET /", authorization("secret"), client="192.0.2.66")
+    """One client network takes the thread and its places: others log in, it gets Retry-After."""
+    proxy = ProxyFixture(LOGIN)
+    await guess(proxy, 1 + MAX_WAITING_OF_NETWORK)
+    said = await proxy.ask("GET /", authorization("secret"), client="192.0.2.66")
     assert said.startswith(b"HTTP/1.1 503 ") and b"\r\nRetry-After: 1\r\n" in said
     assert b"X-0Trust-Error: auth_busy\r\n" in said
-    assert await front.ask("GET /", authorization("secret"), client="192.0.2.7") == b""
+    assert await proxy.ask("GET /", authorization("secret"), client="192.0.2.7") == b""
     slow.set()
-    await front.settled()
-    assert len(front.opened) == 1
+    await proxy.settled()
+    assert len(proxy.opened) == 1
     assert slow.begun[:3] == [b"guess-0", b"guess-1", b"secret"]
 
 
 @pytest.mark.anyio
 async def test_a_login_that_was_right_waits_for_no_guess(slow: Slow) -> None:
-    front = Front(LOGIN)
+    proxy = ProxyFixture(LOGIN)
     slow.set()
-    await front.ask("GET /", authorization("secret"))
-    await front.settled()
+    await proxy.ask("GET /", authorization("secret"))
+    await proxy.settled()
     slow.clear()
-    front.connect()
-    await guess(front, 1 + MAX_WAITING_OF_NETWORK)
-    await front.ask("GET /", authorization("secret"), client="192.0.2.66")
-    assert len(front.opened) == 2
+    proxy.connect()
+    await guess(proxy, 1 + MAX_WAITING_OF_NETWORK)
+    await proxy.ask("GET /", authorization("secret"), client="192.0.2.66")
+    assert len(proxy.opened) == 2
     slow.set()
 
 
 @pytest.mark.anyio
 async def test_a_grant_that_is_taken_back_while_a_login_is_computed(slow: Slow) -> None:
-    front = Front(LOGIN)
-    await front.ask("POST /", authorization("secret"), body=b"")
-    (claim,) = front.agent_session.services.values()
-    front.registry.register(claim.with_hosts(()))
+    proxy = ProxyFixture(LOGIN)
+    await proxy.ask("POST /", authorization("secret"), body=b"")
+    (claim,) = proxy.agent_session.services.values()
+    proxy.registry.register(claim.with_hosts(()))
     slow.set()
-    assert b"X-0Trust-Error: unknown_host\r\n" in await front.settled()
-    assert not front.opened
+    assert b"X-0Trust-Error: unknown_host\r\n" in await proxy.settled()
+    assert not proxy.opened
 
 
 @pytest.mark.anyio
 async def test_rules_that_change_while_a_login_is_computed_hold(slow: Slow) -> None:
-    front = Front(LOGIN)
-    await front.ask("GET /", authorization("secret"))
+    proxy = ProxyFixture(LOGIN)
+    await proxy.ask("GET /", authorization("secret"))
     deny = {"type": "ip_deny", "config": {"denied_ips": ["203.0.113.0/24"]}}
-    front.register({**LOGIN, "global_middleware": [deny]})
+    proxy.register({**LOGIN, "global_middleware": [deny]})
     slow.set()
-    assert b"HTTP/1.1 403 " in await front.settled()
-    assert not front.opened
+    assert b"HTTP/1.1 403 " in await proxy.settled()
+    assert not proxy.opened
 
 
 @pytest.mark.anyio
 async def test_a_login_is_computed_once_though_the_rules_change_meanwhile(slow: Slow) -> None:
-    front = Front(LOGIN)
-    await front.ask("GET /", authorization("secret"))
-    front.register({**LOGIN, "max_request_body": "1MB"})
+    proxy = ProxyFixture(LOGIN)
+    await proxy.ask("GET /", authorization("secret"))
+    proxy.register({**LOGIN, "max_request_body": "1MB"})
     slow.set()
-    await front.settled()
-    assert len(front.opened) == 1
+    await proxy.settled()
+    assert len(proxy.opened) == 1
 
 
 @pytest.mark.anyio
 async def test_an_agent_that_leaves_while_a_login_is_computed(slow: Slow) -> None:
-    front = Front(LOGIN)
-    await front.ask("GET /", authorization("secret"))
-    front.pair.server.session.close(Code.GOING_AWAY, "gone")
+    proxy = ProxyFixture(LOGIN)
+    await proxy.ask("GET /", authorization("secret"))
+    proxy.pair.server.session.close(Code.GOING_AWAY, "gone")
     slow.set()
-    assert b"X-0Trust-Error: overloaded\r\n" in await front.settled()
+    assert b"X-0Trust-Error: overloaded\r\n" in await proxy.settled()
 
 
 @pytest.mark.anyio
 async def test_a_login_that_was_right_waits_for_its_agent(slow: Slow) -> None:
-    """One body is kept through both waits; the wait for the agent is judged anew, and remembers
-    the login."""
-    front = Front(LOGIN)
-    front.ingress.reconfigure(ProxyApi(hold_timeout=30), https_port=443)
-    await front.ask("POST /", authorization("secret"), "Content-Length: 10", body=b"first")
-    lose_link(front)
+    """The body is kept through both waits; the second wait keeps the login."""
+    proxy = ProxyFixture(LOGIN)
+    proxy.ingress.reconfigure(ProxyApi(hold_timeout=30), https_port=443)
+    await proxy.ask("POST /", authorization("secret"), "Content-Length: 10", body=b"first")
+    lose_link(proxy)
     slow.set()
-    assert await front.settled() == b""
-    assert front.ingress.pending == 1
-    assert not front.transport.is_reading()
-    assert await restore_link(front) == b""
-    front.connection.data_received(b"later")
-    await front.hear()
-    assert (bytes(front.last[1].body), front.last[1].ended) == (b"firstlater", True)
-    assert b" 200 OK" in await front.answer(b"HTTP/1.1 200 OK\r\n", kind=1, body=b"x")
+    assert await proxy.settled() == b""
+    assert proxy.ingress.pending == 1
+    assert not proxy.transport.is_reading()
+    assert await restore_link(proxy) == b""
+    proxy.connection.data_received(b"later")
+    await proxy.hear()
+    assert (bytes(proxy.last[1].body), proxy.last[1].ended) == (b"firstlater", True)
+    assert b" 200 OK" in await proxy.answer(b"HTTP/1.1 200 OK\r\n", kind=1, body=b"x")
 
 
 @pytest.mark.anyio
 async def test_each_agent_asks_for_the_login(slow: Slow) -> None:
     slow.set()
-    fleet = Fleet(LOGIN, LOGIN)
-    await fleet.ask("POST /", authorization("secret"), "Content-Length: 4", body=b"body")
-    for agent in fleet.agents:
-        await settled(fleet)
+    proxy = MultiAgentProxy(LOGIN, LOGIN)
+    await proxy.ask("POST /", authorization("secret"), "Content-Length: 4", body=b"body")
+    for agent in proxy.agents:
+        await settled(proxy)
         assert (bytes(agent.last[1].body), agent.last[1].ended) == (b"body", True)
         agent.refuse(Code.UPSTREAM_UNREACHABLE)
-    assert b"X-0Trust-Error: upstream_unreachable\r\n" in await fleet.hear()
-    assert fleet.counts == [1, 1]
-    assert await fleet.ask("GET /", authorization("secret")) == b"", "the connection goes on"
+    assert b"X-0Trust-Error: upstream_unreachable\r\n" in await proxy.hear()
+    assert proxy.counts == [1, 1]
+    assert await proxy.ask("GET /", authorization("secret")) == b"", "the connection goes on"
 
 
 @pytest.mark.anyio
 async def test_sockets_are_counted_until_they_end() -> None:
-    front = Front({"max_websockets_per_client": 1})
-    await front.ask("GET /", *SOCKET)
-    front.connect()
-    assert b"HTTP/1.1 429 " in await front.ask("GET /", *SOCKET)
-    assert b"X-0Trust-Error: websocket_limit\r\n" in await front.ask("GET /", *SOCKET)
-    assert await front.ask("GET /", *SOCKET, client="203.0.113.8") == b""
-    first = min(front.agent.ears)
-    front.agent.session.reset(front.agent.session.streams[first], Code.CANCELLED)
-    front.pair.pump()
-    front.connect()
-    assert await front.ask("GET /", *SOCKET) == b""
+    proxy = ProxyFixture({"max_websockets_per_client": 1})
+    await proxy.ask("GET /", *SOCKET)
+    proxy.connect()
+    assert b"HTTP/1.1 429 " in await proxy.ask("GET /", *SOCKET)
+    assert b"X-0Trust-Error: websocket_limit\r\n" in await proxy.ask("GET /", *SOCKET)
+    assert await proxy.ask("GET /", *SOCKET, client="203.0.113.8") == b""
+    first = min(proxy.agent.sinks)
+    proxy.agent.session.reset(proxy.agent.session.streams[first], Code.CANCELLED)
+    proxy.pair.pump()
+    proxy.connect()
+    assert await proxy.ask("GET /", *SOCKET) == b""
 
 
 @pytest.mark.anyio
 async def test_a_policy_holds_from_the_next_request_on() -> None:
-    front = Front({"routes": [{}]})
-    await front.ask("GET /", *SOCKET)
-    front.register(
+    proxy = ProxyFixture({"routes": [{}]})
+    await proxy.ask("GET /", *SOCKET)
+    proxy.register(
         {"global_middleware": [{"type": "ip_deny", "config": {"denied_ips": ["0.0.0.0/0"]}}]}
     )
-    front.connect()
-    assert b"ip_refused" in await front.ask("GET /")
-    assert front.last[1].over is None, "what is open goes on"
-    front.register(None)
-    assert await front.ask("GET /") == b""
+    proxy.connect()
+    assert b"ip_refused" in await proxy.ask("GET /")
+    assert proxy.last[1].over is None, "what is open goes on"
+    proxy.register(None)
+    assert await proxy.ask("GET /") == b""
 
 
 # Refusals, as a browser's script sees them
@@ -843,52 +845,52 @@ def readable(said: bytes) -> bool:
     return bool(allowed)
 
 
-async def lost(front: Front) -> bytes:
-    front.registry.remove(front.agent_session)
-    return await front.ask("GET /", f"Origin: {ORIGIN}")
+async def lost(proxy: ProxyFixture) -> bytes:
+    proxy.registry.remove(proxy.agent_session)
+    return await proxy.ask("GET /", f"Origin: {ORIGIN}")
 
 
-async def overloaded(front: Front) -> bytes:
-    front.pair.server.session.going_away = True
-    return await front.ask("GET /", f"Origin: {ORIGIN}")
+async def overloaded(proxy: ProxyFixture) -> bytes:
+    proxy.pair.server.session.going_away = True
+    return await proxy.ask("GET /", f"Origin: {ORIGIN}")
 
 
-async def ambiguous(front: Front) -> bytes:
-    return await front.ask("GET /x/..%2fadmin/", f"Origin: {ORIGIN}")
+async def ambiguous(proxy: ProxyFixture) -> bytes:
+    return await proxy.ask("GET /x/..%2fadmin/", f"Origin: {ORIGIN}")
 
 
-async def too_many_parameters(front: Front) -> bytes:
-    front.register(
+async def too_many_parameters(proxy: ProxyFixture) -> bytes:
+    proxy.register(
         {**READABLE, "routes": [{"match": {"query": {"debug": "1"}}}, *READABLE["routes"]]}
     )
-    return await front.ask(f"GET /?{'a=b&' * 300}", f"Origin: {ORIGIN}")
+    return await proxy.ask(f"GET /?{'a=b&' * 300}", f"Origin: {ORIGIN}")
 
 
-async def too_long(front: Front) -> bytes:
-    return await front.ask(f"GET /{'a' * 5000}", f"Origin: {ORIGIN}")
+async def too_long(proxy: ProxyFixture) -> bytes:
+    return await proxy.ask(f"GET /{'a' * 5000}", f"Origin: {ORIGIN}")
 
 
-async def over_its_share(front: Front) -> bytes:
-    front.ingress.policy_time.charge("home", 2.0, perf_counter())
-    return await front.ask("GET /", f"Origin: {ORIGIN}")
+async def over_its_share(proxy: ProxyFixture) -> bytes:
+    proxy.ingress.policy_time.charge("home", 2.0, perf_counter())
+    return await proxy.ask("GET /", f"Origin: {ORIGIN}")
 
 
-async def failed(front: Front) -> bytes:
-    await front.ask("GET /", f"Origin: {ORIGIN}")
-    front.agent.session.reset(front.last[0], Code.UPSTREAM_UNREACHABLE, "connection refused")
-    return await front.hear()
+async def failed(proxy: ProxyFixture) -> bytes:
+    await proxy.ask("GET /", f"Origin: {ORIGIN}")
+    proxy.agent.session.reset(proxy.last[0], Code.UPSTREAM_UNREACHABLE, "connection refused")
+    return await proxy.hear()
 
 
-async def too_large(front: Front) -> bytes:
-    return await front.ask("POST /", f"Origin: {ORIGIN}", "Content-Length: 2000")
+async def too_large(proxy: ProxyFixture) -> bytes:
+    return await proxy.ask("POST /", f"Origin: {ORIGIN}", "Content-Length: 2000")
 
 
-async def too_often(front: Front) -> bytes:
+async def too_often(proxy: ProxyFixture) -> bytes:
     limit = {"type": "rate_limit", "config": {"rate": "1/hour"}}
-    front.register({**READABLE, "global_middleware": [limit]})
-    await front.ask("GET /")
-    await front.answer(b"HTTP/1.1 204 No Content\r\n")
-    return await front.ask("GET /", f"Origin: {ORIGIN}")
+    proxy.register({**READABLE, "global_middleware": [limit]})
+    await proxy.ask("GET /")
+    await proxy.answer(b"HTTP/1.1 204 No Content\r\n")
+    return await proxy.ask("GET /", f"Origin: {ORIGIN}")
 
 
 @pytest.mark.anyio
@@ -907,9 +909,9 @@ async def too_often(front: Front) -> bytes:
     ],
 )
 async def test_a_refusal_says_who_may_read_it(
-    fail: Callable[[Front], Awaitable[bytes]], status: bytes
+    fail: Callable[[ProxyFixture], Awaitable[bytes]], status: bytes
 ) -> None:
-    said = await fail(Front({**READABLE, "max_request_body": "1kB"}))
+    said = await fail(ProxyFixture({**READABLE, "max_request_body": "1kB"}))
     assert said.startswith(b"HTTP/1.1 " + status)
     assert readable(said)
     assert b"X-0Trust-Error: " in said
@@ -918,81 +920,81 @@ async def test_a_refusal_says_who_may_read_it(
 
 @pytest.mark.anyio
 async def test_a_service_that_does_not_look_at_path_or_query_takes_any() -> None:
-    front = Front({"routes": [{"match": {"method": "GET"}}]})
-    assert await front.ask(f"GET /{'a' * 5000}/../x?{'a=b&' * 300}") == b""
-    assert len(front.opened) == 1
+    proxy = ProxyFixture({"routes": [{"match": {"method": "GET"}}]})
+    assert await proxy.ask(f"GET /{'a' * 5000}/../x?{'a=b&' * 300}") == b""
+    assert len(proxy.opened) == 1
 
 
 @pytest.mark.anyio
 async def test_an_agent_whose_policies_take_too_long_gets_no_more_requests() -> None:
-    front = Front(READABLE)
+    proxy = ProxyFixture(READABLE)
     with capture_logs() as lines:
         for _ in range(3):
-            said = await over_its_share(front)
+            said = await over_its_share(proxy)
             assert b"X-0Trust-Error: overloaded\r\n" in said
             assert b"Retry-After: 3\r\n" in said
     assert [line["event"] for line in lines] == [
         "policies take too much time: new requests get 503"
     ]
-    assert not front.opened
-    front.register(None)
-    assert await front.ask("GET /") == b""
-    assert len(front.opened) == 1
+    assert not proxy.opened
+    proxy.register(None)
+    assert await proxy.ask("GET /") == b""
+    assert len(proxy.opened) == 1
 
 
 @pytest.mark.anyio
 async def test_what_a_request_costs_is_charged_to_its_agent_also_where_it_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    front = Front({"routes": [ADMIN, {}]})
+    proxy = ProxyFixture({"routes": [ADMIN, {}]})
     charged = []
     monkeypatch.setattr(
-        front.ingress.policy_time,
+        proxy.ingress.policy_time,
         "charge",
         lambda agent, seconds, now: charged.append((agent, seconds > 0)),
     )
-    await front.ask("GET /")
+    await proxy.ask("GET /")
     assert charged == [("home", True)]
-    front.connect()
-    await front.ask("GET /x/../y")
+    proxy.connect()
+    await proxy.ask("GET /x/../y")
     assert charged == [("home", True)] * 3  # once more for who may read the refusal
 
 
 @pytest.mark.anyio
 async def test_a_preflight_does_not_need_the_agent() -> None:
-    front = Front(READABLE)
-    front.registry.remove(front.agent_session)
+    proxy = ProxyFixture(READABLE)
+    proxy.registry.remove(proxy.agent_session)
     asked = ("Access-Control-Request-Method: POST", "Access-Control-Request-Headers: x-token")
-    said = await front.ask("OPTIONS /", f"Origin: {ORIGIN}", *asked)
+    said = await proxy.ask("OPTIONS /", f"Origin: {ORIGIN}", *asked)
     assert said.startswith(b"HTTP/1.1 204 ")
     assert b"Access-Control-Allow-Origin: https://app.example\r\n" in said
-    foreign = await front.ask("OPTIONS /", "Origin: https://evil.example", *asked)
+    foreign = await proxy.ask("OPTIONS /", "Origin: https://evil.example", *asked)
     assert foreign.startswith(b"HTTP/1.1 403 ")
-    assert (await front.ask("POST /", f"Origin: {ORIGIN}")).startswith(b"HTTP/1.1 503 ")
+    assert (await proxy.ask("POST /", f"Origin: {ORIGIN}")).startswith(b"HTTP/1.1 503 ")
 
 
 @pytest.mark.anyio
 async def test_a_refusal_says_so_to_nobody_else() -> None:
-    front = Front(READABLE)
-    await front.ask("GET /", "Origin: https://evil.example")
-    front.agent.session.reset(front.last[0], Code.UPSTREAM_TIMEOUT, "")
-    said = await front.hear()
+    proxy = ProxyFixture(READABLE)
+    await proxy.ask("GET /", "Origin: https://evil.example")
+    proxy.agent.session.reset(proxy.last[0], Code.UPSTREAM_TIMEOUT, "")
+    said = await proxy.hear()
     assert said.startswith(b"HTTP/1.1 504 ")
     assert not readable(said)
 
 
 @pytest.mark.anyio
 async def test_a_refusal_has_the_fields_that_the_service_sets_but_those_of_content() -> None:
-    said = await failed(Front(READABLE))
+    said = await failed(ProxyFixture(READABLE))
     assert b"X-Frame-Options: DENY\r\n" in said
     assert b"Expires" not in said
 
 
 @pytest.mark.anyio
 async def test_what_a_service_without_rules_says_is_left_alone() -> None:
-    front = Front({"max_request_body": "1MB"})
+    proxy = ProxyFixture({"max_request_body": "1MB"})
     for fail in (failed, lost):
-        said = await fail(front)
+        said = await fail(proxy)
         assert b"Access-Control" not in said
         assert b"Vary" not in said
 
@@ -1010,17 +1012,17 @@ FAT: dict[str, Any] = {
 async def test_a_head_that_is_too_large_with_what_the_service_adds_is_not_tried_again(
     size: int,
 ) -> None:
-    fleet = Fleet(FAT, FAT, hold_timeout=30)
-    said = await fleet.ask("GET /", f"X-Own: {'o' * size}")
+    proxy = MultiAgentProxy(FAT, FAT, hold_timeout=30)
+    said = await proxy.ask("GET /", f"X-Own: {'o' * size}")
     if size < 32_000:
-        assert (said, sum(fleet.counts)) == (b"", 1)
+        assert (said, sum(proxy.counts)) == (b"", 1)
         return
     assert said.startswith(b"HTTP/1.1 431 ")
     assert b"X-0Trust-Error: head_too_large\r\n" in said
     assert b"Retry-After" not in said
-    assert fleet.counts == [0, 0]
-    assert fleet.ingress.refused == {"head_too_large": 1}
-    assert (await fleet.ask("GET /"), sum(fleet.counts)) == (b"", 1), "the connection goes on"
+    assert proxy.counts == [0, 0]
+    assert proxy.ingress.refused == {"head_too_large": 1}
+    assert (await proxy.ask("GET /"), sum(proxy.counts)) == (b"", 1), "the connection goes on"
 
 
 def busy(streams: int) -> dict[str, SessionStats]:
@@ -1033,29 +1035,29 @@ def busy(streams: int) -> dict[str, SessionStats]:
 @pytest.mark.parametrize("limits", [Limits(requests=10), Limits(requests_per_agent=10)])
 async def test_an_overload_is_answered_at_once_and_ends_nothing(limits: Limits) -> None:
     overload = LoadShedding(limits)
-    front = Front(READABLE, overload=overload)
-    assert b"101 Switching" in await chatting(front)
-    stream, ear = front.last
+    proxy = ProxyFixture(READABLE, overload=overload)
+    assert b"101 Switching" in await chatting(proxy)
+    stream, sink = proxy.last
     overload.sample(busy(10), pending=0, lag=0.0)
-    first = front.connection
-    front.connect()
+    first = proxy.connection
+    proxy.connect()
     with capture_logs() as lines:
-        said = [await front.ask("GET /", f"Origin: {ORIGIN}") for _ in range(3)]
+        said = [await proxy.ask("GET /", f"Origin: {ORIGIN}") for _ in range(3)]
     assert [line for line in lines if line["event"] == "request refused"] == []
     for one in said:
         assert one.startswith(b"HTTP/1.1 503 ")
         assert b"X-0Trust-Error: overloaded\r\n" in one
         assert b"Retry-After: 5\r\n" in one
         assert readable(one)
-    assert front.ingress.refused == {"overloaded": 3}
+    assert proxy.ingress.refused == {"overloaded": 3}
     first.data_received(b"goes on")
-    front.pair.pump()
-    assert bytes(ear.body) == b"goes on"
-    assert front.agent.session.streams[stream.id] is stream
+    proxy.pair.pump()
+    assert bytes(sink.body) == b"goes on"
+    assert proxy.agent.session.streams[stream.id] is stream
     for _ in range(CALM):
         overload.sample(busy(8), pending=0, lag=0.0)
-    assert await front.ask("GET /") == b""
-    assert len(front.opened) == 2
+    assert await proxy.ask("GET /") == b""
+    assert len(proxy.opened) == 2
 
 
 @pytest.mark.anyio
@@ -1063,7 +1065,7 @@ async def test_a_request_is_refused_once_where_there_is_too_much_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     overload = LoadShedding(Limits(requests=10))
-    front = Front({}, overload=overload)
+    proxy = ProxyFixture({}, overload=overload)
     overload.sample(busy(10), pending=0, lag=0.0)
     judged: list[str] = []
     check = LoadShedding.check
@@ -1073,36 +1075,36 @@ async def test_a_request_is_refused_once_where_there_is_too_much_to_do(
         check(self, agent)
 
     monkeypatch.setattr(LoadShedding, "check", counted)
-    assert b"X-0Trust-Error: overloaded\r\n" in await front.ask("GET /")
+    assert b"X-0Trust-Error: overloaded\r\n" in await proxy.ask("GET /")
     assert len(judged) == 1
 
 
 @pytest.mark.anyio
 async def test_other_refusals_keep_their_lines_meanwhile() -> None:
     overload = LoadShedding(Limits(requests=10))
-    front = Front({}, overload=overload)
+    proxy = ProxyFixture({}, overload=overload)
     overload.sample(busy(10), pending=0, lag=0.0)
-    front.registry.remove(front.agent_session)
+    proxy.registry.remove(proxy.agent_session)
     with capture_logs() as lines:
-        assert (await front.ask("GET /")).startswith(b"HTTP/1.1 503 ")
+        assert (await proxy.ask("GET /")).startswith(b"HTTP/1.1 503 ")
     assert [line["code"] for line in lines] == ["no_agent"]
 
 
 @pytest.mark.anyio
 async def test_requests_and_what_becomes_of_them_are_counted() -> None:
-    front = Front({"max_request_body": "1kB", "routes": [{"match": {"path": "/app/*"}}]})
-    await front.ask("GET /elsewhere")
-    await front.ask("GET /app/")
-    front.agent.session.reset(front.last[0], Code.UPSTREAM_UNREACHABLE, "connection refused")
-    await front.hear()
-    await front.ask("POST /app/", "Content-Length: 2000")
-    assert front.ingress.requests == 3
-    assert front.ingress.refused == {"no_route": 1, "body_too_large": 1}
-    assert front.ingress.failed == {"upstream_unreachable": 1}
+    proxy = ProxyFixture({"max_request_body": "1kB", "routes": [{"match": {"path": "/app/*"}}]})
+    await proxy.ask("GET /elsewhere")
+    await proxy.ask("GET /app/")
+    proxy.agent.session.reset(proxy.last[0], Code.UPSTREAM_UNREACHABLE, "connection refused")
+    await proxy.hear()
+    await proxy.ask("POST /app/", "Content-Length: 2000")
+    assert proxy.ingress.requests == 3
+    assert proxy.ingress.refused == {"no_route": 1, "body_too_large": 1}
+    assert proxy.ingress.failed == {"upstream_unreachable": 1}
 
 
-async def chatting(front: Front) -> bytes:
-    await front.ask("GET /", *SOCKET)
-    return await front.answer(
+async def chatting(proxy: ProxyFixture) -> bytes:
+    await proxy.ask("GET /", *SOCKET)
+    return await proxy.answer(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n", kind=KIND_TUNNEL
     )

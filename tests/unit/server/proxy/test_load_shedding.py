@@ -1,5 +1,4 @@
-"""Tests of zerotrust.server.proxy.load_shedding: refused early, not for long, and never because
-of somebody else."""
+"""Tests of zerotrust.server.proxy.load_shedding."""
 
 import pytest
 from hypothesis import given

@@ -30,8 +30,7 @@ def test_an_agent_over_its_share_waits_and_others_do_not() -> None:
 
 @pytest.mark.parametrize(("rate", "cost"), [(5000, FREE), (1000, 0.000_25)])
 def test_an_agent_with_many_clients_is_never_refused(rate: int, cost: float) -> None:
-    """As many requests as the server can take with a common policy, or a costly one for a fifth
-    of the time or less."""
+    """The rate is what the server can take, or a fifth of its time for a costly policy."""
     policies = PolicyTime()
     for number in range(60 * rate):
         policies.check("home", number / rate)

@@ -1,5 +1,4 @@
-"""The relay between a client's connection, which services share, and the stream of an agent that
-may be hostile."""
+"""Tests of the relay between a shared client connection and a possibly hostile agent."""
 
 import asyncio
 from collections.abc import Iterator
@@ -10,8 +9,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.unit.server.front import Front
-from tests.unit.server.tenants import EVIL, GOOD, Client, Tenants
+from tests.unit.server.proxy_fixture import ProxyFixture
+from tests.unit.server.two_tenants import EVIL, GOOD, Client, TwoTenants
 from zerotrust.server.proxy.relay import Relay
 from zerotrust.tunnel.binary import pack_head, pack_reason
 from zerotrust.tunnel.codes import (
@@ -36,11 +35,11 @@ CHANGED = {"global_middleware": [HEADERS]}
 
 
 async def test_final_heads_are_changed_and_interim_ones_are_not() -> None:
-    front = Front(CHANGED)
-    assert await front.ask("GET /") == b""
-    hint = await front.answer(b"HTTP/1.1 103 Early Hints\r\nServer: s\r\n", interim=True)
+    proxy = ProxyFixture(CHANGED)
+    assert await proxy.ask("GET /") == b""
+    hint = await proxy.answer(b"HTTP/1.1 103 Early Hints\r\nServer: s\r\n", interim=True)
     assert hint == b"HTTP/1.1 103 Early Hints\r\nServer: s\r\n\r\n"
-    said = await front.answer(
+    said = await proxy.answer(
         b"HTTP/1.1 200 OK\r\nServer: s\r\nx-frame-options: A\r\nVia: y\r\n", kind=1, body=b"hi"
     )
     assert (
@@ -50,9 +49,9 @@ async def test_final_heads_are_changed_and_interim_ones_are_not() -> None:
 
 
 async def test_a_switch_of_protocols_keeps_its_upgrade() -> None:
-    front = Front(CHANGED)
-    await front.ask("GET /", "Connection: Upgrade", "Upgrade: chat")
-    said = await front.answer(
+    proxy = ProxyFixture(CHANGED)
+    await proxy.ask("GET /", "Connection: Upgrade", "Upgrade: chat")
+    said = await proxy.answer(
         b"HTTP/1.1 101 Switching Protocols\r\nServer: s\r\nUpgrade: chat\r\n", kind=KIND_TUNNEL
     )
     assert b"\r\nUpgrade: chat\r\n" in said
@@ -66,88 +65,88 @@ async def test_a_switch_of_protocols_keeps_its_upgrade() -> None:
     [b"", b"Upgrade: h2c\r\n", b"Upgrade: chat, h2c\r\n", b"Upgrade: chat\r\nupgrade: h2c\r\n"],
 )
 async def test_a_switch_to_what_was_not_asked_for_is_refused(field: bytes) -> None:
-    front = Front({})
-    await front.ask("GET /", "Connection: Upgrade", "Upgrade: chat")
-    said = await front.answer(b"HTTP/1.1 101 Switching Protocols\r\n" + field, kind=KIND_TUNNEL)
+    proxy = ProxyFixture({})
+    await proxy.ask("GET /", "Connection: Upgrade", "Upgrade: chat")
+    said = await proxy.answer(b"HTTP/1.1 101 Switching Protocols\r\n" + field, kind=KIND_TUNNEL)
     assert said.startswith(b"HTTP/1.1 502 ")
-    assert not front.connection.tunnelled
+    assert not proxy.connection.tunnelled
 
 
 @pytest.mark.parametrize("pieces", [[5, 6], [11], [10, 1]])
 async def test_a_body_of_unknown_length_is_counted(pieces: list[int]) -> None:
-    front = Front({"max_request_body": "10"})
-    said = await front.ask("POST /", "Transfer-Encoding: chunked")
+    proxy = ProxyFixture({"max_request_body": "10"})
+    said = await proxy.ask("POST /", "Transfer-Encoding: chunked")
     for size in pieces:
-        front.connection.data_received(b"%x\r\n%b\r\n" % (size, bytes(size)))
-        said += await front.hear()
+        proxy.connection.data_received(b"%x\r\n%b\r\n" % (size, bytes(size)))
+        said += await proxy.hear()
     assert said.startswith(b"HTTP/1.1 413 ")
     assert b"X-0Trust-Error: body_too_large\r\n" in said
     assert b"Connection: close\r\n" in said
-    (ear,) = front.agent.ears.values()
-    assert ear.over is not None and ear.over[0] is Code.CANCELLED
-    assert len(ear.body) <= 10
+    (sink,) = proxy.agent.sinks.values()
+    assert sink.over is not None and sink.over[0] is Code.CANCELLED
+    assert len(sink.body) <= 10
 
 
 async def test_trailers_behind_a_body_that_is_too_large_change_nothing() -> None:
-    front = Front({"max_request_body": "10"})
+    proxy = ProxyFixture({"max_request_body": "10"})
     body = b"b\r\n0123456789a\r\n0\r\nDigest: x\r\n\r\n"
-    said = await front.ask("POST /", "Transfer-Encoding: chunked", body=body)
+    said = await proxy.ask("POST /", "Transfer-Encoding: chunked", body=body)
     assert said.startswith(b"HTTP/1.1 413 ")
 
 
 async def test_a_body_that_is_just_small_enough() -> None:
-    front = Front({"max_request_body": "10"})
+    proxy = ProxyFixture({"max_request_body": "10"})
     assert (
-        await front.ask(
+        await proxy.ask(
             "POST /", "Transfer-Encoding: chunked", body=b"a\r\n0123456789\r\n0\r\n\r\n"
         )
         == b""
     )
-    assert front.last[1].body == b"0123456789"
-    assert front.last[1].ended
-    assert (await front.answer(b"HTTP/1.1 204 No Content\r\n")).startswith(b"HTTP/1.1 204 ")
+    assert proxy.last[1].body == b"0123456789"
+    assert proxy.last[1].ended
+    assert (await proxy.answer(b"HTTP/1.1 204 No Content\r\n")).startswith(b"HTTP/1.1 204 ")
 
 
 async def test_one_that_grows_too_large_after_the_answer_began() -> None:
-    front = Front({"max_request_body": "10"})
-    await front.ask("POST /", "Transfer-Encoding: chunked")
-    stream, ear = front.last
-    assert b"200 OK" in await front.answer(b"HTTP/1.1 200 OK\r\n", kind=2, body=b"part")
-    front.connection.data_received(b"b\r\n0123456789a\r\n")
-    await front.hear()
-    assert front.transport.is_aborted
-    assert ear.over is not None
+    proxy = ProxyFixture({"max_request_body": "10"})
+    await proxy.ask("POST /", "Transfer-Encoding: chunked")
+    stream, sink = proxy.last
+    assert b"200 OK" in await proxy.answer(b"HTTP/1.1 200 OK\r\n", kind=2, body=b"part")
+    proxy.connection.data_received(b"b\r\n0123456789a\r\n")
+    await proxy.hear()
+    assert proxy.transport.is_aborted
+    assert sink.over is not None
     assert stream.done
 
 
 async def test_an_announced_body_never_enters_the_tunnel() -> None:
-    front = Front({"max_request_body": "10"})
-    said = await front.ask("POST /", "Content-Length: 11")
+    proxy = ProxyFixture({"max_request_body": "10"})
+    said = await proxy.ask("POST /", "Content-Length: 11")
     assert said.startswith(b"HTTP/1.1 413 ")
-    assert not front.opened
+    assert not proxy.opened
 
 
 async def test_what_is_said_after_an_upgrade_is_no_body() -> None:
-    front = Front({"max_request_body": "1"})
-    await front.ask("GET /", "Connection: Upgrade", "Upgrade: chat", "Content-Length: 0")
-    await front.answer(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: chat\r\n", kind=KIND_TUNNEL)
-    front.connection.data_received(bytes(1000))
-    await front.hear()
-    assert len(front.last[1].body) == 1000
+    proxy = ProxyFixture({"max_request_body": "1"})
+    await proxy.ask("GET /", "Connection: Upgrade", "Upgrade: chat", "Content-Length: 0")
+    await proxy.answer(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: chat\r\n", kind=KIND_TUNNEL)
+    proxy.connection.data_received(bytes(1000))
+    await proxy.hear()
+    assert len(proxy.last[1].body) == 1000
     assert KIND_LENGTH == 1
 
 
 SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
 
 
-async def websocket(sent: bytes, *, protocol: str = "websocket") -> Front:
+async def websocket(sent: bytes, *, protocol: str = "websocket") -> ProxyFixture:
     """A WebSocket through which the backend has sent these bytes."""
-    front = Front({})
-    await front.ask("GET /", "Connection: Upgrade", f"Upgrade: {protocol}")
-    await front.answer(SWITCHED.replace(b"websocket", protocol.encode()), kind=KIND_TUNNEL)
-    front.agent.session.send_data(front.last[0], sent)
-    assert await front.hear() == sent
-    return front
+    proxy = ProxyFixture({})
+    await proxy.ask("GET /", "Connection: Upgrade", f"Upgrade: {protocol}")
+    await proxy.answer(SWITCHED.replace(b"websocket", protocol.encode()), kind=KIND_TUNNEL)
+    proxy.agent.session.send_data(proxy.last[0], sent)
+    assert await proxy.hear() == sent
+    return proxy
 
 
 @pytest.mark.parametrize(
@@ -160,18 +159,18 @@ async def websocket(sent: bytes, *, protocol: str = "websocket") -> Front:
     ],
 )
 async def test_a_websocket_is_told_why_we_end_it(code: Code, told: int) -> None:
-    front = await websocket(b"\x81\x02hi")
-    front.agent.session.reset(front.last[0], code, "so it is")
-    assert await front.hear() == b"\x88\x02" + told.to_bytes(2, "big")
-    assert front.transport.has_eof
-    front.connection.data_received(b"\x88\x82maskxx")
-    assert not front.connection.eof_received()
+    proxy = await websocket(b"\x81\x02hi")
+    proxy.agent.session.reset(proxy.last[0], code, "so it is")
+    assert await proxy.hear() == b"\x88\x02" + told.to_bytes(2, "big")
+    assert proxy.transport.has_eof
+    proxy.connection.data_received(b"\x88\x82maskxx")
+    assert not proxy.connection.eof_received()
 
 
 async def test_a_session_that_ends_ends_its_websockets() -> None:
-    front = await websocket(b"")
-    front.pair.server.session.close(Code.NOT_ALLOWED, "revoked")
-    assert await front.hear() == b"\x88\x02\x03\xf0"
+    proxy = await websocket(b"")
+    proxy.pair.server.session.close(Code.NOT_ALLOWED, "revoked")
+    assert await proxy.hear() == b"\x88\x02\x03\xf0"
 
 
 @pytest.mark.parametrize(
@@ -187,75 +186,75 @@ async def test_a_session_that_ends_ends_its_websockets() -> None:
 async def test_where_no_reason_can_be_told_the_connection_ends(
     sent: bytes, protocol: str, code: Code
 ) -> None:
-    front = await websocket(sent, protocol=protocol)
-    front.agent.session.reset(front.last[0], code, "so it is")
-    assert await front.hear() == b""
-    assert front.transport.is_aborted
+    proxy = await websocket(sent, protocol=protocol)
+    proxy.agent.session.reset(proxy.last[0], code, "so it is")
+    assert await proxy.hear() == b""
+    assert proxy.transport.is_aborted
 
 
 RESTART = b"\x88\x02" + (1012).to_bytes(2, "big")
 
 
-async def departing(sent: bytes, protocol: str = "websocket") -> Front:
-    front = await websocket(sent, protocol=protocol)
-    (stream,) = front.pair.server.session.streams.values()
+async def departing(sent: bytes, protocol: str = "websocket") -> ProxyFixture:
+    proxy = await websocket(sent, protocol=protocol)
+    (stream,) = proxy.pair.server.session.streams.values()
     relay = stream.sink
     assert isinstance(relay, Relay)
     relay.depart()
-    return front
+    return proxy
 
 
 async def test_a_websocket_departs_between_two_frames() -> None:
-    front = await departing(b"\x81\x02hi")
-    assert await front.hear() == RESTART
-    (ear,) = front.agent.ears.values()
-    assert ear.over is not None
-    assert ear.over[0] is Code.GOING_AWAY
-    assert not front.pair.server.session.streams
+    proxy = await departing(b"\x81\x02hi")
+    assert await proxy.hear() == RESTART
+    (sink,) = proxy.agent.sinks.values()
+    assert sink.over is not None
+    assert sink.over[0] is Code.GOING_AWAY
+    assert not proxy.pair.server.session.streams
 
 
 @pytest.mark.parametrize("pieces", [[b"llo\x81\x02yo"], [b"l", b"l", b"o"], [b"llo\x81"]])
 async def test_a_websocket_departs_at_the_end_of_its_frame(pieces: list[bytes]) -> None:
-    front = await departing(b"\x81\x05he")
-    heard = await front.hear()
+    proxy = await departing(b"\x81\x05he")
+    heard = await proxy.hear()
     for piece in pieces:
-        front.agent.session.send_data(front.last[0], piece)
-        heard += await front.hear()
+        proxy.agent.session.send_data(proxy.last[0], piece)
+        heard += await proxy.hear()
     assert heard == b"llo" + RESTART
-    assert not front.pair.server.session.streams
+    assert not proxy.pair.server.session.streams
 
 
 async def test_a_websocket_departs_though_only_half_a_header_came() -> None:
-    front = await departing(b"\x82\x7e\x00")
-    front.agent.session.send_data(front.last[0], b"\x02hi\x82\x01x")
-    assert await front.hear() == b"\x02hi" + RESTART
+    proxy = await departing(b"\x82\x7e\x00")
+    proxy.agent.session.send_data(proxy.last[0], b"\x02hi\x82\x01x")
+    assert await proxy.hear() == b"\x02hi" + RESTART
 
 
 async def test_one_that_closes_by_itself_is_left_to_it() -> None:
-    front = await departing(b"\x88\x02\x03\xe8")
-    assert front.pair.server.session.streams
-    front.agent.session.send_data(front.last[0], b"", end=True)
-    assert await front.hear() == b""
-    assert front.transport.has_eof
+    proxy = await departing(b"\x88\x02\x03\xe8")
+    assert proxy.pair.server.session.streams
+    proxy.agent.session.send_data(proxy.last[0], b"", end=True)
+    assert await proxy.hear() == b""
+    assert proxy.transport.has_eof
 
 
 async def test_what_is_no_websocket_departs_without_words() -> None:
-    front = await departing(b"hi", "chat")
-    await front.hear()
-    assert front.transport.is_aborted
-    assert not front.pair.server.session.streams
+    proxy = await departing(b"hi", "chat")
+    await proxy.hear()
+    assert proxy.transport.is_aborted
+    assert not proxy.pair.server.session.streams
 
 
 async def test_a_request_does_not_depart() -> None:
-    front = Front({})
-    await front.ask("GET /")
-    (stream,) = front.pair.server.session.streams.values()
+    proxy = ProxyFixture({})
+    await proxy.ask("GET /")
+    (stream,) = proxy.pair.server.session.streams.values()
     relay = stream.sink
     assert isinstance(relay, Relay)
     relay.depart()
-    assert b"200 OK" in await front.answer(b"HTTP/1.1 200 OK\r\n", kind=2, body=b"part")
+    assert b"200 OK" in await proxy.answer(b"HTTP/1.1 200 OK\r\n", kind=2, body=b"part")
     relay.depart()
-    assert stream in front.pair.server.session.streams.values()
+    assert stream in proxy.pair.server.session.streams.values()
 
 
 # What a hostile agent may say, against a client that knows by itself where an answer ends
@@ -335,10 +334,9 @@ def heads(status: int) -> Iterator[tuple[Said, Frame]]:
 
 
 class Attack:
-    """One request to the hostile tenant, what its agent says, and a request of somebody else
-    behind it."""
+    """A request to the hostile tenant, its agent's frames, and another client's request."""
 
-    def __init__(self, tenants: Tenants, request: str) -> None:
+    def __init__(self, tenants: TwoTenants, request: str) -> None:
         self.tenants = tenants
         self.client = tenants.connect()
         method, fields, body = REQUESTS[request]
@@ -353,11 +351,10 @@ class Attack:
         self.client.check()
 
     async def end(self, *late: Frame) -> None:
-        """Whatever the agent has said: its client does not wait for ever, and another's request is
-        answered well.
+        """Check that the client does not hang and the other client's request succeeds.
 
         Args:
-            late: what the agent says while that request is under way.
+            late: frames of the agent during that request.
         """
         client = self.client
         if client.waits:
@@ -384,7 +381,7 @@ class Attack:
 async def test_whatever_an_agent_frames_reaches_its_own_client_only(
     request_: str, status: int
 ) -> None:
-    tenants = Tenants()
+    tenants = TwoTenants()
     taken = set()
     for said, head in heads(status):
         attack = Attack(tenants, request_)
@@ -447,8 +444,7 @@ SHAPED = {"traffic_shaping": {"download_limit": "1MiB/s", "upload_limit": "1MiB/
 
 
 class TenantsMachine(RuleBasedStateMachine):
-    """Clients of two tenants on shared connections: each gets the answer to its own request, an
-    error, or an end."""
+    """Two tenants on shared connections: each client gets its own answer, an error, or EOF."""
 
     @initialize(policy=st.sampled_from([None, {}, SHAPED]))
     def begin(self, policy: dict[str, object] | None) -> None:
@@ -456,8 +452,8 @@ class TenantsMachine(RuleBasedStateMachine):
         self.tenants = self.runner.run(self._begin(policy))
         self.clients: list[Client] = []
 
-    async def _begin(self, policy: dict[str, object] | None) -> Tenants:
-        return Tenants(policy)
+    async def _begin(self, policy: dict[str, object] | None) -> TwoTenants:
+        return TwoTenants(policy)
 
     @rule(
         data=st.data(), request=st.sampled_from(list(REQUESTS)), host=st.sampled_from([EVIL, GOOD])

@@ -1,5 +1,4 @@
-"""A request that one agent could not be given, or came to nothing with, goes to another; to no
-backend twice."""
+"""Tests of retries: a failed request goes to another agent, but to no backend twice."""
 
 import asyncio
 from collections.abc import Iterator
@@ -9,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.server.fleet import HOST, Agent, Fleet
+from tests.unit.server.multi_agent_proxy import HOST, Agent, MultiAgentProxy
 from zerotrust.server.proxy.relay import MAX_REPLAY_BYTES
 from zerotrust.server.proxy.retry import MAX_TRIES
 from zerotrust.tunnel.codes import FLAG_UPGRADE, KIND_LENGTH, KIND_TUNNEL, UNTOUCHED, Code
@@ -39,39 +38,39 @@ def head_of(said: bytes) -> bytes:
 
 @pytest.mark.parametrize("code", sorted(UNTOUCHED))
 async def test_a_request_that_was_not_begun_goes_to_another_agent(code: Code) -> None:
-    fleet = Fleet(None, None)
-    first, second = fleet.agents
-    assert await fleet.ask("POST /x%2Fy", "Content-Length: 0", "Accept: a") == b""
+    proxy = MultiAgentProxy(None, None)
+    first, second = proxy.agents
+    assert await proxy.ask("POST /x%2Fy", "Content-Length: 0", "Accept: a") == b""
     first.refuse(code)
-    assert await fleet.hear() == b""
+    assert await proxy.hear() == b""
     (before,), (after,) = first.opened, second.opened
     assert (after.block, after.request_id) == (before.block, before.request_id)
     assert (before.service, after.service) == ("app-a", "app-b")
     second.say(OK, kind=KIND_LENGTH, body=b"hi")
-    assert (await fleet.hear()).endswith(b"\r\n\r\nhi")
-    assert await fleet.ask("GET /") == b"", "the connection goes on"
+    assert (await proxy.hear()).endswith(b"\r\n\r\nhi")
+    assert await proxy.ask("GET /") == b"", "the connection goes on"
 
 
 @pytest.mark.parametrize("code", OTHERS)
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_one_that_may_have_been_begun_does_not(code: Code, method: str) -> None:
-    fleet = Fleet(None, None)
-    await fleet.ask(f"{method} /")
-    fleet.agents[0].refuse(code)
-    assert head_of(await fleet.hear())[9:12] in (b"502", b"503", b"504")
-    assert fleet.counts == [1, 0]
+    proxy = MultiAgentProxy(None, None)
+    await proxy.ask(f"{method} /")
+    proxy.agents[0].refuse(code)
+    assert head_of(await proxy.hear())[9:12] in (b"502", b"503", b"504")
+    assert proxy.counts == [1, 0]
 
 
 async def test_a_request_that_never_left_goes_to_another_agent() -> None:
     """Also one with a body, of any method; the agent that was lost does not hear of it any more."""
-    fleet = Fleet(None, None)
-    first, second = fleet.agents
-    fleet.send("POST /", "Content-Length: 9", body=b"body")
+    proxy = MultiAgentProxy(None, None)
+    first, second = proxy.agents
+    proxy.send("POST /", "Content-Length: 9", body=b"body")
     first.lose()
-    await fleet.hear()
-    fleet.connection.data_received(b"s end")
-    await fleet.hear()
-    assert fleet.counts == [0, 1]
+    await proxy.hear()
+    proxy.connection.data_received(b"s end")
+    await proxy.hear()
+    assert proxy.counts == [0, 1]
     assert (bytes(second.last[1].body), second.last[1].ended) == (b"bodys end", True)
     assert first.pair.agent.over is not None
     assert first.pair.agent.over[0] is Code.SUPERSEDED
@@ -80,24 +79,24 @@ async def test_a_request_that_never_left_goes_to_another_agent() -> None:
 @pytest.mark.parametrize("code", [Code.SUPERSEDED, Code.SILENCE, Code.NOT_ALLOWED])
 @pytest.mark.parametrize("method", [*IDEMPOTENT, "POST", "PATCH", "LOCK"])
 async def test_of_those_that_had_left_only_idempotent_ones_go_on(method: str, code: Code) -> None:
-    fleet = Fleet(None, None)
-    await fleet.ask(f"{method} /")
-    fleet.agents[0].lose(code)
-    said = await fleet.hear()
+    proxy = MultiAgentProxy(None, None)
+    await proxy.ask(f"{method} /")
+    proxy.agents[0].lose(code)
+    said = await proxy.hear()
     if method in IDEMPOTENT:
-        assert (said, fleet.counts) == (b"", [1, 1])
+        assert (said, proxy.counts) == (b"", [1, 1])
     else:
         assert b"502" in head_of(said)
         assert b"X-0Trust-Error: agent_lost\r\n" in said
-        assert fleet.counts == [1, 0]
+        assert proxy.counts == [1, 0]
 
 
 async def test_idempotent_ones_with_a_body_do_not() -> None:
-    fleet = Fleet(None, None)
-    await fleet.ask("PUT /", "Content-Length: 4", body=b"body")
-    fleet.agents[0].lose()
-    assert b"agent_lost" in await fleet.hear()
-    assert fleet.counts == [1, 0]
+    proxy = MultiAgentProxy(None, None)
+    await proxy.ask("PUT /", "Content-Length: 4", body=b"body")
+    proxy.agents[0].lose()
+    assert b"agent_lost" in await proxy.hear()
+    assert proxy.counts == [1, 0]
 
 
 @pytest.mark.parametrize(
@@ -105,14 +104,14 @@ async def test_idempotent_ones_with_a_body_do_not() -> None:
 )
 @pytest.mark.parametrize("interim", [True, False])
 async def test_nothing_goes_on_whose_answer_has_begun(interim: bool, end: Any) -> None:
-    fleet = Fleet(None, None)
-    await fleet.ask("GET /")
-    fleet.agents[0].say(HINT if interim else OK, kind=0 if interim else 2, interim=interim)
-    await fleet.hear()
-    end(fleet.agents[0])
-    said = await fleet.hear()
-    assert b" 502 " in said if interim else fleet.transport.is_aborted
-    assert fleet.counts == [1, 0]
+    proxy = MultiAgentProxy(None, None)
+    await proxy.ask("GET /")
+    proxy.agents[0].say(HINT if interim else OK, kind=0 if interim else 2, interim=interim)
+    await proxy.hear()
+    end(proxy.agents[0])
+    said = await proxy.hear()
+    assert b" 502 " in said if interim else proxy.transport.is_aborted
+    assert proxy.counts == [1, 0]
 
 
 # Bodies
@@ -120,155 +119,155 @@ async def test_nothing_goes_on_whose_answer_has_begun(interim: bool, end: Any) -
 
 @pytest.mark.parametrize("when", range(4))
 async def test_a_body_is_given_again(when: int) -> None:
-    fleet = Fleet(None, None)
-    first, second = fleet.agents
+    proxy = MultiAgentProxy(None, None)
+    first, second = proxy.agents
     pieces = [b"5\r\n01234\r\n", b"3\r\n567\r\n", b"0\r\n\r\n"]
-    await fleet.ask("POST /", "Transfer-Encoding: chunked")
+    await proxy.ask("POST /", "Transfer-Encoding: chunked")
     for number, piece in enumerate([*pieces, b""]):
         if number == when:
             first.refuse(Code.UPSTREAM_UNREACHABLE)
-            await fleet.hear()
+            await proxy.hear()
         if piece:
-            fleet.connection.data_received(piece)
-            await fleet.hear()
+            proxy.connection.data_received(piece)
+            await proxy.hear()
     assert (bytes(second.last[1].body), second.last[1].ended) == (b"01234567", True)
     second.say(OK, kind=KIND_LENGTH, body=b"done")
-    assert (await fleet.hear()).endswith(b"done")
+    assert (await proxy.hear()).endswith(b"done")
 
 
 @pytest.mark.parametrize(
     ("size", "goes_on"), [(MAX_REPLAY_BYTES - 64, True), (MAX_REPLAY_BYTES - 63, False)]
 )
 async def test_as_much_is_kept_and_no_more(size: int, goes_on: bool) -> None:
-    fleet = Fleet(None, None)
+    proxy = MultiAgentProxy(None, None)
     body = bytes(size)
-    await fleet.ask("POST /", f"Content-Length: {size}", body=body)
-    fleet.agents[0].refuse(Code.UPSTREAM_UNREACHABLE, "connection refused")
-    said = await fleet.hear()
+    await proxy.ask("POST /", f"Content-Length: {size}", body=body)
+    proxy.agents[0].refuse(Code.UPSTREAM_UNREACHABLE, "connection refused")
+    said = await proxy.hear()
     if goes_on:
-        agent, ear = fleet.agents[1].last
-        fleet.agents[1].pair.agent.session.consumed(agent, len(ear.body), 0.0)
-        await fleet.hear()
-        assert bytes(ear.body) == body
+        agent, sink = proxy.agents[1].last
+        proxy.agents[1].pair.agent.session.consumed(agent, len(sink.body), 0.0)
+        await proxy.hear()
+        assert bytes(sink.body) == body
     else:
         assert b"X-0Trust-Error: upstream_unreachable\r\n" in said
-        assert fleet.counts == [1, 0]
+        assert proxy.counts == [1, 0]
 
 
 async def test_trailers_are_not_kept() -> None:
-    fleet = Fleet(None, None)
-    await fleet.ask(
+    proxy = MultiAgentProxy(None, None)
+    await proxy.ask(
         "POST /",
         "Transfer-Encoding: chunked",
         "Trailer: x-a",
         body=b"1\r\nx\r\n0\r\nX-A: 1\r\n\r\n",
     )
-    fleet.agents[0].refuse(Code.UPSTREAM_UNREACHABLE)
-    assert b"502" in head_of(await fleet.hear())
+    proxy.agents[0].refuse(Code.UPSTREAM_UNREACHABLE)
+    assert b"502" in head_of(await proxy.hear())
 
 
 async def test_what_waits_for_its_turn_is_not_kept() -> None:
     slow: dict[str, Any] = {"traffic_shaping": {"upload_limit": "20kB/s"}}
-    fleet = Fleet(slow, slow)
-    await fleet.ask("POST /", "Content-Length: 50000", body=bytes(40_000))
-    fleet.agents[0].refuse(Code.UPSTREAM_UNREACHABLE)
-    assert b"502" in head_of(await fleet.hear())
-    fleet = Fleet(slow, slow)
-    await fleet.ask("POST /", "Content-Length: 4", body=b"body")
-    fleet.agents[0].refuse(Code.UPSTREAM_UNREACHABLE)
-    await fleet.hear()
-    assert bytes(fleet.agents[1].last[1].body) == b"body"
+    proxy = MultiAgentProxy(slow, slow)
+    await proxy.ask("POST /", "Content-Length: 50000", body=bytes(40_000))
+    proxy.agents[0].refuse(Code.UPSTREAM_UNREACHABLE)
+    assert b"502" in head_of(await proxy.hear())
+    proxy = MultiAgentProxy(slow, slow)
+    await proxy.ask("POST /", "Content-Length: 4", body=b"body")
+    proxy.agents[0].refuse(Code.UPSTREAM_UNREACHABLE)
+    await proxy.hear()
+    assert bytes(proxy.agents[1].last[1].body) == b"body"
 
 
 # How often, and what is said at last
 
 
 async def test_each_agent_is_tried_once_and_three_at_most() -> None:
-    fleet = Fleet(None, None, None, None)
-    await fleet.ask("GET /")
+    proxy = MultiAgentProxy(None, None, None, None)
+    await proxy.ask("GET /")
     tried: list[int] = []
     for number in range(MAX_TRIES):
-        (at,) = (index for index, count in enumerate(fleet.counts) if count and index not in tried)
+        (at,) = (index for index, count in enumerate(proxy.counts) if count and index not in tried)
         tried.append(at)
-        fleet.agents[at].refuse(Code.UPSTREAMS_BUSY, f"{number + 5} busy")
-        said = await fleet.hear()
+        proxy.agents[at].refuse(Code.UPSTREAMS_BUSY, f"{number + 5} busy")
+        said = await proxy.hear()
         assert bool(said) == (number == MAX_TRIES - 1)
     assert b"X-0Trust-Error: upstreams_busy\r\n" in said
     assert b"Retry-After: 7\r\n" in said, "the last of them"
-    assert sum(fleet.counts) == MAX_TRIES
+    assert sum(proxy.counts) == MAX_TRIES
 
 
 async def test_where_nobody_else_is_the_error_is_what_it_was() -> None:
-    fleet = Fleet(None, hold_timeout=30)
-    await fleet.ask("POST /", "Content-Length: 0")
-    fleet.agents[0].refuse(Code.UPSTREAM_UNREACHABLE, "connection refused")
-    said = await fleet.hear()
+    proxy = MultiAgentProxy(None, hold_timeout=30)
+    await proxy.ask("POST /", "Content-Length: 0")
+    proxy.agents[0].refuse(Code.UPSTREAM_UNREACHABLE, "connection refused")
+    said = await proxy.hear()
     assert b"X-0Trust-Error: upstream_unreachable\r\n" in said
-    assert fleet.counts == [1]
+    assert proxy.counts == [1]
 
 
 async def test_the_same_agents_other_sessions_know_no_better() -> None:
-    fleet = Fleet(None, None, names="aa")
-    await fleet.ask("GET /")
-    busy = fleet.agents[0] if fleet.agents[0].opened else fleet.agents[1]
+    proxy = MultiAgentProxy(None, None, names="aa")
+    await proxy.ask("GET /")
+    busy = proxy.agents[0] if proxy.agents[0].opened else proxy.agents[1]
     busy.refuse(Code.UPSTREAM_UNREACHABLE)
-    assert b"502" in head_of(await fleet.hear())
-    assert sum(fleet.counts) == 1
+    assert b"502" in head_of(await proxy.hear())
+    assert sum(proxy.counts) == 1
 
 
 @pytest.mark.parametrize(("code", "goes_on"), [(Code.SUPERSEDED, True), (Code.NOT_ALLOWED, False)])
 async def test_another_session_of_an_agent_that_was_not_revoked(code: Code, goes_on: bool) -> None:
-    fleet = Fleet(None, None, names="aa")
-    await fleet.ask("GET /")
-    busy = fleet.agents[0] if fleet.agents[0].opened else fleet.agents[1]
+    proxy = MultiAgentProxy(None, None, names="aa")
+    await proxy.ask("GET /")
+    busy = proxy.agents[0] if proxy.agents[0].opened else proxy.agents[1]
     busy.lose(code)
-    assert bool(await fleet.hear()) != goes_on
-    assert sum(fleet.counts) == 1 + goes_on
+    assert bool(await proxy.hear()) != goes_on
+    assert sum(proxy.counts) == 1 + goes_on
 
 
 @pytest.mark.parametrize("guarded", [True, False])
 async def test_who_can_be_given_nothing_now_is_passed_over(guarded: bool) -> None:
     policy: dict[str, Any] | None = {"max_request_body": "1MB"} if guarded else None
-    fleet = Fleet(policy, policy)
-    fleet.agents[0].pair.server.session.going_away = True
+    proxy = MultiAgentProxy(policy, policy)
+    proxy.agents[0].pair.server.session.going_away = True
     for _ in range(2):
-        assert await fleet.ask("GET /") == b""
-        fleet.agents[1].say(OK, kind=KIND_LENGTH, body=b"x")
-        await fleet.hear()
-    assert fleet.counts == [0, 2]
-    fleet.agents[1].pair.server.session.going_away = True
-    assert b"X-0Trust-Error: overloaded\r\n" in await fleet.ask("GET /")
+        assert await proxy.ask("GET /") == b""
+        proxy.agents[1].say(OK, kind=KIND_LENGTH, body=b"x")
+        await proxy.hear()
+    assert proxy.counts == [0, 2]
+    proxy.agents[1].pair.server.session.going_away = True
+    assert b"X-0Trust-Error: overloaded\r\n" in await proxy.ask("GET /")
 
 
 async def test_a_request_that_never_left_waits_where_nobody_else_is() -> None:
-    fleet = Fleet(None, hold_timeout=30)
-    fleet.send("POST /", "Content-Length: 8", body=b"body")
-    fleet.agents[0].lose()
-    assert await fleet.hear() == b""
-    assert not fleet.transport.is_reading(), "nothing more is read for it"
-    fleet.agents.append(Agent(fleet, "a", None))
-    await fleet.hear()
-    fleet.connection.data_received(b"more")
-    await fleet.hear()
-    assert fleet.counts == [0, 1]
-    assert bytes(fleet.agents[1].last[1].body) == b"bodymore"
+    proxy = MultiAgentProxy(None, hold_timeout=30)
+    proxy.send("POST /", "Content-Length: 8", body=b"body")
+    proxy.agents[0].lose()
+    assert await proxy.hear() == b""
+    assert not proxy.transport.is_reading(), "nothing more is read for it"
+    proxy.agents.append(Agent(proxy, "a", None))
+    await proxy.hear()
+    proxy.connection.data_received(b"more")
+    await proxy.hear()
+    assert proxy.counts == [0, 1]
+    assert bytes(proxy.agents[1].last[1].body) == b"bodymore"
 
 
 async def test_one_that_had_left_does_not_wait() -> None:
-    fleet = Fleet(None, hold_timeout=30)
-    await fleet.ask("GET /")
-    fleet.agents[0].lose()
-    assert b"X-0Trust-Error: agent_lost\r\n" in await fleet.hear()
+    proxy = MultiAgentProxy(None, hold_timeout=30)
+    await proxy.ask("GET /")
+    proxy.agents[0].lose()
+    assert b"X-0Trust-Error: agent_lost\r\n" in await proxy.hear()
 
 
 async def test_a_client_that_has_gone_is_not_served_elsewhere() -> None:
-    fleet = Fleet(None, None)
-    await fleet.ask("GET /")
-    fleet.transport.abort()
-    await fleet.hear()
-    fleet.agents[0].lose()
-    await fleet.hear()
-    assert fleet.counts == [1, 0]
+    proxy = MultiAgentProxy(None, None)
+    await proxy.ask("GET /")
+    proxy.transport.abort()
+    await proxy.hear()
+    proxy.agents[0].lose()
+    await proxy.hear()
+    assert proxy.counts == [1, 0]
 
 
 # Upgrades
@@ -276,72 +275,74 @@ async def test_a_client_that_has_gone_is_not_served_elsewhere() -> None:
 
 @pytest.mark.parametrize("policy", [None, {"max_websockets": 1}])
 async def test_an_upgrade_goes_on(policy: dict[str, Any] | None) -> None:
-    fleet = Fleet(policy, policy)
-    first, second = fleet.agents
-    await fleet.ask("GET /", *SOCKET)
+    proxy = MultiAgentProxy(policy, policy)
+    first, second = proxy.agents
+    await proxy.ask("GET /", *SOCKET)
     first.refuse(Code.UPSTREAM_UNREACHABLE)
-    await fleet.hear()
+    await proxy.hear()
     assert second.opened[0].flags & FLAG_UPGRADE
     second.say(SWITCHED, kind=KIND_TUNNEL)
-    assert b"101" in head_of(await fleet.hear())
-    fleet.connection.data_received(b"ping")
-    await fleet.hear()
+    assert b"101" in head_of(await proxy.hear())
+    proxy.connection.data_received(b"ping")
+    await proxy.hear()
     assert bytes(second.last[1].body) == b"ping"
     second.lose()
-    assert await fleet.hear() == b"\x88\x02" + (1012).to_bytes(2, "big"), "one that has begun ends"
+    assert await proxy.hear() == b"\x88\x02" + (1012).to_bytes(2, "big"), "one that has begun ends"
 
 
 # Policies
 
 
 async def test_the_policy_of_the_agent_that_takes_it_holds() -> None:
-    fleet = Fleet(None, SHUT)
-    await fleet.ask("GET /")
-    fleet.agents[0].refuse(Code.UPSTREAM_UNREACHABLE)
-    assert b"X-0Trust-Error: ip_refused\r\n" in await fleet.hear()
-    assert fleet.counts == [1, 0]
+    proxy = MultiAgentProxy(None, SHUT)
+    await proxy.ask("GET /")
+    proxy.agents[0].refuse(Code.UPSTREAM_UNREACHABLE)
+    assert b"X-0Trust-Error: ip_refused\r\n" in await proxy.hear()
+    assert proxy.counts == [1, 0]
     said = [
         {
             "type": "headers",
             "config": {"request": {"set": {"X-B": "b"}}, "response": {"set": {"X-C": "c"}}},
         }
     ]
-    fleet = Fleet({"max_request_body": "3"}, {"global_middleware": said, "max_request_body": "4"})
-    await fleet.ask("POST /", "Transfer-Encoding: chunked", body=b"3\r\nabc\r\n")
-    fleet.agents[0].refuse(Code.UPSTREAM_UNREACHABLE)
-    await fleet.hear()
-    assert b"\r\nX-B: b\r\n" in fleet.agents[1].opened[0].block
-    fleet.connection.data_received(b"1\r\nd\r\n0\r\n\r\n")
-    await fleet.hear()
-    assert bytes(fleet.agents[1].last[1].body) == b"abcd"
-    fleet.agents[1].say(OK, kind=KIND_LENGTH, body=b"x")
-    assert b"\r\nX-C: c\r\n" in await fleet.hear()
+    proxy = MultiAgentProxy(
+        {"max_request_body": "3"}, {"global_middleware": said, "max_request_body": "4"}
+    )
+    await proxy.ask("POST /", "Transfer-Encoding: chunked", body=b"3\r\nabc\r\n")
+    proxy.agents[0].refuse(Code.UPSTREAM_UNREACHABLE)
+    await proxy.hear()
+    assert b"\r\nX-B: b\r\n" in proxy.agents[1].opened[0].block
+    proxy.connection.data_received(b"1\r\nd\r\n0\r\n\r\n")
+    await proxy.hear()
+    assert bytes(proxy.agents[1].last[1].body) == b"abcd"
+    proxy.agents[1].say(OK, kind=KIND_LENGTH, body=b"x")
+    assert b"\r\nX-C: c\r\n" in await proxy.hear()
 
 
 @pytest.mark.parametrize("names", ["ab", "aa"])
 async def test_no_limit_counts_a_request_twice(names: str) -> None:
     """Two agents have limits of their own; sessions of one agent share theirs."""
-    fleet = Fleet(RARE, RARE, names=names)
-    await fleet.ask("GET /")
-    busy, idle = fleet.agents if fleet.agents[0].opened else reversed(fleet.agents)
+    proxy = MultiAgentProxy(RARE, RARE, names=names)
+    await proxy.ask("GET /")
+    busy, idle = proxy.agents if proxy.agents[0].opened else reversed(proxy.agents)
     busy.refuse(Code.REFUSED)
-    assert await fleet.hear() == b""
+    assert await proxy.hear() == b""
     idle.say(OK, kind=KIND_LENGTH, body=b"x")
-    said = await fleet.hear()
+    said = await proxy.hear()
     assert b"200" in head_of(said)
     assert said.count(b"RateLimit: ") == 1
-    assert b"429" in head_of(await fleet.ask("GET /"))
+    assert b"429" in head_of(await proxy.ask("GET /"))
 
 
 async def test_no_limit_counts_a_request_twice_that_waits() -> None:
-    fleet = Fleet(RARE, hold_timeout=30)
-    fleet.send("GET /")
-    fleet.agents[0].lose()
-    await fleet.hear()
-    fleet.agents.append(Agent(fleet, "a", RARE))
-    await fleet.hear()
-    fleet.agents[1].say(OK, kind=KIND_LENGTH, body=b"x")
-    assert b"200" in head_of(await fleet.hear())
+    proxy = MultiAgentProxy(RARE, hold_timeout=30)
+    proxy.send("GET /")
+    proxy.agents[0].lose()
+    await proxy.hear()
+    proxy.agents.append(Agent(proxy, "a", RARE))
+    await proxy.hear()
+    proxy.agents[1].say(OK, kind=KIND_LENGTH, body=b"x")
+    assert b"200" in head_of(await proxy.hear())
 
 
 # All of it
@@ -350,15 +351,15 @@ async def test_no_limit_counts_a_request_twice_that_waits() -> None:
 class Backends:
     """The agents' backends; each agent does with a request what its reset code says."""
 
-    def __init__(self, fleet: Fleet, draw: Any, *, repeatable: bool) -> None:
-        self.fleet = fleet
+    def __init__(self, proxy: MultiAgentProxy, draw: Any, *, repeatable: bool) -> None:
+        self.proxy = proxy
         self.seen = 0
         self._draw = draw
         self._repeatable = repeatable
 
     def act(self) -> None:
         """Whatever has the request does something with it."""
-        for agent in self.fleet.agents:
+        for agent in self.proxy.agents:
             session = agent.pair.agent.session
             if session.phase is Phase.OPEN and any(
                 s.sending is StreamState.HEAD for s in session.streams.values()
@@ -407,35 +408,35 @@ def test_a_backend_never_sees_a_request_twice_that_it_may_not(data: st.DataObjec
     repeatable = method in IDEMPOTENT and size is None
 
     async def run() -> None:
-        fleet = Fleet(
+        proxy = MultiAgentProxy(
             *[draw(st.sampled_from([None, RARE])) for _ in range(draw(st.integers(1, 4)))]
         )
-        backends = Backends(fleet, draw, repeatable=repeatable)
+        backends = Backends(proxy, draw, repeatable=repeatable)
         fields = [] if size is None else [f"Content-Length: {size}"]
-        fleet.send(f"{method} /", *fields)
+        proxy.send(f"{method} /", *fields)
         rest = list(pieces_of(bytes(size or 0), draw)) if (size or 0) < 100 else [bytes(size or 0)]
         said = b""
         for _ in range(40):
             step = draw(st.sampled_from(["cut", "move", "act", "body"]))
             if step == "cut":
                 alive = [
-                    agent for agent in fleet.agents if agent.pair.server.session.phase is Phase.OPEN
+                    agent for agent in proxy.agents if agent.pair.server.session.phase is Phase.OPEN
                 ]
                 if alive:
                     draw(st.sampled_from(alive)).lose()
             elif step == "act":
                 backends.act()
-            elif step == "body" and rest and not fleet.transport.is_closing():
-                fleet.connection.data_received(rest.pop(0))
-            said += await fleet.hear() if step == "move" else await fleet.transport.written()
+            elif step == "body" and rest and not proxy.transport.is_closing():
+                proxy.connection.data_received(rest.pop(0))
+            said += await proxy.hear() if step == "move" else await proxy.transport.written()
             if b"HTTP/1.1 200" in said or b"HTTP/1.1 5" in said:
                 break
-        for agent in fleet.agents:
+        for agent in proxy.agents:
             agent.lose()
-        said += await fleet.hear()
+        said += await proxy.hear()
         assert backends.seen <= 1 or repeatable, "seen twice"
         finals = sum(said.count(b"HTTP/1.1 %d" % kind) for kind in (2, 4, 5))
         assert finals == 1, (said, HOST)
-        assert sum(fleet.counts) <= MAX_TRIES
+        assert sum(proxy.counts) <= MAX_TRIES
 
     asyncio.run(run())

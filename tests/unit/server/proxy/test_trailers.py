@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from tests.unit.server.front import Front
+from tests.unit.server.proxy_fixture import ProxyFixture
 from zerotrust.http.head_block import check_trailers
 from zerotrust.http.headers import folded, is_forbidden_trailer, is_usual_trailer
 from zerotrust.model.server import ProxyApi
@@ -33,27 +33,27 @@ def logs() -> Iterator[list[MutableMapping[str, Any]]]:
         yield lines
 
 
-def front(*, passed: list[str] | None = None, edits: bool = False) -> Front:
-    found = Front(EDITING if edits else {})
+def proxy(*, passed: list[str] | None = None, edits: bool = False) -> ProxyFixture:
+    found = ProxyFixture(EDITING if edits else {})
     found.ingress.reconfigure(
         ProxyApi(hold_timeout=0.0, pass_trailers=passed or []), https_port=443
     )
     return found
 
 
-async def of_request(found: Front, lines: bytes) -> bytes | None:
+async def of_request(found: ProxyFixture, lines: bytes) -> bytes | None:
     """Return the trailers that the agent gets; None if the request was refused."""
     await found.ask(
         "POST /", "Transfer-Encoding: chunked", body=b"1\r\nx\r\n0\r\n" + lines + b"\r\n"
     )
-    ear = found.agent.ears[max(found.agent.ears)]
-    if not ear.ended:
+    sink = found.agent.sinks[max(found.agent.sinks)]
+    if not sink.ended:
         return None
-    assert ear.body == b"x"
-    return ear.trailer or b""
+    assert sink.body == b"x"
+    return sink.trailer or b""
 
 
-async def of_answer(found: Front, payload: bytes) -> bytes | None:
+async def of_answer(found: ProxyFixture, payload: bytes) -> bytes | None:
     """Return the trailers that the client gets; None if the answer was broken off."""
     await found.ask("GET /", "TE: trailers")
     stream, _ = found.last
@@ -97,7 +97,7 @@ def allowed(block: bytes, *, edits: bool, passed: list[str]) -> bool:
 @given(LINES | CANONICAL, st.booleans(), st.sampled_from([[], PASSED]))
 def test_nothing_else_reaches_the_agent(lines: bytes, edits: bool, passed: list[str]) -> None:
     async def check() -> None:
-        got = await of_request(front(passed=passed, edits=edits), lines)
+        got = await of_request(proxy(passed=passed, edits=edits), lines)
         assert got is None or allowed(got, edits=edits, passed=passed)
 
     asyncio.run(check())
@@ -107,7 +107,7 @@ def test_nothing_else_reaches_the_agent(lines: bytes, edits: bool, passed: list[
 @given(LINES | CANONICAL | st.binary(max_size=30), st.booleans(), st.sampled_from([[], PASSED]))
 def test_nothing_else_reaches_the_client(payload: bytes, edits: bool, passed: list[str]) -> None:
     async def check() -> None:
-        got = await of_answer(front(passed=passed, edits=edits), payload)
+        got = await of_answer(proxy(passed=passed, edits=edits), payload)
         assert got is None or allowed(got, edits=edits, passed=passed)
 
     asyncio.run(check())
@@ -126,15 +126,15 @@ def test_nothing_else_reaches_the_client(payload: bytes, edits: bool, passed: li
 )
 async def test_what_is_allowed_arrives(passed: list[str], edits: bool, left: bytes) -> None:
     lines = b"Digest: 1\r\nx_checksum: 2\r\nX_Sum: 3\r\nx-order: 4\r\nX-User: root\r\n"
-    found = front(passed=passed, edits=edits)
+    found = proxy(passed=passed, edits=edits)
     assert await of_request(found, lines + b"X-Forwarded-User: root\r\nSet-Cookie: a\r\n") == left
-    assert await of_answer(front(passed=passed, edits=edits), lines) == left
+    assert await of_answer(proxy(passed=passed, edits=edits), lines) == left
 
 
 @pytest.mark.anyio
 async def test_what_is_dropped_is_said_once_for_each_direction(logs: list[dict[str, Any]]) -> None:
     for _ in range(2):
-        found = front()
+        found = proxy()
         for _ in range(2):
             await of_request(found, b"X-User: 1\r\n" + b"X" * 100 + b": 1\r\n" + b"a: 1\r\n" * 20)
             await found.answer(b"HTTP/1.1 204 No Content\r\n")

@@ -1,4 +1,4 @@
-"""Reads one request from bytes as a connection does: head, framing, body."""
+"""Reader of one request from bytes, as a connection reads it: head, framing, body."""
 
 from collections.abc import Iterable
 from itertools import pairwise

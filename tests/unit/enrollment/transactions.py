@@ -1,4 +1,4 @@
-"""Short forms for tests of enrollment: transactions, join tokens, audit records."""
+"""Transactions of enrollment tests: issue a join token, read the audit records."""
 
 import datetime
 import json
@@ -22,15 +22,15 @@ CSR = csr.create().pem
 ADMIN = "uid 0"
 
 
-def do(database: Database, work: Callable[[Session], T]) -> T:
+def transact(database: Database, work: Callable[[Session], T]) -> T:
     with database.transaction() as session:
         return work(session)
 
 
-def invite(
+def issue_token(
     database: Database, agent: str = "home", *patterns: str, lifetime: datetime.timedelta = HOUR
 ) -> IssuedToken:
-    return do(
+    return transact(
         database,
         lambda s: create_token(
             s, agent_id=agent, patterns=patterns, lifetime=lifetime, actor=ADMIN, now=NOW
@@ -38,8 +38,8 @@ def invite(
     )
 
 
-def told(database: Database) -> list[tuple[str, str, str | None, dict[str, Any]]]:
-    """Actor, action, agent and details of all records, whose chain is whole."""
+def audit_records(database: Database) -> list[tuple[str, str, str | None, dict[str, Any]]]:
+    """Return actor, action, agent and details of all records; the hash chain must be whole."""
     with database.transaction() as session:
         assert audit.verify(session).broken is None
         return [

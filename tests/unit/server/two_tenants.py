@@ -1,8 +1,8 @@
-"""Two tenants of one server, and clients that reach both over the same connections, as Caddy's do.
+"""Two tenants of one server, and clients that reach both over shared connections, as Caddy does.
 
-`good.example` belongs to an agent that answers each request with its number. `evil.example` belongs
-to one that sends whatever frames a test makes. Clients read what they get with h11, which knows by
-itself where an answer ends.
+`good.example` belongs to an agent that answers each request with its target. `evil.example`
+belongs to one that sends any frames that a test makes. Clients parse answers with h11, which knows
+by itself where an answer ends.
 """
 
 import asyncio
@@ -13,8 +13,8 @@ import h11
 from tests.support.agent_sessions import join
 from tests.support.transport import FakeTransport
 from tests.support.tunnel import Pair
-from tests.unit.middleware.asking import SECRET
-from tests.unit.server.front import build_ingress
+from tests.unit.middleware.policy_runner import SECRET
+from tests.unit.server.proxy_fixture import build_ingress
 from zerotrust.net.http_server import HttpServerConnection
 from zerotrust.net.write_coalescer import WriteCoalescer
 from zerotrust.server.agents.registry import Registry
@@ -30,8 +30,7 @@ GOOD, EVIL = "good.example", "evil.example"
 
 
 class Tenant:
-    """One agent: a session at both ends, of which the agent's is used for the handshake and to
-    read."""
+    """One agent with both ends of its session; tests bypass the agent's end to send frames."""
 
     def __init__(self, registry: Registry, host: str, policy: dict[str, Any] | None) -> None:
         # Frames that a test makes by itself are not in the agent's count, so it acknowledges
@@ -44,23 +43,23 @@ class Tenant:
 
     @property
     def streams(self) -> list[int]:
-        """All that was ever opened."""
+        """All streams so far."""
         return sorted(self.pair.agent.payloads)
 
     @property
     def open(self) -> list[int]:
-        """Streams that have not ended for the server."""
+        """Streams that are open at the server."""
         return sorted(self.pair.server.session.streams)
 
     def target(self, stream: int) -> str:
         return unpack_open(self.pair.agent.payloads[stream]).block.split(b" ")[1].decode()
 
     def say(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
-        """A frame of the agent's, past all checks that its own session has."""
+        """Send a frame past the checks of the agent's own session."""
         self.pair.server.feed(encode(kind, flags, stream, payload))
 
     def answer(self) -> None:
-        """Answer all requests as a good agent does."""
+        """Answer all requests correctly."""
         self.pair.pump()
         for number, stream in list(self.pair.agent.session.streams.items()):
             if stream.sending.name == "HEAD":
@@ -74,8 +73,7 @@ class Tenant:
 
 
 class Client:
-    """A connection that is used for one request after the other while both ends agree that it
-    may be."""
+    """A client connection, reused for further requests while both ends allow it."""
 
     def __init__(self, ingress: Ingress) -> None:
         self.connection = HttpServerConnection(
@@ -87,21 +85,20 @@ class Client:
         self.target = ""
         self.status = 0
         self.from_good = self.refused = self.switched = False
-        """The head came from the agent of GOOD, or from the server itself; the connection has
-        become a tunnel."""
+        """Origin of the head (good agent, server), and whether the connection is a tunnel now."""
         self.body = b""
         self.broken = False
-        """The answer, or the connection, has ended in a way that the client notices."""
+        """True if the answer or the connection ended in a way that the client notices."""
 
     @property
     def is_idle(self) -> bool:
-        """The client would send its next request here."""
+        """True if the client may send its next request."""
         states = (self._parser.our_state, self._parser.their_state)
         return not self.closed and (states in ((h11.IDLE, h11.IDLE), (h11.DONE, h11.DONE)))
 
     @property
     def waits(self) -> bool:
-        """It has asked, and has no complete answer."""
+        """True if the client waits for the rest of an answer."""
         return not self.broken and self._parser.their_state in (h11.SEND_RESPONSE, h11.SEND_BODY)
 
     @property
@@ -116,7 +113,7 @@ class Client:
         *fields: tuple[str, str],
         body: bytes | None = None,
     ) -> None:
-        """A request; `body` is what of a body of 4 bytes is sent now."""
+        """Send a request; `body` is the sent part of a 4-byte body."""
         if self._parser.our_state is h11.DONE:
             self._parser.start_next_cycle()
         self.host, self.target, self.status, self.body = host, target, 0, b""
@@ -134,7 +131,7 @@ class Client:
         self.connection.data_received(data)
 
     async def hear(self) -> None:
-        """Read what was written; bytes that are no answer to what was asked fail the test."""
+        """Parse the written bytes; bytes outside an answer fail the test."""
         data = await self.transport.written()
         if not data and not self.transport.is_closing():
             return
@@ -184,8 +181,8 @@ class Client:
             assert not self.from_good
 
 
-class Tenants:
-    """The server with its two agents, of which the hostile one may have a policy."""
+class TwoTenants:
+    """A server with both agents; the hostile one may have a policy."""
 
     def __init__(self, policy: dict[str, Any] | None = None) -> None:
         self.registry = Registry()
@@ -198,7 +195,7 @@ class Tenants:
         return Client(self.ingress)
 
     async def settle(self, *clients: Client) -> None:
-        """All frames and bytes arrive."""
+        """Deliver all frames and bytes."""
         for _ in range(2):
             self.good.pair.pump()
             self.evil.pair.pump()

@@ -1,4 +1,4 @@
-"""Requests and policies for the tests of handlers."""
+"""Requests and policies for middleware tests."""
 
 from typing import Any
 

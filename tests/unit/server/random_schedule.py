@@ -1,8 +1,7 @@
-"""Random schedules of what agents and their owner do: whom a lookup finds is always somebody who
-may be found.
+"""Random schedules of agent events: a lookup always finds a session that may serve the host.
 
-Agents connect, register, are ready, die with or without a word (half-open), go away, are granted
-and lose names, are revoked and restored, in any order and beside each other.
+Agents connect, register, become ready, die with or without CLOSE (half-open), go away, gain and
+lose grants, are revoked and restored, in any order and concurrently.
 """
 
 import random
@@ -11,9 +10,9 @@ from functools import cache
 
 from cryptography.hazmat.primitives import serialization
 
-from tests.support.authorities import Foreign
+from tests.support.authorities import ForeignCertificate
 from tests.support.tunnel import message
-from tests.unit.middleware.asking import SECRET
+from tests.unit.middleware.policy_runner import SECRET
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.write_coalescer import WriteCoalescer
 from zerotrust.pki.identity import identity
@@ -37,13 +36,13 @@ HELLO = message(FrameType.HELLO, Hello(versions=[1], window=DEFAULT_WINDOW, max_
 
 
 @cache
-def authority() -> Foreign:
-    return Foreign.root()
+def authority() -> ForeignCertificate:
+    return ForeignCertificate.root()
 
 
 @cache
 def certificate(agent: str, _number: int) -> bytes:
-    """One of several that an agent has had; the number only makes them different ones."""
+    """Return one of an agent's certificates; the number only makes them differ."""
     made = authority().issue(agent)
     return made.certificate.public_bytes(serialization.Encoding.DER)
 
@@ -58,14 +57,14 @@ class Revoked:
 
 
 class Peer:
-    """A session as its agent sees it, and what the model knows of it."""
+    """A session as its agent sees it, and the model's state of it."""
 
-    def __init__(self, world: "World", agent: str, number: int) -> None:
+    def __init__(self, schedule: "Schedule", agent: str, number: int) -> None:
         self.agent = agent
         self.serial = identity(certificate(agent, number)).serial
-        self.link = world.acceptor.accept()
+        self.link = schedule.acceptor.accept()
         self.link.peer_certificate = certificate(agent, number)
-        self.order = world.next_order()
+        self.order = schedule.next_order()
         self.ready = self.away = False
         self.services: dict[str, tuple[str, ...]] = {}
         self.say(HELLO)
@@ -79,8 +78,8 @@ class Peer:
         self.link.session.data_to_send(1 << 20)
 
 
-class World:
-    """The server's memory, the agents, and one random schedule."""
+class Schedule:
+    """One random schedule with the server's registry and its agents."""
 
     def __init__(self, seed: int, coalescer: WriteCoalescer) -> None:
         self.random = random.Random(seed)
@@ -155,7 +154,7 @@ class World:
             peer.say(encode(FrameType.READY, 0, 0))
 
     def silence(self) -> None:
-        """A link that nobody has heard of for long."""
+        """Lose a link that has been silent for long."""
         if (peer := self._any()) is not None:
             peer.link.session.lost("silence", 0.0)
 

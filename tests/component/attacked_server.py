@@ -1,5 +1,4 @@
-"""A server under attack: a good agent whose requests must be answered all the while, and what
-the attackers have."""
+"""A server under attack: a good agent whose requests must be answered, and attackers' tools."""
 
 import asyncio
 import contextlib
@@ -15,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from tests.support.backends import Origin, WsEcho
-from tests.support.bad_certificates import Credentials, Forger
+from tests.support.bad_certificates import BadCertificateIssuer, Credentials
 from tests.support.raw_agent import RawAgent, client_context, session
 from tests.support.stack import Authority, Stack, service
 from tests.support.waiting import eventually
@@ -47,9 +46,8 @@ class Traffic:
         )
 
 
-class Fortress:
-    """The server, the agent "good" that serves APP, and the attacker "mallory", who may serve
-    MINE and WILD."""
+class AttackedServer:
+    """A server with the agent "good" for APP and the attacker "mallory" for MINE and WILD."""
 
     def __init__(self, folder: Path, origin: Origin, echo: WsEcho) -> None:
         self.authority = Authority(folder / "authority")
@@ -72,7 +70,9 @@ class Fortress:
                 "grants": {"good": [APP, TALK], "mallory": [MINE, WILD]},
             },
         )
-        self.forger = Forger(self.authority.folder, folder / "forged", root=self.authority.root)
+        self.forger = BadCertificateIssuer(
+            self.authority.folder, folder / "forged", root=self.authority.root
+        )
         self.mallory = self.credentials("mallory")
         self.nobody = client_context(str(self.authority.root))
 
@@ -145,8 +145,7 @@ class Fortress:
         assert found.messages > 0
 
     async def settled(self) -> None:
-        """Only the good agent is connected, with all its connections, and its requests are
-        answered."""
+        """Check that only the good agent is connected, completely, and that it is served."""
         assert await self.status(APP) == 200
 
         async def alone() -> bool:
@@ -160,13 +159,13 @@ class Fortress:
 
 
 @contextlib.asynccontextmanager
-async def besieged(folder: Path) -> AsyncIterator[Fortress]:
+async def besieged(folder: Path) -> AsyncIterator[AttackedServer]:
     """A fortress that runs."""
     async with Origin(folder) as origin, WsEcho(folder) as echo:
-        fortress = Fortress(folder, origin, echo)
-        async with fortress.stack:
-            await fortress.server.wait_line("server ready")
-            yield fortress
+        attacked = AttackedServer(folder, origin, echo)
+        async with attacked.stack:
+            await attacked.server.wait_line("server ready")
+            yield attacked
 
 
 def csr(key: Any, *, ca: bool = False, name: str = "good") -> str:

@@ -1,13 +1,13 @@
-"""A client in front of several agents that serve `app.example.com`, without a network."""
+"""A client connection and several agents that serve `app.example.com`, without a network."""
 
 import asyncio
 from typing import Any
 
 from tests.support.agent_sessions import join
 from tests.support.transport import FakeTransport
-from tests.support.tunnel import Ear, Pair
-from tests.unit.middleware.asking import SECRET
-from tests.unit.server.front import build_ingress
+from tests.support.tunnel import Pair, RecordingSink
+from tests.unit.middleware.policy_runner import SECRET
+from tests.unit.server.proxy_fixture import build_ingress
 from zerotrust.model.server import ProxyApi
 from zerotrust.net.http_server import HttpServerConnection
 from zerotrust.net.tasks import Tasks
@@ -23,12 +23,12 @@ HOST = "app.example.com"
 
 
 class Agent:
-    """A session of an agent, at both ends."""
+    """An agent's session, at both ends."""
 
-    def __init__(self, fleet: "Fleet", name: str, policy: dict[str, Any] | None) -> None:
+    def __init__(self, proxy: "MultiAgentProxy", name: str, policy: dict[str, Any] | None) -> None:
         self.pair = Pair()
         self.pair.pump()
-        self.registry = fleet.registry
+        self.registry = proxy.registry
         self.agent_session = join(self.registry, name, self.pair.server.session)
         service = f"app-{name}"
         before = self.registry.former_policy(self.agent_session, service)
@@ -40,23 +40,23 @@ class Agent:
 
     @property
     def opened(self) -> list[RequestOpen]:
-        """The requests that arrived."""
+        """Requests that reached the agent."""
         return [unpack_open(payload) for payload in self.pair.agent.payloads.values()]
 
     @property
-    def last(self) -> tuple[Stream, Ear]:
-        """The stream of the last of them."""
-        number = max(self.pair.agent.ears)
-        return self.pair.agent.session.streams[number], self.pair.agent.ears[number]
+    def last(self) -> tuple[Stream, RecordingSink]:
+        """Stream and sink of the last request."""
+        number = max(self.pair.agent.sinks)
+        return self.pair.agent.session.streams[number], self.pair.agent.sinks[number]
 
     def refuse(self, code: Code, reason: str = "") -> None:
-        """Reset the last of them."""
+        """Reset the last request."""
         self.pair.agent.session.reset(self.last[0], code, reason)
 
     def say(
         self, block: bytes, *, kind: int = 0, body: bytes | None = None, interim: bool = False
     ) -> None:
-        """Answer the last of them."""
+        """Answer the last request."""
         stream, _ = self.last
         end = kind == 0 and not interim
         payload = pack_head(kind, 0, len(body or b"") if kind == KIND_LENGTH else 0, block)
@@ -65,13 +65,13 @@ class Agent:
             self.pair.agent.session.send_data(stream, body, end=kind == 1)
 
     def lose(self, code: Code = Code.SUPERSEDED) -> None:
-        """The server ends the session; what it has sent by now is on its way."""
+        """Close the session at the server; its sent data is in transit."""
         self.pair.server.session.close(code, "it is over")
         self.registry.remove(self.agent_session)
 
 
-class Fleet:
-    """The agents, the first of which gets the first request."""
+class MultiAgentProxy:
+    """The agents, in the order in which they get requests, and a client connection."""
 
     def __init__(
         self, *policies: dict[str, Any] | None, names: str = "abcdef", hold_timeout: float = 0.0
@@ -87,19 +87,19 @@ class Fleet:
         self.connect()
 
     def connect(self) -> None:
-        """A new connection of the client."""
+        """Open a new client connection."""
         self.connection = HttpServerConnection(
             WriteCoalescer(asyncio.get_running_loop()), self.ingress, set()
         )
         self.transport = FakeTransport(self.connection.as_protocol())
 
     def send(self, start: str, *fields: str, body: bytes = b"") -> None:
-        """A request, of which nothing has left the server."""
+        """Send a request; nothing of it has left the server yet."""
         lines = [f"{start} HTTP/1.1", f"Host: {HOST}", "X-Real-IP: 203.0.113.7", *fields, "", ""]
         self.connection.data_received("\r\n".join(lines).encode("latin-1") + body)
 
     async def ask(self, start: str, *fields: str, body: bytes = b"") -> bytes:
-        """A request, and what is written in answer at once."""
+        """Send a request; return the bytes that are written in answer at once."""
         self.send(start, *fields, body=body)
         return await self.hear()
 

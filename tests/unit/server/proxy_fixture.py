@@ -1,12 +1,12 @@
-"""A client's connection, the ingress and an agent's session, without a network."""
+"""A client connection, the ingress and an agent session, without a network."""
 
 import asyncio
 from typing import Any
 
 from tests.support.agent_sessions import join
 from tests.support.transport import FakeTransport
-from tests.support.tunnel import Ear, Owner, Pair
-from tests.unit.middleware.asking import SECRET
+from tests.support.tunnel import Owner, Pair, RecordingSink
+from tests.unit.middleware.policy_runner import SECRET
 from zerotrust.model.server import ProxyApi
 from zerotrust.net.http_server import HttpServerConnection
 from zerotrust.net.tasks import Tasks
@@ -32,8 +32,10 @@ def build_ingress(
     https_port: int = 443,
     overload: LoadShedding | None = None,
 ) -> Ingress:
-    """Return an ingress, wired as `zerotrust.server.app` does; without `api` no request waits
-    for its agent."""
+    """Return an ingress, wired as in `zerotrust.server.app`.
+
+    Without `api` no request waits for its agent.
+    """
     api = api or ProxyApi(hold_timeout=0.0)
     pending = PendingRequests(registry, timeout=api.hold_timeout)
     registry.subscribe(pending.host_served)
@@ -48,8 +50,8 @@ def build_ingress(
     )
 
 
-class Front:
-    """One client in front of `app.example.com`, which has this policy."""
+class ProxyFixture:
+    """One client connection to `app.example.com`, whose service has this policy."""
 
     def __init__(
         self,
@@ -69,7 +71,7 @@ class Front:
         self.connect()
 
     def connect(self) -> None:
-        """A new connection of the client."""
+        """Open a new client connection."""
         self.connection = HttpServerConnection(
             WriteCoalescer(asyncio.get_running_loop()), self.ingress, set()
         )
@@ -112,10 +114,10 @@ class Front:
         return [unpack_open(payload) for payload in self.agent.payloads.values()]
 
     @property
-    def last(self) -> tuple[Stream, Ear]:
-        """The stream of the last of them, as the agent has it."""
-        number = max(self.agent.ears)
-        return self.agent.session.streams[number], self.agent.ears[number]
+    def last(self) -> tuple[Stream, RecordingSink]:
+        """The agent's stream of the last request, and its sink."""
+        number = max(self.agent.sinks)
+        return self.agent.session.streams[number], self.agent.sinks[number]
 
     async def answer(
         self, block: bytes, *, kind: int = 0, body: bytes | None = None, interim: bool = False
@@ -141,21 +143,21 @@ class Front:
         return await self.hear()
 
 
-def lose_link(front: Front) -> None:
-    """Break the link of the agent's session, which waits for another one."""
-    for owner in (front.pair.server, front.pair.agent):
-        front.pair.wires[owner].clear()
+def lose_link(proxy: ProxyFixture) -> None:
+    """Break the link of the agent's session, which stays resumable."""
+    for owner in (proxy.pair.server, proxy.pair.agent):
+        proxy.pair.wires[owner].clear()
         owner.session.lost("cut", 0.0)
-    front.registry.detached(front.agent_session)
+    proxy.registry.detached(proxy.agent_session)
 
 
-async def restore_link(front: Front) -> bytes:
-    """Resume the agent's session on another link; return what the client gets then."""
-    front.agent.session.redial(0.0)
+async def restore_link(proxy: ProxyFixture) -> bytes:
+    """Resume the agent's session on another link; return the bytes that the client gets then."""
+    proxy.agent.session.redial(0.0)
     acceptor = Owner(dialer=False)
-    acceptor.session.receive_data(front.agent.session.data_to_send(1 << 20), 0.0)
+    acceptor.session.receive_data(proxy.agent.session.data_to_send(1 << 20), 0.0)
     assert acceptor.wanted is not None
-    front.pair.server.session.reattach(acceptor.wanted, 0.0)
-    front.registry.reattached(front.agent_session)
+    proxy.pair.server.session.reattach(acceptor.wanted, 0.0)
+    proxy.registry.reattached(proxy.agent_session)
     await asyncio.sleep(0)
-    return await front.hear()
+    return await proxy.hear()
