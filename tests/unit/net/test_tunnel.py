@@ -9,12 +9,8 @@ from typing import Any, cast
 import pytest
 from structlog.testing import capture_logs
 
-<<<<<<< HEAD
 from tests.support.transport import FakeTransport
-from tests.support.tunnel import REQUEST, SECRET, WELCOME, Ear, Owner, message
-=======
-from tests.support.tunnel import REQUEST, WELCOME, Owner, RecordingSink, message
->>>>>>> 6d46454 (tests, benchmarks: standard names and plain docstrings)
+from tests.support.tunnel import REQUEST, SECRET, WELCOME, Owner, RecordingSink, message
 from zerotrust.net.tunnel import TunnelLink
 from zerotrust.net.write_coalescer import WriteCoalescer
 from zerotrust.tunnel.binary import unpack_reason
@@ -214,7 +210,7 @@ async def test_a_paused_link_stays_paused_on_the_next_connection() -> None:
     link.connection_lost(ConnectionResetError())
     second = TlsTransport(asyncio.Protocol(), Tls())
     link.redial(second)
-    assert second.protocol is link
+    assert cast("object", second.protocol) is link
     assert not second.is_reading()
     link.resume_reading()
     assert second.is_reading()
