@@ -8,11 +8,14 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 import hatch_build
+
+pytestmark = pytest.mark.timeout(90)  # they parse all files
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "zerotrust"
@@ -28,6 +31,12 @@ PAGES = [
 GENERATED = sorted(DOCS.glob("reference/*.md"))
 
 DOORLESS = {"utils", "util", "helpers", "helper", "common", "core", "misc", "manager"}
+
+
+@cache
+def syntax(path: Path) -> ast.Module:
+    """Return the syntax tree of a file."""
+    return ast.parse(path.read_text())
 
 
 def modules(top: Path) -> set[Path]:
@@ -74,9 +83,7 @@ def test_no_room_without_a_door() -> None:
 
 
 def test_every_module_says_what_it_is() -> None:
-    silent = {
-        path for path in SOURCE.rglob("*.py") if not ast.get_docstring(ast.parse(path.read_text()))
-    }
+    silent = {path for path in SOURCE.rglob("*.py") if not ast.get_docstring(syntax(path))}
     assert not silent
 
 
@@ -86,12 +93,11 @@ QUESTIONS = re.compile(r"(What|How|Where|Who|Whose|Whom|Whether|When|Which|Why|O
 def docstrings(path: Path) -> Iterator[tuple[int, str]]:
     """Yield line and text of each docstring of a module, its classes and its functions."""
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(syntax(path)):
         if isinstance(node, documented) and (text := ast.get_docstring(node)):
             yield getattr(node, "lineno", 1), text
 
 
-@pytest.mark.timeout(90)
 def test_no_docstring_opens_with_a_question_word() -> None:
     folders = (SOURCE, *(ROOT / name for name in (*OUTSIDE, "demo", "tests")))
     assert not [
@@ -152,7 +158,7 @@ def test_users_read_no_riddles() -> None:
     """Strings other than docstrings are what users read: messages, logs, help, pages."""
 
     def strings(path: Path) -> Iterator[tuple[int, str]]:
-        tree = ast.parse(path.read_text())
+        tree = syntax(path)
         documentation = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
         for node in ast.walk(tree):
             if not isinstance(node, ast.Constant) or node in documentation:
@@ -185,7 +191,7 @@ PRIVATE = {
 
 def private_names(path: Path) -> Iterator[str]:
     """Yield the private names that a file takes from other objects, also by `setattr`."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(syntax(path)):
         match node:
             case ast.Attribute(value=ast.Name(id="self" | "cls")):
                 continue
@@ -220,7 +226,7 @@ def test_tests_use_the_public_names_of_the_package() -> None:
 
 def test_package_files_only_hand_on_names() -> None:
     for path in SOURCE.rglob("__init__.py"):
-        body = ast.parse(path.read_text()).body
+        body = syntax(path).body
         assert all(
             isinstance(node, (ast.Expr, ast.Assign, ast.Import, ast.ImportFrom)) for node in body
         ), path
@@ -350,7 +356,6 @@ def pytest_of_its_own(folder: Path) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(90)
 def test_a_group_of_tests_stays_in_one_process(tmp_path: Path) -> None:
     """Else each process starts what the tests of a module share: most of the time of the
     component tests."""
@@ -367,7 +372,6 @@ def test_a_group_of_tests_stays_in_one_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(90)
 def test_a_test_that_does_not_end_costs_no_other(tmp_path: Path) -> None:
     """It ends its process: what that had finished is not run again, what it had not yet is, and
     the run ends."""
