@@ -99,7 +99,7 @@ def _sections(model: type[BaseModel], path: str) -> Iterator[str]:
     if path:
         yield f"## `{path}`"
         yield _docstring(model)
-    yield _table(model)
+    yield key_table(model)
     for name, field in model.model_fields.items():
         inner = _models(field.annotation)
         if len(inner) == 1:
@@ -116,11 +116,11 @@ def _handlers() -> Iterator[str]:
         for settings in _models(kind.model_fields["config"].annotation):
             # The first paragraph repeats the handler's.
             yield _docstring(settings).partition("\n\n")[2]
-            yield _table(settings)
+            yield key_table(settings)
             for name, field in settings.model_fields.items():
                 for inner in _models(field.annotation):
                     yield f"`{name}`: {_docstring(inner)}"
-                    yield _table(inner)
+                    yield key_table(inner)
 
 
 def _where_they_run() -> str:
@@ -143,7 +143,8 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
-def _table(model: type[BaseModel]) -> str:
+def key_table(model: type[BaseModel]) -> str:
+    """Return the table of a model's own keys, in Markdown."""
     meanings = _meanings(model)
     rows = [_HEAD]
     for name, field in model.model_fields.items():

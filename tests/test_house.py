@@ -193,7 +193,7 @@ def private_names(path: Path) -> Iterator[str]:
     """Yield the private names that a file takes from other objects, also by `setattr`."""
     for node in ast.walk(syntax(path)):
         match node:
-            case ast.Attribute(value=ast.Name(id="self" | "cls")):
+            case ast.Attribute(value=ast.Name(id="self" | "cls" | "os")):
                 continue
             case ast.Attribute(attr=name):
                 yield name
@@ -211,8 +211,11 @@ def private_names(path: Path) -> Iterator[str]:
 def test_tests_use_the_public_names_of_the_package() -> None:
     defined = {
         name
-        for path in SOURCE.rglob("*.py")
-        for name in re.findall(r"\b_[A-Za-z]\w*", path.read_text())
+        for folder in (SOURCE, *map(ROOT.joinpath, OUTSIDE))
+        for path in folder.rglob("*.py")
+        for name in re.findall(
+            r"(?:\bdef |\bclass |\bself\.|^)(_[A-Za-z]\w*)", path.read_text(), re.MULTILINE
+        )
     }
     reached = {
         (path.name, name)

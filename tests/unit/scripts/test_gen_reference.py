@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from scripts.gen_reference import PAGES, _table, write
+from scripts.gen_reference import PAGES, key_table, write
 from zerotrust.model.agent import AgentConfig
 from zerotrust.model.base import Duration, HostName, Model
 from zerotrust.model.middleware import KINDS
@@ -37,7 +37,7 @@ class Example(Base):
 
 
 def test_the_table_of_a_model() -> None:
-    assert _table(Example).splitlines()[2:] == [
+    assert key_table(Example).splitlines()[2:] == [
         "| `first` | text | required | Docstring of the base. |",
         "| `many` | list of host name |  | Several lines. |",
         "| `wait` | duration, at most 5m | `90s` |  |",
