@@ -1,19 +1,20 @@
-# make demo   sets everything up by itself, then shows a WebSocket through Caddy, server, tunnel and agent
-# make test   sets everything up by itself, then runs all tests
-# make bench  the whole benchmark; bench-quick: a few of it, under a minute; bench-check: those against benchmarks/baseline.json
-# make rotations  certificates that are renewed each minute, ten times, under load: nine minutes
-# make chaos  the long forms of tests/component/test_chaos.py, about 5 minutes; a short form is in make test
-# make soak   links that break and clients that come and go, for half an hour
-# make check  format, lint, types, layers and the unit tests that are not marked slow: under a minute, for every commit
-# make lint   the same without the tests; make unit: all unit tests
-# make coverage  all unit tests, and the coverage that each room needs (scripts/check_coverage.py)
-# make image  builds the container image and tries it, where there is Docker or Podman; elsewhere runs its steps here
+# make demo   set up the environment and run the demo: a WebSocket through Caddy, server, tunnel and agent
+# make test   set up the environment and run all tests
+# make bench  run the benchmark; bench-quick: a few workloads, under a minute; bench-check: compare these with
+#             benchmarks/baseline.json
+# make rotations  test ten certificate renewals under load, one per minute: nine minutes
+# make chaos  run the long forms of the chaos tests, about 5 minutes; make test runs the short forms
+# make soak   run the soak test for half an hour: broken links, short clients
+# make check  check format, lint, types and layers, and run the unit tests not marked slow: under a minute, before a commit
+# make lint   the same without tests; make unit: run all unit tests
+# make coverage  run all unit tests and check the coverage of each package (scripts/check_coverage.py)
+# make image  build and test the container image; without Docker or Podman, run its steps on this machine
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-# Each process of the tests would compile all that it imports, for seconds: what is compiled once stays.
+# Keep bytecode: otherwise each test process compiles its imports, which takes seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test check lint unit coverage image compiled lock clean format bench bench-quick bench-check chaos soak rotations
@@ -31,7 +32,7 @@ lint: $(VENV)/test.stamp
 	$(BIN)/lint-imports
 
 check: lint
-	@# Three processes for two cores: the tests wait a third of their time.
+	@# Three processes on two cores: the tests wait for a third of their time.
 	$(BIN)/python -m pytest -q tests/unit tests/test_*.py -n 3 -m "not slow" --hypothesis-profile quick
 
 unit: $(VENV)/test.stamp
@@ -52,7 +53,7 @@ format: $(VENV)/test.stamp
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Measured is what users run: the compiled package.
+# Measure the compiled package, which users run.
 BENCH = PYTHONPATH=$(CURDIR)/build/compiled $(BIN)/python -m benchmarks
 
 bench: compiled
@@ -64,7 +65,7 @@ bench-quick: compiled
 bench-check: compiled
 	@$(BENCH) --quick --check benchmarks/baseline.json
 
-# Certificates of a minute, as the rotations that the component tests see are of ten seconds. Takes nine minutes.
+# Certificates live for a minute; in the component tests for ten seconds. Takes nine minutes.
 rotations: compiled
 	@PYTHONPATH=$(CURDIR)/build/compiled CERTIFICATE_SECONDS=60 CERTIFICATE_ROTATIONS=10 \
 		$(BIN)/python -m pytest -q tests/component/test_certificates.py -k rotations
@@ -77,14 +78,14 @@ soak: compiled
 
 compiled: build/compiled.stamp
 
-# The package as `pip install` makes it where there is a C compiler: what users run, so what is tested and measured.
+# Build the compiled package, as `pip install` does with a C compiler: tests and benchmarks run it.
 build/compiled.stamp: $(VENV)/test.stamp hatch_build.py pyproject.toml $(shell find src/zerotrust -name '*.py')
 	@rm -rf build/compiled build/wheel
 	@ZEROTRUST_COMPILE=1 $(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir build/wheel .
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps --target build/compiled build/wheel/*.whl
 	@touch $@
 
-# The installer comes first, by hash; then all that is locked, by hash; then this checkout itself.
+# Install uv first, then the locked packages (all by hash), then this checkout.
 $(BIN)/uv: requirements/bootstrap.txt
 	@$(PYTHON) -c 'import sys; sys.exit("0Trust needs Python 3.11 or newer, found %d.%d: make PYTHON=python3.11 …" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	@$(PYTHON) -m venv $(VENV) || { echo "cannot create the virtual environment $(VENV): install Python's venv (Debian: apt-get install python3-venv) or choose a writable folder: make VENV=/path …" >&2; exit 1; }

@@ -200,7 +200,7 @@ class Owner:
         self.act()
 
     def resume(self, wanted: Resume) -> None:
-        """Nobody has another session."""
+        """Ignore the request: there is no other session."""
 
     def detached(self, reason: str) -> None:
         assert not self.over

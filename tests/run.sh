@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# All tests, in the order in which they fail fastest. `make test` calls this; the virtual environment exists then.
+# Run all tests, the fastest stages first. `make test` calls this script after it made the virtual environment.
 #
-#   FUZZ_SECONDS=40   how long each fuzz target runs
-#   FUZZ_SEED=1       where it starts; 0 is another place each time, to look for more
-#   JOBS=2            test processes at a time
+#   FUZZ_SECONDS=40   seconds for each fuzz target
+#   FUZZ_SEED=1       seed of the fuzzer; 0 takes a random one
+#   JOBS=2            number of test processes
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -40,9 +40,9 @@ run() { # run NAME COMMAND…
     summary+=("$(printf 'passed  %4d s  %s' $((SECONDS - from)) "$stage")")
 }
 
-# What the tests need from the machine itself: a browser, curl, which the documents use, PostgreSQL, and a C compiler.
+# System packages for the tests: a browser, curl, iproute2, PostgreSQL and a C compiler.
 
-need() { # need PACKAGE COMMAND…: installs Debian's PACKAGE unless one of the commands is there
+need() { # need PACKAGE COMMAND…: install Debian's PACKAGE unless one of the commands exists
     local package=$1
     shift
     for name in "$@"; do
@@ -51,7 +51,7 @@ need() { # need PACKAGE COMMAND…: installs Debian's PACKAGE unless one of the 
     fetch "$package"
 }
 
-fetch() { # fetch PACKAGE: installs it from Debian
+fetch() { # fetch PACKAGE: install a Debian package
     local package=$1
     local root=()
     if [ "$(id -u)" -ne 0 ]; then root=(sudo -n); fi
@@ -76,7 +76,7 @@ machine() {
     if ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then need postgresql initdb; fi
 }
 
-compile() { # from here on the tests run what users run
+compile() { # the following tests run the compiled package, as users do
     make --no-print-directory VENV="${VENV:-.venv}" compiled
     PYTHONPATH=$PWD/build/compiled
     export PYTHONPATH
@@ -90,11 +90,11 @@ static() {
     "$BIN/lint-imports"
 }
 
-tests() { # a run that does not end says so, and says what it had found
+tests() { # with a time limit, at which pytest still prints its results
     timeout --signal INT --kill-after 60 1500 "$BIN/python" -m pytest -q -n "$JOBS" --dist loadgroup "$@"
 }
 
-fuzz_one() { # one target, of the sources, whose paths it can follow; its output is shown only if it finds something
+fuzz_one() { # run one target on the interpreted sources, which it can instrument; print its output if it finds a bug
     local log
     log=build/fuzz-$(basename "$1" .py).log
     if env -u PYTHONPATH "$BIN/python" "$1" -seed="$FUZZ_SEED" -max_total_time="$FUZZ_SECONDS" -artifact_prefix=build/ >"$log" 2>&1; then
@@ -118,12 +118,12 @@ run "unit tests, with coverage" timeout --signal INT --kill-after 60 1500 \
     make --no-print-directory VENV="${VENV:-.venv}" JOBS="$JOBS" coverage
 run "compiling the data path" compile
 run "unit tests, compiled" tests tests/unit/tunnel tests/unit/http tests/unit/balancing tests/unit/routing tests/unit/net
-speed() { # a short form of `make bench-check`: what is slower by half is noticed; a ratio that fell is measured again
+speed() { # a short `make bench-check` that detects large regressions; it measures a fallen ratio twice
     "$BIN/python" -m benchmarks --quick --only GET --check benchmarks/baseline.json --tolerance 0.4 --out build/bench
 }
 
 run "speed against Caddy alone" speed
-# Many of them wait most of the time: one process more than there are cores.
+# Component tests wait most of the time: one process more than JOBS.
 run "component tests" tests -n "$((JOBS + 1))" --durations=15 tests/component
 run "browser tests" tests tests/browser
 if "$BIN/python" -c 'import atheris' 2>/dev/null; then

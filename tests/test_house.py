@@ -1,4 +1,4 @@
-"""The house: every test file mirrors a source file, and no room has a name without a door."""
+"""Rules of the code base: test files, names, docstrings, documents."""
 
 import ast
 import os
@@ -22,6 +22,8 @@ SOURCE = ROOT / "src" / "zerotrust"
 OUTSIDE = ("benchmarks", "scripts")
 """Packages at the root, whose tests stand in folders of their names."""
 UNIT = ROOT / "tests" / "unit"
+BESIDE = ("tests", "demo", "benchmarks", "scripts", "fuzz", "compliance")
+"""Folders with code outside the package."""
 
 DOCS = ROOT / "docs"
 PAGES = [
@@ -30,7 +32,7 @@ PAGES = [
 ]
 GENERATED = sorted(DOCS.glob("reference/*.md"))
 
-DOORLESS = {"utils", "util", "helpers", "helper", "common", "core", "misc", "manager"}
+VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "core", "misc", "manager"}
 
 
 @cache
@@ -78,8 +80,8 @@ def test_every_machine_has_a_test_file() -> None:
     assert not untested
 
 
-def test_no_room_without_a_door() -> None:
-    assert not {path for path in modules(SOURCE) if set(path.with_suffix("").parts) & DOORLESS}
+def test_no_module_has_a_vague_name() -> None:
+    assert not {path for path in modules(SOURCE) if set(path.with_suffix("").parts) & VAGUE_NAMES}
 
 
 def test_every_module_says_what_it_is() -> None:
@@ -99,7 +101,7 @@ def docstrings(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def test_no_docstring_opens_with_a_question_word() -> None:
-    folders = (SOURCE, *(ROOT / name for name in (*OUTSIDE, "demo", "tests")))
+    folders = (SOURCE, *(ROOT / name for name in BESIDE))
     assert not [
         f"{path.relative_to(ROOT)}:{line}: {text.splitlines()[0]}"
         for folder in folders
@@ -219,7 +221,7 @@ def test_tests_use_the_public_names_of_the_package() -> None:
     }
     reached = {
         (path.name, name)
-        for folder in ("tests", "demo", "benchmarks", "scripts", "fuzz")
+        for folder in BESIDE
         for path in (ROOT / folder).rglob("*.py")
         for name in private_names(path)
         if name in defined

@@ -1,10 +1,11 @@
 """Our own backend: `python -m benchmarks.lab.origin WEBSOCKET_PORT HTTP_PORT…`.
 
-GET /1k           1 KiB
-GET /bulk/BYTES   that many bytes
-GET /events       server-sent events, one per second, with their send time (monotonic, ns)
-POST anything     reads the body, then answers its length
-WebSocket         echo, on a port of its own
+Routes:
+    GET /1k           1 KiB
+    GET /bulk/BYTES   that many bytes
+    GET /events       server-sent events, one per second, with their send time (monotonic, ns)
+    POST anything     reads the body, then answers its length
+    WebSocket         echo, on a port of its own
 """
 
 import asyncio

@@ -23,7 +23,7 @@ from zerotrust.pki.identity import AGENT_URN
 APP, TALK = "app.example", "ws.example"
 MINE, WILD = "m.example", "*.mallory.example"
 STRANGER = "127.0.0.2"
-"""Another address than the good agent's: places at the door are shared by networks."""
+"""Address of the attacker: handshake limits are per network, so it is not the good agent's."""
 
 
 @dataclass
@@ -61,9 +61,7 @@ class AttackedServer:
             agents={"good": [service(APP, origin.port), service(TALK, echo.port)]},
             with_caddy=False,
             sections={
-                "server": {
-                    "resume_timeout": "1s"
-                },  # whoever vanishes is gone: nobody is waited for
+                "server": {"resume_timeout": "1s"},  # agents that vanish are not waited for
                 "api": {"hold_timeout": 0},
                 "unsafe_agents_may_claim_any_host": False,
                 "authority": issuer,
@@ -97,7 +95,7 @@ class AttackedServer:
         return session(self.port, (credentials or self.mallory).client())
 
     async def command(self, path: str, **said: object) -> dict[str, Any]:
-        """Asks over the admin socket, without the time that a process takes to start."""
+        """Ask over the admin socket, without the start-up time of a process."""
         transport = httpx.AsyncHTTPTransport(uds=str(self.stack.folder / "state" / "admin.sock"))
         async with httpx.AsyncClient(
             transport=transport, base_url="http://0trust", timeout=10
@@ -111,12 +109,12 @@ class AttackedServer:
         return (await self.stack.api.get(host, "/bytes/1")).status
 
     def refusals(self, since: int) -> list[str]:
-        """Lines of the log since then that say that somebody was refused."""
+        """Return the log lines since then that report a refusal."""
         return re.findall(r".*agent refused.*", self.server.text(since))
 
     @contextlib.asynccontextmanager
     async def traffic(self) -> AsyncIterator[Traffic]:
-        """Requests, one after another, and a WebSocket, for as long as the block takes."""
+        """Send requests, one after another, and WebSocket messages during the block."""
         found, over = Traffic(), asyncio.Event()
 
         async def talk() -> None:
@@ -160,7 +158,7 @@ class AttackedServer:
 
 @contextlib.asynccontextmanager
 async def besieged(folder: Path) -> AsyncIterator[AttackedServer]:
-    """A fortress that runs."""
+    """Run an attacked server."""
     async with Origin(folder) as origin, WsEcho(folder) as echo:
         attacked = AttackedServer(folder, origin, echo)
         async with attacked.stack:
@@ -169,7 +167,7 @@ async def besieged(folder: Path) -> AsyncIterator[AttackedServer]:
 
 
 def csr(key: Any, *, ca: bool = False, name: str = "good") -> str:
-    """A request for a certificate that asks for more than it may have."""
+    """Return a signing request that asks for more than an agent may have."""
     builder = (
         x509.CertificateSigningRequestBuilder()
         .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]))

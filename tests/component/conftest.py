@@ -1,4 +1,4 @@
-"""One stack per test worker, shared by all modules that change nothing about it."""
+"""One stack per test worker, shared by the modules that do not change it."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -32,9 +32,9 @@ class Parts:
     origin: Origin
     ws: WsEcho
     recorder: Origin
-    """RECORDED's backend: it keeps every request as it came in."""
+    """Backend of RECORDED, which records every request."""
     mortal_port: int
-    """MORTAL's backend is not running; a test starts it here, and ends it."""
+    """Backend of MORTAL, which tests start and stop."""
 
 
 @pytest.fixture(scope="session")
@@ -81,6 +81,6 @@ def origin(parts: Parts) -> Origin:
 
 @pytest.fixture(params=["caddy", "api"])
 def entrypoint(request: pytest.FixtureRequest, stack: Stack) -> Entrypoint:
-    """Every hop, and then without Caddy."""
+    """The entry point: through Caddy, and directly at the server."""
     found: Entrypoint = getattr(stack, request.param)
     return found

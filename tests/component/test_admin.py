@@ -344,7 +344,7 @@ async def test_a_machine_joins_and_serves_what_its_token_grants(
             one["action"]
             for one in (await scenario.command("audit", "list", "--json")).json()["records"]
         ]
-        # Whether it has knocked again by now is a matter of time.
+        # It may or may not have connected again by now.
         decided = [
             action for action in actions if action not in ("server.started", "agent.refused")
         ]

@@ -212,10 +212,10 @@ async def test_backend_comes_later(stack: Stack, agent: Agent, tmp_path: Path) -
 # Trust
 
 
-def knock(
+def connect(
     port: int, authority: Authority, credentials: tuple[Path, Path] | None, **changes: object
 ) -> str:
-    """A stranger at the agents' door: how the server ends it. An empty text is a plain close."""
+    """Connect to the agent listener as a stranger; return how the server ends it, "" for EOF."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(authority.root)
     context.set_alpn_protocols(["0trust/1"])
@@ -240,7 +240,7 @@ async def refusals(stack: Stack, since: int) -> list[str]:
 
 async def test_no_certificate(stack: Stack, authority: Authority) -> None:
     since = stack.server.position()
-    await asyncio.to_thread(knock, stack.tunnel_port, authority, None)
+    await asyncio.to_thread(connect, stack.tunnel_port, authority, None)
     (line,) = await refusals(stack, since)
     assert "certificate" in line.lower()
 
@@ -251,7 +251,7 @@ async def test_certificate_of_a_foreign_authority(
     """The name is right, the issuer is not."""
     foreign = Authority(tmp_path_factory.mktemp("foreign"))
     since = stack.server.position()
-    await asyncio.to_thread(knock, stack.tunnel_port, authority, foreign.agent("agent-1"))
+    await asyncio.to_thread(connect, stack.tunnel_port, authority, foreign.agent("agent-1"))
     (line,) = await refusals(stack, since)
     assert "certificate" in line.lower()
 
@@ -259,7 +259,7 @@ async def test_certificate_of_a_foreign_authority(
 async def test_certificate_of_a_server(stack: Stack, authority: Authority) -> None:
     """Our own authority issued it, but not to an agent."""
     since = stack.server.position()
-    await asyncio.to_thread(knock, stack.tunnel_port, authority, authority.server())
+    await asyncio.to_thread(connect, stack.tunnel_port, authority, authority.server())
     (line,) = await refusals(stack, since)
     assert "certificate" in line.lower() or "purpose" in line.lower()
 
@@ -269,7 +269,7 @@ async def test_old_tls(stack: Stack, authority: Authority) -> None:
     credentials = authority.agent("agent-1")
     old = ssl.TLSVersion.TLSv1_2
     assert await asyncio.to_thread(
-        knock, stack.tunnel_port, authority, credentials, maximum_version=old
+        connect, stack.tunnel_port, authority, credentials, maximum_version=old
     )
     assert len(await refusals(stack, since)) == 1
 

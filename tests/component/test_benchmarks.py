@@ -1,4 +1,4 @@
-"""The benchmark from end to end: what it writes, what it leaves behind, and how it ends."""
+"""Tests of the benchmark from end to end: results, cleanup, errors."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def folder() -> Iterator[Path]:
 
 
 def left_behind(folder: Path) -> list[str]:
-    """Processes that were started below the folder, and files that a run should have taken away."""
+    """Return processes below the folder, and files, that a run should have removed."""
     found = [str(path) for path in folder.glob("0trust-bench-*")]
     for entry in Path("/proc").glob("[0-9]*"):
         try:

@@ -1,4 +1,4 @@
-"""Over which of http and https a service is found, with the real Caddy."""
+"""Tests of services on http, https, or both, with the real Caddy."""
 
 import ssl
 from collections.abc import AsyncIterator

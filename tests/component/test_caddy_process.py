@@ -122,7 +122,7 @@ async def read_head(reader: asyncio.StreamReader) -> list[str]:
 
 
 def answer_with_head(_: ServerConnection, request: Request) -> Response | None:
-    """A plain request is answered with itself; a WebSocket goes on to the echo."""
+    """Answer a plain request with its content; pass a WebSocket on to the echo."""
     if "Upgrade" in request.headers:
         return None
     body = json.dumps({"path": request.path, "fields": list(request.headers.raw_items())}).encode()
@@ -145,7 +145,7 @@ async def edge_setup(tmp_path: Path) -> AsyncIterator[EdgeSetup]:
 
 
 def alive(pid: int) -> bool:
-    """A zombie that nobody has waited for is gone, too."""
+    """Return True if the process runs; a zombie does not."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
@@ -327,7 +327,7 @@ async def test_a_thousand_random_names_cause_no_order(
         permission_addr=f"127.0.0.1:{port}",
     )
 
-    async def knock(entrypoint: Entrypoint, name: str) -> None:
+    async def connect(entrypoint: Entrypoint, name: str) -> None:
         async with asks:
             with pytest.raises(ssl.SSLError, match="internal error"):
                 await entrypoint.open(name)
@@ -339,7 +339,7 @@ async def test_a_thousand_random_names_cause_no_order(
     ):
         entrypoint = edge_setup.entrypoint()
         begun_at = time.monotonic()
-        await asyncio.gather(*(knock(entrypoint, name) for name in names))
+        await asyncio.gather(*(connect(entrypoint, name) for name in names))
         seconds = time.monotonic() - begun_at
         assert "/order" not in authority.visits
         ordering = asyncio.create_task(issuer(entrypoint, "public.example.com"))
@@ -514,7 +514,7 @@ class Http2:
         self.connection.initiate_connection()
 
     async def until(self, kind: type[h2.events.Event]) -> Any:
-        """The next event of the kind; what comes before it is dropped."""
+        """Return the next event of the kind; drop the ones before it."""
         while True:
             self._writer.write(self.connection.data_to_send())
             data = await self._reader.read(65536)

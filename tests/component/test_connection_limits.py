@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.component, pytest.mark.anyio, pytest.mark.timeout(90)]
 APP, LATE = "app.localhost", "late.localhost"
 DESCRIPTORS = 300
 API_CONNECTIONS = DESCRIPTORS // 2
-CROWD = 400
+CLIENTS = 400
 
 
 @dataclass
@@ -95,7 +95,7 @@ async def scenario(tmp_path: Path, authority: Authority) -> AsyncIterator[Scenar
 
 
 @contextlib.contextmanager
-def crowd(port: int, count: int, said: bytes = b"") -> Iterator[list[socket.socket]]:
+def open_many(port: int, count: int, said: bytes = b"") -> Iterator[list[socket.socket]]:
     """Open `count` connections that send `said` and nothing more."""
     clients = []
     try:
@@ -115,8 +115,8 @@ def crowd(port: int, count: int, said: bytes = b"") -> Iterator[list[socket.sock
 async def test_a_crowd_at_the_metrics_takes_nothing_from_others(
     scenario: Scenario, said: bytes
 ) -> None:
-    with crowd(scenario.metrics_port, CROWD, said):
-        found = await scenario.when_refused("metrics", CROWD - MAX_CONNECTIONS)
+    with open_many(scenario.metrics_port, CLIENTS, said):
+        found = await scenario.when_refused("metrics", CLIENTS - MAX_CONNECTIONS)
         assert found["zerotrust_connections", "metrics"] <= MAX_CONNECTIONS
         assert await scenario.serves()
         assert await scenario.agents() == 1
@@ -127,8 +127,8 @@ async def test_a_crowd_at_the_proxy_api_leaves_descriptors_for_agents_and_comman
     scenario: Scenario,
 ) -> None:
     stack, server = scenario.stack, scenario.stack.server
-    with crowd(stack.api.port, CROWD):
-        found = await scenario.when_refused("api", CROWD - API_CONNECTIONS)
+    with open_many(stack.api.port, CLIENTS):
+        found = await scenario.when_refused("api", CLIENTS - API_CONNECTIONS)
         assert (
             found["zerotrust_connections", "api"]
             == found["zerotrust_limit", "api_connections"]

@@ -85,7 +85,7 @@ class Load:
 
 
 async def closed_with(socket: ClientConnection) -> int | None:
-    """The code with which the other end closes."""
+    """Return the code with which the other end closes."""
     async with asyncio.timeout(20):
         with contextlib.suppress(ConnectionClosed):
             while True:
@@ -94,7 +94,7 @@ async def closed_with(socket: ClientConnection) -> int | None:
 
 
 async def again(agent: Agent) -> None:
-    """Starts an agent that has ended, until the server knows its services."""
+    """Start an agent again and wait until the server knows its services."""
     since = agent.process.position()
     agent.process.start()
     await agent.process.wait_line(f"(accepted|registered|refused).*{APP}", since=since)
@@ -160,7 +160,7 @@ async def test_a_second_signal_ends_an_agent_at_once(tmp_path: Path) -> None:
 
 @contextlib.asynccontextmanager
 async def behind_external_caddy(folder: Path) -> AsyncIterator[Stack]:
-    """A server whose Caddy is somebody else's and goes on without it."""
+    """A server with an external Caddy that outlives it."""
     admin = free_port()
     config = folder / "caddy.json"
     config.write_text(

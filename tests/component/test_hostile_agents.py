@@ -403,11 +403,11 @@ async def test_a_session_is_for_who_had_it(attacked: AttackedServer) -> None:
     """Resumption needs both the session's secret and its agent's certificate."""
     opened: list[RawAgent] = []
 
-    async def knock(credentials: Credentials | None = None) -> RawAgent:
+    async def connect(credentials: Credentials | None = None) -> RawAgent:
         opened.append(await attacked.open(credentials))
         return opened[-1]
 
-    agent = await knock()
+    agent = await connect()
     welcome = await agent.hello(capabilities=["resume"])
     await agent.register("web", WILD.replace("*", "resumed"))
     agent.writer.transport.abort()
@@ -419,20 +419,20 @@ async def test_a_session_is_for_who_had_it(attacked: AttackedServer) -> None:
         (attacked.mallory, {**wanted, "received": 1000}),
     ]
     for credentials, said in thieves:
-        thief = await knock(credentials)
+        thief = await connect(credentials)
         await thief.say(FrameType.HELLO, {**HELLO, "capabilities": ["resume"], "resume": said})
         assert (await thief.end()).code == Code.NOT_RESUMED
-    back = await knock()
+    back = await connect()
     again = await back.hello(capabilities=["resume"], resume=wanted)
     assert (again.resumed, again.session) == (True, welcome.session)
-    late = await knock()
+    late = await connect()
     await late.say(FrameType.HELLO, {**HELLO, "capabilities": ["resume"], "resume": wanted})
     assert (await late.end()).code == Code.NOT_RESUMED, "a connection of before"
     assert await back.is_heard()
     await attacked.command("/v1/agents/revoke", agent="mallory", reason="stolen")
     try:
         assert (await back.end()).code == Code.NOT_ALLOWED
-        third = await knock()
+        third = await connect()
         await third.say(
             FrameType.HELLO,
             {**HELLO, "capabilities": ["resume"], "resume": {**wanted, "attempt": 2}},
@@ -555,7 +555,7 @@ async def test_a_policy_that_is_nonsense_costs_its_service_only(attacked: Attack
 async def test_a_password_hash_that_costs_too_much(
     attacked: AttackedServer, hashed: str, reason: str
 ) -> None:
-    """An agent of its own make tells it without a check of its own."""
+    """A modified agent skips its own check."""
     auth = {"type": "basic_auth", "config": {"users": {"ann": hashed}}}
     async with attacked.session() as agent:
         (said,) = (
@@ -576,7 +576,7 @@ async def test_streams_of_an_agents_own(attacked: AttackedServer) -> None:
 
 
 async def test_noise(attacked: AttackedServer) -> None:
-    """Frames with random bytes, from a seed, by sessions that have begun well."""
+    """Send frames of random bytes (seeded) on sessions after a valid handshake."""
     dice = random.Random(5)
     kinds = [int(kind) for kind in FrameType if kind not in (FrameType.CLOSE, FrameType.GOAWAY)]
     for _ in range(60):
@@ -628,7 +628,7 @@ uvloop.run(main())
 
 
 async def test_frames_as_fast_as_they_go(attacked: AttackedServer, measured: Measured) -> None:
-    """PINGs and registrations without a pause, from a process of its own."""
+    """Flood with PINGs and registrations, from another process."""
     async with attacked.traffic() as before:
         await asyncio.sleep(0.3)
     arguments = (
@@ -646,7 +646,7 @@ async def test_frames_as_fast_as_they_go(attacked: AttackedServer, measured: Mea
 
 
 async def test_memory_at_the_end(attacked: AttackedServer, measured: Measured) -> None:
-    """The last of this file: what all of it has left behind."""
+    """Runs last: nothing of the other tests is left behind."""
     measured(
         "the server's memory after all hostile agents:"
         f" {attacked.server.rss_bytes() / 2**20:.0f} MiB"

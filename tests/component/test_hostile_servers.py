@@ -89,10 +89,10 @@ def by_another_authority(csr: x509.CertificateSigningRequest) -> bytes:
 
 
 class Server:
-    """Whoever answers at the agent's server address: HTTP/1.1 or the tunnel, as the agent asks.
+    """A server at the agent's server address: HTTP/1.1 or the tunnel, as the agent asks.
 
     Attributes:
-        sign: the certificate that an answer brings.
+        sign: signs the certificate of an answer.
         date: the Date field of HTTP answers.
         asked: the request lines of HTTP, and the types of the tunnel's frames.
     """

@@ -51,7 +51,7 @@ async def unharmed(attacked: AttackedServer) -> AsyncIterator[None]:
     await attacked.settled()
 
 
-# At the door
+# Handshakes
 
 
 async def test_who_is_slow_is_let_go(attacked: AttackedServer, measured: Measured) -> None:

@@ -251,7 +251,7 @@ async def test_strangers_do_not_keep_others_from_joining(
         context.set_alpn_protocols(["http/1.1"])
         process, port = server.stack.server, server.stack.tunnel_port
 
-        async def knock(count: int, data: bytes) -> None:
+        async def connect(count: int, data: bytes) -> None:
             for _ in range(count):
                 with contextlib.suppress(OSError, asyncio.IncompleteReadError):
                     _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
@@ -260,9 +260,9 @@ async def test_strangers_do_not_keep_others_from_joining(
                     await writer.wait_closed()
 
         half = b"POST /.well-known/0trust/join HTTP/1.1\r\nHost: a\r\nContent-Length: 9999\r\n\r\n{"
-        await knock(100, half)
+        await connect(100, half)
         before, files = process.rss_bytes(), process.open_files()
-        await asyncio.gather(*(knock(200, data) for data in (b"", half, b"\x00" * 200)))
+        await asyncio.gather(*(connect(200, data) for data in (b"", half, b"\x00" * 200)))
         await eventually(lambda: process.open_files() <= files + 4, "their connections are gone")
         assert process.rss_bytes() - before < 8 * 1024 * 1024
         line = await server.invite("patient", HOST)

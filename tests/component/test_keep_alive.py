@@ -33,7 +33,7 @@ _hosts = itertools.count()
 
 
 class Client(asyncio.Protocol):
-    """Asks on one connection, one request after the other; a third of them are POSTs."""
+    """Client with one connection, one request after the other; a third of them are POSTs."""
 
     def __init__(self, host: str, numbers: "itertools.count[int]", answers: Counter[int]) -> None:
         self._host = host.encode()
@@ -132,7 +132,7 @@ async def stack(
 async def serving(
     stack: Stack, *idle_timeouts: float
 ) -> AsyncIterator[list[tuple[IdleCloser, ClientGroup]]]:
-    """Backends that nothing is known about, and the clients of each."""
+    """New backends of unknown behaviour, and the clients of each."""
     backends = [await IdleCloser(timeout).start() for timeout in idle_timeouts]
     hosts = [f"s{next(_hosts)}.localhost" for _ in backends]
     services = [service(host, backend.port) for host, backend in zip(hosts, backends, strict=True)]
@@ -199,7 +199,7 @@ async def test_bursts_that_meet_the_close(stack: Stack, measured: Measured) -> N
 
 
 async def test_first_close_of_a_backend(stack: Stack, measured: Measured) -> None:
-    """Nothing is known of it yet: what cannot be sent twice has to be safe from the beginning."""
+    """The backend is unknown: requests that cannot be repeated must be safe from the start."""
     async with serving(stack, *[30.0] * 20) as served:
         for _, clients in served:
             await clients.burst(2 * CLIENTS, safe=True)

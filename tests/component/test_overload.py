@@ -73,7 +73,7 @@ class Scenario:
         return (await self.metrics())["zerotrust_overloaded", limit] == 1
 
     async def command(self) -> None:
-        """`0trust status` in all but the start of a process."""
+        """Do what `0trust status` does, in this process."""
         transport = httpx.AsyncHTTPTransport(uds=str(self.stack.folder / "state" / "admin.sock"))
         async with httpx.AsyncClient(
             transport=transport, base_url="http://0trust", timeout=10
@@ -85,10 +85,9 @@ class Scenario:
             return str((await client.get("/healthz")).json()["status"])
 
     async def answers_its_owner(self) -> float:
-        """Metrics, health and commands, whatever else there is to do.
+        """Check metrics, health and commands; return the seconds of the slowest.
 
-        The seconds of the slowest, in the second best of three tries: who shares a machine with
-        other tests waits for those, too.
+        It takes the second best of three tries: other tests on the same machine delay it, too.
         """
         tries = [
             [await _timed(ask) for ask in (self.metrics, self.command, self.health)]
@@ -147,7 +146,7 @@ async def scenario(
 
 @pytest.fixture(autouse=True)
 async def bystander(scenario: Scenario) -> AsyncIterator[None]:
-    """A WebSocket that notices nothing of what a test does; and afterwards all is as it was."""
+    """A WebSocket that the test must not affect; afterwards the state is as before."""
     scenario.backend.go.clear()
     async with scenario.stack.api.websocket(TALK) as socket_:
         yield

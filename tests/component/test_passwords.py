@@ -30,7 +30,7 @@ pytestmark = [
 
 ATTACKED, ELSEWHERE = "attacked.localhost", "elsewhere.localhost"
 COSTLY = argon2.PasswordHasher(time_cost=4, memory_cost=131_072, parallelism=4).hash("secret")
-"""Among the costliest that are accepted: about 0.4 s of a processor."""
+"""One of the costliest accepted hashes: about 0.4 s of CPU."""
 CHEAP = bcrypt.hashpw(b"secret", bcrypt.gensalt(5)).decode()
 GUESSER, OTHER = "203.0.113.66", "198.51.100.7"
 GUESSES = MAX_WAITING_OF_NETWORK + THREADS
@@ -145,7 +145,7 @@ async def test_a_login_at_the_same_service_from_another_network(
 
 
 async def test_a_login_that_was_right_a_moment_ago(scenario: Scenario) -> None:
-    """It waits for nobody, also where it comes from the network of the guesses."""
+    """It does not wait, even from the network of the guesses."""
     assert (await scenario.login(ATTACKED, "cat", "secret", OTHER)).status == 200
     async with scenario.guesses(GUESSES + 4) as guesses:
         before = guesses.verified

@@ -20,10 +20,10 @@ pytestmark = [
 ]
 
 RATE = 23
-"""Requests of the stranger in a second."""
+"""Requests per second of the stranger."""
 REQUESTS = 92
 BOUND = 0.1
-"""Seconds for a request of somebody else, in the middle: it takes about 5 ms on its own."""
+"""Median seconds for a request of another service; alone it takes about 5 ms."""
 
 
 def routes(*matches: dict[str, Any]) -> list[dict[str, Any]]:

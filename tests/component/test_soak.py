@@ -43,7 +43,7 @@ async def come_and_go(entrypoint: Entrypoint, stop: asyncio.Event) -> None:
 
 
 async def settled(process: Process) -> tuple[int, int]:
-    """Least memory and least descriptors of some seconds: what is under way now does not count."""
+    """Return the minimum of memory and descriptors over some seconds, without current work."""
     memory, files = [], []
     for _ in range(20):
         memory.append(process.rss_bytes())

@@ -153,7 +153,7 @@ class Scenario:
         )
 
     async def say_late(self, frames: list[Frame]) -> None:
-        """Say more on all streams; the server has read it in the end."""
+        """Send more on all streams; wait until the server has read it."""
         for stream in self.streams:
             await self.say(frames, stream)
         self.heard.clear()

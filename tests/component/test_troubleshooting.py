@@ -34,7 +34,7 @@ class Scenario:
     sockets: RecordingBackend
 
     async def curl(self, host: str, *options: str, url: str | None = None) -> str:
-        """The line of the page, with another URL; what curl prints."""
+        """Run the page's curl command with another URL; return its output."""
         line = PAGE[PAGE.index("curl -sv") : PAGE.index(" https://pihole")]
         words = [
             word.strip('"')
@@ -196,7 +196,7 @@ async def test_fields_that_a_backend_misses(scenario: Scenario) -> None:
 
 
 async def test_an_agent_that_is_not_connected(scenario: Scenario) -> None:
-    """The last one: it takes the agent away."""
+    """Runs last: it stops the agent."""
     assert "< HTTP/1.1 101" in await scenario.curl("ws.localhost"), (
         "its certificate is there from now on"
     )

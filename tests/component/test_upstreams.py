@@ -92,7 +92,7 @@ class Scenario:
         upstreams: list[Service] | None = None,
         **keys: object,
     ) -> str:
-        """The same, with these backends; it answers."""
+        """Publish a service with these backends; wait until it answers."""
         addresses = [f"unix:{b.path}" if b.path else f"127.0.0.1:{b.port}" for b in backends]
         more = upstreams or [{} for _ in backends]
         host = self.add(

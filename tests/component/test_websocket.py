@@ -224,7 +224,7 @@ async def how_it_ended(entrypoint: Entrypoint, token: str) -> str:
 
 
 async def named(socket: ClientConnection) -> str:
-    """Gives the connection a name at the backend."""
+    """Name the connection at the backend."""
     token = uuid.uuid4().hex
     await socket.send(f"!token {token}")
     await socket.recv()
@@ -435,7 +435,7 @@ async def test_two_hundred_for_a_minute_lose_nothing(stack: Stack, measured: Mea
 
 
 async def test_nothing_is_left_open(stack: Stack) -> None:
-    """After all that, idle processes hold few descriptors: no leg outlived its other leg."""
+    """Runs last: idle processes hold few descriptors, so no connection leaked."""
 
     async def few() -> bool:
         return stack.server.open_files() < 80 and stack.agents["agent-1"].process.open_files() < 80

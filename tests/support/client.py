@@ -39,7 +39,7 @@ class Response:
 
 
 class Client:
-    """One connection to 127.0.0.1. Whatever it awaits is bounded by the deadline of each call."""
+    """One connection to 127.0.0.1; each call has a deadline."""
 
     def __init__(
         self,

@@ -33,8 +33,8 @@ class Clock:
         return ["env", f"LD_PRELOAD={self._library}", f"CLOCK_OFFSET={self._file}"]
 
     def set(self, seconds: int) -> None:
-        """Let the time of day be so many seconds ahead of the machine's, at once."""
+        """Set the time of day `seconds` ahead of the machine's, at once."""
         self.seconds = seconds
-        # Into the file that processes have mapped, not another one in its place.
+        # Write in place: processes have mapped this file.
         with self._file.open("r+b" if self._file.exists() else "wb") as file:
             file.write(_OFFSET.pack(seconds))

@@ -81,7 +81,7 @@ class Cluster:
         return f"{self._url}&options=-csearch_path%3D{name}"
 
     def close(self) -> None:
-        self._process.send_signal(signal.SIGINT)  # "fast": whoever is connected is not waited for
+        self._process.send_signal(signal.SIGINT)  # fast shutdown: does not wait for clients
         self._process.wait(10)
         shutil.rmtree(self._folder)
 

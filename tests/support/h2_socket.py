@@ -31,7 +31,7 @@ PIECE = 64 * 1024
 
 
 class H2:
-    """The connection; entered, the settings of the other side are known."""
+    """An HTTP/2 connection; entering the context waits for the peer's settings."""
 
     def __init__(self, entrypoint: Entrypoint, host: str) -> None:
         self._entrypoint = entrypoint
@@ -67,7 +67,7 @@ class H2:
 
     @property
     def allows_websockets(self) -> bool:
-        """SETTINGS_ENABLE_CONNECT_PROTOCOL was sent."""
+        """True if the peer sent SETTINGS_ENABLE_CONNECT_PROTOCOL."""
         return bool(self.machine.remote_settings.enable_connect_protocol)
 
     def flush(self) -> None:
@@ -78,7 +78,7 @@ class H2:
         await self._writer.drain()
 
     async def connect(self, path: str, *fields: tuple[str, str]) -> "H2Socket":
-        """An open WebSocket.
+        """Open a WebSocket.
 
         Raises:
             AssertionError: the answer was not 200.
@@ -180,7 +180,7 @@ class H2Socket:
             self.pongs.put_nowait(bytes(frame.data))
 
     def _write_soon(self) -> None:
-        """Sends answers that the protocol gives by itself (pong, close); they are small."""
+        """Send the protocol's own answers (pong, close); they are small."""
         data = b"".join(self._protocol.data_to_send())
         if data and not self.ended.is_set():
             self._h2.machine.send_data(self._number, data)
@@ -212,7 +212,7 @@ class H2Socket:
         await self._send_all()
 
     async def recv(self) -> str | bytes | None:
-        """The next message; None at the end."""
+        """Return the next message; None at the end."""
         async with asyncio.timeout(30):
             return await self._messages.get()
 
@@ -223,7 +223,7 @@ class H2Socket:
             await self.ended.wait()
 
     def reset(self) -> None:
-        """Ends the stream without a word."""
+        """End the stream without a Close frame."""
         self._h2.machine.reset_stream(self._number, ErrorCodes.CANCEL)
         self._h2.flush()
 

@@ -47,7 +47,7 @@ class IdleCloser:
         self.close_idle()
 
     def close_idle(self, since: float = 0.0) -> None:
-        """Close now what has been idle for so many seconds."""
+        """Close connections that have been idle for this many seconds."""
         before = asyncio.get_running_loop().time() - since
         for connection in [each for each in self.idle if each.idle_since <= before]:
             connection.close_idle()
@@ -93,7 +93,7 @@ class _Connection(asyncio.Protocol):
         self._timer = loop.call_later(self._backend.idle_timeout, self.close_idle)
 
     def close_idle(self) -> None:
-        """Whatever is on its way is lost: it is seen, never read, and answered with a reset."""
+        """Close like a reset: data in transit is never read and gets RST."""
         self._stop_timer()
         self._backend.closed_idle += 1
         self._closing = True

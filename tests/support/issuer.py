@@ -14,7 +14,7 @@ KEYS = "/keys"
 
 
 class Issuer:
-    """Owns the listener; entered, it answers. `answer` says how, and may be exchanged."""
+    """An issuer that listens while the context is entered; `answer` is its request handler."""
 
     def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
         self._tls = tls
@@ -23,7 +23,7 @@ class Issuer:
         """Header fields of each request, by lower-case name."""
         self.answer: Callable[[dict[str, str]], bytes] = self.publish
         self.extra: list[dict[str, Any]] = []
-        """Entries of the document beside the keys that sign."""
+        """Entries of the document besides the signing keys."""
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
@@ -44,7 +44,7 @@ class Issuer:
         del self._signing[kid]
 
     def token(self, kid: str, **claims: Any) -> str:
-        """A token that is good for a minute, where nothing else is said."""
+        """Return a token, by default valid for a minute."""
         header = {"alg": "RS256", "kid": kid}
         return jwt.encode(
             header,
@@ -58,7 +58,7 @@ class Issuer:
         return json.dumps({"keys": [*self.extra, *public]}).encode()
 
     def publish(self, fields: dict[str, str]) -> bytes:
-        """The document; 304 to who has it."""
+        """Return the document, or 304 if the client has it."""
         body = self.document()
         etag = f'"{hash(body):x}"'
         if fields.get("if-none-match") == etag:

@@ -13,7 +13,7 @@ def _ip(*words: str) -> None:
 
 
 class Namespace:
-    """Its end of the cable has one address of 10.203.0.0/29. Needs root, and iproute2."""
+    """A namespace whose end of the cable has an address of 10.203.0.0/29. Needs root, iproute2."""
 
     def __init__(self) -> None:
         self.name = f"zt-{os.getpid()}"
@@ -42,15 +42,15 @@ class Namespace:
         _ip("netns", "delete", self.name)
 
     def unplug(self) -> None:
-        """The interface is down."""
+        """Take the interface down."""
         _ip("-n", self.name, "link", "set", self._far, "down")
 
     def plug(self) -> None:
-        """It is up."""
+        """Bring the interface up."""
         _ip("-n", self.name, "link", "set", self._far, "up")
 
     def move(self, address: str) -> None:
-        """Another address, as a provider gives one at night."""
+        """Change the address, as a provider does at night."""
         _ip("-n", self.name, "address", "delete", self._address, "dev", self._far)
         self._address = f"{address}/29"
         _ip("-n", self.name, "address", "add", self._address, "dev", self._far)

@@ -38,7 +38,7 @@ class Network:
 
     async def __aenter__(self) -> Self:
         listening = socket.create_server(("127.0.0.1", 0))
-        # What passes through lies in no large buffer on the way: that would be a delay of its own.
+        # Small socket buffers: large ones would add a delay of their own.
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
         self._listener = await asyncio.start_server(self._accepted, sock=listening)
         self.port = self._listener.sockets[0].getsockname()[1]
@@ -51,7 +51,7 @@ class Network:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def reset(self) -> None:
-        """Every connection is reset, at both ends."""
+        """Reset every connection at both ends."""
         for pair in list(self._pairs):
             for writer in pair:
                 if writer.transport.is_closing():
@@ -61,13 +61,13 @@ class Network:
                 writer.transport.abort()
 
     def swallow(self) -> None:
-        """From now on nothing arrives anywhere, and nobody is told."""
+        """Drop all data from now on, without a reset."""
         self._away = True
         for raw in self._sockets():
             swallow(raw)
 
     def give_back(self) -> None:
-        """The network is there again; connections of before may go on."""
+        """Pass data again, also on old connections."""
         self._away = False
         for raw in self._sockets():
             raw.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, ctypes.c_int(0))
@@ -118,7 +118,7 @@ class Network:
                 await pieces.put((loop.time() + late, data))
             await pieces.put((0.0, b""))
             await writing
-        except (OSError, RuntimeError):  # uvloop's word for a connection that is closed already
+        except (OSError, RuntimeError):  # uvloop raises it for a closed connection
             pass
         finally:
             writing.cancel()

@@ -1,8 +1,9 @@
 """An agent without rules: a TLS connection to the agent listener and any frames.
 
-async with await RawAgent.open(port, credentials.client()) as agent:
-    await agent.hello()
-    assert (await agent.register("web", "app.example.com")).accepted == ["app.example.com"]
+Example:
+    async with await RawAgent.open(port, credentials.client()) as agent:
+        await agent.hello()
+        assert (await agent.register("web", "app.example.com")).accepted == ["app.example.com"]
 """
 
 import asyncio
@@ -103,7 +104,7 @@ class RawAgent:
             if frame[0] == FrameType.CLOSE:
                 raise Refused(*unpack_reason(frame[3]))
             if frame[0] == FrameType.PING:
-                # Whoever has closed meanwhile says so in what is read next.
+                # If the server has closed meanwhile, the next read tells.
                 with contextlib.suppress(OSError):
                     await self.say(FrameType.PONG, frame[3])
             elif frame[0] != FrameType.ACK:

@@ -1,8 +1,9 @@
 """A complete 0Trust as processes: certificates, server with Caddy, agents.
 
-services = [service("app.localhost", origin.port)]
-async with Stack(folder, authority, agents={"agent-1": services}) as stack:
-    response = await stack.caddy.get("app.localhost", "/echo")
+Example:
+    services = [service("app.localhost", origin.port)]
+    async with Stack(folder, authority, agents={"agent-1": services}) as stack:
+        response = await stack.caddy.get("app.localhost", "/echo")
 """
 
 import contextlib

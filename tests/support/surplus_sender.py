@@ -1,8 +1,4 @@
-"""A backend that sends bytes behind some of its answers, now or later, as a faulty one does.
-
-It runs in the test's own loop. `/first/…` is answered with bytes that no other request may get;
-`/second/N` with N.
-"""
+"""A faulty backend that sends surplus bytes behind some of its answers, at once or later."""
 
 import asyncio
 from typing import Final, cast
@@ -12,14 +8,7 @@ SURPLUS: Final = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(BODY)
 
 
 class SurplusSender:
-    """Answers `/first/MOMENT/STATUS/FRAMING` so, and sends another answer behind it.
-
-    MOMENT is "segment" (the same one), "turn" (the loop's next one), "request" (when any next
-    request arrives) or a number of milliseconds; FRAMING is "none", "zero", "length" or "chunked".
-
-    Attributes:
-        owed: surplus that is still to be sent; until then no other request is answered.
-    """
+    """Answer `/first/MOMENT/STATUS/FRAMING` accordingly, and send another answer behind it."""
 
     def __init__(self) -> None:
         self.owed = 0

@@ -33,7 +33,7 @@ class TimeoutPlugin:
     """
 
     def __init__(self) -> None:
-        # Before the tests' own output is caught.
+        # Duplicated before pytest captures the output.
         assert sys.__stderr__ is not None
         self._stderr = os.fdopen(os.dup(sys.__stderr__.fileno()), "w", buffering=1)
         self._fail_at: dict[str, float] = {}

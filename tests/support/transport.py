@@ -1,4 +1,4 @@
-"""A transport without a network: what was written to it, and what was asked of it."""
+"""A transport without a network that records writes and calls."""
 
 import asyncio
 import os
@@ -47,7 +47,7 @@ class FakeTransport(asyncio.Transport):
         return self.unwritten
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """It has no buffer."""
+        """Do nothing: it has no buffer."""
 
     def write(self, data: Any) -> None:
         assert not self.has_eof and not self._closing

@@ -110,7 +110,7 @@ def test_never_more_than_the_maximum(steps: list[tuple[int, bool]]) -> None:
         assert sum(name not in handshakes.gone for name in handshakes.running) <= 4
 
 
-# At a door
+# With a listener
 
 STRANGER = "127.0.0.2"
 
