@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Closing(asyncio.Protocol):
-    """Says hello and closes."""
+    """Send hello and close."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         cast("asyncio.Transport", transport).write(b"hello")

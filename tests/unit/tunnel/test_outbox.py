@@ -450,7 +450,7 @@ class Flow:
 
 
 class Reader(RecordingSink):
-    """Counts what it gets, and hands it on when the test says so."""
+    """A sink that counts its bytes and consumes them when the test says so."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A session that outlives its link: what is kept, what is sent again, who gets a session back."""
+"""Tests of resumption: replay buffer, retransmission, and authentication of the peer."""
 
 import sys
 from typing import Any

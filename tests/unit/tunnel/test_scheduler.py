@@ -87,7 +87,7 @@ def test_many_who_send_little_leave_something_to_bulk() -> None:
 
 
 def test_nobody_starves() -> None:
-    """Whoever is ready is served before the others have sent a few turns each."""
+    """A ready stream is served before the others have sent a few turns each."""
     for seed in range(20):
         rng = random.Random(seed)
         schedule = Scheduler()

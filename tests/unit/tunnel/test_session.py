@@ -429,7 +429,7 @@ def test_reset_twice_is_once() -> None:
 
 
 def test_no_error_waits_for_the_answer_that_is_queued() -> None:
-    """RESET NO_ERROR says that END was sent (section 2): the answer must not be cut short by it."""
+    """RESET NO_ERROR means that END was sent (section 2): it must not cut the answer short."""
     pair = joined()
     stream, sink = pair.server.open()
     pair.pump()
@@ -698,7 +698,7 @@ def test_a_sink_may_do_anything_within_an_event(event: str, deed: str) -> None:
 
 
 def test_nothing_is_writable_after_a_neighbour_has_reset_it() -> None:
-    """Both queues drain in one turn; the first to hear of it resets the other."""
+    """Both queues drain in one turn; the first callback resets the other stream."""
     owner = server()
     actors: list[Actor] = []
     streams: list[Stream] = []

@@ -1,4 +1,4 @@
-"""Streams alone, and the contract of StreamSink: whatever owners do and however bytes travel."""
+"""Tests of streams and of the StreamSink contract, for any owner and any split of bytes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -163,7 +163,7 @@ def test_the_rest_of_a_read_waits_for_credit_without_the_part_that_has_left() ->
 
 
 class Listener(RecordingSink):
-    """Hands bytes on at once, when the test says so, or never."""
+    """A sink that consumes bytes at once, when the test says so, or never."""
 
     def __init__(self, entrypoint: str) -> None:
         super().__init__()

@@ -424,10 +424,10 @@ async def test_a_database_that_is_lost_is_told_of_once_and_changes_nothing(
 
 
 async def test_grants_that_overlap_are_logged_once(server: DirectoryServer) -> None:
-    """Whatever they come from, and again when they were gone in between."""
+    """Overlaps of grants from any source are logged once, and again after they were gone."""
 
     def overlaps() -> list[tuple[object, ...]]:
-        """Those that have been logged since the last look."""
+        """Return the overlaps logged since the last call."""
         found: list[tuple[object, ...]] = [
             (line["wildcard_agent"], line["wildcard"], line["agent"], line["host_name"])
             for line in logs

@@ -74,7 +74,7 @@ async def test_at_the_desk_frames_of_the_tunnel_are_not_understood(tmp_path: Pat
 
 
 async def test_a_link_that_finds_no_certificate_makes_no_session() -> None:
-    """The last line: whatever let the connection through, the link itself looks."""
+    """Last line of defence: the link itself checks the peer's certificate."""
 
     class Tls:
         def __init__(self, certificate: bytes | None) -> None:

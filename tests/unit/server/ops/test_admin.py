@@ -1,4 +1,4 @@
-"""The admin channel over a real socket: what is asked, what is answered, and who is not."""
+"""Tests of the admin API over a real socket: answers and access control."""
 
 import asyncio
 import json

@@ -141,7 +141,7 @@ def test_an_agent_that_has_used_up_its_own_takes_nothing_from_another() -> None:
 
 
 def test_a_name_that_has_a_certificate_is_permitted_after_a_restart(tmp_path: Path) -> None:
-    """Caddy asks again before it renews, and drops the certificate where it is told no."""
+    """Caddy asks again before a renewal, and drops the certificate if it is refused."""
     caddy, hosts = Caddy(tmp_path), shop(9)
     for host in hosts:
         folder = tmp_path / "certificates" / "acme-v02.api.letsencrypt.org-directory" / host

@@ -633,7 +633,7 @@ async def test_a_body_behind_a_wrong_password(slow: Slow) -> None:
 
 @pytest.mark.anyio
 async def test_a_client_that_does_not_wait(slow: Slow) -> None:
-    """Nothing is asked of the backend for it; the next one with the same password need not wait."""
+    """The backend gets no request for it; the next one with the same password does not wait."""
     proxy = ProxyFixture(LOGIN)
     await proxy.ask("GET /", authorization("secret"))
     proxy.transport.abort()
@@ -666,7 +666,7 @@ async def test_a_client_that_leaves_between_two_logins(slow: Slow) -> None:
 
 
 async def guess(proxy: ProxyFixture, count: int) -> None:
-    """Wrong passwords of one client, each on a connection of its own, which waits."""
+    """Requests with wrong passwords of one client, each on its own connection, all waiting."""
     for number in range(count):
         assert (
             await proxy.ask("GET /", authorization(f"guess-{number}"), client="192.0.2.66") == b""
@@ -676,7 +676,7 @@ async def guess(proxy: ProxyFixture, count: int) -> None:
 
 @pytest.mark.anyio
 async def test_a_client_that_leaves_before_its_turn(slow: Slow) -> None:
-    """Its password is not computed."""
+    """The server does not compute its password."""
     proxy = ProxyFixture(LOGIN)
     await guess(proxy, 1)
     await proxy.ask("GET /", authorization("secret"))

@@ -312,7 +312,7 @@ Said = tuple[int, int, int, int]
 
 
 def expected(method: str, status: int, *, upgrade: bool) -> set[Said]:
-    """All that a HEAD may say in answer, by the table of docs/spec/tunnel-v1.md, section 5."""
+    """All answers to HEAD, by the table of docs/spec/tunnel-v1.md, section 5."""
     if status == 101:
         return {(4, 0, 0, 0)} if upgrade else set()
     if status < 200:
@@ -324,7 +324,7 @@ def expected(method: str, status: int, *, upgrade: bool) -> set[Said]:
 
 
 def heads(status: int) -> Iterator[tuple[Said, Frame]]:
-    """Each head that frames can say, with this status."""
+    """Each head that frames can express, with this status."""
     field = b"Upgrade: chat\r\n" if status == 101 else b""
     block = b"HTTP/1.1 %d Something\r\nX-From: evil\r\n%b" % (status, field)
     for kind, flags, length, ends in product(

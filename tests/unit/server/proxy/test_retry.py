@@ -62,7 +62,7 @@ async def test_one_that_may_have_been_begun_does_not(code: Code, method: str) ->
 
 
 async def test_a_request_that_never_left_goes_to_another_agent() -> None:
-    """Also one with a body, of any method; the agent that was lost does not hear of it any more."""
+    """This includes requests with a body, of any method; the lost agent gets no more of them."""
     proxy = MultiAgentProxy(None, None)
     first, second = proxy.agents
     proxy.send("POST /", "Content-Length: 9", body=b"body")
@@ -358,7 +358,7 @@ class Backends:
         self._repeatable = repeatable
 
     def act(self) -> None:
-        """Whatever has the request does something with it."""
+        """Let the present holder of the request act on it."""
         for agent in self.proxy.agents:
             session = agent.pair.agent.session
             if session.phase is Phase.OPEN and any(

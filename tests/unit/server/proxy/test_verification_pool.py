@@ -23,7 +23,7 @@ HERE, THERE = b"192.0.2.1", b"192.0.2.2"
 
 
 class Handler:
-    """A handler whose verifications are answered when the test says so."""
+    """A handler whose verifications end when the test says so."""
 
     def __init__(self, answer: bool = True) -> None:
         self.begun: list[str] = []
@@ -187,7 +187,7 @@ async def test_a_network_is_a_64_or_an_address(
 async def test_a_verification_of_two_networks_is_dropped_by_neither(
     scenario: Scenario, busy: Handler
 ) -> None:
-    """One loses its place for it: its request is told so, and the other's is verified."""
+    """One request loses its place and is refused; the other one is verified."""
     handler = Handler()
     for number in range(MAX_WAITING_OF_NETWORK):
         scenario.ask(handler, str(number))
