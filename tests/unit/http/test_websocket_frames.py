@@ -70,6 +70,19 @@ def test_any_input_is_accepted_however_it_is_split(chunks: list[bytes]) -> None:
     assert (boundary.between, boundary.closed) == (whole.between, whole.closed)
 
 
+@pytest.mark.parametrize("size", [0, 5, 200, 70_000])
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_end_of_a_frame_is_known_with_its_whole_header(size: int, masked: bool) -> None:
+    data = frame(0x82, bytes(size), masked=masked)
+    for split in range(1, len(data) - size):
+        boundary = FrameTracker()
+        boundary.feed(data[:split])
+        for rest in (data[split:], data[split:] + b"next frame"):
+            assert boundary.until_end(rest) == len(data) - split
+        short = data[split : len(data) - size - 1]
+        assert boundary.until_end(short) >= len(short)
+
+
 def test_an_empty_chunk_changes_nothing() -> None:
     boundary = FrameTracker()
     boundary.feed(b"\x81\x05he")

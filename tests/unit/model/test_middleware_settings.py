@@ -76,3 +76,22 @@ def test_a_location_has_at_most_8_placeholders() -> None:
     assert RedirectConfig(location="{host}" * 8)
     with pytest.raises(ValidationError, match="location has 9 placeholders; at most 8"):
         RedirectConfig(location="{host}" * 9)
+
+
+@pytest.mark.parametrize("field", ["strip_prefix", "replace_prefix"])
+@pytest.mark.parametrize(
+    ("prefix", "problem"),
+    [
+        ("api", "write a decoded path"),
+        ("/a%20b", "write a decoded path"),
+        ("/a//b", "write a decoded path"),
+        ("/a/./b", "write the path without"),
+        ("/a/..", "write the path without"),
+        ("/a;b", "matches no request"),
+        ("/a\\b", "matches no request"),
+    ],
+)
+def test_an_invalid_prefix_names_its_problem(field: str, prefix: str, problem: str) -> None:
+    value = prefix if field == "strip_prefix" else {prefix: "/new"}
+    with pytest.raises(ValidationError, match=problem):
+        RewriteConfig.model_validate({field: value})

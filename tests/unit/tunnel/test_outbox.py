@@ -29,6 +29,7 @@ from zerotrust.tunnel.handshake import (
     MAX_UNWRITTEN_BYTES,
     SHARED_QUEUE_BYTES,
 )
+from zerotrust.tunnel.keepalive import PING_INTERVAL
 from zerotrust.tunnel.outbox import HIGH_WATER, LOW_WATER
 from zerotrust.tunnel.session import Session, SessionOptions
 from zerotrust.tunnel.stream import QUANTUM, Stream
@@ -157,6 +158,23 @@ def test_frames_leave_in_order_and_whole_whatever_the_link_takes() -> None:
         assert mine[0] == (T.HEAD, 0, ANSWER)
         assert b"".join(payload for _, _, payload in mine[1:]) == bytes([number]) * (number * 100)
         assert mine[-1][:2] == (T.DATA, END)
+
+
+def test_a_ping_among_frames_that_leave_in_parts_is_not_counted() -> None:
+    pair = joined()
+    resumption = pair.server.session.resumption
+    assert resumption is not None
+    before = resumption.sent
+    for _ in range(5):
+        pair.server.open()
+    pair.server.session.tick(PING_INTERVAL + 1)
+    for _ in range(5):
+        pair.server.open()
+    sent: list[int] = []
+    while pair.server.session.has_output:
+        sent += [kind for kind, *_ in pair.server.sent(100)]
+    assert (sent.count(T.OPEN), sent.count(T.PING)) == (10, 1)
+    assert resumption.sent - before == 10
 
 
 def test_requests_are_refused_over_a_link_that_takes_no_answers() -> None:

@@ -488,6 +488,19 @@ def test_no_error_with_trailers_queued() -> None:
     assert owner.said() == [(T.RESET, 2)]
 
 
+def test_interim_heads_come_before_the_final_one() -> None:
+    pair = joined()
+    stream, ear = pair.server.open()
+    pair.pump()
+    answering = pair.agent.session.streams[stream.id]
+    interims = [pack_head(2, 0, 0, b"HTTP/1.1 10%d X\r\n" % number) for number in (2, 3)]
+    for payload in interims:
+        pair.agent.session.send_head(answering, payload, interim=True)
+    pair.agent.session.send_head(answering, ANSWER, end=True)
+    pair.pump()
+    assert (ear.interims, ear.heads, ear.ended) == (interims, [ANSWER], True)
+
+
 def test_a_reset_of_a_stream_that_still_sends_after_no_error_ends_it() -> None:
     owner = agent()
     stream, sink = serve(owner)
