@@ -131,7 +131,7 @@ class TlsTransport(FakeTransport):
 
     def __init__(self, protocol: asyncio.Protocol, tls: Tls) -> None:
         self._tls_object = tls
-        self.protocol: asyncio.BaseProtocol | None = None
+        self.protocol: object = None
         super().__init__(protocol)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
