@@ -210,7 +210,7 @@ async def test_a_paused_link_stays_paused_on_the_next_connection() -> None:
     link.connection_lost(ConnectionResetError())
     second = TlsTransport(asyncio.Protocol(), Tls())
     link.redial(second)
-    assert cast("object", second.protocol) is link
+    assert second.protocol is link
     assert not second.is_reading()
     link.resume_reading()
     assert second.is_reading()
