@@ -123,35 +123,6 @@ def test_half_close_over_tls_closes() -> None:
     assert transport.is_closing() and not transport.is_aborted
 
 
-async def _congested_again() -> int:
-    drains = 0
-
-    class Counting(Channel):
-        def drained(self) -> None:
-            nonlocal drains
-            drains += 1
-
-    class Full(FakeTransport):
-        """A transport that a write congests."""
-
-        def write(self, data: Any) -> None:
-            channel.pause_writing()
-
-    channel = Counting(WriteCoalescer(asyncio.get_running_loop()))
-    Full(channel.as_protocol())
-    channel.pause_writing()
-    channel.send(b"x")
-    channel.resume_writing()
-    assert (channel.congested, drains) == (True, 0)
-    channel.resume_writing()
-    assert not channel.congested
-    return drains
-
-
-def test_drained_only_if_the_transport_takes_all_bytes() -> None:
-    assert asyncio.run(_congested_again()) == 1
-
-
 class Recorder(FakeTransport):
     """A transport that records each piece."""
 
@@ -213,6 +184,32 @@ def backend(port: int = 1) -> BackendPool:
 def connected() -> tuple[BackendConnection, Recorder, Sink]:
     connection = BackendConnection(WriteCoalescer(asyncio.get_running_loop()), backend())
     return connection, Recorder(connection.as_protocol()), Sink(connection)
+
+
+async def _congested_again() -> int:
+    class Full(FakeTransport):
+        """A transport that a write congests."""
+
+        def writelines(self, list_of_data: Iterable[Any]) -> None:
+            connection.pause_writing()
+
+        def write(self, data: Any) -> None:
+            connection.pause_writing()
+
+    connection = BackendConnection(WriteCoalescer(asyncio.get_running_loop()), backend())
+    Full(connection.as_protocol())
+    sink = Sink(connection)
+    connection.pause_writing()
+    connection.send(b"x")
+    connection.resume_writing()
+    assert (connection.congested, sink.drains) == (True, 0)
+    connection.resume_writing()
+    assert not connection.congested
+    return sink.drains
+
+
+def test_drained_only_if_the_transport_takes_all_bytes() -> None:
+    assert asyncio.run(_congested_again()) == 1
 
 
 def weight(pieces: Iterable[bytes | memoryview]) -> int:
