@@ -57,8 +57,8 @@ CAREFUL_IDLE: Final = 0.5
 """A request that cannot be sent again gets a connection that was used within this many seconds.
 Servers keep idle connections for whole seconds."""
 HASTY: Final = 60.0
-"""Seconds for which a backend counts as hasty after it closed an idle connection before we did,
-or sent bytes on it."""
+"""Seconds for which a backend counts as hasty after it closed a kept connection before we did, or
+sent bytes on it."""
 
 
 class ResponseState(IntEnum):
@@ -269,6 +269,9 @@ class BackendConnection(BufferedChannel):
             self.eof_received()
         if self._sink is not None:
             untouched = self.state is ResponseState.HEAD and not self._buffer and not self._heard
+            if untouched and self.reused:
+                # The request and the close have crossed, so for the backend it was idle.
+                self._pool.mark_hasty()
             self._fail(
                 UpstreamFailed(f"the backend closed the connection: {describe(error)}"),
                 untouched=untouched,
@@ -500,7 +503,7 @@ class BackendPool:
         return None
 
     def mark_hasty(self) -> None:
-        """Note that the backend closed an idle connection before we did, or sent bytes on it."""
+        """Note that the backend closed a kept connection before we did, or sent bytes on it."""
         self.hasty_until = self._loop.time() + HASTY
 
     @property

@@ -259,6 +259,21 @@ async def test_backend_that_closes_idle_connections_gets_new_ones_for_what_canno
     assert owner.take() is kept[1], "what can be sent again takes the risk"
 
 
+@pytest.mark.parametrize("reused", [False, True])
+async def test_close_that_crosses_a_request_marks_the_backend_of_a_kept_connection(
+    reused: bool,
+) -> None:
+    owner, now = Owner(), asyncio.get_running_loop().time()
+    if reused:
+        owner.ask()
+        owner.connection.data_received(OK)
+        assert owner.take() is owner.connection
+    owner.ask()
+    owner.connection.connection_lost(None)
+    assert owner.untouched
+    assert (owner.pool.hasty_until > now) is reused
+
+
 async def test_closing_connections_ourselves_marks_no_backend() -> None:
     owner, now = Owner(), asyncio.get_running_loop().time()
     FakeTransport(owner.connection.as_protocol())
