@@ -63,7 +63,7 @@ async def test_page_is_live(demo: Demo, key: str, scheme: str) -> None:
         page = await browser.new_page()
         page_errors.watch(page)
         await page.goto(demo.url)
-        await expect(page.locator("#state")).to_have_text("FakeSessionControl")
+        await expect(page.locator("#state")).to_have_text("Live")
         await page.wait_for_function(
             "() => Number(document.getElementById('messages').textContent) >= 10"
         )
@@ -90,7 +90,7 @@ async def test_page_fits_a_small_screen_and_has_names_for_all(demo: Demo, key: s
         await page.goto(demo.url)
         await expect(page.get_by_role("heading", level=1)).to_have_text("0Trust demo")
         await expect(page.get_by_role("img", name=re.compile("Line chart"))).to_be_visible()
-        await expect(page.get_by_role("status")).to_have_text("FakeSessionControl")
+        await expect(page.get_by_role("status")).to_have_text("Live")
         assert await page.evaluate("() => document.documentElement.scrollWidth") <= 360
 
 
@@ -102,11 +102,11 @@ async def test_page_comes_back_after_the_connection_was_lost(demo: Demo, key: st
             " constructor(...a) { super(...a); all.push(this); } };"
         )
         await page.goto(demo.url)
-        await expect(page.locator("#state")).to_have_text("FakeSessionControl")
+        await expect(page.locator("#state")).to_have_text("Live")
         await page.evaluate("() => all.forEach((socket) => socket.close())")
         await expect(page.locator("#reconnects")).to_have_text("1")
         before = await messages(page)
-        await expect(page.locator("#state")).to_have_text("FakeSessionControl", timeout=10_000)
+        await expect(page.locator("#state")).to_have_text("Live", timeout=10_000)
         await page.wait_for_function(
             f"() => Number(document.getElementById('messages').textContent) > {before}"
         )
