@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Run all tests, the fastest stages first. `make test` calls this script after it made the virtual environment.
 #
-#   FUZZ_SECONDS=40   seconds for each fuzz target
+#   FUZZ_SECONDS=30   seconds for each fuzz target
 #   FUZZ_SEED=1       seed of the fuzzer; 0 takes a random one
 #   JOBS=2            number of test processes
 set -euo pipefail
@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 
 BIN=${VENV:-.venv}/bin
 JOBS=${JOBS:-2}
-FUZZ_SECONDS=${FUZZ_SECONDS:-40}
+FUZZ_SECONDS=${FUZZ_SECONDS:-30}
 FUZZ_SEED=${FUZZ_SEED:-1}
 mkdir -p build
 
@@ -115,7 +115,7 @@ fuzz() {
 run "the machine" machine
 run "format, lint, types, layers" static
 run "unit tests, with coverage" timeout --signal INT --kill-after 60 1500 \
-    make --no-print-directory VENV="${VENV:-.venv}" JOBS="$JOBS" coverage
+    make --no-print-directory VENV="${VENV:-.venv}" JOBS="$((JOBS + 1))" coverage
 run "compiling the data path" compile
 run "unit tests, compiled" tests tests/unit/tunnel tests/unit/http tests/unit/balancing tests/unit/routing tests/unit/net
 speed() { # a short `make bench-check` that detects large regressions; it measures a fallen ratio twice
