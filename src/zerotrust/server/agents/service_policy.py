@@ -65,20 +65,21 @@ class CompiledPolicy:
 
 
 def compile_service_policy(
-    told: dict[str, Any] | None, *, secret: bytes, before: CompiledPolicy | None
+    policy_json: dict[str, Any] | None, *, secret: bytes, before: CompiledPolicy | None
 ) -> CompiledPolicy | None:
     """Compile the policy of a registration; None where every request passes unchanged.
 
     Args:
+        policy_json: the policy as the agent sent it (REGISTER).
         secret: random bytes that only this process has (see `compile_policy`).
         before: the policy that this one replaces.
 
     Raises:
         ConfigError: it cannot be enforced; the message begins with the key.
     """
-    if told is None:
+    if policy_json is None:
         return None
-    asked = ServicePolicy.from_json(told)
+    asked = ServicePolicy.from_json(policy_json)
     if (found := cost_error(asked)) is not None:
         place, message = found
         raise ConfigError(f"{'.'.join(map(str, place))}: {message}")

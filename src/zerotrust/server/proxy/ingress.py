@@ -180,7 +180,7 @@ class Ingress:
 
         Raises:
             WrongScheme: the service is not offered over the client's scheme.
-            AmbiguousPath, PathTooLong, TooManyParameters: the request's route can't be told.
+            AmbiguousPath, PathTooLong, TooManyParameters: the request's route is not certain.
             PoliciesTooSlow: the agent's policies have used up their share of the server's time.
         """
         registration = context.registration
@@ -443,22 +443,13 @@ class Ingress:
         self, context: RequestContext, pending: NeedsVerification, result: bool | None
     ) -> None:
         """Go on with the policy of a request that waited for the result of a verification."""
-        parked, registration, request, chain = (
-            context.parked,
-            context.registration,
-            context.request,
-            context.chain,
-        )
-        assert (
-            parked is not None
-            and registration is not None
-            and request is not None
-            and chain is not None
-        )
+        parked, registration, request = context.parked, context.registration, context.request
+        assert parked is not None and registration is not None
+        assert request is not None and context.chain is not None
         parked.withdraw = None
         begun_at = perf_counter()
         # Also where the client is gone: the middleware remembers the result.
-        decision = chain.resume(pending, result, request, self._loop.time())
+        decision = context.chain.resume(pending, result, request, self._loop.time())
         self.policy_time.charge(registration.session.agent, perf_counter() - begun_at, begun_at)
         if parked.abandoned:
             return
@@ -499,14 +490,14 @@ class Ingress:
         scheme = b"http" if fields.forwarded_proto == b"http" else b"https"
         if fields.real_ip is None and fields.forwarded_for is None:
             return _address(peer.encode()) if peer is not None else _LOCALHOST, scheme
-        said = fields.real_ip or (fields.forwarded_for or b"").rpartition(b",")[2]
-        client = _address(said)
+        sent = fields.real_ip or (fields.forwarded_for or b"").rpartition(b",")[2]
+        client = _address(sent)
         if not client and not self._warned:
             self._warned = True
             _log.warning(
                 "a trusted proxy sent no readable client address",
                 proxy=peer,
-                sent=said[:64].decode("latin-1"),
+                sent=sent[:64].decode("latin-1"),
                 hint="set X-Real-IP to one address, or X-Forwarded-For to a list, in the proxy",
             )
         return client, scheme
