@@ -290,6 +290,10 @@ class Registry:
         lost_at = self._lost.lost_at(host)
         return 0.0 if lost_at is None else max(0.0, lost_at + timeout - self.clock())
 
+    def expect(self, host: str, agent: str, service: str) -> None:
+        """Treat a host name that no agent serves as if its agent had just disconnected."""
+        self._lost.add(host, agent, service, self.clock())
+
     def offers_https(self, host: str) -> bool:
         """Return True where the host name is served now, and not over http alone."""
         return any(one.schemes.https for one in self.by_host.get(host, ())[:1])

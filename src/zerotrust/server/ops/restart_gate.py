@@ -1,13 +1,16 @@
 """Restart gate: makes a restarted server wait for the host names that it served before.
 
 Agents reconnect within a second or two. Until then their host names are unknown, and requests that
-Caddy has held back during the restart would get a 404.
+Caddy has held back during the restart would get a 404. The agents of the host names that are still
+missing at the end count as just disconnected, so requests for them wait for `api.hold_timeout`.
 """
 
 import asyncio
 import json
 from pathlib import Path
 from typing import Final
+
+from pydantic import TypeAdapter
 
 from zerotrust.net.channel import describe
 from zerotrust.server.agents.registry import Registry
@@ -19,11 +22,14 @@ RETURN_TIMEOUT: Final = 5.0
 STEP: Final = 0.02
 MAX_BYTES: Final = 16 * 1024 * 1024
 
+_SAVED: Final = TypeAdapter(dict[str, tuple[str, str]])
+
 _log = logs.logger("server")
 
 
 class RestartGate:
-    """Hands the list of served host names to the next process, in a file."""
+    """Hands the served host names to the next process, each with its agent and service, in a
+    file."""
 
     def __init__(self, registry: Registry, path: Path) -> None:
         self._registry = registry
@@ -31,13 +37,16 @@ class RestartGate:
 
     def save(self) -> None:
         """Write the host names that are served now; log a warning if that fails."""
-        services = (
-            service for session in self._registry.sessions for service in session.services.values()
-        )
-        hosts = {host for service in services for host in service.hosts if self._is_served(host)}
+        served = {
+            host: (session.agent, service)
+            for session in self._registry.sessions
+            for service, registration in session.services.items()
+            for host in registration.hosts
+            if self._is_served(host)
+        }
         fresh = self._path.with_suffix(".new")
         try:
-            fresh.write_text(json.dumps(sorted(hosts)))
+            fresh.write_text(json.dumps(served))
             fresh.replace(self._path)
         except OSError as error:
             _log.warning(
@@ -51,27 +60,29 @@ class RestartGate:
         missing = self._load()
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + RETURN_TIMEOUT
-        while missing := {host for host in missing if not self._is_served(host)}:
+        while missing := {
+            host: owner for host, owner in missing.items() if not self._is_served(host)
+        }:
             if loop.time() >= ends_at:
                 _log.warning(
                     "starting without some host names: their agents have not reconnected",
                     host_names=len(missing),
                     first=min(missing),
                 )
+                for host, (agent, service) in missing.items():
+                    self._registry.expect(host, agent, service)
                 return
             await asyncio.sleep(STEP)
 
-    def _load(self) -> set[str]:
+    def _load(self) -> dict[str, tuple[str, str]]:
         """Read and remove the file; return no host names where it cannot be read."""
         try:
             with self._path.open("rb") as file:
-                saved = json.loads(file.read(MAX_BYTES))
+                saved = _SAVED.validate_json(file.read(MAX_BYTES))
             self._path.unlink()
         except (OSError, ValueError):
-            return set()
-        return (
-            {host for host in saved if isinstance(host, str)} if isinstance(saved, list) else set()
-        )
+            return {}
+        return saved
 
     def _is_served(self, host: str) -> bool:
         try:

@@ -41,9 +41,12 @@ async def test_the_next_process_waits_for_all_of_them(tmp_path: Path) -> None:
 async def test_not_for_ever_and_not_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(restart_gate, "RETURN_TIMEOUT", 0.1)
     noted(tmp_path / "served", "a.example.com")
-    one = RestartGate(Registry(), tmp_path / "served")
+    registry = Registry()
+    one = RestartGate(registry, tmp_path / "served")
     await asyncio.wait_for(one.wait(), 2)
     assert list(tmp_path.iterdir()) == []
+    assert registry.lookup("a.example.com") is None, "its agent is away, and known"
+    assert 9 < registry.away_until("a.example.com", 10) <= 10, "requests wait for it"
     monkeypatch.setattr(restart_gate, "RETURN_TIMEOUT", 60)
     await asyncio.wait_for(one.wait(), 2)
 
@@ -52,10 +55,12 @@ async def test_a_session_that_goes_away_serves_nothing(tmp_path: Path) -> None:
     registry = Registry()
     registry.retire(claimed(registry, "a.example.com"))
     RestartGate(registry, tmp_path / "served").save()
-    assert (tmp_path / "served").read_text() == "[]"
+    assert (tmp_path / "served").read_text() == "{}"
 
 
-@pytest.mark.parametrize("said", [b"", b"{}", b"[1, null]", b"\xff\xfe", b'["a"', b"17"])
+@pytest.mark.parametrize(
+    "said", [b"", b"[]", b'{"a": 1}', b"[1, null]", b"\xff\xfe", b'["a"', b"17"]
+)
 async def test_what_makes_no_sense_costs_nothing(tmp_path: Path, said: bytes) -> None:
     (tmp_path / "served").write_bytes(said)
     await asyncio.wait_for(RestartGate(Registry(), tmp_path / "served").wait(), 2)
