@@ -40,7 +40,7 @@ run() { # run NAME COMMAND…
     summary+=("$(printf 'passed  %4d s  %s' $((SECONDS - from)) "$stage")")
 }
 
-# System packages for the tests: a browser, curl, iproute2, PostgreSQL and a C compiler.
+# System packages for the tests: a browser, curl, iproute2, PostgreSQL, a C compiler, git, litmus and Node.
 
 need() { # need PACKAGE COMMAND…: install Debian's PACKAGE unless one of the commands exists
     local package=$1
@@ -72,6 +72,10 @@ machine() {
         fetch python3-dev
     fi
     need gcc gcc
+    need git git
+    need litmus litmus
+    need nodejs node
+    need npm npm
     need iproute2 ip
     if ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then need postgresql initdb; fi
 }
