@@ -56,7 +56,7 @@ class Scenario:
         response = await self.stack.api.get(host, "/")
         if response.status != 503:
             return None
-        assert time.monotonic() - begun_at < 2
+        assert time.monotonic() - begun_at < 10
         assert response.get("retry-after") == "5"
         return response.error_code
 
@@ -182,7 +182,7 @@ async def test_many_slow_requests_of_all(scenario: Scenario, measured: Measured)
         assert await scenario.refusal("nobody.localhost") is None, "404 as ever"
         assert await scenario.health() == "overloaded"
         slowest = await scenario.answers_its_owner()
-        assert slowest < 1
+        assert slowest < 5
         for _ in range(20):
             assert await scenario.is_full(APP)
         scenario.backend.go.set()
@@ -213,7 +213,7 @@ async def test_many_bytes_that_nobody_reads(scenario: Scenario, measured: Measur
         )
         assert await scenario.is_full(OTHER)
         slowest = await scenario.answers_its_owner()
-        assert slowest < 1
+        assert slowest < 5
     await eventually(lambda: scenario.serves(BULK), "it recovers by itself")
     measured(f"overloaded by bytes: metrics and commands are answered in {slowest * 1000:.0f} ms")
 
@@ -234,7 +234,7 @@ async def test_a_loop_that_is_always_late(scenario: Scenario, measured: Measured
         assert await scenario.is_full(APP)
         assert await scenario.health() == "overloaded"
         slowest = await scenario.answers_its_owner()
-        assert slowest < 1
+        assert slowest < 5
         scenario.backend.go.set()
         assert (await client.read_response()).status == 200, "what was under way ends well"
     await eventually(lambda: scenario.serves(APP), "it recovers by itself")
