@@ -26,7 +26,8 @@ from zerotrust.middleware.header_edits import edit_block
 from zerotrust.middleware.interface import Request
 from zerotrust.middleware.policy_cost import cost_error
 from zerotrust.model.policy import ServicePolicy
-from zerotrust.routing.match import MAX_PARAMETERS, MAX_PATH_BYTES
+from zerotrust.routing.match import MAX_PATH_BYTES
+from zerotrust.routing.query import MAX_PARAMETERS, MAX_QUERY_BYTES
 from zerotrust.server.agents.service_policy import (
     CompiledPolicy,
     compile_service_policy,
@@ -97,10 +98,9 @@ def worst_heads(case: Case, number: int) -> Iterator[RequestHead]:
     )
     if len(fields) > MAX_HTTP_HEAD_BYTES // 2:
         fields = case.field(number) + b"\r\n"
-    rest = MAX_HTTP_HEAD_BYTES - MAX_PATH_BYTES - len(fields) - 100
-    each = rest // MAX_PARAMETERS
-    query = b"&".join(
-        b"a=" + b"%61" * ((each - 8) // 3) + b"%04d" % index
+    each = MAX_QUERY_BYTES // MAX_PARAMETERS
+    query = b";".join(
+        b"a=+" + b"%2561" * ((each - 8) // 5) + b"%04d" % index
         for index in range(number, number + 250)
     )
     for path in (
@@ -109,6 +109,7 @@ def worst_heads(case: Case, number: int) -> Iterator[RequestHead]:
         b"/;/" + b"%41" * ((MAX_PATH_BYTES - 3) // 3),
         b"/;/" + b"%252541" * ((MAX_PATH_BYTES - 3) // 7),
         b"/" + b"%252f%41" * ((MAX_PATH_BYTES - 3) // 11),
+        b"/" + b"%u0041%2541" * 90,
     ):
         yield parse_request(b"GET %b?%b HTTP/1.1\r\nHost: a\r\n%b\r\n" % (path, query, fields))
 

@@ -14,8 +14,9 @@ TOKEN: Final = TCHAR + rb"++"
 # or NUL
 TEXT: Final = rb"[\t\x20-\x7e\x80-\xff]*+"
 VALUE: Final = rb"(?:[\x21-\x7e\x80-\xff]" + TEXT + rb"(?<![\t ]))?+"
-# RFC 9112 s3.2: VCHAR without "#", because a fragment is never sent, and without obs-text
-TARGET: Final = rb"[\x21\x22\x24-\x7e]++"
+# RFC 9112 s3.2: VCHAR without "#", because a fragment is never sent. Devices and scripts send other
+# bytes than ASCII as they are; servers accept them, and backends read UTF-8 or Latin-1.
+TARGET: Final = rb"[\x21\x22\x24-\x7e\x80-\xff]++"
 HOST: Final = rb"(?:[0-9A-Za-z._-]++|\[[0-9A-Fa-f:.]++\])(?::[0-9]{0,5}+)?+"
 
 LINES: Final = rb"(?:" + TOKEN + rb": " + VALUE + rb"\r\n)*+"

@@ -24,7 +24,7 @@ from zerotrust.http.parse_cache import recent
 # A check first matches the shape, then searches for forbidden names. A lookahead before each line
 # takes 50 % longer.
 _REQUEST_LINE: Final = re.compile(
-    rb"(?:(?!CONNECT )%b /[\x21\x22\x24-\x7e]*+|OPTIONS \*) HTTP/1\.1" % grammar.TOKEN
+    rb"(?:(?!CONNECT )%b /(?:%b)?+|OPTIONS \*) HTTP/1\.1" % (grammar.TOKEN, grammar.TARGET)
 )
 _REQUEST_LINES: Final = re.compile(rb"Host: %b(\r\n)%b" % (grammar.HOST, grammar.LINES))
 _RESPONSE_BLOCK: Final = re.compile(

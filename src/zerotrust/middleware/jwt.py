@@ -19,7 +19,8 @@ from joserfc.jws import JWSRegistry
 from zerotrust.limits.ttl_cache import TtlCache
 from zerotrust.middleware.interface import Answer, Request
 from zerotrust.model.authentication import JwtConfig
-from zerotrust.routing.match import TooManyParameters, parameters_of, values_of
+from zerotrust.routing.match import values_of
+from zerotrust.routing.query import QueryTooLong, TooManyParameters, parameters_of
 
 MAX_REMEMBERED: Final = 4096
 MAX_TOKEN_BYTES: Final = 8192
@@ -129,7 +130,7 @@ class JwtMiddleware:
             return _NO_KEYS
         try:
             token = self._token(request)
-        except TooManyParameters as error:
+        except (QueryTooLong, TooManyParameters) as error:
             return Answer(error.status, code=error.code, message=str(error))
         if not token:
             return self._missing
@@ -152,17 +153,14 @@ class JwtMiddleware:
         words = values[0].split(None, 1) if values else []
         if words and words[0].lower() == b"bearer":
             return words[1] if len(words) > 1 else b""
-        found: set[bytes] = set()
+        # If there are several values, the backend may read another one than this handler.
         if self._config.cookie is not None:
             found = _cookies(values_of(b"cookie", request.fields), self._config.cookie.encode())
-        if not found and self._config.query is not None:
-            found = {
-                value
-                for value in parameters_of(request.target).get(self._config.query, ())
-                if value
-            }
-        # If there are several values, the backend may read another one than this handler.
-        return found.pop() if len(found) == 1 else b""
+            if found:
+                return found.pop() if len(found) == 1 else b""
+        if self._config.query is not None:
+            return parameters_of(request.target).only_value(self._config.query)
+        return b""
 
     def _check(self, token: bytes, unix_time: float) -> float | None:
         """Return the seconds for which the token is valid; None if it is not."""

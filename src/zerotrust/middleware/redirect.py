@@ -7,6 +7,17 @@ from zerotrust.middleware.interface import Answer, Request
 from zerotrust.model.middleware_settings import RedirectConfig
 
 _PLACEHOLDER: Final = re.compile(rb"(\{(?:host|uri|path)\})")
+_NOT_ASCII: Final = re.compile(rb"[\x80-\xff]")
+
+
+def ascii_uri(target: bytes) -> bytes:
+    """Return a target with the bytes percent-encoded that a URI cannot have (RFC 3986 s2.1).
+
+    Clients may send bytes from 0x80 to 0xFF in a target; a `Location` needs a URI.
+    """
+    if target.isascii():
+        return target
+    return _NOT_ASCII.sub(lambda match: b"%%%02X" % ord(match[0]), target)
 
 
 class RedirectMiddleware:
@@ -31,5 +42,5 @@ class RedirectMiddleware:
             b"{uri}": uri,
             b"{path}": uri.partition(b"?")[0],
         }
-        location = b"".join([values.get(part, part) for part in self._parts])
+        location = ascii_uri(b"".join([values.get(part, part) for part in self._parts]))
         return Answer(self._status, b"Location: %b\r\n" % location)

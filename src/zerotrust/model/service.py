@@ -47,8 +47,10 @@ class RouteMatch(Model):
     """Conditions of a route. A request must meet all of them."""
 
     path: str = "/*"
-    """Path of the request. `/x` is that path only; `/admin/*` is `/admin` and everything below it;
-    `*` stands for any characters."""
+    """Path of the request, in any percent-encoding. `/admin` is that path only: not `/admin/`,
+    which many backends take for the same, and not `/ADMIN`. `/admin/*` is `/admin`, `/admin/` and
+    everything below. For the two spellings alone, write a route for each. `*` stands for any
+    characters."""
 
     method: str | list[str] | None = None
     """Method or list of methods."""
@@ -58,7 +60,9 @@ class RouteMatch(Model):
     value that begins with v, `*` any value."""
 
     query: dict[str, str] = {}
-    """Query parameters and their values, written as in `headers`."""
+    """Query parameters and their values, written as in `headers`. A request gets 400 if only some
+    backends would read such a parameter from it: `Debug=1` or `debug[]=1` for `debug`, the same
+    parameter twice, or `;` as a separator."""
 
     @field_validator("path")
     @classmethod

@@ -84,7 +84,7 @@ class JsonApi:
     ) -> RequestSink | None:
         # Not by urllib's urlsplit, to which "//[" is a broken address: a target begins with its
         # path.
-        path, _, query = head.target.decode("ascii").partition("?")
+        path, _, query = head.target.decode("latin-1").partition("?")
         method = head.method.decode("ascii")
         endpoint = self._endpoints.get((method, path))
         if endpoint is None:

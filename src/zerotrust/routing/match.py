@@ -12,6 +12,9 @@ a path has several *readings*. A request whose readings lead to different routes
 * Parameters removed before decoding (Tomcat: an encoded slash in a parameter is removed with it),
   or between two decodings.
 * Cut at `?` or `#` after decoding, as of backends that build a new target from the decoded path.
+* All of these with `%uXXXX` decoded, or with overlong UTF-8, as by some old servers
+  (`routing.percent_encoding`). A path with both is refused, and so is one with `%u0100` or above:
+  IIS may read such a character as a similar one in ASCII ("best fit").
 
 Most paths have only one reading. Further rules:
 
@@ -26,7 +29,10 @@ Most paths have only one reading. Further rules:
 * Methods are compared in upper case: `get` must not bypass a route for GET, because some backends
   treat it as GET.
 * Header names are compared as in CGI and WSGI: `X_Debug` equals `X-Debug`.
-* A header or query parameter with several values matches if one of its values matches.
+* Characters outside ASCII in a pattern stand for their bytes in UTF-8, as browsers send them; bytes
+  of a path are the same percent-encoded or not. A path that fits only in Latin-1 is refused.
+* A header with several values matches if one of its values matches.
+* Queries have readings of their own (`routing.query`).
 
 An agent writes the policy and a stranger sends the request, so neither may decide how long the
 server's event loop is busy. Headers and query are parsed once for a request; a value is found by
@@ -34,23 +40,24 @@ bisection; each pattern takes time linear in the path; and paths and queries hav
 """
 
 import re
-from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Final, Protocol
-from urllib.parse import parse_qsl, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
 from zerotrust.errors import ForwardError
 from zerotrust.model.fields import folded
 from zerotrust.model.service import RouteMatch
+from zerotrust.routing.percent_encoding import OTHER_CODES, decode_overlong, decode_wide
+from zerotrust.routing.query import AmbiguousQuery, QueryCondition, parameters_of
+from zerotrust.routing.value_pattern import ValuePattern
 
 __all__ = [
     "AmbiguousPath",
     "Match",
     "PathTooLong",
-    "TooManyParameters",
     "folded",
-    "parameters_of",
     "readings",
     "values_of",
 ]
@@ -59,14 +66,12 @@ MAX_PATH_BYTES: Final = 4096
 """Maximum total length of all readings of a path, if routes or handlers use it. Linux allows no
 longer file path, IIS by default no longer URL, and paths of browsers have a few hundred bytes."""
 
-MAX_PARAMETERS: Final = 256
-"""Maximum parameters of a query that routes or handlers use: as many as a head may have headers.
-Decoding one takes 3 µs."""
-
 _MAX_DECODINGS: Final = 3
+_MAX_OTHER_BYTES: Final = 1024
+"""Maximum length of a path with other codes, which is decoded twice as often."""
 _MAX_CACHED_BYTES: Final = 4096
 
-_ODD: Final = re.compile(rb"[%;\\]|//|/\.")
+_ODD: Final = re.compile(rb"[%;\\\xc0\xc1\xf8\xfc]|//|/\.|\xe0[\x80-\x9f]|\xf0[\x80-\x8f]")
 _CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]")
 _SLASH: Final = re.compile(rb"%2[Ff]")
 _PARAMETERS: Final = re.compile(rb";[^/]*")
@@ -74,10 +79,9 @@ _END: Final = re.compile(rb"[?#].*", re.DOTALL)
 _SLASHES: Final = re.compile(rb"/{2,}")
 _DOTS: Final = re.compile(rb"/ *+\.[. ]*+(?:/|\Z)")
 """Windows removes dots and spaces at the end of a segment, so `.. ` and `...` may mean `..` too."""
-_OTHER_CODES: Final = re.compile(
-    rb"%u[0-9A-Fa-f]{4}|[\xc0\xc1][\x80-\xbf]|\xe0[\x80-\x9f][\x80-\xbf]"
-)
-"""Encodings of IIS, and overlong UTF-8 (RFC 3629 s10). Some old servers decode both."""
+_BEST_FIT: Final = re.compile(rb"%u(?!00)[0-9A-Fa-f]{4}")
+
+Decode = Callable[[bytes], bytes]
 
 _EVERYTHING: Final = ("*", "/*", "")
 
@@ -98,14 +102,6 @@ class PathTooLong(ForwardError):  # noqa: N818 - as in zerotrust.errors
     hop = "client"
 
 
-class TooManyParameters(ForwardError):  # noqa: N818 - as in zerotrust.errors
-    """The request has more parameters than routes and handlers compare."""
-
-    code = "too_many_parameters"
-    status = 400
-    hop = "client"
-
-
 def readings(path: bytes) -> tuple[bytes, ...]:
     """Return the readings of a path (without query): one, or the literal one and others.
 
@@ -117,19 +113,11 @@ def readings(path: bytes) -> tuple[bytes, ...]:
         raise PathTooLong(f"the path is longer than {MAX_PATH_BYTES} bytes")
     if _ODD.search(path) is None:
         return (path,)
-    stages = _decodings(path)
-    whole = stages[-1]
-    if _CONTROL.search(whole) is not None:
-        raise AmbiguousPath("the path contains a control character")
-    if _OTHER_CODES.search(whole) is not None:
-        raise AmbiguousPath(
-            "the path contains %uXXXX or overlong UTF-8, which only some servers decode"
-        )
-    found = [unquote_to_bytes(_SLASH.sub(b"%252F", path)), _tidied(whole)]
-    if b";" in whole:
-        found += [_tidied(_decodings(_PARAMETERS.sub(b"", stage))[-1]) for stage in stages]
-    if _END.search(whole) is not None:
-        found.append(_tidied(_END.sub(b"", whole)))
+    stages = _decodings(path, unquote_to_bytes)
+    found = _read(stages, unquote_to_bytes)
+    if (code := OTHER_CODES.search(stages[-1])) is not None:
+        decode = decode_wide if code[0].startswith(b"%") else decode_overlong
+        found += _read(_other_decodings(path, decode), decode)
     # A reading may have dot segments only before or only after a backend removes something.
     if any(_DOTS.search(reading) for reading in found):
         raise AmbiguousPath("the path has a segment . or ..; send the resolved path")
@@ -142,17 +130,44 @@ def readings(path: bytes) -> tuple[bytes, ...]:
     return distinct
 
 
+def _read(stages: list[bytes], decode: Decode) -> list[bytes]:
+    """Return the readings of a path by one decoder; `stages` are its `_decodings`."""
+    path, whole = stages[0], stages[-1]
+    if _CONTROL.search(whole) is not None:
+        raise AmbiguousPath("the path contains a control character")
+    found = [decode(_SLASH.sub(b"%252F", path)), _tidied(whole)]
+    if b";" in whole:
+        found += [_tidied(_decodings(_PARAMETERS.sub(b"", stage), decode)[-1]) for stage in stages]
+    if _END.search(whole) is not None:
+        found.append(_tidied(_END.sub(b"", whole)))
+    return found
+
+
 def _tidied(path: bytes) -> bytes:
     return _SLASHES.sub(b"/", _PARAMETERS.sub(b"", path.replace(b"\\", b"/")))
 
 
-def _decodings(path: bytes) -> list[bytes]:
+def _decodings(path: bytes, decode: Decode) -> list[bytes]:
     """Return the path as it is, decoded once, and so on until nothing changes."""
     stages = [path]
-    while (decoded := unquote_to_bytes(stages[-1])) != stages[-1]:
+    while (decoded := decode(stages[-1])) != stages[-1]:
         if len(stages) > _MAX_DECODINGS:
             raise AmbiguousPath(f"the path is percent-encoded more than {_MAX_DECODINGS} times")
         stages.append(decoded)
+    return stages
+
+
+def _other_decodings(path: bytes, decode: Decode) -> list[bytes]:
+    """Return the `_decodings` with a code besides percent-encoding."""
+    if len(path) > _MAX_OTHER_BYTES:
+        raise AmbiguousPath(
+            f"the path has %uXXXX or overlong UTF-8 and more than {_MAX_OTHER_BYTES} bytes"
+        )
+    stages = _decodings(path, decode)
+    if any(_BEST_FIT.search(stage) for stage in stages):
+        raise AmbiguousPath("the path has %u0100 or above, which servers replace in several ways")
+    if OTHER_CODES.search(stages[-1]) is not None:
+        raise AmbiguousPath("the path has both %uXXXX and overlong UTF-8")
     return stages
 
 
@@ -210,26 +225,6 @@ def _sorted_values(name: bytes, fields: Fields) -> Sequence[bytes]:
     return values if len(values) < 2 else _repeated(fields.lines)[name]
 
 
-@lru_cache(maxsize=1)
-def parameters_of(target: bytes) -> dict[str, list[bytes]]:
-    """Return the decoded query parameters of a target, each with its sorted values.
-
-    The result is cached for other readers of the same request: do not change it.
-
-    Raises:
-        TooManyParameters: there are more than `MAX_PARAMETERS`.
-    """
-    query = target.partition(b"?")[2]
-    if query.count(b"&") >= MAX_PARAMETERS:
-        raise TooManyParameters(f"the query has more than {MAX_PARAMETERS} parameters")
-    values: dict[str, list[bytes]] = {}
-    for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
-        values.setdefault(name, []).append(value.encode())
-    for several in values.values():
-        several.sort()
-    return values
-
-
 class Match:
     """Compiled conditions of one route. Immutable.
 
@@ -245,12 +240,10 @@ class Match:
         self._methods = frozenset(method.upper().encode() for method in methods)
         self._path = None if model.path in _EVERYTHING else _PathPattern(model.path.encode())
         self._fields = [
-            (folded(name.encode()), [_ValuePattern(value.encode()) for value in values])
+            (folded(name.encode()), [ValuePattern(value.encode()) for value in values])
             for name, values in model.headers.items()
         ]
-        self._query = [
-            (name, [_ValuePattern(value.encode())]) for name, value in model.query.items()
-        ]
+        self._query = [QueryCondition(name, value) for name, value in model.query.items()]
         self.searches = self._path.searches if self._path is not None else 0
         self.comparisons = sum(len(patterns) for _, patterns in self._fields) + len(self._query)
 
@@ -265,25 +258,34 @@ class Match:
         return self._path is not None
 
     def path_fits(self, path: bytes) -> bool:
-        """Return True if one reading of the path matches."""
+        """Return True if one reading of the path matches.
+
+        Raises:
+            AmbiguousPath: it matches in another encoding than the pattern's.
+        """
         return self._path is None or self._path.fits(path)
 
     def rest_fits(self, method: bytes, target: bytes, fields: Fields) -> bool:
         """Return True if all conditions but the path match.
 
         Raises:
-            TooManyParameters: the query is a condition and has too many parameters.
+            AmbiguousQuery: the query is a condition, which only some backends read as met.
+            QueryTooLong, TooManyParameters: the query is a condition and is too large.
         """
         if self._methods and method not in self._methods:
             return False
         for field, patterns in self._fields:
             if not _any_fits(_sorted_values(field, fields), patterns):
                 return False
-        if self._query:
-            parameters = parameters_of(target)
-            for name, patterns in self._query:
-                if not _any_fits(parameters.get(name, ()), patterns):
-                    return False
+        return not self._query or self._query_fits(target)
+
+    def _query_fits(self, target: bytes) -> bool:
+        parameters = parameters_of(target)
+        found = [condition.fits(parameters) for condition in self._query]
+        if False in found:
+            return False
+        if None in found:
+            raise AmbiguousQuery("the query is ambiguous: its readings match different routes")
         return True
 
 
@@ -296,14 +298,23 @@ class _PathPattern:
     `bytes.find` does not promise.
     """
 
-    __slots__ = ("_beginning", "_below", "_end", "_pieces", "_whole")
+    __slots__ = ("_beginning", "_below", "_end", "_other", "_pieces", "_whole")
 
     def __init__(self, text: bytes) -> None:
-        self._below = b""
+        below = b""
         if text.endswith(b"/*"):
-            text, self._below = text[:-2], b"/"
-        beginning, *others = [unquote_to_bytes(piece) for piece in text.split(b"*")]
+            text, below = text[:-2], b"/"
+        pieces = [unquote_to_bytes(piece) for piece in text.split(b"*")]
+        self._compile(pieces, below)
+        self._other: _PathPattern | None = None
+        if (recoded := _recoded(pieces)) is not None:
+            self._other = _PathPattern(b"")
+            self._other._compile(recoded, below)
+
+    def _compile(self, pieces: list[bytes], below: bytes) -> None:
+        beginning, *others = pieces
         self._beginning = beginning
+        self._below = below
         self._whole = not others
         self._end = others.pop() if others else b""
         self._pieces = [re.compile(re.escape(piece)) for piece in others if piece]
@@ -314,10 +325,21 @@ class _PathPattern:
     @property
     def searches(self) -> int:
         """Return the number of pieces that are searched in a path."""
-        return len(self._pieces)
+        return len(self._pieces) * (1 if self._other is None else 2)
 
     def fits(self, path: bytes) -> bool:
-        """Return True if one reading of a path matches."""
+        """Return True if one reading of a path matches.
+
+        Raises:
+            AmbiguousPath: only the pattern in the other encoding (UTF-8 or Latin-1) matches.
+        """
+        if self._fits(path):
+            return True
+        if self._other is not None and self._other._fits(path):
+            raise AmbiguousPath("the path is ambiguous: a route names it in another encoding")
+        return False
+
+    def _fits(self, path: bytes) -> bool:
         if not path.startswith(self._beginning):
             return False
         place = len(self._beginning)
@@ -333,24 +355,21 @@ class _PathPattern:
         return path.endswith(self._end) and place <= len(path) - len(self._end)
 
 
-class _ValuePattern:
-    """Pattern of a value: `v` matches that value, `v*` a value that begins with v."""
+def _recoded(pieces: list[bytes]) -> list[bytes] | None:
+    """Return the pieces of a pattern in Latin-1 instead of UTF-8 or the other way round.
 
-    __slots__ = ("_beginning", "_text")
-
-    def __init__(self, text: bytes) -> None:
-        self._beginning = text.endswith(b"*")
-        self._text = text[:-1] if self._beginning else text
-
-    def fits(self, values: Sequence[bytes]) -> bool:
-        """Return True if one of the sorted values matches."""
-        place = bisect_left(values, self._text)
-        if place == len(values):
-            return False
-        return (
-            values[place].startswith(self._text) if self._beginning else values[place] == self._text
-        )
+    None if there is no other form.
+    """
+    if all(piece.isascii() for piece in pieces):
+        return None
+    try:
+        texts = [piece.decode() for piece in pieces]
+    except UnicodeDecodeError:
+        return [piece.decode("latin-1").encode() for piece in pieces]
+    with suppress(UnicodeEncodeError):
+        return [text.encode("latin-1") for text in texts]
+    return None
 
 
-def _any_fits(values: Sequence[bytes], patterns: Sequence[_ValuePattern]) -> bool:
-    return any(pattern.fits(values) for pattern in patterns)
+def _any_fits(values: Sequence[bytes], patterns: Sequence[ValuePattern]) -> bool:
+    return any(pattern.fits_any(values) for pattern in patterns)

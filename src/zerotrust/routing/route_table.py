@@ -39,7 +39,9 @@ class RouteTable(Generic[T]):
         Raises:
             AmbiguousPath: the routes depend on paths, and backends may read this path in different
                 ways.
-            PathTooLong, TooManyParameters: the routes depend on a path or query that is too long.
+            AmbiguousQuery: the same of queries.
+            PathTooLong, QueryTooLong, TooManyParameters: the routes depend on a path or query that
+                is too long.
         """
         if not self._rows:
             return self.default

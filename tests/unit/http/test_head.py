@@ -18,6 +18,7 @@ from zerotrust.http.head import (
     parse_request,
     parse_response,
 )
+from zerotrust.http.head_block import check_request_block, request_block
 from zerotrust.http.headers import REQUEST_SPECIAL, SPOOFABLE, SPOOFABLE_PREFIXES
 
 HOST = b"Host: app.example.com\r\n"
@@ -80,6 +81,16 @@ def test_what_is_forwarded_keeps_case_order_and_bytes() -> None:
     )
     assert (head.method, head.target, head.minor) == (b"PUT", b"/%2f?a=%20&b", 1)
     assert (head.fields.host, head.fields.host_field) == ("app.example.com", b"app.example.com")
+
+
+def test_other_bytes_than_ascii_pass_in_a_target() -> None:
+    for target in (b"/caf\xc3\xa9?\xe9=\xff", b"/\x80", b"/?\x85"):
+        head = request(start=b"GET " + target + b" HTTP/1.1")
+        assert head.target == target
+        block = request_block(head, client=b"::1", proto=b"https")
+        assert block.startswith(b"GET " + target + b" HTTP/1.1\r\n")
+        assert check_request_block(block)
+    assert request(start=b"GET http://a.example.com/\xe9 HTTP/1.1").target == b"/\xe9"
 
 
 def test_hop_by_hop_fields_are_not_forwarded() -> None:

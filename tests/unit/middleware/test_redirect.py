@@ -36,6 +36,7 @@ def location(pattern: str, target: str, method: str = "GET") -> str:
             "https://app.example.com/a%0d%0aSet-Cookie:x",
         ),
         ("https://{host}{uri}", "/{path}{host}", "https://app.example.com/{path}{host}"),
+        ("https://{host}{uri}", "/é%e9?\x85", "https://app.example.com/%E9%e9?%85"),
     ],
 )
 def test_placeholders_are_filled_in(pattern: str, target: str, expected: str) -> None:

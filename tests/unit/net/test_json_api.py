@@ -119,7 +119,7 @@ async def test_large_bodies_and_unknown_paths_are_refused(tmp_path: Path) -> Non
 
 async def test_targets_that_look_like_broken_addresses(tmp_path: Path) -> None:
     async with api(tmp_path):
-        for target in (b"//[", b"//[::1", b"//a]/echo"):
+        for target in (b"//[", b"//[::1", b"//a]/echo", b"/\xc3\xa9", b"/\xff?\x9b"):
             reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
             writer.write(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % target)
             async with asyncio.timeout(5):

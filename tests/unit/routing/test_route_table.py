@@ -1,14 +1,17 @@
 """Tests of zerotrust.routing.route_table."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from zerotrust.http.head import parse_request
+from zerotrust.http.head import RequestFields, parse_request
 from zerotrust.model.service import RouteMatch
 from zerotrust.routing.match import AmbiguousPath, Match
+from zerotrust.routing.percent_encoding import decode_overlong, decode_wide
+from zerotrust.routing.query import AmbiguousQuery
 from zerotrust.routing.route_table import RouteTable
 
 
@@ -17,6 +20,10 @@ def table(*routes: tuple[str, dict[str, Any]]) -> RouteTable[str]:
         [(Match(RouteMatch.model_validate(condition)), name) for name, condition in routes],
         default="nothing",
     )
+
+
+def fields() -> RequestFields:
+    return parse_request(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").fields
 
 
 def look_up(routes: RouteTable[str], target: str, *lines: str, method: str = "GET") -> str:
@@ -193,14 +200,75 @@ def test_paths_that_pass_read_the_same_for_every_backend(pieces: list[str]) -> N
         assert (found == "open") is (path == "/public" or path.startswith("/public/"))
 
 
+CODES = ["%u0061", "%u002f", "%u002E", "%u003b", "%25u0061", "%c1%a1", "%c0%af", "%C0%ae"]
+CODES += ["%e0%80%af", "%25c0%25af", "\udcc0\udcaf", "\udcc1\udca1", "%u00%32f", "%c0%a5u0061"]
+
+
+def decoded_by(decode: Callable[[bytes], bytes], path: bytes) -> bytes:
+    for _ in range(6):
+        path = decode(path)
+    return path
+
+
+@given(st.lists(st.sampled_from([*PIECES, *CODES]), max_size=8))
+@example(["%u0061dmin"])
+@example(["\udcc1\udca1", "dmin"])
+@example(["public", "%c0%af", ".", "%u002e"])
+def test_servers_that_decode_other_codes_get_the_same_route(pieces: list[str]) -> None:
+    target = ("/" + "".join(pieces)).encode("utf-8", "surrogateescape")
+    backends = [
+        resolved(decoded_by(decode, target).decode("latin-1"))
+        for decode in (
+            decode_wide,
+            decode_overlong,
+            lambda path: decode_wide(decode_overlong(path)),
+        )
+    ]
+    for place in ("/admin", "/public"):
+        routes = table(("named", {"path": f"{place}/*"}), ("other", {}))
+        try:
+            found = routes.lookup(b"GET", target, fields())
+        except AmbiguousPath:
+            continue
+        for path in backends:
+            assert (found == "named") is (path == place or path.startswith(place + "/"))
+
+
+@pytest.mark.parametrize("target", ["/a%u0062", "/%c0%af", "/x/%u00fc", "/x%c0%afy"])
+def test_other_codes_pass_if_they_lead_to_the_same_route(target: str) -> None:
+    assert look_up(table(("admin", {"path": "/admin/*"}), ("open", {})), target) == "open"
+
+
+def test_other_bytes_than_ascii() -> None:
+    """Browsers send UTF-8. A backend might read Latin-1 as the same name, so that is refused."""
+    routes = table(("protected", {"path": "/café/*"}), ("open", {}))
+    for target in ("/caf%c3%a9/x", "/caf%C3%A9", "/café/x"):
+        assert look_up(routes, target) == "protected"
+    for raw in (b"/caf%e9/x", b"/caf\xe9"):
+        with pytest.raises(AmbiguousPath):
+            routes.lookup(b"GET", raw, fields())
+    assert look_up(routes, "/cafe") == look_up(routes, "/ü") == "open"
+
+
 @given(
-    st.binary(max_size=30).map(lambda raw: bytes(b for b in raw if 0x20 < b < 0x7F and b != 0x23))
+    st.binary(max_size=30).map(lambda raw: bytes(b for b in raw if b > 0x20 and b not in b"#\x7f"))
 )
 def test_no_target_breaks_the_lookup(target: bytes) -> None:
     routes = table(
-        ("admin", {"path": "/admin/*", "query": {"a": "b"}}), ("rest", {"method": "GET"})
+        ("admin", {"path": "/admin/*", "query": {"a": "b"}}),
+        ("query", {"query": {"a": "*"}}),
+        ("rest", {"method": "GET"}),
     )
     try:
-        assert look_up(routes, "/" + target.decode()) in ("admin", "rest")
-    except AmbiguousPath:
+        assert routes.lookup(b"GET", b"/" + target, fields()) in ("admin", "query", "rest")
+    except (AmbiguousPath, AmbiguousQuery):
         return
+
+
+def test_a_query_chooses_the_route_that_every_backend_reads() -> None:
+    routes = table(("debug", {"query": {"debug": "1"}}), ("open", {}))
+    assert look_up(routes, "/?x=1&debug=1") == "debug"
+    assert look_up(routes, "/?x=1&Debug=0;y") == "open"
+    for query in ("Debug=1", "debug[]=1", "x;debug=1", "debug=1&debug=2", "%u0064ebug=1"):
+        with pytest.raises(AmbiguousQuery):
+            look_up(routes, f"/?{query}")

@@ -9,6 +9,7 @@ from typing import Self
 
 from zerotrust.http.head import RequestHead
 from zerotrust.middleware.interface import Answer
+from zerotrust.middleware.redirect import ascii_uri
 from zerotrust.tunnel.messages import Register
 
 
@@ -46,5 +47,5 @@ def to_https(head: RequestHead, port: int) -> Answer:
     """
     status = 301 if head.method in (b"GET", b"HEAD") else 308
     authority = head.fields.host if port == 443 else f"{head.fields.host}:{port}"
-    path = b"" if head.target == b"*" else head.target
+    path = b"" if head.target == b"*" else ascii_uri(head.target)
     return Answer(status, b"Location: https://%b%b\r\n" % (authority.encode(), path))

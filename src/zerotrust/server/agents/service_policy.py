@@ -43,7 +43,9 @@ class CompiledPolicy:
 
         Raises:
             AmbiguousPath: backends may read the path differently, which leads to different routes.
-            PathTooLong, TooManyParameters: the path or query is too large to find the route.
+            AmbiguousQuery: the same of the query.
+            PathTooLong, QueryTooLong, TooManyParameters: the path or query is too large to find the
+                route.
         """
         return self.policy.table.lookup(head.method, head.target, head.fields)
 

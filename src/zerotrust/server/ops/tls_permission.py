@@ -68,7 +68,7 @@ class TlsPermission:
         return None
 
     def _permits(self, head: RequestHead) -> bool:
-        path, _, query = head.target.decode("ascii").partition("?")
+        path, _, query = head.target.decode("latin-1").partition("?")
         names = parse_qs(query).get("domain", [])
         if head.method != b"GET" or path != PATH or len(names) != 1:
             return False

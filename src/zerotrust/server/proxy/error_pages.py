@@ -16,7 +16,9 @@ _MESSAGES: Final = {
     "upgrade_refused": "This service does not allow connection upgrades.",
     "wrong_scheme": "This service is not available over http (or https).",
     "ambiguous_path": "Ambiguous path: remove encoded or duplicate separators.",
+    "ambiguous_query": "Ambiguous query: use each parameter once, in its usual spelling.",
     "path_too_long": "The path is too long.",
+    "query_too_long": "The query is too long.",
     "too_many_parameters": "The request has too many parameters or cookies.",
     "client_address_unreadable": (
         "The proxy in front of this server sent no readable client address."

@@ -180,7 +180,8 @@ class Ingress:
 
         Raises:
             WrongScheme: the service is not offered over the client's scheme.
-            AmbiguousPath, PathTooLong, TooManyParameters: the request's route is not certain.
+            AmbiguousPath, AmbiguousQuery, PathTooLong, QueryTooLong, TooManyParameters: the
+                request's route is not certain.
             PoliciesTooSlow: the agent's policies have used up their share of the server's time.
         """
         registration = context.registration

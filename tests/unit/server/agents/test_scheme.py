@@ -47,6 +47,7 @@ def test_an_agent_that_says_nothing_is_served_as_ever() -> None:
         ("POST //evil.example/..", "app.example", 443, 308, "https://app.example//evil.example/.."),
         ("OPTIONS *", "app.example", 443, 308, "https://app.example"),
         ("get /", "[::1]:80", 444, 308, "https://[::1]:444/"),
+        ("GET /é?ü", "app.example", 443, 301, "https://app.example/%C3%A9?%C3%BC"),
     ],
 )
 def test_the_way_to_https(start: str, host: str, port: int, status: int, location: str) -> None:

@@ -84,6 +84,8 @@ class Caddy:
         (f"POST {PATH}?domain=secure.example", 403),
         (f"GET {PATH}?domain=//[", 403),
         ("GET //[", 403),
+        ("GET /é?ü", 403),
+        (f"GET {PATH}?domain=é.example", 403),
         ("GET //[::1?domain=secure.example", 403),
     ],
 )

@@ -499,6 +499,9 @@ def authorization(password: str) -> str:
         ("/x/../admin", "203.0.113.7", "ambiguous_path"),
         ("/%2561dmin/", "203.0.113.7", "ambiguous_path"),
         ("/;x/admin", "203.0.113.7", "ambiguous_path"),
+        ("/%u0061dmin", "203.0.113.7", "ambiguous_path"),
+        ("/%c0%afadmin", "203.0.113.7", "ambiguous_path"),
+        ("/é?ü", "203.0.113.7", None),
         ("http://app.example.com/admin", "203.0.113.7", "ip_refused"),
     ],
 )
@@ -514,6 +517,25 @@ async def test_a_request_is_judged_by_path_and_client(
         assert f"X-0Trust-Error: {code}\r\n".encode() in said
         assert re.search(rb"request id: [0-9a-z]+-1\n", said)
         assert not proxy.opened
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ("debug=1", "ip_refused"),
+        ("Debug=1", "ambiguous_query"),
+        ("x;debug=1", "ambiguous_query"),
+        ("debug=2", None),
+        ("x=" + "a" * 9_000, "query_too_long"),
+        ("&" * 256, "too_many_parameters"),
+    ],
+)
+async def test_a_request_is_judged_by_its_query(query: str, code: str | None) -> None:
+    proxy = ProxyFixture({"routes": [{**ADMIN, "match": {"query": {"debug": "1"}}}, {}]})
+    said = await proxy.ask(f"GET /?{query}", client="203.0.113.7")
+    assert bool(proxy.opened) is (code is None)
+    assert said == b"" if code is None else f"X-0Trust-Error: {code}\r\n".encode() in said
 
 
 @pytest.mark.anyio
