@@ -8,6 +8,7 @@ The checks read the plain data instead of the models, so that an error in one ke
 """
 
 import difflib
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -46,6 +47,11 @@ _TOWARDS_BACKENDS: Final = (
     "client_key_file",
     "min_version",
 )
+_PORT: Final = re.compile(r"(?:\]|^[^\[\]:]+):([0-9]+)\s*\Z")
+"""Port behind a host name or an IPv6 address in brackets."""
+_PORT_IGNORED: Final = (
+    "the port {} is ignored: clients use the ports of the server's Caddy; remove it"
+)
 _UNVERIFIED: Final = (
     "anyone on the path to the backends can read and modify the traffic; name their certificate"
     " authority in ca_file instead"
@@ -59,6 +65,7 @@ def agent_effects(data: dict[str, Any]) -> Iterator[Effect]:
     """Yield the keys of an agent's file that have no effect or are refused."""
     for index, service in enumerate(items(data.get("services"))):
         if isinstance(service, dict):
+            yield from _ports(service, ("services", index))
             yield from _tls(service, ("services", index))
 
 
@@ -112,6 +119,15 @@ def _passed_trailer(name: str) -> tuple[Severity, str] | None:
             f"{name} is not safe as a trailer field, because recipients act on it: remove it",
         )
     return None
+
+
+def _ports(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
+    names = [((*path, "hostname"), service.get("hostname"))]
+    names += [((*path, "hosts", i), name) for i, name in enumerate(items(service.get("hosts")))]
+    for here, name in names:
+        match = _PORT.search(name) if isinstance(name, str) else None
+        if match is not None:
+            yield here, "warning", _PORT_IGNORED.format(match[1])
 
 
 def _tls(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:

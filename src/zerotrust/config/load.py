@@ -5,7 +5,8 @@ warnings are returned with the configuration.
 
 The steps, in order: text (`yaml_text`), variables (`environment`), older spellings (`legacy`),
 unknown keys (`unknown_keys`), keys without effect (`ineffective_keys`), contradictions (`check`),
-models (`error_messages` words their errors), and the contents of files (`secret_files`).
+models (`error_messages` words their errors), spellings of paths (`path_spellings`), and the
+contents of files (`secret_files`).
 """
 
 import os
@@ -23,6 +24,7 @@ from zerotrust.config import (
     folders,
     ineffective_keys,
     legacy,
+    path_spellings,
     paths,
     secret_files,
     unknown_keys,
@@ -246,6 +248,7 @@ def _checks_after_models(config: Model, kind: Kind) -> Iterator[Finding]:
             yield path, "warning", warning
     if isinstance(config, AgentConfig):
         yield from checks.costly_policies(config)
+        yield from path_spellings.half_protected_paths(config)
 
 
 def _server_from_environment(source: Source) -> None:

@@ -198,3 +198,22 @@ def test_the_server() -> None:
         )
         == []
     )
+
+
+@pytest.mark.parametrize("name", ["a.example", "[::1]", "::1", "a:b", "a.example:", 5, ["a:1"]])
+def test_host_names_without_a_port(name: object) -> None:
+    assert messages(hostname=name, hosts=[name]) == []
+
+
+def test_a_port_of_a_host_name_has_no_effect() -> None:
+    ported = ["b.example:80", "[::1]:8443", "c.example"]
+    assert messages(hostname="a.example:8443", hosts=ported) == [
+        ("warning", "hostname"),
+        ("warning", "hosts[0]"),
+        ("warning", "hosts[1]"),
+    ]
+    ((_, _, message),) = agent_effects({"services": [{"hostname": "a.example:8443"}]})
+    assert (
+        message
+        == "the port 8443 is ignored: clients use the ports of the server's Caddy; remove it"
+    )
