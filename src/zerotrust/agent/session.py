@@ -14,11 +14,20 @@ from zerotrust.agent.services import LiveService, ServicePlan, Services
 from zerotrust.errors import RemoteProtocolError
 from zerotrust.http.body import MAX_LENGTH, Kind
 from zerotrust.http.head_block import check_request_block
+from zerotrust.model.base import is_pattern
 from zerotrust.net.tunnel import TunnelLink
 from zerotrust.net.write_coalescer import WriteCoalescer
 from zerotrust.telemetry import logs
 from zerotrust.tunnel.binary import RequestOpen, unpack_open
-from zerotrust.tunnel.codes import CONNECTIONS, FLAG_ANNOUNCE, FLAG_UPGRADE, LISTEN_ON, POLICY, Code
+from zerotrust.tunnel.codes import (
+    CONNECTIONS,
+    FLAG_ANNOUNCE,
+    FLAG_UPGRADE,
+    LISTEN_ON,
+    POLICY,
+    WILDCARDS,
+    Code,
+)
 from zerotrust.tunnel.frames import MAX_PAYLOAD
 from zerotrust.tunnel.messages import (
     ControlMessage,
@@ -126,10 +135,12 @@ class ServerSession:
     def announce(self, live: LiveService) -> None:
         """Register a service; unregister it if the server cannot enforce its policy."""
         session = self.link.session
-        message = live.announcement()
+        message = self._without_wildcards(live.announcement())
         size = len(message.encode())
         if message.policy is not None and POLICY not in session.capabilities:
             reason = "this server does not enforce policies; update it first"
+        elif not message.hosts:
+            reason = "this server does not know wildcard host names; update it first"
         elif size > MAX_PAYLOAD:
             reason = (
                 f"host names and policy take {size} bytes; a registration has at most {MAX_PAYLOAD}"
@@ -145,6 +156,18 @@ class ServerSession:
             return
         _log.error("service not published", service=live.id, reason=reason)
         session.send(Unregister(id=live.id))
+
+    def _without_wildcards(self, message: Register) -> Register:
+        """Return the registration without wildcards where the server would not understand them."""
+        if WILDCARDS in self.link.session.capabilities:
+            return message
+        hosts = [host for host in message.hosts if not is_pattern(host)]
+        if len(hosts) < len(message.hosts):
+            _log.warning(
+                "this server does not know wildcard host names: it serves the others",
+                service=message.id,
+            )
+        return message.model_copy(update={"hosts": hosts})
 
     def update(self, plan: ServicePlan) -> None:
         """Register changed services again, and unregister removed ones."""

@@ -4,25 +4,23 @@ A grant is an agent and a pattern. A pattern is a host name, or `*.` and a name,
 stands for exactly one label (RFC 6125 s6.4.3): `*.lab.example.com` matches `a.lab.example.com`, but
 neither `lab.example.com` nor `a.b.lab.example.com`. So a lookup takes two dictionary accesses.
 
+A grant of a wildcard allows a service with that wildcard, too. A grant of `*` allows that alone: a
+service with `hostname: "*"`, which gets what no other service has, and no host name by name.
+
 Patterns and host names are compared in the form that `model.base.parse_pattern` and
 `normalise_host` return.
 """
 
 from collections.abc import Iterable
 
-from zerotrust.model.base import parse_pattern
+from zerotrust.model.base import parse_pattern, wildcard_of
 
-__all__ = ["Grant", "GrantTable", "parse_pattern", "wildcard_of"]
+__all__ = ["Grant", "GrantTable", "parse_pattern"]
 
 _NONE: frozenset[str] = frozenset()
 
 Grant = tuple[str, str]
 """An agent and a pattern."""
-
-
-def wildcard_of(host: str) -> str:
-    """Return the wildcard that matches a host name."""
-    return f"*.{host.partition('.')[2]}"
 
 
 class GrantTable:
@@ -50,7 +48,7 @@ class GrantTable:
         return self._sources.get(source, frozenset())
 
     def may_serve(self, agent: str, host: str) -> bool:
-        """Return True if the host name is granted to the agent."""
+        """Return True if the host name or wildcard is granted to the agent."""
         return agent in self._agents.get(host, _NONE) or agent in self._agents.get(
             wildcard_of(host), _NONE
         )

@@ -19,9 +19,9 @@ def warning(pattern: str) -> str | None:
     if name == _OWN or _suffixes().publicsuffix(name) != name:
         return None
     if name == pattern:
-        return f'"{pattern}" is a public suffix, which many owners share; grant YOUR-DOMAIN.{name}'
+        return f'"{pattern}" is a public suffix, which many owners share; use YOUR-DOMAIN.{name}'
     return (
-        f'"{pattern}" matches domains of all owners under the public suffix "{name}"; grant'
+        f'"{pattern}" matches domains of all owners under the public suffix "{name}"; use'
         f" *.YOUR-DOMAIN.{name}"
     )
 

@@ -144,13 +144,39 @@ def _is_a_label(label: str) -> bool:
         return False
 
 
+def is_address(host: str) -> bool:
+    """Return True for an IP address, False for a name; `host` is normalised."""
+    return host.startswith("[") or host.rpartition(".")[2].isdigit()
+
+
+CATCH_ALL: Final = "*"
+"""The pattern that matches every host name."""
+
+
+def wildcard_of(host: str) -> str:
+    """Return the wildcard that matches a host name: `*.` and all labels but the first."""
+    return f"*.{host.partition('.')[2]}"
+
+
+def patterns_of(host: str) -> tuple[str, str, str]:
+    """Return the patterns that match a normalised host name, the most specific one first."""
+    return host, wildcard_of(host), CATCH_ALL
+
+
+def is_pattern(name: str) -> bool:
+    """Return True for a wildcard, False for a host name; both are normalised."""
+    return name.startswith(CATCH_ALL)
+
+
 def parse_pattern(text: str) -> str:
     """Return a host name pattern in normalised form.
 
     Raises:
-        ValueError: neither a host name nor `*.` and a host name.
+        ValueError: neither a host name, nor `*.` and a host name, nor `*`.
     """
     written = text.strip()
+    if written == CATCH_ALL:
+        return CATCH_ALL
     if "/" in written:
         raise ValueError(
             f'"{text}" is a URL; write only the host name, for example app.example.com'
@@ -158,34 +184,40 @@ def parse_pattern(text: str) -> str:
     name = written.removeprefix("*.")
     if "*" in name:
         raise ValueError(
-            f'"{text}": a wildcard must be the whole first label, for example *.lab.example.com'
+            f'"{text}": a wildcard must be the whole first label, for example *.lab.example.com,'
+            " or * alone"
         )
     if ":" in name and not (name.startswith("[") and name.endswith("]")):
-        raise ValueError(f'"{text}" has a port; remove it: a grant applies to every port')
+        raise ValueError(f'"{text}" has a port; remove it: a host name applies to every port')
     host = normalise_host(name)
     if name == written:
         return host
-    if host.startswith("[") or host.rpartition(".")[2].isdigit():
+    if is_address(host):
         raise ValueError(f'"{text}": an IP address cannot have a wildcard; name the address itself')
     return f"*.{host}"
 
 
 HostPattern = Annotated[str, AfterValidator(parse_pattern), AfterValidator(check_a_labels)]
-"""A host name, or `*.` and a host name. The star stands for exactly one label."""
+"""A host name, or `*.` and a host name, where the star stands for exactly one label, or `*`."""
 
 
-def _service_host(value: str) -> str:
+def parse_service_host(value: str) -> str:
+    """Return a service's host name or wildcard in normalised form. A host name may have a port.
+
+    Raises:
+        ValueError: neither a host name nor a wildcard.
+    """
     if "://" in value or "/" in value:
         raise ValueError(
             f'"{value}" is a URL; write only the host name, for example app.example.com'
         )
     if "*" in value:
-        raise ValueError(f'"{value}": wildcards are not supported; list each host name')
+        return parse_pattern(value)
     return normalise_host(value)
 
 
-HostName = Annotated[str, AfterValidator(_service_host), AfterValidator(check_a_labels)]
-"""A host name in normalised form (see `normalise_host`)."""
+HostName = Annotated[str, AfterValidator(parse_service_host), AfterValidator(check_a_labels)]
+"""A host name or wildcard of a service, in normalised form (see `normalise_host`)."""
 
 
 def split_address(

@@ -50,6 +50,11 @@ class Limits(Model):
     limit, TLS connections to further new names fail. Names that are granted without a wildcard do
     not count. Let's Encrypt accepts 300 orders in 3 hours from the whole server."""
 
+    certificates_per_wildcard: int = Field(default=20, ge=1)
+    """Maximum new certificates per hour for one wildcard that a service has as its host name, such
+    as `*.apps.example.com` or `*`. Any client can ask for names below it, so this is less than
+    `certificates_per_agent`, which counts them too."""
+
     certificates_per_domain: int = Field(default=40, ge=1)
     """Maximum new certificates per week for host names under wildcard grants below one registered
     domain, for example `example.com`. Let's Encrypt accepts 50. Raise both limits if your

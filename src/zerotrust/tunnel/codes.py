@@ -11,7 +11,8 @@ LISTEN_ON: Final = "listen_on"
 RENEWAL: Final = "renewal"
 RESUME: Final = "resume"
 CONNECTIONS: Final = "connections"
-CAPABILITIES: Final = (POLICY, LISTEN_ON, RENEWAL, RESUME, CONNECTIONS)
+WILDCARDS: Final = "wildcards"
+CAPABILITIES: Final = (POLICY, LISTEN_ON, RENEWAL, RESUME, CONNECTIONS, WILDCARDS)
 """Extensions of the first revision that this implementation has (section 3)."""
 
 

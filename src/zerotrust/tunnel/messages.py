@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from zerotrust.errors import RemoteProtocolError
-from zerotrust.model.base import normalise_host
+from zerotrust.model.base import parse_service_host
 from zerotrust.tunnel.binary import MAX_REASON_BYTES, printable
 from zerotrust.tunnel.codes import FrameType
 
@@ -44,8 +44,11 @@ Text = Annotated[str, Field(max_length=128), AfterValidator(printable)]
 Window = Annotated[int, Field(ge=16384, le=16777216)]
 MaxStreams = Annotated[int, Field(ge=1, le=1048576)]
 ServiceId = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")]
-Host = Annotated[str, Field(max_length=255, pattern=r"^[^%\s]+$"), AfterValidator(normalise_host)]
-"""Host name or address, without the zone of IPv6, which may contain anything (RFC 6874)."""
+Host = Annotated[
+    str, Field(max_length=255, pattern=r"^[^%\s]+$"), AfterValidator(parse_service_host)
+]
+"""Host name, wildcard or address, without the zone of IPv6, which may contain anything (RFC
+6874)."""
 
 
 SessionId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]

@@ -473,3 +473,25 @@ def test_each_valid_block_becomes_a_request(
 
     with capture_logs():
         asyncio.run(ask())
+
+
+@pytest.mark.anyio
+async def test_a_server_that_knows_no_wildcards_gets_the_other_host_names() -> None:
+    keys = {"hostname": None, "hosts": ["*.example", "a.example", "*"], "id": "web"}
+    with capture_logs() as logs:
+        (old,) = Agent(live({**PLAIN, **keys})).said()
+        (new,) = Agent(live({**PLAIN, **keys}), capabilities=("wildcards", "listen_on")).said()
+    assert isinstance(old, Register)
+    assert isinstance(new, Register)
+    assert old.hosts == ["a.example"]
+    assert new.hosts == ["*.example", "a.example", "*"]
+    assert [line["event"] for line in logs if line["log_level"] == "warning"] == [
+        "this server does not know wildcard host names: it serves the others"
+    ]
+
+
+@pytest.mark.anyio
+async def test_a_service_of_wildcards_alone_is_not_published_there() -> None:
+    with capture_logs() as logs:
+        assert Agent(live({**PLAIN, "hostname": "*.example"})).said() == ["*.example"]
+    assert any("does not know wildcard host names" in str(line.get("reason")) for line in logs)

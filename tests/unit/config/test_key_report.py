@@ -18,7 +18,7 @@ def test_the_nearest_reason_counts(tmp_path: Path) -> None:
     path = tmp_path / "agent.yaml"
     path.write_text(
         "agent_id: a\nlog_level: loud\nzzz: {inner: 1}\nservices:\n"
-        "  - {hostname: a.example.com, hosts: [ok.example.com, '*'], tls: ~, serivce: 5}\n"
+        "  - {hostname: a.example.com, hosts: [ok.example.com, '*.*'], tls: ~, serivce: 5}\n"
     )
     assert told(path) == {
         "agent_id": ("applied", ""),
@@ -29,7 +29,11 @@ def test_the_nearest_reason_counts(tmp_path: Path) -> None:
         "zzz.inner": ("without effect", "unknown key, it is ignored"),
         # The service lacks a backend, which is not the fault of the keys that it has.
         "services[0].hostname": ("applied", ""),
-        "services[0].hosts": ("refused", '"*": wildcards are not supported; list each host name'),
+        "services[0].hosts": (
+            "refused",
+            '"*.*": a wildcard must be the whole first label, for example *.lab.example.com,'
+            " or * alone",
+        ),
         "services[0].tls": ("applied", ""),
         "services[0].serivce": ("without effect", "unknown key, it is ignored"),
     }

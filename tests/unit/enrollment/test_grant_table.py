@@ -18,6 +18,7 @@ from zerotrust.model.base import normalise_host
         ("bücher.example", "xn--bcher-kva.example"),
         ("nas", "nas"),
         ("*.lan", "*.lan"),
+        ("*", "*"),
         ("192.0.2.7", "192.0.2.7"),
         ("[2001:DB8::7]", "[2001:db8::7]"),
     ],
@@ -31,7 +32,7 @@ def test_patterns_are_normalised(written: str, meant: str) -> None:
     ("written", "reason"),
     [
         ("", "not a host name"),
-        ("*", "whole first label"),
+        ("**", "whole first label"),
         ("*.", "not a host name"),
         ("*.*.example.com", "whole first label"),
         ("a.*.example.com", "whole first label"),
@@ -100,6 +101,25 @@ def test_sources_stand_beside_each_other_and_are_replaced_whole() -> None:
     assert not table.may_serve("home", "a.example")
 
 
+@pytest.mark.parametrize("host", ["a.example", "example", "*.example", "192.0.2.7", "[::1]"])
+def test_the_rest_is_granted_as_the_rest_alone(host: str) -> None:
+    table = GrantTable()
+    table.replace("file", [("home", "*"), ("work", host)])
+    assert table.may_serve("home", "*")
+    assert not table.may_serve("home", host)
+    assert not table.may_serve("work", "*")
+    assert table.overlaps() == []
+
+
+def test_a_wildcard_is_granted_as_itself_alone() -> None:
+    table = GrantTable()
+    table.replace("file", [("home", "*.apps.example.com"), ("work", "a.apps.example.com")])
+    assert table.may_serve("home", "*.apps.example.com")
+    assert not table.may_serve("home", "*.b.apps.example.com")
+    assert not table.may_serve("home", "*.example.com")
+    assert not table.may_serve("work", "*.apps.example.com")
+
+
 LABELS = st.sampled_from(["a", "b", "lab", "example", "com", "xn--bcher-kva"])
 HOSTS = st.lists(LABELS, min_size=1, max_size=4).map(".".join)
 PATTERNS = st.one_of(HOSTS, HOSTS.map(lambda name: f"*.{name}"))
@@ -157,4 +177,5 @@ def test_a_pattern_or_a_reason_and_never_more_than_a_wildcard(text: str) -> None
     except ValueError:
         return
     assert parse_pattern(pattern) == pattern
-    assert normalise_host(pattern.removeprefix("*.")) == pattern.removeprefix("*.")
+    if pattern != "*":
+        assert normalise_host(pattern.removeprefix("*.")) == pattern.removeprefix("*.")

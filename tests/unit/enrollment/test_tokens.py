@@ -72,7 +72,7 @@ def attempt(database: Database, **changed: Any) -> IssuedToken:
         ({"agent_id": ""}, "cannot be used as a name"),
         ({"agent_id": "a b"}, "cannot be used as a name"),
         ({"agent_id": "x" * 65}, "cannot be used as a name"),
-        ({"patterns": ["*"]}, "whole first label"),
+        ({"patterns": ["a.*"]}, "whole first label"),
         (
             {"patterns": [f"a{n}.example" for n in range(MAX_PATTERNS + 1)]},
             "1001 host names are too many",

@@ -14,9 +14,11 @@ from zerotrust.model.base import (
     HostPattern,
     Listen,
     is_loopback,
+    is_pattern,
     normalise_host,
     parse_duration,
     parse_pattern,
+    patterns_of,
     split_address,
 )
 
@@ -225,10 +227,28 @@ def test_a_normal_form_is_its_own_normal_form_or_the_name_is_refused(host: str) 
     ) or name.startswith("[")
 
 
-@pytest.mark.parametrize("host", ["https://a.example.com", "a.example.com/x", "*.example.com"])
+@pytest.mark.parametrize("host", ["https://a.example.com", "a.example.com/x", "*.*.example.com"])
 def test_a_service_has_a_plain_host_name(host: str) -> None:
     with pytest.raises(ValidationError):
         HOST.validate_python(host)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("App.Example.com:8443", "app.example.com"),
+        ("*.Apps.example.com", "*.apps.example.com"),
+        (" * ", "*"),
+    ],
+)
+def test_a_service_may_have_a_wildcard(text: str, name: str) -> None:
+    assert HOST.validate_python(text) == name
+    assert is_pattern(name) is ("*" in name)
+
+
+def test_the_patterns_of_a_host_begin_with_the_most_specific_one() -> None:
+    assert patterns_of("a.b.example") == ("a.b.example", "*.b.example", "*")
+    assert not set(patterns_of("nas")[1:2]) & {"*", "nas"}
 
 
 @pytest.mark.parametrize(
@@ -306,6 +326,7 @@ def test_loopback_addresses(listen: str, loopback: bool) -> None:
         ("*.Lab.example.com", "*.lab.example.com"),
         ("10.0.0.1", "10.0.0.1"),
         ("[::1]", "[::1]"),
+        ("*", "*"),
     ],
 )
 def test_a_host_pattern_has_one_form(text: str, pattern: str) -> None:
@@ -317,7 +338,7 @@ def test_a_host_pattern_has_one_form(text: str, pattern: str) -> None:
     [
         ("https://app.example.com", "is a URL"),
         ("a.*.example.com", "must be the whole first label"),
-        ("*", "must be the whole first label"),
+        ("**", "must be the whole first label"),
         ("app.example.com:443", "has a port"),
         ("[::1]:443", "has a port"),
         ("*.10.0.0.1", "cannot have a wildcard"),

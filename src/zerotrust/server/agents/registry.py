@@ -5,14 +5,20 @@ one process serve it together, to the one with the lowest number (`AgentSession.
 session takes only its own registrations away. Agents that register the same host name share its
 requests (`agent_balancing`).
 
-A host name whose last agent disconnected is remembered (503); one that its agent unregistered is
-not (404). A session that retires gives its host names up and goes on with the requests that it has.
+A service may have wildcards among its host names. A request belongs to the most specific name that
+matches its host: the name itself, the wildcard of its parent, then `*`. Only a host name that is
+not registered itself costs more than one dictionary access.
+
+A host name whose last agent disconnected is remembered (503), and no wildcard gets its requests;
+one that its agent unregistered is not (404). A session that retires gives its host names up and
+goes on with the requests that it has.
 """
 
 import time
 from collections.abc import Callable, Container
 from typing import Final
 
+from zerotrust.model.base import patterns_of
 from zerotrust.server.agents.agent_balancing import AgentBalancer, arrange, update_doubtful
 from zerotrust.server.agents.offline_agents import MAX_LOST, RecentlyLostHosts, RetainedPolicies
 from zerotrust.server.agents.policy_quota import PolicyQuota
@@ -36,7 +42,7 @@ class Registry:
 
     Attributes:
         policies: memory that the policies of connected agents take.
-        by_host: registrations of each host name, the preferred one first.
+        by_host: registrations of each host name and wildcard, the preferred one first.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -241,7 +247,7 @@ class Registry:
         """Return True where the registration was not replaced, and serves the host name."""
         return (
             registration.session.services.get(registration.service) is registration
-            and host in registration.hosts
+            and self.resolve(host) in registration.hosts
         )
 
     @property
@@ -250,6 +256,13 @@ class Registry:
         return self._retained.memory
 
     # ---- host names
+
+    def resolve(self, host: str) -> str:
+        """Return the name that requests for a host name belong to: itself or a wildcard."""
+        for name in patterns_of(host):
+            if name in self.by_host or name in self._lost:
+                return name
+        return host
 
     def lookup(self, host: str, client: bytes = b"") -> ServiceRegistration | None:
         """Return the registration for a host name; None where its agent is offline.
@@ -260,10 +273,11 @@ class Registry:
         sole = self._sole.get(host)
         if sole is not None:
             return sole
-        registrations = self.by_host.get(host)
+        name = host if host in self.by_host else self.resolve(host)
+        registrations = self.by_host.get(name)
         if registrations is not None:
             return self._balancer.choose(registrations, client)
-        if host not in self._lost:
+        if name not in self._lost:
             raise KeyError(host)
         return None
 
@@ -273,7 +287,7 @@ class Registry:
         """Return a registration that was not tried and can take a request; else None."""
         registrations = [
             one
-            for one in self.by_host.get(host, ())
+            for one in self.by_host.get(self.resolve(host), ())
             if one.session.link.session.can_open and one not in tried
         ]
         return self._balancer.choose(registrations, client) if registrations else None
@@ -285,29 +299,43 @@ class Registry:
             timeout: seconds after the agent has disconnected; 0 is returned later, and where there
                 was no agent.
         """
-        if host in self.by_host:
+        name = self.resolve(host)
+        if name in self.by_host:
             return timeout
-        lost_at = self._lost.lost_at(host)
+        lost_at = self._lost.lost_at(name)
         return 0.0 if lost_at is None else max(0.0, lost_at + timeout - self.clock())
 
     def expect(self, host: str, agent: str, service: str) -> None:
         """Treat a host name that no agent serves as if its agent had just disconnected."""
         self._lost.add(host, agent, service, self.clock())
 
+    def forget_lost(self, may_serve: Callable[[str, str], bool]) -> None:
+        """Forget the host names that their disconnected agents may no longer serve.
+
+        Args:
+            may_serve: returns True where an agent may serve a host name.
+        """
+        for name, agent in self._lost.owners():
+            if not may_serve(agent, name):
+                self._lost.discard(name)
+
     def offers_https(self, host: str) -> bool:
         """Return True where the host name is served now, and not over http alone."""
-        return any(one.schemes.https for one in self.by_host.get(host, ())[:1])
+        registrations = self.by_host.get(self.resolve(host), ())
+        return any(one.schemes.https for one in registrations[:1])
 
     def agents_of(self, host: str) -> list[str]:
         """Return the agents that serve the host name now, the best first."""
-        return list(dict.fromkeys(one.session.agent for one in self.by_host.get(host, ())))
+        registrations = self.by_host.get(self.resolve(host), ())
+        return list(dict.fromkeys(one.session.agent for one in registrations))
 
     def policy_of(self, host: str) -> tuple[str, CompiledPolicy | None]:
         """Return agent and policy of a host name, for five minutes also if it is offline."""
-        registrations = self.by_host.get(host)
+        name = self.resolve(host)
+        registrations = self.by_host.get(name)
         if registrations:
             return registrations[0].session.agent, registrations[0].policy
-        agent, service = self._lost.get(host)
+        agent, service = self._lost.get(name)
         return agent, self._retained.get(agent, service, self.clock())
 
     # ----

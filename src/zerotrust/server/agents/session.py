@@ -9,6 +9,7 @@ from typing import Final, Protocol, cast
 
 from zerotrust.enrollment.join import IssuedCertificate
 from zerotrust.errors import ZeroTrustError
+from zerotrust.model.base import patterns_of
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tunnel import TunnelLink
 from zerotrust.pki.identity import Identity
@@ -48,8 +49,8 @@ class OpenRequest(Protocol):
     """A request that an agent serves now: the sink of a stream (`server.proxy.relay`)."""
 
     @property
-    def host(self) -> str:
-        """The host name that was asked for."""
+    def registered_host(self) -> str:
+        """The host name or wildcard of the service that the request belongs to."""
 
     def cut(self, reason: str) -> None:
         """End the request at once: the agent may no longer serve it."""
@@ -102,7 +103,7 @@ class ServiceRegistration:
     """A service that an agent registered in a session.
 
     Attributes:
-        hosts: the requested host names that the agent may serve.
+        hosts: the requested host names and wildcards that the agent may serve.
         policy: None where every request passes.
         requested: all host names that the agent asked for.
         policy_bytes: size of the policy as JSON.
@@ -125,6 +126,10 @@ class ServiceRegistration:
     weight: int = 100
     sticky: bool = False
     turn: int = 0
+
+    def registered_host(self, host: str) -> str:
+        """Return its most specific host name or wildcard that matches a host name."""
+        return next((name for name in patterns_of(host) if name in self.hosts), host)
 
     def with_hosts(self, hosts: tuple[str, ...]) -> "ServiceRegistration":
         """Return a copy with other host names."""

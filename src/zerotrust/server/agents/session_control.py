@@ -31,13 +31,18 @@ class SessionControl:
         return any(session.agent == agent for session in self._registry.sessions)
 
     def reauthorize(self) -> None:
-        """Check all grants again; end the requests of host names that are no longer granted."""
+        """Check all grants again; end the requests of host names that are no longer granted.
+
+        A disconnected agent gives up the names that it may no longer serve: a wildcard may get
+        their requests now.
+        """
         for session in self._registry.sessions:
             if not session.retired:
                 self._registrar.reauthorize(session)
             for request in session.open_requests():
-                if self._authorization.judge(session.agent, (request.host,))[1]:
+                if not self._authorization.may_serve(session.agent, request.registered_host):
                     request.cut("the host name is no longer granted to the agent")
+        self._registry.forget_lost(self._authorization.may_serve)
 
     def revoke(self, agent: str, serial: str | None, reason: str) -> tuple[int, int]:
         """End the sessions of an agent, or those with one certificate, at once.

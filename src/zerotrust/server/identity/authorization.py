@@ -1,5 +1,6 @@
 """Authorization of agents: revocations and granted host names, held in memory."""
 
+import shlex
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -41,15 +42,20 @@ class Authorization:
             return f'agent "{agent}" was revoked; on the server: 0trust agents restore {agent}'
         return None
 
+    def may_serve(self, agent: str, host: str) -> bool:
+        """Return True where the agent may serve the host name or wildcard."""
+        return self.any_host or self.grants.may_serve(agent, host)
+
     def judge(self, agent: str, hosts: Iterable[str]) -> tuple[list[str], dict[str, str]]:
         """Return the host names that the agent may serve, and the others, each with the reason."""
         granted: list[str] = []
         refused: dict[str, str] = {}
         for host in hosts:
-            if self.any_host or self.grants.may_serve(agent, host):
+            if self.may_serve(agent, host):
                 granted.append(host)
             else:
                 refused[host] = (
-                    f"not granted to {agent}; on the server: 0trust grants add {agent} {host}"
+                    f"not granted to {agent}; on the server:"
+                    f" 0trust grants add {agent} {shlex.quote(host)}"
                 )
         return granted, refused

@@ -5,6 +5,9 @@ each one that a client asks for. The authority limits each account: 300 orders i
 new certificates in a week below one registered domain (Let's Encrypt, rate limits). Without limits
 of our own, one agent could use these up for all others.
 
+Below a service with a wildcard as its host name, any client can make up names. So each wildcard has
+a limit of its own, which also holds for Caddy's internal authority: it keeps files of each name.
+
 Only new names count: a name that was permitted once stays permitted.
 """
 
@@ -22,10 +25,11 @@ MAX_NAMES: Final = 65536
 
 PER_AGENT: Final = "certificates_per_agent"
 PER_DOMAIN: Final = "certificates_per_domain"
+PER_WILDCARD: Final = "certificates_per_wildcard"
 
 
 class CertificateBudget:
-    """Counts new names by agent, and by agent and registered domain.
+    """Counts new names by agent, by agent and registered domain, and by wildcard.
 
     Attributes:
         permitted: new names of each agent that were permitted.
@@ -39,30 +43,41 @@ class CertificateBudget:
         self._known: TtlCache[bool] = TtlCache(MAX_NAMES)
         self._by_agent = _Window(HOUR)
         self._by_domain = _Window(WEEK)
+        self._by_wildcard = _Window(HOUR)
         self._logged: TtlCache[bool] = TtlCache(MAX_NAMES)
 
     def reconfigure(self, limits: Limits) -> None:
         """Apply new limits; the counts stay."""
         self._per_agent = limits.certificates_per_agent
         self._per_domain = limits.certificates_per_domain
+        self._per_wildcard = limits.certificates_per_wildcard
 
     def knows(self, name: str, now: float) -> bool:
         """Return True where the name was permitted before."""
         return self._known.get(name.encode(), now) is not None
 
-    def exceeded(self, agent: str, domain: str, name: str, now: float) -> str | None:
+    def exceeded(
+        self, agent: str, domain: str | None, name: str, now: float, *, wildcard: str | None = None
+    ) -> str | None:
         """Permit and count a new name of an agent, or return the limit that it exceeds.
 
         Args:
-            domain: the registered domain of the name, by which authorities count.
+            domain: the registered domain of the name, by which authorities count; None where the
+                name needs no public authority.
+            wildcard: host name of the service that serves the name, if that is a wildcard.
         """
-        of_agent, of_domain = agent.encode(), f"{agent} {domain}".encode()
-        if self._by_agent.count(of_agent, now) >= self._per_agent:
-            return PER_AGENT
-        if self._by_domain.count(of_domain, now) >= self._per_domain:
-            return PER_DOMAIN
-        self._by_agent.add(of_agent, now)
-        self._by_domain.add(of_domain, now)
+        counts: list[tuple[str, _Window, bytes, int]] = []
+        if wildcard is not None:
+            counts.append((PER_WILDCARD, self._by_wildcard, wildcard.encode(), self._per_wildcard))
+        if domain is not None:
+            of_domain = f"{agent} {domain}".encode()
+            counts.append((PER_AGENT, self._by_agent, agent.encode(), self._per_agent))
+            counts.append((PER_DOMAIN, self._by_domain, of_domain, self._per_domain))
+        for limit, window, key, most in counts:
+            if window.count(key, now) >= most:
+                return limit
+        for _, window, key, _ in counts:
+            window.add(key, now)
         self._known.put(name.encode(), True, until=math.inf)
         self.permitted[agent] += 1
         return None

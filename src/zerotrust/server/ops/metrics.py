@@ -76,6 +76,7 @@ def server_limits(config: ServerConfig, descriptors: int) -> dict[str, float]:
         "policies_per_agent_bytes": most_memory(configured),
         "certificates_per_agent": configured.certificates_per_agent,
         "certificates_per_domain": configured.certificates_per_domain,
+        "certificates_per_wildcard": configured.certificates_per_wildcard,
         "event_loop_lag_seconds": configured.event_loop_lag,
         "request_held_seconds": config.api.hold_timeout,
         "session_detached_seconds": config.server.resume_timeout,

@@ -42,7 +42,7 @@ class RestartGate:
             for session in self._registry.sessions
             for service, registration in session.services.items()
             for host in registration.hosts
-            if self._is_served(host)
+            if host in self._registry.by_host
         }
         fresh = self._path.with_suffix(".new")
         try:
@@ -61,7 +61,7 @@ class RestartGate:
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + RETURN_TIMEOUT
         while missing := {
-            host: owner for host, owner in missing.items() if not self._is_served(host)
+            host: owner for host, owner in missing.items() if host not in self._registry.by_host
         }:
             if loop.time() >= ends_at:
                 _log.warning(
@@ -83,9 +83,3 @@ class RestartGate:
         except (OSError, ValueError):
             return {}
         return saved
-
-    def _is_served(self, host: str) -> bool:
-        try:
-            return self._registry.lookup(host) is not None
-        except KeyError:
-            return False

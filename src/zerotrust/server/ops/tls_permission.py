@@ -4,6 +4,9 @@ Without it, any client could make Caddy order certificates for any name. Caddy r
 `/.0trust/tls-permission?domain=NAME` and goes on with status 200 only. After any other status it
 also stops using a certificate that is due for renewal, so a name that was permitted must not be
 refused later, while it is served.
+
+Below a wildcard of a service, each name that a client asks for is an order. So these names count as
+new ones until they have a certificate.
 """
 
 import time
@@ -17,7 +20,7 @@ from zerotrust.enrollment.grant_table import GrantTable
 from zerotrust.enrollment.public_suffix import registered_domain
 from zerotrust.http.body import Kind
 from zerotrust.http.head import RequestHead
-from zerotrust.model.base import normalise_host
+from zerotrust.model.base import is_address, is_pattern, normalise_host
 from zerotrust.net.http_server import HttpServerConnection, RequestSink
 from zerotrust.server.agents.registry import Registry
 from zerotrust.server.ops.certificate_budget import CertificateBudget
@@ -76,14 +79,18 @@ class TlsPermission:
             name = normalise_host(names[0])
         except ValueError:
             return False
-        return self._registry.offers_https(name) and (
-            self._costs_nothing(name) or self._has_room(name)
-        )
+        if not self._registry.offers_https(name):
+            return False
+        registered = self._registry.resolve(name)
+        wildcard = registered if is_pattern(registered) else None
+        if wildcard is not None and is_address(name):
+            return False  # no authority certifies an address that clients make up
+        return self._costs_nothing(name, wildcard) or self._has_room(name, wildcard)
 
-    def _costs_nothing(self, name: str) -> bool:
+    def _costs_nothing(self, name: str, wildcard: str | None) -> bool:
         """Return True where the name needs no budget: internal, granted, or permitted before."""
         return (
-            is_private(name)
+            (is_private(name) and wildcard is None)
             or any(self._grants.names(agent, name) for agent in self._registry.agents_of(name))
             or self._budget.knows(name, self._clock())
             or self._has_certificate(name)
@@ -98,12 +105,13 @@ class TlsPermission:
         except OSError:  # for example a name too long for a file
             return False
 
-    def _has_room(self, name: str) -> bool:
+    def _has_room(self, name: str, wildcard: str | None) -> bool:
         """Count the name for an agent that serves it and has room; return False where none has."""
-        domain, now = registered_domain(name), self._clock()
+        domain = None if is_private(name) else registered_domain(name)
+        now = self._clock()
         exceeded: dict[str, str] = {}
         for agent in self._registry.agents_of(name):
-            limit = self._budget.exceeded(agent, domain, name, now)
+            limit = self._budget.exceeded(agent, domain, name, now, wildcard=wildcard)
             if limit is None:
                 return True
             exceeded[agent] = limit
@@ -115,6 +123,7 @@ class TlsPermission:
                     agent=agent,
                     host_name=name,
                     domain=domain,
+                    wildcard=wildcard,
                     limit=limit,
                 )
         return False

@@ -19,7 +19,7 @@ Resume = Callable[[bool], None]
 
 
 class PendingRequests:
-    """Requests that wait for an agent, by host name.
+    """Requests that wait for an agent, by the host name or wildcard that it serves.
 
     Args:
         timeout: seconds that a request waits at most; 0 turns waiting off.
@@ -45,8 +45,9 @@ class PendingRequests:
         if seconds <= 0 or self.count >= MAX_PENDING:
             return False
         self.count += 1
-        timer = self._loop.call_later(seconds, partial(self._expire, host, resume))
-        self._waiting.setdefault(host, {})[resume] = timer
+        name = self._registry.resolve(host)
+        timer = self._loop.call_later(seconds, partial(self._expire, name, resume))
+        self._waiting.setdefault(name, {})[resume] = timer
         return True
 
     def host_served(self, host: str) -> None:

@@ -126,6 +126,13 @@ class Relay:
         return self.context.host
 
     @property
+    def registered_host(self) -> str:
+        """The host name or wildcard of the service that the request belongs to."""
+        registration = self.context.registration
+        assert registration is not None
+        return registration.registered_host(self.context.host)
+
+    @property
     def over(self) -> bool:
         """The relay no longer uses the connection."""
         return self._connection is None

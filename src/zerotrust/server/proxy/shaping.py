@@ -195,9 +195,9 @@ class ShapedRelay:
     # ---- from the server (server.agents.session_control.OpenRequest)
 
     @property
-    def host(self) -> str:
-        """The host name that was asked for."""
-        return self.relay.host
+    def registered_host(self) -> str:
+        """The host name or wildcard of the service that the request belongs to."""
+        return self.relay.registered_host
 
     def cut(self, reason: str) -> None:
         """End the request at once, with all that waits."""

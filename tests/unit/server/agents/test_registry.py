@@ -482,17 +482,133 @@ def standing(session: AgentSession) -> tuple[bool, bool]:
     return not attached, attached and session.doubtful
 
 
+APPS, REST = "*.apps.example.com", "*"
+
+
+def three_services(registry: Registry) -> list[ServiceRegistration]:
+    """Return a service with a host name, one with the wildcard above it, and one with the rest."""
+    names = ["a.apps.example.com", APPS, REST]
+    agents = ["exact", "wild", "rest"]
+    found = [
+        claim(join(registry, agent, tunnel()), name)
+        for agent, name in zip(agents, names, strict=True)
+    ]
+    for one in reversed(found):
+        registry.register(one)
+    return found
+
+
+def test_the_most_specific_name_gets_the_request() -> None:
+    registry = Registry()
+    exact, wild, rest = three_services(registry)
+    assert registry.lookup("a.apps.example.com") is exact
+    assert registry.lookup("b.apps.example.com") is wild
+    for host in ("x.b.apps.example.com", "apps.example.com", "example.com", "nas", "192.0.2.7"):
+        assert registry.lookup(host) is rest
+        assert registry.agents_of(host) == ["rest"]
+    assert registry.lookup("[2001:db8::1]") is rest
+    assert wild.registered_host("b.apps.example.com") == APPS
+
+
+def test_a_wildcard_gets_no_requests_of_an_agent_that_is_away() -> None:
+    registry = Registry()
+    exact, wild, rest = three_services(registry)
+    registry.remove(exact.session)
+    assert registry.lookup("a.apps.example.com") is None
+    assert registry.away_until("a.apps.example.com", 10) > 0
+    assert not registry.offers_https("a.apps.example.com")
+    assert registry.policy_of("a.apps.example.com") == ("exact", None)
+    registry.remove(wild.session)
+    assert registry.lookup("b.apps.example.com") is None
+    assert registry.policy_of("b.apps.example.com") == ("wild", None)
+    assert registry.lookup("example.com") is rest
+
+
+def test_a_wildcard_gets_the_requests_of_a_service_that_was_removed() -> None:
+    registry = Registry()
+    exact, wild, rest = three_services(registry)
+    registry.unregister(exact.session, "web")
+    assert registry.lookup("a.apps.example.com") is wild
+    registry.unregister(wild.session, "web")
+    assert registry.lookup("a.apps.example.com") is rest
+    registry.unregister(rest.session, "web")
+    with pytest.raises(KeyError):
+        registry.lookup("a.apps.example.com")
+
+
+def test_a_name_that_an_agent_lost_while_it_was_away_belongs_to_the_wildcard() -> None:
+    registry = Registry()
+    exact, wild, _ = three_services(registry)
+    registry.remove(exact.session)
+    registry.forget_lost(lambda agent, host: True)
+    assert registry.lookup("a.apps.example.com") is None
+    registry.forget_lost(lambda agent, host: (agent, host) != ("exact", "a.apps.example.com"))
+    assert registry.lookup("a.apps.example.com") is wild
+
+
+def test_a_service_of_a_wildcard_is_current_until_the_name_has_its_own() -> None:
+    registry = Registry()
+    wild = claim(join(registry, "wild", tunnel()), APPS)
+    registry.register(wild)
+    assert registry.is_current(wild, "a.apps.example.com")
+    registry.register(claim(join(registry, "exact", tunnel()), "a.apps.example.com"))
+    assert not registry.is_current(wild, "a.apps.example.com")
+    assert registry.is_current(wild, "b.apps.example.com")
+
+
+def test_agents_share_the_requests_of_a_wildcard() -> None:
+    registry = Registry()
+    ends = [tunnel(), tunnel()]
+    agents = [claim(join(registry, str(id(end)), end), APPS) for end in ends]
+    for end, one in zip(ends, agents, strict=True):
+        end.can_open = True
+        registry.register(one)
+    hosts = [f"{number}.apps.example.com" for number in range(4)]
+    assert [registry.lookup(host) in agents for host in hosts] == [True] * 4
+    chosen = registry.lookup(hosts[0])
+    assert chosen is not None
+    (other,) = [one for one in agents if one is not chosen]
+    assert registry.another(hosts[0], b"", [chosen]) is other
+
+
+MATCHES = {
+    "a.x": ["a.x", "*.x", "*"],
+    "b.x": ["b.x", "*.x", "*"],
+    "c.b.x": ["c.b.x", "*"],
+    "x": ["x", "*"],
+}
+"""Names that a request's host may be registered under, the most specific one first."""
+
+
 class Schedules(RuleBasedStateMachine):
-    """Joins, registrations and ends in any order: a lookup never returns an ended session."""
+    """Joins, registrations and ends in any order: a lookup never returns an ended session, and
+    always the most specific registration."""
 
     def __init__(self) -> None:
         super().__init__()
         self.registry = Registry()
         self.live: list[AgentSession] = []
+        self.lost: dict[str, str] = {}
+        """Names whose last agent left, with that agent."""
 
     agents = st.sampled_from(["one", "two"])
-    hosts = st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=4)
+    hosts = st.lists(st.sampled_from(["a.x", "b.x", "x", "*.x", "*"]), min_size=1, max_size=4)
     services = st.sampled_from(["web", "api"])
+
+    def holders(self, name: str) -> list[AgentSession]:
+        working = [m for m in self.live if not m.retired]
+        return [m for m in working for c in m.services.values() if name in c.hosts]
+
+    def served(self) -> set[str]:
+        return {name for names in MATCHES.values() for name in names if self.holders(name)}
+
+    def note(self, before: set[str], *, left: str | None = None) -> None:
+        """Note the names that are served no more, because an agent left or has other services."""
+        served = self.served()
+        gone = before - served
+        self.lost |= dict.fromkeys(gone, left) if left is not None else {}
+        for name in served if left is not None else served | gone:
+            self.lost.pop(name, None)
 
     @rule(
         agent=agents,
@@ -515,17 +631,31 @@ class Schedules(RuleBasedStateMachine):
         if self.live:
             session = data.draw(st.sampled_from(self.live))
             if not session.retired:
+                before = self.served()
                 self.registry.register(claim(session, *hosts, service=service))
+                self.note(before)
 
     @rule(data=st.data(), service=services)
     def unregister(self, data: Any, service: str) -> None:
         if self.live:
+            before = self.served()
             self.registry.unregister(data.draw(st.sampled_from(self.live)), service)
+            self.note(before)
 
     @rule(data=st.data())
     def retire(self, data: Any) -> None:
         if self.live:
-            self.registry.retire(data.draw(st.sampled_from(self.live)))
+            before = self.served()
+            session = data.draw(st.sampled_from(self.live))
+            self.registry.retire(session)
+            self.note(before, left=session.agent)
+
+    @rule(agent=agents)
+    def take_grants(self, agent: str) -> None:
+        self.registry.forget_lost(lambda owner, name: owner != agent or name == "*")
+        self.lost = {
+            name: owner for name, owner in self.lost.items() if owner != agent or name == "*"
+        }
 
     @rule(data=st.data(), attached=st.booleans())
     def change_link(self, data: Any, attached: bool) -> None:
@@ -543,26 +673,31 @@ class Schedules(RuleBasedStateMachine):
     @rule(data=st.data())
     def leave(self, data: Any) -> None:
         if self.live:
+            before = self.served()
             session = data.draw(st.sampled_from(self.live))
             self.live.remove(session)
             self.registry.remove(session)
+            self.note(before, left=session.agent)
 
     @invariant()
     def lookups_are_live(self) -> None:
-        for host in "abc":
-            working = [m for m in self.live if not m.retired]
-            holders = [m for m in working for c in m.services.values() if host in c.hosts]
+        for host, names in MATCHES.items():
+            known = [name for name in names if name in self.lost or self.holders(name)]
             try:
                 found = self.registry.lookup(host)
             except KeyError:
-                assert not holders
+                assert not known
                 continue
+            holders = self.holders(known[0])
+            assert self.registry.resolve(host) == known[0]
             if found is None:
                 assert not holders
             else:
-                assert found.session in working
+                assert found.session in self.live
+                assert not found.session.retired
                 assert found in found.session.services.values()
-                assert host in found.hosts
+                assert known[0] in found.hosts
+                assert self.registry.is_current(found, host)
                 assert standing(found.session) == min(map(standing, holders))
                 rivals = [
                     m

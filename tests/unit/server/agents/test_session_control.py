@@ -68,6 +68,29 @@ async def test_names_come_and_go_with_their_grants() -> None:
         proxy.registry.lookup(HOST)
 
 
+@pytest.mark.parametrize("wildcard", ["*.example.com", "*"])
+async def test_a_request_below_a_wildcard_lives_as_long_as_its_grant(wildcard: str) -> None:
+    proxy = GrantedProxy()
+    proxy.agent_session.services["app"].requested = (wildcard,)
+    proxy.grant(wildcard)
+    assert proxy.told == ([wildcard], [])
+    assert await proxy.ask("GET /") == b""
+    proxy.grant(wildcard, "other.example.org")
+    assert await proxy.hear() == b""
+    proxy.grant("other.example.org")
+    assert b"HTTP/1.1 502 " in await proxy.hear()
+    assert proxy.told == ([], [wildcard])
+
+
+async def test_a_refusal_names_the_command_for_a_shell() -> None:
+    _, refused = Authorization().judge("home", ["*.example.com", "a.example.com"])
+    command = "not granted to home; on the server: 0trust grants add home"
+    assert refused == {
+        "*.example.com": f"{command} '*.example.com'",
+        "a.example.com": f"{command} a.example.com",
+    }
+
+
 async def test_what_is_the_same_is_not_said_again() -> None:
     proxy = GrantedProxy(HOST)
     said = len(proxy.agent.messages)

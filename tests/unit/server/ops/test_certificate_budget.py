@@ -44,6 +44,30 @@ def test_one_agent_leaves_the_others_theirs() -> None:
     assert budget.permitted == {"mallory": 3, "home": 3}
 
 
+def test_a_wildcard_gets_so_many_in_an_hour_whichever_agent_serves_it() -> None:
+    budget = CertificateBudget(Limits(certificates_per_wildcard=2))
+
+    def ask(agent: str, name: str, domain: str | None, now: float) -> str | None:
+        return budget.exceeded(agent, domain, name, now, wildcard="*.a.example")
+
+    assert ask("home", "1.a.example", "a.example", 0) is None
+    assert ask("work", "2.a.example", None, 1) is None
+    assert ask("home", "3.a.example", "a.example", 2) == "certificates_per_wildcard"
+    assert ask("work", "4.a.example", None, 2) == "certificates_per_wildcard"
+    assert budget.exceeded("home", "a.example", "5.a.example", 2) is None
+    assert ask("home", "6.a.example", "a.example", HOUR) is None, "the first one is an hour old"
+
+
+def test_what_one_limit_refuses_counts_towards_no_other() -> None:
+    budget = CertificateBudget(Limits(certificates_per_wildcard=5, certificates_per_domain=1))
+    for number in range(9):
+        budget.exceeded("home", "a.example", f"{number}.a.example", 0, wildcard="*.a.example")
+    assert [
+        budget.exceeded("home", None, f"x{number}", 0, wildcard="*.a.example")
+        for number in range(5)
+    ] == [None] * 4 + ["certificates_per_wildcard"]
+
+
 def test_a_permitted_name_is_known_for_good() -> None:
     budget = CertificateBudget(FEW)
     assert not budget.knows("x.a.example", 0)
@@ -93,7 +117,9 @@ def test_in_no_hour_and_no_week_more_than_the_limits(asked: list[tuple[str, str,
             permitted.append((agent, domain, now))
 
 
-@pytest.mark.parametrize("key", ["certificates_per_agent", "certificates_per_domain"])
+@pytest.mark.parametrize(
+    "key", ["certificates_per_agent", "certificates_per_domain", "certificates_per_wildcard"]
+)
 def test_a_limit_of_nothing_is_no_limit(key: str) -> None:
     with pytest.raises(ValueError, match="greater than or equal to 1"):
         Limits.model_validate({key: 0})

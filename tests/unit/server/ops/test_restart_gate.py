@@ -38,6 +38,18 @@ async def test_the_next_process_waits_for_all_of_them(tmp_path: Path) -> None:
     await asyncio.wait_for(waiting, 2)
 
 
+async def test_a_wildcard_does_not_stand_for_a_name_that_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restart_gate, "RETURN_TIMEOUT", 0.1)
+    noted(tmp_path / "served", "a.example.com", "*.example.com", "*")
+    registry = Registry()
+    wildcard = claimed(registry, "*.example.com", "*").services["app"]
+    await asyncio.wait_for(RestartGate(registry, tmp_path / "served").wait(), 2)
+    assert registry.lookup("a.example.com") is None, "its agent is away, and known"
+    assert registry.lookup("b.example.com") is wildcard
+
+
 async def test_not_for_ever_and_not_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(restart_gate, "RETURN_TIMEOUT", 0.1)
     noted(tmp_path / "served", "a.example.com")

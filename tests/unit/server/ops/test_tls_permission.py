@@ -39,7 +39,9 @@ class Caddy:
         grants.replace("file", GRANTS)
         self.serve("home", "secure.example")
         self.serve("home", "plain.example", https=False)
-        self.budget = CertificateBudget(Limits(certificates_per_agent=3, certificates_per_domain=2))
+        self.budget = CertificateBudget(
+            Limits(certificates_per_agent=3, certificates_per_domain=2, certificates_per_wildcard=2)
+        )
         self._permission = TlsPermission(
             self._registry, grants, self.budget, storage=storage, clock=lambda: self.now
         )
@@ -115,6 +117,7 @@ def test_new_names_of_a_wildcard_are_limited_and_stay_what_they_are() -> None:
         "agent": "mallory",
         "host_name": "x2.shop.example",
         "domain": "shop.example",
+        "wildcard": None,
         "limit": "certificates_per_domain",
     }
     assert caddy.budget.permitted == {"mallory": 2}
@@ -167,3 +170,70 @@ def test_time_makes_room() -> None:
     caddy.permits(*shop(9))
     caddy.now = 8 * 24 * HOUR
     assert caddy.permits(*shop(9)) == [True] * 4 + [False] * 5
+
+
+@pytest.mark.parametrize("wildcard", ["*.test", "*"])
+def test_clients_make_up_only_so_many_names_below_a_wildcard(wildcard: str) -> None:
+    """Each is an order, also where Caddy's internal authority is the one that takes it."""
+    caddy, private = Caddy(), [f"x{number}.test" for number in range(9)]
+    caddy.serve("home", wildcard)
+    with capture_logs() as logs:
+        assert caddy.permits(*private) == [True] * 2 + [False] * 7
+    assert caddy.permits(*private) == [True] * 2 + [False] * 7, "what was permitted stays so"
+    (line,) = logs
+    assert (line["limit"], line["wildcard"]) == ("certificates_per_wildcard", wildcard)
+    assert (line["host_name"], line["domain"]) == ("x2.test", None)
+    caddy.now = HOUR
+    assert caddy.permits(*private) == [True] * 4 + [False] * 5
+
+
+def test_names_below_a_wildcard_count_for_its_agent_and_domain_too() -> None:
+    caddy = Caddy()
+    caddy.serve("mallory", "*.shop.example")
+    assert caddy.permits(*shop(2)) == [True, True]
+    caddy.serve("mallory", *shop(2, "named"))
+    assert caddy.permits(*shop(2, "named")) == [False, False]
+
+
+def test_a_name_with_a_grant_or_service_of_its_own_needs_no_room_of_the_wildcard() -> None:
+    caddy = Caddy()
+    caddy.serve("mallory", "*.test", "own.test")
+    caddy.serve("home", "*.shop.example")
+    caddy.permits("1.test", "2.test", "3.test", *shop(3))
+    assert caddy.permits("own.test", "4.test") == [True, False]
+    assert caddy.permits("a.shop.example", "b.shop.example") == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("name", "permitted"),
+    [
+        ("a.test", True),
+        ("*.test", False),
+        ("*", False),
+        ("a.b.test", False),
+        ("test", False),
+        ("192.0.2.7", False),
+        ("[2001:db8::1]", False),
+    ],
+)
+def test_a_certificate_is_for_a_name_below_the_wildcard(name: str, permitted: bool) -> None:
+    caddy = Caddy()
+    caddy.serve("home", "*.test")
+    assert caddy.permits(name) == [permitted]
+
+
+def test_the_rest_has_no_certificates_for_addresses() -> None:
+    caddy = Caddy()
+    caddy.serve("home", "*")
+    assert caddy.permits("192.0.2.7", "[2001:db8::1]", "nas", "any.example.com") == [
+        False,
+        False,
+        True,
+        True,
+    ]
+
+
+def test_a_wildcard_over_http_alone_has_no_certificates() -> None:
+    caddy = Caddy()
+    caddy.serve("home", "*.test", https=False)
+    assert caddy.permits("a.test") == [False]

@@ -117,3 +117,19 @@ async def test_nobody_waits_where_that_is_off() -> None:
     proxy = make_proxy(hold_timeout=0)
     lose_link(proxy)
     assert b" 503 " in await proxy.ask("GET /")
+
+
+async def test_a_request_below_a_wildcard_waits_for_its_agent() -> None:
+    proxy = make_proxy()
+    session = proxy.agent_session
+    service = session.services["app"].with_hosts(("*.example.com",))
+    proxy.registry.register(service)
+    proxy.registry.remove(session)
+    assert await proxy.ask("GET /") == b""
+    assert proxy.ingress.pending == 1
+    proxy.registry.add(session)
+    proxy.registry.register(service)
+    for _ in range(2):  # it resumes in the loop's next turn
+        await proxy.hear()
+    assert proxy.ingress.pending == 0
+    assert (await proxy.answer(OK, kind=1, body=b"done")).endswith(b"done")
