@@ -108,7 +108,7 @@ async def examples(
     """All of them, started at the same time."""
     folder = tmp_path_factory.mktemp("examples")
     internal = Authority(folder / "internal")
-    rack = {"20:3000": "grafana", "21:8080": "wiki", "22:80": "files"}
+    rack = {"20:3000": "grafana", "21:8080": "wiki", "22:80": "files", "23:80": "apps"}
     asked: list[tuple[str, str, dict[str, RecordingBackend]]] = [
         ("pihole", "pihole-agent", {"PIHOLE": RecordingBackend("pihole")}),
         ("home-assistant", "home", {"HOME_ASSISTANT": RecordingBackend("home")}),
@@ -188,9 +188,12 @@ async def test_home_assistant(examples: dict[str, Running]) -> None:
 async def test_several_services(examples: dict[str, Running]) -> None:
     rack = examples["several-services"]
     leads_to = {"grafana": "grafana", "wiki": "wiki", "docs": "wiki", "files": "files"}
+    leads_to |= {"a.apps": "apps", "b.apps": "apps"}
     await rack.example.published(*(f"{name}.localhost" for name in leads_to))
     for name, backend in leads_to.items():
         assert (await rack.caddy.get(f"{name}.localhost", "/")).body == backend.encode()
+    alias = await rack.caddy.get("pages.localhost", "/a?b")
+    assert (alias.status, alias.get("location")) == (308, "https://wiki.localhost/a?b")
     with pytest.raises(InvalidStatus) as refused:
         await echoes(rack.caddy, "files.localhost")
     assert refused.value.response.status_code == 403

@@ -91,7 +91,7 @@ class Example:
 
     def _join(self) -> None:
         """Create a join token for the host names in agent.yaml, and join with it."""
-        hosts = re.findall(r"[\w-]+\.localhost", self.agent_file.read_text())
+        hosts = re.findall(r"[\w*.-]+\.localhost", self.agent_file.read_text())
         options = [word for host in dict.fromkeys(hosts) for word in ("--host", host)]
         token = self._command(
             "tokens", "create", "--agent", self._name, *options, "--config", "server.yaml"

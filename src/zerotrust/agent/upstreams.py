@@ -117,10 +117,9 @@ class Upstreams:
             )
         ]
         self._of = {upstream.member: upstream for upstream in self.all}
-        first = service.backends[0]
-        selects = first.max_connections or first.health_check or options.max_connections
-        skips = len(self.all) == 1 and not selects and not options.health_check_required
-        self.only = self.all[0] if skips else None
+        selects = any(one.max_connections or one.health_check for one in service.backends)
+        skips = not selects and not options.max_connections and not options.health_check_required
+        self.only = self.all[0] if len(self.all) == 1 and skips else None
 
     # ---- requests
 

@@ -41,8 +41,8 @@ class UpstreamPool:
     `give_back` at its end. About every second, call `sweep` and `probes_due`.
 
     Args:
-        upstreams: at least one, in the order of the file, with the defaults of health checks
-            applied.
+        upstreams: in the order of the file, with the defaults of health checks applied. Without
+            any, no request can be placed.
 
     Attributes:
         load: requests in progress at all upstreams.
@@ -159,7 +159,7 @@ class UpstreamPool:
 
     def retry_after(self, now: float) -> int:
         """Return the whole seconds for `Retry-After` (RFC 9110 s10.2.3) if no upstream is used."""
-        soonest = min(member.health.usable_at(now) for member in self.members)
+        soonest = min((member.health.usable_at(now) for member in self.members), default=now)
         return math.ceil(min(max(soonest - now, 1), MAX_RETRY_AFTER))
 
     # ---- health
@@ -192,7 +192,7 @@ class UpstreamPool:
 
     def _choose(self, now: float) -> None:
         """Select the upstreams in use, until the time at which that may change."""
-        least = min(member.health.badness(now) for member in self.members)
+        least = min((member.health.badness(now) for member in self.members), default=0)
         if least and self._required:
             self._used = []
         else:

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +13,7 @@ from zerotrust.cli.command_group import CommandGroup
 from zerotrust.cli.options import AsJson
 
 if TYPE_CHECKING:
-    from zerotrust.config.diagnostics import Problem
+    from zerotrust.config.diagnostics import KeyPath, Problem
     from zerotrust.config.document import Source
     from zerotrust.config.key_report import Key
 
@@ -38,14 +38,17 @@ def check(
 
     Exit status 1 if a server or agent could not start with it.
     """
+    from zerotrust.config.check import wildcards
     from zerotrust.config.diagnostics import sort_problems
     from zerotrust.config.key_report import keys
     from zerotrust.config.load import examine
 
     kind, source = examine(file)
     if kind == "server":
-        _warn_of_suffixes(source)
+        _warn_of_suffixes(source, _grants(source))
         _warn_of_overlaps(source)
+    elif kind == "agent":
+        _warn_of_suffixes(source, wildcards(source.data))
     problems = sort_problems(source.problems)
     if as_json:
         typer.echo(
@@ -59,15 +62,25 @@ def check(
         raise typer.Exit(1)
 
 
-def _warn_of_suffixes(source: "Source") -> None:
-    """Warn of wildcards for a public suffix. A server does not: loading the list takes time."""
-    from zerotrust.enrollment.public_suffix import warning
-
+def _grants(source: "Source") -> "Iterator[tuple[KeyPath, str]]":
+    """Yield the patterns that a server's file grants, each with its place."""
     grants = source.data.get("grants")
     for agent, patterns in grants.items() if isinstance(grants, dict) else ():
         for index, pattern in enumerate(patterns if isinstance(patterns, list) else ()):
-            if isinstance(pattern, str) and (text := warning(pattern.lower())):
-                source.report(("grants", agent, index), "warning", text)
+            if isinstance(pattern, str):
+                yield ("grants", agent, index), pattern.lower()
+
+
+def _warn_of_suffixes(source: "Source", patterns: "Iterable[tuple[KeyPath, str]]") -> None:
+    """Warn of wildcards for a public suffix. The programs do not: loading the list takes time."""
+    patterns = list(patterns)
+    if not patterns:
+        return
+    from zerotrust.enrollment.public_suffix import warning
+
+    for place, pattern in patterns:
+        if text := warning(pattern):
+            source.report(place, "warning", text)
 
 
 def _warn_of_overlaps(source: "Source") -> None:

@@ -9,11 +9,10 @@ from zerotrust.config.diagnostics import KeyPath, Severity, printable
 from zerotrust.config.ineffective_keys import items, kind_of, without_nulls
 from zerotrust.config.yaml_text import Document
 from zerotrust.middleware.policy_cost import cost_error
-from zerotrust.model import service as model
 from zerotrust.model.agent import AgentConfig
-from zerotrust.model.base import normalise_host
+from zerotrust.model.base import is_pattern, normalise_host, parse_service_host, patterns_of
 from zerotrust.model.policy import ServicePolicy
-from zerotrust.model.service import Route, RouteMatch
+from zerotrust.model.service import Route, RouteMatch, contradictory_keys
 from zerotrust.model.upstream import Upstream, UpstreamEndpoint, endpoint_of
 from zerotrust.routing.match import Match
 
@@ -45,6 +44,16 @@ def contradictions(document: Document) -> Iterator[tuple[KeyPath, Severity, str]
             first = hosts.setdefault(name, where)
             if first[:2] != path:
                 yield where, "error", _taken(document, first, f'the host name "{name}"')
+    yield from _redirect_loops(services, hosts)
+
+
+def wildcards(data: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
+    """Yield the wildcards among the host names of an agent's file, each with its place."""
+    for index, service in enumerate(items(data.get("services"))):
+        if isinstance(service, dict):
+            for name, where in _hosts(service, ("services", index)):
+                if is_pattern(name):
+                    yield where, name
 
 
 def costly_policies(config: AgentConfig) -> Iterator[tuple[KeyPath, Severity, str]]:
@@ -61,12 +70,8 @@ def costly_policies(config: AgentConfig) -> Iterator[tuple[KeyPath, Severity, st
 
 def _incomplete(service: dict[str, Any], path: KeyPath) -> Iterator[tuple[KeyPath, Severity, str]]:
     # The model reports the same, but only if the service has no other error.
-    if not service.get("hostname") and not service.get("hosts"):
-        yield path, "error", model.NO_HOST
-    if not service.get("upstreams") and not service.get("backend"):
-        yield path, "error", model.NO_BACKEND
-    if service.get("upstreams") and service.get("backend"):
-        yield path, "error", model.TWO_BACKENDS
+    for message in contradictory_keys(service):
+        yield path, "error", message
 
 
 def _redirect_without_https(
@@ -75,6 +80,41 @@ def _redirect_without_https(
     if service.get("listen_on") == "http" and str(service.get("http_redirect")).lower() in _TRUE:
         message = "contradicts listen_on: http; set http_redirect to false or listen_on to both"
         yield (*path, "http_redirect"), "error", message
+
+
+def _redirect_loops(
+    services: list[Any], hosts: dict[str, KeyPath]
+) -> Iterator[tuple[KeyPath, Severity, str]]:
+    """Yield the redirects that lead back to their own service.
+
+    With a wildcard on the way that is a warning: another agent may serve the host name itself.
+    """
+    owners = {name: path[1] for name, path in hosts.items()}
+    for index, service in enumerate(services):
+        passed: set[KeyPath] = set()
+        severity: Severity = "error"
+        target = _target(service)
+        while target is not None:
+            name = next((name for name in patterns_of(target) if name in owners), None)
+            if name is None or (name, owners[name]) in passed:
+                break
+            passed.add((name, owners[name]))
+            severity = severity if name == target else "warning"
+            if owners[name] == index:
+                unless = f", unless another one serves {target}" if severity == "warning" else ""
+                message = f"leads back to this service{unless}: change it"
+                yield ("services", index, "redirect_to"), severity, message
+                break
+            target = _target(services[int(owners[name])])
+
+
+def _target(service: Any) -> str | None:
+    """Return the host name that a service redirects to."""
+    written = service.get("redirect_to") if isinstance(service, dict) else None
+    try:
+        return normalise_host(written) if isinstance(written, str) else None
+    except ValueError:
+        return None  # the model reports the error
 
 
 def _upstreams(
@@ -167,10 +207,11 @@ def _identity(
 
 def _hosts(service: dict[str, Any], path: KeyPath) -> Iterator[tuple[str, KeyPath]]:
     written = [(service.get("hostname"), (*path, "hostname"))]
-    written += [(host, (*path, "hosts", i)) for i, host in enumerate(items(service.get("hosts")))]
+    for key in ("hosts", "hostnames"):
+        written += [(host, (*path, key, i)) for i, host in enumerate(items(service.get(key)))]
     for host, where in written:
         if isinstance(host, str):
             try:
-                yield normalise_host(host), where
+                yield parse_service_host(host), where
             except ValueError:
                 continue  # the model reports the error

@@ -45,7 +45,7 @@ class ServicePolicy(Strict):
         policy = cls(
             global_middleware=list(global_middleware),
             security=service.security,
-            routes=service.routes,
+            routes=service.routes or _redirect_routes(service),
             max_request_body=service.max_request_body,
             max_websockets=service.max_websockets,
             max_websockets_per_client=service.max_websockets_per_client,
@@ -85,6 +85,10 @@ class ServicePolicy(Strict):
                 f"{where}: unknown key; this server may be older than the agent: update the server"
             )
         return policy
+
+
+def _redirect_routes(service: Service) -> list[Route]:
+    return [Route(handle=[service.redirect])] if service.redirect is not None else []
 
 
 def _to_json(value: Any, keys: Mapping[KeySource, Mapping[str, Any]]) -> Any:

@@ -4,16 +4,31 @@
 """
 
 import re
+from collections.abc import Iterator
 from itertools import pairwise
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from zerotrust.model.base import Duration, HostName, Model
+from zerotrust.model.base import (
+    Duration,
+    HostName,
+    Model,
+    check_a_labels,
+    is_pattern,
+    parse_service_host,
+)
 from zerotrust.model.fields import refuse_condition
-from zerotrust.model.middleware import FINAL, MAX_HANDLERS, Authentication, Handler, ReverseProxy
+from zerotrust.model.middleware import (
+    FINAL,
+    MAX_HANDLERS,
+    Authentication,
+    Handler,
+    Redirect,
+    ReverseProxy,
+)
 from zerotrust.model.middleware import Cors as CorsHandler
-from zerotrust.model.middleware_settings import CorsConfig
+from zerotrust.model.middleware_settings import CorsConfig, RedirectConfig
 from zerotrust.model.rates import ByteRate, ByteSize
 from zerotrust.model.upstream import (
     LoadBalancing,
@@ -27,11 +42,18 @@ MAX_ROUTES: Final = 1024
 """Maximum routes of a service. A request is compared with each: 1,024 take half of the maximum cost
 of a policy (`zerotrust.middleware.policy_cost`)."""
 
-NO_HOST = "a service needs a host name: add hostname: app.example.com"
+MAX_HOSTS: Final = 256
+"""Maximum host names of a service (docs/spec/tunnel-v1.md, section 4)."""
+
+NO_HOST = (
+    "a service needs a host name: add hostname: app.example.com, or hostnames with a list of them"
+)
+TWO_HOSTS = "{} and hostnames exclude each other: list all host names in hostnames"
 NO_BACKEND = (
     "a service needs a backend: add upstreams: [{address: host:port}] or backend: host:port"
 )
 TWO_BACKENDS = "backend and upstreams exclude each other: remove one"
+REDIRECTS = "redirect_to answers every request: remove {}, or redirect_to"
 
 _HOST_FIELD: Final = re.compile(r"[\[\]:%!$&'()*+,;=._~0-9A-Za-z-]{1,255}")
 
@@ -221,6 +243,18 @@ class TrafficShaping(Model):
     network."""
 
 
+def _redirect_target(value: str) -> str:
+    name = check_a_labels(parse_service_host(value))
+    if is_pattern(name):
+        raise ValueError(f'"{value}" is a wildcard; write the host name to redirect to')
+    port = value.strip().rpartition("]")[2].partition(":")[2]
+    if not port:
+        return name
+    if not 0 < int(port) < 65536:
+        raise ValueError(f'"{value}" has no valid port; write {name} or {name}:8443')
+    return f"{name}:{int(port)}"
+
+
 def _supported_protocol(value: object) -> object:
     if value in ("tcp", "udp"):
         raise ValueError(f"protocol {value} is not supported; use http, https, ws or wss")
@@ -245,11 +279,21 @@ class Service(Model):
     """Description for people who read the file. It has no effect."""
 
     hostname: HostName | None = None
-    """Host name of the service, without wildcard. The server must have granted each host name to
-    this agent."""
+    """Host name of the service, or a wildcard: `*.apps.example.com` stands for every name one label
+    longer than `apps.example.com`, and `*` for every host name that no other service has. A request
+    goes to the service with its host name, else to the one with the wildcard, else to `*`. The
+    server must have granted each host name and wildcard to this agent."""
+
+    hostnames: list[HostName] = []
+    """Host names of the service if it has several; instead of `hostname`."""
 
     hosts: list[HostName] = []
-    """Further host names, or all of them."""
+    """The same as `hostnames`. Together with `hostname`, further host names."""
+
+    redirect_to: Annotated[str, AfterValidator(_redirect_target)] | None = None
+    """Redirect every request with 308 to this host name, and keep scheme, method, path and query.
+    The service needs no backend. Example: `hostname: www.example.com` with
+    `redirect_to: example.com`. Add a port if clients need one: `example.com:8443`."""
 
     backend: UpstreamAddress | None = None
     """Address of the only backend: short form of `upstreams`."""
@@ -343,12 +387,12 @@ class Service(Model):
 
     @model_validator(mode="after")
     def _complete(self) -> "Service":
-        if not self.hostname and not self.hosts:
-            raise ValueError(NO_HOST)
-        if not self.upstreams and not self.backend:
-            raise ValueError(NO_BACKEND)
-        if self.upstreams and self.backend:
-            raise ValueError(TWO_BACKENDS)
+        for message in contradictory_keys(dict(self)):
+            raise ValueError(message)
+        if len(self.host_names) > MAX_HOSTS:
+            raise ValueError(
+                f"{len(self.host_names)} host names, at most {MAX_HOSTS} allowed: make two services"
+            )
         return self
 
     @property
@@ -364,8 +408,8 @@ class Service(Model):
     @property
     def host_names(self) -> tuple[str, ...]:
         """Return all host names without duplicates, `hostname` first."""
-        names = ([self.hostname] if self.hostname else []) + self.hosts
-        return tuple(dict.fromkeys(names))
+        names = [self.hostname] if self.hostname else []
+        return tuple(dict.fromkeys([*names, *self.hosts, *self.hostnames]))
 
     @property
     def redirects(self) -> bool:
@@ -374,8 +418,21 @@ class Service(Model):
 
     @property
     def backends(self) -> tuple[Upstream, ...]:
-        """Return the upstreams, from either form of the file."""
-        return tuple(self.upstreams) or (Upstream(address=self.backend or ""),)
+        """Return the upstreams, from either form of the file; none if the service redirects."""
+        if self.backend:
+            return (Upstream(address=self.backend),)
+        return tuple(self.upstreams)
+
+    @property
+    def redirect(self) -> Redirect | None:
+        """Return the handler for `redirect_to`; None if the service has backends."""
+        if self.redirect_to is None:
+            return None
+        # Without a scheme, a URL keeps that of the request (RFC 3986 s4.2).
+        both = self.listen_on == "both" and not self.redirects
+        scheme = "" if both else "http:" if self.listen_on == "http" else "https:"
+        location = f"{scheme}//{self.redirect_to}{{uri}}"
+        return Redirect(type="redirect", config=RedirectConfig(location=location, status=308))
 
     @property
     def tls_files(self) -> tuple[str, ...]:
@@ -392,8 +449,26 @@ class Service(Model):
     def host_for(self, endpoint: UpstreamEndpoint) -> str:
         """Return the `Host` header for requests to an upstream.
 
-        If it is the client's own, this is the first host name of the service.
+        If it is the client's own, this is the first host name of the service that is no wildcard.
         """
-        if self.host_header == "upstream":
-            return endpoint.authority
-        return self.host_names[0] if self.host_header == "preserve" else self.host_header
+        if self.host_header not in ("preserve", "upstream"):
+            return self.host_header
+        names = [name for name in self.host_names if not is_pattern(name)]
+        return names[0] if names and self.host_header == "preserve" else endpoint.authority
+
+
+def contradictory_keys(service: dict[str, Any]) -> Iterator[str]:
+    """Yield an error for each key of a service that is missing or excludes another one."""
+    named = [key for key in ("hostname", "hosts") if service.get(key)]
+    if not named and not service.get("hostnames"):
+        yield NO_HOST
+    if named and service.get("hostnames"):
+        yield TWO_HOSTS.format(named[0])
+    if service.get("redirect_to"):
+        for key in ("backend", "upstreams", "routes"):
+            if service.get(key):
+                yield REDIRECTS.format(key)
+    elif not service.get("upstreams") and not service.get("backend"):
+        yield NO_BACKEND
+    if service.get("upstreams") and service.get("backend"):
+        yield TWO_BACKENDS

@@ -3,14 +3,14 @@
 import asyncio
 import gc
 import math
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from zerotrust.agent.services import RESPONSE_TIMEOUT, LiveService, Services, Timeouts
-from zerotrust.agent.upstreams import UpstreamSelection
+from zerotrust.agent.upstreams import UpstreamSelection, Waiter
 from zerotrust.balancing.health import HealthState
-from zerotrust.errors import PkiError
+from zerotrust.errors import PkiError, UpstreamsDown
 from zerotrust.model.agent import AgentConfig, GlobalHealthSettings, HealthChecks
 from zerotrust.model.authentication import KeySource
 from zerotrust.model.service import Service
@@ -321,3 +321,30 @@ async def test_health_is_unknown_after_a_tls_file_is_renewed() -> None:
     replace(services, given, renewed=("/ca",))
     (backend,) = got(services).upstreams.all
     assert backend.member.health.state is HealthState.HEALTHY
+
+
+async def test_a_service_that_redirects_has_no_upstreams() -> None:
+    services = made()
+    alias = service("a", backend=None, redirect_to="example.org")
+    replace(services, [alias])
+    live = got(services)
+    assert (live.upstreams.all, live.upstreams.only) == ([], None)
+    assert live.announcement().policy == {
+        "global_middleware": [],
+        "routes": [
+            {
+                "handle": [
+                    {
+                        "type": "redirect",
+                        "config": {"location": "https://example.org{uri}", "status": 308},
+                    }
+                ]
+            }
+        ],
+    }
+    selection = UpstreamSelection(live.upstreams, b"GET / HTTP/1.1\r\n\r\n")
+    with pytest.raises(UpstreamsDown):
+        live.upstreams.admit(cast("Waiter", None), selection, 0.0)
+    services.sweep(0.0)
+    replace(services, [service("a")])
+    assert len(got(services).upstreams.all) == 1

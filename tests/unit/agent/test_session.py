@@ -495,3 +495,12 @@ async def test_a_service_of_wildcards_alone_is_not_published_there() -> None:
     with capture_logs() as logs:
         assert Agent(live({**PLAIN, "hostname": "*.example"})).said() == ["*.example"]
     assert any("does not know wildcard host names" in str(line.get("reason")) for line in logs)
+
+
+@pytest.mark.anyio
+async def test_an_alias_is_not_published_where_no_policy_is_enforced() -> None:
+    alias = live({"hostname": "www.example", "redirect_to": "example"})
+    assert Agent(alias, capabilities=()).said() == ["www.example"]
+    (published,) = Agent(alias).said()
+    assert isinstance(published, Register)
+    assert published.policy is not None

@@ -53,6 +53,15 @@ def test_all_healthy_upstreams_are_used() -> None:
     assert pool.up(0.0)
 
 
+def test_without_upstreams_no_request_is_placed() -> None:
+    pool = make(0)
+    assert take(pool) is None
+    assert not pool.up(0.0)
+    assert not pool.has_room(0.0)
+    assert pool.retry_after(0.0) == 1
+    assert pool.sweep(1.0) == []
+
+
 def test_only_healthy_upstreams_are_used() -> None:
     pool = make(policy="first")
     assert pool.probed(pool.members[0], False, 1.0) is not None

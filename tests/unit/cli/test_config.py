@@ -103,6 +103,22 @@ def test_grants_that_overlap_are_warned_about(
     assert "both may serve" not in capsys.readouterr().out
 
 
+def test_wildcards_for_everybodys_domains_are_warned_about(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "agent.yaml"
+    names = '["a.co.uk", "*.co.uk", "*", "*.apps.example.com"]'
+    file.write_text(
+        f"agent_id: a\nservices: [{{hostnames: {names}, backend: 'x:1'}}, {{hostname: 7}}, x]\n"
+    )
+    status(["config", "check", str(file)])
+    (line,) = [one for one in capsys.readouterr().out.splitlines() if "warning:" in one]
+    assert line == (
+        f'warning: {file}:2:36: services[0].hostnames[1]: "*.co.uk" matches domains of all owners'
+        ' under the public suffix "co.uk"; use *.YOUR-DOMAIN.co.uk'
+    )
+
+
 def test_grants_for_everybodys_domains_are_warned_about(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

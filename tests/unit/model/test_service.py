@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from zerotrust.model.service import NO_BACKEND, NO_HOST, TWO_BACKENDS, Service
+from zerotrust.model.policy import ServicePolicy
+from zerotrust.model.service import MAX_HOSTS, NO_BACKEND, NO_HOST, TWO_BACKENDS, Service
 
 JWT = {"algorithm": "HS256", "secret": "s" * 32}
 
@@ -253,3 +254,89 @@ def test_files_of_the_tls_to_upstreams() -> None:
     tls = {"client_cert_file": "c", "client_key_file": "k"}
     assert service(tls=tls).tls_files == ("c", "k")
     assert service(tls={**tls, "ca_file": "a"}).tls_files == ("a", "c", "k")
+
+
+def redirecting(**keys: Any) -> Service:
+    return Service.model_validate(
+        {"hostname": "www.example.com", "redirect_to": "Example.com", **keys}
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "location"),
+    [
+        ({}, "https://example.com{uri}"),
+        ({"listen_on": "https"}, "https://example.com{uri}"),
+        ({"listen_on": "http"}, "http://example.com{uri}"),
+        ({"http_redirect": False}, "//example.com{uri}"),
+        ({"redirect_to": "example.com:8443"}, "https://example.com:8443{uri}"),
+        ({"redirect_to": "[2001:DB8::1]:8443"}, "https://[2001:db8::1]:8443{uri}"),
+        ({"redirect_to": "[2001:DB8::1]"}, "https://[2001:db8::1]{uri}"),
+    ],
+)
+def test_an_alias_is_a_policy_that_every_server_knows(keys: dict[str, Any], location: str) -> None:
+    service = redirecting(**keys)
+    policy = ServicePolicy.from_service(service, [])
+    assert policy is not None
+    handler = {"type": "redirect", "config": {"location": location, "status": 308}}
+    assert policy.to_json()["routes"] == [{"handle": [handler]}]
+    assert ServicePolicy.from_json(policy.to_json()) == policy
+    assert service.backends == ()
+
+
+def test_a_service_with_backends_redirects_nothing() -> None:
+    assert service().redirect is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ({"redirect_to": "https://example.com"}, "is a URL"),
+        ({"redirect_to": "*.example.com"}, "is a wildcard"),
+        ({"redirect_to": "example.com:0"}, "no valid port; write example.com or example.com:8443"),
+        ({"redirect_to": "example.com:x"}, "not a host name"),
+        ({"backend": "x:1"}, "remove backend"),
+        ({"upstreams": [{"address": "x:1"}]}, "remove upstreams"),
+        ({"routes": [{}]}, "remove routes"),
+    ],
+)
+def test_an_alias_has_a_target_and_nothing_else(keys: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        redirecting(**keys)
+
+
+def test_several_host_names() -> None:
+    names = ["b.example.com", "*.Apps.example.com", "*", "b.example.com"]
+    found = service(hostname=None, hostnames=names)
+    assert found.host_names == ("b.example.com", "*.apps.example.com", "*")
+    assert found.service_id == "b.example.com"
+
+
+@pytest.mark.parametrize("key", ["hostname", "hosts"])
+def test_one_key_for_all_host_names(key: str) -> None:
+    keys: dict[str, Any] = {"hostname": None, key: "a.example.com", "hostnames": ["b.example.com"]}
+    if key == "hosts":
+        keys["hosts"] = ["a.example.com"]
+    with pytest.raises(ValidationError, match=f"{key} and hostnames exclude each other"):
+        service(**keys)
+
+
+def test_a_registration_has_room_for_so_many_host_names() -> None:
+    names = [f"{number}.example.com" for number in range(MAX_HOSTS + 1)]
+    assert len(service(hostname=None, hostnames=names[1:]).host_names) == MAX_HOSTS
+    with pytest.raises(ValidationError, match="257 host names, at most 256 allowed"):
+        service(hostname=None, hostnames=names)
+
+
+@pytest.mark.parametrize(
+    ("keys", "host"),
+    [
+        ({"hostname": "*.apps.example.com", "hosts": ["a.example.com"]}, "a.example.com"),
+        ({"hostname": "*.apps.example.com"}, "10.0.0.1"),
+        ({"hostname": "*", "host_header": "upstream"}, "10.0.0.1"),
+        ({"hostname": "*", "host_header": "app.internal"}, "app.internal"),
+    ],
+)
+def test_a_health_check_asks_for_no_wildcard(keys: dict[str, Any], host: str) -> None:
+    found = service(**keys)
+    assert found.host_for(found.endpoint(found.backends[0])) == host
