@@ -1,5 +1,6 @@
 """Tests of wildcards, several host names and redirects of a service, with the real Caddy."""
 
+import contextlib
 import json
 import signal
 import ssl
@@ -15,6 +16,8 @@ from tests.support.client import Response
 from tests.support.entrypoint import Entrypoint
 from tests.support.stack import Authority, Service, Stack, service
 from tests.support.waiting import eventually
+from zerotrust.pki import ca_directory
+from zerotrust.pki.issuer import ServerNames
 
 pytestmark = [pytest.mark.component, pytest.mark.anyio, pytest.mark.timeout(90)]
 
@@ -269,6 +272,33 @@ async def test_a_wildcard_needs_a_grant_of_the_same(granting: Granting) -> None:
         with pytest.raises(ConnectionClosed):
             await socket.recv()
     assert (await granting.get("one.ws.localhost")).get("x-service") == "rest"
+
+
+async def test_a_certificate_for_the_wildcard_serves_all_names(
+    granting: Granting, tmp_path: Path
+) -> None:
+    """More than `certificates_per_wildcard`: Caddy asks for none."""
+    stack = granting.stack
+    folder = tmp_path / "own"
+    ca_directory.create_authority(folder)
+    ca_directory.issue_server(folder, "wildcard", ServerNames(dns=[APPS], ip=[]))
+    own = {"cert_file": str(folder / "wildcard.crt"), "key_file": str(folder / "wildcard.key")}
+    caddy = json.loads((stack.folder / "server.yaml").read_text())["caddy"]
+    granting.change(
+        grants={"home": ["home.localhost", APPS]}, caddy=caddy | {"certificates": [own]}
+    )
+    await stack.wait_published("one.apps.localhost")
+    entrypoint = Entrypoint(stack.caddy.port, root=folder / "ca.crt")
+
+    async def is_loaded() -> bool:
+        with contextlib.suppress(ssl.SSLError):
+            return (await entrypoint.get("loaded.apps.localhost", "/echo")).status == 200
+        return False
+
+    await eventually(is_loaded, "Caddy has loaded the certificate", 30)
+    for number in range(6):
+        assert (await entrypoint.get(f"x{number}.apps.localhost", "/echo")).status == 200
+    assert (await stack.caddy.get("home.localhost", "/echo")).status == 200
 
 
 async def test_clients_make_up_only_so_many_names_in_an_hour(granting: Granting) -> None:

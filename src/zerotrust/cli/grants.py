@@ -19,7 +19,9 @@ app = CommandGroup(
 Hosts = Annotated[
     list[str],
     typer.Argument(
-        metavar="HOST...", help="Host names, or '*.NAME' for all names one label longer."
+        metavar="HOST...",
+        help="Host names, '*.NAME' for all names one label longer, or '*' for a service that takes"
+        " what is left.",
     ),
 ]
 

@@ -222,8 +222,9 @@ class ServerConfig(Model):
 
     grants: dict[str, list[HostPattern]] = {}
     """Host names that each agent may serve, by agent id: `home: [pihole.example.com,
-    "*.lab.example.com"]`. Grants of `0trust grants add` apply in addition. The server warns about a
-    name below a wildcard of another agent, because both agents may serve it."""
+    "*.lab.example.com"]`. A service with a wildcard needs a grant of it; a grant of `"*"` allows
+    only a service with `hostname: "*"`. Grants of `0trust grants add` apply in addition. The server
+    warns about a name below a wildcard of another agent, because both agents may serve it."""
 
     unsafe_agents_may_claim_any_host: bool = False
     """Let every agent with a valid certificate serve any host name that no other agent serves at
