@@ -17,6 +17,7 @@ def services_status(services: Iterable[LiveService]) -> list[ServiceStatus]:
                 _upstream(upstream, counted=live.upstreams.only is None)
                 for upstream in live.upstreams.all
             ],
+            redirect_to=live.service.redirect_to,
         )
         for live in services
     ]

@@ -4,8 +4,9 @@ Each option of `run` other than `--config` takes precedence over the file.
 """
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -13,6 +14,9 @@ from zerotrust.cli import startup
 from zerotrust.cli.command_group import CommandGroup
 from zerotrust.cli.join import join
 from zerotrust.cli.options import AsJson
+
+if TYPE_CHECKING:
+    from zerotrust.model.status import ServiceStatus
 
 AGENT_FILE: Final = Path("/config/agent.yaml")
 RunningAgent = Annotated[
@@ -95,19 +99,21 @@ def status(*, config: RunningAgent = AGENT_FILE, as_json: AsJson = False) -> Non
         )
         show(("SESSION", "SERVER", "STREAMS"), sessions, none="no session with the server")
         rows = (
-            (
-                service.id,
-                ", ".join(service.hosts),
-                one.address,
-                one.state,
-                "-" if one.requests is None else one.requests,
-            )
+            (service.id, ", ".join(service.hosts), *backend)
             for service in found.services
-            for one in service.upstreams
+            for backend in _backends(service)
         )
         show(("SERVICE", "HOSTS", "BACKEND", "STATE", "REQUESTS"), rows, none="no services")
     if not connected:
         raise typer.Exit(1)
+
+
+def _backends(service: "ServiceStatus") -> "Iterator[tuple[str, str, int | str]]":
+    """Yield address, state and requests of each upstream, or the target of a redirect."""
+    if service.redirect_to is not None:
+        yield f"redirect to {service.redirect_to}", "-", "-"
+    for one in service.upstreams:
+        yield one.address, one.state, "-" if one.requests is None else one.requests
 
 
 @app.command()

@@ -19,11 +19,15 @@ class UpstreamStatus(Model):
 
 
 class ServiceStatus(Model):
-    """State of a service. Names are those in the agent's file."""
+    """State of a service. Names are those in the agent's file.
+
+    A service with `redirect_to` has no upstreams.
+    """
 
     id: str
     hosts: list[str]
     upstreams: list[UpstreamStatus]
+    redirect_to: str | None = None
 
 
 class SessionStatus(Model):

@@ -96,7 +96,10 @@ def test_status_of_an_agent(
         agent="home",
         software="9",
         sessions=[SessionStatus(id="0123abcd", server="192.0.2.7:8443", streams=3)],
-        services=[ServiceStatus(id="web", hosts=["a.example", "b.example"], upstreams=upstreams)],
+        services=[
+            ServiceStatus(id="web", hosts=["a.example", "b.example"], upstreams=upstreams),
+            ServiceStatus(id="www", hosts=["*.example"], upstreams=[], redirect_to="a.example"),
+        ],
     )
 
     async def request_status(path: Path) -> AgentStatus:
@@ -113,6 +116,7 @@ def test_status_of_an_agent(
         "0123abcd 192.0.2.7:8443 3",
         "SERVICE HOSTS BACKEND STATE REQUESTS",
         "web a.example, b.example 10.0.0.1:80 unhealthy 0",
+        "www *.example redirect to a.example - -",
     ]
     found = found.model_copy(
         update={"sessions": [found.sessions[0].model_copy(update={"connected": False})]}
