@@ -162,7 +162,7 @@ class ServerSession:
         if WILDCARDS in self.link.session.capabilities:
             return message
         hosts = [host for host in message.hosts if not is_pattern(host)]
-        if len(hosts) < len(message.hosts):
+        if 0 < len(hosts) < len(message.hosts):
             _log.warning(
                 "this server does not know wildcard host names: it serves the others",
                 service=message.id,
