@@ -13,8 +13,9 @@ from types import AsyncGeneratorType, CoroutineType
 
 import pytest
 
-MARGIN = 10.0
-"""Seconds before the timeout at which the test is cancelled, at most a seventh of its time.
+MARGIN = 3.0
+"""Seconds before the timeout at which the test is cancelled, at most a third of its time; in tests
+that may take longer, a tenth of their time.
 
 The test then fails like any other and stops the processes it started.
 """
@@ -42,7 +43,9 @@ class TimeoutPlugin:
     @pytest.hookimpl(tryfirst=True)
     def pytest_timeout_set_timer(self, item: pytest.Item, settings: object) -> None:
         seconds = float(settings.timeout)  # type: ignore[attr-defined]
-        self._fail_at[item.nodeid] = time.monotonic() + seconds - min(MARGIN, seconds / 7)
+        self._fail_at[item.nodeid] = (
+            time.monotonic() + seconds - max(min(MARGIN, seconds / 3), seconds / 10)
+        )
         timer = threading.Timer(seconds - LAST_WORDS, self._last_words, (item.nodeid,))
         timer.daemon = True
         timer.start()

@@ -123,7 +123,8 @@ def _passed_trailer(name: str) -> tuple[Severity, str] | None:
 
 def _ports(service: dict[str, Any], path: KeyPath) -> Iterator[Effect]:
     names = [((*path, "hostname"), service.get("hostname"))]
-    names += [((*path, "hosts", i), name) for i, name in enumerate(items(service.get("hosts")))]
+    for key in ("hostnames", "hosts"):
+        names += [((*path, key, i), name) for i, name in enumerate(items(service.get(key)))]
     for here, name in names:
         match = _PORT.search(name) if isinstance(name, str) else None
         if match is not None:
