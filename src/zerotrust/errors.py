@@ -6,6 +6,7 @@
     │   ├── PkiError            keys and certificates
     │   ├── StateError          the database
     │   ├── JoinError           an agent did not get its first certificate
+    │   ├── ProxyError          a proxy does not connect the agent to its server
     │   └── CaddyError          Caddy is missing, does not start or refuses its configuration
     ├── BenchError              a benchmark could not measure
     ├── CommandError            the running server did not carry out a command
@@ -77,6 +78,16 @@ class JoinError(SetupError):
     """
 
     code = "join"
+
+
+class ProxyError(SetupError, OSError):
+    """A proxy does not connect the agent to its server.
+
+    It is an OSError too, because a connection that fails for its proxy has failed. The message
+    names the proxy and the setting that it comes from.
+    """
+
+    code = "proxy"
 
 
 class CaddyError(SetupError):

@@ -1,6 +1,7 @@
 """Foreign authorities: one certificate that signs everything, with any key and any names."""
 
 import datetime
+import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -45,6 +46,7 @@ class ForeignCertificate:
         *common_names: str,
         uris: tuple[str, ...] = (),
         dns: tuple[str, ...] = (),
+        ip: tuple[str, ...] = (),
         ca: bool = False,
         start: datetime.datetime | None = None,
         end: datetime.datetime | None = None,
@@ -70,7 +72,11 @@ class ForeignCertificate:
         )
         if ca:
             builder = builder.add_extension(_signs(), critical=True)
-        names = [*map(x509.UniformResourceIdentifier, uris), *map(x509.DNSName, dns)]
+        names = [
+            *map(x509.UniformResourceIdentifier, uris),
+            *map(x509.DNSName, dns),
+            *map(x509.IPAddress, map(ipaddress.ip_address, ip)),
+        ]
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         return type(self)(builder.sign(self.key, keys.signing_hash(self.key)), private)

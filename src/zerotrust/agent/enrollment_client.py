@@ -10,10 +10,12 @@ from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
-import httpx
+import h11
 
-from zerotrust.errors import JoinError
+from zerotrust.errors import JoinError, ProxyError
+from zerotrust.model.proxy import Proxy, join_address
 from zerotrust.net.channel import describe
+from zerotrust.net.connect import open_stream
 from zerotrust.net.tls import enrollment_client
 
 AUTHORITY: Final = "/.well-known/0trust/authority"
@@ -38,18 +40,27 @@ class EnrollmentClient:
     Args:
         trusted: names the trusted authority in error messages: "the authority that {trusted}".
         server_name: expected name in the server's certificate, if it is not the host.
+        proxy: the proxy to connect through.
 
     Attributes:
         skew: how far the server's clock is ahead, by its last answer; None if less than MIN_SKEW.
     """
 
     def __init__(
-        self, host: str, port: int, *, trusted: str, server_name: str | None = None
+        self,
+        host: str,
+        port: int,
+        *,
+        trusted: str,
+        server_name: str | None = None,
+        proxy: Proxy | None = None,
     ) -> None:
         self._host = host
-        self._server_name = server_name
+        self._port = port
+        self._server_name = server_name or host
         self._trusted = trusted
-        self._where = f"[{self._host}]:{port}" if ":" in self._host else f"{self._host}:{port}"
+        self._proxy = proxy
+        self._where = join_address(host, port)
         self.skew: datetime.timedelta | None = None
 
     async def get(self, path: str) -> bytes:
@@ -58,45 +69,79 @@ class EnrollmentClient:
 
     async def post(self, path: str, body: Mapping[str, str], *, authority: str) -> bytes:
         """Return the body of an answer from a server that `authority` has certified."""
-        return await self._call("POST", path, authority=authority, body=body)
+        return await self._call("POST", path, authority=authority, body=json.dumps(body).encode())
 
     async def compare_clocks(self) -> datetime.timedelta | None:
         """Return how far the server's clock is ahead; None if unknown or less than MIN_SKEW."""
-        with suppress(JoinError, TimeoutError, httpx.HTTPError, httpx.InvalidURL):
+        with suppress(JoinError, OSError, h11.RemoteProtocolError):
             async with asyncio.timeout(STEP_TIMEOUT):
                 await self.get(AUTHORITY)
         return self.skew
 
     async def _call(
-        self,
-        method: str,
-        path: str,
-        *,
-        authority: str | None,
-        body: Mapping[str, str] | None = None,
+        self, method: str, path: str, *, authority: str | None, body: bytes = b""
     ) -> bytes:
-        client = httpx.AsyncClient(
-            verify=enrollment_client(authority), trust_env=False, timeout=STEP_TIMEOUT
-        )
-        extensions = {} if self._server_name is None else {"sni_hostname": self._server_name}
-        request = client.stream(
-            method, f"https://{self._where}{path}", json=body, extensions=extensions
-        )
-        async with client, request as response:
-            self._compare_clocks(response)
-            answer = b""
-            async for piece in response.aiter_raw():
-                answer += piece
-                if len(answer) > MAX_ANSWER:
-                    raise JoinError(
-                        f"{self._where}: the answer is larger than a 0trust server's; check the"
-                        " address"
-                    )
-            if response.is_success:
-                return answer
-            raise JoinError(
-                self._refusal(response.status_code, answer, trusted=authority is not None)
+        reader, transport = await self._open(authority)
+        try:
+            connection = h11.Connection(h11.CLIENT)
+            request = h11.Request(
+                method=method,
+                target=path,
+                headers=[
+                    ("Host", self._where),
+                    ("Content-Type", "application/json"),
+                    ("Content-Length", str(len(body))),
+                    ("Connection", "close"),
+                ],
             )
+            for event in (request, h11.Data(body), h11.EndOfMessage()):
+                transport.write(connection.send(event) or b"")
+            return await self._answer(connection, reader, trusted=authority is not None)
+        finally:
+            transport.abort()
+
+    async def _open(self, authority: str | None) -> tuple[asyncio.StreamReader, asyncio.Transport]:
+        try:
+            return await open_stream(
+                self._host,
+                self._port,
+                connect_timeout=STEP_TIMEOUT,
+                tls=enrollment_client(authority),
+                server_name=self._server_name,
+                proxy=self._proxy,
+            )
+        except (TimeoutError, ssl.SSLError, ProxyError):
+            raise
+        except OSError as error:
+            raise JoinError(
+                f"cannot connect to {self._where}: {describe(error)}; check the address, and that"
+                " the port is open"
+            ) from error
+
+    async def _answer(
+        self, connection: h11.Connection, reader: asyncio.StreamReader, *, trusted: bool
+    ) -> bytes:
+        status, answer = 0, b""
+        while True:
+            match connection.next_event():
+                case h11.NEED_DATA:
+                    async with asyncio.timeout(STEP_TIMEOUT):
+                        connection.receive_data(await reader.read(MAX_ANSWER))
+                case h11.Response(status_code=code, headers=fields):
+                    status = code
+                    self._compare_clocks(dict(fields).get(b"date", b""))
+                case h11.Data(data=data):
+                    answer += data
+                    if len(answer) > MAX_ANSWER:
+                        raise JoinError(
+                            f"{self._where}: the answer is larger than a 0trust server's; check the"
+                            " address"
+                        )
+                case h11.EndOfMessage():
+                    break
+        if 200 <= status < 300:
+            return answer
+        raise JoinError(self._refusal(status, answer, trusted=trusted))
 
     def _refusal(self, status: int, answer: bytes, *, trusted: bool) -> str:
         reason = read_object(answer).get("error")
@@ -107,9 +152,9 @@ class EnrollmentClient:
             " in its server.yaml?"
         )
 
-    def _compare_clocks(self, response: httpx.Response) -> None:
+    def _compare_clocks(self, field: bytes) -> None:
         try:
-            date = parsedate_to_datetime(response.headers.get("Date", ""))
+            date = parsedate_to_datetime(field.decode("ascii"))
             skew = date.replace(tzinfo=date.tzinfo or datetime.UTC) - datetime.datetime.now(
                 datetime.UTC
             )
@@ -122,40 +167,26 @@ class EnrollmentClient:
 
     @contextmanager
     def explaining_errors(self) -> Iterator[None]:
-        """Turn errors of TLS, HTTP and sockets into a JoinError that says what to do."""
+        """Turn errors of proxies, TLS, HTTP and sockets into a JoinError that says what to do."""
         try:
             yield
-        except (TimeoutError, httpx.TimeoutException):
+        except TimeoutError:
             raise JoinError(
                 f"{self._where} does not answer; check the address, and that the port is open"
             ) from None
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise JoinError(self._explain(error)) from error
-
-    def _explain(self, error: Exception) -> str:
-        causes = _causes(error)
-        for cause in causes:
-            if isinstance(cause, ssl.SSLCertVerificationError):
-                return self._explain_verification(cause)
-        # The innermost cause has the reason; the exceptions around it say only that the connection
-        # failed.
-        reasons = [describe(cause) for cause in causes if isinstance(cause, OSError)]
-        if isinstance(error, httpx.ConnectError) and not any(
-            isinstance(cause, ssl.SSLError) for cause in causes
-        ):
-            reason = reasons[-1] if reasons else "no connection"
-            return (
-                f"cannot connect to {self._where}: {reason}; check the address, and that the port"
-                " is open"
-            )
-        return (
-            f"{self._where} accepts no connection without a certificate; "
-            "is it a 0trust server with an authority in its server.yaml?"
-        )
+        except ProxyError as error:
+            raise JoinError(str(error)) from error
+        except ssl.SSLCertVerificationError as error:
+            raise JoinError(self._explain_verification(error)) from error
+        except (OSError, h11.RemoteProtocolError) as error:
+            raise JoinError(
+                f"{self._where} accepts no connection without a certificate; "
+                "is it a 0trust server with an authority in its server.yaml?"
+            ) from error
 
     def _explain_verification(self, error: ssl.SSLCertVerificationError) -> str:
         if error.verify_code in _OTHER_NAME:
-            name = self._server_name or self._host
+            name = self._server_name
             return (
                 f'the certificate of {self._where} is not for "{name}"; use an address that it is'
                 f" for, or issue it again: 0trust ca issue server {name}"
@@ -202,14 +233,3 @@ def _one_line(text: str) -> str:
     return "".join(
         character if character.isprintable() else " " for character in text[:300]
     ).strip()
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    """Return the error and its chain of causes, the innermost last. The chain may have cycles."""
-    found: list[BaseException] = []
-    following: BaseException | None = error
-    while following is not None and following not in found:
-        found.append(following)
-        nested = following.exceptions[0] if isinstance(following, BaseExceptionGroup) else None
-        following = nested or following.__cause__ or following.__context__
-    return found

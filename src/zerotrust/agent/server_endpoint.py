@@ -84,14 +84,14 @@ class ServerEndpoint:
             TimeoutError: the server did not answer.
         """
         location = self.location(turn)
-        async with asyncio.timeout(NEXT_TIMEOUT if len(self.locations) > 1 else CONNECT_TIMEOUT):
-            await dial(
-                protocol,
-                location.host,
-                location.port,
-                tls=self.tls,
-                server_name=location.server_name,
-            )
+        await dial(
+            protocol,
+            location.host,
+            location.port,
+            connect_timeout=NEXT_TIMEOUT if len(self.locations) > 1 else CONNECT_TIMEOUT,
+            tls=self.tls,
+            server_name=location.server_name,
+        )
 
     async def compare_clocks(self, turn: int) -> datetime.timedelta | None:
         """Return how far the server's clock is ahead; None if it is right or unknown."""

@@ -1,4 +1,7 @@
-"""Connects the agent to its server."""
+"""Connections of the agent to its server: all of them begin here.
+
+`dial` is for the tunnel and for what carries it; `open_stream` is for one HTTP exchange.
+"""
 
 import asyncio
 import socket
@@ -7,6 +10,9 @@ from collections.abc import Callable
 from typing import Final
 
 import aiofastnet
+
+from zerotrust.model.proxy import Proxy
+from zerotrust.net.proxy_handshake import MAX_HEAD, broken, late, request_tunnel, unreachable
 
 NEXT_ADDRESS: Final = 0.25
 """Seconds until an attempt at the next address starts beside the one before (RFC 8305 s5)."""
@@ -17,14 +23,68 @@ async def dial(
     host: str,
     port: int,
     *,
-    tls: ssl.SSLContext,
-    server_name: str,
-) -> None:
-    """Resolve the host and connect a new protocol to it by TLS, to the first address that answers.
+    connect_timeout: float,
+    tls: ssl.SSLContext | None = None,
+    server_name: str | None = None,
+    proxy: Proxy | None = None,
+) -> asyncio.Transport:
+    """Connect a new protocol to an address, by TLS if there is a context, and return its transport.
+
+    Of several addresses of a name, the first one that answers is taken. Behind a proxy, the proxy
+    resolves the name.
+
+    Args:
+        connect_timeout: seconds for all of it, the TLS handshake included.
+        server_name: expected name in the certificate, if it is not the host.
 
     Raises:
-        OSError: no address answers.
+        OSError: no address answers, or the TLS handshake failed.
+        ProxyError: the same, because of the proxy.
+        TimeoutError: the server did not answer in time.
     """
+    name = server_name or host
+    try:
+        async with asyncio.timeout(connect_timeout):
+            if proxy is None:
+                return await _connect(protocol, host, port, tls=tls, server_name=name)
+            return await _through(proxy, protocol, host, port, tls=tls, server_name=name)
+    except TimeoutError:
+        if proxy is None:
+            raise
+        raise late(proxy, host, port, connect_timeout) from None
+
+
+async def open_stream(
+    host: str,
+    port: int,
+    *,
+    connect_timeout: float,
+    tls: ssl.SSLContext,
+    server_name: str | None = None,
+    proxy: Proxy | None = None,
+) -> tuple[asyncio.StreamReader, asyncio.Transport]:
+    """Connect as `dial`, and return a reader and the transport to write to."""
+    reader = asyncio.StreamReader()
+    transport = await dial(
+        lambda: asyncio.StreamReaderProtocol(reader),
+        host,
+        port,
+        connect_timeout=connect_timeout,
+        tls=tls,
+        server_name=server_name,
+        proxy=proxy,
+    )
+    return reader, transport
+
+
+async def _connect(
+    protocol: Callable[[], asyncio.Protocol],
+    host: str,
+    port: int,
+    *,
+    tls: ssl.SSLContext | None,
+    server_name: str,
+) -> asyncio.Transport:
     loop = asyncio.get_running_loop()
     found = {
         address[0] for *_, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -32,12 +92,63 @@ async def dial(
     # Happy eyeballs leave reference cycles of tasks and sockets behind, so use them only for
     # several addresses.
     several = len(found) > 1
-    await aiofastnet.create_connection(
+    transport, _ = await aiofastnet.create_connection(
         loop,
         protocol,
         host if several else str(found.pop()),
         port,
         ssl=tls,
-        server_hostname=server_name,
+        server_hostname=None if tls is None else server_name,
         happy_eyeballs_delay=NEXT_ADDRESS if several else None,
     )
+    return transport
+
+
+async def _through(
+    proxy: Proxy,
+    protocol: Callable[[], asyncio.Protocol],
+    host: str,
+    port: int,
+    *,
+    tls: ssl.SSLContext | None,
+    server_name: str,
+) -> asyncio.Transport:
+    reader = asyncio.StreamReader(limit=MAX_HEAD)
+    proxy_tls = ssl.create_default_context() if proxy.scheme == "https" else None
+    try:
+        transport = await _connect(
+            lambda: asyncio.StreamReaderProtocol(reader),
+            proxy.host,
+            proxy.port,
+            tls=proxy_tls,
+            server_name=proxy.host,
+        )
+    except OSError as error:
+        raise unreachable(proxy, error) from error
+    try:
+        await request_tunnel(proxy, host, port, reader, transport)
+        try:
+            return await _hand_over(transport, protocol(), tls=tls, server_name=server_name)
+        except ConnectionError as error:
+            raise broken(proxy, host, port, error) from error
+    except BaseException:
+        transport.abort()
+        raise
+
+
+async def _hand_over(
+    transport: asyncio.Transport,
+    protocol: asyncio.Protocol,
+    *,
+    tls: ssl.SSLContext | None,
+    server_name: str,
+) -> asyncio.Transport:
+    """Give a connection to its protocol, by TLS if there is a context."""
+    if tls is None:
+        transport.set_protocol(protocol)
+    else:
+        transport = await aiofastnet.start_tls(
+            asyncio.get_running_loop(), transport, protocol, tls, server_hostname=server_name
+        )
+    protocol.connection_made(transport)
+    return transport

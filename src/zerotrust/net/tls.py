@@ -57,6 +57,7 @@ def enrollment_client(authority: str | None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.hostname_checks_common_name = False
+    context.set_alpn_protocols([HTTP])
     if authority is None:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
