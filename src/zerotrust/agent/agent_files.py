@@ -9,6 +9,7 @@ from typing import Final, Self
 
 from zerotrust.agent.join import JoinResult
 from zerotrust.errors import PkiError, SetupError
+from zerotrust.model.proxy import Proxy
 from zerotrust.pki import key_pair_files, keys
 from zerotrust.pki.csr import CertificateRequest, create
 from zerotrust.pki.join_token import JoinToken
@@ -21,7 +22,7 @@ version: "1.0"
 agent_id: "{agent}"
 server:
   address: "{server}"
-  ca_cert: "ca.crt"
+{proxy}  ca_cert: "ca.crt"
   cert: "agent.crt"
   key: "agent.key"
 
@@ -55,6 +56,11 @@ class AgentFiles:
     def key(self) -> Path:
         """Return the path of the agent's private key."""
         return self.folder / "agent.key"
+
+    @property
+    def proxy_password(self) -> Path:
+        """Return the path of the password of the proxy to the server."""
+        return self.folder / "proxy.password"
 
     @property
     def root(self) -> Path:
@@ -102,8 +108,11 @@ class AgentFilesWriter:
     ) -> None:
         self._pending.unlink(missing_ok=True)
 
-    def finish(self, token: JoinToken, joined: JoinResult) -> bool:
+    def finish(self, token: JoinToken, joined: JoinResult, proxy: Proxy | None = None) -> bool:
         """Write all files, but keep an existing configuration.
+
+        Args:
+            proxy: the proxy to the server, for a new configuration.
 
         Returns:
             True if the configuration is new.
@@ -119,9 +128,16 @@ class AgentFilesWriter:
         )
         fresh = not files.config.exists()
         if fresh:
+            if proxy is not None and proxy.password:
+                keys.write(
+                    files.proxy_password,
+                    f"{proxy.password}\n".encode(),
+                    mode=keys.PRIVATE,
+                    replace=True,
+                )
             keys.write(
                 files.config,
-                configuration(token, joined).encode(),
+                configuration(token, joined, proxy).encode(),
                 mode=keys.PRIVATE,
                 replace=False,
             )
@@ -129,17 +145,27 @@ class AgentFilesWriter:
         return fresh
 
 
-def configuration(token: JoinToken, joined: JoinResult) -> str:
+def configuration(token: JoinToken, joined: JoinResult, proxy: Proxy | None = None) -> str:
     """Return the text of an agent.yaml that publishes no services yet."""
     named = [host for host in joined.hosts if not host.startswith("*.")]
     below = [host.replace("*", "app", 1) for host in joined.hosts if host.startswith("*.")]
     return _CONFIG.format(
         agent=joined.agent_id,
         server=token.server,
+        proxy=_proxy_lines(proxy),
         name="agent.yaml",
         hosts=", ".join(joined.hosts) or "nothing yet (0trust grants add on the server)",
         example=next(iter([*named, *below]), "app.example.com"),
     )
+
+
+def _proxy_lines(proxy: Proxy | None) -> str:
+    if proxy is None:
+        return ""
+    lines = f'  proxy: "{proxy.url}"\n'
+    if proxy.password:
+        lines += '  proxy_password_file: "proxy.password"\n'
+    return lines
 
 
 def _give_to_owner(files: AgentFiles) -> None:
@@ -147,7 +173,8 @@ def _give_to_owner(files: AgentFiles) -> None:
     try:
         owner = files.folder.stat()
         if os.geteuid() == 0 and owner.st_uid != 0:
-            for path in (files.key, files.certificate, files.root, files.config):
+            paths = (files.key, files.certificate, files.root, files.config, files.proxy_password)
+            for path in filter(Path.exists, paths):
                 os.chown(path, owner.st_uid, owner.st_gid)
     except OSError as error:
         raise SetupError(

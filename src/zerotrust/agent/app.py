@@ -104,6 +104,7 @@ class Agent:
         self._services = Services(
             coalescer=self._coalescer, tasks=tasks, keys_changed=self._keys_changed
         )
+        _log_proxy(self._endpoint)
         self._services.adopt(self._plan(config, Changes()), drain_timeout=0)
         self.connections: list[TunnelConnection] = []
         self._running: set[asyncio.Task[None]] = set()
@@ -154,6 +155,7 @@ class Agent:
             connection.update(plan)
         self._config = config
         if moved:
+            _log_proxy(endpoint)
             self.renewal = _renewal(config)
         self._dial(endpoint if moved else self._endpoint)
         if moved:
@@ -163,9 +165,11 @@ class Agent:
 
     def status(self) -> AgentStatus:
         """Return the agent's state, its sessions and its services."""
+        proxy = self._endpoint.proxy(0)
         return AgentStatus(
             agent=self.renewal.agent,
             software=__version__,
+            proxy=str(proxy or ""),
             sessions=[
                 SessionStatus(
                     id=session.link.session.id[:8],
@@ -272,7 +276,9 @@ class Agent:
         if not (self.renewal.expired(now) and self.renewal.due(now)):
             return
         try:
-            answer = await renew_expired(self._config.server, self.renewal.request(now))
+            answer = await renew_expired(
+                self._config.server, self.renewal.request(now), self._endpoint.proxy(0)
+            )
         except ZeroTrustError as error:
             _log.warning("certificate expired and could not be renewed", reason=str(error))
         else:
@@ -347,6 +353,11 @@ async def _succeed(connections: Sequence[TunnelConnection], endpoint: ServerEndp
     for result in results:
         if isinstance(result, BaseException):
             raise result
+
+
+def _log_proxy(endpoint: ServerEndpoint) -> None:
+    if (proxy := endpoint.proxy(0)) is not None:
+        _log.info("using a proxy", server=str(endpoint.location(0)), proxy=str(proxy))
 
 
 def _credentials(config: AgentConfig) -> frozenset[str]:

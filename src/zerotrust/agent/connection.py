@@ -10,6 +10,7 @@ only, never sees two of them replace each other.
 import asyncio
 import math
 import random
+import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final, Protocol
@@ -285,6 +286,8 @@ class TunnelConnection:
             reason = describe(error)
             if is_about_time(error) and (skew := await endpoint.compare_clocks(turn)) is not None:
                 reason = f"{reason}: {clocks(skew)}"
+            elif (proxy := endpoint.proxy(turn)) and isinstance(error, ssl.SSLError):
+                reason = f"{reason}; {proxy} may intercept TLS: exempt {location} there"
             _log.warning("cannot connect", server=str(location), reason=reason)
             return None
         if endpoint is not self._endpoint or self.retired:

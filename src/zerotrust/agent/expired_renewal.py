@@ -14,6 +14,7 @@ from zerotrust.agent.enrollment_client import DEADLINE, EnrollmentClient, read_o
 from zerotrust.errors import JoinError
 from zerotrust.model.agent import ServerAddress
 from zerotrust.model.base import split_address
+from zerotrust.model.proxy import Proxy
 from zerotrust.pki import keys
 from zerotrust.pki.proof_of_possession import prove
 from zerotrust.tunnel.messages import Renew, Renewed
@@ -21,8 +22,13 @@ from zerotrust.tunnel.messages import Renew, Renewed
 RETURN: Final = "/.well-known/0trust/return"
 
 
-async def renew_expired(server: ServerAddress, message: Renew) -> Renewed:
+async def renew_expired(
+    server: ServerAddress, message: Renew, proxy: Proxy | None = None
+) -> Renewed:
     """Return the server's answer to a request for a certificate in place of an expired one.
+
+    Args:
+        proxy: the proxy to connect through.
 
     Raises:
         JoinError: the server issues none; the message says why, in one line.
@@ -30,7 +36,11 @@ async def renew_expired(server: ServerAddress, message: Renew) -> Renewed:
     """
     host, port = split_address(server.address, default_port=8443)
     client = EnrollmentClient(
-        host, port, trusted="server.ca_cert holds", server_name=server.server_name
+        host,
+        port,
+        trusted="server.ca_cert holds",
+        server_name=server.server_name,
+        proxy=proxy,
     )
     csr = message.csr.encode("ascii")
     proof = prove(keys.read_key(Path(server.key)), csr)

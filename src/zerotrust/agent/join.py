@@ -17,6 +17,7 @@ from zerotrust.agent import accepted_certificate
 from zerotrust.agent.enrollment_client import AUTHORITY, DEADLINE, EnrollmentClient, read_object
 from zerotrust.errors import JoinError, PkiError
 from zerotrust.model.base import parse_pattern
+from zerotrust.model.proxy import Proxy
 from zerotrust.pki import pem_chain
 from zerotrust.pki.csr import CertificateRequest
 from zerotrust.pki.identity import check_id
@@ -45,17 +46,20 @@ class JoinResult:
     skew: datetime.timedelta | None
 
 
-def join(token: JoinToken, request: CertificateRequest) -> JoinResult:
+def join(token: JoinToken, request: CertificateRequest, proxy: Proxy | None = None) -> JoinResult:
     """Get a certificate from the server that the join token names.
+
+    Args:
+        proxy: the proxy to connect through.
 
     Raises:
         JoinError: the server issues none; the message says why, in one line.
     """
-    return asyncio.run(_join(token, request))
+    return asyncio.run(_join(token, request, proxy))
 
 
-async def _join(token: JoinToken, request: CertificateRequest) -> JoinResult:
-    client = EnrollmentClient(*token.address, trusted="the join token names")
+async def _join(token: JoinToken, request: CertificateRequest, proxy: Proxy | None) -> JoinResult:
+    client = EnrollmentClient(*token.address, trusted="the join token names", proxy=proxy)
     with client.explaining_errors():
         async with asyncio.timeout(DEADLINE):
             root = _pinned(await client.get(AUTHORITY), token)

@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import os
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,9 +10,11 @@ from pathlib import Path
 from typing import Final, NamedTuple, Self
 
 from zerotrust.agent.enrollment_client import EnrollmentClient
+from zerotrust.agent.proxies import Proxies
 from zerotrust.errors import PkiError
 from zerotrust.model.agent import AgentConfig
 from zerotrust.model.base import split_address
+from zerotrust.model.proxy import Proxy
 from zerotrust.net.connect import dial
 from zerotrust.net.tls import tunnel_client
 from zerotrust.pki import key_pair_files
@@ -43,10 +46,12 @@ class ServerEndpoint:
     Attributes:
         locations: its addresses, at least one.
         tls: the TLS context, with the agent's certificate.
+        proxies: the proxies to its addresses.
     """
 
     locations: tuple[ServerLocation, ...]
     tls: ssl.SSLContext
+    proxies: Proxies
 
     @classmethod
     def of(cls, config: AgentConfig) -> Self:
@@ -54,6 +59,7 @@ class ServerEndpoint:
 
         Raises:
             PkiError: a certificate can't be used, or is another agent's.
+            SetupError: the environment names a proxy that can't be used.
         """
         server = config.server
         key_pair_files.complete(Path(server.cert), Path(server.key))
@@ -66,11 +72,16 @@ class ServerEndpoint:
             ServerLocation(host, port, server.server_name or host) for host, port in addresses
         )
         tls = tunnel_client(certificate=server.cert, key=server.key, authority=server.ca_cert)
-        return cls(tuple(dict.fromkeys(locations)), tls)
+        return cls(tuple(dict.fromkeys(locations)), tls, Proxies.of(server, os.environ))
 
     def location(self, turn: int) -> ServerLocation:
         """Return the address to try at this turn: round robin."""
         return self.locations[turn % len(self.locations)]
+
+    def proxy(self, turn: int) -> Proxy | None:
+        """Return the proxy to `location(turn)`; None if the agent connects directly."""
+        location = self.location(turn)
+        return self.proxies.choose(location.host, location.port)
 
     def same_server(self, other: "ServerEndpoint") -> bool:
         """Return True if the two have an address in common."""
@@ -80,7 +91,7 @@ class ServerEndpoint:
         """Connect a new protocol to `location(turn)`.
 
         Raises:
-            OSError: the connection failed.
+            OSError: the connection failed; a ProxyError if that is because of the proxy.
             TimeoutError: the server did not answer.
         """
         location = self.location(turn)
@@ -91,13 +102,18 @@ class ServerEndpoint:
             connect_timeout=NEXT_TIMEOUT if len(self.locations) > 1 else CONNECT_TIMEOUT,
             tls=self.tls,
             server_name=location.server_name,
+            proxy=self.proxy(turn),
         )
 
     async def compare_clocks(self, turn: int) -> datetime.timedelta | None:
         """Return how far the server's clock is ahead; None if it is right or unknown."""
         location = self.location(turn)
         return await EnrollmentClient(
-            location.host, location.port, trusted="", server_name=location.server_name
+            location.host,
+            location.port,
+            trusted="",
+            server_name=location.server_name,
+            proxy=self.proxy(turn),
         ).compare_clocks()
 
 

@@ -87,7 +87,7 @@ def status(*, config: RunningAgent = AGENT_FILE, as_json: AsJson = False) -> Non
     else:
         typer.echo(
             f"{found.agent}: {'connected' if connected else 'not connected'}, version"
-            f" {found.software}"
+            f" {found.software}{f', through {found.proxy}' if found.proxy else ''}"
         )
         sessions = (
             (

@@ -1,15 +1,19 @@
 """`0trust agent join`: make this machine an agent, by a join token."""
 
+import os
 import sys
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
+
+if TYPE_CHECKING:
+    from zerotrust.model.agent import ServerAddress
 
 STDIN: Final = "-"
 
 
-def join(
+def join(  # noqa: PLR0913 - one argument for each option
     token: Annotated[
         str | None,
         typer.Argument(
@@ -37,6 +41,23 @@ def join(
             help="Write the agent's files to DIR (default: current directory).",
         ),
     ] = None,
+    proxy: Annotated[
+        str | None,
+        typer.Option(
+            "--proxy",
+            metavar="URL",
+            help=(
+                "Connect through a proxy: http://USER@proxy:3128 or socks5://…; none: no proxy"
+                " (default: HTTPS_PROXY, except for the addresses in NO_PROXY)."
+            ),
+        ),
+    ] = None,
+    proxy_password_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--proxy-password-file", metavar="FILE", help="Read the proxy's password from FILE."
+        ),
+    ] = None,
     force: Annotated[
         bool,
         typer.Option(
@@ -62,17 +83,20 @@ def join(
     from zerotrust.agent.agent_files import AgentFilesWriter
     from zerotrust.agent.enrollment_client import clocks
     from zerotrust.agent.join import join as ask
+    from zerotrust.agent.proxies import Proxies
     from zerotrust.pki.join_token import parse
 
     wanted = parse(_text(token, token_file))
+    settings = _proxy_settings(proxy, proxy_password_file)
+    through = Proxies.of(settings, os.environ).choose(*wanted.address)
     if install and folder is not None:
         raise typer.BadParameter(
             f"the service keeps its files in {AGENT.folder}", param_hint="--dir"
         )
     unit = AGENT.check() if install else None
     with AgentFilesWriter(AGENT.folder if install else folder or Path(), force=force) as writer:
-        joined = ask(wanted, writer.request)
-        fresh = writer.finish(wanted, joined)
+        joined = ask(wanted, writer.request, through)
+        fresh = writer.finish(wanted, joined, through)
     files = writer.files
     ends = f"{joined.not_after:%Y-%m-%d %H:%M} UTC"
     typer.echo(f"{files.certificate}: certificate of agent {joined.agent_id}, valid until {ends}")
@@ -82,6 +106,13 @@ def join(
         f"{files.config}:"
         f" {'configuration, without services yet' if fresh else 'configuration, unchanged'}"
     )
+    if through is not None:
+        typer.echo(
+            f"{through}: written to {files.config}, for the agent's connections too"
+            if fresh
+            else f"warning: joined through {through}; check server.proxy in {files.config}",
+            err=not fresh,
+        )
     if joined.skew is not None:
         typer.echo(f"warning: {clocks(joined.skew)}", err=True)
     if unit is not None:
@@ -93,6 +124,27 @@ def join(
     typer.echo(f"Next: add services to {files.config} (for {hosts})")
     if unit is None:
         typer.echo(f"Then: 0trust agent run --config {files.config}")
+
+
+def _proxy_settings(url: str | None, password_file: Path | None) -> "ServerAddress":
+    """Return the proxy of the options as in the section `server` of an agent's file."""
+    from pydantic import ValidationError
+
+    from zerotrust.errors import SetupError
+    from zerotrust.model.agent import ServerAddress
+
+    name = None if password_file is None else str(password_file)
+    try:
+        settings = ServerAddress.model_validate({"proxy": url, "proxy_password_file": name})
+        if password_file is None:
+            return settings
+        return settings.with_files({str(password_file): password_file.read_bytes()})
+    except ValidationError as error:
+        message = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+        raise typer.BadParameter(message, param_hint="--proxy") from None
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise SetupError(f"{password_file}: cannot read the proxy's password: {reason}") from None
 
 
 def _text(token: str | None, file: Path | None) -> str:

@@ -61,6 +61,17 @@ def server_address(variables: Mapping[str, str]) -> str | None:
     return named or (f"localhost:{port}" if port else None)
 
 
+def https_proxy(variables: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return the name and the value of the variable with the proxy for TLS, if there is one."""
+    names = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+    return next(((name, variables[name]) for name in names if variables.get(name)), None)
+
+
+def no_proxy(variables: Mapping[str, str]) -> str:
+    """Return the list of addresses that are reached without a proxy."""
+    return variables.get("no_proxy") or variables.get("NO_PROXY") or ""
+
+
 def substitute(document: Document, environment: Mapping[str, str]) -> None:
     """Expand all values of `document`, in place.
 

@@ -1,13 +1,15 @@
 """The agent's configuration file."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo, field_validator
 
 from zerotrust.model.base import Duration, Model, split_address
 from zerotrust.model.logging import HotReload, Logging
 from zerotrust.model.metrics import Metrics
 from zerotrust.model.middleware import MAX_HANDLERS, Handler
+from zerotrust.model.proxy import NONE, Proxy
 from zerotrust.model.service import Service
 
 
@@ -29,6 +31,11 @@ def _reachable(value: str) -> str:
             f'"{value}" is not a valid server address; write host:port, for example'
             " tunnel.example.com:8443"
         )
+    return value
+
+
+def _proxy_setting(value: str) -> str:
+    Proxy.parse_setting(value)
     return value
 
 
@@ -58,6 +65,16 @@ class ServerAddress(Model):
     server_name: str | None = None
     """Expected name in the server's certificate, if it differs from the host in `address`."""
 
+    proxy: Annotated[str, AfterValidator(_proxy_setting)] | None = None
+    """Proxy for all connections to the server: `http://proxy.example.com:3128` (CONNECT),
+    `https://…` (the same over TLS) or `socks5://…`, with the user as in `http://USER@…`. The proxy
+    resolves the server's name. `none`: no proxy. If the file does not set it, the environment
+    applies: `HTTPS_PROXY`, then `ALL_PROXY`, except for the addresses in `NO_PROXY`. Connections to
+    backends use no proxy."""
+
+    proxy_password_file: str | None = None
+    """File with the password of the user in `proxy`."""
+
     ca_cert: str = "/config/certs/ca.crt"
     """Certificate of the authority that signed the certificates of agents and servers."""
 
@@ -66,6 +83,51 @@ class ServerAddress(Model):
 
     key: str = "/config/certs/agent.key"
     """Private key of `cert`."""
+
+    _proxy_password: str = PrivateAttr("")
+
+    @field_validator("proxy_password_file")
+    @classmethod
+    def _password_has_user(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None or "proxy" not in info.data:  # an invalid proxy is reported itself
+            return value
+        proxy = Proxy.parse_setting(info.data["proxy"] or NONE)
+        if proxy is None or not proxy.user:
+            raise ValueError(
+                "needs a user in server.proxy: write http://USER@proxy.example.com:3128"
+            )
+        return value
+
+    @property
+    def configured_proxy(self) -> Proxy | None:
+        """Return the proxy of this section, with its password; None if it names none."""
+        proxy = None if self.proxy is None else Proxy.parse_setting(self.proxy)
+        return None if proxy is None else proxy.with_password(self._proxy_password)
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Return the key and the name of the file with the proxy's password, if there is one."""
+        name = self.proxy_password_file
+        return {} if name is None else {"proxy_password_file": name}
+
+    def with_files(self, contents: Mapping[str, bytes]) -> Self:
+        """Return a copy with the proxy's password from its file.
+
+        Raises:
+            ValueError: the file has no usable password.
+        """
+        proxy, name = self.configured_proxy, self.proxy_password_file
+        if proxy is None or name is None:
+            return self
+        try:
+            password = contents[name].decode().rstrip("\r\n")
+            proxy.with_password(password)
+        except ValueError as error:
+            reason = "it is not text" if isinstance(error, UnicodeDecodeError) else str(error)
+            raise ValueError(f"{name}: {reason}") from None
+        filled = self.model_copy()
+        filled._proxy_password = password
+        return filled
 
 
 class GlobalHealthSettings(Model):

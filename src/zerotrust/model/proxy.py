@@ -3,11 +3,15 @@
 import ipaddress
 from dataclasses import dataclass, field
 from typing import Final, Literal, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
-from zerotrust.model.base import split_address
+from zerotrust.model.base import normalise_host, split_address
 
 Scheme = Literal["http", "https", "socks5"]
+
+NONE: Final = "none"
+"""Value of `server.proxy` that turns the variables of the environment off."""
+SETTING: Final = "server.proxy"
 
 _DEFAULT_PORTS: Final[dict[Scheme, int]] = {"http": 80, "https": 443, "socks5": 1080}
 _EXAMPLES: Final = "write http://proxy.example.com:3128 or socks5://proxy.example.com:1080"
@@ -44,6 +48,7 @@ class Proxy:
         try:
             parts = urlsplit(url if "://" in url else f"http://{url}")
             host, port = parts.hostname or "", parts.port
+            host = host if parse_ip(host) else normalise_host(host)
             user, password = unquote(parts.username or ""), unquote(parts.password or "")
         except ValueError:
             raise ValueError(f"invalid proxy URL: {_EXAMPLES}") from None
@@ -51,10 +56,29 @@ class Proxy:
         scheme = "socks5" if parts.scheme == "socks5h" else parts.scheme
         if scheme not in _DEFAULT_PORTS:
             raise ValueError(f"unknown kind of proxy: {_EXAMPLES}")
-        if not host or port == 0 or parts.path.strip("/") or parts.query or parts.fragment:
+        if port == 0 or parts.path.strip("/") or parts.query or parts.fragment:
             raise ValueError(f"invalid proxy URL: {_EXAMPLES}")
         proxy = cls(scheme, host, port or _DEFAULT_PORTS[scheme], setting, user, password)
         return proxy.with_password(password)
+
+    @classmethod
+    def parse_setting(cls, text: str) -> Self | None:
+        """Return the proxy of `server.proxy`; None if that is `none`.
+
+        Raises:
+            ValueError: neither a URL without a password nor `none`.
+        """
+        if text.lower() == NONE:
+            return None
+        if "://" not in text:
+            raise ValueError(f"invalid proxy URL: {_EXAMPLES}, or none")
+        proxy = cls.parse(text, setting=SETTING)
+        if proxy.password:
+            raise ValueError(
+                "the URL has a password: remove it, write it to a file, and name that in"
+                " proxy_password_file"
+            )
+        return proxy
 
     def with_password(self, password: str) -> Self:
         """Return the same proxy with this password.
@@ -78,7 +102,7 @@ class Proxy:
     @property
     def url(self) -> str:
         """The URL without the password."""
-        user = f"{self.user}@" if self.user else ""
+        user = f"{quote(self.user, safe='')}@" if self.user else ""
         return f"{self.scheme}://{user}{self._authority}"
 
     @property

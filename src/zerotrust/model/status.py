@@ -43,9 +43,13 @@ class SessionStatus(Model):
 
 
 class AgentStatus(Model):
-    """State of an agent. Without a session, no service is reachable."""
+    """State of an agent. Without a session, no service is reachable.
+
+    `proxy` is the proxy to the server and the setting that names it; empty without a proxy.
+    """
 
     agent: str
     software: str
+    proxy: str = ""
     sessions: list[SessionStatus]
     services: list[ServiceStatus]

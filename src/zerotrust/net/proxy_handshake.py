@@ -11,7 +11,7 @@ from typing import Final
 
 from zerotrust.errors import ProxyError
 from zerotrust.model.base import normalise_host
-from zerotrust.model.proxy import Proxy, join_address, parse_ip
+from zerotrust.model.proxy import SETTING, Proxy, join_address, parse_ip
 from zerotrust.net.channel import describe
 
 MAX_HEAD: Final = 16 * 1024
@@ -196,7 +196,7 @@ def _ascii(host: str) -> str:
 
 
 def _credentials_fix(proxy: Proxy) -> str:
-    if proxy.setting == "server.proxy":
+    if proxy.setting == SETTING:
         return "name the user in server.proxy and set server.proxy_password_file"
     return f"add them to {proxy.setting}, or set server.proxy and server.proxy_password_file"
 

@@ -2,6 +2,7 @@
 
 import datetime
 import io
+import stat
 import sys
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from zerotrust.agent import join
 from zerotrust.agent.join import JoinResult
 from zerotrust.cli import systemd
 from zerotrust.cli.main import status
+from zerotrust.config.load import load_agent
 from zerotrust.errors import JoinError
+from zerotrust.model.proxy import Proxy
 from zerotrust.pki.csr import CertificateRequest
 from zerotrust.pki.join_token import JoinToken
 
@@ -20,12 +23,19 @@ LINE = JoinToken(server="tunnel.example.com:8443", secret="s3cret", fingerprint=
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[JoinToken]:
+def proxies() -> list[Proxy | None]:
+    """The proxies that agents have joined through."""
+    return []
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, proxies: list[Proxy | None]) -> list[JoinToken]:
     """The lines that a server is asked with, which says yes."""
     lines: list[JoinToken] = []
 
-    def answer(line: JoinToken, request: CertificateRequest) -> JoinResult:
+    def answer(line: JoinToken, request: CertificateRequest, proxy: Proxy | None) -> JoinResult:
         lines.append(line)
+        proxies.append(proxy)
         return JoinResult(
             agent_id="home",
             chain_pem=b"chain",
@@ -72,6 +82,72 @@ def test_from_a_line_to_files(
     assert len(asked) == 1
 
 
+def test_a_proxy_is_written_to_the_configuration(
+    asked: list[JoinToken],
+    proxies: list[Proxy | None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://anna:other@env:3128")
+    (tmp_path / "password").write_text("p4ss\n")
+    options = ["--proxy", "socks5://anna@proxy:1080", "--proxy-password-file"]
+    words = ["agent", "join", str(LINE), *options, str(tmp_path / "password")]
+    folder = tmp_path / "agent"
+    assert status([*words, "--dir", str(folder)]) == 0
+    (proxy,) = proxies
+    assert proxy == Proxy("socks5", "proxy", 1080, "server.proxy", "anna", "p4ss")
+    said = capsys.readouterr()
+    assert f"{proxy}: written to {folder}/agent.yaml" in said.out
+    assert "p4ss" not in said.out + said.err + (folder / "agent.yaml").read_text()
+    server = load_agent(folder / "agent.yaml").config.server
+    assert server.configured_proxy == proxy
+    assert stat.S_IMODE((folder / "proxy.password").stat().st_mode) == 0o600
+    assert status([*words, "--dir", str(folder), "--force"]) == 0
+    assert f"warning: joined through {proxy}; check server.proxy in" in capsys.readouterr().err
+
+
+def test_the_proxy_of_the_environment(
+    asked: list[JoinToken],
+    proxies: list[Proxy | None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy:3128")
+    for name, words in (("a", []), ("b", ["--proxy", "none"])):
+        assert status(["agent", "join", str(LINE), "--dir", str(tmp_path / name), *words]) == 0
+    assert proxies == [Proxy("http", "proxy", 3128, "HTTPS_PROXY"), None]
+    assert load_agent(tmp_path / "a" / "agent.yaml").config.server.proxy == "http://proxy:3128"
+    assert "proxy" not in (tmp_path / "b" / "agent.yaml").read_text()
+    assert not (tmp_path / "a" / "proxy.password").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--proxy", "http://anna:s3cr3t@proxy:3128"], 2, "the URL has a password"),
+        (["--proxy-password-file", "x"], 2, "needs a user in server.proxy"),
+        (
+            ["--proxy", "http://anna@proxy:3128", "--proxy-password-file", "/no/file"],
+            1,
+            "/no/file: cannot read the proxy's password: No such file or directory",
+        ),
+    ],
+)
+def test_a_wrong_proxy(
+    words: list[str],
+    code: int,
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert status(["agent", "join", str(LINE), *words, "--dir", str(tmp_path)]) == code
+    error = " ".join(capsys.readouterr().err.split())
+    assert said in error
+    assert "s3cr3t" not in error
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_configuration_is_kept(
     asked: list[JoinToken], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -84,7 +160,7 @@ def test_a_configuration_is_kept(
 def test_a_refusal_is_one_line_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(line: JoinToken, request: CertificateRequest) -> JoinResult:
+    def refuse(line: JoinToken, request: CertificateRequest, proxy: Proxy | None) -> JoinResult:
         raise JoinError("tunnel.example.com:8443 refuses: the token has expired")
 
     monkeypatch.setattr(join, "join", refuse)

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zerotrust.config.environment import UnresolvedError, expand, server_address, substitute
+from zerotrust.config.environment import (
+    UnresolvedError,
+    expand,
+    https_proxy,
+    no_proxy,
+    server_address,
+    substitute,
+)
 from zerotrust.config.yaml_text import Document, parse
 
 SET = {"HOST": "10.0.0.1", "EMPTY": "", "TRICK": "a: [1]\n# ${HOST}", "_x9": "u"}
@@ -113,3 +120,20 @@ def test_anchors_and_merges_are_expanded_where_they_end_up() -> None:
 )
 def test_the_server_of_an_agent(variables: dict[str, str], address: str | None) -> None:
     assert server_address(variables) == address
+
+
+def test_the_proxy_and_its_exceptions() -> None:
+    variables = {"ALL_PROXY": "d"}
+    assert https_proxy({}) is None
+    assert https_proxy(variables) == ("ALL_PROXY", "d")
+    variables["all_proxy"] = "c"
+    assert https_proxy(variables) == ("all_proxy", "c")
+    variables["HTTPS_PROXY"] = "b"
+    assert https_proxy(variables) == ("HTTPS_PROXY", "b")
+    variables["https_proxy"] = ""
+    assert https_proxy(variables) == ("HTTPS_PROXY", "b"), "an empty variable is none"
+    variables["https_proxy"] = "a"
+    assert https_proxy(variables) == ("https_proxy", "a")
+    assert no_proxy({}) == ""
+    assert no_proxy({"NO_PROXY": "b"}) == "b"
+    assert no_proxy({"NO_PROXY": "b", "no_proxy": "a"}) == "a"

@@ -27,6 +27,37 @@ def test_parse(text: str, url: str) -> None:
     assert str(parsed(text)) == f"proxy {url} (server.proxy)"
 
 
+@pytest.mark.parametrize("text", ["none", "None"])
+def test_a_setting_without_a_proxy(text: str) -> None:
+    assert Proxy.parse_setting(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("false", "invalid proxy URL: write http://.* or none"),
+        ("proxy:3128", "invalid proxy URL: write http://.* or none"),
+        ("http://anna:secret@proxy:3128", "the URL has a password: remove it, write it to a file"),
+    ],
+)
+def test_an_invalid_setting_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as found:
+        Proxy.parse_setting(text)
+    assert "secret" not in str(found.value)
+
+
+def test_a_setting_with_a_user() -> None:
+    proxy = Proxy.parse_setting("socks5://anna:@proxy:1080")
+    assert proxy is not None
+    assert (proxy.user, proxy.password, proxy.setting) == ("anna", "", "server.proxy")
+
+
+def test_the_user_in_the_url_is_encoded() -> None:
+    proxy = parsed("http://an%40n%22a:x@proxy:3128")
+    assert proxy.url == "http://an%40n%22a@proxy:3128"
+    assert parsed(proxy.url).user == 'an@n"a'
+
+
 def test_the_password_is_in_no_text() -> None:
     proxy = parsed("http://an%40na:s%3Acret%2F@proxy:3128")
     assert (proxy.user, proxy.password) == ("an@na", "s:cret/")
@@ -40,6 +71,7 @@ def test_the_password_is_in_no_text() -> None:
         ("ftp://proxy:21", "unknown kind of proxy: write http://proxy.example.com:3128 or"),
         ("socks4://proxy:21", "unknown kind of proxy"),
         ("http://", "invalid proxy URL"),
+        ('http://a"b:80', "invalid proxy URL"),
         ("http://proxy:0", "invalid proxy URL"),
         ("http://proxy:99999", "invalid proxy URL"),
         ("http://proxy:port", "invalid proxy URL"),
