@@ -1,5 +1,6 @@
 """Backends as processes, and a port that neither accepts nor refuses."""
 
+import re
 import socket
 import sys
 from pathlib import Path
@@ -16,16 +17,24 @@ class Backend(Process):
 
     module = ""
 
-    def __init__(self, folder: Path, *options: str, port: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        port: int | None = None,
+        address: str = "127.0.0.1",
+    ) -> None:
         self.port = port or free_port()
-        command = [sys.executable, "-m", self.module, "--port", str(self.port), *options]
+        self.address = address
+        where = ["--port", str(self.port), "--address", address]
+        command = [sys.executable, "-m", self.module, *where, *options]
         name = self.module.rpartition(".")[2]
         super().__init__(name, command, log=folder / f"{name}-{self.port}.log")
-        self.entrypoint = Entrypoint(self.port)
+        self.entrypoint = Entrypoint(self.port, address=address)
 
     async def __aenter__(self) -> Self:
         self.start()
-        await self.wait_line(f"listens on 127.0.0.1:{self.port}")
+        await self.wait_line(re.escape(f"listens on {self.address}:{self.port}"))
         return self
 
 

@@ -63,11 +63,12 @@ class Client:
         tls: ssl.SSLContext | None = None,
         patience: float = 15.0,
         address: str | None = None,
+        to: str = "127.0.0.1",
     ) -> "Client":
-        """Connect; `address` is the client's own, one of 127.0.0.0/8."""
+        """Connect to an address; `address` is the client's own, one of 127.0.0.0/8."""
         async with asyncio.timeout(patience):
             reader, writer = await asyncio.open_connection(
-                "127.0.0.1",
+                to,
                 port,
                 ssl=tls,
                 server_hostname=host if tls else None,

@@ -1,6 +1,6 @@
 """Entry point for clients: Caddy's HTTPS, or the server's proxy API without Caddy.
 
-Every host name is at 127.0.0.1.
+Every host name is at 127.0.0.1, or at another address of this machine.
 """
 
 import ssl
@@ -31,8 +31,9 @@ def trusting(root: Path, *protocols: str) -> ssl.SSLContext:
 class Entrypoint:
     """One port of the stack and its protocol."""
 
-    def __init__(self, port: int, *, root: Path | None = None) -> None:
+    def __init__(self, port: int, *, root: Path | None = None, address: str = "127.0.0.1") -> None:
         self.port = port
+        self.address = address
         self.root = root
         self.tls = trusting(root, "http/1.1") if root else None
 
@@ -44,7 +45,12 @@ class Entrypoint:
     ) -> Client:
         """Open a connection for HTTP/1.1; `address` is the client's own, one of 127.0.0.0/8."""
         return await Client.open(
-            self.port, host=host, tls=self.tls, patience=patience, address=address
+            self.port,
+            host=host,
+            tls=self.tls,
+            patience=patience,
+            address=address,
+            to=self.address,
         )
 
     async def request(
@@ -68,7 +74,7 @@ class Entrypoint:
         scheme = "wss" if self.tls else "ws"
         return connect(
             f"{scheme}://{host}:{self.port}{path}",
-            host="127.0.0.1",
+            host=self.address,
             port=self.port,
             ssl=self.tls,
             proxy=None,

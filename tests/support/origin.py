@@ -88,16 +88,16 @@ class Origin:
             self.log.clear()
 
 
-async def run(port: int, record: bool) -> None:
+async def run(address: str, port: int, record: bool) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stop.set)
     origin = Origin(record=record)
     server = await loop.create_server(
-        lambda: OriginConnection(origin.accepted), "127.0.0.1", port, backlog=1024
+        lambda: OriginConnection(origin.accepted), address, port, backlog=1024
     )
-    print(f"origin listens on 127.0.0.1:{port}", flush=True)
+    print(f"origin listens on {address}:{port}", flush=True)
     await stop.wait()
     server.close()
 
@@ -105,10 +105,11 @@ async def run(port: int, record: bool) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="A backend for tests.")
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--address", default="127.0.0.1")
     parser.add_argument("--record", action="store_true", help="keep all requests, for /log")
     arguments = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(arguments.port, arguments.record))
+        runner.run(run(arguments.address, arguments.port, arguments.record))
 
 
 if __name__ == "__main__":

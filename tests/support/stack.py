@@ -17,6 +17,7 @@ from tests.support.entrypoint import Entrypoint
 from tests.support.ports import free_port
 from tests.support.processes import PRODUCT, Process, wait_port
 from tests.support.waiting import eventually
+from zerotrust.model.base import join_address
 from zerotrust.pki import ca_directory
 from zerotrust.pki.issuer import ServerNames
 
@@ -138,12 +139,25 @@ class Stack:
         self.agents = {name: self.make_agent(name, services) for name, services in agents.items()}
 
     def listen(self, host: str) -> None:
-        """Let agents connect to another local address; call it before the context is entered."""
+        """Let agents connect to another local address, or to all; call it before entering."""
         path = self.folder / "server.yaml"
         config = json.loads(path.read_text())
-        config["server"]["listen_addr"] = f"{host}:{self.tunnel_port}"
+        config["server"]["listen_addr"] = join_address(host, self.tunnel_port)
         path.write_text(json.dumps(config, indent=1))
-        self._tunnel_host = host
+        self._tunnel_host = host or "127.0.0.1"
+
+    def use_ipv6_loopback(self) -> None:
+        """Put the server's API and Caddy on [::1]; call it before the context is entered."""
+        path = self.folder / "server.yaml"
+        config = json.loads(path.read_text())
+        config["api"]["listen_addr"] = f"[::1]:{self.api.port}"
+        if self._with_caddy:
+            config["caddy"] |= {
+                "bind": ["::1"],
+                "permission_addr": f"[::1]:{self.permission_port}",
+            }
+        path.write_text(json.dumps(config, indent=1))
+        self.api.address = self.plain.address = "::1"
 
     @property
     def caddy_root(self) -> Path:
@@ -183,11 +197,13 @@ class Stack:
     async def wait_server(self) -> None:
         """Wait until agents and clients can connect."""
         await wait_port(self.tunnel_port, process=self.server, host=self._tunnel_host)
-        await wait_port(self.api.port, process=self.server)
+        await wait_port(self.api.port, process=self.server, host=self.api.address)
         if self._with_caddy:
-            await wait_port(self._https_port, process=self.server)
+            await wait_port(self._https_port, process=self.server, host=self.api.address)
             await eventually(self.caddy_root.exists, "Caddy has made its root certificate")
-            self._caddy = Entrypoint(self._https_port, root=self.caddy_root)
+            self._caddy = Entrypoint(
+                self._https_port, root=self.caddy_root, address=self.api.address
+            )
 
     async def wait_agent(self, agent: Agent) -> None:
         """Wait until the agent's services are published."""

@@ -102,28 +102,30 @@ def choose(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol |
     return Subprotocol("chat") if "chat" in offered else None
 
 
-async def run(port: int) -> None:
+async def run(address: str, port: int) -> None:
     stop = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
     async with serve(
         converse,
-        "127.0.0.1",
+        address,
         port,
         select_subprotocol=choose,
         max_size=None,
         ping_interval=None,
         backlog=1024,
     ):
-        print(f"ws_echo listens on 127.0.0.1:{port}", flush=True)
+        print(f"ws_echo listens on {address}:{port}", flush=True)
         await stop.wait()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="A WebSocket backend for tests.")
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--address", default="127.0.0.1")
+    arguments = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(parser.parse_args().port))
+        runner.run(run(arguments.address, arguments.port))
 
 
 if __name__ == "__main__":

@@ -303,6 +303,8 @@ class TunnelConnection:
         self.current = None
         if self.retired:
             return None
+        if not session.was_established:
+            self._turn += 1
         return _end_of(session, str(location))
 
     def _end_in_time(self, session: ServerSession, now: float) -> None:

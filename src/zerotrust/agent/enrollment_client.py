@@ -13,7 +13,8 @@ from typing import Any, Final
 import h11
 
 from zerotrust.errors import JoinError, ProxyError
-from zerotrust.model.proxy import Proxy, join_address
+from zerotrust.model.base import join_address
+from zerotrust.model.proxy import Proxy
 from zerotrust.net.channel import describe
 from zerotrust.net.connect import open_stream
 from zerotrust.net.tls import enrollment_client
@@ -21,7 +22,7 @@ from zerotrust.net.tls import enrollment_client
 AUTHORITY: Final = "/.well-known/0trust/authority"
 MAX_ANSWER: Final = 64 * 1024
 STEP_TIMEOUT: Final = 10.0
-"""Seconds for connecting, for the TLS handshake and for each read."""
+"""Seconds for connecting with its TLS handshake, in two attempts, and for each read."""
 DEADLINE: Final = 30.0
 """Seconds for the whole exchange."""
 MIN_SKEW: Final = datetime.timedelta(minutes=2)
@@ -60,6 +61,7 @@ class EnrollmentClient:
         self._server_name = server_name or host
         self._trusted = trusted
         self._proxy = proxy
+        self._small_segments = False
         self._where = join_address(host, port)
         self.skew: datetime.timedelta | None = None
 
@@ -84,16 +86,13 @@ class EnrollmentClient:
         reader, transport = await self._open(authority)
         try:
             connection = h11.Connection(h11.CLIENT)
-            request = h11.Request(
-                method=method,
-                target=path,
-                headers=[
-                    ("Host", self._where),
+            fields = [("Host", self._where), ("Connection", "close")]
+            if body:
+                fields += [
                     ("Content-Type", "application/json"),
                     ("Content-Length", str(len(body))),
-                    ("Connection", "close"),
-                ],
-            )
+                ]
+            request = h11.Request(method=method, target=path, headers=fields)
             for event in (request, h11.Data(body), h11.EndOfMessage()):
                 transport.write(connection.send(event) or b"")
             return await self._answer(connection, reader, trusted=authority is not None)
@@ -105,12 +104,18 @@ class EnrollmentClient:
             return await open_stream(
                 self._host,
                 self._port,
-                connect_timeout=STEP_TIMEOUT,
+                connect_timeout=STEP_TIMEOUT / 2,
                 tls=enrollment_client(authority),
                 server_name=self._server_name,
                 proxy=self._proxy,
+                small_segments=self._small_segments,
             )
-        except (TimeoutError, ssl.SSLError, ProxyError):
+        except TimeoutError:
+            if self._small_segments:
+                raise
+            self._small_segments = True
+            return await self._open(authority)
+        except (ssl.SSLError, ProxyError):
             raise
         except OSError as error:
             raise JoinError(

@@ -13,7 +13,7 @@ from zerotrust.agent.enrollment_client import EnrollmentClient
 from zerotrust.agent.proxies import Proxies
 from zerotrust.errors import PkiError
 from zerotrust.model.agent import AgentConfig
-from zerotrust.model.base import split_address
+from zerotrust.model.base import join_address, split_address
 from zerotrust.model.proxy import Proxy
 from zerotrust.net.connect import dial
 from zerotrust.net.tls import tunnel_client
@@ -36,7 +36,7 @@ class ServerLocation(NamedTuple):
     server_name: str
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        return join_address(self.host, self.port)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,7 +88,7 @@ class ServerEndpoint:
         return not set(self.locations).isdisjoint(other.locations)
 
     async def connect(self, protocol: Callable[[], asyncio.Protocol], turn: int) -> None:
-        """Connect a new protocol to `location(turn)`.
+        """Connect a new protocol to `location(turn)`; in every second round with small segments.
 
         Raises:
             OSError: the connection failed; a ProxyError if that is because of the proxy.
@@ -103,6 +103,7 @@ class ServerEndpoint:
             tls=self.tls,
             server_name=location.server_name,
             proxy=self.proxy(turn),
+            small_segments=turn // len(self.locations) % 2 == 1,
         )
 
     async def compare_clocks(self, turn: int) -> datetime.timedelta | None:

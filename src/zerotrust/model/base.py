@@ -250,6 +250,11 @@ def split_address(
     return host or default_host, int(port_text)
 
 
+def join_address(host: str, port: int) -> str:
+    """Return `host:port`, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _listen(value: str) -> str:
     if value.startswith("unix:"):
         if len(value) == 5:

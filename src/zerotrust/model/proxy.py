@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, Self
 from urllib.parse import quote, unquote, urlsplit
 
-from zerotrust.model.base import normalise_host, split_address
+from zerotrust.model.base import join_address, normalise_host, split_address
 
 Scheme = Literal["http", "https", "socks5"]
 
@@ -133,11 +133,6 @@ class NoProxy:
             wanted_port in (None, port) and _matches(wanted, name, address)
             for wanted, wanted_port in self._entries
         )
-
-
-def join_address(host: str, port: int) -> str:
-    """Return `host:port`, with brackets around an IPv6 address."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network

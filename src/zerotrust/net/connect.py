@@ -7,9 +7,11 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import aiofastnet
+import aiohappyeyeballs
 
 from zerotrust.model.proxy import Proxy
 from zerotrust.net.proxy_handshake import MAX_HEAD, broken, late, request_tunnel, unreachable
@@ -17,8 +19,11 @@ from zerotrust.net.proxy_handshake import MAX_HEAD, broken, late, request_tunnel
 NEXT_ADDRESS: Final = 0.25
 """Seconds until an attempt at the next address starts beside the one before (RFC 8305 s5)."""
 
+SMALL_SEGMENT: Final = 1220
+"""Bytes of a TCP segment that every path carries: the smallest MTU of IPv6 is 1,280 (RFC 8200)."""
 
-async def dial(
+
+async def dial(  # noqa: PLR0913 - keyword arguments
     protocol: Callable[[], asyncio.Protocol],
     host: str,
     port: int,
@@ -27,6 +32,7 @@ async def dial(
     tls: ssl.SSLContext | None = None,
     server_name: str | None = None,
     proxy: Proxy | None = None,
+    small_segments: bool = False,
 ) -> asyncio.Transport:
     """Connect a new protocol to an address, by TLS if there is a context, and return its transport.
 
@@ -36,18 +42,25 @@ async def dial(
     Args:
         connect_timeout: seconds for all of it, the TLS handshake included.
         server_name: expected name in the certificate, if it is not the host.
+        small_segments: let both ends send segments that every path carries. On a path that drops
+            larger packets without a word (RFC 2923), TCP connects, and then the handshake hangs.
 
     Raises:
         OSError: no address answers, or the TLS handshake failed.
         ProxyError: the same, because of the proxy.
         TimeoutError: the server did not answer in time.
     """
-    name = server_name or host
+    connect = _connect if proxy is None else partial(_through, proxy)
     try:
         async with asyncio.timeout(connect_timeout):
-            if proxy is None:
-                return await _connect(protocol, host, port, tls=tls, server_name=name)
-            return await _through(proxy, protocol, host, port, tls=tls, server_name=name)
+            return await connect(
+                protocol,
+                host,
+                port,
+                tls=tls,
+                server_name=server_name or host,
+                small_segments=small_segments,
+            )
     except TimeoutError:
         if proxy is None:
             raise
@@ -62,6 +75,7 @@ async def open_stream(
     tls: ssl.SSLContext,
     server_name: str | None = None,
     proxy: Proxy | None = None,
+    small_segments: bool = False,
 ) -> tuple[asyncio.StreamReader, asyncio.Transport]:
     """Connect as `dial`, and return a reader and the transport to write to."""
     reader = asyncio.StreamReader()
@@ -73,6 +87,7 @@ async def open_stream(
         tls=tls,
         server_name=server_name,
         proxy=proxy,
+        small_segments=small_segments,
     )
     return reader, transport
 
@@ -84,24 +99,30 @@ async def _connect(
     *,
     tls: ssl.SSLContext | None,
     server_name: str,
+    small_segments: bool,
 ) -> asyncio.Transport:
     loop = asyncio.get_running_loop()
-    found = {
-        address[0] for *_, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    }
-    # Happy eyeballs leave reference cycles of tasks and sockets behind, so use them only for
-    # several addresses.
-    several = len(found) > 1
-    transport, _ = await aiofastnet.create_connection(
-        loop,
-        protocol,
-        host if several else str(found.pop()),
-        port,
-        ssl=tls,
-        server_hostname=None if tls is None else server_name,
-        happy_eyeballs_delay=NEXT_ADDRESS if several else None,
+    addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    raw = await aiohappyeyeballs.start_connection(
+        addresses,
+        happy_eyeballs_delay=NEXT_ADDRESS,
+        socket_factory=_small_socket if small_segments else None,
     )
+    try:
+        transport, _ = await aiofastnet.create_connection(
+            loop, protocol, sock=raw, ssl=tls, server_hostname=None if tls is None else server_name
+        )
+    except BaseException:
+        raw.close()
+        raise
     return transport
+
+
+def _small_socket(address: aiohappyeyeballs.AddrInfoType) -> socket.socket:
+    family, kind, protocol, *_ = address
+    raw = socket.socket(family, kind, protocol)
+    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SMALL_SEGMENT)
+    return raw
 
 
 async def _through(
@@ -112,6 +133,7 @@ async def _through(
     *,
     tls: ssl.SSLContext | None,
     server_name: str,
+    small_segments: bool,
 ) -> asyncio.Transport:
     reader = asyncio.StreamReader(limit=MAX_HEAD)
     proxy_tls = ssl.create_default_context() if proxy.scheme == "https" else None
@@ -122,6 +144,7 @@ async def _through(
             proxy.port,
             tls=proxy_tls,
             server_name=proxy.host,
+            small_segments=small_segments,
         )
     except OSError as error:
         raise unreachable(proxy, error) from error

@@ -10,8 +10,8 @@ import base64
 from typing import Final
 
 from zerotrust.errors import ProxyError
-from zerotrust.model.base import normalise_host
-from zerotrust.model.proxy import SETTING, Proxy, join_address, parse_ip
+from zerotrust.model.base import join_address, normalise_host
+from zerotrust.model.proxy import SETTING, Proxy, parse_ip
 from zerotrust.net.channel import describe
 
 MAX_HEAD: Final = 16 * 1024

@@ -7,6 +7,7 @@ import socket
 import struct
 from typing import Final
 
+from zerotrust.model.base import join_address
 from zerotrust.net.channel import Channel, describe
 from zerotrust.net.write_coalescer import WriteCoalescer
 from zerotrust.telemetry import logs
@@ -148,8 +149,8 @@ class TunnelLink(Channel):
         if not self._reading:
             self.transport.pause_reading()
         self.transport.set_write_buffer_limits(high=WRITE_HIGH, low=WRITE_LOW)
-        host, port, *_ = self.peer() or ("-", "-")
-        self.peer_name = f"{host}:{port}"
+        host, port, *_ = self.peer() or ("-", 0)
+        self.peer_name = join_address(host, port)
         raw = transport.get_extra_info("socket")
         if raw is not None:
             _set_up(raw)

@@ -1,6 +1,7 @@
 """Tests of zerotrust.net.connect with real proxies and TLS."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ from tests.support.ports import closed_port
 from tests.support.proxy_server import ProxyServer
 from zerotrust.errors import ProxyError
 from zerotrust.model.proxy import Proxy
-from zerotrust.net.connect import dial, open_stream
+from zerotrust.net.connect import SMALL_SEGMENT, dial, open_stream
 
 pytestmark = pytest.mark.anyio
 
@@ -237,6 +238,24 @@ async def test_without_a_proxy(tmp_path: Path) -> None:
         await echoed(echo, host="localhost")
     with pytest.raises(ConnectionRefusedError):
         await echoed(echo)
+
+
+@pytest.mark.parametrize("proxied", [False, True])
+async def test_small_segments(tmp_path: Path, proxied: bool) -> None:
+    async with echo_server(tmp_path) as echo, ProxyServer() as server:
+        reader, transport = await open_stream(
+            "127.0.0.1",
+            echo.port,
+            connect_timeout=10,
+            tls=echo.client_tls,
+            proxy=proxy_of(server) if proxied else None,
+            small_segments=True,
+        )
+        raw = transport.get_extra_info("socket")
+        assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) <= SMALL_SEGMENT
+        transport.write(b"hello")
+        assert await reader.readexactly(5) == b"hello"
+        transport.abort()
 
 
 async def test_a_server_that_does_not_answer_raises_timeout_error(tmp_path: Path) -> None:
