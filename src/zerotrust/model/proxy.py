@@ -121,9 +121,7 @@ class NoProxy:
     """
 
     def __init__(self, text: str) -> None:
-        self._entries = [
-            _parse_entry(entry) for entry in text.lower().replace(",", " ").split() if entry
-        ]
+        self._entries = list(map(_parse_entry, text.lower().replace(",", " ").split()))
 
     def covers(self, host: str, port: int) -> bool:
         """Return True if the address is reached without a proxy."""
