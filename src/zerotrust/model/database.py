@@ -45,10 +45,10 @@ class DatabaseConfig(Model):
         Raises:
             ValueError: the file has no valid database URL.
         """
-        if "url_file" not in contents:
+        if self.url_file is None or self.url_file not in contents:
             return self
         try:
-            text = contents["url_file"].decode("utf-8").strip()
+            text = contents[self.url_file].decode("utf-8").strip()
         except UnicodeDecodeError:
             raise ValueError("the file in state.url_file is not text") from None
         return type(self).model_validate({**self.model_dump(), "url": text})
