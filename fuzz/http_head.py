@@ -11,8 +11,8 @@ with atheris.instrument_imports(include=["zerotrust.http"]):
     from zerotrust.errors import HttpError
     from zerotrust.http.body import Kind
     from zerotrust.http.head import (
-        MAX_FIELDS,
-        MAX_HTTP_HEAD_BYTES,
+        MAX_REQUEST_FIELDS,
+        MAX_REQUEST_HEAD_BYTES,
         find_head_end,
         parse_request,
         parse_response,
@@ -37,7 +37,7 @@ def one_request(data: bytes) -> None:
     assert data.index(b"\r\n\r\n") == len(data) - 4
     block = request_block(head, client=b"::1", proto=b"https")
     assert check_request_block(block, upgrade=head.fields.upgrade is not None), block
-    if block.count(b"\r\n") > MAX_FIELDS:
+    if block.count(b"\r\n") > MAX_REQUEST_FIELDS:
         # With our own fields there are more than a client may send; backends have their own limits.
         return
     again = parse_request(
@@ -90,7 +90,7 @@ def one_end(data: bytes) -> None:
         end = find_head_end(data, 0)
     except HttpError:
         return
-    assert end == -1 or (data[end - 4 : end] == b"\r\n\r\n" and end <= MAX_HTTP_HEAD_BYTES)
+    assert end == -1 or (data[end - 4 : end] == b"\r\n\r\n" and end <= MAX_REQUEST_HEAD_BYTES)
 
 
 def test_one_input(data: bytes) -> None:

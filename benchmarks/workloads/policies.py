@@ -21,7 +21,12 @@ from joserfc.jws import JWSRegistry
 from benchmarks.environment import Environment
 from benchmarks.metrics import Metric, alone
 from zerotrust.errors import ConfigError, ForwardError
-from zerotrust.http.head import MAX_FIELDS, MAX_HTTP_HEAD_BYTES, RequestHead, parse_request
+from zerotrust.http.head import (
+    MAX_REQUEST_FIELDS,
+    MAX_REQUEST_HEAD_BYTES,
+    RequestHead,
+    parse_request,
+)
 from zerotrust.middleware.header_edits import edit_block
 from zerotrust.middleware.interface import Request
 from zerotrust.middleware.policy_cost import cost_error
@@ -94,9 +99,10 @@ def held(guard: CompiledPolicy, head: RequestHead, client: bytes) -> float:
 def worst_heads(case: Case, number: int) -> Iterator[RequestHead]:
     """Yield requests that are costly for a kind; no two share a query or a field."""
     fields = b"".join(
-        case.field(number * MAX_FIELDS + index) + b"\r\n" for index in range(MAX_FIELDS - 8)
+        case.field(number * MAX_REQUEST_FIELDS + index) + b"\r\n"
+        for index in range(MAX_REQUEST_FIELDS - 8)
     )
-    if len(fields) > MAX_HTTP_HEAD_BYTES // 2:
+    if len(fields) > MAX_REQUEST_HEAD_BYTES // 2:
         fields = case.field(number) + b"\r\n"
     each = MAX_QUERY_BYTES // MAX_PARAMETERS
     query = b";".join(

@@ -21,7 +21,7 @@ from zerotrust.http.head_block import check_trailers, request_framing_lines, res
 from zerotrust.net.channel import Chunk
 from zerotrust.net.http_client import BackendConnection
 from zerotrust.telemetry import logs
-from zerotrust.tunnel.binary import MAX_OPEN_PAYLOAD_BYTES, RequestOpen, pack_head
+from zerotrust.tunnel.binary import MAX_HEAD_FRAME_BYTES, RequestOpen, pack_head
 from zerotrust.tunnel.codes import (
     FLAG_ANNOUNCE,
     FLAG_TRAILERS,
@@ -235,18 +235,14 @@ class Exchange:
     # ---- from the backend (net.http_client.ResponseSink)
 
     def response_interim(self, head: ResponseHead) -> None:
-        block = response_block(head)
-        self._interim_bytes += len(block) + _INTERIM_OVERHEAD
-        if self._interim_bytes > MAX_INTERIM_BYTES:
-            self._fail(
-                UpstreamFailed(
-                    f"the backend sent more than {MAX_INTERIM_BYTES} bytes of interim answers"
-                )
-            )
+        payload = pack_head(KIND_NONE, 0, 0, response_block(head))
+        self._interim_bytes += len(payload) + _INTERIM_OVERHEAD
+        if self._interim_bytes > MAX_INTERIM_BYTES or len(payload) > MAX_HEAD_FRAME_BYTES:
+            self._fail(UpstreamFailed("the backend's interim answers are too large or too many"))
             return
         if head.status == 100 and self._writer is not None and not self._writer.complete:
             self._deadline = math.inf
-        self._session.send_head(self._stream, pack_head(KIND_NONE, 0, 0, block), interim=True)
+        self._session.send_head(self._stream, payload, interim=True)
 
     def response(self, head: ResponseHead, framing: tuple[Kind, int]) -> None:
         kind, length = framing
@@ -264,7 +260,7 @@ class Exchange:
             (head.content_length or 0) if announced else length,
             block,
         )
-        if len(payload) > MAX_OPEN_PAYLOAD_BYTES:
+        if len(payload) > self._session.max_head:
             self._fail(
                 UpstreamFailed(
                     f"the head of the backend's answer is too large: {len(payload)} bytes"

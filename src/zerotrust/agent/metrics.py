@@ -9,7 +9,7 @@ from prometheus_client import Metric
 from zerotrust import __version__
 from zerotrust.agent.services import Services
 from zerotrust.agent.status import services_status
-from zerotrust.http.head import MAX_HTTP_HEAD_BYTES
+from zerotrust.http.head import MAX_RESPONSE_HEAD_BYTES
 from zerotrust.net.http_client import MAX_DIALS, MAX_IDLE
 from zerotrust.net.loop_lag import LoopLagMonitor
 from zerotrust.net.metrics_endpoint import MAX_CONNECTIONS, MetricsEndpoint
@@ -22,7 +22,7 @@ from zerotrust.tunnel.session_stats import SessionStats, StallCounter
 
 AGENT_LIMITS: Final[dict[str, float]] = {
     **LIMITS,
-    "head_bytes": MAX_HTTP_HEAD_BYTES,
+    "response_head_bytes": MAX_RESPONSE_HEAD_BYTES,
     "backend_connections_idle": MAX_IDLE,
     "metrics_connections": MAX_CONNECTIONS,
     "backend_dials": MAX_DIALS,

@@ -32,6 +32,10 @@ DEFAULT_ADMIN: Final = "localhost:2019"
 PRIVATE_SUFFIXES: Final = ("localhost", "internal", "home.arpa", "test", "local")
 PRIVATE_DEPTH: Final = 8
 
+MAX_HEADER_BYTES: Final = 58 * 1024
+"""Caddy accepts heads of 4 KiB more over HTTP/1.1. The fields that it adds fit into the 2 KiB that
+are left of `http.head.MAX_REQUEST_HEAD_BYTES`."""
+
 _SOCKET_PATH_BYTES: Final = 107  # sun_path of Linux holds 108, one of them the final zero
 _UNTRUSTED_FIELDS: Final = ["Forwarded", "X-Real-IP", "X-0Trust-*"]
 
@@ -108,7 +112,7 @@ def _https_server(config: ServerConfig) -> Json:
     return {
         "listen": _listen(caddy, caddy.https_port),
         "protocols": ["h1", "h2", "h3"],
-        **_idle_timeouts(),
+        **_limits(),
         "automatic_https": {"disable_redirects": True},
         "tls_connection_policies": [
             {"match": {"sni_regexp": {"pattern": _deep_private_names()}}, "drop": True},
@@ -127,7 +131,7 @@ def _http_server(config: ServerConfig) -> Json:
     return {
         "listen": _listen(caddy, caddy.http_port),
         "protocols": ["h1"],
-        **_idle_timeouts(),
+        **_limits(),
         "automatic_https": {"disable": True},
         "routes": [{"handle": _handlers(_proxy(config))}],
     }
@@ -139,10 +143,16 @@ def _handlers(proxy: Json) -> list[Json]:
     return [{"handler": "headers", "request": {"delete": _UNTRUSTED_FIELDS}}, proxy]
 
 
-def _idle_timeouts() -> Json:
-    """Return longer timeouts: the default of a minute cuts quiet WebSockets, -1 truncates
-    responses."""
-    return {"read_idle_timeout": "1h", "write_idle_timeout": "1h"}
+def _limits() -> Json:
+    """Return the limits of a server.
+
+    The default timeout of a minute cuts quiet WebSockets, -1 truncates responses.
+    """
+    return {
+        "read_idle_timeout": "1h",
+        "write_idle_timeout": "1h",
+        "max_header_bytes": MAX_HEADER_BYTES,
+    }
 
 
 def _proxy(config: ServerConfig) -> Json:

@@ -47,14 +47,21 @@ from zerotrust.http.headers import (
 from zerotrust.http.parse_cache import recent
 from zerotrust.model.base import normalise_host
 
-MAX_HTTP_HEAD_BYTES: Final = 32 * 1024
-"""Caddy forwards heads of 20 KiB and refuses 24 KiB. The fields that it adds fit into the rest."""
+MAX_REQUEST_HEAD_BYTES: Final = 64 * 1024
+"""Browsers send all cookies of a site, up to 180 of 4 KiB; common servers accept 8 to 64 KiB. Each
+connection of a client may hold an incomplete head."""
+
+MAX_RESPONSE_HEAD_BYTES: Final = 128 * 1024
+"""Half of what Chromium accepts. Fewer backends than clients hold incomplete heads."""
 
 IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 """Methods of requests that may be sent again after a failure (RFC 9110 s9.2.2)."""
 
-MAX_FIELDS: Final = 256
-"""Fields in a head; more than clients send. Each field costs time (Apache: 100; h11: no limit)."""
+MAX_REQUEST_FIELDS: Final = 500
+"""More than clients send. Each field costs time, also in policies (Apache: 100; h11: no limit)."""
+
+MAX_RESPONSE_FIELDS: Final = 1000
+"""More than backends send. Policies do not look for fields in answers."""
 
 _REQUEST_LINE: Final = re.compile(rb"(%b) (%b) HTTP/1\.([01])" % (grammar.TOKEN, grammar.TARGET))
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: (%b))?+" % grammar.TEXT)
@@ -153,18 +160,21 @@ class ResponseHead:
     announces_body: bool
 
 
-def find_head_end(buffer: bytes | bytearray, searched: int) -> int:
+def find_head_end(
+    buffer: bytes | bytearray, searched: int, limit: int = MAX_REQUEST_HEAD_BYTES
+) -> int:
     """Return the index behind the empty line that ends a head; -1 if the head is incomplete.
 
     Args:
         searched: number of bytes that an earlier call has searched.
+        limit: maximum length of the head.
 
     Raises:
         HttpError: the head is too long, or the bytes begin no head, such as a TLS hello.
     """
     end = buffer.find(b"\r\n\r\n", max(0, searched - 3)) + 4
-    if end > MAX_HTTP_HEAD_BYTES or (end == 3 and len(buffer) >= MAX_HTTP_HEAD_BYTES):
-        raise HttpError(f"the head is longer than {MAX_HTTP_HEAD_BYTES} bytes", 431)
+    if end > limit or (end == 3 and len(buffer) >= limit):
+        raise HttpError(f"the head is longer than {limit} bytes", 431)
     if end > 3:
         return end
     if buffer and not _FIRST.match(buffer):
@@ -202,7 +212,7 @@ def parse_request(head: bytes) -> RequestHead:
 @recent
 def _request_fields(rest: bytes, minor: int) -> RequestFields:
     """Return the parsed field lines of a request; `rest` ends with the empty line."""
-    lines, found = _sort(_canonical(rest)[:-2], REQUEST_SPECIAL)
+    lines, found = _sort(_canonical(rest)[:-2], REQUEST_SPECIAL, MAX_REQUEST_FIELDS)
     host_field = found.get(b"host")
     if host_field is None:
         raise HttpError("no Host field")
@@ -264,7 +274,7 @@ def _parse_response(head: bytes) -> ResponseHead:
         raise HttpError("invalid status line: it is not HTTP/1.1")
     version, code, reason = match.groups()
     minor, status = 1 if version == b"1" else 0, int(code)
-    lines, found = _sort(_canonical(rest)[:-2], RESPONSE_SPECIAL)
+    lines, found = _sort(_canonical(rest)[:-2], RESPONSE_SPECIAL, MAX_RESPONSE_FIELDS)
     length, chunked = _framing(found, minor)
     keep_alive, upgrade = minor == 1, None
     if (connection := found.get(b"connection")) is not None:
@@ -296,13 +306,15 @@ def _parse_response(head: bytes) -> ResponseHead:
     )
 
 
-def _sort(fields: bytes, special: Collection[bytes]) -> tuple[list[bytes], dict[bytes, bytes]]:
+def _sort(
+    fields: bytes, special: Collection[bytes], limit: int
+) -> tuple[list[bytes], dict[bytes, bytes]]:
     """Return the lines to forward, and the values of special fields by lower-case name, joined."""
     lines = []
     found: dict[bytes, bytes] = {}
     rows = fields.splitlines(True)
-    if len(rows) > MAX_FIELDS:
-        raise HttpError(f"more than {MAX_FIELDS} fields", 431)
+    if len(rows) > limit:
+        raise HttpError(f"more than {limit} fields", 431)
     for row in rows:
         name = row.partition(b":")[0].lower()
         if name not in special:

@@ -6,7 +6,12 @@ from typing import Final
 from zerotrust.errors import RemoteProtocolError
 from zerotrust.tunnel.codes import Code
 
-MAX_OPEN_PAYLOAD_BYTES: Final = 40000
+MAX_OPEN_PAYLOAD_BYTES: Final = 72 * 1024
+"""The largest head of a request (64 KiB), and what the server adds."""
+MAX_HEAD_PAYLOAD_BYTES: Final = 136 * 1024
+"""The largest head of an answer (128 KiB), and what the agent adds."""
+MAX_HEAD_FRAME_BYTES: Final = 40000
+"""Part of an OPEN or HEAD in one frame; the whole of it without the capability `large_heads`."""
 MAX_REASON_BYTES: Final = 256
 
 _OPEN: Final = struct.Struct(">BBHQHH")

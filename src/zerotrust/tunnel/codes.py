@@ -12,7 +12,8 @@ RENEWAL: Final = "renewal"
 RESUME: Final = "resume"
 CONNECTIONS: Final = "connections"
 WILDCARDS: Final = "wildcards"
-CAPABILITIES: Final = (POLICY, LISTEN_ON, RENEWAL, RESUME, CONNECTIONS, WILDCARDS)
+LARGE_HEADS: Final = "large_heads"
+CAPABILITIES: Final = (POLICY, LISTEN_ON, RENEWAL, RESUME, CONNECTIONS, WILDCARDS, LARGE_HEADS)
 """Extensions of the first revision that this implementation has (section 3)."""
 
 
@@ -89,6 +90,7 @@ UNTOUCHED: Final = frozenset(
 
 END: Final = 0x01
 INTERIM: Final = 0x02
+MORE: Final = 0x04
 
 KIND_NONE: Final = 0
 KIND_LENGTH: Final = 1

@@ -14,7 +14,7 @@ SHARED_QUEUE_BYTES: Final = 32 * 1024 * 1024
 MAX_QUEUED_BYTES: Final = 128 * 1024 * 1024
 """As much as MAX_UNCONSUMED_BYTES allows the peer to receive for slow readers."""
 CONGESTED_BYTES: Final = 4 * 1024 * 1024
-"""A hundred of the largest heads, or the usual heads of some thousand requests."""
+"""Thirty of the largest heads, or the usual heads of some thousand requests."""
 MAX_UNWRITTEN_BYTES: Final = 32 * 1024 * 1024
 """2 KiB for each of 16384 streams: the head of its answer."""
 

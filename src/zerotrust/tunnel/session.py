@@ -27,8 +27,24 @@ from enum import IntEnum
 from typing import Final, Protocol, cast, final
 
 from zerotrust.errors import LocalProtocolError, RemoteProtocolError
-from zerotrust.tunnel.binary import MAX_OPEN_PAYLOAD_BYTES, pack_reason, unpack_reason
-from zerotrust.tunnel.codes import COUNTED, END, INTERIM, RENEWAL, RESUME, Code, FrameType
+from zerotrust.tunnel.binary import (
+    MAX_HEAD_FRAME_BYTES,
+    MAX_HEAD_PAYLOAD_BYTES,
+    MAX_OPEN_PAYLOAD_BYTES,
+    pack_reason,
+    unpack_reason,
+)
+from zerotrust.tunnel.codes import (
+    COUNTED,
+    END,
+    INTERIM,
+    LARGE_HEADS,
+    MORE,
+    RENEWAL,
+    RESUME,
+    Code,
+    FrameType,
+)
 from zerotrust.tunnel.frames import MAX_PAYLOAD, MAX_STREAM_ID, Frame, FrameReader, encode
 from zerotrust.tunnel.handshake import (
     SessionOptions,
@@ -130,6 +146,8 @@ class Session:
         unconsumed: bytes that have arrived and that the sinks have not consumed.
         unsent: once the session has ended, this end's streams of which no frame has left.
         growth: memory by which the windows of all streams may still grow.
+        max_open: maximum size of the head of a request (`binary.pack_open`).
+        max_head: maximum size of the head of an answer (`binary.pack_head`).
         own_streams: number of open streams that this end has opened.
         next_id: id of the next stream that this end opens.
     """
@@ -163,6 +181,9 @@ class Session:
         self._secret = secret
         self._reader = FrameReader()
         self._greeting = b""
+        self._parts = b""  # of an OPEN or HEAD that takes several frames
+        self._parts_of = (0, 0)
+        self.max_open = self.max_head = MAX_HEAD_FRAME_BYTES
         self.growth = GrowthBudget(MAX_GROWTH_BYTES)
         self.next_id = 1 if dialer else 2
         self._last_peer_id = self.own_streams = 0
@@ -198,15 +219,15 @@ class Session:
         """
         if not self.can_open:
             raise LocalProtocolError("no stream can be opened now")
-        if len(payload) > MAX_OPEN_PAYLOAD_BYTES:
+        if len(payload) > self.max_open:
             raise LocalProtocolError(
-                f"a head of {len(payload)} bytes, at most {MAX_OPEN_PAYLOAD_BYTES} allowed"
+                f"a head of {len(payload)} bytes, at most {self.max_open} allowed"
             )
         stream = self._new_stream(self.next_id, opener=True, ended=end, now=now)
         stream.sink = sink
         self.next_id += 2
         self.own_streams += 1
-        self._emit(_OPEN, stream.id, payload, END if end else 0)
+        self._emit_head(_OPEN, stream.id, payload, END if end else 0)
         return stream
 
     def send_head(
@@ -221,13 +242,14 @@ class Session:
             if self.phase is _CLOSED:
                 return
             raise LocalProtocolError(f"stream {stream.id}: a second head")
-        if len(payload) > MAX_OPEN_PAYLOAD_BYTES:
-            raise LocalProtocolError(
-                f"a head of {len(payload)} bytes, at most {MAX_OPEN_PAYLOAD_BYTES} allowed"
-            )
+        limit = MAX_HEAD_FRAME_BYTES if interim else self.max_head
+        if len(payload) > limit:
+            raise LocalProtocolError(f"a head of {len(payload)} bytes, at most {limit} allowed")
         if not interim:
             stream.sending = _DONE if end else _BODY
-        self._emit(_HEAD, stream.id, payload, (END if end else 0) | (INTERIM if interim else 0))
+        self._emit_head(
+            _HEAD, stream.id, payload, (END if end else 0) | (INTERIM if interim else 0)
+        )
         if end:
             self._settle(stream)
 
@@ -505,6 +527,13 @@ class Session:
         if not self.outbox.emit(kind, stream_id, payload, flags):
             self._give_up("the other end does not read")
 
+    def _emit_head(self, kind: int, stream_id: int, payload: bytes, flags: int) -> None:
+        """Emit an OPEN or HEAD, in several frames if it is large."""
+        while len(payload) > MAX_HEAD_FRAME_BYTES:
+            self._emit(kind, stream_id, payload[:MAX_HEAD_FRAME_BYTES], MORE)
+            payload = payload[MAX_HEAD_FRAME_BYTES:]
+        self._emit(kind, stream_id, payload, flags)
+
     def _answer(self, kind: int, stream_id: int, payload: bytes) -> None:
         """Emit a frame that the peer has caused."""
         if self.outbox.count_answer(len(payload)):
@@ -611,7 +640,11 @@ class Session:
         if self.phase is _HANDSHAKE:
             self._receive_handshake(kind, payload, now)
         elif kind >= _OPEN:
-            self._receive_stream(kind, flags, stream_id, payload, now)
+            whole: bytes | None = payload
+            if flags & MORE or self._parts:
+                whole = self._join(kind, flags, stream_id, payload)
+            if whole is not None:
+                self._receive_stream(kind, flags, stream_id, whole, now)
         else:
             self._receive_control(kind, payload, now)
 
@@ -642,6 +675,8 @@ class Session:
             self.resumption = self.outbox.resumption = Resumption(
                 secret=self._secret, timeout=resume_timeout, budget=self._options.replay_bytes
             )
+        if LARGE_HEADS in self.capabilities:
+            self.max_open, self.max_head = MAX_OPEN_PAYLOAD_BYTES, MAX_HEAD_PAYLOAD_BYTES
         self._peer_window = peer.window
         self.outbox.little_credit = min(QUANTUM, peer.window // 2)
         self._peer_max_streams = peer.max_streams
@@ -721,6 +756,31 @@ class Session:
         except RemoteProtocolError as error:
             self._fail_stream(stream, error)
 
+    def _join(self, kind: int, flags: int, stream_id: int, payload: bytes) -> bytes | None:
+        """Return the whole payload of an OPEN or HEAD with its last part; None with the others.
+
+        Raises:
+            RemoteProtocolError: the parts are interrupted, too small or too large.
+        """
+        if LARGE_HEADS not in self.capabilities:
+            return payload
+        if self._parts and (kind, stream_id) != self._parts_of:
+            raise RemoteProtocolError(f"a frame of type {kind:#04x} between the parts of a head")
+        whole = self._parts + payload
+        if not flags & MORE:
+            self._parts = b""
+            return whole
+        if (
+            kind not in (_OPEN, _HEAD)
+            or len(payload) != MAX_HEAD_FRAME_BYTES
+            or len(whole) > MAX_HEAD_PAYLOAD_BYTES
+        ):
+            raise RemoteProtocolError(
+                f"a frame of type {kind:#04x} with MORE and {len(payload)} bytes"
+            )
+        self._parts, self._parts_of = whole, (kind, stream_id)
+        return None
+
     def _receive_open(self, flags: int, stream_id: int, payload: bytes, now: float) -> None:
         if self._is_own(stream_id) or not self._last_peer_id < stream_id <= MAX_STREAM_ID:
             raise RemoteProtocolError(f"OPEN with stream {stream_id} after {self._last_peer_id}")
@@ -731,7 +791,7 @@ class Session:
             self.reset(stream, Code.REFUSED, f"more than {self._options.max_streams} streams")
         elif self.outbox.congested:
             self.reset(stream, Code.REFUSED, "the link is congested")
-        elif len(payload) > MAX_OPEN_PAYLOAD_BYTES:
+        elif len(payload) > self.max_open:
             self.reset(stream, Code.PROTOCOL_ERROR, f"OPEN of {len(payload)} bytes")
         else:
             sink = self._sink.opened(stream, payload, end=end)
@@ -752,10 +812,10 @@ class Session:
             self.outbox.unblock(stream)
 
     def _receive_head(self, stream: Stream, flags: int, payload: bytes) -> None:
-        if len(payload) > MAX_OPEN_PAYLOAD_BYTES:
+        interim = bool(flags & INTERIM)
+        if len(payload) > (MAX_HEAD_FRAME_BYTES if interim else self.max_head):
             raise RemoteProtocolError(f"HEAD of {len(payload)} bytes")
         stream.receive(_HEAD, flags)
-        interim = bool(flags & INTERIM)
         if interim:
             stream.count_interim()
         if stream.sink is not None:

@@ -35,7 +35,7 @@ from zerotrust.net.http_client import (
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.uvloop_fix import WatchingLoop
 from zerotrust.net.write_coalescer import WriteCoalescer
-from zerotrust.tunnel.binary import RequestOpen, unpack_head
+from zerotrust.tunnel.binary import MAX_HEAD_PAYLOAD_BYTES, RequestOpen, unpack_head
 from zerotrust.tunnel.codes import FLAG_UPGRADE, KIND_CHUNKED, KIND_NONE, UNTOUCHED, Code
 from zerotrust.tunnel.stream import StreamState
 
@@ -67,6 +67,8 @@ class Pool:
         slow: new ones are opened when the test says so: they are `dialling`, or `waiting` while it
             is `full`.
     """
+
+    forgive = None
 
     def __init__(self) -> None:
         self.idle: list[BackendConnection] = []
@@ -122,6 +124,8 @@ class Pool:
 
 class Tunnel:
     """A session that records its calls."""
+
+    max_head = MAX_HEAD_PAYLOAD_BYTES
 
     def __init__(self) -> None:
         self.heads: list[bytes] = []
@@ -267,6 +271,23 @@ async def test_a_backend_sends_a_bounded_number_of_interim_answers(
         assert asked.code is Code.UPSTREAM_FAILED
         assert len(asked.tunnel.heads) == hints - 1
         assert connection.transport is None or connection.transport.is_closing()
+
+
+async def test_a_head_that_the_server_does_not_take_fails() -> None:
+    harness = Harness()
+    asked = harness.ask()
+    asked.tunnel.max_head = 1000
+    asked.connection.data_received(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 1000 + b"\r\n\r\n")
+    assert asked.code is Code.UPSTREAM_FAILED
+    assert not asked.tunnel.heads
+
+
+async def test_an_interim_head_that_takes_more_than_a_frame_fails() -> None:
+    harness = Harness()
+    asked = harness.ask()
+    asked.connection.data_received(b"HTTP/1.1 103 X\r\nX: " + b"x" * 41_000 + b"\r\n\r\n")
+    assert asked.code is Code.UPSTREAM_FAILED
+    assert not asked.tunnel.heads
 
 
 async def test_data_after_the_end_is_a_protocol_error() -> None:

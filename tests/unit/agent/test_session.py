@@ -345,6 +345,7 @@ class Pool:
     """Connections to a backend that accepts everything."""
 
     open = 0
+    forgive = None
 
     def __init__(self) -> None:
         self.transports: list[FakeTransport] = []

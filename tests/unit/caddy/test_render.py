@@ -15,7 +15,14 @@ import pytest
 from ruamel.yaml import YAML
 
 from zerotrust.caddy.executable import locate
-from zerotrust.caddy.render import PRIVATE_DEPTH, PRIVATE_SUFFIXES, is_ours, is_private, render
+from zerotrust.caddy.render import (
+    MAX_HEADER_BYTES,
+    PRIVATE_DEPTH,
+    PRIVATE_SUFFIXES,
+    is_ours,
+    is_private,
+    render,
+)
 from zerotrust.errors import ConfigError
 from zerotrust.model.server import ServerConfig
 
@@ -216,6 +223,7 @@ def test_the_caddyfile_for_mode_none() -> None:
     (server,) = document["apps"]["http"]["servers"].values()
     hour = 3600 * 10**9
     assert (server["read_idle_timeout"], server["write_idle_timeout"]) == (hour, hour)
+    assert server["max_header_bytes"] == MAX_HEADER_BYTES
     (theirs,), (ours, _) = proxies(document), proxies(render(ServerConfig()))
     assert theirs["stream_close_delay"] == 24 * hour
     assert "handle_response" not in theirs

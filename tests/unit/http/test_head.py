@@ -10,8 +10,8 @@ from tests.smuggling_cases import CASES, SECOND, Case
 from tests.unit.http.request_reader import cut, read_request
 from zerotrust.errors import HttpError
 from zerotrust.http.head import (
-    MAX_FIELDS,
-    MAX_HTTP_HEAD_BYTES,
+    MAX_REQUEST_FIELDS,
+    MAX_REQUEST_HEAD_BYTES,
     RequestHead,
     ResponseHead,
     find_head_end,
@@ -296,7 +296,7 @@ def test_an_expectation_needs_a_body() -> None:
         ((), b"CONNECT a:443 HTTP/1.1", 501),
         ((), b"CONNECT / HTTP/1.1", 501),
         ((b"A",), b"GET / HTTP/1.1", 400),
-        ((b"A: b",) * MAX_FIELDS, b"GET / HTTP/1.1", 431),
+        ((b"A: b",) * MAX_REQUEST_FIELDS, b"GET / HTTP/1.1", 431),
     ],
 )
 def test_each_refusal_has_its_status(lines: tuple[bytes, ...], start: bytes, status: int) -> None:
@@ -304,7 +304,9 @@ def test_each_refusal_has_its_status(lines: tuple[bytes, ...], start: bytes, sta
 
 
 def test_the_number_of_fields_is_limited() -> None:
-    assert request(*[b"A: b"] * (MAX_FIELDS - 1)).fields.lines == b"A: b\r\n" * (MAX_FIELDS - 1)
+    assert request(*[b"A: b"] * (MAX_REQUEST_FIELDS - 1)).fields.lines == b"A: b\r\n" * (
+        MAX_REQUEST_FIELDS - 1
+    )
 
 
 def test_llhttp_must_accept_the_fields(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -450,8 +452,8 @@ def test_a_bare_lf_at_a_read_boundary_is_found() -> None:
 
 def test_a_head_has_a_largest_size() -> None:
     start = b"GET / HTTP/1.1\r\n" + HOST + b"A: "
-    fits = start + b"b" * (MAX_HTTP_HEAD_BYTES - len(start) - 4) + b"\r\n\r\n"
-    assert find_head_end(fits, 0) == MAX_HTTP_HEAD_BYTES
+    fits = start + b"b" * (MAX_REQUEST_HEAD_BYTES - len(start) - 4) + b"\r\n\r\n"
+    assert find_head_end(fits, 0) == MAX_REQUEST_HEAD_BYTES
     assert find_head_end(fits[:-1], 0) == -1
     for buffer in (fits[:-4] + b"b\r\n\r\n", fits[:-4] + b"bbbb"):
         with pytest.raises(HttpError) as caught:

@@ -1,7 +1,7 @@
 import re
 from pathlib import Path
 
-from zerotrust.tunnel.codes import END, INTERIM, Code, FrameType
+from zerotrust.tunnel.codes import END, INTERIM, MORE, Code, FrameType
 
 SPEC = (Path(__file__).parents[3] / "docs" / "spec" / "tunnel-v1.md").read_text(encoding="utf-8")
 
@@ -40,5 +40,6 @@ def test_a_code_that_is_not_known_is_internal() -> None:
 
 
 def test_flags_are_those_of_the_specification() -> None:
-    flags = re.findall(r"(0x\d\d) is\s(END|INTERIM)", SPEC)
-    assert {name: int(number, 16) for number, name in flags} == {"END": END, "INTERIM": INTERIM}
+    flags = re.findall(r"(0x\d\d) is\s(END|INTERIM|MORE)", SPEC)
+    expected = {"END": END, "INTERIM": INTERIM, "MORE": MORE}
+    assert {name: int(number, 16) for number, name in flags} == expected

@@ -20,7 +20,7 @@ from tests.support.tunnel import (
     server,
     window,
 )
-from zerotrust.tunnel.binary import MAX_OPEN_PAYLOAD_BYTES, pack_head
+from zerotrust.tunnel.binary import MAX_HEAD_FRAME_BYTES, pack_head
 from zerotrust.tunnel.codes import CAPABILITIES, END, Code, FrameType
 from zerotrust.tunnel.frames import encode
 from zerotrust.tunnel.handshake import (
@@ -117,7 +117,7 @@ def test_no_stream_is_opened_over_a_link_that_takes_nothing() -> None:
         stream, sink = owner.open(bytes(28_000))
         sink.silenced = True
         owner.session.reset(stream, Code.CANCELLED)
-        assert owner.session.outbox.unwritten <= CONGESTED_BYTES + MAX_OPEN_PAYLOAD_BYTES
+        assert owner.session.outbox.unwritten <= CONGESTED_BYTES + MAX_HEAD_FRAME_BYTES
     assert waiting(owner.session) <= owner.session.outbox.unwritten
     assert owner.over is None, "it may be a slow link"
     owner.session.data_to_send(1 << 30)
@@ -184,7 +184,7 @@ def test_requests_are_refused_over_a_link_that_takes_no_answers() -> None:
         owner.feed(encode(T.OPEN, END, number, REQUEST))
         owner.session.send_head(owner.session.streams[number], head, end=True)
         number += 2
-    assert owner.session.outbox.unwritten <= CONGESTED_BYTES + MAX_OPEN_PAYLOAD_BYTES
+    assert owner.session.outbox.unwritten <= CONGESTED_BYTES + MAX_HEAD_FRAME_BYTES
     owner.feed(encode(T.OPEN, END, number, REQUEST))
     assert number not in owner.sinks, "a request that another agent may have"
     assert owner.sent()[-1][:3] == (T.RESET, 0, number)
@@ -202,7 +202,7 @@ def test_a_session_whose_peer_does_not_read_is_closed() -> None:
     for stream in streams:
         owner.session.send_head(stream, pack_head(0, 0, 0, bytes(24_000)), end=True)
         owner.session.send_data(stream, b"late", end=True) if owner.over else None
-        assert owner.session.outbox.unwritten <= MAX_UNWRITTEN_BYTES + MAX_OPEN_PAYLOAD_BYTES
+        assert owner.session.outbox.unwritten <= MAX_UNWRITTEN_BYTES + MAX_HEAD_FRAME_BYTES
     assert reason_of(owner) == (Code.OVERLOADED, "the other end does not read")
     assert any(sink.over is not None for sink in sinks)
     assert [frame[0] for frame in owner.sent()] == [T.CLOSE], "what waited for this peer is dropped"
@@ -621,7 +621,7 @@ class Congestion(RuleBasedStateMachine):
                 len(chunk) for stream in session.streams.values() for chunk in stream.queue or ()
             )
             assert session.outbox.queued == queued <= LIMITS.queued + READ
-            assert session.outbox.unwritten <= LIMITS.unwritten + MAX_OPEN_PAYLOAD_BYTES
+            assert session.outbox.unwritten <= LIMITS.unwritten + MAX_HEAD_FRAME_BYTES
             assert waiting(session) <= session.outbox.unwritten + session.outbox._direct
             small = sum(
                 len(chunk) < 512

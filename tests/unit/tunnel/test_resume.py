@@ -119,6 +119,19 @@ def opened(pair: Pair) -> tuple[Stream, RecordingSink, Stream, RecordingSink]:
     return stream, sink, pair.agent.session.streams[stream.id], pair.agent.sinks[stream.id]
 
 
+def test_a_head_in_several_frames_outlives_its_link() -> None:
+    pair = joined()
+    _, sink, far, _ = opened(pair)
+    head = ANSWER + bytes(1 << 17)
+    pair.agent.session.send_head(far, head, end=True)
+    pair.send(pair.agent)
+    pair.deliver(pair.server, 90_000)
+    cut(pair)
+    restore(pair)
+    pair.pump()
+    assert sink.heads == [head]
+
+
 def test_streams_do_not_notice() -> None:
     pair = joined()
     stream, sink, far, far_ear = opened(pair)

@@ -19,8 +19,15 @@ from tests.support.tunnel import (
     window,
 )
 from zerotrust.errors import LocalProtocolError
-from zerotrust.tunnel.binary import MAX_OPEN_PAYLOAD_BYTES, pack_head, pack_reason, unpack_reason
-from zerotrust.tunnel.codes import END, INTERIM, RESUME, Code, FrameType
+from zerotrust.tunnel.binary import (
+    MAX_HEAD_FRAME_BYTES,
+    MAX_HEAD_PAYLOAD_BYTES,
+    MAX_OPEN_PAYLOAD_BYTES,
+    pack_head,
+    pack_reason,
+    unpack_reason,
+)
+from zerotrust.tunnel.codes import END, INTERIM, MORE, RESUME, Code, FrameType
 from zerotrust.tunnel.frames import MAX_PAYLOAD, MAX_STREAM_ID, encode
 from zerotrust.tunnel.messages import (
     ControlMessage,
@@ -254,7 +261,7 @@ BREAKS_THE_STREAM: dict[str, tuple[bytes, Code]] = {
     ),
     "33 INTERIM": (encode(T.HEAD, INTERIM, 2, ANSWER) * 33, Code.PROTOCOL_ERROR),
     "HEAD too large": (
-        encode(T.HEAD, 0, 2, bytes(MAX_OPEN_PAYLOAD_BYTES + 1)),
+        encode(T.HEAD, 0, 2, bytes(MAX_HEAD_FRAME_BYTES + 1)),
         Code.PROTOCOL_ERROR,
     ),
     "TRAILERS without END": (
@@ -378,8 +385,90 @@ def test_streams_beyond_the_limit_are_refused() -> None:
 
 def test_a_request_whose_head_is_too_large_is_reset() -> None:
     owner = agent()
-    owner.feed(encode(T.OPEN, 0, 2, bytes(MAX_OPEN_PAYLOAD_BYTES + 1)))
+    owner.feed(encode(T.OPEN, 0, 2, bytes(MAX_HEAD_FRAME_BYTES + 1)))
     assert owner.said() == [(T.RESET, 2)] and not owner.sinks and owner.over is None
+
+
+# ---- heads in several frames
+
+PART = bytes(MAX_HEAD_FRAME_BYTES)
+
+
+@pytest.mark.parametrize("size", [0, 1, MAX_HEAD_FRAME_BYTES, MAX_HEAD_FRAME_BYTES + 1, 1 << 17])
+def test_a_large_head_takes_several_frames(size: int) -> None:
+    pair = joined()
+    stream, sink = pair.server.open(REQUEST + bytes(min(size, 1 << 16)))
+    pair.pump()
+    [asked] = pair.agent.sinks.values()
+    assert pair.agent.payloads[stream.id] == REQUEST + bytes(min(size, 1 << 16))
+    answering = pair.agent.session.streams[stream.id]
+    pair.agent.session.send_head(answering, ANSWER + bytes(size), end=True)
+    pair.pump()
+    assert sink.heads == [ANSWER + bytes(size)]
+    assert asked.over is None and sink.over is None
+
+
+def test_heads_have_a_maximum() -> None:
+    pair = joined()
+    with pytest.raises(LocalProtocolError):
+        pair.server.open(bytes(MAX_OPEN_PAYLOAD_BYTES + 1))
+    stream, _ = pair.server.open(bytes(MAX_OPEN_PAYLOAD_BYTES))
+    pair.pump()
+    answering = pair.agent.session.streams[stream.id]
+    with pytest.raises(LocalProtocolError):
+        pair.agent.session.send_head(answering, bytes(MAX_HEAD_PAYLOAD_BYTES + 1))
+    pair.agent.session.send_head(answering, bytes(MAX_HEAD_PAYLOAD_BYTES))
+    pair.pump()
+    assert pair.server.over is None
+
+
+def test_an_interim_head_takes_one_frame() -> None:
+    pair = joined()
+    _, sink = pair.server.open()
+    pair.server.feed(encode(T.HEAD, MORE, 2, PART), encode(T.HEAD, INTERIM, 2, ANSWER))
+    assert sink.over is not None and sink.over[0] is Code.PROTOCOL_ERROR
+    assert pair.server.over is None
+
+
+def test_a_request_that_is_too_large_in_all_is_reset() -> None:
+    pair = joined()
+    pair.agent.feed(encode(T.OPEN, MORE, 2, PART), encode(T.OPEN, 0, 2, PART))
+    assert pair.agent.said() == [(T.RESET, 2)] and pair.agent.over is None
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        encode(T.HEAD, MORE, 2, PART[:-1]),
+        encode(T.HEAD, MORE, 2, PART + b"x"),
+        encode(T.HEAD, MORE, 2, PART) * 4,
+        encode(T.TRAILERS, MORE | END, 2, PART),
+        encode(T.HEAD, MORE, 2, PART) + encode(T.HEAD, 0, 4, ANSWER),
+        encode(T.HEAD, MORE, 2, PART) + window(2, 1),
+    ],
+)
+def test_parts_that_are_interrupted_or_too_many_break_the_protocol(frames: bytes) -> None:
+    pair = joined()
+    pair.server.open()
+    pair.server.open()
+    pair.pump()
+    pair.server.feed(frames)
+    assert reason_of(pair.server)[0] is Code.PROTOCOL_ERROR
+
+
+def test_parts_of_a_head_for_a_stream_that_has_ended_are_ignored() -> None:
+    pair = joined()
+    stream, _ = pair.server.open()
+    pair.server.session.reset(stream, Code.CANCELLED)
+    pair.server.feed(encode(T.HEAD, MORE, 2, PART), encode(T.HEAD, END, 2, ANSWER))
+    assert pair.server.over is None
+
+
+def test_without_the_capability_the_flag_is_ignored() -> None:
+    owner = server()
+    _, sink = owner.open()
+    owner.feed(encode(T.HEAD, MORE, 2, ANSWER))
+    assert sink.heads == [ANSWER]
 
 
 def test_a_peer_that_makes_us_answer_and_does_not_read_is_cut_off() -> None:
@@ -555,12 +644,15 @@ def data(owner: Owner, stream: Stream) -> None:
 MISUSE: dict[str, list[Callable[[Owner, Stream], object]]] = {
     "data before head": [data],
     "trailers before head": [lambda o, s: o.session.send_trailers(s, b"")],
-    "a head too large": [lambda o, s: o.session.send_head(s, bytes(MAX_OPEN_PAYLOAD_BYTES + 1))],
+    "a head too large": [lambda o, s: o.session.send_head(s, bytes(MAX_HEAD_FRAME_BYTES + 1))],
+    "an interim head too large": [
+        lambda o, s: o.session.send_head(s, bytes(MAX_HEAD_FRAME_BYTES + 1), interim=True)
+    ],
     "a second head": [head, head],
     "data after end": [lambda o, s: o.session.send_head(s, ANSWER, end=True), data],
     "trailers too large": [head, lambda o, s: o.session.send_trailers(s, bytes(MAX_PAYLOAD + 1))],
     "data after reset": [lambda o, s: o.session.reset(s, Code.INTERNAL), data],
-    "a request too large": [lambda o, s: o.open(bytes(MAX_OPEN_PAYLOAD_BYTES + 1))],
+    "a request too large": [lambda o, s: o.open(bytes(MAX_HEAD_FRAME_BYTES + 1))],
 }
 
 

@@ -6,7 +6,7 @@ from typing import Final
 from prometheus_client import Metric
 
 from zerotrust import __version__
-from zerotrust.http.head import MAX_HTTP_HEAD_BYTES
+from zerotrust.http.head import MAX_REQUEST_HEAD_BYTES
 from zerotrust.model.server import ServerConfig
 from zerotrust.net import metrics_endpoint
 from zerotrust.net.handshake_limiter import BURST, MAX_HANDSHAKES, RATE
@@ -37,7 +37,7 @@ from zerotrust.telemetry.session_metrics import LIMITS, loop_metrics, session_me
 
 _LIMITS: Final = {
     **LIMITS,
-    "head_bytes": MAX_HTTP_HEAD_BYTES,
+    "head_bytes": MAX_REQUEST_HEAD_BYTES,
     "head_seconds": HEAD_TIMEOUT,
     "ahead_bytes": MAX_AHEAD_BYTES,
     "connection_idle_seconds": IDLE_TIMEOUT,

@@ -45,7 +45,7 @@ from zerotrust.server.proxy.shaping import ShapedRelay
 from zerotrust.server.proxy.trailers import TrailerFilter
 from zerotrust.server.proxy.verification_pool import VerificationPool
 from zerotrust.telemetry import logs
-from zerotrust.tunnel.binary import MAX_OPEN_PAYLOAD_BYTES, pack_open
+from zerotrust.tunnel.binary import pack_open
 from zerotrust.tunnel.codes import FLAG_TRAILERS, FLAG_UPGRADE, Code
 
 _log = logs.logger("ingress")
@@ -233,11 +233,9 @@ class Ingress:
             request_id=context.id.encode(),
             block=request_block(head, client=context.client, proto=context.scheme),
         )
-        if len(payload) > MAX_OPEN_PAYLOAD_BYTES:
-            raise HeadTooLarge(
-                f"OPEN of {len(payload)} bytes, at most {MAX_OPEN_PAYLOAD_BYTES} allowed"
-            )
         session = registration.session.link.session
+        if len(payload) > session.max_open:
+            raise HeadTooLarge(f"OPEN of {len(payload)} bytes, at most {session.max_open} allowed")
         if not session.attached:
             raise NoAgent(fields.host)
         if not session.can_open:
