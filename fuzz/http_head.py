@@ -26,6 +26,7 @@ with atheris.instrument_imports(include=["zerotrust.http"]):
         response_block,
         response_framing_lines,
     )
+    from zerotrust.http.lenient_head import read_response_head
 
 
 def one_request(data: bytes) -> None:
@@ -75,6 +76,25 @@ def one_response(data: bytes) -> None:
     assert (again.status, again.reason, again.lines) == (head.status, head.reason, head.lines)
 
 
+def one_odd_response(data: bytes) -> None:
+    """Check that a repaired head leaves strict, and that a strict one is not repaired."""
+    deviations = []
+    try:
+        end, head = read_response_head(data, 0, lambda deviation, name: deviations.append(name))
+    except HttpError:
+        return
+    if head is None:
+        return
+    block = response_block(head)
+    assert check_response_block(block) == head.status, block
+    try:
+        strict_end, strict = read_response_head(data, 0, None)
+    except HttpError:
+        return
+    assert not deviations and strict is not None
+    assert (end, block) == (strict_end, response_block(strict))
+
+
 def one_block(data: bytes) -> None:
     """Check that an accepted block is exactly one head, without a field that delimits the body."""
     requests = check_request_block(data), check_request_block(data, upgrade=True)
@@ -98,6 +118,8 @@ def test_one_input(data: bytes) -> None:
     one_request(b"GET / HTTP/1.1\r\nHost: a\r\n" + data + b"\r\n\r\n")
     one_response(data)
     one_response(b"HTTP/1.1 200 OK\r\n" + data + b"\r\n\r\n")
+    one_odd_response(data)
+    one_odd_response(b"HTTP/1.1 200 OK\n" + data + b"\n\n")
     one_block(data)
     one_end(data)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from zerotrust.agent.deviation_log import DeviationLog
 from zerotrust.agent.jwks import JwksFetcher
 from zerotrust.agent.probe import Probe
 from zerotrust.agent.upstreams import UpstreamHandle, Upstreams
@@ -279,10 +280,10 @@ def _same_tls(live: LiveService, previous: LiveService) -> bool:
 
 
 def _connect_options(service: Service) -> list[ConnectOptions]:
-    endpoints = [service.endpoint(upstream) for upstream in service.backends]
+    endpoints = [(upstream, service.endpoint(upstream)) for upstream in service.backends]
     settings = service.tls or ServiceTls()
     context: ssl.SSLContext | None = None
-    if any(endpoint.secured for endpoint in endpoints):
+    if any(endpoint.secured for _, endpoint in endpoints):
         context = backend_tls(settings)
         if settings.insecure_skip_verify:
             _log.warning(
@@ -297,8 +298,11 @@ def _connect_options(service: Service) -> list[ConnectOptions]:
             server_name=settings.server_name,
             connect_timeout=service.connect_timeout,
             idle_timeout=IDLE_TIMEOUT if keep_alive is None else keep_alive,
+            forgive=None
+            if service.strict_upstream
+            else DeviationLog(service=service.service_id, upstream=upstream.address).note,
         )
-        for endpoint in endpoints
+        for upstream, endpoint in endpoints
     ]
 
 

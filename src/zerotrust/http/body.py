@@ -9,7 +9,8 @@ from enum import IntEnum
 from typing import Final, Protocol
 
 from zerotrust.errors import HttpError, LocalProtocolError
-from zerotrust.http.chunked import ChunkedReader
+from zerotrust.http.chunked import ChunkedReader, LenientChunkedReader
+from zerotrust.http.deviations import Forgive
 from zerotrust.http.head import RequestFields, ResponseHead
 
 
@@ -171,10 +172,10 @@ class CloseReader:
         """Do nothing: the body is complete."""
 
 
-def reader_for(kind: Kind, length: int) -> Reader:
-    """Return a reader for this framing."""
+def reader_for(kind: Kind, length: int, forgive: Forgive | None = None) -> Reader:
+    """Return a reader for this framing; it is lenient if `forgive` takes deviations."""
     if kind == Kind.CHUNKED:
-        return ChunkedReader()
+        return ChunkedReader() if forgive is None else LenientChunkedReader(forgive)
     if kind in (Kind.CLOSE, Kind.TUNNEL):
         return CloseReader()
     return LengthReader(length if kind == Kind.LENGTH else 0)

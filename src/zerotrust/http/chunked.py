@@ -1,11 +1,14 @@
-"""Strict reader of the chunked transfer coding (RFC 9112 s7.1).
+"""Readers of the chunked transfer coding (RFC 9112 s7.1): a strict one, and one for backends.
 
     chunk-size [ chunk-ext ] CRLF, chunk-data CRLF, ... 0 [ chunk-ext ] CRLF, trailer lines, CRLF
 
 Tolerant parsers accept deviations that have been used for request smuggling: a bare LF behind a
 size, a size with a sign, `0x`, underscores or spaces, a size that overflows, a line break inside an
-extension, bytes between the data and its CRLF. This reader accepts none of them. It checks
+extension, bytes between the data and its CRLF. `ChunkedReader` accepts none of them. It checks
 extensions and drops them, as s7.1.1 permits.
+
+`LenientChunkedReader` is for the answers of backends, which the agent frames anew. It also accepts
+blanks behind a size, and LF instead of CR LF: old servers send them, and the meaning is clear.
 """
 
 import re
@@ -13,6 +16,7 @@ from typing import Final
 
 from zerotrust.errors import HttpError
 from zerotrust.http import grammar
+from zerotrust.http.deviations import Deviation, Forgive
 from zerotrust.http.headers import folded, is_forbidden_trailer
 
 MAX_EXTENSION_BYTES: Final = 256
@@ -27,7 +31,12 @@ _SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})((?:[\t ]*+;[\t\x20-\x7e\x80-\xf
 _PARTIAL_SIZE: Final = re.compile(
     rb"[0-9A-Fa-f]{1,16}(?:[\t ]*+(?:;[\t\x20-\x7e\x80-\xff]*+)?+)\r?"
 )
+_LENIENT_SIZE: Final = re.compile(
+    rb"([0-9A-Fa-f]{1,16})((?:[\t ]*+;[\t\x20-\x7e\x80-\xff]*+)?+)([\t ]{0,256}+)(\r?)\n"
+)
 _LINES: Final = re.compile(grammar.LOOSE_LINES)
+_EMPTY_LINE: Final = re.compile(rb"\n\r?\n")
+_BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 
 
 class ChunkedReader:
@@ -65,12 +74,12 @@ class ChunkedReader:
                 at = self._take(data, at, found)
                 if self._left:
                     return b"".join(found), None
-            match = _SIZE.match(data, at)
+            match = _SIZE.match(data, at) or self._match_odd_size(data, at)
             if match is None:
                 self._wait_for_size(data[at:])
                 return b"".join(found), None
             at = match.end()
-            self._open(match)
+            self._open(match[1], match[2])
         return b"".join(found), self._end(data[at:])
 
     def eof(self) -> None:
@@ -88,13 +97,20 @@ class ChunkedReader:
         if self._left <= 2:
             ending = data[at : at + self._left]
             if not b"\r\n".startswith(ending, 2 - self._left):
-                raise HttpError("no CRLF behind the data of a chunk")
+                return self._take_odd_ending(ending, at)
             at += len(ending)
             self._left -= len(ending)
         return at
 
-    def _open(self, match: re.Match[bytes]) -> None:
-        digits, extension = match.groups()
+    def _match_odd_size(self, data: bytes, at: int) -> re.Match[bytes] | None:
+        """Return the match of a line that the strict grammar does not have."""
+        return None
+
+    def _take_odd_ending(self, ending: bytes, at: int) -> int:
+        """Return the index behind the bytes that stand for the CRLF behind the data of a chunk."""
+        raise HttpError("no CRLF behind the data of a chunk")
+
+    def _open(self, digits: bytes, extension: bytes) -> None:
         self._extension_bytes += len(extension)
         if len(extension) > MAX_EXTENSION_BYTES or self._extension_bytes > MAX_EXTENSIONS_BYTES:
             raise HttpError("the extensions of a chunk are too long")
@@ -128,3 +144,46 @@ class ChunkedReader:
             if not is_forbidden_trailer(folded(name)):
                 self.trailers += b"%b: %b\r\n" % (name, value.strip(b" \t"))
         return data[end + 2 :]
+
+
+class LenientChunkedReader(ChunkedReader):
+    """Reads the chunked body of a backend's answer.
+
+    Args:
+        forgive: called with each deviation.
+    """
+
+    __slots__ = ("_forgive",)
+
+    def __init__(self, forgive: Forgive) -> None:
+        super().__init__()
+        self._forgive = forgive
+
+    def _match_odd_size(self, data: bytes, at: int) -> re.Match[bytes] | None:
+        match = _LENIENT_SIZE.match(data, at)
+        if match is not None:
+            if match[3]:
+                self._forgive(Deviation.PADDED_CHUNK_SIZE, "")
+            if not match[4]:
+                self._forgive(Deviation.BARE_LF, "")
+        return match
+
+    def _take_odd_ending(self, ending: bytes, at: int) -> int:
+        if self._left < 2 or not ending.startswith(b"\n"):
+            return super()._take_odd_ending(ending, at)
+        self._forgive(Deviation.BARE_LF, "")
+        self._left = 0
+        return at + 1
+
+    def _end(self, data: bytes) -> bytes | None:
+        if data.startswith(b"\r\n"):
+            return data[2:]
+        end = 1 if data.startswith(b"\n") else 0
+        if not end and (match := _EMPTY_LINE.search(data)) is not None:
+            end = match.end()
+        section = data[:end]
+        if not _BARE_LF.search(section):
+            return super()._end(data)
+        self._forgive(Deviation.BARE_LF, "")
+        super()._end(section.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
+        return data[end:]

@@ -363,6 +363,12 @@ class Service(Model):
     """Routes: conditions and handlers. Without routes, all requests go to the backends. With
     routes, a request that matches none of them gets 404."""
 
+    strict_upstream: bool = False
+    """Refuse responses that deviate from HTTP/1.1, with 502. If false, responses whose meaning is
+    clear are repaired: lines that end in LF alone, folded fields, a blank before a colon, a
+    repeated `Content-Length`, padded chunk sizes; lines that are no field are dropped. The log of
+    the agent names each deviation of an upstream once, with its fix."""
+
     tls: ServiceTls | None = None
     """TLS to the backends."""
 

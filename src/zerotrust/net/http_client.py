@@ -35,7 +35,9 @@ from zerotrust.errors import (
     UpstreamUnreachable,
 )
 from zerotrust.http.body import Kind, Reader, reader_for, response_framing
-from zerotrust.http.head import ResponseHead, find_head_end, parse_response
+from zerotrust.http.deviations import Forgive
+from zerotrust.http.head import ResponseHead
+from zerotrust.http.lenient_head import read_response_head
 from zerotrust.model.upstream import UpstreamEndpoint
 from zerotrust.net.channel import BufferedChannel, Chunk, describe
 from zerotrust.net.tasks import Tasks
@@ -308,11 +310,10 @@ class BackendConnection(BufferedChannel):
     def _read_head(self, sink: ResponseSink) -> None:
         while (buffer := self._buffer) and self._sink is sink:
             try:
-                end = find_head_end(buffer, self._searched)
-                if end < 0:
+                end, head = read_response_head(buffer, self._searched, self._pool.forgive)
+                if head is None:
                     self._searched = len(buffer)
                     return
-                head = parse_response(buffer[:end])
                 framing = response_framing(self._method, head)
             except HttpError as error:
                 self._fail(UpstreamFailed(f"the backend's answer is not acceptable HTTP: {error}"))
@@ -346,7 +347,7 @@ class BackendConnection(BufferedChannel):
             sink.response(head, framing)
         else:
             self.state = ResponseState.BODY
-            self._reader = reader_for(kind, length)
+            self._reader = reader_for(kind, length, self._pool.forgive)
             sink.response(head, framing)
             if self._sink is sink:
                 self._read_body(rest, sink)
@@ -403,6 +404,7 @@ class ConnectOptions:
         server_name: expected name in its certificate, if it is not the endpoint's host.
         connect_timeout: seconds to connect, with the TLS handshake.
         idle_timeout: seconds that an idle connection is kept for the next request.
+        forgive: called with each deviation of an answer; None if answers are read strictly.
     """
 
     endpoint: UpstreamEndpoint
@@ -410,6 +412,7 @@ class ConnectOptions:
     server_name: str | None = None
     connect_timeout: float = CONNECT_TIMEOUT
     idle_timeout: float = IDLE_TIMEOUT
+    forgive: Forgive | None = None
 
 
 class DescriptorBudget:
@@ -451,6 +454,7 @@ class BackendPool:
     Attributes:
         open: number of open connections, idle or in use.
         dialling: number of connections that are being opened.
+        forgive: as in the options.
         hasty_until: time of the loop until which a request that cannot be sent again gets a new
             connection, because the backend closes idle ones early.
     """
@@ -464,6 +468,7 @@ class BackendPool:
         budget: DescriptorBudget,
     ) -> None:
         self._options = options
+        self.forgive = options.forgive
         self._idle_timeout = options.idle_timeout
         self._coalescer = coalescer
         self._tasks = tasks

@@ -57,6 +57,14 @@ def got(services: Services, name: str = "a") -> LiveService:
     return live
 
 
+async def test_answers_are_read_strictly_only_where_the_service_says_so() -> None:
+    services = made()
+    replace(services, [service("a"), service("b", strict_upstream=True)])
+    lenient, strict = (got(services, name).upstreams.all[0].pool for name in "ab")
+    assert lenient.forgive is not None
+    assert strict.forgive is None
+
+
 async def test_an_unchanged_service_keeps_its_upstreams() -> None:
     services = made()
     replace(services, [service("a"), service("b"), service("c")])

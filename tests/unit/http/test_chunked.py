@@ -1,3 +1,4 @@
+import h11
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,15 +11,19 @@ from zerotrust.http.chunked import (
     MAX_EXTENSIONS_BYTES,
     MAX_TRAILER_BYTES,
     ChunkedReader,
+    LenientChunkedReader,
 )
+from zerotrust.http.deviations import Deviation
 from zerotrust.http.head_block import check_trailers
 
 PLACES = st.lists(st.integers(0, 1 << 12), max_size=6)
 
 
-def read(pieces: list[bytes]) -> tuple[bytes, bytes, bytes | None]:
+def read(
+    pieces: list[bytes], reader: ChunkedReader | None = None
+) -> tuple[bytes, bytes, bytes | None]:
     """Return body, trailers and rest."""
-    reader = ChunkedReader()
+    reader = reader or ChunkedReader()
     body, rest = b"", None
     for piece in pieces:
         if rest is not None:
@@ -29,11 +34,17 @@ def read(pieces: list[bytes]) -> tuple[bytes, bytes, bytes | None]:
     return body, reader.trailers, rest
 
 
-def outcome(pieces: list[bytes]) -> object:
+def outcome(pieces: list[bytes], reader: ChunkedReader | None = None) -> object:
     try:
-        return read(pieces)
+        return read(pieces, reader)
     except HttpError:
         return "refused"
+
+
+def lenient(pieces: list[bytes]) -> tuple[object, set[Deviation]]:
+    """Return the outcome of the lenient reader, and what it forgave."""
+    forgiven: set[Deviation] = set()
+    return outcome(pieces, LenientChunkedReader(lambda what, _: forgiven.add(what))), forgiven
 
 
 def test_chunks_are_joined() -> None:
@@ -134,3 +145,91 @@ def test_the_reader_reverses_the_writer(
         writer.end(trailers)
     )
     assert read(cut(raw + rest, places)) == (b"".join(chunks), trailers, rest)
+
+
+# ---- the lenient reader
+
+BARE_LF, PADDED = Deviation.BARE_LF, Deviation.PADDED_CHUNK_SIZE
+
+
+@pytest.mark.parametrize(
+    ("raw", "trailers", "forgiven"),
+    [
+        (b"5\r\nhello\r\n0\r\n\r\n", b"", set()),
+        (b"5;a\r\nhello\r\n0\r\na: b\r\n\r\n", b"a: b\r\n", set()),
+        (b"0005 \r\nhello\r\n0   \r\n\r\n", b"", {PADDED}),
+        (b"5\t ;a \r\nhello\r\n0\r\n\r\n", b"", set()),
+        (b"5\nhello\n0\n\n", b"", {BARE_LF}),
+        (b"5 \nhello\r\n0\r\n\r\n", b"", {BARE_LF, PADDED}),
+        (b"5\r\nhello\n0\r\n\r\n", b"", {BARE_LF}),
+        (b"5\r\nhello\r\n0\r\n\n", b"", {BARE_LF}),
+        (b"5\nhello\n0\na: b\nc: d\n\n", b"a: b\r\nc: d\r\n", {BARE_LF}),
+        (b"5\r\nhello\r\n0\r\na: b\n\r\n", b"a: b\r\n", {BARE_LF}),
+    ],
+)
+def test_the_lenient_reader_forgives(raw: bytes, trailers: bytes, forgiven: set[Deviation]) -> None:
+    for step in (1, 2, 3, 100):
+        pieces = cut(raw + b"rest", range(0, len(raw), step))
+        assert lenient(pieces) == ((b"hello", trailers, b"rest"), forgiven)
+    assert bool(forgiven) == (outcome([raw]) != (b"hello", trailers, b""))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b" 5\r\n",
+        b"\n",
+        b"0x5\r\n",
+        b"5 5\r\n",
+        b"5\r\r\n",
+        b"5" + b" " * 257 + b"\r\n",
+        b"5\r\nhello!\r\n",
+        b"5\r\nhello\r\r\n",
+        b"5\r\nhello5\r\n",
+        b"0\r\nno colon\n\n",
+        b"0\r\na : b\r\n\r\n",
+        b"0\r\na: b\n c\n\n",
+        b"0\n" + b"a: b\n" * MAX_TRAILER_BYTES + b"\n",
+    ],
+)
+def test_the_lenient_reader_refuses_what_has_no_clear_meaning(raw: bytes) -> None:
+    for step in (1, 100, 1 << 20):
+        assert lenient(cut(raw, range(0, len(raw), step)))[0] == "refused"
+
+
+ODD = PIECES | st.sampled_from([b"5 ", b"5\n", b"5 \r\n", b"hello\n", b"0\n\n", b"0 \n", b"a: b\n"])
+
+
+@given(st.lists(ODD | st.binary(max_size=4), max_size=12).map(b"".join), PLACES)
+def test_splitting_the_input_changes_nothing_for_the_lenient_reader(
+    raw: bytes, places: list[int]
+) -> None:
+    assert lenient(cut(raw, places)) == lenient([raw])
+
+
+@given(st.lists(ODD, max_size=12).map(b"".join))
+def test_the_lenient_reader_reads_a_complete_strict_body_alike(raw: bytes) -> None:
+    strict = outcome([raw])
+    if isinstance(strict, tuple) and strict[2] is not None:
+        assert lenient([raw]) == (strict, set())
+
+
+@given(st.lists(ODD, max_size=12).map(b"".join))
+def test_what_the_lenient_reader_accepts_leaves_strict_and_with_the_same_meaning(
+    raw: bytes,
+) -> None:
+    found, _ = lenient([raw])
+    if not isinstance(found, tuple) or found[2] is None:
+        return
+    body, trailers, _ = found
+    writer = ChunkedWriter()
+    again = b"".join([*writer.write(body), *writer.end(trailers)])
+    assert read([again]) == (body, trailers, b"")
+    client = h11.Connection(h11.CLIENT)
+    client.send(h11.Request(method="GET", target="/", headers=[("Host", "a")]))
+    client.send(h11.EndOfMessage())
+    client.receive_data(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + again)
+    events = [client.next_event() for _ in range(3 if body else 2)]
+    assert b"".join(bytes(event.data) for event in events if isinstance(event, h11.Data)) == body
+    assert isinstance(events[-1], h11.EndOfMessage)
+    assert len(events[-1].headers) == trailers.count(b"\r\n")

@@ -12,8 +12,15 @@ import pytest
 from tests.support.backends import UnresponsivePort
 from tests.support.transport import FakeTransport
 from tests.support.waiting import eventually
-from zerotrust.errors import ConnectTimeout, ForwardError, UpstreamsBusy, UpstreamUnreachable
+from zerotrust.errors import (
+    ConnectTimeout,
+    ForwardError,
+    UpstreamFailed,
+    UpstreamsBusy,
+    UpstreamUnreachable,
+)
 from zerotrust.http.body import Kind
+from zerotrust.http.deviations import Deviation, Forgive
 from zerotrust.http.head import ResponseHead
 from zerotrust.model.upstream import UpstreamEndpoint
 from zerotrust.net.channel import Chunk
@@ -62,9 +69,9 @@ class Waiting:
 class Owner:
     """Sends one request after the other, and pauses reading after each piece of a body."""
 
-    def __init__(self, *, tls: bool = False) -> None:
+    def __init__(self, *, tls: bool = False, forgive: Forgive | None = None) -> None:
         self.coalescer = WriteCoalescer(asyncio.get_running_loop())
-        self.pool = pool_of(ConnectOptions(UpstreamEndpoint("a", 1, False)))
+        self.pool = pool_of(ConnectOptions(UpstreamEndpoint("a", 1, False), forgive=forgive))
         self.connection = BackendConnection(self.coalescer, self.pool)
         self.transport = FakeTransport(self.connection.as_protocol(), tls=tls)
         self.said = b""
@@ -139,6 +146,71 @@ async def test_body_until_the_end_of_the_connection_is_the_last() -> None:
     owner.connection.eof_received()
     assert (owner.said, owner.ends) == (b"ok", 1)
     assert owner.take() is None
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n"
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok",
+        CHUNKED,
+        CHUNKED + b"0\r\n",
+        CHUNKED + b"0\r\nA: b\r\n",
+        CHUNKED + b"x\r\n",
+        CHUNKED + b"\r\n",
+        CHUNKED + b"2\r\nok!\r\n0\r\n\r\n",
+        CHUNKED + b"0\r\nno colon\r\n\r\n",
+    ],
+)
+async def test_a_broken_body_never_ends(answer: bytes, strict: bool) -> None:
+    owner = Owner(forgive=None if strict else lambda deviation, name: None)
+    owner.ask()
+    owner.connection.data_received(answer)
+    if not owner.error:
+        owner.connection.eof_received()
+    assert isinstance(owner.error, UpstreamFailed)
+    assert owner.ends == 0
+    assert owner.transport.is_closing() and owner.take() is None
+
+
+async def test_a_body_until_the_end_of_the_connection_breaks_with_a_reset() -> None:
+    owner = Owner()
+    owner.ask()
+    owner.connection.data_received(b"HTTP/1.1 200 OK\r\n\r\nok")
+    owner.connection.connection_lost(ConnectionResetError())
+    assert isinstance(owner.error, UpstreamFailed)
+    assert owner.ends == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "keeps"),
+    [
+        (b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok", Deviation.BARE_LF, True),
+        (CHUNKED + b"0  \r\n\r\n", Deviation.PADDED_CHUNK_SIZE, True),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+            Deviation.TWO_FRAMINGS,
+            False,
+        ),
+    ],
+)
+async def test_deviations_are_forgiven_unless_the_pool_is_strict(
+    answer: bytes, expected: Deviation, keeps: bool
+) -> None:
+    forgiven = []
+    owner = Owner(forgive=lambda deviation, name: forgiven.append(deviation))
+    owner.ask()
+    owner.connection.data_received(answer)
+    assert (owner.said, owner.ends, forgiven) == (b"ok", 1, [expected])
+    assert (owner.take() is not None) is keeps
+    strict = Owner()
+    strict.ask()
+    strict.connection.data_received(answer)
+    assert isinstance(strict.error, UpstreamFailed)
 
 
 async def test_idle_connection_that_has_ended_is_not_used_again() -> None:
