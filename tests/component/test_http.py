@@ -71,6 +71,17 @@ async def test_host_ignores_case_port_and_dot(entrypoint: Entrypoint, host: str)
     assert response.status == 200
 
 
+async def test_large_heads(entrypoint: Entrypoint) -> None:
+    many = [(f"X-{number}", "v") for number in range(450)]
+    response = await entrypoint.get(APP, "/echo", ("X-Long", "a" * 56_000), *many)
+    assert response.status == 200
+    got = sent_fields(response)
+    assert len(got["x-long"]) == 56_000
+    assert [got[f"x-{number}"] for number in range(450)] == ["v"] * 450
+    refused = await entrypoint.get(APP, "/echo", ("X-Long", "a" * 66_000))
+    assert refused.status == 431
+
+
 async def test_end_to_end_fields_are_kept(entrypoint: Entrypoint) -> None:
     given = [
         ("Accept", "text/html"),
