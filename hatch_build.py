@@ -26,6 +26,8 @@ COMPILED = (
     "net/http_client.py",
     "net/http_server.py",
     "net/tunnel.py",
+    "net/websocket_connection.py",
+    "net/websocket_transport.py",
     "server/ops/load_sampler.py",
     "server/proxy/error_pages.py",
     "server/proxy/ingress.py",

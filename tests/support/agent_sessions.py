@@ -21,13 +21,19 @@ def join(
     *,
     instance: str | None = None,
     connection: int = 0,
+    by_websocket: bool = False,
 ) -> AgentSession:
     """Add a session of an agent to the registry.
 
     Args:
         tunnel: stands for its tunnel session.
     """
-    link = SimpleNamespace(session=tunnel, doubtful=False, peer=lambda: ("203.0.113.7", 4711))
+    link = SimpleNamespace(
+        session=tunnel,
+        doubtful=False,
+        by_websocket=by_websocket,
+        peer=lambda: ("203.0.113.7", 4711),
+    )
     session = AgentSession(
         cast("TunnelLink", link),
         Identity(agent_id=agent, serial="1a", not_after=datetime(2100, 1, 1, tzinfo=UTC)),

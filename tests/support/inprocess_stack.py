@@ -58,6 +58,7 @@ class StackFiles:
             "address": f"127.0.0.1:{self.tunnel_port}",
             "server_name": "localhost",
             "connections": 1,
+            "transport": "direct",
         }
         return AgentConfig.model_validate(
             {

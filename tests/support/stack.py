@@ -122,7 +122,7 @@ class Stack:
         self.api = Entrypoint(free_port())
         self.plain = Entrypoint(free_port())
         """Entry point through Caddy over HTTP."""
-        self._https_port = free_port()
+        self.https_port = free_port()
         self.permission_port = free_port()
         """Port of the endpoint at which Caddy asks for permission to get a certificate."""
         self._with_caddy = with_caddy
@@ -199,10 +199,10 @@ class Stack:
         await wait_port(self.tunnel_port, process=self.server, host=self._tunnel_host)
         await wait_port(self.api.port, process=self.server, host=self.api.address)
         if self._with_caddy:
-            await wait_port(self._https_port, process=self.server, host=self.api.address)
+            await wait_port(self.https_port, process=self.server, host=self.api.address)
             await eventually(self.caddy_root.exists, "Caddy has made its root certificate")
             self._caddy = Entrypoint(
-                self._https_port, root=self.caddy_root, address=self.api.address
+                self.https_port, root=self.caddy_root, address=self.api.address
             )
 
     async def wait_agent(self, agent: Agent) -> None:
@@ -258,7 +258,7 @@ class Stack:
                 "config_dir": str(self.folder / "caddy"),
                 "bind": ["127.0.0.1"],
                 "http_port": self.plain.port,
-                "https_port": self._https_port,
+                "https_port": self.https_port,
                 "permission_addr": f"127.0.0.1:{self.permission_port}",
             }
         return {

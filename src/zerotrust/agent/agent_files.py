@@ -7,8 +7,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from zerotrust.agent.join import JoinResult
+from zerotrust.agent.join import DEFAULT_WAY, JoinResult
 from zerotrust.errors import PkiError, SetupError
+from zerotrust.model.agent import ServerAddress
 from zerotrust.model.proxy import Proxy
 from zerotrust.pki import key_pair_files, keys
 from zerotrust.pki.csr import CertificateRequest, create
@@ -22,7 +23,7 @@ version: "1.0"
 agent_id: "{agent}"
 server:
   address: "{server}"
-{proxy}  ca_cert: "ca.crt"
+{way}{proxy}  ca_cert: "ca.crt"
   cert: "agent.crt"
   key: "agent.key"
 
@@ -108,11 +109,19 @@ class AgentFilesWriter:
     ) -> None:
         self._pending.unlink(missing_ok=True)
 
-    def finish(self, token: JoinToken, joined: JoinResult, proxy: Proxy | None = None) -> bool:
+    def finish(
+        self,
+        token: JoinToken,
+        joined: JoinResult,
+        proxy: Proxy | None = None,
+        *,
+        way: ServerAddress = DEFAULT_WAY,
+    ) -> bool:
         """Write all files, but keep an existing configuration.
 
         Args:
             proxy: the proxy to the server, for a new configuration.
+            way: further settings of the way to the server, for a new configuration.
 
         Returns:
             True if the configuration is new.
@@ -137,7 +146,7 @@ class AgentFilesWriter:
                 )
             keys.write(
                 files.config,
-                configuration(token, joined, proxy).encode(),
+                configuration(token, joined, proxy, way=way).encode(),
                 mode=keys.PRIVATE,
                 replace=False,
             )
@@ -145,18 +154,32 @@ class AgentFilesWriter:
         return fresh
 
 
-def configuration(token: JoinToken, joined: JoinResult, proxy: Proxy | None = None) -> str:
+def configuration(
+    token: JoinToken,
+    joined: JoinResult,
+    proxy: Proxy | None = None,
+    *,
+    way: ServerAddress = DEFAULT_WAY,
+) -> str:
     """Return the text of an agent.yaml that publishes no services yet."""
     named = [host for host in joined.hosts if not host.startswith("*.")]
     below = [host.replace("*", "app", 1) for host in joined.hosts if host.startswith("*.")]
     return _CONFIG.format(
         agent=joined.agent_id,
         server=token.server,
+        way=_way_lines(way),
         proxy=_proxy_lines(proxy),
         name="agent.yaml",
         hosts=", ".join(joined.hosts) or "nothing yet (0trust grants add on the server)",
         example=next(iter([*named, *below]), "app.example.com"),
     )
+
+
+def _way_lines(way: ServerAddress) -> str:
+    lines = "" if way.transport == "auto" else f'  transport: "{way.transport}"\n'
+    if way.websocket_address is not None:
+        lines += f'  websocket_address: "{way.websocket_address}"\n'
+    return lines
 
 
 def _proxy_lines(proxy: Proxy | None) -> str:

@@ -176,6 +176,7 @@ class Agent:
                     server=session.link.peer_name,
                     streams=len(session.link.session.streams),
                     connected=session.link.session.attached,
+                    transport="websocket" if session.link.by_websocket else "direct",
                 )
                 for session in self.sessions()
             ],
@@ -277,7 +278,7 @@ class Agent:
             return
         try:
             answer = await renew_expired(
-                self._config.server, self.renewal.request(now), self._endpoint.proxy(0)
+                self._config.server, self.renewal.request(now), self._endpoint.proxies
             )
         except ZeroTrustError as error:
             _log.warning("certificate expired and could not be renewed", reason=str(error))
@@ -319,7 +320,7 @@ class Agent:
         try:
             outcome = self.renewal.store(message)
             if not outcome.refusal:
-                self._dial(ServerEndpoint.of(self._config))
+                self._dial(ServerEndpoint.of(self._config, self._endpoint.transport))
         except SetupError as error:
             outcome = RenewalOutcome(refusal=str(error))
         if outcome.refusal:

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final, Protocol
 
+from zerotrust.agent.direct_return import DirectReturn
 from zerotrust.agent.enrollment_client import clocks, is_about_time
 from zerotrust.agent.reconnect import Reconnect
 from zerotrust.agent.server_endpoint import ServerEndpoint
@@ -114,6 +115,9 @@ class TunnelConnection:
         self.leaving: list[ServerSession] = []
         self.retired = False
         self._turn = number
+        self._direct_return = DirectReturn(
+            lambda endpoint: endpoint.connect_directly(self._turn), tasks
+        )
         self._connected_at = 0.0
         self.handed_over: asyncio.Future[None] = self._loop.create_future()
         self._dial_now = asyncio.Event()
@@ -186,6 +190,7 @@ class TunnelConnection:
         """
         if self.current is not None:
             self.current.sweep(now)
+            self._direct_return.sweep(self.current, now)
         for session in self.leaving:
             session.sweep(now)
             if not session.endpoint.same_server(self._endpoint):

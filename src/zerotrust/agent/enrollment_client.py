@@ -12,11 +12,11 @@ from typing import Any, Final
 
 import h11
 
+from zerotrust.agent.proxies import Proxies
+from zerotrust.agent.server_location import ServerLocation
+from zerotrust.agent.transport_selector import TransportSelector
 from zerotrust.errors import JoinError, ProxyError
-from zerotrust.model.base import join_address
-from zerotrust.model.proxy import Proxy
 from zerotrust.net.channel import describe
-from zerotrust.net.connect import open_stream
 from zerotrust.net.tls import enrollment_client
 
 AUTHORITY: Final = "/.well-known/0trust/authority"
@@ -39,9 +39,9 @@ class EnrollmentClient:
     """Calls to the enrollment API of one server, and explanations of their errors.
 
     Args:
+        transport: selects the way to the server.
         trusted: names the trusted authority in error messages: "the authority that {trusted}".
-        server_name: expected name in the server's certificate, if it is not the host.
-        proxy: the proxy to connect through.
+        proxies: the proxies to connect through.
 
     Attributes:
         skew: how far the server's clock is ahead, by its last answer; None if less than MIN_SKEW.
@@ -49,20 +49,18 @@ class EnrollmentClient:
 
     def __init__(
         self,
-        host: str,
-        port: int,
+        location: ServerLocation,
+        transport: TransportSelector,
         *,
         trusted: str,
-        server_name: str | None = None,
-        proxy: Proxy | None = None,
+        proxies: Proxies | None = None,
     ) -> None:
-        self._host = host
-        self._port = port
-        self._server_name = server_name or host
+        self._location = location
+        self._transport = transport
         self._trusted = trusted
-        self._proxy = proxy
+        self._proxies = proxies or Proxies()
         self._small_segments = False
-        self._where = join_address(host, port)
+        self._where = str(location)
         self.skew: datetime.timedelta | None = None
 
     async def get(self, path: str) -> bytes:
@@ -100,24 +98,25 @@ class EnrollmentClient:
             transport.abort()
 
     async def _open(self, authority: str | None) -> tuple[asyncio.StreamReader, asyncio.Transport]:
+        reader = asyncio.StreamReader()
         try:
-            return await open_stream(
-                self._host,
-                self._port,
+            transport = await self._location.connect(
+                lambda: asyncio.StreamReaderProtocol(reader),
+                self._transport,
                 connect_timeout=STEP_TIMEOUT / 2,
                 tls=enrollment_client(authority),
-                server_name=self._server_name,
-                proxy=self._proxy,
+                proxies=self._proxies,
                 small_segments=self._small_segments,
             )
-        except TimeoutError:
-            if self._small_segments:
-                raise
-            self._small_segments = True
-            return await self._open(authority)
+            return reader, transport
         except (ssl.SSLError, ProxyError):
             raise
         except OSError as error:
+            if isinstance(error.__cause__ or error, TimeoutError) and not self._small_segments:
+                self._small_segments = True
+                return await self._open(authority)
+            if isinstance(error, TimeoutError):
+                raise
             raise JoinError(
                 f"cannot connect to {self._where}: {describe(error)}; check the address, and that"
                 " the port is open"
@@ -191,7 +190,7 @@ class EnrollmentClient:
 
     def _explain_verification(self, error: ssl.SSLCertVerificationError) -> str:
         if error.verify_code in _OTHER_NAME:
-            name = self._server_name
+            name = self._location.server_name
             return (
                 f'the certificate of {self._where} is not for "{name}"; use an address that it is'
                 f" for, or issue it again: 0trust ca issue server {name}"

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from zerotrust.agent.enrollment_client import DEADLINE, EnrollmentClient, read_object
+from zerotrust.agent.proxies import Proxies
+from zerotrust.agent.server_location import ServerLocation
+from zerotrust.agent.transport_selector import TransportSelector
 from zerotrust.errors import JoinError
 from zerotrust.model.agent import ServerAddress
-from zerotrust.model.base import split_address
-from zerotrust.model.proxy import Proxy
 from zerotrust.pki import keys
 from zerotrust.pki.proof_of_possession import prove
 from zerotrust.tunnel.messages import Renew, Renewed
@@ -23,24 +24,22 @@ RETURN: Final = "/.well-known/0trust/return"
 
 
 async def renew_expired(
-    server: ServerAddress, message: Renew, proxy: Proxy | None = None
+    server: ServerAddress, message: Renew, proxies: Proxies | None = None
 ) -> Renewed:
     """Return the server's answer to a request for a certificate in place of an expired one.
 
     Args:
-        proxy: the proxy to connect through.
+        proxies: the proxies to connect through.
 
     Raises:
         JoinError: the server issues none; the message says why, in one line.
         PkiError: certificate, key or authority can't be read.
     """
-    host, port = split_address(server.address, default_port=8443)
     client = EnrollmentClient(
-        host,
-        port,
+        ServerLocation.all_of(server)[0],
+        TransportSelector(server.transport),
         trusted="server.ca_cert holds",
-        server_name=server.server_name,
-        proxy=proxy,
+        proxies=proxies,
     )
     csr = message.csr.encode("ascii")
     proof = prove(keys.read_key(Path(server.key)), csr)

@@ -15,15 +15,20 @@ from cryptography.hazmat.primitives import serialization
 
 from zerotrust.agent import accepted_certificate
 from zerotrust.agent.enrollment_client import AUTHORITY, DEADLINE, EnrollmentClient, read_object
+from zerotrust.agent.proxies import Proxies
+from zerotrust.agent.server_location import ServerLocation
+from zerotrust.agent.transport_selector import TransportSelector
 from zerotrust.errors import JoinError, PkiError
+from zerotrust.model.agent import ServerAddress
 from zerotrust.model.base import parse_pattern
-from zerotrust.model.proxy import Proxy
 from zerotrust.pki import pem_chain
 from zerotrust.pki.csr import CertificateRequest
 from zerotrust.pki.identity import check_id
 from zerotrust.pki.join_token import JoinToken, fingerprint
 
 JOIN: Final = "/.well-known/0trust/join"
+DEFAULT_WAY: Final = ServerAddress()
+"""The way to the server without settings. Its addresses are not used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,20 +51,34 @@ class JoinResult:
     skew: datetime.timedelta | None
 
 
-def join(token: JoinToken, request: CertificateRequest, proxy: Proxy | None = None) -> JoinResult:
+def join(
+    token: JoinToken,
+    request: CertificateRequest,
+    way: ServerAddress = DEFAULT_WAY,
+    proxies: Proxies | None = None,
+) -> JoinResult:
     """Get a certificate from the server that the join token names.
 
     Args:
-        proxy: the proxy to connect through.
+        way: settings of the way to the server; its addresses are not used.
+        proxies: the proxies to connect through.
 
     Raises:
         JoinError: the server issues none; the message says why, in one line.
     """
-    return asyncio.run(_join(token, request, proxy))
+    location = ServerLocation.of(token.server, websocket_address=way.websocket_address)
+    client = EnrollmentClient(
+        location,
+        TransportSelector(way.transport),
+        trusted="the join token names",
+        proxies=proxies,
+    )
+    return asyncio.run(_join(client, token, request))
 
 
-async def _join(token: JoinToken, request: CertificateRequest, proxy: Proxy | None) -> JoinResult:
-    client = EnrollmentClient(*token.address, trusted="the join token names", proxy=proxy)
+async def _join(
+    client: EnrollmentClient, token: JoinToken, request: CertificateRequest
+) -> JoinResult:
     with client.explaining_errors():
         async with asyncio.timeout(DEADLINE):
             root = _pinned(await client.get(AUTHORITY), token)

@@ -94,6 +94,12 @@ class Reconnect:
             self._asked_at = now
             link.redial(transport)
 
+    def ask(self, transport: asyncio.Transport) -> None:
+        """Resume the session over this connection; begin with others only if that takes long."""
+        self._asked_at = self._loop.time()
+        self.begins_at = self._asked_at + PATIENCE
+        self._link.redial(transport)
+
     async def _run(self) -> None:
         link = self._link
         soon_until = self._loop.time() + SOON

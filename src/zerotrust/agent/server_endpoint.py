@@ -7,36 +7,23 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 
 from zerotrust.agent.enrollment_client import EnrollmentClient
 from zerotrust.agent.proxies import Proxies
+from zerotrust.agent.server_location import ServerLocation
+from zerotrust.agent.transport_selector import TransportSelector
 from zerotrust.errors import PkiError
 from zerotrust.model.agent import AgentConfig
-from zerotrust.model.base import join_address, split_address
 from zerotrust.model.proxy import Proxy
-from zerotrust.net.connect import dial
 from zerotrust.net.tls import tunnel_client
 from zerotrust.pki import key_pair_files
 from zerotrust.pki.ca_directory import load_certificate
 from zerotrust.pki.identity import agent_id_of
 
-_DEFAULT_PORT = 8443
-
 CONNECT_TIMEOUT: Final = 10.0
 NEXT_TIMEOUT: Final = 4.0
 """The same if the server has another address to try."""
-
-
-class ServerLocation(NamedTuple):
-    """An address of the server, and the expected name in its certificate."""
-
-    host: str
-    port: int
-    server_name: str
-
-    def __str__(self) -> str:
-        return join_address(self.host, self.port)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,15 +34,20 @@ class ServerEndpoint:
         locations: its addresses, at least one.
         tls: the TLS context, with the agent's certificate.
         proxies: the proxies to its addresses.
+        transport: chooses between a direct connection and a WebSocket.
     """
 
     locations: tuple[ServerLocation, ...]
     tls: ssl.SSLContext
+    transport: TransportSelector
     proxies: Proxies
 
     @classmethod
-    def of(cls, config: AgentConfig) -> Self:
+    def of(cls, config: AgentConfig, transport: TransportSelector | None = None) -> Self:
         """Return the endpoint of a configuration, with the certificates that its files hold now.
+
+        Args:
+            transport: the selector of the same configuration with other certificates.
 
         Raises:
             PkiError: a certificate can't be used, or is another agent's.
@@ -64,15 +56,13 @@ class ServerEndpoint:
         server = config.server
         key_pair_files.complete(Path(server.cert), Path(server.key))
         _check_identity(config)
-        addresses = (
-            split_address(one, default_port=_DEFAULT_PORT)
-            for one in (server.address, *server.addresses)
-        )
-        locations = (
-            ServerLocation(host, port, server.server_name or host) for host, port in addresses
-        )
         tls = tunnel_client(certificate=server.cert, key=server.key, authority=server.ca_cert)
-        return cls(tuple(dict.fromkeys(locations)), tls, Proxies.of(server, os.environ))
+        return cls(
+            ServerLocation.all_of(server),
+            tls,
+            transport or TransportSelector(server.transport),
+            Proxies.of(server, os.environ),
+        )
 
     def location(self, turn: int) -> ServerLocation:
         """Return the address to try at this turn: round robin."""
@@ -85,7 +75,8 @@ class ServerEndpoint:
 
     def same_server(self, other: "ServerEndpoint") -> bool:
         """Return True if the two have an address in common."""
-        return not set(self.locations).isdisjoint(other.locations)
+        addresses = {(location.host, location.port) for location in self.locations}
+        return any((one.host, one.port) in addresses for one in other.locations)
 
     async def connect(self, protocol: Callable[[], asyncio.Protocol], turn: int) -> None:
         """Connect a new protocol to `location(turn)`; in every second round with small segments.
@@ -94,27 +85,36 @@ class ServerEndpoint:
             OSError: the connection failed; a ProxyError if that is because of the proxy.
             TimeoutError: the server did not answer.
         """
-        location = self.location(turn)
-        await dial(
+        await self.location(turn).connect(
             protocol,
-            location.host,
-            location.port,
-            connect_timeout=NEXT_TIMEOUT if len(self.locations) > 1 else CONNECT_TIMEOUT,
+            self.transport,
             tls=self.tls,
-            server_name=location.server_name,
-            proxy=self.proxy(turn),
-            small_segments=turn // len(self.locations) % 2 == 1,
+            connect_timeout=NEXT_TIMEOUT if len(self.locations) > 1 else CONNECT_TIMEOUT,
+            proxies=self.proxies,
+            small_segments=self._small_segments(turn),
         )
+
+    async def connect_directly(self, turn: int) -> asyncio.Transport:
+        """Return a new connection to `location(turn)`, made without a WebSocket.
+
+        Raises:
+            OSError: the connection failed.
+        """
+        return await self.location(turn).connect_directly(
+            asyncio.Protocol,
+            tls=self.tls,
+            connect_timeout=CONNECT_TIMEOUT,
+            proxies=self.proxies,
+            small_segments=self._small_segments(turn),
+        )
+
+    def _small_segments(self, turn: int) -> bool:
+        return turn // len(self.locations) % 2 == 1
 
     async def compare_clocks(self, turn: int) -> datetime.timedelta | None:
         """Return how far the server's clock is ahead; None if it is right or unknown."""
-        location = self.location(turn)
         return await EnrollmentClient(
-            location.host,
-            location.port,
-            trusted="",
-            server_name=location.server_name,
-            proxy=self.proxy(turn),
+            self.location(turn), self.transport, trusted="", proxies=self.proxies
         ).compare_clocks()
 
 

@@ -244,6 +244,12 @@ class ServerSession:
     def resume(self, wanted: Resume) -> None:
         """Do nothing: agents ask for a session, and only servers are asked."""
 
+    def move(self, transport: asyncio.Transport) -> None:
+        """Resume the session over another connection in the place of its current one."""
+        self.link.session.lost("the session moves to another connection", self._loop.time())
+        assert self.reconnect is not None
+        self.reconnect.ask(transport)
+
     def detached(self, reason: str) -> None:
         _log.warning(
             "connection lost; session kept for resume",

@@ -16,7 +16,7 @@ from zerotrust.cli.join import join
 from zerotrust.cli.options import AsJson
 
 if TYPE_CHECKING:
-    from zerotrust.model.status import ServiceStatus
+    from zerotrust.model.status import ServiceStatus, SessionStatus
 
 AGENT_FILE: Final = Path("/config/agent.yaml")
 RunningAgent = Annotated[
@@ -92,7 +92,7 @@ def status(*, config: RunningAgent = AGENT_FILE, as_json: AsJson = False) -> Non
         sessions = (
             (
                 one.id,
-                one.server if one.connected else f"{one.server} (lost, reconnecting)",
+                f"{one.server}{_remark(one)}",
                 one.streams,
             )
             for one in found.sessions
@@ -129,3 +129,9 @@ def drain(*, config: RunningAgent = AGENT_FILE) -> None:
 
 
 app.command()(join)
+
+
+def _remark(session: "SessionStatus") -> str:
+    if not session.connected:
+        return " (lost, reconnecting)"
+    return " (by WebSocket)" if session.transport == "websocket" else ""

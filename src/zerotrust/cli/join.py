@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
@@ -58,6 +58,21 @@ def join(  # noqa: PLR0913 - one argument for each option
             "--proxy-password-file", metavar="FILE", help="Read the proxy's password from FILE."
         ),
     ] = None,
+    transport: Annotated[
+        Literal["auto", "direct", "websocket"],
+        typer.Option(help="Way to the server: see server.transport of the agent's file."),
+    ] = "auto",
+    websocket_address: Annotated[
+        str | None,
+        typer.Option(
+            "--websocket-address",
+            metavar="HOST:PORT",
+            help=(
+                "Address of the server's public Caddy, for networks that let only port 443 out"
+                " (default: the server's host name, port 443)."
+            ),
+        ),
+    ] = None,
     force: Annotated[
         bool,
         typer.Option(
@@ -87,16 +102,22 @@ def join(  # noqa: PLR0913 - one argument for each option
     from zerotrust.pki.join_token import parse
 
     wanted = parse(_text(token, token_file))
-    settings = _proxy_settings(proxy, proxy_password_file)
-    through = Proxies.of(settings, os.environ).choose(*wanted.address)
+    way = _way(
+        proxy=proxy,
+        proxy_password_file=proxy_password_file,
+        transport=transport,
+        websocket_address=websocket_address,
+    )
+    proxies = Proxies.of(way, os.environ)
+    through = proxies.choose(*wanted.address)
     if install and folder is not None:
         raise typer.BadParameter(
             f"the service keeps its files in {AGENT.folder}", param_hint="--dir"
         )
     unit = AGENT.check() if install else None
     with AgentFilesWriter(AGENT.folder if install else folder or Path(), force=force) as writer:
-        joined = ask(wanted, writer.request, through)
-        fresh = writer.finish(wanted, joined, through)
+        joined = ask(wanted, writer.request, way, proxies)
+        fresh = writer.finish(wanted, joined, through, way=way)
     files = writer.files
     ends = f"{joined.not_after:%Y-%m-%d %H:%M} UTC"
     typer.echo(f"{files.certificate}: certificate of agent {joined.agent_id}, valid until {ends}")
@@ -126,25 +147,40 @@ def join(  # noqa: PLR0913 - one argument for each option
         typer.echo(f"Then: 0trust agent run --config {files.config}")
 
 
-def _proxy_settings(url: str | None, password_file: Path | None) -> "ServerAddress":
-    """Return the proxy of the options as in the section `server` of an agent's file."""
+def _way(
+    *,
+    proxy: str | None,
+    proxy_password_file: Path | None,
+    transport: str,
+    websocket_address: str | None,
+) -> "ServerAddress":
+    """Return the options about the way to the server as the section `server` of an agent's file."""
     from pydantic import ValidationError
 
     from zerotrust.errors import SetupError
     from zerotrust.model.agent import ServerAddress
 
-    name = None if password_file is None else str(password_file)
+    given = {
+        "proxy": proxy,
+        "proxy_password_file": None if proxy_password_file is None else str(proxy_password_file),
+        "transport": transport,
+        "websocket_address": websocket_address,
+    }
     try:
-        settings = ServerAddress.model_validate({"proxy": url, "proxy_password_file": name})
-        if password_file is None:
-            return settings
-        return settings.with_files({str(password_file): password_file.read_bytes()})
+        way = ServerAddress.model_validate(given)
+        if proxy_password_file is None:
+            return way
+        return way.with_files({str(proxy_password_file): proxy_password_file.read_bytes()})
     except ValidationError as error:
-        message = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
-        raise typer.BadParameter(message, param_hint="--proxy") from None
+        first = error.errors(include_url=False)[0]
+        message = first["msg"].removeprefix("Value error, ")
+        option = "--websocket-address" if "websocket_address" in first["loc"] else "--proxy"
+        raise typer.BadParameter(message, param_hint=option) from None
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise SetupError(f"{password_file}: cannot read the proxy's password: {reason}") from None
+        raise SetupError(
+            f"{proxy_password_file}: cannot read the proxy's password: {reason}"
+        ) from None
 
 
 def _text(token: str | None, file: Path | None) -> str:

@@ -42,8 +42,8 @@ class FrameTracker:
         if not self._header:
             return self._left
         whole = self._header + data
-        size = _header_size(whole, 0, len(whole))
-        return (size + _payload_size(whole, 0) if size else len(whole)) - len(self._header)
+        size = header_size(whole, 0, len(whole))
+        return (size + payload_size(whole, 0) if size else len(whole)) - len(self._header)
 
     def feed(self, data: bytes) -> None:
         """Track these bytes."""
@@ -60,13 +60,13 @@ class FrameTracker:
             at = self._left
             self._left = 0
         while at < end:
-            size = _header_size(data, at, end)
+            size = header_size(data, at, end)
             if not size:
                 self._header = data[at:]
                 return
             if data[at] & 0x8F == _CLOSE:
                 self.closed = True
-            at += size + _payload_size(data, at)
+            at += size + payload_size(data, at)
         self._left = at - end
 
 
@@ -77,7 +77,7 @@ def close_frame(code: int, reason: str = "") -> bytes:
     return bytes((_CLOSE, 2 + len(text))) + code.to_bytes(2, "big") + text
 
 
-def _header_size(data: bytes, at: int, end: int) -> int:
+def header_size(data: bytes, at: int, end: int) -> int:
     """Return the size of the header that begins at `at`; 0 if it is incomplete."""
     if end - at < 2:
         return 0
@@ -89,7 +89,8 @@ def _header_size(data: bytes, at: int, end: int) -> int:
     return size if end - at >= size else 0
 
 
-def _payload_size(data: bytes, at: int) -> int:
+def payload_size(data: bytes, at: int) -> int:
+    """Return the size of the payload behind the complete header that begins at `at`."""
     length = data[at + 1] & 0x7F
     if length < 126:
         return length

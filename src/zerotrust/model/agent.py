@@ -1,7 +1,7 @@
 """The agent's configuration file."""
 
 from collections.abc import Mapping
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo, field_validator
 
@@ -39,7 +39,17 @@ def _proxy_setting(value: str) -> str:
     return value
 
 
+def _web_server(value: str) -> str:
+    host, port = split_address(value, default_port=443)
+    if not host or not port:
+        raise ValueError(
+            f'"{value}" is not a valid address; write host:port, for example tunnel.example.com:443'
+        )
+    return value
+
+
 Address = Annotated[str, AfterValidator(_reachable)]
+WebAddress = Annotated[str, AfterValidator(_web_server)]
 
 
 class ServerAddress(Model):
@@ -61,6 +71,15 @@ class ServerAddress(Model):
     connections: int = Field(default=2, ge=1, le=4)
     """Number of connections to the server. New requests use the best one; the others stand by, so
     that no request waits for a broken connection."""
+
+    transport: Literal["auto", "direct", "websocket"] = "auto"
+    """Way to the server. `direct` connects to `address`. `websocket` goes through the server's
+    public Caddy, by a WebSocket on port 443, for networks that let nothing else out. `auto` tries
+    both, prefers `direct`, and returns to it when it works again."""
+
+    websocket_address: WebAddress | None = None
+    """Address of the server's public Caddy for `transport: websocket`, `host:port`. The default
+    port is 443. Default: the host in `address` (and in each of `addresses`), port 443."""
 
     server_name: str | None = None
     """Expected name in the server's certificate, if it differs from the host in `address`."""

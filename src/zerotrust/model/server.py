@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from zerotrust.model.base import Duration, HostPattern, Listen, Model, is_loopback
+from zerotrust.model.base import Duration, HostName, HostPattern, Listen, Model, is_loopback
 from zerotrust.model.database import Admin, DatabaseConfig, IssuingAuthority
 from zerotrust.model.fields import FieldName
 from zerotrust.model.limits import Limits
@@ -30,6 +30,11 @@ class AgentListenerConfig(Model):
 
     public_addr: str | None = None
     """Address of this server as agents reach it, `host:port`. Join tokens contain it."""
+
+    websocket_hosts: list[HostName] | None = Field(default=None, max_length=16)
+    """Host names at which agents may reach this server through Caddy, for networks that let only
+    port 443 out: by a WebSocket at `/.0trust/tunnel`. Default: the names in `cert_file` and
+    `public_addr`. `[]` turns it off."""
 
     cert_file: str = "/config/certs/server.crt"
     """Certificate of the server. Agents verify its host name."""

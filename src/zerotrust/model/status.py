@@ -33,6 +33,7 @@ class ServiceStatus(Model):
 class SessionStatus(Model):
     """State of a session with the server. `streams` is the number of requests and WebSockets.
 
+    `transport` is `websocket` where the session goes through the server's web server.
     A session that is not `connected` has lost its connection and is being resumed.
     """
 
@@ -40,6 +41,7 @@ class SessionStatus(Model):
     server: str
     streams: int
     connected: bool = True
+    transport: Literal["direct", "websocket"] = "direct"
 
 
 class AgentStatus(Model):

@@ -202,6 +202,15 @@ class HttpServerConnection(BufferedChannel):
         self._writer = writer_for(kind, length)
         return False
 
+    def become_tunnel(self, block: bytes, sink: RequestSink) -> None:
+        """Answer with 101 and relay bytes to `sink`, which owns the connection from now on.
+
+        The listener no longer counts or closes it.
+        """
+        self._siblings.discard(self)
+        self._sink = sink
+        self.respond(block, 101, Kind.TUNNEL, 0, announce=False)
+
     def respond_data(self, data: bytes, *, end: bool = False) -> bool:
         """Send bytes of the body.
 

@@ -6,8 +6,9 @@ import ipaddress
 import os
 import socket
 import ssl
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -18,12 +19,13 @@ from zerotrust.limits.client_network import network_of
 from zerotrust.model.base import split_address
 from zerotrust.net.channel import describe
 from zerotrust.net.handshake_limiter import HandshakeLimiter
+from zerotrust.net.inner_tls import SHUTDOWN_TIMEOUT, start_tls
 from zerotrust.net.tasks import Tasks
+from zerotrust.net.websocket_transport import WebSocketTransport
 from zerotrust.telemetry import logs
 
 BACKLOG: Final = 1024
 HANDSHAKE_TIMEOUT: Final = 10.0
-SHUTDOWN_TIMEOUT: Final = 2.0
 ACCEPT_PAUSE: Final = 0.5
 """Seconds without accepting after an accept failed, because no descriptors are left."""
 ACCEPTS: Final = 16
@@ -223,8 +225,34 @@ class TlsListener:
             # One connection a turn, so that open connections do not wait for many new ones.
             await asyncio.sleep(0)
 
+    def accept(self, websocket: WebSocketTransport, host: str) -> None:
+        """Accept TLS inside a WebSocket of a client at this address, as a connection."""
+        handshake = partial(
+            start_tls, websocket, self._factory, tls=self._context, server_name=None
+        )
+        self._tasks.spawn(
+            self._limited(handshake, websocket.abort, host, f"{host} (WebSocket)"), "tls handshake"
+        )
+
     async def _handshake(self, connection: socket.socket, host: str, port: int) -> None:
-        loop = asyncio.get_running_loop()
+        handshake = partial(
+            aiofastnet.connect_accepted_socket,
+            asyncio.get_running_loop(),
+            self._factory,
+            connection,
+            ssl=self._context,
+            ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
+        )
+        await self._limited(handshake, connection.close, host, f"{host}:{port}")
+
+    async def _limited(
+        self,
+        handshake: Callable[[], Awaitable[object]],
+        refuse: Callable[[], None],
+        host: str,
+        peer: str,
+    ) -> None:
+        """Do a handshake if the client's network may have one; call `refuse` otherwise."""
         network = network_of(host.encode())
         timeout = asyncio.timeout(HANDSHAKE_TIMEOUT)
 
@@ -232,24 +260,17 @@ class TlsListener:
             if not timeout.expired():
                 timeout.reschedule(0.0)
 
-        if not self.handshakes.begin(network, give_up, loop.time()):
-            connection.close()
+        if not self.handshakes.begin(network, give_up, asyncio.get_running_loop().time()):
+            refuse()
             self._report_soon()
             return
         try:
             async with timeout:
-                await aiofastnet.connect_accepted_socket(
-                    loop,
-                    self._factory,
-                    connection,
-                    ssl=self._context,
-                    ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
-                )
+                await handshake()
         except OSError as error:
             evicted = timeout.when() == 0.0
             self._refused(
-                f"{host}:{port}",
-                "too many handshakes of its network" if evicted else describe(error),
+                peer, "too many handshakes of its network" if evicted else describe(error)
             )
             # Break the reference cycle of error and transport: it would keep 70 KiB until the next
             # collection.

@@ -66,6 +66,20 @@ def enrollment_client(authority: str | None) -> ssl.SSLContext:
     return context
 
 
+def carrier() -> ssl.SSLContext:
+    """Return the context for a web server that carries a tunnel in a WebSocket.
+
+    It verifies nothing, as a TCP connection verifies nothing: the TLS of the tunnel inside
+    authenticates both ends and encrypts. So the tunnel also passes proxies that put their own
+    certificate in the place of the web server's.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols([HTTP])
+    return context
+
+
 def backend(settings: ServiceTls) -> ssl.SSLContext:
     """Return the context for backends with https; by default the system's authorities verify them.
 

@@ -36,6 +36,7 @@ DOUBTFUL: Final = 1.0
 """Seconds without an acknowledgement while bytes are sent, after which a link is doubtful."""
 PING_DOUBTFUL: Final = 2.0
 """Seconds without an answer to a PING, after which a link is doubtful."""
+_TCP: Final = (socket.AF_INET, socket.AF_INET6)
 _TCP_INFO: Final = struct.Struct("=24xI28xI84xI80xI")
 """Fields of `struct tcp_info` (linux/tcp.h): unacknowledged packets, milliseconds since the last
 acknowledgement, unsent bytes, and the peer's window."""
@@ -111,6 +112,12 @@ class TunnelLink(Channel):
             if self.session.has_output:
                 self._coalescer.mark(self)
 
+    @property
+    def by_websocket(self) -> bool:
+        """The current connection is in a WebSocket."""
+        transport = self.transport
+        return transport is not None and bool(transport.get_extra_info("websocket"))
+
     def redial(self, transport: asyncio.Transport) -> None:
         """Ask the server to resume the session over a new connection (agents)."""
         self._drop()
@@ -152,7 +159,7 @@ class TunnelLink(Channel):
         host, port, *_ = self.peer() or ("-", 0)
         self.peer_name = join_address(host, port)
         raw = transport.get_extra_info("socket")
-        if raw is not None:
+        if raw is not None and raw.family in _TCP:
             _set_up(raw)
         tls = transport.get_extra_info("ssl_object")
         if tls is None or tls.selected_alpn_protocol() != ALPN:
@@ -268,7 +275,7 @@ class TunnelLink(Channel):
         Then it has joined another network, and no packet reaches the connection. For agents only.
         """
         raw = self.transport.get_extra_info("socket") if self.transport is not None else None
-        if raw is None or raw.family not in (socket.AF_INET, socket.AF_INET6):
+        if raw is None or raw.family not in _TCP:
             return False
         host, _, *rest = raw.getsockname()
         try:
@@ -285,7 +292,7 @@ class TunnelLink(Channel):
         Linux only.
         """
         raw = self.transport.get_extra_info("socket") if self.transport is not None else None
-        if raw is None or not hasattr(socket, "TCP_INFO"):
+        if raw is None or raw.family not in _TCP or not hasattr(socket, "TCP_INFO"):
             return 0.0
         info = raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
         if len(info) < _TCP_INFO.size:

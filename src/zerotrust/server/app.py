@@ -46,12 +46,14 @@ from zerotrust.server.agents.service_registrar import ServiceRegistrar
 from zerotrust.server.agents.session import RenewCertificate
 from zerotrust.server.agents.session_acceptor import SessionAcceptor
 from zerotrust.server.agents.session_control import SessionControl
+from zerotrust.server.agents.websocket_endpoint import WebSocketEndpoint
 from zerotrust.server.identity.agent_directory import FILE, AgentDirectory
 from zerotrust.server.identity.audit import Audit
 from zerotrust.server.identity.authority import Authority, load_authority
 from zerotrust.server.identity.authorization import Authorization
 from zerotrust.server.identity.enrollment_api import EnrollmentEndpoint
 from zerotrust.server.identity.join_tokens import JoinTokens
+from zerotrust.server.identity.server_certificate import websocket_hosts
 from zerotrust.server.ops import admin, tls_permission
 from zerotrust.server.ops.admin import AdminChannel
 from zerotrust.server.ops.certificate_budget import CertificateBudget
@@ -195,6 +197,7 @@ class Server:
             config.api,
             pending=pending,
             verifications=VerificationPool(tasks),
+            agents=WebSocketEndpoint(self.agent_listener, websocket_hosts(config.server)),
             https_port=config.caddy.https_port,
             overload=self._load_shedding,
         )
@@ -215,6 +218,7 @@ class Server:
             self.registry,
             self.authorization.grants,
             self._certificate_budget,
+            own_hosts=lambda: self.ingress.agents.hosts,
             storage=_storage(config),
         )
         self._permission_api = HttpListener(
@@ -299,7 +303,7 @@ class Server:
         # The database stays, and so does the socket beside it.
         config = config.model_copy(update={"state": self._config.state})
         authority = await self._load_authority(config, changes)
-        context = _tls_context(config, authority)
+        context, hosts = _tls_context(config, authority), websocket_hosts(config.server)
         async with AsyncExitStack() as undo:
             listening = await self._listen_anew(config, undo)
             if "logging" in changes.sections:
@@ -311,6 +315,7 @@ class Server:
             undo.pop_all()
         issuer_before = _issuer_serial(self._agent_directory.authority)
         self._reconfigure(config, authority, context)
+        self.ingress.agents.hosts = hosts
         former, self._listening = self._listening, {**self._listening, **listening}
         for key in listening:
             await former[key].close()

@@ -32,6 +32,7 @@ def server_of(listener: AgentListenerFixture, folder: Path, **changed: object) -
         "address": f"127.0.0.1:{listener.port}",
         "server_name": "localhost",
         "ca_cert": str(folder / "ca.crt"),
+        "transport": "direct",
     }
     said |= {"cert": str(folder / "home.crt"), "key": str(folder / "home.key")}
     return ServerAddress.model_validate({**said, **changed})

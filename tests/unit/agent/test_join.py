@@ -21,15 +21,18 @@ from zerotrust.agent import enrollment_client
 from zerotrust.agent import join as joining
 from zerotrust.agent.join import JoinResult, join
 from zerotrust.errors import JoinError, PkiError
+from zerotrust.model.agent import ServerAddress
 from zerotrust.pki import csr
 from zerotrust.pki.issuer import Issuer, ServerNames
 from zerotrust.pki.join_token import JoinToken, fingerprint
 
 pytestmark = pytest.mark.anyio
 
+DIRECT = ServerAddress(transport="direct")
+
 
 async def joined(line: JoinToken, asked: csr.CertificateRequest | None = None) -> JoinResult:
-    return await asyncio.to_thread(join, line, asked or csr.create())
+    return await asyncio.to_thread(join, line, asked or csr.create(), DIRECT)
 
 
 async def refused(line: JoinToken) -> str:

@@ -11,10 +11,12 @@ import pytest
 from tests.support.authorities import ForeignCertificate
 from zerotrust.agent import join
 from zerotrust.agent.join import JoinResult
+from zerotrust.agent.proxies import Proxies
 from zerotrust.cli import systemd
 from zerotrust.cli.main import status
 from zerotrust.config.load import load_agent
 from zerotrust.errors import JoinError
+from zerotrust.model.agent import ServerAddress
 from zerotrust.model.proxy import Proxy
 from zerotrust.pki.csr import CertificateRequest
 from zerotrust.pki.join_token import JoinToken
@@ -33,9 +35,11 @@ def asked(monkeypatch: pytest.MonkeyPatch, proxies: list[Proxy | None]) -> list[
     """The lines that a server is asked with, which says yes."""
     lines: list[JoinToken] = []
 
-    def answer(line: JoinToken, request: CertificateRequest, proxy: Proxy | None) -> JoinResult:
+    def answer(
+        line: JoinToken, request: CertificateRequest, way: ServerAddress, chosen: Proxies
+    ) -> JoinResult:
         lines.append(line)
-        proxies.append(proxy)
+        proxies.append(chosen.choose(*line.address))
         return JoinResult(
             agent_id="home",
             chain_pem=b"chain",
@@ -47,6 +51,23 @@ def asked(monkeypatch: pytest.MonkeyPatch, proxies: list[Proxy | None]) -> list[
 
     monkeypatch.setattr(join, "join", answer)
     return lines
+
+
+@pytest.mark.usefixtures("asked")
+def test_the_way_is_written_to_the_configuration(tmp_path: Path) -> None:
+    way = ["--transport", "websocket", "--websocket-address", "www.example.com:444"]
+    assert status(["agent", "join", str(LINE), *way, "--dir", str(tmp_path)]) == 0
+    server = load_agent(tmp_path / "agent.yaml").config.server
+    assert (server.transport, server.websocket_address) == ("websocket", "www.example.com:444")
+
+
+@pytest.mark.usefixtures("asked")
+def test_an_invalid_web_server_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    way = ["--websocket-address", "https://www.example.com"]
+    assert status(["agent", "join", str(LINE), *way, "--dir", str(tmp_path)]) == 2
+    assert "--websocket-address" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("how", ["argument", "file", "stdin"])
@@ -160,7 +181,7 @@ def test_a_configuration_is_kept(
 def test_a_refusal_is_one_line_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(line: JoinToken, request: CertificateRequest, proxy: Proxy | None) -> JoinResult:
+    def refuse(*_: object) -> JoinResult:
         raise JoinError("tunnel.example.com:8443 refuses: the token has expired")
 
     monkeypatch.setattr(join, "join", refuse)

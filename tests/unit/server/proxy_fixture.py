@@ -1,7 +1,7 @@
 """A client connection, the ingress and an agent session, without a network."""
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 from tests.support.agent_sessions import join
 from tests.support.transport import FakeTransport
@@ -11,10 +11,12 @@ from zerotrust.model.server import ProxyApi
 from zerotrust.net.http_server import HttpServerConnection
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.write_coalescer import WriteCoalescer
+from zerotrust.server.agents.listener import AgentListener
 from zerotrust.server.agents.registry import Registry
 from zerotrust.server.agents.scheme import USUAL, OfferedSchemes
 from zerotrust.server.agents.service_policy import compile_service_policy
 from zerotrust.server.agents.session import ServiceRegistration
+from zerotrust.server.agents.websocket_endpoint import WebSocketEndpoint
 from zerotrust.server.proxy.ingress import Ingress
 from zerotrust.server.proxy.load_shedding import LoadShedding
 from zerotrust.server.proxy.pending_requests import PendingRequests
@@ -45,6 +47,7 @@ def build_ingress(
         api,
         pending=pending,
         verifications=verifications,
+        agents=WebSocketEndpoint(cast("AgentListener", None), []),
         https_port=https_port,
         overload=overload,
     )

@@ -8,6 +8,7 @@ from zerotrust.net.handshake_limiter import HandshakeLimiter
 from zerotrust.net.listen import Listening, TlsListener, TlsListening
 from zerotrust.net.tasks import Tasks
 from zerotrust.net.tls import HTTP
+from zerotrust.net.websocket_transport import WebSocketTransport
 from zerotrust.server.agents.registry import Registry
 from zerotrust.server.agents.session_acceptor import SessionAcceptor
 from zerotrust.server.identity.enrollment_api import EnrollmentEndpoint
@@ -63,6 +64,10 @@ class AgentListener:
             SetupError: the address can't be used.
         """
         return self._listener.listen(address, key="server.listen_addr", beside=beside)
+
+    def accept(self, websocket: WebSocketTransport, host: str) -> None:
+        """Accept an agent inside a WebSocket, from a client at this address."""
+        self._listener.accept(websocket, host)
 
     def reconfigure(self, context: ssl.SSLContext) -> None:
         """Use other TLS settings for agents that connect from now on."""

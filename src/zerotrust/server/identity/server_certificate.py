@@ -1,10 +1,13 @@
 """The server's own certificate, which the server renews where its authority issued it."""
 
 import datetime
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography import x509
 
+from zerotrust.model.base import normalise_host, split_address
+from zerotrust.model.server import AgentListenerConfig
 from zerotrust.pki import csr, key_pair_files, keys, renewal_time
 from zerotrust.pki.ca_directory import load_certificates
 from zerotrust.pki.chain_verification import is_ours
@@ -46,6 +49,24 @@ class ServerCertificate:
             self._certificate, self._key, chain=issued.chain_pem, key_pem=keys.to_pem(new.key)
         )
         return f"{issued.not_after:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def websocket_hosts(config: AgentListenerConfig) -> frozenset[str]:
+    """Return the host names at which agents may reach the server by a WebSocket.
+
+    Raises:
+        PkiError: the server's certificate can't be read.
+    """
+    if config.websocket_hosts is not None:
+        return frozenset(config.websocket_hosts)
+    names = _names(load_certificates(Path(config.cert_file))[0]).dns
+    if config.public_addr is not None:
+        names = [*names, split_address(config.public_addr, default_port=0)[0]]
+    hosts = set()
+    for name in names:
+        with suppress(ValueError):  # a wildcard, or a name that is no host name
+            hosts.add(normalise_host(name))
+    return frozenset(hosts)
 
 
 def _names(certificate: x509.Certificate) -> ServerNames:

@@ -3,6 +3,8 @@
 Agents reconnect within a second or two. Until then their host names are unknown, and requests that
 Caddy has held back during the restart would get a 404. The agents of the host names that are still
 missing at the end count as just disconnected, so requests for them wait for `api.hold_timeout`.
+
+Agents that come by a WebSocket through Caddy can only return when the gate has opened.
 """
 
 import asyncio
@@ -22,14 +24,14 @@ RETURN_TIMEOUT: Final = 5.0
 STEP: Final = 0.02
 MAX_BYTES: Final = 16 * 1024 * 1024
 
-_SAVED: Final = TypeAdapter(dict[str, tuple[str, str]])
+_SAVED: Final = TypeAdapter(dict[str, tuple[str, str, bool]])
 
 _log = logs.logger("server")
 
 
 class RestartGate:
-    """Hands the served host names to the next process, each with its agent and service, in a
-    file."""
+    """Hands the served host names to the next process, each with its agent, its service and
+    True if the agent comes by a WebSocket, in a file."""
 
     def __init__(self, registry: Registry, path: Path) -> None:
         self._registry = registry
@@ -38,7 +40,7 @@ class RestartGate:
     def save(self) -> None:
         """Write the host names that are served now; log a warning if that fails."""
         served = {
-            host: (session.agent, service)
+            host: (session.agent, service, session.link.by_websocket)
             for session in self._registry.sessions
             for service, registration in session.services.items()
             for host in registration.hosts
@@ -57,24 +59,27 @@ class RestartGate:
 
     async def wait(self) -> None:
         """Wait until all saved host names are served again, for RETURN_TIMEOUT at most."""
-        missing = self._load()
+        saved = self._load()
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + RETURN_TIMEOUT
-        while missing := {
-            host: owner for host, owner in missing.items() if host not in self._registry.by_host
-        }:
+        while missing := [
+            host
+            for host, (_, _, by_websocket) in saved.items()
+            if not by_websocket and host not in self._registry.by_host
+        ]:
             if loop.time() >= ends_at:
                 _log.warning(
                     "starting without some host names: their agents have not reconnected",
                     host_names=len(missing),
                     first=min(missing),
                 )
-                for host, (agent, service) in missing.items():
-                    self._registry.expect(host, agent, service)
-                return
+                break
             await asyncio.sleep(STEP)
+        for host, (agent, service, _) in saved.items():
+            if host not in self._registry.by_host:
+                self._registry.expect(host, agent, service)
 
-    def _load(self) -> dict[str, tuple[str, str]]:
+    def _load(self) -> dict[str, tuple[str, str, bool]]:
         """Read and remove the file; return no host names where it cannot be read."""
         try:
             with self._path.open("rb") as file:

@@ -1,4 +1,5 @@
-"""Permission endpoint for Caddy's on-demand TLS: permits host names served over https.
+"""Permission endpoint for Caddy's on-demand TLS: permits host names served over https, and those
+at which agents reach the server itself.
 
 Without it, any client could make Caddy order certificates for any name. Caddy requests
 `/.0trust/tls-permission?domain=NAME` and goes on with status 200 only. After any other status it
@@ -10,7 +11,7 @@ new ones until they have a certificate.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs
@@ -43,6 +44,7 @@ class TlsPermission:
         registry: host names that are served.
         grants: tells names that are granted themselves from names that a wildcard grants.
         budget: limits the new names of wildcard grants.
+        own_hosts: returns the host names at which agents reach the server itself.
         clock: monotonic seconds.
 
     Attributes:
@@ -55,12 +57,14 @@ class TlsPermission:
         grants: GrantTable,
         budget: CertificateBudget,
         *,
+        own_hosts: Callable[[], Collection[str]] = tuple,
         storage: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._registry = registry
         self._grants = grants
         self._budget = budget
+        self._own_hosts = own_hosts
         self._clock = clock
         self.storage = storage
 
@@ -79,6 +83,8 @@ class TlsPermission:
             name = normalise_host(names[0])
         except ValueError:
             return False
+        if name in self._own_hosts():
+            return True
         if not self._registry.offers_https(name):
             return False
         registered = self._registry.resolve(name)

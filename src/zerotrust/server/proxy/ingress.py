@@ -25,6 +25,7 @@ from zerotrust.http.body import Kind
 from zerotrust.http.head import RequestFields, RequestHead
 from zerotrust.http.head_block import request_block
 from zerotrust.http.headers import folded
+from zerotrust.http.websocket_handshake import TUNNEL_PATH
 from zerotrust.middleware.answer_response import answer_reply
 from zerotrust.middleware.header_edits import Edit
 from zerotrust.middleware.interface import Answer, NeedsVerification, Request
@@ -34,6 +35,7 @@ from zerotrust.net.http_server import HttpServerConnection, RequestSink
 from zerotrust.server.agents.registry import Registry
 from zerotrust.server.agents.scheme import to_https
 from zerotrust.server.agents.service_policy import passed_head
+from zerotrust.server.agents.websocket_endpoint import WebSocketEndpoint
 from zerotrust.server.proxy.error_pages import send_error_page
 from zerotrust.server.proxy.load_shedding import LoadShedding
 from zerotrust.server.proxy.pending_requests import PendingRequests
@@ -67,6 +69,7 @@ class Ingress:
         pending: the requests that wait for their agent.
 
     Attributes:
+        agents: accepts agents that come through Caddy.
         requests: how many requests came.
         refused, failed: requests that the server answered itself, by error code: before (`refused`)
             or after (`failed`) it had forwarded them.
@@ -80,6 +83,7 @@ class Ingress:
         *,
         pending: PendingRequests,
         verifications: VerificationPool,
+        agents: WebSocketEndpoint,
         https_port: int = 443,
         overload: LoadShedding | None = None,
     ) -> None:
@@ -91,6 +95,7 @@ class Ingress:
         self._registry = registry
         self._verifications = verifications
         self._pending = pending
+        self.agents = agents
         self._loop = asyncio.get_running_loop()
         # Random, because ids of an earlier process may be in logs.
         self._run = secrets.token_hex(4)
@@ -118,6 +123,8 @@ class Ingress:
         if head.fields.spoofable and self._pass_headers:
             head = self._with_passed_headers(head)
         client, scheme = self._client(connection, head.fields)
+        if head.target == TUNNEL_PATH and self.agents.serves(head.fields.host):
+            return self.agents.request(connection, head, client)
         request_id = f"{self._run}-{self.requests:x}"
         return self._serve(
             RequestContext(

@@ -10,10 +10,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.support.authorities import ForeignCertificate
 from zerotrust.errors import PkiError
+from zerotrust.model.server import AgentListenerConfig
 from zerotrust.pki import ca_directory, keys
 from zerotrust.pki.issuer import ServerNames
 from zerotrust.pki.renewal_time import EARLIEST, LATEST
-from zerotrust.server.identity.server_certificate import ServerCertificate
+from zerotrust.server.identity.server_certificate import ServerCertificate, websocket_hosts
 
 LENGTH = timedelta(days=30)
 
@@ -88,3 +89,13 @@ def test_what_cannot_be_read_is_said(authority: Path) -> None:
     (authority / "tunnel.example.com.crt").write_text("nothing")
     with pytest.raises(PkiError, match="not a certificate"):
         renew(authority, now() + LENGTH)
+
+
+def test_the_names_for_websockets(authority: Path) -> None:
+    certificate = str(authority / "tunnel.example.com.crt")
+    config = AgentListenerConfig(cert_file=certificate, public_addr="Public.example.com:8443")
+    assert websocket_hosts(config) == {"tunnel.example.com", "localhost", "public.example.com"}
+    named = AgentListenerConfig(cert_file="missing", websocket_hosts=["A.example.com"])
+    assert websocket_hosts(named) == {"a.example.com"}
+    with pytest.raises(PkiError):
+        websocket_hosts(AgentListenerConfig(cert_file="missing"))

@@ -15,8 +15,8 @@ from zerotrust.server.ops.restart_gate import RestartGate
 pytestmark = pytest.mark.anyio
 
 
-def claimed(registry: Registry, *hosts: str) -> AgentSession:
-    session = join(registry, "home", SimpleNamespace(attached=True))
+def claimed(registry: Registry, *hosts: str, by_websocket: bool = False) -> AgentSession:
+    session = join(registry, "home", SimpleNamespace(attached=True), by_websocket=by_websocket)
     registry.register(ServiceRegistration(session, "app", b"app", hosts, True))
     return session
 
@@ -61,6 +61,15 @@ async def test_not_for_ever_and_not_twice(tmp_path: Path, monkeypatch: pytest.Mo
     assert 9 < registry.away_until("a.example.com", 10) <= 10, "requests wait for it"
     monkeypatch.setattr(restart_gate, "RETURN_TIMEOUT", 60)
     await asyncio.wait_for(one.wait(), 2)
+
+
+async def test_who_comes_through_caddy_is_expected_and_not_waited_for(tmp_path: Path) -> None:
+    """Caddy lets nobody in before the gate has opened."""
+    former, registry = Registry(), Registry()
+    claimed(former, "a.example.com", by_websocket=True)
+    RestartGate(former, tmp_path / "served").save()
+    await asyncio.wait_for(RestartGate(registry, tmp_path / "served").wait(), 2)
+    assert registry.lookup("a.example.com") is None, "its agent is away, and known"
 
 
 async def test_a_session_that_goes_away_serves_nothing(tmp_path: Path) -> None:

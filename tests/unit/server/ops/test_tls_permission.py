@@ -43,7 +43,12 @@ class Caddy:
             Limits(certificates_per_agent=3, certificates_per_domain=2, certificates_per_wildcard=2)
         )
         self._permission = TlsPermission(
-            self._registry, grants, self.budget, storage=storage, clock=lambda: self.now
+            self._registry,
+            grants,
+            self.budget,
+            storage=storage,
+            clock=lambda: self.now,
+            own_hosts=lambda: ["tunnel.example"],
         )
 
     def serve(self, agent: str, *hosts: str, https: bool = True) -> None:
@@ -76,6 +81,7 @@ class Caddy:
     [
         (f"GET {PATH}?domain=secure.example", 200),
         (f"GET {PATH}?domain=SECURE.example.", 200),
+        (f"GET {PATH}?domain=Tunnel.example", 200),
         (f"GET {PATH}?domain=plain.example", 403),
         (f"GET {PATH}?domain=stranger.example", 403),
         (f"GET {PATH}?domain=secure.example&domain=stranger.example", 403),
