@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from benchmarks.lab.loopback import ADDRESS, free_port, wait_port
 from benchmarks.lab.processes import Child, Processes, python
@@ -79,7 +80,7 @@ class Stack:
 
     def agent_config(
         self, agent: str, services: Mapping[str, int], credentials: ca_directory.CaPaths
-    ) -> dict[str, object]:
+    ) -> dict[str, Any]:
         """Return the configuration of an agent that publishes local ports under host names."""
         return {
             "agent": {"id": agent},
@@ -101,15 +102,26 @@ class Stack:
             ],
         }
 
-    def prepare_agent(self, agent: str, services: Mapping[str, int]) -> Path:
+    def prepare_agent(
+        self, agent: str, services: Mapping[str, int], *, by_websocket: bool = False
+    ) -> Path:
         """Issue an agent's certificate and write its file.
+
+        Args:
+            by_websocket: the agent reaches the server through Caddy.
 
         Raises:
             PkiError: a file cannot be written.
         """
         credentials = ca_directory.issue_agent(self._certificates, agent)
         path = self.folder / f"{agent}.yaml"
-        path.write_text(json.dumps(self.agent_config(agent, services, credentials), indent=1))
+        config = self.agent_config(agent, services, credentials)
+        if by_websocket:
+            config["server"] |= {
+                "transport": "websocket",
+                "websocket_address": f"localhost:{self.https_port}",
+            }
+        path.write_text(json.dumps(config, indent=1))
         return path
 
     async def start_agent(self, processes: Processes, config: Path) -> Child:

@@ -17,6 +17,7 @@ from benchmarks.workloads import (
     scaling,
     sockets,
     starting,
+    websocket_tunnel,
 )
 
 
@@ -97,6 +98,7 @@ WORKLOADS: Final = (
         {"loop held": at_most(5)},
         is_quick=True,
     ),
+    Workload("A tunnel in a WebSocket through Caddy, against a direct one", websocket_tunnel.cost),
     Workload("From `0trust agent run` to the first 200", starting.first_answer),
     Workload("10,000 services, against 1 service", scale.services, {"requests/s": at_least(0.95)}),
     Workload("500 agents, against 1 agent", scale.agents),
