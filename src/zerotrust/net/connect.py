@@ -1,7 +1,4 @@
-"""Connections of the agent to its server: all of them begin here.
-
-`dial` is for the tunnel and for what carries it; `open_stream` is for one HTTP exchange.
-"""
+"""Connections of the agent to its server: all of them begin here."""
 
 import asyncio
 import socket
@@ -65,31 +62,6 @@ async def dial(  # noqa: PLR0913 - keyword arguments
         if proxy is None:
             raise
         raise late(proxy, host, port, connect_timeout) from None
-
-
-async def open_stream(
-    host: str,
-    port: int,
-    *,
-    connect_timeout: float,
-    tls: ssl.SSLContext,
-    server_name: str | None = None,
-    proxy: Proxy | None = None,
-    small_segments: bool = False,
-) -> tuple[asyncio.StreamReader, asyncio.Transport]:
-    """Connect as `dial`, and return a reader and the transport to write to."""
-    reader = asyncio.StreamReader()
-    transport = await dial(
-        lambda: asyncio.StreamReaderProtocol(reader),
-        host,
-        port,
-        connect_timeout=connect_timeout,
-        tls=tls,
-        server_name=server_name,
-        proxy=proxy,
-        small_segments=small_segments,
-    )
-    return reader, transport
 
 
 async def _connect(

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import pytest
 
@@ -15,9 +15,19 @@ from tests.support.ports import closed_port
 from tests.support.proxy_server import ProxyServer
 from zerotrust.errors import ProxyError
 from zerotrust.model.proxy import Proxy
-from zerotrust.net.connect import SMALL_SEGMENT, dial, open_stream
+from zerotrust.net.connect import SMALL_SEGMENT, dial
 
 pytestmark = pytest.mark.anyio
+
+
+async def open_stream(
+    host: str, port: int, **keys: Any
+) -> tuple[asyncio.StreamReader, asyncio.Transport]:
+    """Connect as `dial`; return a reader and the transport to write to."""
+    reader = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(reader)
+    return reader, await dial(lambda: protocol, host, port, **keys)
+
 
 SECRET = "tr%s3cret!ü"
 Kind = Literal["http", "socks5"]
