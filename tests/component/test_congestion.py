@@ -212,7 +212,8 @@ async def test_clients_that_read_nothing_fill_no_memory_of_the_agent(
 
         await eventually(is_full, "the agent's queues are full", 20)
         begun_at = time.monotonic()
-        answer = await scenario.stack.api.get(APP, "/")
+        async with await scenario.stack.api.open(APP, patience=60) as reader:
+            answer = await reader.get("/")
         took = time.monotonic() - begun_at
         assert (answer.status, len(answer.body)) == (200, ANSWER), "who reads is served"
         assert await scenario.held_by_agent("queued") < 1.5 * SHARED_QUEUE_BYTES

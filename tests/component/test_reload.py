@@ -263,7 +263,10 @@ async def test_two_hundred_reloads_under_load(scenario: Scenario, measured: Meas
         lines = file.reloads()
         reloads += len(lines)
         applied += sum(line["event"] == RELOADED and line["changes"] != "nothing" for line in lines)
-        others = [line for line in lines if line not in file.told]
+        # A key pair that is read between its two files is refused, and read again later.
+        others = [
+            line for line in lines if line not in file.told and line.get("changes") != "nothing"
+        ]
         assert all(str(scenario.stack.authority.folder) in str(line) for line in others), others
         assert all(line.get("reason") or line["event"] == RELOADED for line in lines)
         assert "Traceback" not in file.process.text()
